@@ -1,0 +1,295 @@
+//! What can be counted, under the names it is exported with. Only names and numbers belong here; the rooms
+//! decide when to count, `admin` decides who may look.
+//!
+//! A room takes its bundle ([`ListenMetrics`], …) once at start: from then on counting is one atomic addition,
+//! without a lock or a look-up. Per-message events are counters, never log lines.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByListener {
+    listener: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByForward {
+    forward: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByShape {
+    shape: &'static str,
+}
+
+/// Every counter of the relay and the registry they are exported from.
+pub struct Metrics {
+    registry: Registry,
+    received: Family<ByListener, Counter>,
+    received_bytes: Family<ByListener, Counter>,
+    cut: Family<ByListener, Counter>,
+    unfinished: Family<ByListener, Counter>,
+    accepted: Family<ByListener, Counter>,
+    refused: Family<ByListener, Counter>,
+    handshake_failures: Family<ByListener, Counter>,
+    connections: Family<ByListener, Gauge>,
+    kernel_drops: Family<ByListener, Counter>,
+    receive_buffer: Family<ByListener, Gauge>,
+    shapes: Family<ByShape, Counter>,
+    spooled: Counter,
+    spool_dropped: Family<ByReason, Counter>,
+    spool_bytes: Gauge,
+    spool_errors: Counter,
+    evicted: Family<ByForward, Counter>,
+    waiting: Family<ByForward, Gauge>,
+    delivered: Family<ByForward, Counter>,
+    resent: Family<ByForward, Counter>,
+    connected: Family<ByForward, Gauge>,
+    connects: Family<ByForward, Counter>,
+    connect_failures: Family<ByForward, Counter>,
+    resolve_failures: Family<ByForward, Counter>,
+    moves: Family<ByForward, Counter>,
+}
+
+/// The counters of one listener.
+#[derive(Clone)]
+pub struct ListenMetrics {
+    /// Complete frames handed on. `received = spooled + dropped` over all listeners.
+    pub received: Counter,
+    /// Bytes read off the socket, framing included.
+    pub bytes: Counter,
+    /// Frames longer than the frame limit, of which only the start was kept.
+    pub cut: Counter,
+    /// Tails without an end, dropped when their connection broke. Never counted as received.
+    pub unfinished: Counter,
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections closed at once because the limit was reached or plain text is not allowed.
+    pub refused: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub handshake_failures: Counter,
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Datagrams the kernel threw away because the receive buffer was full (`SO_RXQ_OVFL`).
+    pub kernel_drops: Counter,
+    /// The receive buffer the kernel granted, in bytes (`SO_RCVBUF` as read back).
+    pub receive_buffer: Gauge,
+}
+
+/// How many messages were understood in which way; one counter for each `syslog::Shape`.
+#[derive(Clone)]
+pub struct ShapeMetrics {
+    pub docker: Counter,
+    pub rfc5424: Counter,
+    pub rfc3164: Counter,
+    pub unknown: Counter,
+}
+
+/// The counters of the spool's writing side.
+#[derive(Clone)]
+pub struct SpoolMetrics {
+    /// Lines appended to the spool.
+    pub spooled: Counter,
+    /// Lines refused because the spool was full and its policy is `drop-newest`.
+    pub dropped_full: Counter,
+    /// Lines lost because the disk refused them and nothing older could be given up for them.
+    pub dropped_error: Counter,
+    /// Lines lost because the spool's writer stood still for longer than the listeners may wait.
+    pub dropped_stalled: Counter,
+    /// Bytes of all segments together.
+    pub bytes: Gauge,
+    /// Failed writes and syncs.
+    pub errors: Counter,
+}
+
+/// The counters of one forward.
+#[derive(Clone)]
+pub struct ForwardMetrics {
+    /// Lines the collector has, as far as the transport can tell.
+    pub delivered: Counter,
+    /// Lines sent again after a connection broke: what the collector may have twice.
+    pub resent: Counter,
+    /// Lines given up unsent because the spool was full (`drop-oldest`).
+    pub evicted: Counter,
+    /// Lines in the spool that this forward has not delivered yet.
+    pub waiting: Gauge,
+    /// 1 while a connection stands.
+    pub connected: Gauge,
+    /// Connections made.
+    pub connects: Counter,
+    /// Attempts to connect that failed, one for each address tried.
+    pub connect_failures: Counter,
+    /// Look-ups of the collector's name that gave no address.
+    pub resolve_failures: Counter,
+    /// How often the forward left an address because the name no longer pointed to it.
+    pub moves: Counter,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("logferry");
+        let mut metrics = Self::unregistered();
+        metrics.register(&mut registry);
+        metrics.registry = registry;
+        metrics
+    }
+
+    pub fn listener(&self, name: &str) -> ListenMetrics {
+        let label = ByListener { listener: name.to_owned() };
+        ListenMetrics {
+            received: self.received.get_or_create(&label).clone(),
+            bytes: self.received_bytes.get_or_create(&label).clone(),
+            cut: self.cut.get_or_create(&label).clone(),
+            unfinished: self.unfinished.get_or_create(&label).clone(),
+            accepted: self.accepted.get_or_create(&label).clone(),
+            refused: self.refused.get_or_create(&label).clone(),
+            handshake_failures: self.handshake_failures.get_or_create(&label).clone(),
+            connections: self.connections.get_or_create(&label).clone(),
+            kernel_drops: self.kernel_drops.get_or_create(&label).clone(),
+            receive_buffer: self.receive_buffer.get_or_create(&label).clone(),
+        }
+    }
+
+    pub fn shapes(&self) -> ShapeMetrics {
+        let shape = |shape| self.shapes.get_or_create(&ByShape { shape }).clone();
+        ShapeMetrics {
+            docker: shape("docker"),
+            rfc5424: shape("rfc5424"),
+            rfc3164: shape("rfc3164"),
+            unknown: shape("unknown"),
+        }
+    }
+
+    pub fn spool(&self) -> SpoolMetrics {
+        let dropped = |reason| self.spool_dropped.get_or_create(&ByReason { reason }).clone();
+        SpoolMetrics {
+            spooled: self.spooled.clone(),
+            dropped_full: dropped("full"),
+            dropped_error: dropped("error"),
+            dropped_stalled: dropped("stalled"),
+            bytes: self.spool_bytes.clone(),
+            errors: self.spool_errors.clone(),
+        }
+    }
+
+    pub fn forward(&self, name: &str) -> ForwardMetrics {
+        let label = ByForward { forward: name.to_owned() };
+        ForwardMetrics {
+            delivered: self.delivered.get_or_create(&label).clone(),
+            resent: self.resent.get_or_create(&label).clone(),
+            evicted: self.evicted.get_or_create(&label).clone(),
+            waiting: self.waiting.get_or_create(&label).clone(),
+            connected: self.connected.get_or_create(&label).clone(),
+            connects: self.connects.get_or_create(&label).clone(),
+            connect_failures: self.connect_failures.get_or_create(&label).clone(),
+            resolve_failures: self.resolve_failures.get_or_create(&label).clone(),
+            moves: self.moves.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Everything as OpenMetrics text, which Prometheus reads.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    fn unregistered() -> Self {
+        Self {
+            registry: Registry::default(),
+            received: Family::default(),
+            received_bytes: Family::default(),
+            cut: Family::default(),
+            unfinished: Family::default(),
+            accepted: Family::default(),
+            refused: Family::default(),
+            handshake_failures: Family::default(),
+            connections: Family::default(),
+            kernel_drops: Family::default(),
+            receive_buffer: Family::default(),
+            shapes: Family::default(),
+            spooled: Counter::default(),
+            spool_dropped: Family::default(),
+            spool_bytes: Gauge::default(),
+            spool_errors: Counter::default(),
+            evicted: Family::default(),
+            waiting: Family::default(),
+            delivered: Family::default(),
+            resent: Family::default(),
+            connected: Family::default(),
+            connects: Family::default(),
+            connect_failures: Family::default(),
+            resolve_failures: Family::default(),
+            moves: Family::default(),
+        }
+    }
+
+    fn register(&mut self, to: &mut Registry) {
+        to.register("listen_received", "Complete frames read off a socket", self.received.clone());
+        to.register("listen_bytes", "Bytes read off a socket, framing included", self.received_bytes.clone());
+        to.register("listen_cut", "Frames longer than the frame limit; their start was kept", self.cut.clone());
+        to.register(
+            "listen_unfinished",
+            "Frames without an end, dropped when their connection broke",
+            self.unfinished.clone(),
+        );
+        to.register("listen_accepted", "Connections accepted", self.accepted.clone());
+        to.register(
+            "listen_refused",
+            "Connections closed at once: limit reached or plain text not allowed",
+            self.refused.clone(),
+        );
+        to.register(
+            "listen_handshake_failures",
+            "TLS handshakes that failed or took too long",
+            self.handshake_failures.clone(),
+        );
+        to.register("listen_connections", "Connections open now", self.connections.clone());
+        to.register(
+            "listen_kernel_drops",
+            "Datagrams the kernel dropped because the receive buffer was full",
+            self.kernel_drops.clone(),
+        );
+        to.register("listen_receive_buffer_bytes", "Receive buffer the kernel granted", self.receive_buffer.clone());
+        to.register("syslog_messages", "Messages by the shape they were understood in", self.shapes.clone());
+        to.register("spool_spooled", "Lines appended to the spool", self.spooled.clone());
+        to.register("spool_dropped", "Lines received but not spooled, by reason", self.spool_dropped.clone());
+        to.register("spool_bytes", "Bytes of all segments on the disk", self.spool_bytes.clone());
+        to.register("spool_errors", "Failed writes and syncs of the spool", self.spool_errors.clone());
+        to.register("forward_evicted", "Lines given up unsent because the spool was full", self.evicted.clone());
+        to.register("forward_waiting", "Lines spooled and not yet delivered", self.waiting.clone());
+        to.register(
+            "forward_delivered",
+            "Lines the collector has, as far as the transport can tell",
+            self.delivered.clone(),
+        );
+        to.register("forward_resent", "Lines sent again after a connection broke", self.resent.clone());
+        to.register("forward_connected", "1 while a connection to the collector stands", self.connected.clone());
+        to.register("forward_connects", "Connections made to a collector", self.connects.clone());
+        to.register(
+            "forward_connect_failures",
+            "Addresses of a collector that could not be connected",
+            self.connect_failures.clone(),
+        );
+        to.register(
+            "forward_resolve_failures",
+            "Look-ups of a collector's name that gave no address",
+            self.resolve_failures.clone(),
+        );
+        to.register("forward_moves", "Changes to another address because the name moved", self.moves.clone());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
