@@ -1,0 +1,202 @@
+//! The fast path: the shapes Docker's syslog driver sends, read without a copy (moby `daemon/logger/syslog/syslog.go`
+//! and RackSec's `srslog/formatter.go`).
+//!
+//! ```text
+//! default        Mmm _d hh:mm:ss TAG[pid]: MSG
+//! rfc3164        Mmm _d hh:mm:ss HOST TAG[pid]: MSG
+//! rfc5424        1 STAMP HOST TAG pid TAG - MSG
+//! ```
+//!
+//! A tag is whatever the user's template made of it, of any length; the RFCs' limits are exceeded every day.
+//! The RFC 3164 shapes are also what many others send, so only a tag that tells of a container makes them Docker's.
+
+use memchr::memchr;
+
+use super::time::{BSD_LEN, is_rfc3339};
+use super::{Clock, Message, Reader, Shape, Stamp};
+
+/// How far a tag with blanks is searched for, in bytes.
+const MAX_TAG_WITH_BLANKS: usize = 512;
+
+/// Reads Docker's shapes with a tag without blanks.
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
+    match reader.rest {
+        [b'1', b' ', header @ ..] => read_5424(reader, header),
+        _ => read_3164(reader, clock),
+    }
+}
+
+fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Message<'a>> {
+    let (stamp, rest) = token(header)?;
+    let (host, rest) = token(rest)?;
+    let (tag, rest) = token(rest)?;
+    let (pid, rest) = token(rest)?;
+    let is_docker = is_digits(pid) && tag != b"-" && is_rfc3339(stamp, 9);
+    let message = behind_nil(rest.strip_prefix(tag)?.strip_prefix(b" ")?)?;
+    is_docker.then(|| reader.docker_5424(stamp, host, tag, pid, message))
+}
+
+fn read_3164<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
+    let (stamp, rest) = stamp(reader, clock)?;
+    // A template that makes blanks settles what the bytes alone cannot: `my app[1]:` has no host `my`.
+    if reader.settings.tag_template.has_blank()
+        && let Some((host, tag, pid, message)) = fit_template(reader, rest)
+    {
+        return Some(reader.docker_3164(stamp, host, tag, pid, message));
+    }
+    let (first, behind) = token_or_all(rest);
+    if let Some((tag, pid)) = tag_and_pid(first) {
+        return Some(reader.docker_3164(stamp, None, tag, pid, behind));
+    }
+    let (second, behind) = token_or_all(behind);
+    // `su: job[1]: done` has no host `su:`, but a tag without a pid.
+    let (tag, pid) = tag_and_pid(second).filter(|_| !first.is_empty() && !first.ends_with(b":"))?;
+    Some(reader.docker_3164(stamp, Some(first), tag, pid, behind))
+}
+
+/// Reads Docker's shapes with blanks in the tag, where that can be told.
+pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
+    match reader.rest {
+        [b'1', b' ', header @ ..] => read_5424_with_blanks(reader, header),
+        _ => read_3164_with_blanks(reader, clock),
+    }
+}
+
+/// `STAMP HOST (TAG) (digits) \1 - MSG`: the tag stands there twice, so it can be found whatever is in it.
+fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Message<'a>> {
+    let (stamp, rest) = token(header)?;
+    let (host, rest) = token(rest)?;
+    if !is_rfc3339(stamp, 9) {
+        return None;
+    }
+    let within = &rest[..rest.len().min(MAX_TAG_WITH_BLANKS)];
+    memchr::memchr_iter(b' ', within).filter(|at| *at > 0).find_map(|at| {
+        let tag = &rest[..at];
+        let (pid, again) = token(&rest[at + 1..])?;
+        let message = behind_nil(again.strip_prefix(tag)?.strip_prefix(b" ")?)?;
+        is_digits(pid).then(|| reader.docker_5424(stamp, host, tag, pid, message))
+    })
+}
+
+/// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template to tell which: the first word is taken for the host, and
+/// a word that ends in `:` says that the brackets belong to the text.
+fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
+    let (stamp, rest) = stamp(reader, clock)?;
+    let (end, pid, message) = tag_ends(rest).next()?;
+    let (host, tag) = match rest[..end].iter().position(|b| *b == b' ') {
+        Some(0) | None => (None, &rest[..end]),
+        Some(host) => (Some(&rest[..host]), &rest[host + 1..end]),
+    };
+    let is_text = rest[..end].split(|b| *b == b' ').any(|word| word.ends_with(b":"));
+    (!is_text && !tag.is_empty()).then(|| reader.docker_3164(stamp, host, tag, pid, message))
+}
+
+/// Host, tag, pid and message where the template can have made the tag: the first such place, without a host first.
+fn fit_template<'a>(reader: &Reader<'_, 'a>, rest: &'a [u8]) -> Option<Split<'a>> {
+    let template = &reader.settings.tag_template;
+    let (host, behind_host) = token(rest).map_or((None, rest.len()), |(host, _)| (Some(host), host.len() + 1));
+    tag_ends(rest).find_map(|(end, pid, message)| {
+        let fits = |start: usize| rest.get(start..end).filter(|tag| template.fit(tag).is_some());
+        let bare = fits(0).map(|tag| (None, tag, pid, message));
+        bare.or_else(|| fits(behind_host).map(|tag| (host, tag, pid, message)))
+    })
+}
+
+type Split<'a> = (Option<&'a [u8]>, &'a [u8], &'a [u8], &'a [u8]);
+
+/// Every place that can be the end of a tag: its index, the digits in the brackets, and what follows.
+fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
+    let within = &text[..text.len().min(MAX_TAG_WITH_BLANKS)];
+    memchr::memchr_iter(b'[', within).filter_map(|open| {
+        let (word, behind) = token_or_all(&text[open..]);
+        let (_, pid) = tag_and_pid(word).filter(|(tag, _)| tag.is_empty())?;
+        Some((open, pid, behind))
+    })
+}
+
+/// The stamp of RFC 3164, or an RFC 3339 one in its place, as rsyslog and syslog-ng forward it.
+fn stamp<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<(Stamp<'a>, &'a [u8])> {
+    if let Some(b' ') = reader.rest.get(BSD_LEN)
+        && let Some(stamp) = clock.bsd(reader.rest, reader.frame.received, reader.settings.utc_offset)
+    {
+        return Some((stamp, &reader.rest[BSD_LEN + 1..]));
+    }
+    if !reader.rest.first()?.is_ascii_digit() {
+        return None;
+    }
+    let (text, rest) = token(reader.rest)?;
+    is_rfc3339(text, 6).then_some((Stamp::Text(text.into()), rest))
+}
+
+impl<'a> Reader<'_, 'a> {
+    fn docker_3164(
+        &self,
+        timestamp: Stamp<'a>,
+        hostname: Option<&'a [u8]>,
+        tag: &'a [u8],
+        pid: &'a [u8],
+        message: &'a [u8],
+    ) -> Message<'a> {
+        let container = self.settings.tag_template.split(tag);
+        let shape = if container.is_known() { Shape::Docker } else { Shape::Rfc3164 };
+        Message {
+            timestamp,
+            hostname: hostname.filter(|host| *host != b"-"),
+            tag: (!tag.is_empty()).then_some(tag),
+            proc_id: Some(pid),
+            container,
+            ..Message::new(shape, self.pri, self.frame, message)
+        }
+    }
+
+    fn docker_5424(
+        &self,
+        stamp: &'a [u8],
+        host: &'a [u8],
+        tag: &'a [u8],
+        pid: &'a [u8],
+        message: &'a [u8],
+    ) -> Message<'a> {
+        Message {
+            timestamp: Stamp::Text(stamp.into()),
+            hostname: (host != b"-").then_some(host),
+            tag: Some(tag),
+            proc_id: Some(pid),
+            container: self.settings.tag_template.split(tag),
+            ..Message::new(Shape::Docker, self.pri, self.frame, message)
+        }
+    }
+}
+
+/// Splits `TAG[digits]:`.
+fn tag_and_pid(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let word = word.strip_suffix(b"]:")?;
+    let digits = word.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let (before, pid) = word.split_at(word.len() - digits);
+    let tag = before.strip_suffix(b"[")?;
+    (digits > 0).then_some((tag, pid))
+}
+
+/// What follows the `-` of absent structured data: everything behind one blank.
+fn behind_nil(rest: &[u8]) -> Option<&[u8]> {
+    match rest {
+        [b'-', b' ', message @ ..] => Some(message),
+        b"-" => Some(b""),
+        _ => None,
+    }
+}
+
+/// A word and what follows its one blank. `None` without a word or a blank.
+fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b' ', text).filter(|end| *end > 0)?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
+/// A word, perhaps an empty one, and what follows its blank if there is one.
+fn token_or_all(text: &[u8]) -> (&[u8], &[u8]) {
+    memchr(b' ', text).map_or((text, b""), |end| (&text[..end], &text[end + 1..]))
+}
+
+fn is_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}

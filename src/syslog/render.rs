@@ -1,0 +1,203 @@
+//! A canonical line in the format a collector wants.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::line::Line;
+use super::rfc5424::{elements, unescape, value};
+use super::{BadSetting, time};
+
+/// What a collector is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// The canonical line as it is.
+    Rfc5424,
+    /// `<PRI>Mmm _d hh:mm:ss HOST APP[PROCID]: MSG`: no year, no zone, no structured data.
+    Rfc3164,
+    /// One object, see [`render`].
+    Json,
+}
+
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
+    "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+
+/// Appends one canonical line in `format` to `out`, without framing and without a LF behind it. `sd_id` is the SD-ID
+/// that carries image, name and ID.
+///
+/// JSON is one object with the keys `timestamp`, `host`, `facility`, `severity`, `app_name`, `proc_id`, `msg_id`,
+/// `image_name`, `container_name`, `container_id`, `structured_data` and `message`, in this order. Only facility,
+/// severity and message are always there. `structured_data` is an object of objects by SD-ID and param name, without
+/// the params that have a key of their own; a param that is given more than once has an array.
+///
+/// A value that is not UTF-8 has `\xHH` for each byte that is wrong and `\\` for each backslash, and a last key
+/// `escaped` names the values written in that way: `"escaped":["message"]`. Values that are UTF-8 are never changed.
+pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
+    match format {
+        Format::Rfc5424 => out.extend_from_slice(line),
+        Format::Rfc3164 => render_3164(line, sd_id, out),
+        Format::Json => render_json(&Line::parse(line, sd_id), sd_id, out),
+    }
+}
+
+fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
+    let parsed = Line::parse(line, sd_id);
+    let Some(stamp) = time::to_bsd(parsed.timestamp) else {
+        // Not a canonical line: nothing to make a header of.
+        return out.extend_from_slice(line);
+    };
+    let pri = line.iter().position(|b| *b == b'>').map_or(0, |end| end + 1);
+    out.reserve(line.len());
+    out.extend_from_slice(&line[..pri]);
+    for field in [&stamp, parsed.hostname] {
+        out.extend_from_slice(field);
+        out.push(b' ');
+    }
+    out.extend_from_slice(parsed.app_name);
+    if let Some(proc_id) = value(parsed.proc_id) {
+        out.push(b'[');
+        out.extend_from_slice(proc_id);
+        out.push(b']');
+    }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(parsed.message);
+}
+
+fn render_json(line: &Line<'_>, sd_id: &str, out: &mut Vec<u8>) {
+    let mut object = Object { out, escaped: Vec::new() };
+    object.out.push(b'{');
+    object.field("timestamp", value(line.timestamp));
+    object.field("host", value(line.hostname));
+    object.field("facility", FACILITIES.get(usize::from(line.facility)).map(|name| name.as_bytes()));
+    object.field("severity", SEVERITIES.get(usize::from(line.severity)).map(|name| name.as_bytes()));
+    object.field("app_name", value(line.app_name));
+    object.field("proc_id", value(line.proc_id));
+    object.field("msg_id", value(line.msg_id));
+    object.field("image_name", line.image_name.as_deref());
+    object.field("container_name", line.container_name.as_deref());
+    object.field("container_id", line.container_id.as_deref());
+    object.structured_data(line.structured_data, sd_id);
+    object.field("message", Some(line.message));
+    if !object.escaped.is_empty() {
+        let names = Value::from(std::mem::take(&mut object.escaped));
+        object.key("escaped");
+        object.json(&names);
+    }
+    object.out.push(b'}');
+}
+
+/// An object being written, and which of its values had to be escaped.
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    escaped: Vec<&'static str>,
+}
+
+impl Object<'_> {
+    fn field(&mut self, key: &'static str, value: Option<&[u8]>) {
+        let Some(value) = value else { return };
+        let text = match std::str::from_utf8(value) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => {
+                self.escaped.push(key);
+                Cow::Owned(escape(value))
+            }
+        };
+        self.key(key);
+        self.json(&text);
+    }
+
+    fn structured_data(&mut self, structured_data: &[u8], sd_id: &str) {
+        let params = || {
+            elements(structured_data)
+                .flat_map(|element| element.params().map(move |(name, value)| (element.id, name, value)))
+        };
+        // One bad value, and all are escaped: a reader need not find out which.
+        let is_utf8 = params().all(|(_, _, value)| std::str::from_utf8(&unescape(value)).is_ok());
+        let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+            Ok(text) if is_utf8 => text.to_owned(),
+            _ => escape(bytes),
+        };
+        // SD-IDs and names are ASCII: `Element` takes nothing else.
+        let mut ids = Map::new();
+        for element in elements(structured_data) {
+            let is_own = element.id == sd_id.as_bytes();
+            let names = ids.entry(String::from_utf8_lossy(element.id)).or_insert_with(|| Map::new().into());
+            for (name, value) in element.params() {
+                if !(is_own && matches!(name, b"image" | b"name" | b"id")) {
+                    add(names, String::from_utf8_lossy(name), text(&unescape(value)).into());
+                }
+            }
+        }
+        let is_empty = |names: &Value| names.as_object().is_some_and(Map::is_empty);
+        ids.retain(|id, names| id != sd_id || !is_empty(names));
+        if !ids.is_empty() {
+            if !is_utf8 {
+                self.escaped.push("structured_data");
+            }
+            self.key("structured_data");
+            self.json(&Value::from(ids));
+        }
+    }
+
+    fn key(&mut self, key: &'static str) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.json(&key);
+        self.out.push(b':');
+    }
+
+    fn json(&mut self, value: &impl serde::Serialize) {
+        serde_json::to_writer(&mut *self.out, value).expect("writing text into memory cannot fail");
+    }
+}
+
+/// Adds a param to an object; the second of a name makes an array.
+fn add(names: &mut Value, name: Cow<'_, str>, value: Value) {
+    let Value::Object(names) = names else { return };
+    match names.get_mut(&*name) {
+        None => drop(names.insert(name.into_owned(), value)),
+        Some(Value::Array(values)) => values.push(value),
+        Some(first) => *first = Value::Array(vec![first.take(), value]),
+    }
+}
+
+/// Bytes that are not UTF-8 as text: `\xHH` for those that are wrong, `\\` for a backslash.
+fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+impl FromStr for Format {
+    type Err = BadSetting;
+
+    fn from_str(text: &str) -> Result<Self, BadSetting> {
+        match text {
+            "rfc5424" => Ok(Self::Rfc5424),
+            "rfc3164" => Ok(Self::Rfc3164),
+            "json" => Ok(Self::Json),
+            _ => Err(BadSetting(format!("{text:?} is no output format: there are rfc5424, rfc3164 and json"))),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rfc5424 => "rfc5424",
+            Self::Rfc3164 => "rfc3164",
+            Self::Json => "json",
+        })
+    }
+}

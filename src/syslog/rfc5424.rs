@@ -1,0 +1,216 @@
+//! RFC 5424 as the RFC writes it: the header's fields and the structured data, found but not changed.
+//! Canonical lines are RFC 5424 too, so `line` and `render` read them with this.
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+
+use super::time::is_rfc3339;
+use super::{Message, Reader, Shape, Stamp, StructuredData};
+
+/// The fields behind `<PRI>1 `, none of them empty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields<'a> {
+    pub timestamp: &'a [u8],
+    pub hostname: &'a [u8],
+    pub app_name: &'a [u8],
+    pub proc_id: &'a [u8],
+    pub msg_id: &'a [u8],
+    /// Structured data and message, not yet told apart.
+    pub rest: &'a [u8],
+}
+
+/// `[id name="value" …]`
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element<'a> {
+    pub id: &'a [u8],
+    /// What stands between the SD-ID and the `]`.
+    params: &'a [u8],
+}
+
+/// A well-formed message of anybody's.
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
+    let fields = Fields::split(reader.rest)?;
+    let (structured_data, message) = split_sd(fields.rest)?;
+    let structured_data = match structured_data {
+        b"-" => StructuredData::Nil,
+        elements => StructuredData::Elements(elements),
+    };
+    Some(fields.into_message(reader, structured_data, message))
+}
+
+/// A message with a good header and structured data that is malformed or missing.
+pub(super) fn read_malformed<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
+    let fields = Fields::split(reader.rest).filter(|fields| !fields.rest.is_empty())?;
+    Some(fields.into_message(reader, StructuredData::Malformed, Some(fields.rest)))
+}
+
+impl<'a> Fields<'a> {
+    /// Splits what follows `<PRI>`. `None`: no version 1, a field missing, or an impossible stamp.
+    pub fn split(text: &'a [u8]) -> Option<Self> {
+        let mut rest = text.strip_prefix(b"1 ")?;
+        let mut next = || {
+            let end = memchr(b' ', rest).filter(|end| *end > 0)?;
+            let field = &rest[..end];
+            rest = &rest[end + 1..];
+            Some(field)
+        };
+        let (timestamp, hostname, app_name, proc_id, msg_id) = (next()?, next()?, next()?, next()?, next()?);
+        // Nine digits of a second are not RFC 5424, but there are many senders of them, and they harm nobody.
+        let possible = timestamp == b"-" || is_rfc3339(timestamp, 9);
+        possible.then_some(Self { timestamp, hostname, app_name, proc_id, msg_id, rest })
+    }
+
+    fn into_message(
+        self,
+        reader: &Reader<'_, 'a>,
+        structured_data: StructuredData<'a>,
+        message: Option<&'a [u8]>,
+    ) -> Message<'a> {
+        let timestamp = match self.timestamp {
+            b"-" => Stamp::Received(reader.frame.received),
+            text => Stamp::Text(text.into()),
+        };
+        Message {
+            timestamp,
+            hostname: value(self.hostname),
+            tag: value(self.app_name),
+            proc_id: value(self.proc_id),
+            msg_id: value(self.msg_id),
+            structured_data,
+            message,
+            ..Message::new(Shape::Rfc5424, reader.pri, reader.frame, b"")
+        }
+    }
+}
+
+/// A field, unless it is the NILVALUE.
+pub(super) fn value(field: &[u8]) -> Option<&[u8]> {
+    (field != b"-").then_some(field)
+}
+
+/// Structured data and message. `None`: malformed.
+pub(super) fn split_sd(rest: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let len = match rest.first()? {
+        b'-' => 1,
+        _ => elements_len(rest)?,
+    };
+    match rest[len..].split_first() {
+        None => Some((rest, None)),
+        Some((b' ', message)) => Some((&rest[..len], Some(message))),
+        Some(_) => None,
+    }
+}
+
+/// The elements of well-formed structured data.
+pub(super) fn elements(structured_data: &[u8]) -> impl Iterator<Item = Element<'_>> {
+    let mut rest = structured_data;
+    std::iter::from_fn(move || {
+        let (element, behind) = Element::split(rest)?;
+        rest = behind;
+        Some(element)
+    })
+}
+
+fn elements_len(text: &[u8]) -> Option<usize> {
+    let mut rest = text;
+    while rest.first() == Some(&b'[') {
+        (_, rest) = Element::split(rest)?;
+    }
+    let len = text.len() - rest.len();
+    (len > 0).then_some(len)
+}
+
+impl<'a> Element<'a> {
+    /// Splits the element at the start of `text` off.
+    fn split(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let inner = text.strip_prefix(b"[")?;
+        let id = &inner[..name_len(inner)?];
+        let mut rest = &inner[id.len()..];
+        let params = rest;
+        while let Some((_, _, behind)) = split_param(rest) {
+            rest = behind;
+        }
+        let behind = rest.strip_prefix(b"]")?;
+        Some((Self { id, params: &params[..params.len() - rest.len()] }, behind))
+    }
+
+    /// Names and values, the values still escaped.
+    pub fn params(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let mut rest = self.params;
+        std::iter::from_fn(move || {
+            let (name, value, behind) = split_param(rest)?;
+            rest = behind;
+            Some((name, value))
+        })
+    }
+}
+
+/// ` name="value"` at the start of `text`: name, escaped value, and what follows.
+///
+/// A `]` should be escaped; where it is not, the quotes still say where the value ends.
+fn split_param(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let text = text.strip_prefix(b" ")?;
+    let (name, rest) = text.split_at(name_len(text)?);
+    let rest = rest.strip_prefix(b"=\"")?;
+    let mut at = 0;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', &rest[at..])?;
+        if rest[at] == b'"' {
+            return Some((name, &rest[..at], &rest[at + 1..]));
+        }
+        // The byte behind a backslash never ends a value.
+        at += 2;
+        if at > rest.len() {
+            return None;
+        }
+    }
+}
+
+/// SD-NAME: printable ASCII except `=`, blank, `]` and `"`.
+fn name_len(text: &[u8]) -> Option<usize> {
+    let len = text.iter().take_while(|b| is_name_byte(**b)).count();
+    (len > 0).then_some(len)
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'=' | b']' | b'"')
+}
+
+/// Is this an SD-ID of RFC 5424 6.3.2: up to 32 printable ASCII characters, none of `=`, blank, `]` and `"`?
+pub fn is_sd_id(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(is_name_byte)
+}
+
+/// Undoes the escapes `\"`, `\\` and `\]`. Another backslash is a backslash (RFC 5424 6.3.3).
+pub(super) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
+    if memchr(b'\\', value).is_none() {
+        return value.into();
+    }
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let escaped = matches!(rest.get(1), Some(b'"' | b'\\' | b']'));
+        out.push(rest[usize::from(escaped)]);
+        rest = &rest[1 + usize::from(escaped)..];
+    }
+    out.extend_from_slice(rest);
+    out.into()
+}
+
+/// Appends ` name="value"`, escaped.
+pub(super) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.push(b' ');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    let mut rest = value;
+    while let Some(at) = memchr::memchr3(b'"', b'\\', b']', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[b'\\', rest[at]]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}

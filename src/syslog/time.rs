@@ -1,0 +1,379 @@
+//! Time stamps: reading them, finding the year and the zone that RFC 3164 leaves out, and writing them as RFC 3339.
+//! The time of day never comes from a clock here, only from the frame.
+//!
+//! A scratch image has no time zone data, and does not need any: a live stamp differs from the receive time by the
+//! sender's UTC offset, and every offset on earth is a multiple of a quarter hour.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, NaiveDate};
+
+use super::BadSetting;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMicros(pub i64);
+
+/// The distance of a local clock from UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct UtcOffset {
+    /// East is positive; `-12 h <= seconds <= +14 h`, a multiple of 60.
+    seconds: i32,
+}
+
+/// When a message was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stamp<'a> {
+    /// RFC 3339 text as the sender wrote it.
+    Text(Cow<'a, [u8]>),
+    /// An RFC 3164 stamp with the year and the zone it lacked.
+    Local(LocalStamp),
+    /// The sender gave none, or an impossible one: when the frame was read.
+    Received(UnixMicros),
+}
+
+/// What a clock on a wall shows, and where the wall is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalStamp {
+    /// Seconds from 1970-01-01T00:00:00 to what the clock shows.
+    pub seconds: i64,
+    pub offset: UtcOffset,
+}
+
+/// An RFC 3164 stamp as it stands there; not necessarily a possible date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BsdStamp {
+    /// Some devices do send it: `Nov 20 2026 22:28:47`.
+    pub year: Option<i32>,
+    /// `1 <= month <= 12`
+    pub month: u32,
+    pub day: u32,
+    pub hour: u32,
+    pub minute: u32,
+    pub second: u32,
+}
+
+/// Remembers the last stamp of each kind: thousands of messages share a second.
+#[derive(Clone)]
+pub(super) struct Clock {
+    /// The last RFC 3164 stamp, the second it was received in, and what it meant.
+    bsd: ([u8; BSD_LEN], i64, Option<LocalStamp>),
+    /// The last stamp written, and its text.
+    local: (LocalStamp, [u8; LOCAL_LEN]),
+    /// The last second in which something was received, and its text up to the fraction.
+    received: (i64, [u8; SECOND_LEN]),
+}
+
+/// `Nov 20 22:28:47`
+pub(super) const BSD_LEN: usize = 15;
+/// `2026-11-20T22:28:47`
+const SECOND_LEN: usize = 19;
+/// `2026-11-20T17:28:47-05:00`
+const LOCAL_LEN: usize = 25;
+/// The last microsecond with a four-digit year.
+const LAST: i64 = 253_402_300_799_999_999;
+const QUARTER_HOUR: i64 = 15 * 60;
+
+impl UtcOffset {
+    pub const UTC: Self = Self { seconds: 0 };
+    const WEST: i64 = -12 * 3600;
+    const EAST: i64 = 14 * 3600;
+
+    /// East is positive. `None` outside -12:00 to +14:00 and for odd seconds.
+    pub fn from_seconds(seconds: i64) -> Option<Self> {
+        let valid = (Self::WEST..=Self::EAST).contains(&seconds) && seconds % 60 == 0;
+        valid.then_some(Self { seconds: seconds as i32 })
+    }
+
+    /// East is positive.
+    pub fn seconds(self) -> i64 {
+        i64::from(self.seconds)
+    }
+}
+
+impl FromStr for UtcOffset {
+    type Err = BadSetting;
+
+    /// `UTC`, `Z`, `+05:30`, `-05:00`.
+    fn from_str(text: &str) -> Result<Self, BadSetting> {
+        let bad = || BadSetting(format!("{text:?} is no UTC offset: write UTC, or for example +05:30 or -05:00"));
+        let (sign, digits) = match text.as_bytes() {
+            b"UTC" | b"Z" => return Ok(Self::UTC),
+            [b'+', digits @ ..] => (1, digits),
+            [b'-', digits @ ..] => (-1, digits),
+            _ => return Err(bad()),
+        };
+        let (Some(hours), Some(b':'), Some(minutes), 5) = (two(digits, 0), digits.get(2), two(digits, 3), digits.len())
+        else {
+            return Err(bad());
+        };
+        let offset =
+            if minutes < 60 { Self::from_seconds(sign * i64::from(hours * 3600 + minutes * 60)) } else { None };
+        offset.ok_or_else(|| BadSetting(format!("{text:?} is no UTC offset: they reach from -12:00 to +14:00")))
+    }
+}
+
+impl fmt::Display for UtcOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.seconds == 0 {
+            return f.write_str("UTC");
+        }
+        let minutes = self.seconds.abs() / 60;
+        let sign = if self.seconds < 0 { '-' } else { '+' };
+        write!(f, "{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
+}
+
+impl UnixMicros {
+    /// Whole seconds; the years 1970 to 9999, which is what four digits can say.
+    fn second(self) -> i64 {
+        self.0.clamp(0, LAST) / 1_000_000
+    }
+}
+
+impl BsdStamp {
+    /// `Mmm _d hh:mm:ss`, exactly as Go's `time.Stamp` writes it.
+    pub fn read(text: &[u8; BSD_LEN]) -> Option<Self> {
+        let [m1, m2, m3, b' ', d1, d2, b' ', _, _, b':', _, _, b':', _, _] = text else { return None };
+        let tens = if *d1 == b' ' { 0 } else { digit(*d1)? * 10 };
+        Some(Self {
+            year: None,
+            month: month([*m1, *m2, *m3])?,
+            day: tens + digit(*d2)?,
+            hour: two(text, 7)?,
+            minute: two(text, 10)?,
+            second: two(text, 13)?,
+        })
+    }
+
+    /// The same with any number of blanks, any case, one-digit numbers, and a year if there is one. Returns its length
+    /// too.
+    pub fn read_loosely(text: &[u8]) -> Option<(Self, usize)> {
+        let name = text.first_chunk::<3>()?;
+        let name = [name[0].to_ascii_uppercase(), name[1].to_ascii_lowercase(), name[2].to_ascii_lowercase()];
+        let month = month(name)?;
+        let mut at = 3;
+        let blanks = |at: &mut usize| {
+            let start = *at;
+            while matches!(text.get(*at), Some(b' ' | b'\t')) {
+                *at += 1;
+            }
+            (*at > start).then_some(())
+        };
+        let number = |at: &mut usize, longest: usize| {
+            let start = *at;
+            let mut value = 0;
+            while let Some(d) = text.get(*at).and_then(|b| digit(*b)).filter(|_| *at - start < longest) {
+                value = value * 10 + d;
+                *at += 1;
+            }
+            (*at > start).then_some(value)
+        };
+        let colon = |at: &mut usize| {
+            *at += 1;
+            (text.get(*at - 1) == Some(&b':')).then_some(())
+        };
+        blanks(&mut at)?;
+        let day = number(&mut at, 2)?;
+        blanks(&mut at)?;
+        let start = at;
+        let mut hour = number(&mut at, 4)?;
+        let mut year = None;
+        if at - start == 4 {
+            year = Some(hour as i32);
+            blanks(&mut at)?;
+            hour = number(&mut at, 2)?;
+        } else if at - start == 3 {
+            return None;
+        }
+        colon(&mut at)?;
+        let minute = number(&mut at, 2)?;
+        colon(&mut at)?;
+        let second = number(&mut at, 2)?;
+        Some((Self { year, month, day, hour, minute, second }, at))
+    }
+
+    /// The year and the zone, from when it was received. `None` for a date that does not exist.
+    ///
+    /// Of last year, this year and next year, the one that brings the stamp nearest to the receive time is taken.
+    /// Rounded to the quarter hour, the distance is the sender's offset; a stamp too far off for that is old, and
+    /// `fallback` is its zone.
+    pub fn resolve(&self, received: UnixMicros, fallback: UtcOffset) -> Option<LocalStamp> {
+        let now = received.second();
+        let nearest = |offset: i64| self.candidates(now).min_by_key(|seconds| (seconds - offset - now).abs());
+        let live = nearest(0)?;
+        let quarters = (live - now + QUARTER_HOUR / 2).div_euclid(QUARTER_HOUR);
+        if let Some(offset) = UtcOffset::from_seconds(quarters * QUARTER_HOUR) {
+            return Some(LocalStamp { seconds: live, offset });
+        }
+        Some(LocalStamp { seconds: nearest(fallback.seconds())?, offset: fallback })
+    }
+
+    fn candidates(&self, now: i64) -> impl Iterator<Item = i64> {
+        let this = DateTime::from_timestamp(now, 0).map_or(1970, |time| time.year());
+        let years = match self.year {
+            Some(year) => year..=year,
+            None => this - 1..=this + 1,
+        };
+        let (stamp, of_day) = (*self, i64::from(self.hour * 3600 + self.minute * 60 + self.second));
+        let possible = self.hour < 24 && self.minute < 60 && self.second < 60;
+        years.filter(move |_| possible).filter_map(move |year| {
+            let date = NaiveDate::from_ymd_opt(year, stamp.month, stamp.day)?;
+            Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp() + of_day)
+        })
+    }
+}
+
+impl Clock {
+    /// A stamp at the start of `text`. `None`: it does not look like one. An impossible date is the receive time.
+    pub fn bsd(&mut self, text: &[u8], received: UnixMicros, fallback: UtcOffset) -> Option<Stamp<'static>> {
+        let text: &[u8; BSD_LEN] = text.first_chunk()?;
+        let second = received.second();
+        if self.bsd.0 != *text || self.bsd.1 != second {
+            let local = BsdStamp::read(text)?.resolve(received, fallback);
+            self.bsd = (*text, second, local);
+        }
+        Some(self.bsd.2.map_or(Stamp::Received(received), Stamp::Local))
+    }
+
+    /// Appends `stamp` as RFC 5424 6.2.3 wants it.
+    pub fn write(&mut self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
+        match stamp {
+            Stamp::Text(text) => out.extend_from_slice(text),
+            Stamp::Local(local) => {
+                if self.local.0 != *local {
+                    self.local = (*local, local_text(*local));
+                }
+                // The 20th byte is the `Z` or the sign.
+                let len = if self.local.1[SECOND_LEN] == b'Z' { SECOND_LEN + 1 } else { LOCAL_LEN };
+                out.extend_from_slice(&self.local.1[..len]);
+            }
+            Stamp::Received(micros) => {
+                let second = micros.second();
+                if self.received.0 != second {
+                    self.received = (second, second_text(second));
+                }
+                out.extend_from_slice(&self.received.1);
+                let mut fraction = *b".000000Z";
+                let mut left = micros.0.clamp(0, LAST) % 1_000_000;
+                for digit in fraction[1..7].iter_mut().rev() {
+                    *digit = b'0' + (left % 10) as u8;
+                    left /= 10;
+                }
+                out.extend_from_slice(&fraction);
+            }
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let epoch = LocalStamp { seconds: 0, offset: UtcOffset::UTC };
+        Self { bsd: ([0; BSD_LEN], -1, None), local: (epoch, local_text(epoch)), received: (0, second_text(0)) }
+    }
+}
+
+/// Is this a TIMESTAMP of RFC 5424 6.2.3, other than `-`? `fraction` is how many digits of a second are allowed:
+/// the RFC says 6, some senders send 9.
+pub(super) fn is_rfc3339(text: &[u8], fraction: usize) -> bool {
+    let Some((date, zone)) = text.split_first_chunk::<SECOND_LEN>() else { return false };
+    let [y1, y2, y3, y4, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = date else { return false };
+    let (Some(month), Some(day)) = (two(date, 5), two(date, 8)) else { return false };
+    let (Some(hour), Some(minute), Some(second)) = (two(date, 11), two(date, 14), two(date, 17)) else { return false };
+    let year = [y1, y2, y3, y4].iter().try_fold(0, |year, b| Some(year * 10 + digit(**b)?));
+    let Some(year) = year else { return false };
+    if !(1..=days(year, month)).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return false;
+    }
+    let zone = match zone {
+        [b'.', rest @ ..] => {
+            let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+            if digits == 0 || digits > fraction {
+                return false;
+            }
+            &rest[digits..]
+        }
+        _ => zone,
+    };
+    match zone {
+        b"Z" => true,
+        [b'+' | b'-', _, _, b':', _, _] => {
+            two(zone, 1).is_some_and(|hours| hours < 24) && two(zone, 4).is_some_and(|minutes| minutes < 60)
+        }
+        _ => false,
+    }
+}
+
+/// The `Mmm _d hh:mm:ss` of an RFC 3339 stamp, in the stamp's own zone. `None` if it is none.
+pub(super) fn to_bsd(text: &[u8]) -> Option<[u8; BSD_LEN]> {
+    let month = two(text, 5)?.checked_sub(1)?;
+    let (name, day, time) = (MONTHS.get(month as usize)?, two(text, 8)?, text.get(11..19)?);
+    let mut out = *b"Mmm _d hh:mm:ss";
+    out[..3].copy_from_slice(*name);
+    out[4] = if day < 10 { b' ' } else { b'0' + (day / 10) as u8 };
+    out[5] = b'0' + (day % 10) as u8;
+    out[7..].copy_from_slice(time);
+    Some(out)
+}
+
+const MONTHS: [&[u8; 3]; 12] =
+    [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+
+fn month(name: [u8; 3]) -> Option<u32> {
+    MONTHS.iter().position(|month| **month == name).map(|index| index as u32 + 1)
+}
+
+fn days(year: u32, month: u32) -> u32 {
+    match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
+}
+
+fn digit(byte: u8) -> Option<u32> {
+    byte.is_ascii_digit().then(|| u32::from(byte - b'0'))
+}
+
+fn two(text: &[u8], at: usize) -> Option<u32> {
+    Some(digit(*text.get(at)?)? * 10 + digit(*text.get(at + 1)?)?)
+}
+
+fn second_text(second: i64) -> [u8; SECOND_LEN] {
+    let mut out = *b"1970-01-01T00:00:00";
+    if let Some(time) = DateTime::from_timestamp(second.clamp(0, LAST / 1_000_000), 0) {
+        let of_day = second.rem_euclid(86_400) as u32;
+        let year = time.year().unsigned_abs();
+        let mut put = |at: usize, value: u32| {
+            out[at] = b'0' + (value / 10 % 10) as u8;
+            out[at + 1] = b'0' + (value % 10) as u8;
+        };
+        put(0, year / 100);
+        put(2, year);
+        put(5, time.month());
+        put(8, time.day());
+        put(11, of_day / 3600);
+        put(14, of_day / 60 % 60);
+        put(17, of_day % 60);
+    }
+    out
+}
+
+fn local_text(local: LocalStamp) -> [u8; LOCAL_LEN] {
+    let mut out = *b"1970-01-01T00:00:00Z00:00";
+    out[..SECOND_LEN].copy_from_slice(&second_text(local.seconds));
+    let minutes = local.offset.seconds.unsigned_abs() / 60;
+    if minutes != 0 {
+        out[19] = if local.offset.seconds < 0 { b'-' } else { b'+' };
+        let (hours, minutes) = (minutes / 60, minutes % 60);
+        out[20] = b'0' + (hours / 10) as u8;
+        out[21] = b'0' + (hours % 10) as u8;
+        out[23] = b'0' + (minutes / 10) as u8;
+        out[24] = b'0' + (minutes % 10) as u8;
+    }
+    out
+}

@@ -1,0 +1,148 @@
+//! [`Message`] → canonical line: `<PRI>1 STAMP HOST APP PROCID MSGID SD[ MSG]`, RFC 5424 without framing.
+//!
+//! A container's line carries its name as APP-NAME, its ID as PROCID, and image, name and ID as structured data.
+//! What had to be changed to make it legal is kept as a param beside it; the message is never changed.
+
+use std::sync::Arc;
+
+use super::rfc5424::{elements, write_param};
+use super::time::Clock;
+use super::{Frame, Message, Settings, Shape, StructuredData, parse_with};
+
+/// RFC 5424 6.2: the most a field may have, in bytes.
+const MAX_HOSTNAME: usize = 255;
+const MAX_APP_NAME: usize = 48;
+const MAX_PROC_ID: usize = 128;
+/// The most a canonical line grows beside what it repeats of the frame: stamp, ID, field and param names.
+const GROWTH: usize = 256;
+
+/// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
+const OWN_ID: &[u8] = b"logferry@32473";
+const CUT: &[u8] = b"[logferry@32473 cut=\"true\"]";
+
+/// Frames → canonical lines. It remembers the text of the last stamps; let every thread have its own.
+#[derive(Clone)]
+pub struct Translator {
+    settings: Arc<Settings>,
+    /// The hostname setting made legal.
+    hostname: Vec<u8>,
+    clock: Clock,
+}
+
+impl Translator {
+    pub fn new(settings: Arc<Settings>) -> Self {
+        let mut hostname = Vec::new();
+        write_legal(settings.hostname.as_bytes(), MAX_HOSTNAME, &mut hostname);
+        Self { settings, hostname, clock: Clock::default() }
+    }
+
+    /// Appends exactly one canonical line to `out`, without a LF behind it. An empty frame gives a line without a message.
+    pub fn translate(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Shape {
+        out.reserve(frame.bytes.len() + GROWTH);
+        let message = parse_with(frame, &self.settings, &mut self.clock);
+        self.write_header(&message, out);
+        self.write_sd(&message, out);
+        if let Some(text) = message.message {
+            if message.structured_data != StructuredData::Malformed {
+                out.push(b' ');
+            }
+            out.extend_from_slice(text);
+        }
+        message.shape
+    }
+
+    /// Up to the blank behind MSGID.
+    fn write_header(&mut self, message: &Message<'_>, out: &mut Vec<u8>) {
+        write_pri(message.facility << 3 | message.severity, out);
+        out.extend_from_slice(b"1 ");
+        self.clock.write(&message.timestamp, out);
+        out.push(b' ');
+        if message.shape == Shape::Rfc5424 {
+            // Not ours to judge: a relay alters nothing it need not.
+            for field in [message.hostname.unwrap_or(&self.hostname), or_nil(message.tag), or_nil(message.proc_id)] {
+                out.extend_from_slice(field);
+                out.push(b' ');
+            }
+            out.extend_from_slice(or_nil(message.msg_id));
+            out.push(b' ');
+            return;
+        }
+        match message.hostname {
+            Some(host) => write_legal(host, MAX_HOSTNAME, out),
+            None => out.extend_from_slice(&self.hostname),
+        }
+        out.push(b' ');
+        let container = &message.container;
+        let app_name = container.name.or(container.id).or(message.tag);
+        write_legal(app_name.unwrap_or_default(), MAX_APP_NAME, out);
+        out.push(b' ');
+        write_legal(container.id.or(message.proc_id).unwrap_or_default(), MAX_PROC_ID, out);
+        out.extend_from_slice(b" - ");
+    }
+
+    fn write_sd(&self, message: &Message<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        match message.structured_data {
+            StructuredData::Malformed => return,
+            StructuredData::Elements(sent) => out.extend_from_slice(sent),
+            StructuredData::Nil if message.shape == Shape::Rfc5424 => {}
+            StructuredData::Nil => self.write_container(message, out),
+        }
+        if message.cut && !elements(&out[start..]).any(|element| element.id == OWN_ID) {
+            out.extend_from_slice(CUT);
+        }
+        if out.len() == start {
+            out.push(b'-');
+        }
+    }
+
+    /// The element with image, name and ID, and the tag where APP-NAME was made from it and could not keep it.
+    fn write_container(&self, message: &Message<'_>, out: &mut Vec<u8>) {
+        let container = &message.container;
+        let no_app_name = container.name.is_none() && container.id.is_none();
+        let lost_tag = message.tag.filter(|tag| no_app_name && !is_legal(tag, MAX_APP_NAME));
+        let params = [("image", container.image), ("name", container.name), ("id", container.id), ("tag", lost_tag)];
+        if params.iter().all(|(_, value)| value.is_none()) {
+            return;
+        }
+        out.push(b'[');
+        out.extend_from_slice(self.settings.sd_id.as_bytes());
+        for (name, value) in params {
+            if let Some(value) = value {
+                write_param(name, value, out);
+            }
+        }
+        out.push(b']');
+    }
+}
+
+fn write_pri(pri: u8, out: &mut Vec<u8>) {
+    out.push(b'<');
+    if pri >= 100 {
+        out.push(b'0' + pri / 100);
+    }
+    if pri >= 10 {
+        out.push(b'0' + pri / 10 % 10);
+    }
+    out.extend_from_slice(&[b'0' + pri % 10, b'>']);
+}
+
+/// Appends a header field: printable ASCII without blanks, everything else as `_`; `-` for nothing.
+fn write_legal(value: &[u8], max: usize, out: &mut Vec<u8>) {
+    let value = &value[..value.len().min(max)];
+    if value.is_empty() {
+        out.push(b'-');
+    } else if is_legal(value, max) {
+        out.extend_from_slice(value);
+    } else {
+        out.extend(value.iter().map(|b| if b.is_ascii_graphic() { *b } else { b'_' }));
+    }
+}
+
+fn is_legal(value: &[u8], max: usize) -> bool {
+    value.len() <= max && value.iter().all(u8::is_ascii_graphic)
+}
+
+fn or_nil(field: Option<&[u8]>) -> &[u8] {
+    field.unwrap_or(b"-")
+}
