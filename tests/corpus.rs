@@ -1,0 +1,253 @@
+//! Every message of `tests/corpus`, which a real Docker Engine sent, through the whole room: read, written as a canonical
+//! line, read back, rendered.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use logferry::syslog::{
+    Format, Frame, Line, Message, Settings, Shape, Stamp, TagTemplate, Translator, UnixMicros, parse, render,
+};
+
+/// What the default template cannot read, and why. Everything else must be right with any template.
+const UNREADABLE: [(&str, Wrong, &str); 2] = [
+    (
+        "oddtag-bracket-udp-default.raw",
+        Wrong::Message,
+        "the tag `a[1]: b` reads like the tag `a` and a text that starts with `b[11766]: `",
+    ),
+    ("oddtag-space-udp-default.raw", Wrong::Tag, "the tag `my app` reads like the tag `app` of the host `my`"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    /// Host and tag are mistaken, the message is right.
+    Tag,
+    /// The message is mistaken too.
+    Message,
+}
+
+/// One row of `index.tsv`, unescaped; a `-` is an empty field.
+struct Row {
+    file: String,
+    /// The framed message.
+    bytes: Vec<u8>,
+    framing: String,
+    format: String,
+    template: String,
+    container_name: Vec<u8>,
+    pri: u8,
+    stamp_form: String,
+    stamp: String,
+    hostname: Vec<u8>,
+    tag: Vec<u8>,
+    image: Vec<u8>,
+    name: Vec<u8>,
+    id: Vec<u8>,
+    pid: Vec<u8>,
+    message: Vec<u8>,
+}
+
+#[test]
+fn with_the_template_they_were_sent_with() {
+    for row in rows() {
+        let template = match row.template.as_str() {
+            // Not a template that can be read backwards; the tag is what comes of it.
+            "(unset)" | "{{if false}}x{{end}}" => TagTemplate::default(),
+            template => template.parse().unwrap(),
+        };
+        check(&row, template, None);
+    }
+}
+
+#[test]
+fn with_the_default_template() {
+    let rows = rows();
+    for (file, ..) in UNREADABLE {
+        assert!(rows.iter().any(|row| row.file == file), "{file} is not in the corpus any more");
+    }
+    for row in rows {
+        let wrong = UNREADABLE.iter().find(|(file, ..)| *file == row.file).map(|(_, wrong, _)| *wrong);
+        check(&row, TagTemplate::default(), wrong);
+    }
+}
+
+fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
+    let (file, bytes) = (&row.file, unframed(row));
+    let (received, stamp) = row.times();
+    let frame = Frame { bytes: &bytes, cut: false, received: UnixMicros(received) };
+    let by_template = template.to_string();
+    let settings = Settings { hostname: "relay-1".to_owned(), tag_template: template, ..Settings::default() };
+    let message = parse(&frame, &settings);
+    assert_eq!(message.facility * 8 + message.severity, row.pri, "{file}");
+    if wrong != Some(Wrong::Message) {
+        assert_eq!(message.message.unwrap_or_default(), row.message, "{file}");
+    }
+    if wrong.is_none() {
+        assert_eq!(message.hostname.unwrap_or_default(), row.hostname, "{file}");
+        assert_eq!(message.tag.unwrap_or_default(), row.tag, "{file}");
+        assert_eq!(message.proc_id.unwrap_or_default(), row.pid, "{file}");
+        check_container(row, &message, &by_template);
+    }
+    let is_5424 = row.format.starts_with("rfc5424");
+    assert_eq!(matches!(message.timestamp, Stamp::Text(_)), is_5424, "{file}");
+    let docker = is_5424 || message.container.is_known();
+    assert_eq!(message.shape, if docker { Shape::Docker } else { Shape::Rfc3164 }, "{file}");
+
+    let mut line = Vec::new();
+    let shape = Translator::new(Arc::new(settings.clone())).translate(&frame, &mut line);
+    assert_eq!(shape, message.shape, "{file}");
+    check_line(&line, &message, &stamp, &settings.sd_id, file);
+    check_json(&line, &message, &settings.sd_id, file);
+}
+
+/// The index has image, name and ID for Docker's usual template; where another one was used, it follows from the tag.
+fn check_container(row: &Row, message: &Message<'_>, template: &str) {
+    let usual = ["image", "name", "id"].map(|key| match key {
+        "image" => row.image.clone(),
+        "name" => row.name.clone(),
+        _ => row.id.clone(),
+    });
+    let expected = match template.trim() {
+        "{{.Name}}" => [vec![], row.container_name.clone(), vec![]],
+        "{{.DaemonName}}/{{.ImageID}}" => [row.tag["docker/".len()..].to_vec(), vec![], vec![]],
+        _ => usual,
+    };
+    let container = &message.container;
+    let found = [container.image, container.name, container.id].map(|value| value.unwrap_or_default().to_vec());
+    assert_eq!(found, expected, "{}", row.file);
+}
+
+fn check_line(line: &[u8], message: &Message<'_>, stamp: &str, sd_id: &str, file: &str) {
+    let read = Line::parse(line, sd_id);
+    assert_eq!((read.facility, read.severity), (message.facility, message.severity), "{file}");
+    assert_eq!(String::from_utf8_lossy(read.timestamp), stamp, "{file}");
+    assert_eq!(read.hostname, message.hostname.unwrap_or(b"relay-1"), "{file}");
+    assert_eq!(read.msg_id, b"-", "{file}");
+    assert_eq!(read.message, message.message.unwrap_or_default(), "{file}");
+    let container = &message.container;
+    assert_eq!(read.image_name.as_deref(), container.image, "{file}");
+    assert_eq!(read.container_name.as_deref(), container.name, "{file}");
+    assert_eq!(read.container_id.as_deref(), container.id, "{file}");
+    assert_eq!(Some(read.proc_id), container.id.or(message.proc_id), "{file}");
+    let app_name = container.name.or(container.id).or(message.tag).unwrap();
+    let legal: Vec<u8> = app_name.iter().take(48).map(|b| if b.is_ascii_graphic() { *b } else { b'_' }).collect();
+    assert_eq!(read.app_name, legal, "{file}");
+}
+
+fn check_json(line: &[u8], message: &Message<'_>, sd_id: &str, file: &str) {
+    let mut out = Vec::new();
+    render(line, Format::Json, sd_id, &mut out);
+    let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let text = json["message"].as_str().unwrap();
+    let is_escaped = json["escaped"].as_array().is_some_and(|names| names.iter().any(|name| name == "message"));
+    let bytes = if is_escaped { unescape(text) } else { text.as_bytes().to_vec() };
+    assert_eq!(bytes, message.message.unwrap_or_default(), "{file}");
+    let name = json.get("container_name").map(|name| name.as_str().unwrap().as_bytes());
+    assert_eq!(name, message.container.name, "{file}");
+}
+
+impl Row {
+    /// When it may have been received, in microseconds, and what its stamp is to become. The engine ran in UTC unless
+    /// the file's name says otherwise.
+    fn times(&self) -> (i64, String) {
+        let offset = match &self.file {
+            file if file.starts_with("tzNewYork") => "-05:00",
+            file if file.starts_with("tzKolkata") => "+05:30",
+            _ => "Z",
+        };
+        let local = match self.stamp_form.as_str() {
+            "Mmm _d hh:mm:ss" => {
+                assert_eq!(&self.stamp[..4], "Nov ");
+                format!("2026-11-{:0>2}T{}{offset}", self.stamp[4..6].trim(), &self.stamp[7..])
+            }
+            form => {
+                assert_eq!(form.contains("micro"), self.stamp.contains('.'), "{}", self.file);
+                self.stamp.clone()
+            }
+        };
+        // The clock of day1's engine was twelve days behind.
+        let made = if self.file.starts_with("day1") { "2026-11-20T22:34:57Z" } else { &local };
+        let made = chrono::DateTime::parse_from_rfc3339(made).unwrap();
+        (made.timestamp_micros() + 250_000, local)
+    }
+}
+
+/// The message without its octet count.
+fn unframed(row: &Row) -> Vec<u8> {
+    if row.framing != "octet-count" {
+        return row.bytes.clone();
+    }
+    let blank = row.bytes.iter().position(|b| *b == b' ').unwrap();
+    let count: usize = std::str::from_utf8(&row.bytes[..blank]).unwrap().parse().unwrap();
+    assert_eq!(row.bytes.len(), blank + 1 + count, "{}", row.file);
+    row.bytes[blank + 1..].to_vec()
+}
+
+fn rows() -> Vec<Row> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let files = fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "raw"));
+    assert!(files.count() > 200, "the corpus is not there");
+    let index = fs::read_to_string(folder.join("index.tsv")).unwrap();
+    let mut lines = index.split_terminator('\n');
+    let names: Vec<_> = lines.next().unwrap().split('\t').collect();
+    let rows: Vec<_> = lines
+        .map(|line| {
+            let fields: HashMap<_, _> = names.iter().copied().zip(line.split('\t')).collect();
+            let bytes = |name: &str| if fields[name] == "-" { Vec::new() } else { unescape(fields[name]) };
+            let text = |name: &str| String::from_utf8(bytes(name)).unwrap();
+            let number = |name: &str| fields[name].parse::<usize>().unwrap();
+            let file = fs::read(folder.join(fields["file"])).unwrap();
+            // A message can be one dash; its length says that it is one.
+            let message = if number("exp_message_len") == 0 { Vec::new() } else { unescape(fields["exp_message"]) };
+            assert_eq!(message.len(), number("exp_message_len"), "{}", fields["file"]);
+            Row {
+                file: text("file"),
+                bytes: file[number("offset")..][..number("length")].to_vec(),
+                framing: text("framing"),
+                format: text("format"),
+                template: text("tag_template"),
+                container_name: bytes("name"),
+                pri: number("exp_pri").try_into().unwrap(),
+                stamp_form: text("exp_ts_form"),
+                stamp: text("exp_ts"),
+                hostname: bytes("exp_hostname"),
+                tag: bytes("exp_tag"),
+                image: bytes("exp_image"),
+                name: bytes("exp_name"),
+                id: bytes("exp_id"),
+                pid: bytes("exp_pid"),
+                message,
+            }
+        })
+        .collect();
+    assert!(rows.len() > 400, "only {} rows", rows.len());
+    rows
+}
+
+/// Undoes `\\`, `\t`, `\r`, `\n` and `\xNN`.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'\\' => match bytes.next().unwrap() {
+                b't' => b'\t',
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b'x' => {
+                    let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
+                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                }
+                b'\\' => b'\\',
+                other => panic!("\\{} in the index", char::from(other)),
+            },
+            byte => byte,
+        };
+        out.push(byte);
+    }
+    out
+}
