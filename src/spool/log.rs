@@ -1,0 +1,344 @@
+//! The log: which segments there are, how far each forward is, and every count that follows from it. Writer and readers
+//! share one [`Log`] and meet only here.
+//!
+//! What belongs here is bookkeeping under one lock, held for arithmetic only: files are read, written, synced and removed
+//! outside of it. Counting is done where positions move, and nowhere else, so that for each forward, at any moment,
+//! spooled + waiting at start = delivered + waiting + evicted.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Position;
+use super::segment::{self, HEADER_LEN};
+use crate::metrics::{ForwardMetrics, SpoolMetrics};
+
+pub(super) struct Log {
+    pub dir: PathBuf,
+    pub metrics: SpoolMetrics,
+    state: Mutex<State>,
+    /// Held for life: whoever has the lock owns the spool. The kernel lets go of it however the process ends.
+    _lock: File,
+}
+
+pub(super) struct State {
+    /// Oldest first, `number` and `first_line` rising. Empty only until the first line ever is written.
+    pub segments: VecDeque<Segment>,
+    /// Where the next line goes, as far as readers may know. Lines behind it may be on their way to the disk.
+    pub end: Position,
+    /// One for each forward, in the order of the options.
+    pub cursors: Vec<Cursor>,
+}
+
+pub(super) struct Segment {
+    pub number: u64,
+    pub first_line: u64,
+    /// The header and all good records, in bytes; what a failed write left behind it does not count.
+    pub bytes: u64,
+    /// Something in it could not be read: its file is kept aside when nobody needs it any more.
+    pub damaged: bool,
+    /// Open while somebody reads it. It lives here and not in the reader, so that evicting the segment closes the file:
+    /// a removed file that is still open gives no room back, and room is what evicting is for.
+    pub file: Option<Arc<File>>,
+}
+
+pub(super) struct Cursor {
+    /// Everything before it is retired, evicted or lost.
+    pub at: Position,
+    /// Lines beyond `at` that turned out unreadable, in order. They are counted when the cursor gets there.
+    pub gaps: VecDeque<Gap>,
+    pub metrics: ForwardMetrics,
+}
+
+pub(super) struct Gap {
+    from_line: u64,
+    to: Position,
+}
+
+/// A stretch of a segment that can be read.
+pub(super) struct Window {
+    pub file: Arc<File>,
+    /// File offset behind the last byte that may be read.
+    pub limit: u64,
+    /// Lines from the read position to `limit`; at least one.
+    pub lines: u64,
+}
+
+impl Log {
+    pub fn new(dir: PathBuf, metrics: SpoolMetrics, state: State, lock: File) -> Self {
+        let log = Self { dir, metrics, state: Mutex::new(state), _lock: lock };
+        log.remove_passed();
+        log.lock().set_gauges(&log.metrics);
+        log
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
+    pub fn cursor(&self, index: usize) -> Position {
+        self.lock().cursors[index].at
+    }
+
+    pub fn waiting(&self, index: usize) -> u64 {
+        let state = self.lock();
+        state.cursors[index].waiting(state.end)
+    }
+
+    /// A new segment begins, which the next lines go to.
+    pub fn add(&self, number: u64, first_line: u64) {
+        self.lock().segments.push_back(Segment { number, first_line, bytes: HEADER_LEN, damaged: false, file: None });
+        // The segment before it is no longer the last one, and may have been passed by all long ago.
+        self.remove_passed();
+    }
+
+    /// The last segment has grown to `bytes`.
+    pub fn grow(&self, bytes: u64) {
+        if let Some(last) = self.lock().segments.back_mut() {
+            last.bytes = bytes;
+        }
+    }
+
+    /// Readers may read up to `end`.
+    pub fn publish(&self, end: Position) {
+        let mut state = self.lock();
+        self.metrics.spooled.inc_by(end.line - state.end.line);
+        state.end = end;
+        state.set_gauges(&self.metrics);
+    }
+
+    /// Gives up the oldest segment, and the lines in it that were still waiting. Never the last one: false if there is
+    /// no other.
+    pub fn evict_oldest(&self) -> bool {
+        let mut state = self.lock();
+        if state.segments.len() < 2 {
+            return false;
+        }
+        let gone = state.segments.pop_front();
+        if let Some(oldest) = state.segments.front() {
+            let start = oldest.start();
+            state.cursors.iter_mut().for_each(|cursor| cursor.evict(start));
+        }
+        state.set_gauges(&self.metrics);
+        drop(state);
+        gone.into_iter().for_each(|segment| self.discard(segment));
+        true
+    }
+
+    /// The forward has got everything before `up_to`. Positions never move backwards; one that is beyond the end was
+    /// not ours and is ignored.
+    pub fn retire(&self, index: usize, up_to: Position) {
+        let mut state = self.lock();
+        if up_to.line > state.end.line {
+            return;
+        }
+        state.cursors[index].retire(up_to);
+        state.set_gauges(&self.metrics);
+        drop(state);
+        self.remove_passed();
+    }
+
+    /// Puts `read` back to the cursor, and says how many lines lie between.
+    pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
+        let mut state = self.lock();
+        let cursor = &mut state.cursors[index];
+        cursor.gaps.clear(); // They will be found again.
+        let again = read.line.saturating_sub(cursor.at.line);
+        *read = cursor.at;
+        again
+    }
+
+    /// What can be read at `read`, which is moved to where that begins: out of segments that were evicted or are read
+    /// to their end. `None`: nothing for now.
+    ///
+    /// Errors come from opening the segment's file.
+    pub fn window(&self, index: usize, read: &mut Position) -> io::Result<Option<Window>> {
+        let mut state = self.lock();
+        if read.line < state.cursors[index].at.line {
+            *read = state.cursors[index].at;
+        }
+        loop {
+            let end = state.end;
+            let i = state.find(read.segment);
+            let next = state.segments.get(i + 1).map(Segment::start);
+            let Some(segment) = state.segments.get_mut(i).filter(|segment| segment.number <= end.segment) else {
+                return Ok(None);
+            };
+            if segment.number != read.segment {
+                let start = segment.start();
+                state.skip(index, read, start, &self.metrics);
+                continue;
+            }
+            let (limit, stop) = match next {
+                Some(next) if segment.number < end.segment => (segment.bytes, next),
+                _ => (end.offset, end),
+            };
+            let lines = stop.line.saturating_sub(read.line);
+            if lines > 0 && read.offset < limit {
+                let file = match &segment.file {
+                    Some(file) => file.clone(),
+                    None => segment.file.insert(Arc::new(File::open(segment::path(&self.dir, read.segment))?)).clone(),
+                };
+                return Ok(Some(Window { file, limit, lines }));
+            }
+            if lines == 0 && stop.segment == segment.number {
+                return Ok(None);
+            }
+            segment.file = None;
+            if lines > 0 {
+                segment.damaged = true;
+                let segment = segment.number;
+                tracing::error!(dir = %self.dir.display(), segment, lines, "spool: a segment is shorter than it was");
+            }
+            state.skip(index, read, stop, &self.metrics);
+        }
+    }
+
+    /// The rest of the segment at `read` is unreadable: `read` moves behind it, and its lines will count as evicted.
+    pub fn damaged(&self, index: usize, read: &mut Position, why: &dyn std::fmt::Display) {
+        let mut state = self.lock();
+        let end = state.end;
+        let i = state.find(read.segment);
+        let to = match state.segments.get(i + 1) {
+            Some(next) if read.segment < end.segment => next.start(),
+            _ => end,
+        };
+        let mut known = true;
+        if let Some(segment) = state.segments.get_mut(i).filter(|segment| segment.number == read.segment) {
+            known = std::mem::replace(&mut segment.damaged, true);
+            segment.file = None;
+        }
+        if !known {
+            let (file, lines) = (segment::path(&self.dir, read.segment), to.line.saturating_sub(read.line));
+            tracing::error!(
+                file = %file.display(), offset = read.offset, lines, error = %why,
+                "spool: the rest of a segment cannot be read and is skipped; its file will be kept as .damaged"
+            );
+        }
+        state.skip(index, read, to, &self.metrics);
+    }
+
+    /// Removes the segments that every cursor has passed, but never the last one, which carries the spool's id and the
+    /// line number to go on with. Unlinking is not handed to another thread: it is once in a segment's life.
+    fn remove_passed(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some(next_line) = state.segments.get(1).map(|next| next.first_line) else { return };
+            let passed = !state.cursors.is_empty() && state.cursors.iter().all(|c| c.at.line >= next_line);
+            if !passed {
+                return;
+            }
+            let gone = state.segments.pop_front();
+            state.set_gauges(&self.metrics);
+            drop(state);
+            gone.into_iter().for_each(|segment| self.discard(segment));
+        }
+    }
+
+    /// Takes the file of a segment that is no longer in the list out of the directory.
+    fn discard(&self, segment: Segment) {
+        drop(segment.file);
+        let result = match segment.damaged {
+            true => segment::set_aside(&self.dir, segment.number),
+            false => segment::remove(&self.dir, segment.number),
+        };
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.metrics.errors.inc();
+                let file = segment::path(&self.dir, segment.number);
+                tracing::error!(
+                    file = %file.display(), %error,
+                    "spool: a segment nobody needs cannot be removed and takes room; may the relay write to its directory?"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock panics halfway; if it did, the numbers would still be the best there are.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The index of segment `number`, or of the first one after it.
+    fn find(&self, number: u64) -> usize {
+        self.segments.partition_point(|segment| segment.number < number)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Moves a read position over lines that are not there, if any, and settles them with the cursor.
+    fn skip(&mut self, index: usize, read: &mut Position, to: Position, metrics: &SpoolMetrics) {
+        let cursor = &mut self.cursors[index];
+        if to.line > read.line {
+            cursor.gaps.push_back(Gap { from_line: read.line, to });
+            cursor.settle();
+        }
+        *read = to;
+        self.set_gauges(metrics);
+    }
+
+    fn set_gauges(&self, metrics: &SpoolMetrics) {
+        metrics.bytes.set(self.bytes() as i64);
+        for cursor in &self.cursors {
+            cursor.metrics.waiting.set(cursor.waiting(self.end) as i64);
+        }
+    }
+}
+
+impl Segment {
+    /// The position of its first line.
+    pub fn start(&self) -> Position {
+        Position { segment: self.number, offset: HEADER_LEN, line: self.first_line }
+    }
+}
+
+impl Cursor {
+    fn waiting(&self, end: Position) -> u64 {
+        // A segment can be evicted before its lines are published; then the cursor is ahead for a moment.
+        end.line.saturating_sub(self.at.line)
+    }
+
+    /// Moves to `up_to` and counts every line on the way as what became of it.
+    fn retire(&mut self, up_to: Position) {
+        self.settle();
+        while self.at.line < up_to.line {
+            let next = match self.gaps.front() {
+                Some(gap) if gap.from_line < up_to.line => gap.from_line,
+                _ => up_to.line,
+            };
+            self.metrics.delivered.inc_by(next - self.at.line);
+            self.at = Position { line: next, ..up_to };
+            self.settle();
+        }
+    }
+
+    /// Everything before `start` is gone.
+    fn evict(&mut self, start: Position) {
+        if self.at.line < start.line {
+            self.metrics.evicted.inc_by(start.line - self.at.line);
+            self.at = start;
+        }
+        self.settle();
+    }
+
+    /// Passes the gaps the cursor has reached.
+    fn settle(&mut self) {
+        while let Some(gap) = self.gaps.front()
+            && gap.from_line <= self.at.line
+        {
+            if self.at.line < gap.to.line {
+                self.metrics.evicted.inc_by(gap.to.line - self.at.line);
+                self.at = gap.to;
+            }
+            self.gaps.pop_front();
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! ROOM 3: lines on their way from the listeners to the collectors, in a directory of append-only files. Every line goes
+//! through here, and the room knows nothing about lines but their bytes.
+//!
+//! # Constraints
+//!
+//! - A line that was published survives the process; what survives a power cut is the [`Sync`] policy's choice.
+//! - After a crash lines may come twice. They are lost only by eviction or by damage, and then they are counted.
+//! - For each forward, spooled + waiting at start = delivered + waiting + evicted. Lines that damage has taken count as
+//!   evicted: given up unsent.
+//! - Lines are numbered through the whole life of the spool, and every count is a difference of numbers.
+//! - The spool never takes more than `max_bytes` (damaged segments kept aside come on top, at most
+//!   four), the queue to the writer never more than 8 MiB, and a line is never longer than [`MAX_LINE`].
+//! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
+//!   sender's patience.
+//! - One directory, one relay: a lock sees to it.
+//!
+//! # Format
+//!
+//! ```text
+//! lock                               held while the spool is open
+//! 00000000000000000007.seg           a segment: 64-byte header, then records; `strings` shows the lines
+//! 00000000000000000008.seg           the newest one is appended to, the others never change
+//! 00000000000000000003.seg.damaged   what was unreadable, kept for a person to look at
+//! cursor.central                     how far the forward `central` is
+//! ```
+//!
+//! A record is in `record`, the segment's header in `segment`, the cursor's two slots in `cursor`. The spool's id, 128
+//! random bits, is in every segment and cursor: there is always a segment, so there is always the id, and a cursor that
+//! was copied from elsewhere is not believed. Together with a segment's session and a line's number it names a line for
+//! good.
+//!
+//! # Operation
+//!
+//! Five verbs: [`append`](Writer::append), [read](Reader::next), [`retire`](Reader::retire), sync and close, the last
+//! two of which nobody has to call.
+//!
+//! Listeners put [`Batch`]es into an [`Inlet`]. The writer's thread takes all that has queued, appends it to the newest
+//! segment with one write and publishes the new end. Each forward's [`Reader`] reads up to there, and when the collector
+//! has the lines retires them by their [`Position`]. A segment goes when every cursor has passed it, or when the spool is
+//! full and its policy is to drop the oldest. Opening cuts off what a crash left unfinished, and begins a new segment:
+//! nothing is ever appended to a file that a crash may have touched.
+//!
+//! In reading order: `record`, `segment`, `cursor`; `log`, where all positions and counts are; `writer` with `inlet` and
+//! `sync`; `reader`; `open`.
+
+mod cursor;
+mod inlet;
+mod log;
+mod open;
+mod reader;
+mod record;
+mod segment;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::cmp::Ordering;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use inlet::{DEFAULT_PATIENCE, Inlet};
+pub use open::{OpenError, Report, Spool};
+pub use reader::{Chunk, Reader};
+pub use record::{Batch, MAX_LINE, RECORD_HEADER};
+pub use sync::Sync;
+pub use writer::Writer;
+
+/// A place between two lines. Ordered by `line`; the rest says where to find it.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// The segment's number.
+    pub segment: u64,
+    /// Offset in the segment's file, at a record's start or behind the last one.
+    pub offset: u64,
+    /// The number of the first line not yet passed, counted from the spool's first line ever.
+    pub line: u64,
+}
+
+/// What to give up when the spool has reached its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest segment, with the lines in it that are still waiting (counted as evicted).
+    DropOldest,
+    /// The lines that come (counted as dropped).
+    DropNewest,
+}
+
+/// How a spool is to be opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub dir: PathBuf,
+    /// The most all segments together may take, in bytes; at least 64 KiB.
+    pub max_bytes: u64,
+    /// When a segment is full, in bytes; never more than half of `max_bytes`. Space is given back in such pieces.
+    pub segment_bytes: u64,
+    pub when_full: WhenFull,
+    pub sync: Sync,
+    /// The names of the forwards, each of which gets a reader.
+    pub forwards: Vec<String>,
+}
+
+impl Options {
+    /// The defaults: segments of an eighth of the spool but 128 KiB to 16 MiB, drop the oldest, sync every second.
+    pub fn new(dir: impl Into<PathBuf>, max_bytes: u64, forwards: Vec<String>) -> Self {
+        Self {
+            dir: dir.into(),
+            max_bytes,
+            segment_bytes: (max_bytes / 8).clamp(128 << 10, 16 << 20),
+            when_full: WhenFull::DropOldest,
+            sync: Sync::Every(Duration::from_secs(1)),
+            forwards,
+        }
+    }
+}
+
+impl PartialEq for Position {
+    fn eq(&self, other: &Self) -> bool {
+        self.line == other.line
+    }
+}
+
+impl Eq for Position {}
+
+impl PartialOrd for Position {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Position {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.line.cmp(&other.line)
+    }
+}

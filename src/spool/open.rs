@@ -1,0 +1,348 @@
+//! Opening: from a directory, in whatever state a crash has left it, to a writer and readers. Every repair happens here,
+//! and nothing that may have been a line is removed by one.
+//!
+//! Only the newest segment is read. Of the others the headers are enough, so that opening takes milliseconds however
+//! much is spooled; damage in them is found when a reader gets there.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::cursor::{self, CursorFile};
+use super::log::{Cursor, Log, Segment, State};
+use super::reader::Reader;
+use super::record;
+use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
+use super::sync::Flush;
+use super::writer::{Limits, Writer};
+use super::{Options, Position};
+use crate::metrics::Metrics;
+
+/// An open spool, to be taken apart.
+pub struct Spool {
+    pub writer: Writer,
+    /// One for each of [`Options::forwards`], in that order.
+    pub readers: Vec<Reader>,
+    pub report: Report,
+}
+
+/// What was found in the directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Names this spool for as long as it lives.
+    pub id: SpoolId,
+    pub segments: usize,
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Bytes of a write that never finished, which were cut off.
+    pub torn_bytes: u64,
+    /// Files in which something could not be read, and which were kept aside.
+    pub damaged: Vec<PathBuf>,
+    /// Cursors of forwards that are not in the options. They hold nothing back.
+    pub stale_cursors: Vec<String>,
+}
+
+/// Why a spool cannot be opened. Damage is no reason.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has the spool open.
+    InUse { dir: PathBuf },
+    /// The spool was written by a later version.
+    Version { path: PathBuf, version: u32 },
+    /// The options make no sense.
+    Options(&'static str),
+    /// `what` could not be done to `path`.
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl Spool {
+    /// Opens the spool in `options.dir`, which is created where it is missing, repairs it and takes its lock.
+    pub fn open(options: Options, metrics: &Metrics) -> Result<Self, OpenError> {
+        check(&options)?;
+        let lock = lock(&options.dir)?;
+        let mut found = Found::default();
+        found.list(&options)?;
+        found.read_headers(&options.dir)?;
+        let end = found.repair_newest(&options.dir)?;
+        found.report.segments = found.segments.len();
+        found.report.bytes = found.segments.iter().map(|segment| segment.bytes).sum();
+        found.report.id = found.id;
+
+        let mut files = Vec::new();
+        let mut cursors = Vec::new();
+        for name in &options.forwards {
+            let file = CursorFile::load(&options.dir, name, found.id);
+            let oldest = found.segments.front().map_or(end, Segment::start);
+            let at = file.position().map_or(oldest, |position| found.resolve(position, end));
+            cursors.push(Cursor { at, gaps: VecDeque::new(), metrics: metrics.forward(name) });
+            files.push(file);
+        }
+        found.say(&options.dir);
+
+        let flush = Flush::start(options.sync, options.dir.clone(), metrics.spool())
+            .map_err(io_error("start a thread for", &options.dir))?;
+        let state = State { segments: found.segments, end, cursors };
+        let log = Arc::new(Log::new(options.dir, metrics.spool(), state, lock));
+        let (published, watched) = watch::channel(end);
+        let reader = |(index, file)| Reader::new(log.clone(), index, watched.clone(), file);
+        let readers = files.into_iter().enumerate().map(reader).collect();
+        let writer = Writer {
+            log,
+            limits: Limits {
+                max_bytes: options.max_bytes - HEADER_LEN,
+                segment_bytes: options.segment_bytes.min(options.max_bytes / 2),
+                when_full: options.when_full,
+            },
+            id: found.id,
+            session: found.last_session.wrapping_add(1),
+            next_number: found.last_number + 1,
+            current: None,
+            end,
+            published,
+            flush,
+            trouble: false,
+            #[cfg(test)]
+            faults: Default::default(),
+        };
+        Ok(Self { writer, readers, report: found.report })
+    }
+}
+
+/// The directory's content on its way to a [`State`].
+#[derive(Default)]
+struct Found {
+    numbers: Vec<u64>,
+    id: SpoolId,
+    segments: VecDeque<Segment>,
+    last_number: u64,
+    last_session: u32,
+    report: Report,
+}
+
+impl Found {
+    fn list(&mut self, options: &Options) -> Result<(), OpenError> {
+        let wanted: Vec<String> = options.forwards.iter().map(|name| cursor::file_name(name)).collect();
+        let failed = |source| io_error("list", &options.dir)(source);
+        for entry in fs::read_dir(&options.dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // A name that is not text is no file of ours.
+            let Some(name) = name.to_str() else { continue };
+            if let Some(number) = segment::number_of(name) {
+                self.numbers.push(number);
+            }
+            // The number of a segment kept aside is not given again: its name would be taken when the next one is kept.
+            let number = segment::number_of(name.strip_suffix(".damaged").unwrap_or(name));
+            self.last_number = self.last_number.max(number.unwrap_or(0));
+            if cursor::is_cursor(name) && !wanted.iter().any(|wanted| wanted == name) {
+                self.report.stale_cursors.push(name.to_owned());
+            }
+        }
+        self.numbers.sort_unstable();
+        self.report.stale_cursors.sort_unstable();
+        Ok(())
+    }
+
+    /// Fills `segments` with what belongs together; puts aside what does not.
+    fn read_headers(&mut self, dir: &Path) -> Result<(), OpenError> {
+        let mut sound = Vec::new();
+        for number in std::mem::take(&mut self.numbers) {
+            let path = segment::path(dir, number);
+            let file = File::open(&path).map_err(io_error("open", &path))?;
+            let bytes = file.metadata().map_err(io_error("look at", &path))?.len();
+            let start = segment::read_up_to(&file, 0, HEADER_LEN as usize).unwrap_or_default();
+            let header = start.first_chunk().map(Header::decode);
+            match header {
+                Some(Ok(header)) if header.number == number => sound.push((header, bytes)),
+                Some(Err(HeaderFault::Version(version))) => return Err(OpenError::Version { path, version }),
+                // A crash between creating a segment and writing to it.
+                _ if bytes <= HEADER_LEN => fs::remove_file(&path).map_err(io_error("remove", &path))?,
+                _ => self.keep_aside(dir, number)?,
+            }
+        }
+        // The newest segment says which spool this is: what else lies here was copied from another one.
+        self.id = sound.last().map_or_else(random_id, |(newest, _)| newest.id);
+        for (header, bytes) in sound {
+            let rises = self.segments.back().is_none_or(|before| before.first_line <= header.first_line);
+            if header.id != self.id || !rises {
+                self.keep_aside(dir, header.number)?;
+                continue;
+            }
+            self.last_session = self.last_session.max(header.session);
+            let Header { number, first_line, .. } = header;
+            self.segments.push_back(Segment { number, first_line, bytes, damaged: false, file: None });
+        }
+        Ok(())
+    }
+
+    /// Finds the end of the log, cutting off what a crash left half-written behind it. Also drops segments without
+    /// lines, except for one that is alone: it carries the spool's id.
+    fn repair_newest(&mut self, dir: &Path) -> Result<Position, OpenError> {
+        loop {
+            let alone = self.segments.len() == 1;
+            let Some(newest) = self.segments.back_mut() else {
+                return Ok(Position { segment: self.last_number, offset: HEADER_LEN, line: 0 });
+            };
+            let number = newest.number;
+            let path = segment::path(dir, number);
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
+            let (good, lines) = scan(&file, newest.bytes);
+            if good < newest.bytes {
+                let tail = usize::try_from(newest.bytes - good).unwrap_or(usize::MAX);
+                newest.bytes = good;
+                match segment::read_up_to(&file, good, tail) {
+                    Ok(tail) => {
+                        if record::holds_record(&tail) {
+                            self.report.damaged.push(keep_copy(dir, number));
+                        } else {
+                            self.report.torn_bytes += tail.len() as u64;
+                        }
+                        file.set_len(good).map_err(io_error("cut", &path))?;
+                    }
+                    // A bad block. The file stays as it is: nothing is appended to it, and its lines end before.
+                    Err(_) => self.report.damaged.push(path.clone()),
+                }
+            }
+            if lines > 0 || alone || self.report.damaged.contains(&path) {
+                return Ok(Position { segment: number, offset: good, line: newest.first_line + lines });
+            }
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            self.segments.pop_back();
+        }
+    }
+
+    /// Where a cursor read from its file is now. In doubt before it was: a line sent twice is better than one lost.
+    fn resolve(&self, cursor: Position, end: Position) -> Position {
+        let i = self.segments.partition_point(|segment| segment.number < cursor.segment);
+        let Some(segment) = self.segments.get(i) else { return end };
+        let start = segment.start();
+        let stop = self.segments.get(i + 1).map_or(end, Segment::start);
+        if segment.number != cursor.segment {
+            return start; // Its segment is gone: delivered, or evicted.
+        }
+        if cursor.line >= stop.line {
+            // At the end of its segment, or beyond: a power cut has taken lines that were delivered before. Their
+            // numbers are given again in the next segment, so the line alone says nothing.
+            return stop;
+        }
+        let inside = cursor.line >= start.line && (HEADER_LEN..segment.bytes).contains(&cursor.offset);
+        if inside { cursor } else { start }
+    }
+
+    fn keep_aside(&mut self, dir: &Path, number: u64) -> Result<(), OpenError> {
+        segment::set_aside(dir, number).map_err(io_error("rename", &segment::path(dir, number)))?;
+        self.report.damaged.push(segment::aside_path(dir, number));
+        Ok(())
+    }
+
+    fn say(&self, dir: &Path) {
+        let Report { segments, bytes, torn_bytes, damaged, stale_cursors, .. } = &self.report;
+        let dir = dir.display();
+        tracing::info!(%dir, segments, bytes, "spool: open");
+        if *torn_bytes > 0 {
+            tracing::warn!(%dir, torn_bytes, "spool: cut off a write that a crash had left unfinished");
+        }
+        if !damaged.is_empty() {
+            tracing::error!(%dir, files = ?damaged, "spool: damaged segments were kept aside; lines in them are missing");
+        }
+        if !stale_cursors.is_empty() {
+            tracing::info!(%dir, files = ?stale_cursors, "spool: cursors of forwards that are not configured are ignored");
+        }
+    }
+}
+
+/// How far a segment is good: the offset behind its last record, and its lines.
+fn scan(file: &File, bytes: u64) -> (u64, u64) {
+    let (mut good, mut lines) = (HEADER_LEN, 0);
+    while let Ok((batch, _)) = segment::read(file, good, bytes, SCAN_BYTES, u64::MAX)
+        && !batch.is_empty()
+    {
+        good += batch.byte_len() as u64;
+        lines += batch.line_count();
+    }
+    (good, lines)
+}
+
+/// Keeps the newest segment as it was found. It may fail, on a full disk for one: that must not keep the relay from
+/// starting.
+fn keep_copy(dir: &Path, number: u64) -> PathBuf {
+    let aside = segment::aside_path(dir, number);
+    let kept = fs::copy(segment::path(dir, number), &aside).and_then(|_| segment::limit_damaged(dir));
+    if let Err(error) = kept {
+        tracing::error!(file = %aside.display(), %error, "spool: a damaged segment could not be kept");
+    }
+    aside
+}
+
+fn check(options: &Options) -> Result<(), OpenError> {
+    if options.max_bytes < MIN_BYTES {
+        return Err(OpenError::Options("a spool must be allowed at least 64 KiB"));
+    }
+    let mut names = options.forwards.clone();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(OpenError::Options("two forwards cannot share a name, and with it a cursor"));
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    let path = dir.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+/// 128 bits that no other spool has: the standard library seeds its hashers from the kernel's randomness, which saves a
+/// dependency and a device file that a scratch container might lack.
+fn random_id() -> SpoolId {
+    let half = || RandomState::new().build_hasher().finish().to_le_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half());
+    id[8..].copy_from_slice(&half());
+    id
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Io { what, path: path.to_owned(), source }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { dir } => {
+                write!(f, "the spool {} is in use by another relay; give each its own directory", dir.display())
+            }
+            Self::Version { path, version } => {
+                write!(f, "{} has format version {version}, which a later logferry wrote", path.display())
+            }
+            Self::Options(why) => f.write_str(why),
+            Self::Io { what, path, source } => write!(f, "cannot {what} {}: {source}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Below it, segments would be smaller than a listener's batch.
+const MIN_BYTES: u64 = 64 << 10;
+
+/// Bytes read at once while looking for the end.
+const SCAN_BYTES: usize = 1 << 20;

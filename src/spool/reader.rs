@@ -1,0 +1,174 @@
+//! The reader: one forward's way through the spool. It reads ahead of its cursor, and moves the cursor when the
+//! collector has the lines. What a position means for counters and segments is `log`'s business.
+//!
+//! Reading happens inline, by `pread`, although the caller is an async task: what was spooled a moment ago is in the page
+//! cache, where 256 KiB take some 50 µs, less than handing them to a thread pool and back. A backlog that really comes
+//! from a slow disk holds the other tasks for one such read at a time; UDP is received on a thread of its own.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Position;
+use super::cursor::CursorFile;
+use super::log::Log;
+use super::record::{Batch, RECORD_HEADER};
+use super::segment;
+
+/// How often the same place may fail to be read before its segment counts as damaged. A file that cannot be opened for
+/// want of descriptors may work again; a bad block does not, and must not hold up all that comes after it.
+const READ_ATTEMPTS: u32 = 3;
+
+/// Reads lines for one forward, and retires them.
+pub struct Reader {
+    log: Arc<Log>,
+    /// Which of the log's cursors is this reader's.
+    index: usize,
+    /// Where the next line is read; never before the cursor for long, see [`Log::window`].
+    read: Position,
+    /// The published end; closed when the writer is.
+    end: watch::Receiver<Position>,
+    cursor: CursorFile,
+    cursor_trouble: bool,
+    /// Reads that failed in a row.
+    failures: u32,
+}
+
+/// Lines read in one go. They stay in the spool until they are retired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    pub batch: Batch,
+    /// Where the first line lies.
+    pub start: Position,
+    /// What to [`retire`](Reader::retire) when the collector has all of it.
+    pub end: Position,
+}
+
+impl Chunk {
+    /// Each line with the position behind it, which is what to retire when the collector has the chunk so far.
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
+        let mut at = self.start;
+        self.batch.lines().map(move |line| {
+            at = Position { segment: at.segment, offset: at.offset + record_len(line), line: at.line + 1 };
+            (line, at)
+        })
+    }
+}
+
+impl Reader {
+    pub(super) fn new(log: Arc<Log>, index: usize, end: watch::Receiver<Position>, cursor: CursorFile) -> Self {
+        let read = log.cursor(index);
+        Self { log, index, read, end, cursor, cursor_trouble: false, failures: 0 }
+    }
+
+    /// The next lines, about `max_bytes` of them but at least one; `None` when all that is spooled has been read.
+    ///
+    /// Damage is skipped, logged and counted. An error means that nothing was read, and that it is worth another try a
+    /// little later; a place that goes on failing is skipped too.
+    pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
+        loop {
+            let result = match self.log.window(self.index, &mut self.read) {
+                Ok(None) => return Ok(None),
+                Ok(Some(window)) => {
+                    segment::read(&window.file, self.read.offset, window.limit, max_bytes, window.lines)
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok((batch, _)) if !batch.is_empty() => {
+                    self.failures = 0;
+                    return Ok(Some(self.advance(batch)));
+                }
+                Ok(_) => self.log.damaged(self.index, &mut self.read, &"checksum mismatch"),
+                Err(error) => {
+                    self.failures += 1;
+                    if self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound {
+                        return Err(error);
+                    }
+                    self.log.damaged(self.index, &mut self.read, &error);
+                }
+            }
+            self.failures = 0;
+        }
+    }
+
+    /// Waits until there is more than has been read: true. False when there never will be, because the writer has
+    /// closed and all is read. Dropping the future loses nothing.
+    pub async fn wait(&mut self) -> bool {
+        loop {
+            if self.end.borrow_and_update().line > self.read.line {
+                return true;
+            }
+            // Before a pause of unknown length the file should say where we are.
+            let cursor = self.log.cursor(self.index);
+            let result = self.cursor.write(cursor);
+            self.cursor_result(result);
+            if self.end.changed().await.is_err() {
+                return self.end.borrow().line > self.read.line;
+            }
+        }
+    }
+
+    /// The collector has everything before `up_to`: counts it as delivered and removes the segments that no forward
+    /// needs any more. A position before the cursor changes nothing.
+    pub fn retire(&mut self, up_to: Position) {
+        self.log.retire(self.index, up_to);
+        let cursor = self.log.cursor(self.index);
+        let result = self.cursor.write_if_due(cursor);
+        self.cursor_result(result);
+    }
+
+    /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read
+    /// again; whether they had been sent is for the caller to know.
+    pub fn rewind(&mut self) -> u64 {
+        self.log.rewind(self.index, &mut self.read)
+    }
+
+    /// Lines spooled and not retired.
+    pub fn waiting(&self) -> u64 {
+        self.log.waiting(self.index)
+    }
+
+    /// The first line that is not retired.
+    pub fn position(&self) -> Position {
+        self.log.cursor(self.index)
+    }
+
+    fn advance(&mut self, batch: Batch) -> Chunk {
+        let start = self.read;
+        let offset = start.offset + batch.byte_len() as u64;
+        self.read = Position { segment: start.segment, offset, line: start.line + batch.line_count() };
+        Chunk { batch, start, end: self.read }
+    }
+
+    /// A cursor that cannot be written costs duplicates after a crash and nothing else: say it once and go on.
+    fn cursor_result(&mut self, result: io::Result<()>) {
+        let dir = self.log.dir.display();
+        match result {
+            Ok(()) if self.cursor_trouble => {
+                self.cursor_trouble = false;
+                tracing::info!(%dir, "spool: the cursor can be written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.log.metrics.errors.inc();
+                if !std::mem::replace(&mut self.cursor_trouble, true) {
+                    tracing::error!(%dir, %error, "spool: a cursor cannot be written; a restart would send lines again");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let cursor = self.log.cursor(self.index);
+        let result = self.cursor.write(cursor);
+        self.cursor_result(result);
+    }
+}
+
+fn record_len(line: &[u8]) -> u64 {
+    (RECORD_HEADER + line.len()) as u64
+}

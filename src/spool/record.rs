@@ -1,0 +1,300 @@
+//! The record: how a line lies in a segment and in a [`Batch`]. Pure: bytes in, bytes out; no file, no clock, no async.
+//!
+//! ```text
+//! ┌──────────────┬─────────────────────────────────┬─────────────┐
+//! │ length u32   │ CRC-32C u32 of length ‖ payload │ payload     │    little endian, nothing between records
+//! └──────────────┴─────────────────────────────────┴─────────────┘
+//! ```
+//!
+//! The checksum covers the length too: a run of zeros, which is what a power cut leaves at the end of a file, is not a
+//! record. A batch is a run of records, so it goes to the disk with one write and comes back as what it was.
+
+/// Bytes before each payload.
+pub const RECORD_HEADER: usize = 8;
+
+/// The longest line in bytes. Listeners have a far lower limit; this one only says which lengths read back from a disk
+/// are believed, and so how much memory a damaged length can make us ask for.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// Many lines in one buffer, each already a record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Whole, valid records and nothing else.
+    bytes: Vec<u8>,
+    /// How many records `bytes` holds.
+    lines: u64,
+}
+
+impl Batch {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch with room for `bytes` bytes, [`RECORD_HEADER`] per line included.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), lines: 0 }
+    }
+
+    /// Adds the line that `fill` appends, and hands back what `fill` returned. `fill` may only append; if it appends
+    /// nothing, no line is added, and what is beyond [`MAX_LINE`] is cut.
+    pub fn push<R>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let start = self.bytes.len();
+        let payload = start + RECORD_HEADER;
+        self.bytes.resize(payload, 0);
+        let result = fill(&mut self.bytes);
+        debug_assert!(self.bytes.len() >= payload, "fill may only append");
+        self.bytes.truncate(payload + MAX_LINE);
+        if self.bytes.len() <= payload {
+            self.bytes.truncate(start);
+            return result;
+        }
+        let length = ((self.bytes.len() - payload) as u32).to_le_bytes();
+        let checksum = checksum(length, &self.bytes[payload..]);
+        self.bytes[start..start + 4].copy_from_slice(&length);
+        self.bytes[start + 4..payload].copy_from_slice(&checksum.to_le_bytes());
+        self.lines += 1;
+        result
+    }
+
+    /// The lines in order. No checksum is computed: a batch holds only what was pushed or has been checked.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (header, after) = rest.split_at_checked(RECORD_HEADER)?;
+            let (line, after) = after.split_at_checked(length_of(header))?;
+            rest = after;
+            Some(line)
+        })
+    }
+
+    pub fn line_count(&self) -> u64 {
+        self.lines
+    }
+
+    /// Bytes on the disk, record headers included.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines = 0;
+    }
+
+    /// The records as they go to the disk.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Bytes of memory held; what a bounded queue has to count.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Gives memory back when most of it is unused: a queue of one-line batches must not hold a full buffer for each.
+    pub(super) fn shrink(&mut self) {
+        if self.bytes.len() < self.bytes.capacity() / 2 {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
+    /// The longest run of valid records at the start of `bytes`, at most `max_lines` of them, and what ended it.
+    pub(super) fn decode(mut bytes: Vec<u8>, max_lines: u64) -> (Self, Option<Fault>) {
+        let (mut good, mut lines, mut fault) = (0, 0, None);
+        while good < bytes.len() && lines < max_lines {
+            match line_at(&bytes[good..]) {
+                Ok(line) => {
+                    good += RECORD_HEADER + line.len();
+                    lines += 1;
+                }
+                Err(found) => {
+                    fault = Some(found);
+                    break;
+                }
+            }
+        }
+        bytes.truncate(good);
+        (Self { bytes, lines }, fault)
+    }
+}
+
+/// Why there is no record where one was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The bytes end before the record does, which needs `needed` bytes in all as far as is known.
+    Short { needed: usize },
+    /// These bytes never were a record, or are no longer the one they were.
+    Damaged,
+}
+
+/// The line of the record that `bytes` start with; more may follow it.
+pub(super) fn line_at(bytes: &[u8]) -> Result<&[u8], Fault> {
+    let (header, rest) = bytes.split_at_checked(RECORD_HEADER).ok_or(Fault::Short { needed: RECORD_HEADER })?;
+    let length = length_of(header);
+    if length == 0 || length > MAX_LINE {
+        return Err(Fault::Damaged);
+    }
+    let line = rest.get(..length).ok_or(Fault::Short { needed: RECORD_HEADER + length })?;
+    let [a, b, c, d, e, f, g, h] = *header else { return Err(Fault::Damaged) };
+    if checksum([a, b, c, d], line) != u32::from_le_bytes([e, f, g, h]) {
+        return Err(Fault::Damaged);
+    }
+    Ok(line)
+}
+
+/// Whether a whole record lies anywhere in `bytes`. This tells a write that never finished (nothing readable follows)
+/// from damage with lines behind it.
+///
+/// A stranger chooses the payloads, and could choose them so that every offset looks like a length: the checksums
+/// computed are limited to [`SEARCH_BUDGET`] bytes, and the answer beyond it is the careful one, yes.
+pub(super) fn holds_record(bytes: &[u8]) -> bool {
+    let mut budget = SEARCH_BUDGET;
+    for start in 0..bytes.len().saturating_sub(RECORD_HEADER) {
+        let rest = &bytes[start..];
+        let length = length_of(rest);
+        if length == 0 || length > MAX_LINE || rest.len() < RECORD_HEADER + length {
+            continue;
+        }
+        if length > budget || line_at(rest).is_ok() {
+            return true;
+        }
+        budget -= length;
+    }
+    false
+}
+
+/// Reads the length field of a record header of at least four bytes.
+fn length_of(header: &[u8]) -> usize {
+    header.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize)
+}
+
+fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&length), payload)
+}
+
+/// 64 MiB of CRC-32C take some 10 ms: an opening is allowed that much.
+const SEARCH_BUDGET: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn batch(lines: &[Vec<u8>]) -> Batch {
+        let mut batch = Batch::new();
+        for line in lines {
+            batch.push(|out| out.extend_from_slice(line));
+        }
+        batch
+    }
+
+    fn collect(batch: &Batch) -> Vec<Vec<u8>> {
+        batch.lines().map(<[u8]>::to_vec).collect()
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        let batch = batch(&[b"hi".to_vec()]);
+        let mut expected = vec![2, 0, 0, 0];
+        expected.extend(crc32c::crc32c(b"\x02\0\0\0hi").to_le_bytes());
+        expected.extend(b"hi");
+        assert_eq!(batch.as_bytes(), expected);
+    }
+
+    #[test]
+    fn a_fill_that_appends_nothing_adds_no_line() {
+        let mut batch = Batch::new();
+        assert_eq!(batch.push(|_| 7), 7);
+        assert!(batch.is_empty() && batch.byte_len() == 0);
+        batch.push(|out| out.push(b'x'));
+        batch.clear();
+        assert!(batch.is_empty() && batch.lines().next().is_none());
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_is_cut() {
+        let batch = batch(&[vec![b'x'; MAX_LINE + 1], b"next".to_vec()]);
+        let lines = collect(&batch);
+        assert_eq!((lines[0].len(), lines[1].as_slice()), (MAX_LINE, b"next".as_slice()));
+    }
+
+    #[test]
+    fn zeros_are_no_record() {
+        let (batch, fault) = Batch::decode(vec![0; 4096], u64::MAX);
+        assert_eq!((batch.line_count(), fault), (0, Some(Fault::Damaged)));
+        assert!(!holds_record(&[0; 4096]));
+    }
+
+    #[test]
+    fn a_record_behind_rubbish_is_found() {
+        let mut bytes = b"rubbish".to_vec();
+        bytes.extend_from_slice(batch(&[b"line".to_vec()]).as_bytes());
+        assert!(holds_record(&bytes));
+        bytes.pop();
+        assert!(!holds_record(&bytes));
+    }
+
+    #[test]
+    fn searching_hostile_bytes_has_a_limit() {
+        // Every offset reads as a length near 64 KiB: without the budget this is 2^21 checksums of 64 KiB.
+        assert!(holds_record(&[0, 0, 1, 0].repeat(1 << 19)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 0..20)) {
+            let batch = batch(&lines);
+            prop_assert_eq!(collect(&batch), lines.clone());
+            let (again, fault) = Batch::decode(batch.as_bytes().to_vec(), u64::MAX);
+            prop_assert_eq!((&again, fault), (&batch, None));
+            prop_assert_eq!(again.line_count(), lines.len() as u64);
+        }
+
+        #[test]
+        fn a_cut_gives_a_prefix(
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 1..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let whole = batch(&lines);
+            let cut = cut.index(whole.byte_len());
+            let (part, _) = Batch::decode(whole.as_bytes()[..cut].to_vec(), u64::MAX);
+            let part = collect(&part);
+            prop_assert_eq!(&part[..], &lines[..part.len()]);
+            prop_assert!(part.len() < lines.len());
+        }
+
+        #[test]
+        fn a_flipped_bit_ends_the_run_at_its_record(
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 1..8),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8,
+        ) {
+            let whole = batch(&lines);
+            let mut bytes = whole.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let (mut end, mut before) = (0, 0);
+            for line in &lines {
+                end += RECORD_HEADER + line.len();
+                if end > at {
+                    break;
+                }
+                before += 1;
+            }
+            let (part, fault) = Batch::decode(bytes, u64::MAX);
+            prop_assert_eq!(collect(&part), lines[..before].to_vec());
+            prop_assert!(fault.is_some());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let (batch, _) = Batch::decode(bytes, u64::MAX);
+            prop_assert_eq!(batch.lines().count() as u64, batch.line_count());
+        }
+    }
+}

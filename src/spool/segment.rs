@@ -1,0 +1,261 @@
+//! The segment: one append-only file of the spool. Its name, its header, reading a run of records from it, and how it
+//! leaves the directory. What is in which segment, and who still needs it, is `log`'s business.
+//!
+//! ```text
+//! offset  0  magic "LFSPOOL\n"      16  spool id, 128 random bits      48  created, Unix seconds u64
+//!         8  format version u32     32  segment number u64             56  session u32
+//!        12  header length u32      40  number of the first line u64   60  CRC-32C u32 of the 60 bytes before
+//!        64  records
+//! ```
+//!
+//! All little endian. Any later version keeps the first twelve bytes and the checksum where they are, so that a newer
+//! spool is told apart from a damaged one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::record::{Batch, Fault, RECORD_HEADER};
+
+/// Bytes before the first record.
+pub(super) const HEADER_LEN: u64 = 64;
+
+/// How many damaged segments are kept aside; the oldest goes when another one comes, for they are outside the size cap.
+pub(super) const MAX_DAMAGED: usize = 4;
+
+/// Names one spool among all spools, for as long as it has a segment.
+pub(super) type SpoolId = [u8; 16];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub id: SpoolId,
+    pub number: u64,
+    pub first_line: u64,
+    /// Unix seconds; for people, nothing is decided by it.
+    pub created: u64,
+    /// Which opening of the spool wrote this segment. A power cut can take back lines that were read already, and their
+    /// numbers are then given again: (spool id, session, line) is what names a line once and for all.
+    pub session: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum HeaderFault {
+    Damaged,
+    /// A sound header of a format this version does not know.
+    Version(u32),
+}
+
+impl Header {
+    pub fn new(id: SpoolId, number: u64, first_line: u64, session: u32) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        Self { id, number, first_line, created, session }
+    }
+
+    pub fn encode(&self) -> [u8; HEADER_LEN as usize] {
+        let mut bytes = [0; HEADER_LEN as usize];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.id);
+        bytes[32..40].copy_from_slice(&self.number.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.first_line.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.created.to_le_bytes());
+        bytes[56..60].copy_from_slice(&self.session.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8; HEADER_LEN as usize]) -> Result<Self, HeaderFault> {
+        if &bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != le_u32(bytes, 60) {
+            return Err(HeaderFault::Damaged);
+        }
+        match le_u32(bytes, 8) {
+            VERSION => {}
+            version => return Err(HeaderFault::Version(version)),
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&bytes[16..32]);
+        Ok(Self {
+            id,
+            number: le_u64(bytes, 32),
+            first_line: le_u64(bytes, 40),
+            created: le_u64(bytes, 48),
+            session: le_u32(bytes, 56),
+        })
+    }
+}
+
+/// The path of segment `number`: twenty digits, so that `ls` shows the order in which they were written.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}.seg"))
+}
+
+/// The number in a segment's file name, or `None` for any other file.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Whether a file is a damaged segment that was kept.
+pub(super) fn is_damaged(name: &str) -> bool {
+    name.strip_suffix(".damaged").and_then(number_of).is_some()
+}
+
+/// Creates a segment's file and writes its header. Leaves no file behind when it fails, unless the process ends in
+/// between: a file without a whole header holds no record, and the next opening removes it.
+pub(super) fn create(dir: &Path, header: &Header) -> io::Result<File> {
+    let path = path(dir, header.number);
+    // Appending: after a failed write has been cut off, the next one goes where it belongs without a seek.
+    let mut file = OpenOptions::new().append(true).create_new(true).open(&path)?;
+    file.write_all(&header.encode()).inspect_err(|_| drop(fs::remove_file(&path)))?;
+    Ok(file)
+}
+
+/// Reads records from `offset` on, up to `limit` (both file offsets) and `max_lines`, about `max_bytes` at once but at
+/// least one record. An empty batch means that there is no record at `offset`, where there should be one; with lines
+/// *and* a fault, the fault comes after them.
+///
+/// Errors are the file's; a file shorter than `limit` is no error but gives an empty batch in the end.
+pub(super) fn read(
+    file: &File,
+    offset: u64,
+    limit: u64,
+    max_bytes: usize,
+    max_lines: u64,
+) -> io::Result<(Batch, Option<Fault>)> {
+    let there = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let mut want = max_bytes.max(RECORD_HEADER).min(there);
+    loop {
+        let (batch, fault) = Batch::decode(read_up_to(file, offset, want)?, max_lines);
+        match fault {
+            // The buffer ended inside a record and the segment did not: that is no fault. If the record is the first
+            // one, it is read again with room for its header, or for as much as its header asked for.
+            Some(Fault::Short { needed }) if batch.byte_len() + needed <= there => {
+                if !batch.is_empty() {
+                    return Ok((batch, None));
+                }
+                if needed <= want {
+                    return Ok((batch, fault));
+                }
+                want = needed;
+            }
+            fault => return Ok((batch, fault)),
+        }
+    }
+}
+
+/// Removes a segment's file for good.
+pub(super) fn remove(dir: &Path, number: u64) -> io::Result<()> {
+    fs::remove_file(path(dir, number))
+}
+
+/// Where the damaged form of segment `number` is kept.
+pub(super) fn aside_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}.seg.damaged"))
+}
+
+/// Keeps a damaged segment's file out of the way instead of removing it.
+pub(super) fn set_aside(dir: &Path, number: u64) -> io::Result<()> {
+    fs::rename(path(dir, number), aside_path(dir, number))?;
+    limit_damaged(dir)
+}
+
+/// Removes the oldest of more than [`MAX_DAMAGED`] damaged segments.
+pub(super) fn limit_damaged(dir: &Path) -> io::Result<()> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_damaged) {
+            kept.push(entry.path());
+        }
+    }
+    kept.sort();
+    for path in kept.iter().rev().skip(MAX_DAMAGED) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// Up to `want` bytes from `offset` on; fewer when the file ends there.
+pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; want];
+    let mut filled = 0;
+    while filled < want {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+pub(super) fn le_u32(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+pub(super) fn le_u64(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+const MAGIC: &[u8; 8] = b"LFSPOOL\n";
+const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Header = Header { id: [7; 16], number: 3, first_line: 41, created: 1_700_000_000, session: 2 };
+
+    #[test]
+    fn a_header_comes_back_and_no_flipped_bit_passes() {
+        let bytes = HEADER.encode();
+        assert_eq!(Header::decode(&bytes), Ok(HEADER));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::decode(&flipped), Err(HeaderFault::Damaged), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_not_mistaken_for_damage() {
+        let mut bytes = HEADER.encode();
+        bytes[8] = 9;
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(Header::decode(&bytes), Err(HeaderFault::Version(9)));
+    }
+
+    #[test]
+    fn only_segment_names_are_segments() {
+        assert_eq!(number_of("00000000000000000012.seg"), Some(12));
+        for other in ["12.seg", "0000000000000000001x.seg", "00000000000000000012.seg.damaged", "lock", "cursor.a"] {
+            assert_eq!(number_of(other), None, "{other}");
+        }
+        assert!(is_damaged("00000000000000000012.seg.damaged"));
+    }
+
+    #[test]
+    fn a_record_is_read_whole_however_small_the_buffer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = create(dir.path(), &HEADER).unwrap();
+        let mut batch = Batch::new();
+        batch.push(|out| out.extend([b'x'; 1000]));
+        batch.push(|out| out.extend(b"short"));
+        file.write_all(batch.as_bytes()).unwrap();
+        let file = File::open(path(dir.path(), HEADER.number)).unwrap();
+        let limit = HEADER_LEN + batch.byte_len() as u64;
+        for max_bytes in [0, 1, 8, 9, 500, 1008, 1009, 1015] {
+            let (read, fault) = read(&file, HEADER_LEN, limit, max_bytes, u64::MAX).unwrap();
+            assert_eq!((read.line_count(), fault), (1, None), "{max_bytes}");
+        }
+        let (all, fault) = read(&file, HEADER_LEN, limit, 1 << 20, u64::MAX).unwrap();
+        assert_eq!((all, fault), (batch, None));
+    }
+}

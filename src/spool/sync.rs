@@ -1,0 +1,130 @@
+//! When the disk is made to keep what was written. For most spools the answer is a thread that syncs behind the writer's
+//! back, so that no batch ever waits for a disk that takes 10 ms.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::metrics::SpoolMetrics;
+
+/// How much a power cut may take. A crash of the process alone takes nothing in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Nothing: readers see a line when the disk has it.
+    Always,
+    /// What was written since the last sync, which is at most about this long ago.
+    Every(Duration),
+    /// What the kernel has not written yet; half a minute is usual.
+    Never,
+}
+
+/// The policy at work.
+pub(super) enum Flush {
+    Always,
+    Behind(Behind),
+    Never,
+}
+
+impl Flush {
+    /// Errors: the thread cannot be started.
+    pub fn start(policy: Sync, dir: PathBuf, metrics: SpoolMetrics) -> io::Result<Self> {
+        Ok(match policy {
+            Sync::Always => Self::Always,
+            Sync::Every(period) => Self::Behind(Behind::start(period, dir, metrics)?),
+            Sync::Never => Self::Never,
+        })
+    }
+}
+
+/// The thread that syncs what was written, once per period, rolled segments included.
+pub(super) struct Behind {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    dirty: Mutex<Dirty>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Dirty {
+    /// Written to and not synced since; each file once.
+    files: Vec<Arc<File>>,
+    closed: bool,
+}
+
+impl Behind {
+    fn start(period: Duration, dir: PathBuf, metrics: SpoolMetrics) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let run = move || run(&theirs, period, &dir, &metrics);
+        let thread = thread::Builder::new().name("spool-sync".into()).spawn(run)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// `file` has been written to.
+    pub fn mark(&self, file: &Arc<File>) {
+        let mut dirty = self.shared.lock();
+        // The newest segment is written to nearly always, so it is looked for from behind.
+        if !dirty.files.iter().rev().any(|known| Arc::ptr_eq(known, file)) {
+            dirty.files.push(file.clone());
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Behind {
+    /// Syncs what is left and ends the thread.
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &SpoolMetrics) {
+    let mut trouble = false;
+    loop {
+        let idle = |dirty: &mut Dirty| dirty.files.is_empty() && !dirty.closed;
+        let dirty = shared.changed.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        // Something is dirty: let more of it gather for a period, so that an idle spool wakes nobody.
+        let waited = shared.changed.wait_timeout_while(dirty, period, |dirty| !dirty.closed);
+        let mut dirty = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let files = std::mem::take(&mut dirty.files);
+        let closed = dirty.closed;
+        drop(dirty);
+
+        match files.iter().try_for_each(|file| file.sync_data()) {
+            Ok(()) if trouble && !files.is_empty() => {
+                trouble = false;
+                tracing::info!(dir = %dir.display(), "spool: the disk syncs again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                metrics.errors.inc();
+                if !std::mem::replace(&mut trouble, true) {
+                    tracing::error!(
+                        dir = %dir.display(), %error,
+                        "spool: the disk does not sync; lines go on, but a power cut now would lose some. Check the disk"
+                    );
+                }
+            }
+        }
+        if closed {
+            return;
+        }
+    }
+}
