@@ -110,3 +110,124 @@ fn cost(batch: &mut Batch) -> u32 {
     batch.shrink();
     u32::try_from(batch.capacity().div_ceil(1024)).unwrap_or(QUEUE_KIB).clamp(1, QUEUE_KIB)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::spool::{Options, Reader, Spool};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    fn batch(lines: usize) -> Batch {
+        let mut batch = Batch::new();
+        (0..lines).for_each(|n| batch.push(|out| out.extend_from_slice(format!("line {n}").as_bytes())));
+        batch
+    }
+
+    /// An inlet whose writer takes nothing until told to, with room for `kib`.
+    fn stuck(kib: usize) -> (Inlet, UnboundedReceiver<(Batch, OwnedSemaphorePermit)>) {
+        let (queue, queued) = unbounded_channel();
+        let inlet = Inlet {
+            queue,
+            room: Arc::new(Semaphore::new(kib)),
+            patience: Some(Duration::from_millis(1)),
+            stalled: Arc::default(),
+            metrics: Metrics::new().spool(),
+        };
+        (inlet, queued)
+    }
+
+    #[test]
+    fn a_stalled_writer_holds_a_thread_no_longer_than_its_patience() {
+        let (mut inlet, mut queued) = stuck(2);
+        for _ in 0..5 {
+            inlet.send_blocking(batch(3));
+        }
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 9);
+        // Stalled: from now on nobody waits, or this would take a year.
+        inlet.patience = Some(Duration::from_secs(3 << 24));
+        inlet.send_blocking(batch(1));
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
+        drop(queued.try_recv().unwrap());
+        inlet.send_blocking(batch(1));
+        assert!(!inlet.stalled.load(Ordering::Relaxed));
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_stalled_writer_holds_a_task_no_longer_than_its_patience() {
+        let (mut inlet, mut queued) = stuck(2);
+        for _ in 0..5 {
+            inlet.send(batch(3)).await;
+        }
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 9);
+        inlet.patience = Some(Duration::from_secs(3 << 24));
+        inlet.send(batch(1)).await;
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
+
+        // Who has all the time in the world gets its batch through.
+        let endless = inlet.with_patience(None);
+        let waiting = tokio::spawn(async move { endless.send(batch(7)).await });
+        drop(queued.recv().await.unwrap());
+        waiting.await.unwrap();
+        inlet.send(Batch::new()).await;
+        assert_eq!(queued.recv().await.unwrap().0.line_count(), 3);
+        assert_eq!(queued.recv().await.unwrap().0.line_count(), 7);
+        assert!(queued.try_recv().is_err(), "an empty batch was queued");
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_by_memory_and_not_by_lines() {
+        let (inlet, queued) = stuck(QUEUE_KIB as usize);
+        for _ in 0..1000 {
+            let mut batch = Batch::with_capacity(256 << 10);
+            batch.push(|out| out.extend_from_slice(b"one line in a large buffer"));
+            inlet.send_blocking(batch);
+        }
+        assert_eq!(queued.len(), 1000, "memory that is not used was not given back");
+        let mut huge = Batch::new();
+        (0..9).for_each(|_| huge.push(|out| out.resize(out.len() + (1 << 20), b'x')));
+        inlet.send_blocking(huge.clone());
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 9);
+        let (inlet, _queued) = stuck(QUEUE_KIB as usize);
+        inlet.send_blocking(huge);
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 0, "larger than the queue, but alone in it");
+    }
+
+    async fn read_to_the_end(mut reader: Reader) -> u64 {
+        let mut lines = 0;
+        while reader.wait().await {
+            while let Some(chunk) = reader.next(1 << 10).unwrap() {
+                lines += chunk.batch.line_count();
+                reader.retire(chunk.end);
+            }
+        }
+        assert_eq!(reader.waiting(), 0);
+        lines
+    }
+
+    #[tokio::test]
+    async fn shutdown_walks_the_way_a_message_walks() {
+        for sync in [super::super::Sync::Always, super::super::Sync::Every(NAP), super::super::Sync::Never] {
+            let dir = tempfile::tempdir().unwrap();
+            let metrics = Metrics::new();
+            let options = Options { sync, ..Options::new(dir.path(), 64 << 20, vec!["a".into(), "b".into()]) };
+            let Spool { writer, mut readers, .. } = Spool::open(options, &metrics).unwrap();
+            let (inlet, thread) = writer.spawn(None).unwrap();
+            let (b, a) = (readers.pop().unwrap(), readers.pop().unwrap());
+            let (a, b) = (tokio::spawn(read_to_the_end(a)), tokio::spawn(read_to_the_end(b)));
+
+            let other = inlet.with_patience(Some(DEFAULT_PATIENCE));
+            let sender = thread::spawn(move || (0..200).for_each(|_| other.send_blocking(batch(10))));
+            for _ in 0..200 {
+                inlet.send(batch(10)).await;
+            }
+            drop(inlet);
+            assert_eq!((a.await.unwrap(), b.await.unwrap()), (4000, 4000));
+            sender.join().unwrap();
+            thread.join().unwrap();
+            assert_eq!((metrics.spool().spooled.get(), metrics.spool().errors.get()), (4000, 0));
+        }
+    }
+}

@@ -188,10 +188,9 @@ impl Log {
                 return Ok(None);
             }
             segment.file = None;
-            if lines > 0 {
-                segment.damaged = true;
-                let segment = segment.number;
-                tracing::error!(dir = %self.dir.display(), segment, lines, "spool: a segment is shorter than it was");
+            if lines > 0 && !std::mem::replace(&mut segment.damaged, true) {
+                let file = segment::path(&self.dir, segment.number);
+                tracing::error!(file = %file.display(), lines, "spool: lines are missing behind a segment");
             }
             state.skip(index, read, stop, &self.metrics);
         }

@@ -272,12 +272,12 @@ mod tests {
         fn a_flipped_bit_ends_the_run_at_its_record(
             lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 1..8),
             at in any::<prop::sample::Index>(),
-            bit in 0..8,
+            bit in 0u32..8,
         ) {
             let whole = batch(&lines);
             let mut bytes = whole.as_bytes().to_vec();
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             let (mut end, mut before) = (0, 0);
             for line in &lines {
                 end += RECORD_HEADER + line.len();

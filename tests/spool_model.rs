@@ -1,0 +1,225 @@
+//! Random histories of a spool against a model that is a `Vec` of lines: whatever is appended, read, retired, rewound,
+//! closed and crashed in whatever order, the right lines come out in the right order, and the books balance.
+
+use std::fs;
+use std::path::Path;
+
+use logferry::metrics::Metrics;
+use logferry::spool::{Batch, Options, Position, Reader, Spool, Sync, WhenFull, Writer};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+const FORWARDS: [&str; 2] = ["a", "b"];
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Batches of so many lines of so many bytes.
+    Append(Vec<(usize, usize)>),
+    Read {
+        reader: usize,
+        max_bytes: usize,
+    },
+    /// Retires this share of what has been read, in 1/16.
+    Retire {
+        reader: usize,
+        share: u64,
+    },
+    Rewind {
+        reader: usize,
+    },
+    Reopen,
+    Crash,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let reader = 0..FORWARDS.len();
+    prop_oneof![
+        4 => vec((0usize..20, 1usize..600), 1..4).prop_map(Action::Append),
+        4 => (reader.clone(), 0usize..8000).prop_map(|(reader, max_bytes)| Action::Read { reader, max_bytes }),
+        3 => (reader.clone(), 0u64..=16).prop_map(|(reader, share)| Action::Retire { reader, share }),
+        1 => reader.prop_map(|reader| Action::Rewind { reader }),
+        1 => Just(Action::Reopen),
+        1 => Just(Action::Crash),
+    ]
+}
+
+/// What one forward should have seen.
+#[derive(Default)]
+struct Seen {
+    /// The number of the next line it reads, unless lines are evicted.
+    next: u64,
+    /// The positions behind the lines read and not retired.
+    read: Vec<Position>,
+    waiting_at_start: u64,
+}
+
+struct World {
+    dir: TempDir,
+    options: Options,
+    metrics: Metrics,
+    /// `None` only while it is opened again.
+    open: Option<(Writer, Vec<Reader>)>,
+    /// Every line ever spooled, by its number.
+    lines: Vec<Vec<u8>>,
+    seen: Vec<Seen>,
+}
+
+impl World {
+    fn new(when_full: WhenFull, segment_bytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let forwards = FORWARDS.map(String::from).to_vec();
+        let options =
+            Options { when_full, segment_bytes, sync: Sync::Never, ..Options::new(dir.path(), 64 << 10, forwards) };
+        let mut world = Self { dir, options, metrics: Metrics::new(), open: None, lines: Vec::new(), seen: Vec::new() };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        self.metrics = Metrics::new();
+        let Spool { writer, readers, report } = Spool::open(self.options.clone(), &self.metrics).unwrap();
+        assert_eq!((report.torn_bytes, report.damaged.len()), (0, 0));
+        let seen = |reader: &Reader| {
+            let (next, waiting_at_start) = (reader.position().line, reader.waiting());
+            Seen { next, read: Vec::new(), waiting_at_start }
+        };
+        self.seen = readers.iter().map(seen).collect();
+        self.open = Some((writer, readers));
+    }
+
+    fn writer(&mut self) -> &mut Writer {
+        &mut self.open.as_mut().unwrap().0
+    }
+
+    fn reader(&mut self, index: usize) -> &mut Reader {
+        &mut self.open.as_mut().unwrap().1[index]
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Append(batches) => self.append(batches),
+            Action::Read { reader, max_bytes } => drop(self.read(*reader, *max_bytes)),
+            Action::Retire { reader, share } => {
+                let read = &mut self.seen[*reader].read;
+                let count = read.len() * *share as usize / 16;
+                if let Some(last) = read.drain(..count).next_back() {
+                    self.reader(*reader).retire(last);
+                }
+            }
+            Action::Rewind { reader } => {
+                let from = self.seen[*reader].next;
+                let again = self.reader(*reader).rewind();
+                let cursor = self.reader(*reader).position().line;
+                assert_eq!(again, from.saturating_sub(cursor));
+                self.seen[*reader].next = cursor;
+                self.seen[*reader].read.clear();
+            }
+            Action::Reopen => {
+                let cursors: Vec<u64> = (0..FORWARDS.len()).map(|i| self.reader(i).position().line).collect();
+                self.open = None;
+                self.open();
+                assert_eq!(cursors, self.seen.iter().map(|seen| seen.next).collect::<Vec<_>>(), "close forgets");
+            }
+            Action::Crash => {
+                let cursors: Vec<u64> = (0..FORWARDS.len()).map(|i| self.reader(i).position().line).collect();
+                let dir = tempfile::tempdir().unwrap();
+                copy(self.dir.path(), dir.path());
+                self.open = None;
+                self.options.dir = dir.path().into();
+                self.dir = dir;
+                self.open();
+                assert!(cursors.iter().zip(&self.seen).all(|(cursor, seen)| seen.next <= *cursor), "a crash loses");
+            }
+        }
+        self.check();
+    }
+
+    fn append(&mut self, batches: &[(usize, usize)]) {
+        for &(lines, length) in batches {
+            let mut batch = Batch::new();
+            for _ in 0..lines {
+                let text = format!("{:08} {}", self.lines.len() + batch.line_count() as usize, "x".repeat(length));
+                batch.push(|out| out.extend_from_slice(text.as_bytes()));
+            }
+            let before = self.metrics.spool().spooled.get();
+            self.writer().append(std::slice::from_ref(&batch));
+            match self.metrics.spool().spooled.get() - before {
+                0 if self.options.when_full == WhenFull::DropNewest => {}
+                spooled => {
+                    assert_eq!(spooled, batch.line_count(), "a batch is spooled whole or not at all");
+                    self.lines.extend(batch.lines().map(<[u8]>::to_vec));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, reader: usize, max_bytes: usize) -> bool {
+        let Some(chunk) = self.reader(reader).next(max_bytes).unwrap() else { return false };
+        let seen = &mut self.seen[reader];
+        let evicted = self.metrics.forward(FORWARDS[reader]).evicted.get();
+        assert!(chunk.start.line == seen.next || (chunk.start.line > seen.next && evicted > 0));
+        for (line, behind) in chunk.lines() {
+            assert_eq!(line, self.lines[behind.line as usize - 1]);
+            seen.read.push(behind);
+        }
+        assert_eq!(seen.read.last(), Some(&chunk.end));
+        assert!(chunk.batch.line_count() > 0 && chunk.start.line + chunk.batch.line_count() == chunk.end.line);
+        seen.next = chunk.end.line;
+        true
+    }
+
+    fn check(&mut self) {
+        let spooled = self.metrics.spool().spooled.get();
+        for (i, name) in FORWARDS.iter().enumerate() {
+            let forward = self.metrics.forward(name);
+            let waiting = self.reader(i).waiting();
+            let left = spooled + self.seen[i].waiting_at_start;
+            assert_eq!(left, forward.delivered.get() + forward.evicted.get() + waiting, "the books of {name}");
+            assert_eq!(forward.waiting.get() as u64, waiting);
+            assert_eq!(self.lines.len() as u64 - self.reader(i).position().line, waiting);
+        }
+        let on_disk = segments(self.dir.path());
+        assert_eq!(self.metrics.spool().bytes.get() as u64, on_disk);
+        assert!(on_disk <= self.options.max_bytes, "{on_disk} bytes are over the cap");
+    }
+}
+
+fn segments(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let segments = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "seg"));
+    segments.map(|segment| segment.metadata().unwrap().len()).sum()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_balances_and_keeps_the_order(
+        drop_oldest in any::<bool>(),
+        segment_bytes in prop_oneof![Just(1u64 << 10), Just(8 << 10), Just(32 << 10)],
+        history in vec(action(), 1..80),
+    ) {
+        let when_full = if drop_oldest { WhenFull::DropOldest } else { WhenFull::DropNewest };
+        let mut world = World::new(when_full, segment_bytes);
+        for action in &history {
+            world.act(action);
+        }
+        // In the end everything that is waiting comes out, once.
+        for reader in 0..FORWARDS.len() {
+            world.act(&Action::Rewind { reader });
+            let waiting = world.reader(reader).waiting();
+            while world.read(reader, 4096) {}
+            prop_assert_eq!(world.seen[reader].read.len() as u64, waiting);
+            world.act(&Action::Retire { reader, share: 16 });
+            prop_assert_eq!(world.reader(reader).waiting(), 0);
+        }
+    }
+}
