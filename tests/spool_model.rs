@@ -67,7 +67,7 @@ struct World {
 
 impl World {
     fn new(when_full: WhenFull, segment_bytes: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempdir();
         let forwards = FORWARDS.map(String::from).to_vec();
         let options =
             Options { when_full, segment_bytes, sync: Sync::Never, ..Options::new(dir.path(), 64 << 10, forwards) };
@@ -103,7 +103,8 @@ impl World {
             Action::Retire { reader, share } => {
                 let read = &mut self.seen[*reader].read;
                 let count = read.len() * *share as usize / 16;
-                if let Some(last) = read.drain(..count).next_back() {
+                let last = read.drain(..count).next_back();
+                if let Some(last) = last {
                     self.reader(*reader).retire(last);
                 }
             }
@@ -123,7 +124,7 @@ impl World {
             }
             Action::Crash => {
                 let cursors: Vec<u64> = (0..FORWARDS.len()).map(|i| self.reader(i).position().line).collect();
-                let dir = tempfile::tempdir().unwrap();
+                let dir = tempdir();
                 copy(self.dir.path(), dir.path());
                 self.open = None;
                 self.options.dir = dir.path().into();
@@ -183,6 +184,11 @@ impl World {
         assert_eq!(self.metrics.spool().bytes.get() as u64, on_disk);
         assert!(on_disk <= self.options.max_bytes, "{on_disk} bytes are over the cap");
     }
+}
+
+/// In memory where that can be had: closing syncs, and a history closes often.
+fn tempdir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn segments(dir: &Path) -> u64 {
