@@ -145,7 +145,7 @@ impl Log {
     pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
         let mut state = self.lock();
         let cursor = &mut state.cursors[index];
-        cursor.gaps.clear(); // They will be found again.
+        cursor.gaps.clear(); // They will be found again, and must not pile up when a connection flaps.
         let again = read.line.saturating_sub(cursor.at.line);
         *read = cursor.at;
         again

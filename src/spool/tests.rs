@@ -190,6 +190,21 @@ fn a_chunk_can_be_retired_in_the_middle() {
 }
 
 #[test]
+fn what_is_retired_after_a_rewind_is_not_read_again() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..10);
+    let chunk = spool.readers[0].next(100).unwrap().unwrap();
+    assert_eq!(spool.readers[0].rewind(), chunk.batch.line_count());
+    spool.readers[0].retire(chunk.end);
+    assert_eq!(spool.read_numbers(0), range(chunk.end.line..10));
+    // And a position that was never given out changes nothing.
+    spool.readers[0].retire(Position { line: 11, ..chunk.end });
+    assert_eq!(spool.readers[0].position(), chunk.end);
+    spool.check_books();
+}
+
+#[test]
 fn a_crash_at_any_moment_loses_nothing() {
     let home = Home::new();
     let mut spool = home.open();
@@ -233,6 +248,7 @@ fn a_segment_cut_at_any_byte_gives_a_prefix_and_goes_on() {
                 assert!(spool.report.damaged.is_empty(), "cut {cut}");
                 let good = whole_lines.checked_sub(1).map_or(HEADER_LEN as usize, end_of);
                 assert_eq!(spool.report.torn_bytes as usize, bytes.len() - good, "cut {cut}");
+                assert_eq!(home.segment_bytes() as usize, good, "cut {cut}");
             }
             spool.append(100..103);
             assert_eq!(spool.read_numbers(0), range(100..103), "cut {cut}");
@@ -454,6 +470,7 @@ fn no_batch_is_larger_than_the_spool() {
         spool.append(0..5000);
         assert!(home.segment_bytes() <= 64 << 10);
         assert_eq!(spool.metrics.spool().dropped_full.get(), 5000);
+        assert_eq!(spool.read_numbers(0), range(0..5), "lines were given up for nothing");
     }
 }
 
@@ -506,6 +523,18 @@ fn a_full_disk_costs_the_oldest_lines_first() {
     assert_eq!(spool.read_numbers(0), range(110..115));
     drop(spool);
     assert_eq!(home.open().report.torn_bytes, 0, "a failed write left something behind");
+}
+
+#[test]
+fn a_full_disk_never_costs_the_segment_that_is_written_to() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..5);
+    spool.writer.faults.push_back(ErrorKind::StorageFull);
+    spool.append(5..10);
+    assert_eq!((spool.evicted(0), spool.metrics.spool().dropped_error.get()), (0, 5));
+    spool.append(10..15);
+    assert_eq!(spool.read_numbers(0), [range(0..5), range(10..15)].concat());
 }
 
 #[test]

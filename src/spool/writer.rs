@@ -135,6 +135,9 @@ impl Writer {
 
     /// Makes sure that there is a segment to write `bytes` to, and that they fit under the cap.
     fn make_room(&mut self, bytes: u64) -> Result<(), Refusal> {
+        if HEADER_LEN + bytes > self.limits.max_bytes {
+            return Err(Refusal::Full); // Giving up all that is there would not help.
+        }
         let has_lines = self.end.offset > HEADER_LEN;
         if self.current.is_none() || (has_lines && self.end.offset + bytes > self.limits.segment_bytes) {
             // A full segment does where no other can be had; none at all does not.
@@ -151,7 +154,7 @@ impl Writer {
                 continue;
             }
             if self.end.offset == HEADER_LEN {
-                return Err(Refusal::Full); // Larger than the whole spool.
+                return Err(Refusal::Full); // Cannot be: one empty segment leaves room for what passed the first check.
             }
             self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
         }
