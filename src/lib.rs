@@ -1,3 +1,4 @@
+pub mod listen;
 pub mod metrics;
 pub mod spool;
 pub mod syslog;

@@ -1,0 +1,4 @@
+pub mod frame;
+pub mod intake;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! What the room promises, tried on real sockets.
+
+mod frame;
