@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A frame and whether it was cut.
-type Frame = (Vec<u8>, bool);
+pub type Frame = (Vec<u8>, bool);
 
 /// Where one listener's frames go: translated, gathered into one batch per read, handed to the spool.
 #[derive(Clone)]
@@ -17,7 +17,7 @@ pub struct Intake {
 
 impl Intake {
     /// An intake that keeps what it was handed, and where to look for it.
-    pub fn for_tests() -> (Self, Arc<Mutex<Vec<(Vec<u8>, bool)>>>) {
+    pub fn for_tests() -> (Self, Arc<Mutex<Vec<Frame>>>) {
         let taken = Arc::new(Mutex::new(Vec::new()));
         (Self { pending: Vec::new(), taken: taken.clone() }, taken)
     }

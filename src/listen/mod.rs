@@ -1,4 +1,206 @@
+//! ROOM 1: sockets → frames. Everything that faces the senders, and nothing that knows what a message means.
+//!
+//! - [`address`]  where to listen, as text
+//! - [`bind`]     sockets, and what to tell the operator when there is none to be had
+//! - [`datagram`] `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
+//! - [`stream`]   `tcp://`, `tcp+tls://`, `unix://`: who may connect
+//! - [`connection`] what one connection goes through
+//! - [`wire`]     one accepted socket, and how it is read out to the last byte
+//! - [`frame`]    where a message ends in a stream (RFC 6587)
+//! - [`intake`]   where the frames go: the door to the next rooms
+//!
+//! What never happens here: a sender waits for more than the intake's bounded flush; a stranger makes us log, grow
+//! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
+//!
+//! A shutdown walks the way messages walk: nothing new is accepted, what the kernel holds is read out and handed on,
+//! and then connections are reset (`SO_LINGER` 0). Docker's driver notices a reset with its next write and sends that
+//! message again; of a connection closed in good order it only notices after it has lost one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::Socket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+
+use crate::metrics::ListenMetrics;
+
+pub mod address;
+mod bind;
+mod connection;
+mod datagram;
 pub mod frame;
 pub mod intake;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod wire;
+
+pub use address::{Address, AddressError};
+pub use bind::BindError;
+use bind::SocketFile;
+use intake::Intake;
+
+/// Bytes of a frame that are kept, by default. Docker's longest message is 16 KiB and a header that holds the tag twice.
+pub const MAX_FRAME: usize = 64 * 1024;
+/// Bytes of receive buffer a UDP socket asks for, by default: 6,500 datagrams of 200 bytes for every 8 MiB the kernel
+/// grants (it doubles what is asked for, and counts 1,280 for each of those).
+pub const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+/// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
+pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;
+/// Connections of one listener at a time, by default. Docker's driver holds one for each container.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// How long a TLS handshake may take, by default, from its first byte on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections the kernel may hold ready for us to accept.
+pub const BACKLOG: i32 = 1024;
+/// How long a TCP connection is silent before the kernel asks whether its peer is still there.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// How long the kernel waits between two such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How many questions go unanswered before a connection counts as broken.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+/// How long one socket is read out at a shutdown. Without an end a sender that never pauses would hold us up.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// One listener, as configured.
+pub struct Options {
+    pub address: Address,
+    /// With it, `tcp://` takes TLS as well; `tcp+tls://` needs it. It should send no session tickets
+    /// (`send_tls13_tickets = 0`): Docker's driver never reads, and a socket closed with unread bytes is reset, which
+    /// throws away what the driver's kernel had not sent yet.
+    pub tls: Option<TlsAcceptor>,
+    /// Whether `tcp://` with a certificate takes plain text too. `tcp+tls://` never does.
+    pub plaintext: bool,
+    /// Bytes of a frame that are kept. [`MAX_FRAME`]
+    pub max_frame: usize,
+    /// Bytes of receive buffer to ask for; `udp://` only. [`RECEIVE_BUFFER`]
+    pub receive_buffer: usize,
+    /// [`MAX_CONNECTIONS`]
+    pub max_connections: usize,
+    /// [`HANDSHAKE_TIMEOUT`]
+    pub handshake_timeout: Duration,
+}
+
+impl Options {
+    /// The defaults for an address.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            tls: None,
+            plaintext: true,
+            max_frame: MAX_FRAME,
+            receive_buffer: RECEIVE_BUFFER,
+            max_connections: MAX_CONNECTIONS,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+/// A listener that holds its socket: senders can already send, nobody reads yet.
+pub struct Bound {
+    address: Address,
+    socket: Socket,
+    file: Option<SocketFile>,
+    /// Bytes the kernel granted; 0 where that is not ours to ask.
+    receive_buffer: usize,
+    options: Options,
+    metrics: ListenMetrics,
+}
+
+/// A listener at work.
+pub struct Running {
+    task: JoinHandle<()>,
+}
+
+/// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
+pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError> {
+    let asked = &options.address;
+    let only_tls = match asked {
+        Address::Tls(_) => true,
+        Address::Tcp(_) => !options.plaintext,
+        _ => false,
+    };
+    if only_tls && options.tls.is_none() {
+        return Err(BindError::NoCertificate(asked.clone()));
+    }
+    let failed = |step| move |error| BindError::Other(asked.clone(), step, error);
+    let (socket, file) = match asked {
+        Address::Udp(_) | Address::Unixgram(_) => bind::datagram(asked)?,
+        Address::Tcp(_) | Address::Tls(_) | Address::Unix(_) => bind::stream(asked)?,
+    };
+    let real = socket.local_addr().map_err(failed("reading its address back"))?.as_socket();
+    let address = bound_address(asked, real);
+    let mut receive_buffer = 0;
+    if let Address::Udp(_) = asked {
+        receive_buffer =
+            bind::grow_receive_buffer(&socket, options.receive_buffer).map_err(failed("setting its receive buffer"))?;
+        report_receive_buffer(&address, receive_buffer);
+        metrics.receive_buffer.set(receive_buffer.try_into().unwrap_or(i64::MAX));
+    }
+    Ok(Bound { address, socket, file, receive_buffer, options, metrics })
+}
+
+impl Bound {
+    /// Where it really listens: with the port the kernel chose when 0 was asked for.
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    /// Reads until `shutdown` says true (or is gone). Must be called inside the runtime.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no thread or no epoll entry left for a listener: without it there is nothing to relay.
+    pub fn start(self, intake: Intake, shutdown: watch::Receiver<bool>) -> Running {
+        let address = self.address();
+        info!(target: "listen", "listening on {address}");
+        let task = match address {
+            Address::Udp(_) | Address::Unixgram(_) => datagram::start(self, intake, shutdown),
+            Address::Tcp(_) | Address::Tls(_) | Address::Unix(_) => stream::start(self, intake, shutdown),
+        };
+        Running { task }
+    }
+}
+
+impl Running {
+    /// Resolves when everything read was handed on and every socket is closed: some time after the shutdown.
+    pub async fn stopped(self) {
+        if let Err(error) = self.task.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+/// Resolves when the shutdown has begun. May be asked again and again.
+async fn stopping(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left who could say it: the same.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn bound_address(asked: &Address, real: Option<SocketAddr>) -> Address {
+    match (asked, real) {
+        (Address::Udp(_), Some(at)) => Address::Udp(at),
+        (Address::Tcp(_), Some(at)) => Address::Tcp(at),
+        (Address::Tls(_), Some(at)) => Address::Tls(at),
+        _ => asked.clone(),
+    }
+}
+
+fn report_receive_buffer(address: &Address, granted: usize) {
+    let kib = granted / 1024;
+    if granted < SMALL_RECEIVE_BUFFER {
+        warn!(
+            target: "listen",
+            "{address}: the kernel grants a receive buffer of only {kib} KiB; a burst of some hundred messages may be \
+             lost. On the host: `sysctl -w net.core.rmem_max={RECEIVE_BUFFER}`; or give the container \
+             `cap_add: NET_ADMIN`"
+        );
+    } else {
+        info!(target: "listen", "{address}: receive buffer {kib} KiB");
+    }
+}

@@ -1,0 +1,229 @@
+//! Making the sockets: everything that can be wrong with an address shows here, before anything runs, in words a
+//! person woken by it can act on. No runtime is needed and nothing is read.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+use super::{Address, BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
+
+/// Anybody on the host may log: the directory the socket is in decides who gets there.
+const SOCKET_MODE: u32 = 0o666;
+
+/// Why a listener could not be bound.
+#[derive(Debug)]
+pub enum BindError {
+    /// Not allowed to listen there.
+    Denied(Address),
+    /// Somebody else listens there.
+    InUse(Address),
+    /// This host does not have the address.
+    NotHere(Address),
+    /// TLS, or nothing but TLS, was asked for without a certificate.
+    NoCertificate(Address),
+    /// There is a file where the socket should be, and it is no socket.
+    NotASocket(Address),
+    /// Anything else, with the step that failed.
+    Other(Address, &'static str, io::Error),
+}
+
+/// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+pub(super) fn datagram(address: &Address) -> Result<(Socket, Option<SocketFile>), BindError> {
+    match address {
+        Address::Unixgram(path) => unix(address, path, Type::DGRAM),
+        Address::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
+        _ => unreachable!("the caller sorts datagrams from streams"),
+    }
+}
+
+/// A listening stream socket, non-blocking.
+pub(super) fn stream(address: &Address) -> Result<(Socket, Option<SocketFile>), BindError> {
+    let other = |step| move |error| BindError::Other(address.clone(), step, error);
+    let (socket, file) = match address {
+        Address::Unix(path) => unix(address, path, Type::STREAM)?,
+        Address::Tcp(at) | Address::Tls(at) => {
+            let socket = inet(address, *at, Type::STREAM)?;
+            // Linux hands these on to every accepted connection: one call instead of four for each of them.
+            let keepalive = TcpKeepalive::new()
+                .with_time(KEEPALIVE_IDLE)
+                .with_interval(KEEPALIVE_INTERVAL)
+                .with_retries(KEEPALIVE_RETRIES);
+            socket.set_tcp_keepalive(&keepalive).map_err(other("setting keepalive"))?;
+            (socket, None)
+        }
+        _ => unreachable!("the caller sorts datagrams from streams"),
+    };
+    socket.listen(BACKLOG).map_err(|error| sorted(address, "listening", error))?;
+    socket.set_nonblocking(true).map_err(other("making it non-blocking"))?;
+    Ok((socket, file))
+}
+
+/// Asks for a receive buffer of `wanted` bytes, beyond the host's limit where we may, and returns what we got (the
+/// kernel doubles what is asked for: its own book-keeping counts too).
+pub(super) fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> {
+    let wanted = wanted.min(i32::MAX as usize / 2);
+    if setsockopt(socket, sockopt::RcvBufForce, &wanted).is_err() {
+        socket.set_recv_buffer_size(wanted)?;
+    }
+    socket.recv_buffer_size()
+}
+
+fn inet(address: &Address, at: SocketAddr, kind: Type) -> Result<Socket, BindError> {
+    match try_inet(at, kind) {
+        // `[::]` means every address there is, and a host without IPv6 has those of IPv4.
+        Err(error) if at.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
+            try_inet((Ipv4Addr::UNSPECIFIED, at.port()).into(), kind)
+        }
+        result => result,
+    }
+    .map_err(|error| sorted(address, "binding", error))
+}
+
+fn try_inet(at: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    if kind == Type::STREAM {
+        // After a restart the old connections linger in TIME_WAIT. Not for UDP: there it would let two listeners
+        // share a port, and one of them get nothing.
+        socket.set_reuse_address(true)?;
+    }
+    if at.is_ipv6() && at.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket)
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].iter().any(|&errno| error.raw_os_error() == Some(errno as i32))
+}
+
+fn unix(address: &Address, path: &Path, kind: Type) -> Result<(Socket, Option<SocketFile>), BindError> {
+    let other = |step| move |error| BindError::Other(address.clone(), step, error);
+    let name = SockAddr::unix(path).map_err(other("naming the socket"))?;
+    clear_stale(address, path, &name, kind)?;
+    let socket = Socket::new(Domain::UNIX, kind, None).map_err(other("opening a socket"))?;
+    socket.bind(&name).map_err(|error| sorted(address, "binding", error))?;
+    let file = SocketFile::of(path).map_err(other("looking at the socket file"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(other("setting its mode"))?;
+    Ok((socket, Some(file)))
+}
+
+/// Removes a socket file that a killed relay left behind: one on which nobody answers.
+fn clear_stale(address: &Address, path: &Path, name: &SockAddr, kind: Type) -> Result<(), BindError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(address.clone())),
+        Ok(_) => {}
+        Err(_) => return Ok(()), // Nothing there, or bind will say what is wrong.
+    }
+    let other = |step| move |error| BindError::Other(address.clone(), step, error);
+    let caller = Socket::new(Domain::UNIX, kind, None).map_err(other("opening a socket"))?;
+    caller.set_nonblocking(true).map_err(other("making it non-blocking"))?;
+    match caller.connect(name) {
+        // Any other answer comes from somebody: a full backlog, another kind of socket, a mode we do not pass.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(other("removing the socket file a dead process left"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        _ => Err(BindError::InUse(address.clone())),
+    }
+}
+
+fn sorted(address: &Address, step: &'static str, error: io::Error) -> BindError {
+    match error.kind() {
+        ErrorKind::PermissionDenied => BindError::Denied(address.clone()),
+        ErrorKind::AddrInUse => BindError::InUse(address.clone()),
+        ErrorKind::AddrNotAvailable => BindError::NotHere(address.clone()),
+        _ => BindError::Other(address.clone(), step, error),
+    }
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = |found: fs::Metadata| (found.dev(), found.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
+            // It may fail, and then the next start finds that nobody answers.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(address @ (Address::Unix(path) | Address::Unixgram(path))) => {
+                let directory = path.parent().unwrap_or(path).display();
+                write!(
+                    f,
+                    "listen: cannot bind {address}: permission denied; {directory} must be writable for this user"
+                )
+            }
+            Self::Denied(address) => write!(
+                f,
+                "listen: cannot bind {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE \
+                 (docker: cap_add NET_BIND_SERVICE and user 0, or on a bridge network \
+                 --sysctl net.ipv4.ip_unprivileged_port_start=0), or choose a port >= 1024"
+            ),
+            Self::InUse(address) => {
+                write!(f, "listen: cannot bind {address}: in use; ")?;
+                match address {
+                    Address::Udp(at) => write!(f, "`ss -lunp 'sport = :{}'` shows by whom", at.port()),
+                    Address::Tcp(at) | Address::Tls(at) => {
+                        write!(f, "`ss -ltnp 'sport = :{}'` shows by whom", at.port())
+                    }
+                    Address::Unix(path) | Address::Unixgram(path) => {
+                        write!(f, "`ss -lxp src {}` shows by whom", path.display())
+                    }
+                }
+            }
+            Self::NotHere(address) => write!(
+                f,
+                "listen: cannot bind {address}: no interface has this address (inside a container its own addresses \
+                 count, not the host's); 0.0.0.0 or [::] takes all there are"
+            ),
+            Self::NoCertificate(address @ Address::Tls(_)) => {
+                write!(f, "listen: {address} needs a certificate: set `cert` and `key`, or listen on tcp://")
+            }
+            Self::NoCertificate(address) => write!(
+                f,
+                "listen: {address} refuses plain text and has no certificate, so nobody could ever log: \
+                 set `cert` and `key`, or take `plaintext = false` away"
+            ),
+            Self::NotASocket(address) => write!(
+                f,
+                "listen: cannot bind {address}: there is a file of this name, and it is no socket; move it away \
+                 (docker makes a directory of a bind mount whose source is missing)"
+            ),
+            Self::Other(address, step, error) => write!(f, "listen: cannot bind {address}: {step}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Other(_, _, error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What one connection goes through, from its first byte to its end. The socket below it is in `wire`; who may connect
+//! is decided in `stream`.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::ReadBuf;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::frame::Framer;
+use super::intake::Intake;
+use super::wire::{Channel, Wire};
+use super::{DRAIN_PATIENCE, stopping};
+use crate::metrics::ListenMetrics;
+
+/// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
+const SCRATCH: usize = 256 * 1024;
+/// Reads in a row after which a connection with more to say lets the others have a turn.
+const READS_IN_A_ROW: u32 = 16;
+/// The first byte of a TLS connection (content type "handshake"). No syslog message starts with it.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What all connections of a listener have in common.
+pub(super) struct Rules {
+    pub(super) tls: Option<TlsAcceptor>,
+    /// Whether plain text is taken where there is TLS.
+    pub(super) plaintext: bool,
+    /// Bytes of a frame that are kept.
+    pub(super) max_frame: usize,
+    pub(super) handshake_timeout: Duration,
+    pub(super) metrics: ListenMetrics,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its peer closed it in good order.
+    Clean,
+    /// It broke; or TLS ended without saying so, which anybody on the way could have done.
+    Broken,
+    /// We stopped.
+    Stopped,
+}
+
+pub(super) async fn serve(wire: Wire, rules: &Rules, intake: Intake, mut shutdown: watch::Receiver<bool>) {
+    let Some(channel) = open(wire, rules, &mut shutdown).await else { return };
+    let mut reader = Reader { channel, framer: Framer::new(rules.max_frame), intake, metrics: &rules.metrics };
+    match reader.read_to_end(&mut shutdown).await {
+        End::Clean => reader.finish().await,
+        End::Broken => reader.give_up(),
+        End::Stopped => {
+            reader.give_up();
+            reader.channel.wire().reset_on_close();
+        }
+    }
+}
+
+/// Finds out what is spoken. Nothing if the connection is over before a message could come.
+async fn open(mut wire: Wire, rules: &Rules, shutdown: &mut watch::Receiver<bool>) -> Option<Channel> {
+    let Some(acceptor) = &rules.tls else { return Some(Channel::Plain(wire)) };
+    let first = if rules.plaintext {
+        // No deadline: a container that logs in plain text may say its first word in a week.
+        first_byte(&mut wire, shutdown).await
+    } else {
+        match timeout(rules.handshake_timeout, first_byte(&mut wire, shutdown)).await {
+            Ok(first) => first,
+            Err(_) => {
+                rules.metrics.handshake_failures.inc();
+                return None;
+            }
+        }
+    };
+    match first {
+        Ok(Some(TLS_HANDSHAKE)) => {}
+        Ok(Some(_)) if rules.plaintext => return Some(Channel::Plain(wire)),
+        Ok(Some(_)) => {
+            rules.metrics.refused.inc();
+            wire.reset_on_close();
+            return None;
+        }
+        Ok(None) | Err(_) => return None,
+    }
+    // In a box of its own: the state of a handshake is large, and most connections never have one.
+    let handshake = Box::pin(timeout(rules.handshake_timeout, acceptor.accept(wire)));
+    tokio::select! {
+        biased;
+        () = stopping(shutdown) => None,
+        done = handshake => {
+            if let Ok(Ok(stream)) = done {
+                return Some(Channel::Tls(Box::new(stream)));
+            }
+            rules.metrics.handshake_failures.inc();
+            None
+        }
+    }
+}
+
+/// Waits for the first byte and leaves it there. At a shutdown, only looks for it.
+async fn first_byte(wire: &mut Wire, shutdown: &mut watch::Receiver<bool>) -> io::Result<Option<u8>> {
+    tokio::select! {
+        biased;
+        () = stopping(shutdown) => {}
+        first = poll_fn(|cx| wire.poll_first_byte(cx)) => return first,
+    }
+    wire.held_only();
+    wire.reset_on_close();
+    poll_fn(|cx| match wire.poll_first_byte(cx) {
+        Poll::Pending => Poll::Ready(Ok(None)),
+        first => first,
+    })
+    .await
+}
+
+struct Reader<'a> {
+    channel: Channel,
+    framer: Framer,
+    intake: Intake,
+    metrics: &'a ListenMetrics,
+}
+
+impl Reader<'_> {
+    async fn read_to_end(&mut self, shutdown: &mut watch::Receiver<bool>) -> End {
+        let mut reads = 0;
+        loop {
+            let end = tokio::select! {
+                biased;
+                () = stopping(shutdown) => return self.read_out().await,
+                end = poll_fn(|cx| self.poll_take(cx)) => end,
+            };
+            self.intake.flush().await;
+            if let Some(end) = end {
+                return end;
+            }
+            reads += 1;
+            if reads % READS_IN_A_ROW == 0 {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Takes what the kernel still holds.
+    async fn read_out(&mut self) -> End {
+        self.channel.wire().held_only();
+        let patience = Instant::now() + DRAIN_PATIENCE;
+        while Instant::now() < patience {
+            let Poll::Ready(end) = poll_fn(|cx| Poll::Ready(self.poll_take(cx))).await else { break };
+            self.intake.flush().await;
+            if let Some(end) = end {
+                return end;
+            }
+            yield_now().await;
+        }
+        End::Stopped
+    }
+
+    /// Takes as much as there is and fits, and puts its frames into the intake; it is up to the caller to flush it. The
+    /// buffer is everybody's, so nothing may stay in it: an idle connection holds none.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let end = loop {
+                let before = buffer.filled().len();
+                match self.channel.poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if buffer.filled().len() == before => break Some(End::Clean),
+                    Poll::Ready(Ok(())) if buffer.remaining() == 0 => break None,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => break Some(End::Broken),
+                    Poll::Pending if before == 0 => return Poll::Pending,
+                    Poll::Pending => break None,
+                }
+            };
+            let taken = buffer.filled();
+            if !taken.is_empty() {
+                self.metrics.bytes.inc_by(taken.len() as u64);
+                self.hand_on(|framer, on_frame| framer.feed(taken, on_frame));
+            }
+            Poll::Ready(end)
+        })
+    }
+
+    /// The end was a clean one: what is left is a message.
+    async fn finish(&mut self) {
+        if !self.framer.unfinished() {
+            return;
+        }
+        self.hand_on(|framer, on_frame| framer.finish(on_frame));
+        self.intake.flush().await;
+    }
+
+    /// It was none: a sender that has noticed sends the whole message again.
+    fn give_up(&mut self) {
+        if self.framer.unfinished() {
+            self.metrics.unfinished.inc();
+        }
+    }
+
+    fn hand_on(&mut self, frames: impl FnOnce(&mut Framer, &mut dyn FnMut(&[u8], bool))) {
+        let (mut received, mut cuts) = (0, 0);
+        self.intake.begin();
+        frames(&mut self.framer, &mut |frame, cut| {
+            received += 1;
+            cuts += u64::from(cut);
+            self.intake.frame(frame, cut);
+        });
+        self.metrics.received.inc_by(received);
+        self.metrics.cut.inc_by(cuts);
+    }
+}

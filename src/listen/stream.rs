@@ -1,0 +1,185 @@
+//! `tcp://`, `tcp+tls://` and `unix://`, all alike: accepting connections, within a limit, whatever goes wrong with one
+//! of them. What a connection goes through is in `connection`.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::connection::{self, Rules};
+use super::intake::Intake;
+use super::wire::{Accepted, Wire};
+use super::{Address, BACKLOG, Bound, SocketFile, stopping};
+
+/// How long to wait when the system has no descriptor or memory left for a connection…
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// …and how long when it still has none, however often we tried: the pause doubles up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often that is worth a line in the log: who opens connections must not be able to fill it.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) fn start(bound: Bound, intake: Intake, shutdown: watch::Receiver<bool>) -> JoinHandle<()> {
+    let Bound { address, socket, file, options, metrics, .. } = bound;
+    let registered = "the system has an epoll entry left at start";
+    let listener = match address {
+        Address::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
+        _ => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
+    };
+    let room = u32::try_from(options.max_connections).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+    let host = Host {
+        rules: Arc::new(Rules {
+            tls: if let Address::Unix(_) = address { None } else { options.tls },
+            plaintext: options.plaintext && matches!(address, Address::Tcp(_)),
+            max_frame: options.max_frame,
+            handshake_timeout: options.handshake_timeout,
+            metrics,
+        }),
+        address,
+        room: Arc::new(Semaphore::new(room as usize)),
+        intake,
+        shutdown,
+    };
+    tokio::spawn(async move {
+        host.accept_until_stopped(listener, file).await;
+        // Every connection gives its place back when it is over.
+        let _ = host.room.acquire_many(room).await;
+    })
+}
+
+struct Host {
+    address: Address,
+    rules: Arc<Rules>,
+    /// A place for each connection there may be.
+    room: Arc<Semaphore>,
+    intake: Intake,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Host {
+    async fn accept_until_stopped(&self, listener: Listener, file: Option<SocketFile>) {
+        let mut shutdown = self.shutdown.clone();
+        let mut pause = SHORTEST_PAUSE;
+        let mut warned: Option<Instant> = None;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stopping(&mut shutdown) => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(wire) => {
+                    pause = SHORTEST_PAUSE;
+                    self.admit(wire);
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                        warned = Some(Instant::now());
+                        warn!(target: "listen", "{}: cannot accept connections, trying on: {error}", self.address);
+                    }
+                    tokio::select! {
+                        () = stopping(&mut shutdown) => break,
+                        () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                    }
+                }
+            }
+        }
+        // No new sender finds us from here on. Those whom the kernel has let in already may have sent something.
+        drop(file);
+        for _ in 0..BACKLOG {
+            match listener.accept_held() {
+                Ok(wire) => self.admit(wire),
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn admit(&self, wire: Wire) {
+        let metrics = &self.rules.metrics;
+        metrics.accepted.inc();
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
+            metrics.refused.inc();
+            // So that the sender hears of it with its first write, not its second.
+            wire.reset_on_close();
+            return;
+        };
+        let (rules, intake, shutdown) = (self.rules.clone(), self.intake.clone(), self.shutdown.clone());
+        metrics.connections.inc();
+        tokio::spawn(async move {
+            connection::serve(wire, &rules, intake, shutdown).await;
+            rules.metrics.connections.dec();
+            drop(place);
+        });
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Wire> {
+        Ok(Wire::new(match self {
+            Self::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0),
+            Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+        }))
+    }
+
+    /// Takes a connection that the kernel has ready. Asks the kernel itself: the runtime may not have heard of it yet.
+    fn accept_held(&self) -> io::Result<Wire> {
+        let listener = match self {
+            Self::Tcp(listener) => SockRef::from(listener),
+            Self::Unix(listener) => SockRef::from(listener),
+        };
+        let (socket, _) = listener.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok(Wire::new(match self {
+            Self::Tcp(_) => Accepted::Tcp(TcpStream::from_std(socket.into())?),
+            Self::Unix(_) => Accepted::Unix(UnixStream::from_std(socket.into())?),
+        }))
+    }
+}
+
+/// Whether an error of `accept` is about the connection that was to be accepted: it is gone, and the next one may be
+/// fine. Linux also passes on network errors that were pending on it. Anything else (no descriptor, no memory) would
+/// come back at once.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted | ErrorKind::TimedOut
+    ) || error.raw_os_error().is_some_and(|raw| {
+        matches!(
+            Errno::from_raw(raw),
+            Errno::EPERM
+                | Errno::EPROTO
+                | Errno::ENOPROTOOPT
+                | Errno::EHOSTDOWN
+                | Errno::ENONET
+                | Errno::EHOSTUNREACH
+                | Errno::EOPNOTSUPP
+                | Errno::ENETUNREACH
+                | Errno::ENETDOWN
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_errors_are_sorted() {
+        let one = |errno: Errno| concerns_one_connection(&io::Error::from(errno));
+        assert!([Errno::ECONNABORTED, Errno::EINTR, Errno::EPROTO, Errno::ENETDOWN].into_iter().all(one));
+        assert!(![Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EBADF].into_iter().any(one));
+    }
+}

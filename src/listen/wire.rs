@@ -1,0 +1,135 @@
+//! One accepted socket, TCP or unix, plain or with TLS over it, as a stream of bytes that can be read out to the last
+//! one. What the bytes mean is not known here.
+
+use std::io::{self, ErrorKind, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, recv};
+use socket2::SockRef;
+use std::os::fd::AsRawFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+/// An accepted socket.
+pub(super) struct Wire {
+    socket: Accepted,
+    held_only: bool,
+}
+
+pub(super) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What messages come through.
+pub(super) enum Channel {
+    Plain(Wire),
+    /// Boxed, because most connections are plain and should not pay for it.
+    Tls(Box<TlsStream<Wire>>),
+}
+
+impl Wire {
+    pub(super) fn new(socket: Accepted) -> Self {
+        Self { socket, held_only: false }
+    }
+
+    /// From now on reads only take what the kernel holds, and "pending" means that it holds nothing more and no wake-up
+    /// will come. The runtime cannot say that: it may not have heard yet of bytes that are there, and it answers
+    /// "pending" as well when it is another task's turn.
+    pub(super) fn held_only(&mut self) {
+        self.held_only = true;
+    }
+
+    /// Makes the coming close a reset, of which the sender hears with its next write.
+    pub(super) fn reset_on_close(&self) {
+        if let Accepted::Tcp(socket) = &self.socket {
+            // It fails only on a connection that is gone already. A closed unix socket fails the next write anyway.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// The first byte, left where it is; nothing if the peer closed before it sent one.
+    pub(super) fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        let Accepted::Tcp(socket) = &self.socket else { unreachable!("only TCP listeners have a certificate") };
+        let mut byte = [0];
+        let count = if self.held_only {
+            ready!(held(|| Ok(recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK)?)))?
+        } else {
+            ready!(socket.poll_peek(cx, &mut ReadBuf::new(&mut byte)))?
+        };
+        Poll::Ready(Ok((count > 0).then_some(byte[0])))
+    }
+}
+
+/// Asks the kernel, past the runtime.
+fn held<T>(mut ask: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
+    loop {
+        match ask() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = self.get_mut();
+        if !wire.held_only {
+            return match &mut wire.socket {
+                Accepted::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+                Accepted::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+            };
+        }
+        let socket = match &wire.socket {
+            Accepted::Tcp(socket) => SockRef::from(socket),
+            Accepted::Unix(socket) => SockRef::from(socket),
+        };
+        let count = ready!(held(|| (&*socket).read(buffer.initialize_unfilled())))?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// For TLS, which answers. A listener never writes of its own accord.
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().socket {
+            Accepted::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Accepted::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Accepted::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Accepted::Unix(socket) => Pin::new(socket).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Accepted::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Accepted::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(stream) => stream.get_mut().0,
+        }
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(wire) => Pin::new(wire).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
+        }
+    }
+}
