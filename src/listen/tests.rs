@@ -1,3 +1,118 @@
-//! What the room promises, tried on real sockets.
+//! What the room promises, tried on real sockets. Here is the harness; the stories are told by what a sender sees:
+//!
+//! - `address`   what is refused before anything is opened
+//! - `binding`   what is refused, or cleaned up, at start
+//! - `frame`     framing, without a socket
+//! - `datagram`  udp and unixgram
+//! - `stream`    tcp and unix
+//! - `tls`       tls, and both on one port
+//!
+//! Nothing here waits for a time to pass: a test waits for what it wants to see, and fails if it does not come.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::intake::Intake;
+use super::{Address, Bound, Options, Running, bind};
+use crate::metrics::{ListenMetrics, Metrics};
+
+mod address;
+mod binding;
+mod datagram;
 mod frame;
+mod stream;
+mod tls;
+
+/// Long enough for a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A frame and whether it was cut.
+type Frame = (Vec<u8>, bool);
+
+/// A listener in a test, and everything that can be seen of it.
+struct Trial {
+    address: Address,
+    metrics: ListenMetrics,
+    taken: Arc<Mutex<Vec<Frame>>>,
+    stop: watch::Sender<bool>,
+    running: Running,
+}
+
+fn options(address: &str) -> Options {
+    Options::new(address.parse().unwrap())
+}
+
+fn bound(options: Options) -> (Bound, ListenMetrics) {
+    let metrics = Metrics::new().listener("trial");
+    (bind(options, metrics.clone()).unwrap_or_else(|error| panic!("{error}")), metrics)
+}
+
+fn listen(address: &str) -> Trial {
+    listen_with(options(address))
+}
+
+fn listen_with(options: Options) -> Trial {
+    let (bound, metrics) = bound(options);
+    start(bound, metrics)
+}
+
+fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
+    let (intake, taken) = Intake::for_tests();
+    let (stop, stopping) = watch::channel(false);
+    let address = bound.address();
+    Trial { address, metrics, taken, stop, running: bound.start(intake, stopping) }
+}
+
+impl Trial {
+    fn at(&self) -> SocketAddr {
+        match self.address {
+            Address::Udp(at) | Address::Tcp(at) | Address::Tls(at) => at,
+            _ => panic!("{} has no port", self.address),
+        }
+    }
+
+    /// The frames so far, in order; `~` marks a cut one.
+    fn frames(&self) -> Vec<String> {
+        let show = |(frame, cut): &Frame| {
+            String::from_utf8_lossy(frame).trim_end_matches('\n').to_owned() + if *cut { "~" } else { "" }
+        };
+        self.taken.lock().unwrap().iter().map(show).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.taken.lock().unwrap().len()
+    }
+
+    /// Waits until exactly these frames are there.
+    async fn expect(&self, frames: &[&str]) {
+        eventually(|| self.count() >= frames.len(), || format!("{frames:?}, but there is only {:?}", self.frames()))
+            .await;
+        assert_eq!(self.frames(), frames);
+        assert_eq!(self.metrics.received.get(), frames.len() as u64);
+    }
+
+    /// Waits for a counter, or whatever else can be seen.
+    async fn until(&self, what: &str, seen: impl Fn(&Self) -> bool) {
+        eventually(|| seen(self), || what.to_owned()).await;
+    }
+
+    /// Stops it and returns what it had taken by then.
+    async fn stopped(self) -> Vec<String> {
+        self.stop.send_replace(true);
+        let frames = self.taken.clone();
+        tokio::time::timeout(PATIENCE, self.running.stopped()).await.expect("it should have stopped");
+        assert_eq!(self.metrics.connections.get(), 0);
+        frames.lock().unwrap().iter().map(|(frame, _)| String::from_utf8_lossy(frame).trim_end().to_owned()).collect()
+    }
+}
+
+async fn eventually(seen: impl Fn() -> bool, what: impl Fn() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    while !seen() {
+        assert!(Instant::now() < deadline, "waited in vain for {}", what());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,126 @@
+//! Binding: what the operator is told, and what is left behind.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+
+use super::{bound, listen, options};
+use crate::listen::{Address, BindError, Options, bind};
+use crate::metrics::Metrics;
+
+fn refused(options: Options) -> String {
+    bind(options, Metrics::new().listener("trial")).map(|bound| bound.address()).expect_err("it was bound").to_string()
+}
+
+#[test]
+fn the_port_the_kernel_chose_is_told() {
+    for scheme in ["udp", "tcp"] {
+        for host in ["127.0.0.1", "[::1]", ""] {
+            let address = bound(options(&format!("{scheme}://{host}:0"))).0.address();
+            assert!(matches!(address, Address::Udp(at) | Address::Tcp(at) if at.port() != 0), "{address}");
+        }
+    }
+}
+
+#[test]
+fn in_use() {
+    for scheme in ["udp", "tcp"] {
+        let (first, _) = bound(options(&format!("{scheme}://127.0.0.1:0")));
+        let error = refused(options(&first.address().to_string()));
+        assert!(error.contains(&format!("{}: in use; `ss -l", first.address())), "{error}");
+    }
+}
+
+/// Where tests run as root there is no port that may not be bound: the words only.
+#[test]
+fn not_allowed() {
+    let address: Address = "udp://0.0.0.0:514".parse().unwrap();
+    let error = BindError::Denied(address).to_string();
+    assert!(error.contains("cannot bind udp://0.0.0.0:514: permission denied"), "{error}");
+    assert!(error.contains("NET_BIND_SERVICE") && error.contains("ip_unprivileged_port_start"), "{error}");
+}
+
+#[test]
+fn an_address_of_another_host() {
+    let error = refused(options("tcp://192.0.2.1:0"));
+    assert!(error.contains("no interface has this address"), "{error}");
+}
+
+#[test]
+fn tls_without_a_certificate() {
+    assert!(refused(options("tcp+tls://127.0.0.1:0")).contains("needs a certificate"));
+    let only_tls = Options { plaintext: false, ..options("tcp://127.0.0.1:0") };
+    assert!(refused(only_tls).contains("refuses plain text and has no certificate"));
+}
+
+#[test]
+fn everybody_may_write_to_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    for scheme in ["unix", "unixgram"] {
+        let path = dir.path().join(scheme);
+        let _bound = bound(options(&format!("{scheme}://{}", path.display())));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+    }
+}
+
+#[tokio::test]
+async fn a_socket_file_goes_with_its_listener() {
+    let dir = tempfile::tempdir().unwrap();
+    for scheme in ["unix", "unixgram"] {
+        let path = dir.path().join(scheme);
+        let trial = listen(&format!("{scheme}://{}", path.display()));
+        assert!(path.exists());
+        trial.stopped().await;
+        assert!(!path.exists(), "{scheme}");
+    }
+}
+
+#[tokio::test]
+async fn but_not_a_file_somebody_else_put_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let trial = listen(&format!("unix://{}", path.display()));
+    let next = dir.path().join("next");
+    let _successor = UnixListener::bind(&next).unwrap();
+    fs::rename(next, &path).unwrap();
+    trial.stopped().await;
+    assert!(path.exists());
+}
+
+#[test]
+fn a_dead_relays_socket_file_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stream, datagram) = (dir.path().join("stream"), dir.path().join("datagram"));
+    drop(UnixListener::bind(&stream).unwrap());
+    drop(UnixDatagram::bind(&datagram).unwrap());
+    let _one = bound(options(&format!("unix://{}", stream.display())));
+    let _two = bound(options(&format!("unixgram://{}", datagram.display())));
+}
+
+#[test]
+fn a_living_ones_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stream, datagram) = (dir.path().join("stream"), dir.path().join("datagram"));
+    let _one = UnixListener::bind(&stream).unwrap();
+    let _two = UnixDatagram::bind(&datagram).unwrap();
+    for scheme in ["unix", "unixgram"] {
+        for path in [&stream, &datagram] {
+            let error = refused(options(&format!("{scheme}://{}", path.display())));
+            assert!(error.contains("in use; `ss -lxp"), "{error}");
+            assert!(path.exists());
+        }
+    }
+}
+
+#[test]
+fn any_other_file_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes");
+    fs::write(&path, "precious").unwrap();
+    let error = refused(options(&format!("unix://{}", path.display())));
+    assert!(error.contains("it is no socket"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    let missing = refused(options(&format!("unix://{}/a/b", dir.path().display())));
+    assert!(missing.contains(&io::Error::from_raw_os_error(2).to_string()), "{missing}");
+}

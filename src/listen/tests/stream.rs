@@ -1,0 +1,263 @@
+//! Streams: framing per frame, every kind of end, limits, and a shutdown that loses nothing.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::sync::watch;
+
+use super::{Trial, bound, listen, listen_with, options, start};
+use crate::listen::connection::{Rules, serve};
+use crate::listen::intake::Intake;
+use crate::listen::{Address, HANDSHAKE_TIMEOUT, KEEPALIVE_IDLE, MAX_FRAME, Options};
+use crate::metrics::Metrics;
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+    stream
+}
+
+fn say(mut to: impl Write, text: &str) {
+    to.write_all(text.as_bytes()).unwrap();
+}
+
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Reads on in a thread (the relay needs this one) and tells how the connection ends.
+async fn end_of(mut stream: TcpStream) -> Result<usize, ErrorKind> {
+    let read = move || stream.read(&mut [0; 16]).map_err(|error| error.kind());
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+async fn until_bytes(trial: &Trial, bytes: usize) {
+    trial.until("the bytes to be read", |trial| trial.metrics.bytes.get() == bytes as u64).await;
+}
+
+#[tokio::test]
+async fn both_framings_on_one_connection() {
+    for host in ["127.0.0.1", "[::1]"] {
+        let trial = listen(&format!("tcp://{host}:0"));
+        let stream = connect(trial.at());
+        say(&stream, "<30>one\n10 <30>1 two\n\n<30>th");
+        trial.expect(&["<30>one", "<30>1 two"]).await;
+        say(&stream, "ree\n");
+        trial.expect(&["<30>one", "<30>1 two", "<30>three"]).await;
+        assert_eq!(trial.metrics.connections.get(), 1);
+        drop(stream);
+        trial.until("the end", |trial| trial.metrics.connections.get() == 0).await;
+        assert_eq!((trial.metrics.accepted.get(), trial.metrics.unfinished.get()), (1, 0));
+        trial.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn no_host_means_both_families() {
+    let trial = listen("tcp://:0");
+    say(connect(([127, 0, 0, 1], trial.at().port()).into()), "four\n");
+    trial.expect(&["four"]).await;
+    say(connect((std::net::Ipv6Addr::LOCALHOST, trial.at().port()).into()), "six\n");
+    trial.expect(&["four", "six"]).await;
+}
+
+#[tokio::test]
+async fn unix_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let trial = listen(&format!("unix://{}", path.display()));
+    let stream = UnixStream::connect(&path).unwrap();
+    say(&stream, "<30>one\n<30>two");
+    drop(stream);
+    trial.expect(&["<30>one", "<30>two"]).await;
+    let (one, two) = (UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap());
+    say(&one, "<30>three\n");
+    say(&two, "<30>four\n");
+    let mut frames = trial.stopped().await;
+    frames[2..].sort();
+    assert_eq!(frames, ["<30>one", "<30>two", "<30>four", "<30>three"]);
+    assert_eq!((&one).write(b"late").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
+async fn a_clean_end_ends_the_last_line() {
+    let trial = listen("tcp://127.0.0.1:0");
+    say(connect(trial.at()), "<30>whole\n<30>printf | nc");
+    trial.expect(&["<30>whole", "<30>printf | nc"]).await;
+    say(connect(trial.at()), "100 <30>half of a counted frame");
+    trial.expect(&["<30>whole", "<30>printf | nc", "<30>half of a counted frame~"]).await;
+    assert_eq!(trial.metrics.cut.get(), 1);
+}
+
+#[tokio::test]
+async fn a_broken_connection_drops_its_tail_and_counts_it() {
+    let trial = listen("tcp://127.0.0.1:0");
+    for (round, tail) in ["<30>tai", "12", "100 <30>tail"].into_iter().enumerate() {
+        let before = trial.metrics.bytes.get() as usize;
+        let stream = connect(trial.at());
+        say(&stream, &format!("<30>whole\n{tail}"));
+        until_bytes(&trial, before + 10 + tail.len()).await;
+        reset(stream);
+        trial.until("the tail", |trial| trial.metrics.unfinished.get() == round as u64 + 1).await;
+    }
+    trial.expect(&["<30>whole"; 3]).await;
+    let stream = connect(trial.at());
+    say(&stream, "<30>whole\n");
+    trial.expect(&["<30>whole"; 4]).await;
+    reset(stream);
+    trial.until("the end", |trial| trial.metrics.connections.get() == 0).await;
+    assert_eq!(trial.metrics.unfinished.get(), 3);
+}
+
+#[tokio::test]
+async fn oversized_frames_are_cut_and_forge_nothing() {
+    let trial = listen_with(Options { max_frame: 100, ..options("tcp://127.0.0.1:0") });
+    let body = "x".repeat(150) + "\n<13>forged\n" + &"x".repeat(400_000);
+    let stream = connect(trial.at());
+    let message = format!("{} {body}<30>next\n{}\n<30>last\n", body.len(), "y".repeat(300_000));
+    let writer = tokio::task::spawn_blocking(move || say(&stream, &message));
+    trial.expect(&[&("x".repeat(100) + "~"), "<30>next", &("y".repeat(100) + "~"), "<30>last"]).await;
+    writer.await.unwrap();
+    assert_eq!(trial.metrics.cut.get(), 2);
+}
+
+#[tokio::test]
+async fn many_connections_at_once() {
+    const CONNECTIONS: usize = 500;
+    const ROUNDS: usize = 20;
+    let trial = listen("tcp://127.0.0.1:0");
+    let streams: Vec<_> = (0..CONNECTIONS).map(|_| connect(trial.at())).collect();
+    for round in 0..ROUNDS {
+        for (number, stream) in streams.iter().enumerate() {
+            say(stream, &format!("<30>{number} says {round}\n<30>{number} ha"));
+            say(stream, "lf\n");
+        }
+    }
+    trial.until("all", |trial| trial.count() == CONNECTIONS * ROUNDS * 2).await;
+    assert_eq!(trial.metrics.connections.get(), CONNECTIONS as i64);
+    let frames = trial.stopped().await;
+    for number in 0..CONNECTIONS {
+        let mine = |frame: &&String| frame.starts_with(&format!("<30>{number} s"));
+        let expected: Vec<_> = (0..ROUNDS).map(|round| format!("<30>{number} says {round}")).collect();
+        assert_eq!(frames.iter().filter(mine).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_refused() {
+    let trial = listen_with(Options { max_connections: 2, ..options("tcp://127.0.0.1:0") });
+    let (first, _second) = (connect(trial.at()), connect(trial.at()));
+    trial.until("two", |trial| trial.metrics.connections.get() == 2).await;
+    assert_eq!(end_of(connect(trial.at())).await, Err(ErrorKind::ConnectionReset));
+    assert_eq!((trial.metrics.accepted.get(), trial.metrics.refused.get()), (3, 1));
+    drop(first);
+    trial.until("a free place", |trial| trial.metrics.connections.get() == 1).await;
+    say(connect(trial.at()), "<30>in again\n");
+    trial.expect(&["<30>in again"]).await;
+}
+
+/// The runtime gets no turn between the writes and the shutdown: all there is is in the kernel.
+#[tokio::test]
+async fn what_was_sent_before_a_shutdown_is_read_and_then_the_connection_is_reset() {
+    let trial = listen("tcp://127.0.0.1:0");
+    let known = connect(trial.at());
+    trial.until("the connection", |trial| trial.metrics.connections.get() == 1).await;
+    // No more than the smallest receive window, so that it is our kernel that holds it.
+    let text = "<30>a line of some length, to fill some kilobytes\n".repeat(1000);
+    say(&known, &text);
+    say(&known, "<30>unfini");
+    let waiting = connect(trial.at());
+    say(&waiting, "<30>not accepted yet\n");
+    let metrics = trial.metrics.clone();
+    let frames = trial.stopped().await;
+    assert_eq!(frames.len(), 1001);
+    assert_eq!(frames.iter().filter(|frame| *frame == "<30>not accepted yet").count(), 1);
+    assert_eq!((metrics.accepted.get(), metrics.unfinished.get()), (2, 1));
+    for stream in [known, waiting] {
+        assert_eq!(end_of(stream).await, Err(ErrorKind::ConnectionReset));
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_before_the_start_is_one_too() {
+    let (bound, metrics) = bound(options("tcp://127.0.0.1:0"));
+    let Address::Tcp(at) = bound.address() else { panic!("not tcp") };
+    say(connect(at), "<30>early\n");
+    assert_eq!(start(bound, metrics).stopped().await, ["<30>early"]);
+}
+
+/// A sender that never pauses must not keep the relay from stopping.
+#[tokio::test]
+async fn a_shutdown_is_not_held_up_by_a_busy_sender() {
+    let trial = listen("tcp://127.0.0.1:0");
+    let stream = connect(trial.at());
+    let line = "<30>more and more and more and more\n".repeat(2000);
+    let writer = tokio::task::spawn_blocking(move || while (&stream).write_all(line.as_bytes()).is_ok() {});
+    trial.until("some", |trial| trial.count() > 10_000).await;
+    trial.stopped().await;
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn accepted_connections_inherit_keepalive() {
+    let (bound, _) = bound(options("tcp://127.0.0.1:0"));
+    let Address::Tcp(at) = bound.address() else { panic!("not tcp") };
+    let _stream = connect(at);
+    let (accepted, _) = bound.socket.accept().unwrap();
+    assert!(accepted.keepalive().unwrap());
+    assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+}
+
+/// Ten thousand idle connections: what one costs is mostly this.
+#[test]
+fn an_idle_connection_is_small() {
+    let rules = Rules {
+        tls: None,
+        plaintext: true,
+        max_frame: MAX_FRAME,
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+        metrics: Metrics::new().listener("trial"),
+    };
+    let serve = |wire| serve(wire, &rules, Intake::for_tests().0, watch::channel(false).1);
+    let size = size_of_result(serve);
+    assert!(size <= 1024, "{size} bytes");
+}
+
+fn size_of_result<A, R>(_: impl Fn(A) -> R) -> usize {
+    size_of::<R>()
+}
+
+/// Descriptors belong to the whole process, so this one has a process of its own.
+#[test]
+fn running_out_of_descriptors_only_delays() {
+    let mut test = Command::new("sh");
+    let name = "listen::tests::stream::out_of_descriptors";
+    test.args(["-c", "ulimit -n 40 && exec \"$0\" --ignored --exact \"$1\""]);
+    let output = test.arg(std::env::current_exe().unwrap()).arg(name).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+#[ignore = "run by running_out_of_descriptors_only_delays"]
+async fn out_of_descriptors() {
+    let trial = listen("tcp://127.0.0.1:0");
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+        assert!(hoard.len() < 100, "there is no limit here");
+    }
+    hoard.pop();
+    let stream = connect(trial.at());
+    say(&stream, "<30>patience\n");
+    // Nothing can be seen from outside while it fails to accept, except that time passes and it does not end.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!((trial.metrics.accepted.get(), trial.count()), (0, 0));
+    drop(hoard);
+    trial.expect(&["<30>patience"]).await;
+    trial.stopped().await;
+}
