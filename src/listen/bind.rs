@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -42,19 +42,11 @@ pub(super) struct SocketFile {
     inode: u64,
 }
 
-pub(super) fn datagram(address: &Address) -> Result<(Socket, Option<SocketFile>), BindError> {
+/// Takes an address: a socket that senders can reach from here on.
+pub(super) fn open(address: &Address) -> Result<(Socket, Option<SocketFile>), BindError> {
     match address {
-        Address::Unixgram(path) => unix(address, path, Type::DGRAM),
         Address::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
-        _ => unreachable!("the caller sorts datagrams from streams"),
-    }
-}
-
-/// A listening stream socket, non-blocking.
-pub(super) fn stream(address: &Address) -> Result<(Socket, Option<SocketFile>), BindError> {
-    let other = |step| move |error| BindError::Other(address.clone(), step, error);
-    let (socket, file) = match address {
-        Address::Unix(path) => unix(address, path, Type::STREAM)?,
+        Address::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
         Address::Tcp(at) | Address::Tls(at) => {
             let socket = inet(address, *at, Type::STREAM)?;
             // Linux hands these on to every accepted connection: one call instead of four for each of them.
@@ -62,14 +54,18 @@ pub(super) fn stream(address: &Address) -> Result<(Socket, Option<SocketFile>), 
                 .with_time(KEEPALIVE_IDLE)
                 .with_interval(KEEPALIVE_INTERVAL)
                 .with_retries(KEEPALIVE_RETRIES);
-            socket.set_tcp_keepalive(&keepalive).map_err(other("setting keepalive"))?;
-            (socket, None)
+            socket
+                .set_tcp_keepalive(&keepalive)
+                .map_err(|error| BindError::Other(address.clone(), "setting keepalive", error))?;
+            listen(address, &socket)?;
+            Ok((socket, None))
         }
-        _ => unreachable!("the caller sorts datagrams from streams"),
-    };
-    socket.listen(BACKLOG).map_err(|error| sorted(address, "listening", error))?;
-    socket.set_nonblocking(true).map_err(other("making it non-blocking"))?;
-    Ok((socket, file))
+        Address::Unix(path) => {
+            let (socket, file) = unix(address, path, Type::STREAM)?;
+            listen(address, &socket)?;
+            Ok((socket, Some(file)))
+        }
+    }
 }
 
 /// Asks for a receive buffer of `wanted` bytes, beyond the host's limit where we may, and returns what we got (the
@@ -82,10 +78,17 @@ pub(super) fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<
     socket.recv_buffer_size()
 }
 
+fn listen(address: &Address, socket: &Socket) -> Result<(), BindError> {
+    socket
+        .listen(BACKLOG)
+        .and_then(|()| socket.set_nonblocking(true))
+        .map_err(|error| sorted(address, "listening", error))
+}
+
 fn inet(address: &Address, at: SocketAddr, kind: Type) -> Result<Socket, BindError> {
     match try_inet(at, kind) {
         // `[::]` means every address there is, and a host without IPv6 has those of IPv4.
-        Err(error) if at.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
+        Err(error) if at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
             try_inet((Ipv4Addr::UNSPECIFIED, at.port()).into(), kind)
         }
         result => result,
@@ -111,7 +114,7 @@ fn no_ipv6(error: &io::Error) -> bool {
     [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].iter().any(|&errno| error.raw_os_error() == Some(errno as i32))
 }
 
-fn unix(address: &Address, path: &Path, kind: Type) -> Result<(Socket, Option<SocketFile>), BindError> {
+fn unix(address: &Address, path: &Path, kind: Type) -> Result<(Socket, SocketFile), BindError> {
     let other = |step| move |error| BindError::Other(address.clone(), step, error);
     let name = SockAddr::unix(path).map_err(other("naming the socket"))?;
     clear_stale(address, path, &name, kind)?;
@@ -119,7 +122,7 @@ fn unix(address: &Address, path: &Path, kind: Type) -> Result<(Socket, Option<So
     socket.bind(&name).map_err(|error| sorted(address, "binding", error))?;
     let file = SocketFile::of(path).map_err(other("looking at the socket file"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(other("setting its mode"))?;
-    Ok((socket, Some(file)))
+    Ok((socket, file))
 }
 
 /// Removes a socket file that a killed relay left behind: one on which nobody answers.

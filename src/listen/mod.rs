@@ -1,13 +1,13 @@
 //! ROOM 1: sockets → frames. Everything that faces the senders, and nothing that knows what a message means.
 //!
-//! - [`address`]  where to listen, as text
-//! - [`bind`]     sockets, and what to tell the operator when there is none to be had
-//! - [`datagram`] `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
-//! - [`stream`]   `tcp://`, `tcp+tls://`, `unix://`: who may connect
-//! - [`connection`] what one connection goes through
-//! - [`wire`]     one accepted socket, and how it is read out to the last byte
-//! - [`frame`]    where a message ends in a stream (RFC 6587)
-//! - [`intake`]   where the frames go: the door to the next rooms
+//! - `address`     where to listen, as text
+//! - `bind`        sockets, and what to tell the operator when there is none to be had
+//! - `datagram`    `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
+//! - `stream`      `tcp://`, `tcp+tls://`, `unix://`: who may connect
+//! - `connection`  what one connection goes through, from its first byte to its end
+//! - `wire`        one accepted socket, and how it is read out to the last byte
+//! - `frame`       where a message ends in a stream (RFC 6587)
+//! - `intake`      where the frames go: the door to the next rooms
 //!
 //! What never happens here: a sender waits for more than the intake's bounded flush; a stranger makes us log, grow
 //! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
@@ -68,7 +68,7 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// One listener, as configured.
 pub struct Options {
     pub address: Address,
-    /// With it, `tcp://` takes TLS as well; `tcp+tls://` needs it. It should send no session tickets
+    /// With it, `tcp://` takes TLS as well; `tcp+tls://` needs it, the others do without. It should send no session tickets
     /// (`send_tls13_tickets = 0`): Docker's driver never reads, and a socket closed with unread bytes is reset, which
     /// throws away what the driver's kernel had not sent yet.
     pub tls: Option<TlsAcceptor>,
@@ -127,10 +127,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
         return Err(BindError::NoCertificate(asked.clone()));
     }
     let failed = |step| move |error| BindError::Other(asked.clone(), step, error);
-    let (socket, file) = match asked {
-        Address::Udp(_) | Address::Unixgram(_) => bind::datagram(asked)?,
-        Address::Tcp(_) | Address::Tls(_) | Address::Unix(_) => bind::stream(asked)?,
-    };
+    let (socket, file) = bind::open(asked)?;
     let real = socket.local_addr().map_err(failed("reading its address back"))?.as_socket();
     let address = bound_address(asked, real);
     let mut receive_buffer = 0;

@@ -94,7 +94,7 @@ async fn what_was_sent_before_a_shutdown_is_read() {
     }
 }
 
-/// A thread that blocks in the kernel must hear of the shutdown; were it left to its time-out, this test would be slow.
+/// A thread that blocks in the kernel must hear of the shutdown: in tests its time-out is an hour.
 #[tokio::test]
 async fn an_idle_listener_stops() {
     let dir = tempfile::tempdir().unwrap();
