@@ -1,0 +1,271 @@
+//! Addresses as users write them: URLs with Docker's own scheme words. What may be listened on and what may be
+//! forwarded to are two closed sets; nothing here opens a socket or asks a name server.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Syslog's port for `udp://` (RFC 5426) and, by custom, for `tcp://`.
+pub const SYSLOG_PORT: u16 = 514;
+/// Syslog over TLS (RFC 5425).
+pub const SYSLOG_TLS_PORT: u16 = 6514;
+
+const LISTEN_SCHEMES: &str = "udp://, tcp://, tcp+tls://, unix:// or unixgram://";
+const FORWARD_SCHEMES: &str = "tcp://, tcp+tls://, udp://, file:///path or stdout:";
+
+/// Where a listener waits for messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    Udp(SocketAddr),
+    Tcp(SocketAddr),
+    Tls(SocketAddr),
+    Unix(PathBuf),
+    Unixgram(PathBuf),
+}
+
+/// Where a forward sends messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ForwardAddress {
+    Udp(HostPort),
+    Tcp(HostPort),
+    Tls(HostPort),
+    /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
+    File(PathBuf),
+    Stdout,
+}
+
+/// A host by name or literal address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    pub host: Host,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = split_scheme(text, LISTEN_SCHEMES)?;
+        match scheme {
+            "udp" => Ok(Self::Udp(listen_socket(text, rest, SYSLOG_PORT)?)),
+            "tcp" => Ok(Self::Tcp(listen_socket(text, rest, SYSLOG_PORT)?)),
+            "tcp+tls" => Ok(Self::Tls(listen_socket(text, rest, SYSLOG_TLS_PORT)?)),
+            "unix" => Ok(Self::Unix(absolute_path(text, rest)?)),
+            "unixgram" => Ok(Self::Unixgram(absolute_path(text, rest)?)),
+            other => Err(bad_scheme(text, other, LISTEN_SCHEMES)),
+        }
+    }
+}
+
+impl FromStr for ForwardAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "stdout:" || text == "stdout://" || text == "stdout" {
+            return Ok(Self::Stdout);
+        }
+        let (scheme, rest) = split_scheme(text, FORWARD_SCHEMES)?;
+        match scheme {
+            "udp" => Ok(Self::Udp(host_port(text, rest, SYSLOG_PORT)?)),
+            "tcp" => Ok(Self::Tcp(host_port(text, rest, SYSLOG_PORT)?)),
+            "tcp+tls" => Ok(Self::Tls(host_port(text, rest, SYSLOG_TLS_PORT)?)),
+            "file" => Ok(Self::File(absolute_path(text, rest)?)),
+            other => Err(bad_scheme(text, other, FORWARD_SCHEMES)),
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        host_port(text, text, 0)
+    }
+}
+
+fn split_scheme<'a>(text: &'a str, schemes: &str) -> Result<(&'a str, &'a str), String> {
+    text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {schemes}"))
+}
+
+fn bad_scheme(text: &str, scheme: &str, schemes: &str) -> String {
+    match scheme {
+        "tls" | "ssl" | "tcp+ssl" => format!("`{text}`: write tcp+tls:// for TLS, as Docker does"),
+        "relp" | "relp+tls" => format!("`{text}`: RELP is not built yet; use {schemes}"),
+        _ => format!("`{text}`: unknown scheme `{scheme}`; use {schemes}"),
+    }
+}
+
+fn absolute_path(text: &str, rest: &str) -> Result<PathBuf, String> {
+    if rest.len() > 1 && rest.starts_with('/') && !rest.ends_with('/') {
+        Ok(PathBuf::from(rest))
+    } else {
+        Err(format!("`{text}`: needs the absolute path of a file, with three slashes: unix:///run/logferry.sock"))
+    }
+}
+
+fn listen_socket(text: &str, rest: &str, default_port: u16) -> Result<SocketAddr, String> {
+    // `tcp://:514` is every address of the machine, IPv6 and IPv4 on one socket.
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.is_empty() || rest.starts_with(':') {
+        let port = if rest.is_empty() { default_port } else { port(text, &rest[1..])? };
+        return Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port));
+    }
+    let HostPort { host, port } = host_port(text, rest, default_port)?;
+    match host {
+        Host::Address(address) => Ok(SocketAddr::new(address, port)),
+        Host::Name(name) => Err(format!(
+            "`{text}`: a listener needs an IP address, not the name `{name}`; 127.0.0.1 is this machine alone, 0.0.0.0 every IPv4 address, [::] every address"
+        )),
+    }
+}
+
+/// `host`, `host:port`, `1.2.3.4:port`, `[::1]:port`. A `default_port` of 0 makes the port a must.
+fn host_port(text: &str, rest: &str, default_port: u16) -> Result<HostPort, String> {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port_text) = match rest.strip_prefix('[') {
+        Some(v6) => {
+            let (host, after) = v6.split_once(']').ok_or_else(|| format!("`{text}`: the `[` has no `]`"))?;
+            let address = host.parse::<Ipv6Addr>().map_err(|_| format!("`{text}`: `{host}` is no IPv6 address"))?;
+            (Host::Address(IpAddr::V6(address)), after)
+        }
+        None if rest.matches(':').count() > 1 => {
+            return Err(format!("`{text}`: write an IPv6 address in brackets, [2001:db8::1]:{SYSLOG_PORT}"));
+        }
+        None => {
+            let (host, _) = rest.split_once(':').unwrap_or((rest, ""));
+            (name_or_ipv4(text, host)?, &rest[host.len()..])
+        }
+    };
+    let port = match port_text.strip_prefix(':') {
+        Some(digits) => port(text, digits)?,
+        None if port_text.is_empty() && default_port != 0 => default_port,
+        None => return Err(format!("`{text}`: needs a port, as in {host}:{SYSLOG_PORT}")),
+    };
+    Ok(HostPort { host, port })
+}
+
+fn name_or_ipv4(text: &str, host: &str) -> Result<Host, String> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(Host::Address(address));
+    }
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let digits_and_dots = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if host.is_empty() || host.len() > 253 || digits_and_dots || !host.bytes().all(legal) {
+        return Err(format!("`{text}`: `{host}` is neither a host name nor an IP address"));
+    }
+    Ok(Host::Name(host.to_owned()))
+}
+
+fn port(text: &str, digits: &str) -> Result<u16, String> {
+    // `parse` alone would take a sign.
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+    number.ok_or_else(|| format!("`{text}`: `{digits}` is no port (0 to 65535)"))
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(socket) => write!(f, "udp://{socket}"),
+            Self::Tcp(socket) => write!(f, "tcp://{socket}"),
+            Self::Tls(socket) => write!(f, "tcp+tls://{socket}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Unixgram(path) => write!(f, "unixgram://{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for ForwardAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(to) => write!(f, "udp://{to}"),
+            Self::Tcp(to) => write!(f, "tcp://{to}"),
+            Self::Tls(to) => write!(f, "tcp+tls://{to}"),
+            Self::File(path) => write!(f, "file://{}", path.display()),
+            Self::Stdout => f.write_str("stdout:"),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str, shown: &str) {
+        assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), shown, "{text}");
+    }
+
+    fn forward(text: &str, shown: &str) {
+        assert_eq!(text.parse::<ForwardAddress>().unwrap().to_string(), shown, "{text}");
+    }
+
+    fn refused<T: FromStr<Err = String> + fmt::Debug>(text: &str, says: &str) {
+        let error = text.parse::<T>().unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
+    }
+
+    #[test]
+    fn listeners_take_addresses_of_either_family() {
+        listen("udp://0.0.0.0:514", "udp://0.0.0.0:514");
+        listen("udp://127.0.0.1", "udp://127.0.0.1:514");
+        listen("tcp://[::1]:1514", "tcp://[::1]:1514");
+        listen("tcp://:5514", "tcp://[::]:5514");
+        listen("tcp+tls://0.0.0.0", "tcp+tls://0.0.0.0:6514");
+        listen("unix:///run/a.sock", "unix:///run/a.sock");
+        listen("unixgram:///dev/log", "unixgram:///dev/log");
+    }
+
+    #[test]
+    fn forwards_take_names_too() {
+        forward("tcp://logs.example.com", "tcp://logs.example.com:514");
+        forward("tcp+tls://logs.example.com", "tcp+tls://logs.example.com:6514");
+        forward("udp://[2001:db8::1]:99", "udp://[2001:db8::1]:99");
+        forward("tcp://rsyslog_1:514", "tcp://rsyslog_1:514");
+        forward("file:///var/log/{host}/{name}.log", "file:///var/log/{host}/{name}.log");
+        forward("stdout:", "stdout:");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_would_be_right() {
+        refused::<ListenAddress>("tls://0.0.0.0:514", "tcp+tls://");
+        refused::<ListenAddress>("relp://0.0.0.0:2514", "not built yet");
+        refused::<ListenAddress>("http://0.0.0.0", "unknown scheme `http`");
+        refused::<ListenAddress>("udp://localhost:514", "127.0.0.1");
+        refused::<ListenAddress>("0.0.0.0:514", "no address");
+        refused::<ListenAddress>("udp://0.0.0.0:99999", "no port");
+        refused::<ListenAddress>("tcp://127.0.0.1:+1", "`+1` is no port");
+        refused::<ListenAddress>("tcp://127.0.0.1:", "is no port");
+        refused::<ListenAddress>("tcp://[::1]514", "needs a port");
+        refused::<ListenAddress>("tcp://[127.0.0.1]:514", "no IPv6 address");
+        refused::<ListenAddress>("unix:///run/", "absolute");
+        refused::<ListenAddress>("unix://relative", "absolute");
+        refused::<ForwardAddress>("tcp://::1:514", "brackets");
+        refused::<ForwardAddress>("tcp://[::1:514", "no `]`");
+        refused::<ForwardAddress>("tcp://300.1.2.3:514", "neither");
+        refused::<ForwardAddress>("tcp://a b:514", "neither");
+        refused::<ForwardAddress>("unix:///run/x", "unknown scheme `unix`");
+        refused::<ForwardAddress>("file:///", "absolute");
+    }
+}

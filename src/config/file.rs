@@ -1,0 +1,230 @@
+//! The shape of logferry.toml: sections, keys and where in the file each value stands. Nothing is checked here but the
+//! names; what a value means is decided in the module above, which can then say the line it was written on.
+//!
+//! A value is kept as the text the user wrote, so that `${VAR}` works in every one of them.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+/// Everything a config file can say. A section that is not there is a section of defaults.
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct File {
+    pub hostname: Option<Leaf>,
+    pub grace: Option<Leaf>,
+    pub listen: Vec<Listen>,
+    pub syslog: Syslog,
+    pub spool: Spool,
+    pub forward: Vec<Forward>,
+    pub resolve: Resolve,
+    pub admin: Admin,
+    pub log: Log,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Listen {
+    pub address: Option<Leaf>,
+    pub cert: Option<Leaf>,
+    pub key: Option<Leaf>,
+    pub client_ca: Option<Leaf>,
+    pub plaintext: Option<Leaf>,
+    pub max_frame: Option<Leaf>,
+    pub receive_buffer: Option<Leaf>,
+    pub max_connections: Option<Leaf>,
+    pub handshake_timeout: Option<Leaf>,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Syslog {
+    pub tag_template: Option<Leaf>,
+    pub sd_id: Option<Leaf>,
+    pub time_zone: Option<Leaf>,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Spool {
+    pub dir: Option<Leaf>,
+    pub max_size: Option<Leaf>,
+    pub when_full: Option<Leaf>,
+    pub sync: Option<Leaf>,
+    pub max_wait: Option<Leaf>,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Forward {
+    pub name: Option<Leaf>,
+    pub to: Leaves,
+    pub format: Option<Leaf>,
+    pub framing: Option<Leaf>,
+    pub ca: Option<Leaf>,
+    pub cert: Option<Leaf>,
+    pub key: Option<Leaf>,
+    pub server_name: Option<Leaf>,
+    pub connect_timeout: Option<Leaf>,
+    pub dead_after: Option<Leaf>,
+    pub max_backoff: Option<Leaf>,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Resolve {
+    pub nameservers: Leaves,
+    pub min_ttl: Option<Leaf>,
+    pub max_ttl: Option<Leaf>,
+    pub timeout: Option<Leaf>,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Admin {
+    pub listen: Option<Leaf>,
+}
+
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Log {
+    pub level: Option<Leaf>,
+}
+
+/// One value, and where it was written.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    pub value: Scalar,
+    pub origin: Origin,
+}
+
+#[derive(Clone, Debug)]
+pub enum Scalar {
+    Text(String),
+    Flag(bool),
+    Number(i64),
+}
+
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// Byte range in the file's text.
+    File(Range<usize>),
+    /// A flag or its variable, named as the user would write it.
+    Override(&'static str),
+}
+
+/// One value or a list of them: `to = "a"` and `to = ["a", "b"]` are both natural to write.
+#[derive(Clone, Debug, Default)]
+pub struct Leaves(pub Vec<Leaf>);
+
+impl Leaf {
+    pub fn from_override(flag: &'static str, value: impl Into<String>) -> Self {
+        Self { value: Scalar::Text(value.into()), origin: Origin::Override(flag) }
+    }
+
+    pub fn text(&self) -> String {
+        match &self.value {
+            Scalar::Text(text) => text.clone(),
+            Scalar::Flag(flag) => flag.to_string(),
+            Scalar::Number(number) => number.to_string(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Leaf {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<Scalar>::deserialize(deserializer)?;
+        let span = spanned.span();
+        Ok(Self { value: spanned.into_inner(), origin: Origin::File(span) })
+    }
+}
+
+impl<'de> Deserialize<'de> for Leaves {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<OneOrMany>::deserialize(deserializer)?;
+        let span = spanned.span();
+        let leaf = |value| Leaf { value, origin: Origin::File(span.clone()) };
+        Ok(Self(spanned.into_inner().0.into_iter().map(leaf).collect()))
+    }
+}
+
+/// What a [`Leaves`] looks like in TOML.
+struct OneOrMany(Vec<Scalar>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrManyVisitor;
+
+        impl<'de> Visitor<'de> for OneOrManyVisitor {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![Scalar::Text(text.to_owned())]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+                let mut values = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(OneOrMany(values))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrManyVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a number, true or false")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.to_owned()))
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, flag: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Flag(flag))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(number))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Scalar, E> {
+                i64::try_from(number).map(Scalar::Number).map_err(|_| E::custom("this number is too large"))
+            }
+        }
+
+        deserializer.deserialize_any(ScalarVisitor).map_err(|error| D::Error::custom(error.to_string()))
+    }
+}
+
+impl Serialize for Leaf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Scalar::Text(text) => serializer.serialize_str(text),
+            Scalar::Flag(flag) => serializer.serialize_bool(*flag),
+            Scalar::Number(number) => serializer.serialize_i64(*number),
+        }
+    }
+}
+
+impl Serialize for Leaves {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}

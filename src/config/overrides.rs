@@ -1,0 +1,100 @@
+//! What a compose file or a command line may set without a config file: each setting's flag, its `LOGFERRY_…` variable
+//! and its help in one place.
+//!
+//! Precedence: flag, then variable, then the config file, then the default. A list given here replaces the file's list.
+
+use std::path::PathBuf;
+
+use super::file::{File, Forward, Leaf, Leaves, Listen};
+
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Overrides {
+    /// Config file (TOML); without it /etc/logferry.toml is read if it is there
+    #[arg(long, short, env = "LOGFERRY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where to listen: udp://, tcp://, tcp+tls://, unix:// or unixgram:// [default: udp and tcp on port 514]
+    #[arg(long, env = "LOGFERRY_LISTEN", value_name = "URL", value_delimiter = ',')]
+    pub listen: Vec<String>,
+
+    /// Certificate chain (PEM) for TLS on every TCP listener
+    #[arg(long, env = "LOGFERRY_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<String>,
+
+    /// Private key (PEM) of --tls-cert
+    #[arg(long, env = "LOGFERRY_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<String>,
+
+    /// CA (PEM) that must have signed the certificates of TLS senders
+    #[arg(long, env = "LOGFERRY_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<String>,
+
+    /// Collector: tcp://, tcp+tls://, udp://, file:///path or stdout:; more than one: the first that answers
+    #[arg(long, env = "LOGFERRY_FORWARD", value_name = "URL", value_delimiter = ',')]
+    pub forward: Vec<String>,
+
+    /// Output format: rfc5424, rfc3164 or json
+    #[arg(long, env = "LOGFERRY_FORMAT", value_name = "FORMAT")]
+    pub format: Option<String>,
+
+    /// CA (PEM) that signed the collector's certificate [default: the system's roots]
+    #[arg(long, env = "LOGFERRY_CA", value_name = "FILE")]
+    pub ca: Option<String>,
+
+    /// Host name for messages that carry none [default: this machine's]
+    #[arg(long, env = "LOGFERRY_HOSTNAME", value_name = "NAME")]
+    pub hostname: Option<String>,
+
+    /// Directory of the spool [default: /var/spool/logferry]
+    #[arg(long, env = "LOGFERRY_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<String>,
+
+    /// Most bytes the spool may take [default: 1GiB]
+    #[arg(long, env = "LOGFERRY_SPOOL_MAX_SIZE", value_name = "SIZE")]
+    pub spool_max_size: Option<String>,
+
+    /// Address of /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]
+    #[arg(long, env = "LOGFERRY_ADMIN", value_name = "ADDRESS")]
+    pub admin: Option<String>,
+
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "LOGFERRY_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+impl Overrides {
+    /// Lays the flags and variables over what the file says.
+    pub(super) fn apply(&self, file: &mut File) {
+        if !self.listen.is_empty() {
+            let address = |url: &String| Some(Leaf::from_override("--listen / LOGFERRY_LISTEN", url.trim()));
+            file.listen = self.listen.iter().map(|url| Listen { address: address(url), ..Listen::default() }).collect();
+        }
+        if !self.forward.is_empty() {
+            let to = |url: &String| Leaf::from_override("--forward / LOGFERRY_FORWARD", url.trim());
+            file.forward = vec![Forward { to: Leaves(self.forward.iter().map(to).collect()), ..Forward::default() }];
+        }
+        for forward in &mut file.forward {
+            set(&mut forward.format, "--format / LOGFERRY_FORMAT", &self.format);
+            set(&mut forward.ca, "--ca / LOGFERRY_CA", &self.ca);
+        }
+        set(&mut file.hostname, "--hostname / LOGFERRY_HOSTNAME", &self.hostname);
+        set(&mut file.spool.dir, "--spool-dir / LOGFERRY_SPOOL_DIR", &self.spool_dir);
+        set(&mut file.spool.max_size, "--spool-max-size / LOGFERRY_SPOOL_MAX_SIZE", &self.spool_max_size);
+        set(&mut file.admin.listen, "--admin / LOGFERRY_ADMIN", &self.admin);
+        set(&mut file.log.level, "--log / LOGFERRY_LOG", &self.log);
+    }
+
+    /// The TLS files go to every listener that speaks TCP; called when the listeners' addresses are known to be there.
+    pub(super) fn apply_tls(&self, listen: &mut Listen) {
+        set(&mut listen.cert, "--tls-cert / LOGFERRY_TLS_CERT", &self.tls_cert);
+        set(&mut listen.key, "--tls-key / LOGFERRY_TLS_KEY", &self.tls_key);
+        set(&mut listen.client_ca, "--tls-client-ca / LOGFERRY_TLS_CLIENT_CA", &self.tls_client_ca);
+    }
+}
+
+fn set(leaf: &mut Option<Leaf>, flag: &'static str, value: &Option<String>) {
+    // Compose hands an unset `${X}` over as an empty variable: that is "not given".
+    if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+        *leaf = Some(Leaf::from_override(flag, value.trim()));
+    }
+}
