@@ -1,0 +1,155 @@
+//! TLS for both directions: PEM files in, an acceptor or a connector out. The only file that builds rustls types.
+//!
+//! TLS 1.2 and 1.3 (RFC 9325, RFC 9662) with ring. No session tickets across restarts, no 0-RTT: a replayed syslog
+//! message is a forged one (RFC 8446 8).
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::config::{ClientTls, ServerTls};
+
+/// A certificate, key or CA that cannot be used: which file, and why.
+#[derive(Debug)]
+pub struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// The listener's side. With a client CA, senders without a certificate of it are refused.
+pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError(format!("TLS versions: {error}")))?;
+    let builder = match &files.client_ca {
+        Some(ca) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_from(ca)?), provider())
+                .build()
+                .map_err(|error| TlsError(format!("{}: no usable CA: {error}", ca.display())))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder
+        .with_single_cert(chain(&files.cert)?, private_key(&files.key)?)
+        .map_err(|error| pair_error(&files.cert, &files.key, &error))?;
+    // Docker's driver never reads: tickets would lie unread in its socket, and closing that resets the connection, with
+    // what its kernel had not sent yet.
+    config.send_tls13_tickets = 0;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// The forward's side. The collector's certificate is always verified, against `ca` or the system's roots.
+pub fn connector(files: &ClientTls) -> Result<TlsConnector, TlsError> {
+    let roots = match &files.ca {
+        Some(ca) => roots_from(ca)?,
+        None => system_roots()?,
+    };
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| TlsError(format!("no usable CA: {error}")))?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError(format!("TLS versions: {error}")))?
+        .with_webpki_verifier(verifier);
+    let config = match &files.identity {
+        Some((cert, key)) => builder
+            .with_client_auth_cert(chain(cert)?, private_key(key)?)
+            .map_err(|error| pair_error(cert, key, &error))?,
+        None => builder.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The name a collector's certificate must carry: a DNS name or an IP address.
+pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
+    let bare = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    ServerName::try_from(bare.to_owned())
+        .map_err(|_| TlsError(format!("`{name}` is no name that a certificate can carry; set `server-name`")))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |error: &dyn fmt::Display| TlsError(format!("{}: {error}", path.display()));
+    let chain = CertificateDer::pem_file_iter(path)
+        .map_err(|error| unreadable(&pem_problem(&error)))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unreadable(&pem_problem(&error)))?;
+    if chain.is_empty() {
+        return Err(unreadable(&"no certificate in it; it needs -----BEGIN CERTIFICATE----- (PEM)"));
+    }
+    Ok(chain)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+        rustls_pki_types::pem::Error::NoItemsFound => TlsError(format!(
+            "{}: no private key in it; it needs -----BEGIN PRIVATE KEY----- (PEM, not encrypted)",
+            path.display()
+        )),
+        error => TlsError(format!("{}: {}", path.display(), pem_problem(&error))),
+    })
+}
+
+fn pem_problem(error: &rustls_pki_types::pem::Error) -> String {
+    match error {
+        rustls_pki_types::pem::Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            format!("cannot read it: {error}; logferry runs as uid {}", nix::unistd::geteuid())
+        }
+        rustls_pki_types::pem::Error::Io(error) => format!("cannot read it: {error}"),
+        other => format!("not a PEM file: {other}"),
+    }
+}
+
+fn pair_error(cert: &Path, key: &Path, error: &rustls::Error) -> TlsError {
+    TlsError(format!("{} and {} do not work together: {error}", cert.display(), key.display()))
+}
+
+fn roots_from(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| TlsError(format!("{}: not a CA certificate: {error}", path.display())))?;
+    }
+    Ok(roots)
+}
+
+/// The machine's CA bundle, as OpenSSL would find it (`SSL_CERT_FILE`, `SSL_CERT_DIR`, /etc/ssl/certs).
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if usable == 0 {
+        let says = "no system roots found (/etc/ssl/certs, SSL_CERT_FILE): set `ca` to the CA that signed the collector's certificate";
+        return Err(TlsError(says.to_owned()));
+    }
+    Ok(roots)
+}
+
+/// A client over a blocking socket, for the demo's sender.
+pub fn blocking_client(
+    files: &ClientTls,
+    name: &str,
+    socket: std::net::TcpStream,
+) -> Result<rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>, TlsError> {
+    let config = connector(files)?.config().clone();
+    let connection = rustls::ClientConnection::new(config, server_name(name)?)
+        .map_err(|error| TlsError(format!("TLS with {name}: {error}")))?;
+    Ok(rustls::StreamOwned::new(connection, socket))
+}
