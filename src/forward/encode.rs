@@ -1,0 +1,75 @@
+//! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
+
+use crate::config::Framing;
+use crate::syslog::{Format, render};
+
+/// Bytes that stand for a newline inside a message where newlines end messages: rsyslog's own escape, so that a site
+/// reads the same text whichever way it came.
+const ESCAPED_NEWLINE: &[u8] = b"#012";
+
+/// How one forward writes lines.
+#[derive(Clone, Debug)]
+pub struct Encoding {
+    pub format: Format,
+    /// `None`: the link keeps messages apart itself (datagrams).
+    pub framing: Option<Framing>,
+    /// The SD-ID under which image, name and id are found in a line.
+    pub sd_id: String,
+}
+
+impl Encoding {
+    /// Appends one line, rendered and framed. `scratch` is room to render in, kept by the caller between lines.
+    pub fn append(&self, line: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        let rendered = match self.format {
+            // The spool's lines are RFC 5424 already.
+            Format::Rfc5424 => line,
+            format => {
+                scratch.clear();
+                render(line, format, &self.sd_id, scratch);
+                scratch.as_slice()
+            }
+        };
+        match self.framing {
+            None => out.extend_from_slice(rendered),
+            Some(Framing::OctetCounting) => {
+                out.extend_from_slice(itoa::Buffer::new().format(rendered.len()).as_bytes());
+                out.push(b' ');
+                out.extend_from_slice(rendered);
+            }
+            Some(Framing::Newline) => {
+                append_escaped(rendered, out);
+                out.push(b'\n');
+            }
+        }
+    }
+}
+
+fn append_escaped(line: &[u8], out: &mut Vec<u8>) {
+    let mut rest = line;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(ESCAPED_NEWLINE);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(framing: Option<Framing>, line: &str, expected: &str) {
+        let encoding = Encoding { format: Format::Rfc5424, framing, sd_id: "docker@32473".to_owned() };
+        let mut out = Vec::new();
+        encoding.append(line.as_bytes(), &mut Vec::new(), &mut out);
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+
+    #[test]
+    fn framings_keep_messages_apart() {
+        check(None, "<13>1 - - - - - - a\nb", "<13>1 - - - - - - a\nb");
+        check(Some(Framing::OctetCounting), "<13>1 - - - - - - a\nb", "21 <13>1 - - - - - - a\nb");
+        check(Some(Framing::Newline), "<13>1 - - - - - - a\n\nb", "<13>1 - - - - - - a#012#012b\n");
+        check(Some(Framing::Newline), "<13>1 - - - - - -", "<13>1 - - - - - -\n");
+    }
+}
