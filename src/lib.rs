@@ -1,4 +1,41 @@
+//! logferry: a syslog relay for Docker hosts that loses nothing on the way to a collector named by DNS.
+//!
+//! # The way of a message
+//!
+//! ```text
+//! socket ─ listen ─▶ Frame ─ syslog ─▶ Message ─ render ─▶ line ─ spool ─▶ Chunk ─ forward ─▶ collector
+//!                                                            ▲                        │
+//!                                                            └── Position: "up to here is safe" ◀┘
+//! ```
+//!
+//! One direction, four rooms; the only thing that comes back is a position. There is one path: every message goes
+//! through the spool. A *line* is a complete RFC 5424 message without framing, our canonical form; the spool holds lines
+//! as opaque bytes, and another output format is rendered from the line. Rooms exchange batches, never single messages.
+//!
+//! # Invariants
+//!
+//! 1. Only `relay` knows all rooms. Nothing else imports `listen` or `forward`, but the commands in `cli`.
+//! 2. `syslog`, `listen::frame`, `spool::record` and `forward::encode` hold no async, no socket, no file and no clock.
+//! 3. One doorway for each dependency: hickory only in `forward::resolve`, rustls types built only in `tls`, `toml` only
+//!    in `config`.
+//! 4. A framer's answer does not depend on where the bytes were cut.
+//! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.
+//! 6. Counters conserve: received = spooled + dropped; spooled + waiting at start = delivered + waiting + evicted.
+//! 7. A stranger cannot make us log, block, grow or restart. Per-message events are counters.
+//! 8. One vocabulary: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
+//!
+//! `tests/tidy.rs` holds the code to 1, 2 and 3.
+
+// In reading order.
+pub mod cli;
+pub mod relay;
+
+pub mod forward;
 pub mod listen;
-pub mod metrics;
 pub mod spool;
 pub mod syslog;
+
+pub mod admin;
+pub mod config;
+pub mod metrics;
+pub mod tls;

@@ -1,1 +1,7 @@
-fn main() {}
+//! Arguments → config → `Relay::bind` → run → exit code. Everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    logferry::cli::main(std::env::args_os())
+}

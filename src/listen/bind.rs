@@ -12,7 +12,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use super::{Address, BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
+use super::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
+use crate::config::ListenAddress;
 
 /// Anybody on the host may log: the directory the socket is in decides who gets there.
 const SOCKET_MODE: u32 = 0o666;
@@ -21,17 +22,17 @@ const SOCKET_MODE: u32 = 0o666;
 #[derive(Debug)]
 pub enum BindError {
     /// Not allowed to listen there.
-    Denied(Address),
+    Denied(ListenAddress),
     /// Somebody else listens there.
-    InUse(Address),
+    InUse(ListenAddress),
     /// This host does not have the address.
-    NotHere(Address),
+    NotHere(ListenAddress),
     /// TLS, or nothing but TLS, was asked for without a certificate.
-    NoCertificate(Address),
+    NoCertificate(ListenAddress),
     /// There is a file where the socket should be, and it is no socket.
-    NotASocket(Address),
+    NotASocket(ListenAddress),
     /// Anything else, with the step that failed.
-    Other(Address, &'static str, io::Error),
+    Other(ListenAddress, &'static str, io::Error),
 }
 
 /// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
@@ -43,11 +44,11 @@ pub(super) struct SocketFile {
 }
 
 /// Takes an address: a socket that senders can reach from here on.
-pub(super) fn open(address: &Address) -> Result<(Socket, Option<SocketFile>), BindError> {
+pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile>), BindError> {
     match address {
-        Address::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
-        Address::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
-        Address::Tcp(at) | Address::Tls(at) => {
+        ListenAddress::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
+        ListenAddress::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
+        ListenAddress::Tcp(at) | ListenAddress::Tls(at) => {
             let socket = inet(address, *at, Type::STREAM)?;
             // Linux hands these on to every accepted connection: one call instead of four for each of them.
             let keepalive = TcpKeepalive::new()
@@ -60,7 +61,7 @@ pub(super) fn open(address: &Address) -> Result<(Socket, Option<SocketFile>), Bi
             listen(address, &socket)?;
             Ok((socket, None))
         }
-        Address::Unix(path) => {
+        ListenAddress::Unix(path) => {
             let (socket, file) = unix(address, path, Type::STREAM)?;
             listen(address, &socket)?;
             Ok((socket, Some(file)))
@@ -78,14 +79,14 @@ pub(super) fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<
     socket.recv_buffer_size()
 }
 
-fn listen(address: &Address, socket: &Socket) -> Result<(), BindError> {
+fn listen(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
     socket
         .listen(BACKLOG)
         .and_then(|()| socket.set_nonblocking(true))
         .map_err(|error| sorted(address, "listening", error))
 }
 
-fn inet(address: &Address, at: SocketAddr, kind: Type) -> Result<Socket, BindError> {
+fn inet(address: &ListenAddress, at: SocketAddr, kind: Type) -> Result<Socket, BindError> {
     match try_inet(at, kind) {
         // `[::]` means every address there is, and a host without IPv6 has those of IPv4.
         Err(error) if at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
@@ -114,7 +115,7 @@ fn no_ipv6(error: &io::Error) -> bool {
     [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].iter().any(|&errno| error.raw_os_error() == Some(errno as i32))
 }
 
-fn unix(address: &Address, path: &Path, kind: Type) -> Result<(Socket, SocketFile), BindError> {
+fn unix(address: &ListenAddress, path: &Path, kind: Type) -> Result<(Socket, SocketFile), BindError> {
     let other = |step| move |error| BindError::Other(address.clone(), step, error);
     let name = SockAddr::unix(path).map_err(other("naming the socket"))?;
     clear_stale(address, path, &name, kind)?;
@@ -126,7 +127,7 @@ fn unix(address: &Address, path: &Path, kind: Type) -> Result<(Socket, SocketFil
 }
 
 /// Removes a socket file that a killed relay left behind: one on which nobody answers.
-fn clear_stale(address: &Address, path: &Path, name: &SockAddr, kind: Type) -> Result<(), BindError> {
+fn clear_stale(address: &ListenAddress, path: &Path, name: &SockAddr, kind: Type) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(address.clone())),
         Ok(_) => {}
@@ -145,7 +146,7 @@ fn clear_stale(address: &Address, path: &Path, name: &SockAddr, kind: Type) -> R
     }
 }
 
-fn sorted(address: &Address, step: &'static str, error: io::Error) -> BindError {
+fn sorted(address: &ListenAddress, step: &'static str, error: io::Error) -> BindError {
     match error.kind() {
         ErrorKind::PermissionDenied => BindError::Denied(address.clone()),
         ErrorKind::AddrInUse => BindError::InUse(address.clone()),
@@ -174,7 +175,7 @@ impl Drop for SocketFile {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Denied(address @ (Address::Unix(path) | Address::Unixgram(path))) => {
+            Self::Denied(address @ (ListenAddress::Unix(path) | ListenAddress::Unixgram(path))) => {
                 let directory = path.parent().unwrap_or(path).display();
                 write!(
                     f,
@@ -190,11 +191,11 @@ impl fmt::Display for BindError {
             Self::InUse(address) => {
                 write!(f, "listen: cannot bind {address}: in use; ")?;
                 match address {
-                    Address::Udp(at) => write!(f, "`ss -lunp 'sport = :{}'` shows by whom", at.port()),
-                    Address::Tcp(at) | Address::Tls(at) => {
+                    ListenAddress::Udp(at) => write!(f, "`ss -lunp 'sport = :{}'` shows by whom", at.port()),
+                    ListenAddress::Tcp(at) | ListenAddress::Tls(at) => {
                         write!(f, "`ss -ltnp 'sport = :{}'` shows by whom", at.port())
                     }
-                    Address::Unix(path) | Address::Unixgram(path) => {
+                    ListenAddress::Unix(path) | ListenAddress::Unixgram(path) => {
                         write!(f, "`ss -lxp src {}` shows by whom", path.display())
                     }
                 }
@@ -204,7 +205,7 @@ impl fmt::Display for BindError {
                 "listen: cannot bind {address}: no interface has this address (inside a container its own addresses \
                  count, not the host's); 0.0.0.0 or [::] takes all there are"
             ),
-            Self::NoCertificate(address @ Address::Tls(_)) => {
+            Self::NoCertificate(address @ ListenAddress::Tls(_)) => {
                 write!(f, "listen: {address} needs a certificate: set `cert` and `key`, or listen on tcp://")
             }
             Self::NoCertificate(address) => write!(

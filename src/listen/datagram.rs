@@ -21,7 +21,8 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::intake::Intake;
-use super::{Address, Bound, DRAIN_PATIENCE, SMALL_RECEIVE_BUFFER, SocketFile, stopping};
+use super::{Bound, DRAIN_PATIENCE, SMALL_RECEIVE_BUFFER, SocketFile, stopping};
+use crate::config::ListenAddress;
 use crate::metrics::ListenMetrics;
 
 /// Datagrams taken in one system call.
@@ -46,7 +47,7 @@ pub(super) fn start(bound: Bound, intake: Intake, mut shutdown: watch::Receiver<
     let stop = Arc::new(AtomicBool::new(false));
     let receiver = Receiver {
         // A unix sender does not lose but wait when the queue is full, and the queue may hold ten: no nap there.
-        nap: matches!(address, Address::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
+        nap: matches!(address, ListenAddress::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
         socket: socket.clone(),
         stop: stop.clone(),
         limit: options.max_frame,
@@ -66,7 +67,7 @@ pub(super) fn start(bound: Bound, intake: Intake, mut shutdown: watch::Receiver<
         let mut finished = finished;
         tokio::select! {
             _ = stopping(&mut shutdown) => {}
-            _ = &mut finished => error!(target: "listen", "{address}: the receiving thread ended by itself"),
+            _ = &mut finished => error!("listen: {address}: the receiving thread ended by itself"),
         }
         stop.store(true, Ordering::Release);
         // Wakes the thread. On an unconnected socket it "fails", and still does.

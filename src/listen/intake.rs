@@ -1,42 +1,128 @@
-//! Where a listener's frames go: translated, gathered into one batch for each read, handed to the spool.
-//!
-//! STUB: keeps the frames in memory until `syslog` and `spool` are there.
+//! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool.
 
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A frame and whether it was cut.
-pub type Frame = (Vec<u8>, bool);
+use crate::metrics::ShapeMetrics;
+use crate::spool::{Batch, Inlet};
+use crate::syslog::{Frame, Shape, Translator, UnixMicros};
 
-/// Where one listener's frames go: translated, gathered into one batch per read, handed to the spool.
+/// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
 #[derive(Clone)]
 pub struct Intake {
-    pending: Vec<Frame>,
-    taken: Arc<Mutex<Vec<Frame>>>,
+    way: Way,
+}
+
+#[derive(Clone)]
+enum Way {
+    /// Boxed: it would make the future of every connection larger by several times its size.
+    Spool(Box<ToSpool>),
+    /// Frames as they are, for tests of the framing and the sockets.
+    #[cfg(test)]
+    Test(ToTest),
+}
+
+#[derive(Clone)]
+struct ToSpool {
+    translator: Translator,
+    spool: Inlet,
+    shapes: ShapeMetrics,
+    /// When the current read came in: one look at the clock for a whole batch.
+    received: UnixMicros,
+    batch: Batch,
 }
 
 impl Intake {
-    /// An intake that keeps what it was handed, and where to look for it.
-    pub fn for_tests() -> (Self, Arc<Mutex<Vec<Frame>>>) {
-        let taken = Arc::new(Mutex::new(Vec::new()));
-        (Self { pending: Vec::new(), taken: taken.clone() }, taken)
+    pub fn new(translator: Translator, spool: Inlet, shapes: ShapeMetrics) -> Self {
+        let to_spool = ToSpool { translator, spool, shapes, received: UnixMicros(0), batch: Batch::new() };
+        Self { way: Way::Spool(Box::new(to_spool)) }
     }
 
-    /// Starts a batch. Reads the clock once: call it once for each read.
-    pub fn begin(&mut self) {}
+    /// Call once for each read, before its frames.
+    pub fn begin(&mut self) {
+        match &mut self.way {
+            Way::Spool(to) => to.received = now(),
+            #[cfg(test)]
+            Way::Test(_) => {}
+        }
+    }
 
     /// One complete frame, its framing removed (a trailing LF may be there), and whether it was cut.
     pub fn frame(&mut self, bytes: &[u8], cut: bool) {
-        self.pending.push((bytes.to_vec(), cut));
+        match &mut self.way {
+            Way::Spool(to) => to.translate(bytes, cut),
+            #[cfg(test)]
+            Way::Test(to) => to.pending.push((bytes.to_vec(), cut)),
+        }
     }
 
-    /// Hands the batch over. Waits for room, but not for long.
+    /// Hands the batch over; waits for room in the spool's queue, but never for long. An empty batch is nothing.
     pub async fn flush(&mut self) {
-        self.flush_blocking();
+        match &mut self.way {
+            Way::Spool(to) => to.spool.send(std::mem::take(&mut to.batch)).await,
+            #[cfg(test)]
+            Way::Test(to) => to.flush(),
+        }
     }
 
-    /// [`Intake::flush`] for threads of their own.
+    /// The same for a thread of its own.
     pub fn flush_blocking(&mut self) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(mem::take(&mut self.pending));
+        match &mut self.way {
+            Way::Spool(to) => to.spool.send_blocking(std::mem::take(&mut to.batch)),
+            #[cfg(test)]
+            Way::Test(to) => to.flush(),
+        }
+    }
+}
+
+impl ToSpool {
+    fn translate(&mut self, bytes: &[u8], cut: bool) {
+        let Self { translator, batch, shapes, received, .. } = self;
+        let shape = batch.push(|out| translator.translate(&Frame { bytes, cut, received: *received }, out));
+        let counter = match shape {
+            Shape::Docker => &shapes.docker,
+            Shape::Rfc5424 => &shapes.rfc5424,
+            Shape::Rfc3164 => &shapes.rfc3164,
+            Shape::Unknown => &shapes.unknown,
+        };
+        counter.inc();
+    }
+}
+
+fn now() -> UnixMicros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+pub use test::{TakenFrames, ToTest};
+
+#[cfg(test)]
+mod test {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use super::{Intake, Way};
+
+    /// What was flushed, each frame with whether it was cut.
+    pub type TakenFrames = Arc<Mutex<Vec<(Vec<u8>, bool)>>>;
+
+    #[derive(Clone)]
+    pub struct ToTest {
+        pub(super) pending: Vec<(Vec<u8>, bool)>,
+        taken: TakenFrames,
+    }
+
+    impl ToTest {
+        pub(super) fn flush(&mut self) {
+            self.taken.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.pending);
+        }
+    }
+
+    impl Intake {
+        /// An intake that keeps what it was handed, and where to look for it.
+        pub fn for_tests() -> (Self, TakenFrames) {
+            let taken = TakenFrames::default();
+            let to_test = ToTest { pending: Vec::new(), taken: taken.clone() };
+            (Self { way: Way::Test(to_test) }, taken)
+        }
     }
 }

@@ -25,9 +25,9 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use crate::config::{DEFAULT_RECEIVE_BUFFER, ListenAddress};
 use crate::metrics::ListenMetrics;
 
-pub mod address;
 mod bind;
 mod connection;
 mod datagram;
@@ -38,22 +38,13 @@ mod stream;
 mod tests;
 mod wire;
 
-pub use address::{Address, AddressError};
 pub use bind::BindError;
 use bind::SocketFile;
-use intake::Intake;
+pub use frame::Framer;
+pub use intake::Intake;
 
-/// Bytes of a frame that are kept, by default. Docker's longest message is 16 KiB and a header that holds the tag twice.
-pub const MAX_FRAME: usize = 64 * 1024;
-/// Bytes of receive buffer a UDP socket asks for, by default: 6,500 datagrams of 200 bytes for every 8 MiB the kernel
-/// grants (it doubles what is asked for, and counts 1,280 for each of those).
-pub const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;
-/// Connections of one listener at a time, by default. Docker's driver holds one for each container.
-pub const MAX_CONNECTIONS: usize = 4096;
-/// How long a TLS handshake may take, by default, from its first byte on.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections the kernel may hold ready for us to accept.
 pub const BACKLOG: i32 = 1024;
 /// How long a TCP connection is silent before the kernel asks whether its peer is still there.
@@ -67,41 +58,26 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One listener, as configured.
 pub struct Options {
-    pub address: Address,
+    pub address: ListenAddress,
     /// With it, `tcp://` takes TLS as well; `tcp+tls://` needs it, the others do without. It should send no session tickets
     /// (`send_tls13_tickets = 0`): Docker's driver never reads, and a socket closed with unread bytes is reset, which
     /// throws away what the driver's kernel had not sent yet.
     pub tls: Option<TlsAcceptor>,
     /// Whether `tcp://` with a certificate takes plain text too. `tcp+tls://` never does.
     pub plaintext: bool,
-    /// Bytes of a frame that are kept. [`MAX_FRAME`]
+    /// Bytes of a frame that are kept.
     pub max_frame: usize,
-    /// Bytes of receive buffer to ask for; `udp://` only. [`RECEIVE_BUFFER`]
+    /// Bytes of receive buffer to ask for; `udp://` only.
     pub receive_buffer: usize,
-    /// [`MAX_CONNECTIONS`]
+    /// Connections at a time; more are closed at once.
     pub max_connections: usize,
-    /// [`HANDSHAKE_TIMEOUT`]
+    /// From the first byte of a TLS connection on.
     pub handshake_timeout: Duration,
-}
-
-impl Options {
-    /// The defaults for an address.
-    pub fn new(address: Address) -> Self {
-        Self {
-            address,
-            tls: None,
-            plaintext: true,
-            max_frame: MAX_FRAME,
-            receive_buffer: RECEIVE_BUFFER,
-            max_connections: MAX_CONNECTIONS,
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-        }
-    }
 }
 
 /// A listener that holds its socket: senders can already send, nobody reads yet.
 pub struct Bound {
-    address: Address,
+    address: ListenAddress,
     socket: Socket,
     file: Option<SocketFile>,
     /// Bytes the kernel granted; 0 where that is not ours to ask.
@@ -119,8 +95,8 @@ pub struct Running {
 pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError> {
     let asked = &options.address;
     let only_tls = match asked {
-        Address::Tls(_) => true,
-        Address::Tcp(_) => !options.plaintext,
+        ListenAddress::Tls(_) => true,
+        ListenAddress::Tcp(_) => !options.plaintext,
         _ => false,
     };
     if only_tls && options.tls.is_none() {
@@ -131,7 +107,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
     let real = socket.local_addr().map_err(failed("reading its address back"))?.as_socket();
     let address = bound_address(asked, real);
     let mut receive_buffer = 0;
-    if let Address::Udp(_) = asked {
+    if let ListenAddress::Udp(_) = asked {
         receive_buffer =
             bind::grow_receive_buffer(&socket, options.receive_buffer).map_err(failed("setting its receive buffer"))?;
         report_receive_buffer(&address, receive_buffer);
@@ -142,7 +118,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
 
 impl Bound {
     /// Where it really listens: with the port the kernel chose when 0 was asked for.
-    pub fn address(&self) -> Address {
+    pub fn address(&self) -> ListenAddress {
         self.address.clone()
     }
 
@@ -153,10 +129,12 @@ impl Bound {
     /// If the system has no thread or no epoll entry left for a listener: without it there is nothing to relay.
     pub fn start(self, intake: Intake, shutdown: watch::Receiver<bool>) -> Running {
         let address = self.address();
-        info!(target: "listen", "listening on {address}");
+        info!("listen: listening on {address}");
         let task = match address {
-            Address::Udp(_) | Address::Unixgram(_) => datagram::start(self, intake, shutdown),
-            Address::Tcp(_) | Address::Tls(_) | Address::Unix(_) => stream::start(self, intake, shutdown),
+            ListenAddress::Udp(_) | ListenAddress::Unixgram(_) => datagram::start(self, intake, shutdown),
+            ListenAddress::Tcp(_) | ListenAddress::Tls(_) | ListenAddress::Unix(_) => {
+                stream::start(self, intake, shutdown)
+            }
         };
         Running { task }
     }
@@ -179,25 +157,24 @@ async fn stopping(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn bound_address(asked: &Address, real: Option<SocketAddr>) -> Address {
+fn bound_address(asked: &ListenAddress, real: Option<SocketAddr>) -> ListenAddress {
     match (asked, real) {
-        (Address::Udp(_), Some(at)) => Address::Udp(at),
-        (Address::Tcp(_), Some(at)) => Address::Tcp(at),
-        (Address::Tls(_), Some(at)) => Address::Tls(at),
+        (ListenAddress::Udp(_), Some(at)) => ListenAddress::Udp(at),
+        (ListenAddress::Tcp(_), Some(at)) => ListenAddress::Tcp(at),
+        (ListenAddress::Tls(_), Some(at)) => ListenAddress::Tls(at),
         _ => asked.clone(),
     }
 }
 
-fn report_receive_buffer(address: &Address, granted: usize) {
+fn report_receive_buffer(address: &ListenAddress, granted: usize) {
     let kib = granted / 1024;
     if granted < SMALL_RECEIVE_BUFFER {
         warn!(
-            target: "listen",
-            "{address}: the kernel grants a receive buffer of only {kib} KiB; a burst of some hundred messages may be \
-             lost. On the host: `sysctl -w net.core.rmem_max={RECEIVE_BUFFER}`; or give the container \
+            "listen: {address}: the kernel grants a receive buffer of only {kib} KiB; a burst of some hundred messages may be \
+             lost. On the host: `sysctl -w net.core.rmem_max={DEFAULT_RECEIVE_BUFFER}`; or give the container \
              `cap_add: NET_ADMIN`"
         );
     } else {
-        info!(target: "listen", "{address}: receive buffer {kib} KiB");
+        info!("listen: {address}: receive buffer {kib} KiB");
     }
 }

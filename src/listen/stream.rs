@@ -16,7 +16,8 @@ use tracing::warn;
 use super::connection::{self, Rules};
 use super::intake::Intake;
 use super::wire::{Accepted, Wire};
-use super::{Address, BACKLOG, Bound, SocketFile, stopping};
+use super::{BACKLOG, Bound, SocketFile, stopping};
+use crate::config::ListenAddress;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -29,14 +30,14 @@ pub(super) fn start(bound: Bound, intake: Intake, shutdown: watch::Receiver<bool
     let Bound { address, socket, file, options, metrics, .. } = bound;
     let registered = "the system has an epoll entry left at start";
     let listener = match address {
-        Address::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
+        ListenAddress::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
         _ => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
     };
     let room = u32::try_from(options.max_connections).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
     let host = Host {
         rules: Arc::new(Rules {
-            tls: if let Address::Unix(_) = address { None } else { options.tls },
-            plaintext: options.plaintext && matches!(address, Address::Tcp(_)),
+            tls: if let ListenAddress::Unix(_) = address { None } else { options.tls },
+            plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
             max_frame: options.max_frame,
             handshake_timeout: options.handshake_timeout,
             metrics,
@@ -54,7 +55,7 @@ pub(super) fn start(bound: Bound, intake: Intake, shutdown: watch::Receiver<bool
 }
 
 struct Host {
-    address: Address,
+    address: ListenAddress,
     rules: Arc<Rules>,
     /// A place for each connection there may be.
     room: Arc<Semaphore>,
@@ -82,7 +83,7 @@ impl Host {
                 Err(error) => {
                     if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
                         warned = Some(Instant::now());
-                        warn!(target: "listen", "{}: cannot accept connections, trying on: {error}", self.address);
+                        warn!("listen: {}: cannot accept connections, trying on: {error}", self.address);
                     }
                     tokio::select! {
                         () = stopping(&mut shutdown) => break,

@@ -1,6 +1,5 @@
 //! What the room promises, tried on real sockets. Here is the harness; the stories are told by what a sender sees:
 //!
-//! - `address`   what is refused before anything is opened
 //! - `binding`   what is refused, or cleaned up, at start
 //! - `frame`     framing, without a socket
 //! - `datagram`  udp and unixgram
@@ -16,10 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::intake::Intake;
-use super::{Address, Bound, Options, Running, bind};
+use super::{Bound, Options, Running, bind};
+use crate::config::{
+    DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, ListenAddress,
+};
 use crate::metrics::{ListenMetrics, Metrics};
 
-mod address;
 mod binding;
 mod datagram;
 mod frame;
@@ -34,7 +35,7 @@ type Frame = (Vec<u8>, bool);
 
 /// A listener in a test, and everything that can be seen of it.
 struct Trial {
-    address: Address,
+    address: ListenAddress,
     metrics: ListenMetrics,
     taken: Arc<Mutex<Vec<Frame>>>,
     stop: watch::Sender<bool>,
@@ -42,7 +43,15 @@ struct Trial {
 }
 
 fn options(address: &str) -> Options {
-    Options::new(address.parse().unwrap())
+    Options {
+        address: address.parse().unwrap(),
+        tls: None,
+        plaintext: true,
+        max_frame: DEFAULT_MAX_FRAME,
+        receive_buffer: DEFAULT_RECEIVE_BUFFER,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
+        handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+    }
 }
 
 fn bound(options: Options) -> (Bound, ListenMetrics) {
@@ -69,7 +78,7 @@ fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
 impl Trial {
     fn at(&self) -> SocketAddr {
         match self.address {
-            Address::Udp(at) | Address::Tcp(at) | Address::Tls(at) => at,
+            ListenAddress::Udp(at) | ListenAddress::Tcp(at) | ListenAddress::Tls(at) => at,
             _ => panic!("{} has no port", self.address),
         }
     }

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use super::{bound, listen, options};
-use crate::listen::{Address, BindError, Options, bind};
+use crate::config::ListenAddress;
+use crate::listen::{BindError, Options, bind};
 use crate::metrics::Metrics;
 
 fn refused(options: Options) -> String {
@@ -18,7 +19,7 @@ fn the_port_the_kernel_chose_is_told() {
     for scheme in ["udp", "tcp"] {
         for host in ["127.0.0.1", "[::1]", ""] {
             let address = bound(options(&format!("{scheme}://{host}:0"))).0.address();
-            assert!(matches!(address, Address::Udp(at) | Address::Tcp(at) if at.port() != 0), "{address}");
+            assert!(matches!(address, ListenAddress::Udp(at) | ListenAddress::Tcp(at) if at.port() != 0), "{address}");
         }
     }
 }
@@ -35,7 +36,7 @@ fn in_use() {
 /// Where tests run as root there is no port that may not be bound: the words only.
 #[test]
 fn not_allowed() {
-    let address: Address = "udp://0.0.0.0:514".parse().unwrap();
+    let address: ListenAddress = "udp://0.0.0.0:514".parse().unwrap();
     let error = BindError::Denied(address).to_string();
     assert!(error.contains("cannot bind udp://0.0.0.0:514: permission denied"), "{error}");
     assert!(error.contains("NET_BIND_SERVICE") && error.contains("ip_unprivileged_port_start"), "{error}");

@@ -10,9 +10,10 @@ use socket2::SockRef;
 use tokio::sync::watch;
 
 use super::{Trial, bound, listen, listen_with, options, start};
+use crate::config::{DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_FRAME, ListenAddress};
 use crate::listen::connection::{Rules, serve};
 use crate::listen::intake::Intake;
-use crate::listen::{Address, HANDSHAKE_TIMEOUT, KEEPALIVE_IDLE, MAX_FRAME, Options};
+use crate::listen::{KEEPALIVE_IDLE, Options};
 use crate::metrics::Metrics;
 
 fn connect(to: SocketAddr) -> TcpStream {
@@ -185,7 +186,7 @@ async fn what_was_sent_before_a_shutdown_is_read_and_then_the_connection_is_rese
 #[tokio::test]
 async fn a_shutdown_before_the_start_is_one_too() {
     let (bound, metrics) = bound(options("tcp://127.0.0.1:0"));
-    let Address::Tcp(at) = bound.address() else { panic!("not tcp") };
+    let ListenAddress::Tcp(at) = bound.address() else { panic!("not tcp") };
     say(connect(at), "<30>early\n");
     assert_eq!(start(bound, metrics).stopped().await, ["<30>early"]);
 }
@@ -205,7 +206,7 @@ async fn a_shutdown_is_not_held_up_by_a_busy_sender() {
 #[tokio::test]
 async fn accepted_connections_inherit_keepalive() {
     let (bound, _) = bound(options("tcp://127.0.0.1:0"));
-    let Address::Tcp(at) = bound.address() else { panic!("not tcp") };
+    let ListenAddress::Tcp(at) = bound.address() else { panic!("not tcp") };
     let _stream = connect(at);
     let (accepted, _) = bound.socket.accept().unwrap();
     assert!(accepted.keepalive().unwrap());
@@ -218,8 +219,8 @@ fn an_idle_connection_is_small() {
     let rules = Rules {
         tls: None,
         plaintext: true,
-        max_frame: MAX_FRAME,
-        handshake_timeout: HANDSHAKE_TIMEOUT,
+        max_frame: DEFAULT_MAX_FRAME,
+        handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
         metrics: Metrics::new().listener("trial"),
     };
     let serve = |wire| serve(wire, &rules, Intake::for_tests().0, watch::channel(false).1);

@@ -1,0 +1,121 @@
+//! The demo's collectors: they read octet-counted RFC 5424, check every field and tick off every message.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::sender::{IMAGE, container, message};
+use crate::config::{DEFAULT_MAX_FRAME, DEFAULT_SD_ID};
+use crate::listen::Framer;
+use crate::syslog::Line;
+
+/// What has arrived at any of the collectors, by message number.
+pub struct Arrivals {
+    times: Vec<AtomicU8>,
+    distinct: AtomicUsize,
+    duplicated: AtomicUsize,
+    damaged: AtomicUsize,
+}
+
+pub struct Collector {
+    port: u16,
+    taken: Arc<AtomicUsize>,
+    first: Arc<OnceLock<Instant>>,
+}
+
+impl Arrivals {
+    pub fn new(messages: usize) -> Self {
+        Self {
+            times: (0..messages).map(|_| AtomicU8::new(0)).collect(),
+            distinct: AtomicUsize::new(0),
+            duplicated: AtomicUsize::new(0),
+            damaged: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.distinct.load(Ordering::Relaxed)
+    }
+
+    pub fn duplicated(&self) -> usize {
+        self.duplicated.load(Ordering::Relaxed)
+    }
+
+    /// Messages that are not what was sent: wrong text, image, name or id.
+    pub fn damaged(&self) -> usize {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, frame: &[u8]) {
+        let line = Line::parse(frame, DEFAULT_SD_ID);
+        let number = number_of(&line).filter(|number| as_sent(&line, *number));
+        let Some(times) = number.and_then(|number| self.times.get(number)) else {
+            self.damaged.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let counter = if times.fetch_add(1, Ordering::Relaxed) == 0 { &self.distinct } else { &self.duplicated };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The message ends in its number.
+fn number_of(line: &Line<'_>) -> Option<usize> {
+    let text = std::str::from_utf8(line.message).ok()?;
+    text.rsplit(' ').next()?.parse().ok()
+}
+
+fn as_sent(line: &Line<'_>, number: usize) -> bool {
+    let (name, id) = container(number);
+    line.message == message(number).as_bytes()
+        && line.image_name.as_deref() == Some(IMAGE.as_bytes())
+        && line.container_name.as_deref() == Some(name.as_bytes())
+        && line.container_id.as_deref() == Some(id.as_bytes())
+}
+
+impl Collector {
+    pub async fn start(address: Ipv4Addr, port: u16, arrivals: Arc<Arrivals>) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, port)).await?;
+        let port = listener.local_addr()?.port();
+        let (taken, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
+        let (counter, first_taken) = (taken.clone(), first.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(read(stream, arrivals.clone(), counter.clone(), first_taken.clone()));
+            }
+        });
+        Ok(Self { port, taken, first })
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub fn first_taken(&self) -> Option<Instant> {
+        self.first.get().copied()
+    }
+}
+
+async fn read(mut stream: TcpStream, arrivals: Arc<Arrivals>, taken: Arc<AtomicUsize>, first: Arc<OnceLock<Instant>>) {
+    let mut framer = Framer::new(DEFAULT_MAX_FRAME * 2);
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(length) = stream.read(&mut bytes).await {
+        if length == 0 {
+            return;
+        }
+        framer.feed(&bytes[..length], |frame, _| {
+            first.get_or_init(Instant::now);
+            taken.fetch_add(1, Ordering::Relaxed);
+            arrivals.take(frame);
+        });
+    }
+}

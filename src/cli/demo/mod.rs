@@ -1,0 +1,228 @@
+//! `logferry demo`: the whole story on loopback, with nothing installed. A real relay between senders and two
+//! collectors; the collector's name moves from one to the other while messages flow; what was sent is compared with
+//! what arrived.
+
+mod collector;
+mod name_server;
+mod sender;
+
+use std::io::{IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Failure, certs, runtime, start_logging};
+use crate::config::{Config, LogLevel, Overrides};
+use crate::relay::{Relay, StartError};
+use collector::{Arrivals, Collector};
+use name_server::NameServer;
+use sender::{Door, Senders};
+
+/// The name the relay forwards to. `.test` never exists outside (RFC 6761).
+const NAME: &str = "collector.test";
+const OLD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const NEW: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Nothing new for this long after the last message was sent: what is missing then is lost.
+const QUIET: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Messages to send in all, a third of them by each of UDP, TCP and TLS
+    #[arg(long, value_name = "N", default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(300..=10_000_000))]
+    messages: u32,
+
+    /// Messages a second, over the three together
+    #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(30..=1_000_000))]
+    rate: u32,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    start_logging(LogLevel::Warn);
+    let dir = Scratch::new().map_err(|error| Failure::failed(format!("demo: {error}")))?;
+    let outcome =
+        runtime()?.block_on(story(arguments, &dir.0)).map_err(|error| Failure::failed(format!("demo: {error}")))?;
+    print!("{}", outcome.report());
+    if outcome.lost() == 0 {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("demo: {} messages were lost", outcome.lost())))
+    }
+}
+
+type Problem = Box<dyn std::error::Error>;
+
+async fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
+    for (name, content, _) in certs::make(&["127.0.0.1".to_owned()])? {
+        std::fs::write(dir.join(name), content)?;
+    }
+    let names = NameServer::start(NAME, OLD).await?;
+    let arrivals = Arc::new(Arrivals::new(arguments.messages as usize));
+    let old = Collector::start(OLD, 0, arrivals.clone()).await?;
+    let new = Collector::start(NEW, old.port(), arrivals.clone()).await?;
+    let relay = RunningRelay::start(config(dir, names.address(), old.port())?)?;
+    say(&format!("relay:      {}", relay.doors.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")));
+    say(&format!("collectors: {}:{port} and {}:{port}; the name {NAME} points to {OLD}", OLD, NEW, port = old.port()));
+
+    let senders = Senders::start(&relay.doors, &dir.join("ca.pem"), arguments.messages, arguments.rate)?;
+    let mut moved: Option<Instant> = None;
+    let mut quiet_since = (Instant::now(), 0);
+    loop {
+        tokio::time::sleep(PROGRESS_EVERY).await;
+        let (sent, arrived) = (senders.sent(), arrivals.distinct());
+        progress(&format!(
+            "sent {sent}  arrived {arrived} ({} at the old address, {} at the new)",
+            old.taken(),
+            new.taken()
+        ));
+        if moved.is_none() && sent >= arguments.messages as usize / 3 {
+            names.point_to(NEW);
+            moved = Some(Instant::now());
+            say(&format!("{NAME} now points to {NEW}, while messages flow"));
+        }
+        if quiet_since.1 != arrived {
+            quiet_since = (Instant::now(), arrived);
+        }
+        let done = senders.finished() && (arrived >= sent || quiet_since.0.elapsed() > QUIET);
+        if done {
+            break;
+        }
+    }
+    let sent = senders.join()?;
+    relay.stop()?;
+    Ok(Outcome {
+        sent,
+        arrived: arrivals.distinct(),
+        damaged: arrivals.damaged(),
+        duplicated: arrivals.duplicated(),
+        old: old.taken(),
+        new: new.taken(),
+        move_took: moved.and_then(|moved| new.first_taken().map(|first| first.saturating_duration_since(moved))),
+    })
+}
+
+fn config(dir: &Path, nameserver: SocketAddr, port: u16) -> Result<Config, Problem> {
+    let text = format!(
+        r#"
+        hostname = "demo-host"
+        [[listen]]
+        address = "udp://127.0.0.1:0"
+        [[listen]]
+        address = "tcp://127.0.0.1:0"
+        [[listen]]
+        address = "tcp+tls://127.0.0.1:0"
+        cert = "{dir}/server.pem"
+        key = "{dir}/server-key.pem"
+        [spool]
+        dir = "{dir}/spool"
+        [[forward]]
+        name = "collector"
+        to = ["tcp://{NAME}:{port}"]
+        framing = "octet-counting"
+        [resolve]
+        nameservers = ["{nameserver}"]
+        [admin]
+        listen = "off"
+        "#,
+        dir = dir.display()
+    );
+    Ok(Config::parse(None, &text, &Overrides::default(), &|_| None)?)
+}
+
+/// A relay on a thread of its own, as it would be a process of its own.
+struct RunningRelay {
+    doors: Vec<Door>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Result<(), StartError>>,
+}
+
+impl RunningRelay {
+    fn start(config: Config) -> Result<Self, Problem> {
+        let relay = Relay::bind(config)?;
+        let doors = relay.addresses().iter().filter_map(Door::from_address).collect();
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
+            runtime.block_on(relay.run(async {
+                let _ = stopped.await;
+            }))
+        })?;
+        Ok(Self { doors, stop, thread })
+    }
+
+    fn stop(self) -> Result<(), Problem> {
+        let _ = self.stop.send(());
+        Ok(self.thread.join().map_err(|_| "the relay's thread panicked")??)
+    }
+}
+
+struct Outcome {
+    sent: usize,
+    arrived: usize,
+    damaged: usize,
+    duplicated: usize,
+    old: usize,
+    new: usize,
+    move_took: Option<Duration>,
+}
+
+impl Outcome {
+    fn lost(&self) -> usize {
+        self.sent.saturating_sub(self.arrived)
+    }
+
+    fn report(&self) -> String {
+        let took = self
+            .move_took
+            .map_or("never seen at the new address".to_owned(), |took| format!("{} ms", took.as_millis()));
+        format!(
+            "\nsent        {}\narrived     {} ({} at the old address, {} at the new)\nlost        {}\nduplicated  {}\ndamaged     {}\nmove took   {took}\n",
+            self.sent,
+            self.arrived,
+            self.old,
+            self.new,
+            self.lost(),
+            self.duplicated,
+            self.damaged
+        )
+    }
+}
+
+/// A directory for the demo's spool and certificates, removed when it is over.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("logferry-demo-{}", std::process::id()));
+        std::fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn say(text: &str) {
+    progress_end();
+    eprintln!("{text}");
+}
+
+/// On a terminal one line that changes; elsewhere a line each time.
+fn progress(text: &str) {
+    let mut stderr = std::io::stderr();
+    let _ = if stderr.is_terminal() { write!(stderr, "\r\x1b[K{text}") } else { writeln!(stderr, "{text}") };
+}
+
+fn progress_end() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}

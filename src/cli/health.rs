@@ -1,0 +1,47 @@
+//! `logferry health`: asks the admin port of a relay in the same container. A scratch image has no shell and no curl.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::{Failure, load};
+use crate::config::Overrides;
+
+/// Below the 30 s Docker gives a health check by default.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The status line is all that counts.
+const LONGEST_ANSWER: u64 = 4096;
+
+pub fn run(overrides: &Overrides) -> Result<(), Failure> {
+    let config = load(overrides)?;
+    let Some(address) = config.admin.listen else {
+        return Err(Failure::failed("health: [admin] listen is \"off\", so there is nobody to ask"));
+    };
+    let address = reachable(address);
+    let answer = ask(address).map_err(|error| Failure::failed(format!("health: no answer from {address}: {error}")))?;
+    if answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200") {
+        return Ok(());
+    }
+    let status = answer.lines().next().unwrap_or("nothing");
+    Err(Failure::failed(format!("health: http://{address}/ready says {status}")))
+}
+
+/// A port bound to every address is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    write!(stream, "GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,163 @@
+//! The command line: one file for each command, and what all of them share: arguments, exit codes, logging.
+
+mod certs;
+mod check;
+mod demo;
+mod explain;
+mod health;
+mod run;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, LogLevel, Overrides};
+
+/// Exit codes, as sysexits.h names them.
+mod exit {
+    /// Something that should work did not: `demo` lost a message, `health` found a sick relay.
+    pub const FAILED: u8 = 1;
+    /// EX_USAGE: the command line makes no sense.
+    pub const USAGE: u8 = 64;
+    /// EX_CONFIG: a config, certificate, address or spool that cannot be used.
+    pub const CONFIG: u8 = 78;
+}
+
+#[derive(Parser)]
+#[command(name = "logferry", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Relay messages (the default command)
+    Run(Overrides),
+    /// Say whether a config is good: read its certificates, resolve its names, print the effective settings
+    Check(check::Arguments),
+    /// Read messages on stdin and show how each is framed, parsed, tagged and rendered
+    Explain(Overrides),
+    /// Show the whole story on loopback: a relay, two collectors and a name that moves; count what arrives
+    Demo(demo::Arguments),
+    /// Ask a running relay whether it is well (for a container's HEALTHCHECK)
+    Health(Overrides),
+    /// Make a CA, a server and a client certificate for a trial or a small site
+    Certs(certs::Arguments),
+}
+
+/// A command that could not do its work: the line to print and the code to end with.
+struct Failure {
+    code: u8,
+    says: String,
+}
+
+impl Failure {
+    fn config(error: &dyn fmt::Display) -> Self {
+        Self { code: exit::CONFIG, says: error.to_string() }
+    }
+
+    fn failed(says: impl Into<String>) -> Self {
+        Self { code: exit::FAILED, says: says.into() }
+    }
+}
+
+/// Runs the command the arguments name.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(with_default_command(arguments)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap prints help and versions to stdout, everything else to stderr.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(exit::USAGE),
+            };
+        }
+    };
+    let done = match arguments.command {
+        Command::Run(overrides) => run::run(&overrides),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(overrides) => explain::run(&overrides),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Health(overrides) => health::run(&overrides),
+        Command::Certs(arguments) => certs::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("logferry: {}", failure.says);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// `logferry --listen …` means `logferry run --listen …`: in a container the command is nearly always the same one.
+fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let names_command = match arguments.get(1).and_then(|first| first.to_str()) {
+        Some("-h" | "--help" | "-V" | "--version") => true,
+        Some(first) => !first.starts_with('-'),
+        None => false,
+    };
+    if !names_command {
+        arguments.insert(1.min(arguments.len()), OsString::from("run"));
+    }
+    arguments
+}
+
+fn load(overrides: &Overrides) -> Result<Config, Failure> {
+    Config::load(overrides).map_err(|error| Failure::config(&error))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // One thread for everything but datagrams and the disk: a second costs memory and buys nothing at these rates.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))
+}
+
+fn start_logging(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
+    };
+    // Without colours: these lines are read in `docker logs`. A second subscriber in one process is a test's: keep the first.
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(std::io::stderr);
+    let _ = subscriber.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &[&str], expected: &[&str]) {
+        let given = arguments.iter().map(|argument| OsString::from(*argument));
+        assert_eq!(with_default_command(given), expected, "{arguments:?}");
+    }
+
+    #[test]
+    fn run_is_the_default_command() {
+        check(&["logferry"], &["logferry", "run"]);
+        check(&["logferry", "--listen", "udp://127.0.0.1:1"], &["logferry", "run", "--listen", "udp://127.0.0.1:1"]);
+        check(&["logferry", "check"], &["logferry", "check"]);
+        check(&["logferry", "--version"], &["logferry", "--version"]);
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,44 @@
+//! `logferry run`: a relay until SIGTERM or SIGINT; a second signal ends at once.
+
+use std::future::Future;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{Failure, load, runtime, start_logging};
+use crate::config::Overrides;
+use crate::relay::Relay;
+
+pub fn run(overrides: &Overrides) -> Result<(), Failure> {
+    let config = load(overrides)?;
+    start_logging(config.log);
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
+        relay.run(asked_to_stop()?).await.map_err(|error| Failure::config(&error))
+    })?;
+    // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Ends at the first SIGTERM or SIGINT. As PID 1 of a container the process would otherwise ignore both.
+fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
+    let handler = |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot handle signals: {error}")));
+    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    Ok(async move {
+        either(&mut terminate, &mut interrupt).await;
+        tokio::spawn(async move {
+            either(&mut terminate, &mut interrupt).await;
+            tracing::warn!("second signal: ending at once; what is not delivered stays in the spool");
+            // 128 + SIGTERM, as a shell would report it.
+            std::process::exit(143);
+        });
+    })
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
