@@ -1,6 +1,7 @@
 //! What is wrong with a config, in one line: file, line, key, what was written and what would be right.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -84,8 +85,8 @@ impl Source<'_> {
     }
 
     /// A key that must be written in a section.
-    pub fn missing(&self, section: &str, key: &str, example: &str) -> ConfigError {
-        ConfigError(format!("{}: [[{section}]] has no `{key}`; write {example}", self.file()))
+    pub fn missing(&self, section: &str, at: Range<usize>, key: &str, example: &str) -> ConfigError {
+        ConfigError(format!("{}: [[{section}]] has no `{key}`; write {example}", self.place(at.start)))
     }
 
     /// What the TOML parser found, in one line; for an unknown key the nearest one we know.

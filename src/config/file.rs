@@ -9,16 +9,24 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+/// One of several sections of a kind, with its place: a key that is missing in it has none of its own.
+pub type Section<T> = toml::Spanned<T>;
+
+/// A section that was not written in the file.
+pub fn unwritten<T>(section: T) -> Section<T> {
+    toml::Spanned::new(0..0, section)
+}
+
 /// Everything a config file can say. A section that is not there is a section of defaults.
 #[derive(Default, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct File {
     pub hostname: Option<Leaf>,
     pub grace: Option<Leaf>,
-    pub listen: Vec<Listen>,
+    pub listen: Vec<Section<Listen>>,
     pub syslog: Syslog,
     pub spool: Spool,
-    pub forward: Vec<Forward>,
+    pub forward: Vec<Section<Forward>>,
     pub resolve: Resolve,
     pub admin: Admin,
     pub log: Log,

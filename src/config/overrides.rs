@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::file::{File, Forward, Leaf, Leaves, Listen};
+use super::file::{File, Forward, Leaf, Leaves, Listen, unwritten};
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Overrides {
@@ -65,15 +65,20 @@ pub struct Overrides {
 impl Overrides {
     /// Lays the flags and variables over what the file says.
     pub(super) fn apply(&self, file: &mut File) {
-        if !self.listen.is_empty() {
-            let address = |url: &String| Some(Leaf::from_override("--listen / LOGFERRY_LISTEN", url.trim()));
-            file.listen = self.listen.iter().map(|url| Listen { address: address(url), ..Listen::default() }).collect();
+        let listen = given(&self.listen);
+        if !listen.is_empty() {
+            let address = |url| Some(Leaf::from_override("--listen / LOGFERRY_LISTEN", url));
+            file.listen =
+                listen.iter().map(|url| unwritten(Listen { address: address(*url), ..Listen::default() })).collect();
         }
-        if !self.forward.is_empty() {
-            let to = |url: &String| Leaf::from_override("--forward / LOGFERRY_FORWARD", url.trim());
-            file.forward = vec![Forward { to: Leaves(self.forward.iter().map(to).collect()), ..Forward::default() }];
+        let forward = given(&self.forward);
+        if !forward.is_empty() {
+            let to = |url: &&str| Leaf::from_override("--forward / LOGFERRY_FORWARD", *url);
+            file.forward =
+                vec![unwritten(Forward { to: Leaves(forward.iter().map(to).collect()), ..Forward::default() })];
         }
         for forward in &mut file.forward {
+            let forward = forward.as_mut();
             set(&mut forward.format, "--format / LOGFERRY_FORMAT", &self.format);
             set(&mut forward.ca, "--ca / LOGFERRY_CA", &self.ca);
         }
@@ -92,8 +97,12 @@ impl Overrides {
     }
 }
 
+/// Compose hands an unset `${X}` over as an empty variable: that is "not given".
+fn given(list: &[String]) -> Vec<&str> {
+    list.iter().map(|item| item.trim()).filter(|item| !item.is_empty()).collect()
+}
+
 fn set(leaf: &mut Option<Leaf>, flag: &'static str, value: &Option<String>) {
-    // Compose hands an unset `${X}` over as an empty variable: that is "not given".
     if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
         *leaf = Some(Leaf::from_override(flag, value.trim()));
     }

@@ -1,1 +1,218 @@
+//! What a config means, and what is said when it means nothing.
 
+use super::*;
+
+fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+    let variable = |name: &str| (name == "SET").then(|| "from-variable".to_owned());
+    Config::parse(Some(Path::new("/etc/x.toml")), text, overrides, &variable)
+}
+
+fn parse(text: &str) -> Config {
+    parse_with(text, &Overrides::default()).expect("a good config")
+}
+
+fn refused(text: &str, says: &str) {
+    let error = parse_with(text, &Overrides::default()).expect_err(text).to_string();
+    assert_eq!(error, says, "{text}");
+    assert!(!error.contains('\n'));
+}
+
+#[test]
+fn nothing_at_all_is_a_config() {
+    let config = parse("");
+    let listen: Vec<String> = config.listen.iter().map(|listen| listen.address.to_string()).collect();
+    assert_eq!(listen, DEFAULT_LISTEN);
+    assert_eq!(config.forward[0].to, [ForwardAddress::Stdout]);
+    assert_eq!(config.spool.dir, Path::new(DEFAULT_SPOOL_DIR));
+    assert!(!config.admin.explicit);
+}
+
+#[test]
+fn what_check_prints_is_the_same_config() {
+    let text = r#"
+        hostname = "node-7"
+        [[listen]]
+        address = "tcp://0.0.0.0:514"
+        cert = "/certs/server.pem"
+        key = "/certs/server-key.pem"
+        client-ca = "/certs/ca.pem"
+        plaintext = false
+        max-frame = "32KiB"
+        max-connections = 77
+        [spool]
+        sync = "always"
+        when-full = "drop-newest"
+        [[forward]]
+        name = "central"
+        to = ["tcp+tls://logs.example.com:6514", "tcp://10.0.0.1:514"]
+        format = "json"
+        framing = "newline"
+        ca = "/certs/ca.pem"
+        cert = "/certs/client.pem"
+        key = "/certs/client-key.pem"
+        server-name = "logs.example.com"
+        [resolve]
+        nameservers = ["10.0.0.2", "[::1]:5353"]
+        [admin]
+        listen = "off"
+    "#;
+    let config = parse(text);
+    let again = parse(&config.to_toml());
+    assert_eq!(format!("{config:?}"), format!("{again:?}"));
+    assert_eq!(config.listen[0].max_frame, 32 * 1024);
+    assert_eq!(config.resolve.nameservers[0].port(), 53);
+    assert_eq!(config.spool.sync, Sync::Always);
+}
+
+#[test]
+fn one_target_needs_no_brackets() {
+    assert_eq!(parse("[[forward]]\nto = \"stdout:\"").forward[0].to, [ForwardAddress::Stdout]);
+}
+
+#[test]
+fn variables_are_filled_in() {
+    assert_eq!(parse("hostname = \"${SET}\"").hostname, "from-variable");
+    assert_eq!(
+        parse("# ${UNSET} in a comment is nobody's business\nhostname = \"a-${SET}-b\"").hostname,
+        "a-from-variable-b"
+    );
+    refused("hostname = \"${UNSET}\"", "/etc/x.toml:1: hostname: `${UNSET}`: the variable UNSET is not set");
+    refused("hostname = \"${UNSET\"", "/etc/x.toml:1: hostname: `${UNSET`: `${` has no `}`");
+}
+
+#[test]
+fn flags_and_variables_go_over_the_file() {
+    let overrides = Overrides {
+        listen: vec!["udp://127.0.0.1:1".to_owned(), " tcp://127.0.0.1:2".to_owned()],
+        forward: vec!["tcp://a:1".to_owned(), "tcp://b:2".to_owned()],
+        hostname: Some("flag".to_owned()),
+        spool_max_size: Some("64MiB".to_owned()),
+        format: Some(String::new()),
+        ..Overrides::default()
+    };
+    let text =
+        "hostname = \"file\"\n[[listen]]\naddress = \"udp://0.0.0.0:9\"\n[[forward]]\nname = \"old\"\nto = \"stdout:\"";
+    let config = parse_with(text, &overrides).expect("a good config");
+    assert_eq!(config.hostname, "flag");
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.forward.len(), 1);
+    assert_eq!(config.forward[0].to.len(), 2, "a list is failover, in order");
+    assert_eq!(config.spool.max_size, 64 << 20);
+    assert_eq!(config.forward[0].format, Format::Rfc5424, "an empty variable is one that is not given");
+}
+
+#[test]
+fn tls_files_go_to_the_tcp_listeners() {
+    let overrides = Overrides {
+        listen: vec!["udp://127.0.0.1:1".to_owned(), "tcp://127.0.0.1:2".to_owned()],
+        tls_cert: Some("/c.pem".to_owned()),
+        tls_key: Some("/k.pem".to_owned()),
+        ..Overrides::default()
+    };
+    let config = parse_with("", &overrides).expect("a good config");
+    assert!(config.listen[0].tls.is_none());
+    assert!(config.listen[1].tls.is_some());
+    assert!(config.listen[1].plaintext, "TLS and plain text on one port");
+}
+
+#[test]
+fn an_empty_variable_is_not_a_listener() {
+    let overrides = Overrides { listen: vec![String::new()], forward: vec![String::new()], ..Overrides::default() };
+    let config = parse_with("", &overrides).expect("a good config");
+    assert_eq!(config.listen.len(), DEFAULT_LISTEN.len());
+    assert_eq!(config.forward[0].to, [ForwardAddress::Stdout]);
+}
+
+#[test]
+fn unknown_keys_name_their_line_and_the_nearest_key() {
+    refused("hostnam = \"x\"", "/etc/x.toml:1: unknown key `hostnam`; did you mean `hostname`?");
+    refused("[[listen]]\n\nadress = \"x\"", "/etc/x.toml:3: unknown key `adress`; did you mean `address`?");
+    refused("[spool]\nmax_size = \"1GiB\"", "/etc/x.toml:2: unknown key `max_size`; did you mean `max-size`?");
+    refused("[admin]\nelsewhere = 1", "/etc/x.toml:2: unknown key `elsewhere`; known here: listen");
+}
+
+#[test]
+fn bad_values_say_what_would_be_right() {
+    let line = "/etc/x.toml:2: ";
+    refused(
+        "[[listen]]\naddress = \"udp://localhost:514\"",
+        &format!(
+            "{line}listen.address: `udp://localhost:514`: a listener needs an IP address, not the name `localhost`; 127.0.0.1 is this machine alone, 0.0.0.0 every IPv4 address, [::] every address"
+        ),
+    );
+    refused(
+        "[spool]\nmax-size = \"1 banana\"",
+        &format!("{line}spool.max-size: `1 banana`: write a size such as \"64KiB\", \"512MiB\" or \"1GiB\""),
+    );
+    refused("[spool]\nmax-size = \"1KiB\"", &format!("{line}spool.max-size: `1KiB`: at least 1MiB"));
+    refused(
+        "[spool]\nsync = \"often\"",
+        &format!("{line}spool.sync: `often`: write a time such as \"1s\", \"always\" or \"never\""),
+    );
+    refused(
+        "[spool]\nwhen-full = \"block\"",
+        &format!("{line}spool.when-full: `block`: write \"drop-oldest\" or \"drop-newest\""),
+    );
+    refused(
+        "[[listen]]\nmax-frame = \"2MiB\"\naddress = \"udp://0.0.0.0:1\"",
+        &format!("{line}listen.max-frame: `2MiB`: from 480B to 512KiB"),
+    );
+    refused(
+        "[admin]\nlisten = \"9514\"",
+        &format!("{line}admin.listen: `9514`: write an IP address and a port, such as 127.0.0.1:9514, or \"off\""),
+    );
+    refused(
+        "[resolve]\nmax-ttl = \"0s\"",
+        &format!(
+            "{line}resolve.max-ttl: `0s`: write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\""
+        ),
+    );
+    refused("[log]\nlevel = \"loud\"", &format!("{line}log.level: `loud`: write error, warn, info, debug or trace"));
+    refused(
+        "[syslog]\nsd-id = \"a b\"",
+        &format!(
+            "{line}syslog.sd-id: `a b`: an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473"
+        ),
+    );
+}
+
+#[test]
+fn what_belongs_together_is_asked_for() {
+    let certless = "[[listen]]\naddress = \"tcp+tls://0.0.0.0:1\"";
+    refused(
+        certless,
+        "/etc/x.toml:2: listen.address: `tcp+tls://0.0.0.0:1`: tcp+tls:// needs `cert` and `key` (PEM files)",
+    );
+    let keyless = "[[listen]]\naddress = \"tcp://0.0.0.0:1\"\ncert = \"/c.pem\"";
+    refused(keyless, "/etc/x.toml:3: listen.cert: `/c.pem`: `cert` needs `key`, its private key");
+    let udp = "[[listen]]\naddress = \"udp://0.0.0.0:1\"\ncert = \"/c.pem\"\nkey = \"/k.pem\"";
+    refused(
+        udp,
+        "/etc/x.toml:2: listen.address: `udp://0.0.0.0:1`: `cert` and `key` belong to tcp:// and tcp+tls:// listeners",
+    );
+    let twins = "[[forward]]\nname = \"a\"\nto = \"stdout:\"\n[[forward]]\nname = \"a\"\nto = \"stdout:\"";
+    refused(twins, "/etc/x.toml:5: forward.name: `a`: another forward has this name already");
+}
+
+#[test]
+fn what_is_missing_is_missed_in_its_section() {
+    let two = "[[forward]]\nname = \"a\"\nto = \"stdout:\"\n[[forward]]\nto = \"stdout:\"";
+    refused(
+        "\n[[listen]]\nplaintext = true",
+        "/etc/x.toml:2: [[listen]] has no `address`; write address = \"udp://0.0.0.0:514\"",
+    );
+    refused(
+        "[[forward]]\nname = \"a\"",
+        "/etc/x.toml:1: [[forward]] has no `to`; write to = [\"tcp+tls://logs.example.com:6514\"]",
+    );
+    refused(
+        two,
+        "/etc/x.toml:4: [[forward]] has no `name`; write name = \"central\": with several forwards each needs its own name, its place in the spool is kept under it",
+    );
+}
+
+#[test]
+fn broken_toml_is_one_line() {
+    let error = parse_with("hostname = \n", &Overrides::default()).expect_err("broken").to_string();
+    assert!(error.starts_with("/etc/x.toml:1: ") && !error.contains('\n'), "{error}");
+}

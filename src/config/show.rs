@@ -1,0 +1,87 @@
+//! The way back, from what is meant to what could be written: for `logferry check`, and for the test that holds the
+//! shipped config file to naming every key.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::file::{self, Leaf, Leaves, Origin, Scalar, unwritten};
+use super::*;
+
+/// Every setting, defaults filled in.
+pub fn to_file(config: &Config) -> file::File {
+    let text = |value: String| Some(Leaf::from_override("", value));
+    let time = |value: Duration| text(humantime::format_duration(value).to_string());
+    let shown_path = |value: &Path| text(value.display().to_string());
+    let listen = |listen: &Listen| file::Listen {
+        address: text(listen.address.to_string()),
+        cert: listen.tls.as_ref().and_then(|tls| shown_path(&tls.cert)),
+        key: listen.tls.as_ref().and_then(|tls| shown_path(&tls.key)),
+        client_ca: listen.tls.as_ref().and_then(|tls| tls.client_ca.as_deref().and_then(shown_path)),
+        plaintext: Some(Leaf { value: Scalar::Flag(listen.plaintext), origin: Origin::Override("") }),
+        max_frame: text(shown_size(listen.max_frame as u64)),
+        receive_buffer: text(shown_size(listen.receive_buffer as u64)),
+        max_connections: Some(Leaf {
+            value: Scalar::Number(listen.max_connections as i64),
+            origin: Origin::Override(""),
+        }),
+        handshake_timeout: time(listen.handshake_timeout),
+    };
+    let forward = |forward: &Forward| file::Forward {
+        name: text(forward.name.clone()),
+        to: Leaves(forward.to.iter().filter_map(|to| text(to.to_string())).collect()),
+        format: text(forward.format.to_string()),
+        framing: forward.framing.and_then(|framing| text(word_for(&FRAMINGS, &framing).to_owned())),
+        ca: forward.tls.ca.as_deref().and_then(shown_path),
+        cert: forward.tls.identity.as_ref().and_then(|(cert, _)| shown_path(cert)),
+        key: forward.tls.identity.as_ref().and_then(|(_, key)| shown_path(key)),
+        server_name: forward.tls.server_name.clone().and_then(text),
+        connect_timeout: time(forward.connect_timeout),
+        dead_after: time(forward.dead_after),
+        max_backoff: time(forward.max_backoff),
+    };
+    file::File {
+        hostname: text(config.hostname.clone()),
+        grace: time(config.grace),
+        listen: config.listen.iter().map(listen).map(unwritten).collect(),
+        syslog: file::Syslog {
+            tag_template: text(config.syslog.tag_template.to_string()),
+            sd_id: text(config.syslog.sd_id.clone()),
+            time_zone: text(config.syslog.time_zone.to_string()),
+        },
+        spool: file::Spool {
+            dir: shown_path(&config.spool.dir),
+            max_size: text(shown_size(config.spool.max_size)),
+            when_full: text(word_for(&WHEN_FULL, &config.spool.when_full).to_owned()),
+            sync: match config.spool.sync {
+                Sync::Always => text("always".to_owned()),
+                Sync::Never => text("never".to_owned()),
+                Sync::Every(every) => time(every),
+            },
+            max_wait: time(config.spool.max_wait),
+        },
+        forward: config.forward.iter().map(forward).map(unwritten).collect(),
+        resolve: file::Resolve {
+            nameservers: Leaves(
+                config.resolve.nameservers.iter().filter_map(|server| text(server.to_string())).collect(),
+            ),
+            min_ttl: time(config.resolve.min_ttl),
+            max_ttl: time(config.resolve.max_ttl),
+            timeout: time(config.resolve.timeout),
+        },
+        admin: file::Admin { listen: text(config.admin.listen.map_or("off".to_owned(), |listen| listen.to_string())) },
+        log: file::Log { level: text(config.log.word().to_owned()) },
+    }
+}
+
+/// Whole units where the number is one, so that 65536 comes back as 64KiB and 65537 as itself.
+pub fn shown_size(bytes: u64) -> String {
+    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
+fn word_for<T: PartialEq>(choices: &[(&'static str, T)], choice: &T) -> &'static str {
+    choices.iter().find(|(_, known)| known == choice).map_or("", |(word, _)| word)
+}

@@ -1,0 +1,206 @@
+//! The repository tests itself: what `src/lib.rs` promises about who knows whom, and that the shipped files say what is
+//! true. Each check over files asserts that it saw some.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use logferry::config::{Config, Overrides};
+use logferry::metrics::Metrics;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every Rust file below `src`, its path from there, and its code without comments.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root().join("src")).unwrap().display().to_string();
+                let text = fs::read_to_string(&path).unwrap();
+                let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                found.push((name, code.join("\n")));
+            }
+        }
+    }
+    assert!(found.len() > 30, "only {} files below src", found.len());
+    found
+}
+
+/// No file but those that start with one of `allowed` may contain one of `words`; some file must.
+fn only(words: &[&str], allowed: &[&str]) {
+    let mut seen = 0;
+    for (name, code) in sources() {
+        for word in words.iter().filter(|word| code.contains(**word)) {
+            seen += 1;
+            assert!(allowed.iter().any(|place| name.starts_with(place)), "src/{name} must not know `{word}`");
+        }
+    }
+    assert!(seen > 0, "nobody knows {words:?}: is the name still right?");
+}
+
+#[test]
+fn only_the_wiring_knows_the_ends() {
+    only(&["crate::listen", "super::listen"], &["listen", "relay.rs", "cli/"]);
+    only(&["crate::forward", "super::forward"], &["forward", "relay.rs", "cli/"]);
+}
+
+#[test]
+fn the_spool_knows_no_syslog() {
+    for (name, code) in sources() {
+        if name.starts_with("spool/") {
+            assert!(!code.contains("crate::syslog"), "src/{name} knows what a message is");
+        }
+        if name.starts_with("syslog/") {
+            assert!(!code.contains("crate::spool"), "src/{name} knows where lines go");
+        }
+    }
+}
+
+#[test]
+fn deciding_is_free_of_doing() {
+    let pure = ["listen/frame.rs", "listen/frame/", "spool/record.rs", "forward/encode.rs", "syslog/"];
+    let doing =
+        ["async fn", "std::net", "std::fs", "std::io::", "tokio::", "SystemTime::now", "Instant::now", "Utc::now"];
+    let mut seen = 0;
+    for (name, code) in sources() {
+        let tested = code.split("#[cfg(test)]").next().unwrap();
+        if pure.iter().any(|place| name.starts_with(place)) && !name.ends_with("tests.rs") {
+            seen += 1;
+            for word in doing {
+                assert!(!tested.contains(word), "src/{name} must stay pure, but knows `{word}`");
+            }
+        }
+    }
+    assert!(seen >= 10, "only {seen} pure files found");
+}
+
+#[test]
+fn each_dependency_has_one_doorway() {
+    only(&["hickory_resolver"], &["forward/resolve.rs"]);
+    only(&["toml::"], &["config/"]);
+    only(&["syslog_loose"], &["syslog/loose.rs", "syslog/tests.rs"]);
+    only(
+        &["rustls::ClientConfig", "rustls::ServerConfig", "ServerConfig::", "ClientConfig::"],
+        &["tls.rs", "listen/tests"],
+    );
+    only(&["rcgen"], &["cli/certs.rs", "listen/tests"]);
+    only(&["hyper"], &["admin/"]);
+}
+
+/// `unsafe` needs a reason beside it.
+#[test]
+fn unsafe_gives_its_reason() {
+    let mut seen = 0;
+    for (name, _) in sources() {
+        let text = read(&format!("src/{name}"));
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("unsafe {")) {
+            seen += 1;
+            let before = lines[at.saturating_sub(3)..at].join("\n");
+            assert!(before.contains("SAFETY:"), "src/{name}:{}: {line}: no SAFETY comment", at + 1);
+        }
+    }
+    assert!(seen > 0, "no unsafe at all: this test can go");
+}
+
+/// The reference config with its settings switched on.
+fn reference_config() -> String {
+    let setting = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '['))
+            .map(str::to_owned)
+    };
+    read("docker/logferry.toml").lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(None, text, &Overrides::default(), &|_| None).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_reference_config_is_good_as_shipped_and_with_everything_on() {
+    parse(&read("docker/logferry.toml")).unwrap();
+    parse(&reference_config()).unwrap();
+}
+
+#[test]
+fn the_reference_config_names_every_key() {
+    let reference = reference_config();
+    let sections = ["", "[[listen]]", "[syslog]", "[spool]", "[[forward]]", "[resolve]", "[admin]", "[log]"];
+    let mut seen = 0;
+    for section in sections {
+        let error = parse(&format!("{section}\nno-key-is-called-so = 1")).unwrap_err();
+        let known = error.split("known here: ").nth(1).unwrap_or_else(|| panic!("{section}: {error}"));
+        for key in known.split(", ") {
+            seen += 1;
+            let named = reference.lines().any(|line| {
+                line.starts_with(&format!("{key} = ")) || line == format!("[{key}]") || line == format!("[[{key}]]")
+            });
+            assert!(named, "docker/logferry.toml does not name `{key}` of `{section}`");
+        }
+    }
+    assert!(seen > 30, "only {seen} keys");
+}
+
+/// A default that the reference config states is the default.
+#[test]
+fn the_reference_config_tells_the_defaults() {
+    let default = parse("hostname = \"x\"").unwrap().to_toml();
+    let defaults: BTreeSet<&str> = default.lines().collect();
+    let reference = reference_config();
+    for line in [
+        "grace = \"5s\"",
+        "max-frame = \"64KiB\"",
+        "receive-buffer = \"8MiB\"",
+        "max-connections = 10000",
+        "handshake-timeout = \"10s\"",
+        "tag-template = \"{{.ImageName}}/{{.Name}}/{{.ID}}\"",
+        "sd-id = \"docker@32473\"",
+        "dir = \"/var/spool/logferry\"",
+        "max-size = \"1GiB\"",
+        "when-full = \"drop-oldest\"",
+        "sync = \"1s\"",
+        "max-wait = \"5s\"",
+        "format = \"rfc5424\"",
+        "connect-timeout = \"5s\"",
+        "dead-after = \"10s\"",
+        "max-backoff = \"5s\"",
+        "min-ttl = \"1s\"",
+        "max-ttl = \"30s\"",
+        "timeout = \"2s\"",
+        "listen = \"127.0.0.1:9514\"",
+        "level = \"info\"",
+    ] {
+        assert!(reference.lines().any(|found| found == line), "docker/logferry.toml does not say {line}");
+        assert!(defaults.contains(line), "{line} is not the default:\n{default}");
+    }
+}
+
+/// What an operator can look at is in the docs under its name.
+#[test]
+fn the_docs_name_every_metric() {
+    let metrics = Metrics::new();
+    metrics.listener("x");
+    metrics.forward("x");
+    metrics.shapes();
+    metrics.spool();
+    let docs = read("docs/operations.md");
+    let mut seen = 0;
+    for line in metrics.encode().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        seen += 1;
+        assert!(docs.contains(&format!("`{name}")), "docs/operations.md does not name {name}");
+    }
+    assert!(seen > 20, "only {seen} metrics");
+}
