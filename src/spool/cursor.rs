@@ -26,7 +26,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct CursorFile {
     path: PathBuf,
     id: SpoolId,
-    /// Opened by the first write, so that an opening needs no room on the disk.
+    /// `None` until something could be written.
     file: Option<File>,
     /// The number of the last slot written; slot `sequence % 2` holds it.
     sequence: u64,
@@ -57,6 +57,16 @@ impl CursorFile {
 
     pub fn position(&self) -> Option<Position> {
         self.written
+    }
+
+    /// Writes `position` to both slots, so that the file has its room before the disk is full. If it is full already that
+    /// must not keep the spool from opening; the next write says so.
+    pub fn reserve(&mut self, position: Position) {
+        for _ in 0..2 {
+            self.written = None;
+            drop(self.write(position));
+        }
+        self.due = Instant::now();
     }
 
     /// Writes `position` unless it was written already, or something was less than [`WRITE_EVERY`] ago.

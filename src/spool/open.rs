@@ -106,7 +106,7 @@ impl Spool {
             end,
             published,
             flush,
-            trouble: false,
+            trouble: None,
             #[cfg(test)]
             faults: Default::default(),
         };

@@ -57,8 +57,9 @@ impl Chunk {
 }
 
 impl Reader {
-    pub(super) fn new(log: Arc<Log>, index: usize, end: watch::Receiver<Position>, cursor: CursorFile) -> Self {
+    pub(super) fn new(log: Arc<Log>, index: usize, end: watch::Receiver<Position>, mut cursor: CursorFile) -> Self {
         let read = log.cursor(index);
+        cursor.reserve(read);
         Self { log, index, read, end, cursor, cursor_trouble: false, failures: 0 }
     }
 

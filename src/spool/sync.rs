@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -75,6 +76,12 @@ impl Behind {
             dirty.files.push(file.clone());
             self.shared.changed.notify_one();
         }
+    }
+
+    /// Lets go of files that are no longer in the directory: nobody needs them synced, and while they are open they
+    /// give no room back. One that is being synced at this moment stays for as long as that takes.
+    pub fn forget_removed(&self) {
+        self.shared.lock().files.retain(|file| file.metadata().is_ok_and(|file| file.nlink() > 0));
     }
 }
 

@@ -330,6 +330,46 @@ fn damage_met_again_after_a_rewind_counts_once() {
 }
 
 #[test]
+fn what_cannot_be_read_is_tried_again_and_then_skipped() {
+    let home = Home::new();
+    let mut spool = home.open();
+    (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
+    // A directory opens and cannot be read, like a file on a bad block.
+    let bad = &home.files(".seg")[0];
+    fs::remove_file(bad).unwrap();
+    fs::create_dir(bad).unwrap();
+    assert!(spool.readers[0].next(100).is_err());
+    assert!(spool.readers[0].next(100).is_err());
+    let read = spool.read_numbers(0);
+    assert_eq!(read, range(read[0]..100));
+    assert_eq!(spool.evicted(0), read[0]);
+    spool.check_books();
+}
+
+#[test]
+fn files_are_closed_when_they_are_read_or_evicted() {
+    let home = Home::with(|options| {
+        options.max_bytes = 64 << 10;
+        options.sync = Sync::Every(Duration::from_secs(3 << 24));
+    });
+    let open_files = || {
+        let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        fds.filter(|path| path.starts_with(home.dir.path()) && path.to_str().unwrap().contains(".seg")).count()
+    };
+    let mut spool = home.open();
+    (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
+    spool.readers[0].next(100).unwrap().unwrap();
+    let segments = home.files(".seg").len();
+    assert_eq!(open_files(), segments + 1, "those that wait to be synced, the one read from");
+    (0..300).for_each(|step| spool.append(step * 5..step * 5 + 5));
+    assert!(spool.evicted(0) > 0);
+    let segments = home.files(".seg").len();
+    assert_eq!(open_files(), segments, "an evicted file that is open gives no room back");
+    spool.read_numbers(0);
+    assert!(open_files() <= segments + 1);
+}
+
+#[test]
 fn damaged_segments_kept_aside_have_a_limit() {
     let home = Home::new();
     let mut spool = home.open();

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -19,6 +19,10 @@ use super::{Position, WhenFull};
 
 /// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// How long nothing may fail before the disk is said to work again. On a full disk small batches fit and large ones do
+/// not: without a pause, whoever sends them would have us write two lines of log for each.
+const CALM: Duration = Duration::from_secs(60);
 
 /// Appends lines to the spool. One for each spool; readers learn about the end of the log from it, and that it is final
 /// when the writer is dropped.
@@ -36,8 +40,8 @@ pub struct Writer {
     pub(super) end: Position,
     pub(super) published: watch::Sender<Position>,
     pub(super) flush: Flush,
-    /// The disk refuses what we write, and that has been said.
-    pub(super) trouble: bool,
+    /// When the disk last refused what we wrote, if that has been said and not taken back.
+    pub(super) trouble: Option<Instant>,
     #[cfg(test)]
     pub(super) faults: std::collections::VecDeque<io::ErrorKind>,
 }
@@ -150,7 +154,7 @@ impl Writer {
             if self.limits.when_full == WhenFull::DropNewest {
                 return Err(Refusal::Full);
             }
-            if self.log.evict_oldest() {
+            if self.evict() {
                 continue;
             }
             if self.end.offset == HEADER_LEN {
@@ -159,6 +163,14 @@ impl Writer {
             self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
         }
         Ok(())
+    }
+
+    fn evict(&mut self) -> bool {
+        let gone = self.log.evict_oldest();
+        if let Flush::Behind(behind) = &self.flush {
+            behind.forget_removed();
+        }
+        gone
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
@@ -224,7 +236,7 @@ impl Writer {
     fn relieve(&mut self, error: &io::Error) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         if let StorageFull | QuotaExceeded | FileTooLarge = error.kind() {
-            return self.limits.when_full == WhenFull::DropOldest && self.log.evict_oldest();
+            return self.limits.when_full == WhenFull::DropOldest && self.evict();
         }
         // An empty segment is as new as another one would be; and a broken disk must not fill with empty segments.
         if self.end.offset == HEADER_LEN {
@@ -239,7 +251,8 @@ impl Writer {
         let lines = run.iter().map(Batch::line_count).sum();
         match result {
             Ok(()) => {
-                if std::mem::replace(&mut self.trouble, false) {
+                if self.trouble.is_some_and(|last| last.elapsed() > CALM) {
+                    self.trouble = None;
                     tracing::info!(dir = %self.log.dir.display(), "spool: the disk takes lines again");
                 }
             }
@@ -252,7 +265,7 @@ impl Writer {
     }
 
     fn complain(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.trouble, true) {
+        if self.trouble.replace(Instant::now()).is_none() {
             tracing::error!(
                 dir = %self.log.dir.display(), %error,
                 "spool: the disk does not take lines; they are dropped and counted until it does. \
