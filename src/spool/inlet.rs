@@ -46,7 +46,7 @@ impl Inlet {
     /// Hands `batch` to the writer. Waits for room no longer than this inlet's patience; then the batch is dropped and
     /// counted, and so is every one after it that finds no room at once, until one gets through.
     ///
-    /// A future dropped while it waits takes its batch along, uncounted.
+    /// A future dropped while it waits takes its batch along, uncounted. Needs a runtime with its timer enabled.
     pub async fn send(&self, mut batch: Batch) {
         if batch.is_empty() {
             return;

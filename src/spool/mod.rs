@@ -8,8 +8,8 @@
 //! - For each forward, spooled + waiting at start = delivered + waiting + evicted. Lines that damage has taken count as
 //!   evicted: given up unsent.
 //! - Lines are numbered through the whole life of the spool, and every count is a difference of numbers.
-//! - The spool never takes more than `max_bytes` (damaged segments kept aside come on top, at most
-//!   four), the queue to the writer never more than 8 MiB, and a line is never longer than [`MAX_LINE`].
+//! - All segments together never take more than `max_bytes` (on top come damaged ones kept aside, at most four), the
+//!   queue to the writer never more than 8 MiB, and a line is never longer than [`MAX_LINE`].
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
 //!   sender's patience.
 //! - One directory, one relay: a lock sees to it.
