@@ -184,8 +184,7 @@ fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, Vec<Reader>
         sync: config.spool.sync,
         ..spool::Options::new(&config.spool.dir, config.spool.max_size, forwards)
     };
-    let Spool { writer, readers, report } =
+    let Spool { writer, readers, .. } =
         Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
-    tracing::info!("spool: {}: {} segments, {} bytes", config.spool.dir.display(), report.segments, report.bytes);
     Ok((writer, readers))
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, load, runtime, start_logging};
@@ -11,6 +12,7 @@ use crate::relay::Relay;
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
     start_logging(config.log);
+    raise_descriptor_limit();
     let runtime = runtime()?;
     runtime.block_on(async {
         let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
@@ -19,6 +21,15 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// One container is one connection: the soft limit of 1,024 descriptors that old programs need is not ours.
+fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!("cannot raise the limit of open files: {error}; connections beyond it will have to wait");
+    }
 }
 
 /// Ends at the first SIGTERM or SIGINT. As PID 1 of a container the process would otherwise ignore both.
