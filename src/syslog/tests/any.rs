@@ -1,0 +1,98 @@
+//! What must hold for all bytes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Headers and bits of headers, so that chance gets past the first bytes.
+fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
+    let bits: Vec<&'static [u8]> = vec![
+        b"<30>",
+        b"<191>",
+        b"<",
+        b">",
+        b"1 ",
+        b"2026-11-20T22:28:47Z",
+        b"2026-11-20T22:28:47.123456789+05:30",
+        b" ",
+        b"  ",
+        b"Nov 20 22:28:47 ",
+        b"Nov  8 2026 1:2:3",
+        b"Feb 30 22:28:47 ",
+        b"host ",
+        b"nginx:1.25/web/2a9052a5c36e",
+        b"[7]: ",
+        b"[",
+        b"]",
+        b": ",
+        b":",
+        b"-",
+        b"- ",
+        b" - ",
+        b"web",
+        b" 7 ",
+        b"[a b=\"c\"]",
+        b"[a b=\"",
+        b"\\",
+        b"\"",
+        b"=",
+        b"\n",
+        b"\0",
+        b"\xff",
+        b"\xc3\xa9",
+        b"\t",
+        b"[docker@32473 name=\"",
+        b"[logferry@32473 cut=\"true\"]",
+    ];
+    let bit = prop_oneof![
+        8 => proptest::sample::select(bits).prop_map(<[u8]>::to_vec),
+        1 => proptest::collection::vec(any::<u8>(), 0..8),
+    ];
+    proptest::collection::vec(bit, 0..14).prop_map(|bits| bits.concat())
+}
+
+fn check_any(bytes: &[u8], cut: bool, received: i64, template: &str) {
+    let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+    let frame = Frame { bytes, cut, received: UnixMicros(received) };
+    let message = parse(&frame, &settings);
+    let (out, shape) = line_with(settings.clone(), frame);
+    assert_eq!(shape, message.shape);
+    let line = Line::parse(&out, &settings.sd_id);
+    assert_eq!(line.message, message.message.unwrap_or_default());
+    assert_ne!(line.timestamp, b"-");
+    if message.shape != Shape::Rfc5424 {
+        assert_eq!(line.container_name.as_deref(), message.container.name);
+        assert_eq!(line.container_id.as_deref(), message.container.id);
+        assert_eq!(line.image_name.as_deref(), message.container.image);
+    }
+    // What one relay made, the next one does not change. (A LF at the end would be taken for the next one's framing.)
+    if out.last() != Some(&b'\n') {
+        let again = Frame { bytes: &out, cut: false, received: UnixMicros(received) };
+        assert_eq!(line_with(settings.clone(), again).0, out, "{}", String::from_utf8_lossy(&out));
+    }
+    for line in [&out[..], bytes] {
+        let mut json = Vec::new();
+        render(line, Format::Json, &settings.sd_id, &mut json);
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert!(json["message"].is_string());
+        if let Ok(text) = std::str::from_utf8(Line::parse(line, &settings.sd_id).message) {
+            assert_eq!(json["message"], text);
+        }
+        render(line, Format::Rfc3164, &settings.sd_id, &mut Vec::new());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_carried(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut: bool, received: i64) {
+        check_any(&bytes, cut, received, "{{.ImageName}}/{{.Name}}/{{.ID}}");
+    }
+
+    #[test]
+    fn likely_bytes_are_carried(bytes in likely_frame(), cut: bool, template in 0usize..3) {
+        let template = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"][template];
+        check_any(&bytes, cut, NOW.0, template);
+    }
+}

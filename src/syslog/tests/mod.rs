@@ -1,0 +1,245 @@
+//! The room as a whole, one feature after the other: what comes in, and what line comes out.
+//!
+//! Here is what Docker sends; `others` has what everybody else sends, `stamps` the time, `render` the output formats,
+//! `any` what must hold for all bytes.
+
+mod any;
+mod others;
+mod render;
+mod stamps;
+
+use std::sync::Arc;
+
+use super::*;
+
+/// 2026-11-20T22:28:47.5Z
+const NOW: UnixMicros = UnixMicros(1_795_213_727_500_000);
+const ID: &str = "2a9052a5c36e";
+
+fn settings() -> Settings {
+    Settings { hostname: "relay-1".to_owned(), ..Settings::default() }
+}
+
+fn line_with(settings: Settings, frame: Frame<'_>) -> (Vec<u8>, Shape) {
+    let mut out = Vec::new();
+    let shape = Translator::new(Arc::new(settings)).translate(&frame, &mut out);
+    (out, shape)
+}
+
+#[track_caller]
+fn check_frame(settings: Settings, frame: Frame<'_>, shape: Shape, expected: &[u8]) {
+    let (out, understood) = line_with(settings, frame);
+    assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(expected));
+    assert_eq!(out, expected);
+    assert_eq!(understood, shape);
+}
+
+#[track_caller]
+fn check(input: &str, shape: Shape, expected: &str) {
+    let frame = Frame { bytes: input.as_bytes(), cut: false, received: NOW };
+    check_frame(settings(), frame, shape, expected.as_bytes());
+}
+
+const SD: &str = "[docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c36e\"]";
+
+#[test]
+fn reads_the_shapes_of_docker() {
+    let expected = |host: &str, stamp: &str| format!("<30>1 {stamp} {host} web {ID} - {SD} hello");
+    let utc = "2026-11-20T22:28:47Z";
+    let tag = format!("nginx:1.25/web/{ID}");
+    let cases = [
+        (format!("<30>Nov 20 22:28:47 {tag}[23223]: hello"), "relay-1", utc),
+        (format!("<30>Nov 20 22:28:47 node-7.example.com {tag}[23223]: hello"), "node-7.example.com", utc),
+        (
+            format!("<30>Nov 20 17:28:47 127.0.0.1:59893 {tag}[1]: hello"),
+            "127.0.0.1:59893",
+            "2026-11-20T17:28:47-05:00",
+        ),
+        (format!("<30>Nov 21 03:58:46 @ {tag}[1]: hello"), "@", "2026-11-21T03:58:46+05:30"),
+        (format!("<30>2026-11-20T22:28:47.123Z n7 {tag}[1]: hello"), "n7", "2026-11-20T22:28:47.123Z"),
+        (format!("<30>1 {utc} n7 {tag} 23223 {tag} - hello"), "n7", utc),
+        (format!("<30>1 {utc} - {tag} 23223 {tag} - hello"), "relay-1", utc),
+        (
+            format!("<30>1 2026-11-21T03:58:53.720366+05:30 n7 {tag} 1 {tag} - hello"),
+            "n7",
+            "2026-11-21T03:58:53.720366+05:30",
+        ),
+    ];
+    for (input, host, stamp) in cases {
+        check(&input, Shape::Docker, &expected(host, stamp));
+        check(&(input + "\n"), Shape::Docker, &expected(host, stamp));
+    }
+}
+
+#[test]
+fn a_container_with_less_in_its_tag() {
+    let utc = "2026-11-20T22:28:47Z";
+    let check_with = |template: &str, tag: &str, expected: &str| {
+        let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+        for input in [format!("<30>Nov 20 22:28:47 {tag}[7]: x"), format!("<30>1 {utc} - {tag} 7 {tag} - x")] {
+            let frame = Frame { bytes: input.as_bytes(), cut: false, received: NOW };
+            let expected = format!("<30>1 {utc} relay-1 {expected} x");
+            check_frame(settings.clone(), frame, Shape::Docker, expected.as_bytes());
+        }
+    };
+    let full = "2a9052a5c36e".repeat(5) + "0000";
+    check_with("static", ID, "2a9052a5c36e 2a9052a5c36e - [docker@32473 id=\"2a9052a5c36e\"]");
+    check_with("{{.FullID}}", &full, &format!("{} {full} - [docker@32473 id=\"{full}\"]", &full[..48]));
+    check_with("{{.Name}}", "web", "web 7 - [docker@32473 name=\"web\"]");
+    check_with("{{.ImageName}}", "a:1", "a:1 7 - [docker@32473 image=\"a:1\"]");
+    check_with(
+        "{{.ImageName}}/{{.ID}}",
+        "a\"b\\c]/2a9052a5c36e",
+        "2a9052a5c36e 2a9052a5c36e - [docker@32473 image=\"a\\\"b\\\\c\\]\" id=\"2a9052a5c36e\"]",
+    );
+    let long = "w".repeat(60);
+    check_with("{{.Name}}", &long, &format!("{} 7 - [docker@32473 name=\"{long}\"]", &long[..48]));
+}
+
+#[test]
+fn a_tag_that_is_no_container_is_kept() {
+    let check_tag = |tag: &str, shape: Shape, expected: &str| {
+        check(
+            &format!("<30>Nov 20 22:28:47 {tag}[7]: x"),
+            Shape::Rfc3164,
+            &format!("<30>1 2026-11-20T22:28:47Z {expected} x"),
+        );
+        check(
+            &format!("<30>1 2026-11-20T22:28:47Z - {tag} 7 {tag} - x"),
+            shape,
+            &format!("<30>1 2026-11-20T22:28:47Z {expected} x"),
+        );
+    };
+    check_tag("static", Shape::Docker, "relay-1 static 7 - -");
+    check_tag("svc:", Shape::Docker, "relay-1 svc: 7 - -");
+    check_tag("/a//b/", Shape::Docker, "relay-1 /a//b/ 7 - -");
+    check_tag("café", Shape::Docker, "relay-1 caf__ 7 - [docker@32473 tag=\"café\"]");
+    check_tag("a\nb", Shape::Docker, "relay-1 a_b 7 - [docker@32473 tag=\"a\nb\"]");
+    let long = "t".repeat(300);
+    check_tag(&long, Shape::Docker, &format!("relay-1 {} 7 - [docker@32473 tag=\"{long}\"]", &long[..48]));
+}
+
+#[test]
+fn finds_tags_with_blanks() {
+    let check_with = |template: &str, header: &str, expected: &str| {
+        let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+        let input = format!("<30>{header} hello[1]: x");
+        let (out, _) = line_with(settings, Frame { bytes: input.as_bytes(), cut: false, received: NOW });
+        let line = Line::parse(&out, "docker@32473");
+        let text = String::from_utf8_lossy;
+        assert_eq!(format!("{} {}", text(line.hostname), text(line.app_name)), expected, "{input}");
+        assert_eq!(text(line.message), "hello[1]: x", "{input}");
+    };
+    let default = "{{.ImageName}}/{{.Name}}/{{.ID}}";
+    let at = "Nov 20 22:28:47";
+    for template in [default, "my app", "a[1]: b", " {{.Name}} "] {
+        let utc = "1 2026-11-20T22:28:47Z n7";
+        let kept = |tag: &str, else_: &str| if template == tag { "web".to_owned() } else { else_.to_owned() };
+        check_with(template, &format!("{utc} my app 7 my app -"), "n7 my_app");
+        check_with(template, &format!("{utc} a[1]: b 7 a[1]: b -"), "n7 a[1]:_b");
+        check_with(template, &format!("{utc}  web  7  web  -"), &format!("n7 {}", kept(" {{.Name}} ", "_web_")));
+        check_with(template, &format!("{at} n7 my app[7]:"), "n7 my_app");
+        check_with(template, &format!("{at} n7  web [7]:"), &format!("n7 {}", kept(" {{.Name}} ", "_web_")));
+        check_with(template, &format!("{at}  web [7]:"), &format!("relay-1 {}", kept(" {{.Name}} ", "_web_")));
+    }
+    // What only the template can tell: without it `my` is a host, as good as any.
+    check_with("my app", &format!("{at} my app[7]:"), "relay-1 my_app");
+    check_with("a[1]: b", &format!("{at} a[1]: b[7]:"), "relay-1 a[1]:_b");
+    check_with("a[1]: b", &format!("{at} n7 a[1]: b[7]:"), "n7 a[1]:_b");
+    check_with(default, &format!("{at} my app[7]:"), "my app");
+}
+
+#[test]
+fn the_message_is_carried_byte_for_byte() {
+    let texts: [&[u8]; 22] = [
+        b" ",
+        b"   indented",
+        b"trailing  ",
+        b"\r",
+        b"a\rb\r",
+        b"\x00nul\x00",
+        b"\x1b[31mred\x1b[0m",
+        b"caf\xe9 \xff\xfe",
+        b"\xef\xbb\xbfbom",
+        b"[x y=\"z\"] text",
+        b"[",
+        b"- dash",
+        b"-",
+        b"<34>Oct 11 22:14:15 x y[1]: z",
+        b"<30>1 2026-11-20T22:28:47Z h a 1 a - x",
+        b"57 <30>1 x",
+        b": colon",
+        b"a[1]: b",
+        b"in\nside",
+        b"\n",
+        b"\\\"]",
+        b"\xe2",
+    ];
+    let tag = format!("nginx:1.25/web/{ID}");
+    let headers = [
+        format!("<30>Nov 20 22:28:47 {tag}[7]: "),
+        format!("<30>Nov 20 22:28:47 n7 {tag}[7]: "),
+        format!("<30>1 2026-11-20T22:28:47Z n7 {tag} 7 {tag} - "),
+        "<30>1 2026-11-20T22:28:47Z n7 my app 7 my app - ".to_owned(),
+        "<30>1 2026-11-20T22:28:47Z n7 other 7 ID4 - ".to_owned(),
+        "<30>1 2026-11-20T22:28:47Z n7 other 7 ID4 [a b=\"c\"] ".to_owned(),
+        "<38>Nov 20 22:28:47 n7 sshd: ".to_owned(),
+        "<38>Nov 20 22:28:47 sshd[1]: ".to_owned(),
+        "<38>Nov 20 22:28:47 su: ".to_owned(),
+    ];
+    for header in &headers {
+        for text in texts {
+            let bytes = [header.as_bytes(), text, b"\n"].concat();
+            let (out, _) = line_with(settings(), Frame { bytes: &bytes, cut: false, received: NOW });
+            let line = Line::parse(&out, "docker@32473");
+            assert_eq!(line.message, text, "{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+}
+
+#[test]
+fn an_empty_message_is_none() {
+    let utc = "2026-11-20T22:28:47Z";
+    check(
+        &format!("<30>Nov 20 22:28:47 {ID}[7]: "),
+        Shape::Docker,
+        &format!("<30>1 {utc} relay-1 {ID} {ID} - [docker@32473 id=\"{ID}\"]"),
+    );
+    check(
+        &format!("<30>Nov 20 22:28:47 {ID}[7]:"),
+        Shape::Docker,
+        &format!("<30>1 {utc} relay-1 {ID} {ID} - [docker@32473 id=\"{ID}\"]"),
+    );
+    check(
+        &format!("<30>1 {utc} n7 {ID} 7 {ID} -"),
+        Shape::Docker,
+        &format!("<30>1 {utc} n7 {ID} {ID} - [docker@32473 id=\"{ID}\"]"),
+    );
+    check(
+        &format!("<30>1 {utc} n7 {ID} 7 {ID} - \n"),
+        Shape::Docker,
+        &format!("<30>1 {utc} n7 {ID} {ID} - [docker@32473 id=\"{ID}\"]"),
+    );
+    check("", Shape::Unknown, "<13>1 2026-11-20T22:28:47.500000Z relay-1 - - - -");
+    check("\n", Shape::Unknown, "<13>1 2026-11-20T22:28:47.500000Z relay-1 - - - -");
+    check("<30>", Shape::Unknown, "<30>1 2026-11-20T22:28:47.500000Z relay-1 - - - -");
+}
+
+#[test]
+fn a_cut_frame_says_so() {
+    let check_cut = |input: &str, expected: &str| {
+        let (out, _) = line_with(settings(), Frame { bytes: input.as_bytes(), cut: true, received: NOW });
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    };
+    let cut = "[logferry@32473 cut=\"true\"]";
+    let utc = "2026-11-20T22:28:47Z";
+    check_cut("x\n", &format!("<13>1 2026-11-20T22:28:47.500000Z relay-1 - - - {cut} x\n"));
+    check_cut(
+        &format!("<30>Nov 20 22:28:47 nginx:1.25/web/{ID}[7]: x"),
+        &format!("<30>1 {utc} relay-1 web {ID} - {SD}{cut} x"),
+    );
+    check_cut(&format!("<30>1 {utc} h a - - - x"), &format!("<30>1 {utc} h a - - {cut} x"));
+    check_cut(&format!("<30>1 {utc} h a - - [b] x"), &format!("<30>1 {utc} h a - - [b]{cut} x"));
+    check_cut(&format!("<30>1 {utc} h a - - [b]{cut} x"), &format!("<30>1 {utc} h a - - [b]{cut} x"));
+    check_cut(&format!("<30>1 {utc} h a - - [b c=\"x"), &format!("<30>1 {utc} h a - - [b c=\"x"));
+}
