@@ -1,6 +1,8 @@
 //! Every message of `tests/corpus`, which a real Docker Engine sent, through the whole room: read, written as a canonical
 //! line, read back, rendered.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -72,6 +74,47 @@ fn with_the_default_template() {
         check(&row, TagTemplate::default(), wrong);
     }
 }
+
+/// Docker's shapes cost no allocation, odd tags included; only the buffer for the line has to be large enough.
+#[test]
+fn the_fast_path_allocates_nothing() {
+    let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
+    let mut translator = Translator::new(Arc::new(settings));
+    let mut line = Vec::with_capacity(1 << 20);
+    for row in rows() {
+        let (bytes, (received, _)) = (unframed(&row), row.times());
+        let frame = Frame { bytes: &bytes, cut: false, received: UnixMicros(received) };
+        line.clear();
+        let before = ALLOCATIONS.get();
+        translator.translate(&frame, &mut line);
+        assert_eq!(ALLOCATIONS.get() - before, 0, "{}", row.file);
+    }
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.get() - before, 1, "allocations are not counted");
+}
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting for each thread.
+struct Counting;
+
+// SAFETY: every call goes on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
     let (file, bytes) = (&row.file, unframed(row));

@@ -4,6 +4,23 @@
 //! Everything here is a plain function of bytes: no socket, no file, no clock, no async. Parsing never fails and
 //! never panics, whatever the bytes; what is not understood is carried whole.
 //!
+//! ```
+//! use std::sync::Arc;
+//! use logferry::syslog::{Frame, Settings, Shape, Translator, UnixMicros};
+//!
+//! let mut translator = Translator::new(Arc::new(Settings { hostname: "node-7".into(), ..Settings::default() }));
+//! let bytes = b"<30>Nov 20 17:28:47 nginx:1.25/web/2a9052a5c36e[23223]: hello\n";
+//! let received = UnixMicros(1_795_213_727_500_000);
+//! let mut line = Vec::new();
+//! let shape = translator.translate(&Frame { bytes, cut: false, received }, &mut line);
+//! assert_eq!(shape, Shape::Docker);
+//! assert_eq!(
+//!     String::from_utf8_lossy(&line),
+//!     "<30>1 2026-11-20T17:28:47-05:00 node-7 web 2a9052a5c36e - \
+//!      [docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c36e\"] hello"
+//! );
+//! ```
+//!
 //! In reading order:
 //!
 //! - here: the words of the room, and [`parse`], which asks the readers one after the other
