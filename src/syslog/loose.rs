@@ -70,7 +70,7 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Message<'a>>
     let pid = word_behind(text, tag.end);
     let msg_id = msg_id.or_else(|| Some(word_behind(text, pid.end)))?;
     let rest = text.get(word_behind(text, msg_id.end).start..)?;
-    if msg_id.end >= MAX_HEADER || rest.is_empty() {
+    if rest.is_empty() {
         return None;
     }
     let (structured_data, message) = match rfc5424::split_sd(rest) {

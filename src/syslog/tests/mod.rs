@@ -147,6 +147,8 @@ fn finds_tags_with_blanks() {
     check_with("a[1]: b", &format!("{at} a[1]: b[7]:"), "relay-1 a[1]:_b");
     check_with("a[1]: b", &format!("{at} n7 a[1]: b[7]:"), "n7 a[1]:_b");
     check_with(default, &format!("{at} my app[7]:"), "my app");
+    // A command may be any words, so without a host is as likely as with one; Docker's default format has none.
+    check_with("{{.Command}} {{.Name}}", &format!("{at} sh -c web[7]:"), "relay-1 web");
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn rfc_5424_of_others_is_carried_verbatim() {
         "<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 text without sd",
         "<165>1 2003-10-11T22:14:15.003000000Z host a - - - nine digits",
         "<165>1 2003-10-11T22:14:15.003Z höst a - - - ",
+        "<165>1 2003-10-11T22:14:15.003Z host äpp - - - no param for a legal copy of it",
         "<165>1 2003-10-11T22:14:15.003Z host - 12 - - nil twice",
         "<30>1 2026-11-20T22:28:47Z n7 web 2a9052a5c36e - [docker@32473 image=\"x\" name=\"web\" id=\"2a9052a5c36e\"] from a relay",
         "<30>1 2026-11-20T22:28:47Z n7 web 123456789012 - [docker@32473 id=\"123456789012\"] x 1 web 123456789012 - [docker@32473 id=\"123456789012\"] x - forged",
@@ -45,6 +46,7 @@ fn rfc_3164_of_others() {
         ("Nov 20 22:28:47 n7 su: 'su root' failed", format!("{utc} n7 su - - - 'su root' failed")),
         ("Nov 20 22:28:47 n7 su:   [x y=\"z\"] failed", format!("{utc} n7 su - - -   [x y=\"z\"] failed")),
         ("Nov 20 22:28:47 n7 su: about foo[12]: bar", format!("{utc} n7 su - - - about foo[12]: bar")),
+        ("Nov 20 22:28:47 - su[7]: x", format!("{utc} relay-1 su 7 - - x")),
         ("Nov 20 22:28:47 su: job[1]: x", format!("{utc} relay-1 su - - - job[1]: x")),
         ("Nov 20 22:28:47 su: no host", format!("{utc} relay-1 su - - - no host")),
         ("Nov 20 22:28:47 n7 kernel: [ 1.0] x", format!("{utc} n7 kernel - - - [ 1.0] x")),
@@ -82,6 +84,11 @@ fn what_is_not_understood_is_carried_whole() {
         "Nov",
         "Nov 20",
         "Xyz 20 22:28:47 a b: c",
+        "1 2003-13-11T22:14:15Z h a - - - x",
+        "1 2003-02-29T22:14:15Z h a - - [x] x",
+        "1 2003-10-11T22:14:15Z h a p m ",
+        "1 2003-10-11T22:14:15Z h a p m",
+        "1 2026-11-20T22:28:47Z h  7  - x",
         "99999",
     ] {
         check(&format!("<191>{text}"), Shape::Unknown, &format!("<191>1 {head} {text}"));
