@@ -23,17 +23,20 @@ type Parsed<'p> = syslog_loose::Message<&'p str>;
 
 pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
     let text = reader.rest;
-    // "<34>1 " with too many blanks, or a stamp; a blank between priority and stamp happens.
-    let blanks = text.iter().take_while(|b| **b == b' ').count();
     if let [b'1', b' ', ..] = text {
         return read_5424(reader, text);
     }
+    // Some devices have a blank between priority and stamp.
+    let blanks = text.iter().take_while(|b| **b == b' ').count();
     let (stamp, len) = read_stamp(reader, &text[blanks..])?;
     let stamp_end = blanks + len;
+    if stamp_end >= MAX_HEADER {
+        return None;
+    }
     let mut picture = picture(text);
     // A date that does not exist would make it give up on the whole header: every number becomes a harmless one.
     if !text[blanks].is_ascii_digit() {
-        let shown = PRI.len() + blanks..(PRI.len() + stamp_end).min(picture.len());
+        let shown = PRI.len() + blanks..PRI.len() + stamp_end;
         let harmless = picture[shown.clone()].replace(|c: char| c.is_ascii_digit(), "1");
         picture.replace_range(shown, &harmless);
     }

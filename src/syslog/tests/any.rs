@@ -42,6 +42,8 @@ fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
         b"\xc3\xa9",
         b"\t",
         b"[docker@32473 name=\"",
+        &[b' '; 5000],
+        &[b'h'; 5000],
         b"[logferry@32473 cut=\"true\"]",
     ];
     let bit = prop_oneof![

@@ -132,9 +132,13 @@ fn agrees_with_syslog_loose() {
 
 #[test]
 fn a_header_longer_than_any_header_is_text() {
-    for text in
-        ["Nov 20 22:28:47 ".to_owned() + &"h".repeat(5000), "1  2003-10-11T22:14:15Z ".to_owned() + &"h ".repeat(5000)]
-    {
+    let texts = [
+        "Nov 20 22:28:47 ".to_owned() + &"h".repeat(5000),
+        "1  2003-10-11T22:14:15Z ".to_owned() + &"h ".repeat(5000),
+        " ".repeat(5000) + "Nov 20 22:28:47 h su: x",
+        " ".repeat(4090) + "Nov 20 22:28:47 h su: x",
+    ];
+    for text in texts {
         let input = format!("<38>{text}");
         let (out, _) = line_with(settings(), Frame { bytes: input.as_bytes(), cut: false, received: NOW });
         let line = Line::parse(&out, "");
