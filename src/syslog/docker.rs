@@ -13,16 +13,16 @@
 use memchr::memchr;
 
 use super::time::{BSD_LEN, is_rfc3339};
-use super::{Clock, Message, Reader, Shape, Stamp};
+use super::{Message, Reader, Shape, Stamp, Stamps};
 
 /// How far a tag with blanks is searched for, in bytes.
 const MAX_TAG_WITH_BLANKS: usize = 512;
 
 /// Reads Docker's shapes with a tag without blanks.
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424(reader, header),
-        _ => read_3164(reader, clock),
+        _ => read_3164(reader, stamps),
     }
 }
 
@@ -36,8 +36,8 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Message<'a
     is_docker.then(|| reader.docker_5424(stamp, host, tag, pid, message))
 }
 
-fn read_3164<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
-    let (stamp, rest) = stamp(reader, clock)?;
+fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
+    let (stamp, rest) = stamp(reader, stamps)?;
     // A template that makes blanks settles what the bytes alone cannot: `my app[1]:` has no host `my`.
     if reader.settings.tag_template.has_blank()
         && let Some((host, tag, pid, message)) = fit_template(reader, rest)
@@ -55,10 +55,10 @@ fn read_3164<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'
 }
 
 /// Reads Docker's shapes with blanks in the tag, where that can be told.
-pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
+pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424_with_blanks(reader, header),
-        _ => read_3164_with_blanks(reader, clock),
+        _ => read_3164_with_blanks(reader, stamps),
     }
 }
 
@@ -80,8 +80,8 @@ fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Optio
 
 /// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template to tell which: the first word is taken for the host, and
 /// a word that ends in `:` says that the brackets belong to the text.
-fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<Message<'a>> {
-    let (stamp, rest) = stamp(reader, clock)?;
+fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
+    let (stamp, rest) = stamp(reader, stamps)?;
     let (end, pid, message) = tag_ends(rest).next()?;
     let (host, tag) = match rest[..end].iter().position(|b| *b == b' ') {
         Some(0) | None => (None, &rest[..end]),
@@ -115,9 +115,9 @@ fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
 }
 
 /// The stamp of RFC 3164, or an RFC 3339 one in its place, as rsyslog and syslog-ng forward it.
-fn stamp<'a>(reader: &Reader<'_, 'a>, clock: &mut Clock) -> Option<(Stamp<'a>, &'a [u8])> {
+fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<(Stamp<'a>, &'a [u8])> {
     if let Some(b' ') = reader.rest.get(BSD_LEN)
-        && let Some(stamp) = clock.bsd(reader.rest, reader.frame.received, reader.settings.utc_offset)
+        && let Some(stamp) = stamps.bsd(reader.rest, reader.frame.received, reader.settings.utc_offset)
     {
         return Some((stamp, &reader.rest[BSD_LEN + 1..]));
     }

@@ -53,7 +53,7 @@ pub use tag::{Container, TagTemplate};
 pub use time::{LocalStamp, Stamp, UnixMicros, UtcOffset};
 pub use translate::Translator;
 
-use time::Clock;
+use time::Stamps;
 
 /// RFC 3164 4.3.3: a packet without a priority is `user.notice`.
 const DEFAULT_PRI: u8 = 13;
@@ -140,11 +140,11 @@ pub struct BadSetting(String);
 
 /// Reads one frame. Never fails: see [`Shape::Unknown`].
 pub fn parse<'a>(frame: &Frame<'a>, settings: &Settings) -> Message<'a> {
-    parse_with(frame, settings, &mut Clock::default())
+    parse_with(frame, settings, &mut Stamps::default())
 }
 
-/// [`parse`] for many frames: `clock` remembers the last stamps.
-fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, clock: &mut Clock) -> Message<'a> {
+/// [`parse`] for many frames: `stamps` remembers the last stamps.
+fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, stamps: &mut Stamps) -> Message<'a> {
     // Where a frame was cut, a LF at its end is text that happens to stand there.
     let bytes = match frame.bytes.strip_suffix(b"\n") {
         Some(bytes) if !frame.cut => bytes,
@@ -155,9 +155,9 @@ fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, clock: &mut Clock) -> 
     };
     let reader = Reader { pri, rest, frame, settings };
     // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one.
-    docker::read(&reader, clock)
+    docker::read(&reader, stamps)
         .or_else(|| rfc5424::read(&reader))
-        .or_else(|| docker::read_tag_with_blanks(&reader, clock))
+        .or_else(|| docker::read_tag_with_blanks(&reader, stamps))
         .or_else(|| rfc5424::read_malformed(&reader))
         .or_else(|| loose::read(&reader))
         .unwrap_or_else(|| Message::new(Shape::Unknown, pri, frame, rest))

@@ -57,7 +57,7 @@ pub(super) struct BsdStamp {
 
 /// Remembers the last stamp of each kind: thousands of messages share a second.
 #[derive(Clone)]
-pub(super) struct Clock {
+pub(super) struct Stamps {
     /// The last RFC 3164 stamp, the second it was received in, and what it meant.
     bsd: ([u8; BSD_LEN], i64, Option<LocalStamp>),
     /// The last stamp written, and its text.
@@ -226,7 +226,7 @@ impl BsdStamp {
     }
 }
 
-impl Clock {
+impl Stamps {
     /// A stamp at the start of `text`. `None`: it does not look like one. An impossible date is the receive time.
     pub fn bsd(&mut self, text: &[u8], received: UnixMicros, fallback: UtcOffset) -> Option<Stamp<'static>> {
         let text: &[u8; BSD_LEN] = text.first_chunk()?;
@@ -268,7 +268,7 @@ impl Clock {
     }
 }
 
-impl Default for Clock {
+impl Default for Stamps {
     fn default() -> Self {
         let epoch = LocalStamp { seconds: 0, offset: UtcOffset::UTC };
         Self { bsd: ([0; BSD_LEN], -1, None), local: (epoch, local_text(epoch)), received: (0, second_text(0)) }

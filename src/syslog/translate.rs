@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::rfc5424::{elements, write_param};
-use super::time::Clock;
+use super::time::Stamps;
 use super::{Frame, Message, Settings, Shape, StructuredData, parse_with};
 
 /// RFC 5424 6.2: the most a field may have, in bytes.
@@ -26,20 +26,20 @@ pub struct Translator {
     settings: Arc<Settings>,
     /// The hostname setting made legal.
     hostname: Vec<u8>,
-    clock: Clock,
+    stamps: Stamps,
 }
 
 impl Translator {
     pub fn new(settings: Arc<Settings>) -> Self {
         let mut hostname = Vec::new();
         write_legal(settings.hostname.as_bytes(), MAX_HOSTNAME, &mut hostname);
-        Self { settings, hostname, clock: Clock::default() }
+        Self { settings, hostname, stamps: Stamps::default() }
     }
 
     /// Appends exactly one canonical line to `out`, without a LF behind it. An empty frame gives a line without a message.
     pub fn translate(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Shape {
         out.reserve(frame.bytes.len() + GROWTH);
-        let message = parse_with(frame, &self.settings, &mut self.clock);
+        let message = parse_with(frame, &self.settings, &mut self.stamps);
         self.write_header(&message, out);
         self.write_sd(&message, out);
         if let Some(text) = message.message {
@@ -55,7 +55,7 @@ impl Translator {
     fn write_header(&mut self, message: &Message<'_>, out: &mut Vec<u8>) {
         write_pri(message.facility << 3 | message.severity, out);
         out.extend_from_slice(b"1 ");
-        self.clock.write(&message.timestamp, out);
+        self.stamps.write(&message.timestamp, out);
         out.push(b' ');
         if message.shape == Shape::Rfc5424 {
             // Not ours to judge: a relay alters nothing it need not.

@@ -119,7 +119,7 @@ fn agrees_with_syslog_loose() {
         assert_eq!(ours.proc_id.map(String::from_utf8_lossy), theirs.procid.map(|id| id.to_string().into()), "{frame}");
         assert_eq!(ours.message, Some(theirs.msg.as_bytes()), "{frame}");
         let (mut out, stamp) = (Vec::new(), theirs.timestamp.unwrap());
-        Clock::default().write(&ours.timestamp, &mut out);
+        Stamps::default().write(&ours.timestamp, &mut out);
         if !frame.contains("Nov  8") {
             assert_eq!(
                 chrono::DateTime::parse_from_rfc3339(std::str::from_utf8(&out).unwrap()).unwrap(),
