@@ -91,11 +91,15 @@ fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Op
     (!is_text && !tag.is_empty()).then(|| reader.docker_3164(stamp, host, tag, pid, message))
 }
 
-/// Host, tag, pid and message where the template can have made the tag: the first such place, without a host first.
+/// Host, tag, pid and message where the template can have made the tag, without a host first.
+///
+/// The first end of a tag is the only one, or a container could print the rest of a header; unless the template itself
+/// writes what looks like an end.
 fn fit_template<'a>(reader: &Reader<'_, 'a>, rest: &'a [u8]) -> Option<Split<'a>> {
     let template = &reader.settings.tag_template;
     let (host, behind_host) = token(rest).map_or((None, rest.len()), |(host, _)| (Some(host), host.len() + 1));
-    tag_ends(rest).find_map(|(end, pid, message)| {
+    let tries = if template.has_tag_end() { usize::MAX } else { 1 };
+    tag_ends(rest).take(tries).find_map(|(end, pid, message)| {
         let fits = |start: usize| rest.get(start..end).filter(|tag| template.fit(tag).is_some());
         let bare = fits(0).map(|tag| (None, tag, pid, message));
         bare.or_else(|| fits(behind_host).map(|tag| (host, tag, pid, message)))

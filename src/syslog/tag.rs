@@ -97,6 +97,11 @@ impl TagTemplate {
     pub(super) fn has_blank(&self) -> bool {
         self.has_blank
     }
+
+    /// Has its text something that looks like the end of a tag, the `[pid]: ` of RFC 3164?
+    pub(super) fn has_tag_end(&self) -> bool {
+        self.source.contains("]: ")
+    }
 }
 
 /// Fits `parts` to all of `tag`, the last part first.

@@ -152,6 +152,24 @@ fn finds_tags_with_blanks() {
 }
 
 #[test]
+fn a_container_cannot_print_a_tag() {
+    let check_with = |template: &str, text: &str, app_name: &str, expected: &str| {
+        let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+        let input = format!("<30>Nov 20 22:28:47 {text}");
+        let (out, _) = line_with(settings, Frame { bytes: input.as_bytes(), cut: false, received: NOW });
+        let line = Line::parse(&out, "docker@32473");
+        assert_eq!(String::from_utf8_lossy(line.message), expected, "{input}");
+        assert_eq!(String::from_utf8_lossy(line.app_name), app_name, "{input}");
+    };
+    for template in ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my app {{.Name}}", "{{.Command}} {{.Name}}"] {
+        check_with(template, "static[7]: my app web[8]: x", "static", "my app web[8]: x");
+        check_with(template, "static[7]: a/web/2a9052a5c36e[8]: x", "static", "a/web/2a9052a5c36e[8]: x");
+    }
+    check_with("my app {{.Name}}", "n7 static[7]: my app web[8]: x", "static", "my app web[8]: x");
+    check_with("my app {{.Name}}", "n7 my app web[7]: my app evil[8]: x", "web", "my app evil[8]: x");
+}
+
+#[test]
 fn the_message_is_carried_byte_for_byte() {
     let texts: [&[u8]; 22] = [
         b" ",
