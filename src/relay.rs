@@ -184,7 +184,6 @@ fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, Vec<Reader>
         sync: config.spool.sync,
         ..spool::Options::new(&config.spool.dir, config.spool.max_size, forwards)
     };
-    let Spool { writer, readers, .. } =
-        Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
+    let Spool { writer, readers, .. } = Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
     Ok((writer, readers))
 }

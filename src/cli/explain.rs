@@ -69,7 +69,7 @@ impl Explained<'_> {
         let mut line = Vec::new();
         Translator::new(self.settings.clone()).translate(frame, &mut line);
         let fields = Line::parse(&line, &self.settings.sd_id);
-        self.field("understood as", shape(message.shape).as_bytes());
+        self.field("understood as", understood(message.shape).as_bytes());
         self.field("priority", priority(&fields).as_bytes());
         self.field("timestamp", fields.timestamp);
         self.field("hostname", fields.hostname);
@@ -126,7 +126,7 @@ impl Explained<'_> {
     }
 }
 
-fn shape(shape: Shape) -> &'static str {
+fn understood(shape: Shape) -> &'static str {
     match shape {
         Shape::Docker => "Docker's syslog driver",
         Shape::Rfc5424 => "RFC 5424, carried as it is",

@@ -11,6 +11,7 @@ use super::error::Source;
 use super::file::{self, Leaf, Leaves, Section, unwritten};
 use super::show::shown_size;
 use super::*;
+use crate::syslog::is_sd_id;
 
 pub fn listens_on_tcp(source: &Source<'_>, section: &file::Listen) -> bool {
     let address = section.address.as_ref().and_then(|leaf| source.value::<ListenAddress>("listen.address", leaf).ok());
@@ -123,9 +124,7 @@ fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigE
     let sd_id = match &section.sd_id {
         Some(leaf) => {
             let id = source.text("syslog.sd-id", leaf)?;
-            // RFC 5424 6.3.2: SD-NAME is 1 to 32 printable ASCII characters except `=`, blank, `]` and `"`.
-            let legal = |b: u8| b.is_ascii_graphic() && !matches!(b, b'=' | b']' | b'"');
-            if id.is_empty() || id.len() > 32 || !id.bytes().all(legal) {
+            if !is_sd_id(&id) {
                 let says = "an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473";
                 return Err(source.bad("syslog.sd-id", leaf, says));
             }
