@@ -1,0 +1,170 @@
+//! The engine through its command line, and guards: what a test made is gone when it ends, also when it panics.
+
+use super::host;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// The image's reference as a talker's user would type it: with a registry's port, folders and a tag.
+const TALKER_REPOSITORY: &str = "registry.test:5000/dock";
+/// Names a talker's shell script uses; busybox looks at the name it is called by.
+const APPLETS: [&str; 5] = ["busybox", "sh", "cat", "sleep", "yes"];
+
+pub fn engine_answers() -> bool {
+    try_docker(["version", "--format", "{{.Server.Os}}"]).is_ok_and(|os| os == "linux")
+}
+
+/// `docker-compose` (1.29) or the plugin of newer engines.
+pub fn compose_command() -> Option<Vec<&'static str>> {
+    if host::program("docker-compose").is_some() {
+        return Some(vec!["docker-compose"]);
+    }
+    try_docker(["compose", "version"]).is_ok().then(|| vec!["docker", "compose"])
+}
+
+/// Runs `docker`, and takes a failure for the test's.
+pub fn docker<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> String {
+    try_docker(args).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn try_docker<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result<String, String> {
+    output(Command::new("docker").args(args))
+}
+
+/// What a command printed, or what it was and what it complained about.
+pub fn output(command: &mut Command) -> Result<String, String> {
+    let result = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    if result.status.success() {
+        return Ok(String::from_utf8_lossy(&result.stdout).trim().to_owned());
+    }
+    let (out, err) = (String::from_utf8_lossy(&result.stdout), String::from_utf8_lossy(&result.stderr));
+    Err(format!("{command:?}: {}\n{out}{err}", result.status))
+}
+
+/// A name nobody else uses: several runs may share one engine.
+pub fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("lf{}-{}-{what}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The images all tests share: the relay's, and a talker's made of busybox alone.
+pub struct Images {
+    pub relay: String,
+    pub talker: String,
+    /// Was the relay's image named by `LOGFERRY_IMAGE`? Then it is the real one, optimized, and not ours to remove.
+    pub given: bool,
+}
+
+impl Images {
+    /// Builds them for the first test that asks; the last one to hold them removes them.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Images>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let images = Arc::new(Self::build());
+            *shared = Arc::downgrade(&images);
+            images
+        })
+    }
+
+    fn build() -> Self {
+        let run = unique("image");
+        let talker = format!("{TALKER_REPOSITORY}/{run}:1.2.3");
+        import_busybox(&talker);
+        if let Ok(relay) = std::env::var("LOGFERRY_IMAGE") {
+            return Self { relay, talker, given: true };
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = root.join("docker/build-prebuilt.sh");
+        output(Command::new(script).arg(&run).env("LOGFERRY_PROFILE", "dev")).unwrap_or_else(|error| panic!("{error}"));
+        Self { relay: run, talker, given: false }
+    }
+}
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = try_docker(["image", "rm", "--force", &self.talker]);
+        if !self.given {
+            let _ = try_docker(["image", "rm", "--force", &self.relay]);
+        }
+    }
+}
+
+/// An image FROM scratch that holds busybox under a few names.
+fn import_busybox(reference: &str) {
+    let dir = host::open_directory();
+    std::fs::create_dir(dir.path().join("bin")).expect("a fresh directory");
+    let busybox = host::busybox().expect("asked for before");
+    for applet in APPLETS {
+        std::fs::copy(&busybox, dir.path().join("bin").join(applet)).expect("a copy of busybox");
+    }
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(dir.path()).args(["-c", "bin"]).stdout(Stdio::piped());
+    let mut tar = tar.spawn().expect("tar");
+    let mut import = Command::new("docker");
+    import.args(["import", "-", reference]).stdin(tar.stdout.take().expect("piped")).stdout(Stdio::null());
+    assert!(import.status().expect("docker").success(), "docker import of {reference}");
+    assert!(tar.wait().expect("tar").success(), "tar of busybox");
+}
+
+/// A container, running or not.
+pub struct Container {
+    pub name: String,
+}
+
+impl Container {
+    /// `docker run --detach` with these arguments; the name is ours to choose.
+    pub fn run<S: AsRef<OsStr>>(what: &str, args: &[S]) -> Self {
+        Self::made(&["run", "--detach"], what, args)
+    }
+
+    pub fn create<S: AsRef<OsStr>>(what: &str, args: &[S]) -> Self {
+        Self::made(&["create"], what, args)
+    }
+
+    fn made<S: AsRef<OsStr>>(verb: &[&str], what: &str, args: &[S]) -> Self {
+        let container = Self { name: unique(what) };
+        let mut command = Command::new("docker");
+        command.args(verb).args(["--name", &container.name]).args(args);
+        output(&mut command).unwrap_or_else(|error| panic!("{error}"));
+        container
+    }
+
+    pub fn inspect(&self, template: &str) -> String {
+        docker(["inspect", "--format", template, &self.name])
+    }
+
+    /// The twelve digits Docker shows, and tags carry.
+    pub fn id(&self) -> String {
+        self.inspect("{{.Id}}")[..12].to_owned()
+    }
+
+    /// What it wrote itself, both streams.
+    pub fn logs(&self) -> String {
+        let logs = Command::new("docker").args(["logs", &self.name]).stdin(Stdio::null()).output().expect("docker");
+        format!("{}{}", String::from_utf8_lossy(&logs.stdout), String::from_utf8_lossy(&logs.stderr))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = try_docker(["rm", "--force", "--volumes", &self.name]);
+    }
+}
+
+/// A named volume.
+pub struct Volume(pub String);
+
+impl Volume {
+    pub fn new(what: &str) -> Self {
+        Self(docker(["volume", "create", &unique(what)]))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = try_docker(["volume", "rm", "--force", &self.0]);
+    }
+}

@@ -1,0 +1,178 @@
+//! The relay under test, in its container, on the host's network: DNS and collectors are on loopback there.
+
+use super::collector::Names;
+use super::docker::{Container, Images, Volume, docker};
+use super::host::{self, eventually};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// From `docker run` to open sockets, on a machine that is busy with something else.
+const START: Duration = Duration::from_secs(20);
+/// The host name for messages that carry none. Not this machine's, so that both can be told apart.
+pub const HOSTNAME: &str = "dock-7.test";
+
+/// How much of the root is taken away; what the compose files ask for too.
+pub const LOCKED: [&str; 5] = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
+
+pub struct Relay {
+    pub container: Container,
+    port: u16,
+    admin: u16,
+    /// Config, certificates and sockets: mounted into the container at /shared.
+    shared: tempfile::TempDir,
+    _spool: Volume,
+}
+
+impl Relay {
+    /// Listens on every transport of Docker's driver and forwards to where `names` says the central server is.
+    pub fn start(images: &Images, names: &Names, central_port: u16) -> Self {
+        let shared = host::open_directory();
+        let sockets = shared.path().join("sockets");
+        std::fs::create_dir(&sockets).expect("a fresh directory");
+        host::open(&sockets);
+        write_certificates(shared.path());
+        let (port, admin) = (host::free_port(&["127.0.0.1"]), host::free_port(&["127.0.0.1"]));
+        let config = config(port, admin, names.port, central_port);
+        std::fs::write(shared.path().join("logferry.toml"), config).expect("a file in our directory");
+
+        let spool = Volume::new("spool");
+        let mut args = vec!["--network".to_owned(), "host".into()];
+        args.extend(LOCKED.map(String::from));
+        args.extend(["--volume".into(), format!("{}:/shared", shared.path().display())]);
+        args.extend(["--volume".into(), format!("{}:/var/spool/logferry", spool.0)]);
+        args.extend([images.relay.clone(), "run".into(), "--config".into(), "/shared/logferry.toml".into()]);
+        let container = Container::run("relay", &args);
+        let relay = Self { container, port, admin, shared, _spool: spool };
+        relay.wait_until_open();
+        relay
+    }
+
+    /// All sockets are there. Docker's driver does not wait for them: a container would not start, or lose its lines.
+    fn wait_until_open(&self) {
+        eventually(START, "a relay whose sockets are open", || {
+            let sockets = ["log.sock", "datagrams.sock"].iter().all(|name| self.socket(name).exists());
+            (sockets && TcpStream::connect(("127.0.0.1", self.port)).is_ok()).then_some(())
+        });
+    }
+
+    /// kill -9 and a new start of the same container, with the same spool.
+    pub fn crash(&self) {
+        docker(["kill", "--signal", "KILL", &self.container.name]);
+        for name in ["log.sock", "datagrams.sock"] {
+            let _ = std::fs::remove_file(self.socket(name));
+        }
+        docker(["start", &self.container.name]);
+        self.wait_until_open();
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.shared.path().join("sockets").join(name)
+    }
+
+    /// Options of Docker's driver that lead here by this transport.
+    pub fn driver_options(&self, transport: &str) -> Vec<String> {
+        let address = match transport {
+            "unix" => format!("unix://{}", self.socket("log.sock").display()),
+            "unixgram" => format!("unixgram://{}", self.socket("datagrams.sock").display()),
+            network => format!("{network}://127.0.0.1:{}", self.port),
+        };
+        let mut options = vec![format!("syslog-address={address}")];
+        if transport == "tcp+tls" {
+            options.push(format!("syslog-tls-ca-cert={}", self.shared.path().join("ca.pem").display()));
+        }
+        options
+    }
+
+    /// The sum over all series of a counter, as `/metrics` shows it now. `None` while nobody answers.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").ok()?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).ok()?;
+        let series = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values = page.lines().filter(series).map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.collect::<Option<Vec<_>>>().filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() as u64)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.container.logs();
+            let last: Vec<_> =
+                logs.lines().rev().take(30).map(|line| line.chars().take(300).collect::<String>()).collect();
+            host::say(&format!("the relay's last words, newest first:\n{}", last.join("\n")));
+        }
+    }
+}
+
+/// One port for UDP, TCP and TLS. The resolver's limits are tight, so that a move is noticed within a second.
+fn config(port: u16, admin: u16, names: u16, central: u16) -> String {
+    format!(
+        r#"hostname = "{HOSTNAME}"
+
+[[listen]]
+address = "udp://127.0.0.1:{port}"
+
+[[listen]]
+address = "tcp://127.0.0.1:{port}"
+cert = "/shared/server.pem"
+key = "/shared/server-key.pem"
+
+[[listen]]
+address = "unix:///shared/sockets/log.sock"
+
+[[listen]]
+address = "unixgram:///shared/sockets/datagrams.sock"
+
+[[forward]]
+name = "central"
+to = ["tcp://{name}:{central}"]
+format = "rfc5424"
+framing = "octet-counting"
+
+[resolve]
+nameservers = ["127.0.0.1:{names}"]
+min-ttl = "1s"
+max-ttl = "1s"
+
+[admin]
+listen = "127.0.0.1:{admin}"
+"#,
+        name = Names::CENTRAL,
+    )
+}
+
+/// A CA, and a certificate for the address Docker's driver dials: it looks at nothing but the SAN.
+fn write_certificates(dir: &std::path::Path) {
+    let issued = certificates(vec!["127.0.0.1".into()]);
+    for (name, pem) in [("ca.pem", &issued.ca), ("server.pem", &issued.server), ("server-key.pem", &issued.key)] {
+        std::fs::write(dir.join(name), pem).expect("a file in our directory");
+    }
+}
+
+pub struct Issued {
+    pub ca: String,
+    pub server: String,
+    pub key: String,
+}
+
+pub fn certificates(names: Vec<String>) -> Issued {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
+    let key = KeyPair::generate().expect("a key");
+    let server = CertificateParams::new(names).expect("names that fit a certificate");
+    let server = server.signed_by(&key, &ca).expect("a certificate");
+    Issued { ca: ca.pem(), server: server.pem(), key: key.serialize_pem() }
+}
+
+/// How long `docker stop` takes.
+pub fn time_to_stop(container: &Container) -> Duration {
+    let start = Instant::now();
+    docker(["stop", &container.name]);
+    start.elapsed()
+}
