@@ -172,7 +172,7 @@ fn the_reference_config_tells_the_defaults() {
         "format = \"rfc5424\"",
         "connect-timeout = \"5s\"",
         "dead-after = \"10s\"",
-        "max-backoff = \"5s\"",
+        "max-backoff = \"2s\"",
         "min-ttl = \"1s\"",
         "max-ttl = \"30s\"",
         "timeout = \"2s\"",

@@ -55,7 +55,7 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `TCP_USER_TIMEOUT`: unacknowledged bytes older than this end the connection. Keepalive alone never fires while data
 /// is outstanding.
 pub const DEFAULT_DEAD_AFTER: Duration = Duration::from_secs(10);
-pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(5);
+pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
 /// Docker's own DNS answers with a TTL of 600 s: following it would leave a relay on a dead address for ten minutes.
