@@ -8,7 +8,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByListener {
@@ -136,10 +136,46 @@ pub struct ForwardMetrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("logferry");
-        let mut metrics = Self::unregistered();
-        metrics.register(&mut registry);
-        metrics.registry = registry;
-        metrics
+        let all = &mut registry;
+        Self {
+            received: add(all, "listen_received", "Complete frames read off a socket"),
+            received_bytes: add(all, "listen_bytes", "Bytes read off a socket, framing included"),
+            cut: add(all, "listen_cut", "Frames longer than the frame limit; their start was kept"),
+            unfinished: add(all, "listen_unfinished", "Frames without an end, dropped when their connection broke"),
+            accepted: add(all, "listen_accepted", "Connections accepted"),
+            refused: add(all, "listen_refused", "Connections closed at once: limit reached or plain text not allowed"),
+            handshake_failures: add(all, "listen_handshake_failures", "TLS handshakes that failed or took too long"),
+            connections: add(all, "listen_connections", "Connections open now"),
+            kernel_drops: add(
+                all,
+                "listen_kernel_drops",
+                "Datagrams the kernel dropped because the receive buffer was full",
+            ),
+            receive_buffer: add(all, "listen_receive_buffer_bytes", "Receive buffer the kernel granted"),
+            shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
+            spooled: add(all, "spool_spooled", "Lines appended to the spool"),
+            spool_dropped: add(all, "spool_dropped", "Lines received but not spooled, by reason"),
+            spool_bytes: add(all, "spool_bytes", "Bytes of all segments on the disk"),
+            spool_errors: add(all, "spool_errors", "Failed writes and syncs of the spool"),
+            evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
+            waiting: add(all, "forward_waiting", "Lines spooled and not yet delivered"),
+            delivered: add(all, "forward_delivered", "Lines the collector has, as far as the transport can tell"),
+            resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
+            connected: add(all, "forward_connected", "1 while a connection to the collector stands"),
+            connects: add(all, "forward_connects", "Connections made to a collector"),
+            connect_failures: add(
+                all,
+                "forward_connect_failures",
+                "Addresses of a collector that could not be connected",
+            ),
+            resolve_failures: add(
+                all,
+                "forward_resolve_failures",
+                "Look-ups of a collector's name that gave no address",
+            ),
+            moves: add(all, "forward_moves", "Changes to another address because the name moved"),
+            registry,
+        }
     }
 
     pub fn listener(&self, name: &str) -> ListenMetrics {
@@ -201,91 +237,13 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text
     }
+}
 
-    fn unregistered() -> Self {
-        Self {
-            registry: Registry::default(),
-            received: Family::default(),
-            received_bytes: Family::default(),
-            cut: Family::default(),
-            unfinished: Family::default(),
-            accepted: Family::default(),
-            refused: Family::default(),
-            handshake_failures: Family::default(),
-            connections: Family::default(),
-            kernel_drops: Family::default(),
-            receive_buffer: Family::default(),
-            shapes: Family::default(),
-            spooled: Counter::default(),
-            spool_dropped: Family::default(),
-            spool_bytes: Gauge::default(),
-            spool_errors: Counter::default(),
-            evicted: Family::default(),
-            waiting: Family::default(),
-            delivered: Family::default(),
-            resent: Family::default(),
-            connected: Family::default(),
-            connects: Family::default(),
-            connect_failures: Family::default(),
-            resolve_failures: Family::default(),
-            moves: Family::default(),
-        }
-    }
-
-    fn register(&mut self, to: &mut Registry) {
-        to.register("listen_received", "Complete frames read off a socket", self.received.clone());
-        to.register("listen_bytes", "Bytes read off a socket, framing included", self.received_bytes.clone());
-        to.register("listen_cut", "Frames longer than the frame limit; their start was kept", self.cut.clone());
-        to.register(
-            "listen_unfinished",
-            "Frames without an end, dropped when their connection broke",
-            self.unfinished.clone(),
-        );
-        to.register("listen_accepted", "Connections accepted", self.accepted.clone());
-        to.register(
-            "listen_refused",
-            "Connections closed at once: limit reached or plain text not allowed",
-            self.refused.clone(),
-        );
-        to.register(
-            "listen_handshake_failures",
-            "TLS handshakes that failed or took too long",
-            self.handshake_failures.clone(),
-        );
-        to.register("listen_connections", "Connections open now", self.connections.clone());
-        to.register(
-            "listen_kernel_drops",
-            "Datagrams the kernel dropped because the receive buffer was full",
-            self.kernel_drops.clone(),
-        );
-        to.register("listen_receive_buffer_bytes", "Receive buffer the kernel granted", self.receive_buffer.clone());
-        to.register("syslog_messages", "Messages by the shape they were understood in", self.shapes.clone());
-        to.register("spool_spooled", "Lines appended to the spool", self.spooled.clone());
-        to.register("spool_dropped", "Lines received but not spooled, by reason", self.spool_dropped.clone());
-        to.register("spool_bytes", "Bytes of all segments on the disk", self.spool_bytes.clone());
-        to.register("spool_errors", "Failed writes and syncs of the spool", self.spool_errors.clone());
-        to.register("forward_evicted", "Lines given up unsent because the spool was full", self.evicted.clone());
-        to.register("forward_waiting", "Lines spooled and not yet delivered", self.waiting.clone());
-        to.register(
-            "forward_delivered",
-            "Lines the collector has, as far as the transport can tell",
-            self.delivered.clone(),
-        );
-        to.register("forward_resent", "Lines sent again after a connection broke", self.resent.clone());
-        to.register("forward_connected", "1 while a connection to the collector stands", self.connected.clone());
-        to.register("forward_connects", "Connections made to a collector", self.connects.clone());
-        to.register(
-            "forward_connect_failures",
-            "Addresses of a collector that could not be connected",
-            self.connect_failures.clone(),
-        );
-        to.register(
-            "forward_resolve_failures",
-            "Look-ups of a collector's name that gave no address",
-            self.resolve_failures.clone(),
-        );
-        to.register("forward_moves", "Changes to another address because the name moved", self.moves.clone());
-    }
+/// A metric under the name it is exported with.
+fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    to.register(name, help, metric.clone());
+    metric
 }
 
 impl Default for Metrics {
