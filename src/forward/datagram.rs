@@ -43,7 +43,7 @@ impl DatagramLink {
                         Ok(()) => source.retire(reaches),
                         Err(error) => return Ended::Broken(error.to_string()),
                     },
-                    () = events.deadline.reached() => return Ended::Deadline,
+                    () = events.deadline.reached() => return Ended::Stopped,
                 }
                 // A busy spool must not keep a moved name waiting.
                 if let Some(moved) = events.moved_by_now().await {
@@ -52,9 +52,9 @@ impl DatagramLink {
                 continue;
             }
             tokio::select! {
-                more = source.wait() => if !more { return Ended::Drained },
+                more = source.wait() => if !more { return Ended::Stopped },
                 moved = &mut events.moved => return Ended::Moved(moved),
-                () = events.deadline.reached() => return Ended::Deadline,
+                () = events.deadline.reached() => return Ended::Stopped,
             }
         }
     }

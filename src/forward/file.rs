@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::Events;
 use super::encode::Encoding;
 use super::source::{Source, pause_after_read_error};
-use super::{Ended, Events};
 use crate::spool::{Batch, Chunk, Position};
 use crate::syslog::Line;
 
@@ -54,7 +54,8 @@ impl FileLink {
         Self { output, encoding, scratch: Vec::new() }
     }
 
-    pub async fn carry(mut self, source: &mut Source, events: &mut Events) -> Ended {
+    /// Writes lines until the relay stops: `Ok`. `Err`: the file that could not be written, and why.
+    pub async fn carry(mut self, source: &mut Source, events: &mut Events) -> Result<(), String> {
         let mut unsynced = Unsynced::default();
         let mut stopping = false;
         loop {
@@ -68,27 +69,21 @@ impl FileLink {
             };
             let idle = chunk.is_none();
             if let Some(Chunk { batch, end, .. }) = chunk {
-                self = match self.blocking(move |link| link.write(&batch)).await {
-                    Ok(link) => link,
-                    Err(error) => return Ended::Broken(error.to_string()),
-                };
+                self = self.blocking(move |link| link.write(&batch)).await?;
                 unsynced.reach(end);
             }
             if unsynced.due() || stopping && idle || events.deadline.passed() {
-                self = match self.blocking(Self::sync).await {
-                    Ok(link) => link,
-                    Err(error) => return Ended::Broken(error.to_string()),
-                };
+                self = self.blocking(Self::sync).await?;
                 unsynced.take().into_iter().for_each(|reached| source.retire(reached));
             }
             if events.deadline.passed() {
-                return Ended::Deadline;
+                return Ok(());
             }
             if !idle {
                 continue;
             }
             if stopping {
-                return Ended::Drained;
+                return Ok(());
             }
             tokio::select! {
                 more = source.wait() => stopping = !more,
@@ -99,9 +94,14 @@ impl FileLink {
     }
 
     /// Runs `work` where it may block.
-    async fn blocking(mut self, work: impl FnOnce(&mut Self) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
-        let done = spawn_blocking(move || work(&mut self).map(|()| self)).await;
-        done.unwrap_or_else(|join| Err(io::Error::other(join)))
+    async fn blocking(
+        mut self,
+        work: impl FnOnce(&mut Self) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, String> {
+        match spawn_blocking(move || work(&mut self).map(|()| self)).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(panicked) => Err(panicked.to_string()),
+        }
     }
 
     fn write(&mut self, batch: &Batch) -> io::Result<()> {

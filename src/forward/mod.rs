@@ -53,13 +53,11 @@ pub struct Forwarder {
 
 /// Why a link stopped carrying.
 enum Ended {
-    /// The relay is stopping and the collector has everything.
-    Drained,
-    /// The relay is stopping and time is up.
-    Deadline,
+    /// The relay is stopping, and the collector has everything or time is up.
+    Stopped,
     /// The name points elsewhere now.
     Moved(Answer),
-    /// The connection broke, or the file could not be written; the text says how.
+    /// The connection broke; the text says how.
     Broken(String),
 }
 
@@ -123,12 +121,11 @@ impl Forwarder {
             };
             if let Some(connected) = connected {
                 let since = Instant::now();
-                let ended = self.carry(connected).await;
+                let carried = self.carry(connected).await;
                 self.metrics.connected.set(0);
-                match ended {
-                    Ended::Drained | Ended::Deadline => break,
-                    Ended::Moved(_) => unreachable!("carry follows a moved name itself"),
-                    Ended::Broken(reason) => self.say_problem(&reason),
+                match carried {
+                    Ok(()) => break,
+                    Err(reason) => self.say_problem(&reason),
                 }
                 self.source.rewind();
                 // A collector that takes a connection only to drop it is not hammered.
@@ -231,27 +228,28 @@ impl Forwarder {
         }
     }
 
-    /// Carries over one connection, and over the next ones as long as the name moves: make before break.
-    async fn carry(&mut self, mut connected: Connected) -> Ended {
+    /// Carries over one connection, and over the next ones as long as the name moves: make before break. `Ok`: the
+    /// relay is stopping. `Err`: the connection broke, and how.
+    async fn carry(&mut self, mut connected: Connected) -> Result<(), String> {
         loop {
             self.metrics.connected.set(1);
             self.say_connected(&connected);
             let mut events = self.events(&connected);
-            let ended = match &mut connected.link {
-                Link::Stream(link) => link.carry(&mut self.source, &mut events).await,
-                Link::Datagram(link) => link.carry(&mut self.source, &mut events).await,
-                Link::File(_) => {
-                    let Link::File(link) = connected.link else { unreachable!("matched above") };
-                    return link.carry(&mut self.source, &mut events).await;
-                }
+            let ended = match connected.link {
+                Link::Stream(ref mut link) => link.carry(&mut self.source, &mut events).await,
+                Link::Datagram(ref mut link) => link.carry(&mut self.source, &mut events).await,
+                Link::File(link) => return link.carry(&mut self.source, &mut events).await,
             };
-            let Ended::Moved(answer) = ended else {
-                if let (Link::Stream(link), Ended::Drained | Ended::Deadline) = (&mut connected.link, &ended) {
-                    link.close().await;
+            match ended {
+                Ended::Stopped => {
+                    if let Link::Stream(link) = &mut connected.link {
+                        link.close().await;
+                    }
+                    return Ok(());
                 }
-                return ended;
-            };
-            connected = self.follow(connected, &answer).await;
+                Ended::Broken(reason) => return Err(reason),
+                Ended::Moved(answer) => connected = self.follow(connected, &answer).await,
+            }
         }
     }
 

@@ -112,7 +112,7 @@ impl StreamLink {
             }
             let idle = self.outbox.is_empty();
             if stopping && idle && self.unacknowledged.is_empty() {
-                return Ended::Drained;
+                return Ended::Stopped;
             }
             let outstanding = !self.unacknowledged.is_empty();
             tokio::select! {
@@ -125,7 +125,7 @@ impl StreamLink {
                 more = source.wait(), if idle && !stopping => stopping = !more,
                 () = sleep(ACKNOWLEDGE_EVERY), if outstanding => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
-                () = events.deadline.reached() => return Ended::Deadline,
+                () = events.deadline.reached() => return Ended::Stopped,
             }
         }
     }
