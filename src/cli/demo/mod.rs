@@ -179,7 +179,9 @@ impl Outcome {
     fn report(&self) -> String {
         let took = self
             .move_took
-            .map_or("never seen at the new address".to_owned(), |took| format!("{} ms", took.as_millis()));
+            .map_or("not seen: nothing came to the new address (too few --messages?)".to_owned(), |took| {
+                format!("{} ms", took.as_millis())
+            });
         format!(
             "\nsent        {}\narrived     {} ({} at the old address, {} at the new)\nlost        {}\nduplicated  {}\ndamaged     {}\nmove took   {took}\n",
             self.sent,
