@@ -26,6 +26,9 @@
 //!
 //! `tests/tidy.rs` holds the code to 1, 2 and 3.
 
+// Bytes from the network or the disk must not end the process; an `expect` states why it cannot fail.
+#![warn(clippy::unwrap_used)]
+
 // In reading order.
 pub mod cli;
 pub mod relay;

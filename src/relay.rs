@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +92,9 @@ impl Relay {
     }
 
     /// Relays until `shutdown` ends, then drains within the grace period. Must be called inside a tokio runtime.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    ///
+    /// Boxed, so that the whole of it is compiled once and not for each way of stopping.
+    pub async fn run(self, shutdown: Pin<Box<dyn Future<Output = ()>>>) -> Result<(), StartError> {
         let Self { config, metrics, listeners, admin, spool, forwarders, deadline } = self;
         let (stop, stopping) = watch::channel(false);
         let (inlet, spool_thread) = spool

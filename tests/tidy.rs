@@ -95,22 +95,6 @@ fn each_dependency_has_one_doorway() {
     only(&["hyper"], &["admin/"]);
 }
 
-/// `unsafe` needs a reason beside it.
-#[test]
-fn unsafe_gives_its_reason() {
-    let mut seen = 0;
-    for (name, _) in sources() {
-        let text = read(&format!("src/{name}"));
-        let lines: Vec<&str> = text.lines().collect();
-        for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("unsafe {")) {
-            seen += 1;
-            let before = lines[at.saturating_sub(3)..at].join("\n");
-            assert!(before.contains("SAFETY:"), "src/{name}:{}: {line}: no SAFETY comment", at + 1);
-        }
-    }
-    assert!(seen > 0, "no unsafe at all: this test can go");
-}
-
 /// The reference config with its settings switched on.
 fn reference_config() -> String {
     let setting = |line: &str| {

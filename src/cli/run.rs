@@ -16,7 +16,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
-        relay.run(asked_to_stop()?).await.map_err(|error| Failure::config(&error))
+        relay.run(Box::pin(asked_to_stop()?)).await.map_err(|error| Failure::config(&error))
     })?;
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
     runtime.shutdown_background();

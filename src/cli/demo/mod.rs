@@ -148,9 +148,9 @@ impl RunningRelay {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
-            runtime.block_on(relay.run(async {
+            runtime.block_on(relay.run(Box::pin(async {
                 let _ = stopped.await;
-            }))
+            })))
         })?;
         Ok(Self { doors, stop, thread })
     }

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{Datelike, Timelike, Utc};
 
 use super::Problem;
 use crate::config::{ClientTls, ListenAddress};
 use crate::tls;
 
 pub const IMAGE: &str = "registry.example.com:5000/shop/web:1.25";
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Messages go out in small bursts, as containers print.
 const BURST_EVERY: Duration = Duration::from_millis(5);
@@ -119,12 +121,15 @@ fn docker_message(door: Door, number: usize) -> Vec<u8> {
     let tag = format!("{IMAGE}/{name}/{id}");
     let text = message(number);
     let now = Utc::now();
-    let stamp = now.format("%b %e %H:%M:%S");
+    let (month, day) = (MONTHS[now.month0() as usize], now.day());
+    let time = format!("{:02}:{:02}:{:02}", now.hour(), now.minute(), now.second());
+    let stamp = format!("{month} {day:2} {time}");
     match door {
         Door::Udp(_) => format!("<30>{stamp} {tag}[4711]: {text}\n").into_bytes(),
         Door::Tcp(_) => format!("<30>{stamp} demo-host {tag}[4711]: {text}\n").into_bytes(),
         Door::Tls(_) => {
-            let stamp = now.format("%Y-%m-%dT%H:%M:%S%.6fZ");
+            let (year, month, micros) = (now.year(), now.month(), now.timestamp_subsec_micros());
+            let stamp = format!("{year}-{month:02}-{day:02}T{time}.{micros:06}Z");
             let message = format!("<30>1 {stamp} demo-host {tag} 4711 {tag} - {text}\n");
             format!("{} {message}", message.len()).into_bytes()
         }
