@@ -30,15 +30,27 @@
 #![warn(clippy::unwrap_used)]
 
 // In reading order.
+
+// The face and the wiring.
 pub mod cli;
 pub mod relay;
 
-pub mod forward;
+// Room 1: sockets → frames.
 pub mod listen;
-pub mod spool;
+
+// Room 2: frames → messages → lines.
 pub mod syslog;
 
-pub mod admin;
+// Room 3: lines → disk → batches.
+pub mod spool;
+
+// Room 4: batches → collectors.
+pub mod forward;
+
+// What the rooms share.
 pub mod config;
 pub mod metrics;
 pub mod tls;
+
+// What an operator may ask.
+pub mod admin;
