@@ -1,14 +1,12 @@
 //! The demo's collectors: they read octet-counted RFC 5424, check every field and tick off every message.
 
-use std::io;
-use std::net::Ipv4Addr;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
-
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::sender::{IMAGE, container, message};
 use crate::config::{DEFAULT_MAX_FRAME, DEFAULT_SD_ID};
@@ -79,16 +77,18 @@ fn as_sent(line: &Line<'_>, number: usize) -> bool {
 }
 
 impl Collector {
-    pub async fn start(address: Ipv4Addr, port: u16, arrivals: Arc<Arrivals>) -> io::Result<Self> {
-        let listener = TcpListener::bind((address, port)).await?;
+    /// Takes connections on `port`, 0 for any, one at a time, until the process ends.
+    pub fn start(address: Ipv4Addr, port: u16, arrivals: Arc<Arrivals>) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, port))?;
         let port = listener.local_addr()?.port();
         let (taken, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
         let (counter, first_taken) = (taken.clone(), first.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(read(stream, arrivals.clone(), counter.clone(), first_taken.clone()));
+        thread::Builder::new().name(format!("collector {address}")).spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                // A relay that goes away in the middle is no reason to stop collecting.
+                let _ = read(stream, &arrivals, &counter, &first_taken);
             }
-        });
+        })?;
         Ok(Self { port, taken, first })
     }
 
@@ -105,12 +105,13 @@ impl Collector {
     }
 }
 
-async fn read(mut stream: TcpStream, arrivals: Arc<Arrivals>, taken: Arc<AtomicUsize>, first: Arc<OnceLock<Instant>>) {
+fn read(mut stream: TcpStream, arrivals: &Arrivals, taken: &AtomicUsize, first: &OnceLock<Instant>) -> io::Result<()> {
     let mut framer = Framer::new(DEFAULT_MAX_FRAME * 2);
     let mut bytes = vec![0; 64 * 1024];
-    while let Ok(length) = stream.read(&mut bytes).await {
+    loop {
+        let length = stream.read(&mut bytes)?;
         if length == 0 {
-            return;
+            return Ok(());
         }
         framer.feed(&bytes[..length], |frame, _| {
             first.get_or_init(Instant::now);

@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -45,8 +45,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     start_logging(LogLevel::Warn);
     let dir = Scratch::new().map_err(|error| Failure::failed(format!("demo: {error}")))?;
-    let outcome =
-        runtime()?.block_on(story(arguments, &dir.0)).map_err(|error| Failure::failed(format!("demo: {error}")))?;
+    let outcome = story(arguments, &dir.0).map_err(|error| Failure::failed(format!("demo: {error}")))?;
     print!("{}", outcome.report());
     if outcome.lost() == 0 {
         Ok(())
@@ -57,14 +56,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 type Problem = Box<dyn std::error::Error>;
 
-async fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
+fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
     for (name, content, _) in certs::make(&["127.0.0.1".to_owned()])? {
         std::fs::write(dir.join(name), content)?;
     }
-    let names = NameServer::start(NAME, OLD).await?;
+    let names = NameServer::start(NAME, OLD)?;
     let arrivals = Arc::new(Arrivals::new(arguments.messages as usize));
-    let old = Collector::start(OLD, 0, arrivals.clone()).await?;
-    let new = Collector::start(NEW, old.port(), arrivals.clone()).await?;
+    let old = Collector::start(OLD, 0, arrivals.clone())?;
+    let new = Collector::start(NEW, old.port(), arrivals.clone())?;
     let relay = RunningRelay::start(config(dir, names.address(), old.port())?)?;
     say(&format!("relay:      {}", relay.doors.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")));
     say(&format!("collectors: {}:{port} and {}:{port}; the name {NAME} points to {OLD}", OLD, NEW, port = old.port()));
@@ -73,7 +72,7 @@ async fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
     let mut moved: Option<Instant> = None;
     let mut quiet_since = (Instant::now(), 0);
     loop {
-        tokio::time::sleep(PROGRESS_EVERY).await;
+        thread::sleep(PROGRESS_EVERY);
         let (sent, arrived) = (senders.sent(), arrivals.distinct());
         progress(&format!(
             "sent {sent}  arrived {arrived} ({} at the old address, {} at the new)",
@@ -146,8 +145,8 @@ impl RunningRelay {
         let relay = Relay::bind(config)?;
         let doors = relay.addresses().iter().filter_map(Door::from_address).collect();
         let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
+        let runtime = runtime().map_err(|failure| failure.says)?;
+        let thread = thread::Builder::new().name("relay".to_owned()).spawn(move || {
             runtime.block_on(relay.run(Box::pin(async {
                 let _ = stopped.await;
             })))

@@ -1,11 +1,10 @@
 //! The demo's DNS: one name, one IPv4 address that can be changed, a TTL of one second. RFC 1035, just enough.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use tokio::net::UdpSocket;
+use std::thread;
 
 const HEADER: usize = 12;
 const TYPE_A: [u8; 2] = [0, 1];
@@ -19,22 +18,21 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Answers on a port of loopback until the runtime ends.
-    pub async fn start(name: &'static str, points_to: Ipv4Addr) -> io::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    /// Answers on a port of loopback until the process ends.
+    pub fn start(name: &str, points_to: Ipv4Addr) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = socket.local_addr()?;
         let points_to = Arc::new(AtomicU32::new(points_to.to_bits()));
-        let current = points_to.clone();
-        tokio::spawn(async move {
-            let wanted = wire_name(name);
+        let (wanted, current) = (wire_name(name), points_to.clone());
+        thread::Builder::new().name("name server".to_owned()).spawn(move || {
             let mut query = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut query).await {
+            while let Ok((length, from)) = socket.recv_from(&mut query) {
                 let address = Ipv4Addr::from_bits(current.load(Ordering::Relaxed));
                 if let Some(answer) = answer(&query[..length], &wanted, address) {
-                    let _ = socket.send_to(&answer, from).await;
+                    let _ = socket.send_to(&answer, from);
                 }
             }
-        });
+        })?;
         Ok(Self { address, points_to })
     }
 
