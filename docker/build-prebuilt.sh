@@ -13,21 +13,23 @@ roots=${LOGFERRY_ROOTS:-/etc/ssl/certs/ca-certificates.crt}
 
 binary=${LOGFERRY_BINARY:-}
 if [ -z "$binary" ]; then
-  # Why an explicit --target, and why here: see Dockerfile.
+  # Why these flags, and why here: see Dockerfile.
   target=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile "$profile" --target "$target" --bin logferry
+  export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+  cargo build --locked --profile "$profile" --target "$target" --bin logferry
   folder=$profile
   if [ "$profile" = dev ]; then folder=debug; fi
   binary=${CARGO_TARGET_DIR:-target}/$target/$folder/logferry
 fi
 
 context=$(mktemp -d)
-trap 'rm -rf "$context"' EXIT
+trap 'rm -rf "$context" "$context.log"' EXIT
 install -m 0755 "$binary" "$context/logferry"
 install -m 0644 "$roots" "$context/ca-certificates.crt"
 install -d -m 0770 "$context/empty/logferry"
-# The classic builder is on every engine; BuildKit is a plugin that may be missing.
-DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --quiet --file docker/Dockerfile.prebuilt --tag "$tag" "$context" >/dev/null
+# The classic builder is on every engine; BuildKit is a plugin that may be missing. What it says counts when it fails.
+DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} docker build --file docker/Dockerfile.prebuilt --tag "$tag" "$context" \
+  >"$context.log" 2>&1 || { cat "$context.log" >&2; exit 1; }
 
 echo "binary $(stat -c %s "$binary") bytes"
 echo "image  $(docker image inspect --format '{{.Size}}' "$tag") bytes  $tag"

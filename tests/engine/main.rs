@@ -76,6 +76,7 @@ fn every_line_arrives_though_the_server_moves() {
         }
         doubled += compare(&talker.what, said, &arrivals);
     }
+    assert_eq!(relay.container.inspect("{{.State.Health.Status}}"), "healthy");
     assert!(by_id.is_empty(), "from nobody we know: {:?}", by_id.values().flatten().take(3).collect::<Vec<_>>());
     let sent: usize = said.iter().map(Vec::len).sum();
     say(&format!(

@@ -42,7 +42,9 @@ impl Relay {
         args.extend(LOCKED.map(String::from));
         args.extend(["--volume".into(), format!("{}:/shared", shared.path().display())]);
         args.extend(["--volume".into(), format!("{}:/var/spool/logferry", spool.0)]);
-        args.extend([images.relay.clone(), "run".into(), "--config".into(), "/shared/logferry.toml".into()]);
+        // By variable, not by `--config`: the image's health check reads the same config then.
+        args.extend(["--env".into(), "LOGFERRY_CONFIG=/shared/logferry.toml".into()]);
+        args.extend(["--health-interval=500ms".into(), images.relay.clone()]);
         let container = Container::run("relay", &args);
         let relay = Self { container, port, admin, shared, _spool: spool };
         relay.wait_until_open();
