@@ -1,0 +1,68 @@
+//! Certificates for the stories, made by `logferry certs` once for each process.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+
+/// A directory with `ca.pem`, `server.pem`, `client.pem` and their keys. The server is 127.0.0.1, [::1], localhost and
+/// collector.test.
+pub struct Certs {
+    dir: PathBuf,
+}
+
+impl Certs {
+    pub fn get() -> &'static Self {
+        static CERTS: OnceLock<Certs> = OnceLock::new();
+        CERTS.get_or_init(|| {
+            // Below target/: a static is never dropped, and `cargo clean` takes it away.
+            let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let dir = target.join(format!("certs-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&dir);
+            Self::make(dir)
+        })
+    }
+
+    /// Others, that nobody trusts who trusts these.
+    pub fn others(dir: &TempDir) -> Self {
+        Self::make(dir.path().join("other-certs"))
+    }
+
+    fn make(dir: PathBuf) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
+        command.args(["certs", "--name", "127.0.0.1,::1,localhost,collector.test", "--out"]).arg(&dir);
+        let output = command.output().expect("logferry starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().expect("a path in UTF-8").to_owned()
+    }
+
+    /// The lines of a config that make a listener speak TLS.
+    pub fn listen(&self) -> String {
+        format!("cert = \"{}\"\nkey = \"{}\"\n", self.path("server.pem"), self.path("server-key.pem"))
+    }
+
+    pub fn chain(&self, name: &str) -> Vec<CertificateDer<'static>> {
+        let certificates = CertificateDer::pem_file_iter(self.dir.join(name)).expect("a PEM file");
+        certificates.map(|certificate| certificate.expect("a certificate")).collect()
+    }
+
+    pub fn key(&self, name: &str) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_file(self.dir.join(name)).expect("a key")
+    }
+
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.chain("ca.pem") {
+            roots.add(certificate).expect("a CA");
+        }
+        roots
+    }
+}

@@ -1,0 +1,313 @@
+//! Collectors: they write down every frame that arrives, and can go away and come back on the same address.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
+
+use super::{Certs, Line, eventually, shown};
+
+/// How messages are told apart on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    Newline,
+    OctetCounting,
+}
+
+/// Ends when it is dropped.
+pub struct Collector {
+    address: SocketAddr,
+    kind: Kind,
+    heard: Arc<Mutex<Heard>>,
+    state: State,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Udp,
+    Tcp(Framing),
+    Tls(Framing, Arc<ServerConfig>),
+}
+
+enum State {
+    /// The address is held, so that nobody else gets it, and connections are refused.
+    Away(Socket),
+    Here {
+        listener: Socket,
+        threads: Vec<JoinHandle<()>>,
+    },
+    /// Between two states.
+    Nowhere,
+}
+
+#[derive(Default)]
+struct Heard {
+    frames: Vec<Vec<u8>>,
+    /// Whatever a collector cannot make sense of.
+    faults: Vec<String>,
+    connections: Vec<TcpStream>,
+    accepted: usize,
+}
+
+pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Collector {
+    pub fn tcp(framing: Framing) -> Self {
+        Self::tcp_away(framing).here()
+    }
+
+    /// One that is not up yet.
+    pub fn tcp_away(framing: Framing) -> Self {
+        Self::away(Kind::Tcp(framing), SocketAddr::new(LOCAL, 0)).expect("a free port")
+    }
+
+    pub fn tcp_on(ip: IpAddr, framing: Framing) -> Self {
+        Self::away(Kind::Tcp(framing), SocketAddr::new(ip, 0)).expect("a free port").here()
+    }
+
+    pub fn udp() -> Self {
+        Self::away(Kind::Udp, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
+    }
+
+    /// With the certificate of [`Certs`]; with `mutual`, it wants to see one too.
+    pub fn tls(framing: Framing, mutual: bool) -> Self {
+        let kind = Kind::Tls(framing, server_config(Certs::get(), mutual));
+        Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
+    }
+
+    /// With a certificate that nobody trusts who trusts [`Certs`].
+    pub fn tls_of(certs: &Certs) -> Self {
+        let kind = Kind::Tls(Framing::OctetCounting, server_config(certs, false));
+        Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
+    }
+
+    /// Several, all on one port of different addresses, as a name sees them; none of them up yet.
+    pub fn on_one_port<const N: usize>(udp: bool, addresses: [IpAddr; N]) -> [Self; N] {
+        let kind = if udp { Kind::Udp } else { Kind::Tcp(Framing::OctetCounting) };
+        let found = eventually("a port that is free on all addresses", || {
+            let first = Self::away(kind.clone(), SocketAddr::new(addresses[0], 0)).ok()?;
+            let port = first.port();
+            let mut all = vec![first];
+            for address in &addresses[1..] {
+                all.push(Self::away(kind.clone(), SocketAddr::new(*address, port)).ok()?);
+            }
+            Some(all)
+        });
+        found.try_into().ok().expect("one for each address")
+    }
+
+    fn away(kind: Kind, at: SocketAddr) -> io::Result<Self> {
+        let held = hold(&kind, at)?;
+        let address = held.local_addr()?.as_socket().expect("an IP socket");
+        Ok(Self { address, kind, heard: Arc::default(), state: State::Away(held) })
+    }
+
+    fn here(mut self) -> Self {
+        self.comes();
+        self
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// By its address.
+    pub fn url(&self) -> String {
+        self.url_as(&match self.address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        })
+    }
+
+    /// By a name.
+    pub fn url_as(&self, host: &str) -> String {
+        let scheme = match self.kind {
+            Kind::Udp => "udp",
+            Kind::Tcp(_) => "tcp",
+            Kind::Tls(..) => "tcp+tls",
+        };
+        format!("{scheme}://{host}:{}", self.port())
+    }
+
+    /// Comes up.
+    pub fn comes(&mut self) {
+        let State::Away(listener) = std::mem::replace(&mut self.state, State::Nowhere) else { panic!("it is here") };
+        let (heard, kind) = (self.heard.clone(), self.kind.clone());
+        let socket = listener.try_clone().expect("a descriptor");
+        let thread = match kind {
+            Kind::Udp => std::thread::spawn(move || receive(&socket.into(), &heard)),
+            Kind::Tcp(_) | Kind::Tls(..) => {
+                listener.listen(64).expect("an address that is held");
+                std::thread::spawn(move || accept(&socket.into(), &kind, &heard))
+            }
+        };
+        self.state = State::Here { listener, threads: vec![thread] };
+    }
+
+    /// Dies: its connections end and new ones are refused.
+    pub fn goes(&mut self) {
+        let State::Here { listener, threads } = std::mem::replace(&mut self.state, State::Nowhere) else {
+            panic!("it is away")
+        };
+        // Wakes the thread that waits in accept or recv; for a datagram socket it "fails", and still does.
+        let _ = listener.shutdown(Shutdown::Both);
+        drop(listener);
+        threads.into_iter().for_each(|thread| thread.join().expect("a collector's thread"));
+        self.hangs_up();
+        let held = eventually("its address is free again", || hold(&self.kind, self.address).ok());
+        self.state = State::Away(held);
+    }
+
+    /// Ends its connections; new ones are welcome.
+    pub fn hangs_up(&self) {
+        for connection in self.heard().connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits for so many frames and returns all there are.
+    #[track_caller]
+    pub fn frames(&self, least: usize) -> Vec<Vec<u8>> {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            eventually(&format!("{least} frames at the collector"), || (self.count() >= least).then_some(()));
+        }));
+        assert!(result.is_ok(), "only {} of {least} frames came; faults: {:?}", self.count(), self.heard().faults);
+        let heard = self.heard();
+        assert!(heard.faults.is_empty(), "{:?}", heard.faults);
+        heard.frames.clone()
+    }
+
+    /// Waits for so many lines of RFC 5424, and there are no more.
+    #[track_caller]
+    pub fn lines(&self, count: usize) -> Vec<Line> {
+        let frames = self.frames(count);
+        assert_eq!(
+            frames.len(),
+            count,
+            "the last ones: {:?}",
+            frames.iter().rev().take(3).map(|f| shown(f)).collect::<Vec<_>>()
+        );
+        frames.iter().map(|frame| Line::read(frame)).collect()
+    }
+
+    /// The messages of all frames, as text.
+    pub fn messages(&self) -> Vec<String> {
+        let text = |frame: &Vec<u8>| String::from_utf8_lossy(&Line::read(frame).message).into_owned();
+        self.heard().frames.iter().map(text).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.heard().frames.len()
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.heard().accepted
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        lock(&self.heard)
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let State::Here { .. } = self.state {
+            self.goes();
+        }
+    }
+}
+
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes an address without listening on it.
+fn hold(kind: &Kind, at: SocketAddr) -> io::Result<Socket> {
+    let is_udp = matches!(kind, Kind::Udp);
+    let socket = Socket::new(Domain::for_address(at), if is_udp { Type::DGRAM } else { Type::STREAM }, None)?;
+    if !is_udp {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket)
+}
+
+fn server_config(certs: &Certs, mutual: bool) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("ring has them");
+    let builder = if mutual {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(certs.roots()), provider).build();
+        builder.with_client_cert_verifier(verifier.expect("a CA"))
+    } else {
+        builder.with_no_client_auth()
+    };
+    let config = builder.with_single_cert(certs.chain("server.pem"), certs.key("server-key.pem"));
+    Arc::new(config.expect("a pair"))
+}
+
+fn receive(socket: &UdpSocket, heard: &Mutex<Heard>) {
+    let mut datagram = vec![0; 65_536];
+    // A socket that was shut down gives empty datagrams, and the relay never sends one.
+    while let Ok(length @ 1..) = socket.recv(&mut datagram) {
+        lock(heard).frames.push(datagram[..length].to_vec());
+    }
+}
+
+fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>) {
+    let mut threads = Vec::new();
+    while let Ok((stream, _)) = listener.accept() {
+        let mut locked = lock(heard);
+        locked.accepted += 1;
+        locked.connections.push(stream.try_clone().expect("a descriptor"));
+        drop(locked);
+        let (kind, heard) = (kind.clone(), heard.clone());
+        threads.push(std::thread::spawn(move || match kind {
+            Kind::Tcp(framing) => read(stream, framing, &heard),
+            Kind::Tls(framing, config) => {
+                let connection = ServerConnection::new(config).expect("a server");
+                read(StreamOwned::new(connection, stream), framing, &heard);
+            }
+            Kind::Udp => unreachable!("datagrams are not accepted"),
+        }));
+    }
+    // Their connections are ended by who ended us.
+    drop(threads);
+}
+
+fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>) {
+    let (mut held, mut bytes) = (Vec::new(), vec![0; 64 * 1024]);
+    while let Ok(length @ 1..) = stream.read(&mut bytes) {
+        held.extend_from_slice(&bytes[..length]);
+        let mut taken = 0;
+        while let Some((start, end, next)) = frame(&held[taken..], framing, heard) {
+            lock(heard).frames.push(held[taken + start..taken + end].to_vec());
+            taken += next;
+        }
+        held.drain(..taken);
+    }
+}
+
+/// Where the first frame starts and ends, and where the next one starts. Stricter than RFC 6587, on purpose.
+fn frame(held: &[u8], framing: Framing, heard: &Mutex<Heard>) -> Option<(usize, usize, usize)> {
+    match framing {
+        Framing::Newline => held.iter().position(|byte| *byte == b'\n').map(|end| (0, end, end + 1)),
+        Framing::OctetCounting => {
+            let blank = held.iter().position(|byte| *byte == b' ')?;
+            let count = std::str::from_utf8(&held[..blank]).ok().and_then(|digits| digits.parse::<usize>().ok());
+            let Some(count) = count else {
+                lock(heard).faults.push(format!("no octet count: {}", shown(held)));
+                return None;
+            };
+            let end = blank + 1 + count;
+            (held.len() >= end).then_some((blank + 1, end, end))
+        }
+    }
+}

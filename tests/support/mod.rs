@@ -1,0 +1,78 @@
+//! What the stories are told with: a real relay as a child process, senders that speak like Docker, collectors that
+//! write down what arrives, a name server, certificates.
+//!
+//! Where the next test goes:
+//!
+//! - `delivers.rs`    a message, a way in, a way out, a format, a framing
+//! - `names.rs`       the collector's name: it moves, dies, does not resolve
+//! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
+//! - `refuses.rs`     what a user gets wrong, and what the other commands say
+//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng
+//! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
+//!
+//! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
+//! story ends with the books ([`Relay::has_delivered`]).
+
+// Every story is a crate of its own and uses a part of this.
+#![allow(dead_code, unused_imports)]
+
+pub mod certs;
+pub mod collector;
+pub mod dns;
+pub mod docker;
+pub mod line;
+pub mod program;
+pub mod relay;
+pub mod sender;
+
+use std::time::{Duration, Instant};
+
+pub use certs::Certs;
+pub use collector::{Collector, Framing};
+pub use dns::NameServer;
+pub use docker::{Docker, Format};
+pub use line::Line;
+pub use program::Program;
+pub use relay::{Metrics, Relay, Setup};
+pub use sender::{Door, TlsClient, Wire};
+
+/// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` has something to return.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// The path of a program, or nothing where it is not installed: then the test says so and passes. In CI it must not.
+pub fn installed(program: &str, packages: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/local/sbin".into()]);
+    let found = places.map(|place| place.join(program)).find(|path| path.is_file());
+    if found.is_none() {
+        skipped(&format!("{program} is not installed (Debian: apt-get install {packages})"));
+    }
+    found
+}
+
+/// Says why a test cannot be made here.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("CI").is_none(), "in CI no test is skipped, and {why}");
+    // Past the test harness, which keeps the output of tests that pass to itself.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes());
+}
+
+/// Bytes as a person can read them.
+pub fn shown(bytes: &[u8]) -> String {
+    let shown = bytes.escape_ascii().to_string();
+    if shown.len() > 300 { format!("{}… ({} bytes)", &shown[..300], bytes.len()) } else { shown }
+}

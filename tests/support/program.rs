@@ -1,0 +1,80 @@
+//! A child process that does not outlive its test, and what it prints.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::eventually;
+
+pub struct Program {
+    name: String,
+    child: Child,
+    stdout: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+pub use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM};
+
+impl Program {
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stdout = kept(child.stdout.take().expect("piped"));
+        let stderr = kept(child.stderr.take().expect("piped"));
+        Self { name, child, stdout, stderr }
+    }
+
+    pub fn stdout(&self) -> Vec<u8> {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        // SAFETY: a system call without pointers; the child is not reaped yet, so the pid is its own.
+        assert_eq!(unsafe { nix::libc::kill(pid, signal) }, 0, "{} is gone", self.name);
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn ends(&mut self) -> ExitStatus {
+        eventually(&format!("{} ends", self.name), || self.has_ended())
+    }
+
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours")
+    }
+
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {} said:\n{}---", self.name, self.stderr());
+        }
+    }
+}
+
+/// Reads to the end, on a thread: a pipe that nobody reads holds its writer up.
+fn kept(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = kept.clone();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = pipe.read(&mut bytes) {
+            keep.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..length]);
+        }
+    });
+    kept
+}

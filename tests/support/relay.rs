@@ -1,0 +1,293 @@
+//! A relay: its config, its process, its counters.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::program::{Program, SIGTERM};
+use super::{Door, docker, eventually};
+
+/// A directory with a config and a spool, in which a relay can be started, and started again. `{dir}` in what is written
+/// here stands for that directory.
+pub struct Setup {
+    dir: Arc<TempDir>,
+    top: String,
+    sections: String,
+    listeners: usize,
+    variables: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// Without listeners and forwards; with a spool and an admin port.
+    pub fn new() -> Self {
+        let dir = Arc::new(TempDir::new().expect("a directory"));
+        let top = format!("hostname = \"{}\"\n", docker::RELAY);
+        let sections = "[spool]\ndir = \"{dir}/spool\"\n[admin]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        Self { dir, top, sections, listeners: 0, variables: Vec::new() }
+    }
+
+    /// Keys that belong to no section.
+    pub fn top(mut self, keys: &str) -> Self {
+        self.top += &format!("{keys}\n");
+        self
+    }
+
+    pub fn section(mut self, toml: &str) -> Self {
+        self.sections += &format!("{toml}\n");
+        self
+    }
+
+    pub fn listen(self, url: &str) -> Self {
+        self.listen_with(url, "")
+    }
+
+    pub fn listen_with(mut self, url: &str, keys: &str) -> Self {
+        self.listeners += 1;
+        self.section(&format!("[[listen]]\naddress = \"{url}\"\n{keys}"))
+    }
+
+    pub fn forward(self, to: &str) -> Self {
+        self.forward_with(to, "")
+    }
+
+    pub fn forward_with(self, to: &str, keys: &str) -> Self {
+        self.section(&format!("[[forward]]\nto = \"{to}\"\nmax-backoff = \"200ms\"\n{keys}"))
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
+    /// `logferry`, with the config written and named in a variable.
+    pub fn command(&self) -> Command {
+        let dir = self.dir.path().to_str().expect("a path in UTF-8");
+        let config = self.path("logferry.toml");
+        let text = format!("{}{}", self.top, self.sections).replace("{dir}", dir);
+        std::fs::write(&config, text).expect("the config is written");
+        let mut command = logferry();
+        command.env("LOGFERRY_CONFIG", config);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts a relay and waits until it listens.
+    #[track_caller]
+    pub fn start(&self) -> Relay {
+        self.start_with(&mut self.command())
+    }
+
+    #[track_caller]
+    pub fn start_with(&self, command: &mut Command) -> Relay {
+        let mut program = Program::start(command);
+        let admin = eventually("the relay is up", || {
+            let said = program.stderr();
+            if let Some(status) = program.has_ended() {
+                panic!("the relay ended at once: {status}");
+            }
+            let line = said.lines().find_map(|line| line.split_once("admin: http://"));
+            line.and_then(|(_, url)| url.strip_suffix("/metrics")?.parse().ok())
+        });
+        let said = program.stderr();
+        let urls = said.lines().filter_map(|line| line.split_once("listen: listening on "));
+        let doors: Vec<_> = urls.map(|(_, url)| Door::parse(url)).collect();
+        assert_eq!(doors.len(), self.listeners, "{said}");
+        Relay { program, doors, admin, _dir: self.dir.clone() }
+    }
+}
+
+/// `logferry` with no variable of the person who runs the tests.
+pub fn logferry() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
+    command.env_clear();
+    command
+}
+
+/// A relay at work. Dropping it kills it; if the test failed, what it said is printed.
+pub struct Relay {
+    program: Program,
+    doors: Vec<Door>,
+    admin: SocketAddr,
+    /// Its spool stays as long as it runs, whatever becomes of its setup.
+    _dir: Arc<TempDir>,
+}
+
+impl Relay {
+    /// The listeners, in the order of the config.
+    pub fn doors(&self) -> &[Door] {
+        &self.doors
+    }
+
+    /// The only listener, or the first.
+    pub fn door(&self) -> &Door {
+        &self.doors[0]
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub fn stdout(&self) -> Vec<u8> {
+        self.program.stdout()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.program.stderr()
+    }
+
+    /// Waits until it has said so.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        eventually(&format!("the relay says: {text}"), || self.stderr().contains(text).then_some(()));
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        let mut stream = TcpStream::connect(self.admin).expect("the admin port accepts");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)
+            .expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        Metrics::read(body)
+    }
+
+    /// Waits until a counter, summed over its labels, has this value.
+    #[track_caller]
+    pub fn counts(&self, name: &str, value: u64) {
+        let mut last = None;
+        let what = format!("{name} is {value}");
+        eventually(&what, || {
+            let now = self.metrics().sum(name);
+            if last.replace(now) != Some(now) && now > value {
+                panic!("{name} is {now}, more than {value}");
+            }
+            (now == value).then_some(())
+        });
+    }
+
+    #[track_caller]
+    pub fn has_spooled(&self, lines: usize) {
+        self.counts("spool_spooled_total", lines as u64);
+    }
+
+    /// Waits until everything is delivered, and checks the books: each of `received` messages was spooled, and with the
+    /// `before` that a relay before this one had left, delivered by each forward.
+    #[track_caller]
+    pub fn has_delivered(&self, received: usize, before: usize) {
+        let due = (received + before) as u64;
+        let metrics = eventually(&format!("{due} lines are delivered by each forward"), || {
+            let metrics = self.metrics();
+            let done = metrics.each_forward("forward_delivered_total").all(|delivered| delivered >= due);
+            (done && metrics.sum("listen_received_total") >= received as u64).then_some(metrics)
+        });
+        metrics.balance(before as u64);
+        assert_eq!(metrics.sum("listen_received_total"), received as u64);
+        assert_eq!(metrics.sum("spool_dropped_total"), 0);
+        assert_eq!(metrics.sum("forward_evicted_total"), 0);
+        assert!(metrics.each_forward("forward_delivered_total").all(|delivered| delivered == due));
+    }
+
+    pub fn signal(&self, signal: i32) {
+        self.program.signal(signal);
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.program.kill();
+    }
+
+    #[track_caller]
+    pub fn ends(&mut self) -> ExitStatus {
+        self.program.ends()
+    }
+
+    /// SIGTERM, as `docker stop` sends it, and a good end.
+    #[track_caller]
+    pub fn stops(mut self) -> Stopped {
+        self.signal(SIGTERM);
+        let status = self.ends();
+        assert_eq!(status.code(), Some(0), "{status}");
+        Stopped { stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+/// What a relay had said when it ended.
+pub struct Stopped {
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+/// `/metrics`, read.
+#[derive(Debug)]
+pub struct Metrics(Vec<Sample>);
+
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    labels: String,
+    value: i64,
+}
+
+impl Metrics {
+    fn read(text: &str) -> Self {
+        assert!(text.ends_with("# EOF\n"), "cut short: {text}");
+        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let name = name.strip_prefix("logferry_").expect("our own").to_owned();
+            Sample { name, labels: labels.to_owned(), value: value.parse().expect("a whole number") }
+        });
+        Self(samples.collect())
+    }
+
+    /// Over all labels. A series that is not there is a mistake in the test.
+    #[track_caller]
+    pub fn sum(&self, name: &str) -> u64 {
+        let of_name: Vec<_> = self.0.iter().filter(|sample| sample.name == name).collect();
+        assert!(!of_name.is_empty(), "there is no {name}: {self:?}");
+        let sum: i64 = of_name.iter().map(|sample| sample.value).sum();
+        u64::try_from(sum).unwrap_or_else(|_| panic!("{name} is {sum}"))
+    }
+
+    /// Where a label has a value, for example `shape="docker"`.
+    pub fn with(&self, name: &str, label: &str) -> i64 {
+        self.0.iter().filter(|sample| sample.name == name && sample.labels.contains(label)).map(|s| s.value).sum()
+    }
+
+    /// The values of all forwards, and there is at least one.
+    #[track_caller]
+    fn each_forward(&self, name: &str) -> impl Iterator<Item = u64> {
+        let of_name: Vec<_> = self.0.iter().filter(|sample| sample.name == name).collect();
+        assert!(!of_name.is_empty(), "there is no {name}: {self:?}");
+        of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
+    }
+
+    /// Invariant 6: received = spooled + dropped; spooled + waiting at start = delivered + waiting + evicted.
+    #[track_caller]
+    fn balance(&self, before: u64) {
+        let spooled = self.sum("spool_spooled_total");
+        assert_eq!(self.sum("listen_received_total"), spooled + self.sum("spool_dropped_total"), "{self:?}");
+        let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();
+        for sample in &self.0 {
+            let counts = ["forward_delivered_total", "forward_waiting", "forward_evicted_total"];
+            if counts.contains(&sample.name.as_str()) {
+                *forwards.entry(&sample.labels).or_default() += sample.value;
+            }
+        }
+        assert!(forwards.values().all(|sum| *sum == (spooled + before) as i64), "{spooled} + {before}: {forwards:?}");
+    }
+}

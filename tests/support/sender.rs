@@ -1,0 +1,152 @@
+//! Senders: every way into a relay.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
+use rustls_pki_types::ServerName;
+
+use super::{Certs, Docker};
+
+/// Where a relay listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    Udp(SocketAddr),
+    Tcp(SocketAddr),
+    Tls(SocketAddr),
+    Unix(PathBuf),
+    Unixgram(PathBuf),
+}
+
+/// How to speak TLS.
+#[derive(Clone, Copy)]
+pub struct TlsClient {
+    pub version: &'static SupportedProtocolVersion,
+    /// Shows the client certificate of [`Certs`].
+    pub identified: bool,
+}
+
+/// A connection to a relay.
+pub enum Wire {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Unix(UnixStream),
+    Unixgram(UnixDatagram),
+}
+
+impl Door {
+    pub fn parse(url: &str) -> Self {
+        let (scheme, rest) = url.split_once("://").expect("a URL");
+        let socket = || rest.parse().expect("an address and a port");
+        match scheme {
+            "udp" => Self::Udp(socket()),
+            "tcp" => Self::Tcp(socket()),
+            "tcp+tls" => Self::Tls(socket()),
+            "unix" => Self::Unix(rest.into()),
+            "unixgram" => Self::Unixgram(rest.into()),
+            _ => panic!("{url}"),
+        }
+    }
+
+    /// Without TLS.
+    pub fn connect(&self) -> Wire {
+        match self {
+            Self::Udp(to) => {
+                let any = if to.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+                let socket = UdpSocket::bind(any).expect("a socket");
+                socket.connect(to).expect("udp always connects");
+                Wire::Udp(socket)
+            }
+            Self::Tcp(to) | Self::Tls(to) => Wire::Tcp(TcpStream::connect(to).expect("the relay accepts")),
+            Self::Unix(path) => Wire::Unix(UnixStream::connect(path).expect("the relay accepts")),
+            Self::Unixgram(path) => {
+                let socket = UnixDatagram::unbound().expect("a socket");
+                socket.connect(path).expect("the relay is there");
+                Wire::Unixgram(socket)
+            }
+        }
+    }
+
+    pub fn connect_tls(&self, tls: TlsClient) -> Wire {
+        let (Self::Tcp(to) | Self::Tls(to)) = self else { panic!("TLS to {self:?}") };
+        let certs = Certs::get();
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[tls.version])
+            .expect("a version that exists")
+            .with_root_certificates(certs.roots());
+        let config = if tls.identified {
+            builder.with_client_auth_cert(certs.chain("client.pem"), certs.key("client-key.pem")).expect("a pair")
+        } else {
+            builder.with_no_client_auth()
+        };
+        let name = ServerName::from(to.ip());
+        let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
+        let socket = TcpStream::connect(to).expect("the relay accepts");
+        Wire::Tls(Box::new(StreamOwned::new(connection, socket)))
+    }
+}
+
+impl Wire {
+    /// Bytes as they are: a datagram, or a part of a stream.
+    #[track_caller]
+    pub fn send(&mut self, bytes: &[u8]) {
+        let sent = match self {
+            Self::Udp(socket) => socket.send(bytes).map(drop),
+            Self::Unixgram(socket) => socket.send(bytes).map(drop),
+            Self::Tcp(stream) => stream.write_all(bytes),
+            Self::Unix(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes),
+        };
+        sent.expect("the relay takes everything");
+    }
+
+    /// A message framed with an octet count.
+    #[track_caller]
+    pub fn send_counted(&mut self, message: &[u8]) {
+        self.send(&counted(message));
+    }
+
+    /// What a container says, framed as Docker's driver frames it: counted only in RFC 5424 over TLS.
+    #[track_caller]
+    pub fn says(&mut self, container: &Docker, text: &[u8]) {
+        let message = container.says(text);
+        match self {
+            Self::Tls(_) if container.format.is_5424() => self.send_counted(&message),
+            _ => self.send(&message),
+        }
+    }
+
+    /// Breaks a TCP connection: the relay is told that it was reset.
+    pub fn breaks(self) {
+        let Self::Tcp(stream) = self else { panic!("only TCP can be reset") };
+        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    }
+
+    /// Says goodbye, as a container does that stops.
+    pub fn close(self) {
+        if let Self::Tls(mut stream) = self {
+            stream.conn.send_close_notify();
+            stream.flush().expect("the relay reads");
+        }
+    }
+
+    /// Whether the relay has hung up on us.
+    pub fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(stream) => stream.read(&mut byte),
+            Self::Tls(stream) => stream.read(&mut byte),
+            Self::Unix(stream) => stream.read(&mut byte),
+            Self::Udp(_) | Self::Unixgram(_) => panic!("datagrams have no end"),
+        };
+        matches!(read, Ok(0) | Err(_))
+    }
+}
+
+pub fn counted(message: &[u8]) -> Vec<u8> {
+    [format!("{} ", message.len()).as_bytes(), message].concat()
+}
