@@ -1,0 +1,314 @@
+//! The collector is a name: it may not resolve, move, die, have many addresses, or lose its name server.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use support::dns::NAME;
+use support::{Collector, Docker, Door, Format, NameServer, Relay, Setup, eventually, skipped};
+
+const fn local(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+}
+
+/// A relay that asks this name server for the collector.
+fn relay_to(collector: &Collector, names: &NameServer) -> Relay {
+    let forward = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
+    setup.forward_with(&collector.url_as(NAME), forward).start()
+}
+
+/// Numbered messages that flow until they are asked to stop.
+struct Flow {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Flow {
+    fn into(door: &Door) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, counter, mut wire) = (stop.clone(), sent.clone(), door.connect());
+        let thread = std::thread::spawn(move || {
+            let container = Docker::new(Format::Rfc5424Micro, "web");
+            while !stopped.load(Ordering::Relaxed) {
+                let number = counter.load(Ordering::Relaxed);
+                wire.says(&container, number.to_string().as_bytes());
+                counter.store(number + 1, Ordering::Relaxed);
+                std::thread::yield_now();
+                // A pace, not a wait for anything: hundreds a second, as a busy container prints.
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        Self { stop, sent, thread }
+    }
+
+    /// Waits for so many more.
+    fn goes_on(&self, more: usize) {
+        let goal = self.sent.load(Ordering::Relaxed) + more;
+        eventually("more is sent", || (self.sent.load(Ordering::Relaxed) >= goal).then_some(()));
+    }
+
+    /// How many there were.
+    fn ends(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the relay takes everything");
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// The messages `from..to`, over one connection.
+fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
+}
+
+/// Fails unless `0..count` have arrived, each exactly once, each collector's in order.
+#[track_caller]
+fn all_arrived_once(collectors: &[Collector], count: usize) {
+    let total = || collectors.iter().map(Collector::count).sum::<usize>();
+    eventually(&format!("{count} messages at the collectors"), || (total() >= count).then_some(()));
+    let mut all = BTreeSet::new();
+    for (at, collector) in collectors.iter().enumerate() {
+        let numbers: Vec<usize> = collector.messages().iter().map(|text| text.parse().expect("a number")).collect();
+        assert!(numbers.is_sorted(), "out of order at {at}: {numbers:?}");
+        for number in numbers {
+            assert!(all.insert(number), "{number} came twice; the second time at {at}");
+        }
+    }
+    assert_eq!(all, (0..count).collect());
+}
+
+#[test]
+fn a_name_that_does_not_resolve_yet_fills_the_spool() {
+    let Some(names) = NameServer::start(&[]) else { return };
+    let [mut collector] = Collector::on_one_port(false, [local(2)]);
+    let relay = relay_to(&collector, &names);
+    says(&relay, 0..100);
+    relay.has_spooled(100);
+    relay.says("cannot resolve collector.test");
+    let metrics = relay.metrics();
+    assert!(metrics.sum("forward_resolve_failures_total") > 0, "{metrics:?}");
+    assert_eq!((metrics.sum("forward_waiting"), metrics.sum("forward_connected")), (100, 0));
+    collector.comes();
+    names.points_to(&["127.0.0.2"]);
+    all_arrived_once(&[collector], 100);
+    relay.has_delivered(100, 0);
+    relay.stops();
+}
+
+#[test]
+fn a_name_that_moves_is_followed_while_the_old_address_still_works() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = relay_to(&collectors[0], &names);
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    names.moves_to("127.0.0.3");
+    // Make before break: nothing stops, and nothing is sent twice.
+    collectors[1].frames(20);
+    flow.goes_on(20);
+    let sent = flow.ends();
+    all_arrived_once(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    let metrics = relay.metrics();
+    assert_eq!(metrics.sum("forward_moves_total"), 1);
+    assert_eq!((collectors[0].accepted(), collectors[1].accepted()), (1, 1));
+    relay.stops();
+}
+
+/// And there, and back again: a failover pair whose name an operator changes.
+#[test]
+fn a_name_may_move_many_times() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = relay_to(&collectors[0], &names);
+    let flow = Flow::into(relay.door());
+    for (at, address) in ["127.0.0.3", "127.0.0.2", "127.0.0.3", "127.0.0.2"].iter().enumerate() {
+        collectors[at % 2].frames(collectors[at % 2].count() + 1);
+        names.moves_to(address);
+        let there = &collectors[(at + 1) % 2];
+        there.frames(there.count() + 1);
+    }
+    let sent = flow.ends();
+    all_arrived_once(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!(relay.metrics().sum("forward_moves_total"), 4);
+    relay.stops();
+}
+
+/// The new address is in the DNS before anybody listens there: the old one goes on serving.
+#[test]
+fn the_old_address_serves_until_the_new_one_answers() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors[0].comes();
+    let relay = relay_to(&collectors[0], &names);
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    names.moves_to("127.0.0.3");
+    relay.says("points to a new address, but");
+    collectors[0].frames(collectors[0].count() + 20);
+    collectors[1].comes();
+    collectors[1].frames(20);
+    let sent = flow.ends();
+    all_arrived_once(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    relay.stops();
+}
+
+#[test]
+fn a_name_that_moves_after_the_collector_died_is_followed() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = relay_to(&collectors[0], &names);
+    says(&relay, 0..50);
+    relay.has_delivered(50, 0);
+    collectors[0].frames(50);
+    collectors[0].goes();
+    relay.says("the collector closed the connection");
+    says(&relay, 50..100);
+    relay.has_spooled(100);
+    names.moves_to("127.0.0.3");
+    all_arrived_once(&collectors, 100);
+    assert_eq!(collectors[1].count(), 50);
+    relay.has_delivered(100, 0);
+    relay.stops();
+}
+
+#[test]
+fn a_datagram_forward_follows_the_name_too() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(true, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = relay_to(&collectors[0], &names);
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    names.moves_to("127.0.0.3");
+    collectors[1].frames(20);
+    let sent = flow.ends();
+    all_arrived_once(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    relay.stops();
+}
+
+#[test]
+fn dead_addresses_of_a_name_are_passed_over() {
+    // Every address but one is dead, so that whatever order they are tried in, dead ones come first nearly always.
+    let dead = ["127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7"];
+    let Some(names) = NameServer::start(&[&dead[..], &["127.0.0.2"]].concat()) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(4), local(5), local(6), local(7)]);
+    collectors[0].comes();
+    let relay = relay_to(&collectors[0], &names);
+    says(&relay, 0..50);
+    collectors[0].frames(50);
+    // And each time it has to connect again.
+    for round in 1..=5 {
+        relay.has_delivered(49 + round, 0);
+        collectors[0].hangs_up();
+        eventually("the relay has noticed", || (relay.metrics().sum("forward_connected") == 0).then_some(()));
+        says(&relay, 49 + round..50 + round);
+        collectors[0].frames(50 + round);
+        assert_eq!(collectors[0].accepted(), round + 1);
+    }
+    all_arrived_once(&collectors, 55);
+    relay.has_delivered(55, 0);
+    assert!(relay.metrics().sum("forward_connect_failures_total") > 0);
+    relay.stops();
+}
+
+#[test]
+fn without_a_name_server_the_last_good_answer_serves() {
+    let Some(mut names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let [mut collector] = Collector::on_one_port(false, [local(2)]);
+    collector.comes();
+    let relay = relay_to(&collector, &names);
+    says(&relay, 0..50);
+    collector.frames(50);
+    relay.has_delivered(50, 0);
+    names.dies();
+    eventually("the relay has asked in vain", || {
+        (relay.metrics().sum("forward_resolve_failures_total") > 0).then_some(())
+    });
+    // The connection that stands goes on, and when it ends the next one goes where the last one went.
+    says(&relay, 50..60);
+    collector.frames(60);
+    relay.has_delivered(60, 0);
+    collector.goes();
+    relay.says("the collector closed the connection");
+    says(&relay, 60..100);
+    relay.has_spooled(100);
+    collector.comes();
+    all_arrived_once(&[collector], 100);
+    relay.has_delivered(100, 0);
+    relay.stops();
+}
+
+/// NXDOMAIN is not final either: somebody edits a zone, and for a moment the name is gone.
+#[test]
+fn a_name_that_vanishes_keeps_its_connection() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = relay_to(&collectors[0], &names);
+    says(&relay, 0..50);
+    collectors[0].frames(50);
+    names.points_to(&[]);
+    eventually("the relay has asked in vain", || {
+        (relay.metrics().sum("forward_resolve_failures_total") > 0).then_some(())
+    });
+    says(&relay, 50..60);
+    collectors[0].frames(60);
+    names.moves_to("127.0.0.3");
+    eventually("the relay has moved", || (relay.metrics().sum("forward_moves_total") == 1).then_some(()));
+    says(&relay, 60..100);
+    all_arrived_once(&collectors, 100);
+    relay.has_delivered(100, 0);
+    relay.stops();
+}
+
+#[test]
+fn a_name_with_only_an_ipv6_address() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return skipped("this machine has no IPv6");
+    }
+    let Some(names) = NameServer::start(&["::1"]) else { return };
+    let [mut collector] = Collector::on_one_port(false, [IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+    collector.comes();
+    let relay = relay_to(&collector, &names);
+    says(&relay, 0..50);
+    all_arrived_once(&[collector], 50);
+    relay.has_delivered(50, 0);
+    relay.stops();
+}
+
+/// More than one `to` is failover, in order.
+#[test]
+fn the_second_collector_takes_over_while_the_first_is_down() {
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors[1].comes();
+    let to = format!("{}\", \"{}", collectors[0].url(), collectors[1].url());
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup
+        .section(&format!("[[forward]]\nto = [\"{to}\"]\nframing = \"octet-counting\"\nmax-backoff = \"200ms\""))
+        .start();
+    says(&relay, 0..50);
+    collectors[1].frames(50);
+    relay.has_delivered(50, 0);
+    collectors[1].goes();
+    collectors[0].comes();
+    relay.says("the collector closed the connection");
+    says(&relay, 50..100);
+    all_arrived_once(&collectors, 100);
+    assert_eq!(collectors[0].count(), 50);
+    relay.has_delivered(100, 0);
+    relay.stops();
+}
