@@ -1,0 +1,501 @@
+//! What a user gets wrong is said in one line that tells where it is, what is wrong and what would be right; and what the
+//! commands around the relay say.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::relay::logferry;
+use support::{Certs, Collector, Docker, Format, Setup, eventually, skipped};
+use tempfile::TempDir;
+
+/// As sysexits.h names them.
+const USAGE: i32 = 64;
+const CONFIG: i32 = 78;
+
+fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().expect("logferry starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// Fails unless `command` ends with `code` and its last line, the only one that is not a log line, says `says`.
+#[track_caller]
+fn is_refused(command: &mut Command, code: i32, says: &str) {
+    let output = run(command);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    let (last, before) =
+        said.lines().rev().collect::<Vec<_>>().split_first().map(|(l, b)| (*l, b.to_vec())).expect(says);
+    assert!(before.iter().all(|line| line.contains(" INFO ") || line.contains(" WARN ")), "more than one line: {said}");
+    assert_eq!(last, format!("logferry: {says}"));
+}
+
+/// A config that neither `logferry` nor `logferry check` takes. `{file}` is its path.
+#[track_caller]
+fn bad_config(text: &str, says: &str) {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("logferry.toml");
+    fs::write(&file, text).expect("written");
+    let says = says.replace("{file}", file.to_str().expect("UTF-8"));
+    is_refused(logferry().arg("check").arg("--config").arg(&file), CONFIG, &says);
+    is_refused(logferry().arg("--config").arg(&file), CONFIG, &says);
+}
+
+#[test]
+fn unknown_keys() {
+    bad_config("\nhostnam = \"x\"\n", "{file}:2: unknown key `hostnam`; did you mean `hostname`?");
+    bad_config("[[listen]]\nadress = \"udp://[::]:0\"\n", "{file}:2: unknown key `adress`; did you mean `address`?");
+    bad_config("[spol]\n", "{file}:1: unknown key `spol`; did you mean `spool`?");
+}
+
+#[test]
+fn bad_values() {
+    bad_config(
+        "[spool]\n\nmax-size = \"1 gigabyte\"\n",
+        "{file}:3: spool.max-size: `1 gigabyte`: write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"",
+    );
+    bad_config("[spool]\nmax-size = \"10KiB\"\n", "{file}:2: spool.max-size: `10KiB`: at least 1MiB");
+    bad_config(
+        "grace = 5\n",
+        "{file}:1: grace: `5`: write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\"",
+    );
+    bad_config(
+        "[[forward]]\nto = \"tls://logs.example.com\"\n",
+        "{file}:2: forward.to: `tls://logs.example.com`: write tcp+tls:// for TLS, as Docker does",
+    );
+    bad_config(
+        "[[listen]]\naddress = \"udp://localhost:514\"\n",
+        "{file}:2: listen.address: `udp://localhost:514`: a listener needs an IP address, not the name `localhost`; \
+         127.0.0.1 is this machine alone, 0.0.0.0 every IPv4 address, [::] every address",
+    );
+    bad_config(
+        "[[forward]]\nto = \"tcp://${COLLECTOR}:514\"\n",
+        "{file}:2: forward.to: `tcp://${COLLECTOR}:514`: the variable COLLECTOR is not set",
+    );
+}
+
+#[test]
+fn what_belongs_together() {
+    bad_config(
+        "[[listen]]\naddress = \"tcp+tls://0.0.0.0:6514\"\n",
+        "{file}:2: listen.address: `tcp+tls://0.0.0.0:6514`: tcp+tls:// needs `cert` and `key` (PEM files)",
+    );
+    bad_config(
+        "[[forward]]\nto = \"stdout:\"\nname = \"a\"\n[[forward]]\nto = \"file:///a\"\nname = \"a\"\n",
+        "{file}:6: forward.name: `a`: another forward has this name already",
+    );
+}
+
+/// The mistake everybody makes with TOML.
+#[test]
+fn one_bracket_where_there_should_be_two() {
+    let output = |text: &str| {
+        let dir = TempDir::new().expect("a directory");
+        let file = dir.path().join("logferry.toml");
+        fs::write(&file, text).expect("written");
+        let output = run(logferry().args(["check", "--syntax-only", "--config"]).arg(&file));
+        assert_eq!(output.status.code(), Some(CONFIG));
+        stderr(&output)
+    };
+    let said = output("[listen]\naddress = \"udp://0.0.0.0:514\"\n");
+    assert!(said.contains("logferry.toml:1: ") && said.contains("[[listen]]"), "{said}");
+    let said = output("\nforward = \"tcp://logs.example.com:514\"\n");
+    assert!(said.contains("logferry.toml:2: ") && said.contains("[[forward]]"), "{said}");
+}
+
+#[test]
+fn a_config_that_cannot_be_read() {
+    is_refused(
+        logferry().args(["--config", "/nonexistent/logferry.toml"]),
+        CONFIG,
+        "/nonexistent/logferry.toml: cannot read the config file: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn flags_and_variables_are_named_as_they_were_given() {
+    is_refused(
+        logferry().args(["--forward", "logs.example.com"]),
+        CONFIG,
+        "--forward / LOGFERRY_FORWARD: `logs.example.com` is no address; write tcp://, tcp+tls://, udp://, file:///path \
+         or stdout:",
+    );
+    is_refused(
+        logferry().env("LOGFERRY_SPOOL_MAX_SIZE", "big"),
+        CONFIG,
+        "--spool-max-size / LOGFERRY_SPOOL_MAX_SIZE: `big`: write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"",
+    );
+}
+
+#[test]
+fn usage_is_one_line_too() {
+    for (arguments, tells) in [
+        (&["--lisen", "udp://127.0.0.1:0"][..], &["--lisen", "--listen"][..]),
+        (&["chek"], &["chek", "check"]),
+        (&["check", "--spool-max-size"], &["--spool-max-size"]),
+        (&["certs", "--out", "x"], &["--name"]),
+    ] {
+        let output = run(logferry().args(arguments));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(USAGE), "{said}");
+        assert!(tells.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: more than one line: {said}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for arguments in [&["--help"][..], &["--version"], &["run", "--help"], &["help"]] {
+        let output = run(logferry().args(arguments));
+        assert!(output.status.success() && !output.stdout.is_empty() && output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+/// A config with a TLS listener, run and checked.
+#[track_caller]
+fn bad_files(cert: &str, key: &str, says: &str) {
+    let keys = format!("cert = \"{cert}\"\nkey = \"{key}\"");
+    let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("stdout:");
+    let says = format!("listen tcp+tls://127.0.0.1:0: {says}");
+    is_refused(&mut setup.command(), CONFIG, &says);
+    is_refused(setup.command().arg("check"), CONFIG, &says);
+}
+
+#[test]
+fn certificates_and_keys_that_cannot_be_used() {
+    let dir = TempDir::new().expect("a directory");
+    let (certs, others) = (Certs::get(), Certs::others(&dir));
+    let (cert, key, other) = (certs.path("server.pem"), certs.path("server-key.pem"), others.path("server-key.pem"));
+    let text = dir.path().join("notes.txt");
+    fs::write(&text, "no PEM").expect("written");
+    let text = text.to_str().expect("UTF-8");
+    bad_files(
+        &cert,
+        &other,
+        &format!("{cert} and {other} do not work together: keys may not be consistent: KeyMismatch"),
+    );
+    bad_files(
+        &cert,
+        &cert,
+        &format!("{cert}: no private key in it; it needs -----BEGIN PRIVATE KEY----- (PEM, not encrypted)"),
+    );
+    bad_files(text, &key, &format!("{text}: no certificate in it; it needs -----BEGIN CERTIFICATE----- (PEM)"));
+    bad_files("/nonexistent.pem", &key, "/nonexistent.pem: cannot read it: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_forward_without_a_usable_ca() {
+    let setup = Setup::new()
+        .listen("udp://127.0.0.1:0")
+        .forward_with("tcp+tls://127.0.0.1", "name = \"central\"\nca = \"/nonexistent.pem\"");
+    let says = "forward central: /nonexistent.pem: cannot read it: No such file or directory (os error 2)";
+    is_refused(&mut setup.command(), CONFIG, says);
+    is_refused(setup.command().arg("check"), CONFIG, says);
+}
+
+/// It would never connect, and only say so when it tries.
+#[test]
+fn a_server_name_that_no_certificate_can_carry() {
+    let ca = Certs::get().path("ca.pem");
+    let setup = Setup::new()
+        .listen("udp://127.0.0.1:0")
+        .forward_with("tcp+tls://127.0.0.1", &format!("ca = \"{ca}\"\nserver-name = \"not a name\""));
+    let output = run(setup.command().arg("check"));
+    assert_eq!(output.status.code(), Some(CONFIG), "{}", stderr(&output));
+    assert!(stderr(&output).contains("not a name"), "{}", stderr(&output));
+}
+
+/// A collector that shows a certificate of somebody else gets nothing, and the relay goes on trying.
+#[test]
+fn a_collector_that_cannot_be_verified_gets_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let stranger = Collector::tls_of(&Certs::others(&dir));
+    let ca = format!("ca = \"{}\"", Certs::get().path("ca.pem"));
+    let relay = Setup::new().listen("udp://127.0.0.1:0").forward_with(&stranger.url(), &ca).start();
+    relay.door().connect().says(&Docker::new(Format::Default, "web"), b"secret");
+    relay.says("TLS with 127.0.0.1: invalid peer certificate: ");
+    relay.counts("forward_waiting", 1);
+    assert_eq!((stranger.count(), relay.metrics().sum("forward_connects_total")), (0, 0));
+
+    let misnamed = Collector::tls(support::Framing::OctetCounting, false);
+    let keys = format!("{ca}\nserver-name = \"logs.example.com\"");
+    let relay = Setup::new().listen("udp://127.0.0.1:0").forward_with(&misnamed.url(), &keys).start();
+    relay.door().connect().says(&Docker::new(Format::Default, "web"), b"secret");
+    relay.says("TLS with logs.example.com: invalid peer certificate: ");
+    assert_eq!(misnamed.count(), 0);
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    let (udp, tcp) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (udp, tcp) = (udp.local_addr().map(|at| (udp, at)).unwrap(), tcp.local_addr().map(|at| (tcp, at)).unwrap());
+    let refused = |scheme: &str, at: std::net::SocketAddr, hint: &str| {
+        let setup = Setup::new().listen(&format!("{scheme}://{at}")).forward("stdout:");
+        let says =
+            format!("listen: cannot bind {scheme}://{at}: in use; `{hint} 'sport = :{}'` shows by whom", at.port());
+        is_refused(&mut setup.command(), CONFIG, &says);
+    };
+    refused("udp", udp.1, "ss -lunp");
+    refused("tcp", tcp.1, "ss -ltnp");
+    let setup = Setup::new().listen("udp://127.0.0.1:0").forward("stdout:");
+    is_refused(
+        setup.command().args(["--admin", &tcp.1.to_string()]),
+        CONFIG,
+        &format!("admin: cannot listen on {}: Address already in use (os error 98)", tcp.1),
+    );
+}
+
+#[test]
+fn an_address_of_another_machine() {
+    // TEST-NET-1 (RFC 5737) is nobody's.
+    let setup = Setup::new().listen("udp://192.0.2.1:0").forward("stdout:");
+    is_refused(
+        &mut setup.command(),
+        CONFIG,
+        "listen: cannot bind udp://192.0.2.1:0: no interface has this address (inside a container its own addresses \
+         count, not the host's); 0.0.0.0 or [::] takes all there are",
+    );
+}
+
+/// The binary where `nobody` can start it, and how.
+fn as_nobody(dir: &TempDir) -> Option<Command> {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("only root can become another user");
+        return None;
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our directory");
+    let binary = dir.path().join("logferry");
+    fs::copy(env!("CARGO_BIN_EXE_logferry"), &binary).expect("copied");
+    let mut command = Command::new(binary);
+    command.env_clear().uid(65_534).gid(65_534);
+    Some(command)
+}
+
+#[test]
+fn a_key_that_this_user_must_not_read() {
+    let dir = TempDir::new().expect("a directory");
+    let Some(mut command) = as_nobody(&dir) else { return };
+    let certs = Certs::others(&dir);
+    let (cert, key) = (certs.path("server.pem"), certs.path("server-key.pem"));
+    command.args(["--listen", "tcp+tls://127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key]);
+    let says = format!(
+        "listen tcp+tls://127.0.0.1:0: {key}: cannot read it: Permission denied (os error 13); logferry runs as uid 65534"
+    );
+    is_refused(&mut command, CONFIG, &says);
+}
+
+#[test]
+fn a_port_that_needs_privileges() {
+    let first_free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if first_free.trim().parse::<u16>().is_ok_and(|first| first <= 514) {
+        return skipped("here anybody may bind port 514");
+    }
+    let dir = TempDir::new().expect("a directory");
+    for scheme in ["udp", "tcp"] {
+        let Some(mut command) = as_nobody(&dir) else { return };
+        let output = run(command.args(["--listen", &format!("{scheme}://127.0.0.1:514"), "--admin", "off"]));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(CONFIG), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.starts_with(&format!("logferry: listen: cannot bind {scheme}://127.0.0.1:514: permission denied; "))
+        );
+        assert!(said.contains("CAP_NET_BIND_SERVICE") && said.contains("ip_unprivileged_port_start"), "{said}");
+    }
+}
+
+#[test]
+fn a_spool_that_this_user_must_not_write() {
+    let dir = TempDir::new().expect("a directory");
+    let Some(mut command) = as_nobody(&dir) else { return };
+    let spool = dir.path().join("spool");
+    command.args(["--listen", "udp://127.0.0.1:0", "--admin", "off", "--spool-dir"]).arg(&spool);
+    let output = run(&mut command);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(CONFIG), "{said}");
+    let last = said.lines().last().expect("a line");
+    assert!(last.starts_with("logferry: ") && last.contains(spool.to_str().unwrap()), "{said}");
+    assert!(last.contains("Permission denied"), "{said}");
+}
+
+/// Flag over variable over file over default, setting by setting.
+#[test]
+fn flags_go_over_variables_over_the_file() {
+    let setup = Setup::new().listen("udp://127.0.0.1:1111").forward_with("tcp://127.0.0.1:1112", "format = \"json\"");
+    let effective = |command: &mut Command| {
+        let output = run(command.args(["check", "--syntax-only"]));
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let file = effective(&mut setup.command());
+    for line in [
+        "hostname = \"relay-1\"",
+        "address = \"udp://127.0.0.1:1111\"",
+        "to = [\"tcp://127.0.0.1:1112\"]",
+        "format = \"json\"",
+        // Nobody said anything about these.
+        "max-size = \"1GiB\"",
+        "level = \"info\"",
+    ] {
+        assert!(file.contains(line), "no {line} in {file}");
+    }
+    let variables = [
+        ("LOGFERRY_HOSTNAME", "variable"),
+        ("LOGFERRY_LISTEN", "udp://127.0.0.1:2221,tcp://127.0.0.1:2222"),
+        ("LOGFERRY_FORWARD", "tcp://127.0.0.1:2223"),
+        ("LOGFERRY_FORMAT", "rfc3164"),
+        ("LOGFERRY_SPOOL_MAX_SIZE", "2GiB"),
+        ("LOGFERRY_LOG", "debug"),
+    ];
+    let over_file = effective(setup.command().envs(variables));
+    for line in [
+        "hostname = \"variable\"",
+        "address = \"udp://127.0.0.1:2221\"",
+        "address = \"tcp://127.0.0.1:2222\"",
+        "to = [\"tcp://127.0.0.1:2223\"]",
+        "format = \"rfc3164\"",
+        "max-size = \"2GiB\"",
+        "level = \"debug\"",
+    ] {
+        assert!(over_file.contains(line), "no {line} in {over_file}");
+    }
+    assert!(!over_file.contains("1111") && !over_file.contains("1112"), "a list replaces a list: {over_file}");
+    let flags = ["--hostname", "flag", "--listen", "udp://127.0.0.1:3331", "--spool-max-size", "3GiB"];
+    let mut command = setup.command();
+    let output = run(command.envs(variables).args(["check", "--syntax-only"]).args(flags));
+    let over_both = String::from_utf8(output.stdout).expect("text");
+    for line in [
+        "hostname = \"flag\"",
+        "address = \"udp://127.0.0.1:3331\"",
+        "max-size = \"3GiB\"",
+        "to = [\"tcp://127.0.0.1:2223\"]",
+        "format = \"rfc3164\"",
+    ] {
+        assert!(over_both.contains(line), "no {line} in {over_both}");
+    }
+}
+
+/// What `check` prints is a config, and the same one.
+#[test]
+fn what_check_prints_is_a_config() {
+    let certs = Certs::get();
+    let setup = Setup::new()
+        .listen_with("tcp://127.0.0.1:0", &certs.listen())
+        .forward_with("tcp+tls://127.0.0.1:6514", &format!("ca = \"{}\"", certs.path("ca.pem")));
+    let first = run(setup.command().arg("check"));
+    assert!(first.status.success(), "{}", stderr(&first));
+    let said = stderr(&first);
+    assert!(said.contains("server.pem and its key can be used") && said.contains("certificates can be used"), "{said}");
+    let printed = setup.path("printed.toml");
+    fs::write(&printed, &first.stdout).expect("written");
+    let second = run(logferry().arg("check").arg("--config").arg(&printed));
+    assert!(second.status.success(), "{}", stderr(&second));
+    assert_eq!(String::from_utf8_lossy(&first.stdout), String::from_utf8_lossy(&second.stdout));
+}
+
+/// A name that does not resolve is no mistake: the relay would wait for it.
+#[test]
+fn check_warns_of_a_name_that_does_not_resolve() {
+    // `.invalid` never exists (RFC 6761); nobody answers on port 1.
+    let setup = Setup::new()
+        .listen("udp://127.0.0.1:0")
+        .forward("tcp://collector.invalid:514")
+        .section("[resolve]\nnameservers = \"127.0.0.1:1\"\ntimeout = \"200ms\"");
+    let output = run(setup.command().arg("check"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("warning: forward central: collector.invalid does not resolve now"));
+}
+
+#[test]
+fn explain_shows_what_becomes_of_a_message() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let index = fs::read_to_string(corpus.join("index.tsv")).expect("the corpus");
+    let mut rows = 0;
+    for row in index.lines().skip(1).map(|row| row.split('\t').collect::<Vec<_>>()) {
+        let [file, message] = [row[0], row[21]];
+        let (Ok(offset), Ok(length)) = (row[1].parse::<usize>(), row[2].parse::<usize>()) else { panic!("{row:?}") };
+        if !file.starts_with("matrix-") {
+            continue;
+        }
+        rows += 1;
+        let bytes = fs::read(corpus.join(file)).expect("a file of the corpus");
+        let mut command = logferry();
+        command.arg("explain").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("logferry starts");
+        child.stdin.take().expect("piped").write_all(&bytes[offset..][..length]).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = String::from_utf8(output.stdout).expect("text");
+        let (image, name, id) = (row[17], row[18], row[19]);
+        for expected in [image, name, id, message].into_iter().filter(|field| *field != "-") {
+            assert!(said.lines().any(|line| line.ends_with(&format!(" {expected}"))), "{file}: no {expected}: {said}");
+        }
+        assert!(said.contains("Docker's syslog driver"), "{file}: {said}");
+    }
+    assert!(rows > 15, "only {rows} rows");
+}
+
+#[test]
+fn certs_never_overwrites() {
+    let dir = TempDir::new().expect("a directory");
+    let out = dir.path().join("certs");
+    let make = || {
+        let mut command = logferry();
+        command.args(["certs", "--name", "logs.example.com", "--out"]).arg(&out);
+        command
+    };
+    assert!(run(&mut make()).status.success());
+    let read = |name: &str| fs::read(out.join(name)).expect("a file");
+    let (key, ca) = (read("ca-key.pem"), read("ca.pem"));
+    for secret in ["ca-key.pem", "server-key.pem", "client-key.pem"] {
+        let mode = fs::metadata(out.join(secret)).expect("a file").mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+    let says =
+        format!("certs: {} is there already; nothing was written (choose another --out)", out.join("ca.pem").display());
+    is_refused(&mut make(), CONFIG, &says);
+    // Not even those that are missing.
+    fs::remove_file(out.join("server.pem")).expect("removed");
+    is_refused(&mut make(), CONFIG, &says);
+    assert!(!out.join("server.pem").exists());
+    assert!(read("ca-key.pem") == key && read("ca.pem") == ca);
+}
+
+#[test]
+fn health_tells_a_running_relay_from_a_dead_one() {
+    let relay = Setup::new().listen("udp://127.0.0.1:0").forward("tcp://127.0.0.1:1").start();
+    let admin = relay.admin();
+    let health = || run(logferry().arg("health").env("LOGFERRY_ADMIN", admin.to_string()));
+    // Also while its collector is away: that is what it is there for.
+    let well = health();
+    assert!(well.status.success() && well.stdout.is_empty() && well.stderr.is_empty(), "{}", stderr(&well));
+    relay.stops();
+    let dead = health();
+    assert_eq!(dead.status.code(), Some(1));
+    let says = format!("logferry: health: no answer from {admin}: Connection refused (os error 111)\n");
+    assert_eq!(stderr(&dead), says);
+}
+
+/// A relay nobody has told anything writes to stdout.
+#[test]
+fn without_a_forward_lines_go_to_stdout() {
+    let setup = Setup::new().listen("udp://127.0.0.1:0");
+    let relay = setup.start();
+    let container = Docker::new(Format::Rfc5424, "web");
+    relay.door().connect().says(&container, b"hello");
+    eventually("the line", || {
+        let stdout = relay.stdout();
+        stdout.ends_with(b"hello\n").then_some(())
+    });
+    relay.has_delivered(1, 0);
+    relay.stops();
+}
