@@ -4,12 +4,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 
 use support::dns::NAME;
-use support::{Collector, Docker, Door, Format, NameServer, Relay, Setup, eventually, skipped};
+use support::{Collector, Docker, Flow, Format, NameServer, Relay, Setup, eventually, skipped};
 
 const fn local(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
@@ -20,45 +17,6 @@ fn relay_to(collector: &Collector, names: &NameServer) -> Relay {
     let forward = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"";
     let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
     setup.forward_with(&collector.url_as(NAME), forward).start()
-}
-
-/// Numbered messages that flow until they are asked to stop.
-struct Flow {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
-}
-
-impl Flow {
-    fn into(door: &Door) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (stopped, counter, mut wire) = (stop.clone(), sent.clone(), door.connect());
-        let thread = std::thread::spawn(move || {
-            let container = Docker::new(Format::Rfc5424Micro, "web");
-            while !stopped.load(Ordering::Relaxed) {
-                let number = counter.load(Ordering::Relaxed);
-                wire.says(&container, number.to_string().as_bytes());
-                counter.store(number + 1, Ordering::Relaxed);
-                std::thread::yield_now();
-                // A pace, not a wait for anything: hundreds a second, as a busy container prints.
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-        });
-        Self { stop, sent, thread }
-    }
-
-    /// Waits for so many more.
-    fn goes_on(&self, more: usize) {
-        let goal = self.sent.load(Ordering::Relaxed) + more;
-        eventually("more is sent", || (self.sent.load(Ordering::Relaxed) >= goal).then_some(()));
-    }
-
-    /// How many there were.
-    fn ends(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the relay takes everything");
-        self.sent.load(Ordering::Relaxed)
-    }
 }
 
 /// The messages `from..to`, over one connection.
