@@ -60,6 +60,10 @@ impl Failure {
         Self { code: exit::CONFIG, says: error.to_string() }
     }
 
+    fn usage(says: impl Into<String>) -> Self {
+        Self { code: exit::USAGE, says: says.into() }
+    }
+
     fn failed(says: impl Into<String>) -> Self {
         Self { code: exit::FAILED, says: says.into() }
     }

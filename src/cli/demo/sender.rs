@@ -21,6 +21,9 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 /// Messages go out in small bursts, as containers print.
 const BURST_EVERY: Duration = Duration::from_millis(5);
 
+/// Bytes that are written at once at the most.
+const MOST_PENDING: usize = 16 * 1024;
+
 /// Where a relay listens, and how.
 #[derive(Clone, Copy)]
 pub enum Door {
@@ -136,49 +139,58 @@ fn docker_message(door: Door, number: usize) -> Vec<u8> {
     }
 }
 
-enum Wire {
+/// A way to the relay, with what has not been written to it yet: bursts go out in one write, as from a container.
+struct Wire {
+    kind: Kind,
+    pending: Vec<u8>,
+}
+
+enum Kind {
     Udp(UdpSocket),
-    Tcp(io::BufWriter<TcpStream>),
-    Tls(Box<io::BufWriter<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>>),
+    Tcp(TcpStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
 }
 
 fn connect(door: Door, ca: &Path) -> io::Result<Wire> {
-    match door {
+    let kind = match door {
         Door::Udp(to) => {
             let socket = UdpSocket::bind(("127.0.0.1", 0))?;
             socket.connect(to)?;
-            Ok(Wire::Udp(socket))
+            Kind::Udp(socket)
         }
-        Door::Tcp(to) => Ok(Wire::Tcp(io::BufWriter::new(TcpStream::connect(to)?))),
+        Door::Tcp(to) => Kind::Tcp(TcpStream::connect(to)?),
         Door::Tls(to) => {
             let files = ClientTls { ca: Some(ca.to_owned()), ..ClientTls::default() };
             let stream = tls::blocking_client(&files, &to.ip().to_string(), TcpStream::connect(to)?);
-            Ok(Wire::Tls(Box::new(io::BufWriter::new(stream.map_err(io::Error::other)?))))
+            Kind::Tls(Box::new(stream.map_err(io::Error::other)?))
         }
-    }
+    };
+    Ok(Wire { kind, pending: Vec::new() })
 }
 
 impl Wire {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Udp(socket) => socket.send(message).map(drop),
-            Self::Tcp(stream) => stream.write_all(message),
-            Self::Tls(stream) => stream.write_all(message),
+        if let Kind::Udp(socket) = &self.kind {
+            return socket.send(message).map(drop);
         }
+        self.pending.extend_from_slice(message);
+        if self.pending.len() < MOST_PENDING { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Udp(_) => Ok(()),
-            Self::Tcp(stream) => stream.flush(),
-            Self::Tls(stream) => stream.flush(),
+        match &mut self.kind {
+            Kind::Udp(_) => {}
+            Kind::Tcp(stream) => stream.write_all(&self.pending)?,
+            Kind::Tls(stream) => stream.write_all(&self.pending)?,
         }
+        self.pending.clear();
+        Ok(())
     }
 
     fn finish(mut self) -> io::Result<()> {
         self.flush()?;
-        if let Self::Tls(stream) = &mut self {
-            stream.get_mut().conn.send_close_notify();
+        if let Kind::Tls(stream) = &mut self.kind {
+            stream.conn.send_close_notify();
             stream.flush()?;
         }
         Ok(())
