@@ -13,11 +13,13 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
     start_logging(config.log);
     raise_descriptor_limit();
+    let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
-    runtime.block_on(async {
-        let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
-        relay.run(Box::pin(asked_to_stop()?)).await.map_err(|error| Failure::config(&error))
-    })?;
+    let stop = {
+        let _inside = runtime.enter();
+        asked_to_stop()?
+    };
+    runtime.block_on(relay.run(Box::pin(stop))).map_err(|error| Failure::config(&error))?;
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
     runtime.shutdown_background();
     Ok(())
