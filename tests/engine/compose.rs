@@ -1,8 +1,7 @@
 //! The compose files as a newcomer finds them, with nothing but images and addresses replaced by variables.
 
 use super::docker::{Images, compose_command, docker, output, unique};
-use super::host::{self, Need, eventually, say};
-use super::relay::certificates;
+use super::host::{self, Need, say, within};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -91,7 +90,7 @@ fn the_quick_start_shows_the_talker_on_the_relays_stdout() {
     let (id, name) = project.talker();
     let image = &images.talker;
     let data = format!(r#"[docker@32473 image="{image}" name="{name}" id="{}"]"#, &id[..12]);
-    let lines = eventually(UP, "three lines of the talker", || {
+    let lines = within(UP, "three lines of the talker", || {
         let logs = project.logs("relay");
         let lines: Vec<_> = logs.lines().filter(|line| line.contains("from the dock")).map(String::from).collect();
         (lines.len() >= 3).then_some(lines)
@@ -110,10 +109,10 @@ fn the_aggregator_takes_tls_and_writes_files_per_host_and_container() {
     }
     let images = Images::shared();
     let certs = host::open_directory();
-    let issued = certificates(vec!["aggregator".into()]);
-    for (name, pem) in [("ca.pem", &issued.ca), ("server.pem", &issued.server), ("server-key.pem", &issued.key)] {
-        std::fs::write(certs.path().join(name), pem).expect("a file in our directory");
-    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
+    output(command.args(["certs", "--name", "aggregator", "--out"]).arg(certs.path()))
+        .unwrap_or_else(|e| panic!("{e}"));
+    host::open(&certs.path().join("server-key.pem"));
     let mut project = Project::new(&["compose.yaml", "aggregator.yaml"], &images, certs.path());
     project.env.push(("LOGFERRY_FORWARD", "tcp+tls://aggregator:6514".into()));
     project.env.push(("LOGFERRY_CA", "/certs/ca.pem".into()));
@@ -123,7 +122,7 @@ fn the_aggregator_takes_tls_and_writes_files_per_host_and_container() {
     let file = project.volume("logs").join(host).join(format!("{name}.log"));
     let count = |text: &str| text.lines().filter(|line| line.contains("from the dock")).count();
     let heard = |least: usize| {
-        eventually(UP, &format!("{least} lines in {}", file.display()), || {
+        within(UP, &format!("{least} lines in {}", file.display()), || {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             (count(&text) >= least).then_some(text)
         })

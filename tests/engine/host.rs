@@ -1,11 +1,12 @@
-//! What this machine has, free ports, and waiting. Nothing here knows Docker or syslog.
+//! What this machine has, free ports, directories, and waiting. Nothing here knows syslog.
 
-use std::io::Write;
+use super::support::{installed, skipped};
+use super::{docker, support};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Something a test needs from the machine, and how to see that it is there.
+/// Something a test needs from the machine.
 #[derive(Clone, Copy)]
 pub enum Need {
     Docker,
@@ -16,75 +17,73 @@ pub enum Need {
 }
 
 impl Need {
-    fn missing(self) -> Option<&'static str> {
+    /// Is it here? If not, that is said, or it fails the test where `CI` is set: a proof that quietly does not run is
+    /// worse than none.
+    fn is_met(self) -> bool {
         let (here, name) = match self {
-            Self::Docker => (super::docker::engine_answers(), "a Docker engine"),
-            Self::Compose => (super::docker::compose_command().is_some(), "docker-compose or docker compose"),
-            Self::Busybox => (busybox().is_some(), "a static busybox (Debian: busybox-static)"),
-            Self::Rsyslog => (program("rsyslogd").is_some(), "rsyslogd (Debian: rsyslog)"),
-            Self::Dnsmasq => (program("dnsmasq").is_some(), "dnsmasq (Debian: dnsmasq-base)"),
+            Self::Rsyslog => return installed("rsyslogd", "rsyslog").is_some(),
+            Self::Dnsmasq => return installed("dnsmasq", "dnsmasq-base").is_some(),
+            Self::Busybox => match installed("busybox", "busybox-static") {
+                None => return false,
+                Some(file) => (is_static(&file), "busybox needs libraries (Debian: apt-get install busybox-static)"),
+            },
+            Self::Docker => (docker::engine_answers(), "no Docker engine answers"),
+            Self::Compose => (docker::compose_command().is_some(), "there is no docker-compose and no docker compose"),
         };
-        (!here).then_some(name)
+        if !here {
+            skipped(name);
+        }
+        here
     }
 }
 
-/// Is everything here? If not, the test is over: with one line that says why, or as a failure where `CI` is set,
-/// because a proof that quietly does not run is worse than none.
 pub fn has(needs: &[Need]) -> bool {
-    let missing: Vec<_> = needs.iter().filter_map(|need| need.missing()).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let line = format!("skipped: no {}", missing.join(", no "));
-    let ci = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
-    assert!(!ci, "{line}, and this is CI");
-    say(&line);
-    false
+    needs.iter().all(|need| need.is_met())
+}
+
+/// A dynamic program names its loader near the start of the file.
+fn is_static(file: &Path) -> bool {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let head = &bytes[..bytes.len().min(4096)];
+    !head.windows(4).any(|window| window == b"/ld-")
+}
+
+/// A program that was asked for with [`has`].
+pub fn program(name: &str) -> PathBuf {
+    installed(name, name).expect("asked for before")
 }
 
 /// One line for whoever watches. Unlike `println!` it is not swallowed when the test passes.
 pub fn say(line: &str) {
+    use std::io::Write;
     let name = std::thread::current().name().unwrap_or("engine").to_owned();
     let _ = writeln!(std::io::stderr().lock(), "{name}: {line}");
 }
 
-/// Where a program is. Daemons live in directories that are not in everybody's PATH.
-pub fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin", "/sbin"]).map(|dir| Path::new(dir).join(name)).find(|file| file.is_file())
-}
-
-/// A busybox that runs in an empty image. A dynamic one names its loader near the start of the file.
-pub fn busybox() -> Option<PathBuf> {
-    let file = program("busybox")?;
-    let bytes = std::fs::read(&file).ok()?;
-    let head = &bytes[..bytes.len().min(4096)];
-    (!head.windows(4).any(|w| w == b"/ld-")).then_some(file)
-}
-
-/// Asks until there is an answer; never a fixed sleep that hopes. `state` is printed when time is up.
-pub fn eventually<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+/// [`support::eventually`] for what takes an engine its time: containers come and go in seconds, not milliseconds.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
 /// A port that is free for TCP and UDP on every one of these addresses. It is not held: who needs it binds it at once.
 pub fn free_port(addresses: &[&str]) -> u16 {
-    let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect("an IP address")).collect();
-    let free = |port| {
-        addresses.iter().all(|&ip| {
-            let at = SocketAddr::new(ip, port);
-            TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok()
-        })
+    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().expect("an IP address")).collect();
+    let free = |port: &u16| {
+        let at = addresses.iter().map(|ip| SocketAddr::new(*ip, *port));
+        at.into_iter().all(|at| TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok())
     };
-    let any = || TcpListener::bind((addresses[0], 0)).and_then(|l| l.local_addr()).expect("a free port").port();
-    std::iter::repeat_with(any).take(100).find(|&port| free(port)).expect("a port free on all addresses")
+    support::eventually("a port that is free on all addresses", || {
+        let port = TcpListener::bind((addresses[0], 0)).ok()?.local_addr().ok()?.port();
+        Some(port).filter(free)
+    })
 }
 
 /// A directory that other users may look into (the relay in its container is nobody).
@@ -94,8 +93,8 @@ pub fn open_directory() -> tempfile::TempDir {
     dir
 }
 
-/// Lets every user read and write `dir`.
-pub fn open(dir: &Path) {
+/// Lets every user read and write it.
+pub fn open(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).expect("permissions of a directory we made");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("permissions of what we made");
 }

@@ -1,7 +1,7 @@
 //! The image itself: small, locked down, healthy, and quick to come and go.
 
 use super::docker::{Container, Images, Volume, docker};
-use super::host::{self, Need, eventually, say};
+use super::host::{self, Need, say, within};
 use super::relay::{LOCKED, time_to_stop};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ fn runs_as_nobody_without_a_capability_and_leaves_in_time() {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     let line = "<30>1 2026-11-20T22:27:42Z host busybox/web/0123456789ab 1 busybox/web/0123456789ab - over port 514\n";
     socket.send_to(line.as_bytes(), (address.as_str(), 514)).expect("a datagram to the bridge");
-    eventually(HEALTHY, "the line on stdout", || container.logs().contains("over port 514").then_some(()));
+    within(HEALTHY, "the line on stdout", || container.logs().contains("over port 514").then_some(()));
 
     let took = time_to_stop(&container);
     let code = container.inspect("{{.State.ExitCode}}");

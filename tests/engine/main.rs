@@ -4,7 +4,7 @@
 //! Where to look, and where the next story goes:
 //! - here: the stories;
 //! - `talker`: what containers print, and what must arrive of it;
-//! - `relay`: the relay's container; `collector`: rsyslog, and the DNS server that names it;
+//! - `relay`: the relay's container; `collector`: rsyslog;
 //! - `docker`: the engine, and guards that clean up; `host`: what the machine has, ports, waiting.
 //!
 //! Without an engine, rsyslog, dnsmasq or busybox a story says `skipped:` and passes; where `CI` is set it fails.
@@ -16,14 +16,17 @@ mod docker;
 mod host;
 mod image;
 mod relay;
+#[path = "../support/mod.rs"]
+mod support;
 mod talker;
 
-use collector::{Arrival, Collector, Names};
+use collector::{Arrival, Collector};
 use docker::Images;
-use host::{Need, eventually, say};
+use host::{Need, say, within};
 use relay::Relay;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use support::NameServer;
 use talker::{FORMATS, Said, TRANSPORTS, Talker};
 
 /// For whatever crosses the whole chain. An idle machine needs a second or two.
@@ -43,7 +46,7 @@ fn every_line_arrives_though_the_server_moves() {
     let images = Images::shared();
     let port = host::free_port(&[FIRST, SECOND]);
     let (mut first, second) = (Collector::start(FIRST, port), Collector::start(SECOND, port));
-    let names = Names::start(Some(FIRST));
+    let names = NameServer::start(&[FIRST]).expect("asked for before");
     let relay = Relay::start(&images, &names, port);
 
     let talk = host::open_directory();
@@ -55,9 +58,9 @@ fn every_line_arrives_though_the_server_moves() {
     wait_for_audience(&first, &talkers);
 
     let moved = Instant::now();
-    names.point_to(SECOND);
+    names.moves_to(SECOND);
     first.stop();
-    eventually(ARRIVE, "a line at the new address", || second.arrivals().first().cloned());
+    within(ARRIVE, "a line at the new address", || second.arrivals().first().cloned());
     let silence = moved.elapsed();
     wait_for_audience(&second, &talkers);
 
@@ -93,7 +96,7 @@ fn a_killed_relay_delivers_what_it_had_spooled() {
     let images = Images::shared();
     let port = host::free_port(&[FIRST]);
     // There is no central server, and its name is unknown.
-    let names = Names::start(None);
+    let names = NameServer::start(&[]).expect("asked for before");
     let relay = Relay::start(&images, &names, port);
 
     let talk = host::open_directory();
@@ -103,13 +106,13 @@ fn a_killed_relay_delivers_what_it_had_spooled() {
         ["udp", "tcp"].map(|transport| Talker::start(&images, &relay, talk.path(), transport, "rfc5424micro"));
     let said = talkers.each_ref().map(|talker| talker.said(talk.path()));
     let sent: usize = said.iter().map(Vec::len).sum();
-    eventually(ARRIVE, "a spool that holds every line", || {
+    within(ARRIVE, "a spool that holds every line", || {
         (relay.counter("logferry_spool_spooled_total")? >= sent as u64).then_some(())
     });
 
     relay.crash();
     let collector = Collector::start(FIRST, port);
-    names.point_to(FIRST);
+    names.moves_to(FIRST);
     wait_for_all(&said, || collector.arrivals());
     let by_id = group(collector.arrivals());
     let doubled: usize = talkers.iter().zip(&said).map(|(t, said)| compare(&t.what, said, &by_id[&t.id])).sum();
@@ -125,38 +128,22 @@ fn group(arrivals: Vec<Arrival>) -> BTreeMap<String, Vec<Arrival>> {
 }
 
 fn wait_for_audience(collector: &Collector, talkers: &[Talker]) {
-    let mut quiet = Vec::new();
-    let all = || {
+    within(ARRIVE, "every talker heard", || {
         let by_id = group(collector.arrivals());
-        let heard = |talker: &&Talker| by_id.get(&talker.id).is_some_and(|lines| lines.len() >= AUDIENCE);
-        quiet = talkers.iter().filter(|talker| !heard(talker)).map(|talker| talker.what.clone()).collect();
-        quiet.is_empty()
-    };
-    let done = within(ARRIVE, all);
-    assert!(done, "not heard within {ARRIVE:?}: {quiet:?}");
-}
-
-/// Waits for as many different messages as were said. What is missing is told by the comparison, with names.
-fn wait_for_all(said: &[Vec<Said>], arrived: impl Fn() -> Vec<Arrival>) {
-    let expected: usize = said.iter().map(Vec::len).sum();
-    within(ARRIVE, || {
-        let all = arrived();
-        let different: BTreeSet<_> = all.iter().map(|a| (&a.id, a.severity, &a.message)).collect();
-        different.len() >= expected
+        let heard = |talker: &Talker| by_id.get(&talker.id).is_some_and(|lines| lines.len() >= AUDIENCE);
+        talkers.iter().all(heard).then_some(())
     });
 }
 
-fn within(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+/// Waits for as many different messages as were said, or long enough: the comparison tells what is missing, by name.
+fn wait_for_all(said: &[Vec<Said>], arrived: impl Fn() -> Vec<Arrival>) {
+    let expected: usize = said.iter().map(Vec::len).sum();
     let start = Instant::now();
-    loop {
-        if done() {
-            return true;
-        }
-        if start.elapsed() > limit {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    within(2 * ARRIVE, "everything, or the end of our patience", || {
+        let all = arrived();
+        let different: BTreeSet<_> = all.iter().map(|a| (&a.id, a.severity, &a.message)).collect();
+        (different.len() >= expected || start.elapsed() > ARRIVE).then_some(())
+    });
 }
 
 /// Every field but the message: rsyslog must see who spoke, on which host, and when.

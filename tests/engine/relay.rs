@@ -1,8 +1,8 @@
 //! The relay under test, in its container, on the host's network: DNS and collectors are on loopback there.
 
-use super::collector::Names;
 use super::docker::{Container, Images, Volume, docker};
-use super::host::{self, eventually};
+use super::host::{self, within};
+use super::support::{Certs, NameServer, dns};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -27,14 +27,17 @@ pub struct Relay {
 
 impl Relay {
     /// Listens on every transport of Docker's driver and forwards to where `names` says the central server is.
-    pub fn start(images: &Images, names: &Names, central_port: u16) -> Self {
+    pub fn start(images: &Images, names: &NameServer, central_port: u16) -> Self {
         let shared = host::open_directory();
         let sockets = shared.path().join("sockets");
         std::fs::create_dir(&sockets).expect("a fresh directory");
         host::open(&sockets);
-        write_certificates(shared.path());
+        for name in ["ca.pem", "server.pem", "server-key.pem"] {
+            std::fs::copy(Certs::get().path(name), shared.path().join(name)).expect("a file of ours");
+            host::open(&shared.path().join(name));
+        }
         let (port, admin) = (host::free_port(&["127.0.0.1"]), host::free_port(&["127.0.0.1"]));
-        let config = config(port, admin, names.port, central_port);
+        let config = config(port, admin, names, central_port);
         std::fs::write(shared.path().join("logferry.toml"), config).expect("a file in our directory");
 
         let spool = Volume::new("spool");
@@ -53,7 +56,7 @@ impl Relay {
 
     /// All sockets are there. Docker's driver does not wait for them: a container would not start, or lose its lines.
     fn wait_until_open(&self) {
-        eventually(START, "a relay whose sockets are open", || {
+        within(START, "a relay whose sockets are open", || {
             let sockets = ["log.sock", "datagrams.sock"].iter().all(|name| self.socket(name).exists());
             (sockets && TcpStream::connect(("127.0.0.1", self.port)).is_ok()).then_some(())
         });
@@ -110,8 +113,8 @@ impl Drop for Relay {
     }
 }
 
-/// One port for UDP, TCP and TLS. The resolver's limits are tight, so that a move is noticed within a second.
-fn config(port: u16, admin: u16, names: u16, central: u16) -> String {
+/// One port for UDP, TCP and TLS.
+fn config(port: u16, admin: u16, names: &NameServer, central: u16) -> String {
     format!(
         r#"hostname = "{HOSTNAME}"
 
@@ -135,41 +138,14 @@ to = ["tcp://{name}:{central}"]
 format = "rfc5424"
 framing = "octet-counting"
 
-[resolve]
-nameservers = ["127.0.0.1:{names}"]
-min-ttl = "1s"
-max-ttl = "1s"
+{resolve}
 
 [admin]
 listen = "127.0.0.1:{admin}"
 "#,
-        name = Names::CENTRAL,
+        name = dns::NAME,
+        resolve = names.section(),
     )
-}
-
-/// A CA, and a certificate for the address Docker's driver dials: it looks at nothing but the SAN.
-fn write_certificates(dir: &std::path::Path) {
-    let issued = certificates(vec!["127.0.0.1".into()]);
-    for (name, pem) in [("ca.pem", &issued.ca), ("server.pem", &issued.server), ("server-key.pem", &issued.key)] {
-        std::fs::write(dir.join(name), pem).expect("a file in our directory");
-    }
-}
-
-pub struct Issued {
-    pub ca: String,
-    pub server: String,
-    pub key: String,
-}
-
-pub fn certificates(names: Vec<String>) -> Issued {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("a CA");
-    let key = KeyPair::generate().expect("a key");
-    let server = CertificateParams::new(names).expect("names that fit a certificate");
-    let server = server.signed_by(&key, &ca).expect("a certificate");
-    Issued { ca: ca.pem(), server: server.pem(), key: key.serialize_pem() }
 }
 
 /// How long `docker stop` takes.
