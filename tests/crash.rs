@@ -122,6 +122,25 @@ fn a_delivered_line_is_not_delivered_again_after_a_good_end() {
     arrived(&collector, 0..300);
 }
 
+/// The cursor stands in the middle of a segment: the next relay goes on there, and nothing comes twice.
+#[test]
+fn a_relay_goes_on_where_the_last_one_stopped() {
+    let mut collector = Collector::tcp(Framing::OctetCounting);
+    let setup = setup(&collector).top("grace = \"100ms\"");
+    let relay = setup.start();
+    says(&relay, 0..100);
+    relay.has_delivered(100, 0);
+    collector.goes();
+    says(&relay, 100..200);
+    relay.has_spooled(200);
+    relay.stops();
+    collector.comes();
+    let relay = setup.start();
+    arrived(&collector, 0..200);
+    relay.has_delivered(0, 100);
+    relay.stops();
+}
+
 /// Power was cut in the middle of a write: garbage where the next record would be.
 #[test]
 fn garbage_behind_the_last_line_is_cut_off() {

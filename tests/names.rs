@@ -102,6 +102,60 @@ fn a_name_may_move_many_times() {
     relay.stops();
 }
 
+/// More than kernels hold between a relay and a collector that does not read.
+const BACKLOG: usize = 1500;
+
+/// A number of 8 KiB: zeros in front mean nothing.
+fn says_at_length(relay: &Relay, numbers: std::ops::Range<usize>) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, format!("{number:08192}").as_bytes()));
+}
+
+/// A relay with a backlog whose collector hangs when the name moves away from it.
+fn moving_away_from_a_collector_that_hangs(names: &NameServer, collectors: &[Collector]) -> Relay {
+    let relay = relay_to(&collectors[0], names);
+    relay.says("connected to");
+    collectors[0].hangs();
+    says_at_length(&relay, 0..BACKLOG);
+    relay.has_spooled(BACKLOG);
+    names.moves_to("127.0.0.3");
+    relay.says("moved from");
+    relay
+}
+
+/// What is half sent is finished: no line is torn, and none is sent to both.
+#[test]
+fn a_name_that_moves_in_the_middle_of_a_backlog() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = moving_away_from_a_collector_that_hangs(&names, &collectors);
+    collectors[0].goes_on();
+    all_arrived_once(&collectors, BACKLOG);
+    assert!(collectors.iter().all(|collector| collector.count() > 0));
+    relay.has_delivered(BACKLOG, 0);
+    relay.stops();
+}
+
+/// The old collector never wakes up: what it has not taken goes to the new one.
+#[test]
+fn a_name_that_moves_away_from_a_collector_that_hangs() {
+    let Some(names) = NameServer::start(&["127.0.0.2"]) else { return };
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = moving_away_from_a_collector_that_hangs(&names, &collectors);
+    relay.has_delivered(BACKLOG, 0);
+    // What its kernel had taken counts as delivered, and is, once it reads it.
+    collectors[0].goes_on();
+    let numbers = || -> BTreeSet<usize> {
+        let messages = collectors.iter().flat_map(Collector::messages);
+        messages.map(|text| text.parse().expect("a number")).collect()
+    };
+    eventually("everything, at either", || numbers().into_iter().eq(0..BACKLOG).then_some(()));
+    relay.stops();
+}
+
 /// The new address is in the DNS before anybody listens there: the old one goes on serving.
 #[test]
 fn the_old_address_serves_until_the_new_one_answers() {

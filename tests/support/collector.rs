@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub struct Collector {
     address: SocketAddr,
     kind: Kind,
     heard: Arc<Mutex<Heard>>,
+    reads: Arc<AtomicBool>,
     state: State,
 }
 
@@ -104,7 +106,8 @@ impl Collector {
     fn away(kind: Kind, at: SocketAddr) -> io::Result<Self> {
         let held = hold(&kind, at)?;
         let address = held.local_addr()?.as_socket().expect("an IP socket");
-        Ok(Self { address, kind, heard: Arc::default(), state: State::Away(held) })
+        let reads = Arc::new(AtomicBool::new(true));
+        Ok(Self { address, kind, heard: Arc::default(), reads, state: State::Away(held) })
     }
 
     fn here(mut self) -> Self {
@@ -137,16 +140,26 @@ impl Collector {
     /// Comes up.
     pub fn comes(&mut self) {
         let State::Away(listener) = std::mem::replace(&mut self.state, State::Nowhere) else { panic!("it is here") };
-        let (heard, kind) = (self.heard.clone(), self.kind.clone());
+        let (heard, reads, kind) = (self.heard.clone(), self.reads.clone(), self.kind.clone());
         let socket = listener.try_clone().expect("a descriptor");
         let thread = match kind {
             Kind::Udp => std::thread::spawn(move || receive(&socket.into(), &heard)),
             Kind::Tcp(_) | Kind::Tls(..) => {
                 listener.listen(64).expect("an address that is held");
-                std::thread::spawn(move || accept(&socket.into(), &kind, &heard))
+                std::thread::spawn(move || accept(&socket.into(), &kind, &heard, &reads))
             }
         };
         self.state = State::Here { listener, threads: vec![thread] };
+    }
+
+    /// Takes connections but does not read them: a collector whose disk is stuck. Its kernel takes some more.
+    pub fn hangs(&self) {
+        self.reads.store(false, Ordering::Relaxed);
+    }
+
+    /// Reads again.
+    pub fn goes_on(&self) {
+        self.reads.store(true, Ordering::Relaxed);
     }
 
     /// Dies: its connections end and new ones are refused.
@@ -217,6 +230,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
+        self.goes_on();
         if let State::Here { .. } = self.state {
             self.goes();
         }
@@ -233,6 +247,8 @@ fn hold(kind: &Kind, at: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), if is_udp { Type::DGRAM } else { Type::STREAM }, None)?;
     if !is_udp {
         socket.set_reuse_address(true)?;
+        // Small, so that a collector that hangs is noticed before megabytes are on their way.
+        socket.set_recv_buffer_size(128 * 1024)?;
     }
     socket.bind(&at.into())?;
     Ok(socket)
@@ -261,19 +277,19 @@ fn receive(socket: &UdpSocket, heard: &Mutex<Heard>) {
     }
 }
 
-fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>) {
+fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, reads: &Arc<AtomicBool>) {
     let mut threads = Vec::new();
     while let Ok((stream, _)) = listener.accept() {
         let mut locked = lock(heard);
         locked.accepted += 1;
         locked.connections.push(stream.try_clone().expect("a descriptor"));
         drop(locked);
-        let (kind, heard) = (kind.clone(), heard.clone());
+        let (kind, heard, reads) = (kind.clone(), heard.clone(), reads.clone());
         threads.push(std::thread::spawn(move || match kind {
-            Kind::Tcp(framing) => read(stream, framing, &heard),
+            Kind::Tcp(framing) => read(stream, framing, &heard, &reads),
             Kind::Tls(framing, config) => {
                 let connection = ServerConnection::new(config).expect("a server");
-                read(StreamOwned::new(connection, stream), framing, &heard);
+                read(StreamOwned::new(connection, stream), framing, &heard, &reads);
             }
             Kind::Udp => unreachable!("datagrams are not accepted"),
         }));
@@ -282,9 +298,13 @@ fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>) {
     drop(threads);
 }
 
-fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>) {
+fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>, reads: &AtomicBool) {
     let (mut held, mut bytes) = (Vec::new(), vec![0; 64 * 1024]);
-    while let Ok(length @ 1..) = stream.read(&mut bytes) {
+    loop {
+        while !reads.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let Ok(length @ 1..) = stream.read(&mut bytes) else { return };
         held.extend_from_slice(&bytes[..length]);
         let mut taken = 0;
         while let Some((start, end, next)) = frame(&held[taken..], framing, heard) {

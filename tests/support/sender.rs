@@ -134,16 +134,23 @@ impl Wire {
         }
     }
 
-    /// Whether the relay has hung up on us.
-    pub fn is_closed(&mut self) -> bool {
+    /// Waits until the relay has hung up on us.
+    #[track_caller]
+    pub fn is_closed(&mut self) {
         let mut byte = [0];
+        let socket = match self {
+            Self::Tcp(stream) => &*stream,
+            Self::Tls(stream) => stream.get_ref(),
+            _ => panic!("only for TCP"),
+        };
+        socket.set_read_timeout(Some(super::PATIENCE)).expect("a socket option");
         let read = match self {
             Self::Tcp(stream) => stream.read(&mut byte),
             Self::Tls(stream) => stream.read(&mut byte),
-            Self::Unix(stream) => stream.read(&mut byte),
-            Self::Udp(_) | Self::Unixgram(_) => panic!("datagrams have no end"),
+            _ => unreachable!("checked above"),
         };
-        matches!(read, Ok(0) | Err(_))
+        let is_open = read.as_ref().err().is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!is_open && !matches!(read, Ok(1)), "the relay has not hung up: {read:?}");
     }
 }
 
