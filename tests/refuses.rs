@@ -479,6 +479,10 @@ fn health_tells_a_running_relay_from_a_dead_one() {
     let well = health();
     assert!(well.status.success() && well.stdout.is_empty() && well.stderr.is_empty(), "{}", stderr(&well));
     relay.stops();
+    // Held, so that nobody else answers there.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    held.set_reuse_address(true).expect("a socket option");
+    held.bind(&admin.into()).expect("the relay has left it");
     let dead = health();
     assert_eq!(dead.status.code(), Some(1));
     let says = format!("logferry: health: no answer from {admin}: Connection refused (os error 111)\n");
