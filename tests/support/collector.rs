@@ -162,6 +162,16 @@ impl Collector {
         self.reads.store(true, Ordering::Relaxed);
     }
 
+    /// Dies while it hangs: what its kernel has taken and nobody has read is gone.
+    pub fn goes_unread(&mut self) {
+        let (frames, woken) = (std::mem::take(&mut self.heard().frames), self.reads.clone());
+        self.goes();
+        // Its threads wake up to a connection that has ended. What they still read goes where nobody looks.
+        self.heard = Arc::new(Mutex::new(Heard { frames, ..Heard::default() }));
+        self.reads = Arc::new(AtomicBool::new(true));
+        woken.store(true, Ordering::Relaxed);
+    }
+
     /// Dies: its connections end and new ones are refused.
     pub fn goes(&mut self) {
         let State::Here { listener, threads } = std::mem::replace(&mut self.state, State::Nowhere) else {

@@ -5,6 +5,7 @@
 //!
 //! - `delivers.rs`    a message, a way in, a way out, a format, a framing
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve
+//! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng

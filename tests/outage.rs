@@ -1,0 +1,74 @@
+//! The collector hangs, dies and comes back, and is called by its address all the time.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually};
+
+fn relay_to(collector: &Collector) -> Relay {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start()
+}
+
+/// Numbers, padded with zeros in front to so many bytes.
+fn says(relay: &Relay, numbers: std::ops::Range<usize>, length: usize) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, format!("{number:0length$}").as_bytes()));
+}
+
+fn numbers(collector: &Collector) -> BTreeSet<usize> {
+    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
+}
+
+/// A kernel acknowledges for an application that is about to die: what it had not read comes again.
+#[track_caller]
+fn dies_with_lines_unread(mut collector: Collector) {
+    let ca = format!("framing = \"octet-counting\"\nca = \"{}\"", support::Certs::get().path("ca.pem"));
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &ca).start();
+    says(&relay, 0..50, 1);
+    collector.frames(50);
+    collector.hangs();
+    // The reader is in a call already, which this one wakes.
+    says(&relay, 50..51, 1);
+    collector.frames(51);
+    says(&relay, 51..100, 1);
+    relay.has_spooled(100);
+    collector.goes_unread();
+    collector.comes();
+    // So that there is a reason to connect again.
+    says(&relay, 100..101, 1);
+    eventually("the last one", || numbers(&collector).contains(&100).then_some(()));
+    let missing: Vec<_> = (0..=100).filter(|number| !numbers(&collector).contains(number)).collect();
+    assert!(missing.is_empty(), "lost: {missing:?}");
+    relay.stops();
+}
+
+#[test]
+fn what_a_dead_collector_had_not_read_comes_again() {
+    dies_with_lines_unread(Collector::tcp(Framing::OctetCounting));
+}
+
+#[test]
+fn what_a_dead_collector_had_not_read_comes_again_by_tls() {
+    dies_with_lines_unread(Collector::tls(Framing::OctetCounting, false));
+}
+
+/// Containers must not feel it: whoever stops reading them freezes `docker stop`.
+#[test]
+fn a_collector_that_hangs_holds_no_sender() {
+    const MESSAGES: usize = 1500;
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay = relay_to(&collector);
+    relay.says("connected to");
+    collector.hangs();
+    // More than kernels hold.
+    says(&relay, 0..MESSAGES, 8192);
+    relay.has_spooled(MESSAGES);
+    collector.goes_on();
+    collector.frames(MESSAGES);
+    assert!(collector.messages().iter().map(|text| text.parse::<usize>().expect("a number")).eq(0..MESSAGES));
+    relay.has_delivered(MESSAGES, 0);
+    relay.stops();
+}
