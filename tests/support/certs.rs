@@ -19,11 +19,10 @@ impl Certs {
     pub fn get() -> &'static Self {
         static CERTS: OnceLock<Certs> = OnceLock::new();
         CERTS.get_or_init(|| {
-            // Below target/: a static is never dropped, and `cargo clean` takes it away.
+            // A static is never dropped; the next process cleans up.
             let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-            let dir = target.join(format!("certs-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&dir);
-            Self::make(dir)
+            remove_those_of_the_dead(target);
+            Self::make(target.join(format!("certs-{}", std::process::id())))
         })
     }
 
@@ -64,5 +63,16 @@ impl Certs {
             roots.add(certificate).expect("a CA");
         }
         roots
+    }
+}
+
+fn remove_those_of_the_dead(target: &std::path::Path) {
+    for entry in std::fs::read_dir(target).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("certs-")?.parse::<u32>().ok());
+        let is_dead = |pid: u32| pid == std::process::id() || !PathBuf::from(format!("/proc/{pid}")).exists();
+        if pid.is_some_and(is_dead) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
