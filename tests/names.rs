@@ -55,7 +55,7 @@ fn a_name_that_does_not_resolve_yet_fills_the_spool() {
     assert_eq!((metrics.sum("forward_waiting"), metrics.sum("forward_connected")), (100, 0));
     collector.comes();
     names.points_to(&["127.0.0.2"]);
-    all_arrived_once(&[collector], 100);
+    all_arrived_once(std::slice::from_ref(&collector), 100);
     relay.has_delivered(100, 0);
     relay.stops();
 }
@@ -259,7 +259,7 @@ fn without_a_name_server_the_last_good_answer_serves() {
     says(&relay, 60..100);
     relay.has_spooled(100);
     collector.comes();
-    all_arrived_once(&[collector], 100);
+    all_arrived_once(std::slice::from_ref(&collector), 100);
     relay.has_delivered(100, 0);
     relay.stops();
 }
@@ -297,7 +297,7 @@ fn a_name_with_only_an_ipv6_address() {
     collector.comes();
     let relay = relay_to(&collector, &names);
     says(&relay, 0..50);
-    all_arrived_once(&[collector], 50);
+    all_arrived_once(std::slice::from_ref(&collector), 50);
     relay.has_delivered(50, 0);
     relay.stops();
 }

@@ -93,6 +93,12 @@ impl Source<'_> {
     pub fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
         let place = error.span().map_or_else(|| self.file(), |span| self.place(span.start));
         let message = error.message();
+        if message.contains("expected a sequence") {
+            // serde says neither the key nor what a sequence looks like in TOML.
+            let line = error.span().and_then(|span| self.line(span.start)).unwrap_or_default();
+            let key = line.trim_start_matches('[').split(['=', ']', ' ']).next().unwrap_or_default();
+            return ConfigError(format!("{place}: `{key}` may be there several times: write [[{key}]] for each"));
+        }
         // serde: unknown field `adress`, expected one of `address`, `cert`, …
         let Some(list) = message.strip_prefix("unknown field ") else {
             let message: Vec<&str> = message.split_whitespace().collect();
@@ -111,6 +117,12 @@ impl Source<'_> {
 
     fn file(&self) -> String {
         self.path.map_or_else(|| "config".to_owned(), |path| path.display().to_string())
+    }
+
+    /// The line of the file that an offset is in.
+    fn line(&self, offset: usize) -> Option<&str> {
+        let start = self.text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
+        self.text.get(start..)?.lines().next()
     }
 
     fn place(&self, offset: usize) -> String {

@@ -78,6 +78,7 @@ pub struct Forward {
     pub connect_timeout: Option<Leaf>,
     pub dead_after: Option<Leaf>,
     pub max_backoff: Option<Leaf>,
+    pub replay: Option<Leaf>,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]

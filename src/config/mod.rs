@@ -55,6 +55,8 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `TCP_USER_TIMEOUT`: unacknowledged bytes older than this end the connection. Keepalive alone never fires while data
 /// is outstanding.
 pub const DEFAULT_DEAD_AFTER: Duration = Duration::from_secs(10);
+/// Bytes of what a collector's kernel acknowledged that are sent again when the connection breaks at once.
+pub const DEFAULT_REPLAY: ByteSize = ByteSize::kib(64);
 pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
@@ -131,6 +133,7 @@ pub struct Forward {
     pub connect_timeout: Duration,
     pub dead_after: Duration,
     pub max_backoff: Duration,
+    pub replay: u64,
 }
 
 /// How messages are told apart on a stream (RFC 6587).

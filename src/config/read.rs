@@ -230,6 +230,7 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
         )?,
         dead_after: duration(source, "forward.dead-after", &section.dead_after, DEFAULT_DEAD_AFTER)?,
         max_backoff: duration(source, "forward.max-backoff", &section.max_backoff, DEFAULT_MAX_BACKOFF)?,
+        replay: size(source, "forward.replay", &section.replay, DEFAULT_REPLAY.as_u64(), 0, 1 << 30)?,
     })
 }
 

@@ -38,6 +38,7 @@ pub fn to_file(config: &Config) -> file::File {
         connect_timeout: time(forward.connect_timeout),
         dead_after: time(forward.dead_after),
         max_backoff: time(forward.max_backoff),
+        replay: text(shown_size(forward.replay)),
     };
     file::File {
         hostname: text(config.hostname.clone()),

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -48,30 +49,77 @@ fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
-/// Positions on the wire: which of them the peer has reached.
-#[derive(Debug, Default)]
-pub struct Unacknowledged {
-    /// Ascending: the wire's byte count after a batch was flushed, and where in the spool that batch ends.
-    marks: VecDeque<(u64, Position)>,
+/// How long the last acknowledged lines are kept, so that they can be sent again. A collector that reads has read them
+/// by then; one that is just dying takes with it what its kernel acknowledged and its program had not read.
+pub const REPLAY_FOR: Duration = Duration::from_secs(1);
+
+/// What was sent on a connection and may be needed again: not acknowledged yet, or only just.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Ascending in every field.
+    marks: VecDeque<Mark>,
+    /// The replay window: of what is acknowledged, the last so many bytes on the wire are kept, for [`REPLAY_FOR`].
+    replay: u64,
 }
 
-impl Unacknowledged {
-    pub fn push(&mut self, wire_bytes: u64, position: Position) {
-        self.marks.push_back((wire_bytes, position));
+/// The end of a batch.
+#[derive(Debug)]
+struct Mark {
+    /// The wire's byte count after the batch was flushed.
+    wire_bytes: u64,
+    /// Where in the spool it ends.
+    position: Position,
+    /// When its acknowledgement was seen; `None`: not yet.
+    acknowledged: Option<Instant>,
+}
+
+impl InFlight {
+    pub fn new(replay: u64) -> Self {
+        Self { marks: VecDeque::new(), replay }
     }
 
+    /// A batch was flushed: the wire's count now, and where in the spool the batch ends.
+    pub fn push(&mut self, wire_bytes: u64, position: Position) {
+        self.marks.push_back(Mark { wire_bytes, position, acknowledged: None });
+    }
+
+    /// Nothing is kept, for whatever reason.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
 
-    /// The furthest position that `acknowledged` bytes cover; it and all before it are forgotten.
-    pub fn reached(&mut self, acknowledged: u64) -> Option<Position> {
-        let mut furthest = None;
-        while let Some((_, position)) = self.marks.front().filter(|(wire_bytes, _)| *wire_bytes <= acknowledged) {
-            furthest = Some(*position);
-            self.marks.pop_front();
+    /// Everything is acknowledged, though some of it may still be kept.
+    pub fn is_acknowledged(&self) -> bool {
+        self.marks.back().is_none_or(|mark| mark.acknowledged.is_some())
+    }
+
+    /// The furthest position that is safe when the peer has acknowledged `bytes`; it and all before it are forgotten.
+    pub fn safe(&mut self, bytes: u64, now: Instant) -> Option<Position> {
+        let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
+        for mark in self.marks.range_mut(unseen..).take_while(|mark| mark.wire_bytes <= bytes) {
+            mark.acknowledged = Some(now);
         }
-        furthest
+        let kept = |mark: &Mark| match mark.acknowledged {
+            Some(since) => mark.wire_bytes + self.replay > bytes && now.duration_since(since) < REPLAY_FOR,
+            None => true,
+        };
+        let safe = self.marks.iter().take_while(|mark| !kept(mark)).count();
+        self.marks.drain(..safe).next_back().map(|mark| mark.position)
+    }
+
+    /// The last position of all: for a collector that has read to the end and said so.
+    pub fn all(&mut self) -> Option<Position> {
+        self.marks.drain(..).next_back().map(|mark| mark.position)
+    }
+
+    /// When to look again if nothing else happens: soon while something is not acknowledged, otherwise when the oldest
+    /// batch has been kept for long enough. `None`: nothing is kept.
+    pub fn look_again(&self, now: Instant, soon: Duration) -> Option<Duration> {
+        let oldest = self.marks.front()?;
+        match oldest.acknowledged {
+            Some(since) if self.is_acknowledged() => Some(REPLAY_FOR.saturating_sub(now.duration_since(since))),
+            _ => Some(soon),
+        }
     }
 }
 
@@ -108,16 +156,42 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_batches_are_reached() {
-        let mut marks = Unacknowledged::default();
-        marks.push(100, at(1));
-        marks.push(200, at(2));
-        marks.push(300, at(3));
-        assert_eq!(marks.reached(99), None);
-        assert_eq!(marks.reached(250), Some(at(2)));
-        assert_eq!(marks.reached(250), None);
-        assert!(!marks.is_empty());
-        assert_eq!(marks.reached(300), Some(at(3)));
-        assert!(marks.is_empty());
+    fn only_whole_batches_are_safe() {
+        let (mut sent, now) = (InFlight::new(0), Instant::now());
+        sent.push(100, at(1));
+        sent.push(200, at(2));
+        sent.push(300, at(3));
+        assert_eq!(sent.safe(99, now), None);
+        assert_eq!(sent.safe(250, now), Some(at(2)));
+        assert_eq!(sent.safe(250, now), None);
+        assert!(!sent.is_acknowledged());
+        assert_eq!(sent.safe(300, now), Some(at(3)));
+        assert!(sent.is_empty());
+    }
+
+    #[test]
+    fn the_last_bytes_are_kept_for_a_while() {
+        let (mut sent, start) = (InFlight::new(150), Instant::now());
+        sent.push(100, at(1));
+        sent.push(200, at(2));
+        sent.push(300, at(3));
+        // 300 acknowledged: the first batch is 200 bytes back, the others are within the window.
+        assert_eq!(sent.safe(300, start), Some(at(1)));
+        assert!(sent.is_acknowledged() && !sent.is_empty());
+        assert_eq!(sent.look_again(start, Duration::ZERO), Some(REPLAY_FOR));
+        assert_eq!(sent.safe(300, start + REPLAY_FOR / 2), None);
+        assert_eq!(sent.safe(300, start + REPLAY_FOR), Some(at(3)));
+        assert_eq!(sent.look_again(start, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_collector_that_read_to_the_end_has_everything() {
+        let mut sent = InFlight::new(1000);
+        assert_eq!(sent.all(), None);
+        sent.push(100, at(1));
+        sent.push(200, at(2));
+        assert_eq!(sent.look_again(Instant::now(), Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(sent.all(), Some(at(2)));
+        assert!(sent.is_empty());
     }
 }

@@ -217,12 +217,12 @@ impl Forwarder {
         }
         let stream = connect_tcp(peer, within, self.settings.dead_after).await.map_err(|error| error.to_string())?;
         let Some(connector) = self.tls.as_ref().filter(|_| matches!(target, ForwardAddress::Tls(_))) else {
-            return Ok(Link::Stream(Box::new(StreamLink::tcp(stream, peer))));
+            return Ok(Link::Stream(Box::new(StreamLink::tcp(stream, peer, self.settings.replay))));
         };
-        let expected = self.settings.tls.server_name.clone().unwrap_or_else(|| to.host.to_string());
+        let expected = expected_name(&self.settings, to);
         let name = tls::server_name(&expected).map_err(|error| error.to_string())?;
         match timeout(within, connector.connect(name, Wire::new(stream))).await {
-            Ok(Ok(stream)) => Ok(Link::Stream(Box::new(StreamLink::tls(stream, peer)))),
+            Ok(Ok(stream)) => Ok(Link::Stream(Box::new(StreamLink::tls(stream, peer, self.settings.replay)))),
             Ok(Err(error)) => Err(format!("TLS with {expected}: {error}")),
             Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
         }
@@ -241,12 +241,7 @@ impl Forwarder {
                 Link::File(link) => return link.carry(&mut self.source, &mut events).await,
             };
             match ended {
-                Ended::Stopped => {
-                    if let Link::Stream(link) = &mut connected.link {
-                        link.close().await;
-                    }
-                    return Ok(());
-                }
+                Ended::Stopped => return Ok(()),
                 Ended::Broken(reason) => return Err(reason),
                 Ended::Moved(answer) => connected = self.follow(connected, &answer).await,
             }
@@ -266,8 +261,8 @@ impl Forwarder {
             Ok(link) => {
                 self.metrics.moves.inc();
                 tracing::info!("forward {}: {} moved from {} to {}", self.settings.name, old.target, old.link, link);
-                if let Link::Stream(old) = old.link {
-                    old.leave(&mut self.source).await;
+                if let Link::Stream(mut old) = old.link {
+                    old.finish(&mut self.source).await;
                 }
                 self.source.rewind();
                 Connected { link, target: old.target, ttl: Some(answer.ttl) }
@@ -300,18 +295,16 @@ impl Forwarder {
 
     /// Waits before the next attempt; false when the relay is stopping and there is nothing left to deliver, or no time.
     async fn pause(&mut self, wait: Duration) -> bool {
-        let deadline = &mut self.deadline;
-        let waiting = async {
-            let end = Instant::now() + wait;
-            if self.source.waiting() == 0 && !self.source.wait().await {
-                return false;
+        let drained = async {
+            // True: there is something to deliver, so we are not done and go on trying.
+            if self.source.wait().await {
+                std::future::pending::<()>().await;
             }
-            sleep_until(end).await;
-            true
         };
         tokio::select! {
-            go_on = waiting => go_on,
-            () = deadline.reached() => false,
+            () = sleep(wait) => true,
+            () = drained => false,
+            () = self.deadline.reached() => false,
         }
     }
 
@@ -342,10 +335,21 @@ impl Forwarder {
     }
 }
 
-/// The connector a forward needs, with its certificates read: `None` when no target speaks TLS.
+/// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
 pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
-    let tls = settings.to.iter().any(|target| matches!(target, ForwardAddress::Tls(_)));
-    tls.then(|| tls::connector(&settings.tls)).transpose()
+    let mut names = settings.to.iter().filter_map(|target| match target {
+        ForwardAddress::Tls(to) => Some(expected_name(settings, to)),
+        _ => None,
+    });
+    let Some(first) = names.next() else { return Ok(None) };
+    tls::server_name(&first)?;
+    names.try_for_each(|name| tls::server_name(&name).map(drop))?;
+    tls::connector(&settings.tls).map(Some)
+}
+
+/// The name a collector's certificate must carry.
+fn expected_name(settings: &config::Forward, to: &HostPort) -> String {
+    settings.tls.server_name.clone().unwrap_or_else(|| to.host.to_string())
 }
 
 /// The framing for a target: what was configured, or by its scheme (RFC 5425 knows octet counting only).

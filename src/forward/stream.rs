@@ -1,14 +1,14 @@
 //! The TCP and TLS link: one connection, one event at a time.
 //!
 //! The read half is always polled: the first write after the peer's FIN "succeeds", and only reading shows the FIN
-//! before it. A line is retired when the peer's kernel has acknowledged it (`acked`).
+//! before it. A line is retired when the peer's kernel has acknowledged it and a moment has passed (`acked`).
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -16,14 +16,14 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
-use super::acked::{Unacknowledged, Wire};
+use super::acked::{InFlight, Wire};
 use super::source::{Outbox, Source, pause_after_read_error};
 use super::{Ended, Events};
 
 /// How often acknowledgements are looked at while some are outstanding. Each look is one system call.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(50);
-/// How long a connection that is being left may take to acknowledge its last bytes.
-const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+/// How long ending a connection in good order may take.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// Keepalive finds a dead peer while nothing is outstanding; `TCP_USER_TIMEOUT` while something is.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub struct StreamLink {
     outbox: Outbox,
     /// `0 <= sent <= outbox.bytes.len()`
     sent: usize,
-    unacknowledged: Unacknowledged,
+    in_flight: InFlight,
 }
 
 enum Progress {
@@ -59,6 +59,11 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
         Ok(connected) => connected?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"))),
     };
+    // Connecting to a closed port of this machine can meet itself (RFC 9293 3.5, simultaneous open): the kernel picks the
+    // port it dials as its own. We would deliver to ourselves.
+    if stream.local_addr()? == to {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     // Without it Nagle holds small batches back until the last one is acknowledged: 30 ms at the 99th percentile.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
@@ -70,24 +75,25 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
 }
 
 impl StreamLink {
-    pub fn tcp(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self::new(Stream::Tcp(Wire::new(stream)), peer)
+    /// `replay`: bytes of what is acknowledged that are kept for a moment, see [`InFlight`].
+    pub fn tcp(stream: TcpStream, peer: SocketAddr, replay: u64) -> Self {
+        Self::new(Stream::Tcp(Wire::new(stream)), peer, replay)
     }
 
-    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)), peer)
+    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr, replay: u64) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)), peer, replay)
     }
 
-    fn new(stream: Stream, peer: SocketAddr) -> Self {
-        Self { stream, peer, outbox: Outbox::default(), sent: 0, unacknowledged: Unacknowledged::default() }
+    fn new(stream: Stream, peer: SocketAddr, replay: u64) -> Self {
+        Self { stream, peer, outbox: Outbox::default(), sent: 0, in_flight: InFlight::new(replay) }
     }
 
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Carries lines until the connection ends, the name moves away or the relay stops. What the collector has is
-    /// retired when this returns, whatever the reason.
+    /// Carries lines until the connection ends, the name moves away or the relay stops. What is safe with the collector
+    /// is retired when this returns, whatever the reason.
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         let ended = self.carry_on(source, events).await;
         if let Err(error) = self.retire(source) {
@@ -111,10 +117,14 @@ impl StreamLink {
                 }
             }
             let idle = self.outbox.is_empty();
-            if stopping && idle && self.unacknowledged.is_empty() {
+            if stopping && idle {
+                tokio::select! {
+                    () = self.finish(source) => {}
+                    () = events.deadline.reached() => {}
+                }
                 return Ended::Stopped;
             }
-            let outstanding = !self.unacknowledged.is_empty();
+            let look_again = self.in_flight.look_again(Instant::now(), ACKNOWLEDGE_EVERY);
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
                     Ok(Progress::Wrote(bytes)) => self.sent += bytes,
@@ -123,63 +133,67 @@ impl StreamLink {
                     Err(error) => return Ended::Broken(error.to_string()),
                 },
                 more = source.wait(), if idle && !stopping => stopping = !more,
-                () = sleep(ACKNOWLEDGE_EVERY), if outstanding => {}
+                () = sleep(look_again.unwrap_or_default()), if look_again.is_some() => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
                 () = events.deadline.reached() => return Ended::Stopped,
             }
         }
     }
 
-    /// Sends what is half sent, waits until the collector has all of it, and closes. Called when another connection
-    /// has taken over: nothing more is read from the spool.
-    pub async fn leave(mut self, source: &mut Source) {
-        let finished = timeout(LEAVE_WITHIN, async {
+    /// Ends the connection in good order: sends what is half sent, waits until it is acknowledged, says goodbye and
+    /// hears the collector do the same. A program that closes its side has read to the end: closing with unread bytes
+    /// would have reset the connection. Nothing more is read from the spool.
+    ///
+    /// Whatever goes wrong, or takes too long, what is not retired is sent again on another connection.
+    pub async fn finish(&mut self, source: &mut Source) {
+        let finished = timeout(FINISH_WITHIN, async {
             loop {
                 self.retire(source)?;
-                if self.outbox.is_empty() && self.unacknowledged.is_empty() {
-                    return Ok::<(), io::Error>(());
+                if self.outbox.is_empty() && self.in_flight.is_acknowledged() {
+                    break;
                 }
                 tokio::select! {
                     progress = poll_fn(|cx| self.poll_progress(cx)) => match progress? {
                         Progress::Wrote(bytes) => self.sent += bytes,
                         Progress::Flushed => self.mark_sent(),
-                        Progress::Closed => return Ok(()),
+                        Progress::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
                     },
                     () = sleep(ACKNOWLEDGE_EVERY) => {}
                 }
             }
+            self.say_goodbye().await?;
+            // Only its end can be heard now: the outbox is empty, so there is no other progress.
+            poll_fn(|cx| self.poll_progress(cx)).await
         });
-        // Whatever went wrong, the new connection starts at the first line that was not retired here.
-        let _ = finished.await;
-        let _ = self.retire(source);
-        self.close().await;
+        if let Ok(Ok(Progress::Closed)) = finished.await
+            && let Some(position) = self.in_flight.all()
+        {
+            source.retire(position);
+        }
     }
 
-    /// Says goodbye (TLS close_notify, FIN), so that a collector reads to the end instead of seeing a broken stream.
-    pub async fn close(&mut self) {
-        let goodbye = async {
-            match &mut self.stream {
-                Stream::Tcp(wire) => wire.shutdown().await,
-                Stream::Tls(stream) => stream.shutdown().await,
-            }
-        };
-        let _ = timeout(LEAVE_WITHIN, goodbye).await;
+    /// TLS close_notify and FIN.
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(wire) => wire.shutdown().await,
+            Stream::Tls(stream) => stream.shutdown().await,
+        }
     }
 
     fn mark_sent(&mut self) {
         if let Some(reaches) = self.outbox.reaches {
-            self.unacknowledged.push(self.wire().written(), reaches);
+            self.in_flight.push(self.wire().written(), reaches);
         }
         self.outbox.clear();
         self.sent = 0;
     }
 
     fn retire(&mut self, source: &mut Source) -> io::Result<()> {
-        if self.unacknowledged.is_empty() {
+        if self.in_flight.is_empty() {
             return Ok(());
         }
         let acknowledged = self.wire().acknowledged()?;
-        if let Some(position) = self.unacknowledged.reached(acknowledged) {
+        if let Some(position) = self.in_flight.safe(acknowledged, Instant::now()) {
             source.retire(position);
         }
         Ok(())

@@ -295,13 +295,18 @@ fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, reads:
         locked.connections.push(stream.try_clone().expect("a descriptor"));
         drop(locked);
         let (kind, heard, reads) = (kind.clone(), heard.clone(), reads.clone());
-        threads.push(std::thread::spawn(move || match kind {
-            Kind::Tcp(framing) => read(stream, framing, &heard, &reads),
-            Kind::Tls(framing, config) => {
-                let connection = ServerConnection::new(config).expect("a server");
-                read(StreamOwned::new(connection, stream), framing, &heard, &reads);
+        let own = stream.try_clone().expect("a clone");
+        threads.push(std::thread::spawn(move || {
+            match kind {
+                Kind::Tcp(framing) => read(stream, framing, &heard, &reads),
+                Kind::Tls(framing, config) => {
+                    let connection = ServerConnection::new(config).expect("a server");
+                    read(StreamOwned::new(connection, stream), framing, &heard, &reads);
+                }
+                Kind::Udp => unreachable!("datagrams are not accepted"),
             }
-            Kind::Udp => unreachable!("datagrams are not accepted"),
+            // Read to the end: closed, as a collector does. (Dropping is not enough, `connections` has a clone.)
+            let _ = own.shutdown(Shutdown::Both);
         }));
     }
     // Their connections are ended by who ended us.
