@@ -206,7 +206,7 @@ fn a_second_relay_on_the_same_spool_is_refused() {
     assert_eq!(second.ends().code(), Some(78));
     let said = eventually("it says why", || second.stderr().lines().last().map(str::to_owned));
     let dir = setup.path("spool");
-    let says = format!("logferry: the spool {} is in use by another relay; give each its own directory", dir.display());
+    let says = format!("logferry: spool: {} is in use by another relay; give each its own directory", dir.display());
     assert_eq!(said, says);
     // The first has not noticed.
     says_one(&relay);

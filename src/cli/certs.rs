@@ -11,6 +11,7 @@ use rcgen::{
 };
 
 use super::Failure;
+use crate::tls;
 
 /// Days until a certificate expires. 825 is the most that some verifiers take for a server.
 const VALID_DAYS: i64 = 825;
@@ -32,6 +33,13 @@ pub struct Arguments {
 type Files = Vec<(&'static str, String, u32)>;
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    for name in &arguments.name {
+        tls::server_name(name).map_err(|_| {
+            Failure::usage(format!(
+                "certs: --name `{name}` is neither a DNS name nor an IP address (write IPv6 without brackets)"
+            ))
+        })?;
+    }
     let files = make(&arguments.name).map_err(|error| Failure::config(&format!("certs: {error}")))?;
     fs::create_dir_all(&arguments.out)
         .map_err(|error| Failure::config(&format!("certs: cannot make {}: {error}", arguments.out.display())))?;

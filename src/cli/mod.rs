@@ -73,13 +73,13 @@ impl Failure {
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(with_default_command(arguments)) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // clap prints help and versions to stdout, everything else to stderr.
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => ExitCode::from(exit::USAGE),
-            };
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("logferry: {}", in_one_line(&error.render().to_string()));
+            return ExitCode::from(exit::USAGE);
         }
     };
     let done = match arguments.command {
@@ -111,6 +111,16 @@ fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsStri
         arguments.insert(1.min(arguments.len()), OsString::from("run"));
     }
     arguments
+}
+
+/// clap's complaint and its tip, without the usage behind them: one line for a log, and for a person.
+fn in_one_line(complaint: &str) -> String {
+    let told = complaint
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<&str> = told.flat_map(str::split_whitespace).collect();
+    format!("{}; try --help", words.join(" ").trim_start_matches("error: "))
 }
 
 fn load(overrides: &Overrides) -> Result<Config, Failure> {
@@ -157,6 +167,13 @@ mod tests {
         check(&["logferry", "--listen", "udp://127.0.0.1:1"], &["logferry", "run", "--listen", "udp://127.0.0.1:1"]);
         check(&["logferry", "check"], &["logferry", "check"]);
         check(&["logferry", "--version"], &["logferry", "--version"]);
+    }
+
+    #[test]
+    fn a_complaint_is_one_line() {
+        let complaint = "error: unexpected argument '--lisen' found\n\n  tip: a similar argument exists: '--listen'\n\nUsage: logferry run --listen <URL>\n\nFor more information, try '--help'.\n";
+        let line = "unexpected argument '--lisen' found tip: a similar argument exists: '--listen'; try --help";
+        assert_eq!(in_one_line(complaint), line);
     }
 
     #[test]

@@ -321,13 +321,17 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse { dir } => {
-                write!(f, "the spool {} is in use by another relay; give each its own directory", dir.display())
+                write!(f, "spool: {} is in use by another relay; give each its own directory", dir.display())
             }
             Self::Version { path, version } => {
-                write!(f, "{} has format version {version}, which a later logferry wrote", path.display())
+                write!(f, "spool: {} has format version {version}, which a later logferry wrote", path.display())
             }
-            Self::Options(why) => f.write_str(why),
-            Self::Io { what, path, source } => write!(f, "cannot {what} {}: {source}", path.display()),
+            Self::Options(why) => write!(f, "spool: {why}"),
+            Self::Io { what, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                let uid = nix::unistd::geteuid();
+                write!(f, "spool: cannot {what} {}: {source}; it must belong to uid {uid}", path.display())
+            }
+            Self::Io { what, path, source } => write!(f, "spool: cannot {what} {}: {source}", path.display()),
         }
     }
 }
