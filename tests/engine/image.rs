@@ -52,7 +52,7 @@ fn runs_as_nobody_without_a_capability_and_leaves_in_time() {
     say(&format!("idle: VmRSS {}, RssAnon {}", field("VmRSS:"), field("RssAnon:")));
 
     // One line over port 514, which nobody may bind elsewhere, is in the spool or on stdout.
-    let address = container.inspect("{{.NetworkSettings.IPAddress}}");
+    let address = container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     let line = "<30>1 2026-11-20T22:27:42Z host busybox/web/0123456789ab 1 busybox/web/0123456789ab - over port 514\n";
     socket.send_to(line.as_bytes(), (address.as_str(), 514)).expect("a datagram to the bridge");
