@@ -73,20 +73,12 @@ impl FromStr for ForwardAddress {
         }
         let (scheme, rest) = split_scheme(text, FORWARD_SCHEMES)?;
         match scheme {
-            "udp" => Ok(Self::Udp(host_port(text, rest, SYSLOG_PORT)?)),
-            "tcp" => Ok(Self::Tcp(host_port(text, rest, SYSLOG_PORT)?)),
-            "tcp+tls" => Ok(Self::Tls(host_port(text, rest, SYSLOG_TLS_PORT)?)),
-            "file" => Ok(Self::File(absolute_path(text, rest)?)),
+            "udp" => Ok(Self::Udp(target(text, rest, SYSLOG_PORT)?)),
+            "tcp" => Ok(Self::Tcp(target(text, rest, SYSLOG_PORT)?)),
+            "tcp+tls" => Ok(Self::Tls(target(text, rest, SYSLOG_TLS_PORT)?)),
+            "file" => Ok(Self::File(file_template(text, rest)?)),
             other => Err(bad_scheme(text, other, FORWARD_SCHEMES)),
         }
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        host_port(text, text, 0)
     }
 }
 
@@ -110,6 +102,18 @@ fn absolute_path(text: &str, rest: &str) -> Result<PathBuf, String> {
     }
 }
 
+/// What may stand between braces in a file's path.
+const FILE_FIELDS: [&str; 5] = ["host", "name", "image", "id", "app"];
+
+fn file_template(text: &str, rest: &str) -> Result<PathBuf, String> {
+    for field in rest.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(field, _)| field) {
+        if !FILE_FIELDS.contains(&field) {
+            return Err(format!("`{text}`: {{{field}}} is no field; there are {{{}}}", FILE_FIELDS.join("}, {")));
+        }
+    }
+    absolute_path(text, rest)
+}
+
 fn listen_socket(text: &str, rest: &str, default_port: u16) -> Result<SocketAddr, String> {
     // `tcp://:514` is every address of the machine, IPv6 and IPv4 on one socket.
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -126,7 +130,14 @@ fn listen_socket(text: &str, rest: &str, default_port: u16) -> Result<SocketAddr
     }
 }
 
-/// `host`, `host:port`, `1.2.3.4:port`, `[::1]:port`. A `default_port` of 0 makes the port a must.
+fn target(text: &str, rest: &str, default_port: u16) -> Result<HostPort, String> {
+    match host_port(text, rest, default_port)? {
+        HostPort { port: 0, .. } => Err(format!("`{text}`: nobody can be reached at port 0")),
+        target => Ok(target),
+    }
+}
+
+/// `host`, `host:port`, `1.2.3.4:port`, `[::1]:port`.
 fn host_port(text: &str, rest: &str, default_port: u16) -> Result<HostPort, String> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port_text) = match rest.strip_prefix('[') {
@@ -145,7 +156,7 @@ fn host_port(text: &str, rest: &str, default_port: u16) -> Result<HostPort, Stri
     };
     let port = match port_text.strip_prefix(':') {
         Some(digits) => port(text, digits)?,
-        None if port_text.is_empty() && default_port != 0 => default_port,
+        None if port_text.is_empty() => default_port,
         None => return Err(format!("`{text}`: needs a port, as in {host}:{SYSLOG_PORT}")),
     };
     Ok(HostPort { host, port })
@@ -155,9 +166,14 @@ fn name_or_ipv4(text: &str, host: &str) -> Result<Host, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(Host::Address(address));
     }
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    // RFC 1035 2.3.4, and the underscores of container and service names. A dot at the end: no search list.
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(legal) && !label.starts_with('-') && !label.ends_with('-')
+    };
     let digits_and_dots = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if host.is_empty() || host.len() > 253 || digits_and_dots || !host.bytes().all(legal) {
+    let labels = host.strip_suffix('.').unwrap_or(host).split('.').all(label);
+    if host.len() > 253 || digits_and_dots || !labels {
         return Err(format!("`{text}`: `{host}` is neither a host name nor an IP address"));
     }
     Ok(Host::Name(host.to_owned()))
@@ -242,6 +258,7 @@ mod tests {
         forward("tcp://logs.example.com", "tcp://logs.example.com:514");
         forward("tcp+tls://logs.example.com", "tcp+tls://logs.example.com:6514");
         forward("udp://[2001:db8::1]:99", "udp://[2001:db8::1]:99");
+        forward("tcp://logs.example.com.:514", "tcp://logs.example.com.:514");
         forward("tcp://rsyslog_1:514", "tcp://rsyslog_1:514");
         forward("file:///var/log/{host}/{name}.log", "file:///var/log/{host}/{name}.log");
         forward("stdout:", "stdout:");
@@ -265,6 +282,11 @@ mod tests {
         refused::<ForwardAddress>("tcp://[::1:514", "no `]`");
         refused::<ForwardAddress>("tcp://300.1.2.3:514", "neither");
         refused::<ForwardAddress>("tcp://a b:514", "neither");
+        refused::<ForwardAddress>("tcp://a..b:514", "neither");
+        refused::<ForwardAddress>("tcp://-", "neither");
+        refused::<ForwardAddress>(&format!("tcp://{}:514", "x".repeat(80)), "neither");
+        refused::<ForwardAddress>("tcp://logs.example.com:0", "port 0");
+        refused::<ForwardAddress>("file:///logs/{hostname}.log", "{hostname} is no field; there are {host}, {name}");
         refused::<ForwardAddress>("unix:///run/x", "unknown scheme `unix`");
         refused::<ForwardAddress>("file:///", "absolute");
     }

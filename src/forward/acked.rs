@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -34,6 +35,11 @@ impl Wire {
 
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Closing it will throw away what is unsent, and tell the peer that something is missing.
+    pub fn reset_on_close(&self) -> io::Result<()> {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
     /// Bytes the peer's kernel has acknowledged since the connection was made.
@@ -60,6 +66,9 @@ pub struct InFlight {
     marks: VecDeque<Mark>,
     /// The replay window: of what is acknowledged, the last so many bytes on the wire are kept, for [`REPLAY_FOR`].
     replay: u64,
+    /// When the connection was made. What it acknowledges in its first moment is kept whole: a proxy without a backend
+    /// takes a buffer full and hangs up, and does so again and again.
+    born: Instant,
 }
 
 /// The end of a batch.
@@ -74,8 +83,8 @@ struct Mark {
 }
 
 impl InFlight {
-    pub fn new(replay: u64) -> Self {
-        Self { marks: VecDeque::new(), replay }
+    pub fn new(replay: u64, born: Instant) -> Self {
+        Self { marks: VecDeque::new(), replay, born }
     }
 
     /// A batch was flushed: the wire's count now, and where in the spool the batch ends.
@@ -100,7 +109,10 @@ impl InFlight {
             mark.acknowledged = Some(now);
         }
         let kept = |mark: &Mark| match mark.acknowledged {
-            Some(since) => mark.wire_bytes + self.replay > bytes && now.duration_since(since) < REPLAY_FOR,
+            Some(since) => {
+                let young = since.duration_since(self.born) < REPLAY_FOR;
+                now.duration_since(since) < REPLAY_FOR && (young || mark.wire_bytes + self.replay > bytes)
+            }
             None => true,
         };
         let safe = self.marks.iter().take_while(|mark| !kept(mark)).count();
@@ -155,9 +167,15 @@ mod tests {
         Position { segment: 1, offset: 0, line }
     }
 
+    /// A connection that has lived for long enough.
+    fn grown(replay: u64) -> (InFlight, Instant) {
+        let born = Instant::now();
+        (InFlight::new(replay, born), born + REPLAY_FOR)
+    }
+
     #[test]
     fn only_whole_batches_are_safe() {
-        let (mut sent, now) = (InFlight::new(0), Instant::now());
+        let (mut sent, now) = grown(0);
         sent.push(100, at(1));
         sent.push(200, at(2));
         sent.push(300, at(3));
@@ -171,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_last_bytes_are_kept_for_a_while() {
-        let (mut sent, start) = (InFlight::new(150), Instant::now());
+        let (mut sent, start) = grown(150);
         sent.push(100, at(1));
         sent.push(200, at(2));
         sent.push(300, at(3));
@@ -185,12 +203,24 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_has_to_live_before_it_is_believed() {
+        let born = Instant::now();
+        let mut sent = InFlight::new(0, born);
+        sent.push(100, at(1));
+        assert_eq!(sent.safe(100, born + REPLAY_FOR / 2), None);
+        assert_eq!(sent.safe(100, born + REPLAY_FOR), None);
+        assert_eq!(sent.safe(100, born + REPLAY_FOR * 3 / 2), Some(at(1)));
+        sent.push(200, at(2));
+        assert_eq!(sent.safe(200, born + REPLAY_FOR * 3 / 2), Some(at(2)));
+    }
+
+    #[test]
     fn a_collector_that_read_to_the_end_has_everything() {
-        let mut sent = InFlight::new(1000);
+        let (mut sent, now) = grown(1000);
         assert_eq!(sent.all(), None);
         sent.push(100, at(1));
         sent.push(200, at(2));
-        assert_eq!(sent.look_again(Instant::now(), Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(sent.look_again(now, Duration::ZERO), Some(Duration::ZERO));
         assert_eq!(sent.all(), Some(at(2)));
         assert!(sent.is_empty());
     }

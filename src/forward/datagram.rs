@@ -1,28 +1,33 @@
 //! The UDP link: each line one datagram (RFC 5426). What was sent is retired; nobody can know more.
 
+use std::io;
 use std::net::SocketAddr;
 
+use nix::errno::Errno;
 use tokio::net::UdpSocket;
 
-use super::source::{Outbox, Source, pause_after_read_error};
+use super::encode::Encoding;
+use super::source::Source;
 use super::{Ended, Events};
+use crate::spool::{Chunk, Position};
 
-/// The most a datagram carries over IPv4 (65,535 − 20 − 8); over IPv6 20 bytes less. Longer lines are cut at their end
-/// (RFC 5424 6.1).
+/// The most a datagram carries over IPv6 (65,535 − 40 − 8); over IPv4 it would be 20 bytes more. Longer lines are cut at
+/// their end (RFC 5424 6.1).
 const LONGEST_DATAGRAM: usize = 65_535 - 40 - 8;
 
 pub struct DatagramLink {
     socket: UdpSocket,
     peer: SocketAddr,
+    encoding: Encoding,
 }
 
 impl DatagramLink {
-    pub async fn connect(peer: SocketAddr) -> std::io::Result<Self> {
+    pub async fn connect(peer: SocketAddr, encoding: Encoding) -> io::Result<Self> {
         let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = UdpSocket::bind(any).await?;
         // Connected, so that an ICMP "port unreachable" comes back as an error and the name is asked again.
         socket.connect(peer).await?;
-        Ok(Self { socket, peer })
+        Ok(Self { socket, peer, encoding })
     }
 
     pub fn peer(&self) -> SocketAddr {
@@ -30,20 +35,19 @@ impl DatagramLink {
     }
 
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
-        let mut outbox = Outbox::default();
         loop {
-            if let Err(error) = source.fill(&mut outbox) {
-                tracing::error!("spool: cannot read: {error}; trying again");
-                pause_after_read_error().await;
-                continue;
-            }
-            if let Some(reaches) = outbox.reaches {
-                tokio::select! {
-                    sent = send_all(&self.socket, &outbox) => match sent {
-                        Ok(()) => source.retire(reaches),
-                        Err(error) => return Ended::Broken(error.to_string()),
-                    },
-                    () = events.deadline.reached() => return Ended::Stopped,
+            if let Some(chunk) = source.next().await {
+                let mut reached = None;
+                let sent = tokio::select! {
+                    sent = self.send(&chunk, &mut reached) => Some(sent),
+                    () = events.deadline.reached() => None,
+                };
+                // Of a chunk that failed in the middle, only the rest is sent again.
+                reached.into_iter().for_each(|reached| source.retire(reached));
+                match sent {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => return Ended::Broken(error.to_string()),
+                    None => return Ended::Stopped,
                 }
                 // A busy spool must not keep a moved name waiting.
                 if let Some(moved) = events.moved_by_now().await {
@@ -58,14 +62,21 @@ impl DatagramLink {
             }
         }
     }
-}
 
-async fn send_all(socket: &UdpSocket, outbox: &Outbox) -> std::io::Result<()> {
-    let mut start = 0;
-    for end in &outbox.ends {
-        let line = &outbox.bytes[start..*end];
-        socket.send(&line[..line.len().min(LONGEST_DATAGRAM)]).await?;
-        start = *end;
+    /// `reached`: the position behind the last line that was sent.
+    async fn send(&self, chunk: &Chunk, reached: &mut Option<Position>) -> io::Result<()> {
+        let (mut datagram, mut scratch) = (Vec::new(), Vec::new());
+        for (line, behind) in chunk.lines() {
+            datagram.clear();
+            self.encoding.append(line, &mut scratch, &mut datagram);
+            datagram.truncate(LONGEST_DATAGRAM);
+            match self.socket.send(&datagram).await {
+                // A host with smaller buffers than datagrams may be. It will not take this line at the next try either.
+                Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {}
+                sent => drop(sent?),
+            }
+            *reached = Some(behind);
+        }
+        Ok(())
     }
-    Ok(())
 }

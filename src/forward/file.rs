@@ -1,10 +1,8 @@
 //! The file and stdout links: lines to files named by a template, or to our own standard output.
 //!
 //! File I/O blocks, so each batch is written by a thread of the runtime's pool. A line is retired when `fdatasync` is
-//! through. A message's fields come from strangers: whatever a container is called, its file stays below the template's
-//! fixed directories.
+//! through.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -17,7 +15,8 @@ use tokio::time::sleep;
 
 use super::Events;
 use super::encode::Encoding;
-use super::source::{Source, pause_after_read_error};
+use super::path::PathTemplate;
+use super::source::Source;
 use crate::spool::{Batch, Chunk, Position};
 use crate::syslog::Line;
 
@@ -26,8 +25,6 @@ use crate::syslog::Line;
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Files open at once; one more, and all are synced and closed first.
 const MAX_OPEN_FILES: usize = 256;
-/// Bytes of a field that go into a file name. File systems allow 255.
-const LONGEST_NAME: usize = 128;
 
 /// The lines' way to the disk or to stdout; moves to a pool thread and back for each batch.
 pub struct FileLink {
@@ -37,13 +34,19 @@ pub struct FileLink {
 }
 
 enum Output {
-    Files { template: PathBuf, open: HashMap<PathBuf, File> },
+    Files { template: PathTemplate, open: HashMap<PathBuf, OpenFile> },
     Stdout,
+}
+
+struct OpenFile {
+    file: File,
+    /// Its length when it was last known to be on the disk; `None`: not a regular file.
+    synced: Option<u64>,
 }
 
 impl FileLink {
     pub fn files(template: &Path, encoding: Encoding) -> Self {
-        Self::new(Output::Files { template: template.to_owned(), open: HashMap::new() }, encoding)
+        Self::new(Output::Files { template: PathTemplate::new(template), open: HashMap::new() }, encoding)
     }
 
     pub fn stdout(encoding: Encoding) -> Self {
@@ -59,14 +62,7 @@ impl FileLink {
         let mut unsynced = Unsynced::default();
         let mut stopping = false;
         loop {
-            let chunk = match source.next_chunk() {
-                Ok(chunk) => chunk,
-                Err(error) => {
-                    tracing::error!("spool: cannot read: {error}; trying again");
-                    pause_after_read_error().await;
-                    continue;
-                }
-            };
+            let chunk = source.next().await;
             let idle = chunk.is_none();
             if let Some(Chunk { batch, end, .. }) = chunk {
                 self = self.blocking(move |link| link.write(&batch)).await?;
@@ -115,18 +111,11 @@ impl FileLink {
                 stdout.flush()
             }
             Output::Files { template, open } => {
-                let mut by_path: HashMap<PathBuf, Vec<u8>> = HashMap::new();
-                for line in batch.lines() {
-                    let path = path_for(template, &Line::parse(line, &encoding.sd_id));
-                    encoding.append(line, scratch, by_path.entry(path).or_default());
+                let written = write_files(template, open, batch, encoding, scratch);
+                if written.is_err() {
+                    take_back(open);
                 }
-                for (path, bytes) in by_path {
-                    if open.len() >= MAX_OPEN_FILES && !open.contains_key(&path) {
-                        sync_and_close(open)?;
-                    }
-                    append(open, &path, &bytes).map_err(|error| named(&path, &error))?;
-                }
-                Ok(())
+                written
             }
         }
     }
@@ -165,21 +154,56 @@ impl Unsynced {
     }
 }
 
-fn append(open: &mut HashMap<PathBuf, File>, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(file) = open.get_mut(path) {
+fn write_files(
+    template: &PathTemplate,
+    open: &mut HashMap<PathBuf, OpenFile>,
+    batch: &Batch,
+    encoding: &Encoding,
+    scratch: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut by_path: HashMap<PathBuf, Vec<u8>> = HashMap::new();
+    for line in batch.lines() {
+        let path = template.fill(&Line::parse(line, &encoding.sd_id));
+        encoding.append(line, scratch, by_path.entry(path).or_default());
+    }
+    for (path, bytes) in by_path {
+        if open.len() >= MAX_OPEN_FILES && !open.contains_key(&path) {
+            sync_and_close(open)?;
+        }
+        append(open, &path, &bytes).map_err(|error| named(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn append(open: &mut HashMap<PathBuf, OpenFile>, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(OpenFile { file, .. }) = open.get_mut(path) {
         return file.write_all(bytes);
     }
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-    file.write_all(bytes)?;
-    open.insert(path.to_owned(), file);
-    Ok(())
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    let metadata = file.metadata()?;
+    let synced = metadata.is_file().then_some(metadata.len());
+    let OpenFile { file, .. } = open.entry(path.to_owned()).or_insert(OpenFile { file, synced });
+    file.write_all(bytes)
 }
 
-fn sync_and_close(open: &mut HashMap<PathBuf, File>) -> io::Result<()> {
-    for (path, file) in open.iter() {
+/// After a write that failed: back to what is synced and retired, for everything behind it is written again. Otherwise
+/// half a line would stay, and every attempt would add to the files that can be written.
+fn take_back(open: &mut HashMap<PathBuf, OpenFile>) {
+    for (path, OpenFile { file, synced }) in open.drain() {
+        let Some(synced) = synced else { continue };
+        // Shorter already: somebody has emptied it meanwhile (logrotate's copytruncate).
+        let longer = file.metadata().is_ok_and(|metadata| metadata.len() > synced);
+        if longer && let Err(error) = file.set_len(synced) {
+            tracing::warn!("forward: {}: cannot take back what is written again: {error}", path.display());
+        }
+    }
+}
+
+fn sync_and_close(open: &mut HashMap<PathBuf, OpenFile>) -> io::Result<()> {
+    for (path, OpenFile { file, .. }) in open.iter() {
         // A pipe or /dev/null has nothing to sync.
         match file.sync_data() {
             Err(error) if error.raw_os_error() != Some(nix::libc::EINVAL) => return Err(named(path, &error)),
@@ -192,72 +216,4 @@ fn sync_and_close(open: &mut HashMap<PathBuf, File>) -> io::Result<()> {
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-/// The template with a message's fields filled in, each made a harmless part of a file name.
-fn path_for(template: &Path, line: &Line<'_>) -> PathBuf {
-    let template = template.to_string_lossy();
-    let mut path = String::with_capacity(template.len() + 64);
-    let mut rest: &str = &template;
-    while let Some(start) = rest.find('{') {
-        let after = &rest[start + 1..];
-        let Some(end) = after.find('}') else { break };
-        path.push_str(&rest[..start]);
-        match field(line, &after[..end]) {
-            Some(value) => push_harmless(&value, &mut path),
-            None => path.push_str(&rest[start..start + end + 2]),
-        }
-        rest = &after[end + 1..];
-    }
-    path.push_str(rest);
-    PathBuf::from(path)
-}
-
-/// `None`: no field has this name, so the text stands for itself.
-fn field<'a>(line: &'a Line<'_>, name: &str) -> Option<Cow<'a, [u8]>> {
-    let container =
-        |value: &'a Option<Cow<'_, [u8]>>, otherwise: &'a [u8]| Cow::Borrowed(value.as_deref().unwrap_or(otherwise));
-    match name {
-        "host" => Some(Cow::Borrowed(line.hostname)),
-        "app" => Some(Cow::Borrowed(line.app_name)),
-        "name" => Some(container(&line.container_name, line.app_name)),
-        "image" => Some(container(&line.image_name, b"-")),
-        "id" => Some(container(&line.container_id, b"-")),
-        _ => None,
-    }
-}
-
-/// Letters, digits and `-_.@+=,` stand for themselves, everything else becomes `_`, and nothing starts with a dot: no
-/// value can name another directory, hide a file or be empty.
-fn push_harmless(value: &[u8], path: &mut String) {
-    if value.is_empty() {
-        path.push('-');
-    }
-    for (at, byte) in value.iter().take(LONGEST_NAME).enumerate() {
-        let harmless = byte.is_ascii_alphanumeric() || b"-_.@+=,".contains(byte);
-        let hides = at == 0 && *byte == b'.';
-        path.push(if harmless && !hides { char::from(*byte) } else { '_' });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn harmless(value: &[u8], expected: &str) {
-        let mut path = String::new();
-        push_harmless(value, &mut path);
-        assert_eq!(path, expected);
-    }
-
-    #[test]
-    fn no_field_leaves_its_directory() {
-        harmless(b"proj-web-1", "proj-web-1");
-        harmless(b"../../etc/passwd", "_._.._etc_passwd");
-        harmless(b"..", "_.");
-        harmless(b"", "-");
-        harmless(b"a\0\nb", "a__b");
-        harmless(b"registry.local:5000/app", "registry.local_5000_app");
-        harmless(&[b'x'; 300], &"x".repeat(LONGEST_NAME));
-    }
 }

@@ -8,62 +8,70 @@
 mod acked;
 mod backoff;
 mod datagram;
+mod dial;
 mod encode;
 mod file;
+mod path;
 mod resolve;
 mod source;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::{self, ForwardAddress, Framing, Host, HostPort};
+use crate::config::{self, ForwardAddress, Host, HostPort};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
-use crate::tls::{self, TlsError};
-use acked::Wire;
+use crate::tls::TlsError;
 use backoff::Backoff;
 use datagram::DatagramLink;
-use encode::Encoding;
+pub use dial::connector;
+use dial::{Dialer, Moved};
 use file::FileLink;
-pub use resolve::{Answer, ResolveError, Resolver};
+pub use resolve::{Answer, Patience, ResolveError, Resolver};
 use source::Source;
-use stream::{StreamLink, connect_tcp};
+use stream::StreamLink;
+
+/// Different things said between two deliveries. More would be a flood, whatever they are.
+const MOST_SAID: usize = 16;
 
 /// One forward: a cursor of the spool and where its lines go.
 pub struct Forwarder {
-    settings: config::Forward,
+    settings: Arc<config::Forward>,
     source: Source,
-    resolver: Resolver,
-    tls: Option<TlsConnector>,
+    dialer: Dialer,
     metrics: ForwardMetrics,
     deadline: Deadline,
     /// The last answer for each name, for when there is none.
     last_good: HashMap<String, Answer>,
-    /// What was last said about not being connected: said again only when it changes.
-    last_problem: String,
+    /// Connections in a row that did not live. The next attempt begins one target, or one address, further on.
+    stillborn: usize,
+    /// What was said since the last delivery: an outage of a day is a few lines, not a flood.
+    said: HashSet<String>,
+    /// `delivered` when `said` was last emptied.
+    said_at: u64,
 }
 
 /// Why a link stopped carrying.
 enum Ended {
     /// The relay is stopping, and the collector has everything or time is up.
     Stopped,
-    /// The name points elsewhere now.
-    Moved(Answer),
+    /// The name points elsewhere now, and a connection to there stands.
+    Moved(Moved),
     /// The connection broke; the text says how.
     Broken(String),
 }
 
 /// What a link listens to besides its own connection.
 struct Events {
-    moved: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    moved: Pin<Box<dyn Future<Output = Moved> + Send>>,
     deadline: Deadline,
 }
 
@@ -75,8 +83,8 @@ pub struct Deadline(watch::Receiver<Option<Instant>>);
 struct Connected {
     link: Link,
     target: ForwardAddress,
-    /// How long the name may be believed; `None` where there is no name.
-    ttl: Option<Duration>,
+    /// The name it was found by and how long that may be believed; `None` where there is no name.
+    name: Option<(HostPort, Duration)>,
 }
 
 enum Link {
@@ -95,18 +103,18 @@ impl Forwarder {
         metrics: ForwardMetrics,
         deadline: Deadline,
     ) -> Result<Self, TlsError> {
-        let tls = connector(&settings)?;
-        let encoding = Encoding { format: settings.format, framing: None, sd_id: sd_id.to_owned() };
-        let source = Source::new(reader, encoding, metrics.clone());
+        let settings = Arc::new(settings);
+        let dialer = Dialer::new(settings.clone(), resolver, sd_id, metrics.clone())?;
         Ok(Self {
             settings,
-            source,
-            resolver,
-            tls,
+            source: Source::new(reader, metrics.clone()),
+            dialer,
             metrics,
             deadline,
             last_good: HashMap::new(),
-            last_problem: String::new(),
+            stillborn: 0,
+            said: HashSet::new(),
+            said_at: 0,
         })
     }
 
@@ -114,10 +122,13 @@ impl Forwarder {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(self.settings.max_backoff);
         loop {
-            let mut deadline = self.deadline.clone();
+            let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
+            let idle = self.source.waiting() == 0;
             let connected = tokio::select! {
                 connected = self.connect() => connected,
                 () = deadline.reached() => break,
+                // Nothing to deliver: a stopping relay does not wait for a collector.
+                () = stopping.announced(), if idle => break,
             };
             if let Some(connected) = connected {
                 let since = Instant::now();
@@ -128,9 +139,12 @@ impl Forwarder {
                     Err(reason) => self.say_problem(&reason),
                 }
                 self.source.rewind();
-                // A collector that takes a connection only to drop it is not hammered.
+                // A collector that takes a connection only to drop it is not hammered, and others are tried.
                 if since.elapsed() > self.settings.max_backoff {
                     backoff.reset();
+                    self.stillborn = 0;
+                } else {
+                    self.stillborn = self.stillborn.wrapping_add(1);
                 }
             }
             if !self.pause(backoff.wait()).await {
@@ -139,16 +153,16 @@ impl Forwarder {
         }
         let left = self.source.waiting();
         if left > 0 {
-            tracing::warn!(
-                "forward {}: stopping with {left} lines undelivered; they stay in the spool",
-                self.settings.name
-            );
+            let name = &self.settings.name;
+            tracing::warn!("forward {name}: stopping with {left} lines not confirmed; they stay in the spool");
         }
     }
 
     /// Tries every address of every target, in order.
     async fn connect(&mut self) -> Option<Connected> {
-        for target in self.settings.to.clone() {
+        let targets = self.settings.to.len();
+        for turn in 0..targets {
+            let target = self.settings.to[(self.stillborn + turn) % targets].clone();
             match self.connect_target(&target).await {
                 Ok(connected) => return Some(connected),
                 Err(problem) => self.say_problem(&format!("{target}: {problem}")),
@@ -158,78 +172,38 @@ impl Forwarder {
     }
 
     async fn connect_target(&mut self, target: &ForwardAddress) -> Result<Connected, String> {
-        self.source.set_framing(framing(&self.settings, target));
-        let encoding = self.source.encoding().clone();
+        let encoding = || self.dialer.encoding(target);
         let link = match target {
-            ForwardAddress::Stdout => Link::File(FileLink::stdout(encoding)),
-            ForwardAddress::File(template) => Link::File(FileLink::files(template, encoding)),
+            ForwardAddress::Stdout => Link::File(FileLink::stdout(encoding())),
+            ForwardAddress::File(template) => Link::File(FileLink::files(template, encoding())),
             ForwardAddress::Udp(to) | ForwardAddress::Tcp(to) | ForwardAddress::Tls(to) => {
-                let answer = self.resolve(&to.host).await?;
-                let ttl = matches!(to.host, Host::Name(_)).then_some(answer.ttl);
-                let link = self.connect_any(target, to, &answer).await?;
-                return Ok(Connected { link, target: target.clone(), ttl });
+                let answer = self.look_up(&to.host).await?;
+                let name = matches!(to.host, Host::Name(_)).then_some((to.clone(), answer.ttl));
+                let start = self.stillborn / self.settings.to.len();
+                let link = self.dialer.connect_any(target, to, &answer, start).await?;
+                return Ok(Connected { link, target: target.clone(), name });
             }
         };
-        Ok(Connected { link, target: target.clone(), ttl: None })
+        Ok(Connected { link, target: target.clone(), name: None })
     }
 
-    /// The addresses of a host. A name that cannot be looked up keeps its last good answer: stale is better than none.
-    async fn resolve(&mut self, host: &Host) -> Result<Answer, String> {
+    /// The addresses of a host. What cannot be looked up keeps its last good answer: stale is better than none.
+    async fn look_up(&mut self, host: &Host) -> Result<Answer, String> {
         let name = match host {
-            Host::Address(address) => return Ok(Answer { addresses: vec![*address], ttl: Duration::MAX }),
+            Host::Address(address) => return Ok(Answer::literal(*address)),
             Host::Name(name) => name,
         };
-        match self.resolver.resolve(name).await {
-            Ok(answer) => {
-                self.last_good.insert(name.clone(), answer.clone());
-                Ok(answer)
-            }
-            Err(error) => {
-                self.metrics.resolve_failures.inc();
-                self.last_good.get(name).cloned().ok_or_else(|| format!("cannot resolve {name}: {error}"))
-            }
-        }
-    }
-
-    /// The first of a target's addresses that can be connected.
-    async fn connect_any(&self, target: &ForwardAddress, to: &HostPort, answer: &Answer) -> Result<Link, String> {
-        let mut problems = Vec::new();
-        for address in &answer.addresses {
-            let peer = SocketAddr::new(*address, to.port);
-            match self.connect_one(target, to, peer).await {
-                Ok(link) => {
-                    self.metrics.connects.inc();
-                    return Ok(link);
-                }
-                Err(problem) => {
-                    self.metrics.connect_failures.inc();
-                    problems.push(format!("{peer}: {problem}"));
-                }
-            }
-        }
-        Err(format!("cannot connect: {}", problems.join("; ")))
-    }
-
-    async fn connect_one(&self, target: &ForwardAddress, to: &HostPort, peer: SocketAddr) -> Result<Link, String> {
-        let within = self.settings.connect_timeout;
-        if let ForwardAddress::Udp(_) = target {
-            return DatagramLink::connect(peer).await.map(Link::Datagram).map_err(|error| error.to_string());
-        }
-        let stream = connect_tcp(peer, within, self.settings.dead_after).await.map_err(|error| error.to_string())?;
-        let Some(connector) = self.tls.as_ref().filter(|_| matches!(target, ForwardAddress::Tls(_))) else {
-            return Ok(Link::Stream(Box::new(StreamLink::tcp(stream, peer, self.settings.replay))));
+        let earlier = self.last_good.get(name);
+        let answer = match self.dialer.look_up(name, Patience::OneFamily).await {
+            Ok(answer) => earlier.map_or(answer.clone(), |earlier| answer.completed_by(earlier)),
+            Err(problem) => return earlier.cloned().ok_or(problem),
         };
-        let expected = expected_name(&self.settings, to);
-        let name = tls::server_name(&expected).map_err(|error| error.to_string())?;
-        match timeout(within, connector.connect(name, Wire::new(stream))).await {
-            Ok(Ok(stream)) => Ok(Link::Stream(Box::new(StreamLink::tls(stream, peer, self.settings.replay)))),
-            Ok(Err(error)) => Err(format!("TLS with {expected}: {error}")),
-            Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
-        }
+        self.last_good.insert(name.clone(), answer.clone());
+        Ok(answer)
     }
 
-    /// Carries over one connection, and over the next ones as long as the name moves: make before break. `Ok`: the
-    /// relay is stopping. `Err`: the connection broke, and how.
+    /// Carries over one connection, and over the next ones as long as the name moves. `Ok`: the relay is stopping. `Err`:
+    /// the connection broke, and how.
     async fn carry(&mut self, mut connected: Connected) -> Result<(), String> {
         loop {
             self.metrics.connected.set(1);
@@ -243,50 +217,36 @@ impl Forwarder {
             match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::Broken(reason) => return Err(reason),
-                Ended::Moved(answer) => connected = self.follow(connected, &answer).await,
+                Ended::Moved(moved) => connected = self.follow(connected, moved).await,
             }
         }
     }
 
-    /// The name points elsewhere: connect there first, then leave the old address. If the new one cannot be connected
-    /// yet, the old connection goes on as long as it works.
-    async fn follow(&mut self, old: Connected, answer: &Answer) -> Connected {
-        let (ForwardAddress::Udp(to) | ForwardAddress::Tcp(to) | ForwardAddress::Tls(to)) = &old.target else {
-            return old;
-        };
-        if let Host::Name(name) = &to.host {
-            self.last_good.insert(name.clone(), answer.clone());
-        }
-        match self.connect_any(&old.target, to, answer).await {
-            Ok(link) => {
-                self.metrics.moves.inc();
-                tracing::info!("forward {}: {} moved from {} to {}", self.settings.name, old.target, old.link, link);
-                if let Link::Stream(mut old) = old.link {
-                    old.finish(&mut self.source).await;
-                }
-                self.source.rewind();
-                Connected { link, target: old.target, ttl: Some(answer.ttl) }
-            }
-            Err(problem) => {
-                self.say_problem(&format!("{} points to a new address, but: {problem}", old.target));
-                Connected { ttl: Some(answer.ttl), ..old }
+    /// Leaves the old address for the new one, which is connected already.
+    async fn follow(&mut self, old: Connected, Moved { answer, link }: Moved) -> Connected {
+        self.metrics.moves.inc();
+        tracing::info!("forward {}: {} moved from {} to {}", self.settings.name, old.target, old.link, link);
+        if let Link::Stream(mut old) = old.link {
+            let mut deadline = self.deadline.clone();
+            tokio::select! {
+                () = old.finish(&mut self.source) => {}
+                () = deadline.reached() => {}
             }
         }
+        self.source.rewind();
+        let name = old.name.map(|(to, _)| {
+            if let Host::Name(name) = &to.host {
+                self.last_good.insert(name.clone(), answer.clone());
+            }
+            (to, answer.ttl)
+        });
+        Connected { link, target: old.target, name }
     }
 
     fn events(&self, connected: &Connected) -> Events {
-        let moved: Pin<Box<dyn Future<Output = Answer> + Send>> = match (&connected.target, connected.ttl) {
-            (ForwardAddress::Udp(to) | ForwardAddress::Tcp(to) | ForwardAddress::Tls(to), Some(ttl)) => {
-                match (&to.host, connected.link.peer()) {
-                    (Host::Name(name), Some(peer)) => Box::pin(moved_away(
-                        self.resolver.clone(),
-                        name.clone(),
-                        peer,
-                        ttl,
-                        self.metrics.resolve_failures.clone(),
-                    )),
-                    _ => Box::pin(std::future::pending()),
-                }
+        let moved: Pin<Box<dyn Future<Output = Moved> + Send>> = match (&connected.name, connected.link.peer()) {
+            (Some((to, ttl)), Some(peer)) => {
+                Box::pin(self.dialer.clone().moved_away(connected.target.clone(), to.clone(), peer, *ttl))
             }
             _ => Box::pin(std::future::pending()),
         };
@@ -309,76 +269,31 @@ impl Forwarder {
     }
 
     fn say_connected(&mut self, connected: &Connected) {
-        if matches!(connected.link, Link::File(_)) {
-            return;
+        let said = format!("connected to {} at {}", connected.target, connected.link);
+        if !matches!(connected.link, Link::File(_)) && self.is_news(&said) {
+            tracing::info!("forward {}: {said}; {} lines waiting", self.settings.name, self.source.waiting());
         }
-        self.last_problem.clear();
-        let waiting = self.source.waiting();
-        tracing::info!(
-            "forward {}: connected to {} at {}; {waiting} lines waiting",
-            self.settings.name,
-            connected.target,
-            connected.link
-        );
     }
 
-    /// Says why nothing is delivered, once for each reason: an outage of a day is a few lines, not a flood.
+    /// Says why nothing is delivered.
     fn say_problem(&mut self, problem: &str) {
-        if self.last_problem != problem {
+        if self.is_news(problem) {
             let name = &self.settings.name;
             tracing::warn!(
                 "forward {name}: {problem}; {} lines wait in the spool, trying again",
                 self.source.waiting()
             );
-            problem.clone_into(&mut self.last_problem);
         }
     }
-}
 
-/// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
-pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
-    let mut names = settings.to.iter().filter_map(|target| match target {
-        ForwardAddress::Tls(to) => Some(expected_name(settings, to)),
-        _ => None,
-    });
-    let Some(first) = names.next() else { return Ok(None) };
-    tls::server_name(&first)?;
-    names.try_for_each(|name| tls::server_name(&name).map(drop))?;
-    tls::connector(&settings.tls).map(Some)
-}
-
-/// The name a collector's certificate must carry.
-fn expected_name(settings: &config::Forward, to: &HostPort) -> String {
-    settings.tls.server_name.clone().unwrap_or_else(|| to.host.to_string())
-}
-
-/// The framing for a target: what was configured, or by its scheme (RFC 5425 knows octet counting only).
-fn framing(settings: &config::Forward, target: &ForwardAddress) -> Option<Framing> {
-    match target {
-        ForwardAddress::Udp(_) => None,
-        ForwardAddress::File(_) | ForwardAddress::Stdout => Some(Framing::Newline),
-        ForwardAddress::Tls(_) => Some(settings.framing.unwrap_or(Framing::OctetCounting)),
-        ForwardAddress::Tcp(_) => Some(settings.framing.unwrap_or(Framing::Newline)),
-    }
-}
-
-/// Asks for the name whenever its answer has expired; ends when `peer` is no longer among its addresses.
-async fn moved_away(
-    resolver: Resolver,
-    name: String,
-    peer: SocketAddr,
-    mut ttl: Duration,
-    failures: prometheus_client::metrics::counter::Counter,
-) -> Answer {
-    loop {
-        sleep(ttl).await;
-        match resolver.resolve(&name).await {
-            Ok(answer) if !answer.addresses.contains(&peer.ip()) => return answer,
-            Ok(answer) => ttl = answer.ttl,
-            Err(_) => {
-                failures.inc();
-            }
+    /// Each thing is said once, until something was delivered again.
+    fn is_news(&mut self, text: &str) -> bool {
+        let delivered = self.source.delivered();
+        if delivered != self.said_at {
+            self.said_at = delivered;
+            self.said.clear();
         }
+        self.said.len() < MOST_SAID && self.said.insert(text.to_owned())
     }
 }
 
@@ -400,14 +315,21 @@ impl Deadline {
         }
     }
 
+    /// Waits until the relay begins to stop.
+    async fn announced(&mut self) {
+        if self.0.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn passed(&self) -> bool {
         self.0.borrow().is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
 impl Events {
-    /// The new answer, if the name has moved while nobody was waiting for it.
-    async fn moved_by_now(&mut self) -> Option<Answer> {
+    /// The new connection, if the name has moved while nobody was waiting for it.
+    async fn moved_by_now(&mut self) -> Option<Moved> {
         tokio::select! {
             biased;
             moved = &mut self.moved => Some(moved),

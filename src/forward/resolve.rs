@@ -31,15 +31,67 @@ pub struct Answer {
     pub addresses: Vec<IpAddr>,
     /// The records' TTL, clamped to `[resolve] min-ttl..=max-ttl`.
     pub ttl: Duration,
+    /// Whether there was an answer for IPv4, and for IPv6: addresses, or that there are none.
+    pub answered: Answered,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    pub v4: bool,
+    pub v6: bool,
+}
+
+impl Answer {
+    /// The one answer there is for a literal address.
+    pub fn literal(address: IpAddr) -> Self {
+        Self { addresses: vec![address], ttl: Duration::MAX, answered: Answered { v4: true, v6: true } }
+    }
+
+    /// The name does not point to `address`, and that is an answer: a name server that only failed to tell has not said so.
+    pub fn excludes(&self, address: IpAddr) -> bool {
+        self.has_answered(address) && !self.addresses.contains(&address)
+    }
+
+    /// With the addresses of `earlier` for a family that was not answered this time.
+    pub fn completed_by(mut self, earlier: &Answer) -> Self {
+        let missing = earlier.addresses.iter().filter(|address| !self.has_answered(**address)).copied();
+        let missing: Vec<IpAddr> = missing.collect();
+        self.addresses.extend(missing);
+        self
+    }
+
+    fn has_answered(&self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.answered.v4 } else { self.answered.v6 }
+    }
+}
+
+/// How long to wait for the second family once the first has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Briefly: somebody waits to connect (RFC 8305 3).
+    OneFamily,
+    /// As long as a look-up may take: the answer decides whether a name has moved.
+    BothFamilies,
 }
 
 /// A look-up without an address. Its text names the cause.
 #[derive(Clone, Debug)]
-pub struct ResolveError(String);
+pub struct ResolveError {
+    says: String,
+    /// The name server said that there is none; it did not just fail to answer.
+    definite: bool,
+}
+
+/// One family's part of an answer.
+#[derive(Clone, Debug)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    ttl: Duration,
+}
 
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.says)
     }
 }
 
@@ -49,31 +101,34 @@ impl Resolver {
     }
 
     /// Every address of `name`, within the configured time.
-    pub async fn resolve(&self, name: &str) -> Result<Answer, ResolveError> {
+    pub async fn resolve(&self, name: &str, patience: Patience) -> Result<Answer, ResolveError> {
         let v4 = self.lookup(name, LookupIpStrategy::Ipv4Only);
         let v6 = self.lookup(name, LookupIpStrategy::Ipv6Only);
-        let (v4, v6) = first_then_briefly(v4, v6).await;
-        let answers =
-            [v6, v4].map(|family| family.unwrap_or_else(|| Err(ResolveError("no answer in time".to_owned()))));
-        let addresses = interleave(&answers);
-        if !addresses.is_empty() {
-            let ttl = answers.iter().flatten().map(|found| found.ttl).min().unwrap_or(self.settings.min_ttl);
-            return Ok(Answer { addresses, ttl: ttl.clamp(self.settings.min_ttl, self.settings.max_ttl) });
+        let (v4, v6) = match patience {
+            Patience::OneFamily => first_then_briefly(v4, v6).await,
+            Patience::BothFamilies => tokio::join!(v4, v6),
+        };
+        let definite =
+            |family: &Result<Found, ResolveError>| family.as_ref().map_or_else(|error| error.definite, |_| true);
+        let answered = Answered { v4: definite(&v4), v6: definite(&v6) };
+        let addresses = interleave(&v6, &v4);
+        if addresses.is_empty() {
+            // Both failed: the IPv4 answer's reason is the one people look for.
+            return Err(v4.err().unwrap_or_else(|| failed("the name has no address")));
         }
-        // Both failed: the IPv4 answer's reason is the one people look for.
-        let [_, v4] = answers;
-        Err(v4.err().unwrap_or_else(|| ResolveError("no address".to_owned())))
+        let ttl = [v4, v6].iter().flatten().map(|found| found.ttl).min().unwrap_or(self.settings.min_ttl);
+        Ok(Answer { addresses, ttl: ttl.clamp(self.settings.min_ttl, self.settings.max_ttl), answered })
     }
 
-    async fn lookup(&self, name: &str, family: LookupIpStrategy) -> Result<Answer, ResolveError> {
-        let resolver = self.fresh(family).map_err(|error| ResolveError(error.to_string()))?;
+    async fn lookup(&self, name: &str, family: LookupIpStrategy) -> Result<Found, ResolveError> {
+        let resolver = self.fresh(family).map_err(|error| failed(error.to_string()))?;
         match tokio::time::timeout(self.settings.timeout, resolver.lookup_ip(name)).await {
-            Ok(Ok(found)) => Ok(Answer {
+            Ok(Ok(found)) => Ok(Found {
                 addresses: found.iter().collect(),
                 ttl: found.valid_until().saturating_duration_since(Instant::now()),
             }),
-            Ok(Err(error)) => Err(ResolveError(reason(&error))),
-            Err(_) => Err(ResolveError(format!("no answer within {:?}", self.settings.timeout))),
+            Ok(Err(error)) => Err(reason(&error)),
+            Err(_) => Err(failed(format!("no answer within {:?}", self.settings.timeout))),
         }
     }
 
@@ -107,37 +162,43 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     )
 }
 
-fn reason(error: &NetError) -> String {
+fn reason(error: &NetError) -> ResolveError {
+    let definite = |says: &str| ResolveError { says: says.to_owned(), definite: true };
     if error.is_nx_domain() {
-        "the name does not exist (NXDOMAIN)".to_owned()
+        definite("the name does not exist (NXDOMAIN)")
     } else if error.is_no_records_found() {
-        "the name has no address".to_owned()
+        definite("the name has no address")
     } else {
-        error.to_string()
+        failed(error.to_string())
     }
 }
 
-/// Waits for a family that has addresses, then a moment longer for the other. `None`: it was not waited for any longer.
+fn failed(says: impl Into<String>) -> ResolveError {
+    ResolveError { says: says.into(), definite: false }
+}
+
+/// Waits for a family that has addresses, then a moment longer for the other.
 async fn first_then_briefly(
-    a: impl Future<Output = Result<Answer, ResolveError>>,
-    b: impl Future<Output = Result<Answer, ResolveError>>,
-) -> (Option<Result<Answer, ResolveError>>, Option<Result<Answer, ResolveError>>) {
+    a: impl Future<Output = Result<Found, ResolveError>>,
+    b: impl Future<Output = Result<Found, ResolveError>>,
+) -> (Result<Found, ResolveError>, Result<Found, ResolveError>) {
     let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+    let late = || failed("no answer in time");
     tokio::select! {
         first = &mut a => {
-            let second = if first.is_ok() { tokio::time::timeout(SECOND_FAMILY_WAIT, b).await.ok() } else { Some(b.await) };
-            (Some(first), second)
+            let briefly = if first.is_ok() { SECOND_FAMILY_WAIT } else { Duration::MAX };
+            (first, tokio::time::timeout(briefly, b).await.unwrap_or_else(|_| Err(late())))
         }
         first = &mut b => {
-            let second = if first.is_ok() { tokio::time::timeout(SECOND_FAMILY_WAIT, a).await.ok() } else { Some(a.await) };
-            (second, Some(first))
+            let briefly = if first.is_ok() { SECOND_FAMILY_WAIT } else { Duration::MAX };
+            (tokio::time::timeout(briefly, a).await.unwrap_or_else(|_| Err(late())), first)
         }
     }
 }
 
 /// RFC 8305 4: the families in turn, so that one that leads nowhere delays the other by one attempt at most.
-fn interleave(families: &[Result<Answer, ResolveError>; 2]) -> Vec<IpAddr> {
-    let [first, second] = families.each_ref().map(|family| family.as_ref().map_or(&[][..], |found| &found.addresses));
+fn interleave(first: &Result<Found, ResolveError>, second: &Result<Found, ResolveError>) -> Vec<IpAddr> {
+    let [first, second] = [first, second].map(|family| family.as_ref().map_or(&[][..], |found| &found.addresses));
     let turns = first.len().max(second.len());
     let mut addresses = Vec::with_capacity(first.len() + second.len());
     for turn in 0..turns {
@@ -151,18 +212,33 @@ fn interleave(families: &[Result<Answer, ResolveError>; 2]) -> Vec<IpAddr> {
 mod tests {
     use super::*;
 
-    fn family(addresses: &[&str]) -> Result<Answer, ResolveError> {
-        let addresses = addresses.iter().map(|text| text.parse().expect("a literal address")).collect();
-        Ok(Answer { addresses, ttl: Duration::from_secs(1) })
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().expect("a literal address")).collect()
+    }
+
+    fn family(texts: &[&str]) -> Result<Found, ResolveError> {
+        Ok(Found { addresses: addresses(texts), ttl: Duration::from_secs(1) })
     }
 
     #[test]
     fn families_take_turns() {
-        let both = interleave(&[family(&["::1", "::2"]), family(&["127.0.0.1", "127.0.0.2", "127.0.0.3"])]);
+        let both = interleave(&family(&["::1", "::2"]), &family(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]));
         let shown: Vec<String> = both.iter().map(IpAddr::to_string).collect();
         assert_eq!(shown, ["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]);
-        let one = interleave(&[Err(ResolveError(String::new())), family(&["127.0.0.1"])]);
+        let one = interleave(&Err(failed("")), &family(&["127.0.0.1"]));
         assert_eq!(one.len(), 1);
+    }
+
+    #[test]
+    fn half_an_answer_is_not_a_move() {
+        let [v4, v6] = ["127.0.0.1", "::1"].map(|text| text.parse::<IpAddr>().expect("a literal address"));
+        let half = Answer { addresses: vec![v6], ttl: Duration::ZERO, answered: Answered { v4: false, v6: true } };
+        assert!(!half.excludes(v4), "nothing was said about IPv4");
+        let whole = Answer { answered: Answered { v4: true, v6: true }, ..half.clone() };
+        assert!(whole.excludes(v4) && !whole.excludes(v6));
+        let earlier = Answer { addresses: addresses(&["127.0.0.1", "::2"]), ..whole.clone() };
+        assert_eq!(half.completed_by(&earlier).addresses, [v6, v4]);
+        assert_eq!(whole.completed_by(&earlier).addresses, [v6]);
     }
 
     #[test]
@@ -175,7 +251,9 @@ mod tests {
             max_ttl: Duration::from_secs(30),
             timeout: Duration::from_secs(2),
         });
-        let answer = runtime.block_on(resolver.resolve("localhost")).expect("localhost is in /etc/hosts");
+        let answer = runtime
+            .block_on(resolver.resolve("localhost", Patience::BothFamilies))
+            .expect("localhost is in /etc/hosts");
         assert!(answer.addresses.iter().all(IpAddr::is_loopback), "{answer:?}");
         assert_eq!(answer.ttl, Duration::from_secs(30), "the hosts file's day is clamped");
     }

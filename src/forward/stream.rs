@@ -16,12 +16,16 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
-use super::acked::{InFlight, Wire};
-use super::source::{Outbox, Source, pause_after_read_error};
+use super::acked::{InFlight, REPLAY_FOR, Wire};
+use super::encode::Encoding;
+use super::source::Source;
 use super::{Ended, Events};
+use crate::spool::Position;
 
 /// How often acknowledgements are looked at while some are outstanding. Each look is one system call.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(50);
+/// Reads of what a collector says, which nobody wants, before it is our turn again.
+const READS_BEFORE_WRITING: usize = 16;
 /// How long ending a connection in good order may take.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// Keepalive finds a dead peer while nothing is outstanding; `TCP_USER_TIMEOUT` while something is.
@@ -38,10 +42,20 @@ enum Stream {
 pub struct StreamLink {
     stream: Stream,
     peer: SocketAddr,
+    encoding: Encoding,
     outbox: Outbox,
     /// `0 <= sent <= outbox.bytes.len()`
     sent: usize,
     in_flight: InFlight,
+}
+
+/// Encoded lines on their way out.
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    /// The position in the spool behind the last line; `None` while empty.
+    reaches: Option<Position>,
+    scratch: Vec<u8>,
 }
 
 enum Progress {
@@ -76,16 +90,23 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
 
 impl StreamLink {
     /// `replay`: bytes of what is acknowledged that are kept for a moment, see [`InFlight`].
-    pub fn tcp(stream: TcpStream, peer: SocketAddr, replay: u64) -> Self {
-        Self::new(Stream::Tcp(Wire::new(stream)), peer, replay)
+    pub fn tcp(stream: TcpStream, peer: SocketAddr, encoding: Encoding, replay: u64) -> Self {
+        Self::new(Stream::Tcp(Wire::new(stream)), peer, encoding, replay)
     }
 
-    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr, replay: u64) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)), peer, replay)
+    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr, encoding: Encoding, replay: u64) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)), peer, encoding, replay)
     }
 
-    fn new(stream: Stream, peer: SocketAddr, replay: u64) -> Self {
-        Self { stream, peer, outbox: Outbox::default(), sent: 0, in_flight: InFlight::new(replay) }
+    fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: u64) -> Self {
+        Self {
+            stream,
+            peer,
+            encoding,
+            outbox: Outbox::default(),
+            sent: 0,
+            in_flight: InFlight::new(replay, Instant::now()),
+        }
     }
 
     pub fn peer(&self) -> SocketAddr {
@@ -109,12 +130,7 @@ impl StreamLink {
                 return Ended::Broken(error.to_string());
             }
             if self.outbox.is_empty() {
-                self.sent = 0;
-                if let Err(error) = source.fill(&mut self.outbox) {
-                    tracing::error!("spool: cannot read: {error}; trying again");
-                    pause_after_read_error().await;
-                    continue;
-                }
+                self.fill_outbox(source).await;
             }
             let idle = self.outbox.is_empty();
             if stopping && idle {
@@ -135,8 +151,27 @@ impl StreamLink {
                 more = source.wait(), if idle && !stopping => stopping = !more,
                 () = sleep(look_again.unwrap_or_default()), if look_again.is_some() => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
-                () = events.deadline.reached() => return Ended::Stopped,
+                () = events.deadline.reached() => {
+                    self.discard();
+                    return Ended::Stopped;
+                }
             }
+        }
+    }
+
+    async fn fill_outbox(&mut self, source: &mut Source) {
+        let Some(chunk) = source.next().await else { return };
+        let Outbox { bytes, reaches, scratch } = &mut self.outbox;
+        chunk.batch.lines().for_each(|line| self.encoding.append(line, scratch, bytes));
+        *reaches = Some(chunk.end);
+    }
+
+    /// Time is up in the middle of it: a reset, so that the collector does not take half a line for a whole one, and
+    /// what our kernel still holds is not delivered now and again at the next start.
+    fn discard(&self) {
+        let unfinished = self.sent > 0 || !self.in_flight.is_acknowledged();
+        if unfinished && let Err(error) = self.wire().reset_on_close() {
+            tracing::debug!("forward: {}: {error}", self.peer);
         }
     }
 
@@ -144,31 +179,40 @@ impl StreamLink {
     /// hears the collector do the same. A program that closes its side has read to the end: closing with unread bytes
     /// would have reset the connection. Nothing more is read from the spool.
     ///
-    /// Whatever goes wrong, or takes too long, what is not retired is sent again on another connection.
+    /// A collector that does not close is not waited for: what it acknowledged is safe after the usual moment. Whatever
+    /// goes wrong, or takes too long, what is not retired is sent again on another connection.
     pub async fn finish(&mut self, source: &mut Source) {
-        let finished = timeout(FINISH_WITHIN, async {
-            loop {
-                self.retire(source)?;
-                if self.outbox.is_empty() && self.in_flight.is_acknowledged() {
-                    break;
-                }
-                tokio::select! {
-                    progress = poll_fn(|cx| self.poll_progress(cx)) => match progress? {
-                        Progress::Wrote(bytes) => self.sent += bytes,
-                        Progress::Flushed => self.mark_sent(),
-                        Progress::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    },
-                    () = sleep(ACKNOWLEDGE_EVERY) => {}
-                }
+        if let Ok(Ok(())) = timeout(FINISH_WITHIN, self.flush_out(source)).await {
+            let heard = timeout(REPLAY_FOR, async {
+                self.say_goodbye().await?;
+                // Only its end can be heard now: the outbox is empty, so there is no other progress.
+                poll_fn(|cx| self.poll_progress(cx)).await
+            });
+            if let Ok(Ok(Progress::Closed)) = heard.await
+                && let Some(position) = self.in_flight.all()
+            {
+                source.retire(position);
             }
-            self.say_goodbye().await?;
-            // Only its end can be heard now: the outbox is empty, so there is no other progress.
-            poll_fn(|cx| self.poll_progress(cx)).await
-        });
-        if let Ok(Ok(Progress::Closed)) = finished.await
-            && let Some(position) = self.in_flight.all()
-        {
-            source.retire(position);
+        }
+        // An error leaves what it leaves.
+        let _ = self.retire(source);
+    }
+
+    /// Until everything that was taken from the spool is acknowledged.
+    async fn flush_out(&mut self, source: &mut Source) -> io::Result<()> {
+        loop {
+            self.retire(source)?;
+            if self.outbox.is_empty() && self.in_flight.is_acknowledged() {
+                return Ok(());
+            }
+            tokio::select! {
+                progress = poll_fn(|cx| self.poll_progress(cx)) => match progress? {
+                    Progress::Wrote(bytes) => self.sent += bytes,
+                    Progress::Flushed => self.mark_sent(),
+                    Progress::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+                },
+                () = sleep(ACKNOWLEDGE_EVERY) => {}
+            }
         }
     }
 
@@ -206,18 +250,32 @@ impl StreamLink {
         }
     }
 
-    /// Reads (a collector has nothing to say, but its closing must be heard), then writes, then flushes.
+    /// Reads (a collector has nothing to say, but its closing must be heard), then writes.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let mut heard = [0; 512];
-        loop {
+        let mut talks_on = true;
+        for _ in 0..READS_BEFORE_WRITING {
             let mut buf = ReadBuf::new(&mut heard);
             match self.stream.poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(Progress::Closed)),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    talks_on = false;
+                    break;
+                }
             }
         }
+        let progress = self.poll_write(cx);
+        if progress.is_pending() && talks_on {
+            // The last read was not the one that waits, so nobody else would call us for the rest.
+            cx.waker().wake_by_ref();
+        }
+        progress
+    }
+
+    /// Writes the outbox, then flushes it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         if self.outbox.is_empty() {
             return Poll::Pending;
         }
@@ -227,6 +285,17 @@ impl StreamLink {
         }
         ready!(self.stream.poll_flush(cx))?;
         Poll::Ready(Ok(Progress::Flushed))
+    }
+}
+
+impl Outbox {
+    fn is_empty(&self) -> bool {
+        self.reaches.is_none()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.reaches = None;
     }
 }
 
