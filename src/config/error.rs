@@ -23,6 +23,10 @@ impl ConfigError {
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
         Self(format!("{}: cannot read the config file: {error}", path.display()))
     }
+
+    pub(super) fn no_listener_for_tls() -> Self {
+        Self("--tls-cert, --tls-key, --tls-client-ca / LOGFERRY_TLS_…: there is no tcp:// or tcp+tls:// listener to use them".to_owned())
+    }
 }
 
 /// The text a config came from: finds the line of a value, and fills in its variables.

@@ -182,9 +182,9 @@ pub enum LogLevel {
 impl Config {
     /// Reads the config file the overrides name, or [`DEFAULT_FILE`] if it is there, and lays the overrides over it.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
-        let named = overrides.config.as_deref().filter(|path| !path.as_os_str().is_empty());
-        let path = match named {
-            Some(path) => path,
+        // Compose hands an unset variable over as an empty one.
+        let path = match overrides.config.as_deref().filter(|path| !path.is_empty()) {
+            Some(path) => Path::new(path),
             None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
             None => return Self::parse(None, "", overrides, &env_variable),
         };
@@ -202,11 +202,19 @@ impl Config {
         let source = Source { path, text, variable };
         let mut file: file::File = toml::from_str(text).map_err(|error| source.toml_error(&error))?;
         overrides.apply(&mut file);
+        if file.listen.is_empty() {
+            file.listen = read::default_listeners();
+        }
+        let mut takes_tls = false;
         for section in &mut file.listen {
             let section = section.as_mut();
             if read::listens_on_tcp(&source, section) {
                 overrides.apply_tls(section);
+                takes_tls = true;
             }
+        }
+        if overrides.names_tls() && !takes_tls {
+            return Err(ConfigError::no_listener_for_tls());
         }
         read::from_file(&source, &file)
     }

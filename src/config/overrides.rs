@@ -3,15 +3,13 @@
 //!
 //! Precedence: flag, then variable, then the config file, then the default. A list given here replaces the file's list.
 
-use std::path::PathBuf;
-
 use super::file::{File, Forward, Leaf, Leaves, Listen, unwritten};
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Overrides {
     /// Config file (TOML); without it /etc/logferry.toml is read if it is there
     #[arg(long, short, env = "LOGFERRY_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub config: Option<String>,
 
     /// Where to listen: udp://, tcp://, tcp+tls://, unix:// or unixgram:// [default: udp and tcp on port 514]
     #[arg(long, env = "LOGFERRY_LISTEN", value_name = "URL", value_delimiter = ',')]
@@ -87,6 +85,12 @@ impl Overrides {
         set(&mut file.spool.max_size, "--spool-max-size / LOGFERRY_SPOOL_MAX_SIZE", &self.spool_max_size);
         set(&mut file.admin.listen, "--admin / LOGFERRY_ADMIN", &self.admin);
         set(&mut file.log.level, "--log / LOGFERRY_LOG", &self.log);
+    }
+
+    /// Is there a file for TLS listeners among them?
+    pub(super) fn names_tls(&self) -> bool {
+        let files = [&self.tls_cert, &self.tls_key, &self.tls_client_ca];
+        files.into_iter().flatten().any(|file| !file.is_empty())
     }
 
     /// The TLS files go to every listener that speaks TCP; called when the listeners' addresses are known to be there.

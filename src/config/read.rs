@@ -22,7 +22,7 @@ pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, Confi
     Ok(Config {
         hostname: hostname(source, &file.hostname)?,
         grace: duration(source, "grace", &file.grace, DEFAULT_GRACE)?,
-        listen: listeners(source, &file.listen)?,
+        listen: file.listen.iter().map(|section| listener(source, section)).collect::<Result<_, _>>()?,
         syslog: syslog(source, &file.syslog)?,
         spool: spool(source, &file.spool)?,
         forward: forwards(source, &file.forward)?,
@@ -50,15 +50,11 @@ fn hostname(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<String, ConfigEr
     }
 }
 
-fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<Vec<Listen>, ConfigError> {
-    if !sections.is_empty() {
-        return sections.iter().map(|section| listener(source, section)).collect();
-    }
-    let default = |url: &&'static str| file::Listen {
-        address: Some(Leaf::from_override("the default listeners", *url)),
-        ..file::Listen::default()
-    };
-    DEFAULT_LISTEN.iter().map(|url| listener(source, &unwritten(default(url)))).collect()
+/// The listeners of a relay that names none.
+pub fn default_listeners() -> Vec<Section<file::Listen>> {
+    let address = |url: &str| Some(Leaf::from_override("the default listeners", url));
+    let listener = |url: &&str| unwritten(file::Listen { address: address(url), ..file::Listen::default() });
+    DEFAULT_LISTEN.iter().map(listener).collect()
 }
 
 fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<Listen, ConfigError> {

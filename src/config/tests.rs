@@ -116,6 +116,16 @@ fn tls_files_go_to_the_tcp_listeners() {
 }
 
 #[test]
+fn tls_files_go_to_the_default_listeners_too() {
+    let tls =
+        Overrides { tls_cert: Some("/c.pem".to_owned()), tls_key: Some("/k.pem".to_owned()), ..Overrides::default() };
+    let config = parse_with("", &tls).expect("a good config");
+    assert!(config.listen.iter().any(|listen| listen.tls.is_some()));
+    let nowhere = parse_with("[[listen]]\naddress = \"udp://0.0.0.0:1\"", &tls).expect_err("nobody speaks TLS");
+    assert!(nowhere.to_string().contains("no tcp:// or tcp+tls:// listener"), "{nowhere}");
+}
+
+#[test]
 fn an_empty_variable_is_not_a_listener() {
     let overrides = Overrides { listen: vec![String::new()], forward: vec![String::new()], ..Overrides::default() };
     let config = parse_with("", &overrides).expect("a good config");
