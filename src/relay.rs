@@ -134,8 +134,13 @@ impl Relay {
         if timeout_at(end, spool_closed).await.is_err() {
             tracing::warn!("spool: {} was not synced within the grace period", config.spool.dir.display());
         }
-        for forward in forwards {
-            let _ = timeout_at(end, forward).await;
+        for (forward, settings) in forwards.into_iter().zip(&config.forward) {
+            if timeout_at(end, forward).await.is_err() {
+                let name = &settings.name;
+                tracing::warn!(
+                    "forward {name}: did not end within the grace period; what it had not sent stays in the spool"
+                );
+            }
         }
         if let Some(admin) = admin {
             admin.abort();

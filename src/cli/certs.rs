@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use super::Failure;
+use super::{Failure, print};
 use crate::tls;
 
 /// Days until a certificate expires. 825 is the most that some verifiers take for a server.
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let path = arguments.out.join(name);
         write_new(&path, content, *mode)
             .map_err(|error| Failure::config(&format!("certs: cannot write {}: {error}", path.display())))?;
-        println!("{}", path.display());
+        print(format!("{}\n", path.display()))?;
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `logferry check`: is this config good? Reads what it names, looks its names up, prints the effective settings.
 
-use super::{Failure, load, runtime};
+use super::{Failure, load, print, runtime};
 use crate::config::{Config, ForwardAddress, Host, Overrides};
-use crate::forward::{self, Resolver};
+use crate::forward::{self, Patience, Resolver};
 use crate::tls;
 
 #[derive(clap::Args)]
@@ -21,8 +21,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         read_certificates(&config)?;
         look_up_names(&config)?;
     }
-    print!("# the effective settings, defaults filled in\n{}", config.to_toml());
-    Ok(())
+    print(format!("# the effective settings, defaults filled in\n{}", config.to_toml()))
 }
 
 fn read_certificates(config: &Config) -> Result<(), Failure> {
@@ -51,7 +50,7 @@ fn look_up_names(config: &Config) -> Result<(), Failure> {
                 continue;
             };
             let Host::Name(name) = &to.host else { continue };
-            match runtime.block_on(resolver.resolve(name)) {
+            match runtime.block_on(resolver.resolve(name, Patience::BothFamilies)) {
                 Ok(answer) => {
                     let addresses: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
                     eprintln!("forward {}: {name} is {} (for {:?})", settings.name, addresses.join(", "), answer.ttl);

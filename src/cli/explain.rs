@@ -1,10 +1,10 @@
 //! `logferry explain`: messages on stdin, and what a relay with this config would make of each.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Failure, load};
+use super::{Failure, load, print};
 use crate::config::{Config, Overrides};
 use crate::listen::Framer;
 use crate::syslog::{Format, Frame, Line, Settings, Shape, Translator, UnixMicros, parse, render};
@@ -18,14 +18,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let read = io::stdin().lock().take(MOST_INPUT).read_to_end(&mut input);
     read.map_err(|error| Failure::failed(format!("explain: cannot read stdin: {error}")))?;
     let explained = explain(&input, &config, now());
-    let written = io::stdout().lock().write_all(&explained);
-    // `explain | head` is no failure.
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("explain: cannot write: {error}")))
-        }
-        _ => Ok(()),
-    }
+    print(explained)
 }
 
 fn now() -> UnixMicros {

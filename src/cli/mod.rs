@@ -9,10 +9,12 @@ mod run;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use crate::config::{Config, LogLevel, Overrides};
 
@@ -78,7 +80,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("logferry: {}", in_one_line(&error.render().to_string()));
+            complain(&in_one_line(&error.render().to_string()));
             return ExitCode::from(exit::USAGE);
         }
     };
@@ -93,7 +95,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("logferry: {}", failure.says);
+            complain(&failure.says);
             ExitCode::from(failure.code)
         }
     }
@@ -127,6 +129,21 @@ fn load(overrides: &Overrides) -> Result<Config, Failure> {
     Config::load(overrides).map_err(|error| Failure::config(&error))
 }
 
+/// The last words of a command. `eprintln!` would panic where nobody can hear them.
+fn complain(says: &str) {
+    let _ = writeln!(io::stderr(), "logferry: {says}");
+}
+
+/// Prints to stdout. A reader that has seen enough (`| head`) is no failure.
+fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_ref()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     // One thread for everything but datagrams and the disk: a second costs memory and buys nothing at these rates.
     tokio::runtime::Builder::new_current_thread()
@@ -135,7 +152,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))
 }
 
-fn start_logging(level: LogLevel) {
+/// Log lines that wait for stderr at the most.
+const MOST_LINES_UNWRITTEN: usize = 1000;
+
+/// Logs until the guard is dropped, which writes what is left.
+fn start_logging(level: LogLevel) -> WorkerGuard {
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
@@ -143,13 +164,21 @@ fn start_logging(level: LogLevel) {
         LogLevel::Debug => tracing::Level::DEBUG,
         LogLevel::Trace => tracing::Level::TRACE,
     };
-    // Without colours: these lines are read in `docker logs`. A second subscriber in one process is a test's: keep the first.
+    // Written by a thread of its own: a full pipe or a slow disk behind stderr must not hold the relay. What does not fit
+    // in the queue is dropped.
+    let (stderr, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MOST_LINES_UNWRITTEN)
+        .thread_name("log")
+        .finish(io::stderr());
+    // Without colours: these lines are read in `docker logs`. A failed write is not reported: there is nowhere to do so.
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false)
-        .with_writer(std::io::stderr);
+        .log_internal_errors(false)
+        .with_writer(stderr);
     let _ = subscriber.try_init();
+    guard
 }
 
 #[cfg(test)]

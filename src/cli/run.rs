@@ -5,13 +5,13 @@ use std::future::Future;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, load, runtime, start_logging};
+use super::{Failure, complain, load, runtime, start_logging};
 use crate::config::Overrides;
 use crate::relay::Relay;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
-    start_logging(config.log);
+    let _logging = start_logging(config.log);
     raise_descriptor_limit();
     let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
@@ -42,7 +42,7 @@ fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
-            tracing::warn!("second signal: ending at once; what is not delivered stays in the spool");
+            complain("second signal: ending at once; what is not delivered stays in the spool");
             // 128 + SIGTERM, as a shell would report it.
             std::process::exit(143);
         });

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Failure, certs, runtime, start_logging};
+use super::{Failure, certs, print, runtime, start_logging};
 use crate::config::{Config, LogLevel, Overrides};
 use crate::relay::{Relay, StartError};
 use collector::{Arrivals, Collector};
@@ -46,10 +46,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.messages == 0 || arguments.rate == 0 {
         return Err(Failure::usage("demo: --messages and --rate must be above zero"));
     }
-    start_logging(LogLevel::Warn);
+    let _logging = start_logging(LogLevel::Warn);
     let dir = Scratch::new().map_err(|error| Failure::failed(format!("demo: {error}")))?;
     let outcome = story(arguments, &dir.0).map_err(|error| Failure::failed(format!("demo: {error}")))?;
-    print!("{}", outcome.report());
+    print(outcome.report())?;
     if outcome.lost() == 0 {
         Ok(())
     } else {
@@ -201,9 +201,10 @@ impl Outcome {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> Result<Self, String> {
         let dir = std::env::temp_dir().join(format!("logferry-demo-{}", std::process::id()));
-        std::fs::create_dir(&dir)?;
+        let cannot = |error| format!("cannot make {} for its files (set TMPDIR): {error}", dir.display());
+        std::fs::create_dir_all(&dir).map_err(cannot)?;
         Ok(Self(dir))
     }
 }

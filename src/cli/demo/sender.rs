@@ -1,7 +1,7 @@
 //! The demo's senders: what Docker's driver would send for a few containers, by UDP, TCP and TLS, at a steady rate.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -154,7 +154,7 @@ enum Kind {
 fn connect(door: Door, ca: &Path) -> io::Result<Wire> {
     let kind = match door {
         Door::Udp(to) => {
-            let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
             socket.connect(to)?;
             Kind::Udp(socket)
         }
