@@ -166,7 +166,7 @@ fn the_old_address_serves_until_the_new_one_answers() {
     let flow = Flow::into(relay.door());
     collectors[0].frames(20);
     names.moves_to("127.0.0.3");
-    relay.says("points to a new address, but");
+    relay.says("no longer points to");
     collectors[0].frames(collectors[0].count() + 20);
     collectors[1].comes();
     collectors[1].frames(20);
