@@ -185,7 +185,7 @@ impl fmt::Display for BindError {
             Self::Denied(address) => write!(
                 f,
                 "listen: cannot bind {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE \
-                 (docker: cap_add NET_BIND_SERVICE and user 0, or on a bridge network \
+                 (docker: `--user 0:65534 --cap-add NET_BIND_SERVICE`, or on a bridge network \
                  --sysctl net.ipv4.ip_unprivileged_port_start=0), or choose a port >= 1024"
             ),
             Self::InUse(address) => {
