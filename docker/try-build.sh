@@ -14,12 +14,12 @@ trap 'docker image rm --force "$stand_in" "$stand_in-stage" >/dev/null 2>&1; rm 
 quietly() { "$@" >"$work/log" 2>&1 || { tail -n 60 "$work/log" >&2; exit 1; }; }
 
 # What rust:…-slim-bookworm has beside the toolchain.
-quietly debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev bookworm "$work/root"
-cp "$(rustc --print sysroot)"/bin/{cargo,rustc} "$work/root/usr/local/bin/"
-cp -a "$(rustc --print sysroot)/lib/." "$work/root/usr/local/lib/"
+quietly debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev bookworm "$work/rootfs"
+cp "$(rustc --print sysroot)"/bin/{cargo,rustc} "$work/rootfs/usr/local/bin/"
+cp -a "$(rustc --print sysroot)/lib/." "$work/rootfs/usr/local/lib/"
 # Where this machine trusts a CA of its own, crates.io may be behind it.
-cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
-tar -C "$work/root" --exclude=./usr/local/lib/rustlib/src -c . | docker import - "$stand_in" >/dev/null
+cp /etc/ssl/certs/ca-certificates.crt "$work/rootfs/etc/ssl/certs/"
+tar -C "$work/rootfs" --exclude=./usr/local/lib/rustlib/src -c . | docker import - "$stand_in" >/dev/null
 
 build() {
   DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} quietly docker build --network host --force-rm --build-arg RUST="$stand_in" \
