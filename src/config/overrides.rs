@@ -39,6 +39,18 @@ pub struct Overrides {
     #[arg(long, env = "LOGFERRY_CA", value_name = "FILE")]
     pub ca: Option<String>,
 
+    /// Our certificate chain (PEM), when the collector asks for one
+    #[arg(long, env = "LOGFERRY_CERT", value_name = "FILE")]
+    pub cert: Option<String>,
+
+    /// Private key (PEM) of --cert
+    #[arg(long, env = "LOGFERRY_KEY", value_name = "FILE")]
+    pub key: Option<String>,
+
+    /// Name in the collector's certificate, when it is not the one in --forward
+    #[arg(long, env = "LOGFERRY_SERVER_NAME", value_name = "NAME")]
+    pub server_name: Option<String>,
+
     /// Host name for messages that carry none [default: this machine's]
     #[arg(long, env = "LOGFERRY_HOSTNAME", value_name = "NAME")]
     pub hostname: Option<String>,
@@ -79,6 +91,9 @@ impl Overrides {
             let forward = forward.as_mut();
             set(&mut forward.format, "--format / LOGFERRY_FORMAT", &self.format);
             set(&mut forward.ca, "--ca / LOGFERRY_CA", &self.ca);
+            set(&mut forward.cert, "--cert / LOGFERRY_CERT", &self.cert);
+            set(&mut forward.key, "--key / LOGFERRY_KEY", &self.key);
+            set(&mut forward.server_name, "--server-name / LOGFERRY_SERVER_NAME", &self.server_name);
         }
         set(&mut file.hostname, "--hostname / LOGFERRY_HOSTNAME", &self.hostname);
         set(&mut file.spool.dir, "--spool-dir / LOGFERRY_SPOOL_DIR", &self.spool_dir);

@@ -88,6 +88,8 @@ fn flags_and_variables_go_over_the_file() {
         hostname: Some("flag".to_owned()),
         spool_max_size: Some("64MiB".to_owned()),
         format: Some(String::new()),
+        cert: Some("/c.pem".to_owned()),
+        key: Some("/k.pem".to_owned()),
         ..Overrides::default()
     };
     let text =
@@ -98,6 +100,7 @@ fn flags_and_variables_go_over_the_file() {
     assert_eq!(config.forward.len(), 1);
     assert_eq!(config.forward[0].to.len(), 2, "a list is failover, in order");
     assert_eq!(config.spool.max_size, 64 << 20);
+    assert!(config.forward[0].tls.identity.is_some());
     assert_eq!(config.forward[0].format, Format::Rfc5424, "an empty variable is one that is not given");
 }
 
