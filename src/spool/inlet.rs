@@ -10,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::Origin;
 use super::record::Batch;
 use crate::metrics::SpoolMetrics;
 
@@ -28,13 +29,37 @@ const NAP: Duration = Duration::from_millis(1);
 /// Takes batches to the writer. Clones share the queue; the writer closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Inlet {
-    pub(super) queue: UnboundedSender<(Batch, OwnedSemaphorePermit)>,
+    pub(super) queue: UnboundedSender<Queued>,
     pub(super) room: Arc<Semaphore>,
     pub(super) patience: Option<Duration>,
     /// Somebody's patience has run out, and no batch got through since.
     pub(super) stalled: Arc<AtomicBool>,
     pub(super) metrics: SpoolMetrics,
 }
+
+/// A batch on its way to the writer.
+pub(super) struct Queued {
+    pub batch: Batch,
+    /// Where its lines come from, if they were numbered there.
+    pub origin: Option<Origin>,
+    /// Whom to tell that the spool has it.
+    pub receipt: Option<oneshot::Sender<()>>,
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Resolves when the spool has a batch: as safe as the [`Sync`](super::Sync) policy promises. An error: it has not, and
+/// will not, because the relay is stopping or the disk refuses it.
+pub struct Receipt(oneshot::Receiver<()>);
+
+impl Receipt {
+    pub async fn spooled(self) -> Result<(), NotSpooled> {
+        self.0.await.map_err(|_| NotSpooled)
+    }
+}
+
+/// The sender keeps its batch: nobody here has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSpooled;
 
 impl Inlet {
     /// The same inlet for a sender with another patience; `None` waits as long as it takes, for inputs that can make
@@ -80,6 +105,18 @@ impl Inlet {
         self.pass(batch, permit);
     }
 
+    /// Hands `batch` to the writer and does not give up: for senders that can be made to wait. They may forget the batch
+    /// when the receipt says so, and only then.
+    pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {
+        let (receipt, spooled) = oneshot::channel();
+        let cost = cost(&mut batch);
+        if let Ok(permit) = self.room.clone().acquire_many_owned(cost).await {
+            // A writer that is gone drops the receipt, which says that nothing was spooled.
+            let _ = self.queue.send(Queued { batch, origin, receipt: Some(receipt), permit });
+        }
+        Receipt(spooled)
+    }
+
     fn try_room(&self, cost: u32) -> Option<OwnedSemaphorePermit> {
         self.room.clone().try_acquire_many_owned(cost).ok()
     }
@@ -98,9 +135,9 @@ impl Inlet {
         if self.stalled.swap(false, Ordering::Relaxed) {
             tracing::info!("spool: the writer goes on");
         }
-        if let Err(refused) = self.queue.send((batch, permit)) {
+        if let Err(refused) = self.queue.send(Queued { batch, origin: None, receipt: None, permit }) {
             // The writer's thread is gone, which only a panic can do.
-            self.metrics.dropped_error.inc_by(refused.0.0.line_count());
+            self.metrics.dropped_error.inc_by(refused.0.batch.line_count());
         }
     }
 }
@@ -125,7 +162,7 @@ mod tests {
     }
 
     /// An inlet whose writer takes nothing until told to, with room for `kib`.
-    fn stuck(kib: usize) -> (Inlet, UnboundedReceiver<(Batch, OwnedSemaphorePermit)>) {
+    fn stuck(kib: usize) -> (Inlet, UnboundedReceiver<Queued>) {
         let (queue, queued) = unbounded_channel();
         let inlet = Inlet {
             queue,
@@ -171,8 +208,8 @@ mod tests {
         drop(queued.recv().await.unwrap());
         waiting.await.unwrap();
         inlet.send(Batch::new()).await;
-        assert_eq!(queued.recv().await.unwrap().0.line_count(), 3);
-        assert_eq!(queued.recv().await.unwrap().0.line_count(), 7);
+        assert_eq!(queued.recv().await.unwrap().batch.line_count(), 3);
+        assert_eq!(queued.recv().await.unwrap().batch.line_count(), 7);
         assert!(queued.try_recv().is_err(), "an empty batch was queued");
         assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
     }

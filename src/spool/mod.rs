@@ -59,7 +59,7 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use inlet::{DEFAULT_PATIENCE, Inlet};
+pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt};
 pub use open::{OpenError, Report, Spool};
 pub use reader::{Chunk, Reader};
 pub use record::{Batch, MAX_LINE, RECORD_HEADER};
@@ -75,6 +75,17 @@ pub struct Position {
     pub offset: u64,
     /// The number of the first line not yet passed, counted from the spool's first line ever.
     pub line: u64,
+}
+
+/// Where the lines of a batch were numbered before they came here: in another relay's spool. They follow one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The sender's spool and forward, as it names them: `<spool id, 32 hex digits>/<forward>`.
+    pub stream: String,
+    /// Each opening of the sender's spool is a session; a line's number is unique within one.
+    pub session: u32,
+    /// The number of the first line of the batch.
+    pub first_line: u64,
 }
 
 /// What to give up when the spool has reached its size.

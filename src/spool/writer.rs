@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::inlet::{Inlet, QUEUE_KIB};
+use super::inlet::{Inlet, QUEUE_KIB, Queued};
 use super::log::Log;
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
@@ -100,20 +100,23 @@ impl Writer {
     }
 
     /// Takes all that has queued, writes it once, and again.
-    fn run(mut self, mut queued: mpsc::UnboundedReceiver<(Batch, OwnedSemaphorePermit)>) {
-        let (mut batches, mut permits) = (Vec::new(), Vec::new());
-        while let Some((batch, permit)) = queued.blocking_recv() {
-            let mut bytes = batch.byte_len();
-            batches.push(batch);
-            permits.push(permit);
-            while bytes < GROUP_BYTES
-                && let Ok((batch, permit)) = queued.try_recv()
-            {
+    fn run(mut self, mut queued: mpsc::UnboundedReceiver<Queued>) {
+        let (mut batches, mut receipts, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(first) = queued.blocking_recv() {
+            let mut bytes = 0;
+            let mut next = Some(first);
+            while let Some(Queued { batch, receipt, permit, .. }) = next {
                 bytes += batch.byte_len();
                 batches.push(batch);
+                receipts.extend(receipt);
                 permits.push(permit);
+                next = if bytes < GROUP_BYTES { queued.try_recv().ok() } else { None };
             }
             self.append(&batches);
+            // Nobody waits for a receipt any more if its sender is gone.
+            for receipt in receipts.drain(..) {
+                let _ = receipt.send(());
+            }
             batches.clear();
             permits.clear();
         }
