@@ -72,3 +72,26 @@ fn a_collector_that_hangs_holds_no_sender() {
     relay.has_delivered(MESSAGES, 0);
     relay.stops();
 }
+
+/// What a kernel takes in for a program that hangs is far more than the usual replay window.
+#[test]
+fn what_a_hanging_collector_never_read_comes_again() {
+    const MESSAGES: usize = 2000;
+    let (mut collector, healthy) = (Collector::tcp(Framing::OctetCounting), Collector::tcp(Framing::OctetCounting));
+    let keys = "framing = \"octet-counting\"\nreplay = \"1KiB\"\nreplay-for = \"1s\"";
+    let forward = |name: &str, to: &Collector| format!("[[forward]]\nname = \"{name}\"\nto = \"{}\"\n{keys}", to.url());
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.section(&forward("hangs", &collector)).section(&forward("healthy", &healthy)).start();
+    relay.says("forward hangs: connected to");
+    collector.hangs();
+    // Its kernel takes some of it, and our kernel some more.
+    says(&relay, 0..MESSAGES, 8192);
+    // The other forward has waited for as long as acknowledged lines are kept.
+    eventually("a forward delivers", || {
+        (relay.metrics().with("forward_delivered_total", "forward=\"healthy\"") == MESSAGES as i64).then_some(())
+    });
+    collector.goes_unread();
+    collector.comes();
+    eventually("every line", || (numbers(&collector).len() == MESSAGES).then_some(()));
+    relay.stops();
+}

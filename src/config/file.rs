@@ -79,6 +79,8 @@ pub struct Forward {
     pub dead_after: Option<Leaf>,
     pub max_backoff: Option<Leaf>,
     pub replay: Option<Leaf>,
+    pub replay_for: Option<Leaf>,
+    pub replay_limit: Option<Leaf>,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]

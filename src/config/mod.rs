@@ -55,8 +55,13 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `TCP_USER_TIMEOUT`: unacknowledged bytes older than this end the connection. Keepalive alone never fires while data
 /// is outstanding.
 pub const DEFAULT_DEAD_AFTER: Duration = Duration::from_secs(10);
-/// Bytes of what a collector's kernel acknowledged that are sent again when the connection breaks at once.
+/// Bytes of what a collector's kernel acknowledged that are sent again when the connection breaks…
 pub const DEFAULT_REPLAY: ByteSize = ByteSize::kib(64);
+/// …unless they were acknowledged longer ago than this, and the collector seems to read.
+pub const DEFAULT_REPLAY_FOR: Duration = Duration::from_secs(30);
+/// Bytes that are kept of what was acknowledged while the collector seems not to read: half of what Linux lets one
+/// socket buffer (`tcp_rmem`, 32 MiB since 6.16), for it counts its own book-keeping too.
+pub const DEFAULT_REPLAY_LIMIT: ByteSize = ByteSize::mib(16);
 pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
@@ -134,6 +139,8 @@ pub struct Forward {
     pub dead_after: Duration,
     pub max_backoff: Duration,
     pub replay: u64,
+    pub replay_for: Duration,
+    pub replay_limit: u64,
 }
 
 /// How messages are told apart on a stream (RFC 6587).

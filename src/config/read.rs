@@ -212,6 +212,9 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
         Some(leaf) => Some(one_of(source, "forward.framing", &Some(leaf.clone()), &FRAMINGS, Framing::Newline)?),
         None => None,
     };
+    let replay = size(source, "forward.replay", &section.replay, DEFAULT_REPLAY.as_u64(), 0, 1 << 30)?;
+    let limit = DEFAULT_REPLAY_LIMIT.as_u64().max(replay);
+    let replay_limit = size(source, "forward.replay-limit", &section.replay_limit, limit, replay, 1 << 30)?;
     Ok(Forward {
         name,
         to,
@@ -226,7 +229,9 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
         )?,
         dead_after: duration(source, "forward.dead-after", &section.dead_after, DEFAULT_DEAD_AFTER)?,
         max_backoff: duration(source, "forward.max-backoff", &section.max_backoff, DEFAULT_MAX_BACKOFF)?,
-        replay: size(source, "forward.replay", &section.replay, DEFAULT_REPLAY.as_u64(), 0, 1 << 30)?,
+        replay,
+        replay_for: duration(source, "forward.replay-for", &section.replay_for, DEFAULT_REPLAY_FOR)?,
+        replay_limit,
     })
 }
 

@@ -39,6 +39,8 @@ pub fn to_file(config: &Config) -> file::File {
         dead_after: time(forward.dead_after),
         max_backoff: time(forward.max_backoff),
         replay: text(shown_size(forward.replay)),
+        replay_for: time(forward.replay_for),
+        replay_limit: text(shown_size(forward.replay_limit)),
     };
     file::File {
         hostname: text(config.hostname.clone()),

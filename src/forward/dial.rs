@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::Link;
-use super::acked::Wire;
+use super::acked::{Replay, Wire};
 use super::datagram::DatagramLink;
 use super::encode::Encoding;
 use super::resolve::{Answer, Patience, Resolver};
@@ -99,7 +99,9 @@ impl Dialer {
             return link.map(Link::Datagram).map_err(|error| error.to_string());
         }
         let stream = connect_tcp(peer, within, self.settings.dead_after).await.map_err(|error| error.to_string())?;
-        let (encoding, replay) = (self.encoding(target), self.settings.replay);
+        let encoding = self.encoding(target);
+        let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, .. } = *self.settings;
+        let replay = Replay { bytes, time, limit };
         let Some(connector) = self.tls.as_ref().filter(|_| matches!(target, ForwardAddress::Tls(_))) else {
             return Ok(Link::Stream(Box::new(StreamLink::tcp(stream, peer, encoding, replay))));
         };

@@ -12,6 +12,7 @@ mod dial;
 mod encode;
 mod file;
 mod path;
+mod reading;
 mod resolve;
 mod source;
 mod stream;

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
-use super::acked::{InFlight, REPLAY_FOR, Wire};
+use super::acked::{InFlight, Replay, Wire};
 use super::encode::Encoding;
 use super::source::Source;
 use super::{Ended, Events};
@@ -28,6 +28,8 @@ const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(50);
 const READS_BEFORE_WRITING: usize = 16;
 /// How long ending a connection in good order may take.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
+/// How long a collector may take to hear our goodbye and close its side.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// Keepalive finds a dead peer while nothing is outstanding; `TCP_USER_TIMEOUT` while something is.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -47,6 +49,8 @@ pub struct StreamLink {
     /// `0 <= sent <= outbox.bytes.len()`
     sent: usize,
     in_flight: InFlight,
+    /// When the connection was last looked at as a whole, which is dearer than asking what is acknowledged.
+    looked: Option<Instant>,
 }
 
 /// Encoded lines on their way out.
@@ -89,16 +93,15 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
 }
 
 impl StreamLink {
-    /// `replay`: bytes of what is acknowledged that are kept for a moment, see [`InFlight`].
-    pub fn tcp(stream: TcpStream, peer: SocketAddr, encoding: Encoding, replay: u64) -> Self {
+    pub fn tcp(stream: TcpStream, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
         Self::new(Stream::Tcp(Wire::new(stream)), peer, encoding, replay)
     }
 
-    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr, encoding: Encoding, replay: u64) -> Self {
+    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
         Self::new(Stream::Tls(Box::new(stream)), peer, encoding, replay)
     }
 
-    fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: u64) -> Self {
+    fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
         Self {
             stream,
             peer,
@@ -106,6 +109,7 @@ impl StreamLink {
             outbox: Outbox::default(),
             sent: 0,
             in_flight: InFlight::new(replay, Instant::now()),
+            looked: None,
         }
     }
 
@@ -145,7 +149,10 @@ impl StreamLink {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
                     Ok(Progress::Wrote(bytes)) => self.sent += bytes,
                     Ok(Progress::Flushed) => self.mark_sent(),
-                    Ok(Progress::Closed) => return Ended::Broken("the collector closed the connection".to_owned()),
+                    Ok(Progress::Closed) => {
+                        self.retire_read(source);
+                        return Ended::Broken("the collector closed the connection".to_owned());
+                    }
                     Err(error) => return Ended::Broken(error.to_string()),
                 },
                 more = source.wait(), if idle && !stopping => stopping = !more,
@@ -179,11 +186,11 @@ impl StreamLink {
     /// hears the collector do the same. A program that closes its side has read to the end: closing with unread bytes
     /// would have reset the connection. Nothing more is read from the spool.
     ///
-    /// A collector that does not close is not waited for: what it acknowledged is safe after the usual moment. Whatever
-    /// goes wrong, or takes too long, what is not retired is sent again on another connection.
+    /// A collector that does not close is not waited for. Whatever goes wrong, or takes too long, what is not retired is
+    /// sent again on another connection.
     pub async fn finish(&mut self, source: &mut Source) {
         if let Ok(Ok(())) = timeout(FINISH_WITHIN, self.flush_out(source)).await {
-            let heard = timeout(REPLAY_FOR, async {
+            let heard = timeout(GOODBYE_WITHIN, async {
                 self.say_goodbye().await?;
                 // Only its end can be heard now: the outbox is empty, so there is no other progress.
                 poll_fn(|cx| self.poll_progress(cx)).await
@@ -236,11 +243,27 @@ impl StreamLink {
         if self.in_flight.is_empty() {
             return Ok(());
         }
+        let now = Instant::now();
+        if self.looked.is_none_or(|looked| now.duration_since(looked) >= ACKNOWLEDGE_EVERY) {
+            self.looked = Some(now);
+            if let Some(look) = self.wire().look()? {
+                self.in_flight.see(look, now);
+            }
+        }
         let acknowledged = self.wire().acknowledged()?;
-        if let Some(position) = self.in_flight.safe(acknowledged, Instant::now()) {
+        if let Some(position) = self.in_flight.safe(acknowledged, now) {
             source.retire(position);
         }
         Ok(())
+    }
+
+    /// The collector has closed its side in good order.
+    fn retire_read(&mut self, source: &mut Source) {
+        if self.retire(source).is_ok()
+            && let Some(position) = self.in_flight.closed(Instant::now())
+        {
+            source.retire(position);
+        }
     }
 
     fn wire(&self) -> &Wire {

@@ -56,7 +56,8 @@ impl Setup {
     }
 
     pub fn forward_with(self, to: &str, keys: &str) -> Self {
-        self.section(&format!("[[forward]]\nto = \"{to}\"\nmax-backoff = \"200ms\"\n{keys}"))
+        let quick = "max-backoff = \"200ms\"\nreplay-for = \"1s\"";
+        self.section(&format!("[[forward]]\nto = \"{to}\"\n{quick}\n{keys}"))
     }
 
     pub fn variable(mut self, name: &str, value: &str) -> Self {

@@ -1,0 +1,118 @@
+//! Does the collector's program read? Its kernel acknowledges bytes that the program may never see: they lie in a
+//! receive buffer, and when a program that hangs is killed they are gone.
+//!
+//! A peer's kernel does tell how much more it would take, the window. Acknowledged bytes plus window, the right edge,
+//! moves on as the program reads and stands still when it does not (RFC 9293 3.8.6), though not exactly: a buffer holds
+//! more than was announced, and a young one grows before anybody reads. docs/replay.md has the measurements behind the
+//! figures here.
+
+use std::time::{Duration, Instant};
+
+/// Bytes that a buffer may take in without a sign of it in the window. Measured: up to 180,000.
+const UNSEEN: u64 = 256 * 1024;
+/// How long after we had to wait for the window it must have been neither in our way nor growing: a program that catches
+/// up opens it bit by bit, and one that has caught up leaves it alone.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a connection looks like from our side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Bytes the peer's kernel has acknowledged since the connection was made.
+    pub acknowledged: u64,
+    /// Bytes more that it would take, as last announced.
+    pub window: u64,
+    /// For how long, in all, sending has waited for the window.
+    pub limited: Duration,
+}
+
+impl Look {
+    fn right_edge(&self) -> u64 {
+        self.acknowledged + self.window
+    }
+
+    /// Whether what was acknowledged at `self` has been read by `later`. `slack`: bytes that may lie between.
+    pub fn was_read_by(&self, later: &Look, slack: u64) -> bool {
+        let since = later.acknowledged.saturating_sub(self.acknowledged);
+        let edge = later.right_edge().saturating_sub(self.right_edge());
+        since >= UNSEEN && edge >= slack + self.window / 2
+    }
+}
+
+/// Watches one connection for pressure: while the window is in our way nobody can tell how much lies unread behind it.
+#[derive(Debug, Default)]
+pub struct Witness {
+    last: Look,
+    /// When the window was last in our way, or still growing after it was; and how large it was then.
+    pressed: Option<(Instant, u64)>,
+}
+
+impl Witness {
+    pub fn see(&mut self, look: Look, now: Instant) {
+        let waited = look.limited > self.last.limited;
+        let opens = self.pressed.is_some_and(|(_, window)| look.window > window + window / 8);
+        if waited || (opens && !self.is_calm(now)) {
+            self.pressed = Some((now, look.window));
+        }
+        self.last = look;
+    }
+
+    pub fn last(&self) -> Look {
+        self.last
+    }
+
+    pub fn is_calm(&self, now: Instant) -> bool {
+        self.calm_in(now).is_zero()
+    }
+
+    /// How long until it is calm, if nothing else happens.
+    pub fn calm_in(&self, now: Instant) -> Duration {
+        self.pressed.map_or(Duration::ZERO, |(at, _)| SETTLE.saturating_sub(now.duration_since(at)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+
+    fn look(acknowledged: u64, window: u64) -> Look {
+        Look { acknowledged, window, limited: Duration::ZERO }
+    }
+
+    #[test]
+    fn what_moves_the_right_edge_was_read() {
+        let then = look(1000 * KIB, 100 * KIB);
+        assert!(then.was_read_by(&look(1300 * KIB, 100 * KIB), 64 * KIB));
+        assert!(!then.was_read_by(&look(1200 * KIB, 100 * KIB), 64 * KIB), "a buffer may hold that much unseen");
+        let then = look(1000 * KIB, 1000 * KIB);
+        assert!(!then.was_read_by(&look(1900 * KIB, 200 * KIB), 64 * KIB), "the window took it");
+    }
+
+    #[test]
+    fn a_program_that_catches_up_is_believed_when_the_window_has_stopped_growing() {
+        let mut witness = Witness::default();
+        let mut now = Instant::now();
+        assert!(witness.is_calm(now));
+        witness.see(Look { limited: Duration::from_millis(4), ..look(0, 0) }, now);
+        for part in 1..=20 {
+            now += SETTLE / 2;
+            witness.see(Look { limited: Duration::from_millis(4), ..look(0, part * part * KIB) }, now);
+            assert!(!witness.is_calm(now) || part > 16, "still opening: {witness:?}");
+        }
+        now += SETTLE;
+        witness.see(Look { limited: Duration::from_millis(4), ..look(0, 400 * KIB) }, now);
+        assert!(witness.is_calm(now));
+    }
+
+    #[test]
+    fn a_slow_program_that_keeps_us_waiting_is_never_believed() {
+        let mut witness = Witness::default();
+        let mut now = Instant::now();
+        for round in 1..100 {
+            now += Duration::from_millis(50);
+            witness.see(Look { limited: round * Duration::from_millis(40), ..look(0, 5 * KIB) }, now);
+            assert!(!witness.is_calm(now));
+        }
+    }
+}
