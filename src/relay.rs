@@ -19,7 +19,7 @@ use crate::forward::{Deadline, Forwarder, Resolver};
 use crate::listen::{self, Bound, Intake};
 use crate::metrics::Metrics;
 use crate::spool::{self, Reader, Spool, Writer};
-use crate::syslog::{Settings, Translator};
+use crate::syslog::Translator;
 use crate::tls;
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
@@ -100,13 +100,7 @@ impl Relay {
         let (inlet, spool_thread) = spool
             .spawn(Some(config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
-        let settings = Arc::new(Settings {
-            hostname: config.hostname.clone(),
-            tag_template: config.syslog.tag_template.clone(),
-            sd_id: config.syslog.sd_id.clone(),
-            utc_offset: config.syslog.time_zone,
-        });
-        let translator = Translator::new(settings);
+        let (_translators, translator) = watch::channel(Translator::new(Arc::new(config.syslog_settings())));
         let listeners: Vec<_> = listeners
             .into_iter()
             .map(|bound| {

@@ -2,11 +2,10 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Failure, load, print};
 use crate::config::{Config, Overrides};
-use crate::listen::Framer;
+use crate::listen::{Framer, intake};
 use crate::syslog::{Format, Frame, Line, Settings, Shape, Translator, UnixMicros, parse, render};
 
 /// Bytes of stdin that are read. It is for looking at a few messages.
@@ -17,22 +16,12 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MOST_INPUT).read_to_end(&mut input);
     read.map_err(|error| Failure::failed(format!("explain: cannot read stdin: {error}")))?;
-    let explained = explain(&input, &config, now());
+    let explained = explain(&input, &config, intake::now());
     print(explained)
 }
 
-fn now() -> UnixMicros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
 fn explain(input: &[u8], config: &Config, received: UnixMicros) -> Vec<u8> {
-    let settings = Arc::new(Settings {
-        hostname: config.hostname.clone(),
-        tag_template: config.syslog.tag_template.clone(),
-        sd_id: config.syslog.sd_id.clone(),
-        utc_offset: config.syslog.time_zone,
-    });
+    let settings = Arc::new(config.syslog_settings());
     let limit = config.listen.first().map_or(crate::config::DEFAULT_MAX_FRAME, |listener| listener.max_frame);
     let mut explained = Explained { settings, input, out: Vec::new(), frames: 0 };
     let mut framer = Framer::new(limit);

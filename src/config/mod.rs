@@ -24,7 +24,7 @@ pub use error::ConfigError;
 pub use overrides::Overrides;
 
 use crate::spool::{Sync, WhenFull};
-use crate::syslog::{Format, TagTemplate, UtcOffset};
+use crate::syslog::{Format, Settings, TagTemplate, UtcOffset};
 use error::Source;
 
 /// Read when no `--config` is given and it is there.
@@ -224,6 +224,16 @@ impl Config {
             return Err(ConfigError::no_listener_for_tls());
         }
         read::from_file(&source, &file)
+    }
+
+    /// What decides how a message is read and rendered.
+    pub fn syslog_settings(&self) -> Settings {
+        Settings {
+            hostname: self.hostname.clone(),
+            tag_template: self.syslog.tag_template.clone(),
+            sd_id: self.syslog.sd_id.clone(),
+            utc_offset: self.syslog.time_zone,
+        }
     }
 
     /// The effective settings as a config file, defaults filled in.

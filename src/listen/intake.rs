@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
+
 use crate::metrics::ShapeMetrics;
 use crate::spool::{Batch, Inlet};
 use crate::syslog::{Frame, Shape, Translator, UnixMicros};
@@ -24,6 +26,8 @@ enum Way {
 #[derive(Clone)]
 struct ToSpool {
     translator: Translator,
+    /// The translator to use from the next read on, once there is another one.
+    translators: watch::Receiver<Translator>,
     spool: Inlet,
     shapes: ShapeMetrics,
     /// When the current read came in: one look at the clock for a whole batch.
@@ -32,15 +36,23 @@ struct ToSpool {
 }
 
 impl Intake {
-    pub fn new(translator: Translator, spool: Inlet, shapes: ShapeMetrics) -> Self {
-        let to_spool = ToSpool { translator, spool, shapes, received: UnixMicros(0), batch: Batch::new() };
+    pub fn new(mut translators: watch::Receiver<Translator>, spool: Inlet, shapes: ShapeMetrics) -> Self {
+        let translator = translators.borrow_and_update().clone();
+        let received = UnixMicros(0);
+        let to_spool = ToSpool { translator, translators, spool, shapes, received, batch: Batch::new() };
         Self { way: Way::Spool(Box::new(to_spool)) }
     }
 
     /// Call once for each read, before its frames.
     pub fn begin(&mut self) {
         match &mut self.way {
-            Way::Spool(to) => to.received = now(),
+            Way::Spool(to) => {
+                to.received = now();
+                // An error: nobody is left who could change it.
+                if to.translators.has_changed().unwrap_or(false) {
+                    to.translator = to.translators.borrow_and_update().clone();
+                }
+            }
             #[cfg(test)]
             Way::Test(_) => {}
         }
@@ -88,7 +100,8 @@ impl ToSpool {
     }
 }
 
-fn now() -> UnixMicros {
+/// The clock: messages are stamped with when they were read.
+pub fn now() -> UnixMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
