@@ -5,18 +5,17 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::ReadBuf;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::frame::Framer;
 use super::intake::Intake;
 use super::wire::{Channel, Wire};
-use super::{DRAIN_PATIENCE, stopping};
+use super::{DRAIN_PATIENCE, Rules, stopping};
 use crate::metrics::ListenMetrics;
 
 /// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
@@ -30,17 +29,6 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
-/// What all connections of a listener have in common.
-pub(super) struct Rules {
-    pub(super) tls: Option<TlsAcceptor>,
-    /// Whether plain text is taken where there is TLS.
-    pub(super) plaintext: bool,
-    /// Bytes of a frame that are kept.
-    pub(super) max_frame: usize,
-    pub(super) handshake_timeout: Duration,
-    pub(super) metrics: ListenMetrics,
-}
-
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -52,9 +40,15 @@ enum End {
     Stopped,
 }
 
-pub(super) async fn serve(wire: Wire, rules: &Rules, intake: Intake, mut shutdown: watch::Receiver<bool>) {
-    let Some(channel) = open(wire, rules, &mut shutdown).await else { return };
-    let mut reader = Reader { channel, framer: Framer::new(rules.max_frame), intake, metrics: &rules.metrics };
+pub(super) async fn serve(
+    wire: Wire,
+    rules: &Rules,
+    metrics: &ListenMetrics,
+    intake: Intake,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let Some(channel) = open(wire, rules, metrics, &mut shutdown).await else { return };
+    let mut reader = Reader { channel, framer: Framer::new(rules.max_frame), intake, metrics };
     match reader.read_to_end(&mut shutdown).await {
         End::Clean => reader.finish().await,
         End::Broken => reader.give_up(),
@@ -66,7 +60,12 @@ pub(super) async fn serve(wire: Wire, rules: &Rules, intake: Intake, mut shutdow
 }
 
 /// Finds out what is spoken. Nothing if the connection is over before a message could come.
-async fn open(mut wire: Wire, rules: &Rules, shutdown: &mut watch::Receiver<bool>) -> Option<Channel> {
+async fn open(
+    mut wire: Wire,
+    rules: &Rules,
+    metrics: &ListenMetrics,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Option<Channel> {
     let Some(acceptor) = &rules.tls else { return Some(Channel::Plain(wire)) };
     let first = if rules.plaintext {
         // No deadline: a container that logs in plain text may say its first word in a week.
@@ -75,7 +74,7 @@ async fn open(mut wire: Wire, rules: &Rules, shutdown: &mut watch::Receiver<bool
         match timeout(rules.handshake_timeout, first_byte(&mut wire, shutdown)).await {
             Ok(first) => first,
             Err(_) => {
-                rules.metrics.handshake_failures.inc();
+                metrics.handshake_failures.inc();
                 return None;
             }
         }
@@ -84,7 +83,7 @@ async fn open(mut wire: Wire, rules: &Rules, shutdown: &mut watch::Receiver<bool
         Ok(Some(TLS_HANDSHAKE)) => {}
         Ok(Some(_)) if rules.plaintext => return Some(Channel::Plain(wire)),
         Ok(Some(_)) => {
-            rules.metrics.refused.inc();
+            metrics.refused.inc();
             wire.reset_on_close();
             return None;
         }
@@ -99,7 +98,7 @@ async fn open(mut wire: Wire, rules: &Rules, shutdown: &mut watch::Receiver<bool
             if let Ok(Ok(stream)) = done {
                 return Some(Channel::Tls(Box::new(stream)));
             }
-            rules.metrics.handshake_failures.inc();
+            metrics.handshake_failures.inc();
             None
         }
     }

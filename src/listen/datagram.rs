@@ -8,7 +8,7 @@ use std::io::IoSliceMut;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::intake::Intake;
-use super::{Bound, DRAIN_PATIENCE, SMALL_RECEIVE_BUFFER, SocketFile, stopping};
+use super::{Bound, DRAIN_PATIENCE, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, stopping};
 use crate::config::ListenAddress;
 use crate::metrics::ListenMetrics;
 
@@ -41,8 +41,14 @@ const ERRORS_IN_A_ROW: u32 = 64;
 /// The pause.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-pub(super) fn start(bound: Bound, intake: Intake, mut shutdown: watch::Receiver<bool>) -> JoinHandle<()> {
-    let Bound { address, socket, file, receive_buffer, options, metrics } = bound;
+pub(super) fn start(
+    bound: Bound,
+    mut rules: watch::Receiver<Arc<Rules>>,
+    intake: Intake,
+    mut shutdown: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let Bound { address, socket, file, receive_buffer, metrics, .. } = bound;
+    let limit = Arc::new(AtomicUsize::new(rules.borrow_and_update().max_frame));
     let socket = Arc::new(socket);
     let stop = Arc::new(AtomicBool::new(false));
     let receiver = Receiver {
@@ -50,7 +56,7 @@ pub(super) fn start(bound: Bound, intake: Intake, mut shutdown: watch::Receiver<
         nap: matches!(address, ListenAddress::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
         socket: socket.clone(),
         stop: stop.clone(),
-        limit: options.max_frame,
+        limit: limit.clone(),
         drops: 0,
         intake,
         metrics,
@@ -65,9 +71,23 @@ pub(super) fn start(bound: Bound, intake: Intake, mut shutdown: watch::Receiver<
     thread::Builder::new().name("listen".into()).spawn(run).expect("the system has a thread left at start");
     tokio::spawn(async move {
         let mut finished = finished;
-        tokio::select! {
-            _ = stopping(&mut shutdown) => {}
-            _ = &mut finished => error!("listen: {address}: the receiving thread ended by itself"),
+        loop {
+            tokio::select! {
+                _ = stopping(&mut shutdown) => break,
+                _ = &mut finished => {
+                    error!("listen: {address}: the receiving thread ended by itself");
+                    return;
+                }
+                Ok(()) = rules.changed() => {
+                    let rules = rules.borrow_and_update();
+                    limit.store(rules.max_frame, Ordering::Relaxed);
+                    if let ListenAddress::Udp(_) = address
+                        && let Err(error) = bind::grow_receive_buffer(&socket, rules.receive_buffer)
+                    {
+                        error!("listen: {address}: cannot set its receive buffer: {error}; it stays as it was");
+                    }
+                }
+            }
         }
         stop.store(true, Ordering::Release);
         // Wakes the thread. On an unconnected socket it "fails", and still does.
@@ -80,7 +100,7 @@ struct Receiver {
     socket: Arc<Socket>,
     stop: Arc<AtomicBool>,
     /// Bytes of a datagram that are kept.
-    limit: usize,
+    limit: Arc<AtomicUsize>,
     nap: bool,
     /// The kernel's count of datagrams dropped, as last seen; it wraps.
     drops: u32,
@@ -130,6 +150,7 @@ impl Receiver {
             self.buffers.chunks_exact_mut(DATAGRAM).map(|buffer| [IoSliceMut::new(buffer)]).collect();
         let batch = recvmmsg(self.socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None)?;
         let (mut count, mut bytes, mut received, mut cuts) = (0, 0, 0, 0);
+        let limit = self.limit.load(Ordering::Relaxed);
         self.intake.begin();
         for message in batch {
             count += 1;
@@ -139,7 +160,7 @@ impl Receiver {
             if whole.iter().all(|&byte| byte == b'\n') {
                 continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
             }
-            let frame = &whole[..whole.len().min(self.limit)];
+            let frame = &whole[..whole.len().min(limit)];
             let cut = frame.len() < whole.len() || message.flags.contains(MsgFlags::MSG_TRUNC);
             received += 1;
             cuts += u64::from(cut);

@@ -17,6 +17,7 @@
 //! message again; of a connection closed in good order it only notices after it has lost one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
@@ -88,7 +89,22 @@ pub struct Bound {
 
 /// A listener at work.
 pub struct Running {
+    address: ListenAddress,
+    rules: watch::Sender<Arc<Rules>>,
     task: JoinHandle<()>,
+}
+
+/// What may change while a listener is at work.
+struct Rules {
+    tls: Option<TlsAcceptor>,
+    /// Whether plain text is taken where there is TLS.
+    plaintext: bool,
+    /// Bytes of a frame that are kept.
+    max_frame: usize,
+    max_connections: usize,
+    handshake_timeout: Duration,
+    /// Bytes of receive buffer to ask for.
+    receive_buffer: usize,
 }
 
 /// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
@@ -130,17 +146,37 @@ impl Bound {
     pub fn start(self, intake: Intake, shutdown: watch::Receiver<bool>) -> Running {
         let address = self.address();
         info!("listen: listening on {address}");
+        let (rules, current) = watch::channel(Arc::new(Rules::new(&address, &self.options)));
         let task = match address {
-            ListenAddress::Udp(_) | ListenAddress::Unixgram(_) => datagram::start(self, intake, shutdown),
+            ListenAddress::Udp(_) | ListenAddress::Unixgram(_) => datagram::start(self, current, intake, shutdown),
             ListenAddress::Tcp(_) | ListenAddress::Tls(_) | ListenAddress::Unix(_) => {
-                stream::start(self, intake, shutdown)
+                stream::start(self, current, intake, shutdown)
             }
         };
-        Running { task }
+        Running { address, rules, task }
+    }
+}
+
+impl Rules {
+    fn new(address: &ListenAddress, options: &Options) -> Self {
+        let unix = matches!(address, ListenAddress::Unix(_));
+        Self {
+            tls: options.tls.clone().filter(|_| !unix),
+            plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
+            max_frame: options.max_frame,
+            max_connections: options.max_connections,
+            handshake_timeout: options.handshake_timeout,
+            receive_buffer: options.receive_buffer,
+        }
     }
 }
 
 impl Running {
+    /// Other settings for the same address. Connections that stand keep theirs.
+    pub fn change(&self, options: Options) {
+        self.rules.send_replace(Arc::new(Rules::new(&self.address, &options)));
+    }
+
     /// Resolves when everything read was handed on and every socket is closed: some time after the shutdown.
     pub async fn stopped(self) {
         if let Err(error) = self.task.await

@@ -13,11 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::connection::{self, Rules};
+use super::connection;
 use super::intake::Intake;
 use super::wire::{Accepted, Wire};
-use super::{BACKLOG, Bound, SocketFile, stopping};
+use super::{BACKLOG, Bound, Rules, SocketFile, stopping};
 use crate::config::ListenAddress;
+use crate::metrics::ListenMetrics;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -26,38 +27,34 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often that is worth a line in the log: who opens connections must not be able to fill it.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) fn start(bound: Bound, intake: Intake, shutdown: watch::Receiver<bool>) -> JoinHandle<()> {
-    let Bound { address, socket, file, options, metrics, .. } = bound;
+/// Connections there can be, whatever the limit that is set.
+const ROOM: u32 = 1 << 24;
+
+pub(super) fn start(
+    bound: Bound,
+    rules: watch::Receiver<Arc<Rules>>,
+    intake: Intake,
+    shutdown: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let Bound { address, socket, file, metrics, .. } = bound;
     let registered = "the system has an epoll entry left at start";
     let listener = match address {
         ListenAddress::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
         _ => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
     };
-    let room = u32::try_from(options.max_connections).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
-    let host = Host {
-        rules: Arc::new(Rules {
-            tls: if let ListenAddress::Unix(_) = address { None } else { options.tls },
-            plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
-            max_frame: options.max_frame,
-            handshake_timeout: options.handshake_timeout,
-            metrics,
-        }),
-        address,
-        room: Arc::new(Semaphore::new(room as usize)),
-        intake,
-        shutdown,
-    };
+    let host = Host { address, rules, metrics, room: Arc::new(Semaphore::new(ROOM as usize)), intake, shutdown };
     tokio::spawn(async move {
         host.accept_until_stopped(listener, file).await;
         // Every connection gives its place back when it is over.
-        let _ = host.room.acquire_many(room).await;
+        let _ = host.room.acquire_many(ROOM).await;
     })
 }
 
 struct Host {
     address: ListenAddress,
-    rules: Arc<Rules>,
-    /// A place for each connection there may be.
+    rules: watch::Receiver<Arc<Rules>>,
+    metrics: ListenMetrics,
+    /// A place for each connection.
     room: Arc<Semaphore>,
     intake: Intake,
     shutdown: watch::Receiver<bool>,
@@ -104,19 +101,20 @@ impl Host {
     }
 
     fn admit(&self, wire: Wire) {
-        let metrics = &self.rules.metrics;
+        let (rules, metrics) = (self.rules.borrow().clone(), self.metrics.clone());
         metrics.accepted.inc();
-        let Ok(place) = self.room.clone().try_acquire_owned() else {
+        let has_room = ROOM as usize - self.room.available_permits() < rules.max_connections;
+        let Some(place) = self.room.clone().try_acquire_owned().ok().filter(|_| has_room) else {
             metrics.refused.inc();
             // So that the sender hears of it with its first write, not its second.
             wire.reset_on_close();
             return;
         };
-        let (rules, intake, shutdown) = (self.rules.clone(), self.intake.clone(), self.shutdown.clone());
+        let (intake, shutdown) = (self.intake.clone(), self.shutdown.clone());
         metrics.connections.inc();
         tokio::spawn(async move {
-            connection::serve(wire, &rules, intake, shutdown).await;
-            rules.metrics.connections.dec();
+            connection::serve(wire, &rules, &metrics, intake, shutdown).await;
+            metrics.connections.dec();
             drop(place);
         });
     }

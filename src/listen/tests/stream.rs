@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::{Trial, bound, listen, listen_with, options, start};
 use crate::config::{DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_FRAME, ListenAddress};
-use crate::listen::connection::{Rules, serve};
+use crate::listen::Rules;
+use crate::listen::connection::serve;
 use crate::listen::intake::Intake;
 use crate::listen::{KEEPALIVE_IDLE, Options};
 use crate::metrics::Metrics;
@@ -216,14 +217,9 @@ async fn accepted_connections_inherit_keepalive() {
 /// Ten thousand idle connections: what one costs is mostly this.
 #[test]
 fn an_idle_connection_is_small() {
-    let rules = Rules {
-        tls: None,
-        plaintext: true,
-        max_frame: DEFAULT_MAX_FRAME,
-        handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
-        metrics: Metrics::new().listener("trial"),
-    };
-    let serve = |wire| serve(wire, &rules, Intake::for_tests().0, watch::channel(false).1);
+    let options = options("tcp://127.0.0.1:0");
+    let (rules, metrics) = (Rules::new(&options.address, &options), Metrics::new().listener("trial"));
+    let serve = |wire| serve(wire, &rules, &metrics, Intake::for_tests().0, watch::channel(false).1);
     let size = size_of_result(serve);
     assert!(size <= 1024, "{size} bytes");
 }
