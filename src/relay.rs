@@ -70,6 +70,7 @@ impl Relay {
                     &config.syslog.sd_id,
                     metrics.forward(&forward.name),
                     Deadline::new(deadline_seen.clone()),
+                    tokio::sync::watch::channel(false).1,
                 )
                 .map_err(|error| StartError(format!("forward {}: {error}", forward.name)))
             })

@@ -74,7 +74,7 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9514";
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// A whole, valid configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// HOSTNAME for messages that carry none.
     pub hostname: String,
@@ -89,7 +89,7 @@ pub struct Config {
     pub log: LogLevel,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub address: ListenAddress,
     pub tls: Option<ServerTls>,
@@ -102,21 +102,21 @@ pub struct Listen {
 }
 
 /// The PEM files of a listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
     pub tag_template: TagTemplate,
     pub sd_id: String,
     pub time_zone: UtcOffset,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
     pub dir: PathBuf,
     pub max_size: u64,
@@ -125,7 +125,7 @@ pub struct Spool {
     pub max_wait: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// Names the cursor in the spool and the metrics' label.
     pub name: String,
@@ -151,7 +151,7 @@ pub enum Framing {
 }
 
 /// What verifies a collector, and what we show it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// `None`: the system's roots.
     pub ca: Option<PathBuf>,
@@ -161,7 +161,7 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolve {
     /// Empty: those of /etc/resolv.conf.
     pub nameservers: Vec<SocketAddr>,
@@ -170,7 +170,7 @@ pub struct Resolve {
     pub timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// Was the address asked for? The default's port being taken is a warning, an explicit one's an error.
@@ -224,6 +224,22 @@ impl Config {
             return Err(ConfigError::no_listener_for_tls());
         }
         read::from_file(&source, &file)
+    }
+
+    /// Whether a relay that runs with this configuration can go on with `new`. An error names what it cannot change.
+    pub fn needs_no_restart(&self, new: &Self) -> Result<(), String> {
+        let (old_spool, new_spool) = (&self.spool, &new.spool);
+        let fixed = [
+            ("[spool] dir", old_spool.dir == new_spool.dir),
+            ("[spool] sync", old_spool.sync == new_spool.sync),
+            ("[spool] max-wait", old_spool.max_wait == new_spool.max_wait),
+            ("[admin]", self.admin == new.admin),
+            ("[log]", self.log == new.log),
+        ];
+        match fixed.iter().find(|(_, same)| !same) {
+            Some((key, _)) => Err(format!("{key} has changed, and that needs a restart")),
+            None => Ok(()),
+        }
     }
 
     /// What decides how a message is read and rendered.

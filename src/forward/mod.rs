@@ -95,7 +95,8 @@ enum Link {
 }
 
 impl Forwarder {
-    /// Reads the certificates; nothing is resolved or connected yet.
+    /// Reads the certificates; nothing is resolved or connected yet. `leaving`: true ends the forward, with what is on its
+    /// way brought to an end and the rest left in the spool.
     pub fn new(
         settings: config::Forward,
         reader: Reader,
@@ -103,12 +104,13 @@ impl Forwarder {
         sd_id: &str,
         metrics: ForwardMetrics,
         deadline: Deadline,
+        leaving: watch::Receiver<bool>,
     ) -> Result<Self, TlsError> {
         let settings = Arc::new(settings);
         let dialer = Dialer::new(settings.clone(), resolver, sd_id, metrics.clone())?;
         Ok(Self {
             settings,
-            source: Source::new(reader, metrics.clone()),
+            source: Source::new(reader, metrics.clone(), leaving),
             dialer,
             metrics,
             deadline,
@@ -125,9 +127,11 @@ impl Forwarder {
         loop {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
             let idle = self.source.waiting() == 0;
+            let left = self.source.left();
             let connected = tokio::select! {
                 connected = self.connect() => connected,
                 () = deadline.reached() => break,
+                () = left => break,
                 // Nothing to deliver: a stopping relay does not wait for a collector.
                 () = stopping.announced(), if idle => break,
             };
@@ -153,7 +157,7 @@ impl Forwarder {
             }
         }
         let left = self.source.waiting();
-        if left > 0 {
+        if left > 0 && !self.source.is_left() {
             let name = &self.settings.name;
             tracing::warn!("forward {name}: stopping with {left} lines not confirmed; they stay in the spool");
         }

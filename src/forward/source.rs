@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::metrics::ForwardMetrics;
 use crate::spool::{Chunk, Position, Reader};
 
@@ -15,16 +17,18 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 pub struct Source {
     reader: Reader,
     metrics: ForwardMetrics,
+    /// True: the forward ends, whatever is left in the spool.
+    leaving: watch::Receiver<bool>,
 }
 
 impl Source {
-    pub fn new(reader: Reader, metrics: ForwardMetrics) -> Self {
-        Self { reader, metrics }
+    pub fn new(reader: Reader, metrics: ForwardMetrics, leaving: watch::Receiver<bool>) -> Self {
+        Self { reader, metrics, leaving }
     }
 
-    /// The next lines; `None` when everything has been read. Waits only when the disk fails.
+    /// The next lines; `None` when everything has been read, or nothing more shall be. Waits only when the disk fails.
     pub async fn next(&mut self) -> Option<Chunk> {
-        loop {
+        while !self.is_left() {
             match self.reader.next(CHUNK_BYTES) {
                 Ok(chunk) => return chunk,
                 Err(error) => {
@@ -33,11 +37,28 @@ impl Source {
                 }
             }
         }
+        None
     }
 
-    /// Waits for more than was read; false when the relay is stopping and nothing more will come.
+    /// Waits for more than was read; false when nothing more will come: the relay is stopping, or the forward ends.
     pub async fn wait(&mut self) -> bool {
-        self.reader.wait().await
+        let Self { reader, leaving, .. } = self;
+        tokio::select! {
+            biased;
+            () = is_true(leaving) => false,
+            more = reader.wait() => more,
+        }
+    }
+
+    /// Whether the forward is to end now.
+    pub fn is_left(&self) -> bool {
+        *self.leaving.borrow()
+    }
+
+    /// Waits until the forward is to end, whatever is left. May be kept while the source is used.
+    pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leaving = self.leaving.clone();
+        async move { is_true(&mut leaving).await }
     }
 
     /// Everything before `reached` is with the collector.
@@ -58,5 +79,12 @@ impl Source {
     /// Lines delivered since the start.
     pub fn delivered(&self) -> u64 {
         self.metrics.delivered.get()
+    }
+}
+
+async fn is_true(leaving: &mut watch::Receiver<bool>) {
+    if leaving.wait_for(|left| *left).await.is_err() {
+        // Nobody is left who could say so.
+        std::future::pending::<()>().await;
     }
 }
