@@ -10,7 +10,7 @@ use socket2::SockRef;
 use tokio::sync::watch;
 
 use super::{Trial, bound, listen, listen_with, options, start};
-use crate::config::{DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_FRAME, ListenAddress};
+use crate::config::ListenAddress;
 use crate::listen::Rules;
 use crate::listen::connection::serve;
 use crate::listen::intake::Intake;
