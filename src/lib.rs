@@ -15,7 +15,7 @@
 //! # Invariants
 //!
 //! 1. Only `relay` knows all rooms. Nothing else imports `listen` or `forward`, but the commands in `cli`.
-//! 2. `syslog`, `listen::frame`, `spool::record` and `forward::encode` hold no async, no socket, no file and no clock.
+//! 2. `syslog`, `listen::frame`, `spool::record`, `forward::encode` and `relp` hold no async, no socket, no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::resolve`, rustls types built only in `tls`, `toml` only
 //!    in `config`.
 //! 4. A framer's answer does not depend on where the bytes were cut.
@@ -50,6 +50,7 @@ pub mod forward;
 // What the rooms share.
 pub mod config;
 pub mod metrics;
+pub mod relp;
 pub mod tls;
 
 // What an operator may ask.

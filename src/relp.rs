@@ -1,0 +1,514 @@
+//! RELP, syslog with an answer: the frames of both directions, as bytes. Pure: no socket, no clock, no async.
+//!
+//! ```text
+//! frame    = TXNR SP COMMAND SP DATALEN [SP DATA] LF      DATA and the blank before it only where DATALEN > 0
+//! open     → rsp "200 OK" and the answerer's offers       who speaks what
+//! syslog   → rsp "200 OK" | "500 …"                       one message
+//! numbered → rsp "200 OK"                                 lines of another logferry, see [`Numbered`]
+//! close    → rsp, then the hint `0 serverclose 0`
+//! ```
+//!
+//! Source: librelp, doc/relp.md. Both sides offer what they know in `open`; unknown offers are ignored, so that
+//! `numbered` is spoken between two logferries and nowhere else.
+
+use std::fmt;
+
+/// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
+const LAST_TXNR: u32 = 999_999_999;
+/// Digits of a transaction number or a length.
+const DIGITS: usize = 9;
+/// Letters of a command: librelp's limit.
+const COMMAND_LETTERS: usize = 32;
+/// The longest frame without its data: `TXNR SP COMMAND SP DATALEN SP`.
+const LONGEST_HEADER: usize = DIGITS + 1 + COMMAND_LETTERS + 1 + DIGITS + 1;
+/// The most a stream's name may have, in bytes: spool id, slash, forward.
+const LONGEST_STREAM: usize = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Open,
+    Close,
+    Syslog,
+    Numbered,
+    Rsp,
+    Serverclose,
+    /// Any other: answered with an error.
+    Unknown,
+}
+
+const COMMANDS: [(&str, Command); 6] = [
+    ("syslog", Command::Syslog),
+    ("rsp", Command::Rsp),
+    ("numbered", Command::Numbered),
+    ("open", Command::Open),
+    ("close", Command::Close),
+    ("serverclose", Command::Serverclose),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub txnr: u32,
+    pub command: Command,
+    pub data: &'a [u8],
+    /// The data was longer than the limit; this is its start.
+    pub cut: bool,
+}
+
+/// What is no RELP. There is no way to find the next frame: the connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadFrame(&'static str);
+
+impl fmt::Display for BadFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this is no RELP: {}", self.0)
+    }
+}
+
+/// Finds the frames of one direction of one connection. What it finds does not depend on where the bytes were cut.
+#[derive(Debug)]
+pub struct Decoder {
+    /// Bytes of a frame's data that are kept.
+    limit: usize,
+    state: State,
+    /// The start of a header, or of the data, that the last feed ended in. Never longer than the limit or a header.
+    held: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Header,
+    /// In the data of a frame; `left` bytes of it are still to come.
+    Data {
+        header: Header,
+        left: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    txnr: u32,
+    command: Command,
+    /// Bytes before the data; before the LF, if there is no data.
+    bytes: usize,
+    /// Bytes of data.
+    length: usize,
+}
+
+impl Decoder {
+    pub fn new(limit: usize) -> Self {
+        Self { limit, state: State::Header, held: Vec::new() }
+    }
+
+    /// From the next frame on; it is never made smaller.
+    pub fn raise_limit(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
+    /// Takes the next bytes and hands on each frame that ends in them. An error, ours or of `on_frame`, is the end:
+    /// there is no way to find the next frame.
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        mut on_frame: impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
+    ) -> Result<(), BadFrame> {
+        while !bytes.is_empty() {
+            bytes = match self.state {
+                State::Header => self.header(bytes, &mut on_frame)?,
+                State::Data { header, left } => self.data(header, left, bytes, &mut on_frame)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn header<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
+    ) -> Result<&'a [u8], BadFrame> {
+        let held = self.held.len();
+        let parsed = if held == 0 {
+            parse_header(bytes)?
+        } else {
+            let wanted = LONGEST_HEADER + 1 - held;
+            self.held.extend_from_slice(&bytes[..wanted.min(bytes.len())]);
+            parse_header(&self.held)?
+        };
+        let Some(header) = parsed else {
+            if held == 0 {
+                self.held.extend_from_slice(bytes);
+            }
+            return Ok(&[]);
+        };
+        self.held = Vec::new();
+        let rest = &bytes[header.bytes - held..];
+        // The whole frame is here, as nearly always: nothing is copied.
+        if header.length <= self.limit && rest.len() > header.length {
+            emit(header, &rest[..header.length], rest[header.length], on_frame)?;
+            return Ok(&rest[header.length + 1..]);
+        }
+        self.state = State::Data { header, left: header.length };
+        Ok(rest)
+    }
+
+    fn data<'a>(
+        &mut self,
+        header: Header,
+        left: usize,
+        bytes: &'a [u8],
+        on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
+    ) -> Result<&'a [u8], BadFrame> {
+        if left == 0 {
+            let data = std::mem::take(&mut self.held);
+            self.state = State::Header;
+            emit(header, &data, bytes[0], on_frame)?;
+            return Ok(&bytes[1..]);
+        }
+        let come = left.min(bytes.len());
+        let kept = come.min(self.limit.saturating_sub(self.held.len()));
+        self.held.extend_from_slice(&bytes[..kept]);
+        self.state = State::Data { header, left: left - come };
+        Ok(&bytes[come..])
+    }
+
+    /// Whether bytes of a frame were taken that has not ended.
+    pub fn unfinished(&self) -> bool {
+        !self.held.is_empty() || matches!(self.state, State::Data { .. })
+    }
+}
+
+fn emit(
+    header: Header,
+    data: &[u8],
+    end: u8,
+    on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
+) -> Result<(), BadFrame> {
+    if end != b'\n' {
+        return Err(BadFrame("no LF where the data ends"));
+    }
+    let Header { txnr, command, length, .. } = header;
+    on_frame(Frame { txnr, command, data, cut: data.len() < length })
+}
+
+/// `None`: more bytes are needed to tell.
+fn parse_header(bytes: &[u8]) -> Result<Option<Header>, BadFrame> {
+    let Some((txnr, after)) = number(bytes, "a transaction number")? else { return Ok(None) };
+    if bytes[after] != b' ' {
+        return Err(BadFrame("no blank behind the transaction number"));
+    }
+    let start = after + 1;
+    let name = &bytes[start..];
+    let letters = name.iter().position(|byte| !byte.is_ascii_alphabetic());
+    let letters = match letters {
+        Some(letters @ 1..=COMMAND_LETTERS) if name[letters] == b' ' => letters,
+        None if name.len() <= COMMAND_LETTERS => return Ok(None),
+        _ => return Err(BadFrame("no command")),
+    };
+    let command = COMMANDS.iter().find(|(word, _)| word.as_bytes() == &name[..letters]);
+    let command = command.map_or(Command::Unknown, |(_, command)| *command);
+    let start = start + letters + 1;
+    let Some((length, after)) = number(&bytes[start..], "a length")? else { return Ok(None) };
+    let end = start + after;
+    let bytes = match bytes[end] {
+        b' ' => end + 1,
+        b'\n' if length == 0 => end,
+        _ => return Err(BadFrame("no blank behind the length")),
+    };
+    Ok(Some(Header { txnr, command, bytes, length: length as usize }))
+}
+
+/// A number and how many digits it has; there is a byte behind it. `None`: more bytes are needed.
+fn number(bytes: &[u8], what: &'static str) -> Result<Option<(u32, usize)>, BadFrame> {
+    let digits = bytes.iter().take(DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    match digits {
+        0 if !bytes.is_empty() => Err(BadFrame(what)),
+        _ if digits > DIGITS => Err(BadFrame(what)),
+        _ if digits == bytes.len() => Ok(None),
+        // At most nine digits.
+        _ => Ok(Some((bytes[..digits].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')), digits))),
+    }
+}
+
+/// Numbers a session's transactions.
+#[derive(Debug, Default)]
+pub struct Transactions(u32);
+
+impl Transactions {
+    pub fn next(&mut self) -> u32 {
+        self.0 = self.0 % LAST_TXNR + 1;
+        self.0
+    }
+}
+
+/// Appends a frame.
+pub fn append(txnr: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
+    append_header(txnr, command, data.len(), out);
+    out.extend_from_slice(data);
+    out.push(b'\n');
+}
+
+/// Appends the answer to a frame that was taken.
+pub fn append_ok(txnr: u32, out: &mut Vec<u8>) {
+    append(txnr, "rsp", b"200 OK", out);
+}
+
+fn append_header(txnr: u32, command: &str, length: usize, out: &mut Vec<u8>) {
+    let mut digits = itoa::Buffer::new();
+    out.extend_from_slice(digits.format(txnr).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(command.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(digits.format(length).as_bytes());
+    if length > 0 {
+        out.push(b' ');
+    }
+}
+
+/// Whether an answer says that the frame was taken. The error is what it says instead.
+pub fn is_ok(answer: &[u8]) -> Result<(), String> {
+    if answer.starts_with(b"200") {
+        return Ok(());
+    }
+    let first = answer.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let shown: String = String::from_utf8_lossy(first).chars().filter(|c| !c.is_control()).take(100).collect();
+    Err(if shown.is_empty() { "an empty answer".to_owned() } else { shown })
+}
+
+/// What the sides of a session tell each other first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// The sender's spool and forward: the name its lines are numbered under. Only a sender that could number them says it,
+    /// and only a receiver that keeps such numbers says it back.
+    pub stream: Option<String>,
+}
+
+impl Offers {
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let commands = if self.stream.is_some() { "syslog,numbered" } else { "syslog" };
+        let version = env!("CARGO_PKG_VERSION");
+        let offers = format!("relp_version=0\nrelp_software=logferry,{version}\ncommands={commands}");
+        out.extend_from_slice(offers.as_bytes());
+        if let Some(stream) = &self.stream {
+            out.extend_from_slice(b"\nstream=");
+            out.extend_from_slice(stream.as_bytes());
+        }
+    }
+
+    /// Unknown offers are ignored, and so is a stream without the command for it.
+    pub fn read(data: &[u8]) -> Self {
+        let value = |name: &str| {
+            let mut lines = data.split(|&byte| byte == b'\n');
+            lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        };
+        let commands = value("commands").unwrap_or_default();
+        let numbered = commands.split(|&byte| byte == b',').any(|command| command == b"numbered");
+        let stream = value("stream").and_then(|stream| std::str::from_utf8(stream).ok());
+        let legal = |stream: &&str| {
+            (1..=LONGEST_STREAM).contains(&stream.len()) && stream.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        Self { stream: stream.filter(legal).filter(|_| numbered).map(str::to_owned) }
+    }
+}
+
+/// The data of a `numbered` frame: `SESSION SP FIRST LF` and the lines, each as `LENGTH SP LINE`. The first one is line
+/// FIRST of the session SESSION of the sender's spool, the next one FIRST + 1, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered<'a> {
+    pub session: u32,
+    pub first_line: u64,
+    lines: &'a [u8],
+}
+
+impl<'a> Numbered<'a> {
+    pub fn write<'l>(session: u32, first_line: u64, lines: impl Iterator<Item = &'l [u8]>, out: &mut Vec<u8>) {
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(session).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(digits.format(first_line).as_bytes());
+        out.push(b'\n');
+        for line in lines {
+            out.extend_from_slice(digits.format(line.len()).as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(line);
+        }
+    }
+
+    pub fn read(data: &'a [u8]) -> Result<Self, BadFrame> {
+        let parsed = (|| {
+            let end = data.iter().position(|&byte| byte == b'\n')?;
+            let (session, first_line) = std::str::from_utf8(&data[..end]).ok()?.split_once(' ')?;
+            let numbered =
+                Self { session: session.parse().ok()?, first_line: first_line.parse().ok()?, lines: &data[end + 1..] };
+            // There is a number for each line, and for the one that would be next.
+            numbered.first_line.checked_add(data.len() as u64)?;
+            numbered.lines().all(|line| line.is_some_and(|line| !line.is_empty())).then_some(numbered)
+        })();
+        parsed.ok_or(BadFrame("a numbered frame that does not hold what it says"))
+    }
+
+    /// Its lines; after [`read`](Self::read) there is no `None` among them.
+    pub fn lines(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        let mut rest = self.lines;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let line = number(rest, "a length").ok().flatten().and_then(|(length, digits)| {
+                let line = rest[digits..].strip_prefix(b" ")?.get(..length as usize)?;
+                rest = &rest[digits + 1 + line.len()..];
+                Some(line)
+            });
+            if line.is_none() {
+                rest = &[];
+            }
+            Some(line)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Found = Vec<(u32, Command, Vec<u8>, bool)>;
+
+    fn decode(pieces: &[&[u8]], limit: usize) -> (Found, Option<BadFrame>) {
+        let mut decoder = Decoder::new(limit);
+        let mut found = Vec::new();
+        for piece in pieces {
+            let fed = decoder.feed(piece, |Frame { txnr, command, data, cut }| {
+                found.push((txnr, command, data.to_vec(), cut));
+                Ok(())
+            });
+            if let Err(error) = fed {
+                return (found, Some(error));
+            }
+        }
+        (found, None)
+    }
+
+    #[test]
+    fn frames_are_found() {
+        let bytes =
+            b"1 open 14 relp_version=0\n2 syslog 5 <13>a\n3 close 0\n0 serverclose 0\n4 rsp 0 \n5 nonsense 1 x\n";
+        let found = decode(&[bytes], 100).0;
+        assert_eq!(found[0], (1, Command::Open, b"relp_version=0".to_vec(), false));
+        assert_eq!(found[1], (2, Command::Syslog, b"<13>a".to_vec(), false));
+        let commands: Vec<_> = found.iter().map(|(txnr, command, ..)| (*txnr, *command)).collect();
+        assert_eq!(
+            commands[2..],
+            [(3, Command::Close), (0, Command::Serverclose), (4, Command::Rsp), (5, Command::Unknown)]
+        );
+    }
+
+    #[test]
+    fn what_is_no_relp_is_said() {
+        let bad = |bytes: &[u8]| assert!(decode(&[bytes], 100).1.is_some(), "{}", bytes.escape_ascii());
+        bad(b"<13>Oct 11 22:14:15 mymachine su: hello\n");
+        bad(b"1234567890 syslog 1 x\n");
+        bad(b"1 syslog 1234567890 x\n");
+        bad(b"1 syslog x\n");
+        bad(b"1  1 x\n");
+        bad(b"1 syslog 1 xy\n");
+        bad(b"1 syslog 1\n");
+        bad(b"1 a-command 1 x\n");
+        bad(&[b"1 ".as_slice(), &[b'a'; 40], b" 1 x\n"].concat());
+    }
+
+    /// Every pair of cuts, a frame beyond the limit among the frames.
+    #[test]
+    fn frames_do_not_depend_on_the_cuts() {
+        let bytes = b"1 open 3 a=b\n999999999 syslog 12 0123456789\nx\n0 serverclose 0\n7 rsp 6 200 OK\n8 syslog 0\n";
+        for limit in [3, 6, 12, 100] {
+            let whole = decode(&[bytes], limit);
+            assert_eq!((whole.0.len(), whole.1), (5, None));
+            assert_eq!(whole.0[1].3, limit < 12);
+            for first in 0..=bytes.len() {
+                for second in first..=bytes.len() {
+                    let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                    assert_eq!(decode(&pieces, limit), whole, "cut at {first} and {second}, limit {limit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transactions_begin_anew_after_the_last() {
+        let mut transactions = Transactions(LAST_TXNR - 1);
+        assert_eq!([transactions.next(), transactions.next(), transactions.next()], [LAST_TXNR, 1, 2]);
+    }
+
+    #[test]
+    fn offers_are_understood_and_others_ignored() {
+        let ours = Offers { stream: Some("0123/central".to_owned()) };
+        let mut written = Vec::new();
+        ours.write(&mut written);
+        assert_eq!(Offers::read(&written), ours);
+        let rsyslog =
+            b"200 OK\nrelp_version=0\nrelp_software=1.11.0,librelp,http://librelp.adiscon.com\ncommands=syslog";
+        assert_eq!(Offers::read(rsyslog), Offers::default());
+        assert_eq!(Offers::read(b"commands=syslog\nstream=a"), Offers::default());
+        assert_eq!(Offers::read(b"commands=numbered\nstream=a b"), Offers::default());
+        assert_eq!(Offers::read(&[b"commands=numbered\nstream=".as_slice(), &[b'x'; 200]].concat()), Offers::default());
+    }
+
+    #[test]
+    fn answers_are_judged() {
+        assert_eq!(is_ok(b"200 OK"), Ok(()));
+        assert_eq!(is_ok(b"500 no\x1b such\ncommand"), Err("500 no such".to_owned()));
+        assert!(is_ok(b"").is_err());
+    }
+
+    #[test]
+    fn a_numbered_frame_must_hold_what_it_says() {
+        let bad = |data: &[u8]| assert!(Numbered::read(data).is_err(), "{}", data.escape_ascii());
+        bad(b"");
+        bad(b"1 2");
+        bad(b"1\n1 a");
+        bad(b"4294967296 2\n1 a");
+        bad(b"1 18446744073709551615\n1 a");
+        bad(b"1 2\n2 a");
+        bad(b"1 2\n0 1 a");
+        bad(b"1 2\n1a");
+        bad(b"-1 2\n1 a");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            frames in prop::collection::vec((0..=LAST_TXNR, prop::collection::vec(any::<u8>(), 0..50)), 0..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        ) {
+            let mut bytes = Vec::new();
+            frames.iter().for_each(|(txnr, data)| append(*txnr, "syslog", data, &mut bytes));
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            let (found, error) = decode(&pieces, 50);
+            prop_assert_eq!(error, None);
+            let expected: Found = frames.into_iter().map(|(txnr, data)| (txnr, Command::Syslog, data, false)).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn numbered_lines_come_back(
+            session in any::<u32>(),
+            first in 0..u64::MAX / 2,
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..8),
+        ) {
+            let mut data = Vec::new();
+            Numbered::write(session, first, lines.iter().map(Vec::as_slice), &mut data);
+            let read = Numbered::read(&data).expect("what was written");
+            prop_assert_eq!((read.session, read.first_line), (session, first));
+            let back: Vec<_> = read.lines().map(|line| line.expect("checked").to_vec()).collect();
+            prop_assert_eq!(back, lines);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>()) {
+            let cut = at.index(bytes.len() + 1);
+            decode(&[&bytes[..cut], &bytes[cut..]], 20);
+            let _ = (Numbered::read(&bytes), Offers::read(&bytes), is_ok(&bytes));
+        }
+    }
+}
