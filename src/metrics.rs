@@ -46,6 +46,7 @@ pub struct Metrics {
     shapes: Family<ByShape, Counter>,
     spooled: Counter,
     spool_dropped: Family<ByReason, Counter>,
+    spool_held: Gauge,
     spool_bytes: Gauge,
     spool_errors: Counter,
     evicted: Family<ByForward, Counter>,
@@ -104,6 +105,8 @@ pub struct SpoolMetrics {
     pub dropped_error: Counter,
     /// Lines lost because the spool's writer stood still for longer than the listeners may wait.
     pub dropped_stalled: Counter,
+    /// Lines whose senders are made to wait, because the spool is full or the disk refuses them.
+    pub held: Gauge,
     /// Bytes of all segments together.
     pub bytes: Gauge,
     /// Failed writes and syncs.
@@ -155,6 +158,7 @@ impl Metrics {
             shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
             spooled: add(all, "spool_spooled", "Lines appended to the spool"),
             spool_dropped: add(all, "spool_dropped", "Lines received but not spooled, by reason"),
+            spool_held: add(all, "spool_held", "Lines whose senders are made to wait for the spool"),
             spool_bytes: add(all, "spool_bytes", "Bytes of all segments on the disk"),
             spool_errors: add(all, "spool_errors", "Failed writes and syncs of the spool"),
             evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
@@ -211,6 +215,7 @@ impl Metrics {
             dropped_full: dropped("full"),
             dropped_error: dropped("error"),
             dropped_stalled: dropped("stalled"),
+            held: self.spool_held.clone(),
             bytes: self.spool_bytes.clone(),
             errors: self.spool_errors.clone(),
         }

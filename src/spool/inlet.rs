@@ -1,8 +1,11 @@
 //! The inlet: the way into the spool that listeners hold, and its limits. What happens behind the queue is `writer`'s.
 //!
 //! Inputs never hold a container: a sender waits for room at most as long as its patience, and once that has run out
-//! nobody waits again until there is room. The queue is bounded by the memory of the batches in it and by nothing else;
-//! it is a semaphore and an unbounded channel, because a count of batches says nothing about bytes.
+//! nobody waits again until there is room. Senders that can be made to wait have a room of their own, so that however
+//! long they wait, the others go on.
+//!
+//! The queue is bounded by the memory of the batches in it and by nothing else; it is a semaphore for each of the two
+//! kinds and an unbounded channel, because a count of batches says nothing about bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +23,11 @@ use crate::metrics::SpoolMetrics;
 /// How long a listener waits for room in the queue unless told otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Memory of all batches in the queue, in KiB. Each counts for at least one, so there are at most as many batches.
+/// Memory of all sent batches in the queue, in KiB. Each counts for at least one, so there are at most as many batches.
 pub(super) const QUEUE_KIB: u32 = 8 << 10;
+
+/// Memory of all delivered batches that are not spooled yet, in KiB: on their way to the writer or held by it.
+pub(super) const DELIVERY_KIB: u32 = 4 << 10;
 
 /// How often a blocked thread looks for room. At 8 MiB in the queue it has waited for milliseconds already.
 const NAP: Duration = Duration::from_millis(1);
@@ -31,6 +37,7 @@ const NAP: Duration = Duration::from_millis(1);
 pub struct Inlet {
     pub(super) queue: UnboundedSender<Queued>,
     pub(super) room: Arc<Semaphore>,
+    pub(super) delivery_room: Arc<Semaphore>,
     pub(super) patience: Option<Duration>,
     /// Somebody's patience has run out, and no batch got through since.
     pub(super) stalled: Arc<AtomicBool>,
@@ -38,17 +45,31 @@ pub struct Inlet {
 }
 
 /// A batch on its way to the writer.
-pub(super) struct Queued {
+pub(super) enum Queued {
+    Sent { batch: Batch, permit: OwnedSemaphorePermit },
+    Delivered(Delivery),
+}
+
+/// A batch that is neither dropped nor given up: its sender waits until it is spooled.
+pub(super) struct Delivery {
     pub batch: Batch,
     /// Where its lines come from, if they were numbered there.
     pub origin: Option<Origin>,
-    /// Whom to tell that the spool has it.
-    pub receipt: Option<oneshot::Sender<()>>,
-    pub permit: OwnedSemaphorePermit,
+    /// Whom to tell that the spool has it. Dropped: it has not, and will not.
+    pub receipt: oneshot::Sender<()>,
+    /// Its place in the queue, until it is spooled; `None` when it did not come through an inlet.
+    pub _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Delivery {
+    pub fn new(batch: Batch, origin: Option<Origin>, permit: Option<OwnedSemaphorePermit>) -> (Self, Receipt) {
+        let (receipt, spooled) = oneshot::channel();
+        (Self { batch, origin, receipt, _permit: permit }, Receipt(spooled))
+    }
 }
 
 /// Resolves when the spool has a batch: as safe as the [`Sync`](super::Sync) policy promises. An error: it has not, and
-/// will not, because the relay is stopping or the disk refuses it.
+/// will not, because the relay is stopping or the batch is larger than the spool. Dropping it takes nothing back.
 pub struct Receipt(oneshot::Receiver<()>);
 
 impl Receipt {
@@ -76,7 +97,7 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        let cost = cost(&mut batch);
+        let cost = cost(&mut batch, QUEUE_KIB);
         let permit = match (self.try_room(cost), self.patience) {
             (Some(permit), _) => Some(permit),
             (None, None) => self.room.clone().acquire_many_owned(cost).await.ok(),
@@ -93,7 +114,7 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        let cost = cost(&mut batch);
+        let cost = cost(&mut batch, QUEUE_KIB);
         let mut permit = self.try_room(cost);
         if permit.is_none() && (self.patience.is_none() || !self.stalled.load(Ordering::Relaxed)) {
             let since = Instant::now();
@@ -106,15 +127,17 @@ impl Inlet {
     }
 
     /// Hands `batch` to the writer and does not give up: for senders that can be made to wait. They may forget the batch
-    /// when the receipt says so, and only then.
+    /// when the receipt says so, and only then. Nothing is evicted or dropped for it; while it finds no room it waits, and
+    /// all that is delivered later waits behind it.
+    ///
+    /// Waits for room in the queue. A future dropped while it waits takes its batch along.
     pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {
-        let (receipt, spooled) = oneshot::channel();
-        let cost = cost(&mut batch);
-        if let Ok(permit) = self.room.clone().acquire_many_owned(cost).await {
-            // A writer that is gone drops the receipt, which says that nothing was spooled.
-            let _ = self.queue.send(Queued { batch, origin, receipt: Some(receipt), permit });
-        }
-        Receipt(spooled)
+        let cost = cost(&mut batch, DELIVERY_KIB);
+        let permit = self.delivery_room.clone().acquire_many_owned(cost).await.ok();
+        let (delivery, receipt) = Delivery::new(batch, origin, permit);
+        // A writer that is gone drops the delivery, which says that nothing was spooled.
+        let _ = self.queue.send(Queued::Delivered(delivery));
+        receipt
     }
 
     fn try_room(&self, cost: u32) -> Option<OwnedSemaphorePermit> {
@@ -135,17 +158,18 @@ impl Inlet {
         if self.stalled.swap(false, Ordering::Relaxed) {
             tracing::info!("spool: the writer goes on");
         }
-        if let Err(refused) = self.queue.send(Queued { batch, origin: None, receipt: None, permit }) {
+        let lines = batch.line_count();
+        if self.queue.send(Queued::Sent { batch, permit }).is_err() {
             // The writer's thread is gone, which only a panic can do.
-            self.metrics.dropped_error.inc_by(refused.0.batch.line_count());
+            self.metrics.dropped_error.inc_by(lines);
         }
     }
 }
 
-/// What a batch takes of the queue, after giving back memory it does not use. A batch larger than the queue takes all.
-fn cost(batch: &mut Batch) -> u32 {
+/// What a batch takes of a room of `all` KiB, after giving back memory it does not use. A larger one takes all.
+fn cost(batch: &mut Batch, all: u32) -> u32 {
     batch.shrink();
-    u32::try_from(batch.capacity().div_ceil(1024)).unwrap_or(QUEUE_KIB).clamp(1, QUEUE_KIB)
+    u32::try_from(batch.capacity().div_ceil(1024)).unwrap_or(all).clamp(1, all)
 }
 
 #[cfg(test)]
@@ -167,11 +191,19 @@ mod tests {
         let inlet = Inlet {
             queue,
             room: Arc::new(Semaphore::new(kib)),
+            delivery_room: Arc::new(Semaphore::new(kib)),
             patience: Some(Duration::from_millis(1)),
             stalled: Arc::default(),
             metrics: Metrics::new().spool(),
         };
         (inlet, queued)
+    }
+
+    fn lines_of(queued: Option<Queued>) -> u64 {
+        match queued.unwrap() {
+            Queued::Sent { batch, .. } => batch.line_count(),
+            Queued::Delivered(delivery) => delivery.batch.line_count(),
+        }
     }
 
     #[test]
@@ -208,8 +240,8 @@ mod tests {
         drop(queued.recv().await.unwrap());
         waiting.await.unwrap();
         inlet.send(Batch::new()).await;
-        assert_eq!(queued.recv().await.unwrap().batch.line_count(), 3);
-        assert_eq!(queued.recv().await.unwrap().batch.line_count(), 7);
+        assert_eq!(lines_of(queued.recv().await), 3);
+        assert_eq!(lines_of(queued.recv().await), 7);
         assert!(queued.try_recv().is_err(), "an empty batch was queued");
         assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
     }
@@ -230,6 +262,23 @@ mod tests {
         let (inlet, _queued) = stuck(QUEUE_KIB as usize);
         inlet.send_blocking(huge);
         assert_eq!(inlet.metrics.dropped_stalled.get(), 0, "larger than the queue, but alone in it");
+    }
+
+    #[tokio::test]
+    async fn senders_that_wait_take_no_room_from_the_others() {
+        let (inlet, mut queued) = stuck(2);
+        drop((inlet.deliver(batch(1), None).await, inlet.deliver(batch(1), None).await));
+        let theirs = inlet.clone();
+        let third = tokio::spawn(async move { theirs.deliver(batch(5), None).await });
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished(), "there was no room");
+        inlet.send(batch(3)).await;
+        inlet.send_blocking(batch(3));
+        assert_eq!(inlet.metrics.dropped_stalled.get(), 0);
+        drop(queued.recv().await);
+        third.await.unwrap();
+        let rest: Vec<u64> = std::iter::from_fn(|| queued.try_recv().ok()).map(|one| lines_of(Some(one))).collect();
+        assert_eq!(rest, [1, 3, 3, 5]);
     }
 
     async fn read_to_the_end(mut reader: Reader) -> u64 {

@@ -90,7 +90,10 @@ impl Log {
 
     /// A new segment begins, which the next lines go to.
     pub fn add(&self, number: u64, first_line: u64) {
-        self.lock().segments.push_back(Segment { number, first_line, bytes: HEADER_LEN, damaged: false, file: None });
+        let mut state = self.lock();
+        state.segments.push_back(Segment { number, first_line, bytes: HEADER_LEN, damaged: false, file: None });
+        state.set_gauges(&self.metrics);
+        drop(state);
         // The segment before it is no longer the last one, and may have been passed by all long ago.
         self.remove_passed();
     }

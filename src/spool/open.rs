@@ -106,9 +106,13 @@ impl Spool {
             end,
             published,
             flush,
+            unsynced: false,
+            held: VecDeque::new(),
             trouble: None,
             #[cfg(test)]
             faults: Default::default(),
+            #[cfg(test)]
+            sync_faults: 0,
         };
         Ok(Self { writer, readers, report: found.report })
     }

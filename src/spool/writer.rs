@@ -1,6 +1,11 @@
 //! The writer: appends batches to the newest segment, begins the next one, and keeps the spool under its cap. All of it
 //! is plain blocking code that answers with counters, not with errors: whatever the disk does, the relay goes on.
+//!
+//! Batches come in two kinds. One that was *sent* is written or dropped, for its sender cannot wait. One that was
+//! *delivered* is held until it can be written, and all that were delivered later wait behind it; nothing is given up for
+//! it. The two kinds never wait for one another.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
@@ -8,17 +13,22 @@ use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::{Semaphore, watch};
 
-use super::inlet::{Inlet, QUEUE_KIB, Queued};
+use super::inlet::{DELIVERY_KIB, Delivery, Inlet, QUEUE_KIB, Queued, Receipt};
 use super::log::Log;
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
 use super::sync::Flush;
-use super::{Position, WhenFull};
+use super::{Origin, Position, WhenFull};
 
 /// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// How long the writer waits before it tries again with what it holds, and looks into the queue meanwhile. Short enough
+/// that senders who cannot wait do not notice, long enough that a full disk is left in peace.
+const HELD_NAP: Duration = Duration::from_millis(50);
 
 /// How long nothing may fail before the disk is said to work again. On a full disk small batches fit and large ones do
 /// not: without a pause, whoever sends them would have us write two lines of log for each.
@@ -40,10 +50,17 @@ pub struct Writer {
     pub(super) end: Position,
     pub(super) published: watch::Sender<Position>,
     pub(super) flush: Flush,
+    /// Something was written and not synced; only kept up where each append has to sync.
+    pub(super) unsynced: bool,
+    /// Delivered and not written yet, in the order of delivery.
+    pub(super) held: VecDeque<Delivery>,
     /// When the disk last refused what we wrote, if that has been said and not taken back.
     pub(super) trouble: Option<Instant>,
     #[cfg(test)]
-    pub(super) faults: std::collections::VecDeque<io::ErrorKind>,
+    pub(super) faults: VecDeque<io::ErrorKind>,
+    /// How many of the next syncs fail.
+    #[cfg(test)]
+    pub(super) sync_faults: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -64,7 +81,8 @@ enum Refusal {
 }
 
 impl Writer {
-    /// Writes the batches and publishes them to the readers. What cannot be written is dropped and counted.
+    /// Writes the batches and publishes them to the readers. What cannot be written is dropped and counted. Then tries
+    /// again with what is held.
     pub fn append(&mut self, batches: &[Batch]) {
         let mut rest = batches;
         while !rest.is_empty() {
@@ -80,6 +98,15 @@ impl Writer {
             rest = behind;
         }
         self.publish();
+        self.write_held();
+    }
+
+    /// What [`Inlet::deliver`] does, without a queue.
+    pub fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Receipt {
+        let (delivery, receipt) = Delivery::new(batch, origin, None);
+        self.held.push_back(delivery);
+        self.write_held();
+        receipt
     }
 
     /// Starts the thread that owns the writer from now on. It ends, with everything queued written and synced, when the
@@ -91,6 +118,7 @@ impl Writer {
         let inlet = Inlet {
             queue,
             room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            delivery_room: Arc::new(Semaphore::new(DELIVERY_KIB as usize)),
             patience,
             stalled: Arc::new(AtomicBool::new(false)),
             metrics: self.log.metrics.clone(),
@@ -101,60 +129,125 @@ impl Writer {
 
     /// Takes all that has queued, writes it once, and again.
     fn run(mut self, mut queued: mpsc::UnboundedReceiver<Queued>) {
-        let (mut batches, mut receipts, mut permits) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(first) = queued.blocking_recv() {
+        let (mut batches, mut permits) = (Vec::new(), Vec::new());
+        loop {
+            let mut next = match self.held.is_empty() {
+                true => queued.blocking_recv().ok_or(TryRecvError::Disconnected),
+                false => {
+                    thread::sleep(HELD_NAP);
+                    queued.try_recv()
+                }
+            };
+            if let Err(TryRecvError::Disconnected) = next {
+                break;
+            }
             let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(Queued { batch, receipt, permit, .. }) = next {
-                bytes += batch.byte_len();
-                batches.push(batch);
-                receipts.extend(receipt);
-                permits.push(permit);
-                next = if bytes < GROUP_BYTES { queued.try_recv().ok() } else { None };
+            while let Ok(one) = next {
+                match one {
+                    Queued::Sent { batch, permit } => {
+                        bytes += batch.byte_len();
+                        batches.push(batch);
+                        permits.push(permit);
+                    }
+                    Queued::Delivered(delivery) => {
+                        bytes += delivery.batch.byte_len();
+                        self.held.push_back(delivery);
+                    }
+                }
+                next = if bytes < GROUP_BYTES { queued.try_recv() } else { Err(TryRecvError::Empty) };
             }
             self.append(&batches);
-            // Nobody waits for a receipt any more if its sender is gone.
-            for receipt in receipts.drain(..) {
-                let _ = receipt.send(());
-            }
             batches.clear();
             permits.clear();
         }
+        // One last time; what is still held then stays with its senders, who learn it when the receipts go.
+        self.write_held();
     }
 
     /// Writes as many batches as go into one segment, at least the first one. Returns how many were tried, and nothing
     /// of them is in the spool unless all are.
     fn append_run(&mut self, batches: &[Batch]) -> (usize, Result<(), Refusal>) {
-        let first = batches[0].byte_len() as u64;
-        if let Err(refusal) = self.make_room(first) {
-            return (1, Err(refusal));
+        let sizes = batches.iter().map(|batch| batch.byte_len() as u64);
+        match self.make_room(sizes, true) {
+            Err(refusal) => (1, Err(refusal)),
+            Ok(count) => {
+                let records: Vec<&[u8]> = batches[..count].iter().map(Batch::as_bytes).collect();
+                let lines = batches[..count].iter().map(Batch::line_count).sum();
+                (count, self.write(&records, lines, false).map_err(Refusal::Disk))
+            }
         }
-        let room = self.limits.max_bytes.saturating_sub(self.log.bytes());
-        let room = room.min(self.limits.segment_bytes.saturating_sub(self.end.offset));
-        let mut bytes = first;
-        let more = batches[1..].iter().take_while(|batch| {
-            bytes += batch.byte_len() as u64;
-            bytes <= room
-        });
-        let count = 1 + more.count();
-        (count, self.write(&batches[..count]).map_err(Refusal::Disk))
     }
 
-    /// Makes sure that there is a segment to write `bytes` to, and that they fit under the cap.
-    fn make_room(&mut self, bytes: u64) -> Result<(), Refusal> {
-        if HEADER_LEN + bytes > self.limits.max_bytes {
+    /// Writes what is held, in order, until something finds no room. Its senders learn that the spool has it.
+    fn write_held(&mut self) {
+        while !self.held.is_empty() {
+            match self.write_held_run() {
+                Ok(()) => self.calm(),
+                Err(Refusal::Full) => break,
+                Err(Refusal::Disk(error)) => {
+                    self.log.metrics.errors.inc();
+                    if !is_full(&error) {
+                        self.leave_segment();
+                    }
+                    self.complain(&error, REFUSES);
+                    break;
+                }
+            }
+        }
+        let lines: u64 = self.held.iter().map(|delivery| delivery.batch.line_count()).sum();
+        self.log.metrics.held.set(lines as i64);
+    }
+
+    /// Writes as many of the held batches as go into one segment, at least the first one, or nothing.
+    fn write_held_run(&mut self) -> Result<(), Refusal> {
+        let Some(first) = self.held.front() else { return Ok(()) };
+        if self.never_fits(first.batch.byte_len() as u64) {
+            self.log.metrics.dropped_full.inc_by(first.batch.line_count());
+            self.held.pop_front();
+            return Ok(());
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let result = self.write_deliveries(&held);
+        let written = *result.as_ref().unwrap_or(&0);
+        for delivery in held.drain(..written) {
+            // Nobody waits for a receipt any more if its sender is gone.
+            let _ = delivery.receipt.send(());
+        }
+        self.held = held;
+        result.map(drop)
+    }
+
+    /// Returns how many are written now, published and as safe as the policy promises.
+    fn write_deliveries(&mut self, held: &VecDeque<Delivery>) -> Result<usize, Refusal> {
+        let count = self.make_room(held.iter().map(|delivery| delivery.batch.byte_len() as u64), false)?;
+        let records: Vec<&[u8]> = held.iter().take(count).map(|delivery| delivery.batch.as_bytes()).collect();
+        let lines = held.iter().take(count).map(|delivery| delivery.batch.line_count()).sum();
+        self.write(&records, lines, true).map_err(Refusal::Disk)?;
+        self.publish();
+        Ok(count)
+    }
+
+    fn never_fits(&self, bytes: u64) -> bool {
+        HEADER_LEN + bytes > self.limits.max_bytes
+    }
+
+    /// Makes sure that there is a segment for the first of `sizes` (in bytes), and that it fits under the cap; older lines
+    /// are given up for it only if they may be. Returns how many of `sizes` fit.
+    fn make_room(&mut self, mut sizes: impl Iterator<Item = u64>, may_evict: bool) -> Result<usize, Refusal> {
+        let Some(first) = sizes.next() else { return Ok(0) };
+        if self.never_fits(first) {
             return Err(Refusal::Full); // Giving up all that is there would not help.
         }
         let has_lines = self.end.offset > HEADER_LEN;
-        if self.current.is_none() || (has_lines && self.end.offset + bytes > self.limits.segment_bytes) {
+        if self.current.is_none() || (has_lines && self.end.offset + first > self.limits.segment_bytes) {
             // A full segment does where no other can be had; none at all does not.
             match self.begin_segment() {
                 Err(error) if self.current.is_none() => return Err(Refusal::Disk(error)),
                 _ => {}
             }
         }
-        while self.log.bytes() + bytes > self.limits.max_bytes {
-            if self.limits.when_full == WhenFull::DropNewest {
+        while self.log.bytes() + first > self.limits.max_bytes {
+            if !may_evict || self.limits.when_full == WhenFull::DropNewest {
                 return Err(Refusal::Full);
             }
             if self.evict() {
@@ -165,7 +258,14 @@ impl Writer {
             }
             self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
         }
-        Ok(())
+        let room = self.limits.max_bytes.saturating_sub(self.log.bytes());
+        let room = room.min(self.limits.segment_bytes.saturating_sub(self.end.offset));
+        let mut bytes = first;
+        let more = sizes.take_while(|size| {
+            bytes += size;
+            bytes <= room
+        });
+        Ok(1 + more.count())
     }
 
     fn evict(&mut self) -> bool {
@@ -199,31 +299,49 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a run with one system call, or not at all.
-    fn write(&mut self, run: &[Batch]) -> io::Result<()> {
-        #[cfg(test)]
-        let fault = self.faults.pop_front();
-        let Some(file) = &self.current else { return Err(io::ErrorKind::NotFound.into()) };
-        #[cfg(test)]
-        if let Some(kind) = fault {
-            // What a full disk does: it takes some of it.
-            (&**file).write_all(&run[0].as_bytes()[..run[0].byte_len() / 2])?;
-            self.undo();
-            return Err(kind.into());
-        }
-        if let Err(error) = write_all(file, run) {
+    /// Writes a run with one system call, or not at all. `safe`: and where the policy is to sync always, syncs it before
+    /// it counts as written.
+    fn write(&mut self, run: &[&[u8]], lines: u64, safe: bool) -> io::Result<()> {
+        let Some(file) = self.current.clone() else { return Err(io::ErrorKind::NotFound.into()) };
+        let safe = safe && matches!(self.flush, Flush::Always);
+        let written = match self.fault(&file, run) {
+            Some(fault) => Err(fault),
+            None => write_all(&file, run),
+        };
+        if let Err(error) = written.and_then(|()| if safe { self.sync(&file) } else { Ok(()) }) {
             self.undo();
             return Err(error);
         }
+        self.unsynced |= !safe;
         if let Flush::Behind(behind) = &self.flush {
-            behind.mark(file);
+            behind.mark(&file);
         }
-        for batch in run {
-            self.end.offset += batch.byte_len() as u64;
-            self.end.line += batch.line_count();
-        }
+        self.end.offset += run.iter().map(|records| records.len() as u64).sum::<u64>();
+        self.end.line += lines;
         self.log.grow(self.end.offset);
         Ok(())
+    }
+
+    /// What a full disk does: it takes some of it.
+    #[cfg(test)]
+    fn fault(&mut self, mut file: &File, run: &[&[u8]]) -> Option<io::Error> {
+        let kind = self.faults.pop_front()?;
+        let _ = file.write_all(&run[0][..run[0].len() / 2]);
+        Some(kind.into())
+    }
+
+    #[cfg(not(test))]
+    fn fault(&mut self, _: &File, _: &[&[u8]]) -> Option<io::Error> {
+        None
+    }
+
+    fn sync(&mut self, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(left) = self.sync_faults.checked_sub(1) {
+            self.sync_faults = left;
+            return Err(io::Error::other("a sync that fails"));
+        }
+        file.sync_data()
     }
 
     /// Cuts off what a failed write has left. If not even that works the segment is left alone: its lines end before.
@@ -237,11 +355,15 @@ impl Writer {
     /// Whether, after `error`, it is worth another try: with the oldest segment given up when there is no room, in a new
     /// segment when there is something wrong with this one.
     fn relieve(&mut self, error: &io::Error) -> bool {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        if let StorageFull | QuotaExceeded | FileTooLarge = error.kind() {
-            return self.limits.when_full == WhenFull::DropOldest && self.evict();
+        match is_full(error) {
+            true => self.limits.when_full == WhenFull::DropOldest && self.evict(),
+            false => self.leave_segment(),
         }
-        // An empty segment is as new as another one would be; and a broken disk must not fill with empty segments.
+    }
+
+    /// The next write goes to a new segment. False if it would be no newer than this one: an empty segment is as new as
+    /// another one would be, and a broken disk must not fill with empty segments.
+    fn leave_segment(&mut self) -> bool {
         if self.end.offset == HEADER_LEN {
             return false;
         }
@@ -253,48 +375,58 @@ impl Writer {
     fn account(&mut self, run: &[Batch], result: Result<(), Refusal>) {
         let lines = run.iter().map(Batch::line_count).sum();
         match result {
-            Ok(()) => {
-                if self.trouble.is_some_and(|last| last.elapsed() > CALM) {
-                    self.trouble = None;
-                    tracing::info!(dir = %self.log.dir.display(), "spool: the disk takes lines again");
-                }
-            }
+            Ok(()) => self.calm(),
             Err(Refusal::Full) => drop(self.log.metrics.dropped_full.inc_by(lines)),
             Err(Refusal::Disk(error)) => {
                 self.log.metrics.dropped_error.inc_by(lines);
-                self.complain(&error);
+                self.complain(&error, REFUSES);
             }
         }
     }
 
-    fn complain(&mut self, error: &io::Error) {
+    fn calm(&mut self) {
+        if self.trouble.is_some_and(|last| last.elapsed() > CALM) {
+            self.trouble = None;
+            tracing::info!(dir = %self.log.dir.display(), "spool: the disk takes lines again");
+        }
+    }
+
+    fn complain(&mut self, error: &io::Error, what: &str) {
         if self.trouble.replace(Instant::now()).is_none() {
-            tracing::error!(
-                dir = %self.log.dir.display(), %error,
-                "spool: the disk does not take lines; they are dropped and counted until it does. \
-                 Make room on it, or let `max-size` be less than there is"
-            );
+            tracing::error!(dir = %self.log.dir.display(), %error, "spool: {what}");
         }
     }
 
     fn publish(&mut self) {
-        if let (Flush::Always, Some(file)) = (&self.flush, &self.current)
-            && let Err(error) = file.sync_data()
+        if let (Flush::Always, true, Some(file)) = (&self.flush, self.unsynced, self.current.clone())
+            && let Err(error) = self.sync(&file)
         {
             // The kernel now takes the lost pages for clean, so a second sync of this file would succeed and mean
             // nothing. The lines can still be read: they go on, and the next ones go to another file.
             self.log.metrics.errors.inc();
-            self.complain(&error);
+            self.complain(&error, DOES_NOT_SYNC);
             self.current = None;
         }
+        self.unsynced = false;
         self.log.publish(self.end);
         self.published.send_replace(self.end);
     }
 }
 
+/// Whether the disk has no room, which giving up a segment helps against.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+const REFUSES: &str = "the disk does not take lines; until it does they are dropped and counted, or their senders made to \
+                       wait. Make room on it, or let `max-size` be less than there is";
+const DOES_NOT_SYNC: &str = "the disk does not sync; lines go on, but a power cut now would lose some. Check the disk";
+
 impl Drop for Writer {
     /// Closing is syncing, whatever the policy; the readers learn that the end is final.
     fn drop(&mut self) {
+        self.log.metrics.held.set(0);
         if let Some(file) = &self.current
             && let Err(error) = file.sync_data()
         {
@@ -304,8 +436,8 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(mut file: &File, run: &[Batch]) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = run.iter().map(|batch| IoSlice::new(batch.as_bytes())).collect();
+fn write_all(mut file: &File, run: &[&[u8]]) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = run.iter().map(|records| IoSlice::new(records)).collect();
     let mut slices = slices.as_mut_slice();
     // Also drops leading empty slices, of which a write would return 0 and look like a full disk.
     IoSlice::advance_slices(&mut slices, 0);

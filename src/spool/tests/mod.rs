@@ -1,9 +1,13 @@
 //! Stories of one spool: what goes in, what comes out, and what the counters say, whatever happens in between. Bytes on
 //! the disk are damaged here; random histories are in `tests/spool_model.rs`.
 
+mod held;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use tempfile::TempDir;
 
@@ -78,6 +82,19 @@ impl Open {
         self.check_books();
     }
 
+    fn deliver(&mut self, lines: std::ops::Range<u64>) -> Answer {
+        let lines: Vec<String> = lines.map(line).collect();
+        let receipt = self.writer.deliver(batch(&lines), None);
+        self.check_books();
+        Answer::of(receipt)
+    }
+
+    /// Tries again with what is held.
+    fn again(&mut self) {
+        self.writer.append(&[]);
+        self.check_books();
+    }
+
     /// All that can be read, in pieces of about `max_bytes`.
     fn read(&mut self, reader: usize, max_bytes: usize) -> Vec<Chunk> {
         let mut chunks = Vec::new();
@@ -120,6 +137,27 @@ impl Open {
             assert_eq!(self.metrics.forward(["a", "b"][i]).waiting.get() as u64, reader.waiting());
         }
         assert_eq!(self.metrics.spool().bytes.get() as u64, self.writer.log.bytes());
+    }
+}
+
+/// What a receipt says, without waiting.
+struct Answer {
+    waiting: Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>,
+    said: Option<Result<(), NotSpooled>>,
+}
+
+impl Answer {
+    fn of(receipt: Receipt) -> Self {
+        Self { waiting: Box::pin(receipt.spooled()), said: None }
+    }
+
+    fn now(&mut self) -> Option<Result<(), NotSpooled>> {
+        if self.said.is_none()
+            && let Poll::Ready(said) = self.waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            self.said = Some(said);
+        }
+        self.said
     }
 }
 
