@@ -105,6 +105,8 @@ pub struct SpoolMetrics {
     pub dropped_error: Counter,
     /// Lines lost because the spool's writer stood still for longer than the listeners may wait.
     pub dropped_stalled: Counter,
+    /// Lines that another relay has sent again, and that were here already.
+    pub dropped_repeated: Counter,
     /// Lines whose senders are made to wait, because the spool is full or the disk refuses them.
     pub held: Gauge,
     /// Bytes of all segments together.
@@ -215,6 +217,7 @@ impl Metrics {
             dropped_full: dropped("full"),
             dropped_error: dropped("error"),
             dropped_stalled: dropped("stalled"),
+            dropped_repeated: dropped("repeated"),
             held: self.spool_held.clone(),
             bytes: self.spool_bytes.clone(),
             errors: self.spool_errors.clone(),

@@ -1,21 +1,33 @@
 //! Random histories of a spool against a model that is a `Vec` of lines: whatever is appended, read, retired, rewound,
-//! closed and crashed in whatever order, the right lines come out in the right order, and the books balance.
+//! closed and crashed in whatever order, the right lines come out in the right order, and the books balance. What other
+//! relays deliver is here once, in their order, however often they send it.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use logferry::metrics::Metrics;
-use logferry::spool::{Batch, Options, Position, Reader, Spool, Sync, WhenFull, Writer};
+use logferry::spool::{Batch, NotSpooled, Options, Origin, Position, Reader, Spool, Sync, WhenFull, Writer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 const FORWARDS: [&str; 2] = ["a", "b"];
+const STREAMS: [&str; 3] = ["red", "green", "blue"];
 
 #[derive(Clone, Debug)]
 enum Action {
     /// Batches of so many lines of so many bytes.
     Append(Vec<(usize, usize)>),
+    /// Another relay sends so many lines, beginning with some that it has sent before.
+    Deliver {
+        stream: usize,
+        again: u64,
+        lines: u64,
+        length: usize,
+    },
     Read {
         reader: usize,
         max_bytes: usize,
@@ -36,6 +48,8 @@ fn action() -> impl Strategy<Value = Action> {
     let reader = 0..FORWARDS.len();
     prop_oneof![
         4 => vec((0usize..20, 1usize..600), 1..4).prop_map(Action::Append),
+        4 => (0..STREAMS.len(), 0u64..30, 0u64..30, 1usize..300)
+            .prop_map(|(stream, again, lines, length)| Action::Deliver { stream, again, lines, length }),
         4 => (reader.clone(), 0usize..8000).prop_map(|(reader, max_bytes)| Action::Read { reader, max_bytes }),
         3 => (reader.clone(), 0u64..=16).prop_map(|(reader, share)| Action::Retire { reader, share }),
         1 => reader.prop_map(|reader| Action::Rewind { reader }),
@@ -54,6 +68,23 @@ struct Seen {
     waiting_at_start: u64,
 }
 
+/// Another relay, as far as it goes: it numbers lines and sends them until there is a receipt.
+#[derive(Default)]
+struct Sender {
+    /// Every line ever sent, by its number.
+    sent: Vec<Vec<u8>>,
+    /// How many of them are spooled.
+    spooled: usize,
+}
+
+/// A batch whose receipt is not there yet.
+struct Pending {
+    stream: usize,
+    /// Behind its last line.
+    end: usize,
+    receipt: Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>,
+}
+
 struct World {
     dir: TempDir,
     options: Options,
@@ -63,6 +94,8 @@ struct World {
     /// Every line ever spooled, by its number.
     lines: Vec<Vec<u8>>,
     seen: Vec<Seen>,
+    senders: [Sender; STREAMS.len()],
+    pending: VecDeque<Pending>,
 }
 
 impl World {
@@ -71,13 +104,24 @@ impl World {
         let forwards = FORWARDS.map(String::from).to_vec();
         let options =
             Options { when_full, segment_bytes, sync: Sync::Never, ..Options::new(dir.path(), 64 << 10, forwards) };
-        let mut world = Self { dir, options, metrics: Metrics::new(), open: None, lines: Vec::new(), seen: Vec::new() };
+        let mut world = Self {
+            dir,
+            options,
+            metrics: Metrics::new(),
+            open: None,
+            lines: Vec::new(),
+            seen: Vec::new(),
+            senders: Default::default(),
+            pending: VecDeque::new(),
+        };
         world.open();
         world
     }
 
     fn open(&mut self) {
         self.metrics = Metrics::new();
+        // What was held when it closed has a refusal, and is sent again by whoever has it.
+        self.pending.clear();
         let Spool { writer, readers, report } = Spool::open(self.options.clone(), &self.metrics).unwrap();
         assert_eq!((report.torn_bytes, report.damaged.len()), (0, 0));
         let seen = |reader: &Reader| {
@@ -99,6 +143,7 @@ impl World {
     fn act(&mut self, action: &Action) {
         match action {
             Action::Append(batches) => self.append(batches),
+            &Action::Deliver { stream, again, lines, length } => self.deliver(stream, again, lines, length),
             Action::Read { reader, max_bytes } => drop(self.read(*reader, *max_bytes)),
             Action::Retire { reader, share } => {
                 let read = &mut self.seen[*reader].read;
@@ -144,15 +189,61 @@ impl World {
                 batch.push(|out| out.extend_from_slice(text.as_bytes()));
             }
             let before = self.metrics.spool().spooled.get();
-            self.writer().append(std::slice::from_ref(&batch));
-            match self.metrics.spool().spooled.get() - before {
+            self.writer().append(std::slice::from_mut(&mut batch));
+            // What was held comes behind it.
+            let held = self.receipts();
+            match self.metrics.spool().spooled.get() - before - held.len() as u64 {
                 0 if self.options.when_full == WhenFull::DropNewest => {}
                 spooled => {
                     assert_eq!(spooled, batch.line_count(), "a batch is spooled whole or not at all");
                     self.lines.extend(batch.lines().map(<[u8]>::to_vec));
                 }
             }
+            self.lines.extend(held);
         }
+    }
+
+    fn deliver(&mut self, stream: usize, again: u64, lines: u64, length: usize) {
+        let sender = &mut self.senders[stream];
+        let first = sender.sent.len().saturating_sub(again as usize);
+        // A relay skips nothing: what has no receipt and is on no way comes first.
+        let on_the_way =
+            self.pending.iter().filter(|pending| pending.stream == stream).map(|pending| pending.end).max();
+        let first = first.min(on_the_way.unwrap_or(sender.spooled));
+        while sender.sent.len() < first + lines as usize {
+            let text = format!("{} {:08} {}", STREAMS[stream], sender.sent.len(), "x".repeat(length));
+            sender.sent.push(text.into_bytes());
+        }
+        let end = first + lines as usize;
+        let mut batch = Batch::new();
+        sender.sent[first..end].iter().for_each(|line| batch.push(|out| out.extend_from_slice(line)));
+        let origin = Origin { stream: STREAMS[stream].into(), session: 1, first_line: first as u64 };
+        let before = self.metrics.spool().spooled.get();
+        let receipt = self.writer().deliver(batch, Some(origin));
+        self.pending.push_back(Pending { stream, end, receipt: Box::pin(receipt.spooled()) });
+        let lines = self.receipts();
+        assert_eq!(self.metrics.spool().spooled.get() - before, lines.len() as u64);
+        self.lines.extend(lines);
+    }
+
+    /// Takes the receipts that have come, always the oldest ones: the lines that are new with them.
+    fn receipts(&mut self) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
+        while let Some(first) = self.pending.front_mut()
+            && let Poll::Ready(said) = first.receipt.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            assert_eq!(said, Ok(()));
+            let sender = &mut self.senders[first.stream];
+            lines.extend(sender.sent[..first.end].iter().skip(sender.spooled).cloned());
+            sender.spooled = sender.spooled.max(first.end);
+            self.pending.pop_front();
+        }
+        let rest = self.pending.iter_mut();
+        rest.for_each(|pending| {
+            assert!(pending.receipt.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending())
+        });
+        assert_eq!(self.metrics.spool().held.get() > 0, self.pending.iter().len() > 0);
+        lines
     }
 
     fn read(&mut self, reader: usize, max_bytes: usize) -> bool {
@@ -226,6 +317,18 @@ proptest! {
             prop_assert_eq!(world.seen[reader].read.len() as u64, waiting);
             world.act(&Action::Retire { reader, share: 16 });
             prop_assert_eq!(world.reader(reader).waiting(), 0);
+        }
+        // There is room now: what was held goes in, and each relay's lines are here once and in order.
+        world.act(&Action::Append(vec![(0, 1)]));
+        for stream in 0..STREAMS.len() {
+            world.act(&Action::Deliver { stream, again: u64::MAX, lines: world.senders[stream].sent.len() as u64, length: 1 });
+            for reader in 0..FORWARDS.len() {
+                while world.read(reader, 4096) {}
+                world.act(&Action::Retire { reader, share: 16 });
+            }
+            world.act(&Action::Append(vec![(0, 1)]));
+            let here = world.lines.iter().filter(|line| line.starts_with(STREAMS[stream].as_bytes()));
+            prop_assert!(here.eq(&world.senders[stream].sent), "{} is not what was sent", STREAMS[stream]);
         }
     }
 }

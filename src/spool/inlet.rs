@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::Origin;
+use super::ledger::MAX_STREAM;
 use super::record::Batch;
 use crate::metrics::SpoolMetrics;
 
@@ -64,6 +65,7 @@ pub(super) struct Delivery {
 impl Delivery {
     pub fn new(batch: Batch, origin: Option<Origin>, permit: Option<OwnedSemaphorePermit>) -> (Self, Receipt) {
         let (receipt, spooled) = oneshot::channel();
+        let origin = origin.filter(|origin| origin.stream.len() <= MAX_STREAM);
         (Self { batch, origin, receipt, _permit: permit }, Receipt(spooled))
     }
 }
@@ -129,6 +131,9 @@ impl Inlet {
     /// Hands `batch` to the writer and does not give up: for senders that can be made to wait. They may forget the batch
     /// when the receipt says so, and only then. Nothing is evicted or dropped for it; while it finds no room it waits, and
     /// all that is delivered later waits behind it.
+    ///
+    /// Lines of `origin` that are here already are left out (counted as dropped, `repeated`). A stream's name of more than
+    /// 128 bytes is no origin.
     ///
     /// Waits for room in the queue. A future dropped while it waits takes its batch along.
     pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Position;
-use super::segment::{self, HEADER_LEN};
+use super::segment::{self, HEADER_LEN, Header, SpoolId};
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
 
 pub(super) struct Log {
     pub dir: PathBuf,
+    pub id: SpoolId,
     pub metrics: SpoolMetrics,
     state: Mutex<State>,
     /// Held for life: whoever has the lock owns the spool. The kernel lets go of it however the process ends.
@@ -35,6 +36,9 @@ pub(super) struct State {
 pub(super) struct Segment {
     pub number: u64,
     pub first_line: u64,
+    /// See [`Header`](segment::Header).
+    pub session: u32,
+    pub key: u32,
     /// The header and all good records, in bytes; what a failed write left behind it does not count.
     pub bytes: u64,
     /// Something in it could not be read: its file is kept aside when nobody needs it any more.
@@ -60,6 +64,8 @@ pub(super) struct Gap {
 /// A stretch of a segment that can be read.
 pub(super) struct Window {
     pub file: Arc<File>,
+    pub session: u32,
+    pub key: u32,
     /// File offset behind the last byte that may be read.
     pub limit: u64,
     /// Lines from the read position to `limit`; at least one.
@@ -67,8 +73,8 @@ pub(super) struct Window {
 }
 
 impl Log {
-    pub fn new(dir: PathBuf, metrics: SpoolMetrics, state: State, lock: File) -> Self {
-        let log = Self { dir, metrics, state: Mutex::new(state), _lock: lock };
+    pub fn new(dir: PathBuf, id: SpoolId, metrics: SpoolMetrics, state: State, lock: File) -> Self {
+        let log = Self { dir, id, metrics, state: Mutex::new(state), _lock: lock };
         log.remove_passed();
         log.lock().set_gauges(&log.metrics);
         log
@@ -89,9 +95,9 @@ impl Log {
     }
 
     /// A new segment begins, which the next lines go to.
-    pub fn add(&self, number: u64, first_line: u64) {
+    pub fn add(&self, segment: Segment) {
         let mut state = self.lock();
-        state.segments.push_back(Segment { number, first_line, bytes: HEADER_LEN, damaged: false, file: None });
+        state.segments.push_back(segment);
         state.set_gauges(&self.metrics);
         drop(state);
         // The segment before it is no longer the last one, and may have been passed by all long ago.
@@ -185,7 +191,7 @@ impl Log {
                     Some(file) => file.clone(),
                     None => segment.file.insert(Arc::new(File::open(segment::path(&self.dir, read.segment))?)).clone(),
                 };
-                return Ok(Some(Window { file, limit, lines }));
+                return Ok(Some(Window { file, session: segment.session, key: segment.key, limit, lines }));
             }
             if lines == 0 && stop.segment == segment.number {
                 return Ok(None);
@@ -296,6 +302,11 @@ impl State {
 }
 
 impl Segment {
+    pub fn new(header: &Header, bytes: u64) -> Self {
+        let &Header { number, first_line, session, .. } = header;
+        Self { number, first_line, session, key: header.key(), bytes, damaged: false, file: None }
+    }
+
     /// The position of its first line.
     pub fn start(&self) -> Position {
         Position { segment: self.number, offset: HEADER_LEN, line: self.first_line }

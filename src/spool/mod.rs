@@ -45,6 +45,7 @@
 
 mod cursor;
 mod inlet;
+mod ledger;
 mod log;
 mod open;
 mod reader;

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
+use super::ledger::{Ledger, Replay};
 use super::log::{Cursor, Log, Segment, State};
 use super::reader::Reader;
 use super::record;
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
-use super::sync::Flush;
+use super::sync::{Flush, Sync};
 use super::writer::{Limits, Writer};
 use super::{Options, Position};
 use crate::metrics::Metrics;
@@ -69,7 +70,7 @@ impl Spool {
         let mut found = Found::default();
         found.list(&options)?;
         found.read_headers(&options.dir)?;
-        let end = found.repair_newest(&options.dir)?;
+        let (end, ledger) = found.repair_newest(&options)?;
         found.report.segments = found.segments.len();
         found.report.bytes = found.segments.iter().map(|segment| segment.bytes).sum();
         found.report.id = found.id;
@@ -85,24 +86,27 @@ impl Spool {
         }
         found.say(&options.dir);
 
+        let limits = Limits {
+            max_bytes: options.max_bytes,
+            segment_bytes: segment_bytes(&options),
+            when_full: options.when_full,
+        };
         let flush = Flush::start(options.sync, options.dir.clone(), metrics.spool())
             .map_err(io_error("start a thread for", &options.dir))?;
         let state = State { segments: found.segments, end, cursors };
-        let log = Arc::new(Log::new(options.dir, metrics.spool(), state, lock));
+        let log = Arc::new(Log::new(options.dir, found.id, metrics.spool(), state, lock));
         let (published, watched) = watch::channel(end);
-        let reader = |(index, file)| Reader::new(log.clone(), index, watched.clone(), file);
-        let readers = files.into_iter().enumerate().map(reader).collect();
+        let reader = |(named, file)| Reader::new(log.clone(), named, watched.clone(), file);
+        let readers = options.forwards.into_iter().enumerate().zip(files).map(reader).collect();
         let writer = Writer {
             log,
-            limits: Limits {
-                max_bytes: options.max_bytes - HEADER_LEN,
-                segment_bytes: options.segment_bytes.min(options.max_bytes / 2),
-                when_full: options.when_full,
-            },
-            id: found.id,
+            limits,
+            ledger,
             session: found.last_session.wrapping_add(1),
             next_number: found.last_number + 1,
             current: None,
+            key: 0,
+            head: HEADER_LEN,
             end,
             published,
             flush,
@@ -178,30 +182,33 @@ impl Found {
                 continue;
             }
             self.last_session = self.last_session.max(header.session);
-            let Header { number, first_line, .. } = header;
-            self.segments.push_back(Segment { number, first_line, bytes, damaged: false, file: None });
+            self.segments.push_back(Segment::new(&header, bytes));
         }
         Ok(())
     }
 
     /// Finds the end of the log, cutting off what a crash left half-written behind it. Also drops segments without
-    /// lines, except for one that is alone: it carries the spool's id.
-    fn repair_newest(&mut self, dir: &Path) -> Result<Position, OpenError> {
+    /// lines, except for one that is alone: it carries the spool's id. The ledger is what the segment says that is the
+    /// newest then, and so agrees with the lines that are there.
+    fn repair_newest(&mut self, options: &Options) -> Result<(Position, Ledger), OpenError> {
+        let dir = &options.dir;
         loop {
+            let mut replay = Replay::new(Ledger::new(segment_bytes(options)));
             let alone = self.segments.len() == 1;
             let Some(newest) = self.segments.back_mut() else {
-                return Ok(Position { segment: self.last_number, offset: HEADER_LEN, line: 0 });
+                let start = Position { segment: self.last_number, offset: HEADER_LEN, line: 0 };
+                return Ok((start, replay.end()));
             };
-            let number = newest.number;
+            let (number, key) = (newest.number, newest.key);
             let path = segment::path(dir, number);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
-            let (good, lines) = scan(&file, newest.bytes);
+            let (good, lines) = scan(&file, newest, &mut replay);
             if good < newest.bytes {
                 let tail = usize::try_from(newest.bytes - good).unwrap_or(usize::MAX);
                 newest.bytes = good;
                 match segment::read_up_to(&file, good, tail) {
                     Ok(tail) => {
-                        if record::holds_record(&tail) {
+                        if record::holds_record(&tail, key) {
                             self.report.damaged.push(keep_copy(dir, number));
                         } else {
                             self.report.torn_bytes += tail.len() as u64;
@@ -213,7 +220,10 @@ impl Found {
                 }
             }
             if lines > 0 || alone || self.report.damaged.contains(&path) {
-                return Ok(Position { segment: number, offset: good, line: newest.first_line + lines });
+                // What the ledger says is here must be as safe as the policy promises before anybody is told so.
+                let unsafe_yet = options.sync == Sync::Always && file.sync_data().is_err();
+                let ledger = if unsafe_yet { Ledger::new(segment_bytes(options)) } else { replay.end() };
+                return Ok((Position { segment: number, offset: good, line: newest.first_line + lines }, ledger));
             }
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
             self.segments.pop_back();
@@ -261,15 +271,20 @@ impl Found {
 }
 
 /// How far a segment is good: the offset behind its last record, and its lines.
-fn scan(file: &File, bytes: u64) -> (u64, u64) {
+fn scan(file: &File, segment: &Segment, replay: &mut Replay) -> (u64, u64) {
     let (mut good, mut lines) = (HEADER_LEN, 0);
-    while let Ok((batch, _)) = segment::read(file, good, bytes, SCAN_BYTES, u64::MAX)
-        && !batch.is_empty()
+    while let Ok((batch, _)) = segment::read(file, good, segment.bytes, SCAN_BYTES, u64::MAX, segment.key)
+        && batch.byte_len() > 0
     {
+        batch.records().for_each(|record| replay.record(record));
         good += batch.byte_len() as u64;
         lines += batch.line_count();
     }
     (good, lines)
+}
+
+fn segment_bytes(options: &Options) -> u64 {
+    options.segment_bytes.min(options.max_bytes / 2)
 }
 
 /// Keeps the newest segment as it was found. It may fail, on a full disk for one: that must not keep the relay from

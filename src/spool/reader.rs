@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::Position;
 use super::cursor::CursorFile;
-use super::log::Log;
-use super::record::{Batch, RECORD_HEADER};
+use super::log::{Log, Window};
+use super::record::Batch;
 use super::segment;
 
 /// How often the same place may fail to be read before its segment counts as damaged. A file that cannot be opened for
@@ -25,6 +25,7 @@ pub struct Reader {
     log: Arc<Log>,
     /// Which of the log's cursors is this reader's.
     index: usize,
+    name: String,
     /// Where the next line is read; never before the cursor for long, see [`Log::window`].
     read: Position,
     /// The published end; closed when the writer is.
@@ -39,6 +40,8 @@ pub struct Reader {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     pub batch: Batch,
+    /// Which opening of the spool numbered the lines: with [`Reader::stream`] and its number it names a line for good.
+    pub session: u32,
     /// Where the first line lies.
     pub start: Position,
     /// What to [`retire`](Reader::retire) when the collector has all of it.
@@ -48,19 +51,23 @@ pub struct Chunk {
 impl Chunk {
     /// Each line with the position behind it, which is what to retire when the collector has the chunk so far.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
-        let mut at = self.start;
-        self.batch.lines().map(move |line| {
-            at = Position { segment: at.segment, offset: at.offset + record_len(line), line: at.line + 1 };
-            (line, at)
-        })
+        let Position { segment, offset, line } = self.start;
+        (line + 1..)
+            .zip(self.batch.lines_and_ends())
+            .map(move |(number, (line, end))| (line, Position { segment, offset: offset + end as u64, line: number }))
     }
 }
 
 impl Reader {
-    pub(super) fn new(log: Arc<Log>, index: usize, end: watch::Receiver<Position>, mut cursor: CursorFile) -> Self {
+    pub(super) fn new(
+        log: Arc<Log>,
+        (index, name): (usize, String),
+        end: watch::Receiver<Position>,
+        mut cursor: CursorFile,
+    ) -> Self {
         let read = log.cursor(index);
         cursor.reserve(read);
-        Self { log, index, read, end, cursor, cursor_trouble: false, failures: 0 }
+        Self { log, index, name, read, end, cursor, cursor_trouble: false, failures: 0 }
     }
 
     /// The next lines, about `max_bytes` of them but at least one; `None` when all that is spooled has been read.
@@ -71,16 +78,19 @@ impl Reader {
         loop {
             let result = match self.log.window(self.index, &mut self.read) {
                 Ok(None) => return Ok(None),
-                Ok(Some(window)) => {
-                    segment::read(&window.file, self.read.offset, window.limit, max_bytes, window.lines)
+                Ok(Some(Window { file, session, key, limit, lines })) => {
+                    let read = segment::read(&file, self.read.offset, limit, max_bytes, lines, key);
+                    read.map(|(batch, _)| (batch, session))
                 }
                 Err(error) => Err(error),
             };
             match result {
-                Ok((batch, _)) if !batch.is_empty() => {
+                Ok((batch, session)) if !batch.is_empty() => {
                     self.failures = 0;
-                    return Ok(Some(self.advance(batch)));
+                    return Ok(Some(self.advance(batch, session)));
                 }
+                // Marks alone; the lines come behind them.
+                Ok((batch, _)) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
                 Ok(_) => self.log.damaged(self.index, &mut self.read, &"checksum mismatch"),
                 Err(error) => {
                     self.failures += 1;
@@ -126,6 +136,12 @@ impl Reader {
         self.log.rewind(self.index, &mut self.read)
     }
 
+    /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.
+    pub fn stream(&self) -> String {
+        let id: String = self.log.id.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{id}/{}", self.name)
+    }
+
     /// Lines spooled and not retired.
     pub fn waiting(&self) -> u64 {
         self.log.waiting(self.index)
@@ -136,11 +152,11 @@ impl Reader {
         self.log.cursor(self.index)
     }
 
-    fn advance(&mut self, batch: Batch) -> Chunk {
+    fn advance(&mut self, batch: Batch, session: u32) -> Chunk {
         let start = self.read;
         let offset = start.offset + batch.byte_len() as u64;
         self.read = Position { segment: start.segment, offset, line: start.line + batch.line_count() };
-        Chunk { batch, start, end: self.read }
+        Chunk { batch, session, start, end: self.read }
     }
 
     /// A cursor that cannot be written costs duplicates after a crash and nothing else: say it once and go on.
@@ -168,8 +184,4 @@ impl Drop for Reader {
         let result = self.cursor.write(cursor);
         self.cursor_result(result);
     }
-}
-
-fn record_len(line: &[u8]) -> u64 {
-    (RECORD_HEADER + line.len()) as u64
 }

@@ -1,13 +1,17 @@
 //! The record: how a line lies in a segment and in a [`Batch`]. Pure: bytes in, bytes out; no file, no clock, no async.
 //!
 //! ```text
-//! ┌──────────────┬─────────────────────────────────┬─────────────┐
-//! │ length u32   │ CRC-32C u32 of length ‖ payload │ payload     │    little endian, nothing between records
-//! └──────────────┴─────────────────────────────────┴─────────────┘
+//! ┌──────────────┬───────────────────────────────────────┬─────────────┐
+//! │ length u32   │ key xor CRC-32C u32 of length ‖ payload │ payload     │    little endian, nothing between records
+//! └──────────────┴───────────────────────────────────────┴─────────────┘
 //! ```
 //!
 //! The checksum covers the length too: a run of zeros, which is what a power cut leaves at the end of a file, is not a
-//! record. A batch is a run of records, so it goes to the disk with one write and comes back as what it was.
+//! record. It is mixed with a key that is each segment's own and that no sender knows: neither a record hidden in the text
+//! of a line, nor a block of a file that is gone, passes for a record when damage is searched for what is still good.
+//!
+//! The top bit of the length makes a record a mark: something about the lines behind it, which readers pass over. A batch
+//! is a run of records, so it goes to the disk with one write and comes back as what it was.
 
 /// Bytes before each payload.
 pub const RECORD_HEADER: usize = 8;
@@ -21,8 +25,10 @@ pub const MAX_LINE: usize = 1 << 20;
 pub struct Batch {
     /// Whole, valid records and nothing else.
     bytes: Vec<u8>,
-    /// How many records `bytes` holds.
+    /// How many of the records are lines.
     lines: u64,
+    /// What the checksums are mixed with; 0 until it is written.
+    key: u32,
 }
 
 impl Batch {
@@ -32,7 +38,7 @@ impl Batch {
 
     /// An empty batch with room for `bytes` bytes, [`RECORD_HEADER`] per line included.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), lines: 0 }
+        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// Adds the line that `fill` appends, and hands back what `fill` returned. `fill` may only append; if it appends
@@ -49,7 +55,7 @@ impl Batch {
             return result;
         }
         let length = ((self.bytes.len() - payload) as u32).to_le_bytes();
-        let checksum = checksum(length, &self.bytes[payload..]);
+        let checksum = checksum(length, &self.bytes[payload..]) ^ self.key;
         self.bytes[start..start + 4].copy_from_slice(&length);
         self.bytes[start + 4..payload].copy_from_slice(&checksum.to_le_bytes());
         self.lines += 1;
@@ -58,13 +64,50 @@ impl Batch {
 
     /// The lines in order. No checksum is computed: a batch holds only what was pushed or has been checked.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.bytes.as_slice();
-        std::iter::from_fn(move || {
-            let (header, after) = rest.split_at_checked(RECORD_HEADER)?;
-            let (line, after) = after.split_at_checked(length_of(header))?;
-            rest = after;
-            Some(line)
+        self.lines_and_ends().map(|(line, _)| line)
+    }
+
+    /// Each line with the offset behind its record.
+    pub(super) fn lines_and_ends(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        self.records_and_ends().filter_map(|(record, end)| match record {
+            Record::Line(line) => Some((line, end)),
+            Record::Mark(_) => None,
         })
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.records_and_ends().map(|(record, _)| record)
+    }
+
+    fn records_and_ends(&self) -> impl Iterator<Item = (Record<'_>, usize)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (header, rest) = self.bytes[at..].split_at_checked(RECORD_HEADER)?;
+            let (length, is_mark) = length_of(header);
+            let payload = rest.get(..length)?;
+            at += RECORD_HEADER + length;
+            Some((if is_mark { Record::Mark(payload) } else { Record::Line(payload) }, at))
+        })
+    }
+
+    /// The records behind the first `lines` lines.
+    pub(super) fn behind(&self, lines: u64) -> &[u8] {
+        let skipped = usize::try_from(lines).ok().and_then(|lines| lines.checked_sub(1));
+        let start = skipped.map_or(0, |last| self.lines_and_ends().nth(last).map_or(self.bytes.len(), |(_, end)| end));
+        &self.bytes[start..]
+    }
+
+    /// Mixes the checksums with the key of the segment the batch goes to.
+    pub(super) fn seal(&mut self, key: u32) {
+        let change = std::mem::replace(&mut self.key, key) ^ key;
+        let mut rest = self.bytes.as_mut_slice();
+        while change != 0
+            && let Some((header, behind)) = rest.split_at_mut_checked(RECORD_HEADER)
+        {
+            let (length, _) = length_of(header);
+            header[4..].iter_mut().zip(change.to_le_bytes()).for_each(|(byte, change)| *byte ^= change);
+            rest = behind.get_mut(length..).unwrap_or_default();
+        }
     }
 
     pub fn line_count(&self) -> u64 {
@@ -103,14 +146,14 @@ impl Batch {
         }
     }
 
-    /// The longest run of valid records at the start of `bytes`, at most `max_lines` of them, and what ended it.
-    pub(super) fn decode(mut bytes: Vec<u8>, max_lines: u64) -> (Self, Option<Fault>) {
+    /// The longest run of valid records at the start of `bytes`, at most `max_lines` lines of them, and what ended it.
+    pub(super) fn decode(mut bytes: Vec<u8>, max_lines: u64, key: u32) -> (Self, Option<Fault>) {
         let (mut good, mut lines, mut fault) = (0, 0, None);
         while good < bytes.len() && lines < max_lines {
-            match line_at(&bytes[good..]) {
-                Ok(line) => {
-                    good += RECORD_HEADER + line.len();
-                    lines += 1;
+            match record_at(&bytes[good..], key) {
+                Ok((record, length)) => {
+                    good += length;
+                    lines += u64::from(matches!(record, Record::Line(_)));
                 }
                 Err(found) => {
                     fault = Some(found);
@@ -119,8 +162,28 @@ impl Batch {
             }
         }
         bytes.truncate(good);
-        (Self { bytes, lines }, fault)
+        (Self { bytes, lines, key }, fault)
     }
+}
+
+/// A record's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record<'a> {
+    Line(&'a [u8]),
+    /// See `ledger`.
+    Mark(&'a [u8]),
+}
+
+/// Appends a mark with the payload that `fill` appends.
+pub(super) fn push_mark(out: &mut Vec<u8>, key: u32, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    let payload = start + RECORD_HEADER;
+    out.resize(payload, 0);
+    fill(out);
+    let length = ((out.len() - payload) as u32 | MARK).to_le_bytes();
+    let checksum = checksum(length, &out[payload..]) ^ key;
+    out[start..start + 4].copy_from_slice(&length);
+    out[start + 4..payload].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Why there is no record where one was looked for.
@@ -132,19 +195,20 @@ pub(super) enum Fault {
     Damaged,
 }
 
-/// The line of the record that `bytes` start with; more may follow it.
-pub(super) fn line_at(bytes: &[u8]) -> Result<&[u8], Fault> {
+/// The record that `bytes` start with, and its length on the disk; more may follow it.
+pub(super) fn record_at(bytes: &[u8], key: u32) -> Result<(Record<'_>, usize), Fault> {
     let (header, rest) = bytes.split_at_checked(RECORD_HEADER).ok_or(Fault::Short { needed: RECORD_HEADER })?;
-    let length = length_of(header);
+    let (length, is_mark) = length_of(header);
     if length == 0 || length > MAX_LINE {
         return Err(Fault::Damaged);
     }
-    let line = rest.get(..length).ok_or(Fault::Short { needed: RECORD_HEADER + length })?;
+    let payload = rest.get(..length).ok_or(Fault::Short { needed: RECORD_HEADER + length })?;
     let [a, b, c, d, e, f, g, h] = *header else { return Err(Fault::Damaged) };
-    if checksum([a, b, c, d], line) != u32::from_le_bytes([e, f, g, h]) {
+    if checksum([a, b, c, d], payload) ^ key != u32::from_le_bytes([e, f, g, h]) {
         return Err(Fault::Damaged);
     }
-    Ok(line)
+    let record = if is_mark { Record::Mark(payload) } else { Record::Line(payload) };
+    Ok((record, RECORD_HEADER + length))
 }
 
 /// Whether a whole record lies anywhere in `bytes`. This tells a write that never finished (nothing readable follows)
@@ -152,15 +216,15 @@ pub(super) fn line_at(bytes: &[u8]) -> Result<&[u8], Fault> {
 ///
 /// A stranger chooses the payloads, and could choose them so that every offset looks like a length: the checksums
 /// computed are limited to [`SEARCH_BUDGET`] bytes, and the answer beyond it is the careful one, yes.
-pub(super) fn holds_record(bytes: &[u8]) -> bool {
+pub(super) fn holds_record(bytes: &[u8], key: u32) -> bool {
     let mut budget = SEARCH_BUDGET;
     for start in 0..bytes.len().saturating_sub(RECORD_HEADER) {
         let rest = &bytes[start..];
-        let length = length_of(rest);
+        let (length, _) = length_of(rest);
         if length == 0 || length > MAX_LINE || rest.len() < RECORD_HEADER + length {
             continue;
         }
-        if length > budget || line_at(rest).is_ok() {
+        if length > budget || record_at(rest, key).is_ok() {
             return true;
         }
         budget -= length;
@@ -168,14 +232,18 @@ pub(super) fn holds_record(bytes: &[u8]) -> bool {
     false
 }
 
-/// Reads the length field of a record header of at least four bytes.
-fn length_of(header: &[u8]) -> usize {
-    header.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize)
+/// Reads the length field of a record header of at least four bytes: bytes of payload, and whether it is a mark.
+fn length_of(header: &[u8]) -> (usize, bool) {
+    let field = header.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+    ((field & !MARK) as usize, field & MARK != 0)
 }
 
 fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&length), payload)
 }
+
+/// The bit of the length field that makes a record a mark; [`MAX_LINE`] leaves it free.
+const MARK: u32 = 1 << 31;
 
 /// 64 MiB of CRC-32C take some 10 ms: an opening is allowed that much.
 const SEARCH_BUDGET: usize = 64 << 20;
@@ -225,24 +293,58 @@ mod tests {
 
     #[test]
     fn zeros_are_no_record() {
-        let (batch, fault) = Batch::decode(vec![0; 4096], u64::MAX);
+        let (batch, fault) = Batch::decode(vec![0; 4096], u64::MAX, 0);
         assert_eq!((batch.line_count(), fault), (0, Some(Fault::Damaged)));
-        assert!(!holds_record(&[0; 4096]));
+        assert!(!holds_record(&[0; 4096], 0));
     }
 
     #[test]
     fn a_record_behind_rubbish_is_found() {
         let mut bytes = b"rubbish".to_vec();
         bytes.extend_from_slice(batch(&[b"line".to_vec()]).as_bytes());
-        assert!(holds_record(&bytes));
+        assert!(holds_record(&bytes, 0));
         bytes.pop();
-        assert!(!holds_record(&bytes));
+        assert!(!holds_record(&bytes, 0));
     }
 
     #[test]
     fn searching_hostile_bytes_has_a_limit() {
         // Every offset reads as a length near 64 KiB: without the budget this is 2^21 checksums of 64 KiB.
-        assert!(holds_record(&[0, 0, 1, 0].repeat(1 << 19)));
+        assert!(holds_record(&[0, 0, 1, 0].repeat(1 << 19), 0));
+    }
+
+    #[test]
+    fn a_mark_is_no_line() {
+        let mut batch = batch(&[b"one".to_vec(), b"two".to_vec()]);
+        batch.seal(77);
+        let mut bytes = Vec::new();
+        push_mark(&mut bytes, 77, |payload| payload.extend_from_slice(b"mark"));
+        let mark = bytes.len();
+        bytes.extend_from_slice(batch.behind(0));
+        push_mark(&mut bytes, 77, |payload| payload.extend_from_slice(b"mark"));
+        bytes.extend_from_slice(batch.behind(1));
+        let (marked, fault) = Batch::decode(bytes.clone(), u64::MAX, 77);
+        assert_eq!((marked.line_count(), marked.byte_len(), fault), (3, bytes.len(), None));
+        let ends: Vec<usize> = marked.lines_and_ends().map(|(_, end)| end).collect();
+        assert_eq!(ends, [mark + 11, mark + 22, bytes.len()]);
+        assert_eq!(collect(&marked), [b"one", b"two", b"two"]);
+        assert_eq!(batch.behind(2), b"");
+    }
+
+    #[test]
+    fn a_record_of_another_key_is_none() {
+        let mut sealed = batch(&[b"one".to_vec(), b"two".to_vec()]);
+        let plain = sealed.clone();
+        sealed.seal(1 << 20);
+        assert_eq!(Batch::decode(sealed.as_bytes().to_vec(), u64::MAX, 0).1, Some(Fault::Damaged));
+        assert_eq!(Batch::decode(sealed.as_bytes().to_vec(), u64::MAX, 1 << 20), (sealed.clone(), None));
+        sealed.seal(5);
+        sealed.push(|out| out.push(b'x'));
+        assert_eq!(Batch::decode(sealed.as_bytes().to_vec(), u64::MAX, 5).0.line_count(), 3);
+        let mut again = batch(&[b"one".to_vec(), b"two".to_vec()]);
+        again.seal(5);
+        again.seal(0);
+        assert_eq!(again, plain);
     }
 
     proptest! {
@@ -250,7 +352,7 @@ mod tests {
         fn what_goes_in_comes_out(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..200), 0..20)) {
             let batch = batch(&lines);
             prop_assert_eq!(collect(&batch), lines.clone());
-            let (again, fault) = Batch::decode(batch.as_bytes().to_vec(), u64::MAX);
+            let (again, fault) = Batch::decode(batch.as_bytes().to_vec(), u64::MAX, 0);
             prop_assert_eq!((&again, fault), (&batch, None));
             prop_assert_eq!(again.line_count(), lines.len() as u64);
         }
@@ -262,7 +364,7 @@ mod tests {
         ) {
             let whole = batch(&lines);
             let cut = cut.index(whole.byte_len());
-            let (part, _) = Batch::decode(whole.as_bytes()[..cut].to_vec(), u64::MAX);
+            let (part, _) = Batch::decode(whole.as_bytes()[..cut].to_vec(), u64::MAX, 0);
             let part = collect(&part);
             prop_assert_eq!(&part[..], &lines[..part.len()]);
             prop_assert!(part.len() < lines.len());
@@ -286,14 +388,14 @@ mod tests {
                 }
                 before += 1;
             }
-            let (part, fault) = Batch::decode(bytes, u64::MAX);
+            let (part, fault) = Batch::decode(bytes, u64::MAX, 0);
             prop_assert_eq!(collect(&part), lines[..before].to_vec());
             prop_assert!(fault.is_some());
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let (batch, _) = Batch::decode(bytes, u64::MAX);
+            let (batch, _) = Batch::decode(bytes, u64::MAX, 0);
             prop_assert_eq!(batch.lines().count() as u64, batch.line_count());
         }
     }

@@ -30,6 +30,8 @@ pub(super) type SpoolId = [u8; 16];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    /// Of the format; what is written is always [`VERSION`].
+    pub version: u32,
     pub id: SpoolId,
     pub number: u64,
     pub first_line: u64,
@@ -50,13 +52,21 @@ pub(super) enum HeaderFault {
 impl Header {
     pub fn new(id: SpoolId, number: u64, first_line: u64, session: u32) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        Self { id, number, first_line, created, session }
+        Self { version: VERSION, id, number, first_line, created, session }
+    }
+
+    /// What the checksums of this segment's records are mixed with. Version 1 mixed them with nothing.
+    pub fn key(&self) -> u32 {
+        match self.version {
+            1 => 0,
+            _ => crc32c::crc32c_append(crc32c::crc32c(&self.id), &self.number.to_le_bytes()),
+        }
     }
 
     pub fn encode(&self) -> [u8; HEADER_LEN as usize] {
         let mut bytes = [0; HEADER_LEN as usize];
         bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         bytes[12..16].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
         bytes[16..32].copy_from_slice(&self.id);
         bytes[32..40].copy_from_slice(&self.number.to_le_bytes());
@@ -72,13 +82,14 @@ impl Header {
         if &bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != le_u32(bytes, 60) {
             return Err(HeaderFault::Damaged);
         }
-        match le_u32(bytes, 8) {
-            VERSION => {}
-            version => return Err(HeaderFault::Version(version)),
+        let version = le_u32(bytes, 8);
+        if !(1..=VERSION).contains(&version) {
+            return Err(HeaderFault::Version(version));
         }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[16..32]);
         Ok(Self {
+            version,
             id,
             number: le_u64(bytes, 32),
             first_line: le_u64(bytes, 40),
@@ -104,19 +115,19 @@ pub(super) fn is_damaged(name: &str) -> bool {
     name.strip_suffix(".damaged").and_then(number_of).is_some()
 }
 
-/// Creates a segment's file and writes its header. Leaves no file behind when it fails, unless the process ends in
-/// between: a file without a whole header holds no record, and the next opening removes it.
-pub(super) fn create(dir: &Path, header: &Header) -> io::Result<File> {
+/// Creates a segment's file and writes its header and the records it begins with. Leaves no file behind when it fails, unless the process ends in
+/// between: a file without a line is removed by the next opening.
+pub(super) fn create(dir: &Path, header: &Header, records: &[u8]) -> io::Result<File> {
     let path = path(dir, header.number);
     // Appending: after a failed write has been cut off, the next one goes where it belongs without a seek.
     let mut file = OpenOptions::new().append(true).create_new(true).open(&path)?;
-    file.write_all(&header.encode()).inspect_err(|_| drop(fs::remove_file(&path)))?;
+    file.write_all(&[&header.encode(), records].concat()).inspect_err(|_| drop(fs::remove_file(&path)))?;
     Ok(file)
 }
 
 /// Reads records from `offset` on, up to `limit` (both file offsets) and `max_lines`, about `max_bytes` at once but at
-/// least one record. An empty batch means that there is no record at `offset`, where there should be one; with lines
-/// *and* a fault, the fault comes after them.
+/// least one record. No bytes mean that there is no record at `offset`, where there should be one; with records *and* a
+/// fault, the fault comes after them.
 ///
 /// Errors are the file's; a file shorter than `limit` is no error but gives an empty batch in the end.
 pub(super) fn read(
@@ -125,16 +136,17 @@ pub(super) fn read(
     limit: u64,
     max_bytes: usize,
     max_lines: u64,
+    key: u32,
 ) -> io::Result<(Batch, Option<Fault>)> {
     let there = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
     let mut want = max_bytes.max(RECORD_HEADER).min(there);
     loop {
-        let (batch, fault) = Batch::decode(read_up_to(file, offset, want)?, max_lines);
+        let (batch, fault) = Batch::decode(read_up_to(file, offset, want)?, max_lines, key);
         match fault {
             // The buffer ended inside a record and the segment did not: that is no fault. If the record is the first
             // one, it is read again with room for its header, or for as much as its header asked for.
             Some(Fault::Short { needed }) if batch.byte_len() + needed <= there => {
-                if !batch.is_empty() {
+                if batch.byte_len() > 0 {
                     return Ok((batch, None));
                 }
                 if needed <= want {
@@ -204,13 +216,15 @@ pub(super) fn le_u64(bytes: &[u8], at: usize) -> u64 {
 }
 
 const MAGIC: &[u8; 8] = b"LFSPOOL\n";
-const VERSION: u32 = 1;
+/// 1: no marks, and checksums mixed with nothing. It is still read, and never appended to.
+const VERSION: u32 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header { id: [7; 16], number: 3, first_line: 41, created: 1_700_000_000, session: 2 };
+    const HEADER: Header =
+        Header { version: VERSION, id: [7; 16], number: 3, first_line: 41, created: 1_700_000_000, session: 2 };
 
     #[test]
     fn a_header_comes_back_and_no_flipped_bit_passes() {
@@ -244,7 +258,7 @@ mod tests {
     #[test]
     fn a_record_is_read_whole_however_small_the_buffer() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = create(dir.path(), &HEADER).unwrap();
+        let mut file = create(dir.path(), &HEADER, &[]).unwrap();
         let mut batch = Batch::new();
         batch.push(|out| out.extend([b'x'; 1000]));
         batch.push(|out| out.extend(b"short"));
@@ -252,10 +266,10 @@ mod tests {
         let file = File::open(path(dir.path(), HEADER.number)).unwrap();
         let limit = HEADER_LEN + batch.byte_len() as u64;
         for max_bytes in [0, 1, 8, 9, 500, 1008, 1009, 1015] {
-            let (read, fault) = read(&file, HEADER_LEN, limit, max_bytes, u64::MAX).unwrap();
+            let (read, fault) = read(&file, HEADER_LEN, limit, max_bytes, u64::MAX, 0).unwrap();
             assert_eq!((read.line_count(), fault), (1, None), "{max_bytes}");
         }
-        let (all, fault) = read(&file, HEADER_LEN, limit, 1 << 20, u64::MAX).unwrap();
+        let (all, fault) = read(&file, HEADER_LEN, limit, 1 << 20, u64::MAX, 0).unwrap();
         assert_eq!((all, fault), (batch, None));
     }
 }

@@ -5,6 +5,7 @@
 //! *delivered* is held until it can be written, and all that were delivered later wait behind it; nothing is given up for
 //! it. The two kinds never wait for one another.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -17,9 +18,10 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::{Semaphore, watch};
 
 use super::inlet::{DELIVERY_KIB, Delivery, Inlet, QUEUE_KIB, Queued, Receipt};
-use super::log::Log;
+use super::ledger::{self, Ledger, Mark};
+use super::log::{Log, Segment};
 use super::record::Batch;
-use super::segment::{self, HEADER_LEN, Header, SpoolId};
+use super::segment::{self, HEADER_LEN, Header};
 use super::sync::Flush;
 use super::{Origin, Position, WhenFull};
 
@@ -39,13 +41,17 @@ const CALM: Duration = Duration::from_secs(60);
 pub struct Writer {
     pub(super) log: Arc<Log>,
     pub(super) limits: Limits,
-    pub(super) id: SpoolId,
+    pub(super) ledger: Ledger,
     pub(super) session: u32,
     /// What the next segment is called. No number is used twice, not even after a failure.
     pub(super) next_number: u64,
     /// The segment written to, `end.segment`. `None`: the next append begins one. That is so after opening, for the tail
     /// of a file that a crash has touched is no place to append to, and after a failure that may have left anything in it.
     pub(super) current: Option<Arc<File>>,
+    /// What the records of the current segment are sealed with.
+    pub(super) key: u32,
+    /// Where the first line of the current segment goes: behind the header and the ledger's snapshot.
+    pub(super) head: u64,
     /// Behind the last line written; published at the end of each append.
     pub(super) end: Position,
     pub(super) published: watch::Sender<Position>,
@@ -65,7 +71,7 @@ pub struct Writer {
 
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// Bytes of all segments, one header less than the option says: a segment can be begun before another one is gone.
+    /// Bytes of all segments.
     pub max_bytes: u64,
     /// Bytes after which a segment is full.
     pub segment_bytes: u64,
@@ -83,7 +89,7 @@ enum Refusal {
 impl Writer {
     /// Writes the batches and publishes them to the readers. What cannot be written is dropped and counted. Then tries
     /// again with what is held.
-    pub fn append(&mut self, batches: &[Batch]) {
+    pub fn append(&mut self, batches: &mut [Batch]) {
         let mut rest = batches;
         while !rest.is_empty() {
             let (mut taken, mut result) = self.append_run(rest);
@@ -93,7 +99,7 @@ impl Writer {
                     (taken, result) = self.append_run(rest);
                 }
             }
-            let (run, behind) = rest.split_at(taken);
+            let (run, behind) = rest.split_at_mut(taken);
             self.account(run, result);
             rest = behind;
         }
@@ -156,7 +162,7 @@ impl Writer {
                 }
                 next = if bytes < GROUP_BYTES { queued.try_recv() } else { Err(TryRecvError::Empty) };
             }
-            self.append(&batches);
+            self.append(&mut batches);
             batches.clear();
             permits.clear();
         }
@@ -166,13 +172,15 @@ impl Writer {
 
     /// Writes as many batches as go into one segment, at least the first one. Returns how many were tried, and nothing
     /// of them is in the spool unless all are.
-    fn append_run(&mut self, batches: &[Batch]) -> (usize, Result<(), Refusal>) {
+    fn append_run(&mut self, batches: &mut [Batch]) -> (usize, Result<(), Refusal>) {
         let sizes = batches.iter().map(|batch| batch.byte_len() as u64);
         match self.make_room(sizes, true) {
             Err(refusal) => (1, Err(refusal)),
             Ok(count) => {
-                let records: Vec<&[u8]> = batches[..count].iter().map(Batch::as_bytes).collect();
-                let lines = batches[..count].iter().map(Batch::line_count).sum();
+                let run = &mut batches[..count];
+                run.iter_mut().for_each(|batch| batch.seal(self.key));
+                let records: Vec<&[u8]> = run.iter().map(Batch::as_bytes).collect();
+                let lines = run.iter().map(Batch::line_count).sum();
                 (count, self.write(&records, lines, false).map_err(Refusal::Disk))
             }
         }
@@ -182,7 +190,7 @@ impl Writer {
     fn write_held(&mut self) {
         while !self.held.is_empty() {
             match self.write_held_run() {
-                Ok(()) => self.calm(),
+                Ok(()) => {}
                 Err(Refusal::Full) => break,
                 Err(Refusal::Disk(error)) => {
                     self.log.metrics.errors.inc();
@@ -200,16 +208,22 @@ impl Writer {
 
     /// Writes as many of the held batches as go into one segment, at least the first one, or nothing.
     fn write_held_run(&mut self) -> Result<(), Refusal> {
-        let Some(first) = self.held.front() else { return Ok(()) };
-        if self.never_fits(first.batch.byte_len() as u64) {
-            self.log.metrics.dropped_full.inc_by(first.batch.line_count());
-            self.held.pop_front();
-            return Ok(());
-        }
         let mut held = std::mem::take(&mut self.held);
-        let result = self.write_deliveries(&held);
-        let written = *result.as_ref().unwrap_or(&0);
-        for delivery in held.drain(..written) {
+        let result = match held.front() {
+            // Needs no room, and must not wait for any.
+            Some(first) if self.known(first) == first.batch.line_count() => {
+                self.log.metrics.dropped_repeated.inc_by(first.batch.line_count());
+                Ok(1)
+            }
+            Some(first) if self.never_fits(self.cost(first)) => {
+                self.log.metrics.dropped_full.inc_by(first.batch.line_count());
+                held.pop_front();
+                Ok(0)
+            }
+            _ => self.write_deliveries(&mut held),
+        };
+        let settled = *result.as_ref().unwrap_or(&0);
+        for delivery in held.drain(..settled) {
             // Nobody waits for a receipt any more if its sender is gone.
             let _ = delivery.receipt.send(());
         }
@@ -218,47 +232,92 @@ impl Writer {
     }
 
     /// Returns how many are written now, published and as safe as the policy promises.
-    fn write_deliveries(&mut self, held: &VecDeque<Delivery>) -> Result<usize, Refusal> {
-        let count = self.make_room(held.iter().map(|delivery| delivery.batch.byte_len() as u64), false)?;
-        let records: Vec<&[u8]> = held.iter().take(count).map(|delivery| delivery.batch.as_bytes()).collect();
-        let lines = held.iter().take(count).map(|delivery| delivery.batch.line_count()).sum();
-        self.write(&records, lines, true).map_err(Refusal::Disk)?;
+    fn write_deliveries(&mut self, held: &mut VecDeque<Delivery>) -> Result<usize, Refusal> {
+        let count = self.make_room(held.iter().map(|delivery| self.cost(delivery)).collect::<Vec<_>>(), false)?;
+        let (mut written, mut repeated, mut records) = (0, 0, Vec::new());
+        // A write that fails has not happened.
+        let before = self.ledger.clone();
+        for delivery in held.iter_mut().take(count) {
+            delivery.batch.seal(self.key);
+            let lines = delivery.batch.line_count();
+            let known = self.known(delivery);
+            repeated += known;
+            written += lines - known;
+            if let Some(Origin { stream, session, first_line }) = &delivery.origin
+                && known < lines
+            {
+                let (first, next) = (first_line.saturating_add(known), first_line.saturating_add(lines));
+                let mut mark = Vec::new();
+                Mark { stream, session: *session, first, count: lines - known }.write(&mut mark, self.key);
+                records.push(Cow::Owned(mark));
+                self.ledger.advance(stream, *session, next);
+            }
+            records.push(Cow::Borrowed(delivery.batch.behind(known)));
+        }
+        let records: Vec<&[u8]> = records.iter().map(|records| &**records).collect();
+        if let Err(error) = self.write(&records, written, true) {
+            self.ledger = before;
+            return Err(Refusal::Disk(error));
+        }
+        self.log.metrics.dropped_repeated.inc_by(repeated);
+        self.calm();
         self.publish();
         Ok(count)
     }
 
+    /// How many lines of a delivered batch are here already.
+    fn known(&self, delivery: &Delivery) -> u64 {
+        delivery.origin.as_ref().map_or(0, |origin| self.ledger.known(origin, delivery.batch.line_count()))
+    }
+
+    /// What a delivered batch takes, in bytes. An origin takes its mark twice: before the lines, and as long as it is
+    /// known in each segment that begins.
+    fn cost(&self, delivery: &Delivery) -> u64 {
+        let marks = delivery.origin.as_ref().map_or(0, |origin| 2 * ledger::mark_len(&origin.stream));
+        delivery.batch.byte_len() as u64 + marks
+    }
+
+    /// Bytes that all segments may take, so that another one can be begun before the oldest is gone.
+    fn cap(&self) -> u64 {
+        self.limits.max_bytes.saturating_sub(HEADER_LEN + self.ledger.snapshot_len())
+    }
+
     fn never_fits(&self, bytes: u64) -> bool {
-        HEADER_LEN + bytes > self.limits.max_bytes
+        HEADER_LEN + self.ledger.snapshot_len() + bytes > self.cap()
+    }
+
+    fn has_lines(&self) -> bool {
+        self.end.offset > self.head
     }
 
     /// Makes sure that there is a segment for the first of `sizes` (in bytes), and that it fits under the cap; older lines
     /// are given up for it only if they may be. Returns how many of `sizes` fit.
-    fn make_room(&mut self, mut sizes: impl Iterator<Item = u64>, may_evict: bool) -> Result<usize, Refusal> {
+    fn make_room(&mut self, sizes: impl IntoIterator<Item = u64>, may_evict: bool) -> Result<usize, Refusal> {
+        let mut sizes = sizes.into_iter();
         let Some(first) = sizes.next() else { return Ok(0) };
         if self.never_fits(first) {
             return Err(Refusal::Full); // Giving up all that is there would not help.
         }
-        let has_lines = self.end.offset > HEADER_LEN;
-        if self.current.is_none() || (has_lines && self.end.offset + first > self.limits.segment_bytes) {
+        if self.current.is_none() || (self.has_lines() && self.end.offset + first > self.limits.segment_bytes) {
             // A full segment does where no other can be had; none at all does not.
             match self.begin_segment() {
                 Err(error) if self.current.is_none() => return Err(Refusal::Disk(error)),
                 _ => {}
             }
         }
-        while self.log.bytes() + first > self.limits.max_bytes {
+        while self.log.bytes() + first > self.cap() {
             if !may_evict || self.limits.when_full == WhenFull::DropNewest {
                 return Err(Refusal::Full);
             }
             if self.evict() {
                 continue;
             }
-            if self.end.offset == HEADER_LEN {
+            if !self.has_lines() {
                 return Err(Refusal::Full); // Cannot be: one empty segment leaves room for what passed the first check.
             }
             self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
         }
-        let room = self.limits.max_bytes.saturating_sub(self.log.bytes());
+        let room = self.cap().saturating_sub(self.log.bytes());
         let room = room.min(self.limits.segment_bytes.saturating_sub(self.end.offset));
         let mut bytes = first;
         let more = sizes.take_while(|size| {
@@ -282,8 +341,9 @@ impl Writer {
         }
         let number = self.next_number;
         self.next_number += 1;
-        let header = Header::new(self.id, number, self.end.line, self.session);
-        let file = Arc::new(segment::create(&self.log.dir, &header)?);
+        let header = Header::new(self.log.id, number, self.end.line, self.session);
+        let snapshot = self.ledger.snapshot(header.key());
+        let file = Arc::new(segment::create(&self.log.dir, &header, &snapshot)?);
         // The directory's entry is as much part of the segment as its bytes are.
         let dir = File::open(&self.log.dir).map(Arc::new);
         match (&self.flush, dir) {
@@ -293,9 +353,11 @@ impl Writer {
             (Flush::Behind(behind), Ok(dir)) => behind.mark(&dir),
             _ => {}
         }
-        self.log.add(number, self.end.line);
+        self.head = HEADER_LEN + snapshot.len() as u64;
+        self.key = header.key();
+        self.log.add(Segment::new(&header, self.head));
         self.current = Some(file);
-        self.end = Position { segment: number, offset: HEADER_LEN, line: self.end.line };
+        self.end = Position { segment: number, offset: self.head, line: self.end.line };
         Ok(())
     }
 
@@ -364,7 +426,7 @@ impl Writer {
     /// The next write goes to a new segment. False if it would be no newer than this one: an empty segment is as new as
     /// another one would be, and a broken disk must not fill with empty segments.
     fn leave_segment(&mut self) -> bool {
-        if self.end.offset == HEADER_LEN {
+        if self.current.is_some() && !self.has_lines() {
             return false;
         }
         self.current = None;

@@ -2,6 +2,7 @@
 //! the disk are damaged here; random histories are in `tests/spool_model.rs`.
 
 mod held;
+mod origins;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -78,7 +79,7 @@ impl Home {
 impl Open {
     fn append(&mut self, lines: std::ops::Range<u64>) {
         let lines: Vec<String> = lines.map(line).collect();
-        self.writer.append(&[batch(&lines)]);
+        self.writer.append(&mut [batch(&lines)]);
         self.check_books();
     }
 
@@ -91,7 +92,7 @@ impl Open {
 
     /// Tries again with what is held.
     fn again(&mut self) {
-        self.writer.append(&[]);
+        self.writer.append(&mut []);
         self.check_books();
     }
 
@@ -467,11 +468,11 @@ fn a_newer_format_is_refused_and_strangers_are_put_aside() {
 
     let segment = home.files(".seg").remove(0);
     let mut bytes = fs::read(&segment).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let checksum = crc32c::crc32c(&bytes[..60]);
     bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&segment, bytes).unwrap();
-    assert!(matches!(home.try_open().err(), Some(OpenError::Version { version: 2, .. })));
+    assert!(matches!(home.try_open().err(), Some(OpenError::Version { version: 3, .. })));
 }
 
 #[test]
@@ -654,7 +655,9 @@ fn what_a_failed_write_left_behind_is_never_read() {
     spool.append(0..5);
     // As if the cut after a failed write had failed as well: whole records, dropped and counted.
     let mut left = fs::read(&home.files(".seg")[0]).unwrap();
-    left.extend_from_slice(batch(&[line(77), line(78)]).as_bytes());
+    let mut behind = batch(&[line(77), line(78)]);
+    behind.seal(spool.writer.key);
+    left.extend_from_slice(behind.as_bytes());
     fs::write(&home.files(".seg")[0], &left).unwrap();
     spool.writer.current = None;
     spool.append(5..10);

@@ -1,0 +1,257 @@
+//! The ledger: how far each stream of another relay has got here, so that a line it sends again is known. Pure: bytes in,
+//! bytes out. It lies in the segments themselves, as *marks* between the lines, and so agrees with the lines that are
+//! there wherever a crash has cut the file.
+//!
+//! ```text
+//! mark    kind u8 = 1 │ session u32 │ first line u64 │ count u64 │ stream        the payload of a record, see `record`
+//! ```
+//!
+//! A mark goes before the lines of a delivered batch and is written with them: the next `count` lines are the stream's
+//! lines `first`, `first + 1`, …; what comes after those has no origin again. A mark with a count of 0 says that everything
+//! before `first` is here. Each segment begins with one such mark for every stream: the snapshot of the ledger, so that
+//! the newest segment alone tells all of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Origin;
+use super::record::{self, RECORD_HEADER, Record};
+
+/// The longest name of a stream in bytes; lines from a longer one count as lines without an origin.
+pub(super) const MAX_STREAM: usize = 128;
+
+/// How much of each segment the snapshot may take, in bytes: room for some 1000 relays, and never more than a quarter of
+/// a segment. What was written to least recently is forgotten.
+const LEDGER_BYTES: u64 = 64 << 10;
+const SEGMENT_SHARE: u64 = 4;
+
+/// For each stream the number of the line that comes next. Never goes back.
+#[derive(Clone)]
+pub(super) struct Ledger {
+    /// The least recently written to comes first.
+    streams: VecDeque<Stream>,
+    /// Bytes of the snapshot; at most `limit`.
+    bytes: u64,
+    limit: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    name: Arc<str>,
+    session: u32,
+    next: u64,
+}
+
+impl Ledger {
+    pub fn new(segment_bytes: u64) -> Self {
+        Self { streams: VecDeque::new(), bytes: 0, limit: LEDGER_BYTES.min(segment_bytes / SEGMENT_SHARE) }
+    }
+
+    /// How many of the `lines` lines from `origin` are here already: always the first ones.
+    pub fn known(&self, origin: &Origin, lines: u64) -> u64 {
+        match self.streams.iter().rev().find(|stream| *stream.name == *origin.stream) {
+            Some(stream) if stream.session == origin.session => {
+                stream.next.saturating_sub(origin.first_line).min(lines)
+            }
+            Some(stream) if stream.session > origin.session => lines,
+            _ => 0,
+        }
+    }
+
+    /// Everything of the stream before this line is here.
+    pub fn advance(&mut self, name: &str, session: u32, next: u64) {
+        let known = self.streams.iter().rposition(|stream| *stream.name == *name);
+        let known = known.and_then(|at| self.streams.remove(at));
+        let stream = match known {
+            Some(known) if (known.session, known.next) >= (session, next) => known,
+            Some(known) => Stream { session, next, ..known },
+            None => {
+                self.bytes += mark_len(name);
+                Stream { name: name.into(), session, next }
+            }
+        };
+        self.streams.push_back(stream);
+        while self.bytes > self.limit
+            && let Some(forgotten) = self.streams.pop_front()
+        {
+            self.bytes -= mark_len(&forgotten.name);
+        }
+    }
+
+    /// What a segment begins with, as records.
+    pub fn snapshot(&self, key: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for stream in &self.streams {
+            Mark { stream: &stream.name, session: stream.session, first: stream.next, count: 0 }.write(&mut bytes, key);
+        }
+        bytes
+    }
+
+    pub fn snapshot_len(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// What is written between lines about those that follow.
+pub(super) struct Mark<'a> {
+    pub stream: &'a str,
+    pub session: u32,
+    pub first: u64,
+    pub count: u64,
+}
+
+impl<'a> Mark<'a> {
+    /// Appends the mark as a record.
+    pub fn write(&self, out: &mut Vec<u8>, key: u32) {
+        record::push_mark(out, key, |payload| {
+            payload.push(KIND);
+            payload.extend_from_slice(&self.session.to_le_bytes());
+            payload.extend_from_slice(&self.first.to_le_bytes());
+            payload.extend_from_slice(&self.count.to_le_bytes());
+            payload.extend_from_slice(self.stream.as_bytes());
+        });
+    }
+
+    /// `None` for a mark that means nothing to this version.
+    fn read(payload: &'a [u8]) -> Option<Self> {
+        let (&KIND, rest) = payload.split_first()? else { return None };
+        let (session, rest) = rest.split_first_chunk()?;
+        let (first, rest) = rest.split_first_chunk()?;
+        let (count, stream) = rest.split_first_chunk()?;
+        let stream = std::str::from_utf8(stream).ok().filter(|stream| stream.len() <= MAX_STREAM)?;
+        let (session, first) = (u32::from_le_bytes(*session), u64::from_le_bytes(*first));
+        Some(Self { stream, session, first, count: u64::from_le_bytes(*count) })
+    }
+}
+
+/// Bytes on the disk.
+pub(super) fn mark_len(stream: &str) -> u64 {
+    (RECORD_HEADER + FIXED + stream.len()) as u64
+}
+
+/// Reads a ledger back from a segment's records.
+pub(super) struct Replay {
+    ledger: Ledger,
+    /// The lines that come next, as far as a mark has announced them.
+    run: Option<Run>,
+}
+
+struct Run {
+    stream: String,
+    session: u32,
+    next: u64,
+    left: u64,
+    /// Some of them came.
+    begun: bool,
+}
+
+impl Replay {
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger, run: None }
+    }
+
+    pub fn record(&mut self, record: Record<'_>) {
+        match record {
+            Record::Mark(payload) => {
+                self.end_run();
+                let Some(Mark { stream, session, first, count }) = Mark::read(payload) else { return };
+                match count {
+                    0 => self.ledger.advance(stream, session, first),
+                    left => {
+                        self.run = Some(Run { stream: stream.to_owned(), session, next: first, left, begun: false });
+                    }
+                }
+            }
+            Record::Line(_) => {
+                if let Some(run) = self.run.as_mut().filter(|run| run.left > 0) {
+                    run.next = run.next.saturating_add(1);
+                    run.left -= 1;
+                    run.begun = true;
+                }
+            }
+        }
+    }
+
+    /// Something is missing here. Whose lines follow, nobody knows: those that the stream sends again are taken again.
+    pub fn gap(&mut self) {
+        self.end_run();
+    }
+
+    pub fn end(mut self) -> Ledger {
+        self.end_run();
+        self.ledger
+    }
+
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take().filter(|run| run.begun) {
+            self.ledger.advance(&run.stream, run.session, run.next);
+        }
+    }
+}
+
+const KIND: u8 = 1;
+/// Bytes of a mark's payload before the stream's name.
+const FIXED: usize = 21;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(stream: &str, session: u32, first_line: u64) -> Origin {
+        Origin { stream: stream.into(), session, first_line }
+    }
+
+    #[test]
+    fn what_is_here_is_known() {
+        let mut ledger = Ledger::new(1 << 20);
+        assert_eq!(ledger.known(&from("a", 1, 0), 5), 0);
+        ledger.advance("a", 2, 10);
+        for (session, first, known) in [(2, 0, 5), (2, 5, 5), (2, 7, 3), (2, 9, 1), (2, 10, 0), (2, 20, 0)] {
+            assert_eq!(ledger.known(&from("a", session, first), 5), known, "{session} {first}");
+        }
+        assert_eq!(ledger.known(&from("a", 1, 100), 5), 5, "from a session that is over");
+        assert_eq!(ledger.known(&from("a", 3, 0), 5), 0, "numbers begin anew with a session");
+        assert_eq!(ledger.known(&from("b", 2, 0), 5), 0);
+        ledger.advance("a", 2, 3);
+        ledger.advance("a", 1, 300);
+        assert_eq!(ledger.known(&from("a", 2, 9), 5), 1, "a ledger went back");
+        assert_eq!(ledger.known(&from("a", 2, u64::MAX), 5), 0);
+    }
+
+    #[test]
+    fn the_stream_written_to_least_recently_is_forgotten() {
+        let mut ledger = Ledger::new(4 * 3 * mark_len("s0"));
+        for n in [0, 1, 2, 0, 3] {
+            ledger.advance(&format!("s{n}"), 1, 10);
+        }
+        let known = |n| ledger.known(&from(&format!("s{n}"), 1, 0), 1);
+        assert_eq!([known(0), known(1), known(2), known(3)], [1, 0, 1, 1]);
+        assert_eq!(ledger.snapshot(7).len() as u64, ledger.snapshot_len());
+        let thousand = (0..2000).fold(Ledger::new(1 << 30), |mut ledger, n| {
+            ledger.advance(&format!("{n:040}"), 1, 1);
+            ledger
+        });
+        assert!(thousand.snapshot_len() <= LEDGER_BYTES && thousand.streams.len() > 900);
+    }
+
+    #[test]
+    fn a_ledger_comes_back_from_its_marks() {
+        let mut bytes = Vec::new();
+        Mark { stream: "a", session: 1, first: 5, count: 0 }.write(&mut bytes, 9);
+        Mark { stream: "b", session: 7, first: 100, count: 3 }.write(&mut bytes, 9);
+        let mut replay = Replay::new(Ledger::new(1 << 20));
+        let mut at = 0;
+        while at < bytes.len() {
+            let (record, length) = record::record_at(&bytes[at..], 9).unwrap();
+            replay.record(record);
+            at += length;
+        }
+        replay.record(Record::Line(b"100"));
+        replay.record(Record::Line(b"101"));
+        replay.record(Record::Mark(b"\xff of a later version"));
+        replay.record(Record::Line(b"of nobody"));
+        let ledger = replay.end();
+        assert_eq!(ledger.known(&from("a", 1, 0), 10), 5);
+        assert_eq!(ledger.known(&from("b", 7, 100), 10), 2);
+    }
+}
