@@ -122,7 +122,7 @@ impl World {
         self.metrics = Metrics::new();
         // What was held when it closed has a refusal, and is sent again by whoever has it.
         self.pending.clear();
-        let Spool { writer, readers, report } = Spool::open(self.options.clone(), &self.metrics).unwrap();
+        let Spool { writer, readers, report, .. } = Spool::open(self.options.clone(), &self.metrics).unwrap();
         assert_eq!((report.torn_bytes, report.damaged.len()), (0, 0));
         let seen = |reader: &Reader| {
             let (next, waiting_at_start) = (reader.position().line, reader.waiting());

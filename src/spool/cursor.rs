@@ -69,6 +69,15 @@ impl CursorFile {
         self.due = Instant::now();
     }
 
+    /// Removes the file, if there is one.
+    pub fn remove(&mut self) -> io::Result<()> {
+        self.file = None;
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
     /// Writes `position` unless it was written already, or something was less than [`WRITE_EVERY`] ago.
     pub fn write_if_due(&mut self, position: Position) -> io::Result<()> {
         if Instant::now() < self.due {

@@ -47,6 +47,12 @@ impl Ledger {
         Self { streams: VecDeque::new(), bytes: 0, limit: LEDGER_BYTES.min(segment_bytes / SEGMENT_SHARE) }
     }
 
+    /// Goes with segments of another size from now on.
+    pub fn fit(&mut self, segment_bytes: u64) {
+        self.limit = LEDGER_BYTES.min(segment_bytes / SEGMENT_SHARE);
+        self.forget();
+    }
+
     /// How many of the `lines` lines from `origin` are here already: always the first ones.
     pub fn known(&self, origin: &Origin, lines: u64) -> u64 {
         match self.streams.iter().rev().find(|stream| *stream.name == *origin.stream) {
@@ -71,6 +77,10 @@ impl Ledger {
             }
         };
         self.streams.push_back(stream);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         while self.bytes > self.limit
             && let Some(forgotten) = self.streams.pop_front()
         {

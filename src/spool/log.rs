@@ -5,14 +5,14 @@
 //! outside of it. Counting is done where positions move, and nowhere else, so that for each forward, at any moment,
 //! spooled + waiting at start = delivered + waiting + evicted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Position;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
+use super::{Position, WhenFull};
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
 
 pub(super) struct Log {
@@ -24,13 +24,23 @@ pub(super) struct Log {
     _lock: File,
 }
 
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of all segments.
+    pub max_bytes: u64,
+    /// Bytes after which a segment is full.
+    pub segment_bytes: u64,
+    pub when_full: WhenFull,
+}
+
 pub(super) struct State {
     /// Oldest first, `number` and `first_line` rising. Empty only until the first line ever is written.
     pub segments: VecDeque<Segment>,
     /// Where the next line goes, as far as readers may know. Lines behind it may be on their way to the disk.
     pub end: Position,
-    /// One for each forward, in the order of the options.
-    pub cursors: Vec<Cursor>,
+    /// One for each forward, by a number that is given once.
+    pub cursors: BTreeMap<usize, Cursor>,
+    pub limits: Limits,
 }
 
 pub(super) struct Segment {
@@ -49,6 +59,10 @@ pub(super) struct Segment {
 }
 
 pub(super) struct Cursor {
+    /// The forward's.
+    name: String,
+    /// There is a reader. Without one the cursor stays, and holds back what it has not passed.
+    taken: bool,
     /// Everything before it is retired, evicted or lost.
     pub at: Position,
     /// Lines beyond `at` that turned out unreadable, in order. They are counted when the cursor gets there.
@@ -85,13 +99,45 @@ impl Log {
         self.lock().bytes()
     }
 
+    pub fn limits(&self) -> Limits {
+        self.lock().limits
+    }
+
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits;
+    }
+
+    /// See [`State::add_cursor`].
+    pub fn add_cursor(&self, name: &str, from: Option<Position>, metrics: ForwardMetrics) -> io::Result<usize> {
+        let mut state = self.lock();
+        let index = state.add_cursor(name, from, metrics)?;
+        state.set_gauges(&self.metrics);
+        Ok(index)
+    }
+
+    /// The reader is gone; the cursor stays.
+    pub fn release(&self, index: usize) {
+        self.lock().cursor(index).taken = false;
+    }
+
+    /// The cursor goes, and holds nothing back any more.
+    pub fn forget(&self, index: usize) {
+        let mut state = self.lock();
+        if let Some(cursor) = state.cursors.remove(&index) {
+            cursor.metrics.waiting.set(0);
+        }
+        drop(state);
+        self.remove_passed();
+    }
+
     pub fn cursor(&self, index: usize) -> Position {
-        self.lock().cursors[index].at
+        self.lock().cursor(index).at
     }
 
     pub fn waiting(&self, index: usize) -> u64 {
-        let state = self.lock();
-        state.cursors[index].waiting(state.end)
+        let mut state = self.lock();
+        let end = state.end;
+        state.cursor(index).waiting(end)
     }
 
     /// A new segment begins, which the next lines go to.
@@ -129,7 +175,7 @@ impl Log {
         let gone = state.segments.pop_front();
         if let Some(oldest) = state.segments.front() {
             let start = oldest.start();
-            state.cursors.iter_mut().for_each(|cursor| cursor.evict(start));
+            state.cursors.values_mut().for_each(|cursor| cursor.evict(start));
         }
         state.set_gauges(&self.metrics);
         drop(state);
@@ -144,7 +190,7 @@ impl Log {
         if up_to.line > state.end.line {
             return;
         }
-        state.cursors[index].retire(up_to);
+        state.cursor(index).retire(up_to);
         state.set_gauges(&self.metrics);
         drop(state);
         self.remove_passed();
@@ -153,7 +199,7 @@ impl Log {
     /// Puts `read` back to the cursor, and says how many lines lie between.
     pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
         let mut state = self.lock();
-        let cursor = &mut state.cursors[index];
+        let cursor = state.cursor(index);
         cursor.gaps.clear(); // They will be found again, and must not pile up when a connection flaps.
         let again = read.line.saturating_sub(cursor.at.line);
         *read = cursor.at;
@@ -166,8 +212,9 @@ impl Log {
     /// Errors come from opening the segment's file.
     pub fn window(&self, index: usize, read: &mut Position) -> io::Result<Option<Window>> {
         let mut state = self.lock();
-        if read.line < state.cursors[index].at.line {
-            *read = state.cursors[index].at;
+        let at = state.cursor(index).at;
+        if read.line < at.line {
+            *read = at;
         }
         loop {
             let end = state.end;
@@ -235,7 +282,7 @@ impl Log {
         loop {
             let mut state = self.lock();
             let Some(next_line) = state.segments.get(1).map(|next| next.first_line) else { return };
-            let passed = !state.cursors.is_empty() && state.cursors.iter().all(|c| c.at.line >= next_line);
+            let passed = !state.cursors.is_empty() && state.cursors.values().all(|c| c.at.line >= next_line);
             if !passed {
                 return;
             }
@@ -273,6 +320,45 @@ impl Log {
 }
 
 impl State {
+    /// The cursor of a reader that is about to be: the one there is, if nobody has it, or one that begins at `from`.
+    ///
+    /// Errors: somebody has it.
+    pub fn add_cursor(&mut self, name: &str, from: Option<Position>, metrics: ForwardMetrics) -> io::Result<usize> {
+        if let Some((&index, cursor)) = self.cursors.iter_mut().find(|(_, cursor)| cursor.name == name) {
+            return match std::mem::replace(&mut cursor.taken, true) {
+                true => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("the forward {name} has a reader"))),
+                false => Ok(index),
+            };
+        }
+        let oldest = self.segments.front().map_or(self.end, Segment::start);
+        let at = from.map_or(oldest, |from| self.resolve(from));
+        let index = self.cursors.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.cursors.insert(index, Cursor { name: name.to_owned(), taken: true, at, gaps: VecDeque::new(), metrics });
+        Ok(index)
+    }
+
+    /// Where a cursor read from its file is now. In doubt before it was: a line sent twice is better than one lost.
+    fn resolve(&self, cursor: Position) -> Position {
+        let i = self.segments.partition_point(|segment| segment.number < cursor.segment);
+        let Some(segment) = self.segments.get(i) else { return self.end };
+        let start = segment.start();
+        let stop = self.segments.get(i + 1).map_or(self.end, Segment::start);
+        if segment.number != cursor.segment {
+            return start; // Its segment is gone: delivered, or evicted.
+        }
+        if cursor.line >= stop.line {
+            // At the end of its segment, or beyond: a power cut has taken lines that were delivered before. Their
+            // numbers are given again in the next segment, so the line alone says nothing.
+            return stop;
+        }
+        let inside = cursor.line >= start.line && (HEADER_LEN..segment.bytes).contains(&cursor.offset);
+        if inside { cursor } else { start }
+    }
+
+    fn cursor(&mut self, index: usize) -> &mut Cursor {
+        self.cursors.get_mut(&index).expect("a reader's cursor lives as long as the reader")
+    }
+
     /// The index of segment `number`, or of the first one after it.
     fn find(&self, number: u64) -> usize {
         self.segments.partition_point(|segment| segment.number < number)
@@ -284,7 +370,7 @@ impl State {
 
     /// Moves a read position over lines that are not there, if any, and settles them with the cursor.
     fn skip(&mut self, index: usize, read: &mut Position, to: Position, metrics: &SpoolMetrics) {
-        let cursor = &mut self.cursors[index];
+        let cursor = self.cursor(index);
         if to.line > read.line {
             cursor.gaps.push_back(Gap { from_line: read.line, to });
             cursor.settle();
@@ -295,7 +381,7 @@ impl State {
 
     fn set_gauges(&self, metrics: &SpoolMetrics) {
         metrics.bytes.set(self.bytes() as i64);
-        for cursor in &self.cursors {
+        for cursor in self.cursors.values() {
             cursor.metrics.waiting.set(cursor.waiting(self.end) as i64);
         }
     }

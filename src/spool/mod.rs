@@ -44,6 +44,7 @@
 //! `sync`; `reader`; `open`.
 
 mod cursor;
+mod handle;
 mod inlet;
 mod ledger;
 mod log;
@@ -60,6 +61,7 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt};
 pub use open::{OpenError, Report, Spool};
 pub use reader::{Chunk, Reader};
@@ -118,12 +120,17 @@ impl Options {
         Self {
             dir: dir.into(),
             max_bytes,
-            segment_bytes: (max_bytes / 8).clamp(128 << 10, 16 << 20),
+            segment_bytes: default_segment_bytes(max_bytes),
             when_full: WhenFull::DropOldest,
             sync: Sync::Every(Duration::from_secs(1)),
             forwards,
         }
     }
+}
+
+/// An eighth of the spool, within 128 KiB to 16 MiB.
+fn default_segment_bytes(max_bytes: u64) -> u64 {
+    (max_bytes / 8).clamp(128 << 10, 16 << 20)
 }
 
 impl PartialEq for Position {

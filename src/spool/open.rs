@@ -4,7 +4,7 @@
 //! Only the newest segment is read. Of the others the headers are enough, so that opening takes milliseconds however
 //! much is spooled; damage in them is found when a reader gets there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -15,13 +15,14 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
+use super::handle::Handle;
 use super::ledger::{Ledger, Replay};
-use super::log::{Cursor, Log, Segment, State};
+use super::log::{Limits, Log, Segment, State};
 use super::reader::Reader;
 use super::record;
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
-use super::writer::{Limits, Writer};
+use super::writer::Writer;
 use super::{Options, Position};
 use crate::metrics::Metrics;
 
@@ -30,6 +31,8 @@ pub struct Spool {
     pub writer: Writer,
     /// One for each of [`Options::forwards`], in that order.
     pub readers: Vec<Reader>,
+    /// For what changes later.
+    pub handle: Handle,
     pub report: Report,
 }
 
@@ -75,15 +78,6 @@ impl Spool {
         found.report.bytes = found.segments.iter().map(|segment| segment.bytes).sum();
         found.report.id = found.id;
 
-        let mut files = Vec::new();
-        let mut cursors = Vec::new();
-        for name in &options.forwards {
-            let file = CursorFile::load(&options.dir, name, found.id);
-            let oldest = found.segments.front().map_or(end, Segment::start);
-            let at = file.position().map_or(oldest, |position| found.resolve(position, end));
-            cursors.push(Cursor { at, gaps: VecDeque::new(), metrics: metrics.forward(name) });
-            files.push(file);
-        }
         found.say(&options.dir);
 
         let limits = Limits {
@@ -93,14 +87,21 @@ impl Spool {
         };
         let flush = Flush::start(options.sync, options.dir.clone(), metrics.spool())
             .map_err(io_error("start a thread for", &options.dir))?;
-        let state = State { segments: found.segments, end, cursors };
+        let mut state = State { segments: found.segments, end, cursors: BTreeMap::new(), limits };
+        let mut opened = Vec::new();
+        for name in &options.forwards {
+            let file = CursorFile::load(&options.dir, name, found.id);
+            // Names were found to differ; one that did not would be a mistake in that check.
+            let index = state.add_cursor(name, file.position(), metrics.forward(name));
+            opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
+        }
         let log = Arc::new(Log::new(options.dir, found.id, metrics.spool(), state, lock));
         let (published, watched) = watch::channel(end);
-        let reader = |(named, file)| Reader::new(log.clone(), named, watched.clone(), file);
-        let readers = options.forwards.into_iter().enumerate().zip(files).map(reader).collect();
+        let reader = |(index, name, file)| Reader::new(log.clone(), (index, name), watched.clone(), file);
+        let readers = opened.into_iter().map(reader).collect();
+        let handle = Handle { log: log.clone(), end: watched.clone() };
         let writer = Writer {
             log,
-            limits,
             ledger,
             session: found.last_session.wrapping_add(1),
             next_number: found.last_number + 1,
@@ -118,7 +119,7 @@ impl Spool {
             #[cfg(test)]
             sync_faults: 0,
         };
-        Ok(Self { writer, readers, report: found.report })
+        Ok(Self { writer, readers, handle, report: found.report })
     }
 }
 
@@ -228,24 +229,6 @@ impl Found {
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
             self.segments.pop_back();
         }
-    }
-
-    /// Where a cursor read from its file is now. In doubt before it was: a line sent twice is better than one lost.
-    fn resolve(&self, cursor: Position, end: Position) -> Position {
-        let i = self.segments.partition_point(|segment| segment.number < cursor.segment);
-        let Some(segment) = self.segments.get(i) else { return end };
-        let start = segment.start();
-        let stop = self.segments.get(i + 1).map_or(end, Segment::start);
-        if segment.number != cursor.segment {
-            return start; // Its segment is gone: delivered, or evicted.
-        }
-        if cursor.line >= stop.line {
-            // At the end of its segment, or beyond: a power cut has taken lines that were delivered before. Their
-            // numbers are given again in the next segment, so the line alone says nothing.
-            return stop;
-        }
-        let inside = cursor.line >= start.line && (HEADER_LEN..segment.bytes).contains(&cursor.offset);
-        if inside { cursor } else { start }
     }
 
     fn keep_aside(&mut self, dir: &Path, number: u64) -> Result<(), OpenError> {
@@ -365,7 +348,7 @@ impl std::error::Error for OpenError {
 }
 
 /// Below it, segments would be smaller than a listener's batch.
-const MIN_BYTES: u64 = 64 << 10;
+pub(super) const MIN_BYTES: u64 = 64 << 10;
 
 /// Bytes read at once while looking for the end.
 const SCAN_BYTES: usize = 1 << 20;

@@ -34,6 +34,7 @@ pub struct Reader {
     cursor_trouble: bool,
     /// Reads that failed in a row.
     failures: u32,
+    forgotten: bool,
 }
 
 /// Lines read in one go. They stay in the spool until they are retired.
@@ -67,7 +68,7 @@ impl Reader {
     ) -> Self {
         let read = log.cursor(index);
         cursor.reserve(read);
-        Self { log, index, name, read, end, cursor, cursor_trouble: false, failures: 0 }
+        Self { log, index, name, read, end, cursor, cursor_trouble: false, failures: 0, forgotten: false }
     }
 
     /// The next lines, about `max_bytes` of them but at least one; `None` when all that is spooled has been read.
@@ -142,6 +143,15 @@ impl Reader {
         format!("{id}/{}", self.name)
     }
 
+    /// The forward is no more: its cursor holds nothing back from now on, and its file is removed. A reader that is
+    /// merely dropped stays known, and what it has not retired is kept for it.
+    pub fn forget(mut self) {
+        self.forgotten = true;
+        self.log.forget(self.index);
+        let result = self.cursor.remove();
+        self.cursor_result(result);
+    }
+
     /// Lines spooled and not retired.
     pub fn waiting(&self) -> u64 {
         self.log.waiting(self.index)
@@ -180,8 +190,12 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         let cursor = self.log.cursor(self.index);
         let result = self.cursor.write(cursor);
         self.cursor_result(result);
+        self.log.release(self.index);
     }
 }

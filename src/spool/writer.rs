@@ -40,7 +40,6 @@ const CALM: Duration = Duration::from_secs(60);
 /// when the writer is dropped.
 pub struct Writer {
     pub(super) log: Arc<Log>,
-    pub(super) limits: Limits,
     pub(super) ledger: Ledger,
     pub(super) session: u32,
     /// What the next segment is called. No number is used twice, not even after a failure.
@@ -69,15 +68,6 @@ pub struct Writer {
     pub(super) sync_faults: u32,
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    /// Bytes of all segments.
-    pub max_bytes: u64,
-    /// Bytes after which a segment is full.
-    pub segment_bytes: u64,
-    pub when_full: WhenFull,
-}
-
 /// Why lines were not written.
 #[derive(Debug)]
 enum Refusal {
@@ -90,6 +80,7 @@ impl Writer {
     /// Writes the batches and publishes them to the readers. What cannot be written is dropped and counted. Then tries
     /// again with what is held.
     pub fn append(&mut self, batches: &mut [Batch]) {
+        self.ledger.fit(self.log.limits().segment_bytes);
         let mut rest = batches;
         while !rest.is_empty() {
             let (mut taken, mut result) = self.append_run(rest);
@@ -279,7 +270,7 @@ impl Writer {
 
     /// Bytes that all segments may take, so that another one can be begun before the oldest is gone.
     fn cap(&self) -> u64 {
-        self.limits.max_bytes.saturating_sub(HEADER_LEN + self.ledger.snapshot_len())
+        self.log.limits().max_bytes.saturating_sub(HEADER_LEN + self.ledger.snapshot_len())
     }
 
     fn never_fits(&self, bytes: u64) -> bool {
@@ -298,7 +289,7 @@ impl Writer {
         if self.never_fits(first) {
             return Err(Refusal::Full); // Giving up all that is there would not help.
         }
-        if self.current.is_none() || (self.has_lines() && self.end.offset + first > self.limits.segment_bytes) {
+        if self.current.is_none() || (self.has_lines() && self.end.offset + first > self.log.limits().segment_bytes) {
             // A full segment does where no other can be had; none at all does not.
             match self.begin_segment() {
                 Err(error) if self.current.is_none() => return Err(Refusal::Disk(error)),
@@ -306,7 +297,7 @@ impl Writer {
             }
         }
         while self.log.bytes() + first > self.cap() {
-            if !may_evict || self.limits.when_full == WhenFull::DropNewest {
+            if !may_evict || self.log.limits().when_full == WhenFull::DropNewest {
                 return Err(Refusal::Full);
             }
             if self.evict() {
@@ -318,7 +309,7 @@ impl Writer {
             self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
         }
         let room = self.cap().saturating_sub(self.log.bytes());
-        let room = room.min(self.limits.segment_bytes.saturating_sub(self.end.offset));
+        let room = room.min(self.log.limits().segment_bytes.saturating_sub(self.end.offset));
         let mut bytes = first;
         let more = sizes.take_while(|size| {
             bytes += size;
@@ -418,7 +409,7 @@ impl Writer {
     /// segment when there is something wrong with this one.
     fn relieve(&mut self, error: &io::Error) -> bool {
         match is_full(error) {
-            true => self.limits.when_full == WhenFull::DropOldest && self.evict(),
+            true => self.log.limits().when_full == WhenFull::DropOldest && self.evict(),
             false => self.leave_segment(),
         }
     }

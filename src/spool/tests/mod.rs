@@ -3,6 +3,7 @@
 
 mod held;
 mod origins;
+mod runtime;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -27,6 +28,7 @@ struct Open {
     metrics: Metrics,
     writer: Writer,
     readers: Vec<Reader>,
+    handle: Handle,
     report: Report,
     waiting_at_start: Vec<u64>,
 }
@@ -48,9 +50,9 @@ impl Home {
 
     fn try_open(&self) -> Result<Open, OpenError> {
         let metrics = Metrics::new();
-        let Spool { writer, readers, report } = Spool::open(self.options.clone(), &metrics)?;
+        let Spool { writer, readers, handle, report } = Spool::open(self.options.clone(), &metrics)?;
         let waiting_at_start = readers.iter().map(Reader::waiting).collect();
-        Ok(Open { metrics, writer, readers, report, waiting_at_start })
+        Ok(Open { metrics, writer, readers, handle, report, waiting_at_start })
     }
 
     fn open(&self) -> Open {

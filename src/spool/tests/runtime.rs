@@ -1,0 +1,112 @@
+//! What changes while the spool is open: forwards come and go, limits move.
+
+use super::*;
+
+fn fill(spool: &mut Open, steps: u64) {
+    (0..steps).for_each(|step| spool.append(step * 5..step * 5 + 5));
+}
+
+#[test]
+fn a_forward_can_come_while_the_spool_runs() {
+    let home = Home::new();
+    let mut spool = home.open();
+    fill(&mut spool, 4);
+    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    spool.readers.push(reader);
+    // All that was ever spooled is there for it: its books are those of one that was there from the start.
+    spool.waiting_at_start.push(0);
+    assert_eq!((spool.readers[1].waiting(), spool.read_numbers(1)), (20, range(0..20)));
+    spool.retire_all(0);
+    let segments = home.files(".seg").len();
+    assert!(segments > 1, "it holds nothing back");
+    let end = spool.writer.end;
+    spool.readers[1].retire(end);
+    assert_eq!(home.files(".seg").len(), 1);
+}
+
+#[test]
+fn a_forward_that_came_back_goes_on_where_it_was() {
+    let mut home = Home::with(|options| options.forwards = vec!["a".into(), "b".into()]);
+    let mut spool = home.open();
+    fill(&mut spool, 4);
+    let chunk = spool.readers[1].next(300).unwrap().unwrap();
+    spool.readers[1].retire(chunk.end);
+    drop(spool);
+    home.options.forwards.pop();
+    let mut spool = home.open();
+    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    assert_eq!(reader.position(), chunk.end);
+    spool.waiting_at_start.push(reader.waiting());
+    spool.readers.push(reader);
+    assert_eq!(spool.read_numbers(1), range(chunk.end.line..20));
+    spool.check_books();
+}
+
+#[test]
+fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
+    let home = Home::with(|options| options.forwards = vec!["a".into(), "b".into()]);
+    let mut spool = home.open();
+    fill(&mut spool, 4);
+    spool.retire_all(0);
+    let again = spool.handle.add_reader("b", &spool.metrics).err().unwrap();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+
+    let chunk = spool.readers[1].next(300).unwrap().unwrap();
+    spool.readers[1].retire(chunk.end);
+    spool.readers.pop();
+    fill(&mut spool, 4);
+    spool.retire_all(0);
+    assert!(home.files(".seg").len() > 1, "what waited for a dropped reader is gone");
+    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    assert_eq!((reader.position(), reader.waiting()), (chunk.end, 40 - chunk.end.line));
+
+    reader.forget();
+    assert_eq!((home.files(".seg").len(), home.files("cursor.b").len()), (1, 0));
+    assert_eq!(spool.metrics.forward("b").waiting.get(), 0);
+    // The next one of that name is new.
+    fill(&mut spool, 1);
+    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    assert_eq!(reader.waiting(), 45 - reader.position().line);
+}
+
+#[test]
+fn a_spool_made_smaller_or_larger_keeps_to_it() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let home = Home::with(|options| options.max_bytes = 1 << 20);
+        let mut spool = home.open();
+        fill(&mut spool, 1000);
+        assert!(home.segment_bytes() > 200 << 10);
+        spool.handle.set_limits(100 << 10, when_full);
+        spool.append(5000..5005);
+        match when_full {
+            WhenFull::DropOldest => assert!(home.segment_bytes() <= 100 << 10 && spool.evicted(0) > 0),
+            WhenFull::DropNewest => assert_eq!(spool.metrics.spool().dropped_full.get(), 5),
+        }
+        spool.read_numbers(0);
+        spool.retire_all(0);
+        fill(&mut spool, 1000);
+        assert!(home.segment_bytes() <= 100 << 10);
+        let before = spool.spooled();
+        spool.handle.set_limits(8 << 20, WhenFull::DropNewest);
+        fill(&mut spool, 2000);
+        assert_eq!(spool.spooled() - before, 10_000);
+        spool.handle.set_limits(0, WhenFull::DropOldest);
+        spool.append(0..5);
+        assert_eq!(spool.read_numbers(0).last(), Some(&4));
+    }
+}
+
+#[test]
+fn what_is_held_goes_in_when_the_spool_is_made_larger() {
+    let home = Home::with(|options| options.max_bytes = 64 << 10);
+    let mut spool = home.open();
+    let mut answer = loop {
+        let mut answer = spool.deliver(0..50);
+        if answer.now().is_none() {
+            break answer;
+        }
+    };
+    spool.handle.set_limits(1 << 20, WhenFull::DropOldest);
+    spool.again();
+    assert_eq!((answer.now(), spool.evicted(0)), (Some(Ok(())), 0));
+}
