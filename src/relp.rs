@@ -64,6 +64,19 @@ impl fmt::Display for BadFrame {
     }
 }
 
+impl BadFrame {
+    /// For what is wrong with a frame beyond its form.
+    pub fn new(what: &'static str) -> Self {
+        Self(what)
+    }
+}
+
+impl From<BadFrame> for String {
+    fn from(bad: BadFrame) -> Self {
+        bad.to_string()
+    }
+}
+
 /// Finds the frames of one direction of one connection. What it finds does not depend on where the bytes were cut.
 #[derive(Debug)]
 pub struct Decoder {
@@ -106,11 +119,11 @@ impl Decoder {
 
     /// Takes the next bytes and hands on each frame that ends in them. An error, ours or of `on_frame`, is the end:
     /// there is no way to find the next frame.
-    pub fn feed(
+    pub fn feed<E: From<BadFrame>>(
         &mut self,
         mut bytes: &[u8],
-        mut on_frame: impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
-    ) -> Result<(), BadFrame> {
+        mut on_frame: impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         while !bytes.is_empty() {
             bytes = match self.state {
                 State::Header => self.header(bytes, &mut on_frame)?,
@@ -120,11 +133,11 @@ impl Decoder {
         Ok(())
     }
 
-    fn header<'a>(
+    fn header<'a, E: From<BadFrame>>(
         &mut self,
         bytes: &'a [u8],
-        on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
-    ) -> Result<&'a [u8], BadFrame> {
+        on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<&'a [u8], E> {
         let held = self.held.len();
         let parsed = if held == 0 {
             parse_header(bytes)?
@@ -150,13 +163,13 @@ impl Decoder {
         Ok(rest)
     }
 
-    fn data<'a>(
+    fn data<'a, E: From<BadFrame>>(
         &mut self,
         header: Header,
         left: usize,
         bytes: &'a [u8],
-        on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
-    ) -> Result<&'a [u8], BadFrame> {
+        on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<&'a [u8], E> {
         if left == 0 {
             let data = std::mem::take(&mut self.held);
             self.state = State::Header;
@@ -176,14 +189,14 @@ impl Decoder {
     }
 }
 
-fn emit(
+fn emit<E: From<BadFrame>>(
     header: Header,
     data: &[u8],
     end: u8,
-    on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), BadFrame>,
-) -> Result<(), BadFrame> {
+    on_frame: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+) -> Result<(), E> {
     if end != b'\n' {
-        return Err(BadFrame("no LF where the data ends"));
+        return Err(BadFrame("no LF where the data ends").into());
     }
     let Header { txnr, command, length, .. } = header;
     on_frame(Frame { txnr, command, data, cut: data.len() < length })
@@ -233,7 +246,7 @@ fn number(bytes: &[u8], what: &'static str) -> Result<Option<(u32, usize)>, BadF
 pub struct Transactions(u32);
 
 impl Transactions {
-    pub fn next(&mut self) -> u32 {
+    pub fn next_number(&mut self) -> u32 {
         self.0 = self.0 % LAST_TXNR + 1;
         self.0
     }
@@ -378,7 +391,7 @@ mod tests {
         for piece in pieces {
             let fed = decoder.feed(piece, |Frame { txnr, command, data, cut }| {
                 found.push((txnr, command, data.to_vec(), cut));
-                Ok(())
+                Ok::<_, BadFrame>(())
             });
             if let Err(error) = fed {
                 return (found, Some(error));
@@ -435,7 +448,10 @@ mod tests {
     #[test]
     fn transactions_begin_anew_after_the_last() {
         let mut transactions = Transactions(LAST_TXNR - 1);
-        assert_eq!([transactions.next(), transactions.next(), transactions.next()], [LAST_TXNR, 1, 2]);
+        assert_eq!(
+            [transactions.next_number(), transactions.next_number(), transactions.next_number()],
+            [LAST_TXNR, 1, 2]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `logferry check`: is this config good? Reads what it names, looks its names up, prints the effective settings.
 
 use super::{Failure, load, print, runtime};
-use crate::config::{Config, ForwardAddress, Host, Overrides};
+use crate::config::{Config, Host, Overrides};
 use crate::forward::{self, Patience, Resolver};
 use crate::tls;
 
@@ -46,7 +46,7 @@ fn look_up_names(config: &Config) -> Result<(), Failure> {
     let runtime = runtime()?;
     for settings in &config.forward {
         for target in &settings.to {
-            let (ForwardAddress::Udp(to) | ForwardAddress::Tcp(to) | ForwardAddress::Tls(to)) = target else {
+            let Some(to) = target.remote() else {
                 continue;
             };
             let Host::Name(name) = &to.host else { continue };

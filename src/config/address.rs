@@ -10,9 +10,11 @@ use std::str::FromStr;
 pub const SYSLOG_PORT: u16 = 514;
 /// Syslog over TLS (RFC 5425).
 pub const SYSLOG_TLS_PORT: u16 = 6514;
+/// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
+pub const RELP_PORT: u16 = 2514;
 
-const LISTEN_SCHEMES: &str = "udp://, tcp://, tcp+tls://, unix:// or unixgram://";
-const FORWARD_SCHEMES: &str = "tcp://, tcp+tls://, udp://, file:///path or stdout:";
+const LISTEN_SCHEMES: &str = "udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://";
+const FORWARD_SCHEMES: &str = "tcp://, tcp+tls://, relp://, relp+tls://, udp://, file:///path or stdout:";
 
 /// Where a listener waits for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +22,8 @@ pub enum ListenAddress {
     Udp(SocketAddr),
     Tcp(SocketAddr),
     Tls(SocketAddr),
+    Relp(SocketAddr),
+    RelpTls(SocketAddr),
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
@@ -30,6 +34,8 @@ pub enum ForwardAddress {
     Udp(HostPort),
     Tcp(HostPort),
     Tls(HostPort),
+    Relp(HostPort),
+    RelpTls(HostPort),
     /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
     File(PathBuf),
     Stdout,
@@ -48,6 +54,27 @@ pub enum Host {
     Address(IpAddr),
 }
 
+impl ListenAddress {
+    /// Whether it takes nothing but TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::RelpTls(_))
+    }
+}
+
+impl ForwardAddress {
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::RelpTls(_))
+    }
+
+    /// What is to be found over the network; `None`: it is on this machine.
+    pub fn remote(&self) -> Option<&HostPort> {
+        match self {
+            Self::Udp(to) | Self::Tcp(to) | Self::Tls(to) | Self::Relp(to) | Self::RelpTls(to) => Some(to),
+            Self::File(_) | Self::Stdout => None,
+        }
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = String;
 
@@ -57,6 +84,8 @@ impl FromStr for ListenAddress {
             "udp" => Ok(Self::Udp(listen_socket(text, rest, SYSLOG_PORT)?)),
             "tcp" => Ok(Self::Tcp(listen_socket(text, rest, SYSLOG_PORT)?)),
             "tcp+tls" => Ok(Self::Tls(listen_socket(text, rest, SYSLOG_TLS_PORT)?)),
+            "relp" => Ok(Self::Relp(listen_socket(text, rest, RELP_PORT)?)),
+            "relp+tls" => Ok(Self::RelpTls(listen_socket(text, rest, RELP_PORT)?)),
             "unix" => Ok(Self::Unix(absolute_path(text, rest)?)),
             "unixgram" => Ok(Self::Unixgram(absolute_path(text, rest)?)),
             other => Err(bad_scheme(text, other, LISTEN_SCHEMES)),
@@ -76,6 +105,8 @@ impl FromStr for ForwardAddress {
             "udp" => Ok(Self::Udp(target(text, rest, SYSLOG_PORT)?)),
             "tcp" => Ok(Self::Tcp(target(text, rest, SYSLOG_PORT)?)),
             "tcp+tls" => Ok(Self::Tls(target(text, rest, SYSLOG_TLS_PORT)?)),
+            "relp" => Ok(Self::Relp(target(text, rest, RELP_PORT)?)),
+            "relp+tls" => Ok(Self::RelpTls(target(text, rest, RELP_PORT)?)),
             "file" => Ok(Self::File(file_template(text, rest)?)),
             other => Err(bad_scheme(text, other, FORWARD_SCHEMES)),
         }
@@ -89,7 +120,6 @@ fn split_scheme<'a>(text: &'a str, schemes: &str) -> Result<(&'a str, &'a str), 
 fn bad_scheme(text: &str, scheme: &str, schemes: &str) -> String {
     match scheme {
         "tls" | "ssl" | "tcp+ssl" => format!("`{text}`: write tcp+tls:// for TLS, as Docker does"),
-        "relp" | "relp+tls" => format!("`{text}`: RELP is not built yet; use {schemes}"),
         _ => format!("`{text}`: unknown scheme `{scheme}`; use {schemes}"),
     }
 }
@@ -191,6 +221,8 @@ impl fmt::Display for ListenAddress {
             Self::Udp(socket) => write!(f, "udp://{socket}"),
             Self::Tcp(socket) => write!(f, "tcp://{socket}"),
             Self::Tls(socket) => write!(f, "tcp+tls://{socket}"),
+            Self::Relp(socket) => write!(f, "relp://{socket}"),
+            Self::RelpTls(socket) => write!(f, "relp+tls://{socket}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Unixgram(path) => write!(f, "unixgram://{}", path.display()),
         }
@@ -203,6 +235,8 @@ impl fmt::Display for ForwardAddress {
             Self::Udp(to) => write!(f, "udp://{to}"),
             Self::Tcp(to) => write!(f, "tcp://{to}"),
             Self::Tls(to) => write!(f, "tcp+tls://{to}"),
+            Self::Relp(to) => write!(f, "relp://{to}"),
+            Self::RelpTls(to) => write!(f, "relp+tls://{to}"),
             Self::File(path) => write!(f, "file://{}", path.display()),
             Self::Stdout => f.write_str("stdout:"),
         }
@@ -249,6 +283,8 @@ mod tests {
         listen("tcp://[::1]:1514", "tcp://[::1]:1514");
         listen("tcp://:5514", "tcp://[::]:5514");
         listen("tcp+tls://0.0.0.0", "tcp+tls://0.0.0.0:6514");
+        listen("relp://0.0.0.0", "relp://0.0.0.0:2514");
+        listen("relp+tls://[::1]:99", "relp+tls://[::1]:99");
         listen("unix:///run/a.sock", "unix:///run/a.sock");
         listen("unixgram:///dev/log", "unixgram:///dev/log");
     }
@@ -257,6 +293,8 @@ mod tests {
     fn forwards_take_names_too() {
         forward("tcp://logs.example.com", "tcp://logs.example.com:514");
         forward("tcp+tls://logs.example.com", "tcp+tls://logs.example.com:6514");
+        forward("relp://logs.example.com", "relp://logs.example.com:2514");
+        forward("relp+tls://logs.example.com:99", "relp+tls://logs.example.com:99");
         forward("udp://[2001:db8::1]:99", "udp://[2001:db8::1]:99");
         forward("tcp://logs.example.com.:514", "tcp://logs.example.com.:514");
         forward("tcp://rsyslog_1:514", "tcp://rsyslog_1:514");
@@ -267,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_would_be_right() {
         refused::<ListenAddress>("tls://0.0.0.0:514", "tcp+tls://");
-        refused::<ListenAddress>("relp://0.0.0.0:2514", "not built yet");
+        refused::<ListenAddress>("relp+ssl://0.0.0.0:2514", "relp+tls://");
         refused::<ListenAddress>("http://0.0.0.0", "unknown scheme `http`");
         refused::<ListenAddress>("udp://localhost:514", "127.0.0.1");
         refused::<ListenAddress>("0.0.0.0:514", "no address");

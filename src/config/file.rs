@@ -81,6 +81,7 @@ pub struct Forward {
     pub replay: Option<Leaf>,
     pub replay_for: Option<Leaf>,
     pub replay_limit: Option<Leaf>,
+    pub window: Option<Leaf>,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]

@@ -15,7 +15,12 @@ use crate::syslog::is_sd_id;
 
 pub fn listens_on_tcp(source: &Source<'_>, section: &file::Listen) -> bool {
     let address = section.address.as_ref().and_then(|leaf| source.value::<ListenAddress>("listen.address", leaf).ok());
-    matches!(address, Some(ListenAddress::Tcp(_) | ListenAddress::Tls(_)))
+    matches!(address, Some(address) if takes_tls(&address))
+}
+
+/// Whether a certificate makes sense there.
+fn takes_tls(address: &ListenAddress) -> bool {
+    address.is_tls() || matches!(address, ListenAddress::Tcp(_))
 }
 
 pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, ConfigError> {
@@ -64,12 +69,13 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
     };
     let address: ListenAddress = source.value("listen.address", leaf)?;
     let tls = server_tls(source, section)?;
-    let tls_only = matches!(address, ListenAddress::Tls(_));
+    let tls_only = address.is_tls();
     if tls_only && tls.is_none() {
-        return Err(source.bad("listen.address", leaf, "tcp+tls:// needs `cert` and `key` (PEM files)"));
+        return Err(source.bad("listen.address", leaf, "TLS needs `cert` and `key` (PEM files)"));
     }
-    if !tls_only && tls.is_some() && !matches!(address, ListenAddress::Tcp(_)) {
-        return Err(source.bad("listen.address", leaf, "`cert` and `key` belong to tcp:// and tcp+tls:// listeners"));
+    if tls.is_some() && !takes_tls(&address) {
+        let says = "`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners";
+        return Err(source.bad("listen.address", leaf, says));
     }
     let plaintext = source.or("listen.plaintext", &section.plaintext, !tls_only)?;
     if let Some(leaf) = section.plaintext.as_ref().filter(|_| !plaintext && tls.is_none()) {
@@ -232,6 +238,7 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
         replay,
         replay_for: duration(source, "forward.replay-for", &section.replay_for, DEFAULT_REPLAY_FOR)?,
         replay_limit,
+        window: number(source, "forward.window", &section.window, DEFAULT_WINDOW)?,
     })
 }
 

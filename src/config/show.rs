@@ -41,6 +41,7 @@ pub fn to_file(config: &Config) -> file::File {
         replay: text(shown_size(forward.replay)),
         replay_for: time(forward.replay_for),
         replay_limit: text(shown_size(forward.replay_limit)),
+        window: Some(Leaf { value: Scalar::Number(forward.window as i64), origin: Origin::Override("") }),
     };
     file::File {
         hostname: text(config.hostname.clone()),

@@ -5,15 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Link;
 use super::acked::{Replay, Wire};
 use super::datagram::DatagramLink;
 use super::encode::Encoding;
+use super::relp::RelpLink;
 use super::resolve::{Answer, Patience, Resolver};
-use super::stream::{StreamLink, connect_tcp};
+use super::stream::{Stream, StreamLink, connect_tcp};
 use crate::config::{self, ForwardAddress, Framing, Host, HostPort};
 use crate::metrics::ForwardMetrics;
 use crate::tls::{self, TlsError};
@@ -25,6 +28,8 @@ pub struct Dialer {
     tls: Option<TlsConnector>,
     /// The SD-ID under which image, name and ID are found in a line.
     sd_id: String,
+    /// The name under which the lines are numbered, for a collector that keeps such numbers.
+    stream: String,
     metrics: ForwardMetrics,
 }
 
@@ -40,17 +45,18 @@ impl Dialer {
         settings: Arc<config::Forward>,
         resolver: Resolver,
         sd_id: &str,
+        stream: String,
         metrics: ForwardMetrics,
     ) -> Result<Self, TlsError> {
         let tls = connector(&settings)?;
-        Ok(Self { settings, resolver, tls, sd_id: sd_id.to_owned(), metrics })
+        Ok(Self { settings, resolver, tls, sd_id: sd_id.to_owned(), stream, metrics })
     }
 
     /// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
-    /// octet counting only; datagrams need none).
+    /// octet counting only; datagrams and RELP's frames need none).
     pub fn encoding(&self, target: &ForwardAddress) -> Encoding {
         let framing = match target {
-            ForwardAddress::Udp(_) => None,
+            ForwardAddress::Udp(_) | ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) => None,
             ForwardAddress::File(_) | ForwardAddress::Stdout => Some(Framing::Newline),
             ForwardAddress::Tls(_) => Some(self.settings.framing.unwrap_or(Framing::OctetCounting)),
             ForwardAddress::Tcp(_) => Some(self.settings.framing.unwrap_or(Framing::Newline)),
@@ -99,16 +105,32 @@ impl Dialer {
             return link.map(Link::Datagram).map_err(|error| error.to_string());
         }
         let stream = connect_tcp(peer, within, self.settings.dead_after).await.map_err(|error| error.to_string())?;
-        let encoding = self.encoding(target);
-        let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, .. } = *self.settings;
-        let replay = Replay { bytes, time, limit };
-        let Some(connector) = self.tls.as_ref().filter(|_| matches!(target, ForwardAddress::Tls(_))) else {
-            return Ok(Link::Stream(Box::new(StreamLink::tcp(stream, peer, encoding, replay))));
+        let stream = match self.tls.as_ref().filter(|_| target.is_tls()) {
+            Some(connector) => Stream::Tls(Box::new(self.secure(connector, to, stream).await?)),
+            None => Stream::Tcp(Wire::new(stream)),
         };
+        let encoding = self.encoding(target);
+        if let ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) = target {
+            let opened = RelpLink::open(stream, peer, encoding, self.stream.clone(), &self.settings);
+            let link =
+                timeout(within, opened).await.map_err(|_| format!("no answer to RELP's open within {within:?}"))?;
+            return link.map(|link| Link::Relp(Box::new(link)));
+        }
+        let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, .. } = *self.settings;
+        Ok(Link::Stream(Box::new(StreamLink::new(stream, peer, encoding, Replay { bytes, time, limit }))))
+    }
+
+    async fn secure(
+        &self,
+        connector: &TlsConnector,
+        to: &HostPort,
+        stream: TcpStream,
+    ) -> Result<TlsStream<Wire>, String> {
+        let within = self.settings.connect_timeout;
         let expected = expected_name(&self.settings, to);
         let name = tls::server_name(&expected).map_err(|error| error.to_string())?;
         match timeout(within, connector.connect(name, Wire::new(stream))).await {
-            Ok(Ok(stream)) => Ok(Link::Stream(Box::new(StreamLink::tls(stream, peer, encoding, replay)))),
+            Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("TLS with {expected}: {error}")),
             Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
         }
@@ -144,10 +166,8 @@ impl Dialer {
 
 /// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
 pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
-    let mut names = settings.to.iter().filter_map(|target| match target {
-        ForwardAddress::Tls(to) => Some(expected_name(settings, to)),
-        _ => None,
-    });
+    let targets = settings.to.iter().filter(|target| target.is_tls());
+    let mut names = targets.filter_map(ForwardAddress::remote).map(|to| expected_name(settings, to));
     let Some(first) = names.next() else { return Ok(None) };
     tls::server_name(&first)?;
     names.try_for_each(|name| tls::server_name(&name).map(drop))?;

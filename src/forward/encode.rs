@@ -18,6 +18,11 @@ pub struct Encoding {
 }
 
 impl Encoding {
+    /// Whether lines go out as they are in the spool.
+    pub fn is_canonical(&self) -> bool {
+        self.format == Format::Rfc5424
+    }
+
     /// Appends one line, rendered and framed. `scratch` is room to render in, kept by the caller between lines.
     pub fn append(&self, line: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         let rendered = match self.format {

@@ -1,7 +1,7 @@
 //! ROOM 4: lines from the spool to a collector.
 //!
 //! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`resolve`), connects, lets a link carry
-//! (`stream`: TCP and TLS, `datagram`: UDP, `file`: files and stdout), and when the link ends it goes back to the first
+//! (`stream`: TCP and TLS, `relp`: the same with answers, `datagram`: UDP, `file`: files and stdout), and when the link ends it goes back to the first
 //! line the collector may not have and starts again, for ever. Nothing here ends the process: a collector that is not
 //! there is what the spool is for.
 
@@ -13,6 +13,7 @@ mod encode;
 mod file;
 mod path;
 mod reading;
+mod relp;
 mod resolve;
 mod source;
 mod stream;
@@ -36,6 +37,7 @@ use datagram::DatagramLink;
 pub use dial::connector;
 use dial::{Dialer, Moved};
 use file::FileLink;
+use relp::RelpLink;
 pub use resolve::{Answer, Patience, ResolveError, Resolver};
 use source::Source;
 use stream::StreamLink;
@@ -90,6 +92,7 @@ struct Connected {
 
 enum Link {
     Stream(Box<StreamLink>),
+    Relp(Box<RelpLink>),
     Datagram(DatagramLink),
     File(FileLink),
 }
@@ -107,10 +110,11 @@ impl Forwarder {
         leaving: watch::Receiver<bool>,
     ) -> Result<Self, TlsError> {
         let settings = Arc::new(settings);
-        let dialer = Dialer::new(settings.clone(), resolver, sd_id, metrics.clone())?;
+        let source = Source::new(reader, metrics.clone(), leaving);
+        let dialer = Dialer::new(settings.clone(), resolver, sd_id, source.stream(), metrics.clone())?;
         Ok(Self {
             settings,
-            source: Source::new(reader, metrics.clone(), leaving),
+            source,
             dialer,
             metrics,
             deadline,
@@ -181,7 +185,11 @@ impl Forwarder {
         let link = match target {
             ForwardAddress::Stdout => Link::File(FileLink::stdout(encoding())),
             ForwardAddress::File(template) => Link::File(FileLink::files(template, encoding())),
-            ForwardAddress::Udp(to) | ForwardAddress::Tcp(to) | ForwardAddress::Tls(to) => {
+            ForwardAddress::Udp(to)
+            | ForwardAddress::Tcp(to)
+            | ForwardAddress::Tls(to)
+            | ForwardAddress::Relp(to)
+            | ForwardAddress::RelpTls(to) => {
                 let answer = self.look_up(&to.host).await?;
                 let name = matches!(to.host, Host::Name(_)).then_some((to.clone(), answer.ttl));
                 let start = self.stillborn / self.settings.to.len();
@@ -216,6 +224,7 @@ impl Forwarder {
             let mut events = self.events(&connected);
             let ended = match connected.link {
                 Link::Stream(ref mut link) => link.carry(&mut self.source, &mut events).await,
+                Link::Relp(ref mut link) => link.carry(&mut self.source, &mut events).await,
                 Link::Datagram(ref mut link) => link.carry(&mut self.source, &mut events).await,
                 Link::File(link) => return link.carry(&mut self.source, &mut events).await,
             };
@@ -231,12 +240,17 @@ impl Forwarder {
     async fn follow(&mut self, old: Connected, Moved { answer, link }: Moved) -> Connected {
         self.metrics.moves.inc();
         tracing::info!("forward {}: {} moved from {} to {}", self.settings.name, old.target, old.link, link);
-        if let Link::Stream(mut old) = old.link {
-            let mut deadline = self.deadline.clone();
-            tokio::select! {
-                () = old.finish(&mut self.source) => {}
-                () = deadline.reached() => {}
+        let source = &mut self.source;
+        let finish = async move {
+            match old.link {
+                Link::Stream(mut old) => old.finish(source).await,
+                Link::Relp(mut old) => old.finish(source).await,
+                Link::Datagram(_) | Link::File(_) => {}
             }
+        };
+        tokio::select! {
+            () = finish => {}
+            () = self.deadline.reached() => {}
         }
         self.source.rewind();
         let name = old.name.map(|(to, _)| {
@@ -347,6 +361,7 @@ impl Link {
     fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Stream(link) => Some(link.peer()),
+            Self::Relp(link) => Some(link.peer()),
             Self::Datagram(link) => Some(link.peer()),
             Self::File(_) => None,
         }

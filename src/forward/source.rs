@@ -40,6 +40,11 @@ impl Source {
         None
     }
 
+    /// The name under which this forward's lines are numbered.
+    pub fn stream(&self) -> String {
+        self.reader.stream()
+    }
+
     /// Waits for more than was read; false when nothing more will come: the relay is stopping, or the forward ends.
     pub async fn wait(&mut self) -> bool {
         let Self { reader, leaving, .. } = self;

@@ -27,15 +27,16 @@ const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(50);
 /// Reads of what a collector says, which nobody wants, before it is our turn again.
 const READS_BEFORE_WRITING: usize = 16;
 /// How long ending a connection in good order may take.
-const FINISH_WITHIN: Duration = Duration::from_secs(3);
+pub const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// How long a collector may take to hear our goodbye and close its side.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+pub const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 /// Keepalive finds a dead peer while nothing is outstanding; `TCP_USER_TIMEOUT` while something is.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
 
-enum Stream {
+/// A connection, with TLS over it or without.
+pub enum Stream {
     Tcp(Wire),
     Tls(Box<TlsStream<Wire>>),
 }
@@ -93,15 +94,7 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
 }
 
 impl StreamLink {
-    pub fn tcp(stream: TcpStream, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
-        Self::new(Stream::Tcp(Wire::new(stream)), peer, encoding, replay)
-    }
-
-    pub fn tls(stream: TlsStream<Wire>, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)), peer, encoding, replay)
-    }
-
-    fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
+    pub fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
         Self {
             stream,
             peer,
@@ -191,7 +184,7 @@ impl StreamLink {
     pub async fn finish(&mut self, source: &mut Source) {
         if let Ok(Ok(())) = timeout(FINISH_WITHIN, self.flush_out(source)).await {
             let heard = timeout(GOODBYE_WITHIN, async {
-                self.say_goodbye().await?;
+                self.stream.say_goodbye().await?;
                 // Only its end can be heard now: the outbox is empty, so there is no other progress.
                 poll_fn(|cx| self.poll_progress(cx)).await
             });
@@ -220,14 +213,6 @@ impl StreamLink {
                 },
                 () = sleep(ACKNOWLEDGE_EVERY) => {}
             }
-        }
-    }
-
-    /// TLS close_notify and FIN.
-    async fn say_goodbye(&mut self) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(wire) => wire.shutdown().await,
-            Stream::Tls(stream) => stream.shutdown().await,
         }
     }
 
@@ -267,10 +252,7 @@ impl StreamLink {
     }
 
     fn wire(&self) -> &Wire {
-        match &self.stream {
-            Stream::Tcp(wire) => wire,
-            Stream::Tls(stream) => stream.get_ref().0,
-        }
+        self.stream.wire()
     }
 
     /// Reads (a collector has nothing to say, but its closing must be heard), then writes.
@@ -323,21 +305,36 @@ impl Outbox {
 }
 
 impl Stream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub fn wire(&self) -> &Wire {
+        match self {
+            Self::Tcp(wire) => wire,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// TLS close_notify and FIN.
+    pub async fn say_goodbye(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(wire) => wire.shutdown().await,
+            Self::Tls(stream) => stream.shutdown().await,
+        }
+    }
+
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(wire) => Pin::new(wire).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(wire) => Pin::new(wire).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(wire) => Pin::new(wire).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),

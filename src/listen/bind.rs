@@ -48,7 +48,7 @@ pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile
     match address {
         ListenAddress::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
         ListenAddress::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
-        ListenAddress::Tcp(at) | ListenAddress::Tls(at) => {
+        ListenAddress::Tcp(at) | ListenAddress::Tls(at) | ListenAddress::Relp(at) | ListenAddress::RelpTls(at) => {
             let socket = inet(address, *at, Type::STREAM)?;
             // Linux hands these on to every accepted connection: one call instead of four for each of them.
             let keepalive = TcpKeepalive::new()
@@ -192,7 +192,10 @@ impl fmt::Display for BindError {
                 write!(f, "listen: cannot bind {address}: in use; ")?;
                 match address {
                     ListenAddress::Udp(at) => write!(f, "`ss -lunp 'sport = :{}'` shows by whom", at.port()),
-                    ListenAddress::Tcp(at) | ListenAddress::Tls(at) => {
+                    ListenAddress::Tcp(at)
+                    | ListenAddress::Tls(at)
+                    | ListenAddress::Relp(at)
+                    | ListenAddress::RelpTls(at) => {
                         write!(f, "`ss -ltnp 'sport = :{}'` shows by whom", at.port())
                     }
                     ListenAddress::Unix(path) | ListenAddress::Unixgram(path) => {
@@ -205,7 +208,7 @@ impl fmt::Display for BindError {
                 "listen: cannot bind {address}: no interface has this address (inside a container its own addresses \
                  count, not the host's); 0.0.0.0 or [::] takes all there are"
             ),
-            Self::NoCertificate(address @ ListenAddress::Tls(_)) => {
+            Self::NoCertificate(address) if address.is_tls() => {
                 write!(f, "listen: {address} needs a certificate: set `cert` and `key`, or listen on tcp://")
             }
             Self::NoCertificate(address) => write!(

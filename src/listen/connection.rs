@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::frame::Framer;
 use super::intake::Intake;
 use super::wire::{Channel, Wire};
-use super::{DRAIN_PATIENCE, Rules, stopping};
+use super::{DRAIN_PATIENCE, Rules, relp, stopping};
 use crate::metrics::ListenMetrics;
 
 /// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
@@ -31,7 +31,7 @@ thread_local! {
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// Its peer closed it in good order.
     Clean,
     /// It broke; or TLS ended without saying so, which anybody on the way could have done.
@@ -48,6 +48,10 @@ pub(super) async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let Some(channel) = open(wire, rules, metrics, &mut shutdown).await else { return };
+    if rules.relp {
+        // In a box of its own: its state would make every connection larger.
+        return Box::pin(relp::serve(channel, rules, metrics, intake, &mut shutdown)).await;
+    }
     let mut reader = Reader { channel, framer: Framer::new(rules.max_frame), intake, metrics };
     match reader.read_to_end(&mut shutdown).await {
         End::Clean => reader.finish().await,
@@ -162,28 +166,12 @@ impl Reader<'_> {
         End::Stopped
     }
 
-    /// Takes as much as there is and fits, and puts its frames into the intake; it is up to the caller to flush it. The
-    /// buffer is everybody's, so nothing may stay in it: an idle connection holds none.
+    /// Takes what there is and puts its frames into the intake; it is up to the caller to flush it.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
-            let end = loop {
-                let before = buffer.filled().len();
-                match self.channel.poll_read(cx, &mut buffer) {
-                    Poll::Ready(Ok(())) if buffer.filled().len() == before => break Some(End::Clean),
-                    Poll::Ready(Ok(())) if buffer.remaining() == 0 => break None,
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => break Some(End::Broken),
-                    Poll::Pending if before == 0 => return Poll::Pending,
-                    Poll::Pending => break None,
-                }
-            };
-            let taken = buffer.filled();
-            if !taken.is_empty() {
-                self.metrics.bytes.inc_by(taken.len() as u64);
-                self.hand_on(|framer, on_frame| framer.feed(taken, on_frame));
-            }
-            Poll::Ready(end)
+        let Self { channel, framer, intake, metrics } = self;
+        poll_read(channel, cx, |taken| {
+            metrics.bytes.inc_by(taken.len() as u64);
+            hand_on(intake, metrics, |on_frame| framer.feed(taken, on_frame));
         })
     }
 
@@ -192,7 +180,8 @@ impl Reader<'_> {
         if !self.framer.unfinished() {
             return;
         }
-        self.hand_on(|framer, on_frame| framer.finish(on_frame));
+        let Self { framer, intake, metrics, .. } = self;
+        hand_on(intake, metrics, |on_frame| framer.finish(on_frame));
         self.intake.flush().await;
     }
 
@@ -202,16 +191,43 @@ impl Reader<'_> {
             self.metrics.unfinished.inc();
         }
     }
+}
 
-    fn hand_on(&mut self, frames: impl FnOnce(&mut Framer, &mut dyn FnMut(&[u8], bool))) {
-        let (mut received, mut cuts) = (0, 0);
-        self.intake.begin();
-        frames(&mut self.framer, &mut |frame, cut| {
-            received += 1;
-            cuts += u64::from(cut);
-            self.intake.frame(frame, cut);
-        });
-        self.metrics.received.inc_by(received);
-        self.metrics.cut.inc_by(cuts);
-    }
+/// Puts frames into the intake and counts them.
+fn hand_on(intake: &mut Intake, metrics: &ListenMetrics, frames: impl FnOnce(&mut dyn FnMut(&[u8], bool))) {
+    let (mut received, mut cuts) = (0, 0);
+    intake.begin();
+    frames(&mut |frame, cut| {
+        received += 1;
+        cuts += u64::from(cut);
+        intake.frame(frame, cut);
+    });
+    metrics.received.inc_by(received);
+    metrics.cut.inc_by(cuts);
+}
+
+/// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds none.
+pub(super) fn poll_read(
+    channel: &mut Channel,
+    cx: &mut Context<'_>,
+    on_bytes: impl FnOnce(&[u8]),
+) -> Poll<Option<End>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut buffer = ReadBuf::new(buffer);
+        let end = loop {
+            let before = buffer.filled().len();
+            match channel.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().len() == before => break Some(End::Clean),
+                Poll::Ready(Ok(())) if buffer.remaining() == 0 => break None,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => break Some(End::Broken),
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Pending => break None,
+            }
+        };
+        if !buffer.filled().is_empty() {
+            on_bytes(buffer.filled());
+        }
+        Poll::Ready(end)
+    })
 }

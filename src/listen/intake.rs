@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 use crate::metrics::ShapeMetrics;
-use crate::spool::{Batch, Inlet};
+use crate::spool::{Batch, Inlet, Origin, Receipt};
 use crate::syslog::{Frame, Shape, Translator, UnixMicros};
 
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
@@ -73,6 +73,24 @@ impl Intake {
             Way::Spool(to) => to.spool.send(std::mem::take(&mut to.batch)).await,
             #[cfg(test)]
             Way::Test(to) => to.flush(),
+        }
+    }
+
+    /// The batch so far, to be delivered.
+    pub fn take(&mut self) -> Batch {
+        match &mut self.way {
+            Way::Spool(to) => std::mem::take(&mut to.batch),
+            #[cfg(test)]
+            Way::Test(_) => unreachable!("RELP is tested with a spool"),
+        }
+    }
+
+    /// Hands over a batch whose sender waits until the spool has it; see [`Inlet::deliver`].
+    pub async fn deliver(&self, batch: Batch, origin: Option<Origin>) -> Receipt {
+        match &self.way {
+            Way::Spool(to) => to.spool.deliver(batch, origin).await,
+            #[cfg(test)]
+            Way::Test(_) => unreachable!("RELP is tested with a spool"),
         }
     }
 

@@ -3,13 +3,14 @@
 //! - `address`     where to listen, as text
 //! - `bind`        sockets, and what to tell the operator when there is none to be had
 //! - `datagram`    `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
-//! - `stream`      `tcp://`, `tcp+tls://`, `unix://`: who may connect
+//! - `stream`      `tcp://`, `tcp+tls://`, `unix://`, RELP: who may connect
+//! - `relp`        `relp://`, `relp+tls://`: a session in which each message is answered
 //! - `connection`  what one connection goes through, from its first byte to its end
 //! - `wire`        one accepted socket, and how it is read out to the last byte
 //! - `frame`       where a message ends in a stream (RFC 6587)
 //! - `intake`      where the frames go: the door to the next rooms
 //!
-//! What never happens here: a sender waits for more than the intake's bounded flush; a stranger makes us log, grow
+//! What never happens here: a sender waits for more than the intake's bounded flush, but for RELP's; a stranger makes us log, grow
 //! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
 //!
 //! A shutdown walks the way messages walk: nothing new is accepted, what the kernel holds is read out and handed on,
@@ -34,6 +35,7 @@ mod connection;
 mod datagram;
 pub mod frame;
 pub mod intake;
+mod relp;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -99,6 +101,8 @@ struct Rules {
     tls: Option<TlsAcceptor>,
     /// Whether plain text is taken where there is TLS.
     plaintext: bool,
+    /// Whether what comes is RELP.
+    relp: bool,
     /// Bytes of a frame that are kept.
     max_frame: usize,
     max_connections: usize,
@@ -111,9 +115,8 @@ struct Rules {
 pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError> {
     let asked = &options.address;
     let only_tls = match asked {
-        ListenAddress::Tls(_) => true,
         ListenAddress::Tcp(_) => !options.plaintext,
-        _ => false,
+        address => address.is_tls(),
     };
     if only_tls && options.tls.is_none() {
         return Err(BindError::NoCertificate(asked.clone()));
@@ -149,9 +152,11 @@ impl Bound {
         let (rules, current) = watch::channel(Arc::new(Rules::new(&address, &self.options)));
         let task = match address {
             ListenAddress::Udp(_) | ListenAddress::Unixgram(_) => datagram::start(self, current, intake, shutdown),
-            ListenAddress::Tcp(_) | ListenAddress::Tls(_) | ListenAddress::Unix(_) => {
-                stream::start(self, current, intake, shutdown)
-            }
+            ListenAddress::Tcp(_)
+            | ListenAddress::Tls(_)
+            | ListenAddress::Relp(_)
+            | ListenAddress::RelpTls(_)
+            | ListenAddress::Unix(_) => stream::start(self, current, intake, shutdown),
         };
         Running { address, rules, task }
     }
@@ -159,10 +164,11 @@ impl Bound {
 
 impl Rules {
     fn new(address: &ListenAddress, options: &Options) -> Self {
-        let unix = matches!(address, ListenAddress::Unix(_));
+        let tls = address.is_tls() || matches!(address, ListenAddress::Tcp(_));
         Self {
-            tls: options.tls.clone().filter(|_| !unix),
+            tls: options.tls.clone().filter(|_| tls),
             plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
+            relp: matches!(address, ListenAddress::Relp(_) | ListenAddress::RelpTls(_)),
             max_frame: options.max_frame,
             max_connections: options.max_connections,
             handshake_timeout: options.handshake_timeout,
@@ -198,6 +204,8 @@ fn bound_address(asked: &ListenAddress, real: Option<SocketAddr>) -> ListenAddre
         (ListenAddress::Udp(_), Some(at)) => ListenAddress::Udp(at),
         (ListenAddress::Tcp(_), Some(at)) => ListenAddress::Tcp(at),
         (ListenAddress::Tls(_), Some(at)) => ListenAddress::Tls(at),
+        (ListenAddress::Relp(_), Some(at)) => ListenAddress::Relp(at),
+        (ListenAddress::RelpTls(_), Some(at)) => ListenAddress::RelpTls(at),
         _ => asked.clone(),
     }
 }

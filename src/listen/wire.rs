@@ -94,7 +94,7 @@ impl AsyncRead for Wire {
     }
 }
 
-/// For TLS, which answers. A listener never writes of its own accord.
+/// For TLS and RELP, which answer. A listener never writes of its own accord.
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().socket {
@@ -131,5 +131,30 @@ impl Channel {
             Self::Plain(wire) => Pin::new(wire).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
+    }
+
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<Poll<usize>> {
+        let written = match self {
+            Self::Plain(wire) => Pin::new(wire).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+        };
+        transposed(written)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let flushed = match self {
+            Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        };
+        transposed(flushed)
+    }
+}
+
+/// So that `?` leaves what is pending alone.
+fn transposed<T>(poll: Poll<io::Result<T>>) -> io::Result<Poll<T>> {
+    match poll {
+        Poll::Ready(Ok(done)) => Ok(Poll::Ready(done)),
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Pending => Ok(Poll::Pending),
     }
 }

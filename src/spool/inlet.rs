@@ -7,8 +7,10 @@
 //! The queue is bounded by the memory of the batches in it and by nothing else; it is a semaphore for each of the two
 //! kinds and an unbounded channel, because a count of batches says nothing about bytes.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,7 +78,15 @@ pub struct Receipt(oneshot::Receiver<()>);
 
 impl Receipt {
     pub async fn spooled(self) -> Result<(), NotSpooled> {
-        self.0.await.map_err(|_| NotSpooled)
+        self.await
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<(), NotSpooled>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_err(|_| NotSpooled)
     }
 }
 

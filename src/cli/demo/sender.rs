@@ -43,6 +43,8 @@ impl Door {
             ListenAddress::Udp(socket) => Some(Self::Udp(*socket)),
             ListenAddress::Tcp(socket) => Some(Self::Tcp(*socket)),
             ListenAddress::Tls(socket) => Some(Self::Tls(*socket)),
+            // The demo's senders speak what containers speak.
+            ListenAddress::Relp(_) | ListenAddress::RelpTls(_) => None,
             ListenAddress::Unix(_) | ListenAddress::Unixgram(_) => None,
         }
     }

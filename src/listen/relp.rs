@@ -1,0 +1,327 @@
+//! One RELP session: what a connection to `relp://` or `relp+tls://` goes through after its handshake.
+//!
+//! A frame is answered when the spool has its message, and answers come in order. Reading goes on meanwhile, up to a
+//! limit; beyond it the sender has to wait, and it is the only sender that can be made to. What has no answer when the
+//! connection ends is sent again by whoever sent it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::intake::Intake;
+use super::wire::Channel;
+use super::{DRAIN_PATIENCE, Rules, connection, stopping};
+use crate::metrics::ListenMetrics;
+use crate::relp::{self, BadFrame, Command, Decoder, Frame, Numbered, Offers};
+use crate::spool::{Batch, MAX_LINE, NotSpooled, Origin, Receipt};
+
+/// Deliveries to the spool that may wait for their receipt before reading pauses. Each is what one read has brought, or
+/// one `numbered` frame.
+const MOST_UNANSWERED: usize = 16;
+/// Bytes of answers that the sender may leave unread before reading pauses.
+const MOST_UNREAD: usize = 64 * 1024;
+/// Bytes of a `numbered` frame: another logferry's batch, which is some 64 KiB, or one line of any length.
+const LONGEST_NUMBERED: usize = MAX_LINE + 128 * 1024;
+
+/// Serves a session until it ends.
+pub(super) async fn serve(
+    channel: Channel,
+    rules: &Rules,
+    metrics: &ListenMetrics,
+    intake: Intake,
+    shutdown: &mut watch::Receiver<bool>,
+) {
+    let ear = Ear {
+        intake,
+        metrics,
+        max_frame: rules.max_frame,
+        opened: false,
+        closed: false,
+        stream: None,
+        frames: Frames::default(),
+        heard: VecDeque::new(),
+    };
+    let mut session = Session {
+        channel,
+        decoder: Decoder::new(rules.max_frame),
+        ear,
+        unanswered: VecDeque::new(),
+        answers: Vec::new(),
+        sent: 0,
+        state: State::Open,
+    };
+    let served = async {
+        let open = async { while !session.ear.opened && session.step().await {} };
+        if timeout(rules.handshake_timeout, open).await.is_err() {
+            metrics.handshake_failures.inc();
+            return;
+        }
+        while session.step().await {}
+    };
+    tokio::select! {
+        biased;
+        () = stopping(shutdown) => {
+            // Nothing more is taken, also of what was read and not delivered. What the spool takes now is answered.
+            session.ear.heard.clear();
+            session.ear.closed = true;
+            session.unanswered.push_back(Unanswered::Command(b"0 serverclose 0\n".to_vec()));
+            let _ = timeout(DRAIN_PATIENCE, async { while session.step().await {} }).await;
+        }
+        () = served => {}
+    }
+    let _ = timeout(DRAIN_PATIENCE, session.settle()).await;
+}
+
+struct Session<'a> {
+    channel: Channel,
+    decoder: Decoder,
+    ear: Ear<'a>,
+    /// In the order in which they came.
+    unanswered: VecDeque<Unanswered>,
+    /// Bytes for the sender, `sent` of which it has.
+    answers: Vec<u8>,
+    sent: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Nothing more is read; what is left is answered.
+    Closing,
+    /// The connection is of no more use.
+    Over,
+}
+
+/// What is to be answered, in its turn.
+enum Unanswered {
+    /// When the spool has it.
+    Messages(Receipt, Frames),
+    /// Everything before it is answered: that is all it waits for.
+    Command(Vec<u8>),
+}
+
+/// The frames of messages that went to the spool together.
+#[derive(Debug, Default)]
+struct Frames {
+    txnrs: Vec<u32>,
+    messages: u64,
+    cut: u64,
+}
+
+impl Session<'_> {
+    /// Does what can be done next: answers, reads, delivers; or waits. False when the session is over.
+    async fn step(&mut self) -> bool {
+        poll_fn(|cx| self.poll_step(cx)).await;
+        while let Some(heard) = self.ear.heard.pop_front() {
+            let unanswered = match heard {
+                // Waits for room in the spool's queue, and with it the sender waits.
+                Heard::Messages(batch, origin, frames) => {
+                    Unanswered::Messages(self.ear.intake.deliver(batch, origin).await, frames)
+                }
+                Heard::Command(answer) => Unanswered::Command(answer),
+            };
+            self.unanswered.push_back(unanswered);
+        }
+        if self.ear.closed && self.state == State::Open {
+            self.state = State::Closing;
+        }
+        self.state != State::Over
+    }
+
+    /// Ready when something was read, or the session is over.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_receipts(cx);
+        if self.poll_answer(cx).is_err() {
+            self.state = State::Over;
+        }
+        let answered = self.unanswered.is_empty() && self.answers.is_empty();
+        match self.state {
+            State::Closing if answered => {
+                self.state = State::Over;
+                Poll::Ready(())
+            }
+            State::Over => Poll::Ready(()),
+            State::Closing => Poll::Pending,
+            State::Open if self.unanswered.len() >= MOST_UNANSWERED || self.answers.len() >= MOST_UNREAD => {
+                Poll::Pending
+            }
+            State::Open => self.poll_take(cx),
+        }
+    }
+
+    /// Answers what the spool has.
+    fn poll_receipts(&mut self, cx: &mut Context<'_>) {
+        while let Some(first) = self.unanswered.front_mut() {
+            match first {
+                Unanswered::Command(answer) => self.answers.append(answer),
+                Unanswered::Messages(receipt, frames) => match Pin::new(receipt).poll(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(Ok(())) => {
+                        self.ear.metrics.received.inc_by(frames.messages);
+                        self.ear.metrics.cut.inc_by(frames.cut);
+                        frames.txnrs.iter().for_each(|txnr| relp::append_ok(*txnr, &mut self.answers));
+                    }
+                    Poll::Ready(Err(NotSpooled)) => {
+                        // What comes after it must not be answered either: its sender takes an answer for all before.
+                        self.unanswered.clear();
+                        self.state = State::Over;
+                        return;
+                    }
+                },
+            }
+            self.unanswered.pop_front();
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.sent < self.answers.len() {
+            match self.channel.poll_write(cx, &self.answers[self.sent..])? {
+                Poll::Ready(written) => self.sent += written,
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if !self.answers.is_empty() && self.channel.poll_flush(cx)?.is_ready() {
+            self.answers = Vec::new(); // An idle session holds no memory.
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { channel, decoder, ear, state, .. } = self;
+        connection::poll_read(channel, cx, |bytes| {
+            ear.metrics.bytes.inc_by(bytes.len() as u64);
+            ear.intake.begin();
+            let fed = decoder.feed(bytes, |frame| ear.hear(frame));
+            ear.gather();
+            if ear.stream.is_some() {
+                decoder.raise_limit(LONGEST_NUMBERED);
+            }
+            if fed.is_err() {
+                *state = State::Over;
+            }
+        })
+        .map(|end| {
+            if end.is_some() {
+                *state = State::Over;
+            }
+        })
+    }
+
+    /// The connection is over. What is with the spool was received all the same, and is counted when that is certain.
+    async fn settle(self) {
+        let Self { channel, ear, unanswered, .. } = self;
+        let metrics = ear.metrics;
+        drop((channel, ear));
+        for unanswered in unanswered {
+            if let Unanswered::Messages(receipt, frames) = unanswered
+                && receipt.await.is_ok()
+            {
+                metrics.received.inc_by(frames.messages);
+                metrics.cut.inc_by(frames.cut);
+            }
+        }
+    }
+}
+
+/// Understands frames.
+struct Ear<'a> {
+    intake: Intake,
+    metrics: &'a ListenMetrics,
+    /// Bytes of a message that are kept.
+    max_frame: usize,
+    opened: bool,
+    closed: bool,
+    /// The name the sender's lines are numbered under, if it is another logferry.
+    stream: Option<String>,
+    /// The `syslog` frames of this read, whose messages are in the intake.
+    frames: Frames,
+    /// In the order in which it came.
+    heard: VecDeque<Heard>,
+}
+
+enum Heard {
+    Messages(Batch, Option<Origin>, Frames),
+    /// A command, as its answer.
+    Command(Vec<u8>),
+}
+
+impl Ear<'_> {
+    /// An error ends the session.
+    fn hear(&mut self, frame: Frame<'_>) -> Result<(), BadFrame> {
+        if !self.opened && frame.command != Command::Open || self.closed {
+            return Err(BadFrame::new("a command before `open` or after `close`"));
+        }
+        match frame.command {
+            Command::Syslog => {
+                let kept = &frame.data[..frame.data.len().min(self.max_frame)];
+                let cut = frame.cut || kept.len() < frame.data.len();
+                self.intake.frame(kept, cut);
+                self.frames.txnrs.push(frame.txnr);
+                self.frames.messages += 1;
+                self.frames.cut += u64::from(cut);
+            }
+            Command::Numbered => self.hear_numbered(frame)?,
+            Command::Open => {
+                // Who can number its lines is told that we can tell them apart.
+                let offers = Offers::read(frame.data);
+                let mut data = b"200 OK\n".to_vec();
+                offers.write(&mut data);
+                self.stream = offers.stream;
+                self.opened = true;
+                self.answer("rsp", frame.txnr, &data);
+            }
+            Command::Close => {
+                self.closed = true;
+                self.answer("rsp", frame.txnr, b"200 OK");
+                self.answer("serverclose", 0, b"");
+            }
+            Command::Rsp | Command::Serverclose | Command::Unknown => {
+                self.answer("rsp", frame.txnr, b"500 unknown command");
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_numbered(&mut self, frame: Frame<'_>) -> Result<(), BadFrame> {
+        let Some(stream) = self.stream.clone().filter(|_| !frame.cut) else {
+            return Err(BadFrame::new("numbered lines that were not offered, or too many"));
+        };
+        let numbered = Numbered::read(frame.data)?;
+        self.gather();
+        let mut messages = 0;
+        for line in numbered.lines().flatten() {
+            self.intake.frame(line, false);
+            messages += 1;
+        }
+        if messages > 0 {
+            let origin = Origin { stream, session: numbered.session, first_line: numbered.first_line };
+            let frames = Frames { txnrs: vec![frame.txnr], messages, cut: 0 };
+            self.heard.push_back(Heard::Messages(self.intake.take(), Some(origin), frames));
+        } else {
+            self.answer("rsp", frame.txnr, b"200 OK");
+        }
+        Ok(())
+    }
+
+    /// Ends a batch.
+    fn gather(&mut self) {
+        if self.frames.messages > 0 {
+            let frames = std::mem::take(&mut self.frames);
+            self.heard.push_back(Heard::Messages(self.intake.take(), None, frames));
+        }
+    }
+
+    fn answer(&mut self, command: &str, txnr: u32, data: &[u8]) {
+        self.gather();
+        let mut answer = Vec::new();
+        relp::append(txnr, command, data, &mut answer);
+        self.heard.push_back(Heard::Command(answer));
+    }
+}
