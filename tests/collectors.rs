@@ -1,7 +1,4 @@
 //! Collectors of other makes: what a real rsyslog and a real syslog-ng make of our lines.
-//!
-//! syslog-ng cannot be installed beside rsyslog from Debian's packages. It is also found where it was unpacked:
-//! `apt-get download syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0`, then `dpkg -x` each into `target/syslog-ng`.
 
 mod support;
 
@@ -9,11 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use support::docker::hard_texts;
 use support::program::SIGTERM;
-use support::{Certs, Docker, Flow, Format, Program, Setup, eventually, installed, shown, skipped};
+use support::rsyslog::{self, Input};
+use support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, shown};
 use tempfile::TempDir;
 
 /// A daemon that writes a line for each message: its fields with a tab between them, the message last.
@@ -21,22 +18,14 @@ struct Daemon {
     program: Option<Program>,
     make: Make,
     at: SocketAddr,
-    transport: Transport,
+    input: Input,
     dir: TempDir,
 }
 
 #[derive(Clone)]
 enum Make {
     Rsyslog(PathBuf),
-    /// The program, and the directory it was unpacked in.
-    SyslogNg(PathBuf, Option<PathBuf>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Transport {
-    Udp,
-    Tcp,
-    Tls,
+    SyslogNg(SyslogNg),
 }
 
 /// What a daemon understood.
@@ -51,37 +40,33 @@ struct Arrival {
 }
 
 impl Make {
-    fn rsyslog() -> Option<Self> {
-        installed("rsyslogd", "rsyslog").map(Self::Rsyslog)
+    fn rsyslog(input: Input) -> Option<Self> {
+        rsyslog::find(input).map(Self::Rsyslog)
     }
 
     fn syslog_ng() -> Option<Self> {
-        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/syslog-ng");
-        let program = unpacked.join("usr/sbin/syslog-ng");
-        if program.is_file() {
-            return Some(Self::SyslogNg(program, Some(unpacked)));
-        }
-        installed("syslog-ng", "syslog-ng-core").map(|program| Self::SyslogNg(program, None))
+        SyslogNg::find().map(Self::SyslogNg)
     }
 }
 
 impl Daemon {
     #[track_caller]
-    fn start(make: Make, transport: Transport) -> Self {
+    fn start(make: Make, input: Input) -> Self {
         let dir = TempDir::new().expect("a directory");
         // Somebody else may take the port between the asking and the taking.
         let (program, at) = eventually("a daemon that listens", || {
-            let at = free(transport)?;
-            up(&make, transport, at, dir.path()).map(|program| (program, at))
+            let at = free(input)?;
+            up(&make, input, at, dir.path()).map(|program| (program, at))
         });
-        Self { program: Some(program), make, at, transport, dir }
+        Self { program: Some(program), make, at, input, dir }
     }
 
     fn url(&self) -> String {
-        let scheme = match self.transport {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tcp+tls",
+        let scheme = match self.input {
+            Input::Udp => "udp",
+            Input::Tcp => "tcp",
+            Input::Tls => "tcp+tls",
+            Input::Relp => "relp",
         };
         format!("{scheme}://{}", self.at)
     }
@@ -93,13 +78,13 @@ impl Daemon {
     }
 
     fn starts_again(&mut self) {
-        let up = || up(&self.make, self.transport, self.at, self.dir.path());
+        let up = || up(&self.make, self.input, self.at, self.dir.path());
         self.program = Some(eventually("the daemon is back", up));
     }
 
     /// All there are; a last line that is still being written is left for later.
     fn arrivals(&self) -> Vec<Arrival> {
-        let bytes = fs::read(self.dir.path().join("arrived")).unwrap_or_default();
+        let bytes = fs::read(self.dir.path().join(rsyslog::ARRIVED)).unwrap_or_default();
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         bytes[..whole].split_inclusive(|byte| *byte == b'\n').map(|line| arrival(&line[..line.len() - 1])).collect()
     }
@@ -119,45 +104,28 @@ fn arrival(line: &[u8]) -> Arrival {
     }
 }
 
-fn free(transport: Transport) -> Option<SocketAddr> {
-    match transport {
-        Transport::Udp => UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok(),
-        Transport::Tcp | Transport::Tls => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok(),
+fn free(input: Input) -> Option<SocketAddr> {
+    match input {
+        Input::Udp => UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok(),
+        Input::Tcp | Input::Tls | Input::Relp => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok(),
     }
 }
 
-fn up(make: &Make, transport: Transport, at: SocketAddr, dir: &Path) -> Option<Program> {
-    let (config, shown) = (dir.join("conf"), dir.display());
-    let mut command = match make {
+fn up(make: &Make, input: Input, at: SocketAddr, dir: &Path) -> Option<Program> {
+    let (conf, mut command) = match make {
         Make::Rsyslog(program) => {
-            fs::write(&config, rsyslog_conf(transport, at, dir)).expect("written");
-            let mut command = Command::new(program);
-            command.arg("-n").arg("-f").arg(&config).arg("-i").arg(dir.join("pid"));
-            command
+            let properties = ["pri", "hostname", "app-name", "procid"];
+            (rsyslog::conf(input, at, dir, &properties), rsyslog::command(program, dir))
         }
-        Make::SyslogNg(program, unpacked) => {
-            fs::write(&config, syslog_ng_conf(transport, at, dir)).expect("written");
-            let mut command = Command::new(program);
-            command.args(["--foreground", "--stderr", "--no-caps"]).arg(format!("--cfgfile={shown}/conf"));
-            command.arg(format!("--pidfile={shown}/pid")).arg(format!("--control={shown}/control"));
-            command.arg(format!("--persist-file={shown}/persist"));
-            if let Some(root) = unpacked {
-                let root = root.display();
-                command.arg(format!("--module-path={root}/usr/lib/syslog-ng/3.38"));
-                let libraries = format!(
-                    "{root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib/syslog-ng:{root}/lib/x86_64-linux-gnu:{root}/usr/lib/aarch64-linux-gnu:{root}/lib/aarch64-linux-gnu"
-                );
-                command.env("LD_LIBRARY_PATH", libraries);
-            }
-            command
-        }
+        Make::SyslogNg(syslog_ng) => (syslog_ng_conf(input, at, dir), syslog_ng.command(dir)),
     };
+    fs::write(dir.join("conf"), conf).expect("written");
     let mut program = Program::start(&mut command);
     eventually("the daemon listens or ends", || {
-        let listens = match transport {
+        let listens = match input {
             // The port is taken when the daemon has it.
-            Transport::Udp => UdpSocket::bind(at).is_err(),
-            Transport::Tcp | Transport::Tls => TcpStream::connect(at).is_ok(),
+            Input::Udp => UdpSocket::bind(at).is_err(),
+            Input::Tcp | Input::Tls | Input::Relp => TcpStream::connect(at).is_ok(),
         };
         (listens || program.has_ended().is_some()).then_some(())
     });
@@ -168,47 +136,17 @@ fn up(make: &Make, transport: Transport, at: SocketAddr, dir: &Path) -> Option<P
     Some(program)
 }
 
-fn rsyslog_conf(transport: Transport, at: SocketAddr, dir: &Path) -> String {
+fn syslog_ng_conf(input: Input, at: SocketAddr, dir: &Path) -> String {
     let (dir, ip, port, certs) = (dir.display(), at.ip(), at.port(), Certs::get());
-    let (ca, cert, key) = (certs.path("ca.pem"), certs.path("server.pem"), certs.path("server-key.pem"));
-    let input = match transport {
-        Transport::Udp => format!("module(load=\"imudp\")\ninput(type=\"imudp\" address=\"{ip}\" port=\"{port}\")"),
-        Transport::Tcp => format!(
-            "module(load=\"imtcp\" maxFrameSize=\"131072\")\ninput(type=\"imtcp\" address=\"{ip}\" port=\"{port}\")"
-        ),
-        Transport::Tls => format!(
-            "global(defaultNetstreamDriverCAFile=\"{ca}\" defaultNetstreamDriverCertFile=\"{cert}\" \
-             defaultNetstreamDriverKeyFile=\"{key}\")\n\
-             module(load=\"imtcp\" maxFrameSize=\"131072\" streamDriver.name=\"ossl\" streamDriver.mode=\"1\" \
-             streamDriver.authMode=\"anon\")\n\
-             input(type=\"imtcp\" address=\"{ip}\" port=\"{port}\")"
-        ),
-    };
-    let fields = ["pri", "hostname", "app-name", "procid"].map(|name| format!("property(name=\"{name}\")"));
-    let data = ["image", "name", "id"].map(|name| format!("property(name=\"$!rfc5424-sd!docker@32473!{name}\")"));
-    let tab = " constant(value=\"\\t\") ";
-    format!(
-        "global(workDirectory=\"{dir}\" maxMessageSize=\"128k\" net.enableDNS=\"off\" \
-         parser.escapeControlCharactersOnReceive=\"off\")\n\
-         module(load=\"mmpstrucdata\")\n{input}\n\
-         template(name=\"fields\" type=\"list\") {{ {}{tab}{}{tab}property(name=\"msg\") constant(value=\"\\n\") }}\n\
-         action(type=\"mmpstrucdata\")\n\
-         action(type=\"omfile\" file=\"{dir}/arrived\" template=\"fields\")\n",
-        fields.join(tab),
-        data.join(tab),
-    )
-}
-
-fn syslog_ng_conf(transport: Transport, at: SocketAddr, dir: &Path) -> String {
-    let (dir, ip, port, certs) = (dir.display(), at.ip(), at.port(), Certs::get());
-    let transport = match transport {
-        Transport::Udp => "transport(\"udp\")".to_owned(),
-        Transport::Tcp => "transport(\"tcp\")".to_owned(),
-        Transport::Tls => format!(
+    let transport = match input {
+        Input::Udp => "transport(\"udp\")".to_owned(),
+        Input::Tcp => "transport(\"tcp\")".to_owned(),
+        Input::Tls => format!(
             "transport(\"tls\") tls(cert-file(\"{}\") key-file(\"{}\") peer-verify(optional-untrusted))",
             certs.path("server.pem"),
             certs.path("server-key.pem")
         ),
+        Input::Relp => unreachable!("syslog-ng speaks no RELP"),
     };
     let sd = ["image", "name", "id"].map(|name| format!("${{.SDATA.docker@32473.{name}}}")).join("\\t");
     format!(
@@ -224,14 +162,11 @@ fn syslog_ng_conf(transport: Transport, at: SocketAddr, dir: &Path) -> String {
 /// The hard texts, in all of Docker's formats, as this daemon understands them. `kept` says what it makes of a message,
 /// whoever sends it.
 #[track_caller]
-fn understands_docker(make: Option<Make>, transport: Transport, keys: &str, kept: impl Fn(&[u8]) -> Vec<u8>) {
+fn understands_docker(make: Option<Make>, input: Input, keys: &str, kept: impl Fn(&[u8]) -> Vec<u8>) {
     let Some(make) = make else { return };
-    if transport == Transport::Tls && !speaks_tls(&make) {
-        return skipped("rsyslog has no TLS (Debian: apt-get install rsyslog-openssl)");
-    }
-    let daemon = Daemon::start(make, transport);
-    let keys = match transport {
-        Transport::Tls => format!("{keys}\nca = \"{}\"", Certs::get().path("ca.pem")),
+    let daemon = Daemon::start(make, input);
+    let keys = match input {
+        Input::Tls => format!("{keys}\nca = \"{}\"", Certs::get().path("ca.pem")),
         _ => keys.to_owned(),
     };
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&daemon.url(), &keys).start();
@@ -258,14 +193,6 @@ fn understands_docker(make: Option<Make>, transport: Transport, keys: &str, kept
     relay.stops();
 }
 
-fn speaks_tls(make: &Make) -> bool {
-    let Make::Rsyslog(_) = make else { return true };
-    let modules = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("rsyslog"));
-    modules
-        .chain(["/usr/lib/rsyslog".into(), "/usr/lib64/rsyslog".into()])
-        .any(|dir| dir.join("lmnsd_ossl.so").is_file())
-}
-
 /// rsyslog writes NUL as it writes control characters by default, and drops it at a message's end.
 fn by_rsyslog(text: &[u8]) -> Vec<u8> {
     without_nul_at_the_end(text).split(|byte| *byte == 0).collect::<Vec<_>>().join(&b"#000"[..])
@@ -284,47 +211,44 @@ fn without_nul_at_the_end(text: &[u8]) -> &[u8] {
 
 #[test]
 fn rsyslog_by_tcp() {
-    understands_docker(Make::rsyslog(), Transport::Tcp, "", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Tcp), Input::Tcp, "", by_rsyslog);
 }
 
 #[test]
 fn rsyslog_by_tcp_with_octet_counts() {
-    understands_docker(Make::rsyslog(), Transport::Tcp, "framing = \"octet-counting\"", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Tcp), Input::Tcp, "framing = \"octet-counting\"", by_rsyslog);
 }
 
 #[test]
 fn rsyslog_by_udp() {
-    understands_docker(Make::rsyslog(), Transport::Udp, "", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Udp), Input::Udp, "", by_rsyslog);
 }
 
 #[test]
 fn rsyslog_by_tls() {
-    understands_docker(Make::rsyslog(), Transport::Tls, "", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Tls), Input::Tls, "", by_rsyslog);
 }
 
 #[test]
 fn syslog_ng_by_tcp() {
-    understands_docker(Make::syslog_ng(), Transport::Tcp, "framing = \"octet-counting\"", by_syslog_ng);
+    understands_docker(Make::syslog_ng(), Input::Tcp, "framing = \"octet-counting\"", by_syslog_ng);
 }
 
 #[test]
 fn syslog_ng_by_udp() {
-    understands_docker(Make::syslog_ng(), Transport::Udp, "", by_syslog_ng);
+    understands_docker(Make::syslog_ng(), Input::Udp, "", by_syslog_ng);
 }
 
 #[test]
 fn syslog_ng_by_tls() {
-    understands_docker(Make::syslog_ng(), Transport::Tls, "", by_syslog_ng);
+    understands_docker(Make::syslog_ng(), Input::Tls, "", by_syslog_ng);
 }
 
 /// Restarted, as an operator does after a change of its config, while messages flow.
 #[track_caller]
-fn is_restarted(make: Option<Make>, transport: Transport) {
+fn is_restarted(make: Option<Make>, input: Input) {
     let Some(make) = make else { return };
-    if transport == Transport::Tls && !speaks_tls(&make) {
-        return skipped("rsyslog has no TLS (Debian: apt-get install rsyslog-openssl)");
-    }
-    let mut daemon = Daemon::start(make, transport);
+    let mut daemon = Daemon::start(make, input);
     let keys = format!("framing = \"octet-counting\"\nca = \"{}\"", Certs::get().path("ca.pem"));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&daemon.url(), &keys).start();
     let flow = Flow::into(relay.door());
@@ -351,15 +275,15 @@ fn is_restarted(make: Option<Make>, transport: Transport) {
 
 #[test]
 fn a_restarted_rsyslog_gets_everything() {
-    is_restarted(Make::rsyslog(), Transport::Tcp);
+    is_restarted(Make::rsyslog(Input::Tcp), Input::Tcp);
 }
 
 #[test]
 fn a_restarted_rsyslog_gets_everything_by_tls() {
-    is_restarted(Make::rsyslog(), Transport::Tls);
+    is_restarted(Make::rsyslog(Input::Tls), Input::Tls);
 }
 
 #[test]
 fn a_restarted_syslog_ng_gets_everything() {
-    is_restarted(Make::syslog_ng(), Transport::Tcp);
+    is_restarted(Make::syslog_ng(), Input::Tcp);
 }

@@ -2,10 +2,9 @@
 
 use super::host;
 use super::support::program::SIGTERM;
+use super::support::rsyslog::{self, Input};
 use super::support::{Program, eventually, shown};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
+use std::net::{SocketAddr, TcpStream};
 
 /// What rsyslog made of one message: its own parser's fields, and `[docker@32473 …]` taken apart by mmpstrucdata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +30,12 @@ pub struct Collector {
 impl Collector {
     pub fn start(address: &str, port: u16) -> Self {
         let dir = host::open_directory();
-        let at = dir.path();
-        let config = at.join("rsyslog.conf");
-        std::fs::write(&config, rsyslog_conf(address, port, at)).expect("a file in our directory");
-        let mut command = Command::new(host::program("rsyslogd"));
-        command.args(["-n", "-f"]).arg(&config).arg("-i").arg(at.join("pid"));
-        let program = Program::start(&mut command);
-        eventually("an rsyslog that listens", || TcpStream::connect((address, port)).ok());
+        let at = SocketAddr::new(address.parse().expect("an IP address"), port);
+        let properties = ["pri", "timereported", "hostname", "app-name", "procid"];
+        let conf = rsyslog::conf(Input::Tcp, at, dir.path(), &properties);
+        std::fs::write(dir.path().join("conf"), conf).expect("a file in our directory");
+        let program = Program::start(&mut rsyslog::command(&host::program("rsyslogd"), dir.path()));
+        eventually("an rsyslog that listens", || TcpStream::connect(at).ok());
         Self { program, dir }
     }
 
@@ -48,32 +46,10 @@ impl Collector {
 
     /// Everything that has arrived until now, in order. A last line that is still being written is left for later.
     pub fn arrivals(&self) -> Vec<Arrival> {
-        let bytes = std::fs::read(self.dir.path().join("arrived")).unwrap_or_default();
+        let bytes = std::fs::read(self.dir.path().join(rsyslog::ARRIVED)).unwrap_or_default();
         let complete = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
         bytes[..complete].split_inclusive(|&b| b == b'\n').map(|line| arrival(&line[..line.len() - 1])).collect()
     }
-}
-
-/// Fields with a tab between them, the message last: it is the only one that may hold a tab itself.
-fn rsyslog_conf(address: &str, port: u16, dir: &Path) -> String {
-    let fields = ["pri", "timereported", "hostname", "app-name", "procid"].map(|name| {
-        format!(r#"property(name="{name}"{})"#, if name == "timereported" { r#" dateFormat="rfc3339""# } else { "" })
-    });
-    let data = ["image", "name", "id"].map(|name| format!(r#"property(name="$!rfc5424-sd!docker@32473!{name}")"#));
-    let tab = r#" constant(value="\t") "#;
-    let dir = dir.display();
-    format!(
-        r#"global(workDirectory="{dir}" maxMessageSize="128k" net.enableDNS="off" parser.escapeControlCharactersOnReceive="off")
-module(load="imtcp" maxFrameSize="131072")
-module(load="mmpstrucdata")
-input(type="imtcp" address="{address}" port="{port}")
-template(name="fields" type="list") {{ {fields}{tab}{data}{tab}property(name="msg") constant(value="\n") }}
-action(type="mmpstrucdata")
-action(type="omfile" file="{dir}/arrived" template="fields")
-"#,
-        fields = fields.join(tab),
-        data = data.join(tab),
-    )
 }
 
 fn arrival(line: &[u8]) -> Arrival {

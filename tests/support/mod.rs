@@ -9,6 +9,7 @@
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng
+//! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
 //!
 //! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
@@ -25,7 +26,9 @@ pub mod flow;
 pub mod line;
 pub mod program;
 pub mod relay;
+pub mod rsyslog;
 pub mod sender;
+pub mod syslog_ng;
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,7 @@ pub use line::Line;
 pub use program::Program;
 pub use relay::{Metrics, Relay, Setup};
 pub use sender::{Door, TlsClient, Wire};
+pub use syslog_ng::SyslogNg;
 
 /// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,13 +49,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` has something to return.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    let Some(value) = within(PATIENCE, condition) else { panic!("waited {PATIENCE:?} in vain: {what}") };
+    value
+}
+
+/// The same for whoever has another patience, and something to say when it runs out.
+pub fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
-            return value;
+            return Some(value);
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        if start.elapsed() >= patience {
+            return None;
+        }
         std::thread::sleep(LOOK_AGAIN);
     }
 }

@@ -1,0 +1,101 @@
+//! A real rsyslog as a collector: what it listens to and what it writes, for every test that has one.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Certs, installed, skipped};
+
+/// What it listens for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    Udp,
+    Tcp,
+    Tls,
+    Relp,
+}
+
+/// The file it writes, in its directory.
+pub const ARRIVED: &str = "arrived";
+
+/// The program. `None`: it is not installed, or cannot do this.
+pub fn find(input: Input) -> Option<PathBuf> {
+    let program = installed("rsyslogd", "rsyslog")?;
+    let (module, package, what) = match input {
+        Input::Udp | Input::Tcp => return Some(program),
+        Input::Tls => ("lmnsd_ossl.so", "rsyslog-openssl", "TLS"),
+        Input::Relp => ("imrelp.so", "rsyslog-relp", "RELP"),
+    };
+    if !has_module(module) {
+        skipped(&format!("rsyslog has no {what} (Debian: apt-get install {package})"));
+        return None;
+    }
+    Some(program)
+}
+
+pub fn has_module(name: &str) -> bool {
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("rsyslog"));
+    libraries.chain(["/usr/lib/rsyslog".into(), "/usr/lib64/rsyslog".into()]).any(|dir| dir.join(name).is_file())
+}
+
+/// rsyslog in the foreground, with the config `conf` of its directory.
+pub fn command(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("-n").arg("-f").arg(dir.join("conf")).arg("-i").arg(dir.join("pid"));
+    command
+}
+
+/// A config that writes a line for each message: these properties, what the relay says about the container, and the
+/// message, with a tab between them. Without properties, the message alone.
+///
+/// Its queues are direct: what was read is written before more is read, so that an rsyslog that dies takes with it as
+/// little as it can.
+pub fn conf(input: Input, at: SocketAddr, dir: &Path, properties: &[&str]) -> String {
+    let (ip, port, dir) = (at.ip(), at.port(), dir.display());
+    let bound = format!("address=\"{ip}\" port=\"{port}\" ruleset=\"arrived\"");
+    let input = match input {
+        Input::Udp => format!("module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"4m\" {bound})"),
+        Input::Tcp => format!("module(load=\"imtcp\" maxFrameSize=\"131072\")\ninput(type=\"imtcp\" {bound})"),
+        Input::Tls => format!("{}\ninput(type=\"imtcp\" {bound})", tls()),
+        Input::Relp => format!("module(load=\"imrelp\")\ninput(type=\"imrelp\" maxDataSize=\"128k\" {bound})"),
+    };
+    let taken_apart = if properties.is_empty() { "" } else { "action(type=\"mmpstrucdata\")" };
+    format!(
+        "global(workDirectory=\"{dir}\" maxMessageSize=\"128k\" net.enableDNS=\"off\" \
+         parser.escapeControlCharactersOnReceive=\"off\")\n\
+         module(load=\"mmpstrucdata\")\n\
+         template(name=\"line\" type=\"list\") {{ {} property(name=\"msg\") constant(value=\"\\n\") }}\n\
+         ruleset(name=\"arrived\" queue.type=\"Direct\") {{\n\
+         {taken_apart}\n\
+         action(type=\"omfile\" file=\"{dir}/{ARRIVED}\" template=\"line\" queue.type=\"Direct\")\n\
+         }}\n\
+         {input}\n",
+        fields(properties),
+    )
+}
+
+fn tls() -> String {
+    let certs = Certs::get();
+    let (ca, cert, key) = (certs.path("ca.pem"), certs.path("server.pem"), certs.path("server-key.pem"));
+    format!(
+        "global(defaultNetstreamDriverCAFile=\"{ca}\" defaultNetstreamDriverCertFile=\"{cert}\" \
+         defaultNetstreamDriverKeyFile=\"{key}\")\n\
+         module(load=\"imtcp\" maxFrameSize=\"131072\" streamDriver.name=\"ossl\" streamDriver.mode=\"1\" \
+         streamDriver.authMode=\"anon\")"
+    )
+}
+
+/// Each with a tab behind it.
+fn fields(properties: &[&str]) -> String {
+    if properties.is_empty() {
+        return String::new();
+    }
+    let property = |name: &str| match name {
+        "timereported" => format!("property(name=\"{name}\" dateFormat=\"rfc3339\")"),
+        _ => format!("property(name=\"{name}\")"),
+    };
+    let container = ["image", "name", "id"].map(|name| format!("property(name=\"$!rfc5424-sd!docker@32473!{name}\")"));
+    let all = properties.iter().map(|name| property(name)).chain(container);
+    all.map(|field| field + " constant(value=\"\\t\") ").collect()
+}

@@ -1,0 +1,44 @@
+//! A real syslog-ng: where it is and how it is started. What it is to do stands with the test.
+//!
+//! It cannot be installed beside rsyslog from Debian's packages. It is also found where it was unpacked:
+//! `apt-get download syslog-ng-core libivykis0 libnet1 libpcre3 libwrap0`, then `dpkg -x` each into `target/syslog-ng`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::installed;
+
+#[derive(Clone)]
+pub struct SyslogNg {
+    program: PathBuf,
+    /// The directory it was unpacked in.
+    unpacked: Option<PathBuf>,
+}
+
+impl SyslogNg {
+    pub fn find() -> Option<Self> {
+        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/syslog-ng");
+        let program = unpacked.join("usr/sbin/syslog-ng");
+        if program.is_file() {
+            return Some(Self { program, unpacked: Some(unpacked) });
+        }
+        installed("syslog-ng", "syslog-ng-core").map(|program| Self { program, unpacked: None })
+    }
+
+    /// In the foreground, with the config `conf` of this directory.
+    pub fn command(&self, dir: &Path) -> Command {
+        let dir = dir.display();
+        let mut command = Command::new(&self.program);
+        command.args(["--foreground", "--stderr", "--no-caps"]).arg(format!("--cfgfile={dir}/conf"));
+        command.arg(format!("--pidfile={dir}/pid")).arg(format!("--control={dir}/control"));
+        command.arg(format!("--persist-file={dir}/persist"));
+        if let Some(root) = &self.unpacked {
+            let root = root.display();
+            command.arg(format!("--module-path={root}/usr/lib/syslog-ng/3.38"));
+            let machines = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
+            let libraries = machines.map(|machine| format!("{root}/usr/lib/{machine}:{root}/lib/{machine}")).join(":");
+            command.env("LD_LIBRARY_PATH", format!("{libraries}:{root}/usr/lib/syslog-ng"));
+        }
+        command
+    }
+}
