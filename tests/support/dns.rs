@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -23,20 +24,36 @@ pub struct NameServer {
 impl NameServer {
     /// Knows [`NAME`] by these addresses; by none of them, it does not exist. `None`: dnsmasq is not installed.
     pub fn start(addresses: &[&str]) -> Option<Self> {
+        Self::start_on(addresses, || UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok())
+    }
+
+    /// On port 53 of a loopback address of its own, for programs that cannot be told a port. Needs root.
+    pub fn start_for_libc(addresses: &[&str]) -> Option<Self> {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        Self::start_on(addresses, || {
+            let at = SocketAddr::from(([127, 53, std::process::id() as u8, NEXT.fetch_add(1, Ordering::Relaxed)], 53));
+            UdpSocket::bind(at).is_ok().then_some(at)
+        })
+    }
+
+    fn start_on(addresses: &[&str], mut free: impl FnMut() -> Option<SocketAddr>) -> Option<Self> {
         let dnsmasq = installed("dnsmasq", "dnsmasq-base")?;
         let dir = TempDir::new().expect("a directory");
         write_hosts(&dir.path().join("hosts"), addresses);
         // Somebody else may take the port between the asking and the taking.
         let (program, address) = eventually("dnsmasq is up", || {
-            let port = UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let mut program = Program::start(&mut command(&dnsmasq, port, &dir.path().join("hosts")));
+            let address = free()?;
+            let mut program = Program::start(&mut command(&dnsmasq, address, &dir.path().join("hosts")));
             eventually("dnsmasq answers or ends", || {
                 (ask(address).is_some() || program.has_ended().is_some()).then_some(())
             });
             program.has_ended().is_none().then_some((program, address))
         });
         Some(Self { program, address, dir })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The section of a relay's config that makes it ask here, with a TTL for impatient tests.
@@ -74,12 +91,13 @@ fn write_hosts(path: &Path, addresses: &[&str]) {
     std::fs::write(path, lines).expect("the hosts file is written");
 }
 
-fn command(dnsmasq: &PathBuf, port: u16, hosts: &Path) -> Command {
+fn command(dnsmasq: &PathBuf, address: SocketAddr, hosts: &Path) -> Command {
     let mut command = Command::new(dnsmasq);
     command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-"]);
-    command.args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address=127.0.0.1"]);
+    command.args(["--no-resolv", "--no-hosts", "--bind-interfaces"]);
+    command.arg(format!("--listen-address={}", address.ip()));
     command.args(["--local=/test/", "--local-ttl=1", "--cache-size=0"]);
-    command.arg(format!("--port={port}")).arg(format!("--addn-hosts={}", hosts.display()));
+    command.arg(format!("--port={}", address.port())).arg(format!("--addn-hosts={}", hosts.display()));
     if nix::unistd::geteuid().is_root() {
         // It would become `nobody`, who cannot read the hosts file again.
         command.arg("--user=root").arg("--group=root");

@@ -275,7 +275,7 @@ impl Metrics {
 
     /// Invariant 6: received = spooled + dropped; spooled + waiting at start = delivered + waiting + evicted.
     #[track_caller]
-    fn balance(&self, before: u64) {
+    pub fn balance(&self, before: u64) {
         let spooled = self.sum("spool_spooled_total");
         assert_eq!(self.sum("listen_received_total"), spooled + self.sum("spool_dropped_total"), "{self:?}");
         let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();

@@ -17,6 +17,7 @@ pub enum Door {
     Udp(SocketAddr),
     Tcp(SocketAddr),
     Tls(SocketAddr),
+    Relp(SocketAddr),
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
@@ -46,6 +47,7 @@ impl Door {
             "udp" => Self::Udp(socket()),
             "tcp" => Self::Tcp(socket()),
             "tcp+tls" => Self::Tls(socket()),
+            "relp" => Self::Relp(socket()),
             "unix" => Self::Unix(rest.into()),
             "unixgram" => Self::Unixgram(rest.into()),
             _ => panic!("{url}"),
@@ -61,7 +63,9 @@ impl Door {
                 socket.connect(to).expect("udp always connects");
                 Wire::Udp(socket)
             }
-            Self::Tcp(to) | Self::Tls(to) => Wire::Tcp(TcpStream::connect(to).expect("the relay accepts")),
+            Self::Tcp(to) | Self::Tls(to) | Self::Relp(to) => {
+                Wire::Tcp(TcpStream::connect(to).expect("the relay accepts"))
+            }
             Self::Unix(path) => Wire::Unix(UnixStream::connect(path).expect("the relay accepts")),
             Self::Unixgram(path) => {
                 let socket = UnixDatagram::unbound().expect("a socket");

@@ -1,0 +1,174 @@
+//! Where the lines go: a real rsyslog that writes them to a file, or a second relay that keeps them in its spool, for it
+//! forwards to where nobody listens. Both are processes that can be killed, stopped and started again.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
+
+use logferry::metrics::Metrics;
+use logferry::spool::{self, Spool};
+use tempfile::TempDir;
+
+use super::held::Held;
+use super::row::{Make, Transport};
+use super::support::program::{SIGKILL, SIGTERM};
+use super::support::rsyslog::{self, ARRIVED};
+use super::support::{Certs, Program, Relay, Setup, eventually};
+use super::tally::{Place, Tally, Watch};
+
+/// The forward of a relay that is a collector.
+const NOBODY: &str = "nobody";
+
+pub struct Collector {
+    at: SocketAddr,
+    transport: Transport,
+    kind: Kind,
+    pub watch: Watch,
+}
+
+enum Kind {
+    Rsyslog {
+        program: PathBuf,
+        dir: TempDir,
+        runs: Option<Program>,
+    },
+    Logferry {
+        setup: Setup,
+        runs: Option<Relay>,
+        /// Lines in its spool when it was started.
+        before: u64,
+        _nobody: Held,
+    },
+}
+
+impl Collector {
+    /// `None`: it is not installed here. It does not run yet.
+    pub fn new(make: Make, transport: Transport, at: SocketAddr) -> Option<Self> {
+        let (kind, place) = match make {
+            Make::Rsyslog => {
+                let program = rsyslog::find(transport.input())?;
+                let dir = TempDir::new().expect("a directory");
+                let conf = rsyslog::conf(transport.input(), at, dir.path(), &[]);
+                fs::write(dir.path().join("conf"), conf).expect("written");
+                let place = Place::File(dir.path().join(ARRIVED));
+                (Kind::Rsyslog { program, dir, runs: None }, place)
+            }
+            Make::Logferry => {
+                let nobody = Held::on(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+                let keys = if transport == Transport::Tls { Certs::get().listen() } else { String::new() };
+                let setup = Setup::new().top("grace = \"100ms\"").listen_with(&url(transport, at), &keys);
+                let to = format!("tcp://127.0.0.1:{}", nobody.port());
+                let setup = setup.forward_with(&to, &format!("name = \"{NOBODY}\""));
+                let place = Place::Spool(setup.path("spool"));
+                (Kind::Logferry { setup, runs: None, before: 0, _nobody: nobody }, place)
+            }
+            Make::SyslogNg => unreachable!("it is no collector here"),
+        };
+        Some(Self { at, transport, kind, watch: Watch::new(place) })
+    }
+
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Returns when it listens.
+    pub fn starts(&mut self) {
+        match &mut self.kind {
+            Kind::Rsyslog { program, dir, runs } => {
+                let mut child = Program::start(&mut rsyslog::command(program, dir.path()));
+                let (at, udp) = (self.at, self.transport == Transport::Udp);
+                eventually("rsyslog listens", || {
+                    if let Some(status) = child.has_ended() {
+                        panic!("rsyslog ended at once: {status}");
+                    }
+                    // A port of UDP is taken when the daemon has it.
+                    let listens = if udp { UdpSocket::bind(at).is_err() } else { TcpStream::connect(at).is_ok() };
+                    listens.then_some(())
+                });
+                *runs = Some(child);
+            }
+            Kind::Logferry { setup, runs, before, .. } => {
+                *before = lines(setup, NOBODY).len() as u64;
+                *runs = Some(setup.start());
+            }
+        }
+    }
+
+    /// `kill -9`.
+    pub fn dies(&mut self) {
+        match &mut self.kind {
+            Kind::Rsyslog { runs, .. } => runs.take().expect("it runs").kill(),
+            Kind::Logferry { runs, .. } => runs.take().expect("it runs").kill(),
+        }
+    }
+
+    /// SIGTERM, and it ends.
+    pub fn stops(&mut self) {
+        match &mut self.kind {
+            Kind::Rsyslog { runs, .. } => {
+                let mut program = runs.take().expect("it runs");
+                program.signal(SIGTERM);
+                program.ends();
+            }
+            Kind::Logferry { runs, .. } => {
+                runs.take().expect("it runs").stops();
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: i32) {
+        debug_assert_ne!(signal, SIGKILL);
+        match &self.kind {
+            Kind::Rsyslog { runs, .. } => runs.as_ref().expect("it runs").signal(signal),
+            Kind::Logferry { runs, .. } => runs.as_ref().expect("it runs").signal(signal),
+        }
+    }
+
+    /// Ends it, checks its books, and counts all it has.
+    pub fn counts(mut self) -> Tally {
+        let mut tally = Tally::default();
+        if let Kind::Logferry { runs: Some(relay), before, .. } = &self.kind {
+            relay.metrics().balance(*before);
+        }
+        let runs = match &self.kind {
+            Kind::Rsyslog { runs, .. } => runs.is_some(),
+            Kind::Logferry { runs, .. } => runs.is_some(),
+        };
+        if runs {
+            self.stops();
+        }
+        match &self.kind {
+            Kind::Rsyslog { dir, .. } => tally.add_all(&fs::read(dir.path().join(ARRIVED)).unwrap_or_default()),
+            Kind::Logferry { setup, .. } => lines(setup, NOBODY).iter().for_each(|line| tally.add_all(line)),
+        }
+        tally
+    }
+}
+
+pub fn url(transport: Transport, at: impl std::fmt::Display) -> String {
+    let scheme = match transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+        Transport::Tls => "tcp+tls",
+        Transport::Relp => "relp",
+    };
+    format!("{scheme}://{at}")
+}
+
+/// What a relay that does not run has spooled for this forward, in order. It is read from a copy: opening a spool
+/// repairs it, and that is the relay's own affair.
+pub fn lines(setup: &Setup, forward: &str) -> Vec<Vec<u8>> {
+    let copy = TempDir::new().expect("a directory");
+    let Ok(files) = fs::read_dir(setup.path("spool")) else { return Vec::new() };
+    for file in files {
+        let file = file.expect("an entry");
+        fs::copy(file.path(), copy.path().join(file.file_name())).expect("copied");
+    }
+    let options = spool::Options::new(copy.path(), 1 << 30, vec![forward.to_owned()]);
+    let mut spool = Spool::open(options, &Metrics::new()).expect("a spool opens in whatever state it is");
+    let mut lines = Vec::new();
+    while let Some(chunk) = spool.readers[0].next(1 << 20).expect("a disk that works") {
+        lines.extend(chunk.batch.lines().map(<[u8]>::to_vec));
+    }
+    lines
+}
