@@ -50,6 +50,7 @@ pub struct Metrics {
     spool_bytes: Gauge,
     spool_errors: Counter,
     evicted: Family<ByForward, Counter>,
+    damaged: Family<ByForward, Counter>,
     waiting: Family<ByForward, Gauge>,
     delivered: Family<ByForward, Counter>,
     resent: Family<ByForward, Counter>,
@@ -124,6 +125,8 @@ pub struct ForwardMetrics {
     pub resent: Counter,
     /// Lines given up unsent because the spool was full (`drop-oldest`).
     pub evicted: Counter,
+    /// Lines in the spool that could not be read any more.
+    pub damaged: Counter,
     /// Lines in the spool that this forward has not delivered yet.
     pub waiting: Gauge,
     /// 1 while a connection stands.
@@ -164,6 +167,7 @@ impl Metrics {
             spool_bytes: add(all, "spool_bytes", "Bytes of all segments on the disk"),
             spool_errors: add(all, "spool_errors", "Failed writes and syncs of the spool"),
             evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
+            damaged: add(all, "forward_damaged", "Lines in the spool that could not be read any more"),
             waiting: add(all, "forward_waiting", "Lines spooled and not yet delivered"),
             delivered: add(all, "forward_delivered", "Lines the collector has, as far as the transport can tell"),
             resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
@@ -230,6 +234,7 @@ impl Metrics {
             delivered: self.delivered.get_or_create(&label).clone(),
             resent: self.resent.get_or_create(&label).clone(),
             evicted: self.evicted.get_or_create(&label).clone(),
+            damaged: self.damaged.get_or_create(&label).clone(),
             waiting: self.waiting.get_or_create(&label).clone(),
             connected: self.connected.get_or_create(&label).clone(),
             connects: self.connects.get_or_create(&label).clone(),

@@ -267,7 +267,11 @@ impl World {
             let forward = self.metrics.forward(name);
             let waiting = self.reader(i).waiting();
             let left = spooled + self.seen[i].waiting_at_start;
-            assert_eq!(left, forward.delivered.get() + forward.evicted.get() + waiting, "the books of {name}");
+            assert_eq!(
+                left,
+                forward.delivered.get() + forward.evicted.get() + forward.damaged.get() + waiting,
+                "the books of {name}"
+            );
             assert_eq!(forward.waiting.get() as u64, waiting);
             assert_eq!(self.lines.len() as u64 - self.reader(i).position().line, waiting);
         }

@@ -9,7 +9,7 @@
 //! A mark goes before the lines of a delivered batch and is written with them: the next `count` lines are the stream's
 //! lines `first`, `first + 1`, …; what comes after those has no origin again. A mark with a count of 0 says that everything
 //! before `first` is here. Each segment begins with one such mark for every stream: the snapshot of the ledger, so that
-//! the newest segment alone tells all of it.
+//! the newest segment alone tells all of it. A mark of any other kind only ends the run of lines before it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,13 +55,17 @@ impl Ledger {
 
     /// How many of the `lines` lines from `origin` are here already: always the first ones.
     pub fn known(&self, origin: &Origin, lines: u64) -> u64 {
-        match self.streams.iter().rev().find(|stream| *stream.name == *origin.stream) {
+        match self.stream(&origin.stream) {
             Some(stream) if stream.session == origin.session => {
                 stream.next.saturating_sub(origin.first_line).min(lines)
             }
             Some(stream) if stream.session > origin.session => lines,
             _ => 0,
         }
+    }
+
+    fn stream(&self, name: &str) -> Option<&Stream> {
+        self.streams.iter().rev().find(|stream| *stream.name == *name)
     }
 
     /// Everything of the stream before this line is here.
@@ -134,6 +138,11 @@ impl<'a> Mark<'a> {
     }
 }
 
+/// Appends a mark that says nothing but that the run of lines before it is over.
+pub(super) fn write_gap(out: &mut Vec<u8>, key: u32) {
+    record::push_mark(out, key, |payload| payload.push(GAP));
+}
+
 /// Bytes on the disk.
 pub(super) fn mark_len(stream: &str) -> u64 {
     (RECORD_HEADER + FIXED + stream.len()) as u64
@@ -144,31 +153,35 @@ pub(super) struct Replay {
     ledger: Ledger,
     /// The lines that come next, as far as a mark has announced them.
     run: Option<Run>,
+    /// Something was missing so far.
+    gap: bool,
 }
 
 struct Run {
     stream: String,
     session: u32,
+    first: u64,
     next: u64,
     left: u64,
-    /// Some of them came.
-    begun: bool,
 }
 
 impl Replay {
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, run: None }
+        Self { ledger, run: None, gap: false }
     }
 
     pub fn record(&mut self, record: Record<'_>) {
         match record {
             Record::Mark(payload) => {
                 self.end_run();
+                if payload == [GAP] {
+                    self.gap = true;
+                }
                 let Some(Mark { stream, session, first, count }) = Mark::read(payload) else { return };
                 match count {
                     0 => self.ledger.advance(stream, session, first),
                     left => {
-                        self.run = Some(Run { stream: stream.to_owned(), session, next: first, left, begun: false });
+                        self.run = Some(Run { stream: stream.to_owned(), session, first, next: first, left });
                     }
                 }
             }
@@ -176,15 +189,22 @@ impl Replay {
                 if let Some(run) = self.run.as_mut().filter(|run| run.left > 0) {
                     run.next = run.next.saturating_add(1);
                     run.left -= 1;
-                    run.begun = true;
                 }
             }
         }
     }
 
-    /// Something is missing here. Whose lines follow, nobody knows: those that the stream sends again are taken again.
+    /// Something is missing here. Whose lines follow, nobody knows; and a run that does not go on where the ledger ends
+    /// may have had others before it that are missing. What the stream sends again is then taken again.
     pub fn gap(&mut self) {
         self.end_run();
+        self.gap = true;
+    }
+
+    /// The ledger so far.
+    pub fn so_far(&mut self) -> &Ledger {
+        self.end_run();
+        &self.ledger
     }
 
     pub fn end(mut self) -> Ledger {
@@ -193,13 +213,17 @@ impl Replay {
     }
 
     fn end_run(&mut self) {
-        if let Some(run) = self.run.take().filter(|run| run.begun) {
-            self.ledger.advance(&run.stream, run.session, run.next);
+        let Some(Run { stream, session, first, next, .. }) = self.run.take() else { return };
+        let goes_on =
+            || self.ledger.stream(&stream).is_some_and(|known| (known.session, known.next) == (session, first));
+        if next > first && (!self.gap || goes_on()) {
+            self.ledger.advance(&stream, session, next);
         }
     }
 }
 
 const KIND: u8 = 1;
+const GAP: u8 = 0;
 /// Bytes of a mark's payload before the stream's name.
 const FIXED: usize = 21;
 

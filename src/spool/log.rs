@@ -3,7 +3,7 @@
 //!
 //! What belongs here is bookkeeping under one lock, held for arithmetic only: files are read, written, synced and removed
 //! outside of it. Counting is done where positions move, and nowhere else, so that for each forward, at any moment,
-//! spooled + waiting at start = delivered + waiting + evicted.
+//! spooled + waiting at start = delivered + waiting + evicted + damaged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -252,13 +252,15 @@ impl Log {
         }
     }
 
-    /// The rest of the segment at `read` is unreadable: `read` moves behind it, and its lines will count as evicted.
-    pub fn damaged(&self, index: usize, read: &mut Position, why: &dyn std::fmt::Display) {
+    /// There is nothing to be read at `read`, which moves to `found` in the same segment, or behind the segment. The lines
+    /// that are passed over will count as damaged.
+    pub fn damaged(&self, index: usize, read: &mut Position, found: Option<Position>, why: &dyn std::fmt::Display) {
         let mut state = self.lock();
         let end = state.end;
         let i = state.find(read.segment);
-        let to = match state.segments.get(i + 1) {
-            Some(next) if read.segment < end.segment => next.start(),
+        let to = match (found, state.segments.get(i + 1)) {
+            (Some(found), _) => found,
+            (None, Some(next)) if read.segment < end.segment => next.start(),
             _ => end,
         };
         let mut known = true;
@@ -270,7 +272,7 @@ impl Log {
             let (file, lines) = (segment::path(&self.dir, read.segment), to.line.saturating_sub(read.line));
             tracing::error!(
                 file = %file.display(), offset = read.offset, lines, error = %why,
-                "spool: the rest of a segment cannot be read and is skipped; its file will be kept as .damaged"
+                "spool: a part of a segment cannot be read and is skipped; its file will be kept as .damaged"
             );
         }
         state.skip(index, read, to, &self.metrics);
@@ -434,7 +436,7 @@ impl Cursor {
             && gap.from_line <= self.at.line
         {
             if self.at.line < gap.to.line {
-                self.metrics.evicted.inc_by(gap.to.line - self.at.line);
+                self.metrics.damaged.inc_by(gap.to.line - self.at.line);
                 self.at = gap.to;
             }
             self.gaps.pop_front();

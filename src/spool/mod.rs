@@ -5,11 +5,17 @@
 //!
 //! - A line that was published survives the process; what survives a power cut is the [`Sync`] policy's choice.
 //! - After a crash lines may come twice. They are lost only by eviction or by damage, and then they are counted.
-//! - For each forward, spooled + waiting at start = delivered + waiting + evicted. Lines that damage has taken count as
-//!   evicted: given up unsent.
+//! - For each forward, spooled + waiting at start = delivered + waiting + evicted + damaged. Damaged are lines that could
+//!   not be read any more. Where the newest segment was damaged before the spool was opened, how many are missing is only
+//!   known to be at least one for each place, and so many are counted.
 //! - Lines are numbered through the whole life of the spool, and every count is a difference of numbers.
+//! - A line never has two numbers: those behind damage are counted back from the next segment's first number, and those
+//!   behind damage in the newest segment are moved to a new session when the spool is opened. (Where the disk has no room
+//!   for that they are read in place, and may be taken for others by the next relay.)
+//! - A line that another relay has numbered is here once, however often it is sent and wherever a crash has cut: see
+//!   `ledger`. After damage it may be here twice.
 //! - All segments together never take more than `max_bytes` (on top come damaged ones kept aside, at most four), the
-//!   queue to the writer never more than 8 MiB, and a line is never longer than [`MAX_LINE`].
+//!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, and a line is never longer than [`MAX_LINE`].
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
 //!   sender's patience.
 //! - One directory, one relay: a lock sees to it.
@@ -24,7 +30,7 @@
 //! cursor.central                     how far the forward `central` is
 //! ```
 //!
-//! A record is in `record`, the segment's header in `segment`, the cursor's two slots in `cursor`. The spool's id, 128
+//! A record is in `record`, the marks between lines in `ledger`, the segment's header in `segment`, the cursor's two slots in `cursor`. The spool's id, 128
 //! random bits, is in every segment and cursor: there is always a segment, so there is always the id, and a cursor that
 //! was copied from elsewhere is not believed. Together with a segment's session and a line's number it names a line for
 //! good.
@@ -40,8 +46,11 @@
 //! full and its policy is to drop the oldest. Opening cuts off what a crash left unfinished, and begins a new segment:
 //! nothing is ever appended to a file that a crash may have touched.
 //!
-//! In reading order: `record`, `segment`, `cursor`; `log`, where all positions and counts are; `writer` with `inlet` and
-//! `sync`; `reader`; `open`.
+//! Senders that can be made to wait [deliver](Inlet::deliver): their batches are held until there is room, and nothing is
+//! given up for them.
+//!
+//! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are; `writer` with `inlet` and
+//! `sync`; `reader`; `open` and `handle`.
 
 mod cursor;
 mod handle;

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
 use super::handle::Handle;
-use super::ledger::{Ledger, Replay};
+use super::ledger::{self, Ledger, Replay};
 use super::log::{Limits, Log, Segment, State};
 use super::reader::Reader;
-use super::record;
+use super::record::{self, Batch, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
 use super::writer::Writer;
@@ -73,7 +73,9 @@ impl Spool {
         let mut found = Found::default();
         found.list(&options)?;
         found.read_headers(&options.dir)?;
-        let (end, ledger) = found.repair_newest(&options)?;
+        let cursors: Vec<CursorFile> =
+            options.forwards.iter().map(|name| CursorFile::load(&options.dir, name, found.id)).collect();
+        let (end, ledger) = found.repair_newest(&options, &cursors)?;
         found.report.segments = found.segments.len();
         found.report.bytes = found.segments.iter().map(|segment| segment.bytes).sum();
         found.report.id = found.id;
@@ -89,8 +91,7 @@ impl Spool {
             .map_err(io_error("start a thread for", &options.dir))?;
         let mut state = State { segments: found.segments, end, cursors: BTreeMap::new(), limits };
         let mut opened = Vec::new();
-        for name in &options.forwards {
-            let file = CursorFile::load(&options.dir, name, found.id);
+        for (name, file) in options.forwards.iter().zip(cursors) {
             // Names were found to differ; one that did not would be a mistake in that check.
             let index = state.add_cursor(name, file.position(), metrics.forward(name));
             opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
@@ -191,7 +192,7 @@ impl Found {
     /// Finds the end of the log, cutting off what a crash left half-written behind it. Also drops segments without
     /// lines, except for one that is alone: it carries the spool's id. The ledger is what the segment says that is the
     /// newest then, and so agrees with the lines that are there.
-    fn repair_newest(&mut self, options: &Options) -> Result<(Position, Ledger), OpenError> {
+    fn repair_newest(&mut self, options: &Options, cursors: &[CursorFile]) -> Result<(Position, Ledger), OpenError> {
         let dir = &options.dir;
         loop {
             let mut replay = Replay::new(Ledger::new(segment_bytes(options)));
@@ -200,35 +201,109 @@ impl Found {
                 let start = Position { segment: self.last_number, offset: HEADER_LEN, line: 0 };
                 return Ok((start, replay.end()));
             };
-            let (number, key) = (newest.number, newest.key);
+            let (number, bytes) = (newest.number, newest.bytes);
             let path = segment::path(dir, number);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
             let (good, lines) = scan(&file, newest, &mut replay);
-            if good < newest.bytes {
-                let tail = usize::try_from(newest.bytes - good).unwrap_or(usize::MAX);
-                newest.bytes = good;
+            let mut end = Position { segment: number, offset: good, line: newest.first_line + lines };
+            let mut damaged = false;
+            if good < bytes {
+                let tail = usize::try_from(bytes - good).unwrap_or(usize::MAX);
                 match segment::read_up_to(&file, good, tail) {
                     Ok(tail) => {
-                        if record::holds_record(&tail, key) {
-                            self.report.damaged.push(keep_copy(dir, number));
-                        } else {
+                        let salvage = record::salvage(&tail, newest.key);
+                        if salvage == Salvage::default() {
                             self.report.torn_bytes += tail.len() as u64;
+                            newest.bytes = good;
+                            file.set_len(good).map_err(io_error("cut", &path))?;
+                        } else {
+                            damaged = true;
+                            end = self.rescue(dir, &file, (end, &tail, salvage), passed(cursors, number), &mut replay);
                         }
-                        file.set_len(good).map_err(io_error("cut", &path))?;
                     }
                     // A bad block. The file stays as it is: nothing is appended to it, and its lines end before.
-                    Err(_) => self.report.damaged.push(path.clone()),
+                    Err(_) => {
+                        damaged = true;
+                        newest.damaged = true;
+                        newest.bytes = good;
+                        self.report.damaged.push(path.clone());
+                    }
                 }
             }
-            if lines > 0 || alone || self.report.damaged.contains(&path) {
+            if lines > 0 || alone || damaged {
                 // What the ledger says is here must be as safe as the policy promises before anybody is told so.
                 let unsafe_yet = options.sync == Sync::Always && file.sync_data().is_err();
                 let ledger = if unsafe_yet { Ledger::new(segment_bytes(options)) } else { replay.end() };
-                return Ok((Position { segment: number, offset: good, line: newest.first_line + lines }, ledger));
+                return Ok((end, ledger));
             }
             fs::remove_file(&path).map_err(io_error("remove", &path))?;
             self.segments.pop_back();
         }
+    }
+
+    /// Moves the lines behind damage in the newest segment to a segment of their own, for their numbers are lost: how many
+    /// are missing before them is only known to be at least one for each gap. A new session numbers them, so that no
+    /// number is given twice. Keeps the damaged file aside as it was found. Returns where the log ends then.
+    ///
+    /// The disk may have no room for that, which must not keep the relay from starting: then they are read where they are.
+    fn rescue(
+        &mut self,
+        dir: &Path,
+        file: &File,
+        (at, tail, salvage): (Position, &[u8], Salvage),
+        passed: u64,
+        replay: &mut Replay,
+    ) -> Position {
+        let Some(newest) = self.segments.back_mut() else { return at };
+        let (mut records, mut lost) = (Vec::new(), 0);
+        for run in salvage.runs {
+            let (batch, _) = Batch::decode(tail[run.clone()].to_vec(), u64::MAX, newest.key);
+            replay.gap();
+            batch.records().for_each(|record| replay.record(record));
+            // What every forward has passed is not read again.
+            let skip = usize::try_from(passed.saturating_sub(at.offset)).unwrap_or(usize::MAX);
+            if skip < run.end {
+                lost += u64::from(skip <= run.start);
+                ledger::write_gap(&mut records, newest.key);
+                records.extend_from_slice(&tail[run.start.max(skip)..run.end]);
+            }
+        }
+        newest.damaged = true;
+        let (mut batch, _) = Batch::decode(records, u64::MAX, newest.key);
+        let first_line = at.line + lost;
+        let header = Header::new(self.id, self.last_number + 1, first_line, self.last_session.wrapping_add(1));
+        batch.seal(header.key());
+        let content = [replay.so_far().snapshot(header.key()).as_slice(), batch.as_bytes()].concat();
+        let line = first_line + batch.line_count();
+        if !batch.is_empty()
+            && let Err(error) = segment::create(dir, &header, &content).and_then(|new| new.sync_data())
+        {
+            let file = segment::path(dir, at.segment);
+            tracing::error!(file = %file.display(), %error, "spool: no room to move lines out of a damaged segment");
+            self.report.damaged.push(file);
+            return Position { offset: newest.bytes, line, ..at };
+        }
+        let aside = segment::aside_path(dir, at.segment);
+        let kept = fs::copy(segment::path(dir, at.segment), &aside).and_then(|_| segment::limit_damaged(dir));
+        match kept.and_then(|()| file.set_len(at.offset)) {
+            Ok(()) => {
+                newest.bytes = at.offset;
+                newest.damaged = false;
+            }
+            Err(error) => {
+                drop(fs::remove_file(&aside));
+                tracing::error!(file = %aside.display(), %error, "spool: a damaged segment could not be kept yet");
+            }
+        }
+        self.report.damaged.push(aside);
+        if batch.is_empty() {
+            return at;
+        }
+        self.last_number = header.number;
+        self.last_session = header.session;
+        let bytes = HEADER_LEN + content.len() as u64;
+        self.segments.push_back(Segment::new(&header, bytes));
+        Position { segment: header.number, offset: bytes, line }
     }
 
     fn keep_aside(&mut self, dir: &Path, number: u64) -> Result<(), OpenError> {
@@ -270,15 +345,13 @@ fn segment_bytes(options: &Options) -> u64 {
     options.segment_bytes.min(options.max_bytes / 2)
 }
 
-/// Keeps the newest segment as it was found. It may fail, on a full disk for one: that must not keep the relay from
-/// starting.
-fn keep_copy(dir: &Path, number: u64) -> PathBuf {
-    let aside = segment::aside_path(dir, number);
-    let kept = fs::copy(segment::path(dir, number), &aside).and_then(|_| segment::limit_damaged(dir));
-    if let Err(error) = kept {
-        tracing::error!(file = %aside.display(), %error, "spool: a damaged segment could not be kept");
-    }
-    aside
+/// The offset in the newest segment that every forward has passed.
+fn passed(cursors: &[CursorFile], newest: u64) -> u64 {
+    let offset = |cursor: &CursorFile| match cursor.position() {
+        Some(position) if position.segment == newest => position.offset,
+        _ => 0,
+    };
+    cursors.iter().map(offset).min().unwrap_or(0)
 }
 
 fn check(options: &Options) -> Result<(), OpenError> {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Position;
 use super::cursor::CursorFile;
 use super::log::{Log, Window};
-use super::record::Batch;
+use super::record::{self, Batch};
 use super::segment;
 
 /// How often the same place may fail to be read before its segment counts as damaged. A file that cannot be opened for
@@ -77,32 +77,53 @@ impl Reader {
     /// little later; a place that goes on failing is skipped too.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
         loop {
-            let result = match self.log.window(self.index, &mut self.read) {
+            let window = self.log.window(self.index, &mut self.read);
+            let read = window.and_then(|window| match window {
+                None => Ok(None),
+                Some(window) => self.read_window(&window, max_bytes).map(|read| Some((window, read))),
+            });
+            match read {
                 Ok(None) => return Ok(None),
-                Ok(Some(Window { file, session, key, limit, lines })) => {
-                    let read = segment::read(&file, self.read.offset, limit, max_bytes, lines, key);
-                    read.map(|(batch, _)| (batch, session))
-                }
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok((batch, session)) if !batch.is_empty() => {
+                Ok(Some((window, batch))) if !batch.is_empty() => {
                     self.failures = 0;
-                    return Ok(Some(self.advance(batch, session)));
+                    return Ok(Some(self.advance(batch, window.session)));
                 }
                 // Marks alone; the lines come behind them.
-                Ok((batch, _)) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
-                Ok(_) => self.log.damaged(self.index, &mut self.read, &"checksum mismatch"),
+                Ok(Some((_, batch))) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
+                Ok(Some((window, _))) => {
+                    let found = self.resync(&window);
+                    self.log.damaged(self.index, &mut self.read, found, &"checksum mismatch");
+                }
                 Err(error) => {
                     self.failures += 1;
                     if self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound {
                         return Err(error);
                     }
-                    self.log.damaged(self.index, &mut self.read, &error);
+                    self.log.damaged(self.index, &mut self.read, None, &error);
                 }
             }
             self.failures = 0;
         }
+    }
+
+    fn read_window(&self, window: &Window, max_bytes: usize) -> io::Result<Batch> {
+        let Window { file, limit, lines, key, .. } = window;
+        segment::read(file, self.read.offset, *limit, max_bytes, *lines, *key).map(|(batch, _)| batch)
+    }
+
+    /// Where reading can go on behind damage at the read position. Records carry no numbers, but the end of the segment
+    /// has one: lines are counted back from there, and so never get another number than they had. Between two damaged
+    /// places nobody can tell, and what lies there is given up.
+    fn resync(&self, window: &Window) -> Option<Position> {
+        let Position { segment, offset, line } = self.read;
+        let tail = usize::try_from(window.limit - offset).ok()?;
+        let tail = segment::read_up_to(&window.file, offset, tail).ok()?;
+        let last = record::salvage(&tail, window.key).runs.pop().filter(|run| run.end == tail.len())?;
+        let (batch, _) = Batch::decode(tail[last.clone()].to_vec(), u64::MAX, window.key);
+        // More than can be missing are not all ours; the last ones are.
+        let surplus = batch.line_count().saturating_sub(window.lines);
+        let start = offset + (last.end - batch.behind(surplus).len()) as u64;
+        Some(Position { segment, offset: start, line: line + window.lines - (batch.line_count() - surplus) })
     }
 
     /// Waits until there is more than has been read: true. False when there never will be, because the writer has

@@ -13,6 +13,8 @@
 //! The top bit of the length makes a record a mark: something about the lines behind it, which readers pass over. A batch
 //! is a run of records, so it goes to the disk with one write and comes back as what it was.
 
+use std::ops::Range;
+
 /// Bytes before each payload.
 pub const RECORD_HEADER: usize = 8;
 
@@ -211,25 +213,58 @@ pub(super) fn record_at(bytes: &[u8], key: u32) -> Result<(Record<'_>, usize), F
     Ok((record, RECORD_HEADER + length))
 }
 
-/// Whether a whole record lies anywhere in `bytes`. This tells a write that never finished (nothing readable follows)
-/// from damage with lines behind it.
+/// What is still good behind damage at the start of some bytes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Salvage {
+    /// Runs of whole records, in order; something is missing before each.
+    pub runs: Vec<Range<usize>>,
+    /// There may be more.
+    pub gave_up: bool,
+}
+
+/// Looks for records behind damage at the start of `bytes`. None tells a write that never finished from damage with lines
+/// behind it.
 ///
 /// A stranger chooses the payloads, and could choose them so that every offset looks like a length: the checksums
-/// computed are limited to [`SEARCH_BUDGET`] bytes, and the answer beyond it is the careful one, yes.
-pub(super) fn holds_record(bytes: &[u8], key: u32) -> bool {
-    let mut budget = SEARCH_BUDGET;
-    for start in 0..bytes.len().saturating_sub(RECORD_HEADER) {
+/// computed are limited to [`SEARCH_BUDGET`] bytes.
+pub(super) fn salvage(bytes: &[u8], key: u32) -> Salvage {
+    let mut found = Salvage::default();
+    let (mut at, mut budget) = (0, SEARCH_BUDGET);
+    while at < bytes.len() {
+        // A damaged length may lead over good records to another one: it is believed only when looking got too dear.
+        let start = search(bytes, at + 1, key, &mut budget).or_else(|| {
+            let behind = at + RECORD_HEADER + length_of(&bytes[at..]).0;
+            bytes.get(behind..).is_some_and(|rest| record_at(rest, key).is_ok()).then_some(behind)
+        });
+        let Some(start) = start else { break };
+        let mut end = start;
+        while let Ok((_, length)) = record_at(&bytes[end..], key) {
+            end += length;
+        }
+        found.runs.push(start..end);
+        at = end;
+    }
+    found.gave_up = budget == 0;
+    found
+}
+
+/// The first offset from `from` on at which a record lies; none when the budget is used up.
+fn search(bytes: &[u8], from: usize, key: u32, budget: &mut usize) -> Option<usize> {
+    for start in from..bytes.len().saturating_sub(RECORD_HEADER) {
         let rest = &bytes[start..];
         let (length, _) = length_of(rest);
         if length == 0 || length > MAX_LINE || rest.len() < RECORD_HEADER + length {
             continue;
         }
-        if length > budget || record_at(rest, key).is_ok() {
-            return true;
+        if record_at(rest, key).is_ok() {
+            return Some(start);
         }
-        budget -= length;
+        if *budget == 0 {
+            return None;
+        }
+        *budget = budget.saturating_sub(length);
     }
-    false
+    None
 }
 
 /// Reads the length field of a record header of at least four bytes: bytes of payload, and whether it is a mark.
@@ -295,22 +330,38 @@ mod tests {
     fn zeros_are_no_record() {
         let (batch, fault) = Batch::decode(vec![0; 4096], u64::MAX, 0);
         assert_eq!((batch.line_count(), fault), (0, Some(Fault::Damaged)));
-        assert!(!holds_record(&[0; 4096], 0));
+        assert_eq!(salvage(&[0; 4096], 0), Salvage::default());
     }
 
     #[test]
-    fn a_record_behind_rubbish_is_found() {
-        let mut bytes = b"rubbish".to_vec();
-        bytes.extend_from_slice(batch(&[b"line".to_vec()]).as_bytes());
-        assert!(holds_record(&bytes, 0));
-        bytes.pop();
-        assert!(!holds_record(&bytes, 0));
+    fn records_behind_rubbish_are_found() {
+        let records = batch(&[b"one".to_vec(), b"two".to_vec()]).as_bytes().to_vec();
+        let bytes = [b"rubbish", &records[..], b"more rubbish", &records[..11], &[0; 20]].concat();
+        let runs = vec![7..29, 41..52];
+        assert_eq!(salvage(&bytes, 0), Salvage { runs, gave_up: false });
+        assert_eq!(salvage(&bytes[..17], 0), Salvage::default());
+        assert_eq!(salvage(&bytes, 1), Salvage::default(), "of another key");
+    }
+
+    #[test]
+    fn a_record_hidden_in_the_text_of_a_line_stays_hidden() {
+        let hidden = batch(&[b"forged".to_vec()]).as_bytes().to_vec();
+        let mut outer = batch(&[[b"text ", &hidden[..], b" text"].concat(), b"next".to_vec()]);
+        outer.seal(77);
+        let whole = outer.as_bytes().to_vec();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let (_, fault) = Batch::decode(bytes.clone(), u64::MAX, 77);
+            assert!(fault.is_some(), "bit {bit}");
+            assert!(salvage(&bytes, 77).runs.iter().all(|run| run.len() == 12), "bit {bit}");
+        }
     }
 
     #[test]
     fn searching_hostile_bytes_has_a_limit() {
         // Every offset reads as a length near 64 KiB: without the budget this is 2^21 checksums of 64 KiB.
-        assert!(holds_record(&[0, 0, 1, 0].repeat(1 << 19), 0));
+        assert!(salvage(&[0, 0, 1, 0].repeat(1 << 19), 0).gave_up);
     }
 
     #[test]
@@ -395,8 +446,9 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let (batch, _) = Batch::decode(bytes, u64::MAX, 0);
+            let (batch, _) = Batch::decode(bytes.clone(), u64::MAX, 0);
             prop_assert_eq!(batch.lines().count() as u64, batch.line_count());
+            prop_assert!(salvage(&bytes, 0).runs.iter().all(|run| run.end <= bytes.len()));
         }
     }
 }

@@ -169,8 +169,11 @@ pub(super) fn aside_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.seg.damaged"))
 }
 
-/// Keeps a damaged segment's file out of the way instead of removing it.
+/// Keeps a damaged segment's file out of the way instead of removing it, unless a fuller one was kept before it was cut.
 pub(super) fn set_aside(dir: &Path, number: u64) -> io::Result<()> {
+    if aside_path(dir, number).exists() {
+        return remove(dir, number);
+    }
     fs::rename(path(dir, number), aside_path(dir, number))?;
     limit_damaged(dir)
 }

@@ -194,7 +194,7 @@ impl Relay {
         metrics.balance(before as u64);
         assert_eq!(metrics.sum("listen_received_total"), received as u64);
         assert_eq!(metrics.sum("spool_dropped_total"), 0);
-        assert_eq!(metrics.sum("forward_evicted_total"), 0);
+        assert_eq!(metrics.sum("forward_evicted_total") + metrics.sum("forward_damaged_total"), 0);
         assert!(metrics.each_forward("forward_delivered_total").all(|delivered| delivered == due));
     }
 
@@ -273,14 +273,16 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped; spooled + waiting at start = delivered + waiting + evicted.
+    /// Invariant 6: received = spooled + dropped; spooled + waiting at start = delivered + waiting + evicted +
+    /// damaged.
     #[track_caller]
     pub fn balance(&self, before: u64) {
         let spooled = self.sum("spool_spooled_total");
         assert_eq!(self.sum("listen_received_total"), spooled + self.sum("spool_dropped_total"), "{self:?}");
         let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();
         for sample in &self.0 {
-            let counts = ["forward_delivered_total", "forward_waiting", "forward_evicted_total"];
+            let counts =
+                ["forward_delivered_total", "forward_waiting", "forward_evicted_total", "forward_damaged_total"];
             if counts.contains(&sample.name.as_str()) {
                 *forwards.entry(&sample.labels).or_default() += sample.value;
             }

@@ -1,6 +1,7 @@
 //! Stories of one spool: what goes in, what comes out, and what the counters say, whatever happens in between. Bytes on
 //! the disk are damaged here; random histories are in `tests/spool_model.rs`.
 
+mod damage;
 mod held;
 mod origins;
 mod runtime;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use tempfile::TempDir;
 
-use super::segment::{HEADER_LEN, MAX_DAMAGED};
+use super::segment::HEADER_LEN;
 use super::*;
 use crate::metrics::Metrics;
 
@@ -128,6 +129,10 @@ impl Open {
         self.metrics.forward(["a", "b"][reader]).evicted.get()
     }
 
+    fn damaged(&self, reader: usize) -> u64 {
+        self.metrics.forward(["a", "b"][reader]).damaged.get()
+    }
+
     fn delivered(&self, reader: usize) -> u64 {
         self.metrics.forward(["a", "b"][reader]).delivered.get()
     }
@@ -136,7 +141,11 @@ impl Open {
     fn check_books(&self) {
         for (i, reader) in self.readers.iter().enumerate() {
             let left = self.spooled() + self.waiting_at_start[i];
-            assert_eq!(left, self.delivered(i) + self.evicted(i) + reader.waiting(), "books of reader {i}");
+            assert_eq!(
+                left,
+                self.delivered(i) + self.evicted(i) + self.damaged(i) + reader.waiting(),
+                "books of reader {i}"
+            );
             assert_eq!(self.metrics.forward(["a", "b"][i]).waiting.get() as u64, reader.waiting());
         }
         assert_eq!(self.metrics.spool().bytes.get() as u64, self.writer.log.bytes());
@@ -302,92 +311,6 @@ fn a_segment_cut_at_any_byte_gives_a_prefix_and_goes_on() {
 }
 
 #[test]
-fn a_flipped_bit_gives_a_prefix_and_the_file_is_kept() {
-    let home = Home::new();
-    let mut spool = home.open();
-    spool.append(0..8);
-    let segment = home.files(".seg").remove(0);
-    let whole = fs::read(&segment).unwrap();
-    drop(spool);
-    let last = whole.len() - RECORD_HEADER - line(7).len();
-    for at in 0..whole.len() {
-        let home = home.crashed();
-        let mut bytes = whole.clone();
-        bytes[at] ^= 1 << (at % 8);
-        fs::write(&home.files(".seg")[0], &bytes).unwrap();
-        let mut spool = home.open();
-        let read = spool.read_numbers(0);
-        assert_eq!(read, range(0..read.len() as u64), "byte {at}");
-        assert!(read.len() < 8, "byte {at} went unnoticed");
-        if at < last {
-            let kept = home.files(".damaged");
-            assert_eq!(kept, spool.report.damaged, "byte {at}");
-            assert_eq!(fs::read(&kept[0]).unwrap(), bytes, "byte {at}");
-        }
-        spool.append(100..103);
-        assert_eq!(spool.read_numbers(0), range(100..103), "byte {at}");
-    }
-}
-
-#[test]
-fn damage_in_an_older_segment_is_skipped_counted_and_kept() {
-    let home = Home::new();
-    let mut spool = home.open();
-    (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
-    let segments = home.files(".seg");
-    let mut bytes = fs::read(&segments[1]).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&segments[1], &bytes).unwrap();
-    fs::remove_file(&segments[3]).unwrap();
-    drop(spool);
-
-    let mut spool = home.open();
-    let read = spool.read_numbers(0);
-    let missing = 100 - read.len() as u64;
-    assert!(read.is_sorted() && read.first() == Some(&0) && read.last() == Some(&99) && missing > 15, "{read:?}");
-    spool.check_books();
-    spool.retire_all(0);
-    assert_eq!((spool.delivered(0), spool.evicted(0), spool.readers[0].waiting()), (100 - missing, missing, 0));
-    // The damaged one, and the one before the hole, for it cannot be told which of the two is short.
-    let kept: Vec<String> =
-        home.files(".damaged").iter().map(|path| path.to_str().unwrap().replace(".damaged", "")).collect();
-    assert_eq!(kept, [segments[1].to_str().unwrap(), segments[2].to_str().unwrap()]);
-    assert_eq!(fs::read(&home.files(".damaged")[0]).unwrap(), bytes);
-}
-
-#[test]
-fn damage_met_again_after_a_rewind_counts_once() {
-    let home = Home::new();
-    let mut spool = home.open();
-    (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
-    fs::write(&home.files(".seg")[2], b"nothing of it is left").unwrap();
-    let first = spool.read_numbers(0);
-    spool.readers[0].rewind();
-    spool.check_books();
-    assert_eq!(spool.read_numbers(0), first);
-    spool.retire_all(0);
-    assert_eq!(spool.evicted(0), 100 - first.len() as u64);
-}
-
-#[test]
-fn what_cannot_be_read_is_tried_again_and_then_skipped() {
-    let home = Home::new();
-    let mut spool = home.open();
-    (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
-    // A directory opens and cannot be read, like a file on a bad block.
-    let bad = &home.files(".seg")[0];
-    fs::remove_file(bad).unwrap();
-    fs::create_dir(bad).unwrap();
-    assert!(spool.readers[0].next(100).is_err());
-    assert!(spool.readers[0].next(100).is_err());
-    let read = spool.read_numbers(0);
-    assert_eq!(read, range(read[0]..100));
-    assert_eq!(spool.evicted(0), read[0]);
-    spool.check_books();
-}
-
-#[test]
 fn files_are_closed_when_they_are_read_or_evicted() {
     let home = Home::with(|options| {
         options.max_bytes = 64 << 10;
@@ -408,19 +331,6 @@ fn files_are_closed_when_they_are_read_or_evicted() {
     assert_eq!(open_files(), segments, "an evicted file that is open gives no room back");
     spool.read_numbers(0);
     assert!(open_files() <= segments + 1);
-}
-
-#[test]
-fn damaged_segments_kept_aside_have_a_limit() {
-    let home = Home::new();
-    let mut spool = home.open();
-    (0..60).for_each(|step| spool.append(step * 5..step * 5 + 5));
-    for segment in home.files(".seg").iter().take(10) {
-        fs::write(segment, b"nothing of it is left").unwrap();
-    }
-    spool.read_numbers(0);
-    spool.retire_all(0);
-    assert_eq!(home.files(".damaged").len(), MAX_DAMAGED);
 }
 
 #[test]
@@ -452,29 +362,6 @@ fn a_second_relay_is_refused_until_the_first_is_gone() {
     assert!(error.to_string().contains(home.dir.path().to_str().unwrap()), "{error}");
     drop(spool);
     home.open();
-}
-
-#[test]
-fn a_newer_format_is_refused_and_strangers_are_put_aside() {
-    let home = Home::new();
-    let mut spool = home.open();
-    (0..10).for_each(|step| spool.append(step * 5..step * 5 + 5));
-    drop(spool);
-    let other = Home::new();
-    other.open().append(0..5);
-    fs::copy(&other.files(".seg")[0], &home.files(".seg")[0]).unwrap();
-    let spool = home.open();
-    assert_eq!(spool.report.damaged, home.files(".damaged"));
-    assert_eq!(spool.report.damaged.len(), 1);
-    drop(spool);
-
-    let segment = home.files(".seg").remove(0);
-    let mut bytes = fs::read(&segment).unwrap();
-    bytes[8] = 3;
-    let checksum = crc32c::crc32c(&bytes[..60]);
-    bytes[60..64].copy_from_slice(&checksum.to_le_bytes());
-    fs::write(&segment, bytes).unwrap();
-    assert!(matches!(home.try_open().err(), Some(OpenError::Version { version: 3, .. })));
 }
 
 #[test]
@@ -648,27 +535,6 @@ fn a_broken_segment_is_left_for_a_new_one() {
     assert!(home.files(".seg").len() <= 3);
     spool.append(10..15);
     assert_eq!(spool.read_numbers(0), range(0..15));
-}
-
-#[test]
-fn what_a_failed_write_left_behind_is_never_read() {
-    let home = Home::new();
-    let mut spool = home.open();
-    spool.append(0..5);
-    // As if the cut after a failed write had failed as well: whole records, dropped and counted.
-    let mut left = fs::read(&home.files(".seg")[0]).unwrap();
-    let mut behind = batch(&[line(77), line(78)]);
-    behind.seal(spool.writer.key);
-    left.extend_from_slice(behind.as_bytes());
-    fs::write(&home.files(".seg")[0], &left).unwrap();
-    spool.writer.current = None;
-    spool.append(5..10);
-    assert_eq!(spool.read_numbers(0), range(0..10));
-    let crashed = home.crashed();
-    let mut again = crashed.open();
-    assert_eq!(again.read_numbers(0), range(0..10));
-    again.retire_all(0);
-    assert_eq!((again.delivered(0), again.evicted(0)), (10, 0));
 }
 
 #[test]

@@ -10,12 +10,12 @@ fn fill(spool: &mut Open, steps: u64) {
 fn a_forward_can_come_while_the_spool_runs() {
     let home = Home::new();
     let mut spool = home.open();
-    fill(&mut spool, 4);
+    fill(&mut spool, 8);
     let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
     spool.readers.push(reader);
     // All that was ever spooled is there for it: its books are those of one that was there from the start.
     spool.waiting_at_start.push(0);
-    assert_eq!((spool.readers[1].waiting(), spool.read_numbers(1)), (20, range(0..20)));
+    assert_eq!((spool.readers[1].waiting(), spool.read_numbers(1)), (40, range(0..40)));
     spool.retire_all(0);
     let segments = home.files(".seg").len();
     assert!(segments > 1, "it holds nothing back");
