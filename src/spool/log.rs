@@ -35,7 +35,9 @@ pub(super) struct Limits {
 
 pub(super) struct State {
     /// Oldest first, `number` and `first_line` rising. Empty only until the first line ever is written.
-    pub segments: VecDeque<Segment>,
+    segments: VecDeque<Segment>,
+    /// Bytes of all of them: asked for with each write, and there may be thousands.
+    bytes: u64,
     /// Where the next line goes, as far as readers may know. Lines behind it may be on their way to the disk.
     pub end: Position,
     /// One for each forward, by a number that is given once.
@@ -96,7 +98,7 @@ impl Log {
 
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
-        self.lock().bytes()
+        self.lock().bytes
     }
 
     pub fn limits(&self) -> Limits {
@@ -143,6 +145,7 @@ impl Log {
     /// A new segment begins, which the next lines go to.
     pub fn add(&self, segment: Segment) {
         let mut state = self.lock();
+        state.bytes += segment.bytes;
         state.segments.push_back(segment);
         state.set_gauges(&self.metrics);
         drop(state);
@@ -150,11 +153,20 @@ impl Log {
         self.remove_passed();
     }
 
-    /// The last segment has grown to `bytes`.
+    /// Whether every forward, and there is one, is at `end` or beyond.
+    pub fn all_passed(&self, end: Position) -> bool {
+        let state = self.lock();
+        !state.cursors.is_empty() && state.cursors.values().all(|cursor| cursor.at.line >= end.line)
+    }
+
+    /// The last segment has `bytes` now.
     pub fn grow(&self, bytes: u64) {
-        if let Some(last) = self.lock().segments.back_mut() {
-            last.bytes = bytes;
+        let mut state = self.lock();
+        if let Some(last) = state.segments.back_mut() {
+            let before = std::mem::replace(&mut last.bytes, bytes);
+            state.bytes = state.bytes - before + bytes;
         }
+        self.metrics.bytes.set(state.bytes as i64);
     }
 
     /// Readers may read up to `end`.
@@ -172,7 +184,7 @@ impl Log {
         if state.segments.len() < 2 {
             return false;
         }
-        let gone = state.segments.pop_front();
+        let gone = state.pop_oldest();
         if let Some(oldest) = state.segments.front() {
             let start = oldest.start();
             state.cursors.values_mut().for_each(|cursor| cursor.evict(start));
@@ -288,7 +300,7 @@ impl Log {
             if !passed {
                 return;
             }
-            let gone = state.segments.pop_front();
+            let gone = state.pop_oldest();
             state.set_gauges(&self.metrics);
             drop(state);
             gone.into_iter().for_each(|segment| self.discard(segment));
@@ -322,6 +334,11 @@ impl Log {
 }
 
 impl State {
+    pub fn new(segments: VecDeque<Segment>, end: Position, limits: Limits) -> Self {
+        let bytes = segments.iter().map(|segment| segment.bytes).sum();
+        Self { segments, bytes, end, cursors: BTreeMap::new(), limits }
+    }
+
     /// The cursor of a reader that is about to be: the one there is, if nobody has it, or one that begins at `from`.
     ///
     /// Errors: somebody has it.
@@ -366,8 +383,10 @@ impl State {
         self.segments.partition_point(|segment| segment.number < number)
     }
 
-    fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
+    fn pop_oldest(&mut self) -> Option<Segment> {
+        let gone = self.segments.pop_front()?;
+        self.bytes -= gone.bytes;
+        Some(gone)
     }
 
     /// Moves a read position over lines that are not there, if any, and settles them with the cursor.
@@ -382,7 +401,7 @@ impl State {
     }
 
     fn set_gauges(&self, metrics: &SpoolMetrics) {
-        metrics.bytes.set(self.bytes() as i64);
+        metrics.bytes.set(self.bytes as i64);
         for cursor in self.cursors.values() {
             cursor.metrics.waiting.set(cursor.waiting(self.end) as i64);
         }

@@ -4,7 +4,7 @@
 //! Only the newest segment is read. Of the others the headers are enough, so that opening takes milliseconds however
 //! much is spooled; damage in them is found when a reader gets there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -89,7 +89,7 @@ impl Spool {
         };
         let flush = Flush::start(options.sync, options.dir.clone(), metrics.spool())
             .map_err(io_error("start a thread for", &options.dir))?;
-        let mut state = State { segments: found.segments, end, cursors: BTreeMap::new(), limits };
+        let mut state = State::new(found.segments, end, limits);
         let mut opened = Vec::new();
         for (name, file) in options.forwards.iter().zip(cursors) {
             // Names were found to differ; one that did not would be a mistake in that check.
@@ -404,7 +404,11 @@ impl fmt::Display for OpenError {
             Self::Options(why) => write!(f, "spool: {why}"),
             Self::Io { what, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 let uid = nix::unistd::geteuid();
-                write!(f, "spool: cannot {what} {}: {source}; it must belong to uid {uid}", path.display())
+                let path = path.display();
+                write!(
+                    f,
+                    "spool: cannot {what} {path}: {source}; it must belong to uid {uid} (chown -R {uid} DIRECTORY)"
+                )
             }
             Self::Io { what, path, source } => write!(f, "spool: cannot {what} {}: {source}", path.display()),
         }

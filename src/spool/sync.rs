@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::metrics::SpoolMetrics;
 
@@ -21,6 +22,9 @@ pub enum Sync {
     /// What the kernel has not written yet; half a minute is usual.
     Never,
 }
+
+/// While syncs go on failing, a new segment is begun at most this often.
+const NEW_FILE_EVERY: Duration = Duration::from_secs(60);
 
 /// The policy at work.
 pub(super) enum Flush {
@@ -50,6 +54,8 @@ pub(super) struct Behind {
 struct Shared {
     dirty: Mutex<Dirty>,
     changed: Condvar,
+    /// A sync has failed, and the writer does not know yet.
+    failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -78,6 +84,12 @@ impl Behind {
         }
     }
 
+    /// Whether a sync has failed since the last question. The kernel takes the pages it could not write for clean, so
+    /// another sync of that file would succeed and mean nothing: what comes next belongs in another one.
+    pub fn take_failed(&self) -> bool {
+        self.shared.failed.swap(false, Ordering::Relaxed)
+    }
+
     /// Lets go of files that are no longer in the directory: nobody needs them synced, and while they are open they
     /// give no room back. One that is being synced at this moment stays for as long as that takes.
     pub fn forget_removed(&self) {
@@ -103,7 +115,7 @@ impl Shared {
 }
 
 fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &SpoolMetrics) {
-    let mut trouble = false;
+    let mut trouble: Option<Instant> = None;
     loop {
         let idle = |dirty: &mut Dirty| dirty.files.is_empty() && !dirty.closed;
         let dirty = shared.changed.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -114,19 +126,26 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
         let closed = dirty.closed;
         drop(dirty);
 
-        match files.iter().try_for_each(|file| file.sync_data()) {
-            Ok(()) if trouble && !files.is_empty() => {
-                trouble = false;
+        // One that fails must not keep the others from being synced.
+        let failed = files.iter().filter_map(|file| file.sync_data().err()).last();
+        match failed {
+            None if trouble.is_some() && !files.is_empty() => {
+                trouble = None;
                 tracing::info!(dir = %dir.display(), "spool: the disk syncs again");
             }
-            Ok(()) => {}
-            Err(error) => {
+            None => {}
+            Some(error) => {
                 metrics.errors.inc();
-                if !std::mem::replace(&mut trouble, true) {
+                if trouble.is_none() {
                     tracing::error!(
                         dir = %dir.display(), %error,
                         "spool: the disk does not sync; lines go on, but a power cut now would lose some. Check the disk"
                     );
+                }
+                // A disk that goes on failing must not be filled with a segment for each time.
+                if trouble.is_none_or(|since| since.elapsed() > NEW_FILE_EVERY) {
+                    trouble = Some(Instant::now());
+                    shared.failed.store(true, Ordering::Relaxed);
                 }
             }
         }

@@ -185,9 +185,10 @@ impl Writer {
                 Err(Refusal::Full) => break,
                 Err(Refusal::Disk(error)) => {
                     self.log.metrics.errors.inc();
-                    if !is_full(&error) {
-                        self.leave_segment();
-                    }
+                    match is_full(&error) {
+                        true => self.recycle(),
+                        false => self.leave_segment(),
+                    };
                     self.complain(&error, REFUSES);
                     break;
                 }
@@ -288,6 +289,11 @@ impl Writer {
         let Some(first) = sizes.next() else { return Ok(0) };
         if self.never_fits(first) {
             return Err(Refusal::Full); // Giving up all that is there would not help.
+        }
+        if let Flush::Behind(behind) = &self.flush
+            && behind.take_failed()
+        {
+            self.leave_segment();
         }
         if self.current.is_none() || (self.has_lines() && self.end.offset + first > self.log.limits().segment_bytes) {
             // A full segment does where no other can be had; none at all does not.
@@ -409,9 +415,23 @@ impl Writer {
     /// segment when there is something wrong with this one.
     fn relieve(&mut self, error: &io::Error) -> bool {
         match is_full(error) {
-            true => self.log.limits().when_full == WhenFull::DropOldest && self.evict(),
+            true => self.recycle() || (self.log.limits().when_full == WhenFull::DropOldest && self.evict()),
             false => self.leave_segment(),
         }
+    }
+
+    /// Gives the room of the newest segment back when every forward has passed all of it: the next segment needs some to
+    /// begin with, and only then can this one go. It keeps its header, and with it the spool its id.
+    fn recycle(&mut self) -> bool {
+        let Some(file) = self.current.as_ref().filter(|_| self.has_lines() && self.log.all_passed(self.end)) else {
+            return false;
+        };
+        let given_back = file.set_len(HEADER_LEN).is_ok();
+        if given_back {
+            self.log.grow(HEADER_LEN);
+            self.current = None;
+        }
+        given_back
     }
 
     /// The next write goes to a new segment. False if it would be no newer than this one: an empty segment is as new as

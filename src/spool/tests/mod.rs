@@ -518,6 +518,56 @@ fn a_full_disk_costs_new_lines_where_old_ones_are_dearer() {
 }
 
 #[test]
+fn a_full_disk_takes_lines_again_when_all_is_delivered() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..5);
+    spool.read_numbers(0);
+    spool.retire_all(0);
+    let full = home.files(".seg").remove(0);
+    spool.writer.faults.push_back(ErrorKind::StorageFull);
+    spool.append(5..10);
+    assert!(!full.exists(), "it holds the room that a new one needs");
+    assert_eq!((spool.metrics.spool().dropped_error.get(), spool.read_numbers(0)), (0, range(5..10)));
+    let mut answer = spool.deliver(10..11);
+    spool.retire_all(0);
+    spool.writer.faults.push_back(ErrorKind::StorageFull);
+    let mut held = spool.deliver(11..15);
+    spool.again();
+    assert_eq!((answer.now(), held.now()), (Some(Ok(())), Some(Ok(()))));
+    drop(spool);
+    assert_eq!(home.open().read_numbers(0), range(11..15));
+}
+
+#[test]
+fn a_sync_that_failed_behind_our_back_is_not_forgotten() {
+    let home = Home::with(|options| options.sync = Sync::Every(Duration::from_millis(1)));
+    let mut spool = home.open();
+    spool.append(0..5);
+    let sync::Flush::Behind(behind) = &spool.writer.flush else { panic!("another policy") };
+    // A pipe cannot be synced.
+    let pipe = std::sync::Arc::new(fs::File::from(std::os::fd::OwnedFd::from(std::io::pipe().unwrap().0)));
+    behind.mark(&pipe);
+    while spool.metrics.spool().errors.get() == 0 {
+        std::thread::yield_now();
+    }
+    // Counted before it is told, so one append may be too early.
+    while home.files(".seg").len() == 1 {
+        spool.append(5..6);
+    }
+    // A disk that goes on failing is not filled with segments.
+    let sync::Flush::Behind(behind) = &spool.writer.flush else { panic!("another policy") };
+    let errors = spool.metrics.spool().errors.get();
+    behind.mark(&pipe);
+    while spool.metrics.spool().errors.get() == errors {
+        std::thread::yield_now();
+    }
+    let segments = home.files(".seg").len();
+    spool.append(6..7);
+    assert_eq!(home.files(".seg").len(), segments);
+}
+
+#[test]
 fn a_broken_segment_is_left_for_a_new_one() {
     let home = Home::new();
     let mut spool = home.open();
