@@ -34,6 +34,7 @@
 
 // The face and the wiring.
 pub mod cli;
+pub mod losses;
 pub mod relay;
 
 // Room 1: sockets → frames.

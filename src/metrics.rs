@@ -26,6 +26,11 @@ struct ByReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByShape {
     shape: &'static str,
 }
@@ -33,6 +38,10 @@ struct ByShape {
 /// Every counter of the relay and the registry they are exported from.
 pub struct Metrics {
     registry: Registry,
+    /// Changed configurations that were taken over.
+    pub reloads_applied: Counter,
+    /// Changed configurations that were refused.
+    pub reloads_refused: Counter,
     received: Family<ByListener, Counter>,
     received_bytes: Family<ByListener, Counter>,
     cut: Family<ByListener, Counter>,
@@ -48,6 +57,7 @@ pub struct Metrics {
     spool_dropped: Family<ByReason, Counter>,
     spool_held: Gauge,
     spool_bytes: Gauge,
+    spool_max_bytes: Gauge,
     spool_errors: Counter,
     evicted: Family<ByForward, Counter>,
     damaged: Family<ByForward, Counter>,
@@ -110,8 +120,12 @@ pub struct SpoolMetrics {
     pub dropped_repeated: Counter,
     /// Lines whose senders are made to wait, because the spool is full or the disk refuses them.
     pub held: Gauge,
+    /// Lines of low severity refused because the spool was nearly full.
+    pub dropped_severity: Counter,
     /// Bytes of all segments together.
     pub bytes: Gauge,
+    /// What they may take together, in bytes.
+    pub max_bytes: Gauge,
     /// Failed writes and syncs.
     pub errors: Counter,
 }
@@ -145,7 +159,12 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("logferry");
         let all = &mut registry;
+        let reloads: Family<ByResult, Counter> =
+            add(all, "config_reloads", "Reloads of the configuration, by what became of them");
+        let result = |result| reloads.get_or_create(&ByResult { result }).clone();
         Self {
+            reloads_applied: result("applied"),
+            reloads_refused: result("refused"),
             received: add(all, "listen_received", "Complete frames read off a socket"),
             received_bytes: add(all, "listen_bytes", "Bytes read off a socket, framing included"),
             cut: add(all, "listen_cut", "Frames longer than the frame limit; their start was kept"),
@@ -165,6 +184,7 @@ impl Metrics {
             spool_dropped: add(all, "spool_dropped", "Lines received but not spooled, by reason"),
             spool_held: add(all, "spool_held", "Lines whose senders are made to wait for the spool"),
             spool_bytes: add(all, "spool_bytes", "Bytes of all segments on the disk"),
+            spool_max_bytes: add(all, "spool_max_bytes", "What all segments together may take"),
             spool_errors: add(all, "spool_errors", "Failed writes and syncs of the spool"),
             evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
             damaged: add(all, "forward_damaged", "Lines in the spool that could not be read any more"),
@@ -221,9 +241,11 @@ impl Metrics {
             dropped_full: dropped("full"),
             dropped_error: dropped("error"),
             dropped_stalled: dropped("stalled"),
+            dropped_severity: dropped("severity"),
             dropped_repeated: dropped("repeated"),
             held: self.spool_held.clone(),
             bytes: self.spool_bytes.clone(),
+            max_bytes: self.spool_max_bytes.clone(),
             errors: self.spool_errors.clone(),
         }
     }

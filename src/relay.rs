@@ -1,8 +1,12 @@
-//! The wiring: the only file that knows every room. What is started in which order, and how it ends.
+//! The wiring: the only file that knows every room. What is started in which order, what changes while it runs, and how
+//! it ends.
 //!
 //! Sockets are bound before anything else, so that containers find the relay while names do not resolve and collectors
 //! are down. Stopping walks the way a message walks: listeners read out what the kernel holds, the spool's writer ends
 //! when no listener is left, forwards end when the spool is delivered or the grace period is over.
+//!
+//! A changed configuration is taken over in two steps: everything that can fail is tried, then what has changed is
+//! changed. Listeners that stay keep their sockets and connections, forwards that stay do not notice.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,20 +14,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, ListenAddress};
-use crate::forward::{Deadline, Forwarder, Resolver};
-use crate::listen::{self, Bound, Intake};
+use crate::forward::{self, Deadline, Forwarder, Resolver};
+use crate::listen::{self, Bound, Intake, Running, Shedding, Treatment};
+use crate::losses::Teller;
 use crate::metrics::Metrics;
-use crate::spool::{self, Reader, Spool, Writer};
+use crate::spool::{self, Inlet, Reader, Spool, WhenFull, Writer};
 use crate::syslog::Translator;
 use crate::tls;
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
 const WIND_DOWN: Duration = Duration::from_secs(2);
+
+/// How long a forward that has changed may take to end its connection in good order before it is cut off.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A relay whose sockets are open and whose spool is locked; nothing moves yet.
 pub struct Relay {
@@ -32,8 +41,34 @@ pub struct Relay {
     listeners: Vec<Bound>,
     admin: Option<Admin>,
     spool: Writer,
-    forwarders: Vec<Forwarder>,
+    spool_handle: spool::Handle,
+    forwarders: Vec<(Forwarder, watch::Sender<bool>)>,
     deadline: watch::Sender<Option<Instant>>,
+}
+
+/// A relay at work: what can be changed while it is.
+struct Working {
+    config: Config,
+    metrics: Arc<Metrics>,
+    listeners: Vec<Listening>,
+    forwards: Vec<Forwarding>,
+    treatments: watch::Sender<Treatment>,
+    inlet: Inlet,
+    spool: spool::Handle,
+    deadline: watch::Sender<Option<Instant>>,
+    teller: Option<(JoinHandle<Teller>, oneshot::Sender<()>)>,
+}
+
+struct Listening {
+    settings: config::Listen,
+    running: Running,
+    stop: watch::Sender<bool>,
+}
+
+struct Forwarding {
+    settings: config::Forward,
+    task: JoinHandle<()>,
+    leave: watch::Sender<bool>,
 }
 
 /// Why a relay cannot start. One line for a person.
@@ -55,27 +90,13 @@ impl Relay {
         let listeners =
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
         let admin = bind_admin(&config.admin, &metrics)?;
-        let (spool, readers) = open_spool(&config, &metrics)?;
-        let (deadline, deadline_seen) = watch::channel(None);
-        let resolver = Resolver::new(config.resolve.clone());
-        let forwarders = config
-            .forward
-            .iter()
-            .zip(readers)
-            .map(|(forward, reader)| {
-                Forwarder::new(
-                    forward.clone(),
-                    reader,
-                    resolver.clone(),
-                    &config.syslog.sd_id,
-                    metrics.forward(&forward.name),
-                    Deadline::new(deadline_seen.clone()),
-                    tokio::sync::watch::channel(false).1,
-                )
-                .map_err(|error| StartError(format!("forward {}: {error}", forward.name)))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { config, metrics, listeners, admin, spool, forwarders, deadline })
+        let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
+        let (deadline, _) = watch::channel(None);
+        let forwarders = config.forward.iter().zip(readers);
+        let forwarders =
+            forwarders.map(|(forward, reader)| new_forwarder(&config, forward, reader, &metrics, &deadline));
+        let forwarders = forwarders.collect::<Result<_, _>>()?;
+        Ok(Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline })
     }
 
     /// Where it listens, with the real ports where 0 was asked for. In the config's order.
@@ -92,51 +113,59 @@ impl Relay {
         self.metrics.clone()
     }
 
-    /// Relays until `shutdown` ends, then drains within the grace period. Must be called inside a tokio runtime.
+    /// Relays until `shutdown` ends, then drains within the grace period. A configuration that comes out of `changed` is
+    /// taken over, or refused with a word in the log. Must be called inside a tokio runtime.
     ///
     /// Boxed, so that the whole of it is compiled once and not for each way of stopping.
-    pub async fn run(self, shutdown: Pin<Box<dyn Future<Output = ()>>>) -> Result<(), StartError> {
-        let Self { config, metrics, listeners, admin, spool, forwarders, deadline } = self;
-        let (stop, stopping) = watch::channel(false);
+    pub async fn run(
+        self,
+        mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
+        mut changed: mpsc::Receiver<Config>,
+    ) -> Result<(), StartError> {
+        let Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline } = self;
         let (inlet, spool_thread) = spool
             .spawn(Some(config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
-        let (_translators, translator) = watch::channel(Translator::new(Arc::new(config.syslog_settings())));
-        let listeners: Vec<_> = listeners
-            .into_iter()
-            .map(|bound| {
-                let intake = Intake::new(translator.clone(), inlet.clone(), metrics.shapes());
-                bound.start(intake, stopping.clone())
-            })
-            .collect();
-        drop(inlet);
-        let forwards: Vec<_> = forwarders.into_iter().map(|forwarder| tokio::spawn(forwarder.run())).collect();
+        let (treatments, _) = watch::channel(treatment(&config));
+        let mut working = Working {
+            metrics,
+            listeners: Vec::new(),
+            forwards: Vec::new(),
+            treatments,
+            inlet,
+            spool: spool_handle,
+            deadline,
+            teller: None,
+            config,
+        };
+        let config = working.config.clone();
+        for (settings, bound) in config.listen.iter().zip(listeners) {
+            working.start_listener(settings, bound);
+        }
+        for (settings, (forwarder, leave)) in config.forward.iter().zip(forwarders) {
+            working.start_forward(settings, forwarder, leave);
+        }
+        working.start_telling(None);
         let admin = admin.map(|admin| tokio::spawn(admin.serve()));
 
-        shutdown.await;
+        loop {
+            let new = tokio::select! {
+                () = &mut shutdown => break,
+                Some(new) = changed.recv() => new,
+            };
+            match working.take_over(new).await {
+                Ok(()) => {
+                    working.metrics.reloads_applied.inc();
+                    tracing::info!("config: the changed configuration is in force");
+                }
+                Err(problem) => {
+                    working.metrics.reloads_refused.inc();
+                    tracing::error!("config: not reloaded, the old one stays in force: {problem}");
+                }
+            }
+        }
 
-        tracing::info!("stopping: reading out the listeners, then sending for up to {:?}", config.grace);
-        let end = Instant::now() + config.grace;
-        deadline.send_replace(Some(end));
-        stop.send_replace(true);
-        let end = end + WIND_DOWN;
-        for listener in listeners {
-            if timeout_at(end, listener.stopped()).await.is_err() {
-                tracing::warn!("listen: a listener did not end within the grace period; its last messages may be lost");
-            }
-        }
-        let spool_closed = tokio::task::spawn_blocking(move || spool_thread.join());
-        if timeout_at(end, spool_closed).await.is_err() {
-            tracing::warn!("spool: {} was not synced within the grace period", config.spool.dir.display());
-        }
-        for (forward, settings) in forwards.into_iter().zip(&config.forward) {
-            if timeout_at(end, forward).await.is_err() {
-                let name = &settings.name;
-                tracing::warn!(
-                    "forward {name}: did not end within the grace period; what it had not sent stays in the spool"
-                );
-            }
-        }
+        working.stop(spool_thread).await;
         if let Some(admin) = admin {
             admin.abort();
         }
@@ -145,24 +174,217 @@ impl Relay {
     }
 }
 
-fn bind_listener(listener: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {
-    let acceptor = listener
-        .tls
-        .as_ref()
-        .map(tls::acceptor)
-        .transpose()
-        .map_err(|error| StartError(format!("listen {}: {error}", listener.address)))?;
-    let options = listen::Options {
-        address: listener.address.clone(),
-        tls: acceptor,
-        plaintext: listener.plaintext,
-        max_frame: listener.max_frame,
-        receive_buffer: listener.receive_buffer,
-        max_connections: listener.max_connections,
-        handshake_timeout: listener.handshake_timeout,
+impl Working {
+    fn start_listener(&mut self, settings: &config::Listen, bound: Bound) {
+        let (stop, stopping) = watch::channel(false);
+        let intake = Intake::new(self.treatments.subscribe(), self.inlet.clone(), self.metrics.shapes());
+        let running = bound.start(intake, stopping);
+        self.listeners.push(Listening { settings: settings.clone(), running, stop });
+    }
+
+    fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, leave: watch::Sender<bool>) {
+        let task = tokio::spawn(forwarder.run());
+        self.forwards.push(Forwarding { settings: settings.clone(), task, leave });
+    }
+
+    /// Watches for losses, at every listener and forward there is. `before`: what has been told of already.
+    fn start_telling(&mut self, before: Option<Teller>) {
+        let fresh = || Teller::new(&self.config.hostname, self.inlet.clone(), &self.metrics);
+        let mut teller = before.unwrap_or_else(fresh);
+        for listener in &self.listeners {
+            let address = listener.settings.address.to_string();
+            teller.watch_listener(&address, &self.metrics.listener(&address));
+        }
+        for forward in &self.forwards {
+            let name = &forward.settings.name;
+            teller.watch_forward(name, &self.metrics.forward(name));
+        }
+        let (stop, stopped) = oneshot::channel();
+        self.teller = Some((tokio::spawn(teller.run(stopped)), stop));
+    }
+
+    async fn stop_telling(&mut self) -> Option<Teller> {
+        let (task, stop) = self.teller.take()?;
+        drop(stop);
+        task.await.ok()
+    }
+
+    /// Makes `new` the configuration. An error: nothing has changed.
+    async fn take_over(&mut self, new: Config) -> Result<(), String> {
+        self.config.needs_no_restart(&new)?;
+        let mut kept = Vec::new();
+        let mut added = Vec::new();
+        let mut gone: Vec<usize> = (0..self.listeners.len()).collect();
+        for settings in &new.listen {
+            let same = gone.iter().position(|index| self.listeners[*index].settings.address == settings.address);
+            match same.map(|place| gone.remove(place)) {
+                Some(index) => {
+                    kept.push((index, settings, listen_options(settings).map_err(|error| error.to_string())?));
+                }
+                None => {
+                    added.push((settings, bind_listener(settings, &self.metrics).map_err(|error| error.to_string())?))
+                }
+            }
+        }
+        for settings in &new.forward {
+            forward::connector(settings).map_err(|error| format!("forward {}: {error}", settings.name))?;
+        }
+
+        // From here on nothing is refused any more.
+        let told = self.stop_telling().await;
+        self.treatments.send_replace(treatment(&new));
+        for (index, settings, options) in kept {
+            self.listeners[index].running.change(options);
+            self.listeners[index].settings = settings.clone();
+        }
+        for index in gone.into_iter().rev() {
+            let Listening { settings, running, stop } = self.listeners.remove(index);
+            stop.send_replace(true);
+            tracing::info!("listen: {} is no longer listened on", settings.address);
+            tokio::spawn(running.stopped());
+        }
+        for (settings, bound) in added {
+            self.start_listener(settings, bound);
+        }
+        self.spool.set_limits(new.spool.max_size, new.spool.when_full);
+        self.change_forwards(&new).await;
+        self.config = new;
+        self.start_telling(told);
+        Ok(())
+    }
+
+    /// Ends the forwards that are not in `new`, or not as they were; starts those that are new, or not as they were.
+    async fn change_forwards(&mut self, new: &Config) {
+        let all_change = self.config.resolve != new.resolve || self.config.syslog.sd_id != new.syslog.sd_id;
+        let stays = |forward: &Forwarding| !all_change && new.forward.contains(&forward.settings);
+        let (staying, leaving): (Vec<_>, Vec<_>) = std::mem::take(&mut self.forwards).into_iter().partition(stays);
+        self.forwards = staying;
+        for forward in &leaving {
+            forward.leave.send_replace(true);
+        }
+        let end = Instant::now() + LEAVE_WITHIN;
+        for Forwarding { settings, mut task, .. } in leaving {
+            if timeout_at(end, &mut task).await.is_err() {
+                tracing::warn!("forward {}: cut off in the middle; some lines may come twice", settings.name);
+                task.abort();
+                let _ = task.await;
+            }
+            if new.forward.iter().all(|forward| forward.name != settings.name) {
+                self.forget_forward(&settings.name);
+            }
+        }
+        for settings in &new.forward {
+            if self.forwards.iter().any(|forward| forward.settings.name == settings.name) {
+                continue;
+            }
+            let started =
+                self.spool.add_reader(&settings.name, &self.metrics).map_err(|error| StartError(error.to_string()));
+            let started =
+                started.and_then(|reader| new_forwarder(new, settings, reader, &self.metrics, &self.deadline));
+            match started {
+                Ok((forwarder, leave)) => self.start_forward(settings, forwarder, leave),
+                Err(error) => tracing::error!("forward {}: cannot be started, reload again: {error}", settings.name),
+            }
+        }
+    }
+
+    /// Its place in the spool is given up, so that it holds nothing back.
+    fn forget_forward(&self, name: &str) {
+        match self.spool.add_reader(name, &self.metrics) {
+            Ok(reader) => {
+                tracing::warn!(
+                    "forward {name}: no longer configured; {} lines were not delivered to it",
+                    reader.waiting()
+                );
+                reader.forget();
+            }
+            Err(error) => tracing::error!("spool: cannot forget forward {name}, which may hold lines back: {error}"),
+        }
+    }
+
+    /// Reads out the listeners, then sends for as long as the grace period lasts.
+    async fn stop(mut self, spool_thread: std::thread::JoinHandle<()>) {
+        let config = &self.config;
+        tracing::info!("stopping: reading out the listeners, then sending for up to {:?}", config.grace);
+        let end = Instant::now() + config.grace;
+        self.deadline.send_replace(Some(end));
+        let end = end + WIND_DOWN;
+        for listener in &self.listeners {
+            listener.stop.send_replace(true);
+        }
+        for listener in std::mem::take(&mut self.listeners) {
+            if timeout_at(end, listener.running.stopped()).await.is_err() {
+                tracing::warn!("listen: a listener did not end within the grace period; its last messages may be lost");
+            }
+        }
+        self.stop_telling().await;
+        let Self { config, inlet, forwards, .. } = self;
+        drop(inlet);
+        let spool_closed = tokio::task::spawn_blocking(move || spool_thread.join());
+        if timeout_at(end, spool_closed).await.is_err() {
+            tracing::warn!("spool: {} was not synced within the grace period", config.spool.dir.display());
+        }
+        for Forwarding { settings, task, leave } in forwards {
+            if timeout_at(end, task).await.is_err() {
+                let name = &settings.name;
+                tracing::warn!(
+                    "forward {name}: did not end within the grace period; what it had not sent stays in the spool"
+                );
+            }
+            drop(leave);
+        }
+    }
+}
+
+/// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
+fn treatment(config: &Config) -> Treatment {
+    const NEVER: u8 = 101;
+    let debug_from = config.spool.shed_from.unwrap_or(NEVER);
+    let info_from = match (config.spool.shed_from, config.spool.when_full) {
+        (Some(from), WhenFull::DropNewest) => from.midpoint(100),
+        _ => NEVER,
     };
-    let counted = metrics.listener(&listener.address.to_string());
-    listen::bind(options, counted).map_err(|error| StartError(error.to_string()))
+    let translator = Translator::new(Arc::new(config.syslog_settings()));
+    Treatment { translator, shedding: Shedding { debug_from, info_from } }
+}
+
+fn new_forwarder(
+    config: &Config,
+    settings: &config::Forward,
+    reader: Reader,
+    metrics: &Metrics,
+    deadline: &watch::Sender<Option<Instant>>,
+) -> Result<(Forwarder, watch::Sender<bool>), StartError> {
+    let (leave, leaving) = watch::channel(false);
+    let forwarder = Forwarder::new(
+        settings.clone(),
+        reader,
+        Resolver::new(config.resolve.clone()),
+        &config.syslog.sd_id,
+        metrics.forward(&settings.name),
+        Deadline::new(deadline.subscribe()),
+        leaving,
+    );
+    let forwarder = forwarder.map_err(|error| StartError(format!("forward {}: {error}", settings.name)))?;
+    Ok((forwarder, leave))
+}
+
+fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {
+    let counted = metrics.listener(&settings.address.to_string());
+    listen::bind(listen_options(settings)?, counted).map_err(|error| StartError(error.to_string()))
+}
+
+fn listen_options(settings: &config::Listen) -> Result<listen::Options, StartError> {
+    let acceptor = settings.tls.as_ref().map(tls::acceptor).transpose();
+    Ok(listen::Options {
+        address: settings.address.clone(),
+        tls: acceptor.map_err(|error| StartError(format!("listen {}: {error}", settings.address)))?,
+        plaintext: settings.plaintext,
+        max_frame: settings.max_frame,
+        receive_buffer: settings.receive_buffer,
+        max_connections: settings.max_connections,
+        handshake_timeout: settings.handshake_timeout,
+    })
 }
 
 /// The default port being taken must not keep messages from being relayed; one that was asked for must be had.
@@ -180,13 +402,13 @@ fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Ad
     }
 }
 
-fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, Vec<Reader>), StartError> {
+fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, spool::Handle, Vec<Reader>), StartError> {
     let forwards = config.forward.iter().map(|forward| forward.name.clone()).collect();
     let options = spool::Options {
         when_full: config.spool.when_full,
         sync: config.spool.sync,
         ..spool::Options::new(&config.spool.dir, config.spool.max_size, forwards)
     };
-    let Spool { writer, readers, .. } = Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
-    Ok((writer, readers))
+    let spool = Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
+    Ok((spool.writer, spool.handle, spool.readers))
 }

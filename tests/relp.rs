@@ -2,12 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
-
-use support::{Certs, Collector, Docker, Door, Format, Framing, Program, Relay, Setup, eventually};
+use support::{Collector, Docker, Door, Format, Framing, Relay, Setup};
 
 fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
     let container = Docker::new(Format::Rfc5424Micro, "web");
@@ -29,8 +24,8 @@ fn receiver(collector: &Collector) -> Setup {
 fn lines_go_from_relay_to_relay_with_their_numbers() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let receiver = receiver(&collector).start();
-    let url = receiver.door().to_string();
-    let sender = Setup::new().listen("tcp://127.0.0.1:0").forward(&url).start();
+    let Door::Relp(at) = receiver.door() else { panic!("it listens for RELP") };
+    let sender = Setup::new().listen("tcp://127.0.0.1:0").forward(&format!("relp://{at}")).start();
     says(&sender, 0..500);
     collector.frames(500);
     assert!(numbers(&collector).into_iter().eq(0..500));

@@ -1,12 +1,13 @@
-//! `logferry run`: a relay until SIGTERM or SIGINT; a second signal ends at once.
+//! `logferry run`: a relay until SIGTERM or SIGINT; a second signal ends at once. SIGHUP reads the configuration again.
 
 use std::future::Future;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::{Failure, complain, load, runtime, start_logging};
-use crate::config::Overrides;
+use crate::config::{Config, Overrides};
 use crate::relay::Relay;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
@@ -15,11 +16,11 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     raise_descriptor_limit();
     let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
-    let stop = {
+    let (stop, changed) = {
         let _inside = runtime.enter();
-        asked_to_stop()?
+        (asked_to_stop()?, asked_to_reload(overrides.clone())?)
     };
-    runtime.block_on(relay.run(Box::pin(stop))).map_err(|error| Failure::config(&error))?;
+    runtime.block_on(relay.run(Box::pin(stop), changed)).map_err(|error| Failure::config(&error))?;
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
     runtime.shutdown_background();
     Ok(())
@@ -34,9 +35,27 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The configuration as it is now, read again at each SIGHUP. A bad one is complained of and goes no further.
+fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Config>, Failure> {
+    let mut hangup = handler(SignalKind::hangup())?;
+    let (changed, configs) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match Config::load(&overrides) {
+                Ok(config) => drop(changed.send(config).await),
+                Err(error) => tracing::error!("config: not reloaded, the old one stays in force: {error}"),
+            }
+        }
+    });
+    Ok(configs)
+}
+
+fn handler(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::failed(format!("cannot handle signals: {error}")))
+}
+
 /// Ends at the first SIGTERM or SIGINT. As PID 1 of a container the process would otherwise ignore both.
 fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
-    let handler = |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot handle signals: {error}")));
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     Ok(async move {
         either(&mut terminate, &mut interrupt).await;

@@ -62,6 +62,7 @@ pub struct Spool {
     pub when_full: Option<Leaf>,
     pub sync: Option<Leaf>,
     pub max_wait: Option<Leaf>,
+    pub shed_from: Option<Leaf>,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]

@@ -47,6 +47,7 @@ pub const DEFAULT_SPOOL_DIR: &str = "/var/spool/logferry";
 pub const DEFAULT_SPOOL_SIZE: ByteSize = ByteSize::gib(1);
 /// Below this the segments would be smaller than a few large messages.
 pub const MIN_SPOOL_SIZE: ByteSize = ByteSize::mib(1);
+pub const DEFAULT_SHED_FROM: u8 = 90;
 pub const DEFAULT_SYNC: Duration = Duration::from_secs(1);
 /// How long a sender may be held when the disk stands still, before messages are dropped and counted.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
@@ -126,6 +127,8 @@ pub struct Spool {
     pub when_full: WhenFull,
     pub sync: Sync,
     pub max_wait: Duration,
+    /// Percent of `max_size` from which on messages of low severity are refused; `None`: never.
+    pub shed_from: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

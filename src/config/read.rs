@@ -159,7 +159,19 @@ fn spool(source: &Source<'_>, section: &file::Spool) -> Result<Spool, ConfigErro
         when_full: one_of(source, "spool.when-full", &section.when_full, &WHEN_FULL, WhenFull::DropOldest)?,
         sync: sync(source, &section.sync)?,
         max_wait: duration(source, "spool.max-wait", &section.max_wait, DEFAULT_MAX_WAIT)?,
+        shed_from: shed_from(source, &section.shed_from)?,
     })
+}
+
+fn shed_from(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<u8>, ConfigError> {
+    let Some(leaf) = leaf else { return Ok(Some(DEFAULT_SHED_FROM)) };
+    match source.text("spool.shed-from", leaf)?.as_str() {
+        "off" => Ok(None),
+        text => match text.strip_suffix('%').and_then(|percent| percent.parse().ok()) {
+            Some(percent @ 1..=99) => Ok(Some(percent)),
+            _ => Err(source.bad("spool.shed-from", leaf, "write a share of `max-size` such as \"90%\", or \"off\"")),
+        },
+    }
 }
 
 fn sync(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Sync, ConfigError> {

@@ -62,6 +62,7 @@ pub fn to_file(config: &Config) -> file::File {
                 Sync::Every(every) => time(every),
             },
             max_wait: time(config.spool.max_wait),
+            shed_from: text(config.spool.shed_from.map_or("off".to_owned(), |percent| format!("{percent}%"))),
         },
         forward: config.forward.iter().map(forward).map(unwritten).collect(),
         resolve: file::Resolve {

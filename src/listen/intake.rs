@@ -1,4 +1,5 @@
-//! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool.
+//! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool. When that is
+//! nearly full, what matters least is refused here (RFC 5424 8.6).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,7 +7,39 @@ use tokio::sync::watch;
 
 use crate::metrics::ShapeMetrics;
 use crate::spool::{Batch, Inlet, Origin, Receipt};
-use crate::syslog::{Frame, Shape, Translator, UnixMicros};
+use crate::syslog::{Frame, Shape, Translator, UnixMicros, severity};
+
+/// How messages are treated; it may change between two reads.
+#[derive(Clone)]
+pub struct Treatment {
+    pub translator: Translator,
+    pub shedding: Shedding,
+}
+
+/// Which severities are refused when the spool fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shedding {
+    /// Fullness of the spool in percent from which on debug messages are refused; above 100: never.
+    pub debug_from: u8,
+    /// The same for notices and informational messages.
+    pub info_from: u8,
+}
+
+impl Shedding {
+    /// The least severe that is taken.
+    fn least(self, fullness: u8) -> u8 {
+        match fullness {
+            full if full >= self.info_from => WARNING,
+            full if full >= self.debug_from => INFORMATIONAL,
+            _ => DEBUG,
+        }
+    }
+}
+
+/// RFC 5424 6.2.1.
+const WARNING: u8 = 4;
+const INFORMATIONAL: u8 = 6;
+const DEBUG: u8 = 7;
 
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
 #[derive(Clone)]
@@ -25,9 +58,13 @@ enum Way {
 
 #[derive(Clone)]
 struct ToSpool {
-    translator: Translator,
-    /// The translator to use from the next read on, once there is another one.
-    translators: watch::Receiver<Translator>,
+    treatment: Treatment,
+    /// The treatment from the next read on, once there is another one.
+    treatments: watch::Receiver<Treatment>,
+    /// Its sender can be made to wait, so nothing needs to be refused.
+    waits: bool,
+    /// The least severe that is taken of the current read.
+    least: u8,
     spool: Inlet,
     shapes: ShapeMetrics,
     /// When the current read came in: one look at the clock for a whole batch.
@@ -36,11 +73,29 @@ struct ToSpool {
 }
 
 impl Intake {
-    pub fn new(mut translators: watch::Receiver<Translator>, spool: Inlet, shapes: ShapeMetrics) -> Self {
-        let translator = translators.borrow_and_update().clone();
-        let received = UnixMicros(0);
-        let to_spool = ToSpool { translator, translators, spool, shapes, received, batch: Batch::new() };
+    pub fn new(mut treatments: watch::Receiver<Treatment>, spool: Inlet, shapes: ShapeMetrics) -> Self {
+        let treatment = treatments.borrow_and_update().clone();
+        let to_spool = ToSpool {
+            treatment,
+            treatments,
+            waits: false,
+            least: DEBUG,
+            spool,
+            shapes,
+            received: UnixMicros(0),
+            batch: Batch::new(),
+        };
         Self { way: Way::Spool(Box::new(to_spool)) }
+    }
+
+    /// Refuses nothing: its sender is made to wait instead.
+    pub fn waiting(mut self) -> Self {
+        match &mut self.way {
+            Way::Spool(to) => to.waits = true,
+            #[cfg(test)]
+            Way::Test(_) => {}
+        }
+        self
     }
 
     /// Call once for each read, before its frames.
@@ -49,9 +104,10 @@ impl Intake {
             Way::Spool(to) => {
                 to.received = now();
                 // An error: nobody is left who could change it.
-                if to.translators.has_changed().unwrap_or(false) {
-                    to.translator = to.translators.borrow_and_update().clone();
+                if to.treatments.has_changed().unwrap_or(false) {
+                    to.treatment = to.treatments.borrow_and_update().clone();
                 }
+                to.least = if to.waits { DEBUG } else { to.treatment.shedding.least(to.spool.fullness()) };
             }
             #[cfg(test)]
             Way::Test(_) => {}
@@ -106,8 +162,16 @@ impl Intake {
 
 impl ToSpool {
     fn translate(&mut self, bytes: &[u8], cut: bool) {
-        let Self { translator, batch, shapes, received, .. } = self;
-        let shape = batch.push(|out| translator.translate(&Frame { bytes, cut, received: *received }, out));
+        let Self { treatment, batch, shapes, received, least, spool, .. } = self;
+        let shape = batch.push(|out| {
+            let start = out.len();
+            let shape = treatment.translator.translate(&Frame { bytes, cut, received: *received }, out);
+            if *least < DEBUG && severity(&out[start..]) > *least {
+                out.truncate(start);
+                spool.count_shed();
+            }
+            shape
+        });
         let counter = match shape {
             Shape::Docker => &shapes.docker,
             Shape::Rfc5424 => &shapes.rfc5424,
@@ -122,6 +186,19 @@ impl ToSpool {
 pub fn now() -> UnixMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod shedding {
+    use super::*;
+
+    #[test]
+    fn the_least_severe_goes_first() {
+        let shedding = Shedding { debug_from: 90, info_from: 95 };
+        assert_eq!([0, 89, 90, 94, 95, 100].map(|full| shedding.least(full)), [7, 7, 6, 6, 4, 4]);
+        let never = Shedding { debug_from: 101, info_from: 101 };
+        assert_eq!(never.least(100), 7);
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ mod wire;
 pub use bind::BindError;
 use bind::SocketFile;
 pub use frame::Framer;
-pub use intake::Intake;
+pub use intake::{Intake, Shedding, Treatment};
 
 /// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;

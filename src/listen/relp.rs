@@ -37,7 +37,7 @@ pub(super) async fn serve(
     shutdown: &mut watch::Receiver<bool>,
 ) {
     let ear = Ear {
-        intake,
+        intake: intake.waiting(),
         metrics,
         max_frame: rules.max_frame,
         opened: false,

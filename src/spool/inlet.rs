@@ -101,6 +101,17 @@ impl Inlet {
         Self { patience, ..self.clone() }
     }
 
+    /// A line was refused at the door because the spool is nearly full.
+    pub fn count_shed(&self) {
+        self.metrics.dropped_severity.inc();
+    }
+
+    /// How full the spool is, in percent.
+    pub fn fullness(&self) -> u8 {
+        let (bytes, most) = (self.metrics.bytes.get(), self.metrics.max_bytes.get());
+        u8::try_from(bytes.saturating_mul(100).checked_div(most).unwrap_or(0)).unwrap_or(100)
+    }
+
     /// Hands `batch` to the writer. Waits for room no longer than this inlet's patience; then the batch is dropped and
     /// counted, and so is every one after it that finds no room at once, until one gets through.
     ///
@@ -284,7 +295,7 @@ mod tests {
         let (inlet, mut queued) = stuck(2);
         drop((inlet.deliver(batch(1), None).await, inlet.deliver(batch(1), None).await));
         let theirs = inlet.clone();
-        let third = tokio::spawn(async move { theirs.deliver(batch(5), None).await });
+        let third = tokio::spawn(async move { drop(theirs.deliver(batch(5), None).await) });
         tokio::task::yield_now().await;
         assert!(!third.is_finished(), "there was no room");
         inlet.send(batch(3)).await;

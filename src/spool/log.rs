@@ -106,7 +106,9 @@ impl Log {
     }
 
     pub fn set_limits(&self, limits: Limits) {
-        self.lock().limits = limits;
+        let mut state = self.lock();
+        state.limits = limits;
+        state.set_gauges(&self.metrics);
     }
 
     /// See [`State::add_cursor`].
@@ -402,6 +404,7 @@ impl State {
 
     fn set_gauges(&self, metrics: &SpoolMetrics) {
         metrics.bytes.set(self.bytes as i64);
+        metrics.max_bytes.set(self.limits.max_bytes as i64);
         for cursor in self.cursors.values() {
             cursor.metrics.waiting.set(cursor.waiting(self.end) as i64);
         }

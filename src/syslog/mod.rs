@@ -96,6 +96,12 @@ pub struct Settings {
     pub utc_offset: UtcOffset,
 }
 
+/// The severity of a canonical line, 0 (emergency) to 7 (debug): RFC 5424 6.2.1.
+pub fn severity(line: &[u8]) -> u8 {
+    let digits = line.iter().skip(1).take_while(|byte| byte.is_ascii_digit());
+    (digits.fold(0u32, |pri, digit| pri * 10 % 1000 + u32::from(digit - b'0')) % 8) as u8
+}
+
 /// One message, its parts borrowed from its frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {

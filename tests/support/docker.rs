@@ -52,6 +52,12 @@ impl Docker {
         }
     }
 
+    /// With another severity; Docker itself knows 6 (stdout) and 3 (stderr).
+    pub fn severity(mut self, severity: u8) -> Self {
+        self.pri = 24 + severity;
+        self
+    }
+
     /// One message, the LF at its end included.
     pub fn says(&self, text: &[u8]) -> Vec<u8> {
         let Self { image, name, id, pri, at, .. } = self;

@@ -17,6 +17,7 @@ use super::{Door, docker, eventually};
 pub struct Setup {
     dir: Arc<TempDir>,
     top: String,
+    spool: String,
     sections: String,
     listeners: usize,
     variables: Vec<(String, String)>,
@@ -27,13 +28,20 @@ impl Setup {
     pub fn new() -> Self {
         let dir = Arc::new(TempDir::new().expect("a directory"));
         let top = format!("hostname = \"{}\"\n", docker::RELAY);
-        let sections = "[spool]\ndir = \"{dir}/spool\"\n[admin]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-        Self { dir, top, sections, listeners: 0, variables: Vec::new() }
+        let spool = "[spool]\ndir = \"{dir}/spool\"\n".to_owned();
+        let sections = "[admin]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        Self { dir, top, spool, sections, listeners: 0, variables: Vec::new() }
     }
 
     /// Keys that belong to no section.
     pub fn top(mut self, keys: &str) -> Self {
         self.top += &format!("{keys}\n");
+        self
+    }
+
+    /// Keys of `[spool]`, which has its `dir`.
+    pub fn spool(mut self, keys: &str) -> Self {
+        self.spool += &format!("{keys}\n");
         self
     }
 
@@ -75,14 +83,18 @@ impl Setup {
 
     /// `logferry`, with the config written and named in a variable.
     pub fn command(&self) -> Command {
-        let dir = self.dir.path().to_str().expect("a path in UTF-8");
-        let config = self.path("logferry.toml");
-        let text = format!("{}{}", self.top, self.sections).replace("{dir}", dir);
-        std::fs::write(&config, text).expect("the config is written");
+        self.replaces(self);
         let mut command = logferry();
-        command.env("LOGFERRY_CONFIG", config);
+        command.env("LOGFERRY_CONFIG", self.path("logferry.toml"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Writes this config where the relay of `old` will read it again.
+    pub fn replaces(&self, old: &Setup) {
+        let dir = old.dir.path().to_str().expect("a path in UTF-8");
+        let text = format!("{}{}{}", self.top, self.spool, self.sections).replace("{dir}", dir);
+        std::fs::write(old.path("logferry.toml"), text).expect("the config is written");
     }
 
     /// Starts a relay and waits until it listens.

@@ -150,9 +150,12 @@ impl RunningRelay {
         let (stop, stopped) = oneshot::channel();
         let runtime = runtime().map_err(|failure| failure.says)?;
         let thread = thread::Builder::new().name("relay".to_owned()).spawn(move || {
-            runtime.block_on(relay.run(Box::pin(async {
-                let _ = stopped.await;
-            })))
+            runtime.block_on(relay.run(
+                Box::pin(async {
+                    let _ = stopped.await;
+                }),
+                tokio::sync::mpsc::channel(1).1,
+            ))
         })?;
         Ok(Self { doors, stop, thread })
     }

@@ -1,0 +1,159 @@
+//! Lines that were lost, told to the collector in-band: a message of the relay's own for each reason, with how many.
+//!
+//! Counters know it too, but who reads a log with a gap in it looks at the log. Told is what the books call dropped,
+//! evicted or damaged, and what the kernel dropped before we saw it; the sum of all messages is the sum of the counters.
+
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::metrics::{ForwardMetrics, ListenMetrics, Metrics, SpoolMetrics};
+use crate::spool::{Batch, Inlet};
+
+/// How often the counters are looked at. A loss that goes on is told this often at most, whatever its size.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Facility syslog (5), severity warning (4): RFC 5424 6.2.1.
+const PRI: u8 = 5 << 3 | 4;
+
+/// One way in which lines are lost.
+struct Loss {
+    reason: &'static str,
+    /// The listener or forward it happened at, as a param, if it is about one.
+    place: Option<(&'static str, String)>,
+    says: &'static str,
+    counter: Counter,
+    told: u64,
+}
+
+/// Tells of losses.
+pub struct Teller {
+    losses: Vec<Loss>,
+    hostname: String,
+    inlet: Inlet,
+    /// Counts its messages as received, so that the books balance.
+    metrics: ListenMetrics,
+}
+
+impl Teller {
+    /// One that watches the spool.
+    pub fn new(hostname: &str, inlet: Inlet, metrics: &Metrics) -> Self {
+        let own = metrics.listener("logferry");
+        let mut teller = Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own };
+        teller.watch_spool(&metrics.spool());
+        teller
+    }
+
+    fn watch_spool(&mut self, metrics: &SpoolMetrics) {
+        self.watch("full", None, "the spool was full", &metrics.dropped_full);
+        self.watch(
+            "severity",
+            None,
+            "the spool was nearly full and they were of low severity",
+            &metrics.dropped_severity,
+        );
+        self.watch("error", None, "the disk refused them", &metrics.dropped_error);
+        self.watch("stalled", None, "the disk stood still", &metrics.dropped_stalled);
+    }
+
+    pub fn watch_listener(&mut self, address: &str, metrics: &ListenMetrics) {
+        let place = Some(("listener", address.to_owned()));
+        self.watch("receive-buffer", place, "the kernel's receive buffer was full", &metrics.kernel_drops);
+    }
+
+    pub fn watch_forward(&mut self, name: &str, metrics: &ForwardMetrics) {
+        let place = || Some(("forward", name.to_owned()));
+        self.watch("evicted", place(), "the spool was full and they were the oldest", &metrics.evicted);
+        self.watch("damaged", place(), "the disk gave them back damaged", &metrics.damaged);
+    }
+
+    fn watch(
+        &mut self,
+        reason: &'static str,
+        place: Option<(&'static str, String)>,
+        says: &'static str,
+        counter: &Counter,
+    ) {
+        let known = |loss: &Loss| loss.reason == reason && loss.place == place;
+        if !self.losses.iter().any(known) {
+            self.losses.push(Loss { reason, place, says, counter: counter.clone(), told: 0 });
+        }
+    }
+
+    /// Looks and tells until `stop` is dropped, and then once more.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Self {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = looks.tick() => {}
+                _ = &mut stop => {
+                    // Not waited for: the writer takes it with what else has queued, if there is room.
+                    drop(self.tell().await);
+                    return self;
+                }
+            }
+            let Some(receipt) = self.tell().await else { continue };
+            tokio::select! {
+                _ = receipt.spooled() => {}
+                // It is on its way, or held for want of room.
+                _ = &mut stop => return self,
+            }
+        }
+    }
+
+    /// Hands the spool one message for each loss that has grown. The spool never drops them: it lets us wait instead.
+    async fn tell(&mut self) -> Option<crate::spool::Receipt> {
+        let stamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+        let mut batch = Batch::new();
+        for loss in &mut self.losses {
+            let lines = loss.counter.get() - loss.told;
+            if lines > 0 {
+                loss.told += lines;
+                batch.push(|out| out.extend_from_slice(loss.line(lines, &stamp, &self.hostname).as_bytes()));
+            }
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        self.metrics.received.inc_by(batch.line_count());
+        Some(self.inlet.deliver(batch, None).await)
+    }
+}
+
+impl Loss {
+    fn line(&self, lines: u64, stamp: &str, hostname: &str) -> String {
+        let Self { reason, place, says, .. } = self;
+        let (param, at) = match place {
+            // A listener's address can hold anything a path can: RFC 5424 6.3.3.
+            Some((kind, name)) => {
+                let escaped = name.replace('\\', "\\\\").replace('"', "\\\"").replace(']', "\\]");
+                (format!(" {kind}=\"{escaped}\""), format!(" at {kind} {name}"))
+            }
+            None => Default::default(),
+        };
+        format!(
+            "<{PRI}>1 {stamp} {hostname} logferry - gap [gap@32473 lines=\"{lines}\" reason=\"{reason}\"{param}] \
+             {lines} messages were lost here{at}: {says}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_a_legal_message() {
+        let place = Some(("listener", "unix:///run/a]\"b".to_owned()));
+        let loss = Loss { reason: "full", place, says: "the spool was full", counter: Counter::default(), told: 0 };
+        let line = loss.line(12, "2026-11-21T04:05:06.000007Z", "node-7");
+        assert_eq!(
+            line,
+            "<44>1 2026-11-21T04:05:06.000007Z node-7 logferry - gap [gap@32473 lines=\"12\" reason=\"full\" \
+             listener=\"unix:///run/a\\]\\\"b\"] 12 messages were lost here at listener unix:///run/a]\"b: the spool was full"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! SIGHUP: the configuration is read again, and taken over or refused while messages flow.
+
+mod support;
+
+use support::program::SIGHUP;
+use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually};
+
+fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, format!("{number}").as_bytes()));
+}
+
+fn numbers(collector: &Collector) -> Vec<usize> {
+    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
+}
+
+fn forward(name: &str, to: &Collector) -> String {
+    let keys = "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\"";
+    format!("[[forward]]\nname = \"{name}\"\nto = \"{}\"\n{keys}", to.url())
+}
+
+fn setup(forwards: &[String]) -> Setup {
+    forwards.iter().fold(Setup::new().listen("tcp://127.0.0.1:0"), |setup, forward| setup.section(forward))
+}
+
+/// Writes the config that `relay` will read, and tells it to.
+fn reloads(relay: &Relay, old: &Setup, new: &Setup) {
+    let before = relay.metrics();
+    let done = |metrics: &support::Metrics| metrics.sum("config_reloads_total");
+    new.replaces(old);
+    relay.signal(SIGHUP);
+    eventually("a reload", || (done(&relay.metrics()) > done(&before)).then_some(()));
+}
+
+#[test]
+fn a_forward_that_changes_goes_on_where_it_was() {
+    let (first, second) = (Collector::tcp(Framing::OctetCounting), Collector::tcp(Framing::OctetCounting));
+    let old = setup(&[forward("central", &first)]);
+    let relay = old.start();
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    for number in 0..2000 {
+        wire.says(&container, format!("{number}").as_bytes());
+        if number == 1000 {
+            reloads(&relay, &old, &setup(&[forward("central", &second)]));
+        }
+    }
+    eventually("all lines", || (first.count() + second.count() >= 2000).then_some(()));
+    let both: Vec<usize> = numbers(&first).into_iter().chain(numbers(&second)).collect();
+    assert!(both.into_iter().eq(0..2000), "nothing is lost, nothing comes twice, and one connection carried it all");
+    assert_eq!(relay.metrics().sum("listen_accepted_total"), 1);
+    relay.has_delivered(2000, 0);
+    relay.stops();
+}
+
+#[test]
+fn forwards_and_listeners_come_and_go() {
+    let (first, second) = (Collector::tcp(Framing::OctetCounting), Collector::tcp(Framing::OctetCounting));
+    let old = setup(&[forward("central", &first)]);
+    let relay = old.start();
+    says(&relay, 0..10);
+    first.frames(10);
+    reloads(&relay, &old, &setup(&[forward("central", &first), forward("copy", &second)]).listen("udp://127.0.0.1:0"));
+    relay.says("listening on udp://");
+    says(&relay, 10..20);
+    first.frames(20);
+    // A new forward begins with the oldest line there is.
+    eventually("the copy", || numbers(&second).ends_with(&(10..20).collect::<Vec<_>>()).then_some(()));
+    reloads(&relay, &old, &setup(&[forward("copy", &second)]));
+    relay.says("forward central: no longer configured");
+    relay.says("is no longer listened on");
+    says(&relay, 20..30);
+    eventually("the copy", || numbers(&second).ends_with(&(10..30).collect::<Vec<_>>()).then_some(()));
+    assert_eq!(first.count(), 20);
+    relay.stops();
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let old = setup(&[forward("central", &collector)]);
+    let relay = old.start();
+    let refused = |new: Setup, says: &str| {
+        new.replaces(&old);
+        relay.signal(SIGHUP);
+        relay.says(says);
+    };
+    refused(setup(&["nonsense = 1".to_owned()]), "config: not reloaded, the old one stays in force: ");
+    let elsewhere = setup(&[forward("central", &collector)]).section("[log]\nlevel = \"debug\"");
+    refused(elsewhere, "[log] has changed, and that needs a restart");
+    // An address that is taken.
+    let taken = setup(&[forward("central", &collector)]).listen(&format!("tcp://127.0.0.1:{}", collector.port()));
+    refused(taken, "in use");
+    let no_ca = forward("central", &collector).replace("tcp://", "tcp+tls://") + "\nca = \"/nowhere.pem\"";
+    refused(setup(&[no_ca]), "/nowhere.pem");
+    says(&relay, 0..10);
+    collector.frames(10);
+    assert!(numbers(&collector).into_iter().eq(0..10));
+    assert_eq!(relay.metrics().with("config_reloads_total", "applied"), 0);
+    relay.stops();
+}
