@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -299,7 +299,11 @@ impl Writer {
             // A full segment does where no other can be had; none at all does not.
             match self.begin_segment() {
                 Err(error) if self.current.is_none() => return Err(Refusal::Disk(error)),
-                _ => {}
+                Err(error) => {
+                    self.log.metrics.errors.inc();
+                    self.complain(&error, NO_SEGMENT);
+                }
+                Ok(()) => {}
             }
         }
         while self.log.bytes() + first > self.cap() {
@@ -340,7 +344,15 @@ impl Writer {
         self.next_number += 1;
         let header = Header::new(self.log.id, number, self.end.line, self.session);
         let snapshot = self.ledger.snapshot(header.key());
-        let file = Arc::new(segment::create(&self.log.dir, &header, &snapshot)?);
+        let created = segment::create(&self.log.dir, &header, &snapshot).or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            fs::create_dir(&self.log.dir)?;
+            tracing::error!(dir = %self.log.dir.display(), "spool: the directory was gone and is made again");
+            segment::create(&self.log.dir, &header, &snapshot)
+        });
+        let file = Arc::new(created?);
         // The directory's entry is as much part of the segment as its bytes are.
         let dir = File::open(&self.log.dir).map(Arc::new);
         match (&self.flush, dir) {
@@ -494,6 +506,7 @@ fn is_full(error: &io::Error) -> bool {
 
 const REFUSES: &str = "the disk does not take lines; until it does they are dropped and counted, or their senders made to \
                        wait. Make room on it, or let `max-size` be less than there is";
+const NO_SEGMENT: &str = "a new segment cannot be begun; lines go on into the last one. Look at the disk";
 const DOES_NOT_SYNC: &str = "the disk does not sync; lines go on, but a power cut now would lose some. Check the disk";
 
 impl Drop for Writer {

@@ -7,6 +7,7 @@
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
+//! - `disk.rs`        the spool's disk is full, read-only, not ours, gone
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
