@@ -127,7 +127,10 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
         drop(dirty);
 
         // One that fails must not keep the others from being synced.
-        let failed = files.iter().fold(None, |failed, file| file.sync_data().err().or(failed));
+        let mut failed = None;
+        for file in &files {
+            failed = file.sync_data().err().or(failed);
+        }
         match failed {
             None if trouble.is_some() && !files.is_empty() => {
                 trouble = None;
