@@ -324,15 +324,15 @@ proptest! {
         }
         // There is room now: what was held goes in, and each relay's lines are here once and in order.
         world.act(&Action::Append(vec![(0, 1)]));
-        for stream in 0..STREAMS.len() {
+        for (stream, name) in STREAMS.iter().enumerate() {
             world.act(&Action::Deliver { stream, again: u64::MAX, lines: world.senders[stream].sent.len() as u64, length: 1 });
             for reader in 0..FORWARDS.len() {
                 while world.read(reader, 4096) {}
                 world.act(&Action::Retire { reader, share: 16 });
             }
             world.act(&Action::Append(vec![(0, 1)]));
-            let here = world.lines.iter().filter(|line| line.starts_with(STREAMS[stream].as_bytes()));
-            prop_assert!(here.eq(&world.senders[stream].sent), "{} is not what was sent", STREAMS[stream]);
+            let here = world.lines.iter().filter(|line| line.starts_with(name.as_bytes()));
+            prop_assert!(here.eq(&world.senders[stream].sent), "{name} is not what was sent");
         }
     }
 }

@@ -87,7 +87,7 @@ impl Behind {
     /// Whether a sync has failed since the last question. The kernel takes the pages it could not write for clean, so
     /// another sync of that file would succeed and mean nothing: what comes next belongs in another one.
     pub fn take_failed(&self) -> bool {
-        self.shared.failed.swap(false, Ordering::Relaxed)
+        self.shared.failed.swap(false, Ordering::Acquire)
     }
 
     /// Lets go of files that are no longer in the directory: nobody needs them synced, and while they are open they
@@ -138,7 +138,6 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
             }
             None => {}
             Some(error) => {
-                metrics.errors.inc();
                 if trouble.is_none() {
                     tracing::error!(
                         dir = %dir.display(), %error,
@@ -148,8 +147,9 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
                 // A disk that goes on failing must not be filled with a segment for each time.
                 if trouble.is_none_or(|since| since.elapsed() > NEW_FILE_EVERY) {
                     trouble = Some(Instant::now());
-                    shared.failed.store(true, Ordering::Relaxed);
+                    shared.failed.store(true, Ordering::Release);
                 }
+                metrics.errors.inc();
             }
         }
         if closed {
