@@ -87,13 +87,14 @@ impl Fault {
         matches!(self, Self::NameMovesOldVanishes | Self::LinkCut)
     }
 
-    /// How many connections it breaks, and each may send again what the collector has already.
+    /// How many connections to the collector it breaks. One that is ended in good order, by a relay that stops or whose
+    /// collector has moved, has nothing to send again.
     pub fn breaks(self) -> usize {
         match self {
-            Self::CollectorStopsReading => 0,
+            Self::CollectorStopsReading | Self::RelayRestarted | Self::NameMovesOldLives => 0,
             Self::CollectorAway | Self::CollectorHangsAndDies | Self::RelayKilledWithBacklog | Self::LinkCut => 1,
-            Self::NameMovesOldDies | Self::NameMovesOldVanishes | Self::NameMovesOldLives => 1,
-            Self::CollectorKilled | Self::CollectorRestarted | Self::RelayKilled | Self::RelayRestarted => 3,
+            Self::NameMovesOldDies | Self::NameMovesOldVanishes => 1,
+            Self::CollectorKilled | Self::CollectorRestarted | Self::RelayKilled => 3,
             Self::BothKilled => 6,
         }
     }
@@ -123,7 +124,7 @@ impl Fault {
             }
             Self::CollectorHangsAndDies => {
                 story.collector().signal(SIGSTOP);
-                story.goes_on(story.size.away);
+                story.goes_on(story.size.hang);
                 story.collector().dies();
                 story.goes_on(story.size.pause);
                 story.collector_comes();

@@ -45,8 +45,10 @@ pub struct Size {
     pub calm: usize,
     /// Between the end of a program and its next start.
     pub pause: usize,
-    /// How long a collector is away, hangs, or does not read.
+    /// How long a collector is away, or does not read.
     pub away: usize,
+    /// How long one hangs that is going to die: longer than anything that was acknowledged is kept as a matter of course.
+    pub hang: usize,
     /// How long a link is cut.
     pub cut: usize,
     /// When a relay that has not recovered is taken to never do so.
@@ -78,9 +80,10 @@ impl Size {
     pub const SMALL: Self = Self {
         rate: 2000,
         messages: 4000,
-        calm: 800,
+        calm: 1200,
         pause: 200,
         away: 1600,
+        hang: 4000,
         cut: 3000,
         patience: Duration::from_secs(20),
         quiet: Duration::from_secs(4),
@@ -91,9 +94,10 @@ impl Size {
     pub const FULL: Self = Self {
         rate: 5000,
         messages: 60_000,
-        calm: 10_000,
+        calm: 12_500,
         pause: 2500,
         away: 50_000,
+        hang: 50_000,
         cut: 75_000,
         patience: Duration::from_secs(40),
         quiet: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::collector::Collector;
 use super::held::Held;
-use super::load::{Load, STREAMS};
+use super::load::{Load, STREAMS, Way};
 use super::row::{Make, Row, Size, Transport};
 use super::support::{NameServer, skipped, within};
 use super::tally::Tally;
@@ -39,7 +39,7 @@ pub struct Outcome {
     /// Sent and never arrived, those unread apart.
     pub lost: usize,
     /// Written to a connection of a relay that ended before they were in its spool: they stood in its kernel's buffer
-    /// or in its hands. Plain TCP has no way to tell their sender.
+    /// or in its hands. Plain TCP has no way to tell their sender. (Datagrams have no connection: they are lost.)
     pub unread: usize,
     /// Came again.
     pub repeated: usize,
@@ -57,8 +57,9 @@ impl Story {
             skipped("packets can only be dropped by root with iptables (Debian: apt-get install iptables)");
             return None;
         }
-        let ips = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3))];
-        let ips = if row.fault.moves_a_name() { &ips[..] } else { &ips[..1] };
+        // The certificate is for 127.0.0.1 and for the name.
+        let ip = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+        let ips = if row.fault.moves_a_name() { &[ip(2), ip(3)][..] } else { &[ip(1)] };
         let held = Held::new(row.transport == Transport::Udp, ips);
         let mut collectors = Vec::new();
         for ip in ips {
@@ -133,7 +134,7 @@ impl Story {
     pub fn relay_comes(&mut self) {
         let taken = self.relay.had_taken();
         self.goes_on(self.size.pause);
-        if let Some(taken) = taken {
+        if let (Some(taken), Way::Tcp(_)) = (taken, self.relay.way()) {
             // Nobody listens: what is sent by now is all that was sent to the one that is gone.
             let sent = self.load().sent();
             let arrived = self.look();
@@ -167,7 +168,9 @@ impl Story {
         let (mut seen, mut last) = (0, Instant::now());
         while last.elapsed() < self.size.quiet {
             let now = self.look();
-            if now.unique >= due {
+            // Ours says when nothing more will come; what it has sent by then needs a moment.
+            let is_quiet = last.elapsed() > self.size.quiet / 8 && self.relay.has_nothing_waiting();
+            if now.unique >= due || is_quiet {
                 break;
             }
             if seen != now.unique + now.repeated {
@@ -214,5 +217,6 @@ impl Outcome {
         assert_eq!(self.late, 0, "{row}: {self:?}");
         let most = row.most_repeated(size);
         assert!(self.repeated <= most, "{row}: more than {most} came again: {self:?}");
+        assert_eq!(self.arrived + self.unread, self.sent, "{row}: {self:?}");
     }
 }
