@@ -310,7 +310,9 @@ fn the_second_collector_takes_over_while_the_first_is_down() {
     let to = format!("{}\", \"{}", collectors[0].url(), collectors[1].url());
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
     let relay = setup
-        .section(&format!("[[forward]]\nto = [\"{to}\"]\nframing = \"octet-counting\"\nmax-backoff = \"200ms\""))
+        .section(&format!(
+            "[[forward]]\nto = [\"{to}\"]\nframing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\""
+        ))
         .start();
     says(&relay, 0..50);
     collectors[1].frames(50);

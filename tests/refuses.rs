@@ -93,7 +93,7 @@ fn bad_values() {
 fn what_belongs_together() {
     bad_config(
         "[[listen]]\naddress = \"tcp+tls://0.0.0.0:6514\"\n",
-        "{file}:2: listen.address: `tcp+tls://0.0.0.0:6514`: tcp+tls:// needs `cert` and `key` (PEM files)",
+        "{file}:2: listen.address: `tcp+tls://0.0.0.0:6514`: TLS needs `cert` and `key` (PEM files)",
     );
     bad_config(
         "[[forward]]\nto = \"stdout:\"\nname = \"a\"\n[[forward]]\nto = \"file:///a\"\nname = \"a\"\n",

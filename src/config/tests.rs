@@ -192,16 +192,13 @@ fn bad_values_say_what_would_be_right() {
 #[test]
 fn what_belongs_together_is_asked_for() {
     let certless = "[[listen]]\naddress = \"tcp+tls://0.0.0.0:1\"";
-    refused(
-        certless,
-        "/etc/x.toml:2: listen.address: `tcp+tls://0.0.0.0:1`: tcp+tls:// needs `cert` and `key` (PEM files)",
-    );
+    refused(certless, "/etc/x.toml:2: listen.address: `tcp+tls://0.0.0.0:1`: TLS needs `cert` and `key` (PEM files)");
     let keyless = "[[listen]]\naddress = \"tcp://0.0.0.0:1\"\ncert = \"/c.pem\"";
     refused(keyless, "/etc/x.toml:3: listen.cert: `/c.pem`: `cert` needs `key`, its private key");
     let udp = "[[listen]]\naddress = \"udp://0.0.0.0:1\"\ncert = \"/c.pem\"\nkey = \"/k.pem\"";
     refused(
         udp,
-        "/etc/x.toml:2: listen.address: `udp://0.0.0.0:1`: `cert` and `key` belong to tcp:// and tcp+tls:// listeners",
+        "/etc/x.toml:2: listen.address: `udp://0.0.0.0:1`: `cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners",
     );
     let twins = "[[forward]]\nname = \"a\"\nto = \"stdout:\"\n[[forward]]\nname = \"a\"\nto = \"stdout:\"";
     refused(twins, "/etc/x.toml:5: forward.name: `a`: another forward has this name already");

@@ -54,7 +54,11 @@ pub(super) async fn serve(
     }
     let mut reader = Reader { channel, framer: Framer::new(rules.max_frame), intake, metrics };
     match reader.read_to_end(&mut shutdown).await {
-        End::Clean => reader.finish().await,
+        End::Clean => {
+            reader.finish().await;
+            // So that a sender that has said goodbye knows that all of it was read. Whether it still listens is its business.
+            let _ = timeout(rules.handshake_timeout, poll_fn(|cx| reader.channel.poll_shutdown(cx))).await;
+        }
         End::Broken => reader.give_up(),
         End::Stopped => {
             reader.give_up();

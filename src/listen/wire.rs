@@ -141,6 +141,14 @@ impl Channel {
         transposed(written)
     }
 
+    /// TLS close_notify and FIN.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let flushed = match self {
             Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
