@@ -1,0 +1,88 @@
+//! Reading, retiring and going back, as long as nothing goes wrong.
+
+use super::*;
+
+#[test]
+fn lines_come_back_in_order_over_many_segments() {
+    let home = Home::new();
+    let mut spool = home.open();
+    for start in (0..200).step_by(5) {
+        spool.append(start..start + 5);
+    }
+    assert!(home.files(".seg").len() > 5, "no segment was rolled");
+    for max_bytes in [0, 100, 1 << 18] {
+        let chunks = spool.read(0, max_bytes);
+        let lines: Vec<u64> = chunks.iter().flat_map(|c| c.batch.lines().map(number)).collect();
+        assert_eq!(lines, range(0..200));
+        assert!(chunks.windows(2).all(|pair| pair[0].end.line == pair[1].start.line));
+        assert_eq!(spool.readers[0].rewind(), 200);
+    }
+    spool.read_numbers(0);
+    spool.retire_all(0);
+    assert_eq!((spool.delivered(0), home.files(".seg").len()), (200, 1));
+}
+
+#[test]
+fn a_chunk_can_be_retired_in_the_middle() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..10);
+    let chunk = spool.readers[0].next(1 << 18).unwrap().unwrap();
+    let (line, after) = chunk.lines().nth(3).unwrap();
+    assert_eq!((number(line), after.line), (3, 4));
+    spool.readers[0].retire(after);
+    assert_eq!((spool.delivered(0), spool.readers[0].waiting()), (4, 6));
+    spool.readers[0].retire(chunk.start);
+    assert_eq!(spool.delivered(0), 4, "a cursor went backwards");
+    assert_eq!(spool.readers[0].rewind(), 6);
+    assert_eq!(spool.read_numbers(0), range(4..10));
+    drop(spool);
+    let mut spool = home.open();
+    assert_eq!(spool.read_numbers(0), range(4..10), "after a restart");
+}
+
+#[test]
+fn what_is_retired_after_a_rewind_is_not_read_again() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..10);
+    let chunk = spool.readers[0].next(100).unwrap().unwrap();
+    assert_eq!(spool.readers[0].rewind(), chunk.batch.line_count());
+    spool.readers[0].retire(chunk.end);
+    assert_eq!(spool.read_numbers(0), range(chunk.end.line..10));
+    // And a position that was never given out changes nothing.
+    spool.readers[0].retire(Position { line: 11, ..chunk.end });
+    assert_eq!(spool.readers[0].position(), chunk.end);
+    spool.check_books();
+}
+
+#[test]
+fn files_are_closed_when_they_are_read_or_evicted() {
+    let home = Home::with(|options| {
+        options.max_bytes = 64 << 10;
+        options.sync = Sync::Every(Duration::from_secs(3 << 24));
+    });
+    let open_files = || {
+        let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        fds.filter(|path| path.starts_with(home.dir.path()) && path.to_str().unwrap().contains(".seg")).count()
+    };
+    let mut spool = home.open();
+    (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
+    spool.readers[0].next(100).unwrap().unwrap();
+    let segments = home.files(".seg").len();
+    assert_eq!(open_files(), segments + 1, "those that wait to be synced, the one read from");
+    (0..300).for_each(|step| spool.append(step * 5..step * 5 + 5));
+    assert!(spool.evicted(0) > 0);
+    let segments = home.files(".seg").len();
+    assert_eq!(open_files(), segments, "an evicted file that is open gives no room back");
+    spool.read_numbers(0);
+    assert!(open_files() <= segments + 1);
+}
+
+#[test]
+fn strings_shows_the_lines() {
+    let home = Home::new();
+    home.open().append(0..2);
+    let text = String::from_utf8_lossy(&fs::read(&home.files(".seg")[0]).unwrap()).into_owned();
+    assert!(text.contains(&line(0)) && text.contains(&line(1)));
+}
