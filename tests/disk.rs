@@ -158,6 +158,33 @@ fn a_relay_starts_on_a_full_disk_and_delivers_what_it_had() {
     relay.stops();
 }
 
+/// Damage is repaired with what room there is: without any, what is behind it is read where it lies.
+#[test]
+fn damage_on_a_full_disk_costs_the_line_it_hit() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(disk) = Disk::mount(&setup.path("spool"), "2m") else { return };
+    let relay = setup.start();
+    says(&relay, 0..500);
+    relay.has_spooled(500);
+    relay.kill();
+    let files = fs::read_dir(setup.path("spool")).expect("a spool").map(|entry| entry.expect("an entry").path());
+    let segment = files.filter(|path| path.extension().is_some_and(|end| end == "seg")).max().expect("a segment");
+    let mut bytes = fs::read(&segment).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).expect("written");
+    disk.fill();
+    collector.comes();
+    let relay = setup.start();
+    relay.says("no room to move lines out of a damaged segment");
+    relay.counts("forward_damaged_total", 1);
+    relay.counts("forward_delivered_total", 499);
+    assert!(numbers(&collector).is_sorted());
+    relay.metrics().balance(500);
+    relay.stops();
+}
+
 #[test]
 fn a_spool_on_a_read_only_disk_is_one_clear_line() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
