@@ -69,6 +69,7 @@ pub struct Metrics {
     connect_failures: Family<ByForward, Counter>,
     resolve_failures: Family<ByForward, Counter>,
     moves: Family<ByForward, Counter>,
+    returns: Family<ByForward, Counter>,
 }
 
 /// The counters of one listener.
@@ -153,6 +154,8 @@ pub struct ForwardMetrics {
     pub resolve_failures: Counter,
     /// How often the forward left an address because the name no longer pointed to it.
     pub moves: Counter,
+    /// How often the forward left a collector because one that comes earlier was back.
+    pub returns: Counter,
 }
 
 impl Metrics {
@@ -204,6 +207,7 @@ impl Metrics {
                 "Look-ups of a collector's name that gave no address",
             ),
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
+            returns: add(all, "forward_returns", "Changes to a collector that comes earlier and was back"),
             registry,
         }
     }
@@ -263,6 +267,7 @@ impl Metrics {
             connect_failures: self.connect_failures.get_or_create(&label).clone(),
             resolve_failures: self.resolve_failures.get_or_create(&label).clone(),
             moves: self.moves.get_or_create(&label).clone(),
+            returns: self.returns.get_or_create(&label).clone(),
         }
     }
 

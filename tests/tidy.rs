@@ -170,6 +170,7 @@ fn the_reference_config_tells_the_defaults() {
         "replay-for = \"30s\"",
         "replay-limit = \"16MiB\"",
         "window = 1000",
+        "return-after = \"30s\"",
         "min-ttl = \"1s\"",
         "max-ttl = \"30s\"",
         "timeout = \"2s\"",

@@ -1,8 +1,8 @@
 //! `logferry check`: is this config good? Reads what it names, looks its names up, prints the effective settings.
 
 use super::{Failure, load, print, runtime};
-use crate::config::{Config, Host, Overrides};
-use crate::forward::{self, Patience, Resolver};
+use crate::config::{Config, Destination, Host, HostPort, Overrides};
+use crate::forward::{self, Endpoint, Patience, Resolver};
 use crate::tls;
 
 #[derive(clap::Args)]
@@ -46,21 +46,31 @@ fn look_up_names(config: &Config) -> Result<(), Failure> {
     let runtime = runtime()?;
     for settings in &config.forward {
         for target in &settings.to {
-            let Some(to) = target.remote() else {
+            let Some(to) = target.remote() else { continue };
+            if let Destination::Host(HostPort { host: Host::Address(_), .. }) = to {
                 continue;
-            };
-            let Host::Name(name) = &to.host else { continue };
-            match runtime.block_on(resolver.resolve(name, Patience::BothFamilies)) {
+            }
+            match runtime.block_on(resolver.resolve(to, Patience::BothFamilies)) {
                 Ok(answer) => {
-                    let addresses: Vec<String> = answer.addresses.iter().map(ToString::to_string).collect();
-                    eprintln!("forward {}: {name} is {} (for {:?})", settings.name, addresses.join(", "), answer.ttl);
+                    let shown: Vec<String> = answer.endpoints.iter().map(|endpoint| shown(endpoint, to)).collect();
+                    eprintln!("forward {}: {to} is {} (for {:?})", settings.name, shown.join(", "), answer.ttl);
                 }
                 Err(error) => eprintln!(
-                    "warning: forward {}: {name} does not resolve now: {error}; a relay would spool and keep asking",
+                    "warning: forward {}: {to} does not resolve now: {error}; a relay would spool and keep asking",
                     settings.name
                 ),
             }
         }
     }
     Ok(())
+}
+
+/// A service's hosts and ports are news, a host's are not.
+fn shown(endpoint: &Endpoint, to: &Destination) -> String {
+    match to {
+        Destination::Host(_) => endpoint.peer.ip().to_string(),
+        Destination::Service(_) => {
+            format!("{} ({}, priority {})", endpoint.peer, endpoint.host, endpoint.priority)
+        }
+    }
 }

@@ -13,8 +13,17 @@ pub const SYSLOG_TLS_PORT: u16 = 6514;
 /// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
 pub const RELP_PORT: u16 = 2514;
 
+/// The service of a domain that names none. IANA's registry has `syslog` for UDP (RFC 5426) and `syslog-tls` (RFC 5425);
+/// the others are built like them.
+const SYSLOG_UDP_SERVICE: &str = "_syslog._udp";
+const SYSLOG_SERVICE: &str = "_syslog._tcp";
+const SYSLOG_TLS_SERVICE: &str = "_syslog-tls._tcp";
+const RELP_SERVICE: &str = "_relp._tcp";
+const RELP_TLS_SERVICE: &str = "_relp-tls._tcp";
+
 const LISTEN_SCHEMES: &str = "udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://";
-const FORWARD_SCHEMES: &str = "tcp://, tcp+tls://, relp://, relp+tls://, udp://, file:///path or stdout:";
+const FORWARD_SCHEMES: &str =
+    "tcp://, tcp+tls://, relp://, relp+tls://, udp://, these with srv+ in front, file:///path or stdout:";
 
 /// Where a listener waits for messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,14 +40,22 @@ pub enum ListenAddress {
 /// Where a forward sends messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardAddress {
-    Udp(HostPort),
-    Tcp(HostPort),
-    Tls(HostPort),
-    Relp(HostPort),
-    RelpTls(HostPort),
+    Udp(Destination),
+    Tcp(Destination),
+    Tls(Destination),
+    Relp(Destination),
+    RelpTls(Destination),
     /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
     File(PathBuf),
     Stdout,
+}
+
+/// Which way to a collector on the network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    Host(HostPort),
+    /// The full name of SRV records, `_syslog._tcp.example.com`: they say the hosts and the ports (RFC 2782).
+    Service(String),
 }
 
 /// A host by name or literal address, and a port.
@@ -67,7 +84,7 @@ impl ForwardAddress {
     }
 
     /// What is to be found over the network; `None`: it is on this machine.
-    pub fn remote(&self) -> Option<&HostPort> {
+    pub fn remote(&self) -> Option<&Destination> {
         match self {
             Self::Udp(to) | Self::Tcp(to) | Self::Tls(to) | Self::Relp(to) | Self::RelpTls(to) => Some(to),
             Self::File(_) | Self::Stdout => None,
@@ -107,6 +124,11 @@ impl FromStr for ForwardAddress {
             "tcp+tls" => Ok(Self::Tls(target(text, rest, SYSLOG_TLS_PORT)?)),
             "relp" => Ok(Self::Relp(target(text, rest, RELP_PORT)?)),
             "relp+tls" => Ok(Self::RelpTls(target(text, rest, RELP_PORT)?)),
+            "srv+udp" => Ok(Self::Udp(service(text, rest, SYSLOG_UDP_SERVICE)?)),
+            "srv+tcp" => Ok(Self::Tcp(service(text, rest, SYSLOG_SERVICE)?)),
+            "srv+tcp+tls" => Ok(Self::Tls(service(text, rest, SYSLOG_TLS_SERVICE)?)),
+            "srv+relp" => Ok(Self::Relp(service(text, rest, RELP_SERVICE)?)),
+            "srv+relp+tls" => Ok(Self::RelpTls(service(text, rest, RELP_TLS_SERVICE)?)),
             "file" => Ok(Self::File(file_template(text, rest)?)),
             other => Err(bad_scheme(text, other, FORWARD_SCHEMES)),
         }
@@ -160,11 +182,30 @@ fn listen_socket(text: &str, rest: &str, default_port: u16) -> Result<SocketAddr
     }
 }
 
-fn target(text: &str, rest: &str, default_port: u16) -> Result<HostPort, String> {
+fn target(text: &str, rest: &str, default_port: u16) -> Result<Destination, String> {
     match host_port(text, rest, default_port)? {
         HostPort { port: 0, .. } => Err(format!("`{text}`: nobody can be reached at port 0")),
-        target => Ok(target),
+        target => Ok(Destination::Host(target)),
     }
+}
+
+/// `_service._proto.domain`, or a domain whose service is `usual`.
+fn service(text: &str, rest: &str, usual: &str) -> Result<Destination, String> {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(':') {
+        return Err(format!("`{text}`: SRV records say the port; write the name alone"));
+    }
+    let Host::Name(name) = name_or_ipv4(text, rest)? else {
+        return Err(format!("`{text}`: an address has no SRV records; write a name"));
+    };
+    let name = if name.starts_with('_') { name } else { format!("{usual}.{name}") };
+    let mut labels = name.split('.');
+    let named = labels.by_ref().take(2).filter(|label| label.starts_with('_')).count() == 2;
+    if !named || labels.next().is_none_or(str::is_empty) {
+        return Err(format!("`{text}`: write srv+tcp://example.com or srv+tcp://{SYSLOG_SERVICE}.example.com"));
+    }
+    // Longer than a name may be, now that the service stands in front.
+    name_or_ipv4(text, &name).map(|_| Destination::Service(name))
 }
 
 /// `host`, `host:port`, `1.2.3.4:port`, `[::1]:port`.
@@ -232,13 +273,32 @@ impl fmt::Display for ListenAddress {
 impl fmt::Display for ForwardAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Udp(to) => write!(f, "udp://{to}"),
-            Self::Tcp(to) => write!(f, "tcp://{to}"),
-            Self::Tls(to) => write!(f, "tcp+tls://{to}"),
-            Self::Relp(to) => write!(f, "relp://{to}"),
-            Self::RelpTls(to) => write!(f, "relp+tls://{to}"),
+            Self::Udp(to) => to.show(f, "udp"),
+            Self::Tcp(to) => to.show(f, "tcp"),
+            Self::Tls(to) => to.show(f, "tcp+tls"),
+            Self::Relp(to) => to.show(f, "relp"),
+            Self::RelpTls(to) => to.show(f, "relp+tls"),
             Self::File(path) => write!(f, "file://{}", path.display()),
             Self::Stdout => f.write_str("stdout:"),
+        }
+    }
+}
+
+impl Destination {
+    fn show(&self, f: &mut fmt::Formatter<'_>, scheme: &str) -> fmt::Result {
+        match self {
+            Self::Host(to) => write!(f, "{scheme}://{to}"),
+            Self::Service(name) => write!(f, "srv+{scheme}://{name}"),
+        }
+    }
+}
+
+/// The name that is looked up.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(to) => to.host.fmt(f),
+            Self::Service(name) => f.write_str(name),
         }
     }
 }
@@ -300,6 +360,24 @@ mod tests {
         forward("tcp://rsyslog_1:514", "tcp://rsyslog_1:514");
         forward("file:///var/log/{host}/{name}.log", "file:///var/log/{host}/{name}.log");
         forward("stdout:", "stdout:");
+    }
+
+    #[test]
+    fn services_have_a_name_and_no_port() {
+        forward("srv+tcp://example.com", "srv+tcp://_syslog._tcp.example.com");
+        forward("srv+udp://example.com", "srv+udp://_syslog._udp.example.com");
+        forward("srv+tcp+tls://example.com.", "srv+tcp+tls://_syslog-tls._tcp.example.com.");
+        forward("srv+relp://example.com", "srv+relp://_relp._tcp.example.com");
+        forward("srv+relp+tls://example.com", "srv+relp+tls://_relp-tls._tcp.example.com");
+        forward("srv+tcp://_logs._tcp.example.com/", "srv+tcp://_logs._tcp.example.com");
+        refused::<ForwardAddress>("srv+tcp://example.com:514", "SRV records say the port");
+        refused::<ForwardAddress>("srv+tcp://192.0.2.1", "no SRV records");
+        refused::<ForwardAddress>("srv+tcp://_syslog.example.com", "_syslog._tcp.example.com");
+        refused::<ForwardAddress>("srv+tcp://_syslog._tcp", "_syslog._tcp.example.com");
+        refused::<ForwardAddress>("srv+tcp://_syslog._tcp.", "_syslog._tcp.example.com");
+        refused::<ForwardAddress>(&format!("srv+tcp://{}", ["a23456789"; 25].join(".")), "neither");
+        refused::<ForwardAddress>("srv+file:///x", "unknown scheme");
+        refused::<ListenAddress>("srv+tcp://example.com", "unknown scheme");
     }
 
     #[test]

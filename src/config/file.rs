@@ -79,6 +79,7 @@ pub struct Forward {
     pub connect_timeout: Option<Leaf>,
     pub dead_after: Option<Leaf>,
     pub max_backoff: Option<Leaf>,
+    pub return_after: Option<Leaf>,
     pub replay: Option<Leaf>,
     pub replay_for: Option<Leaf>,
     pub replay_limit: Option<Leaf>,

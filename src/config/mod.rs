@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-pub use address::{ForwardAddress, Host, HostPort, ListenAddress, SYSLOG_PORT, SYSLOG_TLS_PORT};
+pub use address::{Destination, ForwardAddress, Host, HostPort, ListenAddress, SYSLOG_PORT, SYSLOG_TLS_PORT};
 pub use error::ConfigError;
 pub use overrides::Overrides;
 
@@ -67,6 +67,8 @@ pub const DEFAULT_REPLAY_LIMIT: ByteSize = ByteSize::mib(16);
 /// what comes twice after a broken session is at most this.
 pub const DEFAULT_WINDOW: usize = 1000;
 pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Between two looks whether an earlier collector is back, while a later one serves.
+pub const DEFAULT_RETURN_AFTER: Duration = Duration::from_secs(30);
 
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
 /// Docker's own DNS answers with a TTL of 600 s: following it would leave a relay on a dead address for ten minutes.
@@ -144,6 +146,7 @@ pub struct Forward {
     pub connect_timeout: Duration,
     pub dead_after: Duration,
     pub max_backoff: Duration,
+    pub return_after: Duration,
     pub replay: u64,
     pub replay_for: Duration,
     pub replay_limit: u64,

@@ -247,6 +247,7 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
         )?,
         dead_after: duration(source, "forward.dead-after", &section.dead_after, DEFAULT_DEAD_AFTER)?,
         max_backoff: duration(source, "forward.max-backoff", &section.max_backoff, DEFAULT_MAX_BACKOFF)?,
+        return_after: duration(source, "forward.return-after", &section.return_after, DEFAULT_RETURN_AFTER)?,
         replay,
         replay_for: duration(source, "forward.replay-for", &section.replay_for, DEFAULT_REPLAY_FOR)?,
         replay_limit,

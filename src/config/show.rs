@@ -38,6 +38,7 @@ pub fn to_file(config: &Config) -> file::File {
         connect_timeout: time(forward.connect_timeout),
         dead_after: time(forward.dead_after),
         max_backoff: time(forward.max_backoff),
+        return_after: time(forward.return_after),
         replay: text(shown_size(forward.replay)),
         replay_for: time(forward.replay_for),
         replay_limit: text(shown_size(forward.replay_limit)),

@@ -1,36 +1,34 @@
 //! How long to wait before the next attempt: doubling, capped, with a random part so that a thousand relays do not
 //! come back to a restarted collector in the same millisecond. Decides only; sleeping is the caller's.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// The first wait.
-const FIRST: Duration = Duration::from_millis(100);
+use super::chance;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Backoff {
-    /// `FIRST <= next <= most`, before the random part.
+    first: Duration,
+    /// `first <= next <= most`, before the random part.
     next: Duration,
     most: Duration,
 }
 
 impl Backoff {
-    pub fn new(most: Duration) -> Self {
-        Self { next: FIRST.min(most), most }
+    pub fn new(first: Duration, most: Duration) -> Self {
+        let first = first.min(most);
+        Self { first, next: first, most }
     }
 
     /// The wait before the next attempt: from half of the step to all of it. The step doubles each time.
     pub fn wait(&mut self) -> Duration {
         let step = self.next;
         self.next = (self.next * 2).min(self.most);
-        // A fresh RandomState is seeded anew: enough chance to spread relays, without a dependency.
-        let share = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
-        step.mul_f64(0.5 + share / 2.0)
+        step.mul_f64(0.5 + chance::share() / 2.0)
     }
 
     /// After a success the next failure starts from the first step again.
     pub fn reset(&mut self) {
-        self.next = FIRST.min(self.most);
+        self.next = self.first;
     }
 }
 
@@ -40,13 +38,14 @@ mod tests {
 
     #[test]
     fn doubles_up_to_its_cap_and_starts_again() {
-        let mut backoff = Backoff::new(Duration::from_secs(1));
+        let first = Duration::from_millis(100);
+        let mut backoff = Backoff::new(first, Duration::from_secs(1));
         for step in [100, 200, 400, 800, 1000, 1000] {
             let wait = backoff.wait();
             let step = Duration::from_millis(step);
             assert!(wait >= step / 2 && wait <= step, "{wait:?} is not within {step:?}");
         }
         backoff.reset();
-        assert!(backoff.wait() <= FIRST);
+        assert!(backoff.wait() <= first);
     }
 }

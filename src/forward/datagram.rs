@@ -17,7 +17,6 @@ const LONGEST_DATAGRAM: usize = 65_535 - 40 - 8;
 
 pub struct DatagramLink {
     socket: UdpSocket,
-    peer: SocketAddr,
     encoding: Encoding,
 }
 
@@ -27,11 +26,7 @@ impl DatagramLink {
         let socket = UdpSocket::bind(any).await?;
         // Connected, so that an ICMP "port unreachable" comes back as an error and the name is asked again.
         socket.connect(peer).await?;
-        Ok(Self { socket, peer, encoding })
-    }
-
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+        Ok(Self { socket, encoding })
     }
 
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {

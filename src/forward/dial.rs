@@ -1,29 +1,29 @@
-//! From a target to a connection: every address of a name, TLS, and what to do when the name moves while a connection
-//! stands. Holds nothing that changes, so that a new connection can be made beside one that carries.
+//! From a target to a connection: what is known about its name, every address of it, TLS.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Link;
 use super::acked::{Replay, Wire};
+use super::answer::{Answer, Endpoint};
 use super::datagram::DatagramLink;
 use super::encode::Encoding;
 use super::relp::RelpLink;
-use super::resolve::{Answer, Patience, Resolver};
+use super::resolve::{Patience, Resolver};
 use super::stream::{Stream, StreamLink, connect_tcp};
-use crate::config::{self, ForwardAddress, Framing, Host, HostPort};
+use crate::config::{self, Destination, ForwardAddress, Framing};
 use crate::metrics::ForwardMetrics;
 use crate::tls::{self, TlsError};
 
+/// Cheap to clone, so that a new connection can be made beside one that carries.
 #[derive(Clone)]
 pub struct Dialer {
-    settings: Arc<config::Forward>,
+    pub settings: Arc<config::Forward>,
     resolver: Resolver,
     tls: Option<TlsConnector>,
     /// The SD-ID under which image, name and ID are found in a line.
@@ -31,12 +31,8 @@ pub struct Dialer {
     /// The name under which the lines are numbered, for a collector that keeps such numbers.
     stream: String,
     metrics: ForwardMetrics,
-}
-
-/// The name points elsewhere, and a connection to there stands.
-pub struct Moved {
-    pub answer: Answer,
-    pub link: Link,
+    /// The last answer for each target, for when there is none. No more than there are targets.
+    last_good: Arc<Mutex<HashMap<Destination, Answer>>>,
 }
 
 impl Dialer {
@@ -49,7 +45,8 @@ impl Dialer {
         metrics: ForwardMetrics,
     ) -> Result<Self, TlsError> {
         let tls = connector(&settings)?;
-        Ok(Self { settings, resolver, tls, sd_id: sd_id.to_owned(), stream, metrics })
+        let last_good = Arc::default();
+        Ok(Self { settings, resolver, tls, sd_id: sd_id.to_owned(), stream, metrics, last_good })
     }
 
     /// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
@@ -64,41 +61,52 @@ impl Dialer {
         Encoding { format: self.settings.format, framing, sd_id: self.sd_id.clone() }
     }
 
-    /// The addresses of a name.
-    pub async fn look_up(&self, name: &str, patience: Patience) -> Result<Answer, String> {
-        self.resolver.resolve(name, patience).await.map_err(|error| {
+    /// Where a target is by what name servers say now.
+    pub async fn look_up(&self, to: &Destination, patience: Patience) -> Result<Answer, String> {
+        let answer = self.resolver.resolve(to, patience).await.map_err(|error| {
             self.metrics.resolve_failures.inc();
-            format!("cannot resolve {name}: {error}")
-        })
+            format!("cannot resolve {to}: {error}")
+        })?;
+        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let completed = match last_good.get(to) {
+            Some(earlier) => answer.clone().completed_by(earlier),
+            None => answer.clone(),
+        };
+        last_good.insert(to.clone(), completed);
+        Ok(answer)
     }
 
-    /// The first of a target's addresses that can be connected, beginning with the one at `start`.
-    pub async fn connect_any(
+    /// The same, and what cannot be looked up keeps its last good answer: stale is better than none.
+    pub async fn look_up_or_remember(&self, to: &Destination) -> Result<Answer, String> {
+        let looked_up = self.look_up(to, Patience::OneFamily).await;
+        let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        last_good.get(to).cloned().map_or(looked_up, Ok)
+    }
+
+    /// The first of a target's endpoints that can be connected.
+    pub async fn connect_any<'e>(
         &self,
         target: &ForwardAddress,
-        to: &HostPort,
-        answer: &Answer,
-        start: usize,
-    ) -> Result<Link, String> {
+        endpoints: impl Iterator<Item = &'e Endpoint>,
+    ) -> Result<(Link, Endpoint), String> {
         let mut problems = Vec::new();
-        let (behind, first) = answer.addresses.split_at(start % answer.addresses.len().max(1));
-        for address in first.iter().chain(behind) {
-            let peer = SocketAddr::new(*address, to.port);
-            match self.connect_one(target, to, peer).await {
+        for endpoint in endpoints {
+            match self.connect_one(target, endpoint).await {
                 Ok(link) => {
                     self.metrics.connects.inc();
-                    return Ok(link);
+                    return Ok((link, endpoint.clone()));
                 }
                 Err(problem) => {
                     self.metrics.connect_failures.inc();
-                    problems.push(format!("{peer}: {problem}"));
+                    problems.push(format!("{}: {problem}", endpoint.peer));
                 }
             }
         }
         Err(format!("cannot connect: {}", problems.join("; ")))
     }
 
-    async fn connect_one(&self, target: &ForwardAddress, to: &HostPort, peer: SocketAddr) -> Result<Link, String> {
+    async fn connect_one(&self, target: &ForwardAddress, endpoint: &Endpoint) -> Result<Link, String> {
+        let peer = endpoint.peer;
         let within = self.settings.connect_timeout;
         if let ForwardAddress::Udp(_) = target {
             let link = DatagramLink::connect(peer, self.encoding(target)).await;
@@ -106,75 +114,50 @@ impl Dialer {
         }
         let stream = connect_tcp(peer, within, self.settings.dead_after).await.map_err(|error| error.to_string())?;
         let stream = match self.tls.as_ref().filter(|_| target.is_tls()) {
-            Some(connector) => Stream::Tls(Box::new(self.secure(connector, to, stream).await?)),
+            Some(connector) => Stream::Tls(Box::new(self.secure(connector, endpoint, stream).await?)),
             None => Stream::Tcp(Wire::new(stream)),
         };
         let encoding = self.encoding(target);
         if let ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) = target {
-            let opened = RelpLink::open(stream, peer, encoding, self.stream.clone(), &self.settings);
+            let opened = RelpLink::open(stream, encoding, self.stream.clone(), &self.settings);
             let link =
                 timeout(within, opened).await.map_err(|_| format!("no answer to RELP's open within {within:?}"))?;
             return link.map(|link| Link::Relp(Box::new(link)));
         }
-        let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, .. } = *self.settings;
-        Ok(Link::Stream(Box::new(StreamLink::new(stream, peer, encoding, Replay { bytes, time, limit }))))
+        let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, dead_after, .. } = *self.settings;
+        let link = StreamLink::new(stream, peer, encoding, Replay { bytes, time, limit }, dead_after);
+        Ok(Link::Stream(Box::new(link)))
     }
 
     async fn secure(
         &self,
         connector: &TlsConnector,
-        to: &HostPort,
+        endpoint: &Endpoint,
         stream: TcpStream,
     ) -> Result<TlsStream<Wire>, String> {
         let within = self.settings.connect_timeout;
-        let expected = expected_name(&self.settings, to);
-        let name = tls::server_name(&expected).map_err(|error| error.to_string())?;
+        let expected = self.settings.tls.server_name.as_ref().unwrap_or(&endpoint.host);
+        let name = tls::server_name(expected).map_err(|error| error.to_string())?;
         match timeout(within, connector.connect(name, Wire::new(stream))).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("TLS with {expected}: {error}")),
             Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
         }
     }
-
-    /// Asks for the name whenever its answer has expired. Ends when `peer` is no longer among its addresses and one of
-    /// the new ones is connected: make before break, and the connection that stands carries on all the while.
-    pub async fn moved_away(self, target: ForwardAddress, to: HostPort, peer: SocketAddr, mut ttl: Duration) -> Moved {
-        let Host::Name(name) = &to.host else { return std::future::pending().await };
-        let mut said = String::new();
-        loop {
-            sleep(ttl).await;
-            // A look-up that failed says nothing about where the name points.
-            let Ok(answer) = self.look_up(name, Patience::BothFamilies).await else { continue };
-            ttl = answer.ttl;
-            if !answer.excludes(peer.ip()) {
-                continue;
-            }
-            match self.connect_any(&target, &to, &answer, 0).await {
-                Ok(link) => return Moved { answer, link },
-                Err(problem) if problem != said => {
-                    let forward = &self.settings.name;
-                    tracing::warn!(
-                        "forward {forward}: {target} no longer points to {peer}, but: {problem}; going on with {peer}"
-                    );
-                    said = problem;
-                }
-                Err(_) => {}
-            }
-        }
-    }
 }
 
 /// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
 pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
-    let targets = settings.to.iter().filter(|target| target.is_tls());
-    let mut names = targets.filter_map(ForwardAddress::remote).map(|to| expected_name(settings, to));
-    let Some(first) = names.next() else { return Ok(None) };
-    tls::server_name(&first)?;
-    names.try_for_each(|name| tls::server_name(&name).map(drop))?;
-    tls::connector(&settings.tls).map(Some)
-}
-
-/// The name a collector's certificate must carry.
-fn expected_name(settings: &config::Forward, to: &HostPort) -> String {
-    settings.tls.server_name.clone().unwrap_or_else(|| to.host.to_string())
+    let mut speaks_tls = false;
+    for target in &settings.to {
+        let Some(to) = target.remote().filter(|_| target.is_tls()) else { continue };
+        speaks_tls = true;
+        match (&settings.tls.server_name, to) {
+            (Some(name), _) => drop(tls::server_name(name)?),
+            (None, Destination::Host(_)) => drop(tls::server_name(&to.to_string())?),
+            // Its hosts are not known yet.
+            (None, Destination::Service(_)) => {}
+        }
+    }
+    if speaks_tls { tls::connector(&settings.tls).map(Some) } else { Ok(None) }
 }

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::Events;
 use super::encode::Encoding;
+use super::lookout::Moved;
 use super::path::PathTemplate;
 use super::source::Source;
+use super::{Ended, Events};
 use crate::spool::{Batch, Chunk, Position};
 use crate::syslog::Line;
 
@@ -57,8 +58,13 @@ impl FileLink {
         Self { output, encoding, scratch: Vec::new() }
     }
 
-    /// Writes lines until the relay stops: `Ok`. `Err`: the file that could not be written, and why.
-    pub async fn carry(mut self, source: &mut Source, events: &mut Events) -> Result<(), String> {
+    /// Writes lines until the relay stops, there is a better place to be, or a file cannot be written.
+    pub async fn carry(self, source: &mut Source, events: &mut Events) -> Ended {
+        self.carry_on(source, events).await.unwrap_or_else(Ended::Broken)
+    }
+
+    /// `Err`: the file that could not be written, and why.
+    async fn carry_on(mut self, source: &mut Source, events: &mut Events) -> Result<Ended, String> {
         let mut unsynced = Unsynced::default();
         let mut stopping = false;
         loop {
@@ -73,20 +79,31 @@ impl FileLink {
                 unsynced.take().into_iter().for_each(|reached| source.retire(reached));
             }
             if events.deadline.passed() {
-                return Ok(());
+                return Ok(Ended::Stopped);
+            }
+            if let Some(moved) = events.moved_by_now().await {
+                return self.leave(unsynced, source, moved).await;
             }
             if !idle {
                 continue;
             }
             if stopping {
-                return Ok(());
+                return Ok(Ended::Stopped);
             }
             tokio::select! {
                 more = source.wait() => stopping = !more,
+                moved = &mut events.moved => return self.leave(unsynced, source, moved).await,
                 () = sleep(SYNC_EVERY), if unsynced.any() => {}
                 () = events.deadline.reached() => {}
             }
         }
+    }
+
+    /// What was written is made durable first, or it would be written again elsewhere.
+    async fn leave(self, mut unsynced: Unsynced, source: &mut Source, moved: Moved) -> Result<Ended, String> {
+        self.blocking(Self::sync).await?;
+        unsynced.take().into_iter().for_each(|reached| source.retire(reached));
+        Ok(Ended::Moved(moved))
     }
 
     /// Runs `work` where it may block.

@@ -1,49 +1,58 @@
 //! ROOM 4: lines from the spool to a collector.
 //!
-//! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`resolve`), connects, lets a link carry
-//! (`stream`: TCP and TLS, `relp`: the same with answers, `datagram`: UDP, `file`: files and stdout), and when the link ends it goes back to the first
-//! line the collector may not have and starts again, for ever. Nothing here ends the process: a collector that is not
-//! there is what the spool is for.
+//! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`resolve`), connects (`dial`), lets a link
+//! carry (`stream`: TCP and TLS, `relp`: the same with answers, `datagram`: UDP, `file`: files and stdout) while it looks
+//! out for a better place to be (`lookout`), and when the link ends it goes back to the first line the collector may not
+//! have and starts again, for ever. Nothing here ends the process: a collector that is not there is what the spool is for.
 
 mod acked;
+mod answer;
 mod backoff;
+mod chance;
 mod datagram;
 mod dial;
 mod encode;
 mod file;
+mod lookout;
 mod path;
 mod reading;
 mod relp;
 mod resolve;
 mod source;
+mod stall;
 mod stream;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::{self, ForwardAddress, Host, HostPort};
+use crate::config::{self, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
 use crate::tls::TlsError;
+pub use answer::Endpoint;
 use backoff::Backoff;
 use datagram::DatagramLink;
+use dial::Dialer;
 pub use dial::connector;
-use dial::{Dialer, Moved};
 use file::FileLink;
+use lookout::{Lookout, Moved, Why};
 use relp::RelpLink;
-pub use resolve::{Answer, Patience, ResolveError, Resolver};
+pub use resolve::{Patience, Resolver};
 use source::Source;
 use stream::StreamLink;
 
 /// Different things said between two deliveries. More would be a flood, whatever they are.
 const MOST_SAID: usize = 16;
+/// The first wait after a connection that could not be made or broke.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// Looks for an earlier collector that are in vain become rarer, up to so many times `return-after`.
+const RAREST_RETURN: u32 = 10;
 
 /// One forward: a cursor of the spool and where its lines go.
 pub struct Forwarder {
@@ -52,8 +61,8 @@ pub struct Forwarder {
     dialer: Dialer,
     metrics: ForwardMetrics,
     deadline: Deadline,
-    /// The last answer for each name, for when there is none.
-    last_good: HashMap<String, Answer>,
+    /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
+    returns: Backoff,
     /// Connections in a row that did not live. The next attempt begins one target, or one address, further on.
     stillborn: usize,
     /// What was said since the last delivery: an outage of a day is a few lines, not a flood.
@@ -66,7 +75,7 @@ pub struct Forwarder {
 enum Ended {
     /// The relay is stopping, and the collector has everything or time is up.
     Stopped,
-    /// The name points elsewhere now, and a connection to there stands.
+    /// There is a better place to be now, and a connection to there stands.
     Moved(Moved),
     /// The connection broke; the text says how.
     Broken(String),
@@ -75,6 +84,8 @@ enum Ended {
 /// What a link listens to besides its own connection.
 struct Events {
     moved: Pin<Box<dyn Future<Output = Moved> + Send>>,
+    /// For the link to say that it stands still, each time it has for long enough.
+    stalled: Arc<Notify>,
     deadline: Deadline,
 }
 
@@ -82,12 +93,27 @@ struct Events {
 #[derive(Clone)]
 pub struct Deadline(watch::Receiver<Option<Instant>>);
 
-/// A target the forward is connected to.
+/// A connection, and where it leads to.
 struct Connected {
     link: Link,
-    target: ForwardAddress,
-    /// The name it was found by and how long that may be believed; `None` where there is no name.
-    name: Option<(HostPort, Duration)>,
+    at: At,
+}
+
+#[derive(Clone)]
+struct At {
+    /// Which of the forward's targets. `0 <= target < to.len()`
+    target: usize,
+    /// Where on the network; `None` on this machine.
+    endpoint: Option<Endpoint>,
+    /// How long the answer may be believed by which it was found.
+    ttl: Duration,
+}
+
+/// A connection that broke.
+struct Broken {
+    how: String,
+    /// For how long it had stood.
+    lived: Duration,
 }
 
 enum Link {
@@ -110,6 +136,7 @@ impl Forwarder {
         leaving: watch::Receiver<bool>,
     ) -> Result<Self, TlsError> {
         let settings = Arc::new(settings);
+        let returns = Backoff::new(settings.return_after, settings.return_after * RAREST_RETURN);
         let source = Source::new(reader, metrics.clone(), leaving);
         let dialer = Dialer::new(settings.clone(), resolver, sd_id, source.stream(), metrics.clone())?;
         Ok(Self {
@@ -118,7 +145,7 @@ impl Forwarder {
             dialer,
             metrics,
             deadline,
-            last_good: HashMap::new(),
+            returns,
             stillborn: 0,
             said: HashSet::new(),
             said_at: 0,
@@ -127,7 +154,7 @@ impl Forwarder {
 
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(self.settings.max_backoff);
+        let mut backoff = Backoff::new(FIRST_BACKOFF, self.settings.max_backoff);
         loop {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
             let idle = self.source.waiting() == 0;
@@ -140,20 +167,20 @@ impl Forwarder {
                 () = stopping.announced(), if idle => break,
             };
             if let Some(connected) = connected {
-                let since = Instant::now();
                 let carried = self.carry(connected).await;
                 self.metrics.connected.set(0);
-                match carried {
-                    Ok(()) => break,
-                    Err(reason) => self.say_problem(&reason),
-                }
+                let Err(Broken { how, lived }) = carried else { break };
+                self.say_problem(&how);
                 self.source.rewind();
                 // A collector that takes a connection only to drop it is not hammered, and others are tried.
-                if since.elapsed() > self.settings.max_backoff {
+                if lived > self.settings.max_backoff {
                     backoff.reset();
                     self.stillborn = 0;
                 } else {
                     self.stillborn = self.stillborn.wrapping_add(1);
+                }
+                if lived > self.settings.return_after {
+                    self.returns.reset();
                 }
             }
             if !self.pause(backoff.wait()).await {
@@ -171,81 +198,80 @@ impl Forwarder {
     async fn connect(&mut self) -> Option<Connected> {
         let targets = self.settings.to.len();
         for turn in 0..targets {
-            let target = self.settings.to[(self.stillborn + turn) % targets].clone();
-            match self.connect_target(&target).await {
+            let target = (self.stillborn + turn) % targets;
+            match self.connect_target(target).await {
                 Ok(connected) => return Some(connected),
-                Err(problem) => self.say_problem(&format!("{target}: {problem}")),
+                Err(problem) => self.say_problem(&format!("{}: {problem}", self.settings.to[target])),
             }
         }
         None
     }
 
-    async fn connect_target(&mut self, target: &ForwardAddress) -> Result<Connected, String> {
-        let encoding = || self.dialer.encoding(target);
-        let link = match target {
-            ForwardAddress::Stdout => Link::File(FileLink::stdout(encoding())),
-            ForwardAddress::File(template) => Link::File(FileLink::files(template, encoding())),
+    async fn connect_target(&self, target: usize) -> Result<Connected, String> {
+        let address = &self.settings.to[target];
+        let here = |file| Connected { link: Link::File(file), at: At { target, endpoint: None, ttl: Duration::MAX } };
+        let to = match address {
+            ForwardAddress::Stdout => return Ok(here(FileLink::stdout(self.dialer.encoding(address)))),
+            ForwardAddress::File(template) => {
+                return Ok(here(FileLink::files(template, self.dialer.encoding(address))));
+            }
             ForwardAddress::Udp(to)
             | ForwardAddress::Tcp(to)
             | ForwardAddress::Tls(to)
             | ForwardAddress::Relp(to)
-            | ForwardAddress::RelpTls(to) => {
-                let answer = self.look_up(&to.host).await?;
-                let name = matches!(to.host, Host::Name(_)).then_some((to.clone(), answer.ttl));
-                let start = self.stillborn / self.settings.to.len();
-                let link = self.dialer.connect_any(target, to, &answer, start).await?;
-                return Ok(Connected { link, target: target.clone(), name });
-            }
+            | ForwardAddress::RelpTls(to) => to,
         };
-        Ok(Connected { link, target: target.clone(), name: None })
+        let answer = self.dialer.look_up_or_remember(to).await?;
+        let start = self.stillborn / self.settings.to.len();
+        let (behind, first) = answer.endpoints.split_at(start % answer.endpoints.len().max(1));
+        let (link, endpoint) = self.dialer.connect_any(address, first.iter().chain(behind)).await?;
+        Ok(Connected { link, at: At { target, endpoint: Some(endpoint), ttl: answer.ttl } })
     }
 
-    /// The addresses of a host. What cannot be looked up keeps its last good answer: stale is better than none.
-    async fn look_up(&mut self, host: &Host) -> Result<Answer, String> {
-        let name = match host {
-            Host::Address(address) => return Ok(Answer::literal(*address)),
-            Host::Name(name) => name,
-        };
-        let earlier = self.last_good.get(name);
-        let answer = match self.dialer.look_up(name, Patience::OneFamily).await {
-            Ok(answer) => earlier.map_or(answer.clone(), |earlier| answer.completed_by(earlier)),
-            Err(problem) => return earlier.cloned().ok_or(problem),
-        };
-        self.last_good.insert(name.clone(), answer.clone());
-        Ok(answer)
-    }
-
-    /// Carries over one connection, and over the next ones as long as the name moves. `Ok`: the relay is stopping. `Err`:
-    /// the connection broke, and how.
-    async fn carry(&mut self, mut connected: Connected) -> Result<(), String> {
+    /// Carries over one connection, and over the next ones as long as there is a better place to be. `Ok`: the relay is
+    /// stopping.
+    async fn carry(&mut self, mut connected: Connected) -> Result<(), Broken> {
         loop {
             self.metrics.connected.set(1);
             self.say_connected(&connected);
-            let mut events = self.events(&connected);
-            let ended = match connected.link {
-                Link::Stream(ref mut link) => link.carry(&mut self.source, &mut events).await,
-                Link::Relp(ref mut link) => link.carry(&mut self.source, &mut events).await,
-                Link::Datagram(ref mut link) => link.carry(&mut self.source, &mut events).await,
-                Link::File(link) => return link.carry(&mut self.source, &mut events).await,
+            let since = Instant::now();
+            let Connected { link, at } = connected;
+            let mut events = self.events(&at);
+            let (ended, old) = match link {
+                Link::Stream(mut link) => (link.carry(&mut self.source, &mut events).await, Some(Link::Stream(link))),
+                Link::Relp(mut link) => (link.carry(&mut self.source, &mut events).await, Some(Link::Relp(link))),
+                Link::Datagram(mut link) => (link.carry(&mut self.source, &mut events).await, None),
+                Link::File(link) => (link.carry(&mut self.source, &mut events).await, None),
             };
             match ended {
                 Ended::Stopped => return Ok(()),
-                Ended::Broken(reason) => return Err(reason),
-                Ended::Moved(moved) => connected = self.follow(connected, moved).await,
+                Ended::Broken(how) => return Err(Broken { how, lived: since.elapsed() }),
+                Ended::Moved(moved) => connected = self.follow(&at, old, moved).await,
             }
         }
     }
 
-    /// Leaves the old address for the new one, which is connected already.
-    async fn follow(&mut self, old: Connected, Moved { answer, link }: Moved) -> Connected {
-        self.metrics.moves.inc();
-        tracing::info!("forward {}: {} moved from {} to {}", self.settings.name, old.target, old.link, link);
+    /// Leaves the old place for the new one, which is connected already. `old`: the connection to end in good order.
+    async fn follow(&mut self, from: &At, old: Option<Link>, Moved { why, link, at }: Moved) -> Connected {
+        let (name, target) = (&self.settings.name, &self.settings.to[at.target]);
+        match why {
+            Why::NameMoved => {
+                self.metrics.moves.inc();
+                tracing::info!("forward {name}: {target} moved from {from} to {at}");
+            }
+            Why::BetterIsBack => {
+                self.metrics.returns.inc();
+                // Until it has shown that it stays.
+                self.returns.wait();
+                tracing::info!("forward {name}: {target} at {at} is back; leaving {from}");
+            }
+        }
         let source = &mut self.source;
         let finish = async move {
-            match old.link {
-                Link::Stream(mut old) => old.finish(source).await,
-                Link::Relp(mut old) => old.finish(source).await,
-                Link::Datagram(_) | Link::File(_) => {}
+            match old {
+                Some(Link::Stream(mut old)) => old.finish(source).await,
+                Some(Link::Relp(mut old)) => old.finish(source).await,
+                Some(Link::Datagram(_) | Link::File(_)) | None => {}
             }
         };
         tokio::select! {
@@ -253,23 +279,13 @@ impl Forwarder {
             () = self.deadline.reached() => {}
         }
         self.source.rewind();
-        let name = old.name.map(|(to, _)| {
-            if let Host::Name(name) = &to.host {
-                self.last_good.insert(name.clone(), answer.clone());
-            }
-            (to, answer.ttl)
-        });
-        Connected { link, target: old.target, name }
+        Connected { link, at }
     }
 
-    fn events(&self, connected: &Connected) -> Events {
-        let moved: Pin<Box<dyn Future<Output = Moved> + Send>> = match (&connected.name, connected.link.peer()) {
-            (Some((to, ttl)), Some(peer)) => {
-                Box::pin(self.dialer.clone().moved_away(connected.target.clone(), to.clone(), peer, *ttl))
-            }
-            _ => Box::pin(std::future::pending()),
-        };
-        Events { moved, deadline: self.deadline.clone() }
+    fn events(&self, at: &At) -> Events {
+        let stalled = Arc::new(Notify::new());
+        let lookout = Lookout::new(self.dialer.clone(), at.clone(), stalled.clone(), self.returns.clone());
+        Events { moved: Box::pin(lookout.elsewhere()), stalled, deadline: self.deadline.clone() }
     }
 
     /// Waits before the next attempt; false when the relay is stopping and there is nothing left to deliver, or no time.
@@ -288,7 +304,7 @@ impl Forwarder {
     }
 
     fn say_connected(&mut self, connected: &Connected) {
-        let said = format!("connected to {} at {}", connected.target, connected.link);
+        let said = format!("connected to {} at {}", self.settings.to[connected.at.target], connected.at);
         if !matches!(connected.link, Link::File(_)) && self.is_news(&said) {
             tracing::info!("forward {}: {said}; {} lines waiting", self.settings.name, self.source.waiting());
         }
@@ -347,7 +363,7 @@ impl Deadline {
 }
 
 impl Events {
-    /// The new connection, if the name has moved while nobody was waiting for it.
+    /// The new connection, if there is one by now, while nobody was waiting for it.
     async fn moved_by_now(&mut self) -> Option<Moved> {
         tokio::select! {
             biased;
@@ -358,20 +374,20 @@ impl Events {
 }
 
 impl Link {
-    fn peer(&self) -> Option<SocketAddr> {
+    /// Waits until the other side ends a connection over which nothing was sent. What is no connection does not end.
+    async fn ends(&mut self) {
         match self {
-            Self::Stream(link) => Some(link.peer()),
-            Self::Relp(link) => Some(link.peer()),
-            Self::Datagram(link) => Some(link.peer()),
-            Self::File(_) => None,
+            Self::Stream(link) => link.ends().await,
+            Self::Relp(link) => link.ends().await,
+            Self::Datagram(_) | Self::File(_) => std::future::pending().await,
         }
     }
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.peer() {
-            Some(peer) => write!(f, "{peer}"),
+        match &self.endpoint {
+            Some(endpoint) => write!(f, "{}", endpoint.peer),
             None => f.write_str("this machine"),
         }
     }

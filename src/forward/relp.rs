@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::encode::Encoding;
 use super::source::Source;
+use super::stall::Stall;
 use super::stream::{FINISH_WITHIN, GOODBYE_WITHIN, Stream};
 use super::{Ended, Events};
 use crate::config;
@@ -27,7 +27,6 @@ const READ: usize = 4096;
 
 pub struct RelpLink {
     stream: Stream,
-    peer: SocketAddr,
     encoding: Encoding,
     /// The collector takes `numbered` frames.
     numbered: bool,
@@ -38,6 +37,7 @@ pub struct RelpLink {
     decoder: Decoder,
     transactions: Transactions,
     book: Book,
+    stall: Stall,
     outbox: Vec<u8>,
     /// `0 <= sent <= outbox.len()`
     sent: usize,
@@ -51,6 +51,8 @@ struct Book {
     frames: VecDeque<Unanswered>,
     /// Of all frames.
     lines: usize,
+    /// Frames that were answered.
+    answers: u64,
     /// When the last answer came, or when the first frame was sent that waits for one.
     heard: Instant,
     /// The end of what was answered and not yet retired.
@@ -76,7 +78,6 @@ impl RelpLink {
     /// Opens a session. `name`: what our lines are numbered under.
     pub async fn open(
         stream: Stream,
-        peer: SocketAddr,
         encoding: Encoding,
         name: String,
         settings: &config::Forward,
@@ -85,14 +86,14 @@ impl RelpLink {
         let offers = Offers { stream: encoding.is_canonical().then_some(name) };
         let mut link = Self {
             stream,
-            peer,
             encoding,
             numbered: false,
             window: settings.window,
             dead_after: settings.dead_after,
             decoder: Decoder::new(LONGEST_ANSWER),
             transactions: Transactions::default(),
-            book: Book { frames: VecDeque::new(), lines: 0, heard: Instant::now(), answered: None },
+            book: Book { frames: VecDeque::new(), lines: 0, answers: 0, heard: Instant::now(), answered: None },
+            stall: Stall::new(settings.dead_after, Instant::now().into_std()),
             outbox: Vec::new(),
             sent: 0,
             scratch: Vec::new(),
@@ -105,10 +106,6 @@ impl RelpLink {
         relp::is_ok(&answer).map_err(|says| format!("RELP's open was answered with: {says}"))?;
         link.numbered = offers.stream.is_some() && Offers::read(&answer) == offers;
         Ok(link)
-    }
-
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
     }
 
     /// Carries lines until the connection ends, the name moves away or the relay stops.
@@ -128,7 +125,11 @@ impl RelpLink {
                 }
                 return Ended::Stopped;
             }
+            if self.stall.look((!idle).then_some(self.book.answers), Instant::now().into_std()) {
+                events.stalled.notify_one();
+            }
             let (has_room, silent_at) = (self.has_room(), self.book.heard + self.dead_after);
+            let stalls_at = self.stall.due().map_or(silent_at, Instant::from_std);
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
                     Ok(Progress::Answered(position)) => source.retire(position),
@@ -139,15 +140,27 @@ impl RelpLink {
                 () = sleep_until(silent_at), if !idle => {
                     return Ended::Broken(format!("the collector has not answered for {:?}", self.dead_after));
                 }
+                () = sleep_until(stalls_at), if !idle => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
                 () = events.deadline.reached() => return Ended::Stopped,
             }
         }
     }
 
+    /// Waits until the session ends.
+    pub async fn ends(&mut self) {
+        // Nothing was sent, so there is nothing else to hear of.
+        let _ = poll_fn(|cx| self.poll_progress(cx)).await;
+    }
+
     /// Ends the session in good order: waits for the answers, says `close` and hears the answer to that. What has no
-    /// answer when this returns is sent again on another connection.
+    /// answer when this returns is sent again on another connection. A collector that stands still is not waited for.
     pub async fn finish(&mut self, source: &mut Source) {
+        if self.stall.stands() {
+            // Or our kernel would go on sending what is sent again elsewhere.
+            let _ = self.stream.wire().reset_on_close();
+            return;
+        }
         let answered = timeout(FINISH_WITHIN, async {
             while !self.book.frames.is_empty() {
                 if let Progress::Answered(position) = poll_fn(|cx| self.poll_progress(cx)).await? {
@@ -287,6 +300,7 @@ impl Book {
         relp::is_ok(frame.data).map_err(|says| format!("the collector refuses a message: {says}"))?;
         self.answered = Some(first.reaches);
         self.lines -= first.lines;
+        self.answers += 1;
         self.heard = Instant::now();
         self.frames.pop_front();
         Ok(())

@@ -3,6 +3,8 @@
 //! Each look-up is a fresh resolver without a cache: /etc/resolv.conf and /etc/hosts are read anew and TTLs are exact,
 //! for 60 µs. A and AAAA are asked side by side, so that a name server that swallows one of them costs nothing while
 //! the other answers. No answer is final: not NXDOMAIN either, which a search list also makes out of a SERVFAIL.
+//!
+//! A service is its SRV records, and then the addresses of each of their hosts.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +14,12 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use tokio::task::JoinSet;
 
-use crate::config;
+use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave};
+use super::chance;
+use crate::config::{self, Destination, Host, HostPort};
 
 /// How much longer than the first family's answer the second may take: RFC 8305 3 says 50 ms.
 const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
@@ -22,47 +28,6 @@ const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct Resolver {
     settings: config::Resolve,
-}
-
-/// Where a name points to, and for how long that may be believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Never empty; the families in turn, IPv6 first.
-    pub addresses: Vec<IpAddr>,
-    /// The records' TTL, clamped to `[resolve] min-ttl..=max-ttl`.
-    pub ttl: Duration,
-    /// Whether there was an answer for IPv4, and for IPv6: addresses, or that there are none.
-    pub answered: Answered,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
-    pub v4: bool,
-    pub v6: bool,
-}
-
-impl Answer {
-    /// The one answer there is for a literal address.
-    pub fn literal(address: IpAddr) -> Self {
-        Self { addresses: vec![address], ttl: Duration::MAX, answered: Answered { v4: true, v6: true } }
-    }
-
-    /// The name does not point to `address`, and that is an answer: a name server that only failed to tell has not said so.
-    pub fn excludes(&self, address: IpAddr) -> bool {
-        self.has_answered(address) && !self.addresses.contains(&address)
-    }
-
-    /// With the addresses of `earlier` for a family that was not answered this time.
-    pub fn completed_by(mut self, earlier: &Answer) -> Self {
-        let missing = earlier.addresses.iter().filter(|address| !self.has_answered(**address)).copied();
-        let missing: Vec<IpAddr> = missing.collect();
-        self.addresses.extend(missing);
-        self
-    }
-
-    fn has_answered(&self, address: IpAddr) -> bool {
-        if address.is_ipv4() { self.answered.v4 } else { self.answered.v6 }
-    }
 }
 
 /// How long to wait for the second family once the first has answered.
@@ -89,6 +54,13 @@ struct Found {
     ttl: Duration,
 }
 
+/// Both families' part of it.
+#[derive(Clone, Debug)]
+struct HostAnswer {
+    v4: Result<Found, ResolveError>,
+    v6: Result<Found, ResolveError>,
+}
+
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.says)
@@ -100,24 +72,72 @@ impl Resolver {
         Self { settings }
     }
 
-    /// Every address of `name`, within the configured time.
-    pub async fn resolve(&self, name: &str, patience: Patience) -> Result<Answer, ResolveError> {
+    /// Where `to` is. One look-up may take the configured time; a service needs two, one after the other.
+    pub async fn resolve(&self, to: &Destination, patience: Patience) -> Result<Answer, ResolveError> {
+        let (services, ttl) = match to {
+            Destination::Host(HostPort { host: Host::Address(address), port }) => {
+                return Ok(Answer::literal(SocketAddr::new(*address, *port), to.to_string()));
+            }
+            Destination::Host(HostPort { host: Host::Name(name), port }) => {
+                (vec![Service { priority: 0, host: name.clone(), port: *port, weight: 0 }], Duration::MAX)
+            }
+            Destination::Service(name) => self.services(name).await?,
+        };
+        let mut answer = Answer { endpoints: Vec::new(), ttl, unanswered: Vec::new() };
+        let mut problem = None;
+        for (service, found) in self.hosts(services, patience).await {
+            if found.addresses().is_empty() {
+                // Both families failed: the IPv4 answer's reason is the one people look for.
+                problem = found.v4.clone().err();
+            }
+            found.add_to(&mut answer, &service);
+        }
+        if answer.endpoints.is_empty() {
+            return Err(problem.unwrap_or_else(|| failed("the name has no address")));
+        }
+        answer.ttl = answer.ttl.clamp(self.settings.min_ttl, self.settings.max_ttl);
+        Ok(answer)
+    }
+
+    /// The hosts of a service in the order they are to be tried, and how long that may be believed.
+    async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), ResolveError> {
+        let resolver = self.fresh(LookupIpStrategy::Ipv4Only).map_err(|error| failed(error.to_string()))?;
+        let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(name)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Err(reason(&error, "SRV record")),
+            Err(_) => return Err(failed(format!("no answer within {:?}", self.settings.timeout))),
+        };
+        let services: Vec<Service> = found.answers().iter().filter_map(|record| service(&record.data)).collect();
+        if services.is_empty() {
+            // RFC 2782: a record with the target `.` says so.
+            return Err(definite("the service is not offered there"));
+        }
+        Ok((in_order(services, chance::up_to), found.valid_until().saturating_duration_since(Instant::now())))
+    }
+
+    /// The addresses of each service's host, looked up side by side.
+    async fn hosts(&self, services: Vec<Service>, patience: Patience) -> Vec<(Service, HostAnswer)> {
+        let mut look_ups = JoinSet::new();
+        for (at, service) in services.into_iter().enumerate() {
+            let resolver = self.clone();
+            look_ups.spawn(async move {
+                let found = resolver.host(&service.host, patience).await;
+                (at, service, found)
+            });
+        }
+        let mut answers = look_ups.join_all().await;
+        answers.sort_by_key(|(at, _, _)| *at);
+        answers.into_iter().map(|(_, service, found)| (service, found)).collect()
+    }
+
+    async fn host(&self, name: &str, patience: Patience) -> HostAnswer {
         let v4 = self.lookup(name, LookupIpStrategy::Ipv4Only);
         let v6 = self.lookup(name, LookupIpStrategy::Ipv6Only);
         let (v4, v6) = match patience {
             Patience::OneFamily => first_then_briefly(v4, v6).await,
             Patience::BothFamilies => tokio::join!(v4, v6),
         };
-        let definite =
-            |family: &Result<Found, ResolveError>| family.as_ref().map_or_else(|error| error.definite, |_| true);
-        let answered = Answered { v4: definite(&v4), v6: definite(&v6) };
-        let addresses = interleave(&v6, &v4);
-        if addresses.is_empty() {
-            // Both failed: the IPv4 answer's reason is the one people look for.
-            return Err(v4.err().unwrap_or_else(|| failed("the name has no address")));
-        }
-        let ttl = [v4, v6].iter().flatten().map(|found| found.ttl).min().unwrap_or(self.settings.min_ttl);
-        Ok(Answer { addresses, ttl: ttl.clamp(self.settings.min_ttl, self.settings.max_ttl), answered })
+        HostAnswer { v4, v6 }
     }
 
     async fn lookup(&self, name: &str, family: LookupIpStrategy) -> Result<Found, ResolveError> {
@@ -127,7 +147,7 @@ impl Resolver {
                 addresses: found.iter().collect(),
                 ttl: found.valid_until().saturating_duration_since(Instant::now()),
             }),
-            Ok(Err(error)) => Err(reason(&error)),
+            Ok(Err(error)) => Err(reason(&error, "address")),
             Err(_) => Err(failed(format!("no answer within {:?}", self.settings.timeout))),
         }
     }
@@ -162,15 +182,53 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
     )
 }
 
-fn reason(error: &NetError) -> ResolveError {
-    let definite = |says: &str| ResolveError { says: says.to_owned(), definite: true };
+impl HostAnswer {
+    /// The families in turn, IPv6 first.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let of = |family: &Result<Found, ResolveError>| family.as_ref().map_or(Vec::new(), |f| f.addresses.clone());
+        interleave(&of(&self.v6), &of(&self.v4))
+    }
+
+    /// Adds a service's endpoints, and what is not known about them.
+    fn add_to(&self, answer: &mut Answer, service: &Service) {
+        let host = service.host.trim_end_matches('.');
+        for address in self.addresses() {
+            let peer = SocketAddr::new(address, service.port);
+            answer.endpoints.push(Endpoint { peer, host: host.to_owned(), priority: service.priority });
+        }
+        for (family, found) in [(Family::V4, &self.v4), (Family::V6, &self.v6)] {
+            match found {
+                Ok(found) => answer.ttl = answer.ttl.min(found.ttl),
+                Err(error) if error.definite => {}
+                Err(_) => answer.unanswered.push(Unanswered { host: host.to_owned(), family }),
+            }
+        }
+    }
+}
+
+/// `None`: not a record of the service, or the target `.` that says there is none.
+fn service(record: &RData) -> Option<Service> {
+    let RData::SRV(record) = record else { return None };
+    if record.target.is_root() {
+        return None;
+    }
+    // With its dot at the end: no search list is tried for it.
+    let host = record.target.to_ascii();
+    Some(Service { priority: record.priority, host, port: record.port, weight: record.weight })
+}
+
+fn reason(error: &NetError, wanted: &str) -> ResolveError {
     if error.is_nx_domain() {
         definite("the name does not exist (NXDOMAIN)")
     } else if error.is_no_records_found() {
-        definite("the name has no address")
+        definite(format!("the name has no {wanted}"))
     } else {
         failed(error.to_string())
     }
+}
+
+fn definite(says: impl Into<String>) -> ResolveError {
+    ResolveError { says: says.into(), definite: true }
 }
 
 fn failed(says: impl Into<String>) -> ResolveError {
@@ -196,50 +254,9 @@ async fn first_then_briefly(
     }
 }
 
-/// RFC 8305 4: the families in turn, so that one that leads nowhere delays the other by one attempt at most.
-fn interleave(first: &Result<Found, ResolveError>, second: &Result<Found, ResolveError>) -> Vec<IpAddr> {
-    let [first, second] = [first, second].map(|family| family.as_ref().map_or(&[][..], |found| &found.addresses));
-    let turns = first.len().max(second.len());
-    let mut addresses = Vec::with_capacity(first.len() + second.len());
-    for turn in 0..turns {
-        addresses.extend(first.get(turn));
-        addresses.extend(second.get(turn));
-    }
-    addresses
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
-        texts.iter().map(|text| text.parse().expect("a literal address")).collect()
-    }
-
-    fn family(texts: &[&str]) -> Result<Found, ResolveError> {
-        Ok(Found { addresses: addresses(texts), ttl: Duration::from_secs(1) })
-    }
-
-    #[test]
-    fn families_take_turns() {
-        let both = interleave(&family(&["::1", "::2"]), &family(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]));
-        let shown: Vec<String> = both.iter().map(IpAddr::to_string).collect();
-        assert_eq!(shown, ["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]);
-        let one = interleave(&Err(failed("")), &family(&["127.0.0.1"]));
-        assert_eq!(one.len(), 1);
-    }
-
-    #[test]
-    fn half_an_answer_is_not_a_move() {
-        let [v4, v6] = ["127.0.0.1", "::1"].map(|text| text.parse::<IpAddr>().expect("a literal address"));
-        let half = Answer { addresses: vec![v6], ttl: Duration::ZERO, answered: Answered { v4: false, v6: true } };
-        assert!(!half.excludes(v4), "nothing was said about IPv4");
-        let whole = Answer { answered: Answered { v4: true, v6: true }, ..half.clone() };
-        assert!(whole.excludes(v4) && !whole.excludes(v6));
-        let earlier = Answer { addresses: addresses(&["127.0.0.1", "::2"]), ..whole.clone() };
-        assert_eq!(half.completed_by(&earlier).addresses, [v6, v4]);
-        assert_eq!(whole.completed_by(&earlier).addresses, [v6]);
-    }
 
     #[test]
     fn literals_and_hosts_need_no_server() {
@@ -251,10 +268,10 @@ mod tests {
             max_ttl: Duration::from_secs(30),
             timeout: Duration::from_secs(2),
         });
-        let answer = runtime
-            .block_on(resolver.resolve("localhost", Patience::BothFamilies))
-            .expect("localhost is in /etc/hosts");
-        assert!(answer.addresses.iter().all(IpAddr::is_loopback), "{answer:?}");
+        let localhost = Destination::Host(HostPort { host: Host::Name("localhost".to_owned()), port: 514 });
+        let answer =
+            runtime.block_on(resolver.resolve(&localhost, Patience::BothFamilies)).expect("localhost is in /etc/hosts");
+        assert!(answer.endpoints.iter().all(|endpoint| endpoint.peer.ip().is_loopback()), "{answer:?}");
         assert_eq!(answer.ttl, Duration::from_secs(30), "the hosts file's day is clamped");
     }
 }

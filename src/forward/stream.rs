@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::acked::{InFlight, Replay, Wire};
 use super::encode::Encoding;
 use super::source::Source;
+use super::stall::Stall;
 use super::{Ended, Events};
 use crate::spool::Position;
 
@@ -52,6 +53,7 @@ pub struct StreamLink {
     in_flight: InFlight,
     /// When the connection was last looked at as a whole, which is dearer than asking what is acknowledged.
     looked: Option<Instant>,
+    stall: Stall,
 }
 
 /// Encoded lines on their way out.
@@ -94,20 +96,18 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
 }
 
 impl StreamLink {
-    pub fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: Replay) -> Self {
+    pub fn new(stream: Stream, peer: SocketAddr, encoding: Encoding, replay: Replay, dead_after: Duration) -> Self {
+        let now = Instant::now();
         Self {
             stream,
             peer,
             encoding,
             outbox: Outbox::default(),
             sent: 0,
-            in_flight: InFlight::new(replay, Instant::now()),
+            in_flight: InFlight::new(replay, now),
             looked: None,
+            stall: Stall::new(dead_after, now),
         }
-    }
-
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
     }
 
     /// Carries lines until the connection ends, the name moves away or the relay stops. What is safe with the collector
@@ -129,6 +129,9 @@ impl StreamLink {
             if self.outbox.is_empty() {
                 self.fill_outbox(source).await;
             }
+            if self.stalls() {
+                events.stalled.notify_one();
+            }
             let idle = self.outbox.is_empty();
             if stopping && idle {
                 tokio::select! {
@@ -138,6 +141,7 @@ impl StreamLink {
                 return Ended::Stopped;
             }
             let look_again = self.in_flight.look_again(Instant::now(), ACKNOWLEDGE_EVERY);
+            let stalls_at = self.stall.due();
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
                     Ok(Progress::Wrote(bytes)) => self.sent += bytes,
@@ -150,6 +154,7 @@ impl StreamLink {
                 },
                 more = source.wait(), if idle && !stopping => stopping = !more,
                 () = sleep(look_again.unwrap_or_default()), if look_again.is_some() => {}
+                () = sleep_until(stalls_at.unwrap_or_else(Instant::now).into()), if stalls_at.is_some() => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
                 () = events.deadline.reached() => {
                     self.discard();
@@ -166,8 +171,8 @@ impl StreamLink {
         *reaches = Some(chunk.end);
     }
 
-    /// Time is up in the middle of it: a reset, so that the collector does not take half a line for a whole one, and
-    /// what our kernel still holds is not delivered now and again at the next start.
+    /// The connection is given up in the middle of it: a reset, so that the collector does not take half a line for a
+    /// whole one, and what our kernel still holds is not delivered now and again on the next connection.
     fn discard(&self) {
         let unfinished = self.sent > 0 || !self.in_flight.is_acknowledged();
         if unfinished && let Err(error) = self.wire().reset_on_close() {
@@ -179,10 +184,12 @@ impl StreamLink {
     /// hears the collector do the same. A program that closes its side has read to the end: closing with unread bytes
     /// would have reset the connection. Nothing more is read from the spool.
     ///
-    /// A collector that does not close is not waited for. Whatever goes wrong, or takes too long, what is not retired is
-    /// sent again on another connection.
+    /// A collector that does not close, or stands still, is not waited for. Whatever goes wrong, or takes too long, what
+    /// is not retired is sent again on another connection.
     pub async fn finish(&mut self, source: &mut Source) {
-        if let Ok(Ok(())) = timeout(FINISH_WITHIN, self.flush_out(source)).await {
+        if !self.flushes_out(source).await {
+            self.discard();
+        } else {
             let heard = timeout(GOODBYE_WITHIN, async {
                 self.stream.say_goodbye().await?;
                 // Only its end can be heard now: the outbox is empty, so there is no other progress.
@@ -198,12 +205,26 @@ impl StreamLink {
         let _ = self.retire(source);
     }
 
+    /// Waits until the connection ends.
+    pub async fn ends(&mut self) {
+        // Nothing was sent, so there is nothing else to hear of.
+        let _ = poll_fn(|cx| self.poll_progress(cx)).await;
+    }
+
+    /// Whether all that was taken from the spool is acknowledged within reasonable time.
+    async fn flushes_out(&mut self, source: &mut Source) -> bool {
+        !self.stall.stands() && matches!(timeout(FINISH_WITHIN, self.flush_out(source)).await, Ok(Ok(())))
+    }
+
     /// Until everything that was taken from the spool is acknowledged.
     async fn flush_out(&mut self, source: &mut Source) -> io::Result<()> {
         loop {
             self.retire(source)?;
             if self.outbox.is_empty() && self.in_flight.is_acknowledged() {
                 return Ok(());
+            }
+            if self.stalls() {
+                return Err(io::ErrorKind::TimedOut.into());
             }
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress? {
@@ -214,6 +235,14 @@ impl StreamLink {
                 () = sleep(ACKNOWLEDGE_EVERY) => {}
             }
         }
+    }
+
+    /// Whether it has stood still for long enough just now.
+    fn stalls(&mut self) -> bool {
+        let awaited = !self.outbox.is_empty() || !self.in_flight.is_acknowledged();
+        // What cannot be asked for any more has not moved.
+        let waits_at = awaited.then(|| self.wire().acknowledged().unwrap_or_default());
+        self.stall.look(waits_at, Instant::now())
     }
 
     fn mark_sent(&mut self) {

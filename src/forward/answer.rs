@@ -1,0 +1,190 @@
+//! Where a target can be reached: what name servers said, put in order. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The most hosts a service is taken to have. The rest of its SRV records, in their order, is not looked at.
+const MOST_HOSTS: usize = 32;
+
+/// Where a target points to, and for how long that may be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Never empty; in the order in which they are to be tried.
+    pub endpoints: Vec<Endpoint>,
+    /// The least of all records' TTLs, clamped to `[resolve] min-ttl..=max-ttl`.
+    pub ttl: Duration,
+    /// What nothing was said about.
+    pub unanswered: Vec<Unanswered>,
+}
+
+/// One address of a collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub peer: SocketAddr,
+    /// Whose address it is: the host of the target, or of the SRV record.
+    pub host: String,
+    /// The SRV record's: a lower one comes first. 0 without.
+    pub priority: u16,
+}
+
+/// A host whose addresses of one family were asked for, and nobody said which they are, or that there are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    pub host: String,
+    pub family: Family,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// One SRV record (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    pub priority: u16,
+    pub host: String,
+    pub port: u16,
+    pub weight: u16,
+}
+
+impl Answer {
+    /// The one answer there is for a literal address.
+    pub fn literal(peer: SocketAddr, host: String) -> Self {
+        Self { endpoints: vec![Endpoint { peer, host, priority: 0 }], ttl: Duration::MAX, unanswered: Vec::new() }
+    }
+
+    /// The target is not at `endpoint`, and that is an answer: a name server that only failed to tell has not said so.
+    pub fn excludes(&self, endpoint: &Endpoint) -> bool {
+        !self.leaves_open(endpoint) && !self.endpoints.iter().any(|found| found.peer == endpoint.peer)
+    }
+
+    /// With the endpoints of `earlier` that were not answered for this time.
+    pub fn completed_by(mut self, earlier: &Answer) -> Self {
+        let missing = earlier.endpoints.iter().filter(|endpoint| self.leaves_open(endpoint)).cloned();
+        let missing: Vec<Endpoint> = missing.collect();
+        self.endpoints.extend(missing);
+        // Stable: what was in order stays so.
+        self.endpoints.sort_by_key(|endpoint| endpoint.priority);
+        self
+    }
+
+    fn leaves_open(&self, endpoint: &Endpoint) -> bool {
+        let family = Family::of(endpoint.peer.ip());
+        self.unanswered.iter().any(|open| open.family == family && open.host == endpoint.host)
+    }
+}
+
+impl Family {
+    fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// RFC 2782: a lower priority first; among equals the next one by lot, with chances as their weights are. `lot` draws
+/// from 0 to its argument, both included.
+pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> Vec<Service> {
+    // Sorted before it is cut, so that the same ones are left each time.
+    services.sort();
+    services.truncate(MOST_HOSTS);
+    // Those of weight 0 first in their group: they are drawn only when the lot is 0.
+    services.sort_by_key(|service| (service.priority, service.weight));
+    let mut ordered = Vec::with_capacity(services.len());
+    while let Some(priority) = services.first().map(|service| service.priority) {
+        let group = services.partition_point(|service| service.priority == priority);
+        let sum = services[..group].iter().map(|service| u32::from(service.weight)).sum();
+        let drawn = lot(sum);
+        let mut running = 0;
+        let chosen = services[..group].iter().position(|service| {
+            running += u32::from(service.weight);
+            running >= drawn
+        });
+        ordered.push(services.remove(chosen.expect("the last one's running sum is the whole sum")));
+    }
+    ordered
+}
+
+/// RFC 8305 4: the families in turn, so that one that leads nowhere delays the other by one attempt at most.
+pub fn interleave(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
+    let turns = first.len().max(second.len());
+    let mut addresses = Vec::with_capacity(first.len() + second.len());
+    for turn in 0..turns {
+        addresses.extend(first.get(turn));
+        addresses.extend(second.get(turn));
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().expect("a literal address")).collect()
+    }
+
+    fn at(peer: &str, host: &str, priority: u16) -> Endpoint {
+        Endpoint { peer: peer.parse().expect("an address and a port"), host: host.to_owned(), priority }
+    }
+
+    fn answer(endpoints: &[&Endpoint], unanswered: &[(&str, Family)]) -> Answer {
+        let open = |(host, family): &(&str, Family)| Unanswered { host: (*host).to_owned(), family: *family };
+        Answer {
+            endpoints: endpoints.iter().map(|endpoint| (*endpoint).clone()).collect(),
+            ttl: Duration::ZERO,
+            unanswered: unanswered.iter().map(open).collect(),
+        }
+    }
+
+    fn service(priority: u16, weight: u16, host: &str) -> Service {
+        Service { priority, host: host.to_owned(), port: 514, weight }
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let both = interleave(&addresses(&["::1", "::2"]), &addresses(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]));
+        let shown: Vec<String> = both.iter().map(IpAddr::to_string).collect();
+        assert_eq!(shown, ["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]);
+        assert_eq!(interleave(&[], &addresses(&["127.0.0.1"])).len(), 1);
+    }
+
+    #[test]
+    fn half_an_answer_is_not_a_move() {
+        let (v4, v6) = (at("127.0.0.1:514", "a", 0), at("[::1]:514", "a", 0));
+        let half = answer(&[&v6], &[("a", Family::V4)]);
+        assert!(!half.excludes(&v4), "nothing was said about IPv4");
+        let whole = answer(&[&v6], &[]);
+        assert!(whole.excludes(&v4) && !whole.excludes(&v6));
+        let earlier = answer(&[&v4, &at("[::2]:514", "a", 0)], &[]);
+        assert_eq!(half.completed_by(&earlier).endpoints, [v6.clone(), v4]);
+        assert_eq!(whole.completed_by(&earlier).endpoints, [v6]);
+    }
+
+    #[test]
+    fn a_service_is_left_host_by_host() {
+        let (a, b) = (at("127.0.0.1:514", "a", 10), at("127.0.0.2:514", "b", 20));
+        let b_failed = answer(&[&a], &[("b", Family::V4), ("b", Family::V6)]);
+        assert!(!b_failed.excludes(&b), "b is still in the service");
+        assert!(b_failed.excludes(&at("127.0.0.3:514", "c", 10)), "c is not, whatever became of b");
+        assert!(b_failed.excludes(&at("127.0.0.1:1514", "a", 10)), "another port is another place");
+        let both = answer(&[&b], &[("a", Family::V4)]).completed_by(&answer(&[&a, &b], &[]));
+        assert_eq!(both.endpoints, [a, b], "in order of their priorities");
+    }
+
+    #[test]
+    fn priorities_come_first_and_weights_are_chances() {
+        let hosts = |lot: fn(u32) -> u32| {
+            let services = vec![service(20, 0, "d"), service(10, 60, "a"), service(10, 0, "c"), service(10, 40, "b")];
+            in_order(services, lot).into_iter().map(|service| service.host).collect::<String>()
+        };
+        assert_eq!(hosts(|_| 0), "cbad");
+        assert_eq!(hosts(|sum| sum), "abcd");
+        assert_eq!(hosts(|sum| sum.min(41)), "abcd");
+        assert_eq!(hosts(|sum| sum.min(40)), "bacd");
+        let many = (0..100).map(|at| service(100 - at, 1, "x")).collect();
+        let kept = in_order(many, |_| 0);
+        assert!(kept.len() == MOST_HOSTS && kept.iter().map(|service| service.priority).is_sorted());
+        assert_eq!(kept[0].priority, 1);
+    }
+}

@@ -1,0 +1,131 @@
+//! While a connection stands: is there another place to be? The name may have moved away from it, or a collector that
+//! comes before it in order may be back. Either way the new connection stands before the old one is left, and whatever
+//! goes wrong here is no reason to leave it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::answer::Endpoint;
+use super::backoff::Backoff;
+use super::dial::Dialer;
+use super::resolve::Patience;
+use super::{At, Link};
+use crate::config::{Destination, ForwardAddress};
+
+/// How long a connection to a collector that was away must stand before it is believed: a proxy without a backend takes
+/// connections, and drops them at once.
+const PROBATION: Duration = Duration::from_secs(1);
+
+/// A better place to be, and the connection to there.
+pub struct Moved {
+    pub why: Why,
+    pub link: Link,
+    pub at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The name does not point to the old address any more.
+    NameMoved,
+    /// One that comes earlier in `to`, or by the priority of its SRV record, can be connected again.
+    BetterIsBack,
+}
+
+pub struct Lookout {
+    dialer: Dialer,
+    /// Where the connection that stands leads to.
+    at: At,
+    /// The connection that stands has stopped moving: now would be the time to look.
+    stalled: Arc<Notify>,
+    /// Between two looks for something better.
+    returns: Backoff,
+}
+
+impl Lookout {
+    pub fn new(dialer: Dialer, at: At, stalled: Arc<Notify>, returns: Backoff) -> Self {
+        Self { dialer, at, stalled, returns }
+    }
+
+    /// Ends when there is another place to be.
+    pub async fn elsewhere(self) -> Moved {
+        tokio::select! {
+            moved = self.moved_away() => moved,
+            moved = self.better_is_back() => moved,
+        }
+    }
+
+    /// Asks for the name whenever its answer has expired, and when the connection stalls. Ends when the endpoint is no
+    /// longer in the answer and one of the new ones is connected.
+    async fn moved_away(&self) -> Moved {
+        let target = self.target(self.at.target);
+        let (Some(to), Some(old)) = (target.remote(), &self.at.endpoint) else { return std::future::pending().await };
+        let (mut ttl, mut said) = (self.at.ttl, String::new());
+        loop {
+            tokio::select! {
+                () = sleep(ttl) => {}
+                () = self.stalled.notified() => {}
+            }
+            // A look-up that failed says nothing about where the name points.
+            let Ok(answer) = self.dialer.look_up(to, Patience::BothFamilies).await else { continue };
+            ttl = answer.ttl;
+            if !answer.excludes(old) {
+                continue;
+            }
+            match self.dialer.connect_any(target, answer.endpoints.iter()).await {
+                Ok((link, endpoint)) => {
+                    let at = At { target: self.at.target, endpoint: Some(endpoint), ttl };
+                    return Moved { why: Why::NameMoved, link, at };
+                }
+                Err(problem) if problem != said => {
+                    let (forward, peer) = (&self.dialer.settings.name, old.peer);
+                    tracing::warn!(
+                        "forward {forward}: {target} no longer points to {peer}, but: {problem}; going on with {peer}"
+                    );
+                    said = problem;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tries what comes earlier than the connection that stands, every so often. Ends when one of them is connected and
+    /// stays so.
+    async fn better_is_back(&self) -> Moved {
+        let mut returns = self.returns.clone();
+        loop {
+            sleep(returns.wait()).await;
+            for target in 0..=self.at.target {
+                if let Some(moved) = self.try_better(target).await {
+                    return moved;
+                }
+            }
+        }
+    }
+
+    async fn try_better(&self, target: usize) -> Option<Moved> {
+        let (address, is_ours) = (self.target(target), target == self.at.target);
+        let to = address.remote()?;
+        // Connecting is the proof that it is back. For a datagram it proves nothing, and each try would cost a line.
+        let is_proof = !matches!(address, ForwardAddress::Udp(_));
+        if !is_proof || is_ours && matches!(to, Destination::Host(_)) {
+            return None;
+        }
+        let answer = self.dialer.look_up_or_remember(to).await.ok()?;
+        let ours = self.at.endpoint.as_ref().filter(|_| is_ours);
+        let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
+        let connected = self.dialer.connect_any(address, answer.endpoints.iter().filter(better)).await;
+        let (mut link, endpoint) = connected.ok()?;
+        if timeout(PROBATION, link.ends()).await.is_ok() {
+            return None;
+        }
+        let at = At { target, endpoint: Some(endpoint), ttl: answer.ttl };
+        Some(Moved { why: Why::BetterIsBack, link, at })
+    }
+
+    fn target(&self, at: usize) -> &ForwardAddress {
+        &self.dialer.settings.to[at]
+    }
+}
