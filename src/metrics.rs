@@ -58,6 +58,7 @@ pub struct Metrics {
     spool_held: Gauge,
     spool_bytes: Gauge,
     spool_max_bytes: Gauge,
+    spool_syncs: Counter,
     spool_errors: Counter,
     evicted: Family<ByForward, Counter>,
     damaged: Family<ByForward, Counter>,
@@ -127,6 +128,8 @@ pub struct SpoolMetrics {
     pub bytes: Gauge,
     /// What they may take together, in bytes.
     pub max_bytes: Gauge,
+    /// Times the disk was made to keep what was written.
+    pub syncs: Counter,
     /// Failed writes and syncs.
     pub errors: Counter,
 }
@@ -188,6 +191,7 @@ impl Metrics {
             spool_held: add(all, "spool_held", "Lines whose senders are made to wait for the spool"),
             spool_bytes: add(all, "spool_bytes", "Bytes of all segments on the disk"),
             spool_max_bytes: add(all, "spool_max_bytes", "What all segments together may take"),
+            spool_syncs: add(all, "spool_syncs", "Times the disk was made to keep what was written"),
             spool_errors: add(all, "spool_errors", "Failed writes and syncs of the spool"),
             evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
             damaged: add(all, "forward_damaged", "Lines in the spool that could not be read any more"),
@@ -250,6 +254,7 @@ impl Metrics {
             held: self.spool_held.clone(),
             bytes: self.spool_bytes.clone(),
             max_bytes: self.spool_max_bytes.clone(),
+            syncs: self.spool_syncs.clone(),
             errors: self.spool_errors.clone(),
         }
     }

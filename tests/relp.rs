@@ -34,3 +34,22 @@ fn lines_go_from_relay_to_relay_with_their_numbers() {
     sender.stops();
     receiver.stops();
 }
+
+/// With `sync = "always"` an answer is a promise that outlives a power cut, and one sync serves many messages.
+#[test]
+fn an_answer_after_a_sync_does_not_take_a_sync_each() {
+    const MESSAGES: usize = 20_000;
+    let collector = Collector::tcp_away(Framing::OctetCounting);
+    let receiver =
+        Setup::new().spool("sync = \"always\"").listen("relp://127.0.0.1:0").forward(&collector.url()).start();
+    let Door::Relp(at) = receiver.door() else { panic!("it listens for RELP") };
+    let sender = Setup::new().listen("tcp://127.0.0.1:0").forward(&format!("relp://{at}")).start();
+    let start = std::time::Instant::now();
+    says(&sender, 0..MESSAGES);
+    sender.has_delivered(MESSAGES, 0);
+    let syncs = receiver.metrics().sum("spool_syncs_total");
+    println!("{MESSAGES} messages, {syncs} syncs, {:?}", start.elapsed());
+    assert!((1..=MESSAGES as u64 / 10).contains(&syncs), "{syncs} syncs for {MESSAGES} messages");
+    sender.stops();
+    receiver.stops();
+}

@@ -129,6 +129,7 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
         // One that fails must not keep the others from being synced.
         let mut failed = None;
         for file in &files {
+            metrics.syncs.inc();
             failed = file.sync_data().err().or(failed);
         }
         match failed {

@@ -407,6 +407,7 @@ impl Writer {
     }
 
     fn sync(&mut self, file: &File) -> io::Result<()> {
+        self.log.metrics.syncs.inc();
         #[cfg(test)]
         if let Some(left) = self.sync_faults.checked_sub(1) {
             self.sync_faults = left;
