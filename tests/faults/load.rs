@@ -65,12 +65,15 @@ impl Load {
 
     /// Until so many more were due.
     pub fn goes_on(&self, more: usize) {
-        self.reaches(self.due() + more);
+        let goal = self.due() + more;
+        let reached = within(PATIENCE, || (self.due() >= goal).then_some(()));
+        assert!(reached.is_some(), "the load stands still at {} of {goal}", self.due());
     }
 
-    /// Until so many were due since the start.
-    pub fn reaches(&self, goal: usize) {
-        let reached = within(PATIENCE, || (self.due() >= goal).then_some(()));
+    /// Until so many were sent since the start; or were due twice over, for there are relays that hold their senders.
+    pub fn has_sent(&self, goal: usize) {
+        let reached =
+            within(PATIENCE, || (self.sent().iter().sum::<usize>() >= goal || self.due() >= 2 * goal).then_some(()));
         assert!(reached.is_some(), "the load stands still at {} of {goal}", self.due());
     }
 

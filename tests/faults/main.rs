@@ -32,9 +32,10 @@ use story::Story;
 fn told(transport: Transport, collector: Make, fault: Fault) {
     let row = Row { relay: Make::Logferry, transport, collector, fault };
     if let Some(story) = Story::begins(&row, Size::SMALL) {
-        let outcome = story.is_told(&row);
+        let outcome = story.tell(&row);
         println!("{row}: {outcome:?}");
-        outcome.holds(&row, &Size::SMALL);
+        let broken = outcome.broken_promise(&row, &Size::SMALL);
+        assert!(broken.is_none(), "{}", broken.unwrap_or_default());
     }
 }
 
