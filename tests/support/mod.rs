@@ -4,7 +4,9 @@
 //! Where the next test goes:
 //!
 //! - `delivers.rs`    a message, a way in, a way out, a format, a framing
-//! - `names.rs`       the collector's name: it moves, dies, does not resolve
+//! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
+//! - `failover.rs`    several collectors in order: who takes over, and who is returned to
+//! - `links.rs`       the wire itself: it is cut, it swallows packets
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `disk.rs`        the spool's disk is full, read-only, not ours, gone
@@ -28,6 +30,7 @@ pub mod line;
 pub mod program;
 pub mod relay;
 pub mod rsyslog;
+pub mod script;
 pub mod sender;
 pub mod syslog_ng;
 
@@ -41,6 +44,7 @@ pub use flow::Flow;
 pub use line::Line;
 pub use program::Program;
 pub use relay::{Metrics, Relay, Setup};
+pub use script::ScriptedServer;
 pub use sender::{Door, TlsClient, Wire};
 pub use syslog_ng::SyslogNg;
 
