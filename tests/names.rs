@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use support::dns::NAME;
-use support::{Collector, Docker, Flow, Format, NameServer, Relay, Setup, eventually, skipped};
+use support::program::SIGSTOP;
+use support::{
+    Collector, Docker, Flow, Format, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, skipped,
+};
 
 const fn local(last: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
@@ -24,6 +27,12 @@ fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
     let container = Docker::new(Format::Rfc5424Micro, "web");
     let mut wire = relay.door().connect();
     numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
+}
+
+/// What has arrived, once or more often.
+fn numbers(collectors: &[Collector]) -> BTreeSet<usize> {
+    let messages = collectors.iter().flat_map(Collector::messages);
+    messages.map(|text| text.parse().expect("a number")).collect()
 }
 
 /// Fails unless `0..count` have arrived, each exactly once, each collector's in order.
@@ -148,11 +157,7 @@ fn a_name_that_moves_away_from_a_collector_that_hangs() {
     relay.has_delivered(BACKLOG, 0);
     // What its kernel had taken counts as delivered, and is, once it reads it.
     collectors[0].goes_on();
-    let numbers = || -> BTreeSet<usize> {
-        let messages = collectors.iter().flat_map(Collector::messages);
-        messages.map(|text| text.parse().expect("a number")).collect()
-    };
-    eventually("everything, at either", || numbers().into_iter().eq(0..BACKLOG).then_some(()));
+    eventually("everything, at either", || numbers(&collectors).into_iter().eq(0..BACKLOG).then_some(()));
     relay.stops();
 }
 
@@ -302,27 +307,97 @@ fn a_name_with_only_an_ipv6_address() {
     relay.stops();
 }
 
-/// More than one `to` is failover, in order.
-#[test]
-fn the_second_collector_takes_over_while_the_first_is_down() {
-    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
-    collectors[1].comes();
-    let to = format!("{}\", \"{}", collectors[0].url(), collectors[1].url());
+/// A relay that believes an answer for longer than any test waits.
+fn slow_relay_to(url: &str, names: &ScriptedServer, keys: &str) -> Relay {
+    let forward = format!("framing = \"octet-counting\"\nconnect-timeout = \"1s\"\n{keys}");
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
-    let relay = setup
-        .section(&format!(
-            "[[forward]]\nto = [\"{to}\"]\nframing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\""
-        ))
-        .start();
-    says(&relay, 0..50);
-    collectors[1].frames(50);
-    relay.has_delivered(50, 0);
-    collectors[1].goes();
-    collectors[0].comes();
-    relay.says("the collector closed the connection");
-    says(&relay, 50..100);
-    all_arrived_once(&collectors, 100);
-    assert_eq!(collectors[0].count(), 50);
-    relay.has_delivered(100, 0);
+    let setup = setup.section(&names.section_with("min-ttl = \"1h\"\nmax-ttl = \"1h\""));
+    setup.forward_with(url, &forward).start()
+}
+
+/// Nothing is acknowledged: the name is asked for now, not when its time is over, nor when the kernel gives up.
+#[test]
+fn a_collector_that_stands_still_is_left_as_soon_as_the_name_has_moved() {
+    let names = ScriptedServer::with(&["127.0.0.2"]);
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = slow_relay_to(&collectors[0].url_as(NAME), &names, "dead-after = \"10s\"");
+    says(&relay, 0..10);
+    relay.has_delivered(10, 0);
+    collectors[0].hangs();
+    says_at_length(&relay, 10..BACKLOG);
+    relay.has_spooled(BACKLOG);
+    // The first look finds nothing new.
+    names.is_asked(2);
+    names.points_to(&["127.0.0.3"]);
+    relay.has_delivered(BACKLOG, 0);
+    assert_eq!(relay.metrics().sum("forward_moves_total"), 1);
+    // What it gets when it wakes up is whole lines, though the connection was given up in the middle of one.
+    collectors[0].goes_on();
+    eventually("everything, at either", || numbers(&collectors).into_iter().eq(0..BACKLOG).then_some(()));
     relay.stops();
+}
+
+/// One that only has nothing to do is not asked for.
+#[test]
+fn a_quiet_connection_does_not_stand_still() {
+    let names = ScriptedServer::with(&["127.0.0.2"]);
+    let mut collectors = Collector::on_one_port(false, [local(2), local(3)]);
+    collectors.iter_mut().for_each(Collector::comes);
+    let relay = slow_relay_to(&collectors[0].url_as(NAME), &names, "dead-after = \"1s\"");
+    says(&relay, 0..10);
+    relay.has_delivered(10, 0);
+    let asked = names.asked();
+    // Each is quiet for longer than what would be a stall.
+    for number in 10..13 {
+        says(&relay, number..number + 1);
+        relay.has_delivered(number + 1, 0);
+    }
+    assert_eq!((names.asked(), collectors[0].accepted()), (asked, 1));
+    all_arrived_once(&collectors, 13);
+    relay.stops();
+}
+
+/// Two more relays on one port, as collectors that can be stopped; each hands on to one that writes down.
+fn aggregators(scheme: &str, behind: &[Collector; 2]) -> [Relay; 2] {
+    let start = |address: &str, port: u16, to: &Collector| {
+        let listening = Setup::new().listen(&format!("{scheme}://{address}:{port}"));
+        listening.forward_with(&to.url(), "framing = \"octet-counting\"")
+    };
+    let first = start("127.0.0.2", 0, &behind[0]).start();
+    let port = first.door().port();
+    [first, start("127.0.0.3", port, &behind[1]).start()]
+}
+
+/// `kill -STOP`: its kernel takes connections and lines for it as if nothing were.
+#[track_caller]
+fn a_stopped_process_is_left(scheme: &str) {
+    let names = ScriptedServer::with(&["127.0.0.2"]);
+    let behind = [(); 2].map(|()| Collector::tcp(Framing::OctetCounting));
+    let aggregators = aggregators(scheme, &behind);
+    let url = format!("{scheme}://{NAME}:{}", aggregators[0].door().port());
+    let relay = slow_relay_to(&url, &names, "dead-after = \"10s\"");
+    says(&relay, 0..10);
+    relay.has_delivered(10, 0);
+    aggregators[0].signal(SIGSTOP);
+    says_at_length(&relay, 10..BACKLOG);
+    relay.has_spooled(BACKLOG);
+    names.is_asked(2);
+    names.points_to(&["127.0.0.3"]);
+    eventually("the relay has moved", || (relay.metrics().sum("forward_moves_total") == 1).then_some(()));
+    // What its kernel had taken too: it may never wake up.
+    eventually("the backlog, at the second", || numbers(&behind[1..]).into_iter().eq(10..BACKLOG).then_some(()));
+    relay.has_delivered(BACKLOG, 0);
+    assert_eq!(numbers(&behind[..1]), (0..10).collect());
+    relay.stops();
+}
+
+#[test]
+fn a_stopped_process_is_left_for_where_its_name_has_moved() {
+    a_stopped_process_is_left("tcp");
+}
+
+#[test]
+fn a_stopped_process_is_left_for_where_its_name_has_moved_by_relp() {
+    a_stopped_process_is_left("relp");
 }

@@ -174,6 +174,12 @@ impl Collector {
 
     /// Dies: its connections end and new ones are refused.
     pub fn goes(&mut self) {
+        self.ends();
+        let held = eventually("its address is free again", || hold(&self.kind, self.address).ok());
+        self.state = State::Away(held);
+    }
+
+    fn ends(&mut self) {
         let State::Here { listener, threads } = std::mem::replace(&mut self.state, State::Nowhere) else {
             panic!("it is away")
         };
@@ -182,8 +188,6 @@ impl Collector {
         drop(listener);
         threads.into_iter().for_each(|thread| thread.join().expect("a collector's thread"));
         self.hangs_up();
-        let held = eventually("its address is free again", || hold(&self.kind, self.address).ok());
-        self.state = State::Away(held);
     }
 
     /// Ends its connections; new ones are welcome.
@@ -242,7 +246,7 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.goes_on();
         if let State::Here { .. } = self.state {
-            self.goes();
+            self.ends();
         }
     }
 }

@@ -113,11 +113,16 @@ impl ScriptedServer {
         self.says(move |question| addresses(question, 1, all));
     }
 
+    /// Questions so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// Waits until it was asked so many more questions.
     #[track_caller]
     pub fn is_asked(&self, more: usize) {
-        let goal = self.asked.load(Ordering::Relaxed) + more;
-        eventually("the name server is asked", || (self.asked.load(Ordering::Relaxed) >= goal).then_some(()));
+        let goal = self.asked() + more;
+        eventually("the name server is asked", || (self.asked() >= goal).then_some(()));
     }
 
     /// The section of a relay's config that makes it ask here, with times for impatient tests.

@@ -54,6 +54,13 @@ impl Door {
         }
     }
 
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Udp(at) | Self::Tcp(at) | Self::Tls(at) | Self::Relp(at) => at.port(),
+            Self::Unix(_) | Self::Unixgram(_) => panic!("{self:?} has no port"),
+        }
+    }
+
     /// Without TLS.
     pub fn connect(&self) -> Wire {
         match self {

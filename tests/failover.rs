@@ -1,0 +1,377 @@
+//! Several collectors in order, as targets or as SRV records: who takes over, who is returned to, and who is not.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use support::dns::NAME;
+use support::script::{Data, NXDOMAIN, Question, Record, Reply, SRV, addresses};
+use support::{Certs, Collector, Docker, Flow, Format, Framing, Relay, ScriptedServer, Setup, eventually};
+
+const SERVICE: &str = "_syslog._tcp.collector.test";
+
+/// Impatient, and quick to return.
+const QUICK: &str = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"\nmax-backoff = \"200ms\"\n\
+                     replay-for = \"100ms\"\nreturn-after = \"200ms\"";
+
+fn pair() -> [Collector; 2] {
+    Collector::on_one_port(false, [2, 3].map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))))
+}
+
+fn relay_to(targets: &[String], keys: &str, section: &str) -> Relay {
+    let to: Vec<String> = targets.iter().map(|target| format!("\"{target}\"")).collect();
+    let forward = format!("[[forward]]\nto = [{}]\n{QUICK}\n{keys}", to.join(", "));
+    Setup::new().listen("tcp://127.0.0.1:0").section(section).section(&forward).start()
+}
+
+fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
+}
+
+/// Fails unless `0..count` have arrived, each exactly once.
+#[track_caller]
+fn all_arrived_once(collectors: &[&Collector], count: usize) {
+    let arrived = || -> Vec<String> { collectors.iter().flat_map(|collector| collector.messages()).collect() };
+    eventually(&format!("{count} messages at the collectors"), || (arrived().len() >= count).then_some(()));
+    let numbers: Vec<usize> = arrived().iter().map(|text| text.parse().expect("a number")).collect();
+    let different: BTreeSet<usize> = numbers.iter().copied().collect();
+    assert!(different.into_iter().eq(0..count) && numbers.len() == count, "{numbers:?}");
+}
+
+fn returns(relay: &Relay) -> u64 {
+    relay.metrics().sum("forward_returns_total")
+}
+
+/// What takes connections and is no collector. Ends when it is dropped.
+struct Impostor {
+    address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Impostor {
+    /// `receives`: what becomes of a connection, before it is closed.
+    fn start(receives: impl Fn(&mut TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (accepted, over) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (counter, ends) = (accepted.clone(), over.clone());
+        let thread = std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                if ends.load(Ordering::Relaxed) {
+                    return;
+                }
+                counter.fetch_add(1, Ordering::Relaxed);
+                receives(&mut stream);
+            }
+        });
+        Self { address, accepted, over, thread: Some(thread) }
+    }
+
+    /// Waits until it was tried so many more times.
+    #[track_caller]
+    fn is_tried(&self, more: usize) {
+        let goal = self.accepted.load(Ordering::Relaxed) + more;
+        eventually("it is tried again", || (self.accepted.load(Ordering::Relaxed) >= goal).then_some(()));
+    }
+}
+
+impl Drop for Impostor {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+#[test]
+fn the_second_target_takes_over_and_the_first_is_returned_to() {
+    let [mut first, mut second] = pair();
+    second.comes();
+    let relay = relay_to(&[first.url(), second.url()], "", "");
+    let flow = Flow::into(relay.door());
+    second.frames(20);
+    assert_eq!(returns(&relay), 0);
+    first.comes();
+    // Make before break: nothing stops, and nothing is sent twice.
+    first.frames(20);
+    flow.goes_on(20);
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    all_arrived_once(&[&first, &second], sent);
+    assert_eq!((returns(&relay), relay.metrics().sum("forward_moves_total")), (1, 0));
+    assert_eq!((first.accepted(), second.accepted()), (1, 1));
+    relay.stops();
+}
+
+/// And again, and again.
+#[test]
+fn each_outage_of_the_first_target_is_short() {
+    let [mut first, mut second] = pair();
+    first.comes();
+    second.comes();
+    let relay = relay_to(&[first.url(), second.url()], "", "");
+    for round in 0..3 {
+        let start = round * 20;
+        says(&relay, start..start + 10);
+        relay.has_delivered(start + 10, 0);
+        first.goes();
+        relay.says("the collector closed the connection");
+        says(&relay, start + 10..start + 20);
+        relay.has_delivered(start + 20, 0);
+        assert_eq!(second.count(), (round + 1) * 10);
+        first.comes();
+        eventually("it has returned", || (returns(&relay) == round as u64 + 1).then_some(()));
+    }
+    all_arrived_once(&[&first, &second], 60);
+    relay.stops();
+}
+
+/// A proxy without a backend takes every connection, and drops it.
+#[test]
+fn what_drops_connections_at_once_is_not_returned_to() {
+    let proxy = Impostor::start(|_| ());
+    let second = Collector::tcp(Framing::OctetCounting);
+    let relay = relay_to(&[format!("tcp://{}", proxy.address), second.url()], "", "");
+    let flow = Flow::into(relay.door());
+    second.frames(20);
+    proxy.is_tried(3);
+    second.frames(second.count() + 20);
+    assert_eq!((returns(&relay), second.accepted()), (0, 1));
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    all_arrived_once(&[&second], sent);
+    relay.stops();
+}
+
+/// It seems to be back, until it is given something.
+#[test]
+fn what_drops_connections_later_loses_nothing() {
+    let proxy = Impostor::start(|stream| drop(stream.read(&mut [0; 512])));
+    let second = Collector::tcp(Framing::OctetCounting);
+    let relay = relay_to(&[format!("tcp://{}", proxy.address), second.url()], "", "");
+    let flow = Flow::into(relay.door());
+    eventually("it was returned to", || (returns(&relay) >= 1).then_some(()));
+    second.frames(second.count() + 20);
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    // Each return is a connection to the second that ended and one that was made again.
+    assert!(second.accepted() as u64 > returns(&relay));
+    all_arrived_once(&[&second], sent);
+    relay.stops();
+}
+
+/// For TLS the handshake is part of being back.
+#[test]
+fn a_target_that_does_not_finish_its_handshake_is_not_returned_to() {
+    let mute = Impostor::start(|stream| drop(stream.read(&mut [0; 512])));
+    let second = Collector::tls(Framing::OctetCounting, false);
+    let ca = format!("ca = \"{}\"", Certs::get().path("ca.pem"));
+    let relay = relay_to(&[format!("tcp+tls://{}", mute.address), second.url()], &ca, "");
+    let flow = Flow::into(relay.door());
+    second.frames(20);
+    mute.is_tried(2);
+    second.frames(second.count() + 20);
+    assert_eq!((returns(&relay), second.accepted()), (0, 1));
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    all_arrived_once(&[&second], sent);
+    relay.stops();
+}
+
+/// Whether anybody is there cannot be told, and finding out costs a line each time.
+#[test]
+fn a_datagram_target_is_not_returned_to() {
+    let [first, mut second] = pair();
+    second.comes();
+    let udp = first.url_as(NAME).replace("tcp://", "udp://");
+    let names = ScriptedServer::start(|_| Reply::Code(NXDOMAIN));
+    let relay = relay_to(&[udp, second.url()], "", &names.section());
+    says(&relay, 0..20);
+    second.frames(20);
+    // It could be reached now.
+    names.says(|question| addresses(question, 1, &["127.0.0.2"]));
+    says(&relay, 20..40);
+    relay.has_delivered(40, 0);
+    all_arrived_once(&[&second], 40);
+    assert_eq!(returns(&relay), 0);
+    relay.stops();
+}
+
+/// A file that takes over while no collector is there.
+#[test]
+fn a_file_is_left_when_the_collector_is_back() {
+    let [mut first, _] = pair();
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let file = dir.path().join("meanwhile");
+    let relay = relay_to(&[first.url(), format!("file://{}", file.display())], "", "");
+    let flow = Flow::into(relay.door());
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default().lines().count();
+    eventually("lines in the file", || (lines() >= 20).then_some(()));
+    first.comes();
+    first.frames(20);
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    assert_eq!(first.count() + lines(), sent);
+    assert_eq!(returns(&relay), 1);
+    relay.stops();
+}
+
+/// `(priority, host, port)`. Its hosts are 127.0.0.2 and 127.0.0.3 by their names.
+fn service(question: &Question, records: &[(u16, &str, u16)]) -> Reply {
+    match (question.kind, question.name.as_str()) {
+        (SRV, name) if name.starts_with('_') => {
+            let record = |(priority, host, port): &(u16, &str, u16)| Record {
+                name: name.to_owned(),
+                ttl: 1,
+                data: Data::Service { priority: *priority, weight: 1, port: *port, target: (*host).to_owned() },
+            };
+            Reply::Records(records.iter().map(record).collect())
+        }
+        (_, "a.test" | NAME) => addresses(question, 1, &["127.0.0.2"]),
+        (_, "b.test") => addresses(question, 1, &["127.0.0.3"]),
+        _ => Reply::Code(NXDOMAIN),
+    }
+}
+
+fn target(scheme: &str) -> Vec<String> {
+    vec![format!("srv+{scheme}://{NAME}")]
+}
+
+#[test]
+fn srv_records_say_hosts_and_ports_in_order() {
+    let [mut first, mut second] = pair();
+    let port = first.port();
+    let names = ScriptedServer::start(move |question| {
+        assert!(!question.name.starts_with('_') || question.name == SERVICE, "{}", question.name);
+        service(question, &[(20, "b.test", port), (10, "a.test", port), (5, "gone.test", port)])
+    });
+    first.comes();
+    second.comes();
+    let relay = relay_to(&target("tcp"), "", &names.section());
+    says(&relay, 0..20);
+    relay.has_delivered(20, 0);
+    assert_eq!(first.count(), 20);
+    first.goes();
+    says(&relay, 20..40);
+    second.frames(20);
+    relay.has_delivered(40, 0);
+    // The better priority is returned to.
+    first.comes();
+    eventually("it has returned", || (returns(&relay) == 1).then_some(()));
+    says(&relay, 40..60);
+    relay.has_delivered(60, 0);
+    assert_eq!((first.count(), second.count()), (40, 20));
+    all_arrived_once(&[&first, &second], 60);
+    relay.stops();
+}
+
+#[test]
+fn a_service_that_moves_is_followed_by_host_and_by_port() {
+    let [mut first, mut second] = pair();
+    let other = Collector::tcp_on(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), Framing::OctetCounting);
+    let (port, other_port) = (first.port(), other.port());
+    let names = ScriptedServer::start(move |question| service(question, &[(10, "a.test", port)]));
+    first.comes();
+    second.comes();
+    let relay = relay_to(&target("tcp"), "", &names.section());
+    let flow = Flow::into(relay.door());
+    first.frames(20);
+    names.says(move |question| service(question, &[(10, "b.test", port)]));
+    second.frames(20);
+    names.says(move |question| service(question, &[(10, "a.test", other_port)]));
+    other.frames(20);
+    // The SRV records stay, and one of their hosts is not answered for: no reason to leave it.
+    names.says(move |question| match question.kind {
+        SRV => service(question, &[(10, "a.test", other_port), (20, "b.test", port)]),
+        _ => Reply::Silence,
+    });
+    names.is_asked(10);
+    other.frames(other.count() + 20);
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    all_arrived_once(&[&first, &second, &other], sent);
+    assert_eq!(relay.metrics().sum("forward_moves_total"), 2);
+    assert_eq!((first.accepted(), second.accepted(), other.accepted()), (1, 1, 1));
+    relay.stops();
+}
+
+#[test]
+fn a_service_that_is_not_offered_is_waited_for() {
+    let [mut first, _] = pair();
+    let port = first.port();
+    let names = ScriptedServer::start(|question| service(question, &[(0, ".", 0)]));
+    first.comes();
+    let relay = relay_to(&target("tcp"), "", &names.section());
+    says(&relay, 0..20);
+    relay.says("the service is not offered there");
+    names.says(|_| Reply::Code(NXDOMAIN));
+    relay.says("cannot resolve _syslog._tcp.collector.test: the name does not exist");
+    names.says(move |question| service(question, &[(0, "a.test", port)]));
+    relay.has_delivered(20, 0);
+    // And while a connection stands it is no reason to leave it.
+    names.says(|question| service(question, &[(0, ".", 0)]));
+    names.is_asked(5);
+    says(&relay, 20..40);
+    relay.has_delivered(40, 0);
+    assert_eq!(first.accepted(), 1);
+    all_arrived_once(&[&first], 40);
+    relay.stops();
+}
+
+#[test]
+fn a_service_over_udp() {
+    let [mut first, mut second] =
+        Collector::on_one_port(true, [2, 3].map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))));
+    let port = first.port();
+    let names = ScriptedServer::start(move |question| service(question, &[(10, "a.test", port)]));
+    first.comes();
+    second.comes();
+    let relay = relay_to(&target("udp"), "", &names.section());
+    let flow = Flow::into(relay.door());
+    first.frames(20);
+    names.says(move |question| service(question, &[(10, "b.test", port)]));
+    second.frames(20);
+    let sent = flow.ends();
+    relay.has_delivered(sent, 0);
+    all_arrived_once(&[&first, &second], sent);
+    relay.stops();
+}
+
+/// The certificate is the host's that the SRV record names, unless `server-name` says otherwise.
+#[test]
+fn a_service_over_tls_is_who_the_record_says() {
+    let collector = Collector::tls(Framing::OctetCounting, false);
+    let port = collector.port();
+    let at = move |host: &'static str| {
+        move |question: &Question| match question.kind {
+            SRV => service(question, &[(10, host, port)]),
+            _ => addresses(question, 1, &["127.0.0.1"]),
+        }
+    };
+    let ca = format!("ca = \"{}\"", Certs::get().path("ca.pem"));
+    let names = ScriptedServer::start(at("b.test"));
+    let relay = relay_to(&target("tcp+tls"), &ca, &names.section());
+    says(&relay, 0..20);
+    relay.says("TLS with b.test: ");
+    assert_eq!(collector.count(), 0);
+    // Its certificate has this name.
+    names.says(at(NAME));
+    relay.has_delivered(20, 0);
+    relay.stops();
+
+    names.says(at("b.test"));
+    let relay = relay_to(&target("tcp+tls"), &format!("{ca}\nserver-name = \"{NAME}\""), &names.section());
+    says(&relay, 20..40);
+    relay.has_delivered(20, 0);
+    all_arrived_once(&[&collector], 40);
+    relay.stops();
+}

@@ -1,0 +1,166 @@
+//! The wire between relay and collector, a real one: it is cut and mended, it swallows packets, it loses some.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use support::dns::NAME;
+use support::network::THERE;
+use support::{Collector, Docker, Flow, Format, NameServer, Network, Relay, Setup, eventually};
+
+/// Two collectors on the other machine, on one port.
+fn collectors(network: &Network) -> [Collector; 2] {
+    let addresses = THERE.map(|address| address.parse::<IpAddr>().expect("an address"));
+    network.there(|| {
+        let mut collectors = Collector::on_one_port(false, addresses);
+        collectors.iter_mut().for_each(Collector::comes);
+        collectors
+    })
+}
+
+fn relay_to(collector: &Collector, names: &NameServer, dead_after: &str) -> Relay {
+    let forward = format!("framing = \"octet-counting\"\nconnect-timeout = \"500ms\"\ndead-after = \"{dead_after}\"");
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
+    setup.forward_with(&collector.url_as(NAME), &forward).start()
+}
+
+/// Fails unless each of `0..count` has arrived. What was on its way when the wire was cut may come twice.
+#[track_caller]
+fn all_arrived(collectors: &[Collector], count: usize) {
+    let numbers = || -> BTreeSet<usize> {
+        let messages = collectors.iter().flat_map(Collector::messages);
+        messages.map(|text| text.parse().expect("a number")).collect()
+    };
+    eventually(&format!("{count} messages at the collectors"), || numbers().into_iter().eq(0..count).then_some(()));
+}
+
+fn counts(relay: &Relay, name: &str) -> u64 {
+    relay.metrics().sum(name)
+}
+
+/// Numbers in lines of 8 KiB: more than kernels hold on their way.
+fn says_at_length(relay: &Relay, numbers: std::ops::Range<usize>) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, format!("{number:08192}").as_bytes()));
+}
+
+#[test]
+fn a_wire_that_is_cut_until_the_connection_is_dead_loses_nothing() {
+    let Some(network) = Network::new() else { return };
+    let Some(names) = NameServer::start(&[THERE[0]]) else { return };
+    let collectors = collectors(&network);
+    let relay = relay_to(&collectors[0], &names, "1s");
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    network.is_cut();
+    eventually("the relay has noticed", || (counts(&relay, "forward_connected") == 0).then_some(()));
+    eventually("it tries in vain", || (counts(&relay, "forward_connect_failures_total") > 0).then_some(()));
+    flow.goes_on(20);
+    network.is_mended();
+    eventually("it is connected again", || (counts(&relay, "forward_connected") == 1).then_some(()));
+    flow.goes_on(20);
+    let sent = flow.ends();
+    all_arrived(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!(counts(&relay, "forward_moves_total"), 0);
+    relay.stops();
+}
+
+/// TCP's own business: the relay has nothing to notice.
+#[test]
+fn a_wire_that_is_mended_in_time_costs_nothing() {
+    let Some(network) = Network::new() else { return };
+    let Some(names) = NameServer::start(&[THERE[0]]) else { return };
+    let collectors = collectors(&network);
+    let relay = relay_to(&collectors[0], &names, "1m");
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    network.is_cut();
+    flow.goes_on(200);
+    network.is_mended();
+    let sent = flow.ends();
+    all_arrived(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!((collectors[0].accepted(), collectors[0].count()), (1, sent), "nothing comes twice");
+    relay.stops();
+}
+
+/// Packets to the old address vanish, and then the name moves: nobody says goodbye to anybody.
+#[test]
+fn a_name_that_moves_away_from_a_black_hole() {
+    let Some(network) = Network::new() else { return };
+    let Some(names) = NameServer::start(&[THERE[0]]) else { return };
+    let collectors = collectors(&network);
+    // The old connection outlives the test, if nobody leaves it.
+    let relay = relay_to(&collectors[0], &names, "10m");
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    network.swallows(THERE[0]);
+    let heard = collectors[0].count();
+    flow.goes_on(200);
+    assert!(collectors[0].count() < heard + 100, "nothing is swallowed");
+    names.moves_to(THERE[1]);
+    collectors[1].frames(20);
+    let sent = flow.ends();
+    all_arrived(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!(counts(&relay, "forward_moves_total"), 1);
+    assert_eq!((collectors[0].accepted(), collectors[1].accepted()), (1, 1));
+    relay.stops();
+}
+
+/// Both of its addresses are in the answer, and one is a black hole.
+#[test]
+fn an_address_in_a_black_hole_is_left_for_another() {
+    let Some(network) = Network::new() else { return };
+    let Some(names) = NameServer::start(&[THERE[0]]) else { return };
+    let collectors = collectors(&network);
+    let relay = relay_to(&collectors[0], &names, "1s");
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    names.points_to(&THERE);
+    network.swallows(THERE[0]);
+    collectors[1].frames(20);
+    let sent = flow.ends();
+    all_arrived(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!(counts(&relay, "forward_moves_total"), 0, "the name has not moved");
+    relay.stops();
+}
+
+/// The new address is a black hole: the old one serves, for ever if need be.
+#[test]
+fn a_name_that_moves_into_a_black_hole_is_not_followed() {
+    let Some(network) = Network::new() else { return };
+    let Some(names) = NameServer::start(&[THERE[0]]) else { return };
+    let collectors = collectors(&network);
+    let relay = relay_to(&collectors[0], &names, "1m");
+    let flow = Flow::into(relay.door());
+    collectors[0].frames(20);
+    network.swallows(THERE[1]);
+    names.moves_to(THERE[1]);
+    relay.says("no longer points to");
+    collectors[0].frames(collectors[0].count() + 50);
+    let sent = flow.ends();
+    all_arrived(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!((collectors[0].accepted(), collectors[1].accepted()), (1, 0));
+    relay.stops();
+}
+
+#[test]
+fn a_wire_that_loses_packets_loses_no_line() {
+    const MESSAGES: usize = 300;
+    let Some(network) = Network::new() else { return };
+    let Some(names) = NameServer::start(&[THERE[0]]) else { return };
+    let collectors = collectors(&network);
+    network.loses_one_in(10);
+    let relay = relay_to(&collectors[0], &names, "1m");
+    says_at_length(&relay, 0..MESSAGES);
+    all_arrived(&collectors, MESSAGES);
+    relay.has_delivered(MESSAGES, 0);
+    assert_eq!((collectors[0].accepted(), collectors[0].count()), (1, MESSAGES), "nothing comes twice");
+    relay.stops();
+}

@@ -1,0 +1,100 @@
+//! Two machines and a wire between them, of network namespaces that nobody else sees and that are gone when the test is.
+//!
+//! The test's own thread becomes the relay's machine: what it starts and connects is there. Collectors come up on the
+//! other one, within [`Network::there`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+use super::installed;
+
+/// The collectors' addresses, on one interface.
+pub const THERE: [&str; 2] = ["10.99.0.2", "10.99.0.3"];
+
+pub struct Network {
+    /// The other machine.
+    there: File,
+}
+
+impl Network {
+    /// `None`: this user may not, or something is not installed.
+    pub fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            super::skipped("network namespaces need root");
+            return None;
+        }
+        installed("ip", "iproute2")?;
+        installed("iptables", "iptables")?;
+        // The other machine first, while this thread's is still the real one; then it goes where this thread goes.
+        let there = std::thread::spawn(|| own_namespace().and_then(|()| File::open("/proc/thread-self/ns/net")));
+        let there = there.join().expect("a thread").expect("a namespace");
+        own_namespace().expect("a namespace");
+        let network = Self { there };
+        network.wire();
+        Some(network)
+    }
+
+    fn wire(&self) {
+        run("ip link set lo up");
+        run("ip link add here type veth peer name there");
+        // A namespace without a name goes by the process that is in it, or by a file descriptor of ours.
+        run(&format!("ip link set there netns /proc/{}/fd/{}", std::process::id(), self.there.as_raw_fd()));
+        run("ip addr add 10.99.0.1/24 dev here");
+        run("ip link set here up");
+        self.there(|| {
+            run("ip link set lo up");
+            THERE.iter().for_each(|address| run(&format!("ip addr add {address}/24 dev there")));
+            run("ip link set there up");
+        });
+    }
+
+    /// Runs on the other machine; threads and processes it starts stay there.
+    pub fn there<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                // SAFETY: a system call without pointers, for this thread alone; the descriptor is open.
+                let entered = unsafe { nix::libc::setns(self.there.as_raw_fd(), nix::libc::CLONE_NEWNET) };
+                assert_eq!(entered, 0, "{}", io::Error::last_os_error());
+                work()
+            });
+            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Pulls the plug, on the other machine's side: nothing is refused, nothing arrives.
+    pub fn is_cut(&self) {
+        self.there(|| run("ip link set there down"));
+    }
+
+    pub fn is_mended(&self) {
+        self.there(|| run("ip link set there up"));
+    }
+
+    /// What is sent to this address is dropped without a word.
+    pub fn swallows(&self, address: &str) {
+        self.there(|| run(&format!("iptables -A INPUT -d {address} -j DROP")));
+    }
+
+    /// Every so many packets one is dropped, both ways.
+    pub fn loses_one_in(&self, packets: u32) {
+        let every = format!("-m statistic --mode nth --every {packets} --packet 0 -j DROP");
+        self.there(|| ["INPUT", "OUTPUT"].iter().for_each(|chain| run(&format!("iptables -A {chain} {every}"))));
+    }
+}
+
+/// For the thread that calls it, and what it starts.
+fn own_namespace() -> io::Result<()> {
+    // SAFETY: a system call without pointers, for this thread alone.
+    match unsafe { nix::libc::unshare(nix::libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn run(command: &str) {
+    let mut words = command.split(' ');
+    let output = Command::new(words.next().expect("a program")).args(words).output().expect("it is installed");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
