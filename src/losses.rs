@@ -97,7 +97,7 @@ impl Teller {
             }
             let Some(receipt) = self.tell().await else { continue };
             tokio::select! {
-                _ = receipt.spooled() => {}
+                _ = receipt => {}
                 // It is on its way, or held for want of room.
                 _ = &mut stop => return self,
             }

@@ -220,7 +220,7 @@ impl World {
         let origin = Origin { stream: STREAMS[stream].into(), session: 1, first_line: first as u64 };
         let before = self.metrics.spool().spooled.get();
         let receipt = self.writer().deliver(batch, Some(origin));
-        self.pending.push_back(Pending { stream, end, receipt: Box::pin(receipt.spooled()) });
+        self.pending.push_back(Pending { stream, end, receipt: Box::pin(receipt) });
         let lines = self.receipts();
         assert_eq!(self.metrics.spool().spooled.get() - before, lines.len() as u64);
         self.lines.extend(lines);

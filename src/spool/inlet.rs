@@ -76,12 +76,6 @@ impl Delivery {
 /// will not, because the relay is stopping or the batch is larger than the spool. Dropping it takes nothing back.
 pub struct Receipt(oneshot::Receiver<()>);
 
-impl Receipt {
-    pub async fn spooled(self) -> Result<(), NotSpooled> {
-        self.await
-    }
-}
-
 impl Future for Receipt {
     type Output = Result<(), NotSpooled>;
 

@@ -25,7 +25,14 @@ pub(super) const MAX_STREAM: usize = 128;
 const LEDGER_BYTES: u64 = 64 << 10;
 const SEGMENT_SHARE: u64 = 4;
 
-/// For each stream the number of the line that comes next. Never goes back.
+/// Sessions of one stream that are remembered. A relay that is killed again and again sends lines of its last session
+/// again, or of the one before; one that starts every second must not make others be forgotten.
+const SESSIONS: usize = 8;
+
+/// For each session of each stream the number of the line that comes next. Never goes back.
+///
+/// A session that is not in it is a new one, whatever its number: relays whose spools began as copies of one another, or
+/// that were set back to a snapshot, have streams of one name, and must not be taken for each other's past.
 #[derive(Clone)]
 pub(super) struct Ledger {
     /// The least recently written to comes first.
@@ -42,6 +49,12 @@ struct Stream {
     next: u64,
 }
 
+impl Stream {
+    fn is(&self, name: &str, session: u32) -> bool {
+        self.session == session && *self.name == *name
+    }
+}
+
 impl Ledger {
     pub fn new(segment_bytes: u64) -> Self {
         Self { streams: VecDeque::new(), bytes: 0, limit: LEDGER_BYTES.min(segment_bytes / SEGMENT_SHARE) }
@@ -55,33 +68,36 @@ impl Ledger {
 
     /// How many of the `lines` lines from `origin` are here already: always the first ones.
     pub fn known(&self, origin: &Origin, lines: u64) -> u64 {
-        match self.stream(&origin.stream) {
-            Some(stream) if stream.session == origin.session => {
-                stream.next.saturating_sub(origin.first_line).min(lines)
-            }
-            Some(stream) if stream.session > origin.session => lines,
-            _ => 0,
-        }
+        let next = self.next(&origin.stream, origin.session).unwrap_or_default();
+        next.saturating_sub(origin.first_line).min(lines)
     }
 
-    fn stream(&self, name: &str) -> Option<&Stream> {
-        self.streams.iter().rev().find(|stream| *stream.name == *name)
+    fn next(&self, name: &str, session: u32) -> Option<u64> {
+        self.streams.iter().rev().find(|stream| stream.is(name, session)).map(|stream| stream.next)
     }
 
-    /// Everything of the stream before this line is here.
+    /// Everything of the stream's session before this line is here.
     pub fn advance(&mut self, name: &str, session: u32, next: u64) {
-        let known = self.streams.iter().rposition(|stream| *stream.name == *name);
-        let known = known.and_then(|at| self.streams.remove(at));
-        let stream = match known {
-            Some(known) if (known.session, known.next) >= (session, next) => known,
-            Some(known) => Stream { session, next, ..known },
+        let known = self.streams.iter().rposition(|stream| stream.is(name, session));
+        let stream = match known.and_then(|at| self.streams.remove(at)) {
+            Some(known) => Stream { next: known.next.max(next), ..known },
             None => {
+                self.forget_a_session(name);
                 self.bytes += mark_len(name);
                 Stream { name: name.into(), session, next }
             }
         };
         self.streams.push_back(stream);
         self.forget();
+    }
+
+    /// Makes room among the sessions of a stream.
+    fn forget_a_session(&mut self, name: &str) {
+        let mut sessions = (0..self.streams.len()).rev().filter(|at| *self.streams[*at].name == *name);
+        if let Some(oldest) = sessions.nth(SESSIONS - 1) {
+            self.streams.remove(oldest);
+            self.bytes -= mark_len(name);
+        }
     }
 
     fn forget(&mut self) {
@@ -214,8 +230,7 @@ impl Replay {
 
     fn end_run(&mut self) {
         let Some(Run { stream, session, first, next, .. }) = self.run.take() else { return };
-        let goes_on =
-            || self.ledger.stream(&stream).is_some_and(|known| (known.session, known.next) == (session, first));
+        let goes_on = || self.ledger.next(&stream, session) == Some(first);
         if next > first && (!self.gap || goes_on()) {
             self.ledger.advance(&stream, session, next);
         }
@@ -243,13 +258,37 @@ mod tests {
         for (session, first, known) in [(2, 0, 5), (2, 5, 5), (2, 7, 3), (2, 9, 1), (2, 10, 0), (2, 20, 0)] {
             assert_eq!(ledger.known(&from("a", session, first), 5), known, "{session} {first}");
         }
-        assert_eq!(ledger.known(&from("a", 1, 100), 5), 5, "from a session that is over");
         assert_eq!(ledger.known(&from("a", 3, 0), 5), 0, "numbers begin anew with a session");
         assert_eq!(ledger.known(&from("b", 2, 0), 5), 0);
         ledger.advance("a", 2, 3);
-        ledger.advance("a", 1, 300);
+        ledger.advance("a", 3, 300);
         assert_eq!(ledger.known(&from("a", 2, 9), 5), 1, "a ledger went back");
         assert_eq!(ledger.known(&from("a", 2, u64::MAX), 5), 0);
+    }
+
+    /// Two relays, each with a copy of the same spool, and one of them set back to a snapshot later.
+    #[test]
+    fn relays_with_one_name_are_not_taken_for_each_other() {
+        let mut ledger = Ledger::new(1 << 20);
+        ledger.advance("a", 700, 100);
+        for (session, first) in [(50, 100), (900, 100), (50, 105), (3, 60)] {
+            assert_eq!(ledger.known(&from("a", session, first), 5), 0, "{session} {first}");
+            ledger.advance("a", session, first + 5);
+            assert_eq!(ledger.known(&from("a", session, first), 5), 5, "{session} {first}");
+        }
+        assert_eq!(ledger.known(&from("a", 700, 98), 5), 2);
+    }
+
+    #[test]
+    fn a_relay_that_starts_again_and_again_makes_no_other_be_forgotten() {
+        let mut ledger = Ledger::new(1 << 20);
+        ledger.advance("a", 1, 10);
+        (0..1000).for_each(|session| ledger.advance("b", session, 10));
+        assert_eq!(ledger.known(&from("a", 1, 0), 1), 1);
+        let known: u64 = (0..1000).map(|session| ledger.known(&from("b", session, 0), 1)).sum();
+        assert_eq!(known, SESSIONS as u64);
+        assert_eq!(ledger.known(&from("b", 999, 0), 1), 1);
+        assert_eq!(ledger.snapshot(7).len() as u64, ledger.snapshot_len());
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Spool {
         let writer = Writer {
             log,
             ledger,
-            session: found.last_session.wrapping_add(1),
+            session: random_session(),
             next_number: found.last_number + 1,
             current: None,
             key: 0,
@@ -131,7 +131,6 @@ struct Found {
     id: SpoolId,
     segments: VecDeque<Segment>,
     last_number: u64,
-    last_session: u32,
     report: Report,
 }
 
@@ -183,7 +182,6 @@ impl Found {
                 self.keep_aside(dir, header.number)?;
                 continue;
             }
-            self.last_session = self.last_session.max(header.session);
             self.segments.push_back(Segment::new(&header, bytes));
         }
         Ok(())
@@ -271,7 +269,7 @@ impl Found {
         newest.damaged = true;
         let (mut batch, _) = Batch::decode(records, u64::MAX, newest.key);
         let first_line = at.line + lost;
-        let header = Header::new(self.id, self.last_number + 1, first_line, self.last_session.wrapping_add(1));
+        let header = Header::new(self.id, self.last_number + 1, first_line, random_session());
         batch.seal(header.key());
         let content = [replay.so_far().snapshot(header.key()).as_slice(), batch.as_bytes()].concat();
         let line = first_line + batch.line_count();
@@ -300,7 +298,6 @@ impl Found {
             return at;
         }
         self.last_number = header.number;
-        self.last_session = header.session;
         let bytes = HEADER_LEN + content.len() as u64;
         self.segments.push_back(Segment::new(&header, bytes));
         Position { segment: header.number, offset: bytes, line }
@@ -381,11 +378,20 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 /// 128 bits that no other spool has: the standard library seeds its hashers from the kernel's randomness, which saves a
 /// dependency and a device file that a scratch container might lack.
 fn random_id() -> SpoolId {
-    let half = || RandomState::new().build_hasher().finish().to_le_bytes();
     let mut id = [0; 16];
-    id[..8].copy_from_slice(&half());
-    id[8..].copy_from_slice(&half());
+    id[..8].copy_from_slice(&random().to_le_bytes());
+    id[8..].copy_from_slice(&random().to_le_bytes());
     id
+}
+
+/// Not the last one and 1: two copies of one directory would both have that.
+fn random_session() -> u32 {
+    (random() >> 32) as u32
+}
+
+/// Seeded by the system, and different each time.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -37,7 +37,7 @@ pub(super) struct Header {
     pub first_line: u64,
     /// Unix seconds; for people, nothing is decided by it.
     pub created: u64,
-    /// Which opening of the spool wrote this segment. A power cut can take back lines that were read already, and their
+    /// Which opening of the spool wrote this segment; a random number, for a copy of the spool is opened too. A power cut can take back lines that were read already, and their
     /// numbers are then given again: (spool id, session, line) is what names a line once and for all.
     pub session: u32,
 }

@@ -146,7 +146,7 @@ async fn a_thread_that_holds_goes_on_when_there_is_room() {
     let sender = tokio::spawn(async move {
         for step in 0..200 {
             let lines: Vec<String> = (step * 10..step * 10 + 10).map(line).collect();
-            inlet.deliver(batch(&lines), None).await.spooled().await.unwrap();
+            inlet.deliver(batch(&lines), None).await.await.unwrap();
         }
     });
     while metrics.spool().held.get() == 0 {

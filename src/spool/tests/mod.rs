@@ -163,7 +163,7 @@ struct Answer {
 
 impl Answer {
     fn of(receipt: Receipt) -> Self {
-        Self { waiting: Box::pin(receipt.spooled()), said: None }
+        Self { waiting: Box::pin(receipt), said: None }
     }
 
     fn now(&mut self) -> Option<Result<(), NotSpooled>> {

@@ -36,14 +36,13 @@ fn what_is_sent_again_is_here_once() {
         assert_eq!(spool.deliver_from("a", lines.clone()).now(), Some(Ok(())), "{lines:?}");
         assert_eq!(spool.repeated(), repeated, "{lines:?}");
     }
-    let older = Some(Origin { session: 0, ..from("a", 90).unwrap() });
     let newer = Some(Origin { session: 2, ..from("a", 0).unwrap() });
-    spool.writer.deliver(batch(&[line(1)]), older);
     spool.writer.deliver(batch(&[line(2)]), newer);
     spool.writer.deliver(batch(&[line(3)]), from("b", 0));
+    assert_eq!(spool.deliver_from("a", 0..2).now(), Some(Ok(())), "of the session before");
     let read = spool.read_numbers(0);
     assert_eq!(of("a", &read), [range(0..20), range(30..40)].concat());
-    assert_eq!((&read[30..], spool.repeated()), (&[2, 3][..], 17));
+    assert_eq!((&read[30..], spool.repeated()), (&[2, 3][..], 18));
 }
 
 #[test]
@@ -211,7 +210,7 @@ fn a_line_has_a_name_for_good() {
     let mut spool = home.open();
     spool.append(5..10);
     let sessions: Vec<u32> = spool.read(0, 1 << 18).iter().map(|chunk| chunk.session).collect();
-    assert_eq!(sessions, [first, first + 1]);
+    assert!(sessions.len() == 2 && sessions[0] == first && sessions[1] != first, "{sessions:?}");
 }
 
 /// As an older version wrote it: segment 7 of session 3, with the lines 40 and 41.
