@@ -135,6 +135,27 @@ fn each_outage_of_the_first_target_is_short() {
     relay.stops();
 }
 
+/// Its kernel takes every connection for it, and bytes until the buffer is full.
+#[test]
+fn a_target_that_hangs_is_left_for_the_second() {
+    let [mut first, mut second] = pair();
+    first.comes();
+    second.comes();
+    first.hangs();
+    let forward = format!(
+        "[[forward]]\nto = [\"{}\", \"{}\"]\nframing = \"octet-counting\"\ndead-after = \"500ms\"\nmax-backoff = \"100ms\"\nreplay-for = \"1s\"",
+        first.url(),
+        second.url()
+    );
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").section(&forward).start();
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    (0..1000).for_each(|number| wire.says(&container, format!("{number:08192}").as_bytes()));
+    relay.has_delivered(1000, 0);
+    all_arrived_once(&[&second], 1000);
+    relay.stops();
+}
+
 /// A proxy without a backend takes every connection, and drops it.
 #[test]
 fn what_drops_connections_at_once_is_not_returned_to() {

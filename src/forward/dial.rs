@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -83,15 +84,16 @@ impl Dialer {
         last_good.get(to).cloned().map_or(looked_up, Ok)
     }
 
-    /// The first of a target's endpoints that can be connected.
+    /// The first of a target's endpoints that can be connected. The connection may stand still for as long as `patience`.
     pub async fn connect_any<'e>(
         &self,
         target: &ForwardAddress,
         endpoints: impl Iterator<Item = &'e Endpoint>,
+        patience: Duration,
     ) -> Result<(Link, Endpoint), String> {
         let mut problems = Vec::new();
         for endpoint in endpoints {
-            match self.connect_one(target, endpoint).await {
+            match self.connect_one(target, endpoint, patience).await {
                 Ok(link) => {
                     self.metrics.connects.inc();
                     return Ok((link, endpoint.clone()));
@@ -105,21 +107,26 @@ impl Dialer {
         Err(format!("cannot connect: {}", problems.join("; ")))
     }
 
-    async fn connect_one(&self, target: &ForwardAddress, endpoint: &Endpoint) -> Result<Link, String> {
+    async fn connect_one(
+        &self,
+        target: &ForwardAddress,
+        endpoint: &Endpoint,
+        patience: Duration,
+    ) -> Result<Link, String> {
         let peer = endpoint.peer;
         let within = self.settings.connect_timeout;
         if let ForwardAddress::Udp(_) = target {
             let link = DatagramLink::connect(peer, self.encoding(target)).await;
             return link.map(Link::Datagram).map_err(|error| error.to_string());
         }
-        let stream = connect_tcp(peer, within, self.settings.dead_after).await.map_err(|error| error.to_string())?;
+        let stream = connect_tcp(peer, within, patience).await.map_err(|error| error.to_string())?;
         let stream = match self.tls.as_ref().filter(|_| target.is_tls()) {
             Some(connector) => Stream::Tls(Box::new(self.secure(connector, endpoint, stream).await?)),
             None => Stream::Tcp(Wire::new(stream)),
         };
         let encoding = self.encoding(target);
         if let ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) = target {
-            let opened = RelpLink::open(stream, encoding, self.stream.clone(), &self.settings);
+            let opened = RelpLink::open(stream, encoding, self.stream.clone(), &self.settings, patience);
             let link =
                 timeout(within, opened).await.map_err(|_| format!("no answer to RELP's open within {within:?}"))?;
             return link.map(|link| Link::Relp(Box::new(link)));

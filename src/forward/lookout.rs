@@ -62,6 +62,7 @@ impl Lookout {
     async fn moved_away(&self) -> Moved {
         let target = self.target(self.at.target);
         let (Some(to), Some(old)) = (target.remote(), &self.at.endpoint) else { return std::future::pending().await };
+        let patience = self.dialer.settings.dead_after;
         let (mut ttl, mut said) = (self.at.ttl, String::new());
         loop {
             tokio::select! {
@@ -74,7 +75,7 @@ impl Lookout {
             if !answer.excludes(old) {
                 continue;
             }
-            match self.dialer.connect_any(target, answer.endpoints.iter()).await {
+            match self.dialer.connect_any(target, answer.endpoints.iter(), patience).await {
                 Ok((link, endpoint)) => {
                     let at = At { target: self.at.target, endpoint: Some(endpoint), ttl };
                     return Moved { why: Why::NameMoved, link, at };
@@ -116,7 +117,8 @@ impl Lookout {
         let answer = self.dialer.look_up_or_remember(to).await.ok()?;
         let ours = self.at.endpoint.as_ref().filter(|_| is_ours);
         let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
-        let connected = self.dialer.connect_any(address, answer.endpoints.iter().filter(better)).await;
+        let (endpoints, patience) = (answer.endpoints.iter().filter(better), self.dialer.settings.dead_after);
+        let connected = self.dialer.connect_any(address, endpoints, patience).await;
         let (mut link, endpoint) = connected.ok()?;
         if timeout(PROBATION, link.ends()).await.is_ok() {
             return None;

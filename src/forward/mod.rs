@@ -51,6 +51,8 @@ use stream::StreamLink;
 const MOST_SAID: usize = 16;
 /// The first wait after a connection that could not be made or broke.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// A collector that hangs is waited for up to 32 times `dead-after` before the connection is given up for another one.
+const MOST_DOUBLINGS: usize = 5;
 /// Looks for an earlier collector that are in vain become rarer, up to so many times `return-after`.
 const RAREST_RETURN: u32 = 10;
 
@@ -63,8 +65,11 @@ pub struct Forwarder {
     deadline: Deadline,
     /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
     returns: Backoff,
-    /// Connections in a row that did not live. The next attempt begins one target, or one address, further on.
-    stillborn: usize,
+    /// Connections in a row that did not live, or stood still until they were given up. The next attempt begins one target,
+    /// or one address, further on.
+    useless: usize,
+    /// Those that stood still among them.
+    standstills: usize,
     /// What was said since the last delivery: an outage of a day is a few lines, not a flood.
     said: HashSet<String>,
     /// `delivered` when `said` was last emptied.
@@ -114,6 +119,8 @@ struct Broken {
     how: String,
     /// For how long it had stood.
     lived: Duration,
+    /// Nothing was acknowledged any more at its end.
+    stood_still: bool,
 }
 
 enum Link {
@@ -146,7 +153,8 @@ impl Forwarder {
             metrics,
             deadline,
             returns,
-            stillborn: 0,
+            useless: 0,
+            standstills: 0,
             said: HashSet::new(),
             said_at: 0,
         })
@@ -169,17 +177,20 @@ impl Forwarder {
             if let Some(connected) = connected {
                 let carried = self.carry(connected).await;
                 self.metrics.connected.set(0);
-                let Err(Broken { how, lived }) = carried else { break };
+                let Err(Broken { how, lived, stood_still }) = carried else { break };
                 self.say_problem(&how);
                 self.source.rewind();
-                // A collector that takes a connection only to drop it is not hammered, and others are tried.
-                if lived > self.settings.max_backoff {
-                    backoff.reset();
-                    self.stillborn = 0;
+                // A collector that takes a connection only to drop it is not hammered, and others are tried; they are
+                // also when one hangs, whose kernel goes on taking connections for it.
+                if stood_still || lived <= self.settings.max_backoff {
+                    self.useless += 1;
+                    self.standstills += usize::from(stood_still);
                 } else {
-                    self.stillborn = self.stillborn.wrapping_add(1);
+                    backoff.reset();
+                    self.useless = 0;
+                    self.standstills = 0;
                 }
-                if lived > self.settings.return_after {
+                if lived > self.settings.return_after && !stood_still {
                     self.returns.reset();
                 }
             }
@@ -198,7 +209,7 @@ impl Forwarder {
     async fn connect(&mut self) -> Option<Connected> {
         let targets = self.settings.to.len();
         for turn in 0..targets {
-            let target = (self.stillborn + turn) % targets;
+            let target = (self.useless + turn) % targets;
             match self.connect_target(target).await {
                 Ok(connected) => return Some(connected),
                 Err(problem) => self.say_problem(&format!("{}: {problem}", self.settings.to[target])),
@@ -222,10 +233,18 @@ impl Forwarder {
             | ForwardAddress::RelpTls(to) => to,
         };
         let answer = self.dialer.look_up_or_remember(to).await?;
-        let start = self.stillborn / self.settings.to.len();
+        let start = self.useless / self.settings.to.len();
         let (behind, first) = answer.endpoints.split_at(start % answer.endpoints.len().max(1));
-        let (link, endpoint) = self.dialer.connect_any(address, first.iter().chain(behind)).await?;
+        let patience = self.patience();
+        let (link, endpoint) = self.dialer.connect_any(address, first.iter().chain(behind), patience).await?;
         Ok(Connected { link, at: At { target, endpoint: Some(endpoint), ttl: answer.ttl } })
+    }
+
+    /// How long the next connection may stand still. A collector that hangs reads all that it was sent on each connection
+    /// when it comes round, so there must not be many of them: each round through the targets doubles it.
+    fn patience(&self) -> Duration {
+        let rounds = self.standstills / self.settings.to.len();
+        self.settings.dead_after * (1 << rounds.min(MOST_DOUBLINGS))
     }
 
     /// Carries over one connection, and over the next ones as long as there is a better place to be. `Ok`: the relay is
@@ -245,7 +264,10 @@ impl Forwarder {
             };
             match ended {
                 Ended::Stopped => return Ok(()),
-                Ended::Broken(how) => return Err(Broken { how, lived: since.elapsed() }),
+                Ended::Broken(how) => {
+                    let stood_still = old.is_some_and(|link| link.stands());
+                    return Err(Broken { how, lived: since.elapsed(), stood_still });
+                }
                 Ended::Moved(moved) => connected = self.follow(&at, old, moved).await,
             }
         }
@@ -380,6 +402,15 @@ impl Link {
             Self::Stream(link) => link.ends().await,
             Self::Relp(link) => link.ends().await,
             Self::Datagram(_) | Self::File(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether nothing was acknowledged for a while of what is on its way.
+    fn stands(&self) -> bool {
+        match self {
+            Self::Stream(link) => link.stands(),
+            Self::Relp(link) => link.stands(),
+            Self::Datagram(_) | Self::File(_) => false,
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct RelpLink {
     /// No more is taken from the spool while so many lines are unanswered.
     window: usize,
     /// How long the collector may leave unanswered what was sent.
-    dead_after: Duration,
+    patience: Duration,
     decoder: Decoder,
     transactions: Transactions,
     book: Book,
@@ -64,6 +64,8 @@ struct Unanswered {
     /// Where in the spool it ends.
     reaches: Position,
     lines: usize,
+    /// It has its answer, and one before it has none yet.
+    answered: bool,
 }
 
 /// What happened on the connection.
@@ -81,6 +83,7 @@ impl RelpLink {
         encoding: Encoding,
         name: String,
         settings: &config::Forward,
+        patience: Duration,
     ) -> Result<Self, String> {
         // A line in another format is not the line that has the number.
         let offers = Offers { stream: encoding.is_canonical().then_some(name) };
@@ -89,7 +92,7 @@ impl RelpLink {
             encoding,
             numbered: false,
             window: settings.window,
-            dead_after: settings.dead_after,
+            patience,
             decoder: Decoder::new(LONGEST_ANSWER),
             transactions: Transactions::default(),
             book: Book { frames: VecDeque::new(), lines: 0, answers: 0, heard: Instant::now(), answered: None },
@@ -128,7 +131,7 @@ impl RelpLink {
             if self.stall.look((!idle).then_some(self.book.answers), Instant::now().into_std()) {
                 events.stalled.notify_one();
             }
-            let (has_room, silent_at) = (self.has_room(), self.book.heard + self.dead_after);
+            let (has_room, silent_at) = (self.has_room(), self.book.heard + self.patience);
             let stalls_at = self.stall.due().map_or(silent_at, Instant::from_std);
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
@@ -138,7 +141,7 @@ impl RelpLink {
                 },
                 more = source.wait(), if has_room && !stopping => stopping = !more,
                 () = sleep_until(silent_at), if !idle => {
-                    return Ended::Broken(format!("the collector has not answered for {:?}", self.dead_after));
+                    return Ended::Broken(format!("the collector has not answered for {:?}", self.patience));
                 }
                 () = sleep_until(stalls_at), if !idle => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
@@ -178,6 +181,11 @@ impl RelpLink {
         }
     }
 
+    /// Whether nothing was answered for a while of what was sent.
+    pub fn stands(&self) -> bool {
+        self.stall.stands()
+    }
+
     /// Whether more may be taken from the spool.
     fn has_room(&self) -> bool {
         self.book.lines < self.window && self.outbox.is_empty()
@@ -190,7 +198,12 @@ impl RelpLink {
             Numbered::write(chunk.session, chunk.start.line, chunk.batch.lines(), &mut self.scratch);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "numbered", &self.scratch, &mut self.outbox);
-            self.book.expect(Unanswered { txnr, reaches: chunk.end, lines: chunk.batch.line_count() as usize });
+            self.book.expect(Unanswered {
+                txnr,
+                reaches: chunk.end,
+                lines: chunk.batch.line_count() as usize,
+                answered: false,
+            });
             return;
         }
         let mut rendered = Vec::new();
@@ -199,7 +212,7 @@ impl RelpLink {
             self.encoding.append(line, &mut self.scratch, &mut rendered);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "syslog", &rendered, &mut self.outbox);
-            self.book.expect(Unanswered { txnr, reaches, lines: 1 });
+            self.book.expect(Unanswered { txnr, reaches, lines: 1, answered: false });
         }
     }
 
@@ -293,16 +306,20 @@ impl Book {
             Command::Serverclose => return Err("the collector ended the session".to_owned()),
             _ => return Err("the collector sends commands instead of answers".to_owned()),
         }
-        let Some(first) = self.frames.front().filter(|first| first.txnr == frame.txnr) else {
-            return Err(format!("the collector answered out of order (number {})", frame.txnr));
+        // The first one, as nearly always: a collector answers in order, though nothing says that it must.
+        let Some(asked) = self.frames.iter_mut().find(|asked| asked.txnr == frame.txnr && !asked.answered) else {
+            return Err(format!("the collector answered what nobody asked (number {})", frame.txnr));
         };
         // Skipping it would lose it: it is sent again, and who looks here sees what holds the rest up.
         relp::is_ok(frame.data).map_err(|says| format!("the collector refuses a message: {says}"))?;
-        self.answered = Some(first.reaches);
-        self.lines -= first.lines;
+        asked.answered = true;
         self.answers += 1;
         self.heard = Instant::now();
-        self.frames.pop_front();
+        while let Some(first) = self.frames.front().filter(|first| first.answered) {
+            self.answered = Some(first.reaches);
+            self.lines -= first.lines;
+            self.frames.pop_front();
+        }
         Ok(())
     }
 }

@@ -75,7 +75,9 @@ enum Progress {
 }
 
 /// Opens a TCP connection with everything set that tells a dead peer from a quiet one.
-pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration) -> io::Result<TcpStream> {
+///
+/// `patience`: how long it may be owed an acknowledgement.
+pub async fn connect_tcp(to: SocketAddr, within: Duration, patience: Duration) -> io::Result<TcpStream> {
     let stream = match timeout(within, TcpStream::connect(to)).await {
         Ok(connected) => connected?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"))),
@@ -91,7 +93,7 @@ pub async fn connect_tcp(to: SocketAddr, within: Duration, dead_after: Duration)
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(dead_after))?;
+    socket.set_tcp_user_timeout(Some(patience))?;
     Ok(stream)
 }
 
@@ -235,6 +237,11 @@ impl StreamLink {
                 () = sleep(ACKNOWLEDGE_EVERY) => {}
             }
         }
+    }
+
+    /// Whether nothing was acknowledged for a while of what is on its way.
+    pub fn stands(&self) -> bool {
+        self.stall.stands()
     }
 
     /// Whether it has stood still for long enough just now.
