@@ -86,9 +86,9 @@ pub struct ListenMetrics {
     pub unfinished: Counter,
     /// Connections accepted.
     pub accepted: Counter,
-    /// Connections closed at once because the limit was reached or plain text is not allowed.
+    /// Connections closed because the limit was reached, plain text is not allowed, or what came is no RELP.
     pub refused: Counter,
-    /// TLS handshakes that failed or took too long.
+    /// TLS handshakes that failed or took too long, and RELP sessions that were not opened in time.
     pub handshake_failures: Counter,
     /// Connections open now.
     pub connections: Gauge,
@@ -176,8 +176,16 @@ impl Metrics {
             cut: add(all, "listen_cut", "Frames longer than the frame limit; their start was kept"),
             unfinished: add(all, "listen_unfinished", "Frames without an end, dropped when their connection broke"),
             accepted: add(all, "listen_accepted", "Connections accepted"),
-            refused: add(all, "listen_refused", "Connections closed at once: limit reached or plain text not allowed"),
-            handshake_failures: add(all, "listen_handshake_failures", "TLS handshakes that failed or took too long"),
+            refused: add(
+                all,
+                "listen_refused",
+                "Connections closed: limit reached, plain text not allowed, or no RELP",
+            ),
+            handshake_failures: add(
+                all,
+                "listen_handshake_failures",
+                "TLS handshakes that failed or took too long, RELP sessions nobody opened",
+            ),
             connections: add(all, "listen_connections", "Connections open now"),
             kernel_drops: add(
                 all,

@@ -204,6 +204,7 @@ impl Session<'_> {
                 decoder.raise_limit(LONGEST_NUMBERED);
             }
             if fed.is_err() {
+                ear.metrics.refused.inc();
                 *state = State::Over;
             }
         })
@@ -216,8 +217,9 @@ impl Session<'_> {
 
     /// The connection is over. What is with the spool was received all the same, and is counted when that is certain.
     async fn settle(self) {
-        let Self { channel, ear, unanswered, .. } = self;
+        let Self { channel, decoder, ear, unanswered, .. } = self;
         let metrics = ear.metrics;
+        metrics.unfinished.inc_by(u64::from(decoder.unfinished()));
         drop((channel, ear));
         for unanswered in unanswered {
             if let Unanswered::Messages(receipt, frames) = unanswered
