@@ -2,7 +2,17 @@
 
 mod support;
 
-use support::{Collector, Docker, Door, Format, Framing, Relay, Setup};
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+
+use support::docker::hard_texts;
+use support::program::SIGTERM;
+use support::relp::frame;
+use support::{
+    Certs, Collector, Docker, Door, Flow, Format, Framing, Held, Line, Program, Relay, RelpCollector, RelpFrame,
+    RelpPeer, Setup, eventually, rsyslog,
+};
 
 fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
     let container = Docker::new(Format::Rfc5424Micro, "web");
@@ -14,18 +24,38 @@ fn numbers(collector: &Collector) -> Vec<usize> {
     collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
 }
 
-/// A relay that takes RELP and writes down what it gets.
+/// A relay that takes RELP and hands on what it gets.
 fn receiver(collector: &Collector) -> Setup {
     let setup = Setup::new().listen("relp://127.0.0.1:0");
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
+}
+
+fn url(relay: &Relay) -> String {
+    match relay.door() {
+        Door::Relp(at) => format!("relp://{at}"),
+        Door::RelpTls(at) => format!("relp+tls://{at}"),
+        door => panic!("{door:?} is not for RELP"),
+    }
+}
+
+fn sender(to: &str) -> Setup {
+    Setup::new().listen("tcp://127.0.0.1:0").forward(to)
+}
+
+/// The numbers of messages in `syslog` frames.
+fn sent(frames: &[RelpFrame]) -> Vec<usize> {
+    let number = |frame: &RelpFrame| {
+        assert_eq!(frame.command, "syslog");
+        String::from_utf8_lossy(&Line::read(&frame.data).message).parse().expect("a number")
+    };
+    frames.iter().map(number).collect()
 }
 
 #[test]
 fn lines_go_from_relay_to_relay_with_their_numbers() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let receiver = receiver(&collector).start();
-    let Door::Relp(at) = receiver.door() else { panic!("it listens for RELP") };
-    let sender = Setup::new().listen("tcp://127.0.0.1:0").forward(&format!("relp://{at}")).start();
+    let sender = sender(&url(&receiver)).start();
     says(&sender, 0..500);
     collector.frames(500);
     assert!(numbers(&collector).into_iter().eq(0..500));
@@ -35,6 +65,61 @@ fn lines_go_from_relay_to_relay_with_their_numbers() {
     receiver.stops();
 }
 
+/// Both show a certificate, and what a container can print arrives as it was printed.
+#[test]
+fn relay_to_relay_over_mutual_tls() {
+    let certs = Certs::get();
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let [ca, cert, key] = ["ca.pem", "server.pem", "server-key.pem"].map(|name| certs.path(name));
+    let [client, client_key] = ["client.pem", "client-key.pem"].map(|name| certs.path(name));
+    let keys = format!("cert = \"{cert}\"\nkey = \"{key}\"\nclient-ca = \"{ca}\"");
+    let receiver = Setup::new()
+        .listen_with("relp+tls://127.0.0.1:0", &keys)
+        .forward_with(&collector.url(), "framing = \"octet-counting\"")
+        .start();
+    let to = |keys: &str| {
+        let setup = Setup::new().listen("tcp://127.0.0.1:0");
+        setup.forward_with(&url(&receiver), &format!("ca = \"{ca}\"\n{keys}")).start()
+    };
+    let stranger = to("");
+    says(&stranger, 0..1);
+    stranger.says("lines wait in the spool, trying again");
+    eventually("it is refused", || (receiver.metrics().sum("listen_handshake_failures_total") > 0).then_some(()));
+    let sender = to(&format!("cert = \"{client}\"\nkey = \"{client_key}\""));
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let texts: Vec<Vec<u8>> = hard_texts().into_iter().filter(|text| !text.contains(&b'\n')).collect();
+    let mut wire = sender.door().connect();
+    texts.iter().for_each(|text| wire.says(&container, text));
+    let messages: Vec<Vec<u8>> = collector.lines(texts.len()).into_iter().map(|line| line.message).collect();
+    assert_eq!(messages, texts);
+    sender.has_delivered(texts.len(), 0);
+    receiver.has_delivered(texts.len(), 0);
+    sender.stops();
+    receiver.stops();
+}
+
+/// Nothing is dropped for want of room, whatever the policy says about senders that cannot be made to wait.
+#[test]
+fn a_full_spool_makes_its_sender_wait() {
+    for policy in ["drop-oldest", "drop-newest"] {
+        const MESSAGES: usize = 20_000;
+        let mut collector = Collector::tcp_away(Framing::OctetCounting);
+        let full = format!("max-size = \"1MiB\"\nwhen-full = \"{policy}\"");
+        let receiver = receiver(&collector).spool(&full).start();
+        let sender = sender(&url(&receiver)).start();
+        says(&sender, 0..MESSAGES);
+        eventually("it is full", || (receiver.metrics().sum("spool_held") > 0).then_some(()));
+        sender.has_spooled(MESSAGES);
+        collector.comes();
+        collector.frames(MESSAGES);
+        assert!(numbers(&collector).into_iter().eq(0..MESSAGES), "{policy}");
+        sender.has_delivered(MESSAGES, 0);
+        receiver.has_delivered(MESSAGES, 0);
+        sender.stops();
+        receiver.stops();
+    }
+}
+
 /// With `sync = "always"` an answer is a promise that outlives a power cut, and one sync serves many messages.
 #[test]
 fn an_answer_after_a_sync_does_not_take_a_sync_each() {
@@ -42,8 +127,7 @@ fn an_answer_after_a_sync_does_not_take_a_sync_each() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
     let receiver =
         Setup::new().spool("sync = \"always\"").listen("relp://127.0.0.1:0").forward(&collector.url()).start();
-    let Door::Relp(at) = receiver.door() else { panic!("it listens for RELP") };
-    let sender = Setup::new().listen("tcp://127.0.0.1:0").forward(&format!("relp://{at}")).start();
+    let sender = sender(&url(&receiver)).start();
     let start = std::time::Instant::now();
     says(&sender, 0..MESSAGES);
     sender.has_delivered(MESSAGES, 0);
@@ -52,4 +136,296 @@ fn an_answer_after_a_sync_does_not_take_a_sync_each() {
     assert!((1..=MESSAGES as u64 / 10).contains(&syncs), "{syncs} syncs for {MESSAGES} messages");
     sender.stops();
     receiver.stops();
+}
+
+/// As rsyslog ends a session when it is stopped: answers, a goodbye and the end in one piece.
+#[test]
+fn answers_before_a_goodbye_count() {
+    let collector = RelpCollector::new();
+    let relay = sender(&collector.url()).start();
+    says(&relay, 0..10);
+    let mut peer = collector.opens();
+    let frames = peer.frames(10);
+    assert_eq!(sent(&frames), Vec::from_iter(0..10));
+    let answers = frames[..6].iter().map(|asked| frame(asked.txnr, "rsp", b"200 OK"));
+    let goodbye: Vec<u8> = answers.chain([frame(0, "serverclose", b"")]).flatten().collect();
+    peer.sends(&goodbye);
+    drop(peer);
+    relay.says("the collector ended the session");
+    let mut peer = collector.opens();
+    let frames = peer.frames(4);
+    assert_eq!(sent(&frames), Vec::from_iter(6..10));
+    frames.iter().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
+    relay.has_delivered(10, 0);
+    assert_eq!(relay.metrics().sum("forward_resent_total"), 4);
+    // And its own goodbye is one that RELP knows.
+    let ends = std::thread::spawn(move || drop(relay.stops()));
+    let close = peer.frame().expect("a goodbye");
+    assert_eq!(close.command, "close");
+    peer.answers(close.txnr, "200 OK");
+    peer.is_over();
+    ends.join().expect("a good end");
+}
+
+#[test]
+fn answers_in_any_order_count() {
+    let collector = RelpCollector::new();
+    let relay = sender(&collector.url()).start();
+    says(&relay, 0..10);
+    let mut peer = collector.opens();
+    let frames = peer.frames(10);
+    // The first has none yet, so none is known to be there.
+    frames[1..].iter().rev().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
+    peer.says(0, "serverclose", b"");
+    let mut peer = collector.opens();
+    let again = peer.frames(10);
+    assert_eq!(sent(&again), Vec::from_iter(0..10));
+    again.iter().rev().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
+    relay.has_delivered(10, 0);
+    assert_eq!(relay.metrics().sum("forward_connects_total"), 2);
+}
+
+/// Whatever it says instead of "200" is the end of the session, and the message is sent again.
+#[test]
+fn answers_that_are_none() {
+    let collector = RelpCollector::new();
+    let relay = sender(&collector.url()).start();
+    says(&relay, 0..1);
+    let wrong: [(&[u8], &str); 6] = [
+        (&frame(2, "rsp", b"500 no room"), "the collector refuses a message: 500 no room"),
+        (&frame(3, "rsp", b"200 OK"), "the collector answered what nobody asked (number 3)"),
+        (&frame(2, "syslog", b"<13>x"), "the collector sends commands instead of answers"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "this is no RELP"),
+        (b"2 rsp 6 200 OKAY\n", "this is no RELP: no LF where the data ends"),
+        (b"", "the collector closed the connection"),
+    ];
+    for (bytes, says) in wrong {
+        let mut peer = collector.opens();
+        assert_eq!(sent(&peer.frames(1)), [0]);
+        peer.sends(bytes);
+        drop(peer);
+        relay.says(says);
+    }
+    let mut peer = collector.opens();
+    assert_eq!(sent(&peer.frames(1)), [0]);
+    peer.answers(2, "200 OK");
+    relay.has_delivered(1, 0);
+}
+
+#[test]
+fn a_session_that_is_refused_is_asked_for_again() {
+    let collector = RelpCollector::new();
+    let relay = sender(&collector.url()).start();
+    says(&relay, 0..1);
+    let mut peer = collector.accepts();
+    assert_eq!(peer.frame().expect("a frame").command, "open");
+    peer.answers(1, "500 required command not supported");
+    relay.says("RELP's open was answered with: 500 required command not supported");
+    let mut peer = collector.opens();
+    peer.frames(1);
+    peer.answers(2, "200 OK");
+    relay.has_delivered(1, 0);
+}
+
+/// Its kernel acknowledges for it, but it does not answer.
+#[test]
+fn a_collector_that_does_not_answer_is_left_for_the_second() {
+    let hung = RelpCollector::new();
+    let second = Collector::tcp(Framing::OctetCounting);
+    let forward = format!(
+        "[[forward]]\nto = [\"{}\", \"{}\"]\nframing = \"octet-counting\"\ndead-after = \"500ms\"\nmax-backoff = \"100ms\"\nreplay-for = \"1s\"",
+        hung.url(),
+        second.url()
+    );
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").section(&forward).start();
+    says(&relay, 0..10);
+    let _silent = hung.opens();
+    second.frames(10);
+    assert!(numbers(&second).into_iter().eq(0..10));
+    relay.says("the collector has not answered for 500ms");
+}
+
+/// When it comes round it reads all that it was sent on each connection, so there are few of them.
+#[test]
+fn a_collector_that_goes_on_not_answering_is_left_alone_for_longer() {
+    let collector = RelpCollector::new();
+    let relay =
+        Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "dead-after = \"500ms\"").start();
+    says(&relay, 0..10);
+    let silent = ["500ms", "1s", "2s"].map(|patience| {
+        let peer = collector.opens();
+        relay.says(&format!("the collector has not answered for {patience};"));
+        peer
+    });
+    let mut peer = collector.opens();
+    peer.frames(10).iter().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
+    relay.has_delivered(10, 0);
+    drop(silent);
+}
+
+/// No more than `window` messages, and what was taken from the spool with the last of them, are on their way.
+#[test]
+fn a_window_is_kept() {
+    const MESSAGES: usize = 2000;
+    let collector = RelpCollector::new();
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "window = 10").start();
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    (0..MESSAGES).for_each(|number| wire.says(&container, format!("{number:01024}").as_bytes()));
+    relay.has_spooled(MESSAGES);
+    let mut peer = collector.opens();
+    peer.frames(50);
+    peer.says(0, "serverclose", b"");
+    let mut peer = collector.opens();
+    let unanswered = relay.metrics().sum("forward_resent_total");
+    assert!((50..=10 + 64).contains(&unanswered), "{unanswered}");
+    for number in 0..MESSAGES {
+        let asked = peer.frames(1);
+        assert_eq!(sent(&asked), [number]);
+        peer.answers(asked[0].txnr, "200 OK");
+    }
+    relay.has_delivered(MESSAGES, 0);
+}
+
+/// A relay that takes RELP and spools it; nothing comes back out.
+fn taker() -> Relay {
+    Setup::new().listen_with("relp://127.0.0.1:0", "max-frame = \"1KiB\"").forward("file:///dev/null").start()
+}
+
+#[test]
+fn messages_are_answered_in_order_and_what_is_not_known_is_refused() {
+    let relay = taker();
+    let mut peer = RelpPeer::opened(relay.door());
+    let asked = [
+        frame(2, "syslog", b"<13>one"),
+        frame(3, "syslog", b"<13>two\n"),
+        frame(4, "oracle", b"what is it?"),
+        frame(5, "syslog", &[b"<13>".as_slice(), &[b'x'; 5000]].concat()),
+        frame(6, "close", b""),
+    ];
+    peer.sends(&asked.concat());
+    let answers = peer.frames(6);
+    let told: Vec<(u32, &str, bool)> =
+        answers.iter().map(|answer| (answer.txnr, answer.command.as_str(), answer.is_ok())).collect();
+    let ok = |txnr| (txnr, "rsp", true);
+    assert_eq!(told, [ok(2), ok(3), (4, "rsp", false), ok(5), ok(6), (0, "serverclose", false)]);
+    assert!(answers[2].data.starts_with(b"500 "));
+    peer.is_over();
+    relay.has_delivered(3, 0);
+    assert_eq!(relay.metrics().sum("listen_cut_total"), 1);
+    relay.stops();
+}
+
+/// The session ends, and says nothing more; what came before is kept.
+#[test]
+fn what_is_no_session_is_ended() {
+    let relay = taker();
+    let numbered = |first_line: u64| frame(2, "numbered", format!("7 {first_line}\n7 <13>abc").as_bytes());
+    let open = frame(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
+    let cases: [(Vec<u8>, usize, usize); 7] = [
+        // Bytes, answers, messages.
+        (frame(1, "syslog", b"<13>early"), 0, 0),
+        (b"<13>not even RELP\n".to_vec(), 0, 0),
+        ([frame(1, "open", b""), numbered(1)].concat(), 1, 0),
+        ([open.clone(), numbered(u64::MAX - 3)].concat(), 1, 0),
+        ([open.clone(), frame(2, "numbered", b"7 1\n9 <13>abc")].concat(), 1, 0),
+        ([frame(1, "open", b""), frame(2, "close", b""), frame(3, "syslog", b"<13>late")].concat(), 3, 0),
+        ([open, numbered(1), b"no more RELP".to_vec()].concat(), 1, 1),
+    ];
+    let (mut refused, mut received) = (0, 0);
+    for (bytes, answers, messages) in cases {
+        let mut peer = RelpPeer::connects(relay.door());
+        peer.sends(&bytes);
+        let mut heard = Vec::from_iter(std::iter::from_fn(|| peer.frame()));
+        // Whether the last answer still comes is chance: the connection ends at once.
+        heard.truncate(answers);
+        assert!(heard.iter().all(|answer| answer.txnr != 2 || answers == 3), "{heard:?}");
+        refused += 1;
+        received += messages;
+        relay.counts("listen_refused_total", refused);
+        relay.counts("listen_received_total", received as u64);
+    }
+    relay.has_delivered(received, 0);
+    relay.stops();
+}
+
+#[test]
+fn half_a_message_is_none() {
+    let relay = taker();
+    let mut peer = RelpPeer::opened(relay.door());
+    peer.says(2, "syslog", b"<13>whole");
+    peer.sends(b"3 syslog 20 <13>half");
+    assert!(peer.frame().expect("an answer").is_ok());
+    drop(peer);
+    relay.counts("listen_unfinished_total", 1);
+    relay.has_delivered(1, 0);
+    relay.stops();
+}
+
+/// It is not read any further, nobody else is held up by it, and a stopping relay does not wait for it.
+#[test]
+fn a_sender_that_does_not_read_its_answers() {
+    let relay = taker();
+    let peer = RelpPeer::opened(relay.door());
+    let mut deaf = peer.stream().try_clone().expect("a descriptor");
+    let talks = std::thread::spawn(move || {
+        (2..1_000_000).find(|txnr| deaf.write_all(&frame(*txnr, "syslog", b"<13>x")).is_err())
+    });
+    let received = || relay.metrics().sum("listen_received_total");
+    eventually("its answers fill the way back", || (received() > 1000).then_some(()));
+    let mut other = RelpPeer::opened(relay.door());
+    for txnr in 2..100 {
+        other.says(txnr, "syslog", b"<13>y");
+        assert!(other.frame().expect("an answer").is_ok());
+    }
+    relay.stops();
+    assert!(talks.join().expect("a thread").is_some(), "all was read, though no answer was");
+}
+
+/// rsyslog as the sender, and a relay that is stopped and killed meanwhile.
+#[test]
+fn omrelp_loses_nothing_whatever_happens_to_the_relay() {
+    let Some(program) = rsyslog::find(rsyslog::Input::Relp) else { return };
+    let local = [std::net::IpAddr::from([127, 0, 0, 1])];
+    let (door, inlet) = (Held::new(false, &local), Held::new(false, &local));
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new()
+        .listen(&format!("relp://127.0.0.1:{}", door.port()))
+        .forward_with(&collector.url(), "framing = \"octet-counting\"");
+    let mut relay = setup.start();
+    let dir = tempfile::TempDir::new().expect("a directory");
+    std::fs::write(dir.path().join("conf"), omrelp(dir.path(), inlet.port(), door.port())).expect("a config");
+    let mut rsyslog = Program::start(&mut rsyslog::command(&program, dir.path()));
+    let at = (local[0], inlet.port());
+    eventually("rsyslog listens", || TcpStream::connect(at).ok());
+    let flow = Flow::into(&Door::Tcp(at.into()));
+    let mut seen = 0;
+    for round in 0..4 {
+        seen = collector.frames(seen + 50).len();
+        if round % 2 == 0 {
+            relay.stops();
+        } else {
+            relay.kill();
+        }
+        flow.goes_on(50);
+        relay = setup.start();
+    }
+    let sent = flow.ends();
+    let different = || std::collections::BTreeSet::from_iter(numbers(&collector));
+    eventually("all has arrived", || different().into_iter().eq(0..sent).then_some(()));
+    rsyslog.signal(SIGTERM);
+    rsyslog.ends();
+    relay.stops();
+}
+
+fn omrelp(dir: &Path, from: u16, to: u16) -> String {
+    format!(
+        "global(workDirectory=\"{}\" maxMessageSize=\"128k\" net.enableDNS=\"off\")\n\
+         module(load=\"imptcp\")\nmodule(load=\"omrelp\")\n\
+         template(name=\"same\" type=\"string\" string=\"%rawmsg%\")\n\
+         action(type=\"omrelp\" target=\"127.0.0.1\" port=\"{to}\" template=\"same\" timeout=\"5\" \
+         action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\" queue.type=\"LinkedList\")\n\
+         input(type=\"imptcp\" address=\"127.0.0.1\" port=\"{from}\")\n",
+        dir.display()
+    )
 }

@@ -9,8 +9,8 @@ use logferry::metrics::Metrics;
 use logferry::spool::{self, Spool};
 use tempfile::TempDir;
 
-use super::held::Held;
 use super::row::{Make, Transport};
+use super::support::Held;
 use super::support::program::{SIGKILL, SIGTERM};
 use super::support::rsyslog::{self, ARRIVED};
 use super::support::{Certs, Program, Relay, Setup, eventually};

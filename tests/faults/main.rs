@@ -8,11 +8,10 @@
 //! - `fault`: what happens, and the only place that knows;
 //! - `row`: which stories there are, and how large they are; `story`: how one is told and counted;
 //! - `load`: the senders; `under_test`: the relay; `collector`: where the lines go;
-//! - `tally`: counting; `held`: ports; `wall`: packets that vanish; `table`: the table.
+//! - `tally`: counting; `wall`: packets that vanish; `table`: the table.
 
 mod collector;
 mod fault;
-mod held;
 mod load;
 mod row;
 mod story;

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::collector::Collector;
-use super::held::Held;
 use super::load::{Load, STREAMS, Way};
 use super::row::{Make, Row, Size, Transport};
+use super::support::Held;
 use super::support::{NameServer, skipped, within};
 use super::tally::Tally;
 use super::under_test::{To, UnderTest};

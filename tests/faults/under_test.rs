@@ -8,9 +8,9 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::collector::{lines, url};
-use super::held::Held;
 use super::load::{STREAMS, Way};
 use super::row::{Make, Row, Size, Transport};
+use super::support::Held;
 use super::support::program::SIGTERM;
 use super::support::rsyslog::{self, Input};
 use super::support::{Certs, NameServer, Program, Relay, Setup, SyslogNg, dns, eventually, installed};

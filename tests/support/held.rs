@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use socket2::{Domain, Socket, Type};
 
-use super::support::eventually;
+use super::eventually;
 
 /// A port that is ours on each of these addresses for as long as this lives. A program that reuses addresses, as all
 /// that listen on TCP do, can listen there and go and come back; nobody else gets it, and while nobody listens

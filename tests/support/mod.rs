@@ -6,6 +6,7 @@
 //! - `delivers.rs`    a message, a way in, a way out, a format, a framing
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
 //! - `failover.rs`    several collectors in order: who takes over, and who is returned to
+//! - `relp.rs`       RELP: what is answered, what is sent again, what another make says
 //! - `links.rs`       the wire itself: it is cut, it swallows packets
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
@@ -26,10 +27,12 @@ pub mod collector;
 pub mod dns;
 pub mod docker;
 pub mod flow;
+pub mod held;
 pub mod line;
 pub mod network;
 pub mod program;
 pub mod relay;
+pub mod relp;
 pub mod rsyslog;
 pub mod script;
 pub mod sender;
@@ -42,10 +45,12 @@ pub use collector::{Collector, Framing};
 pub use dns::NameServer;
 pub use docker::{Docker, Format};
 pub use flow::Flow;
+pub use held::Held;
 pub use line::Line;
 pub use network::Network;
 pub use program::Program;
 pub use relay::{Metrics, Relay, Setup};
+pub use relp::{RelpCollector, RelpFrame, RelpPeer};
 pub use script::ScriptedServer;
 pub use sender::{Door, TlsClient, Wire};
 pub use syslog_ng::SyslogNg;

@@ -18,6 +18,7 @@ pub enum Door {
     Tcp(SocketAddr),
     Tls(SocketAddr),
     Relp(SocketAddr),
+    RelpTls(SocketAddr),
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
@@ -48,6 +49,7 @@ impl Door {
             "tcp" => Self::Tcp(socket()),
             "tcp+tls" => Self::Tls(socket()),
             "relp" => Self::Relp(socket()),
+            "relp+tls" => Self::RelpTls(socket()),
             "unix" => Self::Unix(rest.into()),
             "unixgram" => Self::Unixgram(rest.into()),
             _ => panic!("{url}"),
@@ -56,7 +58,7 @@ impl Door {
 
     pub fn port(&self) -> u16 {
         match self {
-            Self::Udp(at) | Self::Tcp(at) | Self::Tls(at) | Self::Relp(at) => at.port(),
+            Self::Udp(at) | Self::Tcp(at) | Self::Tls(at) | Self::Relp(at) | Self::RelpTls(at) => at.port(),
             Self::Unix(_) | Self::Unixgram(_) => panic!("{self:?} has no port"),
         }
     }
@@ -70,7 +72,7 @@ impl Door {
                 socket.connect(to).expect("udp always connects");
                 Wire::Udp(socket)
             }
-            Self::Tcp(to) | Self::Tls(to) | Self::Relp(to) => {
+            Self::Tcp(to) | Self::Tls(to) | Self::Relp(to) | Self::RelpTls(to) => {
                 Wire::Tcp(TcpStream::connect(to).expect("the relay accepts"))
             }
             Self::Unix(path) => Wire::Unix(UnixStream::connect(path).expect("the relay accepts")),
