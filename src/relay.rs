@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin::{self, Admin};
-use crate::config::{self, Config, ListenAddress};
+use crate::config::{self, Config, ConfigError, ListenAddress};
 use crate::forward::{self, Deadline, Forwarder, Resolver};
 use crate::listen::{self, Bound, Intake, Running, Shedding, Treatment};
 use crate::losses::Teller;
@@ -120,7 +120,7 @@ impl Relay {
     pub async fn run(
         self,
         mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
-        mut changed: mpsc::Receiver<Config>,
+        mut changed: mpsc::Receiver<Result<Config, ConfigError>>,
     ) -> Result<(), StartError> {
         let Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline } = self;
         let (inlet, spool_thread) = spool
@@ -153,7 +153,11 @@ impl Relay {
                 () = &mut shutdown => break,
                 Some(new) = changed.recv() => new,
             };
-            match working.take_over(new).await {
+            let taken_over = match new {
+                Ok(new) => working.take_over(new).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match taken_over {
                 Ok(()) => {
                     working.metrics.reloads_applied.inc();
                     tracing::info!("config: the changed configuration is in force");

@@ -131,6 +131,30 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
     relay.stops();
 }
 
+/// A limit for files (`ulimit -f`) is an error like others; without a word from us it would be the end of the process.
+#[test]
+fn a_limit_for_files_costs_lines_and_not_the_relay() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let command = setup.command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 1024; exec \"$0\""]).arg(command.get_program()).env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let relay = setup.start_with(&mut limited);
+    // More than 1024 blocks of 512 or 1024 bytes.
+    says(&relay, 0..3000);
+    has_received(&relay, 3000);
+    assert!(relay.metrics().sum("spool_errors_total") > 0);
+    collector.comes();
+    relay.counts("forward_waiting", 0);
+    let got = numbers(&collector);
+    assert!(got.len() > 100 && got.is_sorted(), "{} lines", got.len());
+    relay.metrics().balance(0);
+    says(&relay, 3000..3001);
+    eventually("and it goes on", || (numbers(&collector).last() == Some(&3000)).then_some(()));
+    relay.stops();
+}
+
 /// Somebody else has filled the disk before we start; it must not keep the relay from starting.
 #[test]
 fn a_relay_starts_on_a_full_disk_and_delivers_what_it_had() {

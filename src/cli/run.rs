@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
+use nix::libc::SIGXFSZ;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{Failure, complain, load, runtime, start_logging};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, ConfigError, Overrides};
 use crate::relay::Relay;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
@@ -16,9 +17,11 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     raise_descriptor_limit();
     let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
-    let (stop, changed) = {
+    let (stop, changed, _file_too_large) = {
         let _inside = runtime.enter();
-        (asked_to_stop()?, asked_to_reload(overrides.clone())?)
+        // Handled by nobody, so that the limit (`ulimit -f`) is an error of a write, as a full disk is, and not the end.
+        let file_too_large = handler(SignalKind::from_raw(SIGXFSZ))?;
+        (asked_to_stop()?, asked_to_reload(overrides.clone())?, file_too_large)
     };
     runtime.block_on(relay.run(Box::pin(stop), changed)).map_err(|error| Failure::config(&error))?;
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
@@ -35,16 +38,13 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The configuration as it is now, read again at each SIGHUP. A bad one is complained of and goes no further.
-fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Config>, Failure> {
+/// The configuration as it is now, read again at each SIGHUP.
+fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigError>>, Failure> {
     let mut hangup = handler(SignalKind::hangup())?;
     let (changed, configs) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match Config::load(&overrides) {
-                Ok(config) => drop(changed.send(config).await),
-                Err(error) => tracing::error!("config: not reloaded, the old one stays in force: {error}"),
-            }
+            drop(changed.send(Config::load(&overrides)).await);
         }
     });
     Ok(configs)
