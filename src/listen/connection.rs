@@ -1,44 +1,25 @@
 //! What one connection goes through, from its first byte to its end. The socket below it is in `wire`; who may connect
 //! is decided in `stream`.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::io::ReadBuf;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::frame::Framer;
 use super::intake::Intake;
-use super::wire::{Channel, Wire};
+use super::wire::{Channel, End, Wire};
 use super::{DRAIN_PATIENCE, Rules, relp, stopping};
 use crate::metrics::ListenMetrics;
 
-/// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
-const SCRATCH: usize = 256 * 1024;
 /// Reads in a row after which a connection with more to say lets the others have a turn.
 const READS_IN_A_ROW: u32 = 16;
 /// The first byte of a TLS connection (content type "handshake"). No syslog message starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
-
-thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Its peer closed it in good order.
-    Clean,
-    /// It broke; or TLS ended without saying so, which anybody on the way could have done.
-    Broken,
-    /// We stopped.
-    Stopped,
-}
 
 pub(super) async fn serve(
     wire: Wire,
@@ -173,7 +154,7 @@ impl Reader<'_> {
     /// Takes what there is and puts its frames into the intake; it is up to the caller to flush it.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
         let Self { channel, framer, intake, metrics } = self;
-        poll_read(channel, cx, |taken| {
+        channel.poll_take(cx, |taken| {
             metrics.bytes.inc_by(taken.len() as u64);
             hand_on(intake, metrics, |on_frame| framer.feed(taken, on_frame));
         })
@@ -208,30 +189,4 @@ fn hand_on(intake: &mut Intake, metrics: &ListenMetrics, frames: impl FnOnce(&mu
     });
     metrics.received.inc_by(received);
     metrics.cut.inc_by(cuts);
-}
-
-/// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds none.
-pub(super) fn poll_read(
-    channel: &mut Channel,
-    cx: &mut Context<'_>,
-    on_bytes: impl FnOnce(&[u8]),
-) -> Poll<Option<End>> {
-    BUFFER.with_borrow_mut(|buffer| {
-        let mut buffer = ReadBuf::new(buffer);
-        let end = loop {
-            let before = buffer.filled().len();
-            match channel.poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if buffer.filled().len() == before => break Some(End::Clean),
-                Poll::Ready(Ok(())) if buffer.remaining() == 0 => break None,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => break Some(End::Broken),
-                Poll::Pending if before == 0 => return Poll::Pending,
-                Poll::Pending => break None,
-            }
-        };
-        if !buffer.filled().is_empty() {
-            on_bytes(buffer.filled());
-        }
-        Poll::Ready(end)
-    })
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::intake::Intake;
 use super::wire::Channel;
-use super::{DRAIN_PATIENCE, Rules, connection, stopping};
+use super::{DRAIN_PATIENCE, Rules, stopping};
 use crate::metrics::ListenMetrics;
 use crate::relp::{self, BadFrame, Command, Decoder, Frame, Numbered, Offers};
 use crate::spool::{Batch, MAX_LINE, NotSpooled, Origin, Receipt};
@@ -74,6 +74,7 @@ pub(super) async fn serve(
         }
         () = served => {}
     }
+    let _ = timeout(DRAIN_PATIENCE, session.say_goodbye()).await;
     let _ = timeout(DRAIN_PATIENCE, session.settle()).await;
 }
 
@@ -195,24 +196,35 @@ impl Session<'_> {
 
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { channel, decoder, ear, state, .. } = self;
-        connection::poll_read(channel, cx, |bytes| {
-            ear.metrics.bytes.inc_by(bytes.len() as u64);
-            ear.intake.begin();
-            let fed = decoder.feed(bytes, |frame| ear.hear(frame));
-            ear.gather();
-            if ear.stream.is_some() {
-                decoder.raise_limit(LONGEST_NUMBERED);
-            }
-            if fed.is_err() {
-                ear.metrics.refused.inc();
-                *state = State::Over;
-            }
-        })
-        .map(|end| {
-            if end.is_some() {
-                *state = State::Over;
-            }
-        })
+        channel
+            .poll_take(cx, |bytes| {
+                ear.metrics.bytes.inc_by(bytes.len() as u64);
+                ear.intake.begin();
+                let fed = decoder.feed(bytes, |frame| ear.hear(frame));
+                ear.gather();
+                if ear.stream.is_some() {
+                    decoder.raise_limit(LONGEST_NUMBERED);
+                }
+                if fed.is_err() {
+                    ear.metrics.refused.inc();
+                    *state = State::Over;
+                }
+            })
+            .map(|end| {
+                if end.is_some() {
+                    *state = State::Over;
+                }
+            })
+    }
+
+    /// After a session that ended in good order: waits until the sender has heard so. Closing while bytes of it are unread
+    /// would reset the connection, and take away answers that it has not read yet.
+    async fn say_goodbye(&mut self) {
+        if !self.ear.closed || !self.unanswered.is_empty() || !self.answers.is_empty() {
+            return;
+        }
+        let said = poll_fn(|cx| self.channel.poll_shutdown(cx)).await;
+        while said.is_ok() && poll_fn(|cx| self.channel.poll_take(cx, |_| {})).await.is_none() {}
     }
 
     /// The connection is over. What is with the spool was received all the same, and is counted when that is certain.

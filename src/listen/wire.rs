@@ -1,6 +1,7 @@
 //! One accepted socket, TCP or unix, plain or with TLS over it, as a stream of bytes that can be read out to the last
 //! one. What the bytes mean is not known here.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -12,6 +13,23 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
+const SCRATCH: usize = 256 * 1024;
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its peer closed it in good order.
+    Clean,
+    /// It broke; or TLS ended without saying so, which anybody on the way could have done.
+    Broken,
+    /// We stopped.
+    Stopped,
+}
 
 /// An accepted socket.
 pub(super) struct Wire {
@@ -126,7 +144,30 @@ impl Channel {
         }
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds
+    /// none.
+    pub(super) fn poll_take(&mut self, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let end = loop {
+                let before = buffer.filled().len();
+                match self.poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if buffer.filled().len() == before => break Some(End::Clean),
+                    Poll::Ready(Ok(())) if buffer.remaining() == 0 => break None,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => break Some(End::Broken),
+                    Poll::Pending if before == 0 => return Poll::Pending,
+                    Poll::Pending => break None,
+                }
+            };
+            if !buffer.filled().is_empty() {
+                on_bytes(buffer.filled());
+            }
+            Poll::Ready(end)
+        })
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(wire) => Pin::new(wire).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),

@@ -7,9 +7,8 @@ use tokio::sync::watch;
 
 use super::cursor::CursorFile;
 use super::log::{Limits, Log};
-use super::open::MIN_BYTES;
 use super::reader::Reader;
-use super::{Position, WhenFull, default_segment_bytes};
+use super::{MIN_BYTES, Position, WhenFull, default_segment_bytes};
 use crate::metrics::Metrics;
 
 /// Changes an open spool. Clones are the same; the spool stays locked while one is held.

@@ -137,6 +137,9 @@ impl Options {
     }
 }
 
+/// The least a spool may take: with less, segments would be smaller than a listener's batch.
+const MIN_BYTES: u64 = 64 << 10;
+
 /// An eighth of the spool, within 128 KiB to 16 MiB.
 fn default_segment_bytes(max_bytes: u64) -> u64 {
     (max_bytes / 8).clamp(128 << 10, 16 << 20)

@@ -23,7 +23,7 @@ use super::record::{self, Batch, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
 use super::writer::Writer;
-use super::{Options, Position};
+use super::{MIN_BYTES, Options, Position};
 use crate::metrics::Metrics;
 
 /// An open spool, to be taken apart.
@@ -429,9 +429,6 @@ impl std::error::Error for OpenError {
         }
     }
 }
-
-/// Below it, segments would be smaller than a listener's batch.
-pub(super) const MIN_BYTES: u64 = 64 << 10;
 
 /// Bytes read at once while looking for the end.
 const SCAN_BYTES: usize = 1 << 20;
