@@ -3,12 +3,11 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use support::dns::NAME;
 use support::script::{A, AAAA, NXDOMAIN, Question, REFUSED, Reply, SERVFAIL, addresses, aliases};
-use support::{Collector, Docker, Format, Relay, ScriptedServer, Setup, eventually, skipped};
+use support::{Collector, Relay, ScriptedServer, Setup, all_arrived_once, eventually, says, skipped};
 
 const FIRST: &str = "127.0.0.2";
 const SECOND: &str = "127.0.0.3";
@@ -22,22 +21,6 @@ fn relay_to(collector: &Collector, names: &ScriptedServer) -> Relay {
     let quick = "connect-timeout = \"1s\"\nmax-backoff = \"200ms\"\nreplay-for = \"100ms\"";
     let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
     setup.section(&format!("{forward}\n{quick}")).start()
-}
-
-fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
-}
-
-/// Fails unless `0..count` have arrived, each exactly once.
-#[track_caller]
-fn all_arrived_once(collectors: &[&Collector], count: usize) {
-    let arrived = || -> Vec<String> { collectors.iter().flat_map(|collector| collector.messages()).collect() };
-    eventually(&format!("{count} messages at the collectors"), || (arrived().len() >= count).then_some(()));
-    let numbers: Vec<usize> = arrived().iter().map(|text| text.parse().expect("a number")).collect();
-    let different: BTreeSet<usize> = numbers.iter().copied().collect();
-    assert!(different.into_iter().eq(0..count) && numbers.len() == count, "{numbers:?}");
 }
 
 fn moves(relay: &Relay) -> u64 {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use support::program::{SIGINT, SIGTERM};
-use support::{Collector, Docker, Format, Framing, Program, Relay, Setup, eventually};
+use support::{Collector, Docker, Format, Framing, Program, Relay, Setup, eventually, says};
 
 /// Small enough for a debug build, large enough for several chunks.
 const MESSAGES: usize = 3000;
@@ -19,21 +19,11 @@ fn setup(collector: &Collector) -> Setup {
     setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
 }
 
-fn says(relay: &Relay, numbers: Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
-}
-
-fn numbers(collector: &Collector) -> Vec<usize> {
-    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
-}
-
 /// Fails unless exactly these have arrived, in order.
 #[track_caller]
 fn arrived(collector: &Collector, expected: Range<usize>) {
     collector.frames(expected.len());
-    assert!(numbers(collector).into_iter().eq(expected.clone()), "not {expected:?}: {:?}", numbers(collector));
+    assert!(collector.numbers().into_iter().eq(expected.clone()), "not {expected:?}: {:?}", collector.numbers());
 }
 
 fn newest_segment(setup: &Setup) -> PathBuf {
@@ -100,10 +90,10 @@ fn a_relay_killed_while_it_delivers_loses_nothing() {
     relay.kill();
     let relay = setup.start();
     eventually("all that was spooled", || {
-        let got: BTreeSet<_> = numbers(&collector).into_iter().collect();
+        let got: BTreeSet<_> = collector.numbers().into_iter().collect();
         (0..spooled).all(|number| got.contains(&number)).then_some(())
     });
-    let got: BTreeSet<_> = numbers(&collector).into_iter().collect();
+    let got: BTreeSet<_> = collector.numbers().into_iter().collect();
     assert!(got.iter().copied().eq(0..got.len()), "a hole");
     relay.counts("forward_waiting", 0);
     relay.stops();
@@ -177,7 +167,7 @@ fn a_torn_segment_delivers_what_is_whole() {
         says(&relay, MESSAGES..MESSAGES + 10);
         collector.frames(waiting + 10);
         let expected = (0..waiting).chain(MESSAGES..MESSAGES + 10);
-        assert!(numbers(&collector).into_iter().eq(expected), "torn by {torn}: {:?}", numbers(&collector));
+        assert!(collector.numbers().into_iter().eq(expected), "torn by {torn}: {:?}", collector.numbers());
         relay.has_delivered(10, waiting);
         relay.stops();
     }
@@ -234,9 +224,9 @@ fn a_stopping_relay_reads_out_its_sockets_and_delivers() {
     }
     // Nobody has waited for any of it to be read.
     relay.stops();
-    let mut got = numbers(&collector);
+    let mut got = collector.numbers();
     got.sort_unstable();
-    assert!(got.into_iter().eq((0..400).map(|at| at / 4)), "{:?}", numbers(&collector));
+    assert!(got.into_iter().eq((0..400).map(|at| at / 4)), "{:?}", collector.numbers());
 }
 
 /// A collector that comes back within the grace period still gets everything.

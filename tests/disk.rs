@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Collector, Docker, Format, Framing, Program, Relay, Setup, eventually, skipped};
+use support::{Collector, Framing, Program, Relay, Setup, eventually, says_at_length, skipped};
 
 /// What a user gets who is nobody in particular.
 const NOBODY: u32 = 65_534;
@@ -62,13 +62,7 @@ fn setup(collector: &Collector) -> Setup {
 
 /// Numbers in messages of about a kilobyte.
 fn says(relay: &Relay, numbers: Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, format!("{number:01000}").as_bytes()));
-}
-
-fn numbers(collector: &Collector) -> Vec<usize> {
-    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
+    says_at_length(relay, numbers, 1000);
 }
 
 /// Waits until so many were read off the socket and each was spooled or dropped.
@@ -94,11 +88,11 @@ fn a_disk_that_is_full_costs_the_oldest_lines() {
     assert!(relay.metrics().sum("spool_bytes") <= 2 << 20);
     collector.comes();
     relay.counts("forward_waiting", 0);
-    let got = numbers(&collector);
+    let got = collector.numbers();
     assert!(got.len() > 500 && got.is_sorted() && got.last() == Some(&3999), "{} lines", got.len());
     relay.metrics().balance(0);
     says(&relay, 4000..5000);
-    eventually("and it goes on", || (numbers(&collector).last() == Some(&4999)).then_some(()));
+    eventually("and it goes on", || (collector.numbers().last() == Some(&4999)).then_some(()));
     relay.stops();
 }
 
@@ -116,7 +110,7 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
     assert!(relay.metrics().with("spool_dropped_total", "reason=\"error\"") > 500);
     collector.comes();
     relay.counts("forward_waiting", 0);
-    assert_eq!(numbers(&collector).len(), spooled);
+    assert_eq!(collector.numbers().len(), spooled);
     // Lines that come before what is left is delivered may still find no room.
     let mut sent = 4000;
     eventually("and it goes on", || {
@@ -126,7 +120,7 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
         relay.counts("forward_waiting", 0);
         (relay.metrics().sum("spool_spooled_total") as usize > spooled + 400).then_some(())
     });
-    assert!(numbers(&collector).is_sorted());
+    assert!(collector.numbers().is_sorted());
     relay.metrics().balance(0);
     relay.stops();
 }
@@ -147,11 +141,11 @@ fn a_limit_for_files_costs_lines_and_not_the_relay() {
     assert!(relay.metrics().sum("spool_errors_total") > 0);
     collector.comes();
     relay.counts("forward_waiting", 0);
-    let got = numbers(&collector);
+    let got = collector.numbers();
     assert!(got.len() > 100 && got.is_sorted(), "{} lines", got.len());
     relay.metrics().balance(0);
     says(&relay, 3000..3001);
-    eventually("and it goes on", || (numbers(&collector).last() == Some(&3000)).then_some(()));
+    eventually("and it goes on", || (collector.numbers().last() == Some(&3000)).then_some(()));
     relay.stops();
 }
 
@@ -178,7 +172,7 @@ fn a_relay_starts_on_a_full_disk_and_delivers_what_it_had() {
     says(&relay, 600..700);
     relay.has_spooled(100);
     collector.frames(600);
-    assert!(numbers(&collector).into_iter().eq((0..500).chain(600..700)));
+    assert!(collector.numbers().into_iter().eq((0..500).chain(600..700)));
     relay.stops();
 }
 
@@ -204,7 +198,7 @@ fn damage_on_a_full_disk_costs_the_line_it_hit() {
     relay.says("no room to move lines out of a damaged segment");
     relay.counts("forward_damaged_total", 1);
     relay.counts("forward_delivered_total", 499);
-    assert!(numbers(&collector).is_sorted());
+    assert!(collector.numbers().is_sorted());
     relay.metrics().balance(500);
     relay.stops();
 }
@@ -263,7 +257,7 @@ fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
         relay.has_delivered(start + 400, 0);
     }
     relay.says("the directory was gone and is made again");
-    assert!(numbers(&collector).into_iter().eq(0..2050));
+    assert!(collector.numbers().into_iter().eq(0..2050));
     assert!(setup.path("spool").is_dir());
     relay.stops();
 }

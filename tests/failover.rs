@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -11,7 +10,9 @@ use std::thread::JoinHandle;
 
 use support::dns::NAME;
 use support::script::{Data, NXDOMAIN, Question, Record, Reply, SRV, addresses};
-use support::{Certs, Collector, Docker, Flow, Format, Framing, Relay, ScriptedServer, Setup, eventually};
+use support::{
+    Certs, Collector, Docker, Flow, Format, Framing, Relay, ScriptedServer, Setup, all_arrived_once, eventually, says,
+};
 
 const SERVICE: &str = "_syslog._tcp.collector.test";
 
@@ -27,22 +28,6 @@ fn relay_to(targets: &[String], keys: &str, section: &str) -> Relay {
     let to: Vec<String> = targets.iter().map(|target| format!("\"{target}\"")).collect();
     let forward = format!("[[forward]]\nto = [{}]\n{QUICK}\n{keys}", to.join(", "));
     Setup::new().listen("tcp://127.0.0.1:0").section(section).section(&forward).start()
-}
-
-fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
-}
-
-/// Fails unless `0..count` have arrived, each exactly once.
-#[track_caller]
-fn all_arrived_once(collectors: &[&Collector], count: usize) {
-    let arrived = || -> Vec<String> { collectors.iter().flat_map(|collector| collector.messages()).collect() };
-    eventually(&format!("{count} messages at the collectors"), || (arrived().len() >= count).then_some(()));
-    let numbers: Vec<usize> = arrived().iter().map(|text| text.parse().expect("a number")).collect();
-    let different: BTreeSet<usize> = numbers.iter().copied().collect();
-    assert!(different.into_iter().eq(0..count) && numbers.len() == count, "{numbers:?}");
 }
 
 fn returns(relay: &Relay) -> u64 {

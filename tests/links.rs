@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use support::dns::NAME;
 use support::network::THERE;
-use support::{Collector, Docker, Flow, Format, NameServer, Network, Relay, Setup, eventually};
+use support::{Collector, Flow, NameServer, Network, Relay, Setup, eventually, says_at_length};
 
 /// Two collectors on the other machine, on one port.
 fn collectors(network: &Network) -> [Collector; 2] {
@@ -37,13 +37,6 @@ fn all_arrived(collectors: &[Collector], count: usize) {
 
 fn counts(relay: &Relay, name: &str) -> u64 {
     relay.metrics().sum(name)
-}
-
-/// Numbers in lines of 8 KiB: more than kernels hold on their way.
-fn says_at_length(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, format!("{number:08192}").as_bytes()));
 }
 
 #[test]
@@ -158,7 +151,7 @@ fn a_wire_that_loses_packets_loses_no_line() {
     let collectors = collectors(&network);
     network.loses_one_in(10);
     let relay = relay_to(&collectors[0], &names, "1m");
-    says_at_length(&relay, 0..MESSAGES);
+    says_at_length(&relay, 0..MESSAGES, 8192);
     all_arrived(&collectors, MESSAGES);
     relay.has_delivered(MESSAGES, 0);
     assert_eq!((collectors[0].accepted(), collectors[0].count()), (1, MESSAGES), "nothing comes twice");

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use support::dns::NAME;
 use support::program::SIGSTOP;
 use support::{
-    Collector, Docker, Flow, Format, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, skipped,
+    Collector, Flow, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, says, says_at_length, skipped,
 };
 
 const fn local(last: u8) -> IpAddr {
@@ -23,16 +23,9 @@ fn relay_to(collector: &Collector, names: &NameServer) -> Relay {
 }
 
 /// The messages `from..to`, over one connection.
-fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, number.to_string().as_bytes()));
-}
-
 /// What has arrived, once or more often.
 fn numbers(collectors: &[Collector]) -> BTreeSet<usize> {
-    let messages = collectors.iter().flat_map(Collector::messages);
-    messages.map(|text| text.parse().expect("a number")).collect()
+    collectors.iter().flat_map(Collector::numbers).collect()
 }
 
 /// Fails unless `0..count` have arrived, each exactly once, each collector's in order.
@@ -114,19 +107,12 @@ fn a_name_may_move_many_times() {
 /// More than kernels hold between a relay and a collector that does not read.
 const BACKLOG: usize = 1500;
 
-/// A number of 8 KiB: zeros in front mean nothing.
-fn says_at_length(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, format!("{number:08192}").as_bytes()));
-}
-
 /// A relay with a backlog whose collector hangs when the name moves away from it.
 fn moving_away_from_a_collector_that_hangs(names: &NameServer, collectors: &[Collector]) -> Relay {
     let relay = relay_to(&collectors[0], names);
     relay.says("connected to");
     collectors[0].hangs();
-    says_at_length(&relay, 0..BACKLOG);
+    says_at_length(&relay, 0..BACKLOG, 8192);
     relay.has_spooled(BACKLOG);
     names.moves_to("127.0.0.3");
     relay.says("moved from");
@@ -325,7 +311,7 @@ fn a_collector_that_stands_still_is_left_as_soon_as_the_name_has_moved() {
     says(&relay, 0..10);
     relay.has_delivered(10, 0);
     collectors[0].hangs();
-    says_at_length(&relay, 10..BACKLOG);
+    says_at_length(&relay, 10..BACKLOG, 8192);
     relay.has_spooled(BACKLOG);
     // The first look finds nothing new.
     names.is_asked(2);
@@ -380,7 +366,7 @@ fn a_stopped_process_is_left(scheme: &str) {
     says(&relay, 0..10);
     relay.has_delivered(10, 0);
     aggregators[0].signal(SIGSTOP);
-    says_at_length(&relay, 10..BACKLOG);
+    says_at_length(&relay, 10..BACKLOG, 8192);
     relay.has_spooled(BACKLOG);
     names.is_asked(2);
     names.points_to(&["127.0.0.3"]);

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually};
+use support::{Collector, Framing, Relay, Setup, eventually, says_at_length};
 
 fn relay_to(collector: &Collector) -> Relay {
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
@@ -12,14 +12,8 @@ fn relay_to(collector: &Collector) -> Relay {
 }
 
 /// Numbers, padded with zeros in front to so many bytes.
-fn says(relay: &Relay, numbers: std::ops::Range<usize>, length: usize) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, format!("{number:0length$}").as_bytes()));
-}
-
 fn numbers(collector: &Collector) -> BTreeSet<usize> {
-    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
+    collector.numbers().into_iter().collect()
 }
 
 /// A kernel acknowledges for an application that is about to die: what it had not read comes again.
@@ -27,18 +21,18 @@ fn numbers(collector: &Collector) -> BTreeSet<usize> {
 fn dies_with_lines_unread(mut collector: Collector) {
     let ca = format!("framing = \"octet-counting\"\nca = \"{}\"", support::Certs::get().path("ca.pem"));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &ca).start();
-    says(&relay, 0..50, 1);
+    says_at_length(&relay, 0..50, 1);
     collector.frames(50);
     collector.hangs();
     // The reader is in a call already, which this one wakes.
-    says(&relay, 50..51, 1);
+    says_at_length(&relay, 50..51, 1);
     collector.frames(51);
-    says(&relay, 51..100, 1);
+    says_at_length(&relay, 51..100, 1);
     relay.has_spooled(100);
     collector.goes_unread();
     collector.comes();
     // So that there is a reason to connect again.
-    says(&relay, 100..101, 1);
+    says_at_length(&relay, 100..101, 1);
     eventually("the last one", || numbers(&collector).contains(&100).then_some(()));
     let missing: Vec<_> = (0..=100).filter(|number| !numbers(&collector).contains(number)).collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
@@ -64,7 +58,7 @@ fn a_collector_that_hangs_holds_no_sender() {
     relay.says("connected to");
     collector.hangs();
     // More than kernels hold.
-    says(&relay, 0..MESSAGES, 8192);
+    says_at_length(&relay, 0..MESSAGES, 8192);
     relay.has_spooled(MESSAGES);
     collector.goes_on();
     collector.frames(MESSAGES);
@@ -85,7 +79,7 @@ fn what_a_hanging_collector_never_read_comes_again() {
     relay.says("forward hangs: connected to");
     collector.hangs();
     // Its kernel takes some of it, and our kernel some more.
-    says(&relay, 0..MESSAGES, 8192);
+    says_at_length(&relay, 0..MESSAGES, 8192);
     // The other forward has waited for as long as acknowledged lines are kept.
     eventually("a forward delivers", || {
         (relay.metrics().with("forward_delivered_total", "forward=\"healthy\"") == MESSAGES as i64).then_some(())

@@ -3,17 +3,7 @@
 mod support;
 
 use support::program::SIGHUP;
-use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually};
-
-fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, format!("{number}").as_bytes()));
-}
-
-fn numbers(collector: &Collector) -> Vec<usize> {
-    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
-}
+use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says};
 
 fn forward(name: &str, to: &Collector) -> String {
     let keys = "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\"";
@@ -47,7 +37,7 @@ fn a_forward_that_changes_goes_on_where_it_was() {
         }
     }
     eventually("all lines", || (first.count() + second.count() >= 2000).then_some(()));
-    let both: Vec<usize> = numbers(&first).into_iter().chain(numbers(&second)).collect();
+    let both: Vec<usize> = first.numbers().into_iter().chain(second.numbers()).collect();
     assert!(both.into_iter().eq(0..2000), "nothing is lost, nothing comes twice, and one connection carried it all");
     assert_eq!(relay.metrics().sum("listen_accepted_total"), 1);
     relay.has_delivered(2000, 0);
@@ -66,12 +56,12 @@ fn forwards_and_listeners_come_and_go() {
     says(&relay, 10..20);
     first.frames(20);
     // A new forward begins with the oldest line there is.
-    eventually("the copy", || numbers(&second).ends_with(&(10..20).collect::<Vec<_>>()).then_some(()));
+    eventually("the copy", || second.numbers().ends_with(&(10..20).collect::<Vec<_>>()).then_some(()));
     reloads(&relay, &old, &setup(&[forward("copy", &second)]));
     relay.says("forward central: no longer configured");
     relay.says("is no longer listened on");
     says(&relay, 20..30);
-    eventually("the copy", || numbers(&second).ends_with(&(10..30).collect::<Vec<_>>()).then_some(()));
+    eventually("the copy", || second.numbers().ends_with(&(10..30).collect::<Vec<_>>()).then_some(()));
     assert_eq!(first.count(), 20);
     relay.stops();
 }
@@ -96,7 +86,7 @@ fn a_bad_configuration_changes_nothing() {
     refused(setup(&[no_ca]), "/nowhere.pem");
     says(&relay, 0..10);
     collector.frames(10);
-    assert!(numbers(&collector).into_iter().eq(0..10));
+    assert!(collector.numbers().into_iter().eq(0..10));
     let reloads = |result| relay.metrics().with("config_reloads_total", result);
     assert_eq!((reloads("refused"), reloads("applied")), (4, 0));
     relay.stops();

@@ -11,18 +11,8 @@ use support::program::SIGTERM;
 use support::relp::frame;
 use support::{
     Certs, Collector, Docker, Door, Flow, Format, Framing, Held, Line, Program, Relay, RelpCollector, RelpFrame,
-    RelpPeer, Setup, eventually, rsyslog,
+    RelpPeer, Setup, eventually, rsyslog, says,
 };
-
-fn says(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let container = Docker::new(Format::Rfc5424Micro, "web");
-    let mut wire = relay.door().connect();
-    numbers.for_each(|number| wire.says(&container, format!("{number}").as_bytes()));
-}
-
-fn numbers(collector: &Collector) -> Vec<usize> {
-    collector.messages().iter().map(|text| text.parse().expect("a number")).collect()
-}
 
 /// A relay that takes RELP and hands on what it gets.
 fn receiver(collector: &Collector) -> Setup {
@@ -58,7 +48,7 @@ fn lines_go_from_relay_to_relay_with_their_numbers() {
     let sender = sender(&url(&receiver)).start();
     says(&sender, 0..500);
     collector.frames(500);
-    assert!(numbers(&collector).into_iter().eq(0..500));
+    assert!(collector.numbers().into_iter().eq(0..500));
     sender.has_delivered(500, 0);
     receiver.has_delivered(500, 0);
     sender.stops();
@@ -112,7 +102,7 @@ fn a_full_spool_makes_its_sender_wait() {
         sender.has_spooled(MESSAGES);
         collector.comes();
         collector.frames(MESSAGES);
-        assert!(numbers(&collector).into_iter().eq(0..MESSAGES), "{policy}");
+        assert!(collector.numbers().into_iter().eq(0..MESSAGES), "{policy}");
         sender.has_delivered(MESSAGES, 0);
         receiver.has_delivered(MESSAGES, 0);
         sender.stops();
@@ -241,7 +231,7 @@ fn a_collector_that_does_not_answer_is_left_for_the_second() {
     says(&relay, 0..10);
     let _silent = hung.opens();
     second.frames(10);
-    assert!(numbers(&second).into_iter().eq(0..10));
+    assert!(second.numbers().into_iter().eq(0..10));
     relay.says("the collector has not answered for 500ms");
 }
 
@@ -411,7 +401,7 @@ fn omrelp_loses_nothing_whatever_happens_to_the_relay() {
         relay = setup.start();
     }
     let sent = flow.ends();
-    let different = || std::collections::BTreeSet::from_iter(numbers(&collector));
+    let different = || std::collections::BTreeSet::from_iter(collector.numbers());
     eventually("all has arrived", || different().into_iter().eq(0..sent).then_some(()));
     rsyslog.signal(SIGTERM);
     rsyslog.ends();

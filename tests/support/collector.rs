@@ -228,6 +228,12 @@ impl Collector {
         self.heard().frames.iter().map(text).collect()
     }
 
+    /// The messages of all frames, which are numbers.
+    #[track_caller]
+    pub fn numbers(&self) -> Vec<usize> {
+        self.messages().iter().map(|text| text.parse().expect("a number")).collect()
+    }
+
     pub fn count(&self) -> usize {
         self.heard().frames.len()
     }
@@ -240,6 +246,16 @@ impl Collector {
     fn heard(&self) -> MutexGuard<'_, Heard> {
         lock(&self.heard)
     }
+}
+
+/// Fails unless `0..count` have arrived, each exactly once, at one of them or the other.
+#[track_caller]
+pub fn all_arrived_once(collectors: &[&Collector], count: usize) {
+    let arrived = || -> Vec<usize> { collectors.iter().flat_map(|collector| collector.numbers()).collect() };
+    eventually(&format!("{count} messages at the collectors"), || (arrived().len() >= count).then_some(()));
+    let mut numbers = arrived();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..count), "{numbers:?}");
 }
 
 impl Drop for Collector {

@@ -41,7 +41,7 @@ pub mod syslog_ng;
 use std::time::{Duration, Instant};
 
 pub use certs::Certs;
-pub use collector::{Collector, Framing};
+pub use collector::{Collector, Framing, all_arrived_once};
 pub use dns::NameServer;
 pub use docker::{Docker, Format};
 pub use flow::Flow;
@@ -52,7 +52,7 @@ pub use program::Program;
 pub use relay::{Metrics, Relay, Setup};
 pub use relp::{RelpCollector, RelpFrame, RelpPeer};
 pub use script::ScriptedServer;
-pub use sender::{Door, TlsClient, Wire};
+pub use sender::{Door, TlsClient, Wire, says, says_at_length};
 pub use syslog_ng::SyslogNg;
 
 /// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 
-use super::{Certs, Docker};
+use super::{Certs, Docker, Format, Relay};
 
 /// Where a relay listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +166,18 @@ impl Wire {
         let is_open = read.as_ref().err().is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         assert!(!is_open && !matches!(read, Ok(1)), "the relay has not hung up: {read:?}");
     }
+}
+
+/// What a container says at once: these numbers, a message each, by the relay's first listener.
+pub fn says(relay: &Relay, numbers: Range<usize>) {
+    says_at_length(relay, numbers, 1);
+}
+
+/// The same with so many digits: 8192 and a few hundred messages are more than kernels hold on their way.
+pub fn says_at_length(relay: &Relay, numbers: Range<usize>, digits: usize) {
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    numbers.for_each(|number| wire.says(&container, format!("{number:0digits$}").as_bytes()));
 }
 
 pub fn counted(message: &[u8]) -> Vec<u8> {
