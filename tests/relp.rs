@@ -55,6 +55,44 @@ fn lines_go_from_relay_to_relay_with_their_numbers() {
     receiver.stops();
 }
 
+/// A host that is set back to a snapshot, or made from the image of another: its spool has the name of one whose lines are
+/// known, and its lines are not.
+#[test]
+fn a_spool_that_was_copied_is_not_taken_for_its_original() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let receiver = receiver(&collector).start();
+    let [host, other] = [(); 2].map(|()| sender(&url(&receiver)));
+    let says_and_stops = |host: &Setup, numbers: std::ops::Range<usize>| {
+        let relay = host.start();
+        let count = numbers.len();
+        says(&relay, numbers);
+        relay.has_delivered(count, 0);
+        relay.stops();
+    };
+    says_and_stops(&host, 0..10);
+    let snapshot = tempfile::TempDir::new().expect("a directory");
+    copy(&host.path("spool"), snapshot.path());
+    says_and_stops(&host, 10..20);
+    for (numbers, host) in [(20..30, &host), (30..40, &other), (40..50, &host)] {
+        let spool = host.path("spool");
+        let _ = std::fs::remove_dir_all(&spool);
+        std::fs::create_dir(&spool).expect("a directory");
+        copy(snapshot.path(), &spool);
+        says_and_stops(host, numbers);
+    }
+    collector.frames(50);
+    assert!(collector.numbers().into_iter().eq(0..50), "{:?}", collector.numbers());
+    assert_eq!(receiver.metrics().sum("spool_dropped_total"), 0);
+    receiver.stops();
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
 /// Both show a certificate, and what a container can print arrives as it was printed.
 #[test]
 fn relay_to_relay_over_mutual_tls() {

@@ -11,7 +11,7 @@
 //! before `first` is here. Each segment begins with one such mark for every stream: the snapshot of the ledger, so that
 //! the newest segment alone tells all of it. A mark of any other kind only ends the run of lines before it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::Origin;
@@ -21,7 +21,7 @@ use super::record::{self, RECORD_HEADER, Record};
 pub(super) const MAX_STREAM: usize = 128;
 
 /// How much of each segment the snapshot may take, in bytes: room for some 1000 relays, and never more than a quarter of
-/// a segment. What was written to least recently is forgotten.
+/// a segment. What was written to least recently is forgotten, sessions that others came after before all else.
 const LEDGER_BYTES: u64 = 64 << 10;
 const SEGMENT_SHARE: u64 = 4;
 
@@ -102,10 +102,16 @@ impl Ledger {
 
     fn forget(&mut self) {
         while self.bytes > self.limit
-            && let Some(forgotten) = self.streams.pop_front()
+            && let Some(forgotten) = self.streams.remove(self.superseded().unwrap_or(0))
         {
             self.bytes -= mark_len(&forgotten.name);
         }
+    }
+
+    /// The least recently written to of the sessions whose relay has written in another one since.
+    fn superseded(&self) -> Option<usize> {
+        let mut seen = HashSet::new();
+        (0..self.streams.len()).rev().filter(|at| !seen.insert(&self.streams[*at].name)).last()
     }
 
     /// What a segment begins with, as records.
@@ -297,8 +303,11 @@ mod tests {
         for n in [0, 1, 2, 0, 3] {
             ledger.advance(&format!("s{n}"), 1, 10);
         }
-        let known = |n| ledger.known(&from(&format!("s{n}"), 1, 0), 1);
-        assert_eq!([known(0), known(1), known(2), known(3)], [1, 0, 1, 1]);
+        let known = |ledger: &Ledger| [0, 1, 2, 3].map(|n| ledger.known(&from(&format!("s{n}"), 1, 0), 1));
+        assert_eq!(known(&ledger), [1, 0, 1, 1]);
+        // One that starts again takes the place of what it was before.
+        ledger.advance("s0", 2, 10);
+        assert_eq!(known(&ledger), [0, 0, 1, 1]);
         assert_eq!(ledger.snapshot(7).len() as u64, ledger.snapshot_len());
         let thousand = (0..2000).fold(Ledger::new(1 << 30), |mut ledger, n| {
             ledger.advance(&format!("{n:040}"), 1, 1);
