@@ -17,10 +17,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, ConfigError, ListenAddress};
-use crate::forward::{self, Deadline, Forwarder, Resolver};
+use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, Bound, Intake, Running, Shedding, Treatment};
 use crate::losses::Teller;
 use crate::metrics::Metrics;
@@ -42,7 +43,7 @@ pub struct Relay {
     admin: Option<Admin>,
     spool: Writer,
     spool_handle: spool::Handle,
-    forwarders: Vec<(Forwarder, watch::Sender<bool>)>,
+    forwarders: Vec<(Forwarder, Reins)>,
     deadline: watch::Sender<Option<Instant>>,
 }
 
@@ -68,7 +69,13 @@ struct Listening {
 struct Forwarding {
     settings: config::Forward,
     task: JoinHandle<()>,
+    reins: Reins,
+}
+
+/// What a forward is told through.
+struct Reins {
     leave: watch::Sender<bool>,
+    connector: watch::Sender<Option<TlsConnector>>,
 }
 
 /// Why a relay cannot start. One line for a person.
@@ -92,9 +99,9 @@ impl Relay {
         let admin = bind_admin(&config.admin, &metrics)?;
         let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
         let (deadline, _) = watch::channel(None);
-        let forwarders = config.forward.iter().zip(readers);
-        let forwarders =
-            forwarders.map(|(forward, reader)| new_forwarder(&config, forward, reader, &metrics, &deadline));
+        let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
+            Ok(new_forwarder(&config, (settings, connector(settings)?), reader, &metrics, &deadline))
+        });
         let forwarders = forwarders.collect::<Result<_, _>>()?;
         Ok(Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline })
     }
@@ -142,8 +149,8 @@ impl Relay {
         for (settings, bound) in config.listen.iter().zip(listeners) {
             working.start_listener(settings, bound);
         }
-        for (settings, (forwarder, leave)) in config.forward.iter().zip(forwarders) {
-            working.start_forward(settings, forwarder, leave);
+        for (settings, (forwarder, reins)) in config.forward.iter().zip(forwarders) {
+            working.start_forward(settings, forwarder, reins);
         }
         working.start_telling(None);
         let admin = admin.map(|admin| tokio::spawn(admin.serve()));
@@ -186,9 +193,9 @@ impl Working {
         self.listeners.push(Listening { settings: settings.clone(), running, stop });
     }
 
-    fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, leave: watch::Sender<bool>) {
+    fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, reins: Reins) {
         let task = tokio::spawn(forwarder.run());
-        self.forwards.push(Forwarding { settings: settings.clone(), task, leave });
+        self.forwards.push(Forwarding { settings: settings.clone(), task, reins });
     }
 
     /// Watches for losses, at every listener and forward there is. `before`: what has been told of already.
@@ -230,9 +237,8 @@ impl Working {
                 }
             }
         }
-        for settings in &new.forward {
-            forward::connector(settings).map_err(|error| format!("forward {}: {error}", settings.name))?;
-        }
+        let connectors = new.forward.iter().map(connector).collect::<Result<Vec<_>, _>>();
+        let connectors = connectors.map_err(|error| error.to_string())?;
 
         // From here on nothing is refused any more.
         let told = self.stop_telling().await;
@@ -251,20 +257,21 @@ impl Working {
             self.start_listener(settings, bound);
         }
         self.spool.set_limits(new.spool.max_size, new.spool.when_full);
-        self.change_forwards(&new).await;
+        self.change_forwards(&new, connectors).await;
         self.config = new;
         self.start_telling(told);
         Ok(())
     }
 
-    /// Ends the forwards that are not in `new`, or not as they were; starts those that are new, or not as they were.
-    async fn change_forwards(&mut self, new: &Config) {
+    /// Ends the forwards that are not in `new`, or not as they were; starts those that are new, or not as they were. Those
+    /// that stay use the certificates of now for their next connection.
+    async fn change_forwards(&mut self, new: &Config, connectors: Vec<Option<TlsConnector>>) {
         let all_change = self.config.resolve != new.resolve || self.config.syslog.sd_id != new.syslog.sd_id;
         let stays = |forward: &Forwarding| !all_change && new.forward.contains(&forward.settings);
         let (staying, leaving): (Vec<_>, Vec<_>) = std::mem::take(&mut self.forwards).into_iter().partition(stays);
         self.forwards = staying;
         for forward in &leaving {
-            forward.leave.send_replace(true);
+            forward.reins.leave.send_replace(true);
         }
         let end = Instant::now() + LEAVE_WITHIN;
         for Forwarding { settings, mut task, .. } in leaving {
@@ -277,16 +284,17 @@ impl Working {
                 self.forget_forward(&settings.name);
             }
         }
-        for settings in &new.forward {
-            if self.forwards.iter().any(|forward| forward.settings.name == settings.name) {
+        for (settings, connector) in new.forward.iter().zip(connectors) {
+            if let Some(staying) = self.forwards.iter().find(|forward| forward.settings.name == settings.name) {
+                staying.reins.connector.send_replace(connector);
                 continue;
             }
-            let started =
-                self.spool.add_reader(&settings.name, &self.metrics).map_err(|error| StartError(error.to_string()));
-            let started =
-                started.and_then(|reader| new_forwarder(new, settings, reader, &self.metrics, &self.deadline));
-            match started {
-                Ok((forwarder, leave)) => self.start_forward(settings, forwarder, leave),
+            match self.spool.add_reader(&settings.name, &self.metrics) {
+                Ok(reader) => {
+                    let (forwarder, reins) =
+                        new_forwarder(new, (settings, connector), reader, &self.metrics, &self.deadline);
+                    self.start_forward(settings, forwarder, reins);
+                }
                 Err(error) => tracing::error!("forward {}: cannot be started, reload again: {error}", settings.name),
             }
         }
@@ -328,14 +336,14 @@ impl Working {
         if timeout_at(end, spool_closed).await.is_err() {
             tracing::warn!("spool: {} was not synced within the grace period", config.spool.dir.display());
         }
-        for Forwarding { settings, task, leave } in forwards {
+        for Forwarding { settings, task, reins } in forwards {
             if timeout_at(end, task).await.is_err() {
                 let name = &settings.name;
                 tracing::warn!(
                     "forward {name}: did not end within the grace period; what it had not sent stays in the spool"
                 );
             }
-            drop(leave);
+            drop(reins);
         }
     }
 }
@@ -352,25 +360,28 @@ fn treatment(config: &Config) -> Treatment {
     Treatment { translator, shedding: Shedding { debug_from, info_from } }
 }
 
+/// Reads the certificates of a forward.
+fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, StartError> {
+    forward::connector(settings).map_err(|error| StartError(format!("forward {}: {error}", settings.name)))
+}
+
 fn new_forwarder(
     config: &Config,
-    settings: &config::Forward,
+    (settings, connector): (&config::Forward, Option<TlsConnector>),
     reader: Reader,
     metrics: &Metrics,
     deadline: &watch::Sender<Option<Instant>>,
-) -> Result<(Forwarder, watch::Sender<bool>), StartError> {
-    let (leave, leaving) = watch::channel(false);
+) -> (Forwarder, Reins) {
+    let ((leave, leaving), (connector, connectors)) = (watch::channel(false), watch::channel(connector));
     let forwarder = Forwarder::new(
         settings.clone(),
         reader,
         Resolver::new(config.resolve.clone()),
         &config.syslog.sd_id,
         metrics.forward(&settings.name),
-        Deadline::new(deadline.subscribe()),
-        leaving,
+        Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
     );
-    let forwarder = forwarder.map_err(|error| StartError(format!("forward {}: {error}", settings.name)))?;
-    Ok((forwarder, leave))
+    (forwarder, Reins { leave, connector })
 }
 
 fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {

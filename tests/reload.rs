@@ -3,7 +3,7 @@
 mod support;
 
 use support::program::SIGHUP;
-use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says};
+use support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, eventually, says};
 
 fn forward(name: &str, to: &Collector) -> String {
     let keys = "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\"";
@@ -63,6 +63,33 @@ fn forwards_and_listeners_come_and_go() {
     says(&relay, 20..30);
     eventually("the copy", || second.numbers().ends_with(&(10..30).collect::<Vec<_>>()).then_some(()));
     assert_eq!(first.count(), 20);
+    relay.stops();
+}
+
+/// Nothing in the configuration has changed, but what is in the files that it names.
+#[test]
+fn certificates_are_read_again() {
+    let collector = Collector::tls(Framing::OctetCounting, true);
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let others = tempfile::TempDir::new().expect("a directory");
+    let others = Certs::others(&others);
+    let files = ["ca.pem", "client.pem", "client-key.pem"];
+    let puts = |certs: &Certs| {
+        for name in files {
+            std::fs::copy(certs.path(name), dir.path().join(name)).expect("a copy");
+        }
+    };
+    puts(&others);
+    let [ca, cert, key] = files.map(|name| dir.path().join(name).display().to_string());
+    let keys = format!("ca = \"{ca}\"\ncert = \"{cert}\"\nkey = \"{key}\"");
+    let relay = setup(&[format!("{}\n{keys}", forward("central", &collector))]).start();
+    says(&relay, 0..10);
+    relay.says("TLS with 127.0.0.1: ");
+    assert_eq!(collector.count(), 0);
+    puts(Certs::get());
+    relay.signal(SIGHUP);
+    collector.frames(10);
+    relay.has_delivered(10, 0);
     relay.stops();
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -26,7 +27,8 @@ use crate::tls::{self, TlsError};
 pub struct Dialer {
     pub settings: Arc<config::Forward>,
     resolver: Resolver,
-    tls: Option<TlsConnector>,
+    /// Replaced when certificates are read again.
+    connectors: watch::Receiver<Option<TlsConnector>>,
     /// The SD-ID under which image, name and ID are found in a line.
     sd_id: String,
     /// The name under which the lines are numbered, for a collector that keeps such numbers.
@@ -37,17 +39,15 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Reads the certificates.
     pub fn new(
         settings: Arc<config::Forward>,
         resolver: Resolver,
+        connectors: watch::Receiver<Option<TlsConnector>>,
         sd_id: &str,
         stream: String,
         metrics: ForwardMetrics,
-    ) -> Result<Self, TlsError> {
-        let tls = connector(&settings)?;
-        let last_good = Arc::default();
-        Ok(Self { settings, resolver, tls, sd_id: sd_id.to_owned(), stream, metrics, last_good })
+    ) -> Self {
+        Self { settings, resolver, connectors, sd_id: sd_id.to_owned(), stream, metrics, last_good: Arc::default() }
     }
 
     /// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
@@ -120,8 +120,9 @@ impl Dialer {
             return link.map(Link::Datagram).map_err(|error| error.to_string());
         }
         let stream = connect_tcp(peer, within, patience).await.map_err(|error| error.to_string())?;
-        let stream = match self.tls.as_ref().filter(|_| target.is_tls()) {
-            Some(connector) => Stream::Tls(Box::new(self.secure(connector, endpoint, stream).await?)),
+        let connector = self.connectors.borrow().clone().filter(|_| target.is_tls());
+        let stream = match connector {
+            Some(connector) => Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?)),
             None => Stream::Tcp(Wire::new(stream)),
         };
         let encoding = self.encoding(target);

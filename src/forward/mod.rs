@@ -30,11 +30,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_rustls::TlsConnector;
 
 use crate::config::{self, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
-use crate::tls::TlsError;
 pub use answer::Endpoint;
 use backoff::Backoff;
 use datagram::DatagramLink;
@@ -74,6 +74,15 @@ pub struct Forwarder {
     said: HashSet<String>,
     /// `delivered` when `said` was last emptied.
     said_at: u64,
+}
+
+/// What a forward is told while it runs.
+pub struct Orders {
+    pub deadline: Deadline,
+    /// True ends it, with what is on its way brought to an end and the rest left in the spool.
+    pub leaving: watch::Receiver<bool>,
+    /// What it makes TLS connections with, see [`connector`]; the next one is made with what is there then.
+    pub connectors: watch::Receiver<Option<TlsConnector>>,
 }
 
 /// Why a link stopped carrying.
@@ -131,22 +140,21 @@ enum Link {
 }
 
 impl Forwarder {
-    /// Reads the certificates; nothing is resolved or connected yet. `leaving`: true ends the forward, with what is on its
-    /// way brought to an end and the rest left in the spool.
+    /// Nothing is resolved or connected yet.
     pub fn new(
         settings: config::Forward,
         reader: Reader,
         resolver: Resolver,
         sd_id: &str,
         metrics: ForwardMetrics,
-        deadline: Deadline,
-        leaving: watch::Receiver<bool>,
-    ) -> Result<Self, TlsError> {
+        orders: Orders,
+    ) -> Self {
+        let Orders { deadline, leaving, connectors } = orders;
         let settings = Arc::new(settings);
         let returns = Backoff::new(settings.return_after, settings.return_after * RAREST_RETURN);
         let source = Source::new(reader, metrics.clone(), leaving);
-        let dialer = Dialer::new(settings.clone(), resolver, sd_id, source.stream(), metrics.clone())?;
-        Ok(Self {
+        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), metrics.clone());
+        Self {
             settings,
             source,
             dialer,
@@ -157,7 +165,7 @@ impl Forwarder {
             standstills: 0,
             said: HashSet::new(),
             said_at: 0,
-        })
+        }
     }
 
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.

@@ -45,7 +45,7 @@ pub struct Size {
     pub calm: usize,
     /// Between the end of a program and its next start.
     pub pause: usize,
-    /// How long a collector is away, or does not read.
+    /// How long a collector is away.
     pub away: usize,
     /// How long one hangs that is going to die: longer than anything that was acknowledged is kept as a matter of course.
     pub hang: usize,
