@@ -46,6 +46,11 @@ impl Teller {
         teller
     }
 
+    /// What its messages call this host from now on.
+    pub fn call(&mut self, hostname: &str) {
+        hostname.clone_into(&mut self.hostname);
+    }
+
     fn watch_spool(&mut self, metrics: &SpoolMetrics) {
         self.watch("full", None, "the spool was full", &metrics.dropped_full);
         self.watch(

@@ -167,7 +167,7 @@ impl Relay {
             match taken_over {
                 Ok(()) => {
                     working.metrics.reloads_applied.inc();
-                    tracing::info!("config: the changed configuration is in force");
+                    tracing::info!("config: read again, and in force");
                 }
                 Err(problem) => {
                     working.metrics.reloads_refused.inc();
@@ -202,6 +202,7 @@ impl Working {
     fn start_telling(&mut self, before: Option<Teller>) {
         let fresh = || Teller::new(&self.config.hostname, self.inlet.clone(), &self.metrics);
         let mut teller = before.unwrap_or_else(fresh);
+        teller.call(&self.config.hostname);
         for listener in &self.listeners {
             let address = listener.settings.address.to_string();
             teller.watch_listener(&address, &self.metrics.listener(&address));

@@ -81,6 +81,17 @@ pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
         .map_err(|_| TlsError(format!("`{name}` is no name that a certificate can carry; set `server-name`")))
 }
 
+/// What went wrong in a handshake with a server; with advice where the usual reason is known.
+pub fn explained(error: &std::io::Error, files: &ClientTls) -> String {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if !matches!(inner, Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))) {
+        return error.to_string();
+    }
+    let roots = files.ca.as_ref().map_or_else(|| "the system's roots".to_owned(), |ca| ca.display().to_string());
+    format!("{error}: no CA of {roots} has signed its certificate; set `ca` (--ca, LOGFERRY_CA)")
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

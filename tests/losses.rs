@@ -75,6 +75,7 @@ fn with_drop_oldest_a_new_line_is_worth_more_than_an_old_one() {
     says(&relay, 6, 200);
     assert_eq!(relay.metrics().sum("spool_dropped_total") as i64, refused);
     assert!(relay.metrics().sum("forward_evicted_total") > 0);
+    relay.says("spool: full: the oldest lines are given up, and counted,");
     collector.comes();
     assert_eq!(told(&collector, &relay).keys().collect::<Vec<_>>(), ["evicted", "severity"]);
     relay.stops();

@@ -229,6 +229,7 @@ fn a_collector_that_cannot_be_verified_gets_nothing() {
     let relay = Setup::new().listen("udp://127.0.0.1:0").forward_with(&stranger.url(), &ca).start();
     relay.door().connect().says(&Docker::new(Format::Default, "web"), b"secret");
     relay.says("TLS with 127.0.0.1: invalid peer certificate: ");
+    relay.says(&format!("no CA of {} has signed its certificate", Certs::get().path("ca.pem")));
     relay.counts("forward_waiting", 1);
     assert_eq!((stranger.count(), relay.metrics().sum("forward_connects_total")), (0, 0));
 
@@ -238,6 +239,35 @@ fn a_collector_that_cannot_be_verified_gets_nothing() {
     relay.door().connect().says(&Docker::new(Format::Default, "web"), b"secret");
     relay.says("TLS with logs.example.com: invalid peer certificate: ");
     assert_eq!(misnamed.count(), 0);
+}
+
+/// The collector speaks, but not what it is spoken to with.
+#[test]
+fn a_collector_of_another_protocol_is_told_from_one_that_is_away() {
+    let plain = Collector::tcp(support::Framing::Newline);
+    let at = plain.url().replace("tcp://", "");
+    let says = |to: &str, hint: &str| {
+        let setup = Setup::new().listen("udp://127.0.0.1:0").forward_with(to, "connect-timeout = \"500ms\"");
+        let relay = setup.start();
+        relay.door().connect().says(&Docker::new(Format::Default, "web"), b"x");
+        relay.says(hint);
+    };
+    says(&format!("relp://{at}"), "is that a RELP port? Plain syslog is tcp://");
+    let relp = Setup::new().listen("relp://127.0.0.1:0").forward("stdout:").start();
+    let port = relp.door().port();
+    says(&format!("tcp://127.0.0.1:{port}"), &format!("tcp://127.0.0.1:{port} at 127.0.0.1:{port}: "));
+    says(&format!("tcp://127.0.0.1:{port}"), "does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://");
+}
+
+#[test]
+fn variables_that_are_nearly_right() {
+    let setup = Setup::new().listen("udp://127.0.0.1:0").forward("stdout:");
+    let output = run(setup.command().arg("check").env("LOGFERRY_FOWARD", "tcp://x").env("LOGFERRY_PORT_514_UDP", "y"));
+    let says = "warning: LOGFERRY_FOWARD is set and means nothing; did you mean LOGFERRY_FORWARD?";
+    assert!(stderr(&output).contains(says) && !stderr(&output).contains("LOGFERRY_PORT"), "{}", stderr(&output));
+    let relay = setup.variable("LOGFERRY_HOSTNAM", "z").start();
+    relay.says("did you mean LOGFERRY_HOSTNAME?");
+    relay.says("forward central: writes to stdout:");
 }
 
 #[test]

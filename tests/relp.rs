@@ -137,6 +137,7 @@ fn a_full_spool_makes_its_sender_wait() {
         let sender = sender(&url(&receiver)).start();
         says(&sender, 0..MESSAGES);
         eventually("it is full", || (receiver.metrics().sum("spool_held") > 0).then_some(()));
+        receiver.says("spool: full: senders that can be made to wait do so");
         sender.has_spooled(MESSAGES);
         collector.comes();
         collector.frames(MESSAGES);

@@ -24,7 +24,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// DNS name or IP address of the server; senders verify it, so give every name and address they use
+    /// DNS name or IP address of the server; senders verify it, so give every name and address they use, separated by commas
     #[arg(long, value_name = "NAME", required = true, value_delimiter = ',')]
     name: Vec<String>,
 }
@@ -63,7 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Everything needed for mutual TLS between a sender and a server called `names`.
 pub fn make(names: &[String]) -> Result<Files, rcgen::Error> {
     let ca_key = KeyPair::generate()?;
-    let mut ca = named("logferry trial CA", Vec::new(), CA_VALID_DAYS)?;
+    // A name of its own, so that certificates of another one are "unknown" and not "badly signed".
+    let ca_name = format!("logferry trial CA {}", Utc::now().format("%Y-%m-%d %H:%M:%S%.3f"));
+    let mut ca = named(&ca_name, Vec::new(), CA_VALID_DAYS)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_pem = ca.self_signed(&ca_key)?.pem();

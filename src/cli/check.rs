@@ -1,6 +1,6 @@
 //! `logferry check`: is this config good? Reads what it names, looks its names up, prints the effective settings.
 
-use super::{Failure, load, print, runtime};
+use super::{Failure, load, misspelt_variables, print, runtime};
 use crate::config::{Config, Destination, Host, HostPort, Overrides};
 use crate::forward::{self, Endpoint, Patience, Resolver};
 use crate::tls;
@@ -17,6 +17,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(&arguments.overrides)?;
+    misspelt_variables().iter().for_each(|says| eprintln!("warning: {says}"));
     if !arguments.syntax_only {
         read_certificates(&config)?;
         look_up_names(&config)?;

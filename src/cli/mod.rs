@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{Args as _, Parser, Subcommand};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
 use crate::config::{Config, LogLevel, Overrides};
@@ -127,6 +127,19 @@ fn in_one_line(complaint: &str) -> String {
 
 fn load(overrides: &Overrides) -> Result<Config, Failure> {
     Config::load(overrides).map_err(|error| Failure::config(&error))
+}
+
+/// What to say of variables that are set and mean nothing, but nearly do. Only nearly: orchestrators set others of our
+/// prefix where a service is called like us.
+fn misspelt_variables() -> Vec<String> {
+    let command = Overrides::augment_args(clap::Command::new("logferry"));
+    let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = set.filter(|name| name.starts_with("LOGFERRY_") && !known.contains(&name.as_str()));
+    let meant = |name: &str| known.iter().find(|known| strsim::damerau_levenshtein(known, name) == 1);
+    unknown
+        .filter_map(|name| Some(format!("{name} is set and means nothing; did you mean {}?", meant(&name)?)))
+        .collect()
 }
 
 /// The last words of a command. `eprintln!` would panic where nobody can hear them.

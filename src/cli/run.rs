@@ -7,13 +7,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Failure, complain, load, runtime, start_logging};
+use super::{Failure, complain, load, misspelt_variables, runtime, start_logging};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::relay::Relay;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
     let _logging = start_logging(config.log);
+    misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
     raise_descriptor_limit();
     let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
@@ -21,7 +22,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
         let _inside = runtime.enter();
         // Handled by nobody, so that the limit (`ulimit -f`) is an error of a write, as a full disk is, and not the end.
         let file_too_large = handler(SignalKind::from_raw(SIGXFSZ))?;
-        (asked_to_stop()?, asked_to_reload(overrides.clone())?, file_too_large)
+        (asked_to_stop()?, asked_to_reload(overrides.clone().again())?, file_too_large)
     };
     runtime.block_on(relay.run(Box::pin(stop), changed)).map_err(|error| Failure::config(&error))?;
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.

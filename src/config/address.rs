@@ -72,6 +72,14 @@ pub enum Host {
 }
 
 impl ListenAddress {
+    /// Whether the system chooses the port, so that there can be several alike.
+    pub fn has_any_port(&self) -> bool {
+        match self {
+            Self::Udp(at) | Self::Tcp(at) | Self::Tls(at) | Self::Relp(at) | Self::RelpTls(at) => at.port() == 0,
+            Self::Unix(_) | Self::Unixgram(_) => false,
+        }
+    }
+
     /// Whether it takes nothing but TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_) | Self::RelpTls(_))

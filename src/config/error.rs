@@ -25,7 +25,11 @@ impl ConfigError {
     }
 
     pub(super) fn no_listener_for_tls() -> Self {
-        Self("--tls-cert, --tls-key, --tls-client-ca / LOGFERRY_TLS_…: there is no tcp:// or tcp+tls:// listener to use them".to_owned())
+        Self("--tls-cert, --tls-key, --tls-client-ca / LOGFERRY_TLS_…: there is no tcp://, tcp+tls:// or relp+tls:// listener to use them".to_owned())
+    }
+
+    pub(super) fn no_forward_for_tls() -> Self {
+        Self("--ca, --cert, --key, --server-name / LOGFERRY_CA, …: no forward speaks TLS; write tcp+tls:// or relp+tls://".to_owned())
     }
 }
 

@@ -223,16 +223,15 @@ impl Config {
         if file.listen.is_empty() {
             file.listen = read::default_listeners();
         }
-        let mut takes_tls = false;
-        for section in &mut file.listen {
-            let section = section.as_mut();
-            if read::listens_on_tcp(&source, section) {
-                overrides.apply_tls(section);
-                takes_tls = true;
-            }
-        }
-        if overrides.names_tls() && !takes_tls {
+        let listeners = file.listen.iter_mut().map(|section| section.as_mut());
+        let on_tcp = listeners.filter(|section| read::listens_on_tcp(&source, section));
+        if on_tcp.map(|section| overrides.apply_listener_tls(section)).count() == 0 && overrides.names_listener_tls() {
             return Err(ConfigError::no_listener_for_tls());
+        }
+        let forwards = file.forward.iter_mut().map(|section| section.as_mut());
+        let by_tls = forwards.filter(|section| read::speaks_tls(&source, section));
+        if by_tls.map(|section| overrides.apply_forward_tls(section)).count() == 0 && overrides.names_forward_tls() {
+            return Err(ConfigError::no_forward_for_tls());
         }
         read::from_file(&source, &file)
     }

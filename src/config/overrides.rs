@@ -3,6 +3,9 @@
 //!
 //! Precedence: flag, then variable, then the config file, then the default. A list given here replaces the file's list.
 
+use std::path::Path;
+
+use super::DEFAULT_FILE;
 use super::file::{File, Forward, Leaf, Leaves, Listen, unwritten};
 
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -11,11 +14,12 @@ pub struct Overrides {
     #[arg(long, short, env = "LOGFERRY_CONFIG", value_name = "FILE")]
     pub config: Option<String>,
 
-    /// Where to listen: udp://, tcp://, tcp+tls://, unix:// or unixgram:// [default: udp and tcp on port 514]
+    /// Where to listen: udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://; several with commas
+    /// [default: udp and tcp on port 514]
     #[arg(long, env = "LOGFERRY_LISTEN", value_name = "URL", value_delimiter = ',')]
     pub listen: Vec<String>,
 
-    /// Certificate chain (PEM) for TLS on every TCP listener
+    /// Certificate chain (PEM) for every tcp://, tcp+tls:// and relp+tls:// listener
     #[arg(long, env = "LOGFERRY_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<String>,
 
@@ -27,7 +31,8 @@ pub struct Overrides {
     #[arg(long, env = "LOGFERRY_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<String>,
 
-    /// Collector: tcp://, tcp+tls://, udp://, file:///path or stdout:; more than one: the first that answers
+    /// Collector: relp://, relp+tls://, tcp://, tcp+tls:// or udp:// (srv+ in front for SRV records), file:///path or
+    /// stdout:; several with commas: the first that answers
     #[arg(long, env = "LOGFERRY_FORWARD", value_name = "URL", value_delimiter = ',')]
     pub forward: Vec<String>,
 
@@ -73,6 +78,13 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// The same for reading it again: a config file that was found in its usual place and is gone then is an error, not
+    /// a relay without one.
+    pub fn again(self) -> Self {
+        let found = self.config.is_none() && Path::new(DEFAULT_FILE).exists();
+        Self { config: if found { Some(DEFAULT_FILE.to_owned()) } else { self.config }, ..self }
+    }
+
     /// Lays the flags and variables over what the file says.
     pub(super) fn apply(&self, file: &mut File) {
         let listen = given(&self.listen);
@@ -87,13 +99,13 @@ impl Overrides {
             file.forward =
                 vec![unwritten(Forward { to: Leaves(forward.iter().map(to).collect()), ..Forward::default() })];
         }
+        if file.forward.is_empty() {
+            let written = |text: &str| Leaf::from_override("the default forward", text);
+            let to = Leaves(vec![written("stdout:")]);
+            file.forward = vec![unwritten(Forward { name: Some(written("stdout")), to, ..Forward::default() })];
+        }
         for forward in &mut file.forward {
-            let forward = forward.as_mut();
-            set(&mut forward.format, "--format / LOGFERRY_FORMAT", &self.format);
-            set(&mut forward.ca, "--ca / LOGFERRY_CA", &self.ca);
-            set(&mut forward.cert, "--cert / LOGFERRY_CERT", &self.cert);
-            set(&mut forward.key, "--key / LOGFERRY_KEY", &self.key);
-            set(&mut forward.server_name, "--server-name / LOGFERRY_SERVER_NAME", &self.server_name);
+            set(&mut forward.as_mut().format, "--format / LOGFERRY_FORMAT", &self.format);
         }
         set(&mut file.hostname, "--hostname / LOGFERRY_HOSTNAME", &self.hostname);
         set(&mut file.spool.dir, "--spool-dir / LOGFERRY_SPOOL_DIR", &self.spool_dir);
@@ -102,14 +114,26 @@ impl Overrides {
         set(&mut file.log.level, "--log / LOGFERRY_LOG", &self.log);
     }
 
-    /// Is there a file for TLS listeners among them?
-    pub(super) fn names_tls(&self) -> bool {
-        let files = [&self.tls_cert, &self.tls_key, &self.tls_client_ca];
-        files.into_iter().flatten().any(|file| !file.is_empty())
+    /// Is there something for TLS listeners among them?
+    pub(super) fn names_listener_tls(&self) -> bool {
+        any_given([&self.tls_cert, &self.tls_key, &self.tls_client_ca])
+    }
+
+    /// Is there something for TLS forwards among them?
+    pub(super) fn names_forward_tls(&self) -> bool {
+        any_given([&self.ca, &self.cert, &self.key, &self.server_name])
+    }
+
+    /// What is about TLS goes to every forward that speaks it.
+    pub(super) fn apply_forward_tls(&self, forward: &mut Forward) {
+        set(&mut forward.ca, "--ca / LOGFERRY_CA", &self.ca);
+        set(&mut forward.cert, "--cert / LOGFERRY_CERT", &self.cert);
+        set(&mut forward.key, "--key / LOGFERRY_KEY", &self.key);
+        set(&mut forward.server_name, "--server-name / LOGFERRY_SERVER_NAME", &self.server_name);
     }
 
     /// The TLS files go to every listener that speaks TCP; called when the listeners' addresses are known to be there.
-    pub(super) fn apply_tls(&self, listen: &mut Listen) {
+    pub(super) fn apply_listener_tls(&self, listen: &mut Listen) {
         set(&mut listen.cert, "--tls-cert / LOGFERRY_TLS_CERT", &self.tls_cert);
         set(&mut listen.key, "--tls-key / LOGFERRY_TLS_KEY", &self.tls_key);
         set(&mut listen.client_ca, "--tls-client-ca / LOGFERRY_TLS_CLIENT_CA", &self.tls_client_ca);
@@ -119,6 +143,10 @@ impl Overrides {
 /// Compose hands an unset `${X}` over as an empty variable: that is "not given".
 fn given(list: &[String]) -> Vec<&str> {
     list.iter().map(|item| item.trim()).filter(|item| !item.is_empty()).collect()
+}
+
+fn any_given<const N: usize>(values: [&Option<String>; N]) -> bool {
+    values.into_iter().flatten().any(|value| !value.is_empty())
 }
 
 fn set(leaf: &mut Option<Leaf>, flag: &'static str, value: &Option<String>) {

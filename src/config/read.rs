@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::error::Source;
-use super::file::{self, Leaf, Leaves, Section, unwritten};
+use super::file::{self, Leaf, Section, unwritten};
 use super::show::shown_size;
 use super::*;
 use crate::syslog::is_sd_id;
@@ -16,6 +16,11 @@ use crate::syslog::is_sd_id;
 pub fn listens_on_tcp(source: &Source<'_>, section: &file::Listen) -> bool {
     let address = section.address.as_ref().and_then(|leaf| source.value::<ListenAddress>("listen.address", leaf).ok());
     matches!(address, Some(address) if takes_tls(&address))
+}
+
+pub fn speaks_tls(source: &Source<'_>, section: &file::Forward) -> bool {
+    let target = |leaf| source.value::<ForwardAddress>("forward.to", leaf).ok();
+    section.to.0.iter().filter_map(target).any(|target| target.is_tls())
 }
 
 /// Whether a certificate makes sense there.
@@ -27,7 +32,7 @@ pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, Confi
     Ok(Config {
         hostname: hostname(source, &file.hostname)?,
         grace: duration(source, "grace", &file.grace, DEFAULT_GRACE)?,
-        listen: file.listen.iter().map(|section| listener(source, section)).collect::<Result<_, _>>()?,
+        listen: listeners(source, &file.listen)?,
         syslog: syslog(source, &file.syslog)?,
         spool: spool(source, &file.spool)?,
         forward: forwards(source, &file.forward)?,
@@ -62,6 +67,19 @@ pub fn default_listeners() -> Vec<Section<file::Listen>> {
     DEFAULT_LISTEN.iter().map(listener).collect()
 }
 
+fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<Vec<Listen>, ConfigError> {
+    let mut listeners: Vec<Listen> = Vec::with_capacity(sections.len());
+    for section in sections {
+        let listener = listener(source, section)?;
+        let taken = !listener.address.has_any_port() && listeners.iter().any(|other| other.address == listener.address);
+        if let Some(leaf) = section.as_ref().address.as_ref().filter(|_| taken) {
+            return Err(source.bad("listen.address", leaf, "another listener has this address already"));
+        }
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
 fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<Listen, ConfigError> {
     let (span, section) = (section.span(), section.as_ref());
     let Some(leaf) = &section.address else {
@@ -77,7 +95,16 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
         let says = "`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners";
         return Err(source.bad("listen.address", leaf, says));
     }
-    let plaintext = source.or("listen.plaintext", &section.plaintext, !tls_only)?;
+    // Who asks for certificates does not mean to take everybody else's plain text.
+    let mutual = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let plaintext = source.or("listen.plaintext", &section.plaintext, !tls_only && !mutual)?;
+    if let Some(leaf) = section.plaintext.as_ref().filter(|_| plaintext && tls_only) {
+        return Err(source.bad(
+            "listen.plaintext",
+            leaf,
+            "this scheme takes TLS only; for both on one port write tcp://",
+        ));
+    }
     if let Some(leaf) = section.plaintext.as_ref().filter(|_| !plaintext && tls.is_none()) {
         return Err(source.bad("listen.plaintext", leaf, "without `cert` and `key` plain text is all there is"));
     }
@@ -187,11 +214,6 @@ fn sync(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Sync, ConfigError> {
 }
 
 fn forwards(source: &Source<'_>, sections: &[Section<file::Forward>]) -> Result<Vec<Forward>, ConfigError> {
-    if sections.is_empty() {
-        let to = Leaves(vec![Leaf::from_override("the default forward", "stdout:")]);
-        let stdout = file::Forward { to, ..file::Forward::default() };
-        return Ok(vec![forward(source, &unwritten(stdout), "stdout")?]);
-    }
     let mut names = HashSet::new();
     let mut forwards = Vec::with_capacity(sections.len());
     for section in sections {
@@ -199,7 +221,7 @@ fn forwards(source: &Source<'_>, sections: &[Section<file::Forward>]) -> Result<
             let says = "name = \"central\": with several forwards each needs its own name, its place in the spool is kept under it";
             return Err(source.missing("forward", section.span(), "name", says));
         }
-        let forward = forward(source, section, "central")?;
+        let forward = forward(source, section)?;
         if !names.insert(forward.name.clone()) {
             let leaf = section.as_ref().name.as_ref().expect("a name that came twice was written");
             return Err(source.bad("forward.name", leaf, "another forward has this name already"));
@@ -209,7 +231,7 @@ fn forwards(source: &Source<'_>, sections: &[Section<file::Forward>]) -> Result<
     Ok(forwards)
 }
 
-fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: &str) -> Result<Forward, ConfigError> {
+fn forward(source: &Source<'_>, section: &Section<file::Forward>) -> Result<Forward, ConfigError> {
     let (span, section) = (section.span(), section.as_ref());
     let name = match &section.name {
         Some(leaf) => {
@@ -220,12 +242,13 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
             }
             name
         }
-        None => default_name.to_owned(),
+        None => "central".to_owned(),
     };
     if section.to.0.is_empty() {
         return Err(source.missing("forward", span, "to", "to = [\"tcp+tls://logs.example.com:6514\"]"));
     }
     let to = section.to.0.iter().map(|leaf| source.value("forward.to", leaf)).collect::<Result<Vec<_>, _>>()?;
+    let speaks_tls = to.iter().any(ForwardAddress::is_tls);
     let framing = match &section.framing {
         Some(leaf) => Some(one_of(source, "forward.framing", &Some(leaf.clone()), &FRAMINGS, Framing::Newline)?),
         None => None,
@@ -238,7 +261,7 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
         to,
         format: source.or("forward.format", &section.format, Format::Rfc5424)?,
         framing,
-        tls: client_tls(source, section)?,
+        tls: client_tls(source, section, speaks_tls)?,
         connect_timeout: duration(
             source,
             "forward.connect-timeout",
@@ -255,7 +278,13 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, default_name: 
     })
 }
 
-fn client_tls(source: &Source<'_>, section: &file::Forward) -> Result<ClientTls, ConfigError> {
+fn client_tls(source: &Source<'_>, section: &file::Forward, used: bool) -> Result<ClientTls, ConfigError> {
+    let keys =
+        [("ca", &section.ca), ("cert", &section.cert), ("key", &section.key), ("server-name", &section.server_name)];
+    if let Some((key, Some(leaf))) = keys.iter().find(|(_, leaf)| leaf.is_some() && !used) {
+        let says = "no target of `to` speaks TLS; write tcp+tls:// or relp+tls://";
+        return Err(source.bad(&format!("forward.{key}"), leaf, says));
+    }
     let identity = match (&section.cert, &section.key) {
         (Some(cert), Some(key)) => Some((path(source, "forward.cert", cert)?, path(source, "forward.key", key)?)),
         (Some(leaf), None) => return Err(source.bad("forward.cert", leaf, "`cert` needs `key`, its private key")),

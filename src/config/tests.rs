@@ -84,7 +84,7 @@ fn variables_are_filled_in() {
 fn flags_and_variables_go_over_the_file() {
     let overrides = Overrides {
         listen: vec!["udp://127.0.0.1:1".to_owned(), " tcp://127.0.0.1:2".to_owned()],
-        forward: vec!["tcp://a:1".to_owned(), "tcp://b:2".to_owned()],
+        forward: vec!["tcp://a:1".to_owned(), "tcp+tls://b:2".to_owned()],
         hostname: Some("flag".to_owned()),
         spool_max_size: Some("64MiB".to_owned()),
         format: Some(String::new()),
@@ -125,7 +125,56 @@ fn tls_files_go_to_the_default_listeners_too() {
     let config = parse_with("", &tls).expect("a good config");
     assert!(config.listen.iter().any(|listen| listen.tls.is_some()));
     let nowhere = parse_with("[[listen]]\naddress = \"udp://0.0.0.0:1\"", &tls).expect_err("nobody speaks TLS");
-    assert!(nowhere.to_string().contains("no tcp:// or tcp+tls:// listener"), "{nowhere}");
+    assert!(nowhere.to_string().contains("no tcp://, tcp+tls:// or relp+tls:// listener"), "{nowhere}");
+}
+
+#[test]
+fn what_is_about_tls_needs_a_forward_that_speaks_it() {
+    let ca = Overrides { ca: Some("/ca.pem".to_owned()), ..Overrides::default() };
+    let two = "[[forward]]\nname = \"a\"\nto = \"stdout:\"\n[[forward]]\nname = \"b\"\nto = \"relp+tls://c\"";
+    let config = parse_with(two, &ca).expect("a good config");
+    assert!(config.forward[0].tls.ca.is_none() && config.forward[1].tls.ca.is_some());
+    let nowhere = parse_with("[[forward]]\nto = \"tcp://c:1\"", &ca).expect_err("nobody speaks TLS");
+    assert!(nowhere.to_string().contains("no forward speaks TLS"), "{nowhere}");
+    refused(
+        "[[forward]]\nto = \"relp://c\"\nserver-name = \"d\"",
+        "/etc/x.toml:3: forward.server-name: `d`: no target of `to` speaks TLS; write tcp+tls:// or relp+tls://",
+    );
+}
+
+#[test]
+fn the_default_forward_takes_a_format() {
+    let json = Overrides { format: Some("json".to_owned()), ..Overrides::default() };
+    let config = parse_with("", &json).expect("a good config");
+    assert_eq!((config.forward[0].name.as_str(), config.forward[0].format), ("stdout", Format::Json));
+}
+
+/// Who asks for certificates does not get plain text unless he asks for that too.
+#[test]
+fn plain_text_beside_tls() {
+    let listen = |address: &str, keys: &str| {
+        format!("[[listen]]\naddress = \"{address}\"\ncert = \"/c.pem\"\nkey = \"/k.pem\"\n{keys}")
+    };
+    let plaintext = |address: &str, keys: &str| parse(&listen(address, keys)).listen[0].plaintext;
+    let mutual = "client-ca = \"/ca.pem\"";
+    assert!(plaintext("tcp://0.0.0.0", ""));
+    assert!(!plaintext("tcp+tls://0.0.0.0", ""));
+    assert!(!plaintext("tcp://0.0.0.0", mutual));
+    assert!(plaintext("tcp://0.0.0.0", &format!("{mutual}\nplaintext = true")));
+    refused(
+        &listen("relp+tls://0.0.0.0", "plaintext = true"),
+        "/etc/x.toml:5: listen.plaintext: `true`: this scheme takes TLS only; for both on one port write tcp://",
+    );
+}
+
+#[test]
+fn two_listeners_cannot_share_an_address() {
+    let listen = |address: &str| format!("[[listen]]\naddress = \"{address}\"\n");
+    refused(
+        &[listen("tcp://0.0.0.0:1"), listen("udp://0.0.0.0:1"), listen("tcp://0.0.0.0:1")].concat(),
+        "/etc/x.toml:6: listen.address: `tcp://0.0.0.0:1`: another listener has this address already",
+    );
+    assert_eq!(parse(&listen("tcp://0.0.0.0:0").repeat(2)).listen.len(), 2);
 }
 
 #[test]

@@ -128,8 +128,9 @@ impl Dialer {
         let encoding = self.encoding(target);
         if let ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) = target {
             let opened = RelpLink::open(stream, encoding, self.stream.clone(), &self.settings, patience);
-            let link =
-                timeout(within, opened).await.map_err(|_| format!("no answer to RELP's open within {within:?}"))?;
+            let link = timeout(within, opened).await.map_err(|_| {
+                format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://")
+            })?;
             return link.map(|link| Link::Relp(Box::new(link)));
         }
         let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, dead_after, .. } = *self.settings;
@@ -148,7 +149,7 @@ impl Dialer {
         let name = tls::server_name(expected).map_err(|error| error.to_string())?;
         match timeout(within, connector.connect(name, Wire::new(stream))).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(format!("TLS with {expected}: {error}")),
+            Ok(Err(error)) => Err(format!("TLS with {expected}: {}", tls::explained(&error, &self.settings.tls))),
             Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
         }
     }

@@ -53,6 +53,8 @@ const MOST_SAID: usize = 16;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// A collector that hangs is waited for up to 32 times `dead-after` before the connection is given up for another one.
 const MOST_DOUBLINGS: usize = 5;
+/// What may be wrong where a connection ends before it has carried anything.
+const NOT_PLAIN: &str = " (does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://)";
 /// Looks for an earlier collector that are in vain become rarer, up to so many times `return-after`.
 const RAREST_RETURN: u32 = 10;
 
@@ -261,7 +263,7 @@ impl Forwarder {
         loop {
             self.metrics.connected.set(1);
             self.say_connected(&connected);
-            let since = Instant::now();
+            let (since, delivered) = (Instant::now(), self.source.delivered());
             let Connected { link, at } = connected;
             let mut events = self.events(&at);
             let (ended, old) = match link {
@@ -273,8 +275,13 @@ impl Forwarder {
             match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::Broken(how) => {
-                    let stood_still = old.is_some_and(|link| link.stands());
-                    return Err(Broken { how, lived: since.elapsed(), stood_still });
+                    let (lived, stood_still) = (since.elapsed(), old.is_some_and(|link| link.stands()));
+                    let target = &self.settings.to[at.target];
+                    let misunderstood = matches!(target, ForwardAddress::Tcp(_))
+                        && lived < self.settings.max_backoff
+                        && delivered == self.source.delivered();
+                    let hint = if misunderstood { NOT_PLAIN } else { "" };
+                    return Err(Broken { how: format!("{}: {how}{hint}", at.place(target)), lived, stood_still });
                 }
                 Ended::Moved(moved) => connected = self.follow(&at, old, moved).await,
             }
@@ -334,8 +341,10 @@ impl Forwarder {
     }
 
     fn say_connected(&mut self, connected: &Connected) {
-        let said = format!("connected to {} at {}", self.settings.to[connected.at.target], connected.at);
-        if !matches!(connected.link, Link::File(_)) && self.is_news(&said) {
+        let place = connected.at.place(&self.settings.to[connected.at.target]);
+        let does = if let Link::File(_) = connected.link { "writes to" } else { "connected to" };
+        let said = format!("{does} {place}");
+        if self.is_news(&said) {
             tracing::info!("forward {}: {said}; {} lines waiting", self.settings.name, self.source.waiting());
         }
     }
@@ -420,6 +429,13 @@ impl Link {
             Self::Relp(link) => link.stands(),
             Self::Datagram(_) | Self::File(_) => false,
         }
+    }
+}
+
+impl At {
+    /// Where it is, for a person: `target` is what the config calls it.
+    fn place(&self, target: &ForwardAddress) -> String {
+        self.endpoint.as_ref().map_or_else(|| target.to_string(), |endpoint| format!("{target} at {}", endpoint.peer))
     }
 }
 

@@ -22,7 +22,7 @@ use super::reader::Reader;
 use super::record::{self, Batch, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
-use super::writer::Writer;
+use super::writer::{Episode, Writer};
 use super::{MIN_BYTES, Options, Position};
 use crate::metrics::Metrics;
 
@@ -114,7 +114,8 @@ impl Spool {
             flush,
             unsynced: false,
             held: VecDeque::new(),
-            trouble: None,
+            trouble: Episode::default(),
+            full: Episode::default(),
             #[cfg(test)]
             faults: Default::default(),
             #[cfg(test)]

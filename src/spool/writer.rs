@@ -32,7 +32,7 @@ const GROUP_BYTES: usize = 4 << 20;
 /// that senders who cannot wait do not notice, long enough that a full disk is left in peace.
 const HELD_NAP: Duration = Duration::from_millis(50);
 
-/// How long nothing may fail before the disk is said to work again. On a full disk small batches fit and large ones do
+/// How long nothing may fail before the disk is said to work again, or the spool to have room. On a full disk small batches fit and large ones do
 /// not: without a pause, whoever sends them would have us write two lines of log for each.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -59,13 +59,31 @@ pub struct Writer {
     pub(super) unsynced: bool,
     /// Delivered and not written yet, in the order of delivery.
     pub(super) held: VecDeque<Delivery>,
-    /// When the disk last refused what we wrote, if that has been said and not taken back.
-    pub(super) trouble: Option<Instant>,
+    /// The disk refuses what we write.
+    pub(super) trouble: Episode,
+    /// Lines are given up, or made to wait, for want of room.
+    pub(super) full: Episode,
     #[cfg(test)]
     pub(super) faults: VecDeque<io::ErrorKind>,
     /// How many of the next syncs fail.
     #[cfg(test)]
     pub(super) sync_faults: u32,
+}
+
+/// Something that is said when it begins and when it is over: when it last happened, if that has not been taken back.
+#[derive(Default)]
+pub(super) struct Episode(Option<Instant>);
+
+impl Episode {
+    /// It happens. True: for the first time.
+    fn begins(&mut self) -> bool {
+        self.0.replace(Instant::now()).is_none()
+    }
+
+    /// It does not happen now. True: and has not for a while, after it had.
+    fn ends(&mut self) -> bool {
+        self.0.take_if(|last| last.elapsed() > CALM).is_some()
+    }
 }
 
 /// Why lines were not written.
@@ -182,7 +200,10 @@ impl Writer {
         while !self.held.is_empty() {
             match self.write_held_run() {
                 Ok(()) => {}
-                Err(Refusal::Full) => break,
+                Err(Refusal::Full) => {
+                    self.say_full("senders that can be made to wait do so");
+                    break;
+                }
                 Err(Refusal::Disk(error)) => {
                     self.log.metrics.errors.inc();
                     match is_full(&error) {
@@ -311,6 +332,7 @@ impl Writer {
                 return Err(Refusal::Full);
             }
             if self.evict() {
+                self.say_full("the oldest lines are given up, and counted,");
                 continue;
             }
             if !self.has_lines() {
@@ -462,7 +484,10 @@ impl Writer {
         let lines = run.iter().map(Batch::line_count).sum();
         match result {
             Ok(()) => self.calm(),
-            Err(Refusal::Full) => drop(self.log.metrics.dropped_full.inc_by(lines)),
+            Err(Refusal::Full) => {
+                self.log.metrics.dropped_full.inc_by(lines);
+                self.say_full("new lines are dropped, and counted,");
+            }
             Err(Refusal::Disk(error)) => {
                 self.log.metrics.dropped_error.inc_by(lines);
                 self.complain(&error, REFUSES);
@@ -471,14 +496,23 @@ impl Writer {
     }
 
     fn calm(&mut self) {
-        if self.trouble.is_some_and(|last| last.elapsed() > CALM) {
-            self.trouble = None;
+        if self.trouble.ends() {
             tracing::info!(dir = %self.log.dir.display(), "spool: the disk takes lines again");
+        }
+        if self.full.ends() {
+            tracing::info!(dir = %self.log.dir.display(), "spool: there is room again");
+        }
+    }
+
+    fn say_full(&mut self, what: &str) {
+        if self.full.begins() {
+            let (dir, max_bytes) = (self.log.dir.display(), self.log.limits().max_bytes);
+            tracing::warn!(%dir, max_bytes, "spool: full: {what} until a forward has delivered");
         }
     }
 
     fn complain(&mut self, error: &io::Error, what: &str) {
-        if self.trouble.replace(Instant::now()).is_none() {
+        if self.trouble.begins() {
             tracing::error!(dir = %self.log.dir.display(), %error, "spool: {what}");
         }
     }
