@@ -78,9 +78,11 @@ impl CursorFile {
         }
     }
 
-    /// Writes `position` unless it was written already, or something was less than [`WRITE_EVERY`] ago.
+    /// Writes `position` unless it was written already, or something in the same segment was less than [`WRITE_EVERY`] ago:
+    /// a relay that starts again at once, and again, begins a segment each time, and must not lag behind by many.
     pub fn write_if_due(&mut self, position: Position) -> io::Result<()> {
-        if Instant::now() < self.due {
+        let same_segment = self.written.is_some_and(|written| written.segment == position.segment);
+        if same_segment && Instant::now() < self.due {
             return Ok(());
         }
         self.write(position)

@@ -86,6 +86,8 @@ pub(super) struct Window {
     pub limit: u64,
     /// Lines from the read position to `limit`; at least one.
     pub lines: u64,
+    /// Those of them that may be read now: up to what was passed over before.
+    pub most: u64,
 }
 
 impl Log {
@@ -214,7 +216,6 @@ impl Log {
     pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
         let mut state = self.lock();
         let cursor = state.cursor(index);
-        cursor.gaps.clear(); // They will be found again, and must not pile up when a connection flaps.
         let again = read.line.saturating_sub(cursor.at.line);
         *read = cursor.at;
         again
@@ -231,6 +232,11 @@ impl Log {
             *read = at;
         }
         loop {
+            // What was passed over once is passed over again, also if it could be read now: the next relay may have taken
+            // what comes behind it, and would take it for known.
+            if let Some(gap) = state.cursor(index).gaps.iter().find(|gap| gap.from_line == read.line) {
+                *read = gap.to;
+            }
             let end = state.end;
             let i = state.find(read.segment);
             let next = state.segments.get(i + 1).map(Segment::start);
@@ -252,7 +258,10 @@ impl Log {
                     Some(file) => file.clone(),
                     None => segment.file.insert(Arc::new(File::open(segment::path(&self.dir, read.segment))?)).clone(),
                 };
-                return Ok(Some(Window { file, session: segment.session, key: segment.key, limit, lines }));
+                let (session, key) = (segment.session, segment.key);
+                let gap = state.cursor(index).gaps.iter().map(|gap| gap.from_line).find(|from| *from > read.line);
+                let most = gap.map_or(lines, |from| lines.min(from - read.line));
+                return Ok(Some(Window { file, session, key, limit, lines, most }));
             }
             if lines == 0 && stop.segment == segment.number {
                 return Ok(None);

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
@@ -163,16 +164,23 @@ impl Found {
         let mut sound = Vec::new();
         for number in std::mem::take(&mut self.numbers) {
             let path = segment::path(dir, number);
-            let file = File::open(&path).map_err(io_error("open", &path))?;
-            let bytes = file.metadata().map_err(io_error("look at", &path))?.len();
+            let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+            let (file, bytes) = match opened {
+                Ok(opened) => opened,
+                Err(error) if is_damage(&error) => {
+                    self.report.damaged.push(path);
+                    continue;
+                }
+                Err(error) => return Err(io_error("open", &path)(error)),
+            };
             let start = segment::read_up_to(&file, 0, HEADER_LEN as usize).unwrap_or_default();
             let header = start.first_chunk().map(Header::decode);
             match header {
                 Some(Ok(header)) if header.number == number => sound.push((header, bytes)),
                 Some(Err(HeaderFault::Version(version))) => return Err(OpenError::Version { path, version }),
                 // A crash between creating a segment and writing to it.
-                _ if bytes <= HEADER_LEN => fs::remove_file(&path).map_err(io_error("remove", &path))?,
-                _ => self.keep_aside(dir, number)?,
+                _ if bytes <= HEADER_LEN => drop(fs::remove_file(&path)),
+                _ => self.keep_aside(dir, number),
             }
         }
         // The newest segment says which spool this is: what else lies here was copied from another one.
@@ -180,7 +188,7 @@ impl Found {
         for (header, bytes) in sound {
             let rises = self.segments.back().is_none_or(|before| before.first_line <= header.first_line);
             if header.id != self.id || !rises {
-                self.keep_aside(dir, header.number)?;
+                self.keep_aside(dir, header.number);
                 continue;
             }
             self.segments.push_back(Segment::new(&header, bytes));
@@ -214,7 +222,8 @@ impl Found {
                         if salvage == Salvage::default() {
                             self.report.torn_bytes += tail.len() as u64;
                             newest.bytes = good;
-                            file.set_len(good).map_err(io_error("cut", &path))?;
+                            // Where it cannot be cut it is left: nothing is appended to it, and its lines end before.
+                            drop(file.set_len(good));
                         } else {
                             damaged = true;
                             end = self.rescue(dir, &file, (end, &tail, salvage), passed(cursors, number), &mut replay);
@@ -235,7 +244,8 @@ impl Found {
                 let ledger = if unsafe_yet { Ledger::new(segment_bytes(options)) } else { replay.end() };
                 return Ok((end, ledger));
             }
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            // One that stays is found empty again the next time.
+            drop(fs::remove_file(&path));
             self.segments.pop_back();
         }
     }
@@ -304,10 +314,10 @@ impl Found {
         Position { segment: header.number, offset: bytes, line }
     }
 
-    fn keep_aside(&mut self, dir: &Path, number: u64) -> Result<(), OpenError> {
-        segment::set_aside(dir, number).map_err(io_error("rename", &segment::path(dir, number)))?;
-        self.report.damaged.push(segment::aside_path(dir, number));
-        Ok(())
+    /// One that cannot be renamed is found again the next time; it must not keep the relay from starting.
+    fn keep_aside(&mut self, dir: &Path, number: u64) {
+        let kept = segment::set_aside(dir, number).is_ok();
+        self.report.damaged.push(if kept { segment::aside_path(dir, number) } else { segment::path(dir, number) });
     }
 
     fn say(&self, dir: &Path) {
@@ -393,6 +403,12 @@ fn random_session() -> u32 {
 /// Seeded by the system, and different each time.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// The disk has lost it, and trying again does not help.
+fn is_damage(error: &io::Error) -> bool {
+    let raw = error.raw_os_error().map(Errno::from_raw);
+    matches!(raw, Some(Errno::EIO | Errno::EUCLEAN | Errno::EBADMSG))
 }
 
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -8,6 +8,7 @@
 use std::io;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use tokio::sync::watch;
 
 use super::Position;
@@ -16,9 +17,26 @@ use super::log::{Log, Window};
 use super::record::{self, Batch};
 use super::segment;
 
-/// How often the same place may fail to be read before its segment counts as damaged. A file that cannot be opened for
-/// want of descriptors may work again; a bad block does not, and must not hold up all that comes after it.
+/// How often the same place may fail to be read before its segment counts as damaged: a bad block does not get better, and
+/// must not hold up all that comes after it.
 const READ_ATTEMPTS: u32 = 3;
+
+/// Failures that are not about the place but about the process or the moment: no descriptors or memory, somebody has
+/// changed the permissions, a file system over a network is away. They are waited out, however long it takes.
+const PASSING: [Errno; 8] = [
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::ENOMEM,
+    Errno::EACCES,
+    Errno::EPERM,
+    Errno::ETIMEDOUT,
+    Errno::EHOSTDOWN,
+    Errno::EHOSTUNREACH,
+];
+
+fn passes(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|raw| PASSING.contains(&Errno::from_raw(raw)))
+}
 
 /// Reads lines for one forward, and retires them.
 pub struct Reader {
@@ -95,8 +113,9 @@ impl Reader {
                     self.log.damaged(self.index, &mut self.read, found, &"checksum mismatch");
                 }
                 Err(error) => {
-                    self.failures += 1;
-                    if self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound {
+                    let passes = passes(&error);
+                    self.failures += u32::from(!passes);
+                    if passes || (self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound) {
                         return Err(error);
                     }
                     self.log.damaged(self.index, &mut self.read, None, &error);
@@ -107,8 +126,8 @@ impl Reader {
     }
 
     fn read_window(&self, window: &Window, max_bytes: usize) -> io::Result<Batch> {
-        let Window { file, limit, lines, key, .. } = window;
-        segment::read(file, self.read.offset, *limit, max_bytes, *lines, *key).map(|(batch, _)| batch)
+        let Window { file, limit, most, key, .. } = window;
+        segment::read(file, self.read.offset, *limit, max_bytes, *most, *key).map(|(batch, _)| batch)
     }
 
     /// Where reading can go on behind damage at the read position. Records carry no numbers, but the end of the segment
@@ -218,5 +237,17 @@ impl Drop for Reader {
         let result = self.cursor.write(cursor);
         self.cursor_result(result);
         self.log.release(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_descriptors_is_no_damage() {
+        let of = |errno: Errno| passes(&io::Error::from(errno));
+        assert!([Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EACCES].into_iter().all(of));
+        assert!(![Errno::EIO, Errno::EUCLEAN, Errno::ENOENT, Errno::EISDIR].into_iter().any(of));
     }
 }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
@@ -457,13 +458,16 @@ impl Writer {
 
     /// Gives the room of the newest segment back when every forward has passed all of it: the next segment needs some to
     /// begin with, and only then can this one go. It keeps its header, and with it the spool its id.
-    fn recycle(&mut self) -> bool {
+    pub(super) fn recycle(&mut self) -> bool {
         let Some(file) = self.current.as_ref().filter(|_| self.has_lines() && self.log.all_passed(self.end)) else {
             return false;
         };
         let given_back = file.set_len(HEADER_LEN).is_ok();
         if given_back {
-            self.log.grow(HEADER_LEN);
+            // The ledger was in it too. There was room for it a moment ago.
+            let snapshot = self.ledger.snapshot(self.key);
+            let kept = file.write_all_at(&snapshot, HEADER_LEN).is_ok();
+            self.log.grow(HEADER_LEN + if kept { snapshot.len() as u64 } else { 0 });
             self.current = None;
         }
         given_back

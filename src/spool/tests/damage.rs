@@ -146,6 +146,28 @@ fn lines_behind_damage_get_a_new_session_and_no_old_number() {
     assert_eq!(spool.damaged(0), 2, "at least one line at each of the places");
 }
 
+/// What comes behind it may be with the next relay by now, which would take it for known.
+#[test]
+fn what_was_passed_over_once_is_passed_over_again() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..8);
+    let segment = home.files(".seg").remove(0);
+    let sound = fs::read(&segment).unwrap();
+    let mut bytes = sound.clone();
+    bytes[places(0..8)[3] + 10] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let found = [range(0..3), range(4..8)].concat();
+    assert_eq!(spool.read_numbers(0), found);
+    fs::write(&segment, &sound).unwrap();
+    for _ in 0..3 {
+        spool.readers[0].rewind();
+        assert_eq!(spool.read_numbers(0), found);
+    }
+    spool.retire_all(0);
+    assert_eq!((spool.delivered(0), spool.damaged(0)), (7, 1));
+}
+
 #[test]
 fn damage_in_what_was_delivered_brings_nothing_back() {
     let home = Home::new();

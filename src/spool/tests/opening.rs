@@ -135,3 +135,20 @@ fn the_slowest_forward_holds_the_segments_and_a_removed_one_does_not() {
     assert_eq!(spool.report.stale_cursors, ["cursor.b"]);
     assert_eq!(home.files(".seg").len(), 1);
 }
+
+/// Somebody has made directories where files are kept aside.
+#[test]
+fn a_segment_that_cannot_be_kept_aside_keeps_no_spool_from_opening() {
+    let home = Home::new();
+    home.open().append(0..5);
+    let path = home.dir.path().join("00000000000000000099.seg");
+    fs::write(&path, [7; 200]).unwrap();
+    for number in 90..95 {
+        fs::create_dir(home.dir.path().join(format!("000000000000000000{number}.seg.damaged"))).unwrap();
+    }
+    let mut spool = home.open();
+    assert_eq!(spool.report.damaged, [path.with_extension("seg.damaged")]);
+    assert_eq!(spool.read_numbers(0), range(0..5));
+    spool.append(5..10);
+    assert_eq!(spool.read_numbers(0), range(5..10));
+}

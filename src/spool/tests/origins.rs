@@ -86,6 +86,23 @@ fn the_ledger_lasts_as_long_as_the_spool() {
     assert_eq!((spool.spooled(), spool.repeated()), (0, 10));
 }
 
+/// On a full disk its room is given back for the next segment, and the ledger was in it.
+#[test]
+fn the_ledger_outlives_a_segment_that_is_given_back() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.deliver_from("a", 0..10);
+    spool.read_numbers(0);
+    (0..spool.readers.len()).for_each(|reader| spool.retire_all(reader));
+    let full = home.segment_bytes();
+    assert!(spool.writer.recycle() && home.segment_bytes() < full);
+    spool.check_books();
+    // A crash before another one has begun.
+    let mut again = home.crashed().open();
+    again.deliver_from("a", 0..10);
+    assert_eq!(again.repeated(), 10);
+}
+
 #[test]
 fn a_write_that_fails_is_not_in_the_ledger() {
     let home = Home::new();
