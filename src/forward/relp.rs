@@ -37,6 +37,8 @@ pub struct RelpLink {
     decoder: Decoder,
     transactions: Transactions,
     book: Book,
+    /// Taken from the spool, and of another session than what is unanswered.
+    waiting: Option<Chunk>,
     stall: Stall,
     outbox: Vec<u8>,
     /// `0 <= sent <= outbox.len()`
@@ -51,6 +53,9 @@ struct Book {
     frames: VecDeque<Unanswered>,
     /// Of all frames.
     lines: usize,
+    /// Which opening of the spool numbered their lines. There is no other among them: a receiver remembers few sessions of
+    /// a sender, and one that was killed again and again while nobody took its lines has many.
+    session: u32,
     /// Frames that were answered.
     answers: u64,
     /// When the last answer came, or when the first frame was sent that waits for one.
@@ -95,7 +100,15 @@ impl RelpLink {
             patience,
             decoder: Decoder::new(LONGEST_ANSWER),
             transactions: Transactions::default(),
-            book: Book { frames: VecDeque::new(), lines: 0, answers: 0, heard: Instant::now(), answered: None },
+            book: Book {
+                frames: VecDeque::new(),
+                lines: 0,
+                session: 0,
+                answers: 0,
+                heard: Instant::now(),
+                answered: None,
+            },
+            waiting: None,
             stall: Stall::new(settings.dead_after, Instant::now().into_std()),
             outbox: Vec::new(),
             sent: 0,
@@ -115,10 +128,14 @@ impl RelpLink {
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         let mut stopping = false;
         loop {
-            if self.has_room()
-                && let Some(chunk) = source.next().await
-            {
-                self.take(&chunk);
+            if self.has_room() {
+                if self.waiting.is_none() {
+                    self.waiting = source.next().await;
+                }
+                let (session, idle) = (self.book.session, self.book.frames.is_empty());
+                if let Some(chunk) = self.waiting.take_if(|chunk| idle || chunk.session == session) {
+                    self.take(&chunk);
+                }
             }
             let idle = self.book.frames.is_empty();
             if stopping && idle {
@@ -131,7 +148,7 @@ impl RelpLink {
             if self.stall.look((!idle).then_some(self.book.answers), Instant::now().into_std()) {
                 events.stalled.notify_one();
             }
-            let (has_room, silent_at) = (self.has_room(), self.book.heard + self.patience);
+            let (has_room, silent_at) = (self.has_room() && self.waiting.is_none(), self.book.heard + self.patience);
             let stalls_at = self.stall.due().map_or(silent_at, Instant::from_std);
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
@@ -141,6 +158,8 @@ impl RelpLink {
                 },
                 more = source.wait(), if has_room && !stopping => stopping = !more,
                 () = sleep_until(silent_at), if !idle => {
+                    // Or our goodbye would wait behind what the collector does not read, and keep its place there.
+                    let _ = self.stream.wire().reset_on_close();
                     return Ended::Broken(format!("the collector has not answered for {:?}", self.patience));
                 }
                 () = sleep_until(stalls_at), if !idle => {}
@@ -193,6 +212,7 @@ impl RelpLink {
 
     /// Puts lines into the outbox.
     fn take(&mut self, chunk: &Chunk) {
+        self.book.session = chunk.session;
         if self.numbered {
             self.scratch.clear();
             Numbered::write(chunk.session, chunk.start.line, chunk.batch.lines(), &mut self.scratch);

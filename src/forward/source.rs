@@ -19,20 +19,29 @@ pub struct Source {
     metrics: ForwardMetrics,
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
+    /// The spool could not be read when last tried.
+    unreadable: bool,
 }
 
 impl Source {
     pub fn new(reader: Reader, metrics: ForwardMetrics, leaving: watch::Receiver<bool>) -> Self {
-        Self { reader, metrics, leaving }
+        Self { reader, metrics, leaving, unreadable: false }
     }
 
     /// The next lines; `None` when everything has been read, or nothing more shall be. Waits only when the disk fails.
     pub async fn next(&mut self) -> Option<Chunk> {
         while !self.is_left() {
             match self.reader.next(CHUNK_BYTES) {
-                Ok(chunk) => return chunk,
+                Ok(chunk) => {
+                    if std::mem::take(&mut self.unreadable) {
+                        tracing::info!("spool: can be read again");
+                    }
+                    return chunk;
+                }
                 Err(error) => {
-                    tracing::error!("spool: cannot read: {error}; trying again");
+                    if !std::mem::replace(&mut self.unreadable, true) {
+                        tracing::error!("spool: cannot read: {error}; trying again until it can be read");
+                    }
                     tokio::time::sleep(READ_RETRY).await;
                 }
             }
