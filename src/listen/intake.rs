@@ -132,6 +132,15 @@ impl Intake {
         }
     }
 
+    /// Bytes of the batch so far.
+    pub fn pending(&self) -> usize {
+        match &self.way {
+            Way::Spool(to) => to.batch.byte_len(),
+            #[cfg(test)]
+            Way::Test(_) => unreachable!("RELP is tested with a spool"),
+        }
+    }
+
     /// The batch so far, to be delivered.
     pub fn take(&mut self) -> Batch {
         match &mut self.way {

@@ -9,9 +9,10 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::intake::Intake;
 use super::wire::Channel;
@@ -27,6 +28,11 @@ const MOST_UNANSWERED: usize = 16;
 const MOST_UNREAD: usize = 64 * 1024;
 /// Bytes of a `numbered` frame: another logferry's batch, which is some 64 KiB, or one line of any length.
 const LONGEST_NUMBERED: usize = MAX_LINE + 128 * 1024;
+
+/// Bytes by which the lines of a `numbered` frame may grow, beside to twice their size, when they are read.
+const MOST_GROWTH: usize = 64 * 1024;
+/// How often to look whether a sender that waits is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves a session until it ends.
 pub(super) async fn serve(
@@ -46,6 +52,8 @@ pub(super) async fn serve(
         frames: Frames::default(),
         heard: VecDeque::new(),
     };
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut session = Session {
         channel,
         decoder: Decoder::new(rules.max_frame),
@@ -54,6 +62,7 @@ pub(super) async fn serve(
         answers: Vec::new(),
         sent: 0,
         state: State::Open,
+        looks,
     };
     let served = async {
         let open = async { while !session.ear.opened && session.step().await {} };
@@ -69,13 +78,14 @@ pub(super) async fn serve(
             // Nothing more is taken, also of what was read and not delivered. What the spool takes now is answered.
             session.ear.heard.clear();
             session.ear.closed = true;
+            session.state = State::Closing;
             session.unanswered.push_back(Unanswered::Command(b"0 serverclose 0\n".to_vec()));
             let _ = timeout(DRAIN_PATIENCE, async { while session.step().await {} }).await;
         }
         () = served => {}
     }
     let _ = timeout(DRAIN_PATIENCE, session.say_goodbye()).await;
-    let _ = timeout(DRAIN_PATIENCE, session.settle()).await;
+    metrics.unfinished.inc_by(u64::from(session.decoder.unfinished()));
 }
 
 struct Session<'a> {
@@ -88,6 +98,8 @@ struct Session<'a> {
     answers: Vec<u8>,
     sent: usize,
     state: State,
+    /// When to look whether the sender is still there, while nothing is read from it.
+    looks: Interval,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +114,12 @@ enum State {
 /// What is to be answered, in its turn.
 enum Unanswered {
     /// When the spool has it.
-    Messages(Receipt, Frames),
+    Messages(Receipt, Vec<u32>),
     /// Everything before it is answered: that is all it waits for.
     Command(Vec<u8>),
 }
 
-/// The frames of messages that went to the spool together.
+/// The frames of messages that go to the spool together.
 #[derive(Debug, Default)]
 struct Frames {
     txnrs: Vec<u32>,
@@ -121,10 +133,18 @@ impl Session<'_> {
         poll_fn(|cx| self.poll_step(cx)).await;
         while let Some(heard) = self.ear.heard.pop_front() {
             let unanswered = match heard {
-                // Waits for room in the spool's queue, and with it the sender waits.
-                Heard::Messages(batch, origin, frames) => {
-                    Unanswered::Messages(self.ear.intake.deliver(batch, origin).await, frames)
-                }
+                Heard::Messages(batch, origin, frames) => match self.deliver(batch, origin).await {
+                    Some(receipt) => {
+                        self.ear.metrics.received.inc_by(frames.messages);
+                        self.ear.metrics.cut.inc_by(frames.cut);
+                        Unanswered::Messages(receipt, frames.txnrs)
+                    }
+                    None => {
+                        self.ear.heard.clear();
+                        self.state = State::Over;
+                        return false;
+                    }
+                },
                 Heard::Command(answer) => Unanswered::Command(answer),
             };
             self.unanswered.push_back(unanswered);
@@ -133,6 +153,35 @@ impl Session<'_> {
             self.state = State::Closing;
         }
         self.state != State::Over
+    }
+
+    /// Waits for room in the spool's queue, and with it the sender waits. `None`: it has given up, and keeps what it has.
+    async fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Option<Receipt> {
+        let Self { channel, ear, looks, .. } = self;
+        let left = async {
+            loop {
+                looks.tick().await;
+                if channel.wire().peer_has_left() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            receipt = ear.intake.deliver(batch, origin) => Some(receipt),
+            () = left => None,
+        }
+    }
+
+    /// While nothing is read nobody tells us that the sender has left, and one that has must not hold its place.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.looks.poll_tick(cx).is_ready() {
+            if self.channel.wire().peer_has_left() {
+                self.state = State::Over;
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// Ready when something was read, or the session is over.
@@ -148,9 +197,9 @@ impl Session<'_> {
                 Poll::Ready(())
             }
             State::Over => Poll::Ready(()),
-            State::Closing => Poll::Pending,
+            State::Closing => self.poll_wait(cx),
             State::Open if self.unanswered.len() >= MOST_UNANSWERED || self.answers.len() >= MOST_UNREAD => {
-                Poll::Pending
+                self.poll_wait(cx)
             }
             State::Open => self.poll_take(cx),
         }
@@ -161,13 +210,9 @@ impl Session<'_> {
         while let Some(first) = self.unanswered.front_mut() {
             match first {
                 Unanswered::Command(answer) => self.answers.append(answer),
-                Unanswered::Messages(receipt, frames) => match Pin::new(receipt).poll(cx) {
+                Unanswered::Messages(receipt, txnrs) => match Pin::new(receipt).poll(cx) {
                     Poll::Pending => return,
-                    Poll::Ready(Ok(())) => {
-                        self.ear.metrics.received.inc_by(frames.messages);
-                        self.ear.metrics.cut.inc_by(frames.cut);
-                        frames.txnrs.iter().for_each(|txnr| relp::append_ok(*txnr, &mut self.answers));
-                    }
+                    Poll::Ready(Ok(())) => txnrs.iter().for_each(|txnr| relp::append_ok(*txnr, &mut self.answers)),
                     Poll::Ready(Err(NotSpooled)) => {
                         // What comes after it must not be answered either: its sender takes an answer for all before.
                         self.unanswered.clear();
@@ -225,22 +270,6 @@ impl Session<'_> {
         }
         let said = poll_fn(|cx| self.channel.poll_shutdown(cx)).await;
         while said.is_ok() && poll_fn(|cx| self.channel.poll_take(cx, |_| {})).await.is_none() {}
-    }
-
-    /// The connection is over. What is with the spool was received all the same, and is counted when that is certain.
-    async fn settle(self) {
-        let Self { channel, decoder, ear, unanswered, .. } = self;
-        let metrics = ear.metrics;
-        metrics.unfinished.inc_by(u64::from(decoder.unfinished()));
-        drop((channel, ear));
-        for unanswered in unanswered {
-            if let Unanswered::Messages(receipt, frames) = unanswered
-                && receipt.await.is_ok()
-            {
-                metrics.received.inc_by(frames.messages);
-                metrics.cut.inc_by(frames.cut);
-            }
-        }
     }
 }
 
@@ -311,8 +340,16 @@ impl Ear<'_> {
         self.gather();
         let mut messages = 0;
         for line in numbered.lines().flatten() {
-            self.intake.frame(line, false);
+            match line {
+                // One LF at a frame's end is taken for framing; this one is not.
+                [.., b'\n'] => self.intake.frame(&[line, b"\n"].concat(), false),
+                _ => self.intake.frame(line, false),
+            }
             messages += 1;
+            // Another logferry's lines stay what they are. Others of a byte each would each become a whole message.
+            if self.intake.pending() > 2 * frame.data.len() + MOST_GROWTH {
+                return Err(BadFrame::new("numbered lines that are no syslog"));
+            }
         }
         if messages > 0 {
             let origin = Origin { stream, session: numbered.session, first_line: numbered.first_line };

@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::libc::POLLRDHUP;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -59,6 +61,17 @@ impl Wire {
     /// "pending" as well when it is another task's turn.
     pub(super) fn held_only(&mut self) {
         self.held_only = true;
+    }
+
+    /// Whether the peer has closed its side or the connection is broken, also behind bytes that were not read yet.
+    pub(super) fn peer_has_left(&self) -> bool {
+        let fd = match &self.socket {
+            Accepted::Tcp(socket) => socket.as_fd(),
+            Accepted::Unix(socket) => socket.as_fd(),
+        };
+        let mut asked = [PollFd::new(fd, PollFlags::from_bits_retain(POLLRDHUP))];
+        // An error asks again.
+        poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Makes the coming close a reset, of which the sender hears with its next write.
