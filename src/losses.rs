@@ -8,13 +8,15 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::metrics::{ForwardMetrics, ListenMetrics, Metrics, SpoolMetrics};
 use crate::spool::{Batch, Inlet};
 
 /// How often the counters are looked at. A loss that goes on is told this often at most, whatever its size.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long what is left to tell may take when the relay stops or its configuration changes.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Facility syslog (5), severity warning (4): RFC 5424 6.2.1.
 const PRI: u8 = 5 << 3 | 4;
 
@@ -92,39 +94,43 @@ impl Teller {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = looks.tick() => {}
-                _ = &mut stop => {
-                    // Not waited for: the writer takes it with what else has queued, if there is room.
-                    drop(self.tell().await);
-                    return self;
+            let told = async {
+                looks.tick().await;
+                if let Some(receipt) = self.tell().await {
+                    // It is on its way, or held for want of room.
+                    let _ = receipt.await;
                 }
-            }
-            let Some(receipt) = self.tell().await else { continue };
+            };
             tokio::select! {
-                _ = receipt => {}
-                // It is on its way, or held for want of room.
-                _ = &mut stop => return self,
+                () = told => {}
+                _ = &mut stop => break,
             }
         }
+        // The writer takes it with what else has queued, if there is room.
+        let _ = timeout(LAST_WORD, self.tell()).await;
+        self
     }
 
-    /// Hands the spool one message for each loss that has grown. The spool never drops them: it lets us wait instead.
+    /// Hands the spool one message for each loss that has grown. The spool never drops them: it lets us wait instead. What
+    /// was not handed over when this is dropped is told the next time.
     async fn tell(&mut self) -> Option<crate::spool::Receipt> {
         let stamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let mut batch = Batch::new();
-        for loss in &mut self.losses {
-            let lines = loss.counter.get() - loss.told;
+        let counted: Vec<u64> = self.losses.iter().map(|loss| loss.counter.get()).collect();
+        for (loss, counted) in self.losses.iter().zip(&counted) {
+            let lines = counted - loss.told;
             if lines > 0 {
-                loss.told += lines;
                 batch.push(|out| out.extend_from_slice(loss.line(lines, &stamp, &self.hostname).as_bytes()));
             }
         }
         if batch.is_empty() {
             return None;
         }
-        self.metrics.received.inc_by(batch.line_count());
-        Some(self.inlet.deliver(batch, None).await)
+        let lines = batch.line_count();
+        let receipt = self.inlet.deliver(batch, None).await;
+        self.metrics.received.inc_by(lines);
+        self.losses.iter_mut().zip(counted).for_each(|(loss, counted)| loss.told = counted);
+        Some(receipt)
     }
 }
 

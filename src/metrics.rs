@@ -76,7 +76,7 @@ pub struct Metrics {
 /// The counters of one listener.
 #[derive(Clone)]
 pub struct ListenMetrics {
-    /// Complete frames handed on. `received = spooled + dropped` over all listeners.
+    /// Complete frames handed on. `received = spooled + dropped + held` over all listeners.
     pub received: Counter,
     /// Bytes read off the socket, framing included.
     pub bytes: Counter,
