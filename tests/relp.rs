@@ -5,9 +5,11 @@ mod support;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::docker::hard_texts;
-use support::program::SIGTERM;
+use support::program::{SIGHUP, SIGTERM};
 use support::relp::frame;
 use support::{
     Certs, Collector, Docker, Door, Flow, Format, Framing, Held, Line, Program, Relay, RelpCollector, RelpFrame,
@@ -91,6 +93,105 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.expect("an entry");
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
     }
+}
+
+/// A receiver remembers few sessions of a sender: there must not be many on their way at once.
+#[test]
+fn lines_of_another_session_wait_for_the_answers_of_the_one_before() {
+    const SESSIONS: usize = 12;
+    let collector = RelpCollector::new();
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "dead-after = \"500ms\"");
+    for session in 0..SESSIONS {
+        let relay = setup.start();
+        says(&relay, session * 5..session * 5 + 5);
+        relay.has_spooled(5);
+        relay.kill();
+    }
+    let relay = setup.start();
+    // Those of the relays that were killed come first, and are over.
+    let mut peer = eventually("a connection that lives", || {
+        let mut peer = collector.accepts();
+        let open = peer.frame()?;
+        peer.answers(1, &format!("200 OK\n{}", String::from_utf8_lossy(&open.data)));
+        peer.frame().map(|_| peer)
+    });
+    relay.says("the collector has not answered for 500ms");
+    peer.is_over();
+    let mut peer = collector.opens_numbered();
+    for _ in 0..SESSIONS {
+        let asked = peer.frame().expect("a frame");
+        assert_eq!(asked.command, "numbered");
+        peer.answers(asked.txnr, "200 OK");
+    }
+    relay.has_delivered(0, SESSIONS * 5);
+}
+
+/// The collector of the collector is away and the spool is full: senders come, wait, give up and come again.
+#[test]
+fn senders_that_gave_up_waiting_are_let_go() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let receiver = receiver(&collector).spool("max-size = \"1MiB\"\nwhen-full = \"drop-newest\"").start();
+    let senders: Vec<_> = (0..4).map(|_| flood(receiver.door())).collect();
+    let held = || receiver.metrics().sum("spool_held");
+    eventually("they are made to wait", || (held() > 0).then_some(()));
+    receiver.counts("listen_connections", 4);
+    for (peer, talks) in senders {
+        socket2::SockRef::from(peer.stream()).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+        peer.stream().shutdown(std::net::Shutdown::Both).expect("it was connected");
+        talks.join().expect("a thread");
+    }
+    receiver.counts("listen_connections", 0);
+    collector.comes();
+    eventually("all that was taken is delivered", || {
+        let metrics = receiver.metrics();
+        let settled = metrics.sum("spool_held") == 0 && metrics.sum("forward_waiting") == 0;
+        settled.then(|| metrics.balance(0))
+    });
+    receiver.stops();
+}
+
+const TEXT: [u8; 1000] = [b'x'; 1000];
+
+/// A sender that says more than fits anywhere, and hears no answer.
+fn flood(door: &Door) -> (RelpPeer, std::thread::JoinHandle<()>) {
+    let peer = RelpPeer::opened(door);
+    let mut talks = peer.stream().try_clone().expect("a descriptor");
+    let talks = std::thread::spawn(move || {
+        let _ = (2..100_000).try_for_each(|txnr| talks.write_all(&frame(txnr, "syslog", &TEXT)));
+    });
+    (peer, talks)
+}
+
+/// It has losses to tell of, and its spool no room to be told in.
+#[test]
+fn a_full_relay_can_be_given_more_room() {
+    let collector = Collector::tcp_away(Framing::OctetCounting);
+    let listens = || receiver(&collector).listen("tcp://127.0.0.1:0");
+    let full = listens().spool("max-size = \"1MiB\"\nwhen-full = \"drop-newest\"\nshed-from = \"off\"");
+    let relay = full.start();
+    let _senders: Vec<_> = (0..4).map(|_| flood(relay.door())).collect();
+    let dropped = || relay.metrics().with("spool_dropped_total", "full");
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.doors()[1].connect();
+    eventually("lines are lost", || {
+        wire.says(&container, &TEXT);
+        (dropped() > 0).then_some(())
+    });
+    listens().spool("max-size = \"64MiB\"\nwhen-full = \"drop-newest\"\nshed-from = \"off\"").replaces(&full);
+    relay.signal(SIGHUP);
+    eventually("it is read again", || (relay.metrics().with("config_reloads_total", "applied") == 1).then_some(()));
+    relay.stops();
+}
+
+#[test]
+fn what_ends_in_line_feeds_keeps_them() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let last = receiver(&collector).start();
+    let middle = Setup::new().listen("relp://127.0.0.1:0").forward(&url(&last)).start();
+    let first = sender(&url(&middle)).start();
+    first.door().connect().send_counted(b"<13>1 - h a - - - text\n\n\n");
+    // One belongs to the framing, on the way in; after that the message is what it is.
+    assert_eq!(collector.lines(1)[0].message, b"text\n\n");
 }
 
 /// Both show a certificate, and what a container can print arrives as it was printed.
@@ -376,6 +477,50 @@ fn what_is_no_session_is_ended() {
     }
     relay.has_delivered(received, 0);
     relay.stops();
+}
+
+/// Each of them would become a message with a header, twenty times as long.
+#[test]
+fn numbered_lines_of_a_byte_each_are_refused() {
+    let relay = taker();
+    let mut peer = RelpPeer::connects(relay.door());
+    peer.says(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
+    assert!(peer.frame().expect("an answer").is_ok());
+    peer.says(2, "numbered", &[b"7 1\n".as_slice(), &b"1 a".repeat(100_000)].concat());
+    peer.is_over();
+    relay.counts("listen_refused_total", 1);
+    assert_eq!(relay.metrics().sum("listen_received_total"), 0);
+    relay.stops();
+}
+
+/// Whoever was about to say more hears that it was not taken.
+#[test]
+fn a_relay_that_stops_under_load_says_goodbye() {
+    // With each answer to wait for.
+    let setup = Setup::new().spool("sync = \"always\"").listen("relp://127.0.0.1:0").forward("file:///dev/null");
+    let mut relay = setup.start();
+    let mut peer = RelpPeer::opened(relay.door());
+    let (mut talks, quiet) = (peer.stream().try_clone().expect("a descriptor"), Arc::<AtomicBool>::default());
+    let hush = quiet.clone();
+    let talker = std::thread::spawn(move || {
+        let said = |txnr: &u32| talks.write_all(&frame(*txnr, "syslog", b"<13>x")).is_ok();
+        (2..u32::MAX).take_while(|_| !hush.load(Ordering::Relaxed)).take_while(said).count()
+    });
+    peer.frames(100);
+    relay.signal(SIGTERM);
+    let mut answered = 101;
+    loop {
+        let answer = peer.frame().expect("a goodbye");
+        if answer.command == "serverclose" {
+            break;
+        }
+        answered += 1;
+        assert!(answer.is_ok() && answer.txnr == answered, "{answer:?}");
+    }
+    quiet.store(true, Ordering::Relaxed);
+    assert!(talker.join().expect("a thread") >= answered as usize - 1);
+    peer.is_over();
+    assert_eq!(relay.ends().code(), Some(0));
 }
 
 #[test]

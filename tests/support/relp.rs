@@ -44,10 +44,22 @@ impl RelpCollector {
     /// The next connection, with its session opened as rsyslog does.
     #[track_caller]
     pub fn opens(&self) -> RelpPeer {
+        self.opens_with(|_| "relp_version=0\nrelp_software=1.11.0,librelp\ncommands=syslog".to_owned())
+    }
+
+    /// The same as another logferry does: what is offered is offered back.
+    #[track_caller]
+    pub fn opens_numbered(&self) -> RelpPeer {
+        self.opens_with(str::to_owned)
+    }
+
+    #[track_caller]
+    fn opens_with(&self, offers: impl FnOnce(&str) -> String) -> RelpPeer {
         let mut peer = self.accepts();
         let open = peer.frame().expect("a frame");
         assert_eq!((open.txnr, open.command.as_str()), (1, "open"));
-        peer.answers(1, "200 OK\nrelp_version=0\nrelp_software=1.11.0,librelp\ncommands=syslog");
+        let offers = offers(std::str::from_utf8(&open.data).expect("ASCII"));
+        peer.answers(1, &format!("200 OK\n{offers}"));
         peer
     }
 }
