@@ -165,10 +165,7 @@ fn syslog_ng_conf(input: Input, at: SocketAddr, dir: &Path) -> String {
 fn understands_docker(make: Option<Make>, input: Input, keys: &str, kept: impl Fn(&[u8]) -> Vec<u8>) {
     let Some(make) = make else { return };
     let daemon = Daemon::start(make, input);
-    let keys = match input {
-        Input::Tls => format!("{keys}\nca = \"{}\"", Certs::get().path("ca.pem")),
-        _ => keys.to_owned(),
-    };
+    let keys = format!("{keys}\n{}", Certs::trusted(&daemon.url()));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&daemon.url(), &keys).start();
     let mut wire = relay.door().connect();
     let texts = hard_texts();
@@ -249,7 +246,7 @@ fn syslog_ng_by_tls() {
 fn is_restarted(make: Option<Make>, input: Input) {
     let Some(make) = make else { return };
     let mut daemon = Daemon::start(make, input);
-    let keys = format!("framing = \"octet-counting\"\nca = \"{}\"", Certs::get().path("ca.pem"));
+    let keys = format!("framing = \"octet-counting\"\n{}", Certs::trusted(&daemon.url()));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&daemon.url(), &keys).start();
     let flow = Flow::into(relay.door());
     let numbers = |daemon: &Daemon| -> BTreeSet<usize> {

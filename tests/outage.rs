@@ -19,8 +19,8 @@ fn numbers(collector: &Collector) -> BTreeSet<usize> {
 /// A kernel acknowledges for an application that is about to die: what it had not read comes again.
 #[track_caller]
 fn dies_with_lines_unread(mut collector: Collector) {
-    let ca = format!("framing = \"octet-counting\"\nca = \"{}\"", support::Certs::get().path("ca.pem"));
-    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &ca).start();
+    let keys = format!("framing = \"octet-counting\"\n{}", support::Certs::trusted(&collector.url()));
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &keys).start();
     says_at_length(&relay, 0..50, 1);
     collector.frames(50);
     collector.hangs();

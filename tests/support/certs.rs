@@ -43,6 +43,11 @@ impl Certs {
         self.dir.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 
+    /// The key of a forward to `url` that trusts [`Certs::get`]; nothing where it is not TLS.
+    pub fn trusted(url: &str) -> String {
+        if url.contains("+tls://") { format!("ca = \"{}\"", Self::get().path("ca.pem")) } else { String::new() }
+    }
+
     /// The lines of a config that make a listener speak TLS.
     pub fn listen(&self) -> String {
         format!("cert = \"{}\"\nkey = \"{}\"\n", self.path("server.pem"), self.path("server-key.pem"))
