@@ -148,8 +148,14 @@ impl Resolver {
                 ttl: found.valid_until().saturating_duration_since(Instant::now()),
             }),
             Ok(Err(error)) => Err(reason(&error, "address")),
-            Err(_) => Err(failed(format!("no answer within {:?}", self.settings.timeout))),
+            Err(_) => Err(failed(format!("no answer from {} within {:?}", self.asked(), self.settings.timeout))),
         }
+    }
+
+    /// Who is asked, for a person.
+    fn asked(&self) -> String {
+        let servers: Vec<String> = self.settings.nameservers.iter().map(SocketAddr::to_string).collect();
+        if servers.is_empty() { "the name servers of /etc/resolv.conf".to_owned() } else { servers.join(", ") }
     }
 
     fn fresh(&self, family: LookupIpStrategy) -> Result<TokioResolver, NetError> {
