@@ -105,7 +105,9 @@ impl Resolver {
         let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(reason(&error, "SRV record")),
-            Err(_) => return Err(failed(format!("no answer within {:?}", self.settings.timeout))),
+            Err(_) => {
+                return Err(failed(format!("no answer from {} within {:?}", self.asked(), self.settings.timeout)));
+            }
         };
         let services: Vec<Service> = found.answers().iter().filter_map(|record| service(&record.data)).collect();
         if services.is_empty() {
