@@ -53,6 +53,7 @@
 //! `sync`; `reader`; `open` and `handle`.
 
 mod cursor;
+mod episode;
 mod handle;
 mod inlet;
 mod ledger;

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
+use super::episode::Episode;
 use super::handle::Handle;
 use super::ledger::{self, Ledger, Replay};
 use super::log::{Limits, Log, Segment, State};
@@ -23,7 +24,7 @@ use super::reader::Reader;
 use super::record::{self, Batch, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
-use super::writer::{Episode, Writer};
+use super::writer::Writer;
 use super::{MIN_BYTES, Options, Position};
 use crate::metrics::Metrics;
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::episode::Episode;
 use crate::metrics::SpoolMetrics;
 
 /// How much a power cut may take. A crash of the process alone takes nothing in any case.
@@ -115,7 +116,9 @@ impl Shared {
 }
 
 fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &SpoolMetrics) {
-    let mut trouble: Option<Instant> = None;
+    let mut trouble = Episode::default();
+    // When the writer was last sent to another file.
+    let mut left: Option<Instant> = None;
     loop {
         let idle = |dirty: &mut Dirty| dirty.files.is_empty() && !dirty.closed;
         let dirty = shared.changed.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
@@ -133,21 +136,20 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
             failed = file.sync_data().err().or(failed);
         }
         match failed {
-            None if trouble.is_some() && !files.is_empty() => {
-                trouble = None;
+            None if !files.is_empty() && trouble.ends() => {
                 tracing::info!(dir = %dir.display(), "spool: the disk syncs again");
             }
             None => {}
             Some(error) => {
-                if trouble.is_none() {
+                if trouble.begins() {
                     tracing::error!(
                         dir = %dir.display(), %error,
                         "spool: the disk does not sync; lines go on, but a power cut now would lose some. Check the disk"
                     );
                 }
-                // A disk that goes on failing must not be filled with a segment for each time.
-                if trouble.is_none_or(|since| since.elapsed() > NEW_FILE_EVERY) {
-                    trouble = Some(Instant::now());
+                // A disk that fails again and again must not be filled with a segment for each time.
+                if left.is_none_or(|left| left.elapsed() > NEW_FILE_EVERY) {
+                    left = Some(Instant::now());
                     shared.failed.store(true, Ordering::Release);
                 }
                 metrics.errors.inc();

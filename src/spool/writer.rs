@@ -13,11 +13,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::{Semaphore, watch};
 
+use super::episode::Episode;
 use super::inlet::{DELIVERY_KIB, Delivery, Inlet, QUEUE_KIB, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
 use super::log::{Log, Segment};
@@ -32,10 +33,6 @@ const GROUP_BYTES: usize = 4 << 20;
 /// How long the writer waits before it tries again with what it holds, and looks into the queue meanwhile. Short enough
 /// that senders who cannot wait do not notice, long enough that a full disk is left in peace.
 const HELD_NAP: Duration = Duration::from_millis(50);
-
-/// How long nothing may fail before the disk is said to work again, or the spool to have room. On a full disk small batches fit and large ones do
-/// not: without a pause, whoever sends them would have us write two lines of log for each.
-const CALM: Duration = Duration::from_secs(60);
 
 /// Appends lines to the spool. One for each spool; readers learn about the end of the log from it, and that it is final
 /// when the writer is dropped.
@@ -69,22 +66,6 @@ pub struct Writer {
     /// How many of the next syncs fail.
     #[cfg(test)]
     pub(super) sync_faults: u32,
-}
-
-/// Something that is said when it begins and when it is over: when it last happened, if that has not been taken back.
-#[derive(Default)]
-pub(super) struct Episode(Option<Instant>);
-
-impl Episode {
-    /// It happens. True: for the first time.
-    fn begins(&mut self) -> bool {
-        self.0.replace(Instant::now()).is_none()
-    }
-
-    /// It does not happen now. True: and has not for a while, after it had.
-    fn ends(&mut self) -> bool {
-        self.0.take_if(|last| last.elapsed() > CALM).is_some()
-    }
 }
 
 /// Why lines were not written.

@@ -1,0 +1,23 @@
+//! The episode: trouble that comes and goes, said once when it begins and once when it is over.
+
+use std::time::{Duration, Instant};
+
+/// How long nothing may happen before it is over. On a full disk small batches fit and large ones do not, and a failing one
+/// syncs now and then: without a pause each of these would be two lines of log.
+const CALM: Duration = Duration::from_secs(60);
+
+/// Something that is said when it begins and when it is over: when it last happened, if that has not been taken back.
+#[derive(Default)]
+pub(super) struct Episode(Option<Instant>);
+
+impl Episode {
+    /// It happens. True: for the first time.
+    pub fn begins(&mut self) -> bool {
+        self.0.replace(Instant::now()).is_none()
+    }
+
+    /// It does not happen now. True: and has not for a while, after it had.
+    pub fn ends(&mut self) -> bool {
+        self.0.take_if(|last| last.elapsed() > CALM).is_some()
+    }
+}
