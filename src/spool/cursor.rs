@@ -40,7 +40,7 @@ impl CursorFile {
     /// are then sent again, which is better than not to start.
     pub fn load(dir: &Path, forward: &str, id: SpoolId) -> Self {
         let path = dir.join(file_name(forward));
-        let bytes = File::open(&path).and_then(|file| read_up_to(&file, 0, FILE_LEN)).unwrap_or_default();
+        let bytes = File::open(&path).map(|file| read_up_to(&file, 0, FILE_LEN).0).unwrap_or_default();
         let newest = [0, SLOT_STRIDE]
             .into_iter()
             .filter_map(|at| decode(bytes.get(at..at + SLOT_LEN)?, &id))

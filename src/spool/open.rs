@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -174,7 +174,7 @@ impl Found {
                 }
                 Err(error) => return Err(io_error("open", &path)(error)),
             };
-            let start = segment::read_up_to(&file, 0, HEADER_LEN as usize).unwrap_or_default();
+            let start = segment::read_up_to(&file, 0, HEADER_LEN as usize).0;
             let header = start.first_chunk().map(Header::decode);
             match header {
                 Some(Ok(header)) if header.number == number => sound.push((header, bytes)),
@@ -217,26 +217,19 @@ impl Found {
             let mut damaged = false;
             if good < bytes {
                 let tail = usize::try_from(bytes - good).unwrap_or(usize::MAX);
-                match segment::read_up_to(&file, good, tail) {
-                    Ok(tail) => {
-                        let salvage = record::salvage(&tail, newest.key);
-                        if salvage == Salvage::default() {
-                            self.report.torn_bytes += tail.len() as u64;
-                            newest.bytes = good;
-                            // Where it cannot be cut it is left: nothing is appended to it, and its lines end before.
-                            drop(file.set_len(good));
-                        } else {
-                            damaged = true;
-                            end = self.rescue(dir, &file, (end, &tail, salvage), passed(cursors, number), &mut replay);
-                        }
-                    }
-                    // A bad block. The file stays as it is: nothing is appended to it, and its lines end before.
-                    Err(_) => {
-                        damaged = true;
-                        newest.damaged = true;
-                        newest.bytes = good;
-                        self.report.damaged.push(path.clone());
-                    }
+                let (tail, unreadable) = segment::read_around(&file, good, tail);
+                let salvage = record::salvage(&tail, newest.key);
+                damaged = salvage != Salvage::default() || unreadable.is_some();
+                if let Some(error) = unreadable {
+                    tracing::error!(file = %path.display(), %error, "spool: cannot be read everywhere; is the disk dying?");
+                }
+                if damaged {
+                    end = self.rescue(dir, &file, (end, &tail, salvage), passed(cursors, number), &mut replay);
+                } else {
+                    self.report.torn_bytes += tail.len() as u64;
+                    newest.bytes = good;
+                    // Where it cannot be cut it is left: nothing is appended to it, and its lines end before.
+                    drop(file.set_len(good));
                 }
             }
             if lines > 0 || alone || damaged {
@@ -265,13 +258,13 @@ impl Found {
         replay: &mut Replay,
     ) -> Position {
         let Some(newest) = self.segments.back_mut() else { return at };
-        let (mut records, mut lost) = (Vec::new(), 0);
+        // What every forward has passed is not read again.
+        let skip = usize::try_from(passed.saturating_sub(at.offset)).unwrap_or(usize::MAX);
+        let (mut records, mut lost) = (Vec::new(), u64::from(salvage.runs.is_empty() && skip < tail.len()));
         for run in salvage.runs {
             let (batch, _) = Batch::decode(tail[run.clone()].to_vec(), u64::MAX, newest.key);
             replay.gap();
             batch.records().for_each(|record| replay.record(record));
-            // What every forward has passed is not read again.
-            let skip = usize::try_from(passed.saturating_sub(at.offset)).unwrap_or(usize::MAX);
             if skip < run.end {
                 lost += u64::from(skip <= run.start);
                 ledger::write_gap(&mut records, newest.key);
@@ -294,12 +287,10 @@ impl Found {
             return Position { offset: newest.bytes, line, ..at };
         }
         let aside = segment::aside_path(dir, at.segment);
-        let kept = fs::copy(segment::path(dir, at.segment), &aside).and_then(|_| segment::limit_damaged(dir));
+        let kept = keep_copy(file, &aside, at.offset, tail).and_then(|()| segment::limit_damaged(dir));
+        newest.bytes = at.offset;
         match kept.and_then(|()| file.set_len(at.offset)) {
-            Ok(()) => {
-                newest.bytes = at.offset;
-                newest.damaged = false;
-            }
+            Ok(()) => newest.damaged = false,
             Err(error) => {
                 drop(fs::remove_file(&aside));
                 tracing::error!(file = %aside.display(), %error, "spool: a damaged segment could not be kept yet");
@@ -307,7 +298,7 @@ impl Found {
         }
         self.report.damaged.push(aside);
         if batch.is_empty() {
-            return at;
+            return Position { line: first_line, ..at };
         }
         self.last_number = header.number;
         let bytes = HEADER_LEN + content.len() as u64;
@@ -335,6 +326,14 @@ impl Found {
             tracing::info!(%dir, files = ?stale_cursors, "spool: cursors of forwards that are not configured are ignored");
         }
     }
+}
+
+/// Copies a segment: the `good` bytes that can be read, and what is left behind them.
+fn keep_copy(mut file: &File, to: &Path, good: u64, tail: &[u8]) -> io::Result<()> {
+    let mut copy = File::create(to)?;
+    file.rewind()?;
+    io::copy(&mut file.take(good), &mut copy)?;
+    copy.write_all(tail)
 }
 
 /// How far a segment is good: the offset behind its last record, and its lines.

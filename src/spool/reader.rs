@@ -95,34 +95,41 @@ impl Reader {
     /// little later; a place that goes on failing is skipped too.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
         loop {
-            let window = self.log.window(self.index, &mut self.read);
-            let read = window.and_then(|window| match window {
-                None => Ok(None),
-                Some(window) => self.read_window(&window, max_bytes).map(|read| Some((window, read))),
-            });
-            match read {
+            let window = match self.log.window(self.index, &mut self.read) {
                 Ok(None) => return Ok(None),
-                Ok(Some((window, batch))) if !batch.is_empty() => {
+                Ok(Some(window)) => window,
+                Err(error) if self.tries_again(&error) => return Err(error),
+                Err(error) => {
+                    self.pass_over(None, &error);
+                    continue;
+                }
+            };
+            match self.read_window(&window, max_bytes) {
+                Ok(batch) if !batch.is_empty() => {
                     self.failures = 0;
                     return Ok(Some(self.advance(batch, window.session)));
                 }
                 // Marks alone; the lines come behind them.
-                Ok(Some((_, batch))) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
-                Ok(Some((window, _))) => {
-                    let found = self.resync(&window);
-                    self.log.damaged(self.index, &mut self.read, found, &"checksum mismatch");
-                }
-                Err(error) => {
-                    let passes = passes(&error);
-                    self.failures += u32::from(!passes);
-                    if passes || (self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound) {
-                        return Err(error);
-                    }
-                    self.log.damaged(self.index, &mut self.read, None, &error);
-                }
+                Ok(batch) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
+                Ok(_) => self.pass_over(Some(&window), &"checksum mismatch"),
+                Err(error) if self.tries_again(&error) => return Err(error),
+                Err(error) => self.pass_over(Some(&window), &error),
             }
-            self.failures = 0;
         }
+    }
+
+    /// Whether a read that failed is worth another try.
+    fn tries_again(&mut self, error: &io::Error) -> bool {
+        let passes = passes(error);
+        self.failures += u32::from(!passes);
+        passes || (self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound)
+    }
+
+    /// Nothing can be read here: goes on behind it.
+    fn pass_over(&mut self, window: Option<&Window>, why: &dyn std::fmt::Display) {
+        let found = window.and_then(|window| self.resync(window));
+        self.log.damaged(self.index, &mut self.read, found, why);
+        self.failures = 0;
     }
 
     fn read_window(&self, window: &Window, max_bytes: usize) -> io::Result<Batch> {
@@ -136,9 +143,9 @@ impl Reader {
     fn resync(&self, window: &Window) -> Option<Position> {
         let Position { segment, offset, line } = self.read;
         let tail = usize::try_from(window.limit - offset).ok()?;
-        let tail = segment::read_up_to(&window.file, offset, tail).ok()?;
-        let last = record::salvage(&tail, window.key).runs.pop().filter(|run| run.end == tail.len())?;
-        let (batch, _) = Batch::decode(tail[last.clone()].to_vec(), u64::MAX, window.key);
+        let (bytes, _) = segment::read_around(&window.file, offset, tail);
+        let last = record::salvage(&bytes, window.key).runs.pop().filter(|run| run.end == tail)?;
+        let (batch, _) = Batch::decode(bytes[last.clone()].to_vec(), u64::MAX, window.key);
         // More than can be missing are not all ours; the last ones are.
         let surplus = batch.line_count().saturating_sub(window.lines);
         let start = offset + (last.end - batch.behind(surplus).len()) as u64;

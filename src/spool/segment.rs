@@ -25,6 +25,12 @@ pub(super) const HEADER_LEN: u64 = 64;
 /// How many damaged segments are kept aside; the oldest goes when another one comes, for they are outside the size cap.
 pub(super) const MAX_DAMAGED: usize = 4;
 
+/// What a disk that has lost something cannot read, in bytes: the kernel asks it for whole pages.
+const BLOCK: u64 = 4096;
+
+/// How many of those are tried in one file. A dying disk may take seconds for each.
+const MAX_BAD_BLOCKS: usize = 64;
+
 /// Names one spool among all spools, for as long as it has a segment.
 pub(super) type SpoolId = [u8; 16];
 
@@ -129,7 +135,8 @@ pub(super) fn create(dir: &Path, header: &Header, records: &[u8]) -> io::Result<
 /// least one record. No bytes mean that there is no record at `offset`, where there should be one; with records *and* a
 /// fault, the fault comes after them.
 ///
-/// Errors are the file's; a file shorter than `limit` is no error but gives an empty batch in the end.
+/// Errors are the file's, and mean that nothing could be read; a file shorter than `limit` is no error but gives an empty
+/// batch in the end.
 pub(super) fn read(
     file: &File,
     offset: u64,
@@ -141,7 +148,11 @@ pub(super) fn read(
     let there = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
     let mut want = max_bytes.max(RECORD_HEADER).min(there);
     loop {
-        let (batch, fault) = Batch::decode(read_up_to(file, offset, want)?, max_lines, key);
+        let (bytes, error) = read_up_to(file, offset, want);
+        let (batch, fault) = Batch::decode(bytes, max_lines, key);
+        if let (0, Some(error)) = (batch.byte_len(), error) {
+            return Err(error);
+        }
         match fault {
             // The buffer ended inside a record and the segment did not: that is no fault. If the record is the first
             // one, it is read again with room for its header, or for as much as its header asked for.
@@ -196,20 +207,38 @@ pub(super) fn limit_damaged(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Up to `want` bytes from `offset` on; fewer when the file ends there.
-pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> io::Result<Vec<u8>> {
+/// Up to `want` bytes from `offset` on; fewer when the file ends there, or where the error says that it cannot be read.
+pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; want];
     let mut filled = 0;
-    while filled < want {
+    let error = loop {
         match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-            Ok(0) => break,
+            Ok(0) => break None,
             Ok(n) => filled += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Err(e) => break Some(e),
         }
-    }
+    };
     bytes.truncate(filled);
-    Ok(bytes)
+    (bytes, error)
+}
+
+/// The same for what is left of a damaged file: where a block cannot be read there are zeros, which are no record, and the
+/// last of the errors says why. Ends at the first block behind [`MAX_BAD_BLOCKS`].
+pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
+    let (mut bytes, mut why) = (Vec::new(), None);
+    for _ in 0..=MAX_BAD_BLOCKS {
+        let at = offset + bytes.len() as u64;
+        let (good, error) = read_up_to(file, at, want - bytes.len());
+        let behind = at + good.len() as u64;
+        bytes.extend(good);
+        if error.is_none() {
+            break;
+        }
+        why = error;
+        bytes.resize(want.min(((behind / BLOCK + 1) * BLOCK - offset) as usize), 0);
+    }
+    (bytes, why)
 }
 
 pub(super) fn le_u32(bytes: &[u8], at: usize) -> u32 {
@@ -276,5 +305,29 @@ mod tests {
         }
         let (all, fault) = read(&file, HEADER_LEN, limit, 1 << 20, u64::MAX, 0).unwrap();
         assert_eq!((all, fault), (batch, None));
+    }
+
+    /// Memory that is not there is what the kernel cannot read on demand.
+    #[test]
+    fn what_cannot_be_read_is_read_around() {
+        use nix::libc::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap};
+        const PAGE: usize = BLOCK as usize;
+        // SAFETY: a mapping of our own, which nobody else knows; the page that goes is not touched afterwards.
+        let start = unsafe {
+            let start =
+                mmap(std::ptr::null_mut(), 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            std::slice::from_raw_parts_mut(start.cast::<u8>(), 4 * PAGE).fill(b'x');
+            assert_eq!(munmap(start.byte_add(PAGE), PAGE), 0);
+            start as u64
+        };
+        let memory = File::open("/proc/self/mem").unwrap();
+        let (bytes, error) = read_up_to(&memory, start + 100, 2 * PAGE);
+        assert_eq!((bytes, error.unwrap().raw_os_error()), (vec![b'x'; PAGE - 100], Some(nix::libc::EIO)));
+        let (bytes, error) = read_around(&memory, start + 100, 4 * PAGE - 100);
+        assert_eq!(bytes, [vec![b'x'; PAGE - 100], vec![0; PAGE], vec![b'x'; 2 * PAGE]].concat());
+        assert_eq!(error.unwrap().raw_os_error(), Some(nix::libc::EIO));
+        assert_eq!(read_around(&memory, start + 100, PAGE).0.len(), PAGE, "it ends where nothing can be read");
+        // A disk that reads nothing at all is not asked for ever.
+        assert_eq!(read_around(&memory, 0, 1 << 30).0.len(), (MAX_BAD_BLOCKS + 1) * PAGE);
     }
 }
