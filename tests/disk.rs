@@ -1,15 +1,19 @@
-//! The disk is full, read-only, not ours, gone. The relay goes on, says so, and counts what it could not keep.
+//! The disk is full, failing, read-only, not ours, gone. The relay goes on, says so, and counts what it could not keep.
 
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
-use support::{Collector, Framing, Program, Relay, Setup, eventually, says_at_length, skipped};
+use support::{
+    Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, says_at_length, skipped,
+};
 
 /// What a user gets who is nobody in particular.
 const NOBODY: u32 = 65_534;
@@ -38,7 +42,7 @@ impl Disk {
     fn fill(&self) -> PathBuf {
         let path = self.0.join("somebody-else");
         let mut file = fs::File::create(&path).expect("a file");
-        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        while file.write_all(&[0; 4096]).is_ok() {}
         path
     }
 
@@ -56,8 +60,74 @@ impl Drop for Disk {
     }
 }
 
+/// A device that promises more room than it has, as a thin volume does, with a file system on it. Beyond its room writes
+/// fail when they are synced, and then the kernel makes the file system read-only.
+struct Device {
+    // In the order in which they have to go.
+    disk: Disk,
+    below: Disk,
+}
+
+impl Device {
+    /// Mounted as a setup's spool, with room for a part of it; `features` are ext4's. `None`: see [`Disk::mount`].
+    fn mount(setup: &Setup, features: &str) -> Option<Self> {
+        support::installed("mkfs.ext4", "e2fsprogs")?;
+        if !Path::new("/dev/loop-control").exists() {
+            skipped("there are no loop devices");
+            return None;
+        }
+        let below = Disk::mount(&setup.path("below"), "6m")?;
+        let disk = Disk(setup.path("spool"));
+        fs::create_dir_all(&disk.0).expect("a place to mount at");
+        let device = Self { disk, below };
+        let image = fs::File::create(device.image()).expect("a file");
+        image.set_len(32 << 20).expect("a length without room");
+        device.disk.run(Command::new("mkfs.ext4").args(["-q", "-b", "4096", "-O", features]).arg(device.image()));
+        device.attach();
+        Some(device)
+    }
+
+    /// It gets the room that it promised, and is mounted anew. Nothing may be at work on it.
+    fn gets_room(&self) {
+        self.disk.run(Command::new("umount").arg(&self.disk.0));
+        self.below.run(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&self.below.0));
+        self.attach();
+    }
+
+    /// What lies from the middle of `file` on cannot be read any more. Nothing may be at work on it.
+    fn loses_the_end_of(&self, file: &Path) {
+        let middle = fs::metadata(file).expect("a file").len() / 4096 / 2;
+        let name = file.file_name().expect("a name").to_string_lossy();
+        self.disk.run(Command::new("umount").arg(&self.disk.0));
+        let found = Command::new("debugfs").args(["-R", &format!("bmap /{name} {middle}")]).arg(self.image()).output();
+        let block = String::from_utf8(found.expect("debugfs comes with mkfs.ext4").stdout).expect("a number");
+        let block: u64 = block.trim().parse().expect("a number");
+        // Mounted first, which looks at its length; filled then, or a write could bring back what is behind the cut.
+        self.attach();
+        fs::File::options().write(true).open(self.image()).expect("the image").set_len(block * 4096).expect("cut off");
+        self.below.fill();
+    }
+
+    fn image(&self) -> PathBuf {
+        self.below.0.join("image")
+    }
+
+    fn attach(&self) {
+        let mut mount = Command::new("mount");
+        self.disk.run(mount.args(["-o", "loop,errors=remount-ro"]).arg(self.image()).arg(&self.disk.0));
+    }
+}
+
 fn setup(collector: &Collector) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "framing = \"octet-counting\"")
+}
+
+/// Oldest first.
+fn segments(setup: &Setup) -> Vec<PathBuf> {
+    let files = fs::read_dir(setup.path("spool")).expect("a spool").map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
+    segments.sort();
+    segments
 }
 
 /// Numbers in messages of about a kilobyte.
@@ -176,6 +246,130 @@ fn a_relay_starts_on_a_full_disk_and_delivers_what_it_had() {
     relay.stops();
 }
 
+/// The disk says that it has what it has not, until it is synced. Who was answered need not care.
+#[test]
+fn a_disk_that_fails_takes_no_line_that_was_answered() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = Setup::new()
+        .spool("sync = \"always\"")
+        .listen("relp://127.0.0.1:0")
+        .forward_with(&collector.url(), "framing = \"octet-counting\"");
+    let Some(device) = Device::mount(&setup, "has_journal") else { return };
+    let relay = setup.start();
+    let mut peer = RelpPeer::opened(relay.door());
+    let mut way = peer.stream().try_clone().expect("a descriptor");
+    let sending = thread::spawn(move || {
+        // Until the relay is killed: before that it stops reading, because it can keep nothing more.
+        (0..20_000).take_while(|n| way.write_all(&numbered(*n)).is_ok()).count()
+    });
+    let hearing = thread::spawn(move || std::iter::from_fn(|| peer.frame()).take_while(RelpFrame::is_ok).count());
+    relay.says("the disk does not take lines");
+    relay.says("Input/output error");
+    eventually("it goes on holding what it cannot keep", || (relay.metrics().sum("spool_held") > 0).then_some(()));
+    relay.kill();
+    let (sent, answered) = (sending.join().expect("sent"), hearing.join().expect("heard"));
+    assert!(100 < answered && answered < sent, "{answered} of {sent} were answered");
+    device.gets_room();
+    collector.comes();
+    let relay = setup.start();
+    collector.frames(answered);
+    relay.counts("forward_waiting", 0);
+    let arrived = collector.count();
+    assert!(collector.numbers().into_iter().eq(0..arrived));
+    relay.has_delivered(0, arrived);
+    relay.stops();
+}
+
+/// A RELP frame with a number in a message of about a kilobyte.
+fn numbered(n: u32) -> Vec<u8> {
+    relp::frame(n + 2, "syslog", format!("<14>1 - - - - - - {n:01000}").as_bytes())
+}
+
+/// Nobody was answered, and the kernel has what it took: it is delivered from there, though the disk never got it.
+#[test]
+fn a_disk_that_fails_costs_what_it_did_not_take() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector).spool("sync = \"1ms\"");
+    let Some(_device) = Device::mount(&setup, "has_journal") else { return };
+    let relay = setup.start();
+    let refused = |relay: &Relay| relay.metrics().with("spool_dropped_total", "reason=\"error\"") > 0;
+    let mut sent = 0;
+    while !refused(&relay) {
+        assert!(sent < 40_000, "the device has no room for so many");
+        let synced = relay.metrics().sum("spool_syncs_total");
+        says(&relay, sent..sent + 400);
+        sent += 400;
+        has_received(&relay, sent);
+        // Or all that the file system believes to have would be written before the first sync.
+        eventually("it is synced, or refused", || {
+            (relay.metrics().sum("spool_syncs_total") > synced || refused(&relay)).then_some(())
+        });
+    }
+    relay.says("the disk does not take lines");
+    let spooled = relay.metrics().sum("spool_spooled_total") as usize;
+    collector.comes();
+    relay.counts("forward_waiting", 0);
+    assert_eq!(collector.numbers(), Vec::from_iter(0..spooled));
+    relay.metrics().balance(0);
+    relay.stops();
+}
+
+/// Bad blocks where the relay looks when it starts.
+#[test]
+fn a_disk_that_cannot_be_read_costs_what_lies_there() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(device) = Device::mount(&setup, "^has_journal") else { return };
+    let relay = setup.start();
+    says(&relay, 0..2000);
+    relay.has_spooled(2000);
+    relay.kill();
+    device.loses_the_end_of(&segments(&setup)[0]);
+    collector.comes();
+    let relay = setup.start();
+    relay.says("cannot be read everywhere");
+    says(&relay, 2000..2100);
+    relay.counts("forward_waiting", 0);
+    let numbers = collector.numbers();
+    let (old, new) = numbers.split_at(numbers.len() - 100);
+    assert!(old.len() > 900 && old.iter().copied().eq(0..old.len()), "{} lines", old.len());
+    assert!(new.iter().copied().eq(2000..2100));
+    // How many there were is not known: they were the newest.
+    relay.counts("forward_damaged_total", 1);
+    relay.stops();
+}
+
+/// Bad blocks in the midst of what is delivered.
+#[test]
+fn a_disk_that_cannot_be_read_holds_up_nothing_behind() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector).variable("LOGFERRY_SPOOL_MAX_SIZE", "4MiB");
+    let Some(device) = Device::mount(&setup, "^has_journal") else { return };
+    let relay = setup.start();
+    says(&relay, 0..3000);
+    relay.has_spooled(3000);
+    relay.kill();
+    // To the end of the disk, so that the other segments lie before what is cut off.
+    let all = segments(&setup);
+    all.iter().for_each(|segment| fs::File::open(segment).and_then(|file| file.sync_all()).expect("it has a place"));
+    let oldest = &all[0];
+    let copy = oldest.with_extension("copy");
+    fs::copy(oldest, &copy).expect("room for another one");
+    fs::rename(copy, oldest).expect("renamed");
+    device.loses_the_end_of(oldest);
+    collector.comes();
+    let relay = setup.start();
+    relay.says("a part of a segment cannot be read and is skipped");
+    relay.counts("forward_waiting", 0);
+    let got = collector.numbers();
+    let gap = got.windows(2).position(|pair| pair[1] != pair[0] + 1).expect("something is missing");
+    let (before, behind) = (got[gap] + 1, got[gap + 1]);
+    assert!(before > 50 && got.into_iter().eq((0..before).chain(behind..3000)));
+    relay.counts("forward_damaged_total", (behind - before) as u64);
+    relay.metrics().balance(3000);
+    relay.stops();
+}
+
 /// Damage is repaired with what room there is: without any, what is behind it is read where it lies.
 #[test]
 fn damage_on_a_full_disk_costs_the_line_it_hit() {
@@ -186,12 +380,11 @@ fn damage_on_a_full_disk_costs_the_line_it_hit() {
     says(&relay, 0..500);
     relay.has_spooled(500);
     relay.kill();
-    let files = fs::read_dir(setup.path("spool")).expect("a spool").map(|entry| entry.expect("an entry").path());
-    let segment = files.filter(|path| path.extension().is_some_and(|end| end == "seg")).max().expect("a segment");
-    let mut bytes = fs::read(&segment).expect("read");
+    let segment = &segments(&setup)[0];
+    let mut bytes = fs::read(segment).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    fs::write(&segment, bytes).expect("written");
+    fs::write(segment, bytes).expect("written");
     disk.fill();
     collector.comes();
     let relay = setup.start();

@@ -10,7 +10,7 @@
 //! - `links.rs`       the wire itself: it is cut, it swallows packets
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
-//! - `disk.rs`        the spool's disk is full, read-only, not ours, gone
+//! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
