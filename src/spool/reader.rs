@@ -105,10 +105,7 @@ impl Reader {
                 }
             };
             match self.read_window(&window, max_bytes) {
-                Ok(batch) if !batch.is_empty() => {
-                    self.failures = 0;
-                    return Ok(Some(self.advance(batch, window.session)));
-                }
+                Ok(batch) if !batch.is_empty() => return Ok(Some(self.advance(batch, window.session))),
                 // Marks alone; the lines come behind them.
                 Ok(batch) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
                 Ok(_) => self.pass_over(Some(&window), &"checksum mismatch"),
@@ -210,6 +207,7 @@ impl Reader {
     }
 
     fn advance(&mut self, batch: Batch, session: u32) -> Chunk {
+        self.failures = 0;
         let start = self.read;
         let offset = start.offset + batch.byte_len() as u64;
         self.read = Position { segment: start.segment, offset, line: start.line + batch.line_count() };

@@ -15,7 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::record::{Batch, Fault, RECORD_HEADER};
 
@@ -28,8 +28,9 @@ pub(super) const MAX_DAMAGED: usize = 4;
 /// What a disk that has lost something cannot read, in bytes: the kernel asks it for whole pages.
 const BLOCK: u64 = 4096;
 
-/// How many of those are tried in one file. A dying disk may take seconds for each.
+/// How many of those are tried at once, and for how long: a dying disk may take seconds for each, and everybody waits.
 const MAX_BAD_BLOCKS: usize = 64;
+const READ_AROUND_FOR: Duration = Duration::from_secs(2);
 
 /// Names one spool among all spools, for as long as it has a segment.
 pub(super) type SpoolId = [u8; 16];
@@ -224,10 +225,11 @@ pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> (Vec<u8>, Opt
 }
 
 /// The same for what is left of a damaged file: where a block cannot be read there are zeros, which are no record, and the
-/// last of the errors says why. Ends at the first block behind [`MAX_BAD_BLOCKS`].
+/// last of the errors says why. Ends where there are too many of them, or it takes too long.
 pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
     let (mut bytes, mut why) = (Vec::new(), None);
-    for _ in 0..=MAX_BAD_BLOCKS {
+    let since = Instant::now();
+    for _ in 0..MAX_BAD_BLOCKS {
         let at = offset + bytes.len() as u64;
         let (good, error) = read_up_to(file, at, want - bytes.len());
         let behind = at + good.len() as u64;
@@ -236,6 +238,9 @@ pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Op
             break;
         }
         why = error;
+        if since.elapsed() > READ_AROUND_FOR {
+            break;
+        }
         bytes.resize(want.min(((behind / BLOCK + 1) * BLOCK - offset) as usize), 0);
     }
     (bytes, why)
@@ -328,6 +333,6 @@ mod tests {
         assert_eq!(error.unwrap().raw_os_error(), Some(nix::libc::EIO));
         assert_eq!(read_around(&memory, start + 100, PAGE).0.len(), PAGE, "it ends where nothing can be read");
         // A disk that reads nothing at all is not asked for ever.
-        assert_eq!(read_around(&memory, 0, 1 << 30).0.len(), (MAX_BAD_BLOCKS + 1) * PAGE);
+        assert_eq!(read_around(&memory, 0, 1 << 30).0.len(), MAX_BAD_BLOCKS * PAGE);
     }
 }
