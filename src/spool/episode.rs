@@ -21,3 +21,17 @@ impl Episode {
         self.0.take_if(|last| last.elapsed() > CALM).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_once_and_taken_back_once() {
+        let mut trouble = Episode::default();
+        assert!(!trouble.ends(), "there was none");
+        assert_eq!([trouble.begins(), trouble.begins(), trouble.ends()], [true, false, false]);
+        let mut trouble = Episode(Instant::now().checked_sub(2 * CALM));
+        assert_eq!([trouble.ends(), trouble.ends(), trouble.begins()], [true, false, true]);
+    }
+}
