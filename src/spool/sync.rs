@@ -27,6 +27,10 @@ pub enum Sync {
 /// While syncs go on failing, a new segment is begun at most this often.
 const NEW_FILE_EVERY: Duration = Duration::from_secs(60);
 
+/// Said by whoever syncs, here or the writer.
+pub(super) const DOES_NOT_SYNC: &str =
+    "the disk does not sync; lines go on, but a power cut now would lose some. Check the disk";
+
 /// The policy at work.
 pub(super) enum Flush {
     Always,
@@ -144,7 +148,7 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
                 if trouble.begins() {
                     tracing::error!(
                         dir = %dir.display(), %error,
-                        "spool: the disk does not sync; lines go on, but a power cut now would lose some. Check the disk"
+                        "spool: {DOES_NOT_SYNC}"
                     );
                 }
                 // A disk that fails again and again must not be filled with a segment for each time.

@@ -24,7 +24,7 @@ use super::ledger::{self, Ledger, Mark};
 use super::log::{Log, Segment};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header};
-use super::sync::Flush;
+use super::sync::{DOES_NOT_SYNC, Flush};
 use super::{Origin, Position, WhenFull};
 
 /// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
@@ -527,7 +527,6 @@ fn is_full(error: &io::Error) -> bool {
 const REFUSES: &str = "the disk does not take lines; until it does they are dropped and counted, or their senders made to \
                        wait. Make room on it, or let `max-size` be less than there is";
 const NO_SEGMENT: &str = "a new segment cannot be begun; lines go on into the last one. Look at the disk";
-const DOES_NOT_SYNC: &str = "the disk does not sync; lines go on, but a power cut now would lose some. Check the disk";
 
 impl Drop for Writer {
     /// Closing is syncing, whatever the policy; the readers learn that the end is final.
