@@ -15,7 +15,8 @@
 //! - A line that another relay has numbered is here once, however often it is sent and wherever a crash has cut: see
 //!   `ledger`. After damage it may be here twice.
 //! - All segments together never take more than `max_bytes` (on top come damaged ones kept aside, at most four), the
-//!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, and a line is never longer than [`MAX_LINE`].
+//!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, and a line is never longer
+//!   than [`MAX_LINE`].
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
 //!   sender's patience.
 //! - One directory, one relay: a lock sees to it.
@@ -30,10 +31,10 @@
 //! cursor.central                     how far the forward `central` is
 //! ```
 //!
-//! A record is in `record`, the marks between lines in `ledger`, the segment's header in `segment`, the cursor's two slots in `cursor`. The spool's id, 128
-//! random bits, is in every segment and cursor: there is always a segment, so there is always the id, and a cursor that
-//! was copied from elsewhere is not believed. Together with a segment's session and a line's number it names a line for
-//! good.
+//! A record is in `record`, the marks between lines in `ledger`, the segment's header in `segment`, the cursor's two slots
+//! in `cursor`. The spool's id, 128 random bits, is in every segment and cursor: there is always a segment, so there is
+//! always the id, and a cursor that was copied from elsewhere is not believed. Together with a segment's session and a
+//! line's number it names a line for good.
 //!
 //! # Operation
 //!
@@ -49,8 +50,8 @@
 //! Senders that can be made to wait [deliver](Inlet::deliver): their batches are held until there is room, and nothing is
 //! given up for them.
 //!
-//! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are; `writer` with `inlet` and
-//! `sync`; `reader`; `open` and `handle`.
+//! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are; `writer` with
+//! `inlet`, `sync` and `episode`; `reader`; `open` and `handle`.
 
 mod cursor;
 mod episode;

@@ -44,8 +44,9 @@ pub(super) struct Header {
     pub first_line: u64,
     /// Unix seconds; for people, nothing is decided by it.
     pub created: u64,
-    /// Which opening of the spool wrote this segment; a random number, for a copy of the spool is opened too. A power cut can take back lines that were read already, and their
-    /// numbers are then given again: (spool id, session, line) is what names a line once and for all.
+    /// Which opening of the spool wrote this segment; a random number, for a copy of the spool is opened too. A power cut
+    /// can take back lines that were read already, and their numbers are then given again: (spool id, session, line) is
+    /// what names a line once and for all.
     pub session: u32,
 }
 
@@ -122,8 +123,8 @@ pub(super) fn is_damaged(name: &str) -> bool {
     name.strip_suffix(".damaged").and_then(number_of).is_some()
 }
 
-/// Creates a segment's file and writes its header and the records it begins with. Leaves no file behind when it fails, unless the process ends in
-/// between: a file without a line is removed by the next opening.
+/// Creates a segment's file and writes its header and the records it begins with. Leaves no file behind when it fails,
+/// unless the process ends in between: a file without a line is removed by the next opening.
 pub(super) fn create(dir: &Path, header: &Header, records: &[u8]) -> io::Result<File> {
     let path = path(dir, header.number);
     // Appending: after a failed write has been cut off, the next one goes where it belongs without a seek.
@@ -211,15 +212,7 @@ pub(super) fn limit_damaged(dir: &Path) -> io::Result<()> {
 /// Up to `want` bytes from `offset` on; fewer when the file ends there, or where the error says that it cannot be read.
 pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; want];
-    let mut filled = 0;
-    let error = loop {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-            Ok(0) => break None,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => break Some(e),
-        }
-    };
+    let (filled, error) = fill(file, offset, &mut bytes);
     bytes.truncate(filled);
     (bytes, error)
 }
@@ -227,13 +220,11 @@ pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> (Vec<u8>, Opt
 /// The same for what is left of a damaged file: where a block cannot be read there are zeros, which are no record, and the
 /// last of the errors says why. Ends where there are too many of them, or it takes too long.
 pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
-    let (mut bytes, mut why) = (Vec::new(), None);
+    let (mut bytes, mut filled, mut why) = (vec![0; want], 0, None);
     let since = Instant::now();
     for _ in 0..MAX_BAD_BLOCKS {
-        let at = offset + bytes.len() as u64;
-        let (good, error) = read_up_to(file, at, want - bytes.len());
-        let behind = at + good.len() as u64;
-        bytes.extend(good);
+        let (good, error) = fill(file, offset + filled as u64, &mut bytes[filled..]);
+        filled += good;
         if error.is_none() {
             break;
         }
@@ -241,9 +232,24 @@ pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Op
         if since.elapsed() > READ_AROUND_FOR {
             break;
         }
-        bytes.resize(want.min(((behind / BLOCK + 1) * BLOCK - offset) as usize), 0);
+        let bad = offset + filled as u64;
+        filled = want.min(((bad / BLOCK + 1) * BLOCK - offset) as usize);
     }
+    bytes.truncate(filled);
     (bytes, why)
+}
+
+/// Reads until the buffer is full, the file ends or it cannot be read. Returns how many bytes there were.
+fn fill(file: &File, offset: u64, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    loop {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => return (filled, None),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return (filled, Some(e)),
+        }
+    }
 }
 
 pub(super) fn le_u32(bytes: &[u8], at: usize) -> u32 {
