@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -158,30 +158,18 @@ impl Session<'_> {
     /// Waits for room in the spool's queue, and with it the sender waits. `None`: it has given up, and keeps what it has.
     async fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Option<Receipt> {
         let Self { channel, ear, looks, .. } = self;
-        let left = async {
-            loop {
-                looks.tick().await;
-                if channel.wire().peer_has_left() {
-                    return;
-                }
-            }
-        };
         tokio::select! {
             biased;
             receipt = ear.intake.deliver(batch, origin) => Some(receipt),
-            () = left => None,
+            () = poll_fn(|cx| poll_left(channel, looks, cx)) => None,
         }
     }
 
-    /// While nothing is read nobody tells us that the sender has left, and one that has must not hold its place.
+    /// Waits for answers to be due, or for the sender to leave.
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.looks.poll_tick(cx).is_ready() {
-            if self.channel.wire().peer_has_left() {
-                self.state = State::Over;
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
+        ready!(poll_left(&mut self.channel, &mut self.looks, cx));
+        self.state = State::Over;
+        Poll::Ready(())
     }
 
     /// Ready when something was read, or the session is over.
@@ -271,6 +259,16 @@ impl Session<'_> {
         let said = poll_fn(|cx| self.channel.poll_shutdown(cx)).await;
         while said.is_ok() && poll_fn(|cx| self.channel.poll_take(cx, |_| {})).await.is_none() {}
     }
+}
+
+/// Ready when the sender has left. While nothing is read nobody else tells us, and one that has must not hold its place.
+fn poll_left(channel: &mut Channel, looks: &mut Interval, cx: &mut Context<'_>) -> Poll<()> {
+    while looks.poll_tick(cx).is_ready() {
+        if channel.wire().peer_has_left() {
+            return Poll::Ready(());
+        }
+    }
+    Poll::Pending
 }
 
 /// Understands frames.
