@@ -218,12 +218,7 @@ impl RelpLink {
             Numbered::write(chunk.session, chunk.start.line, chunk.batch.lines(), &mut self.scratch);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "numbered", &self.scratch, &mut self.outbox);
-            self.book.expect(Unanswered {
-                txnr,
-                reaches: chunk.end,
-                lines: chunk.batch.line_count() as usize,
-                answered: false,
-            });
+            self.book.expect(txnr, chunk.end, chunk.batch.line_count() as usize);
             return;
         }
         let mut rendered = Vec::new();
@@ -232,7 +227,7 @@ impl RelpLink {
             self.encoding.append(line, &mut self.scratch, &mut rendered);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "syslog", &rendered, &mut self.outbox);
-            self.book.expect(Unanswered { txnr, reaches, lines: 1, answered: false });
+            self.book.expect(txnr, reaches, 1);
         }
     }
 
@@ -311,12 +306,12 @@ impl RelpLink {
 }
 
 impl Book {
-    fn expect(&mut self, frame: Unanswered) {
+    fn expect(&mut self, txnr: u32, reaches: Position, lines: usize) {
         if self.frames.is_empty() {
             self.heard = Instant::now();
         }
-        self.lines += frame.lines;
-        self.frames.push_back(frame);
+        self.lines += lines;
+        self.frames.push_back(Unanswered { txnr, reaches, lines, answered: false });
     }
 
     /// What the collector says. An error ends the session.

@@ -105,9 +105,7 @@ impl Resolver {
         let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(reason(&error, "SRV record")),
-            Err(_) => {
-                return Err(failed(format!("no answer from {} within {:?}", self.asked(), self.settings.timeout)));
-            }
+            Err(_) => return Err(self.no_answer()),
         };
         let services: Vec<Service> = found.answers().iter().filter_map(|record| service(&record.data)).collect();
         if services.is_empty() {
@@ -150,14 +148,16 @@ impl Resolver {
                 ttl: found.valid_until().saturating_duration_since(Instant::now()),
             }),
             Ok(Err(error)) => Err(reason(&error, "address")),
-            Err(_) => Err(failed(format!("no answer from {} within {:?}", self.asked(), self.settings.timeout))),
+            Err(_) => Err(self.no_answer()),
         }
     }
 
-    /// Who is asked, for a person.
-    fn asked(&self) -> String {
+    /// Names who was asked.
+    fn no_answer(&self) -> ResolveError {
         let servers: Vec<String> = self.settings.nameservers.iter().map(SocketAddr::to_string).collect();
-        if servers.is_empty() { "the name servers of /etc/resolv.conf".to_owned() } else { servers.join(", ") }
+        let asked =
+            if servers.is_empty() { "the name servers of /etc/resolv.conf".to_owned() } else { servers.join(", ") };
+        failed(format!("no answer from {asked} within {:?}", self.settings.timeout))
     }
 
     fn fresh(&self, family: LookupIpStrategy) -> Result<TokioResolver, NetError> {
