@@ -224,15 +224,17 @@ impl Config {
             file.listen = read::default_listeners();
         }
         let listeners = file.listen.iter_mut().map(|section| section.as_mut());
-        let on_tcp = listeners.filter(|section| read::listens_on_tcp(&source, section));
-        if on_tcp.map(|section| overrides.apply_listener_tls(section)).count() == 0 && overrides.names_listener_tls() {
+        let on_tcp: Vec<_> = listeners.filter(|section| read::listens_on_tcp(&source, section)).collect();
+        if on_tcp.is_empty() && overrides.names_listener_tls() {
             return Err(ConfigError::no_listener_for_tls());
         }
+        on_tcp.into_iter().for_each(|section| overrides.apply_listener_tls(section));
         let forwards = file.forward.iter_mut().map(|section| section.as_mut());
-        let by_tls = forwards.filter(|section| read::speaks_tls(&source, section));
-        if by_tls.map(|section| overrides.apply_forward_tls(section)).count() == 0 && overrides.names_forward_tls() {
+        let by_tls: Vec<_> = forwards.filter(|section| read::speaks_tls(&source, section)).collect();
+        if by_tls.is_empty() && overrides.names_forward_tls() {
             return Err(ConfigError::no_forward_for_tls());
         }
+        by_tls.into_iter().for_each(|section| overrides.apply_forward_tls(section));
         read::from_file(&source, &file)
     }
 
