@@ -27,8 +27,7 @@ fn arrived(collector: &Collector, expected: Range<usize>) {
 }
 
 fn newest_segment(setup: &Setup) -> PathBuf {
-    let entries = fs::read_dir(setup.path("spool")).expect("a spool").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).max().expect("a segment")
+    setup.segments().pop().expect("a segment")
 }
 
 /// A relay that is killed with lines waiting; then the collector comes up.

@@ -122,14 +122,6 @@ fn setup(collector: &Collector) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "framing = \"octet-counting\"")
 }
 
-/// Oldest first.
-fn segments(setup: &Setup) -> Vec<PathBuf> {
-    let files = fs::read_dir(setup.path("spool")).expect("a spool").map(|entry| entry.expect("an entry").path());
-    let mut segments: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
-    segments.sort();
-    segments
-}
-
 /// Numbers in messages of about a kilobyte.
 fn says(relay: &Relay, numbers: Range<usize>) {
     says_at_length(relay, numbers, 1000);
@@ -324,7 +316,7 @@ fn a_disk_that_cannot_be_read_costs_what_lies_there() {
     says(&relay, 0..2000);
     relay.has_spooled(2000);
     relay.kill();
-    device.loses_the_end_of(&segments(&setup)[0]);
+    device.loses_the_end_of(&setup.segments()[0]);
     collector.comes();
     let relay = setup.start();
     relay.says("cannot be read everywhere");
@@ -350,7 +342,7 @@ fn a_disk_that_cannot_be_read_holds_up_nothing_behind() {
     relay.has_spooled(3000);
     relay.kill();
     // To the end of the disk, so that the other segments lie before what is cut off.
-    let all = segments(&setup);
+    let all = setup.segments();
     all.iter().for_each(|segment| fs::File::open(segment).and_then(|file| file.sync_all()).expect("it has a place"));
     let oldest = &all[0];
     let copy = oldest.with_extension("copy");
@@ -380,7 +372,7 @@ fn damage_on_a_full_disk_costs_the_line_it_hit() {
     says(&relay, 0..500);
     relay.has_spooled(500);
     relay.kill();
-    let segment = &segments(&setup)[0];
+    let segment = &setup.segments()[0];
     let mut bytes = fs::read(segment).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

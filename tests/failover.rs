@@ -25,9 +25,8 @@ fn pair() -> [Collector; 2] {
 }
 
 fn relay_to(targets: &[String], keys: &str, section: &str) -> Relay {
-    let to: Vec<String> = targets.iter().map(|target| format!("\"{target}\"")).collect();
-    let forward = format!("[[forward]]\nto = [{}]\n{QUICK}\n{keys}", to.join(", "));
-    Setup::new().listen("tcp://127.0.0.1:0").section(section).section(&forward).start()
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").section(section);
+    setup.forward_in_order(targets, &format!("{QUICK}\n{keys}")).start()
 }
 
 fn returns(relay: &Relay) -> u64 {
@@ -127,12 +126,9 @@ fn a_target_that_hangs_is_left_for_the_second() {
     first.comes();
     second.comes();
     first.hangs();
-    let forward = format!(
-        "[[forward]]\nto = [\"{}\", \"{}\"]\nframing = \"octet-counting\"\ndead-after = \"500ms\"\nmax-backoff = \"100ms\"\nreplay-for = \"1s\"",
-        first.url(),
-        second.url()
-    );
-    let relay = Setup::new().listen("tcp://127.0.0.1:0").section(&forward).start();
+    let keys = "framing = \"octet-counting\"\ndead-after = \"500ms\"\nmax-backoff = \"100ms\"\nreplay-for = \"1s\"";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.forward_in_order(&[first.url(), second.url()], keys).start();
     let container = Docker::new(Format::Rfc5424Micro, "web");
     let mut wire = relay.door().connect();
     (0..1000).for_each(|number| wire.says(&container, format!("{number:08192}").as_bytes()));

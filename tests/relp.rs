@@ -362,12 +362,9 @@ fn a_session_that_is_refused_is_asked_for_again() {
 fn a_collector_that_does_not_answer_is_left_for_the_second() {
     let hung = RelpCollector::new();
     let second = Collector::tcp(Framing::OctetCounting);
-    let forward = format!(
-        "[[forward]]\nto = [\"{}\", \"{}\"]\nframing = \"octet-counting\"\ndead-after = \"500ms\"\nmax-backoff = \"100ms\"\nreplay-for = \"1s\"",
-        hung.url(),
-        second.url()
-    );
-    let relay = Setup::new().listen("tcp://127.0.0.1:0").section(&forward).start();
+    let keys = "framing = \"octet-counting\"\ndead-after = \"500ms\"\nmax-backoff = \"100ms\"\nreplay-for = \"1s\"";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.forward_in_order(&[hung.url(), second.url()], keys).start();
     says(&relay, 0..10);
     let _silent = hung.opens();
     second.frames(10);

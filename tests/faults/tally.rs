@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::load::STREAMS;
+use super::support::relay::segments;
 
 /// Bytes of a mark.
 const MARK: usize = "@00:00000000;".len();
@@ -114,13 +115,6 @@ impl Watch {
             self.read.insert(file, from + end as u64);
         }
     }
-}
-
-pub fn segments(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut segments: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
-    segments.sort();
-    segments
 }
 
 fn read_from(file: &Path, from: u64) -> Option<Vec<u8>> {

@@ -14,7 +14,7 @@ use super::support::Held;
 use super::support::program::SIGTERM;
 use super::support::rsyslog::{self, Input};
 use super::support::{Certs, NameServer, Program, Relay, Setup, SyslogNg, dns, eventually, installed};
-use super::tally::{Tally, segments};
+use super::tally::Tally;
 
 const FORWARD: &str = "central";
 
@@ -143,7 +143,7 @@ impl UnderTest {
     pub fn had_taken(&self) -> Option<[usize; STREAMS]> {
         let Kind::Logferry { setup, .. } = &self.kind else { return None };
         let mut tally = Tally::default();
-        segments(&setup.path("spool")).iter().for_each(|file| tally.add_all(&fs::read(file).expect("a segment")));
+        setup.segments().iter().for_each(|file| tally.add_all(&fs::read(file).expect("a segment")));
         Some(tally.reached())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
@@ -68,6 +68,12 @@ impl Setup {
         self.section(&format!("[[forward]]\nto = \"{to}\"\n{quick}\n{keys}"))
     }
 
+    /// Several targets: the first one that takes lines gets them. None but these `keys`.
+    pub fn forward_in_order(self, to: &[String], keys: &str) -> Self {
+        let to: Vec<String> = to.iter().map(|target| format!("\"{target}\"")).collect();
+        self.section(&format!("[[forward]]\nto = [{}]\n{keys}", to.join(", ")))
+    }
+
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
@@ -75,6 +81,11 @@ impl Setup {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The files of the spool that hold lines, oldest first.
+    pub fn segments(&self) -> Vec<PathBuf> {
+        segments(&self.path("spool"))
     }
 
     pub fn dir(&self) -> &TempDir {
@@ -120,6 +131,14 @@ impl Setup {
         assert_eq!(doors.len(), self.listeners, "{said}");
         Relay { program, doors, admin, _dir: self.dir.clone() }
     }
+}
+
+/// Segments of the spool in a directory, oldest first.
+pub fn segments(spool: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(spool).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut segments: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "seg")).collect();
+    segments.sort();
+    segments
 }
 
 /// `logferry` with no variable of the person who runs the tests.
