@@ -256,7 +256,7 @@ impl World {
             seen.read.push(behind);
         }
         assert_eq!(seen.read.last(), Some(&chunk.end));
-        assert!(chunk.batch.line_count() > 0 && chunk.start.line + chunk.batch.line_count() == chunk.end.line);
+        assert!(chunk.run.line_count() > 0 && chunk.start.line + chunk.run.line_count() == chunk.end.line);
         seen.next = chunk.end.line;
         true
     }

@@ -18,7 +18,7 @@ use super::lookout::Moved;
 use super::path::PathTemplate;
 use super::source::Source;
 use super::{Ended, Events};
-use crate::spool::{Batch, Chunk, Position};
+use crate::spool::{Chunk, Position, Run};
 use crate::syslog::Line;
 
 /// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
@@ -70,8 +70,8 @@ impl FileLink {
         loop {
             let chunk = source.next().await;
             let idle = chunk.is_none();
-            if let Some(Chunk { batch, end, .. }) = chunk {
-                self = self.blocking(move |link| link.write(&batch)).await?;
+            if let Some(Chunk { run, end, .. }) = chunk {
+                self = self.blocking(move |link| link.write(&run)).await?;
                 unsynced.reach(end);
             }
             if unsynced.due() || stopping && idle || events.deadline.passed() {
@@ -117,18 +117,18 @@ impl FileLink {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> io::Result<()> {
+    fn write(&mut self, run: &Run) -> io::Result<()> {
         let Self { output, encoding, scratch } = self;
         match output {
             Output::Stdout => {
-                let mut bytes = Vec::with_capacity(batch.byte_len());
-                batch.lines().for_each(|line| encoding.append(line, scratch, &mut bytes));
+                let mut bytes = Vec::with_capacity(run.byte_len());
+                run.lines().for_each(|line| encoding.append(line, scratch, &mut bytes));
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&bytes)?;
                 stdout.flush()
             }
             Output::Files { template, open } => {
-                let written = write_files(template, open, batch, encoding, scratch);
+                let written = write_files(template, open, run, encoding, scratch);
                 if written.is_err() {
                     take_back(open);
                 }
@@ -174,12 +174,12 @@ impl Unsynced {
 fn write_files(
     template: &PathTemplate,
     open: &mut HashMap<PathBuf, OpenFile>,
-    batch: &Batch,
+    run: &Run,
     encoding: &Encoding,
     scratch: &mut Vec<u8>,
 ) -> io::Result<()> {
     let mut by_path: HashMap<PathBuf, Vec<u8>> = HashMap::new();
-    for line in batch.lines() {
+    for line in run.lines() {
         let path = template.fill(&Line::parse(line, &encoding.sd_id));
         encoding.append(line, scratch, by_path.entry(path).or_default());
     }

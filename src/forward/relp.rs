@@ -215,10 +215,10 @@ impl RelpLink {
         self.book.session = chunk.session;
         if self.numbered {
             self.scratch.clear();
-            Numbered::write(chunk.session, chunk.start.line, chunk.batch.lines(), &mut self.scratch);
+            Numbered::write(chunk.session, chunk.start.line, chunk.run.lines(), &mut self.scratch);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "numbered", &self.scratch, &mut self.outbox);
-            self.book.expect(txnr, chunk.end, chunk.batch.line_count() as usize);
+            self.book.expect(txnr, chunk.end, chunk.run.line_count() as usize);
             return;
         }
         let mut rendered = Vec::new();

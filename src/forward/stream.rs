@@ -169,7 +169,7 @@ impl StreamLink {
     async fn fill_outbox(&mut self, source: &mut Source) {
         let Some(chunk) = source.next().await else { return };
         let Outbox { bytes, reaches, scratch } = &mut self.outbox;
-        chunk.batch.lines().for_each(|line| self.encoding.append(line, scratch, bytes));
+        chunk.run.lines().for_each(|line| self.encoding.append(line, scratch, bytes));
         *reaches = Some(chunk.end);
     }
 

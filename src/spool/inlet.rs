@@ -305,7 +305,7 @@ mod tests {
         let mut lines = 0;
         while reader.wait().await {
             while let Some(chunk) = reader.next(1 << 10).unwrap() {
-                lines += chunk.batch.line_count();
+                lines += chunk.run.line_count();
                 reader.retire(chunk.end);
             }
         }

@@ -11,9 +11,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
 use super::{Position, WhenFull};
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
+
+/// How much of what was written last stays in memory, in bytes, so that a reader that keeps up need not read it back.
+pub(super) const FRESH_BYTES: usize = 2 << 20;
 
 pub(super) struct Log {
     pub dir: PathBuf,
@@ -43,6 +47,15 @@ pub(super) struct State {
     /// One for each forward, by a number that is given once.
     pub cursors: BTreeMap<usize, Cursor>,
     pub limits: Limits,
+    /// What was written last, oldest first; no more of it than [`FRESH_BYTES`] and than some reader still has to read.
+    fresh: VecDeque<Fresh>,
+    fresh_bytes: usize,
+}
+
+/// A batch as it lies in a segment, and where.
+pub(super) struct Fresh {
+    pub start: Position,
+    pub batch: Arc<Batch>,
 }
 
 pub(super) struct Segment {
@@ -67,6 +80,8 @@ pub(super) struct Cursor {
     taken: bool,
     /// Everything before it is retired, evicted or lost.
     pub at: Position,
+    /// The first line its reader has not read.
+    read: u64,
     /// Lines beyond `at` that turned out unreadable, in order. They are counted when the cursor gets there.
     pub gaps: VecDeque<Gap>,
     pub metrics: ForwardMetrics,
@@ -77,8 +92,19 @@ pub(super) struct Gap {
     to: Position,
 }
 
-/// A stretch of a segment that can be read.
-pub(super) struct Window {
+/// What can be read.
+pub(super) enum Window {
+    /// A batch that was just written, from an offset in it on.
+    Fresh {
+        batch: Arc<Batch>,
+        offset: usize,
+        session: u32,
+    },
+    Stored(Stored),
+}
+
+/// A stretch of a segment's file.
+pub(super) struct Stored {
     pub file: Arc<File>,
     pub session: u32,
     pub key: u32,
@@ -173,12 +199,34 @@ impl Log {
         self.metrics.bytes.set(state.bytes as i64);
     }
 
-    /// Readers may read up to `end`.
-    pub fn publish(&self, end: Position) {
+    /// Readers may read up to `end`. `fresh`: what was written since the last time, as far as it was kept.
+    pub fn publish(&self, end: Position, fresh: impl Iterator<Item = Fresh>) {
         let mut state = self.lock();
         self.metrics.spooled.inc_by(end.line - state.end.line);
         state.end = end;
+        for fresh in fresh {
+            state.fresh_bytes += fresh.batch.capacity();
+            state.fresh.push_back(fresh);
+        }
+        let read = state.forget_read();
         state.set_gauges(&self.metrics);
+        drop(state);
+        drop(read);
+    }
+
+    /// Readers have to read back what was written.
+    #[cfg(test)]
+    pub fn forget_fresh(&self) {
+        let mut state = self.lock();
+        state.fresh.clear();
+        state.fresh_bytes = 0;
+    }
+
+    /// Bytes and batches that readers need not read back.
+    #[cfg(test)]
+    pub fn fresh(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.fresh_bytes, state.fresh.len())
     }
 
     /// Gives up the oldest segment, and the lines in it that were still waiting. Never the last one: false if there is
@@ -227,10 +275,11 @@ impl Log {
     /// Errors come from opening the segment's file.
     pub fn window(&self, index: usize, read: &mut Position) -> io::Result<Option<Window>> {
         let mut state = self.lock();
-        let at = state.cursor(index).at;
-        if read.line < at.line {
-            *read = at;
+        let cursor = state.cursor(index);
+        if read.line < cursor.at.line {
+            *read = cursor.at;
         }
+        cursor.read = read.line;
         loop {
             // What was passed over once is passed over again, also if it could be read now: the next relay may have taken
             // what comes behind it, and would take it for known.
@@ -240,7 +289,7 @@ impl Log {
             let end = state.end;
             let i = state.find(read.segment);
             let next = state.segments.get(i + 1).map(Segment::start);
-            let Some(segment) = state.segments.get_mut(i).filter(|segment| segment.number <= end.segment) else {
+            let Some(segment) = state.segments.get(i).filter(|segment| segment.number <= end.segment) else {
                 return Ok(None);
             };
             if segment.number != read.segment {
@@ -253,19 +302,27 @@ impl Log {
                 _ => (end.offset, end),
             };
             let lines = stop.line.saturating_sub(read.line);
+            let (session, key) = (segment.session, segment.key);
             if lines > 0 && read.offset < limit {
+                let gap = state.cursor(index).gaps.iter().map(|gap| gap.from_line).find(|from| *from > read.line);
+                if let (None, Some((batch, offset))) = (gap, state.fresh_at(*read)) {
+                    return Ok(Some(Window::Fresh { batch, offset, session }));
+                }
+                let most = gap.map_or(lines, |from| lines.min(from - read.line));
+                let segment = &mut state.segments[i];
                 let file = match &segment.file {
                     Some(file) => file.clone(),
                     None => segment.file.insert(Arc::new(File::open(segment::path(&self.dir, read.segment))?)).clone(),
                 };
-                let (session, key) = (segment.session, segment.key);
-                let gap = state.cursor(index).gaps.iter().map(|gap| gap.from_line).find(|from| *from > read.line);
-                let most = gap.map_or(lines, |from| lines.min(from - read.line));
-                return Ok(Some(Window { file, session, key, limit, lines, most }));
+                return Ok(Some(Window::Stored(Stored { file, session, key, limit, lines, most })));
             }
             if lines == 0 && stop.segment == segment.number {
+                let read = state.forget_read();
+                drop(state);
+                drop(read);
                 return Ok(None);
             }
+            let segment = &mut state.segments[i];
             segment.file = None;
             if lines > 0 && !std::mem::replace(&mut segment.damaged, true) {
                 let file = segment::path(&self.dir, segment.number);
@@ -347,7 +404,31 @@ impl Log {
 impl State {
     pub fn new(segments: VecDeque<Segment>, end: Position, limits: Limits) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
-        Self { segments, bytes, end, cursors: BTreeMap::new(), limits }
+        Self { segments, bytes, end, cursors: BTreeMap::new(), limits, fresh: VecDeque::new(), fresh_bytes: 0 }
+    }
+
+    /// The batch that has the line at `read`, and the offset in it; `None`: it is not in memory any more.
+    fn fresh_at(&self, read: Position) -> Option<(Arc<Batch>, usize)> {
+        let behind = self.fresh.partition_point(|fresh| fresh.start.line <= read.line);
+        let fresh = self.fresh.get(behind.checked_sub(1)?)?;
+        let offset = usize::try_from(read.offset.checked_sub(fresh.start.offset)?).ok()?;
+        let is_in = fresh.start.segment == read.segment && offset < fresh.batch.byte_len();
+        is_in.then(|| (fresh.batch.clone(), offset))
+    }
+
+    /// Takes out what is too much to be kept, or was read by all. It is for the caller to drop, when nobody waits.
+    fn forget_read(&mut self) -> Vec<Fresh> {
+        let readers = self.cursors.values().filter(|cursor| cursor.taken);
+        let read = readers.map(|cursor| cursor.read).min().unwrap_or(u64::MAX);
+        let mut bytes = self.fresh_bytes;
+        let mut is_over = |fresh: &&Fresh| {
+            let over = bytes > FRESH_BYTES || fresh.start.line + fresh.batch.line_count() <= read;
+            bytes -= if over { fresh.batch.capacity() } else { 0 };
+            over
+        };
+        let count = self.fresh.iter().take_while(|fresh| is_over(fresh)).count();
+        self.fresh_bytes = bytes;
+        self.fresh.drain(..count).collect()
     }
 
     /// The cursor of a reader that is about to be: the one there is, if nobody has it, or one that begins at `from`.
@@ -363,7 +444,8 @@ impl State {
         let oldest = self.segments.front().map_or(self.end, Segment::start);
         let at = from.map_or(oldest, |from| self.resolve(from));
         let index = self.cursors.last_key_value().map_or(0, |(last, _)| last + 1);
-        self.cursors.insert(index, Cursor { name: name.to_owned(), taken: true, at, gaps: VecDeque::new(), metrics });
+        let (name, gaps) = (name.to_owned(), VecDeque::new());
+        self.cursors.insert(index, Cursor { name, taken: true, at, read: at.line, gaps, metrics });
         Ok(index)
     }
 

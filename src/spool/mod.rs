@@ -15,8 +15,8 @@
 //! - A line that another relay has numbered is here once, however often it is sent and wherever a crash has cut: see
 //!   `ledger`. After damage it may be here twice.
 //! - All segments together never take more than `max_bytes` (on top come damaged ones kept aside, at most four), the
-//!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, and a line is never longer
-//!   than [`MAX_LINE`].
+//!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, what was just written and is
+//!   still in memory never more than 2 MiB, and a line is never longer than [`MAX_LINE`].
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
 //!   sender's patience.
 //! - One directory, one relay: a lock sees to it.
@@ -76,7 +76,7 @@ pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt};
 pub use open::{OpenError, Report, Spool};
 pub use reader::{Chunk, Reader};
-pub use record::{Batch, MAX_LINE, RECORD_HEADER};
+pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};
 pub use sync::Sync;
 pub use writer::Writer;
 

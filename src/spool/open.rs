@@ -113,6 +113,7 @@ impl Spool {
             head: HEADER_LEN,
             end,
             published,
+            fresh: Vec::new(),
             flush,
             unsynced: false,
             held: VecDeque::new(),

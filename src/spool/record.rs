@@ -14,6 +14,7 @@
 //! is a run of records, so it goes to the disk with one write and comes back as what it was.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes before each payload.
 pub const RECORD_HEADER: usize = 8;
@@ -56,10 +57,8 @@ impl Batch {
             self.bytes.truncate(start);
             return result;
         }
-        let length = ((self.bytes.len() - payload) as u32).to_le_bytes();
-        let checksum = checksum(length, &self.bytes[payload..]) ^ self.key;
-        self.bytes[start..start + 4].copy_from_slice(&length);
-        self.bytes[start + 4..payload].copy_from_slice(&checksum.to_le_bytes());
+        let length = (self.bytes.len() - payload) as u32;
+        write_header(&mut self.bytes[start..], length, self.key);
         self.lines += 1;
         result
     }
@@ -71,10 +70,7 @@ impl Batch {
 
     /// Each line with the offset behind its record.
     pub(super) fn lines_and_ends(&self) -> impl Iterator<Item = (&[u8], usize)> {
-        self.records_and_ends().filter_map(|(record, end)| match record {
-            Record::Line(line) => Some((line, end)),
-            Record::Mark(_) => None,
-        })
+        lines_and_ends(&self.bytes)
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
@@ -82,14 +78,7 @@ impl Batch {
     }
 
     fn records_and_ends(&self) -> impl Iterator<Item = (Record<'_>, usize)> {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let (header, rest) = self.bytes[at..].split_at_checked(RECORD_HEADER)?;
-            let (length, is_mark) = length_of(header);
-            let payload = rest.get(..length)?;
-            at += RECORD_HEADER + length;
-            Some((if is_mark { Record::Mark(payload) } else { Record::Line(payload) }, at))
-        })
+        records_and_ends(&self.bytes)
     }
 
     /// The records behind the first `lines` lines.
@@ -168,6 +157,73 @@ impl Batch {
     }
 }
 
+/// Records of a batch that others may be looking at too, in one piece.
+#[derive(Clone, Debug)]
+pub struct Run {
+    batch: Arc<Batch>,
+    /// Whole records.
+    bytes: Range<usize>,
+    lines: u64,
+}
+
+impl Run {
+    /// All of a batch.
+    pub(super) fn whole(batch: Batch) -> Self {
+        Self { bytes: 0..batch.byte_len(), lines: batch.line_count(), batch: Arc::new(batch) }
+    }
+
+    /// The records from offset `start` on, about `max_bytes` of them but at least one.
+    pub(super) fn part(batch: &Arc<Batch>, start: usize, max_bytes: usize) -> Self {
+        let mut run = Self { batch: batch.clone(), bytes: start..start, lines: 0 };
+        for (record, end) in records_and_ends(&batch.bytes[start..]) {
+            if run.lines > 0 && end > max_bytes {
+                break;
+            }
+            run.bytes.end = start + end;
+            run.lines += u64::from(matches!(record, Record::Line(_)));
+        }
+        run
+    }
+
+    /// The lines in order.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines_and_ends().map(|(line, _)| line)
+    }
+
+    /// Each line with the offset behind its record, counted from the run's first one.
+    pub(super) fn lines_and_ends(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        lines_and_ends(&self.batch.bytes[self.bytes.clone()])
+    }
+
+    pub fn line_count(&self) -> u64 {
+        self.lines
+    }
+
+    /// Bytes on the disk, record headers included.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Each record of `bytes`, which hold nothing else, with the offset behind it. No checksum is computed.
+fn records_and_ends(bytes: &[u8]) -> impl Iterator<Item = (Record<'_>, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (header, rest) = bytes[at..].split_at_checked(RECORD_HEADER)?;
+        let (length, is_mark) = length_of(header);
+        let payload = rest.get(..length)?;
+        at += RECORD_HEADER + length;
+        Some((if is_mark { Record::Mark(payload) } else { Record::Line(payload) }, at))
+    })
+}
+
+fn lines_and_ends(bytes: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+    records_and_ends(bytes).filter_map(|(record, end)| match record {
+        Record::Line(line) => Some((line, end)),
+        Record::Mark(_) => None,
+    })
+}
+
 /// A record's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
@@ -182,10 +238,18 @@ pub(super) fn push_mark(out: &mut Vec<u8>, key: u32, fill: impl FnOnce(&mut Vec<
     let payload = start + RECORD_HEADER;
     out.resize(payload, 0);
     fill(out);
-    let length = ((out.len() - payload) as u32 | MARK).to_le_bytes();
-    let checksum = checksum(length, &out[payload..]) ^ key;
-    out[start..start + 4].copy_from_slice(&length);
-    out[start + 4..payload].copy_from_slice(&checksum.to_le_bytes());
+    let length = (out.len() - payload) as u32 | MARK;
+    write_header(&mut out[start..], length, key);
+}
+
+/// Completes a record that so far has room for its header and a payload.
+fn write_header(record: &mut [u8], length: u32, key: u32) {
+    // The checksum covers the length too. Where it will stand, the length stands right before the payload: one pass
+    // instead of two, a quarter of what a short line costs.
+    record[4..RECORD_HEADER].copy_from_slice(&length.to_le_bytes());
+    let checksum = crc32c::crc32c(&record[4..]) ^ key;
+    record[..4].copy_from_slice(&length.to_le_bytes());
+    record[4..RECORD_HEADER].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Why there is no record where one was looked for.

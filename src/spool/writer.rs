@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use super::episode::Episode;
 use super::inlet::{DELIVERY_KIB, Delivery, Inlet, QUEUE_KIB, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
-use super::log::{Log, Segment};
+use super::log::{Fresh, Log, Segment};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header};
 use super::sync::{DOES_NOT_SYNC, Flush};
@@ -52,6 +52,8 @@ pub struct Writer {
     /// Behind the last line written; published at the end of each append.
     pub(super) end: Position,
     pub(super) published: watch::Sender<Position>,
+    /// Written and not published yet.
+    pub(super) fresh: Vec<Fresh>,
     pub(super) flush: Flush,
     /// Something was written and not synced; only kept up where each append has to sync.
     pub(super) unsynced: bool,
@@ -161,9 +163,9 @@ impl Writer {
         self.write_held();
     }
 
-    /// Writes as many batches as go into one segment, at least the first one. Returns how many were tried, and nothing
-    /// of them is in the spool unless all are.
-    fn append_run(&mut self, batches: &mut [Batch]) -> (usize, Result<(), Refusal>) {
+    /// Writes as many batches as go into one segment, at least the first one. Returns how many were tried, and where they
+    /// begin; nothing of them is in the spool unless all are.
+    fn append_run(&mut self, batches: &mut [Batch]) -> (usize, Result<Position, Refusal>) {
         let sizes = batches.iter().map(|batch| batch.byte_len() as u64);
         match self.make_room(sizes, true) {
             Err(refusal) => (1, Err(refusal)),
@@ -172,7 +174,9 @@ impl Writer {
                 run.iter_mut().for_each(|batch| batch.seal(self.key));
                 let records: Vec<&[u8]> = run.iter().map(Batch::as_bytes).collect();
                 let lines = run.iter().map(Batch::line_count).sum();
-                (count, self.write(&records, lines, false).map_err(Refusal::Disk))
+                let start = self.end;
+                let written = self.write(&records, lines, false);
+                (count, written.map(|()| start).map_err(Refusal::Disk))
             }
         }
     }
@@ -464,11 +468,14 @@ impl Writer {
         true
     }
 
-    /// Counts what became of a run, and says so when that changes.
-    fn account(&mut self, run: &[Batch], result: Result<(), Refusal>) {
-        let lines = run.iter().map(Batch::line_count).sum();
+    /// Counts what became of a run, and says so when that changes. What was written is kept for the readers.
+    fn account(&mut self, run: &mut [Batch], result: Result<Position, Refusal>) {
+        let lines = run.iter().map(|batch| batch.line_count()).sum();
         match result {
-            Ok(()) => self.calm(),
+            Ok(start) => {
+                self.calm();
+                self.keep(start, run);
+            }
             Err(Refusal::Full) => {
                 self.log.metrics.dropped_full.inc_by(lines);
                 self.say_full("new lines are dropped, and counted,");
@@ -477,6 +484,16 @@ impl Writer {
                 self.log.metrics.dropped_error.inc_by(lines);
                 self.complain(&error, REFUSES);
             }
+        }
+    }
+
+    fn keep(&mut self, mut start: Position, run: &mut [Batch]) {
+        for batch in run {
+            let batch = Arc::new(std::mem::take(batch));
+            let (bytes, lines) = (batch.byte_len() as u64, batch.line_count());
+            self.fresh.push(Fresh { start, batch });
+            start.offset += bytes;
+            start.line += lines;
         }
     }
 
@@ -513,7 +530,7 @@ impl Writer {
             self.current = None;
         }
         self.unsynced = false;
-        self.log.publish(self.end);
+        self.log.publish(self.end, self.fresh.drain(..));
         self.published.send_replace(self.end);
     }
 }

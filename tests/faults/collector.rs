@@ -168,7 +168,7 @@ pub fn lines(setup: &Setup, forward: &str) -> Vec<Vec<u8>> {
     let mut spool = Spool::open(options, &Metrics::new()).expect("a spool opens in whatever state it is");
     let mut lines = Vec::new();
     while let Some(chunk) = spool.readers[0].next(1 << 20).expect("a disk that works") {
-        lines.extend(chunk.batch.lines().map(<[u8]>::to_vec));
+        lines.extend(chunk.run.lines().map(<[u8]>::to_vec));
     }
     lines
 }

@@ -155,7 +155,7 @@ async fn a_thread_that_holds_goes_on_when_there_is_room() {
     let mut read = Vec::new();
     while readers[0].wait().await {
         while let Some(chunk) = readers[0].next(1 << 12).unwrap() {
-            read.extend(chunk.batch.lines().map(number));
+            read.extend(chunk.run.lines().map(number));
             readers[0].retire(chunk.end);
         }
     }

@@ -35,6 +35,7 @@ struct Open {
     handle: Handle,
     report: Report,
     waiting_at_start: Vec<u64>,
+    from_disk: bool,
 }
 
 impl Home {
@@ -56,7 +57,7 @@ impl Home {
         let metrics = Metrics::new();
         let Spool { writer, readers, handle, report } = Spool::open(self.options.clone(), &metrics)?;
         let waiting_at_start = readers.iter().map(Reader::waiting).collect();
-        Ok(Open { metrics, writer, readers, handle, report, waiting_at_start })
+        Ok(Open { metrics, writer, readers, handle, report, waiting_at_start, from_disk: false })
     }
 
     fn open(&self) -> Open {
@@ -83,9 +84,17 @@ impl Home {
 }
 
 impl Open {
+    /// Its readers have to read everything back, as those do that are behind.
+    fn from_disk(self) -> Self {
+        Self { from_disk: true, ..self }
+    }
+
     fn append(&mut self, lines: std::ops::Range<u64>) {
         let lines: Vec<String> = lines.map(line).collect();
         self.writer.append(&mut [batch(&lines)]);
+        if self.from_disk {
+            self.writer.log.forget_fresh();
+        }
         self.check_books();
     }
 

@@ -203,14 +203,14 @@ fn marks_are_no_lines() {
     }
     // Going on behind any line, after a restart, reads exactly the rest.
     let all = spool.read(0, 1 << 18);
-    let texts: Vec<Vec<u8>> = all.iter().flat_map(|chunk| chunk.batch.lines().map(<[u8]>::to_vec)).collect();
+    let texts: Vec<Vec<u8>> = all.iter().flat_map(|chunk| chunk.run.lines().map(<[u8]>::to_vec)).collect();
     for (at, end) in all.iter().flat_map(|chunk| chunk.lines().map(|(_, end)| end)).enumerate() {
         spool.readers[0].retire(end);
         let crashed = home.crashed();
         cursor::CursorFile::load(crashed.dir.path(), "a", spool.report.id).write(end).unwrap();
         let mut again = crashed.open();
         let rest: Vec<Vec<u8>> =
-            again.read(0, 300).iter().flat_map(|chunk| chunk.batch.lines().map(<[u8]>::to_vec)).collect();
+            again.read(0, 300).iter().flat_map(|chunk| chunk.run.lines().map(<[u8]>::to_vec)).collect();
         assert_eq!(rest, texts[at + 1..]);
     }
 }

@@ -1,6 +1,7 @@
 //! Reading, retiring and going back, as long as nothing goes wrong.
 
 use super::*;
+use crate::spool::log::FRESH_BYTES;
 
 #[test]
 fn lines_come_back_in_order_over_many_segments() {
@@ -12,7 +13,7 @@ fn lines_come_back_in_order_over_many_segments() {
     assert!(home.files(".seg").len() > 5, "no segment was rolled");
     for max_bytes in [0, 100, 1 << 18] {
         let chunks = spool.read(0, max_bytes);
-        let lines: Vec<u64> = chunks.iter().flat_map(|c| c.batch.lines().map(number)).collect();
+        let lines: Vec<u64> = chunks.iter().flat_map(|c| c.run.lines().map(number)).collect();
         assert_eq!(lines, range(0..200));
         assert!(chunks.windows(2).all(|pair| pair[0].end.line == pair[1].start.line));
         assert_eq!(spool.readers[0].rewind(), 200);
@@ -47,7 +48,7 @@ fn what_is_retired_after_a_rewind_is_not_read_again() {
     let mut spool = home.open();
     spool.append(0..10);
     let chunk = spool.readers[0].next(100).unwrap().unwrap();
-    assert_eq!(spool.readers[0].rewind(), chunk.batch.line_count());
+    assert_eq!(spool.readers[0].rewind(), chunk.run.line_count());
     spool.readers[0].retire(chunk.end);
     assert_eq!(spool.read_numbers(0), range(chunk.end.line..10));
     // And a position that was never given out changes nothing.
@@ -66,7 +67,7 @@ fn files_are_closed_when_they_are_read_or_evicted() {
         let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
         fds.filter(|path| path.starts_with(home.dir.path()) && path.to_str().unwrap().contains(".seg")).count()
     };
-    let mut spool = home.open();
+    let mut spool = home.open().from_disk();
     (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
     spool.readers[0].next(100).unwrap().unwrap();
     let segments = home.files(".seg").len();
@@ -77,6 +78,50 @@ fn files_are_closed_when_they_are_read_or_evicted() {
     assert_eq!(open_files(), segments, "an evicted file that is open gives no room back");
     spool.read_numbers(0);
     assert!(open_files() <= segments + 1);
+}
+
+/// Cut off in its file, so that only memory can have it.
+#[test]
+fn what_was_just_written_is_not_read_back() {
+    let home = Home::with(|options| options.forwards.push("b".into()));
+    let mut spool = home.open();
+    spool.append(0..5);
+    let whole = fs::metadata(&home.files(".seg")[0]).unwrap().len();
+    spool.append(5..20);
+    fs::OpenOptions::new().write(true).open(&home.files(".seg")[0]).unwrap().set_len(whole).unwrap();
+    // It ends inside of a batch.
+    let first = spool.readers[0].next(100).unwrap().unwrap();
+    assert!(first.end.line < 5);
+    assert_eq!(spool.read_numbers(0), range(first.end.line..20));
+    assert_eq!(spool.writer.log.fresh().1, 2, "the other reader has read nothing yet");
+    assert_eq!(spool.read_numbers(1), range(0..20));
+    assert_eq!(spool.writer.log.fresh(), (0, 0), "read by all");
+    spool.append(20..22);
+    assert_eq!((spool.read_numbers(0), spool.read_numbers(1)), (range(20..22), range(20..22)));
+    spool.retire_all(0);
+    spool.retire_all(1);
+}
+
+#[test]
+fn a_reader_that_is_behind_reads_back_and_catches_up() {
+    const LINES: u64 = 200;
+    let home = Home::with(|options| {
+        options.max_bytes = 64 << 20;
+        options.segment_bytes = 8 << 20;
+    });
+    let mut spool = home.open();
+    let append = |spool: &mut Open, numbers: std::ops::Range<u64>| {
+        let long: Vec<String> = numbers.map(|n| format!("{}{}", line(n), "x".repeat(1000))).collect();
+        spool.writer.append(&mut [batch(&long)]);
+    };
+    let batches = 2 * FRESH_BYTES as u64 / (LINES * 1000);
+    (0..batches).for_each(|n| append(&mut spool, n * LINES..(n + 1) * LINES));
+    let (bytes, kept) = spool.writer.log.fresh();
+    assert!(bytes <= FRESH_BYTES && 0 < kept && (kept as u64) < batches, "{bytes} bytes, {kept}");
+    assert_eq!(spool.read(0, 70_000).iter().map(|chunk| chunk.run.line_count()).sum::<u64>(), batches * LINES);
+    assert_eq!(spool.readers[0].waiting(), batches * LINES);
+    spool.retire_all(0);
+    assert_eq!((spool.delivered(0), spool.damaged(0)), (batches * LINES, 0));
 }
 
 #[test]
