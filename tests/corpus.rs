@@ -75,19 +75,22 @@ fn with_the_default_template() {
     }
 }
 
-/// Docker's shapes cost no allocation, odd tags included; only the buffer for the line has to be large enough.
+/// Docker's shapes cost no allocation, odd tags included; only the buffer for the line has to be large enough, and the
+/// translator to have room for the headers it remembers.
 #[test]
 fn the_fast_path_allocates_nothing() {
     let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
     let mut translator = Translator::new(Arc::new(settings));
     let mut line = Vec::with_capacity(1 << 20);
-    for row in rows() {
-        let (bytes, (received, _)) = (unframed(&row), row.times());
-        let frame = Frame { bytes: &bytes, cut: false, received: UnixMicros(received) };
-        line.clear();
-        let before = ALLOCATIONS.get();
-        translator.translate(&frame, &mut line);
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{}", row.file);
+    for warm in [false, true] {
+        for row in rows() {
+            let (bytes, (received, _)) = (unframed(&row), row.times());
+            let frame = Frame { bytes: &bytes, cut: false, received: UnixMicros(received) };
+            line.clear();
+            let before = ALLOCATIONS.get();
+            translator.translate(&frame, &mut line);
+            assert!(!warm || ALLOCATIONS.get() == before, "{}", row.file);
+        }
     }
     let before = ALLOCATIONS.get();
     drop(std::hint::black_box(Box::new(1)));

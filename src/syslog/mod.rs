@@ -30,10 +30,12 @@
 //! - `loose`: everything else that has a header, by way of `syslog_loose`
 //! - `time`: the year and the zone an RFC 3164 stamp does not carry
 //! - `translate`: [`Message`] → canonical line
+//! - `heads`: what headers became that came before
 //! - `line`: a canonical line back into its fields
 //! - `render`: a canonical line as RFC 5424, RFC 3164 or JSON
 
 mod docker;
+mod heads;
 mod line;
 mod loose;
 mod render;

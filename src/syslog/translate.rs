@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
+use super::heads::{Form, Heads};
 use super::rfc5424::{elements, write_param};
-use super::time::Stamps;
-use super::{Frame, Message, Settings, Shape, StructuredData, parse_with};
+use super::time::{BSD_LEN, Stamps, is_rfc3339};
+use super::{Frame, Message, Settings, Shape, Stamp, StructuredData, parse_with, priority};
 
 /// RFC 5424 6.2: the most a field may have, in bytes.
 const MAX_HOSTNAME: usize = 255;
@@ -20,42 +21,80 @@ const GROWTH: usize = 256;
 const OWN_ID: &[u8] = b"logferry@32473";
 const CUT: &[u8] = b"[logferry@32473 cut=\"true\"]";
 
-/// Frames → canonical lines. It remembers the text of the last stamps; let every thread have its own.
+/// Frames → canonical lines. It remembers the last stamps and headers; let every thread have its own.
 #[derive(Clone)]
 pub struct Translator {
     settings: Arc<Settings>,
     /// The hostname setting made legal.
     hostname: Vec<u8>,
     stamps: Stamps,
+    heads: Heads,
+}
+
+/// A frame whose header looks like one that comes again: a Docker header, as long as no template makes tags with blanks.
+struct Known<'a> {
+    pri: u8,
+    stamp: Stamp<'a>,
+    form: Form,
+    /// Everything behind the stamp and its blank.
+    rest: &'a [u8],
 }
 
 impl Translator {
     pub fn new(settings: Arc<Settings>) -> Self {
         let mut hostname = Vec::new();
         write_legal(settings.hostname.as_bytes(), MAX_HOSTNAME, &mut hostname);
-        Self { settings, hostname, stamps: Stamps::default() }
+        Self { settings, hostname, stamps: Stamps::default(), heads: Heads::default() }
     }
 
     /// Appends exactly one canonical line to `out`, without a LF behind it. An empty frame gives a line without a message.
     pub fn translate(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Shape {
         out.reserve(frame.bytes.len() + GROWTH);
+        let known = self.known(frame);
+        if let Some(Known { pri, stamp, form, rest }) = &known
+            && let Some((head, text)) = self.heads.find(*form, rest)
+        {
+            write_start(*pri, stamp, &mut self.stamps, out);
+            out.extend_from_slice(head);
+            write_text(Some(text).filter(|text| !text.is_empty()), out);
+            return Shape::Docker;
+        }
         let message = parse_with(frame, &self.settings, &mut self.stamps);
+        write_start(message.facility << 3 | message.severity, &message.timestamp, &mut self.stamps, out);
+        let start = out.len();
         self.write_header(&message, out);
         self.write_sd(&message, out);
-        if let Some(text) = message.message {
-            if message.structured_data != StructuredData::Malformed {
-                out.push(b' ');
-            }
-            out.extend_from_slice(text);
+        if message.shape == Shape::Docker
+            && let (Some(Known { form, rest, .. }), Some(text)) = (known, message.message)
+            && message.tag.is_some_and(|tag| !tag.contains(&b' '))
+        {
+            self.heads.remember(form, &rest[..rest.len() - text.len()], &out[start..]);
+        }
+        match message.structured_data {
+            StructuredData::Malformed => out.extend_from_slice(message.message.unwrap_or_default()),
+            _ => write_text(message.message, out),
         }
         message.shape
     }
 
-    /// Up to the blank behind MSGID.
-    fn write_header(&mut self, message: &Message<'_>, out: &mut Vec<u8>) {
-        write_pri(message.facility << 3 | message.severity, out);
-        out.extend_from_slice(b"1 ");
-        self.stamps.write(&message.timestamp, out);
+    fn known<'a>(&mut self, frame: &Frame<'a>) -> Option<Known<'a>> {
+        if frame.cut || self.settings.tag_template.has_blank() {
+            return None;
+        }
+        let bytes = frame.bytes.strip_suffix(b"\n").unwrap_or(frame.bytes);
+        let (pri, header) = priority(bytes)?;
+        if let Some(header) = header.strip_prefix(b"1 ") {
+            let (stamp, rest) = header.split_at_checked(memchr::memchr(b' ', header)?)?;
+            let stamp = is_rfc3339(stamp, 9).then_some(Stamp::Text(stamp.into()))?;
+            return Some(Known { pri, stamp, form: Form::Rfc5424, rest: &rest[1..] });
+        }
+        let rest = header.get(BSD_LEN..)?.strip_prefix(b" ")?;
+        let stamp = self.stamps.bsd(header, frame.received, self.settings.utc_offset)?;
+        Some(Known { pri, stamp, form: Form::Rfc3164, rest })
+    }
+
+    /// From the blank behind the stamp to the one behind MSGID.
+    fn write_header(&self, message: &Message<'_>, out: &mut Vec<u8>) {
         out.push(b' ');
         if message.shape == Shape::Rfc5424 {
             // Not ours to judge: a relay alters nothing it need not.
@@ -113,6 +152,20 @@ impl Translator {
             }
         }
         out.push(b']');
+    }
+}
+
+/// `<PRI>1 STAMP`
+fn write_start(pri: u8, stamp: &Stamp<'_>, stamps: &mut Stamps, out: &mut Vec<u8>) {
+    write_pri(pri, out);
+    out.extend_from_slice(b"1 ");
+    stamps.write(stamp, out);
+}
+
+fn write_text(text: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(text) = text {
+        out.push(b' ');
+        out.extend_from_slice(text);
     }
 }
 

@@ -101,12 +101,52 @@ fn check_any(bytes: &[u8], cut: bool, received: i64, template: &str) {
     }
 }
 
+/// Frames that share headers, some of them made to be mistaken for another's.
+fn frames_in_a_row() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let stamps =
+        ["Nov 20 22:28:47 ", "Nov 20 17:28:46 ", "Feb 30 22:28:47 ", "1 2026-11-20T22:28:47.123Z ", "1 x ", ""];
+    let heads = [
+        "nginx:1.25/web/2a9052a5c36e[7]: ",
+        "nginx:1.25/web/2a9052a5c36e[8]: ",
+        "nginx:1.25/web/2a9052a5c36e[7]:",
+        "host nginx:1.25/web/2a9052a5c36e[7]: ",
+        "host nginx:1.25/web/2a9052a5c36e 7 nginx:1.25/web/2a9052a5c36e - ",
+        "host nginx:1.25/web/2a9052a5c36e 7 nginx:1.25/web/2a9052a5c36e -",
+        "my app/web/2a9052a5c36e[7]: ",
+        "su: job[1]: ",
+        "job[1]: ",
+        "- web 7 - - ",
+        "",
+    ];
+    let texts = ["", "a", " a", "\n", "nginx:1.25/web/2a9052a5c36e[7]: b", "- c", "[a b=\"c\"] d", "x[1]: y"];
+    let (stamps, heads, texts) = (Vec::from(stamps), Vec::from(heads), Vec::from(texts));
+    let parts = (proptest::sample::select(stamps), proptest::sample::select(heads), proptest::sample::select(texts));
+    let frame = parts.prop_map(|(stamp, head, text)| format!("<30>{stamp}{head}{text}").into_bytes());
+    proptest::collection::vec(frame, 2..40)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_carried(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut: bool, received: i64) {
         check_any(&bytes, cut, received, "{{.ImageName}}/{{.Name}}/{{.ID}}");
+    }
+
+    /// What is remembered of earlier frames changes nothing.
+    #[test]
+    fn a_translator_that_remembers_says_the_same(frames in frames_in_a_row(), template in 0usize..3) {
+        let template = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"][template];
+        let settings = Settings { tag_template: template.parse().unwrap(), ..Settings::default() };
+        let settings = std::sync::Arc::new(settings);
+        let mut remembers = Translator::new(settings.clone());
+        for (n, bytes) in frames.iter().enumerate() {
+            let frame = Frame { bytes, cut: n % 7 == 6, received: NOW };
+            let (mut again, mut anew) = (Vec::new(), Vec::new());
+            let shapes = (remembers.translate(&frame, &mut again), Translator::new(settings.clone()).translate(&frame, &mut anew));
+            prop_assert_eq!(shapes.0, shapes.1);
+            prop_assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&anew));
+        }
     }
 
     #[test]

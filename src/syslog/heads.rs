@@ -1,0 +1,62 @@
+//! What headers became that came before. A container's messages differ in stamp and text alone, so what stands between
+//! the two is understood and written once, and copied from then on.
+
+/// Headers that are remembered: a datagram listener hears many containers in turn, a connection most often one.
+const MOST: usize = 16;
+/// Longer headers are understood anew each time, in bytes: before or after, each has room for so many.
+const LONGEST: usize = 256;
+
+/// Where a header was found, which decides what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Rfc3164,
+    Rfc5424,
+}
+
+/// The last headers. Reuses its memory; empty, it has none.
+#[derive(Clone, Default)]
+pub(super) struct Heads {
+    known: Vec<Head>,
+    /// Where the last one was found: most often it is asked for again.
+    last: usize,
+    /// Which one the next replaces when there are [`MOST`].
+    next: usize,
+}
+
+#[derive(Clone)]
+struct Head {
+    form: Form,
+    /// What stood between the stamp and the text, with the blank before the text.
+    read: Vec<u8>,
+    /// What stands there in the canonical line, without that blank.
+    written: Vec<u8>,
+}
+
+impl Heads {
+    /// What is written for the header that `text` begins with, and the text behind it.
+    pub fn find<'a>(&mut self, form: Form, text: &'a [u8]) -> Option<(&[u8], &'a [u8])> {
+        let fits = |head: &Head| head.form == form && text.starts_with(&head.read);
+        let again = self.known.get(self.last).is_some_and(fits);
+        let at = if again { self.last } else { self.known.iter().position(fits)? };
+        self.last = at;
+        let Head { read, written, .. } = &self.known[at];
+        Some((written, &text[read.len()..]))
+    }
+
+    pub fn remember(&mut self, form: Form, read: &[u8], written: &[u8]) {
+        if read.len() > LONGEST || written.len() > LONGEST {
+            return;
+        }
+        if self.known.len() < MOST {
+            let room = || Vec::with_capacity(LONGEST);
+            self.known.push(Head { form, read: room(), written: room() });
+            self.next = self.known.len() - 1;
+        }
+        let head = &mut self.known[self.next];
+        self.next = (self.next + 1) % MOST;
+        head.form = form;
+        // Within their capacity: once there are all of them, none is ever allocated again.
+        read.clone_into(&mut head.read);
+        written.clone_into(&mut head.written);
+    }
+}
