@@ -23,7 +23,7 @@ use super::stall::Stall;
 use super::{Ended, Events};
 use crate::spool::Position;
 
-/// How often acknowledgements are looked at while some are outstanding. Each look is one system call.
+/// How often acknowledgements are looked at while some are outstanding. Each look is three system calls.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(50);
 /// Reads of what a collector says, which nobody wants, before it is our turn again.
 const READS_BEFORE_WRITING: usize = 16;
@@ -51,7 +51,7 @@ pub struct StreamLink {
     /// `0 <= sent <= outbox.bytes.len()`
     sent: usize,
     in_flight: InFlight,
-    /// When the connection was last looked at as a whole, which is dearer than asking what is acknowledged.
+    /// When acknowledgements were last looked at.
     looked: Option<Instant>,
     stall: Stall,
 }
@@ -125,14 +125,16 @@ impl StreamLink {
     async fn carry_on(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         let mut stopping = false;
         loop {
-            if let Err(error) = self.retire(source) {
-                return Ended::Broken(error.to_string());
+            if self.is_time_to_look() {
+                if let Err(error) = self.retire(source) {
+                    return Ended::Broken(error.to_string());
+                }
+                if self.stalls() {
+                    events.stalled.notify_one();
+                }
             }
             if self.outbox.is_empty() {
                 self.fill_outbox(source).await;
-            }
-            if self.stalls() {
-                events.stalled.notify_one();
             }
             let idle = self.outbox.is_empty();
             if stopping && idle {
@@ -142,8 +144,7 @@ impl StreamLink {
                 }
                 return Ended::Stopped;
             }
-            let look_again = self.in_flight.look_again(Instant::now(), ACKNOWLEDGE_EVERY);
-            let stalls_at = self.stall.due();
+            let looks_at = self.looks_at(Instant::now());
             tokio::select! {
                 progress = poll_fn(|cx| self.poll_progress(cx)) => match progress {
                     Ok(Progress::Wrote(bytes)) => self.sent += bytes,
@@ -155,8 +156,7 @@ impl StreamLink {
                     Err(error) => return Ended::Broken(error.to_string()),
                 },
                 more = source.wait(), if idle && !stopping => stopping = !more,
-                () = sleep(look_again.unwrap_or_default()), if look_again.is_some() => {}
-                () = sleep_until(stalls_at.unwrap_or_else(Instant::now).into()), if stalls_at.is_some() => {}
+                () = sleep_until(looks_at.unwrap_or_else(Instant::now).into()), if looks_at.is_some() => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
                 () = events.deadline.reached() => {
                     self.discard();
@@ -260,16 +260,29 @@ impl StreamLink {
         self.sent = 0;
     }
 
+    fn is_time_to_look(&mut self) -> bool {
+        let now = Instant::now();
+        let is_time = self.looked.is_none_or(|looked| now >= looked + ACKNOWLEDGE_EVERY);
+        if is_time {
+            self.looked = Some(now);
+        }
+        is_time
+    }
+
+    /// When to look again if nothing else happens; `None`: nothing is awaited or kept.
+    fn looks_at(&self, now: Instant) -> Option<Instant> {
+        let kept = self.in_flight.look_again(now, ACKNOWLEDGE_EVERY).map(|wait| now + wait);
+        let next = kept.into_iter().chain(self.stall.due()).min()?;
+        Some(next.max(self.looked.map_or(now, |looked| looked + ACKNOWLEDGE_EVERY)))
+    }
+
     fn retire(&mut self, source: &mut Source) -> io::Result<()> {
         if self.in_flight.is_empty() {
             return Ok(());
         }
         let now = Instant::now();
-        if self.looked.is_none_or(|looked| now.duration_since(looked) >= ACKNOWLEDGE_EVERY) {
-            self.looked = Some(now);
-            if let Some(look) = self.wire().look()? {
-                self.in_flight.see(look, now);
-            }
+        if let Some(look) = self.wire().look()? {
+            self.in_flight.see(look, now);
         }
         let acknowledged = self.wire().acknowledged()?;
         if let Some(position) = self.in_flight.safe(acknowledged, now) {
