@@ -1,8 +1,9 @@
 //! `udp://` and `unixgram://`: one datagram is one message. Each socket has an OS thread of its own.
 //!
 //! Why a thread: what costs is waking up, not copying. `recvmmsg` takes up to 64 datagrams in one call, and a short nap
-//! after a small batch lets the next one grow: half the CPU time of every way through epoll, where each datagram wakes
-//! the runtime. The nap must be the operating system's, for the same reason.
+//! when there were few lets more of them come, which then go the whole way to the collector in one piece: half the CPU
+//! time of every way through epoll, where each datagram wakes the runtime. The nap must be the operating system's, for
+//! the same reason.
 
 use std::io::IoSliceMut;
 use std::mem;
@@ -12,9 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, recvmmsg, setsockopt, sockopt};
+use nix::libc;
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 use socket2::Socket;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -29,10 +30,15 @@ use crate::metrics::ListenMetrics;
 const BATCH: usize = 64;
 /// Bytes for one datagram: more than UDP can carry (65,507). Only the pages that are used become real memory.
 const DATAGRAM: usize = 64 * 1024;
-/// A batch with fewer datagrams is small: there is time to let the next one grow.
+/// A batch with fewer datagrams is small: there is time to let it grow.
 const SMALL_BATCH: usize = 32;
-/// How long it may grow: at a million datagrams a second, 500 have come, and the smallest buffer we nap with holds 800.
-const NAP: Duration = Duration::from_micros(500);
+/// How long it may grow when datagrams come one after the other: at a million of them a second, 700 have come, and the
+/// smallest buffer we nap with holds 800.
+const LONG_NAP: Duration = Duration::from_micros(700);
+/// How long when none came for a while: the rest of a burst is there soon, and more may not come.
+const SHORT_NAP: Duration = Duration::from_micros(100);
+/// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay.
+const BATCHES_AT_ONCE: usize = 8;
 /// An idle thread looks up this often, in case a kernel does not wake it when its socket is shut down. Linux does, and
 /// the tests rely on it.
 const LOOK_UP: Duration = Duration::from_secs(if cfg!(test) { 3600 } else { 1 });
@@ -58,6 +64,8 @@ pub(super) fn start(
         stop: stop.clone(),
         limit: limit.clone(),
         drops: 0,
+        bytes: 0,
+        expected: 0,
         intake,
         metrics,
         buffers: vec![0; BATCH * DATAGRAM],
@@ -106,23 +114,36 @@ struct Receiver {
     drops: u32,
     intake: Intake,
     metrics: ListenMetrics,
+    /// Bytes received and not handed on yet; and those that were handed on last.
+    bytes: usize,
+    expected: usize,
     /// `BATCH` times `DATAGRAM` bytes.
     buffers: Vec<u8>,
 }
 
 impl Receiver {
     fn run(mut self, file: Option<SocketFile>) {
-        // Without these two there is a slower stop and no count of drops, but the messages still come.
+        // Without it there is a slower stop, but the messages still come.
         let _ = self.socket.set_read_timeout(Some(LOOK_UP));
-        let _ = setsockopt(&self.socket, sockopt::RxqOvfl, &1);
+        let mut headers = MultiHeaders::preallocate(BATCH, None);
         let mut errors = 0;
         while !self.stop.load(Ordering::Acquire) {
-            match self.receive(MsgFlags::MSG_WAITFORONE) {
-                Ok(count) => {
+            let since = Instant::now();
+            match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
+                Ok(mut count) => {
                     errors = 0;
                     if self.nap && count < SMALL_BATCH {
-                        thread::sleep(NAP);
+                        thread::sleep(if since.elapsed() < LONG_NAP { LONG_NAP } else { SHORT_NAP });
+                        count = BATCH; // There may be more.
                     }
+                    for _ in 1..BATCHES_AT_ONCE {
+                        if count < BATCH {
+                            break;
+                        }
+                        // An error comes again when we wait.
+                        count = self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).unwrap_or(0);
+                    }
+                    self.hand_on();
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => errors = 0,
                 // What the network says about a datagram (ECONNREFUSED and its like) is gone once it is read. Should
@@ -138,24 +159,31 @@ impl Receiver {
         // No new sender finds us from here on. What the old ones have sent is read out.
         drop(file);
         let patience = Instant::now() + DRAIN_PATIENCE;
-        while Instant::now() < patience && self.receive(MsgFlags::MSG_DONTWAIT).is_ok() {}
+        while Instant::now() < patience && self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).is_ok() {
+            self.hand_on();
+        }
     }
 
-    /// Takes one batch and hands it on. Returns how many datagrams there were.
-    fn receive(&mut self, flags: MsgFlags) -> Result<usize, Errno> {
-        // Made anew each time: the kernel shortens the control buffers to what it wrote, and `recvmmsg` of `nix` does
-        // not lengthen them again, so a batch without drops would be the last to tell of any.
-        let mut headers = MultiHeaders::<()>::preallocate(BATCH, Some(cmsg_space!(u32)));
+    /// Hands on what was received.
+    fn hand_on(&mut self) {
+        if let Some(drops) = drops(&self.socket) {
+            self.metrics.kernel_drops.inc_by(drops.wrapping_sub(mem::replace(&mut self.drops, drops)).into());
+        }
+        self.intake.flush_blocking();
+        self.expected = mem::take(&mut self.bytes);
+    }
+
+    /// Takes one batch. Returns how many datagrams there were.
+    fn receive(&mut self, headers: &mut MultiHeaders<()>, flags: MsgFlags) -> Result<usize, Errno> {
         let mut slices: Vec<_> =
             self.buffers.chunks_exact_mut(DATAGRAM).map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        let batch = recvmmsg(self.socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None)?;
+        let batch = recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
         let (mut count, mut bytes, mut received, mut cuts) = (0, 0, 0, 0);
         let limit = self.limit.load(Ordering::Relaxed);
-        self.intake.begin();
+        self.intake.begin(self.expected);
         for message in batch {
             count += 1;
             bytes += message.bytes;
-            self.metrics.kernel_drops.inc_by(new_drops(&mut self.drops, &message));
             let whole = message.iovs().next().unwrap_or_default();
             if whole.iter().all(|&byte| byte == b'\n') {
                 continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
@@ -169,18 +197,19 @@ impl Receiver {
         self.metrics.bytes.inc_by(bytes as u64);
         self.metrics.received.inc_by(received);
         self.metrics.cut.inc_by(cuts);
-        self.intake.flush_blocking();
+        self.bytes += bytes;
         Ok(count)
     }
 }
 
-/// How many datagrams the kernel has dropped since it last said so. It says so only once there are any.
-fn new_drops(seen: &mut u32, message: &RecvMsg<'_, '_, ()>) -> u64 {
-    let Ok(mut said) = message.cmsgs() else { return 0 };
-    let now = said.find_map(|said| match said {
-        ControlMessageOwned::RxqOvfl(drops) => Some(drops),
-        _ => None,
-    });
-    let Some(now) = now else { return 0 };
-    u64::from(now.wrapping_sub(mem::replace(seen, now)))
+/// How many datagrams the kernel has dropped at this socket; it wraps. `None`: this kernel does not tell (before Linux 4.12).
+fn drops(socket: &Socket) -> Option<u32> {
+    /// linux/sock_diag.h.
+    const SK_MEMINFO_DROPS: usize = 8;
+    let mut info = [0u32; SK_MEMINFO_DROPS + 1];
+    let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+    // SAFETY: the descriptor is borrowed from an open socket for the call, which writes at most `length` bytes to `info`.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, info.as_mut_ptr().cast(), &mut length) };
+    (result == 0 && length as usize == mem::size_of_val(&info)).then_some(info[SK_MEMINFO_DROPS])
 }
