@@ -156,7 +156,7 @@ impl Reader<'_> {
         let Self { channel, framer, intake, metrics } = self;
         channel.poll_take(cx, |taken| {
             metrics.bytes.inc_by(taken.len() as u64);
-            hand_on(intake, metrics, |on_frame| framer.feed(taken, on_frame));
+            hand_on(intake, metrics, taken.len(), |on_frame| framer.feed(taken, on_frame));
         })
     }
 
@@ -166,7 +166,7 @@ impl Reader<'_> {
             return;
         }
         let Self { framer, intake, metrics, .. } = self;
-        hand_on(intake, metrics, |on_frame| framer.finish(on_frame));
+        hand_on(intake, metrics, 0, |on_frame| framer.finish(on_frame));
         self.intake.flush().await;
     }
 
@@ -178,10 +178,15 @@ impl Reader<'_> {
     }
 }
 
-/// Puts frames into the intake and counts them.
-fn hand_on(intake: &mut Intake, metrics: &ListenMetrics, frames: impl FnOnce(&mut dyn FnMut(&[u8], bool))) {
+/// Puts the frames that end in `bytes` bytes into the intake and counts them.
+fn hand_on(
+    intake: &mut Intake,
+    metrics: &ListenMetrics,
+    bytes: usize,
+    frames: impl FnOnce(&mut dyn FnMut(&[u8], bool)),
+) {
     let (mut received, mut cuts) = (0, 0);
-    intake.begin();
+    intake.begin(bytes);
     frames(&mut |frame, cut| {
         received += 1;
         cuts += u64::from(cut);

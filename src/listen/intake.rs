@@ -70,6 +70,10 @@ struct ToSpool {
     /// When the current read came in: one look at the clock for a whole batch.
     received: UnixMicros,
     batch: Batch,
+    /// Bytes the batch is likely to have.
+    expected: usize,
+    /// Messages of the batch by shape: counted here, so that counting costs nothing for each of them.
+    counts: [u64; Shape::ALL.len()],
 }
 
 impl Intake {
@@ -84,8 +88,20 @@ impl Intake {
             shapes,
             received: UnixMicros(0),
             batch: Batch::new(),
+            expected: 0,
+            counts: [0; Shape::ALL.len()],
         };
         Self { way: Way::Spool(Box::new(to_spool)) }
+    }
+
+    /// For senders whose kernel holds what we do not read at once.
+    pub fn of_streams(mut self) -> Self {
+        match &mut self.way {
+            Way::Spool(to) => to.spool = to.spool.of_streams(),
+            #[cfg(test)]
+            Way::Test(_) => {}
+        }
+        self
     }
 
     /// Refuses nothing: its sender is made to wait instead.
@@ -98,11 +114,13 @@ impl Intake {
         self
     }
 
-    /// Call once for each read, before its frames.
-    pub fn begin(&mut self) {
+    /// Call once for each read of `bytes` bytes, before its frames.
+    pub fn begin(&mut self, bytes: usize) {
         match &mut self.way {
             Way::Spool(to) => {
                 to.received = now();
+                // A line of Docker's grows by half; what grows more makes the batch grow.
+                to.expected = bytes + bytes / 2;
                 // An error: nobody is left who could change it.
                 if to.treatments.has_changed().unwrap_or(false) {
                     to.treatment = to.treatments.borrow_and_update().clone();
@@ -126,7 +144,10 @@ impl Intake {
     /// Hands the batch over; waits for room in the spool's queue, but never for long. An empty batch is nothing.
     pub async fn flush(&mut self) {
         match &mut self.way {
-            Way::Spool(to) => to.spool.send(std::mem::take(&mut to.batch)).await,
+            Way::Spool(to) => {
+                let batch = to.take();
+                to.spool.send(batch).await;
+            }
             #[cfg(test)]
             Way::Test(to) => to.flush(),
         }
@@ -144,7 +165,7 @@ impl Intake {
     /// The batch so far, to be delivered.
     pub fn take(&mut self) -> Batch {
         match &mut self.way {
-            Way::Spool(to) => std::mem::take(&mut to.batch),
+            Way::Spool(to) => to.take(),
             #[cfg(test)]
             Way::Test(_) => unreachable!("RELP is tested with a spool"),
         }
@@ -162,7 +183,10 @@ impl Intake {
     /// The same for a thread of its own.
     pub fn flush_blocking(&mut self) {
         match &mut self.way {
-            Way::Spool(to) => to.spool.send_blocking(std::mem::take(&mut to.batch)),
+            Way::Spool(to) => {
+                let batch = to.take();
+                to.spool.send_blocking(batch);
+            }
             #[cfg(test)]
             Way::Test(to) => to.flush(),
         }
@@ -171,7 +195,10 @@ impl Intake {
 
 impl ToSpool {
     fn translate(&mut self, bytes: &[u8], cut: bool) {
-        let Self { treatment, batch, shapes, received, least, spool, .. } = self;
+        let Self { treatment, batch, expected, counts, received, least, spool, .. } = self;
+        if batch.is_empty() {
+            batch.reserve(*expected);
+        }
         let shape = batch.push(|out| {
             let start = out.len();
             let shape = treatment.translator.translate(&Frame { bytes, cut, received: *received }, out);
@@ -181,13 +208,23 @@ impl ToSpool {
             }
             shape
         });
-        let counter = match shape {
-            Shape::Docker => &shapes.docker,
-            Shape::Rfc5424 => &shapes.rfc5424,
-            Shape::Rfc3164 => &shapes.rfc3164,
-            Shape::Unknown => &shapes.unknown,
-        };
-        counter.inc();
+        counts[shape as usize] += 1;
+    }
+
+    /// The batch so far, counted.
+    fn take(&mut self) -> Batch {
+        for (shape, count) in Shape::ALL.into_iter().zip(std::mem::take(&mut self.counts)) {
+            let counter = match shape {
+                Shape::Docker => &self.shapes.docker,
+                Shape::Rfc5424 => &self.shapes.rfc5424,
+                Shape::Rfc3164 => &self.shapes.rfc3164,
+                Shape::Unknown => &self.shapes.unknown,
+            };
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
+        std::mem::take(&mut self.batch)
     }
 }
 

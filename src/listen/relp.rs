@@ -232,7 +232,7 @@ impl Session<'_> {
         channel
             .poll_take(cx, |bytes| {
                 ear.metrics.bytes.inc_by(bytes.len() as u64);
-                ear.intake.begin();
+                ear.intake.begin(bytes.len());
                 let fed = decoder.feed(bytes, |frame| ear.hear(frame));
                 ear.gather();
                 if ear.stream.is_some() {

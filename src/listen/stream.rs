@@ -42,6 +42,7 @@ pub(super) fn start(
         ListenAddress::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
         _ => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
     };
+    let intake = intake.of_streams();
     let host = Host { address, rules, metrics, room: Arc::new(Semaphore::new(ROOM as usize)), intake, shutdown };
     tokio::spawn(async move {
         host.accept_until_stopped(listener, file).await;

@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 /// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
-const SCRATCH: usize = 256 * 1024;
+const SCRATCH: usize = 64 * 1024;
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }

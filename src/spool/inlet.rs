@@ -4,7 +4,10 @@
 //! nobody waits again until there is room. Senders that can be made to wait have a room of their own, so that however
 //! long they wait, the others go on.
 //!
-//! The queue is bounded by the memory of the batches in it and by nothing else; it is a semaphore for each of the two
+//! Senders of streams have a small room of their own too: what we do not read at once their kernel and ours hold for them,
+//! so nothing is gained by reading it into a long queue. Datagrams have the rest, for there is nobody who would hold them.
+//!
+//! The queue is bounded by the memory of the batches in it and by nothing else; it is a semaphore for each of the three
 //! kinds and an unbounded channel, because a count of batches says nothing about bytes.
 
 use std::pin::Pin;
@@ -14,7 +17,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
@@ -26,11 +29,13 @@ use crate::metrics::SpoolMetrics;
 /// How long a listener waits for room in the queue unless told otherwise.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Memory of all sent batches in the queue, in KiB. Each counts for at least one, so there are at most as many batches.
-pub(super) const QUEUE_KIB: u32 = 8 << 10;
+/// Memory of all sent batches in the queue, in KiB: of datagrams, and of streams. Each counts for at least one, so there
+/// are at most as many batches.
+const QUEUE_KIB: u32 = 7 << 10;
+const STREAMS_KIB: u32 = 1 << 10;
 
 /// Memory of all delivered batches that are not spooled yet, in KiB: on their way to the writer or held by it.
-pub(super) const DELIVERY_KIB: u32 = 4 << 10;
+const DELIVERY_KIB: u32 = 4 << 10;
 
 /// How often a blocked thread looks for room. At 8 MiB in the queue it has waited for milliseconds already.
 const NAP: Duration = Duration::from_millis(1);
@@ -38,13 +43,28 @@ const NAP: Duration = Duration::from_millis(1);
 /// Takes batches to the writer. Clones share the queue; the writer closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Inlet {
-    pub(super) queue: UnboundedSender<Queued>,
-    pub(super) room: Arc<Semaphore>,
-    pub(super) delivery_room: Arc<Semaphore>,
-    pub(super) patience: Option<Duration>,
+    queue: UnboundedSender<Queued>,
+    room: Room,
+    room_of_streams: Room,
+    delivery_room: Arc<Semaphore>,
+    patience: Option<Duration>,
+    metrics: SpoolMetrics,
+}
+
+/// Room in the queue for one kind of senders.
+#[derive(Clone)]
+struct Room {
+    places: Arc<Semaphore>,
+    /// All of them, in KiB.
+    kib: u32,
     /// Somebody's patience has run out, and no batch got through since.
-    pub(super) stalled: Arc<AtomicBool>,
-    pub(super) metrics: SpoolMetrics,
+    stalled: Arc<AtomicBool>,
+}
+
+impl Room {
+    fn new(kib: u32) -> Self {
+        Self { places: Arc::new(Semaphore::new(kib as usize)), kib, stalled: Arc::default() }
+    }
 }
 
 /// A batch on its way to the writer.
@@ -89,6 +109,23 @@ impl Future for Receipt {
 pub struct NotSpooled;
 
 impl Inlet {
+    /// Into a new queue, and the end that the writer takes from.
+    pub(super) fn new(patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
+        Self::with_room(Room::new(QUEUE_KIB), patience, metrics)
+    }
+
+    fn with_room(room: Room, patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
+        let (queue, queued) = unbounded_channel();
+        let room_of_streams = Room::new(STREAMS_KIB);
+        let delivery_room = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
+        (Self { queue, room, room_of_streams, delivery_room, patience, metrics }, queued)
+    }
+
+    /// The same inlet for senders of streams.
+    pub fn of_streams(&self) -> Self {
+        Self { room: self.room_of_streams.clone(), ..self.clone() }
+    }
+
     /// The same inlet for a sender with another patience; `None` waits as long as it takes, for inputs that can make
     /// their sender wait.
     pub fn with_patience(&self, patience: Option<Duration>) -> Self {
@@ -114,13 +151,13 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        let cost = cost(&mut batch, QUEUE_KIB);
+        let cost = cost(&mut batch, self.room.kib);
         let permit = match (self.try_room(cost), self.patience) {
             (Some(permit), _) => Some(permit),
-            (None, None) => self.room.clone().acquire_many_owned(cost).await.ok(),
-            (None, Some(_)) if self.stalled.load(Ordering::Relaxed) => None,
+            (None, None) => self.room.places.clone().acquire_many_owned(cost).await.ok(),
+            (None, Some(_)) if self.room.stalled.load(Ordering::Relaxed) => None,
             (None, Some(patience)) => {
-                timeout(patience, self.room.clone().acquire_many_owned(cost)).await.ok().and_then(Result::ok)
+                timeout(patience, self.room.places.clone().acquire_many_owned(cost)).await.ok().and_then(Result::ok)
             }
         };
         self.pass(batch, permit);
@@ -131,9 +168,9 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        let cost = cost(&mut batch, QUEUE_KIB);
+        let cost = cost(&mut batch, self.room.kib);
         let mut permit = self.try_room(cost);
-        if permit.is_none() && (self.patience.is_none() || !self.stalled.load(Ordering::Relaxed)) {
+        if permit.is_none() && (self.patience.is_none() || !self.room.stalled.load(Ordering::Relaxed)) {
             let since = Instant::now();
             while permit.is_none() && self.patience.is_none_or(|patience| since.elapsed() < patience) {
                 thread::sleep(NAP);
@@ -161,13 +198,13 @@ impl Inlet {
     }
 
     fn try_room(&self, cost: u32) -> Option<OwnedSemaphorePermit> {
-        self.room.clone().try_acquire_many_owned(cost).ok()
+        self.room.places.clone().try_acquire_many_owned(cost).ok()
     }
 
     fn pass(&self, batch: Batch, permit: Option<OwnedSemaphorePermit>) {
         let Some(permit) = permit else {
             self.metrics.dropped_stalled.inc_by(batch.line_count());
-            if !self.stalled.swap(true, Ordering::Relaxed) {
+            if !self.room.stalled.swap(true, Ordering::Relaxed) {
                 tracing::error!(
                     "spool: the writer has stood still for too long; lines are dropped and counted until it goes on. \
                      Is the disk hanging?"
@@ -175,7 +212,7 @@ impl Inlet {
             }
             return;
         };
-        if self.stalled.swap(false, Ordering::Relaxed) {
+        if self.room.stalled.load(Ordering::Relaxed) && self.room.stalled.swap(false, Ordering::Relaxed) {
             tracing::info!("spool: the writer goes on");
         }
         let lines = batch.line_count();
@@ -197,7 +234,6 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::spool::{Options, Reader, Spool};
-    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     fn batch(lines: usize) -> Batch {
         let mut batch = Batch::new();
@@ -206,17 +242,10 @@ mod tests {
     }
 
     /// An inlet whose writer takes nothing until told to, with room for `kib`.
-    fn stuck(kib: usize) -> (Inlet, UnboundedReceiver<Queued>) {
-        let (queue, queued) = unbounded_channel();
-        let inlet = Inlet {
-            queue,
-            room: Arc::new(Semaphore::new(kib)),
-            delivery_room: Arc::new(Semaphore::new(kib)),
-            patience: Some(Duration::from_millis(1)),
-            stalled: Arc::default(),
-            metrics: Metrics::new().spool(),
-        };
-        (inlet, queued)
+    fn stuck(kib: u32) -> (Inlet, UnboundedReceiver<Queued>) {
+        let patience = Some(Duration::from_millis(1));
+        let (inlet, queued) = Inlet::with_room(Room::new(kib), patience, Metrics::new().spool());
+        (Inlet { delivery_room: Arc::new(Semaphore::new(kib as usize)), ..inlet }, queued)
     }
 
     fn lines_of(queued: Option<Queued>) -> u64 {
@@ -239,7 +268,7 @@ mod tests {
         assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
         drop(queued.try_recv().unwrap());
         inlet.send_blocking(batch(1));
-        assert!(!inlet.stalled.load(Ordering::Relaxed));
+        assert!(!inlet.room.stalled.load(Ordering::Relaxed));
         assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
     }
 
@@ -268,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_by_memory_and_not_by_lines() {
-        let (inlet, queued) = stuck(QUEUE_KIB as usize);
+        let (inlet, queued) = stuck(QUEUE_KIB);
         for _ in 0..1000 {
             let mut batch = Batch::with_capacity(256 << 10);
             batch.push(|out| out.extend_from_slice(b"one line in a large buffer"));
@@ -279,7 +308,7 @@ mod tests {
         (0..9).for_each(|_| huge.push(|out| out.resize(out.len() + (1 << 20), b'x')));
         inlet.send_blocking(huge.clone());
         assert_eq!(inlet.metrics.dropped_stalled.get(), 9);
-        let (inlet, _queued) = stuck(QUEUE_KIB as usize);
+        let (inlet, _queued) = stuck(QUEUE_KIB);
         inlet.send_blocking(huge);
         assert_eq!(inlet.metrics.dropped_stalled.get(), 0, "larger than the queue, but alone in it");
     }
@@ -299,6 +328,25 @@ mod tests {
         third.await.unwrap();
         let rest: Vec<u64> = std::iter::from_fn(|| queued.try_recv().ok()).map(|one| lines_of(Some(one))).collect();
         assert_eq!(rest, [1, 3, 3, 5]);
+    }
+
+    #[tokio::test]
+    async fn streams_wait_where_datagrams_still_have_room() {
+        let (inlet, mut queued) = stuck(QUEUE_KIB);
+        let streams = inlet.of_streams();
+        for _ in 0..2 * STREAMS_KIB {
+            streams.send(batch(1)).await;
+        }
+        assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB));
+        inlet.send_blocking(batch(1));
+        assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB));
+        // What got through there changes nothing here: nobody waits again for a writer that stands still.
+        let forever = Inlet { patience: Some(Duration::from_secs(3 << 24)), ..streams };
+        forever.send(batch(1)).await;
+        assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB) + 1);
+        drop(queued.recv().await);
+        forever.send(batch(1)).await;
+        assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB) + 1);
     }
 
     async fn read_to_the_end(mut reader: Reader) -> u64 {

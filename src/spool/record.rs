@@ -44,6 +44,11 @@ impl Batch {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
+    /// Makes room for `bytes` more bytes, [`RECORD_HEADER`] per line included.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// Adds the line that `fill` appends, and hands back what `fill` returned. `fill` may only append; if it appends
     /// nothing, no line is added, and what is beyond [`MAX_LINE`] is cut.
     pub fn push<R>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {

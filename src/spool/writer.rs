@@ -11,15 +11,14 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::episode::Episode;
-use super::inlet::{DELIVERY_KIB, Delivery, Inlet, QUEUE_KIB, Queued, Receipt};
+use super::inlet::{Delivery, Inlet, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
 use super::log::{Fresh, Log, Segment};
 use super::record::Batch;
@@ -28,7 +27,7 @@ use super::sync::{DOES_NOT_SYNC, Flush};
 use super::{Origin, Position, WhenFull};
 
 /// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
-const GROUP_BYTES: usize = 4 << 20;
+const GROUP_BYTES: usize = 1 << 20;
 
 /// How long the writer waits before it tries again with what it holds, and looks into the queue meanwhile. Short enough
 /// that senders who cannot wait do not notice, long enough that a full disk is left in peace.
@@ -113,15 +112,7 @@ impl Writer {
     ///
     /// Errors: the thread cannot be started.
     pub fn spawn(self, patience: Option<Duration>) -> io::Result<(Inlet, JoinHandle<()>)> {
-        let (queue, queued) = mpsc::unbounded_channel();
-        let inlet = Inlet {
-            queue,
-            room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
-            delivery_room: Arc::new(Semaphore::new(DELIVERY_KIB as usize)),
-            patience,
-            stalled: Arc::new(AtomicBool::new(false)),
-            metrics: self.log.metrics.clone(),
-        };
+        let (inlet, queued) = Inlet::new(patience, self.log.metrics.clone());
         let thread = thread::Builder::new().name("spool-writer".into()).spawn(move || self.run(queued))?;
         Ok((inlet, thread))
     }

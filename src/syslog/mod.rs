@@ -225,6 +225,9 @@ impl Default for Settings {
 }
 
 impl Shape {
+    /// In the order of their declaration.
+    pub const ALL: [Self; 4] = [Self::Docker, Self::Rfc5424, Self::Rfc3164, Self::Unknown];
+
     /// The word for counters and people.
     pub fn as_str(self) -> &'static str {
         match self {
