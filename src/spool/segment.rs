@@ -242,14 +242,15 @@ pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Op
 /// Reads until the buffer is full, the file ends or it cannot be read. Returns how many bytes there were.
 fn fill(file: &File, offset: u64, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut filled = 0;
-    loop {
+    while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => return (filled, None),
+            Ok(0) => break,
             Ok(n) => filled += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return (filled, Some(e)),
         }
     }
+    (filled, None)
 }
 
 pub(super) fn le_u32(bytes: &[u8], at: usize) -> u32 {
