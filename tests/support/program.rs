@@ -26,6 +26,10 @@ impl Program {
         Self { name, child, stdout, stderr }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn stdout(&self) -> Vec<u8> {
         self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

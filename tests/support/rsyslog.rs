@@ -75,7 +75,8 @@ pub fn conf(input: Input, at: SocketAddr, dir: &Path, properties: &[&str]) -> St
     )
 }
 
-fn tls() -> String {
+/// Its TLS: our certificates, and senders that are asked for none.
+pub fn tls() -> String {
     let certs = Certs::get();
     let (ca, cert, key) = (certs.path("ca.pem"), certs.path("server.pem"), certs.path("server-key.pem"));
     format!(

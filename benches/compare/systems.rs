@@ -1,0 +1,266 @@
+//! What is measured: each relay's program, its config for a row, and what the kernel says of its process.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use tempfile::TempDir;
+
+use super::load::Way;
+use super::support::rsyslog::{self, Input};
+use super::support::{Certs, Held, Program};
+use super::wire;
+
+/// Of a UDP socket, in bytes: our default, and what the others are given.
+pub const RECEIVE_BUFFER: usize = 8 << 20;
+/// How many may connect at once, the same for both: rsyslog's default is 5, and of 50 some are then reset.
+const BACKLOG: i32 = logferry::listen::BACKLOG;
+/// Only a relay that does not start takes so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts to connect to a relay that starts.
+const KNOCK_AGAIN: Duration = Duration::from_micros(200);
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum System {
+    Wire,
+    Logferry,
+    /// With its main queue as it is by default.
+    Rsyslog,
+    /// With its main queue on disk, which is what a spool is.
+    RsyslogDisk,
+}
+
+/// A relay at work. Dropping it kills it.
+pub struct Relay {
+    program: Program,
+    address: SocketAddr,
+    /// From its start; zero where nothing can be connected.
+    pub accepted_after: Duration,
+    _held: Held,
+    /// Its spool and config.
+    _dir: TempDir,
+}
+
+/// One CPU for the relay, the others for senders and sinks, if there are any.
+pub struct Cpus {
+    all: Vec<usize>,
+}
+
+impl System {
+    pub const ALL: [Self; 4] = [Self::Wire, Self::Logferry, Self::Rsyslog, Self::RsyslogDisk];
+
+    pub fn is_peer(self) -> bool {
+        matches!(self, Self::Rsyslog | Self::RsyslogDisk)
+    }
+
+    /// Says so where it is not.
+    pub fn is_here(&self) -> bool {
+        !self.is_peer() || rsyslog::find(Input::Tcp).is_some()
+    }
+
+    /// Says so where only something to install is missing.
+    pub fn can(self, way: Way) -> bool {
+        match self {
+            Self::Wire => way != Way::Tls,
+            Self::Logferry => true,
+            Self::Rsyslog | Self::RsyslogDisk => way != Way::Tls || rsyslog::find(Input::Tls).is_some(),
+        }
+    }
+
+    /// Which program it is, and what it says that it is.
+    pub fn version(self) -> Option<String> {
+        let (program, flag) = match self {
+            Self::Logferry => (ours(), "--version"),
+            Self::Rsyslog => (rsyslogd(), "-v"),
+            Self::Wire | Self::RsyslogDisk => return None,
+        };
+        let said = Command::new(&program).arg(flag).output().expect("it starts").stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        Some(format!("{}: {}", program.display(), said.lines().next()?.trim_end_matches(" compiled with:")))
+    }
+
+    fn command(self, way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path) -> Command {
+        match self {
+            Self::Wire => wire::command(way, from, to),
+            Self::Logferry => {
+                let config = dir.join("logferry.toml");
+                fs::write(&config, logferry_toml(way, from, to, dir)).expect("written");
+                let mut command = Command::new(ours());
+                command.env_clear().arg("run").arg("--config").arg(config);
+                command
+            }
+            Self::Rsyslog | Self::RsyslogDisk => {
+                fs::write(dir.join("conf"), rsyslog_conf(way, from, to, dir, self == Self::RsyslogDisk))
+                    .expect("written");
+                rsyslog::command(&rsyslogd(), dir)
+            }
+        }
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wire => "wire",
+            Self::Logferry => "logferry",
+            Self::Rsyslog => "rsyslog, memory",
+            Self::RsyslogDisk => "rsyslog, disk",
+        })
+    }
+}
+
+fn ours() -> PathBuf {
+    std::env::var_os("LOGFERRY_BINARY").unwrap_or(env!("CARGO_BIN_EXE_logferry").into()).into()
+}
+
+fn rsyslogd() -> PathBuf {
+    rsyslog::find(Input::Tcp).expect("it was looked for")
+}
+
+/// The defaults, with a place for the spool.
+fn logferry_toml(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path) -> String {
+    let certs = if way == Way::Tls { Certs::get().listen() } else { String::new() };
+    let (scheme, out) = match way {
+        Way::Udp => ("udp", "tcp"),
+        Way::Tcp => ("tcp", "tcp"),
+        Way::Tls => ("tcp+tls", "tcp+tls"),
+    };
+    let mut config = format!(
+        "[spool]\ndir = \"{}/spool\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[listen]]\naddress = \"{scheme}://{from}\"\n{certs}",
+        dir.display(),
+    );
+    for (number, to) in to.iter().enumerate() {
+        let url = format!("{out}://{to}");
+        config += &format!("[[forward]]\nname = \"sink-{number}\"\nto = \"{url}\"\nframing = \"newline\"\n");
+        config += &Certs::trusted(&url);
+    }
+    config
+}
+
+/// Of two modules for TCP the one its documentation calls the faster; TLS is with the other. It too reads the messages and
+/// writes RFC 5424.
+fn rsyslog_conf(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path, disk: bool) -> String {
+    let (dir, ip, port) = (dir.display(), from.ip(), from.port());
+    let input = match way {
+        Way::Udp => format!("module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"{RECEIVE_BUFFER}\""),
+        Way::Tcp => format!("module(load=\"imptcp\")\ninput(type=\"imptcp\" socketBacklog=\"{BACKLOG}\""),
+        Way::Tls => format!("{}\ninput(type=\"imtcp\"", rsyslog::tls()),
+    };
+    let tls = match way {
+        Way::Tls => "streamDriver=\"ossl\" streamDriverMode=\"1\" streamDriverAuthMode=\"x509/certvalid\"",
+        Way::Udp | Way::Tcp => "",
+    };
+    let queue = if disk { "main_queue(queue.type=\"Disk\" queue.filename=\"main\")" } else { "" };
+    let mut conf = format!(
+        "global(workDirectory=\"{dir}\" net.enableDNS=\"off\")\n{queue}\n{input} address=\"{ip}\" port=\"{port}\")\n"
+    );
+    for to in to {
+        conf += &format!(
+            "action(type=\"omfwd\" protocol=\"tcp\" target=\"{}\" port=\"{}\" template=\"RSYSLOG_SyslogProtocol23Format\" \
+             action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\" {tls})\n",
+            to.ip(),
+            to.port(),
+        );
+    }
+    conf
+}
+
+impl Relay {
+    /// Starts it, and unless it has only UDP returns when it has accepted a connection.
+    pub fn start(system: System, way: Way, to: &[SocketAddr], cpus: &Cpus) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let held = Held::new(way == Way::Udp, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, held.port()));
+        let mut command = system.command(way, address, to, dir.path());
+        let start = Instant::now();
+        let program = cpus.start(&mut command);
+        let mut relay = Self { program, address, accepted_after: Duration::ZERO, _held: held, _dir: dir };
+        while way != Way::Udp && TcpStream::connect(address).is_err() {
+            relay.is_up();
+            assert!(start.elapsed() < PATIENCE, "{system} does not listen");
+            thread::sleep(KNOCK_AGAIN);
+        }
+        relay.accepted_after = start.elapsed();
+        relay
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    #[track_caller]
+    pub fn is_up(&mut self) {
+        assert!(self.program.has_ended().is_none(), "the relay has ended");
+    }
+
+    /// Seconds of CPU time so far, of all its threads.
+    pub fn cpu(&self) -> f64 {
+        let stat = self.proc("stat");
+        // The name before it, in parentheses, may have blanks. proc(5): utime and stime are fields 14 and 15.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks =
+            fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>();
+        ticks / sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("POSIX has it") as f64
+    }
+
+    /// A line of /proc/PID/status that is in kB, in MiB.
+    pub fn mib(&self, name: &str) -> f64 {
+        let status = self.proc("status");
+        let kb = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":")?.strip_suffix("kB"));
+        kb.expect("the kernel has it").trim().parse::<f64>().expect("a number") / 1024.0
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.program.id())).expect("it runs")
+    }
+}
+
+impl Cpus {
+    /// From now on this thread, and all that it starts, leaves one CPU to the relay.
+    pub fn shared_out() -> Self {
+        let may = sched_getaffinity(Pid::from_raw(0)).expect("Linux tells");
+        let all = (0..CpuSet::count()).filter(|cpu| may.is_set(*cpu) == Ok(true)).collect();
+        let cpus = Self { all };
+        cpus.go_to(cpus.tools());
+        cpus
+    }
+
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    fn tools(&self) -> &[usize] {
+        &self.all[..self.all.len() - 1]
+    }
+
+    /// A child begins where its parent's thread is: no thread of it escapes.
+    fn start(&self, command: &mut Command) -> Program {
+        self.go_to(&self.all[self.all.len() - 1..]);
+        let program = Program::start(command);
+        self.go_to(self.tools());
+        program
+    }
+
+    fn go_to(&self, cpus: &[usize]) {
+        if self.all.len() > 1 {
+            let mut set = CpuSet::new();
+            cpus.iter().for_each(|cpu| set.set(*cpu).expect("one of those we have"));
+            sched_setaffinity(Pid::from_raw(0), &set).expect("we may use what we have");
+        }
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.all {
+            [.., _, relay] => write!(f, "the relay alone on CPU {relay}"),
+            _ => f.write_str("not pinned: there is only one CPU"),
+        }
+    }
+}
