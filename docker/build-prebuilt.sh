@@ -15,7 +15,7 @@ binary=${LOGFERRY_BINARY:-}
 if [ -z "$binary" ]; then
   # Why these flags, and why here: see Dockerfile.
   target=$(rustc -vV | sed -n 's/^host: //p')
-  export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
+  export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs,-T,docker/no-unwind.ld"
   cargo build --locked --profile "$profile" --target "$target" --bin logferry
   folder=$profile
   if [ "$profile" = dev ]; then folder=debug; fi
