@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use chrono::{Datelike, NaiveDate, TimeDelta, Utc};
+use chrono::{Datelike, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 pub fn make(names: &[String]) -> Result<Files, rcgen::Error> {
     let ca_key = KeyPair::generate()?;
     // A name of its own, so that certificates of another one are "unknown" and not "badly signed".
-    let ca_name = format!("logferry trial CA {}", Utc::now().format("%Y-%m-%d %H:%M:%S%.3f"));
+    let ca_name = format!("logferry trial CA {}", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
     let mut ca = named(&ca_name, Vec::new(), CA_VALID_DAYS)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
