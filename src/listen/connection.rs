@@ -16,8 +16,8 @@ use super::wire::{Channel, End, Wire};
 use super::{DRAIN_PATIENCE, Rules, relp, stopping};
 use crate::metrics::ListenMetrics;
 
-/// Reads in a row after which a connection with more to say lets the others have a turn.
-const READS_IN_A_ROW: u32 = 16;
+/// Bytes taken in one turn, if there are so many, and a little more: one batch for the spool.
+const TURN_BYTES: usize = 256 * 1024;
 /// The first byte of a TLS connection (content type "handshake"). No syslog message starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -109,6 +109,16 @@ async fn first_byte(wire: &mut Wire, shutdown: &mut watch::Receiver<bool>) -> io
     .await
 }
 
+/// How a turn has ended.
+enum Turn {
+    /// There may be more.
+    Full,
+    /// Nothing more has come so far.
+    All,
+    /// Nothing more will come.
+    Last(End),
+}
+
 struct Reader<'a> {
     channel: Channel,
     framer: Framer,
@@ -118,20 +128,21 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn read_to_end(&mut self, shutdown: &mut watch::Receiver<bool>) -> End {
-        let mut reads = 0;
+        // The first message may have come together with the end of a handshake.
+        let mut turn = Turn::Full;
         loop {
-            let end = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stopping(shutdown) => return self.read_out().await,
-                end = poll_fn(|cx| self.poll_take(cx)) => end,
-            };
-            self.intake.flush().await;
-            if let Some(end) = end {
-                return end;
+                () = poll_fn(|cx| self.channel.poll_readable(cx)), if matches!(turn, Turn::All) => {}
+                () = yield_now(), if matches!(turn, Turn::Full) => {}
             }
-            reads += 1;
-            if reads % READS_IN_A_ROW == 0 {
-                yield_now().await;
+            let place = self.intake.turn().await;
+            turn = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
+            self.intake.flush().await;
+            drop(place);
+            if let Turn::Last(end) = turn {
+                return end;
             }
         }
     }
@@ -141,23 +152,34 @@ impl Reader<'_> {
         self.channel.wire().held_only();
         let patience = Instant::now() + DRAIN_PATIENCE;
         while Instant::now() < patience {
-            let Poll::Ready(end) = poll_fn(|cx| Poll::Ready(self.poll_take(cx))).await else { break };
+            let turn = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
             self.intake.flush().await;
-            if let Some(end) = end {
-                return end;
+            match turn {
+                Turn::Full => yield_now().await,
+                Turn::All => break,
+                Turn::Last(end) => return end,
             }
-            yield_now().await;
         }
         End::Stopped
     }
 
     /// Takes what there is and puts its frames into the intake; it is up to the caller to flush it.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+    fn take_turn(&mut self, cx: &mut Context<'_>) -> Turn {
         let Self { channel, framer, intake, metrics } = self;
-        channel.poll_take(cx, |taken| {
-            metrics.bytes.inc_by(taken.len() as u64);
-            hand_on(intake, metrics, taken.len(), |on_frame| framer.feed(taken, on_frame));
-        })
+        let mut bytes = 0;
+        while bytes < TURN_BYTES {
+            let taken = channel.poll_take(cx, |taken| {
+                bytes += taken.len();
+                metrics.bytes.inc_by(taken.len() as u64);
+                hand_on(intake, metrics, taken.len(), |on_frame| framer.feed(taken, on_frame));
+            });
+            match taken {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(end)) => return Turn::Last(end),
+                Poll::Pending => return Turn::All,
+            }
+        }
+        Turn::Full
     }
 
     /// The end was a clean one: what is left is a message.

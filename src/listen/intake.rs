@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 use crate::metrics::ShapeMetrics;
-use crate::spool::{Batch, Inlet, Origin, Receipt};
+use crate::spool::{Batch, Inlet, Origin, Receipt, Turn};
 use crate::syslog::{Frame, Shape, Translator, UnixMicros, severity};
 
 /// How messages are treated; it may change between two reads.
@@ -112,6 +112,15 @@ impl Intake {
             Way::Test(_) => {}
         }
         self
+    }
+
+    /// Waits until it is this stream's turn to be read, which lasts until what is returned is dropped.
+    pub async fn turn(&self) -> Option<Turn> {
+        match &self.way {
+            Way::Spool(to) => to.spool.turn().await,
+            #[cfg(test)]
+            Way::Test(_) => None,
+        }
     }
 
     /// Call once for each read of `bytes` bytes, before its frames.

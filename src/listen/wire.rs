@@ -157,6 +157,15 @@ impl Channel {
         }
     }
 
+    /// Ready when there may be something to take. Asks the socket alone: of TLS all that was taken in must have been taken.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error comes again when it is read.
+        match &self.wire().socket {
+            Accepted::Tcp(socket) => socket.poll_read_ready(cx).map(drop),
+            Accepted::Unix(socket) => socket.poll_read_ready(cx).map(drop),
+        }
+    }
+
     /// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds
     /// none.
     pub(super) fn poll_take(&mut self, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {

@@ -6,6 +6,8 @@
 //!
 //! Senders of streams have a small room of their own too: what we do not read at once their kernel and ours hold for them,
 //! so nothing is gained by reading it into a long queue. Datagrams have the rest, for there is nobody who would hold them.
+//! For the same reason streams are read in turn, a few at a time: a thousand of them that all have much to say hold no more
+//! memory than a few, and the forwards come to send before the next ones are read.
 //!
 //! The queue is bounded by the memory of the batches in it and by nothing else; it is a semaphore for each of the three
 //! kinds and an unbounded channel, because a count of batches says nothing about bytes.
@@ -34,6 +36,9 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 const QUEUE_KIB: u32 = 7 << 10;
 const STREAMS_KIB: u32 = 1 << 10;
 
+/// Streams that are read at the same time, each with one batch in its hands.
+const TURNS: usize = 4;
+
 /// Memory of all delivered batches that are not spooled yet, in KiB: on their way to the writer or held by it.
 const DELIVERY_KIB: u32 = 4 << 10;
 
@@ -46,9 +51,15 @@ pub struct Inlet {
     queue: UnboundedSender<Queued>,
     room: Room,
     room_of_streams: Room,
+    turns: Arc<Semaphore>,
     delivery_room: Arc<Semaphore>,
     patience: Option<Duration>,
     metrics: SpoolMetrics,
+}
+
+/// A stream's turn to be read. Over when it is dropped.
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Room in the queue for one kind of senders.
@@ -116,14 +127,20 @@ impl Inlet {
 
     fn with_room(room: Room, patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
         let (queue, queued) = unbounded_channel();
-        let room_of_streams = Room::new(STREAMS_KIB);
+        let (room_of_streams, turns) = (Room::new(STREAMS_KIB), Arc::new(Semaphore::new(TURNS)));
         let delivery_room = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
-        (Self { queue, room, room_of_streams, delivery_room, patience, metrics }, queued)
+        (Self { queue, room, room_of_streams, turns, delivery_room, patience, metrics }, queued)
     }
 
     /// The same inlet for senders of streams.
     pub fn of_streams(&self) -> Self {
         Self { room: self.room_of_streams.clone(), ..self.clone() }
+    }
+
+    /// Waits for a stream's turn to be read. `None` never comes: the turns are not closed.
+    pub async fn turn(&self) -> Option<Turn> {
+        let permit = self.turns.clone().acquire_owned().await.ok()?;
+        Some(Turn { _permit: permit })
     }
 
     /// The same inlet for a sender with another patience; `None` waits as long as it takes, for inputs that can make

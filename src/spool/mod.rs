@@ -73,7 +73,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use handle::Handle;
-pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt};
+pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Turn};
 pub use open::{OpenError, Report, Spool};
 pub use reader::{Chunk, Reader};
 pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};
