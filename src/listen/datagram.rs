@@ -1,7 +1,7 @@
 //! `udp://` and `unixgram://`: one datagram is one message. Each socket has an OS thread of its own.
 //!
 //! Why a thread: what costs is waking up, not copying. `recvmmsg` takes up to 64 datagrams in one call, and a short nap
-//! when there were few lets more of them come, which then go the whole way to the collector in one piece: half the CPU
+//! when there are few lets more of them come, which then go the whole way to the collector in one piece: half the CPU
 //! time of every way through epoll, where each datagram wakes the runtime. The nap must be the operating system's, for
 //! the same reason.
 
@@ -32,11 +32,15 @@ const BATCH: usize = 64;
 const DATAGRAM: usize = 64 * 1024;
 /// A batch with fewer datagrams is small: there is time to let it grow.
 const SMALL_BATCH: usize = 32;
-/// How long it may grow when datagrams come one after the other: at a million of them a second, 700 have come, and the
-/// smallest buffer we nap with holds 800.
-const LONG_NAP: Duration = Duration::from_micros(700);
-/// How long when none came for a while: the rest of a burst is there soon, and more may not come.
-const SHORT_NAP: Duration = Duration::from_micros(100);
+/// How long the next one may grow after a small one was handed on at once.
+const NAP: Duration = Duration::from_micros(500);
+/// How long a small one may grow itself when there are many, and what a batch costs on its way counts for more than when it
+/// arrives…
+const LONG_NAP: Duration = Duration::from_millis(1);
+/// …and how often they come then, on average.
+const MANY: Duration = Duration::from_micros(66);
+/// What a datagram of 200 bytes takes of the receive buffer. At a million of them a second, none may be lost in a nap.
+const BUFFER_BYTES: usize = 1280;
 /// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay.
 const BATCHES_AT_ONCE: usize = 8;
 /// An idle thread looks up this often, in case a kernel does not wake it when its socket is shut down. Linux does, and
@@ -59,7 +63,11 @@ pub(super) fn start(
     let stop = Arc::new(AtomicBool::new(false));
     let receiver = Receiver {
         // A unix sender does not lose but wait when the queue is full, and the queue may hold ten: no nap there.
-        nap: matches!(address, ListenAddress::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
+        naps: matches!(address, ListenAddress::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
+        longest_nap: LONG_NAP.min(Duration::from_micros((receive_buffer / BUFFER_BYTES) as u64)),
+        handed_on: Instant::now(),
+        are_many: false,
+        received: 0,
         socket: socket.clone(),
         stop: stop.clone(),
         limit: limit.clone(),
@@ -109,7 +117,13 @@ struct Receiver {
     stop: Arc<AtomicBool>,
     /// Bytes of a datagram that are kept.
     limit: Arc<AtomicUsize>,
-    nap: bool,
+    naps: bool,
+    longest_nap: Duration,
+    /// When something was last handed on, and whether there were many.
+    handed_on: Instant,
+    are_many: bool,
+    /// Datagrams received since.
+    received: u32,
     /// The kernel's count of datagrams dropped, as last seen; it wraps.
     drops: u32,
     intake: Intake,
@@ -128,12 +142,12 @@ impl Receiver {
         let mut headers = MultiHeaders::preallocate(BATCH, None);
         let mut errors = 0;
         while !self.stop.load(Ordering::Acquire) {
-            let since = Instant::now();
             match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
                 Ok(mut count) => {
                     errors = 0;
-                    if self.nap && count < SMALL_BATCH {
-                        thread::sleep(if since.elapsed() < LONG_NAP { LONG_NAP } else { SHORT_NAP });
+                    let (naps, are_many) = (self.naps && count < SMALL_BATCH, self.are_many);
+                    if naps && are_many {
+                        thread::sleep(self.longest_nap);
                         count = BATCH; // There may be more.
                     }
                     for _ in 1..BATCHES_AT_ONCE {
@@ -144,6 +158,9 @@ impl Receiver {
                         count = self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).unwrap_or(0);
                     }
                     self.hand_on();
+                    if naps && !are_many {
+                        thread::sleep(NAP);
+                    }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => errors = 0,
                 // What the network says about a datagram (ECONNREFUSED and its like) is gone once it is read. Should
@@ -169,6 +186,8 @@ impl Receiver {
         if let Some(drops) = drops(&self.socket) {
             self.metrics.kernel_drops.inc_by(drops.wrapping_sub(mem::replace(&mut self.drops, drops)).into());
         }
+        self.are_many = self.handed_on.elapsed() < mem::take(&mut self.received) * MANY;
+        self.handed_on = Instant::now();
         self.intake.flush_blocking();
         self.expected = mem::take(&mut self.bytes);
     }
@@ -198,6 +217,7 @@ impl Receiver {
         self.metrics.received.inc_by(received);
         self.metrics.cut.inc_by(cuts);
         self.bytes += bytes;
+        self.received += count as u32;
         Ok(count)
     }
 }

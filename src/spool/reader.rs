@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::Position;
 use super::cursor::CursorFile;
+use super::episode::Episode;
 use super::log::{Log, Stored, Window};
 use super::record::{self, Batch, Run};
 use super::segment;
@@ -50,7 +51,7 @@ pub struct Reader {
     /// The published end; closed when the writer is.
     end: watch::Receiver<Position>,
     cursor: CursorFile,
-    cursor_trouble: bool,
+    cursor_trouble: Episode,
     /// Reads that failed in a row.
     failures: u32,
     forgotten: bool,
@@ -87,7 +88,7 @@ impl Reader {
     ) -> Self {
         let read = log.cursor(index);
         cursor.reserve(read);
-        Self { log, index, name, read, end, cursor, cursor_trouble: false, failures: 0, forgotten: false }
+        Self { log, index, name, read, end, cursor, cursor_trouble: Episode::default(), failures: 0, forgotten: false }
     }
 
     /// The next lines, about `max_bytes` of them but at least one; `None` when all that is spooled has been read.
@@ -222,14 +223,14 @@ impl Reader {
     fn cursor_result(&mut self, result: io::Result<()>) {
         let dir = self.log.dir.display();
         match result {
-            Ok(()) if self.cursor_trouble => {
-                self.cursor_trouble = false;
-                tracing::info!(%dir, "spool: the cursor can be written again");
+            Ok(()) => {
+                if self.cursor_trouble.ends() {
+                    tracing::info!(%dir, "spool: the cursor can be written again");
+                }
             }
-            Ok(()) => {}
             Err(error) => {
                 self.log.metrics.errors.inc();
-                if !std::mem::replace(&mut self.cursor_trouble, true) {
+                if self.cursor_trouble.begins() {
                     tracing::error!(%dir, %error, "spool: a cursor cannot be written; a restart would send lines again");
                 }
             }

@@ -84,7 +84,7 @@ fn a_bit_flipped_in_an_older_segment_costs_one_line_and_no_number() {
 #[test]
 fn no_line_gets_a_number_that_may_be_wrong() {
     let home = Home::new();
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     spool.append(0..10);
     spool.writer.current = None;
     spool.append(10..15);
@@ -105,7 +105,7 @@ fn no_line_gets_a_number_that_may_be_wrong() {
 #[test]
 fn damage_in_front_of_lines_that_still_come_moves_no_number() {
     let home = Home::new();
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     spool.append(0..5);
     let segment = home.files(".seg").remove(0);
     let mut bytes = fs::read(&segment).unwrap();
@@ -150,7 +150,7 @@ fn lines_behind_damage_get_a_new_session_and_no_old_number() {
 #[test]
 fn what_was_passed_over_once_is_passed_over_again() {
     let home = Home::new();
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     spool.append(0..8);
     let segment = home.files(".seg").remove(0);
     let sound = fs::read(&segment).unwrap();
@@ -242,7 +242,7 @@ fn damage_in_an_older_segment_is_skipped_counted_and_kept() {
 #[test]
 fn damage_met_again_after_a_rewind_counts_once() {
     let home = Home::new();
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
     fs::write(&home.files(".seg")[2], b"nothing of it is left").unwrap();
     let first = spool.read_numbers(0);
@@ -256,7 +256,7 @@ fn damage_met_again_after_a_rewind_counts_once() {
 #[test]
 fn what_cannot_be_read_is_tried_again_and_then_skipped() {
     let home = Home::new();
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
     // A directory opens and cannot be read, like a file on a bad block.
     let bad = &home.files(".seg")[0];
@@ -273,7 +273,7 @@ fn what_cannot_be_read_is_tried_again_and_then_skipped() {
 #[test]
 fn damaged_segments_kept_aside_have_a_limit() {
     let home = Home::new();
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     (0..60).for_each(|step| spool.append(step * 5..step * 5 + 5));
     for segment in home.files(".seg").iter().take(10) {
         fs::write(segment, b"nothing of it is left").unwrap();

@@ -35,7 +35,7 @@ struct Open {
     handle: Handle,
     report: Report,
     waiting_at_start: Vec<u64>,
-    from_disk: bool,
+    reads_back: bool,
 }
 
 impl Home {
@@ -57,7 +57,7 @@ impl Home {
         let metrics = Metrics::new();
         let Spool { writer, readers, handle, report } = Spool::open(self.options.clone(), &metrics)?;
         let waiting_at_start = readers.iter().map(Reader::waiting).collect();
-        Ok(Open { metrics, writer, readers, handle, report, waiting_at_start, from_disk: false })
+        Ok(Open { metrics, writer, readers, handle, report, waiting_at_start, reads_back: false })
     }
 
     fn open(&self) -> Open {
@@ -85,14 +85,14 @@ impl Home {
 
 impl Open {
     /// Its readers have to read everything back, as those do that are behind.
-    fn from_disk(self) -> Self {
-        Self { from_disk: true, ..self }
+    fn reading_back(self) -> Self {
+        Self { reads_back: true, ..self }
     }
 
     fn append(&mut self, lines: std::ops::Range<u64>) {
         let lines: Vec<String> = lines.map(line).collect();
         self.writer.append(&mut [batch(&lines)]);
-        if self.from_disk {
+        if self.reads_back {
             self.writer.log.forget_fresh();
         }
         self.check_books();

@@ -67,7 +67,7 @@ fn files_are_closed_when_they_are_read_or_evicted() {
         let fds = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
         fds.filter(|path| path.starts_with(home.dir.path()) && path.to_str().unwrap().contains(".seg")).count()
     };
-    let mut spool = home.open().from_disk();
+    let mut spool = home.open().reading_back();
     (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
     spool.readers[0].next(100).unwrap().unwrap();
     let segments = home.files(".seg").len();
