@@ -1,17 +1,28 @@
 //! The compose files as a newcomer finds them, with nothing but images and addresses replaced by variables.
 
-use super::docker::{Images, compose_command, docker, output, unique};
+use super::docker::{Container, Images, compose_command, docker, output, unique};
 use super::host::{self, Need, say, within};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 const UP: Duration = Duration::from_secs(60);
 const NEEDS: [Need; 3] = [Need::Docker, Need::Compose, Need::Busybox];
 
+/// Lines that each container prints without a pause, unless `LOGFERRY_FLOOD` says how many. So many lie in a receive buffer
+/// of 4 MiB even if the relay gets no turn at all.
+const FLOOD: usize = 5_000;
+
 /// One `docker compose` project; gone with its volumes when the test ends.
 struct Project {
     name: String,
+    /// The address of Docker's own bridge, and the relay's port there.
+    bridge: String,
+    port: u16,
     files: &'static [&'static str],
     env: Vec<(&'static str, String)>,
 }
@@ -20,18 +31,18 @@ impl Project {
     fn new(files: &'static [&'static str], images: &Images, certs: &Path) -> Self {
         let bridge = docker(["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
         let bridge = if bridge.is_empty() { "172.17.0.1".to_owned() } else { bridge };
-        let port = host::free_port(&[&bridge]).to_string();
+        let port = host::free_port(&[&bridge]);
         let env = vec![
             ("LOGFERRY_IMAGE", images.relay.clone()),
             ("TALKER_IMAGE", images.talker.clone()),
             ("LOGFERRY_BIND", bridge.clone()),
-            ("LOGFERRY_PORT", port),
+            ("LOGFERRY_PORT", port.to_string()),
             ("LOGFERRY_CERTS", certs.display().to_string()),
             ("AGGREGATOR_BIND", bridge.clone()),
             ("AGGREGATOR_PORT", host::free_port(&[&bridge]).to_string()),
             ("HOSTNAME", "dock-7".into()),
         ];
-        Self { name: unique("compose"), files, env }
+        Self { name: unique("compose"), bridge, port, files, env }
     }
 
     fn command(&self, args: &[&str]) -> Result<String, String> {
@@ -100,6 +111,54 @@ fn the_quick_start_shows_the_talker_on_the_relays_stdout() {
         assert!(line.contains(&format!("hello {} from the dock", n + 1)), "from the first line on: {lines:#?}");
     }
     say(&lines[0]);
+}
+
+/// The way that is recommended: UDP and TCP, published on the bridge's address.
+#[test]
+fn containers_that_print_flat_out_lose_nothing() {
+    if !host::has(&NEEDS) {
+        return;
+    }
+    let lines: usize = std::env::var("LOGFERRY_FLOOD").map_or(FLOOD, |lines| lines.parse().expect("a number"));
+    let images = Images::shared();
+    let certs = host::open_directory();
+    let mut project = Project::new(&["compose.yaml"], &images, certs.path());
+    let central = TcpListener::bind((project.bridge.as_str(), 0)).expect("the bridge's address is this host's");
+    project.env.push(("LOGFERRY_FORWARD", format!("tcp://{}", central.local_addr().expect("bound"))));
+    let arrived = Arc::new(Mutex::new(BTreeSet::new()));
+    let theirs = arrived.clone();
+    // It ends with the relay, which hangs up.
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = central.accept() {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let said = line.rsplit_once("flat out: ").map(|(_, said)| said.to_owned());
+                theirs.lock().expect("nobody panics").extend(said.or_else(|| line.contains("hello").then_some(line)));
+            }
+        }
+    });
+    project.up();
+    within(UP, "the relay at work", || (!arrived.lock().expect("nobody panics").is_empty()).then_some(()));
+
+    let floods = ["udp", "tcp"].map(|transport| {
+        let address = format!("syslog-address={transport}://{}:{}", project.bridge, project.port);
+        let script = format!("i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo \"flat out: {transport} $i\"; done");
+        let options = ["--log-opt", &address, "--log-opt", "syslog-format=rfc5424micro", "--log-driver", "syslog"];
+        let run = [images.talker.as_str(), "/bin/sh", "-c", &script];
+        Container::run(transport, &[["--network", "none"].as_slice(), &options, &run].concat())
+    });
+    floods.iter().for_each(|flood| drop(docker(["wait", &flood.name])));
+    let count = |transport: &str| {
+        let said = (1..=lines).map(|n| format!("{transport} {n}"));
+        let arrived = arrived.lock().expect("nobody panics");
+        said.filter(|said| arrived.contains(said)).count()
+    };
+    let since = Instant::now();
+    let (udp, tcp) = within(2 * UP, "everything, or the end of our patience", || {
+        let counts = (count("udp"), count("tcp"));
+        (counts == (lines, lines) || since.elapsed() > UP).then_some(counts)
+    });
+    say(&format!("flat out: {lines} lines by UDP, {} lost; {lines} by TCP, {} lost", lines - udp, lines - tcp));
+    assert_eq!((udp, tcp), (lines, lines), "by UDP, by TCP");
 }
 
 #[test]

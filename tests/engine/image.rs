@@ -6,7 +6,7 @@ use super::relay::{LOCKED, time_to_stop};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-const LARGEST: u64 = 6_000_000;
+const LARGEST: u64 = 5_500_000;
 const HEALTHY: Duration = Duration::from_secs(30);
 /// Docker's patience is 10 s; after that it kills.
 const STOP: Duration = Duration::from_secs(8);
