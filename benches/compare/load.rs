@@ -16,6 +16,9 @@ use socket2::SockRef;
 
 use super::support::{Certs, Door, TlsClient, Wire, eventually};
 
+/// Of a relay's UDP socket, in bytes: our default, and what the others are given.
+pub const RECEIVE_BUFFER: usize = 8 << 20;
+
 /// How messages go in, and out; what comes by UDP goes out by TCP.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Way {

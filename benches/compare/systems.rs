@@ -12,13 +12,11 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use tempfile::TempDir;
 
-use super::load::Way;
+use super::load::{RECEIVE_BUFFER, Way};
 use super::support::rsyslog::{self, Input};
 use super::support::{Certs, Held, Program};
 use super::wire;
 
-/// Of a UDP socket, in bytes: our default, and what the others are given.
-pub const RECEIVE_BUFFER: usize = 8 << 20;
 /// How many may connect at once, the same for both: rsyslog's default is 5, and of 50 some are then reset.
 const BACKLOG: i32 = logferry::listen::BACKLOG;
 /// Only a relay that does not start takes so long.

@@ -13,8 +13,7 @@ use memchr::memrchr;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
 
-use super::load::Way;
-use super::systems::RECEIVE_BUFFER;
+use super::load::{RECEIVE_BUFFER, Way};
 
 const ARGUMENT: &str = "wire";
 

@@ -109,8 +109,8 @@ async fn first_byte(wire: &mut Wire, shutdown: &mut watch::Receiver<bool>) -> io
     .await
 }
 
-/// How a turn has ended.
-enum Turn {
+/// What a turn came to.
+enum Taken {
     /// There may be more.
     Full,
     /// Nothing more has come so far.
@@ -129,19 +129,19 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn read_to_end(&mut self, shutdown: &mut watch::Receiver<bool>) -> End {
         // The first message may have come together with the end of a handshake.
-        let mut turn = Turn::Full;
+        let mut taken = Taken::Full;
         loop {
             tokio::select! {
                 biased;
                 () = stopping(shutdown) => return self.read_out().await,
-                () = poll_fn(|cx| self.channel.poll_readable(cx)), if matches!(turn, Turn::All) => {}
-                () = yield_now(), if matches!(turn, Turn::Full) => {}
+                () = poll_fn(|cx| self.channel.poll_readable(cx)), if matches!(taken, Taken::All) => {}
+                () = yield_now(), if matches!(taken, Taken::Full) => {}
             }
-            let place = self.intake.turn().await;
-            turn = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
+            let turn = self.intake.turn().await;
+            taken = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
             self.intake.flush().await;
-            drop(place);
-            if let Turn::Last(end) = turn {
+            drop(turn);
+            if let Taken::Last(end) = taken {
                 return end;
             }
         }
@@ -152,34 +152,34 @@ impl Reader<'_> {
         self.channel.wire().held_only();
         let patience = Instant::now() + DRAIN_PATIENCE;
         while Instant::now() < patience {
-            let turn = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
+            let taken = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
             self.intake.flush().await;
-            match turn {
-                Turn::Full => yield_now().await,
-                Turn::All => break,
-                Turn::Last(end) => return end,
+            match taken {
+                Taken::Full => yield_now().await,
+                Taken::All => break,
+                Taken::Last(end) => return end,
             }
         }
         End::Stopped
     }
 
     /// Takes what there is and puts its frames into the intake; it is up to the caller to flush it.
-    fn take_turn(&mut self, cx: &mut Context<'_>) -> Turn {
+    fn take_turn(&mut self, cx: &mut Context<'_>) -> Taken {
         let Self { channel, framer, intake, metrics } = self;
         let mut bytes = 0;
         while bytes < TURN_BYTES {
-            let taken = channel.poll_take(cx, |taken| {
-                bytes += taken.len();
-                metrics.bytes.inc_by(taken.len() as u64);
-                hand_on(intake, metrics, taken.len(), |on_frame| framer.feed(taken, on_frame));
+            let end = channel.poll_take(cx, |piece| {
+                bytes += piece.len();
+                metrics.bytes.inc_by(piece.len() as u64);
+                hand_on(intake, metrics, piece.len(), |on_frame| framer.feed(piece, on_frame));
             });
-            match taken {
+            match end {
                 Poll::Ready(None) => {}
-                Poll::Ready(Some(end)) => return Turn::Last(end),
-                Poll::Pending => return Turn::All,
+                Poll::Ready(Some(end)) => return Taken::Last(end),
+                Poll::Pending => return Taken::All,
             }
         }
-        Turn::Full
+        Taken::Full
     }
 
     /// The end was a clean one: what is left is a message.

@@ -11,13 +11,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::fresh::{Fresh, FreshBatches};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
 use super::{Position, WhenFull};
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
-
-/// How much of what was written last stays in memory, in bytes, so that a reader that keeps up need not read it back.
-pub(super) const FRESH_BYTES: usize = 2 << 20;
 
 pub(super) struct Log {
     pub dir: PathBuf,
@@ -47,15 +45,8 @@ pub(super) struct State {
     /// One for each forward, by a number that is given once.
     pub cursors: BTreeMap<usize, Cursor>,
     pub limits: Limits,
-    /// What was written last, oldest first; no more of it than [`FRESH_BYTES`] and than some reader still has to read.
-    fresh: VecDeque<Fresh>,
-    fresh_bytes: usize,
-}
-
-/// A batch as it lies in a segment, and where.
-pub(super) struct Fresh {
-    pub start: Position,
-    pub batch: Arc<Batch>,
+    /// What was written last, as long as some reader still has to read it.
+    fresh: FreshBatches,
 }
 
 pub(super) struct Segment {
@@ -204,11 +195,8 @@ impl Log {
         let mut state = self.lock();
         self.metrics.spooled.inc_by(end.line - state.end.line);
         state.end = end;
-        for fresh in fresh {
-            state.fresh_bytes += fresh.batch.capacity();
-            state.fresh.push_back(fresh);
-        }
-        let read = state.forget_read();
+        fresh.for_each(|fresh| state.fresh.push(fresh));
+        let read = state.take_read();
         state.set_gauges(&self.metrics);
         drop(state);
         drop(read);
@@ -217,16 +205,14 @@ impl Log {
     /// Readers have to read back what was written.
     #[cfg(test)]
     pub fn forget_fresh(&self) {
-        let mut state = self.lock();
-        state.fresh.clear();
-        state.fresh_bytes = 0;
+        self.lock().fresh = FreshBatches::default();
     }
 
     /// Bytes and batches that readers need not read back.
     #[cfg(test)]
     pub fn fresh(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.fresh_bytes, state.fresh.len())
+        (state.fresh.bytes(), state.fresh.count())
     }
 
     /// Gives up the oldest segment, and the lines in it that were still waiting. Never the last one: false if there is
@@ -305,7 +291,7 @@ impl Log {
             let (session, key) = (segment.session, segment.key);
             if lines > 0 && read.offset < limit {
                 let gap = state.cursor(index).gaps.iter().map(|gap| gap.from_line).find(|from| *from > read.line);
-                if let (None, Some((batch, offset))) = (gap, state.fresh_at(*read)) {
+                if let (None, Some((batch, offset))) = (gap, state.fresh.at(*read)) {
                     return Ok(Some(Window::Fresh { batch, offset, session }));
                 }
                 let most = gap.map_or(lines, |from| lines.min(from - read.line));
@@ -317,7 +303,7 @@ impl Log {
                 return Ok(Some(Window::Stored(Stored { file, session, key, limit, lines, most })));
             }
             if lines == 0 && stop.segment == segment.number {
-                let read = state.forget_read();
+                let read = state.take_read();
                 drop(state);
                 drop(read);
                 return Ok(None);
@@ -404,31 +390,13 @@ impl Log {
 impl State {
     pub fn new(segments: VecDeque<Segment>, end: Position, limits: Limits) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
-        Self { segments, bytes, end, cursors: BTreeMap::new(), limits, fresh: VecDeque::new(), fresh_bytes: 0 }
+        Self { segments, bytes, end, cursors: BTreeMap::new(), limits, fresh: FreshBatches::default() }
     }
 
-    /// The batch that has the line at `read`, and the offset in it; `None`: it is not in memory any more.
-    fn fresh_at(&self, read: Position) -> Option<(Arc<Batch>, usize)> {
-        let behind = self.fresh.partition_point(|fresh| fresh.start.line <= read.line);
-        let fresh = self.fresh.get(behind.checked_sub(1)?)?;
-        let offset = usize::try_from(read.offset.checked_sub(fresh.start.offset)?).ok()?;
-        let is_in = fresh.start.segment == read.segment && offset < fresh.batch.byte_len();
-        is_in.then(|| (fresh.batch.clone(), offset))
-    }
-
-    /// Takes out what is too much to be kept, or was read by all. It is for the caller to drop, when nobody waits.
-    fn forget_read(&mut self) -> Vec<Fresh> {
+    /// Takes out of memory what was read by all. It is for the caller to drop, when nobody waits.
+    fn take_read(&mut self) -> Vec<Fresh> {
         let readers = self.cursors.values().filter(|cursor| cursor.taken);
-        let read = readers.map(|cursor| cursor.read).min().unwrap_or(u64::MAX);
-        let mut bytes = self.fresh_bytes;
-        let mut is_over = |fresh: &&Fresh| {
-            let over = bytes > FRESH_BYTES || fresh.start.line + fresh.batch.line_count() <= read;
-            bytes -= if over { fresh.batch.capacity() } else { 0 };
-            over
-        };
-        let count = self.fresh.iter().take_while(|fresh| is_over(fresh)).count();
-        self.fresh_bytes = bytes;
-        self.fresh.drain(..count).collect()
+        self.fresh.take_read(readers.map(|cursor| cursor.read).min().unwrap_or(u64::MAX))
     }
 
     /// The cursor of a reader that is about to be: the one there is, if nobody has it, or one that begins at `from`.

@@ -50,11 +50,12 @@
 //! Senders that can be made to wait [deliver](Inlet::deliver): their batches are held until there is room, and nothing is
 //! given up for them.
 //!
-//! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are; `writer` with
-//! `inlet`, `sync` and `episode`; `reader`; `open` and `handle`.
+//! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
+//! `fresh`; `writer` with `inlet`, `sync` and `episode`; `reader`; `open` and `handle`.
 
 mod cursor;
 mod episode;
+mod fresh;
 mod handle;
 mod inlet;
 mod ledger;

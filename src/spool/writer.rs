@@ -18,9 +18,10 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::watch;
 
 use super::episode::Episode;
+use super::fresh::Fresh;
 use super::inlet::{Delivery, Inlet, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
-use super::log::{Fresh, Log, Segment};
+use super::log::{Log, Segment};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header};
 use super::sync::{DOES_NOT_SYNC, Flush};

@@ -1,7 +1,7 @@
 //! Reading, retiring and going back, as long as nothing goes wrong.
 
 use super::*;
-use crate::spool::log::FRESH_BYTES;
+use crate::spool::fresh::FRESH_BYTES;
 
 #[test]
 fn lines_come_back_in_order_over_many_segments() {

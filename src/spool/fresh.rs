@@ -1,0 +1,62 @@
+//! What was written last and is still in memory, so that a reader that keeps up need not read it back from the disk. A
+//! reader that is behind finds the same lines in the segments.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Position;
+use super::record::Batch;
+
+/// How much is kept, in bytes of memory.
+pub(super) const FRESH_BYTES: usize = 2 << 20;
+
+/// A batch as it lies in a segment, and where.
+pub(super) struct Fresh {
+    pub start: Position,
+    pub batch: Arc<Batch>,
+}
+
+/// The last batches, oldest first.
+#[derive(Default)]
+pub(super) struct FreshBatches {
+    batches: VecDeque<Fresh>,
+    bytes: usize,
+}
+
+impl FreshBatches {
+    pub fn push(&mut self, fresh: Fresh) {
+        self.bytes += fresh.batch.capacity();
+        self.batches.push_back(fresh);
+    }
+
+    /// The batch that has the line at `read`, and the offset in it; `None`: it is not here any more, or never was.
+    pub fn at(&self, read: Position) -> Option<(Arc<Batch>, usize)> {
+        let behind = self.batches.partition_point(|fresh| fresh.start.line <= read.line);
+        let fresh = self.batches.get(behind.checked_sub(1)?)?;
+        let offset = usize::try_from(read.offset.checked_sub(fresh.start.offset)?).ok()?;
+        let is_in = fresh.start.segment == read.segment && offset < fresh.batch.byte_len();
+        is_in.then(|| (fresh.batch.clone(), offset))
+    }
+
+    /// Takes out what is too much, or all of whose lines lie before line `read`. It is for the caller to drop.
+    pub fn take_read(&mut self, read: u64) -> Vec<Fresh> {
+        let mut gone = Vec::new();
+        while let Some(oldest) = self.batches.front()
+            && (self.bytes > FRESH_BYTES || oldest.start.line + oldest.batch.line_count() <= read)
+        {
+            self.bytes -= oldest.batch.capacity();
+            gone.extend(self.batches.pop_front());
+        }
+        gone
+    }
+
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.batches.len()
+    }
+}
