@@ -366,6 +366,21 @@ mod tests {
         assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB) + 1);
     }
 
+    #[tokio::test]
+    async fn streams_are_read_in_turn() {
+        let (inlet, _queued) = stuck(1);
+        let mut turns = Vec::new();
+        for _ in 0..TURNS {
+            turns.push(inlet.of_streams().turn().await);
+        }
+        let next = inlet.of_streams();
+        let waiting = tokio::spawn(async move { next.turn().await.is_some() });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "one too many");
+        turns.pop();
+        assert!(waiting.await.unwrap());
+    }
+
     async fn read_to_the_end(mut reader: Reader) -> u64 {
         let mut lines = 0;
         while reader.wait().await {
