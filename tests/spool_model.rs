@@ -189,7 +189,7 @@ impl World {
                 batch.push(|out| out.extend_from_slice(text.as_bytes()));
             }
             let before = self.metrics.spool().spooled.get();
-            self.writer().append(std::slice::from_mut(&mut batch));
+            self.writer().append(&mut [batch.clone()]);
             // What was held comes behind it.
             let held = self.receipts();
             match self.metrics.spool().spooled.get() - before - held.len() as u64 {

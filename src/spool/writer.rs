@@ -79,8 +79,8 @@ enum Refusal {
 }
 
 impl Writer {
-    /// Writes the batches and publishes them to the readers. What cannot be written is dropped and counted. Then tries
-    /// again with what is held.
+    /// Writes the batches and publishes them to the readers, who get what was written: the batches are empty then. What
+    /// cannot be written is dropped and counted. Then tries again with what is held.
     pub fn append(&mut self, batches: &mut [Batch]) {
         self.ledger.fit(self.log.limits().segment_bytes);
         let mut rest = batches;
