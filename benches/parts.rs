@@ -4,10 +4,13 @@
 //! `cargo bench --bench parts` measures; with `-- append` only what has that in its name; with `-- --test` each runs once.
 //! `item/s` are messages or lines, and their inverse is what one costs.
 
+#[path = "../tests/support/corpus.rs"]
+#[allow(dead_code)] // Only the bytes are of interest.
+mod corpus;
+
+use std::cell::RefCell;
 use std::fmt;
-use std::fs;
 use std::hint::black_box;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ const RECEIVED: UnixMicros = UnixMicros(1_795_213_727_500_000);
 const SPOOL_BYTES: u64 = 64 << 20;
 const READ_LINES: usize = 20_000;
 /// What a forward asks its reader for.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Long enough that what comes now and then, a new segment or an old one dropped, is in it.
 const MIN_TIME: Duration = Duration::from_millis(500);
@@ -50,24 +53,9 @@ const BOTH: [Messages; 2] = [Messages::Short, Messages::All];
 impl Messages {
     /// Without framing.
     fn read(self) -> Vec<Vec<u8>> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-        let index = fs::read_to_string(folder.join("index.tsv")).expect("the corpus has an index");
-        let mut rows = index.lines().map(|row| row.split('\t').collect::<Vec<_>>());
-        let names = rows.next().expect("the index has a head");
-        let column = |name| names.iter().position(|found| *found == name).expect("the index has this column");
-        let [file, offset, length, framing] = ["file", "offset", "length", "framing"].map(column);
-        let number = |text: &str| text.parse::<usize>().expect("a number");
-        let message = |row: Vec<&str>| {
-            let bytes = fs::read(folder.join(row[file])).expect("what the index names is there");
-            let framed = &bytes[number(row[offset])..][..number(row[length])];
-            let header =
-                if row[framing] == "octet-count" { framed.iter().position(|byte| *byte == b' ') } else { None };
-            framed[header.map_or(0, |blank| blank + 1)..].to_vec()
-        };
+        let messages = corpus::rows().into_iter().map(|row| row.unframed().to_vec());
         let is_wanted = |message: &Vec<u8>| self == Self::All || message.len() <= 512;
-        let messages: Vec<_> = rows.map(message).filter(is_wanted).collect();
-        assert!(messages.len() > 400, "only {} messages: the corpus is not whole", messages.len());
-        messages
+        messages.filter(is_wanted).collect()
     }
 
     fn lines(self) -> Vec<Vec<u8>> {
@@ -204,31 +192,42 @@ fn append(bencher: Bencher, batch_lines: usize) {
     assert_eq!(metrics.spool().errors.get(), 0, "the disk refused lines, and refusing is quick");
 }
 
-/// Every line of the spool, and again.
-fn reads(bencher: Bencher, lines: &[Vec<u8>], reader: &mut Reader) {
-    counted(bencher, lines).bench_local(|| {
-        reader.rewind();
-        let mut found = 0;
-        while let Some(chunk) = reader.next(CHUNK_BYTES).expect("the disk reads") {
-            found += chunk.lines().map(black_box).count();
-        }
-        assert_eq!(found, lines.len(), "the spool has other lines");
-    });
+/// Every line there is, from where the reader stands.
+fn read_all(reader: &mut Reader, expected: usize) {
+    let mut found = 0;
+    while let Some(chunk) = reader.next(CHUNK_BYTES).expect("the disk reads") {
+        found += chunk.lines().map(black_box).count();
+    }
+    assert_eq!(found, expected, "the spool has other lines");
 }
 
-#[divan::bench]
+/// What a reader that keeps up finds: one batch after the other, each still in memory. Each is read before the
+/// next one is written.
+#[divan::bench(sample_size = 1)]
 fn read_just_written(bencher: Bencher) {
     let dir = TempDir::new().expect("a directory");
-    let (lines, mut batches) = batches(READ_LINES, 100);
+    let (lines, batches) = batches(1000, 1000);
     let Spool { mut writer, mut readers, .. } = open(&dir, &Metrics::new());
-    writer.append(&mut batches);
-    reads(bencher, &lines, &mut readers[0]);
+    let reader = RefCell::new(readers.pop().expect("its forward's"));
+    counted(bencher, &lines)
+        .with_inputs(|| {
+            let mut reader = reader.borrow_mut();
+            let passed = reader.next(0).expect("the disk reads").is_none();
+            assert!(passed, "the last batch was not read to its end");
+            writer.append(&mut batches.clone());
+        })
+        .bench_local_values(|()| read_all(&mut reader.borrow_mut(), lines.len()));
 }
 
+/// What one that is behind finds, in the segments.
 #[divan::bench]
 fn read_reopened(bencher: Bencher) {
     let dir = TempDir::new().expect("a directory");
     let (lines, mut batches) = batches(READ_LINES, 100);
     open(&dir, &Metrics::new()).writer.append(&mut batches);
-    reads(bencher, &lines, &mut open(&dir, &Metrics::new()).readers[0]);
+    let mut reader = open(&dir, &Metrics::new()).readers.pop().expect("its forward's");
+    counted(bencher, &lines).bench_local(|| {
+        reader.rewind();
+        read_all(&mut reader, lines.len());
+    });
 }

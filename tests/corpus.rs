@@ -1,13 +1,14 @@
 //! Every message of `tests/corpus`, which a real Docker Engine sent, through the whole room: read, written as a canonical
 //! line, read back, rendered.
 
+#[path = "support/corpus.rs"]
+mod corpus;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
+use corpus::{Row, rows};
 use logferry::syslog::{
     Format, Frame, Line, Message, Settings, Shape, Stamp, TagTemplate, Translator, UnixMicros, parse, render,
 };
@@ -28,27 +29,6 @@ enum Wrong {
     Tag,
     /// The message is mistaken too.
     Message,
-}
-
-/// One row of `index.tsv`, unescaped; a `-` is an empty field.
-struct Row {
-    file: String,
-    /// The framed message.
-    bytes: Vec<u8>,
-    framing: String,
-    format: String,
-    template: String,
-    container_name: Vec<u8>,
-    pri: u8,
-    stamp_form: String,
-    stamp: String,
-    hostname: Vec<u8>,
-    tag: Vec<u8>,
-    image: Vec<u8>,
-    name: Vec<u8>,
-    id: Vec<u8>,
-    pid: Vec<u8>,
-    message: Vec<u8>,
 }
 
 #[test]
@@ -84,8 +64,8 @@ fn the_fast_path_allocates_nothing() {
     let mut line = Vec::with_capacity(1 << 20);
     for warm in [false, true] {
         for row in rows() {
-            let (bytes, (received, _)) = (unframed(&row), row.times());
-            let frame = Frame { bytes: &bytes, cut: false, received: UnixMicros(received) };
+            let (bytes, (received, _)) = (row.unframed(), row.times());
+            let frame = Frame { bytes, cut: false, received: UnixMicros(received) };
             line.clear();
             let before = ALLOCATIONS.get();
             translator.translate(&frame, &mut line);
@@ -122,9 +102,9 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
-    let (file, bytes) = (&row.file, unframed(row));
+    let (file, bytes) = (&row.file, row.unframed());
     let (received, stamp) = row.times();
-    let frame = Frame { bytes: &bytes, cut: false, received: UnixMicros(received) };
+    let frame = Frame { bytes, cut: false, received: UnixMicros(received) };
     let by_template = template.to_string();
     let settings = Settings { hostname: "relay-1".to_owned(), tag_template: template, ..Settings::default() };
     let message = parse(&frame, &settings);
@@ -190,7 +170,7 @@ fn check_json(line: &[u8], message: &Message<'_>, sd_id: &str, file: &str) {
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     let text = json["message"].as_str().unwrap();
     let is_escaped = json["escaped"].as_array().is_some_and(|names| names.iter().any(|name| name == "message"));
-    let bytes = if is_escaped { unescape(text) } else { text.as_bytes().to_vec() };
+    let bytes = if is_escaped { corpus::unescape(text.as_bytes()) } else { text.as_bytes().to_vec() };
     assert_eq!(bytes, message.message.unwrap_or_default(), "{file}");
     let name = json.get("container_name").map(|name| name.as_str().unwrap().as_bytes());
     assert_eq!(name, message.container.name, "{file}");
@@ -220,82 +200,4 @@ impl Row {
         let made = chrono::DateTime::parse_from_rfc3339(made).unwrap();
         (made.timestamp_micros() + 250_000, local)
     }
-}
-
-/// The message without its octet count.
-fn unframed(row: &Row) -> Vec<u8> {
-    if row.framing != "octet-count" {
-        return row.bytes.clone();
-    }
-    let blank = row.bytes.iter().position(|b| *b == b' ').unwrap();
-    let count: usize = std::str::from_utf8(&row.bytes[..blank]).unwrap().parse().unwrap();
-    assert_eq!(row.bytes.len(), blank + 1 + count, "{}", row.file);
-    row.bytes[blank + 1..].to_vec()
-}
-
-fn rows() -> Vec<Row> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let files = fs::read_dir(&folder)
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "raw"));
-    assert!(files.count() > 200, "the corpus is not there");
-    let index = fs::read_to_string(folder.join("index.tsv")).unwrap();
-    let mut lines = index.split_terminator('\n');
-    let names: Vec<_> = lines.next().unwrap().split('\t').collect();
-    let rows: Vec<_> = lines
-        .map(|line| {
-            let fields: HashMap<_, _> = names.iter().copied().zip(line.split('\t')).collect();
-            let bytes = |name: &str| if fields[name] == "-" { Vec::new() } else { unescape(fields[name]) };
-            let text = |name: &str| String::from_utf8(bytes(name)).unwrap();
-            let number = |name: &str| fields[name].parse::<usize>().unwrap();
-            let file = fs::read(folder.join(fields["file"])).unwrap();
-            // A message can be one dash; its length says that it is one.
-            let message = if number("exp_message_len") == 0 { Vec::new() } else { unescape(fields["exp_message"]) };
-            assert_eq!(message.len(), number("exp_message_len"), "{}", fields["file"]);
-            Row {
-                file: text("file"),
-                bytes: file[number("offset")..][..number("length")].to_vec(),
-                framing: text("framing"),
-                format: text("format"),
-                template: text("tag_template"),
-                container_name: bytes("name"),
-                pri: number("exp_pri").try_into().unwrap(),
-                stamp_form: text("exp_ts_form"),
-                stamp: text("exp_ts"),
-                hostname: bytes("exp_hostname"),
-                tag: bytes("exp_tag"),
-                image: bytes("exp_image"),
-                name: bytes("exp_name"),
-                id: bytes("exp_id"),
-                pid: bytes("exp_pid"),
-                message,
-            }
-        })
-        .collect();
-    assert!(rows.len() > 400, "only {} rows", rows.len());
-    rows
-}
-
-/// Undoes `\\`, `\t`, `\r`, `\n` and `\xNN`.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'\\' => match bytes.next().unwrap() {
-                b't' => b'\t',
-                b'r' => b'\r',
-                b'n' => b'\n',
-                b'x' => {
-                    let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
-                }
-                b'\\' => b'\\',
-                other => panic!("\\{} in the index", char::from(other)),
-            },
-            byte => byte,
-        };
-        out.push(byte);
-    }
-    out
 }

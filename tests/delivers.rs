@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use support::corpus::{self, Row};
 use support::docker::{DOCKERD, HOST, RELAY, hard_texts};
 use support::sender::counted;
 use support::{Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, shown, skipped};
@@ -268,7 +269,7 @@ fn is_json(frame: &[u8], container: &Docker, text: &[u8]) {
     assert_eq!(is_escaped, std::str::from_utf8(text).is_err(), "{json}");
     if is_escaped {
         assert_eq!(json["escaped"], serde_json::json!(["message"]));
-        bytes = unescape(&bytes);
+        bytes = corpus::unescape(&bytes);
     }
     assert_eq!(shown(&bytes), shown(text));
 }
@@ -457,7 +458,7 @@ fn what_others_send_in_rfc_3164_becomes_rfc_5424() {
 /// Every message a real Docker Engine was captured with, through a running relay.
 #[test]
 fn the_corpus_by_udp() {
-    the_corpus(|wire, row| wire.send(row.datagram()), "udp://127.0.0.1:0");
+    the_corpus(|wire, row| wire.send(row.unframed()), "udp://127.0.0.1:0");
 }
 
 #[test]
@@ -474,7 +475,7 @@ fn the_corpus(send: impl Fn(&mut Wire, &Row), listen: &str) {
     let collector = Collector::tcp(Framing::OctetCounting);
     let setup = Setup::new().listen(listen);
     let relay = setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start();
-    let rows = Row::all();
+    let rows = corpus::rows();
     let mut wire = relay.door().connect();
     for (at, row) in rows.iter().enumerate() {
         send(&mut wire, row);
@@ -490,60 +491,7 @@ fn the_corpus(send: impl Fn(&mut Wire, &Row), listen: &str) {
     relay.stops();
 }
 
-/// A row of `corpus/index.tsv`; a `-` is an empty field.
-struct Row {
-    file: String,
-    bytes: Vec<u8>,
-    framing: String,
-    format: String,
-    pri: u8,
-    stamp: String,
-    host: Vec<u8>,
-    tag: Vec<u8>,
-    container: [Vec<u8>; 3],
-    message: Vec<u8>,
-}
-
 impl Row {
-    fn all() -> Vec<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-        let index = fs::read_to_string(folder.join("index.tsv")).expect("the corpus");
-        let mut lines = index.split_terminator('\n');
-        let names: Vec<_> = lines.next().expect("a header").split('\t').collect();
-        let rows: Vec<_> = lines
-            .map(|line| {
-                let fields: BTreeMap<_, _> = names.iter().copied().zip(line.split('\t')).collect();
-                let number = |name: &str| fields[name].parse::<usize>().expect("a number");
-                let bytes = |name: &str| match fields[name] {
-                    "-" if name != "exp_message" || number("exp_message_len") == 0 => Vec::new(),
-                    text => unescape(text.as_bytes()),
-                };
-                let file = fs::read(folder.join(fields["file"])).expect("a file of the corpus");
-                Self {
-                    file: fields["file"].to_owned(),
-                    bytes: file[number("offset")..][..number("length")].to_vec(),
-                    framing: fields["framing"].to_owned(),
-                    format: fields["format"].to_owned(),
-                    pri: number("exp_pri").try_into().expect("a priority"),
-                    stamp: fields["exp_ts"].to_owned(),
-                    host: bytes("exp_hostname"),
-                    tag: bytes("exp_tag"),
-                    container: ["exp_image", "exp_name", "exp_id"].map(bytes),
-                    message: bytes("exp_message"),
-                }
-            })
-            .collect();
-        assert!(rows.len() > 400, "only {} rows", rows.len());
-        rows
-    }
-
-    fn datagram(&self) -> &[u8] {
-        match &*self.framing {
-            "octet-count" => &self.bytes[1 + self.bytes.iter().position(|byte| *byte == b' ').expect("a count")..],
-            _ => &self.bytes,
-        }
-    }
-
     #[track_caller]
     fn arrived_as(&self, line: &Line) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -556,39 +504,21 @@ impl Row {
         if self.file.starts_with("oddtag-") {
             return;
         }
-        assert_eq!(line.container(), self.container.each_ref().map(|field| text(field)), "{}: {line:?}", self.file);
-        let host = if self.host.is_empty() { RELAY.to_owned() } else { text(&self.host) };
+        assert_eq!(
+            line.container(),
+            [&self.image, &self.name, &self.id].map(|field| text(field)),
+            "{}: {line:?}",
+            self.file
+        );
+        let host = if self.hostname.is_empty() { RELAY.to_owned() } else { text(&self.hostname) };
         assert_eq!(line.host, host, "{}: {line:?}", self.file);
-        let [_, name, id] = &self.container;
+        let (name, id) = (&self.name, &self.id);
         let app = [name, id, &self.tag].into_iter().find(|field| !field.is_empty()).expect("a tag at least");
         assert_eq!(line.app, text(&app[..app.len().min(48)]), "{}: {line:?}", self.file);
         if self.format.starts_with("rfc5424") {
             assert_eq!(line.stamp, self.stamp, "{}: {line:?}", self.file);
         }
     }
-}
-
-/// Undoes `\\`, `\t`, `\r`, `\n` and `\xHH`.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut bytes = text.iter().copied();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'\\' => match bytes.next().expect("something to escape") {
-                b't' => b'\t',
-                b'r' => b'\r',
-                b'n' => b'\n',
-                b'\\' => b'\\',
-                b'x' => {
-                    let digits = [bytes.next().expect("a digit"), bytes.next().expect("a digit")];
-                    u8::from_str_radix(std::str::from_utf8(&digits).expect("ASCII"), 16).expect("two digits")
-                }
-                other => panic!("\\{}", char::from(other)),
-            },
-            byte => byte,
-        });
-    }
-    out
 }
 
 #[test]

@@ -14,6 +14,7 @@ use memchr::memchr;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
 
+use super::support::collector::server_config;
 use super::support::{Certs, Door, TlsClient, Wire, eventually};
 
 /// Of a relay's UDP socket, in bytes: our default, and what the others are given.
@@ -210,7 +211,7 @@ impl Sink {
             scout: false,
             clock: load.clock,
         }));
-        let tls = (load.way == Way::Tls).then(tls);
+        let tls = (load.way == Way::Tls).then(|| server_config(Certs::get(), false));
         let (accepts, counts) = (listener.clone(), tally.clone());
         let thread = thread::spawn(move || accept(&accepts, tls.as_ref(), &counts));
         Self { address, listener, tally, thread: Some(thread) }
@@ -281,11 +282,4 @@ impl Tally {
             self.micros.push(arrived.saturating_sub(micros) as u32);
         }
     }
-}
-
-fn tls() -> Arc<ServerConfig> {
-    let certs = Certs::get();
-    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("ring has them").with_no_client_auth();
-    Arc::new(builder.with_single_cert(certs.chain("server.pem"), certs.key("server-key.pem")).expect("a pair"))
 }

@@ -284,7 +284,8 @@ fn hold(kind: &Kind, at: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn server_config(certs: &Certs, mutual: bool) -> Arc<ServerConfig> {
+/// `mutual`: who connects must show a certificate of our CA.
+pub fn server_config(certs: &Certs, mutual: bool) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

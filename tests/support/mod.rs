@@ -24,6 +24,7 @@
 
 pub mod certs;
 pub mod collector;
+pub mod corpus;
 pub mod dns;
 pub mod docker;
 pub mod flow;
