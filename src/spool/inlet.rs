@@ -229,7 +229,7 @@ impl Inlet {
             }
             return;
         };
-        if self.room.stalled.load(Ordering::Relaxed) && self.room.stalled.swap(false, Ordering::Relaxed) {
+        if self.room.stalled.swap(false, Ordering::Relaxed) {
             tracing::info!("spool: the writer goes on");
         }
         let lines = batch.line_count();
