@@ -281,10 +281,13 @@ impl StreamLink {
             return Ok(());
         }
         let now = Instant::now();
-        if let Some(look) = self.wire().look()? {
-            self.in_flight.see(look, now);
-        }
-        let acknowledged = self.wire().acknowledged()?;
+        let acknowledged = match self.wire().look()? {
+            Some(look) => {
+                self.in_flight.see(look, now);
+                look.acknowledged
+            }
+            None => self.wire().acknowledged()?,
+        };
         if let Some(position) = self.in_flight.safe(acknowledged, now) {
             source.retire(position);
         }
