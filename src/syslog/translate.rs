@@ -31,11 +31,11 @@ pub struct Translator {
     heads: Heads,
 }
 
-/// A frame whose header looks like one that comes again: a Docker header, as long as no template makes tags with blanks.
-struct Known<'a> {
+/// A frame taken apart as far as it must be to find a header that came before. Whether the stamp is one is not known yet.
+struct Outline<'a> {
     pri: u8,
-    stamp: Stamp<'a>,
     form: Form,
+    stamp: &'a [u8],
     /// Everything behind the stamp and its blank.
     rest: &'a [u8],
 }
@@ -50,11 +50,15 @@ impl Translator {
     /// Appends exactly one canonical line to `out`, without a LF behind it. An empty frame gives a line without a message.
     pub fn translate(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Shape {
         out.reserve(frame.bytes.len() + GROWTH);
-        let known = self.known(frame);
-        if let Some(Known { pri, stamp, form, rest }) = &known
+        let outline = self.outline(frame);
+        if let Some(Outline { pri, form, stamp, rest }) = &outline
             && let Some((head, text)) = self.heads.find(*form, rest)
+            && let Some(stamp) = match form {
+                Form::Rfc3164 => self.stamps.bsd(stamp, frame.received, self.settings.utc_offset),
+                Form::Rfc5424 => is_rfc3339(stamp, 9).then_some(Stamp::Text((*stamp).into())),
+            }
         {
-            write_start(*pri, stamp, &mut self.stamps, out);
+            write_start(*pri, &stamp, &mut self.stamps, out);
             out.extend_from_slice(head);
             write_text(Some(text).filter(|text| !text.is_empty()), out);
             return Shape::Docker;
@@ -65,7 +69,7 @@ impl Translator {
         self.write_header(&message, out);
         self.write_sd(&message, out);
         if message.shape == Shape::Docker
-            && let (Some(Known { form, rest, .. }), Some(text)) = (known, message.message)
+            && let (Some(Outline { form, rest, .. }), Some(text)) = (outline, message.message)
             && message.tag.is_some_and(|tag| !tag.contains(&b' '))
         {
             self.heads.remember(form, &rest[..rest.len() - text.len()], &out[start..]);
@@ -77,20 +81,18 @@ impl Translator {
         message.shape
     }
 
-    fn known<'a>(&mut self, frame: &Frame<'a>) -> Option<Known<'a>> {
+    /// `None` for what is always understood anew: cut frames, and any where a template makes tags with blanks.
+    fn outline<'a>(&self, frame: &Frame<'a>) -> Option<Outline<'a>> {
         if frame.cut || self.settings.tag_template.has_blank() {
             return None;
         }
         let bytes = frame.bytes.strip_suffix(b"\n").unwrap_or(frame.bytes);
         let (pri, header) = priority(bytes)?;
-        if let Some(header) = header.strip_prefix(b"1 ") {
-            let (stamp, rest) = header.split_at_checked(memchr::memchr(b' ', header)?)?;
-            let stamp = is_rfc3339(stamp, 9).then_some(Stamp::Text(stamp.into()))?;
-            return Some(Known { pri, stamp, form: Form::Rfc5424, rest: &rest[1..] });
-        }
-        let rest = header.get(BSD_LEN..)?.strip_prefix(b" ")?;
-        let stamp = self.stamps.bsd(header, frame.received, self.settings.utc_offset)?;
-        Some(Known { pri, stamp, form: Form::Rfc3164, rest })
+        let (form, (stamp, rest)) = match header.strip_prefix(b"1 ") {
+            Some(header) => (Form::Rfc5424, header.split_at_checked(memchr::memchr(b' ', header)?)?),
+            None => (Form::Rfc3164, header.split_at_checked(BSD_LEN)?),
+        };
+        Some(Outline { pri, form, stamp, rest: rest.strip_prefix(b" ")? })
     }
 
     /// From the blank behind the stamp to the one behind MSGID.
