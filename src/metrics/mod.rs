@@ -2,13 +2,17 @@
 //! decide when to count, `admin` decides who may look.
 //!
 //! A room takes its bundle ([`ListenMetrics`], …) once at start: from then on counting is one atomic addition,
-//! without a lock or a look-up. Per-message events are counters, never log lines.
+//! without a lock or a look-up. Per-message events are counters, never log lines. Containers are in a file of their own.
+
+mod containers;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
+
+pub use containers::{Containers, MOST_CONTAINERS};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByListener {
@@ -71,6 +75,7 @@ pub struct Metrics {
     resolve_failures: Family<ByForward, Counter>,
     moves: Family<ByForward, Counter>,
     returns: Family<ByForward, Counter>,
+    containers: Containers,
 }
 
 /// The counters of one listener.
@@ -220,6 +225,7 @@ impl Metrics {
             ),
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
             returns: add(all, "forward_returns", "Changes to a collector that comes earlier and was back"),
+            containers: Containers::default(),
             registry,
         }
     }
@@ -282,6 +288,11 @@ impl Metrics {
             moves: self.moves.get_or_create(&label).clone(),
             returns: self.returns.get_or_create(&label).clone(),
         }
+    }
+
+    /// Messages by container.
+    pub fn containers(&self) -> &Containers {
+        &self.containers
     }
 
     /// Everything as OpenMetrics text, which Prometheus reads.
