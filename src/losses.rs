@@ -61,6 +61,7 @@ impl Teller {
             "the spool was nearly full and they were of low severity",
             &metrics.dropped_severity,
         );
+        self.watch("rate", None, "their containers sent more than rate-limit allows", &metrics.dropped_rate);
         self.watch("error", None, "the disk refused them", &metrics.dropped_error);
         self.watch("stalled", None, "the disk stood still", &metrics.dropped_stalled);
     }

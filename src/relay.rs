@@ -16,13 +16,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, ConfigError, ListenAddress};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
-use crate::listen::{self, Bound, Intake, Running, Shedding, Treatment};
+use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Running, Shedding, Terms, Treatment};
 use crate::losses::Teller;
 use crate::metrics::Metrics;
 use crate::spool::{self, Inlet, Reader, Spool, WhenFull, Writer};
@@ -54,10 +54,13 @@ struct Working {
     listeners: Vec<Listening>,
     forwards: Vec<Forwarding>,
     treatments: watch::Sender<Treatment>,
+    common: Common,
     inlet: Inlet,
     spool: spool::Handle,
     deadline: watch::Sender<Option<Instant>>,
     teller: Option<(JoinHandle<Teller>, oneshot::Sender<()>)>,
+    /// Hands on what has waited for the rest of its line for long enough.
+    piecer: JoinHandle<()>,
 }
 
 struct Listening {
@@ -134,7 +137,10 @@ impl Relay {
             .spawn(Some(config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
         let (treatments, _) = watch::channel(treatment(&config));
+        let common = Common { buckets: Arc::default(), pieces: Arc::new(Pieces::new(metrics.pieces())) };
         let mut working = Working {
+            piecer: tokio::spawn(hand_on_pieces(common.pieces.clone(), inlet.clone())),
+            common,
             metrics,
             listeners: Vec::new(),
             forwards: Vec::new(),
@@ -188,7 +194,8 @@ impl Relay {
 impl Working {
     fn start_listener(&mut self, settings: &config::Listen, bound: Bound) {
         let (stop, stopping) = watch::channel(false);
-        let intake = Intake::new(self.treatments.subscribe(), self.inlet.clone(), self.metrics.shapes());
+        let (treatments, address) = (self.treatments.subscribe(), settings.address.to_string());
+        let intake = Intake::new(treatments, self.inlet.clone(), &self.metrics, &address, &self.common);
         let running = bound.start(intake, stopping);
         self.listeners.push(Listening { settings: settings.clone(), running, stop });
     }
@@ -330,8 +337,12 @@ impl Working {
                 tracing::warn!("listen: a listener did not end within the grace period; its last messages may be lost");
             }
         }
+        self.piecer.abort();
+        self.inlet.send(self.common.pieces.all()).await;
         self.stop_telling().await;
-        let Self { config, inlet, forwards, .. } = self;
+        let Self { config, inlet, forwards, piecer, .. } = self;
+        // Its inlet would keep the writer from ending.
+        let _ = piecer.await;
         drop(inlet);
         let spool_closed = tokio::task::spawn_blocking(move || spool_thread.join());
         if timeout_at(end, spool_closed).await.is_err() {
@@ -357,8 +368,27 @@ fn treatment(config: &Config) -> Treatment {
         (Some(from), WhenFull::DropNewest) => from.midpoint(100),
         _ => NEVER,
     };
-    let translator = Translator::new(Arc::new(config.syslog_settings()));
-    Treatment { translator, shedding: Shedding { debug_from, info_from } }
+    let named = |listener: &config::Listen| Some((listener.address.to_string(), listener.name.clone()?));
+    Treatment {
+        translator: Translator::new(Arc::new(config.syslog_settings())),
+        terms: Terms {
+            drop: config.drop.clone().into(),
+            rate: config.syslog.rate,
+            shedding: Shedding { debug_from, info_from },
+            sd_id: config.syslog.sd_id.as_str().into(),
+        },
+        names: Arc::new(config.listen.iter().filter_map(named).collect()),
+        rejoin: config.syslog.rejoin,
+    }
+}
+
+/// What waits for the rest of its line waits only for a moment.
+async fn hand_on_pieces(pieces: Arc<Pieces>, inlet: Inlet) {
+    loop {
+        pieces.wait().await;
+        sleep(LOOK_FOR_PIECES_EVERY).await;
+        inlet.send(pieces.overdue(listen::now())).await;
+    }
 }
 
 /// Reads the certificates of a forward.

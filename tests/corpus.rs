@@ -124,8 +124,8 @@ fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
     assert_eq!(message.shape, if docker { Shape::Docker } else { Shape::Rfc3164 }, "{file}");
 
     let mut line = Vec::new();
-    let shape = Translator::new(Arc::new(settings.clone())).translate(&frame, &mut line);
-    assert_eq!(shape, message.shape, "{file}");
+    let translated = Translator::new(Arc::new(settings.clone())).translate(&frame, &mut line);
+    assert_eq!(translated.shape, message.shape, "{file}");
     check_line(&line, &message, &stamp, &settings.sd_id, file);
     check_json(&line, &message, &settings.sd_id, file);
 }

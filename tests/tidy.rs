@@ -126,7 +126,8 @@ fn the_reference_config_is_good_as_shipped_and_with_everything_on() {
 #[test]
 fn the_reference_config_names_every_key() {
     let reference = reference_config();
-    let sections = ["", "[[listen]]", "[syslog]", "[spool]", "[[forward]]", "[resolve]", "[admin]", "[log]"];
+    let sections =
+        ["", "[[listen]]", "[syslog]", "[[drop]]", "[spool]", "[[forward]]", "[resolve]", "[admin]", "[log]"];
     let mut seen = 0;
     for section in sections {
         let error = parse(&format!("{section}\nno-key-is-called-so = 1")).unwrap_err();

@@ -25,6 +25,7 @@ pub struct File {
     pub grace: Option<Leaf>,
     pub listen: Vec<Section<Listen>>,
     pub syslog: Syslog,
+    pub drop: Vec<Section<Rule>>,
     pub spool: Spool,
     pub forward: Vec<Section<Forward>>,
     pub resolve: Resolve,
@@ -36,6 +37,7 @@ pub struct File {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Listen {
     pub address: Option<Leaf>,
+    pub name: Option<Leaf>,
     pub cert: Option<Leaf>,
     pub key: Option<Leaf>,
     pub client_ca: Option<Leaf>,
@@ -52,6 +54,29 @@ pub struct Syslog {
     pub tag_template: Option<Leaf>,
     pub sd_id: Option<Leaf>,
     pub time_zone: Option<Leaf>,
+    pub rejoin: Option<Leaf>,
+    pub rate_limit: Option<Leaf>,
+    pub rate_burst: Option<Leaf>,
+}
+
+/// Which lines are meant.
+#[derive(Default, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Rule {
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub image: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub name: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub app: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub host: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub listener: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub facility: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub severity: Leaves,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]
@@ -70,6 +95,8 @@ pub struct Spool {
 pub struct Forward {
     pub name: Option<Leaf>,
     pub to: Leaves,
+    #[serde(rename = "match", skip_serializing_if = "Rules::is_empty")]
+    pub matches: Rules,
     pub format: Option<Leaf>,
     pub framing: Option<Leaf>,
     pub ca: Option<Leaf>,
@@ -133,6 +160,22 @@ pub enum Origin {
 #[derive(Clone, Debug, Default)]
 pub struct Leaves(pub Vec<Leaf>);
 
+/// One rule or several, any of which will do: `match = { … }`, `match = [{ … }, { … }]` and `[[forward.match]]`.
+#[derive(Default)]
+pub struct Rules(pub Vec<Rule>);
+
+impl Rules {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Leaves {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Leaf {
     pub fn from_override(flag: &'static str, value: impl Into<String>) -> Self {
         Self { value: Scalar::Text(value.into()), origin: Origin::Override(flag) }
@@ -195,6 +238,34 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
+impl<'de> Deserialize<'de> for Rules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RulesVisitor;
+
+        impl<'de> Visitor<'de> for RulesVisitor {
+            type Value = Rules;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rule such as { name = \"web-*\" }, or a list of them")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Rules, A::Error> {
+                Ok(Rules(vec![Rule::deserialize(serde::de::value::MapAccessDeserializer::new(map))?]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Rules, A::Error> {
+                let mut rules = Vec::new();
+                while let Some(rule) = list.next_element()? {
+                    rules.push(rule);
+                }
+                Ok(Rules(rules))
+            }
+        }
+
+        deserializer.deserialize_any(RulesVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ScalarVisitor;
@@ -234,6 +305,12 @@ impl Serialize for Leaf {
             Scalar::Flag(flag) => serializer.serialize_bool(*flag),
             Scalar::Number(number) => serializer.serialize_i64(*number),
         }
+    }
+}
+
+impl Serialize for Rules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod overrides;
 mod read;
+mod rules;
 mod show;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ pub use error::ConfigError;
 pub use overrides::Overrides;
 
 use crate::spool::{Sync, WhenFull};
-use crate::syslog::{Format, Settings, TagTemplate, UtcOffset};
+use crate::syslog::{Format, Rule, Settings, TagTemplate, UtcOffset};
 use error::Source;
 
 /// Read when no `--config` is given and it is there.
@@ -42,6 +43,12 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub const DEFAULT_SD_ID: &str = "docker@32473";
+/// Lines that are made of Docker's pieces of 16 KiB, in bytes: at least two pieces, and what the spool takes at the most.
+pub const REJOIN_RANGE: (u64, u64) = (48 * 1024, 512 * 1024);
+/// Seconds of its rate that a container may use at once, where `rate-burst` says nothing else.
+pub const DEFAULT_BURST_SECONDS: u32 = 10;
+/// `[[drop]]` sections: the listeners keep a bit for each.
+pub const MOST_RULES: usize = 64;
 
 pub const DEFAULT_SPOOL_DIR: &str = "/var/spool/logferry";
 pub const DEFAULT_SPOOL_SIZE: ByteSize = ByteSize::gib(1);
@@ -88,6 +95,8 @@ pub struct Config {
     pub grace: Duration,
     pub listen: Vec<Listen>,
     pub syslog: Syslog,
+    /// Lines that one of these means are dropped before the spool.
+    pub drop: Vec<Rule>,
     pub spool: Spool,
     pub forward: Vec<Forward>,
     pub resolve: Resolve,
@@ -98,6 +107,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub address: ListenAddress,
+    /// Rules mean it by this name, and its lines carry it.
+    pub name: Option<String>,
     pub tls: Option<ServerTls>,
     /// Are plain-text senders welcome? Always true without `tls`.
     pub plaintext: bool,
@@ -120,6 +131,19 @@ pub struct Syslog {
     pub tag_template: TagTemplate,
     pub sd_id: String,
     pub time_zone: UtcOffset,
+    /// The longest line that is made of Docker's pieces, in bytes; `None`: they stay what they are.
+    pub rejoin: Option<usize>,
+    /// What each container may send; `None`: all it likes.
+    pub rate: Option<Rate>,
+}
+
+/// How many messages of one container are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages a second, in the long run.
+    pub per_second: u32,
+    /// Messages at once, after a silence.
+    pub burst: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +163,8 @@ pub struct Forward {
     pub name: String,
     /// Tried in this order.
     pub to: Vec<ForwardAddress>,
+    /// Only lines that one of these means are forwarded; none: all lines.
+    pub matches: Vec<Rule>,
     pub format: Format,
     /// `None`: by the scheme, octet counting for TLS and newline for the rest.
     pub framing: Option<Framing>,

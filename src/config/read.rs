@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 
 use super::error::Source;
 use super::file::{self, Leaf, Section, unwritten};
+use super::rules;
 use super::show::shown_size;
 use super::*;
 use crate::syslog::is_sd_id;
@@ -29,13 +30,16 @@ fn takes_tls(address: &ListenAddress) -> bool {
 }
 
 pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, ConfigError> {
+    let listen = listeners(source, &file.listen)?;
+    let names: Vec<&str> = listen.iter().filter_map(|listener| listener.name.as_deref()).collect();
     Ok(Config {
         hostname: hostname(source, &file.hostname)?,
         grace: duration(source, "grace", &file.grace, DEFAULT_GRACE)?,
-        listen: listeners(source, &file.listen)?,
+        drop: rules::dropped(source, &file.drop, &names)?,
+        forward: forwards(source, &file.forward, &names)?,
+        listen,
         syslog: syslog(source, &file.syslog)?,
         spool: spool(source, &file.spool)?,
-        forward: forwards(source, &file.forward)?,
         resolve: resolve(source, &file.resolve)?,
         admin: admin(source, &file.admin)?,
         log: source.or("log.level", &file.log.level, LogLevel::Info)?,
@@ -75,6 +79,10 @@ fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<
         if let Some(leaf) = section.as_ref().address.as_ref().filter(|_| taken) {
             return Err(source.bad("listen.address", leaf, "another listener has this address already"));
         }
+        let same = |other: &Listen| other.name.is_some() && other.name == listener.name;
+        if let Some(leaf) = section.as_ref().name.as_ref().filter(|_| listeners.iter().any(same)) {
+            return Err(source.bad("listen.name", leaf, "another listener has this name already"));
+        }
         listeners.push(listener);
     }
     Ok(listeners)
@@ -111,6 +119,7 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
     let (least, most) = MAX_FRAME_RANGE;
     Ok(Listen {
         address,
+        name: section.name.as_ref().map(|leaf| name(source, "listen.name", leaf)).transpose()?,
         tls,
         plaintext,
         max_frame: size(source, "listen.max-frame", &section.max_frame, DEFAULT_MAX_FRAME as u64, least, most)?
@@ -165,7 +174,38 @@ fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigE
         tag_template: source.or("syslog.tag-template", &section.tag_template, TagTemplate::default())?,
         sd_id,
         time_zone: source.or("syslog.time-zone", &section.time_zone, UtcOffset::UTC)?,
+        rejoin: rejoin(source, &section.rejoin)?,
+        rate: rate(source, section)?,
     })
+}
+
+fn rejoin(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<usize>, ConfigError> {
+    let (least, most) = REJOIN_RANGE;
+    match leaf {
+        None => Ok(None),
+        Some(leaf) if source.text("syslog.rejoin", leaf)? == "off" => Ok(None),
+        leaf => Ok(Some(size(source, "syslog.rejoin", leaf, most, least, most)? as usize)),
+    }
+}
+
+fn rate(source: &Source<'_>, section: &file::Syslog) -> Result<Option<Rate>, ConfigError> {
+    let key = "syslog.rate-limit";
+    let limit = section.rate_limit.as_ref().map(|leaf| Ok((leaf, source.text(key, leaf)?))).transpose()?;
+    let Some((leaf, text)) = limit.filter(|(_, text)| text != "off") else {
+        return match &section.rate_burst {
+            Some(leaf) => {
+                Err(source.bad("syslog.rate-burst", leaf, "there is no `rate-limit` that it could belong to"))
+            }
+            None => Ok(None),
+        };
+    };
+    let per_second = match text.strip_suffix("/s").map(str::trim_end).and_then(|number| number.parse().ok()) {
+        Some(number @ 1..=10_000_000) => number,
+        _ => return Err(source.bad(key, leaf, "write messages a second, such as \"1000/s\", or \"off\"")),
+    };
+    let burst =
+        number(source, "syslog.rate-burst", &section.rate_burst, (per_second * DEFAULT_BURST_SECONDS) as usize)?;
+    Ok(Some(Rate { per_second, burst: u32::try_from(burst).unwrap_or(u32::MAX) }))
 }
 
 fn spool(source: &Source<'_>, section: &file::Spool) -> Result<Spool, ConfigError> {
@@ -213,7 +253,11 @@ fn sync(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Sync, ConfigError> {
     }
 }
 
-fn forwards(source: &Source<'_>, sections: &[Section<file::Forward>]) -> Result<Vec<Forward>, ConfigError> {
+fn forwards(
+    source: &Source<'_>,
+    sections: &[Section<file::Forward>],
+    listeners: &[&str],
+) -> Result<Vec<Forward>, ConfigError> {
     let mut names = HashSet::new();
     let mut forwards = Vec::with_capacity(sections.len());
     for section in sections {
@@ -221,7 +265,7 @@ fn forwards(source: &Source<'_>, sections: &[Section<file::Forward>]) -> Result<
             let says = "name = \"central\": with several forwards each needs its own name, its place in the spool is kept under it";
             return Err(source.missing("forward", section.span(), "name", says));
         }
-        let forward = forward(source, section)?;
+        let forward = forward(source, section, listeners)?;
         if !names.insert(forward.name.clone()) {
             let leaf = section.as_ref().name.as_ref().expect("a name that came twice was written");
             return Err(source.bad("forward.name", leaf, "another forward has this name already"));
@@ -231,17 +275,10 @@ fn forwards(source: &Source<'_>, sections: &[Section<file::Forward>]) -> Result<
     Ok(forwards)
 }
 
-fn forward(source: &Source<'_>, section: &Section<file::Forward>) -> Result<Forward, ConfigError> {
+fn forward(source: &Source<'_>, section: &Section<file::Forward>, listeners: &[&str]) -> Result<Forward, ConfigError> {
     let (span, section) = (section.span(), section.as_ref());
     let name = match &section.name {
-        Some(leaf) => {
-            let name = source.text("forward.name", leaf)?;
-            let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
-            if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
-                return Err(source.bad("forward.name", leaf, "a name is 1 to 64 of a-z, 0-9, - and _"));
-            }
-            name
-        }
+        Some(leaf) => name(source, "forward.name", leaf)?,
         None => "central".to_owned(),
     };
     if section.to.0.is_empty() {
@@ -259,6 +296,7 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>) -> Result<Forw
     Ok(Forward {
         name,
         to,
+        matches: rules::matches(source, &section.matches, listeners)?,
         format: source.or("forward.format", &section.format, Format::Rfc5424)?,
         framing,
         tls: client_tls(source, section, speaks_tls)?,
@@ -336,6 +374,16 @@ fn admin(source: &Source<'_>, section: &file::Admin) -> Result<Admin, ConfigErro
         source.bad("admin.listen", leaf, "write an IP address and a port, such as 127.0.0.1:9514, or \"off\"")
     })?;
     Ok(Admin { listen: Some(listen), explicit: true })
+}
+
+/// A name that can be a part of a file's.
+fn name(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<String, ConfigError> {
+    let name = source.text(key, leaf)?;
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
+        return Err(source.bad(key, leaf, "a name is 1 to 64 of a-z, 0-9, - and _"));
+    }
+    Ok(name)
 }
 
 fn path(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<PathBuf, ConfigError> {

@@ -14,6 +14,7 @@ pub fn to_file(config: &Config) -> file::File {
     let shown_path = |value: &Path| text(value.display().to_string());
     let listen = |listen: &Listen| file::Listen {
         address: text(listen.address.to_string()),
+        name: listen.name.clone().and_then(text),
         cert: listen.tls.as_ref().and_then(|tls| shown_path(&tls.cert)),
         key: listen.tls.as_ref().and_then(|tls| shown_path(&tls.key)),
         client_ca: listen.tls.as_ref().and_then(|tls| tls.client_ca.as_deref().and_then(shown_path)),
@@ -29,6 +30,7 @@ pub fn to_file(config: &Config) -> file::File {
     let forward = |forward: &Forward| file::Forward {
         name: text(forward.name.clone()),
         to: Leaves(forward.to.iter().filter_map(|to| text(to.to_string())).collect()),
+        matches: file::Rules(forward.matches.iter().map(rule).collect()),
         format: text(forward.format.to_string()),
         framing: forward.framing.and_then(|framing| text(word_for(&FRAMINGS, &framing).to_owned())),
         ca: forward.tls.ca.as_deref().and_then(shown_path),
@@ -52,7 +54,14 @@ pub fn to_file(config: &Config) -> file::File {
             tag_template: text(config.syslog.tag_template.to_string()),
             sd_id: text(config.syslog.sd_id.clone()),
             time_zone: text(config.syslog.time_zone.to_string()),
+            rejoin: text(config.syslog.rejoin.map_or("off".to_owned(), |longest| shown_size(longest as u64))),
+            rate_limit: text(config.syslog.rate.map_or("off".to_owned(), |rate| format!("{}/s", rate.per_second))),
+            rate_burst: config
+                .syslog
+                .rate
+                .map(|rate| Leaf { value: Scalar::Number(rate.burst.into()), origin: Origin::Override("") }),
         },
+        drop: config.drop.iter().map(rule).map(unwritten).collect(),
         spool: file::Spool {
             dir: shown_path(&config.spool.dir),
             max_size: text(shown_size(config.spool.max_size)),
@@ -76,6 +85,20 @@ pub fn to_file(config: &Config) -> file::File {
         },
         admin: file::Admin { listen: text(config.admin.listen.map_or("off".to_owned(), |listen| listen.to_string())) },
         log: file::Log { level: text(config.log.word().to_owned()) },
+    }
+}
+
+fn rule(rule: &Rule) -> file::Rule {
+    let leaves =
+        |written: &[String]| Leaves(written.iter().map(|name| Leaf::from_override("", name.clone())).collect());
+    file::Rule {
+        image: leaves(&rule.image.written()),
+        name: leaves(&rule.name.written()),
+        app: leaves(&rule.app.written()),
+        host: leaves(&rule.host.written()),
+        listener: leaves(&rule.listener.written()),
+        facility: leaves(rule.facility.written()),
+        severity: leaves(rule.severity.written()),
     }
 }
 

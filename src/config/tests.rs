@@ -275,3 +275,62 @@ fn broken_toml_is_one_line() {
     let error = parse_with("hostname = \n", &Overrides::default()).expect_err("broken").to_string();
     assert!(error.starts_with("/etc/x.toml:1: ") && !error.contains('\n'), "{error}");
 }
+
+#[test]
+fn rules_come_alone_or_in_lists() {
+    let one = parse("[[forward]]\nto = \"stdout:\"\nmatch = { name = \"web-*\", severity = \"warning or worse\" }");
+    let table =
+        parse("[[forward]]\nto = \"stdout:\"\n[[forward.match]]\nname = [\"web-*\"]\nseverity = \"warning or worse\"");
+    assert_eq!(one.forward[0].matches, table.forward[0].matches);
+    assert_eq!(one.forward[0].matches[0].to_string(), "{ name = \"web-*\", severity = \"warning or worse\" }");
+    let text = r#"
+        [[listen]]
+        address = "udp://127.0.0.1:514"
+        name = "dmz"
+        [syslog]
+        rejoin = "64KiB"
+        rate-limit = "500/s"
+        [[drop]]
+        image = ["a*", "!ab"]
+        facility = "local0"
+        [[forward]]
+        to = "stdout:"
+        match = [{ listener = "dmz" }, { host = "?", app = "x" }]
+        [admin]
+        listen = "off"
+    "#;
+    let config = parse(text);
+    let again = parse(&config.to_toml());
+    assert_eq!(format!("{config:?}"), format!("{again:?}"));
+    assert_eq!((config.drop.len(), config.forward[0].matches.len()), (1, 2));
+    assert_eq!(config.syslog.rate, Some(Rate { per_second: 500, burst: 5000 }));
+}
+
+#[test]
+fn rules_that_cannot_be_meant_are_refused() {
+    let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
+    refused("[[drop]]\n", "/etc/x.toml:1: [[drop]] has no `name`; write what to drop, such as name = \"noisy-*\"");
+    refused(&format!("{forward} {{ nam = \"x\" }}"), "/etc/x.toml:3: unknown key `nam`; did you mean `name`?");
+    refused(
+        &format!("{forward} {{ listener = \"dmz\" }}"),
+        "/etc/x.toml:3: forward.match.listener: `dmz`: no [[listen]] has `name = \"dmz\"`",
+    );
+    refused(
+        &format!("{forward} {{ severity = \"loud\" }}"),
+        "/etc/x.toml:3: forward.match.severity: `loud` is no severity; write one of emerg, alert, crit, err, warning, \
+         notice, info, debug, or \"warning or worse\", or \"info or milder\"",
+    );
+    refused(
+        &format!("{forward} {{ name = [\"a\", \"\"] }}"),
+        "/etc/x.toml:3: forward.match.name: ``: a pattern must not be empty; \"*\" means every name",
+    );
+    refused(
+        "[syslog]\nrate-limit = \"1000\"",
+        "/etc/x.toml:2: syslog.rate-limit: `1000`: write messages a second, such as \"1000/s\", or \"off\"",
+    );
+    refused(
+        "[syslog]\nrate-burst = 5",
+        "/etc/x.toml:2: syslog.rate-burst: `5`: there is no `rate-limit` that it could belong to",
+    );
+    refused("[syslog]\nrejoin = \"1KiB\"", "/etc/x.toml:2: syslog.rejoin: `1KiB`: from 48KiB to 512KiB");
+}

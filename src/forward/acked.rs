@@ -136,6 +136,11 @@ impl InFlight {
 
     /// A batch was flushed: the wire's count now, and where in the spool the batch ends.
     pub fn push(&mut self, wire_bytes: u64, position: Position) {
+        // Nothing of it was sent, because nothing was wanted: it goes with what was sent before it.
+        if let Some(last) = self.marks.back_mut().filter(|last| last.wire_bytes == wire_bytes) {
+            last.position = position;
+            return;
+        }
         self.marks.push_back(Mark { wire_bytes, position, acknowledged: None });
     }
 

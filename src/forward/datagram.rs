@@ -7,9 +7,10 @@ use nix::errno::Errno;
 use tokio::net::UdpSocket;
 
 use super::encode::Encoding;
+use super::load::Load;
 use super::source::Source;
 use super::{Ended, Events};
-use crate::spool::{Chunk, Position};
+use crate::spool::Position;
 
 /// The most a datagram carries over IPv6 (65,535 − 40 − 8); over IPv4 it would be 20 bytes more. Longer lines are cut at
 /// their end (RFC 5424 6.1).
@@ -31,10 +32,10 @@ impl DatagramLink {
 
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         loop {
-            if let Some(chunk) = source.next().await {
+            if let Some(load) = source.next().await {
                 let mut reached = None;
                 let sent = tokio::select! {
-                    sent = self.send(&chunk, &mut reached) => Some(sent),
+                    sent = self.send(&load, &mut reached) => Some(sent),
                     () = events.deadline.reached() => None,
                 };
                 // Of a chunk that failed in the middle, only the rest is sent again.
@@ -58,10 +59,10 @@ impl DatagramLink {
         }
     }
 
-    /// `reached`: the position behind the last line that was sent.
-    async fn send(&self, chunk: &Chunk, reached: &mut Option<Position>) -> io::Result<()> {
+    /// `reached`: the position behind the last line that was sent, and what is not wanted behind it.
+    async fn send(&self, load: &Load, reached: &mut Option<Position>) -> io::Result<()> {
         let (mut datagram, mut scratch) = (Vec::new(), Vec::new());
-        for (line, behind) in chunk.lines() {
+        for (line, behind) in load.lines() {
             datagram.clear();
             self.encoding.append(line, &mut scratch, &mut datagram);
             datagram.truncate(LONGEST_DATAGRAM);
@@ -72,6 +73,7 @@ impl DatagramLink {
             }
             *reached = Some(behind);
         }
+        *reached = Some(load.end());
         Ok(())
     }
 }

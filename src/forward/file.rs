@@ -14,11 +14,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::encode::Encoding;
+use super::load::Load;
 use super::lookout::Moved;
 use super::path::PathTemplate;
 use super::source::Source;
 use super::{Ended, Events};
-use crate::spool::{Chunk, Position, Run};
+use crate::spool::Position;
 use crate::syslog::Line;
 
 /// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
@@ -68,10 +69,11 @@ impl FileLink {
         let mut unsynced = Unsynced::default();
         let mut stopping = false;
         loop {
-            let chunk = source.next().await;
-            let idle = chunk.is_none();
-            if let Some(Chunk { run, end, .. }) = chunk {
-                self = self.blocking(move |link| link.write(&run)).await?;
+            let load = source.next().await;
+            let idle = load.is_none();
+            if let Some(load) = load {
+                let end = load.end();
+                self = self.blocking(move |link| link.write(&load)).await?;
                 unsynced.reach(end);
             }
             if unsynced.due() || stopping && idle || events.deadline.passed() {
@@ -117,18 +119,18 @@ impl FileLink {
         }
     }
 
-    fn write(&mut self, run: &Run) -> io::Result<()> {
+    fn write(&mut self, load: &Load) -> io::Result<()> {
         let Self { output, encoding, scratch } = self;
         match output {
             Output::Stdout => {
-                let mut bytes = Vec::with_capacity(run.byte_len());
-                run.lines().for_each(|line| encoding.append(line, scratch, &mut bytes));
+                let mut bytes = Vec::with_capacity(load.byte_len());
+                load.lines().for_each(|(line, _)| encoding.append(line, scratch, &mut bytes));
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&bytes)?;
                 stdout.flush()
             }
             Output::Files { template, open } => {
-                let written = write_files(template, open, run, encoding, scratch);
+                let written = write_files(template, open, load, encoding, scratch);
                 if written.is_err() {
                     take_back(open);
                 }
@@ -174,12 +176,12 @@ impl Unsynced {
 fn write_files(
     template: &PathTemplate,
     open: &mut HashMap<PathBuf, OpenFile>,
-    run: &Run,
+    load: &Load,
     encoding: &Encoding,
     scratch: &mut Vec<u8>,
 ) -> io::Result<()> {
     let mut by_path: HashMap<PathBuf, Vec<u8>> = HashMap::new();
-    for line in run.lines() {
+    for (line, _) in load.lines() {
         let path = template.fill(&Line::parse(line, &encoding.sd_id));
         encoding.append(line, scratch, by_path.entry(path).or_default());
     }

@@ -13,6 +13,7 @@ mod datagram;
 mod dial;
 mod encode;
 mod file;
+mod load;
 mod lookout;
 mod path;
 mod reading;
@@ -154,7 +155,8 @@ impl Forwarder {
         let Orders { deadline, leaving, connectors } = orders;
         let settings = Arc::new(settings);
         let returns = Backoff::new(settings.return_after, settings.return_after * RAREST_RETURN);
-        let source = Source::new(reader, metrics.clone(), leaving);
+        let wanted = (settings.matches.clone(), sd_id.to_owned());
+        let source = Source::new(reader, wanted, metrics.clone(), leaving);
         let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), metrics.clone());
         Self {
             settings,

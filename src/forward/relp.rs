@@ -12,13 +12,14 @@ use tokio::io::ReadBuf;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::encode::Encoding;
+use super::load::Load;
 use super::source::Source;
 use super::stall::Stall;
 use super::stream::{FINISH_WITHIN, GOODBYE_WITHIN, Stream};
 use super::{Ended, Events};
 use crate::config;
 use crate::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
-use crate::spool::{Chunk, Position};
+use crate::spool::Position;
 
 /// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.
 const LONGEST_ANSWER: usize = 4096;
@@ -38,7 +39,7 @@ pub struct RelpLink {
     transactions: Transactions,
     book: Book,
     /// Taken from the spool, and of another session than what is unanswered.
-    waiting: Option<Chunk>,
+    waiting: Option<Load>,
     stall: Stall,
     outbox: Vec<u8>,
     /// `0 <= sent <= outbox.len()`
@@ -133,8 +134,8 @@ impl RelpLink {
                     self.waiting = source.next().await;
                 }
                 let (session, idle) = (self.book.session, self.book.frames.is_empty());
-                if let Some(chunk) = self.waiting.take_if(|chunk| idle || chunk.session == session) {
-                    self.take(&chunk);
+                if let Some(load) = self.waiting.take_if(|load| idle || load.session() == session) {
+                    self.take(&load);
                 }
             }
             let idle = self.book.frames.is_empty();
@@ -211,18 +212,34 @@ impl RelpLink {
     }
 
     /// Puts lines into the outbox.
-    fn take(&mut self, chunk: &Chunk) {
-        self.book.session = chunk.session;
-        if self.numbered {
+    fn take(&mut self, load: &Load) {
+        self.book.session = load.session();
+        match self.numbered {
+            true => self.take_numbered(load),
+            false => self.take_each(load),
+        }
+        self.book.pass(load.end());
+    }
+
+    fn take_numbered(&mut self, load: &Load) {
+        let mut lines = load.lines();
+        for run in load.runs() {
+            let (count, mut reaches) = ((run.end - run.start) as usize, load.end());
+            let of_run = lines.by_ref().take(count).map(|(line, behind)| {
+                reaches = behind;
+                line
+            });
             self.scratch.clear();
-            Numbered::write(chunk.session, chunk.start.line, chunk.run.lines(), &mut self.scratch);
+            Numbered::write(load.session(), run.start, of_run, &mut self.scratch);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "numbered", &self.scratch, &mut self.outbox);
-            self.book.expect(txnr, chunk.end, chunk.run.line_count() as usize);
-            return;
+            self.book.expect(txnr, reaches, count);
         }
+    }
+
+    fn take_each(&mut self, load: &Load) {
         let mut rendered = Vec::new();
-        for (line, reaches) in chunk.lines() {
+        for (line, reaches) in load.lines() {
             rendered.clear();
             self.encoding.append(line, &mut self.scratch, &mut rendered);
             let txnr = self.transactions.next_number();
@@ -312,6 +329,14 @@ impl Book {
         }
         self.lines += lines;
         self.frames.push_back(Unanswered { txnr, reaches, lines, answered: false });
+    }
+
+    /// Up to there nothing is awaited but the answers to the frames there are: what lies behind them is not wanted.
+    fn pass(&mut self, reaches: Position) {
+        match self.frames.back_mut() {
+            Some(last) => last.reaches = reaches,
+            None => self.answered = Some(reaches),
+        }
     }
 
     /// What the collector says. An error ends the session.

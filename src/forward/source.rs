@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::yield_now;
 
+use super::load::Load;
 use crate::metrics::ForwardMetrics;
 use crate::spool::{Chunk, Position, Reader};
+use crate::syslog::Rule;
 
 /// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
 /// broken connection stays small.
@@ -16,6 +19,10 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 
 pub struct Source {
     reader: Reader,
+    /// Which lines are meant; none: all.
+    rules: Vec<Rule>,
+    /// The SD-ID under which image, name and id are found in a line.
+    sd_id: String,
     metrics: ForwardMetrics,
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
@@ -24,12 +31,27 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn new(reader: Reader, metrics: ForwardMetrics, leaving: watch::Receiver<bool>) -> Self {
-        Self { reader, metrics, leaving, unreadable: false }
+    pub fn new(
+        reader: Reader,
+        (rules, sd_id): (Vec<Rule>, String),
+        metrics: ForwardMetrics,
+        leaving: watch::Receiver<bool>,
+    ) -> Self {
+        Self { reader, rules, sd_id, metrics, leaving, unreadable: false }
     }
 
     /// The next lines; `None` when everything has been read, or nothing more shall be. Waits only when the disk fails.
-    pub async fn next(&mut self) -> Option<Chunk> {
+    pub async fn next(&mut self) -> Option<Load> {
+        let load = Load::new(self.next_chunk().await?, &self.rules, &self.sd_id);
+        self.reader.note_unwanted(load.unwanted());
+        if load.is_empty() {
+            // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
+            yield_now().await;
+        }
+        Some(load)
+    }
+
+    async fn next_chunk(&mut self) -> Option<Chunk> {
         while !self.is_left() {
             match self.reader.next(CHUNK_BYTES) {
                 Ok(chunk) => {

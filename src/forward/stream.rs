@@ -167,10 +167,14 @@ impl StreamLink {
     }
 
     async fn fill_outbox(&mut self, source: &mut Source) {
-        let Some(chunk) = source.next().await else { return };
+        let Some(load) = source.next().await else { return };
+        if load.is_empty() && self.in_flight.is_empty() {
+            source.retire(load.end());
+            return;
+        }
         let Outbox { bytes, reaches, scratch } = &mut self.outbox;
-        chunk.run.lines().for_each(|line| self.encoding.append(line, scratch, bytes));
-        *reaches = Some(chunk.end);
+        load.lines().for_each(|(line, _)| self.encoding.append(line, scratch, bytes));
+        *reaches = Some(load.end());
     }
 
     /// The connection is given up in the middle of it: a reset, so that the collector does not take half a line for a

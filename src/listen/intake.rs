@@ -1,45 +1,36 @@
 //! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool. When that is
 //! nearly full, what matters least is refused here (RFC 5424 8.6).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::metrics::ShapeMetrics;
+use super::gate::{DEBUG, Gate, Terms};
+use super::pieces::Pieces;
+use super::rate::Buckets;
+use crate::metrics::{Metrics, ShapeMetrics};
 use crate::spool::{Batch, Inlet, Origin, Receipt, Turn};
-use crate::syslog::{Frame, Shape, Translator, UnixMicros, severity};
+use crate::syslog::{Frame, ListenerMark, Shape, Translator, UnixMicros};
 
 /// How messages are treated; it may change between two reads.
 #[derive(Clone)]
 pub struct Treatment {
     pub translator: Translator,
-    pub shedding: Shedding,
+    pub terms: Terms,
+    /// The names of listeners that have one, by their address.
+    pub names: Arc<BTreeMap<String, String>>,
+    /// The longest line, in bytes, that is made of pieces; `None`: they stay what they are.
+    pub rejoin: Option<usize>,
 }
 
-/// Which severities are refused when the spool fills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shedding {
-    /// Fullness of the spool in percent from which on debug messages are refused; above 100: never.
-    pub debug_from: u8,
-    /// The same for notices and informational messages.
-    pub info_from: u8,
+/// What all listeners have in common.
+#[derive(Clone)]
+pub struct Common {
+    pub buckets: Arc<Buckets>,
+    pub pieces: Arc<Pieces>,
 }
-
-impl Shedding {
-    /// The least severe that is taken.
-    fn least(self, fullness: u8) -> u8 {
-        match fullness {
-            full if full >= self.info_from => WARNING,
-            full if full >= self.debug_from => INFORMATIONAL,
-            _ => DEBUG,
-        }
-    }
-}
-
-/// RFC 5424 6.2.1.
-const WARNING: u8 = 4;
-const INFORMATIONAL: u8 = 6;
-const DEBUG: u8 = 7;
 
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
 #[derive(Clone)]
@@ -58,6 +49,8 @@ enum Way {
 
 #[derive(Clone)]
 struct ToSpool {
+    /// The listener's, as configured.
+    address: Arc<str>,
     treatment: Treatment,
     /// The treatment from the next read on, once there is another one.
     treatments: watch::Receiver<Treatment>,
@@ -65,6 +58,8 @@ struct ToSpool {
     waits: bool,
     /// The least severe that is taken of the current read.
     least: u8,
+    gate: Gate,
+    pieces: Arc<Pieces>,
     spool: Inlet,
     shapes: ShapeMetrics,
     /// When the current read came in: one look at the clock for a whole batch.
@@ -77,20 +72,31 @@ struct ToSpool {
 }
 
 impl Intake {
-    pub fn new(mut treatments: watch::Receiver<Treatment>, spool: Inlet, shapes: ShapeMetrics) -> Self {
-        let treatment = treatments.borrow_and_update().clone();
-        let to_spool = ToSpool {
+    /// `address`: the listener's, as configured.
+    pub fn new(
+        treatments: watch::Receiver<Treatment>,
+        spool: Inlet,
+        metrics: &Metrics,
+        address: &str,
+        common: &Common,
+    ) -> Self {
+        let treatment = treatments.borrow().clone();
+        let mut to_spool = ToSpool {
+            address: address.into(),
             treatment,
             treatments,
             waits: false,
             least: DEBUG,
+            gate: Gate::new(metrics.containers().clone(), common.buckets.clone()),
+            pieces: common.pieces.clone(),
             spool,
-            shapes,
+            shapes: metrics.shapes(),
             received: UnixMicros(0),
             batch: Batch::new(),
             expected: 0,
             counts: [0; Shape::ALL.len()],
         };
+        to_spool.take_treatment();
         Self { way: Way::Spool(Box::new(to_spool)) }
     }
 
@@ -132,21 +138,25 @@ impl Intake {
                 to.expected = bytes + bytes / 2;
                 // An error: nobody is left who could change it.
                 if to.treatments.has_changed().unwrap_or(false) {
-                    to.treatment = to.treatments.borrow_and_update().clone();
+                    to.take_treatment();
                 }
-                to.least = if to.waits { DEBUG } else { to.treatment.shedding.least(to.spool.fullness()) };
+                to.least = if to.waits { DEBUG } else { to.treatment.terms.shedding.least(to.spool.fullness()) };
             }
             #[cfg(test)]
             Way::Test(_) => {}
         }
     }
 
-    /// One complete frame, its framing removed (a trailing LF may be there), and whether it was cut.
-    pub fn frame(&mut self, bytes: &[u8], cut: bool) {
+    /// One complete frame, its framing removed (a trailing LF may be there), and whether it was cut. False: it is not in
+    /// the batch, because it was refused, or waits for the rest of its line.
+    pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
         match &mut self.way {
             Way::Spool(to) => to.translate(bytes, cut),
             #[cfg(test)]
-            Way::Test(to) => to.pending.push((bytes.to_vec(), cut)),
+            Way::Test(to) => {
+                to.pending.push((bytes.to_vec(), cut));
+                true
+            }
         }
     }
 
@@ -203,21 +213,41 @@ impl Intake {
 }
 
 impl ToSpool {
-    fn translate(&mut self, bytes: &[u8], cut: bool) {
-        let Self { treatment, batch, expected, counts, received, least, spool, .. } = self;
+    fn take_treatment(&mut self) {
+        self.treatment = self.treatments.borrow_and_update().clone();
+        let Treatment { translator, names, .. } = &mut self.treatment;
+        translator.mark_listener(match names.get(&*self.address) {
+            _ if names.is_empty() => ListenerMark::AsItCame,
+            Some(name) => ListenerMark::Name(name.clone()),
+            None => ListenerMark::Nothing,
+        });
+        self.gate.forget();
+    }
+
+    fn translate(&mut self, bytes: &[u8], cut: bool) -> bool {
+        let Self { treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } = self;
+        let Treatment { translator, terms, rejoin, .. } = treatment;
         if batch.is_empty() {
             batch.reserve(*expected);
         }
-        let shape = batch.push(|out| {
+        let before = batch.line_count();
+        batch.push(|out| {
             let start = out.len();
-            let shape = treatment.translator.translate(&Frame { bytes, cut, received: *received }, out);
-            if *least < DEBUG && severity(&out[start..]) > *least {
-                out.truncate(start);
-                spool.count_shed();
+            let translated = translator.translate(&Frame { bytes, cut, received: *received }, out);
+            counts[translated.shape as usize] += 1;
+            // A sender that waits for an answer is answered for what is spooled.
+            if let (Some(longest), Shape::Docker, false) = (*rejoin, translated.shape, *waits || cut) {
+                pieces.join(out, start, translated.text, longest, *received);
+                if out.len() == start {
+                    return;
+                }
             }
-            shape
+            if let Err(why) = gate.admit(&out[start..], &translated, terms, (*least, !*waits), *received) {
+                out.truncate(start);
+                spool.count_refused(why);
+            }
         });
-        counts[shape as usize] += 1;
+        batch.line_count() > before
     }
 
     /// The batch so far, counted.
@@ -233,6 +263,7 @@ impl ToSpool {
                 counter.inc_by(count);
             }
         }
+        self.gate.count();
         std::mem::take(&mut self.batch)
     }
 }
@@ -241,19 +272,6 @@ impl ToSpool {
 pub fn now() -> UnixMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod shedding {
-    use super::*;
-
-    #[test]
-    fn the_least_severe_goes_first() {
-        let shedding = Shedding { debug_from: 90, info_from: 95 };
-        assert_eq!([0, 89, 90, 94, 95, 100].map(|full| shedding.least(full)), [7, 7, 6, 6, 4, 4]);
-        let never = Shedding { debug_from: 101, info_from: 101 };
-        assert_eq!(never.least(100), 7);
-    }
 }
 
 #[cfg(test)]

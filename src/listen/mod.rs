@@ -9,6 +9,8 @@
 //! - `wire`        one accepted socket, and how it is read out to the last byte
 //! - `frame`       where a message ends in a stream (RFC 6587)
 //! - `intake`      where the frames go: the door to the next rooms
+//! - `gate`        which lines are let in, with `rate`, what a container may send
+//! - `pieces`      lines that Docker has cut, made whole again
 //!
 //! What never happens here: a sender waits for more than the intake's bounded flush, but for RELP's; a stranger makes us log, grow
 //! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
@@ -34,7 +36,10 @@ mod bind;
 mod connection;
 mod datagram;
 pub mod frame;
+mod gate;
 pub mod intake;
+mod pieces;
+mod rate;
 mod relp;
 mod stream;
 #[cfg(test)]
@@ -44,7 +49,10 @@ mod wire;
 pub use bind::BindError;
 use bind::SocketFile;
 pub use frame::Framer;
-pub use intake::{Intake, Shedding, Treatment};
+pub use gate::{Shedding, Terms};
+pub use intake::{Common, Intake, Treatment, now};
+pub use pieces::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Pieces};
+pub use rate::Buckets;
 
 /// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;

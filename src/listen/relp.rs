@@ -287,6 +287,15 @@ struct Ear<'a> {
     heard: VecDeque<Heard>,
 }
 
+/// Numbered lines that are in the intake.
+struct Run {
+    stream: String,
+    session: u32,
+    /// The number of its first line.
+    first_line: u64,
+    lines: u64,
+}
+
 enum Heard {
     Messages(Batch, Option<Origin>, Frames),
     /// A command, as its answer.
@@ -303,10 +312,9 @@ impl Ear<'_> {
             Command::Syslog => {
                 let kept = &frame.data[..frame.data.len().min(self.max_frame)];
                 let cut = frame.cut || kept.len() < frame.data.len();
-                self.intake.frame(kept, cut);
+                let taken = self.intake.frame(kept, cut);
                 self.frames.txnrs.push(frame.txnr);
-                self.frames.messages += 1;
-                self.frames.cut += u64::from(cut);
+                self.count(taken, cut);
             }
             Command::Numbered => self.hear_numbered(frame)?,
             Command::Open => {
@@ -336,34 +344,65 @@ impl Ear<'_> {
         };
         let numbered = Numbered::read(frame.data)?;
         self.gather();
-        let mut messages = 0;
+        // Lines that follow one another; a line that is refused ends a run.
+        let mut run = Run { stream, session: numbered.session, first_line: numbered.first_line, lines: 0 };
         for line in numbered.lines().flatten() {
-            match line {
+            let taken = match line {
                 // One LF at a frame's end is taken for framing; this one is not.
                 [.., b'\n'] => self.intake.frame(&[line, b"\n"].concat(), false),
                 _ => self.intake.frame(line, false),
+            };
+            if taken {
+                run.lines += 1;
+            } else {
+                self.metrics.received.inc();
+                self.end_run(&mut run, Vec::new());
             }
-            messages += 1;
             // Another logferry's lines stay what they are. Others of a byte each would each become a whole message.
             if self.intake.pending() > 2 * frame.data.len() + MOST_GROWTH {
                 return Err(BadFrame::new("numbered lines that are no syslog"));
             }
         }
-        if messages > 0 {
-            let origin = Origin { stream, session: numbered.session, first_line: numbered.first_line };
-            let frames = Frames { txnrs: vec![frame.txnr], messages, cut: 0 };
-            self.heard.push_back(Heard::Messages(self.intake.take(), Some(origin), frames));
+        if run.lines > 0 {
+            self.end_run(&mut run, vec![frame.txnr]);
         } else {
             self.answer("rsp", frame.txnr, b"200 OK");
         }
         Ok(())
     }
 
+    /// Ends a batch of numbered lines. What follows has the number behind the next one.
+    fn end_run(&mut self, run: &mut Run, txnrs: Vec<u32>) {
+        let Run { stream, session, first_line, lines } = run;
+        if *lines > 0 {
+            let origin = Origin { stream: stream.clone(), session: *session, first_line: *first_line };
+            let frames = Frames { txnrs, messages: *lines, cut: 0 };
+            self.heard.push_back(Heard::Messages(self.intake.take(), Some(origin), frames));
+        }
+        *first_line += std::mem::take(lines) + 1;
+    }
+
+    /// Counts a message: one that is in the batch when that is delivered, one that was refused at once.
+    fn count(&mut self, taken: bool, cut: bool) {
+        if taken {
+            self.frames.messages += 1;
+            self.frames.cut += u64::from(cut);
+        } else {
+            self.metrics.received.inc();
+            self.metrics.cut.inc_by(u64::from(cut));
+        }
+    }
+
     /// Ends a batch.
     fn gather(&mut self) {
-        if self.frames.messages > 0 {
-            let frames = std::mem::take(&mut self.frames);
+        let frames = std::mem::take(&mut self.frames);
+        if frames.messages > 0 {
             self.heard.push_back(Heard::Messages(self.intake.take(), None, frames));
+        } else if !frames.txnrs.is_empty() {
+            // All were refused.
+            let mut answer = Vec::new();
+            frames.txnrs.iter().for_each(|txnr| relp::append_ok(*txnr, &mut answer));
+            self.heard.push_back(Heard::Command(answer));
         }
     }
 

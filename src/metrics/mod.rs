@@ -6,6 +6,8 @@
 
 mod containers;
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,6 +59,7 @@ pub struct Metrics {
     kernel_drops: Family<ByListener, Counter>,
     receive_buffer: Family<ByListener, Gauge>,
     shapes: Family<ByShape, Counter>,
+    pieces: PieceMetrics,
     spooled: Counter,
     spool_dropped: Family<ByReason, Counter>,
     spool_held: Gauge,
@@ -68,6 +71,7 @@ pub struct Metrics {
     damaged: Family<ByForward, Counter>,
     waiting: Family<ByForward, Gauge>,
     delivered: Family<ByForward, Counter>,
+    unwanted: Family<ByForward, Counter>,
     resent: Family<ByForward, Counter>,
     connected: Family<ByForward, Gauge>,
     connects: Family<ByForward, Counter>,
@@ -75,7 +79,7 @@ pub struct Metrics {
     resolve_failures: Family<ByForward, Counter>,
     moves: Family<ByForward, Counter>,
     returns: Family<ByForward, Counter>,
-    containers: Containers,
+    containers: Arc<Containers>,
 }
 
 /// The counters of one listener.
@@ -112,6 +116,15 @@ pub struct ShapeMetrics {
     pub unknown: Counter,
 }
 
+/// What becomes of the pieces that Docker cuts long lines into.
+#[derive(Clone)]
+pub struct PieceMetrics {
+    /// Messages that went on as a part of the line before them.
+    pub joined: Counter,
+    /// Messages that wait for the rest of their line.
+    pub waiting: Gauge,
+}
+
 /// The counters of the spool's writing side.
 #[derive(Clone)]
 pub struct SpoolMetrics {
@@ -129,6 +142,10 @@ pub struct SpoolMetrics {
     pub held: Gauge,
     /// Lines of low severity refused because the spool was nearly full.
     pub dropped_severity: Counter,
+    /// Lines that a `[[drop]]` rule means.
+    pub dropped_rule: Counter,
+    /// Lines of containers that sent more than `rate-limit` allows.
+    pub dropped_rate: Counter,
     /// Bytes of all segments together.
     pub bytes: Gauge,
     /// What they may take together, in bytes.
@@ -144,6 +161,8 @@ pub struct SpoolMetrics {
 pub struct ForwardMetrics {
     /// Lines the collector has, as far as the transport can tell.
     pub delivered: Counter,
+    /// Lines that the forward's `match` does not mean.
+    pub unwanted: Counter,
     /// Lines sent again after a connection broke: what the collector may have twice.
     pub resent: Counter,
     /// Lines given up unsent because the spool was full (`drop-oldest`).
@@ -199,6 +218,14 @@ impl Metrics {
             ),
             receive_buffer: add(all, "listen_receive_buffer_bytes", "Receive buffer the kernel granted"),
             shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
+            pieces: PieceMetrics {
+                joined: add(
+                    all,
+                    "syslog_joined",
+                    "Messages that were a piece of the line before them, and joined to it",
+                ),
+                waiting: add(all, "syslog_pieces_waiting", "Messages that wait for the rest of their line"),
+            },
             spooled: add(all, "spool_spooled", "Lines appended to the spool"),
             spool_dropped: add(all, "spool_dropped", "Lines received but not spooled, by reason"),
             spool_held: add(all, "spool_held", "Lines whose senders are made to wait for the spool"),
@@ -210,6 +237,7 @@ impl Metrics {
             damaged: add(all, "forward_damaged", "Lines in the spool that could not be read any more"),
             waiting: add(all, "forward_waiting", "Lines spooled and not yet delivered"),
             delivered: add(all, "forward_delivered", "Lines the collector has, as far as the transport can tell"),
+            unwanted: add(all, "forward_unwanted", "Lines that the forward's `match` does not mean"),
             resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
             connected: add(all, "forward_connected", "1 while a connection to the collector stands"),
             connects: add(all, "forward_connects", "Connections made to a collector"),
@@ -225,7 +253,7 @@ impl Metrics {
             ),
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
             returns: add(all, "forward_returns", "Changes to a collector that comes earlier and was back"),
-            containers: Containers::default(),
+            containers: Arc::default(),
             registry,
         }
     }
@@ -256,6 +284,10 @@ impl Metrics {
         }
     }
 
+    pub fn pieces(&self) -> PieceMetrics {
+        self.pieces.clone()
+    }
+
     pub fn spool(&self) -> SpoolMetrics {
         let dropped = |reason| self.spool_dropped.get_or_create(&ByReason { reason }).clone();
         SpoolMetrics {
@@ -265,6 +297,8 @@ impl Metrics {
             dropped_stalled: dropped("stalled"),
             dropped_severity: dropped("severity"),
             dropped_repeated: dropped("repeated"),
+            dropped_rule: dropped("rule"),
+            dropped_rate: dropped("rate"),
             held: self.spool_held.clone(),
             bytes: self.spool_bytes.clone(),
             max_bytes: self.spool_max_bytes.clone(),
@@ -277,6 +311,7 @@ impl Metrics {
         let label = ByForward { forward: name.to_owned() };
         ForwardMetrics {
             delivered: self.delivered.get_or_create(&label).clone(),
+            unwanted: self.unwanted.get_or_create(&label).clone(),
             resent: self.resent.get_or_create(&label).clone(),
             evicted: self.evicted.get_or_create(&label).clone(),
             damaged: self.damaged.get_or_create(&label).clone(),
@@ -291,7 +326,7 @@ impl Metrics {
     }
 
     /// Messages by container.
-    pub fn containers(&self) -> &Containers {
+    pub fn containers(&self) -> &Arc<Containers> {
         &self.containers
     }
 

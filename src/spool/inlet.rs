@@ -119,6 +119,17 @@ impl Future for Receipt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotSpooled;
 
+/// Why a line was refused before it came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The spool is nearly full, and it is of low severity.
+    Severity,
+    /// A `[[drop]]` rule means it.
+    Rule,
+    /// Its container sends more than `rate-limit` allows.
+    Rate,
+}
+
 impl Inlet {
     /// Into a new queue, and the end that the writer takes from.
     pub(super) fn new(patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
@@ -149,9 +160,14 @@ impl Inlet {
         Self { patience, ..self.clone() }
     }
 
-    /// A line was refused at the door because the spool is nearly full.
-    pub fn count_shed(&self) {
-        self.metrics.dropped_severity.inc();
+    /// A line was refused before it came here.
+    pub fn count_refused(&self, why: Refused) {
+        let counter = match why {
+            Refused::Severity => &self.metrics.dropped_severity,
+            Refused::Rule => &self.metrics.dropped_rule,
+            Refused::Rate => &self.metrics.dropped_rate,
+        };
+        counter.inc();
     }
 
     /// How full the spool is, in percent.

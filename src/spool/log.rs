@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fresh::{Fresh, FreshBatches};
+use super::progress::{Cursor, Gap};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
 use super::{Position, WhenFull};
@@ -62,25 +64,6 @@ pub(super) struct Segment {
     /// Open while somebody reads it. It lives here and not in the reader, so that evicting the segment closes the file:
     /// a removed file that is still open gives no room back, and room is what evicting is for.
     pub file: Option<Arc<File>>,
-}
-
-pub(super) struct Cursor {
-    /// The forward's.
-    name: String,
-    /// There is a reader. Without one the cursor stays, and holds back what it has not passed.
-    taken: bool,
-    /// Everything before it is retired, evicted or lost.
-    pub at: Position,
-    /// The first line its reader has not read.
-    read: u64,
-    /// Lines beyond `at` that turned out unreadable, in order. They are counted when the cursor gets there.
-    pub gaps: VecDeque<Gap>,
-    pub metrics: ForwardMetrics,
-}
-
-pub(super) struct Gap {
-    from_line: u64,
-    to: Position,
 }
 
 /// What can be read.
@@ -140,7 +123,10 @@ impl Log {
 
     /// The reader is gone; the cursor stays.
     pub fn release(&self, index: usize) {
-        self.lock().cursor(index).taken = false;
+        let mut state = self.lock();
+        let cursor = state.cursor(index);
+        cursor.taken = false;
+        let _ = cursor.forget_unwanted();
     }
 
     /// The cursor goes, and holds nothing back any more.
@@ -246,11 +232,16 @@ impl Log {
         self.remove_passed();
     }
 
-    /// Puts `read` back to the cursor, and says how many lines lie between.
+    /// The reader does not want these of the lines it has read last. They go when it retires what is behind them.
+    pub fn note_unwanted(&self, index: usize, lines: &[Range<u64>]) {
+        self.lock().cursor(index).note_unwanted(lines);
+    }
+
+    /// Puts `read` back to the cursor, and says how many lines lie between that are wanted.
     pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
         let mut state = self.lock();
         let cursor = state.cursor(index);
-        let again = read.line.saturating_sub(cursor.at.line);
+        let again = read.line.saturating_sub(cursor.at.line).saturating_sub(cursor.forget_unwanted());
         *read = cursor.at;
         again
     }
@@ -412,8 +403,7 @@ impl State {
         let oldest = self.segments.front().map_or(self.end, Segment::start);
         let at = from.map_or(oldest, |from| self.resolve(from));
         let index = self.cursors.last_key_value().map_or(0, |(last, _)| last + 1);
-        let (name, gaps) = (name.to_owned(), VecDeque::new());
-        self.cursors.insert(index, Cursor { name, taken: true, at, read: at.line, gaps, metrics });
+        self.cursors.insert(index, Cursor::new(name, at, metrics));
         Ok(index)
     }
 
@@ -479,48 +469,5 @@ impl Segment {
     /// The position of its first line.
     pub fn start(&self) -> Position {
         Position { segment: self.number, offset: HEADER_LEN, line: self.first_line }
-    }
-}
-
-impl Cursor {
-    fn waiting(&self, end: Position) -> u64 {
-        // A segment can be evicted before its lines are published; then the cursor is ahead for a moment.
-        end.line.saturating_sub(self.at.line)
-    }
-
-    /// Moves to `up_to` and counts every line on the way as what became of it.
-    fn retire(&mut self, up_to: Position) {
-        self.settle();
-        while self.at.line < up_to.line {
-            let next = match self.gaps.front() {
-                Some(gap) if gap.from_line < up_to.line => gap.from_line,
-                _ => up_to.line,
-            };
-            self.metrics.delivered.inc_by(next - self.at.line);
-            self.at = Position { line: next, ..up_to };
-            self.settle();
-        }
-    }
-
-    /// Everything before `start` is gone.
-    fn evict(&mut self, start: Position) {
-        if self.at.line < start.line {
-            self.metrics.evicted.inc_by(start.line - self.at.line);
-            self.at = start;
-        }
-        self.settle();
-    }
-
-    /// Passes the gaps the cursor has reached.
-    fn settle(&mut self) {
-        while let Some(gap) = self.gaps.front()
-            && gap.from_line <= self.at.line
-        {
-            if self.at.line < gap.to.line {
-                self.metrics.damaged.inc_by(gap.to.line - self.at.line);
-                self.at = gap.to;
-            }
-            self.gaps.pop_front();
-        }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! - A line that was published survives the process; what survives a power cut is the [`Sync`] policy's choice.
 //! - After a crash lines may come twice. They are lost only by eviction or by damage, and then they are counted.
-//! - For each forward, spooled + waiting at start = delivered + waiting + evicted + damaged. Damaged are lines that could
+//! - For each forward, spooled + waiting at start = delivered + unwanted + waiting + evicted + damaged. Damaged are lines that could
 //!   not be read any more. Where the newest segment was damaged before the spool was opened, how many are missing is only
 //!   known to be at least one for each place, and so many are counted.
 //! - Lines are numbered through the whole life of the spool, and every count is a difference of numbers.
@@ -51,7 +51,7 @@
 //! given up for them.
 //!
 //! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
-//! `fresh`; `writer` with `inlet`, `sync` and `episode`; `reader`; `open` and `handle`.
+//! `progress` and `fresh`; `writer` with `inlet`, `sync` and `episode`; `reader`; `open` and `handle`.
 
 mod cursor;
 mod episode;
@@ -61,6 +61,7 @@ mod inlet;
 mod ledger;
 mod log;
 mod open;
+mod progress;
 mod reader;
 mod record;
 mod segment;
@@ -74,7 +75,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use handle::Handle;
-pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Turn};
+pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
 pub use open::{OpenError, Report, Spool};
 pub use reader::{Chunk, Reader};
 pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};

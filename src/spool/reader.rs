@@ -7,6 +7,7 @@
 //! from a slow disk holds the other tasks for one such read at a time; UDP is received on a thread of its own.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -178,6 +179,11 @@ impl Reader {
         let cursor = self.log.cursor(self.index);
         let result = self.cursor.write_if_due(cursor);
         self.cursor_result(result);
+    }
+
+    /// These of the lines that were read last are not wanted: once they are retired they do not count as delivered.
+    pub fn note_unwanted(&self, lines: &[Range<u64>]) {
+        self.log.note_unwanted(self.index, lines);
     }
 
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read

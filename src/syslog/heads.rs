@@ -21,10 +21,17 @@ pub(super) struct Heads {
     last: usize,
     /// Which one the next replaces when there are [`MOST`].
     next: usize,
+    /// How many there have been.
+    made: u32,
 }
+
+/// A header that is remembered. Another one never has the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadId(u32);
 
 #[derive(Clone)]
 struct Head {
+    id: HeadId,
     form: Form,
     /// What stood between the stamp and the text, with the blank before the text.
     read: Vec<u8>,
@@ -34,29 +41,34 @@ struct Head {
 
 impl Heads {
     /// What is written for the header that `text` begins with, and the text behind it.
-    pub fn find<'a>(&mut self, form: Form, text: &'a [u8]) -> Option<(&[u8], &'a [u8])> {
+    pub fn find<'a>(&mut self, form: Form, text: &'a [u8]) -> Option<(HeadId, &[u8], &'a [u8])> {
         let fits = |head: &Head| head.form == form && text.starts_with(&head.read);
         let again = self.known.get(self.last).is_some_and(fits);
         let at = if again { self.last } else { self.known.iter().position(fits)? };
         self.last = at;
-        let Head { read, written, .. } = &self.known[at];
-        Some((written, &text[read.len()..]))
+        let Head { id, read, written, .. } = &self.known[at];
+        Some((*id, written, &text[read.len()..]))
     }
 
-    pub fn remember(&mut self, form: Form, read: &[u8], written: &[u8]) {
+    /// `None`: it is too long.
+    pub fn remember(&mut self, form: Form, read: &[u8], written: &[u8]) -> Option<HeadId> {
         if read.len() > LONGEST || written.len() > LONGEST {
-            return;
+            return None;
         }
+        let id = HeadId(self.made);
+        self.made = self.made.wrapping_add(1);
         if self.known.len() < MOST {
             let room = || Vec::with_capacity(LONGEST);
-            self.known.push(Head { form, read: room(), written: room() });
+            self.known.push(Head { id, form, read: room(), written: room() });
             self.next = self.known.len() - 1;
         }
         let head = &mut self.known[self.next];
         self.next = (self.next + 1) % MOST;
+        head.id = id;
         head.form = form;
         // Within their capacity: once there are all of them, none is ever allocated again.
         read.clone_into(&mut head.read);
         written.clone_into(&mut head.written);
+        Some(id)
     }
 }

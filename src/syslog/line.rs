@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::rfc5424::{Element, Fields, elements, split_sd, unescape};
+use super::translate::{LISTENER, OWN_ID};
 use super::{DEFAULT_PRI, priority};
 
 /// The fields of a canonical line. A field that is not there is `-`, as in the line.
@@ -27,6 +28,8 @@ pub struct Line<'a> {
     pub container_name: Option<Cow<'a, [u8]>>,
     /// 12 or 64 lower-case hexadecimal digits.
     pub container_id: Option<Cow<'a, [u8]>>,
+    /// The name of the listener that took the message, if it has one.
+    pub listener: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Line<'a> {
@@ -56,10 +59,22 @@ impl<'a> Line<'a> {
             image_name: None,
             container_name: None,
             container_id: None,
+            listener: None,
         };
-        if let Some(element) = elements(structured_data).find(|element| element.id == sd_id.as_bytes()) {
+        // An SD-ID stands there once (RFC 5424 6.3.2); where it does not, the first one counts.
+        let (mut container, mut own) = (None, None);
+        for element in elements(structured_data) {
+            match element.id {
+                id if id == sd_id.as_bytes() => drop(container.get_or_insert(element)),
+                OWN_ID => drop(own.get_or_insert(element)),
+                _ => {}
+            }
+        }
+        if let Some(element) = container {
             parsed.read_container(element);
         }
+        let mut own = own.into_iter().flat_map(Element::params);
+        parsed.listener = own.find(|(name, _)| *name == LISTENER.as_bytes()).map(|(_, value)| unescape(value));
         parsed
     }
 

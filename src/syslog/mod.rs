@@ -12,8 +12,8 @@
 //! let bytes = b"<30>Nov 20 17:28:47 nginx:1.25/web/2a9052a5c36e[23223]: hello\n";
 //! let received = UnixMicros(1_795_213_727_500_000);
 //! let mut line = Vec::new();
-//! let shape = translator.translate(&Frame { bytes, cut: false, received }, &mut line);
-//! assert_eq!(shape, Shape::Docker);
+//! let translated = translator.translate(&Frame { bytes, cut: false, received }, &mut line);
+//! assert_eq!(translated.shape, Shape::Docker);
 //! assert_eq!(
 //!     String::from_utf8_lossy(&line),
 //!     "<30>1 2026-11-20T17:28:47-05:00 node-7 web 2a9052a5c36e - \
@@ -33,6 +33,7 @@
 //! - `heads`: what headers became that came before
 //! - `line`: a canonical line back into its fields
 //! - `render`: a canonical line as RFC 5424, RFC 3164 or JSON
+//! - `rule`: which canonical lines are meant
 
 mod docker;
 mod heads;
@@ -40,6 +41,7 @@ mod line;
 mod loose;
 mod render;
 mod rfc5424;
+mod rule;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -48,12 +50,14 @@ mod translate;
 
 use std::fmt;
 
+pub use heads::HeadId;
 pub use line::Line;
 pub use render::{Format, render};
 pub use rfc5424::is_sd_id;
+pub use rule::{Facilities, Patterns, Rule, Severities, fits};
 pub use tag::{Container, TagTemplate};
 pub use time::{LocalStamp, Stamp, UnixMicros, UtcOffset};
-pub use translate::Translator;
+pub use translate::{ListenerMark, Translated, Translator};
 
 use time::Stamps;
 
@@ -100,8 +104,16 @@ pub struct Settings {
 
 /// The severity of a canonical line, 0 (emergency) to 7 (debug): RFC 5424 6.2.1.
 pub fn severity(line: &[u8]) -> u8 {
-    let digits = line.iter().skip(1).take_while(|byte| byte.is_ascii_digit());
-    (digits.fold(0u32, |pri, digit| pri * 10 % 1000 + u32::from(digit - b'0')) % 8) as u8
+    pri(line) & 7
+}
+
+/// The facility of a canonical line, 0 to 23.
+pub fn facility(line: &[u8]) -> u8 {
+    pri(line) >> 3
+}
+
+fn pri(line: &[u8]) -> u8 {
+    priority(line).map_or(DEFAULT_PRI, |(pri, _)| pri)
 }
 
 /// One message, its parts borrowed from its frame.

@@ -23,6 +23,8 @@ pub(super) struct Fields<'a> {
 /// `[id name="value" …]`
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Element<'a> {
+    /// All of it, brackets included.
+    pub text: &'a [u8],
     pub id: &'a [u8],
     /// What stands between the SD-ID and the `]`.
     params: &'a [u8],
@@ -132,7 +134,8 @@ impl<'a> Element<'a> {
             rest = behind;
         }
         let behind = rest.strip_prefix(b"]")?;
-        Some((Self { id, params: &params[..params.len() - rest.len()] }, behind))
+        let text = &text[..text.len() - behind.len()];
+        Some((Self { text, id, params: &params[..params.len() - rest.len()] }, behind))
     }
 
     /// Names and values, the values still escaped.
@@ -198,6 +201,13 @@ pub(super) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
     }
     out.extend_from_slice(rest);
     out.into()
+}
+
+/// Appends ` name="value"`, where the value is escaped already.
+pub(super) fn write_escaped_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    for part in [b" ", name, b"=\"", value, b"\""] {
+        out.extend_from_slice(part);
+    }
 }
 
 /// Appends ` name="value"`, escaped.

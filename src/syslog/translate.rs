@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::heads::{Form, Heads};
-use super::rfc5424::{elements, write_param};
+use super::heads::{Form, HeadId, Heads};
+use super::rfc5424::{Element, elements, write_escaped_param, write_param};
 use super::time::{BSD_LEN, Stamps, is_rfc3339};
 use super::{Frame, Message, Settings, Shape, Stamp, StructuredData, parse_with, priority};
 
@@ -18,8 +18,10 @@ const MAX_PROC_ID: usize = 128;
 const GROWTH: usize = 256;
 
 /// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
-const OWN_ID: &[u8] = b"logferry@32473";
-const CUT: &[u8] = b"[logferry@32473 cut=\"true\"]";
+pub(super) const OWN_ID: &[u8] = b"logferry@32473";
+/// Its param: the name of the listener that took the message.
+pub(super) const LISTENER: &str = "listener";
+const CUT: &str = "cut";
 
 /// Frames → canonical lines. It remembers the last stamps and headers; let every thread have its own.
 #[derive(Clone)]
@@ -29,6 +31,28 @@ pub struct Translator {
     hostname: Vec<u8>,
     stamps: Stamps,
     heads: Heads,
+    mark: ListenerMark,
+}
+
+/// What a line says of the listener that took it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListenerMark {
+    /// Listeners have no names here: what another relay may have said is left as it is.
+    #[default]
+    AsItCame,
+    /// Some listeners have names, this one has none: nobody can say that another one took it.
+    Nothing,
+    Name(String),
+}
+
+/// What was appended for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translated {
+    pub shape: Shape,
+    /// The header, if it is one that is remembered; only those of [`Shape::Docker`] are.
+    pub head: Option<HeadId>,
+    /// Bytes of the line's message, which ends the line.
+    pub text: usize,
 }
 
 /// A frame taken apart as far as it must be to find a header that came before. Whether the stamp is one is not known yet.
@@ -44,15 +68,21 @@ impl Translator {
     pub fn new(settings: Arc<Settings>) -> Self {
         let mut hostname = Vec::new();
         write_legal(settings.hostname.as_bytes(), MAX_HOSTNAME, &mut hostname);
-        Self { settings, hostname, stamps: Stamps::default(), heads: Heads::default() }
+        Self { settings, hostname, stamps: Stamps::default(), heads: Heads::default(), mark: ListenerMark::AsItCame }
+    }
+
+    /// From now on frames come from the listener called so. Forgets the headers it has seen.
+    pub fn mark_listener(&mut self, mark: ListenerMark) {
+        self.mark = mark;
+        self.heads = Heads::default();
     }
 
     /// Appends exactly one canonical line to `out`, without a LF behind it. An empty frame gives a line without a message.
-    pub fn translate(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Shape {
+    pub fn translate(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Translated {
         out.reserve(frame.bytes.len() + GROWTH);
         let outline = self.outline(frame);
         if let Some(Outline { pri, form, stamp, rest }) = &outline
-            && let Some((head, text)) = self.heads.find(*form, rest)
+            && let Some((id, head, text)) = self.heads.find(*form, rest)
             && let Some(stamp) = match form {
                 Form::Rfc3164 => self.stamps.bsd(stamp, frame.received, self.settings.utc_offset),
                 Form::Rfc5424 => is_rfc3339(stamp, 9).then_some(Stamp::Text((*stamp).into())),
@@ -61,24 +91,25 @@ impl Translator {
             write_start(*pri, &stamp, &mut self.stamps, out);
             out.extend_from_slice(head);
             write_text(Some(text).filter(|text| !text.is_empty()), out);
-            return Shape::Docker;
+            return Translated { shape: Shape::Docker, head: Some(id), text: text.len() };
         }
         let message = parse_with(frame, &self.settings, &mut self.stamps);
         write_start(message.facility << 3 | message.severity, &message.timestamp, &mut self.stamps, out);
         let start = out.len();
         self.write_header(&message, out);
         self.write_sd(&message, out);
+        let mut head = None;
         if message.shape == Shape::Docker
             && let (Some(Outline { form, rest, .. }), Some(text)) = (outline, message.message)
             && message.tag.is_some_and(|tag| !tag.contains(&b' '))
         {
-            self.heads.remember(form, &rest[..rest.len() - text.len()], &out[start..]);
+            head = self.heads.remember(form, &rest[..rest.len() - text.len()], &out[start..]);
         }
         match message.structured_data {
             StructuredData::Malformed => out.extend_from_slice(message.message.unwrap_or_default()),
             _ => write_text(message.message, out),
         }
-        message.shape
+        Translated { shape: message.shape, head, text: message.message.map_or(0, <[u8]>::len) }
     }
 
     /// `None` for what is always understood anew: cut frames, and any where a template makes tags with blanks.
@@ -125,15 +156,54 @@ impl Translator {
         let start = out.len();
         match message.structured_data {
             StructuredData::Malformed => return,
-            StructuredData::Elements(sent) => out.extend_from_slice(sent),
-            StructuredData::Nil if message.shape == Shape::Rfc5424 => {}
-            StructuredData::Nil => self.write_container(message, out),
-        }
-        if message.cut && !elements(&out[start..]).any(|element| element.id == OWN_ID) {
-            out.extend_from_slice(CUT);
+            StructuredData::Elements(sent) => self.write_elements(sent, message.cut, out),
+            StructuredData::Nil => {
+                if message.shape != Shape::Rfc5424 {
+                    self.write_container(message, out);
+                }
+                self.write_own(None, message.cut, out);
+            }
         }
         if out.len() == start {
             out.push(b'-');
+        }
+    }
+
+    /// What was sent, but for what only we may say.
+    fn write_elements(&self, sent: &[u8], cut: bool, out: &mut Vec<u8>) {
+        let own = elements(sent).find(|element| element.id == OWN_ID);
+        if self.mark == ListenerMark::AsItCame {
+            out.extend_from_slice(sent);
+            if own.is_none() {
+                self.write_own(None, cut, out);
+            }
+            return;
+        }
+        for element in elements(sent).filter(|element| element.id != OWN_ID) {
+            out.extend_from_slice(element.text);
+        }
+        self.write_own(own, cut, out);
+    }
+
+    /// The element of what the relay itself says. `sent`: what one before us has said.
+    fn write_own(&self, sent: Option<Element<'_>>, cut: bool, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(b'[');
+        out.extend_from_slice(OWN_ID);
+        let empty = out.len();
+        let kept = || sent.into_iter().flat_map(Element::params).filter(|(name, _)| *name != LISTENER.as_bytes());
+        for (name, value) in kept() {
+            write_escaped_param(name, value, out);
+        }
+        if cut && kept().all(|(name, _)| name != CUT.as_bytes()) {
+            write_param(CUT, b"true", out);
+        }
+        if let ListenerMark::Name(name) = &self.mark {
+            write_param(LISTENER, name.as_bytes(), out);
+        }
+        match out.len() == empty {
+            true => out.truncate(start),
+            false => out.push(b']'),
         }
     }
 

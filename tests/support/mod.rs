@@ -11,6 +11,7 @@
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone
+//! - `routes.rs`      which line goes where, which is dropped, which pieces are one
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives

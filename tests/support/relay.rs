@@ -304,17 +304,17 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped; spooled + waiting at start = delivered + waiting + evicted +
-    /// damaged.
+    /// Invariant 6: received = spooled + dropped + joined; spooled + waiting at start = delivered + unwanted + waiting +
+    /// evicted + damaged.
     #[track_caller]
     pub fn balance(&self, before: u64) {
         let spooled = self.sum("spool_spooled_total");
-        assert_eq!(self.sum("listen_received_total"), spooled + self.sum("spool_dropped_total"), "{self:?}");
+        let ended = self.sum("spool_dropped_total") + self.sum("syslog_joined_total");
+        assert_eq!(self.sum("listen_received_total"), spooled + ended, "{self:?}");
         let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();
         for sample in &self.0 {
-            let counts =
-                ["forward_delivered_total", "forward_waiting", "forward_evicted_total", "forward_damaged_total"];
-            if counts.contains(&sample.name.as_str()) {
+            let counts = ["delivered_total", "unwanted_total", "waiting", "evicted_total", "damaged_total"];
+            if sample.name.strip_prefix("forward_").is_some_and(|count| counts.contains(&count)) {
                 *forwards.entry(&sample.labels).or_default() += sample.value;
             }
         }

@@ -22,8 +22,8 @@ fn settings() -> Settings {
 
 fn line_with(settings: Settings, frame: Frame<'_>) -> (Vec<u8>, Shape) {
     let mut out = Vec::new();
-    let shape = Translator::new(Arc::new(settings)).translate(&frame, &mut out);
-    (out, shape)
+    let translated = Translator::new(Arc::new(settings)).translate(&frame, &mut out);
+    (out, translated.shape)
 }
 
 #[track_caller]

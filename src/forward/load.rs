@@ -1,0 +1,74 @@
+//! What a link carries at once: lines of the spool, without those that the forward does not want. Pure.
+
+use std::ops::Range;
+
+use crate::spool::{Chunk, Position};
+use crate::syslog::{Line, Rule};
+
+/// Lines read in one go, and which of them are meant.
+pub struct Load {
+    chunk: Chunk,
+    /// Numbers of lines that are not: in order, none of them empty, none touching the next.
+    unwanted: Vec<Range<u64>>,
+}
+
+impl Load {
+    /// With no rules every line is meant, otherwise those that one of them means.
+    pub fn new(chunk: Chunk, rules: &[Rule], sd_id: &str) -> Self {
+        let mut unwanted: Vec<Range<u64>> = Vec::new();
+        if !rules.is_empty() {
+            for (line, behind) in chunk.lines() {
+                let line = Line::parse(line, sd_id);
+                if rules.iter().any(|rule| rule.means(&line)) {
+                    continue;
+                }
+                match unwanted.last_mut() {
+                    Some(last) if last.end == behind.line - 1 => last.end = behind.line,
+                    _ => unwanted.push(behind.line - 1..behind.line),
+                }
+            }
+        }
+        Self { chunk, unwanted }
+    }
+
+    /// Each line with the position behind it.
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
+        let mut unwanted = self.unwanted.iter().peekable();
+        self.chunk.lines().filter(move |(_, behind)| {
+            while unwanted.next_if(|range| range.end < behind.line).is_some() {}
+            unwanted.peek().is_none_or(|range| range.start >= behind.line)
+        })
+    }
+
+    /// The numbers of the lines, in ranges without a gap.
+    pub fn runs(&self) -> impl Iterator<Item = Range<u64>> {
+        let ends = self.unwanted.iter().map(|range| range.start).chain([self.chunk.end.line]);
+        let starts = [self.chunk.start.line].into_iter().chain(self.unwanted.iter().map(|range| range.end));
+        starts.zip(ends).map(|(start, end)| start..end).filter(|run| !run.is_empty())
+    }
+
+    /// Numbers of the lines that are not meant.
+    pub fn unwanted(&self) -> &[Range<u64>] {
+        &self.unwanted
+    }
+
+    /// None of its lines is meant.
+    pub fn is_empty(&self) -> bool {
+        self.runs().next().is_none()
+    }
+
+    /// What to retire when the collector has all of it.
+    pub fn end(&self) -> Position {
+        self.chunk.end
+    }
+
+    /// Which opening of the spool numbered the lines.
+    pub fn session(&self) -> u32 {
+        self.chunk.session
+    }
+
+    /// Bytes of its records, those of lines that are not meant too.
+    pub fn byte_len(&self) -> usize {
+        self.chunk.run.byte_len()
+    }
+}

@@ -1,0 +1,245 @@
+//! Docker cuts what a container prints in one line at 16 KiB, and says nowhere that it did (moby `daemon/logger/copier.go`).
+//! Here the pieces become one line again, where that is asked for.
+//!
+//! A message of exactly 16,384 bytes waits for the next one with the same header and severity, for a moment: the pieces of
+//! a line follow one another at once. A line that was that long and not cut waits in vain, and goes on as it came; only
+//! when another line of its container follows within that moment are two lines taken for one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::metrics::PieceMetrics;
+use crate::spool::Batch;
+use crate::syslog::UnixMicros;
+
+/// Bytes of a piece that is not the last one.
+const PIECE: usize = 16 * 1024;
+/// How long a piece waits for the next one.
+const WAIT: Duration = Duration::from_millis(500);
+/// How often to look for pieces that have waited for long enough.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of all lines that wait. When there are more, pieces stay what they are.
+const MOST_WAITING: usize = 8 << 20;
+
+/// Lines that may not be whole yet, whichever listener they come in by.
+pub struct Pieces {
+    waiting: Mutex<Waiting>,
+    /// Lines that wait, for a look without the lock.
+    lines: AtomicUsize,
+    /// Something has begun to wait.
+    begun: Notify,
+    metrics: PieceMetrics,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// By everything of a line but its stamp and its text.
+    lines: HashMap<Vec<u8>, Unfinished>,
+    /// Of all lines.
+    bytes: usize,
+}
+
+struct Unfinished {
+    line: Vec<u8>,
+    /// Messages it was made of.
+    messages: i64,
+    /// When the last piece came.
+    since: UnixMicros,
+}
+
+impl Pieces {
+    pub fn new(metrics: PieceMetrics) -> Self {
+        Self { waiting: Mutex::default(), lines: AtomicUsize::new(0), begun: Notify::new(), metrics }
+    }
+
+    /// A line was appended to `out` at `start`, the last `text` bytes of it its message. What is there afterwards is as whole
+    /// as can be told; nothing is there if it waits. No line is made longer than `longest` bytes.
+    pub fn join(&self, out: &mut Vec<u8>, start: usize, text: usize, longest: usize, now: UnixMicros) {
+        if text != PIECE && self.lines.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let line = &out[start..];
+        let Some(key) = key(&line[..line.len() - text]) else { return };
+        let mut waiting = self.lock();
+        let mut unfinished = match waiting.take(&key) {
+            None if text != PIECE => return,
+            None => Unfinished { line: line.to_vec(), messages: 1, since: now },
+            Some(mut before) => {
+                before.line.extend_from_slice(&line[line.len() - text..]);
+                before.messages += 1;
+                before
+            }
+        };
+        out.truncate(start);
+        let length = unfinished.line.len();
+        if text == PIECE && length + PIECE <= longest && waiting.bytes + length <= MOST_WAITING {
+            unfinished.since = now;
+            waiting.put(key, unfinished);
+            self.metrics.waiting.inc();
+        } else {
+            out.extend_from_slice(&unfinished.line);
+            // The last message has not waited.
+            self.count_whole(&unfinished, unfinished.messages - 1);
+        }
+        if self.lines.swap(waiting.lines.len(), Ordering::AcqRel) == 0 {
+            self.begun.notify_one();
+        }
+    }
+
+    /// Returns when there are lines that wait.
+    pub async fn wait(&self) {
+        while self.lines.load(Ordering::Acquire) == 0 {
+            self.begun.notified().await;
+        }
+    }
+
+    /// The lines that have waited for long enough, as far as they came.
+    pub fn overdue(&self, now: UnixMicros) -> Batch {
+        let patience = i64::try_from(WAIT.as_micros()).unwrap_or(i64::MAX);
+        // A clock that was set back would make them wait for ever.
+        self.give_up(|unfinished| !(0..patience).contains(&now.0.saturating_sub(unfinished.since.0)))
+    }
+
+    /// All of them: nothing more will come.
+    pub fn all(&self) -> Batch {
+        self.give_up(|_| true)
+    }
+
+    fn give_up(&self, mut which: impl FnMut(&Unfinished) -> bool) -> Batch {
+        let mut batch = Batch::new();
+        if self.lines.load(Ordering::Acquire) == 0 {
+            return batch;
+        }
+        let mut waiting = self.lock();
+        let Waiting { lines, bytes } = &mut *waiting;
+        for (_, unfinished) in lines.extract_if(|_, unfinished| which(unfinished)) {
+            *bytes -= unfinished.line.len();
+            batch.push(|out| out.extend_from_slice(&unfinished.line));
+            self.count_whole(&unfinished, unfinished.messages);
+        }
+        self.lines.store(waiting.lines.len(), Ordering::Release);
+        batch
+    }
+
+    /// Its messages are one line now, and those that waited wait no longer.
+    fn count_whole(&self, unfinished: &Unfinished, waited: i64) {
+        self.metrics.joined.inc_by(unfinished.messages.unsigned_abs() - 1);
+        self.metrics.waiting.dec_by(waited);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn take(&mut self, key: &[u8]) -> Option<Unfinished> {
+        let unfinished = self.lines.remove(key)?;
+        self.bytes -= unfinished.line.len();
+        Some(unfinished)
+    }
+
+    fn put(&mut self, key: Vec<u8>, unfinished: Unfinished) {
+        self.bytes += unfinished.line.len();
+        self.lines.insert(key, unfinished);
+    }
+}
+
+/// What the pieces of a line have in common: all of their header but the stamp. `<PRI>1 STAMP HOST …`
+fn key(header: &[u8]) -> Option<Vec<u8>> {
+    let mut blanks = memchr::memchr_iter(b' ', header);
+    let (version, stamp) = (blanks.next()?, blanks.next()?);
+    Some([&header[..version], &header[stamp..]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const LONGEST: usize = 64 * 1024;
+
+    struct Rig {
+        pieces: Pieces,
+        metrics: PieceMetrics,
+    }
+
+    fn rig() -> Rig {
+        let metrics = Metrics::new().pieces();
+        Rig { pieces: Pieces::new(metrics.clone()), metrics }
+    }
+
+    fn at(millis: i64) -> UnixMicros {
+        UnixMicros(1_000_000_000 + millis * 1000)
+    }
+
+    impl Rig {
+        /// What comes out when a container called `name` prints `text`, cut down to the text.
+        fn print(&self, name: &str, text: &[u8], millis: i64) -> Option<Vec<u8>> {
+            let mut out = b"before".to_vec();
+            let header = format!("<30>1 2026-11-20T22:27:33.{millis:06}Z node-7 {name} 2a9052a5c36e - - ");
+            out.extend_from_slice(header.as_bytes());
+            out.extend_from_slice(text);
+            self.pieces.join(&mut out, 6, text.len(), LONGEST, at(millis));
+            assert_eq!(&out[..6], b"before");
+            (out.len() > 6).then(|| out[6 + header.len()..].to_vec())
+        }
+
+        fn numbers(&self) -> (u64, i64) {
+            (self.metrics.joined.get(), self.metrics.waiting.get())
+        }
+    }
+
+    #[test]
+    fn pieces_become_one_line() {
+        let rig = rig();
+        let (a, b, c) = ([b'a'; PIECE], [b'b'; PIECE], b"c");
+        assert_eq!(rig.print("web", &a, 0), None);
+        assert_eq!(rig.print("api", b"another container", 1), Some(b"another container".to_vec()));
+        assert_eq!(rig.numbers(), (0, 1));
+        assert_eq!(rig.print("web", &b, 2), None);
+        assert_eq!(rig.print("web", c, 3), Some([&a[..], &b, c].concat()));
+        assert_eq!(rig.numbers(), (2, 0));
+        assert_eq!(rig.print("web", b"next", 4), Some(b"next".to_vec()));
+        assert!(rig.pieces.all().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_was_not_cut_waits_for_a_moment() {
+        let rig = rig();
+        let text = [b'x'; PIECE];
+        assert_eq!(rig.print("web", &text, 0), None);
+        assert!(rig.pieces.overdue(at(499)).is_empty());
+        let batch = rig.pieces.overdue(at(500));
+        assert!(batch.lines().next().unwrap().ends_with(&text));
+        assert_eq!((batch.line_count(), rig.numbers()), (1, (0, 0)));
+        assert_eq!(rig.print("web", b"y", 501), Some(b"y".to_vec()));
+        // The clock is set back by an hour.
+        assert_eq!(rig.print("web", &text, 600), None);
+        assert_eq!(rig.pieces.overdue(at(-3_600_000)).line_count(), 1);
+    }
+
+    #[test]
+    fn no_line_is_made_longer_than_it_may_be() {
+        let rig = rig();
+        let piece = [b'x'; PIECE];
+        let lengths: Vec<_> = (0..8).map(|n| rig.print("web", &piece, n).map(|text| text.len() / PIECE)).collect();
+        assert_eq!(lengths, [None, None, Some(3), None, None, Some(3), None, None]);
+        let left = rig.pieces.all();
+        assert_eq!((left.line_count(), rig.numbers()), (1, (5, 0)));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let rig = rig();
+        let piece = [b'x'; PIECE];
+        let waiting = (0..1000).filter(|n| rig.print(&format!("web-{n}"), &piece, 0).is_none()).count();
+        assert!((500..512).contains(&waiting), "{waiting}");
+        assert_eq!(rig.pieces.all().line_count(), waiting as u64);
+        assert_eq!(rig.numbers(), (0, 0));
+    }
+}

@@ -1,0 +1,138 @@
+//! How many messages a container may send: a bucket for each, filled at a steady rate. Plain arithmetic on the time that is
+//! handed in.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Rate;
+use crate::syslog::UnixMicros;
+
+/// Containers with a bucket of their own. When there are more, those that have been quiet are forgotten first, and what
+/// still finds no room shares one: whoever reaches a listener can invent containers.
+const MOST_BUCKETS: usize = 10_000;
+
+/// Buckets count in millionths of a message, so that a microsecond adds as many as there may be messages in a second.
+const MESSAGE: u64 = 1_000_000;
+
+/// The buckets of all containers, whichever listener they come in by.
+#[derive(Default)]
+pub struct Buckets {
+    by_container: Mutex<HashMap<Vec<u8>, Bucket>>,
+    shared: Bucket,
+}
+
+/// What one container may still send.
+#[derive(Clone, Default)]
+pub struct Bucket(Arc<Mutex<Level>>);
+
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// Millionths of a message, at `at`.
+    left: u64,
+    /// `None`: nothing was taken yet, it is full.
+    at: Option<UnixMicros>,
+}
+
+impl Buckets {
+    /// The bucket of a container. Take it once and keep it.
+    pub fn of(&self, container: &[u8], rate: Rate, now: UnixMicros) -> Bucket {
+        let mut buckets = lock(&self.by_container);
+        if let Some(bucket) = buckets.get(container) {
+            return bucket.clone();
+        }
+        if buckets.len() >= MOST_BUCKETS {
+            // A full one that nobody holds is like a new one.
+            buckets.retain(|_, bucket| Arc::strong_count(&bucket.0) > 1 || !bucket.is_full(rate, now));
+        }
+        if buckets.len() >= MOST_BUCKETS {
+            return self.shared.clone();
+        }
+        buckets.entry(container.to_vec()).or_default().clone()
+    }
+}
+
+impl Bucket {
+    /// Takes one message out; false: it is empty.
+    pub fn take(&self, rate: Rate, now: UnixMicros) -> bool {
+        let mut level = lock(&self.0);
+        let left = level.left_at(rate, now);
+        *level = Level { left: left.saturating_sub(MESSAGE), at: Some(now) };
+        if left < MESSAGE {
+            level.left = left;
+        }
+        left >= MESSAGE
+    }
+
+    fn is_full(&self, rate: Rate, now: UnixMicros) -> bool {
+        lock(&self.0).left_at(rate, now) >= u64::from(rate.burst) * MESSAGE
+    }
+}
+
+impl Level {
+    fn left_at(self, rate: Rate, now: UnixMicros) -> u64 {
+        let full = u64::from(rate.burst) * MESSAGE;
+        let Some(at) = self.at else { return full };
+        // A clock that was set back adds nothing.
+        let elapsed = u64::try_from(now.0.saturating_sub(at.0)).unwrap_or(0);
+        self.left.saturating_add(elapsed.saturating_mul(rate.per_second.into())).min(full)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { per_second: 10, burst: 30 };
+
+    fn at(millis: i64) -> UnixMicros {
+        UnixMicros(1_000_000_000 + millis * 1000)
+    }
+
+    fn taken(bucket: &Bucket, tries: usize, millis: i64) -> usize {
+        (0..tries).filter(|_| bucket.take(RATE, at(millis))).count()
+    }
+
+    #[test]
+    fn a_burst_and_then_a_steady_rate() {
+        let bucket = Bucket::default();
+        assert_eq!(taken(&bucket, 100, 0), 30);
+        assert_eq!(taken(&bucket, 100, 99), 0, "a tenth of a second is not over");
+        assert_eq!(taken(&bucket, 100, 100), 1);
+        assert_eq!(taken(&bucket, 100, 1100), 10);
+        assert_eq!(taken(&bucket, 100, 60_000), 30, "never more than a burst");
+        assert_eq!(taken(&bucket, 100, 0), 0, "the clock was set back");
+        assert_eq!(taken(&bucket, 1, 100), 1);
+    }
+
+    #[test]
+    fn one_container_takes_nothing_from_another() {
+        let buckets = Buckets::default();
+        assert_eq!(taken(&buckets.of(b"loud", RATE, at(0)), 100, 0), 30);
+        assert_eq!(taken(&buckets.of(b"loud", RATE, at(0)), 100, 0), 0);
+        assert_eq!(taken(&buckets.of(b"quiet", RATE, at(0)), 5, 0), 5);
+    }
+
+    #[test]
+    fn containers_that_are_invented_share_what_is_left() {
+        let buckets = Buckets::default();
+        let real = buckets.of(b"real", RATE, at(0));
+        assert_eq!(taken(&real, 100, 0), 30);
+        for number in 1..MOST_BUCKETS {
+            assert!(buckets.of(format!("invented-{number}").as_bytes(), RATE, at(0)).take(RATE, at(0)));
+        }
+        assert_eq!(lock(&buckets.by_container).len(), MOST_BUCKETS);
+        // All that find no room together.
+        let more = |millis| {
+            let bucket = |n: &i32| buckets.of(format!("more-{n}").as_bytes(), RATE, at(millis));
+            (0..100).filter(|n| bucket(n).take(RATE, at(millis))).count()
+        };
+        assert_eq!(more(0), 30);
+        // A second later the invented ones are full again and forgotten.
+        assert_eq!(more(1000), 100);
+        assert_eq!(taken(&real, 100, 1000), 10);
+    }
+}

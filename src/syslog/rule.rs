@@ -1,0 +1,304 @@
+//! Rules: which lines are meant. A rule names some of image, name, app, host, facility, severity and listener, and means
+//! the lines to which all of it applies.
+
+use std::fmt;
+
+use super::render::{FACILITIES, SEVERITIES};
+use super::{BadSetting, Line};
+
+/// Patterns of one key, at the most.
+const MOST_PATTERNS: usize = 64;
+
+/// Which lines are meant. One without anything in it means every line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// The image as the user typed it.
+    pub image: Patterns,
+    /// The container's name.
+    pub name: Patterns,
+    /// APP-NAME: of a container its name, of others what they call themselves.
+    pub app: Patterns,
+    /// HOSTNAME.
+    pub host: Patterns,
+    /// The name of the listener that took the line, if it has one.
+    pub listener: Patterns,
+    pub facility: Facilities,
+    pub severity: Severities,
+}
+
+/// Names, with `*` for anything and `?` for one character. With `!` in front, what is not meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns {
+    any_of: Vec<String>,
+    none_of: Vec<String>,
+}
+
+/// Some of the 24 facilities of RFC 5424 6.2.1; none named: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facilities(Set);
+
+/// Some of the 8 severities of RFC 5424 6.2.1; none named: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Severities(Set);
+
+/// What was named, as it was written, and as a bit for each number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Set {
+    written: Vec<String>,
+    bits: u32,
+}
+
+impl Rule {
+    /// Does it mean every line?
+    pub fn means_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn means(&self, line: &Line<'_>) -> bool {
+        self.means_pri(line.facility, line.severity) && self.means_header(line)
+    }
+
+    /// The part about the priority, which differs from message to message.
+    pub fn means_pri(&self, facility: u8, severity: u8) -> bool {
+        self.facility.0.has(facility) && self.severity.0.has(severity)
+    }
+
+    /// The part about who sent it and where it came in, which is the same for all messages of a container.
+    pub fn means_header(&self, line: &Line<'_>) -> bool {
+        let fields = [
+            (&self.image, line.image_name.as_deref()),
+            (&self.name, line.container_name.as_deref()),
+            (&self.app, Some(line.app_name)),
+            (&self.host, Some(line.hostname)),
+            (&self.listener, line.listener.as_deref()),
+        ];
+        fields.iter().all(|(patterns, field)| patterns.mean(field.unwrap_or_default()))
+    }
+}
+
+impl Patterns {
+    pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
+        if written.len() > MOST_PATTERNS {
+            return Err(BadSetting(format!("{} patterns; {MOST_PATTERNS} are the most", written.len())));
+        }
+        let (none_of, any_of): (Vec<_>, Vec<_>) = written.into_iter().partition(|pattern| pattern.starts_with('!'));
+        let none_of: Vec<String> = none_of.into_iter().map(|pattern| pattern[1..].to_owned()).collect();
+        if any_of.iter().chain(&none_of).any(String::is_empty) {
+            return Err(BadSetting("a pattern must not be empty; \"*\" means every name".to_owned()));
+        }
+        Ok(Self { any_of, none_of })
+    }
+
+    /// What is asked for, without those that start with `!`.
+    pub fn any_of(&self) -> &[String] {
+        &self.any_of
+    }
+
+    /// A field that is not there is the empty one.
+    pub fn mean(&self, field: &[u8]) -> bool {
+        let fits = |pattern: &String| fits(pattern.as_bytes(), field);
+        (self.any_of.is_empty() || self.any_of.iter().any(fits)) && !self.none_of.iter().any(fits)
+    }
+
+    pub fn written(&self) -> Vec<String> {
+        self.any_of.iter().cloned().chain(self.none_of.iter().map(|pattern| format!("!{pattern}"))).collect()
+    }
+}
+
+impl Facilities {
+    pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
+        let bit = |name: &str| FACILITIES.iter().position(|known| *known == name).map(|number| 1 << number);
+        let says = || format!("is no facility; there are {}", FACILITIES.join(", "));
+        Ok(Self(Set::new(written, bit, says)?))
+    }
+
+    pub fn written(&self) -> &[String] {
+        &self.0.written
+    }
+}
+
+impl Severities {
+    /// `warning`, `warning or worse`, `info or milder`.
+    pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
+        let says = || {
+            let all = SEVERITIES.join(", ");
+            format!("is no severity; write one of {all}, or \"warning or worse\", or \"info or milder\"")
+        };
+        Ok(Self(Set::new(written, severity_bits, says)?))
+    }
+
+    pub fn written(&self) -> &[String] {
+        &self.0.written
+    }
+}
+
+fn severity_bits(text: &str) -> Option<u32> {
+    let mut words = text.split_whitespace();
+    let name = words.next()?;
+    // syslog(3) has err and emerg, and people write both.
+    let name = match name {
+        "error" => "err",
+        "warn" => "warning",
+        "emergency" => "emerg",
+        "critical" => "crit",
+        name => name,
+    };
+    let number = SEVERITIES.iter().position(|known| *known == name)?;
+    match (words.next(), words.next(), words.next()) {
+        (None, ..) => Some(1 << number),
+        // 0 is the worst.
+        (Some("or"), Some("worse"), None) => Some((1 << (number + 1)) - 1),
+        (Some("or"), Some("milder"), None) => Some(0xff & !((1 << number) - 1)),
+        _ => None,
+    }
+}
+
+impl Set {
+    fn new(
+        written: Vec<String>,
+        bits_of: impl Fn(&str) -> Option<u32>,
+        says: impl Fn() -> String,
+    ) -> Result<Self, BadSetting> {
+        let mut bits = 0;
+        for name in &written {
+            bits |= bits_of(name).ok_or_else(|| BadSetting(format!("`{name}` {}", says())))?;
+        }
+        Ok(Self { written, bits })
+    }
+
+    fn has(&self, number: u8) -> bool {
+        self.written.is_empty() || self.bits >> number & 1 == 1
+    }
+}
+
+/// Whether all of `text` fits `pattern`. Takes time in proportion to the product of their lengths at the most.
+pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // The last `*`, and where the text was that it has not taken yet.
+    let mut star = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                // It takes one more.
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    (p, t) = (at + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+impl fmt::Display for Rule {
+    /// As an inline table of TOML.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("image", self.image.written()),
+            ("name", self.name.written()),
+            ("app", self.app.written()),
+            ("host", self.host.written()),
+            ("listener", self.listener.written()),
+            ("facility", self.facility.written().to_vec()),
+            ("severity", self.severity.written().to_vec()),
+        ];
+        let shown: Vec<String> = parts
+            .iter()
+            .filter(|(_, written)| !written.is_empty())
+            .map(|(key, written)| match written.as_slice() {
+                [one] => format!("{key} = {one:?}"),
+                many => format!("{key} = {many:?}"),
+            })
+            .collect();
+        write!(f, "{{ {} }}", shown.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(written: &[&str]) -> Patterns {
+        Patterns::new(written.iter().map(|text| (*text).to_owned()).collect()).unwrap()
+    }
+
+    #[test]
+    fn stars_and_question_marks() {
+        let check = |pattern: &str, text: &str, expected| {
+            assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        };
+        check("web", "web", true);
+        check("web", "web-1", false);
+        check("web", "", false);
+        check("*", "", true);
+        check("*", "anything", true);
+        check("web-*", "web-", true);
+        check("web-*", "web-1", true);
+        check("*-web-*", "shop-web-1", true);
+        check("*-web-*", "shop-api-1", false);
+        check("*b*b*", "abcb", true);
+        check("*b*b", "abcbc", false);
+        check("web-?", "web-1", true);
+        check("web-?", "web-12", false);
+        check("web-?", "web-", false);
+        check("a*?*c", "abc", true);
+        check("a*?*c", "ac", false);
+        check(&"*a".repeat(20), &"a".repeat(2000), true);
+        check(&("*a".repeat(20) + "b"), &"a".repeat(2000), false);
+    }
+
+    #[test]
+    fn an_exclamation_mark_excludes() {
+        assert!(patterns(&[]).mean(b""));
+        assert!(patterns(&["web", "api"]).mean(b"api"));
+        assert!(!patterns(&["web", "api"]).mean(b""));
+        assert!(patterns(&["!debug-*"]).mean(b"web") && patterns(&["!debug-*"]).mean(b""));
+        assert!(!patterns(&["!debug-*"]).mean(b"debug-1"));
+        assert!(!patterns(&["web-*", "!web-9"]).mean(b"web-9") && patterns(&["web-*", "!web-9"]).mean(b"web-8"));
+        let says = Patterns::new(vec!["!".to_owned()]).unwrap_err().to_string();
+        assert!(says.contains("must not be empty"), "{says}");
+        assert!(Patterns::new(vec!["a".to_owned(); 65]).is_err());
+    }
+
+    #[test]
+    fn severities_in_words() {
+        let numbers = |written: &[&str]| -> Vec<u8> {
+            let set = Severities::new(written.iter().map(|text| (*text).to_owned()).collect()).unwrap();
+            (0..8).filter(|number| set.0.has(*number)).collect()
+        };
+        assert_eq!(numbers(&[]), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(numbers(&["warning"]), [4]);
+        assert_eq!(numbers(&["warn or worse"]), [0, 1, 2, 3, 4]);
+        assert_eq!(numbers(&["info or milder"]), [6, 7]);
+        assert_eq!(numbers(&["debug", "error"]), [3, 7]);
+        assert_eq!(numbers(&["debug or worse"]).len(), 8);
+        for bad in ["warnin", "warning or", "warning or better", "warning or worse still", "4", ""] {
+            let says = Severities::new(vec![bad.to_owned()]).unwrap_err().to_string();
+            assert!(says.starts_with(&format!("`{bad}` is no severity")), "{says}");
+        }
+    }
+
+    #[test]
+    fn a_rule_means_what_all_of_it_applies_to() {
+        let line = b"<30>1 2026-11-20T22:27:33Z node-7 web 2a9052a5c36e - [docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c36e\"][logferry@32473 listener=\"dmz\"] hello";
+        let line = Line::parse(line, "docker@32473");
+        let check = |rule: Rule, expected| assert_eq!(rule.means(&line), expected, "{rule}");
+        check(Rule::default(), true);
+        check(Rule { image: patterns(&["nginx:*"]), name: patterns(&["web"]), ..Rule::default() }, true);
+        check(Rule { image: patterns(&["nginx:*"]), name: patterns(&["api"]), ..Rule::default() }, false);
+        check(Rule { host: patterns(&["node-?"]), app: patterns(&["web"]), ..Rule::default() }, true);
+        check(Rule { listener: patterns(&["dmz"]), ..Rule::default() }, true);
+        check(Rule { listener: patterns(&["!dmz"]), ..Rule::default() }, false);
+        let daemon = || Facilities::new(vec!["daemon".to_owned()]).unwrap();
+        let severity = |text: &str| Severities::new(vec![text.to_owned()]).unwrap();
+        check(Rule { facility: daemon(), severity: severity("info"), ..Rule::default() }, true);
+        check(Rule { facility: daemon(), severity: severity("notice or worse"), ..Rule::default() }, false);
+        check(Rule { facility: Facilities::new(vec!["local0".to_owned()]).unwrap(), ..Rule::default() }, false);
+    }
+}

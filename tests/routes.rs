@@ -1,0 +1,293 @@
+//! Which line goes where: forwards that want some of them, rules that drop, a limit for each container, and the pieces of a
+//! long line.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use support::program::SIGHUP;
+use support::{
+    Certs, Collector, Docker, Format, Framing, Line, Relay, RelpCollector, RelpPeer, Setup, Wire, eventually,
+};
+
+const COUNTED: &str = "framing = \"octet-counting\"";
+
+fn container(name: &str) -> Docker {
+    Docker::new(Format::Rfc5424Micro, name)
+}
+
+/// What is said by several containers, each word by one: `web: hello`.
+fn messages(lines: &[Line]) -> Vec<String> {
+    lines.iter().map(|line| format!("{}: {}", line.app, String::from_utf8_lossy(&line.message))).collect()
+}
+
+/// Waits until each forward is done with everything, and checks the books.
+fn is_done(relay: &Relay, received: u64) {
+    relay.counts("listen_received_total", received);
+    eventually("nothing waits", || (relay.metrics().sum("forward_waiting") == 0).then_some(()));
+    relay.metrics().balance(0);
+}
+
+/// A relay with two forwards, one of everything and one of what `rule` says.
+fn two_forwards(setup: Setup, rule: &str) -> (Collector, Collector, Relay) {
+    let (all, some) = (Collector::tcp(Framing::OctetCounting), Collector::tcp(Framing::OctetCounting));
+    let keys = |name: &str, more: &str| format!("name = \"{name}\"\n{COUNTED}\n{more}");
+    let setup = setup.forward_with(&all.url(), &keys("all", "")).forward_with(&some.url(), &keys("some", rule));
+    let relay = setup.start();
+    (all, some, relay)
+}
+
+#[test]
+fn a_forward_gets_the_lines_it_matches() {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let rule =
+        "match = [{ name = \"web-*\", severity = \"warning or worse\" }, { image = \"*/team/*\", name = \"api\" }]";
+    let (all, some, relay) = two_forwards(setup, rule);
+    let mut wire = relay.door().connect();
+    for _ in 0..50 {
+        wire.says(&container("web-1"), b"information");
+        wire.says(&container("web-1").severity(3), b"an error");
+        wire.says(&container("api"), b"an answer");
+        wire.says(&container("db"), b"a query");
+    }
+    assert_eq!(all.lines(200).len(), 200);
+    let expected = ["web-1: an error", "api: an answer"];
+    assert_eq!(messages(&some.lines(100)), expected.repeat(50));
+    is_done(&relay, 200);
+    let metrics = relay.metrics();
+    assert_eq!(metrics.with("forward_delivered_total", "some"), 100);
+    assert_eq!(metrics.with("forward_unwanted_total", "some"), 100);
+    assert_eq!((some.count(), metrics.with("forward_unwanted_total", "all")), (100, 0));
+    relay.stops();
+}
+
+#[test]
+fn what_nobody_wants_holds_nothing_up() {
+    let setup = Setup::new().spool("max-size = \"1MiB\"").listen("tcp://127.0.0.1:0");
+    let (all, some, relay) = two_forwards(setup, "match = { name = \"nobody\" }");
+    let mut wire = relay.door().connect();
+    for round in 1..=4 {
+        (0..200).for_each(|_| wire.says(&container("web"), &[b'x'; 4000]));
+        assert_eq!(all.lines(round * 200).len(), round * 200);
+        is_done(&relay, round as u64 * 200);
+    }
+    wire.says(&container("nobody"), b"at last");
+    assert_eq!(messages(&some.lines(1)), ["nobody: at last"]);
+    is_done(&relay, 801);
+    assert_eq!(relay.metrics().sum("forward_evicted_total"), 0);
+    relay.stops();
+}
+
+#[test]
+fn rules_hold_for_relp_and_its_numbers() {
+    // Two logferries: the second one gets each line under its number, whatever lies between.
+    let away = Collector::tcp_away(Framing::OctetCounting);
+    let central = Setup::new().listen("relp://127.0.0.1:0").forward_with(&away.url(), COUNTED).start();
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let to = format!("relp://127.0.0.1:{}", central.door().port());
+    let relay = setup.forward_with(&to, "match = { name = [\"web\", \"!noisy\"], severity = \"err\" }").start();
+    let mut wire = relay.door().connect();
+    for number in 0..300 {
+        let severity = if number % 3 == 0 { 3 } else { 6 };
+        wire.says(&container("web").severity(severity), number.to_string().as_bytes());
+    }
+    is_done(&relay, 300);
+    central.has_spooled(100);
+    assert_eq!(relay.metrics().sum("forward_unwanted_total"), 200);
+    let mut away = away;
+    away.comes();
+    let expected: Vec<usize> = (0..300).step_by(3).collect();
+    away.lines(100);
+    assert_eq!(away.numbers(), expected);
+    relay.stops();
+    central.stops();
+}
+
+#[test]
+fn answers_retire_what_is_not_wanted_between_them() {
+    let collector = RelpCollector::new();
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.forward_with(&collector.url(), "match = { name = \"web\" }").start();
+    let mut wire = relay.door().connect();
+    for name in ["db", "web", "db", "web", "db"] {
+        wire.says(&container(name), b"x");
+    }
+    relay.has_spooled(5);
+    let mut peer = collector.opens_numbered();
+    let numbered: Vec<_> = (0..2).map(|_| peer.frame().expect("a frame")).collect();
+    let numbers = numbered.iter().map(|frame| String::from_utf8_lossy(&frame.data).lines().next().map(str::to_owned));
+    let numbers: Vec<String> = numbers.map(|line| line.expect("session and number")).collect();
+    assert!(numbers[0].ends_with(" 1") && numbers[1].ends_with(" 3"), "{numbers:?}");
+    peer.answers(numbered[0].txnr, "200 OK");
+    relay.counts("forward_waiting", 3);
+    peer.answers(numbered[1].txnr, "200 OK");
+    is_done(&relay, 5);
+    relay.stops();
+}
+
+#[test]
+fn what_is_dropped_is_counted_and_not_told() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let drop = "[[drop]]\nname = \"noisy-*\"\nseverity = \"info or milder\"\n[[drop]]\nhost = \"old-*\"";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("relp://127.0.0.1:0").section(drop);
+    let relay = setup.forward_with(&collector.url(), COUNTED).start();
+    let mut wire = relay.doors()[0].connect();
+    for _ in 0..20 {
+        wire.says(&container("noisy-1"), b"noise");
+        wire.says(&container("noisy-1").severity(4), b"a warning");
+        wire.says(&container("web"), b"hello");
+        wire.send(b"<13>1 2026-11-20T22:27:33Z old-7 app - - - not a container's\n");
+    }
+    let mut peer = RelpPeer::opened(&relay.doors()[1]);
+    peer.says(2, "syslog", &container("noisy-2").says(b"noise"));
+    peer.says(3, "syslog", &container("web").says(b"by RELP"));
+    peer.says(4, "syslog", &container("noisy-2").says(b"noise"));
+    let answers: Vec<u32> = peer.frames(3).iter().map(|frame| frame.txnr).collect();
+    assert_eq!(answers, [2, 3, 4], "what is dropped is answered too, in its turn");
+    let lines = messages(&collector.lines(41));
+    assert_eq!(lines[..40], ["noisy-1: a warning", "web: hello"].repeat(20));
+    assert_eq!(lines[40], "web: by RELP");
+    is_done(&relay, 83);
+    let metrics = relay.metrics();
+    assert_eq!(metrics.with("spool_dropped_total", "rule"), 42);
+    assert_eq!(metrics.sum("spool_dropped_total"), 42);
+    relay.stops();
+    assert_eq!(collector.count(), 41, "nobody is told of what nobody wanted");
+}
+
+#[test]
+fn numbered_lines_that_are_dropped_leave_gaps_in_the_numbers() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let drop = "[[drop]]\nname = \"noisy\"";
+    let central = Setup::new().listen("relp://127.0.0.1:0").section(drop).forward_with(&collector.url(), COUNTED);
+    let central = central.start();
+    let to = format!("relp://127.0.0.1:{}", central.door().port());
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward(&to).start();
+    let mut wire = relay.door().connect();
+    for number in 0..90 {
+        let name = if number % 3 == 0 { "web" } else { "noisy" };
+        wire.says(&container(name), number.to_string().as_bytes());
+    }
+    collector.lines(30);
+    assert_eq!(collector.numbers(), (0..90).step_by(3).collect::<Vec<_>>());
+    relay.has_delivered(90, 0);
+    is_done(&central, 90);
+    assert_eq!(central.metrics().with("spool_dropped_total", "repeated"), 0);
+    relay.stops();
+    central.stops();
+}
+
+#[test]
+fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
+    let (tls, plain) = ("tcp+tls://127.0.0.1:0", "tcp://127.0.0.1:0");
+    let setup = Setup::new().listen_with(tls, &format!("name = \"dmz\"\n{}", Certs::get().listen())).listen(plain);
+    let (all, dmz, relay) = two_forwards(setup, "match = { listener = \"dmz\" }");
+    let tls = support::TlsClient { version: &rustls::version::TLS13, identified: false };
+    let mut theirs = relay.doors()[0].connect_tls(tls);
+    theirs.says(&container("web"), b"from the dmz");
+    theirs.send_counted(
+        b"<13>1 2026-11-20T22:27:33Z h app - - [x@1 a=\"b\"][logferry@32473 cut=\"true\" listener=\"inside\"] lies",
+    );
+    let mut wire = relay.doors()[1].connect();
+    wire.says(&container("api"), b"from inside");
+    wire.send(b"<13>1 2026-11-20T22:27:33Z h app - - [logferry@32473 listener=\"dmz\"] more lies\n");
+    let by_message: BTreeMap<Vec<u8>, Line> =
+        all.lines(4).into_iter().map(|line| (line.message.clone(), line)).collect();
+    let listener = |message: &[u8]| by_message[message].param("logferry@32473", "listener");
+    assert_eq!(["from the dmz", "lies"].map(|text| listener(text.as_bytes())), ["dmz", "dmz"]);
+    assert_eq!(["from inside", "more lies"].map(|text| listener(text.as_bytes())), ["", ""]);
+    let lies = &by_message[&b"lies"[..]];
+    assert_eq!((lies.param("x@1", "a"), lies.param("logferry@32473", "cut")), ("b".to_owned(), "true".to_owned()));
+    assert_eq!(messages(&dmz.lines(2)), ["web: from the dmz", "app: lies"]);
+    is_done(&relay, 4);
+    relay.stops();
+    drop((theirs, wire));
+}
+
+#[test]
+fn a_loud_container_takes_nothing_from_the_others() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("udp://127.0.0.1:0");
+    let limit = "[syslog]\nrate-limit = \"1/s\"\nrate-burst = 100";
+    let relay = setup.section(limit).forward_with(&collector.url(), COUNTED).start();
+    let mut wires = [relay.doors()[0].connect(), relay.doors()[1].connect()];
+    for number in 0..1000 {
+        // By both ways together it may not send more.
+        wires[number % 2].says(&container("loud"), b"me me me");
+        if number % 20 == 0 {
+            wires[0].says(&container("quiet"), b"hello");
+        }
+    }
+    eventually("all is received", || (relay.metrics().sum("listen_received_total") >= 1050).then_some(()));
+    let cut = relay.metrics().with("spool_dropped_total", "rate");
+    assert!((1..=900).contains(&cut), "{cut}");
+    // The rest is there, and a word about what is not.
+    let told = eventually("what was cut is told", || {
+        let lines: Vec<Line> = collector.frames(0).iter().map(|frame| Line::read(frame)).collect();
+        let gaps = lines.iter().filter(|line| line.param("gap@32473", "reason") == "rate");
+        let told: i64 = gaps.map(|gap| gap.param("gap@32473", "lines").parse::<i64>().expect("a number")).sum();
+        (told == cut).then_some(lines)
+    });
+    let of = |name: &str| told.iter().filter(|line| line.app == name).count();
+    assert_eq!((of("quiet"), of("loud") as i64), (50, 1000 - cut));
+    relay.metrics().balance(0);
+    relay.stops();
+}
+
+#[test]
+fn a_limit_can_be_changed_while_it_runs() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = || {
+        let setup = Setup::new().listen("tcp://127.0.0.1:0");
+        setup.forward_with(&collector.url(), COUNTED)
+    };
+    let old = setup().section("[[drop]]\nname = \"web\"");
+    let relay = old.start();
+    let mut wire = relay.door().connect();
+    wire.says(&container("web"), b"dropped");
+    relay.counts("spool_dropped_total", 1);
+    setup().section("[[drop]]\nname = \"api\"").replaces(&old);
+    relay.signal(SIGHUP);
+    relay.counts("config_reloads_total", 1);
+    wire.says(&container("web"), b"taken");
+    wire.says(&container("api"), b"dropped");
+    assert_eq!(messages(&collector.lines(1)), ["web: taken"]);
+    relay.counts("spool_dropped_total", 2);
+    relay.stops();
+}
+
+/// A line as Docker sends it: in pieces of 16 KiB.
+fn says_in_pieces(wire: &mut Wire, container: &Docker, text: &[u8]) {
+    text.chunks(16 * 1024).for_each(|piece| wire.says(container, piece));
+}
+
+#[test]
+fn pieces_become_one_line_again() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("udp://127.0.0.1:0");
+    let setup = setup.section("[syslog]\nrejoin = \"256KiB\"").forward_with(&collector.url(), COUNTED);
+    let relay = setup.start();
+    let text = |length: usize| -> Vec<u8> { (0..length).map(|at| b'a' + (at % 23) as u8).collect() };
+    let long = [40_000, 100_000, 16_385, 16_383].map(text);
+    let mut wires = [relay.doors()[0].connect(), relay.doors()[1].connect()];
+    for (wire, name) in wires.iter_mut().zip(["by-tcp", "by-udp"]) {
+        for text in &long {
+            says_in_pieces(wire, &container(name), text);
+        }
+    }
+    for line in collector.lines(8) {
+        assert!(long.contains(&line.message), "{} bytes", line.message.len());
+    }
+    // What has exactly the length of a piece comes too, with a little patience.
+    let exact = text(16 * 1024);
+    wires[0].says(&container("by-tcp"), &exact);
+    assert_eq!(collector.lines(9)[8].message, exact);
+    // And what waits when the relay stops.
+    wires[0].says(&container("by-tcp"), &exact);
+    let metrics = relay.metrics();
+    let pieces = long.iter().map(|text| text.chunks(16 * 1024).count()).sum::<usize>() as i64;
+    assert_eq!(metrics.with("syslog_joined_total", ""), 2 * (pieces - long.len() as i64));
+    relay.counts("listen_received_total", 2 * pieces as u64 + 2);
+    relay.stops();
+    assert_eq!(collector.lines(10)[9].message, exact);
+}
