@@ -51,6 +51,7 @@ pub mod spool;
 pub mod forward;
 
 // What the rooms share.
+pub mod certificate;
 pub mod config;
 pub mod metrics;
 pub mod relp;
