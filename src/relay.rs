@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::{self, Admin};
-use crate::config::{self, Config, ConfigError, ListenAddress};
+use crate::config::{self, Config, ConfigErrors, ListenAddress};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Running, Shedding, Terms, Treatment};
 use crate::losses::Teller;
@@ -130,7 +130,7 @@ impl Relay {
     pub async fn run(
         self,
         mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
-        mut changed: mpsc::Receiver<Result<Config, ConfigError>>,
+        mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
         let Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline } = self;
         let (inlet, spool_thread) = spool

@@ -101,6 +101,45 @@ fn what_belongs_together() {
     );
 }
 
+/// Who fixes a config wants to know all of it, whichever command he tries it with.
+#[test]
+fn five_mistakes_are_named_at_once() {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("logferry.toml");
+    let text = "\
+hostnam = \"node-7\"
+
+[[listen]]
+address = \"udp://localhost:514\"
+
+[spool]
+max-size = \"1 gigabyte\"
+when-ful = \"drop-newest\"
+
+[[forward]]
+to = \"tls://logs.example.com\"
+";
+    fs::write(&file, text).expect("written");
+    let named = [
+        (1, "unknown key `hostnam`; did you mean `hostname`?"),
+        (4, "listen.address: `udp://localhost:514`: "),
+        (7, "spool.max-size: `1 gigabyte`: "),
+        (8, "unknown key `when-ful`; did you mean `when-full`?"),
+        (11, "forward.to: `tls://logs.example.com`: "),
+    ];
+    for command in ["run", "check", "explain"] {
+        let output = run(logferry().args([command, "--config"]).arg(&file));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(CONFIG), "{command}: {said}");
+        let said: Vec<&str> = said.lines().filter(|line| line.starts_with("logferry: ")).collect();
+        assert_eq!(said.len(), named.len(), "{command}: {said:?}");
+        for (said, (line, says)) in said.iter().zip(named) {
+            let begins = format!("logferry: {}:{line}: {says}", file.display());
+            assert!(said.starts_with(&begins), "{command}: {said} is not {begins}");
+        }
+    }
+}
+
 /// The mistake everybody makes with TOML.
 #[test]
 fn one_bracket_where_there_should_be_two() {

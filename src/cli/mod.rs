@@ -51,7 +51,7 @@ enum Command {
     Certs(certs::Arguments),
 }
 
-/// A command that could not do its work: the line to print and the code to end with.
+/// A command that could not do its work: the lines to print and the code to end with.
 struct Failure {
     code: u8,
     says: String,
@@ -126,7 +126,10 @@ fn in_one_line(complaint: &str) -> String {
 }
 
 fn load(overrides: &Overrides) -> Result<Config, Failure> {
-    Config::load(overrides).map_err(|error| Failure::config(&error))
+    Config::load(overrides).map_err(|errors| {
+        let says: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::config(&says.join("\n"))
+    })
 }
 
 /// What to say of variables that are set and mean nothing, but nearly do. Only nearly: orchestrators set others of our
@@ -144,7 +147,10 @@ fn misspelt_variables() -> Vec<String> {
 
 /// The last words of a command. `eprintln!` would panic where nobody can hear them.
 fn complain(says: &str) {
-    let _ = writeln!(io::stderr(), "logferry: {says}");
+    let mut stderr = io::stderr().lock();
+    for line in says.lines() {
+        let _ = writeln!(stderr, "logferry: {line}");
+    }
 }
 
 /// Prints to stdout. A reader that has seen enough (`| head`) is no failure.

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{Failure, complain, load, misspelt_variables, runtime, start_logging};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigErrors, Overrides};
 use crate::relay::Relay;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
@@ -40,7 +40,7 @@ fn raise_descriptor_limit() {
 }
 
 /// The configuration as it is now, read again at each SIGHUP.
-fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigError>>, Failure> {
+fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigErrors>>, Failure> {
     let mut hangup = handler(SignalKind::hangup())?;
     let (changed, configs) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -170,6 +170,14 @@ impl Rules {
     }
 }
 
+impl Rule {
+    /// Nothing is written in it.
+    pub fn is_empty(&self) -> bool {
+        let Self { image, name, app, host, listener, facility, severity } = self;
+        [image, name, app, host, listener, facility, severity].iter().all(|leaves| leaves.is_empty())
+    }
+}
+
 impl Leaves {
     fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,9 +1,9 @@
 //! Settings: every key with its type, unit, default and limits. A [`Config`] that exists is valid.
 //!
-//! Here are the settings as they are meant; `file` and `overrides` are what was written, `read` leads from one to the
-//! other and `show` back. It reads
-//! the one config file and nothing else: no certificate, no socket, no name server. docker/logferry.toml names every
-//! key; tests/tidy.rs holds it to that.
+//! Here are the settings as they are meant; `file` and `overrides` are what was written, `written` and `read` lead from
+//! one to the other and `show` back. What is wrong is gathered on the way (`error`), so that one reading names all of it.
+//! It reads the one config file and nothing else: no certificate, no socket, no name server. docker/logferry.toml names
+//! every key; tests/tidy.rs holds it to that.
 
 mod address;
 mod error;
@@ -12,6 +12,7 @@ mod overrides;
 mod read;
 mod rules;
 mod show;
+mod written;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 pub use address::{Destination, ForwardAddress, Host, HostPort, ListenAddress, SYSLOG_PORT, SYSLOG_TLS_PORT};
-pub use error::ConfigError;
+pub use error::{ConfigError, ConfigErrors};
 pub use overrides::Overrides;
 
 use crate::spool::{Sync, WhenFull};
@@ -225,7 +226,7 @@ pub enum LogLevel {
 
 impl Config {
     /// Reads the config file the overrides name, or [`DEFAULT_FILE`] if it is there, and lays the overrides over it.
-    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigErrors> {
         // Compose hands an unset variable over as an empty one.
         let path = match overrides.config.as_deref().filter(|path| !path.is_empty()) {
             Some(path) => Path::new(path),
@@ -236,32 +237,37 @@ impl Config {
         Self::parse(Some(path), &text, overrides, &env_variable)
     }
 
-    /// The same from text; `variable` gives the values of `${VAR}`.
+    /// The same from text; `variable` gives the values of `${VAR}`. An error names all that is wrong.
     pub fn parse(
         path: Option<&Path>,
         text: &str,
         overrides: &Overrides,
         variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let source = Source { path, text, variable };
-        let mut file: file::File = toml::from_str(text).map_err(|error| source.toml_error(&error))?;
+    ) -> Result<Self, ConfigErrors> {
+        let source = Source::new(path, text, variable);
+        let read = Self::read(&source, overrides);
+        source.judged(read)
+    }
+
+    fn read(source: &Source<'_>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let mut file = written::read(source)?;
         overrides.apply(&mut file);
         if file.listen.is_empty() {
             file.listen = read::default_listeners();
         }
         let listeners = file.listen.iter_mut().map(|section| section.as_mut());
-        let on_tcp: Vec<_> = listeners.filter(|section| read::listens_on_tcp(&source, section)).collect();
+        let on_tcp: Vec<_> = listeners.filter(|section| read::listens_on_tcp(source, section)).collect();
         if on_tcp.is_empty() && overrides.names_listener_tls() {
-            return Err(ConfigError::no_listener_for_tls());
+            source.noted(ConfigError::no_listener_for_tls(), ())?;
         }
         on_tcp.into_iter().for_each(|section| overrides.apply_listener_tls(section));
         let forwards = file.forward.iter_mut().map(|section| section.as_mut());
-        let by_tls: Vec<_> = forwards.filter(|section| read::speaks_tls(&source, section)).collect();
+        let by_tls: Vec<_> = forwards.filter(|section| read::speaks_tls(source, section)).collect();
         if by_tls.is_empty() && overrides.names_forward_tls() {
-            return Err(ConfigError::no_forward_for_tls());
+            source.noted(ConfigError::no_forward_for_tls(), ())?;
         }
         by_tls.into_iter().for_each(|section| overrides.apply_forward_tls(section));
-        read::from_file(&source, &file)
+        read::from_file(source, &file)
     }
 
     /// Whether a relay that runs with this configuration can go on with `new`. An error names what it cannot change.

@@ -1,4 +1,5 @@
-//! From what was written to what is meant: each section's values, their limits, and what must stand together.
+//! From what was written to what is meant: each section's values, their limits, and what must stand together. What is
+//! wrong is noted, and something stands in for it until all has been read: an `Err` here is the end of that.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -51,11 +52,15 @@ fn hostname(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<String, ConfigEr
     let legal = |name: &str| (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
     match leaf {
         Some(leaf) => {
-            let name = source.text("hostname", leaf)?;
+            let name = match source.text("hostname", leaf) {
+                Ok(name) => name,
+                Err(problem) => return source.noted(problem, String::new()),
+            };
             if legal(&name) {
                 return Ok(name);
             }
-            Err(source.bad("hostname", leaf, "a host name is 1 to 255 printable ASCII characters without blanks"))
+            let says = "a host name is 1 to 255 printable ASCII characters without blanks";
+            source.noted(source.bad("hostname", leaf, says), name)
         }
         None => {
             let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -77,11 +82,11 @@ fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<
         let listener = listener(source, section)?;
         let taken = !listener.address.has_any_port() && listeners.iter().any(|other| other.address == listener.address);
         if let Some(leaf) = section.as_ref().address.as_ref().filter(|_| taken) {
-            return Err(source.bad("listen.address", leaf, "another listener has this address already"));
+            source.noted(source.bad("listen.address", leaf, "another listener has this address already"), ())?;
         }
         let same = |other: &Listen| other.name.is_some() && other.name == listener.name;
         if let Some(leaf) = section.as_ref().name.as_ref().filter(|_| listeners.iter().any(same)) {
-            return Err(source.bad("listen.name", leaf, "another listener has this name already"));
+            source.noted(source.bad("listen.name", leaf, "another listener has this name already"), ())?;
         }
         listeners.push(listener);
     }
@@ -90,36 +95,24 @@ fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<
 
 fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<Listen, ConfigError> {
     let (span, section) = (section.span(), section.as_ref());
-    let Some(leaf) = &section.address else {
-        return Err(source.missing("listen", span, "address", "address = \"udp://0.0.0.0:514\""));
-    };
-    let address: ListenAddress = source.value("listen.address", leaf)?;
-    let tls = server_tls(source, section)?;
+    // The address that takes all that the rest of a section can say.
+    let stand_in = ListenAddress::Tcp(SocketAddr::from(([0; 4], 0)));
+    if section.address.is_none() {
+        source.missing("listen", span, "address", "address = \"udp://0.0.0.0:514\"")?;
+    }
+    let address = source.or("listen.address", &section.address, stand_in)?;
+    let tls = server_tls(source, section).or_else(|problem| source.noted(problem, None))?;
     let tls_only = address.is_tls();
-    if tls_only && tls.is_none() {
-        return Err(source.bad("listen.address", leaf, "TLS needs `cert` and `key` (PEM files)"));
-    }
-    if tls.is_some() && !takes_tls(&address) {
-        let says = "`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners";
-        return Err(source.bad("listen.address", leaf, says));
-    }
     // Who asks for certificates does not mean to take everybody else's plain text.
     let mutual = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let plaintext = source.or("listen.plaintext", &section.plaintext, !tls_only && !mutual)?;
-    if let Some(leaf) = section.plaintext.as_ref().filter(|_| plaintext && tls_only) {
-        return Err(source.bad(
-            "listen.plaintext",
-            leaf,
-            "this scheme takes TLS only; for both on one port write tcp://",
-        ));
-    }
-    if let Some(leaf) = section.plaintext.as_ref().filter(|_| !plaintext && tls.is_none()) {
-        return Err(source.bad("listen.plaintext", leaf, "without `cert` and `key` plain text is all there is"));
+    if let Some(problem) = listener_conflict(source, section, &address, plaintext) {
+        source.noted(problem, ())?;
     }
     let (least, most) = MAX_FRAME_RANGE;
     Ok(Listen {
         address,
-        name: section.name.as_ref().map(|leaf| name(source, "listen.name", leaf)).transpose()?,
+        name: source.or_by(&section.name, None, |leaf| name(source, "listen.name", leaf).map(Some))?,
         tls,
         plaintext,
         max_frame: size(source, "listen.max-frame", &section.max_frame, DEFAULT_MAX_FRAME as u64, least, most)?
@@ -142,6 +135,32 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
     })
 }
 
+/// What a listener's settings cannot mean together.
+fn listener_conflict(
+    source: &Source<'_>,
+    section: &file::Listen,
+    address: &ListenAddress,
+    plaintext: bool,
+) -> Option<ConfigError> {
+    let (tls_only, files) = (address.is_tls(), [&section.cert, &section.key, &section.client_ca]);
+    let no_files = files.iter().all(|file| file.is_none());
+    let of_address = |says| section.address.as_ref().map(|leaf| source.bad("listen.address", leaf, says));
+    let of_plaintext = |says| section.plaintext.as_ref().map(|leaf| source.bad("listen.plaintext", leaf, says));
+    if tls_only && no_files {
+        return of_address("TLS needs `cert` and `key` (PEM files)");
+    }
+    if !no_files && !takes_tls(address) {
+        return of_address("`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners");
+    }
+    if plaintext && tls_only {
+        return of_plaintext("this scheme takes TLS only; for both on one port write tcp://");
+    }
+    if !plaintext && no_files {
+        return of_plaintext("without `cert` and `key` plain text is all there is");
+    }
+    None
+}
+
 fn server_tls(source: &Source<'_>, section: &file::Listen) -> Result<Option<ServerTls>, ConfigError> {
     match (&section.cert, &section.key) {
         (Some(cert), Some(key)) => Ok(Some(ServerTls {
@@ -159,17 +178,11 @@ fn server_tls(source: &Source<'_>, section: &file::Listen) -> Result<Option<Serv
 }
 
 fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigError> {
-    let sd_id = match &section.sd_id {
-        Some(leaf) => {
-            let id = source.text("syslog.sd-id", leaf)?;
-            if !is_sd_id(&id) {
-                let says = "an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473";
-                return Err(source.bad("syslog.sd-id", leaf, says));
-            }
-            id
-        }
-        None => DEFAULT_SD_ID.to_owned(),
-    };
+    let sd_id = source.or_by(&section.sd_id, DEFAULT_SD_ID.to_owned(), |leaf| {
+        let id = source.text("syslog.sd-id", leaf)?;
+        let says = "an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473";
+        if is_sd_id(&id) { Ok(id) } else { Err(source.bad("syslog.sd-id", leaf, says)) }
+    })?;
     Ok(Syslog {
         tag_template: source.or("syslog.tag-template", &section.tag_template, TagTemplate::default())?,
         sd_id,
@@ -182,37 +195,39 @@ fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigE
 fn rejoin(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<usize>, ConfigError> {
     let (least, most) = REJOIN_RANGE;
     match leaf {
-        None => Ok(None),
-        Some(leaf) if source.text("syslog.rejoin", leaf)? == "off" => Ok(None),
-        leaf => Ok(Some(size(source, "syslog.rejoin", leaf, most, least, most)? as usize)),
+        Some(written) if written.text() != "off" => {
+            Ok(Some(size(source, "syslog.rejoin", leaf, most, least, most)? as usize))
+        }
+        _ => Ok(None),
     }
 }
 
 fn rate(source: &Source<'_>, section: &file::Syslog) -> Result<Option<Rate>, ConfigError> {
-    let key = "syslog.rate-limit";
-    let limit = section.rate_limit.as_ref().map(|leaf| Ok((leaf, source.text(key, leaf)?))).transpose()?;
-    let Some((leaf, text)) = limit.filter(|(_, text)| text != "off") else {
-        return match &section.rate_burst {
-            Some(leaf) => {
-                Err(source.bad("syslog.rate-burst", leaf, "there is no `rate-limit` that it could belong to"))
+    let per_second = source.or_by(&section.rate_limit, None, |leaf| {
+        let text = source.text("syslog.rate-limit", leaf)?;
+        match text.strip_suffix("/s").map(str::trim_end).and_then(|number| number.parse().ok()) {
+            Some(number @ 1..=10_000_000) => Ok(Some(number)),
+            _ if text == "off" => Ok(None),
+            _ => {
+                let says = "write messages a second, such as \"1000/s\", or \"off\"";
+                Err(source.bad("syslog.rate-limit", leaf, says))
             }
-            None => Ok(None),
-        };
+        }
+    })?;
+    let Some(per_second) = per_second else {
+        if let Some(leaf) = section.rate_burst.as_ref().filter(|_| section.rate_limit.is_none()) {
+            let says = "there is no `rate-limit` that it could belong to";
+            source.noted(source.bad("syslog.rate-burst", leaf, says), ())?;
+        }
+        return Ok(None);
     };
-    let per_second = match text.strip_suffix("/s").map(str::trim_end).and_then(|number| number.parse().ok()) {
-        Some(number @ 1..=10_000_000) => number,
-        _ => return Err(source.bad(key, leaf, "write messages a second, such as \"1000/s\", or \"off\"")),
-    };
-    let burst =
-        number(source, "syslog.rate-burst", &section.rate_burst, (per_second * DEFAULT_BURST_SECONDS) as usize)?;
+    let ten_seconds = (per_second * DEFAULT_BURST_SECONDS) as usize;
+    let burst = number(source, "syslog.rate-burst", &section.rate_burst, ten_seconds)?;
     Ok(Some(Rate { per_second, burst: u32::try_from(burst).unwrap_or(u32::MAX) }))
 }
 
 fn spool(source: &Source<'_>, section: &file::Spool) -> Result<Spool, ConfigError> {
-    let dir = match &section.dir {
-        Some(leaf) => path(source, "spool.dir", leaf)?,
-        None => PathBuf::from(DEFAULT_SPOOL_DIR),
-    };
+    let dir = source.or_by(&section.dir, PathBuf::from(DEFAULT_SPOOL_DIR), |leaf| path(source, "spool.dir", leaf))?;
     Ok(Spool {
         dir,
         max_size: size(
@@ -231,26 +246,24 @@ fn spool(source: &Source<'_>, section: &file::Spool) -> Result<Spool, ConfigErro
 }
 
 fn shed_from(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<u8>, ConfigError> {
-    let Some(leaf) = leaf else { return Ok(Some(DEFAULT_SHED_FROM)) };
-    match source.text("spool.shed-from", leaf)?.as_str() {
+    source.or_by(leaf, Some(DEFAULT_SHED_FROM), |leaf| match source.text("spool.shed-from", leaf)?.as_str() {
         "off" => Ok(None),
         text => match text.strip_suffix('%').and_then(|percent| percent.parse().ok()) {
             Some(percent @ 1..=99) => Ok(Some(percent)),
             _ => Err(source.bad("spool.shed-from", leaf, "write a share of `max-size` such as \"90%\", or \"off\"")),
         },
-    }
+    })
 }
 
 fn sync(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Sync, ConfigError> {
-    let Some(leaf) = leaf else { return Ok(Sync::Every(DEFAULT_SYNC)) };
-    match source.text("spool.sync", leaf)?.as_str() {
+    source.or_by(leaf, Sync::Every(DEFAULT_SYNC), |leaf| match source.text("spool.sync", leaf)?.as_str() {
         "always" => Ok(Sync::Always),
         "never" => Ok(Sync::Never),
         text => match humantime::parse_duration(text) {
             Ok(every) if !every.is_zero() => Ok(Sync::Every(every)),
             _ => Err(source.bad("spool.sync", leaf, "write a time such as \"1s\", \"always\" or \"never\"")),
         },
-    }
+    })
 }
 
 fn forwards(
@@ -261,14 +274,16 @@ fn forwards(
     let mut names = HashSet::new();
     let mut forwards = Vec::with_capacity(sections.len());
     for section in sections {
-        if section.as_ref().name.is_none() && sections.len() > 1 {
-            let says = "name = \"central\": with several forwards each needs its own name, its place in the spool is kept under it";
-            return Err(source.missing("forward", section.span(), "name", says));
-        }
         let forward = forward(source, section, listeners)?;
-        if !names.insert(forward.name.clone()) {
-            let leaf = section.as_ref().name.as_ref().expect("a name that came twice was written");
-            return Err(source.bad("forward.name", leaf, "another forward has this name already"));
+        match &section.as_ref().name {
+            None if sections.len() > 1 => {
+                let says = "name = \"central\": with several forwards each needs its own name, its place in the spool is kept under it";
+                source.missing("forward", section.span(), "name", says)?;
+            }
+            Some(leaf) if !names.insert(forward.name.clone()) => {
+                source.noted(source.bad("forward.name", leaf, "another forward has this name already"), ())?;
+            }
+            _ => {}
         }
         forwards.push(forward);
     }
@@ -277,17 +292,22 @@ fn forwards(
 
 fn forward(source: &Source<'_>, section: &Section<file::Forward>, listeners: &[&str]) -> Result<Forward, ConfigError> {
     let (span, section) = (section.span(), section.as_ref());
-    let name = match &section.name {
-        Some(leaf) => name(source, "forward.name", leaf)?,
-        None => "central".to_owned(),
-    };
+    let stand_in = section.name.as_ref().map_or("central".to_owned(), Leaf::text);
+    let name = source.or_by(&section.name, stand_in, |leaf| name(source, "forward.name", leaf))?;
     if section.to.0.is_empty() {
-        return Err(source.missing("forward", span, "to", "to = [\"tcp+tls://logs.example.com:6514\"]"));
+        source.missing("forward", span, "to", "to = [\"tcp+tls://logs.example.com:6514\"]")?;
     }
-    let to = section.to.0.iter().map(|leaf| source.value("forward.to", leaf)).collect::<Result<Vec<_>, _>>()?;
-    let speaks_tls = to.iter().any(ForwardAddress::is_tls);
+    let mut to = Vec::new();
+    for leaf in &section.to.0 {
+        match source.value("forward.to", leaf) {
+            Ok(target) => to.push(target),
+            Err(problem) => source.noted(problem, ())?,
+        }
+    }
+    // What could not be read may have been meant to.
+    let speaks_tls = to.iter().any(ForwardAddress::is_tls) || to.len() < section.to.0.len().max(1);
     let framing = match &section.framing {
-        Some(leaf) => Some(one_of(source, "forward.framing", &Some(leaf.clone()), &FRAMINGS, Framing::Newline)?),
+        Some(_) => Some(one_of(source, "forward.framing", &section.framing, &FRAMINGS, Framing::Newline)?),
         None => None,
     };
     let replay = size(source, "forward.replay", &section.replay, DEFAULT_REPLAY.as_u64(), 0, 1 << 30)?;
@@ -299,7 +319,7 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, listeners: &[&
         matches: rules::matches(source, &section.matches, listeners)?,
         format: source.or("forward.format", &section.format, Format::Rfc5424)?,
         framing,
-        tls: client_tls(source, section, speaks_tls)?,
+        tls: client_tls(source, section, speaks_tls).or_else(|problem| source.noted(problem, ClientTls::default()))?,
         connect_timeout: duration(
             source,
             "forward.connect-timeout",
@@ -348,11 +368,17 @@ fn resolve(source: &Source<'_>, section: &file::Resolve) -> Result<Resolve, Conf
             )
         })
     };
-    let nameservers = section.nameservers.0.iter().map(nameserver).collect::<Result<Vec<_>, _>>()?;
+    let mut nameservers = Vec::new();
+    for leaf in &section.nameservers.0 {
+        match nameserver(leaf) {
+            Ok(address) => nameservers.push(address),
+            Err(problem) => source.noted(problem, ())?,
+        }
+    }
     let min_ttl = duration(source, "resolve.min-ttl", &section.min_ttl, DEFAULT_MIN_TTL)?;
     let max_ttl = duration(source, "resolve.max-ttl", &section.max_ttl, DEFAULT_MAX_TTL)?;
     if let Some(leaf) = section.max_ttl.as_ref().or(section.min_ttl.as_ref()).filter(|_| min_ttl > max_ttl) {
-        return Err(source.bad("resolve.max-ttl", leaf, "`max-ttl` must not be below `min-ttl`"));
+        source.noted(source.bad("resolve.max-ttl", leaf, "`max-ttl` must not be below `min-ttl`"), ())?;
     }
     Ok(Resolve {
         nameservers,
@@ -363,17 +389,14 @@ fn resolve(source: &Source<'_>, section: &file::Resolve) -> Result<Resolve, Conf
 }
 
 fn admin(source: &Source<'_>, section: &file::Admin) -> Result<Admin, ConfigError> {
-    let Some(leaf) = &section.listen else {
-        return Ok(Admin { listen: DEFAULT_ADMIN.parse().ok(), explicit: false });
-    };
-    let text = source.text("admin.listen", leaf)?;
-    if text == "off" {
-        return Ok(Admin { listen: None, explicit: true });
-    }
-    let listen = text.parse().map_err(|_| {
-        source.bad("admin.listen", leaf, "write an IP address and a port, such as 127.0.0.1:9514, or \"off\"")
+    let default = DEFAULT_ADMIN.parse().ok();
+    let listen = source.or_by(&section.listen, default, |leaf| match source.text("admin.listen", leaf)?.as_str() {
+        "off" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            source.bad("admin.listen", leaf, "write an IP address and a port, such as 127.0.0.1:9514, or \"off\"")
+        }),
     })?;
-    Ok(Admin { listen: Some(listen), explicit: true })
+    Ok(Admin { listen, explicit: section.listen.is_some() })
 }
 
 /// A name that can be a part of a file's.
@@ -395,15 +418,14 @@ fn path(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<PathBuf, ConfigEr
 }
 
 fn duration(source: &Source<'_>, key: &str, leaf: &Option<Leaf>, default: Duration) -> Result<Duration, ConfigError> {
-    let Some(leaf) = leaf else { return Ok(default) };
-    match humantime::parse_duration(&source.text(key, leaf)?) {
+    source.or_by(leaf, default, |leaf| match humantime::parse_duration(&source.text(key, leaf)?) {
         Ok(time) if !time.is_zero() && time <= Duration::from_secs(86_400) => Ok(time),
         _ => Err(source.bad(
             key,
             leaf,
             "write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\"",
         )),
-    }
+    })
 }
 
 fn size(
@@ -414,21 +436,19 @@ fn size(
     least: u64,
     most: u64,
 ) -> Result<u64, ConfigError> {
-    let Some(leaf) = leaf else { return Ok(default) };
-    match source.text(key, leaf)?.parse::<ByteSize>() {
+    source.or_by(leaf, default, |leaf| match source.text(key, leaf)?.parse::<ByteSize>() {
         Ok(size) if (least..=most).contains(&size.as_u64()) => Ok(size.as_u64()),
         Ok(_) if most == u64::MAX => Err(source.bad(key, leaf, &format!("at least {}", shown_size(least)))),
         Ok(_) => Err(source.bad(key, leaf, &format!("from {} to {}", shown_size(least), shown_size(most)))),
         Err(_) => Err(source.bad(key, leaf, "write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"")),
-    }
+    })
 }
 
 fn number(source: &Source<'_>, key: &str, leaf: &Option<Leaf>, default: usize) -> Result<usize, ConfigError> {
-    let Some(leaf) = leaf else { return Ok(default) };
-    match source.text(key, leaf)?.parse() {
+    source.or_by(leaf, default, |leaf| match source.text(key, leaf)?.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(source.bad(key, leaf, "write a whole number above zero")),
-    }
+    })
 }
 
 fn one_of<T: Copy>(
@@ -438,13 +458,14 @@ fn one_of<T: Copy>(
     choices: &[(&str, T)],
     default: T,
 ) -> Result<T, ConfigError> {
-    let Some(leaf) = leaf else { return Ok(default) };
-    let text = source.text(key, leaf)?;
-    match choices.iter().find(|(word, _)| *word == text) {
-        Some((_, choice)) => Ok(*choice),
-        None => {
-            let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-            Err(source.bad(key, leaf, &format!("write {}", words.join(" or "))))
+    source.or_by(leaf, default, |leaf| {
+        let text = source.text(key, leaf)?;
+        match choices.iter().find(|(word, _)| *word == text) {
+            Some((_, choice)) => Ok(*choice),
+            None => {
+                let words: Vec<String> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                Err(source.bad(key, leaf, &format!("write {}", words.join(" or "))))
+            }
         }
-    }
+    })
 }

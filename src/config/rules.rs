@@ -3,7 +3,7 @@
 use super::error::Source;
 use super::file::{self, Leaf, Leaves, Section};
 use super::{ConfigError, MOST_RULES};
-use crate::syslog::{Facilities, Patterns, Rule, Severities};
+use crate::syslog::{BadSetting, Facilities, Patterns, Rule, Severities};
 
 /// `[[drop]]`: lines that are not wanted at all. `listeners`: the names there are.
 pub fn dropped(
@@ -13,15 +13,14 @@ pub fn dropped(
 ) -> Result<Vec<Rule>, ConfigError> {
     let mut rules = Vec::with_capacity(sections.len());
     for section in sections {
-        let rule = rule(source, "drop", section.as_ref(), listeners)?;
-        if rule.means_all() {
-            return Err(source.missing("drop", section.span(), "name", "what to drop, such as name = \"noisy-*\""));
+        if section.as_ref().is_empty() {
+            source.missing("drop", section.span(), "name", "what to drop, such as name = \"noisy-*\"")?;
         }
-        if rules.len() >= MOST_RULES {
-            let says = format!("fewer: {MOST_RULES} rules are the most; a key can have a list of patterns");
-            return Err(source.missing("drop", section.span(), "room for another rule", &says));
+        if rules.len() == MOST_RULES {
+            let says = format!("fewer: {MOST_RULES} rules are the most, and a key can have a list of patterns");
+            source.missing("drop", section.span(), "room for another rule", &says)?;
         }
-        rules.push(rule);
+        rules.push(rule(source, "drop", section.as_ref(), listeners)?);
     }
     Ok(rules)
 }
@@ -32,37 +31,42 @@ pub fn matches(source: &Source<'_>, rules: &file::Rules, listeners: &[&str]) -> 
 }
 
 fn rule(source: &Source<'_>, at: &str, written: &file::Rule, listeners: &[&str]) -> Result<Rule, ConfigError> {
-    let patterns = |key: &str, leaves: &Leaves| {
-        let texts = texts(source, &format!("{at}.{key}"), leaves)?;
-        Patterns::new(texts).map_err(|error| bad(source, &format!("{at}.{key}"), leaves, &error.to_string()))
+    let patterns = |key, leaves| read(source, &format!("{at}.{key}"), leaves, Patterns::new);
+    let of_listeners = |written: Vec<String>| {
+        let patterns = Patterns::new(written)?;
+        let unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
+        match patterns.any_of().iter().find(unknown) {
+            Some(name) => Err(BadSetting::new(format!("`{name}`: no [[listen]] has this `name`"))),
+            None => Ok(patterns),
+        }
     };
-    let listener = patterns("listener", &written.listener)?;
-    let unknown = |pattern: &&String| !pattern.contains(['*', '?']) && !listeners.contains(&pattern.as_str());
-    if let Some(name) = listener.any_of().iter().find(unknown) {
-        let says = format!("no [[listen]] has `name = \"{name}\"`");
-        return Err(bad(source, &format!("{at}.listener"), &written.listener, &says));
-    }
-    let (facility, severity) = (format!("{at}.facility"), format!("{at}.severity"));
     Ok(Rule {
         image: patterns("image", &written.image)?,
         name: patterns("name", &written.name)?,
         app: patterns("app", &written.app)?,
         host: patterns("host", &written.host)?,
-        listener,
-        facility: Facilities::new(texts(source, &facility, &written.facility)?)
-            .map_err(|error| bad(source, &facility, &written.facility, &error.to_string()))?,
-        severity: Severities::new(texts(source, &severity, &written.severity)?)
-            .map_err(|error| bad(source, &severity, &written.severity, &error.to_string()))?,
+        listener: read(source, &format!("{at}.listener"), &written.listener, of_listeners)?,
+        facility: read(source, &format!("{at}.facility"), &written.facility, Facilities::new)?,
+        severity: read(source, &format!("{at}.severity"), &written.severity, Severities::new)?,
     })
 }
 
-fn texts(source: &Source<'_>, key: &str, leaves: &Leaves) -> Result<Vec<String>, ConfigError> {
-    leaves.0.iter().map(|leaf| source.text(key, leaf)).collect()
-}
-
-/// Of a list, the value that is spoken of, or the one that is empty.
-fn bad(source: &Source<'_>, key: &str, leaves: &Leaves, says: &str) -> ConfigError {
-    let meant = |leaf: &&Leaf| says.contains(&format!("`{}`", leaf.text())) || leaf.text().is_empty();
-    let leaf = leaves.0.iter().find(meant).or(leaves.0.first()).expect("an empty list has nothing wrong in it");
-    source.bad(key, leaf, says)
+/// What a key's values mean together.
+fn read<T: Default>(
+    source: &Source<'_>,
+    key: &str,
+    leaves: &Leaves,
+    meaning: impl FnOnce(Vec<String>) -> Result<T, BadSetting>,
+) -> Result<T, ConfigError> {
+    let texts = leaves.0.iter().map(|leaf| source.text(key, leaf)).collect::<Result<Vec<_>, _>>();
+    let read = texts.and_then(|texts| {
+        meaning(texts).map_err(|bad| {
+            let says = bad.to_string();
+            // Of a list, the value that is spoken of, or the one that is empty.
+            let meant = |leaf: &&Leaf| says.contains(&format!("`{}`", leaf.text())) || leaf.text().is_empty();
+            let leaf = leaves.0.iter().find(meant).or(leaves.0.first());
+            source.bad(key, leaf.expect("an empty list has nothing wrong in it"), &says)
+        })
+    });
+    read.or_else(|problem| source.noted(problem, T::default()))
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
+fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigErrors> {
     let variable = |name: &str| (name == "SET").then(|| "from-variable".to_owned());
     Config::parse(Some(Path::new("/etc/x.toml")), text, overrides, &variable)
 }
@@ -188,7 +188,10 @@ fn an_empty_variable_is_not_a_listener() {
 #[test]
 fn unknown_keys_name_their_line_and_the_nearest_key() {
     refused("hostnam = \"x\"", "/etc/x.toml:1: unknown key `hostnam`; did you mean `hostname`?");
-    refused("[[listen]]\n\nadress = \"x\"", "/etc/x.toml:3: unknown key `adress`; did you mean `address`?");
+    refused(
+        "[[listen]]\n\nadress = \"udp://0.0.0.0:1\"",
+        "/etc/x.toml:3: unknown key `adress`; did you mean `address`?",
+    );
     refused("[spool]\nmax_size = \"1GiB\"", "/etc/x.toml:2: unknown key `max_size`; did you mean `max-size`?");
     refused("[admin]\nelsewhere = 1", "/etc/x.toml:2: unknown key `elsewhere`; known here: listen");
 }
@@ -313,7 +316,7 @@ fn rules_that_cannot_be_meant_are_refused() {
     refused(&format!("{forward} {{ nam = \"x\" }}"), "/etc/x.toml:3: unknown key `nam`; did you mean `name`?");
     refused(
         &format!("{forward} {{ listener = \"dmz\" }}"),
-        "/etc/x.toml:3: forward.match.listener: `dmz`: no [[listen]] has `name = \"dmz\"`",
+        "/etc/x.toml:3: forward.match.listener: `dmz`: no [[listen]] has this `name`",
     );
     refused(
         &format!("{forward} {{ severity = \"loud\" }}"),
@@ -333,4 +336,99 @@ fn rules_that_cannot_be_meant_are_refused() {
         "/etc/x.toml:2: syslog.rate-burst: `5`: there is no `rate-limit` that it could belong to",
     );
     refused("[syslog]\nrejoin = \"1KiB\"", "/etc/x.toml:2: syslog.rejoin: `1KiB`: from 48KiB to 512KiB");
+}
+
+/// Each of them, with its line, in the file's order; and nothing that only follows from another.
+#[track_caller]
+fn all_refused(text: &str, says: &[&str]) {
+    let errors = parse_with(text, &Overrides::default()).expect_err(text);
+    let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let says: Vec<String> = says.iter().map(|says| format!("/etc/x.toml:{says}")).collect();
+    assert_eq!(said, says, "{text}");
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let text = r#"hostname = "a b"
+graze = "1s"
+[[listen]]
+adress = "udp://localhost:514"
+max-frame = "1B"
+[[listen]]
+address = "tcp+tls://0.0.0.0:6514"
+max-connections = 0
+cert = "/c.pem"
+[spol]
+max-size = "1KiB"
+sync = "often"
+[[forward]]
+name = "A"
+to = ["tls://a", "tcp://b:x"]
+ca = "/ca.pem"
+window = -1
+[resolve]
+nameservers = ["dns", "10.0.0.1", "${UNSET}"]
+"#;
+    all_refused(
+        text,
+        &[
+            "1: hostname: `a b`: a host name is 1 to 255 printable ASCII characters without blanks",
+            "2: unknown key `graze`; did you mean `grace`?",
+            "4: unknown key `adress`; did you mean `address`?",
+            "4: listen.address: `udp://localhost:514`: a listener needs an IP address, not the name `localhost`; 127.0.0.1 is this machine alone, 0.0.0.0 every IPv4 address, [::] every address",
+            "5: listen.max-frame: `1B`: from 480B to 512KiB",
+            "8: listen.max-connections: `0`: write a whole number above zero",
+            "9: listen.cert: `/c.pem`: `cert` needs `key`, its private key",
+            "10: unknown key `spol`; did you mean `spool`?",
+            "11: spool.max-size: `1KiB`: at least 1MiB",
+            "12: spool.sync: `often`: write a time such as \"1s\", \"always\" or \"never\"",
+            "14: forward.name: `A`: a name is 1 to 64 of a-z, 0-9, - and _",
+            "15: forward.to: `tls://a`: write tcp+tls:// for TLS, as Docker does",
+            "15: forward.to: `tcp://b:x`: `x` is no port (0 to 65535)",
+            "17: forward.window: `-1`: write a whole number above zero",
+            "19: resolve.nameservers: `dns`: a name server is an IP address, with a port if it is not 53: 10.0.0.2:53",
+            "19: resolve.nameservers: `${UNSET}`: the variable UNSET is not set",
+        ],
+    );
+}
+
+/// A value of a kind that nothing here has.
+#[test]
+fn what_is_neither_text_nor_number_hides_nothing() {
+    all_refused(
+        "grace = [1]\n[spool]\nmax-size = 1.5\n[[forward]]\nto = [\"stdout:\", 2.5]\n[log]\nlevel = \"loud\"",
+        &[
+            "1: invalid type: sequence, expected a string, a number, true or false",
+            "3: invalid type: floating point `1.5`, expected a string, a number, true or false",
+            "5: invalid type: floating point `2.5`, expected a string, a number, true or false",
+            "7: log.level: `loud`: write error, warn, info, debug or trace",
+        ],
+    );
+    all_refused(
+        "[listen]\naddress = \"udp://0.0.0.0:1\"\n[log]\nlevel = \"loud\"",
+        &[
+            "1: `listen` may be there several times: write [[listen]] for each",
+            "4: log.level: `loud`: write error, warn, info, debug or trace",
+        ],
+    );
+}
+
+#[test]
+fn a_key_and_its_misspelling_are_two() {
+    all_refused(
+        "grace = \"1s\"\ngraze = \"x\"\nstrange = { bar = 1 }",
+        &[
+            "2: unknown key `graze`; did you mean `grace`?",
+            "3: unknown key `strange`; known here: hostname, grace, listen, syslog, drop, spool, forward, resolve, admin, log",
+        ],
+    );
+}
+
+#[test]
+fn problems_have_a_limit() {
+    let many = |key: &str| (0..1000).map(|n| format!("{key}{n}x = 1\n")).collect::<String>();
+    let errors = parse_with(&many("strange"), &Overrides::default()).expect_err("a thousand");
+    assert_eq!(errors.iter().len(), 100);
+    let list = format!("[resolve]\nnameservers = [{}]", (0..1000).map(|n| format!("\"x{n}\",")).collect::<String>());
+    assert_eq!(parse_with(&list, &Overrides::default()).expect_err("a thousand").iter().len(), 100);
 }

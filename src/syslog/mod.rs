@@ -257,6 +257,12 @@ impl fmt::Display for Shape {
     }
 }
 
+impl BadSetting {
+    pub fn new(says: String) -> Self {
+        Self(says)
+    }
+}
+
 impl fmt::Display for BadSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
