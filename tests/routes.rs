@@ -178,6 +178,30 @@ fn numbered_lines_that_are_dropped_leave_gaps_in_the_numbers() {
 }
 
 #[test]
+fn what_is_sent_again_is_known_again_though_some_of_it_is_dropped() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("relp://127.0.0.1:0").section("[[drop]]\nname = \"noisy\"");
+    let relay = setup.forward_with(&collector.url(), COUNTED).start();
+    let lines = ["noisy", "web", "noisy", "noisy", "web", "web", "noisy"].map(|name| {
+        let line = format!("<30>1 2026-11-20T22:27:33Z h {name} - - [docker@32473 name=\"{name}\"] hello");
+        format!("{} {line}", line.len())
+    });
+    // The second time from the fourth line on: the sender has heard that the first ones arrived.
+    for from in [0, 3] {
+        let mut peer = RelpPeer::connects(relay.door());
+        peer.says(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
+        peer.says(2, "numbered", format!("7 {}\n{}", 1 + from, lines[from..].concat()).as_bytes());
+        assert!(peer.frames(2).iter().all(|answer| answer.is_ok()));
+    }
+    is_done(&relay, 11);
+    assert_eq!(messages(&collector.lines(3)), ["web: hello"; 3]);
+    let metrics = relay.metrics();
+    let dropped = |reason: &str| metrics.with("spool_dropped_total", reason);
+    assert_eq!((dropped("rule"), dropped("repeated")), (6, 2));
+    relay.stops();
+}
+
+#[test]
 fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     let (tls, plain) = ("tcp+tls://127.0.0.1:0", "tcp://127.0.0.1:0");
     let setup = Setup::new().listen_with(tls, &format!("name = \"dmz\"\n{}", Certs::get().listen())).listen(plain);
