@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use support::docker::hard_texts;
 use support::program::SIGTERM;
 use support::rsyslog::{self, Input};
+use support::syslog_ng;
 use support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, shown};
 use tempfile::TempDir;
 
@@ -190,55 +191,39 @@ fn understands_docker(make: Option<Make>, input: Input, keys: &str, kept: impl F
     relay.stops();
 }
 
-/// rsyslog writes NUL as it writes control characters by default, and drops it at a message's end.
-fn by_rsyslog(text: &[u8]) -> Vec<u8> {
-    without_nul_at_the_end(text).split(|byte| *byte == 0).collect::<Vec<_>>().join(&b"#000"[..])
-}
-
-/// syslog-ng drops NUL at a message's end, and a BOM at its start, which RFC 5424 makes a mark and not a text.
-fn by_syslog_ng(text: &[u8]) -> Vec<u8> {
-    let text = without_nul_at_the_end(text);
-    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).to_vec()
-}
-
-fn without_nul_at_the_end(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    &text[..end]
-}
-
 #[test]
 fn rsyslog_by_tcp() {
-    understands_docker(Make::rsyslog(Input::Tcp), Input::Tcp, "", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Tcp), Input::Tcp, "", rsyslog::kept);
 }
 
 #[test]
 fn rsyslog_by_tcp_with_octet_counts() {
-    understands_docker(Make::rsyslog(Input::Tcp), Input::Tcp, "framing = \"octet-counting\"", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Tcp), Input::Tcp, "framing = \"octet-counting\"", rsyslog::kept);
 }
 
 #[test]
 fn rsyslog_by_udp() {
-    understands_docker(Make::rsyslog(Input::Udp), Input::Udp, "", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Udp), Input::Udp, "", rsyslog::kept);
 }
 
 #[test]
 fn rsyslog_by_tls() {
-    understands_docker(Make::rsyslog(Input::Tls), Input::Tls, "", by_rsyslog);
+    understands_docker(Make::rsyslog(Input::Tls), Input::Tls, "", rsyslog::kept);
 }
 
 #[test]
 fn syslog_ng_by_tcp() {
-    understands_docker(Make::syslog_ng(), Input::Tcp, "framing = \"octet-counting\"", by_syslog_ng);
+    understands_docker(Make::syslog_ng(), Input::Tcp, "framing = \"octet-counting\"", syslog_ng::kept);
 }
 
 #[test]
 fn syslog_ng_by_udp() {
-    understands_docker(Make::syslog_ng(), Input::Udp, "", by_syslog_ng);
+    understands_docker(Make::syslog_ng(), Input::Udp, "", syslog_ng::kept);
 }
 
 #[test]
 fn syslog_ng_by_tls() {
-    understands_docker(Make::syslog_ng(), Input::Tls, "", by_syslog_ng);
+    understands_docker(Make::syslog_ng(), Input::Tls, "", syslog_ng::kept);
 }
 
 /// Restarted, as an operator does after a change of its config, while messages flow.

@@ -75,6 +75,16 @@ pub fn conf(input: Input, at: SocketAddr, dir: &Path, properties: &[&str]) -> St
     )
 }
 
+/// What it makes of a message, whoever sends it: NUL as it writes control characters by default, and none at the end.
+pub fn kept(text: &[u8]) -> Vec<u8> {
+    without_nul_at_the_end(text).split(|byte| *byte == 0).collect::<Vec<_>>().join(&b"#000"[..])
+}
+
+pub fn without_nul_at_the_end(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &text[..end]
+}
+
 /// Its TLS: our certificates, and senders that are asked for none.
 pub fn tls() -> String {
     let certs = Certs::get();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::installed;
+use super::rsyslog::without_nul_at_the_end;
 
 #[derive(Clone)]
 pub struct SyslogNg {
@@ -41,4 +42,11 @@ impl SyslogNg {
         }
         command
     }
+}
+
+/// What it makes of a message, whoever sends it: no NUL at the end, and no BOM at the start, which RFC 5424 makes a mark and
+/// not a text.
+pub fn kept(text: &[u8]) -> Vec<u8> {
+    let text = without_nul_at_the_end(text);
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).to_vec()
 }
