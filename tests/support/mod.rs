@@ -13,7 +13,7 @@
 //! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
-//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng
+//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `recipes/`: docs/recipes, run
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
 //!
