@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::config::{ClientTls, ServerTls};
@@ -81,6 +82,33 @@ pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
         .map_err(|_| TlsError(format!("`{name}` is no name that a certificate can carry; set `server-name`")))
 }
 
+/// Whose side a certificate of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Server,
+    Client,
+}
+
+/// Whether somebody who has the CAs of `ca` would take our `chain`; `name` is one of a server's own.
+pub fn leads_to(chain: &[CertificateDer<'_>], ca: &Path, role: Role, name: Option<&str>) -> Result<(), TlsError> {
+    let (own, others) = chain.split_first().ok_or_else(|| TlsError("no certificate".to_owned()))?;
+    let (roots, now) = (Arc::new(roots_from(ca)?), UnixTime::now());
+    let unusable = |error: &dyn fmt::Display| TlsError(format!("{}: no usable CA: {error}", ca.display()));
+    let verified = match role {
+        Role::Client => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+            verifier.map_err(|error| unusable(&error))?.verify_client_cert(own, others, now).map(drop)
+        }
+        Role::Server => {
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+            // A name is asked for; one for a wildcard is any.
+            let name = server_name(&name.unwrap_or("localhost").replace('*', "any"))?;
+            verifier.map_err(|error| unusable(&error))?.verify_server_cert(own, others, &name, &[], now).map(drop)
+        }
+    };
+    verified.map_err(|error| TlsError(error.to_string()))
+}
+
 /// What went wrong in a handshake with a server; with advice where the usual reason is known.
 pub fn explained(error: &std::io::Error, files: &ClientTls) -> String {
     use rustls::CertificateError::{BadSignature, UnknownIssuer};
@@ -96,7 +124,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates of a PEM file, in its order; at least one.
+pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let unreadable = |error: &dyn fmt::Display| TlsError(format!("{}: {error}", path.display()));
     let chain = CertificateDer::pem_file_iter(path)
         .map_err(|error| unreadable(&pem_problem(&error)))?

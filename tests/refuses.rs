@@ -4,30 +4,19 @@
 mod support;
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use support::relay::logferry;
-use support::{Certs, Collector, Docker, Format, Setup, eventually, skipped};
+use support::{Certs, Collector, Docker, Format, Setup, eventually, run, skipped};
 use tempfile::TempDir;
 
 /// As sysexits.h names them.
 const USAGE: i32 = 64;
 const CONFIG: i32 = 78;
-
-fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null());
-    // A test beside us that forks while we copy the program holds our copy open for writing for a moment.
-    let started = || match command.output() {
-        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
-        output => Some(output.expect("logferry starts")),
-    };
-    eventually("nobody holds the program", started)
-}
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
@@ -45,6 +34,17 @@ fn is_refused(command: &mut Command, code: i32, says: &str) {
     assert_eq!(last, format!("logferry: {says}"));
 }
 
+/// The same of `logferry check`, which has more to say, and counts at the end.
+#[track_caller]
+fn is_found(command: &mut Command, says: &str) {
+    let output = run(command);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(CONFIG), "{said}");
+    let problems: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("problem: ")).collect();
+    assert_eq!(problems, [says], "{said}");
+    assert!(said.lines().last().is_some_and(|last| last.starts_with("1 problem, ")), "{said}");
+}
+
 /// A config that neither `logferry` nor `logferry check` takes. `{file}` is its path.
 #[track_caller]
 fn bad_config(text: &str, says: &str) {
@@ -52,7 +52,7 @@ fn bad_config(text: &str, says: &str) {
     let file = dir.path().join("logferry.toml");
     fs::write(&file, text).expect("written");
     let says = says.replace("{file}", file.to_str().expect("UTF-8"));
-    is_refused(logferry().arg("check").arg("--config").arg(&file), CONFIG, &says);
+    is_found(logferry().arg("check").arg("--config").arg(&file), &says);
     is_refused(logferry().arg("--config").arg(&file), CONFIG, &says);
 }
 
@@ -127,14 +127,14 @@ to = \"tls://logs.example.com\"
         (8, "unknown key `when-ful`; did you mean `when-full`?"),
         (11, "forward.to: `tls://logs.example.com`: "),
     ];
-    for command in ["run", "check", "explain"] {
+    for (command, prefix) in [("run", "logferry: "), ("check", "problem: "), ("explain", "logferry: ")] {
         let output = run(logferry().args([command, "--config"]).arg(&file));
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(CONFIG), "{command}: {said}");
-        let said: Vec<&str> = said.lines().filter(|line| line.starts_with("logferry: ")).collect();
+        let said: Vec<&str> = said.lines().filter(|line| line.starts_with(prefix)).collect();
         assert_eq!(said.len(), named.len(), "{command}: {said:?}");
         for (said, (line, says)) in said.iter().zip(named) {
-            let begins = format!("logferry: {}:{line}: {says}", file.display());
+            let begins = format!("{prefix}{}:{line}: {says}", file.display());
             assert!(said.starts_with(&begins), "{command}: {said} is not {begins}");
         }
     }
@@ -212,7 +212,7 @@ fn bad_files(cert: &str, key: &str, says: &str) {
     let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("stdout:");
     let says = format!("listen tcp+tls://127.0.0.1:0: {says}");
     is_refused(&mut setup.command(), CONFIG, &says);
-    is_refused(setup.command().arg("check"), CONFIG, &says);
+    is_found(setup.command().arg("check"), &says);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_forward_without_a_usable_ca() {
         .forward_with("tcp+tls://127.0.0.1", "name = \"central\"\nca = \"/nonexistent.pem\"");
     let says = "forward central: /nonexistent.pem: cannot read it: No such file or directory (os error 2)";
     is_refused(&mut setup.command(), CONFIG, says);
-    is_refused(setup.command().arg("check"), CONFIG, says);
+    is_found(setup.command().arg("check"), says);
 }
 
 /// It would never connect, and only say so when it tries.
@@ -341,24 +341,10 @@ fn an_address_of_another_machine() {
     );
 }
 
-/// The binary where `nobody` can start it, and how.
-fn as_nobody(dir: &TempDir) -> Option<Command> {
-    if !nix::unistd::geteuid().is_root() {
-        skipped("only root can become another user");
-        return None;
-    }
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our directory");
-    let binary = dir.path().join("logferry");
-    fs::copy(env!("CARGO_BIN_EXE_logferry"), &binary).expect("copied");
-    let mut command = Command::new(binary);
-    command.env_clear().uid(65_534).gid(65_534);
-    Some(command)
-}
-
 #[test]
 fn a_key_that_this_user_must_not_read() {
     let dir = TempDir::new().expect("a directory");
-    let Some(mut command) = as_nobody(&dir) else { return };
+    let Some(mut command) = support::as_nobody(&dir) else { return };
     let certs = Certs::others(&dir);
     let (cert, key) = (certs.path("server.pem"), certs.path("server-key.pem"));
     command.args(["--listen", "tcp+tls://127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key]);
@@ -376,7 +362,7 @@ fn a_port_that_needs_privileges() {
     }
     let dir = TempDir::new().expect("a directory");
     for scheme in ["udp", "tcp"] {
-        let Some(mut command) = as_nobody(&dir) else { return };
+        let Some(mut command) = support::as_nobody(&dir) else { return };
         let output = run(command.args(["--listen", &format!("{scheme}://127.0.0.1:514"), "--admin", "off"]));
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(CONFIG), "{said}");
@@ -391,7 +377,7 @@ fn a_port_that_needs_privileges() {
 #[test]
 fn a_spool_that_this_user_must_not_write() {
     let dir = TempDir::new().expect("a directory");
-    let Some(mut command) = as_nobody(&dir) else { return };
+    let Some(mut command) = support::as_nobody(&dir) else { return };
     let spool = dir.path().join("spool");
     command.args(["--listen", "udp://127.0.0.1:0", "--admin", "off", "--spool-dir"]).arg(&spool);
     let output = run(&mut command);

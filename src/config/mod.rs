@@ -24,6 +24,7 @@ use bytesize::ByteSize;
 pub use address::{Destination, ForwardAddress, Host, HostPort, ListenAddress, SYSLOG_PORT, SYSLOG_TLS_PORT};
 pub use error::{ConfigError, ConfigErrors};
 pub use overrides::Overrides;
+pub use show::shown_size;
 
 use crate::spool::{Sync, WhenFull};
 use crate::syslog::{Format, Rule, Settings, TagTemplate, UtcOffset};

@@ -79,6 +79,11 @@ pub(super) fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<
     socket.recv_buffer_size()
 }
 
+/// What the kernel would grant of `wanted` bytes: asked with a socket that is bound to nothing.
+pub fn grantable_receive_buffer(wanted: usize) -> io::Result<usize> {
+    grow_receive_buffer(&Socket::new(Domain::IPV4, Type::DGRAM, None)?, wanted)
+}
+
 fn listen(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
     socket
         .listen(BACKLOG)

@@ -46,8 +46,8 @@ mod stream;
 mod tests;
 mod wire;
 
-pub use bind::BindError;
 use bind::SocketFile;
+pub use bind::{BindError, grantable_receive_buffer};
 pub use frame::Framer;
 pub use gate::{Shedding, Terms};
 pub use intake::{Common, Intake, Treatment, now};
@@ -219,14 +219,20 @@ fn bound_address(asked: &ListenAddress, real: Option<SocketAddr>) -> ListenAddre
 }
 
 fn report_receive_buffer(address: &ListenAddress, granted: usize) {
-    let kib = granted / 1024;
-    if granted < SMALL_RECEIVE_BUFFER {
-        warn!(
-            "listen: {address}: the kernel grants a receive buffer of only {kib} KiB; a burst of some hundred messages may be \
-             lost. On the host: `sysctl -w net.core.rmem_max={DEFAULT_RECEIVE_BUFFER}`; or give the container \
-             `cap_add: NET_ADMIN`"
-        );
-    } else {
-        info!("listen: {address}: receive buffer {kib} KiB");
+    match small_receive_buffer(granted) {
+        Some(says) => warn!("listen: {address}: {says}"),
+        None => info!("listen: {address}: receive buffer {} KiB", granted / 1024),
     }
+}
+
+/// What to say of a receive buffer of so many bytes, and what to do about it; `None`: it is large enough.
+pub fn small_receive_buffer(granted: usize) -> Option<String> {
+    let says = || {
+        format!(
+            "the kernel grants a receive buffer of only {} KiB; a burst of some hundred messages may be lost. On the host: \
+             `sysctl -w net.core.rmem_max={DEFAULT_RECEIVE_BUFFER}`; or give the container `cap_add: NET_ADMIN`",
+            granted / 1024
+        )
+    };
+    (granted < SMALL_RECEIVE_BUFFER).then(says)
 }

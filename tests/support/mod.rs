@@ -14,6 +14,7 @@
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `recipes/`: docs/recipes, run
+//! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
 //!
@@ -40,6 +41,11 @@ pub mod script;
 pub mod sender;
 pub mod syslog_ng;
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub use certs::Certs;
@@ -98,6 +104,31 @@ pub fn skipped(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "in CI no test is skipped, and {why}");
     // Past the test harness, which keeps the output of tests that pass to itself.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes());
+}
+
+/// Runs a command to its end, with nothing on its stdin.
+pub fn run(command: &mut Command) -> Output {
+    command.stdin(Stdio::null());
+    // A test beside us that forks while we copy the program holds our copy open for writing for a moment.
+    let started = || match command.output() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+        output => Some(output.expect("logferry starts")),
+    };
+    eventually("nobody holds the program", started)
+}
+
+/// The binary where `nobody` can start it, and how.
+pub fn as_nobody(dir: &tempfile::TempDir) -> Option<Command> {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("only root can become another user");
+        return None;
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our directory");
+    let binary = dir.path().join("logferry");
+    fs::copy(env!("CARGO_BIN_EXE_logferry"), &binary).expect("copied");
+    let mut command = Command::new(binary);
+    command.env_clear().uid(65_534).gid(65_534);
+    Some(command)
 }
 
 /// Bytes as a person can read them.

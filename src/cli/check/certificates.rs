@@ -1,0 +1,177 @@
+//! The certificates that a config names: can they be used, until when, for whom, in which order, by whom signed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path};
+
+use chrono::{DateTime, Utc};
+use rustls_pki_types::CertificateDer;
+
+use super::Report;
+use crate::certificate::{self, Facts};
+use crate::config::{self, Listen};
+use crate::forward;
+use crate::tls;
+
+/// A certificate that ends within so many days should be on somebody's list.
+const SOON_DAYS: i64 = 30;
+const NOT_WORLD: u32 = 0o004;
+/// What Docker gives a secret that it mounts.
+const SECRET_MODE: u32 = 0o444;
+
+pub fn of_listener(listener: &Listen, report: &mut Report) {
+    let Some(files) = &listener.tls else { return };
+    let who = format!("listen {}", listener.address);
+    match tls::acceptor(files) {
+        Ok(_) => report.note(format!("{who}: certificate {} and its key can be used", files.cert.display())),
+        Err(error) => report.problem(format!("{who}: {error}")),
+    }
+    let ca = files.client_ca.as_deref();
+    look_at_identity(&who, &files.cert, &files.key, tls::Role::Server, ca, report);
+    ca.into_iter().for_each(|ca| look_at_ca(&who, ca, report));
+}
+
+pub fn of_forward(settings: &config::Forward, report: &mut Report) {
+    let who = format!("forward {}", settings.name);
+    match forward::connector(settings) {
+        Ok(None) => return,
+        Ok(Some(_)) => report.note(format!("{who}: certificates can be used")),
+        Err(error) => report.problem(format!("{who}: {error}")),
+    }
+    let ca = settings.tls.ca.as_deref();
+    if let Some((cert, key)) = &settings.tls.identity {
+        look_at_identity(&who, cert, key, tls::Role::Client, ca, report);
+    }
+    ca.into_iter().for_each(|ca| look_at_ca(&who, ca, report));
+}
+
+/// What we show others. A file that cannot be read was named already.
+fn look_at_identity(who: &str, cert: &Path, key: &Path, role: tls::Role, ca: Option<&Path>, report: &mut Report) {
+    let Ok(chain) = tls::chain(cert) else { return };
+    let Some(facts) = facts(who, cert, &chain, report) else { return };
+    let own = &facts[0];
+    report.note(format!("{who}: {}: {}", cert.display(), shown(own)));
+    let valid = facts.iter().filter(|facts| !is_valid_now(who, cert, facts, report)).count() == 0;
+    if own.is_ca && facts.len() > 1 {
+        let says = format!("{who}: {}: its own certificate must come first, and the CA's behind it", cert.display());
+        report.problem(says);
+    } else if let Some(pair) = facts.windows(2).find(|pair| !pair[0].names_as_issuer(&pair[1])) {
+        report.warning(format!(
+            "{who}: {}: `{}` is signed by `{}`, and behind it stands `{}`: some will not find the way to the CA; put each \
+             certificate in front of the one that signed it",
+            cert.display(),
+            pair[0].subject,
+            pair[0].issuer,
+            pair[1].subject
+        ));
+    }
+    if role == tls::Role::Server && own.names.is_empty() {
+        report.warning(format!(
+            "{who}: {}: it is for no name (subjectAltName), so senders that verify it will refuse it; make one that has the \
+             names they use",
+            cert.display()
+        ));
+    }
+    let is_named = role == tls::Role::Client || !own.names.is_empty();
+    if let Some(ca) = ca.filter(|_| valid && is_named) {
+        look_at_way_to_ca(who, (cert, &chain, &facts), role, ca, report);
+    }
+    look_at_key(who, key, report);
+}
+
+/// Only where one of these CAs is named as who signed it: the other side's certificates may come from elsewhere.
+fn look_at_way_to_ca(
+    who: &str,
+    (cert, chain, facts): (&Path, &[CertificateDer<'_>], &[Facts]),
+    role: tls::Role,
+    ca: &Path,
+    report: &mut Report,
+) {
+    let Ok(cas) = tls::chain(ca) else { return };
+    let cas: Vec<Facts> = cas.iter().filter_map(|der| certificate::read(der).ok()).collect();
+    let Some(signer) = cas.iter().find(|ca| facts.iter().any(|facts| facts.names_as_issuer(ca))) else { return };
+    match tls::leads_to(chain, ca, role, facts[0].names.first().map(String::as_str)) {
+        Ok(()) => report.note(format!("{who}: {}: leads to `{}` of {}", cert.display(), signer.subject, ca.display())),
+        Err(error) => report.warning(format!(
+            "{who}: {}: it names `{}` of {} as its CA, but does not hold up: {error}; was the CA made anew, or is the \
+             certificate for another use?",
+            cert.display(),
+            signer.subject,
+            ca.display()
+        )),
+    }
+}
+
+fn look_at_ca(who: &str, path: &Path, report: &mut Report) {
+    let Ok(chain) = tls::chain(path) else { return };
+    for facts in facts(who, path, &chain, report).into_iter().flatten() {
+        let days = days_left(&facts, Utc::now());
+        if days < SOON_DAYS {
+            report.warning(format!(
+                "{who}: {}: the CA `{}` {}; others refuse what it signed then, so have a new one signed",
+                path.display(),
+                facts.subject,
+                ends(&facts, days)
+            ));
+        }
+    }
+}
+
+fn facts(who: &str, path: &Path, chain: &[CertificateDer<'_>], report: &mut Report) -> Option<Vec<Facts>> {
+    let facts = chain.iter().map(|der| certificate::read(der)).collect::<Result<Vec<_>, _>>();
+    facts.map_err(|error| report.problem(format!("{who}: {}: {error}", path.display()))).ok()
+}
+
+fn is_valid_now(who: &str, path: &Path, facts: &Facts, report: &mut Report) -> bool {
+    let now = Utc::now();
+    let days = days_left(facts, now);
+    let (path, subject) = (path.display(), &facts.subject);
+    if now > facts.not_after {
+        report.problem(format!("{who}: {path}: `{subject}` {}; have it signed anew", ends(facts, days)));
+        return false;
+    }
+    if now < facts.not_before {
+        let from = facts.not_before.format("%F %T");
+        report
+            .problem(format!("{who}: {path}: `{subject}` is valid from {from} UTC on; is this machine's clock right?"));
+        return false;
+    }
+    if days < SOON_DAYS {
+        report.warning(format!("{who}: {path}: `{subject}` {}; have it signed anew", ends(facts, days)));
+    }
+    true
+}
+
+fn days_left(facts: &Facts, now: DateTime<Utc>) -> i64 {
+    facts.not_after.signed_duration_since(now).num_days()
+}
+
+fn ends(facts: &Facts, days: i64) -> String {
+    let at = facts.not_after.format("%F");
+    if facts.not_after < Utc::now() {
+        format!("ended on {at}, {} days ago", -days)
+    } else {
+        format!("ends on {at}, in {days} days")
+    }
+}
+
+fn shown(facts: &Facts) -> String {
+    let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
+    format!("`{}`, for {names}, until {}, signed by `{}`", facts.subject, facts.not_after.format("%F"), facts.issuer)
+}
+
+/// A mounted secret is for everybody in its container, and nobody else is there.
+fn look_at_key(who: &str, path: &Path, report: &mut Report) {
+    let Ok(found) = fs::metadata(path) else { return };
+    let mode = found.permissions().mode() & 0o777;
+    if mode & NOT_WORLD != 0 && mode != SECRET_MODE && !is_mounted_secret(path) {
+        report.warning(format!("{who}: everybody on this machine can read the key {}; chmod o= {0}", path.display()));
+    }
+}
+
+/// Docker's and Podman's place for secrets, or one of Kubernetes' directories, which are links to `..2026_11_21_…`.
+fn is_mounted_secret(path: &Path) -> bool {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let hidden = |part: Component<'_>| part.as_os_str().to_str().is_some_and(|name| name.starts_with(".."));
+    path.starts_with("/run/secrets") || real.starts_with("/run/secrets") || real.components().any(hidden)
+}

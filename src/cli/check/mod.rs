@@ -1,0 +1,124 @@
+//! `logferry check`: is this config good? Names every problem at once, reads what the config names, looks its names up,
+//! looks at the machine, and prints the effective settings.
+//!
+//! A problem is what keeps a relay from starting or from being any use; a warning is what it would start with and somebody
+//! would be sorry for. Each says what to do. Nothing is bound, connected or written.
+
+mod certificates;
+mod names;
+mod spool;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use super::{Failure, exit, misspelt_variables, print};
+use crate::config::{Config, Listen, ListenAddress, Overrides};
+use crate::listen;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    overrides: Overrides,
+
+    /// Check the settings alone: read no certificate, look no name up, look at no disk
+    #[arg(long)]
+    syntax_only: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut report = Report::default();
+    misspelt_variables().iter().for_each(|says| report.warning(says));
+    match Config::load(&arguments.overrides) {
+        Ok(config) => {
+            if !arguments.syntax_only {
+                look_at(&config, &mut report)?;
+            }
+            print(format!("# the effective settings, defaults filled in\n{}", config.to_toml()))?;
+        }
+        Err(errors) => errors.iter().for_each(|error| report.problem(error)),
+    }
+    report.end()
+}
+
+/// Everything a config names, in the order of its sections.
+fn look_at(config: &Config, report: &mut Report) -> Result<(), Failure> {
+    for listener in &config.listen {
+        look_at_listener(listener, report);
+    }
+    spool::look(&config.spool, report);
+    for settings in &config.forward {
+        certificates::of_forward(settings, report);
+        names::look_up(&config.resolve, settings, report)?;
+    }
+    Ok(())
+}
+
+fn look_at_listener(listener: &Listen, report: &mut Report) {
+    let address = &listener.address;
+    certificates::of_listener(listener, report);
+    if let ListenAddress::Udp(_) = address {
+        match listen::grantable_receive_buffer(listener.receive_buffer) {
+            Ok(granted) => match listen::small_receive_buffer(granted) {
+                // Who asks for a small one gets it: the kernel doubles what was asked for.
+                Some(says) if granted < 2 * listener.receive_buffer => {
+                    report.warning(format!("listen {address}: {says}"))
+                }
+                _ => report.note(format!("listen {address}: receive buffer {} KiB", granted / 1024)),
+            },
+            Err(error) => report.problem(format!("listen {address}: cannot open a socket: {error}")),
+        }
+    }
+    let is_open = match address {
+        ListenAddress::Udp(at) | ListenAddress::Tcp(at) | ListenAddress::Relp(at) => at.ip().is_unspecified(),
+        _ => false,
+    };
+    if is_open && listener.plaintext {
+        report.note(format!(
+            "listen {address}: plain text, on every address of this machine; no stranger should reach it"
+        ));
+    }
+}
+
+/// What there is to say goes to stderr at once, and is counted.
+#[derive(Default)]
+struct Report {
+    problems: usize,
+    warnings: usize,
+}
+
+impl Report {
+    fn problem(&mut self, says: impl Display) {
+        self.problems += 1;
+        tell(format_args!("problem: {says}"));
+    }
+
+    fn warning(&mut self, says: impl Display) {
+        self.warnings += 1;
+        tell(format_args!("warning: {says}"));
+    }
+
+    /// What is as it should be, or is for the reader to judge.
+    fn note(&mut self, says: impl Display) {
+        tell(says);
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        match (self.problems, self.warnings) {
+            (0, 0) => tell("good"),
+            (problems, warnings) => {
+                tell(format_args!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")))
+            }
+        }
+        // Everything has been said.
+        if self.problems == 0 { Ok(()) } else { Err(Failure { code: exit::CONFIG, says: String::new() }) }
+    }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// `eprintln!` would panic where nobody can hear it.
+fn tell(says: impl Display) {
+    let _ = writeln!(io::stderr(), "{says}");
+}

@@ -1,0 +1,114 @@
+//! Where the spool is to be: may we write there, is there room, and what kind of a disk is it? Nothing is made or locked: a
+//! relay may be running on it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::statfs::statfs;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, eaccess, geteuid};
+
+use super::Report;
+use crate::config;
+use crate::config::MIN_SPOOL_SIZE;
+
+/// What `statfs` says of file systems that are somewhere else (linux/magic.h and the drivers' own), and their names.
+const NETWORK: [(i64, &str); 8] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x517b, "SMB"),
+    (0x00c3_6400, "Ceph"),
+    (0x0102_1997, "9p"),
+    (0x5346_414f, "AFS"),
+    (0x6573_5546, "FUSE"),
+];
+const TMPFS: i64 = 0x0102_1994;
+const OVERLAY: i64 = 0x794c_7630;
+
+pub fn look(settings: &config::Spool, report: &mut Report) {
+    let dir = &settings.dir;
+    let there = match fs::metadata(dir) {
+        Ok(found) if !found.is_dir() => {
+            return report.problem(format!("spool: {} is no directory; name another as `dir`", dir.display()));
+        }
+        Ok(_) => dir.as_path(),
+        // It would be made, where the first directory that is there lets us.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            report.note(format!("spool: {} is not there yet; a relay makes it", dir.display()));
+            dir.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("."))
+        }
+        Err(error) => return report.problem(format!("spool: cannot look at {}: {error}", dir.display())),
+    };
+    if may_write(dir, there, report) {
+        look_at_kind(dir, there, report);
+        look_at_room(settings, there, report);
+    }
+}
+
+/// May this user write into the directory, and to the files that a relay of another user may have left there?
+fn may_write(dir: &Path, there: &Path, report: &mut Report) -> bool {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let refused = |path: &Path| {
+        let wanted = if path.is_dir() { AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::W_OK };
+        eaccess(path, wanted).err().map(|error| (path.to_owned(), error))
+    };
+    // One that has gone between the two looks was nobody's problem.
+    let trouble = refused(there).or_else(|| files.filter(|path| path.is_file()).find_map(|path| refused(&path)));
+    let Some((path, error)) = trouble.filter(|(_, error)| *error != Errno::ENOENT) else { return true };
+    let uid = geteuid();
+    let what_to_do = match error {
+        Errno::EROFS => "its file system is read-only; mount it writable, or name another `dir`".to_owned(),
+        _ => format!("it must belong to uid {uid} (chown -R {uid} {})", there.display()),
+    };
+    report.problem(format!("spool: cannot write to {}: {}; {what_to_do}", path.display(), error.desc()));
+    false
+}
+
+fn look_at_kind(dir: &Path, there: &Path, report: &mut Report) {
+    let Ok(found) = statfs(there) else { return };
+    let magic = found.filesystem_type().0 & 0xffff_ffff;
+    let dir = dir.display();
+    if let Some((_, name)) = NETWORK.iter().find(|(number, _)| *number == magic) {
+        report.warning(format!(
+            "spool: {dir} is on a network file system ({name}): when that hangs, the relay and its senders hang; use a local \
+             disk"
+        ));
+    } else if magic == OVERLAY {
+        report.warning(format!(
+            "spool: {dir} is in the container's own layer and goes when the container does; mount a volume there"
+        ));
+    } else if magic == TMPFS {
+        report.note(format!("spool: {dir} is in memory (tmpfs): a reboot takes what is in it"));
+    }
+}
+
+fn look_at_room(settings: &config::Spool, there: &Path, report: &mut Report) {
+    let Ok(found) = statvfs(there) else { return };
+    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    // What is spooled already has its room.
+    let room = free.saturating_add(spooled(&settings.dir));
+    let (dir, shown) = (settings.dir.display(), |bytes: u64| config::shown_size(bytes >> 20 << 20));
+    if room < MIN_SPOOL_SIZE.as_u64() {
+        report.warning(format!(
+            "spool: the disk of {dir} is full: every line would be dropped and counted; make room on it"
+        ));
+    } else if room < settings.max_size {
+        report.warning(format!(
+            "spool: the disk of {dir} has room for {} and `max-size` is {}: it would be full before the spool is; make room, or \
+             set `max-size` to less than that",
+            shown(room),
+            config::shown_size(settings.max_size)
+        ));
+    } else {
+        report.note(format!("spool: {dir} has room for {}", shown(room)));
+    }
+}
+
+fn spooled(dir: &Path) -> u64 {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "seg"));
+    segments.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
