@@ -4,11 +4,9 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use support::relay::logferry;
 use support::{Certs, Collector, Docker, Format, Setup, eventually, run, skipped};
@@ -474,35 +472,6 @@ fn check_warns_of_a_name_that_does_not_resolve() {
     let output = run(setup.command().arg("check"));
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("warning: forward central: collector.invalid does not resolve now"));
-}
-
-#[test]
-fn explain_shows_what_becomes_of_a_message() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let index = fs::read_to_string(corpus.join("index.tsv")).expect("the corpus");
-    let mut rows = 0;
-    for row in index.lines().skip(1).map(|row| row.split('\t').collect::<Vec<_>>()) {
-        let [file, message] = [row[0], row[21]];
-        let (Ok(offset), Ok(length)) = (row[1].parse::<usize>(), row[2].parse::<usize>()) else { panic!("{row:?}") };
-        if !file.starts_with("matrix-") {
-            continue;
-        }
-        rows += 1;
-        let bytes = fs::read(corpus.join(file)).expect("a file of the corpus");
-        let mut command = logferry();
-        command.arg("explain").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("logferry starts");
-        child.stdin.take().expect("piped").write_all(&bytes[offset..][..length]).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{}", stderr(&output));
-        let said = String::from_utf8(output.stdout).expect("text");
-        let (image, name, id) = (row[17], row[18], row[19]);
-        for expected in [image, name, id, message].into_iter().filter(|field| *field != "-") {
-            assert!(said.lines().any(|line| line.ends_with(&format!(" {expected}"))), "{file}: no {expected}: {said}");
-        }
-        assert!(said.contains("Docker's syslog driver"), "{file}: {said}");
-    }
-    assert!(rows > 15, "only {rows} rows");
 }
 
 #[test]

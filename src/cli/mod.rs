@@ -41,8 +41,8 @@ enum Command {
     Run(Overrides),
     /// Say whether a config is good: read its certificates, resolve its names, print the effective settings
     Check(check::Arguments),
-    /// Read messages on stdin and show how each is framed, parsed, tagged and rendered
-    Explain(Overrides),
+    /// Read messages on stdin and show how each is framed and understood, and the bytes each forward would send
+    Explain(explain::Arguments),
     /// Show the whole story on loopback: a relay, two collectors and a name that moves; count what arrives
     Demo(demo::Arguments),
     /// Ask a running relay whether it is well (for a container's HEALTHCHECK)
@@ -87,7 +87,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Run(overrides) => run::run(&overrides),
         Command::Check(arguments) => check::run(&arguments),
-        Command::Explain(overrides) => explain::run(&overrides),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Health(overrides) => health::run(&overrides),
         Command::Certs(arguments) => certs::run(&arguments),

@@ -14,11 +14,11 @@ use super::Link;
 use super::acked::{Replay, Wire};
 use super::answer::{Answer, Endpoint};
 use super::datagram::DatagramLink;
-use super::encode::Encoding;
+use super::encode::{Encoding, encoding};
 use super::relp::RelpLink;
 use super::resolve::{Patience, Resolver};
 use super::stream::{Stream, StreamLink, connect_tcp};
-use crate::config::{self, Destination, ForwardAddress, Framing};
+use crate::config::{self, Destination, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::tls::{self, TlsError};
 
@@ -50,16 +50,9 @@ impl Dialer {
         Self { settings, resolver, connectors, sd_id: sd_id.to_owned(), stream, metrics, last_good: Arc::default() }
     }
 
-    /// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
-    /// octet counting only; datagrams and RELP's frames need none).
+    /// How lines are written to a target.
     pub fn encoding(&self, target: &ForwardAddress) -> Encoding {
-        let framing = match target {
-            ForwardAddress::Udp(_) | ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) => None,
-            ForwardAddress::File(_) | ForwardAddress::Stdout => Some(Framing::Newline),
-            ForwardAddress::Tls(_) => Some(self.settings.framing.unwrap_or(Framing::OctetCounting)),
-            ForwardAddress::Tcp(_) => Some(self.settings.framing.unwrap_or(Framing::Newline)),
-        };
-        Encoding { format: self.settings.format, framing, sd_id: self.sd_id.clone() }
+        encoding(&self.settings, target, &self.sd_id)
     }
 
     /// Where a target is by what name servers say now.

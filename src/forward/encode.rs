@@ -1,6 +1,6 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
-use crate::config::Framing;
+use crate::config::{self, ForwardAddress, Framing};
 use crate::syslog::{Format, render};
 
 /// Bytes that stand for a newline inside a message where newlines end messages: rsyslog's own escape, so that a site
@@ -15,6 +15,18 @@ pub struct Encoding {
     pub framing: Option<Framing>,
     /// The SD-ID under which image, name and id are found in a line.
     pub sd_id: String,
+}
+
+/// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
+/// octet counting only; datagrams and RELP's frames need none).
+pub fn encoding(settings: &config::Forward, target: &ForwardAddress, sd_id: &str) -> Encoding {
+    let framing = match target {
+        ForwardAddress::Udp(_) | ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) => None,
+        ForwardAddress::File(_) | ForwardAddress::Stdout => Some(Framing::Newline),
+        ForwardAddress::Tls(_) => Some(settings.framing.unwrap_or(Framing::OctetCounting)),
+        ForwardAddress::Tcp(_) => Some(settings.framing.unwrap_or(Framing::Newline)),
+    };
+    Encoding { format: settings.format, framing, sd_id: sd_id.to_owned() }
 }
 
 impl Encoding {

@@ -41,6 +41,7 @@ use backoff::Backoff;
 use datagram::DatagramLink;
 use dial::Dialer;
 pub use dial::connector;
+pub use encode::encoding;
 use file::FileLink;
 use lookout::{Lookout, Moved, Why};
 use relp::RelpLink;

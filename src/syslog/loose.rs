@@ -113,7 +113,7 @@ fn read_stamp<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<(Stamp<'a>,
     // More digits than RFC 5424 allows, lower-case letters, a leap second.
     let time = chrono::DateTime::parse_from_rfc3339(std::str::from_utf8(word).ok()?).ok()?;
     let offset = UtcOffset::from_seconds(i64::from(time.offset().local_minus_utc())).unwrap_or(UtcOffset::UTC);
-    Some((Stamp::Local(LocalStamp { seconds: time.timestamp() + offset.seconds(), offset }), word.len()))
+    Some((Stamp::Respelt(LocalStamp { seconds: time.timestamp() + offset.seconds(), offset }), word.len()))
 }
 
 /// The header in ASCII, every other byte as `?`, behind a priority.

@@ -52,11 +52,11 @@ use std::fmt;
 
 pub use heads::HeadId;
 pub use line::Line;
-pub use render::{Format, render};
+pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
 pub use rfc5424::is_sd_id;
 pub use rule::{Facilities, Patterns, Rule, Severities, fits};
 pub use tag::{Container, TagTemplate};
-pub use time::{LocalStamp, Stamp, UnixMicros, UtcOffset};
+pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
 pub use translate::{ListenerMark, Translated, Translator};
 
 use time::Stamps;
@@ -114,6 +114,13 @@ pub fn facility(line: &[u8]) -> u8 {
 
 fn pri(line: &[u8]) -> u8 {
     priority(line).map_or(DEFAULT_PRI, |(pri, _)| pri)
+}
+
+/// A stamp as RFC 5424 6.2.3 wants it.
+pub fn stamp_text(stamp: &Stamp<'_>) -> String {
+    let mut out = Vec::new();
+    Stamps::default().write(stamp, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// One message, its parts borrowed from its frame.

@@ -21,11 +21,12 @@ pub enum Format {
     Json,
 }
 
-pub(super) const FACILITIES: [&str; 24] = [
+/// The words for facility and severity in JSON, by number.
+pub const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
     "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
-pub(super) const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
 /// Appends one canonical line in `format` to `out`, without framing and without a LF behind it. `sd_id` is the SD-ID
 /// that carries image, name and ID.
@@ -168,7 +169,7 @@ fn add(names: &mut Value, name: Cow<'_, str>, value: Value) {
 }
 
 /// Bytes that are not UTF-8 as text: `\xHH` for those that are wrong, `\\` for a backslash.
-fn escape(bytes: &[u8]) -> String {
+pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 16);
     for chunk in bytes.utf8_chunks() {
         out.push_str(&chunk.valid().replace('\\', "\\\\"));

@@ -30,8 +30,25 @@ pub enum Stamp<'a> {
     Text(Cow<'a, [u8]>),
     /// An RFC 3164 stamp with the year and the zone it lacked.
     Local(LocalStamp),
+    /// RFC 3339 as RFC 5424 does not allow it (more digits, small letters, a leap second), and it is written anew.
+    Respelt(LocalStamp),
     /// The sender gave none, or an impossible one: when the frame was read.
     Received(UnixMicros),
+}
+
+/// Why a stamp is what it is. Found out afterwards, for a person who asks: [`Stamp::origin`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StampOrigin {
+    /// As the sender wrote it, zone and all.
+    Written,
+    /// See [`Stamp::Respelt`].
+    Respelt,
+    /// An RFC 3164 stamp near enough to the receive time: the distance, rounded to the quarter hour, is its zone.
+    Live { offset: UtcOffset },
+    /// An RFC 3164 stamp so many seconds from the receive time that its zone is the one of the settings.
+    Configured { offset: UtcOffset, distance: i64 },
+    /// See [`Stamp::Received`].
+    Received,
 }
 
 /// What a clock on a wall shows, and where the wall is.
@@ -133,6 +150,30 @@ impl UnixMicros {
     }
 }
 
+impl Stamp<'_> {
+    /// Why it is what it is, in a message that was received then.
+    pub fn origin(&self, received: UnixMicros) -> StampOrigin {
+        match self {
+            Self::Text(_) => StampOrigin::Written,
+            Self::Respelt(_) => StampOrigin::Respelt,
+            Self::Received(_) => StampOrigin::Received,
+            Self::Local(LocalStamp { seconds, offset }) => match live_offset(*seconds, received.second()) {
+                Some(live) if live == *offset => StampOrigin::Live { offset: live },
+                _ => {
+                    let distance = seconds - offset.seconds() - received.second();
+                    StampOrigin::Configured { offset: *offset, distance }
+                }
+            },
+        }
+    }
+}
+
+/// The zone of a stamp that shows `seconds` and is live `now`; `None`: it is not.
+fn live_offset(seconds: i64, now: i64) -> Option<UtcOffset> {
+    let quarters = (seconds - now + QUARTER_HOUR / 2).div_euclid(QUARTER_HOUR);
+    UtcOffset::from_seconds(quarters * QUARTER_HOUR)
+}
+
 impl BsdStamp {
     /// `Mmm _d hh:mm:ss`, exactly as Go's `time.Stamp` writes it.
     pub fn read(text: &[u8; BSD_LEN]) -> Option<Self> {
@@ -204,8 +245,7 @@ impl BsdStamp {
         let now = received.second();
         let nearest = |offset: i64| self.candidates(now).min_by_key(|seconds| (seconds - offset - now).abs());
         let live = nearest(0)?;
-        let quarters = (live - now + QUARTER_HOUR / 2).div_euclid(QUARTER_HOUR);
-        if let Some(offset) = UtcOffset::from_seconds(quarters * QUARTER_HOUR) {
+        if let Some(offset) = live_offset(live, now) {
             return Some(LocalStamp { seconds: live, offset });
         }
         Some(LocalStamp { seconds: nearest(fallback.seconds())?, offset: fallback })
@@ -242,7 +282,7 @@ impl Stamps {
     pub fn write(&mut self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
         match stamp {
             Stamp::Text(text) => out.extend_from_slice(text),
-            Stamp::Local(local) => {
+            Stamp::Local(local) | Stamp::Respelt(local) => {
                 if self.local.0 != *local {
                     self.local = (*local, local_text(*local));
                 }

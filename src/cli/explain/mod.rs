@@ -1,0 +1,251 @@
+//! `logferry explain`: messages on stdin, and what a relay with this config would make of each: how it was framed and
+//! understood, why its time is what it is, and the bytes that each forward would send.
+
+mod explained;
+mod shown;
+
+use std::io::{self, IsTerminal, Read};
+use std::sync::Arc;
+
+use super::{Failure, load, print};
+use crate::config::{Config, Framing, Overrides};
+use crate::listen::{Framer, intake};
+use crate::syslog::{Frame, UnixMicros};
+use explained::{Explained, Explainer};
+
+/// Bytes of stdin that are read. It is for looking at a few messages.
+const MOST_INPUT: u64 = 16 * 1024 * 1024;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    overrides: Overrides,
+
+    /// One JSON object for each message (docs/operations.md names the keys)
+    #[arg(long)]
+    json: bool,
+}
+
+/// How it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Plain,
+    Coloured,
+    Json,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = load(&arguments.overrides)?;
+    let mut input = Vec::new();
+    let read = io::stdin().lock().take(MOST_INPUT).read_to_end(&mut input);
+    read.map_err(|error| Failure::failed(format!("explain: cannot read stdin: {error}")))?;
+    let style = match arguments.json {
+        true => Style::Json,
+        false if wants_colour() => Style::Coloured,
+        false => Style::Plain,
+    };
+    let mut written = Ok(());
+    let count = explain(&input, &config, intake::now(), |explained| {
+        if written.is_ok() {
+            written = print(told(explained, style));
+        }
+    });
+    written?;
+    // In JSON no object says it.
+    if count == 0 && style != Style::Json { print("no message on stdin\n") } else { Ok(()) }
+}
+
+/// A person at a terminal who has not said otherwise (no-color.org).
+fn wants_colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn told(explained: &Explained, style: Style) -> Vec<u8> {
+    match style {
+        Style::Plain => shown::text(explained, false),
+        Style::Coloured => shown::text(explained, true),
+        Style::Json => {
+            let mut line = serde_json::to_vec(explained).expect("text, numbers and lists of them are always JSON");
+            line.push(b'\n');
+            line
+        }
+    }
+}
+
+/// Hands each message on, explained, and returns how many there were.
+fn explain(input: &[u8], config: &Config, received: UnixMicros, mut each: impl FnMut(&Explained)) -> usize {
+    let limit = config.listen.first().map_or(crate::config::DEFAULT_MAX_FRAME, |listener| listener.max_frame);
+    let mut explainer = Explainer::new(Arc::new(config.syslog_settings()), &config.forward);
+    let mut framer = Framer::new(limit);
+    let mut on_frame = |bytes: &[u8], cut: bool| {
+        each(&explainer.explain(&Frame { bytes, cut, received }, framing(input, bytes, cut)));
+    };
+    framer.feed(input, &mut on_frame);
+    framer.finish(&mut on_frame);
+    explainer.count()
+}
+
+/// The framer says where a message is, not how it knew: what stands before it in the input tells.
+fn framing(input: &[u8], frame: &[u8], cut: bool) -> Framing {
+    let start = (frame.as_ptr() as usize).wrapping_sub(input.as_ptr() as usize);
+    // The last one may be the framer's own copy: a line without an end, or a counted message that never became whole.
+    let Some(before) = input.get(..start).filter(|_| start < input.len()) else {
+        return if cut { Framing::OctetCounting } else { Framing::Newline };
+    };
+    let digits = before.strip_suffix(b" ").unwrap_or_default();
+    let digits = &digits[digits.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1)..];
+    let count = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
+    match count {
+        Some(count) if count == frame.len() || (cut && count > frame.len()) => Framing::OctetCounting,
+        _ => Framing::Newline,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-20T22:27:28Z
+    const RECEIVED: UnixMicros = UnixMicros(1_795_213_648_000_000);
+
+    fn told_of(input: &[u8], config: &str, style: Style) -> String {
+        let text = format!("hostname = \"node-7\"\n{config}");
+        let config = Config::parse(None, &text, &Overrides::default(), &|_| None).expect("a good config");
+        let mut out = Vec::new();
+        explain(input, &config, RECEIVED, |explained| out.extend(told(explained, style)));
+        String::from_utf8(out).expect("nothing but text")
+    }
+
+    /// Lines that must be there, blanks squeezed.
+    #[track_caller]
+    fn check(input: &[u8], expected: &[&str]) {
+        let told = told_of(input, "", Style::Plain);
+        let squeezed: Vec<String> =
+            told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        for line in expected {
+            assert!(squeezed.iter().any(|found| found == line), "`{line}` is not in\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_container_s_message() {
+        let config = "[[forward]]\nname = \"a\"\nto = [\"tcp+tls://logs\", \"tcp://logs\"]\n\
+                      [[forward]]\nname = \"b\"\nformat = \"rfc3164\"\nto = \"udp://logs\"";
+        let input = b"<30>Nov 20 22:27:28 nginx:1.25/proj-web-1/2a9052a5c36e[23223]:   at main\n";
+        assert_eq!(
+            told_of(input, config, Style::Plain),
+            r#"message 1: 72 bytes, newline framing
+  understood as    Docker's syslog driver
+  priority         30 (facility daemon, severity info)
+  timestamp        2026-11-20T22:27:28Z
+  because          it has neither year nor zone; to the quarter hour it is when it was read, so the sender's zone is UTC
+  host             node-7
+  tag              nginx:1.25/proj-web-1/2a9052a5c36e
+  image            nginx:1.25
+  container        proj-web-1
+  container id     2a9052a5c36e
+  structured data  [docker@32473 image="nginx:1.25" name="proj-web-1" id="2a9052a5c36e"]
+  message            at main
+  forward a: to tcp+tls://logs:6514 as rfc5424, octet counting, 143 bytes
+    139 <30>1 2026-11-20T22:27:28Z node-7 proj-web-1 2a9052a5c36e - [docker@32473 image="nginx:1.25" name="proj-web-1" id="2a9052a5c36e"]   at main
+  forward a: to tcp://logs:514 as rfc5424, newline framing, 140 bytes
+    <30>1 2026-11-20T22:27:28Z node-7 proj-web-1 2a9052a5c36e - [docker@32473 image="nginx:1.25" name="proj-web-1" id="2a9052a5c36e"]   at main\x0a
+  forward b: to udp://logs:514 as rfc3164, one datagram, 62 bytes
+    <30>Nov 20 22:27:28 node-7 proj-web-1[2a9052a5c36e]:   at main
+
+"#
+        );
+    }
+
+    #[test]
+    fn framing_and_control_characters() {
+        check(
+            b"10 <13>\x1b[31mx<13>plain\n",
+            &["message 1: 10 bytes, octet counting", "message \\x1b[31mx", "message 2: 9 bytes, newline framing"],
+        );
+        // A blank before a line is no count, and a count that never became whole is one.
+        check(
+            b"5 abcd <13>x\n9 <13>",
+            &["message 2: 5 bytes, newline framing", "message 3: 4 bytes, octet counting, cut"],
+        );
+        check(b"<13>no end", &["message 1: 10 bytes, newline framing"]);
+        assert_eq!(told_of(b"", "", Style::Plain), "");
+        // Text that would turn the rest of the line around.
+        check("<13>a\u{202e}b\n".as_bytes(), &["message a\\xe2\\x80\\xaeb"]);
+    }
+
+    #[test]
+    fn why_the_time_is_what_it_is() {
+        let check = |stamp: &str, says: &[&str]| check(format!("<13>{stamp} host app: x\n").as_bytes(), says);
+        check(
+            "Nov 20 17:28:00",
+            &[
+                "timestamp 2026-11-20T17:28:00-05:00",
+                "because it has neither year nor zone; to the quarter hour it is 5:00 behind when it was read, so the sender's zone is -05:00",
+            ],
+        );
+        check(
+            "Nov 21 04:00:00",
+            &[
+                "because it has neither year nor zone; to the quarter hour it is 5:30 ahead of when it was read, so the sender's zone is +05:30",
+            ],
+        );
+        check(
+            "Aug  1 00:00:00",
+            &[
+                "timestamp 2026-08-01T00:00:00Z",
+                "because it has neither year nor zone; it is 111 days from when it was read, too far to tell the zone: `time-zone` says UTC",
+            ],
+        );
+        let written = "because as the sender wrote it";
+        check("2026-11-20T17:28:00-05:00", &["timestamp 2026-11-20T17:28:00-05:00", written]);
+        check(
+            "2026-11-20t17:28:00.123456789-05:00",
+            &[
+                "timestamp 2026-11-20T17:28:00-05:00",
+                "because as the sender wrote it, in the form that RFC 5424 allows",
+            ],
+        );
+        let none = "because the sender gave none, or none that can be: it is when the message was read";
+        check("Feb 30 00:00:00", &["timestamp 2026-11-20T22:27:28.000000Z", none]);
+        super::tests::check(b"<13>1 - host app - - - x\n", &["timestamp 2026-11-20T22:27:28.000000Z", none]);
+        super::tests::check(b"what?\n", &[none]);
+    }
+
+    #[test]
+    fn colours_are_beside_the_text() {
+        let input = b"<13>\x1b[31mx\n";
+        let coloured = told_of(input, "", Style::Coloured);
+        assert!(coloured.contains("\x1b[1mmessage 1: 10 bytes, newline framing\x1b[0m\n"), "{coloured:?}");
+        assert!(coloured.contains("\x1b[33m\\x1b\x1b[0m[31mx"), "{coloured:?}");
+        let mut plain = coloured;
+        for colour in ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[33m", "\x1b[36m"] {
+            plain = plain.replace(colour, "");
+        }
+        assert_eq!(plain, told_of(input, "", Style::Plain));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let input = b"<30>Nov 20 22:27:28 nginx:1.25/proj-web-1/2a9052a5c36e[23223]: a\\\xff\n";
+        let told = told_of(input, "[[forward]]\nto = \"tcp://logs\"", Style::Json);
+        let line = "<30>1 2026-11-20T22:27:28Z node-7 proj-web-1 2a9052a5c36e - [docker@32473 image=\\\"nginx:1.25\\\" \
+                    name=\\\"proj-web-1\\\" id=\\\"2a9052a5c36e\\\"] a\\\\\\\\\\\\xff";
+        let expected = String::new()
+            + r#"{"number":1,"bytes":66,"framing":"newline","cut":false,"received":"2026-11-20T22:27:28.000000Z","#
+            + r#""input":"<30>Nov 20 22:27:28 nginx:1.25/proj-web-1/2a9052a5c36e[23223]: a\\\\\\xff","understood_as":"docker","#
+            + r#""facility":"daemon","severity":"info","timestamp":"2026-11-20T22:27:28Z","timestamp_origin":"live","#
+            + r#""timestamp_because":"it has neither year nor zone; to the quarter hour it is when it was read, so the sender's zone is UTC","#
+            + r#""host":"node-7","tag":"nginx:1.25/proj-web-1/2a9052a5c36e","app_name":"proj-web-1","proc_id":"2a9052a5c36e","msg_id":"-","#
+            + r#""image_name":"nginx:1.25","container_name":"proj-web-1","container_id":"2a9052a5c36e","#
+            + r#""structured_data":"[docker@32473 image=\"nginx:1.25\" name=\"proj-web-1\" id=\"2a9052a5c36e\"]","#
+            + r#""message":"a\\\\\\xff","line":""#
+            + line
+            + r#"","escaped":["input","message","line"],"forwards":[{"forward":"central","to":"tcp://logs:514","format":"rfc5424","#
+            + r#""framing":"newline","bytes":134,"output":""#
+            + line
+            + r#"\n","escaped":["output"]}]}"#
+            + "\n";
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,213 @@
+//! What `logferry explain` shows: to a person on a terminal, to one who reads a file, and to a program. What becomes of a
+//! captured message as such: `corpus.rs`.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use chrono::DateTime;
+use logferry::syslog::{Frame, Settings, Translator, UnixMicros};
+use serde_json::Value;
+use support::corpus::{self, Row};
+use support::relay::logferry;
+use support::{installed, run};
+use tempfile::TempDir;
+
+/// `explain`, with `input` on its stdin and this config.
+fn explain(config: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("logferry.toml");
+    fs::write(&file, config).expect("written");
+    // From a file: who writes a pipe and does not read waits for ever.
+    let messages = dir.path().join("messages");
+    fs::write(&messages, input).expect("written");
+    let mut command = logferry();
+    command.arg("explain").arg("--config").arg(&file).args(arguments);
+    command.stdin(fs::File::open(&messages).expect("there")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.output().expect("logferry starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// All of them in one stream, whatever is in them.
+fn counted(rows: &[Row]) -> Vec<u8> {
+    let each = rows.iter().map(|row| [format!("{} ", row.unframed().len()).as_bytes(), row.unframed()].concat());
+    each.collect::<Vec<_>>().concat()
+}
+
+/// The bytes of a JSON value; where `escaped` names it, `\xHH` and `\\` are undone.
+#[track_caller]
+fn decoded(object: &Value, key: &str) -> Vec<u8> {
+    let text = object[key].as_str().unwrap_or_else(|| panic!("{key} in {object}"));
+    let escaped = object["escaped"].as_array().expect("a list").iter().any(|name| name == key);
+    if escaped { corpus::unescape(text.as_bytes()) } else { text.as_bytes().to_vec() }
+}
+
+const SEVERAL: &str = "\
+hostname = \"relay-1\"
+[[forward]]
+name = \"tls\"
+to = [\"tcp+tls://logs.example.com\", \"tcp://10.0.0.1\"]
+[[forward]]
+name = \"old\"
+format = \"rfc3164\"
+to = \"udp://10.0.0.1\"
+[[forward]]
+name = \"json\"
+format = \"json\"
+to = \"relp://10.0.0.1\"
+";
+
+#[test]
+fn json_has_every_byte_of_the_corpus() {
+    let rows = corpus::rows();
+    let output = explain(SEVERAL, &["--json"], &counted(&rows));
+    let told = String::from_utf8(output.stdout).expect("JSON is UTF-8");
+    let objects: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert_eq!(objects.len(), rows.len());
+    let mut with_bytes = 0;
+    for (row, object) in rows.iter().zip(&objects) {
+        let Value::Object(keys) = object else { panic!("{object}") };
+        assert_eq!(keys.len(), 25, "{object}");
+        assert_eq!((&object["framing"], &object["cut"]), (&Value::from("octet-counting"), &Value::from(false)));
+        assert_eq!(decoded(object, "input"), row.unframed(), "{}", row.file);
+        let received = DateTime::parse_from_rfc3339(object["received"].as_str().expect("text")).expect("a stamp");
+        let received = UnixMicros(received.timestamp_micros());
+        let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
+        let mut line = Vec::new();
+        Translator::new(Arc::new(settings))
+            .translate(&Frame { bytes: row.unframed(), cut: false, received }, &mut line);
+        assert_eq!(decoded(object, "line"), line, "{}", row.file);
+        with_bytes += usize::from(std::str::from_utf8(&line).is_err());
+
+        let outputs = object["forwards"].as_array().expect("a list");
+        let names: Vec<&str> = outputs.iter().filter_map(|output| output["forward"].as_str()).collect();
+        assert_eq!(names, ["tls", "tls", "old", "json"]);
+        let sent: Vec<Vec<u8>> = outputs.iter().map(|output| decoded(output, "output")).collect();
+        assert_eq!(sent[0], [format!("{} ", line.len()).as_bytes(), &line].concat(), "{}", row.file);
+        let one_line: Vec<&[u8]> = line.split(|byte| *byte == b'\n').collect();
+        assert_eq!(sent[1], [one_line.join(&b"#012"[..]), b"\n".to_vec()].concat(), "{}", row.file);
+        assert!(sent[2].starts_with(format!("<{}>", row.pri).as_bytes()), "{}", row.file);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&sent[3]).expect("JSON")["message"],
+            object["message"],
+            "{}",
+            row.file
+        );
+        for (output, sent) in outputs.iter().zip(&sent) {
+            assert_eq!(output["bytes"], sent.len());
+        }
+    }
+    assert!(with_bytes > 3, "only {with_bytes} rows that are not UTF-8");
+}
+
+/// Whatever a container prints, a terminal gets text.
+#[test]
+fn no_control_character_reaches_a_terminal() {
+    let rows = corpus::rows();
+    let has_controls = |row: &&Row| row.message.iter().any(|byte| *byte < b' ' && *byte != b'\n');
+    assert!(rows.iter().filter(has_controls).count() > 10);
+    let output = explain(SEVERAL, &[], &counted(&rows));
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(told.matches("\nmessage ").count() + 1, rows.len());
+    assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "a control character");
+}
+
+#[test]
+fn the_fields_are_those_of_the_corpus() {
+    let rows: Vec<Row> = corpus::rows().into_iter().filter(|row| row.file.starts_with("matrix-")).collect();
+    assert!(rows.len() > 15, "only {} rows", rows.len());
+    let output = explain(SEVERAL, &[], &counted(&rows));
+    let told = String::from_utf8(output.stdout).expect("text");
+    for (row, said) in rows.iter().zip(told.split("\n\n")) {
+        for expected in [&row.image, &row.name, &row.id, &row.message].into_iter().filter(|field| !field.is_empty()) {
+            let expected = format!(" {}", String::from_utf8_lossy(expected));
+            assert!(said.lines().any(|line| line.ends_with(&expected)), "{}: no{expected}: {said}", row.file);
+        }
+        assert!(said.contains("Docker's syslog driver"), "{}: {said}", row.file);
+    }
+}
+
+const INPUT: &[u8] =
+    b"<30>1 2026-11-20T22:27:33.081562Z host-1 nginx:1.25/web/2a9052a5c36e 812 nginx:1.25/web/2a9052a5c36e - \x1b[31mred\n\
+      9 <13>two\nx";
+
+const TOLD: &str = r#"message 1: 111 bytes, newline framing
+  understood as    Docker's syslog driver
+  priority         30 (facility daemon, severity info)
+  timestamp        2026-11-20T22:27:33.081562Z
+  because          as the sender wrote it
+  host             host-1
+  tag              nginx:1.25/web/2a9052a5c36e
+  image            nginx:1.25
+  container        web
+  container id     2a9052a5c36e
+  structured data  [docker@32473 image="nginx:1.25" name="web" id="2a9052a5c36e"]
+  message          \x1b[31mred
+  forward central: to tcp://10.0.0.1:514 as rfc5424, newline framing, 132 bytes
+    <30>1 2026-11-20T22:27:33.081562Z host-1 web 2a9052a5c36e - [docker@32473 image="nginx:1.25" name="web" id="2a9052a5c36e"] \x1b[31mred\x0a
+
+message 2: 9 bytes, octet counting
+"#;
+
+const ONE: &str = "hostname = \"relay-1\"\n[[forward]]\nto = \"tcp://10.0.0.1\"\n";
+
+#[test]
+fn text_for_a_file() {
+    let told = String::from_utf8(explain(ONE, &[], INPUT).stdout).expect("text");
+    assert!(told.starts_with(TOLD), "{told}");
+    // Its newline is the message's: the count says so.
+    assert!(told.contains("\n  message          two\\x0ax\n"), "{told}");
+    let nothing = explain(ONE, &[], b"");
+    assert_eq!(nothing.stdout, b"no message on stdin\n");
+    assert_eq!(explain(ONE, &["--json"], b"").stdout, b"");
+}
+
+/// A terminal of its own, by `script`.
+fn on_a_terminal(no_color: Option<&str>, arguments: &str) -> Option<String> {
+    let script = installed("script", "bsdutils")?;
+    let dir = TempDir::new().expect("a directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    fs::write(path("logferry.toml"), ONE).expect("written");
+    fs::write(path("messages"), INPUT).expect("written");
+    let (program, config, messages) = (env!("CARGO_BIN_EXE_logferry"), path("logferry.toml"), path("messages"));
+    let mut command = Command::new(script);
+    command.env_clear().envs(no_color.map(|value| ("NO_COLOR", value)));
+    let line = format!("{program} explain --config {config} {arguments} < {messages}");
+    let output = run(command.args(["--quiet", "--return", "--command", &line, "/dev/null"]));
+    assert!(output.status.success(), "{output:?}");
+    Some(String::from_utf8(output.stdout).expect("text").replace("\r\n", "\n"))
+}
+
+#[test]
+fn colour_for_a_terminal_that_wants_it() {
+    let Some(coloured) = on_a_terminal(None, "") else { return };
+    assert!(coloured.contains("\x1b[1mmessage 1: 111 bytes, newline framing\x1b[0m\n"), "{coloured}");
+    assert!(coloured.contains("  \x1b[36mmessage        \x1b[0m  \x1b[33m\\x1b\x1b[0m[31mred\n"), "{coloured}");
+    assert!(coloured.contains("\x1b[2mas the sender wrote it\x1b[0m"), "{coloured}");
+    // What the message would have coloured is not: every escape is one of ours.
+    let codes: Vec<&str> = coloured.split('\x1b').skip(1).filter_map(|rest| rest.split('m').next()).collect();
+    assert!(codes.len() > 20 && codes.iter().all(|code| ["[0", "[1", "[2", "[33", "[36"].contains(code)), "{codes:?}");
+
+    assert!(
+        on_a_terminal(Some(""), "").expect("script is there").contains("\x1b[1m"),
+        "an empty variable says nothing"
+    );
+    assert!(on_a_terminal(Some("1"), "").expect("script is there").starts_with(TOLD));
+    assert!(!on_a_terminal(None, "--json").expect("script is there").contains('\x1b'), "JSON has no colours");
+}
+
+/// A reader that has seen enough is no failure.
+#[test]
+fn a_reader_that_goes_away() {
+    let mut command = logferry();
+    command.arg("explain").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("logferry starts");
+    drop(child.stdout.take());
+    child.stdin.take().expect("piped").write_all(&INPUT.repeat(1000)).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
