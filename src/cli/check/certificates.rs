@@ -131,7 +131,7 @@ fn is_valid_now(who: &str, path: &Path, facts: &Facts, report: &mut Report) -> b
         return false;
     }
     if now < facts.not_before {
-        let from = facts.not_before.format("%F %T");
+        let from = facts.not_before.naive_utc();
         report
             .problem(format!("{who}: {path}: `{subject}` is valid from {from} UTC on; is this machine's clock right?"));
         return false;
@@ -147,7 +147,7 @@ fn days_left(facts: &Facts, now: DateTime<Utc>) -> i64 {
 }
 
 fn ends(facts: &Facts, days: i64) -> String {
-    let at = facts.not_after.format("%F");
+    let at = facts.not_after.date_naive();
     if facts.not_after < Utc::now() {
         format!("ended on {at}, {} days ago", -days)
     } else {
@@ -157,7 +157,7 @@ fn ends(facts: &Facts, days: i64) -> String {
 
 fn shown(facts: &Facts) -> String {
     let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
-    format!("`{}`, for {names}, until {}, signed by `{}`", facts.subject, facts.not_after.format("%F"), facts.issuer)
+    format!("`{}`, for {names}, until {}, signed by `{}`", facts.subject, facts.not_after.date_naive(), facts.issuer)
 }
 
 /// A mounted secret is for everybody in its container, and nobody else is there.
