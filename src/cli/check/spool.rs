@@ -90,7 +90,10 @@ fn look_at_room(settings: &config::Spool, there: &Path, report: &mut Report) {
     let free = found.blocks_available().saturating_mul(found.fragment_size());
     // What is spooled already has its room.
     let room = free.saturating_add(spooled(&settings.dir));
-    let (dir, shown) = (settings.dir.display(), |bytes: u64| config::shown_size(bytes >> 20 << 20));
+    let dir = settings.dir.display();
+    // In whole units, of which there are some.
+    let unit = if room >> 30 < 10 { 20 } else { 30 };
+    let shown = config::shown_size(room >> unit << unit);
     if room < MIN_SPOOL_SIZE.as_u64() {
         report.warning(format!(
             "spool: the disk of {dir} is full: every line would be dropped and counted; make room on it"
@@ -99,11 +102,11 @@ fn look_at_room(settings: &config::Spool, there: &Path, report: &mut Report) {
         report.warning(format!(
             "spool: the disk of {dir} has room for {} and `max-size` is {}: it would be full before the spool is; make room, or \
              set `max-size` to less than that",
-            shown(room),
+            shown,
             config::shown_size(settings.max_size)
         ));
     } else {
-        report.note(format!("spool: {dir} has room for {}", shown(room)));
+        report.note(format!("spool: {dir} has room for {shown}"));
     }
 }
 

@@ -165,7 +165,7 @@ mod tests {
         );
         // A blank before a line is no count, and a count that never became whole is one.
         check(
-            b"5 abcd <13>x\n9 <13>",
+            b"6 abc 4 <13>x\n9 <13>",
             &["message 2: 5 bytes, newline framing", "message 3: 4 bytes, octet counting, cut"],
         );
         check(b"<13>no end", &["message 1: 10 bytes, newline framing"]);
