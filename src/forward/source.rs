@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 
 use super::load::Load;
 use crate::metrics::ForwardMetrics;
-use crate::spool::{Chunk, Position, Reader};
+use crate::spool::{Chunk, Episode, Position, Reader};
 use crate::syslog::Rule;
 
 /// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
@@ -26,8 +26,8 @@ pub struct Source {
     metrics: ForwardMetrics,
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
-    /// The spool could not be read when last tried.
-    unreadable: bool,
+    /// The spool cannot be read.
+    unreadable: Episode,
 }
 
 impl Source {
@@ -37,7 +37,7 @@ impl Source {
         metrics: ForwardMetrics,
         leaving: watch::Receiver<bool>,
     ) -> Self {
-        Self { reader, rules, sd_id, metrics, leaving, unreadable: false }
+        Self { reader, rules, sd_id, metrics, leaving, unreadable: Episode::default() }
     }
 
     /// The next lines; `None` when everything has been read, or nothing more shall be. Waits only when the disk fails.
@@ -55,13 +55,13 @@ impl Source {
         while !self.is_left() {
             match self.reader.next(CHUNK_BYTES) {
                 Ok(chunk) => {
-                    if std::mem::take(&mut self.unreadable) {
+                    if self.unreadable.ends() {
                         tracing::info!("spool: can be read again");
                     }
                     return chunk;
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut self.unreadable, true) {
+                    if self.unreadable.begins() {
                         tracing::error!("spool: cannot read: {error}; trying again until it can be read");
                     }
                     tokio::time::sleep(READ_RETRY).await;

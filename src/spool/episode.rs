@@ -8,7 +8,7 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// Something that is said when it begins and when it is over: when it last happened, if that has not been taken back.
 #[derive(Default)]
-pub(super) struct Episode(Option<Instant>);
+pub struct Episode(Option<Instant>);
 
 impl Episode {
     /// It happens. True: for the first time.

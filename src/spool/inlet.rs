@@ -13,8 +13,8 @@
 //! kinds and an unbounded channel, because a count of batches says nothing about bytes.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::Origin;
+use super::episode::Episode;
 use super::ledger::MAX_STREAM;
 use super::record::Batch;
 use crate::metrics::SpoolMetrics;
@@ -70,11 +71,41 @@ struct Room {
     kib: u32,
     /// Somebody's patience has run out, and no batch got through since.
     stalled: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
+}
+
+/// What is said of a writer that stands still.
+#[derive(Default)]
+struct Trouble {
+    /// Something was said that is not taken back yet.
+    said: AtomicBool,
+    episode: Mutex<Episode>,
+}
+
+impl Trouble {
+    fn begins(&self) -> bool {
+        let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
+        self.said.store(true, Ordering::Relaxed);
+        episode.begins()
+    }
+
+    fn ends(&self) -> bool {
+        // Every batch comes by here, and hardly ever is there anything to take back.
+        if !self.said.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = episode.ends();
+        if ends {
+            self.said.store(false, Ordering::Relaxed);
+        }
+        ends
+    }
 }
 
 impl Room {
     fn new(kib: u32) -> Self {
-        Self { places: Arc::new(Semaphore::new(kib as usize)), kib, stalled: Arc::default() }
+        Self { places: Arc::new(Semaphore::new(kib as usize)), kib, stalled: Arc::default(), trouble: Arc::default() }
     }
 }
 
@@ -237,7 +268,8 @@ impl Inlet {
     fn pass(&self, batch: Batch, permit: Option<OwnedSemaphorePermit>) {
         let Some(permit) = permit else {
             self.metrics.dropped_stalled.inc_by(batch.line_count());
-            if !self.room.stalled.swap(true, Ordering::Relaxed) {
+            self.room.stalled.store(true, Ordering::Relaxed);
+            if self.room.trouble.begins() {
                 tracing::error!(
                     "spool: the writer has stood still for too long; lines are dropped and counted until it goes on. \
                      Is the disk hanging?"
@@ -245,7 +277,8 @@ impl Inlet {
             }
             return;
         };
-        if self.room.stalled.swap(false, Ordering::Relaxed) {
+        self.room.stalled.store(false, Ordering::Relaxed);
+        if self.room.trouble.ends() {
             tracing::info!("spool: the writer goes on");
         }
         let lines = batch.line_count();

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::episode::Episode;
 use super::fresh::{Fresh, FreshBatches};
 use super::progress::{Cursor, Gap};
 use super::record::Batch;
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub limits: Limits,
     /// What was written last, as long as some reader still has to read it.
     fresh: FreshBatches,
+    /// Segments that nobody needs cannot be removed.
+    litter: Episode,
 }
 
 pub(super) struct Segment {
@@ -362,13 +365,19 @@ impl Log {
         match result {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 self.metrics.errors.inc();
-                let file = segment::path(&self.dir, segment.number);
-                tracing::error!(
-                    file = %file.display(), %error,
-                    "spool: a segment nobody needs cannot be removed and takes room; may the relay write to its directory?"
-                );
+                if self.lock().litter.begins() {
+                    let file = segment::path(&self.dir, segment.number);
+                    tracing::error!(
+                        file = %file.display(), %error,
+                        "spool: segments nobody needs cannot be removed and take room; may the relay write to its directory?"
+                    );
+                }
             }
-            _ => {}
+            _ => {
+                if self.lock().litter.ends() {
+                    tracing::info!(dir = %self.dir.display(), "spool: segments can be removed again");
+                }
+            }
         }
     }
 
@@ -381,7 +390,15 @@ impl Log {
 impl State {
     pub fn new(segments: VecDeque<Segment>, end: Position, limits: Limits) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
-        Self { segments, bytes, end, cursors: BTreeMap::new(), limits, fresh: FreshBatches::default() }
+        Self {
+            segments,
+            bytes,
+            end,
+            cursors: BTreeMap::new(),
+            limits,
+            fresh: FreshBatches::default(),
+            litter: Episode::default(),
+        }
     }
 
     /// Takes out of memory what was read by all. It is for the caller to drop, when nobody waits.

@@ -74,6 +74,7 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use episode::Episode;
 pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
 pub use open::{OpenError, Report, Spool};
