@@ -15,6 +15,7 @@ use super::acked::{Replay, Wire};
 use super::answer::{Answer, Endpoint};
 use super::datagram::DatagramLink;
 use super::encode::{Encoding, encoding};
+use super::news::News;
 use super::relp::RelpLink;
 use super::resolve::{Patience, Resolver};
 use super::stream::{Stream, StreamLink, connect_tcp};
@@ -26,6 +27,7 @@ use crate::tls::{self, TlsError};
 #[derive(Clone)]
 pub struct Dialer {
     pub settings: Arc<config::Forward>,
+    pub news: Arc<News>,
     resolver: Resolver,
     /// Replaced when certificates are read again.
     connectors: watch::Receiver<Option<TlsConnector>>,
@@ -47,7 +49,17 @@ impl Dialer {
         stream: String,
         metrics: ForwardMetrics,
     ) -> Self {
-        Self { settings, resolver, connectors, sd_id: sd_id.to_owned(), stream, metrics, last_good: Arc::default() }
+        let news = Arc::new(News::new(&settings.name, metrics.delivered.clone()));
+        Self {
+            settings,
+            news,
+            resolver,
+            connectors,
+            sd_id: sd_id.to_owned(),
+            stream,
+            metrics,
+            last_good: Arc::default(),
+        }
     }
 
     /// How lines are written to a target.

@@ -130,11 +130,10 @@ impl FileLink {
                 stdout.flush()
             }
             Output::Files { template, open } => {
-                let written = write_files(template, open, load, encoding, scratch);
-                if written.is_err() {
-                    take_back(open);
-                }
-                written
+                write_files(template, open, load, encoding, scratch).map_err(|error| match take_back(open) {
+                    Ok(()) => error,
+                    Err(also) => io::Error::other(format!("{error}; cannot take back what is written again: {also}")),
+                })
             }
         }
     }
@@ -210,15 +209,17 @@ fn append(open: &mut HashMap<PathBuf, OpenFile>, path: &Path, bytes: &[u8]) -> i
 
 /// After a write that failed: back to what is synced and retired, for everything behind it is written again. Otherwise
 /// half a line would stay, and every attempt would add to the files that can be written.
-fn take_back(open: &mut HashMap<PathBuf, OpenFile>) {
+fn take_back(open: &mut HashMap<PathBuf, OpenFile>) -> io::Result<()> {
+    let mut taken_back = Ok(());
     for (path, OpenFile { file, synced }) in open.drain() {
         let Some(synced) = synced else { continue };
         // Shorter already: somebody has emptied it meanwhile (logrotate's copytruncate).
         let longer = file.metadata().is_ok_and(|metadata| metadata.len() > synced);
         if longer && let Err(error) = file.set_len(synced) {
-            tracing::warn!("forward: {}: cannot take back what is written again: {error}", path.display());
+            taken_back = Err(named(&path, &error));
         }
     }
+    taken_back
 }
 
 fn sync_and_close(open: &mut HashMap<PathBuf, OpenFile>) -> io::Result<()> {

@@ -63,7 +63,7 @@ impl Lookout {
         let target = self.target(self.at.target);
         let (Some(to), Some(old)) = (target.remote(), &self.at.endpoint) else { return std::future::pending().await };
         let patience = self.dialer.settings.dead_after;
-        let (mut ttl, mut said) = (self.at.ttl, String::new());
+        let mut ttl = self.at.ttl;
         loop {
             tokio::select! {
                 () = sleep(ttl) => {}
@@ -80,14 +80,13 @@ impl Lookout {
                     let at = At { target: self.at.target, endpoint: Some(endpoint), ttl };
                     return Moved { why: Why::NameMoved, link, at };
                 }
-                Err(problem) if problem != said => {
+                Err(problem) => {
                     let (forward, peer) = (&self.dialer.settings.name, old.peer);
-                    tracing::warn!(
-                        "forward {forward}: {target} no longer points to {peer}, but: {problem}; going on with {peer}"
-                    );
-                    said = problem;
+                    let said = format!("{target} no longer points to {peer}, but: {problem}; going on with {peer}");
+                    if self.dialer.news.is_new(&said) {
+                        tracing::warn!("forward {forward}: {said}");
+                    }
                 }
-                Err(_) => {}
             }
         }
     }

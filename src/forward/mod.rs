@@ -15,6 +15,7 @@ mod encode;
 mod file;
 mod load;
 mod lookout;
+mod news;
 mod path;
 mod reading;
 mod relp;
@@ -23,7 +24,6 @@ mod source;
 mod stall;
 mod stream;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,8 +49,6 @@ pub use resolve::{Patience, Resolver};
 use source::Source;
 use stream::StreamLink;
 
-/// Different things said between two deliveries. More would be a flood, whatever they are.
-const MOST_SAID: usize = 16;
 /// The first wait after a connection that could not be made or broke.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// A collector that hangs is waited for up to 32 times `dead-after` before the connection is given up for another one.
@@ -74,10 +72,6 @@ pub struct Forwarder {
     useless: usize,
     /// Those that stood still among them.
     standstills: usize,
-    /// What was said since the last delivery: an outage of a day is a few lines, not a flood.
-    said: HashSet<String>,
-    /// `delivered` when `said` was last emptied.
-    said_at: u64,
 }
 
 /// What a forward is told while it runs.
@@ -159,18 +153,7 @@ impl Forwarder {
         let wanted = (settings.matches.clone(), sd_id.to_owned());
         let source = Source::new(reader, wanted, metrics.clone(), leaving);
         let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), metrics.clone());
-        Self {
-            settings,
-            source,
-            dialer,
-            metrics,
-            deadline,
-            returns,
-            useless: 0,
-            standstills: 0,
-            said: HashSet::new(),
-            said_at: 0,
-        }
+        Self { settings, source, dialer, metrics, deadline, returns, useless: 0, standstills: 0 }
     }
 
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
@@ -297,13 +280,19 @@ impl Forwarder {
         match why {
             Why::NameMoved => {
                 self.metrics.moves.inc();
-                tracing::info!("forward {name}: {target} moved from {from} to {at}");
+                let said = format!("{target} moved from {from} to {at}");
+                if self.dialer.news.is_new(&said) {
+                    tracing::info!("forward {name}: {said}");
+                }
             }
             Why::BetterIsBack => {
                 self.metrics.returns.inc();
                 // Until it has shown that it stays.
                 self.returns.wait();
-                tracing::info!("forward {name}: {target} at {at} is back; leaving {from}");
+                let said = format!("{target} at {at} is back; leaving {from}");
+                if self.dialer.news.is_new(&said) {
+                    tracing::info!("forward {name}: {said}");
+                }
             }
         }
         let source = &mut self.source;
@@ -343,34 +332,24 @@ impl Forwarder {
         }
     }
 
-    fn say_connected(&mut self, connected: &Connected) {
+    fn say_connected(&self, connected: &Connected) {
         let place = connected.at.place(&self.settings.to[connected.at.target]);
         let does = if let Link::File(_) = connected.link { "writes to" } else { "connected to" };
         let said = format!("{does} {place}");
-        if self.is_news(&said) {
+        if self.dialer.news.is_new(&said) {
             tracing::info!("forward {}: {said}; {} lines waiting", self.settings.name, self.source.waiting());
         }
     }
 
     /// Says why nothing is delivered.
-    fn say_problem(&mut self, problem: &str) {
-        if self.is_news(problem) {
+    fn say_problem(&self, problem: &str) {
+        if self.dialer.news.is_new(problem) {
             let name = &self.settings.name;
             tracing::warn!(
                 "forward {name}: {problem}; {} lines wait in the spool, trying again",
                 self.source.waiting()
             );
         }
-    }
-
-    /// Each thing is said once, until something was delivered again.
-    fn is_news(&mut self, text: &str) -> bool {
-        let delivered = self.source.delivered();
-        if delivered != self.said_at {
-            self.said_at = delivered;
-            self.said.clear();
-        }
-        self.said.len() < MOST_SAID && self.said.insert(text.to_owned())
     }
 }
 
