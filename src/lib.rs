@@ -35,6 +35,7 @@
 
 // The face and the wiring.
 pub mod cli;
+pub mod log;
 pub mod losses;
 pub mod relay;
 

@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::metrics::{ForwardMetrics, ListenMetrics, Metrics, SpoolMetrics};
+use crate::metrics::{ForwardMetrics, ListenMetrics, LogMetrics, Metrics, SpoolMetrics};
 use crate::spool::{Batch, Inlet};
 
 /// How often the counters are looked at. A loss that goes on is told this often at most, whatever its size.
@@ -45,6 +45,7 @@ impl Teller {
         let own = metrics.listener("logferry");
         let mut teller = Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own };
         teller.watch_spool(&metrics.spool());
+        teller.watch_log(&metrics.log());
         teller
     }
 
@@ -64,6 +65,11 @@ impl Teller {
         self.watch("rate", None, "their containers sent more than rate-limit allows", &metrics.dropped_rate);
         self.watch("error", None, "the disk refused them", &metrics.dropped_error);
         self.watch("stalled", None, "the disk stood still", &metrics.dropped_stalled);
+    }
+
+    fn watch_log(&mut self, metrics: &LogMetrics) {
+        self.watch("log-rate", None, "the relay said more about itself than it tells", &metrics.dropped_rate);
+        self.watch("log-full", None, "the relay said more about itself than waits for room", &metrics.dropped_full);
     }
 
     pub fn watch_listener(&mut self, address: &str, metrics: &ListenMetrics) {

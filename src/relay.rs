@@ -23,6 +23,7 @@ use crate::admin::{self, Admin};
 use crate::config::{self, Config, ConfigErrors, ListenAddress};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Running, Shedding, Terms, Treatment};
+use crate::log;
 use crate::losses::Teller;
 use crate::metrics::Metrics;
 use crate::spool::{self, Inlet, Reader, Spool, WhenFull, Writer};
@@ -45,6 +46,7 @@ pub struct Relay {
     spool_handle: spool::Handle,
     forwarders: Vec<(Forwarder, Reins)>,
     deadline: watch::Sender<Option<Instant>>,
+    own_words: Option<log::Stream>,
 }
 
 /// A relay at work: what can be changed while it is.
@@ -61,6 +63,8 @@ struct Working {
     teller: Option<(JoinHandle<Teller>, oneshot::Sender<()>)>,
     /// Hands on what has waited for the rest of its line for long enough.
     piecer: JoinHandle<()>,
+    /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
+    own_words: Option<(JoinHandle<()>, watch::Sender<String>)>,
 }
 
 struct Listening {
@@ -96,7 +100,15 @@ impl std::error::Error for StartError {}
 impl Relay {
     /// Binds every socket, opens the spool and reads the certificates. Nothing is resolved, connected or read.
     pub fn bind(config: Config) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
+        Self::bind_with(config, Arc::new(Metrics::new()), None)
+    }
+
+    /// The same, with what the relay says about itself carried into its spool, and counted by the `metrics` it counts by.
+    pub fn bind_with(
+        config: Config,
+        metrics: Arc<Metrics>,
+        own_words: Option<log::Stream>,
+    ) -> Result<Self, StartError> {
         let listeners =
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
         let admin = bind_admin(&config.admin, &metrics)?;
@@ -106,7 +118,7 @@ impl Relay {
             Ok(new_forwarder(&config, (settings, connector(settings)?), reader, &metrics, &deadline))
         });
         let forwarders = forwarders.collect::<Result<_, _>>()?;
-        Ok(Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline })
+        Ok(Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline, own_words })
     }
 
     /// Where it listens, with the real ports where 0 was asked for. In the config's order.
@@ -132,7 +144,7 @@ impl Relay {
         mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
         mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
-        let Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline } = self;
+        let Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline, own_words } = self;
         let (inlet, spool_thread) = spool
             .spawn(Some(config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
@@ -149,6 +161,7 @@ impl Relay {
             spool: spool_handle,
             deadline,
             teller: None,
+            own_words: None,
             config,
         };
         let config = working.config.clone();
@@ -159,6 +172,7 @@ impl Relay {
             working.start_forward(settings, forwarder, reins);
         }
         working.start_telling(None);
+        working.carry_own_words(own_words);
         let admin = admin.map(|admin| tokio::spawn(admin.serve()));
 
         loop {
@@ -222,6 +236,13 @@ impl Working {
         self.teller = Some((tokio::spawn(teller.run(stopped)), stop));
     }
 
+    fn carry_own_words(&mut self, own_words: Option<log::Stream>) {
+        let Some(own_words) = own_words else { return };
+        let (hostname, hostnames) = watch::channel(self.config.hostname.clone());
+        let carried = own_words.run(hostnames, self.inlet.clone(), self.metrics.listener("logferry"));
+        self.own_words = Some((tokio::spawn(carried), hostname));
+    }
+
     async fn stop_telling(&mut self) -> Option<Teller> {
         let (task, stop) = self.teller.take()?;
         drop(stop);
@@ -268,6 +289,9 @@ impl Working {
         self.change_forwards(&new, connectors).await;
         self.config = new;
         self.start_telling(told);
+        if let Some((_, hostname)) = &self.own_words {
+            hostname.send_replace(self.config.hostname.clone());
+        }
         Ok(())
     }
 
@@ -340,6 +364,10 @@ impl Working {
         self.piecer.abort();
         self.inlet.send(self.common.pieces.all()).await;
         self.stop_telling().await;
+        if let Some((task, hostname)) = self.own_words.take() {
+            drop(hostname);
+            let _ = timeout_at(end, task).await;
+        }
         let Self { config, inlet, forwards, piecer, .. } = self;
         // Its inlet would keep the writer from ending.
         let _ = piecer.await;

@@ -177,6 +177,8 @@ fn the_reference_config_tells_the_defaults() {
         "timeout = \"2s\"",
         "listen = \"127.0.0.1:9514\"",
         "level = \"info\"",
+        "format = \"text\"",
+        "to-spool = \"off\"",
     ] {
         assert!(reference.lines().any(|found| found == line), "docker/logferry.toml does not say {line}");
         assert!(defaults.contains(line), "{line} is not the default:\n{default}");
@@ -191,6 +193,7 @@ fn the_docs_name_every_metric() {
     metrics.forward("x");
     metrics.shapes();
     metrics.spool();
+    metrics.log();
     let docs = read("docs/operations.md");
     let mut seen = 0;
     for line in metrics.encode().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

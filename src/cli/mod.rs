@@ -14,9 +14,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args as _, Parser, Subcommand};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 
-use crate::config::{Config, LogLevel, Overrides};
+use crate::config::{Config, Overrides};
+use crate::log::last_words as complain;
 
 /// Exit codes, as sysexits.h names them.
 mod exit {
@@ -145,14 +145,6 @@ fn misspelt_variables() -> Vec<String> {
         .collect()
 }
 
-/// The last words of a command. `eprintln!` would panic where nobody can hear them.
-fn complain(says: &str) {
-    let mut stderr = io::stderr().lock();
-    for line in says.lines() {
-        let _ = writeln!(stderr, "logferry: {line}");
-    }
-}
-
 /// Prints to stdout. A reader that has seen enough (`| head`) is no failure.
 fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_ref()) {
@@ -169,35 +161,6 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))
-}
-
-/// Log lines that wait for stderr at the most.
-const MOST_LINES_UNWRITTEN: usize = 1000;
-
-/// Logs until the guard is dropped, which writes what is left.
-fn start_logging(level: LogLevel) -> WorkerGuard {
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    // Written by a thread of its own: a full pipe or a slow disk behind stderr must not hold the relay. What does not fit
-    // in the queue is dropped.
-    let (stderr, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(MOST_LINES_UNWRITTEN)
-        .thread_name("log")
-        .finish(io::stderr());
-    // Without colours: these lines are read in `docker logs`. A failed write is not reported: there is nowhere to do so.
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(false)
-        .log_internal_errors(false)
-        .with_writer(stderr);
-    let _ = subscriber.try_init();
-    guard
 }
 
 #[cfg(test)]

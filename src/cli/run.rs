@@ -1,22 +1,26 @@
 //! `logferry run`: a relay until SIGTERM or SIGINT; a second signal ends at once. SIGHUP reads the configuration again.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use nix::libc::SIGXFSZ;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Failure, complain, load, misspelt_variables, runtime, start_logging};
+use super::{Failure, complain, load, misspelt_variables, runtime};
 use crate::config::{Config, ConfigErrors, Overrides};
+use crate::log;
+use crate::metrics::Metrics;
 use crate::relay::Relay;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
-    let _logging = start_logging(config.log);
+    let metrics = Arc::new(Metrics::new());
+    let (_logging, own_words) = log::start(&config.log, metrics.log());
     misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
     raise_descriptor_limit();
-    let relay = Relay::bind(config).map_err(|error| Failure::config(&error))?;
+    let relay = Relay::bind_with(config, metrics, own_words).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
     let (stop, changed, _file_too_large) = {
         let _inside = runtime.enter();

@@ -132,6 +132,8 @@ pub struct Admin {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Log {
     pub level: Option<Leaf>,
+    pub format: Option<Leaf>,
+    pub to_spool: Option<Leaf>,
 }
 
 /// One value, and where it was written.

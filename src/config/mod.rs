@@ -103,7 +103,7 @@ pub struct Config {
     pub forward: Vec<Forward>,
     pub resolve: Resolve,
     pub admin: Admin,
-    pub log: LogLevel,
+    pub log: Log,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +216,22 @@ pub struct Admin {
     pub explicit: bool,
 }
 
+/// What the relay says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    /// On stderr.
+    pub format: LogFormat,
+    /// Down to which level it is put into the spool too, as messages of the relay's own; `None`: never.
+    pub to_spool: Option<LogLevel>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     Error,
@@ -309,6 +325,8 @@ fn env_variable(name: &str) -> Option<String> {
 
 /// The words for closed sets of other rooms.
 const WHEN_FULL: [(&str, WhenFull); 2] = [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest)];
+
+const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 const FRAMINGS: [(&str, Framing); 2] = [("octet-counting", Framing::OctetCounting), ("newline", Framing::Newline)];
 

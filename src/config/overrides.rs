@@ -75,6 +75,10 @@ pub struct Overrides {
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, env = "LOGFERRY_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
+
+    /// How that is written: text or json [default: text]
+    #[arg(long, env = "LOGFERRY_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
 }
 
 impl Overrides {
@@ -112,6 +116,7 @@ impl Overrides {
         set(&mut file.spool.max_size, "--spool-max-size / LOGFERRY_SPOOL_MAX_SIZE", &self.spool_max_size);
         set(&mut file.admin.listen, "--admin / LOGFERRY_ADMIN", &self.admin);
         set(&mut file.log.level, "--log / LOGFERRY_LOG", &self.log);
+        set(&mut file.log.format, "--log-format / LOGFERRY_LOG_FORMAT", &self.log_format);
     }
 
     /// Is there something for TLS listeners among them?

@@ -43,7 +43,7 @@ pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, Confi
         spool: spool(source, &file.spool)?,
         resolve: resolve(source, &file.resolve)?,
         admin: admin(source, &file.admin)?,
-        log: source.or("log.level", &file.log.level, LogLevel::Info)?,
+        log: log(source, &file.log)?,
     })
 }
 
@@ -407,6 +407,21 @@ fn name(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<String, ConfigErr
         return Err(source.bad(key, leaf, "a name is 1 to 64 of a-z, 0-9, - and _"));
     }
     Ok(name)
+}
+
+fn log(source: &Source<'_>, section: &file::Log) -> Result<Log, ConfigError> {
+    let to_spool = match &section.to_spool {
+        Some(leaf) if source.text("log.to-spool", leaf)? != "off" => {
+            let level = |_| source.bad("log.to-spool", leaf, "write error, warn, info, debug or trace, or \"off\"");
+            Some(source.value("log.to-spool", leaf).map_err(level)?)
+        }
+        _ => None,
+    };
+    Ok(Log {
+        level: source.or("log.level", &section.level, LogLevel::Info)?,
+        format: one_of(source, "log.format", &section.format, &LOG_FORMATS, LogFormat::Text)?,
+        to_spool,
+    })
 }
 
 fn path(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<PathBuf, ConfigError> {

@@ -84,7 +84,11 @@ pub fn to_file(config: &Config) -> file::File {
             timeout: time(config.resolve.timeout),
         },
         admin: file::Admin { listen: text(config.admin.listen.map_or("off".to_owned(), |listen| listen.to_string())) },
-        log: file::Log { level: text(config.log.word().to_owned()) },
+        log: file::Log {
+            level: text(config.log.level.word().to_owned()),
+            format: text(word_for(&LOG_FORMATS, &config.log.format).to_owned()),
+            to_spool: text(config.log.to_spool.map_or("off", LogLevel::word).to_owned()),
+        },
     }
 }
 

@@ -63,6 +63,7 @@ pub struct Metrics {
     spooled: Counter,
     spool_dropped: Family<ByReason, Counter>,
     spool_held: Gauge,
+    log_dropped: Family<ByReason, Counter>,
     spool_bytes: Gauge,
     spool_max_bytes: Gauge,
     spool_syncs: Counter,
@@ -156,6 +157,15 @@ pub struct SpoolMetrics {
     pub errors: Counter,
 }
 
+/// What the relay said and could not put into its own spool.
+#[derive(Clone)]
+pub struct LogMetrics {
+    /// More was said in a minute than is taken.
+    pub dropped_rate: Counter,
+    /// Too much waited already.
+    pub dropped_full: Counter,
+}
+
 /// The counters of one forward.
 #[derive(Clone)]
 pub struct ForwardMetrics {
@@ -233,6 +243,7 @@ impl Metrics {
             spool_max_bytes: add(all, "spool_max_bytes", "What all segments together may take"),
             spool_syncs: add(all, "spool_syncs", "Times the disk was made to keep what was written"),
             spool_errors: add(all, "spool_errors", "Failed writes and syncs of the spool"),
+            log_dropped: add(all, "log_dropped", "Messages of the relay's own that were not spooled, by reason"),
             evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
             damaged: add(all, "forward_damaged", "Lines in the spool that could not be read any more"),
             waiting: add(all, "forward_waiting", "Lines spooled and not yet delivered"),
@@ -305,6 +316,11 @@ impl Metrics {
             syncs: self.spool_syncs.clone(),
             errors: self.spool_errors.clone(),
         }
+    }
+
+    pub fn log(&self) -> LogMetrics {
+        let dropped = |reason| self.log_dropped.get_or_create(&ByReason { reason }).clone();
+        LogMetrics { dropped_rate: dropped("rate"), dropped_full: dropped("full") }
     }
 
     pub fn forward(&self, name: &str) -> ForwardMetrics {

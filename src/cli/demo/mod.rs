@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Failure, certs, print, runtime, start_logging};
-use crate::config::{Config, LogLevel, Overrides};
+use super::{Failure, certs, print, runtime};
+use crate::config::{Config, Log, LogFormat, LogLevel, Overrides};
+use crate::log;
+use crate::metrics::Metrics;
 use crate::relay::{Relay, StartError};
 use collector::{Arrivals, Collector};
 use name_server::NameServer;
@@ -46,7 +48,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.messages == 0 || arguments.rate == 0 {
         return Err(Failure::usage("demo: --messages and --rate must be above zero"));
     }
-    let _logging = start_logging(LogLevel::Warn);
+    let settings = Log { level: LogLevel::Warn, format: LogFormat::Text, to_spool: None };
+    let (_logging, _) = log::start(&settings, Metrics::new().log());
     let dir = Scratch::new().map_err(|error| Failure::failed(format!("demo: {error}")))?;
     let outcome = story(arguments, &dir.0).map_err(|error| Failure::failed(format!("demo: {error}")))?;
     print(outcome.report())?;

@@ -1,0 +1,166 @@
+//! The way of what the relay says into its own spool, as messages of `logferry`. It holds nothing and it breeds nothing:
+//!
+//! - Whoever says something never waits. So many messages a minute are taken, and so many wait; the rest is dropped and
+//!   counted. Whatever carrying a message may make the relay say, in a minute it cannot become more than that.
+//! - The spool gives nothing up for them. When it is full or its disk is broken they wait in it as what other relays
+//!   deliver does, and the queue here fills.
+//! - What is dropped is told to the collector as any other loss is (see `losses`).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::event::Said;
+use crate::metrics::{ListenMetrics, LogMetrics};
+use crate::spool::{Batch, Inlet};
+
+/// Messages that are taken in a minute. A relay says about ten when it starts, and then one now and then.
+const MOST_A_MINUTE: u32 = 100;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Messages that wait to be handed to the spool.
+const MOST_WAITING: usize = 32;
+/// Messages that are handed to it together; so many more may wait there.
+const MOST_TOGETHER: usize = 16;
+/// How long the spool may take to take over what is left when the relay stops.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+struct Message {
+    said: Said,
+    stamp: String,
+}
+
+/// Where messages go in. Neither waits nor fails.
+pub struct Entrance {
+    queue: mpsc::Sender<Message>,
+    pace: Mutex<Pace>,
+    metrics: LogMetrics,
+}
+
+/// Where they come out.
+pub struct Stream {
+    queue: mpsc::Receiver<Message>,
+    /// Out of the queue, and not with the spool yet.
+    taken: Vec<Message>,
+}
+
+pub fn new(metrics: LogMetrics) -> (Entrance, Stream) {
+    let (entrance, queue) = mpsc::channel(MOST_WAITING);
+    let pace = Mutex::new(Pace { since: Instant::now(), taken: 0 });
+    (Entrance { queue: entrance, pace, metrics }, Stream { queue, taken: Vec::new() })
+}
+
+impl Entrance {
+    pub fn take(&self, said: Said, stamp: String) {
+        if !self.pace.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now()) {
+            self.metrics.dropped_rate.inc();
+            return;
+        }
+        // Closed: the relay has stopped, and its last messages are on stderr alone.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(Message { said, stamp }) {
+            self.metrics.dropped_full.inc();
+        }
+    }
+}
+
+/// How many were taken since when.
+struct Pace {
+    since: Instant,
+    taken: u32,
+}
+
+impl Pace {
+    fn allows(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= MINUTE {
+            *self = Self { since: now, taken: 0 };
+        }
+        if self.taken == MOST_A_MINUTE {
+            return false;
+        }
+        self.taken += 1;
+        true
+    }
+}
+
+impl Stream {
+    /// Hands the spool what is said until nobody sends host names any more, and then what is left. `own` counts the messages
+    /// as received, so that the books balance.
+    pub async fn run(mut self, mut hostname: watch::Receiver<String>, inlet: Inlet, own: ListenMetrics) {
+        loop {
+            let name = hostname.clone();
+            tokio::select! {
+                () = self.carry(name, &inlet, &own) => {}
+                () = gone(&mut hostname) => break,
+            }
+        }
+        self.queue.close();
+        while let Ok(message) = self.queue.try_recv() {
+            self.taken.push(message);
+        }
+        let name = hostname.borrow().clone();
+        // The writer takes it with what else has queued, if there is room.
+        let _ = timeout(LAST_WORD, self.hand_over(&name, &inlet, &own)).await;
+    }
+
+    /// The next messages, until the spool has them.
+    async fn carry(&mut self, hostname: watch::Receiver<String>, inlet: &Inlet, own: &ListenMetrics) {
+        if self.taken.is_empty() && self.queue.recv_many(&mut self.taken, MOST_TOGETHER).await == 0 {
+            // Nobody is left who could say something.
+            std::future::pending::<()>().await;
+        }
+        let hostname = hostname.borrow().clone();
+        if let Some(receipt) = self.hand_over(&hostname, inlet, own).await {
+            // The next ones wait here meanwhile.
+            let _ = receipt.await;
+        }
+    }
+
+    /// What was not handed over when this is dropped is handed over the next time.
+    async fn hand_over(&mut self, hostname: &str, inlet: &Inlet, own: &ListenMetrics) -> Option<crate::spool::Receipt> {
+        let mut batch = Batch::new();
+        for Message { said, stamp } in &self.taken {
+            batch.push(|out| out.extend_from_slice(said.syslog(stamp, hostname).as_bytes()));
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        let lines = batch.line_count();
+        let receipt = inlet.deliver(batch, None).await;
+        own.received.inc_by(lines);
+        self.taken.clear();
+        Some(receipt)
+    }
+}
+
+/// Waits until whoever sends is gone.
+async fn gone<T>(from: &mut watch::Receiver<T>) {
+    while from.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn so_many_are_taken_in_a_minute() {
+        let start = Instant::now();
+        let mut pace = Pace { since: start, taken: 0 };
+        for minute in 0..3 {
+            let taken = (0..1000).filter(|n| pace.allows(start + MINUTE * minute + Duration::from_millis(*n))).count();
+            assert_eq!(taken, MOST_A_MINUTE as usize);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted_and_nobody_waits() {
+        let metrics = Metrics::new().log();
+        let (entrance, stream) = new(metrics.clone());
+        (0..1000).for_each(|_| entrance.take(Said::error("again"), String::new()));
+        assert_eq!(metrics.dropped_full.get(), u64::from(MOST_A_MINUTE) - MOST_WAITING as u64);
+        assert_eq!(metrics.dropped_rate.get(), 1000 - u64::from(MOST_A_MINUTE));
+        drop(stream);
+        entrance.take(Said::error("too late"), String::new());
+    }
+}

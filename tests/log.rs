@@ -1,0 +1,262 @@
+//! What the relay says about itself: as JSON, and in its own stream, where it must neither hold anything nor feed itself.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use serde_json::Value;
+use support::docker::RELAY;
+use support::program::SIGHUP;
+use support::relay::logferry;
+use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
+
+/// Messages taken in a minute: `src/log/stream.rs`. Far fewer wait.
+const MOST_A_MINUTE: u64 = 100;
+
+fn setup(log: &str, collector: &Collector) -> Setup {
+    let setup = Setup::new().section(&format!("[log]\n{log}")).listen("tcp://127.0.0.1:0");
+    setup.forward_with(&collector.url(), "framing = \"octet-counting\"")
+}
+
+/// What a collector has of the relay's own words: priority, when, and what.
+fn own_words(collector: &Collector) -> Vec<(String, DateTime<Utc>, String)> {
+    let lines = collector.frames(0).into_iter().map(|frame| String::from_utf8(frame).expect("text"));
+    let head = format!(" {RELAY} logferry - log - ");
+    let own = lines.filter_map(|line| {
+        let (front, text) = line.split_once(&head)?;
+        let (pri, stamp) = front.split_once(">1 ").expect("RFC 5424");
+        Some((format!("{pri}>"), stamp.parse().expect("RFC 3339"), text.to_owned()))
+    });
+    own.collect()
+}
+
+#[track_caller]
+fn arrives(collector: &Collector, pri: &str, says: &str) {
+    eventually(&format!("the collector has {pri} {says}"), || {
+        own_words(collector).iter().any(|(p, _, text)| p == pri && text.contains(says)).then_some(())
+    });
+}
+
+/// Tells the relay to read its configuration again, of which it says so, and waits until it has.
+fn is_made_to_speak(relay: &Relay, times: u64) {
+    for _ in 0..times {
+        let done = || relay.metrics().sum("config_reloads_total");
+        let before = done();
+        relay.signal(SIGHUP);
+        eventually("it has been read again", || (done() > before).then_some(()));
+    }
+}
+
+/// Says messages of one length, one after the other, until one finds no room.
+fn fills_up(relay: &Relay, length: usize) {
+    let dropped = || relay.metrics().sum("spool_dropped_total");
+    let (before, mut wire) = (dropped(), relay.door().connect());
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    while dropped() == before {
+        let settled = || relay.metrics().sum("spool_spooled_total") + dropped();
+        let so_far = settled();
+        wire.says(&container, &vec![b'x'; length]);
+        eventually("it is in the spool, or not", || (settled() > so_far).then_some(()));
+    }
+}
+
+/// How many messages a collector was told were lost for this reason.
+fn told(collector: &Collector, reason: &str) -> u64 {
+    let lines = collector.frames(0).into_iter().map(|frame| String::from_utf8(frame).expect("text"));
+    let lost = lines.filter_map(|line| {
+        let (_, gap) = line.split_once("logferry - gap [gap@32473 lines=\"")?;
+        let (lines, rest) = gap.split_once("\" reason=\"").expect("a reason");
+        rest.starts_with(&format!("{reason}\"")).then(|| lines.parse::<u64>().expect("a number"))
+    });
+    lost.sum()
+}
+
+fn balance(relay: &Relay) {
+    eventually("the books balance", || {
+        let metrics = relay.metrics();
+        let [received, spooled, dropped, held] =
+            ["listen_received_total", "spool_spooled_total", "spool_dropped_total", "spool_held"]
+                .map(|name| metrics.sum(name));
+        (received == spooled + dropped + held).then_some(())
+    });
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = setup("format = \"json\"\nlevel = \"debug\"", &collector);
+    // The harness reads what a relay says as text, and this one has no port of its own.
+    let mut program = support::Program::start(&mut setup.command());
+    let is_said = |text: &str| eventually(text, || program.stderr().contains(text).then_some(()));
+    is_said("forward central: connected to");
+    program.signal(SIGHUP);
+    is_said("config: read again, and in force");
+    program.signal(support::program::SIGTERM);
+    assert!(program.ends().success());
+    let said = program.stderr();
+    let lines: Vec<Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    for line in &lines {
+        let at: DateTime<Utc> = line["timestamp"].as_str().expect("a stamp").parse().expect("RFC 3339");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z') && at.trunc_subsecs(0) <= Utc::now(), "{line}");
+        assert!(["error", "warn", "info", "debug"].contains(&line["level"].as_str().expect("a level")), "{line}");
+        assert!(!line["message"].as_str().expect("a message").is_empty(), "{line}");
+    }
+    let open = lines.iter().find(|line| line["message"] == "spool: open").expect("it says that");
+    assert_eq!((open["level"].as_str(), open["segments"].is_u64()), (Some("info"), true), "{open}");
+    assert!(open["dir"].as_str().unwrap().ends_with("/spool"), "{open}");
+    assert_eq!(lines.last().unwrap()["message"], "stopped");
+}
+
+#[test]
+fn json_by_variable_also_for_the_last_words() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let mut command = logferry();
+    command.args(["run", "--listen", "udp://127.0.0.1:0", "--admin", "off", "--spool-dir"]).arg(file.join("spool"));
+    let output = command.env("LOGFERRY_LOG_FORMAT", "json").output().expect("logferry starts");
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).expect("text");
+    let last: Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(last["level"], "error");
+    assert!(last["message"].as_str().unwrap().contains(file.to_str().unwrap()), "{last}");
+}
+
+#[test]
+fn a_level_is_a_level() {
+    let collector = Collector::tcp_away(Framing::OctetCounting);
+    let relay = setup("to-spool = \"off\"", &collector).start();
+    relay.says("refused");
+    let stopped = relay.stops();
+    assert!(stopped.stderr.contains("  INFO listen: ") && stopped.stderr.contains("  WARN forward central: "));
+    let mut command = setup("level = \"error\"", &collector).command();
+    let mut program = support::Program::start(&mut command);
+    program.signal(support::program::SIGTERM);
+    program.ends();
+    assert_eq!(program.stderr(), "");
+}
+
+#[test]
+fn what_it_says_arrives_as_its_own_message() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let relay = setup("to-spool = \"info\"", &collector).start();
+    relay.says("refused");
+    says(&relay, 0..1);
+    collector.comes();
+    arrives(&collector, "<46>", "listen: listening on tcp://127.0.0.1:");
+    arrives(&collector, "<46>", "spool: open dir=");
+    arrives(&collector, "<44>", "forward central: tcp://127.0.0.1:");
+    arrives(&collector, "<46>", "forward central: connected to");
+    // It is what stderr has, in the same order, and it is counted as received of the relay itself.
+    let said = relay.stderr();
+    let (own, mut rest) = (own_words(&collector), said.as_str());
+    for (_, stamp, text) in &own {
+        let line = format!("{} ", stamp.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+        let (_, behind) = rest.split_once(&line).unwrap_or_else(|| panic!("{text} is not in {said}"));
+        assert!(behind.trim_start().split_once(' ').expect("a level").1.starts_with(text.as_str()), "{text}: {behind}");
+        rest = behind;
+    }
+    balance(&relay);
+    let own_received = relay.metrics().with("listen_received_total", "listener=\"logferry\"");
+    assert_eq!(own_received as usize, own.len());
+    relay.has_delivered(own.len() + 1, 0);
+    // Nothing it says while it carries that makes it say more.
+    relay.stops();
+    arrives(&collector, "<46>", "stopping: ");
+}
+
+#[test]
+fn only_what_is_asked_for_goes_into_the_stream() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let relay = setup("to-spool = \"warn\"\nlevel = \"trace\"", &collector).start();
+    relay.says("refused");
+    collector.comes();
+    arrives(&collector, "<44>", "forward central: ");
+    is_made_to_speak(&relay, 1);
+    says(&relay, 0..1);
+    relay.says("config: read again");
+    let is_last = |frame: &Vec<u8>| frame.ends_with(b"] 0");
+    eventually("the message behind it", || collector.frames(0).iter().any(is_last).then_some(()));
+    assert!(own_words(&collector).iter().all(|(pri, ..)| pri == "<44>"), "{:?}", own_words(&collector));
+    relay.stops();
+}
+
+/// A spool that takes nothing more, and a relay that has much to say of it.
+#[test]
+fn with_the_spool_full_nothing_waits_for_it() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let full = "max-size = \"1MiB\"\nwhen-full = \"drop-newest\"\nshed-from = \"off\"";
+    let relay = setup("to-spool = \"info\"", &collector).spool(full).start();
+    says_at_length(&relay, 0..200, 4096);
+    fills_up(&relay, 4096);
+    fills_up(&relay, 1);
+    relay.says("spool: full: new lines are dropped");
+    // Each of these takes its own time only, though the relay's words have no room anywhere.
+    is_made_to_speak(&relay, MOST_A_MINUTE + 20);
+    let dropped = |reason: &str| relay.metrics().with("log_dropped_total", &format!("reason=\"{reason}\"")) as u64;
+    assert!(dropped("full") > 0 && dropped("rate") > 0, "{:?}", relay.metrics());
+    assert!(relay.stderr().matches("config: read again").count() as u64 > MOST_A_MINUTE, "stderr has them all");
+    balance(&relay);
+    let evicted = relay.metrics().sum("forward_evicted_total");
+    assert_eq!(evicted, 0, "nothing is given up for them");
+
+    collector.comes();
+    arrives(&collector, "<44>", "spool: full");
+    // What did not fit is told with the other losses.
+    eventually("the gap is told", || {
+        let told = |reason: &str| told(&collector, &format!("log-{reason}"));
+        (told("full") == dropped("full") && told("rate") == dropped("rate")).then_some(())
+    });
+    balance(&relay);
+    assert!(own_words(&collector).len() as u64 <= MOST_A_MINUTE);
+    relay.stops();
+}
+
+/// Two relays that send each other all they have, their own words among it: a message goes round for ever, and neither
+/// says anything because of it.
+#[test]
+fn two_that_feed_each_other_say_no_more_than_one() {
+    let ports = [(), ()].map(|()| support::Held::on(&[support::collector::LOCAL]).port());
+    let [one, two] = [(0, 1), (1, 0)].map(|(own, other): (usize, usize)| {
+        let setup = Setup::new().section("[log]\nto-spool = \"info\"");
+        setup.listen(&format!("tcp://127.0.0.1:{}", ports[own])).forward(&format!("tcp://127.0.0.1:{}", ports[other]))
+    });
+    let (one, two) = (one.start(), two.start());
+    let rounds = |relay: &Relay| relay.metrics().sum("listen_received_total");
+    let both_connected = || [&one, &two].iter().all(|relay| relay.stderr().contains("connected to"));
+    eventually("they have found each other", || both_connected().then_some(()));
+    eventually("all they said went round", || (rounds(&one) > 500 && rounds(&two) > 500).then_some(()));
+    let said = || [&one, &two].map(|relay| relay.stderr().lines().map(str::to_owned).collect::<BTreeSet<_>>());
+    let (before, so_far) = (said(), rounds(&one));
+    eventually("and round, and round", || (rounds(&one) > so_far + 5000).then_some(()));
+    assert_eq!(said(), before, "something was said because a message went round");
+    let own = |relay: &Relay| relay.metrics().with("listen_received_total", "listener=\"logferry\"") as usize;
+    assert_eq!([own(&one), own(&two)], [before[0].len(), before[1].len()]);
+}
+
+/// Each connection carries the news that the one before it broke, so that one log line would breed the next.
+#[test]
+fn a_collector_that_comes_and_goes_is_a_few_lines_a_minute() {
+    const CONNECTIONS: usize = 12;
+    /// Of one forward: `src/forward/news.rs`. One more says that it is enough.
+    const MOST: usize = 17;
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let start = Instant::now();
+    let relay = setup("to-spool = \"info\"", &collector).start();
+    for connection in 1..=CONNECTIONS {
+        eventually("it connects again", || (collector.accepted() >= connection).then_some(()));
+        let delivered = || relay.metrics().sum("forward_delivered_total");
+        let before = delivered();
+        says(&relay, 0..1);
+        eventually("something is delivered", || (delivered() > before).then_some(()));
+        collector.hangs_up();
+    }
+    relay.says("forward central: it comes and goes");
+    let minutes = start.elapsed().as_secs() as usize / 60 + 1;
+    let said = relay.stderr().lines().filter(|line| line.contains("forward central: ")).count();
+    assert!(said <= MOST * minutes, "{said} lines in {minutes} minutes");
+    relay.stops();
+}
