@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args as _, Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
@@ -69,6 +69,11 @@ impl Failure {
     fn failed(says: impl Into<String>) -> Self {
         Self { code: exit::FAILED, says: says.into() }
     }
+}
+
+/// The command line, for who writes manuals and completions of it.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command the arguments name.
@@ -189,7 +194,6 @@ mod tests {
 
     #[test]
     fn arguments_are_consistent() {
-        use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 }
