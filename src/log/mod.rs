@@ -4,9 +4,10 @@
 //! It says states, not events: whoever calls `tracing` here sees to it that no sender, collector or name server can make
 //! him do it again and again. Nothing waits here: what does not fit in a queue is dropped.
 //!
-//! In reading order: `event`, what is said and its three forms; `stream`, the way into the spool.
+//! In reading order: `event`, what is said and its three forms; `stderr`, and `stream`, the way into the spool.
 
 mod event;
+mod stderr;
 mod stream;
 
 use std::io::{self, Write};
@@ -16,34 +17,26 @@ use chrono::{SecondsFormat, Utc};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::config::{self, LogFormat, LogLevel};
 use crate::metrics::LogMetrics;
 use event::Said;
+use stderr::{Stderr, Written};
 use stream::Entrance;
 pub use stream::Stream;
-
-/// Log lines that wait for stderr at the most.
-const MOST_LINES_UNWRITTEN: usize = 1000;
 
 /// How lines are written to stderr, for the last one, which is said when nobody logs any more.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Logs until it is dropped, which writes what is left.
 pub struct Logging {
-    _writer: WorkerGuard,
+    _written: Written,
 }
 
 /// Whatever calls `tracing` in this process is said from now on. The second time nothing changes: a process has one log.
 /// The stream is there if messages are to go into the spool; nobody carries them until it [runs](Stream::run).
 pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<Stream>) {
-    // Written by a thread of its own: a full pipe or a slow disk behind stderr must not hold the relay. What does not fit
-    // in the queue is dropped.
-    let (stderr, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(MOST_LINES_UNWRITTEN)
-        .thread_name("log")
-        .finish(io::stderr());
+    let (stderr, written) = stderr::start(io::stderr());
     let (spool, stream) = match settings.to_spool {
         Some(level) => {
             let (entrance, stream) = stream::new(metrics);
@@ -54,7 +47,7 @@ pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<St
     let _ = FORMAT.set(settings.format);
     let log = Log { level: filter(settings.level), format: settings.format, stderr, spool };
     let _ = tracing::subscriber::set_global_default(log);
-    (Logging { _writer: guard }, stream)
+    (Logging { _written: written }, stream)
 }
 
 /// The last words of a command. `eprintln!` would panic where nobody can hear them.
@@ -70,7 +63,7 @@ pub fn last_words(says: &str) {
 struct Log {
     level: LevelFilter,
     format: LogFormat,
-    stderr: NonBlocking,
+    stderr: Stderr,
     /// What is not above this level goes into the spool too.
     spool: Option<(LevelFilter, Entrance)>,
 }
@@ -106,8 +99,7 @@ impl Subscriber for Log {
                 LogFormat::Text => said.text(&stamp),
                 LogFormat::Json => said.json(&stamp),
             };
-            // A failed write is not reported: there is nowhere to do so.
-            let _ = self.stderr.clone().write_all(line.as_bytes());
+            self.stderr.write(line);
         }
         if let Some(entrance) = self.spools(event.metadata()) {
             entrance.take(said, stamp);

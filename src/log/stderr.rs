@@ -1,0 +1,132 @@
+//! Standard error, written by a thread of its own: a full pipe or a slow disk behind it must not hold the relay. What does
+//! not fit in the queue is dropped.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Lines that wait to be written; as many again may be on their way.
+const MOST_WAITING: usize = 1000;
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+pub struct Stderr(Arc<Shared>);
+
+/// Waits until everything is written when it is dropped, if that is soon.
+pub struct Written(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: Vec<String>,
+    /// No more will come.
+    over: bool,
+    /// Everything is written, and nobody writes any more.
+    written: bool,
+}
+
+/// Lines to `out`.
+pub fn start(out: impl Write + Send + 'static) -> (Stderr, Written) {
+    let shared = Arc::new(Shared::default());
+    let writing = shared.clone();
+    let write = move || writing.write(out);
+    thread::Builder::new().name("log".into()).spawn(write).expect("the system has a thread left at start");
+    (Stderr(shared.clone()), Written(shared))
+}
+
+impl Stderr {
+    pub fn write(&self, line: String) {
+        let mut queue = self.0.lock();
+        if queue.lines.len() < MOST_WAITING {
+            queue.lines.push(line);
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, mut out: impl Write) {
+        loop {
+            let idle = |queue: &mut Queue| queue.lines.is_empty() && !queue.over;
+            let mut queue = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+            let lines = std::mem::take(&mut queue.lines);
+            if lines.is_empty() {
+                queue.written = true;
+                self.changed.notify_all();
+                return;
+            }
+            drop(queue);
+            // A failed write is not reported: there is nowhere to do so.
+            let _ = out.write_all(lines.concat().as_bytes());
+        }
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.over = true;
+        self.0.changed.notify_all();
+        drop(self.0.changed.wait_timeout_while(queue, LAST_LINES, |queue| !queue.written));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Takes one write for each permit.
+    struct Pipe {
+        permits: Receiver<()>,
+        written: Sender<Vec<u8>>,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.permits.recv().map_err(io::Error::other)?;
+            self.written.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_holds_nobody() {
+        let ((permit, permits), (written, arrived)) = (channel(), channel());
+        let (stderr, end) = start(Pipe { permits, written });
+        (0..10 * MOST_WAITING).for_each(|n| stderr.write(format!("{n}\n")));
+        (0..10).for_each(|_| permit.send(()).unwrap());
+        drop(end);
+        let text = String::from_utf8(arrived.try_iter().flatten().collect()).unwrap();
+        let lines: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert!((MOST_WAITING..=2 * MOST_WAITING).contains(&lines.len()), "{}", lines.len());
+        assert!(lines.is_sorted() && lines[0] == 0, "in order, from the first on");
+    }
+
+    #[test]
+    fn what_was_said_last_is_written() {
+        let ((permit, permits), (written, arrived)) = (channel(), channel());
+        let (stderr, end) = start(Pipe { permits, written });
+        stderr.write("the last words\n".to_owned());
+        permit.send(()).unwrap();
+        drop(end);
+        assert_eq!(arrived.try_recv().unwrap(), b"the last words\n");
+        stderr.write("too late\n".to_owned());
+    }
+}
