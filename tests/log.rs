@@ -213,6 +213,29 @@ fn with_the_spool_full_nothing_waits_for_it() {
     relay.stops();
 }
 
+/// With `drop-oldest` a container's new line is worth more than an old one; the relay's own words are not.
+#[test]
+fn nothing_is_given_up_for_its_words() {
+    let collector = Collector::tcp_away(Framing::OctetCounting);
+    let relay = setup("to-spool = \"info\"", &collector).spool("max-size = \"1MiB\"\nshed-from = \"off\"").start();
+    says_at_length(&relay, 0..200, 4096);
+    let room = || relay.metrics().sum("spool_max_bytes") - relay.metrics().sum("spool_bytes");
+    let (container, mut wire) = (Docker::new(Format::Rfc5424Micro, "web"), relay.door().connect());
+    for (length, left) in [(4096, 5000), (1, 500)] {
+        while room() > left {
+            let before = relay.metrics().sum("spool_spooled_total");
+            wire.says(&container, &vec![b'x'; length]);
+            eventually("it is spooled", || (relay.metrics().sum("spool_spooled_total") > before).then_some(()));
+        }
+    }
+    assert_eq!(relay.metrics().sum("forward_evicted_total"), 0, "the next line is the first to be too much");
+    is_made_to_speak(&relay, 10);
+    eventually("they wait", || (relay.metrics().sum("spool_held") > 0).then_some(()));
+    balance(&relay);
+    assert_eq!(relay.metrics().sum("forward_evicted_total"), 0);
+    relay.stops();
+}
+
 /// Two relays that send each other all they have, their own words among it: a message goes round for ever, and neither
 /// says anything because of it.
 #[test]

@@ -432,3 +432,17 @@ fn problems_have_a_limit() {
     let list = format!("[resolve]\nnameservers = [{}]", (0..1000).map(|n| format!("\"x{n}\",")).collect::<String>());
     assert_eq!(parse_with(&list, &Overrides::default()).expect_err("a thousand").iter().len(), 100);
 }
+
+#[test]
+fn what_the_relay_says_of_itself() {
+    let log = |text: &str| parse(&format!("[log]\n{text}")).log;
+    let usual = Log { level: LogLevel::Info, format: LogFormat::Text, to_spool: None };
+    assert_eq!(log(""), usual);
+    assert_eq!(log("to-spool = \"off\"\nformat = \"json\""), Log { format: LogFormat::Json, ..usual });
+    assert_eq!(log("to-spool = \"warn\""), Log { to_spool: Some(LogLevel::Warn), ..usual });
+    let says = "write error, warn, info, debug or trace, or \"off\"";
+    refused("[log]\nto-spool = true", &format!("/etc/x.toml:2: log.to-spool: `true`: {says}"));
+    refused("[log]\nformat = \"xml\"", "/etc/x.toml:2: log.format: `xml`: write \"text\" or \"json\"");
+    let needs = parse("[log]\nto-spool = \"info\"").needs_no_restart(&parse(""));
+    assert_eq!(needs, Err("[log] has changed, and that needs a restart".to_owned()));
+}

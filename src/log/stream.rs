@@ -142,6 +142,7 @@ async fn gone<T>(from: &mut watch::Receiver<T>) {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use crate::spool::{Options, Spool};
 
     #[test]
     fn so_many_are_taken_in_a_minute() {
@@ -151,6 +152,21 @@ mod tests {
             let taken = (0..1000).filter(|n| pace.allows(start + MINUTE * minute + Duration::from_millis(*n))).count();
             assert_eq!(taken, MOST_A_MINUTE as usize);
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_the_end_is_spooled() {
+        let (dir, metrics) = (tempfile::TempDir::new().unwrap(), Metrics::new());
+        let spool = Spool::open(Options::new(dir.path(), 1 << 20, Vec::new()), &metrics).unwrap();
+        let (inlet, thread) = spool.writer.spawn(None).unwrap();
+        let (entrance, stream) = new(metrics.log());
+        (0..MOST_WAITING).for_each(|_| entrance.take(Said::error("again"), String::new()));
+        let (hostname, hostnames) = watch::channel("node-7".to_owned());
+        drop(hostname);
+        stream.run(hostnames, inlet, metrics.listener("logferry")).await;
+        thread.join().unwrap();
+        assert_eq!(metrics.spool().spooled.get(), MOST_WAITING as u64);
+        assert_eq!(metrics.listener("logferry").received.get(), MOST_WAITING as u64);
     }
 
     #[test]
