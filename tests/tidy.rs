@@ -203,3 +203,23 @@ fn the_docs_name_every_metric() {
     }
     assert!(seen > 20, "only {seen} metrics");
 }
+
+/// The workflows cannot be run here; what they name is there, and what they run is what was looked at.
+#[test]
+fn the_workflows_name_what_is_there() {
+    let (ci, publish) = (read(".github/workflows/ci.yaml"), read(".github/workflows/publish.yaml"));
+    assert!(ci.contains("bash .ci/run") && root().join(".ci/run").is_file());
+    assert!(publish.contains("--file docker/Dockerfile") && root().join("docker/Dockerfile").is_file());
+    let dockerfile = read("docker/Dockerfile");
+    let rust = dockerfile.split("ARG RUST=").nth(1).and_then(|rest| rest.split('-').next()).expect("a build image");
+    assert!(ci.contains(&format!("image: {rust}-")), "ci.yaml does not build with {rust}");
+    let mut used = 0;
+    for action in [&ci, &publish].into_iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once("uses: "))
+    {
+        let (_, pinned) = action.1.split_once('@').expect("a version");
+        let hash: String = pinned.chars().take_while(char::is_ascii_hexdigit).collect();
+        assert_eq!(hash.len(), 40, "pinned by its commit: {}", action.1);
+        used += 1;
+    }
+    assert!(used >= 2, "only {used} actions");
+}

@@ -15,6 +15,7 @@
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `recipes/`: docs/recipes, run
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
+//! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
 //!
