@@ -40,17 +40,14 @@ impl CursorFile {
     /// are then sent again, which is better than not to start.
     pub fn load(dir: &Path, forward: &str, id: SpoolId) -> Self {
         let path = dir.join(file_name(forward));
-        let bytes = File::open(&path).map(|file| read_up_to(&file, 0, FILE_LEN).0).unwrap_or_default();
-        let newest = [0, SLOT_STRIDE]
-            .into_iter()
-            .filter_map(|at| decode(bytes.get(at..at + SLOT_LEN)?, &id))
-            .max_by_key(|&(sequence, _)| sequence);
+        let slots = File::open(&path).map(|file| read(&file)).unwrap_or_default();
+        let newest = slots.into_iter().filter(|slot| slot.id == id).max_by_key(|slot| slot.sequence);
         Self {
             path,
             id,
             file: None,
-            sequence: newest.map_or(0, |(sequence, _)| sequence),
-            written: newest.map(|(_, position)| position),
+            sequence: newest.as_ref().map_or(0, |slot| slot.sequence),
+            written: newest.map(|slot| slot.position),
             due: Instant::now(),
         }
     }
@@ -110,6 +107,19 @@ impl CursorFile {
     }
 }
 
+/// What one slot of a cursor's file says.
+pub(super) struct Slot {
+    pub id: SpoolId,
+    pub sequence: u64,
+    pub position: Position,
+}
+
+/// The sound slots of a cursor's file, of whichever spool.
+pub(super) fn read(file: &File) -> Vec<Slot> {
+    let bytes = read_up_to(file, 0, FILE_LEN).0;
+    [0, SLOT_STRIDE].into_iter().filter_map(|at| decode(bytes.get(at..at + SLOT_LEN)?)).collect()
+}
+
 /// `cursor.<forward>`; what is not plain in a file name is written as `%` and two digits, so that no two names meet.
 pub(super) fn file_name(forward: &str) -> String {
     let mut name = String::from(PREFIX);
@@ -120,6 +130,19 @@ pub(super) fn file_name(forward: &str) -> String {
         }
     }
     name
+}
+
+/// The forward whose cursor a file is, from its name.
+pub(super) fn forward_of(file_name: &str) -> String {
+    let mut parts = file_name.strip_prefix(PREFIX).unwrap_or(file_name).split('%');
+    let mut name = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.split_at_checked(2).and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 16).ok()?, rest))) {
+            Some((byte, rest)) => name.extend([&[byte], rest.as_bytes()].concat()),
+            None => name.extend(["%", part].concat().bytes()),
+        }
+    }
+    String::from_utf8_lossy(&name).into_owned()
 }
 
 /// Whether a file is some forward's cursor.
@@ -140,13 +163,11 @@ fn encode(sequence: u64, id: &SpoolId, position: Position) -> [u8; SLOT_LEN] {
     slot
 }
 
-fn decode(slot: &[u8], id: &SpoolId) -> Option<(u64, Position)> {
+fn decode(slot: &[u8]) -> Option<Slot> {
     let sound = &slot[..8] == MAGIC && crc32c::crc32c(&slot[..60]).to_le_bytes() == slot[60..];
-    if !sound || &slot[16..32] != id {
-        return None;
-    }
+    let id = *slot[16..].first_chunk()?;
     let position = Position { segment: le_u64(slot, 32), offset: le_u64(slot, 40), line: le_u64(slot, 48) };
-    Some((le_u64(slot, 8), position))
+    sound.then_some(Slot { id, sequence: le_u64(slot, 8), position })
 }
 
 const PREFIX: &str = "cursor.";
@@ -219,6 +240,9 @@ mod tests {
     fn no_name_leaves_the_directory_or_meets_another() {
         assert_eq!(file_name("central-2_a"), "cursor.central-2_a");
         assert_eq!(file_name("../x"), "cursor.%2e%2e%2fx");
+        for name in ["central-2_a", "../x", "A", "100%", "é"] {
+            assert_eq!(forward_of(&file_name(name)), name);
+        }
         assert_ne!(file_name("A"), file_name("a"));
     }
 }

@@ -418,28 +418,10 @@ impl State {
             };
         }
         let oldest = self.segments.front().map_or(self.end, Segment::start);
-        let at = from.map_or(oldest, |from| self.resolve(from));
+        let at = from.map_or(oldest, |from| resolve(&self.segments, self.end, from));
         let index = self.cursors.last_key_value().map_or(0, |(last, _)| last + 1);
         self.cursors.insert(index, Cursor::new(name, at, metrics));
         Ok(index)
-    }
-
-    /// Where a cursor read from its file is now. In doubt before it was: a line sent twice is better than one lost.
-    fn resolve(&self, cursor: Position) -> Position {
-        let i = self.segments.partition_point(|segment| segment.number < cursor.segment);
-        let Some(segment) = self.segments.get(i) else { return self.end };
-        let start = segment.start();
-        let stop = self.segments.get(i + 1).map_or(self.end, Segment::start);
-        if segment.number != cursor.segment {
-            return start; // Its segment is gone: delivered, or evicted.
-        }
-        if cursor.line >= stop.line {
-            // At the end of its segment, or beyond: a power cut has taken lines that were delivered before. Their
-            // numbers are given again in the next segment, so the line alone says nothing.
-            return stop;
-        }
-        let inside = cursor.line >= start.line && (HEADER_LEN..segment.bytes).contains(&cursor.offset);
-        if inside { cursor } else { start }
     }
 
     fn cursor(&mut self, index: usize) -> &mut Cursor {
@@ -475,6 +457,24 @@ impl State {
             cursor.metrics.waiting.set(cursor.waiting(self.end) as i64);
         }
     }
+}
+
+/// Where a cursor read from its file is now. In doubt before it was: a line sent twice is better than one lost.
+pub(super) fn resolve(segments: &VecDeque<Segment>, end: Position, cursor: Position) -> Position {
+    let i = segments.partition_point(|segment| segment.number < cursor.segment);
+    let Some(segment) = segments.get(i) else { return end };
+    let start = segment.start();
+    let stop = segments.get(i + 1).map_or(end, Segment::start);
+    if segment.number != cursor.segment {
+        return start; // Its segment is gone: delivered, or evicted.
+    }
+    if cursor.line >= stop.line {
+        // At the end of its segment, or beyond: a power cut has taken lines that were delivered before. Their
+        // numbers are given again in the next segment, so the line alone says nothing.
+        return stop;
+    }
+    let inside = cursor.line >= start.line && (HEADER_LEN..segment.bytes).contains(&cursor.offset);
+    if inside { cursor } else { start }
 }
 
 impl Segment {

@@ -51,7 +51,8 @@
 //! given up for them.
 //!
 //! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
-//! `progress` and `fresh`; `writer` with `inlet`, `sync` and `episode`; `reader`; `open` and `handle`.
+//! `progress` and `fresh`; `writer` with `inlet`, `sync` and `episode`; `reader`; `open` and `handle`; `look`,
+//! for people.
 
 mod cursor;
 mod episode;
@@ -60,6 +61,7 @@ mod handle;
 mod inlet;
 mod ledger;
 mod log;
+mod look;
 mod open;
 mod progress;
 mod reader;
@@ -77,6 +79,7 @@ use std::time::Duration;
 pub use episode::Episode;
 pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
+pub use look::{Cursor, HeadFault, Look, LookError, Piece, SegmentFile};
 pub use open::{OpenError, Report, Spool};
 pub use reader::{Chunk, Reader};
 pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};

@@ -4,6 +4,7 @@
 mod damage;
 mod full;
 mod held;
+mod looking;
 mod opening;
 mod origins;
 mod reading;

@@ -1,0 +1,417 @@
+//! Looking into a spool without opening it: no lock, nothing is changed, and whatever state the directory is in will do,
+//! also that of one whose relay appends, retires and removes segments meanwhile. It is for people; the relay's own way is
+//! `open` and `reader`.
+//!
+//! One piece of one segment is in memory at a time, but where damage is searched.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Position;
+use super::cursor;
+use super::log::{self, Segment};
+use super::record::{self, Batch};
+use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
+
+/// What was found in a spool's directory.
+pub struct Look {
+    pub dir: PathBuf,
+    /// `None`: there is neither a sound segment nor a sound cursor.
+    pub id: Option<SpoolId>,
+    /// Oldest first.
+    pub segments: Vec<SegmentFile>,
+    /// Damaged segments that were kept aside.
+    pub kept: Vec<SegmentFile>,
+    /// By name.
+    pub cursors: Vec<Cursor>,
+}
+
+/// A segment's file, as it was when it was looked at.
+#[derive(Clone)]
+pub struct SegmentFile {
+    pub path: PathBuf,
+    pub number: u64,
+    pub bytes: u64,
+    /// What its header says, or what is wrong with it.
+    pub head: Result<Head, HeadFault>,
+    key: u32,
+}
+
+/// What a sound header says.
+#[derive(Clone, Copy)]
+pub struct Head {
+    pub first_line: u64,
+    pub session: u32,
+    id: SpoolId,
+}
+
+/// Why a segment's header is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadFault {
+    Damaged,
+    /// Of a later version.
+    Version(u32),
+    /// It is the header of another segment.
+    Number(u64),
+    /// It is a segment of another spool.
+    Foreign,
+    /// Its lines are numbered below those of the segment before it.
+    Falls,
+    Unreadable(String),
+}
+
+/// One forward's cursor, as its file says.
+pub struct Cursor {
+    pub path: PathBuf,
+    pub forward: String,
+    /// `None`: the file has no sound position in this spool.
+    pub position: Option<Position>,
+}
+
+/// What a segment consists of, in order.
+pub enum Piece {
+    /// Good records from `offset` on. The batch may hold no line.
+    Lines { offset: u64, batch: Batch },
+    /// Bytes that are no record.
+    Damage { offset: u64, bytes: u64, why: String },
+    /// The same at the end of the file, with nothing behind: a write that has not finished, or never did.
+    Tail { offset: u64, bytes: u64 },
+}
+
+/// What cannot be looked at.
+#[derive(Debug)]
+pub struct LookError {
+    what: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Where the lines are that a forward still waits for.
+pub struct Waiting {
+    /// The first of them, or the end.
+    pub from: Position,
+    pub lines: u64,
+}
+
+impl Look {
+    pub fn take(dir: &Path) -> Result<Self, LookError> {
+        let names = list(dir)?;
+        // The cursors first: what they say is then not ahead of the segments found.
+        let mut found = Vec::new();
+        for name in names.iter().filter(|name| cursor::is_cursor(name)) {
+            let path = dir.join(name);
+            let slots = match File::open(&path) {
+                Ok(file) => cursor::read(&file),
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(source) => return Err(LookError { what: "read", path, source }),
+            };
+            found.push((path, cursor::forward_of(name), slots));
+        }
+        // And the segments anew, for the relay goes on.
+        let names = list(dir)?;
+        let mut segments = segment_files(dir, &names, segment::number_of)?;
+        let kept = segment_files(dir, &names, |name| segment::number_of(name.strip_suffix(".damaged")?))?;
+        let newest = segments.iter().rev().find_map(|file| file.head.as_ref().ok());
+        let any_cursor = found.iter().find_map(|(_, _, slots)| Some(slots.first()?.id));
+        let id = newest.map(|head| head.id).or(any_cursor);
+        doubt(&mut segments, id);
+        let cursors = found.into_iter().map(|(path, forward, slots)| {
+            let own = slots.into_iter().filter(|slot| Some(slot.id) == id);
+            Cursor { path, forward, position: own.max_by_key(|slot| slot.sequence).map(|slot| slot.position) }
+        });
+        let mut cursors: Vec<Cursor> = cursors.collect();
+        cursors.sort_by(|a, b| a.forward.cmp(&b.forward));
+        Ok(Self { dir: dir.to_owned(), id, segments, kept, cursors })
+    }
+
+    /// The spool's id as text.
+    pub fn name(&self) -> Option<String> {
+        self.id.map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The end of the lines. The newest segment is read for it.
+    pub fn end(&self) -> Result<Position, LookError> {
+        let Some((newest, head)) = self.sound().last() else {
+            return Ok(Position { segment: 0, offset: HEADER_LEN, line: 0 });
+        };
+        let mut end = Position { segment: newest.number, offset: HEADER_LEN, line: head.first_line };
+        for piece in newest.pieces(HEADER_LEN)?.into_iter().flatten() {
+            if let Piece::Lines { offset, batch } = piece {
+                end.offset = offset + batch.byte_len() as u64;
+                end.line += batch.line_count();
+            }
+        }
+        Ok(end)
+    }
+
+    /// What the forward of a cursor would be sent by a relay that starts on this spool now.
+    pub fn waiting(&self, cursor: &Cursor, end: Position) -> Waiting {
+        let segments: VecDeque<Segment> = self.sound().map(|(file, head)| file.in_log(head)).collect();
+        let oldest = segments.front().map_or(end, Segment::start);
+        let from = cursor.position.map_or(oldest, |position| log::resolve(&segments, end, position));
+        Waiting { from, lines: end.line.saturating_sub(from.line) }
+    }
+
+    /// The lines a segment has by the numbers: up to the first one of the next segment. `None`: nobody knows.
+    pub fn numbered(&self, file: &SegmentFile, end: Position) -> Option<u64> {
+        let first = file.head.as_ref().ok()?.first_line;
+        let next = self.sound().find(|(other, _)| other.number > file.number).map(|(_, head)| head.first_line);
+        Some(next.unwrap_or(end.line).saturating_sub(first))
+    }
+
+    /// The segments that belong to the spool, oldest first.
+    fn sound(&self) -> impl DoubleEndedIterator<Item = (&SegmentFile, &Head)> {
+        self.segments.iter().filter_map(|file| Some((file, file.head.as_ref().ok()?)))
+    }
+}
+
+impl SegmentFile {
+    /// What it consists of from an offset on, [`SegmentFile::START`] for all of it. `None`: it is gone, which is no error.
+    pub fn pieces(&self, from: u64) -> Result<Option<Pieces>, LookError> {
+        let failed = |source| LookError { what: "read", path: self.path.clone(), source };
+        let opened = File::open(&self.path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+        let (file, end) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let at = from.max(HEADER_LEN);
+        let why = CHECKSUM.to_owned();
+        Ok(Some(Pieces { file, key: self.key, at, end, runs: VecDeque::new(), searched: 0, why }))
+    }
+
+    /// Where the records begin.
+    pub const START: u64 = HEADER_LEN;
+
+    /// The first line from an offset on.
+    pub fn first_from(&self, offset: u64) -> Result<Option<Vec<u8>>, LookError> {
+        let first = |piece| match piece {
+            Piece::Lines { batch, .. } => batch.lines().next().map(<[u8]>::to_vec),
+            Piece::Damage { .. } | Piece::Tail { .. } => None,
+        };
+        Ok(self.pieces(offset)?.and_then(|mut pieces| pieces.find_map(first)))
+    }
+
+    /// The last line. Records tell how long they are and not how long the one before was, so it is searched as behind
+    /// damage, in the last bytes of the file.
+    pub fn last(&self) -> Result<Option<Vec<u8>>, LookError> {
+        for window in LAST_WINDOWS {
+            let Some(pieces) = self.pieces(HEADER_LEN)? else { return Ok(None) };
+            let start = pieces.end.saturating_sub(window).max(HEADER_LEN);
+            let (bytes, _) = segment::read_up_to(&pieces.file, start, (pieces.end.saturating_sub(start)) as usize);
+            // A run may begin with the window, too.
+            let whole = Batch::decode(bytes.clone(), u64::MAX, self.key).0;
+            let runs = record::salvage(&bytes, self.key).runs.into_iter().rev();
+            let mut found = runs.map(|run| Batch::decode(bytes[run].to_vec(), u64::MAX, self.key).0).chain([whole]);
+            if let Some(last) = found.find_map(|batch| batch.lines().last().map(<[u8]>::to_vec)) {
+                return Ok(Some(last));
+            }
+        }
+        Ok(None)
+    }
+
+    fn in_log(&self, head: &Head) -> Segment {
+        let Head { first_line, session, .. } = *head;
+        Segment {
+            number: self.number,
+            first_line,
+            session,
+            key: self.key,
+            bytes: self.bytes,
+            damaged: false,
+            file: None,
+        }
+    }
+}
+
+/// The pieces of one segment. The file stays open meanwhile: its room is not given back before.
+pub struct Pieces {
+    file: File,
+    key: u32,
+    at: u64,
+    /// The file's end when it was opened.
+    end: u64,
+    /// Good records that were found behind damage, as file offsets.
+    runs: VecDeque<Range<u64>>,
+    /// There is no other run before this offset.
+    searched: u64,
+    why: String,
+}
+
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        while self.at < self.end {
+            match self.runs.front().cloned() {
+                Some(run) if self.at < run.start => return Some(self.skip_to(run.start)),
+                Some(run) => {
+                    let lines = self.lines(run.end);
+                    if lines.is_none() || self.at >= run.end {
+                        self.runs.pop_front();
+                    }
+                    // None: it could be read a moment ago.
+                    return lines.or_else(|| Some(self.skip_to(run.end)));
+                }
+                None if self.at < self.searched => return Some(self.skip_to(self.searched)),
+                None => match self.lines(self.end) {
+                    None => self.search(),
+                    lines => return lines,
+                },
+            }
+        }
+        None
+    }
+}
+
+impl Pieces {
+    fn lines(&mut self, limit: u64) -> Option<Piece> {
+        let read = segment::read(&self.file, self.at, limit, PIECE_BYTES, u64::MAX, self.key);
+        let batch = read.map(|(batch, _)| batch).inspect_err(|error| self.why = error.to_string()).ok()?;
+        let offset = self.at;
+        self.at += batch.byte_len() as u64;
+        (batch.byte_len() > 0).then_some(Piece::Lines { offset, batch })
+    }
+
+    /// There is no record here: looks for those behind.
+    fn search(&mut self) {
+        let want = SEARCH_BYTES.min(self.end - self.at) as usize;
+        let (bytes, unreadable) = segment::read_around(&self.file, self.at, want);
+        let runs = record::salvage(&bytes, self.key).runs;
+        let in_file = |run: Range<usize>| self.at + run.start as u64..self.at + run.end as u64;
+        self.runs = runs.into_iter().map(in_file).collect();
+        self.searched = self.at + bytes.len() as u64;
+        match unreadable {
+            Some(error) => self.why = error.to_string(),
+            // It ends here now.
+            None if bytes.len() < want => self.end = self.searched,
+            // What was cut by the window is read whole.
+            None if self.searched < self.end => {
+                self.searched = self.runs.back().map_or(self.searched, |last| last.end);
+            }
+            None => {}
+        }
+    }
+
+    fn skip_to(&mut self, to: u64) -> Piece {
+        let (offset, bytes) = (self.at, to - self.at);
+        self.at = to;
+        match to == self.end && self.why == CHECKSUM {
+            true => Piece::Tail { offset, bytes },
+            false => Piece::Damage { offset, bytes, why: self.why.clone() },
+        }
+    }
+}
+
+/// The names in the directory that are text: others are no files of ours.
+fn list(dir: &Path) -> Result<Vec<String>, LookError> {
+    let failed = |source| LookError { what: "list", path: dir.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+fn segment_files(
+    dir: &Path,
+    names: &[String],
+    number: impl Fn(&str) -> Option<u64>,
+) -> Result<Vec<SegmentFile>, LookError> {
+    let mut files = Vec::new();
+    for (name, number) in names.iter().filter_map(|name| Some((name, number(name)?))) {
+        let path = dir.join(name);
+        match head(&path, number) {
+            Ok((bytes, key, head)) => files.push(SegmentFile { path, number, bytes, head, key }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(LookError { what: "read", path, source }),
+        }
+    }
+    files.sort_by_key(|file| file.number);
+    Ok(files)
+}
+
+type HeadRead = (u64, u32, Result<Head, HeadFault>);
+
+fn head(path: &Path, number: u64) -> io::Result<HeadRead> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let (start, unreadable) = segment::read_up_to(&file, 0, HEADER_LEN as usize);
+    if let Some(error) = unreadable {
+        return Ok((bytes, 0, Err(HeadFault::Unreadable(error.to_string()))));
+    }
+    Ok(match start.first_chunk().map(Header::decode) {
+        Some(Ok(header)) => {
+            let head = Head { first_line: header.first_line, session: header.session, id: header.id };
+            let fault = (header.number != number).then_some(HeadFault::Number(header.number));
+            (bytes, header.key(), fault.map_or(Ok(head), Err))
+        }
+        Some(Err(HeaderFault::Version(version))) => (bytes, 0, Err(HeadFault::Version(version))),
+        Some(Err(HeaderFault::Damaged)) | None => (bytes, 0, Err(HeadFault::Damaged)),
+    })
+}
+
+/// What a relay would not believe either. The lines behind a damaged header can be read all the same, if nothing else is
+/// wrong: what they are mixed with is known.
+fn doubt(segments: &mut [SegmentFile], id: Option<SpoolId>) {
+    let mut before = 0;
+    for file in segments {
+        match &file.head {
+            Ok(head) if Some(head.id) != id => file.head = Err(HeadFault::Foreign),
+            Ok(head) if head.first_line < before => file.head = Err(HeadFault::Falls),
+            Ok(head) => before = head.first_line,
+            Err(HeadFault::Damaged | HeadFault::Unreadable(_)) => {
+                file.key = id.map_or(0, |id| Header::new(id, file.number, 0, 0).key());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl fmt::Display for HeadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("its header is damaged"),
+            Self::Version(version) => write!(f, "it has format version {version}, which a later logferry wrote"),
+            Self::Number(number) => write!(f, "it has the header of segment {number}"),
+            Self::Foreign => f.write_str("it belongs to another spool"),
+            Self::Falls => f.write_str("its lines are numbered below those before it"),
+            Self::Unreadable(why) => write!(f, "its header cannot be read: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for LookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, path, source } = self;
+        let path_shown = path.display();
+        match source.kind() {
+            ErrorKind::NotFound => {
+                write!(f, "spool: {path_shown} is not there; name the spool's directory, or a --config")
+            }
+            ErrorKind::PermissionDenied => {
+                write!(f, "spool: cannot {what} {path_shown}: {source}; ")?;
+                match path.metadata().map(|found| found.uid()) {
+                    Ok(owner) => write!(f, "it belongs to uid {owner}: look as that user, or as root"),
+                    Err(_) => f.write_str("look as the user that the relay runs as, or as root"),
+                }
+            }
+            _ => write!(f, "spool: cannot {what} {path_shown}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for LookError {}
+
+/// Bytes of a segment that are read at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// Bytes in which good records are searched behind damage: more than a segment has.
+const SEARCH_BYTES: u64 = 64 << 20;
+/// Bytes at a segment's end in which its last line is searched: first for usual lines, then for the longest.
+const LAST_WINDOWS: [u64; 2] = [64 << 10, 4 << 20];
+const CHECKSUM: &str = "checksum mismatch";
