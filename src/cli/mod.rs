@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod health;
 mod run;
+mod spool;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -47,6 +48,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Ask a running relay whether it is well (for a container's HEALTHCHECK)
     Health(Overrides),
+    /// Look into a spool, also of a running relay: list it, print its lines, check it
+    Spool(spool::Arguments),
     /// Make a CA, a server and a client certificate for a trial or a small site
     Certs(certs::Arguments),
 }
@@ -95,6 +98,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Health(overrides) => health::run(&overrides),
+        Command::Spool(arguments) => spool::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
     };
     match done {

@@ -144,6 +144,28 @@ impl fmt::Display for UtcOffset {
 }
 
 impl UnixMicros {
+    /// What an RFC 3339 stamp says; digits beyond microseconds are dropped. `None` if it is none.
+    pub fn from_rfc3339(text: &[u8]) -> Option<Self> {
+        let (date, rest) = text.split_first_chunk::<SECOND_LEN>()?;
+        if !is_rfc3339(text, 9) {
+            return None;
+        }
+        let year = date[..4].iter().try_fold(0, |year, b| Some(year * 10 + digit(*b)? as i32))?;
+        let day = NaiveDate::from_ymd_opt(year, two(date, 5)?, two(date, 8)?)?;
+        let second = day.and_hms_opt(two(date, 11)?, two(date, 14)?, two(date, 17)?)?.and_utc().timestamp();
+        let fraction = rest.strip_prefix(b".").unwrap_or_default();
+        let digits = fraction.iter().map_while(|b| digit(*b)).chain(std::iter::repeat(0)).take(6);
+        let micros = digits.fold(0, |micros, digit| micros * 10 + i64::from(digit));
+        let offset = match rest.last_chunk::<6>() {
+            Some(zone @ [sign @ (b'+' | b'-'), ..]) => {
+                let seconds = i64::from(two(zone, 1)? * 3600 + two(zone, 4)? * 60);
+                if *sign == b'-' { -seconds } else { seconds }
+            }
+            _ => 0,
+        };
+        Some(Self((second - offset) * 1_000_000 + micros))
+    }
+
     /// Whole seconds; the years 1970 to 9999, which is what four digits can say.
     fn second(self) -> i64 {
         self.0.clamp(0, LAST) / 1_000_000

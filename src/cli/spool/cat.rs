@@ -1,0 +1,243 @@
+//! `logferry spool cat`: the lines of a spool, oldest first, one on each line of the output.
+
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::thread;
+use std::time::Duration;
+
+use super::{Failure, Filter, Place, failure};
+use crate::cli::complain;
+use crate::spool::{HeadFault, Look, Piece, SegmentFile};
+use crate::syslog::{Format, Line, SEVERITIES, render};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+
+    #[command(flatten)]
+    filter: Filter,
+
+    /// rfc5424 (as the lines are), rfc3164, json, or text (time, host, container, severity, message)
+    #[arg(long, value_name = "FORMAT", default_value = "rfc5424", value_parser = shape)]
+    format: Shape,
+
+    /// Only lines that this forward has not delivered
+    #[arg(long, value_name = "FORWARD")]
+    waiting: Option<String>,
+
+    /// What can be read of damaged segments that were kept aside, instead of the others
+    #[arg(long, conflicts_with_all = ["waiting", "follow"])]
+    damaged: bool,
+
+    /// Go on with lines that a running relay adds, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// How often a spool that is followed is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    arguments.filter.check()?;
+    let (look, sd_id) = arguments.place.look()?;
+    let mut printer = Printer {
+        out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
+        is_terminal: io::stdout().is_terminal(),
+        arguments,
+        sd_id,
+        scratch: Vec::new(),
+        text: Vec::new(),
+    };
+    match printer.run(look) {
+        Ok(()) => Ok(()),
+        // A reader that has seen enough (`| head`) is no failure.
+        Err(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(Trouble::Output(error)) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
+        Err(Trouble::Spool(failure)) => Err(failure),
+    }
+}
+
+enum Trouble {
+    Output(io::Error),
+    Spool(Failure),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Spool(failure)
+    }
+}
+
+/// A segment's number, and an offset in it.
+type Spot = (u64, u64);
+
+struct Printer<'a> {
+    out: BufWriter<StdoutLock<'a>>,
+    is_terminal: bool,
+    arguments: &'a Arguments,
+    sd_id: String,
+    scratch: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Printer<'_> {
+    fn run(&mut self, mut look: Look) -> Result<(), Trouble> {
+        if self.arguments.damaged {
+            for file in &look.kept {
+                self.segment(file, SegmentFile::START, true)?;
+            }
+            return Ok(self.out.flush()?);
+        }
+        let mut from = self.start(&look)?;
+        loop {
+            let first = from.0;
+            for file in look.segments.iter().filter(|file| file.number >= first) {
+                let is_last = look.segments.last().is_some_and(|last| last.number == file.number);
+                let offset = if file.number == from.0 { from.1 } else { SegmentFile::START };
+                from = (file.number, self.segment(file, offset, !is_last)?);
+            }
+            self.out.flush()?;
+            if !self.arguments.follow {
+                return Ok(());
+            }
+            thread::sleep(LOOK_AGAIN);
+            look = Look::take(&look.dir).map_err(failure)?;
+        }
+    }
+
+    fn start(&self, look: &Look) -> Result<Spot, Failure> {
+        let Some(forward) = &self.arguments.waiting else { return Ok((0, SegmentFile::START)) };
+        let Some(cursor) = look.cursors.iter().find(|cursor| cursor.forward == *forward) else {
+            let known: Vec<&str> = look.cursors.iter().map(|cursor| cursor.forward.as_str()).collect();
+            let (dir, known) =
+                (look.dir.display(), if known.is_empty() { "none".to_owned() } else { known.join(", ") });
+            return Err(Failure::usage(format!(
+                "spool cat: no forward {forward} has a cursor in {dir}; there is: {known}"
+            )));
+        };
+        let from = look.waiting(cursor, look.end().map_err(failure)?).from;
+        Ok((from.segment, from.offset))
+    }
+
+    /// Prints a segment from an offset on, and says up to where it is good. One that is gone has been delivered meanwhile.
+    fn segment(&mut self, file: &SegmentFile, from: u64, is_whole: bool) -> Result<u64, Trouble> {
+        let mut behind = from;
+        if let Err(fault @ (HeadFault::Foreign | HeadFault::Version(_) | HeadFault::Number(_))) = &file.head {
+            complain(&format!("spool: {} is left out: {fault}", file.path.display()));
+            return Ok(behind);
+        }
+        for piece in file.pieces(from).map_err(failure)?.into_iter().flatten() {
+            match piece {
+                Piece::Lines { offset, batch } => {
+                    behind = offset + batch.byte_len() as u64;
+                    batch.lines().try_for_each(|line| self.line(line))?;
+                }
+                Piece::Damage { offset, bytes, why } => {
+                    behind = offset + bytes;
+                    let path = file.path.display();
+                    complain(&format!(
+                        "spool: {path} is damaged at offset {offset}: {bytes} bytes are skipped ({why})"
+                    ));
+                }
+                // Nothing is ever appended to one that has another behind it.
+                Piece::Tail { offset, bytes } if is_whole => behind = offset + bytes,
+                Piece::Tail { .. } => {}
+            }
+        }
+        Ok(behind)
+    }
+
+    fn line(&mut self, line: &[u8]) -> io::Result<()> {
+        if !self.arguments.filter.takes(line, &self.sd_id) {
+            return Ok(());
+        }
+        self.scratch.clear();
+        match self.arguments.format {
+            Shape::Text => text(line, &self.sd_id, &mut self.scratch),
+            Shape::As(format) => render(line, format, &self.sd_id, &mut self.scratch),
+        }
+        self.text.clear();
+        escape(&self.scratch, self.is_terminal, &mut self.text);
+        self.text.push(b'\n');
+        self.out.write_all(&self.text)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Shape {
+    As(Format),
+    /// For people.
+    Text,
+}
+
+fn shape(text: &str) -> Result<Shape, String> {
+    match text {
+        "text" => Ok(Shape::Text),
+        other => other.parse().map(Shape::As).map_err(|_| "write rfc5424, rfc3164, json or text".to_owned()),
+    }
+}
+
+fn text(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
+    let line = Line::parse(line, sd_id);
+    let severity = SEVERITIES.get(usize::from(line.severity)).copied().unwrap_or("-");
+    let who = line.container_name.as_deref().unwrap_or(line.app_name);
+    let fields = [line.timestamp, line.hostname, who, severity.as_bytes()];
+    fields.into_iter().for_each(|field| out.extend([field, b" "].concat()));
+    out.extend_from_slice(line.message);
+}
+
+/// A line in one line: newlines become `#012`, as with newline framing. On a terminal whatever is not text becomes the
+/// same, but for tabs: who may log must not drive it.
+fn escape(line: &[u8], is_terminal: bool, out: &mut Vec<u8>) {
+    let octal = |byte: &u8| [b'#', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)];
+    if !is_terminal {
+        for part in line.split_inclusive(|byte| *byte == b'\n') {
+            match part.strip_suffix(b"\n") {
+                Some(part) => out.extend([part, &octal(&b'\n')].concat()),
+                None => out.extend_from_slice(part),
+            }
+        }
+        return;
+    }
+    for chunk in line.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut bytes = [0; 4];
+            let bytes = character.encode_utf8(&mut bytes).as_bytes();
+            match character.is_control() && character != '\t' {
+                true => out.extend(bytes.iter().flat_map(octal)),
+                false => out.extend_from_slice(bytes),
+            }
+        }
+        out.extend(chunk.invalid().iter().flat_map(octal));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &[u8], on_terminal: &str, elsewhere: &[u8]) {
+        let escaped = |is_terminal| {
+            let mut out = Vec::new();
+            escape(line, is_terminal, &mut out);
+            out
+        };
+        assert_eq!(String::from_utf8(escaped(true)).unwrap(), on_terminal);
+        assert_eq!(escaped(false), elsewhere);
+    }
+
+    #[test]
+    fn a_log_does_not_drive_a_terminal() {
+        check(b"plain \xc3\xa9\t.", "plain é\t.", b"plain \xc3\xa9\t.");
+        check(b"a\nb\n", "a#012b#012", b"a#012b#012");
+        check(b"\x1b[2Jx\r\x07\x7f", "#033[2Jx#015#007#177", b"\x1b[2Jx\r\x07\x7f");
+        // What begins a control sequence in eight bits, as such and in UTF-8.
+        check(b"\x9b2J\xc2\x9b2J", "#2332J#302#2332J", b"\x9b2J\xc2\x9b2J");
+    }
+}

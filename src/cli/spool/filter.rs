@@ -1,0 +1,150 @@
+//! Which lines of a spool are asked for.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::cli::Failure;
+use crate::syslog::{Line, SEVERITIES, UnixMicros};
+
+#[derive(clap::Args)]
+pub struct Filter {
+    /// Only lines of this container: its name (`*` stands for anything) or the start of its ID
+    #[arg(long, value_name = "NAME")]
+    container: Option<String>,
+
+    /// Only lines of containers of this image (`*` stands for anything)
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// Only lines of this host (`*` stands for anything)
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+
+    /// Only lines of this severity and worse: emerg, alert, crit, err, warning, notice, info or debug
+    #[arg(long, value_name = "SEVERITY", value_parser = severity)]
+    severity: Option<u8>,
+
+    /// Only lines stamped then or later: 2h (ago), 90s, 1day, or 2026-11-20T22:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<UnixMicros>,
+
+    /// Only lines stamped before then
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<UnixMicros>,
+}
+
+/// Digits of a container's ID that are enough to mean it: fewer are more likely a name.
+const SHORTEST_ID: usize = 4;
+
+impl Filter {
+    /// A line without a stamp is of every time: it is not hidden.
+    pub fn takes(&self, line: &[u8], sd_id: &str) -> bool {
+        let line = Line::parse(line, sd_id);
+        let is = |pattern: &Option<String>, value: Option<&[u8]>| {
+            pattern.as_ref().is_none_or(|pattern| value.is_some_and(|value| matches(pattern.as_bytes(), value)))
+        };
+        let stamp = UnixMicros::from_rfc3339(line.timestamp);
+        self.is_container(&line)
+            && is(&self.image, line.image_name.as_deref())
+            && is(&self.host, Some(line.hostname))
+            && self.severity.is_none_or(|least| line.severity <= least)
+            && stamp.is_none_or(|stamp| {
+                self.since.is_none_or(|since| stamp >= since) && self.until.is_none_or(|until| stamp < until)
+            })
+    }
+
+    fn is_container(&self, line: &Line<'_>) -> bool {
+        let Some(asked) = &self.container else { return true };
+        let is_name = line.container_name.as_deref().is_some_and(|name| matches(asked.as_bytes(), name));
+        // The tag may carry 12 digits of the ID where all 64 are asked for, and the other way round.
+        let same = |id: &[u8]| id.starts_with(asked.as_bytes()) || asked.as_bytes().starts_with(id);
+        let is_id = asked.len() >= SHORTEST_ID && line.container_id.as_deref().is_some_and(same);
+        is_name || is_id
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for any bytes, is all of `text`.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match (pattern.get(p), star) {
+            (Some(b'*'), _) => {
+                star = Some((p, t));
+                p += 1;
+            }
+            (Some(byte), _) if *byte == text[t] => (p, t) = (p + 1, t + 1),
+            // The last `*` stands for one byte more.
+            (_, Some((at, taken))) => {
+                star = Some((at, taken + 1));
+                (p, t) = (at + 1, taken + 1);
+            }
+            (_, None) => return false,
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+fn severity(text: &str) -> Result<u8, String> {
+    let known = SEVERITIES.iter().position(|name| *name == text);
+    known.and_then(|index| u8::try_from(index).ok()).ok_or_else(|| format!("write {}", SEVERITIES.join(", ")))
+}
+
+/// So long ago, or then.
+fn moment(text: &str) -> Result<UnixMicros, String> {
+    if let Some(then) = UnixMicros::from_rfc3339(text.as_bytes()) {
+        return Ok(then);
+    }
+    let ago = humantime::parse_duration(text).map_err(|_| "write 2h (ago), 90s, 1day, or 2026-11-20T22:00:00Z")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(micros(now.saturating_sub(ago)))
+}
+
+/// Since 1970.
+fn micros(since: Duration) -> UnixMicros {
+    UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Filter {
+    /// Nothing could ever pass.
+    pub fn check(&self) -> Result<(), Failure> {
+        match (self.since, self.until) {
+            (Some(since), Some(until)) if since >= until => {
+                Err(Failure::usage("spool cat: --since is not before --until, so there is nothing between"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, text, expected) in [
+            ("web", "web", true),
+            ("web", "web-1", false),
+            ("web*", "web-1", true),
+            ("*web", "proj-web", true),
+            ("*", "", true),
+            ("", "", true),
+            ("", "x", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-b-b", false),
+            ("*:5000/*:1.25", "registry:5000/shop/web:1.25", true),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(moment("2026-11-20T22:00:00+02:00"), moment("2026-11-20T20:00:00Z"));
+        assert!(moment("2h").unwrap() < moment("1h").unwrap());
+        for bad in ["", "yesterday", "2026-11-20", "-1h"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+        assert_eq!((severity("warning"), severity("emerg")), (Ok(4), Ok(0)));
+        assert!(severity("loud").unwrap_err().contains("write emerg, "));
+    }
+}

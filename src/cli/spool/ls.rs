@@ -1,0 +1,157 @@
+//! `logferry spool ls`: what is in a spool, and how far each forward is.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Failure, Place, failure, print};
+use crate::listen::intake::now;
+use crate::spool::{Look, LookError, SegmentFile};
+use crate::syslog::{Line, UnixMicros};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let (look, _) = arguments.place.look()?;
+    let listing = Listing::of(&look).map_err(failure)?;
+    print(if arguments.json { listing.json() } else { listing.table() })
+}
+
+#[derive(Serialize)]
+struct Listing {
+    dir: String,
+    id: Option<String>,
+    segments: Vec<Segment>,
+    forwards: Vec<Forward>,
+    /// Files that were kept aside.
+    damaged: Vec<Kept>,
+}
+
+#[derive(Serialize)]
+struct Segment {
+    number: u64,
+    bytes: u64,
+    /// By their numbers; `None` where the header cannot be believed.
+    lines: Option<u64>,
+    /// The stamps of its first and last line.
+    first: Option<String>,
+    last: Option<String>,
+    session: Option<u32>,
+    fault: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Forward {
+    name: String,
+    /// `None`: its cursor's file says nothing sound; it would begin with the oldest line.
+    segment: Option<u64>,
+    offset: Option<u64>,
+    line: Option<u64>,
+    waiting: u64,
+    /// Seconds since the stamp of the oldest line that waits.
+    oldest_age: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Kept {
+    file: String,
+    bytes: u64,
+}
+
+impl Listing {
+    fn of(look: &Look) -> Result<Self, LookError> {
+        let end = look.end()?;
+        let segments = look.segments.iter().map(|file| {
+            let fault = file.head.as_ref().err().map(ToString::to_string);
+            let session = file.head.as_ref().ok().map(|head| head.session);
+            let (first, last) = (file.first_from(SegmentFile::START)?, file.last()?);
+            let (first, last) = (first.and_then(stamp), last.and_then(stamp));
+            let (number, bytes, lines) = (file.number, file.bytes, look.numbered(file, end));
+            Ok(Segment { number, bytes, lines, first, last, session, fault })
+        });
+        let segments = segments.collect::<Result<_, LookError>>()?;
+        let forwards = look.cursors.iter().map(|cursor| {
+            let waiting = look.waiting(cursor, end);
+            let file = look.segments.iter().find(|file| file.number == waiting.from.segment);
+            let oldest = match file.filter(|_| waiting.lines > 0) {
+                Some(file) => file.first_from(waiting.from.offset)?,
+                None => None,
+            };
+            let at = cursor.position;
+            Ok(Forward {
+                name: cursor.forward.clone(),
+                segment: at.map(|at| at.segment),
+                offset: at.map(|at| at.offset),
+                line: at.map(|at| at.line),
+                waiting: waiting.lines,
+                oldest_age: oldest.and_then(stamp).and_then(|stamp| age(&stamp)),
+            })
+        });
+        let kept = |file: &SegmentFile| Kept { file: file.path.display().to_string(), bytes: file.bytes };
+        Ok(Self {
+            dir: look.dir.display().to_string(),
+            id: look.name(),
+            segments,
+            forwards: forwards.collect::<Result<_, LookError>>()?,
+            damaged: look.kept.iter().map(kept).collect(),
+        })
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("text and numbers are always JSON") + "\n"
+    }
+
+    fn table(&self) -> String {
+        let Self { dir, id, segments, forwards, damaged } = self;
+        let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+        let id = id.as_deref().unwrap_or("without an id");
+        let mut out = format!("spool {id} in {dir}: {} segments, {bytes} bytes\n", segments.len());
+        let _ =
+            writeln!(out, "\n{:>8} {:>12} {:>10}  {:<32} {:<32} session", "segment", "bytes", "lines", "first", "last");
+        for Segment { number, bytes, lines, first, last, session, fault } in segments {
+            let lines = shown(lines.as_ref());
+            let (first, last) = (shown(first.as_ref()), shown(last.as_ref()));
+            let session = session.map_or("-".to_owned(), |session| format!("{session:08x}"));
+            let fault = fault.as_ref().map(|fault| format!("  {fault}")).unwrap_or_default();
+            let _ = writeln!(out, "{number:>8} {bytes:>12} {lines:>10}  {first:<32} {last:<32} {session}{fault}");
+        }
+        let _ =
+            writeln!(out, "\n{:<20} {:>8} {:>10} {:>10}  age of the oldest", "forward", "segment", "offset", "waiting");
+        for Forward { name, segment, offset, waiting, oldest_age, .. } in forwards {
+            let age = oldest_age
+                .map_or("-".to_owned(), |age| humantime::format_duration(Duration::from_secs(age)).to_string());
+            let (segment, offset) = (shown(segment.as_ref()), shown(offset.as_ref()));
+            let _ = writeln!(out, "{name:<20} {segment:>8} {offset:>10} {waiting:>10}  {age}");
+        }
+        for Kept { file, bytes } in damaged {
+            let _ = writeln!(out, "\ndamaged, kept for a person to look at: {file} ({bytes} bytes)");
+        }
+        out
+    }
+}
+
+fn shown<T: ToString>(value: Option<&T>) -> String {
+    value.map_or("-".to_owned(), T::to_string)
+}
+
+/// The stamp of a line, which is a stranger's text: nothing but a stamp.
+fn stamp(line: Vec<u8>) -> Option<String> {
+    let stamp = Line::parse(&line, "").timestamp;
+    UnixMicros::from_rfc3339(stamp)?;
+    String::from_utf8(stamp.to_vec()).ok()
+}
+
+/// Whole seconds; 0 for a stamp in the future.
+fn age(stamp: &str) -> Option<u64> {
+    let then = UnixMicros::from_rfc3339(stamp.as_bytes())?;
+    u64::try_from((now().0 - then.0).max(0) / 1_000_000).ok()
+}
