@@ -211,7 +211,6 @@ fn a_spool_in_full_use_is_read_without_a_fault() {
     let setup = setup(&collector).spool("max-size = \"1MiB\"");
     let relay = setup.start();
     let dir = setup.path("spool");
-    let first = setup.segments();
     let (mut sent, mut looks, mut most) = (0, 0, 0);
     let flow = Flow::into(relay.door());
     // A segment is 128 KiB: until five of them have come and gone.
@@ -230,9 +229,11 @@ fn a_spool_in_full_use_is_read_without_a_fault() {
         good(spool(&dir, &["ls"]));
         (looks, most) = (looks + 1, most.max(long.len()));
     }
-    assert!(most > 0, "nothing was ever seen: {first:?}");
+    assert!(most > 0, "nothing was ever seen");
     let flowed = flow.ends();
-    relay.has_delivered(sent + flowed, 0);
+    // Segments go because they were delivered, and where the collector is too slow because there is no room.
+    relay.has_spooled(sent + flowed);
+    relay.metrics().balance(0);
     relay.stops();
 }
 
