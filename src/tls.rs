@@ -182,7 +182,7 @@ fn system_roots() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// A client over a blocking socket, for the demo's sender.
+/// A client over a blocking socket, for the commands that send.
 pub fn blocking_client(
     files: &ClientTls,
     name: &str,

@@ -2,11 +2,14 @@
 
 mod certs;
 mod check;
+mod collector;
 mod demo;
 mod explain;
 mod health;
+mod probe;
 mod run;
 mod spool;
+mod wire;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -46,6 +49,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show the whole story on loopback: a relay, two collectors and a name that moves; count what arrives
     Demo(demo::Arguments),
+    /// Send numbered messages through a running relay and report what was lost, came twice, or late
+    Probe(probe::Arguments),
     /// Ask a running relay whether it is well (for a container's HEALTHCHECK)
     Health(Overrides),
     /// Look into a spool, also of a running relay: list it, print its lines, check it
@@ -97,6 +102,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Health(overrides) => health::run(&overrides),
         Command::Spool(arguments) => spool::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),

@@ -1,16 +1,15 @@
-//! The demo's collectors: they read octet-counted RFC 5424, check every field and tick off every message.
+//! The demo's collectors: they check every field and tick off every message.
 
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use super::sender::{IMAGE, container, message};
-use crate::config::{DEFAULT_MAX_FRAME, DEFAULT_SD_ID};
-use crate::listen::Framer;
+use crate::cli::collector;
+use crate::config::DEFAULT_SD_ID;
 use crate::syslog::Line;
 
 /// What has arrived at any of the collectors, by message number.
@@ -77,19 +76,16 @@ fn as_sent(line: &Line<'_>, number: usize) -> bool {
 }
 
 impl Collector {
-    /// Takes connections on `port`, 0 for any, one at a time, until the process ends.
+    /// Takes connections on `port`, 0 for any, until the process ends.
     pub fn start(address: Ipv4Addr, port: u16, arrivals: Arc<Arrivals>) -> io::Result<Self> {
-        let listener = TcpListener::bind((address, port))?;
-        let port = listener.local_addr()?.port();
         let (taken, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
         let (counter, first_taken) = (taken.clone(), first.clone());
-        thread::Builder::new().name(format!("collector {address}")).spawn(move || {
-            while let Ok((stream, _)) = listener.accept() {
-                // A relay that goes away in the middle is no reason to stop collecting.
-                let _ = read(stream, &arrivals, &counter, &first_taken);
-            }
+        let listening = collector::Collector::tcp((address, port).into(), move |frame| {
+            first_taken.get_or_init(Instant::now);
+            counter.fetch_add(1, Ordering::Relaxed);
+            arrivals.take(frame);
         })?;
-        Ok(Self { port, taken, first })
+        Ok(Self { port: listening.address.port(), taken, first })
     }
 
     pub fn port(&self) -> u16 {
@@ -102,21 +98,5 @@ impl Collector {
 
     pub fn first_taken(&self) -> Option<Instant> {
         self.first.get().copied()
-    }
-}
-
-fn read(mut stream: TcpStream, arrivals: &Arrivals, taken: &AtomicUsize, first: &OnceLock<Instant>) -> io::Result<()> {
-    let mut framer = Framer::new(DEFAULT_MAX_FRAME * 2);
-    let mut bytes = vec![0; 64 * 1024];
-    loop {
-        let length = stream.read(&mut bytes)?;
-        if length == 0 {
-            return Ok(());
-        }
-        framer.feed(&bytes[..length], |frame, _| {
-            first.get_or_init(Instant::now);
-            taken.fetch_add(1, Ordering::Relaxed);
-            arrivals.take(frame);
-        });
     }
 }

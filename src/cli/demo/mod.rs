@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::wire::Door;
 use super::{Failure, certs, print, runtime};
 use crate::config::{Config, Log, LogFormat, LogLevel, Overrides};
 use crate::log;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::relay::{Relay, StartError};
 use collector::{Arrivals, Collector};
 use name_server::NameServer;
-use sender::{Door, Senders};
+use sender::Senders;
 
 /// The name the relay forwards to. `.test` never exists outside (RFC 6761).
 const NAME: &str = "collector.test";
