@@ -38,6 +38,9 @@ const SHORTEST_ID: usize = 4;
 impl Filter {
     /// A line without a stamp is of every time: it is not hidden.
     pub fn takes(&self, line: &[u8], sd_id: &str) -> bool {
+        if self.takes_all() {
+            return true;
+        }
         let line = Line::parse(line, sd_id);
         let is = |pattern: &Option<String>, value: Option<&[u8]>| {
             pattern.as_ref().is_none_or(|pattern| value.is_some_and(|value| matches(pattern.as_bytes(), value)))
@@ -50,6 +53,16 @@ impl Filter {
             && stamp.is_none_or(|stamp| {
                 self.since.is_none_or(|since| stamp >= since) && self.until.is_none_or(|until| stamp < until)
             })
+    }
+
+    fn takes_all(&self) -> bool {
+        let Self { container, image, host, severity, since, until } = self;
+        container.is_none()
+            && image.is_none()
+            && host.is_none()
+            && severity.is_none()
+            && since.is_none()
+            && until.is_none()
     }
 
     fn is_container(&self, line: &Line<'_>) -> bool {
