@@ -16,6 +16,8 @@
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `recipes/`: docs/recipes, run
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
 //! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
+//! - `spool_command.rs`  what a person sees who looks into a spool
+//! - `probe.rs`       what the probe says of a chain that works, and of one that does not
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
 //!
