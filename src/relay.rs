@@ -109,6 +109,7 @@ impl Relay {
         metrics: Arc<Metrics>,
         own_words: Option<log::Stream>,
     ) -> Result<Self, StartError> {
+        refuse_strays(&config)?;
         let listeners =
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
         let admin = bind_admin(&config.admin, &metrics)?;
@@ -252,6 +253,7 @@ impl Working {
     /// Makes `new` the configuration. An error: nothing has changed.
     async fn take_over(&mut self, new: Config) -> Result<(), String> {
         self.config.needs_no_restart(&new)?;
+        refuse_strays(&new).map_err(|error| error.to_string())?;
         let mut kept = Vec::new();
         let mut added = Vec::new();
         let mut gone: Vec<usize> = (0..self.listeners.len()).collect();
@@ -441,6 +443,12 @@ fn new_forwarder(
         Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
     );
     (forwarder, Reins { leave, connector })
+}
+
+/// Each socket that a service manager has handed over must be read.
+fn refuse_strays(config: &Config) -> Result<(), StartError> {
+    let addresses: Vec<_> = config.listen.iter().map(|listener| &listener.address).collect();
+    listen::refuse_strays(&addresses).map_err(|error| StartError(error.to_string()))
 }
 
 fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nix::libc::SIGXFSZ;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -28,6 +29,8 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
         let file_too_large = handler(SignalKind::from_raw(SIGXFSZ))?;
         (asked_to_stop()?, asked_to_reload(overrides.clone().again())?, file_too_large)
     };
+    // Every socket is bound: whoever waits for us may log from here on.
+    tell_service_manager(NotifyState::Ready);
     runtime.block_on(relay.run(Box::pin(stop), changed)).map_err(|error| Failure::config(&error))?;
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
     runtime.shutdown_background();
@@ -40,6 +43,13 @@ fn raise_descriptor_limit() {
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!("cannot raise the limit of open files: {error}; connections beyond it will have to wait");
+    }
+}
+
+/// systemd, where it has started us (`Type=notify`); nobody, where NOTIFY_SOCKET is not set.
+fn tell_service_manager(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("cannot tell the service manager how we are ({error}); with Type=notify it will end us");
     }
 }
 
@@ -64,6 +74,7 @@ fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     Ok(async move {
         either(&mut terminate, &mut interrupt).await;
+        tell_service_manager(NotifyState::Stopping);
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             complain("second signal: ending at once; what is not delivered stays in the spool");

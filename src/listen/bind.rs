@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::RawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,10 @@ pub enum BindError {
     NoCertificate(ListenAddress),
     /// There is a file where the socket should be, and it is no socket.
     NotASocket(ListenAddress),
+    /// A socket that was handed over and that no listener takes: its descriptor, and what it is.
+    Stray(RawFd, String),
+    /// What was handed over cannot be had.
+    HandedOver(io::Error),
     /// Anything else, with the step that failed.
     Other(ListenAddress, &'static str, io::Error),
 }
@@ -50,14 +55,7 @@ pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile
         ListenAddress::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
         ListenAddress::Tcp(at) | ListenAddress::Tls(at) | ListenAddress::Relp(at) | ListenAddress::RelpTls(at) => {
             let socket = inet(address, *at, Type::STREAM)?;
-            // Linux hands these on to every accepted connection: one call instead of four for each of them.
-            let keepalive = TcpKeepalive::new()
-                .with_time(KEEPALIVE_IDLE)
-                .with_interval(KEEPALIVE_INTERVAL)
-                .with_retries(KEEPALIVE_RETRIES);
-            socket
-                .set_tcp_keepalive(&keepalive)
-                .map_err(|error| BindError::Other(address.clone(), "setting keepalive", error))?;
+            keep_alive(address, &socket)?;
             listen(address, &socket)?;
             Ok((socket, None))
         }
@@ -67,6 +65,18 @@ pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile
             Ok((socket, Some(file)))
         }
     }
+}
+
+/// A socket that somebody else has opened, as one of ours would be. How many may wait in it is his to say.
+pub(super) fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Socket, BindError> {
+    let is_stream = !matches!(address, ListenAddress::Udp(_) | ListenAddress::Unixgram(_));
+    if is_stream && !matches!(address, ListenAddress::Unix(_)) {
+        keep_alive(address, &socket)?;
+    }
+    socket
+        .set_nonblocking(is_stream)
+        .map_err(|error| BindError::Other(address.clone(), "setting whether it blocks", error))?;
+    Ok(socket)
 }
 
 /// Asks for a receive buffer of `wanted` bytes, beyond the host's limit where we may, and returns what we got (the
@@ -82,6 +92,13 @@ pub(super) fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<
 /// What the kernel would grant of `wanted` bytes: asked with a socket that is bound to nothing.
 pub fn grantable_receive_buffer(wanted: usize) -> io::Result<usize> {
     grow_receive_buffer(&Socket::new(Domain::IPV4, Type::DGRAM, None)?, wanted)
+}
+
+/// Linux hands these on to every accepted connection: one call instead of four for each of them.
+fn keep_alive(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive).map_err(|error| BindError::Other(address.clone(), "setting keepalive", error))
 }
 
 fn listen(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
@@ -226,6 +243,17 @@ impl fmt::Display for BindError {
                 "listen: cannot bind {address}: there is a file of this name, and it is no socket; move it away \
                  (docker makes a directory of a bind mount whose source is missing)"
             ),
+            Self::Stray(descriptor, what) => write!(
+                f,
+                "listen: descriptor {descriptor} was handed over ({what}) and no `listen` address takes it, so nobody \
+                 would be heard there; name this very address in `listen` or LOGFERRY_LISTEN, or take it out of the \
+                 .socket unit"
+            ),
+            Self::HandedOver(error) => write!(
+                f,
+                "listen: cannot have the sockets that LISTEN_FDS says were handed over: {error}; unset LISTEN_FDS where \
+                 nothing hands any over"
+            ),
             Self::Other(address, step, error) => write!(f, "listen: cannot bind {address}: {step}: {error}"),
         }
     }
@@ -234,7 +262,7 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Other(_, _, error) => Some(error),
+            Self::Other(_, _, error) | Self::HandedOver(error) => Some(error),
             _ => None,
         }
     }

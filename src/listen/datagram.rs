@@ -44,7 +44,7 @@ const BUFFER_BYTES: usize = 1280;
 /// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay.
 const BATCHES_AT_ONCE: usize = 8;
 /// An idle thread looks up this often, in case a kernel does not wake it when its socket is shut down. Linux does, and
-/// the tests rely on it.
+/// the tests rely on it. And it ends a listener whose socket was handed over.
 const LOOK_UP: Duration = Duration::from_secs(if cfg!(test) { 3600 } else { 1 });
 /// Receive errors in a row after which the thread pauses between two of them.
 const ERRORS_IN_A_ROW: u32 = 64;
@@ -57,7 +57,7 @@ pub(super) fn start(
     intake: Intake,
     mut shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Bound { address, socket, file, receive_buffer, metrics, .. } = bound;
+    let Bound { address, socket, file, handed_over, receive_buffer, metrics, .. } = bound;
     let limit = Arc::new(AtomicUsize::new(rules.borrow_and_update().max_frame));
     let socket = Arc::new(socket);
     let stop = Arc::new(AtomicBool::new(false));
@@ -106,8 +106,11 @@ pub(super) fn start(
             }
         }
         stop.store(true, Ordering::Release);
-        // Wakes the thread. On an unconnected socket it "fails", and still does.
-        let _ = socket.shutdown(std::net::Shutdown::Read);
+        // Wakes the thread. On an unconnected socket it "fails", and still does. A socket that stays would never be
+        // the same again: there the thread looks up by itself.
+        if !handed_over {
+            let _ = socket.shutdown(std::net::Shutdown::Read);
+        }
         let _ = finished.await;
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! - `address`     where to listen, as text
 //! - `bind`        sockets, and what to tell the operator when there is none to be had
+//! - `activation`  sockets that a service manager has opened before
 //! - `datagram`    `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
 //! - `stream`      `tcp://`, `tcp+tls://`, `unix://`, RELP: who may connect
 //! - `relp`        `relp://`, `relp+tls://`: a session in which each message is answered
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, ListenAddress};
 use crate::metrics::ListenMetrics;
 
+mod activation;
 mod bind;
 mod connection;
 mod datagram;
@@ -46,6 +48,7 @@ mod stream;
 mod tests;
 mod wire;
 
+pub use activation::refuse_strays;
 use bind::SocketFile;
 pub use bind::{BindError, grantable_receive_buffer};
 pub use frame::Framer;
@@ -91,6 +94,8 @@ pub struct Bound {
     address: ListenAddress,
     socket: Socket,
     file: Option<SocketFile>,
+    /// Whether it is a service manager's, who keeps it when we end: what we do to it is done to the relay after us.
+    handed_over: bool,
     /// Bytes the kernel granted; 0 where that is not ours to ask.
     receive_buffer: usize,
     options: Options,
@@ -130,7 +135,13 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
         return Err(BindError::NoCertificate(asked.clone()));
     }
     let failed = |step| move |error| BindError::Other(asked.clone(), step, error);
-    let (socket, file) = bind::open(asked)?;
+    let (socket, file, handed_over) = match activation::find(asked)? {
+        Some(socket) => (bind::made_ready(asked, socket)?, None, true),
+        None => {
+            let (socket, file) = bind::open(asked)?;
+            (socket, file, false)
+        }
+    };
     let real = socket.local_addr().map_err(failed("reading its address back"))?.as_socket();
     let address = bound_address(asked, real);
     let mut receive_buffer = 0;
@@ -140,7 +151,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
         report_receive_buffer(&address, receive_buffer);
         metrics.receive_buffer.set(receive_buffer.try_into().unwrap_or(i64::MAX));
     }
-    Ok(Bound { address, socket, file, receive_buffer, options, metrics })
+    Ok(Bound { address, socket, file, handed_over, receive_buffer, options, metrics })
 }
 
 impl Bound {

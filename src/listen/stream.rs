@@ -16,7 +16,7 @@ use tracing::warn;
 use super::connection;
 use super::intake::Intake;
 use super::wire::{Accepted, Wire};
-use super::{BACKLOG, Bound, Rules, SocketFile, stopping};
+use super::{BACKLOG, Bound, Rules, stopping};
 use crate::config::ListenAddress;
 use crate::metrics::ListenMetrics;
 
@@ -36,7 +36,7 @@ pub(super) fn start(
     intake: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Bound { address, socket, file, metrics, .. } = bound;
+    let Bound { address, socket, file, handed_over, metrics, .. } = bound;
     let registered = "the system has an epoll entry left at start";
     let listener = match address {
         ListenAddress::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
@@ -45,7 +45,14 @@ pub(super) fn start(
     let intake = intake.of_streams();
     let host = Host { address, rules, metrics, room: Arc::new(Semaphore::new(ROOM as usize)), intake, shutdown };
     tokio::spawn(async move {
-        host.accept_until_stopped(listener, file).await;
+        host.accept_until_stopped(&listener).await;
+        // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
+        // the socket stays, the relay after us lets them in.
+        drop(file);
+        if !handed_over {
+            host.accept_held(&listener);
+        }
+        drop(listener);
         // Every connection gives its place back when it is over.
         let _ = host.room.acquire_many(ROOM).await;
     })
@@ -62,7 +69,7 @@ struct Host {
 }
 
 impl Host {
-    async fn accept_until_stopped(&self, listener: Listener, file: Option<SocketFile>) {
+    async fn accept_until_stopped(&self, listener: &Listener) {
         let mut shutdown = self.shutdown.clone();
         let mut pause = SHORTEST_PAUSE;
         let mut warned: Option<Instant> = None;
@@ -90,8 +97,9 @@ impl Host {
                 }
             }
         }
-        // No new sender finds us from here on. Those whom the kernel has let in already may have sent something.
-        drop(file);
+    }
+
+    fn accept_held(&self, listener: &Listener) {
         for _ in 0..BACKLOG {
             match listener.accept_held() {
                 Ok(wire) => self.admit(wire),

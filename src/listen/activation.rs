@@ -1,0 +1,79 @@
+//! Sockets that a service manager has opened for us and keeps (systemd's socket activation): what is sent while no relay
+//! runs waits in them, so that a restart loses nothing.
+//!
+//! Which listener takes which socket is said by their kind and address alone. Descriptors are copied, never taken: those
+//! that were handed over stay open for as long as the process lives, so that a listener may come back at a reload.
+//! The variables that tell of them stay set as well: they name our process ID, and we start no other program.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::{BorrowedFd, RawFd};
+
+use socket2::{SockAddr, Socket, Type};
+
+use super::BindError;
+use crate::config::ListenAddress;
+
+/// The socket that was handed over for this address, if there is one.
+pub(super) fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError> {
+    let handed_over = sockets()?;
+    Ok(handed_over.into_iter().map(|(_, socket)| socket).find(|socket| is_for(socket, address)))
+}
+
+/// An error names a socket that no listener reads: senders would be let in and never heard.
+pub fn refuse_strays(addresses: &[&ListenAddress]) -> Result<(), BindError> {
+    let is_stray = |socket: &Socket| !addresses.iter().any(|address| is_for(socket, address));
+    match sockets()?.iter().find(|(_, socket)| is_stray(socket)) {
+        Some((descriptor, socket)) => Err(BindError::Stray(*descriptor, described(socket))),
+        None => Ok(()),
+    }
+}
+
+fn sockets() -> Result<Vec<(RawFd, Socket)>, BindError> {
+    let descriptors = sd_notify::listen_fds().map_err(BindError::HandedOver)?;
+    descriptors
+        .map(|descriptor| Ok((descriptor, copy(descriptor)?)))
+        .collect::<io::Result<_>>()
+        .map_err(BindError::HandedOver)
+}
+
+fn copy(descriptor: RawFd) -> io::Result<Socket> {
+    // SAFETY: LISTEN_FDS says that it was opened for us, `listen_fds` has just found it open, and nobody here closes it.
+    let handed_over = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    Ok(handed_over.try_clone_to_owned()?.into())
+}
+
+fn is_for(socket: &Socket, address: &ListenAddress) -> bool {
+    let (Ok(kind), Ok(real)) = (socket.r#type(), socket.local_addr()) else { return false };
+    let listens = kind == Type::STREAM && socket.is_listener().unwrap_or(false);
+    match address {
+        ListenAddress::Udp(at) => kind == Type::DGRAM && is_at(&real, *at),
+        ListenAddress::Tcp(at) | ListenAddress::Tls(at) | ListenAddress::Relp(at) | ListenAddress::RelpTls(at) => {
+            listens && is_at(&real, *at)
+        }
+        ListenAddress::Unix(path) => listens && real.as_pathname() == Some(path),
+        ListenAddress::Unixgram(path) => kind == Type::DGRAM && real.as_pathname() == Some(path),
+    }
+}
+
+fn is_at(real: &SockAddr, asked: SocketAddr) -> bool {
+    let Some(real) = real.as_socket() else { return false };
+    // On a host without IPv6 `[::]` is every address of IPv4, for a service manager as for us.
+    let all = asked.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && real.ip().is_unspecified();
+    real.port() == asked.port() && (all || real.ip() == asked.ip())
+}
+
+/// What a `[[listen]]` that takes it would be called.
+fn described(socket: &Socket) -> String {
+    let (Ok(kind), Ok(real)) = (socket.r#type(), socket.local_addr()) else { return "no socket".to_owned() };
+    let (inet, unix) = match kind {
+        Type::DGRAM => ("udp", "unixgram"),
+        Type::STREAM if socket.is_listener().unwrap_or(false) => ("tcp", "unix"),
+        _ => return "a socket that no messages come by".to_owned(),
+    };
+    match (real.as_socket(), real.as_pathname()) {
+        (Some(at), _) => format!("{inet}://{at}"),
+        (_, Some(path)) => format!("{unix}://{}", path.display()),
+        _ => "a socket without an address".to_owned(),
+    }
+}
