@@ -1,10 +1,14 @@
 //! The compose files as a newcomer finds them, with nothing but images and addresses replaced by variables.
 
-use super::docker::{Container, Images, compose_command, docker, output, unique};
+use super::docker::{Container, Images, RsyslogImage, compose_command, docker, output, unique};
 use super::host::{self, Need, say, within};
+use super::support::Line;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -51,7 +55,8 @@ impl Project {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(["--project-name", &self.name]).current_dir(folder);
         command.args(self.files.iter().flat_map(|file| ["--file", file])).args(args);
-        for name in ["LOGFERRY_FORWARD", "LOGFERRY_FORMAT", "LOGFERRY_CA", "LOGFERRY_TLS_CLIENT_CA"] {
+        let ours = ["FORWARD", "FORMAT", "CA", "CERT", "KEY", "TLS_CLIENT_CA"].map(|name| format!("LOGFERRY_{name}"));
+        for name in ours.iter().map(String::as_str).chain(["AGGREGATOR"]) {
             command.env_remove(name);
         }
         output(command.envs(self.env.iter().map(|(name, value)| (name, value))))
@@ -171,10 +176,12 @@ fn the_aggregator_takes_relp_and_writes_files_per_host_and_container() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
     output(command.args(["certs", "--name", "aggregator", "--out"]).arg(certs.path()))
         .unwrap_or_else(|e| panic!("{e}"));
-    host::open(&certs.path().join("server-key.pem"));
-    let mut project = Project::new(&["compose.yaml", "aggregator.yaml"], &images, certs.path());
-    project.env.push(("LOGFERRY_FORWARD", "relp+tls://aggregator:2514".into()));
-    project.env.push(("LOGFERRY_CA", "/certs/ca.pem".into()));
+    // What `chown 65534` does for those whose files have an owner to give.
+    for key in ["server-key.pem", "client-key.pem"] {
+        host::open(&certs.path().join(key));
+    }
+    let files = &["compose.yaml", "to-aggregator.yaml", "aggregator.yaml"];
+    let project = Project::new(files, &images, certs.path());
     project.up();
     let (_, name) = project.talker();
     let host = output(&mut Command::new("hostname")).expect("a host name");
@@ -187,6 +194,7 @@ fn the_aggregator_takes_relp_and_writes_files_per_host_and_container() {
         })
     };
     let before = count(&heard(3));
+    refuses_a_relay_without_a_certificate(&project, certs.path());
 
     // The aggregator is made anew, with another address under the same name. The relay must find it, and lose nothing.
     project.command(&["rm", "--stop", "--force", "aggregator"]).unwrap_or_else(|error| panic!("{error}"));
@@ -201,4 +209,81 @@ fn the_aggregator_takes_relp_and_writes_files_per_host_and_container() {
         last = number;
     }
     say(&format!("{last} lines in {{host}}/{{name}}.log, none missing over a new aggregator"));
+}
+
+/// With TLS 1.3 a client is told after its own handshake is done: with the first byte it reads.
+fn refuses_a_relay_without_a_certificate(project: &Project, certs: &Path) {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certs.join("ca.pem")).expect("a PEM file")).expect("a CA");
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions that exist");
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("aggregator").expect("a name");
+    let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let (_, port) = project.env.iter().find(|(name, _)| *name == "AGGREGATOR_PORT").expect("set by us");
+    let socket = TcpStream::connect((project.bridge.as_str(), port.parse().expect("a port"))).expect("it listens");
+    let mut wire = StreamOwned::new(connection, socket);
+    let _ = wire.write_all(b"1 open 0\n");
+    let answer = wire.read(&mut [0; 100]);
+    assert!(answer.as_ref().is_err_and(|e| e.to_string().contains("CertificateRequired")), "{answer:?}");
+}
+
+/// The relay alone, and a container with the log options of docker/daemon.json, but for the address.
+#[test]
+fn the_relay_alone_takes_what_daemon_json_sends() {
+    if !host::has(&NEEDS) {
+        return;
+    }
+    let images = Images::shared();
+    let certs = host::open_directory();
+    let project = Project::new(&["relay.yaml"], &images, certs.path());
+    project.up();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let daemon = std::fs::read_to_string(root.join("docker/daemon.json")).expect("it is shipped");
+    let daemon: serde_json::Value = serde_json::from_str(&daemon).expect("JSON");
+    let mut args = vec!["--log-driver".to_owned(), daemon["log-driver"].as_str().expect("a driver").to_owned()];
+    let mut address = None;
+    for (name, value) in daemon["log-opts"].as_object().expect("options") {
+        let mut value = value.as_str().expect("the engine takes strings only").to_owned();
+        if name == "syslog-address" {
+            let (_, shipped) = value.split_once("//").expect("a URL");
+            address = Some(shipped.to_owned());
+            value = value.replace(shipped, &format!("{}:{}", project.bridge, project.port));
+        }
+        args.extend(["--log-opt".to_owned(), format!("{name}={value}")]);
+    }
+    assert_eq!(address.as_deref(), Some("172.17.0.1:514"), "where relay.yaml listens");
+    args.extend([images.talker.as_str(), "/bin/sh", "-c", "echo by daemon.json"].map(String::from));
+    let talker = Container::run("default", &args);
+    let line = within(UP, "the line", || {
+        let logs = project.logs("relay");
+        logs.lines().find(|line| line.contains("by daemon.json")).map(String::from)
+    });
+    let data = format!(r#"image="{}" name="{}" id="{}""#, images.talker, talker.name, talker.id());
+    assert!(line.contains(&data), "{line}\nlacks {data}");
+}
+
+#[test]
+fn a_central_rsyslog_writes_files_per_host_and_container() {
+    if !host::has(&[NEEDS.as_slice(), &[Need::Rsyslog]].concat()) || !RsyslogImage::can_be_made() {
+        return;
+    }
+    let images = Images::shared();
+    let rsyslog = RsyslogImage::new();
+    let certs = host::open_directory();
+    let mut project = Project::new(&["compose.yaml", "rsyslog.yaml"], &images, certs.path());
+    project.env.push(("RSYSLOG_IMAGE", rsyslog.0.clone()));
+    project.up();
+    let (id, name) = project.talker();
+    let host = output(&mut Command::new("hostname")).expect("a host name");
+    let file = project.volume("logs").join(&host).join(format!("{name}.log"));
+    let text = within(UP, &format!("three lines in {}", file.display()), || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        (text.lines().count() >= 3).then_some(text)
+    });
+    for (n, line) in text.lines().take(3).enumerate() {
+        let line = Line::read(line.as_bytes());
+        assert_eq!(line.container(), [&*images.talker, &*name, &id[..12]], "{text}");
+        assert_eq!(line.message, format!("hello {} from the dock", n + 1).as_bytes(), "{text}");
+    }
 }

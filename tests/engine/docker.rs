@@ -1,6 +1,7 @@
 //! The engine through its command line, and guards: what a test made is gone when it ends, also when it panics.
 
 use super::host;
+use super::support::rsyslog;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -105,6 +106,45 @@ fn import_busybox(reference: &str) {
     import.args(["import", "-", reference]).stdin(tar.stdout.take().expect("piped")).stdout(Stdio::null());
     assert!(import.status().expect("docker").success(), "docker import of {reference}");
     assert!(tar.wait().expect("tar").success(), "tar of busybox");
+}
+
+/// Stands in for what compose/rsyslog/Dockerfile makes of a base image that only a registry has: this machine's rsyslog
+/// with RELP and their libraries, entered as the Dockerfile says.
+pub struct RsyslogImage(pub String);
+
+impl RsyslogImage {
+    /// Whether this machine's rsyslog has RELP; if not, that is said.
+    pub fn can_be_made() -> bool {
+        rsyslog::find(rsyslog::Input::Relp).is_some()
+    }
+
+    pub fn new() -> Self {
+        let image = Self(unique("rsyslog"));
+        let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/rsyslog/Dockerfile");
+        let dockerfile = std::fs::read_to_string(dockerfile).expect("it is shipped");
+        let entry = dockerfile.lines().find(|line| line.starts_with("ENTRYPOINT")).expect("an entry point");
+        let rsyslogd = host::program("rsyslogd");
+        let modules = rsyslog::modules().expect("asked for before");
+        // Copied with the links in their paths followed, and put where the loader looks: rsyslogd asks for `imrelp` and the
+        // modules for their libraries by the paths they have here.
+        let script = r#"set -e
+            modules=$(ls "$2"/*.so)
+            ldd "$1" $modules 2>/dev/null | grep -o '/[^ ]*' | tr -d : | sort -u > "$3/list"
+            for file in "$1" $modules $(cat "$3/list"); do mkdir -p "$3/root$(dirname "$file")"; cp -Lf "$file" "$3/root$file"; done
+            mkdir -p "$3/root/etc" "$3/root/run" "$3/root/var/spool/rsyslog" "$3/root/var/log/hosts"
+            tar -C "$3/root" -c . | docker import --change "$4" - "$5""#;
+        let work = host::open_directory();
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).args([&rsyslogd, &modules, work.path()]).args([entry, &image.0]);
+        output(&mut command).unwrap_or_else(|error| panic!("{error}"));
+        image
+    }
+}
+
+impl Drop for RsyslogImage {
+    fn drop(&mut self) {
+        let _ = try_docker(["image", "rm", "--force", &self.0]);
+    }
 }
 
 /// A container, running or not.

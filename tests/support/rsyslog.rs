@@ -35,8 +35,13 @@ pub fn find(input: Input) -> Option<PathBuf> {
 }
 
 pub fn has_module(name: &str) -> bool {
+    modules().is_some_and(|dir| dir.join(name).is_file())
+}
+
+/// The directory of its modules.
+pub fn modules() -> Option<PathBuf> {
     let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path().join("rsyslog"));
-    libraries.chain(["/usr/lib/rsyslog".into(), "/usr/lib64/rsyslog".into()]).any(|dir| dir.join(name).is_file())
+    libraries.chain(["/usr/lib/rsyslog".into(), "/usr/lib64/rsyslog".into()]).find(|dir| dir.join("lmnet.so").is_file())
 }
 
 /// rsyslog in the foreground, with the config `conf` of its directory.
