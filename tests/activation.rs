@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::libc;
+use socket2::SockRef;
 use support::program::{SIGHUP, SIGTERM};
 use support::{Collector, Flow, Framing, Program, Relay, Setup, eventually};
 
@@ -81,6 +82,7 @@ fn what_is_sent_while_no_relay_runs_waits_for_one() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let setup = Setup::new().forward_with(&collector.url(), "framing = \"octet-counting\"");
     let manager = Manager::new(&setup);
+    let buffer = SockRef::from(&manager.udp).recv_buffer_size().expect("a socket option");
     let setup = manager.listeners(setup);
     let relay = manager.starts(&setup);
     let doors = relay.doors().to_vec();
@@ -102,6 +104,7 @@ fn what_is_sent_while_no_relay_runs_waits_for_one() {
     let relay = manager.starts(&setup);
     collector.frames(sent);
     assert_eq!(relay.metrics().sum("listen_accepted_total"), 2);
+    assert_eq!(relay.metrics().sum("listen_receive_buffer_bytes"), buffer as u64, "it is the manager's to say");
     drop(wires);
     relay.has_delivered(sent, 0);
     relay.stops();

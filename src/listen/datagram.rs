@@ -98,6 +98,7 @@ pub(super) fn start(
                     let rules = rules.borrow_and_update();
                     limit.store(rules.max_frame, Ordering::Relaxed);
                     if let ListenAddress::Udp(_) = address
+                        && !handed_over
                         && let Err(error) = bind::grow_receive_buffer(&socket, rules.receive_buffer)
                     {
                         error!("listen: {address}: cannot set its receive buffer: {error}; it stays as it was");

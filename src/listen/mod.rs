@@ -146,8 +146,12 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
     let address = bound_address(asked, real);
     let mut receive_buffer = 0;
     if let ListenAddress::Udp(_) = asked {
-        receive_buffer =
-            bind::grow_receive_buffer(&socket, options.receive_buffer).map_err(failed("setting its receive buffer"))?;
+        // One that was handed over has what its owner gave it, often more than we could get.
+        receive_buffer = match handed_over {
+            true => socket.recv_buffer_size(),
+            false => bind::grow_receive_buffer(&socket, options.receive_buffer),
+        }
+        .map_err(failed("setting its receive buffer"))?;
         report_receive_buffer(&address, receive_buffer);
         metrics.receive_buffer.set(receive_buffer.try_into().unwrap_or(i64::MAX));
     }
@@ -241,7 +245,8 @@ pub fn small_receive_buffer(granted: usize) -> Option<String> {
     let says = || {
         format!(
             "the kernel grants a receive buffer of only {} KiB; a burst of some hundred messages may be lost. On the host: \
-             `sysctl -w net.core.rmem_max={DEFAULT_RECEIVE_BUFFER}`; or give the container `cap_add: NET_ADMIN`",
+             `sysctl -w net.core.rmem_max={DEFAULT_RECEIVE_BUFFER}`; or give the container `cap_add: NET_ADMIN`, a systemd \
+             socket `ReceiveBuffer=8M`",
             granted / 1024
         )
     };
