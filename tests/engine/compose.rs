@@ -1,6 +1,6 @@
 //! The compose files as a newcomer finds them, with nothing but images and addresses replaced by variables.
 
-use super::docker::{Container, Images, RsyslogImage, compose_command, docker, output, unique};
+use super::docker::{Container, Images, RsyslogImage, bridge, compose_command, docker, output, unique};
 use super::host::{self, Need, say, within};
 use super::support::Line;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -33,8 +33,7 @@ struct Project {
 
 impl Project {
     fn new(files: &'static [&'static str], images: &Images, certs: &Path) -> Self {
-        let bridge = docker(["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
-        let bridge = if bridge.is_empty() { "172.17.0.1".to_owned() } else { bridge };
+        let bridge = bridge();
         let port = host::free_port(&[&bridge]);
         let env = vec![
             ("LOGFERRY_IMAGE", images.relay.clone()),

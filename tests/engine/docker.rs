@@ -42,6 +42,12 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     Err(format!("{command:?}: {}\n{out}{err}", result.status))
 }
 
+/// The address of Docker's own bridge. An engine that has chosen it by itself may not say so.
+pub fn bridge() -> String {
+    let bridge = docker(["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
+    if bridge.is_empty() { "172.17.0.1".to_owned() } else { bridge }
+}
+
 /// A name nobody else uses: several runs may share one engine.
 pub fn unique(what: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
