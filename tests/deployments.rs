@@ -1,0 +1,155 @@
+//! The files people deploy with, as far as they can be judged without what they are for: Kubernetes manifests by the
+//! published schemas, systemd's units by systemd. The compose files, `daemon.json` and the stack are run for real, in
+//! `engine` and `swarm`.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use logferry::config::{Config, ListenAddress, Overrides};
+use support::{installed, skipped};
+
+/// Tenths of the ten points of exposure that systemd counts; it calls 15 "OK". What is left is the network, which we need.
+const EXPOSURE: &str = "15";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files in a folder of the repository; there are some.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(root().join(folder)).expect(folder).map(|e| e.expect(folder).path()).collect();
+    files.sort();
+    assert!(files.len() >= 2, "{folder}: {files:?}");
+    files
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Whether a command was content, and what it said.
+fn ran(command: &mut Command) -> (bool, String) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// The checker of PyPI, which carries the schemas: of this checkout, or of this machine.
+fn kubernetes_validate() -> Option<Command> {
+    let ours = root().join(".ci/cache/kubernetes/bin/kubernetes-validate");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).map(|place| place.join("kubernetes-validate"));
+    let Some(found) = [ours].into_iter().chain(places).find(|file| file.is_file()) else {
+        skipped("kubernetes-validate is not installed (pip install kubernetes-validate)");
+        return None;
+    };
+    let mut command = Command::new(found);
+    command.arg("--strict");
+    Some(command)
+}
+
+#[test]
+fn kubernetes_manifests_are_what_the_schemas_say() {
+    let Some(mut check) = kubernetes_validate() else { return };
+    let manifests = files("docker/kubernetes");
+    let (good, said) = ran(check.args(&manifests));
+    assert!(good, "{said}");
+    for kind in ["configmap", "daemonset", "deployment", "service", "persistentvolumeclaim"] {
+        assert!(said.contains(&format!("passed for resource {kind}/")), "no {kind}: {said}");
+    }
+}
+
+#[test]
+fn a_misspelt_field_of_a_manifest_is_seen() {
+    let Some(mut check) = kubernetes_validate() else { return };
+    let manifest = read(&root().join("docker/kubernetes/relay.yaml"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let misspelt = manifest.replacen("hostPort: 514", "hostport: 514", 1);
+    assert_ne!(misspelt, manifest);
+    std::fs::write(dir.path().join("relay.yaml"), misspelt).expect("a fresh directory");
+    let (good, said) = ran(check.arg(dir.path().join("relay.yaml")));
+    assert!(!good && said.contains("'hostport' was unexpected"), "{said}");
+}
+
+/// The configs inside of the manifests are configs, and what is published is what is listened on.
+#[test]
+fn configs_in_manifests_are_good_and_match_the_ports() {
+    let relay = in_manifest("relay.yaml");
+    assert_eq!(relay.0.hostname, "node-7");
+    for (name, (config, manifest)) in [("relay.yaml", relay), ("aggregator.yaml", in_manifest("aggregator.yaml"))] {
+        for listener in &config.listen {
+            let (ListenAddress::Udp(at) | ListenAddress::Tcp(at) | ListenAddress::RelpTls(at)) = listener.address
+            else {
+                panic!("{name}: {}", listener.address)
+            };
+            assert!(manifest.contains(&format!("containerPort: {}", at.port())), "{name}: {at} is not published");
+        }
+        let admin = config.admin.listen.expect("the probes ask it");
+        assert!(admin.ip().is_unspecified(), "{name}: the kubelet asks from outside of the pod");
+        assert!(manifest.contains(&format!("{{ name: admin, containerPort: {} }}", admin.port())), "{name}");
+    }
+}
+
+/// The config in a manifest's ConfigMap, and the whole.
+fn in_manifest(name: &str) -> (Config, String) {
+    let manifest = read(&root().join("docker/kubernetes").join(name));
+    let lines = manifest.lines().skip_while(|line| line.trim() != "logferry.toml: |").skip(1);
+    let toml: String =
+        lines.take_while(|line| *line != "---").map(|line| line.trim_start().to_owned() + "\n").collect();
+    assert!(toml.contains("[[forward]]"), "{name}: {toml}");
+    let variable = |name: &str| (name == "NODE_NAME").then(|| "node-7".to_owned());
+    let config = Config::parse(None, &toml, &Overrides::default(), &variable);
+    (config.unwrap_or_else(|error| panic!("{name}: {error}")), manifest)
+}
+
+/// Copies of the units that start the program of this build.
+fn units() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    for unit in files("docker/systemd") {
+        let text = read(&unit).replace("/usr/local/bin/logferry", env!("CARGO_BIN_EXE_logferry"));
+        std::fs::write(dir.path().join(unit.file_name().expect("a file")), text).expect("a fresh directory");
+    }
+    dir
+}
+
+#[test]
+fn systemd_takes_the_units_and_finds_them_locked_down() {
+    let Some(analyze) = installed("systemd-analyze", "systemd") else { return };
+    let dir = units();
+    let (socket, service) = (dir.path().join("logferry.socket"), dir.path().join("logferry.service"));
+    let (good, said) = ran(Command::new(&analyze).args(["verify", "--man=no"]).args([&socket, &service]));
+    assert!(good && said.trim().is_empty(), "{said}");
+    let offline = ["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE}")];
+    let (good, said) = ran(Command::new(&analyze).args(offline).arg(&service));
+    assert!(good, "{said}");
+
+    let misspelt = read(&service).replacen("ProtectSystem=", "ProtectSytem=", 1);
+    std::fs::write(&service, misspelt).expect("a file of ours");
+    let (_, said) = ran(Command::new(&analyze).args(["verify", "--man=no"]).args([&socket, &service]));
+    assert!(said.contains("ProtectSytem"), "{said}");
+}
+
+/// The service reads every socket that the socket unit opens, or it would not start.
+#[test]
+fn the_service_listens_on_the_units_sockets() {
+    let values = |unit: &str, key: &str| -> Vec<String> {
+        let text = read(&root().join("docker/systemd").join(unit));
+        text.lines().filter_map(|line| line.strip_prefix(key)).map(String::from).collect()
+    };
+    let as_url = |scheme: [&str; 2], at: String| match at.starts_with('/') {
+        true => format!("{}://{at}", scheme[1]),
+        false => format!("{}://{at}", scheme[0]),
+    };
+    let datagrams = values("logferry.socket", "ListenDatagram=").into_iter().map(|at| as_url(["udp", "unixgram"], at));
+    let streams = values("logferry.socket", "ListenStream=").into_iter().map(|at| as_url(["tcp", "unix"], at));
+    let opened: BTreeSet<String> = datagrams.chain(streams).collect();
+    let listened = values("logferry.service", "Environment=LOGFERRY_LISTEN=");
+    let listened: BTreeSet<String> = listened[0].split(',').map(String::from).collect();
+    assert_eq!(opened, listened);
+    assert!(opened.len() >= 2, "{opened:?}");
+    assert!(listened.iter().all(|url| url.parse::<ListenAddress>().is_ok()), "{listened:?}");
+}
