@@ -77,3 +77,49 @@ fn described(socket: &Socket) -> String {
         _ => "a socket without an address".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    fn takes(socket: &Socket, address: &str) -> bool {
+        is_for(socket, &address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_listener_takes_the_socket_of_its_kind_and_address() {
+        let datagrams: Socket = UdpSocket::bind("127.0.0.1:0").unwrap().into();
+        let stream: Socket = TcpListener::bind("127.0.0.1:0").unwrap().into();
+        let port = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().port();
+        let (udp, tcp) = (port(&datagrams), port(&stream));
+        assert!(takes(&datagrams, &format!("udp://127.0.0.1:{udp}")));
+        assert!(!takes(&datagrams, &format!("tcp://127.0.0.1:{udp}")));
+        assert!(!takes(&datagrams, &format!("udp://127.0.0.2:{udp}")));
+        assert!(!takes(&datagrams, &format!("udp://127.0.0.1:{}", udp ^ 1)));
+        assert!(!takes(&datagrams, "unixgram:///run/log.sock"));
+        for scheme in ["tcp", "tcp+tls", "relp", "relp+tls"] {
+            assert!(takes(&stream, &format!("{scheme}://127.0.0.1:{tcp}")), "{scheme}");
+        }
+        assert!(!takes(&stream, &format!("udp://127.0.0.1:{tcp}")));
+        assert!(!takes(&stream, &format!("tcp://[::]:{tcp}")), "one address is not all");
+    }
+
+    #[test]
+    fn all_addresses_may_be_those_of_ipv4_alone() {
+        let stream: Socket = TcpListener::bind("0.0.0.0:0").unwrap().into();
+        let port = stream.local_addr().unwrap().as_socket().unwrap().port();
+        assert!(takes(&stream, &format!("tcp://[::]:{port}")) && takes(&stream, &format!("tcp://0.0.0.0:{port}")));
+        assert!(!takes(&stream, &format!("tcp://127.0.0.1:{port}")));
+    }
+
+    #[test]
+    fn a_connection_is_no_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection: Socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap().into();
+        let at = connection.local_addr().unwrap().as_socket().unwrap();
+        assert!(!takes(&connection, &format!("tcp://{at}")));
+        assert_eq!(described(&connection), "a socket that no messages come by");
+    }
+}
