@@ -2,7 +2,7 @@
 //! runs waits in them, so that a restart loses nothing.
 //!
 //! Which listener takes which socket is said by their kind and address alone. Descriptors are copied, never taken: those
-//! that were handed over stay open for as long as the process lives, so that a listener may come back at a reload.
+//! that were handed over stay open for as long as the process lives, so that another listener may take one at a reload.
 //! The variables that tell of them stay set as well: they name our process ID, and we start no other program.
 
 use std::io;
