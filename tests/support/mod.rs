@@ -12,6 +12,7 @@
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
+//! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with; `swarm/`: a real Swarm
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `recipes/`: docs/recipes, run
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
