@@ -10,12 +10,15 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 use support::program::{SIGHUP, SIGTERM};
 use support::{Collector, Flow, Framing, Program, Relay, Setup, eventually};
 
 const CONFIG_ERROR: i32 = 78;
 const MESSAGES: usize = 10;
+/// Bytes: seconds of what a container says, and not what the relay would ask for.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// Every kind of socket there is, and the directory of those that are files.
 struct Manager {
@@ -29,6 +32,10 @@ struct Manager {
 impl Manager {
     fn new(setup: &Setup) -> Self {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        // As systemd does for `ReceiveBuffer=`; beyond the host's limit only root may.
+        if setsockopt(&udp, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER).expect("a socket option");
+        }
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let unix = UnixListener::bind(setup.path("log.sock")).expect("a fresh directory");
         let unixgram = UnixDatagram::bind(setup.path("datagrams.sock")).expect("a fresh directory");

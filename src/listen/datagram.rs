@@ -44,8 +44,11 @@ const BUFFER_BYTES: usize = 1280;
 /// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay.
 const BATCHES_AT_ONCE: usize = 8;
 /// An idle thread looks up this often, in case a kernel does not wake it when its socket is shut down. Linux does, and
-/// the tests rely on it. And it ends a listener whose socket was handed over.
+/// the tests rely on it.
 const LOOK_UP: Duration = Duration::from_secs(if cfg!(test) { 3600 } else { 1 });
+/// …and this often where the socket was handed over, which is not shut down: a stop must not wait for an idle thread while
+/// another socket fills.
+const LOOK_UP_SOON: Duration = Duration::from_millis(50);
 /// Receive errors in a row after which the thread pauses between two of them.
 const ERRORS_IN_A_ROW: u32 = 64;
 /// The pause.
@@ -62,6 +65,7 @@ pub(super) fn start(
     let socket = Arc::new(socket);
     let stop = Arc::new(AtomicBool::new(false));
     let receiver = Receiver {
+        look_up: if handed_over { LOOK_UP_SOON } else { LOOK_UP },
         // A unix sender does not lose but wait when the queue is full, and the queue may hold ten: no nap there.
         naps: matches!(address, ListenAddress::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
         longest_nap: LONG_NAP.min(Duration::from_micros((receive_buffer / BUFFER_BYTES) as u64)),
@@ -121,6 +125,8 @@ struct Receiver {
     stop: Arc<AtomicBool>,
     /// Bytes of a datagram that are kept.
     limit: Arc<AtomicUsize>,
+    /// How often an idle thread looks whether it is to stop.
+    look_up: Duration,
     naps: bool,
     longest_nap: Duration,
     /// When something was last handed on, and whether there were many.
@@ -142,7 +148,7 @@ struct Receiver {
 impl Receiver {
     fn run(mut self, file: Option<SocketFile>) {
         // Without it there is a slower stop, but the messages still come.
-        let _ = self.socket.set_read_timeout(Some(LOOK_UP));
+        let _ = self.socket.set_read_timeout(Some(self.look_up));
         let mut headers = MultiHeaders::preallocate(BATCH, None);
         let mut errors = 0;
         while !self.stop.load(Ordering::Acquire) {
