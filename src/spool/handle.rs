@@ -1,15 +1,23 @@
 //! The handle: what can be changed while the spool is open, for a config that is read again.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::cursor::CursorFile;
-use super::log::{Limits, Log};
+use super::log::{Limits, Log, Oldest};
 use super::reader::Reader;
+use super::record::Run;
+use super::segment;
 use super::{MIN_BYTES, Position, WhenFull, default_segment_bytes};
 use crate::metrics::Metrics;
+
+/// What is read at once to look at one line, in bytes.
+const PEEK_BYTES: usize = 4096;
+/// Reads that may give nothing but marks before a line.
+const MOST_MARKS: usize = 64;
 
 /// Changes an open spool. Clones are the same; the spool stays locked while one is held.
 #[derive(Clone)]
@@ -29,11 +37,75 @@ impl Handle {
         Ok(Reader::new(self.log.clone(), (index, name.to_owned()), self.end.clone(), file))
     }
 
+    /// The oldest line that waits for a forward. `None`: nothing waits, or it cannot be read.
+    ///
+    /// Reads one record from the disk, unless it is still in memory: not for an async task.
+    pub fn oldest_line(&self, forward: &str) -> Option<Vec<u8>> {
+        match self.log.oldest(forward)? {
+            Oldest::Fresh { batch, offset } => Run::part(&batch, offset, 1).lines().next().map(<[u8]>::to_vec),
+            Oldest::Stored { mut at, limit, key } => {
+                let file = File::open(segment::path(&self.log.dir, at.segment)).ok()?;
+                for _ in 0..MOST_MARKS {
+                    let (batch, _) = segment::read(&file, at.offset, limit, PEEK_BYTES, 1, key).ok()?;
+                    match (batch.lines().next(), batch.byte_len() as u64) {
+                        (Some(line), _) => return Some(line.to_vec()),
+                        (None, 0) => return None,
+                        (None, marks) => at.offset += marks,
+                    }
+                }
+                None
+            }
+        }
+    }
+
     /// Sets the most all segments together may take, in bytes (64 KiB at least), and what to give up beyond it. Takes
     /// effect with the next lines: a spool that is larger then gives lines up, or takes none, as the policy says.
     pub fn set_limits(&self, max_bytes: u64, when_full: WhenFull) {
         let max_bytes = max_bytes.max(MIN_BYTES);
         let segment_bytes = default_segment_bytes(max_bytes).min(max_bytes / 2);
         self.log.set_limits(Limits { max_bytes, segment_bytes, when_full });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::{Batch, Options, Origin, Spool};
+
+    fn batch(lines: &[&str]) -> Batch {
+        let mut batch = Batch::new();
+        lines.iter().for_each(|line| batch.push(|out| out.extend_from_slice(line.as_bytes())));
+        batch
+    }
+
+    #[test]
+    fn the_oldest_line_is_the_one_at_the_cursor() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(dir.path(), 1 << 20, vec!["central".to_owned(), "slow".to_owned()]);
+        let Spool { mut writer, handle, mut readers, .. } = Spool::open(options, &Metrics::new()).unwrap();
+        let oldest = |forward| handle.oldest_line(forward).map(|line| String::from_utf8(line).unwrap());
+        assert_eq!((oldest("central"), oldest("nobody")), (None, None));
+        // Behind a mark, and not in memory.
+        let origin = Origin { stream: "elsewhere".to_owned(), session: 1, first_line: 7 };
+        drop(writer.deliver(batch(&["first", "second"]), Some(origin)));
+        assert_eq!(oldest("central").as_deref(), Some("first"));
+        writer.append(&mut [batch(&["third", "fourth"])]);
+        for expected in ["second", "third", "fourth"] {
+            let chunk = readers[0].next(1).unwrap().expect("a line");
+            readers[0].retire(chunk.end);
+            assert_eq!(oldest("central").as_deref(), Some(expected));
+        }
+        let chunk = readers[0].next(1).unwrap().expect("the last line");
+        readers[0].retire(chunk.end);
+        assert_eq!((oldest("central"), oldest("slow").as_deref()), (None, Some("first")));
+        // Once all have read it, it is on the disk alone.
+        handle.log.forget_fresh();
+        for expected in ["second", "third", "fourth"] {
+            let chunk = readers[1].next(1 << 20).unwrap().expect("lines");
+            let (_, behind_first) = chunk.lines().next().unwrap();
+            readers[1].retire(behind_first);
+            readers[1].rewind();
+            assert_eq!(oldest("slow").as_deref(), Some(expected));
+        }
     }
 }

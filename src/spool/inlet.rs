@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use super::Origin;
 use super::episode::Episode;
 use super::ledger::MAX_STREAM;
+use super::probe::Prober;
 use super::record::Batch;
 use crate::metrics::SpoolMetrics;
 
@@ -111,8 +112,13 @@ impl Room {
 
 /// A batch on its way to the writer.
 pub(super) enum Queued {
-    Sent { batch: Batch, permit: OwnedSemaphorePermit },
+    Sent {
+        batch: Batch,
+        permit: OwnedSemaphorePermit,
+    },
     Delivered(Delivery),
+    /// Somebody wants to know whether the spool can be written.
+    Probe(oneshot::Sender<Result<(), String>>),
 }
 
 /// A batch that is neither dropped nor given up: its sender waits until it is spooled.
@@ -172,6 +178,11 @@ impl Inlet {
         let (room_of_streams, turns) = (Room::new(STREAMS_KIB), Arc::new(Semaphore::new(TURNS)));
         let delivery_room = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
         (Self { queue, room, room_of_streams, turns, delivery_room, patience, metrics }, queued)
+    }
+
+    /// Asks the writer behind this inlet, and does not keep it from ending.
+    pub fn prober(&self) -> Prober {
+        Prober::new(self.queue.downgrade())
     }
 
     /// The same inlet for senders of streams.
@@ -318,6 +329,7 @@ mod tests {
         match queued.unwrap() {
             Queued::Sent { batch, .. } => batch.line_count(),
             Queued::Delivered(delivery) => delivery.batch.line_count(),
+            Queued::Probe(_) => 0,
         }
     }
 

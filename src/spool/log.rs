@@ -80,6 +80,20 @@ pub(super) enum Window {
     Stored(Stored),
 }
 
+/// Where the oldest line lies that a forward has not got.
+pub(super) enum Oldest {
+    Fresh {
+        batch: Arc<Batch>,
+        offset: usize,
+    },
+    Stored {
+        at: Position,
+        /// File offset behind the last byte that may be read.
+        limit: u64,
+        key: u32,
+    },
+}
+
 /// A stretch of a segment's file.
 pub(super) struct Stored {
     pub file: Arc<File>,
@@ -310,6 +324,31 @@ impl Log {
             }
             state.skip(index, read, stop, &self.metrics);
         }
+    }
+
+    /// The oldest line that waits for the forward called `name`. Reads and moves nothing; `None`: there is none.
+    pub fn oldest(&self, name: &str) -> Option<Oldest> {
+        let state = self.lock();
+        let mut at = state.cursors.values().find(|cursor| cursor.name == name)?.at;
+        if at.line >= state.end.line {
+            return None;
+        }
+        let behind = state.segments.partition_point(|segment| segment.first_line <= at.line);
+        let segment = state.segments.get(behind.checked_sub(1)?)?;
+        if segment.number != at.segment {
+            at = segment.start();
+        }
+        if let Some((batch, offset)) = state.fresh.at(at) {
+            return Some(Oldest::Fresh { batch, offset });
+        }
+        let limit = if segment.number < state.end.segment { segment.bytes } else { state.end.offset };
+        Some(Oldest::Stored { at, limit, key: segment.key })
+    }
+
+    /// There are more segments than the one that is written to.
+    pub fn can_evict(&self) -> bool {
+        let state = self.lock();
+        state.limits.when_full == WhenFull::DropOldest && state.segments.len() > 1
     }
 
     /// There is nothing to be read at `read`, which moves to `found` in the same segment, or behind the segment. The lines

@@ -29,6 +29,7 @@
 //! 00000000000000000008.seg           the newest one is appended to, the others never change
 //! 00000000000000000003.seg.damaged   what was unreadable, kept for a person to look at
 //! cursor.central                     how far the forward `central` is
+//! probe                              there for a moment, when somebody asks whether the spool can be written
 //! ```
 //!
 //! A record is in `record`, the marks between lines in `ledger`, the segment's header in `segment`, the cursor's two slots
@@ -51,8 +52,8 @@
 //! given up for them.
 //!
 //! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
-//! `progress` and `fresh`; `writer` with `inlet`, `sync` and `episode`; `reader`; `open` and `handle`; `look`,
-//! for people.
+//! `progress` and `fresh`; `writer` with `inlet`, `sync`, `episode` and `probe`; `reader`; `open` and `handle`;
+//! `look`, for people.
 
 mod cursor;
 mod episode;
@@ -63,6 +64,7 @@ mod ledger;
 mod log;
 mod look;
 mod open;
+mod probe;
 mod progress;
 mod reader;
 mod record;
@@ -81,6 +83,7 @@ pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
 pub use look::{Cursor, HeadFault, Look, LookError, Piece, SegmentFile};
 pub use open::{OpenError, Report, Spool};
+pub use probe::Prober;
 pub use reader::{Chunk, Reader};
 pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};
 pub use sync::Sync;

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use super::fresh::Fresh;
 use super::inlet::{Delivery, Inlet, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
 use super::log::{Log, Segment};
+use super::probe::Refused;
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header};
 use super::sync::{DOES_NOT_SYNC, Flush};
@@ -63,6 +64,8 @@ pub struct Writer {
     pub(super) trouble: Episode,
     /// Lines are given up, or made to wait, for want of room.
     pub(super) full: Episode,
+    /// When and why the disk refused something last, if it has not taken anything since.
+    pub(super) refused: Option<Refused>,
     #[cfg(test)]
     pub(super) faults: VecDeque<io::ErrorKind>,
     /// How many of the next syncs fail.
@@ -140,6 +143,8 @@ impl Writer {
                         batches.push(batch);
                         permits.push(permit);
                     }
+                    // Nobody waits for the answer any more if it took too long.
+                    Queued::Probe(answer) => drop(answer.send(self.probe())),
                     Queued::Delivered(delivery) => {
                         bytes += delivery.batch.byte_len();
                         self.held.push_back(delivery);
@@ -188,7 +193,7 @@ impl Writer {
                         true => self.recycle(),
                         false => self.leave_segment(),
                     };
-                    self.complain(&error, REFUSES);
+                    self.refuse(&error);
                     break;
                 }
             }
@@ -277,7 +282,7 @@ impl Writer {
         HEADER_LEN + self.ledger.snapshot_len() + bytes > self.cap()
     }
 
-    fn has_lines(&self) -> bool {
+    pub(super) fn has_lines(&self) -> bool {
         self.end.offset > self.head
     }
 
@@ -474,7 +479,7 @@ impl Writer {
             }
             Err(Refusal::Disk(error)) => {
                 self.log.metrics.dropped_error.inc_by(lines);
-                self.complain(&error, REFUSES);
+                self.refuse(&error);
             }
         }
     }
@@ -490,6 +495,7 @@ impl Writer {
     }
 
     fn calm(&mut self) {
+        self.refused = None;
         if self.trouble.ends() {
             tracing::info!(dir = %self.log.dir.display(), "spool: the disk takes lines again");
         }
@@ -503,6 +509,11 @@ impl Writer {
             let (dir, max_bytes) = (self.log.dir.display(), self.log.limits().max_bytes);
             tracing::warn!(%dir, max_bytes, "spool: full: {what} until a forward has delivered");
         }
+    }
+
+    fn refuse(&mut self, error: &io::Error) {
+        self.refused = Some(Refused { at: Instant::now(), why: error.to_string() });
+        self.complain(error, REFUSES);
     }
 
     fn complain(&mut self, error: &io::Error, what: &str) {
@@ -528,7 +539,7 @@ impl Writer {
 }
 
 /// Whether the disk has no room, which giving up a segment helps against.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
