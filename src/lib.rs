@@ -52,6 +52,7 @@ pub mod spool;
 pub mod forward;
 
 // What the rooms share.
+pub mod board;
 pub mod certificate;
 pub mod config;
 pub mod metrics;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::{self, Admin};
+use crate::board::ForwardState;
 use crate::config::{self, Config, ConfigErrors, ListenAddress};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Running, Shedding, Terms, Treatment};
@@ -439,7 +440,7 @@ fn new_forwarder(
         reader,
         Resolver::new(config.resolve.clone()),
         &config.syslog.sd_id,
-        metrics.forward(&settings.name),
+        (metrics.forward(&settings.name), ForwardState::default()),
         Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
     );
     (forwarder, Reins { leave, connector })

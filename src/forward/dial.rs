@@ -19,6 +19,7 @@ use super::news::News;
 use super::relp::RelpLink;
 use super::resolve::{Patience, Resolver};
 use super::stream::{Stream, StreamLink, connect_tcp};
+use crate::board::ForwardState;
 use crate::config::{self, Destination, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::tls::{self, TlsError};
@@ -36,6 +37,7 @@ pub struct Dialer {
     /// The name under which the lines are numbered, for a collector that keeps such numbers.
     stream: String,
     metrics: ForwardMetrics,
+    pub state: ForwardState,
     /// The last answer for each target, for when there is none. No more than there are targets.
     last_good: Arc<Mutex<HashMap<Destination, Answer>>>,
 }
@@ -47,19 +49,11 @@ impl Dialer {
         connectors: watch::Receiver<Option<TlsConnector>>,
         sd_id: &str,
         stream: String,
-        metrics: ForwardMetrics,
+        (metrics, state): (ForwardMetrics, ForwardState),
     ) -> Self {
         let news = Arc::new(News::new(&settings.name, metrics.delivered.clone()));
-        Self {
-            settings,
-            news,
-            resolver,
-            connectors,
-            sd_id: sd_id.to_owned(),
-            stream,
-            metrics,
-            last_good: Arc::default(),
-        }
+        let (sd_id, last_good) = (sd_id.to_owned(), Arc::default());
+        Self { settings, news, resolver, connectors, sd_id, stream, metrics, state, last_good }
     }
 
     /// How lines are written to a target.
@@ -71,7 +65,9 @@ impl Dialer {
     pub async fn look_up(&self, to: &Destination, patience: Patience) -> Result<Answer, String> {
         let answer = self.resolver.resolve(to, patience).await.map_err(|error| {
             self.metrics.resolve_failures.inc();
-            format!("cannot resolve {to}: {error}")
+            let problem = format!("cannot resolve {to}: {error}");
+            self.state.trouble(&problem);
+            problem
         })?;
         let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
         let completed = match last_good.get(to) {

@@ -67,12 +67,14 @@ impl Lookout {
         loop {
             tokio::select! {
                 () = sleep(ttl) => {}
-                () = self.stalled.notified() => {}
+                // It is told again after a fifth of `dead-after`, as long as it lasts.
+                () = self.stalled.notified() => self.dialer.state.stands_still(patience * 2 / 5),
             }
             // A look-up that failed says nothing about where the name points.
             let Ok(answer) = self.dialer.look_up(to, Patience::BothFamilies).await else { continue };
             ttl = answer.ttl;
             if !answer.excludes(old) {
+                self.dialer.state.believes(ttl);
                 continue;
             }
             match self.dialer.connect_any(target, answer.endpoints.iter(), patience).await {
@@ -82,9 +84,10 @@ impl Lookout {
                 }
                 Err(problem) => {
                     let (forward, peer) = (&self.dialer.settings.name, old.peer);
-                    let said = format!("{target} no longer points to {peer}, but: {problem}; going on with {peer}");
-                    if self.dialer.news.is_new(&said) {
-                        tracing::warn!("forward {forward}: {said}");
+                    let trouble = format!("{target} no longer points to {peer}, but: {problem}");
+                    self.dialer.state.trouble(&trouble);
+                    if self.dialer.news.is_new(&trouble) {
+                        tracing::warn!("forward {forward}: {trouble}; going on with {peer}");
                     }
                 }
             }
@@ -118,7 +121,8 @@ impl Lookout {
         let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
         let (endpoints, patience) = (answer.endpoints.iter().filter(better), self.dialer.settings.dead_after);
         let connected = self.dialer.connect_any(address, endpoints, patience).await;
-        let (mut link, endpoint) = connected.ok()?;
+        let say = |problem: &String| self.dialer.state.trouble(&format!("{address} is still away: {problem}"));
+        let (mut link, endpoint) = connected.inspect_err(say).ok()?;
         if timeout(PROBATION, link.ends()).await.is_ok() {
             return None;
         }

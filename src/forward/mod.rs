@@ -33,6 +33,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsConnector;
 
+use crate::board::ForwardState;
 use crate::config::{self, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
@@ -64,6 +65,7 @@ pub struct Forwarder {
     source: Source,
     dialer: Dialer,
     metrics: ForwardMetrics,
+    state: ForwardState,
     deadline: Deadline,
     /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
     returns: Backoff,
@@ -144,7 +146,7 @@ impl Forwarder {
         reader: Reader,
         resolver: Resolver,
         sd_id: &str,
-        metrics: ForwardMetrics,
+        (metrics, state): (ForwardMetrics, ForwardState),
         orders: Orders,
     ) -> Self {
         let Orders { deadline, leaving, connectors } = orders;
@@ -152,8 +154,9 @@ impl Forwarder {
         let returns = Backoff::new(settings.return_after, settings.return_after * RAREST_RETURN);
         let wanted = (settings.matches.clone(), sd_id.to_owned());
         let source = Source::new(reader, wanted, metrics.clone(), leaving);
-        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), metrics.clone());
-        Self { settings, source, dialer, metrics, deadline, returns, useless: 0, standstills: 0 }
+        let counted = (metrics.clone(), state.clone());
+        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), counted);
+        Self { settings, source, dialer, metrics, state, deadline, returns, useless: 0, standstills: 0 }
     }
 
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
@@ -163,6 +166,7 @@ impl Forwarder {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
             let idle = self.source.waiting() == 0;
             let left = self.source.left();
+            self.state.connecting();
             let connected = tokio::select! {
                 connected = self.connect() => connected,
                 () = deadline.reached() => break,
@@ -190,6 +194,7 @@ impl Forwarder {
                     self.returns.reset();
                 }
             }
+            self.state.waits();
             if !self.pause(backoff.wait()).await {
                 break;
             }
@@ -249,6 +254,7 @@ impl Forwarder {
         loop {
             self.metrics.connected.set(1);
             self.say_connected(&connected);
+            self.show_place(&connected.at);
             let (since, delivered) = (Instant::now(), self.source.delivered());
             let Connected { link, at } = connected;
             let mut events = self.events(&at);
@@ -341,8 +347,15 @@ impl Forwarder {
         }
     }
 
+    /// For whoever looks at the board.
+    fn show_place(&self, at: &At) {
+        let address = at.endpoint.as_ref().map(|endpoint| endpoint.peer);
+        self.state.connected(self.settings.to[at.target].to_string(), address, at.ttl);
+    }
+
     /// Says why nothing is delivered.
     fn say_problem(&self, problem: &str) {
+        self.state.trouble(problem);
         if self.dialer.news.is_new(problem) {
             let name = &self.settings.name;
             tracing::warn!(
