@@ -473,6 +473,7 @@ fn listen_options(settings: &config::Listen) -> Result<listen::Options, StartErr
 /// The default port being taken must not keep messages from being relayed; one that was asked for must be had.
 fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Admin>, StartError> {
     let Some(address) = admin.listen else { return Ok(None) };
+    metrics.containers().export(admin.containers);
     match admin::bind(address, metrics.clone()) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if admin.explicit => Err(StartError(format!("admin: cannot listen on {address}: {error}"))),

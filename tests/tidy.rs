@@ -176,6 +176,7 @@ fn the_reference_config_tells_the_defaults() {
         "max-ttl = \"30s\"",
         "timeout = \"2s\"",
         "listen = \"127.0.0.1:9514\"",
+        "containers = 0",
         "level = \"info\"",
         "format = \"text\"",
         "to-spool = \"off\"",
@@ -194,6 +195,7 @@ fn the_docs_name_every_metric() {
     metrics.shapes();
     metrics.spool();
     metrics.log();
+    metrics.containers().export(1);
     let docs = read("docs/operations.md");
     let mut seen = 0;
     for line in metrics.encode().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

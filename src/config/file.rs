@@ -126,6 +126,7 @@ pub struct Resolve {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Admin {
     pub listen: Option<Leaf>,
+    pub containers: Option<Leaf>,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]

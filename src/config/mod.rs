@@ -214,6 +214,8 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// Was the address asked for? The default's port being taken is a warning, an explicit one's an error.
     pub explicit: bool,
+    /// How many of the busiest containers are exported, each with a series of its own.
+    pub containers: usize,
 }
 
 /// What the relay says about itself.

@@ -13,6 +13,7 @@ use super::file::{self, Leaf, Section, unwritten};
 use super::rules;
 use super::show::shown_size;
 use super::*;
+use crate::metrics::MOST_CONTAINERS;
 use crate::syslog::is_sd_id;
 
 pub fn listens_on_tcp(source: &Source<'_>, section: &file::Listen) -> bool {
@@ -396,7 +397,13 @@ fn admin(source: &Source<'_>, section: &file::Admin) -> Result<Admin, ConfigErro
             source.bad("admin.listen", leaf, "write an IP address and a port, such as 127.0.0.1:9514, or \"off\"")
         }),
     })?;
-    Ok(Admin { listen, explicit: section.listen.is_some() })
+    let containers = source.or_by(&section.containers, 0, |leaf| {
+        match source.text("admin.containers", leaf)?.parse() {
+            Ok(number) if number <= MOST_CONTAINERS => Ok(number),
+            _ => Err(source.bad("admin.containers", leaf, &format!("write a number from 0 to {MOST_CONTAINERS}"))),
+        }
+    })?;
+    Ok(Admin { listen, explicit: section.listen.is_some(), containers })
 }
 
 /// A name that can be a part of a file's.
@@ -410,13 +417,12 @@ fn name(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<String, ConfigErr
 }
 
 fn log(source: &Source<'_>, section: &file::Log) -> Result<Log, ConfigError> {
-    let to_spool = match &section.to_spool {
-        Some(leaf) if source.text("log.to-spool", leaf)? != "off" => {
-            let level = |_| source.bad("log.to-spool", leaf, "write error, warn, info, debug or trace, or \"off\"");
-            Some(source.value("log.to-spool", leaf).map_err(level)?)
-        }
-        _ => None,
-    };
+    let to_spool = source.or_by(&section.to_spool, None, |leaf| match source.text("log.to-spool", leaf)?.as_str() {
+        "off" => Ok(None),
+        level => level.parse().map(Some).map_err(|_| {
+            source.bad("log.to-spool", leaf, "write error, warn, info, debug or trace, or \"off\"")
+        }),
+    })?;
     Ok(Log {
         level: source.or("log.level", &section.level, LogLevel::Info)?,
         format: one_of(source, "log.format", &section.format, &LOG_FORMATS, LogFormat::Text)?,

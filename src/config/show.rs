@@ -83,7 +83,13 @@ pub fn to_file(config: &Config) -> file::File {
             max_ttl: time(config.resolve.max_ttl),
             timeout: time(config.resolve.timeout),
         },
-        admin: file::Admin { listen: text(config.admin.listen.map_or("off".to_owned(), |listen| listen.to_string())) },
+        admin: file::Admin {
+            listen: text(config.admin.listen.map_or("off".to_owned(), |listen| listen.to_string())),
+            containers: Some(Leaf {
+                value: Scalar::Number(config.admin.containers as i64),
+                origin: Origin::Override(""),
+            }),
+        },
         log: file::Log {
             level: text(config.log.level.word().to_owned()),
             format: text(word_for(&LOG_FORMATS, &config.log.format).to_owned()),

@@ -1,9 +1,14 @@
 //! Messages by container: which ones are busiest. Bounded, for whoever reaches a listener can invent containers.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 
 /// Containers that are counted apart; all that come later share one counter.
 pub const MOST_CONTAINERS: usize = 1000;
@@ -14,6 +19,8 @@ pub struct Containers {
     by_name: Mutex<HashMap<String, Counter>>,
     /// Messages of containers that found no room.
     others: Counter,
+    /// How many of the busiest are exported.
+    exported: AtomicUsize,
 }
 
 impl Containers {
@@ -37,6 +44,11 @@ impl Containers {
         all
     }
 
+    /// From now on so many of the busiest are exported. Which ones they are can change from scrape to scrape.
+    pub fn export(&self, most: usize) {
+        self.exported.store(most.min(MOST_CONTAINERS), Ordering::Relaxed);
+    }
+
     /// Messages of containers that are not counted apart.
     pub fn others(&self) -> u64 {
         self.others.get()
@@ -44,6 +56,29 @@ impl Containers {
 
     fn table(&self) -> MutexGuard<'_, HashMap<String, Counter>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asked at each scrape, so that nothing is kept in order in between.
+impl Collector for Containers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let most = self.exported.load(Ordering::Relaxed);
+        if most == 0 {
+            return Ok(());
+        }
+        let help = "Messages received of the busiest containers";
+        let mut family = encoder.encode_descriptor("container_received", help, None, MetricType::Counter)?;
+        for (name, received) in self.busiest(most) {
+            let labels = [("container", name)];
+            ConstCounter::new(received).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Containers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Containers").finish_non_exhaustive()
     }
 }
 
@@ -63,5 +98,18 @@ mod tests {
         let expected = [("web-3", 3), ("web-7", 3), ("web-9", 2), ("web-0", 1)];
         assert_eq!(containers.busiest(4), expected.map(|(name, count)| (name.to_owned(), count)));
         assert_eq!((containers.busiest(usize::MAX).len(), containers.others()), (MOST_CONTAINERS, 5));
+    }
+
+    #[test]
+    fn nobody_is_exported_unless_asked_for() {
+        let metrics = crate::metrics::Metrics::new();
+        metrics.containers().counter("web").inc_by(3);
+        metrics.containers().counter("a\"b\\c\nd").inc();
+        assert!(!metrics.encode().contains("container_received"));
+        metrics.containers().export(1);
+        assert!(metrics.encode().contains("\nlogferry_container_received_total{container=\"web\"} 3\n"));
+        assert!(!metrics.encode().contains("a\\\"b"));
+        metrics.containers().export(usize::MAX);
+        assert!(metrics.encode().contains("{container=\"a\\\"b\\\\c\\nd\"} 1\n"), "{}", metrics.encode());
     }
 }

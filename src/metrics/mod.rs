@@ -6,7 +6,8 @@
 
 mod containers;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -81,6 +82,14 @@ pub struct Metrics {
     moves: Family<ByForward, Counter>,
     returns: Family<ByForward, Counter>,
     containers: Arc<Containers>,
+    named: Mutex<Named>,
+}
+
+/// Every label that was ever given a counter. All come from configs, so there are few.
+#[derive(Default)]
+struct Named {
+    listeners: BTreeSet<String>,
+    forwards: BTreeSet<String>,
 }
 
 /// The counters of one listener.
@@ -198,6 +207,8 @@ pub struct ForwardMetrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("logferry");
+        let containers = Arc::new(Containers::default());
+        registry.register_collector(Box::new(containers.clone()));
         let all = &mut registry;
         let reloads: Family<ByResult, Counter> =
             add(all, "config_reloads", "Reloads of the configuration, by what became of them");
@@ -264,12 +275,14 @@ impl Metrics {
             ),
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
             returns: add(all, "forward_returns", "Changes to a collector that comes earlier and was back"),
-            containers: Arc::default(),
+            containers,
+            named: Mutex::default(),
             registry,
         }
     }
 
     pub fn listener(&self, name: &str) -> ListenMetrics {
+        self.named().listeners.insert(name.to_owned());
         let label = ByListener { listener: name.to_owned() };
         ListenMetrics {
             received: self.received.get_or_create(&label).clone(),
@@ -324,6 +337,7 @@ impl Metrics {
     }
 
     pub fn forward(&self, name: &str) -> ForwardMetrics {
+        self.named().forwards.insert(name.to_owned());
         let label = ByForward { forward: name.to_owned() };
         ForwardMetrics {
             delivered: self.delivered.get_or_create(&label).clone(),
@@ -344,6 +358,22 @@ impl Metrics {
     /// Messages by container.
     pub fn containers(&self) -> &Arc<Containers> {
         &self.containers
+    }
+
+    /// The counters of every listener there ever was, by name.
+    pub fn listeners(&self) -> Vec<(String, ListenMetrics)> {
+        let names: Vec<String> = self.named().listeners.iter().cloned().collect();
+        names.into_iter().map(|name| (name.clone(), self.listener(&name))).collect()
+    }
+
+    /// The counters of every forward there ever was, by name.
+    pub fn forwards(&self) -> Vec<(String, ForwardMetrics)> {
+        let names: Vec<String> = self.named().forwards.iter().cloned().collect();
+        names.into_iter().map(|name| (name.clone(), self.forward(&name))).collect()
+    }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything as OpenMetrics text, which Prometheus reads.
