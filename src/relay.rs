@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::admin::{self, Admin};
-use crate::board::ForwardState;
+use crate::board::{self, Board, ForwardState};
 use crate::config::{self, Config, ConfigErrors, ListenAddress};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Running, Shedding, Terms, Treatment};
@@ -54,6 +54,7 @@ pub struct Relay {
 struct Working {
     config: Config,
     metrics: Arc<Metrics>,
+    board: Arc<Board>,
     listeners: Vec<Listening>,
     forwards: Vec<Forwarding>,
     treatments: watch::Sender<Treatment>,
@@ -70,6 +71,8 @@ struct Working {
 
 struct Listening {
     settings: config::Listen,
+    /// Where it listens, with its real port.
+    address: ListenAddress,
     running: Running,
     stop: watch::Sender<bool>,
 }
@@ -80,10 +83,11 @@ struct Forwarding {
     reins: Reins,
 }
 
-/// What a forward is told through.
+/// What a forward is told through, and where it says how it fares.
 struct Reins {
     leave: watch::Sender<bool>,
     connector: watch::Sender<Option<TlsConnector>>,
+    state: ForwardState,
 }
 
 /// Why a relay cannot start. One line for a person.
@@ -128,7 +132,7 @@ impl Relay {
         self.listeners.iter().map(Bound::address).collect()
     }
 
-    /// Where `/metrics`, `/live` and `/ready` are.
+    /// Where the status page, `/metrics`, `/live` and `/ready` are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::address)
     }
@@ -156,6 +160,7 @@ impl Relay {
             piecer: tokio::spawn(hand_on_pieces(common.pieces.clone(), inlet.clone())),
             common,
             metrics,
+            board: Arc::default(),
             listeners: Vec::new(),
             forwards: Vec::new(),
             treatments,
@@ -175,7 +180,8 @@ impl Relay {
         }
         working.start_telling(None);
         working.carry_own_words(own_words);
-        let admin = admin.map(|admin| tokio::spawn(admin.serve()));
+        working.call_roll();
+        let admin = admin.map(|admin| tokio::spawn(admin.serve(working.sources())));
 
         loop {
             let new = tokio::select! {
@@ -201,6 +207,8 @@ impl Relay {
         working.stop(spool_thread).await;
         if let Some(admin) = admin {
             admin.abort();
+            // With it goes its hold on the spool.
+            let _ = admin.await;
         }
         tracing::info!("stopped");
         Ok(())
@@ -210,10 +218,11 @@ impl Relay {
 impl Working {
     fn start_listener(&mut self, settings: &config::Listen, bound: Bound) {
         let (stop, stopping) = watch::channel(false);
-        let (treatments, address) = (self.treatments.subscribe(), settings.address.to_string());
-        let intake = Intake::new(treatments, self.inlet.clone(), &self.metrics, &address, &self.common);
+        let (treatments, configured) = (self.treatments.subscribe(), settings.address.to_string());
+        let intake = Intake::new(treatments, self.inlet.clone(), &self.metrics, &configured, &self.common);
+        let address = bound.address();
         let running = bound.start(intake, stopping);
-        self.listeners.push(Listening { settings: settings.clone(), running, stop });
+        self.listeners.push(Listening { settings: settings.clone(), address, running, stop });
     }
 
     fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, reins: Reins) {
@@ -251,6 +260,34 @@ impl Working {
         task.await.ok()
     }
 
+    /// Tells the board who is there now, in the config's order.
+    fn call_roll(&self) {
+        let listener = |settings: &config::Listen| {
+            let listening = self.listeners.iter().find(|listening| listening.settings.address == settings.address)?;
+            Some(board::Listener { name: settings.address.to_string(), address: listening.address.to_string() })
+        };
+        let forward = |settings: &config::Forward| {
+            let forwarding = self.forwards.iter().find(|forwarding| forwarding.settings.name == settings.name)?;
+            let to = settings.to.iter().map(ToString::to_string).collect();
+            Some(board::Forward { name: settings.name.clone(), to, state: forwarding.reins.state.clone() })
+        };
+        self.board.call(board::Roll {
+            hostname: self.config.hostname.clone(),
+            listeners: self.config.listen.iter().filter_map(listener).collect(),
+            forwards: self.config.forward.iter().filter_map(forward).collect(),
+        });
+    }
+
+    /// What `admin` answers from.
+    fn sources(&self) -> admin::Sources {
+        admin::Sources {
+            metrics: self.metrics.clone(),
+            board: self.board.clone(),
+            spool: self.spool.clone(),
+            prober: self.inlet.prober(),
+        }
+    }
+
     /// Makes `new` the configuration. An error: nothing has changed.
     async fn take_over(&mut self, new: Config) -> Result<(), String> {
         self.config.needs_no_restart(&new)?;
@@ -280,7 +317,7 @@ impl Working {
             self.listeners[index].settings = settings.clone();
         }
         for index in gone.into_iter().rev() {
-            let Listening { settings, running, stop } = self.listeners.remove(index);
+            let Listening { settings, running, stop, .. } = self.listeners.remove(index);
             stop.send_replace(true);
             tracing::info!("listen: {} is no longer listened on", settings.address);
             tokio::spawn(running.stopped());
@@ -295,6 +332,7 @@ impl Working {
         if let Some((_, hostname)) = &self.own_words {
             hostname.send_replace(self.config.hostname.clone());
         }
+        self.call_roll();
         Ok(())
     }
 
@@ -435,15 +473,16 @@ fn new_forwarder(
     deadline: &watch::Sender<Option<Instant>>,
 ) -> (Forwarder, Reins) {
     let ((leave, leaving), (connector, connectors)) = (watch::channel(false), watch::channel(connector));
+    let state = ForwardState::default();
     let forwarder = Forwarder::new(
         settings.clone(),
         reader,
         Resolver::new(config.resolve.clone()),
         &config.syslog.sd_id,
-        (metrics.forward(&settings.name), ForwardState::default()),
+        (metrics.forward(&settings.name), state.clone()),
         Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
     );
-    (forwarder, Reins { leave, connector })
+    (forwarder, Reins { leave, connector, state })
 }
 
 /// Each socket that a service manager has handed over must be read.
@@ -474,7 +513,7 @@ fn listen_options(settings: &config::Listen) -> Result<listen::Options, StartErr
 fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Admin>, StartError> {
     let Some(address) = admin.listen else { return Ok(None) };
     metrics.containers().export(admin.containers);
-    match admin::bind(address, metrics.clone()) {
+    match admin::bind(address) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if admin.explicit => Err(StartError(format!("admin: cannot listen on {address}: {error}"))),
         Err(error) => {

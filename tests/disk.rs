@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use support::http::{get, status};
 use support::{
     Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, says_at_length, skipped,
 };
@@ -303,6 +304,74 @@ fn a_disk_that_fails_costs_what_it_did_not_take() {
     relay.counts("forward_waiting", 0);
     assert_eq!(collector.numbers(), Vec::from_iter(0..spooled));
     relay.metrics().balance(0);
+    relay.stops();
+}
+
+/// `/ready` asks the disk, whether lines come or not; that nothing can be spooled is what it is about.
+#[test]
+fn a_relay_that_cannot_write_its_spool_is_not_ready() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(disk) = Disk::mount(&setup.path("spool"), "2m") else { return };
+    let relay = setup.start();
+    let ready = || get(&relay, "/ready");
+    assert_eq!(ready().status, 200);
+    let other = disk.fill();
+    let answer = eventually("it is not ready", || Some(ready()).filter(|answer| answer.status == 503));
+    assert!(answer.body.contains("No space left on device"), "{}", answer.body);
+    let now = status(&relay);
+    assert_eq!((&now["ready"], &now["spool"]["writable"]), (&false.into(), &false.into()));
+    let page = get(&relay, "/").body;
+    assert!(page.contains("Not ready") && page.contains("No space left on device"), "{page}");
+    let mut health = setup.command();
+    let health = health.args(["health", "--admin", &relay.admin().to_string()]).output().expect("it runs");
+    assert_eq!(health.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&health.stderr).into_owned();
+    assert!(said.contains("503") && said.contains("No space left on device"), "{said}");
+    // Asked again and again it leaves nothing behind.
+    assert!(!setup.path("spool").join("probe").exists());
+    fs::remove_file(other).expect("there is room again");
+    eventually("it is ready again", || (ready().status == 200).then_some(()));
+    assert_eq!(status(&relay)["spool"]["trouble"], serde_json::Value::Null);
+    says(&relay, 0..10);
+    relay.has_delivered(10, 0);
+    relay.stops();
+}
+
+/// What is full, but of lines that may be given up, takes more.
+#[test]
+fn a_relay_that_can_make_room_is_ready() {
+    let collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector).variable("LOGFERRY_SPOOL_MAX_SIZE", "4MiB");
+    let Some(_disk) = Disk::mount(&setup.path("spool"), "2m") else { return };
+    let relay = setup.start();
+    says(&relay, 0..4000);
+    has_received(&relay, 4000);
+    let metrics = relay.metrics();
+    assert!(metrics.sum("forward_evicted_total") > 0);
+    eventually("it is ready", || (get(&relay, "/ready").status == 200).then_some(()));
+    relay.stops();
+}
+
+/// The file system became read-only under a relay at work.
+#[test]
+fn a_spool_that_becomes_read_only_is_not_ready() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector).spool("sync = \"1ms\"");
+    let Some(_device) = Device::mount(&setup, "has_journal") else { return };
+    let relay = setup.start();
+    assert_eq!(get(&relay, "/ready").status, 200);
+    // More than the device below has room for.
+    let mut sent = 0;
+    eventually("the disk fails", || {
+        says(&relay, sent..sent + 400);
+        sent += 400;
+        has_received(&relay, sent);
+        (get(&relay, "/ready").status == 503).then_some(())
+    });
+    collector.comes();
+    relay.counts("forward_waiting", 0);
+    assert_eq!(get(&relay, "/ready").status, 503, "delivering is not spooling");
     relay.stops();
 }
 

@@ -1,45 +1,86 @@
-//! What an operator may ask a running relay over HTTP: `/metrics`, `/live`, `/ready`. Answers only; nothing here changes
-//! anything.
+//! What an operator may ask a running relay over HTTP: a status page at `/`, the same as JSON at `/status`, `/metrics`,
+//! `/live` and `/ready`. Answers only; nothing here changes anything.
+
+mod draw;
+mod history;
+mod host;
+mod page;
+mod status;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
+use crate::board::Board;
 use crate::metrics::Metrics;
+use crate::spool::{self, Prober};
+use history::History;
+use status::Status;
 
 /// Requests answered at once; a scraper that comes when all are taken waits its turn.
 const MAX_CONNECTIONS: usize = 16;
 /// A connection that has not said what it wants by then is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// And one that has not read its answer by then: who reads slowly must not keep a place for ever.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept that failed: descriptors may run out, and a busy loop frees none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 
 /// A bound admin port.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
-    metrics: Arc<Metrics>,
 }
 
-pub fn bind(address: SocketAddr, metrics: Arc<Metrics>) -> io::Result<Admin> {
+/// Where the answers come from.
+pub struct Sources {
+    pub metrics: Arc<Metrics>,
+    pub board: Arc<Board>,
+    pub spool: spool::Handle,
+    pub prober: Prober,
+}
+
+/// Everything an answer is made of.
+struct Look {
+    sources: Sources,
+    history: History,
+    started: Instant,
+    /// One at a time reads the spool.
+    reading: Arc<Semaphore>,
+}
+
+/// What is said to a request.
+struct Answer {
+    status: StatusCode,
+    kind: &'static str,
+    text: String,
+}
+
+pub fn bind(address: SocketAddr) -> io::Result<Admin> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    Ok(Admin { listener, address, metrics })
+    Ok(Admin { listener, address })
 }
 
 impl Admin {
@@ -48,47 +89,90 @@ impl Admin {
     }
 
     /// Answers until it is dropped.
-    pub async fn serve(self) {
+    pub async fn serve(self, sources: Sources) {
         let listener = match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!("admin: {}: {error}", self.address),
         };
         tracing::info!("admin: http://{}/metrics", self.address);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let metrics = self.metrics.clone();
-            tokio::spawn(async move {
-                let answers = service_fn(move |request| std::future::ready(answer(&request, &metrics)));
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .keep_alive(false)
-                    .serve_connection(TokioIo::new(stream), answers);
-                // Whoever hangs up early has had what it wanted.
-                let _ = connection.await;
-                drop(place);
-            });
-        }
+        let reading = Arc::new(Semaphore::new(1));
+        let look = Arc::new(Look { sources, history: History::default(), started: Instant::now(), reading });
+        tokio::join!(look.history.watch(&look.sources.metrics), accept(&listener, &look));
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, OPENMETRICS, metrics.encode()),
-        // Answering at all is being alive; listeners are bound and the spool is open before this port answers.
-        (&Method::GET | &Method::HEAD, "/live" | "/ready") => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, _) => {
-            (StatusCode::NOT_FOUND, PLAIN, "try /metrics, /live or /ready\n".to_owned())
-        }
-        _ => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".to_owned()),
+async fn accept(listener: &tokio::net::TcpListener, look: &Arc<Look>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        // Weak: a connection that lingers must not keep the spool of a relay that has stopped.
+        let look = Arc::downgrade(look);
+        tokio::spawn(async move {
+            let answers = service_fn(move |request| respond(request, look.clone()));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answers);
+            // Whoever hangs up early has had what it wanted.
+            let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(place);
+        });
+    }
+}
+
+async fn respond(request: Request<Incoming>, look: Weak<Look>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let answer = match look.upgrade() {
+        Some(look) => answer(&request, &look).await,
+        None => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),
     };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    let mut response = Response::new(Full::new(Bytes::from(answer.text)));
+    *response.status_mut() = answer.status;
+    let headers: [(HeaderName, &str); 5] = [
+        (CONTENT_TYPE, answer.kind),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, page::POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value).expect("our own headers are printable ASCII");
+        response.headers_mut().insert(name, value);
+    }
     Ok(response)
+}
+
+async fn answer(request: &Request<Incoming>, look: &Look) -> Answer {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+    }
+    let path = request.uri().path();
+    if matches!(path, "/" | "/status") && !host::may_ask(request, &look.sources.board.roll().hostname) {
+        return Answer::plain(StatusCode::MISDIRECTED_REQUEST, host::NOT_BY_THIS_NAME);
+    }
+    let ok = |kind, text| Answer { status: StatusCode::OK, kind, text };
+    match path {
+        "/" => ok(HTML, page::render(&Status::take(look).await)),
+        "/status" => ok(JSON, Status::take(look).await.to_json()),
+        "/metrics" => ok(OPENMETRICS, look.sources.metrics.encode()),
+        // Answering at all is being alive.
+        "/live" => Answer::plain(StatusCode::OK, "ok\n"),
+        // Listeners are bound before this port answers. That a collector is away is what the spool is for, and no reason
+        // to send nothing here; that nothing can be spooled is.
+        "/ready" => match look.sources.prober.ask().await {
+            Ok(()) => Answer::plain(StatusCode::OK, "ok\n"),
+            Err(why) => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        },
+        _ => Answer::plain(StatusCode::NOT_FOUND, "try /, /status, /metrics, /live or /ready\n"),
+    }
+}
+
+impl Answer {
+    fn plain(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, kind: PLAIN, text: text.into() }
+    }
 }

@@ -1,4 +1,5 @@
-//! `logferry health`: asks the admin port of a relay in the same container. A scratch image has no shell and no curl.
+//! `logferry health`: asks the admin port of a relay in the same container whether it is ready. A scratch image has no
+//! shell and no curl.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -9,7 +10,7 @@ use crate::config::Overrides;
 
 /// Below the 30 s Docker gives a health check by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The status line is all that counts.
+/// The status line is what counts; the body says why.
 const LONGEST_ANSWER: u64 = 4096;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
@@ -23,7 +24,8 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
         return Ok(());
     }
     let status = answer.lines().next().unwrap_or("nothing");
-    Err(Failure::failed(format!("health: http://{address}/ready says {status}")))
+    let why = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim_end());
+    Err(Failure::failed(format!("health: http://{address}/ready says {status}: {why}")))
 }
 
 /// A port bound to every address is asked on loopback.

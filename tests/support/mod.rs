@@ -20,6 +20,7 @@
 //! - `spool_command.rs`  what a person sees who looks into a spool
 //! - `probe.rs`       what the probe says of a chain that works, and of one that does not
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
+//! - `status.rs`     what an operator sees: the status page, /status, /ready
 //! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
 //!
 //! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
@@ -35,6 +36,7 @@ pub mod dns;
 pub mod docker;
 pub mod flow;
 pub mod held;
+pub mod http;
 pub mod line;
 pub mod network;
 pub mod program;

@@ -1,0 +1,122 @@
+//! The last minutes: how much came in, went out and waited, looked up every two seconds and kept in a ring. Rates are made
+//! of differences when somebody asks.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::metrics::Metrics;
+
+/// Between two samples. Sixty counters are read each time: some microseconds.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(2);
+/// Five minutes, both ends included.
+const MOST_SAMPLES: usize = 151;
+/// What is called now is the mean of so many differences.
+const RECENT: usize = 5;
+
+/// The ring.
+#[derive(Default)]
+pub struct History(Mutex<VecDeque<Sample>>);
+
+/// The counters at a moment.
+pub struct Sample {
+    pub at: Instant,
+    /// Messages received by all listeners.
+    pub received: u64,
+    /// Lines waiting for the forward that is furthest behind.
+    pub waiting: u64,
+    /// Lines delivered by all forwards.
+    pub delivered: u64,
+}
+
+/// What the samples come to, oldest first: as many as there are differences.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// Messages received a second.
+    pub received: Vec<f64>,
+    /// Lines delivered a second, by all forwards together.
+    pub delivered: Vec<f64>,
+    /// Lines waiting at the end of each.
+    pub waiting: Vec<u64>,
+}
+
+impl History {
+    /// Takes samples for as long as it is not dropped.
+    pub async fn watch(&self, metrics: &Metrics) {
+        let mut ticks = interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.push(Sample::take(metrics));
+        }
+    }
+
+    pub fn push(&self, sample: Sample) {
+        let mut samples = self.samples();
+        if samples.len() == MOST_SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back(sample);
+    }
+
+    pub fn series(&self) -> Series {
+        let samples = self.samples();
+        let mut series = Series::default();
+        for (earlier, later) in samples.iter().zip(samples.iter().skip(1)) {
+            let seconds = later.at.saturating_duration_since(earlier.at).as_secs_f64();
+            let rate = |from: u64, to: u64| if seconds > 0.0 { to.saturating_sub(from) as f64 / seconds } else { 0.0 };
+            series.received.push(rate(earlier.received, later.received));
+            series.delivered.push(rate(earlier.delivered, later.delivered));
+            series.waiting.push(later.waiting);
+        }
+        series
+    }
+
+    fn samples(&self) -> MutexGuard<'_, VecDeque<Sample>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sample {
+    fn take(metrics: &Metrics) -> Self {
+        let (listeners, forwards) = (metrics.listeners(), metrics.forwards());
+        let waiting = |(_, forward): &(_, crate::metrics::ForwardMetrics)| forward.waiting.get().unsigned_abs();
+        Self {
+            at: Instant::now(),
+            received: listeners.iter().map(|(_, listener)| listener.received.get()).sum(),
+            waiting: forwards.iter().map(waiting).max().unwrap_or(0),
+            delivered: forwards.iter().map(|(_, forward)| forward.delivered.get()).sum(),
+        }
+    }
+}
+
+/// The mean of the last few.
+pub fn recent(rates: &[f64]) -> f64 {
+    let last = &rates[rates.len().saturating_sub(RECENT)..];
+    if last.is_empty() { 0.0 } else { last.iter().sum::<f64>() / last.len() as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at: Instant, received: u64, delivered: u64) -> Sample {
+        Sample { at, received, waiting: received - delivered, delivered }
+    }
+
+    #[test]
+    fn rates_are_differences_and_the_ring_is_bounded() {
+        let (history, start) = (History::default(), Instant::now());
+        assert_eq!(history.series(), Series::default());
+        for tick in 0..MOST_SAMPLES as u64 + 10 {
+            history.push(sample(start + SAMPLE_EVERY * tick as u32, tick * 20, tick * 10));
+        }
+        let series = history.series();
+        assert_eq!((series.received.len(), series.waiting.len()), (MOST_SAMPLES - 1, MOST_SAMPLES - 1));
+        assert!(series.received.iter().all(|rate| *rate == 10.0) && series.delivered.iter().all(|rate| *rate == 5.0));
+        assert_eq!(series.waiting.last(), Some(&(160 * 10)));
+        assert_eq!((recent(&series.received), recent(&[]), recent(&[8.0, 2.0])), (10.0, 0.0, 5.0));
+    }
+}

@@ -1,0 +1,107 @@
+use super::*;
+use crate::admin::status::{Container, LastError, Past, Spool};
+
+const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
+
+/// A status in which every text from outside is hostile.
+fn hostile() -> Status {
+    let text = || HOSTILE.to_owned();
+    Status {
+        version: "0",
+        hostname: text(),
+        time: text(),
+        uptime_seconds: 1,
+        ready: false,
+        received_per_second: 1.5,
+        delivered_per_second: 0.0,
+        spool: Spool { writable: false, trouble: Some(text()), bytes: 1, max_bytes: 0, spooled: 0, held: 3, errors: 1 },
+        forwards: vec![Forward {
+            name: text(),
+            to: vec![text(), text()],
+            state: State::StandsStill,
+            state_seconds: 5,
+            target: Some(text()),
+            address: Some(text()),
+            ttl_left_seconds: Some(4),
+            last_error: Some(LastError { time: text(), seconds_ago: 7, text: text() }),
+            waiting: 1234,
+            oldest_waiting_seconds: Some(60),
+            delivered: 1_234_567,
+            resent: 0,
+            connects: 1,
+            moves: 0,
+        }],
+        listeners: vec![Listener { address: text(), received: 5, bytes: 6, connections: 7, accepted: 8 }],
+        containers: vec![Container { name: text(), received: 9 }],
+        other_containers: 10,
+        losses: vec![
+            Loss { reason: "evicted", place: Some(text()), count: 11, unit: "lines", says: "why" },
+            Loss { reason: "evicted", place: Some("another".to_owned()), count: 0, unit: "lines", says: "why" },
+            Loss { reason: "full", place: None, count: 0, unit: "lines", says: "why" },
+        ],
+        history: Past {
+            every_seconds: 2,
+            received_per_second: vec![1.0, 2.0],
+            delivered_per_second: vec![0.0, 0.0],
+            waiting: vec![3, 4],
+        },
+    }
+}
+
+#[test]
+fn no_text_from_outside_is_markup() {
+    let page = render(&hostile());
+    let harmless = Text(HOSTILE).to_string();
+    assert!(!harmless.contains(['<', '>', '"', '\'']) && !page.contains("onerror=\""), "{page}");
+    // One script, one end of <main>: ours.
+    assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
+    let shown = page.matches(&harmless).count();
+    assert_eq!(shown, 12, "each of them is shown: {page}");
+}
+
+#[test]
+fn numbers_are_said_as_people_read_them() {
+    assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
+    assert_eq!([rate(0.0), rate(0.4), rate(9.0), rate(1234.6)], ["0", "0.4", "9", "1,235"]);
+    assert_eq!([size(0), size(1023), size(1536), size(1 << 30)], ["0 B", "1023 B", "1.5 KiB", "1 GiB"]);
+    let spans = [0, 59, 61, 3599, 3661, 86_399, 90_000, 864_000].map(span);
+    assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "59 min", "1 h 1 min", "23 h", "1 d 1 h", "10 d"]);
+}
+
+#[test]
+fn zero_rows_are_folded() {
+    let page = render(&hostile());
+    assert!(page.contains("Never since the start: full."), "{page}");
+    assert!(!page.contains("another"));
+    let nothing = Status { losses: hostile().losses.split_off(1), ..hostile() };
+    assert!(render(&nothing).contains("Nothing was dropped."));
+}
+
+#[test]
+fn the_policy_lets_in_our_style_and_our_script_and_nothing_else() {
+    for (directive, text) in [("style-src", STYLE), ("script-src", SCRIPT)] {
+        let expected = format!("{directive} 'sha256-{}';", base64(&sha256(text.as_bytes())));
+        assert!(POLICY.contains(&expected), "the policy must say {expected}");
+    }
+    assert!(POLICY.starts_with("default-src 'none';"));
+    // What would end the element, and with it the hash.
+    assert!(!STYLE.contains("</") && !SCRIPT.contains("</"));
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    let rustls::SupportedCipherSuite::Tls13(suite) = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256
+    else {
+        panic!("it is one of TLS 1.3");
+    };
+    suite.common.hash_provider.hash(bytes).as_ref().to_vec()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |chunk: &[u8]| {
+        let number = (0..3).fold(0, |number, at| number << 8 | usize::from(*chunk.get(at).unwrap_or(&0)));
+        let digit = |at: usize| char::from(DIGITS[number >> (18 - 6 * at) & 63]);
+        (0..4).map(|at| if at <= chunk.len() { digit(at) } else { '=' }).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}

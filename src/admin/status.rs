@@ -1,0 +1,316 @@
+//! The status: everything the page and `/status` say, in one plain struct, so that both say the same.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use prometheus_client::metrics::counter::Counter;
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::history::{SAMPLE_EVERY, recent};
+use super::{Look, Sources};
+use crate::board::{self, Doing, Fares};
+use crate::metrics::{ForwardMetrics, ListenMetrics};
+use crate::syslog::{Line, unix_seconds};
+
+/// Containers that are shown.
+const SHOWN_CONTAINERS: usize = 10;
+/// How long reading the oldest lines may take; one is read for each forward that has lines waiting.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    pub hostname: String,
+    /// When this was true, RFC 3339.
+    pub time: String,
+    pub uptime_seconds: u64,
+    /// What `/ready` says.
+    pub ready: bool,
+    /// Messages and lines a second, over the last 10 s.
+    pub received_per_second: f64,
+    pub delivered_per_second: f64,
+    pub spool: Spool,
+    pub forwards: Vec<Forward>,
+    pub listeners: Vec<Listener>,
+    pub containers: Vec<Container>,
+    /// Messages of containers that are not counted apart.
+    pub other_containers: u64,
+    pub losses: Vec<Loss>,
+    pub history: Past,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Spool {
+    pub writable: bool,
+    /// Why it cannot be written.
+    pub trouble: Option<String>,
+    pub bytes: u64,
+    pub max_bytes: u64,
+    pub spooled: u64,
+    /// Lines whose senders are made to wait.
+    pub held: u64,
+    /// Failed writes and syncs.
+    pub errors: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Forward {
+    pub name: String,
+    pub to: Vec<String>,
+    pub state: State,
+    /// Since when there is a connection, or none.
+    pub state_seconds: u64,
+    /// Which of `to` is connected.
+    pub target: Option<String>,
+    pub address: Option<String>,
+    pub ttl_left_seconds: Option<u64>,
+    pub last_error: Option<LastError>,
+    pub waiting: u64,
+    /// By its own time stamp.
+    pub oldest_waiting_seconds: Option<u64>,
+    pub delivered: u64,
+    pub resent: u64,
+    pub connects: u64,
+    pub moves: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Connecting,
+    Connected,
+    /// Connected, but for a fifth of `dead-after` nothing was acknowledged of what is on its way.
+    StandsStill,
+    WaitsToRetry,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LastError {
+    pub time: String,
+    pub seconds_ago: u64,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Listener {
+    /// With its real port.
+    pub address: String,
+    pub received: u64,
+    pub bytes: u64,
+    pub connections: u64,
+    pub accepted: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Container {
+    pub name: String,
+    pub received: u64,
+}
+
+/// One way in which something was not carried whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct Loss {
+    pub reason: &'static str,
+    /// The listener or forward it happened at.
+    pub place: Option<String>,
+    pub count: u64,
+    pub unit: &'static str,
+    pub says: &'static str,
+}
+
+/// The last minutes, oldest first.
+#[derive(Clone, Debug, Serialize)]
+pub struct Past {
+    pub every_seconds: u64,
+    pub received_per_second: Vec<f64>,
+    pub delivered_per_second: Vec<f64>,
+    pub waiting: Vec<u64>,
+}
+
+impl Status {
+    pub async fn take(look: &Look) -> Self {
+        let Look { sources, history, started, .. } = look;
+        let roll = sources.board.roll();
+        let writable = sources.prober.ask().await;
+        let oldest = oldest_waiting(look, roll.forwards.iter().map(|forward| forward.name.clone())).await;
+        let metrics = &sources.metrics;
+        let (spool, series) = (metrics.spool(), history.series());
+        let forwards = roll.forwards.iter().zip(oldest);
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            hostname: roll.hostname,
+            time: shown(SystemTime::now()),
+            uptime_seconds: started.elapsed().as_secs(),
+            ready: writable.is_ok(),
+            received_per_second: tenths(recent(&series.received)),
+            delivered_per_second: tenths(recent(&series.delivered)),
+            spool: Spool {
+                writable: writable.is_ok(),
+                trouble: writable.err(),
+                bytes: spool.bytes.get().unsigned_abs(),
+                max_bytes: spool.max_bytes.get().unsigned_abs(),
+                spooled: spool.spooled.get(),
+                held: spool.held.get().unsigned_abs(),
+                errors: spool.errors.get(),
+            },
+            forwards: forwards
+                .map(|(forward, oldest)| Forward::take(forward, oldest, &metrics.forward(&forward.name)))
+                .collect(),
+            listeners: roll
+                .listeners
+                .iter()
+                .map(|listener| Listener::take(listener, &metrics.listener(&listener.name)))
+                .collect(),
+            containers: metrics
+                .containers()
+                .busiest(SHOWN_CONTAINERS)
+                .into_iter()
+                .map(|(name, received)| Container { name, received })
+                .collect(),
+            other_containers: metrics.containers().others(),
+            losses: losses(sources),
+            history: Past {
+                every_seconds: SAMPLE_EVERY.as_secs(),
+                received_per_second: series.received.into_iter().map(tenths).collect(),
+                delivered_per_second: series.delivered.into_iter().map(tenths).collect(),
+                waiting: series.waiting,
+            },
+        }
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a struct of texts and numbers is always JSON") + "\n"
+    }
+
+    /// Lines waiting for the forward that is furthest behind.
+    pub fn waiting(&self) -> u64 {
+        self.forwards.iter().map(|forward| forward.waiting).max().unwrap_or(0)
+    }
+
+    /// The age of the oldest line that waits for anybody, in seconds.
+    pub fn oldest_waiting(&self) -> Option<u64> {
+        self.forwards.iter().filter_map(|forward| forward.oldest_waiting_seconds).max()
+    }
+}
+
+impl Forward {
+    fn take(forward: &board::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
+        let Fares { doing, since, place, still_until, trouble } = forward.state.now();
+        let waiting = metrics.waiting.get().unsigned_abs();
+        let now = Instant::now();
+        let state = match doing {
+            Doing::Connecting => State::Connecting,
+            Doing::Waiting => State::WaitsToRetry,
+            Doing::Connected if still_until.is_some_and(|until| until > now) => State::StandsStill,
+            Doing::Connected => State::Connected,
+        };
+        let believed_until = place.as_ref().and_then(|place| place.believed_until);
+        let address = place.as_ref().and_then(|place| place.address);
+        Self {
+            name: forward.name.clone(),
+            to: forward.to.clone(),
+            state,
+            state_seconds: ago(since),
+            target: place.map(|place| place.target),
+            address: address.map(|address| address.to_string()),
+            ttl_left_seconds: believed_until.map(|until| until.saturating_duration_since(now).as_secs()),
+            last_error: trouble.map(|trouble| LastError {
+                time: shown(trouble.at),
+                seconds_ago: ago(trouble.at),
+                text: trouble.says,
+            }),
+            waiting,
+            // Looked at a moment before the counter: it may have gone since.
+            oldest_waiting_seconds: oldest.filter(|_| waiting > 0),
+            delivered: metrics.delivered.get(),
+            resent: metrics.resent.get(),
+            connects: metrics.connects.get(),
+            moves: metrics.moves.get(),
+        }
+    }
+}
+
+impl Listener {
+    fn take(listener: &board::Listener, metrics: &ListenMetrics) -> Self {
+        Self {
+            address: listener.address.clone(),
+            received: metrics.received.get(),
+            bytes: metrics.bytes.get(),
+            connections: metrics.connections.get().unsigned_abs(),
+            accepted: metrics.accepted.get(),
+        }
+    }
+}
+
+/// Everything that ever went missing, also at listeners and forwards that are no longer there: the counters' own totals.
+fn losses(sources: &Sources) -> Vec<Loss> {
+    let spool = sources.metrics.spool();
+    let of_spool = [
+        ("full", &spool.dropped_full, "the spool was full and `when-full` is drop-newest"),
+        ("severity", &spool.dropped_severity, "the spool was nearly full and they were of low severity"),
+        ("error", &spool.dropped_error, "the disk refused them"),
+        ("stalled", &spool.dropped_stalled, "the disk stood still"),
+        ("repeated", &spool.dropped_repeated, "not lost: another relay sent them again, and they were here"),
+    ];
+    let loss = |reason, place, counter: &Counter, unit, says| Loss { reason, place, count: counter.get(), unit, says };
+    let mut losses: Vec<Loss> =
+        of_spool.into_iter().map(|(reason, counter, says)| loss(reason, None, counter, "lines", says)).collect();
+    for (name, m) in sources.metrics.forwards() {
+        losses.extend(
+            [
+                ("evicted", &m.evicted, "the spool was full and they were the oldest"),
+                ("damaged", &m.damaged, "the disk gave them back damaged"),
+            ]
+            .map(|(reason, counter, says)| loss(reason, Some(name.clone()), counter, "lines", says)),
+        );
+    }
+    for (name, m) in sources.metrics.listeners() {
+        losses.extend(
+            [
+                ("receive-buffer", &m.kernel_drops, "messages", "the kernel's receive buffer was full"),
+                ("cut", &m.cut, "messages", "longer than `max-frame`; their start was kept"),
+                ("unfinished", &m.unfinished, "messages", "their connection broke before their end"),
+                ("refused", &m.refused, "connections", "too many of them, or not the protocol that is spoken there"),
+                ("handshake", &m.handshake_failures, "connections", "TLS or RELP was not agreed upon"),
+            ]
+            .map(|(reason, counter, unit, says)| loss(reason, Some(name.clone()), counter, unit, says)),
+        );
+    }
+    losses
+}
+
+/// For each forward the age of the oldest line that waits for it, in seconds. The disk is read on a thread of its own,
+/// never on more than one, and what it does not give in time is not known.
+async fn oldest_waiting(look: &Look, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
+    let (spool, forwards): (_, Vec<String>) = (look.sources.spool.clone(), forwards.collect());
+    let unknown = vec![None; forwards.len()];
+    let read = async {
+        let turn = look.reading.clone().acquire_owned().await.ok()?;
+        let ages = spawn_blocking(move || {
+            let ages = forwards.iter().map(|forward| age(&spool.oldest_line(forward)?)).collect();
+            drop(turn);
+            ages
+        });
+        ages.await.ok()
+    };
+    timeout(READ_WITHIN, read).await.ok().flatten().unwrap_or(unknown)
+}
+
+fn age(line: &[u8]) -> Option<u64> {
+    let made = unix_seconds(Line::parse(line, "").timestamp)?;
+    u64::try_from(Utc::now().timestamp() - made).ok().or(Some(0))
+}
+
+fn ago(then: SystemTime) -> u64 {
+    SystemTime::now().duration_since(then).map_or(0, |past| past.as_secs())
+}
+
+fn shown(time: SystemTime) -> String {
+    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn tenths(rate: f64) -> f64 {
+    (rate * 10.0).round() / 10.0
+}

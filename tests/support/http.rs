@@ -1,0 +1,101 @@
+//! What a browser or a script gets from the relay's admin port, and the browser.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Relay, installed};
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// Asks for `path` by the address itself.
+#[track_caller]
+pub fn get(relay: &Relay, path: &str) -> Answer {
+    get_by(relay.admin(), &relay.admin().to_string(), path)
+}
+
+/// Asks by some name.
+#[track_caller]
+pub fn get_by(admin: SocketAddr, host: &str, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(admin).expect("the admin port accepts");
+    stream.set_read_timeout(Some(super::PATIENCE)).expect("a socket option");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer in UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+/// `/status`.
+#[track_caller]
+pub fn status(relay: &Relay) -> serde_json::Value {
+    let answer = get(relay, "/status");
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+/// A real browser, with a profile of its own.
+pub struct Browser {
+    program: PathBuf,
+    profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// `None`: it is not installed, and the test said that it was skipped.
+    pub fn get() -> Option<Self> {
+        let program = installed("chromium", "chromium")?;
+        Some(Self { program, profile: tempfile::TempDir::new().expect("a directory") })
+    }
+
+    /// The page as it stands in the browser. Without `scripts`, as somebody sees it who has turned them off.
+    #[track_caller]
+    pub fn dom(&self, url: &str, scripts: bool) -> String {
+        let mut command = self.command();
+        if scripts {
+            // Time in the browser runs ahead until nothing is to be waited for any more, and the script has looked again.
+            command.arg("--virtual-time-budget=8000");
+        } else {
+            let settings = self.profile.path().join("Default");
+            std::fs::create_dir_all(&settings).expect("a directory");
+            let no_scripts = r#"{"profile":{"default_content_setting_values":{"javascript":2}}}"#;
+            std::fs::write(settings.join("Preferences"), no_scripts).expect("its settings");
+        }
+        let output = command.args(["--dump-dom", url]).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// A picture of the page, as bytes of a PNG.
+    #[track_caller]
+    pub fn picture(&self, url: &str, (width, height): (u32, u32), dark: bool) -> Vec<u8> {
+        let file = self.profile.path().join("picture.png");
+        let mut command = self.command();
+        command.arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)));
+        command.arg(format!("--window-size={width},{height}")).arg(format!("--screenshot={}", file.display())).arg(url);
+        let output = command.output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        std::fs::read(&file).expect("a picture")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]);
+        command.args(["--disable-dev-shm-usage", "--disable-background-networking"]);
+        command.arg(format!("--user-data-dir={}", Path::display(self.profile.path())));
+        command
+    }
+}
+
+/// Width and height that a PNG's header tells.
+pub fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let header = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(8..16)?;
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    Some((number(0), number(4)))
+}
