@@ -29,12 +29,12 @@ pub fn area(values: &[f64], places: usize, top: f64) -> String {
     format!("{}L{WIDTH:.1} {HEIGHT:.1}L{left:.1} {HEIGHT:.1}Z", line(values, places, top))
 }
 
-/// A round number that nothing exceeds: 1, 2 or 5 with zeros behind.
+/// A round number that nothing exceeds.
 pub fn top(values: impl Iterator<Item = f64>) -> f64 {
     let most = values.fold(0.0, f64::max);
     let mut unit = 1.0;
     loop {
-        for round in [unit, 2.0 * unit, 5.0 * unit] {
+        for round in [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0].map(|digit| digit * unit) {
             if most <= round || unit > 1e18 {
                 return round;
             }
@@ -59,8 +59,8 @@ mod tests {
     fn the_top_is_round() {
         let of = |most: f64| top([0.0, most].into_iter());
         assert_eq!(
-            [of(0.0), of(1.0), of(1.1), of(4.0), of(51.0), of(123_456.0)],
-            [1.0, 1.0, 2.0, 5.0, 100.0, 200_000.0]
+            [of(0.0), of(1.0), of(11.0), of(40.0), of(81.0), of(123_456.0)],
+            [1.0, 1.0, 15.0, 40.0, 100.0, 150_000.0]
         );
         assert!(of(f64::INFINITY).is_finite());
     }

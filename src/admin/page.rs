@@ -14,7 +14,7 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// What a browser may load for the page: this style and this script, and the page itself again. The hashes are those of
 /// page.css and page.js; a test says which they must be.
-pub const POLICY: &str = "default-src 'none'; style-src 'sha256-k0/L9jqKW4fqSa964ETCjzpDD1Uxn7QwNOexz2RsY+0='; script-src 'sha256-nQ+qgrjS2jC9xywkyou2pptt/7g4QSfJscOkXJm9YEY='; connect-src 'self'; \
+pub const POLICY: &str = "default-src 'none'; style-src 'sha256-//3VGXaDdDFrxEBgN1aRZdbNS7M1G41SmKtuia52Ftk='; script-src 'sha256-nQ+qgrjS2jC9xywkyou2pptt/7g4QSfJscOkXJm9YEY='; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Points of a drawn line: five minutes of two seconds.
@@ -47,8 +47,7 @@ pub fn render(status: &Status) -> String {
         figures(status),
         charts(status),
         forwards(&status.forwards),
-        listeners(&status.listeners),
-        containers(status),
+        format!("<div class=\"pair\">{}{}</div>\n", listeners(&status.listeners), containers(status)),
         losses(&status.losses),
         foot(status),
     ];
@@ -289,11 +288,11 @@ fn section(title: &str, columns: &[&str], rows: &str) -> String {
 
 /// `html` is markup.
 fn cell(column: &str, html: &str) -> String {
-    format!("<td data-is=\"{column}\">{html}</td>")
+    format!("<td data-is=\"{column}\"><span>{html}</span></td>")
 }
 
 fn number(column: &str, html: &str) -> String {
-    format!("<td class=\"n\" data-is=\"{column}\">{html}</td>")
+    format!("<td class=\"n\" data-is=\"{column}\"><span>{html}</span></td>")
 }
 
 fn counted(count: u64, noun: &str) -> String {
@@ -330,14 +329,16 @@ fn size(bytes: u64) -> String {
 /// A time in the two units that say most.
 fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |many: u64, unit: &str, rest: u64, smaller: &str| match rest {
+        0 => format!("{many} {unit}"),
+        _ if many >= 10 => format!("{many} {unit}"),
+        rest => format!("{many} {unit} {rest} {smaller}"),
+    };
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, 1..10) => format!("{minutes} min {} s", seconds % 60),
-        (0, 0, _) => format!("{minutes} min"),
-        (0, 1..10, _) => format!("{hours} h {} min", minutes % 60),
-        (0, _, _) => format!("{hours} h"),
-        (1..10, _, _) => format!("{days} d {} h", hours % 24),
-        _ => format!("{days} d"),
+        (0, 0, _) => two(minutes, "min", seconds % 60, "s"),
+        (0, _, _) => two(hours, "h", minutes % 60, "min"),
+        _ => two(days, "d", hours % 24, "h"),
     }
 }
 

@@ -65,6 +65,7 @@ fn numbers_are_said_as_people_read_them() {
     assert_eq!([rate(0.0), rate(0.4), rate(9.0), rate(1234.6)], ["0", "0.4", "9", "1,235"]);
     assert_eq!([size(0), size(1023), size(1536), size(1 << 30)], ["0 B", "1023 B", "1.5 KiB", "1 GiB"]);
     let spans = [0, 59, 61, 3599, 3661, 86_399, 90_000, 864_000].map(span);
+    assert_eq!([120, 7200, 172_800].map(span), ["2 min", "2 h", "2 d"]);
     assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "59 min", "1 h 1 min", "23 h", "1 d 1 h", "10 d"]);
 }
 
