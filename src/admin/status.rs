@@ -12,7 +12,7 @@ use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
 use crate::board::{self, Doing, Fares};
 use crate::metrics::{ForwardMetrics, ListenMetrics};
-use crate::syslog::{Line, unix_seconds};
+use crate::syslog::{Line, UnixMicros};
 
 /// Containers that are shown.
 const SHOWN_CONTAINERS: usize = 10;
@@ -299,7 +299,7 @@ async fn oldest_waiting(look: &Look, forwards: impl Iterator<Item = String>) -> 
 }
 
 fn age(line: &[u8]) -> Option<u64> {
-    let made = unix_seconds(Line::parse(line, "").timestamp)?;
+    let made = UnixMicros::from_rfc3339(Line::parse(line, "").timestamp)?.0 / 1_000_000;
     u64::try_from(Utc::now().timestamp() - made).ok().or(Some(0))
 }
 

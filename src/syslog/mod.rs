@@ -56,7 +56,7 @@ pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
 pub use rfc5424::is_sd_id;
 pub use rule::{Facilities, Patterns, Rule, Severities, fits};
 pub use tag::{Container, TagTemplate};
-pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset, unix_seconds};
+pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
 pub use translate::{ListenerMark, Translated, Translator};
 
 use time::Stamps;

@@ -397,24 +397,6 @@ fn days(year: u32, month: u32) -> u32 {
     }
 }
 
-/// The second that a line's stamp tells, counted from 1970-01-01T00:00:00Z. `None`: no RFC 3339.
-pub fn unix_seconds(stamp: &[u8]) -> Option<i64> {
-    if !is_rfc3339(stamp, 9) {
-        return None;
-    }
-    let year = two(stamp, 0)? * 100 + two(stamp, 2)?;
-    let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, two(stamp, 5)?, two(stamp, 8)?)?;
-    let local = date.and_hms_opt(two(stamp, 11)?, two(stamp, 14)?, two(stamp, 17)?)?.and_utc().timestamp();
-    let ahead = match stamp {
-        [.., sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let minutes = two(&[*h1, *h2], 0)? * 60 + two(&[*m1, *m2], 0)?;
-            i64::from(minutes) * if *sign == b'+' { 60 } else { -60 }
-        }
-        _ => 0,
-    };
-    Some(local - ahead)
-}
-
 fn digit(byte: u8) -> Option<u32> {
     byte.is_ascii_digit().then(|| u32::from(byte - b'0'))
 }
@@ -456,19 +438,4 @@ fn local_text(local: LocalStamp) -> [u8; LOCAL_LEN] {
         out[24] = b'0' + (minutes % 10) as u8;
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stamp_is_a_second_wherever_it_was_made() {
-        let of = |text: &str| unix_seconds(text.as_bytes());
-        assert_eq!(of("1970-01-01T00:00:01Z"), Some(1));
-        assert_eq!(of("2026-11-21T04:05:06.123456Z"), Some(1_795_233_906));
-        assert_eq!(of("2026-11-21T09:35:06.1+05:30"), of("2026-11-21T04:05:06Z"));
-        assert_eq!(of("2026-11-20T23:05:06-05:00"), of("2026-11-21T04:05:06Z"));
-        assert_eq!([of("-"), of(""), of("2026-02-30T00:00:00Z")], [None; 3]);
-    }
 }
