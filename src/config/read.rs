@@ -397,12 +397,11 @@ fn admin(source: &Source<'_>, section: &file::Admin) -> Result<Admin, ConfigErro
             source.bad("admin.listen", leaf, "write an IP address and a port, such as 127.0.0.1:9514, or \"off\"")
         }),
     })?;
-    let containers = source.or_by(&section.containers, 0, |leaf| {
-        match source.text("admin.containers", leaf)?.parse() {
+    let containers =
+        source.or_by(&section.containers, 0, |leaf| match source.text("admin.containers", leaf)?.parse() {
             Ok(number) if number <= MOST_CONTAINERS => Ok(number),
             _ => Err(source.bad("admin.containers", leaf, &format!("write a number from 0 to {MOST_CONTAINERS}"))),
-        }
-    })?;
+        })?;
     Ok(Admin { listen, explicit: section.listen.is_some(), containers })
 }
 
@@ -419,9 +418,10 @@ fn name(source: &Source<'_>, key: &str, leaf: &Leaf) -> Result<String, ConfigErr
 fn log(source: &Source<'_>, section: &file::Log) -> Result<Log, ConfigError> {
     let to_spool = source.or_by(&section.to_spool, None, |leaf| match source.text("log.to-spool", leaf)?.as_str() {
         "off" => Ok(None),
-        level => level.parse().map(Some).map_err(|_| {
-            source.bad("log.to-spool", leaf, "write error, warn, info, debug or trace, or \"off\"")
-        }),
+        level => level
+            .parse()
+            .map(Some)
+            .map_err(|_| source.bad("log.to-spool", leaf, "write error, warn, info, debug or trace, or \"off\"")),
     })?;
     Ok(Log {
         level: source.or("log.level", &section.level, LogLevel::Info)?,
