@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::admin::{self, Admin};
 use crate::board::{self, Board, ForwardState};
@@ -29,7 +29,7 @@ use crate::losses::Teller;
 use crate::metrics::Metrics;
 use crate::spool::{self, Inlet, Reader, Spool, WhenFull, Writer};
 use crate::syslog::Translator;
-use crate::tls;
+use crate::tls::{self, Renewed, TlsError, Watch};
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
 const WIND_DOWN: Duration = Duration::from_secs(2);
@@ -48,6 +48,7 @@ pub struct Relay {
     forwarders: Vec<(Forwarder, Reins)>,
     deadline: watch::Sender<Option<Instant>>,
     own_words: Option<log::Stream>,
+    certificates: Watch,
 }
 
 /// A relay at work: what can be changed while it is.
@@ -67,6 +68,7 @@ struct Working {
     piecer: JoinHandle<()>,
     /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
     own_words: Option<(JoinHandle<()>, watch::Sender<String>)>,
+    renewals: mpsc::Receiver<Vec<Renewed>>,
 }
 
 struct Listening {
@@ -115,6 +117,7 @@ impl Relay {
         own_words: Option<log::Stream>,
     ) -> Result<Self, StartError> {
         refuse_strays(&config)?;
+        let certificates = Watch::new(&config, &metrics);
         let listeners =
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
         let admin = bind_admin(&config.admin, &metrics)?;
@@ -124,7 +127,18 @@ impl Relay {
             Ok(new_forwarder(&config, (settings, connector(settings)?), reader, &metrics, &deadline))
         });
         let forwarders = forwarders.collect::<Result<_, _>>()?;
-        Ok(Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline, own_words })
+        Ok(Self {
+            config,
+            metrics,
+            listeners,
+            admin,
+            spool,
+            spool_handle,
+            forwarders,
+            deadline,
+            own_words,
+            certificates,
+        })
     }
 
     /// Where it listens, with the real ports where 0 was asked for. In the config's order.
@@ -150,7 +164,18 @@ impl Relay {
         mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
         mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
-        let Self { config, metrics, listeners, admin, spool, spool_handle, forwarders, deadline, own_words } = self;
+        let Self {
+            config,
+            metrics,
+            listeners,
+            admin,
+            spool,
+            spool_handle,
+            forwarders,
+            deadline,
+            own_words,
+            certificates,
+        } = self;
         let (inlet, spool_thread) = spool
             .spawn(Some(config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
@@ -169,6 +194,7 @@ impl Relay {
             deadline,
             teller: None,
             own_words: None,
+            renewals: renewals_of(certificates),
             config,
         };
         let config = working.config.clone();
@@ -187,6 +213,10 @@ impl Relay {
             let new = tokio::select! {
                 () = &mut shutdown => break,
                 Some(new) = changed.recv() => new,
+                Some(renewed) = working.renewals.recv() => {
+                    working.renew(renewed);
+                    continue;
+                }
             };
             let taken_over = match new {
                 Ok(new) => working.take_over(new).await,
@@ -292,6 +322,7 @@ impl Working {
     async fn take_over(&mut self, new: Config) -> Result<(), String> {
         self.config.needs_no_restart(&new)?;
         refuse_strays(&new).map_err(|error| error.to_string())?;
+        let certificates = Watch::new(&new, &self.metrics);
         let mut kept = Vec::new();
         let mut added = Vec::new();
         let mut gone: Vec<usize> = (0..self.listeners.len()).collect();
@@ -299,7 +330,7 @@ impl Working {
             let same = gone.iter().position(|index| self.listeners[*index].settings.address == settings.address);
             match same.map(|place| gone.remove(place)) {
                 Some(index) => {
-                    kept.push((index, settings, listen_options(settings).map_err(|error| error.to_string())?));
+                    kept.push((index, settings, read_options(settings).map_err(|error| error.to_string())?));
                 }
                 None => {
                     added.push((settings, bind_listener(settings, &self.metrics).map_err(|error| error.to_string())?))
@@ -310,6 +341,7 @@ impl Working {
         let connectors = connectors.map_err(|error| error.to_string())?;
 
         // From here on nothing is refused any more.
+        self.renewals = renewals_of(certificates);
         let told = self.stop_telling().await;
         self.treatments.send_replace(treatment(&new));
         for (index, settings, options) in kept {
@@ -369,6 +401,24 @@ impl Working {
                     self.start_forward(settings, forwarder, reins);
                 }
                 Err(error) => tracing::error!("forward {}: cannot be started, reload again: {error}", settings.name),
+            }
+        }
+    }
+
+    /// Hands what was read from changed files to those it is for. Connections that stand do not notice.
+    fn renew(&self, renewed: Vec<Renewed>) {
+        for renewed in renewed {
+            match renewed {
+                Renewed::Listen(settings, acceptor) => {
+                    for listener in self.listeners.iter().filter(|listener| listener.settings == settings) {
+                        listener.running.change(listen_options(&settings, Some(acceptor.clone())));
+                    }
+                }
+                Renewed::Forward(settings, connector) => {
+                    for forward in self.forwards.iter().filter(|forward| forward.settings == settings) {
+                        forward.reins.connector.send_replace(Some(connector.clone()));
+                    }
+                }
             }
         }
     }
@@ -493,20 +543,33 @@ fn refuse_strays(config: &Config) -> Result<(), StartError> {
 
 fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {
     let counted = metrics.listener(&settings.address.to_string());
-    listen::bind(listen_options(settings)?, counted).map_err(|error| StartError(error.to_string()))
+    listen::bind(read_options(settings)?, counted).map_err(|error| StartError(error.to_string()))
 }
 
-fn listen_options(settings: &config::Listen) -> Result<listen::Options, StartError> {
-    let acceptor = settings.tls.as_ref().map(tls::acceptor).transpose();
-    Ok(listen::Options {
+/// Reads the certificates of a listener.
+fn read_options(settings: &config::Listen) -> Result<listen::Options, StartError> {
+    let failed = |error: TlsError| StartError(format!("listen {}: {error}", settings.address));
+    let acceptor = settings.tls.as_ref().map(tls::acceptor).transpose().map_err(failed)?;
+    Ok(listen_options(settings, acceptor))
+}
+
+fn listen_options(settings: &config::Listen, tls: Option<TlsAcceptor>) -> listen::Options {
+    listen::Options {
         address: settings.address.clone(),
-        tls: acceptor.map_err(|error| StartError(format!("listen {}: {error}", settings.address)))?,
+        tls,
         plaintext: settings.plaintext,
         max_frame: settings.max_frame,
         receive_buffer: settings.receive_buffer,
         max_connections: settings.max_connections,
         handshake_timeout: settings.handshake_timeout,
-    })
+    }
+}
+
+/// Looks after the files of certificates until what comes out is dropped.
+fn renewals_of(certificates: Watch) -> mpsc::Receiver<Vec<Renewed>> {
+    let (renewals, renewed) = mpsc::channel(1);
+    tokio::spawn(certificates.run(renewals));
+    renewed
 }
 
 /// The default port being taken must not keep messages from being relayed; one that was asked for must be had.

@@ -49,6 +49,7 @@ pub struct Metrics {
     pub reloads_applied: Counter,
     /// Changed configurations that were refused.
     pub reloads_refused: Counter,
+    tls_reloads: Family<ByResult, Counter>,
     received: Family<ByListener, Counter>,
     received_bytes: Family<ByListener, Counter>,
     cut: Family<ByListener, Counter>,
@@ -90,6 +91,15 @@ pub struct Metrics {
 struct Named {
     listeners: BTreeSet<String>,
     forwards: BTreeSet<String>,
+}
+
+/// What is counted of certificates.
+#[derive(Clone)]
+pub struct TlsMetrics {
+    /// Changed files that were taken over.
+    pub reloads_applied: Counter,
+    /// Changed files that could not be used, once for each thing that was wrong with them.
+    pub reloads_refused: Counter,
 }
 
 /// The counters of one listener.
@@ -216,6 +226,7 @@ impl Metrics {
         Self {
             reloads_applied: result("applied"),
             reloads_refused: result("refused"),
+            tls_reloads: add(all, "tls_reloads", "Certificates that had changed, by what became of them"),
             received: add(all, "listen_received", "Complete frames read off a socket"),
             received_bytes: add(all, "listen_bytes", "Bytes read off a socket, framing included"),
             cut: add(all, "listen_cut", "Frames longer than the frame limit; their start was kept"),
@@ -279,6 +290,11 @@ impl Metrics {
             named: Mutex::default(),
             registry,
         }
+    }
+
+    pub fn tls(&self) -> TlsMetrics {
+        let result = |result| self.tls_reloads.get_or_create(&ByResult { result }).clone();
+        TlsMetrics { reloads_applied: result("applied"), reloads_refused: result("refused") }
     }
 
     pub fn listener(&self, name: &str) -> ListenMetrics {

@@ -1,6 +1,6 @@
 //! Certificates for the stories, made by `logferry certs` once for each process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -29,6 +29,15 @@ impl Certs {
     /// Others, that nobody trusts who trusts these.
     pub fn others(dir: &TempDir) -> Self {
         Self::make(dir.path().join("other-certs"))
+    }
+
+    /// Puts these files of it into `dir`, each whole, as a careful operator does.
+    pub fn put(&self, names: &[&str], dir: &Path) {
+        for name in names {
+            let aside = dir.join(format!("{name}.new"));
+            std::fs::copy(self.dir.join(name), &aside).expect("a copy");
+            std::fs::rename(aside, dir.join(name)).expect("a rename");
+        }
     }
 
     fn make(dir: PathBuf) -> Self {

@@ -7,6 +7,7 @@
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
 //! - `failover.rs`    several collectors in order: who takes over, and who is returned to
 //! - `relp.rs`       RELP: what is answered, what is sent again, what another make says
+//! - `certificates.rs`  files of certificates that change, and who is let in with which
 //! - `links.rs`       the wire itself: it is cut, it swallows packets
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool

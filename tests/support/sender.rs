@@ -86,16 +86,23 @@ impl Door {
     }
 
     pub fn connect_tls(&self, tls: TlsClient) -> Wire {
-        let (Self::Tcp(to) | Self::Tls(to)) = self else { panic!("TLS to {self:?}") };
         let certs = Certs::get();
+        self.connect_tls_as(tls, certs, tls.identified.then_some(("client.pem", certs)))
+    }
+
+    /// To one whose certificate is of `trusted`, with one of our own: its file, and whose it is.
+    pub fn connect_tls_as(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) -> Wire {
+        let (Self::Tcp(to) | Self::Tls(to)) = self else { panic!("TLS to {self:?}") };
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[tls.version])
             .expect("a version that exists")
-            .with_root_certificates(certs.roots());
-        let config = if tls.identified {
-            builder.with_client_auth_cert(certs.chain("client.pem"), certs.key("client-key.pem")).expect("a pair")
-        } else {
-            builder.with_no_client_auth()
+            .with_root_certificates(trusted.roots());
+        let config = match identity {
+            Some((file, certs)) => {
+                let key = file.replace(".pem", "-key.pem");
+                builder.with_client_auth_cert(certs.chain(file), certs.key(&key)).expect("a pair")
+            }
+            None => builder.with_no_client_auth(),
         };
         let name = ServerName::from(to.ip());
         let connection = ClientConnection::new(Arc::new(config), name).expect("a client");

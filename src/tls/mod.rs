@@ -1,4 +1,6 @@
-//! TLS for both directions: PEM files in, an acceptor or a connector out. The only file that builds rustls types.
+//! TLS for both directions: PEM files in, an acceptor or a connector out. The only room that builds rustls types.
+//!
+//! - `watch`   which files have changed, and reading them again
 //!
 //! TLS 1.2 and 1.3 (RFC 9325, RFC 9662) with ring. No session tickets across restarts, no 0-RTT: a replayed syslog
 //! message is a forged one (RFC 8446 8).
@@ -16,7 +18,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+mod watch;
+
 use crate::config::{ClientTls, ServerTls};
+pub use watch::{Renewed, Watch};
 
 /// A certificate, key or CA that cannot be used: which file, and why.
 #[derive(Debug)]
