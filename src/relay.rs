@@ -407,17 +407,21 @@ impl Working {
 
     /// Hands what was read from changed files to those it is for. Connections that stand do not notice.
     fn renew(&self, renewed: Vec<Renewed>) {
+        const RENEWED: &str = "its certificates have changed; new connections use the new ones";
         for renewed in renewed {
+            self.metrics.tls().reloads_applied.inc();
             match renewed {
                 Renewed::Listen(settings, acceptor) => {
                     for listener in self.listeners.iter().filter(|listener| listener.settings == settings) {
                         listener.running.change(listen_options(&settings, Some(acceptor.clone())));
                     }
+                    tracing::info!("listen {}: {RENEWED}", settings.address);
                 }
                 Renewed::Forward(settings, connector) => {
                     for forward in self.forwards.iter().filter(|forward| forward.settings == settings) {
                         forward.reins.connector.send_replace(Some(connector.clone()));
                     }
+                    tracing::info!("forward {}: {RENEWED}", settings.name);
                 }
             }
         }

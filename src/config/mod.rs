@@ -9,6 +9,7 @@ mod address;
 mod error;
 mod file;
 mod overrides;
+mod peer;
 mod read;
 mod rules;
 mod show;
@@ -24,6 +25,7 @@ use bytesize::ByteSize;
 pub use address::{Destination, ForwardAddress, Host, HostPort, ListenAddress, SYSLOG_PORT, SYSLOG_TLS_PORT};
 pub use error::{ConfigError, ConfigErrors};
 pub use overrides::Overrides;
+pub use peer::{Fingerprint, PeerName};
 pub use show::shown_size;
 
 use crate::spool::{Sync, WhenFull};
@@ -126,6 +128,17 @@ pub struct ServerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
+    /// A sender's certificate must carry one of them, if there are any.
+    pub client_names: Vec<PeerName>,
+    /// A sender's certificate must be one of them, if there are any.
+    pub client_fingerprints: Vec<Fingerprint>,
+}
+
+impl ServerTls {
+    /// Must senders show a certificate?
+    pub fn is_mutual(&self) -> bool {
+        self.client_ca.is_some() || !self.client_fingerprints.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,12 +205,14 @@ pub enum Framing {
 /// What verifies a collector, and what we show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
-    /// `None`: the system's roots.
+    /// `None`: the system's roots, or with fingerprints, no CA at all.
     pub ca: Option<PathBuf>,
     /// Our certificate chain and key, when the collector asks for them.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name in the collector's certificate when `to` says another.
     pub server_name: Option<String>,
+    /// The collector's certificate must be one of them, if there are any.
+    pub server_fingerprints: Vec<Fingerprint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

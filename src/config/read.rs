@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
 use super::error::Source;
-use super::file::{self, Leaf, Section, unwritten};
+use super::file::{self, Leaf, Leaves, Section, unwritten};
 use super::rules;
 use super::show::shown_size;
 use super::*;
@@ -105,7 +106,7 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
     let tls = server_tls(source, section).or_else(|problem| source.noted(problem, None))?;
     let tls_only = address.is_tls();
     // Who asks for certificates does not mean to take everybody else's plain text.
-    let mutual = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let mutual = tls.as_ref().is_some_and(ServerTls::is_mutual);
     let plaintext = source.or("listen.plaintext", &section.plaintext, !tls_only && !mutual)?;
     if let Some(problem) = listener_conflict(source, section, &address, plaintext) {
         source.noted(problem, ())?;
@@ -168,14 +169,38 @@ fn server_tls(source: &Source<'_>, section: &file::Listen) -> Result<Option<Serv
             cert: path(source, "listen.cert", cert)?,
             key: path(source, "listen.key", key)?,
             client_ca: section.client_ca.as_ref().map(|leaf| path(source, "listen.client-ca", leaf)).transpose()?,
+            client_names: client_names(source, section)?,
+            client_fingerprints: list(source, "listen.client-fingerprint", &section.client_fingerprint)?,
         })),
         (Some(leaf), None) => Err(source.bad("listen.cert", leaf, "`cert` needs `key`, its private key")),
         (None, Some(leaf)) => Err(source.bad("listen.key", leaf, "`key` needs `cert`, its certificate chain")),
-        (None, None) => match &section.client_ca {
-            Some(leaf) => Err(source.bad("listen.client-ca", leaf, "`client-ca` needs `cert` and `key`")),
-            None => Ok(None),
-        },
+        (None, None) => {
+            let keys = [
+                ("client-ca", section.client_ca.as_ref()),
+                ("client-names", section.client_names.0.first()),
+                ("client-fingerprint", section.client_fingerprint.0.first()),
+            ];
+            match keys.into_iter().find_map(|(key, leaf)| Some((key, leaf?))) {
+                Some((key, leaf)) => {
+                    Err(source.bad(&format!("listen.{key}"), leaf, &format!("`{key}` needs `cert` and `key`")))
+                }
+                None => Ok(None),
+            }
+        }
     }
+}
+
+/// Names are worth as much as who vouches for them.
+fn client_names(source: &Source<'_>, section: &file::Listen) -> Result<Vec<PeerName>, ConfigError> {
+    if let Some(leaf) = section.client_names.0.first().filter(|_| section.client_ca.is_none()) {
+        let says = "`client-names` needs `client-ca`: anybody can write any name into a certificate";
+        return Err(source.bad("listen.client-names", leaf, says));
+    }
+    list(source, "listen.client-names", &section.client_names)
+}
+
+fn list<T: FromStr<Err = String>>(source: &Source<'_>, key: &str, leaves: &Leaves) -> Result<Vec<T>, ConfigError> {
+    leaves.0.iter().map(|leaf| source.value(key, leaf)).collect()
 }
 
 fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigError> {
@@ -338,8 +363,13 @@ fn forward(source: &Source<'_>, section: &Section<file::Forward>, listeners: &[&
 }
 
 fn client_tls(source: &Source<'_>, section: &file::Forward, used: bool) -> Result<ClientTls, ConfigError> {
-    let keys =
-        [("ca", &section.ca), ("cert", &section.cert), ("key", &section.key), ("server-name", &section.server_name)];
+    let keys = [
+        ("ca", section.ca.as_ref()),
+        ("cert", section.cert.as_ref()),
+        ("key", section.key.as_ref()),
+        ("server-name", section.server_name.as_ref()),
+        ("server-fingerprint", section.server_fingerprint.0.first()),
+    ];
     if let Some((key, Some(leaf))) = keys.iter().find(|(_, leaf)| leaf.is_some() && !used) {
         let says = "no target of `to` speaks TLS; write tcp+tls:// or relp+tls://";
         return Err(source.bad(&format!("forward.{key}"), leaf, says));
@@ -354,6 +384,7 @@ fn client_tls(source: &Source<'_>, section: &file::Forward, used: bool) -> Resul
         ca: section.ca.as_ref().map(|leaf| path(source, "forward.ca", leaf)).transpose()?,
         identity,
         server_name: section.server_name.as_ref().map(|leaf| source.text("forward.server-name", leaf)).transpose()?,
+        server_fingerprints: list(source, "forward.server-fingerprint", &section.server_fingerprint)?,
     })
 }
 

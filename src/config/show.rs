@@ -18,6 +18,8 @@ pub fn to_file(config: &Config) -> file::File {
         cert: listen.tls.as_ref().and_then(|tls| shown_path(&tls.cert)),
         key: listen.tls.as_ref().and_then(|tls| shown_path(&tls.key)),
         client_ca: listen.tls.as_ref().and_then(|tls| tls.client_ca.as_deref().and_then(shown_path)),
+        client_names: shown_list(listen.tls.iter().flat_map(|tls| &tls.client_names)),
+        client_fingerprint: shown_list(listen.tls.iter().flat_map(|tls| &tls.client_fingerprints)),
         plaintext: Some(Leaf { value: Scalar::Flag(listen.plaintext), origin: Origin::Override("") }),
         max_frame: text(shown_size(listen.max_frame as u64)),
         receive_buffer: text(shown_size(listen.receive_buffer as u64)),
@@ -37,6 +39,7 @@ pub fn to_file(config: &Config) -> file::File {
         cert: forward.tls.identity.as_ref().and_then(|(cert, _)| shown_path(cert)),
         key: forward.tls.identity.as_ref().and_then(|(_, key)| shown_path(key)),
         server_name: forward.tls.server_name.clone().and_then(text),
+        server_fingerprint: shown_list(&forward.tls.server_fingerprints),
         connect_timeout: time(forward.connect_timeout),
         dead_after: time(forward.dead_after),
         max_backoff: time(forward.max_backoff),
@@ -110,6 +113,10 @@ fn rule(rule: &Rule) -> file::Rule {
         facility: leaves(rule.facility.written()),
         severity: leaves(rule.severity.written()),
     }
+}
+
+fn shown_list<'a, T: ToString + 'a>(values: impl IntoIterator<Item = &'a T>) -> Leaves {
+    Leaves(values.into_iter().map(|value| Leaf::from_override("", value.to_string())).collect())
 }
 
 /// Whole units where the number is one, so that 65536 comes back as 64KiB and 65537 as itself.

@@ -28,6 +28,11 @@ struct ByForward {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ByCertificate {
+    certificate: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
 }
@@ -50,6 +55,7 @@ pub struct Metrics {
     /// Changed configurations that were refused.
     pub reloads_refused: Counter,
     tls_reloads: Family<ByResult, Counter>,
+    tls_not_after: Family<ByCertificate, Gauge>,
     received: Family<ByListener, Counter>,
     received_bytes: Family<ByListener, Counter>,
     cut: Family<ByListener, Counter>,
@@ -100,6 +106,15 @@ pub struct TlsMetrics {
     pub reloads_applied: Counter,
     /// Changed files that could not be used, once for each thing that was wrong with them.
     pub reloads_refused: Counter,
+    /// When certificates end, in Unix time.
+    pub not_after: Family<ByCertificate, Gauge>,
+}
+
+impl TlsMetrics {
+    /// `certificate`: where it is used, in the config's words.
+    pub fn not_after(&self, certificate: &str) -> Gauge {
+        self.not_after.get_or_create(&ByCertificate { certificate: certificate.to_owned() }).clone()
+    }
 }
 
 /// The counters of one listener.
@@ -227,6 +242,7 @@ impl Metrics {
             reloads_applied: result("applied"),
             reloads_refused: result("refused"),
             tls_reloads: add(all, "tls_reloads", "Certificates that had changed, by what became of them"),
+            tls_not_after: add(all, "tls_not_after_seconds", "When a certificate ends, in Unix time"),
             received: add(all, "listen_received", "Complete frames read off a socket"),
             received_bytes: add(all, "listen_bytes", "Bytes read off a socket, framing included"),
             cut: add(all, "listen_cut", "Frames longer than the frame limit; their start was kept"),
@@ -294,7 +310,11 @@ impl Metrics {
 
     pub fn tls(&self) -> TlsMetrics {
         let result = |result| self.tls_reloads.get_or_create(&ByResult { result }).clone();
-        TlsMetrics { reloads_applied: result("applied"), reloads_refused: result("refused") }
+        TlsMetrics {
+            reloads_applied: result("applied"),
+            reloads_refused: result("refused"),
+            not_after: self.tls_not_after.clone(),
+        }
     }
 
     pub fn listener(&self, name: &str) -> ListenMetrics {

@@ -1,6 +1,8 @@
 //! TLS for both directions: PEM files in, an acceptor or a connector out. The only room that builds rustls types.
 //!
-//! - `watch`   which files have changed, and reading them again
+//! - `expiry`  when a certificate ends, and how soon that is worth a word
+//! - `peers`   certificates that are known by fingerprint, senders that are known by name
+//! - `watch`    which files have changed, and reading them again
 //!
 //! TLS 1.2 and 1.3 (RFC 9325, RFC 9662) with ring. No session tickets across restarts, no 0-RTT: a replayed syslog
 //! message is a forged one (RFC 8446 8).
@@ -13,13 +15,19 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+mod expiry;
+mod peers;
 mod watch;
 
+use peers::{KnownCollector, KnownSender};
+
+use crate::certificate::{self, Facts};
 use crate::config::{ClientTls, ServerTls};
 pub use watch::{Renewed, Watch};
 
@@ -35,19 +43,21 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// The listener's side. With a client CA, senders without a certificate of it are refused.
+/// The listener's side. With a client CA, senders without a certificate of it are refused; with names and fingerprints,
+/// those with another one.
 pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError(format!("TLS versions: {error}")))?;
-    let builder = match &files.client_ca {
-        Some(ca) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots_from(ca)?), provider())
-                .build()
-                .map_err(|error| TlsError(format!("{}: no usable CA: {error}", ca.display())))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-        None => builder.with_no_client_auth(),
+    let builder = if files.is_mutual() {
+        builder.with_client_cert_verifier(Arc::new(KnownSender {
+            signed: files.client_ca.as_deref().map(senders_of).transpose()?,
+            names: files.client_names.clone(),
+            fingerprints: files.client_fingerprints.clone(),
+            algorithms: provider().signature_verification_algorithms,
+        }))
+    } else {
+        builder.with_no_client_auth()
     };
     let mut config = builder
         .with_single_cert(chain(&files.cert)?, private_key(&files.key)?)
@@ -58,19 +68,26 @@ pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// The forward's side. The collector's certificate is always verified, against `ca` or the system's roots.
+/// The forward's side. The collector's certificate is always verified: against `ca`, its fingerprint or both, or against
+/// the system's roots.
 pub fn connector(files: &ClientTls) -> Result<TlsConnector, TlsError> {
     let roots = match &files.ca {
-        Some(ca) => roots_from(ca)?,
-        None => system_roots()?,
+        Some(ca) => Some(roots_from(ca)?),
+        None if files.server_fingerprints.is_empty() => Some(system_roots()?),
+        None => None,
     };
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|error| TlsError(format!("no usable CA: {error}")))?;
+    let signed = roots.map(collectors_of).transpose()?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError(format!("TLS versions: {error}")))?
-        .with_webpki_verifier(verifier);
+        .map_err(|error| TlsError(format!("TLS versions: {error}")))?;
+    let builder = match signed {
+        Some(signed) if files.server_fingerprints.is_empty() => builder.with_webpki_verifier(signed),
+        signed => builder.dangerous().with_custom_certificate_verifier(Arc::new(KnownCollector {
+            signed,
+            fingerprints: files.server_fingerprints.clone(),
+            algorithms: provider().signature_verification_algorithms,
+        })),
+    };
     let config = match &files.identity {
         Some((cert, key)) => builder
             .with_client_auth_cert(chain(cert)?, private_key(key)?)
@@ -116,13 +133,42 @@ pub fn leads_to(chain: &[CertificateDer<'_>], ca: &Path, role: Role, name: Optio
 
 /// What went wrong in a handshake with a server; with advice where the usual reason is known.
 pub fn explained(error: &std::io::Error, files: &ClientTls) -> String {
-    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    use rustls::CertificateError::{BadSignature, Other, UnknownIssuer};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(Other(ours))) = inner {
+        return ours.to_string();
+    }
     if !matches!(inner, Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))) {
         return error.to_string();
     }
     let roots = files.ca.as_ref().map_or_else(|| "the system's roots".to_owned(), |ca| ca.display().to_string());
     format!("{error}: no CA of {roots} has signed its certificate; set `ca` (--ca, LOGFERRY_CA)")
+}
+
+/// Whether who trusts the CA of a file takes this certificate (PEM): from a server called so, or else from a client.
+pub fn would_accept(ca: &Path, certificate: &[u8], server: Option<&str>) -> Result<(), TlsError> {
+    let unusable = |error: &dyn fmt::Display| TlsError(format!("{}: {error}", ca.display()));
+    let certificate = CertificateDer::from_pem_slice(certificate).map_err(|error| unusable(&error))?;
+    let accepted = match server {
+        Some(name) => {
+            let verifier = collectors_of(roots_from(ca)?)?;
+            verifier.verify_server_cert(&certificate, &[], &server_name(name)?, &[], UnixTime::now()).map(drop)
+        }
+        None => senders_of(ca)?.verify_client_cert(&certificate, &[], UnixTime::now()).map(drop),
+    };
+    accepted.map_err(|error| unusable(&error))
+}
+
+fn senders_of(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots_from(ca)?), provider())
+        .build()
+        .map_err(|error| TlsError(format!("{}: no usable CA: {error}", ca.display())))
+}
+
+fn collectors_of(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| TlsError(format!("no usable CA: {error}")))
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -140,6 +186,13 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         return Err(unreadable(&"no certificate in it; it needs -----BEGIN CERTIFICATE----- (PEM)"));
     }
     Ok(chain)
+}
+
+/// What the certificates of a file say, at least one. The first one of a chain is its owner's.
+pub fn facts(path: &Path) -> Result<Vec<Facts>, TlsError> {
+    let read = |der: &CertificateDer<'_>| certificate::read(der);
+    let facts = chain(path)?.iter().map(read).collect::<Result<_, _>>();
+    facts.map_err(|error| TlsError(format!("{}: {error}", path.display())))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

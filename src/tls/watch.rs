@@ -1,4 +1,5 @@
-//! The files of certificates, keys and CAs: whether they have changed since they were read, and reading them again.
+//! The files of certificates, keys and CAs: whether they have changed since they were read, reading them again, and
+//! saying when they end.
 //!
 //! A file is known by its inode, size and times, through links: Kubernetes swaps a link to a whole directory. To ask for
 //! these every few seconds costs nothing, and works on every file system.
@@ -12,19 +13,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{TlsError, acceptor, connector};
+use super::expiry::Ending;
+use super::{TlsError, acceptor, connector, facts};
 use crate::config::{self, Config, ForwardAddress};
 use crate::metrics::{Metrics, TlsMetrics};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// What was read from files that have changed, for the connections to come of whoever has these settings.
+/// What was read from files that have changed, for the connections to come of whoever has these settings. It is in force
+/// when it was handed over; who does that says so.
 pub enum Renewed {
     Listen(config::Listen, TlsAcceptor),
     Forward(config::Forward, TlsConnector),
@@ -42,6 +46,7 @@ struct Watched {
     read: Vec<Option<Identity>>,
     /// What is wrong with the files as they are now. It has been said.
     trouble: Option<String>,
+    endings: Vec<Ending>,
 }
 
 /// Where TLS is spoken.
@@ -71,11 +76,9 @@ impl Watch {
 
     /// Looks again and again, until nobody wants to know any more.
     pub async fn run(mut self, renewals: mpsc::Sender<Vec<Renewed>>) {
+        // Of files that are no longer named nothing is told.
+        self.metrics.not_after.clear();
         while !self.places.is_empty() {
-            tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
-                () = renewals.closed() => return,
-            }
             // Not on the thread that carries messages: files may be on a network.
             let looked = spawn_blocking(move || {
                 let renewed = self.look();
@@ -86,17 +89,29 @@ impl Watch {
             if !renewed.is_empty() && renewals.send(renewed).await.is_err() {
                 return;
             }
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                () = renewals.closed() => return,
+            }
         }
     }
 
     fn look(&mut self) -> Vec<Renewed> {
-        self.places.iter_mut().filter_map(|watched| watched.look(&self.metrics)).collect()
+        let renewed = self.places.iter_mut().filter_map(|watched| watched.look(&self.metrics)).collect();
+        let now = Utc::now();
+        for ending in self.places.iter_mut().flat_map(|watched| &mut watched.endings) {
+            self.metrics.not_after(&ending.what).set(ending.not_after.timestamp());
+            if let Some(said) = ending.look(now) {
+                tracing::warn!("{said}");
+            }
+        }
+        renewed
     }
 }
 
 impl Watched {
     fn new(place: Place) -> Self {
-        Self { read: place.identities(), place, trouble: None }
+        Self { read: place.identities(), endings: place.endings(), place, trouble: None }
     }
 
     fn look(&mut self, metrics: &TlsMetrics) -> Option<Renewed> {
@@ -106,9 +121,8 @@ impl Watched {
         }
         match self.place.read() {
             Ok(renewed) => {
-                tracing::info!("{}: its certificates have changed; new connections use the new ones", self.place);
-                metrics.reloads_applied.inc();
                 self.read = now;
+                self.endings = self.place.endings();
                 self.trouble = None;
                 Some(renewed)
             }
@@ -154,6 +168,28 @@ impl Place {
                 identity.chain(&settings.tls.ca).map(|path| path.as_path()).collect()
             }
         }
+    }
+
+    /// What we show, and of the CAs that we trust the one that ends first. What cannot be read is told of elsewhere.
+    fn endings(&self) -> Vec<Ending> {
+        let (shown, trusted, of_ca) = match self {
+            Self::Listen(settings) => {
+                let tls = settings.tls.as_ref();
+                (tls.map(|tls| &tls.cert), tls.and_then(|tls| tls.client_ca.as_ref()), "client-ca")
+            }
+            Self::Forward(config::Forward { tls, .. }) => {
+                (tls.identity.as_ref().map(|(cert, _)| cert), tls.ca.as_ref(), "ca")
+            }
+        };
+        let shown = shown.and_then(|path| {
+            let facts = facts(path).ok()?.into_iter().next()?;
+            Some(Ending::new(self.to_string(), path, &facts))
+        });
+        let trusted = trusted.and_then(|path| {
+            let facts = facts(path).ok()?.into_iter().min_by_key(|facts| facts.not_after)?;
+            Some(Ending::new(format!("{self} {of_ca}"), path, &facts))
+        });
+        shown.into_iter().chain(trusted).collect()
     }
 
     fn identities(&self) -> Vec<Option<Identity>> {

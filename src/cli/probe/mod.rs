@@ -190,7 +190,12 @@ async fn door(arguments: &Arguments) -> Result<(Door, ClientTls), Failure> {
     let Arguments { from, ca, cert, key, server_name, .. } = arguments;
     let usage = |says: String| Failure::usage(format!("probe: --from: {says}"));
     let identity = cert.as_ref().zip(key.as_ref()).map(|(cert, key)| (cert.into(), key.into()));
-    let mut tls = ClientTls { ca: ca.as_ref().map(Into::into), identity, server_name: server_name.clone() };
+    let mut tls = ClientTls {
+        ca: ca.as_ref().map(Into::into),
+        identity,
+        server_name: server_name.clone(),
+        ..ClientTls::default()
+    };
     if from.starts_with("unix") {
         let address: ListenAddress = from.parse().map_err(usage)?;
         return Ok((Door::from_address(&address).expect("a unix socket"), tls));

@@ -1,0 +1,150 @@
+//! Who is at the other end: verifiers for certificates that are known by fingerprint, and senders that are known by name.
+//!
+//! Where there is a CA, rustls' own verifier goes first, and what is here comes on top. That the peer has the
+//! certificate's key is in its signature of the handshake, which is always verified.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::certificate;
+use crate::config::{Fingerprint, PeerName};
+
+/// A collector, by fingerprint.
+#[derive(Debug)]
+pub struct KnownCollector {
+    /// Path and name come first. `None`: the fingerprint is all there is to know.
+    pub signed: Option<Arc<WebPkiServerVerifier>>,
+    pub fingerprints: Vec<Fingerprint>,
+    pub algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// A sender, by name or by fingerprint, or both.
+#[derive(Debug)]
+pub struct KnownSender {
+    /// The path comes first. `None`: the fingerprint is all there is to know.
+    pub signed: Option<Arc<dyn ClientCertVerifier>>,
+    /// One of them, if there are any.
+    pub names: Vec<PeerName>,
+    /// One of them, if there are any.
+    pub fingerprints: Vec<Fingerprint>,
+    pub algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Why a peer is none of those that are known.
+#[derive(Debug)]
+struct Unknown(String);
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unknown {}
+
+impl ServerCertVerifier for KnownCollector {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(signed) = &self.signed {
+            signed.verify_server_cert(certificate, intermediates, name, ocsp, now)?;
+        }
+        known(certificate, &[], &self.fingerprints)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for KnownSender {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.signed.as_ref().map_or(&[], |signed| signed.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if let Some(signed) = &self.signed {
+            signed.verify_client_cert(certificate, intermediates, now)?;
+        }
+        known(certificate, &self.names, &self.fingerprints)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate has one of these names and one of these fingerprints; an empty list asks for nothing.
+fn known(certificate: &CertificateDer<'_>, names: &[PeerName], fingerprints: &[Fingerprint]) -> Result<(), Error> {
+    if names.is_empty() && fingerprints.is_empty() {
+        return Ok(());
+    }
+    let facts = certificate::read(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let fingerprint = Fingerprint::of(&facts);
+    if !fingerprints.is_empty() && !fingerprints.contains(&fingerprint) {
+        return Err(unknown(format!("its certificate is {fingerprint}, which is none of those configured")));
+    }
+    if !names.is_empty() && !names.iter().any(|name| facts.names.iter().any(|carried| name.is(carried))) {
+        return Err(unknown("its certificate has none of the names configured".to_owned()));
+    }
+    Ok(())
+}
+
+fn unknown(why: String) -> Error {
+    CertificateError::Other(OtherError(Arc::new(Unknown(why)))).into()
+}
