@@ -199,3 +199,249 @@ fn a_link_that_points_elsewhere_is_a_change() {
     collector.frames(1);
     relay.stops();
 }
+
+#[test]
+fn an_end_that_is_near_is_said_and_measured() {
+    let dir = directory();
+    Certs::made(dir.path(), &["--name", "127.0.0.1", "--days", "20"]);
+    let ca = dir.path().join("ca.pem").display().to_string();
+    let keys = format!("{}client-ca = \"{ca}\"\n", pair_in(dir.path()));
+    let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys);
+    let relay = setup.forward_with("tcp+tls://127.0.0.1:1", &format!("ca = \"{ca}\"")).start();
+    relay.says("listen tcp+tls://127.0.0.1:0: ");
+    relay.says("server.pem (127.0.0.1) expires in 19 days, at ");
+    let ends = |what: &str| {
+        let label = format!("certificate=\"{what}\"");
+        eventually(what, || Some(relay.metrics().with("tls_not_after_seconds", &label)).filter(|end| *end > 0))
+    };
+    const DAY: i64 = 24 * 60 * 60;
+    let (shown, trusted) = (ends("listen tcp+tls://127.0.0.1:0"), ends("listen tcp+tls://127.0.0.1:0 client-ca"));
+    let left = shown - chrono::Utc::now().timestamp();
+    assert!((19 * DAY..=20 * DAY).contains(&left), "{left} s");
+    assert_eq!(trusted - shown, (3650 - 20) * DAY);
+    assert_eq!(ends("forward central ca"), trusted);
+
+    // What the files get later is looked at just the same.
+    let renewed = directory();
+    let args = ["--name", "127.0.0.1", "--days", "5", "--ca", &ca];
+    let renewed = Certs::made(renewed.path(), &args);
+    renewed.put(&PAIR, dir.path());
+    relay.says("server.pem (127.0.0.1) expires in 4 days, at ");
+    assert_eq!(shown - ends("listen tcp+tls://127.0.0.1:0"), 15 * DAY);
+    assert_eq!(count(&relay, " expires in "), 2, "once for each");
+    relay.stops();
+}
+
+/// A listener that takes whom these keys let in, and who was: each sends one line.
+#[track_caller]
+fn lets_in(keys: &str, welcome: &[(&str, &Certs)], refused: &[(&str, &Certs)]) {
+    let ours = Certs::get();
+    let collector = Collector::tcp(Framing::Newline);
+    let keys = format!("{}{keys}\n", ours.listen());
+    let relay = Setup::new().listen_with("tcp://127.0.0.1:0", &keys).forward(&collector.url()).start();
+    for version in [&rustls::version::TLS12, &TLS13] {
+        let tls = TlsClient { version, identified: false };
+        for (file, certs) in refused {
+            let before = relay.metrics().sum("listen_handshake_failures_total");
+            relay.door().knock(tls, ours, Some((*file, *certs)));
+            relay.counts("listen_handshake_failures_total", before + 1);
+        }
+        let before = collector.count();
+        for (index, (file, certs)) in welcome.iter().enumerate() {
+            say(&mut relay.door().connect_tls_as(tls, ours, Some((*file, *certs))), index);
+            collector.frames(before + index + 1);
+        }
+        let before = relay.metrics().sum("listen_handshake_failures_total");
+        relay.door().knock(tls, ours, None);
+        relay.counts("listen_handshake_failures_total", before + 1);
+    }
+    // Who asks for certificates takes no plain text.
+    let mut plain = relay.door().connect();
+    plain.send(b"<30>x\n");
+    plain.is_closed();
+    assert!(!relay.stderr().contains(" WARN "), "strangers make us say nothing: {}", relay.stderr());
+    relay.stops();
+}
+
+#[test]
+fn senders_are_let_in_by_name() {
+    let (dir, theirs) = (directory(), directory());
+    let signed = ["--ca", &Certs::get().path("ca.pem"), "--client"];
+    let names = "node-7,a.hosts.test,a.b.hosts.test,hosts.test,192.0.2.7,192.0.2.8";
+    let hosts = Certs::made(dir.path(), &[&signed[..], &[names]].concat());
+    // Another CA may sign whatever name it likes.
+    let strangers = Certs::made(theirs.path(), &["--name", "x", "--client", "node-7"]);
+    lets_in(
+        &format!(
+            "client-ca = \"{}\"\nclient-names = [\"*.hosts.test\", \"NODE-7\", \"192.0.2.7\"]",
+            Certs::get().path("ca.pem")
+        ),
+        &[("node-7.pem", &hosts), ("a.hosts.test.pem", &hosts), ("192.0.2.7.pem", &hosts)],
+        &[
+            ("a.b.hosts.test.pem", &hosts),
+            ("hosts.test.pem", &hosts),
+            ("192.0.2.8.pem", &hosts),
+            ("client.pem", Certs::get()),
+            ("node-7.pem", &strangers),
+        ],
+    );
+}
+
+#[test]
+fn senders_are_let_in_by_fingerprint() {
+    let theirs = directory();
+    let (ours, others) = (Certs::get(), Certs::others(&theirs));
+    let pinned = |certs: &Certs| format!("client-fingerprint = [\"{}\"]", certs.fingerprint("client.pem"));
+    lets_in(&pinned(&others), &[("client.pem", &others)], &[("client.pem", ours), ("server.pem", &others)]);
+    // With a CA, both must hold.
+    let both = |certs| format!("client-ca = \"{}\"\n{}", ours.path("ca.pem"), pinned(certs));
+    lets_in(&both(ours), &[("client.pem", ours)], &[("client.pem", &others)]);
+    lets_in(&both(&others), &[], &[("client.pem", &others), ("client.pem", ours)]);
+}
+
+/// A certificate is no secret: who shows it must have its key.
+#[test]
+fn a_pinned_certificate_without_its_key_is_worth_nothing() {
+    let theirs = directory();
+    let (ours, others) = (Certs::get(), Certs::others(&theirs));
+    let impostor = support::certs::identity_with_key_of(&others, "client.pem", ours, "client-key.pem");
+    let keys = format!("{}client-fingerprint = \"{}\"\n", ours.listen(), others.fingerprint("client.pem"));
+    let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("tcp://127.0.0.1:1").start();
+    for version in [&rustls::version::TLS12, &TLS13] {
+        let before = relay.metrics().sum("listen_handshake_failures_total");
+        relay.door().knock_with(version, ours, impostor.clone());
+        relay.counts("listen_handshake_failures_total", before + 1);
+    }
+    assert_eq!(relay.metrics().sum("spool_spooled_total"), 0);
+    relay.stops();
+
+    let impostor = support::certs::identity_with_key_of(&others, "server.pem", ours, "server-key.pem");
+    let collector = Collector::tls_as(impostor);
+    let pin = format!("server-fingerprint = \"{}\"", others.fingerprint("server.pem"));
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &pin).start();
+    says(&relay, 0..1);
+    relay.says("TLS with 127.0.0.1: ");
+    assert_eq!((collector.count(), relay.metrics().sum("forward_connects_total")), (0, 0));
+    relay.stops();
+}
+
+#[test]
+fn collectors_are_known_by_fingerprint() {
+    let theirs = directory();
+    let (ours, others) = (Certs::get(), Certs::others(&theirs));
+    let collector = Collector::tls_of(&others);
+    let ca = |certs: &Certs| format!("ca = \"{}\"\n", certs.path("ca.pem"));
+    let pin = |certs: &Certs| format!("server-fingerprint = [\"{}\"]", certs.fingerprint("server.pem"));
+    let start = |keys: &str| {
+        let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start();
+        says(&relay, 0..1);
+        relay
+    };
+    let mut arrived = 0;
+    for good in [pin(&others), ca(&others) + &pin(&others)] {
+        let relay = start(&good);
+        relay.has_delivered(1, 0);
+        relay.stops();
+        arrived += 1;
+    }
+    // It says which one it is, to be compared and written down.
+    let is = format!("its certificate is {}, which is none of those configured", others.fingerprint("server.pem"));
+    for (bad, why) in
+        [(pin(ours), &is), (ca(&others) + &pin(ours), &is), (ca(ours) + &pin(&others), &"no CA of".to_owned())]
+    {
+        let relay = start(&bad);
+        relay.says(why);
+        assert_eq!(relay.metrics().sum("forward_connects_total"), 0, "{bad}");
+        relay.stops();
+    }
+    assert_eq!(collector.count(), arrived);
+}
+
+/// RFC 5425 5.2: a wildcard is the whole leftmost label, and stands for one.
+#[test]
+fn a_collectors_wildcard_stands_for_one_label() {
+    let dir = directory();
+    let certs = Certs::made(dir.path(), &["--name", "*.central.test"]);
+    let collector = Collector::tls_of(&certs);
+    for (name, is_right) in
+        [("a.central.test", true), ("a.b.central.test", false), ("central.test", false), ("a.other.test", false)]
+    {
+        let keys = format!("ca = \"{}\"\nserver-name = \"{name}\"", certs.path("ca.pem"));
+        let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &keys).start();
+        says(&relay, 0..1);
+        if is_right {
+            relay.has_delivered(1, 0);
+        } else {
+            relay.says(&format!("TLS with {name}: invalid peer certificate: certificate not valid for name"));
+        }
+        relay.stops();
+    }
+    assert_eq!(collector.count(), 1);
+}
+
+fn openssl(arguments: &str, dir: &Path) -> String {
+    let output = std::process::Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output();
+    let output = output.expect("openssl starts");
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Whatever made the CA, and whoever verifies.
+#[test]
+fn a_host_is_added_later() {
+    if support::installed("openssl", "openssl").is_none() {
+        return;
+    }
+    let ours = directory();
+    Certs::made(ours.path(), &["--name", "127.0.0.1", "--client", "node-1,node-2"]);
+    assert!(!ours.path().join("client.pem").exists());
+    let theirs = directory();
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -keyout ca-key.pem -out ca.pem";
+    openssl(&format!("{new} -subj /CN=central"), theirs.path());
+    for dir in [ours.path(), theirs.path()] {
+        let ca = dir.join("ca.pem").display().to_string();
+        let before = fs::read(&ca).expect("a file");
+        let made = Certs::made(dir, &["--ca", &ca, "--client", "node-3,192.0.2.7"]);
+        Certs::made(&dir.join("second"), &["--ca", &ca, "--name", "*.central.test,::1", "--days", "9"]);
+        assert!(fs::read(&ca).expect("a file") == before);
+        assert!(!dir.join("second/ca.pem").exists());
+        for (file, name) in [
+            ("node-3.pem", "-purpose sslclient -verify_hostname node-3"),
+            ("192.0.2.7.pem", "-purpose sslclient -verify_ip 192.0.2.7"),
+            ("second/server.pem", "-purpose sslserver -verify_hostname a.central.test"),
+            ("second/server.pem", "-purpose sslserver -verify_ip ::1"),
+        ] {
+            openssl(&format!("verify -CAfile ca.pem {name} {file}"), dir);
+        }
+        let theirs = openssl("x509 -noout -fingerprint -sha256 -in node-3.pem", dir);
+        let digits = theirs.trim().rsplit('=').next().expect("a fingerprint");
+        assert_eq!(made.fingerprint("node-3.pem"), format!("sha-256:{digits}"));
+    }
+}
+
+#[test]
+fn what_cannot_be_signed_leaves_nothing_behind() {
+    let (ours, theirs, out) = (directory(), directory(), directory());
+    let ours = Certs::made(ours.path(), &["--name", "127.0.0.1"]);
+    let theirs = Certs::made(theirs.path(), &["--name", "127.0.0.1"]);
+    let refused = |arguments: &[&str], says: &str| {
+        let mut command = support::relay::logferry();
+        let output = command.arg("certs").args(arguments).arg("--out").arg(out.path()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert_eq!(fs::read_dir(out.path()).expect("a directory").count(), 0, "{arguments:?}");
+    };
+    let (ca, key) = (ours.path("ca.pem"), theirs.path("ca-key.pem"));
+    refused(&["--ca", &ca, "--ca-key", &key, "--client", "node-7"], "this CA cannot be signed with");
+    refused(
+        &["--ca", &ours.path("server.pem"), "--ca-key", &ours.path("server-key.pem"), "--client", "n"],
+        "server.pem: this is no CA",
+    );
+    refused(&["--ca", &ca, "--ca-key", "/nowhere.pem", "--client", "node-7"], "/nowhere.pem: cannot read it");
+    refused(&["--ca", &ca], "nothing to sign: give --name or --client");
+    refused(&["--name", "a", "--client", "server"], "two certificates would be called server.pem");
+    refused(&["--name", "a", "--client", "../b"], "`../b` is neither a DNS name nor an IP address");
+    refused(&["--name", "[::1]"], "`[::1]` is neither a DNS name nor an IP address");
+    refused(&["--name", "a", "--days", "0"], "--days");
+}

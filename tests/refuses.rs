@@ -97,6 +97,28 @@ fn what_belongs_together() {
         "[[forward]]\nto = \"stdout:\"\nname = \"a\"\n[[forward]]\nto = \"file:///a\"\nname = \"a\"\n",
         "{file}:6: forward.name: `a`: another forward has this name already",
     );
+    let listener = |keys: &str| format!("[[listen]]\naddress = \"tcp+tls://0.0.0.0:6514\"\n{keys}\n");
+    bad_config(
+        &listener("client-names = [\"node-7\"]\ncert = \"a\"\nkey = \"b\""),
+        "{file}:3: listen.client-names: `node-7`: `client-names` needs `client-ca`: anybody can write any name into a \
+         certificate",
+    );
+    bad_config(
+        "[[listen]]\naddress = \"tcp://0.0.0.0:514\"\nclient-fingerprint = \"sha-256:00\"\n",
+        "{file}:3: listen.client-fingerprint: `sha-256:00`: `client-fingerprint` needs `cert` and `key`",
+    );
+    let sha1 = "sha-1:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64:36:0B:08:4B:7A:F1:9E:9D";
+    bad_config(
+        &format!("[[forward]]\nto = \"tcp+tls://a\"\nserver-fingerprint = [\"{sha1}\"]\n"),
+        &format!(
+            "{{file}}:3: forward.server-fingerprint: `{sha1}`: a SHA-1 fingerprint can be forged; write \"sha-256:…\"; \
+             `openssl x509 -noout -fingerprint -sha256 -in FILE` tells it"
+        ),
+    );
+    bad_config(
+        "[[forward]]\nto = \"tcp://a\"\nserver-fingerprint = \"sha-256:00\"\n",
+        "{file}:3: forward.server-fingerprint: `sha-256:00`: no target of `to` speaks TLS; write tcp+tls:// or relp+tls://",
+    );
 }
 
 /// Who fixes a config wants to know all of it, whichever command he tries it with.

@@ -1,4 +1,4 @@
-//! `logferry certs`: a CA, a server and a client certificate, good for a trial or a small site.
+//! `logferry certs`: a CA, a server and client certificates, good for a trial or a small site; and more of them later.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 
 use chrono::{Datelike, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 use super::{Failure, print};
+use crate::certificate;
+use crate::config::Fingerprint;
 use crate::tls;
 
 /// Days until a certificate expires. 825 is the most that some verifiers take for a server.
-const VALID_DAYS: i64 = 825;
+const VALID_DAYS: u32 = 825;
 /// The CA outlives what it signs.
-const CA_VALID_DAYS: i64 = 3650;
+const CA_VALID_DAYS: u32 = 3650;
+/// A name of its own for each, so that certificates of another one are "unknown" and not "badly signed".
+const CA_NAME: &str = "logferry trial CA ";
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -25,87 +30,226 @@ pub struct Arguments {
     out: PathBuf,
 
     /// DNS name or IP address of the server; senders verify it, so give every name and address they use, separated by commas
-    #[arg(long, value_name = "NAME", required = true, value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", required_unless_present = "ca", value_delimiter = ',')]
     name: Vec<String>,
+
+    /// A client certificate for each of these names, separated by commas: NAME.pem and NAME-key.pem [default: one without
+    /// a name, client.pem]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    client: Vec<String>,
+
+    /// Sign with this CA instead of making one: to add a host later, or for a certificate that expires
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// Private key of --ca [default: ca-key.pem beside it]
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    ca_key: Option<PathBuf>,
+
+    /// Days until what is signed expires
+    #[arg(long, value_name = "DAYS", default_value_t = VALID_DAYS, value_parser = clap::value_parser!(u32).range(1..=CA_VALID_DAYS as i64))]
+    days: u32,
 }
 
-/// What belongs in the directory: file name, content, and who may read it.
-type Files = Vec<(&'static str, String, u32)>;
+/// What belongs in the directory.
+pub type Files = Vec<File>;
+
+pub struct File {
+    pub name: String,
+    pub content: String,
+    mode: u32,
+    /// Of a certificate.
+    fingerprint: Option<Fingerprint>,
+}
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    for name in &arguments.name {
-        tls::server_name(name).map_err(|_| {
-            Failure::usage(format!(
-                "certs: --name `{name}` is neither a DNS name nor an IP address (write IPv6 without brackets)"
-            ))
-        })?;
-    }
-    let files = make(&arguments.name).map_err(|error| Failure::config(&format!("certs: {error}")))?;
-    fs::create_dir_all(&arguments.out)
-        .map_err(|error| Failure::config(&format!("certs: cannot make {}: {error}", arguments.out.display())))?;
-    for (name, ..) in &files {
-        let path = arguments.out.join(name);
-        if path.exists() {
-            let says =
-                format!("certs: {} is there already; nothing was written (choose another --out)", path.display());
-            return Err(Failure::config(&says));
+    for (flag, name) in arguments.name.iter().map(|n| ("name", n)).chain(arguments.client.iter().map(|n| ("client", n)))
+    {
+        if !is_name(name) {
+            let says = "is neither a DNS name nor an IP address (write IPv6 without brackets)";
+            return Err(Failure::usage(format!("certs: --{flag} `{name}` {says}")));
         }
     }
-    for (name, content, mode) in &files {
-        let path = arguments.out.join(name);
-        write_new(&path, content, *mode)
-            .map_err(|error| Failure::config(&format!("certs: cannot write {}: {error}", path.display())))?;
-        print(format!("{}\n", path.display()))?;
+    let failed = |error: String| Failure::config(&format!("certs: {error}"));
+    let files = asked_for(arguments).map_err(failed)?;
+    write(&files, &arguments.out).map_err(failed)?;
+    for file in &files {
+        let path = arguments.out.join(&file.name);
+        match &file.fingerprint {
+            Some(fingerprint) => print(format!("{}  {fingerprint}\n", path.display()))?,
+            None => print(format!("{}\n", path.display()))?,
+        }
     }
     Ok(())
 }
 
 /// Everything needed for mutual TLS between a sender and a server called `names`.
-pub fn make(names: &[String]) -> Result<Files, rcgen::Error> {
-    let ca_key = KeyPair::generate()?;
-    // A name of its own, so that certificates of another one are "unknown" and not "badly signed".
-    let ca_name = format!("logferry trial CA {}", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
-    let mut ca = named(&ca_name, Vec::new(), CA_VALID_DAYS)?;
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca_pem = ca.self_signed(&ca_key)?.pem();
-    let ca_key_pem = ca_key.serialize_pem();
-    let issuer = Issuer::new(ca, ca_key);
+pub fn make(names: &[String]) -> Result<Files, String> {
+    let (signer, mut files) = Signer::new(VALID_DAYS)?;
+    files.extend(signer.server(names)?);
+    files.extend(signer.client(None)?);
+    Ok(files)
+}
 
-    let signed = |common_name: &str, names: &[String], purpose| {
-        let key = KeyPair::generate()?;
-        let mut params = named(common_name, names.to_vec(), VALID_DAYS)?;
+fn asked_for(arguments: &Arguments) -> Result<Files, String> {
+    let Arguments { name, client, ca, ca_key, days, .. } = arguments;
+    let (signer, mut files) = match ca {
+        Some(ca) => (Signer::read(ca, ca_key.clone().unwrap_or(ca.with_file_name("ca-key.pem")), *days)?, Vec::new()),
+        None => Signer::new(*days)?,
+    };
+    if !name.is_empty() {
+        files.extend(signer.server(name)?);
+    }
+    for name in client {
+        files.extend(signer.client(Some(name))?);
+    }
+    if client.is_empty() && ca.is_none() {
+        files.extend(signer.client(None)?);
+    }
+    if let Some(ca) = ca {
+        let server = name.first().map(|name| name.replace('*', "any"));
+        for file in files.iter().filter(|file| file.fingerprint.is_some()) {
+            let server = server.as_deref().filter(|_| file.name == SERVER);
+            tls::would_accept(ca, file.content.as_bytes(), server).map_err(|error| {
+                format!(
+                    "{error}: this CA cannot be signed with. It must be valid, its key the right one, and its name a common \
+                     name alone, as `logferry certs` and `openssl req -subj /CN=…` make it"
+                )
+            })?;
+        }
+    }
+    if files.is_empty() {
+        return Err("nothing to sign: give --name or --client".to_owned());
+    }
+    Ok(files)
+}
+
+const SERVER: &str = "server.pem";
+
+/// A CA that signs.
+struct Signer {
+    issuer: Issuer<'static, KeyPair>,
+    /// Is its key identifier the one we would give it? If not, it is not named: a wrong one is refused, none is fine.
+    is_ours: bool,
+    days: u32,
+}
+
+impl Signer {
+    /// A new one, and its files.
+    fn new(days: u32) -> Result<(Self, Files), String> {
+        let key = KeyPair::generate().map_err(said)?;
+        let name = format!("{CA_NAME}{}", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
+        let mut params = named(&name, Vec::new(), CA_VALID_DAYS)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(said)?;
+        let files = pair("ca", &certificate, &key)?;
+        Ok((Self { issuer: Issuer::new(params, key), is_ours: true, days }, files))
+    }
+
+    fn read(ca: &Path, key: PathBuf, days: u32) -> Result<Self, String> {
+        let facts = tls::facts(ca).map_err(said)?.swap_remove(0);
+        if !facts.is_ca {
+            return Err(format!("{}: this is no CA, it may not sign", ca.display()));
+        }
+        let unusable = |error: String| format!("{}: {error}", key.display());
+        let pem = fs::read_to_string(&key).map_err(|error| unusable(format!("cannot read it: {error}")))?;
+        let pair = KeyPair::from_pem(&pem).map_err(|error| {
+            unusable(format!("{error}; it needs -----BEGIN PRIVATE KEY----- (PKCS #8, not encrypted)"))
+        })?;
+        let is_ours = facts.subject.starts_with(CA_NAME);
+        Ok(Self { issuer: Issuer::new(named(&facts.subject, Vec::new(), 1)?, pair), is_ours, days })
+    }
+
+    fn server(&self, names: &[String]) -> Result<Files, String> {
+        let first = names.first().map_or("logferry", String::as_str);
+        self.sign("server", first, names.to_vec(), ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn client(&self, name: Option<&String>) -> Result<Files, String> {
+        let names = name.cloned().into_iter().collect();
+        let (file, name) = name.map_or(("client", "logferry client"), |name| (name, name));
+        self.sign(file, name, names, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn sign(
+        &self,
+        file: &str,
+        name: &str,
+        names: Vec<String>,
+        purpose: ExtendedKeyUsagePurpose,
+    ) -> Result<Files, String> {
+        let key = KeyPair::generate().map_err(said)?;
+        let mut params = named(name, names, self.days)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![purpose];
-        params.use_authority_key_identifier_extension = true;
-        Ok::<_, rcgen::Error>((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
-    };
-    let server_name = names.first().map_or("logferry", String::as_str);
-    let (server, server_key) = signed(server_name, names, ExtendedKeyUsagePurpose::ServerAuth)?;
-    let (client, client_key) = signed("logferry client", &[], ExtendedKeyUsagePurpose::ClientAuth)?;
+        params.use_authority_key_identifier_extension = self.is_ours;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(said)?;
+        pair(file, &certificate, &key)
+    }
+}
+
+fn pair(name: &str, certificate: &Certificate, key: &KeyPair) -> Result<Files, String> {
+    let facts = certificate::read(certificate.der()).map_err(said)?;
+    let fingerprint = Some(Fingerprint::of(&facts));
     Ok(vec![
-        ("ca.pem", ca_pem, 0o644),
-        ("ca-key.pem", ca_key_pem, 0o600),
-        ("server.pem", server, 0o644),
-        ("server-key.pem", server_key, 0o600),
-        ("client.pem", client, 0o644),
-        ("client-key.pem", client_key, 0o600),
+        File { name: format!("{name}.pem"), content: certificate.pem(), mode: 0o644, fingerprint },
+        File { name: format!("{name}-key.pem"), content: key.serialize_pem(), mode: 0o600, fingerprint: None },
     ])
 }
 
-fn named(common_name: &str, names: Vec<String>, days: i64) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(names)?;
+fn named(common_name: &str, names: Vec<String>, days: u32) -> Result<CertificateParams, String> {
+    let mut params = CertificateParams::new(names).map_err(said)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     // A day back, for clocks that are a little behind ours.
     let today = Utc::now().date_naive();
     let midnight = |date: NaiveDate| rcgen::date_time_ymd(date.year(), date.month() as u8, date.day() as u8);
     params.not_before = midnight(today - TimeDelta::days(1));
-    params.not_after = midnight(today + TimeDelta::days(days));
+    params.not_after = midnight(today + TimeDelta::days(days.into()));
     Ok(params)
+}
+
+/// Whether a certificate can carry it. A wildcard stands for the whole leftmost label (RFC 5425 5.2).
+fn is_name(name: &str) -> bool {
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    !host.starts_with('[') && !host.ends_with('.') && tls::server_name(host).is_ok()
+}
+
+/// All or none of them, and none over another: each is written aside, then all get their names.
+fn write(files: &Files, dir: &Path) -> Result<(), String> {
+    fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    let aside = |file: &File| dir.join(format!("{}.new", file.name));
+    for (index, file) in files.iter().enumerate() {
+        let path = dir.join(&file.name);
+        if path.exists() {
+            return Err(format!("{} is there already; nothing was written (choose another --out)", path.display()));
+        }
+        if files[..index].iter().any(|other| other.name == file.name) {
+            return Err(format!("two certificates would be called {}; nothing was written", file.name));
+        }
+    }
+    let written = files.iter().try_for_each(|file| {
+        let path = aside(file);
+        write_new(&path, &file.content, file.mode).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    });
+    let named = written.and_then(|()| {
+        files.iter().try_for_each(|file| {
+            let path = dir.join(&file.name);
+            fs::rename(aside(file), &path).map_err(|error| format!("cannot make {}: {error}", path.display()))
+        })
+    });
+    if named.is_err() {
+        files.iter().for_each(|file| drop(fs::remove_file(aside(file))));
+    }
+    named
 }
 
 fn write_new(path: &Path, content: &str, mode: u32) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(content.as_bytes())?;
     file.sync_all()
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }

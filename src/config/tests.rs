@@ -36,6 +36,8 @@ fn what_check_prints_is_the_same_config() {
         cert = "/certs/server.pem"
         key = "/certs/server-key.pem"
         client-ca = "/certs/ca.pem"
+        client-names = ["*.hosts.example.com", "192.0.2.7"]
+        client-fingerprint = "sha-256:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64:36:0B:08:4B:7A:F1:9E:9D:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64"
         plaintext = false
         max-frame = "32KiB"
         max-connections = 77
@@ -51,6 +53,7 @@ fn what_check_prints_is_the_same_config() {
         cert = "/certs/client.pem"
         key = "/certs/client-key.pem"
         server-name = "logs.example.com"
+        server-fingerprint = ["sha-256:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64:36:0B:08:4B:7A:F1:9E:9D:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64"]
         [resolve]
         nameservers = ["10.0.0.2", "[::1]:5353"]
         [admin]

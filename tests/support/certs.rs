@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -31,6 +32,20 @@ impl Certs {
         Self::make(dir.path().join("other-certs"))
     }
 
+    /// What `logferry certs` makes of these arguments, beside what is in `dir`.
+    pub fn made(dir: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
+        let output = command.arg("certs").args(arguments).arg("--out").arg(dir).output().expect("logferry starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The fingerprint of a certificate, as RFC 5425 writes it.
+    pub fn fingerprint(&self, name: &str) -> String {
+        let facts = logferry::certificate::read(&self.chain(name)[0]).expect("a certificate");
+        logferry::config::Fingerprint::of(&facts).to_string()
+    }
+
     /// Puts these files of it into `dir`, each whole, as a careful operator does.
     pub fn put(&self, names: &[&str], dir: &Path) {
         for name in names {
@@ -41,11 +56,7 @@ impl Certs {
     }
 
     fn make(dir: PathBuf) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
-        command.args(["certs", "--name", "127.0.0.1,::1,localhost,collector.test", "--out"]).arg(&dir);
-        let output = command.output().expect("logferry starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Self { dir }
+        Self::made(&dir, &["--name", "127.0.0.1,::1,localhost,collector.test"])
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -78,6 +89,12 @@ impl Certs {
         }
         roots
     }
+}
+
+/// A certificate with a key that is not its own, as a thief of certificates has it.
+pub fn identity_with_key_of(certs: &Certs, certificate: &str, other: &Certs, key: &str) -> Arc<SingleCertAndKey> {
+    let key = rustls::crypto::ring::sign::any_supported_type(&other.key(key)).expect("a key");
+    Arc::new(SingleCertAndKey::from(CertifiedKey::new(certs.chain(certificate), key)))
 }
 
 fn remove_those_of_the_dead(target: &std::path::Path) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
@@ -85,6 +85,15 @@ impl Collector {
     /// With a certificate that nobody trusts who trusts [`Certs`].
     pub fn tls_of(certs: &Certs) -> Self {
         let kind = Kind::Tls(Framing::OctetCounting, server_config(certs, false));
+        Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
+    }
+
+    /// That shows what it likes.
+    pub fn tls_as(identity: Arc<dyn ResolvesServerCert>) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = builder.expect("ring has them").with_no_client_auth().with_cert_resolver(identity);
+        let kind = Kind::Tls(Framing::OctetCounting, Arc::new(config));
         Self::away(kind, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::client::ResolvesClientCert;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 
@@ -92,7 +93,6 @@ impl Door {
 
     /// To one whose certificate is of `trusted`, with one of our own: its file, and whose it is.
     pub fn connect_tls_as(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) -> Wire {
-        let (Self::Tcp(to) | Self::Tls(to)) = self else { panic!("TLS to {self:?}") };
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[tls.version])
             .expect("a version that exists")
@@ -104,6 +104,34 @@ impl Door {
             }
             None => builder.with_no_client_auth(),
         };
+        self.secure(config)
+    }
+
+    /// Shakes hands, and takes it that nobody answers.
+    pub fn knock(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) {
+        let Wire::Tls(mut stream) = self.connect_tls_as(tls, trusted, identity) else { unreachable!("it is TLS") };
+        let _ = stream.read(&mut [0]);
+    }
+
+    /// The same, showing what it likes.
+    pub fn knock_with(
+        &self,
+        version: &'static SupportedProtocolVersion,
+        trusted: &Certs,
+        identity: Arc<dyn ResolvesClientCert>,
+    ) {
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .expect("a version that exists")
+            .with_root_certificates(trusted.roots());
+        let Wire::Tls(mut stream) = self.secure(builder.with_client_cert_resolver(identity)) else {
+            unreachable!("it is TLS")
+        };
+        let _ = stream.read(&mut [0]);
+    }
+
+    fn secure(&self, config: ClientConfig) -> Wire {
+        let (Self::Tcp(to) | Self::Tls(to)) = self else { panic!("TLS to {self:?}") };
         let name = ServerName::from(to.ip());
         let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
         let socket = TcpStream::connect(to).expect("the relay accepts");

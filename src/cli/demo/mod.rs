@@ -64,8 +64,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 type Problem = Box<dyn std::error::Error>;
 
 fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
-    for (name, content, _) in certs::make(&["127.0.0.1".to_owned()])? {
-        std::fs::write(dir.join(name), content)?;
+    for file in certs::make(&["127.0.0.1".to_owned()])? {
+        std::fs::write(dir.join(file.name), file.content)?;
     }
     let names = NameServer::start(NAME, OLD)?;
     let arrivals = Arc::new(Arrivals::new(arguments.messages as usize));
