@@ -5,6 +5,7 @@
 //! - here: the stories;
 //! - `talker`: what containers print, and what must arrive of it;
 //! - `relay`: the relay's container; `collector`: rsyslog;
+//! - `walk`: what certs/README.md tells a reader to do;
 //! - `docker`: the engine, and guards that clean up; `host`: what the machine has, ports, waiting.
 //!
 //! Without an engine, rsyslog, dnsmasq or busybox a story says `skipped:` and passes; where `CI` is set it fails.
@@ -19,6 +20,7 @@ mod relay;
 #[path = "../support/mod.rs"]
 mod support;
 mod talker;
+mod walk;
 
 use collector::{Arrival, Collector};
 use docker::Images;
