@@ -110,6 +110,7 @@ impl Door {
     /// Shakes hands, and takes it that nobody answers.
     pub fn knock(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) {
         let Wire::Tls(mut stream) = self.connect_tls_as(tls, trusted, identity) else { unreachable!("it is TLS") };
+        let _ = stream.get_ref().set_read_timeout(Some(super::PATIENCE));
         let _ = stream.read(&mut [0]);
     }
 
@@ -127,6 +128,7 @@ impl Door {
         let Wire::Tls(mut stream) = self.secure(builder.with_client_cert_resolver(identity)) else {
             unreachable!("it is TLS")
         };
+        let _ = stream.get_ref().set_read_timeout(Some(super::PATIENCE));
         let _ = stream.read(&mut [0]);
     }
 
