@@ -18,6 +18,13 @@ use tempfile::TempDir;
 
 /// `explain`, with `input` on its stdin and this config.
 fn explain(config: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let output = explains(config, arguments, input);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// The same, whether it can or not.
+fn explains(config: &str, arguments: &[&str], input: &[u8]) -> Output {
     let dir = TempDir::new().expect("a directory");
     let file = dir.path().join("logferry.toml");
     fs::write(&file, config).expect("written");
@@ -27,9 +34,7 @@ fn explain(config: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = logferry();
     command.arg("explain").arg("--config").arg(&file).args(arguments);
     command.stdin(fs::File::open(&messages).expect("there")).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = command.output().expect("logferry starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output
+    command.output().expect("logferry starts")
 }
 
 /// All of them in one stream, whatever is in them.
@@ -71,7 +76,7 @@ fn json_has_every_byte_of_the_corpus() {
     let mut with_bytes = 0;
     for (row, object) in rows.iter().zip(&objects) {
         let Value::Object(keys) = object else { panic!("{object}") };
-        assert_eq!(keys.len(), 25, "{object}");
+        assert_eq!(keys.len(), 27, "{object}");
         assert_eq!((&object["framing"], &object["cut"]), (&Value::from("octet-counting"), &Value::from(false)));
         assert_eq!(decoded(object, "input"), row.unframed(), "{}", row.file);
         let received = DateTime::parse_from_rfc3339(object["received"].as_str().expect("text")).expect("a stamp");
@@ -164,6 +169,51 @@ fn text_for_a_file() {
     let nothing = explain(ONE, &[], b"");
     assert_eq!(nothing.stdout, b"no message on stdin\n");
     assert_eq!(explain(ONE, &["--json"], b"").stdout, b"");
+}
+
+const ROUTED: &str = r#"
+[[listen]]
+address = "tcp://127.0.0.1:514"
+name = "inside"
+[[drop]]
+name = ["noisy", "web"]
+severity = "debug"
+[[forward]]
+name = "all"
+to = "tcp://10.0.0.1"
+[[forward]]
+name = "urgent"
+to = "tcp://10.0.0.2"
+match = { severity = "err or worse", listener = "inside" }
+"#;
+
+#[test]
+fn where_each_message_goes_and_where_not() {
+    let input: String =
+        [31, 30, 27].map(|pri| format!("<{pri}>Nov 20 22:27:33 nginx/web/2a9052a5c36e[812]: hello\n")).concat();
+    let outcomes = |arguments: &[&str]| {
+        let told = explain(ROUTED, &[&["--json"], arguments].concat(), input.as_bytes());
+        let told = String::from_utf8(told.stdout).expect("JSON");
+        let outcome = |line: &str| {
+            let object: Value = serde_json::from_str(line).expect("an object");
+            let to = object["forwards"].as_array().expect("a list").iter().map(|output| output["forward"].clone());
+            (object["dropped_by"].clone(), to.collect::<Vec<_>>(), object["unwanted_by"].clone())
+        };
+        told.lines().map(outcome).collect::<Vec<_>>()
+    };
+    let dropped = || (Value::from(r#"{ name = ["noisy", "web"], severity = "debug" }"#), vec![], Value::Array(vec![]));
+    let all = || (Value::Null, vec![Value::from("all")], serde_json::json!(["urgent"]));
+    let both = || (Value::Null, vec![Value::from("all"), Value::from("urgent")], serde_json::json!([]));
+    assert_eq!(outcomes(&[]), [dropped(), all(), all()]);
+    assert_eq!(outcomes(&["--listener", "inside"]), [dropped(), all(), both()]);
+    let text = String::from_utf8(explain(ROUTED, &[], input.as_bytes()).stdout).expect("text");
+    assert!(text.contains("\n  dropped by [[drop]] { name = [\"noisy\", \"web\"], severity = \"debug\" }\n"), "{text}");
+    assert!(text.contains("\n  forward urgent: its `match` does not mean this message\n"), "{text}");
+    let wrong = explains(ROUTED, &["--listener", "outside"], b"");
+    assert_eq!(
+        String::from_utf8_lossy(&wrong.stderr),
+        "logferry: explain: --listener outside: no [[listen]] has this `name`\n"
+    );
 }
 
 /// A terminal of its own, by `script`.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::config::{self, Framing};
+use crate::config::{self, Config, Framing};
 use crate::forward;
 use crate::syslog::{
-    FACILITIES, Frame, Line, SEVERITIES, Settings, Shape, Stamp, StampOrigin, Translator, escape, parse, stamp_text,
+    FACILITIES, Frame, Line, ListenerMark, SEVERITIES, Settings, Shape, Stamp, StampOrigin, Translator, escape, parse,
+    stamp_text,
 };
 
 #[derive(Serialize)]
@@ -45,7 +46,11 @@ pub struct Explained {
     /// What would be in the spool.
     pub line: Bytes,
     pub escaped: Vec<&'static str>,
+    /// The `[[drop]]` rule that means it, if one does: then it goes nowhere.
+    pub dropped_by: Option<String>,
     pub forwards: Vec<Output>,
+    /// The forwards whose `match` does not mean it.
+    pub unwanted_by: Vec<String>,
     #[serde(skip)]
     pub priority: u8,
 }
@@ -88,13 +93,20 @@ impl Serialize for Bytes {
 /// Explains one message after the other.
 pub struct Explainer<'c> {
     settings: Arc<Settings>,
-    forwards: &'c [config::Forward],
+    mark: ListenerMark,
+    config: &'c Config,
     count: usize,
 }
 
 impl<'c> Explainer<'c> {
-    pub fn new(settings: Arc<Settings>, forwards: &'c [config::Forward]) -> Self {
-        Self { settings, forwards, count: 0 }
+    /// `listener`: the name of the one that messages come in by.
+    pub fn new(config: &'c Config, listener: Option<&str>) -> Self {
+        let mark = match listener {
+            Some(name) => ListenerMark::Name(name.to_owned()),
+            None if config.listen.iter().any(|listener| listener.name.is_some()) => ListenerMark::Nothing,
+            None => ListenerMark::AsItCame,
+        };
+        Self { settings: Arc::new(config.syslog_settings()), mark, config, count: 0 }
     }
 
     /// Messages explained.
@@ -107,10 +119,18 @@ impl<'c> Explainer<'c> {
         let message = parse(frame, &self.settings);
         let mut line = Vec::new();
         // A new one each time: nothing that came before may have a say.
-        Translator::new(self.settings.clone()).translate(frame, &mut line);
+        let mut translator = Translator::new(self.settings.clone());
+        translator.mark_listener(self.mark.clone());
+        translator.translate(frame, &mut line);
         let fields = Line::parse(&line, &self.settings.sd_id);
         let origin = message.timestamp.origin(frame.received);
         let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
+        let dropped_by = self.config.drop.iter().find(|rule| rule.means(&fields)).map(ToString::to_string);
+        let wants = |forward: &&config::Forward| {
+            dropped_by.is_none()
+                && (forward.matches.is_empty() || forward.matches.iter().any(|rule| rule.means(&fields)))
+        };
+        let (wanting, unwanting): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(wants);
         let mut explained = Explained {
             number: self.count,
             bytes: frame.bytes.len(),
@@ -136,16 +156,21 @@ impl<'c> Explainer<'c> {
             message: bytes(fields.message),
             line: bytes(&line),
             escaped: Vec::new(),
-            forwards: self.outputs(&line),
+            forwards: self.outputs(&wanting, &line),
+            unwanted_by: match dropped_by {
+                Some(_) => Vec::new(),
+                None => unwanting.iter().map(|forward| forward.name.clone()).collect(),
+            },
+            dropped_by,
             priority: fields.facility * 8 + fields.severity,
         };
         explained.escaped = explained.not_text();
         explained
     }
 
-    /// Where the line goes, and as what: every forward gets every line.
-    fn outputs(&self, line: &[u8]) -> Vec<Output> {
-        let each = self.forwards.iter().flat_map(|settings| settings.to.iter().map(move |target| (settings, target)));
+    /// Where the line goes, and as what.
+    fn outputs(&self, forwards: &[&config::Forward], line: &[u8]) -> Vec<Output> {
+        let each = forwards.iter().flat_map(|settings| settings.to.iter().map(move |target| (settings, target)));
         each.map(|(settings, target)| {
             let encoding = forward::encoding(settings, target, &self.settings.sd_id);
             let mut output = Vec::new();

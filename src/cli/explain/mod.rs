@@ -5,7 +5,6 @@ mod explained;
 mod shown;
 
 use std::io::{self, IsTerminal, Read};
-use std::sync::Arc;
 
 use super::{Failure, load, print};
 use crate::config::{Config, Framing, Overrides};
@@ -24,6 +23,10 @@ pub struct Arguments {
     /// One JSON object for each message (docs/operations.md names the keys)
     #[arg(long)]
     json: bool,
+
+    /// The `name` of the listener that messages come in by, for rules that ask
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
 }
 
 /// How it is told.
@@ -36,6 +39,10 @@ enum Style {
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(&arguments.overrides)?;
+    let listener = arguments.listener.as_deref();
+    if let Some(name) = listener.filter(|name| config.listen.iter().all(|known| known.name.as_deref() != Some(name))) {
+        return Err(Failure::usage(format!("explain: --listener {name}: no [[listen]] has this `name`")));
+    }
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MOST_INPUT).read_to_end(&mut input);
     read.map_err(|error| Failure::failed(format!("explain: cannot read stdin: {error}")))?;
@@ -45,7 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => Style::Plain,
     };
     let mut written = Ok(());
-    let count = explain(&input, &config, intake::now(), |explained| {
+    let arrival = Arrival { listener, received: intake::now() };
+    let count = explain(&input, &config, &arrival, |explained| {
         if written.is_ok() {
             written = print(told(explained, style));
         }
@@ -72,10 +80,18 @@ fn told(explained: &Explained, style: Style) -> Vec<u8> {
     }
 }
 
+/// How messages come in.
+struct Arrival<'n> {
+    /// The name of the listener, if it has one.
+    listener: Option<&'n str>,
+    received: UnixMicros,
+}
+
 /// Hands each message on, explained, and returns how many there were.
-fn explain(input: &[u8], config: &Config, received: UnixMicros, mut each: impl FnMut(&Explained)) -> usize {
+fn explain(input: &[u8], config: &Config, arrival: &Arrival<'_>, mut each: impl FnMut(&Explained)) -> usize {
     let limit = config.listen.first().map_or(crate::config::DEFAULT_MAX_FRAME, |listener| listener.max_frame);
-    let mut explainer = Explainer::new(Arc::new(config.syslog_settings()), &config.forward);
+    let &Arrival { listener, received } = arrival;
+    let mut explainer = Explainer::new(config, listener);
     let mut framer = Framer::new(limit);
     let mut on_frame = |bytes: &[u8], cut: bool| {
         each(&explainer.explain(&Frame { bytes, cut, received }, framing(input, bytes, cut)));
@@ -112,7 +128,9 @@ mod tests {
         let text = format!("hostname = \"node-7\"\n{config}");
         let config = Config::parse(None, &text, &Overrides::default(), &|_| None).expect("a good config");
         let mut out = Vec::new();
-        explain(input, &config, RECEIVED, |explained| out.extend(told(explained, style)));
+        explain(input, &config, &Arrival { listener: None, received: RECEIVED }, |explained| {
+            out.extend(told(explained, style))
+        });
         String::from_utf8(out).expect("nothing but text")
     }
 
@@ -241,10 +259,11 @@ mod tests {
             + r#""structured_data":"[docker@32473 image=\"nginx:1.25\" name=\"proj-web-1\" id=\"2a9052a5c36e\"]","#
             + r#""message":"a\\\\\\xff","line":""#
             + line
-            + r#"","escaped":["input","message","line"],"forwards":[{"forward":"central","to":"tcp://logs:514","format":"rfc5424","#
+            + r#"","escaped":["input","message","line"],"dropped_by":null,"#
+            + r#""forwards":[{"forward":"central","to":"tcp://logs:514","format":"rfc5424","#
             + r#""framing":"newline","bytes":134,"output":""#
             + line
-            + r#"\n","escaped":["output"]}]}"#
+            + r#"\n","escaped":["output"]}],"unwanted_by":[]}"#
             + "\n";
         assert_eq!(told, expected);
     }

@@ -21,6 +21,7 @@ pub fn text(explained: &Explained, coloured: bool) -> Vec<u8> {
     for output in &explained.forwards {
         page.output(output);
     }
+    page.goes_nowhere(explained);
     page.out.push(b'\n');
     page.out
 }
@@ -60,6 +61,19 @@ impl Page {
         self.out.extend_from_slice(format!(" to {to} as {format}, {framing}, {bytes} bytes\n    ").as_bytes());
         self.bytes(&output.output.0);
         self.out.push(b'\n');
+    }
+
+    fn goes_nowhere(&mut self, explained: &Explained) {
+        if let Some(rule) = &explained.dropped_by {
+            self.out.extend_from_slice(b"  ");
+            self.styled(YELLOW, &format!("dropped by [[drop]] {rule}"));
+            self.out.push(b'\n');
+        }
+        for forward in &explained.unwanted_by {
+            self.out.extend_from_slice(b"  ");
+            self.styled(CYAN, &format!("forward {forward}:"));
+            self.out.extend_from_slice(b" its `match` does not mean this message\n");
+        }
     }
 
     fn known(&mut self, name: &str, value: &str) {
