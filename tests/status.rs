@@ -65,7 +65,7 @@ fn the_page_and_the_json_say_what_flows() {
     }
     assert!(page.contains(&format!("tcp://127.0.0.1:{} ", relay.door().port())), "{page}");
     assert_eq!(page.matches("1,234").count(), 3, "delivered, received, and of one container: {page}");
-    assert_eq!(now["containers"][0], serde_json::json!({ "name": "web", "received": 1234 }));
+    assert_eq!(now["containers"][0], serde_json::json!({ "name": "web", "received": 1234, "limited": 0 }));
     relay.stops();
 }
 

@@ -7,7 +7,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::draw;
-use super::status::{Forward, Listener, Loss, State, Status};
+use super::status::{Container, Forward, Listener, Loss, State, Status};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -222,16 +222,18 @@ fn containers(status: &Status) -> String {
         return "<section><h2>Busiest containers</h2><p class=\"none\">None has said anything yet.</p></section>\n"
             .to_owned();
     }
-    let row = |(name, received): (String, u64)| {
-        format!("<tbody><tr><th scope=\"row\">{name}</th>{}</tr></tbody>\n", number("Messages", &grouped(received)))
+    let row = |name: &str, received, limited| {
+        let mut cells = number("Messages", &grouped(received));
+        if limited > 0 {
+            cells = number("Messages", &format!("{} <small>{} cut off</small>", grouped(received), grouped(limited)));
+        }
+        format!("<tbody><tr><th scope=\"row\">{name}</th>{cells}</tr></tbody>\n")
     };
-    let mut rows: String = status
-        .containers
-        .iter()
-        .map(|container| row((format!("<bdi>{}</bdi>", Text(&container.name)), container.received)))
-        .collect();
+    let name = |container: &Container| format!("<bdi>{}</bdi>", Text(&container.name));
+    let each = status.containers.iter().map(|container| row(&name(container), container.received, container.limited));
+    let mut rows: String = each.collect();
     if status.other_containers > 0 {
-        rows += &row(("those not counted apart".to_owned(), status.other_containers));
+        rows += &row("those not counted apart", status.other_containers, 0);
     }
     section("Busiest containers", &["Container", "Messages"], &rows)
 }

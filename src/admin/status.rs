@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
 use crate::board::{self, Doing, Fares};
-use crate::metrics::{ForwardMetrics, ListenMetrics};
+use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
 use crate::syslog::{Line, UnixMicros};
 
 /// Containers that are shown.
@@ -71,6 +71,8 @@ pub struct Forward {
     /// By its own time stamp.
     pub oldest_waiting_seconds: Option<u64>,
     pub delivered: u64,
+    /// Lines that its `match` does not mean.
+    pub unwanted: u64,
     pub resent: u64,
     pub connects: u64,
     pub moves: u64,
@@ -107,6 +109,8 @@ pub struct Listener {
 pub struct Container {
     pub name: String,
     pub received: u64,
+    /// Messages of these that were more than `rate-limit` allows.
+    pub limited: u64,
 }
 
 /// One way in which something was not carried whole.
@@ -167,7 +171,7 @@ impl Status {
                 .containers()
                 .busiest(SHOWN_CONTAINERS)
                 .into_iter()
-                .map(|(name, received)| Container { name, received })
+                .map(|Busy { name, received, limited }| Container { name, received, limited })
                 .collect(),
             other_containers: metrics.containers().others(),
             losses: losses(sources),
@@ -225,6 +229,7 @@ impl Forward {
             // Looked at a moment before the counter: it may have gone since.
             oldest_waiting_seconds: oldest.filter(|_| waiting > 0),
             delivered: metrics.delivered.get(),
+            unwanted: metrics.unwanted.get(),
             resent: metrics.resent.get(),
             connects: metrics.connects.get(),
             moves: metrics.moves.get(),
@@ -250,8 +255,10 @@ fn losses(sources: &Sources) -> Vec<Loss> {
     let of_spool = [
         ("full", &spool.dropped_full, "the spool was full and `when-full` is drop-newest"),
         ("severity", &spool.dropped_severity, "the spool was nearly full and they were of low severity"),
+        ("rate", &spool.dropped_rate, "their containers sent more than `rate-limit` allows"),
         ("error", &spool.dropped_error, "the disk refused them"),
         ("stalled", &spool.dropped_stalled, "the disk stood still"),
+        ("rule", &spool.dropped_rule, "not lost: a `[[drop]]` means them"),
         ("repeated", &spool.dropped_repeated, "not lost: another relay sent them again, and they were here"),
     ];
     let loss = |reason, place, counter: &Counter, unit, says| Loss { reason, place, count: counter.get(), unit, says };

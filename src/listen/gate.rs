@@ -6,11 +6,9 @@
 
 use std::sync::Arc;
 
-use prometheus_client::metrics::counter::Counter;
-
 use super::rate::{Bucket, Buckets};
 use crate::config::{MOST_RULES, Rate};
-use crate::metrics::Containers;
+use crate::metrics::{ContainerMetrics, Containers};
 use crate::spool::Refused;
 use crate::syslog::{HeadId, Line, Rule, Shape, Translated, UnixMicros, facility, severity};
 
@@ -56,7 +54,7 @@ pub struct Gate {
 
 /// What has to be known of a container.
 struct Container {
-    counter: Counter,
+    metrics: ContainerMetrics,
     /// Messages that are not counted yet.
     received: u64,
     /// Which rules mean its lines, as far as they are not about the priority: a bit for each.
@@ -155,7 +153,7 @@ impl Container {
         let bucket = terms.rate.map(|rate| buckets.of(&[line.hostname, b" ", name].concat(), rate, now));
         let rules = terms.drop.iter().take(MOST_RULES).enumerate();
         Self {
-            counter: containers.counter(&String::from_utf8_lossy(name)),
+            metrics: containers.named(&String::from_utf8_lossy(name)),
             received: 0,
             rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.means_header(&line)) << number),
             bucket,
@@ -172,12 +170,16 @@ impl Container {
     }
 
     fn exceeds(&self, terms: &Terms, now: UnixMicros) -> bool {
-        matches!((&self.bucket, terms.rate), (Some(bucket), Some(rate)) if !bucket.take(rate, now))
+        let exceeds = matches!((&self.bucket, terms.rate), (Some(bucket), Some(rate)) if !bucket.take(rate, now));
+        if exceeds {
+            self.metrics.limited.inc();
+        }
+        exceeds
     }
 
     fn count(&mut self) {
         if self.received > 0 {
-            self.counter.inc_by(std::mem::take(&mut self.received));
+            self.metrics.received.inc_by(std::mem::take(&mut self.received));
         }
     }
 }
@@ -247,8 +249,8 @@ mod tests {
             rig.gate.count();
             let busiest = rig.containers.busiest(usize::MAX);
             assert_eq!(busiest.len(), 2 * MOST_KNOWN + 1);
-            assert_eq!(busiest[0], ("long".to_owned(), (round + 1) * 2 * MOST_KNOWN as u64));
-            assert!(busiest[1..].iter().all(|(_, count)| *count == round + 1), "{busiest:?}");
+            assert_eq!((&*busiest[0].name, busiest[0].received), ("long", (round + 1) * 2 * MOST_KNOWN as u64));
+            assert!(busiest[1..].iter().all(|busy| busy.received == round + 1), "{busiest:?}");
         }
     }
 
@@ -269,6 +271,7 @@ mod tests {
         // What was dropped took nothing out of the bucket.
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate));
         assert_eq!(rig.says(30, "nginx", "quiet"), Ok(()));
+        assert_eq!(rig.containers.named("no-err").limited.get(), 1);
         rig.gate.forget();
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate), "the bucket is not forgotten");
     }

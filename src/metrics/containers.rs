@@ -13,22 +13,39 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 /// Containers that are counted apart; all that come later share one counter.
 pub const MOST_CONTAINERS: usize = 1000;
 
-/// One counter for each container.
+/// The counters of all containers.
 #[derive(Default)]
 pub struct Containers {
-    by_name: Mutex<HashMap<String, Counter>>,
-    /// Messages of containers that found no room.
-    others: Counter,
+    by_name: Mutex<HashMap<String, ContainerMetrics>>,
+    /// Those of containers that found no room.
+    others: ContainerMetrics,
     /// How many of the busiest are exported.
     exported: AtomicUsize,
 }
 
+/// The counters of one container.
+#[derive(Clone, Default)]
+pub struct ContainerMetrics {
+    /// Messages received.
+    pub received: Counter,
+    /// Those of them that were more than `rate-limit` allows.
+    pub limited: Counter,
+}
+
+/// What a container has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    pub name: String,
+    pub received: u64,
+    pub limited: u64,
+}
+
 impl Containers {
-    /// The counter of the container called `name`. Take it once and keep it.
-    pub fn counter(&self, name: &str) -> Counter {
+    /// The counters of the container called `name`. Take them once and keep them.
+    pub fn named(&self, name: &str) -> ContainerMetrics {
         let mut by_name = self.table();
-        if let Some(counter) = by_name.get(name) {
-            return counter.clone();
+        if let Some(metrics) = by_name.get(name) {
+            return metrics.clone();
         }
         if by_name.len() >= MOST_CONTAINERS {
             return self.others.clone();
@@ -37,9 +54,14 @@ impl Containers {
     }
 
     /// The containers with the most messages, at most `most` of them, the busiest first.
-    pub fn busiest(&self, most: usize) -> Vec<(String, u64)> {
-        let mut all: Vec<_> = self.table().iter().map(|(name, counter)| (name.clone(), counter.get())).collect();
-        all.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| a.cmp(b)));
+    pub fn busiest(&self, most: usize) -> Vec<Busy> {
+        let busy = |(name, metrics): (&String, &ContainerMetrics)| Busy {
+            name: name.clone(),
+            received: metrics.received.get(),
+            limited: metrics.limited.get(),
+        };
+        let mut all: Vec<_> = self.table().iter().map(busy).collect();
+        all.sort_by(|a, b| b.received.cmp(&a.received).then_with(|| a.name.cmp(&b.name)));
         all.truncate(most);
         all
     }
@@ -51,10 +73,10 @@ impl Containers {
 
     /// Messages of containers that are not counted apart.
     pub fn others(&self) -> u64 {
-        self.others.get()
+        self.others.received.get()
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Counter>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<String, ContainerMetrics>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,11 +88,18 @@ impl Collector for Containers {
         if most == 0 {
             return Ok(());
         }
-        let help = "Messages received of the busiest containers";
-        let mut family = encoder.encode_descriptor("container_received", help, None, MetricType::Counter)?;
-        for (name, received) in self.busiest(most) {
-            let labels = [("container", name)];
-            ConstCounter::new(received).encode(family.encode_family(&labels)?)?;
+        let busiest = self.busiest(most);
+        type Count = fn(&Busy) -> u64;
+        let families: [(_, _, Count); 2] = [
+            ("container_received", "Messages received of the busiest containers", |busy| busy.received),
+            ("container_limited", "Those of them that were more than `rate-limit` allows", |busy| busy.limited),
+        ];
+        for (name, help, count) in families {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for busy in &busiest {
+                let labels = [("container", busy.name.as_str())];
+                ConstCounter::new(count(busy)).encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -90,22 +119,24 @@ mod tests {
     fn the_busiest_come_first_and_there_are_never_too_many() {
         let containers = Containers::default();
         for number in 0..MOST_CONTAINERS + 5 {
-            containers.counter(&format!("web-{number}")).inc();
+            containers.named(&format!("web-{number}")).received.inc();
         }
-        containers.counter("web-7").inc_by(2);
-        containers.counter("web-3").inc_by(2);
-        containers.counter("web-9").inc();
-        let expected = [("web-3", 3), ("web-7", 3), ("web-9", 2), ("web-0", 1)];
-        assert_eq!(containers.busiest(4), expected.map(|(name, count)| (name.to_owned(), count)));
+        containers.named("web-7").received.inc_by(2);
+        containers.named("web-3").received.inc_by(2);
+        containers.named("web-3").limited.inc();
+        containers.named("web-9").received.inc();
+        let busy = |(name, received, limited): (&str, u64, u64)| Busy { name: name.to_owned(), received, limited };
+        let expected = [("web-3", 3, 1), ("web-7", 3, 0), ("web-9", 2, 0), ("web-0", 1, 0)];
+        assert_eq!(containers.busiest(4), expected.map(busy));
         assert_eq!((containers.busiest(usize::MAX).len(), containers.others()), (MOST_CONTAINERS, 5));
     }
 
     #[test]
     fn nobody_is_exported_unless_asked_for() {
         let metrics = crate::metrics::Metrics::new();
-        metrics.containers().counter("web").inc_by(3);
-        metrics.containers().counter("a\"b\\c\nd").inc();
-        assert!(!metrics.encode().contains("container_received"));
+        metrics.containers().named("web").received.inc_by(3);
+        metrics.containers().named("a\"b\\c\nd").received.inc();
+        assert!(!metrics.encode().contains("logferry_container"));
         metrics.containers().export(1);
         assert!(metrics.encode().contains("\nlogferry_container_received_total{container=\"web\"} 3\n"));
         assert!(!metrics.encode().contains("a\\\"b"));
