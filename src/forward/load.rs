@@ -35,6 +35,9 @@ impl Load {
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
         let mut unwanted = self.unwanted.iter().peekable();
         self.chunk.lines().filter(move |(_, behind)| {
+            if self.unwanted.is_empty() {
+                return true;
+            }
             while unwanted.next_if(|range| range.end < behind.line).is_some() {}
             unwanted.peek().is_none_or(|range| range.start >= behind.line)
         })

@@ -221,6 +221,7 @@ impl<'a> Message<'a> {
 }
 
 /// Splits `<PRI>` off: 0 to 191, without leading zeros (RFC 3164 4.1.1, RFC 5424 6.2.1).
+#[inline(always)]
 fn priority(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let digit = |b: u8| u16::from(b.wrapping_sub(b'0'));
     let (value, rest) = match bytes {

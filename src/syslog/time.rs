@@ -81,6 +81,8 @@ pub(super) struct Stamps {
     local: (LocalStamp, [u8; LOCAL_LEN]),
     /// The last second in which something was received, and its text up to the fraction.
     received: (i64, [u8; SECOND_LEN]),
+    /// A second that exists, as RFC 3339 writes it: the last one that was looked at.
+    written: [u8; SECOND_LEN],
 }
 
 /// `Nov 20 22:28:47`
@@ -301,6 +303,7 @@ impl Stamps {
     }
 
     /// Appends `stamp` as RFC 5424 6.2.3 wants it.
+    #[inline(always)]
     pub fn write(&mut self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
         match stamp {
             Stamp::Text(text) => out.extend_from_slice(text),
@@ -330,25 +333,51 @@ impl Stamps {
     }
 }
 
+impl Stamps {
+    /// [`is_rfc3339`], which looks at each second once.
+    pub fn is_rfc3339(&mut self, text: &[u8], fraction: usize) -> bool {
+        let Some((second, rest)) = text.split_first_chunk() else { return false };
+        if self.written != *second {
+            if !is_second(second) {
+                return false;
+            }
+            self.written = *second;
+        }
+        is_fraction_and_zone(rest, fraction)
+    }
+}
+
 impl Default for Stamps {
     fn default() -> Self {
         let epoch = LocalStamp { seconds: 0, offset: UtcOffset::UTC };
-        Self { bsd: ([0; BSD_LEN], -1, None), local: (epoch, local_text(epoch)), received: (0, second_text(0)) }
+        Self {
+            bsd: ([0; BSD_LEN], -1, None),
+            local: (epoch, local_text(epoch)),
+            received: (0, second_text(0)),
+            written: second_text(0),
+        }
     }
 }
 
 /// Is this a TIMESTAMP of RFC 5424 6.2.3, other than `-`? `fraction` is how many digits of a second are allowed:
 /// the RFC says 6, some senders send 9.
 pub(super) fn is_rfc3339(text: &[u8], fraction: usize) -> bool {
-    let Some((date, zone)) = text.split_first_chunk::<SECOND_LEN>() else { return false };
+    let Some((second, rest)) = text.split_first_chunk() else { return false };
+    is_second(second) && is_fraction_and_zone(rest, fraction)
+}
+
+/// `2026-11-20T22:28:47`, of a day that exists.
+fn is_second(date: &[u8; SECOND_LEN]) -> bool {
     let [y1, y2, y3, y4, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = date else { return false };
     let (Some(month), Some(day)) = (two(date, 5), two(date, 8)) else { return false };
     let (Some(hour), Some(minute), Some(second)) = (two(date, 11), two(date, 14), two(date, 17)) else { return false };
     let year = [y1, y2, y3, y4].iter().try_fold(0, |year, b| Some(year * 10 + digit(**b)?));
     let Some(year) = year else { return false };
-    if !(1..=days(year, month)).contains(&day) || hour > 23 || minute > 59 || second > 59 {
-        return false;
-    }
+    (1..=days(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 60
+}
+
+#[inline(always)]
+fn is_fraction_and_zone(zone: &[u8], fraction: usize) -> bool {
     let zone = match zone {
         [b'.', rest @ ..] => {
             let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();

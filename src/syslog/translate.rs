@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::heads::{Form, HeadId, Heads};
 use super::rfc5424::{Element, elements, write_escaped_param, write_param};
-use super::time::{BSD_LEN, Stamps, is_rfc3339};
+use super::time::{BSD_LEN, Stamps};
 use super::{Frame, Message, Settings, Shape, Stamp, StructuredData, parse_with, priority};
 
 /// RFC 5424 6.2: the most a field may have, in bytes.
@@ -85,7 +85,7 @@ impl Translator {
             && let Some((id, head, text)) = self.heads.find(*form, rest)
             && let Some(stamp) = match form {
                 Form::Rfc3164 => self.stamps.bsd(stamp, frame.received, self.settings.utc_offset),
-                Form::Rfc5424 => is_rfc3339(stamp, 9).then_some(Stamp::Text((*stamp).into())),
+                Form::Rfc5424 => self.stamps.is_rfc3339(stamp, 9).then_some(Stamp::Text((*stamp).into())),
             }
         {
             write_start(*pri, &stamp, &mut self.stamps, out);
@@ -228,12 +228,14 @@ impl Translator {
 }
 
 /// `<PRI>1 STAMP`
+#[inline(always)]
 fn write_start(pri: u8, stamp: &Stamp<'_>, stamps: &mut Stamps, out: &mut Vec<u8>) {
     write_pri(pri, out);
     out.extend_from_slice(b"1 ");
     stamps.write(stamp, out);
 }
 
+#[inline(always)]
 fn write_text(text: Option<&[u8]>, out: &mut Vec<u8>) {
     if let Some(text) = text {
         out.push(b' ');
@@ -241,6 +243,7 @@ fn write_text(text: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
+#[inline(always)]
 fn write_pri(pri: u8, out: &mut Vec<u8>) {
     out.push(b'<');
     if pri >= 100 {
