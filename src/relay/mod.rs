@@ -1,0 +1,206 @@
+//! The wiring: the only folder that knows every room. What is started in which order, what changes while it runs, and how
+//! it ends.
+//!
+//! Sockets are bound before anything else, so that containers find the relay while names do not resolve and collectors
+//! are down. Stopping walks the way a message walks: listeners read out what the kernel holds, the spool's writer ends
+//! when no listener is left, forwards end when the spool is delivered or the grace period is over.
+//!
+//! A changed configuration is taken over in two steps: everything that can fail is tried, then what has changed is
+//! changed. Listeners that stay keep their sockets and connections, forwards that stay do not notice.
+//!
+//! - here: from a configuration to a relay that listens, and its life
+//! - `parts`: what the settings say, as the parts that the rooms are made of
+//! - `working`: what runs, how it is started and how it ends
+//! - `change`: another configuration, other certificates
+
+mod change;
+mod parts;
+mod working;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::admin::Admin;
+use crate::config::{Config, ConfigErrors, ListenAddress};
+use crate::forward::Forwarder;
+use crate::listen::{Bound, Common, Pieces};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::spool::{self, Writer};
+use crate::tls::Watch;
+use parts::{bind_admin, bind_listener, connector, new_forwarder, open_spool, refuse_strays, renewals_of, treatment};
+use working::{Reins, Working, hand_on_pieces};
+
+/// A relay whose sockets are open and whose spool is locked; nothing moves yet.
+pub struct Relay {
+    config: Config,
+    metrics: Arc<Metrics>,
+    listeners: Vec<Bound>,
+    admin: Option<Admin>,
+    spool: Writer,
+    spool_handle: spool::Handle,
+    forwarders: Vec<(Forwarder, Reins)>,
+    deadline: watch::Sender<Option<Instant>>,
+    own_words: Option<log::Stream>,
+    certificates: Watch,
+}
+
+/// Why a relay cannot start. One line for a person.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Relay {
+    /// Binds every socket, opens the spool and reads the certificates. Nothing is resolved, connected or read.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with(config, Arc::new(Metrics::new()), None)
+    }
+
+    /// The same, with what the relay says about itself carried into its spool, and counted by the `metrics` it counts by.
+    pub fn bind_with(
+        config: Config,
+        metrics: Arc<Metrics>,
+        own_words: Option<log::Stream>,
+    ) -> Result<Self, StartError> {
+        refuse_strays(&config)?;
+        let certificates = Watch::new(&config, &metrics);
+        let listeners =
+            config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
+        let admin = bind_admin(&config.admin, &metrics)?;
+        let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
+        let (deadline, _) = watch::channel(None);
+        let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
+            Ok(new_forwarder(&config, (settings, connector(settings)?), reader, &metrics, &deadline))
+        });
+        let forwarders = forwarders.collect::<Result<_, _>>()?;
+        Ok(Self {
+            config,
+            metrics,
+            listeners,
+            admin,
+            spool,
+            spool_handle,
+            forwarders,
+            deadline,
+            own_words,
+            certificates,
+        })
+    }
+
+    /// Where it listens, with the real ports where 0 was asked for. In the config's order.
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.listeners.iter().map(Bound::address).collect()
+    }
+
+    /// Where the status page, `/metrics`, `/live` and `/ready` are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Relays until `shutdown` ends, then drains within the grace period. A configuration that comes out of `changed` is
+    /// taken over, or refused with a word in the log. Must be called inside a tokio runtime.
+    ///
+    /// Boxed, so that the whole of it is compiled once and not for each way of stopping.
+    pub async fn run(
+        self,
+        mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
+        mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
+    ) -> Result<(), StartError> {
+        let Self {
+            config,
+            metrics,
+            listeners,
+            admin,
+            spool,
+            spool_handle,
+            forwarders,
+            deadline,
+            own_words,
+            certificates,
+        } = self;
+        let (inlet, spool_thread) = spool
+            .spawn(Some(config.spool.max_wait))
+            .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
+        let (treatments, _) = watch::channel(treatment(&config));
+        let common = Common { buckets: Arc::default(), pieces: Arc::new(Pieces::new(metrics.pieces())) };
+        let (stop, stopped) = oneshot::channel();
+        let piecer = tokio::spawn(hand_on_pieces(common.pieces.clone(), inlet.clone(), stopped));
+        let mut working = Working {
+            piecer: (piecer, stop),
+            common,
+            metrics,
+            board: Arc::default(),
+            listeners: Vec::new(),
+            forwards: Vec::new(),
+            treatments,
+            inlet,
+            spool: spool_handle,
+            deadline,
+            teller: None,
+            own_words: None,
+            renewals: renewals_of(certificates),
+            config,
+        };
+        let config = working.config.clone();
+        for (settings, bound) in config.listen.iter().zip(listeners) {
+            working.start_listener(settings, bound);
+        }
+        for (settings, (forwarder, reins)) in config.forward.iter().zip(forwarders) {
+            working.start_forward(settings, forwarder, reins);
+        }
+        working.start_telling(None);
+        working.carry_own_words(own_words);
+        working.call_roll();
+        let admin = admin.map(|admin| tokio::spawn(admin.serve(working.sources())));
+
+        loop {
+            let new = tokio::select! {
+                () = &mut shutdown => break,
+                Some(new) = changed.recv() => new,
+                Some(renewed) = working.renewals.recv() => {
+                    working.renew(renewed);
+                    continue;
+                }
+            };
+            let taken_over = match new {
+                Ok(new) => working.take_over(new).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match taken_over {
+                Ok(()) => {
+                    working.metrics.reloads_applied.inc();
+                    tracing::info!("config: read again, and in force");
+                }
+                Err(problem) => {
+                    working.metrics.reloads_refused.inc();
+                    tracing::error!("config: not reloaded, the old one stays in force: {problem}");
+                }
+            }
+        }
+
+        working.stop(spool_thread).await;
+        if let Some(admin) = admin {
+            admin.abort();
+            // With it goes its hold on the spool.
+            let _ = admin.await;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! What the settings say, as the parts that the rooms are made of. Here files are read and sockets bound; nothing runs yet.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::StartError;
+use super::working::Reins;
+use crate::admin::{self, Admin};
+use crate::board::ForwardState;
+use crate::config::{self, Config};
+use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
+use crate::listen::{self, Bound, Shedding, Terms, Treatment};
+use crate::metrics::Metrics;
+use crate::spool::{self, Reader, Spool, WhenFull, Writer};
+use crate::syslog::Translator;
+use crate::tls::{self, Renewed, TlsError, Watch};
+
+/// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
+pub fn treatment(config: &Config) -> Treatment {
+    const NEVER: u8 = 101;
+    let debug_from = config.spool.shed_from.unwrap_or(NEVER);
+    let info_from = match (config.spool.shed_from, config.spool.when_full) {
+        (Some(from), WhenFull::DropNewest) => from.midpoint(100),
+        _ => NEVER,
+    };
+    let named = |listener: &config::Listen| Some((listener.address.to_string(), listener.name.clone()?));
+    Treatment {
+        translator: Translator::new(Arc::new(config.syslog_settings())),
+        terms: Terms {
+            drop: config.drop.clone().into(),
+            rate: config.syslog.rate,
+            shedding: Shedding { debug_from, info_from },
+            sd_id: config.syslog.sd_id.as_str().into(),
+        },
+        names: Arc::new(config.listen.iter().filter_map(named).collect()),
+        rejoin: config.syslog.rejoin,
+    }
+}
+
+/// Reads the certificates of a forward.
+pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, StartError> {
+    forward::connector(settings).map_err(|error| StartError(format!("forward {}: {error}", settings.name)))
+}
+
+pub fn new_forwarder(
+    config: &Config,
+    (settings, connector): (&config::Forward, Option<TlsConnector>),
+    reader: Reader,
+    metrics: &Metrics,
+    deadline: &watch::Sender<Option<Instant>>,
+) -> (Forwarder, Reins) {
+    let ((leave, leaving), (connector, connectors)) = (watch::channel(false), watch::channel(connector));
+    let state = ForwardState::default();
+    let forwarder = Forwarder::new(
+        settings.clone(),
+        reader,
+        Resolver::new(config.resolve.clone()),
+        &config.syslog.sd_id,
+        (metrics.forward(&settings.name), state.clone()),
+        Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
+    );
+    (forwarder, Reins { leave, connector, state })
+}
+
+/// Each socket that a service manager has handed over must be read.
+pub fn refuse_strays(config: &Config) -> Result<(), StartError> {
+    let addresses: Vec<_> = config.listen.iter().map(|listener| &listener.address).collect();
+    listen::refuse_strays(&addresses).map_err(|error| StartError(error.to_string()))
+}
+
+pub fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {
+    let counted = metrics.listener(&settings.address.to_string());
+    listen::bind(read_options(settings)?, counted).map_err(|error| StartError(error.to_string()))
+}
+
+/// Reads the certificates of a listener.
+pub fn read_options(settings: &config::Listen) -> Result<listen::Options, StartError> {
+    let failed = |error: TlsError| StartError(format!("listen {}: {error}", settings.address));
+    let acceptor = settings.tls.as_ref().map(tls::acceptor).transpose().map_err(failed)?;
+    Ok(listen_options(settings, acceptor))
+}
+
+pub fn listen_options(settings: &config::Listen, tls: Option<TlsAcceptor>) -> listen::Options {
+    listen::Options {
+        address: settings.address.clone(),
+        tls,
+        plaintext: settings.plaintext,
+        max_frame: settings.max_frame,
+        receive_buffer: settings.receive_buffer,
+        max_connections: settings.max_connections,
+        handshake_timeout: settings.handshake_timeout,
+    }
+}
+
+/// Looks after the files of certificates until what comes out is dropped.
+pub fn renewals_of(certificates: Watch) -> mpsc::Receiver<Vec<Renewed>> {
+    let (renewals, renewed) = mpsc::channel(1);
+    tokio::spawn(certificates.run(renewals));
+    renewed
+}
+
+/// The default port being taken must not keep messages from being relayed; one that was asked for must be had.
+pub fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Admin>, StartError> {
+    let Some(address) = admin.listen else { return Ok(None) };
+    metrics.containers().export(admin.containers);
+    match admin::bind(address) {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if admin.explicit => Err(StartError(format!("admin: cannot listen on {address}: {error}"))),
+        Err(error) => {
+            tracing::warn!(
+                "admin: cannot listen on {address}: {error}; going on without /metrics and `logferry health` (set [admin] listen)"
+            );
+            Ok(None)
+        }
+    }
+}
+
+pub fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, spool::Handle, Vec<Reader>), StartError> {
+    let forwards = config.forward.iter().map(|forward| forward.name.clone()).collect();
+    let options = spool::Options {
+        when_full: config.spool.when_full,
+        sync: config.spool.sync,
+        ..spool::Options::new(&config.spool.dir, config.spool.max_size, forwards)
+    };
+    let spool = Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
+    Ok((spool.writer, spool.handle, spool.readers))
+}
