@@ -79,6 +79,33 @@ fn what_nobody_wants_holds_nothing_up() {
 }
 
 #[test]
+fn what_nobody_wants_waits_for_no_collector_either() {
+    let setup = Setup::new().spool("max-size = \"1MiB\"").listen("tcp://127.0.0.1:0");
+    let (all, mut away) = (Collector::tcp(Framing::OctetCounting), Collector::tcp_away(Framing::OctetCounting));
+    let keys = |name: &str, more: &str| format!("name = \"{name}\"\n{COUNTED}\n{more}");
+    let setup = setup.forward_with(&all.url(), &keys("all", ""));
+    let urgent = keys("urgent", "match = { severity = \"crit or worse\" }");
+    let relay = setup.forward_with(&away.url(), &urgent).start();
+    let mut wire = relay.door().connect();
+    for round in 1..=4 {
+        (0..200).for_each(|_| wire.says(&container("web"), &[b'x'; 4000]));
+        assert_eq!(all.lines(round * 200).len(), round * 200);
+        is_done(&relay, round as u64 * 200);
+    }
+    assert_eq!(relay.metrics().sum("forward_evicted_total"), 0);
+    // The first one that it wants waits, and what comes behind it too.
+    wire.says(&container("web").severity(2), b"help");
+    wire.says(&container("web"), b"nothing much");
+    relay.counts("listen_received_total", 802);
+    eventually("two lines wait", || (relay.metrics().with("forward_waiting", "urgent") == 2).then_some(()));
+    away.comes();
+    assert_eq!(messages(&away.lines(1)), ["web: help"]);
+    is_done(&relay, 802);
+    assert_eq!(relay.metrics().with("forward_resent_total", "urgent"), 0);
+    relay.stops();
+}
+
+#[test]
 fn rules_hold_for_relp_and_its_numbers() {
     // Two logferries: the second one gets each line under its number, whatever lies between.
     let away = Collector::tcp_away(Framing::OctetCounting);
@@ -289,7 +316,9 @@ fn says_in_pieces(wire: &mut Wire, container: &Docker, text: &[u8]) {
 fn pieces_become_one_line_again() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("udp://127.0.0.1:0");
-    let setup = setup.section("[syslog]\nrejoin = \"256KiB\"").forward_with(&collector.url(), COUNTED);
+    let setup = setup
+        .section("[syslog]\nrejoin = \"256KiB\"\n[[drop]]\nname = \"secret\"")
+        .forward_with(&collector.url(), COUNTED);
     let relay = setup.start();
     let text = |length: usize| -> Vec<u8> { (0..length).map(|at| b'a' + (at % 23) as u8).collect() };
     let long = [40_000, 100_000, 16_385, 16_383].map(text);
@@ -306,12 +335,15 @@ fn pieces_become_one_line_again() {
     let exact = text(16 * 1024);
     wires[0].says(&container("by-tcp"), &exact);
     assert_eq!(collector.lines(9)[8].message, exact);
+    // What a rule drops does not get past it by waiting.
+    wires[0].says(&container("secret"), &exact);
+    relay.counts("spool_dropped_total", 1);
     // And what waits when the relay stops.
     wires[0].says(&container("by-tcp"), &exact);
     let metrics = relay.metrics();
     let pieces = long.iter().map(|text| text.chunks(16 * 1024).count()).sum::<usize>() as i64;
     assert_eq!(metrics.with("syslog_joined_total", ""), 2 * (pieces - long.len() as i64));
-    relay.counts("listen_received_total", 2 * pieces as u64 + 2);
+    relay.counts("listen_received_total", 2 * pieces as u64 + 3);
     relay.stops();
     assert_eq!(collector.lines(10)[9].message, exact);
 }

@@ -225,7 +225,10 @@ fn containers(status: &Status) -> String {
     let row = |name: &str, received, limited| {
         let mut cells = number("Messages", &grouped(received));
         if limited > 0 {
-            cells = number("Messages", &format!("{} <small>{} cut off</small>", grouped(received), grouped(limited)));
+            cells = number(
+                "Messages",
+                &format!("{} <small>{} over rate-limit</small>", grouped(received), grouped(limited)),
+            );
         }
         format!("<tbody><tr><th scope=\"row\">{name}</th>{cells}</tr></tbody>\n")
     };

@@ -179,6 +179,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Notes what is wrong with something that has more than one value.
+    pub fn wrong(&self, key: &str, at: Range<usize>, says: &str) -> Result<(), ConfigError> {
+        self.noted(ConfigError::at(at.start, format!("{}: {key}: {says}", self.place(at.start))), ())
+    }
+
     /// Notes a key that must be written in a section and is not.
     pub fn missing(&self, section: &str, at: Range<usize>, key: &str, example: &str) -> Result<(), ConfigError> {
         if self.has_gaps.get() {

@@ -168,11 +168,15 @@ pub struct Leaves(pub Vec<Leaf>);
 
 /// One rule or several, any of which will do: `match = { … }`, `match = [{ … }, { … }]` and `[[forward.match]]`.
 #[derive(Default)]
-pub struct Rules(pub Vec<Rule>);
+pub struct Rules {
+    pub rules: Vec<Rule>,
+    /// Where they were written, if they were.
+    pub written: Option<Range<usize>>,
+}
 
 impl Rules {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty()
     }
 }
 
@@ -254,25 +258,36 @@ impl<'de> Deserialize<'de> for OneOrMany {
 
 impl<'de> Deserialize<'de> for Rules {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<OneOrManyRules>::deserialize(deserializer)?;
+        let written = Some(spanned.span());
+        Ok(Self { rules: spanned.into_inner().0, written })
+    }
+}
+
+/// What [`Rules`] look like in TOML.
+struct OneOrManyRules(Vec<Rule>);
+
+impl<'de> Deserialize<'de> for OneOrManyRules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct RulesVisitor;
 
         impl<'de> Visitor<'de> for RulesVisitor {
-            type Value = Rules;
+            type Value = OneOrManyRules;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a rule such as { name = \"web-*\" }, or a list of them")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Rules, A::Error> {
-                Ok(Rules(vec![Rule::deserialize(serde::de::value::MapAccessDeserializer::new(map))?]))
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<OneOrManyRules, A::Error> {
+                Ok(OneOrManyRules(vec![Rule::deserialize(serde::de::value::MapAccessDeserializer::new(map))?]))
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Rules, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<OneOrManyRules, A::Error> {
                 let mut rules = Vec::new();
                 while let Some(rule) = list.next_element()? {
                     rules.push(rule);
                 }
-                Ok(Rules(rules))
+                Ok(OneOrManyRules(rules))
             }
         }
 
@@ -324,7 +339,7 @@ impl Serialize for Leaf {
 
 impl Serialize for Rules {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(&self.0)
+        serializer.collect_seq(&self.rules)
     }
 }
 

@@ -220,10 +220,9 @@ fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigE
 
 fn rejoin(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<usize>, ConfigError> {
     let (least, most) = REJOIN_RANGE;
+    let is_off = |leaf: &Leaf| source.text("syslog.rejoin", leaf).is_ok_and(|text| text == "off");
     match leaf {
-        Some(written) if written.text() != "off" => {
-            Ok(Some(size(source, "syslog.rejoin", leaf, most, least, most)? as usize))
-        }
+        Some(written) if !is_off(written) => Ok(Some(size(source, "syslog.rejoin", leaf, most, least, most)? as usize)),
         _ => Ok(None),
     }
 }

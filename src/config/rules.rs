@@ -13,12 +13,13 @@ pub fn dropped(
 ) -> Result<Vec<Rule>, ConfigError> {
     let mut rules = Vec::with_capacity(sections.len());
     for section in sections {
-        if section.as_ref().is_empty() {
-            source.missing("drop", section.span(), "name", "what to drop, such as name = \"noisy-*\"")?;
+        if section.as_ref().is_empty() && !source.has_gaps.get() {
+            let says = "it says nothing of what to drop; write image, name, app, host, listener, facility or severity";
+            source.wrong("[[drop]]", section.span(), says)?;
         }
         if rules.len() == MOST_RULES {
-            let says = format!("fewer: {MOST_RULES} rules are the most, and a key can have a list of patterns");
-            source.missing("drop", section.span(), "room for another rule", &says)?;
+            let says = format!("{MOST_RULES} rules are the most; a key can have a list of patterns");
+            source.wrong("[[drop]]", section.span(), &says)?;
         }
         rules.push(rule(source, "drop", section.as_ref(), listeners)?);
     }
@@ -27,7 +28,12 @@ pub fn dropped(
 
 /// The lines of a forward.
 pub fn matches(source: &Source<'_>, rules: &file::Rules, listeners: &[&str]) -> Result<Vec<Rule>, ConfigError> {
-    rules.0.iter().map(|written| rule(source, "forward.match", written, listeners)).collect()
+    let file::Rules { rules, written } = rules;
+    let is_empty = rules.is_empty() || rules.iter().any(file::Rule::is_empty);
+    if let Some(place) = written.clone().filter(|_| is_empty && !source.has_gaps.get()) {
+        source.wrong("forward.match", place, "it says nothing; leave it out for all messages")?;
+    }
+    rules.iter().map(|written| rule(source, "forward.match", written, listeners)).collect()
 }
 
 fn rule(source: &Source<'_>, at: &str, written: &file::Rule, listeners: &[&str]) -> Result<Rule, ConfigError> {
@@ -35,10 +41,11 @@ fn rule(source: &Source<'_>, at: &str, written: &file::Rule, listeners: &[&str])
     let of_listeners = |written: Vec<String>| {
         let patterns = Patterns::new(written)?;
         let unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
-        match patterns.any_of().iter().find(unknown) {
-            Some(name) => Err(BadSetting::new(format!("`{name}`: no [[listen]] has this `name`"))),
-            None => Ok(patterns),
+        if let Some(name) = patterns.names().find(unknown) {
+            let known = if listeners.is_empty() { "none has one".to_owned() } else { listeners.join(", ") };
+            return Err(BadSetting::new(format!("`{name}`: no [[listen]] has this `name`; there are: {known}")));
         }
+        Ok(patterns)
     };
     Ok(Rule {
         image: patterns("image", &written.image)?,

@@ -32,7 +32,7 @@ pub fn to_file(config: &Config) -> file::File {
     let forward = |forward: &Forward| file::Forward {
         name: text(forward.name.clone()),
         to: Leaves(forward.to.iter().filter_map(|to| text(to.to_string())).collect()),
-        matches: file::Rules(forward.matches.iter().map(rule).collect()),
+        matches: file::Rules { rules: forward.matches.iter().map(rule).collect(), written: None },
         format: text(forward.format.to_string()),
         framing: forward.framing.and_then(|framing| text(word_for(&FRAMINGS, &framing).to_owned())),
         ca: forward.tls.ca.as_deref().and_then(shown_path),

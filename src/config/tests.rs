@@ -315,11 +315,24 @@ fn rules_come_alone_or_in_lists() {
 #[test]
 fn rules_that_cannot_be_meant_are_refused() {
     let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
-    refused("[[drop]]\n", "/etc/x.toml:1: [[drop]] has no `name`; write what to drop, such as name = \"noisy-*\"");
+    refused(
+        "[[drop]]\n",
+        "/etc/x.toml:1: [[drop]]: it says nothing of what to drop; write image, name, app, host, listener, facility or severity",
+    );
+    for empty in ["{}", "[]", "[{ name = \"x\" }, {}]"] {
+        refused(
+            &format!("{forward} {empty}"),
+            "/etc/x.toml:3: forward.match: it says nothing; leave it out for all messages",
+        );
+    }
     refused(&format!("{forward} {{ nam = \"x\" }}"), "/etc/x.toml:3: unknown key `nam`; did you mean `name`?");
     refused(
         &format!("{forward} {{ listener = \"dmz\" }}"),
-        "/etc/x.toml:3: forward.match.listener: `dmz`: no [[listen]] has this `name`",
+        "/etc/x.toml:3: forward.match.listener: `dmz`: no [[listen]] has this `name`; there are: none has one",
+    );
+    refused(
+        &format!("{forward} {{ listener = \"!tpyo\" }}"),
+        "/etc/x.toml:3: forward.match.listener: `!tpyo`: `tpyo`: no [[listen]] has this `name`; there are: none has one",
     );
     refused(
         &format!("{forward} {{ severity = \"loud\" }}"),

@@ -195,6 +195,11 @@ impl Forwarder {
                 }
             }
             self.state.waits();
+            let mut deadline = self.deadline.clone();
+            tokio::select! {
+                () = self.source.pass_unwanted() => {}
+                () = deadline.reached() => break,
+            }
             if !self.pause(backoff.wait()).await {
                 break;
             }

@@ -138,6 +138,9 @@ impl RelpLink {
                     self.take(&load);
                 }
             }
+            if let Some(position) = self.book.answered.take() {
+                source.retire(position);
+            }
             let idle = self.book.frames.is_empty();
             if stopping && idle {
                 tokio::select! {

@@ -51,6 +51,22 @@ impl Source {
         Some(load)
     }
 
+    /// Passes what is not wanted, up to the first line that is: without a connection it need not wait for one. Only while
+    /// nothing is on its way.
+    pub async fn pass_unwanted(&mut self) {
+        if self.rules.is_empty() {
+            return;
+        }
+        while let Some(load) = self.next().await {
+            if !load.is_empty() {
+                break;
+            }
+            self.retire(load.end());
+        }
+        // Nothing was sent, so this sends nothing again.
+        let _ = self.reader.rewind();
+    }
+
     async fn next_chunk(&mut self) -> Option<Chunk> {
         while !self.is_left() {
             match self.reader.next(CHUNK_BYTES) {

@@ -20,13 +20,17 @@ pub(super) fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError>
     Ok(handed_over.into_iter().map(|(_, socket)| socket).find(|socket| is_for(socket, address)))
 }
 
-/// An error names a socket that no listener reads: senders would be let in and never heard.
+/// Each socket must have one listener. An error names one that none reads, where senders would be let in and never heard, or
+/// that several read.
 pub fn refuse_strays(addresses: &[&ListenAddress]) -> Result<(), BindError> {
-    let is_stray = |socket: &Socket| !addresses.iter().any(|address| is_for(socket, address));
-    match sockets()?.iter().find(|(_, socket)| is_stray(socket)) {
-        Some((descriptor, socket)) => Err(BindError::Stray(*descriptor, described(socket))),
-        None => Ok(()),
+    for (descriptor, socket) in sockets()? {
+        match addresses.iter().filter(|address| is_for(&socket, address)).count() {
+            0 => return Err(BindError::Stray(descriptor, described(&socket))),
+            1 => {}
+            _ => return Err(BindError::Contested(descriptor, described(&socket))),
+        }
     }
+    Ok(())
 }
 
 fn sockets() -> Result<Vec<(RawFd, Socket)>, BindError> {

@@ -34,6 +34,8 @@ pub enum BindError {
     NotASocket(ListenAddress),
     /// A socket that was handed over and that no listener takes: its descriptor, and what it is.
     Stray(RawFd, String),
+    /// A socket that was handed over and that two listeners take.
+    Contested(RawFd, String),
     /// What was handed over cannot be had.
     HandedOver(io::Error),
     /// Anything else, with the step that failed.
@@ -248,6 +250,11 @@ impl fmt::Display for BindError {
                 "listen: descriptor {descriptor} was handed over ({what}) and no `listen` address takes it, so nobody \
                  would be heard there; name this very address in `listen` or LOGFERRY_LISTEN, or take it out of the \
                  .socket unit"
+            ),
+            Self::Contested(descriptor, what) => write!(
+                f,
+                "listen: descriptor {descriptor} was handed over ({what}) and two `listen` addresses take it, so each sender would \
+                 meet one of them by chance; keep one"
             ),
             Self::HandedOver(error) => write!(
                 f,

@@ -64,6 +64,8 @@ pub(super) fn start(
     let limit = Arc::new(AtomicUsize::new(rules.borrow_and_update().max_frame));
     let socket = Arc::new(socket);
     let stop = Arc::new(AtomicBool::new(false));
+    // The kernel counts for as long as there is the socket, which may be longer than there are we.
+    let drops_before = if handed_over { drops(&socket).unwrap_or(0) } else { 0 };
     let receiver = Receiver {
         look_up: if handed_over { LOOK_UP_SOON } else { LOOK_UP },
         // A unix sender does not lose but wait when the queue is full, and the queue may hold ten: no nap there.
@@ -75,7 +77,7 @@ pub(super) fn start(
         socket: socket.clone(),
         stop: stop.clone(),
         limit: limit.clone(),
-        drops: 0,
+        drops: drops_before,
         bytes: 0,
         expected: 0,
         intake,

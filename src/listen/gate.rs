@@ -80,8 +80,30 @@ impl Gate {
         *self = self.clone();
     }
 
-    /// Counts a line as its container's, and says why it is refused, if it is. `least`: the least severe that is let in;
-    /// `limited`: whether the rate limit applies.
+    /// Counts a message as its container's, and says whether a rule drops it.
+    pub fn hear(
+        &mut self,
+        line: &[u8],
+        translated: &Translated,
+        terms: &Terms,
+        now: UnixMicros,
+    ) -> Result<(), Refused> {
+        let is_dropped = if translated.shape == Shape::Docker {
+            self.with_container(line, translated.head, terms, now, |container| {
+                container.received += 1;
+                container.is_dropped(line, terms)
+            })
+        } else if terms.drop.is_empty() {
+            false
+        } else {
+            let line = Line::parse(line, &terms.sd_id);
+            terms.drop.iter().any(|rule| rule.means(&line))
+        };
+        if is_dropped { Err(Refused::Rule) } else { Ok(()) }
+    }
+
+    /// Says why a line is refused that no rule drops, if it is. `least`: the least severe that is let in; `limited`:
+    /// whether the rate limit applies.
     pub fn admit(
         &mut self,
         line: &[u8],
@@ -90,28 +112,11 @@ impl Gate {
         (least, limited): (u8, bool),
         now: UnixMicros,
     ) -> Result<(), Refused> {
-        if translated.shape == Shape::Docker {
-            let mut passing;
-            let container = match translated.head {
-                Some(head) => self.known(head, line, terms, now),
-                // Its header is too long to be remembered.
-                None => {
-                    passing = Container::new(line, terms, &self.containers, &self.buckets, now);
-                    &mut passing
-                }
-            };
-            container.received += 1;
-            if container.is_dropped(line, terms) {
-                return Err(Refused::Rule);
-            }
-            if limited && container.exceeds(terms, now) {
-                return Err(Refused::Rate);
-            }
-        } else if !terms.drop.is_empty() {
-            let line = Line::parse(line, &terms.sd_id);
-            if terms.drop.iter().any(|rule| rule.means(&line)) {
-                return Err(Refused::Rule);
-            }
+        let has_limit = limited && terms.rate.is_some() && translated.shape == Shape::Docker;
+        if has_limit
+            && self.with_container(line, translated.head, terms, now, |container| container.exceeds(terms, now))
+        {
+            return Err(Refused::Rate);
         }
         match least < DEBUG && severity(line) > least {
             true => Err(Refused::Severity),
@@ -122,6 +127,22 @@ impl Gate {
     /// Adds what was received since the last time to the counters.
     pub fn count(&mut self) {
         self.known.iter_mut().for_each(|(_, container)| container.count());
+    }
+
+    /// Does something with what is known of a line's container.
+    fn with_container<T>(
+        &mut self,
+        line: &[u8],
+        head: Option<HeadId>,
+        terms: &Terms,
+        now: UnixMicros,
+        act: impl FnOnce(&mut Container) -> T,
+    ) -> T {
+        match head {
+            Some(head) => act(self.known(head, line, terms, now)),
+            // Its header is too long to be remembered.
+            None => act(&mut Container::new(line, terms, &self.containers, &self.buckets, now)),
+        }
     }
 
     fn known(&mut self, head: HeadId, line: &[u8], terms: &Terms, now: UnixMicros) -> &mut Container {
@@ -233,6 +254,7 @@ mod tests {
             let mut line = Vec::new();
             let frame = Frame { bytes: frame.as_bytes(), cut: false, received: NOW };
             let translated = self.translator.translate(&frame, &mut line);
+            self.gate.hear(&line, &translated, &self.terms, NOW)?;
             self.gate.admit(&line, &translated, &self.terms, (DEBUG, true), NOW)
         }
     }

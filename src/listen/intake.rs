@@ -228,21 +228,27 @@ impl ToSpool {
         let Self { treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } = self;
         let Treatment { translator, terms, rejoin, .. } = treatment;
         if batch.is_empty() {
-            batch.reserve(*expected);
+            // Once for each read: one that is taken in many batches has no large ones.
+            batch.reserve(std::mem::take(expected));
         }
         let before = batch.line_count();
         batch.push(|out| {
             let start = out.len();
             let translated = translator.translate(&Frame { bytes, cut, received: *received }, out);
             counts[translated.shape as usize] += 1;
+            let mut admitted = gate.hear(&out[start..], &translated, terms, *received);
             // A sender that waits for an answer is answered for what is spooled.
-            if let (Some(longest), Shape::Docker, false) = (*rejoin, translated.shape, *waits || cut) {
+            if let (Ok(()), Some(longest), Shape::Docker, false) = (admitted, *rejoin, translated.shape, *waits || cut)
+            {
                 pieces.join(out, start, translated.text, longest, *received);
                 if out.len() == start {
                     return;
                 }
             }
-            if let Err(why) = gate.admit(&out[start..], &translated, terms, (*least, !*waits), *received) {
+            if admitted.is_ok() {
+                admitted = gate.admit(&out[start..], &translated, terms, (*least, !*waits), *received);
+            }
+            if let Err(why) = admitted {
                 out.truncate(start);
                 spool.count_refused(why);
             }

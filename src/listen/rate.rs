@@ -17,9 +17,20 @@ const MESSAGE: u64 = 1_000_000;
 /// The buckets of all containers, whichever listener they come in by.
 #[derive(Default)]
 pub struct Buckets {
-    by_container: Mutex<HashMap<Vec<u8>, Bucket>>,
+    table: Mutex<Table>,
     shared: Bucket,
 }
+
+#[derive(Default)]
+struct Table {
+    by_container: HashMap<Vec<u8>, Bucket>,
+    /// When room was last looked for: all of them are looked at for that, and who invents containers must not have it done
+    /// with each.
+    swept: Option<UnixMicros>,
+}
+
+/// How long is not looked for room again, in microseconds.
+const SWEEP_EVERY: i64 = 1_000_000;
 
 /// What one container may still send.
 #[derive(Clone, Default)]
@@ -36,18 +47,21 @@ struct Level {
 impl Buckets {
     /// The bucket of a container. Take it once and keep it.
     pub fn of(&self, container: &[u8], rate: Rate, now: UnixMicros) -> Bucket {
-        let mut buckets = lock(&self.by_container);
-        if let Some(bucket) = buckets.get(container) {
+        let mut table = lock(&self.table);
+        let Table { by_container, swept } = &mut *table;
+        if let Some(bucket) = by_container.get(container) {
             return bucket.clone();
         }
-        if buckets.len() >= MOST_BUCKETS {
+        let is_time = swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&now.0.saturating_sub(at.0)));
+        if by_container.len() >= MOST_BUCKETS && is_time {
+            *swept = Some(now);
             // A full one that nobody holds is like a new one.
-            buckets.retain(|_, bucket| Arc::strong_count(&bucket.0) > 1 || !bucket.is_full(rate, now));
+            by_container.retain(|_, bucket| Arc::strong_count(&bucket.0) > 1 || !bucket.is_full(rate, now));
         }
-        if buckets.len() >= MOST_BUCKETS {
+        if by_container.len() >= MOST_BUCKETS {
             return self.shared.clone();
         }
-        buckets.entry(container.to_vec()).or_default().clone()
+        by_container.entry(container.to_vec()).or_default().clone()
     }
 }
 
@@ -56,11 +70,11 @@ impl Bucket {
     pub fn take(&self, rate: Rate, now: UnixMicros) -> bool {
         let mut level = lock(&self.0);
         let left = level.left_at(rate, now);
-        *level = Level { left: left.saturating_sub(MESSAGE), at: Some(now) };
-        if left < MESSAGE {
-            level.left = left;
-        }
-        left >= MESSAGE
+        // Batches of two listeners may come in the wrong order; a clock that was set back is another matter.
+        let at = level.at.filter(|at| (1..1_000_000).contains(&at.0.saturating_sub(now.0))).unwrap_or(now);
+        let takes = left >= MESSAGE;
+        *level = Level { left: if takes { left - MESSAGE } else { left }, at: Some(at) };
+        takes
     }
 
     fn is_full(&self, rate: Rate, now: UnixMicros) -> bool {
@@ -124,7 +138,7 @@ mod tests {
         for number in 1..MOST_BUCKETS {
             assert!(buckets.of(format!("invented-{number}").as_bytes(), RATE, at(0)).take(RATE, at(0)));
         }
-        assert_eq!(lock(&buckets.by_container).len(), MOST_BUCKETS);
+        assert_eq!(lock(&buckets.table).by_container.len(), MOST_BUCKETS);
         // All that find no room together.
         let more = |millis| {
             let bucket = |n: &i32| buckets.of(format!("more-{n}").as_bytes(), RATE, at(millis));

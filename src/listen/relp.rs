@@ -345,6 +345,7 @@ impl Ear<'_> {
         let numbered = Numbered::read(frame.data)?;
         self.gather();
         // Lines that follow one another; a line that is refused ends a run.
+        let mut taken_before = 0;
         let mut run = Run { stream, session: numbered.session, first_line: numbered.first_line, lines: 0 };
         for line in numbered.lines().flatten() {
             let taken = match line {
@@ -356,16 +357,18 @@ impl Ear<'_> {
                 run.lines += 1;
             } else {
                 self.metrics.received.inc();
+                taken_before += self.intake.pending();
                 self.end_run(&mut run, Vec::new());
             }
             // Another logferry's lines stay what they are. Others of a byte each would each become a whole message.
-            if self.intake.pending() > 2 * frame.data.len() + MOST_GROWTH {
+            if taken_before + self.intake.pending() > 2 * frame.data.len() + MOST_GROWTH {
                 return Err(BadFrame::new("numbered lines that are no syslog"));
             }
         }
         if run.lines > 0 {
             self.end_run(&mut run, vec![frame.txnr]);
         } else {
+            self.count_refused();
             self.answer("rsp", frame.txnr, b"200 OK");
         }
         Ok(())
@@ -393,6 +396,11 @@ impl Ear<'_> {
         }
     }
 
+    /// Messages of which nothing is in the batch are counted with it all the same.
+    fn count_refused(&mut self) {
+        drop(self.intake.take());
+    }
+
     /// Ends a batch.
     fn gather(&mut self) {
         let frames = std::mem::take(&mut self.frames);
@@ -400,6 +408,7 @@ impl Ear<'_> {
             self.heard.push_back(Heard::Messages(self.intake.take(), None, frames));
         } else if !frames.txnrs.is_empty() {
             // All were refused.
+            self.count_refused();
             let mut answer = Vec::new();
             frames.txnrs.iter().for_each(|txnr| relp::append_ok(*txnr, &mut answer));
             self.heard.push_back(Heard::Command(answer));

@@ -51,7 +51,8 @@ impl Working {
             let Listening { settings, running, stop, .. } = self.listeners.remove(index);
             stop.send_replace(true);
             tracing::info!("listen: {} is no longer listened on", settings.address);
-            tokio::spawn(running.stopped());
+            self.leaving.retain(|task| !task.is_finished());
+            self.leaving.push(tokio::spawn(running.stopped()));
         }
         for (settings, bound) in added {
             self.start_listener(settings, bound);

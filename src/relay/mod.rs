@@ -155,6 +155,7 @@ impl Relay {
             teller: None,
             own_words: None,
             renewals: renewals_of(certificates),
+            leaving: Vec::new(),
             config,
         };
         let config = working.config.clone();

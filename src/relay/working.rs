@@ -40,6 +40,8 @@ pub struct Working {
     /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
     pub own_words: Option<(JoinHandle<()>, watch::Sender<String>)>,
     pub renewals: mpsc::Receiver<Vec<Renewed>>,
+    /// Listeners that are no longer configured, until they have read out what they hold.
+    pub leaving: Vec<JoinHandle<()>>,
 }
 
 pub struct Listening {
@@ -145,6 +147,9 @@ impl Working {
         let end = end + WIND_DOWN;
         for listener in &self.listeners {
             listener.stop.send_replace(true);
+        }
+        for leaving in std::mem::take(&mut self.leaving) {
+            let _ = timeout_at(end, leaving).await;
         }
         for listener in std::mem::take(&mut self.listeners) {
             if timeout_at(end, listener.running.stopped()).await.is_err() {

@@ -64,7 +64,8 @@ impl Prober {
 
     async fn answer(&self, open: &mut Option<oneshot::Receiver<Result<(), String>>>) -> Result<(), String> {
         let ended = || Err("the spool is closed: the relay is stopping".to_owned());
-        let mut waiting = match open.take() {
+        // Who asks may leave before there is an answer: the question stays open.
+        let waiting = match open {
             Some(waiting) => waiting,
             None => {
                 let (answer, waiting) = oneshot::channel();
@@ -72,15 +73,15 @@ impl Prober {
                 if !asked {
                     return ended();
                 }
-                waiting
+                open.insert(waiting)
             }
         };
-        match timeout(ANSWER_WITHIN, &mut waiting).await {
-            Ok(answer) => answer.unwrap_or_else(|_| ended()),
-            Err(_) => {
-                *open = Some(waiting);
-                Err(format!("the spool's writer has stood still for {ANSWER_WITHIN:?}; is the disk hanging?"))
+        match timeout(ANSWER_WITHIN, waiting).await {
+            Ok(answer) => {
+                *open = None;
+                answer.unwrap_or_else(|_| ended())
             }
+            Err(_) => Err(format!("the spool's writer has stood still for {ANSWER_WITHIN:?}; is the disk hanging?")),
         }
     }
 }

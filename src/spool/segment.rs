@@ -229,11 +229,12 @@ pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Op
             break;
         }
         why = error;
+        // Beyond the block in any case: whoever comes again begins behind it.
+        let bad = offset + filled as u64;
+        filled = want.min(((bad / BLOCK + 1) * BLOCK - offset) as usize);
         if since.elapsed() > READ_AROUND_FOR {
             break;
         }
-        let bad = offset + filled as u64;
-        filled = want.min(((bad / BLOCK + 1) * BLOCK - offset) as usize);
     }
     bytes.truncate(filled);
     (bytes, why)

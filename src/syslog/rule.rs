@@ -89,9 +89,9 @@ impl Patterns {
         Ok(Self { any_of, none_of })
     }
 
-    /// What is asked for, without those that start with `!`.
-    pub fn any_of(&self) -> &[String] {
-        &self.any_of
+    /// All of them, without the `!`.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.any_of.iter().chain(&self.none_of)
     }
 
     /// A field that is not there is the empty one.
