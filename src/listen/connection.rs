@@ -42,8 +42,12 @@ pub(super) async fn serve(
         }
         End::Broken => reader.give_up(),
         End::Stopped => {
-            reader.give_up();
+            // At once behind the last read: what is written in between is lost. Handing on what was read can wait.
             reader.channel.wire().reset_on_close();
+            reader.give_up();
+            let Reader { channel, mut intake, .. } = reader;
+            drop(channel);
+            intake.flush().await;
         }
     }
 }
@@ -147,17 +151,21 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes what the kernel still holds.
+    /// Takes what the kernel still holds. The last of it is not handed on yet.
     async fn read_out(&mut self) -> End {
         self.channel.wire().held_only();
         let patience = Instant::now() + DRAIN_PATIENCE;
         while Instant::now() < patience {
-            let taken = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
-            self.intake.flush().await;
-            match taken {
-                Taken::Full => yield_now().await,
+            match poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await {
+                Taken::Full => {
+                    self.intake.flush().await;
+                    yield_now().await;
+                }
                 Taken::All => break,
-                Taken::Last(end) => return end,
+                Taken::Last(end) => {
+                    self.intake.flush().await;
+                    return end;
+                }
             }
         }
         End::Stopped

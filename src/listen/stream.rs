@@ -43,7 +43,9 @@ pub(super) fn start(
         _ => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
     };
     let intake = intake.of_streams();
-    let host = Host { address, rules, metrics, room: Arc::new(Semaphore::new(ROOM as usize)), intake, shutdown };
+    let (end, connections) = watch::channel(false);
+    let room = Arc::new(Semaphore::new(ROOM as usize));
+    let host = Host { address, rules, metrics, room, intake, shutdown, connections };
     tokio::spawn(async move {
         host.accept_until_stopped(&listener).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
@@ -53,6 +55,8 @@ pub(super) fn start(
             host.accept_held(&listener);
         }
         drop(listener);
+        // Only now are connections reset: a sender that came again while there was a listener would speak to nobody.
+        end.send_replace(true);
         // Every connection gives its place back when it is over.
         let _ = host.room.acquire_many(ROOM).await;
     })
@@ -65,7 +69,10 @@ struct Host {
     /// A place for each connection.
     room: Arc<Semaphore>,
     intake: Intake,
+    /// Says when nobody is let in any more.
     shutdown: watch::Receiver<bool>,
+    /// Says when connections end: when that has come to pass.
+    connections: watch::Receiver<bool>,
 }
 
 impl Host {
@@ -119,7 +126,7 @@ impl Host {
             wire.reset_on_close();
             return;
         };
-        let (intake, shutdown) = (self.intake.clone(), self.shutdown.clone());
+        let (intake, shutdown) = (self.intake.clone(), self.connections.clone());
         metrics.connections.inc();
         tokio::spawn(async move {
             connection::serve(wire, &rules, &metrics, intake, shutdown).await;

@@ -60,6 +60,12 @@ pub struct Size {
 }
 
 impl Row {
+    /// Lines that may be lost: one that a sender of plain TCP writes between a stopping relay's last look at its connection
+    /// and the reset, which no receiver can prevent. One for each restart.
+    pub fn most_lost(&self) -> usize {
+        if self.fault == Fault::RelayRestarted { 3 } else { 0 }
+    }
+
     /// How many messages may come again at most.
     ///
     /// Between two of ours by RELP, none, for the collector knows what it has; but another collector, at another address,

@@ -212,7 +212,7 @@ impl Outcome {
         let by_datagram = row.transport == Transport::Udp;
         let promises = [
             (self.recovery.is_some(), format!("recovered within {:?}", size.patience)),
-            (by_datagram || self.lost == 0, "nothing lost".to_owned()),
+            (by_datagram || self.lost <= row.most_lost(), "nothing lost".to_owned()),
             (by_datagram || self.late == 0, "in order".to_owned()),
             (by_datagram || self.repeated <= most, format!("at most {most} twice")),
             (self.arrived + self.lost + self.unread == self.sent, "all accounted for".to_owned()),
