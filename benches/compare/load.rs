@@ -259,7 +259,7 @@ fn count(mut from: impl Read, tally: &Mutex<Tally>) {
         }
         let start = held + length - rest.len();
         bytes.copy_within(start..held + length, 0);
-        held += length - start;
+        held = held + length - start;
     }
 }
 
