@@ -122,53 +122,42 @@ impl Relay {
         mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
         mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
-        let Self {
-            config,
-            metrics,
-            listeners,
-            admin,
-            spool,
-            spool_handle,
-            forwarders,
-            deadline,
-            own_words,
-            certificates,
-        } = self;
-        let (inlet, spool_thread) = spool
-            .spawn(Some(config.spool.max_wait))
+        let (inlet, spool_thread) = self
+            .spool
+            .spawn(Some(self.config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
-        let (treatments, _) = watch::channel(treatment(&config));
-        let common = Common { buckets: Arc::default(), pieces: Arc::new(Pieces::new(metrics.pieces())) };
+        let (treatments, _) = watch::channel(treatment(&self.config));
+        let common = Common { buckets: Arc::default(), pieces: Arc::new(Pieces::new(self.metrics.pieces())) };
         let (stop, stopped) = oneshot::channel();
         let piecer = tokio::spawn(hand_on_pieces(common.pieces.clone(), inlet.clone(), stopped));
         let mut working = Working {
             piecer: (piecer, stop),
             common,
-            metrics,
+            metrics: self.metrics,
             board: Arc::default(),
             listeners: Vec::new(),
             forwards: Vec::new(),
             treatments,
             inlet,
-            spool: spool_handle,
-            deadline,
+            spool: self.spool_handle,
+            deadline: self.deadline,
             teller: None,
             own_words: None,
-            renewals: renewals_of(certificates),
+            renewals: renewals_of(self.certificates),
             leaving: Vec::new(),
-            config,
+            config: self.config,
         };
         let config = working.config.clone();
-        for (settings, bound) in config.listen.iter().zip(listeners) {
+        for (settings, bound) in config.listen.iter().zip(self.listeners) {
             working.start_listener(settings, bound);
         }
-        for (settings, (forwarder, reins)) in config.forward.iter().zip(forwarders) {
+        for (settings, (forwarder, reins)) in config.forward.iter().zip(self.forwarders) {
             working.start_forward(settings, forwarder, reins);
         }
         working.start_telling(None);
-        working.carry_own_words(own_words);
+        working.carry_own_words(self.own_words);
         working.call_roll();
-        let admin = admin.map(|admin| tokio::spawn(admin.serve(working.sources())));
+        let admin = self.admin.map(|admin| tokio::spawn(admin.serve(working.sources())));
 
         loop {
             let new = tokio::select! {
