@@ -1,8 +1,7 @@
 //! Which lines of a spool are asked for.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use crate::cli::Failure;
+use crate::listen::intake::now;
 use crate::syslog::{Line, SEVERITIES, UnixMicros, fits};
 
 #[derive(clap::Args)]
@@ -86,13 +85,8 @@ fn moment(text: &str) -> Result<UnixMicros, String> {
         return Ok(then);
     }
     let ago = humantime::parse_duration(text).map_err(|_| "write 2h (ago), 90s, 1day, or 2026-11-20T22:00:00Z")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(micros(now.saturating_sub(ago)))
-}
-
-/// Since 1970.
-fn micros(since: Duration) -> UnixMicros {
-    UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    let ago = i64::try_from(ago.as_micros()).unwrap_or(i64::MAX);
+    Ok(UnixMicros((now().0 - ago).max(0)))
 }
 
 impl Filter {
