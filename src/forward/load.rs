@@ -13,13 +13,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// With no rules every line is meant, otherwise those that one of them means.
+    /// `rules` say which lines are meant.
     pub fn new(chunk: Chunk, rules: &[Rule], sd_id: &str) -> Self {
         let mut unwanted: Vec<Range<u64>> = Vec::new();
+        // Without rules there is nothing to look at.
         if !rules.is_empty() {
             for (line, behind) in chunk.lines() {
-                let line = Line::parse(line, sd_id);
-                if rules.iter().any(|rule| rule.means(&line)) {
+                if Rule::want(rules, &Line::parse(line, sd_id)) {
                     continue;
                 }
                 match unwanted.last_mut() {

@@ -49,6 +49,11 @@ struct Set {
 }
 
 impl Rule {
+    /// Is the line wanted where `rules` say what is? With no rules every line is, otherwise those that one of them means.
+    pub fn want(rules: &[Self], line: &Line<'_>) -> bool {
+        rules.is_empty() || rules.iter().any(|rule| rule.means(line))
+    }
+
     /// Does it mean every line?
     pub fn means_all(&self) -> bool {
         *self == Self::default()

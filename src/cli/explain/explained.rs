@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use crate::config::{self, Config, Framing};
 use crate::forward;
 use crate::syslog::{
-    FACILITIES, Frame, Line, ListenerMark, SEVERITIES, Settings, Shape, Stamp, StampOrigin, Translator, escape, parse,
-    stamp_text,
+    FACILITIES, Frame, Line, ListenerMark, Rule, SEVERITIES, Settings, Shape, Stamp, StampOrigin, Translator, escape,
+    parse, stamp_text,
 };
 
 #[derive(Serialize)]
@@ -126,10 +126,7 @@ impl<'c> Explainer<'c> {
         let origin = message.timestamp.origin(frame.received);
         let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
         let dropped_by = self.config.drop.iter().find(|rule| rule.means(&fields)).map(ToString::to_string);
-        let wants = |forward: &&config::Forward| {
-            dropped_by.is_none()
-                && (forward.matches.is_empty() || forward.matches.iter().any(|rule| rule.means(&fields)))
-        };
+        let wants = |forward: &&config::Forward| dropped_by.is_none() && Rule::want(&forward.matches, &fields);
         let (wanting, unwanting): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(wants);
         let mut explained = Explained {
             number: self.count,
