@@ -137,7 +137,8 @@ fn in_one_line(complaint: &str) -> String {
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let words: Vec<&str> = told.flat_map(str::split_whitespace).collect();
-    format!("{}; try --help", words.join(" ").trim_start_matches("error: "))
+    let told = words.join(" ").replace(" tip: ", "; tip: ");
+    format!("{}; try --help", told.trim_start_matches("error: "))
 }
 
 fn load(overrides: &Overrides) -> Result<Config, Failure> {
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn a_complaint_is_one_line() {
         let complaint = "error: unexpected argument '--lisen' found\n\n  tip: a similar argument exists: '--listen'\n\nUsage: logferry run --listen <URL>\n\nFor more information, try '--help'.\n";
-        let line = "unexpected argument '--lisen' found tip: a similar argument exists: '--listen'; try --help";
+        let line = "unexpected argument '--lisen' found; tip: a similar argument exists: '--listen'; try --help";
         assert_eq!(in_one_line(complaint), line);
     }
 
