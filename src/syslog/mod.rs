@@ -54,7 +54,7 @@ pub use heads::HeadId;
 pub use line::Line;
 pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
 pub use rfc5424::is_sd_id;
-pub use rule::{Facilities, Patterns, Rule, Severities, fits};
+pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};
 pub use tag::{Container, TagTemplate};
 pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
 pub use translate::{ListenerMark, Translated, Translator};

@@ -139,7 +139,17 @@ impl Severities {
 
 fn severity_bits(text: &str) -> Option<u32> {
     let mut words = text.split_whitespace();
-    let name = words.next()?;
+    let number = severity_by_name(words.next()?)?;
+    match (words.next(), words.next(), words.next()) {
+        (None, ..) => Some(1 << number),
+        (Some("or"), Some("worse"), None) => Some((1 << (number + 1)) - 1),
+        (Some("or"), Some("milder"), None) => Some(0xff & !((1 << number) - 1)),
+        _ => None,
+    }
+}
+
+/// Its number: 0 is the worst.
+pub fn severity_by_name(name: &str) -> Option<u8> {
     // syslog(3) has err and emerg, and people write both.
     let name = match name {
         "error" => "err",
@@ -148,14 +158,7 @@ fn severity_bits(text: &str) -> Option<u32> {
         "critical" => "crit",
         name => name,
     };
-    let number = SEVERITIES.iter().position(|known| *known == name)?;
-    match (words.next(), words.next(), words.next()) {
-        (None, ..) => Some(1 << number),
-        // 0 is the worst.
-        (Some("or"), Some("worse"), None) => Some((1 << (number + 1)) - 1),
-        (Some("or"), Some("milder"), None) => Some(0xff & !((1 << number) - 1)),
-        _ => None,
-    }
+    SEVERITIES.iter().zip(0..).find_map(|(known, number)| (*known == name).then_some(number))
 }
 
 impl Set {

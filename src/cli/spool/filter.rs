@@ -2,7 +2,7 @@
 
 use crate::cli::Failure;
 use crate::listen::intake::now;
-use crate::syslog::{Line, SEVERITIES, UnixMicros, fits};
+use crate::syslog::{Line, SEVERITIES, UnixMicros, fits, severity_by_name};
 
 #[derive(clap::Args)]
 pub struct Filter {
@@ -75,8 +75,7 @@ impl Filter {
 }
 
 fn severity(text: &str) -> Result<u8, String> {
-    let known = SEVERITIES.iter().position(|name| *name == text);
-    known.and_then(|index| u8::try_from(index).ok()).ok_or_else(|| format!("write {}", SEVERITIES.join(", ")))
+    severity_by_name(text).ok_or_else(|| format!("write {}", SEVERITIES.join(", ")))
 }
 
 /// So long ago, or then.
@@ -112,7 +111,7 @@ mod tests {
         for bad in ["", "yesterday", "2026-11-20", "-1h"] {
             assert!(moment(bad).is_err(), "{bad}");
         }
-        assert_eq!((severity("warning"), severity("emerg")), (Ok(4), Ok(0)));
+        assert_eq!((severity("warning"), severity("emerg"), severity("error")), (Ok(4), Ok(0), Ok(3)));
         assert!(severity("loud").unwrap_err().contains("write emerg, "));
     }
 }
