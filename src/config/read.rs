@@ -220,11 +220,17 @@ fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigE
 
 fn rejoin(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<usize>, ConfigError> {
     let (least, most) = REJOIN_RANGE;
-    let is_off = |leaf: &Leaf| source.text("syslog.rejoin", leaf).is_ok_and(|text| text == "off");
-    match leaf {
-        Some(written) if !is_off(written) => Ok(Some(size(source, "syslog.rejoin", leaf, most, least, most)? as usize)),
-        _ => Ok(None),
-    }
+    source.or_by(leaf, None, |leaf| {
+        let text = source.text("syslog.rejoin", leaf)?;
+        match text.parse::<ByteSize>() {
+            _ if text == "off" => Ok(None),
+            Ok(size) if (least..=most).contains(&size.as_u64()) => Ok(Some(size.as_u64() as usize)),
+            _ => {
+                let says = format!("write \"off\", or a size from {} to {}", shown_size(least), shown_size(most));
+                Err(source.bad("syslog.rejoin", leaf, &says))
+            }
+        }
+    })
 }
 
 fn rate(source: &Source<'_>, section: &file::Syslog) -> Result<Option<Rate>, ConfigError> {

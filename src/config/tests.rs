@@ -351,7 +351,10 @@ fn rules_that_cannot_be_meant_are_refused() {
         "[syslog]\nrate-burst = 5",
         "/etc/x.toml:2: syslog.rate-burst: `5`: there is no `rate-limit` that it could belong to",
     );
-    refused("[syslog]\nrejoin = \"1KiB\"", "/etc/x.toml:2: syslog.rejoin: `1KiB`: from 48KiB to 512KiB");
+    refused(
+        "[syslog]\nrejoin = \"1KiB\"",
+        "/etc/x.toml:2: syslog.rejoin: `1KiB`: write \"off\", or a size from 48KiB to 512KiB",
+    );
 }
 
 /// Each of them, with its line, in the file's order; and nothing that only follows from another.
