@@ -182,7 +182,7 @@ fn a_config_that_cannot_be_read() {
     is_refused(
         logferry().args(["--config", "/nonexistent/logferry.toml"]),
         CONFIG,
-        "/nonexistent/logferry.toml: cannot read the config file: No such file or directory (os error 2)",
+        "/nonexistent/logferry.toml: cannot read the config file: No such file or directory (os error 2); name another with --config or LOGFERRY_CONFIG",
     );
 }
 

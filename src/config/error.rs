@@ -62,7 +62,10 @@ impl ConfigError {
     }
 
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
-        Self::unwritten(format!("{}: cannot read the config file: {error}", path.display()))
+        Self::unwritten(format!(
+            "{}: cannot read the config file: {error}; name another with --config or LOGFERRY_CONFIG",
+            path.display()
+        ))
     }
 
     pub(super) fn no_listener_for_tls() -> Self {
