@@ -94,7 +94,7 @@ impl Admin {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!("admin: {}: {error}", self.address),
         };
-        tracing::info!("admin: http://{}/metrics", self.address);
+        tracing::info!("admin: the status page is http://{}/", self.address);
         let reading = Arc::new(Semaphore::new(1));
         let look = Arc::new(Look { sources, history: History::default(), started: Instant::now(), reading });
         tokio::join!(look.history.watch(&look.sources.metrics), accept(&listener, &look));

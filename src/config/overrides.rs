@@ -68,7 +68,7 @@ pub struct Overrides {
     #[arg(long, env = "LOGFERRY_SPOOL_MAX_SIZE", value_name = "SIZE")]
     pub spool_max_size: Option<String>,
 
-    /// Address of the status page, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]
+    /// Address of the status page, /status, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]
     #[arg(long, env = "LOGFERRY_ADMIN", value_name = "ADDRESS")]
     pub admin: Option<String>,
 

@@ -111,7 +111,7 @@ pub fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Optio
         Err(error) if admin.explicit => Err(StartError(format!("admin: cannot listen on {address}: {error}"))),
         Err(error) => {
             tracing::warn!(
-                "admin: cannot listen on {address}: {error}; going on without /metrics and `logferry health` (set [admin] listen)"
+                "admin: cannot listen on {address}: {error}; going on without the status page, /metrics and `logferry health` (set [admin] listen)"
             );
             Ok(None)
         }

@@ -122,8 +122,8 @@ impl Setup {
             if let Some(status) = program.has_ended() {
                 panic!("the relay ended at once: {status}");
             }
-            let line = said.lines().find_map(|line| line.split_once("admin: http://"));
-            line.and_then(|(_, url)| url.strip_suffix("/metrics")?.parse().ok())
+            let line = said.lines().find_map(|line| line.split_once("admin: the status page is http://"));
+            line.and_then(|(_, url)| url.strip_suffix('/')?.parse().ok())
         });
         let said = program.stderr();
         let urls = said.lines().filter_map(|line| line.split_once("listen: listening on "));
