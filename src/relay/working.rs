@@ -16,7 +16,7 @@ use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, 
 use crate::log;
 use crate::losses::Teller;
 use crate::metrics::Metrics;
-use crate::spool::{self, Inlet};
+use crate::spool::{self, Inlet, Prober};
 use crate::tls::Renewed;
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
@@ -134,7 +134,7 @@ impl Working {
             metrics: self.metrics.clone(),
             board: self.board.clone(),
             spool: self.spool.clone(),
-            prober: self.inlet.prober(),
+            prober: Prober::new(&self.inlet),
         }
     }
 

@@ -19,14 +19,13 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::Origin;
 use super::episode::Episode;
 use super::ledger::MAX_STREAM;
-use super::probe::Prober;
 use super::record::Batch;
 use crate::metrics::SpoolMetrics;
 
@@ -180,9 +179,9 @@ impl Inlet {
         (Self { queue, room, room_of_streams, turns, delivery_room, patience, metrics }, queued)
     }
 
-    /// Asks the writer behind this inlet, and does not keep it from ending.
-    pub fn prober(&self) -> Prober {
-        Prober::new(self.queue.downgrade())
+    /// The queue, for whoever has a question for the writer and must not keep it from ending.
+    pub(super) fn weak_queue(&self) -> WeakUnboundedSender<Queued> {
+        self.queue.downgrade()
     }
 
     /// The same inlet for senders of streams.

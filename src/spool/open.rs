@@ -119,7 +119,7 @@ impl Spool {
             held: VecDeque::new(),
             trouble: Episode::default(),
             full: Episode::default(),
-            refused: None,
+            last_refusal: None,
             #[cfg(test)]
             faults: Default::default(),
             #[cfg(test)]

@@ -11,8 +11,8 @@ use tokio::sync::mpsc::WeakUnboundedSender;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
-use super::inlet::Queued;
-use super::writer::{Writer, is_full};
+use super::inlet::{Inlet, Queued};
+use super::writer::{LastRefusal, Writer, is_full};
 
 /// A writer that has not answered by then stands still. Below the 3 s that our image's HEALTHCHECK waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -37,15 +37,10 @@ struct Asked {
     open: Option<oneshot::Receiver<Result<(), String>>>,
 }
 
-/// The disk took something no more.
-pub(super) struct Refused {
-    pub at: Instant,
-    pub why: String,
-}
-
 impl Prober {
-    pub(super) fn new(queue: WeakUnboundedSender<Queued>) -> Self {
-        Self { queue, asked: Mutex::default() }
+    /// Asks the writer behind `inlet`, and does not keep it from ending.
+    pub fn new(inlet: &Inlet) -> Self {
+        Self { queue: inlet.weak_queue(), asked: Mutex::default() }
     }
 
     /// Whether a line that came now would be spooled, as far as the disk has a say in it. A spool that is full by its own
@@ -90,7 +85,7 @@ impl Writer {
     /// Whether the disk takes what is written.
     pub(super) fn probe(&self) -> Result<(), String> {
         let dir = &self.log.dir;
-        if let Some(Refused { at, why }) = &self.refused
+        if let Some(LastRefusal { at, why }) = &self.last_refusal
             && at.elapsed() < REFUSAL_HOLDS
         {
             return Err(format!("the disk of {} refuses lines: {why}", dir.display()));
@@ -120,12 +115,11 @@ fn write_probe(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use crate::spool::inlet::Inlet;
 
     #[tokio::test]
     async fn a_writer_that_stands_still_is_asked_once() {
         let (inlet, mut queued) = Inlet::new(None, Metrics::new().spool());
-        let prober = inlet.prober();
+        let prober = Prober::new(&inlet);
         let (first, second) = tokio::join!(prober.ask(), prober.ask());
         assert!(first.as_ref().is_err_and(|why| why.contains("stood still")), "{first:?}");
         assert_eq!((first, queued.len()), (second, 1));

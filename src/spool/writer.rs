@@ -22,7 +22,6 @@ use super::fresh::Fresh;
 use super::inlet::{Delivery, Inlet, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
 use super::log::{Log, Segment};
-use super::probe::Refused;
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header};
 use super::sync::{DOES_NOT_SYNC, Flush};
@@ -64,13 +63,19 @@ pub struct Writer {
     pub(super) trouble: Episode,
     /// Lines are given up, or made to wait, for want of room.
     pub(super) full: Episode,
-    /// When and why the disk refused something last, if it has not taken anything since.
-    pub(super) refused: Option<Refused>,
+    /// `None`: the disk has taken something since.
+    pub(super) last_refusal: Option<LastRefusal>,
     #[cfg(test)]
     pub(super) faults: VecDeque<io::ErrorKind>,
     /// How many of the next syncs fail.
     #[cfg(test)]
     pub(super) sync_faults: u32,
+}
+
+/// When and why the disk refused something last.
+pub(super) struct LastRefusal {
+    pub at: Instant,
+    pub why: String,
 }
 
 /// Why lines were not written.
@@ -495,7 +500,7 @@ impl Writer {
     }
 
     fn calm(&mut self) {
-        self.refused = None;
+        self.last_refusal = None;
         if self.trouble.ends() {
             tracing::info!(dir = %self.log.dir.display(), "spool: the disk takes lines again");
         }
@@ -512,7 +517,7 @@ impl Writer {
     }
 
     fn refuse(&mut self, error: &io::Error) {
-        self.refused = Some(Refused { at: Instant::now(), why: error.to_string() });
+        self.last_refusal = Some(LastRefusal { at: Instant::now(), why: error.to_string() });
         self.complain(error, REFUSES);
     }
 
