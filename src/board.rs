@@ -25,9 +25,11 @@ pub struct Roll {
 #[derive(Clone)]
 pub struct Listener {
     /// Its label in the metrics: the address of the config.
-    pub name: String,
+    pub label: String,
     /// The same, with the real port where 0 was asked for.
     pub address: String,
+    /// The `name` it has in the config, which its lines are marked with.
+    pub name: Option<String>,
 }
 
 #[derive(Clone)]

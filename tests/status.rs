@@ -40,7 +40,8 @@ fn words(page: &str) -> String {
 #[test]
 fn the_page_and_the_json_say_what_flows() {
     let collector = Collector::tcp(Framing::OctetCounting);
-    let relay = setup(&collector).start();
+    let containers = Setup::new().listen_with("tcp://127.0.0.1:0", "name = \"containers\"");
+    let relay = containers.forward_with(&collector.url(), COUNTED).start();
     says(&relay, 0..1234);
     relay.has_delivered(1234, 0);
     let now = status(&relay);
@@ -53,6 +54,7 @@ fn the_page_and_the_json_say_what_flows() {
     assert_eq!((&central["ttl_left_seconds"], &central["last_error"]), (&Value::Null, &Value::Null));
     let listener = &now["listeners"][0];
     assert_eq!(listener["address"], format!("tcp://127.0.0.1:{}", relay.door().port()));
+    assert_eq!(listener["name"], "containers");
     assert_eq!((&listener["received"], &listener["accepted"]), (&Value::from(1234), &Value::from(1)));
     assert!(now["losses"].as_array().expect("losses").iter().all(|loss| loss["count"] == 0));
     eventually("the last minutes", || {
@@ -63,7 +65,7 @@ fn the_page_and_the_json_say_what_flows() {
     for text in ["Connected", "Nothing was dropped.", &collector.url()] {
         assert!(page.contains(text), "{text}: {page}");
     }
-    assert!(page.contains(&format!("tcp://127.0.0.1:{} ", relay.door().port())), "{page}");
+    assert!(page.contains(&format!("tcp://127.0.0.1:{} containers ", relay.door().port())), "{page}");
     assert_eq!(page.matches("1,234").count(), 3, "delivered, received, and of one container: {page}");
     assert_eq!(now["containers"][0], serde_json::json!({ "name": "web", "received": 1234, "limited": 0 }));
     relay.stops();

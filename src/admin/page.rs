@@ -205,8 +205,9 @@ fn forward(forward: &Forward) -> String {
 
 fn listeners(listeners: &[Listener]) -> String {
     let row = |listener: &Listener| {
+        let name = listener.name.as_deref().map_or(String::new(), |name| format!(" <small>{}</small>", Text(name)));
         format!(
-            "<tbody><tr><th scope=\"row\"><bdi>{}</bdi></th>{}{}{}</tr></tbody>\n",
+            "<tbody><tr><th scope=\"row\"><bdi>{}</bdi>{name}</th>{}{}{}</tr></tbody>\n",
             Text(&listener.address),
             number("Connections", &grouped(listener.connections)),
             number("Received", &grouped(listener.received)),

@@ -97,6 +97,8 @@ pub struct LastError {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Listener {
+    /// The `name` of the config, if it has one.
+    pub name: Option<String>,
     /// With its real port.
     pub address: String,
     pub received: u64,
@@ -165,7 +167,7 @@ impl Status {
             listeners: roll
                 .listeners
                 .iter()
-                .map(|listener| Listener::take(listener, &metrics.listener(&listener.name)))
+                .map(|listener| Listener::take(listener, &metrics.listener(&listener.label)))
                 .collect(),
             containers: metrics
                 .containers()
@@ -240,6 +242,7 @@ impl Forward {
 impl Listener {
     fn take(listener: &board::Listener, metrics: &ListenMetrics) -> Self {
         Self {
+            name: listener.name.clone(),
             address: listener.address.clone(),
             received: metrics.received.get(),
             bytes: metrics.bytes.get(),

@@ -114,7 +114,8 @@ impl Working {
     pub fn call_roll(&self) {
         let listener = |settings: &config::Listen| {
             let listening = self.listeners.iter().find(|listening| listening.settings.address == settings.address)?;
-            Some(board::Listener { name: settings.address.to_string(), address: listening.address.to_string() })
+            let (label, address) = (settings.address.to_string(), listening.address.to_string());
+            Some(board::Listener { label, address, name: settings.name.clone() })
         };
         let forward = |settings: &config::Forward| {
             let forwarding = self.forwards.iter().find(|forwarding| forwarding.settings.name == settings.name)?;

@@ -32,7 +32,14 @@ fn hostile() -> Status {
             connects: 1,
             moves: 0,
         }],
-        listeners: vec![Listener { address: text(), received: 5, bytes: 6, connections: 7, accepted: 8 }],
+        listeners: vec![Listener {
+            name: Some(text()),
+            address: text(),
+            received: 5,
+            bytes: 6,
+            connections: 7,
+            accepted: 8,
+        }],
         containers: vec![Container { name: text(), received: 9, limited: 4 }],
         other_containers: 10,
         losses: vec![
@@ -57,7 +64,7 @@ fn no_text_from_outside_is_markup() {
     // One script, one end of <main>: ours.
     assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
     let shown = page.matches(&harmless).count();
-    assert_eq!(shown, 12, "each of them is shown: {page}");
+    assert_eq!(shown, 13, "each of them is shown: {page}");
 }
 
 #[test]
