@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use rustls::HandshakeKind;
 use rustls::version::TLS13;
 use tempfile::TempDir;
 
@@ -297,6 +298,28 @@ fn senders_are_let_in_by_fingerprint() {
     let both = |certs| format!("client-ca = \"{}\"\n{}", ours.path("ca.pem"), pinned(certs));
     lets_in(&both(ours), &[("client.pem", ours)], &[("client.pem", &others)]);
     lets_in(&both(&others), &[], &[("client.pem", &others), ("client.pem", ours)]);
+}
+
+/// A session that is resumed would let in whom a certificate let in once, whatever has become of it.
+#[test]
+fn each_connection_shows_its_certificate_anew() {
+    let ours = Certs::get();
+    let collector = Collector::tcp(Framing::Newline);
+    let keys = format!("{}client-ca = \"{}\"\n", ours.listen(), ours.path("ca.pem"));
+    let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward(&collector.url()).start();
+    for version in [&rustls::version::TLS12, &TLS13] {
+        // What one connection has learned of the relay, the next one knows.
+        let config = TlsClient { version, identified: true }.config(ours, Some(("client.pem", ours)));
+        for _ in 0..2 {
+            let mut wire = relay.door().secure(config.clone());
+            let before = collector.count();
+            say(&mut wire, before);
+            collector.frames(before + 1);
+            let Wire::Tls(stream) = wire else { unreachable!("it is TLS") };
+            assert_eq!(stream.conn.handshake_kind(), Some(HandshakeKind::Full), "{version:?}");
+        }
+    }
+    relay.stops();
 }
 
 /// A certificate is no secret: who shows it must have its key.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -65,6 +65,8 @@ pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
     // Docker's driver never reads: tickets would lie unread in its socket, and closing that resets the connection, with
     // what its kernel had not sent yet.
     config.send_tls13_tickets = 0;
+    // Who resumes a session of TLS 1.2 is taken for who he was then: his certificate is not looked at again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

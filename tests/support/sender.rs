@@ -42,6 +42,23 @@ pub enum Wire {
     Unixgram(UnixDatagram),
 }
 
+impl TlsClient {
+    /// A side that trusts certificates of `trusted`, with one of its own: its file, and whose it is.
+    pub fn config(&self, trusted: &Certs, identity: Option<(&str, &Certs)>) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[self.version])
+            .expect("a version that exists")
+            .with_root_certificates(trusted.roots());
+        match identity {
+            Some((file, certs)) => {
+                let key = file.replace(".pem", "-key.pem");
+                builder.with_client_auth_cert(certs.chain(file), certs.key(&key)).expect("a pair")
+            }
+            None => builder.with_no_client_auth(),
+        }
+    }
+}
+
 impl Door {
     pub fn parse(url: &str) -> Self {
         let (scheme, rest) = url.split_once("://").expect("a URL");
@@ -93,18 +110,7 @@ impl Door {
 
     /// To one whose certificate is of `trusted`, with one of our own: its file, and whose it is.
     pub fn connect_tls_as(&self, tls: TlsClient, trusted: &Certs, identity: Option<(&str, &Certs)>) -> Wire {
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[tls.version])
-            .expect("a version that exists")
-            .with_root_certificates(trusted.roots());
-        let config = match identity {
-            Some((file, certs)) => {
-                let key = file.replace(".pem", "-key.pem");
-                builder.with_client_auth_cert(certs.chain(file), certs.key(&key)).expect("a pair")
-            }
-            None => builder.with_no_client_auth(),
-        };
-        self.secure(config)
+        self.secure(tls.config(trusted, identity))
     }
 
     /// Shakes hands, and takes it that nobody answers.
@@ -132,7 +138,7 @@ impl Door {
         let _ = stream.read(&mut [0]);
     }
 
-    fn secure(&self, config: ClientConfig) -> Wire {
+    pub fn secure(&self, config: ClientConfig) -> Wire {
         let (Self::Tcp(to) | Self::Tls(to)) = self else { panic!("TLS to {self:?}") };
         let name = ServerName::from(to.ip());
         let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
