@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::intake::Intake;
-use super::{Bound, DRAIN_PATIENCE, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, stopping};
+use super::{Bound, DRAIN_PATIENCE, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, report_receive_buffer, stopping};
 use crate::config::ListenAddress;
 use crate::metrics::ListenMetrics;
 
@@ -81,7 +81,7 @@ pub(super) fn start(
         bytes: 0,
         expected: 0,
         intake,
-        metrics,
+        metrics: metrics.clone(),
         buffers: vec![0; BATCH * DATAGRAM],
     };
     let (done, finished) = oneshot::channel();
@@ -92,7 +92,7 @@ pub(super) fn start(
     };
     thread::Builder::new().name("listen".into()).spawn(run).expect("the system has a thread left at start");
     tokio::spawn(async move {
-        let mut finished = finished;
+        let (mut finished, mut granted) = (finished, receive_buffer);
         loop {
             tokio::select! {
                 _ = stopping(&mut shutdown) => break,
@@ -105,9 +105,18 @@ pub(super) fn start(
                     limit.store(rules.max_frame, Ordering::Relaxed);
                     if let ListenAddress::Udp(_) = address
                         && !handed_over
-                        && let Err(error) = bind::grow_receive_buffer(&socket, rules.receive_buffer)
                     {
-                        error!("listen: {address}: cannot set its receive buffer: {error}; it stays as it was");
+                        match bind::grow_receive_buffer(&socket, rules.receive_buffer) {
+                            // The same as before is no news.
+                            Ok(now) if now == granted => {}
+                            Ok(now) => {
+                                granted = now;
+                                report_receive_buffer(&address, granted, &metrics);
+                            }
+                            Err(error) => {
+                                error!("listen: {address}: cannot set its receive buffer: {error}; it stays as it was");
+                            }
+                        }
                     }
                 }
             }

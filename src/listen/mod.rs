@@ -152,8 +152,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
             false => bind::grow_receive_buffer(&socket, options.receive_buffer),
         }
         .map_err(failed("setting its receive buffer"))?;
-        report_receive_buffer(&address, receive_buffer);
-        metrics.receive_buffer.set(receive_buffer.try_into().unwrap_or(i64::MAX));
+        report_receive_buffer(&address, receive_buffer, &metrics);
     }
     Ok(Bound { address, socket, file, handed_over, receive_buffer, options, metrics })
 }
@@ -233,7 +232,8 @@ fn bound_address(asked: &ListenAddress, real: Option<SocketAddr>) -> ListenAddre
     }
 }
 
-fn report_receive_buffer(address: &ListenAddress, granted: usize) {
+fn report_receive_buffer(address: &ListenAddress, granted: usize, metrics: &ListenMetrics) {
+    metrics.receive_buffer.set(granted.try_into().unwrap_or(i64::MAX));
     match small_receive_buffer(granted) {
         Some(says) => warn!("listen: {address}: {says}"),
         None => info!("listen: {address}: receive buffer {} KiB", granted / 1024),
