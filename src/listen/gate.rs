@@ -45,6 +45,7 @@ pub struct Shedding {
 pub struct Gate {
     containers: Arc<Containers>,
     buckets: Arc<Buckets>,
+    listener: Arc<str>,
     known: Vec<(HeadId, Container)>,
     /// Where the last one was found.
     last: usize,
@@ -66,13 +67,14 @@ struct Container {
 /// A new one, which knows nobody yet.
 impl Clone for Gate {
     fn clone(&self) -> Self {
-        Self::new(self.containers.clone(), self.buckets.clone())
+        Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone())
     }
 }
 
 impl Gate {
-    pub fn new(containers: Arc<Containers>, buckets: Arc<Buckets>) -> Self {
-        Self { containers, buckets, known: Vec::new(), last: 0, next: 0 }
+    /// `listener`: its address, as configured.
+    pub fn new(containers: Arc<Containers>, buckets: Arc<Buckets>, listener: Arc<str>) -> Self {
+        Self { containers, buckets, listener, known: Vec::new(), last: 0, next: 0 }
     }
 
     /// The terms or the translator are others now.
@@ -141,7 +143,7 @@ impl Gate {
         match head {
             Some(head) => act(self.known(head, line, terms, now)),
             // Its header is too long to be remembered.
-            None => act(&mut Container::new(line, terms, &self.containers, &self.buckets, now)),
+            None => act(&mut self.meet(line, terms, now)),
         }
     }
 
@@ -149,11 +151,26 @@ impl Gate {
         let is_it = |(id, _): &(HeadId, Container)| *id == head;
         if !self.known.get(self.last).is_some_and(is_it) {
             self.last = self.known.iter().position(is_it).unwrap_or_else(|| {
-                let container = Container::new(line, terms, &self.containers, &self.buckets, now);
+                let container = self.meet(line, terms, now);
                 self.remember(head, container)
             });
         }
         &mut self.known[self.last].1
+    }
+
+    fn meet(&self, line: &[u8], terms: &Terms, now: UnixMicros) -> Container {
+        let line = Line::parse(line, &terms.sd_id);
+        let name = line.container_name.as_deref().or(line.container_id.as_deref()).unwrap_or(line.app_name);
+        // A bucket for each listener: who forges a name at an open one takes nothing from whom a guarded one lets in.
+        let bucket =
+            |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", line.hostname, b" ", name].concat(), rate, now);
+        let rules = terms.drop.iter().take(MOST_RULES).enumerate();
+        Container {
+            metrics: self.containers.named(&String::from_utf8_lossy(name)),
+            received: 0,
+            rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.means_header(&line)) << number),
+            bucket: terms.rate.map(bucket),
+        }
     }
 
     fn remember(&mut self, head: HeadId, container: Container) -> usize {
@@ -168,19 +185,6 @@ impl Gate {
 }
 
 impl Container {
-    fn new(line: &[u8], terms: &Terms, containers: &Containers, buckets: &Buckets, now: UnixMicros) -> Self {
-        let line = Line::parse(line, &terms.sd_id);
-        let name = line.container_name.as_deref().or(line.container_id.as_deref()).unwrap_or(line.app_name);
-        let bucket = terms.rate.map(|rate| buckets.of(&[line.hostname, b" ", name].concat(), rate, now));
-        let rules = terms.drop.iter().take(MOST_RULES).enumerate();
-        Self {
-            metrics: containers.named(&String::from_utf8_lossy(name)),
-            received: 0,
-            rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.means_header(&line)) << number),
-            bucket,
-        }
-    }
-
     fn is_dropped(&self, line: &[u8], terms: &Terms) -> bool {
         if self.rules == 0 {
             return false;
@@ -242,7 +246,7 @@ mod tests {
         let shedding = Shedding { debug_from: 90, info_from: 95 };
         Rig {
             translator: Translator::new(Arc::new(Settings::default())),
-            gate: Gate::new(containers.clone(), Arc::default()),
+            gate: Gate::new(containers.clone(), Arc::default(), "udp://[::]:514".into()),
             terms: Terms { drop: drop.into(), rate, shedding, sd_id: "docker@32473".into() },
             containers,
         }

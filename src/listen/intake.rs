@@ -87,7 +87,7 @@ impl Intake {
             treatments,
             waits: false,
             least: DEBUG,
-            gate: Gate::new(metrics.containers().clone(), common.buckets.clone()),
+            gate: Gate::new(metrics.containers().clone(), common.buckets.clone(), address.into()),
             pieces: common.pieces.clone(),
             spool,
             shapes: metrics.shapes(),
@@ -225,7 +225,8 @@ impl ToSpool {
     }
 
     fn translate(&mut self, bytes: &[u8], cut: bool) -> bool {
-        let Self { treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } = self;
+        let Self { address, treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } =
+            self;
         let Treatment { translator, terms, rejoin, .. } = treatment;
         if batch.is_empty() {
             // Once for each read: one that is taken in many batches has no large ones.
@@ -240,7 +241,7 @@ impl ToSpool {
             // A sender that waits for an answer is answered for what is spooled.
             if let (Ok(()), Some(longest), Shape::Docker, false) = (admitted, *rejoin, translated.shape, *waits || cut)
             {
-                pieces.join(out, start, translated.text, longest, *received);
+                pieces.join(address, out, start, translated.text, longest, *received);
                 if out.len() == start {
                     return;
                 }

@@ -25,7 +25,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes of all lines that wait. When there are more, pieces stay what they are.
 const MOST_WAITING: usize = 8 << 20;
 
-/// Lines that may not be whole yet, whichever listener they come in by.
+/// Lines that may not be whole yet, of all listeners. Pieces of one line come in by one listener: who forges them at an open
+/// one changes nothing that comes in by a guarded one.
 pub struct Pieces {
     waiting: Mutex<Waiting>,
     /// Lines that wait, for a look without the lock.
@@ -37,7 +38,7 @@ pub struct Pieces {
 
 #[derive(Default)]
 struct Waiting {
-    /// By everything of a line but its stamp and its text.
+    /// By the listener, and everything of a line but its stamp and its text.
     lines: HashMap<Vec<u8>, Unfinished>,
     /// Of all lines.
     bytes: usize,
@@ -57,13 +58,13 @@ impl Pieces {
     }
 
     /// A line was appended to `out` at `start`, the last `text` bytes of it its message. What is there afterwards is as whole
-    /// as can be told; nothing is there if it waits. No line is made longer than `longest` bytes.
-    pub fn join(&self, out: &mut Vec<u8>, start: usize, text: usize, longest: usize, now: UnixMicros) {
+    /// as can be told; nothing is there if it waits. No line is made longer than `longest` bytes. `listener`: its address.
+    pub fn join(&self, listener: &str, out: &mut Vec<u8>, start: usize, text: usize, longest: usize, now: UnixMicros) {
         if text != PIECE && self.lines.load(Ordering::Acquire) == 0 {
             return;
         }
         let line = &out[start..];
-        let Some(key) = key(&line[..line.len() - text]) else { return };
+        let Some(key) = key(listener, &line[..line.len() - text]) else { return };
         let mut waiting = self.lock();
         let mut unfinished = match waiting.take(&key) {
             None if text != PIECE => return,
@@ -149,11 +150,11 @@ impl Waiting {
     }
 }
 
-/// What the pieces of a line have in common: all of their header but the stamp. `<PRI>1 STAMP HOST …`
-fn key(header: &[u8]) -> Option<Vec<u8>> {
+/// What the pieces of a line have in common: where they came in, and all of their header but the stamp. `<PRI>1 STAMP HOST …`
+fn key(listener: &str, header: &[u8]) -> Option<Vec<u8>> {
     let mut blanks = memchr::memchr_iter(b' ', header);
     let (version, stamp) = (blanks.next()?, blanks.next()?);
-    Some([&header[..version], &header[stamp..]].concat())
+    Some([listener.as_bytes(), b" ", &header[..version], &header[stamp..]].concat())
 }
 
 #[cfg(test)]
@@ -180,11 +181,15 @@ mod tests {
     impl Rig {
         /// What comes out when a container called `name` prints `text`, cut down to the text.
         fn print(&self, name: &str, text: &[u8], millis: i64) -> Option<Vec<u8>> {
+            self.print_at("tcp://[::]:514", name, text, millis)
+        }
+
+        fn print_at(&self, listener: &str, name: &str, text: &[u8], millis: i64) -> Option<Vec<u8>> {
             let mut out = b"before".to_vec();
             let header = format!("<30>1 2026-11-20T22:27:33.{millis:06}Z node-7 {name} 2a9052a5c36e - - ");
             out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(text);
-            self.pieces.join(&mut out, 6, text.len(), LONGEST, at(millis));
+            self.pieces.join(listener, &mut out, 6, text.len(), LONGEST, at(millis));
             assert_eq!(&out[..6], b"before");
             (out.len() > 6).then(|| out[6 + header.len()..].to_vec())
         }
@@ -206,6 +211,15 @@ mod tests {
         assert_eq!(rig.numbers(), (2, 0));
         assert_eq!(rig.print("web", b"next", 4), Some(b"next".to_vec()));
         assert!(rig.pieces.all().is_empty());
+    }
+
+    #[test]
+    fn what_comes_in_elsewhere_is_no_part_of_a_line() {
+        let rig = rig();
+        let piece = [b'a'; PIECE];
+        assert_eq!(rig.print_at("udp://[::]:514", "web", &piece, 0), None);
+        assert_eq!(rig.print("web", b"whole", 1), Some(b"whole".to_vec()));
+        assert_eq!(rig.print_at("udp://[::]:514", "web", b"b", 2), Some([&piece[..], b"b"].concat()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ const MOST_BUCKETS: usize = 10_000;
 /// Buckets count in millionths of a message, so that a microsecond adds as many as there may be messages in a second.
 const MESSAGE: u64 = 1_000_000;
 
-/// The buckets of all containers, whichever listener they come in by.
+/// The buckets of all containers, one for each listener that a container uses.
 #[derive(Default)]
 pub struct Buckets {
     table: Mutex<Table>,
