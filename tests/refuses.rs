@@ -67,7 +67,7 @@ fn bad_values() {
         "[spool]\n\nmax-size = \"1 gigabyte\"\n",
         "{file}:3: spool.max-size: `1 gigabyte`: write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"",
     );
-    bad_config("[spool]\nmax-size = \"10KiB\"\n", "{file}:2: spool.max-size: `10KiB`: at least 1MiB");
+    bad_config("[spool]\nmax-size = \"10KiB\"\n", "{file}:2: spool.max-size: `10KiB`: from 1MiB to 1PiB");
     bad_config(
         "grace = 5\n",
         "{file}:1: grace: `5`: write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\"",

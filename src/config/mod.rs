@@ -58,6 +58,8 @@ pub const DEFAULT_SPOOL_DIR: &str = "/var/spool/logferry";
 pub const DEFAULT_SPOOL_SIZE: ByteSize = ByteSize::gib(1);
 /// Below this the segments would be smaller than a few large messages.
 pub const MIN_SPOOL_SIZE: ByteSize = ByteSize::mib(1);
+/// Larger than any disk; what is counted of it still has room for a hundred times as much.
+pub const MAX_SPOOL_SIZE: ByteSize = ByteSize::pib(1);
 pub const DEFAULT_SHED_FROM: u8 = 90;
 pub const DEFAULT_SYNC: Duration = Duration::from_secs(1);
 /// How long a sender may be held when the disk stands still, before messages are dropped and counted.
@@ -261,11 +263,8 @@ pub enum LogLevel {
 impl Config {
     /// Reads the config file the overrides name, or [`DEFAULT_FILE`] if it is there, and lays the overrides over it.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigErrors> {
-        // Compose hands an unset variable over as an empty one.
-        let path = match overrides.config.as_deref().filter(|path| !path.is_empty()) {
-            Some(path) => Path::new(path),
-            None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
-            None => return Self::parse(None, "", overrides, &env_variable),
+        let Some(path) = overrides.file().map(Path::new) else {
+            return Self::parse(None, "", overrides, &env_variable);
         };
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         Self::parse(Some(path), &text, overrides, &env_variable)

@@ -82,11 +82,16 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// The same for reading it again: a config file that was found in its usual place and is gone then is an error, not
-    /// a relay without one.
+    /// The config file: the one that is named, or the one in the usual place if it is there.
+    pub fn file(&self) -> Option<&str> {
+        // Compose hands an unset variable over as an empty one.
+        let named = self.config.as_deref().filter(|path| !path.is_empty());
+        named.or_else(|| Path::new(DEFAULT_FILE).exists().then_some(DEFAULT_FILE))
+    }
+
+    /// The same for reading it again: a config file that was there and is gone then is an error, not a relay without one.
     pub fn again(self) -> Self {
-        let found = self.config.is_none() && Path::new(DEFAULT_FILE).exists();
-        Self { config: if found { Some(DEFAULT_FILE.to_owned()) } else { self.config }, ..self }
+        Self { config: self.file().map(str::to_owned), ..self }
     }
 
     /// Lays the flags and variables over what the file says.

@@ -267,7 +267,7 @@ fn spool(source: &Source<'_>, section: &file::Spool) -> Result<Spool, ConfigErro
             &section.max_size,
             DEFAULT_SPOOL_SIZE.as_u64(),
             MIN_SPOOL_SIZE.as_u64(),
-            u64::MAX,
+            MAX_SPOOL_SIZE.as_u64(),
         )?,
         when_full: one_of(source, "spool.when-full", &section.when_full, &WHEN_FULL, WhenFull::DropOldest)?,
         sync: sync(source, &section.sync)?,
@@ -495,7 +495,6 @@ fn size(
 ) -> Result<u64, ConfigError> {
     source.or_by(leaf, default, |leaf| match source.text(key, leaf)?.parse::<ByteSize>() {
         Ok(size) if (least..=most).contains(&size.as_u64()) => Ok(size.as_u64()),
-        Ok(_) if most == u64::MAX => Err(source.bad(key, leaf, &format!("at least {}", shown_size(least)))),
         Ok(_) => Err(source.bad(key, leaf, &format!("from {} to {}", shown_size(least), shown_size(most)))),
         Err(_) => Err(source.bad(key, leaf, "write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"")),
     })

@@ -121,7 +121,7 @@ fn shown_list<'a, T: ToString + 'a>(values: impl IntoIterator<Item = &'a T>) -> 
 
 /// Whole units where the number is one, so that 65536 comes back as 64KiB and 65537 as itself.
 pub fn shown_size(bytes: u64) -> String {
-    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let units = [(1u64 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),

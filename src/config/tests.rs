@@ -212,7 +212,8 @@ fn bad_values_say_what_would_be_right() {
         "[spool]\nmax-size = \"1 banana\"",
         &format!("{line}spool.max-size: `1 banana`: write a size such as \"64KiB\", \"512MiB\" or \"1GiB\""),
     );
-    refused("[spool]\nmax-size = \"1KiB\"", &format!("{line}spool.max-size: `1KiB`: at least 1MiB"));
+    refused("[spool]\nmax-size = \"16EiB\"", &format!("{line}spool.max-size: `16EiB`: from 1MiB to 1PiB"));
+    refused("[spool]\nmax-size = \"1KiB\"", &format!("{line}spool.max-size: `1KiB`: from 1MiB to 1PiB"));
     refused(
         "[spool]\nsync = \"often\"",
         &format!("{line}spool.sync: `often`: write a time such as \"1s\", \"always\" or \"never\""),
@@ -399,7 +400,7 @@ nameservers = ["dns", "10.0.0.1", "${UNSET}"]
             "8: listen.max-connections: `0`: write a whole number above zero",
             "9: listen.cert: `/c.pem`: `cert` needs `key`, its private key",
             "10: unknown key `spol`; did you mean `spool`?",
-            "11: spool.max-size: `1KiB`: at least 1MiB",
+            "11: spool.max-size: `1KiB`: from 1MiB to 1PiB",
             "12: spool.sync: `often`: write a time such as \"1s\", \"always\" or \"never\"",
             "14: forward.name: `A`: a name is 1 to 64 of a-z, 0-9, - and _",
             "15: forward.to: `tls://a`: write tcp+tls:// for TLS, as Docker does",
