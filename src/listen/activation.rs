@@ -6,28 +6,36 @@
 //! The variables that tell of them stay set as well: they name our process ID, and we start no other program.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, RawFd};
 
-use socket2::{SockAddr, Socket, Type};
+use socket2::{Socket, Type};
 
 use super::BindError;
 use crate::config::ListenAddress;
 
 /// The socket that was handed over for this address, if there is one.
 pub(super) fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError> {
-    let handed_over = sockets()?;
-    Ok(handed_over.into_iter().map(|(_, socket)| socket).find(|socket| is_for(socket, address)))
+    let mut handed_over = sockets()?;
+    Ok(chosen(&handed_over, address).map(|index| handed_over.swap_remove(index).1))
+}
+
+/// Which of the sockets a listener takes: the one of its very address; without one, `[::]` takes all of IPv4.
+fn chosen(sockets: &[(RawFd, Socket)], address: &ListenAddress) -> Option<usize> {
+    let find = |is_at| sockets.iter().position(|(_, socket)| is_for(socket, address, is_at));
+    find(is_exactly as fn(SocketAddr, SocketAddr) -> bool).or_else(|| find(is_all_of_ipv4))
 }
 
 /// Each socket must have one listener. An error names one that none reads, where senders would be let in and never heard, or
 /// that several read.
 pub fn refuse_strays(addresses: &[&ListenAddress]) -> Result<(), BindError> {
-    for (descriptor, socket) in sockets()? {
-        match addresses.iter().filter(|address| is_for(&socket, address)).count() {
-            0 => return Err(BindError::Stray(descriptor, described(&socket))),
+    let sockets = sockets()?;
+    let taken: Vec<usize> = addresses.iter().filter_map(|address| chosen(&sockets, address)).collect();
+    for (index, (descriptor, socket)) in sockets.iter().enumerate() {
+        match taken.iter().filter(|taken| **taken == index).count() {
+            0 => return Err(BindError::Stray(*descriptor, described(socket))),
             1 => {}
-            _ => return Err(BindError::Contested(descriptor, described(&socket))),
+            _ => return Err(BindError::Contested(*descriptor, described(socket))),
         }
     }
     Ok(())
@@ -47,24 +55,28 @@ fn copy(descriptor: RawFd) -> io::Result<Socket> {
     Ok(handed_over.try_clone_to_owned()?.into())
 }
 
-fn is_for(socket: &Socket, address: &ListenAddress) -> bool {
+fn is_for(socket: &Socket, address: &ListenAddress, is_at: fn(SocketAddr, SocketAddr) -> bool) -> bool {
     let (Ok(kind), Ok(real)) = (socket.r#type(), socket.local_addr()) else { return false };
+    let is_at = |asked| real.as_socket().is_some_and(|real| is_at(real, asked));
     let listens = kind == Type::STREAM && socket.is_listener().unwrap_or(false);
     match address {
-        ListenAddress::Udp(at) => kind == Type::DGRAM && is_at(&real, *at),
+        ListenAddress::Udp(at) => kind == Type::DGRAM && is_at(*at),
         ListenAddress::Tcp(at) | ListenAddress::Tls(at) | ListenAddress::Relp(at) | ListenAddress::RelpTls(at) => {
-            listens && is_at(&real, *at)
+            listens && is_at(*at)
         }
         ListenAddress::Unix(path) => listens && real.as_pathname() == Some(path),
         ListenAddress::Unixgram(path) => kind == Type::DGRAM && real.as_pathname() == Some(path),
     }
 }
 
-fn is_at(real: &SockAddr, asked: SocketAddr) -> bool {
-    let Some(real) = real.as_socket() else { return false };
-    // On a host without IPv6 `[::]` is every address of IPv4, for a service manager as for us.
-    let all = asked.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && real.ip().is_unspecified();
-    real.port() == asked.port() && (all || real.ip() == asked.ip())
+fn is_exactly(real: SocketAddr, asked: SocketAddr) -> bool {
+    (real.ip(), real.port()) == (asked.ip(), asked.port())
+}
+
+/// On a host without IPv6 `[::]` is every address of IPv4, for a service manager as for us.
+fn is_all_of_ipv4(real: SocketAddr, asked: SocketAddr) -> bool {
+    let all = asked.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && real.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    all && real.port() == asked.port()
 }
 
 /// What a `[[listen]]` that takes it would be called.
@@ -89,7 +101,7 @@ mod tests {
     use super::*;
 
     fn takes(socket: &Socket, address: &str) -> bool {
-        is_for(socket, &address.parse().unwrap())
+        chosen(&[(3, socket.try_clone().unwrap())], &address.parse().unwrap()).is_some()
     }
 
     #[test]
@@ -116,6 +128,26 @@ mod tests {
         let port = stream.local_addr().unwrap().as_socket().unwrap().port();
         assert!(takes(&stream, &format!("tcp://[::]:{port}")) && takes(&stream, &format!("tcp://0.0.0.0:{port}")));
         assert!(!takes(&stream, &format!("tcp://127.0.0.1:{port}")));
+    }
+
+    /// As systemd makes them with `BindIPv6Only=ipv6-only`.
+    #[test]
+    fn where_both_families_have_a_socket_each_is_its_own() {
+        // The port may be somebody's in the other family.
+        let (both, port) = std::iter::repeat_with(|| {
+            let ipv4: Socket = UdpSocket::bind("0.0.0.0:0").unwrap().into();
+            let port = ipv4.local_addr().unwrap().as_socket().unwrap().port();
+            let ipv6 = Socket::new(socket2::Domain::IPV6, Type::DGRAM, None).unwrap();
+            ipv6.set_only_v6(true).unwrap();
+            let bound = ipv6.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into());
+            bound.ok().map(|()| ([(3, ipv4), (4, ipv6)], port))
+        })
+        .flatten()
+        .next()
+        .unwrap();
+        let takes = |address: String| chosen(&both, &address.parse().unwrap());
+        assert_eq!(takes(format!("udp://[::]:{port}")), Some(1));
+        assert_eq!(takes(format!("udp://0.0.0.0:{port}")), Some(0));
     }
 
     #[test]
