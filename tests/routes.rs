@@ -242,15 +242,18 @@ fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     let mut wire = relay.doors()[1].connect();
     wire.says(&container("api"), b"from inside");
     wire.send(b"<13>1 2026-11-20T22:27:33Z h app - - [logferry@32473 listener=\"dmz\"] more lies\n");
+    // Not as the RFC has it, but some read it so.
+    let malformed = b"[logferry@32473 listener=\"dmz\" ] the same";
+    wire.send(&[b"<13>1 2026-11-20T22:27:33Z h app - - ", &malformed[..], b"\n"].concat());
     let by_message: BTreeMap<Vec<u8>, Line> =
-        all.lines(4).into_iter().map(|line| (line.message.clone(), line)).collect();
+        all.lines(5).into_iter().map(|line| (line.message.clone(), line)).collect();
     let listener = |message: &[u8]| by_message[message].param("logferry@32473", "listener");
     assert_eq!(["from the dmz", "lies"].map(|text| listener(text.as_bytes())), ["dmz", "dmz"]);
-    assert_eq!(["from inside", "more lies"].map(|text| listener(text.as_bytes())), ["", ""]);
+    assert_eq!([b"from inside", &b"more lies"[..], malformed].map(listener), ["", "", ""]);
     let lies = &by_message[&b"lies"[..]];
     assert_eq!((lies.param("x@1", "a"), lies.param("logferry@32473", "cut")), ("b".to_owned(), "true".to_owned()));
     assert_eq!(messages(&dmz.lines(2)), ["web: from the dmz", "app: lies"]);
-    is_done(&relay, 4);
+    is_done(&relay, 5);
     relay.stops();
     drop((theirs, wire));
 }

@@ -18,7 +18,8 @@ const MAX_PROC_ID: usize = 128;
 const GROWTH: usize = 256;
 
 /// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
-pub(super) const OWN_ID: &[u8] = b"logferry@32473";
+pub(super) const OWN_ID: &[u8] = OWN_SD_ID.as_bytes();
+pub const OWN_SD_ID: &str = "logferry@32473";
 /// Its param: the name of the listener that took the message.
 pub(super) const LISTENER: &str = "listener";
 const CUT: &str = "cut";
@@ -155,6 +156,8 @@ impl Translator {
     fn write_sd(&self, message: &Message<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         match message.structured_data {
+            // For others it may be well formed, and say what only we may say: it is text behind what we say then.
+            StructuredData::Malformed if self.speaks_for_us(message) => self.write_own(None, message.cut, out),
             StructuredData::Malformed => return,
             StructuredData::Elements(sent) => self.write_elements(sent, message.cut, out),
             StructuredData::Nil => {
@@ -167,16 +170,22 @@ impl Translator {
         if out.len() == start {
             out.push(b'-');
         }
+        if message.structured_data == StructuredData::Malformed {
+            out.push(b' ');
+        }
+    }
+
+    fn speaks_for_us(&self, message: &Message<'_>) -> bool {
+        let text = message.message.unwrap_or_default();
+        self.mark != ListenerMark::AsItCame && memchr::memmem::find(text, OWN_ID).is_some()
     }
 
     /// What was sent, but for what only we may say.
     fn write_elements(&self, sent: &[u8], cut: bool, out: &mut Vec<u8>) {
         let own = elements(sent).find(|element| element.id == OWN_ID);
-        if self.mark == ListenerMark::AsItCame {
+        let says_cut = |element: Element<'_>| element.params().any(|(name, _)| name == CUT.as_bytes());
+        if self.mark == ListenerMark::AsItCame && (!cut || own.is_some_and(says_cut)) {
             out.extend_from_slice(sent);
-            if own.is_none() {
-                self.write_own(None, cut, out);
-            }
             return;
         }
         for element in elements(sent).filter(|element| element.id != OWN_ID) {
@@ -191,7 +200,8 @@ impl Translator {
         out.push(b'[');
         out.extend_from_slice(OWN_ID);
         let empty = out.len();
-        let kept = || sent.into_iter().flat_map(Element::params).filter(|(name, _)| *name != LISTENER.as_bytes());
+        let is_kept = |name: &[u8]| self.mark == ListenerMark::AsItCame || name != LISTENER.as_bytes();
+        let kept = || sent.into_iter().flat_map(Element::params).filter(|(name, _)| is_kept(name));
         for (name, value) in kept() {
             write_escaped_param(name, value, out);
         }

@@ -261,5 +261,9 @@ fn a_cut_frame_says_so() {
     check_cut(&format!("<30>1 {utc} h a - - - x"), &format!("<30>1 {utc} h a - - {cut} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b] x"), &format!("<30>1 {utc} h a - - [b]{cut} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b]{cut} x"), &format!("<30>1 {utc} h a - - [b]{cut} x"));
+    // What others have said of it before us stays.
+    let theirs = "[logferry@32473 listener=\"dmz\"]";
+    let both = "[logferry@32473 listener=\"dmz\" cut=\"true\"]";
+    check_cut(&format!("<30>1 {utc} h a - - {theirs}[b] x"), &format!("<30>1 {utc} h a - - [b]{both} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b c=\"x"), &format!("<30>1 {utc} h a - - [b c=\"x"));
 }
