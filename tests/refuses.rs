@@ -333,10 +333,13 @@ fn variables_that_are_nearly_right() {
 fn a_port_that_is_taken() {
     let (udp, tcp) = (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let (udp, tcp) = (udp.local_addr().map(|at| (udp, at)).unwrap(), tcp.local_addr().map(|at| (tcp, at)).unwrap());
+    let ours = "if it is another `listen` of ours: [::] takes IPv4 too, and what changes at one port needs a restart";
     let refused = |scheme: &str, at: std::net::SocketAddr, hint: &str| {
         let setup = Setup::new().listen(&format!("{scheme}://{at}")).forward("stdout:");
-        let says =
-            format!("listen: cannot bind {scheme}://{at}: in use; `{hint} 'sport = :{}'` shows by whom", at.port());
+        let says = format!(
+            "listen: cannot bind {scheme}://{at}: in use; `{hint} 'sport = :{}'` shows by whom; {ours}",
+            at.port()
+        );
         is_refused(&mut setup.command(), CONFIG, &says);
     };
     refused("udp", udp.1, "ss -lunp");

@@ -84,6 +84,19 @@ impl ListenAddress {
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_) | Self::RelpTls(_))
     }
+
+    /// Whether the two are one socket: there can be only one of them.
+    pub fn is_the_socket_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Udp(ours), Self::Udp(theirs)) => ours == theirs,
+            (Self::Unix(ours) | Self::Unixgram(ours), Self::Unix(theirs) | Self::Unixgram(theirs)) => ours == theirs,
+            (
+                Self::Tcp(ours) | Self::Tls(ours) | Self::Relp(ours) | Self::RelpTls(ours),
+                Self::Tcp(theirs) | Self::Tls(theirs) | Self::Relp(theirs) | Self::RelpTls(theirs),
+            ) => ours == theirs,
+            _ => false,
+        }
+    }
 }
 
 impl ForwardAddress {

@@ -41,7 +41,9 @@ pub struct Listen {
     pub cert: Option<Leaf>,
     pub key: Option<Leaf>,
     pub client_ca: Option<Leaf>,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
     pub client_names: Leaves,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
     pub client_fingerprint: Leaves,
     pub plaintext: Option<Leaf>,
     pub max_frame: Option<Leaf>,
@@ -105,6 +107,7 @@ pub struct Forward {
     pub cert: Option<Leaf>,
     pub key: Option<Leaf>,
     pub server_name: Option<Leaf>,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
     pub server_fingerprint: Leaves,
     pub connect_timeout: Option<Leaf>,
     pub dead_after: Option<Leaf>,
@@ -119,6 +122,7 @@ pub struct Forward {
 #[derive(Default, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Resolve {
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
     pub nameservers: Leaves,
     pub min_ttl: Option<Leaf>,
     pub max_ttl: Option<Leaf>,
@@ -247,6 +251,10 @@ impl<'de> Deserialize<'de> for OneOrMany {
                 let mut values = Vec::new();
                 while let Some(value) = list.next_element()? {
                     values.push(value);
+                }
+                // Without the key all are meant: nobody may come to that by taking the last one out.
+                if values.is_empty() {
+                    return Err(A::Error::custom("an empty list; leave the key out, or name something"));
                 }
                 Ok(OneOrMany(values))
             }

@@ -15,7 +15,7 @@ use super::rules;
 use super::show::shown_size;
 use super::*;
 use crate::metrics::MOST_CONTAINERS;
-use crate::syslog::is_sd_id;
+use crate::syslog::{OWN_SD_ID, is_sd_id};
 
 pub fn listens_on_tcp(source: &Source<'_>, section: &file::Listen) -> bool {
     let address = section.address.as_ref().and_then(|leaf| source.value::<ListenAddress>("listen.address", leaf).ok());
@@ -82,7 +82,8 @@ fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<
     let mut listeners: Vec<Listen> = Vec::with_capacity(sections.len());
     for section in sections {
         let listener = listener(source, section)?;
-        let taken = !listener.address.has_any_port() && listeners.iter().any(|other| other.address == listener.address);
+        let taken = !listener.address.has_any_port()
+            && listeners.iter().any(|other| other.address.is_the_socket_of(&listener.address));
         if let Some(leaf) = section.as_ref().address.as_ref().filter(|_| taken) {
             source.noted(source.bad("listen.address", leaf, "another listener has this address already"), ())?;
         }
@@ -207,7 +208,11 @@ fn syslog(source: &Source<'_>, section: &file::Syslog) -> Result<Syslog, ConfigE
     let sd_id = source.or_by(&section.sd_id, DEFAULT_SD_ID.to_owned(), |leaf| {
         let id = source.text("syslog.sd-id", leaf)?;
         let says = "an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473";
-        if is_sd_id(&id) { Ok(id) } else { Err(source.bad("syslog.sd-id", leaf, says)) }
+        match id.as_str() {
+            OWN_SD_ID => Err(source.bad("syslog.sd-id", leaf, "that is what the relay calls what it says itself")),
+            _ if is_sd_id(&id) => Ok(id),
+            _ => Err(source.bad("syslog.sd-id", leaf, says)),
+        }
     })?;
     Ok(Syslog {
         tag_template: source.or("syslog.tag-template", &section.tag_template, TagTemplate::default())?,

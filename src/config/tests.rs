@@ -170,12 +170,31 @@ fn plain_text_beside_tls() {
     );
 }
 
+/// Without the key all are meant: a list that has lost its last entry must not come to that.
+#[test]
+fn an_empty_list_is_no_list() {
+    for (text, line) in [
+        ("[[listen]]\naddress = \"tcp://:1\"\ncert = \"c\"\nkey = \"k\"\nclient-fingerprint = []", 5),
+        ("[[listen]]\naddress = \"tcp://:1\"\ncert = \"c\"\nkey = \"k\"\nclient-ca = \"a\"\nclient-names = []", 6),
+        ("[[drop]]\nseverity = \"debug\"\nname = []", 3),
+        ("[[forward]]\nto = \"stdout:\"\nmatch = { app = \"a\", name = [] }", 3),
+        ("[resolve]\nnameservers = []", 2),
+    ] {
+        let says = parse_with(text, &Overrides::default()).expect_err(text).to_string();
+        assert!(says.starts_with(&format!("/etc/x.toml:{line}: ")) && says.contains("an empty list"), "{text}: {says}");
+    }
+}
+
 #[test]
 fn two_listeners_cannot_share_an_address() {
     let listen = |address: &str| format!("[[listen]]\naddress = \"{address}\"\n");
     refused(
         &[listen("tcp://0.0.0.0:1"), listen("udp://0.0.0.0:1"), listen("tcp://0.0.0.0:1")].concat(),
         "/etc/x.toml:6: listen.address: `tcp://0.0.0.0:1`: another listener has this address already",
+    );
+    refused(
+        &[listen("relp://[::]:1"), listen("tcp://[::]:1")].concat(),
+        "/etc/x.toml:4: listen.address: `tcp://[::]:1`: another listener has this address already",
     );
     assert_eq!(parse(&listen("tcp://0.0.0.0:0").repeat(2)).listen.len(), 2);
 }
@@ -211,6 +230,10 @@ fn bad_values_say_what_would_be_right() {
     refused(
         "[spool]\nmax-size = \"1 banana\"",
         &format!("{line}spool.max-size: `1 banana`: write a size such as \"64KiB\", \"512MiB\" or \"1GiB\""),
+    );
+    refused(
+        "[syslog]\nsd-id = \"logferry@32473\"",
+        &format!("{line}syslog.sd-id: `logferry@32473`: that is what the relay calls what it says itself"),
     );
     refused("[spool]\nmax-size = \"16EiB\"", &format!("{line}spool.max-size: `16EiB`: from 1MiB to 1PiB"));
     refused("[spool]\nmax-size = \"1KiB\"", &format!("{line}spool.max-size: `1KiB`: from 1MiB to 1PiB"));

@@ -196,6 +196,10 @@ impl Drop for SocketFile {
     }
 }
 
+/// Where `ss` shows nobody, or us.
+const OURS: &str =
+    "if it is another `listen` of ours: [::] takes IPv4 too, and what changes at one port needs a restart";
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -215,12 +219,14 @@ impl fmt::Display for BindError {
             Self::InUse(address) => {
                 write!(f, "listen: cannot bind {address}: in use; ")?;
                 match address {
-                    ListenAddress::Udp(at) => write!(f, "`ss -lunp 'sport = :{}'` shows by whom", at.port()),
+                    ListenAddress::Udp(at) => {
+                        write!(f, "`ss -lunp 'sport = :{}'` shows by whom; {OURS}", at.port())
+                    }
                     ListenAddress::Tcp(at)
                     | ListenAddress::Tls(at)
                     | ListenAddress::Relp(at)
                     | ListenAddress::RelpTls(at) => {
-                        write!(f, "`ss -ltnp 'sport = :{}'` shows by whom", at.port())
+                        write!(f, "`ss -ltnp 'sport = :{}'` shows by whom; {OURS}", at.port())
                     }
                     ListenAddress::Unix(path) | ListenAddress::Unixgram(path) => {
                         write!(f, "`ss -lxp src {}` shows by whom", path.display())

@@ -57,7 +57,7 @@ pub use rfc5424::is_sd_id;
 pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};
 pub use tag::{Container, TagTemplate};
 pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
-pub use translate::{ListenerMark, Translated, Translator};
+pub use translate::{ListenerMark, OWN_SD_ID, Translated, Translator};
 
 use time::Stamps;
 
