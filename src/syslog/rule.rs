@@ -26,7 +26,7 @@ pub struct Rule {
     pub severity: Severities,
 }
 
-/// Names, with `*` for anything and `?` for one character. With `!` in front, what is not meant.
+/// Names, with `*` for anything and `?` for one byte. With `!` in front, what is not meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns {
     any_of: Vec<String>,

@@ -6,7 +6,7 @@ use crate::syslog::{Line, SEVERITIES, UnixMicros, fits, severity_by_name};
 
 #[derive(clap::Args)]
 pub struct Filter {
-    /// Only lines of this container: its name (`*` stands for anything, `?` for one character) or the start of its ID
+    /// Only lines of this container: its name (`*` stands for anything, `?` for one byte) or the start of its ID
     #[arg(long, value_name = "NAME")]
     container: Option<String>,
 
