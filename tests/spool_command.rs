@@ -159,6 +159,26 @@ fn a_torn_tail_is_normal_and_said_to_be_so() {
     assert_eq!(cat(&setup.path("spool"), &[]), ["0", "1", "2", "3", "4"]);
 }
 
+/// On a full disk the newest segment is cut down to its header when everything is delivered: the cursor is beyond its end then.
+#[test]
+fn room_that_was_given_back_is_no_damage() {
+    let (mut collector, setup, relay) = told();
+    collector.comes();
+    relay.has_delivered(6, 0);
+    relay.stops();
+    let dir = setup.path("spool");
+    let segment = setup.segments().pop().expect("a segment");
+    let whole = fs::read(&segment).expect("bytes");
+    fs::write(&segment, &whole[..64]).expect("written");
+    assert!(good(spool(&dir, &["verify"])).contains("1 segments, 0 good lines, 1 cursors: nothing is damaged"));
+    // But where there are lines, those that the cursor has passed should be among them.
+    fs::write(&segment, &whole[..whole.len() - 5]).expect("written");
+    let checked = spool(&dir, &["verify"]);
+    let verdict = String::from_utf8(checked.stdout).expect("text");
+    assert_eq!(checked.status.code(), Some(1), "{verdict}");
+    assert!(verdict.contains("points behind the end"), "{verdict}");
+}
+
 #[test]
 fn a_flipped_bit_is_found_and_cat_goes_on_behind_it() {
     let (_collector, setup, relay) = told();

@@ -54,6 +54,9 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadFault {
     Damaged,
+    /// It has none, and nothing behind where it would be: a segment that has been made and not written to yet, or a crash
+    /// came in between. It is the newest, and the next opening removes it.
+    Torn,
     /// Of a later version.
     Version(u32),
     /// It is the header of another segment.
@@ -183,6 +186,11 @@ impl SegmentFile {
         let at = from.max(HEADER_LEN);
         let why = CHECKSUM.to_owned();
         Ok(Some(Pieces { file, key: self.key, at, end, runs: VecDeque::new(), searched: 0, why }))
+    }
+
+    /// Whether it has no header yet, and no line.
+    pub fn is_torn(&self) -> bool {
+        self.head.as_ref().err() == Some(&HeadFault::Torn)
     }
 
     /// Where the records begin.
@@ -352,6 +360,7 @@ fn head(path: &Path, number: u64) -> io::Result<HeadRead> {
             (bytes, header.key(), fault.map_or(Ok(head), Err))
         }
         Some(Err(HeaderFault::Version(version))) => (bytes, 0, Err(HeadFault::Version(version))),
+        Some(Err(HeaderFault::Damaged)) | None if bytes <= HEADER_LEN => (bytes, 0, Err(HeadFault::Torn)),
         Some(Err(HeaderFault::Damaged)) | None => (bytes, 0, Err(HeadFault::Damaged)),
     })
 }
@@ -359,13 +368,18 @@ fn head(path: &Path, number: u64) -> io::Result<HeadRead> {
 /// What a relay would not believe either. The lines behind a damaged header can be read all the same, if nothing else is
 /// wrong: what they are mixed with is known.
 fn doubt(segments: &mut [SegmentFile], id: Option<SpoolId>) {
+    // No segment is begun before the one before it has its header.
+    let behind = segments.iter().rposition(|file| !file.is_torn()).unwrap_or(0);
+    for file in segments[..behind].iter_mut().filter(|file| file.is_torn()) {
+        file.head = Err(HeadFault::Damaged);
+    }
     let mut before = 0;
     for file in segments {
         match &file.head {
             Ok(head) if Some(head.id) != id => file.head = Err(HeadFault::Foreign),
             Ok(head) if head.first_line < before => file.head = Err(HeadFault::Falls),
             Ok(head) => before = head.first_line,
-            Err(HeadFault::Damaged | HeadFault::Unreadable(_)) => {
+            Err(HeadFault::Damaged | HeadFault::Torn | HeadFault::Unreadable(_)) => {
                 file.key = id.map_or(0, |id| Header::new(id, file.number, 0, 0).key());
             }
             Err(_) => {}
@@ -377,6 +391,7 @@ impl fmt::Display for HeadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged => f.write_str("its header is damaged"),
+            Self::Torn => f.write_str("its header is not written yet"),
             Self::Version(version) => write!(f, "it has format version {version}, which a later logferry wrote"),
             Self::Number(number) => write!(f, "it has the header of segment {number}"),
             Self::Foreign => f.write_str("it belongs to another spool"),

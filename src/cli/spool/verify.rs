@@ -3,23 +3,11 @@
 use std::fmt::Write as _;
 
 use super::{Failure, Place, failure, print};
-use crate::spool::{Look, Piece, Position, SegmentFile};
+use crate::spool::{Cursor, HeadFault, Look, Piece, Position, SegmentFile};
 
 pub fn run(place: &Place) -> Result<(), Failure> {
     let (look, _) = place.look()?;
-    let mut verdict = Verdict::default();
-    let mut reports: Vec<Report> = Vec::new();
-    for file in &look.segments {
-        let Some(report) = Report::of(file)? else { continue };
-        reports.push(report);
-    }
-    for (i, report) in reports.iter().enumerate() {
-        verdict.segment(report, reports.get(i + 1));
-    }
-    let end = reports.iter().rev().find_map(Report::end);
-    look.cursors.iter().for_each(|cursor| verdict.cursor(cursor, end));
-    look.kept.iter().for_each(|file| verdict.kept(file));
-    verdict.summary(&look, &reports);
+    let verdict = Verdict::of(&look)?;
     print(&verdict.says)?;
     match verdict.damaged {
         0 => Ok(()),
@@ -39,7 +27,7 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// `None`: it is gone, because it was delivered meanwhile.
+    /// `None`: it is gone, because it was delivered meanwhile, or given up.
     fn of(file: &'a SegmentFile) -> Result<Option<Self>, Failure> {
         let Some(pieces) = file.pieces(SegmentFile::START).map_err(failure)? else { return Ok(None) };
         let mut report = Self { file, lines: 0, damage: Vec::new(), tail: None, good: SegmentFile::START };
@@ -67,9 +55,18 @@ impl<'a> Report<'a> {
         Some(self.file.head.as_ref().ok()?.first_line + self.lines)
     }
 
-    fn end(&self) -> Option<Position> {
-        Some(Position { segment: self.file.number, offset: self.good, line: self.next_line()? })
+    fn end(&self) -> Option<End> {
+        let at = Position { segment: self.file.number, offset: self.good, line: self.next_line()? };
+        Some(End { at, is_empty: self.lines == 0 })
     }
+}
+
+/// Where the lines end.
+#[derive(Clone, Copy)]
+struct End {
+    at: Position,
+    /// There is no line in the newest segment: on a full disk the relay gives its room back when all of it is delivered.
+    is_empty: bool,
 }
 
 /// Damaged places of one segment that are told.
@@ -83,13 +80,37 @@ struct Verdict {
 }
 
 impl Verdict {
+    fn of(look: &Look) -> Result<Self, Failure> {
+        let mut verdict = Self::default();
+        let reports = look.segments.iter().map(Report::of).collect::<Result<Vec<_>, _>>()?;
+        for (i, report) in reports.iter().enumerate() {
+            // What was listed behind it: where that begins is known even when it is gone.
+            let next = look.segments.get(i + 1).filter(|next| !next.is_torn());
+            report.iter().for_each(|report| verdict.segment(report, next));
+        }
+        // Of the newest one with a header; when that is gone nobody knows.
+        let newest = look.segments.iter().rposition(|file| file.head.is_ok());
+        let end = newest.and_then(|newest| reports[newest].as_ref()?.end());
+        look.cursors.iter().for_each(|cursor| verdict.cursor(cursor, end));
+        look.kept.iter().for_each(|file| verdict.kept(file));
+        let reports: Vec<Report<'_>> = reports.into_iter().flatten().collect();
+        verdict.summary(look, &reports);
+        Ok(verdict)
+    }
+
     fn say(&mut self, text: std::fmt::Arguments<'_>) {
         let _ = self.says.write_fmt(text);
         self.says.push('\n');
     }
 
-    fn segment(&mut self, report: &Report<'_>, next: Option<&Report<'_>>) {
+    fn segment(&mut self, report: &Report<'_>, next: Option<&SegmentFile>) {
         let (path, lines) = (report.file.path.display(), report.lines);
+        if report.file.is_torn() {
+            return self.say(format_args!(
+                "{path}: {}; that is normal while a relay writes and after a crash, and the next start removes it",
+                HeadFault::Torn
+            ));
+        }
         let mut damaged = false;
         if let Err(fault) = &report.file.head {
             damaged = true;
@@ -103,7 +124,7 @@ impl Verdict {
             ));
         }
         // Only where the next one was written by the same relay, or by one that found all of this.
-        let follows = next.and_then(|next| Some(next.file.head.as_ref().ok()?.first_line));
+        let follows = next.and_then(|next| Some(next.head.as_ref().ok()?.first_line));
         let missing = follows.zip(report.next_line()).map_or(0, |(follows, next)| follows.saturating_sub(next));
         if missing > 0 {
             damaged = true;
@@ -125,7 +146,7 @@ impl Verdict {
         self.damaged += usize::from(damaged);
     }
 
-    fn cursor(&mut self, cursor: &crate::spool::Cursor, end: Option<Position>) {
+    fn cursor(&mut self, cursor: &Cursor, end: Option<End>) {
         let path = cursor.path.display();
         let Some(at) = cursor.position else {
             self.damaged += 1;
@@ -133,7 +154,10 @@ impl Verdict {
                 "{path}: no sound position of this spool; its forward would begin with the oldest line"
             ));
         };
-        let Some(end) = end else { return };
+        let Some(End { at: end, is_empty }) = end else { return };
+        if is_empty && at.segment == end.segment {
+            return;
+        }
         if (at.segment, at.offset) > (end.segment, end.offset) || at.line > end.line {
             self.damaged += 1;
             self.say(format_args!(
@@ -164,5 +188,82 @@ impl Verdict {
             damaged => format!("{damaged} files are damaged"),
         };
         self.say(format_args!("{dir}: {segments} segments, {lines} good lines, {cursors} cursors: {verdict}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::spool::{Batch, Options, Spool};
+
+    /// A spool of three segments at least, of which one forward has all.
+    fn delivered() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        // The other one keeps them there.
+        let mut options = Options::new(dir.path(), 1 << 20, vec!["a".to_owned(), "b".to_owned()]);
+        options.segment_bytes = 1 << 10;
+        let mut spool = Spool::open(options, &Metrics::new()).expect("a spool");
+        for number in 0..30 {
+            let mut batch = Batch::new();
+            batch.push(|out| out.extend(format!("<14>1 {number} {}", "x".repeat(100)).bytes()));
+            spool.writer.append(&mut [batch]);
+        }
+        while let Some(chunk) = spool.readers[0].next(1 << 20).expect("sound") {
+            let end = chunk.lines().last().expect("a line").1;
+            spool.readers[0].retire(end);
+        }
+        dir
+    }
+
+    fn look(dir: &tempfile::TempDir) -> Look {
+        Look::take(dir.path()).expect("a spool")
+    }
+
+    #[track_caller]
+    fn damaged(look: &Look, expected: usize) {
+        let Ok(Verdict { says, damaged }) = Verdict::of(look) else { panic!("it can be read") };
+        assert_eq!(damaged, expected, "{says}");
+    }
+
+    /// Delivered or given up, one or all of them, between being listed and being read.
+    #[test]
+    fn segments_that_go_meanwhile_are_not_missed() {
+        for gone in [1..2, 0..2, 2..usize::MAX, 0..usize::MAX] {
+            let dir = delivered();
+            let look = look(&dir);
+            assert!(look.segments.len() >= 3);
+            damaged(&look, 0);
+            for file in look.segments.iter().take(gone.end).skip(gone.start) {
+                fs::remove_file(&file.path).expect("removed");
+            }
+            damaged(&look, 0);
+        }
+    }
+
+    /// Not listed and not there: those are missed.
+    #[test]
+    fn segments_that_were_gone_before_are_missed() {
+        let dir = delivered();
+        fs::remove_file(&look(&dir).segments[1].path).expect("removed");
+        damaged(&look(&dir), 1);
+        let dir = delivered();
+        fs::remove_file(&look(&dir).segments.pop().expect("a segment").path).expect("removed");
+        damaged(&look(&dir), 1);
+    }
+
+    #[test]
+    fn a_newest_segment_without_a_header_is_not_finished() {
+        for (bytes, expected) in [(0, 0), (40, 0), (64, 0), (65, 1)] {
+            let dir = delivered();
+            fs::write(dir.path().join("00000000000000000099.seg"), vec![0; bytes]).expect("written");
+            damaged(&look(&dir), expected);
+        }
+        // With another one behind it, it had lines once.
+        let dir = delivered();
+        fs::write(&look(&dir).segments[1].path, "").expect("written");
+        damaged(&look(&dir), 1);
     }
 }
