@@ -468,3 +468,28 @@ fn what_cannot_be_signed_leaves_nothing_behind() {
     refused(&["--name", "[::1]"], "`[::1]` is neither a DNS name nor an IP address");
     refused(&["--name", "a", "--days", "0"], "--days");
 }
+
+/// Whoever put it there: another run, or somebody who has a key in readiness.
+#[test]
+fn what_is_there_already_stays() {
+    let dir = directory();
+    let run = |says: &str| {
+        let mut command = support::relay::logferry();
+        let output = command.args(["certs", "--name", "a", "--out"]).arg(dir.path()).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(says) && said.lines().count() == 1, "{said}");
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1, "{said}");
+    };
+    for name in ["server-key.pem", "server-key.pem.new"] {
+        let path = dir.path().join(name);
+        fs::write(&path, "a key").expect("written");
+        run(&format!("{} is there already; nothing was written", path.display()));
+        assert_eq!(fs::read(&path).expect("still there"), b"a key");
+        fs::remove_file(path).expect("ours");
+    }
+    // One that is only found when it is to be made, after others were.
+    let path = dir.path().join("server-key.pem.new");
+    symlink("nowhere", &path).expect("a link");
+    run(&format!("cannot write {}: File exists", path.display()));
+    assert!(path.is_symlink(), "still there");
+}

@@ -215,39 +215,54 @@ fn is_name(name: &str) -> bool {
     !host.starts_with('[') && !host.ends_with('.') && tls::server_name(host).is_ok()
 }
 
-/// All or none of them, and none over another: each is written aside, then all get their names.
+/// All or none of them, and none over another: each is written aside, then all get their names. Of what was there before,
+/// or another run has made, nothing is touched.
 fn write(files: &Files, dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-    let aside = |file: &File| dir.join(format!("{}.new", file.name));
     for (index, file) in files.iter().enumerate() {
-        let path = dir.join(&file.name);
-        if path.exists() {
-            return Err(format!("{} is there already; nothing was written (choose another --out)", path.display()));
-        }
+        is_free(&dir.join(&file.name))?;
+        is_free(&aside(dir, file))?;
         if files[..index].iter().any(|other| other.name == file.name) {
             return Err(format!("two certificates would be called {}; nothing was written", file.name));
         }
     }
-    let written = files.iter().try_for_each(|file| {
-        let path = aside(file);
-        write_new(&path, &file.content, file.mode).map_err(|error| format!("cannot write {}: {error}", path.display()))
-    });
-    let named = written.and_then(|()| {
-        files.iter().try_for_each(|file| {
-            let path = dir.join(&file.name);
-            fs::rename(aside(file), &path).map_err(|error| format!("cannot make {}: {error}", path.display()))
-        })
-    });
-    if named.is_err() {
-        files.iter().for_each(|file| drop(fs::remove_file(aside(file))));
+    let mut made = Vec::new();
+    let written = make_files(files, dir, &mut made);
+    if written.is_err() {
+        made.iter().for_each(|path| drop(fs::remove_file(path)));
     }
-    named
+    written
 }
 
-fn write_new(path: &Path, content: &str, mode: u32) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()
+/// `made`: the files that are there by our doing, also after an error.
+fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), String> {
+    for file in files {
+        let path = aside(dir, file);
+        let cannot = |error| format!("cannot write {}: {error}", path.display());
+        let mut open = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&path).map_err(cannot)?;
+        made.push(path.clone());
+        open.write_all(file.content.as_bytes()).and_then(|()| open.sync_all()).map_err(cannot)?;
+    }
+    for (file, made) in files.iter().zip(made) {
+        let path = dir.join(&file.name);
+        // Another run had to hold the name aside for it, which is ours: if it is still free, it stays so.
+        is_free(&path)?;
+        fs::rename(&made, &path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        *made = path;
+    }
+    Ok(())
+}
+
+fn is_free(path: &Path) -> Result<(), String> {
+    match path.exists() {
+        true => Err(format!("{} is there already; nothing was written (choose another --out)", path.display())),
+        false => Ok(()),
+    }
+}
+
+/// Where a file is until all are written.
+fn aside(dir: &Path, file: &File) -> PathBuf {
+    dir.join(format!("{}.new", file.name))
 }
 
 fn said(error: impl std::fmt::Display) -> String {
