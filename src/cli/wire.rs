@@ -116,7 +116,11 @@ impl Wire {
         match &mut self.kind {
             Kind::Udp(_) | Kind::Unixgram(_) => {}
             Kind::Tcp(stream) => stream.write_all(&self.pending)?,
-            Kind::Tls(stream) => stream.write_all(&self.pending)?,
+            Kind::Tls(stream) => {
+                stream.write_all(&self.pending)?;
+                // Writing only takes the bytes: whether the connection took them, flushing says.
+                stream.flush()?;
+            }
             Kind::Unix(stream) => stream.write_all(&self.pending)?,
         }
         self.pending.clear();
@@ -176,3 +180,51 @@ pub fn rfc5424micro(door: &Door, now: DateTime<Utc>, host: &str, tag: &str, text
 
 /// The process that the driver says it is.
 pub const DOCKERD: u32 = 4711;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cli::certs;
+    use crate::config::ServerTls;
+
+    /// A relay that takes one message by TLS and then breaks the connection off. What comes next was not sent.
+    #[test]
+    fn a_broken_connection_is_noticed_by_the_write_that_meets_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for file in certs::make(&["127.0.0.1".to_owned()]).expect("certificates") {
+            std::fs::write(dir.path().join(file.name), file.content).expect("written");
+        }
+        let files = ServerTls {
+            cert: dir.path().join("server.pem"),
+            key: dir.path().join("server-key.pem"),
+            client_ca: None,
+            client_names: Vec::new(),
+            client_fingerprints: Vec::new(),
+        };
+        let config = Arc::clone(tls::acceptor(&files).expect("good files").config());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let door = Door::Tls(listener.local_addr().expect("an address"));
+        let relay = std::thread::spawn(move || {
+            let socket = listener.accept().expect("a connection").0;
+            let connection = rustls::ServerConnection::new(config).expect("a connection");
+            let mut stream = rustls::StreamOwned::new(connection, socket);
+            stream.read_exact(&mut [0; 5]).expect("a message");
+            // Without a linger time it is reset at once.
+            socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO)).expect("a socket");
+        });
+        let files = ClientTls { ca: Some(dir.path().join("ca.pem")), ..ClientTls::default() };
+        let mut wire = Wire::connect(&door, &files).expect("connected");
+        let Kind::Tls(stream) = &wire.kind else { panic!("TLS") };
+        let mut reset = stream.sock.try_clone().expect("a descriptor");
+        let mut send = |message: &[u8]| wire.send(message).and_then(|()| wire.flush());
+        send(b"first").expect("taken");
+        relay.join().expect("it took it");
+        // Until the reset has arrived.
+        while matches!(reset.read(&mut [0; 1024]), Ok(1..)) {}
+        send(b"second").expect_err("nobody took it");
+    }
+}
