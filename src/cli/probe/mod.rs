@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         )));
     }
     let runtime = runtime()?;
-    let (door, tls) = runtime.block_on(door(arguments))?;
+    let (doors, tls) = runtime.block_on(doors(arguments))?;
     let arrivals = Arc::new(Arrivals::new(Token::random(), arguments.count));
     let exit = Exit::open(&arguments.at, &arrivals)?;
     let interrupted = runtime.block_on(async {
@@ -104,7 +104,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if was_interrupted(interrupted)? {
         return Err(Failure::failed("probe: interrupted before anything was sent"));
     }
-    let sender = Sender::start(door, tls, sender::Messages { token, tag, count, rate })
+    let sender = Sender::start(doors, tls, sender::Messages { token, tag, count, rate })
         .map_err(|error| Failure::failed(format!("probe: cannot start a thread: {error}")))?;
     let interrupted = runtime.block_on(async {
         tokio::select! {
@@ -185,8 +185,9 @@ impl Exit {
     }
 }
 
-/// The relay's address, looked up where it is a name, and what to show it.
-async fn door(arguments: &Arguments) -> Result<(Door, ClientTls), Failure> {
+/// The relay's addresses, looked up where it is a name, and what to show it. Of a datagram nobody learns whether it was
+/// taken: there the first address is the only one.
+async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure> {
     let Arguments { from, ca, cert, key, server_name, .. } = arguments;
     let usage = |says: String| Failure::usage(format!("probe: --from: {says}"));
     let identity = cert.as_ref().zip(key.as_ref()).map(|(cert, key)| (cert.into(), key.into()));
@@ -198,13 +199,13 @@ async fn door(arguments: &Arguments) -> Result<(Door, ClientTls), Failure> {
     };
     if from.starts_with("unix") {
         let address: ListenAddress = from.parse().map_err(usage)?;
-        return Ok((Door::from_address(&address).expect("a unix socket"), tls));
+        return Ok((vec![Door::from_address(&address).expect("a unix socket")], tls));
     }
     let address: ForwardAddress = from.parse().map_err(usage)?;
-    let (to, door): (_, fn(_) -> Door) = match &address {
-        ForwardAddress::Udp(to @ Destination::Host(_)) => (to, Door::Udp),
-        ForwardAddress::Tcp(to @ Destination::Host(_)) => (to, Door::Tcp),
-        ForwardAddress::Tls(to @ Destination::Host(_)) => (to, Door::Tls),
+    let (to, door, most): (_, fn(_) -> Door, _) = match &address {
+        ForwardAddress::Udp(to @ Destination::Host(_)) => (to, Door::Udp, 1),
+        ForwardAddress::Tcp(to @ Destination::Host(_)) => (to, Door::Tcp, usize::MAX),
+        ForwardAddress::Tls(to @ Destination::Host(_)) => (to, Door::Tls, usize::MAX),
         _ => {
             return Err(usage(format!(
                 "`{from}`: a container sends by udp://, tcp://, tcp+tls://, unix:// or unixgram://"
@@ -221,7 +222,7 @@ async fn door(arguments: &Arguments) -> Result<(Door, ClientTls), Failure> {
     if tls.server_name.is_none() {
         tls.server_name = Some(first.host.clone());
     }
-    Ok((door(first.peer), tls))
+    Ok((answer.endpoints.iter().take(most).map(|endpoint| door(endpoint.peer)).collect(), tls))
 }
 
 fn per_second(text: &str) -> Result<u32, String> {

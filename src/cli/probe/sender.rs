@@ -46,12 +46,13 @@ struct State {
 }
 
 impl Sender {
-    pub fn start(door: Door, tls: ClientTls, messages: Messages) -> io::Result<Self> {
+    /// `doors`: the relay's addresses, tried in this order.
+    pub fn start(doors: Vec<Door>, tls: ClientTls, messages: Messages) -> io::Result<Self> {
         let sender = Self { state: Arc::default() };
         let state = sender.state.clone();
-        thread::Builder::new().name(format!("sender {door}")).spawn(move || {
+        thread::Builder::new().name("sender".to_owned()).spawn(move || {
             let start = Instant::now();
-            state.send(&door, &tls, &messages);
+            state.send(&doors, &tls, &messages);
             *state.took.lock().unwrap_or_else(PoisonError::into_inner) = start.elapsed();
             state.finished.store(true, Ordering::Release);
         })?;
@@ -82,13 +83,13 @@ impl Sender {
 }
 
 impl State {
-    fn send(&self, door: &Door, tls: &ClientTls, messages: &Messages) {
+    fn send(&self, doors: &[Door], tls: &ClientTls, messages: &Messages) {
         let Messages { token, tag, count, rate } = messages;
         let (tag, host) = (filled(tag, token.text()), host());
         let pace = Pace::new(f64::from(*rate));
-        let mut line = Driver { door, tls, wire: None, refused_at: None };
+        let mut line = Driver { doors, tls, wire: None, refused_at: None };
         for number in 1..=*count {
-            let message = rfc5424micro(door, Utc::now(), &host, &tag, &token.message(number, now().0));
+            let message = rfc5424micro(&doors[0], Utc::now(), &host, &tag, &token.message(number, now().0));
             self.tried.store(number, Ordering::Release);
             if let Err(error) = line.send(&message) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -106,7 +107,8 @@ impl State {
 
 /// What stands between the container and the relay.
 struct Driver<'a> {
-    door: &'a Door,
+    /// All of one kind; the first that takes a connection.
+    doors: &'a [Door],
     tls: &'a ClientTls,
     wire: Option<Wire>,
     refused_at: Option<Instant>,
@@ -123,14 +125,28 @@ impl Driver<'_> {
         if self.refused_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
             return Err(io::Error::other("the relay does not take connections"));
         }
-        let connected = Wire::connect(self.door, self.tls).and_then(|mut wire| {
-            wire.send(message)?;
-            wire.flush()?;
-            Ok(wire)
-        });
+        let connected = self.connect(message);
         self.refused_at = connected.is_err().then(Instant::now);
         self.wire = Some(connected?);
         Ok(())
+    }
+
+    /// A connection that has taken the message. When no address does, what is wrong with the first one is told, as the
+    /// driver tells it.
+    fn connect(&self, message: &[u8]) -> io::Result<Wire> {
+        let mut why = None;
+        for door in self.doors {
+            let connected = Wire::connect(door, self.tls).and_then(|mut wire| {
+                wire.send(message)?;
+                wire.flush()?;
+                Ok(wire)
+            });
+            match connected {
+                Ok(wire) => return Ok(wire),
+                Err(error) => why = why.or(Some(error)),
+            }
+        }
+        Err(why.unwrap_or_else(|| io::Error::other("the relay has no address")))
     }
 }
 
@@ -153,4 +169,33 @@ fn host() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let is_fit = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if is_fit { name } else { NAME.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// `localhost` is ::1 too, where a relay on 127.0.0.1 does not listen.
+    #[test]
+    fn all_addresses_are_tried_before_a_message_counts_as_refused() {
+        // It has the port, and nobody listens there.
+        let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let refuses = Door::Tcp(held.local_addr().expect("its address").as_socket().expect("of IP"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let takes = Door::Tcp(listener.local_addr().expect("its address"));
+        let tls = ClientTls::default();
+        let send = |doors: &[Door]| Driver { doors, tls: &tls, wire: None, refused_at: None }.send(b"<13>x");
+        let error = send(std::slice::from_ref(&refuses)).expect_err("nobody listens");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        send(&[refuses, takes]).expect("the second one takes it");
+        let mut taken = [0; 5];
+        listener.accept().expect("a connection").0.read_exact(&mut taken).expect("a message");
+        assert_eq!(&taken, b"<13>x");
+    }
 }
