@@ -6,8 +6,10 @@ mod collector;
 mod name_server;
 mod sender;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -209,11 +211,24 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self, String> {
-        let dir = std::env::temp_dir().join(format!("logferry-demo-{}", std::process::id()));
-        let cannot = |error| format!("cannot make {} for its files (set TMPDIR): {error}", dir.display());
-        std::fs::create_dir_all(&dir).map_err(cannot)?;
+        // Our image has no /tmp.
+        let parent = std::env::temp_dir();
+        std::fs::create_dir_all(&parent).map_err(|error| cannot_make(&parent, &error))?;
+        // In a container each demo has the same process id, and one that was interrupted leaves its directory.
+        let number = RandomState::new().build_hasher().finish();
+        Self::at(parent.join(format!("logferry-demo-{number:016x}")))
+    }
+
+    /// It must be new: others may write to the directory it is made in, and what lies there may be theirs, or a link of
+    /// theirs.
+    fn at(dir: PathBuf) -> Result<Self, String> {
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| cannot_make(&dir, &error))?;
         Ok(Self(dir))
     }
+}
+
+fn cannot_make(dir: &Path, error: &std::io::Error) -> String {
+    format!("cannot make {} for its files (set TMPDIR): {error}", dir.display())
 }
 
 impl Drop for Scratch {
@@ -236,5 +251,30 @@ fn progress(text: &str) {
 fn progress_end() {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn its_directory_is_new_and_nobody_else_s() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| parent.path().join(name);
+        let made = Scratch::at(at("new")).expect("made");
+        assert_eq!(fs::metadata(&made.0).expect("there").mode() & 0o077, 0);
+        drop(made);
+        assert!(!at("new").exists());
+        fs::create_dir(at("theirs")).expect("made");
+        symlink(at("theirs"), at("link")).expect("linked");
+        for theirs in ["theirs", "link"] {
+            let Err(said) = Scratch::at(at(theirs)) else { panic!("{theirs} was taken") };
+            assert!(said.contains("File exists"), "{said}");
+            assert!(at(theirs).exists(), "and left alone");
+        }
     }
 }
