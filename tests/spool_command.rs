@@ -129,6 +129,26 @@ fn what_waits_is_seen_while_the_collector_is_down() {
     relay.stops();
 }
 
+/// As in a container: the file says where to listen, the variables with which certificate.
+#[test]
+fn a_config_that_variables_complete_says_where_the_spool_is() {
+    let (_collector, setup, relay) = told();
+    relay.kill();
+    let config = setup.path("completed.toml");
+    let dir = setup.path("spool").display().to_string();
+    let text = format!("[[listen]]\naddress = \"tcp+tls://127.0.0.1:0\"\n[spool]\ndir = \"{dir}\"\n");
+    fs::write(&config, text).expect("written");
+    let cat = || {
+        let mut command = logferry();
+        command.args(["spool", "cat", "--config"]).arg(&config);
+        command
+    };
+    let alone = cat().output().expect("it runs");
+    assert_eq!(alone.status.code(), Some(78), "{}", String::from_utf8_lossy(&alone.stderr));
+    let completed = cat().env("LOGFERRY_TLS_CERT", "/cert.pem").env("LOGFERRY_TLS_KEY", "/key.pem").output();
+    assert_eq!(messages(&good(completed.expect("it runs"))).len(), 6);
+}
+
 #[test]
 fn a_copy_is_read_where_no_relay_ever_was() {
     let (_collector, setup, relay) = told();

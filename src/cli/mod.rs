@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
@@ -146,6 +146,13 @@ fn load(overrides: &Overrides) -> Result<Config, Failure> {
         let says: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::config(&says.join("\n"))
     })
+}
+
+/// What the variables say to a command that does not have all their flags.
+fn variables() -> Result<Overrides, Failure> {
+    let command = Overrides::augment_args(clap::Command::new("logferry"));
+    let found = command.try_get_matches_from(["logferry"]).and_then(|found| Overrides::from_arg_matches(&found));
+    found.map_err(|error| Failure::usage(in_one_line(&error.render().to_string())))
 }
 
 /// What to say of variables that are set and mean nothing, but nearly do. Only nearly: orchestrators set others of our

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Failure, load, print};
+use super::{Failure, load, print, variables};
 use crate::config::{DEFAULT_SD_ID, Overrides};
 use crate::spool::{Look, LookError};
 use filter::Filter;
@@ -63,7 +63,8 @@ impl Place {
             Some(dir) if !named => Ok((dir.clone(), DEFAULT_SD_ID.to_owned())),
             dir => {
                 let (config, spool_dir) = (self.config.clone(), self.spool_dir.clone());
-                let config = load(&Overrides { config, spool_dir, ..Overrides::default() })?;
+                // A config may be whole only with the variables that the relay has.
+                let config = load(&Overrides { config, spool_dir, ..variables()? })?;
                 Ok((dir.clone().unwrap_or(config.spool.dir), config.syslog.sd_id))
             }
         }
