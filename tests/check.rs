@@ -349,6 +349,67 @@ fn a_spool_that_is_not_ours() {
         .ends(CONFIG);
 }
 
+#[test]
+fn a_socket_that_cannot_be_made() {
+    for scheme in ["unix", "unixgram"] {
+        let setup = Setup::new().listen(&format!("{scheme}://{{dir}}/sub/log.sock")).forward("stdout:");
+        let (sub, problem) = (setup.path("sub"), format!("problem: listen {scheme}://"));
+        let checked = || Checked::of(&mut setup.command());
+        checked().says(&problem, &["/sub is not there; make it"]).ends(CONFIG);
+        fs::write(&sub, "").expect("written");
+        checked().says(&problem, &["/sub is no directory"]).ends(CONFIG);
+        fs::remove_file(&sub).expect("ours");
+        fs::create_dir(&sub).expect("made");
+        checked().ends(0);
+        fs::write(sub.join("log.sock"), "").expect("written");
+        checked().says(&problem, &["no socket; move it away"]).ends(CONFIG);
+        // A running relay's, or systemd's.
+        fs::remove_file(sub.join("log.sock")).expect("ours");
+        let _socket = std::os::unix::net::UnixListener::bind(sub.join("log.sock")).expect("made");
+        checked().ends(0);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written() {
+    for template in ["sub/central.log", "sub/{host}/{name}.log", "sub/deeper/x-{host}.log"] {
+        let setup = udp().forward(&format!("file://{{dir}}/{template}"));
+        let sub = setup.path("sub");
+        let checked = || Checked::of(&mut setup.command());
+        checked().ends(0);
+        assert!(!sub.exists(), "it makes nothing");
+        fs::write(&sub, "").expect("written");
+        checked().says("problem: forward central: file://", &[template, "/sub is no directory"]).ends(CONFIG);
+    }
+    let setup = udp().forward("file://{dir}/central.log");
+    fs::create_dir(setup.path("central.log")).expect("made");
+    Checked::of(&mut setup.command()).says("problem: forward central: ", &["central.log is a directory"]).ends(CONFIG);
+    Checked::of(&mut udp().forward("file:///dev/null").command()).ends(0);
+}
+
+#[test]
+fn places_that_are_not_ours() {
+    let dir = TempDir::new().expect("a directory");
+    let checked = |socket: &Path, file: &Path| {
+        let mut command = support::as_nobody(&dir)?;
+        let listen = format!("unixgram://{}", socket.display());
+        command.env("LOGFERRY_LISTEN", listen).env("LOGFERRY_FORWARD", format!("file://{}", file.display()));
+        Some(Checked::of(command.env("LOGFERRY_SPOOL_DIR", dir.path().join("open/spool"))))
+    };
+    let open = dir.path().join("open");
+    fs::create_dir(&open).expect("made");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("ours");
+    let Some(refused) = checked(&dir.path().join("log.sock"), &dir.path().join("logs/{host}.log")) else { return };
+    let words = ["cannot write to", "Permission denied; it must be writable for uid 65534"];
+    refused.says("problem: listen unixgram://", &words).says("problem: forward ", &words).ends(CONFIG);
+    // What is there already needs no directory that is ours.
+    let file = dir.path().join("central.log");
+    fs::write(&file, "").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("ours");
+    let good = checked(&open.join("log.sock"), &file).expect("as before");
+    good.says_nothing_of("cannot write to").ends(0);
+}
+
 /// A file system of its own, for as long as it lives.
 struct Mounted<'a>(&'a Path);
 

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod names;
+mod places;
 mod spool;
 
 use std::fmt::Display;
@@ -48,6 +49,7 @@ fn look_at(config: &Config, report: &mut Report) -> Result<(), Failure> {
     spool::look(&config.spool, report);
     for settings in &config.forward {
         certificates::of_forward(settings, report);
+        places::of_forward(settings, report);
         names::look_up(&config.resolve, settings, report)?;
     }
     Ok(())
@@ -56,6 +58,7 @@ fn look_at(config: &Config, report: &mut Report) -> Result<(), Failure> {
 fn look_at_listener(listener: &Listen, report: &mut Report) {
     let address = &listener.address;
     certificates::of_listener(listener, report);
+    places::of_listener(address, report);
     if let ListenAddress::Udp(_) = address {
         match listen::grantable_receive_buffer(listener.receive_buffer) {
             Ok(granted) => match listen::small_receive_buffer(granted) {

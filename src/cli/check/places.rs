@@ -1,0 +1,76 @@
+//! Where files and unix sockets are to be made: may this user do that there? Nothing is made.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, eaccess, geteuid};
+
+use super::Report;
+use crate::config::{self, ForwardAddress, ListenAddress};
+
+/// The directory of a socket is made by nobody, so it must be there.
+pub fn of_listener(address: &ListenAddress, report: &mut Report) {
+    let (ListenAddress::Unix(path) | ListenAddress::Unixgram(path)) = address else { return };
+    let dir = path.parent().unwrap_or(path);
+    let trouble = match fs::symlink_metadata(path) {
+        // Of the relay that runs, or of systemd, which may make it where the relay may not.
+        Ok(found) if found.file_type().is_socket() => None,
+        Ok(_) => Some("there is a file of this name, and it is no socket; move it away".to_owned()),
+        Err(_) => match fs::metadata(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!(
+                "{} is not there; make it (systemd: RuntimeDirectory=), writable for uid {}",
+                dir.display(),
+                geteuid()
+            )),
+            _ => trouble_in(dir),
+        },
+    };
+    if let Some(says) = trouble {
+        report.problem(format!("listen {address}: {says}"));
+    }
+}
+
+/// The directories of a file are made with it, where the first one that is there lets us.
+pub fn of_forward(settings: &config::Forward, report: &mut Report) {
+    for target in &settings.to {
+        let ForwardAddress::File(template) = target else { continue };
+        if let Some(says) = trouble_with_file(template) {
+            report.problem(format!("forward {}: {target}: {says}", settings.name));
+        }
+    }
+}
+
+fn trouble_with_file(template: &Path) -> Option<String> {
+    // Up to the first name that comes from a message.
+    let has_field = |name: &std::ffi::OsStr| name.to_string_lossy().contains('{');
+    let known: PathBuf = template.components().take_while(|name| !has_field(name.as_os_str())).collect();
+    if known == template && known.exists() {
+        // Whose directory it is in does not matter then: it may be a pipe, or /dev/null.
+        return if known.is_dir() { Some(format!("{} is a directory", known.display())) } else { refused(&known) };
+    }
+    let dir = if known == template { known.parent()? } else { &known };
+    trouble_in(dir.ancestors().find(|dir| dir.exists())?)
+}
+
+fn trouble_in(dir: &Path) -> Option<String> {
+    match fs::metadata(dir) {
+        Ok(found) if !found.is_dir() => Some(format!("{} is no directory; name another", dir.display())),
+        Ok(_) => refused(dir),
+        Err(error) => Some(format!("cannot look at {}: {error}", dir.display())),
+    }
+}
+
+/// May this user write to it?
+fn refused(path: &Path) -> Option<String> {
+    let wanted = if path.is_dir() { AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::W_OK };
+    // One that has gone between the two looks is nobody's problem.
+    let error = eaccess(path, wanted).err().filter(|error| *error != Errno::ENOENT)?;
+    let what_to_do = match error {
+        Errno::EROFS => "its file system is read-only; mount it writable, or name another".to_owned(),
+        _ => format!("it must be writable for uid {}", geteuid()),
+    };
+    Some(format!("cannot write to {}: {}; {what_to_do}", path.display(), error.desc()))
+}
