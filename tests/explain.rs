@@ -216,6 +216,20 @@ fn where_each_message_goes_and_where_not() {
     );
 }
 
+/// A listener that has a name has its own limit, too.
+#[test]
+fn a_message_is_cut_where_its_listener_cuts_it() {
+    let config = "[[listen]]\naddress = \"tcp://127.0.0.1:514\"\n\
+                  [[listen]]\naddress = \"tcp://127.0.0.1:515\"\nname = \"short\"\nmax-frame = \"1KiB\"\n";
+    let input = format!("<13>{}\n", "x".repeat(2000));
+    for (arguments, bytes, cut) in [(&["--json"][..], 2004, false), (&["--json", "--listener", "short"], 1024, true)] {
+        let told = explain(config, arguments, input.as_bytes()).stdout;
+        let first = told.split(|byte| *byte == b'\n').next().expect("a line");
+        let object: Value = serde_json::from_slice(first).expect("an object");
+        assert_eq!((&object["bytes"], &object["cut"]), (&bytes.into(), &cut.into()), "{object}");
+    }
+}
+
 /// A terminal of its own, by `script`.
 fn on_a_terminal(no_color: Option<&str>, arguments: &str) -> Option<String> {
     let script = installed("script", "bsdutils")?;

@@ -24,7 +24,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// The `name` of the listener that messages come in by, for rules that ask
+    /// The `name` of the listener that messages come in by, for rules that ask and for its `max-frame` [default: the
+    /// first one's `max-frame`, and no name]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
 }
@@ -89,8 +90,10 @@ struct Arrival<'n> {
 
 /// Hands each message on, explained, and returns how many there were.
 fn explain(input: &[u8], config: &Config, arrival: &Arrival<'_>, mut each: impl FnMut(&Explained)) -> usize {
-    let limit = config.listen.first().map_or(crate::config::DEFAULT_MAX_FRAME, |listener| listener.max_frame);
     let &Arrival { listener, received } = arrival;
+    let mut listeners = config.listen.iter();
+    let by = listeners.find(|by| listener.is_none() || by.name.as_deref() == listener);
+    let limit = by.map_or(crate::config::DEFAULT_MAX_FRAME, |by| by.max_frame);
     let mut explainer = Explainer::new(config, listener);
     let mut framer = Framer::new(limit);
     let mut on_frame = |bytes: &[u8], cut: bool| {
