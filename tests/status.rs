@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -274,15 +274,22 @@ fn between(admin: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, pages)
 }
 
-/// Who takes the page and does not read it holds a place for a while, and nobody up.
+/// Far more of them than are answered at once: if they were waited for, the answer would not come in time.
 #[test]
 fn those_who_say_nothing_keep_nobody_out() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
     let relay = setup(&collector).start();
-    let silent: Vec<TcpStream> =
-        (0..40).map(|_| TcpStream::connect(relay.admin()).expect("the kernel accepts")).collect();
+    let connect = |_| TcpStream::connect(relay.admin()).expect("the kernel accepts");
+    let mut silent: Vec<TcpStream> = (0..400).map(connect).collect();
     assert_eq!(get(&relay, "/live").status, 200);
-    drop(silent);
+    // The answer did not wait until the relay had had enough of them.
+    let last = silent.last_mut().expect("one");
+    last.set_nonblocking(true).expect("a socket option");
+    let open = last.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(open, Err(ErrorKind::WouldBlock), "it is still open");
+    // More than may be open at all: the oldest make room.
+    silent.extend((0..200).map(connect));
+    assert_eq!(get(&relay, "/live").status, 200);
     relay.stops();
 }
 

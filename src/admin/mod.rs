@@ -7,9 +7,11 @@ mod host;
 mod page;
 mod status;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::board::Board;
@@ -32,11 +35,15 @@ use crate::spool::{self, Prober};
 use history::History;
 use status::Status;
 
-/// Requests answered at once; a scraper that comes when all are taken waits its turn.
-const MAX_CONNECTIONS: usize = 16;
+/// Requests answered at once; a scraper that asks when all places are taken waits its turn. Who says nothing takes none.
+const MAX_ANSWERING: usize = 16;
+/// Connections open at once; for one more, the one goes that has said nothing for the longest.
+const MAX_CONNECTIONS: usize = 512;
+/// Bytes of a request's head, so that those who never end theirs cannot make us hold much.
+const LONGEST_HEAD: usize = 16 * 1024;
 /// A connection that has not said what it wants by then is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// And one that has not read its answer by then: who reads slowly must not keep a place for ever.
+/// And one that has not read its answer by then: who reads slowly must not keep a connection for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an accept that failed: descriptors may run out, and a busy loop frees none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -102,34 +109,56 @@ impl Admin {
 }
 
 async fn accept(listener: &tokio::net::TcpListener, look: &Arc<Look>) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (room, turns) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_ANSWERING)));
+    // Oldest first, and whether they have asked by now.
+    let mut silent: VecDeque<(Arc<AtomicBool>, JoinHandle<()>)> = VecDeque::new();
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        silent.retain(|(asked, task)| !asked.load(Ordering::Relaxed) && !task.is_finished());
+        if room.available_permits() == 0
+            && let Some((_, oldest)) = silent.pop_front()
+        {
+            oldest.abort();
+        }
+        let Ok(place) = room.clone().acquire_owned().await else { return };
         // Weak: a connection that lingers must not keep the spool of a relay that has stopped.
-        let look = Arc::downgrade(look);
-        tokio::spawn(async move {
-            let answers = service_fn(move |request| respond(request, look.clone()));
+        let (look, turns) = (Arc::downgrade(look), turns.clone());
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
+        let task = tokio::spawn(async move {
+            let answers = service_fn(move |request| {
+                asks.store(true, Ordering::Relaxed);
+                respond(request, turns.clone(), look.clone())
+            });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(LONGEST_HEAD)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answers);
             // Whoever hangs up early has had what it wanted.
             let _ = timeout(CONNECTION_TIMEOUT, connection).await;
             drop(place);
         });
+        silent.push_back((asked, task));
     }
 }
 
-async fn respond(request: Request<Incoming>, look: Weak<Look>) -> Result<Response<Full<Bytes>>, Infallible> {
+/// Called when the head of the request is there.
+async fn respond(
+    request: Request<Incoming>,
+    turns: Arc<Semaphore>,
+    look: Weak<Look>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let turn = turns.acquire().await;
     let answer = match look.upgrade() {
         Some(look) => answer(&request, &look).await,
         None => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),
     };
+    drop(turn);
     let mut response = Response::new(Full::new(Bytes::from(answer.text)));
     *response.status_mut() = answer.status;
     let headers: [(HeaderName, &str); 5] = [
