@@ -8,6 +8,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
 
+use support::program::SIGHUP;
 use support::relay::logferry;
 use support::{Certs, Collector, Docker, Format, Setup, eventually, run, skipped};
 use tempfile::TempDir;
@@ -542,6 +543,24 @@ fn health_tells_a_running_relay_from_a_dead_one() {
     assert_eq!(dead.status.code(), Some(1));
     let says = format!("logferry: health: no answer from {admin}: Connection refused (os error 111)\n");
     assert_eq!(stderr(&dead), says);
+}
+
+/// The relay goes on with the config it has, and so it is well.
+#[test]
+fn a_config_that_has_become_bad_makes_no_relay_sick() {
+    let setup = Setup::new().listen("udp://127.0.0.1:0").forward("tcp://127.0.0.1:1");
+    let relay = setup.start();
+    let admin = relay.admin();
+    let file = setup.path("logferry.toml");
+    let text = format!("nonsense = 1\n[admin]\nlisten = \"{admin}\"\n");
+    fs::write(&file, text).expect("written");
+    relay.signal(SIGHUP);
+    relay.says("config: not reloaded, the old one stays in force");
+    let health = || run(logferry().arg("health").env("LOGFERRY_CONFIG", &file));
+    let well = health();
+    assert!(well.status.success() && well.stderr.is_empty(), "{}", stderr(&well));
+    relay.stops();
+    assert_eq!(health().status.code(), Some(1));
 }
 
 /// A relay nobody has told anything writes to stdout.

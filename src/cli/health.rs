@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{Failure, load};
-use crate::config::Overrides;
+use super::Failure;
+use crate::config::{Config, Overrides};
 
 /// Below the 30 s Docker gives a health check by default.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -14,8 +14,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: u64 = 4096;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
-    let config = load(overrides)?;
-    let Some(address) = config.admin.listen else {
+    let Some(address) = Config::admin_address(overrides) else {
         return Err(Failure::failed("health: [admin] listen is \"off\", so there is nobody to ask"));
     };
     let address = reachable(address);

@@ -270,6 +270,15 @@ impl Config {
         Self::parse(Some(path), &text, overrides, &env_variable)
     }
 
+    /// `[admin] listen` alone, for whoever asks a relay that runs. That goes on as it was when its file has become a bad
+    /// one, so that what can still be read counts, and where nothing can, the default.
+    pub fn admin_address(overrides: &Overrides) -> Option<SocketAddr> {
+        let text = overrides.file().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let read = |text: &str| Self::read(&Source::new(None, text, &env_variable), overrides);
+        let read = read(&text).or_else(|_| read(""));
+        read.map_or_else(|_| DEFAULT_ADMIN.parse().ok(), |config| config.admin.listen)
+    }
+
     /// The same from text; `variable` gives the values of `${VAR}`. An error names all that is wrong.
     pub fn parse(
         path: Option<&Path>,

@@ -28,6 +28,28 @@ fn nothing_at_all_is_a_config() {
 }
 
 #[test]
+fn the_admin_address_of_a_bad_config_is_what_can_be_read_of_it() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let check = |text: &str, admin: Option<&str>, expected: Option<&str>| {
+        let path = dir.path().join("logferry.toml");
+        std::fs::write(&path, text).expect("written");
+        let config = Some(path.display().to_string());
+        let overrides = Overrides { config, admin: admin.map(str::to_owned), ..Overrides::default() };
+        let found = Config::admin_address(&overrides).map(|address| address.to_string());
+        assert_eq!(found.as_deref(), expected, "{text}");
+    };
+    check("nonsense = 1\n[admin]\nlisten = \"127.0.0.1:1\"", None, Some("127.0.0.1:1"));
+    check("nonsense = 1\n[admin]\nlisten = \"127.0.0.1:1\"", Some("127.0.0.1:2"), Some("127.0.0.1:2"));
+    check("grace = \"soon\"\n[admin]\nlisten = \"off\"", None, None);
+    check("[admin]\nlisten = \"somewhere\"", None, Some(DEFAULT_ADMIN));
+    check("[admin\nlisten = \"127.0.0.1:1\"", None, Some(DEFAULT_ADMIN));
+    check("[admin\n", Some("127.0.0.1:2"), Some("127.0.0.1:2"));
+    let nowhere = Some(dir.path().join("nowhere").display().to_string());
+    let address = Config::admin_address(&Overrides { config: nowhere, ..Overrides::default() });
+    assert_eq!(address, DEFAULT_ADMIN.parse().ok());
+}
+
+#[test]
 fn what_check_prints_is_the_same_config() {
     let text = r#"
         hostname = "node-7"
