@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use support::program::{SIGINT, SIGTERM};
@@ -297,4 +299,32 @@ fn socket_files_go_with_the_relay_and_do_not_keep_the_next_one_out() {
     }
     relay.has_delivered(2, 0);
     relay.stops();
+}
+
+/// Nothing of what it says can be written, not even that it ends.
+#[test]
+fn a_second_signal_ends_at_once_behind_a_full_pipe() {
+    let collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector).top("grace = \"1h\"");
+    let relay = setup.start();
+    says(&relay, 0..MESSAGES);
+    relay.has_spooled(MESSAGES);
+    relay.kill();
+    let notified = UnixDatagram::bind(setup.path("notify")).expect("a fresh directory");
+    notified.set_nonblocking(true).expect("a socket option");
+    let is_told = |state: &str| {
+        let mut text = [0; 100];
+        let told = eventually(state, || notified.recv(&mut text).ok().map(|length| text[..length].to_vec()));
+        assert_eq!(String::from_utf8_lossy(&told).trim(), state);
+    };
+    let (_unread, mut stderr) = std::io::pipe().expect("a pipe");
+    // SAFETY: a system call without pointers.
+    let size = unsafe { nix::libc::fcntl(stderr.as_raw_fd(), nix::libc::F_SETPIPE_SZ, 4096) };
+    stderr.write_all(&vec![b'x'; usize::try_from(size).expect("a size")]).expect("it has room for so much");
+    let mut program = Program::start_with_stderr(setup.command().env("NOTIFY_SOCKET", setup.path("notify")), stderr);
+    is_told("READY=1");
+    program.signal(SIGTERM);
+    is_told("STOPPING=1");
+    program.signal(SIGTERM);
+    assert_eq!(program.ends().code(), Some(143));
 }

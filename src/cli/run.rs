@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::libc::SIGXFSZ;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -9,11 +10,14 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{Failure, complain, load, misspelt_variables, runtime};
+use super::{Failure, load, misspelt_variables, runtime};
 use crate::config::{Config, ConfigErrors, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::relay::Relay;
+
+/// How long the last word of a relay that ends at once may take to be written.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
@@ -77,7 +81,10 @@ fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
         tell_service_manager(NotifyState::Stopping);
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
-            complain("second signal: ending at once; what is not delivered stays in the spool");
+            log::last_words_within(
+                LAST_WORD,
+                "second signal: ending at once; what is not delivered stays in the spool",
+            );
             // 128 + SIGTERM, as a shell would report it.
             std::process::exit(143);
         });

@@ -11,7 +11,9 @@ mod stderr;
 mod stream;
 
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use tracing::level_filters::LevelFilter;
@@ -57,6 +59,18 @@ pub fn last_words(says: &str) {
         Some(LogFormat::Text) | None => says.lines().map(|line| format!("logferry: {line}\n")).collect(),
     };
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// The same for whoever ends at once: behind a full pipe nobody may ever hear it, so that is not waited for.
+pub fn last_words_within(time: Duration, says: &'static str) {
+    let (said, heard) = mpsc::channel();
+    let say = move || {
+        last_words(says);
+        let _ = said.send(());
+    };
+    if thread::Builder::new().spawn(say).is_ok() {
+        let _ = heard.recv_timeout(time);
+    }
 }
 
 /// Takes what is said through `tracing`.

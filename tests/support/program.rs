@@ -18,11 +18,17 @@ pub use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
 impl Program {
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
+        Self::start_with_stderr(command, Stdio::piped())
+    }
+
+    /// With its stderr elsewhere, unless that is `piped`.
+    #[track_caller]
+    pub fn start_with_stderr(command: &mut Command, stderr: impl Into<Stdio>) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let stdout = kept(child.stdout.take().expect("piped"));
-        let stderr = kept(child.stderr.take().expect("piped"));
+        let stderr = child.stderr.take().map(kept).unwrap_or_default();
         Self { name, child, stdout, stderr }
     }
 
