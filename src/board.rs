@@ -49,8 +49,8 @@ pub struct ForwardState(Arc<Mutex<Fares>>);
 #[derive(Clone)]
 pub struct Fares {
     pub doing: Doing,
-    /// Since when there is a connection, or none.
-    pub since: SystemTime,
+    /// Since when there is a connection, or none. Not by the wall clock, which is set once the network is up.
+    pub since: Instant,
     /// Where the connection leads to; `None` while there is none.
     pub place: Option<Place>,
     /// Until when it counts as standing still: connected, something on its way, and nothing acknowledged.
@@ -79,7 +79,10 @@ pub struct Place {
 
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    pub at: SystemTime,
+    /// By the wall clock, for a person.
+    pub time: SystemTime,
+    /// To count from: the wall clock may have been set since.
+    pub at: Instant,
     pub says: String,
 }
 
@@ -132,7 +135,8 @@ impl ForwardState {
             end -= 1;
         }
         let more = if end < says.len() { "…" } else { "" };
-        self.lock().trouble = Some(Trouble { at: SystemTime::now(), says: format!("{}{more}", &says[..end]) });
+        let says = format!("{}{more}", &says[..end]);
+        self.lock().trouble = Some(Trouble { time: SystemTime::now(), at: Instant::now(), says });
     }
 
     fn lock(&self) -> MutexGuard<'_, Fares> {
@@ -144,7 +148,7 @@ impl Fares {
     fn does(&mut self, doing: Doing, place: Option<Place>) {
         let was_connected = self.doing == Doing::Connected;
         if was_connected != (doing == Doing::Connected) {
-            self.since = SystemTime::now();
+            self.since = Instant::now();
         }
         self.doing = doing;
         self.still_until = None;
@@ -154,7 +158,7 @@ impl Fares {
 
 impl Default for Fares {
     fn default() -> Self {
-        Self { doing: Doing::Connecting, since: SystemTime::now(), place: None, still_until: None, trouble: None }
+        Self { doing: Doing::Connecting, since: Instant::now(), place: None, still_until: None, trouble: None }
     }
 }
 

@@ -218,13 +218,13 @@ impl Forward {
             name: forward.name.clone(),
             to: forward.to.clone(),
             state,
-            state_seconds: ago(since),
+            state_seconds: since.elapsed().as_secs(),
             target: place.map(|place| place.target),
             address: address.map(|address| address.to_string()),
             ttl_left_seconds: believed_until.map(|until| until.saturating_duration_since(now).as_secs()),
             last_error: trouble.map(|trouble| LastError {
-                time: shown(trouble.at),
-                seconds_ago: ago(trouble.at),
+                time: shown(trouble.time),
+                seconds_ago: trouble.at.elapsed().as_secs(),
                 text: trouble.says,
             }),
             waiting,
@@ -311,10 +311,6 @@ async fn oldest_waiting(look: &Look, forwards: impl Iterator<Item = String>) -> 
 fn age(line: &[u8]) -> Option<u64> {
     let made = UnixMicros::from_rfc3339(Line::parse(line, "").timestamp)?.0 / 1_000_000;
     u64::try_from(Utc::now().timestamp() - made).ok().or(Some(0))
-}
-
-fn ago(then: SystemTime) -> u64 {
-    SystemTime::now().duration_since(then).map_or(0, |past| past.as_secs())
 }
 
 fn shown(time: SystemTime) -> String {
