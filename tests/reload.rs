@@ -2,8 +2,9 @@
 
 mod support;
 
+use support::http::{get, status};
 use support::program::SIGHUP;
-use support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, eventually, says};
+use support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
 
 fn forward(name: &str, to: &Collector) -> String {
     let keys = "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\"";
@@ -60,10 +61,29 @@ fn forwards_and_listeners_come_and_go() {
     reloads(&relay, &old, &setup(&[forward("copy", &second)]));
     relay.says("forward central: no longer configured");
     relay.says("is no longer listened on");
+    // Of one that is gone nothing says that it has no connection, also not when somebody has looked.
+    status(&relay);
+    let metrics = get(&relay, "/metrics").body;
+    let has = |name: &str| metrics.contains(&format!("logferry_forward_connected{{forward=\"{name}\"}} "));
+    assert!(has("copy") && !has("central"), "{metrics}");
     says(&relay, 20..30);
     eventually("the copy", || second.numbers().ends_with(&(10..30).collect::<Vec<_>>()).then_some(()));
     assert_eq!(first.count(), 20);
     relay.stops();
+}
+
+#[test]
+fn a_forward_that_is_cut_off_is_not_connected_any_more() {
+    let (hangs, away) = (Collector::tcp(Framing::OctetCounting), Collector::tcp_away(Framing::OctetCounting));
+    let old = setup(&[forward("central", &hangs)]);
+    let relay = old.start();
+    relay.counts("forward_connected", 1);
+    hangs.hangs();
+    says_at_length(&relay, 0..1500, 8192);
+    reloads(&relay, &old, &setup(&[forward("central", &away)]));
+    relay.says("forward central: cut off in the middle");
+    relay.counts("forward_connected", 0);
+    relay.kill();
 }
 
 /// Nothing in the configuration has changed, but what is in the files that it names.

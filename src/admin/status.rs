@@ -162,7 +162,7 @@ impl Status {
                 errors: spool.errors.get(),
             },
             forwards: forwards
-                .map(|(forward, oldest)| Forward::take(forward, oldest, &metrics.forward(&forward.name)))
+                .map(|(forward, oldest)| Forward::take(forward, oldest, &metrics.look_at_forward(&forward.name)))
                 .collect(),
             listeners: roll
                 .listeners

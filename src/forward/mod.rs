@@ -371,6 +371,13 @@ impl Forwarder {
     }
 }
 
+/// However it ends: one that is cut off in the middle is not connected either.
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.metrics.connected.set(0);
+    }
+}
+
 impl Deadline {
     pub fn new(watch: watch::Receiver<Option<Instant>>) -> Self {
         Self(watch)

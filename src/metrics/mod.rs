@@ -375,19 +375,36 @@ impl Metrics {
     pub fn forward(&self, name: &str) -> ForwardMetrics {
         self.named().forwards.insert(name.to_owned());
         let label = ByForward { forward: name.to_owned() };
+        let connected = self.connected.get_or_create(&label).clone();
+        self.of_forward(&label, connected)
+    }
+
+    /// The same for whoever only looks, which brings nothing back of a forward that is gone.
+    pub fn look_at_forward(&self, name: &str) -> ForwardMetrics {
+        let label = ByForward { forward: name.to_owned() };
+        let connected = self.connected.get(&label).map(|gauge| gauge.clone()).unwrap_or_default();
+        self.of_forward(&label, connected)
+    }
+
+    /// A forward is gone: it is not one that has no connection. Its totals stay.
+    pub fn forget_forward(&self, name: &str) {
+        self.connected.remove(&ByForward { forward: name.to_owned() });
+    }
+
+    fn of_forward(&self, label: &ByForward, connected: Gauge) -> ForwardMetrics {
         ForwardMetrics {
-            delivered: self.delivered.get_or_create(&label).clone(),
-            unwanted: self.unwanted.get_or_create(&label).clone(),
-            resent: self.resent.get_or_create(&label).clone(),
-            evicted: self.evicted.get_or_create(&label).clone(),
-            damaged: self.damaged.get_or_create(&label).clone(),
-            waiting: self.waiting.get_or_create(&label).clone(),
-            connected: self.connected.get_or_create(&label).clone(),
-            connects: self.connects.get_or_create(&label).clone(),
-            connect_failures: self.connect_failures.get_or_create(&label).clone(),
-            resolve_failures: self.resolve_failures.get_or_create(&label).clone(),
-            moves: self.moves.get_or_create(&label).clone(),
-            returns: self.returns.get_or_create(&label).clone(),
+            connected,
+            delivered: self.delivered.get_or_create(label).clone(),
+            unwanted: self.unwanted.get_or_create(label).clone(),
+            resent: self.resent.get_or_create(label).clone(),
+            evicted: self.evicted.get_or_create(label).clone(),
+            damaged: self.damaged.get_or_create(label).clone(),
+            waiting: self.waiting.get_or_create(label).clone(),
+            connects: self.connects.get_or_create(label).clone(),
+            connect_failures: self.connect_failures.get_or_create(label).clone(),
+            resolve_failures: self.resolve_failures.get_or_create(label).clone(),
+            moves: self.moves.get_or_create(label).clone(),
+            returns: self.returns.get_or_create(label).clone(),
         }
     }
 
@@ -405,7 +422,7 @@ impl Metrics {
     /// The counters of every forward there ever was, by name.
     pub fn forwards(&self) -> Vec<(String, ForwardMetrics)> {
         let names: Vec<String> = self.named().forwards.iter().cloned().collect();
-        names.into_iter().map(|name| (name.clone(), self.forward(&name))).collect()
+        names.into_iter().map(|name| (name.clone(), self.look_at_forward(&name))).collect()
     }
 
     fn named(&self) -> MutexGuard<'_, Named> {

@@ -87,6 +87,7 @@ impl Working {
             }
             if new.forward.iter().all(|forward| forward.name != settings.name) {
                 self.forget_forward(&settings.name);
+                self.metrics.forget_forward(&settings.name);
             }
         }
         for (settings, connector) in new.forward.iter().zip(connectors) {
