@@ -8,6 +8,7 @@ use std::time::Instant;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::Value;
 use support::docker::RELAY;
+use support::http::status;
 use support::program::SIGHUP;
 use support::relay::logferry;
 use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
@@ -196,6 +197,12 @@ fn with_the_spool_full_nothing_waits_for_it() {
     is_made_to_speak(&relay, MOST_A_MINUTE + 20);
     let dropped = |reason: &str| relay.metrics().with("log_dropped_total", &format!("reason=\"{reason}\"")) as u64;
     assert!(dropped("full") > 0 && dropped("rate") > 0, "{:?}", relay.metrics());
+    // Nothing is said while nobody makes it: the page has the same numbers.
+    let losses = status(&relay)["losses"].as_array().expect("losses").clone();
+    for reason in ["full", "rate"] {
+        let shown = losses.iter().find(|loss| loss["reason"] == format!("log-{reason}")).expect("it is shown");
+        assert_eq!(shown["count"], dropped(reason), "{shown}");
+    }
     assert!(relay.stderr().matches("config: read again").count() as u64 > MOST_A_MINUTE, "stderr has them all");
     balance(&relay);
     let evicted = relay.metrics().sum("forward_evicted_total");

@@ -5,8 +5,10 @@
 //! takes the relay for the page's own server and lets it read. What a browser cannot be made to do is to send another
 //! `Host` than the name it believes to talk to, and such a name is one that is registered somewhere: it has a dot. So
 //! addresses, `localhost`, names without a dot (a compose service, a container) and the `hostname` of the config may ask for
-//! the page and for `/status`, which name addresses, containers and errors. `/metrics`, `/live` and `/ready` answer by any
-//! name: they are scraped by names with dots in a cluster, and give away counts.
+//! the page and for `/status`, which name collectors and their addresses, containers and errors. `/metrics`, `/live` and
+//! `/ready` answer by any name: they are scraped by names with dots in a cluster. So a foreign page can read them, and with
+//! the counts of `/metrics` their labels: what is listened on, what forwards are called, and containers where `[admin]
+//! containers` asks for them. `/ready` says why the spool cannot be written, and with it where it is.
 
 use std::net::IpAddr;
 

@@ -254,8 +254,8 @@ impl Listener {
 
 /// Everything that ever went missing, also at listeners and forwards that are no longer there: the counters' own totals.
 fn losses(sources: &Sources) -> Vec<Loss> {
-    let spool = sources.metrics.spool();
-    let of_spool = [
+    let (spool, log) = (sources.metrics.spool(), sources.metrics.log());
+    let of_lines = [
         ("full", &spool.dropped_full, "the spool was full and `when-full` is drop-newest"),
         ("severity", &spool.dropped_severity, "the spool was nearly full and they were of low severity"),
         ("rate", &spool.dropped_rate, "their containers sent more than `rate-limit` allows"),
@@ -263,10 +263,12 @@ fn losses(sources: &Sources) -> Vec<Loss> {
         ("stalled", &spool.dropped_stalled, "the disk stood still"),
         ("rule", &spool.dropped_rule, "not lost: a `[[drop]]` means them"),
         ("repeated", &spool.dropped_repeated, "not lost: another relay sent them again, and they were here"),
+        ("log-rate", &log.dropped_rate, "the relay said more about itself than it tells"),
+        ("log-full", &log.dropped_full, "the relay said more about itself than waits for room"),
     ];
     let loss = |reason, place, counter: &Counter, unit, says| Loss { reason, place, count: counter.get(), unit, says };
     let mut losses: Vec<Loss> =
-        of_spool.into_iter().map(|(reason, counter, says)| loss(reason, None, counter, "lines", says)).collect();
+        of_lines.into_iter().map(|(reason, counter, says)| loss(reason, None, counter, "lines", says)).collect();
     for (name, m) in sources.metrics.forwards() {
         losses.extend(
             [
