@@ -192,6 +192,15 @@ fn plain_text_beside_tls() {
     );
 }
 
+/// As compose hands over a variable that is not set.
+#[test]
+fn an_empty_name_is_no_config_file() {
+    let named = |path: &str| Overrides { config: Some(path.to_owned()), ..Overrides::default() };
+    assert_eq!(named("").file(), Overrides::default().file());
+    assert_eq!(named("").again().config, Overrides::default().again().config);
+    assert_eq!(named("/a.toml").again().file(), Some("/a.toml"));
+}
+
 /// Without the key all are meant: a list that has lost its last entry must not come to that.
 #[test]
 fn an_empty_list_is_no_list() {
