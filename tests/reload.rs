@@ -86,6 +86,25 @@ fn a_forward_that_is_cut_off_is_not_connected_any_more() {
     relay.kill();
 }
 
+/// Who raises it looks at the metric to see whether it was of use.
+#[test]
+fn a_receive_buffer_that_has_changed_is_measured() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let with = |keys: &str| {
+        let setup = Setup::new().listen_with("udp://127.0.0.1:0", keys);
+        setup.section(&forward("central", &collector))
+    };
+    let old = with("");
+    let relay = old.start();
+    let granted = || relay.metrics().sum("listen_receive_buffer_bytes");
+    let before = granted();
+    // Less than what everybody is granted.
+    reloads(&relay, &old, &with("receive-buffer = \"64KiB\""));
+    eventually("less", || (granted() < before).then_some(()));
+    assert!(granted() >= 64 << 10);
+    relay.stops();
+}
+
 /// Nothing in the configuration has changed, but what is in the files that it names.
 #[test]
 fn certificates_are_read_again() {
