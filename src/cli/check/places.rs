@@ -63,11 +63,15 @@ fn trouble_in(dir: &Path) -> Option<String> {
     }
 }
 
-/// May this user write to it?
-fn refused(path: &Path) -> Option<String> {
+/// Why this user may not write to it, or into it.
+pub fn refusal(path: &Path) -> Option<Errno> {
     let wanted = if path.is_dir() { AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::W_OK };
-    // One that has gone between the two looks is nobody's problem.
-    let error = eaccess(path, wanted).err().filter(|error| *error != Errno::ENOENT)?;
+    // One that has gone between two looks is nobody's problem.
+    eaccess(path, wanted).err().filter(|error| *error != Errno::ENOENT)
+}
+
+fn refused(path: &Path) -> Option<String> {
+    let error = refusal(path)?;
     let what_to_do = match error {
         Errno::EROFS => "its file system is read-only; mount it writable, or name another".to_owned(),
         _ => format!("it must be writable for uid {}", geteuid()),

@@ -3,14 +3,16 @@
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::statfs::statfs;
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{AccessFlags, eaccess, geteuid};
+use nix::unistd::geteuid;
 
 use super::Report;
+use super::places::refusal;
 use crate::config;
 use crate::config::MIN_SPOOL_SIZE;
 
@@ -51,13 +53,8 @@ pub fn look(settings: &config::Spool, report: &mut Report) {
 /// May this user write into the directory, and to the files that a relay of another user may have left there?
 fn may_write(dir: &Path, there: &Path, report: &mut Report) -> bool {
     let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let refused = |path: &Path| {
-        let wanted = if path.is_dir() { AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::W_OK };
-        eaccess(path, wanted).err().map(|error| (path.to_owned(), error))
-    };
-    // One that has gone between the two looks was nobody's problem.
-    let trouble = refused(there).or_else(|| files.filter(|path| path.is_file()).find_map(|path| refused(&path)));
-    let Some((path, error)) = trouble.filter(|(_, error)| *error != Errno::ENOENT) else { return true };
+    let mut all = iter::once(there.to_owned()).chain(files.filter(|path| path.is_file()));
+    let Some((path, error)) = all.find_map(|path| refusal(&path).map(|error| (path, error))) else { return true };
     let uid = geteuid();
     let what_to_do = match error {
         Errno::EROFS => "its file system is read-only; mount it writable, or name another `dir`".to_owned(),
