@@ -94,7 +94,11 @@ impl Translator {
             write_text(Some(text).filter(|text| !text.is_empty()), out);
             return Translated { shape: Shape::Docker, head: Some(id), text: text.len() };
         }
-        let message = parse_with(frame, &self.settings, &mut self.stamps);
+        let mut message = parse_with(frame, &self.settings, &mut self.stamps);
+        // For others it may be well formed, and say what only we may say: it is text then.
+        if message.structured_data == StructuredData::Malformed && self.speaks_for_us(&message) {
+            message.structured_data = StructuredData::Nil;
+        }
         write_start(message.facility << 3 | message.severity, &message.timestamp, &mut self.stamps, out);
         let start = out.len();
         self.write_header(&message, out);
@@ -156,8 +160,6 @@ impl Translator {
     fn write_sd(&self, message: &Message<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         match message.structured_data {
-            // For others it may be well formed, and say what only we may say: it is text behind what we say then.
-            StructuredData::Malformed if self.speaks_for_us(message) => self.write_own(None, message.cut, out),
             StructuredData::Malformed => return,
             StructuredData::Elements(sent) => self.write_elements(sent, message.cut, out),
             StructuredData::Nil => {
@@ -169,9 +171,6 @@ impl Translator {
         }
         if out.len() == start {
             out.push(b'-');
-        }
-        if message.structured_data == StructuredData::Malformed {
-            out.push(b' ');
         }
     }
 
