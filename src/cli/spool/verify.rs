@@ -55,18 +55,9 @@ impl<'a> Report<'a> {
         Some(self.file.head.as_ref().ok()?.first_line + self.lines)
     }
 
-    fn end(&self) -> Option<End> {
-        let at = Position { segment: self.file.number, offset: self.good, line: self.next_line()? };
-        Some(End { at, is_empty: self.lines == 0 })
+    fn end(&self) -> Option<Position> {
+        Some(Position { segment: self.file.number, offset: self.good, line: self.next_line()? })
     }
-}
-
-/// Where the lines end.
-#[derive(Clone, Copy)]
-struct End {
-    at: Position,
-    /// There is no line in the newest segment: on a full disk the relay gives its room back when all of it is delivered.
-    is_empty: bool,
 }
 
 /// Damaged places of one segment that are told.
@@ -90,8 +81,8 @@ impl Verdict {
         }
         // Of the newest one with a header; when that is gone nobody knows.
         let newest = look.segments.iter().rposition(|file| file.head.is_ok());
-        let end = newest.and_then(|newest| reports[newest].as_ref()?.end());
-        look.cursors.iter().for_each(|cursor| verdict.cursor(cursor, end));
+        let newest = newest.and_then(|newest| reports[newest].as_ref());
+        look.cursors.iter().for_each(|cursor| verdict.cursor(cursor, newest));
         look.kept.iter().for_each(|file| verdict.kept(file));
         let reports: Vec<Report<'_>> = reports.into_iter().flatten().collect();
         verdict.summary(look, &reports);
@@ -146,7 +137,7 @@ impl Verdict {
         self.damaged += usize::from(damaged);
     }
 
-    fn cursor(&mut self, cursor: &Cursor, end: Option<End>) {
+    fn cursor(&mut self, cursor: &Cursor, newest: Option<&Report<'_>>) {
         let path = cursor.path.display();
         let Some(at) = cursor.position else {
             self.damaged += 1;
@@ -154,8 +145,9 @@ impl Verdict {
                 "{path}: no sound position of this spool; its forward would begin with the oldest line"
             ));
         };
-        let Some(End { at: end, is_empty }) = end else { return };
-        if is_empty && at.segment == end.segment {
+        let Some((newest, end)) = newest.and_then(|newest| Some((newest, newest.end()?))) else { return };
+        // On a full disk the relay gives the room of the newest segment back when all of it is delivered.
+        if newest.lines == 0 && at.segment == end.segment {
             return;
         }
         if (at.segment, at.offset) > (end.segment, end.offset) || at.line > end.line {
