@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 use support::program::{SIGHUP, SIGTERM};
-use support::{Collector, Flow, Framing, Program, Relay, Setup, eventually};
+use support::{Collector, Flow, Framing, Notified, Program, Relay, Setup, eventually};
 
 const CONFIG_ERROR: i32 = 78;
 const MESSAGES: usize = 10;
@@ -178,16 +178,11 @@ fn a_reload_may_not_leave_one_unread() {
 #[test]
 fn the_service_manager_is_told_when_the_relay_is_ready_and_when_it_stops() {
     let setup = Setup::new().listen("udp://127.0.0.1:0");
-    let notified = UnixDatagram::bind(setup.path("notify")).expect("a fresh directory");
-    notified.set_nonblocking(true).expect("a socket option");
-    let is_told = |state: &str| {
-        let mut text = [0; 100];
-        let told = eventually(state, || notified.recv(&mut text).ok().map(|length| text[..length].to_vec()));
-        assert_eq!(String::from_utf8_lossy(&told).trim(), state);
-    };
-    let mut relay = setup.start_with(setup.command().env("NOTIFY_SOCKET", setup.path("notify")));
-    is_told("READY=1");
+    let mut command = setup.command();
+    let manager = Notified::by(&mut command, &setup);
+    let mut relay = setup.start_with(&mut command);
+    manager.is_told("READY=1");
     relay.signal(SIGTERM);
-    is_told("STOPPING=1");
+    manager.is_told("STOPPING=1");
     assert_eq!(relay.ends().code(), Some(0));
 }

@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use support::program::{SIGINT, SIGTERM};
-use support::{Collector, Docker, Format, Framing, Program, Relay, Setup, eventually, says};
+use support::{Collector, Docker, Format, Framing, Notified, Program, Relay, Setup, eventually, says};
 
 /// Small enough for a debug build, large enough for several chunks.
 const MESSAGES: usize = 3000;
@@ -310,21 +309,15 @@ fn a_second_signal_ends_at_once_behind_a_full_pipe() {
     says(&relay, 0..MESSAGES);
     relay.has_spooled(MESSAGES);
     relay.kill();
-    let notified = UnixDatagram::bind(setup.path("notify")).expect("a fresh directory");
-    notified.set_nonblocking(true).expect("a socket option");
-    let is_told = |state: &str| {
-        let mut text = [0; 100];
-        let told = eventually(state, || notified.recv(&mut text).ok().map(|length| text[..length].to_vec()));
-        assert_eq!(String::from_utf8_lossy(&told).trim(), state);
-    };
+    let mut command = setup.command();
+    let manager = Notified::by(&mut command, &setup);
     let (_unread, mut stderr) = std::io::pipe().expect("a pipe");
-    // SAFETY: a system call without pointers.
-    let size = unsafe { nix::libc::fcntl(stderr.as_raw_fd(), nix::libc::F_SETPIPE_SZ, 4096) };
+    let size = fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(4096)).expect("a pipe");
     stderr.write_all(&vec![b'x'; usize::try_from(size).expect("a size")]).expect("it has room for so much");
-    let mut program = Program::start_with_stderr(setup.command().env("NOTIFY_SOCKET", setup.path("notify")), stderr);
-    is_told("READY=1");
+    let mut program = Program::start_with_stderr(&mut command, stderr);
+    manager.is_told("READY=1");
     program.signal(SIGTERM);
-    is_told("STOPPING=1");
+    manager.is_told("STOPPING=1");
     program.signal(SIGTERM);
     assert_eq!(program.ends().code(), Some(143));
 }

@@ -63,7 +63,7 @@ pub use flow::Flow;
 pub use held::Held;
 pub use line::Line;
 pub use network::Network;
-pub use program::Program;
+pub use program::{Notified, Program};
 pub use relay::{Metrics, Relay, Setup};
 pub use relp::{RelpCollector, RelpFrame, RelpPeer};
 pub use script::ScriptedServer;

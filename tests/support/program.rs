@@ -1,10 +1,11 @@
 //! A child process that does not outlive its test, and what it prints.
 
 use std::io::Read;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::eventually;
+use super::{Setup, eventually};
 
 pub struct Program {
     name: String,
@@ -87,4 +88,26 @@ fn kept(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
         }
     });
     kept
+}
+
+/// What a program tells the service manager that has started it (sd_notify(3)).
+pub struct Notified(UnixDatagram);
+
+impl Notified {
+    /// By the program that `command` starts.
+    pub fn by(command: &mut Command, setup: &Setup) -> Self {
+        let path = setup.path("notify");
+        let socket = UnixDatagram::bind(&path).expect("a fresh directory");
+        socket.set_nonblocking(true).expect("a socket option");
+        command.env("NOTIFY_SOCKET", path);
+        Self(socket)
+    }
+
+    /// Waits for the next word, which must be this one.
+    #[track_caller]
+    pub fn is_told(&self, state: &str) {
+        let mut text = [0; 100];
+        let told = eventually(state, || self.0.recv(&mut text).ok().map(|length| text[..length].to_vec()));
+        assert_eq!(String::from_utf8_lossy(&told).trim(), state);
+    }
 }
