@@ -13,6 +13,8 @@
 
 use std::fmt;
 
+pub mod check;
+
 /// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
 const LAST_TXNR: u32 = 999_999_999;
 /// Digits of a transaction number or a length.
@@ -178,9 +180,24 @@ impl Decoder {
         }
         let come = left.min(bytes.len());
         let kept = come.min(self.limit.saturating_sub(self.held.len()));
-        self.held.extend_from_slice(&bytes[..kept]);
+        self.keep(&bytes[..kept], header.length);
         self.state = State::Data { header, left: left - come };
         Ok(&bytes[come..])
+    }
+
+    /// Grows with what has arrived, never with what was announced, and never beyond that or the limit.
+    fn keep(&mut self, piece: &[u8], announced: usize) {
+        let needed = self.held.len() + piece.len();
+        if needed > self.held.capacity() {
+            let grown = (self.held.capacity() * 2).min(self.limit).min(announced).max(needed);
+            self.held.reserve_exact(grown - self.held.len());
+        }
+        self.held.extend_from_slice(piece);
+    }
+
+    /// Bytes of memory that an unfinished frame takes.
+    pub fn held(&self) -> usize {
+        self.held.capacity()
     }
 
     /// Whether bytes of a frame were taken that has not ended.
@@ -383,28 +400,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Found = Vec<(u32, Command, Vec<u8>, bool)>;
-
-    fn decode(pieces: &[&[u8]], limit: usize) -> (Found, Option<BadFrame>) {
-        let mut decoder = Decoder::new(limit);
-        let mut found = Vec::new();
-        for piece in pieces {
-            let fed = decoder.feed(piece, |Frame { txnr, command, data, cut }| {
-                found.push((txnr, command, data.to_vec(), cut));
-                Ok::<_, BadFrame>(())
-            });
-            if let Err(error) = fed {
-                return (found, Some(error));
-            }
-        }
-        (found, None)
+    fn decode(bytes: &[u8]) -> (Vec<check::Frame>, check::End) {
+        check::frames(bytes, 100, [])
     }
 
     #[test]
     fn frames_are_found() {
         let bytes =
             b"1 open 14 relp_version=0\n2 syslog 5 <13>a\n3 close 0\n0 serverclose 0\n4 rsp 0 \n5 nonsense 1 x\n";
-        let found = decode(&[bytes], 100).0;
+        let found = decode(bytes).0;
         assert_eq!(found[0], (1, Command::Open, b"relp_version=0".to_vec(), false));
         assert_eq!(found[1], (2, Command::Syslog, b"<13>a".to_vec(), false));
         let commands: Vec<_> = found.iter().map(|(txnr, command, ..)| (*txnr, *command)).collect();
@@ -416,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_is_no_relp_is_said() {
-        let bad = |bytes: &[u8]| assert!(decode(&[bytes], 100).1.is_some(), "{}", bytes.escape_ascii());
+        let bad = |bytes: &[u8]| assert_eq!(decode(bytes).1, check::End::Bad, "{}", bytes.escape_ascii());
         bad(b"<13>Oct 11 22:14:15 mymachine su: hello\n");
         bad(b"1234567890 syslog 1 x\n");
         bad(b"1 syslog 1234567890 x\n");
@@ -428,20 +432,25 @@ mod tests {
         bad(&[b"1 ".as_slice(), &[b'a'; 40], b" 1 x\n"].concat());
     }
 
-    /// Every pair of cuts, a frame beyond the limit among the frames.
+    fn every_two_cuts(stream: &[u8], limit: usize) {
+        for first in 0..=stream.len() {
+            for second in 0..=stream.len() - first {
+                check::any_cut(stream, limit, &[first, second]);
+            }
+        }
+    }
+
+    /// Every pair of cuts, a frame beyond the limit among the frames, and what is no RELP behind them.
     #[test]
     fn frames_do_not_depend_on_the_cuts() {
         let bytes = b"1 open 3 a=b\n999999999 syslog 12 0123456789\nx\n0 serverclose 0\n7 rsp 6 200 OK\n8 syslog 0\n";
-        for limit in [3, 6, 12, 100] {
-            let whole = decode(&[bytes], limit);
-            assert_eq!((whole.0.len(), whole.1), (5, None));
-            assert_eq!(whole.0[1].3, limit < 12);
-            for first in 0..=bytes.len() {
-                for second in first..=bytes.len() {
-                    let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..]];
-                    assert_eq!(decode(&pieces, limit), whole, "cut at {first} and {second}, limit {limit}");
-                }
-            }
+        for limit in [0, 3, 6, 12, 100] {
+            let (found, end) = check::frames(bytes, limit, []);
+            assert_eq!((found.len(), end), (5, check::End::Whole));
+            assert_eq!(found[1].3, limit < 12);
+            every_two_cuts(bytes, limit);
+            every_two_cuts(b"1 syslog 2 ab\n1 syslog 2 abc\n", limit);
+            every_two_cuts(b"1 rsp 0 \n2 rsp 1 \n\n1234567890 rsp 0\n", limit);
         }
     }
 
@@ -489,21 +498,38 @@ mod tests {
         bad(b"-1 2\n1 a");
     }
 
+    /// Frames, and what is nearly one.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let commands = COMMANDS.map(|(name, _)| name).into_iter().chain(["", "x", "two words"]).collect::<Vec<_>>();
+        let frame = (0..1000u32, prop::sample::select(commands), prop::collection::vec(any::<u8>(), 0..30));
+        let piece = prop_oneof![
+            8 => frame.prop_map(|(txnr, command, data)| {
+                let mut bytes = Vec::new();
+                append(txnr, command, &data, &mut bytes);
+                bytes
+            }),
+            1 => "[0-9 a-z\n]{0,4}".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
             frames in prop::collection::vec((0..=LAST_TXNR, prop::collection::vec(any::<u8>(), 0..50)), 0..8),
-            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
         ) {
             let mut bytes = Vec::new();
             frames.iter().for_each(|(txnr, data)| append(*txnr, "syslog", data, &mut bytes));
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
-            cuts.sort_unstable();
-            let pieces: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-            let (found, error) = decode(&pieces, 50);
-            prop_assert_eq!(error, None);
-            let expected: Found = frames.into_iter().map(|(txnr, data)| (txnr, Command::Syslog, data, false)).collect();
+            let (found, end) = check::frames(&bytes, 50, []);
+            prop_assert_eq!(end, check::End::Whole);
+            let expected: Vec<_> = frames.into_iter().map(|(txnr, data)| (txnr, Command::Syslog, data, false)).collect();
             prop_assert_eq!(found, expected);
+        }
+
+        /// Every pair of cuts of any stream.
+        #[test]
+        fn cuts_do_not_matter(stream in streams(), limit in 0..40usize) {
+            every_two_cuts(&stream, limit);
         }
 
         #[test]
@@ -521,10 +547,8 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>()) {
-            let cut = at.index(bytes.len() + 1);
-            decode(&[&bytes[..cut], &bytes[cut..]], 20);
-            let _ = (Numbered::read(&bytes), Offers::read(&bytes), is_ok(&bytes));
+        fn neither_do_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            check::any_bytes(&data);
         }
     }
 }

@@ -6,11 +6,13 @@ mod corpus;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corpus::{Row, rows};
+use logferry::listen::frame::check::any_cut;
 use logferry::syslog::{
-    Format, Frame, Line, Message, Settings, Shape, Stamp, TagTemplate, Translator, UnixMicros, parse, render,
+    Format, Frame, Line, Message, Senders, Settings, Shape, Stamp, TagTemplate, Translator, UnixMicros, parse, render,
 };
 
 /// What the default template cannot read, and why. Everything else must be right with any template.
@@ -57,6 +59,26 @@ fn with_the_default_template() {
 
 /// Docker's shapes cost no allocation, odd tags included; only the buffer for the line has to be large enough, and the
 /// translator to have room for the headers it remembers.
+/// A message of each kind with a line behind it, cut at every two places; once with a limit that it exceeds.
+#[test]
+fn no_two_cuts_change_a_frame() {
+    let mut seen = BTreeSet::new();
+    for row in rows() {
+        if row.bytes.len() > 250 || !seen.insert((row.framing, row.format, row.template)) {
+            continue;
+        }
+        let stream = [&row.bytes, &b"<13>next\n"[..]].concat();
+        for limit in [100, 65_536] {
+            for first in 0..=stream.len() {
+                for second in 0..=stream.len() - first {
+                    any_cut(&stream, limit, &[first, second]);
+                }
+            }
+        }
+    }
+    assert!(seen.len() > 15, "only {} kinds", seen.len());
+}
+
 #[test]
 fn the_fast_path_allocates_nothing() {
     let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
@@ -107,7 +129,7 @@ fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
     let frame = Frame { bytes, cut: false, received: UnixMicros(received) };
     let by_template = template.to_string();
     let settings = Settings { hostname: "relay-1".to_owned(), tag_template: template, ..Settings::default() };
-    let message = parse(&frame, &settings);
+    let message = parse(&frame, &settings, Senders::Anybody);
     assert_eq!(message.facility * 8 + message.severity, row.pri, "{file}");
     if wrong != Some(Wrong::Message) {
         assert_eq!(message.message.unwrap_or_default(), row.message, "{file}");

@@ -237,13 +237,32 @@ fn every_way_out_and_every_format() {
         assert_eq!(shown(frame), shown(&[header.as_bytes(), text].concat()));
     }
     let file = fs::read(setup.path("logs").join(RELAY).join("proj-web-1.log")).expect("a file for each container");
-    said(lines_of(&file), &escaped);
-    said(lines_of(&relay.stops().stdout), &escaped);
+    let visible: Vec<_> = texts.iter().map(|text| made_visible(text)).collect();
+    said(lines_of(&file), &visible);
+    said(lines_of(&relay.stops().stdout), &visible);
 }
 
 /// Where a newline ends a message, one inside it is written as rsyslog writes it.
 fn with_newlines_escaped(text: &[u8]) -> Vec<u8> {
     text.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"#012"[..])
+}
+
+/// What people read at terminals: all that acts there is written so. These are such texts as are in `hard_texts`.
+fn made_visible(text: &[u8]) -> Vec<u8> {
+    let acting = |byte: u8| byte < 0x20 && byte != b'\t' || byte == 0x7f;
+    let octal = |byte: u8| if acting(byte) { format!("#{byte:03o}").into_bytes() } else { vec![byte] };
+    let text: Vec<u8> = text.iter().flat_map(|byte| octal(*byte)).collect();
+    match String::from_utf8(text) {
+        Ok(text) => {
+            let text = text.replace('\u{85}', "#302#205").replace('\u{9b}', "#302#233");
+            text.replace('\u{2028}', "#342#200#250").replace('\u{2029}', "#342#200#251").into_bytes()
+        }
+        Err(not_text) => {
+            let octal =
+                |byte: &u8| if (0x80..0xa0).contains(byte) { format!("#{byte:03o}").into_bytes() } else { vec![*byte] };
+            not_text.as_bytes().iter().flat_map(octal).collect()
+        }
+    }
 }
 
 fn lines_of(bytes: &[u8]) -> Vec<Line> {
@@ -255,6 +274,12 @@ fn lines_of(bytes: &[u8]) -> Vec<Line> {
 fn is_json(frame: &[u8], container: &Docker, text: &[u8]) {
     let json: serde_json::Value =
         serde_json::from_slice(frame).unwrap_or_else(|error| panic!("{error}: {}", shown(frame)));
+    let acts = |byte: &u8| *byte < 0x20 || *byte == 0x7f;
+    assert!(
+        !frame.iter().any(acts) && !String::from_utf8_lossy(frame).contains(['\u{85}', '\u{2028}']),
+        "{}",
+        shown(frame)
+    );
     let keys: Vec<_> = json.as_object().expect("an object").keys().map(String::as_str).collect();
     let field = |key: &str| json[key].as_str().unwrap_or_else(|| panic!("no {key}: {json}"));
     assert_eq!(field("timestamp"), container.stamp());

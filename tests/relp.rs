@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use support::docker::hard_texts;
 use support::program::{SIGHUP, SIGTERM};
@@ -473,6 +474,72 @@ fn what_is_no_session_is_ended() {
         relay.counts("listen_received_total", received as u64);
     }
     relay.has_delivered(received, 0);
+    relay.stops();
+}
+
+/// What has no answer is sent again: a session is ended and not heard in part.
+#[test]
+fn a_frame_that_does_not_end_ends_its_session() {
+    let setup = Setup::new().listen_with("relp://127.0.0.1:0", "frame-timeout = \"1ms\"").forward("file:///dev/null");
+    let relay = setup.start();
+    let mut peer = RelpPeer::opened(relay.door());
+    peer.says(2, "syslog", b"<13>whole");
+    assert!(peer.frame().expect("an answer").is_ok());
+    peer.sends(b"3 syslog 100 <13>half");
+    peer.is_over();
+    assert_eq!(relay.metrics().with("listen_refused_total", "frame-timeout"), 1);
+    relay.has_delivered(1, 0);
+    relay.stops();
+}
+
+/// Half of it: all of them come from one address.
+#[test]
+fn sessions_take_so_much_memory_in_all() {
+    let limits = "max-unfinished = \"4MiB\"\nmax-frame = \"512KiB\"";
+    let relay = Setup::new().listen_with("relp://127.0.0.1:0", limits).forward("file:///dev/null").start();
+    let half = [b"2 syslog 500000 <13>".as_slice(), &[b'x'; 499_000]].concat();
+    let mut four: Vec<RelpPeer> = (0..4).map(|_| RelpPeer::opened(relay.door())).collect();
+    for (number, peer) in four.iter_mut().enumerate() {
+        let before = relay.metrics().sum("listen_bytes_total");
+        peer.sends(&half);
+        relay.counts("listen_bytes_total", before + half.len() as u64);
+        assert_eq!(relay.metrics().sum("listen_refused_total"), 0, "session {number}");
+    }
+    let mut fifth = RelpPeer::opened(relay.door());
+    // It may be ended before it has said all of it.
+    let _ = fifth.stream().write_all(&half);
+    fifth.is_over();
+    assert_eq!(relay.metrics().with("listen_refused_total", "max-unfinished"), 1);
+    // The others have what they have, and what the fifth had is there for the next.
+    let rest = [vec![b'x'; 996], b"\n".to_vec()].concat();
+    for peer in &mut four {
+        peer.sends(&rest);
+        assert!(peer.frame().expect("an answer").is_ok());
+    }
+    let mut sixth = RelpPeer::opened(relay.door());
+    sixth.sends(&[&half, &rest].map(|part| &part[..]).concat());
+    assert!(sixth.frame().expect("an answer").is_ok());
+    relay.has_delivered(5, 0);
+    relay.stops();
+}
+
+/// Those who wait for room hold nobody up who has something to say before that.
+#[test]
+fn who_comes_to_a_full_spool_is_heard() {
+    let full = "max-size = \"1MiB\"\nwhen-full = \"drop-newest\"";
+    let relay = Setup::new().spool(full).listen("relp://127.0.0.1:0").forward("tcp://127.0.0.1:1").start();
+    let waiting: Vec<RelpPeer> = (0..8).map(|_| RelpPeer::opened(relay.door())).collect();
+    for peer in &waiting {
+        let mut stream = peer.stream().try_clone().expect("a descriptor");
+        // Until nobody listens any more.
+        thread::spawn(move || (2..10_000).all(|txnr| stream.write_all(&frame(txnr, "syslog", &[b'x'; 1000])).is_ok()));
+    }
+    eventually("the spool and the queue are full", || (relay.metrics().sum("spool_held") > 1500).then_some(()));
+    for _ in 0..8 {
+        drop(RelpPeer::opened(relay.door()));
+    }
+    assert_eq!(relay.metrics().sum("listen_handshake_failures_total"), 0);
+    drop(waiting);
     relay.stops();
 }
 

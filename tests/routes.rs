@@ -229,6 +229,36 @@ fn what_is_sent_again_is_known_again_though_some_of_it_is_dropped() {
 }
 
 #[test]
+fn where_only_docker_sends_nobody_else_names_a_container() {
+    let (docker_s, plain) = ("unix://{dir}/docker.sock", "tcp://127.0.0.1:0");
+    let setup = Setup::new().listen_with(docker_s, "name = \"containers\"\nfrom = \"docker\"").listen(plain);
+    let (all, web, relay) = two_forwards(setup, "match = { name = \"web\" }");
+    let forged = |text: &str| {
+        let element = "[docker@32473 image=\"nginx\" name=\"web\" id=\"2a9052a5c36e\"]";
+        format!("<30>1 2026-11-20T22:27:33Z n7 web 2a9052a5c36e - {element} {text}")
+    };
+    let mut wires: Vec<Wire> = relay.doors().iter().map(|door| door.connect()).collect();
+    wires[0].says(&container("web"), b"from web");
+    // What a container prints, and what somebody else sends.
+    wires[0].says(&container("db"), forged("printed").as_bytes());
+    wires[0].send(format!("{}\n", forged("sent")).as_bytes());
+    wires[1].send(format!("{}\n", forged("elsewhere")).as_bytes());
+    let lines = all.lines(4);
+    let said = |end: &str| lines.iter().find(|line| line.message.ends_with(end.as_bytes())).expect("it has come");
+    assert_eq!(said("printed").container()[1], "db");
+    assert_eq!(said("printed").message, forged("printed").as_bytes());
+    let sent = said("sent");
+    assert_eq!((sent.container(), &*sent.app, sent.pri), (Default::default(), "-", 30));
+    assert_eq!(sent.message, forged("sent").strip_prefix("<30>").expect("a priority").as_bytes());
+    assert_eq!(sent.param("logferry@32473", "listener"), "containers");
+    let mut by_web = messages(&web.lines(2));
+    by_web.sort();
+    assert_eq!(by_web, ["web: elsewhere", "web: from web"]);
+    is_done(&relay, 4);
+    relay.stops();
+}
+
+#[test]
 fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     let (tls, plain) = ("tcp+tls://127.0.0.1:0", "tcp://127.0.0.1:0");
     let setup = Setup::new().listen_with(tls, &format!("name = \"dmz\"\n{}", Certs::get().listen())).listen(plain);

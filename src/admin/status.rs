@@ -12,7 +12,7 @@ use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
 use crate::board::{self, Doing, Fares};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
-use crate::syslog::{Line, UnixMicros};
+use crate::syslog::{Line, UnixMicros, make_json_visible};
 
 /// Containers that are shown.
 const SHOWN_CONTAINERS: usize = 10;
@@ -187,7 +187,10 @@ impl Status {
     }
 
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a struct of texts and numbers is always JSON") + "\n"
+        let mut json = serde_json::to_vec_pretty(self).expect("a struct of texts and numbers is always JSON");
+        // What a collector says of itself is in it, and people read it at terminals.
+        make_json_visible(&mut json, 0);
+        String::from_utf8(json).expect("JSON is UTF-8") + "\n"
     }
 
     /// Lines waiting for the forward that is furthest behind.
@@ -282,9 +285,28 @@ fn losses(sources: &Sources) -> Vec<Loss> {
         losses.extend(
             [
                 ("receive-buffer", &m.kernel_drops, "messages", "the kernel's receive buffer was full"),
-                ("cut", &m.cut, "messages", "longer than `max-frame`; their start was kept"),
+                ("max-frame", &m.cut.max_frame, "messages", "longer than that; their start was kept"),
+                (
+                    "connection-end",
+                    &m.cut.connection_end,
+                    "messages",
+                    "their connection ended first; their start was kept",
+                ),
+                ("frame-timeout", &m.cut.frame_timeout, "messages", "did not end in that time; their start was kept"),
+                ("max-unfinished", &m.cut.max_unfinished, "messages", "too much had not ended; their start was kept"),
                 ("unfinished", &m.unfinished, "messages", "their connection broke before their end"),
-                ("refused", &m.refused, "connections", "too many of them, or not the protocol that is spoken there"),
+                ("max-connections", &m.refused.max_connections, "connections", "there were so many"),
+                (
+                    "max-connections-per-address",
+                    &m.refused.max_connections_per_address,
+                    "connections",
+                    "there were so many from one address",
+                ),
+                ("allow", &m.refused.allow, "connections and datagrams", "their address is none of these"),
+                ("plaintext", &m.refused.plaintext, "connections", "only TLS is taken there"),
+                ("protocol", &m.refused.protocol, "connections", "RELP is spoken there"),
+                ("frame-timeout", &m.refused.frame_timeout, "connections", "a RELP frame did not end in that time"),
+                ("max-unfinished", &m.refused.max_unfinished, "connections", "too much of RELP had not ended"),
                 ("handshake", &m.handshake_failures, "connections", "TLS or RELP was not agreed upon"),
             ]
             .map(|(reason, counter, unit, says)| loss(reason, Some(name.clone()), counter, unit, says)),

@@ -6,6 +6,7 @@ mod collector;
 mod demo;
 mod explain;
 mod health;
+mod memory;
 mod probe;
 mod run;
 mod spool;
@@ -21,6 +22,9 @@ use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
+
+/// For the fuzz target.
+pub use explain::check as explain_check;
 
 /// Exit codes, as sysexits.h names them.
 mod exit {
@@ -86,6 +90,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command the arguments name.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    memory::keep_private();
     let arguments = match Arguments::try_parse_from(with_default_command(arguments)) {
         Ok(arguments) => arguments,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

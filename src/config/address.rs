@@ -85,6 +85,11 @@ impl ListenAddress {
         matches!(self, Self::Tls(_) | Self::RelpTls(_))
     }
 
+    /// Whether other relays speak there, who are answered.
+    pub fn is_relp(&self) -> bool {
+        matches!(self, Self::Relp(_) | Self::RelpTls(_))
+    }
+
     /// Whether the two are one socket: there can be only one of them.
     pub fn is_the_socket_of(&self, other: &Self) -> bool {
         match (self, other) {

@@ -11,6 +11,9 @@ use super::file::{Leaf, Origin};
 /// Problems of one config that are named. Who has more has another file in hand.
 const MOST_PROBLEMS: usize = 100;
 
+/// Said instead of the value, which may be a key: what is wrong with a config is logged, and mailed, and pasted.
+const GIVEN_FOR_ITS_PATH: &str = "this is what is in a PEM file; write the file's name";
+
 /// One thing that is wrong. Its text is one line for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -53,7 +56,15 @@ impl ConfigErrors {
 }
 
 impl ConfigError {
-    fn at(at: usize, says: String) -> Self {
+    /// What was written is shown in it, and may hold anything: a line stays one, and a terminal is told nothing.
+    fn at(at: usize, text: String) -> Self {
+        let mut says = String::with_capacity(text.len());
+        for character in text.chars() {
+            match character.is_control() {
+                true => says.extend(character.escape_default()),
+                false => says.push(character),
+            }
+        }
         Self { says, at }
     }
 
@@ -62,6 +73,9 @@ impl ConfigError {
     }
 
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        if is_pem(&path.to_string_lossy()) {
+            return Self::unwritten(format!("--config / LOGFERRY_CONFIG: {GIVEN_FOR_ITS_PATH}"));
+        }
         Self::unwritten(format!(
             "{}: cannot read the config file: {error}; name another with --config or LOGFERRY_CONFIG",
             path.display()
@@ -166,7 +180,7 @@ impl<'a> Source<'a> {
             rest = &after[end + 1..];
         }
         text.push_str(rest);
-        Ok(text)
+        if is_pem(&text) { Err(self.located(key, leaf, GIVEN_FOR_ITS_PATH)) } else { Ok(text) }
     }
 
     /// A value that means nothing, and what would.
@@ -174,11 +188,13 @@ impl<'a> Source<'a> {
         let written = leaf.text();
         // Parsers that quote the value themselves need not have it said twice.
         let quoted = if says.contains(&format!("`{written}`")) { String::new() } else { format!("`{written}`: ") };
+        self.located(key, leaf, &format!("{quoted}{says}"))
+    }
+
+    fn located(&self, key: &str, leaf: &Leaf, says: &str) -> ConfigError {
         match &leaf.origin {
-            Origin::File(span) => {
-                ConfigError::at(span.start, format!("{}: {key}: {quoted}{says}", self.place(span.start)))
-            }
-            Origin::Override(flag) => ConfigError::unwritten(format!("{flag}: {quoted}{says}")),
+            Origin::File(span) => ConfigError::at(span.start, format!("{}: {key}: {says}", self.place(span.start))),
+            Origin::Override(flag) => ConfigError::unwritten(format!("{flag}: {says}")),
         }
     }
 
@@ -240,6 +256,11 @@ impl<'a> Source<'a> {
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
         format!("{}:{line}", self.file())
     }
+}
+
+/// Has somebody given a certificate or a key for the name of its file?
+fn is_pem(text: &str) -> bool {
+    text.contains("-----BEGIN")
 }
 
 /// serde's "unknown field `adress`, expected one of `address`, `cert`, …": what was written, and what is known.

@@ -38,6 +38,7 @@ pub struct File {
 pub struct Listen {
     pub address: Option<Leaf>,
     pub name: Option<Leaf>,
+    pub from: Option<Leaf>,
     pub cert: Option<Leaf>,
     pub key: Option<Leaf>,
     pub client_ca: Option<Leaf>,
@@ -46,9 +47,15 @@ pub struct Listen {
     #[serde(skip_serializing_if = "Leaves::is_empty")]
     pub client_fingerprint: Leaves,
     pub plaintext: Option<Leaf>,
+    #[serde(skip_serializing_if = "Leaves::is_empty")]
+    pub allow: Leaves,
     pub max_frame: Option<Leaf>,
     pub receive_buffer: Option<Leaf>,
     pub max_connections: Option<Leaf>,
+    pub max_connections_per_address: Option<Leaf>,
+    pub max_unfinished: Option<Leaf>,
+    pub frame_timeout: Option<Leaf>,
+    pub max_handshakes: Option<Leaf>,
     pub handshake_timeout: Option<Leaf>,
 }
 
@@ -92,6 +99,7 @@ pub struct Spool {
     pub sync: Option<Leaf>,
     pub max_wait: Option<Leaf>,
     pub shed_from: Option<Leaf>,
+    pub max_rate: Option<Leaf>,
 }
 
 #[derive(Default, serde::Deserialize, serde::Serialize)]

@@ -6,16 +6,18 @@
 //! every key; tests/tidy.rs holds it to that.
 
 mod address;
+pub mod check;
 mod error;
 mod file;
 mod overrides;
 mod peer;
+mod range;
 mod read;
 mod rules;
 mod show;
 mod written;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -26,10 +28,11 @@ pub use address::{Destination, ForwardAddress, Host, HostPort, ListenAddress, SY
 pub use error::{ConfigError, ConfigErrors};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
+pub use range::AddressRange;
 pub use show::shown_size;
 
 use crate::spool::{Sync, WhenFull};
-use crate::syslog::{Format, Rule, Settings, TagTemplate, UtcOffset};
+use crate::syslog::{Format, Rule, Senders, Settings, TagTemplate, UtcOffset};
 use error::Source;
 
 /// Read when no `--config` is given and it is there.
@@ -44,6 +47,16 @@ pub const MAX_FRAME_RANGE: (u64, u64) = (480, 512 * 1024);
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Connections of one listener. Docker opens one for each container.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+/// A quarter of them, so that one neighbour cannot take all. All containers of a Docker host come from one address.
+pub const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 2_500;
+/// Bytes of messages that have begun and not ended, of all connections of a listener together.
+pub const DEFAULT_MAX_UNFINISHED: ByteSize = ByteSize::mib(16);
+/// Half of it is for those from one address. The longest frame must fit into that, and a RELP frame of another logferry.
+pub const MAX_UNFINISHED_RANGE: (u64, u64) = (4 << 20, 1 << 40);
+/// How long the end of a message is waited for: a message of 64 KiB comes at 1 KiB a second.
+pub const DEFAULT_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// Each may hold 64 KiB. A handshake takes about a millisecond of CPU time and two round trips.
+pub const DEFAULT_MAX_HANDSHAKES: usize = 100;
 pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub const DEFAULT_SD_ID: &str = "docker@32473";
@@ -61,6 +74,8 @@ pub const MIN_SPOOL_SIZE: ByteSize = ByteSize::mib(1);
 /// Larger than any disk; what is counted of it still has room for a hundred times as much.
 pub const MAX_SPOOL_SIZE: ByteSize = ByteSize::pib(1);
 pub const DEFAULT_SHED_FROM: u8 = 90;
+/// Bytes a second. With less, what queues would take longer than a stop and `/ready` wait.
+pub const MAX_RATE_RANGE: (u64, u64) = (8 << 20, 1 << 40);
 pub const DEFAULT_SYNC: Duration = Duration::from_secs(1);
 /// How long a sender may be held when the disk stands still, before messages are dropped and counted.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
@@ -115,12 +130,33 @@ pub struct Listen {
     pub address: ListenAddress,
     /// Rules mean it by this name, and its lines carry it.
     pub name: Option<String>,
+    /// Who sends there.
+    pub from: Senders,
     pub tls: Option<ServerTls>,
     /// Are plain-text senders welcome? Always true without `tls`.
     pub plaintext: bool,
-    pub max_frame: usize,
     pub receive_buffer: usize,
+    pub limits: Limits,
+}
+
+/// What senders may do and take. The limits of streams mean nothing to datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Who may send; nobody named: everybody.
+    pub allow: Vec<AddressRange>,
+    /// Bytes of a frame that are kept.
+    pub max_frame: usize,
+    /// Connections at a time; more are closed at once.
     pub max_connections: usize,
+    /// The same for those of one IPv4 address, or of one /64 of IPv6.
+    pub max_connections_per_address: usize,
+    /// Bytes of frames that have not ended, of all connections together.
+    pub max_unfinished: usize,
+    /// From a frame's first byte to its last.
+    pub frame_timeout: Duration,
+    /// TLS handshakes at a time; others wait for their turn.
+    pub max_handshakes: usize,
+    /// From the first byte of a TLS connection on.
     pub handshake_timeout: Duration,
 }
 
@@ -134,6 +170,28 @@ pub struct ServerTls {
     pub client_names: Vec<PeerName>,
     /// A sender's certificate must be one of them, if there are any.
     pub client_fingerprints: Vec<Fingerprint>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            max_frame: DEFAULT_MAX_FRAME,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections_per_address: DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
+            max_unfinished: DEFAULT_MAX_UNFINISHED.as_u64() as usize,
+            frame_timeout: DEFAULT_FRAME_TIMEOUT,
+            max_handshakes: DEFAULT_MAX_HANDSHAKES,
+            handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether somebody with this address may send.
+    pub fn lets_in(&self, address: IpAddr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|range| range.contains(address))
+    }
 }
 
 impl ServerTls {
@@ -172,6 +230,8 @@ pub struct Spool {
     pub max_wait: Duration,
     /// Percent of `max_size` from which on messages of low severity are refused; `None`: never.
     pub shed_from: Option<u8>,
+    /// Bytes a second that are written to it; `None`: all that come.
+    pub max_rate: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,6 +378,7 @@ impl Config {
         let fixed = [
             ("[spool] dir", old_spool.dir == new_spool.dir),
             ("[spool] sync", old_spool.sync == new_spool.sync),
+            ("[spool] max-rate", old_spool.max_rate == new_spool.max_rate),
             ("[spool] max-wait", old_spool.max_wait == new_spool.max_wait),
             ("[admin]", self.admin == new.admin),
             ("[log]", self.log == new.log),
@@ -352,6 +413,8 @@ fn env_variable(name: &str) -> Option<String> {
 const WHEN_FULL: [(&str, WhenFull); 2] = [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest)];
 
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const SENDERS: [(&str, Senders); 2] = [("anybody", Senders::Anybody), ("docker", Senders::Docker)];
 
 const FRAMINGS: [(&str, Framing); 2] = [("octet-counting", Framing::OctetCounting), ("newline", Framing::Newline)];
 

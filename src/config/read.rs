@@ -32,6 +32,10 @@ fn takes_tls(address: &ListenAddress) -> bool {
     address.is_tls() || matches!(address, ListenAddress::Tcp(_))
 }
 
+fn has_addresses(address: &ListenAddress) -> bool {
+    !matches!(address, ListenAddress::Unix(_) | ListenAddress::Unixgram(_))
+}
+
 pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, ConfigError> {
     let listen = listeners(source, &file.listen)?;
     let names: Vec<&str> = listen.iter().filter_map(|listener| listener.name.as_deref()).collect();
@@ -112,14 +116,12 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
     if let Some(problem) = listener_conflict(source, section, &address, plaintext) {
         source.noted(problem, ())?;
     }
-    let (least, most) = MAX_FRAME_RANGE;
     Ok(Listen {
+        from: senders(source, section, &address)?,
         address,
         name: source.or_by(&section.name, None, |leaf| name(source, "listen.name", leaf).map(Some))?,
         tls,
         plaintext,
-        max_frame: size(source, "listen.max-frame", &section.max_frame, DEFAULT_MAX_FRAME as u64, least, most)?
-            as usize,
         receive_buffer: size(
             source,
             "listen.receive-buffer",
@@ -128,14 +130,49 @@ fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<List
             4096,
             1 << 30,
         )? as usize,
-        max_connections: number(source, "listen.max-connections", &section.max_connections, DEFAULT_MAX_CONNECTIONS)?,
+        limits: limits(source, section)?,
+    })
+}
+
+fn limits(source: &Source<'_>, section: &file::Listen) -> Result<Limits, ConfigError> {
+    let default = Limits::default();
+    let bytes = |key, leaf, default, (least, most)| Ok(size(source, key, leaf, default as u64, least, most)? as usize);
+    Ok(Limits {
+        allow: list(source, "listen.allow", &section.allow)?,
+        max_frame: bytes("listen.max-frame", &section.max_frame, default.max_frame, MAX_FRAME_RANGE)?,
+        max_connections: number(source, "listen.max-connections", &section.max_connections, default.max_connections)?,
+        max_connections_per_address: number(
+            source,
+            "listen.max-connections-per-address",
+            &section.max_connections_per_address,
+            default.max_connections_per_address,
+        )?,
+        max_unfinished: bytes(
+            "listen.max-unfinished",
+            &section.max_unfinished,
+            default.max_unfinished,
+            MAX_UNFINISHED_RANGE,
+        )?,
+        frame_timeout: duration(source, "listen.frame-timeout", &section.frame_timeout, default.frame_timeout)?,
+        max_handshakes: number(source, "listen.max-handshakes", &section.max_handshakes, default.max_handshakes)?,
         handshake_timeout: duration(
             source,
             "listen.handshake-timeout",
             &section.handshake_timeout,
-            DEFAULT_HANDSHAKE_TIMEOUT,
+            default.handshake_timeout,
         )?,
     })
+}
+
+fn senders(source: &Source<'_>, section: &file::Listen, address: &ListenAddress) -> Result<Senders, ConfigError> {
+    let from = one_of(source, "listen.from", &section.from, &SENDERS, Senders::Anybody)?;
+    match &section.from {
+        Some(leaf) if from == Senders::Docker && address.is_relp() => {
+            let says = "Docker's driver speaks no RELP; write it at the udp, tcp or unix listener that the driver is pointed at";
+            source.noted(source.bad("listen.from", leaf, says), from)
+        }
+        _ => Ok(from),
+    }
 }
 
 /// What a listener's settings cannot mean together.
@@ -154,6 +191,11 @@ fn listener_conflict(
     }
     if !no_files && !takes_tls(address) {
         return of_address("`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners");
+    }
+    if let Some(leaf) = section.allow.0.first().filter(|_| !has_addresses(address)) {
+        let says =
+            "senders of unix:// and unixgram:// have no address; who may send is in the mode of the socket's directory";
+        return Some(source.bad("listen.allow", leaf, says));
     }
     if plaintext && tls_only {
         return of_plaintext("this scheme takes TLS only; for both on one port write tcp://");
@@ -278,6 +320,19 @@ fn spool(source: &Source<'_>, section: &file::Spool) -> Result<Spool, ConfigErro
         sync: sync(source, &section.sync)?,
         max_wait: duration(source, "spool.max-wait", &section.max_wait, DEFAULT_MAX_WAIT)?,
         shed_from: shed_from(source, &section.shed_from)?,
+        max_rate: max_rate(source, &section.max_rate)?,
+    })
+}
+
+fn max_rate(source: &Source<'_>, leaf: &Option<Leaf>) -> Result<Option<u64>, ConfigError> {
+    let (least, most) = MAX_RATE_RANGE;
+    source.or_by(leaf, None, |leaf| {
+        let text = source.text("spool.max-rate", leaf)?;
+        match text.strip_suffix("/s").and_then(|size| size.trim_end().parse::<ByteSize>().ok()) {
+            Some(size) if (least..=most).contains(&size.as_u64()) => Ok(Some(size.as_u64())),
+            _ if text == "off" => Ok(None),
+            _ => Err(source.bad("spool.max-rate", leaf, "write \"16MiB/s\", at least 8MiB/s, or \"off\"")),
+        }
     })
 }
 

@@ -11,23 +11,27 @@ use super::*;
 pub fn to_file(config: &Config) -> file::File {
     let text = |value: String| Some(Leaf::from_override("", value));
     let time = |value: Duration| text(humantime::format_duration(value).to_string());
+    let number = |value: usize| Some(Leaf { value: Scalar::Number(value as i64), origin: Origin::Override("") });
     let shown_path = |value: &Path| text(value.display().to_string());
     let listen = |listen: &Listen| file::Listen {
         address: text(listen.address.to_string()),
         name: listen.name.clone().and_then(text),
+        from: text(word_for(&SENDERS, &listen.from).to_owned()),
         cert: listen.tls.as_ref().and_then(|tls| shown_path(&tls.cert)),
         key: listen.tls.as_ref().and_then(|tls| shown_path(&tls.key)),
         client_ca: listen.tls.as_ref().and_then(|tls| tls.client_ca.as_deref().and_then(shown_path)),
         client_names: shown_list(listen.tls.iter().flat_map(|tls| &tls.client_names)),
         client_fingerprint: shown_list(listen.tls.iter().flat_map(|tls| &tls.client_fingerprints)),
         plaintext: Some(Leaf { value: Scalar::Flag(listen.plaintext), origin: Origin::Override("") }),
-        max_frame: text(shown_size(listen.max_frame as u64)),
+        allow: shown_list(&listen.limits.allow),
+        max_frame: text(shown_size(listen.limits.max_frame as u64)),
         receive_buffer: text(shown_size(listen.receive_buffer as u64)),
-        max_connections: Some(Leaf {
-            value: Scalar::Number(listen.max_connections as i64),
-            origin: Origin::Override(""),
-        }),
-        handshake_timeout: time(listen.handshake_timeout),
+        max_connections: number(listen.limits.max_connections),
+        max_connections_per_address: number(listen.limits.max_connections_per_address),
+        max_unfinished: text(shown_size(listen.limits.max_unfinished as u64)),
+        frame_timeout: time(listen.limits.frame_timeout),
+        max_handshakes: number(listen.limits.max_handshakes),
+        handshake_timeout: time(listen.limits.handshake_timeout),
     };
     let forward = |forward: &Forward| file::Forward {
         name: text(forward.name.clone()),
@@ -47,7 +51,7 @@ pub fn to_file(config: &Config) -> file::File {
         replay: text(shown_size(forward.replay)),
         replay_for: time(forward.replay_for),
         replay_limit: text(shown_size(forward.replay_limit)),
-        window: Some(Leaf { value: Scalar::Number(forward.window as i64), origin: Origin::Override("") }),
+        window: number(forward.window),
     };
     file::File {
         hostname: text(config.hostname.clone()),
@@ -75,6 +79,7 @@ pub fn to_file(config: &Config) -> file::File {
                 Sync::Every(every) => time(every),
             },
             max_wait: time(config.spool.max_wait),
+            max_rate: text(config.spool.max_rate.map_or("off".to_owned(), |rate| format!("{}/s", shown_size(rate)))),
             shed_from: text(config.spool.shed_from.map_or("off".to_owned(), |percent| format!("{percent}%"))),
         },
         forward: config.forward.iter().map(forward).map(unwritten).collect(),

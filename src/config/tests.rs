@@ -1,5 +1,7 @@
 //! What a config means, and what is said when it means nothing.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigErrors> {
@@ -61,11 +63,19 @@ fn what_check_prints_is_the_same_config() {
         client-names = ["*.hosts.example.com", "192.0.2.7"]
         client-fingerprint = "sha-256:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64:36:0B:08:4B:7A:F1:9E:9D:E1:2D:53:2B:7C:6B:8A:29:A2:76:C8:64"
         plaintext = false
+        from = "docker"
         max-frame = "32KiB"
+        allow = ["10.0.0.0/8", "2001:db8::7"]
         max-connections = 77
+        max-connections-per-address = 7
+        max-unfinished = "4MiB"
+        frame-timeout = "5s"
+        max-handshakes = 70
+        handshake-timeout = "3s"
         [spool]
         sync = "always"
         when-full = "drop-newest"
+        max-rate = "16 MiB/s"
         [[forward]]
         name = "central"
         to = ["tcp+tls://logs.example.com:6514", "tcp://10.0.0.1:514"]
@@ -84,9 +94,13 @@ fn what_check_prints_is_the_same_config() {
     let config = parse(text);
     let again = parse(&config.to_toml());
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
-    assert_eq!(config.listen[0].max_frame, 32 * 1024);
+    let shown = format!("{:?}", config.listen[0].limits);
+    let expected = "max_frame: 32768, max_connections: 77, max_connections_per_address: 7, max_unfinished: 4194304, \
+                    frame_timeout: 5s, max_handshakes: 70, handshake_timeout: 3s }";
+    assert!(shown.ends_with(expected), "{shown}");
+    assert_eq!(config.listen[0].from, Senders::Docker);
     assert_eq!(config.resolve.nameservers[0].port(), 53);
-    assert_eq!(config.spool.sync, Sync::Always);
+    assert_eq!((config.spool.sync, config.spool.max_rate), (Sync::Always, Some(16 << 20)));
 }
 
 #[test]
@@ -192,6 +206,43 @@ fn plain_text_beside_tls() {
     );
 }
 
+/// Where there are no addresses, a list of them would let everybody in.
+#[test]
+fn ranges_belong_to_senders_with_an_address() {
+    let says = |address: &str, range: &str| {
+        let text = format!("[[listen]]\naddress = \"{address}\"\nallow = [\"{range}\"]");
+        parse_with(&text, &Overrides::default()).map(drop).map_err(|errors| errors.to_string())
+    };
+    for address in ["udp://:1", "tcp://:1", "relp://:1"] {
+        assert_eq!(says(address, "10.0.0.0/8"), Ok(()), "{address}");
+    }
+    for address in ["unix:///run/log", "unixgram:///run/log"] {
+        assert!(says(address, "10.0.0.0/8").unwrap_err().contains("3: listen.allow: `10.0.0.0/8`: senders of unix"));
+    }
+    assert!(
+        says("tcp://:1", "10.0.0.1/8").unwrap_err().contains("3: listen.allow: `10.0.0.1/8`: the range is 10.0.0.0/8")
+    );
+}
+
+#[test]
+fn who_sends_is_anybody_unless_it_is_docker() {
+    let listen = |address: &str, from: &str| format!("[[listen]]\naddress = \"{address}\"\n{from}");
+    assert_eq!(parse(&listen("udp://0.0.0.0", "")).listen[0].from, Senders::Anybody);
+    for scheme in ["udp://0.0.0.0", "tcp://0.0.0.0", "unix:///a", "unixgram:///a"] {
+        assert_eq!(parse(&listen(scheme, "from = \"docker\"")).listen[0].from, Senders::Docker);
+    }
+    assert_eq!(parse(&listen("relp://0.0.0.0", "from = \"anybody\"")).listen[0].from, Senders::Anybody);
+    refused(
+        &listen("relp://0.0.0.0", "from = \"docker\""),
+        "/etc/x.toml:3: listen.from: `docker`: Docker's driver speaks no RELP; write it at the udp, tcp or unix listener that \
+         the driver is pointed at",
+    );
+    refused(
+        &listen("udp://0.0.0.0", "from = \"podman\""),
+        "/etc/x.toml:3: listen.from: `podman`: write \"anybody\" or \"docker\"",
+    );
+}
+
 /// As compose hands over a variable that is not set.
 #[test]
 fn an_empty_name_is_no_config_file() {
@@ -207,6 +258,7 @@ fn an_empty_list_is_no_list() {
     for (text, line) in [
         ("[[listen]]\naddress = \"tcp://:1\"\ncert = \"c\"\nkey = \"k\"\nclient-fingerprint = []", 5),
         ("[[listen]]\naddress = \"tcp://:1\"\ncert = \"c\"\nkey = \"k\"\nclient-ca = \"a\"\nclient-names = []", 6),
+        ("[[listen]]\naddress = \"tcp://:1\"\nallow = []", 3),
         ("[[drop]]\nseverity = \"debug\"\nname = []", 3),
         ("[[forward]]\nto = \"stdout:\"\nmatch = { app = \"a\", name = [] }", 3),
         ("[resolve]\nnameservers = []", 2),
@@ -519,4 +571,41 @@ fn what_the_relay_says_of_itself() {
     refused("[log]\nformat = \"xml\"", "/etc/x.toml:2: log.format: `xml`: write \"text\" or \"json\"");
     let needs = parse("[log]\nto-spool = \"info\"").needs_no_restart(&parse(""));
     assert_eq!(needs, Err("[log] has changed, and that needs a restart".to_owned()));
+}
+
+#[test]
+fn what_is_wrong_is_one_line_whatever_was_written() {
+    let says = "a host name is 1 to 255 printable ASCII characters without blanks";
+    refused("hostname = \"a\\nb\\u001b[31m\"", &format!("/etc/x.toml:1: hostname: `a\\nb\\u{{1b}}[31m`: {says}"));
+}
+
+/// The reference config with lines of it switched on, left out, cut and put together in any way.
+fn likely_text() -> impl Strategy<Value = String> {
+    let reference = include_str!("../../docker/logferry.toml");
+    let lines = reference.lines().map(|line| line.strip_prefix('#').unwrap_or(line).to_owned());
+    let lines: Vec<String> = lines.filter(|line| line.starts_with(|c: char| c == '[' || c.is_lowercase())).collect();
+    assert!(lines.len() > 50);
+    let line = prop_oneof![
+        8 => prop::sample::select(lines.clone()),
+        1 => (prop::sample::select(lines), 0..40usize, "[ -~é\n]{0,3}").prop_map(|(line, at, text)| {
+            let (start, end) = line.split_at(line.floor_char_boundary(at));
+            format!("{start}{text}{end}")
+        }),
+    ];
+    prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_config_that_comes_back_or_says_where_it_is_wrong(text in likely_text()) {
+        check::any_text(&text);
+    }
+
+    #[test]
+    fn what_is_a_value_comes_back(
+        text in "((srv\\+)?(udp|tcp|tcp\\+tls|relp|relp\\+tls)://([a-z]{1,5}(\\.[a-z_]{1,3})?|[12]?[0-9](\\.0){3}|\\[::1\\])(:[0-9]{1,5})?)\
+            |(unix|unixgram|file)://[a-z/{}]{0,9}|[a-zA-Z0-9:/._{}%+-]{0,20}"
+    ) {
+        check::any_value(&text);
+    }
 }

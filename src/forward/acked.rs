@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,11 +21,7 @@ use tokio::net::TcpStream;
 
 use super::reading::{Look, Witness};
 use crate::spool::Position;
-
-mod ioctl {
-    // linux/sockios.h: SIOCOUTQ is TIOCOUTQ.
-    nix::ioctl_read_bad!(siocoutq, nix::libc::TIOCOUTQ, nix::libc::c_int);
-}
+use crate::sys;
 
 /// `struct tcp_info` of linux/tcp.h, which only ever grows at its end: bytes up to and with `tcpi_snd_wnd`, which is
 /// there since Linux 5.4, and where in it is what we read.
@@ -62,35 +58,18 @@ impl Wire {
 
     /// Bytes the peer's kernel has acknowledged since the connection was made.
     pub fn acknowledged(&self) -> io::Result<u64> {
-        Ok(self.written.saturating_sub(unacknowledged(self.stream.as_fd())?))
+        Ok(self.written.saturating_sub(sys::unacknowledged(self.stream.as_fd())?))
     }
 
     /// The same and the peer's window; `None`: this kernel does not tell.
     pub fn look(&self) -> io::Result<Option<Look>> {
-        let Some(info) = tcp_info(self.stream.as_fd())? else { return Ok(None) };
+        let info = sys::socket_option::<TCP_INFO_BYTES>(self.stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO)?;
+        let Some(info) = info else { return Ok(None) };
         let acknowledged = self.acknowledged()?;
         let window = u32::from_ne_bytes(info[TCPI_SND_WND..][..4].try_into().unwrap_or_default());
         let limited = u64::from_ne_bytes(info[TCPI_RWND_LIMITED..][..8].try_into().unwrap_or_default());
         Ok(Some(Look { acknowledged, window: window.into(), limited: Duration::from_micros(limited) }))
     }
-}
-
-fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is borrowed from an open socket for the call, and SIOCOUTQ writes one int to the pointer.
-    unsafe { ioctl::siocoutq(socket.as_raw_fd(), &mut bytes) }?;
-    Ok(u64::try_from(bytes).unwrap_or(0))
-}
-
-/// `None`: the kernel is older than what we want to know.
-fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<Option<[u8; TCP_INFO_BYTES]>> {
-    let mut info = [0; TCP_INFO_BYTES];
-    let mut length = TCP_INFO_BYTES as libc::socklen_t;
-    let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
-    // SAFETY: the descriptor is borrowed from an open socket for the call, which writes at most `length` bytes to `info`.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, info.as_mut_ptr().cast(), &mut length) };
-    nix::errno::Errno::result(result)?;
-    Ok((length as usize == TCP_INFO_BYTES).then_some(info))
 }
 
 /// How much of what is acknowledged is kept, so that it can be sent again when the connection breaks.

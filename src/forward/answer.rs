@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// The most hosts a service is taken to have. The rest of its SRV records, in their order, is not looked at.
 const MOST_HOSTS: usize = 32;
+/// The most addresses of one family a host is taken to have.
+const MOST_ADDRESSES: usize = 32;
 
 /// Where a target points to, and for how long that may be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +107,16 @@ pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> 
     ordered
 }
 
+/// No more addresses than can be tried. When there are more they are sorted first, so that the same ones are left each time,
+/// in whatever order the name server tells them.
+pub fn not_too_many(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    if addresses.len() > MOST_ADDRESSES {
+        addresses.sort();
+        addresses.truncate(MOST_ADDRESSES);
+    }
+    addresses
+}
+
 /// RFC 8305 4: the families in turn, so that one that leads nowhere delays the other by one attempt at most.
 pub fn interleave(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
     let turns = first.len().max(second.len());
@@ -147,6 +159,17 @@ mod tests {
         let shown: Vec<String> = both.iter().map(IpAddr::to_string).collect();
         assert_eq!(shown, ["::1", "127.0.0.1", "::2", "127.0.0.2", "127.0.0.3"]);
         assert_eq!(interleave(&[], &addresses(&["127.0.0.1"])).len(), 1);
+    }
+
+    #[test]
+    fn a_name_with_a_thousand_addresses_has_a_few() {
+        let all = |count: u32| (0..count).map(|bits| IpAddr::V4(bits.into())).rev().collect::<Vec<_>>();
+        assert_eq!(not_too_many(all(32)), all(32), "as many as may be: in the name server's order");
+        let kept = not_too_many(all(33));
+        assert!(kept.len() == MOST_ADDRESSES && kept.is_sorted());
+        let mut turned = all(33);
+        turned.rotate_left(7);
+        assert_eq!(not_too_many(turned), kept);
     }
 
     #[test]

@@ -1,11 +1,7 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
 use crate::config::{self, ForwardAddress, Framing};
-use crate::syslog::{Format, render};
-
-/// Bytes that stand for a newline inside a message where newlines end messages: rsyslog's own escape, so that a site
-/// reads the same text whichever way it came.
-const ESCAPED_NEWLINE: &[u8] = b"#012";
+use crate::syslog::{Format, append_on_one_line, append_visible, render};
 
 /// How one forward writes lines.
 #[derive(Clone, Debug)]
@@ -13,6 +9,8 @@ pub struct Encoding {
     pub format: Format,
     /// `None`: the link keeps messages apart itself (datagrams).
     pub framing: Option<Framing>,
+    /// Control characters are written as text: people read it, at terminals. A collector gets each byte.
+    pub visible: bool,
     /// The SD-ID under which image, name and id are found in a line.
     pub sd_id: String,
 }
@@ -26,7 +24,8 @@ pub fn encoding(settings: &config::Forward, target: &ForwardAddress, sd_id: &str
         ForwardAddress::Tls(_) => Some(settings.framing.unwrap_or(Framing::OctetCounting)),
         ForwardAddress::Tcp(_) => Some(settings.framing.unwrap_or(Framing::Newline)),
     };
-    Encoding { format: settings.format, framing, sd_id: sd_id.to_owned() }
+    let visible = matches!(target, ForwardAddress::File(_) | ForwardAddress::Stdout);
+    Encoding { format: settings.format, framing, visible, sd_id: sd_id.to_owned() }
 }
 
 impl Encoding {
@@ -54,21 +53,15 @@ impl Encoding {
                 out.extend_from_slice(rendered);
             }
             Some(Framing::Newline) => {
-                append_escaped(rendered, out);
+                match self.visible {
+                    true => append_visible(rendered, out),
+                    // An escape of rsyslog's too, so that a site reads the same text whichever way it came.
+                    false => append_on_one_line(rendered, out),
+                }
                 out.push(b'\n');
             }
         }
     }
-}
-
-fn append_escaped(line: &[u8], out: &mut Vec<u8>) {
-    let mut rest = line;
-    while let Some(at) = memchr::memchr(b'\n', rest) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(ESCAPED_NEWLINE);
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
@@ -76,7 +69,7 @@ mod tests {
     use super::*;
 
     fn check(framing: Option<Framing>, line: &str, expected: &str) {
-        let encoding = Encoding { format: Format::Rfc5424, framing, sd_id: "docker@32473".to_owned() };
+        let encoding = Encoding { format: Format::Rfc5424, framing, visible: false, sd_id: "docker@32473".to_owned() };
         let mut out = Vec::new();
         encoding.append(line.as_bytes(), &mut Vec::new(), &mut out);
         assert_eq!(String::from_utf8(out).expect("text"), expected);

@@ -57,14 +57,24 @@ impl PathTemplate {
         Self { names: text.split('/').filter(|name| !name.is_empty()).map(Name::new).collect() }
     }
 
+    /// The file of a line.
     pub fn fill(&self, line: &Line<'_>) -> PathBuf {
+        self.filled(|field| field.of(line))
+    }
+
+    /// The one file of all lines whose own would be one too many.
+    pub fn of_others(&self) -> PathBuf {
+        self.filled(|_| Cow::Borrowed(b"_others"))
+    }
+
+    fn filled<'v>(&self, value: impl Fn(Field) -> Cow<'v, [u8]>) -> PathBuf {
         let mut path = String::with_capacity(128);
         for name in &self.names {
             path.push('/');
             for part in &name.parts {
                 match part {
                     Part::Text(text) => path.push_str(text),
-                    Part::Field(field) => push_harmless(&field.of(line), name.longest_field, &mut path),
+                    Part::Field(field) => push_harmless(&value(*field), name.longest_field, &mut path),
                 }
             }
         }
@@ -109,21 +119,22 @@ impl Field {
     }
 }
 
-/// Letters, digits and `-_.@+=,` stand for themselves, everything else becomes `_`, and nothing starts with a dot: no
-/// value can name another directory, hide a file or be empty.
+/// Letters, digits and `-_.@+=,` stand for themselves, everything else becomes `_`, and nothing starts with a dot or a dash:
+/// no value can name another directory, hide a file, be empty, or be an option where somebody writes `*`.
 fn push_harmless(value: &[u8], longest: usize, path: &mut String) {
-    if value.is_empty() {
-        path.push('-');
-    }
+    let value = if value.is_empty() { b"_" } else { value };
     for (at, byte) in value.iter().take(longest).enumerate() {
-        let harmless = byte.is_ascii_alphanumeric() || b"-_.@+=,".contains(byte);
-        let hides = at == 0 && *byte == b'.';
-        path.push(if harmless && !hides { char::from(*byte) } else { '_' });
+        let harmless = byte.is_ascii_alphanumeric() || b"_@+=,".contains(byte) || at > 0 && b"-.".contains(byte);
+        path.push(if harmless { char::from(*byte) } else { '_' });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     fn check(template: &str, host: &str, image: &str, expected: &str) {
@@ -135,7 +146,7 @@ mod tests {
     #[test]
     fn fields_are_filled_in() {
         check("/var/log/{host}/{name}.log", "node-7", "", "/var/log/node-7/web.log");
-        check("/logs/{app}-{id}", "h", "", "/logs/web--");
+        check("/logs/{app}-{id}", "h", "", "/logs/web-_");
         check("/logs/{image}", "h", "registry.local:5000/team/app:1", "/logs/registry.local_5000_team_app_1");
         check("/plain.log", "h", "", "/plain.log");
         check("/a/{b}/{", "h", "", "/a/{b}/{");
@@ -147,6 +158,9 @@ mod tests {
         check("/logs/{host}/x", "../../etc/passwd", "", "/logs/_._.._etc_passwd/x");
         check("/logs/{host}", ".hidden", "", "/logs/_hidden");
         check("/logs/{host}", "a\\b;c$d", "", "/logs/a_b_c_d");
+        // Nor is it an option of whoever writes `tar -c *` there.
+        check("/logs/{host}", "--checkpoint-action=exec=sh", "", "/logs/_-checkpoint-action=exec=sh");
+        check("/logs/{image}.log", "h", "-", "/logs/_.log");
     }
 
     #[test]
@@ -154,5 +168,49 @@ mod tests {
         let (long, most) = ("x".repeat(254), "x".repeat(125));
         check("/{host}_{image}.log", &long, &long, &format!("/{most}_{most}.log"));
         check("/{host}", &long, "", &format!("/{}", "x".repeat(LONGEST_FIELD)));
+    }
+
+    /// What `config` lets through: names of text and fields, with no more text than a name can have.
+    fn template() -> impl Strategy<Value = Vec<String>> {
+        let part = prop_oneof![
+            select(FIELDS.map(|(written, _)| written.to_owned()).to_vec()),
+            "[a-z.{}_-]{1,20}",
+            Just("x".repeat(250)),
+        ];
+        let name = vec(part, 1..4).prop_map(|parts| parts.concat());
+        let is_name = |name: &String| name != "." && name != ".." && text_of(name) <= LONGEST_NAME;
+        vec(name.prop_filter("a name of its own", is_name), 1..5)
+    }
+
+    fn text_of(name: &str) -> usize {
+        let text = |part: &Part| if let Part::Text(text) = part { text.len() } else { 0 };
+        Name::new(name).parts.iter().map(text).sum()
+    }
+
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let bits: Vec<&'static [u8]> =
+            vec![b"..", b".", b"/", b"\0", b"-", b"--", b"~", b"\n", b"\xff", b"{host}", b"web", &[b'x'; 300]];
+        prop_oneof![vec(select(bits), 0..6).prop_map(|bits| bits.concat()), vec(any::<u8>(), 0..300)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_stays_below_the_directory(template in template(), values in vec(value(), 5)) {
+            let mut line = Line::parse(b"", "");
+            (line.hostname, line.app_name) = (&values[0], &values[1]);
+            line.container_name = (values[2] != b".").then(|| Cow::Borrowed(&values[2][..]));
+            line.image_name = Some(Cow::Borrowed(&values[3]));
+            line.container_id = Some(Cow::Borrowed(&values[4]));
+            let path = PathTemplate::new(Path::new(&format!("/var/log/{}", template.join("/")))).fill(&line);
+            let text = path.to_str().expect("text");
+            prop_assert!(!text.contains('\0'));
+            let names: Vec<&str> = text.strip_prefix("/var/log/").expect("below").split('/').collect();
+            prop_assert_eq!(names.len(), template.len(), "one name stays one: {}", text);
+            for (name, template) in names.iter().zip(&template) {
+                prop_assert!((1..=LONGEST_NAME).contains(&name.len()) && !matches!(*name, "." | ".."), "{}", text);
+                let starts_with_field = FIELDS.iter().any(|(written, _)| template.starts_with(written));
+                prop_assert!(!starts_with_field || !name.starts_with(['.', '-']) || text_of(template) == LONGEST_NAME, "{}", text);
+            }
+        }
     }
 }

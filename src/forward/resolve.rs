@@ -17,7 +17,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use tokio::task::JoinSet;
 
-use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave};
+use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave, not_too_many};
 use super::chance;
 use crate::config::{self, Destination, Host, HostPort};
 
@@ -144,7 +144,7 @@ impl Resolver {
         let resolver = self.fresh(family).map_err(|error| failed(error.to_string()))?;
         match tokio::time::timeout(self.settings.timeout, resolver.lookup_ip(name)).await {
             Ok(Ok(found)) => Ok(Found {
-                addresses: found.iter().collect(),
+                addresses: not_too_many(found.iter().collect()),
                 ttl: found.valid_until().saturating_duration_since(Instant::now()),
             }),
             Ok(Err(error)) => Err(reason(&error, "address")),

@@ -7,12 +7,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
 use socket2::{Socket, Type};
 
 use super::BindError;
 use crate::config::ListenAddress;
+use crate::sys;
 
 /// The socket that was handed over for this address, if there is one.
 pub(super) fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError> {
@@ -44,15 +45,9 @@ pub fn refuse_strays(addresses: &[&ListenAddress]) -> Result<(), BindError> {
 fn sockets() -> Result<Vec<(RawFd, Socket)>, BindError> {
     let descriptors = sd_notify::listen_fds().map_err(BindError::HandedOver)?;
     descriptors
-        .map(|descriptor| Ok((descriptor, copy(descriptor)?)))
+        .map(|descriptor| Ok((descriptor, sys::copy_of_handed_over(descriptor)?.into())))
         .collect::<io::Result<_>>()
         .map_err(BindError::HandedOver)
-}
-
-fn copy(descriptor: RawFd) -> io::Result<Socket> {
-    // SAFETY: LISTEN_FDS says that it was opened for us, `listen_fds` has just found it open, and nobody here closes it.
-    let handed_over = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    Ok(handed_over.try_clone_to_owned()?.into())
 }
 
 fn is_for(socket: &Socket, address: &ListenAddress, is_at: fn(SocketAddr, SocketAddr) -> bool) -> bool {

@@ -6,14 +6,17 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::frame::Framer;
 use super::intake::Intake;
+use super::unfinished::{Deadline, Held};
 use super::wire::{Channel, End, Wire};
 use super::{DRAIN_PATIENCE, Rules, relp, stopping};
+use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 
 /// Bytes taken in one turn, if there are so many, and a little more: one batch for the spool.
@@ -25,20 +28,23 @@ pub(super) async fn serve(
     wire: Wire,
     rules: &Rules,
     metrics: &ListenMetrics,
+    held: Held,
     intake: Intake,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let Some(channel) = open(wire, rules, metrics, &mut shutdown).await else { return };
     if rules.relp {
         // In a box of its own: its state would make every connection larger.
-        return Box::pin(relp::serve(channel, rules, metrics, intake, &mut shutdown)).await;
+        return Box::pin(relp::serve(channel, rules, metrics, held, intake, &mut shutdown)).await;
     }
-    let mut reader = Reader { channel, framer: Framer::new(rules.max_frame), intake, metrics };
+    let limits = &rules.limits;
+    let framer = Framer::new(limits.max_frame);
+    let mut reader = Reader { channel, framer, held, deadline: Deadline::default(), limits, intake, metrics };
     match reader.read_to_end(&mut shutdown).await {
         End::Clean => {
             reader.finish().await;
             // So that a sender that has said goodbye knows that all of it was read. Whether it still listens is its business.
-            let _ = timeout(rules.handshake_timeout, poll_fn(|cx| reader.channel.poll_shutdown(cx))).await;
+            let _ = timeout(limits.handshake_timeout, poll_fn(|cx| reader.channel.poll_shutdown(cx))).await;
         }
         End::Broken => reader.give_up(),
         End::Stopped => {
@@ -64,7 +70,7 @@ async fn open(
         // No deadline: a container that logs in plain text may say its first word in a week.
         first_byte(&mut wire, shutdown).await
     } else {
-        match timeout(rules.handshake_timeout, first_byte(&mut wire, shutdown)).await {
+        match timeout(rules.limits.handshake_timeout, first_byte(&mut wire, shutdown)).await {
             Ok(first) => first,
             Err(_) => {
                 metrics.handshake_failures.inc();
@@ -76,14 +82,19 @@ async fn open(
         Ok(Some(TLS_HANDSHAKE)) => {}
         Ok(Some(_)) if rules.plaintext => return Some(Channel::Plain(wire)),
         Ok(Some(_)) => {
-            metrics.refused.inc();
+            metrics.refused.plaintext.inc();
             wire.reset_on_close();
             return None;
         }
         Ok(None) | Err(_) => return None,
     }
+    let handshake = async {
+        // Nothing of it is read before it is its turn. The places are never closed.
+        let _place = rules.handshakes.acquire().await;
+        acceptor.accept(wire).await
+    };
     // In a box of its own: the state of a handshake is large, and most connections never have one.
-    let handshake = Box::pin(timeout(rules.handshake_timeout, acceptor.accept(wire)));
+    let handshake = Box::pin(timeout(rules.limits.handshake_timeout, handshake));
     tokio::select! {
         biased;
         () = stopping(shutdown) => None,
@@ -126,6 +137,11 @@ enum Taken {
 struct Reader<'a> {
     channel: Channel,
     framer: Framer,
+    /// The bytes that the framer holds.
+    held: Held,
+    /// For the frame that has not ended.
+    deadline: Deadline,
+    limits: &'a Limits,
     intake: Intake,
     metrics: &'a ListenMetrics,
 }
@@ -140,6 +156,11 @@ impl Reader<'_> {
                 () = stopping(shutdown) => return self.read_out().await,
                 () = poll_fn(|cx| self.channel.poll_readable(cx)), if matches!(taken, Taken::All) => {}
                 () = yield_now(), if matches!(taken, Taken::Full) => {}
+                // Only when all that came was read: a sender that we did not read is not late.
+                () = poll_fn(|cx| self.deadline.poll(cx)), if matches!(taken, Taken::All) => {
+                    self.cut().await;
+                    continue;
+                }
             }
             let turn = self.intake.turn().await;
             taken = poll_fn(|cx| Poll::Ready(self.take_turn(cx))).await;
@@ -173,21 +194,39 @@ impl Reader<'_> {
 
     /// Takes what there is and puts its frames into the intake; it is up to the caller to flush it.
     fn take_turn(&mut self, cx: &mut Context<'_>) -> Taken {
-        let Self { channel, framer, intake, metrics } = self;
-        let mut bytes = 0;
-        while bytes < TURN_BYTES {
+        let Self { channel, framer, held, deadline, limits, intake, metrics } = self;
+        let (mut bytes, mut frames) = (0, 0);
+        let taken = loop {
+            if bytes >= TURN_BYTES {
+                break Taken::Full;
+            }
             let end = channel.poll_take(cx, |piece| {
                 bytes += piece.len();
                 metrics.bytes.inc_by(piece.len() as u64);
-                hand_on(intake, metrics, piece.len(), |on_frame| framer.feed(piece, on_frame));
+                intake.begin(piece.len());
+                frames += hand_on(intake, metrics, &metrics.cut.max_frame, |on_frame| framer.feed(piece, on_frame));
+                if !held.are(framer.held(), limits.max_unfinished) {
+                    hand_on(intake, metrics, &metrics.cut.max_unfinished, |on_frame| framer.cut(on_frame));
+                    held.are_gone();
+                }
             });
             match end {
                 Poll::Ready(None) => {}
-                Poll::Ready(Some(end)) => return Taken::Last(end),
-                Poll::Pending => return Taken::All,
+                Poll::Ready(Some(end)) => break Taken::Last(end),
+                Poll::Pending => break Taken::All,
             }
-        }
-        Taken::Full
+        };
+        deadline.after_read(framer.unfinished(), frames > 0, limits.frame_timeout);
+        taken
+    }
+
+    /// The end of a frame has not come in time. The connection goes on: what comes after that end is heard.
+    async fn cut(&mut self) {
+        let Self { framer, held, intake, metrics, .. } = self;
+        intake.begin(0);
+        hand_on(intake, metrics, &metrics.cut.frame_timeout, |on_frame| framer.cut(on_frame));
+        held.are_gone();
+        self.intake.flush().await;
     }
 
     /// The end was a clean one: what is left is a message.
@@ -196,7 +235,8 @@ impl Reader<'_> {
             return;
         }
         let Self { framer, intake, metrics, .. } = self;
-        hand_on(intake, metrics, 0, |on_frame| framer.finish(on_frame));
+        intake.begin(0);
+        hand_on(intake, metrics, &metrics.cut.connection_end, |on_frame| framer.finish(on_frame));
         self.intake.flush().await;
     }
 
@@ -208,20 +248,20 @@ impl Reader<'_> {
     }
 }
 
-/// Puts the frames that end in `bytes` bytes into the intake and counts them.
+/// Puts frames into the intake and counts them, those that are cut at `cut` too. Returns how many there were.
 fn hand_on(
     intake: &mut Intake,
     metrics: &ListenMetrics,
-    bytes: usize,
+    cut: &Counter,
     frames: impl FnOnce(&mut dyn FnMut(&[u8], bool)),
-) {
+) -> u64 {
     let (mut received, mut cuts) = (0, 0);
-    intake.begin(bytes);
     frames(&mut |frame, cut| {
         received += 1;
         cuts += u64::from(cut);
         intake.frame(frame, cut);
     });
     metrics.received.inc_by(received);
-    metrics.cut.inc_by(cuts);
+    cut.inc_by(cuts);
+    received
 }

@@ -7,15 +7,16 @@
 
 use std::io::IoSliceMut;
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
 use socket2::Socket;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -23,8 +24,9 @@ use tracing::error;
 
 use super::intake::Intake;
 use super::{Bound, DRAIN_PATIENCE, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, report_receive_buffer, stopping};
-use crate::config::ListenAddress;
+use crate::config::{Limits, ListenAddress};
 use crate::metrics::ListenMetrics;
+use crate::sys;
 
 /// Datagrams taken in one system call.
 const BATCH: usize = 64;
@@ -41,8 +43,10 @@ const LONG_NAP: Duration = Duration::from_millis(1);
 const MANY: Duration = Duration::from_micros(66);
 /// What a datagram of 200 bytes takes of the receive buffer. At a million of them a second, none may be lost in a nap.
 const BUFFER_BYTES: usize = 1280;
-/// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay.
+/// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay…
 const BATCHES_AT_ONCE: usize = 8;
+/// …and bytes of it: datagrams may be of 64 KiB, and say image and name three times when they are lines.
+const BYTES_AT_ONCE: usize = 256 * 1024;
 /// An idle thread looks up this often, in case a kernel does not wake it when its socket is shut down. Linux does, and
 /// the tests rely on it.
 const LOOK_UP: Duration = Duration::from_secs(if cfg!(test) { 3600 } else { 1 });
@@ -61,7 +65,7 @@ pub(super) fn start(
     mut shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Bound { address, socket, file, handed_over, receive_buffer, metrics, .. } = bound;
-    let limit = Arc::new(AtomicUsize::new(rules.borrow_and_update().max_frame));
+    rules.mark_unchanged();
     let socket = Arc::new(socket);
     let stop = Arc::new(AtomicBool::new(false));
     // The kernel counts for as long as there is the socket, which may be longer than there are we.
@@ -76,7 +80,7 @@ pub(super) fn start(
         received: 0,
         socket: socket.clone(),
         stop: stop.clone(),
-        limit: limit.clone(),
+        rules: rules.clone(),
         drops: drops_before,
         bytes: 0,
         expected: 0,
@@ -102,7 +106,6 @@ pub(super) fn start(
                 }
                 Ok(()) = rules.changed() => {
                     let rules = rules.borrow_and_update();
-                    limit.store(rules.max_frame, Ordering::Relaxed);
                     if let ListenAddress::Udp(_) = address
                         && !handed_over
                     {
@@ -134,8 +137,8 @@ pub(super) fn start(
 struct Receiver {
     socket: Arc<Socket>,
     stop: Arc<AtomicBool>,
-    /// Bytes of a datagram that are kept.
-    limit: Arc<AtomicUsize>,
+    /// Who may send, and how many bytes of a datagram are kept.
+    rules: watch::Receiver<Arc<Rules>>,
     /// How often an idle thread looks whether it is to stop.
     look_up: Duration,
     naps: bool,
@@ -160,7 +163,7 @@ impl Receiver {
     fn run(mut self, file: Option<SocketFile>) {
         // Without it there is a slower stop, but the messages still come.
         let _ = self.socket.set_read_timeout(Some(self.look_up));
-        let mut headers = MultiHeaders::preallocate(BATCH, None);
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
         let mut errors = 0;
         while !self.stop.load(Ordering::Acquire) {
             match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
@@ -214,13 +217,14 @@ impl Receiver {
     }
 
     /// Takes one batch. Returns how many datagrams there were.
-    fn receive(&mut self, headers: &mut MultiHeaders<()>, flags: MsgFlags) -> Result<usize, Errno> {
+    fn receive(&mut self, headers: &mut MultiHeaders<SockaddrStorage>, flags: MsgFlags) -> Result<usize, Errno> {
         let mut slices: Vec<_> =
             self.buffers.chunks_exact_mut(DATAGRAM).map(|buffer| [IoSliceMut::new(buffer)]).collect();
         let batch = recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
-        let (mut count, mut bytes, mut received, mut cuts) = (0, 0, 0, 0);
-        let limit = self.limit.load(Ordering::Relaxed);
-        self.intake.begin(self.expected);
+        let (mut count, mut bytes, mut received, mut cuts, mut refused) = (0, 0, 0, 0, 0);
+        let rules = self.rules.borrow().clone();
+        let Limits { allow, max_frame, .. } = &rules.limits;
+        self.intake.begin(self.expected.min(BYTES_AT_ONCE));
         for message in batch {
             count += 1;
             bytes += message.bytes;
@@ -228,29 +232,41 @@ impl Receiver {
             if whole.iter().all(|&byte| byte == b'\n') {
                 continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
             }
-            let frame = &whole[..whole.len().min(limit)];
+            if !allow.is_empty() && !source(message.address).is_some_and(|from| rules.limits.lets_in(from)) {
+                refused += 1;
+                continue;
+            }
+            let frame = &whole[..whole.len().min(*max_frame)];
             let cut = frame.len() < whole.len() || message.flags.contains(MsgFlags::MSG_TRUNC);
             received += 1;
             cuts += u64::from(cut);
             self.intake.frame(frame, cut);
+            if self.intake.pending() > BYTES_AT_ONCE {
+                self.intake.flush_blocking();
+            }
         }
         self.metrics.bytes.inc_by(bytes as u64);
         self.metrics.received.inc_by(received);
-        self.metrics.cut.inc_by(cuts);
+        self.metrics.cut.max_frame.inc_by(cuts);
+        self.metrics.refused.allow.inc_by(refused);
         self.bytes += bytes;
         self.received += count as u32;
         Ok(count)
     }
 }
 
+/// The IP address a datagram came from, as it says itself.
+fn source(address: Option<SockaddrStorage>) -> Option<IpAddr> {
+    let address = address?;
+    let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+}
+
 /// How many datagrams the kernel has dropped at this socket; it wraps. `None`: this kernel does not tell (before Linux 4.12).
 fn drops(socket: &Socket) -> Option<u32> {
     /// linux/sock_diag.h.
     const SK_MEMINFO_DROPS: usize = 8;
-    let mut info = [0u32; SK_MEMINFO_DROPS + 1];
-    let mut length = mem::size_of_val(&info) as libc::socklen_t;
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
-    // SAFETY: the descriptor is borrowed from an open socket for the call, which writes at most `length` bytes to `info`.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, info.as_mut_ptr().cast(), &mut length) };
-    (result == 0 && length as usize == mem::size_of_val(&info)).then_some(info[SK_MEMINFO_DROPS])
+    const BYTES: usize = 4 * (SK_MEMINFO_DROPS + 1);
+    let info: [u8; BYTES] = sys::socket_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO).ok()??;
+    info.last_chunk().map(|drops| u32::from_ne_bytes(*drops))
 }

@@ -14,6 +14,7 @@
 //! - of a frame longer than the limit the start is handed on, once, and exactly the rest is skipped: nothing
 //!   inside an oversized frame is ever taken for a frame
 //! - `partial.len() <= partial.capacity() <= limit`, and an idle framer between two frames holds no memory
+//! - whoever has waited long enough for the end of a frame, or has no memory left for it, may have it cut at any time
 
 use memchr::memchr;
 
@@ -93,6 +94,23 @@ impl Framer {
             State::Counted { .. } | State::Start | State::SkipLine | State::SkipCounted { .. } => {}
         }
         *self = Self::new(self.limit);
+    }
+
+    /// Waits for the end of a frame no longer: hands on what there is of it, cut, and will skip the rest. Does nothing
+    /// while there is nothing but a count, which holds no memory.
+    pub fn cut(&mut self, mut on_frame: impl FnMut(&[u8], bool)) {
+        self.state = match self.state {
+            State::Line => State::SkipLine,
+            State::Counted { left } if !self.partial.is_empty() => State::SkipCounted { left },
+            _ => return,
+        };
+        on_frame(&self.partial, true);
+        self.partial = Vec::new();
+    }
+
+    /// Bytes of memory that an unfinished frame takes.
+    pub fn held(&self) -> usize {
+        self.partial.capacity()
     }
 
     /// Whether bytes of a frame were taken that has neither ended nor been handed on cut.

@@ -10,10 +10,7 @@ use super::rate::{Bucket, Buckets};
 use crate::config::{MOST_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
 use crate::spool::Refused;
-use crate::syslog::{HeadId, Line, Rule, Shape, Translated, UnixMicros, facility, severity};
-
-/// Containers that are remembered: as many as headers are.
-const MOST_KNOWN: usize = 16;
+use crate::syslog::{HeadId, Line, MOST_HEADS, Rule, Shape, Translated, UnixMicros, facility, severity};
 
 /// RFC 5424 6.2.1.
 const WARNING: u8 = 4;
@@ -49,8 +46,10 @@ pub struct Gate {
     known: Vec<(HeadId, Container)>,
     /// Where the last one was found.
     last: usize,
-    /// Which one the next replaces when there are [`MOST_KNOWN`].
+    /// Which one the next replaces when there are `most`.
     next: usize,
+    /// As many as headers are.
+    most: usize,
 }
 
 /// What has to be known of a container.
@@ -67,14 +66,20 @@ struct Container {
 /// A new one, which knows nobody yet.
 impl Clone for Gate {
     fn clone(&self) -> Self {
-        Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone())
+        Self { most: self.most, ..Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone()) }
     }
 }
 
 impl Gate {
     /// `listener`: its address, as configured.
     pub fn new(containers: Arc<Containers>, buckets: Arc<Buckets>, listener: Arc<str>) -> Self {
-        Self { containers, buckets, listener, known: Vec::new(), last: 0, next: 0 }
+        Self { containers, buckets, listener, known: Vec::new(), last: 0, next: 0, most: MOST_HEADS }
+    }
+
+    /// Remembers at most so many containers from now on.
+    pub fn remember(&mut self, most: usize) {
+        (self.most, self.next) = (most, 0);
+        self.known.clear();
     }
 
     /// The terms or the translator are others now.
@@ -152,7 +157,7 @@ impl Gate {
         if !self.known.get(self.last).is_some_and(is_it) {
             self.last = self.known.iter().position(is_it).unwrap_or_else(|| {
                 let container = self.meet(line, terms, now);
-                self.remember(head, container)
+                self.keep(head, container)
             });
         }
         &mut self.known[self.last].1
@@ -173,9 +178,9 @@ impl Gate {
         }
     }
 
-    fn remember(&mut self, head: HeadId, container: Container) -> usize {
+    fn keep(&mut self, head: HeadId, container: Container) -> usize {
         let place = self.next;
-        self.next = (place + 1) % MOST_KNOWN;
+        self.next = (place + 1) % self.most;
         match self.known.get_mut(place) {
             Some(known) => *known = (head, container),
             None => self.known.push((head, container)),
@@ -268,14 +273,14 @@ mod tests {
         let mut rig = rig(Vec::new(), None);
         let long = "x".repeat(300);
         for round in 0..3 {
-            for number in 0..2 * MOST_KNOWN {
+            for number in 0..2 * MOST_HEADS {
                 assert_eq!(rig.says(30, "nginx", &format!("web-{number}")), Ok(()));
                 assert_eq!(rig.says(27, &long, "long"), Ok(()));
             }
             rig.gate.count();
             let busiest = rig.containers.busiest(usize::MAX);
-            assert_eq!(busiest.len(), 2 * MOST_KNOWN + 1);
-            assert_eq!((&*busiest[0].name, busiest[0].received), ("long", (round + 1) * 2 * MOST_KNOWN as u64));
+            assert_eq!(busiest.len(), 2 * MOST_HEADS + 1);
+            assert_eq!((&*busiest[0].name, busiest[0].received), ("long", (round + 1) * 2 * MOST_HEADS as u64));
             assert!(busiest[1..].iter().all(|busy| busy.received == round + 1), "{busiest:?}");
         }
     }

@@ -1,7 +1,6 @@
 //! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool. When that is
 //! nearly full, what matters least is refused here (RFC 5424 8.6).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,17 +9,21 @@ use tokio::sync::watch;
 use super::gate::{DEBUG, Gate, Terms};
 use super::pieces::Pieces;
 use super::rate::Buckets;
+use crate::config::Listen;
 use crate::metrics::{Metrics, ShapeMetrics};
 use crate::spool::{Batch, Inlet, Origin, Receipt, Turn};
-use crate::syslog::{Frame, ListenerMark, Shape, Translator, UnixMicros};
+use crate::syslog::{Frame, ListenerMark, MOST_HEADS, Senders, Shape, Translator, UnixMicros};
+
+/// A container's connection has one header; whoever sends many names on one must not have us remember them.
+const HEADS_OF_A_STREAM: usize = 2;
 
 /// How messages are treated; it may change between two reads.
 #[derive(Clone)]
 pub struct Treatment {
     pub translator: Translator,
     pub terms: Terms,
-    /// The names of listeners that have one, by their address.
-    pub names: Arc<BTreeMap<String, String>>,
+    /// All listeners there are.
+    pub listeners: Arc<[Listen]>,
     /// The longest line, in bytes, that is made of pieces; `None`: they stay what they are.
     pub rejoin: Option<usize>,
 }
@@ -58,6 +61,8 @@ struct ToSpool {
     waits: bool,
     /// The least severe that is taken of the current read.
     least: u8,
+    /// How many headers, and containers, are remembered.
+    heads: usize,
     gate: Gate,
     pieces: Arc<Pieces>,
     spool: Inlet,
@@ -87,6 +92,7 @@ impl Intake {
             treatments,
             waits: false,
             least: DEBUG,
+            heads: MOST_HEADS,
             gate: Gate::new(metrics.containers().clone(), common.buckets.clone(), address.into()),
             pieces: common.pieces.clone(),
             spool,
@@ -103,7 +109,12 @@ impl Intake {
     /// For senders whose kernel holds what we do not read at once.
     pub fn of_streams(mut self) -> Self {
         match &mut self.way {
-            Way::Spool(to) => to.spool = to.spool.of_streams(),
+            Way::Spool(to) => {
+                to.spool = to.spool.of_streams();
+                to.heads = HEADS_OF_A_STREAM;
+                to.gate.remember(to.heads);
+                to.treatment.translator.remember_heads(to.heads);
+            }
             #[cfg(test)]
             Way::Test(_) => {}
         }
@@ -113,7 +124,10 @@ impl Intake {
     /// Refuses nothing: its sender is made to wait instead.
     pub fn waiting(mut self) -> Self {
         match &mut self.way {
-            Way::Spool(to) => to.waits = true,
+            Way::Spool(to) => {
+                to.waits = true;
+                to.spool = to.spool.of_deliverers();
+            }
             #[cfg(test)]
             Way::Test(_) => {}
         }
@@ -121,12 +135,13 @@ impl Intake {
     }
 
     /// Waits until it is this stream's turn to be read, which lasts until what is returned is dropped.
-    pub async fn turn(&self) -> Option<Turn> {
-        match &self.way {
-            Way::Spool(to) => to.spool.turn().await,
+    pub fn turn(&self) -> impl Future<Output = Option<Turn>> + use<> {
+        let turn = match &self.way {
+            Way::Spool(to) => Some(to.spool.turn()),
             #[cfg(test)]
             Way::Test(_) => None,
-        }
+        };
+        async move { turn?.await }
     }
 
     /// Call once for each read of `bytes` bytes, before its frames.
@@ -177,7 +192,7 @@ impl Intake {
         match &self.way {
             Way::Spool(to) => to.batch.byte_len(),
             #[cfg(test)]
-            Way::Test(_) => unreachable!("RELP is tested with a spool"),
+            Way::Test(to) => to.pending.iter().map(|(frame, _)| frame.len()).sum(),
         }
     }
 
@@ -215,12 +230,12 @@ impl Intake {
 impl ToSpool {
     fn take_treatment(&mut self) {
         self.treatment = self.treatments.borrow_and_update().clone();
-        let Treatment { translator, names, .. } = &mut self.treatment;
-        translator.mark_listener(match names.get(&*self.address) {
-            _ if names.is_empty() => ListenerMark::AsItCame,
-            Some(name) => ListenerMark::Name(name.clone()),
-            None => ListenerMark::Nothing,
-        });
+        let Treatment { translator, listeners, .. } = &mut self.treatment;
+        let own = listeners.iter().rfind(|listener| listener.address.to_string() == *self.address);
+        let mark =
+            ListenerMark::new(own.and_then(|own| own.name.as_deref()), listeners.iter().any(|one| one.name.is_some()));
+        translator.remember_heads(self.heads);
+        translator.hear(mark, own.map_or(Senders::Anybody, |own| own.from));
         self.gate.forget();
     }
 

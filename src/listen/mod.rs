@@ -5,10 +5,12 @@
 //! - `activation`  sockets that a service manager has opened before
 //! - `datagram`    `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
 //! - `stream`      `tcp://`, `tcp+tls://`, `unix://`, RELP: who may connect
+//! - `crowd`       how many connections each address has, and what they hold
 //! - `relp`        `relp://`, `relp+tls://`: a session in which each message is answered
 //! - `connection`  what one connection goes through, from its first byte to its end
 //! - `wire`        one accepted socket, and how it is read out to the last byte
 //! - `frame`       where a message ends in a stream (RFC 6587)
+//! - `unfinished`  memory and time for messages that have not ended
 //! - `intake`      where the frames go: the door to the next rooms
 //! - `gate`        which lines are let in, with `rate`, what a container may send
 //! - `pieces`      lines that Docker has cut, made whole again
@@ -25,17 +27,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use crate::config::{DEFAULT_RECEIVE_BUFFER, ListenAddress};
+use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::metrics::ListenMetrics;
 
 mod activation;
 mod bind;
 mod connection;
+mod crowd;
 mod datagram;
 pub mod frame;
 mod gate;
@@ -46,6 +49,7 @@ mod relp;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod wire;
 
 pub use activation::refuse_strays;
@@ -79,14 +83,9 @@ pub struct Options {
     pub tls: Option<TlsAcceptor>,
     /// Whether `tcp://` with a certificate takes plain text too. `tcp+tls://` never does.
     pub plaintext: bool,
-    /// Bytes of a frame that are kept.
-    pub max_frame: usize,
     /// Bytes of receive buffer to ask for; `udp://` only.
     pub receive_buffer: usize,
-    /// Connections at a time; more are closed at once.
-    pub max_connections: usize,
-    /// From the first byte of a TLS connection on.
-    pub handshake_timeout: Duration,
+    pub limits: Limits,
 }
 
 /// A listener that holds its socket: senders can already send, nobody reads yet.
@@ -116,10 +115,9 @@ struct Rules {
     plaintext: bool,
     /// Whether what comes is RELP.
     relp: bool,
-    /// Bytes of a frame that are kept.
-    max_frame: usize,
-    max_connections: usize,
-    handshake_timeout: Duration,
+    limits: Limits,
+    /// A place for each handshake.
+    handshakes: Semaphore,
     /// Bytes of receive buffer to ask for.
     receive_buffer: usize,
 }
@@ -191,9 +189,8 @@ impl Rules {
             tls: options.tls.clone().filter(|_| tls),
             plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
             relp: matches!(address, ListenAddress::Relp(_) | ListenAddress::RelpTls(_)),
-            max_frame: options.max_frame,
-            max_connections: options.max_connections,
-            handshake_timeout: options.handshake_timeout,
+            limits: options.limits.clone(),
+            handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
         }
     }

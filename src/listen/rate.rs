@@ -2,6 +2,7 @@
 //! handed in.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Rate;
@@ -17,13 +18,16 @@ const MESSAGE: u64 = 1_000_000;
 /// The buckets of all containers, one for each listener that a container uses.
 #[derive(Default)]
 pub struct Buckets {
+    /// With keys of its own, which nobody else knows: who invents names finds none that falls together with another's.
+    hasher: RandomState,
     table: Mutex<Table>,
     shared: Bucket,
 }
 
 #[derive(Default)]
 struct Table {
-    by_container: HashMap<Vec<u8>, Bucket>,
+    /// By the hash of a container's name: a bucket takes the same room however long a name is.
+    by_container: HashMap<u64, Bucket>,
     /// When room was last looked for: all of them are looked at for that, and who invents containers must not have it done
     /// with each.
     swept: Option<UnixMicros>,
@@ -47,9 +51,10 @@ struct Level {
 impl Buckets {
     /// The bucket of a container. Take it once and keep it.
     pub fn of(&self, container: &[u8], rate: Rate, now: UnixMicros) -> Bucket {
+        let container = self.hasher.hash_one(container);
         let mut table = lock(&self.table);
         let Table { by_container, swept } = &mut *table;
-        if let Some(bucket) = by_container.get(container) {
+        if let Some(bucket) = by_container.get(&container) {
             return bucket.clone();
         }
         let is_time = swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&now.0.saturating_sub(at.0)));
@@ -61,7 +66,7 @@ impl Buckets {
         if by_container.len() >= MOST_BUCKETS {
             return self.shared.clone();
         }
-        by_container.entry(container.to_vec()).or_default().clone()
+        by_container.entry(container).or_default().clone()
     }
 }
 
@@ -128,6 +133,11 @@ mod tests {
         assert_eq!(taken(&buckets.of(b"loud", RATE, at(0)), 100, 0), 30);
         assert_eq!(taken(&buckets.of(b"loud", RATE, at(0)), 100, 0), 0);
         assert_eq!(taken(&buckets.of(b"quiet", RATE, at(0)), 5, 0), 5);
+        // However long their names are, and alike.
+        let long = |last: u8| [&[b'x'; 60_000][..], &[last]].concat();
+        assert_eq!(taken(&buckets.of(&long(b'a'), RATE, at(0)), 100, 0), 30);
+        assert_eq!(taken(&buckets.of(&long(b'b'), RATE, at(0)), 5, 0), 5);
+        assert_eq!(taken(&buckets.of(&long(b'a'), RATE, at(0)), 5, 0), 0);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! A frame is answered when the spool has its message, and answers come in order. Reading goes on meanwhile, up to a
 //! limit; beyond it the sender has to wait, and it is the only sender that can be made to. What has no answer when the
-//! connection ends is sent again by whoever sent it.
+//! connection ends is sent again by whoever sent it; so a session that takes too much memory or time is simply ended.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,11 +15,13 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::intake::Intake;
+use super::unfinished::{Deadline, Held};
 use super::wire::Channel;
 use super::{DRAIN_PATIENCE, Rules, stopping};
+use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 use crate::relp::{self, BadFrame, Command, Decoder, Frame, Numbered, Offers};
-use crate::spool::{Batch, MAX_LINE, NotSpooled, Origin, Receipt};
+use crate::spool::{Batch, MAX_LINE, NotSpooled, Origin, Receipt, Turn};
 
 /// Deliveries to the spool that may wait for their receipt before reading pauses. Each is what one read has brought, or
 /// one `numbered` frame.
@@ -31,6 +33,9 @@ const LONGEST_NUMBERED: usize = MAX_LINE + 128 * 1024;
 
 /// Bytes by which the lines of a `numbered` frame may grow, beside to twice their size, when they are read.
 const MOST_GROWTH: usize = 64 * 1024;
+/// Bytes that are read at a time before a session is opened: `open` with its offers is shorter.
+const FIRST_BYTES: usize = 512;
+
 /// How often to look whether a sender that waits is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -39,13 +44,15 @@ pub(super) async fn serve(
     channel: Channel,
     rules: &Rules,
     metrics: &ListenMetrics,
+    held: Held,
     intake: Intake,
     shutdown: &mut watch::Receiver<bool>,
 ) {
+    let limits = &rules.limits;
     let ear = Ear {
         intake: intake.waiting(),
         metrics,
-        max_frame: rules.max_frame,
+        max_frame: limits.max_frame,
         opened: false,
         closed: false,
         stream: None,
@@ -56,17 +63,23 @@ pub(super) async fn serve(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut session = Session {
         channel,
-        decoder: Decoder::new(rules.max_frame),
+        // What came last with the end of a handshake is not the socket's any more.
+        may_hold_more: true,
+        decoder: Decoder::new(limits.max_frame),
+        held,
+        deadline: Deadline::default(),
+        limits,
         ear,
         unanswered: VecDeque::new(),
         answers: Vec::new(),
         sent: 0,
+        owed: 0,
         state: State::Open,
         looks,
     };
     let served = async {
         let open = async { while !session.ear.opened && session.step().await {} };
-        if timeout(rules.handshake_timeout, open).await.is_err() {
+        if timeout(limits.handshake_timeout, open).await.is_err() {
             metrics.handshake_failures.inc();
             return;
         }
@@ -79,7 +92,9 @@ pub(super) async fn serve(
             session.ear.heard.clear();
             session.ear.closed = true;
             session.state = State::Closing;
-            session.unanswered.push_back(Unanswered::Command(b"0 serverclose 0\n".to_vec()));
+            let goodbye = b"0 serverclose 0\n".to_vec();
+            session.owed += goodbye.len();
+            session.unanswered.push_back(Unanswered::Command(goodbye));
             let _ = timeout(DRAIN_PATIENCE, async { while session.step().await {} }).await;
         }
         () = served => {}
@@ -90,13 +105,22 @@ pub(super) async fn serve(
 
 struct Session<'a> {
     channel: Channel,
+    /// There may be something to read that the socket does not tell of.
+    may_hold_more: bool,
     decoder: Decoder,
+    /// The bytes that the decoder holds, and those of answers.
+    held: Held,
+    /// For the frame that has not ended.
+    deadline: Deadline,
+    limits: &'a Limits,
     ear: Ear<'a>,
     /// In the order in which they came.
     unanswered: VecDeque<Unanswered>,
     /// Bytes for the sender, `sent` of which it has.
     answers: Vec<u8>,
     sent: usize,
+    /// Bytes of answers to commands that wait for what was asked before them.
+    owed: usize,
     state: State,
     /// When to look whether the sender is still there, while nothing is read from it.
     looks: Interval,
@@ -130,13 +154,23 @@ struct Frames {
 impl Session<'_> {
     /// Does what can be done next: answers, reads, delivers; or waits. False when the session is over.
     async fn step(&mut self) -> bool {
-        poll_fn(|cx| self.poll_step(cx)).await;
+        let may_read = poll_fn(|cx| self.poll_step(cx)).await;
+        // A few sessions at a time read and deliver: a thousand hold no more memory than a few. Who is not heard yet needs no
+        // turn, which may be long in coming while the spool is full, and is read only a little.
+        let _turn = match may_read {
+            true if self.ear.opened => self.read_in_turn().await,
+            true => {
+                self.read(FIRST_BYTES).await;
+                None
+            }
+            false => None,
+        };
         while let Some(heard) = self.ear.heard.pop_front() {
             let unanswered = match heard {
                 Heard::Messages(batch, origin, frames) => match self.deliver(batch, origin).await {
                     Some(receipt) => {
                         self.ear.metrics.received.inc_by(frames.messages);
-                        self.ear.metrics.cut.inc_by(frames.cut);
+                        self.ear.metrics.cut.max_frame.inc_by(frames.cut);
                         Unanswered::Messages(receipt, frames.txnrs)
                     }
                     None => {
@@ -145,14 +179,49 @@ impl Session<'_> {
                         return false;
                     }
                 },
-                Heard::Command(answer) => Unanswered::Command(answer),
+                Heard::Command(answer) => {
+                    self.owed += answer.len();
+                    Unanswered::Command(answer)
+                }
             };
             self.unanswered.push_back(unanswered);
         }
+        self.ear.heard.shrink_to_fit();
         if self.ear.closed && self.state == State::Open {
             self.state = State::Closing;
         }
         self.state != State::Over
+    }
+
+    /// Waits for the session's turn, which lasts until what is returned is dropped, and reads.
+    async fn read_in_turn(&mut self) -> Option<Turn> {
+        let mut turn = pin!(self.ear.intake.turn());
+        let turn = poll_fn(|cx| {
+            // Meanwhile others write, and what of ours they wrote is answered.
+            self.poll_receipts(cx);
+            if self.poll_answer(cx).is_err() || self.state == State::Over {
+                return Poll::Ready(None);
+            }
+            match turn.as_mut().poll(cx) {
+                Poll::Ready(turn) => Poll::Ready(turn),
+                Poll::Pending => poll_left(&mut self.channel, &mut self.looks, cx).map(|()| None),
+            }
+        })
+        .await;
+        match turn {
+            Some(_) => self.read(usize::MAX).await,
+            None => self.state = State::Over,
+        }
+        turn
+    }
+
+    /// Reads what there is, once, and no more than so many bytes.
+    async fn read(&mut self, most: usize) {
+        poll_fn(|cx| {
+            self.take(most, cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Waits for room in the spool's queue, and with it the sender waits. `None`: it has given up, and keeps what it has.
@@ -166,50 +235,78 @@ impl Session<'_> {
     }
 
     /// Waits for answers to be due, or for the sender to leave.
-    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         ready!(poll_left(&mut self.channel, &mut self.looks, cx));
         self.state = State::Over;
-        Poll::Ready(())
+        Poll::Ready(false)
     }
 
-    /// Ready when something was read, or the session is over.
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there may be something to read, or, with false, when the session is over.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         self.poll_receipts(cx);
         if self.poll_answer(cx).is_err() {
+            self.state = State::Over;
+        }
+        // A sender that does not read its answers takes memory too.
+        let held = self.decoder.held() + self.answers.capacity() + self.owed;
+        if !self.held.are(held, self.limits.max_unfinished) {
+            self.ear.metrics.refused.max_unfinished.inc();
             self.state = State::Over;
         }
         let answered = self.unanswered.is_empty() && self.answers.is_empty();
         match self.state {
             State::Closing if answered => {
                 self.state = State::Over;
-                Poll::Ready(())
+                Poll::Ready(false)
             }
-            State::Over => Poll::Ready(()),
+            State::Over => Poll::Ready(false),
             State::Closing => self.poll_wait(cx),
-            State::Open if self.unanswered.len() >= MOST_UNANSWERED || self.answers.len() >= MOST_UNREAD => {
+            State::Open
+                if self.unanswered.len() >= MOST_UNANSWERED || self.answers.len() + self.owed >= MOST_UNREAD =>
+            {
                 self.poll_wait(cx)
             }
-            State::Open => self.poll_take(cx),
+            State::Open if self.may_hold_more => Poll::Ready(true),
+            State::Open => self.poll_readable(cx),
         }
+    }
+
+    /// Waits for something to read, but for the rest of a frame not for ever.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.channel.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        ready!(self.deadline.poll(cx));
+        self.ear.metrics.refused.frame_timeout.inc();
+        self.state = State::Over;
+        Poll::Ready(false)
     }
 
     /// Answers what the spool has.
     fn poll_receipts(&mut self, cx: &mut Context<'_>) {
         while let Some(first) = self.unanswered.front_mut() {
             match first {
-                Unanswered::Command(answer) => self.answers.append(answer),
+                Unanswered::Command(answer) => {
+                    self.owed -= answer.len();
+                    self.answers.append(answer);
+                }
                 Unanswered::Messages(receipt, txnrs) => match Pin::new(receipt).poll(cx) {
                     Poll::Pending => return,
                     Poll::Ready(Ok(())) => txnrs.iter().for_each(|txnr| relp::append_ok(*txnr, &mut self.answers)),
                     Poll::Ready(Err(NotSpooled)) => {
                         // What comes after it must not be answered either: its sender takes an answer for all before.
                         self.unanswered.clear();
+                        self.owed = 0;
                         self.state = State::Over;
                         return;
                     }
                 },
             }
             self.unanswered.pop_front();
+        }
+        // An idle session holds no memory.
+        if self.unanswered.is_empty() {
+            self.unanswered.shrink_to_fit();
         }
     }
 
@@ -227,27 +324,30 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn take(&mut self, most: usize, cx: &mut Context<'_>) {
         let Self { channel, decoder, ear, state, .. } = self;
-        channel
-            .poll_take(cx, |bytes| {
-                ear.metrics.bytes.inc_by(bytes.len() as u64);
-                ear.intake.begin(bytes.len());
-                let fed = decoder.feed(bytes, |frame| ear.hear(frame));
-                ear.gather();
-                if ear.stream.is_some() {
-                    decoder.raise_limit(LONGEST_NUMBERED);
-                }
-                if fed.is_err() {
-                    ear.metrics.refused.inc();
-                    *state = State::Over;
-                }
-            })
-            .map(|end| {
-                if end.is_some() {
-                    *state = State::Over;
-                }
-            })
+        let mut heard = 0;
+        let taken = channel.poll_take_most(most, cx, |bytes| {
+            ear.metrics.bytes.inc_by(bytes.len() as u64);
+            ear.intake.begin(bytes.len());
+            let fed = decoder.feed(bytes, |frame| {
+                heard += 1;
+                ear.hear(frame)
+            });
+            ear.gather();
+            if ear.stream.is_some() {
+                decoder.raise_limit(LONGEST_NUMBERED);
+            }
+            if fed.is_err() {
+                ear.metrics.refused.protocol.inc();
+                *state = State::Over;
+            }
+        });
+        self.may_hold_more = matches!(taken, Poll::Ready(None));
+        if matches!(taken, Poll::Ready(Some(_))) {
+            self.state = State::Over;
+        }
+        self.deadline.after_read(self.decoder.unfinished(), heard > 0, self.limits.frame_timeout);
     }
 
     /// After a session that ended in good order: waits until the sender has heard so. Closing while bytes of it are unread
@@ -392,7 +492,7 @@ impl Ear<'_> {
             self.frames.cut += u64::from(cut);
         } else {
             self.metrics.received.inc();
-            self.metrics.cut.inc_by(u64::from(cut));
+            self.metrics.cut.max_frame.inc_by(u64::from(cut));
         }
     }
 
@@ -417,6 +517,10 @@ impl Ear<'_> {
 
     fn answer(&mut self, command: &str, txnr: u32, data: &[u8]) {
         self.gather();
+        // Commands are short, and a read may bring thousands.
+        if let Some(Heard::Command(answers)) = self.heard.back_mut() {
+            return relp::append(txnr, command, data, answers);
+        }
         let mut answer = Vec::new();
         relp::append(txnr, command, data, &mut answer);
         self.heard.push_back(Heard::Command(answer));

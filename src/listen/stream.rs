@@ -1,23 +1,27 @@
-//! `tcp://`, `tcp+tls://` and `unix://`, all alike: accepting connections, within a limit, whatever goes wrong with one
+//! `tcp://`, `tcp+tls://` and `unix://`, all alike: accepting connections, within limits, whatever goes wrong with one
 //! of them. What a connection goes through is in `connection`.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use prometheus_client::metrics::counter::Counter;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::connection;
+use super::crowd::{Crowd, Member};
 use super::intake::Intake;
+use super::unfinished::Unfinished;
 use super::wire::{Accepted, Wire};
 use super::{BACKLOG, Bound, Rules, stopping};
-use crate::config::ListenAddress;
+use crate::config::{Limits, ListenAddress};
 use crate::metrics::ListenMetrics;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
@@ -45,7 +49,9 @@ pub(super) fn start(
     let intake = intake.of_streams();
     let (end, connections) = watch::channel(false);
     let room = Arc::new(Semaphore::new(ROOM as usize));
-    let host = Host { address, rules, metrics, room, intake, shutdown, connections };
+    let (crowd, unfinished) = (Crowd::default(), Unfinished::default());
+    let metrics = Arc::new(metrics);
+    let host = Host { address, rules, metrics, room, crowd, unfinished, intake, shutdown, connections };
     tokio::spawn(async move {
         host.accept_until_stopped(&listener).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
@@ -62,12 +68,17 @@ pub(super) fn start(
     })
 }
 
+/// In all, and among those of its address.
+type Place = (OwnedSemaphorePermit, Option<Member>);
+
 struct Host {
     address: ListenAddress,
     rules: watch::Receiver<Arc<Rules>>,
-    metrics: ListenMetrics,
+    metrics: Arc<ListenMetrics>,
     /// A place for each connection.
     room: Arc<Semaphore>,
+    crowd: Crowd,
+    unfinished: Unfinished,
     intake: Intake,
     /// Says when nobody is let in any more.
     shutdown: watch::Receiver<bool>,
@@ -87,9 +98,9 @@ impl Host {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok(wire) => {
+                Ok((wire, from)) => {
                     pause = SHORTEST_PAUSE;
-                    self.admit(wire);
+                    self.admit(wire, from);
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -109,30 +120,47 @@ impl Host {
     fn accept_held(&self, listener: &Listener) {
         for _ in 0..BACKLOG {
             match listener.accept_held() {
-                Ok(wire) => self.admit(wire),
+                Ok((wire, from)) => self.admit(wire, from),
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(_) => break,
             }
         }
     }
 
-    fn admit(&self, wire: Wire) {
+    /// `from`: its address, where senders have one.
+    fn admit(&self, wire: Wire, from: Option<IpAddr>) {
         let (rules, metrics) = (self.rules.borrow().clone(), self.metrics.clone());
         metrics.accepted.inc();
-        let has_room = ROOM as usize - self.room.available_permits() < rules.max_connections;
-        let Some(place) = self.room.clone().try_acquire_owned().ok().filter(|_| has_room) else {
-            metrics.refused.inc();
-            // So that the sender hears of it with its first write, not its second.
-            wire.reset_on_close();
-            return;
+        let place = match self.place(&rules.limits, from) {
+            Ok(place) => place,
+            Err(reason) => {
+                reason.inc();
+                // So that the sender hears of it with its first write, not its second.
+                wire.reset_on_close();
+                return;
+            }
         };
+        let held = self.unfinished.held(place.1.as_ref().map(|member| member.unfinished.clone()));
         let (intake, shutdown) = (self.intake.clone(), self.connections.clone());
         metrics.connections.inc();
         tokio::spawn(async move {
-            connection::serve(wire, &rules, &metrics, intake, shutdown).await;
+            connection::serve(wire, &rules, &metrics, held, intake, shutdown).await;
             metrics.connections.dec();
             drop(place);
         });
+    }
+
+    /// A place for a connection, for as long as what is returned lives. An error: what counts that there is none.
+    fn place(&self, limits: &Limits, from: Option<IpAddr>) -> Result<Place, &Counter> {
+        let refused = &self.metrics.refused;
+        if from.is_some_and(|from| !limits.lets_in(from)) {
+            return Err(&refused.allow);
+        }
+        let has_room = ROOM as usize - self.room.available_permits() < limits.max_connections;
+        let place = self.room.clone().try_acquire_owned().ok().filter(|_| has_room).ok_or(&refused.max_connections)?;
+        let join = |from| self.crowd.join(from, limits.max_connections_per_address);
+        let member = from.map(|from| join(from).ok_or(&refused.max_connections_per_address)).transpose()?;
+        Ok((place, member))
     }
 }
 
@@ -142,25 +170,30 @@ enum Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Wire> {
-        Ok(Wire::new(match self {
-            Self::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0),
-            Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
-        }))
+    /// A connection, and its address where it has one.
+    async fn accept(&self) -> io::Result<(Wire, Option<IpAddr>)> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (socket, from) = listener.accept().await?;
+                (Wire::new(Accepted::Tcp(socket)), Some(from.ip()))
+            }
+            Self::Unix(listener) => (Wire::new(Accepted::Unix(listener.accept().await?.0)), None),
+        })
     }
 
     /// Takes a connection that the kernel has ready. Asks the kernel itself: the runtime may not have heard of it yet.
-    fn accept_held(&self) -> io::Result<Wire> {
+    fn accept_held(&self) -> io::Result<(Wire, Option<IpAddr>)> {
         let listener = match self {
             Self::Tcp(listener) => SockRef::from(listener),
             Self::Unix(listener) => SockRef::from(listener),
         };
-        let (socket, _) = listener.accept()?;
+        let (socket, from) = listener.accept()?;
         socket.set_nonblocking(true)?;
-        Ok(Wire::new(match self {
+        let wire = Wire::new(match self {
             Self::Tcp(_) => Accepted::Tcp(TcpStream::from_std(socket.into())?),
             Self::Unix(_) => Accepted::Unix(UnixStream::from_std(socket.into())?),
-        }))
+        });
+        Ok((wire, from.as_socket().map(|from| from.ip())))
     }
 }
 

@@ -16,9 +16,7 @@ use tokio::sync::watch;
 
 use super::intake::Intake;
 use super::{Bound, Options, Running, bind};
-use crate::config::{
-    DEFAULT_HANDSHAKE_TIMEOUT, DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, ListenAddress,
-};
+use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::metrics::{ListenMetrics, Metrics};
 
 mod binding;
@@ -47,11 +45,13 @@ fn options(address: &str) -> Options {
         address: address.parse().unwrap(),
         tls: None,
         plaintext: true,
-        max_frame: DEFAULT_MAX_FRAME,
         receive_buffer: DEFAULT_RECEIVE_BUFFER,
-        max_connections: DEFAULT_MAX_CONNECTIONS,
-        handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
+        limits: Limits::default(),
     }
+}
+
+fn limited(address: &str, limits: Limits) -> Options {
+    Options { limits, ..options(address) }
 }
 
 fn bound(options: Options) -> (Bound, ListenMetrics) {

@@ -169,8 +169,18 @@ impl Channel {
     /// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds
     /// none.
     pub(super) fn poll_take(&mut self, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
+        self.poll_take_most(SCRATCH, cx, on_bytes)
+    }
+
+    /// The same for no more than so many bytes; there may be more then.
+    pub(super) fn poll_take_most(
+        &mut self,
+        most: usize,
+        cx: &mut Context<'_>,
+        on_bytes: impl FnOnce(&[u8]),
+    ) -> Poll<Option<End>> {
         BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
+            let mut buffer = ReadBuf::new(&mut buffer[..most.min(SCRATCH)]);
             let end = loop {
                 let before = buffer.filled().len();
                 match self.poll_read(cx, &mut buffer) {

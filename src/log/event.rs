@@ -8,6 +8,8 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use crate::syslog::{acts, make_json_visible};
+
 /// Facility syslog (5): RFC 5424 6.2.1.
 const FACILITY: u8 = 5 << 3;
 
@@ -44,6 +46,7 @@ impl Said {
         let object =
             serde_json::Serializer::new(&mut line).collect_map(head.iter().chain(&self.fields).map(|(k, v)| (k, v)));
         object.expect("writing text into memory cannot fail");
+        make_json_visible(&mut line, 0);
         line.push(b'\n');
         String::from_utf8(line).expect("JSON is UTF-8")
     }
@@ -121,7 +124,7 @@ impl Visit for Said {
 
 fn append(to: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() {
+        if acts(c) || c == '\t' {
             to.extend(c.escape_default());
         } else {
             to.push(c);
@@ -141,15 +144,15 @@ mod tests {
 
     #[test]
     fn each_form_is_one_line_whatever_is_in_it() {
-        let said = said("forward x: it said \"\u{1b}[2J\r\n<13>ü\"", Value::from("/a\nb"));
-        let words = r#"forward x: it said "\u{1b}[2J\r\n<13>ü" dir=/a\nb"#;
+        let said = said("forward x: it said \"\u{1b}[2J\r\n<13>ü\u{9b}\u{2028}\"", Value::from("/a\nb"));
+        let words = r#"forward x: it said "\u{1b}[2J\r\n<13>ü\u{9b}\u{2028}" dir=/a\nb"#;
         assert_eq!(said.text(STAMP), format!("{STAMP}  WARN {words}\n"));
         assert_eq!(said.syslog(STAMP, "node-7"), format!("<44>1 {STAMP} node-7 logferry - log - {words}"));
         assert_eq!(
             said.json(STAMP),
             format!(
                 "{{\"timestamp\":\"{STAMP}\",\"level\":\"warn\",\
-                 \"message\":\"forward x: it said \\\"\\u001b[2J\\r\\n<13>ü\\\"\",\"dir\":\"/a\\nb\"}}\n"
+                 \"message\":\"forward x: it said \\\"\\u001b[2J\\r\\n<13>ü\\u009b\\u2028\\\"\",\"dir\":\"/a\\nb\"}}\n"
             )
         );
     }

@@ -12,6 +12,8 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 
 /// Containers that are counted apart; all that come later share one counter.
 pub const MOST_CONTAINERS: usize = 1000;
+/// Bytes of a name that are kept. Those that differ behind it are counted together.
+const LONGEST_NAME: usize = 128;
 
 /// The counters of all containers.
 #[derive(Default)]
@@ -43,6 +45,8 @@ pub struct Busy {
 impl Containers {
     /// The counters of the container called `name`. Take them once and keep them.
     pub fn named(&self, name: &str) -> ContainerMetrics {
+        let end = (0..=LONGEST_NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+        let name = &name[..end.unwrap_or(0)];
         let mut by_name = self.table();
         if let Some(metrics) = by_name.get(name) {
             return metrics.clone();
@@ -129,6 +133,18 @@ mod tests {
         let expected = [("web-3", 3, 1), ("web-7", 3, 0), ("web-9", 2, 0), ("web-0", 1, 0)];
         assert_eq!(containers.busiest(4), expected.map(busy));
         assert_eq!((containers.busiest(usize::MAX).len(), containers.others()), (MOST_CONTAINERS, 5));
+    }
+
+    #[test]
+    fn a_long_name_takes_no_more_room() {
+        let containers = Containers::default();
+        let (fits, too_long) = ("x".repeat(LONGEST_NAME), "x".repeat(60_000));
+        for name in [&fits, &too_long, &("x".repeat(LONGEST_NAME - 1) + "ñ")] {
+            containers.named(name).received.inc();
+        }
+        let busiest = containers.busiest(usize::MAX);
+        let found: Vec<_> = busiest.iter().map(|busy| (busy.name.len(), busy.received)).collect();
+        assert_eq!(found, [(LONGEST_NAME, 2), (LONGEST_NAME - 1, 1)]);
     }
 
     #[test]

@@ -22,6 +22,13 @@ struct ByListener {
     listener: String,
 }
 
+/// The reason is the setting that decided, where there is one.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByListenerAndReason {
+    listener: String,
+    reason: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByForward {
     forward: String,
@@ -58,10 +65,10 @@ pub struct Metrics {
     tls_not_after: Family<ByCertificate, Gauge>,
     received: Family<ByListener, Counter>,
     received_bytes: Family<ByListener, Counter>,
-    cut: Family<ByListener, Counter>,
+    cut: Family<ByListenerAndReason, Counter>,
     unfinished: Family<ByListener, Counter>,
     accepted: Family<ByListener, Counter>,
-    refused: Family<ByListener, Counter>,
+    refused: Family<ByListenerAndReason, Counter>,
     handshake_failures: Family<ByListener, Counter>,
     connections: Family<ByListener, Gauge>,
     kernel_drops: Family<ByListener, Counter>,
@@ -124,14 +131,14 @@ pub struct ListenMetrics {
     pub received: Counter,
     /// Bytes read off the socket, framing included.
     pub bytes: Counter,
-    /// Frames longer than the frame limit, of which only the start was kept.
-    pub cut: Counter,
+    /// Frames of which only the start was kept.
+    pub cut: Cuts,
     /// Tails without an end, dropped when their connection broke. Never counted as received.
     pub unfinished: Counter,
     /// Connections accepted.
     pub accepted: Counter,
-    /// Connections closed because the limit was reached, plain text is not allowed, or what came is no RELP.
-    pub refused: Counter,
+    /// Connections closed, and datagrams not taken.
+    pub refused: Refusals,
     /// TLS handshakes that failed or took too long, and RELP sessions that were not opened in time.
     pub handshake_failures: Counter,
     /// Connections open now.
@@ -140,6 +147,38 @@ pub struct ListenMetrics {
     pub kernel_drops: Counter,
     /// The receive buffer the kernel granted, in bytes (`SO_RCVBUF` as read back).
     pub receive_buffer: Gauge,
+}
+
+/// Why only the start of a frame was kept.
+#[derive(Clone)]
+pub struct Cuts {
+    /// It was longer than that, or than a datagram.
+    pub max_frame: Counter,
+    /// Its connection ended before it did.
+    pub connection_end: Counter,
+    /// Its end did not come in that time.
+    pub frame_timeout: Counter,
+    /// All frames without an end together would have taken more than that.
+    pub max_unfinished: Counter,
+}
+
+/// Why somebody was not listened to, or no longer.
+#[derive(Clone)]
+pub struct Refusals {
+    /// There were so many.
+    pub max_connections: Counter,
+    /// There were so many of this address.
+    pub max_connections_per_address: Counter,
+    /// It is none of these addresses.
+    pub allow: Counter,
+    /// Plain text where only TLS is taken.
+    pub plaintext: Counter,
+    /// Where RELP is spoken, something else.
+    pub protocol: Counter,
+    /// A RELP frame did not end in that time.
+    pub frame_timeout: Counter,
+    /// A RELP session would have taken more memory than there is for all.
+    pub max_unfinished: Counter,
 }
 
 /// How many messages were understood in which way; one counter for each `syslog::Shape`.
@@ -245,14 +284,10 @@ impl Metrics {
             tls_not_after: add(all, "tls_not_after_seconds", "When a certificate ends, in Unix time"),
             received: add(all, "listen_received", "Complete frames read off a socket"),
             received_bytes: add(all, "listen_bytes", "Bytes read off a socket, framing included"),
-            cut: add(all, "listen_cut", "Frames longer than the frame limit; their start was kept"),
+            cut: add(all, "listen_cut", "Frames of which only the start was kept, by reason"),
             unfinished: add(all, "listen_unfinished", "Frames without an end, dropped when their connection broke"),
             accepted: add(all, "listen_accepted", "Connections accepted"),
-            refused: add(
-                all,
-                "listen_refused",
-                "Connections closed: limit reached, plain text not allowed, or no RELP",
-            ),
+            refused: add(all, "listen_refused", "Connections closed and datagrams not taken, by reason"),
             handshake_failures: add(
                 all,
                 "listen_handshake_failures",
@@ -320,13 +355,29 @@ impl Metrics {
     pub fn listener(&self, name: &str) -> ListenMetrics {
         self.named().listeners.insert(name.to_owned());
         let label = ByListener { listener: name.to_owned() };
+        let by = |reason| ByListenerAndReason { listener: name.to_owned(), reason };
+        let cut = |reason| self.cut.get_or_create(&by(reason)).clone();
+        let refused = |reason| self.refused.get_or_create(&by(reason)).clone();
         ListenMetrics {
             received: self.received.get_or_create(&label).clone(),
             bytes: self.received_bytes.get_or_create(&label).clone(),
-            cut: self.cut.get_or_create(&label).clone(),
+            cut: Cuts {
+                max_frame: cut("max-frame"),
+                connection_end: cut("connection-end"),
+                frame_timeout: cut("frame-timeout"),
+                max_unfinished: cut("max-unfinished"),
+            },
             unfinished: self.unfinished.get_or_create(&label).clone(),
             accepted: self.accepted.get_or_create(&label).clone(),
-            refused: self.refused.get_or_create(&label).clone(),
+            refused: Refusals {
+                max_connections: refused("max-connections"),
+                max_connections_per_address: refused("max-connections-per-address"),
+                allow: refused("allow"),
+                plaintext: refused("plaintext"),
+                protocol: refused("protocol"),
+                frame_timeout: refused("frame-timeout"),
+                max_unfinished: refused("max-unfinished"),
+            },
             handshake_failures: self.handshake_failures.get_or_create(&label).clone(),
             connections: self.connections.get_or_create(&label).clone(),
             kernel_drops: self.kernel_drops.get_or_create(&label).clone(),

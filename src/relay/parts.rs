@@ -26,7 +26,6 @@ pub fn treatment(config: &Config) -> Treatment {
         (Some(from), WhenFull::DropNewest) => from.midpoint(100),
         _ => NEVER,
     };
-    let named = |listener: &config::Listen| Some((listener.address.to_string(), listener.name.clone()?));
     Treatment {
         translator: Translator::new(Arc::new(config.syslog_settings())),
         terms: Terms {
@@ -35,7 +34,7 @@ pub fn treatment(config: &Config) -> Treatment {
             shedding: Shedding { debug_from, info_from },
             sd_id: config.syslog.sd_id.as_str().into(),
         },
-        names: Arc::new(config.listen.iter().filter_map(named).collect()),
+        listeners: config.listen.clone().into(),
         rejoin: config.syslog.rejoin,
     }
 }
@@ -88,10 +87,8 @@ pub fn listen_options(settings: &config::Listen, tls: Option<TlsAcceptor>) -> li
         address: settings.address.clone(),
         tls,
         plaintext: settings.plaintext,
-        max_frame: settings.max_frame,
         receive_buffer: settings.receive_buffer,
-        max_connections: settings.max_connections,
-        handshake_timeout: settings.handshake_timeout,
+        limits: settings.limits.clone(),
     }
 }
 
@@ -123,6 +120,7 @@ pub fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, spool::
     let options = spool::Options {
         when_full: config.spool.when_full,
         sync: config.spool.sync,
+        max_rate: config.spool.max_rate,
         ..spool::Options::new(&config.spool.dir, config.spool.max_size, forwards)
     };
     let spool = Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;

@@ -10,7 +10,7 @@
 //! Two such slots, written in turn and never synced: a write torn by a crash leaves the other slot, which is older, so
 //! lines are sent twice but never lost. The slots are a page apart, so that no sector holds both.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::Position;
 use super::segment::{SpoolId, le_u64, read_up_to};
+use crate::files;
 
 /// A moving cursor is written at most this often: half a microsecond each, but for every acknowledgement it adds up.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
@@ -95,7 +96,7 @@ impl CursorFile {
         let file = match &self.file {
             Some(file) => file,
             None => {
-                let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
+                let file = files::options().write(true).create(true).truncate(false).open(&self.path)?;
                 self.file.insert(file)
             }
         };

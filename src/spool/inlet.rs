@@ -37,7 +37,7 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
 const QUEUE_KIB: u32 = 7 << 10;
 const STREAMS_KIB: u32 = 1 << 10;
 
-/// Streams that are read at the same time, each with one batch in its hands.
+/// Streams that are read at the same time, each with one batch in its hands; and as many of those that deliver.
 const TURNS: usize = 4;
 
 /// Memory of all delivered batches that are not spooled yet, in KiB: on their way to the writer or held by it.
@@ -53,6 +53,7 @@ pub struct Inlet {
     room: Room,
     room_of_streams: Room,
     turns: Arc<Semaphore>,
+    delivery_turns: Arc<Semaphore>,
     delivery_room: Arc<Semaphore>,
     patience: Option<Duration>,
     metrics: SpoolMetrics,
@@ -174,9 +175,10 @@ impl Inlet {
 
     fn with_room(room: Room, patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
         let (queue, queued) = unbounded_channel();
-        let (room_of_streams, turns) = (Room::new(STREAMS_KIB), Arc::new(Semaphore::new(TURNS)));
-        let delivery_room = Arc::new(Semaphore::new(DELIVERY_KIB as usize));
-        (Self { queue, room, room_of_streams, turns, delivery_room, patience, metrics }, queued)
+        let [turns, delivery_turns] = std::array::from_fn(|_| Arc::new(Semaphore::new(TURNS)));
+        let (room_of_streams, delivery_room) =
+            (Room::new(STREAMS_KIB), Arc::new(Semaphore::new(DELIVERY_KIB as usize)));
+        (Self { queue, room, room_of_streams, turns, delivery_turns, delivery_room, patience, metrics }, queued)
     }
 
     /// The queue, for whoever has a question for the writer and must not keep it from ending.
@@ -189,10 +191,15 @@ impl Inlet {
         Self { room: self.room_of_streams.clone(), ..self.clone() }
     }
 
+    /// The same inlet for those who deliver: their turns may last as long as the spool is full.
+    pub fn of_deliverers(&self) -> Self {
+        Self { turns: self.delivery_turns.clone(), ..self.clone() }
+    }
+
     /// Waits for a stream's turn to be read. `None` never comes: the turns are not closed.
-    pub async fn turn(&self) -> Option<Turn> {
-        let permit = self.turns.clone().acquire_owned().await.ok()?;
-        Some(Turn { _permit: permit })
+    pub fn turn(&self) -> impl Future<Output = Option<Turn>> + use<> {
+        let turns = self.turns.clone();
+        async move { Some(Turn { _permit: turns.acquire_owned().await.ok()? }) }
     }
 
     /// The same inlet for a sender with another patience; `None` waits as long as it takes, for inputs that can make
@@ -282,7 +289,7 @@ impl Inlet {
             if self.room.trouble.begins() {
                 tracing::error!(
                     "spool: the writer has stood still for too long; lines are dropped and counted until it goes on. \
-                     Is the disk hanging?"
+                     Is the disk hanging, or `max-rate` too low?"
                 );
             }
             return;

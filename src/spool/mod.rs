@@ -52,9 +52,10 @@
 //! given up for them.
 //!
 //! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
-//! `progress` and `fresh`; `writer` with `inlet`, `sync`, `episode` and `probe`; `reader`; `open` and `handle`;
-//! `look`, for people.
+//! `progress` and `fresh`; `writer` with `inlet`, `pace`, `sync`, `episode` and `probe`; `reader`; `open` and `handle`;
+//! `look`, for people; `check`, for tests and fuzzing.
 
+pub mod check;
 mod cursor;
 mod episode;
 mod fresh;
@@ -64,6 +65,7 @@ mod ledger;
 mod log;
 mod look;
 mod open;
+mod pace;
 mod probe;
 mod progress;
 mod reader;
@@ -130,6 +132,8 @@ pub struct Options {
     pub segment_bytes: u64,
     pub when_full: WhenFull,
     pub sync: Sync,
+    /// Bytes that are written in a second at the most; `None`: as fast as they come.
+    pub max_rate: Option<u64>,
     /// The names of the forwards, each of which gets a reader.
     pub forwards: Vec<String>,
 }
@@ -143,6 +147,7 @@ impl Options {
             segment_bytes: default_segment_bytes(max_bytes),
             when_full: WhenFull::DropOldest,
             sync: Sync::Every(Duration::from_secs(1)),
+            max_rate: None,
             forwards,
         }
     }

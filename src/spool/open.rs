@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use tokio::sync::watch;
@@ -20,12 +21,14 @@ use super::episode::Episode;
 use super::handle::Handle;
 use super::ledger::{self, Ledger, Replay};
 use super::log::{Limits, Log, Segment, State};
+use super::pace::Pace;
 use super::reader::Reader;
 use super::record::{self, Batch, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
 use super::writer::Writer;
 use super::{MIN_BYTES, Options, Position};
+use crate::files;
 use crate::metrics::Metrics;
 
 /// An open spool, to be taken apart.
@@ -115,6 +118,7 @@ impl Spool {
             published,
             fresh: Vec::new(),
             flush,
+            pace: options.max_rate.map(|rate| Pace::new(rate, Instant::now())),
             unsynced: false,
             held: VecDeque::new(),
             trouble: Episode::default(),
@@ -213,7 +217,7 @@ impl Found {
             };
             let (number, bytes) = (newest.number, newest.bytes);
             let path = segment::path(dir, number);
-            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
+            let file = File::options().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
             let (good, lines) = scan(&file, newest, &mut replay);
             let mut end = Position { segment: number, offset: good, line: newest.first_line + lines };
             let mut damaged = false;
@@ -332,7 +336,7 @@ impl Found {
 
 /// Copies a segment: the `good` bytes that can be read, and what is left behind them.
 fn keep_copy(mut file: &File, to: &Path, good: u64, tail: &[u8]) -> io::Result<()> {
-    let mut copy = File::create(to)?;
+    let mut copy = files::options().write(true).create(true).truncate(true).open(to)?;
     file.rewind()?;
     io::copy(&mut file.take(good), &mut copy)?;
     copy.write_all(tail)
@@ -377,9 +381,9 @@ fn check(options: &Options) -> Result<(), OpenError> {
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
-    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    files::create_dir_all(dir).map_err(io_error("create", dir))?;
     let path = dir.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = files::options().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(io_error("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -2,7 +2,7 @@
 //! stands still, and whether it could make room; and what it tries is not the spool but a file beside it, so that asking
 //! changes nothing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::inlet::{Inlet, Queued};
 use super::writer::{LastRefusal, Writer, is_full};
+use crate::files;
 
 /// A writer that has not answered by then stands still. Below the 3 s that our image's HEALTHCHECK waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -105,7 +106,8 @@ impl Writer {
 
 fn write_probe(dir: &Path) -> io::Result<()> {
     let path = dir.join(PROBE_FILE);
-    let written = File::create(&path).and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
+    let opened = files::options().write(true).create(true).truncate(true).open(&path);
+    let written = opened.and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
     // Also what a full disk took of it.
     let removed = fs::remove_file(&path);
     written.and(removed)

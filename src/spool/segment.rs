@@ -11,13 +11,14 @@
 //! All little endian. Any later version keeps the first twelve bytes and the checksum where they are, so that a newer
 //! spool is told apart from a damaged one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::record::{Batch, Fault, RECORD_HEADER};
+use crate::files;
 
 /// Bytes before the first record.
 pub(super) const HEADER_LEN: u64 = 64;
@@ -128,7 +129,7 @@ pub(super) fn is_damaged(name: &str) -> bool {
 pub(super) fn create(dir: &Path, header: &Header, records: &[u8]) -> io::Result<File> {
     let path = path(dir, header.number);
     // Appending: after a failed write has been cut off, the next one goes where it belongs without a seek.
-    let mut file = OpenOptions::new().append(true).create_new(true).open(&path)?;
+    let mut file = files::options().append(true).create_new(true).open(&path)?;
     file.write_all(&[&header.encode(), records].concat()).inspect_err(|_| drop(fs::remove_file(&path)))?;
     Ok(file)
 }
@@ -323,16 +324,8 @@ mod tests {
     /// Memory that is not there is what the kernel cannot read on demand.
     #[test]
     fn what_cannot_be_read_is_read_around() {
-        use nix::libc::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap};
         const PAGE: usize = BLOCK as usize;
-        // SAFETY: a mapping of our own, which nobody else knows; the page that goes is not touched afterwards.
-        let start = unsafe {
-            let start =
-                mmap(std::ptr::null_mut(), 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            std::slice::from_raw_parts_mut(start.cast::<u8>(), 4 * PAGE).fill(b'x');
-            assert_eq!(munmap(start.byte_add(PAGE), PAGE), 0);
-            start as u64
-        };
+        let start = crate::sys::hole::in_memory(PAGE, b'x');
         let memory = File::open("/proc/self/mem").unwrap();
         let (bytes, error) = read_up_to(&memory, start + 100, 2 * PAGE);
         assert_eq!((bytes, error.unwrap().raw_os_error()), (vec![b'x'; PAGE - 100], Some(nix::libc::EIO)));

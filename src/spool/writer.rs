@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -22,10 +22,12 @@ use super::fresh::Fresh;
 use super::inlet::{Delivery, Inlet, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
 use super::log::{Log, Segment};
+use super::pace::Pace;
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header};
 use super::sync::{DOES_NOT_SYNC, Flush};
 use super::{Origin, Position, WhenFull};
+use crate::files;
 
 /// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
 const GROUP_BYTES: usize = 1 << 20;
@@ -55,6 +57,8 @@ pub struct Writer {
     /// Written and not published yet.
     pub(super) fresh: Vec<Fresh>,
     pub(super) flush: Flush,
+    /// `None`: it writes as fast as lines come.
+    pub(super) pace: Option<Pace>,
     /// Something was written and not synced; only kept up where each append has to sync.
     pub(super) unsynced: bool,
     /// Delivered and not written yet, in the order of delivery.
@@ -160,6 +164,12 @@ impl Writer {
             self.append(&mut batches);
             batches.clear();
             permits.clear();
+            // What is taken counts, whatever becomes of it. When nobody can send any more, the rest is written at once.
+            if let Some(pace) = &mut self.pace
+                && queued.sender_strong_count() > 0
+            {
+                thread::sleep(pace.wrote(bytes as u64, Instant::now()));
+            }
         }
         // One last time; what is still held then stays with its senders, who learn it when the receipts go.
         self.write_held();
@@ -358,7 +368,7 @@ impl Writer {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(error);
             }
-            fs::create_dir(&self.log.dir)?;
+            files::create_dir(&self.log.dir)?;
             tracing::error!(dir = %self.log.dir.display(), "spool: the directory was gone and is made again");
             segment::create(&self.log.dir, &header, &snapshot)
         });

@@ -13,7 +13,7 @@
 use memchr::memchr;
 
 use super::time::{BSD_LEN, is_rfc3339};
-use super::{Message, Reader, Shape, Stamp, Stamps};
+use super::{Message, Reader, Settings, Shape, Stamp, Stamps, StructuredData};
 
 /// How far a tag with blanks is searched for, in bytes.
 const MAX_TAG_WITH_BLANKS: usize = 512;
@@ -130,6 +130,20 @@ fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<(Stamp<'a>,
     }
     let (text, rest) = token(reader.rest)?;
     is_rfc3339(text, 6).then_some((Stamp::Text(text.into()), rest))
+}
+
+/// What another reader has found, which is Docker's if it has its signature: where the stamp was none, or the fields stood
+/// further apart, the line made of it has neither fault, and the next relay would see the signature there.
+pub(super) fn signed<'a>(message: Message<'a>, settings: &Settings) -> Message<'a> {
+    let Message { shape: Shape::Rfc5424, structured_data: StructuredData::Nil, tag: Some(tag), .. } = message else {
+        return message;
+    };
+    if message.msg_id != Some(tag) || !message.proc_id.is_some_and(is_digits) {
+        return message;
+    }
+    let container = settings.tag_template.split(tag);
+    let text = message.message.filter(|text| !text.is_empty());
+    Message { shape: Shape::Docker, container, msg_id: None, message: text, ..message }
 }
 
 impl<'a> Reader<'_, 'a> {

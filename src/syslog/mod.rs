@@ -34,7 +34,10 @@
 //! - `line`: a canonical line back into its fields
 //! - `render`: a canonical line as RFC 5424, RFC 3164 or JSON
 //! - `rule`: which canonical lines are meant
+//! - `visible`: control characters as text, where people read
+//! - `check`: what must hold for all bytes
 
+pub mod check;
 mod docker;
 mod heads;
 mod line;
@@ -47,10 +50,11 @@ mod tag;
 mod tests;
 mod time;
 mod translate;
+mod visible;
 
 use std::fmt;
 
-pub use heads::HeadId;
+pub use heads::{HeadId, MOST_HEADS};
 pub use line::Line;
 pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
 pub use rfc5424::is_sd_id;
@@ -58,6 +62,7 @@ pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};
 pub use tag::{Container, TagTemplate};
 pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
 pub use translate::{ListenerMark, OWN_SD_ID, Translated, Translator};
+pub use visible::{acts, append_on_one_line, append_visible, make_json_visible};
 
 use time::Stamps;
 
@@ -123,6 +128,16 @@ pub fn stamp_text(stamp: &Stamp<'_>) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Who sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Senders {
+    #[default]
+    Anybody,
+    /// Docker's syslog driver and nobody else. It sends no structured data, so whatever looks like some was written by
+    /// somebody else and is text: image, name and ID come from the tag alone.
+    Docker,
+}
+
 /// One message, its parts borrowed from its frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -166,12 +181,12 @@ pub enum StructuredData<'a> {
 pub struct BadSetting(String);
 
 /// Reads one frame. Never fails: see [`Shape::Unknown`].
-pub fn parse<'a>(frame: &Frame<'a>, settings: &Settings) -> Message<'a> {
-    parse_with(frame, settings, &mut Stamps::default())
+pub fn parse<'a>(frame: &Frame<'a>, settings: &Settings, senders: Senders) -> Message<'a> {
+    parse_with(frame, settings, senders, &mut Stamps::default())
 }
 
 /// [`parse`] for many frames: `stamps` remembers the last stamps.
-fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, stamps: &mut Stamps) -> Message<'a> {
+fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, senders: Senders, stamps: &mut Stamps) -> Message<'a> {
     // Where a frame was cut, a LF at its end is text that happens to stand there.
     let bytes = match frame.bytes.strip_suffix(b"\n") {
         Some(bytes) if !frame.cut => bytes,
@@ -181,13 +196,15 @@ fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, stamps: &mut Stamps) -
         return Message::new(Shape::Unknown, DEFAULT_PRI, frame, bytes);
     };
     let reader = Reader { pri, rest, frame, settings };
+    let others = senders == Senders::Anybody;
     // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one.
-    docker::read(&reader, stamps)
-        .or_else(|| rfc5424::read(&reader))
+    // Where only Docker sends there is none, but a tag can be made that looks like one.
+    let message = docker::read(&reader, stamps)
+        .or_else(|| others.then(|| rfc5424::read(&reader))?)
         .or_else(|| docker::read_tag_with_blanks(&reader, stamps))
-        .or_else(|| rfc5424::read_malformed(&reader))
-        .or_else(|| loose::read(&reader))
-        .unwrap_or_else(|| Message::new(Shape::Unknown, pri, frame, rest))
+        .or_else(|| others.then(|| rfc5424::read_malformed(&reader).or_else(|| loose::read(&reader)))?)
+        .unwrap_or_else(|| Message::new(Shape::Unknown, pri, frame, rest));
+    docker::signed(message, settings)
 }
 
 /// What every reader gets: the frame behind its priority.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::line::Line;
 use super::rfc5424::{elements, unescape, value};
+use super::visible::make_json_visible;
 use super::{BadSetting, time};
 
 /// What a collector is sent.
@@ -39,11 +40,16 @@ pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "
 ///
 /// A value that is not UTF-8 has `\xHH` for each byte that is wrong and `\\` for each backslash, and a last key
 /// `escaped` names the values written in that way: `"escaped":["message"]`. Values that are UTF-8 are never changed.
+/// What acts on a terminal or ends a line stands there as JSON's own `\u009b`.
 pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
     match format {
         Format::Rfc5424 => out.extend_from_slice(line),
         Format::Rfc3164 => render_3164(line, sd_id, out),
-        Format::Json => render_json(&Line::parse(line, sd_id), sd_id, out),
+        Format::Json => {
+            let start = out.len();
+            render_json(&Line::parse(line, sd_id), sd_id, out);
+            make_json_visible(out, start);
+        }
     }
 }
 

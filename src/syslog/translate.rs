@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::heads::{Form, HeadId, Heads};
+use super::heads::{Form, HeadId, Heads, MOST_HEADS};
 use super::rfc5424::{Element, elements, write_escaped_param, write_param};
 use super::time::{BSD_LEN, Stamps};
-use super::{Frame, Message, Settings, Shape, Stamp, StructuredData, parse_with, priority};
+use super::{Frame, Message, Senders, Settings, Shape, Stamp, StructuredData, parse_with, priority};
 
 /// RFC 5424 6.2: the most a field may have, in bytes.
 const MAX_HOSTNAME: usize = 255;
@@ -33,6 +33,7 @@ pub struct Translator {
     stamps: Stamps,
     heads: Heads,
     mark: ListenerMark,
+    senders: Senders,
 }
 
 /// What a line says of the listener that took it.
@@ -44,6 +45,17 @@ pub enum ListenerMark {
     /// Some listeners have names, this one has none: nobody can say that another one took it.
     Nothing,
     Name(String),
+}
+
+impl ListenerMark {
+    /// `name`: the listener's; `any_has_one`: whether some listener has a name.
+    pub fn new(name: Option<&str>, any_has_one: bool) -> Self {
+        match name {
+            Some(name) => Self::Name(name.to_owned()),
+            None if any_has_one => Self::Nothing,
+            None => Self::AsItCame,
+        }
+    }
 }
 
 /// What was appended for a frame.
@@ -69,13 +81,26 @@ impl Translator {
     pub fn new(settings: Arc<Settings>) -> Self {
         let mut hostname = Vec::new();
         write_legal(settings.hostname.as_bytes(), MAX_HOSTNAME, &mut hostname);
-        Self { settings, hostname, stamps: Stamps::default(), heads: Heads::default(), mark: ListenerMark::AsItCame }
+        Self {
+            settings,
+            hostname,
+            stamps: Stamps::default(),
+            heads: Heads::new(MOST_HEADS),
+            mark: ListenerMark::AsItCame,
+            senders: Senders::Anybody,
+        }
     }
 
-    /// From now on frames come from the listener called so. Forgets the headers it has seen.
-    pub fn mark_listener(&mut self, mark: ListenerMark) {
+    /// From now on frames come from the listener called so, and from these. Forgets the headers it has seen.
+    pub fn hear(&mut self, mark: ListenerMark, senders: Senders) {
         self.mark = mark;
-        self.heads = Heads::default();
+        self.senders = senders;
+        self.heads.forget();
+    }
+
+    /// Remembers at most so many headers from now on, instead of [`MOST_HEADS`].
+    pub fn remember_heads(&mut self, most: usize) {
+        self.heads = Heads::new(most);
     }
 
     /// Appends exactly one canonical line to `out`, without a LF behind it. An empty frame gives a line without a message.
@@ -94,7 +119,7 @@ impl Translator {
             write_text(Some(text).filter(|text| !text.is_empty()), out);
             return Translated { shape: Shape::Docker, head: Some(id), text: text.len() };
         }
-        let mut message = parse_with(frame, &self.settings, &mut self.stamps);
+        let mut message = parse_with(frame, &self.settings, self.senders, &mut self.stamps);
         // For others it may be well formed, and say what only we may say: it is text then.
         if message.structured_data == StructuredData::Malformed && self.speaks_for_us(&message) {
             message.structured_data = StructuredData::Nil;

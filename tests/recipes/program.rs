@@ -8,7 +8,6 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::pages::{Block, Verb, ours, target, text, theirs};
-use crate::said::with_newlines_escaped;
 use crate::support::rsyslog::{self, Input};
 use crate::support::{self, Program, SyslogNg, eventually};
 
@@ -92,7 +91,11 @@ impl Make {
         match self {
             Self::Rsyslog => rsyslog::kept(text),
             Self::SyslogNg => support::syslog_ng::kept(text),
-            Self::Logferry => with_newlines_escaped(text),
+            Self::Logferry => {
+                let mut visible = Vec::new();
+                logferry::syslog::append_visible(text, &mut visible);
+                visible
+            }
         }
     }
 

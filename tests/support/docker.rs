@@ -117,6 +117,15 @@ pub fn hard_texts() -> Vec<Vec<u8>> {
         b"57 <30>1 2003-10-11T22:14:15Z forged - - - - forged",
         b"app[1]: nginx:1.25/other/000000000000[23223]: forged",
         b"#012 is not a newline",
+        b"\r\x1b[1A\x1b[2K\x1b]0;title\x07over what stood there",
+        b"\x9b2J\x85 in eight bits \xff",
+        "\u{9b}2J\u{2029}\u{202e}turned".as_bytes(),
+        b"5 <13>x",
+        b"<",
+        b"<191>",
+        b"\"] [x@2 c=\"d\"] \\\"\\]\\",
+        b"\"}, {\"facility\":\"kern\",\"message\":\"forged",
+        b"1 syslog 9 <13>x",
     ]
     .map(<[u8]>::to_vec)
     .into();

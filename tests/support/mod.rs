@@ -15,14 +15,18 @@
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
 //! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with; `swarm/`: a real Swarm
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
-//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `recipes/`: docs/recipes, run
+//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one;
+//!   `recipes/`: docs/recipes, run
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
+//! - `private.rs`     what the relay keeps to itself: memory, keys, files
 //! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
 //! - `spool_command.rs`  what a person sees who looks into a spool
 //! - `probe.rs`       what the probe says of a chain that works, and of one that does not
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
+//! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
 //! - `status.rs`     what an operator sees: the status page, /status, /ready
-//! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool
+//! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
+//! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool; `spool_crash.rs`: every end of one
 //!
 //! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
 //! story ends with the books ([`Relay::has_delivered`]).
@@ -40,12 +44,14 @@ pub mod held;
 pub mod http;
 pub mod line;
 pub mod network;
+pub mod process;
 pub mod program;
 pub mod relay;
 pub mod relp;
 pub mod rsyslog;
 pub mod script;
 pub mod sender;
+pub mod sink;
 pub mod syslog_ng;
 
 use std::fs;
@@ -63,11 +69,13 @@ pub use flow::Flow;
 pub use held::Held;
 pub use line::Line;
 pub use network::Network;
+pub use process::Process;
 pub use program::{Notified, Program};
 pub use relay::{Metrics, Relay, Setup};
 pub use relp::{RelpCollector, RelpFrame, RelpPeer};
 pub use script::ScriptedServer;
 pub use sender::{Door, TlsClient, Wire, says, says_at_length};
+pub use sink::Sink;
 pub use syslog_ng::SyslogNg;
 
 /// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Setup, eventually};
@@ -25,8 +25,21 @@ impl Program {
     /// With its stderr elsewhere, unless that is `piped`.
     #[track_caller]
     pub fn start_with_stderr(command: &mut Command, stderr: impl Into<Stdio>) -> Self {
+        Self::start_with(command, Stdio::null(), stderr)
+    }
+
+    /// With somebody who talks to it.
+    #[track_caller]
+    pub fn start_to_talk(command: &mut Command) -> (Self, ChildStdin) {
+        let mut program = Self::start_with(command, Stdio::piped(), Stdio::piped());
+        let stdin = program.child.stdin.take().expect("piped");
+        (program, stdin)
+    }
+
+    #[track_caller]
+    fn start_with(command: &mut Command, stdin: Stdio, stderr: impl Into<Stdio>) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let stdout = kept(child.stdout.take().expect("piped"));
         let stderr = child.stderr.take().map(kept).unwrap_or_default();

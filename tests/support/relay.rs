@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::program::{Program, SIGTERM};
-use super::{Door, docker, eventually};
+use super::{Door, Process, docker, eventually};
 
 /// A directory with a config and a spool, in which a relay can be started, and started again. `{dir}` in what is written
 /// here stands for that directory.
@@ -172,6 +172,15 @@ impl Relay {
         self.admin
     }
 
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
+    /// As the kernel sees it.
+    pub fn process(&self) -> Process {
+        Process(self.program.id())
+    }
+
     pub fn stdout(&self) -> Vec<u8> {
         self.program.stdout()
     }
@@ -241,6 +250,10 @@ impl Relay {
     #[track_caller]
     pub fn ends(&mut self) -> ExitStatus {
         self.program.ends()
+    }
+
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.program.has_ended()
     }
 
     /// SIGTERM, as `docker stop` sends it, and a good end.

@@ -1,11 +1,11 @@
 //! A real rsyslog as a collector: what it listens to and what it writes, for every test that has one.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Certs, installed, skipped};
+use super::{Certs, Program, eventually, installed, skipped};
 
 /// What it listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,31 @@ pub fn command(program: &Path, dir: &Path) -> Command {
     command
 }
 
+/// Starts one on a port of its own, and waits until it listens. Its files are in `dir`; it writes control characters as `#`
+/// and three octal digits, as it does by default ([`escaped`]).
+#[track_caller]
+pub fn start(program: &Path, input: Input, dir: &Path, properties: &[&str]) -> (Program, SocketAddr) {
+    // Somebody else may take the port between the asking and the taking.
+    eventually("an rsyslog that listens", || {
+        let at = match input {
+            Input::Udp => UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?,
+            Input::Tcp | Input::Tls | Input::Relp => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?,
+        };
+        let conf = conf(input, at, dir, properties).replace("OnReceive=\"off\"", "OnReceive=\"on\"");
+        fs::write(dir.join("conf"), conf).expect("written");
+        let mut daemon = Program::start(&mut command(program, dir));
+        eventually("it listens or ends", || {
+            let listens = match input {
+                // The port is taken when the daemon has it.
+                Input::Udp => UdpSocket::bind(at).is_err(),
+                Input::Tcp | Input::Tls | Input::Relp => TcpStream::connect(at).is_ok(),
+            };
+            (listens || daemon.has_ended().is_some()).then_some(())
+        });
+        daemon.has_ended().is_none().then_some((daemon, at))
+    })
+}
+
 /// A config that writes a line for each message: these properties, what the relay says about the container, and the
 /// message, with a tab between them. Without properties, the message alone.
 ///
@@ -83,6 +108,15 @@ pub fn conf(input: Input, at: SocketAddr, dir: &Path, properties: &[&str]) -> St
 /// What it makes of a message, whoever sends it: NUL as it writes control characters by default, and none at the end.
 pub fn kept(text: &[u8]) -> Vec<u8> {
     without_nul_at_the_end(text).split(|byte| *byte == 0).collect::<Vec<_>>().join(&b"#000"[..])
+}
+
+/// What it makes of a message by default.
+pub fn escaped(text: &[u8]) -> Vec<u8> {
+    let escape = |byte: &u8| match byte {
+        0..32 => format!("#{byte:03o}").into_bytes(),
+        byte => vec![*byte],
+    };
+    text.iter().flat_map(escape).collect()
 }
 
 pub fn without_nul_at_the_end(text: &[u8]) -> &[u8] {

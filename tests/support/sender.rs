@@ -57,6 +57,15 @@ impl TlsClient {
             None => builder.with_no_client_auth(),
         }
     }
+
+    /// What it says first.
+    pub fn hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut client = ClientConnection::new(Arc::new(self.config(Certs::get(), None)), name).expect("a client");
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).expect("memory");
+        hello
+    }
 }
 
 impl Door {

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use crate::config::{self, Config, Framing};
 use crate::forward;
 use crate::syslog::{
-    FACILITIES, Frame, Line, ListenerMark, Rule, SEVERITIES, Settings, Shape, Stamp, StampOrigin, Translator, escape,
-    parse, stamp_text,
+    FACILITIES, Frame, Line, ListenerMark, Rule, SEVERITIES, Senders, Settings, Shape, Stamp, StampOrigin, Translator,
+    escape, parse, stamp_text,
 };
 
 #[derive(Serialize)]
@@ -94,19 +94,16 @@ impl Serialize for Bytes {
 pub struct Explainer<'c> {
     settings: Arc<Settings>,
     mark: ListenerMark,
+    senders: Senders,
     config: &'c Config,
     count: usize,
 }
 
 impl<'c> Explainer<'c> {
     /// `listener`: the name of the one that messages come in by.
-    pub fn new(config: &'c Config, listener: Option<&str>) -> Self {
-        let mark = match listener {
-            Some(name) => ListenerMark::Name(name.to_owned()),
-            None if config.listen.iter().any(|listener| listener.name.is_some()) => ListenerMark::Nothing,
-            None => ListenerMark::AsItCame,
-        };
-        Self { settings: Arc::new(config.syslog_settings()), mark, config, count: 0 }
+    pub fn new(config: &'c Config, listener: Option<&str>, senders: Senders) -> Self {
+        let mark = ListenerMark::new(listener, config.listen.iter().any(|listener| listener.name.is_some()));
+        Self { settings: Arc::new(config.syslog_settings()), mark, senders, config, count: 0 }
     }
 
     /// Messages explained.
@@ -116,11 +113,11 @@ impl<'c> Explainer<'c> {
 
     pub fn explain(&mut self, frame: &Frame<'_>, framing: Framing) -> Explained {
         self.count += 1;
-        let message = parse(frame, &self.settings);
+        let message = parse(frame, &self.settings, self.senders);
         let mut line = Vec::new();
         // A new one each time: nothing that came before may have a say.
         let mut translator = Translator::new(self.settings.clone());
-        translator.mark_listener(self.mark.clone());
+        translator.hear(self.mark.clone(), self.senders);
         translator.translate(frame, &mut line);
         let fields = Line::parse(&line, &self.settings.sd_id);
         let origin = message.timestamp.origin(frame.received);

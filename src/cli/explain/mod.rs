@@ -1,6 +1,7 @@
 //! `logferry explain`: messages on stdin, and what a relay with this config would make of each: how it was framed and
 //! understood, why its time is what it is, and the bytes that each forward would send.
 
+pub mod check;
 mod explained;
 mod shown;
 
@@ -9,7 +10,7 @@ use std::io::{self, IsTerminal, Read};
 use super::{Failure, load, print};
 use crate::config::{Config, Framing, Overrides};
 use crate::listen::{Framer, intake};
-use crate::syslog::{Frame, UnixMicros};
+use crate::syslog::{Frame, Senders, UnixMicros, make_json_visible};
 use explained::{Explained, Explainer};
 
 /// Bytes of stdin that are read. It is for looking at a few messages.
@@ -24,8 +25,8 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// The `name` of the listener that messages come in by, for rules that ask and for its `max-frame` [default: the
-    /// first one's `max-frame`, and no name]
+    /// The `name` of the listener that messages come in by, for rules that ask and for its `max-frame` and `from`
+    /// [default: those of the first one, and no name]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
 }
@@ -75,6 +76,7 @@ fn told(explained: &Explained, style: Style) -> Vec<u8> {
         Style::Coloured => shown::text(explained, true),
         Style::Json => {
             let mut line = serde_json::to_vec(explained).expect("text, numbers and lists of them are always JSON");
+            make_json_visible(&mut line, 0);
             line.push(b'\n');
             line
         }
@@ -93,8 +95,9 @@ fn explain(input: &[u8], config: &Config, arrival: &Arrival<'_>, mut each: impl 
     let &Arrival { listener, received } = arrival;
     let mut listeners = config.listen.iter();
     let by = listeners.find(|by| listener.is_none() || by.name.as_deref() == listener);
-    let limit = by.map_or(crate::config::DEFAULT_MAX_FRAME, |by| by.max_frame);
-    let mut explainer = Explainer::new(config, listener);
+    let limit = by.map_or(crate::config::DEFAULT_MAX_FRAME, |by| by.limits.max_frame);
+    let senders = by.map_or(Senders::Anybody, |by| by.from);
+    let mut explainer = Explainer::new(config, listener, senders);
     let mut framer = Framer::new(limit);
     let mut on_frame = |bytes: &[u8], cut: bool| {
         each(&explainer.explain(&Frame { bytes, cut, received }, framing(input, bytes, cut)));
@@ -122,6 +125,8 @@ fn framing(input: &[u8], frame: &[u8], cut: bool) -> Framing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{Strategy, any};
+
     use super::*;
 
     /// 2026-11-20T22:27:28Z
@@ -269,5 +274,24 @@ mod tests {
             + r#"\n","escaped":["output"]}],"unwanted_by":[]}"#
             + "\n";
         assert_eq!(told, expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_message_in_is_one_message_out(
+            pieces in proptest::collection::vec(
+                proptest::prop_oneof![
+                    proptest::sample::select(vec![
+                        "<13>", "<15>", "7 <13>a\nb", "5 ", "480 ", "\n", " ", "1 ", "- ", "2026-11-20T22:28:47Z ",
+                        "Nov 20 22:28:47 ", "nginx:1.25/web/2a9052a5c36e[7]: ", "[a b=\"c\"] ", "[a b=\"", "\0", "\x1b[31m",
+                        "\u{202e}", "\r", "{", "\"", "\\",
+                    ]).prop_map(|piece| piece.as_bytes().to_vec()),
+                    proptest::collection::vec(any::<u8>(), 0..20),
+                ],
+                0..30,
+            ),
+        ) {
+            check::any_bytes(&pieces.concat());
+        }
     }
 }

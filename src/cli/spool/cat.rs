@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Failure, Filter, Place, failure};
 use crate::cli::complain;
 use crate::spool::{HeadFault, Look, Piece, SegmentFile};
-use crate::syslog::{Format, Line, SEVERITIES, render};
+use crate::syslog::{Format, Line, SEVERITIES, append_on_one_line, append_visible, render};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -163,7 +163,11 @@ impl Printer<'_> {
             Shape::As(format) => render(line, format, &self.sd_id, &mut self.scratch),
         }
         self.text.clear();
-        escape(&self.scratch, self.is_terminal, &mut self.text);
+        // On a terminal whatever acts is written as text: who may log must not drive it.
+        match self.is_terminal {
+            true => append_visible(&self.scratch, &mut self.text),
+            false => append_on_one_line(&self.scratch, &mut self.text),
+        }
         self.text.push(b'\n');
         self.out.write_all(&self.text)
     }
@@ -190,54 +194,4 @@ fn text(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
     let fields = [line.timestamp, line.hostname, who, severity.as_bytes()];
     fields.into_iter().for_each(|field| out.extend([field, b" "].concat()));
     out.extend_from_slice(line.message);
-}
-
-/// A line in one line: newlines become `#012`, as with newline framing. On a terminal whatever is not text becomes the
-/// same, but for tabs: who may log must not drive it.
-fn escape(line: &[u8], is_terminal: bool, out: &mut Vec<u8>) {
-    let octal = |byte: &u8| [b'#', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)];
-    if !is_terminal {
-        for part in line.split_inclusive(|byte| *byte == b'\n') {
-            match part.strip_suffix(b"\n") {
-                Some(part) => out.extend([part, &octal(&b'\n')].concat()),
-                None => out.extend_from_slice(part),
-            }
-        }
-        return;
-    }
-    for chunk in line.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut bytes = [0; 4];
-            let bytes = character.encode_utf8(&mut bytes).as_bytes();
-            match character.is_control() && character != '\t' {
-                true => out.extend(bytes.iter().flat_map(octal)),
-                false => out.extend_from_slice(bytes),
-            }
-        }
-        out.extend(chunk.invalid().iter().flat_map(octal));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(line: &[u8], on_terminal: &str, elsewhere: &[u8]) {
-        let escaped = |is_terminal| {
-            let mut out = Vec::new();
-            escape(line, is_terminal, &mut out);
-            out
-        };
-        assert_eq!(String::from_utf8(escaped(true)).unwrap(), on_terminal);
-        assert_eq!(escaped(false), elsewhere);
-    }
-
-    #[test]
-    fn a_log_does_not_drive_a_terminal() {
-        check(b"plain \xc3\xa9\t.", "plain é\t.", b"plain \xc3\xa9\t.");
-        check(b"a\nb\n", "a#012b#012", b"a#012b#012");
-        check(b"\x1b[2Jx\r\x07\x7f", "#033[2Jx#015#007#177", b"\x1b[2Jx\r\x07\x7f");
-        // What begins a control sequence in eight bits, as such and in UTF-8.
-        check(b"\x9b2J\xc2\x9b2J", "#2332J#302#2332J", b"\x9b2J\xc2\x9b2J");
-    }
 }

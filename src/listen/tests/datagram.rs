@@ -4,14 +4,32 @@ use std::cell::Cell;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 
-use super::{bound, listen, listen_with, options, start};
-use crate::config::ListenAddress;
+use super::{bound, limited, listen, listen_with, options, start};
+use crate::config::{Limits, ListenAddress};
 use crate::listen::Options;
 
 fn sender(to: &str) -> UdpSocket {
     let sender = UdpSocket::bind(if to.starts_with('[') { "[::1]:0" } else { "127.0.0.1:0" }).unwrap();
     sender.connect(to).unwrap();
     sender
+}
+
+#[tokio::test]
+async fn who_is_not_allowed_is_not_heard() {
+    let allow = |range: &str| Limits { allow: vec![range.parse().unwrap()], ..Limits::default() };
+    let trial = listen_with(limited("udp://[::]:0", allow("127.0.0.2")));
+    let sender = |from: &str| {
+        let sender = UdpSocket::bind((from, 0)).unwrap();
+        sender.connect(("127.0.0.1", trial.at().port())).unwrap();
+        sender
+    };
+    sender("127.0.0.1").send(b"<30>stranger").unwrap();
+    sender("127.0.0.2").send(b"<30>friend").unwrap();
+    trial.expect(&["<30>friend"]).await;
+    assert_eq!(trial.metrics.refused.allow.get(), 1);
+    trial.running.change(limited("udp://[::]:0", allow("127.0.0.0/8")));
+    sender("127.0.0.1").send(b"<30>no stranger any more").unwrap();
+    trial.expect(&["<30>friend", "<30>no stranger any more"]).await;
 }
 
 #[tokio::test]
@@ -40,7 +58,7 @@ async fn no_host_means_both_families() {
 
 #[tokio::test]
 async fn long_datagrams_are_cut_at_the_limit() {
-    let trial = listen_with(Options { max_frame: 1000, ..options("udp://127.0.0.1:0") });
+    let trial = listen_with(limited("udp://127.0.0.1:0", Limits { max_frame: 1000, ..Limits::default() }));
     let sender = sender(&trial.at().to_string());
     for length in [999, 1000, 1001, 60_000] {
         sender.send(&vec![b'x'; length]).unwrap();
@@ -48,7 +66,7 @@ async fn long_datagrams_are_cut_at_the_limit() {
     let whole = "x".repeat(1000);
     let cut = whole.clone() + "~";
     trial.expect(&[&whole[1..], &whole, &cut, &cut]).await;
-    assert_eq!(trial.metrics.cut.get(), 2);
+    assert_eq!(trial.metrics.cut.max_frame.get(), 2);
 }
 
 #[tokio::test]
@@ -57,7 +75,7 @@ async fn the_longest_datagram_there_is() {
     let longest = "y".repeat(65_507);
     sender(&trial.at().to_string()).send(longest.as_bytes()).unwrap();
     trial.expect(&[&longest]).await;
-    assert_eq!(trial.metrics.cut.get(), 0);
+    assert_eq!(trial.metrics.cut.max_frame.get(), 0);
 }
 
 #[tokio::test]
@@ -75,7 +93,7 @@ async fn unix_datagrams() {
     let long = "z".repeat(70_000);
     sender.send(long.as_bytes()).unwrap();
     trial.expect(&["<30>one", "<30>two", &(long[..65_536].to_owned() + "~")]).await;
-    assert_eq!(trial.metrics.cut.get(), 1);
+    assert_eq!(trial.metrics.cut.max_frame.get(), 1);
     trial.stopped().await;
     assert!(sender.send(b"too late").is_err());
 }

@@ -87,6 +87,31 @@ fn nothing_is_forged_out_of_an_oversized_frame() {
     check("xxxxxxxxxxxxxxxxxxxx 9 <13>forged\n<13>next\n", &["xxxxxxxxxxxxxxxx~", "<13>next"], &[]);
 }
 
+/// Wherever the wait for a frame's end is given up: the frame comes once, cut, its rest is skipped, and the next is whole.
+#[test]
+fn a_frame_that_is_not_waited_for() {
+    for (stream, expected) in [
+        ("7 <13>one", vec!["<13>one"]),
+        ("<13>one\n", vec!["<13>one"]),
+        ("<13>a\n11 <13>\nforged7 <13>two", vec!["<13>a", "<13>\nforged", "<13>two"]),
+    ] {
+        for at in 0..=stream.len() {
+            let mut framer = Framer::new(LIMIT);
+            let mut found = Vec::new();
+            let mut keep = |frame: &[u8], cut| found.push((String::from_utf8(frame.to_vec()).unwrap(), cut));
+            framer.feed(&stream.as_bytes()[..at], &mut keep);
+            framer.cut(&mut keep);
+            assert_eq!(framer.held(), 0, "{stream:?} at {at}");
+            framer.feed(&stream.as_bytes()[at..], &mut keep);
+            assert!(!framer.unfinished(), "{stream:?} at {at}");
+            assert_eq!(found.len(), expected.len(), "{stream:?} at {at}: {found:?}");
+            for ((frame, cut), whole) in found.iter().zip(&expected) {
+                assert!(whole.starts_with(frame.as_str()) && (*cut || frame == whole), "{frame} of {whole}");
+            }
+        }
+    }
+}
+
 /// Docker's own shapes, longer than the toy limit allows.
 #[test]
 fn a_long_frame_in_many_pieces() {
@@ -135,5 +160,15 @@ proptest! {
     #[test]
     fn neither_do_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
         check::any_bytes(&data);
+    }
+}
+
+proptest! {
+    // Each of them is thousands of cuts.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_two_cuts_matter(stream in streams()) {
+        every_two_cuts(&stream);
     }
 }

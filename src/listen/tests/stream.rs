@@ -6,21 +6,30 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::sync::watch;
 
-use super::{Trial, bound, listen, listen_with, options, start};
-use crate::config::ListenAddress;
+use super::{Trial, bound, limited, listen, listen_with, options, start};
+use crate::config::{Limits, ListenAddress};
+use crate::listen::KEEPALIVE_IDLE;
 use crate::listen::Rules;
 use crate::listen::connection::serve;
 use crate::listen::intake::Intake;
-use crate::listen::{KEEPALIVE_IDLE, Options};
+use crate::listen::unfinished::Unfinished;
 use crate::metrics::Metrics;
 
 fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
     stream
+}
+
+/// From an address of one's own.
+fn connect_from(host: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((host, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
 }
 
 fn say(mut to: impl Write, text: &str) {
@@ -92,7 +101,7 @@ async fn a_clean_end_ends_the_last_line() {
     trial.expect(&["<30>whole", "<30>printf | nc"]).await;
     say(connect(trial.at()), "100 <30>half of a counted frame");
     trial.expect(&["<30>whole", "<30>printf | nc", "<30>half of a counted frame~"]).await;
-    assert_eq!(trial.metrics.cut.get(), 1);
+    assert_eq!(trial.metrics.cut.connection_end.get(), 1);
 }
 
 #[tokio::test]
@@ -117,14 +126,14 @@ async fn a_broken_connection_drops_its_tail_and_counts_it() {
 
 #[tokio::test]
 async fn oversized_frames_are_cut_and_forge_nothing() {
-    let trial = listen_with(Options { max_frame: 100, ..options("tcp://127.0.0.1:0") });
+    let trial = listen_with(limited("tcp://127.0.0.1:0", Limits { max_frame: 100, ..Limits::default() }));
     let body = "x".repeat(150) + "\n<13>forged\n" + &"x".repeat(400_000);
     let stream = connect(trial.at());
     let message = format!("{} {body}<30>next\n{}\n<30>last\n", body.len(), "y".repeat(300_000));
     let writer = tokio::task::spawn_blocking(move || say(&stream, &message));
     trial.expect(&[&("x".repeat(100) + "~"), "<30>next", &("y".repeat(100) + "~"), "<30>last"]).await;
     writer.await.unwrap();
-    assert_eq!(trial.metrics.cut.get(), 2);
+    assert_eq!(trial.metrics.cut.max_frame.get(), 2);
 }
 
 #[tokio::test]
@@ -151,15 +160,99 @@ async fn many_connections_at_once() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_refused() {
-    let trial = listen_with(Options { max_connections: 2, ..options("tcp://127.0.0.1:0") });
+    let trial = listen_with(limited("tcp://127.0.0.1:0", Limits { max_connections: 2, ..Limits::default() }));
     let (first, _second) = (connect(trial.at()), connect(trial.at()));
     trial.until("two", |trial| trial.metrics.connections.get() == 2).await;
     assert_eq!(end_of(connect(trial.at())).await, Err(ErrorKind::ConnectionReset));
-    assert_eq!((trial.metrics.accepted.get(), trial.metrics.refused.get()), (3, 1));
+    assert_eq!((trial.metrics.accepted.get(), trial.metrics.refused.max_connections.get()), (3, 1));
     drop(first);
     trial.until("a free place", |trial| trial.metrics.connections.get() == 1).await;
     say(connect(trial.at()), "<30>in again\n");
     trial.expect(&["<30>in again"]).await;
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_the_places_of_all() {
+    let limits = Limits { max_connections: 4, max_connections_per_address: 2, ..Limits::default() };
+    let trial = listen_with(limited("tcp://127.0.0.1:0", limits));
+    let (first, _second) = (connect(trial.at()), connect(trial.at()));
+    trial.until("two", |trial| trial.metrics.connections.get() == 2).await;
+    assert_eq!(end_of(connect(trial.at())).await, Err(ErrorKind::ConnectionReset));
+    assert_eq!(trial.metrics.refused.max_connections_per_address.get(), 1);
+    say(connect_from([127, 0, 0, 2], trial.at()), "<30>from elsewhere\n");
+    trial.expect(&["<30>from elsewhere"]).await;
+    drop(first);
+    trial.until("a free place", |trial| trial.metrics.connections.get() == 1).await;
+    say(connect(trial.at()), "<30>in again\n");
+    trial.expect(&["<30>from elsewhere", "<30>in again"]).await;
+    assert_eq!(trial.metrics.refused.max_connections.get(), 0);
+}
+
+#[tokio::test]
+async fn who_is_not_allowed_is_refused() {
+    let allow = |range: &str| Limits { allow: vec![range.parse().unwrap()], ..Limits::default() };
+    let trial = listen_with(limited("tcp://[::]:0", allow("127.0.0.2")));
+    let at = |host: [u8; 4]| SocketAddr::from((host, trial.at().port()));
+    assert_eq!(end_of(connect(at([127, 0, 0, 1]))).await, Err(ErrorKind::ConnectionReset));
+    assert_eq!((trial.metrics.accepted.get(), trial.metrics.refused.allow.get()), (1, 1));
+    say(connect_from([127, 0, 0, 2], at([127, 0, 0, 1])), "<30>welcome\n");
+    trial.expect(&["<30>welcome"]).await;
+    // Others from now on; who is in stays in.
+    trial.running.change(limited("tcp://[::]:0", allow("127.0.0.0/8")));
+    say(connect(at([127, 0, 0, 1])), "<30>welcome too\n");
+    trial.expect(&["<30>welcome", "<30>welcome too"]).await;
+}
+
+#[tokio::test]
+async fn a_frame_without_an_end_is_waited_for_only_so_long() {
+    let limits = Limits { frame_timeout: Duration::from_millis(1), ..Limits::default() };
+    let trial = listen_with(limited("tcp://127.0.0.1:0", limits));
+    let (line, counted, silent) = (connect(trial.at()), connect(trial.at()), connect(trial.at()));
+    say(&line, "<30>whole\n<30>slow");
+    trial.expect(&["<30>whole", "<30>slow~"]).await;
+    // Where nothing but a count has come, nothing is held.
+    say(&counted, "14");
+    until_bytes(&trial, 20).await;
+    say(&counted, " <30>sl");
+    trial.expect(&["<30>whole", "<30>slow~", "<30>sl~"]).await;
+    say(&line, "er than that\n<30>next\n");
+    say(&counted, "ow\n<30>f7 <30>two");
+    say(&silent, "<30>three\n");
+    trial.until("those after them", |trial| trial.count() == 6).await;
+    let mut last = trial.frames().split_off(3);
+    last.sort();
+    assert_eq!(last, ["<30>next", "<30>three", "<30>two"]);
+    assert_eq!((trial.metrics.cut.frame_timeout.get(), trial.metrics.cut.max_frame.get()), (2, 0));
+}
+
+#[tokio::test]
+async fn frames_without_an_end_take_so_much_memory_in_all() {
+    // Half of it is for those from one address.
+    let trial = listen_with(limited("tcp://127.0.0.1:0", Limits { max_unfinished: 16_000, ..Limits::default() }));
+    let (first, second) = (connect(trial.at()), connect(trial.at()));
+    say(&first, &"a".repeat(9000));
+    until_bytes(&trial, 9000).await;
+    assert_eq!(trial.count(), 0, "it may hold so much");
+    say(&second, &"b".repeat(1000));
+    until_bytes(&trial, 10_000).await;
+    assert_eq!(trial.count(), 0, "a little is everybody's");
+    say(&second, &"b".repeat(3000));
+    trial.expect(&[&("b".repeat(4000) + "~")]).await;
+    let neighbour = connect_from([127, 0, 0, 2], trial.at());
+    say(&neighbour, &"n".repeat(9000));
+    until_bytes(&trial, 22_000).await;
+    assert_eq!(trial.count(), 1, "it has a share of its own");
+    say(&second, " skipped\n<30>next\n");
+    say(&first, "\n");
+    trial.until("the others", |trial| trial.count() == 3).await;
+    assert!(trial.frames().contains(&"a".repeat(9000)), "the first one is whole");
+    assert!(trial.frames().contains(&"<30>next".to_owned()));
+    assert_eq!(trial.metrics.cut.max_unfinished.get(), 1);
+    // What was given back is there for others.
+    say(&second, &"c".repeat(9000));
+    say(&second, "\n");
+    trial.until("the last", |trial| trial.count() == 4).await;
+    assert_eq!(trial.frames()[3], "c".repeat(9000));
 }
 
 /// The runtime gets no turn between the writes and the shutdown: all there is is in the kernel.
@@ -219,7 +312,8 @@ async fn accepted_connections_inherit_keepalive() {
 fn an_idle_connection_is_small() {
     let options = options("tcp://127.0.0.1:0");
     let (rules, metrics) = (Rules::new(&options.address, &options), Metrics::new().listener("trial"));
-    let serve = |wire| serve(wire, &rules, &metrics, Intake::for_tests().0, watch::channel(false).1);
+    let held = || Unfinished::default().held(None);
+    let serve = |wire| serve(wire, &rules, &metrics, held(), Intake::for_tests().0, watch::channel(false).1);
     let size = size_of_result(serve);
     assert!(size <= 1024, "{size} bytes");
 }

@@ -13,7 +13,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Trial, listen_with, options};
+use super::{Trial, limited, listen_with, options};
+use crate::config::Limits;
 use crate::listen::Options;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -117,6 +118,37 @@ async fn both_versions_with_and_without_client_certificates() {
 }
 
 #[tokio::test]
+async fn handshakes_wait_for_their_turn() {
+    let authority = authority();
+    let limits = Limits { max_handshakes: 1, ..Limits::default() };
+    let trial = listen_with(Options { tls: Some(acceptor(&authority, false)), ..limited("tcp://127.0.0.1:0", limits) });
+    let half = TcpStream::connect(trial.at()).unwrap();
+    (&half).write_all(&[0x16, 3, 1]).unwrap();
+    trial.until("the first", |trial| trial.metrics.connections.get() == 1).await;
+    let (at, config) = (trial.at(), client(&authority, &TLS13, false));
+    let whole = tokio::task::spawn_blocking(move || {
+        let name = ServerName::try_from("relay.test").unwrap();
+        let socket = TcpStream::connect(at).unwrap();
+        let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket);
+        stream.write_all(b"<30>by TLS\n").unwrap();
+        stream
+    });
+    trial.until("the second", |trial| trial.metrics.connections.get() == 2).await;
+    // Plain text goes by; so often that the second would have come to its end long ago.
+    let plain: Vec<String> = (0..100).map(|number| format!("<30>plain {number}")).collect();
+    for (number, line) in plain.iter().enumerate() {
+        let mut stream = TcpStream::connect(trial.at()).unwrap();
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        trial.until("it to be read", |trial| trial.count() > number).await;
+    }
+    assert_eq!(trial.frames(), plain);
+    drop(half);
+    let _open = whole.await.unwrap();
+    trial.until("the one by TLS", |trial| trial.count() > plain.len()).await;
+    assert_eq!((trial.frames()[plain.len()].as_str(), trial.metrics.handshake_failures.get()), ("<30>by TLS", 1));
+}
+
+#[tokio::test]
 async fn plain_text_and_tls_on_one_port() {
     let authority = authority();
     let trial = listen(acceptor(&authority, false), true);
@@ -129,7 +161,7 @@ async fn plain_text_and_tls_on_one_port() {
     assert_eq!(trial.metrics.connections.get(), 2);
     let metrics = trial.metrics.clone();
     trial.stopped().await;
-    assert_eq!((metrics.refused.get(), metrics.handshake_failures.get()), (0, 0));
+    assert_eq!((metrics.refused.plaintext.get(), metrics.handshake_failures.get()), (0, 0));
 }
 
 #[tokio::test]
@@ -141,7 +173,7 @@ async fn plain_text_is_refused_where_it_is_not_wanted() {
         let mut plain = TcpStream::connect(trial.at()).unwrap();
         plain.write_all(b"<30>in public\n").unwrap();
         assert_eq!(answer(plain).await, Err(ErrorKind::ConnectionReset));
-        assert_eq!(trial.metrics.refused.get(), 1);
+        assert_eq!(trial.metrics.refused.plaintext.get(), 1);
         let _tls = say(&trial, client(&authority, &TLS13, false), "<30>in secret\n").await.unwrap();
         trial.expect(&["<30>in secret"]).await;
     }
@@ -168,12 +200,9 @@ async fn strangers_are_counted() {
 async fn a_handshake_has_a_deadline() {
     let authority = authority();
     for (plaintext, first) in [(true, &b"\x16\x03"[..]), (false, b"\x16"), (false, b"")] {
-        let options = Options {
-            tls: Some(acceptor(&authority, false)),
-            plaintext,
-            handshake_timeout: Duration::from_millis(50),
-            ..options("tcp://127.0.0.1:0")
-        };
+        let limits = Limits { handshake_timeout: Duration::from_millis(50), ..Limits::default() };
+        let tls = Some(acceptor(&authority, false));
+        let options = Options { tls, plaintext, ..limited("tcp://127.0.0.1:0", limits) };
         let trial = listen_with(options);
         let mut stream = TcpStream::connect(trial.at()).unwrap();
         stream.write_all(first).unwrap();

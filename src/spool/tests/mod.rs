@@ -1,6 +1,7 @@
 //! Stories of one spool: what goes in, what comes out, and what the counters say, whatever happens in between. Here is
 //! what they are told with; bytes on the disk are damaged in `damage`, random histories are in `tests/spool_model.rs`.
 
+mod any;
 mod damage;
 mod full;
 mod held;

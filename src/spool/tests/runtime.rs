@@ -1,5 +1,7 @@
 //! What changes while the spool is open: forwards come and go, limits move.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 fn fill(spool: &mut Open, steps: u64) {
@@ -109,4 +111,28 @@ fn what_is_held_goes_in_when_the_spool_is_made_larger() {
     spool.handle.set_limits(1 << 20, WhenFull::DropOldest);
     spool.again();
     assert_eq!((answer.now(), spool.evicted(0)), (Some(Ok(())), 0));
+}
+
+/// Later than this it may be; earlier it must not.
+#[test]
+fn a_writer_with_a_rate_is_not_faster() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new();
+    let options = Options { max_rate: Some(8 << 20), ..Options::new(dir.path(), 64 << 20, vec!["a".into()]) };
+    let Spool { writer, .. } = Spool::open(options, &metrics).unwrap();
+    let began = Instant::now();
+    let (inlet, thread) = writer.spawn(None).unwrap();
+    for _ in 0..5 {
+        let mut batch = Batch::new();
+        batch.push(|out| out.resize(1 << 20, b'x'));
+        inlet.send_blocking(batch);
+    }
+    // It stops when nobody can send any more, and waits for nothing then.
+    while metrics.spool().spooled.get() < 4 {
+        std::thread::yield_now();
+    }
+    assert!(began.elapsed() >= Duration::from_millis(3 * 125), "{:?}", began.elapsed());
+    drop(inlet);
+    thread.join().unwrap();
+    assert_eq!(metrics.spool().spooled.get(), 5);
 }

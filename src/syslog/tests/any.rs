@@ -53,54 +53,6 @@ fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(bit, 0..14).prop_map(|bits| bits.concat())
 }
 
-/// Undoes what JSON values have for bytes that are not UTF-8.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((before, behind)) = rest.split_once('\\') {
-        out.extend_from_slice(before.as_bytes());
-        let escaped = behind.as_bytes();
-        let len = if escaped[0] == b'x' { 3 } else { 1 };
-        out.push(if len == 3 { u8::from_str_radix(&behind[1..3], 16).unwrap() } else { escaped[0] });
-        rest = &behind[len..];
-    }
-    out.extend_from_slice(rest.as_bytes());
-    out
-}
-
-fn check_any(bytes: &[u8], cut: bool, received: i64, template: &str) {
-    let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
-    let frame = Frame { bytes, cut, received: UnixMicros(received) };
-    let message = parse(&frame, &settings);
-    let (out, shape) = line_with(settings.clone(), frame);
-    assert_eq!(shape, message.shape);
-    let line = Line::parse(&out, &settings.sd_id);
-    assert_eq!(line.message, message.message.unwrap_or_default());
-    assert_ne!(line.timestamp, b"-");
-    if message.shape != Shape::Rfc5424 {
-        assert_eq!(line.container_name.as_deref(), message.container.name);
-        assert_eq!(line.container_id.as_deref(), message.container.id);
-        assert_eq!(line.image_name.as_deref(), message.container.image);
-    }
-    // What one relay made, the next one does not change. (A LF at the end would be taken for the next one's framing.)
-    if out.last() != Some(&b'\n') {
-        let again = Frame { bytes: &out, cut: false, received: UnixMicros(received) };
-        assert_eq!(line_with(settings.clone(), again).0, out, "{}", String::from_utf8_lossy(&out));
-    }
-    for line in [&out[..], bytes] {
-        let mut json = Vec::new();
-        render(line, Format::Json, &settings.sd_id, &mut json);
-        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        assert!(json["message"].is_string());
-        let message = Line::parse(line, &settings.sd_id).message;
-        match std::str::from_utf8(message) {
-            Ok(text) => assert_eq!(json["message"], text),
-            Err(_) => assert_eq!(unescape(json["message"].as_str().unwrap()), message),
-        }
-        render(line, Format::Rfc3164, &settings.sd_id, &mut Vec::new());
-    }
-}
-
 /// Frames that share headers, some of them made to be mistaken for another's.
 fn frames_in_a_row() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let stamps =
@@ -130,7 +82,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_carried(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut: bool, received: i64) {
-        check_any(&bytes, cut, received, "{{.ImageName}}/{{.Name}}/{{.ID}}");
+        check::any_frame(&bytes, cut, received, 0);
     }
 
     /// What is remembered of earlier frames changes nothing.
@@ -153,7 +105,6 @@ proptest! {
 
     #[test]
     fn likely_bytes_are_carried(bytes in likely_frame(), cut: bool, template in 0usize..3) {
-        let template = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"][template];
-        check_any(&bytes, cut, NOW.0, template);
+        check::any_frame(&bytes, cut, NOW.0, template);
     }
 }

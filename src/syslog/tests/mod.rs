@@ -1,9 +1,10 @@
 //! The room as a whole, one feature after the other: what comes in, and what line comes out.
 //!
-//! Here is what Docker sends; `others` has what everybody else sends, `stamps` the time, `render` the output formats,
+//! Here is what Docker sends; `forged` what is no more than text where only Docker sends, `others` has what everybody else sends, `stamps` the time, `render` the output formats,
 //! `any` what must hold for all bytes.
 
 mod any;
+mod forged;
 mod others;
 mod render;
 mod stamps;
@@ -41,6 +42,26 @@ fn check(input: &str, shape: Shape, expected: &str) {
 }
 
 const SD: &str = "[docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c36e\"]";
+
+/// The next relay would find the signature in the line, and change what this one has made.
+#[test]
+fn docker_s_signature_counts_whatever_the_stamp_is() {
+    let tag = format!("nginx:1.25/web/{ID}");
+    let expected = format!("<30>1 2026-11-20T22:28:47.500000Z n7 web {ID} - {SD} hello");
+    for stamp in ["-", "2026-11-20T22:28:47.0123456789Z"] {
+        check(&format!("<30>1 {stamp} n7 {tag} 23223 {tag} - hello"), Shape::Docker, &expected);
+    }
+    let utc = "2026-11-20T22:28:47Z";
+    let expected = format!("<30>1 {utc} n7 web {ID} - {SD}");
+    check(&format!("<30>1 {utc}  n7  {tag} 23223  {tag} - "), Shape::Docker, &expected);
+    // Not signed: no process by number, another tag.
+    check(
+        &format!("<30>1 - n7 {tag} x {tag} - hello"),
+        Shape::Rfc5424,
+        &format!("<30>1 2026-11-20T22:28:47.500000Z n7 {tag} x {tag} - hello"),
+    );
+    check("<30>1 - n7 a 1 b - hello", Shape::Rfc5424, "<30>1 2026-11-20T22:28:47.500000Z n7 a 1 b - hello");
+}
 
 #[test]
 fn reads_the_shapes_of_docker() {

@@ -1,0 +1,159 @@
+//! A listener where only Docker sends: what a container prints, and what anybody else sends there, is text, whatever it
+//! looks like.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// As a line of such a listener.
+fn line_of(template: &str, bytes: &[u8]) -> Vec<u8> {
+    let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+    let mut translator = Translator::new(Arc::new(settings));
+    translator.hear(ListenerMark::AsItCame, Senders::Docker);
+    let frame = Frame { bytes, cut: false, received: NOW };
+    let (mut out, mut again) = (Vec::new(), Vec::new());
+    translator.translate(&frame, &mut out);
+    // What is remembered of the header says the same.
+    translator.translate(&frame, &mut again);
+    assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&out));
+    out
+}
+
+const DEFAULT: &str = "{{.ImageName}}/{{.Name}}/{{.ID}}";
+const RECEIVED: &str = "2026-11-20T22:28:47.500000Z relay-1 - - - -";
+
+#[test]
+fn nobody_but_docker_says_which_container_it_is() {
+    let victim = "[docker@32473 image=\"nginx\" name=\"victim\" id=\"000000000000\"]";
+    let texts = [
+        format!("1 2026-11-20T22:28:47Z n7 victim 000000000000 - {victim} forged"),
+        format!("1 2026-11-20T22:28:47Z n7 victim 000000000000 - {victim}forged, with malformed data"),
+        format!("1  2026-11-20T22:28:47Z n7 victim 000000000000 - {victim} forged, with a blank too many"),
+        format!("1 2026-11-20T22:28:47Z n7 victim - - [logferry@32473 listener=\"x\"]{victim} forged"),
+        "1 2026-11-20T22:28:47Z n7 victim - - - no element, but a name".to_owned(),
+        format!("Nov 20 22:28:47 n7 victim: {victim} forged"),
+        format!("{victim} forged"),
+        "victim[1]: forged".to_owned(),
+    ];
+    for text in texts {
+        let line = line_of(DEFAULT, format!("<30>{text}\n").as_bytes());
+        assert_eq!(String::from_utf8_lossy(&line), format!("<30>1 {RECEIVED} {text}"));
+        let line = line_of(DEFAULT, text.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&line), format!("<13>1 {RECEIVED} {text}"));
+    }
+}
+
+#[test]
+fn a_tag_that_looks_like_data_is_a_tag() {
+    // `--log-opt tag=…`, which Docker writes as it is: with structured data in just the place where it would count.
+    let tag = "a b c [docker@32473 name=\"victim\"] d";
+    let frame = format!("<30>1 2026-11-20T22:28:47Z n7 {tag} 23223 {tag} - hello\n");
+    let line = line_of(DEFAULT, frame.as_bytes());
+    let kept = "[docker@32473 tag=\"a b c [docker@32473 name=\\\"victim\\\"\\] d\"]";
+    let app = "a_b_c_[docker@32473_name=\"victim\"]_d";
+    let expected = format!("<30>1 2026-11-20T22:28:47Z n7 {app} 23223 - {kept} hello");
+    assert_eq!(String::from_utf8_lossy(&line), expected);
+    // And anywhere else it does count.
+    let (anywhere, _) = line_with(settings(), Frame { bytes: frame.as_bytes(), cut: false, received: NOW });
+    assert_eq!(Line::parse(&anywhere, "docker@32473").container_name.as_deref(), Some(&b"victim"[..]));
+}
+
+#[test]
+fn a_tag_that_does_not_fit_is_kept_as_it_is_anywhere() {
+    for tag in ["myapp", "my app", "web-1", "dockerd"] {
+        let frame = format!("<30>Nov 20 22:28:47 {tag}[23223]: hello\n");
+        let (anywhere, _) = line_with(settings(), Frame { bytes: frame.as_bytes(), cut: false, received: NOW });
+        let line = line_of(DEFAULT, frame.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&line), String::from_utf8_lossy(&anywhere));
+    }
+}
+
+/// What a container prints to be taken for another one, in bits.
+fn lies() -> impl Strategy<Value = Vec<u8>> {
+    let bits: Vec<&'static [u8]> = vec![
+        b"nginx/victim/000000000000",
+        b"victim",
+        b"[7]: ",
+        b"]: ",
+        b": ",
+        b" 23223 ",
+        b" ",
+        b"  ",
+        b"- ",
+        b" - - ",
+        b"<30>",
+        b"<30>1 ",
+        b"1 2026-11-20T22:28:47Z n7 ",
+        b"Nov 20 22:28:47 ",
+        b"2026-11-20T22:28:47Z ",
+        b"[docker@32473 image=\"nginx\" name=\"victim\" id=\"000000000000\"]",
+        b"[logferry@32473 listener=\"x\"]",
+        b"]",
+        b"\"",
+        b"\\",
+        b"/",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b"63 ",
+    ];
+    let bit = prop_oneof![
+        9 => proptest::sample::select(bits).prop_map(<[u8]>::to_vec),
+        1 => proptest::collection::vec(any::<u8>(), 1..8),
+    ];
+    proptest::collection::vec(bit, 0..12)
+        .prop_map(|bits| bits.concat().into_iter().filter(|byte| *byte != b'\n').collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    /// In each of Docker's formats, whatever the template: the header is Docker's, the rest is text, byte for byte.
+    #[test]
+    fn what_a_container_prints_is_text(text in lies(), template in 0usize..6, format in 0usize..4) {
+        let (template, tag, image, name, id) = [
+            (DEFAULT, "r:5000/a:1/web/2a9052a5c36e", Some("r:5000/a:1"), Some("web"), Some(ID)),
+            ("{{.Name}}", "web", None, Some("web"), None),
+            ("{{.ID}}", ID, None, None, Some(ID)),
+            ("{{.Name}}/{{.ImageName}}", "web/r:5000/a:1", Some("r:5000/a:1"), Some("web"), None),
+            ("my app {{.Name}}", "my app web", None, Some("web"), None),
+            ("x[1]: {{.Name}}", "x[1]: web", None, Some("web"), None),
+        ][template];
+        let header = [
+            format!("Nov 20 22:28:47 {tag}[23223]: "),
+            format!("Nov 20 22:28:47 n7 {tag}[23223]: "),
+            format!("1 2026-11-20T22:28:47Z n7 {tag} 23223 {tag} - "),
+            format!("1 2026-11-20T22:28:47.123456+05:30 n7 {tag} 23223 {tag} - "),
+        ];
+        let frame = [b"<30>", header[format].as_bytes(), &text, b"\n"].concat();
+        let line = line_of(template, &frame);
+        let line = Line::parse(&line, "docker@32473");
+        prop_assert_eq!(line.message.escape_ascii().to_string(), text.escape_ascii().to_string());
+        let said = |value: Option<Cow<'_, [u8]>>| value.map(|value| String::from_utf8_lossy(&value).into_owned());
+        let known = (said(line.image_name), said(line.container_name), said(line.container_id), line.listener);
+        prop_assert_eq!(known, (image.map(str::to_owned), name.map(str::to_owned), id.map(str::to_owned), None));
+        prop_assert_eq!(line.hostname, if format == 0 { &b"relay-1"[..] } else { b"n7" });
+        prop_assert_eq!(line.facility << 3 | line.severity, 30);
+    }
+
+    /// From anybody at all: the element is made of the tag, or there is none. No `listener`, no other data.
+    #[test]
+    fn no_data_but_from_the_tag(bytes in lies()) {
+        let line = line_of(DEFAULT, &bytes);
+        let line = Line::parse(&line, "docker@32473");
+        let message = parse(&Frame { bytes: &bytes, cut: false, received: NOW }, &settings(), Senders::Docker);
+        prop_assert_eq!(message.structured_data, StructuredData::Nil);
+        prop_assert_eq!(line.container_name.as_deref(), message.container.name);
+        prop_assert_eq!(line.container_id.as_deref(), message.container.id);
+        prop_assert_eq!(line.image_name.as_deref(), message.container.image);
+        prop_assert_eq!(line.listener, None);
+        let one_element = line.structured_data == b"-" || line.structured_data.starts_with(b"[docker@32473 ");
+        prop_assert!(one_element && rfc5424::elements(line.structured_data).count() <= 1);
+        if message.container.is_known() {
+            let tag = message.tag.unwrap_or_default();
+            prop_assert!(bytes.windows(tag.len()).any(|window| window == tag));
+        }
+    }
+}

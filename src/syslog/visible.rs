@@ -1,0 +1,180 @@
+//! Text that does nothing when it is looked at. A control character drives a terminal, and some of them, with U+2028 and
+//! U+2029, end a line for one reader or another; a container may print any of them. Here they become text: in a line
+//! `#033`, each byte in octal as rsyslog writes it, in JSON `\u001b`.
+//!
+//! A tab stays one, it moves nothing but the text behind it. So do marks of direction: they end with their line, and
+//! turn no other text around. Bytes that are no UTF-8 stay too, but for 0x80 to 0x9f, which are control characters where
+//! a terminal reads eight bits.
+
+/// Appends `text` with newlines written as `#012`, and everything else as it is.
+pub fn append_on_one_line(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\n', rest) {
+        out.extend_from_slice(&rest[..at]);
+        push_octal(b'\n', out);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends `text` with everything that acts written in octal.
+pub fn append_visible(text: &[u8], out: &mut Vec<u8>) {
+    each_part(text, |part, acts| match acts {
+        Some(_) => part.iter().for_each(|byte| push_octal(*byte, out)),
+        None => out.extend_from_slice(part),
+    });
+}
+
+/// What stands in `out` from `start` on is JSON, as `serde_json` writes it, which escapes what is below U+0020 and nothing
+/// else. Afterwards it has the same value, and nothing acts but the newlines between its values.
+pub fn make_json_visible(out: &mut Vec<u8>, start: usize) {
+    if plain_len(&out[start..]) == out.len() - start {
+        return;
+    }
+    let json = out.split_off(start);
+    each_part(&json, |part, acts| match acts {
+        Some(character) if character != '\n' => {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+        }
+        _ => out.extend_from_slice(part),
+    });
+}
+
+/// Does it do something, or end a line?
+pub fn acts(character: char) -> bool {
+    character != '\t' && (character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
+}
+
+/// All of `text` in order: each character that acts, and what stands between.
+fn each_part(text: &[u8], mut take: impl FnMut(&[u8], Option<char>)) {
+    // `start..at`: what does not act and was not taken yet.
+    let (mut start, mut at) = (0, 0);
+    loop {
+        at += plain_len(&text[at..]);
+        let Some((character, len)) = first_character(&text[at..]) else { break };
+        if acts(character) {
+            take(&text[start..at], None);
+            take(&text[at..at + len], Some(character));
+            start = at + len;
+        }
+        at += len;
+    }
+    take(&text[start..], None);
+}
+
+/// The first character and its length. A byte that is no part of one stands for the character of its number, as where a
+/// terminal reads eight bits.
+fn first_character(text: &[u8]) -> Option<(char, usize)> {
+    let first = *text.first()?;
+    let len = match first {
+        0xc0..0xe0 => 2,
+        0xe0..0xf0 => 3,
+        0xf0.. => 4,
+        _ => 1,
+    };
+    let whole = text.get(..len).and_then(|bytes| str::from_utf8(bytes).ok());
+    Some(whole.and_then(|text| text.chars().next()).map_or((char::from(first), 1), |character| (character, len)))
+}
+
+/// How much of `text` is printable ASCII and tabs, as nearly every line is, at its start. Eight bytes at a time: a line that
+/// has nothing to escape costs nearly nothing.
+fn plain_len(text: &[u8]) -> usize {
+    const ALL: u64 = u64::MAX / 0xff;
+    // The highest bit of a byte is set where it is 0x80 or more, and by one of the subtractions where it is below 0x20 or
+    // is 0x7f. What they borrow from the byte above can only be wrong where another byte was found already.
+    let has_other = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let delete = word ^ (ALL * 0x7f);
+        (word | word.wrapping_sub(ALL * 0x20) | delete.wrapping_sub(ALL)) & (ALL * 0x80) != 0
+    };
+    let words = text.as_chunks::<8>().0;
+    let at = 8 * words.iter().position(has_other).unwrap_or(words.len());
+    at + text[at..].iter().take_while(|byte| matches!(byte, b'\t' | b' '..=b'~')).count()
+}
+
+fn push_octal(byte: u8, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[b'#', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn visible(text: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        append_visible(text, &mut out);
+        assert_eq!(&out[..6], b"before");
+        out.split_off(6)
+    }
+
+    #[track_caller]
+    fn check(text: &[u8], expected: &[u8]) {
+        assert_eq!(visible(text).escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+
+    #[test]
+    fn what_acts_is_written_in_octal() {
+        for byte in (0..0x20).filter(|byte| *byte != b'\t').chain([0x7f]).chain(0x80..0xa0) {
+            check(&[b'a', byte, b'b'], format!("a#{byte:03o}b").as_bytes());
+        }
+        for second in 0x80..0xa0 {
+            check(&[b'a', 0xc2, second, b'b'], format!("a#302#{second:03o}b").as_bytes());
+        }
+        check("a\u{2028}b\u{2029}".as_bytes(), b"a#342#200#250b#342#200#251");
+        check(b"\x1b]0;title\x07\x1b[2J\r\0", b"#033]0;title#007#033[2J#015#000");
+        // Too long a way to write U+009B, and half a character.
+        check(b"\xe0\x82\x9b2J \xe2\x82", b"\xe0#202#2332J \xe2#202");
+    }
+
+    #[test]
+    fn text_stays_as_it_is() {
+        let cyrillic_and_bytes = "\u{a0}ñ \u{402}\u{41b} \u{202e}\u{2069}\u{2027}\u{202a} 日本 🦀".as_bytes();
+        for text in [b"", &b"\ttab #033"[..], cyrillic_and_bytes, b"caf\xe9 \xff\xfe \xa0\xf0"] {
+            check(text, text);
+        }
+    }
+
+    #[test]
+    fn newlines_alone_where_a_program_reads() {
+        let mut out = Vec::new();
+        append_on_one_line(b"a\n\nb\r\x1b\x9b\n", &mut out);
+        assert_eq!(out, b"a#012#012b\r\x1b\x9b#012");
+    }
+
+    #[test]
+    fn json_keeps_its_value() {
+        let mut json = "\u{7f}{\n \"a\u{7f}\": \"b\u{9b}\u{2028}\u{2029}ñ\\u001b\"\n}".into();
+        make_json_visible(&mut json, 1);
+        let expected = "\u{7f}{\n \"a\\u007f\": \"b\\u009b\\u2028\\u2029ñ\\u001b\"\n}";
+        assert_eq!(String::from_utf8_lossy(&json), expected);
+    }
+
+    proptest! {
+        /// Byte for byte, with no look at eight of them at once.
+        #[test]
+        fn plain_is_plain(text in proptest::collection::vec(prop_oneof![20 => b' '..=b'~', 1 => any::<u8>()], 0..40)) {
+            let expected = text.iter().position(|byte| *byte != 9 && !(0x20..=0x7e).contains(byte));
+            prop_assert_eq!(plain_len(&text), expected.unwrap_or(text.len()));
+        }
+
+        #[test]
+        fn nothing_acts_afterwards(text in proptest::collection::vec(prop_oneof![Just(0xc2), Just(0xe2), 0x78..=0xa8_u8, any::<u8>()], 0..40)) {
+            let out = visible(&text);
+            for chunk in out.utf8_chunks() {
+                prop_assert!(!chunk.valid().chars().any(acts), "{}", out.escape_ascii());
+                prop_assert!(!chunk.invalid().iter().any(|byte| (0x80..0xa0).contains(byte)), "{}", out.escape_ascii());
+            }
+        }
+
+        #[test]
+        fn json_says_the_same(text: String) {
+            let value = serde_json::Value::from(text + "\u{7f}\u{85}\u{2028}");
+            let mut json = serde_json::to_vec(&value).unwrap();
+            make_json_visible(&mut json, 0);
+            prop_assert!(!String::from_utf8(json.clone()).unwrap().chars().any(acts));
+            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), value);
+        }
+    }
+}
