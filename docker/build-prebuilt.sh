@@ -8,19 +8,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tag=${1:-logferry:latest}
-profile=${LOGFERRY_PROFILE:-image}
 roots=${LOGFERRY_ROOTS:-/etc/ssl/certs/ca-certificates.crt}
 
 binary=${LOGFERRY_BINARY:-}
-if [ -z "$binary" ]; then
-  # Why these flags, and why here: see Dockerfile.
-  target=$(rustc -vV | sed -n 's/^host: //p')
-  export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs,-T,docker/no-unwind.ld"
-  cargo build --locked --profile "$profile" --target "$target" --bin logferry
-  folder=$profile
-  if [ "$profile" = dev ]; then folder=debug; fi
-  binary=${CARGO_TARGET_DIR:-target}/$target/$folder/logferry
-fi
+if [ -z "$binary" ]; then binary=$(docker/build-binary.sh); fi
 
 context=$(mktemp -d)
 trap 'rm -rf "$context" "$context.log"' EXIT
