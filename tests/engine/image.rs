@@ -58,6 +58,8 @@ fn runs_as_nobody_without_a_capability_and_leaves_in_time() {
     socket.send_to(line.as_bytes(), (address.as_str(), 514)).expect("a datagram to the bridge");
     within(HEALTHY, "the line on stdout", || container.logs().contains("over port 514").then_some(()));
 
+    docker(["kill", "--signal", "HUP", &container.name]);
+    within(HEALTHY, "its config read again", || container.logs().contains("read again, and in force").then_some(()));
     let took = time_to_stop(&container);
     let code = container.inspect("{{.State.ExitCode}}");
     say(&format!("docker stop took {took:?}, exit code {code}"));

@@ -4,6 +4,7 @@
 //! Where to look, and where the next story goes:
 //! - here: the stories;
 //! - `talker`: what containers print, and what must arrive of it;
+//! - `sandbox`: what the image may not do;
 //! - `relay`: the relay's container; `collector`: rsyslog;
 //! - `walk`: what certs/README.md tells a reader to do;
 //! - `docker`: the engine, and guards that clean up; `host`: what the machine has, ports, waiting.
@@ -17,6 +18,7 @@ mod docker;
 mod host;
 mod image;
 mod relay;
+mod sandbox;
 #[path = "../support/mod.rs"]
 mod support;
 mod talker;
