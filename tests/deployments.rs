@@ -75,6 +75,37 @@ fn a_misspelt_field_of_a_manifest_is_seen() {
     assert!(!good && said.contains("'hostport' was unexpected"), "{said}");
 }
 
+/// Each container, the one that only changes an owner too, has what it needs and nothing more.
+#[test]
+fn every_container_is_locked_down() {
+    let count = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
+    let locked = |file: &str, image: &str, per_container: &[&str]| {
+        let text = read(&root().join(file));
+        let containers = count(&text, image);
+        assert!(containers > 0, "{file} has no {image}");
+        for what in per_container {
+            assert_eq!(count(&text, what), containers, "{file}: {what}");
+        }
+        text
+    };
+    for manifest in ["docker/kubernetes/relay.yaml", "docker/kubernetes/aggregator.yaml"] {
+        let per_container =
+            ["allowPrivilegeEscalation: false", "readOnlyRootFilesystem: true", "capabilities: { drop: [\"ALL\"]"];
+        let text = locked(manifest, "  image: ", &per_container);
+        for of_the_pod in
+            ["runAsNonRoot: true", "seccompProfile: { type: RuntimeDefault }", "automountServiceAccountToken: false"]
+        {
+            assert_eq!(count(&text, of_the_pod), 1, "{manifest}: {of_the_pod}");
+        }
+    }
+    let of_a_service = ["read_only: true", "cap_drop: [ALL]", "security_opt: [\"no-new-privileges:true\"]"];
+    for file in ["compose/relay.yaml", "compose/aggregator.yaml", "compose/rsyslog.yaml"] {
+        locked(file, "    image: ", &of_a_service);
+    }
+    // A Swarm knows no `security_opt`.
+    locked("compose/swarm.yaml", "    image: ", &of_a_service[..2]);
+}
+
 /// The configs inside of the manifests are configs, and what is published is what is listened on.
 #[test]
 fn configs_in_manifests_are_good_and_match_the_ports() {

@@ -103,6 +103,22 @@ fn each_dependency_has_one_doorway() {
     only(&["hyper"], &["admin/"]);
 }
 
+/// Where the compiler takes our word for it: a file for each system call, and docs/hardening.md names them all.
+#[test]
+fn unsafe_is_in_one_file_for_each_system_call() {
+    let places = ["sys/getsockopt.rs", "sys/handed_over.rs", "sys/hole.rs", "sys/unsent.rs"];
+    let word = |code: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    let found: BTreeSet<String> = sources().into_iter().filter(|(_, code)| word(code)).map(|(name, _)| name).collect();
+    assert_eq!(found, places.map(String::from).into());
+    only(&["allow(unsafe_code)"], &places);
+    assert!(read("src/lib.rs").contains("#![deny(unsafe_code)]"));
+    assert!(read("Cargo.toml").contains("undocumented_unsafe_blocks = \"warn\""));
+    let docs = read("docs/hardening.md");
+    for place in places {
+        assert!(docs.contains(&format!("`src/{place}`")), "docs/hardening.md does not name {place}");
+    }
+}
+
 /// The reference config with its settings switched on.
 fn reference_config() -> String {
     let setting = |line: &str| {
@@ -151,9 +167,14 @@ fn the_reference_config_tells_the_defaults() {
     let reference = reference_config();
     for line in [
         "grace = \"5s\"",
+        "from = \"anybody\"",
         "max-frame = \"64KiB\"",
         "receive-buffer = \"8MiB\"",
         "max-connections = 10000",
+        "max-connections-per-address = 2500",
+        "max-unfinished = \"16MiB\"",
+        "frame-timeout = \"1m\"",
+        "max-handshakes = 100",
         "handshake-timeout = \"10s\"",
         "tag-template = \"{{.ImageName}}/{{.Name}}/{{.ID}}\"",
         "sd-id = \"docker@32473\"",
@@ -163,6 +184,7 @@ fn the_reference_config_tells_the_defaults() {
         "sync = \"1s\"",
         "max-wait = \"5s\"",
         "shed-from = \"90%\"",
+        "max-rate = \"off\"",
         "format = \"rfc5424\"",
         "connect-timeout = \"5s\"",
         "dead-after = \"10s\"",
@@ -213,7 +235,11 @@ fn the_workflows_name_what_is_there() {
     let (ci, publish) = (read(".github/workflows/ci.yaml"), read(".github/workflows/publish.yaml"));
     assert!(ci.contains("bash .ci/run") && root().join(".ci/run").is_file());
     assert!(publish.contains("--file docker/Dockerfile") && root().join("docker/Dockerfile").is_file());
+    for script in ["docker/sbom.sh", "docker/build-binary.sh"] {
+        assert!(root().join(script).is_file(), "{script}");
+    }
     let dockerfile = read("docker/Dockerfile");
+    assert!(publish.contains("docker/sbom.sh ") && dockerfile.contains("$(docker/build-binary.sh)"));
     let rust = dockerfile.split("ARG RUST=").nth(1).and_then(|rest| rest.split('-').next()).expect("a build image");
     assert!(ci.contains(&format!("image: {rust}-")), "ci.yaml does not build with {rust}");
     let mut used = 0;
