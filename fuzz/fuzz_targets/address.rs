@@ -1,0 +1,5 @@
+//! Addresses, names and the like come back when they are shown.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| logferry::config::check::any_value(text));

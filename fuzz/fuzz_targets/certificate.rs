@@ -1,0 +1,12 @@
+//! What a stranger's certificate says is safe on a terminal, and nothing of it ends the process.
+
+#![no_main]
+
+use logferry::certificate;
+
+libfuzzer_sys::fuzz_target!(|der: &[u8]| {
+    let Ok(facts) = certificate::read(der) else { return };
+    let texts = [&facts.subject, &facts.issuer].into_iter().chain(&facts.names);
+    texts.for_each(|text| assert!(!text.contains(char::is_control), "{text:?}"));
+    assert_eq!(facts.fingerprint_sha256.len(), 64);
+});

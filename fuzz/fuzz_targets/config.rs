@@ -1,0 +1,5 @@
+//! A config comes back when it is shown, or each mistake has its place.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| logferry::config::check::any_text(text));

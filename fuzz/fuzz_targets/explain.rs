@@ -1,0 +1,5 @@
+//! One message in is one message out, through all rooms but the spool.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::cli::explain_check::any_bytes(data));

@@ -1,0 +1,5 @@
+//! Any stream, cut anywhere, gives the same frames.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::listen::frame::check::any_bytes(data));

@@ -1,0 +1,5 @@
+//! What other relays have delivered is known again.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::spool::check::any_ledger(data));

@@ -1,0 +1,5 @@
+//! Whatever is sent is carried, and said the same in each format.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::syslog::check::any_bytes(data));

@@ -1,0 +1,5 @@
+//! The same for RELP, and what its frames carry.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::relp::check::any_bytes(data));
