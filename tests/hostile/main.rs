@@ -1,0 +1,93 @@
+//! A hostile network: thousands of strangers on a relay with default settings, all doing the same unkind thing. While they
+//! stand, an honest sender's lines arrive, the relay says that it is well, and it takes no more memory than is written
+//! here; when they have gone, it has no descriptor more than before.
+//!
+//! In the size of every day: `cargo test --test hostile -- --nocapture`, which prints what each one cost. With all the
+//! connections that a listener takes:
+//!
+//! ```text
+//! LOGFERRY_HOSTILE=full cargo test --release --test hostile -- --nocapture
+//! ```
+//!
+//! Where to look: `attack`: what strangers do, and what it may cost; `crowd`: the strangers; `stand`: the relay, the honest
+//! sender and the collector.
+
+mod attack;
+mod crowd;
+mod stand;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::{Mutex, PoisonError};
+
+use attack::Attack;
+use stand::Stand;
+
+/// Strangers in the size of every day.
+const FEW: usize = 2000;
+/// And all there can be by default (`max-connections`), with one place for the honest sender.
+const ALL: usize = 9_999;
+
+/// Lines of the honest sender, by each way.
+const LINES: usize = 100;
+
+/// A crowd needs nearly all descriptors that a process may have.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+#[track_caller]
+fn withstood(attack: Attack) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let strangers = attack.strangers(match std::env::var("LOGFERRY_HOSTILE").as_deref() {
+        Ok("full") => ALL,
+        Ok(other) => panic!("LOGFERRY_HOSTILE is \"full\" or not set, not {other:?}"),
+        Err(_) => FEW,
+    });
+    let mut stand = Stand::new();
+    let calm = stand.quiet_descriptors();
+    let start = stand.peak_kib();
+    let crowd = attack.begins(stand.doors(), strangers);
+    match crowd.stands() {
+        true => stand.settles(),
+        // Most of what is shouted finds no room in the kernel.
+        false => stand.hears(strangers / 4),
+    }
+    stand.honest_lines_arrive(LINES, crowd.stands());
+    stand.says_that_it_is_well();
+    let (stand_open, peak) = (stand.connections(), stand.peak_kib());
+    println!(
+        "hostile: {}: {strangers} strangers, {stand_open} connections open, peak {:.1} MB, {:.1} MB more than before",
+        attack.title(),
+        peak as f64 / 1024.0,
+        (peak - start) as f64 / 1024.0,
+    );
+    let most = attack.most_kib(strangers);
+    drop(crowd);
+    stand.is_left_alone();
+    assert_eq!(stand.quiet_descriptors(), calm, "descriptors that are left behind");
+    assert!(peak - start <= most, "{}: {} kB more than before, and {most} are allowed", attack.title(), peak - start);
+    stand.balances();
+}
+
+macro_rules! attacks {
+    ($($test:ident $attack:ident),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            withstood(Attack::$attack);
+        })+
+    };
+}
+
+attacks! {
+    silence Silence,
+    garbage Garbage,
+    half_frames HalfFrames,
+    a_byte_now_and_then Dribble,
+    new_headers NewHeaders,
+    long_headers LongHeaders,
+    half_hellos HalfHello,
+    handshakes_and_nothing_more Handshakes,
+    half_frames_of_relp RelpHalfFrame,
+    half_batches_of_relp RelpHalfBatch,
+    commands_of_relp RelpCommands,
+    forged_tags_by_udp ForgedTags,
+}

@@ -1,0 +1,145 @@
+//! The relay that is stood on, with default settings, an honest sender, and the collector its lines have to come to.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustls::version::TLS13;
+
+use super::support::http::get;
+use super::support::sink::mark;
+use super::support::{Certs, Docker, Door, Format, Relay, Setup, Sink, TlsClient, Wire, eventually, within};
+
+pub const ANONYMOUS: TlsClient = TlsClient { version: &TLS13, identified: false };
+
+/// A debug build has much to do with all that thousands have said, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Looks in a row at a relay in which nothing changes, until it is believed.
+const BELIEVED: usize = 30;
+/// Streams of the honest sender.
+const BY_TCP: usize = 0;
+const BY_UDP: usize = 1;
+
+/// Where strangers come in.
+pub struct Doors {
+    pub tcp: SocketAddr,
+    /// Takes TLS and plain text.
+    pub tls: SocketAddr,
+    pub relp: SocketAddr,
+    pub udp: SocketAddr,
+}
+
+pub struct Stand {
+    relay: Relay,
+    doors: Doors,
+    sink: Sink,
+    honest: Honest,
+}
+
+/// Was there before all the others.
+struct Honest {
+    tcp: Wire,
+    udp: Wire,
+    container: Docker,
+    /// Lines so far, by each way.
+    said: [usize; 2],
+}
+
+impl Stand {
+    pub fn new() -> Self {
+        raise_descriptor_limit();
+        let sink = Sink::new();
+        let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("udp://127.0.0.1:0").listen("relp://127.0.0.1:0");
+        let setup = setup.listen_with("tcp://127.0.0.1:0", &Certs::get().listen());
+        let relay = setup.forward(&sink.url()).start();
+        let [Door::Tcp(tcp), Door::Udp(udp), Door::Relp(relp), Door::Tcp(tls)] = *relay.doors() else {
+            panic!("{:?}", relay.doors())
+        };
+        let container = Docker::new(Format::Rfc5424Micro, "honest");
+        let honest =
+            Honest { tcp: relay.doors()[0].connect(), udp: relay.doors()[1].connect(), container, said: [0; 2] };
+        relay.counts("listen_connections", 1);
+        relay.counts("forward_connected", 1);
+        Self { doors: Doors { tcp, tls, relp, udp }, relay, sink, honest }
+    }
+
+    pub fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// The most memory that the relay has had so far.
+    pub fn peak_kib(&self) -> u64 {
+        self.relay.process().kib("VmHWM")
+    }
+
+    /// Of all listeners.
+    pub fn connections(&self) -> u64 {
+        self.relay.metrics().sum("listen_connections")
+    }
+
+    /// Waits until the relay has done with what was sent all it is going to do.
+    pub fn settles(&self) {
+        let (mut last, mut same) = (Vec::new(), 0);
+        let settled = within(PATIENCE, || {
+            let metrics = self.relay.metrics();
+            let names = ["listen_accepted_total", "listen_connections", "listen_bytes_total", "forward_waiting"];
+            let now: Vec<u64> = names.map(|name| metrics.sum(name)).to_vec();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            (same >= BELIEVED).then_some(())
+        });
+        assert!(settled.is_some(), "something still changes: {:?}", self.relay.metrics());
+    }
+
+    /// Waits until the relay has taken so many messages.
+    pub fn hears(&self, messages: usize) {
+        let heard = || self.relay.metrics().sum("listen_received_total") >= messages as u64;
+        assert!(within(PATIENCE, || heard().then_some(())).is_some(), "not even {messages} are heard");
+    }
+
+    /// By TCP; and by UDP, where nobody shouts.
+    pub fn honest_lines_arrive(&mut self, lines: usize, by_udp: bool) {
+        let Honest { tcp, udp, container, said } = &mut self.honest;
+        for _ in 0..lines {
+            tcp.says(container, mark(BY_TCP, said[BY_TCP]).as_bytes());
+            said[BY_TCP] += 1;
+            if by_udp {
+                udp.says(container, mark(BY_UDP, said[BY_UDP]).as_bytes());
+                said[BY_UDP] += 1;
+            }
+        }
+        for stream in [BY_TCP, BY_UDP] {
+            eventually("the honest sender's lines", || self.sink.tally().has(stream, said[stream]).then_some(()));
+        }
+    }
+
+    pub fn says_that_it_is_well(&self) {
+        for path in ["/live", "/ready"] {
+            assert_eq!(get(&self.relay, path).status, 200, "{path}");
+        }
+    }
+
+    /// Descriptors of the relay when the honest sender is alone.
+    pub fn quiet_descriptors(&mut self) -> Vec<String> {
+        self.honest_lines_arrive(1, true);
+        self.relay.process().steady_descriptors()
+    }
+
+    /// The crowd has gone.
+    pub fn is_left_alone(&self) {
+        self.relay.counts("listen_connections", 1);
+    }
+
+    /// When all is delivered.
+    pub fn balances(self) {
+        self.relay.counts("forward_waiting", 0);
+        self.relay.metrics().balance(0);
+        self.relay.stops();
+    }
+}
+
+/// A crowd needs a descriptor for each.
+fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("not beyond the hard one");
+}
