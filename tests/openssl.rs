@@ -1,0 +1,138 @@
+//! What a client of another make may ask of our TLS, and does not get: OpenSSL's `s_client` asks.
+
+mod support;
+
+use std::io::Write;
+use std::process::{ChildStdin, Command};
+
+use rustls::version::TLS13;
+
+use support::{Certs, Collector, Docker, Format, Framing, Program, Relay, Setup, TlsClient, eventually};
+
+/// `openssl`, and somebody who talks to it.
+struct OpenSsl {
+    program: Program,
+    stdin: ChildStdin,
+}
+
+impl OpenSsl {
+    fn client(port: u16, arguments: &[&str]) -> Self {
+        let ca = Certs::get().path("ca.pem");
+        Self::start(&[&["s_client", "-connect", &format!("127.0.0.1:{port}"), "-CAfile", &ca], arguments].concat())
+    }
+
+    fn start(arguments: &[&str]) -> Self {
+        let (program, stdin) = Program::start_to_talk(Command::new("openssl").args(arguments));
+        Self { program, stdin }
+    }
+
+    /// All that it has said so far.
+    fn said(&self) -> String {
+        String::from_utf8_lossy(&self.program.stdout()).into_owned() + &self.program.stderr()
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str, times: usize) {
+        eventually(&format!("openssl says {times} times {text}"), || {
+            (self.said().matches(text).count() == times).then_some(())
+        });
+    }
+
+    fn hears(&mut self, text: &str) {
+        self.stdin.write_all(text.as_bytes()).expect("it listens");
+    }
+}
+
+fn relay(collector: &Collector) -> Relay {
+    Setup::new().listen_with("tcp+tls://127.0.0.1:0", &Certs::get().listen()).forward(&collector.url()).start()
+}
+
+/// OpenSSL as a server, and its port.
+fn server(arguments: &[&str]) -> (OpenSsl, u16) {
+    let certs = Certs::get();
+    let (cert, key) = (certs.path("server.pem"), certs.path("server-key.pem"));
+    let always = ["s_server", "-accept", "127.0.0.1:0", "-cert", &cert, "-key", &key];
+    let server = OpenSsl::start(&[&always[..], arguments].concat());
+    let port = eventually("openssl listens", || {
+        server.said().lines().find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:")?.parse().ok())
+    });
+    (server, port)
+}
+
+#[test]
+fn only_modern_versions_and_ciphers_are_spoken() {
+    let collector = Collector::tcp(Framing::Newline);
+    let relay = relay(&collector);
+    let modern = [&["-tls1_2"][..], &["-tls1_3"]];
+    for (number, arguments) in modern.into_iter().enumerate() {
+        let mut client = OpenSsl::client(relay.door().port(), arguments);
+        client.says("Verify return code: 0 (ok)", 1);
+        client.hears("<30>by openssl\n");
+        collector.frames(number + 1);
+    }
+    // Without a level of its own OpenSSL would not even ask.
+    let old = [
+        &["-tls1", "-cipher", "DEFAULT@SECLEVEL=0"][..],
+        &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"],
+        // Without forward secrecy, without authenticated encryption, without either.
+        &["-tls1_2", "-cipher", "kRSA@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256@SECLEVEL=0"],
+        &["-tls1_2", "-cipher", "AES128-SHA:DES-CBC3-SHA@SECLEVEL=0"],
+    ];
+    for (number, arguments) in old.into_iter().enumerate() {
+        let client = OpenSsl::client(relay.door().port(), arguments);
+        client.says("New, (NONE), Cipher is (NONE)", 1);
+        relay.counts("listen_handshake_failures_total", number as u64 + 1);
+    }
+    assert_eq!(relay.metrics().sum("listen_received_total"), 2);
+    relay.stops();
+}
+
+/// Without a ticket or an ID there is no session to resume, and without that nothing that could be sent before the handshake.
+#[test]
+fn nobody_is_given_a_session_to_resume() {
+    const TICKET: &str = ", NewSessionTicket";
+    const ID: &str = "    Session-ID: ";
+    let collector = Collector::tcp(Framing::Newline);
+    let relay = relay(&collector);
+    for (number, version) in ["-tls1_2", "-tls1_3"].into_iter().enumerate() {
+        let mut client = OpenSsl::client(relay.door().port(), &[version, "-msg"]);
+        client.says("Verify return code: 0 (ok)", 1);
+        client.hears("<30>by openssl\n");
+        // A ticket would have come before the relay reads a message.
+        collector.frames(number + 1);
+        let said = client.said();
+        assert!(!said.contains(TICKET), "{said}");
+        assert!(said.lines().filter_map(|line| line.strip_prefix(ID)).all(str::is_empty), "{said}");
+    }
+    relay.stops();
+    // Others do give them, and it is seen.
+    let (_server, port) = server(&[]);
+    OpenSsl::client(port, &["-tls1_3", "-msg"]).says(TICKET, 2);
+    OpenSsl::client(port, &["-tls1_2", "-msg"]).says(TICKET, 1);
+}
+
+#[test]
+fn nobody_has_a_handshake_done_again() {
+    let collector = Collector::tcp(Framing::Newline);
+    let relay = relay(&collector);
+    let again = |port| {
+        let mut client = OpenSsl::client(port, &["-tls1_2", "-msg"]);
+        client.says("Verify return code: 0 (ok)", 1);
+        client.hears("R\n");
+        client.says("RENEGOTIATING", 1);
+        client
+    };
+    // Others do it, and it is seen.
+    let (_server, port) = server(&["-client_renegotiation"]);
+    again(port).says("ServerHello\n", 2);
+
+    let client = again(relay.door().port());
+    let mut honest = relay.door().connect_tls(TlsClient { version: &TLS13, identified: false });
+    for number in 0..50 {
+        honest.says(&Docker::new(Format::Rfc3164, "web"), number.to_string().as_bytes());
+        collector.frames(number + 1);
+    }
+    client.says("ServerHello\n", 1);
+    relay.stops();
+}
