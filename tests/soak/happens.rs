@@ -1,0 +1,38 @@
+//! What happens to a relay in its life, in this order, again and again.
+
+use std::fmt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `kill -9`, and after a while it comes back.
+    CollectorKilled,
+    /// Files replaced; the relay finds out by itself.
+    CertificatesRenewed,
+    /// SIGHUP: a listener comes, or goes.
+    Reloaded,
+    /// To the other collector.
+    NameMoved,
+    /// SIGTERM, and after a while it comes back.
+    CollectorRestarted,
+}
+
+impl Event {
+    pub const ALL: [Self; 5] =
+        [Self::CollectorKilled, Self::CertificatesRenewed, Self::Reloaded, Self::NameMoved, Self::CollectorRestarted];
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.to_string() == name)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CollectorKilled => "collector killed",
+            Self::CertificatesRenewed => "certificates renewed",
+            Self::Reloaded => "config reloaded",
+            Self::NameMoved => "name moved",
+            Self::CollectorRestarted => "collector restarted",
+        })
+    }
+}
