@@ -71,7 +71,9 @@ impl Attack {
             Self::NewHeaders | Self::LongHeaders => (16 << 10, 4 << 10),
             Self::HalfHello => (8 << 10, 4 << 10),
             Self::Handshakes => (4 << 10, 11 << 10),
-            Self::RelpHalfFrame | Self::RelpHalfBatch | Self::RelpCommands => (24 << 10, 5 << 10),
+            Self::RelpHalfFrame | Self::RelpCommands => (24 << 10, 5 << 10),
+            // Twice `max-unfinished`: each of these messages leaves behind, while it grows, as much as it is.
+            Self::RelpHalfBatch => (32 << 10, 5 << 10),
         };
         together + each_of_them * strangers as u64 / 1024
     }
