@@ -10,15 +10,16 @@
 //! ```
 //!
 //! Where to look: `attack`: what strangers do, and what it may cost; `crowd`: the strangers; `stand`: the relay, the honest
-//! sender and the collector.
+//! sender and the collector; `stop`: the end of a relay that thousands speak to.
 
 mod attack;
 mod crowd;
 mod stand;
+mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use attack::Attack;
 use stand::Stand;
@@ -34,9 +35,13 @@ const LINES: usize = 100;
 /// A crowd needs nearly all descriptors that a process may have.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[track_caller]
 fn withstood(attack: Attack) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let strangers = attack.strangers(match std::env::var("LOGFERRY_HOSTILE").as_deref() {
         Ok("full") => ALL,
         Ok(other) => panic!("LOGFERRY_HOSTILE is \"full\" or not set, not {other:?}"),

@@ -13,7 +13,7 @@ use super::support::{Certs, Docker, Door, Format, Relay, Setup, Sink, TlsClient,
 pub const ANONYMOUS: TlsClient = TlsClient { version: &TLS13, identified: false };
 
 /// A debug build has much to do with all that thousands have said, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Looks in a row at a relay in which nothing changes, until it is believed.
 const BELIEVED: usize = 30;
 /// Streams of the honest sender.
