@@ -224,14 +224,16 @@ impl Files {
         if self.open.len() >= MAX_OPEN_FILES {
             sync_and_close(&mut self.open)?;
         }
+        let others = self.template.of_others();
         let file = match OpenOptions::new().append(true).open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let others = self.template.of_others();
                 if path != others && !self.new.takes_one(&others) {
                     return self.append(&others, bytes);
                 }
                 made(path)?
             }
+            // Whoever is called as a directory that is there (`lost+found`) must not stop the others.
+            Err(error) if path != others && is_of_another_kind(&error) => return self.append(&others, bytes),
             file => file?,
         };
         let metadata = file.metadata()?;
@@ -261,6 +263,11 @@ impl NewFiles {
         self.left = self.left.saturating_sub(1);
         takes
     }
+}
+
+/// There is a directory where a file should be, or a file where a directory should be.
+fn is_of_another_kind(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::NotADirectory)
 }
 
 fn made(path: &Path) -> io::Result<File> {
@@ -376,6 +383,19 @@ mod tests {
         few.new.since = Instant::now().checked_sub(DAY).expect("the clock has run for a day");
         write(&mut few, &names(4, 5));
         assert_eq!(found(&dir)["n7/web-4.log"], ["web-4"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_by_a_directory_stops_nobody() {
+        let dir = TempDir::new().expect("a directory");
+        std::fs::create_dir_all(dir.path().join("n7/web-1.log")).expect("a directory");
+        let mut some = files(&dir, 10);
+        let names: Vec<_> = (0..3).map(|n| format!("web-{n}")).collect();
+        write(&mut some, &names);
+        std::fs::remove_dir(dir.path().join("n7/web-1.log")).expect("it is empty");
+        let own = |n: usize| (format!("n7/web-{n}.log"), vec![format!("web-{n}")]);
+        let others = ("_others/_others.log".to_owned(), vec!["web-1".to_owned()]);
+        assert_eq!(found(&dir), [own(0), own(2), others].into());
     }
 
     #[test]
