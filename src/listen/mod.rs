@@ -188,7 +188,7 @@ impl Rules {
         Self {
             tls: options.tls.clone().filter(|_| tls),
             plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
-            relp: matches!(address, ListenAddress::Relp(_) | ListenAddress::RelpTls(_)),
+            relp: address.is_relp(),
             limits: options.limits.clone(),
             handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
