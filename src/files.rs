@@ -1,7 +1,7 @@
 //! How files and directories are made, the spool's and those of `file://` alike: for their owner, and for their group to
 //! read. The umask may take more away and gives nothing back. What is there already keeps the mode it has.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -14,6 +14,11 @@ pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE);
     options
+}
+
+/// An empty file, whatever was there.
+pub fn create(path: &Path) -> io::Result<File> {
+    options().write(true).create(true).truncate(true).open(path)
 }
 
 pub fn create_dir(dir: &Path) -> io::Result<()> {

@@ -336,7 +336,7 @@ impl Found {
 
 /// Copies a segment: the `good` bytes that can be read, and what is left behind them.
 fn keep_copy(mut file: &File, to: &Path, good: u64, tail: &[u8]) -> io::Result<()> {
-    let mut copy = files::options().write(true).create(true).truncate(true).open(to)?;
+    let mut copy = files::create(to)?;
     file.rewind()?;
     io::copy(&mut file.take(good), &mut copy)?;
     copy.write_all(tail)

@@ -106,8 +106,7 @@ impl Writer {
 
 fn write_probe(dir: &Path) -> io::Result<()> {
     let path = dir.join(PROBE_FILE);
-    let opened = files::options().write(true).create(true).truncate(true).open(&path);
-    let written = opened.and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
+    let written = files::create(&path).and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
     // Also what a full disk took of it.
     let removed = fs::remove_file(&path);
     written.and(removed)
