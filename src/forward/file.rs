@@ -224,16 +224,18 @@ impl Files {
         if self.open.len() >= MAX_OPEN_FILES {
             sync_and_close(&mut self.open)?;
         }
-        let others = self.template.of_others();
         let file = match OpenOptions::new().append(true).open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
+                let others = self.template.of_others();
                 if path != others && !self.new.takes_one(&others) {
                     return self.append(&others, bytes);
                 }
                 made(path)?
             }
             // Whoever is called as a directory that is there (`lost+found`) must not stop the others.
-            Err(error) if path != others && is_of_another_kind(&error) => return self.append(&others, bytes),
+            Err(error) if is_of_another_kind(&error) && path != self.template.of_others() => {
+                return self.append(&self.template.of_others(), bytes);
+            }
             file => file?,
         };
         let metadata = file.metadata()?;
