@@ -1,7 +1,7 @@
 //! The room as a whole, one feature after the other: what comes in, and what line comes out.
 //!
-//! Here is what Docker sends; `forged` what is no more than text where only Docker sends, `others` has what everybody else sends, `stamps` the time, `render` the output formats,
-//! `any` what must hold for all bytes.
+//! Here is what Docker sends; `forged` what is no more than text where only Docker sends, `others` has what everybody else
+//! sends, `stamps` the time, `render` the output formats, `any` what must hold for all bytes.
 
 mod any;
 mod forged;
