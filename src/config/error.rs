@@ -7,6 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::file::{Leaf, Origin};
+use crate::syslog::append_escaped;
 
 /// Problems of one config that are named. Who has more has another file in hand.
 const MOST_PROBLEMS: usize = 100;
@@ -59,12 +60,7 @@ impl ConfigError {
     /// What was written is shown in it, and may hold anything: a line stays one, and a terminal is told nothing.
     fn at(at: usize, text: String) -> Self {
         let mut says = String::with_capacity(text.len());
-        for character in text.chars() {
-            match character.is_control() {
-                true => says.extend(character.escape_default()),
-                false => says.push(character),
-            }
-        }
+        append_escaped(&text, &mut says);
         Self { says, at }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use crate::syslog::{acts, make_json_visible};
+use crate::syslog::{append_escaped, make_json_visible};
 
 /// Facility syslog (5): RFC 5424 6.2.1.
 const FACILITY: u8 = 5 << 3;
@@ -63,11 +63,11 @@ impl Said {
 
     fn in_words(&self) -> String {
         let mut text = String::with_capacity(self.message.len());
-        append(&mut text, &self.message);
+        append_escaped(&self.message, &mut text);
         for (key, value) in &self.fields {
             let _ = write!(text, " {key}=");
             match value {
-                Value::String(value) => append(&mut text, value),
+                Value::String(value) => append_escaped(value, &mut text),
                 value => drop(write!(text, "{value}")),
             }
         }
@@ -119,16 +119,6 @@ impl Visit for Said {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field, Value::from(value));
-    }
-}
-
-fn append(to: &mut String, text: &str) {
-    for c in text.chars() {
-        if acts(c) || c == '\t' {
-            to.extend(c.escape_default());
-        } else {
-            to.push(c);
-        }
     }
 }
 

@@ -62,7 +62,7 @@ pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};
 pub use tag::{Container, TagTemplate};
 pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
 pub use translate::{ListenerMark, OWN_SD_ID, Translated, Translator};
-pub use visible::{acts, append_on_one_line, append_visible, make_json_visible};
+pub use visible::{append_escaped, append_on_one_line, append_visible, make_json_visible};
 
 use time::Stamps;
 

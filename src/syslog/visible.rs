@@ -40,8 +40,19 @@ pub fn make_json_visible(out: &mut Vec<u8>, start: usize) {
     });
 }
 
+/// Appends `text` with everything that acts, and tabs, written as Rust writes it: `\u{1b}`, `\n`. For what the relay says
+/// itself.
+pub fn append_escaped(text: &str, out: &mut String) {
+    for character in text.chars() {
+        match acts(character) || character == '\t' {
+            true => out.extend(character.escape_default()),
+            false => out.push(character),
+        }
+    }
+}
+
 /// Does it do something, or end a line?
-pub fn acts(character: char) -> bool {
+fn acts(character: char) -> bool {
     character != '\t' && (character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
 }
 
