@@ -14,7 +14,6 @@ use support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, TlsClient
 
 const PAIR: [&str; 2] = ["server.pem", "server-key.pem"];
 const CLIENT: [&str; 3] = ["ca.pem", "client.pem", "client-key.pem"];
-const ANONYMOUS: TlsClient = TlsClient { version: &TLS13, identified: false };
 const RENEWED: &str = "its certificates have changed; new connections use the new ones";
 const UNUSABLE: &str = "its certificates have changed and cannot be used";
 
@@ -56,14 +55,14 @@ fn a_listener_shows_new_connections_its_new_certificate() {
     let forward = "framing = \"octet-counting\"";
     let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &pair_in(dir.path()));
     let relay = setup.forward_with(&collector.url(), forward).start();
-    let mut old = relay.door().connect_tls_as(ANONYMOUS, ours, None);
+    let mut old = relay.door().connect_tls_as(TlsClient::ANONYMOUS, ours, None);
     say(&mut old, 0);
     collector.frames(1);
 
     others.put(&PAIR, dir.path());
     relay.says(RENEWED);
     // Whose certificate it is, the handshake proves: it trusts only one of them.
-    let mut new = relay.door().connect_tls_as(ANONYMOUS, &others, None);
+    let mut new = relay.door().connect_tls_as(TlsClient::ANONYMOUS, &others, None);
     say(&mut new, 1);
     collector.frames(2);
     say(&mut old, 2);
@@ -82,7 +81,7 @@ fn a_listener_asks_new_senders_for_certificates_of_its_new_ca() {
     let collector = Collector::tcp(Framing::Newline);
     let keys = format!("{}client-ca = \"{}/ca.pem\"\n", ours.listen(), dir.path().display());
     let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward(&collector.url()).start();
-    let as_one_of = |certs| relay.door().connect_tls_as(ANONYMOUS, ours, Some(("client.pem", certs)));
+    let as_one_of = |certs| relay.door().connect_tls_as(TlsClient::ANONYMOUS, ours, Some(("client.pem", certs)));
     let mut old = as_one_of(ours);
     say(&mut old, 0);
     collector.frames(1);
@@ -157,7 +156,7 @@ fn a_pair_that_cannot_be_used_changes_nothing_and_is_said_once() {
         says_times(&relay, RENEWED, times);
     }
     assert_eq!(count(&relay, UNUSABLE), 1, "it is said once");
-    say(&mut relay.doors()[0].connect_tls_as(ANONYMOUS, ours, None), 0);
+    say(&mut relay.doors()[0].connect_tls_as(TlsClient::ANONYMOUS, ours, None), 0);
     collector.frames(1);
 
     // Written in place, and not to its end.
@@ -167,7 +166,7 @@ fn a_pair_that_cannot_be_used_changes_nothing_and_is_said_once() {
     fs::write(dir.path().join("server.pem"), &whole).expect("a file");
     others.put(&["server-key.pem"], dir.path());
     says_times(&relay, RENEWED, 3);
-    say(&mut relay.doors()[0].connect_tls_as(ANONYMOUS, &others, None), 1);
+    say(&mut relay.doors()[0].connect_tls_as(TlsClient::ANONYMOUS, &others, None), 1);
     collector.frames(2);
     // Between the last two the pair may have been looked at: whole, and with the old key.
     let refused = reloads(&relay, "refused");
@@ -196,7 +195,7 @@ fn a_link_that_points_elsewhere_is_a_change() {
     symlink("..2", dir.path().join("..new")).expect("a link");
     fs::rename(dir.path().join("..new"), dir.path().join("..data")).expect("a rename");
     relay.says(RENEWED);
-    say(&mut relay.door().connect_tls_as(ANONYMOUS, &others, None), 0);
+    say(&mut relay.door().connect_tls_as(TlsClient::ANONYMOUS, &others, None), 0);
     collector.frames(1);
     relay.stops();
 }

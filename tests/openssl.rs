@@ -5,8 +5,6 @@ mod support;
 use std::io::Write;
 use std::process::{ChildStdin, Command};
 
-use rustls::version::TLS13;
-
 use support::{Certs, Collector, Docker, Format, Framing, Program, Relay, Setup, TlsClient, eventually};
 
 /// `openssl`, and somebody who talks to it.
@@ -128,7 +126,7 @@ fn nobody_has_a_handshake_done_again() {
     again(port).says("ServerHello\n", 2);
 
     let client = again(relay.door().port());
-    let mut honest = relay.door().connect_tls(TlsClient { version: &TLS13, identified: false });
+    let mut honest = relay.door().connect_tls(TlsClient::ANONYMOUS);
     for number in 0..50 {
         honest.says(&Docker::new(Format::Rfc3164, "web"), number.to_string().as_bytes());
         collector.frames(number + 1);

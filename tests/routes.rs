@@ -263,7 +263,7 @@ fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     let (tls, plain) = ("tcp+tls://127.0.0.1:0", "tcp://127.0.0.1:0");
     let setup = Setup::new().listen_with(tls, &format!("name = \"dmz\"\n{}", Certs::get().listen())).listen(plain);
     let (all, dmz, relay) = two_forwards(setup, "match = { listener = \"dmz\" }");
-    let tls = support::TlsClient { version: &rustls::version::TLS13, identified: false };
+    let tls = support::TlsClient::ANONYMOUS;
     let mut theirs = relay.doors()[0].connect_tls(tls);
     theirs.says(&container("web"), b"from the dmz");
     theirs.send_counted(

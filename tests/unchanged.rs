@@ -11,7 +11,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use rustls::version::TLS13;
 use support::rsyslog::{self, ARRIVED, Input};
 use support::sender::counted;
 use support::{Certs, Program, Setup, TlsClient, Wire, shown, within};
@@ -172,7 +171,7 @@ fn any_bytes_arrive_as_they_were_sent() {
         let mut wire = match way {
             Way::Datagrams => relay.doors()[0].connect(),
             Way::Lines | Way::Counted => relay.doors()[1].connect(),
-            Way::CountedByTls => relay.doors()[2].connect_tls(TlsClient { version: &TLS13, identified: false }),
+            Way::CountedByTls => relay.doors()[2].connect_tls(TlsClient::ANONYMOUS),
         };
         for number in 0..MESSAGES {
             let text = way.can_carry(texts().new_tree(&mut runner).expect("a text").current());

@@ -1,7 +1,7 @@
 //! What happens. Each fault is told by a story's verbs, and says what its recovery is measured from: its end, which is
 //! the moment the killed one listens again, the stopped one goes on, the link is whole, or the name has moved.
 
-use nix::libc::{SIGCONT, SIGSTOP};
+use super::support::program::{SIGCONT, SIGSTOP};
 
 use super::row::{Make, Transport};
 use super::story::Story;

@@ -2,7 +2,7 @@
 
 use super::crowd::Crowd;
 use super::stand::Doors;
-use super::support::relp;
+use super::support::{TlsClient, relp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
@@ -107,7 +107,7 @@ impl Attack {
                 Crowd::comes(doors.tcp, strangers).each_sends(|stranger| forged(stranger, 0, LONG / 4))
             }
             Self::HalfHello => {
-                let hello = super::stand::ANONYMOUS.hello();
+                let hello = TlsClient::ANONYMOUS.hello();
                 Crowd::comes(doors.tls, strangers).sends(&hello[..hello.len() / 2])
             }
             Self::Handshakes => Crowd::comes(doors.tls, strangers).shakes_hands(),

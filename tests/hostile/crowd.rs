@@ -12,8 +12,7 @@ use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
-use super::stand::ANONYMOUS;
-use super::support::Certs;
+use super::support::{Certs, TlsClient};
 
 /// Addresses they come from, so that no limit for one address is the one that is felt.
 const ADDRESSES: usize = 8;
@@ -92,7 +91,7 @@ impl Crowd {
     /// To the end of the handshake; where the relay refuses it, that is that. Some at a time: one after the other they would
     /// stand silent for minutes on a busy machine.
     pub fn shakes_hands(self) -> Self {
-        let config = Arc::new(ANONYMOUS.config(Certs::get(), None));
+        let config = Arc::new(TlsClient::ANONYMOUS.config(Certs::get(), None));
         let each = self.strangers.len().div_ceil(AT_A_TIME);
         std::thread::scope(|scope| {
             for some in self.strangers.chunks(each) {

@@ -4,13 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustls::version::TLS13;
 
 use super::support::http::get;
 use super::support::sink::mark;
-use super::support::{Certs, Docker, Door, Format, Relay, Setup, Sink, TlsClient, Wire, eventually, within};
-
-pub const ANONYMOUS: TlsClient = TlsClient { version: &TLS13, identified: false };
+use super::support::{Certs, Docker, Door, Format, Relay, Setup, Sink, Wire, eventually, within};
 
 /// A debug build has much to do with all that thousands have said, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);

@@ -3,11 +3,9 @@
 
 use std::net::TcpListener;
 
-use nix::libc::SIGCONT;
-
 use super::crowd::Crowd;
 use super::stand::PATIENCE;
-use super::support::program::{SIGSTOP, SIGTERM};
+use super::support::program::{SIGCONT, SIGSTOP, SIGTERM};
 use super::support::{Door, Setup, within};
 
 /// Connections, and complete lines of each that are there when it goes on, as far as they find room in the kernel: more

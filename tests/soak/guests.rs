@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::senders::Shared;
-use super::support::{RelpPeer, Wire};
+use super::support::{RelpPeer, TlsClient, Wire};
 use super::tally::Stream;
-use super::world::{ANONYMOUS, Doors};
+use super::world::Doors;
 
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(5);
@@ -42,7 +42,7 @@ const ALL: [Guest; 8] = [
 /// last ones.
 pub fn come(doors: &Doors, shared: &Shared, rate: usize, most_half_open: usize) {
     let mut half_open: VecDeque<Wire> = VecDeque::new();
-    let (start, hello) = (Instant::now(), ANONYMOUS.hello());
+    let (start, hello) = (Instant::now(), TlsClient::ANONYMOUS.hello());
     let mut kinds = ALL.iter().cycle();
     let mut come = 0;
     while !shared.is_over() {

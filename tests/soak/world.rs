@@ -7,16 +7,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::version::TLS13;
 use tempfile::TempDir;
 
 use super::Size;
 use super::happens::Event;
 use super::support::program::SIGHUP;
 use super::support::{Certs, Door, Held, NameServer, Relay, Setup, Sink, TlsClient, Wire, dns, eventually};
-
-/// Senders show no certificate.
-pub const ANONYMOUS: TlsClient = TlsClient { version: &TLS13, identified: false };
 
 const FILES: [&str; 4] = ["server.pem", "server-key.pem", "client.pem", "client-key.pem"];
 /// Where the name points, in turn.
@@ -62,7 +58,7 @@ impl Doors {
 
     /// By the port that takes plain text too.
     pub fn connect_tls(&self) -> Wire {
-        self.tcp.connect_tls_as(ANONYMOUS, &self.trusted, None)
+        self.tcp.connect_tls_as(TlsClient::ANONYMOUS, &self.trusted, None)
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Program {
     stderr: Arc<Mutex<Vec<u8>>>,
 }
 
-pub use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
+pub use nix::libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
 
 impl Program {
     #[track_caller]

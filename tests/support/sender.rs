@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
+use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 
@@ -43,6 +44,9 @@ pub enum Wire {
 }
 
 impl TlsClient {
+    /// Shows no certificate.
+    pub const ANONYMOUS: Self = Self { version: &TLS13, identified: false };
+
     /// A side that trusts certificates of `trusted`, with one of its own: its file, and whose it is.
     pub fn config(&self, trusted: &Certs, identity: Option<(&str, &Certs)>) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
