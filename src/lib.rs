@@ -27,7 +27,7 @@
 //! 8. One vocabulary: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
 //! 9. `unsafe` is in `sys` alone, a file for each system call.
 //!
-//! `tests/tidy.rs` holds the code to 1, 2, 3 and 9.
+//! `tests/it/tidy.rs` holds the code to 1, 2, 3 and 9.
 
 // Bytes from the network or the disk must not end the process; an `expect` states why it cannot fail.
 #![warn(clippy::unwrap_used)]

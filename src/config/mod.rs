@@ -3,7 +3,7 @@
 //! Here are the settings as they are meant; `file` and `overrides` are what was written, `written` and `read` lead from
 //! one to the other and `show` back. What is wrong is gathered on the way (`error`), so that one reading names all of it.
 //! It reads the one config file and nothing else: no certificate, no socket, no name server. docker/logferry.toml names
-//! every key; tests/tidy.rs holds it to that.
+//! every key; tests/it/tidy.rs holds it to that.
 
 mod address;
 pub mod check;

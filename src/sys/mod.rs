@@ -1,5 +1,5 @@
 //! System calls for which no crate of ours has a safe function, one file for each. These are the only files that may say
-//! `unsafe`: the compiler refuses it elsewhere, and `tests/tidy.rs` holds the list of these files to what is here.
+//! `unsafe`: the compiler refuses it elsewhere, and `tests/it/tidy.rs` holds the list of these files to what is here.
 //!
 //! Each gives a safe function to the rooms. What a caller could get wrong is in its types: a descriptor is a
 //! [`BorrowedFd`](std::os::fd::BorrowedFd), which is open for as long as it is borrowed, and what the kernel writes are

@@ -1,37 +1,42 @@
 //! What the stories are told with: a real relay as a child process, senders that speak like Docker, collectors that
 //! write down what arrives, a name server, certificates.
 //!
-//! Where the next test goes:
+//! Where the next test goes: into a module of `tests/it`, which is one target.
 //!
 //! - `delivers.rs`    a message, a way in, a way out, a format, a framing
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
 //! - `failover.rs`    several collectors in order: who takes over, and who is returned to
-//! - `relp.rs`       RELP: what is answered, what is sent again, what another make says
-//! - `certificates.rs`  files of certificates that change, and who is let in with which
+//! - `relp.rs`        RELP: what is answered, what is sent again, what another make says
+//! - `certificates.rs`  files of certificates that change, and who is let in with which; `openssl.rs`: what TLS refuses
 //! - `links.rs`       the wire itself: it is cut, it swallows packets
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
-//! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone
+//! - `reload.rs`      the relay changes while it runs
+//! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone; `losses.rs`: what is said of lines that are lost
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
-//! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with; `swarm/`: a real Swarm
+//! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
-//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one;
-//!   `recipes/`: docs/recipes, run
+//! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
 //! - `private.rs`     what the relay keeps to itself: memory, keys, files
 //! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
-//! - `spool_command.rs`  what a person sees who looks into a spool
+//! - `spool_command.rs`  what a person sees who looks into a spool; `spool_model.rs`: every history of one
 //! - `probe.rs`       what the probe says of a chain that works, and of one that does not
+//! - `status.rs`      what an operator sees: the status page, /status, /ready
+//! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
+//! - `tidy.rs`        what must hold for the files of this repository
+//!
+//! A target of its own is what takes long, wants the machine for itself or runs itself as a process:
+//!
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
-//! - `status.rs`     what an operator sees: the status page, /status, /ready
-//! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
-//! - `corpus.rs`      what a captured message means; `spool_model.rs`: every history of a spool; `spool_crash.rs`: every end of one
+//! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes, run
+//! - `corpus.rs`      what a captured message means, and that reading it allocates nothing; `spool_crash.rs`: every end of a spool
 //!
 //! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
 //! story ends with the books ([`Relay::has_delivered`]).
 
-// Every story is a crate of its own and uses a part of this.
+// Each target compiles this for itself and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod certs;

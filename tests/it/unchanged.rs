@@ -1,8 +1,6 @@
 //! Whatever bytes a message has, it goes through a real relay and its spool to a real rsyslog, by each way in and each way
 //! out, and what that has written is exactly what was sent: so many messages, with these fields, and no other.
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
 
@@ -11,10 +9,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use support::rsyslog::{self, ARRIVED, Input};
-use support::sender::counted;
-use support::{Certs, Program, Setup, TlsClient, Wire, shown, within};
 use tempfile::TempDir;
+
+use crate::support::rsyslog::{self, ARRIVED, Input};
+use crate::support::sender::counted;
+use crate::support::{Certs, Program, Setup, TlsClient, Wire, shown, within};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages for each way in.

@@ -1,13 +1,11 @@
 //! The wire between relay and collector, a real one: it is cut and mended, it swallows packets, it loses some.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use support::dns::NAME;
-use support::network::THERE;
-use support::{Collector, Flow, NameServer, Network, Relay, Setup, eventually, says_at_length};
+use crate::support::dns::NAME;
+use crate::support::network::THERE;
+use crate::support::{Collector, Flow, NameServer, Network, Relay, Setup, eventually, says_at_length};
 
 /// Two collectors on the other machine, on one port.
 fn collectors(network: &Network) -> [Collector; 2] {

@@ -1,8 +1,6 @@
 //! Sockets that a service manager opens and keeps, as systemd does: what is sent while no relay runs is not lost. The test
 //! is the service manager here; `systemd-socket-activate` hands its sockets to one relay only.
 
-mod support;
-
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -12,8 +10,9 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
-use support::program::{SIGHUP, SIGTERM};
-use support::{Collector, Flow, Framing, Notified, Program, Relay, Setup, eventually};
+
+use crate::support::program::{SIGHUP, SIGTERM};
+use crate::support::{Collector, Flow, Framing, Notified, Program, Relay, Setup, eventually};
 
 const CONFIG_ERROR: i32 = 78;
 const MESSAGES: usize = 10;

@@ -1,8 +1,6 @@
 //! What `logferry check` finds before a relay does: certificates that will not do, disks and buffers that are too small,
 //! names that lead into the open. How a config's own mistakes are said: `refuses.rs`.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -10,8 +8,9 @@ use std::process::Command;
 
 use chrono::{Datelike, TimeDelta, Utc};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use support::{Certs, Setup, run, skipped};
 use tempfile::TempDir;
+
+use crate::support::{Certs, Setup, run, skipped};
 
 const CONFIG: i32 = 78;
 
@@ -310,7 +309,7 @@ fn a_small_receive_buffer() {
     checked.says("listen udp://127.0.0.1:0: receive buffer 32 KiB", &[]).ends(0);
     let limit: usize = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
     let dir = TempDir::new().expect("a directory");
-    let Some(mut command) = support::as_nobody(&dir) else { return };
+    let Some(mut command) = crate::support::as_nobody(&dir) else { return };
     let granted = 2 * limit.min(8 << 20) / 1024;
     let checked = Checked::of(command.env("LOGFERRY_LISTEN", "udp://127.0.0.1:0"));
     if granted < 1024 {
@@ -331,7 +330,7 @@ fn a_spool_that_is_no_directory() {
 #[test]
 fn a_spool_that_is_not_ours() {
     let dir = TempDir::new().expect("a directory");
-    let Some(mut command) = support::as_nobody(&dir) else { return };
+    let Some(mut command) = crate::support::as_nobody(&dir) else { return };
     let spool = dir.path().join("spool");
     command.env("LOGFERRY_LISTEN", "udp://127.0.0.1:0").env("LOGFERRY_SPOOL_DIR", &spool);
     let checked = Checked::of(&mut command);
@@ -342,7 +341,7 @@ fn a_spool_that_is_not_ours() {
     fs::create_dir(&spool).expect("made");
     fs::set_permissions(&spool, fs::Permissions::from_mode(0o777)).expect("ours");
     fs::write(spool.join("lock"), "").expect("written");
-    let Some(mut command) = support::as_nobody(&dir) else { return };
+    let Some(mut command) = crate::support::as_nobody(&dir) else { return };
     command.env("LOGFERRY_LISTEN", "udp://127.0.0.1:0").env("LOGFERRY_SPOOL_DIR", &spool);
     Checked::of(&mut command)
         .says("problem: spool: ", &["cannot write to", "spool/lock: Permission denied"])
@@ -391,7 +390,7 @@ fn a_file_that_cannot_be_written() {
 fn places_that_are_not_ours() {
     let dir = TempDir::new().expect("a directory");
     let checked = |socket: &Path, file: &Path| {
-        let mut command = support::as_nobody(&dir)?;
+        let mut command = crate::support::as_nobody(&dir)?;
         let listen = format!("unixgram://{}", socket.display());
         command.env("LOGFERRY_LISTEN", listen).env("LOGFERRY_FORWARD", format!("file://{}", file.display()));
         Some(Checked::of(command.env("LOGFERRY_SPOOL_DIR", dir.path().join("open/spool"))))

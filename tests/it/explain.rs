@@ -1,8 +1,6 @@
 //! What `logferry explain` shows: to a person on a terminal, to one who reads a file, and to a program. What becomes of a
 //! captured message as such: `corpus.rs`.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -11,10 +9,11 @@ use std::sync::Arc;
 use chrono::DateTime;
 use logferry::syslog::{Frame, Settings, Translator, UnixMicros};
 use serde_json::Value;
-use support::corpus::{self, Row};
-use support::relay::logferry;
-use support::{installed, run};
 use tempfile::TempDir;
+
+use crate::support::corpus::{self, Row};
+use crate::support::relay::logferry;
+use crate::support::{installed, run};
 
 /// `explain`, with `input` on its stdin and this config.
 fn explain(config: &str, arguments: &[&str], input: &[u8]) -> Output {

@@ -1,8 +1,6 @@
 //! No trick makes one message two, or changes what another one says: whatever is in a message, each output has it once, with
 //! its fields as they were, for readers that share no code with the relay.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -14,8 +12,9 @@ use logferry::relp;
 use logferry::syslog::{Format, Frame, Settings, Translator, UnixMicros, append_on_one_line, append_visible};
 use proptest::prelude::*;
 use proptest::sample::select;
-use support::docker::RELAY;
-use support::{Collector, Framing, Line, RelpCollector, Setup, corpus, eventually, shown};
+
+use crate::support::docker::RELAY;
+use crate::support::{Collector, Framing, Line, RelpCollector, Setup, corpus, eventually, shown};
 
 /// Room for every message here.
 const LIMIT: usize = 1 << 20;

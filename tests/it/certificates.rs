@@ -1,7 +1,5 @@
 //! Files of certificates that change while a relay runs, and who is let in with which.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -10,7 +8,7 @@ use rustls::HandshakeKind;
 use rustls::version::TLS13;
 use tempfile::TempDir;
 
-use support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, TlsClient, Wire, eventually, says};
+use crate::support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, TlsClient, Wire, eventually, says};
 
 const PAIR: [&str; 2] = ["server.pem", "server-key.pem"];
 const CLIENT: [&str; 3] = ["ca.pem", "client.pem", "client-key.pem"];
@@ -326,7 +324,7 @@ fn each_connection_shows_its_certificate_anew() {
 fn a_pinned_certificate_without_its_key_is_worth_nothing() {
     let theirs = directory();
     let (ours, others) = (Certs::get(), Certs::others(&theirs));
-    let impostor = support::certs::identity_with_key_of(&others, "client.pem", ours, "client-key.pem");
+    let impostor = crate::support::certs::identity_with_key_of(&others, "client.pem", ours, "client-key.pem");
     let keys = format!("{}client-fingerprint = \"{}\"\n", ours.listen(), others.fingerprint("client.pem"));
     let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("tcp://127.0.0.1:1").start();
     for version in [&rustls::version::TLS12, &TLS13] {
@@ -337,7 +335,7 @@ fn a_pinned_certificate_without_its_key_is_worth_nothing() {
     assert_eq!(relay.metrics().sum("spool_spooled_total"), 0);
     relay.stops();
 
-    let impostor = support::certs::identity_with_key_of(&others, "server.pem", ours, "server-key.pem");
+    let impostor = crate::support::certs::identity_with_key_of(&others, "server.pem", ours, "server-key.pem");
     let collector = Collector::tls_as(impostor);
     let pin = format!("server-fingerprint = \"{}\"", others.fingerprint("server.pem"));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &pin).start();
@@ -411,7 +409,7 @@ fn openssl(arguments: &str, dir: &Path) -> String {
 /// Whatever made the CA, and whoever verifies.
 #[test]
 fn a_host_is_added_later() {
-    if support::installed("openssl", "openssl").is_none() {
+    if crate::support::installed("openssl", "openssl").is_none() {
         return;
     }
     let ours = directory();
@@ -447,7 +445,7 @@ fn what_cannot_be_signed_leaves_nothing_behind() {
     let ours = Certs::made(ours.path(), &["--name", "127.0.0.1"]);
     let theirs = Certs::made(theirs.path(), &["--name", "127.0.0.1"]);
     let refused = |arguments: &[&str], says: &str| {
-        let mut command = support::relay::logferry();
+        let mut command = crate::support::relay::logferry();
         let output = command.arg("certs").args(arguments).arg("--out").arg(out.path()).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(says), "{arguments:?}: {said}");
@@ -473,7 +471,7 @@ fn what_cannot_be_signed_leaves_nothing_behind() {
 fn what_is_there_already_stays() {
     let dir = directory();
     let run = |says: &str| {
-        let mut command = support::relay::logferry();
+        let mut command = crate::support::relay::logferry();
         let output = command.args(["certs", "--name", "a", "--out"]).arg(dir.path()).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(says) && said.lines().count() == 1, "{said}");

@@ -1,17 +1,16 @@
 //! What a user gets wrong is said in one line that tells where it is, what is wrong and what would be right; and what the
 //! commands around the relay say.
 
-mod support;
-
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output};
 
-use support::program::SIGHUP;
-use support::relay::logferry;
-use support::{Certs, Collector, Docker, Format, Setup, eventually, run, skipped};
 use tempfile::TempDir;
+
+use crate::support::program::SIGHUP;
+use crate::support::relay::logferry;
+use crate::support::{Certs, Collector, Docker, Format, Setup, eventually, run, skipped};
 
 /// As sysexits.h names them.
 const USAGE: i32 = 64;
@@ -293,7 +292,7 @@ fn a_collector_that_cannot_be_verified_gets_nothing() {
     relay.counts("forward_waiting", 1);
     assert_eq!((stranger.count(), relay.metrics().sum("forward_connects_total")), (0, 0));
 
-    let misnamed = Collector::tls(support::Framing::OctetCounting, false);
+    let misnamed = Collector::tls(crate::support::Framing::OctetCounting, false);
     let keys = format!("{ca}\nserver-name = \"logs.example.com\"");
     let relay = Setup::new().listen("udp://127.0.0.1:0").forward_with(&misnamed.url(), &keys).start();
     relay.door().connect().says(&Docker::new(Format::Default, "web"), b"secret");
@@ -304,7 +303,7 @@ fn a_collector_that_cannot_be_verified_gets_nothing() {
 /// The collector speaks, but not what it is spoken to with.
 #[test]
 fn a_collector_of_another_protocol_is_told_from_one_that_is_away() {
-    let plain = Collector::tcp(support::Framing::Newline);
+    let plain = Collector::tcp(crate::support::Framing::Newline);
     let at = plain.url().replace("tcp://", "");
     let says = |to: &str, hint: &str| {
         let setup = Setup::new().listen("udp://127.0.0.1:0").forward_with(to, "connect-timeout = \"500ms\"");
@@ -368,7 +367,7 @@ fn an_address_of_another_machine() {
 #[test]
 fn a_key_that_this_user_must_not_read() {
     let dir = TempDir::new().expect("a directory");
-    let Some(mut command) = support::as_nobody(&dir) else { return };
+    let Some(mut command) = crate::support::as_nobody(&dir) else { return };
     let certs = Certs::others(&dir);
     let (cert, key) = (certs.path("server.pem"), certs.path("server-key.pem"));
     command.args(["--listen", "tcp+tls://127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key]);
@@ -386,7 +385,7 @@ fn a_port_that_needs_privileges() {
     }
     let dir = TempDir::new().expect("a directory");
     for scheme in ["udp", "tcp"] {
-        let Some(mut command) = support::as_nobody(&dir) else { return };
+        let Some(mut command) = crate::support::as_nobody(&dir) else { return };
         let output = run(command.args(["--listen", &format!("{scheme}://127.0.0.1:514"), "--admin", "off"]));
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(CONFIG), "{said}");
@@ -401,7 +400,7 @@ fn a_port_that_needs_privileges() {
 #[test]
 fn a_spool_that_this_user_must_not_write() {
     let dir = TempDir::new().expect("a directory");
-    let Some(mut command) = support::as_nobody(&dir) else { return };
+    let Some(mut command) = crate::support::as_nobody(&dir) else { return };
     let spool = dir.path().join("spool");
     command.args(["--listen", "udp://127.0.0.1:0", "--admin", "off", "--spool-dir"]).arg(&spool);
     let output = run(&mut command);

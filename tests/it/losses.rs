@@ -1,10 +1,8 @@
 //! When lines are lost: which ones go first, and how the collector hears of it.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually};
+use crate::support::{Collector, Docker, Format, Framing, Relay, Setup, eventually};
 
 const MESSAGE: usize = 4096;
 

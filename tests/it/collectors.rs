@@ -1,18 +1,17 @@
 //! Collectors of other makes: what a real rsyslog and a real syslog-ng make of our lines.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use support::docker::hard_texts;
-use support::program::SIGTERM;
-use support::rsyslog::{self, Input};
-use support::syslog_ng;
-use support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, shown};
 use tempfile::TempDir;
+
+use crate::support::docker::hard_texts;
+use crate::support::program::SIGTERM;
+use crate::support::rsyslog::{self, Input};
+use crate::support::syslog_ng;
+use crate::support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, shown};
 
 /// A daemon that writes a line for each message: its fields with a tab between them, the message last.
 struct Daemon {

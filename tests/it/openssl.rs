@@ -1,11 +1,9 @@
 //! What a client of another make may ask of our TLS, and does not get: OpenSSL's `s_client` asks.
 
-mod support;
-
 use std::io::Write;
 use std::process::{ChildStdin, Command};
 
-use support::{Certs, Collector, Docker, Format, Framing, Program, Relay, Setup, TlsClient, eventually};
+use crate::support::{Certs, Collector, Docker, Format, Framing, Program, Relay, Setup, TlsClient, eventually};
 
 /// `openssl`, and somebody who talks to it.
 struct OpenSsl {

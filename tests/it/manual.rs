@@ -1,9 +1,9 @@
 //! What packages ship beside the binary: the manual pages name everything `--help` does, and a shell completes by the files
 //! that are made for it.
 
-#[path = "../examples/manual.rs"]
+#[path = "../../examples/manual.rs"]
 #[allow(dead_code)]
-mod manual;
+mod pages;
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 fn written() -> TempDir {
     let dir = TempDir::new().expect("a directory");
-    manual::write(dir.path()).expect("it is written");
+    pages::write(dir.path()).expect("it is written");
     dir
 }
 

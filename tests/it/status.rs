@@ -1,7 +1,5 @@
 //! What an operator sees: the status page and `/status` say the truth, to whom they may, and in a real browser.
 
-mod support;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -9,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
-use support::dns::NAME;
-use support::http::{Browser, get, get_by, png_size, status};
-use support::program::SIGHUP;
-use support::{Collector, Framing, NameServer, Relay, Setup, eventually, says, says_at_length};
+
+use crate::support::dns::NAME;
+use crate::support::http::{Browser, get, get_by, png_size, status};
+use crate::support::program::SIGHUP;
+use crate::support::{Collector, Framing, NameServer, Relay, Setup, eventually, says, says_at_length};
 
 const COUNTED: &str = "framing = \"octet-counting\"";
 
@@ -45,7 +44,7 @@ fn the_page_and_the_json_say_what_flows() {
     says(&relay, 0..1234);
     relay.has_delivered(1234, 0);
     let now = status(&relay);
-    assert_eq!((&now["ready"], &now["hostname"]), (&Value::from(true), &Value::from(support::docker::RELAY)));
+    assert_eq!((&now["ready"], &now["hostname"]), (&Value::from(true), &Value::from(crate::support::docker::RELAY)));
     let central = &now["forwards"][0];
     assert_eq!((&central["state"], &central["waiting"]), (&Value::from("connected"), &Value::from(0)));
     assert_eq!((&central["delivered"], &central["oldest_waiting_seconds"]), (&Value::from(1234), &Value::Null));

@@ -1,10 +1,8 @@
 //! SIGHUP: the configuration is read again, and taken over or refused while messages flow.
 
-mod support;
-
-use support::http::{get, status};
-use support::program::SIGHUP;
-use support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
+use crate::support::http::{get, status};
+use crate::support::program::SIGHUP;
+use crate::support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
 
 fn forward(name: &str, to: &Collector) -> String {
     let keys = "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\"";
@@ -18,7 +16,7 @@ fn setup(forwards: &[String]) -> Setup {
 /// Writes the config that `relay` will read, and tells it to.
 fn reloads(relay: &Relay, old: &Setup, new: &Setup) {
     let before = relay.metrics();
-    let done = |metrics: &support::Metrics| metrics.sum("config_reloads_total");
+    let done = |metrics: &crate::support::Metrics| metrics.sum("config_reloads_total");
     new.replaces(old);
     relay.signal(SIGHUP);
     eventually("a reload", || (done(&relay.metrics()) > done(&before)).then_some(()));

@@ -1,15 +1,13 @@
 //! What goes in comes out: every way in, every format, every way out, byte for byte.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use support::corpus::{self, Row};
-use support::docker::{DOCKERD, HOST, RELAY, hard_texts};
-use support::sender::counted;
-use support::{Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, shown, skipped};
+use crate::support::corpus::{self, Row};
+use crate::support::docker::{DOCKERD, HOST, RELAY, hard_texts};
+use crate::support::sender::counted;
+use crate::support::{Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, shown, skipped};
 
 const TLS_1_2: TlsClient = TlsClient { version: &rustls::version::TLS12, identified: false };
 const TLS_1_3: TlsClient = TlsClient { version: &rustls::version::TLS13, identified: false };

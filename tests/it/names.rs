@@ -1,13 +1,11 @@
 //! The collector is a name: it may not resolve, move, die, have many addresses, or lose its name server.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use support::dns::NAME;
-use support::program::SIGSTOP;
-use support::{
+use crate::support::dns::NAME;
+use crate::support::program::SIGSTOP;
+use crate::support::{
     Collector, Flow, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, says, says_at_length, skipped,
 };
 

@@ -1,13 +1,11 @@
 //! Name servers that say anything but the answer: none of it ends a connection that stands, none of it keeps a relay from
 //! starting, and none of it is final.
 
-mod support;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use support::dns::NAME;
-use support::script::{A, AAAA, NXDOMAIN, Question, REFUSED, Reply, SERVFAIL, addresses, aliases};
-use support::{Collector, Relay, ScriptedServer, Setup, all_arrived_once, eventually, says, skipped};
+use crate::support::dns::NAME;
+use crate::support::script::{A, AAAA, NXDOMAIN, Question, REFUSED, Reply, SERVFAIL, addresses, aliases};
+use crate::support::{Collector, Relay, ScriptedServer, Setup, all_arrived_once, eventually, says, skipped};
 
 const FIRST: &str = "127.0.0.2";
 const SECOND: &str = "127.0.0.3";

@@ -1,7 +1,5 @@
 //! `logferry spool ls|cat|verify`: what a person on the host sees, while a relay is at work and when none is left.
 
-mod support;
-
 use std::fs;
 use std::io::Read;
 use std::os::fd::FromRawFd;
@@ -11,8 +9,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::SystemTime;
 
-use support::relay::logferry;
-use support::{
+use crate::support::relay::logferry;
+use crate::support::{
     Collector, Docker, Flow, Format, Framing, Line, Program, Relay, Setup, eventually, says, says_at_length, skipped,
 };
 
@@ -375,7 +373,7 @@ fn control_characters_do_not_reach_a_terminal() {
     relay.door().connect().send_counted(container.says(b"\x1b[2Jred\nalert\x07").trim_ascii_end());
     relay.has_spooled(1);
     let piped = spool(&setup.path("spool"), &["cat"]);
-    assert!(piped.stdout.ends_with(b"] \x1b[2Jred#012alert\x07\n"), "{}", support::shown(&piped.stdout));
+    assert!(piped.stdout.ends_with(b"] \x1b[2Jred#012alert\x07\n"), "{}", crate::support::shown(&piped.stdout));
 
     let (mut ours, mut theirs) = (0, 0);
     let null = std::ptr::null_mut();
@@ -391,5 +389,5 @@ fn control_characters_do_not_reach_a_terminal() {
     let mut shown = Vec::new();
     // A terminal that everybody has left is an error after the last byte.
     let _ = screen.read_to_end(&mut shown);
-    assert!(shown.ends_with(b"] #033[2Jred#012alert#007\r\n"), "{}", support::shown(&shown));
+    assert!(shown.ends_with(b"] #033[2Jred#012alert#007\r\n"), "{}", crate::support::shown(&shown));
 }

@@ -1,16 +1,14 @@
 //! Several collectors in order, as targets or as SRV records: who takes over, who is returned to, and who is not.
 
-mod support;
-
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use support::dns::NAME;
-use support::script::{Data, NXDOMAIN, Question, Record, Reply, SRV, addresses};
-use support::{
+use crate::support::dns::NAME;
+use crate::support::script::{Data, NXDOMAIN, Question, Record, Reply, SRV, addresses};
+use crate::support::{
     Certs, Collector, Docker, Flow, Format, Framing, Relay, ScriptedServer, Setup, all_arrived_once, eventually, says,
 };
 

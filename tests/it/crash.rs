@@ -1,7 +1,5 @@
 //! The relay ends, well or badly, and what it had spooled is delivered.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -9,8 +7,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use support::program::{SIGINT, SIGTERM};
-use support::{Collector, Docker, Format, Framing, Notified, Program, Relay, Setup, eventually, says};
+
+use crate::support::program::{SIGINT, SIGTERM};
+use crate::support::{Collector, Docker, Format, Framing, Notified, Program, Relay, Setup, eventually, says};
 
 /// Small enough for a debug build, large enough for several chunks.
 const MESSAGES: usize = 3000;
@@ -218,7 +217,7 @@ fn a_stopping_relay_reads_out_its_sockets_and_delivers() {
         .listen("unixgram://{dir}/in.dgram");
     let relay = setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start();
     let container = Docker::new(Format::Rfc3164, "web");
-    let mut wires: Vec<_> = relay.doors().iter().map(support::Door::connect).collect();
+    let mut wires: Vec<_> = relay.doors().iter().map(crate::support::Door::connect).collect();
     for number in 0..100 {
         wires.iter_mut().for_each(|wire| wire.says(&container, number.to_string().as_bytes()));
     }

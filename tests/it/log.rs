@@ -1,17 +1,16 @@
 //! What the relay says about itself: as JSON, and in its own stream, where it must neither hold anything nor feed itself.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::Value;
-use support::docker::RELAY;
-use support::http::status;
-use support::program::SIGHUP;
-use support::relay::logferry;
-use support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
+
+use crate::support::docker::RELAY;
+use crate::support::http::status;
+use crate::support::program::SIGHUP;
+use crate::support::relay::logferry;
+use crate::support::{Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
 
 /// Messages taken in a minute: `src/log/stream.rs`. Far fewer wait.
 const MOST_A_MINUTE: u64 = 100;
@@ -89,12 +88,12 @@ fn json_is_one_object_a_line() {
     let collector = Collector::tcp(Framing::OctetCounting);
     let setup = setup("format = \"json\"\nlevel = \"debug\"", &collector);
     // The harness reads what a relay says as text, and this one has no port of its own.
-    let mut program = support::Program::start(&mut setup.command());
+    let mut program = crate::support::Program::start(&mut setup.command());
     let is_said = |text: &str| eventually(text, || program.stderr().contains(text).then_some(()));
     is_said("forward central: connected to");
     program.signal(SIGHUP);
     is_said("config: read again, and in force");
-    program.signal(support::program::SIGTERM);
+    program.signal(crate::support::program::SIGTERM);
     assert!(program.ends().success());
     let said = program.stderr();
     let lines: Vec<Value> =
@@ -134,8 +133,8 @@ fn a_level_is_a_level() {
     let stopped = relay.stops();
     assert!(stopped.stderr.contains("  INFO listen: ") && stopped.stderr.contains("  WARN forward central: "));
     let mut command = setup("level = \"error\"", &collector).command();
-    let mut program = support::Program::start(&mut command);
-    program.signal(support::program::SIGTERM);
+    let mut program = crate::support::Program::start(&mut command);
+    program.signal(crate::support::program::SIGTERM);
     program.ends();
     assert_eq!(program.stderr(), "");
 }
@@ -247,7 +246,7 @@ fn nothing_is_given_up_for_its_words() {
 /// says anything because of it.
 #[test]
 fn two_that_feed_each_other_say_no_more_than_one() {
-    let ports = [(), ()].map(|()| support::Held::on(&[support::collector::LOCAL]).port());
+    let ports = [(), ()].map(|()| crate::support::Held::on(&[crate::support::collector::LOCAL]).port());
     let [one, two] = [(0, 1), (1, 0)].map(|(own, other): (usize, usize)| {
         let setup = Setup::new().section("[log]\nto-spool = \"info\"");
         setup.listen(&format!("tcp://127.0.0.1:{}", ports[own])).forward(&format!("tcp://127.0.0.1:{}", ports[other]))

@@ -1,7 +1,5 @@
 //! RELP: every message has an answer, and between two logferries every line a number.
 
-mod support;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
@@ -9,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use support::docker::hard_texts;
-use support::program::{SIGHUP, SIGTERM};
-use support::relp::frame;
-use support::{
+use crate::support::docker::hard_texts;
+use crate::support::program::{SIGHUP, SIGTERM};
+use crate::support::relp::frame;
+use crate::support::{
     Certs, Collector, Docker, Door, Flow, Format, Framing, Held, Line, Program, Relay, RelpCollector, RelpFrame,
     RelpPeer, Setup, eventually, rsyslog, says,
 };

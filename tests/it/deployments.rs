@@ -2,14 +2,13 @@
 //! published schemas, systemd's units by systemd. The compose files, `daemon.json` and the stack are run for real, in
 //! `engine` and `swarm`.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use logferry::config::{Config, ListenAddress, Overrides};
-use support::{installed, skipped};
+
+use crate::support::{installed, skipped};
 
 /// Tenths of the ten points of exposure that systemd counts; it calls 15 "OK". What is left is the network, which we need.
 const EXPOSURE: &str = "15";

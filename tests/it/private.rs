@@ -1,7 +1,5 @@
 //! What the relay keeps to itself: its memory, its keys, and what it writes to disk.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::libc::{SIGABRT, SIGSEGV};
-use support::{Certs, Collector, Framing, Program, Setup, eventually, relay::logferry, says, skipped};
 use tempfile::TempDir;
+
+use crate::support::{Certs, Collector, Framing, Program, Setup, eventually, relay::logferry, says, skipped};
 
 const NOBODY: u32 = 65_534;
 
@@ -51,7 +50,7 @@ fn is_closed_to_its_own_user(process: u32) {
 #[test]
 fn no_process_of_the_same_user_reads_its_memory() {
     let dir = TempDir::new().expect("a directory");
-    let Some(mut other) = support::as_nobody(&dir) else { return };
+    let Some(mut other) = crate::support::as_nobody(&dir) else { return };
     let binary = other.get_program().to_owned();
     // Another program of that user can be read, or the rest would prove nothing.
     let sleeper = Program::start(Command::new("sleep").arg("1000").uid(NOBODY).gid(NOBODY));
@@ -197,7 +196,7 @@ fn tells_no_secret(certs: &Certs, said: &[u8]) {
 }
 
 fn said_by(command: &mut Command) -> Vec<u8> {
-    let output = support::run(command);
+    let output = crate::support::run(command);
     [output.stdout, output.stderr].concat()
 }
 
@@ -218,7 +217,7 @@ fn keys_are_in_nothing_that_is_shown() {
         .section("[log]\nlevel = \"debug\"");
     let relay = setup.start();
     for path in ["/", "/status", "/metrics", "/ready"] {
-        tells_no_secret(certs, support::http::get(&relay, path).body.as_bytes());
+        tells_no_secret(certs, crate::support::http::get(&relay, path).body.as_bytes());
     }
     for command in ["check", "explain"] {
         tells_no_secret(certs, &said_by(setup.command().arg(command)));

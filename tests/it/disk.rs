@@ -1,7 +1,5 @@
 //! The disk is full, failing, read-only, not ours, gone. The relay goes on, says so, and counts what it could not keep.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
@@ -11,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use support::http::{get, status};
-use support::{
+use crate::support::http::{get, status};
+use crate::support::{
     Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, says_at_length, skipped,
 };
 
@@ -72,7 +70,7 @@ struct Device {
 impl Device {
     /// Mounted as a setup's spool, with room for a part of it; `features` are ext4's. `None`: see [`Disk::mount`].
     fn mount(setup: &Setup, features: &str) -> Option<Self> {
-        support::installed("mkfs.ext4", "e2fsprogs")?;
+        crate::support::installed("mkfs.ext4", "e2fsprogs")?;
         if !Path::new("/dev/loop-control").exists() {
             skipped("there are no loop devices");
             return None;

@@ -1,7 +1,5 @@
 //! `logferry probe`: what it says of a chain that works, and of one that does not. The chains are real.
 
-mod support;
-
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,11 +9,12 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::collector::LOCAL;
-use support::program::SIGINT;
-use support::relay::logferry;
-use support::rsyslog::{self, Input};
-use support::{Certs, Collector, Door, Framing, Held, Program, Relay, Setup, eventually, skipped};
+
+use crate::support::collector::LOCAL;
+use crate::support::program::SIGINT;
+use crate::support::relay::logferry;
+use crate::support::rsyslog::{self, Input};
+use crate::support::{Certs, Collector, Door, Framing, Held, Program, Relay, Setup, eventually, skipped};
 
 fn url(door: &Door) -> String {
     match door {

@@ -1,10 +1,8 @@
 //! The collector hangs, dies and comes back, and is called by its address all the time.
 
-mod support;
-
 use std::collections::BTreeSet;
 
-use support::{Collector, Framing, Relay, Setup, eventually, says_at_length};
+use crate::support::{Collector, Framing, Relay, Setup, eventually, says_at_length};
 
 fn relay_to(collector: &Collector) -> Relay {
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
@@ -19,7 +17,7 @@ fn numbers(collector: &Collector) -> BTreeSet<usize> {
 /// A kernel acknowledges for an application that is about to die: what it had not read comes again.
 #[track_caller]
 fn dies_with_lines_unread(mut collector: Collector) {
-    let keys = format!("framing = \"octet-counting\"\n{}", support::Certs::trusted(&collector.url()));
+    let keys = format!("framing = \"octet-counting\"\n{}", crate::support::Certs::trusted(&collector.url()));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &keys).start();
     says_at_length(&relay, 0..50, 1);
     collector.frames(50);

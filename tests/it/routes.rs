@@ -1,12 +1,10 @@
 //! Which line goes where: forwards that want some of them, rules that drop, a limit for each container, and the pieces of a
 //! long line.
 
-mod support;
-
 use std::collections::BTreeMap;
 
-use support::program::SIGHUP;
-use support::{
+use crate::support::program::SIGHUP;
+use crate::support::{
     Certs, Collector, Docker, Format, Framing, Line, Relay, RelpCollector, RelpPeer, Setup, Wire, eventually,
 };
 
@@ -263,7 +261,7 @@ fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     let (tls, plain) = ("tcp+tls://127.0.0.1:0", "tcp://127.0.0.1:0");
     let setup = Setup::new().listen_with(tls, &format!("name = \"dmz\"\n{}", Certs::get().listen())).listen(plain);
     let (all, dmz, relay) = two_forwards(setup, "match = { listener = \"dmz\" }");
-    let tls = support::TlsClient::ANONYMOUS;
+    let tls = crate::support::TlsClient::ANONYMOUS;
     let mut theirs = relay.doors()[0].connect_tls(tls);
     theirs.says(&container("web"), b"from the dmz");
     theirs.send_counted(
