@@ -17,7 +17,7 @@
 //! 1. Only `relay` knows all rooms. Nothing else imports `listen` or `forward`, but the commands in `cli`.
 //! 2. `syslog`, `listen::frame`, `spool::record`, `spool::ledger`, `forward::encode` and `relp` hold no async, no socket,
 //!    no file and no clock.
-//! 3. One doorway for each dependency: hickory only in `forward::resolve`, rustls types built only in `tls`, `toml` only
+//! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
 //!    in `config`.
 //! 4. A framer's answer does not depend on where the bytes were cut.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.

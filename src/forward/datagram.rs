@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use tokio::net::UdpSocket;
 
 use super::encode::Encoding;
-use super::load::Load;
+use super::filtered_chunk::Load;
 use super::source::Source;
 use super::{Ended, Events};
 use crate::spool::Position;

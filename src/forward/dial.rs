@@ -11,14 +11,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Link;
-use super::acked::{Replay, Wire};
-use super::answer::{Answer, Endpoint};
 use super::datagram::DatagramLink;
 use super::encode::{Encoding, encoding};
-use super::news::News;
+use super::log_limiter::News;
+use super::names::{Answer, Endpoint, Patience, Resolver};
 use super::relp::RelpLink;
-use super::resolve::{Patience, Resolver};
-use super::stream::{Stream, StreamLink, connect_tcp};
+use super::tcp::acked::{Replay, Wire};
+use super::tcp::stream::{Stream, StreamLink, connect_tcp};
 use crate::board::ForwardState;
 use crate::config::{self, Destination, ForwardAddress};
 use crate::metrics::ForwardMetrics;

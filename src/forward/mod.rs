@@ -1,28 +1,24 @@
 //! ROOM 4: lines from the spool to a collector.
 //!
-//! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`resolve`), connects (`dial`), lets a link
-//! carry (`stream`: TCP and TLS, `relp`: the same with answers, `datagram`: UDP, `file`: files and stdout) while it looks
-//! out for a better place to be (`lookout`), and when the link ends it goes back to the first line the collector may not
+//! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`names`), connects (`dial`), lets a link
+//! carry (`tcp`: TCP and TLS, `relp`: the same with answers, `datagram`: UDP, `file`: files and stdout) while it looks
+//! out for a better place to be (`target_watch`), and when the link ends it goes back to the first line the collector may not
 //! have and starts again, for ever. Nothing here ends the process: a collector that is not there is what the spool is for.
 
-mod acked;
-mod answer;
 mod backoff;
 mod chance;
 mod datagram;
 mod dial;
 mod encode;
 mod file;
-mod load;
-mod lookout;
-mod news;
-mod path;
-mod reading;
+mod filtered_chunk;
+mod log_limiter;
+mod names;
 mod relp;
-mod resolve;
 mod source;
 mod stall;
-mod stream;
+mod target_watch;
+mod tcp;
 
 use std::fmt;
 use std::pin::Pin;
@@ -37,18 +33,17 @@ use crate::board::ForwardState;
 use crate::config::{self, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
-pub use answer::Endpoint;
 use backoff::Backoff;
 use datagram::DatagramLink;
 use dial::Dialer;
 pub use dial::connector;
 pub use encode::encoding;
 use file::FileLink;
-use lookout::{Lookout, Moved, Why};
+pub use names::{Endpoint, Patience, Resolver};
 use relp::RelpLink;
-pub use resolve::{Patience, Resolver};
 use source::Source;
-use stream::StreamLink;
+use target_watch::{Lookout, Moved, Why};
+use tcp::stream::StreamLink;
 
 /// The first wait after a connection that could not be made or broke.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);

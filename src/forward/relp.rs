@@ -12,10 +12,10 @@ use tokio::io::ReadBuf;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::encode::Encoding;
-use super::load::Load;
+use super::filtered_chunk::Load;
 use super::source::Source;
 use super::stall::Stall;
-use super::stream::{FINISH_WITHIN, GOODBYE_WITHIN, Stream};
+use super::tcp::stream::{FINISH_WITHIN, GOODBYE_WITHIN, Stream};
 use super::{Ended, Events};
 use crate::config;
 use crate::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::load::Load;
+use super::filtered_chunk::Load;
 use crate::metrics::ForwardMetrics;
 use crate::spool::{Chunk, Episode, Position, Reader};
 use crate::syslog::Rule;

@@ -8,10 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::answer::Endpoint;
 use super::backoff::Backoff;
 use super::dial::Dialer;
-use super::resolve::Patience;
+use super::names::{Endpoint, Patience};
 use super::{At, Link};
 use crate::config::{Destination, ForwardAddress};
 

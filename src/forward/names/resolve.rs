@@ -18,8 +18,8 @@ use hickory_resolver::proto::rr::RData;
 use tokio::task::JoinSet;
 
 use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave, not_too_many};
-use super::chance;
 use crate::config::{self, Destination, Host, HostPort};
+use crate::forward::chance;
 
 /// How much longer than the first family's answer the second may take: RFC 8305 3 says 50 ms.
 const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);

@@ -17,10 +17,10 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::acked::{InFlight, Replay, Wire};
-use super::encode::Encoding;
-use super::source::Source;
-use super::stall::Stall;
-use super::{Ended, Events};
+use crate::forward::encode::Encoding;
+use crate::forward::source::Source;
+use crate::forward::stall::Stall;
+use crate::forward::{Ended, Events};
 use crate::spool::Position;
 
 /// How often acknowledgements are looked at while some are outstanding. Each look is three system calls.

@@ -5,7 +5,7 @@
 //! descriptor is open; a FIN of ours counts as one byte, so it is read before closing.
 //!
 //! What the kernel has the program may not have read. So the last acknowledged bytes are kept for a while, and more of
-//! them when the program seems not to read (`reading`).
+//! them when the program seems not to read (`read_estimator`).
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::reading::{Look, Witness};
+use super::read_estimator::{Look, Witness};
 use crate::spool::Position;
 use crate::sys;
 

@@ -3,6 +3,8 @@
 //! File I/O blocks, so each batch is written by a thread of the runtime's pool. A line is retired when `fdatasync` is
 //! through.
 
+mod path;
+
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,11 +15,12 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use path::PathTemplate;
+
 use super::encode::Encoding;
-use super::load::Load;
-use super::lookout::Moved;
-use super::path::PathTemplate;
+use super::filtered_chunk::Load;
 use super::source::Source;
+use super::target_watch::Moved;
 use super::{Ended, Events};
 use crate::files;
 use crate::spool::Position;
