@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Datelike, Timelike, Utc};
 
-use crate::config::{ClientTls, ListenAddress};
+use crate::config::{ClientTls, ListenAddress, ListenTransport, Protocol};
 use crate::tls;
 
 /// Messages go out in small bursts, as containers print.
@@ -34,14 +34,16 @@ pub enum Door {
 impl Door {
     /// `None` for RELP: senders here speak what containers speak.
     pub fn from_address(address: &ListenAddress) -> Option<Self> {
-        match address {
-            ListenAddress::Udp(socket) => Some(Self::Udp(*socket)),
-            ListenAddress::Tcp(socket) => Some(Self::Tcp(*socket)),
-            ListenAddress::Tls(socket) => Some(Self::Tls(*socket)),
-            ListenAddress::Unix(path) => Some(Self::Unix(path.clone())),
-            ListenAddress::Unixgram(path) => Some(Self::Unixgram(path.clone())),
-            ListenAddress::Relp(_) | ListenAddress::RelpTls(_) => None,
+        if address.protocol() != Protocol::Syslog {
+            return None;
         }
+        Some(match address.transport() {
+            ListenTransport::Udp(socket) => Self::Udp(*socket),
+            ListenTransport::Tcp(socket) => Self::Tcp(*socket),
+            ListenTransport::Tls(socket) => Self::Tls(*socket),
+            ListenTransport::Unix(path) => Self::Unix(path.clone()),
+            ListenTransport::Unixgram(path) => Self::Unixgram(path.clone()),
+        })
     }
 }
 

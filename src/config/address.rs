@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Syslog's port for `udp://` (RFC 5426) and, by custom, for `tcp://`.
@@ -13,41 +13,94 @@ pub const SYSLOG_TLS_PORT: u16 = 6514;
 /// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
 pub const RELP_PORT: u16 = 2514;
 
-/// The service of a domain that names none. IANA's registry has `syslog` for UDP (RFC 5426) and `syslog-tls` (RFC 5425);
-/// the others are built like them.
-const SYSLOG_UDP_SERVICE: &str = "_syslog._udp";
-const SYSLOG_SERVICE: &str = "_syslog._tcp";
-const SYSLOG_TLS_SERVICE: &str = "_syslog-tls._tcp";
-const RELP_SERVICE: &str = "_relp._tcp";
-const RELP_TLS_SERVICE: &str = "_relp-tls._tcp";
-
 const LISTEN_SCHEMES: &str = "udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://";
 const FORWARD_SCHEMES: &str =
     "tcp://, tcp+tls://, relp://, relp+tls://, udp://, these with srv+ in front, file:///path or stdout:";
 
-/// Where a listener waits for messages.
+/// What the bytes mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RFC 5424, RFC 3164 and Docker's shapes of it: nothing is answered.
+    Syslog,
+    /// Syslog messages that are answered, each by its number.
+    Relp,
+}
+
+/// What carries the bytes over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// What carries the bytes to a listener, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ListenAddress {
+pub enum ListenTransport {
     Udp(SocketAddr),
     Tcp(SocketAddr),
+    /// TLS over TCP, from the first byte on.
     Tls(SocketAddr),
-    Relp(SocketAddr),
-    RelpTls(SocketAddr),
     Unix(PathBuf),
     Unixgram(PathBuf),
+}
+
+/// Where a listener waits for messages. Only what has a scheme can be made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListenAddress {
+    protocol: Protocol,
+    transport: ListenTransport,
 }
 
 /// Where a forward sends messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardAddress {
-    Udp(Destination),
-    Tcp(Destination),
-    Tls(Destination),
-    Relp(Destination),
-    RelpTls(Destination),
+    Network(NetworkAddress),
     /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
     File(PathBuf),
     Stdout,
+}
+
+/// A collector on the network and what it is spoken to. Only what has a scheme can be made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NetworkAddress {
+    protocol: Protocol,
+    transport: Transport,
+    destination: Destination,
+}
+
+/// What a scheme stands for.
+struct Scheme {
+    name: &'static str,
+    protocol: Protocol,
+    transport: Transport,
+    /// Of an address that names none.
+    port: u16,
+    /// The service of a domain that names none. IANA's registry has `syslog` for UDP (RFC 5426) and `syslog-tls`
+    /// (RFC 5425); the others are built like them.
+    service: &'static str,
+}
+
+/// The schemes of both directions.
+#[rustfmt::skip]
+const NETWORK_SCHEMES: [Scheme; 5] = [
+    Scheme { name: "udp", protocol: Protocol::Syslog, transport: Transport::Udp, port: SYSLOG_PORT, service: "_syslog._udp" },
+    Scheme { name: "tcp", protocol: Protocol::Syslog, transport: Transport::Tcp, port: SYSLOG_PORT, service: "_syslog._tcp" },
+    Scheme { name: "tcp+tls", protocol: Protocol::Syslog, transport: Transport::Tls, port: SYSLOG_TLS_PORT, service: "_syslog-tls._tcp" },
+    Scheme { name: "relp", protocol: Protocol::Relp, transport: Transport::Tcp, port: RELP_PORT, service: "_relp._tcp" },
+    Scheme { name: "relp+tls", protocol: Protocol::Relp, transport: Transport::Tls, port: RELP_PORT, service: "_relp-tls._tcp" },
+];
+
+impl Scheme {
+    fn named(name: &str) -> Option<&'static Self> {
+        NETWORK_SCHEMES.iter().find(|scheme| scheme.name == name)
+    }
+
+    fn of(protocol: Protocol, transport: Transport) -> &'static str {
+        let is_it = |scheme: &&Self| (scheme.protocol, scheme.transport) == (protocol, transport);
+        NETWORK_SCHEMES.iter().find(is_it).expect("an address is only made from a scheme").name
+    }
 }
 
 /// Which way to a collector on the network.
@@ -72,49 +125,121 @@ pub enum Host {
 }
 
 impl ListenAddress {
-    /// Whether the system chooses the port, so that there can be several alike.
-    pub fn has_any_port(&self) -> bool {
-        match self {
-            Self::Udp(at) | Self::Tcp(at) | Self::Tls(at) | Self::Relp(at) | Self::RelpTls(at) => at.port() == 0,
-            Self::Unix(_) | Self::Unixgram(_) => false,
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub fn transport(&self) -> &ListenTransport {
+        &self.transport
+    }
+
+    /// The address and port; `None`: it is a unix socket.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        match self.transport {
+            ListenTransport::Udp(at) | ListenTransport::Tcp(at) | ListenTransport::Tls(at) => Some(at),
+            ListenTransport::Unix(_) | ListenTransport::Unixgram(_) => None,
         }
     }
 
-    /// Whether it takes nothing but TLS.
+    /// The path of a unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.transport {
+            ListenTransport::Unix(path) | ListenTransport::Unixgram(path) => Some(path),
+            ListenTransport::Udp(_) | ListenTransport::Tcp(_) | ListenTransport::Tls(_) => None,
+        }
+    }
+
+    /// With another address and port, where it has any: those that the kernel chose.
+    pub fn with_socket_address(&self, at: SocketAddr) -> Self {
+        let transport = match &self.transport {
+            ListenTransport::Udp(_) => ListenTransport::Udp(at),
+            ListenTransport::Tcp(_) => ListenTransport::Tcp(at),
+            ListenTransport::Tls(_) => ListenTransport::Tls(at),
+            unix @ (ListenTransport::Unix(_) | ListenTransport::Unixgram(_)) => unix.clone(),
+        };
+        Self { protocol: self.protocol, transport }
+    }
+
+    /// Whether the system chooses the port, so that there can be several alike.
+    pub fn has_any_port(&self) -> bool {
+        self.socket_address().is_some_and(|at| at.port() == 0)
+    }
+
+    pub fn is_udp(&self) -> bool {
+        matches!(self.transport, ListenTransport::Udp(_))
+    }
+
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.transport, ListenTransport::Tcp(_) | ListenTransport::Tls(_))
+    }
+
+    /// Whether each read is a whole message.
+    pub fn is_datagram(&self) -> bool {
+        matches!(self.transport, ListenTransport::Udp(_) | ListenTransport::Unixgram(_))
+    }
+
+    /// Whether nothing but TLS is spoken there.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::RelpTls(_))
+        matches!(self.transport, ListenTransport::Tls(_))
     }
 
-    /// Whether other relays speak there, who are answered.
-    pub fn is_relp(&self) -> bool {
-        matches!(self, Self::Relp(_) | Self::RelpTls(_))
+    /// Whether TLS may be spoken beside plain text, told apart by the first byte.
+    pub fn may_be_tls(&self) -> bool {
+        self.protocol == Protocol::Syslog && matches!(self.transport, ListenTransport::Tcp(_))
     }
 
-    /// Whether the two are one socket: there can be only one of them.
+    /// Whether both are one socket, of which there can be only one.
     pub fn is_the_socket_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Udp(ours), Self::Udp(theirs)) => ours == theirs,
-            (Self::Unix(ours) | Self::Unixgram(ours), Self::Unix(theirs) | Self::Unixgram(theirs)) => ours == theirs,
-            (
-                Self::Tcp(ours) | Self::Tls(ours) | Self::Relp(ours) | Self::RelpTls(ours),
-                Self::Tcp(theirs) | Self::Tls(theirs) | Self::Relp(theirs) | Self::RelpTls(theirs),
-            ) => ours == theirs,
-            _ => false,
+        match (self.path(), other.path()) {
+            (None, None) => self.is_udp() == other.is_udp() && self.socket_address() == other.socket_address(),
+            (ours, theirs) => ours == theirs,
         }
     }
 }
 
 impl ForwardAddress {
-    pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::RelpTls(_))
+    /// What is reached over the network; `None`: it is on this machine.
+    pub fn network(&self) -> Option<&NetworkAddress> {
+        match self {
+            Self::Network(address) => Some(address),
+            Self::File(_) | Self::Stdout => None,
+        }
     }
 
     /// What is to be found over the network; `None`: it is on this machine.
     pub fn remote(&self) -> Option<&Destination> {
-        match self {
-            Self::Udp(to) | Self::Tcp(to) | Self::Tls(to) | Self::Relp(to) | Self::RelpTls(to) => Some(to),
-            Self::File(_) | Self::Stdout => None,
-        }
+        self.network().map(NetworkAddress::destination)
+    }
+
+    /// Syslog over TCP without TLS: nothing is answered, and nothing says whether it was understood.
+    pub fn is_plain_syslog(&self) -> bool {
+        self.network().is_some_and(|to| (to.protocol, to.transport) == (Protocol::Syslog, Transport::Tcp))
+    }
+
+    pub fn is_relp(&self) -> bool {
+        self.network().is_some_and(|to| to.protocol == Protocol::Relp)
+    }
+
+    pub fn is_udp(&self) -> bool {
+        self.network().is_some_and(|address| address.transport == Transport::Udp)
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.network().is_some_and(|address| address.transport == Transport::Tls)
+    }
+}
+
+impl NetworkAddress {
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub fn destination(&self) -> &Destination {
+        &self.destination
     }
 }
 
@@ -123,16 +248,21 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (scheme, rest) = split_scheme(text, LISTEN_SCHEMES)?;
-        match scheme {
-            "udp" => Ok(Self::Udp(listen_socket(text, rest, SYSLOG_PORT)?)),
-            "tcp" => Ok(Self::Tcp(listen_socket(text, rest, SYSLOG_PORT)?)),
-            "tcp+tls" => Ok(Self::Tls(listen_socket(text, rest, SYSLOG_TLS_PORT)?)),
-            "relp" => Ok(Self::Relp(listen_socket(text, rest, RELP_PORT)?)),
-            "relp+tls" => Ok(Self::RelpTls(listen_socket(text, rest, RELP_PORT)?)),
-            "unix" => Ok(Self::Unix(absolute_path(text, rest)?)),
-            "unixgram" => Ok(Self::Unixgram(absolute_path(text, rest)?)),
-            other => Err(bad_scheme(text, other, LISTEN_SCHEMES)),
-        }
+        let (protocol, transport) = match (Scheme::named(scheme), scheme) {
+            (Some(found), _) => {
+                let at = listen_socket(text, rest, found.port)?;
+                let transport = match found.transport {
+                    Transport::Udp => ListenTransport::Udp(at),
+                    Transport::Tcp => ListenTransport::Tcp(at),
+                    Transport::Tls => ListenTransport::Tls(at),
+                };
+                (found.protocol, transport)
+            }
+            (None, "unix") => (Protocol::Syslog, ListenTransport::Unix(absolute_path(text, rest)?)),
+            (None, "unixgram") => (Protocol::Syslog, ListenTransport::Unixgram(absolute_path(text, rest)?)),
+            (None, other) => return Err(bad_scheme(text, other, LISTEN_SCHEMES)),
+        };
+        Ok(Self { protocol, transport })
     }
 }
 
@@ -144,20 +274,18 @@ impl FromStr for ForwardAddress {
             return Ok(Self::Stdout);
         }
         let (scheme, rest) = split_scheme(text, FORWARD_SCHEMES)?;
-        match scheme {
-            "udp" => Ok(Self::Udp(target(text, rest, SYSLOG_PORT)?)),
-            "tcp" => Ok(Self::Tcp(target(text, rest, SYSLOG_PORT)?)),
-            "tcp+tls" => Ok(Self::Tls(target(text, rest, SYSLOG_TLS_PORT)?)),
-            "relp" => Ok(Self::Relp(target(text, rest, RELP_PORT)?)),
-            "relp+tls" => Ok(Self::RelpTls(target(text, rest, RELP_PORT)?)),
-            "srv+udp" => Ok(Self::Udp(service(text, rest, SYSLOG_UDP_SERVICE)?)),
-            "srv+tcp" => Ok(Self::Tcp(service(text, rest, SYSLOG_SERVICE)?)),
-            "srv+tcp+tls" => Ok(Self::Tls(service(text, rest, SYSLOG_TLS_SERVICE)?)),
-            "srv+relp" => Ok(Self::Relp(service(text, rest, RELP_SERVICE)?)),
-            "srv+relp+tls" => Ok(Self::RelpTls(service(text, rest, RELP_TLS_SERVICE)?)),
-            "file" => Ok(Self::File(file_template(text, rest)?)),
-            other => Err(bad_scheme(text, other, FORWARD_SCHEMES)),
+        if scheme == "file" {
+            return Ok(Self::File(file_template(text, rest)?));
         }
+        let by_service = scheme.strip_prefix("srv+");
+        let Some(found) = Scheme::named(by_service.unwrap_or(scheme)) else {
+            return Err(bad_scheme(text, scheme, FORWARD_SCHEMES));
+        };
+        let destination = match by_service {
+            Some(_) => service(text, rest, found.service)?,
+            None => target(text, rest, found.port)?,
+        };
+        Ok(Self::Network(NetworkAddress { protocol: found.protocol, transport: found.transport, destination }))
     }
 }
 
@@ -228,7 +356,7 @@ fn service(text: &str, rest: &str, usual: &str) -> Result<Destination, String> {
     let mut labels = name.split('.');
     let named = labels.by_ref().take(2).filter(|label| label.starts_with('_')).count() == 2;
     if !named || labels.next().is_none_or(str::is_empty) {
-        return Err(format!("`{text}`: write srv+tcp://example.com or srv+tcp://{SYSLOG_SERVICE}.example.com"));
+        return Err(format!("`{text}`: write srv+tcp://example.com or srv+tcp://_syslog._tcp.example.com"));
     }
     // Longer than a name may be, now that the service stands in front.
     name_or_ipv4(text, &name).map(|_| Destination::Service(name))
@@ -284,14 +412,13 @@ fn port(text: &str, digits: &str) -> Result<u16, String> {
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Udp(socket) => write!(f, "udp://{socket}"),
-            Self::Tcp(socket) => write!(f, "tcp://{socket}"),
-            Self::Tls(socket) => write!(f, "tcp+tls://{socket}"),
-            Self::Relp(socket) => write!(f, "relp://{socket}"),
-            Self::RelpTls(socket) => write!(f, "relp+tls://{socket}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Unixgram(path) => write!(f, "unixgram://{}", path.display()),
+        let scheme = |transport| Scheme::of(self.protocol, transport);
+        match &self.transport {
+            ListenTransport::Udp(at) => write!(f, "{}://{at}", scheme(Transport::Udp)),
+            ListenTransport::Tcp(at) => write!(f, "{}://{at}", scheme(Transport::Tcp)),
+            ListenTransport::Tls(at) => write!(f, "{}://{at}", scheme(Transport::Tls)),
+            ListenTransport::Unix(path) => write!(f, "unix://{}", path.display()),
+            ListenTransport::Unixgram(path) => write!(f, "unixgram://{}", path.display()),
         }
     }
 }
@@ -299,22 +426,19 @@ impl fmt::Display for ListenAddress {
 impl fmt::Display for ForwardAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Udp(to) => to.show(f, "udp"),
-            Self::Tcp(to) => to.show(f, "tcp"),
-            Self::Tls(to) => to.show(f, "tcp+tls"),
-            Self::Relp(to) => to.show(f, "relp"),
-            Self::RelpTls(to) => to.show(f, "relp+tls"),
+            Self::Network(address) => address.fmt(f),
             Self::File(path) => write!(f, "file://{}", path.display()),
             Self::Stdout => f.write_str("stdout:"),
         }
     }
 }
 
-impl Destination {
-    fn show(&self, f: &mut fmt::Formatter<'_>, scheme: &str) -> fmt::Result {
-        match self {
-            Self::Host(to) => write!(f, "{scheme}://{to}"),
-            Self::Service(name) => write!(f, "srv+{scheme}://{name}"),
+impl fmt::Display for NetworkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = Scheme::of(self.protocol, self.transport);
+        match &self.destination {
+            Destination::Host(to) => write!(f, "{scheme}://{to}"),
+            Destination::Service(name) => write!(f, "srv+{scheme}://{name}"),
         }
     }
 }

@@ -24,7 +24,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-pub use address::{Destination, ForwardAddress, Host, HostPort, ListenAddress, SYSLOG_PORT, SYSLOG_TLS_PORT};
+pub use address::{
+    Destination, ForwardAddress, Host, HostPort, ListenAddress, ListenTransport, NetworkAddress, Protocol, SYSLOG_PORT,
+    SYSLOG_TLS_PORT, Transport,
+};
 pub use error::{ConfigError, ConfigErrors};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};

@@ -29,11 +29,7 @@ pub fn speaks_tls(source: &Source<'_>, section: &file::Forward) -> bool {
 
 /// Whether a certificate makes sense there.
 fn takes_tls(address: &ListenAddress) -> bool {
-    address.is_tls() || matches!(address, ListenAddress::Tcp(_))
-}
-
-fn has_addresses(address: &ListenAddress) -> bool {
-    !matches!(address, ListenAddress::Unix(_) | ListenAddress::Unixgram(_))
+    address.is_tls() || address.may_be_tls()
 }
 
 pub fn from_file(source: &Source<'_>, file: &file::File) -> Result<Config, ConfigError> {
@@ -103,7 +99,7 @@ fn listeners(source: &Source<'_>, sections: &[Section<file::Listen>]) -> Result<
 fn listener(source: &Source<'_>, section: &Section<file::Listen>) -> Result<Listen, ConfigError> {
     let (span, section) = (section.span(), section.as_ref());
     // The address that takes all that the rest of a section can say.
-    let stand_in = ListenAddress::Tcp(SocketAddr::from(([0; 4], 0)));
+    let stand_in = "tcp://0.0.0.0:0".parse::<ListenAddress>().expect("an address");
     if section.address.is_none() {
         source.missing("listen", span, "address", "address = \"udp://0.0.0.0:514\"")?;
     }
@@ -167,7 +163,7 @@ fn limits(source: &Source<'_>, section: &file::Listen) -> Result<Limits, ConfigE
 fn senders(source: &Source<'_>, section: &file::Listen, address: &ListenAddress) -> Result<Senders, ConfigError> {
     let from = one_of(source, "listen.from", &section.from, &SENDERS, Senders::Anybody)?;
     match &section.from {
-        Some(leaf) if from == Senders::Docker && address.is_relp() => {
+        Some(leaf) if from == Senders::Docker && address.protocol() == Protocol::Relp => {
             let says = "Docker's driver speaks no RELP; write it at the udp, tcp or unix listener that the driver is pointed at";
             source.noted(source.bad("listen.from", leaf, says), from)
         }
@@ -192,7 +188,7 @@ fn listener_conflict(
     if !no_files && !takes_tls(address) {
         return of_address("`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners");
     }
-    if let Some(leaf) = section.allow.0.first().filter(|_| !has_addresses(address)) {
+    if let Some(leaf) = section.allow.0.first().filter(|_| address.path().is_some()) {
         let says =
             "senders of unix:// and unixgram:// have no address; who may send is in the mode of the socket's directory";
         return Some(source.bad("listen.allow", leaf, says));

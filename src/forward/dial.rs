@@ -115,7 +115,7 @@ impl Dialer {
     ) -> Result<Link, String> {
         let peer = endpoint.peer;
         let within = self.settings.connect_timeout;
-        if let ForwardAddress::Udp(_) = target {
+        if target.is_udp() {
             let link = DatagramLink::connect(peer, self.encoding(target)).await;
             return link.map(Link::Datagram).map_err(|error| error.to_string());
         }
@@ -126,7 +126,7 @@ impl Dialer {
             None => Stream::Tcp(Wire::new(stream)),
         };
         let encoding = self.encoding(target);
-        if let ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) = target {
+        if target.is_relp() {
             let opened = RelpLink::open(stream, encoding, self.stream.clone(), &self.settings, patience);
             let link = timeout(within, opened).await.map_err(|_| {
                 format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://")

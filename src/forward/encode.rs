@@ -1,6 +1,6 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
-use crate::config::{self, ForwardAddress, Framing};
+use crate::config::{self, ForwardAddress, Framing, Protocol, Transport};
 use crate::syslog::{Format, append_on_one_line, append_visible, render};
 
 /// How one forward writes lines.
@@ -18,13 +18,13 @@ pub struct Encoding {
 /// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
 /// octet counting only; datagrams and RELP's frames need none).
 pub fn encoding(settings: &config::Forward, target: &ForwardAddress, sd_id: &str) -> Encoding {
-    let framing = match target {
-        ForwardAddress::Udp(_) | ForwardAddress::Relp(_) | ForwardAddress::RelpTls(_) => None,
-        ForwardAddress::File(_) | ForwardAddress::Stdout => Some(Framing::Newline),
-        ForwardAddress::Tls(_) => Some(settings.framing.unwrap_or(Framing::OctetCounting)),
-        ForwardAddress::Tcp(_) => Some(settings.framing.unwrap_or(Framing::Newline)),
+    let framing = match target.network().map(|at| (at.protocol(), at.transport())) {
+        None => Some(Framing::Newline),
+        Some((Protocol::Relp, _) | (Protocol::Syslog, Transport::Udp)) => None,
+        Some((Protocol::Syslog, Transport::Tls)) => Some(settings.framing.unwrap_or(Framing::OctetCounting)),
+        Some((Protocol::Syslog, Transport::Tcp)) => Some(settings.framing.unwrap_or(Framing::Newline)),
     };
-    let visible = matches!(target, ForwardAddress::File(_) | ForwardAddress::Stdout);
+    let visible = target.network().is_none();
     Encoding { format: settings.format, framing, visible, sd_id: sd_id.to_owned() }
 }
 

@@ -227,11 +227,7 @@ impl Forwarder {
             ForwardAddress::File(template) => {
                 return Ok(here(FileLink::files(template, self.dialer.encoding(address))));
             }
-            ForwardAddress::Udp(to)
-            | ForwardAddress::Tcp(to)
-            | ForwardAddress::Tls(to)
-            | ForwardAddress::Relp(to)
-            | ForwardAddress::RelpTls(to) => to,
+            ForwardAddress::Network(network) => network.destination(),
         };
         let answer = self.dialer.look_up_or_remember(to).await?;
         let start = self.useless / self.settings.to.len();
@@ -269,7 +265,7 @@ impl Forwarder {
                 Ended::Broken(how) => {
                     let (lived, stood_still) = (since.elapsed(), old.is_some_and(|link| link.stands()));
                     let target = &self.settings.to[at.target];
-                    let misunderstood = matches!(target, ForwardAddress::Tcp(_))
+                    let misunderstood = target.is_plain_syslog()
                         && lived < self.settings.max_backoff
                         && delivered == self.source.delivered();
                     let hint = if misunderstood { NOT_PLAIN } else { "" };

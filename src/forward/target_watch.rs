@@ -111,7 +111,7 @@ impl Lookout {
         let (address, is_ours) = (self.target(target), target == self.at.target);
         let to = address.remote()?;
         // Connecting is the proof that it is back. For a datagram it proves nothing, and each try would cost a line.
-        let is_proof = !matches!(address, ForwardAddress::Udp(_));
+        let is_proof = !address.is_udp();
         if !is_proof || is_ours && matches!(to, Destination::Host(_)) {
             return None;
         }

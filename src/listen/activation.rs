@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 use socket2::{Socket, Type};
 
 use super::BindError;
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, ListenTransport};
 use crate::sys;
 
 /// The socket that was handed over for this address, if there is one.
@@ -54,13 +54,11 @@ fn is_for(socket: &Socket, address: &ListenAddress, is_at: fn(SocketAddr, Socket
     let (Ok(kind), Ok(real)) = (socket.r#type(), socket.local_addr()) else { return false };
     let is_at = |asked| real.as_socket().is_some_and(|real| is_at(real, asked));
     let listens = kind == Type::STREAM && socket.is_listener().unwrap_or(false);
-    match address {
-        ListenAddress::Udp(at) => kind == Type::DGRAM && is_at(*at),
-        ListenAddress::Tcp(at) | ListenAddress::Tls(at) | ListenAddress::Relp(at) | ListenAddress::RelpTls(at) => {
-            listens && is_at(*at)
-        }
-        ListenAddress::Unix(path) => listens && real.as_pathname() == Some(path),
-        ListenAddress::Unixgram(path) => kind == Type::DGRAM && real.as_pathname() == Some(path),
+    match address.transport() {
+        ListenTransport::Udp(at) => kind == Type::DGRAM && is_at(*at),
+        ListenTransport::Tcp(at) | ListenTransport::Tls(at) => listens && is_at(*at),
+        ListenTransport::Unix(path) => listens && real.as_pathname() == Some(path),
+        ListenTransport::Unixgram(path) => kind == Type::DGRAM && real.as_pathname() == Some(path),
     }
 }
 

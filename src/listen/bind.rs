@@ -14,7 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, ListenTransport};
 
 /// Anybody on the host may log: the directory the socket is in decides who gets there.
 const SOCKET_MODE: u32 = 0o666;
@@ -52,16 +52,16 @@ pub(super) struct SocketFile {
 
 /// Takes an address: a socket that senders can reach from here on.
 pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile>), BindError> {
-    match address {
-        ListenAddress::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
-        ListenAddress::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
-        ListenAddress::Tcp(at) | ListenAddress::Tls(at) | ListenAddress::Relp(at) | ListenAddress::RelpTls(at) => {
+    match address.transport() {
+        ListenTransport::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
+        ListenTransport::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
+        ListenTransport::Tcp(at) | ListenTransport::Tls(at) => {
             let socket = inet(address, *at, Type::STREAM)?;
             keep_alive(address, &socket)?;
             listen(address, &socket)?;
             Ok((socket, None))
         }
-        ListenAddress::Unix(path) => {
+        ListenTransport::Unix(path) => {
             let (socket, file) = unix(address, path, Type::STREAM)?;
             listen(address, &socket)?;
             Ok((socket, Some(file)))
@@ -71,8 +71,8 @@ pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile
 
 /// A socket that somebody else has opened, as one of ours would be. How many may wait in it is his to say.
 pub(super) fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Socket, BindError> {
-    let is_stream = !matches!(address, ListenAddress::Udp(_) | ListenAddress::Unixgram(_));
-    if is_stream && !matches!(address, ListenAddress::Unix(_)) {
+    let is_stream = !address.is_datagram();
+    if address.is_tcp() {
         keep_alive(address, &socket)?;
     }
     socket
@@ -203,7 +203,7 @@ const OURS: &str =
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Denied(address @ (ListenAddress::Unix(path) | ListenAddress::Unixgram(path))) => {
+            Self::Denied(address) if let Some(path) = address.path() => {
                 let directory = path.parent().unwrap_or(path).display();
                 write!(
                     f,
@@ -218,17 +218,14 @@ impl fmt::Display for BindError {
             ),
             Self::InUse(address) => {
                 write!(f, "listen: cannot bind {address}: in use; ")?;
-                match address {
-                    ListenAddress::Udp(at) => {
+                match address.transport() {
+                    ListenTransport::Udp(at) => {
                         write!(f, "`ss -lunp 'sport = :{}'` shows by whom; {OURS}", at.port())
                     }
-                    ListenAddress::Tcp(at)
-                    | ListenAddress::Tls(at)
-                    | ListenAddress::Relp(at)
-                    | ListenAddress::RelpTls(at) => {
+                    ListenTransport::Tcp(at) | ListenTransport::Tls(at) => {
                         write!(f, "`ss -ltnp 'sport = :{}'` shows by whom; {OURS}", at.port())
                     }
-                    ListenAddress::Unix(path) | ListenAddress::Unixgram(path) => {
+                    ListenTransport::Unix(path) | ListenTransport::Unixgram(path) => {
                         write!(f, "`ss -lxp src {}` shows by whom", path.display())
                     }
                 }

@@ -24,7 +24,7 @@ use tracing::error;
 
 use super::intake::Intake;
 use super::{Bound, DRAIN_PATIENCE, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, report_receive_buffer, stopping};
-use crate::config::{Limits, ListenAddress};
+use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 use crate::sys;
 
@@ -73,7 +73,7 @@ pub(super) fn start(
     let receiver = Receiver {
         look_up: if handed_over { LOOK_UP_SOON } else { LOOK_UP },
         // A unix sender does not lose but wait when the queue is full, and the queue may hold ten: no nap there.
-        naps: matches!(address, ListenAddress::Udp(_)) && receive_buffer >= SMALL_RECEIVE_BUFFER,
+        naps: address.is_udp() && receive_buffer >= SMALL_RECEIVE_BUFFER,
         longest_nap: LONG_NAP.min(Duration::from_micros((receive_buffer / BUFFER_BYTES) as u64)),
         handed_on: Instant::now(),
         are_many: false,
@@ -106,7 +106,7 @@ pub(super) fn start(
                 }
                 Ok(()) = rules.changed() => {
                     let rules = rules.borrow_and_update();
-                    if let ListenAddress::Udp(_) = address
+                    if address.is_udp()
                         && !handed_over
                     {
                         match bind::grow_receive_buffer(&socket, rules.receive_buffer) {

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
+use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
 use crate::metrics::ListenMetrics;
 
 mod activation;
@@ -125,10 +125,7 @@ struct Rules {
 /// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
 pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError> {
     let asked = &options.address;
-    let only_tls = match asked {
-        ListenAddress::Tcp(_) => !options.plaintext,
-        address => address.is_tls(),
-    };
+    let only_tls = asked.is_tls() || asked.may_be_tls() && !options.plaintext;
     if only_tls && options.tls.is_none() {
         return Err(BindError::NoCertificate(asked.clone()));
     }
@@ -143,7 +140,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
     let real = socket.local_addr().map_err(failed("reading its address back"))?.as_socket();
     let address = bound_address(asked, real);
     let mut receive_buffer = 0;
-    if let ListenAddress::Udp(_) = asked {
+    if asked.is_udp() {
         // One that was handed over has what its owner gave it, often more than we could get.
         receive_buffer = match handed_over {
             true => socket.recv_buffer_size(),
@@ -170,13 +167,9 @@ impl Bound {
         let address = self.address();
         info!("listen: listening on {address}");
         let (rules, current) = watch::channel(Arc::new(Rules::new(&address, &self.options)));
-        let task = match address {
-            ListenAddress::Udp(_) | ListenAddress::Unixgram(_) => datagram::start(self, current, intake, shutdown),
-            ListenAddress::Tcp(_)
-            | ListenAddress::Tls(_)
-            | ListenAddress::Relp(_)
-            | ListenAddress::RelpTls(_)
-            | ListenAddress::Unix(_) => stream::start(self, current, intake, shutdown),
+        let task = match address.is_datagram() {
+            true => datagram::start(self, current, intake, shutdown),
+            false => stream::start(self, current, intake, shutdown),
         };
         Running { address, rules, task }
     }
@@ -184,11 +177,11 @@ impl Bound {
 
 impl Rules {
     fn new(address: &ListenAddress, options: &Options) -> Self {
-        let tls = address.is_tls() || matches!(address, ListenAddress::Tcp(_));
+        let tls = address.is_tls() || address.may_be_tls();
         Self {
             tls: options.tls.clone().filter(|_| tls),
-            plaintext: options.plaintext && matches!(address, ListenAddress::Tcp(_)),
-            relp: address.is_relp(),
+            plaintext: options.plaintext && address.may_be_tls(),
+            relp: address.protocol() == Protocol::Relp,
             limits: options.limits.clone(),
             handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
@@ -219,14 +212,7 @@ async fn stopping(shutdown: &mut watch::Receiver<bool>) {
 }
 
 fn bound_address(asked: &ListenAddress, real: Option<SocketAddr>) -> ListenAddress {
-    match (asked, real) {
-        (ListenAddress::Udp(_), Some(at)) => ListenAddress::Udp(at),
-        (ListenAddress::Tcp(_), Some(at)) => ListenAddress::Tcp(at),
-        (ListenAddress::Tls(_), Some(at)) => ListenAddress::Tls(at),
-        (ListenAddress::Relp(_), Some(at)) => ListenAddress::Relp(at),
-        (ListenAddress::RelpTls(_), Some(at)) => ListenAddress::RelpTls(at),
-        _ => asked.clone(),
-    }
+    real.map_or_else(|| asked.clone(), |at| asked.with_socket_address(at))
 }
 
 fn report_receive_buffer(address: &ListenAddress, granted: usize, metrics: &ListenMetrics) {

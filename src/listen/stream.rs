@@ -42,9 +42,9 @@ pub(super) fn start(
 ) -> JoinHandle<()> {
     let Bound { address, socket, file, handed_over, metrics, .. } = bound;
     let registered = "the system has an epoll entry left at start";
-    let listener = match address {
-        ListenAddress::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
-        _ => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
+    let listener = match address.is_tcp() {
+        false => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
+        true => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
     };
     let intake = intake.of_streams();
     let (end, connections) = watch::channel(false);

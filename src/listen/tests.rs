@@ -77,10 +77,7 @@ fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
 
 impl Trial {
     fn at(&self) -> SocketAddr {
-        match self.address {
-            ListenAddress::Udp(at) | ListenAddress::Tcp(at) | ListenAddress::Tls(at) => at,
-            _ => panic!("{} has no port", self.address),
-        }
+        self.address.socket_address().unwrap_or_else(|| panic!("{} has no port", self.address))
     }
 
     /// The frames so far, in order; `~` marks a cut one.

@@ -112,10 +112,7 @@ fn configs_in_manifests_are_good_and_match_the_ports() {
     assert_eq!(relay.0.hostname, "node-7");
     for (name, (config, manifest)) in [("relay.yaml", relay), ("aggregator.yaml", in_manifest("aggregator.yaml"))] {
         for listener in &config.listen {
-            let (ListenAddress::Udp(at) | ListenAddress::Tcp(at) | ListenAddress::RelpTls(at)) = listener.address
-            else {
-                panic!("{name}: {}", listener.address)
-            };
+            let at = listener.address.socket_address().unwrap_or_else(|| panic!("{name}: {}", listener.address));
             assert!(manifest.contains(&format!("containerPort: {}", at.port())), "{name}: {at} is not published");
         }
         let admin = config.admin.listen.expect("the probes ask it");

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::{Failure, exit, misspelt_variables, print};
-use crate::config::{Config, Listen, ListenAddress, Overrides};
+use crate::config::{Config, Listen, Overrides};
 use crate::listen;
 
 #[derive(clap::Args)]
@@ -59,7 +59,7 @@ fn look_at_listener(listener: &Listen, report: &mut Report) {
     let address = &listener.address;
     certificates::of_listener(listener, report);
     places::of_listener(address, report);
-    if let ListenAddress::Udp(_) = address {
+    if address.is_udp() {
         match listen::grantable_receive_buffer(listener.receive_buffer) {
             Ok(granted) => match listen::small_receive_buffer(granted) {
                 // Who asks for a small one gets it: the kernel doubles what was asked for.
@@ -71,11 +71,8 @@ fn look_at_listener(listener: &Listen, report: &mut Report) {
             Err(error) => report.problem(format!("listen {address}: cannot open a socket: {error}")),
         }
     }
-    let is_open = match address {
-        ListenAddress::Udp(at) | ListenAddress::Tcp(at) | ListenAddress::Relp(at) => at.ip().is_unspecified(),
-        _ => false,
-    };
-    if is_open && listener.plaintext {
+    let is_open = address.socket_address().is_some_and(|at| at.ip().is_unspecified());
+    if is_open && !address.is_tls() && listener.plaintext {
         report.note(format!(
             "listen {address}: plain text, on every address of this machine; no stranger should reach it"
         ));

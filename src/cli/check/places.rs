@@ -13,7 +13,7 @@ use crate::config::{self, ForwardAddress, ListenAddress};
 
 /// The directory of a socket is made by nobody, so it must be there.
 pub fn of_listener(address: &ListenAddress, report: &mut Report) {
-    let (ListenAddress::Unix(path) | ListenAddress::Unixgram(path)) = address else { return };
+    let Some(path) = address.path() else { return };
     let dir = path.parent().unwrap_or(path);
     let trouble = match fs::symlink_metadata(path) {
         // Of the relay that runs, or of systemd, which may make it where the relay may not.

@@ -178,7 +178,7 @@ impl<'c> Explainer<'c> {
                 bytes: output.0.len(),
                 escaped: if output.is_text() { Vec::new() } else { vec!["output"] },
                 output,
-                is_datagram: matches!(target, config::ForwardAddress::Udp(_)),
+                is_datagram: target.is_udp(),
             }
         })
         .collect()

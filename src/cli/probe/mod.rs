@@ -15,7 +15,7 @@ use super::wire::Door;
 use super::{Failure, print, runtime};
 use crate::config::{
     ClientTls, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Destination, ForwardAddress, ListenAddress,
-    Resolve,
+    ListenTransport, Protocol, Resolve, Transport,
 };
 use crate::forward::{Patience, Resolver};
 use arrivals::{Arrivals, Token};
@@ -152,14 +152,15 @@ impl Exit {
             };
             return tail::start(path, on_frame).map(|()| Self::Other).map_err(|says| Failure::config(&says));
         }
-        match at.parse().map_err(usage)? {
-            ListenAddress::Tcp(address) => {
-                let collector = Collector::tcp(address, on_frame).map_err(cannot)?;
+        let listen: ListenAddress = at.parse().map_err(usage)?;
+        match (listen.protocol(), listen.transport()) {
+            (Protocol::Syslog, ListenTransport::Tcp(address)) => {
+                let collector = Collector::tcp(*address, on_frame).map_err(cannot)?;
                 eprintln!("probe: collecting on tcp://{}", collector.address);
                 Ok(Self::Tcp(collector))
             }
-            ListenAddress::Udp(address) => {
-                let collector = Collector::udp(address, on_frame).map_err(cannot)?;
+            (Protocol::Syslog, ListenTransport::Udp(address)) => {
+                let collector = Collector::udp(*address, on_frame).map_err(cannot)?;
                 eprintln!("probe: collecting on udp://{}", collector.address);
                 Ok(Self::Other)
             }
@@ -202,10 +203,11 @@ async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure>
         return Ok((vec![Door::from_address(&address).expect("a unix socket")], tls));
     }
     let address: ForwardAddress = from.parse().map_err(usage)?;
-    let (to, door, most): (_, fn(_) -> Door, _) = match &address {
-        ForwardAddress::Udp(to @ Destination::Host(_)) => (to, Door::Udp, 1),
-        ForwardAddress::Tcp(to @ Destination::Host(_)) => (to, Door::Tcp, usize::MAX),
-        ForwardAddress::Tls(to @ Destination::Host(_)) => (to, Door::Tls, usize::MAX),
+    let network = address.network().map(|at| (at.protocol(), at.transport(), at.destination()));
+    let (to, door, max): (_, fn(_) -> Door, _) = match network {
+        Some((Protocol::Syslog, Transport::Udp, to @ Destination::Host(_))) => (to, Door::Udp, 1),
+        Some((Protocol::Syslog, Transport::Tcp, to @ Destination::Host(_))) => (to, Door::Tcp, usize::MAX),
+        Some((Protocol::Syslog, Transport::Tls, to @ Destination::Host(_))) => (to, Door::Tls, usize::MAX),
         _ => {
             return Err(usage(format!(
                 "`{from}`: a container sends by udp://, tcp://, tcp+tls://, unix:// or unixgram://"
@@ -222,7 +224,7 @@ async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure>
     if tls.server_name.is_none() {
         tls.server_name = Some(first.host.clone());
     }
-    Ok((answer.endpoints.iter().take(most).map(|endpoint| door(endpoint.peer)).collect(), tls))
+    Ok((answer.endpoints.iter().take(max).map(|endpoint| door(endpoint.peer)).collect(), tls))
 }
 
 fn per_second(text: &str) -> Result<u32, String> {

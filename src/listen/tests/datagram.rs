@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 
 use super::{bound, limited, listen, listen_with, options, start};
-use crate::config::{Limits, ListenAddress};
+use crate::config::{Limits, ListenTransport};
 use crate::listen::Options;
 
 fn sender(to: &str) -> UdpSocket {
@@ -83,7 +83,7 @@ async fn unix_datagrams() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let trial = listen(&format!("unixgram://{}", path.display()));
-    assert_eq!(trial.address, ListenAddress::Unixgram(path.clone()));
+    assert_eq!(trial.address.transport(), &ListenTransport::Unixgram(path.clone()));
     let sender = UnixDatagram::unbound().unwrap();
     sender.connect(&path).unwrap();
     for text in ["<30>one\n", "", "<30>two\n"] {
@@ -102,7 +102,7 @@ async fn unix_datagrams() {
 async fn what_was_sent_before_a_shutdown_is_read() {
     for round in 0..20 {
         let (bound, metrics) = bound(options("udp://127.0.0.1:0"));
-        let ListenAddress::Udp(at) = bound.address() else { panic!("not udp") };
+        let at = bound.address().socket_address().expect("udp");
         let sender = sender(&at.to_string());
         let sent: Vec<String> = (0..150).map(|number| format!("<30>round {round} message {number}")).collect();
         for text in &sent {
@@ -131,7 +131,7 @@ async fn what_the_kernel_drops_is_counted() {
     const BURST: u64 = 3000;
     let (bound, metrics) = bound(Options { receive_buffer: 4096, ..options("udp://127.0.0.1:0") });
     assert!(metrics.receive_buffer.get() > 0 && metrics.receive_buffer.get() < 65_536);
-    let ListenAddress::Udp(at) = bound.address() else { panic!("not udp") };
+    let at = bound.address().socket_address().expect("udp");
     let sender = sender(&at.to_string());
     for _ in 0..BURST {
         sender.send(b"burst").unwrap();

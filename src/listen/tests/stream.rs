@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::sync::watch;
 
 use super::{Trial, bound, limited, listen, listen_with, options, start};
-use crate::config::{Limits, ListenAddress};
+use crate::config::Limits;
 use crate::listen::KEEPALIVE_IDLE;
 use crate::listen::Rules;
 use crate::listen::connection::serve;
@@ -280,7 +280,7 @@ async fn what_was_sent_before_a_shutdown_is_read_and_then_the_connection_is_rese
 #[tokio::test]
 async fn a_shutdown_before_the_start_is_one_too() {
     let (bound, metrics) = bound(options("tcp://127.0.0.1:0"));
-    let ListenAddress::Tcp(at) = bound.address() else { panic!("not tcp") };
+    let at = bound.address().socket_address().expect("tcp");
     say(connect(at), "<30>early\n");
     assert_eq!(start(bound, metrics).stopped().await, ["<30>early"]);
 }
@@ -300,7 +300,7 @@ async fn a_shutdown_is_not_held_up_by_a_busy_sender() {
 #[tokio::test]
 async fn accepted_connections_inherit_keepalive() {
     let (bound, _) = bound(options("tcp://127.0.0.1:0"));
-    let ListenAddress::Tcp(at) = bound.address() else { panic!("not tcp") };
+    let at = bound.address().socket_address().expect("tcp");
     let _stream = connect(at);
     let (accepted, _) = bound.socket.accept().unwrap();
     assert!(accepted.keepalive().unwrap());
