@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
-use logferry::listen::Framer;
 use logferry::metrics::Metrics;
+use logferry::protocol::framing::Framer;
 use logferry::spool::{Batch, Options, Reader, Spool, Sync};
 use logferry::syslog::{Format, Frame, Senders, Settings, Translator, UnixMicros, parse, render};
 use tempfile::TempDir;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use logferry::relp;
+use logferry::protocol::relp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 

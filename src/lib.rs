@@ -15,7 +15,7 @@
 //! # Invariants
 //!
 //! 1. Only `relay` knows all rooms. Nothing else imports `listen` or `forward`, but the commands in `cli`.
-//! 2. `syslog`, `listen::frame`, `spool::record`, `spool::ledger`, `forward::encode` and `relp` hold no async, no socket,
+//! 2. `syslog`, `protocol`, `spool::record`, `spool::ledger` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
 //!    in `config`.
@@ -54,13 +54,15 @@ pub mod spool;
 // Room 4: batches → collectors.
 pub mod forward;
 
+// What is spoken with senders and collectors.
+pub mod protocol;
+
 // What the rooms share.
 pub mod board;
 pub mod certificate;
 pub mod config;
 pub mod files;
 pub mod metrics;
-pub mod relp;
 pub mod sys;
 pub mod tls;
 

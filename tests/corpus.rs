@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corpus::{Row, rows};
-use logferry::listen::frame::check::any_cut;
+use logferry::protocol::framing::properties::any_cut;
 use logferry::syslog::{
     Format, Frame, Line, Message, Senders, Settings, Shape, Stamp, TagTemplate, Translator, UnixMicros, parse, render,
 };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::config::DEFAULT_MAX_FRAME;
-use crate::listen::Framer;
+use crate::protocol::framing::Framer;
 
 /// Bytes of a frame that are kept: what a relay adds to a message included.
 const MOST_FRAME: usize = DEFAULT_MAX_FRAME * 2;

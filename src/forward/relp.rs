@@ -18,7 +18,7 @@ use super::stall::Stall;
 use super::tcp::stream::{FINISH_WITHIN, GOODBYE_WITHIN, Stream};
 use super::{Ended, Events};
 use crate::config;
-use crate::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
+use crate::protocol::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
 use crate::spool::Position;
 
 /// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.

@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::frame::Framer;
 use super::intake::Intake;
 use super::unfinished::{Deadline, Held};
 use super::wire::{Channel, End, Wire};
 use super::{DRAIN_PATIENCE, Rules, relp, stopping};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
+use crate::protocol::framing::Framer;
 
 /// Bytes taken in one turn, if there are so many, and a little more: one batch for the spool.
 const TURN_BYTES: usize = 256 * 1024;

@@ -9,7 +9,6 @@
 //! - `relp`        `relp://`, `relp+tls://`: a session in which each message is answered
 //! - `connection`  what one connection goes through, from its first byte to its end
 //! - `wire`        one accepted socket, and how it is read out to the last byte
-//! - `frame`       where a message ends in a stream (RFC 6587)
 //! - `unfinished`  memory and time for messages that have not ended
 //! - `intake`      where the frames go: the door to the next rooms
 //! - `gate`        which lines are let in, with `rate`, what a container may send
@@ -40,7 +39,6 @@ mod bind;
 mod connection;
 mod crowd;
 mod datagram;
-pub mod frame;
 mod gate;
 pub mod intake;
 mod pieces;
@@ -55,7 +53,7 @@ mod wire;
 pub use activation::refuse_strays;
 use bind::SocketFile;
 pub use bind::{BindError, grantable_receive_buffer};
-pub use frame::Framer;
+
 pub use gate::{Shedding, Terms};
 pub use intake::{Common, Intake, Treatment, now};
 pub use pieces::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Pieces};

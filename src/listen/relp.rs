@@ -25,7 +25,7 @@ use super::wire::Channel;
 use super::{DRAIN_PATIENCE, Rules, stopping};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
-use crate::relp::{self, Decoder};
+use crate::protocol::relp::{self, Decoder};
 use crate::spool::{Batch, NotSpooled, Origin, Receipt, Turn};
 
 /// Deliveries to the spool that may wait for their receipt before reading pauses. Each is what one read has brought, or

@@ -1,7 +1,6 @@
 //! What the room promises, tried on real sockets. Here is the harness; the stories are told by what a sender sees:
 //!
 //! - `binding`   what is refused, or cleaned up, at start
-//! - `frame`     framing, without a socket
 //! - `datagram`  udp and unixgram
 //! - `stream`    tcp and unix
 //! - `tls`       tls, and both on one port
@@ -21,7 +20,6 @@ use crate::metrics::{ListenMetrics, Metrics};
 
 mod binding;
 mod datagram;
-mod frame;
 mod stream;
 mod tls;
 

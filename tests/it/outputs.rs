@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use logferry::config::{Config, Framing as How, Overrides};
 use logferry::forward::encoding;
-use logferry::listen::Framer;
-use logferry::relp;
+use logferry::protocol::framing::Framer;
+use logferry::protocol::relp;
 use logferry::syslog::{Format, Frame, Settings, Translator, UnixMicros, append_on_one_line, append_visible};
 use proptest::prelude::*;
 use proptest::sample::select;

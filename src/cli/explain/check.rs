@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::explained::{Bytes, Explained, Output};
 use super::{Arrival, Style, explain, told};
 use crate::config::{Config, Framing, Overrides};
-use crate::listen::{Framer, frame};
+use crate::protocol::framing::{self, Framer};
 use crate::syslog::UnixMicros;
 
 /// Every format with every way to keep messages apart; frames that are cut soon.
@@ -49,7 +49,7 @@ pub fn any_bytes(input: &[u8]) {
         explained.forwards.iter().for_each(arrives_whole);
         says_the_same_framed_in_any_way(explained);
     });
-    let (found, _, last) = frame::check::frames(input, WHAT.listen[0].limits.max_frame, []);
+    let (found, _, last) = framing::properties::frames(input, WHAT.listen[0].limits.max_frame, []);
     assert_eq!(count, found.len() + last.len());
 }
 
@@ -65,7 +65,7 @@ fn goes_somewhere(explained: &Explained) {
 /// One message in is one message out, whatever it holds.
 fn arrives_whole(output: &Output) {
     if output.framing.is_some() {
-        let (found, unfinished, _) = frame::check::frames(&output.output.0, usize::MAX, []);
+        let (found, unfinished, _) = framing::properties::frames(&output.output.0, usize::MAX, []);
         let [(frame, false)] = &found[..] else { panic!("{} messages of {}", found.len(), shown(&output.output)) };
         assert!(!unfinished && !frame.is_empty());
         // Where LF ends a message none is left in it.

@@ -9,7 +9,8 @@ use std::io::{self, IsTerminal, Read};
 
 use super::{Failure, load, print};
 use crate::config::{Config, Framing, Overrides};
-use crate::listen::{Framer, intake};
+use crate::listen::intake;
+use crate::protocol::framing::Framer;
 use crate::syslog::{Frame, Senders, UnixMicros, make_json_visible};
 use explained::{Explained, Explainer};
 

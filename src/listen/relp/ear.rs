@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::super::intake::Intake;
 use crate::metrics::ListenMetrics;
-use crate::relp::{self, BadFrame, Command, Frame, Numbered, Offers};
+use crate::protocol::relp::{self, BadFrame, Command, Frame, Numbered, Offers};
 use crate::spool::{Batch, MAX_LINE, Origin};
 
 /// Bytes of a `numbered` frame: another logferry's batch, which is some 64 KiB, or one line of any length.

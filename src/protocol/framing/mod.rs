@@ -10,7 +10,7 @@
 //!
 //! What must hold, whatever is sent:
 //!
-//! - the frames do not depend on where the bytes were cut ([`check`] is this sentence as a function)
+//! - the frames do not depend on where the bytes were cut ([`properties`] is this sentence as a function)
 //! - of a frame longer than the limit the start is handed on, once, and exactly the rest is skipped: nothing
 //!   inside an oversized frame is ever taken for a frame
 //! - `partial.len() <= partial.capacity() <= limit`, and an idle framer between two frames holds no memory
@@ -18,7 +18,9 @@
 
 use memchr::memchr;
 
-pub mod check;
+pub mod properties;
+#[cfg(test)]
+mod tests;
 
 /// No limit may be smaller, in bytes: a count that turns out to be text must fit.
 pub const SMALLEST_LIMIT: usize = 16;

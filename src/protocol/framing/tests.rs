@@ -2,17 +2,17 @@
 
 use proptest::prelude::*;
 
-use crate::listen::frame::{Framer, check};
+use super::{Framer, properties};
 
 const LIMIT: usize = 16;
 
 /// One line per feature: the stream, the frames found in it (`~` marks a cut one), and what its clean end adds.
 fn check(stream: &str, expected: &[&str], at_end: &[&str]) {
-    let show = |frames: Vec<check::Frame>| {
-        let show = |(frame, cut): check::Frame| String::from_utf8(frame).unwrap() + if cut { "~" } else { "" };
+    let show = |frames: Vec<properties::Frame>| {
+        let show = |(frame, cut): properties::Frame| String::from_utf8(frame).unwrap() + if cut { "~" } else { "" };
         frames.into_iter().map(show).collect::<Vec<_>>()
     };
-    let (found, unfinished, last) = check::frames(stream.as_bytes(), LIMIT, []);
+    let (found, unfinished, last) = properties::frames(stream.as_bytes(), LIMIT, []);
     assert_eq!(show(found), expected, "{stream:?}");
     assert_eq!(show(last), at_end, "at the end of {stream:?}");
     assert!(unfinished || at_end.is_empty(), "{stream:?}");
@@ -22,7 +22,7 @@ fn check(stream: &str, expected: &[&str], at_end: &[&str]) {
 fn every_two_cuts(stream: &[u8]) {
     for first in 0..=stream.len() {
         for second in 0..=stream.len() - first {
-            check::any_cut(stream, LIMIT, &[first, second]);
+            properties::any_cut(stream, LIMIT, &[first, second]);
         }
     }
 }
@@ -120,7 +120,7 @@ fn a_long_frame_in_many_pieces() {
     let line = message.trim_end();
     for piece in [1, 2, 7, 4096, 65536] {
         let pieces = stream.len() / piece;
-        let (found, _, _) = check::frames(stream.as_bytes(), 65536, std::iter::repeat_n(piece, pieces));
+        let (found, _, _) = properties::frames(stream.as_bytes(), 65536, std::iter::repeat_n(piece, pieces));
         let found: Vec<_> = found.iter().map(|(frame, cut)| (std::str::from_utf8(frame).unwrap(), *cut)).collect();
         assert_eq!(found, [(line, false), (&message, false), (line, false)]);
     }
@@ -154,12 +154,12 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn cuts_do_not_matter(stream in streams(), limit in 16..40usize, pieces in prop::collection::vec(0..12usize, 0..30)) {
-        check::any_cut(&stream, limit, &pieces);
+        properties::any_cut(&stream, limit, &pieces);
     }
 
     #[test]
     fn neither_do_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
-        check::any_bytes(&data);
+        properties::any_bytes(&data);
     }
 }
 

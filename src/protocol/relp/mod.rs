@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-pub mod check;
+pub mod properties;
 
 /// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
 const LAST_TXNR: u32 = 999_999_999;
@@ -400,8 +400,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn decode(bytes: &[u8]) -> (Vec<check::Frame>, check::End) {
-        check::frames(bytes, 100, [])
+    fn decode(bytes: &[u8]) -> (Vec<properties::Frame>, properties::End) {
+        properties::frames(bytes, 100, [])
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_is_no_relp_is_said() {
-        let bad = |bytes: &[u8]| assert_eq!(decode(bytes).1, check::End::Bad, "{}", bytes.escape_ascii());
+        let bad = |bytes: &[u8]| assert_eq!(decode(bytes).1, properties::End::Bad, "{}", bytes.escape_ascii());
         bad(b"<13>Oct 11 22:14:15 mymachine su: hello\n");
         bad(b"1234567890 syslog 1 x\n");
         bad(b"1 syslog 1234567890 x\n");
@@ -435,7 +435,7 @@ mod tests {
     fn every_two_cuts(stream: &[u8], limit: usize) {
         for first in 0..=stream.len() {
             for second in 0..=stream.len() - first {
-                check::any_cut(stream, limit, &[first, second]);
+                properties::any_cut(stream, limit, &[first, second]);
             }
         }
     }
@@ -445,8 +445,8 @@ mod tests {
     fn frames_do_not_depend_on_the_cuts() {
         let bytes = b"1 open 3 a=b\n999999999 syslog 12 0123456789\nx\n0 serverclose 0\n7 rsp 6 200 OK\n8 syslog 0\n";
         for limit in [0, 3, 6, 12, 100] {
-            let (found, end) = check::frames(bytes, limit, []);
-            assert_eq!((found.len(), end), (5, check::End::Whole));
+            let (found, end) = properties::frames(bytes, limit, []);
+            assert_eq!((found.len(), end), (5, properties::End::Whole));
             assert_eq!(found[1].3, limit < 12);
             every_two_cuts(bytes, limit);
             every_two_cuts(b"1 syslog 2 ab\n1 syslog 2 abc\n", limit);
@@ -520,8 +520,8 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             frames.iter().for_each(|(txnr, data)| append(*txnr, "syslog", data, &mut bytes));
-            let (found, end) = check::frames(&bytes, 50, []);
-            prop_assert_eq!(end, check::End::Whole);
+            let (found, end) = properties::frames(&bytes, 50, []);
+            prop_assert_eq!(end, properties::End::Whole);
             let expected: Vec<_> = frames.into_iter().map(|(txnr, data)| (txnr, Command::Syslog, data, false)).collect();
             prop_assert_eq!(found, expected);
         }
@@ -548,7 +548,7 @@ mod tests {
 
         #[test]
         fn neither_do_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
-            check::any_bytes(&data);
+            properties::any_bytes(&data);
         }
     }
 }
