@@ -5,12 +5,12 @@
 //! time of every way through epoll, where each datagram wakes the runtime. The nap must be the operating system's, for
 //! the same reason.
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::intake::Intake;
-use super::{Bound, DRAIN_PATIENCE, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, report_receive_buffer, stopping};
+use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, report_receive_buffer, stopping};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 use crate::sys;
@@ -32,6 +32,8 @@ use crate::sys;
 const BATCH: usize = 64;
 /// Bytes for one datagram: more than UDP can carry (65,507). Only the pages that are used become real memory.
 const DATAGRAM: usize = 64 * 1024;
+/// Bytes of a thread's stack: Rust's own default.
+const STACK: usize = 2 * 1024 * 1024;
 /// A batch with fewer datagrams is small: there is time to let it grow.
 const SMALL_BATCH: usize = 32;
 /// How long the next one may grow after a small one was handed on at once.
@@ -58,15 +60,43 @@ const ERRORS_IN_A_ROW: u32 = 64;
 /// The pause.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
+/// A socket whose thread is there and waits for its work; it ends when there will be none.
+pub(super) struct Idle {
+    socket: Arc<Socket>,
+    work: mpsc::Sender<Work>,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+impl Idle {
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        Self::with_stack(socket, STACK)
+    }
+
+    /// An error: the system has no thread left, or no room for its stack.
+    pub(super) fn with_stack(socket: Socket, stack: usize) -> io::Result<Self> {
+        let (work, comes) = mpsc::channel::<Work>();
+        let waits = move || {
+            if let Ok(work) = comes.recv() {
+                work();
+            }
+        };
+        thread::Builder::new().name("listen".into()).stack_size(stack).spawn(waits)?;
+        Ok(Self { socket: Arc::new(socket), work })
+    }
+}
+
 pub(super) fn start(
-    bound: Bound,
+    idle: Idle,
+    place: Place,
+    receive_buffer: usize,
     mut rules: watch::Receiver<Arc<Rules>>,
     intake: Intake,
     mut shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Bound { address, socket, file, handed_over, receive_buffer, metrics, .. } = bound;
+    let Idle { socket, work } = idle;
+    let Place { address, file, handed_over, metrics } = place;
     rules.mark_unchanged();
-    let socket = Arc::new(socket);
     let stop = Arc::new(AtomicBool::new(false));
     // The kernel counts for as long as there is the socket, which may be longer than there are we.
     let drops_before = if handed_over { drops(&socket).unwrap_or(0) } else { 0 };
@@ -94,7 +124,8 @@ pub(super) fn start(
         // Nobody listening means that nobody waits for us.
         let _ = done.send(());
     };
-    thread::Builder::new().name("listen".into()).spawn(run).expect("the system has a thread left at start");
+    // The thread ends only after its work, or when `work` is gone.
+    let _ = work.send(Box::new(run));
     tokio::spawn(async move {
         let (mut finished, mut granted) = (finished, receive_buffer);
         loop {

@@ -99,6 +99,24 @@ pub struct Bound {
     metrics: ListenMetrics,
 }
 
+/// A listener that has all that the system can refuse to one: a thread, or a place among what the runtime waits for. Nobody
+/// reads yet; dropped, it is as if it had never been.
+pub struct Prepared {
+    address: ListenAddress,
+    reader: Reader,
+    file: Option<SocketFile>,
+    handed_over: bool,
+    receive_buffer: usize,
+    options: Options,
+    metrics: ListenMetrics,
+}
+
+/// How a socket is read.
+enum Reader {
+    Datagrams(datagram::Idle),
+    Streams(stream::Listener),
+}
+
 /// A listener at work.
 pub struct Running {
     address: ListenAddress,
@@ -156,21 +174,48 @@ impl Bound {
         self.address.clone()
     }
 
+    /// Takes what the system may refuse, so that from here on nothing about this listener can fail. Must be called inside
+    /// the runtime.
+    pub fn prepare(self) -> Result<Prepared, BindError> {
+        let Self { address, socket, file, handed_over, receive_buffer, options, metrics } = self;
+        let reader = match address.is_datagram() {
+            true => datagram::Idle::new(socket).map(Reader::Datagrams),
+            false if address.is_tcp() => stream::Listener::tcp(socket).map(Reader::Streams),
+            false => stream::Listener::unix(socket).map(Reader::Streams),
+        };
+        match reader {
+            Ok(reader) => Ok(Prepared { address, reader, file, handed_over, receive_buffer, options, metrics }),
+            Err(error) => Err(BindError::Other(address, "making ready to read", error)),
+        }
+    }
+}
+
+impl Prepared {
+    /// Where it really listens: with the port the kernel chose when 0 was asked for.
+    pub fn address(&self) -> ListenAddress {
+        self.address.clone()
+    }
+
     /// Reads until `shutdown` says true (or is gone). Must be called inside the runtime.
-    ///
-    /// # Panics
-    ///
-    /// If the system has no thread or no epoll entry left for a listener: without it there is nothing to relay.
     pub fn start(self, intake: Intake, shutdown: watch::Receiver<bool>) -> Running {
-        let address = self.address();
+        let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;
         info!("listen: listening on {address}");
-        let (rules, current) = watch::channel(Arc::new(Rules::new(&address, &self.options)));
-        let task = match address.is_datagram() {
-            true => datagram::start(self, current, intake, shutdown),
-            false => stream::start(self, current, intake, shutdown),
+        let (rules, current) = watch::channel(Arc::new(Rules::new(&address, &options)));
+        let place = Place { address: address.clone(), file, handed_over, metrics };
+        let task = match reader {
+            Reader::Datagrams(idle) => datagram::start(idle, place, receive_buffer, current, intake, shutdown),
+            Reader::Streams(listener) => stream::start(listener, place, current, intake, shutdown),
         };
         Running { address, rules, task }
     }
+}
+
+/// Where a listener listens, and whose socket that is.
+struct Place {
+    address: ListenAddress,
+    file: Option<SocketFile>,
+    handed_over: bool,
+    metrics: ListenMetrics,
 }
 
 impl Rules {

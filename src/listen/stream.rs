@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use prometheus_client::metrics::counter::Counter;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +20,7 @@ use super::crowd::{Crowd, Member};
 use super::intake::Intake;
 use super::unfinished::Unfinished;
 use super::wire::{Accepted, Wire};
-use super::{BACKLOG, Bound, Rules, stopping};
+use super::{BACKLOG, Place, Rules, stopping};
 use crate::config::{Limits, ListenAddress};
 use crate::metrics::ListenMetrics;
 
@@ -35,17 +35,13 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 const ROOM: u32 = 1 << 24;
 
 pub(super) fn start(
-    bound: Bound,
+    listener: Listener,
+    place: Place,
     rules: watch::Receiver<Arc<Rules>>,
     intake: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Bound { address, socket, file, handed_over, metrics, .. } = bound;
-    let registered = "the system has an epoll entry left at start";
-    let listener = match address.is_tcp() {
-        false => Listener::Unix(UnixListener::from_std(socket.into()).expect(registered)),
-        true => Listener::Tcp(TcpListener::from_std(socket.into()).expect(registered)),
-    };
+    let Place { address, file, handed_over, metrics } = place;
     let intake = intake.of_streams();
     let (end, connections) = watch::channel(false);
     let room = Arc::new(Semaphore::new(ROOM as usize));
@@ -69,7 +65,7 @@ pub(super) fn start(
 }
 
 /// In all, and among those of its address.
-type Place = (OwnedSemaphorePermit, Option<Member>);
+type Admitted = (OwnedSemaphorePermit, Option<Member>);
 
 struct Host {
     address: ListenAddress,
@@ -151,7 +147,7 @@ impl Host {
     }
 
     /// A place for a connection, for as long as what is returned lives. An error: what counts that there is none.
-    fn place(&self, limits: &Limits, from: Option<IpAddr>) -> Result<Place, &Counter> {
+    fn place(&self, limits: &Limits, from: Option<IpAddr>) -> Result<Admitted, &Counter> {
         let refused = &self.metrics.refused;
         if from.is_some_and(|from| !limits.lets_in(from)) {
             return Err(&refused.allow);
@@ -164,12 +160,22 @@ impl Host {
     }
 }
 
-enum Listener {
+/// A socket that the runtime waits for.
+pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
+    /// An error: the system has no room for it among what is waited for.
+    pub(super) fn tcp(socket: Socket) -> io::Result<Self> {
+        TcpListener::from_std(socket.into()).map(Self::Tcp)
+    }
+
+    pub(super) fn unix(socket: Socket) -> io::Result<Self> {
+        UnixListener::from_std(socket.into()).map(Self::Unix)
+    }
+
     /// A connection, and its address where it has one.
     async fn accept(&self) -> io::Result<(Wire, Option<IpAddr>)> {
         Ok(match self {

@@ -70,7 +70,8 @@ fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
     let (intake, taken) = Intake::for_tests();
     let (stop, stopping) = watch::channel(false);
     let address = bound.address();
-    Trial { address, metrics, taken, stop, running: bound.start(intake, stopping) }
+    let prepared = bound.prepare().unwrap_or_else(|error| panic!("{error}"));
+    Trial { address, metrics, taken, stop, running: prepared.start(intake, stopping) }
 }
 
 impl Trial {

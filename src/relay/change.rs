@@ -7,7 +7,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::parts::{
-    bind_listener, connector, listen_options, new_forwarder, read_options, refuse_strays, renewals_of, treatment,
+    bind_listener, connector, listen_options, new_forwarder, prepare_listener, read_options, refuse_strays,
+    renewals_of, treatment,
 };
 use super::working::{Forwarding, Listening, Working};
 use crate::config::Config;
@@ -32,7 +33,8 @@ impl Working {
                     kept.push((index, settings, read_options(settings).map_err(|error| error.to_string())?));
                 }
                 None => {
-                    added.push((settings, bind_listener(settings, &self.metrics).map_err(|error| error.to_string())?))
+                    let listener = bind_listener(settings, &self.metrics).and_then(prepare_listener);
+                    added.push((settings, listener.map_err(|error| error.to_string())?));
                 }
             }
         }
@@ -54,8 +56,8 @@ impl Working {
             self.leaving.retain(|task| !task.is_finished());
             self.leaving.push(tokio::spawn(running.stopped()));
         }
-        for (settings, bound) in added {
-            self.start_listener(settings, bound);
+        for (settings, listener) in added {
+            self.start_listener(settings, listener);
         }
         self.spool.set_limits(new.spool.max_size, new.spool.when_full);
         self.change_forwards(&new, connectors).await;

@@ -33,7 +33,10 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::spool::{self, Writer};
 use crate::tls::Watch;
-use parts::{bind_admin, bind_listener, connector, new_forwarder, open_spool, refuse_strays, renewals_of, treatment};
+use parts::{
+    bind_admin, bind_listener, connector, new_forwarder, open_spool, prepare_listener, refuse_strays, renewals_of,
+    treatment,
+};
 use working::{Reins, Working, hand_on_pieces};
 
 /// A relay whose sockets are open and whose spool is locked; nothing moves yet.
@@ -122,6 +125,7 @@ impl Relay {
         mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
         mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
+        let listeners = self.listeners.into_iter().map(prepare_listener).collect::<Result<Vec<_>, _>>()?;
         let (inlet, spool_thread) = self
             .spool
             .spawn(Some(self.config.spool.max_wait))
@@ -148,8 +152,8 @@ impl Relay {
             config: self.config,
         };
         let config = working.config.clone();
-        for (settings, bound) in config.listen.iter().zip(self.listeners) {
-            working.start_listener(settings, bound);
+        for (settings, listener) in config.listen.iter().zip(listeners) {
+            working.start_listener(settings, listener);
         }
         for (settings, (forwarder, reins)) in config.forward.iter().zip(self.forwarders) {
             working.start_forward(settings, forwarder, reins);

@@ -12,7 +12,7 @@ use crate::admin::{self, Admin};
 use crate::board::ForwardState;
 use crate::config::{self, Config};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
-use crate::listen::{self, Bound, Shedding, Terms, Treatment};
+use crate::listen::{self, Bound, Prepared, Shedding, Terms, Treatment};
 use crate::metrics::Metrics;
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::syslog::Translator;
@@ -73,6 +73,11 @@ pub fn refuse_strays(config: &Config) -> Result<(), StartError> {
 pub fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {
     let counted = metrics.listener(&settings.address.to_string());
     listen::bind(read_options(settings)?, counted).map_err(|error| StartError(error.to_string()))
+}
+
+/// What may still be refused to a listener; after that it only has to be started.
+pub fn prepare_listener(bound: Bound) -> Result<Prepared, StartError> {
+    bound.prepare().map_err(|error| StartError(error.to_string()))
 }
 
 /// Reads the certificates of a listener.

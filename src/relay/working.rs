@@ -12,7 +12,7 @@ use crate::admin;
 use crate::board::{self, Board, ForwardState};
 use crate::config::{self, Config, ListenAddress};
 use crate::forward::Forwarder;
-use crate::listen::{self, Bound, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Running, Treatment};
+use crate::listen::{self, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Prepared, Running, Treatment};
 use crate::log;
 use crate::losses::Teller;
 use crate::metrics::Metrics;
@@ -66,12 +66,12 @@ pub struct Reins {
 }
 
 impl Working {
-    pub fn start_listener(&mut self, settings: &config::Listen, bound: Bound) {
+    pub fn start_listener(&mut self, settings: &config::Listen, listener: Prepared) {
         let (stop, stopping) = watch::channel(false);
         let (treatments, configured) = (self.treatments.subscribe(), settings.address.to_string());
         let intake = Intake::new(treatments, self.inlet.clone(), &self.metrics, &configured, &self.common);
-        let address = bound.address();
-        let running = bound.start(intake, stopping);
+        let address = listener.address();
+        let running = listener.start(intake, stopping);
         self.listeners.push(Listening { settings: settings.clone(), address, running, stop });
     }
 

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use super::{bound, listen, options};
 use crate::config::ListenAddress;
-use crate::listen::{BindError, Options, bind};
+use crate::listen::{BindError, Options, bind, datagram};
 use crate::metrics::Metrics;
 
 fn refused(options: Options) -> String {
@@ -40,6 +41,24 @@ fn not_allowed() {
     let error = BindError::Denied(address).to_string();
     assert!(error.contains("cannot bind udp://0.0.0.0:514: permission denied"), "{error}");
     assert!(error.contains("NET_BIND_SERVICE") && error.contains("ip_unprivileged_port_start"), "{error}");
+}
+
+/// A regular file cannot be waited for, as no socket can once the host has no room left for it: no panic, which would be
+/// the end of a relay that is only told to listen elsewhere too.
+#[tokio::test]
+async fn a_socket_that_cannot_be_waited_for() {
+    let (mut bound, _) = bound(options("tcp://127.0.0.1:0"));
+    bound.socket = OwnedFd::from(tempfile::tempfile().unwrap()).into();
+    bound.socket.set_nonblocking(true).unwrap();
+    let error = bound.prepare().map(|prepared| prepared.address()).expect_err("it was prepared").to_string();
+    assert!(error.contains("making ready to read"), "{error}");
+}
+
+/// No host has room for such a stack.
+#[test]
+fn no_thread_is_left() {
+    let (bound, _) = bound(options("udp://127.0.0.1:0"));
+    assert!(datagram::Idle::with_stack(bound.socket, usize::MAX >> 8).is_err());
 }
 
 #[test]
