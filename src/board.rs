@@ -2,8 +2,10 @@
 //! when something about it changes, never for a message or a batch; `admin` reads it and knows nobody who wrote.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Bytes of a trouble's text that are kept.
 const LONGEST_TROUBLE: usize = 600;
@@ -89,11 +91,11 @@ pub struct Trouble {
 impl Board {
     /// This is who is there from now on.
     pub fn call(&self, roll: Roll) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = roll;
+        *self.0.lock() = roll;
     }
 
     pub fn roll(&self) -> Roll {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 
@@ -140,7 +142,7 @@ impl ForwardState {
     }
 
     fn lock(&self) -> MutexGuard<'_, Fares> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! From a target to a connection: what is known about its name, every address of it, TLS.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -68,7 +69,7 @@ impl Dialer {
             self.state.trouble(&problem);
             problem
         })?;
-        let mut last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_good = self.last_good.lock();
         let completed = match last_good.get(to) {
             Some(earlier) => answer.clone().completed_by(earlier),
             None => answer.clone(),
@@ -80,7 +81,7 @@ impl Dialer {
     /// The same, and what cannot be looked up keeps its last good answer: stale is better than none.
     pub async fn look_up_or_remember(&self, to: &Destination) -> Result<Answer, String> {
         let looked_up = self.look_up(to, Patience::OneFamily).await;
-        let last_good = self.last_good.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_good = self.last_good.lock();
         last_good.get(to).cloned().map_or(looked_up, Ok)
     }
 

@@ -2,9 +2,9 @@
 //! One that takes connections and drops them, or points elsewhere with each answer, would otherwise fill the log.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 /// Different things said between two deliveries: an outage of a day is a few lines.
@@ -47,7 +47,7 @@ impl News {
 
     /// Whether `text` is to be said: it has not been since something was delivered, and not too much was.
     pub fn is_new(&self, text: &str) -> bool {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock();
         match said.hear(text, self.delivered.get(), Instant::now()) {
             Say::It => true,
             Say::Nothing => false,

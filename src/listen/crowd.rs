@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::unfinished::Unfinished;
 
@@ -44,7 +46,7 @@ impl Crowd {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Household>> {
-        self.households.lock().unwrap_or_else(PoisonError::into_inner)
+        self.households.lock()
     }
 }
 

@@ -301,7 +301,9 @@ pub use test::{TakenFrames, ToTest};
 
 #[cfg(test)]
 mod test {
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::{Intake, Way};
 
@@ -316,7 +318,7 @@ mod test {
 
     impl ToTest {
         pub(super) fn flush(&mut self) {
-            self.taken.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.pending);
+            self.taken.lock().append(&mut self.pending);
         }
     }
 

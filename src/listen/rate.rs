@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::config::Rate;
 use crate::syslog::UnixMicros;
@@ -52,7 +54,7 @@ impl Buckets {
     /// The bucket of a container. Take it once and keep it.
     pub fn of(&self, container: &[u8], rate: Rate, now: UnixMicros) -> Bucket {
         let container = self.hasher.hash_one(container);
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         let Table { by_container, swept } = &mut *table;
         if let Some(bucket) = by_container.get(&container) {
             return bucket.clone();
@@ -73,7 +75,7 @@ impl Buckets {
 impl Bucket {
     /// Takes one message out; false: it is empty.
     pub fn take(&self, rate: Rate, now: UnixMicros) -> bool {
-        let mut level = lock(&self.0);
+        let mut level = self.0.lock();
         let left = level.left_at(rate, now);
         // Batches of two listeners may come in the wrong order; a clock that was set back is another matter.
         let at = level.at.filter(|at| (1..1_000_000).contains(&at.0.saturating_sub(now.0))).unwrap_or(now);
@@ -83,7 +85,7 @@ impl Bucket {
     }
 
     fn is_full(&self, rate: Rate, now: UnixMicros) -> bool {
-        lock(&self.0).left_at(rate, now) >= u64::from(rate.burst) * MESSAGE
+        self.0.lock().left_at(rate, now) >= u64::from(rate.burst) * MESSAGE
     }
 }
 
@@ -95,10 +97,6 @@ impl Level {
         let elapsed = u64::try_from(now.0.saturating_sub(at.0)).unwrap_or(0);
         self.left.saturating_add(elapsed.saturating_mul(rate.per_second.into())).min(full)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -148,7 +146,7 @@ mod tests {
         for number in 1..MOST_BUCKETS {
             assert!(buckets.of(format!("invented-{number}").as_bytes(), RATE, at(0)).take(RATE, at(0)));
         }
-        assert_eq!(lock(&buckets.table).by_container.len(), MOST_BUCKETS);
+        assert_eq!(buckets.table.lock().by_container.len(), MOST_BUCKETS);
         // All that find no room together.
         let more = |millis| {
             let bucket = |n: &i32| buckets.of(format!("more-{n}").as_bytes(), RATE, at(millis));

@@ -8,9 +8,10 @@
 //! Nothing here waits for a time to pass: a test waits for what it wants to see, and fails if it does not come.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::intake::Intake;
@@ -84,11 +85,11 @@ impl Trial {
         let show = |(frame, cut): &Frame| {
             String::from_utf8_lossy(frame).trim_end_matches('\n').to_owned() + if *cut { "~" } else { "" }
         };
-        self.taken.lock().unwrap().iter().map(show).collect()
+        self.taken.lock().iter().map(show).collect()
     }
 
     fn count(&self) -> usize {
-        self.taken.lock().unwrap().len()
+        self.taken.lock().len()
     }
 
     /// Waits until exactly these frames are there.
@@ -110,7 +111,7 @@ impl Trial {
         let frames = self.taken.clone();
         tokio::time::timeout(PATIENCE, self.running.stopped()).await.expect("it should have stopped");
         assert_eq!(self.metrics.connections.get(), 0);
-        frames.lock().unwrap().iter().map(|(frame, _)| String::from_utf8_lossy(frame).trim_end().to_owned()).collect()
+        frames.lock().iter().map(|(frame, _)| String::from_utf8_lossy(frame).trim_end().to_owned()).collect()
     }
 }
 

@@ -2,9 +2,11 @@
 //! not fit in the queue is dropped.
 
 use std::io::Write;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Lines that wait to be written; as many again may be on their way.
 const MOST_WAITING: usize = 1000;
@@ -52,13 +54,14 @@ impl Stderr {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn write(&self, mut out: impl Write) {
         loop {
             let idle = |queue: &mut Queue| queue.lines.is_empty() && !queue.over;
-            let mut queue = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.lock();
+            self.changed.wait_while(&mut queue, idle);
             let lines = std::mem::take(&mut queue.lines);
             if lines.is_empty() {
                 queue.written = true;
@@ -77,7 +80,7 @@ impl Drop for Written {
         let mut queue = self.0.lock();
         queue.over = true;
         self.0.changed.notify_all();
-        drop(self.0.changed.wait_timeout_while(queue, LAST_LINES, |queue| !queue.written));
+        self.0.changed.wait_while_for(&mut queue, |queue| !queue.written, LAST_LINES);
     }
 }
 

@@ -6,9 +6,9 @@
 //!   deliver does, and the queue here fills.
 //! - What is dropped is told to the collector as any other loss is (see `losses`).
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -53,7 +53,7 @@ pub fn new(metrics: LogMetrics) -> (Entrance, Stream) {
 
 impl Entrance {
     pub fn take(&self, said: Said, stamp: String) {
-        if !self.pace.lock().unwrap_or_else(PoisonError::into_inner).allows(Instant::now()) {
+        if !self.pace.lock().allows(Instant::now()) {
             self.metrics.dropped_rate.inc();
             return;
         }

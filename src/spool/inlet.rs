@@ -13,12 +13,13 @@
 //! kinds and an unbounded channel, because a count of batches says nothing about bytes.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -85,7 +86,7 @@ struct Trouble {
 
 impl Trouble {
     fn begins(&self) -> bool {
-        let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut episode = self.episode.lock();
         self.said.store(true, Ordering::Relaxed);
         episode.begins()
     }
@@ -95,7 +96,7 @@ impl Trouble {
         if !self.said.load(Ordering::Relaxed) {
             return false;
         }
-        let mut episode = self.episode.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut episode = self.episode.lock();
         let ends = episode.ends();
         if ends {
             self.said.store(false, Ordering::Relaxed);

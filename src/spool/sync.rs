@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::episode::Episode;
 use crate::metrics::SpoolMetrics;
@@ -115,7 +117,7 @@ impl Drop for Behind {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Dirty> {
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dirty.lock()
     }
 }
 
@@ -125,10 +127,10 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
     let mut left: Option<Instant> = None;
     loop {
         let idle = |dirty: &mut Dirty| dirty.files.is_empty() && !dirty.closed;
-        let dirty = shared.changed.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let mut dirty = shared.lock();
+        shared.changed.wait_while(&mut dirty, idle);
         // Something is dirty: let more of it gather for a period, so that an idle spool wakes nobody.
-        let waited = shared.changed.wait_timeout_while(dirty, period, |dirty| !dirty.closed);
-        let mut dirty = waited.unwrap_or_else(PoisonError::into_inner).0;
+        shared.changed.wait_while_for(&mut dirty, |dirty| !dirty.closed, period);
         let files = std::mem::take(&mut dirty.files);
         let closed = dirty.closed;
         drop(dirty);

@@ -1,9 +1,9 @@
 //! Which messages have arrived, and when. They are found in lines of whatever format by a token that is this run's own.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memchr::memmem::Finder;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::listen::intake::now;
 
@@ -99,7 +99,7 @@ impl Arrivals {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

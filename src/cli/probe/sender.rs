@@ -2,12 +2,13 @@
 //! its own; one that the relay does not take is sent once more over a new connection, as the driver does.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use parking_lot::Mutex;
 
 use super::arrivals::Token;
 use crate::cli::wire::{Door, Pace, Wire, rfc5424micro};
@@ -53,7 +54,7 @@ impl Sender {
         thread::Builder::new().name("sender".to_owned()).spawn(move || {
             let start = Instant::now();
             state.send(&doors, &tls, &messages);
-            *state.took.lock().unwrap_or_else(PoisonError::into_inner) = start.elapsed();
+            *state.took.lock() = start.elapsed();
             state.finished.store(true, Ordering::Release);
         })?;
         Ok(sender)
@@ -69,7 +70,7 @@ impl Sender {
 
     /// Why the relay did not take the last one that it did not take.
     pub fn why(&self) -> Option<String> {
-        self.state.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.why.lock().clone()
     }
 
     pub fn finished(&self) -> bool {
@@ -78,7 +79,7 @@ impl Sender {
 
     /// How long sending took, once it has finished.
     pub fn took(&self) -> Duration {
-        *self.state.took.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.took.lock()
     }
 }
 
@@ -93,7 +94,7 @@ impl State {
             self.tried.store(number, Ordering::Release);
             if let Err(error) = line.send(&message) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                *self.why.lock() = Some(error.to_string());
             }
             if pace.is_ahead(number) {
                 pace.rest();
