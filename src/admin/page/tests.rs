@@ -1,5 +1,7 @@
+use askama::filters::{Html, escape};
+
 use super::*;
-use crate::admin::status::{Container, LastError, Past, Spool};
+use crate::admin::status::{Container, Forward, LastError, Listener, Past, Spool};
 
 const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
 
@@ -59,7 +61,7 @@ fn hostile() -> Status {
 #[test]
 fn no_text_from_outside_is_markup() {
     let page = render(&hostile());
-    let harmless = Text(HOSTILE).to_string();
+    let harmless = escape(HOSTILE, Html).expect("text").to_string();
     assert!(!harmless.contains(['<', '>', '"', '\'']) && !page.contains("onerror=\""), "{page}");
     // One script, one end of <main>: ours.
     assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
