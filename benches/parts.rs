@@ -18,8 +18,9 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
 use logferry::metrics::Metrics;
 use logferry::protocol::framing::Framer;
+use logferry::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
+use logferry::record::{Format, UnixMicros, render};
 use logferry::spool::{Batch, Options, Reader, Spool, Sync};
-use logferry::syslog::{Format, Frame, Senders, Settings, Translator, UnixMicros, parse, render};
 use tempfile::TempDir;
 
 /// The default of `max-frame`, in bytes.

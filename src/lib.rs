@@ -15,7 +15,7 @@
 //! # Invariants
 //!
 //! 1. Only `relay` knows all rooms. Nothing else imports `listen` or `forward`, but the commands in `cli`.
-//! 2. `syslog`, `protocol`, `spool::record`, `spool::ledger` and `forward::encode` hold no async, no socket,
+//! 2. `record`, `protocol`, `spool::record`, `spool::ledger` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
 //!    in `config`.
@@ -45,17 +45,15 @@ pub mod relay;
 // Room 1: sockets → frames.
 pub mod listen;
 
-// Room 2: frames → messages → lines.
-pub mod syslog;
+// Room 2: frames → records → lines; what is spoken with senders and collectors.
+pub mod protocol;
+pub mod record;
 
 // Room 3: lines → disk → batches.
 pub mod spool;
 
 // Room 4: batches → collectors.
 pub mod forward;
-
-// What is spoken with senders and collectors.
-pub mod protocol;
 
 // What the rooms share.
 pub mod board;

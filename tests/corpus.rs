@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use corpus::{Row, rows};
 use logferry::protocol::framing::properties::any_cut;
-use logferry::syslog::{
-    Format, Frame, Line, Message, Senders, Settings, Shape, Stamp, TagTemplate, Translator, UnixMicros, parse, render,
-};
+use logferry::protocol::syslog::{Frame, Message, Senders, Settings, Shape, TagTemplate, Translator, parse};
+use logferry::record::{Format, Line, Stamp, UnixMicros, render};
 
 /// What the default template cannot read, and why. Everything else must be right with any template.
 const UNREADABLE: [(&str, Wrong, &str); 2] = [

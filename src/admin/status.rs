@@ -12,7 +12,7 @@ use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
 use crate::board::{self, Doing, Fares};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
-use crate::syslog::{Line, UnixMicros, make_json_visible};
+use crate::record::{Line, UnixMicros, make_json_visible};
 
 /// Containers that are shown.
 const SHOWN_CONTAINERS: usize = 10;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::file::{Leaf, Origin};
-use crate::syslog::append_escaped;
+use crate::record::append_escaped;
 
 /// Problems of one config that are named. Who has more has another file in hand.
 const MOST_PROBLEMS: usize = 100;

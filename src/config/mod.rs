@@ -34,8 +34,9 @@ pub use peer::{Fingerprint, PeerName};
 pub use range::AddressRange;
 pub use show::shown_size;
 
+use crate::protocol::syslog::{Senders, Settings, TagTemplate};
+use crate::record::{Format, Rule, UtcOffset};
 use crate::spool::{Sync, WhenFull};
-use crate::syslog::{Format, Rule, Senders, Settings, TagTemplate, UtcOffset};
 use error::Source;
 
 /// Read when no `--config` is given and it is there.

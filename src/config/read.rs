@@ -15,7 +15,7 @@ use super::rules;
 use super::show::shown_size;
 use super::*;
 use crate::metrics::MOST_CONTAINERS;
-use crate::syslog::{OWN_SD_ID, is_sd_id};
+use crate::record::{OWN_SD_ID, is_sd_id};
 
 pub fn listens_on_tcp(source: &Source<'_>, section: &file::Listen) -> bool {
     let address = section.address.as_ref().and_then(|leaf| source.value::<ListenAddress>("listen.address", leaf).ok());

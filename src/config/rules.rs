@@ -3,7 +3,7 @@
 use super::error::Source;
 use super::file::{self, Leaf, Leaves, Section};
 use super::{ConfigError, MOST_RULES};
-use crate::syslog::{BadSetting, Facilities, Patterns, Rule, Severities};
+use crate::record::{BadSetting, Facilities, Patterns, Rule, Severities};
 
 /// `[[drop]]`: lines that are not wanted at all. `listeners`: the names there are.
 pub fn dropped(

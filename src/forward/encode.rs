@@ -1,7 +1,7 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
 use crate::config::{self, ForwardAddress, Framing, Protocol, Transport};
-use crate::syslog::{Format, append_on_one_line, append_visible, render};
+use crate::record::{Format, append_on_one_line, append_visible, render};
 
 /// How one forward writes lines.
 #[derive(Clone, Debug)]

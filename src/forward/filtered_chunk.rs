@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use crate::record::{Line, Rule};
 use crate::spool::{Chunk, Position};
-use crate::syslog::{Line, Rule};
 
 /// Lines read in one go, and which of them are meant.
 pub struct Load {

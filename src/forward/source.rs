@@ -7,8 +7,8 @@ use tokio::task::yield_now;
 
 use super::filtered_chunk::Load;
 use crate::metrics::ForwardMetrics;
+use crate::record::Rule;
 use crate::spool::{Chunk, Episode, Position, Reader};
-use crate::syslog::Rule;
 
 /// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
 /// broken connection stays small.

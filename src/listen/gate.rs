@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::rate::{Bucket, Buckets};
 use crate::config::{MOST_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
+use crate::protocol::syslog::{HeadId, MOST_HEADS, Shape, Translated};
+use crate::record::{Line, Rule, UnixMicros, facility, severity};
 use crate::spool::Refused;
-use crate::syslog::{HeadId, Line, MOST_HEADS, Rule, Shape, Translated, UnixMicros, facility, severity};
 
 /// RFC 5424 6.2.1.
 const WARNING: u8 = 4;
@@ -235,7 +236,8 @@ impl Shedding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::syslog::{Frame, Patterns, Settings, Severities, Translator};
+    use crate::protocol::syslog::{Frame, Settings, Translator};
+    use crate::record::{Patterns, Severities};
 
     const NOW: UnixMicros = UnixMicros(1_795_213_727_500_000);
 

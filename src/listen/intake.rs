@@ -11,8 +11,9 @@ use super::pieces::Pieces;
 use super::rate::Buckets;
 use crate::config::Listen;
 use crate::metrics::{Metrics, ShapeMetrics};
+use crate::protocol::syslog::{Frame, ListenerMark, MOST_HEADS, Senders, Shape, Translator};
+use crate::record::UnixMicros;
 use crate::spool::{Batch, Inlet, Origin, Receipt, Turn};
-use crate::syslog::{Frame, ListenerMark, MOST_HEADS, Senders, Shape, Translator, UnixMicros};
 
 /// A container's connection has one header; whoever sends many names on one must not have us remember them.
 const HEADS_OF_A_STREAM: usize = 2;

@@ -13,8 +13,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::metrics::PieceMetrics;
+use crate::record::UnixMicros;
 use crate::spool::Batch;
-use crate::syslog::UnixMicros;
 
 /// Bytes of a piece that is not the last one.
 const PIECE: usize = 16 * 1024;

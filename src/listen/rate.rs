@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::config::Rate;
-use crate::syslog::UnixMicros;
+use crate::record::UnixMicros;
 
 /// Containers with a bucket of their own. When there are more, those that have been quiet are forgotten first, and what
 /// still finds no room shares one: whoever reaches a listener can invent containers.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use crate::syslog::{append_escaped, make_json_visible};
+use crate::record::{append_escaped, make_json_visible};
 
 /// Facility syslog (5): RFC 5424 6.2.1.
 const FACILITY: u8 = 5 << 3;

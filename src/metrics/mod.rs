@@ -182,7 +182,7 @@ pub struct Refusals {
     pub max_unfinished: Counter,
 }
 
-/// How many messages were understood in which way; one counter for each `syslog::Shape`.
+/// How many messages were understood in which way; one counter for each `protocol::syslog::Shape`.
 #[derive(Clone)]
 pub struct ShapeMetrics {
     pub docker: Counter,

@@ -2,6 +2,8 @@
 //!
 //! - `framing` where a syslog message ends in a stream (RFC 6587)
 //! - `relp`    syslog with an answer for each message
+//! - `syslog`  what a message says: Docker's shapes, RFC 5424, RFC 3164
 
 pub mod framing;
 pub mod relp;
+pub mod syslog;

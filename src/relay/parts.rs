@@ -14,8 +14,8 @@ use crate::config::{self, Config};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, Bound, Prepared, Shedding, Terms, Treatment};
 use crate::metrics::Metrics;
+use crate::protocol::syslog::Translator;
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
-use crate::syslog::Translator;
 use crate::tls::{self, Renewed, TlsError, Watch};
 
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.

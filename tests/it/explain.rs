@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use chrono::DateTime;
-use logferry::syslog::{Frame, Settings, Translator, UnixMicros};
+use logferry::protocol::syslog::{Frame, Settings, Translator};
+use logferry::record::UnixMicros;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -9,7 +9,8 @@ use logferry::config::{Config, Framing as How, Overrides};
 use logferry::forward::encoding;
 use logferry::protocol::framing::Framer;
 use logferry::protocol::relp;
-use logferry::syslog::{Format, Frame, Settings, Translator, UnixMicros, append_on_one_line, append_visible};
+use logferry::protocol::syslog::{Frame, Settings, Translator};
+use logferry::record::{Format, UnixMicros, append_on_one_line, append_visible};
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -93,7 +93,7 @@ impl Make {
             Self::SyslogNg => support::syslog_ng::kept(text),
             Self::Logferry => {
                 let mut visible = Vec::new();
-                logferry::syslog::append_visible(text, &mut visible);
+                logferry::record::append_visible(text, &mut visible);
                 visible
             }
         }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::sender::{IMAGE, container, message};
 use crate::cli::collector;
 use crate::config::DEFAULT_SD_ID;
-use crate::syslog::Line;
+use crate::record::Line;
 
 /// What has arrived at any of the collectors, by message number.
 pub struct Arrivals {

@@ -7,7 +7,7 @@ use super::explained::{Bytes, Explained, Output};
 use super::{Arrival, Style, explain, told};
 use crate::config::{Config, Framing, Overrides};
 use crate::protocol::framing::{self, Framer};
-use crate::syslog::UnixMicros;
+use crate::record::UnixMicros;
 
 /// Every format with every way to keep messages apart; frames that are cut soon.
 const CONFIG: &str = r#"

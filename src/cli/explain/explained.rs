@@ -7,10 +7,8 @@ use serde::{Serialize, Serializer};
 
 use crate::config::{self, Config, Framing};
 use crate::forward;
-use crate::syslog::{
-    FACILITIES, Frame, Line, ListenerMark, Rule, SEVERITIES, Senders, Settings, Shape, Stamp, StampOrigin, Translator,
-    escape, parse, stamp_text,
-};
+use crate::protocol::syslog::{Frame, ListenerMark, Senders, Settings, Shape, Translator, parse};
+use crate::record::{FACILITIES, Line, Rule, SEVERITIES, Stamp, StampOrigin, escape, stamp_text};
 
 #[derive(Serialize)]
 pub struct Explained {

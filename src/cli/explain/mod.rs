@@ -11,7 +11,8 @@ use super::{Failure, load, print};
 use crate::config::{Config, Framing, Overrides};
 use crate::listen::intake;
 use crate::protocol::framing::Framer;
-use crate::syslog::{Frame, Senders, UnixMicros, make_json_visible};
+use crate::protocol::syslog::{Frame, Senders};
+use crate::record::{UnixMicros, make_json_visible};
 use explained::{Explained, Explainer};
 
 /// Bytes of stdin that are read. It is for looking at a few messages.

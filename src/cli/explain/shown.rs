@@ -2,7 +2,7 @@
 
 use super::explained::{Bytes, Explained, Output};
 use crate::config::Framing;
-use crate::syslog::Shape;
+use crate::protocol::syslog::Shape;
 
 /// SGR codes (ECMA-48 8.3.117).
 const BOLD: &str = "1";

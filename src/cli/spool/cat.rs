@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{Failure, Filter, Place, failure};
 use crate::cli::complain;
+use crate::record::{Format, Line, SEVERITIES, append_on_one_line, append_visible, render};
 use crate::spool::{HeadFault, Look, Piece, SegmentFile};
-use crate::syslog::{Format, Line, SEVERITIES, append_on_one_line, append_visible, render};
 
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -2,7 +2,7 @@
 
 use crate::cli::Failure;
 use crate::listen::intake::now;
-use crate::syslog::{Line, SEVERITIES, UnixMicros, fits, severity_by_name};
+use crate::record::{Line, SEVERITIES, UnixMicros, fits, severity_by_name};
 
 #[derive(clap::Args)]
 pub struct Filter {

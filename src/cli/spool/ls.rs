@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Failure, Place, failure, print};
 use crate::listen::intake::now;
+use crate::record::{Line, UnixMicros};
 use crate::spool::{Look, LookError, SegmentFile};
-use crate::syslog::{Line, UnixMicros};
 
 #[derive(clap::Args)]
 pub struct Arguments {

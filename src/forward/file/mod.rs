@@ -23,8 +23,8 @@ use super::source::Source;
 use super::target_watch::Moved;
 use super::{Ended, Events};
 use crate::files;
+use crate::record::Line;
 use crate::spool::Position;
-use crate::syslog::Line;
 
 /// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
 /// rotated away is left within this time.
@@ -338,7 +338,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::syslog::Format;
+    use crate::record::Format;
 
     fn files(dir: &TempDir, left: usize) -> Files {
         Files::new(&dir.path().join("{host}/{name}.log"), NewFiles { left, since: Instant::now() })

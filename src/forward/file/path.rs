@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::syslog::Line;
+use crate::record::Line;
 
 /// Bytes of one field in a file name, at the most.
 const LONGEST_FIELD: usize = 128;

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use super::escaped::make_json_visible;
 use super::line::Line;
-use super::rfc5424::{elements, unescape, value};
-use super::visible::make_json_visible;
+use super::structured_data::{elements, unescape, value};
 use super::{BadSetting, time};
 
 /// What a collector is sent.

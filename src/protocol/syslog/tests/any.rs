@@ -82,7 +82,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_carried(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut: bool, received: i64) {
-        check::any_frame(&bytes, cut, received, 0);
+        properties::any_frame(&bytes, cut, received, 0);
     }
 
     /// What is remembered of earlier frames changes nothing.
@@ -105,6 +105,6 @@ proptest! {
 
     #[test]
     fn likely_bytes_are_carried(bytes in likely_frame(), cut: bool, template in 0usize..3) {
-        check::any_frame(&bytes, cut, NOW.0, template);
+        properties::any_frame(&bytes, cut, NOW.0, template);
     }
 }

@@ -61,7 +61,7 @@ pub struct LocalStamp {
 
 /// An RFC 3164 stamp as it stands there; not necessarily a possible date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BsdStamp {
+pub(crate) struct BsdStamp {
     /// Some devices do send it: `Nov 20 2026 22:28:47`.
     pub year: Option<i32>,
     /// `1 <= month <= 12`
@@ -74,7 +74,7 @@ pub(super) struct BsdStamp {
 
 /// Remembers the last stamp of each kind: thousands of messages share a second.
 #[derive(Clone)]
-pub(super) struct Stamps {
+pub(crate) struct Stamps {
     /// The last RFC 3164 stamp, the second it was received in, and what it meant.
     bsd: ([u8; BSD_LEN], i64, Option<LocalStamp>),
     /// The last stamp written, and its text.
@@ -86,7 +86,7 @@ pub(super) struct Stamps {
 }
 
 /// `Nov 20 22:28:47`
-pub(super) const BSD_LEN: usize = 15;
+pub(crate) const BSD_LEN: usize = 15;
 /// `2026-11-20T22:28:47`
 const SECOND_LEN: usize = 19;
 /// `2026-11-20T17:28:47-05:00`
@@ -361,7 +361,7 @@ impl Default for Stamps {
 
 /// Is this a TIMESTAMP of RFC 5424 6.2.3, other than `-`? `fraction` is how many digits of a second are allowed:
 /// the RFC says 6, some senders send 9.
-pub(super) fn is_rfc3339(text: &[u8], fraction: usize) -> bool {
+pub(crate) fn is_rfc3339(text: &[u8], fraction: usize) -> bool {
     let Some((second, rest)) = text.split_first_chunk() else { return false };
     is_second(second) && is_fraction_and_zone(rest, fraction)
 }
@@ -398,7 +398,7 @@ fn is_fraction_and_zone(zone: &[u8], fraction: usize) -> bool {
 }
 
 /// The `Mmm _d hh:mm:ss` of an RFC 3339 stamp, in the stamp's own zone. `None` if it is none.
-pub(super) fn to_bsd(text: &[u8]) -> Option<[u8; BSD_LEN]> {
+pub(crate) fn to_bsd(text: &[u8]) -> Option<[u8; BSD_LEN]> {
     let month = two(text, 5)?.checked_sub(1)?;
     let (name, day, time) = (MONTHS.get(month as usize)?, two(text, 8)?, text.get(11..19)?);
     let mut out = *b"Mmm _d hh:mm:ss";

@@ -1,12 +1,9 @@
-//! Room 2: what a message means. A [`Frame`] comes in, one canonical line goes out, and a canonical line can be
-//! rendered in the format a collector wants.
-//!
-//! Everything here is a plain function of bytes: no socket, no file, no clock, no async. Parsing never fails and
-//! never panics, whatever the bytes; what is not understood is carried whole.
+//! Syslog: what a frame says, in the shapes of Docker's driver, of RFC 5424 and of RFC 3164.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use logferry::syslog::{Frame, Settings, Shape, Translator, UnixMicros};
+//! use logferry::protocol::syslog::{Frame, Settings, Shape, Translator};
+//! use logferry::record::UnixMicros;
 //!
 //! let mut translator = Translator::new(Arc::new(Settings { hostname: "node-7".into(), ..Settings::default() }));
 //! let bytes = b"<30>Nov 20 17:28:47 nginx:1.25/web/2a9052a5c36e[23223]: hello\n";
@@ -23,51 +20,33 @@
 //!
 //! In reading order:
 //!
-//! - here: the words of the room, and [`parse`], which asks the readers one after the other
+//! - here: [`parse`], which asks the readers one after the other
 //! - `docker`: the fast path, for the three shapes Docker's syslog driver sends
 //! - `tag`: Docker's tag back into image, name and ID
-//! - `rfc5424`: the header and the structured data of anybody's RFC 5424 message
-//! - `loose`: everything else that has a header, by way of `syslog_loose`
-//! - `time`: the year and the zone an RFC 3164 stamp does not carry
-//! - `translate`: [`Message`] → canonical line
-//! - `heads`: what headers became that came before
-//! - `line`: a canonical line back into its fields
-//! - `render`: a canonical line as RFC 5424, RFC 3164 or JSON
-//! - `rule`: which canonical lines are meant
-//! - `visible`: control characters as text, where people read
-//! - `check`: what must hold for all bytes
+//! - `rfc5424`: anybody's RFC 5424 message
+//! - `rfc3164`: everything else that has a header, by way of `syslog_loose`
+//! - `translate`: [`Message`] → line
+//! - `header_cache`: what headers became that came before
+//! - `properties`: what must hold for all bytes
 
-pub mod check;
 mod docker;
-mod heads;
-mod line;
-mod loose;
-mod render;
+mod header_cache;
+pub mod properties;
+mod rfc3164;
 mod rfc5424;
-mod rule;
 mod tag;
 #[cfg(test)]
 mod tests;
-mod time;
 mod translate;
-mod visible;
 
 use std::fmt;
 
-pub use heads::{HeadId, MOST_HEADS};
-pub use line::Line;
-pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
-pub use rfc5424::is_sd_id;
-pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};
+pub use header_cache::{HeadId, MOST_HEADS};
 pub use tag::{Container, TagTemplate};
-pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
-pub use translate::{ListenerMark, OWN_SD_ID, Translated, Translator};
-pub use visible::{append_escaped, append_on_one_line, append_visible, make_json_visible};
+pub use translate::{ListenerMark, Translated, Translator};
 
-use time::Stamps;
-
-/// RFC 3164 4.3.3: a packet without a priority is `user.notice`.
-const DEFAULT_PRI: u8 = 13;
+use crate::record::time::Stamps;
+use crate::record::{DEFAULT_PRI, Stamp, UnixMicros, UtcOffset, priority};
 
 /// One message as it came off a socket.
 #[derive(Clone, Copy, Debug)]
@@ -101,31 +80,10 @@ pub struct Settings {
     pub hostname: String,
     /// The senders' `tag` log option.
     pub tag_template: TagTemplate,
-    /// SD-ID of the element that carries image, name and ID, for example `docker@32473`; see [`is_sd_id`].
+    /// SD-ID of the element that carries image, name and ID, for example `docker@32473`; see [`is_sd_id`](crate::record::is_sd_id).
     pub sd_id: String,
     /// The zone of RFC 3164 stamps that are too old or too new to tell it themselves.
     pub utc_offset: UtcOffset,
-}
-
-/// The severity of a canonical line, 0 (emergency) to 7 (debug): RFC 5424 6.2.1.
-pub fn severity(line: &[u8]) -> u8 {
-    pri(line) & 7
-}
-
-/// The facility of a canonical line, 0 to 23.
-pub fn facility(line: &[u8]) -> u8 {
-    pri(line) >> 3
-}
-
-fn pri(line: &[u8]) -> u8 {
-    priority(line).map_or(DEFAULT_PRI, |(pri, _)| pri)
-}
-
-/// A stamp as RFC 5424 6.2.3 wants it.
-pub fn stamp_text(stamp: &Stamp<'_>) -> String {
-    let mut out = Vec::new();
-    Stamps::default().write(stamp, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Who sends.
@@ -176,10 +134,6 @@ pub enum StructuredData<'a> {
     Malformed,
 }
 
-/// A setting that cannot be used, and why: a sentence for the person who wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadSetting(String);
-
 /// Reads one frame. Never fails: see [`Shape::Unknown`].
 pub fn parse<'a>(frame: &Frame<'a>, settings: &Settings, senders: Senders) -> Message<'a> {
     parse_with(frame, settings, senders, &mut Stamps::default())
@@ -202,7 +156,7 @@ fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, senders: Senders, stam
     let message = docker::read(&reader, stamps)
         .or_else(|| others.then(|| rfc5424::read(&reader))?)
         .or_else(|| docker::read_tag_with_blanks(&reader, stamps))
-        .or_else(|| others.then(|| rfc5424::read_malformed(&reader).or_else(|| loose::read(&reader)))?)
+        .or_else(|| others.then(|| rfc5424::read_malformed(&reader).or_else(|| rfc3164::read(&reader)))?)
         .unwrap_or_else(|| Message::new(Shape::Unknown, pri, frame, rest));
     docker::signed(message, settings)
 }
@@ -237,19 +191,6 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Splits `<PRI>` off: 0 to 191, without leading zeros (RFC 3164 4.1.1, RFC 5424 6.2.1).
-#[inline(always)]
-fn priority(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let digit = |b: u8| u16::from(b.wrapping_sub(b'0'));
-    let (value, rest) = match bytes {
-        [b'<', a @ b'0'..=b'9', b'>', rest @ ..] => (digit(*a), rest),
-        [b'<', a @ b'1'..=b'9', b @ b'0'..=b'9', b'>', rest @ ..] => (digit(*a) * 10 + digit(*b), rest),
-        [b'<', b'1', b @ b'0'..=b'9', c @ b'0'..=b'9', b'>', rest @ ..] => (100 + digit(*b) * 10 + digit(*c), rest),
-        _ => return None,
-    };
-    (value <= 191).then_some((value as u8, rest))
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -281,17 +222,3 @@ impl fmt::Display for Shape {
         f.write_str(self.as_str())
     }
 }
-
-impl BadSetting {
-    pub fn new(says: String) -> Self {
-        Self(says)
-    }
-}
-
-impl fmt::Display for BadSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadSetting {}

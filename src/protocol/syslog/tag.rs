@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use memchr::{memchr, memrchr};
 
-use super::BadSetting;
+use crate::record::BadSetting;
 
 /// What a tag tells about its container; a template seldom has all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl FromStr for TagTemplate {
     type Err = BadSetting;
 
     fn from_str(source: &str) -> Result<Self, BadSetting> {
-        let bad = |why: String| BadSetting(format!("tag template {source:?}: {why}"));
+        let bad = |why: String| BadSetting::new(format!("tag template {source:?}: {why}"));
         if source.is_empty() {
             return Err(bad(format!("is empty; Docker's own default is {{{{.ID}}}}, ours is {DEFAULT}")));
         }

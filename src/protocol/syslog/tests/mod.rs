@@ -12,6 +12,7 @@ mod stamps;
 use std::sync::Arc;
 
 use super::*;
+use crate::record::{Format, Line, is_sd_id, render, structured_data, time};
 
 /// 2026-11-20T22:28:47.5Z
 const NOW: UnixMicros = UnixMicros(1_795_213_727_500_000);

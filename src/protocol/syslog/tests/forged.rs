@@ -150,7 +150,7 @@ proptest! {
         prop_assert_eq!(line.image_name.as_deref(), message.container.image);
         prop_assert_eq!(line.listener, None);
         let one_element = line.structured_data == b"-" || line.structured_data.starts_with(b"[docker@32473 ");
-        prop_assert!(one_element && rfc5424::elements(line.structured_data).count() <= 1);
+        prop_assert!(one_element && structured_data::elements(line.structured_data).count() <= 1);
         if message.container.is_known() {
             let tag = message.tag.unwrap_or_default();
             prop_assert!(bytes.windows(tag.len()).any(|window| window == tag));

@@ -1,16 +1,14 @@
-//! RFC 5424 as the RFC writes it: the header's fields and the structured data, found but not changed.
-//! Canonical lines are RFC 5424 too, so `line` and `render` read them with this.
+//! The header and the structured data of an RFC 5424 message: found but not changed, and written. A line is RFC 5424 too.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
 use super::time::is_rfc3339;
-use super::{Message, Reader, Shape, Stamp, StructuredData};
 
 /// The fields behind `<PRI>1 `, none of them empty.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Header<'a> {
     pub timestamp: &'a [u8],
     pub hostname: &'a [u8],
     pub app_name: &'a [u8],
@@ -22,7 +20,7 @@ pub(super) struct Fields<'a> {
 
 /// `[id name="value" …]`
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Element<'a> {
+pub(crate) struct Element<'a> {
     /// All of it, brackets included.
     pub text: &'a [u8],
     pub id: &'a [u8],
@@ -30,24 +28,7 @@ pub(super) struct Element<'a> {
     params: &'a [u8],
 }
 
-/// A well-formed message of anybody's.
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
-    let fields = Fields::split(reader.rest)?;
-    let (structured_data, message) = split_sd(fields.rest)?;
-    let structured_data = match structured_data {
-        b"-" => StructuredData::Nil,
-        elements => StructuredData::Elements(elements),
-    };
-    Some(fields.into_message(reader, structured_data, message))
-}
-
-/// A message with a good header and structured data that is malformed or missing.
-pub(super) fn read_malformed<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
-    let fields = Fields::split(reader.rest).filter(|fields| !fields.rest.is_empty())?;
-    Some(fields.into_message(reader, StructuredData::Malformed, Some(fields.rest)))
-}
-
-impl<'a> Fields<'a> {
+impl<'a> Header<'a> {
     /// Splits what follows `<PRI>`. `None`: no version 1, a field missing, or an impossible stamp.
     pub fn split(text: &'a [u8]) -> Option<Self> {
         let mut rest = text.strip_prefix(b"1 ")?;
@@ -62,37 +43,15 @@ impl<'a> Fields<'a> {
         let possible = timestamp == b"-" || is_rfc3339(timestamp, 9);
         possible.then_some(Self { timestamp, hostname, app_name, proc_id, msg_id, rest })
     }
-
-    fn into_message(
-        self,
-        reader: &Reader<'_, 'a>,
-        structured_data: StructuredData<'a>,
-        message: Option<&'a [u8]>,
-    ) -> Message<'a> {
-        let timestamp = match self.timestamp {
-            b"-" => Stamp::Received(reader.frame.received),
-            text => Stamp::Text(text.into()),
-        };
-        Message {
-            timestamp,
-            hostname: value(self.hostname),
-            tag: value(self.app_name),
-            proc_id: value(self.proc_id),
-            msg_id: value(self.msg_id),
-            structured_data,
-            message,
-            ..Message::new(Shape::Rfc5424, reader.pri, reader.frame, b"")
-        }
-    }
 }
 
 /// A field, unless it is the NILVALUE.
-pub(super) fn value(field: &[u8]) -> Option<&[u8]> {
+pub(crate) fn value(field: &[u8]) -> Option<&[u8]> {
     (field != b"-").then_some(field)
 }
 
 /// Structured data and message. `None`: malformed.
-pub(super) fn split_sd(rest: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+pub(crate) fn split_sd(rest: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let len = match rest.first()? {
         b'-' => 1,
         _ => elements_len(rest)?,
@@ -105,7 +64,7 @@ pub(super) fn split_sd(rest: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 }
 
 /// The elements of well-formed structured data.
-pub(super) fn elements(structured_data: &[u8]) -> impl Iterator<Item = Element<'_>> {
+pub(crate) fn elements(structured_data: &[u8]) -> impl Iterator<Item = Element<'_>> {
     let mut rest = structured_data;
     std::iter::from_fn(move || {
         let (element, behind) = Element::split(rest)?;
@@ -186,7 +145,7 @@ pub fn is_sd_id(text: &str) -> bool {
 }
 
 /// Undoes the escapes `\"`, `\\` and `\]`. Another backslash is a backslash (RFC 5424 6.3.3).
-pub(super) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
     if memchr(b'\\', value).is_none() {
         return value.into();
     }
@@ -204,14 +163,14 @@ pub(super) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Appends ` name="value"`, where the value is escaped already.
-pub(super) fn write_escaped_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_escaped_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     for part in [b" ", name, b"=\"", value, b"\""] {
         out.extend_from_slice(part);
     }
 }
 
 /// Appends ` name="value"`, escaped.
-pub(super) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");

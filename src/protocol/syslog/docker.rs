@@ -12,8 +12,8 @@
 
 use memchr::memchr;
 
-use super::time::{BSD_LEN, is_rfc3339};
 use super::{Message, Reader, Settings, Shape, Stamp, Stamps, StructuredData};
+use crate::record::time::{BSD_LEN, is_rfc3339};
 
 /// How far a tag with blanks is searched for, in bytes.
 const MAX_TAG_WITH_BLANKS: usize = 512;

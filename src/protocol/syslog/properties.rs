@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::record::{Format, Line, facility, render, severity};
 
 /// Templates of each kind: what Docker's driver is told in the examples, one with blanks, one without an image.
 const TEMPLATES: [&str; 3] = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"];

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::rfc5424::{Element, Fields, elements, split_sd, unescape};
-use super::translate::{LISTENER, OWN_ID};
-use super::{DEFAULT_PRI, priority};
+use super::structured_data::{Element, Header, elements, split_sd, unescape};
+use super::{DEFAULT_PRI, LISTENER, OWN_ID, priority};
 
 /// The fields of a canonical line. A field that is not there is `-`, as in the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +36,10 @@ impl<'a> Line<'a> {
     pub fn parse(line: &'a [u8], sd_id: &str) -> Self {
         let split = || {
             let (pri, rest) = priority(line)?;
-            Some((pri, Fields::split(rest)?))
+            Some((pri, Header::split(rest)?))
         };
         let nothing =
-            Fields { timestamp: b"-", hostname: b"-", app_name: b"-", proc_id: b"-", msg_id: b"-", rest: b"" };
+            Header { timestamp: b"-", hostname: b"-", app_name: b"-", proc_id: b"-", msg_id: b"-", rest: b"" };
         let (pri, fields, is_line) = split().map_or((DEFAULT_PRI, nothing, false), |(pri, fields)| (pri, fields, true));
         let (structured_data, message) = match split_sd(fields.rest) {
             Some((structured_data, message)) => (structured_data, message.unwrap_or_default()),

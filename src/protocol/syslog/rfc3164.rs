@@ -10,8 +10,10 @@ use std::ops::Range;
 use chrono::Utc;
 use syslog_loose::{Variant, parse_message_with_year_exact_tz};
 
-use super::time::{BsdStamp, LocalStamp, is_rfc3339};
-use super::{Message, Reader, Shape, Stamp, StructuredData, UtcOffset, rfc5424};
+use super::{Message, Reader, Shape, Stamp, StructuredData, UtcOffset};
+use crate::record::LocalStamp;
+use crate::record::structured_data::{split_sd, value};
+use crate::record::time::{BsdStamp, is_rfc3339};
 
 /// No header is longer, in bytes; nobody can make the picture larger.
 const MAX_HEADER: usize = 4096;
@@ -76,12 +78,12 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Message<'a>>
     if rest.is_empty() {
         return None;
     }
-    let (structured_data, message) = match rfc5424::split_sd(rest) {
+    let (structured_data, message) = match split_sd(rest) {
         Some((b"-", message)) => (StructuredData::Nil, message),
         Some((elements, message)) => (StructuredData::Elements(elements), message),
         None => (StructuredData::Malformed, Some(rest)),
     };
-    let field = |place: Range<usize>| text.get(place).filter(|field| !field.is_empty()).and_then(rfc5424::value);
+    let field = |place: Range<usize>| text.get(place).filter(|field| !field.is_empty()).and_then(value);
     let stamp = text.get(word_behind(text, 1))?;
     Some(Message {
         timestamp: if is_rfc3339(stamp, 9) {

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use super::heads::{Form, HeadId, Heads, MOST_HEADS};
-use super::rfc5424::{Element, elements, write_escaped_param, write_param};
-use super::time::{BSD_LEN, Stamps};
-use super::{Frame, Message, Senders, Settings, Shape, Stamp, StructuredData, parse_with, priority};
+use super::header_cache::{Form, HeadId, Heads, MOST_HEADS};
+use super::{Frame, Message, Senders, Settings, Shape, StructuredData, parse_with};
+use crate::record::structured_data::{Element, elements, write_escaped_param, write_param};
+use crate::record::time::{BSD_LEN, Stamps};
+use crate::record::{LISTENER, OWN_ID, Stamp, priority};
 
 /// RFC 5424 6.2: the most a field may have, in bytes.
 const MAX_HOSTNAME: usize = 255;
@@ -17,11 +18,6 @@ const MAX_PROC_ID: usize = 128;
 /// The most a canonical line grows beside what it repeats of the frame: stamp, ID, field and param names.
 const GROWTH: usize = 256;
 
-/// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
-pub(super) const OWN_ID: &[u8] = OWN_SD_ID.as_bytes();
-pub const OWN_SD_ID: &str = "logferry@32473";
-/// Its param: the name of the listener that took the message.
-pub(super) const LISTENER: &str = "listener";
 const CUT: &str = "cut";
 
 /// Frames → canonical lines. It remembers the last stamps and headers; let every thread have its own.
