@@ -22,8 +22,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
 
-use super::intake::Intake;
-use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, SocketFile, bind, report_receive_buffer, stopping};
+use super::ingest::Intake;
+use super::socket::{self, SocketFile};
+use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, report_receive_buffer, stopping};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 use crate::sys;
@@ -140,7 +141,7 @@ pub(super) fn start(
                     if address.is_udp()
                         && !handed_over
                     {
-                        match bind::grow_receive_buffer(&socket, rules.receive_buffer) {
+                        match socket::grow_receive_buffer(&socket, rules.receive_buffer) {
                             // The same as before is no news.
                             Ok(now) if now == granted => {}
                             Ok(now) => {

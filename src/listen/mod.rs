@@ -1,18 +1,11 @@
 //! ROOM 1: sockets → frames. Everything that faces the senders, and nothing that knows what a message means.
 //!
-//! - `address`     where to listen, as text
-//! - `bind`        sockets, and what to tell the operator when there is none to be had
-//! - `activation`  sockets that a service manager has opened before
-//! - `datagram`    `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
-//! - `stream`      `tcp://`, `tcp+tls://`, `unix://`, RELP: who may connect
-//! - `crowd`       how many connections each address has, and what they hold
-//! - `relp`        `relp://`, `relp+tls://`: a session in which each message is answered
-//! - `connection`  what one connection goes through, from its first byte to its end
-//! - `wire`        one accepted socket, and how it is read out to the last byte
-//! - `unfinished`  memory and time for messages that have not ended
-//! - `intake`      where the frames go: the door to the next rooms
-//! - `gate`        which lines are let in, with `rate`, what a container may send
-//! - `pieces`      lines that Docker has cut, made whole again
+//! - `socket`    sockets that listen: bound, or opened by a service manager before; what to tell the operator when there is none to
+//!   be had
+//! - `datagram`  `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
+//! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: who may connect, and what a connection goes through
+//! - `ingest`    where messages go: the door to the next stages
+//! - `admission` which lines are let in: rules, what a container may send, and what Docker has cut, made whole again
 //!
 //! What never happens here: a sender waits for more than the intake's bounded flush, but for RELP's; a stranger makes us log, grow
 //! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
@@ -34,30 +27,18 @@ use tracing::{info, warn};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
 use crate::metrics::ListenMetrics;
 
-mod activation;
-mod bind;
-mod connection;
-mod crowd;
+mod admission;
 mod datagram;
-mod gate;
-pub mod intake;
-mod pieces;
-mod rate;
-mod relp;
+pub mod ingest;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod unfinished;
-mod wire;
 
-pub use activation::refuse_strays;
-use bind::SocketFile;
-pub use bind::{BindError, grantable_receive_buffer};
-
-pub use gate::{Shedding, Terms};
-pub use intake::{Common, Intake, Treatment, now};
-pub use pieces::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Pieces};
-pub use rate::Buckets;
+pub use admission::{Buckets, LOOK_FOR_PIECES_EVERY, Pieces, Shedding, Terms};
+pub use ingest::{Common, Intake, Treatment, now};
+use socket::SocketFile;
+pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
 
 /// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;
@@ -146,10 +127,10 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
         return Err(BindError::NoCertificate(asked.clone()));
     }
     let failed = |step| move |error| BindError::Other(asked.clone(), step, error);
-    let (socket, file, handed_over) = match activation::find(asked)? {
-        Some(socket) => (bind::made_ready(asked, socket)?, None, true),
+    let (socket, file, handed_over) = match socket::handed_over(asked)? {
+        Some(socket) => (socket::made_ready(asked, socket)?, None, true),
         None => {
-            let (socket, file) = bind::open(asked)?;
+            let (socket, file) = socket::open(asked)?;
             (socket, file, false)
         }
     };
@@ -160,7 +141,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
         // One that was handed over has what its owner gave it, often more than we could get.
         receive_buffer = match handed_over {
             true => socket.recv_buffer_size(),
-            false => bind::grow_receive_buffer(&socket, options.receive_buffer),
+            false => socket::grow_receive_buffer(&socket, options.receive_buffer),
         }
         .map_err(failed("setting its receive buffer"))?;
         report_receive_buffer(&address, receive_buffer, &metrics);

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Read};
 
 use super::{Failure, load, print};
 use crate::config::{Config, Framing, Overrides};
-use crate::listen::intake;
+use crate::listen::ingest;
 use crate::protocol::framing::Framer;
 use crate::protocol::syslog::{Frame, Senders};
 use crate::record::{UnixMicros, make_json_visible};
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => Style::Plain,
     };
     let mut written = Ok(());
-    let arrival = Arrival { listener, received: intake::now() };
+    let arrival = Arrival { listener, received: ingest::now() };
     let count = explain(&input, &config, &arrival, |explained| {
         if written.is_ok() {
             written = print(told(explained, style));

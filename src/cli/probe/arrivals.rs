@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use memchr::memmem::Finder;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::listen::intake::now;
+use crate::listen::ingest::now;
 
 /// 12 hexadecimal digits that no other run has: the container's ID.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::arrivals::Token;
 use crate::cli::wire::{Door, Pace, Wire, rfc5424micro};
 use crate::config::ClientTls;
-use crate::listen::intake::now;
+use crate::listen::ingest::now;
 
 const IMAGE: &str = "logferry/probe:1";
 const NAME: &str = "logferry-probe";

@@ -1,7 +1,7 @@
 //! Which lines of a spool are asked for.
 
 use crate::cli::Failure;
-use crate::listen::intake::now;
+use crate::listen::ingest::now;
 use crate::record::{Line, SEVERITIES, UnixMicros, fits, severity_by_name};
 
 #[derive(clap::Args)]

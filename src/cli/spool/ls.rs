@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Failure, Place, failure, print};
-use crate::listen::intake::now;
+use crate::listen::ingest::now;
 use crate::record::{Line, UnixMicros};
 use crate::spool::{Look, LookError, SegmentFile};
 

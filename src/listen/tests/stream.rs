@@ -13,9 +13,9 @@ use super::{Trial, bound, limited, listen, listen_with, options, start};
 use crate::config::Limits;
 use crate::listen::KEEPALIVE_IDLE;
 use crate::listen::Rules;
-use crate::listen::connection::serve;
-use crate::listen::intake::Intake;
-use crate::listen::unfinished::Unfinished;
+use crate::listen::ingest::Intake;
+use crate::listen::stream::Unfinished;
+use crate::listen::stream::connection::serve;
 use crate::metrics::Metrics;
 
 fn connect(to: SocketAddr) -> TcpStream {

@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::intake::Intake;
-use super::unfinished::{Deadline, Held};
-use super::wire::{Channel, End, Wire};
-use super::{DRAIN_PATIENCE, Rules, relp, stopping};
+use super::super::ingest::Intake;
+use super::super::{DRAIN_PATIENCE, Rules, stopping};
+use super::accepted::{Channel, End, Wire};
+use super::budget::{Deadline, Held};
+use super::relp;
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 use crate::protocol::framing::Framer;
@@ -24,7 +25,7 @@ const TURN_BYTES: usize = 256 * 1024;
 /// The first byte of a TLS connection (content type "handshake"). No syslog message starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-pub(super) async fn serve(
+pub async fn serve(
     wire: Wire,
     rules: &Rules,
     metrics: &ListenMetrics,

@@ -3,30 +3,30 @@
 
 use std::collections::VecDeque;
 
-use super::super::intake::Intake;
+use crate::listen::ingest::Intake;
 use crate::metrics::ListenMetrics;
 use crate::protocol::relp::{self, BadFrame, Command, Frame, Numbered, Offers};
 use crate::spool::{Batch, MAX_LINE, Origin};
 
 /// Bytes of a `numbered` frame: another logferry's batch, which is some 64 KiB, or one line of any length.
-pub(super) const LONGEST_NUMBERED: usize = MAX_LINE + 128 * 1024;
+pub const LONGEST_NUMBERED: usize = MAX_LINE + 128 * 1024;
 /// Bytes by which the lines of a `numbered` frame may grow, beside to twice their size, when they are read.
 const MOST_GROWTH: usize = 64 * 1024;
 
 /// Understands frames.
-pub(super) struct Ear<'a> {
-    pub(super) intake: Intake,
-    pub(super) metrics: &'a ListenMetrics,
+pub struct Ear<'a> {
+    pub intake: Intake,
+    pub metrics: &'a ListenMetrics,
     /// Bytes of a message that are kept.
     max_frame: usize,
-    pub(super) opened: bool,
-    pub(super) closed: bool,
+    pub opened: bool,
+    pub closed: bool,
     /// The name the sender's lines are numbered under, if it is another logferry.
-    pub(super) stream: Option<String>,
+    pub stream: Option<String>,
     /// The `syslog` frames of this read, whose messages are in the intake.
     frames: Frames,
     /// In the order in which it came.
-    pub(super) heard: VecDeque<Heard>,
+    pub heard: VecDeque<Heard>,
 }
 
 /// Numbered lines that are in the intake.
@@ -38,7 +38,7 @@ struct Run {
     lines: u64,
 }
 
-pub(super) enum Heard {
+pub enum Heard {
     Messages(Batch, Option<Origin>, Frames),
     /// A command, as its answer.
     Command(Vec<u8>),
@@ -46,14 +46,14 @@ pub(super) enum Heard {
 
 /// The frames of messages that go to the spool together.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
-    pub(super) txnrs: Vec<u32>,
-    pub(super) messages: u64,
-    pub(super) cut: u64,
+pub struct Frames {
+    pub txnrs: Vec<u32>,
+    pub messages: u64,
+    pub cut: u64,
 }
 
 impl<'a> Ear<'a> {
-    pub(super) fn new(intake: Intake, metrics: &'a ListenMetrics, max_frame: usize) -> Self {
+    pub fn new(intake: Intake, metrics: &'a ListenMetrics, max_frame: usize) -> Self {
         Self {
             intake,
             metrics,
@@ -67,7 +67,7 @@ impl<'a> Ear<'a> {
     }
 
     /// An error ends the session.
-    pub(super) fn hear(&mut self, frame: Frame<'_>) -> Result<(), BadFrame> {
+    pub fn hear(&mut self, frame: Frame<'_>) -> Result<(), BadFrame> {
         if !self.opened && frame.command != Command::Open || self.closed {
             return Err(BadFrame::new("a command before `open` or after `close`"));
         }
@@ -165,7 +165,7 @@ impl<'a> Ear<'a> {
     }
 
     /// Ends a batch.
-    pub(super) fn gather(&mut self) {
+    pub fn gather(&mut self) {
         let frames = std::mem::take(&mut self.frames);
         if frames.messages > 0 {
             self.heard.push_back(Heard::Messages(self.intake.take(), None, frames));

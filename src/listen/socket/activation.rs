@@ -16,7 +16,7 @@ use crate::config::{ListenAddress, ListenTransport};
 use crate::sys;
 
 /// The socket that was handed over for this address, if there is one.
-pub(super) fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError> {
+pub fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError> {
     let mut handed_over = sockets()?;
     Ok(chosen(&handed_over, address).map(|index| handed_over.swap_remove(index).1))
 }

@@ -6,9 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::gate::{DEBUG, Gate, Terms};
-use super::pieces::Pieces;
-use super::rate::Buckets;
+use super::admission::{Buckets, DEBUG, Gate, Pieces, Terms};
 use crate::config::Listen;
 use crate::metrics::{Metrics, ShapeMetrics};
 use crate::protocol::syslog::{Frame, ListenerMark, MOST_HEADS, Senders, Shape, Translator};

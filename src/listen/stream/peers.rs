@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::unfinished::Unfinished;
+use super::budget::Unfinished;
 
 /// The connections of a listener by where they come from.
 #[derive(Clone, Default)]
-pub(super) struct Crowd {
+pub struct Crowd {
     households: Arc<Mutex<HashMap<IpAddr, Household>>>,
 }
 
@@ -25,16 +25,16 @@ struct Household {
 }
 
 /// One of an address's connections, until it is dropped.
-pub(super) struct Member {
+pub struct Member {
     crowd: Crowd,
     from: IpAddr,
     /// What all of this address hold.
-    pub(super) unfinished: Unfinished,
+    pub unfinished: Unfinished,
 }
 
 impl Crowd {
     /// `None`: this address has as many as it may.
-    pub(super) fn join(&self, address: IpAddr, most: usize) -> Option<Member> {
+    pub fn join(&self, address: IpAddr, most: usize) -> Option<Member> {
         let from = household(address);
         let mut households = self.lock();
         if households.get(&from).map_or(0, |household| household.connections) >= most {

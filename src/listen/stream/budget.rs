@@ -20,10 +20,10 @@ const SHARE: usize = 2;
 
 /// What the connections of a listener, or those from one address, hold in all.
 #[derive(Clone, Default)]
-pub(super) struct Unfinished(Arc<AtomicUsize>);
+pub struct Unfinished(Arc<AtomicUsize>);
 
 /// What one connection holds.
-pub(super) struct Held {
+pub struct Held {
     all: Unfinished,
     /// What those from its address hold, where senders have one.
     theirs: Option<Unfinished>,
@@ -32,7 +32,7 @@ pub(super) struct Held {
 }
 
 impl Unfinished {
-    pub(super) fn held(&self, theirs: Option<Unfinished>) -> Held {
+    pub fn held(&self, theirs: Option<Unfinished>) -> Held {
         Held { all: self.clone(), theirs, bytes: 0 }
     }
 
@@ -53,7 +53,7 @@ impl Held {
     /// The connection holds so many bytes now. False: with them all connections would hold more than `most`, or those from
     /// its address more than their share. Let go of all of them then.
     #[must_use]
-    pub(super) fn are(&mut self, bytes: usize, most: usize) -> bool {
+    pub fn are(&mut self, bytes: usize, most: usize) -> bool {
         let bytes = bytes.saturating_sub(UNCOUNTED);
         let has_room = match bytes.checked_sub(self.bytes) {
             Some(more) => self.take(more, most),
@@ -69,7 +69,7 @@ impl Held {
     }
 
     /// The connection holds nothing any more.
-    pub(super) fn are_gone(&mut self) {
+    pub fn are_gone(&mut self) {
         self.give_back(self.bytes);
         self.bytes = 0;
     }
@@ -103,11 +103,11 @@ impl Drop for Held {
 
 /// When the end of a message is waited for no longer. A connection between two messages has no timer.
 #[derive(Default)]
-pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
+pub struct Deadline(Option<Pin<Box<Sleep>>>);
 
 impl Deadline {
     /// Something was read. `unfinished`: a message has not ended; `another`: and one before it has.
-    pub(super) fn after_read(&mut self, unfinished: bool, another: bool, patience: Duration) {
+    pub fn after_read(&mut self, unfinished: bool, another: bool, patience: Duration) {
         match &mut self.0 {
             timer if !unfinished => *timer = None,
             // One that has run out did so while nothing was read, and that was not the sender's fault.
@@ -118,7 +118,7 @@ impl Deadline {
     }
 
     /// Ready once when it is over.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(timer) = &mut self.0 else { return Poll::Pending };
         let polled = timer.as_mut().poll(cx);
         if polled.is_ready() {

@@ -1,6 +1,12 @@
 //! `tcp://`, `tcp+tls://` and `unix://`, all alike: accepting connections, within limits, whatever goes wrong with one
 //! of them. What a connection goes through is in `connection`.
 
+mod accepted;
+mod budget;
+pub mod connection;
+mod peers;
+mod relp;
+
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,11 +21,11 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::connection;
-use super::crowd::{Crowd, Member};
-use super::intake::Intake;
-use super::unfinished::Unfinished;
-use super::wire::{Accepted, Wire};
+use accepted::{Accepted, Wire};
+pub use budget::Unfinished;
+use peers::{Crowd, Member};
+
+use super::ingest::Intake;
 use super::{BACKLOG, Place, Rules, stopping};
 use crate::config::{Limits, ListenAddress};
 use crate::metrics::ListenMetrics;
@@ -34,7 +40,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Connections there can be, whatever the limit that is set.
 const ROOM: u32 = 1 << 24;
 
-pub(super) fn start(
+pub fn start(
     listener: Listener,
     place: Place,
     rules: watch::Receiver<Arc<Rules>>,
@@ -161,18 +167,18 @@ impl Host {
 }
 
 /// A socket that the runtime waits for.
-pub(super) enum Listener {
+pub enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
     /// An error: the system has no room for it among what is waited for.
-    pub(super) fn tcp(socket: Socket) -> io::Result<Self> {
+    pub fn tcp(socket: Socket) -> io::Result<Self> {
         TcpListener::from_std(socket.into()).map(Self::Tcp)
     }
 
-    pub(super) fn unix(socket: Socket) -> io::Result<Self> {
+    pub fn unix(socket: Socket) -> io::Result<Self> {
         UnixListener::from_std(socket.into()).map(Self::Unix)
     }
 

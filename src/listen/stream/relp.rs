@@ -19,10 +19,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use ear::{Ear, Heard, LONGEST_NUMBERED};
 
-use super::intake::Intake;
-use super::unfinished::{Deadline, Held};
-use super::wire::Channel;
-use super::{DRAIN_PATIENCE, Rules, stopping};
+use super::super::ingest::Intake;
+use super::super::{DRAIN_PATIENCE, Rules, stopping};
+use super::accepted::Channel;
+use super::budget::{Deadline, Held};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
 use crate::protocol::relp::{self, Decoder};
@@ -40,7 +40,7 @@ const FIRST_BYTES: usize = 512;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves a session until it ends.
-pub(super) async fn serve(
+pub async fn serve(
     channel: Channel,
     rules: &Rules,
     metrics: &ListenMetrics,

@@ -1,6 +1,8 @@
 //! Making the sockets: everything that can be wrong with an address shows here, before anything runs, in words a
 //! person woken by it can act on. No runtime is needed and nothing is read.
 
+mod activation;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -12,6 +14,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+pub use activation::find as handed_over;
+pub use activation::refuse_strays;
 
 use super::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
 use crate::config::{ListenAddress, ListenTransport};
@@ -44,14 +49,14 @@ pub enum BindError {
 
 /// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 /// Takes an address: a socket that senders can reach from here on.
-pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile>), BindError> {
+pub fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile>), BindError> {
     match address.transport() {
         ListenTransport::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
         ListenTransport::Unixgram(path) => unix(address, path, Type::DGRAM).map(|(socket, file)| (socket, Some(file))),
@@ -70,7 +75,7 @@ pub(super) fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile
 }
 
 /// A socket that somebody else has opened, as one of ours would be. How many may wait in it is his to say.
-pub(super) fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Socket, BindError> {
+pub fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Socket, BindError> {
     let is_stream = !address.is_datagram();
     if address.is_tcp() {
         keep_alive(address, &socket)?;
@@ -83,7 +88,7 @@ pub(super) fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Sock
 
 /// Asks for a receive buffer of `wanted` bytes, beyond the host's limit where we may, and returns what we got (the
 /// kernel doubles what is asked for: its own book-keeping counts too).
-pub(super) fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> {
+pub fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> {
     let wanted = wanted.min(i32::MAX as usize / 2);
     if setsockopt(socket, sockopt::RcvBufForce, &wanted).is_err() {
         socket.set_recv_buffer_size(wanted)?;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::intake::Intake;
+use super::ingest::Intake;
 use super::{Bound, Options, Running, bind};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::metrics::{ListenMetrics, Metrics};

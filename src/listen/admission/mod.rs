@@ -4,9 +4,15 @@
 //!
 //! Who a container is, is found out once for each header that the translator remembers.
 
+mod rate;
+mod reassembler;
+
 use std::sync::Arc;
 
-use super::rate::{Bucket, Buckets};
+use rate::Bucket;
+pub use rate::Buckets;
+pub use reassembler::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Pieces};
+
 use crate::config::{MOST_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
 use crate::protocol::syslog::{HeadId, MOST_HEADS, Shape, Translated};

@@ -24,7 +24,7 @@ thread_local! {
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
     /// Its peer closed it in good order.
     Clean,
     /// It broke; or TLS ended without saying so, which anybody on the way could have done.
@@ -34,37 +34,37 @@ pub(super) enum End {
 }
 
 /// An accepted socket.
-pub(super) struct Wire {
+pub struct Wire {
     socket: Accepted,
     held_only: bool,
 }
 
-pub(super) enum Accepted {
+pub enum Accepted {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 /// What messages come through.
-pub(super) enum Channel {
+pub enum Channel {
     Plain(Wire),
     /// Boxed, because most connections are plain and should not pay for it.
     Tls(Box<TlsStream<Wire>>),
 }
 
 impl Wire {
-    pub(super) fn new(socket: Accepted) -> Self {
+    pub fn new(socket: Accepted) -> Self {
         Self { socket, held_only: false }
     }
 
     /// From now on reads only take what the kernel holds, and "pending" means that it holds nothing more and no wake-up
     /// will come. The runtime cannot say that: it may not have heard yet of bytes that are there, and it answers
     /// "pending" as well when it is another task's turn.
-    pub(super) fn held_only(&mut self) {
+    pub fn held_only(&mut self) {
         self.held_only = true;
     }
 
     /// Whether the peer has closed its side or the connection is broken, also behind bytes that were not read yet.
-    pub(super) fn peer_has_left(&self) -> bool {
+    pub fn peer_has_left(&self) -> bool {
         let fd = match &self.socket {
             Accepted::Tcp(socket) => socket.as_fd(),
             Accepted::Unix(socket) => socket.as_fd(),
@@ -75,7 +75,7 @@ impl Wire {
     }
 
     /// Makes the coming close a reset, of which the sender hears with its next write.
-    pub(super) fn reset_on_close(&self) {
+    pub fn reset_on_close(&self) {
         if let Accepted::Tcp(socket) = &self.socket {
             // It fails only on a connection that is gone already. A closed unix socket fails the next write anyway.
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
@@ -83,7 +83,7 @@ impl Wire {
     }
 
     /// The first byte, left where it is; nothing if the peer closed before it sent one.
-    pub(super) fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+    pub fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
         let Accepted::Tcp(socket) = &self.socket else { unreachable!("only TCP listeners have a certificate") };
         let mut byte = [0];
         let count = if self.held_only {
@@ -150,7 +150,7 @@ impl AsyncWrite for Wire {
 }
 
 impl Channel {
-    pub(super) fn wire(&mut self) -> &mut Wire {
+    pub fn wire(&mut self) -> &mut Wire {
         match self {
             Self::Plain(wire) => wire,
             Self::Tls(stream) => stream.get_mut().0,
@@ -158,7 +158,7 @@ impl Channel {
     }
 
     /// Ready when there may be something to take. Asks the socket alone: of TLS all that was taken in must have been taken.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // An error comes again when it is read.
         match &self.wire().socket {
             Accepted::Tcp(socket) => socket.poll_read_ready(cx).map(drop),
@@ -168,12 +168,12 @@ impl Channel {
 
     /// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds
     /// none.
-    pub(super) fn poll_take(&mut self, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
+    pub fn poll_take(&mut self, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
         self.poll_take_most(SCRATCH, cx, on_bytes)
     }
 
     /// The same for no more than so many bytes; there may be more then.
-    pub(super) fn poll_take_most(
+    pub fn poll_take_most(
         &mut self,
         most: usize,
         cx: &mut Context<'_>,
@@ -206,7 +206,7 @@ impl Channel {
         }
     }
 
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<Poll<usize>> {
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<Poll<usize>> {
         let written = match self {
             Self::Plain(wire) => Pin::new(wire).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
@@ -215,14 +215,14 @@ impl Channel {
     }
 
     /// TLS close_notify and FIN.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let flushed = match self {
             Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
