@@ -5,18 +5,21 @@
 //! without a lock or a look-up. Per-message events are counters, never log lines. Containers are in a file of their own.
 
 mod containers;
+mod process;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use containers::{Busy, ContainerMetrics, Containers, MOST_CONTAINERS};
+use process::Process;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByListener {
@@ -58,6 +61,8 @@ struct ByShape {
 /// Every counter of the relay and the registry they are exported from.
 pub struct Metrics {
     registry: Registry,
+    /// Names that are not ours alone.
+    standard: Registry,
     /// Changed configurations that were taken over.
     pub reloads_applied: Counter,
     /// Changed configurations that were refused.
@@ -274,6 +279,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("logferry");
         let containers = Arc::new(Containers::default());
         registry.register_collector(Box::new(containers.clone()));
+        let mut standard = Registry::default();
+        standard.register_collector(Box::new(Process));
         let all = &mut registry;
         let reloads: Family<ByResult, Counter> =
             add(all, "config_reloads", "Reloads of the configuration, by what became of them");
@@ -341,6 +348,7 @@ impl Metrics {
             containers,
             named: Mutex::default(),
             registry,
+            standard,
         }
     }
 
@@ -484,7 +492,11 @@ impl Metrics {
     /// Everything as OpenMetrics text, which Prometheus reads.
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        [&self.registry, &self.standard]
+            .into_iter()
+            .try_for_each(|registry| encode_registry(&mut text, registry))
+            .and_then(|()| encode_eof(&mut text))
+            .expect("writing to a String cannot fail");
         text
     }
 }

@@ -68,7 +68,7 @@ fn withstood(attack: Attack) {
     let most = attack.most_kib(strangers);
     drop(crowd);
     stand.is_left_alone();
-    assert_eq!(stand.quiet_descriptors(), calm, "descriptors that are left behind");
+    calm.are_all_of(&stand.quiet_descriptors());
     assert!(peak - start <= most, "{}: {} kB more than before, and {most} are allowed", attack.title(), peak - start);
     stand.balances();
 }

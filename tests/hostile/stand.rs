@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::support::http::get;
 use super::support::sink::mark;
-use super::support::{Certs, Docker, Door, Format, Relay, Setup, Sink, Wire, eventually, within};
+use super::support::{Certs, Descriptors, Docker, Door, Format, Relay, Setup, Sink, Wire, eventually, within};
 
 /// A debug build has much to do with all that thousands have said, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -117,9 +117,9 @@ impl Stand {
     }
 
     /// Descriptors of the relay when the honest sender is alone.
-    pub fn quiet_descriptors(&mut self) -> Vec<String> {
+    pub fn quiet_descriptors(&mut self) -> Descriptors {
         self.honest_lines_arrive(1, true);
-        self.relay.process().steady_descriptors()
+        self.relay.descriptors()
     }
 
     /// The crowd has gone.

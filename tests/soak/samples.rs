@@ -92,7 +92,7 @@ fn sample(process: Process, metrics: &str, start: Instant, sent: u64) -> Sample 
         Column::Sent => sent,
         Column::Rss => process.kib("VmRSS"),
         Column::Anon => process.kib("RssAnon"),
-        Column::Descriptors => process.descriptors(),
+        Column::Descriptors => sum("process_open_fds"),
         Column::Threads => process.threads(),
         Column::Connections => sum("logferry_listen_connections"),
         Column::Spool => sum("logferry_spool_bytes"),

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use super::Size;
 use super::happens::Event;
 use super::support::program::SIGHUP;
-use super::support::{Certs, Door, Held, NameServer, Relay, Setup, Sink, TlsClient, Wire, dns, eventually};
+use super::support::{
+    Certs, Descriptors, Door, Held, NameServer, Relay, Setup, Sink, TlsClient, Wire, dns, eventually,
+};
 
 const FILES: [&str; 4] = ["server.pem", "server-key.pem", "client.pem", "client-key.pem"];
 /// Where the name points, in turn.
@@ -139,13 +141,13 @@ impl World {
     }
 
     /// What the relay has open when nobody is connected and nothing waits.
-    pub fn quiet_descriptors(&self) -> Vec<String> {
+    pub fn quiet_descriptors(&self) -> Descriptors {
         eventually("nobody is connected", || {
             let metrics = self.relay.metrics();
             let waits = ["listen_connections", "forward_waiting"].map(|name| metrics.sum(name));
             (waits == [0, 0]).then_some(())
         });
-        self.relay.process().steady_descriptors()
+        self.relay.descriptors()
     }
 }
 

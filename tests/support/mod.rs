@@ -42,6 +42,7 @@
 pub mod certs;
 pub mod collector;
 pub mod corpus;
+pub mod descriptors;
 pub mod dns;
 pub mod docker;
 pub mod flow;
@@ -68,6 +69,7 @@ use std::time::{Duration, Instant};
 
 pub use certs::Certs;
 pub use collector::{Collector, Framing, all_arrived_once};
+pub use descriptors::Descriptors;
 pub use dns::NameServer;
 pub use docker::{Docker, Format};
 pub use flow::Flow;

@@ -1,19 +1,10 @@
 //! What the kernel says of a running process (proc(5)).
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
-
-use super::eventually;
 
 /// `/proc` counts time in these, on every machine we build for (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
-
-/// What a spool's files are called here.
-const SEGMENT: &str = "segment";
-
-/// Looks in a row that find the same, until it is believed.
-const BELIEVED: usize = 20;
 
 #[derive(Clone, Copy)]
 pub struct Process(pub u32);
@@ -28,39 +19,6 @@ impl Process {
     #[track_caller]
     pub fn threads(self) -> u64 {
         self.status("Threads")
-    }
-
-    /// Open ones.
-    #[track_caller]
-    pub fn descriptors(self) -> u64 {
-        fs::read_dir(format!("/proc/{}/fd", self.0)).expect("it runs").count() as u64
-    }
-
-    /// What they are, sorted: the names of files, and of sockets and the like that they are some. Without directories, which
-    /// are only open to be synced. A spool's segments count as one: where one ends is no news.
-    #[track_caller]
-    fn kinds_of_descriptors(self) -> Vec<String> {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.0)).expect("it runs").flatten();
-        // One that was closed since then is not there any more.
-        let targets = open.filter_map(|entry| fs::read_link(entry.path()).ok()).filter(|target| !target.is_dir());
-        let mut kinds: Vec<String> = targets.map(|target| kind(&target)).collect();
-        kinds.sort();
-        kinds.dedup_by(|next, last| next == last && last == SEGMENT);
-        kinds
-    }
-
-    /// The same when nobody connects: look after look they are what they were. What was closed last takes a moment.
-    #[track_caller]
-    pub fn steady_descriptors(self) -> Vec<String> {
-        let (mut last, mut same) = (Vec::new(), 0);
-        eventually("the same descriptors, look after look", || {
-            let now = self.kinds_of_descriptors();
-            // A segment that was deleted stays open until the next sync.
-            let is_done = !now.iter().any(|kind| kind.ends_with("(deleted)"));
-            same = if is_done && now == last { same + 1 } else { 0 };
-            last = now;
-            (same >= BELIEVED).then(|| std::mem::take(&mut last))
-        })
     }
 
     /// What it has used of all processors.
@@ -84,11 +42,4 @@ impl Process {
     fn read(self, name: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{name}", self.0)).expect("it runs")
     }
-}
-
-/// `socket:[7]` is a socket, and a spool's segments come and go.
-fn kind(target: &Path) -> String {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let is_segment = target.extension().is_some_and(|end| end == "seg");
-    if is_segment { SEGMENT.to_owned() } else { name.split(':').next().unwrap_or_default().to_owned() }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::program::{Program, SIGTERM};
-use super::{Door, Process, docker, eventually};
+use super::{Descriptors, Door, Process, docker, eventually};
 
 /// A directory with a config and a spool, in which a relay can be started, and started again. `{dir}` in what is written
 /// here stands for that directory.
@@ -181,6 +181,12 @@ impl Relay {
         Process(self.program.id())
     }
 
+    /// What it has open when nothing happens.
+    #[track_caller]
+    pub fn descriptors(&self) -> Descriptors {
+        Descriptors::of(self)
+    }
+
     pub fn stdout(&self) -> Vec<u8> {
         self.program.stdout()
     }
@@ -289,8 +295,11 @@ impl Metrics {
         let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
             let (series, value) = line.rsplit_once(' ').expect("a series and a value");
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            let name = name.strip_prefix("logferry_").expect("our own").to_owned();
-            Sample { name, labels: labels.to_owned(), value: value.parse().expect("a whole number") }
+            // What every program exports has whole seconds for us.
+            let name = name.strip_prefix("logferry_").or(name.starts_with("process_").then_some(name));
+            let value = value.parse().or_else(|_| value.parse().map(|seconds: f64| seconds as i64));
+            let name = name.expect("our own, or every program's").to_owned();
+            Sample { name, labels: labels.to_owned(), value: value.expect("a number") }
         });
         Self(samples.collect())
     }

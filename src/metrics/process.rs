@@ -1,0 +1,91 @@
+//! What the operating system says of this process, under the names that every Prometheus client library uses
+//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), so without our prefix. Nothing is
+//! kept: the kernel is asked when somebody reads the metrics. Nobody else can ask for the descriptors, since the relay
+//! closes `/proc/PID` even to its own user.
+
+use std::fmt;
+use std::fs;
+
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+/// Exports what the kernel tells at that moment. What it does not tell (a sandbox without `/proc`) is left out.
+#[derive(Debug)]
+pub struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        if let Some(seconds) = cpu_seconds() {
+            let help = "Time that this process had of all processors";
+            let metric = ConstCounter::new(seconds);
+            metric.encode(encoder.encode_descriptor(
+                "process_cpu",
+                help,
+                Some(&Unit::Seconds),
+                MetricType::Counter,
+            )?)?;
+        }
+        let bytes = Unit::Bytes;
+        let gauges = [
+            ("process_open_fds", "Open file descriptors", None, open_descriptors()),
+            ("process_max_fds", "Most file descriptors that may be open", None, most_descriptors()),
+            ("process_resident_memory", "Memory of this process that is in RAM", Some(&bytes), resident_bytes()),
+        ];
+        for (name, help, unit, value) in gauges {
+            if let Some(value) = value {
+                let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+                metric.encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cpu_seconds() -> Option<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let microseconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 * 1e6 + time.tv_usec() as f64;
+    Some((microseconds(usage.user_time()) + microseconds(usage.system_time())) / 1e6)
+}
+
+/// Without the one that it takes to count them.
+fn open_descriptors() -> Option<u64> {
+    let open = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+    open.checked_sub(1)
+}
+
+fn most_descriptors() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_each_time() {
+        // Others run beside this test, and have files of their own.
+        const MANY: usize = 500;
+        let before = open_descriptors().unwrap();
+        let files: Vec<File> = (0..MANY).map(|_| File::open("/dev/null").unwrap()).collect();
+        let more = open_descriptors().unwrap() - before;
+        drop(files);
+        assert!((MANY as u64 / 2..MANY as u64 * 2).contains(&more), "{more} more");
+        assert!(most_descriptors().unwrap() >= before);
+        assert!((1 << 20..1 << 40).contains(&resident_bytes().unwrap()));
+        assert!(cpu_seconds().unwrap() > 0.0);
+    }
+}
