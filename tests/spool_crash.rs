@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use logferry::metrics::Metrics;
 use logferry::spool::{Batch, Options, Origin, Reader, Spool, Sync, WhenFull, Writer};
-use support::{installed, run, shown, skipped};
+use support::{installed, run, shown, skip};
 use tempfile::TempDir;
 
 /// Calls that change a directory or a file, by the names of all machines. Each is counted by itself.
@@ -253,7 +253,7 @@ fn nothing_is_lost_wherever_the_process_is_killed() {
         let trace = format!("trace={CALLS}");
         let (status, said) = victim(&strace, place.path(), &["-y", "-o", log.to_str().unwrap(), "-e", &trace]);
         if said.contains("ptrace") && said.contains("not permitted") {
-            return skipped("strace may not trace here (ptrace)");
+            return skip("ptrace", "strace may not trace here (ptrace)");
         }
         assert!(status.success(), "{said}");
         check(place.path(), &history);

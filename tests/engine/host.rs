@@ -1,6 +1,6 @@
 //! What this machine has, free ports, directories, and waiting. Nothing here knows syslog.
 
-use super::support::{installed, skipped};
+use super::support::{installed, skip};
 use super::{docker, support};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -17,21 +17,28 @@ pub enum Need {
 }
 
 impl Need {
-    /// Is it here? If not, that is said, or it fails the test where `CI` is set: a proof that quietly does not run is
-    /// worse than none.
+    /// Is it here? If not, that is said.
     fn is_met(self) -> bool {
-        let (here, name) = match self {
+        let (here, missing, why) = match self {
             Self::Rsyslog => return installed("rsyslogd", "rsyslog").is_some(),
             Self::Dnsmasq => return installed("dnsmasq", "dnsmasq-base").is_some(),
             Self::Busybox => match installed("busybox", "busybox-static") {
                 None => return false,
-                Some(file) => (is_static(&file), "busybox needs libraries (Debian: apt-get install busybox-static)"),
+                Some(file) => (
+                    is_static(&file),
+                    "busybox-static",
+                    "busybox needs libraries (Debian: apt-get install busybox-static)",
+                ),
             },
-            Self::Docker => (docker::engine_answers(), "no Docker engine answers"),
-            Self::Compose => (docker::compose_command().is_some(), "there is no docker-compose and no docker compose"),
+            Self::Docker => (docker::engine_answers(), "docker", "no Docker engine answers"),
+            Self::Compose => (
+                docker::compose_command().is_some(),
+                "docker-compose",
+                "there is no docker-compose and no docker compose",
+            ),
         };
         if !here {
-            skipped(name);
+            skip(missing, why);
         }
         here
     }

@@ -9,7 +9,7 @@
 //! - `walk`: what certs/README.md tells a reader to do;
 //! - `docker`: the engine, and guards that clean up; `host`: what the machine has, ports, waiting.
 //!
-//! Without an engine, rsyslog, dnsmasq or busybox a story says `skipped:` and passes; where `CI` is set it fails.
+//! Without an engine, rsyslog, dnsmasq or busybox a story says `skipped:` and passes; in CI it fails.
 //! `LOGFERRY_IMAGE` names a ready image to test; without it a static dev build of this tree is packed.
 
 mod collector;

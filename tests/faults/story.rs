@@ -7,7 +7,7 @@ use super::collector::Collector;
 use super::load::{Load, STREAMS, Way};
 use super::row::{Make, Row, Size, Transport};
 use super::support::Held;
-use super::support::{NameServer, skipped, within};
+use super::support::{NameServer, skip, within};
 use super::tally::Tally;
 use super::under_test::{To, UnderTest};
 use super::wall::Wall;
@@ -54,7 +54,7 @@ impl Story {
     /// `None`: something that it needs is not installed here.
     pub fn begins(row: &Row, size: Size) -> Option<Self> {
         if row.fault.needs_a_wall() && !Wall::can_be_built() {
-            skipped("packets can only be dropped by root with iptables (Debian: apt-get install iptables)");
+            skip("a wall", "packets can only be dropped by root with iptables (Debian: apt-get install iptables)");
             return None;
         }
         // The certificate is for 127.0.0.1 and for the name.

@@ -10,7 +10,7 @@ use chrono::{Datelike, TimeDelta, Utc};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::support::{Certs, Setup, run, skipped};
+use crate::support::{Certs, Setup, root_can, run};
 
 const CONFIG: i32 = 78;
 
@@ -420,8 +420,8 @@ impl Drop for Mounted<'_> {
 
 #[test]
 fn a_spool_on_a_disk_that_is_too_small() {
-    if !nix::unistd::geteuid().is_root() {
-        return skipped("only root can mount a small disk");
+    if !root_can("mount a small disk") {
+        return;
     }
     let setup = |max_size: &str| udp().spool(&format!("max-size = \"{max_size}\"")).forward("stdout:");
     let small = setup("64MiB");

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::support::corpus::{self, Row};
 use crate::support::docker::{DOCKERD, HOST, RELAY, hard_texts};
 use crate::support::sender::counted;
-use crate::support::{Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, shown, skipped};
+use crate::support::{Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, has_ipv6, shown};
 
 const TLS_1_2: TlsClient = TlsClient { version: &rustls::version::TLS12, identified: false };
 const TLS_1_3: TlsClient = TlsClient { version: &rustls::version::TLS13, identified: false };
@@ -64,8 +64,8 @@ fn docker_by_unix_sockets() {
 
 #[test]
 fn docker_by_ipv6() {
-    if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        return skipped("this machine has no IPv6");
+    if !has_ipv6() {
+        return;
     }
     let setup = Setup::new().listen("udp://[::1]:0").listen("tcp://[::1]:0");
     docker_is_carried(setup, |doors| {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use logferry::config::{Config, ListenAddress, Overrides};
 
-use crate::support::{installed, skipped};
+use crate::support::{installed, skip};
 
 /// Tenths of the ten points of exposure that systemd counts; it calls 15 "OK". What is left is the network, which we need.
 const EXPOSURE: &str = "15";
@@ -43,7 +43,7 @@ fn kubernetes_validate() -> Option<Command> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).map(|place| place.join("kubernetes-validate"));
     let Some(found) = [ours].into_iter().chain(places).find(|file| file.is_file()) else {
-        skipped("kubernetes-validate is not installed (pip install kubernetes-validate)");
+        skip("kubernetes-validate", "kubernetes-validate is not installed (pip install kubernetes-validate)");
         return None;
     };
     let mut command = Command::new(found);

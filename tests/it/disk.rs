@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::support::http::{get, status};
 use crate::support::{
-    Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, says_at_length, skipped,
+    Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, root_can, says_at_length, skip,
 };
 
 /// What a user gets who is nobody in particular.
@@ -23,8 +23,7 @@ struct Disk(PathBuf);
 impl Disk {
     /// `None`: this takes root, and the test said that it was skipped.
     fn mount(at: &Path, size: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            skipped("only root can mount a small disk");
+        if !root_can("mount a small disk") {
             return None;
         }
         fs::create_dir_all(at).expect("a place to mount at");
@@ -72,7 +71,7 @@ impl Device {
     fn mount(setup: &Setup, features: &str) -> Option<Self> {
         crate::support::installed("mkfs.ext4", "e2fsprogs")?;
         if !Path::new("/dev/loop-control").exists() {
-            skipped("there are no loop devices");
+            skip("loop devices", "there are no loop devices");
             return None;
         }
         let below = Disk::mount(&setup.path("below"), "6m")?;
@@ -474,8 +473,8 @@ fn a_spool_on_a_read_only_disk_is_one_clear_line() {
 /// A volume made by root, and a relay that runs as somebody else.
 #[test]
 fn a_spool_that_belongs_to_somebody_else_is_one_clear_line() {
-    if !nix::unistd::geteuid().is_root() {
-        return skipped("only root can start a relay as somebody else");
+    if !root_can("start a relay as somebody else") {
+        return;
     }
     let collector = Collector::tcp_away(Framing::OctetCounting);
     let setup = setup(&collector);

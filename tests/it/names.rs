@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::support::dns::NAME;
 use crate::support::program::SIGSTOP;
 use crate::support::{
-    Collector, Flow, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, says, says_at_length, skipped,
+    Collector, Flow, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, has_ipv6, says, says_at_length,
 };
 
 const fn local(last: u8) -> IpAddr {
@@ -278,8 +278,8 @@ fn a_name_that_vanishes_keeps_its_connection() {
 
 #[test]
 fn a_name_with_only_an_ipv6_address() {
-    if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        return skipped("this machine has no IPv6");
+    if !has_ipv6() {
+        return;
     }
     let Some(names) = NameServer::start(&["::1"]) else { return };
     let [mut collector] = Collector::on_one_port(false, [IpAddr::V6(Ipv6Addr::LOCALHOST)]);

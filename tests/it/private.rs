@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use nix::libc::{SIGABRT, SIGSEGV};
 use tempfile::TempDir;
 
-use crate::support::{Certs, Collector, Framing, Program, Setup, eventually, relay::logferry, says, skipped};
+use crate::support::{Certs, Collector, Framing, Program, Setup, eventually, relay::logferry, says, skip};
 
 const NOBODY: u32 = 65_534;
 
@@ -55,7 +55,7 @@ fn no_process_of_the_same_user_reads_its_memory() {
     // Another program of that user can be read, or the rest would prove nothing.
     let sleeper = Program::start(Command::new("sleep").arg("1000").uid(NOBODY).gid(NOBODY));
     if let Some(Err(says)) = refusals(sleeper.id()).into_iter().find(Result::is_err) {
-        return skipped(&format!("here no process may read another one's memory: {says}"));
+        return skip("memory of others", &format!("here no process may read another one's memory: {says}"));
     }
 
     let setup = Setup::new().listen("udp://127.0.0.1:0").forward("stdout:");
@@ -97,7 +97,7 @@ fn a_crash_leaves_no_core_file_with_keys_in_it() {
     let mut sleeper = Program::start(&mut in_dir(sleep.arg("1000")));
     eventually("it sleeps", || name_of(sleeper.id(), "sleep").then_some(()));
     if !dumps_core(&mut sleeper, SIGSEGV) {
-        return skipped("here no crash leaves a core file (ulimit -c, or kernel.core_pattern)");
+        return skip("core files", "here no crash leaves a core file (ulimit -c, or kernel.core_pattern)");
     }
     for file in fs::read_dir(dir.path()).expect("our directory").flatten() {
         fs::remove_file(file.path()).expect("a core");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::program::SIGHUP;
 use crate::support::relay::logferry;
-use crate::support::{Certs, Collector, Docker, Format, Setup, eventually, run, skipped};
+use crate::support::{Certs, Collector, Docker, Format, Setup, eventually, run, skip};
 
 /// As sysexits.h names them.
 const USAGE: i32 = 64;
@@ -381,7 +381,7 @@ fn a_key_that_this_user_must_not_read() {
 fn a_port_that_needs_privileges() {
     let first_free = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     if first_free.trim().parse::<u16>().is_ok_and(|first| first <= 514) {
-        return skipped("here anybody may bind port 514");
+        return skip("ports of root", "here anybody may bind port 514");
     }
     let dir = TempDir::new().expect("a directory");
     for scheme in ["udp", "tcp"] {

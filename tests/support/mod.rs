@@ -58,6 +58,7 @@ pub mod rsyslog;
 pub mod script;
 pub mod sender;
 pub mod sink;
+pub mod skip;
 pub mod syslog_ng;
 
 use std::fs;
@@ -83,6 +84,7 @@ pub use relp::{RelpCollector, RelpFrame, RelpPeer};
 pub use script::ScriptedServer;
 pub use sender::{Door, TlsClient, Wire, says, says_at_length};
 pub use sink::Sink;
+pub use skip::{has_ipv6, installed, root_can, skip};
 pub use syslog_ng::SyslogNg;
 
 /// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.
@@ -110,24 +112,6 @@ pub fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -
     }
 }
 
-/// The path of a program, or nothing where it is not installed: then the test says so and passes. In CI it must not.
-pub fn installed(program: &str, packages: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/local/sbin".into()]);
-    let found = places.map(|place| place.join(program)).find(|path| path.is_file());
-    if found.is_none() {
-        skipped(&format!("{program} is not installed (Debian: apt-get install {packages})"));
-    }
-    found
-}
-
-/// Says why a test cannot be made here.
-pub fn skipped(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "in CI no test is skipped, and {why}");
-    // Past the test harness, which keeps the output of tests that pass to itself.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes());
-}
-
 /// Runs a command to its end, with nothing on its stdin.
 pub fn run(command: &mut Command) -> Output {
     command.stdin(Stdio::null());
@@ -141,8 +125,7 @@ pub fn run(command: &mut Command) -> Output {
 
 /// The binary where `nobody` can start it, and how.
 pub fn as_nobody(dir: &tempfile::TempDir) -> Option<Command> {
-    if !nix::unistd::geteuid().is_root() {
-        skipped("only root can become another user");
+    if !root_can("become another user") {
         return None;
     }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our directory");

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
-use super::installed;
+use super::{installed, root_can};
 
 /// The collectors' addresses, on one interface.
 pub const THERE: [&str; 2] = ["10.99.0.2", "10.99.0.3"];
@@ -21,8 +21,7 @@ pub struct Network {
 impl Network {
     /// `None`: this user may not, or something is not installed.
     pub fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            super::skipped("network namespaces need root");
+        if !root_can("make network namespaces") {
             return None;
         }
         installed("ip", "iproute2")?;

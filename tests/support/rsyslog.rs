@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Certs, Program, eventually, installed, skipped};
+use super::{Certs, Program, eventually, installed, skip};
 
 /// What it listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn find(input: Input) -> Option<PathBuf> {
         Input::Relp => ("imrelp.so", "rsyslog-relp", "RELP"),
     };
     if !has_module(module) {
-        skipped(&format!("rsyslog has no {what} (Debian: apt-get install {package})"));
+        skip(package, &format!("rsyslog has no {what} (Debian: apt-get install {package})"));
         return None;
     }
     Some(program)

@@ -134,7 +134,7 @@ fn a_global_service_takes_what_services_log_and_names_the_node() {
         return;
     }
     if docker(["info", "--format", "{{.Swarm.LocalNodeState}}"]) != "inactive" {
-        return support::skipped("this engine is in a Swarm already");
+        return support::skip("a free Swarm", "this engine is in a Swarm already");
     }
     let images = Images::shared();
     let _swarm = Swarm::start();
