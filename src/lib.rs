@@ -21,8 +21,7 @@
 //!    in `config`.
 //! 4. A framer's answer does not depend on where the bytes were cut.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.
-//! 6. Counters conserve: received = spooled + dropped + joined (+ held, + pieces waiting); spooled + waiting at start =
-//!    delivered + unwanted + waiting + evicted + damaged.
+//! 6. Counters conserve: `metrics` has the books.
 //! 7. A stranger cannot make us log, block, grow or restart. Per-message events are counters.
 //! 8. One vocabulary: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
 //! 9. `unsafe` is in `sys` alone, a file for each system call.

@@ -25,8 +25,8 @@ pub struct Sample {
     pub at: Instant,
     /// Messages received by all listeners.
     pub received: u64,
-    /// Lines waiting for the forward that is furthest behind.
-    pub waiting: u64,
+    /// Lines pending for the forward that is furthest behind.
+    pub pending: u64,
     /// Lines delivered by all forwards.
     pub delivered: u64,
 }
@@ -38,8 +38,8 @@ pub struct Series {
     pub received: Vec<f64>,
     /// Lines delivered a second, by all forwards together.
     pub delivered: Vec<f64>,
-    /// Lines waiting at the end of each.
-    pub waiting: Vec<u64>,
+    /// Lines pending at the end of each.
+    pub pending: Vec<u64>,
 }
 
 impl History {
@@ -69,7 +69,7 @@ impl History {
             let rate = |from: u64, to: u64| if seconds > 0.0 { to.saturating_sub(from) as f64 / seconds } else { 0.0 };
             series.received.push(rate(earlier.received, later.received));
             series.delivered.push(rate(earlier.delivered, later.delivered));
-            series.waiting.push(later.waiting);
+            series.pending.push(later.pending);
         }
         series
     }
@@ -82,11 +82,10 @@ impl History {
 impl Sample {
     fn take(metrics: &Metrics) -> Self {
         let (listeners, forwards) = (metrics.listeners(), metrics.forwards());
-        let waiting = |(_, forward): &(_, crate::metrics::ForwardMetrics)| forward.waiting.get().unsigned_abs();
         Self {
             at: Instant::now(),
             received: listeners.iter().map(|(_, listener)| listener.received.get()).sum(),
-            waiting: forwards.iter().map(waiting).max().unwrap_or(0),
+            pending: forwards.iter().map(|(_, forward)| forward.pending()).max().unwrap_or(0),
             delivered: forwards.iter().map(|(_, forward)| forward.delivered.get()).sum(),
         }
     }
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     fn sample(at: Instant, received: u64, delivered: u64) -> Sample {
-        Sample { at, received, waiting: received - delivered, delivered }
+        Sample { at, received, pending: received - delivered, delivered }
     }
 
     #[test]
@@ -114,9 +113,9 @@ mod tests {
             history.push(sample(start + SAMPLE_EVERY * tick as u32, tick * 20, tick * 10));
         }
         let series = history.series();
-        assert_eq!((series.received.len(), series.waiting.len()), (MOST_SAMPLES - 1, MOST_SAMPLES - 1));
+        assert_eq!((series.received.len(), series.pending.len()), (MOST_SAMPLES - 1, MOST_SAMPLES - 1));
         assert!(series.received.iter().all(|rate| *rate == 10.0) && series.delivered.iter().all(|rate| *rate == 5.0));
-        assert_eq!(series.waiting.last(), Some(&(160 * 10)));
+        assert_eq!(series.pending.last(), Some(&(160 * 10)));
         assert_eq!((recent(&series.received), recent(&[]), recent(&[8.0, 2.0])), (10.0, 0.0, 5.0));
     }
 }

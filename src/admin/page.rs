@@ -29,15 +29,15 @@ struct Page<'a> {
     status: &'a Status,
     /// Forwards that are not connected.
     away: usize,
-    /// Lines that wait for the forward that is furthest behind.
-    waiting: u64,
-    /// The age of the oldest of them, in seconds.
-    oldest_waiting: Option<u64>,
+    /// Lines pending for the forward that is furthest behind.
+    pending: u64,
+    /// The age of the oldest pending line, in seconds.
+    oldest_pending: Option<u64>,
     /// How full the spool is, 0 to 100.
     spool_percent: u64,
     /// Messages a second, in and out.
     traffic: Drawing,
-    /// Lines that wait.
+    /// Lines pending.
     depth: Drawing,
     /// What was not carried whole.
     losses: Vec<&'a Loss>,
@@ -59,8 +59,8 @@ pub fn render(status: &Status) -> String {
     let page = Page {
         status,
         away: status.forwards.iter().filter(|forward| forward.state != State::Connected).count(),
-        waiting: status.waiting(),
-        oldest_waiting: status.oldest_waiting(),
+        pending: status.pending(),
+        oldest_pending: status.oldest_pending(),
         spool_percent: (status.spool.bytes * 100).checked_div(status.spool.max_bytes).unwrap_or(0).min(100),
         traffic: traffic(status),
         depth: depth(status),
@@ -77,9 +77,9 @@ fn traffic(status: &Status) -> Drawing {
 }
 
 fn depth(status: &Status) -> Drawing {
-    let waiting: Vec<f64> = status.history.waiting.iter().map(|lines| *lines as f64).collect();
-    let top = draw::top(waiting.iter().copied());
-    Drawing { top, paths: [("area", draw::area(&waiting, PLACES, top)), ("in", draw::line(&waiting, PLACES, top))] }
+    let pending: Vec<f64> = status.history.pending.iter().map(|lines| *lines as f64).collect();
+    let top = draw::top(pending.iter().copied());
+    Drawing { top, paths: [("area", draw::area(&pending, PLACES, top)), ("in", draw::line(&pending, PLACES, top))] }
 }
 
 /// The losses there were, and the reasons for which there were none.

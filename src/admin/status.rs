@@ -16,7 +16,7 @@ use crate::record::{Line, UnixMicros, make_json_visible};
 
 /// Containers that are shown.
 const SHOWN_CONTAINERS: usize = 10;
-/// How long reading the oldest lines may take; one is read for each forward that has lines waiting.
+/// How long reading the oldest lines may take; one is read for each forward that has lines pending.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Serialize)]
@@ -67,15 +67,32 @@ pub struct Forward {
     pub address: Option<String>,
     pub ttl_left_seconds: Option<u64>,
     pub last_error: Option<LastError>,
-    pub waiting: u64,
-    /// By its own time stamp.
-    pub oldest_waiting_seconds: Option<u64>,
+    /// Lines that the collector has not got.
+    pub pending: u64,
+    /// Lines that the collector has got and that may have to be sent again.
+    pub replayable: u64,
+    /// The age of the oldest pending line by its own time stamp.
+    pub oldest_pending_seconds: Option<u64>,
     pub delivered: u64,
     /// Lines that its `match` does not mean.
-    pub unwanted: u64,
+    pub filtered: u64,
     pub resent: u64,
     pub connects: u64,
     pub moves: u64,
+    pub failbacks: u64,
+    #[serde(flatten)]
+    pub old: OldKeys,
+}
+
+/// What keys of before stand for, for one version.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OldKeys {
+    /// `pending` and `replayable`.
+    pub waiting: u64,
+    /// `oldest_pending_seconds`
+    pub oldest_waiting_seconds: Option<u64>,
+    /// `filtered`
+    pub unwanted: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -132,6 +149,9 @@ pub struct Past {
     pub every_seconds: u64,
     pub received_per_second: Vec<f64>,
     pub delivered_per_second: Vec<f64>,
+    /// Lines pending for the forward that is furthest behind.
+    pub pending: Vec<u64>,
+    /// The key of before for `pending`, for one version.
     pub waiting: Vec<u64>,
 }
 
@@ -140,7 +160,7 @@ impl Status {
         let Look { sources, history, started, .. } = look;
         let roll = sources.board.roll();
         let writable = sources.prober.ask().await;
-        let oldest = oldest_waiting(look, roll.forwards.iter().map(|forward| forward.name.clone())).await;
+        let oldest = oldest_pending(look, roll.forwards.iter().map(|forward| forward.name.clone())).await;
         let metrics = &sources.metrics;
         let (spool, series) = (metrics.spool(), history.series());
         let forwards = roll.forwards.iter().zip(oldest);
@@ -181,7 +201,8 @@ impl Status {
                 every_seconds: SAMPLE_EVERY.as_secs(),
                 received_per_second: series.received.into_iter().map(tenths).collect(),
                 delivered_per_second: series.delivered.into_iter().map(tenths).collect(),
-                waiting: series.waiting,
+                waiting: series.pending.clone(),
+                pending: series.pending,
             },
         }
     }
@@ -193,21 +214,24 @@ impl Status {
         String::from_utf8(json).expect("JSON is UTF-8") + "\n"
     }
 
-    /// Lines waiting for the forward that is furthest behind.
-    pub fn waiting(&self) -> u64 {
-        self.forwards.iter().map(|forward| forward.waiting).max().unwrap_or(0)
+    /// Lines pending for the forward that is furthest behind.
+    pub fn pending(&self) -> u64 {
+        self.forwards.iter().map(|forward| forward.pending).max().unwrap_or(0)
     }
 
-    /// The age of the oldest line that waits for anybody, in seconds.
-    pub fn oldest_waiting(&self) -> Option<u64> {
-        self.forwards.iter().filter_map(|forward| forward.oldest_waiting_seconds).max()
+    /// The age of the oldest line that is pending anywhere, in seconds.
+    pub fn oldest_pending(&self) -> Option<u64> {
+        self.forwards.iter().filter_map(|forward| forward.oldest_pending_seconds).max()
     }
 }
 
 impl Forward {
     fn take(forward: &board::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
         let Fares { doing, since, place, still_until, trouble } = forward.state.now();
-        let waiting = metrics.waiting.get().unsigned_abs();
+        let (pending, replayable) = (metrics.pending(), metrics.replayable());
+        // Looked at a moment before the counter: it may have gone since.
+        let oldest = oldest.filter(|_| pending > 0);
+        let filtered = metrics.filtered.get();
         let now = Instant::now();
         let state = match doing {
             Doing::Connecting => State::Connecting,
@@ -230,14 +254,16 @@ impl Forward {
                 seconds_ago: trouble.at.elapsed().as_secs(),
                 text: trouble.says,
             }),
-            waiting,
-            // Looked at a moment before the counter: it may have gone since.
-            oldest_waiting_seconds: oldest.filter(|_| waiting > 0),
+            pending,
+            replayable,
+            oldest_pending_seconds: oldest,
             delivered: metrics.delivered.get(),
-            unwanted: metrics.unwanted.get(),
+            filtered,
             resent: metrics.resent.get(),
             connects: metrics.connects.get(),
             moves: metrics.moves.get(),
+            failbacks: metrics.failbacks.get(),
+            old: OldKeys { waiting: pending + replayable, oldest_waiting_seconds: oldest, unwanted: filtered },
         }
     }
 }
@@ -315,9 +341,9 @@ fn losses(sources: &Sources) -> Vec<Loss> {
     losses
 }
 
-/// For each forward the age of the oldest line that waits for it, in seconds. The disk is read on a thread of its own,
+/// For each forward the age of the oldest line that is pending, in seconds. The disk is read on a thread of its own,
 /// never on more than one, and what it does not give in time is not known.
-async fn oldest_waiting(look: &Look, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
+async fn oldest_pending(look: &Look, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
     let (spool, forwards): (_, Vec<String>) = (look.sources.spool.clone(), forwards.collect());
     let unknown = vec![None; forwards.len()];
     let read = async {

@@ -1,4 +1,4 @@
-//! What a link carries at once: lines of the spool, without those that the forward does not want. Pure.
+//! What a link carries at once: lines of the spool, without those that the forward's `match` does not mean. Pure.
 
 use std::ops::Range;
 
@@ -9,50 +9,55 @@ use crate::spool::{Chunk, Position};
 pub struct Load {
     chunk: Chunk,
     /// Numbers of lines that are not: in order, none of them empty, none touching the next.
-    unwanted: Vec<Range<u64>>,
+    filtered: Vec<Range<u64>>,
 }
 
 impl Load {
     /// `rules` say which lines are meant.
     pub fn new(chunk: Chunk, rules: &[Rule], sd_id: &str) -> Self {
-        let mut unwanted: Vec<Range<u64>> = Vec::new();
+        let mut filtered: Vec<Range<u64>> = Vec::new();
         // Without rules there is nothing to look at.
         if !rules.is_empty() {
             for (line, behind) in chunk.lines() {
                 if Rule::want(rules, &Line::parse(line, sd_id)) {
                     continue;
                 }
-                match unwanted.last_mut() {
+                match filtered.last_mut() {
                     Some(last) if last.end == behind.line - 1 => last.end = behind.line,
-                    _ => unwanted.push(behind.line - 1..behind.line),
+                    _ => filtered.push(behind.line - 1..behind.line),
                 }
             }
         }
-        Self { chunk, unwanted }
+        Self { chunk, filtered }
     }
 
     /// Each line with the position behind it.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
-        let mut unwanted = self.unwanted.iter().peekable();
+        let mut filtered = self.filtered.iter().peekable();
         self.chunk.lines().filter(move |(_, behind)| {
-            if self.unwanted.is_empty() {
+            if self.filtered.is_empty() {
                 return true;
             }
-            while unwanted.next_if(|range| range.end < behind.line).is_some() {}
-            unwanted.peek().is_none_or(|range| range.start >= behind.line)
+            while filtered.next_if(|range| range.end < behind.line).is_some() {}
+            filtered.peek().is_none_or(|range| range.start >= behind.line)
         })
     }
 
     /// The numbers of the lines, in ranges without a gap.
     pub fn runs(&self) -> impl Iterator<Item = Range<u64>> {
-        let ends = self.unwanted.iter().map(|range| range.start).chain([self.chunk.end.line]);
-        let starts = [self.chunk.start.line].into_iter().chain(self.unwanted.iter().map(|range| range.end));
+        let ends = self.filtered.iter().map(|range| range.start).chain([self.chunk.end.line]);
+        let starts = [self.chunk.start.line].into_iter().chain(self.filtered.iter().map(|range| range.end));
         starts.zip(ends).map(|(start, end)| start..end).filter(|run| !run.is_empty())
     }
 
+    /// How many of its lines have a number below this one.
+    pub fn count_before(&self, line: u64) -> u64 {
+        self.runs().map(|run| run.end.min(line).saturating_sub(run.start)).sum()
+    }
+
     /// Numbers of the lines that are not meant.
-    pub fn unwanted(&self) -> &[Range<u64>] {
-        &self.unwanted
+    pub fn filtered(&self) -> &[Range<u64>] {
+        &self.filtered
     }
 
     /// None of its lines is meant.

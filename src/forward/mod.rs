@@ -159,7 +159,7 @@ impl Forwarder {
         let mut backoff = Backoff::new(FIRST_BACKOFF, self.settings.max_backoff);
         loop {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
-            let idle = self.source.waiting() == 0;
+            let idle = self.source.pending() + self.source.replayable() == 0;
             let left = self.source.left();
             self.state.connecting();
             let connected = tokio::select! {
@@ -192,17 +192,20 @@ impl Forwarder {
             self.state.waits();
             let mut deadline = self.deadline.clone();
             tokio::select! {
-                () = self.source.pass_unwanted() => {}
+                () = self.source.pass_filtered() => {}
                 () = deadline.reached() => break,
             }
             if !self.pause(backoff.wait()).await {
                 break;
             }
         }
-        let left = self.source.waiting();
-        if left > 0 && !self.source.is_left() {
+        let (pending, replayable) = (self.source.pending(), self.source.replayable());
+        if pending + replayable > 0 && !self.source.is_left() {
             let name = &self.settings.name;
-            tracing::warn!("forward {name}: stopping with {left} lines not confirmed; they stay in the spool");
+            tracing::warn!(
+                "forward {name}: stopping with {} lines not confirmed; they stay in the spool",
+                pending + replayable
+            );
         }
     }
 
@@ -288,7 +291,7 @@ impl Forwarder {
                 }
             }
             Why::BetterIsBack => {
-                self.metrics.returns.inc();
+                self.metrics.failbacks.inc();
                 // Until it has shown that it stays.
                 self.returns.wait();
                 let said = format!("{target} at {at} is back; leaving {from}");
@@ -339,7 +342,7 @@ impl Forwarder {
         let does = if let Link::File(_) = connected.link { "writes to" } else { "connected to" };
         let said = format!("{does} {place}");
         if self.dialer.news.is_new(&said) {
-            tracing::info!("forward {}: {said}; {} lines waiting", self.settings.name, self.source.waiting());
+            tracing::info!("forward {}: {said}; {} lines pending", self.settings.name, self.source.pending());
         }
     }
 
@@ -356,7 +359,7 @@ impl Forwarder {
             let name = &self.settings.name;
             tracing::warn!(
                 "forward {name}: {problem}; {} lines wait in the spool, trying again",
-                self.source.waiting()
+                self.source.pending()
             );
         }
     }

@@ -24,6 +24,8 @@ pub struct Source {
     /// The SD-ID under which image, name and id are found in a line.
     sd_id: String,
     metrics: ForwardMetrics,
+    /// Lines below this number were sent before, or may have been.
+    sent: u64,
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
     /// The spool cannot be read.
@@ -37,13 +39,22 @@ impl Source {
         metrics: ForwardMetrics,
         leaving: watch::Receiver<bool>,
     ) -> Self {
-        Self { reader, rules, sd_id, metrics, leaving, unreadable: Episode::default() }
+        let sent = reader.acknowledged().line;
+        Self { reader, rules, sd_id, metrics, sent, leaving, unreadable: Episode::default() }
     }
 
-    /// The next lines; `None` when everything has been read, or nothing more shall be. Waits only when the disk fails.
+    /// The next lines, which are about to be sent; `None` when everything has been read, or nothing more shall be. Waits
+    /// only when the disk fails.
     pub async fn next(&mut self) -> Option<Load> {
+        let load = self.read().await?;
+        self.metrics.resent.inc_by(load.count_before(self.sent));
+        self.sent = self.sent.max(load.end().line);
+        Some(load)
+    }
+
+    async fn read(&mut self) -> Option<Load> {
         let load = Load::new(self.next_chunk().await?, &self.rules, &self.sd_id);
-        self.reader.note_unwanted(load.unwanted());
+        self.reader.note_filtered(load.filtered());
         if load.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
             yield_now().await;
@@ -51,20 +62,19 @@ impl Source {
         Some(load)
     }
 
-    /// Passes what is not wanted, up to the first line that is: without a connection it need not wait for one. Only while
+    /// Passes what is filtered, up to the first line that is not: without a connection it need not wait for one. Only while
     /// nothing is on its way.
-    pub async fn pass_unwanted(&mut self) {
+    pub async fn pass_filtered(&mut self) {
         if self.rules.is_empty() {
             return;
         }
-        while let Some(load) = self.next().await {
+        while let Some(load) = self.read().await {
             if !load.is_empty() {
                 break;
             }
             self.retire(load.end());
         }
-        // Nothing was sent, so this sends nothing again.
-        let _ = self.reader.rewind();
+        self.reader.rewind();
     }
 
     async fn next_chunk(&mut self) -> Option<Chunk> {
@@ -113,19 +123,29 @@ impl Source {
         async move { is_true(&mut leaving).await }
     }
 
-    /// Everything before `reached` is with the collector.
+    /// The collector has everything before `reached`, and may lose it: it is kept, and sent again if the connection breaks.
+    pub fn acknowledged(&mut self, reached: Position) {
+        self.reader.acknowledge(reached);
+    }
+
+    /// The collector has everything before `reached` for good: it will not be sent again.
     pub fn retire(&mut self, reached: Position) {
         self.reader.retire(reached);
     }
 
     /// Goes back to the first line the collector may not have.
     pub fn rewind(&mut self) {
-        let again = self.reader.rewind();
-        self.metrics.resent.inc_by(again);
+        self.reader.rewind();
     }
 
-    pub fn waiting(&self) -> u64 {
-        self.reader.waiting()
+    /// Lines that the collector has not got.
+    pub fn pending(&self) -> u64 {
+        self.reader.pending()
+    }
+
+    /// Lines that the collector has got and that may have to be sent again.
+    pub fn replayable(&self) -> u64 {
+        self.reader.replayable()
     }
 
     /// Lines delivered since the start.

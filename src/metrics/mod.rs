@@ -3,6 +3,24 @@
 //!
 //! A room takes its bundle ([`ListenMetrics`], …) once at start: from then on counting is one atomic addition,
 //! without a lock or a look-up. Per-message events are counters, never log lines. Containers are in a file of their own.
+//!
+//! # The books
+//!
+//! Counters conserve. Over all listeners and reasons, at rest,
+//!
+//! ```text
+//! received = spooled + dropped + joined (+ held + reassembly pending)
+//! ```
+//!
+//! and at any moment, for each forward,
+//!
+//! ```text
+//! spooled + pending at start = delivered + filtered + evicted + damaged + pending
+//! ```
+//!
+//! Each line is counted once, when the forward's position *acknowledged* passes it. *Replayable* is a gauge over lines that
+//! were counted so: a line that comes again counts as resent and as nothing else, also when the relay has been started
+//! again meanwhile. `Metrics::balance` in `tests/support/relay.rs` holds the stories to it.
 
 mod containers;
 mod process;
@@ -91,16 +109,19 @@ pub struct Metrics {
     spool_errors: Counter,
     evicted: Family<ByForward, Counter>,
     damaged: Family<ByForward, Counter>,
+    pending: Family<ByForward, Gauge>,
+    replayable: Family<ByForward, Gauge>,
+    /// The sum of the two, under the name it had before they were told apart.
     waiting: Family<ByForward, Gauge>,
     delivered: Family<ByForward, Counter>,
-    unwanted: Family<ByForward, Counter>,
+    filtered: Family<ByForward, Counter>,
     resent: Family<ByForward, Counter>,
     connected: Family<ByForward, Gauge>,
     connects: Family<ByForward, Counter>,
     connect_failures: Family<ByForward, Counter>,
     resolve_failures: Family<ByForward, Counter>,
     moves: Family<ByForward, Counter>,
-    returns: Family<ByForward, Counter>,
+    failbacks: Family<ByForward, Counter>,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -133,7 +154,7 @@ impl TlsMetrics {
 /// The counters of one listener.
 #[derive(Clone)]
 pub struct ListenMetrics {
-    /// Complete frames handed on. `received = spooled + dropped + held` over all listeners.
+    /// Complete frames handed on.
     pub received: Counter,
     /// Bytes read off the socket, framing included.
     pub bytes: Counter,
@@ -149,7 +170,7 @@ pub struct ListenMetrics {
     pub handshake_failures: Counter,
     /// Connections open now.
     pub connections: Gauge,
-    /// Datagrams the kernel threw away because the receive buffer was full (`SO_RXQ_OVFL`).
+    /// Datagrams the kernel threw away because the receive buffer was full (`SO_MEMINFO`).
     pub kernel_drops: Counter,
     /// The receive buffer the kernel granted, in bytes (`SO_RCVBUF` as read back).
     pub receive_buffer: Gauge,
@@ -202,7 +223,7 @@ pub struct PieceMetrics {
     /// Messages that went on as a part of the line before them.
     pub joined: Counter,
     /// Messages that wait for the rest of their line.
-    pub waiting: Gauge,
+    pub pending: Gauge,
 }
 
 /// The counters of the spool's writing side.
@@ -248,17 +269,19 @@ pub struct LogMetrics {
 /// The counters of one forward.
 #[derive(Clone)]
 pub struct ForwardMetrics {
-    /// Lines the collector has, as far as the transport can tell.
+    /// Lines the collector has, as far as the transport can tell. Each counts once, when it is first acknowledged.
     pub delivered: Counter,
     /// Lines that the forward's `match` does not mean.
-    pub unwanted: Counter,
+    pub filtered: Counter,
     /// Lines sent again after a connection broke: what the collector may have twice.
     pub resent: Counter,
     /// Lines given up unsent because the spool was full (`drop-oldest`).
     pub evicted: Counter,
     /// Lines in the spool that could not be read any more.
     pub damaged: Counter,
-    /// Lines in the spool that this forward has not delivered yet.
+    pending: Gauge,
+    replayable: Gauge,
+    /// Their sum.
     pub waiting: Gauge,
     /// 1 while a connection stands.
     pub connected: Gauge,
@@ -271,7 +294,27 @@ pub struct ForwardMetrics {
     /// How often the forward left an address because the name no longer pointed to it.
     pub moves: Counter,
     /// How often the forward left a collector because one that comes earlier was back.
-    pub returns: Counter,
+    pub failbacks: Counter,
+}
+
+impl ForwardMetrics {
+    /// Lines in the spool that the collector has not got, and lines that it has got and that are kept because they may
+    /// have to be sent again.
+    pub fn set_left(&self, pending: u64, replayable: u64) {
+        self.pending.set(pending as i64);
+        self.replayable.set(replayable as i64);
+        self.waiting.set((pending + replayable) as i64);
+    }
+
+    /// Lines in the spool that the collector has not got.
+    pub fn pending(&self) -> u64 {
+        self.pending.get().unsigned_abs()
+    }
+
+    /// Lines in the spool that the collector has got and that may have to be sent again.
+    pub fn replayable(&self) -> u64 {
+        self.replayable.get().unsigned_abs()
+    }
 }
 
 impl Metrics {
@@ -315,7 +358,7 @@ impl Metrics {
                     "syslog_joined",
                     "Messages that were a piece of the line before them, and joined to it",
                 ),
-                waiting: add(all, "syslog_pieces_waiting", "Messages that wait for the rest of their line"),
+                pending: add(all, "syslog_reassembly_pending", "Messages that wait for the rest of their line"),
             },
             spooled: add(all, "spool_spooled", "Lines appended to the spool"),
             spool_dropped: add(all, "spool_dropped", "Lines received but not spooled, by reason"),
@@ -327,9 +370,11 @@ impl Metrics {
             log_dropped: add(all, "log_dropped", "Messages of the relay's own that were not spooled, by reason"),
             evicted: add(all, "forward_evicted", "Lines given up unsent because the spool was full"),
             damaged: add(all, "forward_damaged", "Lines in the spool that could not be read any more"),
-            waiting: add(all, "forward_waiting", "Lines spooled and not yet delivered"),
+            pending: add(all, "forward_pending", "Lines spooled that the collector has not got"),
+            replayable: add(all, "forward_replayable", "Lines the collector has that may have to be sent again"),
+            waiting: add(all, "forward_waiting", "Old name: the sum of forward_pending and forward_replayable"),
             delivered: add(all, "forward_delivered", "Lines the collector has, as far as the transport can tell"),
-            unwanted: add(all, "forward_unwanted", "Lines that the forward's `match` does not mean"),
+            filtered: add(all, "forward_filtered", "Lines that the forward's `match` does not mean"),
             resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
             connected: add(all, "forward_connected", "1 while a connection to the collector stands"),
             connects: add(all, "forward_connects", "Connections made to a collector"),
@@ -344,12 +389,22 @@ impl Metrics {
                 "Look-ups of a collector's name that gave no address",
             ),
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
-            returns: add(all, "forward_returns", "Changes to a collector that comes earlier and was back"),
+            failbacks: add(all, "forward_failbacks", "Changes to a collector that comes earlier and was back"),
             containers,
             named: Mutex::default(),
             registry,
             standard,
         }
+        .with_old_names()
+    }
+
+    /// Also exports what was renamed under the name it had before, for one version.
+    fn with_old_names(mut self) -> Self {
+        let old = &mut self.registry;
+        old.register("forward_unwanted", "Old name of forward_filtered", self.filtered.clone());
+        old.register("forward_returns", "Old name of forward_failbacks", self.failbacks.clone());
+        old.register("syslog_pieces_waiting", "Old name of syslog_reassembly_pending", self.pieces.pending.clone());
+        self
     }
 
     pub fn tls(&self) -> TlsMetrics {
@@ -455,16 +510,18 @@ impl Metrics {
         ForwardMetrics {
             connected,
             delivered: self.delivered.get_or_create(label).clone(),
-            unwanted: self.unwanted.get_or_create(label).clone(),
+            filtered: self.filtered.get_or_create(label).clone(),
             resent: self.resent.get_or_create(label).clone(),
             evicted: self.evicted.get_or_create(label).clone(),
             damaged: self.damaged.get_or_create(label).clone(),
+            pending: self.pending.get_or_create(label).clone(),
+            replayable: self.replayable.get_or_create(label).clone(),
             waiting: self.waiting.get_or_create(label).clone(),
             connects: self.connects.get_or_create(label).clone(),
             connect_failures: self.connect_failures.get_or_create(label).clone(),
             resolve_failures: self.resolve_failures.get_or_create(label).clone(),
             moves: self.moves.get_or_create(label).clone(),
-            returns: self.returns.get_or_create(label).clone(),
+            failbacks: self.failbacks.get_or_create(label).clone(),
         }
     }
 

@@ -1,14 +1,20 @@
-//! The cursor: the file in which one forward's position outlives the process. Where the position moves, and what is
-//! counted when it does, belongs to `log`; this file only makes it durable enough.
+//! The cursor: the file in which one forward's positions outlive the process. Where they move, and what is counted when
+//! they do, belongs to `log`; this file only makes them durable enough.
 //!
 //! ```text
-//! offset  0  magic "LFCURSR\n"     32  segment u64     56  reserved, zero
-//!         8  sequence u64          40  offset u64      60  CRC-32C u32 of the 60 bytes before
-//!        16  spool id              48  line u64
+//! offset  0  magic "LFCURSR\n"     48  retired: line u64          88  acknowledged: line u64
+//!         8  sequence u64          56  reserved, zero             96  reserved, zero
+//!        16  spool id              60  CRC-32C u32 of 0 to 60    108  CRC-32C u32 of 0 to 60, 64 to 108
+//!        32  retired: segment u64  64  magic "LFACKED\n"
+//!        40  retired: offset u64   72  acknowledged: segment u64, 80: offset u64
 //! ```
 //!
 //! Two such slots, written in turn and never synced: a write torn by a crash leaves the other slot, which is older, so
 //! lines are sent twice but never lost. The slots are a page apart, so that no sector holds both.
+//!
+//! The first 64 bytes are all there was before there was a position *acknowledged*. A version of then reads them and takes
+//! what is replayable for pending, and what it writes over them makes the checksum of the rest wrong: where that is so, or
+//! where there is no rest, *acknowledged* is *retired*.
 
 use std::fs::File;
 use std::io;
@@ -17,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Position;
+use super::progress::Positions;
 use super::segment::{SpoolId, le_u64, read_up_to};
 use crate::files;
 
@@ -32,7 +39,7 @@ pub(super) struct CursorFile {
     /// The number of the last slot written; slot `sequence % 2` holds it.
     sequence: u64,
     /// What the file says.
-    written: Option<Position>,
+    written: Option<Positions>,
     due: Instant,
 }
 
@@ -48,21 +55,21 @@ impl CursorFile {
             id,
             file: None,
             sequence: newest.as_ref().map_or(0, |slot| slot.sequence),
-            written: newest.map(|slot| slot.position),
+            written: newest.map(|slot| slot.positions),
             due: Instant::now(),
         }
     }
 
-    pub fn position(&self) -> Option<Position> {
+    pub fn positions(&self) -> Option<Positions> {
         self.written
     }
 
-    /// Writes `position` to both slots, so that the file has its room before the disk is full. If it is full already that
+    /// Writes the positions to both slots, so that the file has its room before the disk is full. If it is full already that
     /// must not keep the spool from opening; the next write says so.
-    pub fn reserve(&mut self, position: Position) {
+    pub fn reserve(&mut self, positions: Positions) {
         for _ in 0..2 {
             self.written = None;
-            drop(self.write(position));
+            drop(self.write(positions));
         }
         self.due = Instant::now();
     }
@@ -76,20 +83,20 @@ impl CursorFile {
         }
     }
 
-    /// Writes `position` unless it was written already, or something in the same segment was less than [`WRITE_EVERY`] ago:
-    /// a relay that starts again at once, and again, begins a segment each time, and must not lag behind by many.
-    pub fn write_if_due(&mut self, position: Position) -> io::Result<()> {
-        let same_segment = self.written.is_some_and(|written| written.segment == position.segment);
-        if same_segment && Instant::now() < self.due {
+    /// Writes the positions unless they were written already, or others in the same segment were less than [`WRITE_EVERY`]
+    /// ago: a relay that starts again at once, and again, begins a segment each time, and must not lag behind by many.
+    pub fn write_if_due(&mut self, positions: Positions) -> io::Result<()> {
+        let segments = |positions: &Positions| (positions.retired.segment, positions.acknowledged.segment);
+        let same_segments = self.written.as_ref().map(segments) == Some(segments(&positions));
+        if same_segments && Instant::now() < self.due {
             return Ok(());
         }
-        self.write(position)
+        self.write(positions)
     }
 
-    /// Writes `position` unless it was written already.
-    pub fn write(&mut self, position: Position) -> io::Result<()> {
-        // Positions compare by line alone, but a line number can come again in another segment.
-        if self.written.is_some_and(|written| written == position && written.segment == position.segment) {
+    /// Writes the positions unless they were written already.
+    pub fn write(&mut self, positions: Positions) -> io::Result<()> {
+        if self.written == Some(positions) {
             return Ok(());
         }
         self.due = Instant::now() + WRITE_EVERY;
@@ -101,9 +108,9 @@ impl CursorFile {
             }
         };
         let sequence = self.sequence + 1;
-        file.write_all_at(&encode(sequence, &self.id, position), (sequence % 2) * SLOT_STRIDE as u64)?;
+        file.write_all_at(&encode(sequence, &self.id, positions), (sequence % 2) * SLOT_STRIDE as u64)?;
         self.sequence = sequence;
-        self.written = Some(position);
+        self.written = Some(positions);
         Ok(())
     }
 }
@@ -112,13 +119,13 @@ impl CursorFile {
 pub(super) struct Slot {
     pub id: SpoolId,
     pub sequence: u64,
-    pub position: Position,
+    pub positions: Positions,
 }
 
 /// The sound slots of a cursor's file, of whichever spool.
 pub(super) fn read(file: &File) -> Vec<Slot> {
     let bytes = read_up_to(file, 0, FILE_LEN).0;
-    [0, SLOT_STRIDE].into_iter().filter_map(|at| decode(bytes.get(at..at + SLOT_LEN)?)).collect()
+    [0, SLOT_STRIDE].into_iter().filter_map(|at| decode(bytes.get(at..)?)).collect()
 }
 
 /// `cursor.<forward>`; what is not plain in a file name is written as `%` and two digits, so that no two names meet.
@@ -151,29 +158,58 @@ pub(super) fn is_cursor(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-fn encode(sequence: u64, id: &SpoolId, position: Position) -> [u8; SLOT_LEN] {
+fn encode(sequence: u64, id: &SpoolId, positions: Positions) -> [u8; SLOT_LEN] {
+    let Positions { acknowledged, retired } = positions;
     let mut slot = [0; SLOT_LEN];
     slot[..8].copy_from_slice(MAGIC);
     slot[8..16].copy_from_slice(&sequence.to_le_bytes());
     slot[16..32].copy_from_slice(id);
-    slot[32..40].copy_from_slice(&position.segment.to_le_bytes());
-    slot[40..48].copy_from_slice(&position.offset.to_le_bytes());
-    slot[48..56].copy_from_slice(&position.line.to_le_bytes());
-    let checksum = crc32c::crc32c(&slot[..60]);
-    slot[60..].copy_from_slice(&checksum.to_le_bytes());
+    put(&mut slot[32..56], retired);
+    slot[64..72].copy_from_slice(ACKNOWLEDGED_MAGIC);
+    put(&mut slot[72..96], acknowledged);
+    let [first, whole] = checksums(&slot);
+    slot[60..64].copy_from_slice(&first);
+    slot[108..].copy_from_slice(&whole);
     slot
 }
 
-fn decode(slot: &[u8]) -> Option<Slot> {
-    let sound = &slot[..8] == MAGIC && crc32c::crc32c(&slot[..60]).to_le_bytes() == slot[60..];
+/// `bytes`: from the slot's start on, as many as there are.
+fn decode(bytes: &[u8]) -> Option<Slot> {
+    let mut slot = [0; SLOT_LEN];
+    let there = bytes.len().min(SLOT_LEN);
+    slot[..there].copy_from_slice(&bytes[..there]);
+    let [first, whole] = checksums(&slot);
+    if !slot.starts_with(MAGIC) || slot[60..64] != first {
+        return None;
+    }
     let id = *slot[16..].first_chunk()?;
-    let position = Position { segment: le_u64(slot, 32), offset: le_u64(slot, 40), line: le_u64(slot, 48) };
-    sound.then_some(Slot { id, sequence: le_u64(slot, 8), position })
+    let retired = position_at(&slot, 32);
+    let is_whole = slot[64..].starts_with(ACKNOWLEDGED_MAGIC) && slot[108..] == whole;
+    let acknowledged = if is_whole { position_at(&slot, 72) } else { retired };
+    Some(Slot { id, sequence: le_u64(&slot, 8), positions: Positions { acknowledged, retired } })
+}
+
+/// Of the first 64 bytes, and of all. The second leaves the first one out: a checksum over bytes and their own checksum
+/// does not depend on the bytes.
+fn checksums(slot: &[u8; SLOT_LEN]) -> [[u8; 4]; 2] {
+    let first = crc32c::crc32c(&slot[..60]);
+    [first, crc32c::crc32c_append(first, &slot[64..108])].map(u32::to_le_bytes)
+}
+
+fn put(to: &mut [u8], Position { segment, offset, line }: Position) {
+    to[..8].copy_from_slice(&segment.to_le_bytes());
+    to[8..16].copy_from_slice(&offset.to_le_bytes());
+    to[16..24].copy_from_slice(&line.to_le_bytes());
+}
+
+fn position_at(bytes: &[u8], at: usize) -> Position {
+    Position { segment: le_u64(bytes, at), offset: le_u64(bytes, at + 8), line: le_u64(bytes, at + 16) }
 }
 
 const PREFIX: &str = "cursor.";
 const MAGIC: &[u8; 8] = b"LFCURSR\n";
-const SLOT_LEN: usize = 64;
+const ACKNOWLEDGED_MAGIC: &[u8; 8] = b"LFACKED\n";
+const SLOT_LEN: usize = 112;
 const SLOT_STRIDE: usize = 4096;
 const FILE_LEN: usize = SLOT_STRIDE + SLOT_LEN;
 
@@ -182,20 +218,29 @@ mod tests {
     use super::*;
 
     const ID: SpoolId = [9; 16];
+    /// What a slot was before there was a position *acknowledged*.
+    const FIRST_LEN: usize = 64;
 
-    fn at(line: u64) -> Position {
-        Position { segment: 1, offset: 64 + line, line }
+    /// As many lines behind `line` as it says are acknowledged.
+    fn at(line: u64) -> Positions {
+        let position = |line| Position { segment: 1, offset: 64 + line, line };
+        Positions { acknowledged: position(2 * line), retired: position(line) }
     }
 
-    fn load(dir: &Path) -> Option<Position> {
-        CursorFile::load(dir, "central", ID).position()
+    /// What a version says of it that knew no position *acknowledged*.
+    fn old(Positions { retired, .. }: Positions) -> Positions {
+        Positions { acknowledged: retired, retired }
+    }
+
+    fn load(dir: &Path) -> Option<Positions> {
+        CursorFile::load(dir, "central", ID).positions()
     }
 
     #[test]
     fn the_newest_slot_wins_and_the_other_one_stands_in() {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let mut cursor = CursorFile::load(dir.path(), "central", ID);
-        assert_eq!(cursor.position(), None);
+        assert_eq!(cursor.positions(), None);
         for line in 1..=5 {
             cursor.write(at(line)).unwrap();
             assert_eq!(load(dir.path()), Some(at(line)));
@@ -204,19 +249,58 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let newest = SLOT_STRIDE; // sequence 5 is odd
         for byte in 0..SLOT_LEN {
+            let is_first = byte < FIRST_LEN;
             let mut torn = whole.clone();
             torn[newest + byte] ^= 0x40;
             std::fs::write(&path, &torn).unwrap();
-            assert_eq!(load(dir.path()), Some(at(4)), "byte {byte}");
+            assert_eq!(load(dir.path()), Some(if is_first { at(4) } else { old(at(5)) }), "byte {byte}");
             torn[byte] ^= 0x40;
             std::fs::write(&path, &torn).unwrap();
-            assert_eq!(load(dir.path()), None, "byte {byte}");
+            assert_eq!(load(dir.path()), (!is_first).then(|| old(at(5))), "byte {byte}");
         }
         for cut in (0..2 * SLOT_LEN).chain(SLOT_STRIDE..whole.len()) {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let expected = (cut >= SLOT_LEN).then(|| at(4));
+            let expected = match cut {
+                0..FIRST_LEN => None,
+                FIRST_LEN..SLOT_LEN => Some(old(at(4))),
+                _ if cut < SLOT_STRIDE + FIRST_LEN => Some(at(4)),
+                _ => Some(old(at(5))),
+            };
             assert_eq!(load(dir.path()), expected, "cut {cut}");
         }
+    }
+
+    /// Byte for byte what was written before there was a position *acknowledged*: both slots, 5 and 6.
+    #[test]
+    fn an_older_file_is_read_and_an_older_relay_can_go_on() {
+        let old_slot = |sequence: u64, line: u64| {
+            let mut slot = b"LFCURSR\n".to_vec();
+            slot.extend(sequence.to_le_bytes());
+            slot.extend(ID);
+            [1, 64 + line, line].into_iter().for_each(|number: u64| slot.extend(number.to_le_bytes()));
+            slot.extend([0; 4]);
+            slot.extend(crc32c::crc32c(&slot).to_le_bytes());
+            slot
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cursor.central");
+        let mut file = old_slot(6, 60);
+        assert_eq!(file.len(), 64);
+        file.resize(4096, 0);
+        file.extend(old_slot(5, 50));
+        std::fs::write(&path, &file).unwrap();
+        assert_eq!(load(dir.path()), Some(old(at(60))));
+        // We go on; what an older version reads of it is its own format.
+        CursorFile::load(dir.path(), "central", ID).write(at(70)).unwrap();
+        assert_eq!(load(dir.path()), Some(at(70)));
+        let written = std::fs::read(&path).unwrap();
+        assert_eq!(written[4096..][..64], old_slot(7, 70));
+        // And one goes on from there, over the first part of a slot that we wrote.
+        CursorFile::load(dir.path(), "central", ID).write(at(80)).unwrap();
+        let mut written = std::fs::read(&path).unwrap();
+        written[4096..][..64].copy_from_slice(&old_slot(9, 90));
+        std::fs::write(&path, &written).unwrap();
+        assert_eq!(load(dir.path()), Some(old(at(90))));
     }
 
     #[test]

@@ -33,11 +33,11 @@ impl Handle {
     /// Errors: there is a reader of this name (`AlreadyExists`).
     pub fn add_reader(&self, name: &str, metrics: &Metrics) -> io::Result<Reader> {
         let file = CursorFile::load(&self.log.dir, name, self.log.id);
-        let index = self.log.add_cursor(name, file.position(), metrics.forward(name))?;
+        let index = self.log.add_cursor(name, file.positions(), metrics.forward(name))?;
         Ok(Reader::new(self.log.clone(), (index, name.to_owned()), self.end.clone(), file))
     }
 
-    /// The oldest line that waits for a forward. `None`: nothing waits, or it cannot be read.
+    /// The oldest line that is pending for a forward. `None`: nothing is, or it cannot be read.
     ///
     /// Reads one record from the disk, unless it is still in memory: not for an async task.
     pub fn oldest_line(&self, forward: &str) -> Option<Vec<u8>> {

@@ -2,8 +2,8 @@
 //! share one [`Log`] and meet only here.
 //!
 //! What belongs here is bookkeeping under one lock, held for arithmetic only: files are read, written, synced and removed
-//! outside of it. Counting is done where positions move, and nowhere else, so that for each forward, at any moment,
-//! spooled + waiting at start = delivered + waiting + evicted + damaged.
+//! outside of it. Counting is done where positions move, and nowhere else, so that the books of `spool` balance for each
+//! forward at any moment.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::episode::Episode;
 use super::fresh::{Fresh, FreshBatches};
-use super::progress::{Cursor, Gap};
+use super::progress::{Cursor, Positions};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
 use super::{Position, WhenFull};
@@ -133,7 +133,7 @@ impl Log {
     }
 
     /// See [`State::add_cursor`].
-    pub fn add_cursor(&self, name: &str, from: Option<Position>, metrics: ForwardMetrics) -> io::Result<usize> {
+    pub fn add_cursor(&self, name: &str, from: Option<Positions>, metrics: ForwardMetrics) -> io::Result<usize> {
         let mut state = self.lock();
         let index = state.add_cursor(name, from, metrics)?;
         state.set_gauges(&self.metrics);
@@ -145,27 +145,29 @@ impl Log {
         let mut state = self.lock();
         let cursor = state.cursor(index);
         cursor.taken = false;
-        let _ = cursor.forget_unwanted();
+        cursor.rewind();
     }
 
     /// The cursor goes, and holds nothing back any more.
     pub fn forget(&self, index: usize) {
         let mut state = self.lock();
         if let Some(cursor) = state.cursors.remove(&index) {
-            cursor.metrics.waiting.set(0);
+            cursor.metrics.set_left(0, 0);
         }
         drop(state);
         self.remove_passed();
     }
 
-    pub fn cursor(&self, index: usize) -> Position {
-        self.lock().cursor(index).at
+    pub fn positions(&self, index: usize) -> Positions {
+        self.lock().cursor(index).positions()
     }
 
-    pub fn waiting(&self, index: usize) -> u64 {
+    /// Lines that are pending, and lines that are replayable.
+    pub fn left(&self, index: usize) -> (u64, u64) {
         let mut state = self.lock();
         let end = state.end;
-        state.cursor(index).waiting(end)
+        let cursor = state.cursor(index);
+        (cursor.pending(end), cursor.replayable())
     }
 
     /// A new segment begins, which the next lines go to.
@@ -179,10 +181,9 @@ impl Log {
         self.remove_passed();
     }
 
-    /// Whether every forward, and there is one, is at `end` or beyond.
-    pub fn all_passed(&self, end: Position) -> bool {
-        let state = self.lock();
-        !state.cursors.is_empty() && state.cursors.values().all(|cursor| cursor.at.line >= end.line)
+    /// Whether every forward, and there is one, has retired all before `end`.
+    pub fn all_retired(&self, end: Position) -> bool {
+        self.lock().all_retired(end.line)
     }
 
     /// The last segment has `bytes` now.
@@ -220,7 +221,7 @@ impl Log {
         (state.fresh.bytes(), state.fresh.count())
     }
 
-    /// Gives up the oldest segment, and the lines in it that were still waiting. Never the last one: false if there is
+    /// Gives up the oldest segment, and the lines in it that are not retired. Never the last one: false if there is
     /// no other.
     pub fn evict_oldest(&self) -> bool {
         let mut state = self.lock();
@@ -238,8 +239,22 @@ impl Log {
         true
     }
 
-    /// The forward has got everything before `up_to`. Positions never move backwards; one that is beyond the end was
-    /// not ours and is ignored.
+    /// The collector has everything before `up_to`. Positions never move backwards; one that is beyond the end was not
+    /// ours and is ignored. Returns whether it moved.
+    pub fn acknowledge(&self, index: usize, up_to: Position) -> bool {
+        let mut state = self.lock();
+        let end = state.end;
+        let cursor = state.cursor(index);
+        if up_to.line > end.line || up_to.line <= cursor.acknowledged().line {
+            return false;
+        }
+        cursor.acknowledge(up_to);
+        state.set_gauges(&self.metrics);
+        true
+    }
+
+    /// Nothing before `up_to` will be sent again, which the collector has, too. Positions never move backwards; one that is
+    /// beyond the end was not ours and is ignored.
     pub fn retire(&self, index: usize, up_to: Position) {
         let mut state = self.lock();
         if up_to.line > state.end.line {
@@ -251,18 +266,15 @@ impl Log {
         self.remove_passed();
     }
 
-    /// The reader does not want these of the lines it has read last. They go when it retires what is behind them.
-    pub fn note_unwanted(&self, index: usize, lines: &[Range<u64>]) {
-        self.lock().cursor(index).note_unwanted(lines);
+    /// The forward's `match` does not mean these of the lines that were read last. They are counted when they are passed.
+    pub fn note_filtered(&self, index: usize, lines: &[Range<u64>]) {
+        self.lock().cursor(index).note_filtered(lines);
     }
 
-    /// Puts `read` back to the cursor, and says how many lines lie between that are wanted.
+    /// Puts `read` back to the first line that is not retired, and says how many lines lie between.
     pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
-        let mut state = self.lock();
-        let cursor = state.cursor(index);
-        let again = read.line.saturating_sub(cursor.at.line).saturating_sub(cursor.forget_unwanted());
-        *read = cursor.at;
-        again
+        let retired = self.lock().cursor(index).rewind();
+        std::mem::replace(read, retired).line.saturating_sub(retired.line)
     }
 
     /// What can be read at `read`, which is moved to where that begins: out of segments that were evicted or are read
@@ -272,15 +284,15 @@ impl Log {
     pub fn window(&self, index: usize, read: &mut Position) -> io::Result<Option<Window>> {
         let mut state = self.lock();
         let cursor = state.cursor(index);
-        if read.line < cursor.at.line {
-            *read = cursor.at;
+        if read.line < cursor.retired().line {
+            *read = cursor.retired();
         }
         cursor.read = read.line;
         loop {
             // What was passed over once is passed over again, also if it could be read now: the next relay may have taken
             // what comes behind it, and would take it for known.
-            if let Some(gap) = state.cursor(index).gaps.iter().find(|gap| gap.from_line == read.line) {
-                *read = gap.to;
+            if let Some(behind) = state.cursor(index).gap_at(read.line) {
+                *read = behind;
             }
             let end = state.end;
             let i = state.find(read.segment);
@@ -300,7 +312,7 @@ impl Log {
             let lines = stop.line.saturating_sub(read.line);
             let (session, key) = (segment.session, segment.key);
             if lines > 0 && read.offset < limit {
-                let gap = state.cursor(index).gaps.iter().map(|gap| gap.from_line).find(|from| *from > read.line);
+                let gap = state.cursor(index).next_gap(read.line);
                 if let (None, Some((batch, offset))) = (gap, state.fresh.at(*read)) {
                     return Ok(Some(Window::Fresh { batch, offset, session }));
                 }
@@ -328,10 +340,10 @@ impl Log {
         }
     }
 
-    /// The oldest line that waits for the forward called `name`. Reads and moves nothing; `None`: there is none.
+    /// The oldest line that is pending for the forward called `name`. Reads and moves nothing; `None`: there is none.
     pub fn oldest(&self, name: &str) -> Option<Oldest> {
         let state = self.lock();
-        let mut at = state.cursors.values().find(|cursor| cursor.name == name)?.at;
+        let mut at = state.cursors.values().find(|cursor| cursor.name == name)?.acknowledged();
         if at.line >= state.end.line {
             return None;
         }
@@ -379,14 +391,13 @@ impl Log {
         state.skip(index, read, to, &self.metrics);
     }
 
-    /// Removes the segments that every cursor has passed, but never the last one, which carries the spool's id and the
+    /// Removes the segments that every forward has retired, but never the last one, which carries the spool's id and the
     /// line number to go on with. Unlinking is not handed to another thread: it is once in a segment's life.
     fn remove_passed(&self) {
         loop {
             let mut state = self.lock();
             let Some(next_line) = state.segments.get(1).map(|next| next.first_line) else { return };
-            let passed = !state.cursors.is_empty() && state.cursors.values().all(|c| c.at.line >= next_line);
-            if !passed {
+            if !state.all_retired(next_line) {
                 return;
             }
             let gone = state.pop_oldest();
@@ -450,7 +461,7 @@ impl State {
     /// The cursor of a reader that is about to be: the one there is, if nobody has it, or one that begins at `from`.
     ///
     /// Errors: somebody has it.
-    pub fn add_cursor(&mut self, name: &str, from: Option<Position>, metrics: ForwardMetrics) -> io::Result<usize> {
+    pub fn add_cursor(&mut self, name: &str, from: Option<Positions>, metrics: ForwardMetrics) -> io::Result<usize> {
         if let Some((&index, cursor)) = self.cursors.iter_mut().find(|(_, cursor)| cursor.name == name) {
             return match std::mem::replace(&mut cursor.taken, true) {
                 true => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("the forward {name} has a reader"))),
@@ -458,7 +469,8 @@ impl State {
             };
         }
         let oldest = self.segments.front().map_or(self.end, Segment::start);
-        let at = from.map_or(oldest, |from| resolve(&self.segments, self.end, from));
+        let start = Positions { acknowledged: oldest, retired: oldest };
+        let at = from.map_or(start, |from| resolve(&self.segments, self.end, from));
         let index = self.cursors.last_key_value().map_or(0, |(last, _)| last + 1);
         self.cursors.insert(index, Cursor::new(name, at, metrics));
         Ok(index)
@@ -466,6 +478,11 @@ impl State {
 
     fn cursor(&mut self, index: usize) -> &mut Cursor {
         self.cursors.get_mut(&index).expect("a reader's cursor lives as long as the reader")
+    }
+
+    /// Whether every forward, and there is one, has retired all before this line.
+    fn all_retired(&self, line: u64) -> bool {
+        !self.cursors.is_empty() && self.cursors.values().all(|cursor| cursor.retired().line >= line)
     }
 
     /// The index of segment `number`, or of the first one after it.
@@ -483,8 +500,7 @@ impl State {
     fn skip(&mut self, index: usize, read: &mut Position, to: Position, metrics: &SpoolMetrics) {
         let cursor = self.cursor(index);
         if to.line > read.line {
-            cursor.gaps.push_back(Gap { from_line: read.line, to });
-            cursor.settle();
+            cursor.note_gap(read.line, to);
         }
         *read = to;
         self.set_gauges(metrics);
@@ -494,13 +510,20 @@ impl State {
         metrics.bytes.set(self.bytes as i64);
         metrics.max_bytes.set(self.limits.max_bytes as i64);
         for cursor in self.cursors.values() {
-            cursor.metrics.waiting.set(cursor.waiting(self.end) as i64);
+            cursor.metrics.set_left(cursor.pending(self.end), cursor.replayable());
         }
     }
 }
 
-/// Where a cursor read from its file is now. In doubt before it was: a line sent twice is better than one lost.
-pub(super) fn resolve(segments: &VecDeque<Segment>, end: Position, cursor: Position) -> Position {
+/// Where a cursor read from its file is now.
+pub(super) fn resolve(segments: &VecDeque<Segment>, end: Position, from: Positions) -> Positions {
+    let place = |position| resolve_one(segments, end, position);
+    let (acknowledged, retired) = (place(from.acknowledged), place(from.retired));
+    Positions { acknowledged: if acknowledged.line > retired.line { acknowledged } else { retired }, retired }
+}
+
+/// Where one of its positions is. In doubt before it was: a line sent twice is better than one lost.
+fn resolve_one(segments: &VecDeque<Segment>, end: Position, cursor: Position) -> Position {
     let i = segments.partition_point(|segment| segment.number < cursor.segment);
     let Some(segment) = segments.get(i) else { return end };
     let start = segment.start();

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use super::Position;
 use super::cursor;
 use super::log::{self, Segment};
+use super::progress::Positions;
 use super::record::{self, Batch};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 
@@ -72,8 +73,8 @@ pub enum HeadFault {
 pub struct Cursor {
     pub path: PathBuf,
     pub forward: String,
-    /// `None`: the file has no sound position in this spool.
-    pub position: Option<Position>,
+    /// `None`: the file has no sound positions in this spool.
+    positions: Option<Positions>,
 }
 
 /// What a segment consists of, in order.
@@ -94,11 +95,24 @@ pub struct LookError {
     source: io::Error,
 }
 
-/// Where the lines are that a forward still waits for.
-pub struct Waiting {
-    /// The first of them, or the end.
+/// Where the lines are that a forward has not retired.
+pub struct Left {
+    /// The first pending line, or the end.
     pub from: Position,
-    pub lines: u64,
+    pub pending: u64,
+    pub replayable: u64,
+}
+
+impl Cursor {
+    /// The first line that is not retired, as the file says.
+    pub fn retired(&self) -> Option<Position> {
+        self.positions.map(|positions| positions.retired)
+    }
+
+    /// The first line that is not acknowledged, as the file says.
+    pub fn acknowledged(&self) -> Option<Position> {
+        self.positions.map(|positions| positions.acknowledged)
+    }
 }
 
 impl Look {
@@ -125,7 +139,7 @@ impl Look {
         doubt(&mut segments, id);
         let cursors = found.into_iter().map(|(path, forward, slots)| {
             let own = slots.into_iter().filter(|slot| Some(slot.id) == id);
-            Cursor { path, forward, position: own.max_by_key(|slot| slot.sequence).map(|slot| slot.position) }
+            Cursor { path, forward, positions: own.max_by_key(|slot| slot.sequence).map(|slot| slot.positions) }
         });
         let mut cursors: Vec<Cursor> = cursors.collect();
         cursors.sort_by(|a, b| a.forward.cmp(&b.forward));
@@ -153,11 +167,14 @@ impl Look {
     }
 
     /// What the forward of a cursor would be sent by a relay that starts on this spool now.
-    pub fn waiting(&self, cursor: &Cursor, end: Position) -> Waiting {
+    pub fn left(&self, cursor: &Cursor, end: Position) -> Left {
         let segments: VecDeque<Segment> = self.sound().map(|(file, head)| file.in_log(head)).collect();
         let oldest = segments.front().map_or(end, Segment::start);
-        let from = cursor.position.map_or(oldest, |position| log::resolve(&segments, end, position));
-        Waiting { from, lines: end.line.saturating_sub(from.line) }
+        let start = Positions { acknowledged: oldest, retired: oldest };
+        let Positions { acknowledged, retired } =
+            cursor.positions.map_or(start, |positions| log::resolve(&segments, end, positions));
+        let pending = end.line.saturating_sub(acknowledged.line);
+        Left { from: acknowledged, pending, replayable: acknowledged.line - retired.line }
     }
 
     /// The lines a segment has by the numbers: up to the first one of the next segment. `None`: nobody knows.

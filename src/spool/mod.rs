@@ -5,9 +5,9 @@
 //!
 //! - A line that was published survives the process; what survives a power cut is the [`Sync`] policy's choice.
 //! - After a crash lines may come twice. They are lost only by eviction or by damage, and then they are counted.
-//! - For each forward, spooled + waiting at start = delivered + unwanted + waiting + evicted + damaged. Damaged are lines that could
-//!   not be read any more. Where the newest segment was damaged before the spool was opened, how many are missing is only
-//!   known to be at least one for each place, and so many are counted.
+//! - The books of each forward balance (`metrics`). Damaged are lines that could not be read any more. Where the newest
+//!   segment was damaged before the spool was opened, how many are missing is only known to be at least one for each place,
+//!   and so many are counted.
 //! - Lines are numbered through the whole life of the spool, and every count is a difference of numbers.
 //! - A line never has two numbers: those behind damage are counted back from the next segment's first number, and those
 //!   behind damage in the newest segment are moved to a new session when the spool is opened. (Where the disk has no room
@@ -39,12 +39,13 @@
 //!
 //! # Operation
 //!
-//! Five verbs: [`append`](Writer::append), [read](Reader::next), [`retire`](Reader::retire), sync and close, the last
-//! two of which nobody has to call.
+//! Six verbs: [`append`](Writer::append), [read](Reader::next), [`acknowledge`](Reader::acknowledge),
+//! [`retire`](Reader::retire), sync and close, the last two of which nobody has to call.
 //!
 //! Listeners put [`Batch`]es into an [`Inlet`]. The writer's thread takes all that has queued, appends it to the newest
-//! segment with one write and publishes the new end. Each forward's [`Reader`] reads up to there, and when the collector
-//! has the lines retires them by their [`Position`]. A segment goes when every cursor has passed it, or when the spool is
+//! segment with one write and publishes the new end. Each forward's [`Reader`] reads up to there. When the collector has
+//! lines they are acknowledged by their [`Position`], and when they will not be sent again they are retired: before the one
+//! they are *pending*, between the two *replayable*. A segment goes when every forward has retired it, or when the spool is
 //! full and its policy is to drop the oldest. Opening cuts off what a crash left unfinished, and begins a new segment:
 //! nothing is ever appended to a file that a crash may have touched.
 //!
@@ -76,14 +77,13 @@ mod sync;
 mod tests;
 mod writer;
 
-use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use episode::Episode;
 pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
-pub use look::{Cursor, HeadFault, Look, LookError, Piece, SegmentFile};
+pub use look::{Cursor, HeadFault, Left, Look, LookError, Piece, SegmentFile};
 pub use open::{OpenError, Report, Spool};
 pub use probe::Prober;
 pub use reader::{Chunk, Reader};
@@ -91,8 +91,8 @@ pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};
 pub use sync::Sync;
 pub use writer::Writer;
 
-/// A place between two lines. Ordered by `line`; the rest says where to find it.
-#[derive(Clone, Copy, Debug)]
+/// A place between two lines. `line` says which is further; the rest says where to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The segment's number.
     pub segment: u64,
@@ -116,7 +116,7 @@ pub struct Origin {
 /// What to give up when the spool has reached its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The oldest segment, with the lines in it that are still waiting (counted as evicted).
+    /// The oldest segment. The lines in it that are pending count as evicted.
     DropOldest,
     /// The lines that come (counted as dropped).
     DropNewest,
@@ -159,24 +159,4 @@ const MIN_BYTES: u64 = 64 << 10;
 /// An eighth of the spool, within 128 KiB to 16 MiB.
 fn default_segment_bytes(max_bytes: u64) -> u64 {
     (max_bytes / 8).clamp(128 << 10, 16 << 20)
-}
-
-impl PartialEq for Position {
-    fn eq(&self, other: &Self) -> bool {
-        self.line == other.line
-    }
-}
-
-impl Eq for Position {}
-
-impl PartialOrd for Position {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Position {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.line.cmp(&other.line)
-    }
 }

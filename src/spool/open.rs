@@ -22,6 +22,7 @@ use super::handle::Handle;
 use super::ledger::{self, Ledger, Replay};
 use super::log::{Limits, Log, Segment, State};
 use super::pace::Pace;
+use super::progress::Positions;
 use super::reader::Reader;
 use super::record::{self, Batch, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
@@ -98,7 +99,7 @@ impl Spool {
         let mut opened = Vec::new();
         for (name, file) in options.forwards.iter().zip(cursors) {
             // Names were found to differ; one that did not would be a mistake in that check.
-            let index = state.add_cursor(name, file.position(), metrics.forward(name));
+            let index = state.add_cursor(name, file.positions(), metrics.forward(name));
             opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
         }
         let log = Arc::new(Log::new(options.dir, found.id, metrics.spool(), state, lock));
@@ -361,8 +362,8 @@ fn segment_bytes(options: &Options) -> u64 {
 
 /// The offset in the newest segment that every forward has passed.
 fn passed(cursors: &[CursorFile], newest: u64) -> u64 {
-    let offset = |cursor: &CursorFile| match cursor.position() {
-        Some(position) if position.segment == newest => position.offset,
+    let offset = |cursor: &CursorFile| match cursor.positions() {
+        Some(Positions { retired, .. }) if retired.segment == newest => retired.offset,
         _ => 0,
     };
     cursors.iter().map(offset).min().unwrap_or(0)

@@ -100,7 +100,7 @@ impl Writer {
     }
 
     fn could_make_room(&self) -> bool {
-        self.log.can_evict() || (self.current.is_some() && self.has_lines() && self.log.all_passed(self.end))
+        self.log.can_evict() || (self.current.is_some() && self.has_lines() && self.log.all_retired(self.end))
     }
 }
 

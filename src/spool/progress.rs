@@ -1,5 +1,10 @@
-//! How far one forward is, and what became of each line on the way. Counting is done where the position moves, and nowhere
+//! How far one forward is, and what became of each line on the way. Counting is done where a position moves, and nowhere
 //! else.
+//!
+//! A forward has two positions. *Acknowledged*: the collector has everything before it, as far as the transport can tell, or
+//! the line was filtered, rejected, evicted or lost. Each line is counted once, when this position passes it. *Retired*:
+//! nothing before it will be sent again, and its segments may go. What lies between the two is replayable: it was counted,
+//! and is sent again if the connection breaks. Retired never runs ahead of acknowledged.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,100 +12,208 @@ use std::ops::Range;
 use super::Position;
 use crate::metrics::ForwardMetrics;
 
+/// Ranges of filtered lines that are kept for each forward, at 24 bytes each. There is more than one only where filtered
+/// and other lines alternate and none of them is acknowledged. One more is merged with the last: the counts of *filtered*
+/// and *delivered* are then exact again when all of it is acknowledged, and their sum always is.
+const MAX_FILTERED_RANGES: usize = 16_384;
+
 pub(super) struct Cursor {
     /// The forward's.
     pub name: String,
-    /// There is a reader. Without one the cursor stays, and holds back what it has not passed.
+    /// There is a reader. Without one the cursor stays, and holds back what it has not retired.
     pub taken: bool,
-    /// Everything before it is retired, evicted or lost.
-    pub at: Position,
+    positions: Positions,
     /// The first line its reader has not read.
     pub read: u64,
-    /// Lines beyond `at` that turned out unreadable, in order. They are counted when the cursor gets there.
-    pub gaps: VecDeque<Gap>,
-    /// Lines beyond `at` that were read and are not wanted, in order. They go when what is behind them is retired.
-    unwanted: VecDeque<Range<u64>>,
+    /// Lines beyond `retired` that turned out unreadable, in order.
+    gaps: VecDeque<Gap>,
+    /// Lines beyond `acknowledged` that were read and that the forward's `match` does not mean.
+    filtered: Apart,
     pub metrics: ForwardMetrics,
 }
 
-pub(super) struct Gap {
-    pub from_line: u64,
-    pub to: Position,
+/// How far a forward is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Positions {
+    pub acknowledged: Position,
+    pub retired: Position,
+}
+
+struct Gap {
+    from_line: u64,
+    to: Position,
 }
 
 impl Cursor {
     /// One with a reader.
-    pub fn new(name: &str, at: Position, metrics: ForwardMetrics) -> Self {
-        let (gaps, unwanted) = Default::default();
-        Self { name: name.to_owned(), taken: true, at, read: at.line, gaps, unwanted, metrics }
+    pub fn new(name: &str, positions: Positions, metrics: ForwardMetrics) -> Self {
+        Self {
+            name: name.to_owned(),
+            taken: true,
+            positions,
+            read: positions.retired.line,
+            gaps: VecDeque::new(),
+            filtered: Apart::default(),
+            metrics,
+        }
     }
 
-    pub fn waiting(&self, end: Position) -> u64 {
+    pub fn positions(&self) -> Positions {
+        self.positions
+    }
+
+    pub fn acknowledged(&self) -> Position {
+        self.positions.acknowledged
+    }
+
+    pub fn retired(&self) -> Position {
+        self.positions.retired
+    }
+
+    /// Lines that the collector has not got.
+    pub fn pending(&self, end: Position) -> u64 {
         // A segment can be evicted before its lines are published; then the cursor is ahead for a moment.
-        end.line.saturating_sub(self.at.line)
+        end.line.saturating_sub(self.acknowledged().line)
     }
 
-    /// Takes note of lines that were read and are not wanted; all of them behind those that were noted before.
-    pub fn note_unwanted(&mut self, lines: &[Range<u64>]) {
-        self.unwanted.extend(lines.iter().cloned());
+    /// Lines that are kept because they may have to be sent again.
+    pub fn replayable(&self) -> u64 {
+        self.acknowledged().line - self.retired().line
     }
 
-    /// Everything beyond `at` will be read again, and judged again. Returns how many lines were not wanted.
-    pub fn forget_unwanted(&mut self) -> u64 {
-        let unwanted = self.take_unwanted(u64::MAX);
-        self.unwanted.clear();
-        unwanted
+    /// Takes note of lines that were read and are not meant; all of them behind those that were noted before.
+    pub fn note_filtered(&mut self, lines: &[Range<u64>]) {
+        let counted = self.acknowledged().line;
+        // What is read again was counted when it was acknowledged.
+        lines.iter().for_each(|range| self.filtered.push(range.start.max(counted)..range.end));
     }
 
-    /// Moves to `up_to` and counts every line on the way as what became of it.
-    pub fn retire(&mut self, up_to: Position) {
+    /// Everything beyond `retired` will be read again, and judged again.
+    pub fn rewind(&mut self) -> Position {
+        self.filtered.clear();
+        self.retired()
+    }
+
+    /// Moves `acknowledged` to `up_to` and counts every line on the way as what became of it.
+    pub fn acknowledge(&mut self, up_to: Position) {
         self.settle();
-        while self.at.line < up_to.line {
-            let next = match self.gaps.front() {
-                Some(gap) if gap.from_line < up_to.line => gap.from_line,
-                _ => up_to.line,
-            };
-            let unwanted = self.take_unwanted(next);
-            self.metrics.unwanted.inc_by(unwanted);
-            self.metrics.delivered.inc_by(next - self.at.line - unwanted);
-            self.at = Position { line: next, ..up_to };
+        while self.acknowledged().line < up_to.line {
+            let at = self.acknowledged().line;
+            let gaps = self.gaps.iter().map(|gap| gap.from_line);
+            let next = gaps.filter(|from| (at..up_to.line).contains(from)).min().unwrap_or(up_to.line);
+            let filtered = self.filtered.take(next);
+            self.metrics.filtered.inc_by(filtered);
+            self.metrics.delivered.inc_by(next - at - filtered);
+            self.positions.acknowledged = Position { line: next, ..up_to };
             self.settle();
         }
     }
 
-    /// Everything before `start` is gone.
-    pub fn evict(&mut self, start: Position) {
-        if self.at.line < start.line {
-            self.metrics.evicted.inc_by(start.line - self.at.line);
-            self.at = start;
+    /// Moves `retired` to `up_to`. What was not acknowledged is acknowledged with it.
+    pub fn retire(&mut self, up_to: Position) {
+        self.acknowledge(up_to);
+        if self.retired().line < up_to.line {
+            self.positions.retired = up_to;
         }
         self.settle();
     }
 
-    /// Passes the gaps the cursor has reached.
-    pub fn settle(&mut self) {
+    /// Everything before `start` is gone. What was acknowledged of it is not lost.
+    pub fn evict(&mut self, start: Position) {
+        if self.acknowledged().line < start.line {
+            self.metrics.evicted.inc_by(start.line - self.acknowledged().line);
+            self.filtered.take(start.line);
+            self.positions.acknowledged = start;
+        }
+        if self.retired().line < start.line {
+            self.positions.retired = start;
+        }
+        self.settle();
+    }
+
+    /// There is nothing to be read from this line up to a position. It is counted when the cursor gets there.
+    pub fn note_gap(&mut self, from_line: u64, to: Position) {
+        let behind = self.gaps.partition_point(|gap| gap.from_line <= from_line);
+        self.gaps.insert(behind, Gap { from_line, to });
+        self.settle();
+    }
+
+    /// Where to go on when there is nothing to be read at `line`.
+    pub fn gap_at(&self, line: u64) -> Option<Position> {
+        self.gaps.iter().find(|gap| gap.from_line == line).map(|gap| gap.to)
+    }
+
+    /// The next line behind `line` at which there is nothing to be read.
+    pub fn next_gap(&self, line: u64) -> Option<u64> {
+        self.gaps.iter().map(|gap| gap.from_line).find(|from| *from > line)
+    }
+
+    /// Passes the gaps that a position has reached.
+    fn settle(&mut self) {
+        let Positions { acknowledged, retired } = &mut self.positions;
+        for gap in &self.gaps {
+            if gap.from_line <= acknowledged.line && acknowledged.line < gap.to.line {
+                self.metrics.damaged.inc_by(gap.to.line - acknowledged.line);
+                self.filtered.take(gap.to.line);
+                *acknowledged = gap.to;
+            }
+        }
         while let Some(gap) = self.gaps.front()
-            && gap.from_line <= self.at.line
+            && gap.from_line <= retired.line
         {
-            if self.at.line < gap.to.line {
-                self.metrics.damaged.inc_by(gap.to.line - self.at.line);
-                self.at = gap.to;
+            if retired.line < gap.to.line {
+                *retired = gap.to;
             }
             self.gaps.pop_front();
         }
     }
+}
 
-    /// How many of the lines from `at` up to `end` are not wanted. Ranges that end there are forgotten.
-    fn take_unwanted(&mut self, end: u64) -> u64 {
-        let mut lines = 0;
-        while let Some(range) = self.unwanted.front().filter(|range| range.start < end) {
-            lines += range.end.min(end).saturating_sub(range.start.max(self.at.line));
-            if range.end > end {
+/// Lines that count apart from those around them when they are passed.
+#[derive(Default)]
+struct Apart(VecDeque<Ranges>);
+
+/// `count` of the lines from `start` to `end`; but for merged ranges that is all of them.
+struct Ranges {
+    start: u64,
+    end: u64,
+    count: u64,
+}
+
+impl Apart {
+    /// Adds lines behind all that are there.
+    fn push(&mut self, lines: Range<u64>) {
+        if lines.is_empty() {
+            return;
+        }
+        let (is_full, count) = (self.0.len() >= MAX_FILTERED_RANGES, lines.end - lines.start);
+        match self.0.back_mut().filter(|last| is_full || last.end == lines.start) {
+            Some(last) => {
+                last.end = lines.end;
+                last.count += count;
+            }
+            None => self.0.push_back(Ranges { start: lines.start, end: lines.end, count }),
+        }
+    }
+
+    /// Takes out those before line `end`, and says how many they are.
+    fn take(&mut self, end: u64) -> u64 {
+        let mut taken = 0;
+        while let Some(first) = self.0.front_mut().filter(|first| first.start < end) {
+            let count = first.count.min(end - first.start);
+            taken += count;
+            if end < first.end {
+                first.start = end;
+                first.count -= count;
                 break;
             }
-            self.unwanted.pop_front();
+            self.0.pop_front();
         }
-        lines
+        taken
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -114,21 +227,24 @@ mod tests {
     }
 
     fn cursor() -> Cursor {
-        Cursor::new("central", at(0), Metrics::new().forward("central"))
+        let start = Positions { acknowledged: at(0), retired: at(0) };
+        Cursor::new("central", start, Metrics::new().forward("central"))
     }
 
-    /// Delivered, unwanted, evicted, damaged.
+    /// Delivered, filtered, evicted, damaged.
+    #[track_caller]
     fn check(cursor: &Cursor, expected: [u64; 4]) {
-        let ForwardMetrics { delivered, unwanted, evicted, damaged, .. } = &cursor.metrics;
-        assert_eq!([delivered, unwanted, evicted, damaged].map(|counter| counter.get()), expected);
-        assert_eq!(expected.iter().sum::<u64>(), cursor.at.line);
+        let ForwardMetrics { delivered, filtered, evicted, damaged, .. } = &cursor.metrics;
+        assert_eq!([delivered, filtered, evicted, damaged].map(|counter| counter.get()), expected);
+        assert_eq!(expected.iter().sum::<u64>(), cursor.acknowledged().line);
+        assert!(cursor.retired().line <= cursor.acknowledged().line);
     }
 
     #[test]
     fn each_line_is_counted_once_as_what_became_of_it() {
         let mut cursor = cursor();
-        cursor.note_unwanted(&[2..5, 6..8]);
-        cursor.note_unwanted(&[10..11, 11..12]);
+        cursor.note_filtered(&[2..5, 6..8]);
+        cursor.note_filtered(&[10..11, 11..12]);
         cursor.retire(at(1));
         check(&cursor, [1, 0, 0, 0]);
         cursor.retire(at(4));
@@ -136,31 +252,81 @@ mod tests {
         cursor.retire(at(4));
         cursor.retire(at(7));
         check(&cursor, [3, 4, 0, 0]);
-        cursor.gaps.push_back(Gap { from_line: 9, to: at(10) });
+        cursor.note_gap(9, at(10));
         cursor.retire(at(20));
         check(&cursor, [12, 7, 0, 1]);
     }
 
     #[test]
-    fn what_is_evicted_was_not_unwanted() {
+    fn what_is_acknowledged_is_counted_then_and_not_again() {
         let mut cursor = cursor();
-        cursor.note_unwanted(&[0..3, 5..9]);
+        cursor.note_filtered(&[2..5, 30..31]);
+        cursor.note_gap(7, at(9));
+        cursor.acknowledge(at(10));
+        check(&cursor, [5, 3, 0, 2]);
+        assert_eq!((cursor.pending(at(12)), cursor.replayable()), (2, 10));
+        // The connection breaks, and all of it is read again; damage has grown.
+        assert_eq!(cursor.rewind(), at(0));
+        cursor.note_filtered(&[2..5, 10..11]);
+        assert_eq!((cursor.gap_at(7), cursor.next_gap(0)), (Some(at(9)), Some(7)));
+        cursor.note_gap(3, at(4));
+        cursor.acknowledge(at(6));
+        cursor.retire(at(4));
+        check(&cursor, [5, 3, 0, 2]);
+        cursor.retire(at(12));
+        check(&cursor, [6, 4, 0, 2]);
+        assert_eq!((cursor.pending(at(12)), cursor.replayable()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_evicted_was_not_filtered_and_not_acknowledged() {
+        let mut cursor = cursor();
+        cursor.note_filtered(&[0..3, 5..9]);
         cursor.evict(at(7));
         cursor.retire(at(8));
         check(&cursor, [0, 1, 7, 0]);
         cursor.retire(at(10));
         check(&cursor, [1, 2, 7, 0]);
+        cursor.acknowledge(at(15));
+        cursor.evict(at(12));
+        check(&cursor, [6, 2, 7, 0]);
+        assert_eq!(cursor.replayable(), 3);
+        cursor.evict(at(20));
+        check(&cursor, [6, 2, 12, 0]);
     }
 
     #[test]
     fn what_is_read_again_is_judged_again() {
         let mut cursor = cursor();
-        cursor.note_unwanted(&[0..3, 5..9]);
+        cursor.note_filtered(&[0..3, 5..9]);
         cursor.retire(at(6));
         check(&cursor, [2, 4, 0, 0]);
-        assert_eq!(cursor.forget_unwanted(), 3);
-        cursor.note_unwanted(&[6..7, 20..21]);
+        cursor.rewind();
+        cursor.note_filtered(&[6..7, 20..21]);
         cursor.retire(at(9));
         check(&cursor, [4, 5, 0, 0]);
+    }
+
+    #[test]
+    fn a_gap_within_what_is_acknowledged_counts_as_far_as_it_goes_beyond() {
+        let mut cursor = cursor();
+        cursor.acknowledge(at(5));
+        cursor.note_gap(3, at(8));
+        check(&cursor, [5, 0, 0, 3]);
+        cursor.retire(at(4));
+        assert_eq!(cursor.retired(), at(8));
+    }
+
+    #[test]
+    fn ranges_beyond_the_limit_count_exactly_once_all_is_passed() {
+        let mut cursor = cursor();
+        let lines = 4 * MAX_FILTERED_RANGES as u64;
+        (0..lines).step_by(2).for_each(|line| cursor.note_filtered(std::slice::from_ref(&(line..line + 1))));
+        assert_eq!(cursor.filtered.0.len(), MAX_FILTERED_RANGES);
+        cursor.acknowledge(at(lines - 10));
+        let counted = cursor.metrics.filtered.get() + cursor.metrics.delivered.get();
+        assert_eq!(counted, lines - 10);
+        cursor.acknowledge(at(lines));
+        check(&cursor, [lines / 2, lines / 2, 0, 0]);
     }
 }

@@ -87,8 +87,9 @@ impl Reader {
         end: watch::Receiver<Position>,
         mut cursor: CursorFile,
     ) -> Self {
-        let read = log.cursor(index);
-        cursor.reserve(read);
+        let positions = log.positions(index);
+        let read = positions.retired;
+        cursor.reserve(positions);
         Self { log, index, name, read, end, cursor, cursor_trouble: Episode::default(), failures: 0, forgotten: false }
     }
 
@@ -163,27 +164,32 @@ impl Reader {
                 return true;
             }
             // Before a pause of unknown length the file should say where we are.
-            let cursor = self.log.cursor(self.index);
-            let result = self.cursor.write(cursor);
-            self.cursor_result(result);
+            self.write_cursor();
             if self.end.changed().await.is_err() {
                 return self.end.borrow().line > self.read.line;
             }
         }
     }
 
-    /// The collector has everything before `up_to`: counts it as delivered and removes the segments that no forward
-    /// needs any more. A position before the cursor changes nothing.
-    pub fn retire(&mut self, up_to: Position) {
-        self.log.retire(self.index, up_to);
-        let cursor = self.log.cursor(self.index);
-        let result = self.cursor.write_if_due(cursor);
-        self.cursor_result(result);
+    /// The collector has everything before `up_to`, as far as the transport can tell: counts it as delivered, and keeps it,
+    /// for it may have to be sent again. A position before the last one changes nothing.
+    pub fn acknowledge(&mut self, up_to: Position) {
+        if self.log.acknowledge(self.index, up_to) {
+            self.write_cursor_if_due();
+        }
     }
 
-    /// These of the lines that were read last are not wanted: once they are retired they do not count as delivered.
-    pub fn note_unwanted(&self, lines: &[Range<u64>]) {
-        self.log.note_unwanted(self.index, lines);
+    /// Nothing before `up_to` will be sent again: [acknowledges](Self::acknowledge) it and removes the segments that no
+    /// forward needs any more. A position before the last one changes nothing.
+    pub fn retire(&mut self, up_to: Position) {
+        self.log.retire(self.index, up_to);
+        self.write_cursor_if_due();
+    }
+
+    /// The forward's `match` does not mean these of the lines that were read last: they do not count as delivered when
+    /// they are acknowledged.
+    pub fn note_filtered(&self, lines: &[Range<u64>]) {
+        self.log.note_filtered(self.index, lines);
     }
 
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read
@@ -207,14 +213,29 @@ impl Reader {
         self.cursor_result(result);
     }
 
-    /// Lines spooled and not retired.
+    /// Lines spooled and not retired: pending or replayable.
     pub fn waiting(&self) -> u64 {
-        self.log.waiting(self.index)
+        self.pending() + self.replayable()
+    }
+
+    /// Lines spooled that the collector has not got.
+    pub fn pending(&self) -> u64 {
+        self.log.left(self.index).0
+    }
+
+    /// Lines that the collector has got, and that are kept because they may have to be sent again.
+    pub fn replayable(&self) -> u64 {
+        self.log.left(self.index).1
     }
 
     /// The first line that is not retired.
     pub fn position(&self) -> Position {
-        self.log.cursor(self.index)
+        self.log.positions(self.index).retired
+    }
+
+    /// The first line that is not acknowledged.
+    pub fn acknowledged(&self) -> Position {
+        self.log.positions(self.index).acknowledged
     }
 
     fn advance(&mut self, run: Run, session: u32) -> Chunk {
@@ -223,6 +244,16 @@ impl Reader {
         let offset = start.offset + run.byte_len() as u64;
         self.read = Position { segment: start.segment, offset, line: start.line + run.line_count() };
         Chunk { run, session, start, end: self.read }
+    }
+
+    fn write_cursor(&mut self) {
+        let result = self.cursor.write(self.log.positions(self.index));
+        self.cursor_result(result);
+    }
+
+    fn write_cursor_if_due(&mut self) {
+        let result = self.cursor.write_if_due(self.log.positions(self.index));
+        self.cursor_result(result);
     }
 
     /// A cursor that cannot be written costs duplicates after a crash and nothing else: say it once and go on.
@@ -249,9 +280,7 @@ impl Drop for Reader {
         if self.forgotten {
             return;
         }
-        let cursor = self.log.cursor(self.index);
-        let result = self.cursor.write(cursor);
-        self.cursor_result(result);
+        self.write_cursor();
         self.log.release(self.index);
     }
 }

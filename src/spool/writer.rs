@@ -456,7 +456,7 @@ impl Writer {
     /// Gives the room of the newest segment back when every forward has passed all of it: the next segment needs some to
     /// begin with, and only then can this one go. It keeps its header, and with it the spool its id.
     pub(super) fn recycle(&mut self) -> bool {
-        let Some(file) = self.current.as_ref().filter(|_| self.has_lines() && self.log.all_passed(self.end)) else {
+        let Some(file) = self.current.as_ref().filter(|_| self.has_lines() && self.log.all_retired(self.end)) else {
             return false;
         };
         let given_back = file.set_len(HEADER_LEN).is_ok();

@@ -23,6 +23,7 @@ mod names;
 mod openssl;
 mod outage;
 mod outputs;
+mod pending;
 mod private;
 mod probe;
 mod refuses;

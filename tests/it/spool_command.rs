@@ -97,6 +97,7 @@ fn what_waits_is_seen_while_the_collector_is_down() {
         (&["--since", "1h"], &["0", "1", "2", "3", "4", "5"]),
         (&["--until", "1h"], &[]),
         (&["--since", "2020-01-01T00:00:00Z", "--until", "2999-01-01T00:00:00Z", "--severity", "err"], &["1", "4"]),
+        (&["--pending", "central"], &["0", "1", "2", "3", "4", "5"]),
         (&["--waiting", "central"], &["0", "1", "2", "3", "4", "5"]),
     ] {
         assert_eq!(cat(&dir, arguments), expected, "{arguments:?}");
@@ -122,7 +123,7 @@ fn what_waits_is_seen_while_the_collector_is_down() {
 
     collector.comes();
     relay.has_delivered(6, 0);
-    eventually("the cursor's file follows", || cat(&dir, &["--waiting", "central"]).is_empty().then_some(()));
+    eventually("the cursor's file follows", || cat(&dir, &["--pending", "central"]).is_empty().then_some(()));
     assert_eq!(listing(&dir)["forwards"][0]["waiting"], 0);
     relay.stops();
 }

@@ -227,14 +227,15 @@ impl Relay {
         self.counts("spool_spooled_total", lines as u64);
     }
 
-    /// Waits until everything is delivered, and checks the books: each of `received` messages was spooled, and with the
-    /// `before` that a relay before this one had left, delivered by each forward.
+    /// Waits until everything is delivered and nothing of it may be sent again, and checks the books: each of `received`
+    /// messages was spooled, and with the `before` that a relay before this one had left pending, delivered by each forward.
     #[track_caller]
     pub fn has_delivered(&self, received: usize, before: usize) {
         let due = (received + before) as u64;
         let metrics = eventually(&format!("{due} lines are delivered by each forward"), || {
             let metrics = self.metrics();
             let done = metrics.each_forward("forward_delivered_total").all(|delivered| delivered >= due);
+            let done = done && metrics.sum("forward_replayable") == 0;
             (done && metrics.sum("listen_received_total") >= received as u64).then_some(metrics)
         });
         metrics.balance(before as u64);
@@ -326,8 +327,8 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped + joined; spooled + waiting at start = delivered + unwanted + waiting +
-    /// evicted + damaged.
+    /// Invariant 6: received = spooled + dropped + joined; spooled + pending at start = delivered + filtered + evicted +
+    /// damaged + pending. `before`: lines pending at start.
     #[track_caller]
     pub fn balance(&self, before: u64) {
         let spooled = self.sum("spool_spooled_total");
@@ -335,7 +336,7 @@ impl Metrics {
         assert_eq!(self.sum("listen_received_total"), spooled + ended, "{self:?}");
         let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();
         for sample in &self.0 {
-            let counts = ["delivered_total", "unwanted_total", "waiting", "evicted_total", "damaged_total"];
+            let counts = ["delivered_total", "filtered_total", "pending", "evicted_total", "damaged_total"];
             if sample.name.strip_prefix("forward_").is_some_and(|count| counts.contains(&count)) {
                 *forwards.entry(&sample.labels).or_default() += sample.value;
             }

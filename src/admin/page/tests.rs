@@ -1,7 +1,7 @@
 use askama::filters::{Html, escape};
 
 use super::*;
-use crate::admin::status::{Container, Forward, LastError, Listener, Past, Spool};
+use crate::admin::status::{Container, Forward, LastError, Listener, OldKeys, Past, Spool};
 
 const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
 
@@ -26,13 +26,16 @@ fn hostile() -> Status {
             address: Some(text()),
             ttl_left_seconds: Some(4),
             last_error: Some(LastError { time: text(), seconds_ago: 7, text: text() }),
-            waiting: 1234,
-            oldest_waiting_seconds: Some(60),
+            pending: 1234,
+            replayable: 5,
+            oldest_pending_seconds: Some(60),
             delivered: 1_234_567,
-            unwanted: 0,
+            filtered: 0,
             resent: 0,
             connects: 1,
             moves: 0,
+            failbacks: 0,
+            old: OldKeys::default(),
         }],
         listeners: vec![Listener {
             name: Some(text()),
@@ -53,6 +56,7 @@ fn hostile() -> Status {
             every_seconds: 2,
             received_per_second: vec![1.0, 2.0],
             delivered_per_second: vec![0.0, 0.0],
+            pending: vec![3, 4],
             waiting: vec![3, 4],
         },
     }

@@ -21,12 +21,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FORMAT", default_value = "rfc5424", value_parser = shape)]
     format: Shape,
 
-    /// Only lines that this forward has not delivered
-    #[arg(long, value_name = "FORWARD")]
-    waiting: Option<String>,
+    /// Only lines that the collector of this forward has not got
+    #[arg(long, alias = "waiting", value_name = "FORWARD")]
+    pending: Option<String>,
 
     /// What can be read of damaged segments that were kept aside, instead of the others
-    #[arg(long, conflicts_with_all = ["waiting", "follow"])]
+    #[arg(long, conflicts_with_all = ["pending", "follow"])]
     damaged: bool,
 
     /// Go on with lines that a running relay adds, until interrupted
@@ -112,7 +112,7 @@ impl Printer<'_> {
     }
 
     fn start(&self, look: &Look) -> Result<Spot, Failure> {
-        let Some(forward) = &self.arguments.waiting else { return Ok((0, SegmentFile::START)) };
+        let Some(forward) = &self.arguments.pending else { return Ok((0, SegmentFile::START)) };
         let Some(cursor) = look.cursors.iter().find(|cursor| cursor.forward == *forward) else {
             let known: Vec<&str> = look.cursors.iter().map(|cursor| cursor.forward.as_str()).collect();
             let (dir, known) =
@@ -121,7 +121,7 @@ impl Printer<'_> {
                 "spool cat: no forward {forward} has a cursor in {dir}; there is: {known}"
             )));
         };
-        let from = look.waiting(cursor, look.end().map_err(failure)?).from;
+        let from = look.left(cursor, look.end().map_err(failure)?).from;
         Ok((from.segment, from.offset))
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, Place, failure, print};
 use crate::listen::ingest::now;
 use crate::record::{Line, UnixMicros};
-use crate::spool::{Look, LookError, SegmentFile};
+use crate::spool::{Left, Look, LookError, SegmentFile};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -56,8 +56,13 @@ struct Forward {
     segment: Option<u64>,
     offset: Option<u64>,
     line: Option<u64>,
+    /// The collector has not got them.
+    pending: u64,
+    /// It has, and they may have to be sent again.
+    replayable: u64,
+    /// Old key: the sum of the two.
     waiting: u64,
-    /// Seconds since the stamp of the oldest line that waits.
+    /// Seconds since the stamp of the oldest pending line.
     oldest_age: Option<u64>,
 }
 
@@ -80,19 +85,21 @@ impl Listing {
         });
         let segments = segments.collect::<Result<_, LookError>>()?;
         let forwards = look.cursors.iter().map(|cursor| {
-            let waiting = look.waiting(cursor, end);
-            let file = look.segments.iter().find(|file| file.number == waiting.from.segment);
-            let oldest = match file.filter(|_| waiting.lines > 0) {
-                Some(file) => file.first_from(waiting.from.offset)?,
+            let Left { from, pending, replayable } = look.left(cursor, end);
+            let file = look.segments.iter().find(|file| file.number == from.segment);
+            let oldest = match file.filter(|_| pending > 0) {
+                Some(file) => file.first_from(from.offset)?,
                 None => None,
             };
-            let at = cursor.position;
+            let at = cursor.retired();
             Ok(Forward {
                 name: cursor.forward.clone(),
                 segment: at.map(|at| at.segment),
                 offset: at.map(|at| at.offset),
                 line: at.map(|at| at.line),
-                waiting: waiting.lines,
+                pending,
+                replayable,
+                waiting: pending + replayable,
                 oldest_age: oldest.and_then(stamp).and_then(|stamp| age(&stamp)),
             })
         });
@@ -124,13 +131,16 @@ impl Listing {
             let fault = fault.as_ref().map(|fault| format!("  {fault}")).unwrap_or_default();
             let _ = writeln!(out, "{number:>8} {bytes:>12} {lines:>10}  {first:<32} {last:<32} {session}{fault}");
         }
-        let _ =
-            writeln!(out, "\n{:<20} {:>8} {:>10} {:>10}  age of the oldest", "forward", "segment", "offset", "waiting");
-        for Forward { name, segment, offset, waiting, oldest_age, .. } in forwards {
+        let _ = writeln!(
+            out,
+            "\n{:<20} {:>8} {:>10} {:>10} {:>10}  age of the oldest",
+            "forward", "segment", "offset", "pending", "replayable"
+        );
+        for Forward { name, segment, offset, pending, replayable, oldest_age, .. } in forwards {
             let age = oldest_age
                 .map_or("-".to_owned(), |age| humantime::format_duration(Duration::from_secs(age)).to_string());
             let (segment, offset) = (shown(segment.as_ref()), shown(offset.as_ref()));
-            let _ = writeln!(out, "{name:<20} {segment:>8} {offset:>10} {waiting:>10}  {age}");
+            let _ = writeln!(out, "{name:<20} {segment:>8} {offset:>10} {pending:>10} {replayable:>10}  {age}");
         }
         for Kept { file, bytes } in damaged {
             let _ = writeln!(out, "\ndamaged, kept for a person to look at: {file} ({bytes} bytes)");

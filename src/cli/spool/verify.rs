@@ -139,7 +139,7 @@ impl Verdict {
 
     fn cursor(&mut self, cursor: &Cursor, newest: Option<&Report<'_>>) {
         let path = cursor.path.display();
-        let Some(at) = cursor.position else {
+        let (Some(retired), Some(acknowledged)) = (cursor.retired(), cursor.acknowledged()) else {
             self.damaged += 1;
             return self.say(format_args!(
                 "{path}: no sound position of this spool; its forward would begin with the oldest line"
@@ -147,10 +147,9 @@ impl Verdict {
         };
         let Some((newest, end)) = newest.and_then(|newest| Some((newest, newest.end()?))) else { return };
         // On a full disk the relay gives the room of the newest segment back when all of it is delivered.
-        if newest.lines == 0 && at.segment == end.segment {
-            return;
-        }
-        if (at.segment, at.offset) > (end.segment, end.offset) || at.line > end.line {
+        let is_emptied = |at: &Position| newest.lines == 0 && at.segment == end.segment;
+        let is_behind = |at: &Position| (at.segment, at.offset) > (end.segment, end.offset) || at.line > end.line;
+        if let Some(at) = [retired, acknowledged].iter().find(|at| !is_emptied(at) && is_behind(at)) {
             self.damaged += 1;
             self.say(format_args!(
                 "{path}: points behind the end, to line {} at offset {} of segment {}, and the last line is {}: a power cut has \

@@ -133,6 +133,12 @@ impl InFlight {
         self.marks.back().is_none_or(|mark| mark.acknowledged.is_some())
     }
 
+    /// The furthest position of those kept that the peer has acknowledged, as far as [`InFlight::safe`] was told.
+    pub fn acknowledged(&self) -> Option<Position> {
+        let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
+        self.marks.get(unseen.checked_sub(1)?).map(|mark| mark.position)
+    }
+
     /// What the connection looks like now.
     pub fn see(&mut self, look: Look, now: Instant) {
         self.witness.see(look, now);
@@ -248,6 +254,19 @@ mod tests {
     fn acknowledges(sent: &mut InFlight, bytes: u64, window: u64, now: Instant) -> Option<u64> {
         sent.see(Look { acknowledged: bytes, window, limited: Duration::ZERO }, now);
         sent.safe(bytes, now).map(|position| position.line)
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_told_long_before_it_is_safe() {
+        let (mut sent, now) = grown(0);
+        assert_eq!(sent.acknowledged(), None);
+        (1..=3).for_each(|line| sent.push(line * 100, at(line)));
+        for (bytes, line) in [(99, None), (100, Some(1)), (250, Some(2)), (300, Some(3))] {
+            assert_eq!(acknowledges(&mut sent, bytes, WINDOW, now), None);
+            assert_eq!(sent.acknowledged(), line.map(at));
+        }
+        assert_eq!(acknowledges(&mut sent, 300, WINDOW, now + TIME), Some(3));
+        assert_eq!(sent.acknowledged(), None);
     }
 
     #[test]

@@ -295,6 +295,9 @@ impl StreamLink {
         if let Some(position) = self.in_flight.safe(acknowledged, now) {
             source.retire(position);
         }
+        if let Some(position) = self.in_flight.acknowledged() {
+            source.acknowledged(position);
+        }
         Ok(())
     }
 

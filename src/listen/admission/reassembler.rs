@@ -80,7 +80,7 @@ impl Pieces {
         if text == PIECE && length + PIECE <= longest && waiting.bytes + key.len() + length <= MOST_WAITING {
             unfinished.since = now;
             waiting.put(key, unfinished);
-            self.metrics.waiting.inc();
+            self.metrics.pending.inc();
         } else {
             out.extend_from_slice(&unfinished.line);
             // The last message has not waited.
@@ -129,7 +129,7 @@ impl Pieces {
     /// Its messages are one line now, and those that waited wait no longer.
     fn count_whole(&self, unfinished: &Unfinished, waited: i64) {
         self.metrics.joined.inc_by(unfinished.messages.unsigned_abs() - 1);
-        self.metrics.waiting.dec_by(waited);
+        self.metrics.pending.dec_by(waited);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -195,7 +195,7 @@ mod tests {
         }
 
         fn numbers(&self) -> (u64, i64) {
-            (self.metrics.joined.get(), self.metrics.waiting.get())
+            (self.metrics.joined.get(), self.metrics.pending.get())
         }
     }
 

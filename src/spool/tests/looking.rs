@@ -54,7 +54,7 @@ fn a_spool_at_work_is_seen_as_it_is() {
     assert_eq!((end.line, end.offset), (spool.writer.end.line, spool.writer.end.offset));
     let numbered: Vec<_> = look.segments.iter().map(|file| look.numbered(file, end)).collect();
     assert_eq!(numbered, [Some(5); 3]);
-    assert_eq!(look.waiting(&look.cursors[0], end).lines, 15);
+    assert_eq!(look.left(&look.cursors[0], end).pending, 15);
     let ends =
         |file: &SegmentFile| (number(&file.first_from(0).unwrap().unwrap()), number(&file.last().unwrap().unwrap()));
     assert_eq!(look.segments.iter().map(ends).collect::<Vec<_>>(), [(0, 4), (5, 9), (10, 14)]);
@@ -67,10 +67,10 @@ fn a_spool_at_work_is_seen_as_it_is() {
     drop(spool);
     assert_eq!((later.name(), later.cursors[0].forward.as_str()), (look.name(), "a"));
     let later = home.look();
-    let waiting = later.waiting(&later.cursors[0], later.end().unwrap());
-    assert_eq!((waiting.lines, waiting.from.line), (5, 15));
-    let file = later.segments.iter().find(|file| file.number == waiting.from.segment).unwrap();
-    assert_eq!(number(&file.first_from(waiting.from.offset).unwrap().unwrap()), 15);
+    let left = later.left(&later.cursors[0], later.end().unwrap());
+    assert_eq!((left.pending, left.from.line), (5, 15));
+    let file = later.segments.iter().find(|file| file.number == left.from.segment).unwrap();
+    assert_eq!(number(&file.first_from(left.from.offset).unwrap().unwrap()), 15);
 }
 
 /// A flipped bit costs its own line alone, and is seen where it is; what is behind the newest segment's last line could be
@@ -135,7 +135,7 @@ fn what_is_not_there_is_no_reason_to_fail() {
     let look = home.look();
     assert_eq!((look.segments.len(), look.cursors.len(), look.end().unwrap().line), (0, 1, 0));
     assert!(look.id.is_some(), "of the cursor");
-    assert_eq!(look.waiting(&look.cursors[0], look.end().unwrap()).lines, 0);
+    assert_eq!(look.left(&look.cursors[0], look.end().unwrap()).pending, 0);
     fs::write(home.dir.path().join("00000000000000000001.seg"), b"").unwrap();
     fs::write(home.dir.path().join("00000000000000000002.seg"), [0; 5000]).unwrap();
     let look = home.look();

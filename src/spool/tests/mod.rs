@@ -36,7 +36,7 @@ struct Open {
     readers: Vec<Reader>,
     handle: Handle,
     report: Report,
-    waiting_at_start: Vec<u64>,
+    pending_at_start: Vec<u64>,
     reads_back: bool,
 }
 
@@ -58,8 +58,8 @@ impl Home {
     fn try_open(&self) -> Result<Open, OpenError> {
         let metrics = Metrics::new();
         let Spool { writer, readers, handle, report } = Spool::open(self.options.clone(), &metrics)?;
-        let waiting_at_start = readers.iter().map(Reader::waiting).collect();
-        Ok(Open { metrics, writer, readers, handle, report, waiting_at_start, reads_back: false })
+        let pending_at_start = readers.iter().map(Reader::pending).collect();
+        Ok(Open { metrics, writer, readers, handle, report, pending_at_start, reads_back: false })
     }
 
     fn open(&self) -> Open {
@@ -154,13 +154,15 @@ impl Open {
     #[track_caller]
     fn check_books(&self) {
         for (i, reader) in self.readers.iter().enumerate() {
-            let left = self.spooled() + self.waiting_at_start[i];
+            let left = self.spooled() + self.pending_at_start[i];
             assert_eq!(
                 left,
-                self.delivered(i) + self.evicted(i) + self.damaged(i) + reader.waiting(),
+                self.delivered(i) + self.evicted(i) + self.damaged(i) + reader.pending(),
                 "books of reader {i}"
             );
-            assert_eq!(self.metrics.forward(["a", "b"][i]).waiting.get() as u64, reader.waiting());
+            let metrics = self.metrics.forward(["a", "b"][i]);
+            assert_eq!((metrics.pending(), metrics.replayable()), (reader.pending(), reader.replayable()));
+            assert_eq!(metrics.waiting.get() as u64, reader.waiting());
         }
         assert_eq!(self.metrics.spool().bytes.get() as u64, self.writer.log.bytes());
     }

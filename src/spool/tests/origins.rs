@@ -207,7 +207,8 @@ fn marks_are_no_lines() {
     for (at, end) in all.iter().flat_map(|chunk| chunk.lines().map(|(_, end)| end)).enumerate() {
         spool.readers[0].retire(end);
         let crashed = home.crashed();
-        cursor::CursorFile::load(crashed.dir.path(), "a", spool.report.id).write(end).unwrap();
+        let there = progress::Positions { acknowledged: end, retired: end };
+        cursor::CursorFile::load(crashed.dir.path(), "a", spool.report.id).write(there).unwrap();
         let mut again = crashed.open();
         let rest: Vec<Vec<u8>> =
             again.read(0, 300).iter().flat_map(|chunk| chunk.run.lines().map(<[u8]>::to_vec)).collect();

@@ -131,3 +131,46 @@ fn strings_shows_the_lines() {
     let text = String::from_utf8_lossy(&fs::read(&home.files(".seg")[0]).unwrap()).into_owned();
     assert!(text.contains(&line(0)) && text.contains(&line(1)));
 }
+
+#[test]
+fn what_is_acknowledged_counts_once_and_comes_again_until_it_is_retired() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..20);
+    let ends: Vec<Position> = spool.read(0, 1).iter().map(|chunk| chunk.end).collect();
+    spool.readers[0].acknowledge(ends[9]);
+    spool.readers[0].retire(ends[4]);
+    spool.check_books();
+    let left = |spool: &Open| (spool.readers[0].pending(), spool.readers[0].replayable());
+    assert_eq!((spool.delivered(0), left(&spool)), (10, (10, 5)));
+    // The connection breaks: what is not retired is sent again, and nothing is counted twice.
+    assert_eq!(spool.readers[0].rewind(), 15);
+    assert_eq!(spool.read_numbers(0), range(5..20));
+    spool.readers[0].acknowledge(ends[7]);
+    spool.readers[0].acknowledge(ends[11]);
+    spool.check_books();
+    assert_eq!((spool.delivered(0), left(&spool)), (12, (8, 7)));
+    // So does a restart.
+    drop(spool);
+    let mut spool = home.open();
+    assert_eq!((spool.delivered(0), left(&spool)), (0, (8, 7)));
+    assert_eq!(spool.read_numbers(0), range(5..20));
+    spool.readers[0].acknowledge(ends[11]);
+    spool.check_books();
+    assert_eq!(spool.delivered(0), 0);
+    spool.retire_all(0);
+    assert_eq!((spool.delivered(0), left(&spool)), (8, (0, 0)));
+}
+
+#[test]
+fn the_oldest_pending_line_is_behind_what_is_acknowledged() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.append(0..5);
+    let chunk = spool.readers[0].next(1).unwrap().unwrap();
+    spool.readers[0].acknowledge(chunk.end);
+    for _ in 0..2 {
+        assert_eq!(number(&spool.handle.oldest_line("a").expect("a line")), 1);
+        spool.writer.log.forget_fresh();
+    }
+}

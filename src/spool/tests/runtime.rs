@@ -16,7 +16,7 @@ fn a_forward_can_come_while_the_spool_runs() {
     let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
     spool.readers.push(reader);
     // All that was ever spooled is there for it: its books are those of one that was there from the start.
-    spool.waiting_at_start.push(0);
+    spool.pending_at_start.push(0);
     assert_eq!((spool.readers[1].waiting(), spool.read_numbers(1)), (40, range(0..40)));
     spool.retire_all(0);
     let segments = home.files(".seg").len();
@@ -38,7 +38,7 @@ fn a_forward_that_came_back_goes_on_where_it_was() {
     let mut spool = home.open();
     let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
     assert_eq!(reader.position(), chunk.end);
-    spool.waiting_at_start.push(reader.waiting());
+    spool.pending_at_start.push(reader.pending());
     spool.readers.push(reader);
     assert_eq!(spool.read_numbers(1), range(chunk.end.line..20));
     spool.check_books();
