@@ -16,7 +16,8 @@ const MOST_PROBLEMS: usize = 100;
 const GIVEN_FOR_ITS_PATH: &str = "this is what is in a PEM file; write the file's name";
 
 /// One thing that is wrong. Its text is one line for a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{says}")]
 pub struct ConfigError {
     says: String,
     /// Where in the file's text; what was not written there comes behind.
@@ -24,25 +25,9 @@ pub struct ConfigError {
 }
 
 /// A config that cannot be used: everything that could be found, at least one, in the file's order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.joined())]
 pub struct ConfigErrors(Vec<ConfigError>);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.says)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let says: Vec<&str> = self.0.iter().map(|error| error.says.as_str()).collect();
-        f.write_str(&says.join("; and "))
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
 
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
@@ -51,6 +36,11 @@ impl From<ConfigError> for ConfigErrors {
 }
 
 impl ConfigErrors {
+    fn joined(&self) -> String {
+        let says: Vec<&str> = self.0.iter().map(|error| error.says.as_str()).collect();
+        says.join("; and ")
+    }
+
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
         self.0.iter()
     }

@@ -124,7 +124,8 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
     let asked = &options.address;
     let only_tls = asked.is_tls() || asked.may_be_tls() && !options.plaintext;
     if only_tls && options.tls.is_none() {
-        return Err(BindError::NoCertificate(asked.clone()));
+        let why = if asked.is_tls() { BindError::NoCertificate } else { BindError::NeitherPlainNorTls };
+        return Err(why(asked.clone()));
     }
     let failed = |step| move |error| BindError::Other(asked.clone(), step, error);
     let (socket, file, handed_over) = match socket::handed_over(asked)? {

@@ -20,8 +20,6 @@ mod rule;
 pub(crate) mod structured_data;
 pub(crate) mod time;
 
-use std::fmt;
-
 pub use escaped::{append_escaped, append_on_one_line, append_visible, make_json_visible};
 pub use line::Line;
 pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
@@ -41,7 +39,8 @@ pub(crate) const LISTENER: &str = "listener";
 pub(crate) const DEFAULT_PRI: u8 = 13;
 
 /// A setting that cannot be used, and why: a sentence for the person who wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct BadSetting(String);
 
 /// The severity of a canonical line, 0 (emergency) to 7 (debug): RFC 5424 6.2.1.
@@ -83,11 +82,3 @@ impl BadSetting {
         Self(says)
     }
 }
-
-impl fmt::Display for BadSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadSetting {}

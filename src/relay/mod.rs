@@ -17,7 +17,6 @@ mod change;
 mod parts;
 mod working;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,16 +53,9 @@ pub struct Relay {
 }
 
 /// Why a relay cannot start. One line for a person.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct StartError(String);
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Relay {
     /// Binds every socket, opens the spool and reads the certificates. Nothing is resolved, connected or read.

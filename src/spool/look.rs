@@ -5,7 +5,6 @@
 //! One piece of one segment is in memory at a time, but where damage is searched.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -52,20 +51,27 @@ pub struct Head {
 }
 
 /// Why a segment's header is not believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault {
+    #[error("its header is damaged")]
     Damaged,
     /// It has none, and nothing behind where it would be: a segment that has been made and not written to yet, or a crash
     /// came in between. It is the newest, and the next opening removes it.
+    #[error("its header is not written yet")]
     Torn,
     /// Of a later version.
+    #[error("it has format version {0}, which a later logferry wrote")]
     Version(u32),
     /// It is the header of another segment.
+    #[error("it has the header of segment {0}")]
     Number(u64),
     /// It is a segment of another spool.
+    #[error("it belongs to another spool")]
     Foreign,
     /// Its lines are numbered below those of the segment before it.
+    #[error("its lines are numbered below those before it")]
     Falls,
+    #[error("its header cannot be read: {0}")]
     Unreadable(String),
 }
 
@@ -88,7 +94,8 @@ pub enum Piece {
 }
 
 /// What cannot be looked at.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("spool: {}", self.says())]
 pub struct LookError {
     what: &'static str,
     path: PathBuf,
@@ -404,41 +411,23 @@ fn doubt(segments: &mut [SegmentFile], id: Option<SpoolId>) {
     }
 }
 
-impl fmt::Display for HeadFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damaged => f.write_str("its header is damaged"),
-            Self::Torn => f.write_str("its header is not written yet"),
-            Self::Version(version) => write!(f, "it has format version {version}, which a later logferry wrote"),
-            Self::Number(number) => write!(f, "it has the header of segment {number}"),
-            Self::Foreign => f.write_str("it belongs to another spool"),
-            Self::Falls => f.write_str("its lines are numbered below those before it"),
-            Self::Unreadable(why) => write!(f, "its header cannot be read: {why}"),
-        }
-    }
-}
-
-impl fmt::Display for LookError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LookError {
+    fn says(&self) -> String {
         let Self { what, path, source } = self;
         let path_shown = path.display();
         match source.kind() {
-            ErrorKind::NotFound => {
-                write!(f, "spool: {path_shown} is not there; name the spool's directory, or a --config")
-            }
+            ErrorKind::NotFound => format!("{path_shown} is not there; name the spool's directory, or a --config"),
             ErrorKind::PermissionDenied => {
-                write!(f, "spool: cannot {what} {path_shown}: {source}; ")?;
-                match path.metadata().map(|found| found.uid()) {
-                    Ok(owner) => write!(f, "it belongs to uid {owner}: look as that user, or as root"),
-                    Err(_) => f.write_str("look as the user that the relay runs as, or as root"),
-                }
+                let advice = match path.metadata().map(|found| found.uid()) {
+                    Ok(owner) => format!("it belongs to uid {owner}: look as that user, or as root"),
+                    Err(_) => "look as the user that the relay runs as, or as root".to_owned(),
+                };
+                format!("cannot {what} {path_shown}: {source}; {advice}")
             }
-            _ => write!(f, "spool: cannot {what} {path_shown}: {source}"),
+            _ => format!("cannot {what} {path_shown}: {source}"),
         }
     }
 }
-
-impl std::error::Error for LookError {}
 
 /// Bytes of a segment that are read at once.
 const PIECE_BYTES: usize = 256 << 10;

@@ -5,7 +5,6 @@
 //! much is spooled; damage in them is found when a reader gets there.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek, Write};
@@ -59,15 +58,19 @@ pub struct Report {
 }
 
 /// Why a spool cannot be opened. Damage is no reason.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has the spool open.
+    #[error("spool: {} is in use by another relay; give each its own directory", dir.display())]
     InUse { dir: PathBuf },
     /// The spool was written by a later version.
+    #[error("spool: {} has format version {version}, which a later logferry wrote", path.display())]
     Version { path: PathBuf, version: u32 },
     /// The options make no sense.
+    #[error("spool: {0}")]
     Options(&'static str),
     /// `what` could not be done to `path`.
+    #[error("spool: cannot {what} {}: {source}{}", path.display(), whose(source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -418,40 +421,17 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(raw, Some(Errno::EIO | Errno::EUCLEAN | Errno::EBADMSG))
 }
 
+/// Whose a spool must be, when that is what is wrong.
+fn whose(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    let uid = nix::unistd::geteuid();
+    format!("; it must belong to uid {uid} (chown -R {uid} DIRECTORY)")
+}
+
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     move |source| OpenError::Io { what, path: path.to_owned(), source }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse { dir } => {
-                write!(f, "spool: {} is in use by another relay; give each its own directory", dir.display())
-            }
-            Self::Version { path, version } => {
-                write!(f, "spool: {} has format version {version}, which a later logferry wrote", path.display())
-            }
-            Self::Options(why) => write!(f, "spool: {why}"),
-            Self::Io { what, path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                let uid = nix::unistd::geteuid();
-                let path = path.display();
-                write!(
-                    f,
-                    "spool: cannot {what} {path}: {source}; it must belong to uid {uid} (chown -R {uid} DIRECTORY)"
-                )
-            }
-            Self::Io { what, path, source } => write!(f, "spool: cannot {what} {}: {source}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
 }
 
 /// Bytes read at once while looking for the end.

@@ -3,7 +3,6 @@
 
 mod activation;
 
-use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,26 +24,56 @@ use crate::config::{ListenAddress, ListenTransport};
 const SOCKET_MODE: u32 = 0o666;
 
 /// Why a listener could not be bound.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Not allowed to listen there.
+    #[error("listen: cannot bind {0}: permission denied; {advice}", advice = may_bind(.0))]
     Denied(ListenAddress),
     /// Somebody else listens there.
+    #[error("listen: cannot bind {0}: in use; {advice}", advice = who_listens(.0))]
     InUse(ListenAddress),
     /// This host does not have the address.
+    #[error(
+        "listen: cannot bind {0}: no interface has this address (inside a container its own addresses count, not the \
+         host's); 0.0.0.0 or [::] takes all there are"
+    )]
     NotHere(ListenAddress),
-    /// TLS, or nothing but TLS, was asked for without a certificate.
+    /// TLS was asked for without a certificate.
+    #[error("listen: {0} needs a certificate: set `cert` and `key`, or listen on tcp://")]
     NoCertificate(ListenAddress),
+    /// Plain text is refused, and there is no certificate for anything else.
+    #[error(
+        "listen: {0} refuses plain text and has no certificate, so nobody could ever log: set `cert` and `key`, or take \
+         `plaintext = false` away"
+    )]
+    NeitherPlainNorTls(ListenAddress),
     /// There is a file where the socket should be, and it is no socket.
+    #[error(
+        "listen: cannot bind {0}: there is a file of this name, and it is no socket; move it away (docker makes a \
+         directory of a bind mount whose source is missing)"
+    )]
     NotASocket(ListenAddress),
     /// A socket that was handed over and that no listener takes: its descriptor, and what it is.
+    #[error(
+        "listen: descriptor {0} was handed over ({1}) and no `listen` address takes it, so nobody would be heard there; \
+         name this very address in `listen` or LOGFERRY_LISTEN, or take it out of the .socket unit"
+    )]
     Stray(RawFd, String),
     /// A socket that was handed over and that two listeners take.
+    #[error(
+        "listen: descriptor {0} was handed over ({1}) and two `listen` addresses take it, so each sender would meet one of \
+         them by chance; keep one"
+    )]
     Contested(RawFd, String),
     /// What was handed over cannot be had.
-    HandedOver(io::Error),
+    #[error(
+        "listen: cannot have the sockets that LISTEN_FDS says were handed over: {0}; unset LISTEN_FDS where nothing hands \
+         any over"
+    )]
+    HandedOver(#[source] io::Error),
     /// Anything else, with the step that failed.
-    Other(ListenAddress, &'static str, io::Error),
+    #[error("listen: cannot bind {0}: {1}: {2}")]
+    Other(ListenAddress, &'static str, #[source] io::Error),
 }
 
 /// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
@@ -205,80 +234,27 @@ impl Drop for SocketFile {
 const OURS: &str =
     "if it is another `listen` of ours: [::] takes IPv4 too, and what changes at one port needs a restart";
 
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Denied(address) if let Some(path) = address.path() => {
-                let directory = path.parent().unwrap_or(path).display();
-                write!(
-                    f,
-                    "listen: cannot bind {address}: permission denied; {directory} must be writable for this user"
-                )
-            }
-            Self::Denied(address) => write!(
-                f,
-                "listen: cannot bind {address}: permission denied; ports below 1024 need CAP_NET_BIND_SERVICE \
-                 (docker: `--user 0:65534 --cap-add NET_BIND_SERVICE`, or on a bridge network \
-                 --sysctl net.ipv4.ip_unprivileged_port_start=0), or choose a port >= 1024"
-            ),
-            Self::InUse(address) => {
-                write!(f, "listen: cannot bind {address}: in use; ")?;
-                match address.transport() {
-                    ListenTransport::Udp(at) => {
-                        write!(f, "`ss -lunp 'sport = :{}'` shows by whom; {OURS}", at.port())
-                    }
-                    ListenTransport::Tcp(at) | ListenTransport::Tls(at) => {
-                        write!(f, "`ss -ltnp 'sport = :{}'` shows by whom; {OURS}", at.port())
-                    }
-                    ListenTransport::Unix(path) | ListenTransport::Unixgram(path) => {
-                        write!(f, "`ss -lxp src {}` shows by whom", path.display())
-                    }
-                }
-            }
-            Self::NotHere(address) => write!(
-                f,
-                "listen: cannot bind {address}: no interface has this address (inside a container its own addresses \
-                 count, not the host's); 0.0.0.0 or [::] takes all there are"
-            ),
-            Self::NoCertificate(address) if address.is_tls() => {
-                write!(f, "listen: {address} needs a certificate: set `cert` and `key`, or listen on tcp://")
-            }
-            Self::NoCertificate(address) => write!(
-                f,
-                "listen: {address} refuses plain text and has no certificate, so nobody could ever log: \
-                 set `cert` and `key`, or take `plaintext = false` away"
-            ),
-            Self::NotASocket(address) => write!(
-                f,
-                "listen: cannot bind {address}: there is a file of this name, and it is no socket; move it away \
-                 (docker makes a directory of a bind mount whose source is missing)"
-            ),
-            Self::Stray(descriptor, what) => write!(
-                f,
-                "listen: descriptor {descriptor} was handed over ({what}) and no `listen` address takes it, so nobody \
-                 would be heard there; name this very address in `listen` or LOGFERRY_LISTEN, or take it out of the \
-                 .socket unit"
-            ),
-            Self::Contested(descriptor, what) => write!(
-                f,
-                "listen: descriptor {descriptor} was handed over ({what}) and two `listen` addresses take it, so each sender would \
-                 meet one of them by chance; keep one"
-            ),
-            Self::HandedOver(error) => write!(
-                f,
-                "listen: cannot have the sockets that LISTEN_FDS says were handed over: {error}; unset LISTEN_FDS where \
-                 nothing hands any over"
-            ),
-            Self::Other(address, step, error) => write!(f, "listen: cannot bind {address}: {step}: {error}"),
+/// What an address needs that this process was not allowed to bind.
+fn may_bind(address: &ListenAddress) -> String {
+    match address.path() {
+        Some(path) => format!("{} must be writable for this user", path.parent().unwrap_or(path).display()),
+        None => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE (docker: `--user 0:65534 --cap-add NET_BIND_SERVICE`, or on a \
+                 bridge network --sysctl net.ipv4.ip_unprivileged_port_start=0), or choose a port >= 1024"
+                .to_owned()
         }
     }
 }
 
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Other(_, _, error) | Self::HandedOver(error) => Some(error),
-            _ => None,
+/// The command that shows who has an address.
+fn who_listens(address: &ListenAddress) -> String {
+    match address.transport() {
+        ListenTransport::Udp(at) => format!("`ss -lunp 'sport = :{}'` shows by whom; {OURS}", at.port()),
+        ListenTransport::Tcp(at) | ListenTransport::Tls(at) => {
+            format!("`ss -ltnp 'sport = :{}'` shows by whom; {OURS}", at.port())
+        }
+        ListenTransport::Unix(path) | ListenTransport::Unixgram(path) => {
+            format!("`ss -lxp src {}` shows by whom", path.display())
         }
     }
 }

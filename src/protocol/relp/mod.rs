@@ -11,8 +11,6 @@
 //! Source: librelp, doc/relp.md. Both sides offer what they know in `open`; unknown offers are ignored, so that
 //! `numbered` is spoken between two logferries and nowhere else.
 
-use std::fmt;
-
 pub mod properties;
 
 /// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
@@ -57,14 +55,9 @@ pub struct Frame<'a> {
 }
 
 /// What is no RELP. There is no way to find the next frame: the connection has to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no RELP: {0}")]
 pub struct BadFrame(&'static str);
-
-impl fmt::Display for BadFrame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this is no RELP: {}", self.0)
-    }
-}
 
 impl BadFrame {
     /// For what is wrong with a frame beyond its form.
