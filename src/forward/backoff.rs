@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use super::chance;
-
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -23,7 +21,7 @@ impl Backoff {
     pub fn wait(&mut self) -> Duration {
         let step = self.next;
         self.next = (self.next * 2).min(self.most);
-        step.mul_f64(0.5 + chance::share() / 2.0)
+        step.mul_f64(rand::random_range(0.5..=1.0))
     }
 
     /// After a success the next failure starts from the first step again.

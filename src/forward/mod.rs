@@ -6,7 +6,6 @@
 //! have and starts again, for ever. Nothing here ends the process: a collector that is not there is what the spool is for.
 
 mod backoff;
-mod chance;
 mod datagram;
 mod dial;
 mod encode;

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,7 +112,7 @@ impl Spool {
         let writer = Writer {
             log,
             ledger,
-            session: random_session(),
+            session: rand::random(),
             next_number: found.last_number + 1,
             current: None,
             key: 0,
@@ -195,7 +194,7 @@ impl Found {
             }
         }
         // The newest segment says which spool this is: what else lies here was copied from another one.
-        self.id = sound.last().map_or_else(random_id, |(newest, _)| newest.id);
+        self.id = sound.last().map_or_else(rand::random, |(newest, _)| newest.id);
         for (header, bytes) in sound {
             let rises = self.segments.back().is_none_or(|before| before.first_line <= header.first_line);
             if header.id != self.id || !rises {
@@ -284,7 +283,7 @@ impl Found {
         newest.damaged = true;
         let (mut batch, _) = Batch::decode(records, u64::MAX, newest.key);
         let first_line = at.line + lost;
-        let header = Header::new(self.id, self.last_number + 1, first_line, random_session());
+        let header = Header::new(self.id, self.last_number + 1, first_line, rand::random());
         batch.seal(header.key());
         let content = [replay.so_far().snapshot(header.key()).as_slice(), batch.as_bytes()].concat();
         let line = first_line + batch.line_count();
@@ -394,25 +393,6 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
-}
-
-/// 128 bits that no other spool has: the standard library seeds its hashers from the kernel's randomness, which saves a
-/// dependency and a device file that a scratch container might lack.
-fn random_id() -> SpoolId {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&random().to_le_bytes());
-    id[8..].copy_from_slice(&random().to_le_bytes());
-    id
-}
-
-/// Not the last one and 1: two copies of one directory would both have that.
-fn random_session() -> u32 {
-    (random() >> 32) as u32
-}
-
-/// Seeded by the system, and different each time.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// The disk has lost it, and trying again does not help.

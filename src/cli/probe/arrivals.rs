@@ -1,7 +1,5 @@
 //! Which messages have arrived, and when. They are found in lines of whatever format by a token that is this run's own.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use memchr::memmem::Finder;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -13,7 +11,7 @@ pub struct Token(String);
 
 impl Token {
     pub fn random() -> Self {
-        Self(format!("{:012x}", RandomState::new().build_hasher().finish() >> 16))
+        Self(format!("{:012x}", rand::random::<u64>() >> 16))
     }
 
     pub fn text(&self) -> &str {

@@ -19,7 +19,6 @@ use tokio::task::JoinSet;
 
 use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave, not_too_many};
 use crate::config::{self, Destination, Host, HostPort};
-use crate::forward::chance;
 
 /// How much longer than the first family's answer the second may take: RFC 8305 3 says 50 ms.
 const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
@@ -112,7 +111,10 @@ impl Resolver {
             // RFC 2782: a record with the target `.` says so.
             return Err(definite("the service is not offered there"));
         }
-        Ok((in_order(services, chance::up_to), found.valid_until().saturating_duration_since(Instant::now())))
+        Ok((
+            in_order(services, |sum| rand::random_range(0..=sum)),
+            found.valid_until().saturating_duration_since(Instant::now()),
+        ))
     }
 
     /// The addresses of each service's host, looked up side by side.
