@@ -3,7 +3,6 @@
 //! Where there is a CA, rustls' own verifier goes first, and what is here comes on top. That the peer has the
 //! certificate's key is in its signature of the handshake, which is always verified.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -38,16 +37,9 @@ pub struct KnownSender {
 }
 
 /// Why a peer is none of those that are known.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Unknown(String);
-
-impl fmt::Display for Unknown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unknown {}
 
 impl ServerCertVerifier for KnownCollector {
     fn verify_server_cert(
