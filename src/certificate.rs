@@ -1,35 +1,42 @@
 //! What a certificate says of itself: whose it is, by whom, from when to when, for which names. Bytes in, facts out; it
-//! verifies nothing, that is rustls' part.
+//! verifies nothing, that is rustls' part, which keeps the validity to itself.
 //!
-//! The walk is our own, for it is short: rustls-webpki keeps the validity to itself, and a parser of all of X.509
-//! (x509-parser, x509-cert) is a tenth of a megabyte in the image's binary.
+//! x509-cert reads the certificate. A name in it is read here, because a certificate with one odd name among good ones is
+//! still good for the others.
 
-use std::fmt;
 use std::net::IpAddr;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::der::asn1::{Any, AnyRef, ObjectIdentifier};
+use x509_cert::der::{Decode, Tag, TagNumber, Tagged};
+use x509_cert::ext::pkix::BasicConstraints;
+use x509_cert::name::Name;
+use x509_cert::time::Time;
 
+/// What one certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The common name, or what stands in its place. Free of control characters, as all text here is.
+    /// The subject's common name; where there is none, the last attribute of the subject. No text here has a control
+    /// character.
     pub subject: String,
-    /// The same of who signed it.
+    /// The issuer's common name, by the same rule.
     pub issuer: String,
     pub not_before: DateTime<Utc>,
     pub not_after: DateTime<Utc>,
-    /// The DNS names and IP addresses it is for (subjectAltName).
+    /// The DNS names and IP addresses the certificate is for (subjectAltName, RFC 5280 4.2.1.6).
     pub names: Vec<String>,
-    /// May it sign others?
+    /// May it sign other certificates? (basicConstraints, RFC 5280 4.2.1.9)
     pub is_ca: bool,
     /// In hexadecimal, as `openssl x509 -fingerprint -sha256` has it without the colons.
     pub fingerprint_sha256: String,
-    subject_name: Vec<u8>,
-    issuer_name: Vec<u8>,
+    subject_name: Name,
+    issuer_name: Name,
 }
 
 impl Facts {
-    /// Does it name `other` as who signed it? Whether that is true is in the signature.
+    /// Does it name `other` as the one that signed it? Whether that is true is in the signature.
     pub fn names_as_issuer(&self, other: &Self) -> bool {
         self.issuer_name == other.subject_name
     }
@@ -40,102 +47,52 @@ impl Facts {
 }
 
 /// Bytes that are no X.509 certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an X.509 certificate")]
 pub struct Malformed;
 
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not an X.509 certificate")
+impl From<x509_cert::der::Error> for Malformed {
+    fn from(_: x509_cert::der::Error) -> Self {
+        Self
     }
 }
 
-impl std::error::Error for Malformed {}
-
-/// DER tags (X.690 8.1.2), as the one byte that they are here.
-mod tag {
-    pub const BOOLEAN: u8 = 0x01;
-    pub const INTEGER: u8 = 0x02;
-    pub const OCTET_STRING: u8 = 0x04;
-    pub const OID: u8 = 0x06;
-    pub const UTC_TIME: u8 = 0x17;
-    pub const GENERALIZED_TIME: u8 = 0x18;
-    pub const BMP_STRING: u8 = 0x1e;
-    pub const SEQUENCE: u8 = 0x30;
-    pub const SET: u8 = 0x31;
-    /// `[0]` around the version.
-    pub const VERSION: u8 = 0xa0;
-    /// `[3]` around the extensions.
-    pub const EXTENSIONS: u8 = 0xa3;
-    /// GeneralName's `[2]` and `[7]`.
-    pub const DNS_NAME: u8 = 0x82;
-    pub const IP_ADDRESS: u8 = 0x87;
-}
-
-/// 2.5.4.3, 2.5.29.17 and 2.5.29.19.
-const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+/// GeneralName's dNSName and iPAddress.
+const DNS_NAME: Tag = Tag::ContextSpecific { constructed: false, number: TagNumber(2) };
+const IP_ADDRESS: Tag = Tag::ContextSpecific { constructed: false, number: TagNumber(7) };
 
 /// Reads a certificate (RFC 5280 4.1).
 pub fn read(der: &[u8]) -> Result<Facts, Malformed> {
-    let mut body = Der(Der(Der(der).take(tag::SEQUENCE)?).take(tag::SEQUENCE)?);
-    body.take_if(tag::VERSION)?;
-    body.take(tag::INTEGER)?;
-    body.take(tag::SEQUENCE)?;
-    let issuer_name = body.take(tag::SEQUENCE)?;
-    let mut validity = Der(body.take(tag::SEQUENCE)?);
-    let (not_before, not_after) = (validity.time()?, validity.time()?);
-    let subject_name = body.take(tag::SEQUENCE)?;
-    body.take(tag::SEQUENCE)?;
-    let mut facts = Facts {
-        subject: common_name(subject_name)?,
-        issuer: common_name(issuer_name)?,
-        not_before,
-        not_after,
-        names: Vec::new(),
-        is_ca: false,
+    // Not the profile of RFC 5280: a certificate with a serial number that is too long is one all the same.
+    let certificate = CertificateInner::<Raw>::from_der(der)?;
+    let body = certificate.tbs_certificate();
+    let mut names = Vec::new();
+    for extension in body.extensions().into_iter().flatten().filter(|extension| extension.extn_id == SUBJECT_ALT_NAME) {
+        names = alternative_names(extension.extn_value.as_bytes())?;
+    }
+    let constraints = body.get_extension::<BasicConstraints>()?;
+    Ok(Facts {
+        subject: common_name(body.subject()),
+        issuer: common_name(body.issuer()),
+        not_before: moment(body.validity().not_before),
+        not_after: moment(body.validity().not_after),
+        names,
+        is_ca: constraints.is_some_and(|(_, constraints)| constraints.ca),
         fingerprint_sha256: fingerprint(der),
-        subject_name: subject_name.to_vec(),
-        issuer_name: issuer_name.to_vec(),
-    };
-    while !body.is_empty() {
-        if let (tag::EXTENSIONS, extensions) = body.next()? {
-            read_extensions(&mut facts, extensions)?;
-        }
-    }
-    Ok(facts)
-}
-
-fn read_extensions(facts: &mut Facts, wrapped: &[u8]) -> Result<(), Malformed> {
-    let mut extensions = Der(Der(wrapped).take(tag::SEQUENCE)?);
-    while !extensions.is_empty() {
-        let mut extension = Der(extensions.take(tag::SEQUENCE)?);
-        let id = extension.take(tag::OID)?;
-        extension.take_if(tag::BOOLEAN)?;
-        let value = extension.take(tag::OCTET_STRING)?;
-        match id {
-            SUBJECT_ALT_NAME => facts.names = alternative_names(value)?,
-            BASIC_CONSTRAINTS => {
-                let is_ca = Der(Der(value).take(tag::SEQUENCE)?).take_if(tag::BOOLEAN)?;
-                facts.is_ca = is_ca.is_some_and(|flag| flag != [0]);
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+        subject_name: body.subject().clone(),
+        issuer_name: body.issuer().clone(),
+    })
 }
 
 fn alternative_names(value: &[u8]) -> Result<Vec<String>, Malformed> {
-    let mut names = Der(Der(value).take(tag::SEQUENCE)?);
-    let mut found = Vec::new();
-    while !names.is_empty() {
-        match names.next()? {
-            (tag::DNS_NAME, name) => found.push(printable(&String::from_utf8_lossy(name))),
-            (tag::IP_ADDRESS, bytes) => found.extend(address(bytes).map(|address| address.to_string())),
-            _ => {}
-        }
-    }
-    Ok(found)
+    let name = |name: AnyRef<'_>| match name.tag() {
+        DNS_NAME => Some(printable(&String::from_utf8_lossy(name.value()))),
+        IP_ADDRESS => address(name.value()).map(|address| address.to_string()),
+        _ => None,
+    };
+    Ok(Vec::<AnyRef<'_>>::from_der(value)?.into_iter().filter_map(name).collect())
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -144,35 +101,27 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The common name; where there is none, the last attribute of the name: the most particular one.
-fn common_name(name: &[u8]) -> Result<String, Malformed> {
-    let mut sets = Der(name);
-    let mut last = String::new();
-    while !sets.is_empty() {
-        let mut set = Der(sets.take(tag::SET)?);
-        while !set.is_empty() {
-            let mut attribute = Der(set.take(tag::SEQUENCE)?);
-            let id = attribute.take(tag::OID)?;
-            let (kind, value) = attribute.next()?;
-            last = text(kind, value);
-            if id == COMMON_NAME {
-                return Ok(last);
-            }
-        }
-    }
-    Ok(last)
+fn common_name(name: &Name) -> String {
+    let attribute = name.iter().find(|attribute| attribute.oid == COMMON_NAME).or_else(|| name.iter().last());
+    attribute.map_or_else(String::new, |attribute| text(&attribute.value))
 }
 
-fn text(kind: u8, value: &[u8]) -> String {
-    if kind != tag::BMP_STRING {
-        return printable(&String::from_utf8_lossy(value));
+fn text(value: &Any) -> String {
+    if value.tag() != Tag::BmpString {
+        return printable(&String::from_utf8_lossy(value.value()));
     }
-    let units: Vec<u16> = value.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    let units: Vec<u16> = value.value().chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
     printable(&String::from_utf16_lossy(&units))
 }
 
 /// A certificate may be a stranger's, and what it says goes to a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// From 1970 to 9999.
+fn moment(time: Time) -> DateTime<Utc> {
+    time.to_system_time().into()
 }
 
 /// rustls has SHA-256 for its cipher suites.
@@ -182,79 +131,11 @@ fn fingerprint(der: &[u8]) -> String {
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is left to read of a run of DER values.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The next value: its tag and its content.
-    fn next(&mut self) -> Result<(u8, &'a [u8]), Malformed> {
-        let (&tag, rest) = self.0.split_first().ok_or(Malformed)?;
-        let (&first, rest) = rest.split_first().ok_or(Malformed)?;
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(first), rest),
-            // So many bytes of length, the highest first. More than three would be a certificate of 16 MiB.
-            0x81..=0x83 => {
-                let (length, rest) = rest.split_at_checked(usize::from(first - 0x80)).ok_or(Malformed)?;
-                (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
-            }
-            _ => return Err(Malformed),
-        };
-        let (content, rest) = rest.split_at_checked(length).ok_or(Malformed)?;
-        self.0 = rest;
-        Ok((tag, content))
-    }
-
-    /// The content of the next value, which must have this tag.
-    fn take(&mut self, tag: u8) -> Result<&'a [u8], Malformed> {
-        let (found, content) = self.next()?;
-        if found == tag { Ok(content) } else { Err(Malformed) }
-    }
-
-    /// The same of one that may be left out.
-    fn take_if(&mut self, tag: u8) -> Result<Option<&'a [u8]>, Malformed> {
-        if self.0.first() == Some(&tag) { self.take(tag).map(Some) } else { Ok(None) }
-    }
-
-    /// `YYMMDDHHMMSSZ` up to 2049, `YYYYMMDDHHMMSSZ` from then on (RFC 5280 4.1.2.5).
-    fn time(&mut self) -> Result<DateTime<Utc>, Malformed> {
-        let (kind, text) = self.next()?;
-        let (year, rest) = match kind {
-            tag::UTC_TIME => {
-                let (year, rest) = text.split_at_checked(2).ok_or(Malformed)?;
-                let year = number(year)?;
-                (year + if year < 50 { 2000 } else { 1900 }, rest)
-            }
-            tag::GENERALIZED_TIME => {
-                let (year, rest) = text.split_at_checked(4).ok_or(Malformed)?;
-                (number(year)?, rest)
-            }
-            _ => return Err(Malformed),
-        };
-        let [rest @ .., b'Z'] = rest else { return Err(Malformed) };
-        let (&[mo, md, d, dd, h, hd, mi, mid, s, sd], []) = rest.split_first_chunk().ok_or(Malformed)? else {
-            return Err(Malformed);
-        };
-        let date = NaiveDate::from_ymd_opt(year as i32, number(&[mo, md])?, number(&[d, dd])?).ok_or(Malformed)?;
-        let time = date.and_hms_opt(number(&[h, hd])?, number(&[mi, mid])?, number(&[s, sd])?).ok_or(Malformed)?;
-        Ok(time.and_utc())
-    }
-}
-
-fn number(digits: &[u8]) -> Result<u32, Malformed> {
-    digits.iter().try_fold(0, |sum, digit| match digit {
-        b'0'..=b'9' => Ok(sum * 10 + u32::from(digit - b'0')),
-        _ => Err(Malformed),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
+    use x509_cert::der::Encode;
 
     use super::*;
 
@@ -319,23 +200,32 @@ CanDdvdJf1MCu0PLL6cnBLOTakQ=
 
     #[test]
     fn years() {
-        let time = |kind, text: &str| {
-            let der = [&[kind, text.len() as u8], text.as_bytes()].concat();
-            Der(&der).time().map(|time| time.to_rfc3339())
+        let time = |tag: Tag, text: &str| {
+            let der = Any::new(tag, text.as_bytes()).expect("a short value").to_der().expect("DER");
+            Time::from_der(&der).map(|time| moment(time).to_rfc3339()).ok()
         };
-        assert_eq!(time(tag::UTC_TIME, "491231235959Z").as_deref(), Ok("2049-12-31T23:59:59+00:00"));
-        assert_eq!(time(tag::UTC_TIME, "500101000000Z").as_deref(), Ok("1950-01-01T00:00:00+00:00"));
-        assert_eq!(time(tag::GENERALIZED_TIME, "99991231235959Z").as_deref(), Ok("9999-12-31T23:59:59+00:00"));
+        assert_eq!(time(Tag::UtcTime, "491231235959Z").as_deref(), Some("2049-12-31T23:59:59+00:00"));
+        assert_eq!(time(Tag::UtcTime, "700101000000Z").as_deref(), Some("1970-01-01T00:00:00+00:00"));
+        assert_eq!(time(Tag::GeneralizedTime, "99991231235959Z").as_deref(), Some("9999-12-31T23:59:59+00:00"));
         for bad in
             ["", "Z", "20260230000000Z", "20260101240000Z", "2026010100000Z", "20260101000000", "2026é101000000Z"]
         {
-            assert_eq!(time(tag::GENERALIZED_TIME, bad), Err(Malformed), "{bad}");
+            assert_eq!(time(Tag::GeneralizedTime, bad), None, "{bad}");
         }
+    }
+
+    /// A name of a kind that nobody here compares, or in letters that it may not have, takes nothing from the others.
+    #[test]
+    fn an_odd_name_is_one_name() {
+        let names = b"\x30\x16\x82\x01a\x82\x02\xc3\xbc\xa3\x02\x05\x00\x87\x03\x01\x02\x03\x87\x04\x0a\x00\x00\x01";
+        assert_eq!(alternative_names(names), Ok(vec!["a".to_owned(), "ü".to_owned(), "10.0.0.1".to_owned()]));
+        assert_eq!(alternative_names(&names[..20]), Err(Malformed));
     }
 
     #[test]
     fn text_is_safe_on_a_terminal() {
-        assert_eq!(text(0x0c, b"a\x1b[31m\xff"), "a\u{fffd}[31m\u{fffd}");
-        assert_eq!(text(tag::BMP_STRING, b"\0a\x20\xac"), "a\u{20ac}");
+        let text = |tag, bytes: &[u8]| text(&Any::new(tag, bytes).expect("a short value"));
+        assert_eq!(text(Tag::Utf8String, b"a\x1b[31m\xff"), "a\u{fffd}[31m\u{fffd}");
+        assert_eq!(text(Tag::BmpString, b"\0a\x20\xac"), "a\u{20ac}");
     }
 }
