@@ -4,9 +4,15 @@
 //! It says states, not events: whoever calls `tracing` here sees to it that no sender, collector or name server can make
 //! him do it again and again. Nothing waits here: what does not fit in a queue is dropped.
 //!
-//! In reading order: `event`, what is said and its three forms; `stderr`, and `stream`, the way into the spool.
+//! Whoever opens a span, `tracing::error_span!("forward", name)`, gives context to all entries in it: the line begins with
+//! `forward central: `, and the JSON has `"forward": "central"`. Its level is *error* so that it is there at every
+//! `[log] level`.
+//!
+//! In reading order: `entry`, one entry and its three forms; `layers`, from an event to where it is written; `stderr`, and
+//! `stream`, the way into the spool.
 
-mod event;
+mod entry;
+mod layers;
 mod stderr;
 mod stream;
 
@@ -15,16 +21,15 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use crate::config::{self, LogFormat, LogLevel};
 use crate::metrics::LogMetrics;
-use event::Said;
-use stderr::{Stderr, Written};
-use stream::Entrance;
+use entry::Entry;
+use layers::{Reader, ToSpool, ToStderr};
+use stderr::Written;
 pub use stream::Stream;
 
 /// How lines are written to stderr, for the last one, which is said when nobody logs any more.
@@ -39,23 +44,30 @@ pub struct Logging {
 /// The stream is there if messages are to go into the spool; nobody carries them until it [runs](Stream::run).
 pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<Stream>) {
     let (stderr, written) = stderr::start(io::stderr());
-    let (spool, stream) = match settings.to_spool {
-        Some(level) => {
-            let (entrance, stream) = stream::new(metrics);
-            (Some((filter(level), entrance)), Some(stream))
-        }
-        None => (None, None),
-    };
     let _ = FORMAT.set(settings.format);
-    let log = Log { level: filter(settings.level), format: settings.format, stderr, spool };
+    let level = filter(settings.level);
+    // Libraries are heard only by those who look for a mistake in us: hickory warns of each datagram that is no answer, and
+    // anybody can send those. Nobody else's words go into the spool.
+    let others = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let to_stderr = ToStderr { format: settings.format, stderr }.with_filter(ours(level).with_default(others));
+    let spool_level = settings.to_spool.map_or(LevelFilter::OFF, filter);
+    let (entrance, stream) = settings.to_spool.map(|_| stream::new(metrics)).unzip();
+    let to_spool = entrance.map(|entrance| ToSpool(entrance).with_filter(ours(spool_level)));
+    let reader = Reader.with_filter(ours(level.max(spool_level)).with_default(others));
+    let log = tracing_subscriber::registry().with(reader).with(to_stderr).with(to_spool);
     let _ = tracing::subscriber::set_global_default(log);
     (Logging { _written: written }, stream)
+}
+
+/// What we say ourselves, down to a level.
+fn ours(level: LevelFilter) -> Targets {
+    Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 /// The last words of a command. `eprintln!` would panic where nobody can hear them.
 pub fn last_words(says: &str) {
     let line = match FORMAT.get() {
-        Some(LogFormat::Json) => Said::error(says).json(&now()),
+        Some(LogFormat::Json) => Entry::error(says).json(),
         Some(LogFormat::Text) | None => says.lines().map(|line| format!("logferry: {line}\n")).collect(),
     };
     let _ = io::stderr().write_all(line.as_bytes());
@@ -71,74 +83,6 @@ pub fn last_words_within(time: Duration, says: &'static str) {
     if thread::Builder::new().spawn(say).is_ok() {
         let _ = heard.recv_timeout(time);
     }
-}
-
-/// Takes what is said through `tracing`.
-struct Log {
-    level: LevelFilter,
-    format: LogFormat,
-    stderr: Stderr,
-    /// What is not above this level goes into the spool too.
-    spool: Option<(LevelFilter, Entrance)>,
-}
-
-impl Log {
-    /// Down to which level something is written to stderr. Libraries are heard only by those who look for a mistake in us:
-    /// hickory warns of each datagram that is no answer, and anybody can send those.
-    fn level_of(&self, of: &Metadata<'_>) -> LevelFilter {
-        if is_ours(of) || self.level >= LevelFilter::DEBUG { self.level } else { LevelFilter::OFF }
-    }
-
-    fn spools(&self, of: &Metadata<'_>) -> Option<&Entrance> {
-        let (level, entrance) = self.spool.as_ref()?;
-        (is_ours(of) && of.level() <= level).then_some(entrance)
-    }
-}
-
-/// Spans are nothing to us.
-impl Subscriber for Log {
-    fn enabled(&self, of: &Metadata<'_>) -> bool {
-        of.is_event() && (of.level() <= &self.level_of(of) || self.spools(of).is_some())
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        let spool = self.spool.as_ref().map_or(LevelFilter::OFF, |(level, _)| *level);
-        Some(self.level.max(spool))
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        let (said, stamp) = (Said::of(event), now());
-        if event.metadata().level() <= &self.level_of(event.metadata()) {
-            let line = match self.format {
-                LogFormat::Text => said.text(&stamp),
-                LogFormat::Json => said.json(&stamp),
-            };
-            self.stderr.write(line);
-        }
-        if let Some(entrance) = self.spools(event.metadata()) {
-            entrance.take(said, stamp);
-        }
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-fn is_ours(of: &Metadata<'_>) -> bool {
-    of.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"))
-}
-
-fn now() -> String {
-    Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

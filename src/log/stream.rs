@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::event::Said;
+use super::entry::Entry;
 use crate::metrics::{ListenMetrics, LogMetrics};
 use crate::spool::{Batch, Inlet};
 
@@ -26,23 +26,18 @@ const MOST_TOGETHER: usize = 16;
 /// How long the spool may take to take over what is left when the relay stops.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-struct Message {
-    said: Said,
-    stamp: String,
-}
-
 /// Where messages go in. Neither waits nor fails.
 pub struct Entrance {
-    queue: mpsc::Sender<Message>,
+    queue: mpsc::Sender<Entry>,
     pace: Mutex<Pace>,
     metrics: LogMetrics,
 }
 
 /// Where they come out.
 pub struct Stream {
-    queue: mpsc::Receiver<Message>,
+    queue: mpsc::Receiver<Entry>,
     /// Out of the queue, and not with the spool yet.
-    taken: Vec<Message>,
+    taken: Vec<Entry>,
 }
 
 pub fn new(metrics: LogMetrics) -> (Entrance, Stream) {
@@ -52,13 +47,13 @@ pub fn new(metrics: LogMetrics) -> (Entrance, Stream) {
 }
 
 impl Entrance {
-    pub fn take(&self, said: Said, stamp: String) {
+    pub fn take(&self, entry: &Entry) {
         if !self.pace.lock().allows(Instant::now()) {
             self.metrics.dropped_rate.inc();
             return;
         }
         // Closed: the relay has stopped, and its last messages are on stderr alone.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(Message { said, stamp }) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(entry.clone()) {
             self.metrics.dropped_full.inc();
         }
     }
@@ -119,8 +114,8 @@ impl Stream {
     /// What was not handed over when this is dropped is handed over the next time.
     async fn hand_over(&mut self, hostname: &str, inlet: &Inlet, own: &ListenMetrics) -> Option<crate::spool::Receipt> {
         let mut batch = Batch::new();
-        for Message { said, stamp } in &self.taken {
-            batch.push(|out| out.extend_from_slice(said.syslog(stamp, hostname).as_bytes()));
+        for entry in &self.taken {
+            batch.push(|out| out.extend_from_slice(entry.syslog(hostname).as_bytes()));
         }
         if batch.is_empty() {
             return None;
@@ -136,6 +131,14 @@ impl Stream {
 /// Waits until whoever sends is gone.
 async fn gone<T>(from: &mut watch::Receiver<T>) {
     while from.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+impl Stream {
+    /// The next entry, if one waits.
+    pub fn taken(&mut self) -> Option<Entry> {
+        self.queue.try_recv().ok()
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +163,7 @@ mod tests {
         let spool = Spool::open(Options::new(dir.path(), 1 << 20, Vec::new()), &metrics).unwrap();
         let (inlet, thread) = spool.writer.spawn(None).unwrap();
         let (entrance, stream) = new(metrics.log());
-        (0..MOST_WAITING).for_each(|_| entrance.take(Said::error("again"), String::new()));
+        (0..MOST_WAITING).for_each(|_| entrance.take(&Entry::error("again")));
         let (hostname, hostnames) = watch::channel("node-7".to_owned());
         drop(hostname);
         stream.run(hostnames, inlet, metrics.listener("logferry")).await;
@@ -173,10 +176,10 @@ mod tests {
     fn what_does_not_fit_is_dropped_and_counted_and_nobody_waits() {
         let metrics = Metrics::new().log();
         let (entrance, stream) = new(metrics.clone());
-        (0..1000).for_each(|_| entrance.take(Said::error("again"), String::new()));
+        (0..1000).for_each(|_| entrance.take(&Entry::error("again")));
         assert_eq!(metrics.dropped_full.get(), u64::from(MOST_A_MINUTE) - MOST_WAITING as u64);
         assert_eq!(metrics.dropped_rate.get(), 1000 - u64::from(MOST_A_MINUTE));
         drop(stream);
-        entrance.take(Said::error("too late"), String::new());
+        entrance.take(&Entry::error("too late"));
     }
 }
