@@ -65,3 +65,9 @@ pub mod tls;
 
 // What an operator may ask.
 pub mod admin;
+
+// What a unit test needs and a machine may lack.
+#[cfg(test)]
+#[path = "../tests/support/skip.rs"]
+#[allow(dead_code)]
+mod skip;

@@ -47,6 +47,9 @@ fn withstood(attack: Attack) {
         Ok(other) => panic!("LOGFERRY_HOSTILE is \"full\" or not set, not {other:?}"),
         Err(_) => FEW,
     });
+    if !stand::has_descriptors_for(strangers) {
+        return;
+    }
     let mut stand = Stand::new();
     let calm = stand.quiet_descriptors();
     let start = stand.peak_kib();

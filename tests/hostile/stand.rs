@@ -7,10 +7,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::support::http::get;
 use super::support::sink::mark;
-use super::support::{Certs, Descriptors, Docker, Door, Format, Relay, Setup, Sink, Wire, eventually, within};
+use super::support::{Certs, Descriptors, Docker, Door, Format, Relay, Setup, Sink, Wire, eventually, skip, within};
 
 /// A debug build has much to do with all that thousands have said, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// What the test and the relay have open besides, and some more.
+const OTHER_DESCRIPTORS: u64 = 100;
 /// Looks in a row at a relay in which nothing changes, until it is believed.
 const BELIEVED: usize = 30;
 /// Streams of the honest sender.
@@ -44,7 +46,6 @@ struct Honest {
 
 impl Stand {
     pub fn new() -> Self {
-        raise_descriptor_limit();
         let sink = Sink::new();
         let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("udp://127.0.0.1:0").listen("relp://127.0.0.1:0");
         let setup = setup.listen_with("tcp://127.0.0.1:0", &Certs::get().listen());
@@ -135,8 +136,13 @@ impl Stand {
     }
 }
 
-/// A crowd needs a descriptor for each.
-fn raise_descriptor_limit() {
+/// A crowd needs a descriptor for each, here and in the relay, which gets this limit too.
+pub fn has_descriptors_for(strangers: usize) -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("not beyond the hard one");
+    let suffice = hard >= strangers as u64 + OTHER_DESCRIPTORS;
+    if !suffice {
+        skip("descriptors", &format!("a process may open {hard} files, too few for {strangers} strangers (ulimit -n)"));
+    }
+    suffice
 }

@@ -139,7 +139,7 @@ fn a_pair_that_cannot_be_used_changes_nothing_and_is_said_once() {
     ours.put(&PAIR, dir.path());
     ours.put(&PAIR, beside.path());
     let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &pair_in(dir.path()));
-    let setup = setup.listen_with("tcp+tls://[::1]:0", &pair_in(beside.path()));
+    let setup = setup.listen_with("tcp+tls://127.0.0.2:0", &pair_in(beside.path()));
     let collector = Collector::tcp(Framing::Newline);
     let relay = setup.forward(&collector.url()).start();
 

@@ -31,7 +31,6 @@ mod reload;
 mod relp;
 mod routes;
 mod spool_command;
-mod spool_model;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -20,7 +20,7 @@
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
 //! - `private.rs`     what the relay keeps to itself: memory, keys, files
 //! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
-//! - `spool_command.rs`  what a person sees who looks into a spool; `spool_model.rs`: every history of one
+//! - `spool_command.rs`  what a person sees who looks into a spool
 //! - `probe.rs`       what the probe says of a chain that works, and of one that does not
 //! - `status.rs`      what an operator sees: the status page, /status, /ready
 //! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
@@ -31,7 +31,9 @@
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
 //! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes, run
-//! - `corpus.rs`      what a captured message means, and that reading it allocates nothing; `spool_crash.rs`: every end of a spool
+//! - `corpus.rs`      what a captured message means, and that reading it allocates nothing
+//! - `spool_model.rs` every history of a spool, in this process, where no test beside it may start another that holds its
+//!   lock for a moment; `spool_crash.rs`: every end of one
 //!
 //! Rules: conditions with a deadline ([`eventually`]) and never a sleep; port 0 and never a number; nothing is timed. A
 //! story ends with the books ([`Relay::has_delivered`]).

@@ -29,9 +29,13 @@ pub fn skip(missing: &str, why: &str) {
 
 /// What was skipped so far by the tests that the same cargo runs: a line for each, `missing`, the test and why, with tabs.
 pub fn record() -> PathBuf {
-    let run = std::os::unix::process::parent_id().to_string();
-    std::env::var_os(FILE)
-        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("skipped").join(run), PathBuf::from)
+    if let Some(file) = std::env::var_os(FILE) {
+        return file.into();
+    }
+    // target/debug/deps/this: unit tests are not told by cargo where target/tmp is.
+    let program = std::env::current_exe().expect("a program has a path");
+    let target = program.ancestors().nth(3).expect("three folders above it");
+    target.join("tmp/skipped").join(std::os::unix::process::parent_id().to_string())
 }
 
 /// The path of a program, if it is installed.
@@ -56,6 +60,7 @@ pub fn root_can(what: &str) -> bool {
     is_root
 }
 
+/// Whether `[::1]` can be bound.
 #[track_caller]
 pub fn has_ipv6() -> bool {
     let is_there = std::net::UdpSocket::bind("[::1]:0").is_ok();

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
-use super::{bound, listen, options};
+use super::{bound, listen, loopbacks, options};
 use crate::config::ListenAddress;
 use crate::listen::{BindError, Options, bind, datagram};
 use crate::metrics::Metrics;
@@ -18,7 +18,7 @@ fn refused(options: Options) -> String {
 #[test]
 fn the_port_the_kernel_chose_is_told() {
     for scheme in ["udp", "tcp"] {
-        for host in ["127.0.0.1", "[::1]", ""] {
+        for host in [loopbacks(), &[""]].concat() {
             let address = bound(options(&format!("{scheme}://{host}:0"))).0.address();
             assert!(address.socket_address().is_some_and(|at| at.port() != 0), "{address}");
         }

@@ -18,6 +18,7 @@ use super::ingest::Intake;
 use super::{Bound, Options, Running, bind};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::metrics::{ListenMetrics, Metrics};
+use crate::skip::has_ipv6;
 
 mod binding;
 mod datagram;
@@ -37,6 +38,11 @@ struct Trial {
     taken: Arc<Mutex<Vec<Frame>>>,
     stop: watch::Sender<bool>,
     running: Running,
+}
+
+/// Of both families, where this machine has both.
+fn loopbacks() -> &'static [&'static str] {
+    if has_ipv6() { &["127.0.0.1", "[::1]"] } else { &["127.0.0.1"] }
 }
 
 fn options(address: &str) -> Options {

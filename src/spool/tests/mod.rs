@@ -1,5 +1,5 @@
 //! Stories of one spool: what goes in, what comes out, and what the counters say, whatever happens in between. Here is
-//! what they are told with; bytes on the disk are damaged in `damage`, random histories are in `tests/it/spool_model.rs`.
+//! what they are told with; bytes on the disk are damaged in `damage`, random histories are in `tests/spool_model.rs`.
 
 mod any;
 mod damage;
