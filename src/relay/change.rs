@@ -136,7 +136,7 @@ impl Working {
             Ok(reader) => {
                 tracing::warn!(
                     "forward {name}: no longer configured; {} lines were not delivered to it",
-                    reader.waiting()
+                    reader.pending()
                 );
                 reader.forget();
             }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
 use logferry::metrics::Metrics;
-use logferry::spool::{self, Spool};
+use logferry::spool::{self, Reader, Spool};
 use tempfile::TempDir;
 
 use super::row::{Make, Transport};
@@ -88,7 +88,7 @@ impl Collector {
                 *runs = Some(child);
             }
             Kind::Logferry { setup, runs, before, .. } => {
-                *before = lines(setup, NOBODY).len() as u64;
+                *before = pending(setup, NOBODY);
                 *runs = Some(setup.start());
             }
         }
@@ -157,18 +157,31 @@ pub fn url(transport: Transport, at: impl std::fmt::Display) -> String {
 
 /// What a relay that does not run has spooled for this forward, in order. It is read from a copy: opening a spool
 /// repairs it, and that is the relay's own affair.
-pub fn lines(setup: &Setup, forward: &str) -> Vec<Vec<u8>> {
+fn lines(setup: &Setup, forward: &str) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    with_copy(setup, forward, |reader| {
+        while let Some(chunk) = reader.next(1 << 20).expect("a disk that works") {
+            lines.extend(chunk.run.lines().map(<[u8]>::to_vec));
+        }
+    });
+    lines
+}
+
+/// How many lines are pending for this forward of a relay that does not run.
+pub fn pending(setup: &Setup, forward: &str) -> u64 {
+    let mut pending = 0;
+    with_copy(setup, forward, |reader| pending = reader.pending());
+    pending
+}
+
+fn with_copy(setup: &Setup, forward: &str, look: impl FnOnce(&mut Reader)) {
     let copy = TempDir::new().expect("a directory");
-    let Ok(files) = fs::read_dir(setup.path("spool")) else { return Vec::new() };
+    let Ok(files) = fs::read_dir(setup.path("spool")) else { return };
     for file in files {
         let file = file.expect("an entry");
         fs::copy(file.path(), copy.path().join(file.file_name())).expect("copied");
     }
     let options = spool::Options::new(copy.path(), 1 << 30, vec![forward.to_owned()]);
     let mut spool = Spool::open(options, &Metrics::new()).expect("a spool opens in whatever state it is");
-    let mut lines = Vec::new();
-    while let Some(chunk) = spool.readers[0].next(1 << 20).expect("a disk that works") {
-        lines.extend(chunk.run.lines().map(<[u8]>::to_vec));
-    }
-    lines
+    look(&mut spool.readers[0]);
 }

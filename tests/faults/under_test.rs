@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::collector::{lines, url};
+use super::collector::{pending, url};
 use super::load::{STREAMS, Way};
 use super::row::{Make, Row, Size, Transport};
 use super::support::Held;
@@ -99,7 +99,7 @@ impl UnderTest {
     pub fn starts(&mut self) {
         match &mut self.kind {
             Kind::Logferry { setup, runs, before } => {
-                *before = lines(setup, FORWARD).len() as u64;
+                *before = pending(setup, FORWARD);
                 *runs = Some(setup.start());
             }
             Kind::Peer { command, runs, .. } => {

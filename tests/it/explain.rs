@@ -76,7 +76,7 @@ fn json_has_every_byte_of_the_corpus() {
     let mut with_bytes = 0;
     for (row, object) in rows.iter().zip(&objects) {
         let Value::Object(keys) = object else { panic!("{object}") };
-        assert_eq!(keys.len(), 27, "{object}");
+        assert_eq!(keys.len(), 28, "{object}");
         assert_eq!((&object["framing"], &object["cut"]), (&Value::from("octet-counting"), &Value::from(false)));
         assert_eq!(decoded(object, "input"), row.unframed(), "{}", row.file);
         let received = DateTime::parse_from_rfc3339(object["received"].as_str().expect("text")).expect("a stamp");
@@ -196,8 +196,9 @@ fn where_each_message_goes_and_where_not() {
         let told = String::from_utf8(told.stdout).expect("JSON");
         let outcome = |line: &str| {
             let object: Value = serde_json::from_str(line).expect("an object");
+            assert_eq!(object["filtered_by"], object["unwanted_by"], "under its old name");
             let to = object["forwards"].as_array().expect("a list").iter().map(|output| output["forward"].clone());
-            (object["dropped_by"].clone(), to.collect::<Vec<_>>(), object["unwanted_by"].clone())
+            (object["dropped_by"].clone(), to.collect::<Vec<_>>(), object["filtered_by"].clone())
         };
         told.lines().map(outcome).collect::<Vec<_>>()
     };

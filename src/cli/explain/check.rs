@@ -55,10 +55,10 @@ pub fn any_bytes(input: &[u8]) {
 
 /// A message is dropped, or each forward has it or does not want it.
 fn goes_somewhere(explained: &Explained) {
-    let Explained { forwards, unwanted_by, dropped_by, .. } = explained;
+    let Explained { forwards, filtered_by, dropped_by, .. } = explained;
     match dropped_by {
-        Some(_) => assert!(forwards.is_empty() && unwanted_by.is_empty()),
-        None => assert_eq!(forwards.len() + 3 * unwanted_by.len(), 10, "{unwanted_by:?}"),
+        Some(_) => assert!(forwards.is_empty() && filtered_by.is_empty()),
+        None => assert_eq!(forwards.len() + 3 * filtered_by.len(), 10, "{filtered_by:?}"),
     }
 }
 

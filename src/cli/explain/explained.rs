@@ -48,6 +48,8 @@ pub struct Explained {
     pub dropped_by: Option<String>,
     pub forwards: Vec<Output>,
     /// The forwards whose `match` does not mean it.
+    pub filtered_by: Vec<String>,
+    /// The key of before for `filtered_by`, for one version.
     pub unwanted_by: Vec<String>,
     #[serde(skip)]
     pub priority: u8,
@@ -122,7 +124,11 @@ impl<'c> Explainer<'c> {
         let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
         let dropped_by = self.config.drop.iter().find(|rule| rule.means(&fields)).map(ToString::to_string);
         let wants = |forward: &&config::Forward| dropped_by.is_none() && Rule::want(&forward.matches, &fields);
-        let (wanting, unwanting): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(wants);
+        let (wanting, others): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(wants);
+        let filtered_by: Vec<String> = match dropped_by {
+            Some(_) => Vec::new(),
+            None => others.iter().map(|forward| forward.name.clone()).collect(),
+        };
         let mut explained = Explained {
             number: self.count,
             bytes: frame.bytes.len(),
@@ -149,10 +155,8 @@ impl<'c> Explainer<'c> {
             line: bytes(&line),
             escaped: Vec::new(),
             forwards: self.outputs(&wanting, &line),
-            unwanted_by: match dropped_by {
-                Some(_) => Vec::new(),
-                None => unwanting.iter().map(|forward| forward.name.clone()).collect(),
-            },
+            filtered_by: filtered_by.clone(),
+            unwanted_by: filtered_by,
             dropped_by,
             priority: fields.facility * 8 + fields.severity,
         };

@@ -273,7 +273,7 @@ mod tests {
             + r#""forwards":[{"forward":"central","to":"tcp://logs:514","format":"rfc5424","#
             + r#""framing":"newline","bytes":134,"output":""#
             + line
-            + r#"\n","escaped":["output"]}],"unwanted_by":[]}"#
+            + r#"\n","escaped":["output"]}],"filtered_by":[],"unwanted_by":[]}"#
             + "\n";
         assert_eq!(told, expected);
     }

@@ -69,7 +69,7 @@ impl Page {
             self.styled(YELLOW, &format!("dropped by [[drop]] {rule}"));
             self.out.push(b'\n');
         }
-        for forward in &explained.unwanted_by {
+        for forward in &explained.filtered_by {
             self.out.extend_from_slice(b"  ");
             self.styled(CYAN, &format!("forward {forward}:"));
             self.out.extend_from_slice(b" its `match` does not mean this message\n");

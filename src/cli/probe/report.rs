@@ -129,8 +129,8 @@ impl Report {
         }
         out += "  logferry_listen_received_total        fewer than were sent: they never came there\n\
                 \x20 logferry_spool_dropped_total          refused, by reason: full, error, stalled, severity; rate; rule\n\
-                \x20 logferry_forward_unwanted_total       its `match` does not mean them\n\
-                \x20 logferry_forward_waiting              still in the spool: the collector is away, or --wait too short\n\
+                \x20 logferry_forward_filtered_total       its `match` does not mean them\n\
+                \x20 logferry_forward_pending              still in the spool: the collector is away, or --wait too short\n\
                 \x20 logferry_forward_evicted_total        given up, because the spool was full\n";
         out
     }
