@@ -188,6 +188,14 @@ impl ListenAddress {
         self.protocol == Protocol::Syslog && matches!(self.transport, ListenTransport::Tcp(_))
     }
 
+    /// Whether a listener there can go on as `new` with the socket that it has, whatever is spoken on it.
+    pub fn can_become(&self, new: &Self) -> bool {
+        match self.has_any_port() {
+            true => self == new,
+            false => self.is_the_socket_of(new) && self.is_datagram() == new.is_datagram(),
+        }
+    }
+
     /// Whether both are one socket, of which there can be only one.
     pub fn is_the_socket_of(&self, other: &Self) -> bool {
         match (self.path(), other.path()) {

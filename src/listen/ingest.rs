@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 use super::admission::{Buckets, DEBUG, Gate, Pieces, Terms};
-use crate::config::Listen;
+use crate::config::{Listen, ListenAddress};
 use crate::metrics::{Metrics, ShapeMetrics};
 use crate::protocol::syslog::{Frame, ListenerMark, MOST_HEADS, Senders, Shape, Translator};
 use crate::record::UnixMicros;
@@ -51,8 +51,10 @@ enum Way {
 
 #[derive(Clone)]
 struct ToSpool {
-    /// The listener's, as configured.
-    address: Arc<str>,
+    /// The listener's, as configured when it began.
+    address: Arc<ListenAddress>,
+    /// The same as text.
+    label: Arc<str>,
     treatment: Treatment,
     /// The treatment from the next read on, once there is another one.
     treatments: watch::Receiver<Treatment>,
@@ -81,18 +83,20 @@ impl Intake {
         treatments: watch::Receiver<Treatment>,
         spool: Inlet,
         metrics: &Metrics,
-        address: &str,
+        address: &ListenAddress,
         common: &Common,
     ) -> Self {
         let treatment = treatments.borrow().clone();
+        let label: Arc<str> = address.to_string().into();
         let mut to_spool = ToSpool {
-            address: address.into(),
+            address: Arc::new(address.clone()),
+            label: label.clone(),
             treatment,
             treatments,
             waits: false,
             least: DEBUG,
             heads: MOST_HEADS,
-            gate: Gate::new(metrics.containers().clone(), common.buckets.clone(), address.into()),
+            gate: Gate::new(metrics.containers().clone(), common.buckets.clone(), label),
             pieces: common.pieces.clone(),
             spool,
             shapes: metrics.shapes(),
@@ -230,7 +234,7 @@ impl ToSpool {
     fn take_treatment(&mut self) {
         self.treatment = self.treatments.borrow_and_update().clone();
         let Treatment { translator, listeners, .. } = &mut self.treatment;
-        let own = listeners.iter().rfind(|listener| listener.address.to_string() == *self.address);
+        let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
         let mark =
             ListenerMark::new(own.and_then(|own| own.name.as_deref()), listeners.iter().any(|one| one.name.is_some()));
         translator.remember_heads(self.heads);
@@ -239,8 +243,7 @@ impl ToSpool {
     }
 
     fn translate(&mut self, bytes: &[u8], cut: bool) -> bool {
-        let Self { address, treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } =
-            self;
+        let Self { label, treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } = self;
         let Treatment { translator, terms, rejoin, .. } = treatment;
         if batch.is_empty() {
             // Once for each read: one that is taken in many batches has no large ones.
@@ -255,7 +258,7 @@ impl ToSpool {
             // A sender that waits for an answer is answered for what is spooled.
             if let (Ok(()), Some(longest), Shape::Docker, false) = (admitted, *rejoin, translated.shape, *waits || cut)
             {
-                pieces.join(address, out, start, translated.text, longest, *received);
+                pieces.join(label, out, start, translated.text, longest, *received);
                 if out.len() == start {
                     return;
                 }

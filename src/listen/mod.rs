@@ -100,13 +100,15 @@ enum Reader {
 
 /// A listener at work.
 pub struct Running {
-    address: ListenAddress,
     rules: watch::Sender<Arc<Rules>>,
     task: JoinHandle<()>,
 }
 
 /// What may change while a listener is at work.
 struct Rules {
+    /// With its real port.
+    address: ListenAddress,
+    metrics: Arc<ListenMetrics>,
     tls: Option<TlsAcceptor>,
     /// Whether plain text is taken where there is TLS.
     plaintext: bool,
@@ -121,12 +123,8 @@ struct Rules {
 
 /// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
 pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError> {
+    options.check()?;
     let asked = &options.address;
-    let only_tls = asked.is_tls() || asked.may_be_tls() && !options.plaintext;
-    if only_tls && options.tls.is_none() {
-        let why = if asked.is_tls() { BindError::NoCertificate } else { BindError::NeitherPlainNorTls };
-        return Err(why(asked.clone()));
-    }
     let failed = |step| move |error| BindError::Other(asked.clone(), step, error);
     let (socket, file, handed_over) = match socket::handed_over(asked)? {
         Some(socket) => (socket::made_ready(asked, socket)?, None, true),
@@ -148,6 +146,18 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
         report_receive_buffer(&address, receive_buffer, &metrics);
     }
     Ok(Bound { address, socket, file, handed_over, receive_buffer, options, metrics })
+}
+
+impl Options {
+    /// What can be wrong with them whatever the socket is.
+    pub fn check(&self) -> Result<(), BindError> {
+        let only_tls = self.address.is_tls() || self.address.may_be_tls() && !self.plaintext;
+        if only_tls && self.tls.is_none() {
+            let why = if self.address.is_tls() { BindError::NoCertificate } else { BindError::NeitherPlainNorTls };
+            return Err(why(self.address.clone()));
+        }
+        Ok(())
+    }
 }
 
 impl Bound {
@@ -182,13 +192,13 @@ impl Prepared {
     pub fn start(self, intake: Intake, shutdown: watch::Receiver<bool>) -> Running {
         let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;
         info!("listen: listening on {address}");
-        let (rules, current) = watch::channel(Arc::new(Rules::new(&address, &options)));
+        let (rules, current) = watch::channel(Arc::new(Rules::new(address.clone(), &options, metrics.clone())));
         let place = Place { address: address.clone(), file, handed_over, metrics };
         let task = match reader {
             Reader::Datagrams(idle) => datagram::start(idle, place, receive_buffer, current, intake, shutdown),
             Reader::Streams(listener) => stream::start(listener, place, current, intake, shutdown),
         };
-        Running { address, rules, task }
+        Running { rules, task }
     }
 }
 
@@ -201,23 +211,32 @@ struct Place {
 }
 
 impl Rules {
-    fn new(address: &ListenAddress, options: &Options) -> Self {
+    fn new(address: ListenAddress, options: &Options, metrics: ListenMetrics) -> Self {
         let tls = address.is_tls() || address.may_be_tls();
         Self {
+            metrics: Arc::new(metrics),
             tls: options.tls.clone().filter(|_| tls),
             plaintext: options.plaintext && address.may_be_tls(),
             relp: address.protocol() == Protocol::Relp,
             limits: options.limits.clone(),
             handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
+            address,
         }
     }
 }
 
 impl Running {
-    /// Other settings for the same address. Connections that stand keep theirs.
-    pub fn change(&self, options: Options) {
-        self.rules.send_replace(Arc::new(Rules::new(&self.address, &options)));
+    /// Where it listens, with its real port.
+    pub fn address(&self) -> ListenAddress {
+        self.rules.borrow().address.clone()
+    }
+
+    /// Other settings for the same socket, perhaps with another protocol on it, counted by `metrics`. Connections that
+    /// stand keep theirs.
+    pub fn change(&self, options: Options, metrics: ListenMetrics) {
+        let address = bound_address(&options.address, self.address().socket_address());
+        self.rules.send_replace(Arc::new(Rules::new(address, &options, metrics)));
     }
 
     /// Resolves when everything read was handed on and every socket is closed: some time after the shutdown.

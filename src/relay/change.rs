@@ -27,10 +27,13 @@ impl Working {
         let mut added = Vec::new();
         let mut gone: Vec<usize> = (0..self.listeners.len()).collect();
         for settings in &new.listen {
-            let same = gone.iter().position(|index| self.listeners[*index].settings.address == settings.address);
+            let becomes = |index: &usize| self.listeners[*index].settings.address.can_become(&settings.address);
+            let same = gone.iter().position(becomes);
             match same.map(|place| gone.remove(place)) {
                 Some(index) => {
-                    kept.push((index, settings, read_options(settings).map_err(|error| error.to_string())?));
+                    let options = read_options(settings).map_err(|error| error.to_string())?;
+                    options.check().map_err(|error| error.to_string())?;
+                    kept.push((index, settings, options));
                 }
                 None => {
                     let listener = bind_listener(settings, &self.metrics).and_then(prepare_listener);
@@ -46,8 +49,16 @@ impl Working {
         let told = self.stop_telling().await;
         self.treatments.send_replace(treatment(&new));
         for (index, settings, options) in kept {
-            self.listeners[index].running.change(options);
-            self.listeners[index].settings = settings.clone();
+            let listener = &mut self.listeners[index];
+            if listener.settings.address != settings.address {
+                tracing::info!(
+                    "listen: {} is {} from now on, for new connections",
+                    listener.settings.address,
+                    settings.address
+                );
+            }
+            listener.running.change(options, self.metrics.listener(&settings.address.to_string()));
+            listener.settings = settings.clone();
         }
         for index in gone.into_iter().rev() {
             let Listening { settings, running, stop, .. } = self.listeners.remove(index);
@@ -115,8 +126,10 @@ impl Working {
             self.metrics.tls().reloads_applied.inc();
             match renewed {
                 Renewed::Listen(settings, acceptor) => {
+                    let metrics = self.metrics.listener(&settings.address.to_string());
                     for listener in self.listeners.iter().filter(|listener| listener.settings == settings) {
-                        listener.running.change(listen_options(&settings, Some(acceptor.clone())));
+                        let options = listen_options(&settings, Some(acceptor.clone()));
+                        listener.running.change(options, metrics.clone());
                     }
                     tracing::info!("listen {}: {RENEWED}", settings.address);
                 }

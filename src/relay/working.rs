@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::admin;
 use crate::board::{self, Board, ForwardState};
-use crate::config::{self, Config, ListenAddress};
+use crate::config::{self, Config};
 use crate::forward::Forwarder;
 use crate::listen::{self, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Prepared, Running, Treatment};
 use crate::log;
@@ -46,8 +46,6 @@ pub struct Working {
 
 pub struct Listening {
     pub settings: config::Listen,
-    /// Where it listens, with its real port.
-    pub address: ListenAddress,
     pub running: Running,
     pub stop: watch::Sender<bool>,
 }
@@ -68,11 +66,10 @@ pub struct Reins {
 impl Working {
     pub fn start_listener(&mut self, settings: &config::Listen, listener: Prepared) {
         let (stop, stopping) = watch::channel(false);
-        let (treatments, configured) = (self.treatments.subscribe(), settings.address.to_string());
-        let intake = Intake::new(treatments, self.inlet.clone(), &self.metrics, &configured, &self.common);
-        let address = listener.address();
+        let (treatments, inlet) = (self.treatments.subscribe(), self.inlet.clone());
+        let intake = Intake::new(treatments, inlet, &self.metrics, &settings.address, &self.common);
         let running = listener.start(intake, stopping);
-        self.listeners.push(Listening { settings: settings.clone(), address, running, stop });
+        self.listeners.push(Listening { settings: settings.clone(), running, stop });
     }
 
     pub fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, reins: Reins) {
@@ -114,7 +111,7 @@ impl Working {
     pub fn call_roll(&self) {
         let listener = |settings: &config::Listen| {
             let listening = self.listeners.iter().find(|listening| listening.settings.address == settings.address)?;
-            let (label, address) = (settings.address.to_string(), listening.address.to_string());
+            let (label, address) = (settings.address.to_string(), listening.running.address().to_string());
             Some(board::Listener { label, address, name: settings.name.clone() })
         };
         let forward = |settings: &config::Forward| {

@@ -1,8 +1,13 @@
 //! SIGHUP: the configuration is read again, and taken over or refused while messages flow.
 
+use std::net::TcpListener;
+
 use crate::support::http::{get, status};
 use crate::support::program::SIGHUP;
-use crate::support::{Certs, Collector, Docker, Format, Framing, Relay, Setup, eventually, says, says_at_length};
+use crate::support::{
+    Certs, Collector, Docker, Door, Format, Framing, Metrics, Relay, RelpPeer, Setup, TlsClient, eventually, says,
+    says_at_length,
+};
 
 fn forward(name: &str, to: &Collector) -> String {
     let keys = "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\nreplay-for = \"1s\"";
@@ -16,7 +21,7 @@ fn setup(forwards: &[String]) -> Setup {
 /// Writes the config that `relay` will read, and tells it to.
 fn reloads(relay: &Relay, old: &Setup, new: &Setup) {
     let before = relay.metrics();
-    let done = |metrics: &crate::support::Metrics| metrics.sum("config_reloads_total");
+    let done = |metrics: &Metrics| metrics.sum("config_reloads_total");
     new.replaces(old);
     relay.signal(SIGHUP);
     eventually("a reload", || (done(&relay.metrics()) > done(&before)).then_some(()));
@@ -67,6 +72,67 @@ fn forwards_and_listeners_come_and_go() {
     says(&relay, 20..30);
     eventually("the copy", || second.numbers().ends_with(&(10..30).collect::<Vec<_>>()).then_some(()));
     assert_eq!(first.count(), 20);
+    relay.stops();
+}
+
+/// The port is open the whole time; what has changed is what new connections are spoken to.
+#[test]
+fn a_listener_speaks_another_protocol_on_its_own_port() {
+    // An address of our own, so that nobody else takes the port once it is known.
+    let host = "127.16.2.1";
+    let port = TcpListener::bind((host, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let certs = Certs::made(&dir.path().join("certs"), &["--name", host]);
+    let pair = format!("cert = \"{}\"\nkey = \"{}\"", certs.path("server.pem"), certs.path("server-key.pem"));
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let url = |scheme: &str| format!("{scheme}://{host}:{port}");
+    let door = |scheme: &str| Door::parse(&url(scheme));
+    let setup = |scheme: &str| {
+        let keys = if scheme.ends_with("+tls") { &pair } else { "" };
+        Setup::new().listen_with(&url(scheme), keys).section(&forward("central", &collector))
+    };
+    let becomes = |relay: &Relay, old: &Setup, scheme: &str| {
+        reloads(relay, old, &setup(scheme));
+        assert_eq!(relay.metrics().with("config_reloads_total", "refused"), 0, "{scheme}");
+    };
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let old = setup("tcp");
+    let relay = old.start();
+    let mut plain = door("tcp").connect();
+    plain.says(&container, b"0");
+    collector.frames(1);
+
+    becomes(&relay, &old, "tcp+tls");
+    let mut secure = door("tcp+tls").connect_tls_as(TlsClient::ANONYMOUS, &certs, None);
+    secure.says(&container, b"1");
+    collector.frames(2);
+    plain.says(&container, b"2");
+    collector.frames(3);
+    let mut refused = door("tcp").connect();
+    refused.send(b"<30>plain");
+    refused.is_closed();
+
+    becomes(&relay, &old, "relp");
+    let mut peer = RelpPeer::opened(&door("relp"));
+    peer.says(2, "syslog", &container.says(b"3"));
+    assert!(peer.frame().expect("an answer").is_ok());
+    collector.frames(4);
+    secure.says(&container, b"4");
+    collector.frames(5);
+
+    becomes(&relay, &old, "relp+tls");
+    let mut refused = door("relp").connect();
+    refused.send(b"1 open 0 \n");
+    refused.is_closed();
+
+    becomes(&relay, &old, "tcp");
+    door("tcp").connect().says(&container, b"5");
+    collector.frames(6);
+    assert!(collector.numbers().into_iter().eq(0..6));
+    let metrics = relay.metrics();
+    let received = |scheme| metrics.with("listen_received_total", &format!("listener=\"{}\"", url(scheme)));
+    assert_eq!(["tcp", "tcp+tls", "relp", "relp+tls"].map(received), [3, 2, 1, 0]);
+    assert_eq!(metrics.with("config_reloads_total", "applied"), 4);
     relay.stops();
 }
 

@@ -27,8 +27,6 @@ use peers::{Crowd, Member};
 
 use super::ingest::Intake;
 use super::{BACKLOG, Place, Rules, stopping};
-use crate::config::{Limits, ListenAddress};
-use crate::metrics::ListenMetrics;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -47,13 +45,12 @@ pub fn start(
     intake: Intake,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Place { address, file, handed_over, metrics } = place;
+    let Place { file, handed_over, .. } = place;
     let intake = intake.of_streams();
     let (end, connections) = watch::channel(false);
     let room = Arc::new(Semaphore::new(ROOM as usize));
     let (crowd, unfinished) = (Crowd::default(), Unfinished::default());
-    let metrics = Arc::new(metrics);
-    let host = Host { address, rules, metrics, room, crowd, unfinished, intake, shutdown, connections };
+    let host = Host { rules, room, crowd, unfinished, intake, shutdown, connections };
     tokio::spawn(async move {
         host.accept_until_stopped(&listener).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
@@ -74,9 +71,7 @@ pub fn start(
 type Admitted = (OwnedSemaphorePermit, Option<Member>);
 
 struct Host {
-    address: ListenAddress,
     rules: watch::Receiver<Arc<Rules>>,
-    metrics: Arc<ListenMetrics>,
     /// A place for each connection.
     room: Arc<Semaphore>,
     crowd: Crowd,
@@ -108,7 +103,7 @@ impl Host {
                 Err(error) => {
                     if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
                         warned = Some(Instant::now());
-                        warn!("listen: {}: cannot accept connections, trying on: {error}", self.address);
+                        warn!("listen: {}: cannot accept connections, trying on: {error}", self.rules.borrow().address);
                     }
                     tokio::select! {
                         () = stopping(&mut shutdown) => break,
@@ -131,9 +126,10 @@ impl Host {
 
     /// `from`: its address, where senders have one.
     fn admit(&self, wire: Wire, from: Option<IpAddr>) {
-        let (rules, metrics) = (self.rules.borrow().clone(), self.metrics.clone());
+        let rules = self.rules.borrow().clone();
+        let metrics = rules.metrics.clone();
         metrics.accepted.inc();
-        let place = match self.place(&rules.limits, from) {
+        let place = match self.place(&rules, from) {
             Ok(place) => place,
             Err(reason) => {
                 reason.inc();
@@ -153,8 +149,9 @@ impl Host {
     }
 
     /// A place for a connection, for as long as what is returned lives. An error: what counts that there is none.
-    fn place(&self, limits: &Limits, from: Option<IpAddr>) -> Result<Admitted, &Counter> {
-        let refused = &self.metrics.refused;
+    fn place<'a>(&self, rules: &'a Rules, from: Option<IpAddr>) -> Result<Admitted, &'a Counter> {
+        let Rules { limits, metrics, .. } = rules;
+        let refused = &metrics.refused;
         if from.is_some_and(|from| !limits.lets_in(from)) {
             return Err(&refused.allow);
         }

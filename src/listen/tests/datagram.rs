@@ -28,7 +28,7 @@ async fn who_is_not_allowed_is_not_heard() {
     sender("127.0.0.2").send(b"<30>friend").unwrap();
     trial.expect(&["<30>friend"]).await;
     assert_eq!(trial.metrics.refused.allow.get(), 1);
-    trial.running.change(limited("udp://[::]:0", allow("127.0.0.0/8")));
+    trial.running.change(limited("udp://[::]:0", allow("127.0.0.0/8")), trial.metrics.clone());
     sender("127.0.0.1").send(b"<30>no stranger any more").unwrap();
     trial.expect(&["<30>friend", "<30>no stranger any more"]).await;
 }

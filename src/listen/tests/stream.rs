@@ -202,7 +202,7 @@ async fn who_is_not_allowed_is_refused() {
     say(connect_from([127, 0, 0, 2], at([127, 0, 0, 1])), "<30>welcome\n");
     trial.expect(&["<30>welcome"]).await;
     // Others from now on; who is in stays in.
-    trial.running.change(limited("tcp://[::]:0", allow("127.0.0.0/8")));
+    trial.running.change(limited("tcp://[::]:0", allow("127.0.0.0/8")), trial.metrics.clone());
     say(connect(at([127, 0, 0, 1])), "<30>welcome too\n");
     trial.expect(&["<30>welcome", "<30>welcome too"]).await;
 }
@@ -315,7 +315,8 @@ async fn accepted_connections_inherit_keepalive() {
 #[test]
 fn an_idle_connection_is_small() {
     let options = options("tcp://127.0.0.1:0");
-    let (rules, metrics) = (Rules::new(&options.address, &options), Metrics::new().listener("trial"));
+    let metrics = Metrics::new().listener("trial");
+    let rules = Rules::new(options.address.clone(), &options, metrics.clone());
     let held = || Unfinished::default().held(None);
     let serve = |wire| serve(wire, &rules, &metrics, held(), Intake::for_tests().0, watch::channel(false).1);
     let size = size_of_result(serve);
