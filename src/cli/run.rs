@@ -24,6 +24,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
     let (_logging, own_words) = log::start(&config.log, metrics.log());
     misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
+    warn_of(&config);
     raise_descriptor_limit();
     let relay = Relay::bind_with(config, metrics, own_words).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
@@ -39,6 +40,11 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// What is accepted and should be written otherwise.
+fn warn_of(config: &Config) {
+    config.warnings.iter().for_each(|says| tracing::warn!("config: {says}"));
 }
 
 /// One container is one connection: the soft limit of 1,024 descriptors that old programs need is not ours.
@@ -63,7 +69,8 @@ fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config,
     let (changed, configs) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            drop(changed.send(Config::load(&overrides)).await);
+            let config = Config::load(&overrides).inspect(warn_of);
+            drop(changed.send(config).await);
         }
     });
     Ok(configs)

@@ -1,84 +1,27 @@
-//! What a compose file or a command line may set without a config file: each setting's flag, its `LOGFERRY_…` variable
-//! and its help in one place.
+//! What a compose file or a command line may set without a config file. The flags of settings stand beside their keys; here
+//! are those that name sections, and how flags and variables are laid over what the file says.
 //!
 //! Precedence: flag, then variable, then the config file, then the default. A list given here replaces the file's list.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::DEFAULT_FILE;
-use super::file::{File, Forward, Leaf, Leaves, Listen, unwritten};
+use clap::builder::ArgAction;
+use clap::{Arg, ArgMatches, Command};
 
-#[derive(clap::Args, Clone, Debug, Default)]
+use super::error::{ConfigError, Source};
+use super::settings::{Flag, Key};
+use super::written::{Entry, Inside, Leaf, Written};
+use super::{DEFAULT_FILE, DEFAULT_LISTEN, File, forward, listen};
+
+/// What was given on the command line and by variables.
+#[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Config file (TOML); without it /etc/logferry.toml is read if it is there
-    #[arg(long, short, env = "LOGFERRY_CONFIG", value_name = "FILE")]
-    pub config: Option<String>,
-
-    /// Where to listen: udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://; several with commas
-    /// [default: udp and tcp on port 514]
-    #[arg(long, env = "LOGFERRY_LISTEN", value_name = "URL", value_delimiter = ',')]
-    pub listen: Vec<String>,
-
-    /// Certificate chain (PEM) for every tcp://, tcp+tls:// and relp+tls:// listener
-    #[arg(long, env = "LOGFERRY_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<String>,
-
-    /// Private key (PEM) of --tls-cert
-    #[arg(long, env = "LOGFERRY_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<String>,
-
-    /// CA (PEM) that must have signed the certificates of TLS senders
-    #[arg(long, env = "LOGFERRY_TLS_CLIENT_CA", value_name = "FILE")]
-    pub tls_client_ca: Option<String>,
-
-    /// Collector: relp://, relp+tls://, tcp://, tcp+tls:// or udp:// (srv+ in front for SRV records), file:///path or
-    /// stdout:; several with commas: the first that answers
-    #[arg(long, env = "LOGFERRY_FORWARD", value_name = "URL", value_delimiter = ',')]
-    pub forward: Vec<String>,
-
-    /// Output format: rfc5424, rfc3164 or json
-    #[arg(long, env = "LOGFERRY_FORMAT", value_name = "FORMAT")]
-    pub format: Option<String>,
-
-    /// CA (PEM) that signed the collector's certificate [default: the system's roots]
-    #[arg(long, env = "LOGFERRY_CA", value_name = "FILE")]
-    pub ca: Option<String>,
-
-    /// Our certificate chain (PEM), when the collector asks for one
-    #[arg(long, env = "LOGFERRY_CERT", value_name = "FILE")]
-    pub cert: Option<String>,
-
-    /// Private key (PEM) of --cert
-    #[arg(long, env = "LOGFERRY_KEY", value_name = "FILE")]
-    pub key: Option<String>,
-
-    /// Name in the collector's certificate, when it is not the one in --forward
-    #[arg(long, env = "LOGFERRY_SERVER_NAME", value_name = "NAME")]
-    pub server_name: Option<String>,
-
-    /// Host name for messages that carry none [default: this machine's]
-    #[arg(long, env = "LOGFERRY_HOSTNAME", value_name = "NAME")]
-    pub hostname: Option<String>,
-
-    /// Directory of the spool [default: /var/spool/logferry]
-    #[arg(long, env = "LOGFERRY_SPOOL_DIR", value_name = "DIR")]
-    pub spool_dir: Option<String>,
-
-    /// Most bytes the spool may take [default: 1GiB]
-    #[arg(long, env = "LOGFERRY_SPOOL_MAX_SIZE", value_name = "SIZE")]
-    pub spool_max_size: Option<String>,
-
-    /// Address of the status page, /status, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]
-    #[arg(long, env = "LOGFERRY_ADMIN", value_name = "ADDRESS")]
-    pub admin: Option<String>,
-
-    /// error, warn, info, debug or trace [default: info]
-    #[arg(long, env = "LOGFERRY_LOG", value_name = "LEVEL")]
-    pub log: Option<String>,
-
-    /// How that is written: text or json [default: text]
-    #[arg(long, env = "LOGFERRY_LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<String>,
+    config: Option<String>,
+    listen: Vec<String>,
+    forward: Vec<String>,
+    /// For keys, by their flags.
+    values: BTreeMap<&'static str, String>,
 }
 
 impl Overrides {
@@ -89,78 +32,170 @@ impl Overrides {
         named.or_else(|| Path::new(DEFAULT_FILE).exists().then_some(DEFAULT_FILE))
     }
 
-    /// The same for reading it again: a config file that was there and is gone then is an error, not a relay without one.
+    /// For reading it again: a config file that was there and is gone then is an error, not a relay without one.
     pub fn again(self) -> Self {
         Self { config: self.file().map(str::to_owned), ..self }
     }
 
+    /// With another config file.
+    pub fn with_file(self, config: Option<String>) -> Self {
+        Self { config, ..self }
+    }
+
+    /// With a value for one more flag, named without its hyphens.
+    pub fn with(mut self, flag: &str, value: Option<String>) -> Self {
+        let flag = flags().into_iter().find(|known| known.name == flag);
+        if let (Some(flag), Some(value)) = (flag, value) {
+            self.values.insert(flag.name, value);
+        }
+        self
+    }
+
     /// Lays the flags and variables over what the file says.
-    pub(super) fn apply(&self, file: &mut File) {
-        let listen = given(&self.listen);
-        if !listen.is_empty() {
-            let address = |url| Some(Leaf::from_override("--listen / LOGFERRY_LISTEN", url));
-            file.listen =
-                listen.iter().map(|url| unwritten(Listen { address: address(*url), ..Listen::default() })).collect();
+    pub(super) fn apply(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
+        let (urls, targets) = (given(&self.listen), given(&self.forward));
+        if !urls.is_empty() {
+            file.listen = listen::listeners("--listen / LOGFERRY_LISTEN", urls);
+        } else if file.listen.sections.is_empty() {
+            file.listen = listen::listeners("the default listeners", DEFAULT_LISTEN);
         }
-        let forward = given(&self.forward);
-        if !forward.is_empty() {
-            let to = |url: &&str| Leaf::from_override("--forward / LOGFERRY_FORWARD", *url);
-            file.forward =
-                vec![unwritten(Forward { to: Leaves(forward.iter().map(to).collect()), ..Forward::default() })];
+        if !targets.is_empty() {
+            file.forward = forward::unwritten("--forward / LOGFERRY_FORWARD", None, &targets);
+        } else if file.forward.sections.is_empty() {
+            file.forward = forward::unwritten("the default forward", Some("stdout"), &["stdout:"]);
         }
-        if file.forward.is_empty() {
-            let written = |text: &str| Leaf::from_override("the default forward", text);
-            let to = Leaves(vec![written("stdout:")]);
-            file.forward = vec![unwritten(Forward { name: Some(written("stdout")), to, ..Forward::default() })];
-        }
-        for forward in &mut file.forward {
-            set(&mut forward.as_mut().format, "--format / LOGFERRY_FORMAT", &self.format);
-        }
-        set(&mut file.hostname, "--hostname / LOGFERRY_HOSTNAME", &self.hostname);
-        set(&mut file.spool.dir, "--spool-dir / LOGFERRY_SPOOL_DIR", &self.spool_dir);
-        set(&mut file.spool.max_size, "--spool-max-size / LOGFERRY_SPOOL_MAX_SIZE", &self.spool_max_size);
-        set(&mut file.admin.listen, "--admin / LOGFERRY_ADMIN", &self.admin);
-        set(&mut file.log.level, "--log / LOGFERRY_LOG", &self.log);
-        set(&mut file.log.format, "--log-format / LOGFERRY_LOG_FORMAT", &self.log_format);
+        self.set_all(file);
+        self.apply_to_listeners(source, file)?;
+        self.apply_to_forwards(source, file)
     }
 
-    /// Is there something for TLS listeners among them?
-    pub(super) fn names_listener_tls(&self) -> bool {
-        any_given([&self.tls_cert, &self.tls_key, &self.tls_client_ca])
+    /// The TLS files go to every listener that speaks TCP.
+    fn apply_to_listeners(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
+        let sections = file.listen.sections.iter_mut().map(|(_, section)| section);
+        let mut on_tcp = sections.filter(|section| listen::section_takes_tls(source, section)).peekable();
+        if on_tcp.peek().is_none() && self.names(&listen::WrittenServerTls::default()) {
+            source.note(ConfigError::no_listener_for_tls(), ())?;
+        }
+        on_tcp.for_each(|section| self.set(&mut section.tls, &|_| true));
+        Ok(())
     }
 
-    /// Is there something for TLS forwards among them?
-    pub(super) fn names_forward_tls(&self) -> bool {
-        any_given([&self.ca, &self.cert, &self.key, &self.server_name])
+    /// Each goes to every forward that uses it.
+    fn apply_to_forwards(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
+        let mut speaks_tls = false;
+        for (_, section) in &mut file.forward.sections {
+            let mut used = Vec::new();
+            section.each(&mut |key, _| {
+                if forward::section_uses(source, section, key.only_for) {
+                    used.push(key.name);
+                }
+            });
+            speaks_tls |= used.contains(&"ca");
+            self.set(section, &|key| used.contains(&key.name));
+        }
+        if !speaks_tls && self.names(&forward::WrittenClientTls::default()) {
+            source.note(ConfigError::no_forward_for_tls(), ())?;
+        }
+        Ok(())
     }
 
-    /// What is about TLS goes to every forward that speaks it.
-    pub(super) fn apply_forward_tls(&self, forward: &mut Forward) {
-        set(&mut forward.ca, "--ca / LOGFERRY_CA", &self.ca);
-        set(&mut forward.cert, "--cert / LOGFERRY_CERT", &self.cert);
-        set(&mut forward.key, "--key / LOGFERRY_KEY", &self.key);
-        set(&mut forward.server_name, "--server-name / LOGFERRY_SERVER_NAME", &self.server_name);
+    /// Whether one of these keys is set by a flag or a variable.
+    fn names(&self, keys: &dyn Written) -> bool {
+        let mut names = false;
+        keys.each(&mut |key, _| names |= self.value(key).is_some());
+        names
     }
 
-    /// The TLS files go to every listener that speaks TCP; called when the listeners' addresses are known to be there.
-    pub(super) fn apply_listener_tls(&self, listen: &mut Listen) {
-        set(&mut listen.cert, "--tls-cert / LOGFERRY_TLS_CERT", &self.tls_cert);
-        set(&mut listen.key, "--tls-key / LOGFERRY_TLS_KEY", &self.tls_key);
-        set(&mut listen.client_ca, "--tls-client-ca / LOGFERRY_TLS_CLIENT_CA", &self.tls_client_ca);
+    /// The flag of a key and its value. Compose hands an unset `${X}` over as an empty variable: that is "not given".
+    fn value(&self, key: &'static Key) -> Option<(&'static Flag, &str)> {
+        let flag = key.flag.as_ref()?;
+        self.values.get(flag.name).filter(|value| !value.is_empty()).map(|value| (flag, value.trim()))
+    }
+
+    fn set(&self, section: &mut dyn Written, is_wanted: &dyn Fn(&Key) -> bool) {
+        section.each_mut(&mut |key, entry| {
+            if let Some((Flag { name, variable, .. }, value)) = self.value(key)
+                && is_wanted(key)
+            {
+                *entry = Entry::one(Leaf::from_override(&format!("--{name} / {variable}"), value));
+            }
+        });
+    }
+
+    /// All but the sections that may be there several times.
+    fn set_all(&self, section: &mut dyn Written) {
+        self.set(section, &|_| true);
+        section.each_inside(&mut |_, inside| {
+            if let Inside::Section(section) = inside {
+                self.set_all(section);
+            }
+        });
     }
 }
 
-/// Compose hands an unset `${X}` over as an empty variable: that is "not given".
 fn given(list: &[String]) -> Vec<&str> {
     list.iter().map(|item| item.trim()).filter(|item| !item.is_empty()).collect()
 }
 
-fn any_given<const N: usize>(values: [&Option<String>; N]) -> bool {
-    values.into_iter().flatten().any(|value| !value.is_empty())
+/// The flags of all keys.
+fn flags() -> Vec<&'static Flag> {
+    fn gather(section: &mut dyn Written, flags: &mut Vec<&'static Flag>) {
+        section.each(&mut |key, _| flags.extend(&key.flag));
+        section.each_inside(&mut |_, inside| match inside {
+            Inside::Section(section) => gather(section, flags),
+            Inside::List { list, .. } => gather(&mut *list.empty(), flags),
+        });
+    }
+    let mut flags = Vec::new();
+    gather(&mut File::default(), &mut flags);
+    flags
 }
 
-fn set(leaf: &mut Option<Leaf>, flag: &'static str, value: &Option<String>) {
-    if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-        *leaf = Some(Leaf::from_override(flag, value.trim()));
+impl clap::Args for Overrides {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new("config")
+            .long("config")
+            .short('c')
+            .env("LOGFERRY_CONFIG")
+            .value_name("FILE")
+            .help("Config file (TOML); without it /etc/logferry.toml is read if it is there");
+        let urls = |name: &'static str, variable: &'static str, help: &'static str| {
+            let list = Arg::new(name).long(name).env(variable).value_name("URL").value_delimiter(',');
+            list.action(ArgAction::Append).help(help)
+        };
+        let listen = urls(
+            "listen",
+            "LOGFERRY_LISTEN",
+            "Where to listen: udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://; several with commas \
+             [default: udp and tcp on port 514]",
+        );
+        let forward = urls(
+            "forward",
+            "LOGFERRY_FORWARD",
+            "Collector: relp://, relp+tls://, tcp://, tcp+tls:// or udp:// (srv+ in front for SRV records), file:///path or \
+             stdout:; several with commas: the first that answers",
+        );
+        let flag = |flag: &'static Flag| {
+            Arg::new(flag.name).long(flag.name).env(flag.variable).value_name(flag.value_name).help(flag.help)
+        };
+        command.args([file, listen, forward]).args(flags().into_iter().map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Overrides {
+    fn from_arg_matches(found: &ArgMatches) -> Result<Self, clap::Error> {
+        let one = |name: &str| found.get_one::<String>(name).cloned();
+        let list = |name: &str| found.get_many::<String>(name).into_iter().flatten().cloned().collect();
+        let values = flags().into_iter().filter_map(|flag| Some((flag.name, one(flag.name)?))).collect();
+        Ok(Self { config: one("config"), listen: list("listen"), forward: list("forward"), values })
+    }
+
+    fn update_from_arg_matches(&mut self, found: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(found)?;
+        Ok(())
     }
 }

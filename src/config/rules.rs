@@ -1,79 +1,105 @@
 //! Rules as they are written: `[[drop]]` and a forward's `match`.
 
-use super::error::Source;
-use super::file::{self, Leaf, Leaves, Section};
-use super::{ConfigError, MOST_RULES};
-use crate::record::{BadSetting, Facilities, Patterns, Rule, Severities};
+use super::error::{ConfigError, Source};
+use super::kinds::Together;
+use super::settings::{Place, Settings, settings};
+use super::shown::Table;
+use super::written::{List, Written};
+use crate::record::{Facilities, Patterns, Rule, Severities};
 
-/// `[[drop]]`: lines that are not wanted at all. `listeners`: the names there are.
-pub fn dropped(
+/// `[[drop]]` sections: the listeners keep a bit for each.
+pub const MAX_RULES: usize = 64;
+
+const PATTERNS: Together<Patterns> = Together { read: Patterns::new, show: Patterns::written };
+const FACILITIES: Together<Facilities> =
+    Together { read: Facilities::new, show: |facilities| facilities.written().to_vec() };
+const SEVERITIES: Together<Severities> =
+    Together { read: Severities::new, show: |severities| severities.written().to_vec() };
+
+settings! {
+    /// What a [`Rule`] is made of.
+    pub struct RuleKeys, written as WrittenRule {
+        image: Patterns = Patterns::default(), as PATTERNS, key "image";
+        name: Patterns = Patterns::default(), as PATTERNS, key "name";
+        app: Patterns = Patterns::default(), as PATTERNS, key "app";
+        host: Patterns = Patterns::default(), as PATTERNS, key "host";
+        listener: Patterns = Patterns::default(), as PATTERNS, key "listener";
+        facility: Facilities = Facilities::default(), as FACILITIES, key "facility";
+        severity: Severities = Severities::default(), as SEVERITIES, key "severity";
+    }
+}
+
+impl Settings for Rule {
+    type Written = WrittenRule;
+
+    fn read(written: &WrittenRule, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let RuleKeys { image, name, app, host, listener, facility, severity } = RuleKeys::read(written, place)?;
+        Ok(Self { image, name, app, host, listener, facility, severity })
+    }
+
+    fn show(&self, table: &mut Table) {
+        let Self { image, name, app, host, listener, facility, severity } = self.clone();
+        RuleKeys { image, name, app, host, listener, facility, severity }.show(table);
+    }
+}
+
+impl WrittenRule {
+    fn is_empty(&self) -> bool {
+        let mut is_empty = true;
+        self.each(&mut |_, entry| is_empty &= !entry.is_written());
+        is_empty
+    }
+}
+
+/// Notes what `[[drop]]` cannot mean. `listeners`: the names there are.
+pub fn check_dropped(
     source: &Source<'_>,
-    sections: &[Section<file::Rule>],
+    sections: &List<WrittenRule>,
+    rules: &[Rule],
     listeners: &[&str],
-) -> Result<Vec<Rule>, ConfigError> {
-    let mut rules = Vec::with_capacity(sections.len());
-    for section in sections {
-        if section.as_ref().is_empty() && !source.has_gaps.get() {
+) -> Result<(), ConfigError> {
+    for (number, (span, section)) in sections.sections.iter().enumerate() {
+        if section.is_empty() && !source.has_gaps.get() {
             let says = "it says nothing of what to drop; write image, name, app, host, listener, facility or severity";
-            source.wrong("[[drop]]", section.span(), says)?;
+            source.wrong("[[drop]]", span.clone(), says)?;
         }
-        if rules.len() == MOST_RULES {
-            let says = format!("{MOST_RULES} rules are the most; a key can have a list of patterns");
-            source.wrong("[[drop]]", section.span(), &says)?;
+        if number >= MAX_RULES {
+            let says = format!("{MAX_RULES} rules are the most; a key can have a list of patterns");
+            source.wrong("[[drop]]", span.clone(), &says)?;
         }
-        rules.push(rule(source, "drop", section.as_ref(), listeners)?);
     }
-    Ok(rules)
+    check_listeners(source, "drop", sections, rules, listeners)
 }
 
-/// The lines of a forward.
-pub fn matches(source: &Source<'_>, rules: &file::Rules, listeners: &[&str]) -> Result<Vec<Rule>, ConfigError> {
-    let file::Rules { rules, written } = rules;
-    let is_empty = rules.is_empty() || rules.iter().any(file::Rule::is_empty);
-    if let Some(place) = written.clone().filter(|_| is_empty && !source.has_gaps.get()) {
-        source.wrong("forward.match", place, "it says nothing; leave it out for all messages")?;
-    }
-    rules.iter().map(|written| rule(source, "forward.match", written, listeners)).collect()
-}
-
-fn rule(source: &Source<'_>, at: &str, written: &file::Rule, listeners: &[&str]) -> Result<Rule, ConfigError> {
-    let patterns = |key, leaves| read(source, &format!("{at}.{key}"), leaves, Patterns::new);
-    let of_listeners = |written: Vec<String>| {
-        let patterns = Patterns::new(written)?;
-        let unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
-        if let Some(name) = patterns.names().find(unknown) {
-            let known = if listeners.is_empty() { "none has one".to_owned() } else { listeners.join(", ") };
-            return Err(BadSetting::new(format!("`{name}`: no [[listen]] has this `name`; there are: {known}")));
-        }
-        Ok(patterns)
-    };
-    Ok(Rule {
-        image: patterns("image", &written.image)?,
-        name: patterns("name", &written.name)?,
-        app: patterns("app", &written.app)?,
-        host: patterns("host", &written.host)?,
-        listener: read(source, &format!("{at}.listener"), &written.listener, of_listeners)?,
-        facility: read(source, &format!("{at}.facility"), &written.facility, Facilities::new)?,
-        severity: read(source, &format!("{at}.severity"), &written.severity, Severities::new)?,
-    })
-}
-
-/// What a key's values mean together.
-fn read<T: Default>(
+/// Notes what a forward's `match` cannot mean.
+pub fn check_matches(
     source: &Source<'_>,
-    key: &str,
-    leaves: &Leaves,
-    meaning: impl FnOnce(Vec<String>) -> Result<T, BadSetting>,
-) -> Result<T, ConfigError> {
-    let texts = leaves.0.iter().map(|leaf| source.text(key, leaf)).collect::<Result<Vec<_>, _>>();
-    let read = texts.and_then(|texts| {
-        meaning(texts).map_err(|bad| {
-            let says = bad.to_string();
-            // Of a list, the value that is spoken of, or the one that is empty.
-            let meant = |leaf: &&Leaf| says.contains(&format!("`{}`", leaf.text())) || leaf.text().is_empty();
-            let leaf = leaves.0.iter().find(meant).or(leaves.0.first());
-            source.bad(key, leaf.expect("an empty list has nothing wrong in it"), &says)
-        })
-    });
-    read.or_else(|problem| source.noted(problem, T::default()))
+    sections: &List<WrittenRule>,
+    rules: &[Rule],
+    listeners: &[&str],
+) -> Result<(), ConfigError> {
+    let is_empty = sections.sections.is_empty() || sections.sections.iter().any(|(_, section)| section.is_empty());
+    if let Some(span) = sections.span.clone().filter(|_| is_empty && !source.has_gaps.get()) {
+        source.wrong("forward.match", span, "it says nothing; leave it out for all messages")?;
+    }
+    check_listeners(source, "forward.match", sections, rules, listeners)
+}
+
+/// A rule must name a listener that is there.
+fn check_listeners(
+    source: &Source<'_>,
+    path: &str,
+    sections: &List<WrittenRule>,
+    rules: &[Rule],
+    listeners: &[&str],
+) -> Result<(), ConfigError> {
+    for ((_, section), rule) in sections.sections.iter().zip(rules) {
+        let is_unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
+        if let Some(name) = rule.listener.names().find(is_unknown) {
+            let known = if listeners.is_empty() { "none has one".to_owned() } else { listeners.join(", ") };
+            let says = format!("`{name}`: no [[listen]] has this `name`; there are: {known}");
+            source.note(source.bad_among(&format!("{path}.listener"), &section.listener, &says), ())?;
+        }
+    }
+    Ok(())
 }

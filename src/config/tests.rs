@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::syslog::Senders;
+use crate::record::Format;
+use crate::spool::Sync;
 
 fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigErrors> {
     let variable = |name: &str| (name == "SET").then(|| "from-variable".to_owned());
@@ -11,6 +14,13 @@ fn parse_with(text: &str, overrides: &Overrides) -> Result<Config, ConfigErrors>
 
 fn parse(text: &str) -> Config {
     parse_with(text, &Overrides::default()).expect("a good config")
+}
+
+/// Flags as they are given: `--name=value`.
+fn overrides(flags: &[&str]) -> Overrides {
+    let command = <Overrides as clap::Args>::augment_args(clap::Command::new("logferry"));
+    let found = command.try_get_matches_from([&["logferry"], flags].concat()).expect("flags");
+    clap::FromArgMatches::from_arg_matches(&found).expect("flags")
 }
 
 fn refused(text: &str, says: &str) {
@@ -24,7 +34,7 @@ fn nothing_at_all_is_a_config() {
     let config = parse("");
     let listen: Vec<String> = config.listen.iter().map(|listen| listen.address.to_string()).collect();
     assert_eq!(listen, DEFAULT_LISTEN);
-    assert_eq!(config.forward[0].to, [ForwardAddress::Stdout]);
+    assert_eq!(config.forward[0].to[0].address, ForwardAddress::Stdout);
     assert_eq!(config.spool.dir, Path::new(DEFAULT_SPOOL_DIR));
     assert!(!config.admin.explicit);
 }
@@ -35,8 +45,8 @@ fn the_admin_address_of_a_bad_config_is_what_can_be_read_of_it() {
     let check = |text: &str, admin: Option<&str>, expected: Option<&str>| {
         let path = dir.path().join("logferry.toml");
         std::fs::write(&path, text).expect("written");
-        let config = Some(path.display().to_string());
-        let overrides = Overrides { config, admin: admin.map(str::to_owned), ..Overrides::default() };
+        let overrides = Overrides::default().with_file(Some(path.display().to_string()));
+        let overrides = overrides.with("admin", admin.map(str::to_owned));
         let found = Config::admin_address(&overrides).map(|address| address.to_string());
         assert_eq!(found.as_deref(), expected, "{text}");
     };
@@ -47,7 +57,7 @@ fn the_admin_address_of_a_bad_config_is_what_can_be_read_of_it() {
     check("[admin\nlisten = \"127.0.0.1:1\"", None, Some(DEFAULT_ADMIN));
     check("[admin\n", Some("127.0.0.1:2"), Some("127.0.0.1:2"));
     let nowhere = Some(dir.path().join("nowhere").display().to_string());
-    let address = Config::admin_address(&Overrides { config: nowhere, ..Overrides::default() });
+    let address = Config::admin_address(&Overrides::default().with_file(nowhere));
     assert_eq!(address, DEFAULT_ADMIN.parse().ok());
 }
 
@@ -105,7 +115,7 @@ fn what_check_prints_is_the_same_config() {
 
 #[test]
 fn one_target_needs_no_brackets() {
-    assert_eq!(parse("[[forward]]\nto = \"stdout:\"").forward[0].to, [ForwardAddress::Stdout]);
+    assert_eq!(parse("[[forward]]\nto = \"stdout:\"").forward[0].to[0].address, ForwardAddress::Stdout);
 }
 
 #[test]
@@ -121,16 +131,16 @@ fn variables_are_filled_in() {
 
 #[test]
 fn flags_and_variables_go_over_the_file() {
-    let overrides = Overrides {
-        listen: vec!["udp://127.0.0.1:1".to_owned(), " tcp://127.0.0.1:2".to_owned()],
-        forward: vec!["tcp://a:1".to_owned(), "tcp+tls://b:2".to_owned()],
-        hostname: Some("flag".to_owned()),
-        spool_max_size: Some("64MiB".to_owned()),
-        format: Some(String::new()),
-        cert: Some("/c.pem".to_owned()),
-        key: Some("/k.pem".to_owned()),
-        ..Overrides::default()
-    };
+    let overrides = overrides(&[
+        "--listen=udp://127.0.0.1:1, tcp://127.0.0.1:2",
+        "--forward=tcp://a:1",
+        "--forward=tcp+tls://b:2",
+        "--hostname=flag",
+        "--spool-max-size=64MiB",
+        "--format=",
+        "--cert=/c.pem",
+        "--key=/k.pem",
+    ]);
     let text =
         "hostname = \"file\"\n[[listen]]\naddress = \"udp://0.0.0.0:9\"\n[[forward]]\nname = \"old\"\nto = \"stdout:\"";
     let config = parse_with(text, &overrides).expect("a good config");
@@ -145,12 +155,8 @@ fn flags_and_variables_go_over_the_file() {
 
 #[test]
 fn tls_files_go_to_the_tcp_listeners() {
-    let overrides = Overrides {
-        listen: vec!["udp://127.0.0.1:1".to_owned(), "tcp://127.0.0.1:2".to_owned()],
-        tls_cert: Some("/c.pem".to_owned()),
-        tls_key: Some("/k.pem".to_owned()),
-        ..Overrides::default()
-    };
+    let overrides =
+        overrides(&["--listen=udp://127.0.0.1:1,tcp://127.0.0.1:2", "--tls-cert=/c.pem", "--tls-key=/k.pem"]);
     let config = parse_with("", &overrides).expect("a good config");
     assert!(config.listen[0].tls.is_none());
     assert!(config.listen[1].tls.is_some());
@@ -159,8 +165,7 @@ fn tls_files_go_to_the_tcp_listeners() {
 
 #[test]
 fn tls_files_go_to_the_default_listeners_too() {
-    let tls =
-        Overrides { tls_cert: Some("/c.pem".to_owned()), tls_key: Some("/k.pem".to_owned()), ..Overrides::default() };
+    let tls = overrides(&["--tls-cert=/c.pem", "--tls-key=/k.pem"]);
     let config = parse_with("", &tls).expect("a good config");
     assert!(config.listen.iter().any(|listen| listen.tls.is_some()));
     let nowhere = parse_with("[[listen]]\naddress = \"udp://0.0.0.0:1\"", &tls).expect_err("nobody speaks TLS");
@@ -169,7 +174,7 @@ fn tls_files_go_to_the_default_listeners_too() {
 
 #[test]
 fn what_is_about_tls_needs_a_forward_that_speaks_it() {
-    let ca = Overrides { ca: Some("/ca.pem".to_owned()), ..Overrides::default() };
+    let ca = overrides(&["--ca=/ca.pem"]);
     let two = "[[forward]]\nname = \"a\"\nto = \"stdout:\"\n[[forward]]\nname = \"b\"\nto = \"relp+tls://c\"";
     let config = parse_with(two, &ca).expect("a good config");
     assert!(config.forward[0].tls.ca.is_none() && config.forward[1].tls.ca.is_some());
@@ -183,7 +188,7 @@ fn what_is_about_tls_needs_a_forward_that_speaks_it() {
 
 #[test]
 fn the_default_forward_takes_a_format() {
-    let json = Overrides { format: Some("json".to_owned()), ..Overrides::default() };
+    let json = overrides(&["--format=json"]);
     let config = parse_with("", &json).expect("a good config");
     assert_eq!((config.forward[0].name.as_str(), config.forward[0].format), ("stdout", Format::Json));
 }
@@ -246,9 +251,9 @@ fn who_sends_is_anybody_unless_it_is_docker() {
 /// As compose hands over a variable that is not set.
 #[test]
 fn an_empty_name_is_no_config_file() {
-    let named = |path: &str| Overrides { config: Some(path.to_owned()), ..Overrides::default() };
+    let named = |path: &str| Overrides::default().with_file(Some(path.to_owned()));
     assert_eq!(named("").file(), Overrides::default().file());
-    assert_eq!(named("").again().config, Overrides::default().again().config);
+    assert_eq!(named("").again().file(), Overrides::default().again().file());
     assert_eq!(named("/a.toml").again().file(), Some("/a.toml"));
 }
 
@@ -284,10 +289,10 @@ fn two_listeners_cannot_share_an_address() {
 
 #[test]
 fn an_empty_variable_is_not_a_listener() {
-    let overrides = Overrides { listen: vec![String::new()], forward: vec![String::new()], ..Overrides::default() };
+    let overrides = overrides(&["--listen=", "--forward="]);
     let config = parse_with("", &overrides).expect("a good config");
     assert_eq!(config.listen.len(), DEFAULT_LISTEN.len());
-    assert_eq!(config.forward[0].to, [ForwardAddress::Stdout]);
+    assert_eq!(config.forward[0].to[0].address, ForwardAddress::Stdout);
 }
 
 #[test]
@@ -524,9 +529,9 @@ fn what_is_neither_text_nor_number_hides_nothing() {
     all_refused(
         "grace = [1]\n[spool]\nmax-size = 1.5\n[[forward]]\nto = [\"stdout:\", 2.5]\n[log]\nlevel = \"loud\"",
         &[
-            "1: invalid type: sequence, expected a string, a number, true or false",
-            "3: invalid type: floating point `1.5`, expected a string, a number, true or false",
-            "5: invalid type: floating point `2.5`, expected a string, a number, true or false",
+            "1: grace: write one value, not a list",
+            "3: spool.max-size: write a string, a whole number, true or false",
+            "5: forward.to: write a string, a whole number, true or false",
             "7: log.level: `loud`: write error, warn, info, debug or trace",
         ],
     );
@@ -545,7 +550,7 @@ fn a_key_and_its_misspelling_are_two() {
         "grace = \"1s\"\ngraze = \"x\"\nstrange = { bar = 1 }",
         &[
             "2: unknown key `graze`; did you mean `grace`?",
-            "3: unknown key `strange`; known here: hostname, grace, listen, syslog, drop, spool, forward, resolve, admin, log",
+            "3: unknown key `strange`; known here: hostname, grace, syslog, spool, resolve, admin, log, listen, drop, forward",
         ],
     );
 }
@@ -563,20 +568,113 @@ fn problems_have_a_limit() {
 fn what_the_relay_says_of_itself() {
     let log = |text: &str| parse(&format!("[log]\n{text}")).log;
     let usual = Log { level: LogLevel::Info, format: LogFormat::Text, to_spool: None };
-    assert_eq!(log(""), usual);
-    assert_eq!(log("to-spool = \"off\"\nformat = \"json\""), Log { format: LogFormat::Json, ..usual });
+    assert_eq!(log(""), usual.clone());
+    assert_eq!(log("to-spool = \"off\"\nformat = \"json\""), Log { format: LogFormat::Json, ..usual.clone() });
     assert_eq!(log("to-spool = \"warn\""), Log { to_spool: Some(LogLevel::Warn), ..usual });
     let says = "write error, warn, info, debug or trace, or \"off\"";
     refused("[log]\nto-spool = true", &format!("/etc/x.toml:2: log.to-spool: `true`: {says}"));
     refused("[log]\nformat = \"xml\"", "/etc/x.toml:2: log.format: `xml`: write \"text\" or \"json\"");
     let needs = parse("[log]\nto-spool = \"info\"").needs_no_restart(&parse(""));
-    assert_eq!(needs, Err("[log] has changed, and that needs a restart".to_owned()));
+    assert_eq!(needs, Err("[log] to-spool has changed, and that needs a restart".to_owned()));
 }
 
 #[test]
 fn what_is_wrong_is_one_line_whatever_was_written() {
     let says = "a host name is 1 to 255 printable ASCII characters without blanks";
     refused("hostname = \"a\\nb\\u001b[31m\"", &format!("/etc/x.toml:1: hostname: `a\\nb\\u{{1b}}[31m`: {says}"));
+}
+
+/// Of its own keys each target has those that it uses; `check` shows no others.
+#[test]
+fn what_a_forward_may_say_depends_on_where_it_goes() {
+    let forward = |to: &str, keys: &str| parse(&format!("[[forward]]\nto = {to}\n{keys}"));
+    let keys = "replay = \"1KiB\"\nwindow = 7\nframing = \"newline\"";
+    let mixed = forward("[\"relp://a\", \"tcp+tls://b\", \"udp://c\", \"file:///d\", \"stdout:\"]", keys);
+    assert_eq!(mixed.warnings, [""; 0]);
+    let [relp, tls, udp, file, stdout] = &mixed.forward[0].to[..] else { panic!("five targets") };
+    assert_eq!(relp.delivery, DeliverySettings::Relp(RelpSettings { window: 7 }));
+    let DeliverySettings::Stream(stream) = &tls.delivery else { panic!("{tls:?}") };
+    assert_eq!(
+        (stream.replay, stream.replay_limit, stream.framing_to(&tls.address)),
+        (1024, 16 << 20, Framing::Newline)
+    );
+    assert_eq!(udp.delivery, DeliverySettings::Datagram);
+    assert_eq!((&file.delivery, &stdout.delivery), (&DeliverySettings::File, &DeliverySettings::Stdout));
+    for (to, unused) in [
+        ("relp://a", vec!["replay", "framing"]),
+        ("tcp://a", vec!["window"]),
+        ("udp://a", vec!["replay", "window", "framing"]),
+        ("stdout:", vec!["replay", "window", "framing"]),
+    ] {
+        let config = forward(&format!("\"{to}\""), keys);
+        let said: Vec<&str> = config.warnings.iter().map(|says| says.split(['.', ':']).nth(4).unwrap()).collect();
+        let (shown, mut unused) = (config.to_toml(), unused);
+        unused.sort_by_key(|key| keys.find(key));
+        assert_eq!(said, unused, "{to}: {:?}", config.warnings);
+        assert!(unused.iter().all(|key| !shown.contains(&format!("\n{key} = "))), "{to}: {shown}");
+        assert_eq!(parse(&shown).warnings, [""; 0], "{to}");
+    }
+    // What cannot be read may have been meant to use it.
+    refused(
+        "[[forward]]\nto = \"tcl://a\"\nwindow = 7",
+        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use tcp://, tcp+tls://, relp://, relp+tls://, udp://, these with srv+ in front, file:///path or stdout:",
+    );
+}
+
+#[test]
+fn an_old_name_is_read_with_a_warning() {
+    let forward = |keys: &str| format!("[[forward]]\nto = \"tcp://a\"\n{keys}");
+    let config = parse(&forward("return-after = \"7s\""));
+    assert_eq!(config.forward[0].failback_after, Duration::from_secs(7));
+    assert_eq!(
+        config.warnings,
+        ["/etc/x.toml:3: forward.return-after: its name is `failback-after` now; this one is read until logferry 1.0"]
+    );
+    assert!(config.to_toml().contains("failback-after = \"7s\""), "{}", config.to_toml());
+    assert_eq!(parse(&forward("failback-after = \"7s\"")).warnings, [""; 0]);
+    refused(
+        &forward("return-after = \"7s\"\nfailback-after = \"8s\""),
+        "/etc/x.toml:3: forward.return-after: it is the old name of `failback-after`, which is there too; take `return-after` out",
+    );
+    refused(
+        &forward("return-after = \"soon\""),
+        "/etc/x.toml:3: forward.failback-after: `soon`: write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\"",
+    );
+}
+
+#[test]
+fn what_needs_a_restart_is_named() {
+    let needs = |old: &str, new: &str| parse(old).needs_no_restart(&parse(new)).err().unwrap_or_default();
+    for (section, key, value) in [
+        ("spool", "dir", "/elsewhere"),
+        ("spool", "sync", "always"),
+        ("spool", "max-wait", "7s"),
+        ("spool", "max-rate", "16MiB/s"),
+        ("admin", "listen", "off"),
+        ("admin", "containers", "7"),
+        ("log", "level", "debug"),
+        ("log", "format", "json"),
+    ] {
+        let says = needs("", &format!("[{section}]\n{key} = \"{value}\""));
+        assert_eq!(says, format!("[{section}] {key} has changed, and that needs a restart"));
+    }
+    assert_eq!(needs("", "hostname = \"x\"\ngrace = \"9s\"\n[spool]\nmax-size = \"2GiB\"\nshed-from = \"off\""), "");
+    assert_eq!(needs("", &format!("[admin]\nlisten = \"{DEFAULT_ADMIN}\"")), "", "what was so by default");
+}
+
+/// A flag's variable is its name in capitals; each has a help.
+#[test]
+fn flags_and_variables_are_called_alike() {
+    let command = <Overrides as clap::Args>::augment_args(clap::Command::new("logferry"));
+    let mut seen = 0;
+    for argument in command.get_arguments() {
+        let name = argument.get_long().expect("a long flag");
+        let variable = format!("LOGFERRY_{}", name.to_uppercase().replace('-', "_"));
+        assert_eq!(argument.get_env().and_then(|variable| variable.to_str()), Some(&*variable), "{name}");
+        assert!(argument.get_help().is_some() && argument.get_value_names().is_some(), "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 17, "flags");
 }
 
 /// The reference config with lines of it switched on, left out, cut and put together in any way.
@@ -598,7 +696,7 @@ fn likely_text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_text_is_a_config_that_comes_back_or_says_where_it_is_wrong(text in likely_text()) {
-        check::any_text(&text);
+        properties::any_text(&text);
     }
 
     #[test]
@@ -606,6 +704,6 @@ proptest! {
         text in "((srv\\+)?(udp|tcp|tcp\\+tls|relp|relp\\+tls)://([a-z]{1,5}(\\.[a-z_]{1,3})?|[12]?[0-9](\\.0){3}|\\[::1\\])(:[0-9]{1,5})?)\
             |(unix|unixgram|file)://[a-z/{}]{0,9}|[a-zA-Z0-9:/._{}%+-]{0,20}"
     ) {
-        check::any_value(&text);
+        properties::any_value(&text);
     }
 }

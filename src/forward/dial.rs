@@ -20,7 +20,7 @@ use super::relp::RelpLink;
 use super::tcp::acked::{Replay, Wire};
 use super::tcp::stream::{Stream, StreamLink, connect_tcp};
 use crate::board::ForwardState;
-use crate::config::{self, Destination, ForwardAddress};
+use crate::config::{self, DeliverySettings, Destination, Target};
 use crate::metrics::ForwardMetrics;
 use crate::tls::{self, TlsError};
 
@@ -57,7 +57,7 @@ impl Dialer {
     }
 
     /// How lines are written to a target.
-    pub fn encoding(&self, target: &ForwardAddress) -> Encoding {
+    pub fn encoding(&self, target: &Target) -> Encoding {
         encoding(&self.settings, target, &self.sd_id)
     }
 
@@ -88,7 +88,7 @@ impl Dialer {
     /// The first of a target's endpoints that can be connected. The connection may stand still for as long as `patience`.
     pub async fn connect_any<'e>(
         &self,
-        target: &ForwardAddress,
+        target: &Target,
         endpoints: impl Iterator<Item = &'e Endpoint>,
         patience: Duration,
     ) -> Result<(Link, Endpoint), String> {
@@ -108,35 +108,41 @@ impl Dialer {
         Err(format!("cannot connect: {}", problems.join("; ")))
     }
 
-    async fn connect_one(
-        &self,
-        target: &ForwardAddress,
-        endpoint: &Endpoint,
-        patience: Duration,
-    ) -> Result<Link, String> {
+    async fn connect_one(&self, target: &Target, endpoint: &Endpoint, patience: Duration) -> Result<Link, String> {
         let peer = endpoint.peer;
         let within = self.settings.connect_timeout;
-        if target.is_udp() {
-            let link = DatagramLink::connect(peer, self.encoding(target)).await;
-            return link.map(Link::Datagram).map_err(|error| error.to_string());
-        }
-        let stream = connect_tcp(peer, within, patience).await.map_err(|error| error.to_string())?;
-        let connector = self.connectors.borrow().clone().filter(|_| target.is_tls());
-        let stream = match connector {
-            Some(connector) => Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?)),
-            None => Stream::Tcp(Wire::new(stream)),
-        };
         let encoding = self.encoding(target);
-        if target.is_relp() {
-            let opened = RelpLink::open(stream, encoding, self.stream.clone(), &self.settings, patience);
-            let link = timeout(within, opened).await.map_err(|_| {
-                format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://")
-            })?;
-            return link.map(|link| Link::Relp(Box::new(link)));
+        let dead_after = self.settings.dead_after;
+        match &target.delivery {
+            DeliverySettings::Datagram => {
+                let link = DatagramLink::connect(peer, encoding).await;
+                link.map(Link::Datagram).map_err(|error| error.to_string())
+            }
+            DeliverySettings::Stream(stream) => {
+                let replay = Replay { bytes: stream.replay, time: stream.replay_for, limit: stream.replay_limit };
+                let stream = self.connect_stream(target, endpoint, patience).await?;
+                Ok(Link::Stream(Box::new(StreamLink::new(stream, peer, encoding, replay, dead_after))))
+            }
+            DeliverySettings::Relp(relp) => {
+                let stream = self.connect_stream(target, endpoint, patience).await?;
+                let opened = RelpLink::open(stream, encoding, self.stream.clone(), (relp.window, dead_after), patience);
+                let link = timeout(within, opened).await.map_err(|_| {
+                    format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://")
+                })?;
+                link.map(|link| Link::Relp(Box::new(link)))
+            }
+            DeliverySettings::File | DeliverySettings::Stdout => Err("it is on this machine".to_owned()),
         }
-        let config::Forward { replay: bytes, replay_for: time, replay_limit: limit, dead_after, .. } = *self.settings;
-        let link = StreamLink::new(stream, peer, encoding, Replay { bytes, time, limit }, dead_after);
-        Ok(Link::Stream(Box::new(link)))
+    }
+
+    async fn connect_stream(&self, target: &Target, endpoint: &Endpoint, patience: Duration) -> Result<Stream, String> {
+        let within = self.settings.connect_timeout;
+        let stream = connect_tcp(endpoint.peer, within, patience).await.map_err(|error| error.to_string())?;
+        let connector = self.connectors.borrow().clone().filter(|_| target.address.is_tls());
+        match connector {
+            Some(connector) => Ok(Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?))),
+            None => Ok(Stream::Tcp(Wire::new(stream))),
+        }
     }
 
     async fn secure(
@@ -160,7 +166,7 @@ impl Dialer {
 pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
     let mut speaks_tls = false;
     for target in &settings.to {
-        let Some(to) = target.remote().filter(|_| target.is_tls()) else { continue };
+        let Some(to) = target.address.remote().filter(|_| target.address.is_tls()) else { continue };
         speaks_tls = true;
         match (&settings.tls.server_name, to) {
             (Some(name), _) => drop(tls::server_name(name)?),

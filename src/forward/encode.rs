@@ -1,6 +1,6 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
-use crate::config::{self, ForwardAddress, Framing, Protocol, Transport};
+use crate::config::{self, DeliverySettings, Framing, Target};
 use crate::record::{Format, append_on_one_line, append_visible, render};
 
 /// How one forward writes lines.
@@ -15,16 +15,14 @@ pub struct Encoding {
     pub sd_id: String,
 }
 
-/// How lines are written to a target: the framing that was configured, or the one of its scheme (RFC 5425 knows
-/// octet counting only; datagrams and RELP's frames need none).
-pub fn encoding(settings: &config::Forward, target: &ForwardAddress, sd_id: &str) -> Encoding {
-    let framing = match target.network().map(|at| (at.protocol(), at.transport())) {
-        None => Some(Framing::Newline),
-        Some((Protocol::Relp, _) | (Protocol::Syslog, Transport::Udp)) => None,
-        Some((Protocol::Syslog, Transport::Tls)) => Some(settings.framing.unwrap_or(Framing::OctetCounting)),
-        Some((Protocol::Syslog, Transport::Tcp)) => Some(settings.framing.unwrap_or(Framing::Newline)),
+/// How lines are written to a target: framed on a stream; datagrams and RELP's frames need no framing.
+pub fn encoding(settings: &config::Forward, target: &Target, sd_id: &str) -> Encoding {
+    let framing = match &target.delivery {
+        DeliverySettings::Stream(stream) => Some(stream.framing_to(&target.address)),
+        DeliverySettings::Relp(_) | DeliverySettings::Datagram => None,
+        DeliverySettings::File | DeliverySettings::Stdout => Some(Framing::Newline),
     };
-    let visible = target.network().is_none();
+    let visible = matches!(target.delivery, DeliverySettings::File | DeliverySettings::Stdout);
     Encoding { format: settings.format, framing, visible, sd_id: sd_id.to_owned() }
 }
 

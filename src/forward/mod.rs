@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsConnector;
 
 use crate::board::ForwardState;
-use crate::config::{self, ForwardAddress};
+use crate::config::{self, ForwardAddress, Target};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
 use backoff::Backoff;
@@ -145,7 +145,7 @@ impl Forwarder {
     ) -> Self {
         let Orders { deadline, leaving, connectors } = orders;
         let settings = Arc::new(settings);
-        let returns = Backoff::new(settings.return_after, settings.return_after * RAREST_RETURN);
+        let returns = Backoff::new(settings.failback_after, settings.failback_after * RAREST_RETURN);
         let wanted = (settings.matches.clone(), sd_id.to_owned());
         let source = Source::new(reader, wanted, metrics.clone(), leaving);
         let counted = (metrics.clone(), state.clone());
@@ -184,7 +184,7 @@ impl Forwarder {
                     self.useless = 0;
                     self.standstills = 0;
                 }
-                if lived > self.settings.return_after && !stood_still {
+                if lived > self.settings.failback_after && !stood_still {
                     self.returns.reset();
                 }
             }
@@ -224,7 +224,7 @@ impl Forwarder {
     async fn connect_target(&self, target: usize) -> Result<Connected, String> {
         let address = &self.settings.to[target];
         let here = |file| Connected { link: Link::File(file), at: At { target, endpoint: None, ttl: Duration::MAX } };
-        let to = match address {
+        let to = match &address.address {
             ForwardAddress::Stdout => return Ok(here(FileLink::stdout(self.dialer.encoding(address)))),
             ForwardAddress::File(template) => {
                 return Ok(here(FileLink::files(template, self.dialer.encoding(address))));
@@ -267,7 +267,7 @@ impl Forwarder {
                 Ended::Broken(how) => {
                     let (lived, stood_still) = (since.elapsed(), old.is_some_and(|link| link.stands()));
                     let target = &self.settings.to[at.target];
-                    let misunderstood = target.is_plain_syslog()
+                    let misunderstood = target.address.is_plain_syslog()
                         && lived < self.settings.max_backoff
                         && delivered == self.source.delivered();
                     let hint = if misunderstood { NOT_PLAIN } else { "" };
@@ -434,7 +434,7 @@ impl Link {
 
 impl At {
     /// Where it is, for a person: `target` is what the config calls it.
-    fn place(&self, target: &ForwardAddress) -> String {
+    fn place(&self, target: &Target) -> String {
         self.endpoint.as_ref().map_or_else(|| target.to_string(), |endpoint| format!("{target} at {}", endpoint.peer))
     }
 }

@@ -17,7 +17,6 @@ use super::source::Source;
 use super::stall::Stall;
 use super::tcp::stream::{FINISH_WITHIN, GOODBYE_WITHIN, Stream};
 use super::{Ended, Events};
-use crate::config;
 use crate::protocol::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
 use crate::spool::Position;
 
@@ -88,7 +87,7 @@ impl RelpLink {
         stream: Stream,
         encoding: Encoding,
         name: String,
-        settings: &config::Forward,
+        (window, dead_after): (usize, Duration),
         patience: Duration,
     ) -> Result<Self, String> {
         // A line in another format is not the line that has the number.
@@ -97,7 +96,7 @@ impl RelpLink {
             stream,
             encoding,
             numbered: false,
-            window: settings.window,
+            window,
             patience,
             decoder: Decoder::new(LONGEST_ANSWER),
             transactions: Transactions::default(),
@@ -110,7 +109,7 @@ impl RelpLink {
                 answered: None,
             },
             waiting: None,
-            stall: Stall::new(settings.dead_after, Instant::now().into_std()),
+            stall: Stall::new(dead_after, Instant::now().into_std()),
             outbox: Vec::new(),
             sent: 0,
             scratch: Vec::new(),

@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::dial::Dialer;
 use super::names::{Endpoint, Patience};
 use super::{At, Link};
-use crate::config::{Destination, ForwardAddress};
+use crate::config::{Destination, Target};
 
 /// How long a connection to a collector that was away must stand before it is believed: a proxy without a backend takes
 /// connections, and drops them at once.
@@ -60,7 +60,9 @@ impl Lookout {
     /// longer in the answer and one of the new ones is connected.
     async fn moved_away(&self) -> Moved {
         let target = self.target(self.at.target);
-        let (Some(to), Some(old)) = (target.remote(), &self.at.endpoint) else { return std::future::pending().await };
+        let (Some(to), Some(old)) = (target.address.remote(), &self.at.endpoint) else {
+            return std::future::pending().await;
+        };
         let patience = self.dialer.settings.dead_after;
         let mut ttl = self.at.ttl;
         loop {
@@ -109,9 +111,9 @@ impl Lookout {
 
     async fn try_better(&self, target: usize) -> Option<Moved> {
         let (address, is_ours) = (self.target(target), target == self.at.target);
-        let to = address.remote()?;
+        let to = address.address.remote()?;
         // Connecting is the proof that it is back. For a datagram it proves nothing, and each try would cost a line.
-        let is_proof = !address.is_udp();
+        let is_proof = !address.address.is_udp();
         if !is_proof || is_ours && matches!(to, Destination::Host(_)) {
             return None;
         }
@@ -129,7 +131,7 @@ impl Lookout {
         Some(Moved { why: Why::BetterIsBack, link, at })
     }
 
-    fn target(&self, at: usize) -> &ForwardAddress {
+    fn target(&self, at: usize) -> &Target {
         &self.dialer.settings.to[at]
     }
 }

@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::expiry::Ending;
 use super::{TlsError, acceptor, connector, facts};
-use crate::config::{self, Config, ForwardAddress};
+use crate::config::{self, Config};
 use crate::metrics::{Metrics, TlsMetrics};
 
 /// How often the files are looked at.
@@ -69,7 +69,7 @@ impl Watch {
     /// To be made before the files are read: what changes while they are is seen at the next look.
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
         let listeners = config.listen.iter().filter(|listen| listen.tls.is_some());
-        let forwards = config.forward.iter().filter(|forward| forward.to.iter().any(ForwardAddress::is_tls));
+        let forwards = config.forward.iter().filter(|forward| forward.to.iter().any(|target| target.address.is_tls()));
         let places = listeners.cloned().map(Place::Listen).chain(forwards.cloned().map(Place::Forward));
         Self { places: places.map(Watched::new).collect(), metrics: metrics.tls() }
     }

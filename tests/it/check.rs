@@ -145,6 +145,24 @@ fn a_good_config_is_good() {
     assert!(!setup.path("spool").exists(), "it makes nothing");
 }
 
+/// Nobody's upgrade stops at them, and nobody believes that they mean something.
+#[test]
+fn keys_that_mean_nothing_and_old_names() {
+    let keys = "return-after = \"1m\"\nwindow = 10\nreplay = \"1KiB\"";
+    Checked::of(&mut udp().forward_with("relp://127.0.0.1:2514", keys).command())
+        .says("warning: ", &["forward.return-after: its name is `failback-after` now"])
+        .says("warning: ", &["forward.replay: forward central has no target that uses it (tcp:// or tcp+tls://)"])
+        .says_nothing_of("window")
+        .ends(0);
+    let both = "return-after = \"1m\"\nfailback-after = \"1m\"";
+    Checked::of(&mut udp().forward_with("relp://127.0.0.1:2514", both).command())
+        .says("problem: ", &["forward.return-after: it is the old name of `failback-after`, which is there too"])
+        .ends(CONFIG);
+    let relay = udp().forward_with("stdout:", "window = 10").start();
+    relay.says("config: ");
+    relay.says("forward.window: forward central has no target that uses it (relp:// or relp+tls://); take it out");
+}
+
 #[test]
 fn a_certificate_that_has_ended() {
     let authority = Authority::new("CA", NOW).signs(params("logs", &["logs.example.com"], (-400, -10)));

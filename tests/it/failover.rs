@@ -16,7 +16,7 @@ const SERVICE: &str = "_syslog._tcp.collector.test";
 
 /// Impatient, and quick to return.
 const QUICK: &str = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"\nmax-backoff = \"200ms\"\n\
-                     replay-for = \"100ms\"\nreturn-after = \"200ms\"";
+                     replay-for = \"100ms\"\nfailback-after = \"200ms\"";
 
 fn pair() -> [Collector; 2] {
     Collector::on_one_port(false, [2, 3].map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))))

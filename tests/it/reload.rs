@@ -208,7 +208,7 @@ fn a_bad_configuration_changes_nothing() {
     };
     refused(setup(&["nonsense = 1".to_owned()]), "config: not reloaded, the old one stays in force: ");
     let elsewhere = setup(&[forward("central", &collector)]).section("[log]\nlevel = \"debug\"");
-    refused(elsewhere, "[log] has changed, and that needs a restart");
+    refused(elsewhere, "[log] level has changed, and that needs a restart");
     // An address that is taken.
     let taken = setup(&[forward("central", &collector)]).listen(&format!("tcp://127.0.0.1:{}", collector.port()));
     refused(taken, "in use");

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use logferry::config::{Config, Overrides};
 use logferry::metrics::Metrics;
@@ -116,13 +117,13 @@ fn unsafe_is_in_one_file_for_each_system_call() {
 }
 
 /// The reference config with its settings switched on.
-fn reference_config() -> String {
+fn reference_config(path: &str) -> String {
     let setting = |line: &str| {
         line.strip_prefix('#')
             .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '['))
             .map(str::to_owned)
     };
-    read("docker/logferry.toml").lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+    read(path).lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -131,13 +132,31 @@ fn parse(text: &str) -> Result<Config, String> {
 
 #[test]
 fn the_reference_config_is_good_as_shipped_and_with_everything_on() {
-    parse(&read("docker/logferry.toml")).unwrap();
-    parse(&reference_config()).unwrap();
+    for text in [read("docker/logferry.toml"), reference_config("docker/logferry.toml")] {
+        assert_eq!(parse(&text).unwrap().warnings, [""; 0]);
+    }
+}
+
+/// An upgrade stops nobody: what this file said before is read until 1.0, and what has another name now is said.
+#[test]
+fn the_reference_config_of_before_is_accepted_with_warnings() {
+    let config = parse(&reference_config("tests/data/logferry-before-records.toml")).unwrap();
+    assert_eq!(config.forward[0].failback_after, Duration::from_secs(30));
+    let warnings: Vec<&str> =
+        config.warnings.iter().filter_map(|says| says.split_once(": ")).map(|says| says.1).collect();
+    assert_eq!(
+        warnings,
+        [
+            "forward.return-after: its name is `failback-after` now; this one is read until logferry 1.0",
+            "forward.window: forward central has no target that uses it (relp:// or relp+tls://); take it out",
+        ]
+    );
+    assert_eq!(parse(&read("tests/data/logferry-before-records.toml")).unwrap().warnings, [""; 0]);
 }
 
 #[test]
 fn the_reference_config_names_every_key() {
-    let reference = reference_config();
+    let reference = reference_config("docker/logferry.toml");
     let sections =
         ["", "[[listen]]", "[syslog]", "[[drop]]", "[spool]", "[[forward]]", "[resolve]", "[admin]", "[log]"];
     let mut seen = 0;
@@ -158,9 +177,9 @@ fn the_reference_config_names_every_key() {
 /// A default that the reference config states is the default.
 #[test]
 fn the_reference_config_tells_the_defaults() {
-    let default = parse("hostname = \"x\"").unwrap().to_toml();
+    let default = parse("hostname = \"x\"\n[[forward]]\nto = [\"relp://a\", \"tcp://b\"]").unwrap().to_toml();
     let defaults: BTreeSet<&str> = default.lines().collect();
-    let reference = reference_config();
+    let reference = reference_config("docker/logferry.toml");
     for line in [
         "grace = \"5s\"",
         "from = \"anybody\"",
@@ -189,7 +208,7 @@ fn the_reference_config_tells_the_defaults() {
         "replay-for = \"30s\"",
         "replay-limit = \"16MiB\"",
         "window = 1000",
-        "return-after = \"30s\"",
+        "failback-after = \"30s\"",
         "min-ttl = \"1s\"",
         "max-ttl = \"30s\"",
         "timeout = \"2s\"",

@@ -31,6 +31,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     misspelt_variables().iter().for_each(|says| report.warning(says));
     match Config::load(&arguments.overrides) {
         Ok(config) => {
+            config.warnings.iter().for_each(|says| report.warning(says));
             if !arguments.syntax_only {
                 look_at(&config, &mut report)?;
             }

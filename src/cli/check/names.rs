@@ -12,7 +12,7 @@ pub fn look_up(resolve: &config::Resolve, settings: &config::Forward, report: &m
     let resolver = Resolver::new(resolve.clone());
     let runtime = runtime()?;
     for target in &settings.to {
-        let Some(to) = target.remote() else { continue };
+        let Some(to) = target.address.remote() else { continue };
         match runtime.block_on(resolver.resolve(to, Patience::BothFamilies)) {
             Ok(answer) => {
                 if !matches!(to, Destination::Host(HostPort { host: Host::Address(_), .. })) {
@@ -24,7 +24,7 @@ pub fn look_up(resolve: &config::Resolve, settings: &config::Forward, report: &m
                         answer.ttl
                     ));
                 }
-                warn_of_plain_text(&settings.name, target, &answer.endpoints, report);
+                warn_of_plain_text(&settings.name, &target.address, &answer.endpoints, report);
             }
             Err(error) => report.warning(format!(
                 "forward {}: {to} does not resolve now: {error}; a relay would spool and keep asking",

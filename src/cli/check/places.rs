@@ -36,7 +36,7 @@ pub fn of_listener(address: &ListenAddress, report: &mut Report) {
 /// The directories of a file are made with it, where the first one that is there lets us.
 pub fn of_forward(settings: &config::Forward, report: &mut Report) {
     for target in &settings.to {
-        let ForwardAddress::File(template) = target else { continue };
+        let ForwardAddress::File(template) = &target.address else { continue };
         if let Some(says) = trouble_with_file(template) {
             report.problem(format!("forward {}: {target}: {says}", settings.name));
         }

@@ -180,7 +180,7 @@ impl<'c> Explainer<'c> {
                 bytes: output.0.len(),
                 escaped: if output.is_text() { Vec::new() } else { vec!["output"] },
                 output,
-                is_datagram: target.is_udp(),
+                is_datagram: target.address.is_udp(),
             }
         })
         .collect()

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{Failure, load, print, variables};
-use crate::config::{DEFAULT_SD_ID, Overrides};
+use crate::config::DEFAULT_SD_ID;
 use crate::spool::{Look, LookError};
 use filter::Filter;
 
@@ -64,7 +64,7 @@ impl Place {
             dir => {
                 let (config, spool_dir) = (self.config.clone(), self.spool_dir.clone());
                 // A config may be whole only with the variables that the relay has.
-                let config = load(&Overrides { config, spool_dir, ..variables()? })?;
+                let config = load(&variables()?.with_file(config).with("spool-dir", spool_dir))?;
                 Ok((dir.clone().unwrap_or(config.spool.dir), config.syslog.sd_id))
             }
         }

@@ -13,7 +13,7 @@ use rate::Bucket;
 pub use rate::Buckets;
 pub use reassembler::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Pieces};
 
-use crate::config::{MOST_RULES, Rate};
+use crate::config::{MAX_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
 use crate::protocol::syslog::{HeadId, MOST_HEADS, Shape, Translated};
 use crate::record::{Line, Rule, UnixMicros, facility, severity};
@@ -27,7 +27,7 @@ pub const DEBUG: u8 = 7;
 /// What is let in; it may change between two reads.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Lines that one of these means are dropped. At most [`MOST_RULES`].
+    /// Lines that one of these means are dropped. At most [`MAX_RULES`].
     pub drop: Arc<[Rule]>,
     /// `None`: no limit.
     pub rate: Option<Rate>,
@@ -176,7 +176,7 @@ impl Gate {
         // A bucket for each listener: who forges a name at an open one takes nothing from whom a guarded one lets in.
         let bucket =
             |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", line.hostname, b" ", name].concat(), rate, now);
-        let rules = terms.drop.iter().take(MOST_RULES).enumerate();
+        let rules = terms.drop.iter().take(MAX_RULES).enumerate();
         Container {
             metrics: self.containers.named(&String::from_utf8_lossy(name)),
             received: 0,

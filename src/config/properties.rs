@@ -1,8 +1,11 @@
 //! What must hold for all text, as functions, so that a unit test, a property test and a fuzz target are one line each.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::*;
+use crate::protocol::syslog::TagTemplate;
+use crate::record::{Format, UtcOffset};
 
 /// Panics unless text is a config that comes back when it is shown, or each thing that is wrong with it is said in one
 /// line with its place.
@@ -15,6 +18,8 @@ pub fn any_text(text: &str) {
             let mut again = parse(&shown).unwrap_or_else(|errors| panic!("{errors} in what is shown:\n{shown}"));
             // What is shown is written out.
             again.admin.explicit = config.admin.explicit;
+            assert_eq!(again.warnings, [""; 0], "of what is shown");
+            again.warnings.clone_from(&config.warnings);
             assert_eq!(again, config, "shown as\n{shown}");
         }
         Err(errors) => {

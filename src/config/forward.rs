@@ -1,0 +1,364 @@
+//! `[[forward]]`: where lines go. What a forward may say depends on that: of its keys each target has those that it uses.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::error::{ConfigError, Source};
+use super::kinds::{Count, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
+use super::settings::{OnlyFor, Place, Settings, settings};
+use super::shown::Table;
+use super::written::{Entry, Leaf, List, Written};
+use super::{Fingerprint, ForwardAddress, Protocol, Transport};
+use crate::record::{Format, Rule};
+
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `TCP_USER_TIMEOUT`: unacknowledged bytes older than this end the connection. Keepalive alone never fires while data
+/// is outstanding.
+const DEFAULT_DEAD_AFTER: Duration = Duration::from_secs(10);
+/// Bytes of what a collector's kernel acknowledged that are sent again when the connection breaks…
+const DEFAULT_REPLAY: ByteSize = ByteSize::kib(64);
+/// …unless they were acknowledged longer ago than this, and the collector seems to read.
+const DEFAULT_REPLAY_FOR: Duration = Duration::from_secs(30);
+/// Bytes that are kept of what was acknowledged while the collector seems not to read: half of what Linux lets one
+/// socket buffer (`tcp_rmem`, 32 MiB since 6.16), for it counts its own book-keeping too.
+const DEFAULT_REPLAY_LIMIT: ByteSize = ByteSize::mib(16);
+const REPLAY_MAX: u64 = 1 << 30;
+/// Unanswered messages of a RELP session. A round trip of 1 ms allows a million messages a second, one of 50 ms 20,000;
+/// what comes twice after a broken session is at most this.
+const DEFAULT_WINDOW: usize = 1000;
+const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// Between two tries whether an earlier collector is back, while a later one serves.
+const DEFAULT_FAILBACK_AFTER: Duration = Duration::from_secs(30);
+
+const FRAMINGS: Words<Framing> = Words(&[("octet-counting", Framing::OctetCounting), ("newline", Framing::Newline)]);
+
+const STREAMS: OnlyFor = OnlyFor {
+    schemes: "tcp:// or tcp+tls://",
+    uses: |to| to.network().is_some_and(|to| to.protocol() == Protocol::Syslog && to.transport() != Transport::Udp),
+};
+const RELP: OnlyFor = OnlyFor { schemes: "relp:// or relp+tls://", uses: ForwardAddress::is_relp };
+const CONNECTIONS: OnlyFor = OnlyFor {
+    schemes: "tcp://, tcp+tls://, relp:// or relp+tls://",
+    uses: |to| to.network().is_some_and(|to| to.transport() != Transport::Udp),
+};
+const TLS: OnlyFor = OnlyFor { schemes: "tcp+tls:// or relp+tls://", uses: ForwardAddress::is_tls };
+
+/// A way out of the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Names the cursor in the spool and the metrics' label.
+    pub name: String,
+    /// Tried in this order.
+    pub to: Vec<Target>,
+    /// Only lines that match one of these are forwarded; none: all lines.
+    pub matches: Vec<Rule>,
+    pub format: Format,
+    /// For those targets that speak TLS.
+    pub tls: ClientTls,
+    pub connect_timeout: Duration,
+    pub dead_after: Duration,
+    pub max_backoff: Duration,
+    pub failback_after: Duration,
+}
+
+/// One place that a forward may send to, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub address: ForwardAddress,
+    pub delivery: DeliverySettings,
+}
+
+/// What a target needs to be told, by what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliverySettings {
+    /// Syslog on a stream.
+    Stream(StreamSettings),
+    Relp(RelpSettings),
+    /// Syslog in datagrams.
+    Datagram,
+    File,
+    Stdout,
+}
+
+settings! {
+    /// What is written to the file, before it is known which target uses what.
+    pub struct ForwardKeys, written as WrittenForward {
+        name: String = "central".to_owned(), as NAME, key "name";
+        to: Vec<ForwardAddress> = Vec::new(), as ListOf::text(), key "to";
+        format: Format = Format::Rfc5424, as Text, key "format".flag(
+            "format", "LOGFERRY_FORMAT", "FORMAT", "Output format: rfc5424, rfc3164 or json",
+        );
+        connect_timeout: Duration = DEFAULT_CONNECT_TIMEOUT, as Time, key "connect-timeout".only_for(CONNECTIONS);
+        dead_after: Duration = DEFAULT_DEAD_AFTER, as Time, key "dead-after".only_for(CONNECTIONS);
+        max_backoff: Duration = DEFAULT_MAX_BACKOFF, as Time, key "max-backoff";
+        failback_after: Duration = DEFAULT_FAILBACK_AFTER,
+            as Time, key "failback-after".was("return-after").only_for(CONNECTIONS);
+    }
+    groups {
+        stream: StreamSettings;
+        relp: RelpSettings;
+        tls: ClientTls;
+    }
+    lists {
+        matches: Rule, key "match", or_alone true;
+    }
+}
+
+settings! {
+    /// Syslog on a stream has no answers: what was acknowledged last is kept, to be sent again.
+    pub struct StreamSettings, written as WrittenStream {
+        /// `None`: by the transport.
+        framing: Option<Framing> = None, as Optional(FRAMINGS), key "framing".only_for(STREAMS);
+        /// Bytes that are sent again after a broken connection.
+        replay: u64 = DEFAULT_REPLAY.as_u64(), as Size(0..=REPLAY_MAX), key "replay".only_for(STREAMS);
+        replay_for: Duration = DEFAULT_REPLAY_FOR, as Time, key "replay-for".only_for(STREAMS);
+        /// Bytes that are kept while the collector seems not to read.
+        replay_limit: u64 = DEFAULT_REPLAY_LIMIT.as_u64().max(replay),
+            as Size(0..=REPLAY_MAX), key "replay-limit".only_for(STREAMS);
+    }
+}
+
+settings! {
+    pub struct RelpSettings, written as WrittenRelp {
+        /// No more is taken from the spool while so many messages are unanswered.
+        window: usize = DEFAULT_WINDOW, as Count, key "window".only_for(RELP);
+    }
+}
+
+/// How messages are told apart on a stream (RFC 6587).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    OctetCounting,
+    Newline,
+}
+
+/// What verifies a collector, and what it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// `None`: the system's roots, or with fingerprints, no CA at all.
+    pub ca: Option<PathBuf>,
+    /// Our certificate chain and key, when the collector asks for them.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name in the collector's certificate when `to` says another.
+    pub server_name: Option<String>,
+    /// The collector's certificate must be one of them, if there are any.
+    pub server_fingerprints: Vec<Fingerprint>,
+}
+
+settings! {
+    /// What [`ClientTls`] is made of.
+    pub struct ClientTlsKeys, written as WrittenClientTls {
+        ca: Option<PathBuf> = None, as Optional(Path), key "ca".only_for(TLS).flag(
+            "ca", "LOGFERRY_CA", "FILE",
+            "CA (PEM) that signed the collector's certificate [default: the system's roots]",
+        );
+        cert: Option<PathBuf> = None, as Optional(Path), key "cert".only_for(TLS).flag(
+            "cert", "LOGFERRY_CERT", "FILE", "Our certificate chain (PEM), when the collector asks for one",
+        );
+        key: Option<PathBuf> = None, as Optional(Path), key "key".only_for(TLS).flag(
+            "key", "LOGFERRY_KEY", "FILE", "Private key (PEM) of --cert",
+        );
+        server_name: Option<String> = None,
+            as Optional(Special { read: |name| Ok(name.to_owned()), show: String::clone }),
+            key "server-name".only_for(TLS).flag(
+                "server-name", "LOGFERRY_SERVER_NAME", "NAME",
+                "Name in the collector's certificate, when it is not the one in --forward",
+            );
+        server_fingerprints: Vec<Fingerprint> = Vec::new(), as ListOf::text(), key "server-fingerprint".only_for(TLS);
+    }
+}
+
+impl Settings for ClientTls {
+    type Written = WrittenClientTls;
+
+    fn read(written: &WrittenClientTls, place: &Place<'_>) -> Result<Self, ConfigError> {
+        let bad = |key: &str, leaf: &Leaf, says: &str| {
+            place.source.note(place.source.bad(&place.key(key), leaf, says), Self::default())
+        };
+        match (written.cert.first(), written.key.first()) {
+            (Some(leaf), None) => return bad("cert", leaf, "`cert` needs `key`, its private key"),
+            (None, Some(leaf)) => return bad("key", leaf, "`key` needs `cert`, its certificate chain"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        let ClientTlsKeys { ca, cert, key, server_name, server_fingerprints } = ClientTlsKeys::read(written, place)?;
+        Ok(Self { ca, identity: cert.zip(key), server_name, server_fingerprints })
+    }
+
+    fn show(&self, table: &mut Table) {
+        let Self { ca, identity, server_name, server_fingerprints } = self.clone();
+        let (cert, key) = identity.unzip();
+        ClientTlsKeys { ca, cert, key, server_name, server_fingerprints }.show(table);
+    }
+}
+
+impl StreamSettings {
+    /// RFC 5425 knows octet counting only; on plain TCP newlines are what every collector understands.
+    pub fn framing_to(&self, address: &ForwardAddress) -> Framing {
+        let usual = if address.is_tls() { Framing::OctetCounting } else { Framing::Newline };
+        self.framing.unwrap_or(usual)
+    }
+}
+
+/// The address, as in the config.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Target {
+    fn new(address: ForwardAddress, stream: &StreamSettings, relp: &RelpSettings) -> Self {
+        let delivery = match &address {
+            ForwardAddress::File(_) => DeliverySettings::File,
+            ForwardAddress::Stdout => DeliverySettings::Stdout,
+            ForwardAddress::Network(to) => match (to.protocol(), to.transport()) {
+                (Protocol::Relp, _) => DeliverySettings::Relp(relp.clone()),
+                (Protocol::Syslog, Transport::Udp) => DeliverySettings::Datagram,
+                (Protocol::Syslog, Transport::Tcp | Transport::Tls) => DeliverySettings::Stream(stream.clone()),
+            },
+        };
+        Self { address, delivery }
+    }
+}
+
+impl Settings for Forward {
+    type Written = WrittenForward;
+
+    fn read(written: &WrittenForward, place: &Place<'_>) -> Result<Self, ConfigError> {
+        if !written.to.is_written() {
+            place.source.missing("forward", place.span.clone(), "to", "to = [\"tcp+tls://logs.example.com:6514\"]")?;
+        }
+        // What is about TLS is not read where it is refused.
+        let refused = check_use(written, place)?;
+        let keys = match refused {
+            true => ForwardKeys::read(&WrittenForward { tls: WrittenClientTls::default(), ..written.clone() }, place)?,
+            false => ForwardKeys::read(written, place)?,
+        };
+        let ForwardKeys {
+            name,
+            to,
+            matches,
+            format,
+            tls,
+            connect_timeout,
+            dead_after,
+            max_backoff,
+            failback_after,
+            stream,
+            relp,
+        } = keys;
+        if let Some(leaf) = written.stream.replay_limit.first().filter(|_| stream.replay_limit < stream.replay) {
+            let says = "must not be below `replay`";
+            place.source.note(place.source.bad(&place.key("replay-limit"), leaf, says), ())?;
+        }
+        let to = to.into_iter().map(|address| Target::new(address, &stream, &relp)).collect();
+        Ok(Self { name, to, matches, format, tls, connect_timeout, dead_after, max_backoff, failback_after })
+    }
+
+    fn show(&self, table: &mut Table) {
+        let forward = self.clone();
+        let (mut stream, mut relp) = (super::settings::defaults(), super::settings::defaults());
+        for target in &self.to {
+            match &target.delivery {
+                DeliverySettings::Stream(settings) => stream = settings.clone(),
+                DeliverySettings::Relp(settings) => relp = settings.clone(),
+                DeliverySettings::Datagram | DeliverySettings::File | DeliverySettings::Stdout => {}
+            }
+        }
+        let Self { name, to, matches, format, tls, connect_timeout, dead_after, max_backoff, failback_after } = forward;
+        let to: Vec<ForwardAddress> = to.into_iter().map(|target| target.address).collect();
+        WrittenForward::default().each(&mut |key, _| {
+            if key.only_for.is_some_and(|only_for| !to.iter().any(only_for.uses)) {
+                table.leave_out(key.name);
+            }
+        });
+        let keys = ForwardKeys {
+            name,
+            to,
+            matches,
+            format,
+            tls,
+            connect_timeout,
+            dead_after,
+            max_backoff,
+            failback_after,
+            stream,
+            relp,
+        };
+        keys.show(table);
+    }
+}
+
+/// Warns of keys that no target uses. Of TLS it is an error, for the lines would go out in plain text: returned as `true`.
+fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, ConfigError> {
+    // What cannot be read may have been meant to use it.
+    let Some(to) = targets(place.source, written) else { return Ok(false) };
+    let mut unused = Vec::new();
+    written.each(&mut |key, entry| {
+        if let (Some(only_for), Some(leaf)) = (key.only_for, entry.first())
+            && !to.iter().any(only_for.uses)
+        {
+            unused.push((key.name, only_for.schemes, leaf.clone()));
+        }
+    });
+    let mut refused = false;
+    for (key, schemes, leaf) in unused {
+        let name = place.key(key);
+        if schemes == TLS.schemes {
+            if !std::mem::replace(&mut refused, true) {
+                let says = format!("no target of `to` speaks TLS; write {schemes}");
+                place.source.note(place.source.bad(&name, &leaf, &says), ())?;
+            }
+        } else {
+            let forward = written.name.first().map_or("central", |leaf| leaf.text.as_str());
+            place.source.warn_of(
+                &name,
+                &leaf,
+                &format!("forward {forward} has no target that uses it ({schemes}); take it out"),
+            );
+        }
+    }
+    Ok(refused)
+}
+
+/// Where a section sends to; `None` if that cannot be read, which is noted when it is.
+fn targets(source: &Source<'_>, section: &WrittenForward) -> Option<Vec<ForwardAddress>> {
+    let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse().ok();
+    section.to.leaves().iter().map(read).collect::<Option<Vec<_>>>().filter(|to| !to.is_empty())
+}
+
+/// Whether a target of the section uses a key of its kind.
+pub fn section_uses(source: &Source<'_>, section: &WrittenForward, only_for: Option<OnlyFor>) -> bool {
+    let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse::<ForwardAddress>().ok();
+    only_for.is_none_or(|only_for| section.to.leaves().iter().filter_map(read).any(|to| (only_for.uses)(&to)))
+}
+
+/// The forward of a flag, or of a relay that names none.
+pub fn unwritten(flag: &str, name: Option<&str>, urls: &[&str]) -> List<WrittenForward> {
+    let leaf = |text: &&str| Leaf::from_override(flag, text);
+    let to = Entry::list(urls.iter().map(leaf).collect());
+    let name = name.as_ref().map_or_else(Entry::default, |name| Entry::one(leaf(name)));
+    List::unwritten([WrittenForward { name, to, ..WrittenForward::default() }])
+}
+
+/// Notes names that are missing or there twice.
+pub fn check(source: &Source<'_>, sections: &List<WrittenForward>, forwards: &[Forward]) -> Result<(), ConfigError> {
+    let mut names = HashSet::new();
+    for ((span, section), forward) in sections.sections.iter().zip(forwards) {
+        match section.name.first() {
+            None if forwards.len() > 1 => {
+                let says = "name = \"central\": with several forwards each needs its own name, its place in the spool is kept under it";
+                source.missing("forward", span.clone(), "name", says)?;
+            }
+            Some(leaf) if !names.insert(&forward.name) => {
+                source.note(source.bad("forward.name", leaf, "another forward has this name already"), ())?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

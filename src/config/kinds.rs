@@ -1,0 +1,273 @@
+//! How values are written: the way from text to what is meant, the limits on it, and the way back. Each says what would be
+//! right when something else was written.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::error::{ConfigError, Source};
+use super::shown::{Item, shown_size};
+use super::written::{Entry, Leaf};
+use crate::record::BadSetting;
+
+/// Something written for a key, to be read.
+pub struct Value<'a> {
+    pub source: &'a Source<'a>,
+    pub key: &'a str,
+    /// At least one value.
+    pub entry: &'a Entry,
+}
+
+/// A way of writing a `T`.
+pub trait Kind<T> {
+    fn read(&self, value: &Value<'_>) -> Result<T, ConfigError>;
+
+    fn show(&self, value: &T) -> Item;
+}
+
+impl Value<'_> {
+    /// The only value, and its text with `${VAR}` filled in.
+    pub fn one(&self) -> Result<(&Leaf, String), ConfigError> {
+        let leaf = self.entry.first().expect("what is read was written");
+        if self.entry.is_list() {
+            return Err(self.source.located(self.key, leaf, "write one value, not a list"));
+        }
+        Ok((leaf, self.source.text(self.key, leaf)?))
+    }
+
+    /// The only value; an error of `meaning` says what would be right.
+    pub fn parse<T, E: Display>(&self, meaning: impl FnOnce(&str) -> Result<T, E>) -> Result<T, ConfigError> {
+        let (leaf, text) = self.one()?;
+        meaning(&text).map_err(|says| self.source.bad(self.key, leaf, &says.to_string()))
+    }
+}
+
+/// As the type itself parses and displays.
+pub struct Text;
+
+impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
+    fn read(&self, value: &Value<'_>) -> Result<T, ConfigError> {
+        value.parse(str::parse)
+    }
+
+    fn show(&self, value: &T) -> Item {
+        Item::Text(value.to_string())
+    }
+}
+
+/// In a way that only one key has. An error of `read` says what would be right.
+pub struct Special<T> {
+    pub read: fn(&str) -> Result<T, String>,
+    pub show: fn(&T) -> String,
+}
+
+impl<T> Kind<T> for Special<T> {
+    fn read(&self, value: &Value<'_>) -> Result<T, ConfigError> {
+        value.parse(self.read)
+    }
+
+    fn show(&self, value: &T) -> Item {
+        Item::Text((self.show)(value))
+    }
+}
+
+/// `true` or `false`.
+pub struct Flag;
+
+impl Kind<bool> for Flag {
+    fn read(&self, value: &Value<'_>) -> Result<bool, ConfigError> {
+        value.parse(|text| text.parse().map_err(|_| "write true or false"))
+    }
+
+    fn show(&self, value: &bool) -> Item {
+        Item::Flag(*value)
+    }
+}
+
+/// A time above zero, up to a day.
+pub struct Time;
+
+impl Kind<Duration> for Time {
+    fn read(&self, value: &Value<'_>) -> Result<Duration, ConfigError> {
+        value.parse(|text| match humantime::parse_duration(text) {
+            Ok(time) if !time.is_zero() && time <= Duration::from_secs(86_400) => Ok(time),
+            _ => Err("write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\""),
+        })
+    }
+
+    fn show(&self, value: &Duration) -> Item {
+        Item::Text(humantime::format_duration(*value).to_string())
+    }
+}
+
+/// Bytes within these limits.
+pub struct Size(pub RangeInclusive<u64>);
+
+impl Kind<u64> for Size {
+    fn read(&self, value: &Value<'_>) -> Result<u64, ConfigError> {
+        value.parse(|text| match text.parse::<ByteSize>() {
+            Ok(size) if self.0.contains(&size.as_u64()) => Ok(size.as_u64()),
+            Ok(_) => Err(format!("from {} to {}", shown_size(*self.0.start()), shown_size(*self.0.end()))),
+            Err(_) => Err("write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"".to_owned()),
+        })
+    }
+
+    fn show(&self, value: &u64) -> Item {
+        Item::Text(shown_size(*value))
+    }
+}
+
+/// Of what is in memory.
+impl Kind<usize> for Size {
+    fn read(&self, value: &Value<'_>) -> Result<usize, ConfigError> {
+        Kind::<u64>::read(self, value).map(|bytes| bytes as usize)
+    }
+
+    fn show(&self, value: &usize) -> Item {
+        Item::Text(shown_size(*value as u64))
+    }
+}
+
+/// A whole number above zero.
+pub struct Count;
+
+impl Kind<usize> for Count {
+    fn read(&self, value: &Value<'_>) -> Result<usize, ConfigError> {
+        value.parse(|text| match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err("write a whole number above zero"),
+        })
+    }
+
+    fn show(&self, value: &usize) -> Item {
+        Item::Number(*value as u64)
+    }
+}
+
+/// A whole number from zero to this.
+pub struct CountTo(pub usize);
+
+impl Kind<usize> for CountTo {
+    fn read(&self, value: &Value<'_>) -> Result<usize, ConfigError> {
+        value.parse(|text| match text.parse() {
+            Ok(number) if number <= self.0 => Ok(number),
+            _ => Err(format!("write a number from 0 to {}", self.0)),
+        })
+    }
+
+    fn show(&self, value: &usize) -> Item {
+        Item::Number(*value as u64)
+    }
+}
+
+/// One of these words.
+pub struct Words<T: 'static>(pub &'static [(&'static str, T)]);
+
+impl<T: Clone + PartialEq> Kind<T> for Words<T> {
+    fn read(&self, value: &Value<'_>) -> Result<T, ConfigError> {
+        value.parse(|text| match self.0.iter().find(|(word, _)| *word == text) {
+            Some((_, choice)) => Ok(choice.clone()),
+            None => {
+                let words: Vec<String> = self.0.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                Err(format!("write {}", words.join(" or ")))
+            }
+        })
+    }
+
+    fn show(&self, value: &T) -> Item {
+        let word = self.0.iter().find(|(_, choice)| choice == value);
+        word.map_or(Item::Nothing, |(word, _)| Item::Text((*word).to_owned()))
+    }
+}
+
+/// Where a file or a directory is.
+pub struct Path;
+
+impl Kind<PathBuf> for Path {
+    fn read(&self, value: &Value<'_>) -> Result<PathBuf, ConfigError> {
+        value.parse(|text| if text.is_empty() { Err("a path must not be empty") } else { Ok(PathBuf::from(text)) })
+    }
+
+    fn show(&self, value: &PathBuf) -> Item {
+        Item::Text(value.display().to_string())
+    }
+}
+
+/// What has no default.
+pub struct Optional<K>(pub K);
+
+impl<T, K: Kind<T>> Kind<Option<T>> for Optional<K> {
+    fn read(&self, value: &Value<'_>) -> Result<Option<T>, ConfigError> {
+        self.0.read(value).map(Some)
+    }
+
+    fn show(&self, value: &Option<T>) -> Item {
+        value.as_ref().map_or(Item::Nothing, |value| self.0.show(value))
+    }
+}
+
+/// One or several: `to = "a"` and `to = ["a", "b"]` are both natural to write. What is wrong in a list is noted, each by
+/// itself.
+pub struct ListOf<T> {
+    pub read: fn(&str) -> Result<T, String>,
+    pub show: fn(&T) -> String,
+}
+
+impl<T: FromStr<Err = String> + ToString> ListOf<T> {
+    /// As the type itself parses and displays.
+    pub fn text() -> Self {
+        Self { read: str::parse, show: T::to_string }
+    }
+}
+
+impl<T> Kind<Vec<T>> for ListOf<T> {
+    fn read(&self, value: &Value<'_>) -> Result<Vec<T>, ConfigError> {
+        let Value { source, key, entry } = value;
+        let mut values = Vec::new();
+        for leaf in entry.leaves() {
+            let text = source.text(key, leaf);
+            match text.and_then(|text| (self.read)(&text).map_err(|says| source.bad(key, leaf, &says))) {
+                Ok(value) => values.push(value),
+                Err(problem) => source.note(problem, ())?,
+            }
+        }
+        Ok(values)
+    }
+
+    fn show(&self, value: &Vec<T>) -> Item {
+        Item::List(value.iter().map(self.show).collect())
+    }
+}
+
+/// One or several that mean something together.
+pub struct Together<T> {
+    pub read: fn(Vec<String>) -> Result<T, BadSetting>,
+    pub show: fn(&T) -> Vec<String>,
+}
+
+impl<T> Kind<T> for Together<T> {
+    fn read(&self, value: &Value<'_>) -> Result<T, ConfigError> {
+        let Value { source, key, entry } = value;
+        let texts = entry.leaves().iter().map(|leaf| source.text(key, leaf)).collect::<Result<Vec<_>, _>>()?;
+        (self.read)(texts).map_err(|bad| source.bad_among(key, entry, &bad.to_string()))
+    }
+
+    fn show(&self, value: &T) -> Item {
+        Item::List((self.show)(value))
+    }
+}
+
+/// A name that can be a part of a file's.
+pub const NAME: Special<String> = Special { read: name, show: String::clone };
+
+fn name(text: &str) -> Result<String, String> {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(legal) {
+        return Err("a name is 1 to 64 of a-z, 0-9, - and _".to_owned());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,245 @@
+//! `[[listen]]`: where messages come in, who may send them, and what a sender may take.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::error::{ConfigError, Source};
+use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Text, Time, Value, Words};
+use super::settings::{Place, Settings, defaults, settings};
+use super::shown::Table;
+use super::written::{Entry, Leaf, List, Written};
+use super::{AddressRange, Fingerprint, ListenAddress, PeerName, Protocol};
+use crate::protocol::syslog::Senders;
+
+pub const DEFAULT_LISTEN: [&str; 2] = ["udp://[::]:514", "tcp://[::]:514"];
+/// Bytes of one message, framing excluded. Docker cuts at 16 KiB and adds a header with the tag in it, twice.
+pub const DEFAULT_MAX_FRAME: usize = 64 * 1024;
+/// A frame must hold what RFC 5424 6.1 makes every receiver take, and fit a datagram's length field and our records.
+const MAX_FRAME_LIMITS: Size = Size(480..=512 * 1024);
+/// Bytes asked of the kernel for a UDP socket; it doubles the figure for its own overhead. 6,500 datagrams of 200 bytes.
+pub const DEFAULT_RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+/// Connections of one listener. Docker opens one for each container.
+const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+/// A quarter of them, so that one neighbour cannot take all. All containers of a Docker host come from one address.
+const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 2_500;
+/// Bytes of messages that have begun and not ended, of all connections of a listener together.
+const DEFAULT_MAX_UNFINISHED: ByteSize = ByteSize::mib(16);
+/// Half of it is for those from one address. The longest frame must fit into that, and a RELP frame of another logferry.
+const MAX_UNFINISHED_LIMITS: Size = Size(4 << 20..=1 << 40);
+/// How long the end of a message is waited for: a message of 64 KiB comes at 1 KiB a second.
+const DEFAULT_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// Each may hold 64 KiB. A handshake takes about a millisecond of CPU time and two round trips.
+const DEFAULT_MAX_HANDSHAKES: usize = 100;
+const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SENDERS: Words<Senders> = Words(&[("anybody", Senders::Anybody), ("docker", Senders::Docker)]);
+
+settings! {
+    /// One listener.
+    pub struct Listen, written as WrittenListen {
+        // The address that takes all that the rest of a section can say.
+        address: ListenAddress = "tcp://0.0.0.0:0".parse().expect("an address"), as Text, key "address";
+        /// Rules match its lines by this name, and its lines carry it.
+        name: Option<String> = None, as Optional(NAME), key "name";
+        /// Who sends there.
+        from: Senders = Senders::Anybody, as SENDERS, key "from";
+        /// Whether plain text is taken. Always true without `tls`; who asks for certificates does not mean to take everybody
+        /// else's plain text.
+        plaintext: bool = !address.is_tls() && !tls.as_ref().is_some_and(ServerTls::is_mutual), as Flag, key "plaintext";
+        receive_buffer: usize = DEFAULT_RECEIVE_BUFFER, as Size(4096..=1 << 30), key "receive-buffer";
+    }
+    groups {
+        tls: Option<ServerTls>;
+        limits: Limits;
+    }
+}
+
+settings! {
+    /// What senders may do and take. The limits of streams mean nothing to datagrams.
+    pub struct Limits, written as WrittenLimits {
+        /// Who may send; nobody named: everybody.
+        allow: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "allow";
+        /// Bytes of a frame that are kept.
+        max_frame: usize = DEFAULT_MAX_FRAME, as MAX_FRAME_LIMITS, key "max-frame";
+        /// Connections at a time; more are closed at once.
+        max_connections: usize = DEFAULT_MAX_CONNECTIONS, as Count, key "max-connections";
+        /// Connections of one IPv4 address, or of one /64 of IPv6, at a time.
+        max_connections_per_address: usize = DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
+            as Count, key "max-connections-per-address";
+        /// Bytes of frames that have not ended, of all connections together.
+        max_unfinished: usize = DEFAULT_MAX_UNFINISHED.as_u64() as usize, as MAX_UNFINISHED_LIMITS, key "max-unfinished";
+        /// From a frame's first byte to its last.
+        frame_timeout: Duration = DEFAULT_FRAME_TIMEOUT, as Time, key "frame-timeout";
+        /// TLS handshakes at a time; others wait for their turn.
+        max_handshakes: usize = DEFAULT_MAX_HANDSHAKES, as Count, key "max-handshakes";
+        /// From the first byte of a TLS connection on.
+        handshake_timeout: Duration = DEFAULT_HANDSHAKE_TIMEOUT, as Time, key "handshake-timeout";
+    }
+}
+
+/// The PEM files of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+    /// A sender's certificate must carry one of them, if there are any.
+    pub client_names: Vec<PeerName>,
+    /// A sender's certificate must be one of them, if there are any.
+    pub client_fingerprints: Vec<Fingerprint>,
+}
+
+settings! {
+    /// What [`ServerTls`] is made of.
+    pub struct ServerTlsKeys, written as WrittenServerTls {
+        cert: Option<PathBuf> = None, as Optional(Path), key "cert".flag(
+            "tls-cert", "LOGFERRY_TLS_CERT", "FILE",
+            "Certificate chain (PEM) for every tcp://, tcp+tls:// and relp+tls:// listener",
+        );
+        key: Option<PathBuf> = None, as Optional(Path), key "key".flag(
+            "tls-key", "LOGFERRY_TLS_KEY", "FILE", "Private key (PEM) of --tls-cert",
+        );
+        client_ca: Option<PathBuf> = None, as Optional(Path), key "client-ca".flag(
+            "tls-client-ca", "LOGFERRY_TLS_CLIENT_CA", "FILE",
+            "CA (PEM) that must have signed the certificates of TLS senders",
+        );
+        client_names: Vec<PeerName> = Vec::new(), as ListOf::text(), key "client-names";
+        client_fingerprints: Vec<Fingerprint> = Vec::new(), as ListOf::text(), key "client-fingerprint";
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl Limits {
+    /// Whether senders with this address may send.
+    pub fn lets_in(&self, address: IpAddr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|range| range.contains(address))
+    }
+}
+
+impl ServerTls {
+    /// Whether senders must show a certificate.
+    pub fn is_mutual(&self) -> bool {
+        self.client_ca.is_some() || !self.client_fingerprints.is_empty()
+    }
+}
+
+impl Settings for Option<ServerTls> {
+    type Written = WrittenServerTls;
+
+    fn read(written: &WrittenServerTls, place: &Place<'_>) -> Result<Self, ConfigError> {
+        if let Some(problem) = tls_conflict(written, place) {
+            return place.source.note(problem, None);
+        }
+        let ServerTlsKeys { cert, key, client_ca, client_names, client_fingerprints } =
+            ServerTlsKeys::read(written, place)?;
+        Ok(cert.zip(key).map(|(cert, key)| ServerTls { cert, key, client_ca, client_names, client_fingerprints }))
+    }
+
+    fn show(&self, table: &mut Table) {
+        let Some(ServerTls { cert, key, client_ca, client_names, client_fingerprints }) = self.clone() else { return };
+        ServerTlsKeys { cert: Some(cert), key: Some(key), client_ca, client_names, client_fingerprints }.show(table);
+    }
+}
+
+fn tls_conflict(written: &WrittenServerTls, place: &Place<'_>) -> Option<ConfigError> {
+    let bad = |key: &str, leaf: &Leaf, says: &str| Some(place.source.bad(&place.key(key), leaf, says));
+    match (written.cert.first(), written.key.first()) {
+        (Some(leaf), None) => return bad("cert", leaf, "`cert` needs `key`, its private key"),
+        (None, Some(leaf)) => return bad("key", leaf, "`key` needs `cert`, its certificate chain"),
+        (None, None) => {
+            let mut rest = None;
+            written.each(&mut |key, entry| rest = rest.take().or(entry.first().map(|leaf| (key.name, leaf.clone()))));
+            let (key, leaf) = rest?;
+            return bad(key, &leaf, &format!("`{key}` needs `cert` and `key`"));
+        }
+        (Some(_), Some(_)) => {}
+    }
+    // Names are worth as much as who vouches for them.
+    let leaf = written.client_names.first().filter(|_| !written.client_ca.is_written())?;
+    bad("client-names", leaf, "`client-names` needs `client-ca`: anybody can write any name into a certificate")
+}
+
+/// Whether a certificate makes sense there.
+fn takes_tls(address: &ListenAddress) -> bool {
+    address.is_tls() || address.may_be_tls()
+}
+
+/// Whether what is about TLS is for this section. An address that cannot be read is noted when it is read.
+pub fn section_takes_tls(source: &Source<'_>, section: &WrittenListen) -> bool {
+    let value = Value { source, key: "listen.address", entry: &section.address };
+    section.address.is_written() && value.parse(str::parse::<ListenAddress>).is_ok_and(|address| takes_tls(&address))
+}
+
+/// The listeners of a relay that names none, or those of a flag.
+pub fn listeners<'u>(flag: &str, urls: impl IntoIterator<Item = &'u str>) -> List<WrittenListen> {
+    let address = |url| Entry::one(Leaf::from_override(flag, url));
+    List::unwritten(urls.into_iter().map(|url| WrittenListen { address: address(url), ..WrittenListen::default() }))
+}
+
+/// Notes what listeners cannot mean together, and each by itself.
+pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[Listen]) -> Result<(), ConfigError> {
+    for (at, ((span, section), listener)) in sections.sections.iter().zip(listeners).enumerate() {
+        if !section.address.is_written() {
+            source.missing("listen", span.clone(), "address", "address = \"udp://0.0.0.0:514\"")?;
+        }
+        if let Some(problem) = conflict(source, section, listener) {
+            source.note(problem, ())?;
+        }
+        let mut before = listeners[..at].iter();
+        let is_taken = |other: &Listen| other.address.is_the_socket_of(&listener.address);
+        if let Some(leaf) = section.address.first()
+            && !listener.address.has_any_port()
+            && before.clone().any(is_taken)
+        {
+            source.note(source.bad("listen.address", leaf, "another listener has this address already"), ())?;
+        }
+        if let Some(leaf) = section.name.first()
+            && before.any(|other| other.name.is_some() && other.name == listener.name)
+        {
+            source.note(source.bad("listen.name", leaf, "another listener has this name already"), ())?;
+        }
+        if let Some(leaf) = section.from.first()
+            && listener.from == Senders::Docker
+            && listener.address.protocol() == Protocol::Relp
+        {
+            let says = "Docker's driver speaks no RELP; write it at the udp, tcp or unix listener that the driver is pointed at";
+            source.note(source.bad("listen.from", leaf, says), ())?;
+        }
+    }
+    Ok(())
+}
+
+/// What a listener's settings cannot mean together.
+fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Option<ConfigError> {
+    let Listen { address, plaintext, .. } = listener;
+    let tls = &section.tls;
+    let no_files = ![&tls.cert, &tls.key, &tls.client_ca].iter().any(|entry| entry.is_written());
+    let of_address = |says| section.address.first().map(|leaf| source.bad("listen.address", leaf, says));
+    let of_plaintext = |says| section.plaintext.first().map(|leaf| source.bad("listen.plaintext", leaf, says));
+    if address.is_tls() && no_files {
+        return of_address("TLS needs `cert` and `key` (PEM files)");
+    }
+    if !no_files && !takes_tls(address) {
+        return of_address("`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners");
+    }
+    if let Some(leaf) = section.limits.allow.first().filter(|_| address.path().is_some()) {
+        let says =
+            "senders of unix:// and unixgram:// have no address; who may send is in the mode of the socket's directory";
+        return Some(source.bad("listen.allow", leaf, says));
+    }
+    if *plaintext && address.is_tls() {
+        return of_plaintext("this scheme takes TLS only; for both on one port write tcp://");
+    }
+    if !plaintext && no_files {
+        return of_plaintext("without `cert` and `key` plain text is all there is");
+    }
+    None
+}

@@ -1,0 +1,146 @@
+//! `[resolve]`, `[admin]` and `[log]`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::{ConfigError, Source};
+use super::kinds::{CountTo, ListOf, Special, Text, Time, Words};
+use super::settings::settings;
+use crate::metrics::MOST_CONTAINERS;
+
+pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
+/// Docker's own DNS answers with a TTL of 600 s: following it would leave a relay on a dead address for ten minutes.
+pub const DEFAULT_MAX_TTL: Duration = Duration::from_secs(30);
+pub const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9514";
+
+const LOG_FORMATS: Words<LogFormat> = Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+settings! {
+    /// How names are looked up.
+    pub struct Resolve, written as WrittenResolve {
+        /// Empty: those of /etc/resolv.conf.
+        nameservers: Vec<SocketAddr> = Vec::new(),
+            as ListOf { read: nameserver, show: ToString::to_string }, key "nameservers";
+        min_ttl: Duration = DEFAULT_MIN_TTL, as Time, key "min-ttl";
+        max_ttl: Duration = DEFAULT_MAX_TTL, as Time, key "max-ttl";
+        timeout: Duration = DEFAULT_RESOLVE_TIMEOUT, as Time, key "timeout";
+    }
+}
+
+settings! {
+    /// What an operator may ask, and where.
+    pub struct Admin, written as WrittenAdmin {
+        listen: Option<SocketAddr> = DEFAULT_ADMIN.parse().ok(), as Special { read: admin, show: show_admin },
+            key "listen".needs_restart().flag(
+                "admin", "LOGFERRY_ADMIN", "ADDRESS",
+                "Address of the status page, /status, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]",
+            );
+        /// How many of the busiest containers are exported, each with a series of its own.
+        containers: usize = 0, as CountTo(MOST_CONTAINERS), key "containers".needs_restart();
+    }
+    derived {
+        /// Whether the address was asked for. The default's port being taken is a warning, an explicit one's an error.
+        explicit: bool = |written: &WrittenAdmin| written.listen.is_written();
+    }
+}
+
+settings! {
+    /// What the relay says about itself.
+    pub struct Log, written as WrittenLog {
+        level: LogLevel = LogLevel::Info, as Text, key "level".needs_restart().flag(
+            "log", "LOGFERRY_LOG", "LEVEL", "error, warn, info, debug or trace [default: info]",
+        );
+        /// On stderr.
+        format: LogFormat = LogFormat::Text, as LOG_FORMATS, key "format".needs_restart().flag(
+            "log-format", "LOGFERRY_LOG_FORMAT", "FORMAT", "How that is written: text or json [default: text]",
+        );
+        /// Down to which level it is put into the spool too, as messages of the relay's own; `None`: never.
+        to_spool: Option<LogLevel> = None, as Special { read: to_spool, show: show_to_spool },
+            key "to-spool".needs_restart();
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Notes what the limits of an answer's life cannot mean together.
+pub fn check_resolve(source: &Source<'_>, written: &WrittenResolve, resolve: &Resolve) -> Result<(), ConfigError> {
+    let leaf = written.max_ttl.first().or(written.min_ttl.first());
+    match leaf.filter(|_| resolve.min_ttl > resolve.max_ttl) {
+        Some(leaf) => source.note(source.bad("resolve.max-ttl", leaf, "`max-ttl` must not be below `min-ttl`"), ()),
+        None => Ok(()),
+    }
+}
+
+fn nameserver(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>();
+    address
+        .or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| "a name server is an IP address, with a port if it is not 53: 10.0.0.2:53".to_owned())
+}
+
+fn admin(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text.parse() {
+        _ if text == "off" => Ok(None),
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err("write an IP address and a port, such as 127.0.0.1:9514, or \"off\"".to_owned()),
+    }
+}
+
+fn show_admin(address: &Option<SocketAddr>) -> String {
+    address.map_or("off".to_owned(), |address| address.to_string())
+}
+
+fn to_spool(text: &str) -> Result<Option<LogLevel>, String> {
+    match text {
+        "off" => Ok(None),
+        level => level.parse().map(Some).map_err(|says: String| format!("{says}, or \"off\"")),
+    }
+}
+
+fn show_to_spool(level: &Option<LogLevel>) -> String {
+    level.map_or("off".to_owned(), |level| level.to_string())
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err("write error, warn, info, debug or trace".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! `[syslog]`: how messages are read, and what a container may send.
+
+use bytesize::ByteSize;
+
+use super::error::ConfigError;
+use super::kinds::{Count, Optional, Special, Text};
+use super::settings::{Place, Settings, settings};
+use super::shown::{Table, shown_size};
+use crate::protocol::syslog::TagTemplate;
+use crate::record::{OWN_SD_ID, UtcOffset, is_sd_id};
+
+pub const DEFAULT_SD_ID: &str = "docker@32473";
+/// Lines that are made of Docker's pieces of 16 KiB, in bytes: at least two pieces, and what the spool takes at the most.
+const REJOIN_LIMITS: std::ops::RangeInclusive<u64> = 48 * 1024..=512 * 1024;
+/// Seconds of its rate that a container may use at once, where `rate-burst` says nothing else.
+const DEFAULT_BURST_SECONDS: u32 = 10;
+
+settings! {
+    pub struct Syslog, written as WrittenSyslog {
+        tag_template: TagTemplate = TagTemplate::default(), as Text, key "tag-template";
+        /// The structured data element of image, name and ID.
+        sd_id: String = DEFAULT_SD_ID.to_owned(), as Special { read: sd_id, show: String::clone }, key "sd-id";
+        /// Of RFC 3164 stamps that are too old to be compared with the clock.
+        time_zone: UtcOffset = UtcOffset::UTC, as Text, key "time-zone";
+        /// The longest line that is made of Docker's pieces, in bytes; `None`: they stay what they are.
+        rejoin: Option<usize> = None, as Special { read: rejoin, show: show_rejoin }, key "rejoin";
+    }
+    groups {
+        /// What each container may send; `None`: all it likes.
+        rate: Option<Rate>;
+    }
+}
+
+/// How many messages of one container are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages a second, in the long run.
+    pub per_second: u32,
+    /// Messages at once, after a silence.
+    pub burst: u32,
+}
+
+settings! {
+    /// What [`Rate`] is made of.
+    pub struct RateKeys, written as WrittenRate {
+        limit: Option<u32> = None, as Special { read: rate_limit, show: show_rate_limit }, key "rate-limit";
+        burst: Option<usize> = limit.map(|limit| (limit * DEFAULT_BURST_SECONDS) as usize),
+            as Optional(Count), key "rate-burst";
+    }
+}
+
+impl Settings for Option<Rate> {
+    type Written = WrittenRate;
+
+    fn read(written: &WrittenRate, place: &Place<'_>) -> Result<Self, ConfigError> {
+        if let Some(leaf) = written.burst.first().filter(|_| !written.limit.is_written()) {
+            let says = "there is no `rate-limit` that it could belong to";
+            return place.source.note(place.source.bad(&place.key("rate-burst"), leaf, says), None);
+        }
+        let RateKeys { limit, burst } = RateKeys::read(written, place)?;
+        let burst = burst.map(|burst| u32::try_from(burst).unwrap_or(u32::MAX));
+        Ok(limit.zip(burst).map(|(per_second, burst)| Rate { per_second, burst }))
+    }
+
+    fn show(&self, table: &mut Table) {
+        RateKeys { limit: self.map(|rate| rate.per_second), burst: self.map(|rate| rate.burst as usize) }.show(table);
+    }
+}
+
+fn sd_id(text: &str) -> Result<String, String> {
+    match text {
+        OWN_SD_ID => Err("that is what the relay calls what it says itself".to_owned()),
+        _ if is_sd_id(text) => Ok(text.to_owned()),
+        _ => Err("an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473".to_owned()),
+    }
+}
+
+fn rejoin(text: &str) -> Result<Option<usize>, String> {
+    match text.parse::<ByteSize>() {
+        _ if text == "off" => Ok(None),
+        Ok(size) if REJOIN_LIMITS.contains(&size.as_u64()) => Ok(Some(size.as_u64() as usize)),
+        _ => {
+            let (min, max) = (shown_size(*REJOIN_LIMITS.start()), shown_size(*REJOIN_LIMITS.end()));
+            Err(format!("write \"off\", or a size from {min} to {max}"))
+        }
+    }
+}
+
+fn show_rejoin(max: &Option<usize>) -> String {
+    max.map_or("off".to_owned(), |max| shown_size(max as u64))
+}
+
+fn rate_limit(text: &str) -> Result<Option<u32>, String> {
+    match text.strip_suffix("/s").map(str::trim_end).and_then(|number| number.parse().ok()) {
+        Some(number @ 1..=10_000_000) => Ok(Some(number)),
+        _ if text == "off" => Ok(None),
+        _ => Err("write messages a second, such as \"1000/s\", or \"off\"".to_owned()),
+    }
+}
+
+fn show_rate_limit(limit: &Option<u32>) -> String {
+    limit.map_or("off".to_owned(), |limit| format!("{limit}/s"))
+}
