@@ -55,8 +55,10 @@ pub struct Fares {
     pub since: Instant,
     /// Where the connection leads to; `None` while there is none.
     pub place: Option<Place>,
-    /// Until when it counts as standing still: connected, something on its way, and nothing acknowledged.
-    pub still_until: Option<Instant>,
+    /// Until when it counts as stalled: connected, something on its way, and nothing acknowledged.
+    pub stalled_until: Option<Instant>,
+    /// The collector refuses everything, and the forward waits until it does not.
+    pub stopped: bool,
     /// The last thing that went wrong, over or not.
     pub trouble: Option<Trouble>,
 }
@@ -125,9 +127,19 @@ impl ForwardState {
         }
     }
 
+    /// The collector refuses everything. Holds, connected or not, until something is delivered.
+    pub fn stops(&self) {
+        self.lock().stopped = true;
+    }
+
+    /// Something is delivered.
+    pub fn goes_on(&self) {
+        self.lock().stopped = false;
+    }
+
     /// Nothing is acknowledged. Holds for `time`, unless it is said again.
-    pub fn stands_still(&self, time: Duration) {
-        self.lock().still_until = Instant::now().checked_add(time);
+    pub fn stalled(&self, time: Duration) {
+        self.lock().stalled_until = Instant::now().checked_add(time);
     }
 
     /// Something went wrong.
@@ -153,14 +165,21 @@ impl Fares {
             self.since = Instant::now();
         }
         self.doing = doing;
-        self.still_until = None;
+        self.stalled_until = None;
         self.place = place;
     }
 }
 
 impl Default for Fares {
     fn default() -> Self {
-        Self { doing: Doing::Connecting, since: Instant::now(), place: None, still_until: None, trouble: None }
+        Self {
+            doing: Doing::Connecting,
+            since: Instant::now(),
+            place: None,
+            stalled_until: None,
+            stopped: false,
+            trouble: None,
+        }
     }
 }
 

@@ -101,7 +101,9 @@ pub enum State {
     Connecting,
     Connected,
     /// Connected, but for a fifth of `dead-after` nothing was acknowledged of what is on its way.
-    StandsStill,
+    Stalled,
+    /// Connected or not: everything is refused, and nothing is given up.
+    Stopped,
     WaitsToRetry,
 }
 
@@ -227,16 +229,17 @@ impl Status {
 
 impl Forward {
     fn take(forward: &board::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
-        let Fares { doing, since, place, still_until, trouble } = forward.state.now();
+        let Fares { doing, since, place, stalled_until, stopped, trouble } = forward.state.now();
         let (pending, replayable) = (metrics.pending(), metrics.replayable());
         // Looked at a moment before the counter: it may have gone since.
         let oldest = oldest.filter(|_| pending > 0);
         let filtered = metrics.filtered.get();
         let now = Instant::now();
         let state = match doing {
+            _ if stopped => State::Stopped,
             Doing::Connecting => State::Connecting,
             Doing::Waiting => State::WaitsToRetry,
-            Doing::Connected if still_until.is_some_and(|until| until > now) => State::StandsStill,
+            Doing::Connected if stalled_until.is_some_and(|until| until > now) => State::Stalled,
             Doing::Connected => State::Connected,
         };
         let believed_until = place.as_ref().and_then(|place| place.believed_until);

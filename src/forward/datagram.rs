@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use tokio::net::UdpSocket;
 
 use super::encode::Encoding;
-use super::filtered_chunk::Load;
+use super::filtered_chunk::FilteredChunk;
+use super::link::{Ended, Events};
 use super::source::Source;
-use super::{Ended, Events};
 use crate::spool::Position;
 
 /// The most a datagram carries over IPv6 (65,535 − 40 − 8); over IPv4 it would be 20 bytes more. Longer lines are cut at
@@ -32,17 +32,17 @@ impl DatagramLink {
 
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         loop {
-            if let Some(load) = source.next().await {
+            if let Some(lines) = source.next().await {
                 let mut reached = None;
                 let sent = tokio::select! {
-                    sent = self.send(&load, &mut reached) => Some(sent),
+                    sent = self.send(&lines, &mut reached) => Some(sent),
                     () = events.deadline.reached() => None,
                 };
                 // Of a chunk that failed in the middle, only the rest is sent again.
                 reached.into_iter().for_each(|reached| source.retire(reached));
                 match sent {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => return Ended::Broken(error.to_string()),
+                    Some(Err(error)) => return Ended::Failed(error.into()),
                     None => return Ended::Stopped,
                 }
                 // A busy spool must not keep a moved name waiting.
@@ -60,9 +60,9 @@ impl DatagramLink {
     }
 
     /// `reached`: the position behind the last line that was sent, and what is not wanted behind it.
-    async fn send(&self, load: &Load, reached: &mut Option<Position>) -> io::Result<()> {
+    async fn send(&self, lines: &FilteredChunk, reached: &mut Option<Position>) -> io::Result<()> {
         let (mut datagram, mut scratch) = (Vec::new(), Vec::new());
-        for (line, behind) in load.lines() {
+        for (line, behind) in lines.lines() {
             datagram.clear();
             self.encoding.append(line, &mut scratch, &mut datagram);
             datagram.truncate(LONGEST_DATAGRAM);
@@ -73,7 +73,7 @@ impl DatagramLink {
             }
             *reached = Some(behind);
         }
-        *reached = Some(load.end());
+        *reached = Some(lines.end());
         Ok(())
     }
 }

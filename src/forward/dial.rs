@@ -2,23 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Link;
 use super::datagram::DatagramLink;
+use super::delivery::{Delivery, RelpDelivery, SyslogDelivery};
+use super::driver::StreamLink;
 use super::encode::{Encoding, encoding};
-use super::log_limiter::News;
+use super::link::Link;
+use super::log_limiter::LogLimiter;
 use super::names::{Answer, Endpoint, Patience, Resolver};
-use super::relp::RelpLink;
-use super::tcp::acked::{Replay, Wire};
-use super::tcp::stream::{Stream, StreamLink, connect_tcp};
+use super::tcp::{self, CountedStream, Replay, Stream};
 use crate::board::ForwardState;
 use crate::config::{self, DeliverySettings, Destination, Target};
 use crate::metrics::ForwardMetrics;
@@ -28,7 +27,7 @@ use crate::tls::{self, TlsError};
 #[derive(Clone)]
 pub struct Dialer {
     pub settings: Arc<config::Forward>,
-    pub news: Arc<News>,
+    pub limiter: Arc<LogLimiter>,
     resolver: Resolver,
     /// Replaced when certificates are read again.
     connectors: watch::Receiver<Option<TlsConnector>>,
@@ -49,11 +48,10 @@ impl Dialer {
         connectors: watch::Receiver<Option<TlsConnector>>,
         sd_id: &str,
         stream: String,
-        (metrics, state): (ForwardMetrics, ForwardState),
+        (metrics, state, limiter): (ForwardMetrics, ForwardState, Arc<LogLimiter>),
     ) -> Self {
-        let news = Arc::new(News::new(&settings.name, metrics.delivered.clone()));
         let (sd_id, last_good) = (sd_id.to_owned(), Arc::default());
-        Self { settings, news, resolver, connectors, sd_id, stream, metrics, state, last_good }
+        Self { settings, limiter, resolver, connectors, sd_id, stream, metrics, state, last_good }
     }
 
     /// How lines are written to a target.
@@ -109,27 +107,23 @@ impl Dialer {
     }
 
     async fn connect_one(&self, target: &Target, endpoint: &Endpoint, patience: Duration) -> Result<Link, String> {
-        let peer = endpoint.peer;
-        let within = self.settings.connect_timeout;
         let encoding = self.encoding(target);
-        let dead_after = self.settings.dead_after;
         match &target.delivery {
             DeliverySettings::Datagram => {
-                let link = DatagramLink::connect(peer, encoding).await;
+                let link = DatagramLink::connect(endpoint.peer, encoding).await;
                 link.map(Link::Datagram).map_err(|error| error.to_string())
             }
-            DeliverySettings::Stream(stream) => {
-                let replay = Replay { bytes: stream.replay, time: stream.replay_for, limit: stream.replay_limit };
+            DeliverySettings::Stream(settings) => {
                 let stream = self.connect_stream(target, endpoint, patience).await?;
-                Ok(Link::Stream(Box::new(StreamLink::new(stream, peer, encoding, replay, dead_after))))
+                let replay = Replay { bytes: settings.replay, time: settings.replay_for, limit: settings.replay_limit };
+                let delivery = SyslogDelivery::new(encoding, replay, Instant::now());
+                self.open(endpoint, stream, Delivery::Syslog(Box::new(delivery))).await
             }
-            DeliverySettings::Relp(relp) => {
+            DeliverySettings::Relp(settings) => {
                 let stream = self.connect_stream(target, endpoint, patience).await?;
-                let opened = RelpLink::open(stream, encoding, self.stream.clone(), (relp.window, dead_after), patience);
-                let link = timeout(within, opened).await.map_err(|_| {
-                    format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://")
-                })?;
-                link.map(|link| Link::Relp(Box::new(link)))
+                let waits = (settings.window, patience);
+                let delivery = RelpDelivery::new(encoding, self.stream.clone(), waits, Instant::now());
+                self.open(endpoint, stream, Delivery::Relp(Box::new(delivery))).await
             }
             DeliverySettings::File | DeliverySettings::Stdout => Err("it is on this machine".to_owned()),
         }
@@ -137,11 +131,24 @@ impl Dialer {
 
     async fn connect_stream(&self, target: &Target, endpoint: &Endpoint, patience: Duration) -> Result<Stream, String> {
         let within = self.settings.connect_timeout;
-        let stream = connect_tcp(endpoint.peer, within, patience).await.map_err(|error| error.to_string())?;
+        let stream = tcp::connect(endpoint.peer, within, patience).await.map_err(|error| error.to_string())?;
         let connector = self.connectors.borrow().clone().filter(|_| target.address.is_tls());
         match connector {
             Some(connector) => Ok(Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?))),
-            None => Ok(Stream::Tcp(Wire::new(stream))),
+            None => Ok(Stream::Tcp(stream)),
+        }
+    }
+
+    /// A link over which lines may be sent.
+    async fn open(&self, endpoint: &Endpoint, stream: Stream, delivery: Delivery) -> Result<Link, String> {
+        let within = self.settings.connect_timeout;
+        let mut link = StreamLink::new(stream, endpoint.peer, delivery, self.settings.dead_after);
+        match timeout(within, link.open()).await {
+            Ok(Ok(())) => Ok(Link::Stream(Box::new(link))),
+            Ok(Err(failure)) => Err(failure.to_string()),
+            Err(_) => {
+                Err(format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://"))
+            }
         }
     }
 
@@ -149,12 +156,12 @@ impl Dialer {
         &self,
         connector: &TlsConnector,
         endpoint: &Endpoint,
-        stream: TcpStream,
-    ) -> Result<TlsStream<Wire>, String> {
+        stream: CountedStream,
+    ) -> Result<TlsStream<CountedStream>, String> {
         let within = self.settings.connect_timeout;
         let expected = self.settings.tls.server_name.as_ref().unwrap_or(&endpoint.host);
         let name = tls::server_name(expected).map_err(|error| error.to_string())?;
-        match timeout(within, connector.connect(name, Wire::new(stream))).await {
+        match timeout(within, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("TLS with {expected}: {}", tls::explained(&error, &self.settings.tls))),
             Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
@@ -163,7 +170,7 @@ impl Dialer {
 }
 
 /// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
-pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
+pub fn tls_connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
     let mut speaks_tls = false;
     for target in &settings.to {
         let Some(to) = target.address.remote().filter(|_| target.address.is_tls()) else { continue };

@@ -6,13 +6,13 @@ use crate::record::{Line, Rule};
 use crate::spool::{Chunk, Position};
 
 /// Lines read in one go, and which of them are meant.
-pub struct Load {
+pub struct FilteredChunk {
     chunk: Chunk,
     /// Numbers of lines that are not: in order, none of them empty, none touching the next.
     filtered: Vec<Range<u64>>,
 }
 
-impl Load {
+impl FilteredChunk {
     /// `rules` say which lines are meant.
     pub fn new(chunk: Chunk, rules: &[Rule], sd_id: &str) -> Self {
         let mut filtered: Vec<Range<u64>> = Vec::new();

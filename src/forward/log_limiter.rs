@@ -1,20 +1,20 @@
 //! What a forward says: states, each once, and no more than a few lines a minute whatever collectors and name servers do.
 //! One that takes connections and drops them, or points elsewhere with each answer, would otherwise fill the log.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 /// Different things said between two deliveries: an outage of a day is a few lines.
-const MOST_DIFFERENT: usize = 16;
+const MAX_DIFFERENT: usize = 16;
 /// Lines in a minute, however often something is delivered between them.
-const MOST_A_MINUTE: usize = 16;
+const MAX_PER_MINUTE: usize = 16;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Shared by all that looks after one forward.
-pub struct News {
+pub struct LogLimiter {
     forward: String,
     delivered: Counter,
     said: Mutex<Said>,
@@ -22,12 +22,18 @@ pub struct News {
 
 struct Said {
     /// Since the last delivery.
-    texts: HashSet<String>,
+    texts: HashMap<String, Kind>,
     /// `delivered` when `texts` was last emptied.
     at: u64,
     /// When the minute began, and what was said in it.
     since: Instant,
     lines: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Trouble,
+    Recovery,
 }
 
 /// Whether something is to be said.
@@ -39,16 +45,29 @@ enum Say {
     Nothing,
 }
 
-impl News {
+impl LogLimiter {
     pub fn new(forward: &str, delivered: Counter) -> Self {
-        let said = Said { texts: HashSet::new(), at: 0, since: Instant::now(), lines: 0 };
+        let said = Said { texts: HashMap::new(), at: 0, since: Instant::now(), lines: 0 };
         Self { forward: forward.to_owned(), delivered, said: Mutex::new(said) }
+    }
+
+    pub fn forward(&self) -> &str {
+        &self.forward
     }
 
     /// Whether `text` is to be said: it has not been since something was delivered, and not too much was.
     pub fn is_new(&self, text: &str) -> bool {
+        self.asks(text, Kind::Trouble)
+    }
+
+    /// The same for the end of a trouble, which is also said when a trouble was said since it was last said.
+    pub fn is_over(&self, text: &str) -> bool {
+        self.asks(text, Kind::Recovery)
+    }
+
+    fn asks(&self, text: &str, kind: Kind) -> bool {
         let mut said = self.said.lock();
-        match said.hear(text, self.delivered.get(), Instant::now()) {
+        match said.hear(text, kind, self.delivered.get(), Instant::now()) {
             Say::It => true,
             Say::Nothing => false,
             Say::Enough => {
@@ -63,7 +82,7 @@ impl News {
 }
 
 impl Said {
-    fn hear(&mut self, text: &str, delivered: u64, now: Instant) -> Say {
+    fn hear(&mut self, text: &str, kind: Kind, delivered: u64, now: Instant) -> Say {
         if now.duration_since(self.since) >= MINUTE {
             (self.since, self.lines) = (now, 0);
         }
@@ -71,14 +90,17 @@ impl Said {
             self.at = delivered;
             self.texts.clear();
         }
-        if self.texts.len() >= MOST_DIFFERENT || self.texts.contains(text) || self.lines > MOST_A_MINUTE {
+        if self.texts.len() >= MAX_DIFFERENT || self.texts.contains_key(text) || self.lines > MAX_PER_MINUTE {
             return Say::Nothing;
         }
         self.lines += 1;
-        if self.lines > MOST_A_MINUTE {
+        if self.lines > MAX_PER_MINUTE {
             return Say::Enough;
         }
-        self.texts.insert(text.to_owned());
+        if kind == Kind::Trouble {
+            self.texts.retain(|_, kind| *kind == Kind::Trouble);
+        }
+        self.texts.insert(text.to_owned(), kind);
         Say::It
     }
 }
@@ -88,21 +110,33 @@ mod tests {
     use super::*;
 
     fn said(since: Instant) -> Said {
-        Said { texts: HashSet::new(), at: 0, since, lines: 0 }
+        Said { texts: HashMap::new(), at: 0, since, lines: 0 }
     }
 
     #[test]
     fn each_thing_is_said_once_until_something_is_delivered() {
         let now = Instant::now();
         let mut said = said(now);
-        let mut hear = |text: &str, delivered| said.hear(text, delivered, now);
+        let mut hear = |text: &str, delivered| said.hear(text, Kind::Trouble, delivered, now);
         assert_eq!([hear("away", 0), hear("away", 0), hear("here", 0)], [Say::It, Say::Nothing, Say::It]);
         assert_eq!([hear("away", 1), hear("away", 1)], [Say::It, Say::Nothing]);
-        let (different, more) = (0..MOST_DIFFERENT).fold((0, 0), |(said, not), n| match hear(&n.to_string(), 1) {
+        let (different, more) = (0..MAX_DIFFERENT).fold((0, 0), |(said, not), n| match hear(&n.to_string(), 1) {
             Say::It => (said + 1, not),
             _ => (said, not + 1),
         });
-        assert!(different < MOST_DIFFERENT && more > 0);
+        assert!(different < MAX_DIFFERENT && more > 0);
+    }
+
+    #[test]
+    fn the_end_of_a_trouble_is_said_each_time_the_trouble_was() {
+        let now = Instant::now();
+        let mut said = said(now);
+        let mut hear = |text: &str, kind| said.hear(text, kind, 0, now);
+        assert_eq!([hear("here", Kind::Recovery), hear("here", Kind::Recovery)], [Say::It, Say::Nothing]);
+        assert_eq!(hear("away", Kind::Trouble), Say::It);
+        assert_eq!([hear("here", Kind::Recovery), hear("here", Kind::Recovery)], [Say::It, Say::Nothing]);
+        // Nothing was delivered, so it is the same outage.
+        assert_eq!([hear("away", Kind::Trouble), hear("here", Kind::Recovery)], [Say::Nothing, Say::Nothing]);
     }
 
     #[test]
@@ -114,11 +148,12 @@ mod tests {
             let heard: Vec<Say> = (0..599)
                 .map(|n| {
                     let now = start + MINUTE * minute + Duration::from_millis(100) * n;
-                    said.hear(["comes", "goes"][n as usize % 2], u64::from(minute * 1000 + n), now)
+                    let (text, kind) = [("comes", Kind::Recovery), ("goes", Kind::Trouble)][n as usize % 2];
+                    said.hear(text, kind, u64::from(minute * 1000 + n), now)
                 })
                 .collect();
             let times = |say| heard.iter().filter(|heard| **heard == say).count();
-            assert_eq!((times(Say::It), times(Say::Enough)), (MOST_A_MINUTE, 1));
+            assert_eq!((times(Say::It), times(Say::Enough)), (MAX_PER_MINUTE, 1));
         }
     }
 }

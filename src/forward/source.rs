@@ -1,11 +1,17 @@
 //! The spool as a link sees it: the next lines, and what becomes of them.
 
-use std::time::Duration;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::filtered_chunk::Load;
+use super::delivery::{Progress, Refusals, Rejected};
+use super::filtered_chunk::FilteredChunk;
+use super::log_limiter::LogLimiter;
+use crate::board::ForwardState;
 use crate::metrics::ForwardMetrics;
 use crate::record::Rule;
 use crate::spool::{Chunk, Episode, Position, Reader};
@@ -14,8 +20,11 @@ use crate::spool::{Chunk, Episode, Position, Reader};
 /// broken connection stays small.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A spool that cannot be read is tried again after this: the disk may come back, and a busy loop helps nobody.
-const READ_RETRY: Duration = Duration::from_secs(1);
+/// A disk that cannot be read or written is tried again after this: it may come back, and a busy loop helps nobody.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+
+/// How often it is said that lines are rejected.
+const TELL_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Source {
     reader: Reader,
@@ -30,36 +39,61 @@ pub struct Source {
     leaving: watch::Receiver<bool>,
     /// The spool cannot be read.
     unreadable: Episode,
+    /// A dead letter cannot be written.
+    unwritable: Episode,
+    /// What the collectors have refused. The link has it while it carries.
+    pub refusals: Refusals,
+    /// The last verdict was *stop*, and nothing was delivered since.
+    stopped: bool,
+    /// When it was last said that lines are rejected.
+    told: Option<Instant>,
+    state: ForwardState,
+    limiter: Arc<LogLimiter>,
 }
 
 impl Source {
     pub fn new(
         reader: Reader,
         (rules, sd_id): (Vec<Rule>, String),
-        metrics: ForwardMetrics,
+        (metrics, state): (ForwardMetrics, ForwardState),
+        limiter: Arc<LogLimiter>,
         leaving: watch::Receiver<bool>,
     ) -> Self {
-        let sent = reader.acknowledged().line;
-        Self { reader, rules, sd_id, metrics, sent, leaving, unreadable: Episode::default() }
+        metrics.stopped.set(0);
+        Self {
+            sent: reader.acknowledged().line,
+            reader,
+            rules,
+            sd_id,
+            metrics,
+            leaving,
+            unreadable: Episode::default(),
+            unwritable: Episode::default(),
+            refusals: Refusals::default(),
+            stopped: false,
+            told: None,
+            state,
+            limiter,
+        }
     }
 
     /// The next lines, which are about to be sent; `None` when everything has been read, or nothing more shall be. Waits
     /// only when the disk fails.
-    pub async fn next(&mut self) -> Option<Load> {
-        let load = self.read().await?;
-        self.metrics.resent.inc_by(load.count_before(self.sent));
-        self.sent = self.sent.max(load.end().line);
-        Some(load)
+    pub async fn next(&mut self) -> Option<FilteredChunk> {
+        let lines = self.read().await?;
+        self.metrics.resent.inc_by(lines.count_before(self.sent));
+        self.sent = self.sent.max(lines.end().line);
+        Some(lines)
     }
 
-    async fn read(&mut self) -> Option<Load> {
-        let load = Load::new(self.next_chunk().await?, &self.rules, &self.sd_id);
-        self.reader.note_filtered(load.filtered());
-        if load.is_empty() {
+    async fn read(&mut self) -> Option<FilteredChunk> {
+        let lines = FilteredChunk::new(self.next_chunk().await?, &self.rules, &self.sd_id);
+        self.reader.note_filtered(lines.filtered());
+        if lines.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
             yield_now().await;
         }
-        Some(load)
+        Some(lines)
     }
 
     /// Passes what is filtered, up to the first line that is not: without a connection it need not wait for one. Only while
@@ -68,11 +102,11 @@ impl Source {
         if self.rules.is_empty() {
             return;
         }
-        while let Some(load) = self.read().await {
-            if !load.is_empty() {
+        while let Some(lines) = self.read().await {
+            if !lines.is_empty() {
                 break;
             }
-            self.retire(load.end());
+            self.reader.retire(lines.end());
         }
         self.reader.rewind();
     }
@@ -90,7 +124,7 @@ impl Source {
                     if self.unreadable.begins() {
                         tracing::error!("spool: cannot read: {error}; trying again until it can be read");
                     }
-                    tokio::time::sleep(READ_RETRY).await;
+                    tokio::time::sleep(DISK_RETRY).await;
                 }
             }
         }
@@ -123,14 +157,80 @@ impl Source {
         async move { is_true(&mut leaving).await }
     }
 
-    /// The collector has everything before `reached`, and may lose it: it is kept, and sent again if the connection breaks.
-    pub fn acknowledged(&mut self, reached: Position) {
-        self.reader.acknowledge(reached);
-    }
-
     /// The collector has everything before `reached` for good: it will not be sent again.
     pub fn retire(&mut self, reached: Position) {
+        self.takes_lines();
         self.reader.retire(reached);
+    }
+
+    /// Takes note of what became of lines. Waits where a dead letter cannot be written, for the cursor must not pass its line
+    /// before. Dropping the future loses nothing.
+    pub async fn settle(&mut self, progress: &mut Progress) {
+        self.metrics.resent.inc_by(mem::take(&mut progress.resent));
+        if mem::take(&mut progress.delivered) {
+            self.takes_lines();
+        }
+        while let Some(rejected) = progress.rejected.front() {
+            match self.reject(rejected) {
+                Ok(()) => drop(progress.rejected.pop_front()),
+                Err(error) => {
+                    if self.unwritable.begins() {
+                        let name = self.limiter.forward();
+                        tracing::error!(
+                            "forward {name}: a line that the collector refuses cannot be written to the dead letters: {error}; nothing more is delivered until it can"
+                        );
+                    }
+                    tokio::time::sleep(DISK_RETRY).await;
+                }
+            }
+        }
+        if let Some(position) = progress.safe.take() {
+            self.reader.retire(position);
+        }
+        if let Some(position) = progress.acknowledged.take() {
+            self.reader.acknowledge(position);
+        }
+    }
+
+    fn reject(&mut self, Rejected { session, line, why, bytes }: &Rejected) -> io::Result<()> {
+        self.reader.reject((*session, *line), why, bytes)?;
+        let name = self.limiter.forward();
+        if self.unwritable.ends() {
+            tracing::info!("forward {name}: dead letters can be written again");
+        }
+        // Whoever can send a line that the collector does not take must not fill the log.
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                "forward {name}: the collector refuses a line for good ({why}): it is a dead letter, see `logferry spool cat --dead {name}` and logferry_forward_rejected"
+            );
+        }
+        Ok(())
+    }
+
+    /// The collector refuses everything: nothing is given up, and the forward waits. `why`: in its own words.
+    pub fn stop(&mut self, why: &str) {
+        self.stopped = true;
+        self.metrics.stopped.set(1);
+        self.state.stops();
+        let problem = format!("stopped: the collector refuses every line: {why}");
+        self.state.trouble(&problem);
+        if self.limiter.is_new(&problem) {
+            tracing::error!(
+                "forward {}: {problem}; no line is given up, {} are pending, and it goes on by itself when the collector takes lines again",
+                self.limiter.forward(),
+                self.pending()
+            );
+        }
+    }
+
+    fn takes_lines(&mut self) {
+        if mem::take(&mut self.stopped) {
+            self.refusals = Refusals::default();
+            self.metrics.stopped.set(0);
+            self.state.goes_on();
+            tracing::info!("forward {}: the collector takes lines again", self.limiter.forward());
+        }
     }
 
     /// Goes back to the first line the collector may not have.

@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
 use super::dial::Dialer;
+use super::link::{Link, Place};
 use super::names::{Endpoint, Patience};
-use super::{At, Link};
 use crate::config::{Destination, Target};
 
 /// How long a connection to a collector that was away must stand before it is believed: a proxy without a backend takes
@@ -22,7 +22,7 @@ const PROBATION: Duration = Duration::from_secs(1);
 pub struct Moved {
     pub why: Why,
     pub link: Link,
-    pub at: At,
+    pub place: Place,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,46 +30,46 @@ pub enum Why {
     /// The name does not point to the old address any more.
     NameMoved,
     /// One that comes earlier in `to`, or by the priority of its SRV record, can be connected again.
-    BetterIsBack,
+    Failback,
 }
 
-pub struct Lookout {
+pub struct TargetWatch {
     dialer: Dialer,
     /// Where the connection that stands leads to.
-    at: At,
+    place: Place,
     /// The connection that stands has stopped moving: now would be the time to look.
     stalled: Arc<Notify>,
     /// Between two looks for something better.
-    returns: Backoff,
+    failback: Backoff,
 }
 
-impl Lookout {
-    pub fn new(dialer: Dialer, at: At, stalled: Arc<Notify>, returns: Backoff) -> Self {
-        Self { dialer, at, stalled, returns }
+impl TargetWatch {
+    pub fn new(dialer: Dialer, place: Place, stalled: Arc<Notify>, failback: Backoff) -> Self {
+        Self { dialer, place, stalled, failback }
     }
 
     /// Ends when there is another place to be.
     pub async fn elsewhere(self) -> Moved {
         tokio::select! {
             moved = self.moved_away() => moved,
-            moved = self.better_is_back() => moved,
+            moved = self.earlier_is_back() => moved,
         }
     }
 
     /// Asks for the name whenever its answer has expired, and when the connection stalls. Ends when the endpoint is no
     /// longer in the answer and one of the new ones is connected.
     async fn moved_away(&self) -> Moved {
-        let target = self.target(self.at.target);
-        let (Some(to), Some(old)) = (target.address.remote(), &self.at.endpoint) else {
+        let target = self.target(self.place.target);
+        let (Some(to), Some(old)) = (target.address.remote(), &self.place.endpoint) else {
             return std::future::pending().await;
         };
         let patience = self.dialer.settings.dead_after;
-        let mut ttl = self.at.ttl;
+        let mut ttl = self.place.ttl;
         loop {
             tokio::select! {
                 () = sleep(ttl) => {}
                 // It is told again after a fifth of `dead-after`, as long as it lasts.
-                () = self.stalled.notified() => self.dialer.state.stands_still(patience * 2 / 5),
+                () = self.stalled.notified() => self.dialer.state.stalled(patience * 2 / 5),
             }
             // A look-up that failed says nothing about where the name points.
             let Ok(answer) = self.dialer.look_up(to, Patience::BothFamilies).await else { continue };
@@ -80,14 +80,14 @@ impl Lookout {
             }
             match self.dialer.connect_any(target, answer.endpoints.iter(), patience).await {
                 Ok((link, endpoint)) => {
-                    let at = At { target: self.at.target, endpoint: Some(endpoint), ttl };
-                    return Moved { why: Why::NameMoved, link, at };
+                    let place = Place { target: self.place.target, endpoint: Some(endpoint), ttl };
+                    return Moved { why: Why::NameMoved, link, place };
                 }
                 Err(problem) => {
                     let (forward, peer) = (&self.dialer.settings.name, old.peer);
                     let trouble = format!("{target} no longer points to {peer}, but: {problem}");
                     self.dialer.state.trouble(&trouble);
-                    if self.dialer.news.is_new(&trouble) {
+                    if self.dialer.limiter.is_new(&trouble) {
                         tracing::warn!("forward {forward}: {trouble}; going on with {peer}");
                     }
                 }
@@ -97,11 +97,11 @@ impl Lookout {
 
     /// Tries what comes earlier than the connection that stands, every so often. Ends when one of them is connected and
     /// stays so.
-    async fn better_is_back(&self) -> Moved {
-        let mut returns = self.returns.clone();
+    async fn earlier_is_back(&self) -> Moved {
+        let mut failback = self.failback.clone();
         loop {
-            sleep(returns.wait()).await;
-            for target in 0..=self.at.target {
+            sleep(failback.wait()).await;
+            for target in 0..=self.place.target {
                 if let Some(moved) = self.try_better(target).await {
                     return moved;
                 }
@@ -110,25 +110,25 @@ impl Lookout {
     }
 
     async fn try_better(&self, target: usize) -> Option<Moved> {
-        let (address, is_ours) = (self.target(target), target == self.at.target);
-        let to = address.address.remote()?;
+        let (to_try, is_ours) = (self.target(target), target == self.place.target);
+        let to = to_try.address.remote()?;
         // Connecting is the proof that it is back. For a datagram it proves nothing, and each try would cost a line.
-        let is_proof = !address.address.is_udp();
+        let is_proof = !to_try.address.is_udp();
         if !is_proof || is_ours && matches!(to, Destination::Host(_)) {
             return None;
         }
         let answer = self.dialer.look_up_or_remember(to).await.ok()?;
-        let ours = self.at.endpoint.as_ref().filter(|_| is_ours);
+        let ours = self.place.endpoint.as_ref().filter(|_| is_ours);
         let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
         let (endpoints, patience) = (answer.endpoints.iter().filter(better), self.dialer.settings.dead_after);
-        let connected = self.dialer.connect_any(address, endpoints, patience).await;
-        let say = |problem: &String| self.dialer.state.trouble(&format!("{address} is still away: {problem}"));
+        let connected = self.dialer.connect_any(to_try, endpoints, patience).await;
+        let say = |problem: &String| self.dialer.state.trouble(&format!("{to_try} is still away: {problem}"));
         let (mut link, endpoint) = connected.inspect_err(say).ok()?;
         if timeout(PROBATION, link.ends()).await.is_ok() {
             return None;
         }
-        let at = At { target, endpoint: Some(endpoint), ttl: answer.ttl };
-        Some(Moved { why: Why::BetterIsBack, link, at })
+        let place = Place { target, endpoint: Some(endpoint), ttl: answer.ttl };
+        Some(Moved { why: Why::Failback, link, place })
     }
 
     fn target(&self, at: usize) -> &Target {

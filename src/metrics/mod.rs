@@ -122,6 +122,7 @@ pub struct Metrics {
     resolve_failures: Family<ByForward, Counter>,
     moves: Family<ByForward, Counter>,
     failbacks: Family<ByForward, Counter>,
+    stopped: Family<ByForward, Gauge>,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -295,6 +296,8 @@ pub struct ForwardMetrics {
     pub moves: Counter,
     /// How often the forward left a collector because one that comes earlier was back.
     pub failbacks: Counter,
+    /// 1 while the collector refuses everything.
+    pub stopped: Gauge,
 }
 
 impl ForwardMetrics {
@@ -390,6 +393,7 @@ impl Metrics {
             ),
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
             failbacks: add(all, "forward_failbacks", "Changes to a collector that comes earlier and was back"),
+            stopped: add(all, "forward_stopped", "1 while the collector refuses everything, and nothing is given up"),
             containers,
             named: Mutex::default(),
             registry,
@@ -504,6 +508,7 @@ impl Metrics {
     /// A forward is gone: it is not one that has no connection. Its totals stay.
     pub fn forget_forward(&self, name: &str) {
         self.connected.remove(&ByForward { forward: name.to_owned() });
+        self.stopped.remove(&ByForward { forward: name.to_owned() });
     }
 
     fn of_forward(&self, label: &ByForward, connected: Gauge) -> ForwardMetrics {
@@ -522,6 +527,7 @@ impl Metrics {
             resolve_failures: self.resolve_failures.get_or_create(label).clone(),
             moves: self.moves.get_or_create(label).clone(),
             failbacks: self.failbacks.get_or_create(label).clone(),
+            stopped: self.stopped.get_or_create(label).clone(),
         }
     }
 

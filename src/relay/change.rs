@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::parts::{
-    bind_listener, connector, listen_options, new_forwarder, prepare_listener, read_options, refuse_strays,
+    bind_listener, listen_options, new_forwarder, prepare_listener, read_connector, read_options, refuse_strays,
     renewals_of, treatment,
 };
 use super::working::{Forwarding, Listening, Working};
@@ -41,7 +41,7 @@ impl Working {
                 }
             }
         }
-        let connectors = new.forward.iter().map(connector).collect::<Result<Vec<_>, _>>();
+        let connectors = new.forward.iter().map(read_connector).collect::<Result<Vec<_>, _>>();
         let connectors = connectors.map_err(|error| error.to_string())?;
 
         // From here on nothing is refused any more.

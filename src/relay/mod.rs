@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::spool::{self, Writer};
 use crate::tls::Watch;
 use parts::{
-    bind_admin, bind_listener, connector, new_forwarder, open_spool, prepare_listener, refuse_strays, renewals_of,
+    bind_admin, bind_listener, new_forwarder, open_spool, prepare_listener, read_connector, refuse_strays, renewals_of,
     treatment,
 };
 use working::{Reins, Working, hand_on_pieces};
@@ -77,7 +77,7 @@ impl Relay {
         let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
         let (deadline, _) = watch::channel(None);
         let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
-            Ok(new_forwarder(&config, (settings, connector(settings)?), reader, &metrics, &deadline))
+            Ok(new_forwarder(&config, (settings, read_connector(settings)?), reader, &metrics, &deadline))
         });
         let forwarders = forwarders.collect::<Result<_, _>>()?;
         Ok(Self {

@@ -40,8 +40,8 @@ pub fn treatment(config: &Config) -> Treatment {
 }
 
 /// Reads the certificates of a forward.
-pub fn connector(settings: &config::Forward) -> Result<Option<TlsConnector>, StartError> {
-    forward::connector(settings).map_err(|error| StartError(format!("forward {}: {error}", settings.name)))
+pub fn read_connector(settings: &config::Forward) -> Result<Option<TlsConnector>, StartError> {
+    forward::tls_connector(settings).map_err(|error| StartError(format!("forward {}: {error}", settings.name)))
 }
 
 pub fn new_forwarder(

@@ -71,6 +71,16 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Lines as if they had been read; `first` is the number of the first one.
+    #[cfg(test)]
+    pub fn of<'l>(session: u32, first: u64, lines: impl IntoIterator<Item = &'l [u8]>) -> Self {
+        let mut batch = Batch::new();
+        lines.into_iter().for_each(|line| batch.push(|bytes| bytes.extend_from_slice(line)));
+        let start = Position { segment: 1, offset: 0, line: first };
+        let end = Position { segment: 1, offset: batch.byte_len() as u64, line: first + batch.line_count() };
+        Self { run: Run::whole(batch), session, start, end }
+    }
+
     /// Each line with the position behind it, which is what to retire when the collector has the chunk so far.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
         let Position { segment, offset, line } = self.start;
@@ -190,6 +200,18 @@ impl Reader {
     /// they are acknowledged.
     pub fn note_filtered(&self, lines: &[Range<u64>]) {
         self.log.note_filtered(self.index, lines);
+    }
+
+    /// The collector refuses this line for good: it is written to the forward's dead letters. Returns when it is on the disk.
+    pub fn reject(&mut self, number: (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
+        let (dir, (session, number)) = (self.log.dir.join("dead-letter"), number);
+        crate::files::create_dir_all(&dir)?;
+        let mut file =
+            crate::files::options().append(true).create(true).open(dir.join(format!("{}.jsonl", self.name)))?;
+        let line = String::from_utf8_lossy(line);
+        let letter = serde_json::json!({ "session": session, "number": number, "why": why, "line": line });
+        io::Write::write_all(&mut file, format!("{letter}\n").as_bytes())?;
+        file.sync_data()
     }
 
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read

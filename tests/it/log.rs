@@ -264,11 +264,28 @@ fn two_that_feed_each_other_say_no_more_than_one() {
     assert_eq!([own(&one), own(&two)], [before[0].len(), before[1].len()]);
 }
 
+/// Also of the first one, before anything was delivered.
+#[test]
+fn the_end_of_an_outage_is_said() {
+    let mut collector = Collector::tcp(Framing::OctetCounting);
+    let relay = setup("level = \"info\"", &collector).start();
+    let said = |count: usize| {
+        let connected = || relay.stderr().matches("forward central: connected to").count();
+        eventually("it says that it is connected", || (connected() == count).then_some(()));
+    };
+    said(1);
+    collector.goes();
+    relay.says("trying again");
+    collector.comes();
+    said(2);
+    relay.stops();
+}
+
 /// Each connection carries the news that the one before it broke, so that one log line would breed the next.
 #[test]
 fn a_collector_that_comes_and_goes_is_a_few_lines_a_minute() {
     const CONNECTIONS: usize = 12;
-    /// Of one forward: `src/forward/news.rs`. One more says that it is enough.
+    /// Of one forward: `src/forward/log_limiter.rs`. One more says that it is enough.
     const MOST: usize = 17;
     let collector = Collector::tcp(Framing::OctetCounting);
     let start = Instant::now();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::support::docker::hard_texts;
+use crate::support::http::status;
 use crate::support::program::{SIGHUP, SIGTERM};
 use crate::support::relp::frame;
 use crate::support::{
@@ -314,14 +315,101 @@ fn answers_in_any_order_count() {
     assert_eq!(relay.metrics().sum("forward_connects_total"), 2);
 }
 
-/// Whatever it says instead of "200" is the end of the session, and the message is sent again.
+/// One line that the collector will never take, and all others arrive. Nobody has to come and look.
+#[test]
+fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
+    let collector = RelpCollector::new();
+    let setup = sender(&collector.url());
+    let relay = setup.start();
+    says(&relay, 0..10);
+    let mut peer = collector.opens();
+    let mut taken = Vec::new();
+    // Nine of them once, and one three times.
+    for _ in 0..12 {
+        let asked = peer.frames(1);
+        let number = sent(&asked)[0];
+        if number == 4 {
+            peer.answers(asked[0].txnr, "500 this is no syslog");
+        } else {
+            taken.push(number);
+            peer.answers(asked[0].txnr, "200 OK");
+        }
+    }
+    assert_eq!(taken, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    relay.says("forward central: the collector refuses a line for good (500 this is no syslog)");
+    relay.counts("forward_pending", 0);
+    says(&relay, 10..11);
+    let asked = peer.frames(1);
+    assert_eq!(sent(&asked), [10]);
+    peer.answers(asked[0].txnr, "200 OK");
+    relay.counts("forward_pending", 0);
+    let letters = std::fs::read_to_string(setup.path("spool/dead-letter/central.jsonl")).expect("dead letters");
+    assert!(letters.lines().count() == 1 && letters.contains("500 this is no syslog"), "{letters}");
+    assert_eq!(relay.metrics().sum("forward_resent_total"), 2);
+    assert_eq!(relay.metrics().sum("forward_connects_total"), 1);
+    relay.stops();
+}
+
+/// A wrong setting there must not empty a spool into the dead letters.
+#[test]
+fn a_collector_that_refuses_everything_gets_it_when_it_has_come_to_its_senses() {
+    const LINES: usize = 150;
+    let collector = RelpCollector::new();
+    let setup = sender(&collector.url());
+    let relay = setup.start();
+    says(&relay, 0..LINES);
+    // How often it is tried is chance.
+    for _ in 0..3 {
+        let mut peer = collector.opens();
+        let asked = peer.frames(LINES);
+        assert!(sent(&asked).into_iter().eq(0..LINES));
+        asked.iter().for_each(|asked| peer.answers(asked.txnr, "500 disk full"));
+        let goodbye = peer.frame().expect("a goodbye");
+        assert_eq!(goodbye.command, "close");
+        peer.answers(goodbye.txnr, "200 OK");
+        peer.is_over();
+    }
+    relay.counts("forward_stopped", 1);
+    let state = || status(&relay)["forwards"][0]["state"].as_str().expect("a word").to_owned();
+    assert_eq!(state(), "stopped");
+    let mut peer = collector.opens();
+    let asked = peer.frames(LINES);
+    assert!(sent(&asked).into_iter().eq(0..LINES), "nothing was given up");
+    asked.iter().for_each(|asked| peer.answers(asked.txnr, "200 OK"));
+    relay.has_delivered(LINES, 0);
+    relay.counts("forward_stopped", 0);
+    assert_eq!(state(), "connected");
+    assert!(!setup.path("spool/dead-letter").exists());
+    let said = |text: &str| relay.stderr().matches(text).count();
+    assert_eq!(said("stopped: the collector refuses every line"), 1, "{}", relay.stderr());
+    assert_eq!(said("forward central: the collector takes lines again"), 1);
+    relay.stops();
+}
+
+/// Many a collector ends the session in which it has refused something.
+#[test]
+fn a_session_that_ends_with_a_refusal_does_not_begin_the_count_anew() {
+    let collector = RelpCollector::new();
+    let setup = sender(&collector.url());
+    let relay = setup.start();
+    says(&relay, 0..1);
+    for _ in 0..3 {
+        let mut peer = collector.opens();
+        assert_eq!(sent(&peer.frames(1)), [0]);
+        peer.sends(&[frame(2, "rsp", b"500 no"), frame(0, "serverclose", b"")].concat());
+    }
+    relay.counts("forward_pending", 0);
+    assert!(setup.path("spool/dead-letter/central.jsonl").exists());
+    relay.stops();
+}
+
+/// What is no answer is the end of the session, and the message is sent again.
 #[test]
 fn answers_that_are_none() {
     let collector = RelpCollector::new();
     let relay = sender(&collector.url()).start();
     says(&relay, 0..1);
-    let wrong: [(&[u8], &str); 6] = [
-        (&frame(2, "rsp", b"500 no room"), "the collector refuses a message: 500 no room"),
+    let wrong: [(&[u8], &str); 5] = [
         (&frame(3, "rsp", b"200 OK"), "the collector answered what nobody asked (number 3)"),
         (&frame(2, "syslog", b"<13>x"), "the collector sends commands instead of answers"),
         (b"HTTP/1.1 400 Bad Request\r\n", "this is no RELP"),

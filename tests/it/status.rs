@@ -126,8 +126,8 @@ fn a_collector_that_hangs_is_said_to_stand_still() {
     forward(&relay, "connected", |forward| forward["state"] == "connected");
     collector.hangs();
     says_at_length(&relay, 0..1500, 8192);
-    forward(&relay, "it stands still", |forward| forward["state"] == "stands-still");
-    assert!(words(&get(&relay, "/").body).contains("Stands still"));
+    forward(&relay, "it is stalled", |forward| forward["state"] == "stalled");
+    assert!(words(&get(&relay, "/").body).contains("Stalled"));
     collector.goes_on();
     forward(&relay, "it goes on", |forward| forward["state"] == "connected" && forward["waiting"] == 0);
     relay.stops();

@@ -74,7 +74,17 @@ fn the_spool_knows_no_syslog() {
 
 #[test]
 fn deciding_is_free_of_doing() {
-    let pure = ["record/", "protocol/", "spool/record.rs", "spool/ledger.rs", "forward/encode.rs"];
+    let pure = [
+        "record/",
+        "protocol/",
+        "spool/record.rs",
+        "spool/ledger.rs",
+        "forward/delivery/",
+        "forward/encode.rs",
+        "forward/filtered_chunk.rs",
+        "forward/tcp/in_flight.rs",
+        "forward/tcp/read_estimator.rs",
+    ];
     let doing =
         ["async fn", "std::net", "std::fs", "std::io::", "tokio::", "SystemTime::now", "Instant::now", "Utc::now"];
     let mut seen = 0;

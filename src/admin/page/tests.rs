@@ -20,7 +20,7 @@ fn hostile() -> Status {
         forwards: vec![Forward {
             name: text(),
             to: vec![text(), text()],
-            state: State::StandsStill,
+            state: State::Stalled,
             state_seconds: 5,
             target: Some(text()),
             address: Some(text()),

@@ -33,7 +33,7 @@ pub fn of_listener(listener: &Listen, report: &mut Report) {
 
 pub fn of_forward(settings: &config::Forward, report: &mut Report) {
     let who = format!("forward {}", settings.name);
-    match forward::connector(settings) {
+    match forward::tls_connector(settings) {
         Ok(None) => return,
         Ok(Some(_)) => report.note(format!("{who}: certificates can be used")),
         Err(error) => report.problem(format!("{who}: {error}")),

@@ -1,4 +1,4 @@
-//! The file and stdout links: lines to files named by a template, or to our own standard output.
+//! Files and stdout: lines to files named by a template, or to our own standard output.
 //!
 //! File I/O blocks, so each batch is written by a thread of the runtime's pool. A line is retired when `fdatasync` is
 //! through.
@@ -18,10 +18,10 @@ use tokio::time::sleep;
 use path::PathTemplate;
 
 use super::encode::Encoding;
-use super::filtered_chunk::Load;
+use super::filtered_chunk::FilteredChunk;
+use super::link::{Ended, Events};
 use super::source::Source;
 use super::target_watch::Moved;
-use super::{Ended, Events};
 use crate::files;
 use crate::record::Line;
 use crate::spool::Position;
@@ -86,19 +86,19 @@ impl FileLink {
 
     /// Writes lines until the relay stops, there is a better place to be, or a file cannot be written.
     pub async fn carry(self, source: &mut Source, events: &mut Events) -> Ended {
-        self.carry_on(source, events).await.unwrap_or_else(Ended::Broken)
+        self.carry_on(source, events).await.unwrap_or_else(|error| Ended::Failed(error.into()))
     }
 
     /// `Err`: the file that could not be written, and why.
-    async fn carry_on(mut self, source: &mut Source, events: &mut Events) -> Result<Ended, String> {
+    async fn carry_on(mut self, source: &mut Source, events: &mut Events) -> io::Result<Ended> {
         let mut unsynced = Unsynced::default();
         let mut stopping = false;
         loop {
-            let load = source.next().await;
-            let idle = load.is_none();
-            if let Some(load) = load {
-                let end = load.end();
-                self = self.blocking(move |link| link.write(&load)).await?;
+            let lines = source.next().await;
+            let idle = lines.is_none();
+            if let Some(lines) = lines {
+                let end = lines.end();
+                self = self.blocking(move |link| link.write(&lines)).await?;
                 unsynced.reach(end);
             }
             if unsynced.due() || stopping && idle || events.deadline.passed() {
@@ -127,38 +127,35 @@ impl FileLink {
     }
 
     /// What was written is made durable first, or it would be written again elsewhere.
-    async fn leave(self, mut unsynced: Unsynced, source: &mut Source, moved: Moved) -> Result<Ended, String> {
+    async fn leave(self, mut unsynced: Unsynced, source: &mut Source, moved: Moved) -> io::Result<Ended> {
         self.blocking(Self::sync).await?;
         unsynced.take().into_iter().for_each(|reached| source.retire(reached));
         Ok(Ended::Moved(moved))
     }
 
     /// Runs `work` where it may block.
-    async fn blocking(
-        mut self,
-        work: impl FnOnce(&mut Self) -> io::Result<()> + Send + 'static,
-    ) -> Result<Self, String> {
-        match spawn_blocking(move || work(&mut self).map(|()| self)).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(panicked) => Err(panicked.to_string()),
-        }
+    async fn blocking(mut self, work: impl FnOnce(&mut Self) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+        spawn_blocking(move || work(&mut self).map(|()| self)).await.map_err(io::Error::other)?
     }
 
-    fn write(&mut self, load: &Load) -> io::Result<()> {
+    fn write(&mut self, lines: &FilteredChunk) -> io::Result<()> {
         let Self { output, encoding, scratch } = self;
         match output {
             Output::Stdout => {
-                let mut bytes = Vec::with_capacity(load.byte_len());
-                load.lines().for_each(|(line, _)| encoding.append(line, scratch, &mut bytes));
+                let mut bytes = Vec::with_capacity(lines.byte_len());
+                lines.lines().for_each(|(line, _)| encoding.append(line, scratch, &mut bytes));
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&bytes)?;
                 stdout.flush()
             }
             Output::Files(files) => {
-                let lines = load.lines().map(|(line, _)| line);
-                files.write(lines, encoding, scratch).map_err(|error| match take_back(&mut files.open) {
-                    Ok(()) => error,
-                    Err(also) => io::Error::other(format!("{error}; cannot take back what is written again: {also}")),
+                files.write(lines.lines().map(|(line, _)| line), encoding, scratch).map_err(|error| {
+                    match take_back(&mut files.open) {
+                        Ok(()) => error,
+                        Err(also) => {
+                            io::Error::other(format!("{error}; cannot take back what is written again: {also}"))
+                        }
+                    }
                 })
             }
         }
@@ -209,13 +206,19 @@ impl Files {
         encoding: &Encoding,
         scratch: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let mut by_path: HashMap<PathBuf, Vec<u8>> = HashMap::new();
+        let mut by_path: HashMap<String, Vec<u8>> = HashMap::new();
+        let mut path = String::new();
         for line in lines {
-            let path = self.template.fill(&Line::parse(line, &encoding.sd_id));
-            encoding.append(line, scratch, by_path.entry(path).or_default());
+            self.template.fill(&Line::parse(line, &encoding.sd_id), &mut path);
+            // Not an entry, which would take a path of its own for each line.
+            match by_path.get_mut(&path) {
+                Some(bytes) => encoding.append(line, scratch, bytes),
+                None => encoding.append(line, scratch, by_path.entry(path.clone()).or_default()),
+            }
         }
         for (path, bytes) in by_path {
-            self.append(&path, &bytes).map_err(|error| named(&path, &error))?;
+            let path = Path::new(&path);
+            self.append(path, &bytes).map_err(|error| named(path, &error))?;
         }
         Ok(())
     }

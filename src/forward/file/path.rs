@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::record::Line;
 
 /// Bytes of one field in a file name, at the most.
-const LONGEST_FIELD: usize = 128;
+const MAX_FIELD: usize = 128;
 /// Bytes of a file name: what file systems allow.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 
 /// A path, name by name.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct PathTemplate {
 struct Name {
     parts: Vec<Part>,
     /// Bytes of each field that fit beside the text.
-    longest_field: usize,
+    max_field: usize,
 }
 
 #[derive(Debug)]
@@ -57,28 +57,29 @@ impl PathTemplate {
         Self { names: text.split('/').filter(|name| !name.is_empty()).map(Name::new).collect() }
     }
 
-    /// The file of a line.
-    pub fn fill(&self, line: &Line<'_>) -> PathBuf {
-        self.filled(|field| field.of(line))
+    /// The file of a line, instead of what is in `path`.
+    pub fn fill(&self, line: &Line<'_>, path: &mut String) {
+        self.render(|field| field.of(line), path);
     }
 
     /// The one file of all lines whose own would be one too many.
     pub fn of_others(&self) -> PathBuf {
-        self.filled(|_| Cow::Borrowed(b"_others"))
+        let mut path = String::new();
+        self.render(|_| Cow::Borrowed(b"_others"), &mut path);
+        PathBuf::from(path)
     }
 
-    fn filled<'v>(&self, value: impl Fn(Field) -> Cow<'v, [u8]>) -> PathBuf {
-        let mut path = String::with_capacity(128);
+    fn render<'v>(&self, value: impl Fn(Field) -> Cow<'v, [u8]>, path: &mut String) {
+        path.clear();
         for name in &self.names {
             path.push('/');
             for part in &name.parts {
                 match part {
                     Part::Text(text) => path.push_str(text),
-                    Part::Field(field) => push_harmless(&value(*field), name.longest_field, &mut path),
+                    Part::Field(field) => push_harmless(&value(*field), name.max_field, path),
                 }
             }
         }
-        PathBuf::from(path)
     }
 }
 
@@ -99,8 +100,8 @@ impl Name {
         }
         let text: usize = parts.iter().map(|part| if let Part::Text(text) = part { text.len() } else { 0 }).sum();
         let fields = parts.iter().filter(|part| matches!(part, Part::Field(_))).count();
-        let longest_field = (LONGEST_NAME.saturating_sub(text) / fields.max(1)).min(LONGEST_FIELD);
-        Self { parts, longest_field }
+        let max_field = (MAX_NAME.saturating_sub(text) / fields.max(1)).min(MAX_FIELD);
+        Self { parts, max_field }
     }
 }
 
@@ -139,8 +140,9 @@ mod tests {
 
     fn check(template: &str, host: &str, image: &str, expected: &str) {
         let line = format!("<30>1 - {host} web - - [docker@32473 image=\"{image}\" name=\"web\" id=\"\"] x");
-        let path = PathTemplate::new(Path::new(template)).fill(&Line::parse(line.as_bytes(), "docker@32473"));
-        assert_eq!(path, Path::new(expected));
+        let mut path = "what was there before".to_owned();
+        PathTemplate::new(Path::new(template)).fill(&Line::parse(line.as_bytes(), "docker@32473"), &mut path);
+        assert_eq!(path, expected);
     }
 
     #[test]
@@ -167,7 +169,7 @@ mod tests {
     fn no_name_is_too_long_for_a_file_system() {
         let (long, most) = ("x".repeat(254), "x".repeat(125));
         check("/{host}_{image}.log", &long, &long, &format!("/{most}_{most}.log"));
-        check("/{host}", &long, "", &format!("/{}", "x".repeat(LONGEST_FIELD)));
+        check("/{host}", &long, "", &format!("/{}", "x".repeat(MAX_FIELD)));
     }
 
     /// What `config` lets through: names of text and fields, with no more text than a name can have.
@@ -178,7 +180,7 @@ mod tests {
             Just("x".repeat(250)),
         ];
         let name = vec(part, 1..4).prop_map(|parts| parts.concat());
-        let is_name = |name: &String| name != "." && name != ".." && text_of(name) <= LONGEST_NAME;
+        let is_name = |name: &String| name != "." && name != ".." && text_of(name) <= MAX_NAME;
         vec(name.prop_filter("a name of its own", is_name), 1..5)
     }
 
@@ -201,15 +203,15 @@ mod tests {
             line.container_name = (values[2] != b".").then(|| Cow::Borrowed(&values[2][..]));
             line.image_name = Some(Cow::Borrowed(&values[3]));
             line.container_id = Some(Cow::Borrowed(&values[4]));
-            let path = PathTemplate::new(Path::new(&format!("/var/log/{}", template.join("/")))).fill(&line);
-            let text = path.to_str().expect("text");
+            let mut text = String::new();
+            PathTemplate::new(Path::new(&format!("/var/log/{}", template.join("/")))).fill(&line, &mut text);
             prop_assert!(!text.contains('\0'));
             let names: Vec<&str> = text.strip_prefix("/var/log/").expect("below").split('/').collect();
             prop_assert_eq!(names.len(), template.len(), "one name stays one: {}", text);
             for (name, template) in names.iter().zip(&template) {
-                prop_assert!((1..=LONGEST_NAME).contains(&name.len()) && !matches!(*name, "." | ".."), "{}", text);
+                prop_assert!((1..=MAX_NAME).contains(&name.len()) && !matches!(*name, "." | ".."), "{}", text);
                 let starts_with_field = FIELDS.iter().any(|(written, _)| template.starts_with(written));
-                prop_assert!(!starts_with_field || !name.starts_with(['.', '-']) || text_of(template) == LONGEST_NAME, "{}", text);
+                prop_assert!(!starts_with_field || !name.starts_with(['.', '-']) || text_of(template) == MAX_NAME, "{}", text);
             }
         }
     }

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The most hosts a service is taken to have. The rest of its SRV records, in their order, is not looked at.
-const MOST_HOSTS: usize = 32;
+const MAX_HOSTS: usize = 32;
 /// The most addresses of one family a host is taken to have.
-const MOST_ADDRESSES: usize = 32;
+const MAX_ADDRESSES: usize = 32;
 
 /// Where a target points to, and for how long that may be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Family {
 pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> Vec<Service> {
     // Sorted before it is cut, so that the same ones are left each time.
     services.sort();
-    services.truncate(MOST_HOSTS);
+    services.truncate(MAX_HOSTS);
     // Those of weight 0 first in their group: they are drawn only when the lot is 0.
     services.sort_by_key(|service| (service.priority, service.weight));
     let mut ordered = Vec::with_capacity(services.len());
@@ -110,9 +110,9 @@ pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> 
 /// No more addresses than can be tried. When there are more they are sorted first, so that the same ones are left each time,
 /// in whatever order the name server tells them.
 pub fn not_too_many(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
-    if addresses.len() > MOST_ADDRESSES {
+    if addresses.len() > MAX_ADDRESSES {
         addresses.sort();
-        addresses.truncate(MOST_ADDRESSES);
+        addresses.truncate(MAX_ADDRESSES);
     }
     addresses
 }
@@ -166,7 +166,7 @@ mod tests {
         let all = |count: u32| (0..count).map(|bits| IpAddr::V4(bits.into())).rev().collect::<Vec<_>>();
         assert_eq!(not_too_many(all(32)), all(32), "as many as may be: in the name server's order");
         let kept = not_too_many(all(33));
-        assert!(kept.len() == MOST_ADDRESSES && kept.is_sorted());
+        assert!(kept.len() == MAX_ADDRESSES && kept.is_sorted());
         let mut turned = all(33);
         turned.rotate_left(7);
         assert_eq!(not_too_many(turned), kept);
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(hosts(|sum| sum.min(40)), "bacd");
         let many = (0..100).map(|at| service(100 - at, 1, "x")).collect();
         let kept = in_order(many, |_| 0);
-        assert!(kept.len() == MOST_HOSTS && kept.iter().map(|service| service.priority).is_sorted());
+        assert!(kept.len() == MAX_HOSTS && kept.iter().map(|service| service.priority).is_sorted());
         assert_eq!(kept[0].priority, 1);
     }
 }

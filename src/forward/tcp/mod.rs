@@ -1,6 +1,10 @@
-//! TCP and TLS to a collector: `stream` the connection, `acked` what its peer's kernel has acknowledged and what is kept
-//! to be sent again, `read_estimator` whether the program behind it reads.
+//! TCP to a collector, with TLS over it or without: `stream` is the connection and what its peer's kernel has
+//! acknowledged, `in_flight` what is kept to be sent again, `read_estimator` whether the program behind the kernel reads.
 
-pub mod acked;
+mod in_flight;
 mod read_estimator;
-pub mod stream;
+mod stream;
+
+pub use in_flight::{InFlight, Replay};
+pub use read_estimator::TcpSample;
+pub use stream::{CountedStream, Stream, connect};

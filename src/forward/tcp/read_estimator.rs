@@ -16,47 +16,53 @@ const SETTLE: Duration = Duration::from_secs(1);
 
 /// What a connection looks like from our side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct TcpSample {
     /// Bytes the peer's kernel has acknowledged since the connection was made.
     pub acknowledged: u64,
-    /// Bytes more that it would take, as last announced.
-    pub window: u64,
+    /// `None`: this kernel does not tell.
+    pub window: Option<Window>,
+}
+
+/// The peer's receive window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Bytes that the peer would take beyond those acknowledged, as last announced.
+    pub bytes: u64,
     /// For how long, in all, sending has waited for the window.
     pub limited: Duration,
 }
 
-impl Look {
-    fn right_edge(&self) -> u64 {
-        self.acknowledged + self.window
-    }
-
+impl TcpSample {
     /// Whether what was acknowledged at `self` has been read by `later`. `slack`: bytes that may lie between.
-    pub fn was_read_by(&self, later: &Look, slack: u64) -> bool {
+    pub fn was_read_by(&self, later: &TcpSample, slack: u64) -> bool {
+        let (Some(then), Some(now)) = (self.window, later.window) else { return false };
         let since = later.acknowledged.saturating_sub(self.acknowledged);
-        let edge = later.right_edge().saturating_sub(self.right_edge());
-        since >= UNSEEN && edge >= slack + self.window / 2
+        let edge = (later.acknowledged + now.bytes).saturating_sub(self.acknowledged + then.bytes);
+        since >= UNSEEN && edge >= slack + then.bytes / 2
     }
 }
 
 /// Watches one connection for pressure: while the window is in our way nobody can tell how much lies unread behind it.
 #[derive(Debug, Default)]
-pub struct Witness {
-    last: Look,
+pub struct ReadEstimator {
+    last: TcpSample,
     /// When the window was last in our way, or still growing after it was; and how large it was then.
     pressed: Option<(Instant, u64)>,
 }
 
-impl Witness {
-    pub fn see(&mut self, look: Look, now: Instant) {
-        let waited = look.limited > self.last.limited;
-        let opens = self.pressed.is_some_and(|(_, window)| look.window > window + window / 8);
-        if waited || (opens && !self.is_calm(now)) {
-            self.pressed = Some((now, look.window));
+impl ReadEstimator {
+    pub fn see(&mut self, sample: &TcpSample, now: Instant) {
+        if let Some(Window { bytes, limited }) = sample.window {
+            let waited = limited > self.last.window.unwrap_or_default().limited;
+            let opens = self.pressed.is_some_and(|(_, window)| bytes > window + window / 8);
+            if waited || (opens && !self.is_calm(now)) {
+                self.pressed = Some((now, bytes));
+            }
         }
-        self.last = look;
+        self.last = *sample;
     }
 
-    pub fn last(&self) -> Look {
+    pub fn last(&self) -> TcpSample {
         self.last
     }
 
@@ -76,8 +82,13 @@ mod tests {
 
     const KIB: u64 = 1 << 10;
 
-    fn look(acknowledged: u64, window: u64) -> Look {
-        Look { acknowledged, window, limited: Duration::ZERO }
+    fn look(acknowledged: u64, window: u64) -> TcpSample {
+        waited(0, acknowledged, window)
+    }
+
+    /// Sending has waited for the window for so many milliseconds.
+    fn waited(limited: u64, acknowledged: u64, bytes: u64) -> TcpSample {
+        TcpSample { acknowledged, window: Some(Window { bytes, limited: Duration::from_millis(limited) }) }
     }
 
     #[test]
@@ -87,32 +98,34 @@ mod tests {
         assert!(!then.was_read_by(&look(1200 * KIB, 100 * KIB), 64 * KIB), "a buffer may hold that much unseen");
         let then = look(1000 * KIB, 1000 * KIB);
         assert!(!then.was_read_by(&look(1900 * KIB, 200 * KIB), 64 * KIB), "the window took it");
+        let untold = TcpSample { acknowledged: 9000 * KIB, window: None };
+        assert!(!then.was_read_by(&untold, 0), "this kernel does not tell");
     }
 
     #[test]
     fn a_program_that_catches_up_is_believed_when_the_window_has_stopped_growing() {
-        let mut witness = Witness::default();
+        let mut estimator = ReadEstimator::default();
         let mut now = Instant::now();
-        assert!(witness.is_calm(now));
-        witness.see(Look { limited: Duration::from_millis(4), ..look(0, 0) }, now);
+        assert!(estimator.is_calm(now));
+        estimator.see(&waited(4, 0, 0), now);
         for part in 1..=20 {
             now += SETTLE / 2;
-            witness.see(Look { limited: Duration::from_millis(4), ..look(0, part * part * KIB) }, now);
-            assert!(!witness.is_calm(now) || part > 16, "still opening: {witness:?}");
+            estimator.see(&waited(4, 0, part * part * KIB), now);
+            assert!(!estimator.is_calm(now) || part > 16, "still opening: {estimator:?}");
         }
         now += SETTLE;
-        witness.see(Look { limited: Duration::from_millis(4), ..look(0, 400 * KIB) }, now);
-        assert!(witness.is_calm(now));
+        estimator.see(&waited(4, 0, 400 * KIB), now);
+        assert!(estimator.is_calm(now));
     }
 
     #[test]
     fn a_slow_program_that_keeps_us_waiting_is_never_believed() {
-        let mut witness = Witness::default();
+        let mut estimator = ReadEstimator::default();
         let mut now = Instant::now();
         for round in 1..100 {
             now += Duration::from_millis(50);
-            witness.see(Look { limited: round * Duration::from_millis(40), ..look(0, 5 * KIB) }, now);
-            assert!(!witness.is_calm(now));
+            estimator.see(&waited(round * 40, 0, 5 * KIB), now);
+            assert!(!estimator.is_calm(now));
         }
     }
 }

@@ -1,76 +1,13 @@
-//! What the peer's kernel has acknowledged on a TCP connection, in bytes on the wire and in positions of the spool.
+//! What was sent on a TCP connection and may be needed again, in bytes on the wire and in positions of the spool. Pure.
 //!
-//! `write()` returning says that bytes are in our own kernel. `SIOCOUTQ` says how many of them the peer has not
-//! acknowledged: written minus that is what it has. It stays readable after the connection broke, as long as the file
-//! descriptor is open; a FIN of ours counts as one byte, so it is read before closing.
-//!
-//! What the kernel has the program may not have read. So the last acknowledged bytes are kept for a while, and more of
-//! them when the program seems not to read (`read_estimator`).
+//! What the peer's kernel has acknowledged the program may not have read. So the last acknowledged bytes are kept for a
+//! while, and more of them when the program seems not to read (`read_estimator`).
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use nix::libc;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-
-use super::read_estimator::{Look, Witness};
+use super::read_estimator::{ReadEstimator, TcpSample};
 use crate::spool::Position;
-use crate::sys;
-
-/// `struct tcp_info` of linux/tcp.h, which only ever grows at its end: bytes up to and with `tcpi_snd_wnd`, which is
-/// there since Linux 5.4, and where in it is what we read.
-const TCP_INFO_BYTES: usize = 232;
-const TCPI_RWND_LIMITED: usize = 176;
-const TCPI_SND_WND: usize = 228;
-
-/// A TCP stream that counts the bytes it handed to the kernel. Under TLS these are ciphertext, handshake included.
-pub struct Wire {
-    stream: TcpStream,
-    written: u64,
-}
-
-impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, written: 0 }
-    }
-
-    fn counted(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(written)) = &polled {
-            self.written += *written as u64;
-        }
-        polled
-    }
-
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Closing it will throw away what is unsent, and tell the peer that something is missing.
-    pub fn reset_on_close(&self) -> io::Result<()> {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
-    }
-
-    /// Bytes the peer's kernel has acknowledged since the connection was made.
-    pub fn acknowledged(&self) -> io::Result<u64> {
-        Ok(self.written.saturating_sub(sys::unacknowledged(self.stream.as_fd())?))
-    }
-
-    /// The same and the peer's window; `None`: this kernel does not tell.
-    pub fn look(&self) -> io::Result<Option<Look>> {
-        let info = sys::socket_option::<TCP_INFO_BYTES>(self.stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO)?;
-        let Some(info) = info else { return Ok(None) };
-        let acknowledged = self.acknowledged()?;
-        let window = u32::from_ne_bytes(info[TCPI_SND_WND..][..4].try_into().unwrap_or_default());
-        let limited = u64::from_ne_bytes(info[TCPI_RWND_LIMITED..][..8].try_into().unwrap_or_default());
-        Ok(Some(Look { acknowledged, window: window.into(), limited: Duration::from_micros(limited) }))
-    }
-}
 
 /// How much of what is acknowledged is kept, so that it can be sent again when the connection breaks.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +30,7 @@ pub struct InFlight {
     /// Ascending in every field.
     marks: VecDeque<Mark>,
     replay: Replay,
-    witness: Witness,
+    estimator: ReadEstimator,
     born: Instant,
 }
 
@@ -105,22 +42,22 @@ struct Mark {
     /// Where in the spool it ends.
     position: Position,
     /// When its acknowledgement was seen, and what the connection looked like; `None`: not yet.
-    acknowledged: Option<(Instant, Look)>,
+    acknowledged: Option<(Instant, TcpSample)>,
 }
 
 impl InFlight {
     pub fn new(replay: Replay, born: Instant) -> Self {
-        Self { marks: VecDeque::new(), replay, witness: Witness::default(), born }
+        Self { marks: VecDeque::new(), replay, estimator: ReadEstimator::default(), born }
     }
 
     /// A batch was flushed: the wire's count now, and where in the spool the batch ends.
     pub fn push(&mut self, wire_bytes: u64, position: Position) {
-        // Nothing of it was sent, because nothing was wanted: it goes with what was sent before it.
-        if let Some(last) = self.marks.back_mut().filter(|last| last.wire_bytes == wire_bytes) {
-            last.position = position;
-            return;
-        }
         self.marks.push_back(Mark { wire_bytes, position, acknowledged: None });
+    }
+
+    /// What follows up to there is filtered: it goes with what was sent before it. False: nothing of that is kept.
+    pub fn extend(&mut self, position: Position) -> bool {
+        self.marks.back_mut().map(|last| last.position = position).is_some()
     }
 
     /// Nothing is kept, for whatever reason.
@@ -133,25 +70,20 @@ impl InFlight {
         self.marks.back().is_none_or(|mark| mark.acknowledged.is_some())
     }
 
-    /// The furthest position of those kept that the peer has acknowledged, as far as [`InFlight::safe`] was told.
-    pub fn acknowledged(&self) -> Option<Position> {
+    /// What the connection looks like now. Returns the furthest position that is safe; it and all before it are forgotten.
+    pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant) -> Option<Position> {
+        self.estimator.see(sample, now);
+        let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
+        for mark in self.marks.range_mut(unseen..).take_while(|mark| mark.wire_bytes <= sample.acknowledged) {
+            mark.acknowledged = Some((now, *sample));
+        }
+        self.forget_while(|kept, mark| kept.is_safe(mark, sample.acknowledged, now))
+    }
+
+    /// The furthest position of those kept that the peer's kernel has acknowledged, as far as was seen.
+    pub fn acknowledged_up_to(&self) -> Option<Position> {
         let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
         self.marks.get(unseen.checked_sub(1)?).map(|mark| mark.position)
-    }
-
-    /// What the connection looks like now.
-    pub fn see(&mut self, look: Look, now: Instant) {
-        self.witness.see(look, now);
-    }
-
-    /// The furthest position that is safe when the peer has acknowledged `bytes`; it and all before it are forgotten.
-    pub fn safe(&mut self, bytes: u64, now: Instant) -> Option<Position> {
-        let look = Look { acknowledged: bytes, ..self.witness.last() };
-        let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
-        for mark in self.marks.range_mut(unseen..).take_while(|mark| mark.wire_bytes <= bytes) {
-            mark.acknowledged = Some((now, look));
-        }
-        self.forget_while(|kept, mark| kept.is_safe(mark, bytes, now))
     }
 
     /// The connection has ended as it does when the collector's program has read all that its kernel had: with anything
@@ -168,13 +100,13 @@ impl InFlight {
 
     fn is_safe(&self, mark: &Mark, acknowledged: u64, now: Instant) -> bool {
         let Some((since, then)) = mark.acknowledged else { return false };
-        let old = now.duration_since(since) >= self.replay.time && self.witness.is_calm(now);
-        let read = self.is_believed(now) && then.was_read_by(&self.witness.last(), self.replay.bytes);
+        let old = now.duration_since(since) >= self.replay.time && self.estimator.is_calm(now);
+        let read = self.is_believed(now) && then.was_read_by(&self.estimator.last(), self.replay.bytes);
         old || read || mark.wire_bytes + self.replay.limit <= acknowledged
     }
 
     fn is_believed(&self, now: Instant) -> bool {
-        now.duration_since(self.born) >= YOUNG && self.witness.is_calm(now)
+        now.duration_since(self.born) >= YOUNG && self.estimator.is_calm(now)
     }
 
     fn forget_while(&mut self, safe: impl Fn(&Self, &Mark) -> bool) -> Option<Position> {
@@ -189,50 +121,16 @@ impl InFlight {
         match oldest.acknowledged {
             Some((since, _)) if self.is_acknowledged() => {
                 let old_in = self.replay.time.saturating_sub(now.duration_since(since));
-                Some(old_in.max(self.witness.calm_in(now)))
+                Some(old_in.max(self.estimator.calm_in(now)))
             }
             _ => Some(soon),
         }
     }
 }
 
-impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.counted(polled)
-    }
-
-    /// TLS has several records to write at a time: one system call for all of them.
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.counted(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::read_estimator::Window;
     use super::*;
 
     fn at(line: u64) -> Position {
@@ -242,31 +140,45 @@ mod tests {
     const TIME: Duration = Duration::from_secs(30);
     const WINDOW: u64 = 100_000;
 
+    fn sample(acknowledged: u64, window: u64, limited: Duration) -> TcpSample {
+        TcpSample { acknowledged, window: Some(Window { bytes: window, limited }) }
+    }
+
     /// A connection that has lived for long enough, and keeps so many bytes at least.
     fn grown(bytes: u64) -> (InFlight, Instant) {
         let born = Instant::now();
         let mut sent = InFlight::new(Replay { bytes, time: TIME, limit: 4 << 20 }, born);
-        sent.see(Look { acknowledged: 0, window: WINDOW, limited: Duration::ZERO }, born);
+        sent.acknowledged(&sample(0, WINDOW, Duration::ZERO), born);
         (sent, born + YOUNG)
     }
 
     /// So many bytes are acknowledged, and this is how much more would be taken.
     fn acknowledges(sent: &mut InFlight, bytes: u64, window: u64, now: Instant) -> Option<u64> {
-        sent.see(Look { acknowledged: bytes, window, limited: Duration::ZERO }, now);
-        sent.safe(bytes, now).map(|position| position.line)
+        sent.acknowledged(&sample(bytes, window, Duration::ZERO), now).map(|position| position.line)
     }
 
     #[test]
     fn what_is_acknowledged_is_told_long_before_it_is_safe() {
         let (mut sent, now) = grown(0);
-        assert_eq!(sent.acknowledged(), None);
+        assert_eq!(sent.acknowledged_up_to(), None);
         (1..=3).for_each(|line| sent.push(line * 100, at(line)));
         for (bytes, line) in [(99, None), (100, Some(1)), (250, Some(2)), (300, Some(3))] {
             assert_eq!(acknowledges(&mut sent, bytes, WINDOW, now), None);
-            assert_eq!(sent.acknowledged(), line.map(at));
+            assert_eq!(sent.acknowledged_up_to(), line.map(at));
         }
         assert_eq!(acknowledges(&mut sent, 300, WINDOW, now + TIME), Some(3));
-        assert_eq!(sent.acknowledged(), None);
+        assert_eq!(sent.acknowledged_up_to(), None);
+    }
+
+    /// What is filtered behind the last line that was sent goes with it.
+    #[test]
+    fn what_is_filtered_goes_with_what_was_sent_before_it() {
+        let (mut sent, now) = grown(0);
+        assert!(!sent.extend(at(1)), "nothing was sent");
+        sent.push(100, at(2));
+        assert!(sent.extend(at(9)));
+        assert_eq!(acknowledges(&mut sent, 100, WINDOW, now), None);
+        assert_eq!(acknowledges(&mut sent, 100, WINDOW, now + TIME), Some(9));
     }
 
     #[test]
@@ -303,13 +215,12 @@ mod tests {
         for n in 1..=10 {
             assert_eq!(acknowledges(&mut sent, n * 100_000, 1_000_000 - n * 100_000, now), None);
         }
-        sent.see(Look { acknowledged: 1_000_000, window: 0, limited: TIME }, later);
-        assert_eq!(sent.safe(1_000_000, later), None);
+        assert_eq!(sent.acknowledged(&sample(1_000_000, 0, TIME), later), None);
         assert_eq!(sent.closed(later), None);
-        assert_eq!(sent.safe(5_000_000, later).map(|position| position.line), Some(8));
+        assert_eq!(sent.acknowledged(&sample(5_000_000, 0, TIME), later), Some(at(8)));
         // It leaves the window alone for a moment, so it goes on.
         assert!(sent.look_again(later, Duration::ZERO) > Some(Duration::ZERO));
-        assert_eq!(sent.safe(5_000_000, later + TIME), Some(at(50)));
+        assert_eq!(sent.acknowledged(&sample(5_000_000, 0, TIME), later + TIME), Some(at(50)));
     }
 
     #[test]

@@ -1,0 +1,121 @@
+//! When a line that a collector refuses is given up, and when the collector is to blame and not the line. It outlives the
+//! connections of a forward: many a collector ends the session in which it has refused something. Decides only.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// So often a line is refused before it is a dead letter.
+pub const MAX_TRIES: u32 = 3;
+/// How long a refused line waits before it is sent for the second time. Each further wait is twice as long.
+pub const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// So many refusals, and nothing delivered between them: the collector takes nothing, whatever the line.
+pub const MAX_IN_A_ROW: u32 = 100;
+/// For so long everything was refused: the same.
+pub const ALL_REFUSED_FOR: Duration = Duration::from_secs(600);
+
+/// What one forward's collectors have refused.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// How often each line was refused that has no verdict yet, by its number. No more than are on their way.
+    tries: BTreeMap<u64, u32>,
+    /// Since something was delivered.
+    in_a_row: u32,
+    /// When the first of these was.
+    since: Option<Instant>,
+    stopped: bool,
+}
+
+/// What becomes of a refused line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sent again after this.
+    Again(Duration),
+    /// It is a dead letter.
+    Poison,
+}
+
+impl Refusals {
+    /// The collector refuses a line.
+    pub fn refused(&mut self, line: u64, now: Instant) -> Verdict {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let since = *self.since.get_or_insert(now);
+        self.stopped |= self.in_a_row >= MAX_IN_A_ROW || now.duration_since(since) >= ALL_REFUSED_FOR;
+        if self.stopped {
+            // It may not be the line's fault, so this does not count against it.
+            return Verdict::Again(RETRY_AFTER);
+        }
+        let tries = self.tries.entry(line).or_default();
+        *tries += 1;
+        if *tries >= MAX_TRIES {
+            self.tries.remove(&line);
+            return Verdict::Poison;
+        }
+        Verdict::Again(RETRY_AFTER * (1 << (*tries - 1)))
+    }
+
+    /// The collector takes lines.
+    pub fn delivered(&mut self) {
+        (self.in_a_row, self.since, self.stopped) = (0, None, false);
+    }
+
+    /// Everything before this line has its verdict.
+    pub fn passed(&mut self, line: u64) {
+        if !self.tries.is_empty() {
+            self.tries = self.tries.split_off(&line);
+        }
+    }
+
+    /// The collector takes nothing: no line is given up.
+    pub fn are_a_stop(&self) -> bool {
+        self.stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_a_few_tries() {
+        let now = Instant::now();
+        let mut refusals = Refusals::default();
+        assert_eq!(refusals.refused(7, now), Verdict::Again(RETRY_AFTER));
+        assert_eq!(refusals.refused(8, now), Verdict::Again(RETRY_AFTER));
+        // Others arrive meanwhile: that is no merit of these.
+        refusals.delivered();
+        assert_eq!(refusals.refused(7, now), Verdict::Again(RETRY_AFTER * 2));
+        assert_eq!(refusals.refused(7, now), Verdict::Poison);
+        assert_eq!(refusals.refused(8, now), Verdict::Again(RETRY_AFTER * 2));
+        refusals.passed(9);
+        assert!(refusals.tries.is_empty());
+    }
+
+    #[test]
+    fn when_everything_is_refused_nothing_is_given_up() {
+        let now = Instant::now();
+        let mut refusals = Refusals::default();
+        for line in 1..MAX_IN_A_ROW {
+            assert_eq!(refusals.refused(line.into(), now), Verdict::Again(RETRY_AFTER));
+            assert!(!refusals.are_a_stop());
+        }
+        for _ in 0..10 {
+            (0..200).for_each(|line| assert_eq!(refusals.refused(line, now), Verdict::Again(RETRY_AFTER)));
+            assert!(refusals.are_a_stop());
+        }
+        refusals.delivered();
+        assert!(!refusals.are_a_stop());
+        assert_eq!(refusals.refused(1, now), Verdict::Again(RETRY_AFTER * 2), "its first one counted");
+        assert_eq!(refusals.refused(1, now), Verdict::Poison);
+    }
+
+    #[test]
+    fn so_it_is_when_few_lines_are_refused_for_long() {
+        let start = Instant::now();
+        let mut refusals = Refusals::default();
+        refusals.refused(1, start);
+        refusals.refused(1, start + ALL_REFUSED_FOR - RETRY_AFTER);
+        assert!(!refusals.are_a_stop());
+        assert_eq!(refusals.refused(1, start + ALL_REFUSED_FOR), Verdict::Again(RETRY_AFTER));
+        assert!(refusals.are_a_stop());
+    }
+}

@@ -1,0 +1,437 @@
+//! RELP: an answer for each frame. A line is delivered when its answer has come, and not before.
+//!
+//! To a collector that knows our `numbered` frames (another logferry) whole batches are sent, each line with its number
+//! in our spool: it leaves out what it has already. To all others each line is a `syslog` frame. A `numbered` frame that is
+//! refused is sent again as `syslog` frames, one for each line, so that the one that is to blame stands alone: with their
+//! numbers the collector could take them for known, for it may have taken higher ones meanwhile.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::refusals::Verdict;
+use super::{Broken, DeliveryError, Progress, Refusals, Rejected};
+use crate::forward::encode::Encoding;
+use crate::forward::filtered_chunk::FilteredChunk;
+use crate::protocol::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
+use crate::spool::Position;
+
+/// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.
+const MAX_ANSWER: usize = 4096;
+/// Bytes of lines that are kept until they are answered, beside those taken from the spool with the last of them.
+const MAX_UNANSWERED_BYTES: usize = 4 << 20;
+
+pub struct RelpDelivery {
+    encoding: Encoding,
+    phase: Phase,
+    offers: Offers,
+    /// The collector takes `numbered` frames.
+    numbered: bool,
+    /// No more is taken from the spool while so many lines are unanswered.
+    window: usize,
+    /// How long the collector may leave unanswered what was sent.
+    patience: Duration,
+    decoder: Decoder,
+    transactions: Transactions,
+    book: Book,
+    /// Taken from the spool, and of another session than what is unanswered: a receiver remembers few sessions of a sender,
+    /// and one that was killed again and again while nobody took its lines has many.
+    waiting: Option<FilteredChunk>,
+    output: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// `open` has no answer yet.
+    Opening,
+    Open,
+    /// `close` has no answer yet.
+    Closing,
+    Over,
+}
+
+/// What was sent, or is about to be, and has no verdict.
+struct Book {
+    /// In the spool's order.
+    frames: VecDeque<Unanswered>,
+    /// The lines of all frames.
+    lines: usize,
+    /// Where these lines are, should one have to be sent again; and their bytes in all.
+    chunks: VecDeque<FilteredChunk>,
+    bytes: usize,
+    /// Which opening of the spool numbered them.
+    session: u32,
+    /// Frames that wait for an answer.
+    outstanding: usize,
+    /// Frames that were refused and are to be sent again.
+    refused: usize,
+    /// What the collector said when it last refused something.
+    refusal: String,
+    /// Frames that were answered.
+    answers: u64,
+    /// When the last answer came, or when the first frame was sent that waits for one.
+    heard: Instant,
+}
+
+struct Unanswered {
+    txnr: u32,
+    /// The number of its first line.
+    first: u64,
+    lines: usize,
+    /// Where in the spool it ends, with what is filtered behind it.
+    reaches: Position,
+    state: FrameState,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum FrameState {
+    Sent,
+    Taken,
+    /// It is sent again then.
+    Refused(Instant),
+    /// For good: why.
+    Rejected(String),
+}
+
+/// What the collector made of a frame.
+enum Answer {
+    Taken,
+    Refused(String),
+}
+
+impl RelpDelivery {
+    /// Begins with `open`. `name`: what our lines are numbered under.
+    pub fn new(encoding: Encoding, name: String, (window, patience): (usize, Duration), now: Instant) -> Self {
+        // A line in another format is not the line that has the number.
+        let offers = Offers { stream: encoding.is_canonical().then_some(name) };
+        let mut transactions = Transactions::default();
+        let (mut data, mut output) = (Vec::new(), Vec::new());
+        offers.write(&mut data);
+        relp::append(transactions.next_number(), "open", &data, &mut output);
+        Self {
+            encoding,
+            phase: Phase::Opening,
+            offers,
+            numbered: false,
+            window,
+            patience,
+            decoder: Decoder::new(MAX_ANSWER),
+            transactions,
+            book: Book {
+                frames: VecDeque::new(),
+                lines: 0,
+                chunks: VecDeque::new(),
+                bytes: 0,
+                session: 0,
+                outstanding: 0,
+                refused: 0,
+                refusal: String::new(),
+                answers: 0,
+                heard: now,
+            },
+            waiting: None,
+            output,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub fn has_room(&self) -> bool {
+        let Book { lines, bytes, .. } = self.book;
+        self.is_open()
+            && self.waiting.is_none()
+            && self.output.is_empty()
+            && lines < self.window
+            && bytes < MAX_UNANSWERED_BYTES
+    }
+
+    pub fn push(&mut self, lines: FilteredChunk, now: Instant, progress: &mut Progress) {
+        if lines.session() != self.book.session && !self.book.frames.is_empty() {
+            self.waiting = Some(lines);
+            return;
+        }
+        let book = &mut self.book;
+        book.session = lines.session();
+        match self.numbered {
+            true => self.push_numbered(&lines, now),
+            false => self.push_each(&lines, now),
+        }
+        self.book.pass(lines.end(), progress);
+        if !lines.is_empty() {
+            self.book.bytes += lines.byte_len();
+            self.book.chunks.push_back(lines);
+        }
+    }
+
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    pub fn flushed(&mut self) {
+        self.output.clear();
+    }
+
+    pub fn heard(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        refusals: &mut Refusals,
+        progress: &mut Progress,
+    ) -> Result<(), DeliveryError> {
+        let Self { decoder, phase, book, offers, numbered, .. } = self;
+        // Frames that are to be sent one line at a time.
+        let mut split = Vec::new();
+        let fed: Result<(), DeliveryError> = decoder.feed(bytes, |frame| match (*phase, frame.command) {
+            (Phase::Open, _) => {
+                if let Some(txnr) = book.hear(frame, now, refusals, progress)? {
+                    split.push(txnr);
+                }
+                Ok(())
+            }
+            (Phase::Opening, Command::Rsp) => {
+                relp::is_ok(frame.data).map_err(Broken::NotOpened)?;
+                *numbered = offers.stream.is_some() && Offers::read(frame.data) == *offers;
+                *phase = Phase::Open;
+                Ok(())
+            }
+            (Phase::Closing, Command::Rsp) => {
+                *phase = Phase::Over;
+                Ok(())
+            }
+            _ => Ok(()),
+        });
+        split.into_iter().for_each(|txnr| self.split(txnr, now, progress));
+        self.book.settle(refusals, progress);
+        fed?;
+        let Book { outstanding, refused, refusal, .. } = &self.book;
+        if refusals.are_a_stop() && *outstanding == 0 && *refused > 0 {
+            return Err(DeliveryError::Stop(refusal.clone()));
+        }
+        if self.book.frames.is_empty()
+            && let Some(waiting) = self.waiting.take()
+        {
+            self.push(waiting, now, progress);
+        }
+        Ok(())
+    }
+
+    /// Sends again what was refused, when its time has come. An error: there was no answer for too long.
+    pub fn timer(&mut self, now: Instant, progress: &mut Progress) -> Result<Option<Instant>, DeliveryError> {
+        // How long a session may take to open and to close is the driver's to know.
+        if !self.is_open() {
+            return Ok(None);
+        }
+        let mut next = None;
+        if self.book.outstanding > 0 {
+            let silent_at = self.book.heard + self.patience;
+            if now >= silent_at {
+                return Err(Broken::Silent(self.patience).into());
+            }
+            next = Some(silent_at);
+        }
+        if self.book.refused > 0 {
+            let again_at = self.send_due(now, progress);
+            next = next.into_iter().chain(again_at).min();
+        }
+        Ok(next)
+    }
+
+    /// How much was answered, while more is awaited.
+    pub fn awaits(&self) -> Option<u64> {
+        (!self.book.frames.is_empty()).then_some(self.book.answers)
+    }
+
+    pub fn goodbye(&mut self) {
+        relp::append(self.transactions.next_number(), "close", b"", &mut self.output);
+        self.phase = Phase::Closing;
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    fn push_numbered(&mut self, chunk: &FilteredChunk, now: Instant) {
+        let mut lines = chunk.lines();
+        for run in chunk.runs() {
+            let (count, mut reaches) = ((run.end - run.start) as usize, chunk.end());
+            let of_run = lines.by_ref().take(count).map(|(line, behind)| {
+                reaches = behind;
+                line
+            });
+            self.scratch.clear();
+            Numbered::write(chunk.session(), run.start, of_run, &mut self.scratch);
+            let txnr = self.transactions.next_number();
+            relp::append(txnr, "numbered", &self.scratch, &mut self.output);
+            self.book.expect(Unanswered::sent(txnr, (run.start, count), reaches), now);
+        }
+    }
+
+    fn push_each(&mut self, chunk: &FilteredChunk, now: Instant) {
+        let mut rendered = Vec::new();
+        for (line, behind) in chunk.lines() {
+            rendered.clear();
+            self.encoding.append(line, &mut self.scratch, &mut rendered);
+            let txnr = self.transactions.next_number();
+            relp::append(txnr, "syslog", &rendered, &mut self.output);
+            self.book.expect(Unanswered::sent(txnr, (behind.line - 1, 1), behind), now);
+        }
+    }
+
+    /// A frame of several lines is refused: each of its lines is sent as a frame of its own.
+    fn split(&mut self, txnr: u32, now: Instant, progress: &mut Progress) {
+        let Self { book, encoding, scratch, output, transactions, .. } = self;
+        let Some(at) = book.frames.iter().position(|frame| frame.txnr == txnr) else { return };
+        let mut behind_it = book.frames.split_off(at);
+        let Some(whole) = behind_it.pop_front() else { return };
+        book.lines -= whole.lines;
+        book.refused -= 1;
+        let (first, mut rendered) = (whole.first, Vec::new());
+        let chunks = std::mem::take(&mut book.chunks);
+        let lines = chunks.iter().flat_map(FilteredChunk::lines).skip_while(|(_, behind)| behind.line <= first);
+        for (line, behind) in lines.take(whole.lines) {
+            rendered.clear();
+            encoding.append(line, scratch, &mut rendered);
+            let txnr = transactions.next_number();
+            relp::append(txnr, "syslog", &rendered, output);
+            book.expect(Unanswered::sent(txnr, (behind.line - 1, 1), behind), now);
+        }
+        if let Some(last) = book.frames.back_mut() {
+            last.reaches = whole.reaches;
+        }
+        progress.resent += whole.lines as u64;
+        book.chunks = chunks;
+        book.frames.append(&mut behind_it);
+    }
+
+    /// Sends again what was refused and has waited for long enough. When the next one has.
+    fn send_due(&mut self, now: Instant, progress: &mut Progress) -> Option<Instant> {
+        let Self { book, encoding, scratch, output, transactions, .. } = self;
+        let (mut next, mut rendered) = (None, Vec::new());
+        let is_first = book.outstanding == 0;
+        for frame in &mut book.frames {
+            let FrameState::Refused(again_at) = frame.state else { continue };
+            if now < again_at {
+                next = next.into_iter().chain([again_at]).min();
+                continue;
+            }
+            rendered.clear();
+            if let Some(line) = line(&book.chunks, frame.first) {
+                encoding.append(line, scratch, &mut rendered);
+            }
+            frame.txnr = transactions.next_number();
+            frame.state = FrameState::Sent;
+            relp::append(frame.txnr, "syslog", &rendered, output);
+            book.outstanding += 1;
+            book.refused -= 1;
+            progress.resent += 1;
+        }
+        if is_first && book.outstanding > 0 {
+            book.heard = now;
+            next = next.into_iter().chain([now + self.patience]).min();
+        }
+        next
+    }
+}
+
+impl Unanswered {
+    fn sent(txnr: u32, (first, lines): (u64, usize), reaches: Position) -> Self {
+        Self { txnr, first, lines, reaches, state: FrameState::Sent }
+    }
+}
+
+impl Book {
+    fn expect(&mut self, frame: Unanswered, now: Instant) {
+        if self.outstanding == 0 {
+            self.heard = now;
+        }
+        self.lines += frame.lines;
+        self.outstanding += 1;
+        self.frames.push_back(frame);
+    }
+
+    /// Up to there nothing is awaited but the answers to the frames there are: what lies behind them is filtered.
+    fn pass(&mut self, reaches: Position, progress: &mut Progress) {
+        match self.frames.back_mut() {
+            Some(last) => last.reaches = reaches,
+            None => progress.safe = Some(reaches),
+        }
+    }
+
+    /// What the collector says. Returns the number of a frame that is to be split. An error ends the session.
+    fn hear(
+        &mut self,
+        frame: Frame<'_>,
+        now: Instant,
+        refusals: &mut Refusals,
+        progress: &mut Progress,
+    ) -> Result<Option<u32>, DeliveryError> {
+        match frame.command {
+            Command::Rsp => {}
+            Command::Serverclose => return Err(Broken::SessionEnded.into()),
+            _ => return Err(Broken::NoAnswer.into()),
+        }
+        // The first one, as nearly always: a collector answers in order, though nothing says that it must.
+        let is_asked = |asked: &&mut Unanswered| asked.txnr == frame.txnr && asked.state == FrameState::Sent;
+        let Some(asked) = self.frames.iter_mut().find(is_asked) else {
+            return Err(Broken::Unasked(frame.txnr).into());
+        };
+        self.answers += 1;
+        self.heard = now;
+        self.outstanding -= 1;
+        let answer = match relp::is_ok(frame.data) {
+            Ok(()) => Answer::Taken,
+            Err(says) => Answer::Refused(says),
+        };
+        let (state, split) = match answer {
+            Answer::Taken => {
+                refusals.delivered();
+                progress.delivered = true;
+                (FrameState::Taken, None)
+            }
+            Answer::Refused(says) => {
+                self.refusal.clone_from(&says);
+                let verdict = if asked.lines > 1 { None } else { Some(refusals.refused(asked.first, now)) };
+                match verdict {
+                    None => (FrameState::Refused(now), Some(asked.txnr)),
+                    Some(Verdict::Again(after)) => (FrameState::Refused(now + after), None),
+                    Some(Verdict::Poison) => (FrameState::Rejected(says), None),
+                }
+            }
+        };
+        self.refused += usize::from(matches!(state, FrameState::Refused(_)));
+        asked.state = state;
+        Ok(split)
+    }
+
+    /// Lets go of what has its verdict, up to the first frame that has none.
+    fn settle(&mut self, refusals: &mut Refusals, progress: &mut Progress) {
+        let mut passed = None;
+        while let Some(FrameState::Taken | FrameState::Rejected(_)) = self.frames.front().map(|frame| &frame.state)
+            && let Some(frame) = self.frames.pop_front()
+        {
+            if let FrameState::Rejected(why) = frame.state {
+                let bytes = line(&self.chunks, frame.first).unwrap_or_default().to_vec();
+                progress.rejected.push_back(Rejected { session: self.session, line: frame.first, why, bytes });
+            }
+            self.lines -= frame.lines;
+            passed = Some(frame.reaches);
+        }
+        let Some(passed) = passed else { return };
+        progress.safe = Some(passed);
+        refusals.passed(passed.line);
+        let next = self.frames.front().map_or(u64::MAX, |frame| frame.first);
+        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.end().line <= next) {
+            self.bytes -= chunk.byte_len();
+            self.chunks.pop_front();
+        }
+    }
+}
+
+/// The line of that number.
+fn line(chunks: &VecDeque<FilteredChunk>, number: u64) -> Option<&[u8]> {
+    let chunk = chunks.iter().find(|chunk| number < chunk.end().line)?;
+    chunk.lines().find(|(_, behind)| behind.line == number + 1).map(|(line, _)| line)
+}

@@ -1,0 +1,362 @@
+//! The driver: one loop for TCP, TLS and RELP. It owns the connection, the events, the deadlines and the end; what is said
+//! on the connection, and what the answers mean, is the [`Delivery`]'s.
+//!
+//! The read half is always polled: the first write after the peer's FIN "succeeds", and only reading shows the FIN
+//! before it.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::ReadBuf;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::delivery::{Broken, Delivery, DeliveryError, Progress, Refusals, SAMPLE_EVERY};
+use super::link::{Ended, Events};
+use super::source::Source;
+use super::stall::Stall;
+use super::tcp::Stream;
+
+/// Bytes taken from the socket at once.
+const READ: usize = 4096;
+/// Reads of what a collector says before it is our turn again.
+const READS_BEFORE_WRITING: usize = 16;
+/// How long ending a connection in good order may take.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
+/// How long a collector may take to hear our goodbye and close its side.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A connection to a collector, with what is on its way.
+pub struct StreamLink {
+    stream: Stream,
+    peer: SocketAddr,
+    delivery: Delivery,
+    /// Bytes of the delivery's output that are written.
+    sent: usize,
+    /// When the connection was last looked at.
+    sampled: Option<Instant>,
+    /// When the delivery wants to be asked again.
+    wakes_at: Option<Instant>,
+    stall: Stall,
+    /// What became of lines, and is not yet told to the spool.
+    progress: Progress,
+}
+
+/// Why a link carries no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the collector closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+}
+
+/// What happened on the connection.
+enum Happened {
+    /// The collector said something that matters.
+    Heard,
+    /// This many bytes of the output were taken.
+    Wrote(usize),
+    /// The whole output is on the wire.
+    Flushed,
+    /// The collector closed its side.
+    Closed,
+}
+
+impl StreamLink {
+    /// `dead_after`: how long a connection may stand still, of which it is told after a part.
+    pub fn new(stream: Stream, peer: SocketAddr, delivery: Delivery, dead_after: Duration) -> Self {
+        let (stall, progress) = (Stall::new(dead_after, Instant::now()), Progress::default());
+        Self { stream, peer, delivery, sent: 0, sampled: None, wakes_at: None, stall, progress }
+    }
+
+    /// Until lines may be sent.
+    pub async fn open(&mut self) -> Result<(), Failure> {
+        while !self.delivery.is_open() {
+            self.progress(&mut Refusals::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Carries lines until the connection ends, there is a better place to be or the relay stops. What is with the collector
+    /// is told to the spool when this returns, whatever the reason.
+    pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
+        let mut refusals = mem::take(&mut source.refusals);
+        let ended = self.carry_on(source, &mut refusals, events).await;
+        if let Err(error) = self.sample(Instant::now()) {
+            tracing::debug!("forward: cannot ask what {} has acknowledged: {error}", self.peer);
+        }
+        self.settle(source, events).await;
+        source.refusals = refusals;
+        ended
+    }
+
+    async fn carry_on(&mut self, source: &mut Source, refusals: &mut Refusals, events: &mut Events) -> Ended {
+        let mut stopping = false;
+        loop {
+            let mut is_drained = false;
+            if self.delivery.has_room() {
+                match source.next().await {
+                    Some(lines) => self.delivery.push(lines, Instant::now(), &mut self.progress),
+                    None => is_drained = true,
+                }
+            }
+            let now = Instant::now();
+            if let Err(failure) = self.look(now) {
+                // The answer may have come meanwhile, and it is us who come late.
+                if let Some(Ok(Happened::Heard)) = self.progress_by_now(refusals).await {
+                    self.settle(source, events).await;
+                    continue;
+                }
+                return self.fails(failure, refusals).await;
+            }
+            if self.stall.look(self.delivery.awaits(), now) {
+                events.stalled.notify_one();
+            }
+            self.settle(source, events).await;
+            if stopping && is_drained && self.delivery.is_idle() {
+                tokio::select! {
+                    () = self.finish_with(source, refusals) => {}
+                    () = events.deadline.reached() => {}
+                }
+                return Ended::Stopped;
+            }
+            let has_room = self.delivery.has_room();
+            let wakes_at = self.wakes_at(now);
+            tokio::select! {
+                happened = self.progress(refusals) => {
+                    if let Err(failure) = happened {
+                        return self.fails(failure, refusals).await;
+                    }
+                    self.settle(source, events).await;
+                }
+                more = source.wait(), if has_room && !stopping => stopping = !more,
+                () = sleep_until(wakes_at.unwrap_or(now).into()), if wakes_at.is_some() => {}
+                moved = &mut events.moved => return Ended::Moved(moved),
+                () = events.deadline.reached() => {
+                    self.discard();
+                    return Ended::Stopped;
+                }
+            }
+        }
+    }
+
+    /// Waits until the connection ends. Nothing was sent, so there is nothing else to hear of.
+    pub async fn ends(&mut self) {
+        while self.progress(&mut Refusals::default()).await.is_ok() {}
+    }
+
+    /// Whether nothing was acknowledged or answered for a while of what is on its way.
+    pub fn is_stalled(&self) -> bool {
+        self.stall.stands()
+    }
+
+    /// Ends the connection in good order: waits until all that was taken from the spool is acknowledged or answered, says
+    /// goodbye and hears the collector do the same. Nothing more is read from the spool.
+    ///
+    /// A collector that does not answer the goodbye, or stands still, is not waited for. Whatever goes wrong, or takes too
+    /// long, what is not with the collector is sent again on another connection.
+    pub async fn finish(&mut self, source: &mut Source) {
+        let mut refusals = mem::take(&mut source.refusals);
+        self.finish_with(source, &mut refusals).await;
+        source.refusals = refusals;
+    }
+
+    async fn finish_with(&mut self, source: &mut Source, refusals: &mut Refusals) {
+        let settled = async { !self.stall.stands() && self.settles(source, refusals).await.is_ok() };
+        if timeout(FINISH_WITHIN, settled).await.unwrap_or_default() {
+            self.say_goodbye(refusals).await;
+        } else {
+            self.discard();
+        }
+        // An error leaves what it leaves.
+        let _ = self.sample(Instant::now());
+        source.settle(&mut self.progress).await;
+    }
+
+    /// Until nothing is awaited any more.
+    async fn settles(&mut self, source: &mut Source, refusals: &mut Refusals) -> Result<(), Failure> {
+        loop {
+            let now = Instant::now();
+            self.sampled = None;
+            self.look(now)?;
+            source.settle(&mut self.progress).await;
+            let awaits = self.delivery.awaits();
+            if awaits.is_none() {
+                return Ok(());
+            }
+            if self.stall.look(awaits, now) {
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+            }
+            tokio::select! {
+                happened = self.progress(refusals) => happened?,
+                () = sleep(SAMPLE_EVERY) => {}
+            }
+        }
+    }
+
+    /// A program that closes its side in answer to our goodbye has read to the end: closing with unread bytes would have
+    /// reset the connection.
+    async fn say_goodbye(&mut self, refusals: &mut Refusals) {
+        self.delivery.goodbye();
+        // Nothing depends on the answer; waiting for it makes the end a goodbye and not a reset.
+        let is_answered = async {
+            while !self.delivery.is_over() {
+                self.progress(refusals).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        let _ = timeout(GOODBYE_WITHIN, is_answered).await;
+        let closed = timeout(GOODBYE_WITHIN, async {
+            self.stream.say_goodbye().await?;
+            while self.delivery.learns_from_close() {
+                self.progress(refusals).await?;
+            }
+            Ok::<_, Failure>(())
+        });
+        if let Ok(Err(Failure::Closed)) = closed.await {
+            self.delivery.closed(true, Instant::now(), &mut self.progress);
+        }
+    }
+
+    /// The connection is given up in the middle of it: a reset, so that the collector does not take half a line for a
+    /// whole one, and what our kernel still holds is not delivered now and again on the next connection.
+    fn discard(&self) {
+        let is_unfinished = self.sent > 0 || self.delivery.awaits().is_some();
+        if is_unfinished && let Err(error) = self.stream.counted().reset_on_close() {
+            tracing::debug!("forward: {}: {error}", self.peer);
+        }
+    }
+
+    async fn fails(&mut self, failure: Failure, refusals: &mut Refusals) -> Ended {
+        match &failure {
+            Failure::Closed => {
+                let now = Instant::now();
+                if self.sample(now).is_ok() {
+                    self.delivery.closed(false, now, &mut self.progress);
+                }
+            }
+            // Or our goodbye would wait behind what the collector does not read, and keep its place there.
+            Failure::Delivery(DeliveryError::Broken(Broken::Silent(_))) => {
+                let _ = self.stream.counted().reset_on_close();
+            }
+            // The collector answers, so it may hear a goodbye too.
+            Failure::Delivery(DeliveryError::Stop(_)) => self.say_goodbye(refusals).await,
+            Failure::Delivery(DeliveryError::Broken(_)) | Failure::Io(_) => {}
+        }
+        Ended::Failed(failure)
+    }
+
+    /// Tells the spool what became of lines. Waits only where a dead letter cannot be written.
+    async fn settle(&mut self, source: &mut Source, events: &mut Events) {
+        if self.progress.is_empty() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = source.settle(&mut self.progress) => {}
+            () = events.deadline.reached() => {}
+        }
+    }
+
+    /// Does what is due by now.
+    fn look(&mut self, now: Instant) -> Result<(), Failure> {
+        if self.delivery.wants_sample() && self.sampled.is_none_or(|at| now >= at + SAMPLE_EVERY) {
+            self.sampled = Some(now);
+            self.sample(now)?;
+        }
+        self.wakes_at = self.delivery.timer(now, &mut self.progress)?;
+        Ok(())
+    }
+
+    fn sample(&mut self, now: Instant) -> io::Result<()> {
+        if self.delivery.wants_sample() {
+            self.delivery.acknowledged(&self.stream.counted().sample()?, now, &mut self.progress);
+        }
+        Ok(())
+    }
+
+    /// When to look again if nothing else happens; `None`: nothing is awaited or kept.
+    fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        let next = self.wakes_at.into_iter().chain(self.stall.due()).min()?;
+        let samples_at = self.sampled.filter(|_| self.delivery.wants_sample()).map_or(now, |at| at + SAMPLE_EVERY);
+        Some(next.max(samples_at))
+    }
+
+    /// Waits until something happens on the connection, and takes note of it.
+    async fn progress(&mut self, refusals: &mut Refusals) -> Result<(), Failure> {
+        let happened = poll_fn(|cx| self.poll_progress(refusals, cx)).await?;
+        self.take_note(happened)
+    }
+
+    /// What has happened by now.
+    async fn progress_by_now(&mut self, refusals: &mut Refusals) -> Option<Result<Happened, Failure>> {
+        poll_fn(|cx| match self.poll_progress(refusals, cx) {
+            Poll::Ready(happened) => Poll::Ready(Some(happened)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn take_note(&mut self, happened: Happened) -> Result<(), Failure> {
+        match happened {
+            Happened::Heard => {}
+            Happened::Wrote(bytes) => self.sent += bytes,
+            Happened::Flushed => {
+                self.delivery.flushed(self.stream.counted().written());
+                self.sent = 0;
+            }
+            Happened::Closed => return Err(Failure::Closed),
+        }
+        Ok(())
+    }
+
+    /// Reads what the collector says, and be it its closing; then writes.
+    fn poll_progress(&mut self, refusals: &mut Refusals, cx: &mut Context<'_>) -> Poll<Result<Happened, Failure>> {
+        let (mut talks_on, mut has_heard) = (true, false);
+        for _ in 0..READS_BEFORE_WRITING {
+            let mut bytes = [MaybeUninit::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            match self.stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ok(Happened::Closed)),
+                Poll::Ready(Ok(())) => {
+                    has_heard = true;
+                    self.delivery.heard(buffer.filled(), Instant::now(), refusals, &mut self.progress)?;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => {
+                    talks_on = false;
+                    break;
+                }
+            }
+        }
+        if has_heard && self.delivery.listens() {
+            return Poll::Ready(Ok(Happened::Heard));
+        }
+        let progress = self.poll_write(cx);
+        if progress.is_pending() && talks_on {
+            // The last read was not the one that waits, so nobody else would call us for the rest.
+            cx.waker().wake_by_ref();
+        }
+        progress
+    }
+
+    /// Writes the output, then flushes it. Never ready while there is none.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Happened, Failure>> {
+        let output = self.delivery.output();
+        if output.is_empty() {
+            return Poll::Pending;
+        }
+        if self.sent < output.len() {
+            let written = ready!(self.stream.poll_write(cx, &output[self.sent..]))?;
+            return Poll::Ready(Ok(Happened::Wrote(written)));
+        }
+        ready!(self.stream.poll_flush(cx))?;
+        Poll::Ready(Ok(Happened::Flushed))
+    }
+}

@@ -1,0 +1,298 @@
+//! The forwarder: which collector is connected when, and where a forward goes on after a connection has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::backoff::Backoff;
+use super::delivery::DeliveryError;
+use super::dial::Dialer;
+use super::driver::{Failure, StreamLink};
+use super::file::FileLink;
+use super::link::{Connected, Ended, Events, Link, Place};
+use super::log_limiter::LogLimiter;
+use super::names::Resolver;
+use super::source::Source;
+use super::target_watch::{Moved, TargetWatch, Why};
+use super::{Deadline, Orders};
+use crate::board::ForwardState;
+use crate::config::{self, ForwardAddress};
+use crate::metrics::ForwardMetrics;
+use crate::spool::Reader;
+
+/// The first wait after a connection that could not be made or broke.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// A collector that hangs is waited for up to 32 times `dead-after` before the connection is given up for another one.
+const MAX_DOUBLINGS: usize = 5;
+/// What may be wrong where a connection ends before it has carried anything.
+const NOT_PLAIN: &str = " (does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://)";
+/// Looks for an earlier collector that are in vain become rarer, up to so many times `failback-after`.
+const RAREST_FAILBACK: u32 = 10;
+
+/// One forward: a cursor of the spool and where its lines go.
+pub struct Forwarder {
+    settings: Arc<config::Forward>,
+    source: Source,
+    dialer: Dialer,
+    metrics: ForwardMetrics,
+    state: ForwardState,
+    deadline: Deadline,
+    /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
+    failback: Backoff,
+    /// Connections in a row that did not live, were stalled until they were given up, or refused everything. The next attempt
+    /// begins one target, or one address, further on.
+    failures: usize,
+    /// Those that were stalled among them.
+    stalls: usize,
+}
+
+/// A connection that is of no more use.
+struct Broken {
+    how: String,
+    /// For how long it had stood.
+    lived: Duration,
+    /// Nothing was acknowledged any more at its end.
+    was_stalled: bool,
+    /// The verdict was *stop*: where, and in the collector's own words.
+    stops: Option<String>,
+}
+
+impl Forwarder {
+    /// Nothing is resolved or connected yet.
+    pub fn new(
+        settings: config::Forward,
+        reader: Reader,
+        resolver: Resolver,
+        sd_id: &str,
+        (metrics, state): (ForwardMetrics, ForwardState),
+        orders: Orders,
+    ) -> Self {
+        let Orders { deadline, leaving, connectors } = orders;
+        let settings = Arc::new(settings);
+        let failback = Backoff::new(settings.failback_after, settings.failback_after * RAREST_FAILBACK);
+        let matches = (settings.matches.clone(), sd_id.to_owned());
+        let limiter = Arc::new(LogLimiter::new(&settings.name, metrics.delivered.clone()));
+        let source = Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), leaving);
+        let says = (metrics.clone(), state.clone(), limiter);
+        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), says);
+        Self { settings, source, dialer, metrics, state, deadline, failback, failures: 0, stalls: 0 }
+    }
+
+    /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(FIRST_BACKOFF, self.settings.max_backoff);
+        loop {
+            let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
+            let idle = self.source.pending() + self.source.replayable() == 0;
+            let left = self.source.left();
+            self.state.connecting();
+            let connected = tokio::select! {
+                connected = self.connect() => connected,
+                () = deadline.reached() => break,
+                () = left => break,
+                // Nothing to deliver: a stopping relay does not wait for a collector.
+                () = stopping.announced(), if idle => break,
+            };
+            if let Some(connected) = connected {
+                let carried = self.carry(connected).await;
+                self.metrics.connected.set(0);
+                let Err(Broken { how, lived, was_stalled, stops }) = carried else { break };
+                match &stops {
+                    Some(why) => self.source.stop(why),
+                    None => self.say_problem(&how),
+                }
+                self.source.rewind();
+                // A collector that takes a connection only to drop it is not hammered, and others are tried; they are
+                // also when one hangs, whose kernel goes on taking connections for it, or refuses everything.
+                if was_stalled || stops.is_some() || lived <= self.settings.max_backoff {
+                    self.failures += 1;
+                    self.stalls += usize::from(was_stalled);
+                } else {
+                    backoff.reset();
+                    self.failures = 0;
+                    self.stalls = 0;
+                }
+                if lived > self.settings.failback_after && !was_stalled {
+                    self.failback.reset();
+                }
+            }
+            self.state.waits();
+            let mut deadline = self.deadline.clone();
+            tokio::select! {
+                () = self.source.pass_filtered() => {}
+                () = deadline.reached() => break,
+            }
+            if !self.pause(backoff.wait()).await {
+                break;
+            }
+        }
+        let (pending, replayable) = (self.source.pending(), self.source.replayable());
+        if pending + replayable > 0 && !self.source.is_left() {
+            let name = &self.settings.name;
+            tracing::warn!(
+                "forward {name}: stopping with {} lines not confirmed; they stay in the spool",
+                pending + replayable
+            );
+        }
+    }
+
+    /// Tries every address of every target, in order.
+    async fn connect(&mut self) -> Option<Connected> {
+        let targets = self.settings.to.len();
+        for turn in 0..targets {
+            let target = (self.failures + turn) % targets;
+            match self.connect_target(target).await {
+                Ok(connected) => return Some(connected),
+                Err(problem) => self.say_problem(&format!("{}: {problem}", self.settings.to[target])),
+            }
+        }
+        None
+    }
+
+    async fn connect_target(&self, target: usize) -> Result<Connected, String> {
+        let to = &self.settings.to[target];
+        let here =
+            |file| Connected { link: Link::File(file), place: Place { target, endpoint: None, ttl: Duration::MAX } };
+        let destination = match &to.address {
+            ForwardAddress::Stdout => return Ok(here(FileLink::stdout(self.dialer.encoding(to)))),
+            ForwardAddress::File(template) => {
+                return Ok(here(FileLink::files(template, self.dialer.encoding(to))));
+            }
+            ForwardAddress::Network(network) => network.destination(),
+        };
+        let answer = self.dialer.look_up_or_remember(destination).await?;
+        let start = self.failures / self.settings.to.len();
+        let (behind, first) = answer.endpoints.split_at(start % answer.endpoints.len().max(1));
+        let patience = self.patience();
+        let (link, endpoint) = self.dialer.connect_any(to, first.iter().chain(behind), patience).await?;
+        Ok(Connected { link, place: Place { target, endpoint: Some(endpoint), ttl: answer.ttl } })
+    }
+
+    /// How long the next connection may stand still. A collector that hangs reads all that it was sent on each connection
+    /// when it comes round, so there must not be many of them: each round through the targets doubles it.
+    fn patience(&self) -> Duration {
+        let rounds = self.stalls / self.settings.to.len();
+        self.settings.dead_after * (1 << rounds.min(MAX_DOUBLINGS))
+    }
+
+    /// Carries over one connection, and over the next ones as long as there is a better place to be. `Ok`: the relay is
+    /// stopping.
+    async fn carry(&mut self, mut connected: Connected) -> Result<(), Broken> {
+        loop {
+            self.metrics.connected.set(1);
+            self.say_connected(&connected);
+            self.show_place(&connected.place);
+            let (since, delivered) = (Instant::now(), self.source.delivered());
+            let Connected { link, place } = connected;
+            let mut events = self.events(&place);
+            let (ended, old) = link.carry(&mut self.source, &mut events).await;
+            match ended {
+                Ended::Stopped => return Ok(()),
+                Ended::Failed(failure) => {
+                    let (lived, was_stalled) = (since.elapsed(), old.is_some_and(|link| link.is_stalled()));
+                    let target = &self.settings.to[place.target];
+                    let is_misunderstood = target.address.is_plain_syslog()
+                        && lived < self.settings.max_backoff
+                        && delivered == self.source.delivered();
+                    let hint = if is_misunderstood { NOT_PLAIN } else { "" };
+                    let how = format!("{}: {failure}{hint}", place.of(target));
+                    let stops = match failure {
+                        Failure::Delivery(DeliveryError::Stop(why)) => Some(format!("{}: {why}", place.of(target))),
+                        _ => None,
+                    };
+                    return Err(Broken { how, lived, was_stalled, stops });
+                }
+                Ended::Moved(moved) => connected = self.follow(&place, old, moved).await,
+            }
+        }
+    }
+
+    /// Leaves the old place for the new one, which is connected already. `old`: the connection to end in good order.
+    async fn follow(&mut self, from: &Place, old: Option<Box<StreamLink>>, moved: Moved) -> Connected {
+        let Moved { why, link, place } = moved;
+        let (name, target) = (&self.settings.name, &self.settings.to[place.target]);
+        match why {
+            Why::NameMoved => {
+                self.metrics.moves.inc();
+                let said = format!("{target} moved from {from} to {place}");
+                if self.dialer.limiter.is_new(&said) {
+                    tracing::info!("forward {name}: {said}");
+                }
+            }
+            Why::Failback => {
+                self.metrics.failbacks.inc();
+                // Until it has shown that it stays.
+                self.failback.wait();
+                let said = format!("{target} at {place} is back; leaving {from}");
+                if self.dialer.limiter.is_new(&said) {
+                    tracing::info!("forward {name}: {said}");
+                }
+            }
+        }
+        if let Some(mut old) = old {
+            tokio::select! {
+                () = old.finish(&mut self.source) => {}
+                () = self.deadline.reached() => {}
+            }
+        }
+        self.source.rewind();
+        Connected { link, place }
+    }
+
+    fn events(&self, place: &Place) -> Events {
+        let stalled = Arc::new(Notify::new());
+        let watch = TargetWatch::new(self.dialer.clone(), place.clone(), stalled.clone(), self.failback.clone());
+        Events { moved: Box::pin(watch.elsewhere()), stalled, deadline: self.deadline.clone() }
+    }
+
+    /// Waits before the next attempt; false when the relay is stopping and there is nothing left to deliver, or no time.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        let drained = async {
+            // True: there is something to deliver, so we are not done and go on trying.
+            if self.source.wait().await {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = sleep(wait) => true,
+            () = drained => false,
+            () = self.deadline.reached() => false,
+        }
+    }
+
+    fn say_connected(&self, connected: &Connected) {
+        let place = connected.place.of(&self.settings.to[connected.place.target]);
+        let does = if let Link::File(_) = connected.link { "writes to" } else { "connected to" };
+        let said = format!("{does} {place}");
+        if self.dialer.limiter.is_over(&said) {
+            tracing::info!("forward {}: {said}; {} lines pending", self.settings.name, self.source.pending());
+        }
+    }
+
+    /// For whoever looks at the board.
+    fn show_place(&self, place: &Place) {
+        let address = place.endpoint.as_ref().map(|endpoint| endpoint.peer);
+        self.state.connected(self.settings.to[place.target].to_string(), address, place.ttl);
+    }
+
+    /// Says why nothing is delivered.
+    fn say_problem(&self, problem: &str) {
+        self.state.trouble(problem);
+        if self.dialer.limiter.is_new(problem) {
+            let name = &self.settings.name;
+            tracing::warn!(
+                "forward {name}: {problem}; {} lines wait in the spool, trying again",
+                self.source.pending()
+            );
+        }
+    }
+}
+
+/// However it ends: one that is cut off in the middle is not connected either.
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.metrics.connected.set(0);
+    }
+}

@@ -1,0 +1,106 @@
+//! A link: what carries lines to one place, whichever it is, and what it listens to meanwhile.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Deadline;
+use super::datagram::DatagramLink;
+use super::driver::{Failure, StreamLink};
+use super::file::FileLink;
+use super::names::Endpoint;
+use super::source::Source;
+use super::target_watch::Moved;
+use crate::config::Target;
+
+/// The closed set of ways to a place.
+pub enum Link {
+    /// TCP, TLS and RELP.
+    Stream(Box<StreamLink>),
+    /// UDP.
+    Datagram(DatagramLink),
+    /// Files and stdout.
+    File(FileLink),
+}
+
+/// A link, and where it leads to.
+pub struct Connected {
+    pub link: Link,
+    pub place: Place,
+}
+
+#[derive(Clone)]
+pub struct Place {
+    /// Which of the forward's targets. `0 <= target < to.len()`
+    pub target: usize,
+    /// Where on the network; `None` on this machine.
+    pub endpoint: Option<Endpoint>,
+    /// How long the answer may be believed by which it was found.
+    pub ttl: Duration,
+}
+
+/// Why a link stopped carrying.
+pub enum Ended {
+    /// The relay is stopping, and the collector has everything or time is up.
+    Stopped,
+    /// There is a better place to be now, and a connection to there stands.
+    Moved(Moved),
+    Failed(Failure),
+}
+
+/// What a link listens to besides its own connection.
+pub struct Events {
+    pub moved: Pin<Box<dyn Future<Output = Moved> + Send>>,
+    /// For the link to say that it is stalled, each time it has been for long enough.
+    pub stalled: Arc<Notify>,
+    pub deadline: Deadline,
+}
+
+impl Link {
+    /// Carries lines until it ends. Returns the connection that is to be ended in good order, where there is one.
+    pub async fn carry(self, source: &mut Source, events: &mut Events) -> (Ended, Option<Box<StreamLink>>) {
+        match self {
+            Self::Stream(mut link) => (link.carry(source, events).await, Some(link)),
+            Self::Datagram(mut link) => (link.carry(source, events).await, None),
+            Self::File(link) => (link.carry(source, events).await, None),
+        }
+    }
+
+    /// Waits until the other side ends a connection over which nothing was sent. What is no connection does not end.
+    pub async fn ends(&mut self) {
+        match self {
+            Self::Stream(link) => link.ends().await,
+            Self::Datagram(_) | Self::File(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Events {
+    /// The new connection, if there is one by now, while nobody was waiting for it.
+    pub async fn moved_by_now(&mut self) -> Option<Moved> {
+        tokio::select! {
+            biased;
+            moved = &mut self.moved => Some(moved),
+            () = std::future::ready(()) => None,
+        }
+    }
+}
+
+impl Place {
+    /// Where it is, for a person. `target`: what the config calls it.
+    pub fn of(&self, target: &Target) -> String {
+        self.endpoint.as_ref().map_or_else(|| target.to_string(), |endpoint| format!("{target} at {}", endpoint.peer))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.endpoint {
+            Some(endpoint) => write!(f, "{}", endpoint.peer),
+            None => f.write_str("this machine"),
+        }
+    }
+}
