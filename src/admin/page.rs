@@ -1,7 +1,7 @@
 //! The status page: one `Status` in, one HTML page out, with its style, its drawing and its few lines of script inside.
 //! Nothing is fetched from elsewhere, and the policy sees to it.
 //!
-//! The markup is `templates/page.html`. The template escapes every value, whatever comes from outside: names, addresses,
+//! The markup is `page.html` beside this file. The template escapes every value, whatever comes from outside: names, addresses,
 //! the words of errors. Only the style and the script, which are ours, are written as they are.
 
 use askama::Template;
@@ -9,8 +9,8 @@ use askama::Template;
 use super::draw::{self, HEIGHT, WIDTH};
 use super::status::{Loss, State, Status};
 
-const STYLE: &str = include_str!("../../templates/page.css");
-const SCRIPT: &str = include_str!("../../templates/page.js");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
 
 /// What a browser may load for the page: this style and this script, and the page itself again. The hashes are those of
 /// page.css and page.js; a test says which they must be.
@@ -24,7 +24,7 @@ const PLACES: usize = 150;
 const NONE: &str = "\u{2013}";
 
 #[derive(Template)]
-#[template(path = "page.html", whitespace = "minimize")]
+#[template(path = "page.html", config = "src/admin/askama.toml", whitespace = "minimize")]
 struct Page<'a> {
     status: &'a Status,
     /// Forwards that are not connected.
