@@ -107,7 +107,13 @@ fn json_is_one_object_a_line() {
     let open = lines.iter().find(|line| line["message"] == "spool: open").expect("it says that");
     assert_eq!((open["level"].as_str(), open["segments"].is_u64()), (Some("info"), true), "{open}");
     assert!(open["dir"].as_str().unwrap().ends_with("/spool"), "{open}");
+    let connected = lines.iter().find(|line| is_connected(line)).expect("it says that");
+    assert_eq!(connected["forward"], "central", "{connected}");
     assert_eq!(lines.last().unwrap()["message"], "stopped");
+}
+
+fn is_connected(line: &Value) -> bool {
+    line["message"].as_str().is_some_and(|message| message.starts_with("forward central: connected to"))
 }
 
 #[test]
