@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::written::{Entry, Leaf, Origin};
-use crate::record::append_escaped;
+use crate::record::escaped;
 
 /// Problems of one config that are named; a file with more of them is no config.
 const MAX_PROBLEMS: usize = 100;
@@ -47,9 +47,7 @@ impl ConfigErrors {
 impl ConfigError {
     /// What was written is shown in it, and may hold anything: a line stays one, and a terminal is told nothing.
     fn at(at: usize, text: String) -> Self {
-        let mut says = String::with_capacity(text.len());
-        append_escaped(&text, &mut says);
-        Self { says, at }
+        Self { says: escaped(&text), at }
     }
 
     fn unwritten(says: String) -> Self {

@@ -1,7 +1,7 @@
 //! One log entry, and its three forms: a line of text, a line of JSON, a syslog message. Control characters come out escaped
 //! in each of them, for a collector's or name server's words may be in it: an entry is one line.
 
-use std::fmt::{Debug, Write};
+use std::fmt::Debug;
 
 use chrono::{SecondsFormat, Utc};
 use serde::Serializer;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use crate::record::{append_escaped, make_json_visible};
+use crate::record::{escaped, make_json_visible};
 
 /// Facility syslog (5): RFC 5424 6.2.1.
 const FACILITY: u8 = 5 << 3;
@@ -102,18 +102,23 @@ impl Entry {
     }
 
     fn in_words(&self) -> String {
-        let mut text = String::with_capacity(self.message.len());
-        append_escaped(&self.with_context(), &mut text);
+        let mut text = self.with_context();
         for (key, value) in &self.fields.0[..self.own_fields] {
-            let _ = write!(text, " {key}=");
-            append_escaped(&words(value), &mut text);
+            text.extend([" ", key, "=", &words(value)]);
         }
-        text
+        escaped(&text)
     }
 
-    /// `forward central: connected to …`
+    /// `forward central: connected to …`. A message that names its span itself is not given the name twice.
     fn with_context(&self) -> String {
-        self.context.iter().chain([&self.message]).map(String::as_str).collect::<Vec<_>>().join(": ")
+        let mut text = String::new();
+        for span in &self.context {
+            let is_named = self.message.strip_prefix(span.as_str()).is_some_and(|rest| rest.starts_with(':'));
+            if !is_named {
+                text.extend([span, ": "]);
+            }
+        }
+        text + &self.message
     }
 
     fn severity(&self) -> u8 {
@@ -222,6 +227,9 @@ mod tests {
         let json: Value = serde_json::from_str(&entry.json()).expect("JSON");
         assert_eq!((&json["forward"], &json["attempt"], &json["dir"]), (&"cen\ntral".into(), &3.into(), &7.into()));
         assert_eq!(json["message"], "forward cen\ntral: connection 10.0.0.1:514 3: connected");
+        let mut named = Entry::error("forward central: away");
+        named.push_span("forward", &Fields(vec![("name", Value::from("central"))]));
+        assert_eq!(named.with_context(), "forward central: away");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::entry::{Entry, Fields};
 use super::stderr::Stderr;
-use super::stream::Entrance;
+use super::stream::StreamSender;
 use crate::config::LogFormat;
 
 thread_local! {
@@ -29,7 +29,7 @@ pub struct ToStderr {
 }
 
 /// Hands on to the stream into the spool.
-pub struct ToSpool(pub Entrance);
+pub struct ToSpool(pub StreamSender);
 
 impl<S> Layer<S> for Reader
 where
@@ -137,11 +137,11 @@ mod tests {
     fn the_stream_says_what_stderr_says() {
         let shared = Shared::default();
         let (stderr, written) = stderr::start(shared.clone());
-        let (entrance, mut stream) = stream::new(Metrics::new().log());
+        let (sender, mut stream) = stream::new(Metrics::new().log());
         let log = tracing_subscriber::registry()
             .with(Reader)
             .with(ToStderr { format: LogFormat::Text, stderr })
-            .with(Some(ToSpool(entrance)));
+            .with(Some(ToSpool(sender)));
         tracing::subscriber::with_default(log, || {
             let forward = tracing::error_span!("forward", name = "central");
             forward.in_scope(|| tracing::warn!("away"));

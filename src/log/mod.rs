@@ -27,9 +27,10 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use crate::config::{self, LogFormat, LogLevel};
 use crate::metrics::LogMetrics;
+use crate::record::escaped;
 use entry::Entry;
 use layers::{Reader, ToSpool, ToStderr};
-use stderr::Written;
+use stderr::FlushOnDrop;
 pub use stream::Stream;
 
 /// How lines are written to stderr, for the last one, which is said when nobody logs any more.
@@ -37,13 +38,13 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// Logs until it is dropped, which writes what is left.
 pub struct Logging {
-    _written: Written,
+    _flush: FlushOnDrop,
 }
 
 /// Whatever calls `tracing` in this process is said from now on. The second time nothing changes: a process has one log.
 /// The stream is there if messages are to go into the spool; nobody carries them until it [runs](Stream::run).
 pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<Stream>) {
-    let (stderr, written) = stderr::start(io::stderr());
+    let (stderr, flush) = stderr::start(io::stderr());
     let _ = FORMAT.set(settings.format);
     let level = filter(settings.level);
     // Libraries are heard only by those who look for a mistake in us: hickory warns of each datagram that is no answer, and
@@ -51,12 +52,12 @@ pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<St
     let others = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
     let to_stderr = ToStderr { format: settings.format, stderr }.with_filter(ours(level).with_default(others));
     let spool_level = settings.to_spool.map_or(LevelFilter::OFF, filter);
-    let (entrance, stream) = settings.to_spool.map(|_| stream::new(metrics)).unzip();
-    let to_spool = entrance.map(|entrance| ToSpool(entrance).with_filter(ours(spool_level)));
+    let (sender, stream) = settings.to_spool.map(|_| stream::new(metrics)).unzip();
+    let to_spool = sender.map(|sender| ToSpool(sender).with_filter(ours(spool_level)));
     let reader = Reader.with_filter(ours(level.max(spool_level)).with_default(others));
     let log = tracing_subscriber::registry().with(reader).with(to_stderr).with(to_spool);
     let _ = tracing::subscriber::set_global_default(log);
-    (Logging { _written: written }, stream)
+    (Logging { _flush: flush }, stream)
 }
 
 /// What we say ourselves, down to a level.
@@ -64,11 +65,12 @@ fn ours(level: LevelFilter) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// The last words of a command. `eprintln!` would panic where nobody can hear them.
+/// The last words of a command, a line for each of theirs, escaped as the log is: an argument or a collector's words may be in
+/// them. `eprintln!` would panic where nobody can hear them.
 pub fn last_words(says: &str) {
     let line = match FORMAT.get() {
         Some(LogFormat::Json) => Entry::error(says).json(),
-        Some(LogFormat::Text) | None => says.lines().map(|line| format!("logferry: {line}\n")).collect(),
+        Some(LogFormat::Text) | None => says.lines().map(|line| format!("logferry: {}\n", escaped(line))).collect(),
     };
     let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Lines that wait to be written; as many again may be on their way.
-const MOST_WAITING: usize = 1000;
+const MAX_QUEUED: usize = 1000;
 /// How long the last lines may take to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Stderr(Arc<Shared>);
 
 /// Waits until everything is written when it is dropped, if that is soon.
-pub struct Written(Arc<Shared>);
+pub struct FlushOnDrop(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -34,18 +34,18 @@ struct Queue {
 }
 
 /// Lines to `out`.
-pub fn start(out: impl Write + Send + 'static) -> (Stderr, Written) {
+pub fn start(out: impl Write + Send + 'static) -> (Stderr, FlushOnDrop) {
     let shared = Arc::new(Shared::default());
     let writing = shared.clone();
     let write = move || writing.write(out);
     thread::Builder::new().name("log".into()).spawn(write).expect("the system has a thread left at start");
-    (Stderr(shared.clone()), Written(shared))
+    (Stderr(shared.clone()), FlushOnDrop(shared))
 }
 
 impl Stderr {
     pub fn write(&self, line: String) {
         let mut queue = self.0.lock();
-        if queue.lines.len() < MOST_WAITING {
+        if queue.lines.len() < MAX_QUEUED {
             queue.lines.push(line);
             self.0.changed.notify_all();
         }
@@ -75,12 +75,12 @@ impl Shared {
     }
 }
 
-impl Drop for Written {
+impl Drop for FlushOnDrop {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         queue.over = true;
         self.0.changed.notify_all();
-        self.0.changed.wait_while_for(&mut queue, |queue| !queue.written, LAST_LINES);
+        self.0.changed.wait_while_for(&mut queue, |queue| !queue.written, FLUSH_WITHIN);
     }
 }
 
@@ -113,12 +113,12 @@ mod tests {
     fn a_pipe_that_nobody_reads_holds_nobody() {
         let ((permit, permits), (written, arrived)) = (channel(), channel());
         let (stderr, end) = start(Pipe { permits, written });
-        (0..10 * MOST_WAITING).for_each(|n| stderr.write(format!("{n}\n")));
+        (0..10 * MAX_QUEUED).for_each(|n| stderr.write(format!("{n}\n")));
         (0..10).for_each(|_| permit.send(()).unwrap());
         drop(end);
         let text = String::from_utf8(arrived.try_iter().flatten().collect()).unwrap();
         let lines: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
-        assert!((MOST_WAITING..=2 * MOST_WAITING).contains(&lines.len()), "{}", lines.len());
+        assert!((MAX_QUEUED..=2 * MAX_QUEUED).contains(&lines.len()), "{}", lines.len());
         assert!(lines.is_sorted() && lines[0] == 0, "in order, from the first on");
     }
 

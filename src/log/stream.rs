@@ -17,19 +17,19 @@ use crate::metrics::{ListenMetrics, LogMetrics};
 use crate::spool::{Batch, Inlet};
 
 /// Messages that are taken in a minute. A relay says about ten when it starts, and then one now and then.
-const MOST_A_MINUTE: u32 = 100;
+const MAX_A_MINUTE: u32 = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Messages that wait to be handed to the spool.
-const MOST_WAITING: usize = 32;
+const MAX_QUEUED: usize = 32;
 /// Messages that are handed to it together; so many more may wait there.
-const MOST_TOGETHER: usize = 16;
+const MAX_BATCH: usize = 16;
 /// How long the spool may take to take over what is left when the relay stops.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where messages go in. Neither waits nor fails.
-pub struct Entrance {
+pub struct StreamSender {
     queue: mpsc::Sender<Entry>,
-    pace: Mutex<Pace>,
+    rate_limit: Mutex<RateLimit>,
     metrics: LogMetrics,
 }
 
@@ -40,15 +40,15 @@ pub struct Stream {
     taken: Vec<Entry>,
 }
 
-pub fn new(metrics: LogMetrics) -> (Entrance, Stream) {
-    let (entrance, queue) = mpsc::channel(MOST_WAITING);
-    let pace = Mutex::new(Pace { since: Instant::now(), taken: 0 });
-    (Entrance { queue: entrance, pace, metrics }, Stream { queue, taken: Vec::new() })
+pub fn new(metrics: LogMetrics) -> (StreamSender, Stream) {
+    let (sender, queue) = mpsc::channel(MAX_QUEUED);
+    let rate_limit = Mutex::new(RateLimit { since: Instant::now(), taken: 0 });
+    (StreamSender { queue: sender, rate_limit, metrics }, Stream { queue, taken: Vec::new() })
 }
 
-impl Entrance {
+impl StreamSender {
     pub fn take(&self, entry: &Entry) {
-        if !self.pace.lock().allows(Instant::now()) {
+        if !self.rate_limit.lock().allows(Instant::now()) {
             self.metrics.dropped_rate.inc();
             return;
         }
@@ -60,17 +60,17 @@ impl Entrance {
 }
 
 /// How many were taken since when.
-struct Pace {
+struct RateLimit {
     since: Instant,
     taken: u32,
 }
 
-impl Pace {
+impl RateLimit {
     fn allows(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= MINUTE {
             *self = Self { since: now, taken: 0 };
         }
-        if self.taken == MOST_A_MINUTE {
+        if self.taken == MAX_A_MINUTE {
             return false;
         }
         self.taken += 1;
@@ -95,12 +95,12 @@ impl Stream {
         }
         let name = hostname.borrow().clone();
         // The writer takes it with what else has queued, if there is room.
-        let _ = timeout(LAST_WORD, self.hand_over(&name, &inlet, &own)).await;
+        let _ = timeout(FLUSH_WITHIN, self.hand_over(&name, &inlet, &own)).await;
     }
 
     /// The next messages, until the spool has them.
     async fn carry(&mut self, hostname: watch::Receiver<String>, inlet: &Inlet, own: &ListenMetrics) {
-        if self.taken.is_empty() && self.queue.recv_many(&mut self.taken, MOST_TOGETHER).await == 0 {
+        if self.taken.is_empty() && self.queue.recv_many(&mut self.taken, MAX_BATCH).await == 0 {
             // Nobody is left who could say something.
             std::future::pending::<()>().await;
         }
@@ -150,10 +150,11 @@ mod tests {
     #[test]
     fn so_many_are_taken_in_a_minute() {
         let start = Instant::now();
-        let mut pace = Pace { since: start, taken: 0 };
+        let mut rate_limit = RateLimit { since: start, taken: 0 };
         for minute in 0..3 {
-            let taken = (0..1000).filter(|n| pace.allows(start + MINUTE * minute + Duration::from_millis(*n))).count();
-            assert_eq!(taken, MOST_A_MINUTE as usize);
+            let taken =
+                (0..1000).filter(|n| rate_limit.allows(start + MINUTE * minute + Duration::from_millis(*n))).count();
+            assert_eq!(taken, MAX_A_MINUTE as usize);
         }
     }
 
@@ -162,24 +163,24 @@ mod tests {
         let (dir, metrics) = (tempfile::TempDir::new().unwrap(), Metrics::new());
         let spool = Spool::open(Options::new(dir.path(), 1 << 20, Vec::new()), &metrics).unwrap();
         let (inlet, thread) = spool.writer.spawn(None).unwrap();
-        let (entrance, stream) = new(metrics.log());
-        (0..MOST_WAITING).for_each(|_| entrance.take(&Entry::error("again")));
+        let (sender, stream) = new(metrics.log());
+        (0..MAX_QUEUED).for_each(|_| sender.take(&Entry::error("again")));
         let (hostname, hostnames) = watch::channel("node-7".to_owned());
         drop(hostname);
         stream.run(hostnames, inlet, metrics.listener("logferry")).await;
         thread.join().unwrap();
-        assert_eq!(metrics.spool().spooled.get(), MOST_WAITING as u64);
-        assert_eq!(metrics.listener("logferry").received.get(), MOST_WAITING as u64);
+        assert_eq!(metrics.spool().spooled.get(), MAX_QUEUED as u64);
+        assert_eq!(metrics.listener("logferry").received.get(), MAX_QUEUED as u64);
     }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted_and_nobody_waits() {
         let metrics = Metrics::new().log();
-        let (entrance, stream) = new(metrics.clone());
-        (0..1000).for_each(|_| entrance.take(&Entry::error("again")));
-        assert_eq!(metrics.dropped_full.get(), u64::from(MOST_A_MINUTE) - MOST_WAITING as u64);
-        assert_eq!(metrics.dropped_rate.get(), 1000 - u64::from(MOST_A_MINUTE));
+        let (sender, stream) = new(metrics.clone());
+        (0..1000).for_each(|_| sender.take(&Entry::error("again")));
+        assert_eq!(metrics.dropped_full.get(), u64::from(MAX_A_MINUTE) - MAX_QUEUED as u64);
+        assert_eq!(metrics.dropped_rate.get(), 1000 - u64::from(MAX_A_MINUTE));
         drop(stream);
-        entrance.take(&Entry::error("too late"));
+        sender.take(&Entry::error("too late"));
     }
 }

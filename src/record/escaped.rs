@@ -40,15 +40,17 @@ pub fn make_json_visible(out: &mut Vec<u8>, start: usize) {
     });
 }
 
-/// Appends `text` with everything that acts, and tabs, written as Rust writes it: `\u{1b}`, `\n`. For what the relay says
-/// itself.
-pub fn append_escaped(text: &str, out: &mut String) {
+/// `text` with everything that acts, and tabs, written as Rust writes it: `\u{1b}`, `\n`. For what the relay says itself: its
+/// log, a command's complaint, what is wrong with a config. Text that is escaped already stays as it is.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match acts(character) || character == '\t' {
             true => out.extend(character.escape_default()),
             false => out.push(character),
         }
     }
+    out
 }
 
 /// Does it do something, or end a line?

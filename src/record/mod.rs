@@ -20,7 +20,7 @@ mod rule;
 pub(crate) mod structured_data;
 pub(crate) mod time;
 
-pub use escaped::{append_escaped, append_on_one_line, append_visible, make_json_visible};
+pub use escaped::{append_on_one_line, append_visible, escaped, make_json_visible};
 pub use line::Line;
 pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
 pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};

@@ -54,6 +54,13 @@ fn bad_config(text: &str, says: &str) {
     is_refused(logferry().arg("--config").arg(&file), CONFIG, &says);
 }
 
+/// What a complaint quotes may be anything; a terminal shows it, and does nothing.
+#[test]
+fn a_complaint_is_text() {
+    let says = r"spool: /no/\u{1b}[2Jwhere is not there; name the spool's directory, or a --config";
+    is_refused(logferry().args(["spool", "ls", "/no/\u{1b}[2Jwhere"]), CONFIG, says);
+}
+
 #[test]
 fn unknown_keys() {
     bad_config("\nhostnam = \"x\"\n", "{file}:2: unknown key `hostnam`; did you mean `hostname`?");
