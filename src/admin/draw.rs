@@ -31,11 +31,11 @@ pub fn area(values: &[f64], places: usize, top: f64) -> String {
 
 /// A round number that nothing exceeds.
 pub fn top(values: impl Iterator<Item = f64>) -> f64 {
-    let most = values.fold(0.0, f64::max);
+    let max = values.fold(0.0, f64::max);
     let mut unit = 1.0;
     loop {
         for round in [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0].map(|digit| digit * unit) {
-            if most <= round || unit > 1e18 {
+            if max <= round || unit > 1e18 {
                 return round;
             }
         }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_top_is_round() {
-        let of = |most: f64| top([0.0, most].into_iter());
+        let of = |max: f64| top([0.0, max].into_iter());
         assert_eq!(
             [of(0.0), of(1.0), of(11.0), of(40.0), of(81.0), of(123_456.0)],
             [1.0, 1.0, 15.0, 40.0, 100.0, 150_000.0]

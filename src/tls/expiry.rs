@@ -7,18 +7,18 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use crate::certificate::Facts;
 
 /// The end of one certificate that we show or trust.
-pub struct Ending {
+pub struct Expiry {
     /// What it is there for; a metric's label.
     pub what: String,
     pub not_after: DateTime<Utc>,
     file: PathBuf,
     subject: String,
-    said: Stage,
+    reported: Urgency,
 }
 
-/// How near the end is. Each is said once.
+/// How near the end is. Each is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum Urgency {
     Far,
     Month,
     Week,
@@ -26,7 +26,7 @@ enum Stage {
     Over,
 }
 
-impl Stage {
+impl Urgency {
     fn of(left: TimeDelta) -> Self {
         match left {
             left if left <= TimeDelta::zero() => Self::Over,
@@ -38,24 +38,24 @@ impl Stage {
     }
 }
 
-impl Ending {
+impl Expiry {
     pub fn new(what: String, file: &Path, facts: &Facts) -> Self {
         let (not_after, subject) = (facts.not_after, facts.subject.clone());
-        Self { what, not_after, file: file.to_owned(), subject, said: Stage::Far }
+        Self { what, not_after, file: file.to_owned(), subject, reported: Urgency::Far }
     }
 
-    /// What there is to say, when its end has come a stage nearer.
-    pub fn look(&mut self, now: DateTime<Utc>) -> Option<String> {
+    /// What there is to say, when its end has come nearer.
+    pub fn report(&mut self, now: DateTime<Utc>) -> Option<String> {
         let left = self.not_after - now;
-        let stage = Stage::of(left);
-        if stage <= self.said {
+        let urgency = Urgency::of(left);
+        if urgency <= self.reported {
             return None;
         }
-        self.said = stage;
+        self.reported = urgency;
         let Self { what, file, subject, not_after, .. } = self;
         let (file, end) = (file.display(), not_after.to_rfc3339_opts(SecondsFormat::Secs, true));
-        let then = match stage {
-            Stage::Over => format!("has expired at {end}, and peers that check it refuse it"),
+        let then = match urgency {
+            Urgency::Over => format!("has expired at {end}, and peers that check it refuse it"),
             _ if left < TimeDelta::days(2) => format!("expires in {} hours, at {end}", left.num_hours()),
             _ => format!("expires in {} days, at {end}", left.num_days()),
         };
@@ -68,16 +68,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_stage_is_said_once() {
+    fn each_urgency_is_reported_once() {
         let not_after: DateTime<Utc> = "2026-12-31T12:00:00Z".parse().expect("a stamp");
-        let mut ending = Ending {
+        let mut expiry = Expiry {
             what: "forward central".to_owned(),
             not_after,
             file: "/certs/client.pem".into(),
             subject: "node-7".to_owned(),
-            said: Stage::Far,
+            reported: Urgency::Far,
         };
-        let mut says = |minutes: i64| ending.look(not_after - TimeDelta::minutes(minutes));
+        let mut says = |minutes: i64| expiry.report(not_after - TimeDelta::minutes(minutes));
         let day = 24 * 60;
         assert_eq!(says(31 * day), None);
         assert_eq!(

@@ -39,7 +39,7 @@ pub struct KnownSender {
 /// Why a peer is none of those that are known.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Unknown(String);
+struct UnknownPeer(String);
 
 impl ServerCertVerifier for KnownCollector {
     fn verify_server_cert(
@@ -138,5 +138,5 @@ fn known(certificate: &CertificateDer<'_>, names: &[PeerName], fingerprints: &[F
 }
 
 fn unknown(why: String) -> Error {
-    CertificateError::Other(OtherError(Arc::new(Unknown(why)))).into()
+    CertificateError::Other(OtherError(Arc::new(UnknownPeer(why)))).into()
 }

@@ -5,7 +5,7 @@
 //! these every few seconds costs nothing, and works on every file system.
 //!
 //! Files that cannot be used (half written, a key of another certificate) change nothing: what was read before stays in
-//! force, and they are tried again at each look until they are good.
+//! force, and they are tried again at each check until they are good.
 
 use std::fmt;
 use std::fs;
@@ -18,14 +18,15 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tracing::Span;
 
-use super::expiry::Ending;
+use super::expiry::Expiry;
 use super::{TlsError, acceptor, connector, facts};
 use crate::config::{self, Config};
 use crate::metrics::{Metrics, TlsMetrics};
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How often the files are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(3);
 
 /// What was read from files that have changed, for the connections to come of whoever has these settings. It is in force
 /// when it was handed over; who does that says so.
@@ -46,7 +47,7 @@ struct Watched {
     read: Vec<Option<Identity>>,
     /// What is wrong with the files as they are now. It has been said.
     trouble: Option<String>,
-    endings: Vec<Ending>,
+    expiries: Vec<Expiry>,
 }
 
 /// Where TLS is spoken.
@@ -66,7 +67,7 @@ struct Identity {
 }
 
 impl Watch {
-    /// To be made before the files are read: what changes while they are is seen at the next look.
+    /// To be made before the files are read: what changes while they are is seen at the next check.
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
         let listeners = config.listen.iter().filter(|listen| listen.tls.is_some());
         let forwards = config.forward.iter().filter(|forward| forward.to.iter().any(|target| target.address.is_tls()));
@@ -74,34 +75,34 @@ impl Watch {
         Self { places: places.map(Watched::new).collect(), metrics: metrics.tls() }
     }
 
-    /// Looks again and again, until nobody wants to know any more.
+    /// Checks again and again, until nobody wants to know any more.
     pub async fn run(mut self, renewals: mpsc::Sender<Vec<Renewed>>) {
         // Of files that are no longer named nothing is told.
         self.metrics.not_after.clear();
         while !self.places.is_empty() {
             // Not on the thread that carries messages: files may be on a network.
-            let looked = spawn_blocking(move || {
-                let renewed = self.look();
+            let checked = spawn_blocking(move || {
+                let renewed = self.check();
                 (self, renewed)
             });
-            let Ok((watch, renewed)) = looked.await else { return };
+            let Ok((watch, renewed)) = checked.await else { return };
             self = watch;
             if !renewed.is_empty() && renewals.send(renewed).await.is_err() {
                 return;
             }
             tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(CHECK_EVERY) => {}
                 () = renewals.closed() => return,
             }
         }
     }
 
-    fn look(&mut self) -> Vec<Renewed> {
-        let renewed = self.places.iter_mut().filter_map(|watched| watched.look(&self.metrics)).collect();
+    fn check(&mut self) -> Vec<Renewed> {
+        let renewed = self.places.iter_mut().filter_map(|watched| watched.check(&self.metrics)).collect();
         let now = Utc::now();
-        for ending in self.places.iter_mut().flat_map(|watched| &mut watched.endings) {
-            self.metrics.not_after(&ending.what).set(ending.not_after.timestamp());
-            if let Some(said) = ending.look(now) {
+        for expiry in self.places.iter_mut().flat_map(|watched| &mut watched.expiries) {
+            self.metrics.not_after(&expiry.what).set(expiry.not_after.timestamp());
+            if let Some(said) = expiry.report(now) {
                 tracing::warn!("{said}");
             }
         }
@@ -111,10 +112,10 @@ impl Watch {
 
 impl Watched {
     fn new(place: Place) -> Self {
-        Self { read: place.identities(), endings: place.endings(), place, trouble: None }
+        Self { read: place.identities(), expiries: place.expiries(), place, trouble: None }
     }
 
-    fn look(&mut self, metrics: &TlsMetrics) -> Option<Renewed> {
+    fn check(&mut self, metrics: &TlsMetrics) -> Option<Renewed> {
         let now = self.place.identities();
         if now == self.read && self.trouble.is_none() {
             return None;
@@ -122,17 +123,17 @@ impl Watched {
         match self.place.read() {
             Ok(renewed) => {
                 self.read = now;
-                self.endings = self.place.endings();
+                self.expiries = self.place.expiries();
                 self.trouble = None;
                 Some(renewed)
             }
             Err(error) => {
                 let trouble = error.to_string();
                 if self.trouble.as_ref() != Some(&trouble) {
+                    let _place = self.place.span().entered();
                     tracing::warn!(
-                        "{}: its certificates have changed and cannot be used; the old ones stay in force, and these \
-                         are tried again every {LOOK_EVERY:?}: {trouble}",
-                        self.place
+                        "its certificates have changed and cannot be used; the old ones stay in force, and these are \
+                         tried again every {CHECK_EVERY:?}: {trouble}"
                     );
                     metrics.reloads_refused.inc();
                     self.trouble = Some(trouble);
@@ -171,7 +172,7 @@ impl Place {
     }
 
     /// What we show, and of the CAs that we trust the one that ends first. What cannot be read is told of elsewhere.
-    fn endings(&self) -> Vec<Ending> {
+    fn expiries(&self) -> Vec<Expiry> {
         let (shown, trusted, of_ca) = match self {
             Self::Listen(settings) => {
                 let tls = settings.tls.as_ref();
@@ -183,13 +184,21 @@ impl Place {
         };
         let shown = shown.and_then(|path| {
             let facts = facts(path).ok()?.into_iter().next()?;
-            Some(Ending::new(self.to_string(), path, &facts))
+            Some(Expiry::new(self.to_string(), path, &facts))
         });
         let trusted = trusted.and_then(|path| {
             let facts = facts(path).ok()?.into_iter().min_by_key(|facts| facts.not_after)?;
-            Some(Ending::new(format!("{self} {of_ca}"), path, &facts))
+            Some(Expiry::new(format!("{self} {of_ca}"), path, &facts))
         });
         shown.into_iter().chain(trusted).collect()
+    }
+
+    /// Context for what is logged of its files.
+    fn span(&self) -> Span {
+        match self {
+            Self::Listen(settings) => tracing::error_span!("listen", address = %settings.address),
+            Self::Forward(settings) => tracing::error_span!("forward", name = settings.name),
+        }
     }
 
     fn identities(&self) -> Vec<Option<Identity>> {
