@@ -108,6 +108,9 @@ fn each_dependency_has_one_doorway() {
     only(&["builder_with_provider"], &["tls/", "listen/tests"]);
     only(&["rcgen"], &["cli/certs.rs", "listen/tests"]);
     only(&["hyper"], &["admin/"]);
+    only(&["askama"], &["admin/page"]);
+    only(&["tracing_subscriber"], &["log/"]);
+    only(&["x509_cert"], &["certificate.rs"]);
 }
 
 /// Where the compiler takes our word for it: a file for each system call, and docs/hardening.md names them all.
