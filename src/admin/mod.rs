@@ -1,6 +1,7 @@
 //! What an operator may ask a running relay over HTTP: a status page at `/`, the same as JSON at `/status`, `/metrics`,
 //! `/live` and `/ready`. Answers only; nothing here changes anything.
 
+mod address_file;
 mod draw;
 mod history;
 mod host;
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -32,6 +34,7 @@ use tokio::time::timeout;
 use crate::board::Board;
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
+use address_file::AddressFile;
 use history::History;
 use status::Status;
 
@@ -57,6 +60,7 @@ const HTML: &str = "text/html; charset=utf-8";
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
+    address_file: Option<PathBuf>,
 }
 
 /// Where the answers come from.
@@ -83,11 +87,12 @@ struct Answer {
     text: String,
 }
 
-pub fn bind(address: SocketAddr) -> io::Result<Admin> {
+/// `address_file`: where the real address is written when this answers.
+pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Admin> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    Ok(Admin { listener, address })
+    Ok(Admin { listener, address, address_file })
 }
 
 impl Admin {
@@ -102,6 +107,7 @@ impl Admin {
             Err(error) => return tracing::warn!("admin: {}: {error}", self.address),
         };
         tracing::info!("admin: the status page is http://{}/", self.address);
+        let _written = self.address_file.map(|path| AddressFile::write(path, self.address));
         let reading = Arc::new(Semaphore::new(1));
         let look = Arc::new(Look { sources, history: History::default(), started: Instant::now(), reading });
         tokio::join!(look.history.watch(&look.sources.metrics), accept(&listener, &look));

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{ConfigError, Source};
-use super::kinds::{CountTo, ListOf, Special, Text, Time, Words};
+use super::kinds::{CountTo, ListOf, Optional, Path, Special, Text, Time, Words};
 use super::settings::settings;
 use crate::metrics::MOST_CONTAINERS;
 
@@ -39,6 +40,8 @@ settings! {
                 "admin", "LOGFERRY_ADMIN", "ADDRESS",
                 "Address of the status page, /status, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]",
             );
+        /// Where the real address is written once all listeners listen, for whoever asked for port 0.
+        address_file: Option<PathBuf> = None, as Optional(Path), key "address-file".needs_restart();
         /// How many of the busiest containers are exported, each with a series of its own.
         containers: usize = 0, as CountTo(MOST_CONTAINERS), key "containers".needs_restart();
     }

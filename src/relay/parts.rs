@@ -108,7 +108,7 @@ pub fn renewals_of(certificates: Watch) -> mpsc::Receiver<Vec<Renewed>> {
 pub fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Admin>, StartError> {
     let Some(address) = admin.listen else { return Ok(None) };
     metrics.containers().export(admin.containers);
-    match admin::bind(address) {
+    match admin::bind(address, admin.address_file.clone()) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if admin.explicit => Err(StartError(format!("admin: cannot listen on {address}: {error}"))),
         Err(error) => {

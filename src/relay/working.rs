@@ -112,8 +112,11 @@ impl Working {
 
     /// Tells the board who is there now, in the config's order.
     pub fn call_roll(&self) {
+        // Several may have been asked for the same, with port 0.
+        let mut rest: Vec<&Listening> = self.listeners.iter().collect();
         let listener = |settings: &config::Listen| {
-            let listening = self.listeners.iter().find(|listening| listening.settings.address == settings.address)?;
+            let at = rest.iter().position(|listening| listening.settings.address == settings.address)?;
+            let listening = rest.remove(at);
             let (label, address) = (settings.address.to_string(), listening.running.address().to_string());
             Some(board::Listener { label, address, name: settings.name.clone() })
         };

@@ -44,7 +44,7 @@ fn is_no_answer(reply: fn(&Question) -> Reply) {
 
     // The last good answer serves.
     first.goes();
-    relay.says("the collector closed the connection");
+    relay.counts("forward_connected", 0);
     first.comes();
     says(&relay, 40..60);
     relay.has_delivered(60, 0);
@@ -69,7 +69,7 @@ fn is_waited_out(reply: fn(&Question) -> Reply) {
     let relay = relay_to(&first, &names);
     says(&relay, 0..20);
     relay.has_spooled(20);
-    relay.says("cannot resolve collector.test");
+    relay.counts_up_to("forward_resolve_failures_total", 1);
     names.points_to(&[FIRST]);
     relay.has_delivered(20, 0);
     all_arrived_once(&[&first], 20);

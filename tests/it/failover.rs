@@ -105,8 +105,9 @@ fn each_outage_of_the_first_target_is_short() {
         let start = round * 20;
         says(&relay, start..start + 10);
         relay.has_delivered(start + 10, 0);
+        let connects = relay.metrics().sum("forward_connects_total");
         first.goes();
-        relay.says("the collector closed the connection");
+        relay.counts_up_to("forward_connects_total", connects + 1);
         says(&relay, start + 10..start + 20);
         relay.has_delivered(start + 20, 0);
         assert_eq!(second.count(), (round + 1) * 10);
@@ -312,9 +313,9 @@ fn a_service_that_is_not_offered_is_waited_for() {
     first.comes();
     let relay = relay_to(&target("tcp"), "", &names.section());
     says(&relay, 0..20);
-    relay.says("the service is not offered there");
+    relay.fails_because("the service is not offered there");
     names.says(|_| Reply::Code(NXDOMAIN));
-    relay.says("cannot resolve _syslog._tcp.collector.test: the name does not exist");
+    relay.fails_because("cannot resolve _syslog._tcp.collector.test: the name does not exist");
     names.says(move |question| service(question, &[(0, "a.test", port)]));
     relay.has_delivered(20, 0);
     // And while a connection stands it is no reason to leave it.

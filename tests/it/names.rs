@@ -49,9 +49,8 @@ fn a_name_that_does_not_resolve_yet_fills_the_spool() {
     let relay = relay_to(&collector, &names);
     says(&relay, 0..100);
     relay.has_spooled(100);
-    relay.says("cannot resolve collector.test");
+    relay.counts_up_to("forward_resolve_failures_total", 1);
     let metrics = relay.metrics();
-    assert!(metrics.sum("forward_resolve_failures_total") > 0, "{metrics:?}");
     assert_eq!((metrics.sum("forward_waiting"), metrics.sum("forward_connected")), (100, 0));
     collector.comes();
     names.points_to(&["127.0.0.2"]);
@@ -108,12 +107,12 @@ const BACKLOG: usize = 1500;
 /// A relay with a backlog whose collector hangs when the name moves away from it.
 fn moving_away_from_a_collector_that_hangs(names: &NameServer, collectors: &[Collector]) -> Relay {
     let relay = relay_to(&collectors[0], names);
-    relay.says("connected to");
+    relay.counts("forward_connected", 1);
     collectors[0].hangs();
     says_at_length(&relay, 0..BACKLOG, 8192);
     relay.has_spooled(BACKLOG);
     names.moves_to("127.0.0.3");
-    relay.says("moved from");
+    relay.counts("forward_moves_total", 1);
     relay
 }
 
@@ -155,7 +154,7 @@ fn the_old_address_serves_until_the_new_one_answers() {
     let flow = Flow::into(relay.door());
     collectors[0].frames(20);
     names.moves_to("127.0.0.3");
-    relay.says("no longer points to");
+    relay.counts_up_to("forward_connect_failures_total", 1);
     collectors[0].frames(collectors[0].count() + 20);
     collectors[1].comes();
     collectors[1].frames(20);
@@ -175,7 +174,7 @@ fn a_name_that_moves_after_the_collector_died_is_followed() {
     relay.has_delivered(50, 0);
     collectors[0].frames(50);
     collectors[0].goes();
-    relay.says("the collector closed the connection");
+    relay.counts("forward_connected", 0);
     says(&relay, 50..100);
     relay.has_spooled(100);
     names.moves_to("127.0.0.3");
@@ -244,7 +243,7 @@ fn without_a_name_server_the_last_good_answer_serves() {
     collector.frames(60);
     relay.has_delivered(60, 0);
     collector.goes();
-    relay.says("the collector closed the connection");
+    relay.counts("forward_connected", 0);
     says(&relay, 60..100);
     relay.has_spooled(100);
     collector.comes();

@@ -1,5 +1,6 @@
 //! What an operator sees: the status page and `/status` say the truth, to whom they may, and in a real browser.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use serde_json::Value;
 use crate::support::dns::NAME;
 use crate::support::http::{Browser, get, get_by, png_size, status};
 use crate::support::program::SIGHUP;
-use crate::support::{Collector, Framing, NameServer, Relay, Setup, eventually, says, says_at_length};
+use crate::support::{
+    Collector, Docker, Door, Format, Framing, NameServer, Relay, Setup, eventually, says, says_at_length,
+};
 
 const COUNTED: &str = "framing = \"octet-counting\"";
 
@@ -298,4 +301,22 @@ fn rfc3339(seconds: u64) -> String {
     chrono::DateTime::from_timestamp(seconds as i64, 0)
         .expect("a time")
         .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+/// Port 0 everywhere: the file says where to ask, and `/status` where the listeners are.
+#[test]
+fn the_address_file_leads_to_every_port() {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").listen("tcp://127.0.0.1:0").forward("stdout:");
+    let relay = setup.start();
+    let file = setup.path("admin");
+    assert_eq!(fs::read_to_string(&file).expect("it is there"), format!("{}\n", relay.admin()));
+    let ports: Vec<u16> = relay.doors().iter().map(Door::port).collect();
+    assert!(ports[0] != ports[1] && !ports.contains(&0), "{ports:?}");
+    for door in relay.doors() {
+        door.connect().says(&Docker::new(Format::Default, "web"), b"hello");
+    }
+    let listeners = || status(&relay)["listeners"].clone();
+    eventually("both are heard", || (listeners()[0]["accepted"] == 2).then_some(()));
+    relay.stops();
+    assert!(!file.exists(), "nobody answers there any more");
 }

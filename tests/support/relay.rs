@@ -9,8 +9,12 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::http::status;
 use super::program::{Program, SIGTERM};
 use super::{Descriptors, Door, Process, docker, eventually};
+
+/// The file in a setup's directory into which its relay writes where it can be asked.
+const ADMIN: &str = "admin";
 
 /// A directory with a config and a spool, in which a relay can be started, and started again. `{dir}` in what is written
 /// here stands for that directory.
@@ -29,7 +33,7 @@ impl Setup {
         let dir = Arc::new(TempDir::new().expect("a directory"));
         let top = format!("hostname = \"{}\"\n", docker::RELAY);
         let spool = "[spool]\ndir = \"{dir}/spool\"\n".to_owned();
-        let sections = "[admin]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        let sections = format!("[admin]\nlisten = \"127.0.0.1:0\"\naddress-file = \"{{dir}}/{ADMIN}\"\n");
         Self { dir, top, spool, sections, listeners: 0, variables: Vec::new() }
     }
 
@@ -116,20 +120,21 @@ impl Setup {
 
     #[track_caller]
     pub fn start_with(&self, command: &mut Command) -> Relay {
+        // One that was killed has left its address behind.
+        let _ = std::fs::remove_file(self.path(ADMIN));
         let mut program = Program::start(command);
         let admin = eventually("the relay is up", || {
-            let said = program.stderr();
             if let Some(status) = program.has_ended() {
                 panic!("the relay ended at once: {status}");
             }
-            let line = said.lines().find_map(|line| line.split_once("admin: the status page is http://"));
-            line.and_then(|(_, url)| url.strip_suffix('/')?.parse().ok())
+            std::fs::read_to_string(self.path(ADMIN)).ok()?.trim_end().parse().ok()
         });
-        let said = program.stderr();
-        let urls = said.lines().filter_map(|line| line.split_once("listen: listening on "));
-        let doors: Vec<_> = urls.map(|(_, url)| Door::parse(url)).collect();
-        assert_eq!(doors.len(), self.listeners, "{said}");
-        Relay { program, doors, admin, _dir: self.dir.clone() }
+        let mut relay = Relay { program, doors: Vec::new(), admin, _dir: self.dir.clone() };
+        let now = status(&relay);
+        let addresses = now["listeners"].as_array().expect("a list").iter();
+        relay.doors = addresses.map(|listener| Door::parse(listener["address"].as_str().expect("a URL"))).collect();
+        assert_eq!(relay.doors.len(), self.listeners, "{now}");
+        relay
     }
 }
 
@@ -219,6 +224,23 @@ impl Relay {
             let now = self.metrics().sum(name);
             assert!(now <= value || !name.ends_with("_total"), "{name} is {now}, more than {value}");
             (now == value).then_some(())
+        });
+    }
+
+    /// Waits until a counter, summed over its labels, has at least this value.
+    #[track_caller]
+    pub fn counts_up_to(&self, name: &str, value: u64) {
+        eventually(&format!("{name} is at least {value}"), || (self.metrics().sum(name) >= value).then_some(()));
+    }
+
+    /// Waits until `/status` says of a forward that this was the last thing that went wrong.
+    #[track_caller]
+    pub fn fails_because(&self, text: &str) {
+        eventually(&format!("a forward fails: {text}"), || {
+            let now = status(self);
+            let mut forwards = now["forwards"].as_array().expect("a list").iter();
+            let is_it = |why: &serde_json::Value| why.as_str().is_some_and(|why| why.contains(text));
+            forwards.any(|forward| is_it(&forward["last_error"]["text"])).then_some(())
         });
     }
 

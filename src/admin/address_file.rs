@@ -1,0 +1,35 @@
+//! A file that holds the admin address while the relay answers there (`[admin] address-file`): where to ask a relay that
+//! was told to take any free port. `curl "http://$(cat FILE)/status"` names the addresses of the listeners.
+
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::files;
+
+/// Removes the file when it is dropped. A relay that was killed leaves its file behind.
+pub struct AddressFile(PathBuf);
+
+impl AddressFile {
+    /// Writes `ADDRESS:PORT` and a newline. Whoever reads the file finds the whole of it, or an older one, or none.
+    pub fn write(path: PathBuf, address: SocketAddr) -> Self {
+        if let Err(error) = put(&path, address) {
+            tracing::warn!("admin: cannot write the address into {}: {error}", path.display());
+        }
+        Self(path)
+    }
+}
+
+fn put(path: &Path, address: SocketAddr) -> std::io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    writeln!(files::create(Path::new(&aside))?, "{address}")?;
+    fs::rename(aside, path)
+}
+
+impl Drop for AddressFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
