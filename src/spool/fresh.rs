@@ -29,13 +29,19 @@ impl FreshBatches {
         self.batches.push_back(fresh);
     }
 
-    /// The batch that has the line at `read`, and the offset in it; `None`: it is not here any more, or never was.
-    pub fn at(&self, read: Position) -> Option<(Arc<Batch>, usize)> {
+    /// The batch that has the line at `read`, and the offset in it; `None`: it is not here any more, or never was. Where only
+    /// marks lie between `read` and that line, `read` moves behind them.
+    pub fn at(&self, read: &mut Position) -> Option<(Arc<Batch>, usize)> {
         let behind = self.batches.partition_point(|fresh| fresh.start.line <= read.line);
-        let fresh = self.batches.get(behind.checked_sub(1)?)?;
-        let offset = usize::try_from(read.offset.checked_sub(fresh.start.offset)?).ok()?;
-        let is_in = fresh.start.segment == read.segment && offset < fresh.batch.byte_len();
-        is_in.then(|| (fresh.batch.clone(), offset))
+        let Fresh { start, batch } = self.batches.get(behind.checked_sub(1)?)?;
+        if start.segment != read.segment {
+            return None;
+        }
+        if start.line == read.line && read.offset < start.offset {
+            *read = *start;
+        }
+        let offset = usize::try_from(read.offset.checked_sub(start.offset)?).ok()?;
+        (offset < batch.byte_len()).then(|| (batch.clone(), offset))
     }
 
     /// Takes out what is too much, or all of whose lines lie before line `read`. It is for the caller to drop.

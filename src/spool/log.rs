@@ -313,7 +313,7 @@ impl Log {
             let (session, key) = (segment.session, segment.key);
             if lines > 0 && read.offset < limit {
                 let gap = state.cursor(index).next_gap(read.line);
-                if let (None, Some((batch, offset))) = (gap, state.fresh.at(*read)) {
+                if let (None, Some((batch, offset))) = (gap, state.fresh.at(read)) {
                     return Ok(Some(Window::Fresh { batch, offset, session }));
                 }
                 let most = gap.map_or(lines, |from| lines.min(from - read.line));
@@ -352,7 +352,7 @@ impl Log {
         if segment.number != at.segment {
             at = segment.start();
         }
-        if let Some((batch, offset)) = state.fresh.at(at) {
+        if let Some((batch, offset)) = state.fresh.at(&mut at) {
             return Some(Oldest::Fresh { batch, offset });
         }
         let limit = if segment.number < state.end.segment { segment.bytes } else { state.end.offset };

@@ -246,6 +246,8 @@ impl Writer {
     fn write_deliveries(&mut self, held: &mut VecDeque<Delivery>) -> Result<usize, Refusal> {
         let count = self.make_room(held.iter().map(|delivery| self.cost(delivery)).collect::<Vec<_>>(), false)?;
         let (mut written, mut repeated, mut records) = (0, 0, Vec::new());
+        // Where those begin that are written whole: what readers need not read back.
+        let (mut at, mut starts) = (self.end, Vec::new());
         // A write that fails has not happened.
         let before = self.ledger.clone();
         for delivery in held.iter_mut().take(count) {
@@ -260,10 +262,15 @@ impl Writer {
                 let (first, next) = (first_line.saturating_add(known), first_line.saturating_add(lines));
                 let mut mark = Vec::new();
                 Mark { stream, session: *session, first, count: lines - known }.write(&mut mark, self.key);
+                at.offset += mark.len() as u64;
                 records.push(Cow::Owned(mark));
                 self.ledger.advance(stream, *session, next);
             }
-            records.push(Cow::Borrowed(delivery.batch.behind(known)));
+            let behind = delivery.batch.behind(known);
+            starts.push((known == 0).then_some(at));
+            at.offset += behind.len() as u64;
+            at.line += lines - known;
+            records.push(Cow::Borrowed(behind));
         }
         let records: Vec<&[u8]> = records.iter().map(|records| &**records).collect();
         if let Err(error) = self.write(&records, written, true) {
@@ -272,6 +279,11 @@ impl Writer {
         }
         self.log.metrics.dropped_repeated.inc_by(repeated);
         self.calm();
+        for (delivery, start) in held.iter_mut().zip(starts) {
+            if let Some(start) = start {
+                self.keep(start, std::slice::from_mut(&mut delivery.batch));
+            }
+        }
         self.publish();
         Ok(count)
     }

@@ -45,6 +45,26 @@ fn what_is_sent_again_is_here_once() {
     assert_eq!((&read[30..], spool.repeated()), (&[2, 3][..], 18));
 }
 
+/// As those of others are: what another relay delivered is read from memory, with the marks between its lines, and nothing
+/// is read back from the disk.
+#[test]
+fn what_is_delivered_is_read_from_memory() {
+    let home = Home::new();
+    let mut spool = home.open();
+    spool.deliver_from("a", 0..10);
+    spool.append(0..3);
+    spool.deliver_from("b", 0..10);
+    // Whoever reads there finds nothing.
+    for file in home.files(".seg") {
+        fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
+    }
+    let read = spool.read_numbers(0);
+    assert_eq!((of("a", &read), of("b", &read), read.len()), (range(0..10), range(0..10), 23));
+    assert_eq!(spool.damaged(0), 0);
+    spool.retire_all(0);
+    assert_eq!(spool.writer.log.fresh(), (0, 0), "read by all");
+}
+
 #[test]
 fn a_name_that_is_too_long_is_no_origin() {
     let home = Home::new();
