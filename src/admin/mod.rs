@@ -7,6 +7,8 @@ mod history;
 mod host;
 mod page;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -38,7 +40,8 @@ use address_file::AddressFile;
 use history::History;
 use status::Status;
 
-/// Requests answered at once; a scraper that asks when all places are taken waits its turn. Who says nothing takes none.
+/// Requests that read the spool, answered at once; one more waits its turn. What needs no disk takes none, so that it is
+/// answered whatever the disk does; nor does `/ready`, whose askers share one probe.
 const MAX_ANSWERING: usize = 16;
 /// Connections open at once; for one more, the one goes that has said nothing for the longest.
 const MAX_CONNECTIONS: usize = 512;
@@ -159,7 +162,10 @@ async fn respond(
     turns: Arc<Semaphore>,
     look: Weak<Look>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let turn = turns.acquire().await;
+    let turn = match request.uri().path() {
+        "/" | "/status" => turns.acquire().await.ok(),
+        _ => None,
+    };
     let answer = match look.upgrade() {
         Some(look) => answer(&request, &look).await,
         None => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),

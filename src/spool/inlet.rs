@@ -21,12 +21,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::Origin;
 use super::episode::Episode;
 use super::ledger::MAX_STREAM;
+use super::probe::Answered;
 use super::record::Batch;
 use crate::metrics::SpoolMetrics;
 
@@ -119,7 +120,7 @@ pub(super) enum Queued {
     },
     Delivered(Delivery),
     /// Somebody wants to know whether the spool can be written.
-    Probe(oneshot::Sender<Result<(), String>>),
+    Probe(watch::Sender<Answered>),
 }
 
 /// A batch that is neither dropped nor given up: its sender waits until it is spooled.

@@ -7,9 +7,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc::WeakUnboundedSender;
-use tokio::sync::{Mutex, oneshot};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::timeout_at;
 
 use super::inlet::{Inlet, Queued};
 use super::writer::{LastRefusal, Writer, is_full};
@@ -28,14 +29,18 @@ const PROBE_FILE: &str = "probe";
 /// Asks whether the spool can be written.
 pub struct Prober {
     queue: WeakUnboundedSender<Queued>,
-    asked: Mutex<Asked>,
+    /// There is never more than one question without an answer; held for arithmetic only.
+    asked: Mutex<Option<Question>>,
 }
 
-#[derive(Default)]
-struct Asked {
-    last: Option<(Instant, Result<(), String>)>,
-    /// A question without an answer yet: there is never more than one in the queue.
-    open: Option<oneshot::Receiver<Result<(), String>>>,
+/// When the writer answered, and what: `None`, as long as it has not.
+pub(super) type Answered = Option<(Instant, Result<(), String>)>;
+
+/// What the writer was asked. Everybody who asks meanwhile, or soon after, gets the answer to it.
+#[derive(Clone)]
+struct Question {
+    asked: Instant,
+    answer: watch::Receiver<Answered>,
 }
 
 impl Prober {
@@ -47,38 +52,37 @@ impl Prober {
     /// Whether a line that came now would be spooled, as far as the disk has a say in it. A spool that is full by its own
     /// `max-size` can be written: what becomes of lines then is its policy's choice. Errors say why not.
     pub async fn ask(&self) -> Result<(), String> {
-        let mut asked = self.asked.lock().await;
-        if let Some((at, answer)) = &asked.last
-            && at.elapsed() < ANSWER_HOLDS
-        {
-            return answer.clone();
-        }
-        let answer = self.answer(&mut asked.open).await;
-        asked.last = Some((Instant::now(), answer.clone()));
-        answer
-    }
-
-    async fn answer(&self, open: &mut Option<oneshot::Receiver<Result<(), String>>>) -> Result<(), String> {
         let ended = || Err("the spool is closed: the relay is stopping".to_owned());
-        // Who asks may leave before there is an answer: the question stays open.
-        let waiting = match open {
-            Some(waiting) => waiting,
-            None => {
-                let (answer, waiting) = oneshot::channel();
-                let asked = self.queue.upgrade().is_some_and(|queue| queue.send(Queued::Probe(answer)).is_ok());
-                if !asked {
-                    return ended();
-                }
-                open.insert(waiting)
-            }
-        };
-        match timeout(ANSWER_WITHIN, waiting).await {
-            Ok(answer) => {
-                *open = None;
-                answer.unwrap_or_else(|_| ended())
-            }
+        let Some(Question { asked, mut answer }) = self.question() else { return ended() };
+        // Whoever asks a writer that has stood still for so long already hears it at once.
+        let end = (asked + ANSWER_WITHIN).into();
+        match timeout_at(end, answer.wait_for(Option::is_some)).await {
+            Ok(Ok(answered)) => answered.as_ref().map_or_else(ended, |(_, answer)| answer.clone()),
+            Ok(Err(_)) => ended(),
             Err(_) => Err(format!("the spool's writer has stood still for {ANSWER_WITHIN:?}; is the disk hanging?")),
         }
+    }
+
+    /// The one that is open, or whose answer still holds; else a new one. `None`: there is nobody to ask any more.
+    fn question(&self) -> Option<Question> {
+        let mut asked = self.asked.lock();
+        if let Some(question) = &*asked
+            && question.answer.borrow().as_ref().is_none_or(|(at, _)| at.elapsed() < ANSWER_HOLDS)
+        {
+            return Some(question.clone());
+        }
+        let (answered, answer) = watch::channel(None);
+        self.queue.upgrade()?.send(Queued::Probe(answered)).ok()?;
+        Some(asked.insert(Question { asked: Instant::now(), answer }).clone())
+    }
+}
+
+#[cfg(test)]
+impl Prober {
+    /// One whose writer does nothing, for as long as what comes with it lives.
+    pub fn of_a_hung_disk() -> (Self, Box<dyn std::any::Any>) {
+        let (inlet, queued) = Inlet::new(None, crate::metrics::Metrics::new().spool());
+        (Self::new(&inlet), Box::new((inlet, queued)))
     }
 }
 
@@ -124,13 +128,16 @@ mod tests {
         let (first, second) = tokio::join!(prober.ask(), prober.ask());
         assert!(first.as_ref().is_err_and(|why| why.contains("stood still")), "{first:?}");
         assert_eq!((first, queued.len()), (second, 1));
-        // The one that is open is waited for when the answer is no longer good.
-        prober.asked.lock().await.last = None;
+        // Whoever asks now hears at once what the one that is open has come to.
         let Ok(Queued::Probe(answer)) = queued.try_recv() else { panic!("a probe") };
-        answer.send(Ok(())).expect("somebody waits");
+        answer.send_replace(Some((Instant::now(), Ok(()))));
         assert_eq!((prober.ask().await, queued.len()), (Ok(()), 0));
+        // An answer from long ago is none.
+        answer.send_replace(Some((Instant::now() - ANSWER_HOLDS, Ok(()))));
+        assert!(prober.ask().await.is_err_and(|why| why.contains("stood still")));
+        let Ok(Queued::Probe(answer)) = queued.try_recv() else { panic!("another probe") };
+        answer.send_replace(Some((Instant::now() - ANSWER_HOLDS, Ok(()))));
         // It does not keep the queue open.
-        prober.asked.lock().await.last = None;
         drop(inlet);
         assert!(prober.ask().await.is_err_and(|why| why.contains("stopping")));
     }

@@ -153,7 +153,7 @@ impl Writer {
                         permits.push(permit);
                     }
                     // Nobody waits for the answer any more if it took too long.
-                    Queued::Probe(answer) => drop(answer.send(self.probe())),
+                    Queued::Probe(answer) => drop(answer.send_replace(Some((Instant::now(), self.probe())))),
                     Queued::Delivered(delivery) => {
                         bytes += delivery.batch.byte_len();
                         self.held.push_back(delivery);

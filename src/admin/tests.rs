@@ -1,0 +1,47 @@
+//! The port as a scraper sees it.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::spool::{Options, Spool};
+
+async fn asks(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+async fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let spool = Spool::open(Options::new(dir.path(), 1 << 20, Vec::new()), &metrics).unwrap();
+    let (prober, _hung) = Prober::of_a_hung_disk();
+    let sources = Sources { metrics, board: Arc::default(), spool: spool.handle, prober };
+    let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+    let address = admin.address();
+    let serving = tokio::spawn(admin.serve(sources));
+    let mut waiting = Vec::new();
+    for _ in 0..2 * MAX_ANSWERING {
+        waiting.push(asks(address, "/ready").await);
+    }
+    for path in ["/metrics", "/live"] {
+        let answer = answer(asks(address, path).await).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    for stream in &waiting {
+        assert!(stream.try_read(&mut [0]).is_err(), "/metrics was answered after it");
+    }
+    for stream in waiting {
+        let answer = answer(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("stood still"), "{answer}");
+    }
+    serving.abort();
+}
