@@ -6,21 +6,21 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
-    /// `first <= next <= most`, before the random part.
+    /// `first <= next <= max`, before the random part.
     next: Duration,
-    most: Duration,
+    max: Duration,
 }
 
 impl Backoff {
-    pub fn new(first: Duration, most: Duration) -> Self {
-        let first = first.min(most);
-        Self { first, next: first, most }
+    pub fn new(first: Duration, max: Duration) -> Self {
+        let first = first.min(max);
+        Self { first, next: first, max }
     }
 
     /// The wait before the next attempt: from half of the step to all of it. The step doubles each time.
     pub fn wait(&mut self) -> Duration {
         let step = self.next;
-        self.next = (self.next * 2).min(self.most);
+        self.next = (self.next * 2).min(self.max);
         step.mul_f64(rand::random_range(0.5..=1.0))
     }
 

@@ -14,7 +14,7 @@ use crate::spool::Position;
 
 /// The most a datagram carries over IPv6 (65,535 − 40 − 8); over IPv4 it would be 20 bytes more. Longer lines are cut at
 /// their end (RFC 5424 6.1).
-const LONGEST_DATAGRAM: usize = 65_535 - 40 - 8;
+const MAX_DATAGRAM: usize = 65_535 - 40 - 8;
 
 pub struct DatagramLink {
     socket: UdpSocket,
@@ -65,7 +65,7 @@ impl DatagramLink {
         for (line, behind) in lines.lines() {
             datagram.clear();
             self.encoding.append(line, &mut scratch, &mut datagram);
-            datagram.truncate(LONGEST_DATAGRAM);
+            datagram.truncate(MAX_DATAGRAM);
             match self.socket.send(&datagram).await {
                 // A host with smaller buffers than datagrams may be. It will not take this line at the next try either.
                 Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {}

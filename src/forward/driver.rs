@@ -113,7 +113,7 @@ impl StreamLink {
                     self.settle(source, events).await;
                     continue;
                 }
-                return self.fails(failure, refusals).await;
+                return self.fails(failure, refusals, events).await;
             }
             if self.stall.look(self.delivery.awaits(), now) {
                 events.stalled.notify_one();
@@ -131,7 +131,7 @@ impl StreamLink {
             tokio::select! {
                 happened = self.progress(refusals) => {
                     if let Err(failure) = happened {
-                        return self.fails(failure, refusals).await;
+                        return self.fails(failure, refusals, events).await;
                     }
                     self.settle(source, events).await;
                 }
@@ -153,7 +153,7 @@ impl StreamLink {
 
     /// Whether nothing was acknowledged or answered for a while of what is on its way.
     pub fn is_stalled(&self) -> bool {
-        self.stall.stands()
+        self.stall.is_stalled()
     }
 
     /// Ends the connection in good order: waits until all that was taken from the spool is acknowledged or answered, says
@@ -168,7 +168,7 @@ impl StreamLink {
     }
 
     async fn finish_with(&mut self, source: &mut Source, refusals: &mut Refusals) {
-        let settled = async { !self.stall.stands() && self.settles(source, refusals).await.is_ok() };
+        let settled = async { !self.stall.is_stalled() && self.settles(source, refusals).await.is_ok() };
         if timeout(FINISH_WITHIN, settled).await.unwrap_or_default() {
             self.say_goodbye(refusals).await;
         } else {
@@ -186,11 +186,10 @@ impl StreamLink {
             self.sampled = None;
             self.look(now)?;
             source.settle(&mut self.progress).await;
-            let awaits = self.delivery.awaits();
-            if awaits.is_none() {
+            if self.delivery.is_settled() {
                 return Ok(());
             }
-            if self.stall.look(awaits, now) {
+            if self.stall.look(self.delivery.awaits(), now) {
                 return Err(io::Error::from(io::ErrorKind::TimedOut).into());
             }
             tokio::select! {
@@ -233,7 +232,7 @@ impl StreamLink {
         }
     }
 
-    async fn fails(&mut self, failure: Failure, refusals: &mut Refusals) -> Ended {
+    async fn fails(&mut self, failure: Failure, refusals: &mut Refusals, events: &mut Events) -> Ended {
         match &failure {
             Failure::Closed => {
                 let now = Instant::now();
@@ -246,7 +245,10 @@ impl StreamLink {
                 let _ = self.stream.counted().reset_on_close();
             }
             // The collector answers, so it may hear a goodbye too.
-            Failure::Delivery(DeliveryError::Stop(_)) => self.say_goodbye(refusals).await,
+            Failure::Delivery(DeliveryError::Stop(_)) => tokio::select! {
+                () = self.say_goodbye(refusals) => {}
+                () = events.deadline.reached() => {}
+            },
             Failure::Delivery(DeliveryError::Broken(_)) | Failure::Io(_) => {}
         }
         Ended::Failed(failure)

@@ -17,10 +17,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct LogLimiter {
     forward: String,
     delivered: Counter,
-    said: Mutex<Said>,
+    memory: Mutex<Memory>,
 }
 
-struct Said {
+struct Memory {
     /// Since the last delivery.
     texts: HashMap<String, Kind>,
     /// `delivered` when `texts` was last emptied.
@@ -47,8 +47,8 @@ enum Say {
 
 impl LogLimiter {
     pub fn new(forward: &str, delivered: Counter) -> Self {
-        let said = Said { texts: HashMap::new(), at: 0, since: Instant::now(), lines: 0 };
-        Self { forward: forward.to_owned(), delivered, said: Mutex::new(said) }
+        let memory = Memory { texts: HashMap::new(), at: 0, since: Instant::now(), lines: 0 };
+        Self { forward: forward.to_owned(), delivered, memory: Mutex::new(memory) }
     }
 
     pub fn forward(&self) -> &str {
@@ -66,8 +66,7 @@ impl LogLimiter {
     }
 
     fn asks(&self, text: &str, kind: Kind) -> bool {
-        let mut said = self.said.lock();
-        match said.hear(text, kind, self.delivered.get(), Instant::now()) {
+        match self.memory.lock().hear(text, kind, self.delivered.get(), Instant::now()) {
             Say::It => true,
             Say::Nothing => false,
             Say::Enough => {
@@ -81,7 +80,7 @@ impl LogLimiter {
     }
 }
 
-impl Said {
+impl Memory {
     fn hear(&mut self, text: &str, kind: Kind, delivered: u64, now: Instant) -> Say {
         if now.duration_since(self.since) >= MINUTE {
             (self.since, self.lines) = (now, 0);
@@ -109,15 +108,15 @@ impl Said {
 mod tests {
     use super::*;
 
-    fn said(since: Instant) -> Said {
-        Said { texts: HashMap::new(), at: 0, since, lines: 0 }
+    fn memory(since: Instant) -> Memory {
+        Memory { texts: HashMap::new(), at: 0, since, lines: 0 }
     }
 
     #[test]
     fn each_thing_is_said_once_until_something_is_delivered() {
         let now = Instant::now();
-        let mut said = said(now);
-        let mut hear = |text: &str, delivered| said.hear(text, Kind::Trouble, delivered, now);
+        let mut memory = memory(now);
+        let mut hear = |text: &str, delivered| memory.hear(text, Kind::Trouble, delivered, now);
         assert_eq!([hear("away", 0), hear("away", 0), hear("here", 0)], [Say::It, Say::Nothing, Say::It]);
         assert_eq!([hear("away", 1), hear("away", 1)], [Say::It, Say::Nothing]);
         let (different, more) = (0..MAX_DIFFERENT).fold((0, 0), |(said, not), n| match hear(&n.to_string(), 1) {
@@ -130,8 +129,8 @@ mod tests {
     #[test]
     fn the_end_of_a_trouble_is_said_each_time_the_trouble_was() {
         let now = Instant::now();
-        let mut said = said(now);
-        let mut hear = |text: &str, kind| said.hear(text, kind, 0, now);
+        let mut memory = memory(now);
+        let mut hear = |text: &str, kind| memory.hear(text, kind, 0, now);
         assert_eq!([hear("here", Kind::Recovery), hear("here", Kind::Recovery)], [Say::It, Say::Nothing]);
         assert_eq!(hear("away", Kind::Trouble), Say::It);
         assert_eq!([hear("here", Kind::Recovery), hear("here", Kind::Recovery)], [Say::It, Say::Nothing]);
@@ -142,14 +141,14 @@ mod tests {
     #[test]
     fn whatever_happens_it_is_a_few_lines_a_minute() {
         let start = Instant::now();
-        let mut said = said(start);
+        let mut memory = memory(start);
         for minute in 0..3 {
             // A connection comes, delivers and goes every tenth of a second.
             let heard: Vec<Say> = (0..599)
                 .map(|n| {
                     let now = start + MINUTE * minute + Duration::from_millis(100) * n;
                     let (text, kind) = [("comes", Kind::Recovery), ("goes", Kind::Trouble)][n as usize % 2];
-                    said.hear(text, kind, u64::from(minute * 1000 + n), now)
+                    memory.hear(text, kind, u64::from(minute * 1000 + n), now)
                 })
                 .collect();
             let times = |say| heard.iter().filter(|heard| **heard == say).count();

@@ -170,7 +170,9 @@ impl Source {
         if mem::take(&mut progress.delivered) {
             self.takes_lines();
         }
-        while let Some(rejected) = progress.rejected.front() {
+        while let Some(rejected) = progress.rejected.front()
+            && !self.is_left()
+        {
             match self.reject(rejected) {
                 Ok(()) => drop(progress.rejected.pop_front()),
                 Err(error) => {
@@ -184,7 +186,7 @@ impl Source {
                 }
             }
         }
-        if let Some(position) = progress.safe.take() {
+        if let Some(position) = progress.safe.take().filter(|_| progress.rejected.is_empty()) {
             self.reader.retire(position);
         }
         if let Some(position) = progress.acknowledged.take() {
@@ -215,7 +217,8 @@ impl Source {
         self.state.stops();
         let problem = format!("stopped: the collector refuses every line: {why}");
         self.state.trouble(&problem);
-        if self.limiter.is_new(&problem) {
+        // Whatever words it has for it each time.
+        if self.limiter.is_new("stopped") {
             tracing::error!(
                 "forward {}: {problem}; no line is given up, {} are pending, and it goes on by itself when the collector takes lines again",
                 self.limiter.forward(),

@@ -1,4 +1,4 @@
-//! When a connection that should move stands still: something is on its way and nothing is acknowledged. Decides only.
+//! When a connection is stalled: something is on its way and nothing is acknowledged. Decides only.
 //!
 //! A collector whose machine is gone, whose packets are dropped on the way or whose program is stopped all look like
 //! this, long before the kernel gives the connection up. It is no reason to break it, but one to ask whether the name
@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Standing still for so long, as a part of `dead-after`, is a stall: 2 s of 10.
+/// Nothing for so long, as a part of `dead-after`, is a stall: 2 s of 10.
 const PART_OF_DEAD: u32 = 5;
 
 #[derive(Debug)]
@@ -16,27 +16,27 @@ pub struct Stall {
     waits_at: Option<u64>,
     /// Since when they stand there, or when it was last told.
     since: Instant,
-    stands: bool,
+    is_stalled: bool,
 }
 
 impl Stall {
     pub fn new(dead_after: Duration, now: Instant) -> Self {
-        Self { after: dead_after / PART_OF_DEAD, waits_at: None, since: now, stands: false }
+        Self { after: dead_after / PART_OF_DEAD, waits_at: None, since: now, is_stalled: false }
     }
 
-    /// Takes note of how much is acknowledged, counted in anything that only grows, while more is awaited. True when it
-    /// has stood still for long enough, and again each time as long.
+    /// Takes note of how much is acknowledged, counted in anything that only grows, while more is awaited. True when that
+    /// has not grown for long enough, and again each time as long.
     pub fn look(&mut self, waits_at: Option<u64>, now: Instant) -> bool {
         if waits_at.is_none() || waits_at != self.waits_at {
             self.waits_at = waits_at;
             self.since = now;
-            self.stands = false;
+            self.is_stalled = false;
             return false;
         }
         let again = now >= self.since + self.after;
         if again {
             self.since = now;
-            self.stands = true;
+            self.is_stalled = true;
         }
         again
     }
@@ -46,9 +46,9 @@ impl Stall {
         self.waits_at.map(|_| self.since + self.after)
     }
 
-    /// Whether it has stood still since it was told.
-    pub fn stands(&self) -> bool {
-        self.stands
+    /// Whether nothing was acknowledged since it was told.
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
     }
 }
 
@@ -65,12 +65,12 @@ mod tests {
         let mut stall = Stall::new(DEAD, start);
         assert!(!stall.look(Some(0), start));
         assert_eq!(stall.due(), Some(start + AFTER));
-        assert!(!stall.look(Some(0), start + AFTER / 2) && !stall.stands());
-        assert!(stall.look(Some(0), start + AFTER) && stall.stands());
-        assert!(!stall.look(Some(0), start + AFTER * 3 / 2) && stall.stands());
+        assert!(!stall.look(Some(0), start + AFTER / 2) && !stall.is_stalled());
+        assert!(stall.look(Some(0), start + AFTER) && stall.is_stalled());
+        assert!(!stall.look(Some(0), start + AFTER * 3 / 2) && stall.is_stalled());
         assert!(stall.look(Some(0), start + AFTER * 2));
         // One byte is enough.
-        assert!(!stall.look(Some(1), start + AFTER * 3) && !stall.stands());
+        assert!(!stall.look(Some(1), start + AFTER * 3) && !stall.is_stalled());
         assert!(stall.look(Some(1), start + AFTER * 4));
     }
 

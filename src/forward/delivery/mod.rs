@@ -198,15 +198,23 @@ impl Delivery {
         }
     }
 
-    /// Nothing that was pushed has to be sent any more; for RELP, nothing has to be answered.
+    /// Nothing that was pushed has to be sent any more; for RELP, everything has its verdict.
     pub fn is_idle(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.has_room(),
-            Self::Relp(relp) => relp.awaits().is_none(),
+            Self::Relp(relp) => relp.is_settled(),
         }
     }
 
-    /// Says goodbye, where the protocol has a word for it. Only once nothing is awaited.
+    /// Everything that was pushed is with the collector, or rejected.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Syslog(syslog) => syslog.awaits().is_none(),
+            Self::Relp(relp) => relp.is_settled(),
+        }
+    }
+
+    /// Says goodbye, where the protocol has a word for it. What the collector says afterwards settles nothing.
     pub fn goodbye(&mut self) {
         if let Self::Relp(relp) = self {
             relp.goodbye();

@@ -241,7 +241,12 @@ impl RelpDelivery {
 
     /// How much was answered, while more is awaited.
     pub fn awaits(&self) -> Option<u64> {
-        (!self.book.frames.is_empty()).then_some(self.book.answers)
+        (self.book.outstanding > 0).then_some(self.book.answers)
+    }
+
+    /// Everything has its verdict.
+    pub fn is_settled(&self) -> bool {
+        self.book.frames.is_empty()
     }
 
     pub fn goodbye(&mut self) {

@@ -143,6 +143,7 @@ fn a_refused_line_is_sent_again_and_then_a_dead_letter_while_the_rest_goes_on() 
     session.answers(13, "200 OK");
     for again in 1..MAX_TRIES {
         assert_eq!(session.has_asked(), [0; 0], "not before a moment has passed");
+        assert_eq!(session.delivery.awaits(), None, "it is us who wait, not the collector");
         session.waits_to_retry();
         assert_eq!((session.has_asked(), session.progress.resent), (vec![11], again.into()));
         assert_eq!(session.rejected(), [0; 0]);
@@ -151,7 +152,7 @@ fn a_refused_line_is_sent_again_and_then_a_dead_letter_while_the_rest_goes_on() 
     assert_eq!(session.safe(), Some(14));
     let letter = Rejected { session: 7, line: 11, why: NO.to_owned(), bytes: b"<13>1 - - - - - - 11".to_vec() };
     assert_eq!(session.progress.rejected, [letter]);
-    assert!(session.delivery.awaits().is_none() && session.timer() == Ok(None));
+    assert!(session.delivery.is_settled() && session.timer() == Ok(None));
 }
 
 /// It was full for a moment, as rsyslog says of its queue.
@@ -256,7 +257,7 @@ fn what_is_filtered_goes_with_what_was_sent_before_it() {
     session.push(none(6..9));
     session.answers(5, "200 OK");
     assert_eq!(session.safe(), Some(9));
-    assert!(session.delivery.awaits().is_none());
+    assert!(session.delivery.is_settled());
 }
 
 #[test]
@@ -401,7 +402,7 @@ proptest! {
         let deeds = deeds.into_iter().map(Some).chain([None; 1000]);
         for deed in deeds {
             if session.asked.is_empty() {
-                if session.delivery.awaits().is_none() {
+                if session.delivery.is_settled() {
                     break;
                 }
                 session.waits_to_retry();
