@@ -18,6 +18,8 @@ fn main() {
     // Bytes before the stream choose the limit and the cuts, or how a message is read.
     keep(&out, "frame", messages.iter().map(|message| [&[255, 3, 1, 60, 200], &message[..]].concat()));
     keep(&out, "message", messages.iter().map(|message| [&[0, 0xcf, 0x76, 0, 0x6b], without_lf(message)].concat()));
+    // Priority, elements that were sent, and what chooses the rest.
+    keep(&out, "line", ELEMENTS.iter().map(|sent| [&[27, sent.len() as u8], sent.as_bytes(), &messages[0]].concat()));
     keep(&out, "explain", messages.iter().cloned());
     keep(&out, "relp", sessions(&messages));
     let parts = messages.chunks(4).map(parts);
@@ -31,6 +33,14 @@ fn main() {
     keep(&out, "config", configs.iter().map(|config| config.clone().into_bytes()));
     keep(&out, "certificate", certificates(&out.join("pem")));
 }
+
+/// What a sender may have said of its own.
+const ELEMENTS: [&str; 4] = [
+    r#"[docker@32473 image="nginx:1.25" name="web" id="2a9052a5c36e"][b c="d"]"#,
+    r#"[fields@32473 a="1"][json@32473 fields="{\"n\":1.50,\"r\":\"\\\\xff\"}" escaped="[\"r\"\]"]"#,
+    r#"[logferry@32473 cut="true" peer="::1" source="stdout" nanoseconds="7" listener="dmz" hop="1" fields-cut="2"]"#,
+    "",
+];
 
 fn keep(out: &Path, target: &str, seeds: impl Iterator<Item = Vec<u8>>) {
     let dir = out.join(target);

@@ -3,14 +3,15 @@
 //! # The way of a message
 //!
 //! ```text
-//! socket ─ listen ─▶ Frame ─ syslog ─▶ Message ─ render ─▶ line ─ spool ─▶ Chunk ─ forward ─▶ collector
-//!                                                            ▲                        │
-//!                                                            └── Position: "up to here is safe" ◀┘
+//! socket ─ listen ─▶ bytes ─ protocol ─▶ Record ─ admission ─▶ line ─ spool ─▶ Chunk ─ forward ─▶ collector
+//!                                                                      ▲                        │
+//!                                                                      └── Position: "up to here is safe" ◀┘
 //! ```
 //!
 //! One direction, four rooms; the only thing that comes back is a position. There is one path: every message goes
-//! through the spool. A *line* is a complete RFC 5424 message without framing, our canonical form; the spool holds lines
-//! as opaque bytes, and another output format is rendered from the line. Rooms exchange batches, never single messages.
+//! through the spool. A *record* is what was said, by whom and when, whatever protocol brought it; what may pass is asked of
+//! the record. Its *line* is a complete RFC 5424 message without framing, our canonical form; the spool holds lines as opaque
+//! bytes, and another output format is rendered from the line. Rooms exchange batches, never single messages.
 //!
 //! # Invariants
 //!

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use corpus::{Row, rows};
 use logferry::protocol::framing::properties::any_cut;
-use logferry::protocol::syslog::{Frame, Message, Senders, Settings, Shape, TagTemplate, Translator, parse};
-use logferry::record::{Format, Line, Stamp, UnixMicros, render};
+use logferry::protocol::syslog::{Frame, Senders, Settings, Shape, TagTemplate, Translator, parse};
+use logferry::record::{Container, Format, HeaderField, Record, Stamp, UnixMicros, render};
 
 /// What the default template cannot read, and why. Everything else must be right with any template.
 const UNREADABLE: [(&str, Wrong, &str); 2] = [
@@ -128,31 +128,38 @@ fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
     let frame = Frame { bytes, cut: false, received: UnixMicros(received) };
     let by_template = template.to_string();
     let settings = Settings { hostname: "relay-1".to_owned(), tag_template: template, ..Settings::default() };
-    let message = parse(&frame, &settings, Senders::Anybody);
+    let reading = parse(&frame, &settings, Senders::Anybody);
+    let message = &reading.record;
     assert_eq!(message.facility * 8 + message.severity, row.pri, "{file}");
     if wrong != Some(Wrong::Message) {
         assert_eq!(message.message.unwrap_or_default(), row.message, "{file}");
     }
     if wrong.is_none() {
-        assert_eq!(message.hostname.unwrap_or_default(), row.hostname, "{file}");
-        assert_eq!(message.tag.unwrap_or_default(), row.tag, "{file}");
-        assert_eq!(message.proc_id.unwrap_or_default(), row.pid, "{file}");
-        check_container(row, &message, &by_template);
+        let hostname = if row.hostname.is_empty() { b"relay-1" } else { &row.hostname[..] };
+        assert_eq!(said(message.hostname), hostname, "{file}");
+        assert_eq!(message.tag.as_deref().unwrap_or_default(), row.tag, "{file}");
+        assert_eq!(said(message.proc_id), message.container_id().unwrap_or(&row.pid), "{file}");
+        check_container(row, message, &by_template);
     }
     let is_5424 = row.format.starts_with("rfc5424");
-    assert_eq!(matches!(message.timestamp, Stamp::Text(_)), is_5424, "{file}");
-    let docker = is_5424 || message.container.is_known();
-    assert_eq!(message.shape, if docker { Shape::Docker } else { Shape::Rfc3164 }, "{file}");
+    assert_eq!(matches!(message.timestamp, Some(Stamp::Text(_))), is_5424, "{file}");
+    let docker = is_5424 || message.container.is_some();
+    assert_eq!(reading.shape, if docker { Shape::Docker } else { Shape::Rfc3164 }, "{file}");
 
     let mut line = Vec::new();
-    let translated = Translator::new(Arc::new(settings.clone())).translate(&frame, &mut line);
-    assert_eq!(translated.shape, message.shape, "{file}");
-    check_line(&line, &message, &stamp, &settings.sd_id, file);
-    check_json(&line, &message, &settings.sd_id, file);
+    let shape = Translator::new(Arc::new(settings.clone())).translate(&frame, &mut line);
+    assert_eq!(shape, reading.shape, "{file}");
+    check_line(&line, message, &stamp, &settings.sd_id, file);
+    check_json(&line, message, &settings.sd_id, file);
 }
 
 /// The index has image, name and ID for Docker's usual template; where another one was used, it follows from the tag.
-fn check_container(row: &Row, message: &Message<'_>, template: &str) {
+/// As the sender wrote it.
+fn said(field: Option<HeaderField<'_>>) -> &[u8] {
+    field.map(|field| field.said()).unwrap_or_default()
+}
+
+fn check_container(row: &Row, message: &Record<'_>, template: &str) {
     let usual = ["image", "name", "id"].map(|key| match key {
         "image" => row.image.clone(),
         "name" => row.name.clone(),
@@ -163,29 +170,26 @@ fn check_container(row: &Row, message: &Message<'_>, template: &str) {
         "{{.DaemonName}}/{{.ImageID}}" => [row.tag["docker/".len()..].to_vec(), vec![], vec![]],
         _ => usual,
     };
-    let container = &message.container;
+    let container = message.container.clone().unwrap_or_default();
     let found = [container.image, container.name, container.id].map(|value| value.unwrap_or_default().to_vec());
     assert_eq!(found, expected, "{}", row.file);
 }
 
-fn check_line(line: &[u8], message: &Message<'_>, stamp: &str, sd_id: &str, file: &str) {
-    let read = Line::parse(line, sd_id);
+fn check_line(line: &[u8], message: &Record<'_>, stamp: &str, sd_id: &str, file: &str) {
+    let read = Record::from_line(line, sd_id);
     assert_eq!((read.facility, read.severity), (message.facility, message.severity), "{file}");
-    assert_eq!(String::from_utf8_lossy(read.timestamp), stamp, "{file}");
-    assert_eq!(read.hostname, message.hostname.unwrap_or(b"relay-1"), "{file}");
-    assert_eq!(read.msg_id, b"-", "{file}");
-    assert_eq!(read.message, message.message.unwrap_or_default(), "{file}");
-    let container = &message.container;
-    assert_eq!(read.image_name.as_deref(), container.image, "{file}");
-    assert_eq!(read.container_name.as_deref(), container.name, "{file}");
-    assert_eq!(read.container_id.as_deref(), container.id, "{file}");
-    assert_eq!(Some(read.proc_id), container.id.or(message.proc_id), "{file}");
-    let app_name = container.name.or(container.id).or(message.tag).unwrap();
+    assert_eq!(read.stamp_text(), stamp, "{file}");
+    assert_eq!(read.hostname, message.hostname, "{file}");
+    assert_eq!(read.msg_id, None, "{file}");
+    assert_eq!(read.message.unwrap_or_default(), message.message.unwrap_or_default(), "{file}");
+    assert_eq!(read.container, message.container.clone().filter(Container::is_known), "{file}");
+    assert_eq!(read.proc_id, message.proc_id, "{file}");
+    let app_name = message.container_name().or(message.container_id()).or(message.tag.as_deref()).unwrap();
     let legal: Vec<u8> = app_name.iter().take(48).map(|b| if b.is_ascii_graphic() { *b } else { b'_' }).collect();
-    assert_eq!(read.app_name, legal, "{file}");
+    assert_eq!(HeaderField::or_nil(read.app_name), legal, "{file}");
 }
 
-fn check_json(line: &[u8], message: &Message<'_>, sd_id: &str, file: &str) {
+fn check_json(line: &[u8], message: &Record<'_>, sd_id: &str, file: &str) {
     let mut out = Vec::new();
     render(line, Format::Json, sd_id, &mut out);
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -194,7 +198,7 @@ fn check_json(line: &[u8], message: &Message<'_>, sd_id: &str, file: &str) {
     let bytes = if is_escaped { corpus::unescape(text.as_bytes()) } else { text.as_bytes().to_vec() };
     assert_eq!(bytes, message.message.unwrap_or_default(), "{file}");
     let name = json.get("container_name").map(|name| name.as_str().unwrap().as_bytes());
-    assert_eq!(name, message.container.name, "{file}");
+    assert_eq!(name, message.container_name(), "{file}");
 }
 
 impl Row {

@@ -12,7 +12,7 @@ use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
 use crate::board::{self, Doing, Fares};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
-use crate::record::{Line, UnixMicros, make_json_visible};
+use crate::record::{Record, make_json_visible};
 
 /// Containers that are shown.
 const SHOWN_CONTAINERS: usize = 10;
@@ -362,7 +362,7 @@ async fn oldest_pending(look: &Look, forwards: impl Iterator<Item = String>) -> 
 }
 
 fn age(line: &[u8]) -> Option<u64> {
-    let made = UnixMicros::from_rfc3339(Line::parse(line, "").timestamp)?.0 / 1_000_000;
+    let made = Record::from_line(line, "").time()?.0 / 1_000_000;
     u64::try_from(Utc::now().timestamp() - made).ok().or(Some(0))
 }
 

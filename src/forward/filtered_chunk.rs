@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::record::{Line, Rule};
+use crate::record::{Record, Rule};
 use crate::spool::{Chunk, Position};
 
 /// Lines read in one go, and which of them are meant.
@@ -19,7 +19,7 @@ impl FilteredChunk {
         // Without rules there is nothing to look at.
         if !rules.is_empty() {
             for (line, behind) in chunk.lines() {
-                if Rule::want(rules, &Line::parse(line, sd_id)) {
+                if Rule::lets_pass(rules, &Record::from_line(line, sd_id)) {
                     continue;
                 }
                 match filtered.last_mut() {

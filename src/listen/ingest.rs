@@ -1,26 +1,27 @@
 //! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool. When that is
 //! nearly full, what matters least is refused here (RFC 5424 8.6).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::admission::{Buckets, DEBUG, Gate, Pieces, Terms};
+use super::admission::{Admission, AdmissionPolicy, Buckets, DEBUG, Reassembler, Sender};
 use crate::config::{Listen, ListenAddress};
 use crate::metrics::{Metrics, ShapeMetrics};
-use crate::protocol::syslog::{Frame, ListenerMark, MOST_HEADS, Senders, Shape, Translator};
+use crate::protocol::syslog::{Frame, ListenerMark, MAX_HEADERS, Senders, Shape, Translator};
 use crate::record::UnixMicros;
-use crate::spool::{Batch, Inlet, Origin, Receipt, Turn};
+use crate::spool::{Batch, Inlet, Origin, Receipt, Refused, Turn};
 
 /// A container's connection has one header; whoever sends many names on one must not have us remember them.
-const HEADS_OF_A_STREAM: usize = 2;
+const HEADERS_OF_A_STREAM: usize = 2;
 
-/// How messages are treated; it may change between two reads.
+/// What becomes of messages; it may change between two reads.
 #[derive(Clone)]
-pub struct Treatment {
+pub struct IngestPolicy {
     pub translator: Translator,
-    pub terms: Terms,
+    pub admission: AdmissionPolicy,
     /// All listeners there are.
     pub listeners: Arc<[Listen]>,
     /// The longest line, in bytes, that is made of pieces; `None`: they stay what they are.
@@ -31,7 +32,7 @@ pub struct Treatment {
 #[derive(Clone)]
 pub struct Common {
     pub buckets: Arc<Buckets>,
-    pub pieces: Arc<Pieces>,
+    pub reassembler: Arc<Reassembler>,
 }
 
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
@@ -55,17 +56,19 @@ struct ToSpool {
     address: Arc<ListenAddress>,
     /// The same as text.
     label: Arc<str>,
-    treatment: Treatment,
-    /// The treatment from the next read on, once there is another one.
-    treatments: watch::Receiver<Treatment>,
+    policy: IngestPolicy,
+    /// The policy from the next read on, once there is another one.
+    policies: watch::Receiver<IngestPolicy>,
     /// Its sender can be made to wait, so nothing needs to be refused.
     waits: bool,
     /// The least severe that is taken of the current read.
     least: u8,
     /// How many headers, and containers, are remembered.
-    heads: usize,
-    gate: Gate,
-    pieces: Arc<Pieces>,
+    headers: usize,
+    /// Who sends, as far as it has an address.
+    peer: Option<IpAddr>,
+    admission: Admission,
+    reassembler: Arc<Reassembler>,
     spool: Inlet,
     shapes: ShapeMetrics,
     /// When the current read came in: one look at the clock for a whole batch.
@@ -80,24 +83,25 @@ struct ToSpool {
 impl Intake {
     /// `address`: the listener's, as configured.
     pub fn new(
-        treatments: watch::Receiver<Treatment>,
+        policies: watch::Receiver<IngestPolicy>,
         spool: Inlet,
         metrics: &Metrics,
         address: &ListenAddress,
         common: &Common,
     ) -> Self {
-        let treatment = treatments.borrow().clone();
+        let policy = policies.borrow().clone();
         let label: Arc<str> = address.to_string().into();
         let mut to_spool = ToSpool {
             address: Arc::new(address.clone()),
             label: label.clone(),
-            treatment,
-            treatments,
+            policy,
+            policies,
             waits: false,
             least: DEBUG,
-            heads: MOST_HEADS,
-            gate: Gate::new(metrics.containers().clone(), common.buckets.clone(), label),
-            pieces: common.pieces.clone(),
+            headers: MAX_HEADERS,
+            peer: None,
+            admission: Admission::new(metrics.containers().clone(), common.buckets.clone(), label),
+            reassembler: common.reassembler.clone(),
             spool,
             shapes: metrics.shapes(),
             received: UnixMicros(0),
@@ -105,7 +109,7 @@ impl Intake {
             expected: 0,
             counts: [0; Shape::ALL.len()],
         };
-        to_spool.take_treatment();
+        to_spool.take_policy();
         Self { way: Way::Spool(Box::new(to_spool)) }
     }
 
@@ -114,9 +118,9 @@ impl Intake {
         match &mut self.way {
             Way::Spool(to) => {
                 to.spool = to.spool.of_streams();
-                to.heads = HEADS_OF_A_STREAM;
-                to.gate.remember(to.heads);
-                to.treatment.translator.remember_heads(to.heads);
+                to.headers = HEADERS_OF_A_STREAM;
+                to.admission.remember(to.headers);
+                to.policy.translator.remember_headers(to.headers);
             }
             #[cfg(test)]
             Way::Test(_) => {}
@@ -137,6 +141,18 @@ impl Intake {
         self
     }
 
+    /// From now on frames come from this address.
+    pub fn set_peer(&mut self, peer: Option<IpAddr>) {
+        match &mut self.way {
+            Way::Spool(to) => {
+                to.peer = peer;
+                to.policy.translator.set_peer(peer);
+            }
+            #[cfg(test)]
+            Way::Test(_) => {}
+        }
+    }
+
     /// Waits until it is this stream's turn to be read, which lasts until what is returned is dropped.
     pub fn turn(&self) -> impl Future<Output = Option<Turn>> + use<> {
         let turn = match &self.way {
@@ -155,10 +171,10 @@ impl Intake {
                 // A line of Docker's grows by half; what grows more makes the batch grow.
                 to.expected = bytes + bytes / 2;
                 // An error: nobody is left who could change it.
-                if to.treatments.has_changed().unwrap_or(false) {
-                    to.take_treatment();
+                if to.policies.has_changed().unwrap_or(false) {
+                    to.take_policy();
                 }
-                to.least = if to.waits { DEBUG } else { to.treatment.terms.shedding.least(to.spool.fullness()) };
+                to.least = if to.waits { DEBUG } else { to.policy.admission.shedding.least(to.spool.fullness()) };
             }
             #[cfg(test)]
             Way::Test(_) => {}
@@ -169,7 +185,7 @@ impl Intake {
     /// the batch, because it was refused, or waits for the rest of its line.
     pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
         match &mut self.way {
-            Way::Spool(to) => to.translate(bytes, cut),
+            Way::Spool(to) => to.ingest(bytes, cut),
             #[cfg(test)]
             Way::Test(to) => {
                 to.pending.push((bytes.to_vec(), cut));
@@ -231,47 +247,55 @@ impl Intake {
 }
 
 impl ToSpool {
-    fn take_treatment(&mut self) {
-        self.treatment = self.treatments.borrow_and_update().clone();
-        let Treatment { translator, listeners, .. } = &mut self.treatment;
+    fn take_policy(&mut self) {
+        self.policy = self.policies.borrow_and_update().clone();
+        let IngestPolicy { translator, listeners, .. } = &mut self.policy;
         let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
         let mark =
             ListenerMark::new(own.and_then(|own| own.name.as_deref()), listeners.iter().any(|one| one.name.is_some()));
-        translator.remember_heads(self.heads);
-        translator.hear(mark, own.map_or(Senders::Anybody, |own| own.from));
-        self.gate.forget();
+        translator.remember_headers(self.headers);
+        translator.set_peer(self.peer);
+        translator.listen_to(mark, own.map_or(Senders::Anybody, |own| own.from));
+        self.admission.forget();
     }
 
-    fn translate(&mut self, bytes: &[u8], cut: bool) -> bool {
-        let Self { label, treatment, batch, expected, counts, received, least, waits, gate, pieces, spool, .. } = self;
-        let Treatment { translator, terms, rejoin, .. } = treatment;
+    /// The record is asked first. The line is written when it is known that it stays.
+    fn ingest(&mut self, bytes: &[u8], cut: bool) -> bool {
+        let Self { label, policy, batch, expected, counts, received, least, waits, .. } = self;
+        let IngestPolicy { translator, admission: policy, rejoin, .. } = policy;
         if batch.is_empty() {
             // Once for each read: one that is taken in many batches has no large ones.
             batch.reserve(std::mem::take(expected));
         }
-        let before = batch.line_count();
-        batch.push(|out| {
-            let start = out.len();
-            let translated = translator.translate(&Frame { bytes, cut, received: *received }, out);
-            counts[translated.shape as usize] += 1;
-            let mut admitted = gate.hear(&out[start..], &translated, terms, *received);
+        let now = *received;
+        let mut passage = Passage {
+            admission: &mut self.admission,
+            policy,
             // A sender that waits for an answer is answered for what is spooled.
-            if let (Ok(()), Some(longest), Shape::Docker, false) = (admitted, *rejoin, translated.shape, *waits || cut)
-            {
-                pieces.join(label, out, start, translated.text, longest, *received);
-                if out.len() == start {
-                    return;
-                }
-            }
-            if admitted.is_ok() {
-                admitted = gate.admit(&out[start..], &translated, terms, (*least, !*waits), *received);
-            }
-            if let Err(why) = admitted {
-                out.truncate(start);
-                spool.count_refused(why);
-            }
-        });
-        batch.line_count() > before
+            rejoin: rejoin.filter(|_| !*waits && !cut).map(|max| (&*self.reassembler, &**label, max)),
+            load: (*least, !*waits),
+            now,
+        };
+        let frame = Frame { bytes, cut, received: now };
+        let result = if let Some(known) = translator.find(&frame)
+            && let Some(sender) = passage.admission.find(known.header)
+        {
+            counts[known.shape as usize] += 1;
+            let facts = Facts { sender, priority: (known.facility(), known.severity()), text: known.text.len() };
+            passage.take(facts, batch, |out| translator.write_known(&known, out))
+        } else {
+            let message = translator.read(&frame);
+            counts[message.shape as usize] += 1;
+            let record = &message.record;
+            let sender = passage.admission.identify(record, message.header, policy, now);
+            let text = record.message.map_or(0, <[u8]>::len);
+            let facts = Facts { sender, priority: (record.facility, record.severity), text };
+            passage.take(facts, batch, |out| message.write(out))
+        };
+        result.unwrap_or_else(|why| {
+            self.spool.count_refused(why);
+            false
+        })
     }
 
     /// The batch so far, counted.
@@ -287,8 +311,52 @@ impl ToSpool {
                 counter.inc_by(count);
             }
         }
-        self.gate.count();
+        self.admission.count();
         std::mem::take(&mut self.batch)
+    }
+}
+
+/// The way of one message into the batch.
+struct Passage<'i> {
+    admission: &'i mut Admission,
+    policy: &'i AdmissionPolicy,
+    /// Where pieces become lines again, the listener's address, and the longest line in bytes.
+    rejoin: Option<(&'i Reassembler, &'i str, usize)>,
+    /// See [`Admission::check_load`].
+    load: (u8, bool),
+    now: UnixMicros,
+}
+
+/// What is asked of a message.
+struct Facts {
+    sender: Sender,
+    /// Facility and severity.
+    priority: (u8, u8),
+    /// Bytes of its text.
+    text: usize,
+}
+
+impl Passage<'_> {
+    /// False: it waits for the rest of its line.
+    #[inline]
+    fn take(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
+        let Facts { mut sender, priority, text } = facts;
+        let Self { admission, policy, load, now, .. } = self;
+        admission.check_rules(&mut sender, priority, policy)?;
+        if let Some((reassembler, address, max)) = self.rejoin
+            && !matches!(sender, Sender::Other { .. })
+            && reassembler.concerns(text)
+        {
+            let mut line = Vec::new();
+            write(&mut line);
+            let Some(line) = reassembler.join(address, line, text, max, *now) else { return Ok(false) };
+            admission.check_load(&sender, priority.1, policy, *load, *now)?;
+            batch.push(|out| out.extend_from_slice(&line));
+        } else {
+            admission.check_load(&sender, priority.1, policy, *load, *now)?;
+            batch.push(write);
+        }
+        Ok(true)
     }
 }
 

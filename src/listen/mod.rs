@@ -5,7 +5,7 @@
 //! - `datagram`  `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
 //! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: who may connect, and what a connection goes through
 //! - `ingest`    where messages go: the door to the next stages
-//! - `admission` which lines are let in: rules, what a container may send, and what Docker has cut, made whole again
+//! - `admission` which messages are let in: rules, what a container may send, and what Docker has cut, made whole again
 //!
 //! What never happens here: a sender waits for more than the intake's bounded flush, but for RELP's; a stranger makes us log, grow
 //! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
@@ -35,8 +35,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Buckets, LOOK_FOR_PIECES_EVERY, Pieces, Shedding, Terms};
-pub use ingest::{Common, Intake, Treatment, now};
+pub use admission::{AdmissionPolicy, Buckets, LOOK_FOR_PIECES_EVERY, Reassembler, Shedding};
+pub use ingest::{Common, IngestPolicy, Intake, now};
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
 

@@ -17,22 +17,22 @@ pub fn append_on_one_line(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Appends `text` with everything that acts written in octal.
+/// Appends `text` with every control character written in octal.
 pub fn append_visible(text: &[u8], out: &mut Vec<u8>) {
-    each_part(text, |part, acts| match acts {
+    each_part(text, |part, control| match control {
         Some(_) => part.iter().for_each(|byte| push_octal(*byte, out)),
         None => out.extend_from_slice(part),
     });
 }
 
 /// What stands in `out` from `start` on is JSON, as `serde_json` writes it, which escapes what is below U+0020 and nothing
-/// else. Afterwards it has the same value, and nothing acts but the newlines between its values.
+/// else. Afterwards it has the same value, and the only control characters are the newlines between its values.
 pub fn make_json_visible(out: &mut Vec<u8>, start: usize) {
     if plain_len(&out[start..]) == out.len() - start {
         return;
     }
     let json = out.split_off(start);
-    each_part(&json, |part, acts| match acts {
+    each_part(&json, |part, control| match control {
         Some(character) if character != '\n' => {
             out.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
         }
@@ -40,12 +40,12 @@ pub fn make_json_visible(out: &mut Vec<u8>, start: usize) {
     });
 }
 
-/// `text` with everything that acts, and tabs, written as Rust writes it: `\u{1b}`, `\n`. For what the relay says itself: its
+/// `text` with every control character, and tabs, written as Rust writes it: `\u{1b}`, `\n`. For what the relay says itself: its
 /// log, a command's complaint, what is wrong with a config. Text that is escaped already stays as it is.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        match acts(character) || character == '\t' {
+        match is_control(character) || character == '\t' {
             true => out.extend(character.escape_default()),
             false => out.push(character),
         }
@@ -53,19 +53,59 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Does it do something, or end a line?
-fn acts(character: char) -> bool {
+/// Bytes that are not UTF-8 as text: `\xHH` for those that are wrong, `\\` for a backslash.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// Undoes [`escape`]. What it does not write is left as it is.
+pub fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let digit = |at: usize| rest.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        let (byte, len) = match (rest.get(at + 1), digit(at + 2), digit(at + 3)) {
+            (Some(b'x'), Some(high), Some(low)) => ((high * 16 + low) as u8, 4),
+            (Some(b'\\'), ..) => (b'\\', 2),
+            _ => (b'\\', 1),
+        };
+        out.push(byte);
+        rest = &rest[at + len..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Is there a control character in it?
+pub(crate) fn has_control(text: &[u8]) -> bool {
+    let mut found = false;
+    if plain_len(text) < text.len() {
+        each_part(text, |_, control| found |= control.is_some());
+    }
+    found
+}
+
+/// Does it do something to a terminal, or end a line?
+pub(crate) fn is_control(character: char) -> bool {
     character != '\t' && (character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
 }
 
-/// All of `text` in order: each character that acts, and what stands between.
+/// All of `text` in order: each control character, and what stands between.
 fn each_part(text: &[u8], mut take: impl FnMut(&[u8], Option<char>)) {
-    // `start..at`: what does not act and was not taken yet.
+    // `start..at`: no control character, and not taken yet.
     let (mut start, mut at) = (0, 0);
     loop {
         at += plain_len(&text[at..]);
         let Some((character, len)) = first_character(&text[at..]) else { break };
-        if acts(character) {
+        if is_control(character) {
             take(&text[start..at], None);
             take(&text[at..at + len], Some(character));
             start = at + len;
@@ -128,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_acts_is_written_in_octal() {
+    fn a_control_character_is_written_in_octal() {
         for byte in (0..0x20).filter(|byte| *byte != b'\t').chain([0x7f]).chain(0x80..0xa0) {
             check(&[b'a', byte, b'b'], format!("a#{byte:03o}b").as_bytes());
         }
@@ -173,10 +213,10 @@ mod tests {
         }
 
         #[test]
-        fn nothing_acts_afterwards(text in proptest::collection::vec(prop_oneof![Just(0xc2), Just(0xe2), 0x78..=0xa8_u8, any::<u8>()], 0..40)) {
+        fn no_control_character_is_left(text in proptest::collection::vec(prop_oneof![Just(0xc2), Just(0xe2), 0x78..=0xa8_u8, any::<u8>()], 0..40)) {
             let out = visible(&text);
             for chunk in out.utf8_chunks() {
-                prop_assert!(!chunk.valid().chars().any(acts), "{}", out.escape_ascii());
+                prop_assert!(!chunk.valid().chars().any(is_control), "{}", out.escape_ascii());
                 prop_assert!(!chunk.invalid().iter().any(|byte| (0x80..0xa0).contains(byte)), "{}", out.escape_ascii());
             }
         }
@@ -186,7 +226,7 @@ mod tests {
             let value = serde_json::Value::from(text + "\u{7f}\u{85}\u{2028}");
             let mut json = serde_json::to_vec(&value).unwrap();
             make_json_visible(&mut json, 0);
-            prop_assert!(!String::from_utf8(json.clone()).unwrap().chars().any(acts));
+            prop_assert!(!String::from_utf8(json.clone()).unwrap().chars().any(is_control));
             prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), value);
         }
     }

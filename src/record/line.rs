@@ -1,90 +1,151 @@
-//! A canonical line back into its fields: for file names, for other output formats, for people.
+//! A line back into its record: for rules, for file names, for other output formats, for people.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
-use super::structured_data::{Element, Header, elements, split_sd, unescape};
-use super::{DEFAULT_PRI, LISTENER, OWN_ID, priority};
+use core::net::IpAddr;
 
-/// The fields of a canonical line. A field that is not there is `-`, as in the line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
-    /// `0 <= facility <= 23`
-    pub facility: u8,
-    /// `0 <= severity <= 7`
-    pub severity: u8,
-    /// RFC 3339, or `-` if the line is not a canonical one.
-    pub timestamp: &'a [u8],
-    pub hostname: &'a [u8],
-    pub app_name: &'a [u8],
-    pub proc_id: &'a [u8],
-    pub msg_id: &'a [u8],
-    /// Verbatim, with all elements; `-` if there is none or it is malformed.
-    pub structured_data: &'a [u8],
-    /// Everything behind the structured data. Malformed structured data is a part of it.
-    pub message: &'a [u8],
-    /// The image as the user typed it.
-    pub image_name: Option<Cow<'a, [u8]>>,
-    pub container_name: Option<Cow<'a, [u8]>>,
-    /// 12 or 64 lower-case hexadecimal digits.
-    pub container_id: Option<Cow<'a, [u8]>>,
-    /// The name of the listener that took the message, if it has one.
-    pub listener: Option<Cow<'a, [u8]>>,
-}
+use super::header::{Header, HeaderField};
+use super::structured_data::{Element, split_sd, unescape, write_param};
+use super::write::{OWN_PARAMS, Sent, first};
+use super::{Container, DEFAULT_PRI, Fields, Record, Source, Stamp, StructuredData, priority};
 
-impl<'a> Line<'a> {
-    /// Never fails: a line that is not canonical is all message, `user.notice`.
-    pub fn parse(line: &'a [u8], sd_id: &str) -> Self {
+impl<'a> Record<'a> {
+    /// Never fails: a line that is no RFC 5424 is all message, `user.notice`. `sd_id`: of the element with image, name and ID.
+    pub fn from_line(line: &'a [u8], sd_id: &str) -> Self {
         let split = || {
             let (pri, rest) = priority(line)?;
             Some((pri, Header::split(rest)?))
         };
-        let nothing =
-            Header { timestamp: b"-", hostname: b"-", app_name: b"-", proc_id: b"-", msg_id: b"-", rest: b"" };
-        let (pri, fields, is_line) = split().map_or((DEFAULT_PRI, nothing, false), |(pri, fields)| (pri, fields, true));
-        let (structured_data, message) = match split_sd(fields.rest) {
-            Some((structured_data, message)) => (structured_data, message.unwrap_or_default()),
-            None => (&b"-"[..], if is_line { fields.rest } else { line }),
+        let Some((pri, header)) = split() else {
+            return Self { message: Some(line), ..Self::new(DEFAULT_PRI) };
         };
-        let mut parsed = Self {
-            facility: pri >> 3,
-            severity: pri & 7,
-            timestamp: fields.timestamp,
-            hostname: fields.hostname,
-            app_name: fields.app_name,
-            proc_id: fields.proc_id,
-            msg_id: fields.msg_id,
-            structured_data,
-            message,
-            image_name: None,
-            container_name: None,
-            container_id: None,
-            listener: None,
-        };
-        // An SD-ID stands there once (RFC 5424 6.3.2); where it does not, the first one counts.
-        let (mut container, mut own) = (None, None);
-        for element in elements(structured_data) {
-            match element.id {
-                id if id == sd_id.as_bytes() => drop(container.get_or_insert(element)),
-                OWN_ID => drop(own.get_or_insert(element)),
-                _ => {}
-            }
-        }
-        if let Some(element) = container {
-            parsed.read_container(element);
-        }
-        let mut own = own.into_iter().flat_map(Element::params);
-        parsed.listener = own.find(|(name, _)| *name == LISTENER.as_bytes()).map(|(_, value)| unescape(value));
-        parsed
+        let timestamp = (header.timestamp != b"-").then(|| Stamp::Text(header.timestamp.into()));
+        let mut record = Self { timestamp, ..Self::new(pri) };
+        record.take_header(&header);
+        record.take_rest(header.rest, sd_id);
+        record
     }
 
-    fn read_container(&mut self, element: Element<'a>) {
-        for (name, value) in element.params() {
-            match name {
-                b"image" => self.image_name = Some(unescape(value)),
-                b"name" => self.container_name = Some(unescape(value)),
-                b"id" => self.container_id = Some(unescape(value)),
-                _ => {}
+    /// The four fields behind the stamp, as they stand there.
+    pub(crate) fn take_header(&mut self, header: &Header<'a>) {
+        self.hostname = HeaderField::verbatim(header.hostname);
+        self.app_name = HeaderField::verbatim(header.app_name);
+        self.proc_id = HeaderField::verbatim(header.proc_id);
+        self.msg_id = HeaderField::verbatim(header.msg_id);
+    }
+
+    /// Structured data and message.
+    pub(crate) fn take_rest(&mut self, rest: &'a [u8], sd_id: &str) {
+        match split_sd(rest) {
+            Some((structured_data, message)) => {
+                self.message = message;
+                if structured_data != b"-" {
+                    self.take_elements(structured_data, sd_id);
+                }
+            }
+            None => (self.structured_data, self.message) = (StructuredData::Malformed, Some(rest)),
+        }
+    }
+
+    /// Well-formed elements, and what those of ours among them say.
+    pub(crate) fn take_elements(&mut self, sent: &'a [u8], sd_id: &str) {
+        self.structured_data = StructuredData::Elements(sent);
+        let ours = Sent::of(sent, sd_id);
+        if let Some(element) = ours.container {
+            let (container, tag) = Container::read(element);
+            (self.container, self.tag) = (container.is_known().then_some(container), tag);
+        }
+        if ours.fields.is_some() || ours.json.is_some() {
+            // More than we would write may be there; nothing of it is missing in the line.
+            self.fields = Fields::read(ours.fields, ours.json).without_count();
+        }
+        for name in OWN_PARAMS {
+            if let Some(value) = ours.own.and_then(|element| first(element, name)) {
+                self.take_own(name, unescape(value));
             }
         }
+    }
+
+    /// A param of `[logferry@32473 …]`.
+    fn take_own(&mut self, name: &str, value: Cow<'a, [u8]>) {
+        let Some(read) = read_own(name, &value) else { return };
+        match (name, read) {
+            ("cut", _) => self.cut = true,
+            ("peer", Own::Peer(peer)) => self.peer = Some(peer),
+            ("source", Own::Source(source)) => self.source = Some(source),
+            ("nanoseconds", Own::Number(number)) => self.nanoseconds = number as u16,
+            ("fields-cut", Own::Number(number)) => self.fields.leave_out(number),
+            ("listener", _) => self.listener = Some(value),
+            ("driver", _) => self.driver = Some(value),
+            // Of syslog it stands with the container.
+            ("tag", _) => self.tag = Some(value),
+            ("separator", _) => self.separator = Some(value),
+            ("hop", _) => self.hop = Some(value),
+            _ => {}
+        }
+    }
+}
+
+/// The value of a param of `[logferry@32473 …]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Own<'a> {
+    /// Whatever stands there.
+    Cut,
+    Text(&'a [u8]),
+    Peer(IpAddr),
+    Source(Source),
+    Number(u32),
+}
+
+/// `None`: it is no value of that param.
+pub(super) fn read_own<'v>(name: &str, value: &'v [u8]) -> Option<Own<'v>> {
+    match name {
+        "cut" => Some(Own::Cut),
+        "peer" => parsed(value).map(Own::Peer),
+        "source" => Source::by_name(value).map(Own::Source),
+        "nanoseconds" => parsed(value).filter(|number| (1..1000).contains(number)).map(Own::Number),
+        "fields-cut" => parsed(value).filter(|number| *number > 0).map(Own::Number),
+        _ => Some(Own::Text(value)),
+    }
+}
+
+/// Only as it is written: another spelling is somebody else's.
+fn parsed<T: FromStr + ToString>(value: &[u8]) -> Option<T> {
+    let text = std::str::from_utf8(value).ok()?;
+    text.parse().ok().filter(|parsed: &T| parsed.to_string() == text)
+}
+
+impl<'a> Own<'a> {
+    pub fn text(text: &'a [u8]) -> Self {
+        Self::Text(text)
+    }
+
+    pub fn write(&self, name: &str, out: &mut Vec<u8>) {
+        match self {
+            Self::Cut => write_param(name, b"true", out),
+            Self::Text(text) => write_param(name, text, out),
+            Self::Peer(peer) => write_param(name, peer.to_string().as_bytes(), out),
+            Self::Source(source) => write_param(name, source.as_str().as_bytes(), out),
+            Self::Number(number) => write_param(name, number.to_string().as_bytes(), out),
+        }
+    }
+}
+
+impl<'a> Container<'a> {
+    /// What the element says, and the tag that it keeps.
+    pub(super) fn read(element: Element<'a>) -> (Self, Option<Cow<'a, [u8]>>) {
+        let (mut container, mut tag) = (Self::default(), None);
+        for (name, value) in element.params() {
+            let place = match name {
+                b"image" => &mut container.image,
+                b"name" => &mut container.name,
+                b"id" => &mut container.id,
+                b"tag" => &mut tag,
+                _ => continue,
+            };
+            *place = Some(unescape(value));
+        }
+        (container, tag)
     }
 }

@@ -6,34 +6,204 @@
 //!
 //! In reading order:
 //!
+//! - here: [`Record`]
 //! - `time`: stamps, the text that RFC 3339 has for them, zones
-//! - `structured_data`: header and structured data of RFC 5424
-//! - `line`: a line back into its parts
+//! - `header`: the fields of RFC 5424's header
+//! - `structured_data`: elements of structured data
+//! - `fields`: what a message has beside its text
+//! - `write`: a record as its line
+//! - `line`: a line back into its record
 //! - `render`: a line as RFC 5424, RFC 3164 or JSON
-//! - `rule`: which lines match
+//! - `rule`: which records match
 //! - `escaped`: control characters as text, where people read
+//! - `properties`: what must hold for all bytes
 
 mod escaped;
+mod fields;
+pub(crate) mod header;
 mod line;
+pub mod properties;
 mod render;
 mod rule;
 pub(crate) mod structured_data;
+#[cfg(test)]
+mod tests;
 pub(crate) mod time;
+pub(crate) mod write;
 
-pub use escaped::{append_on_one_line, append_visible, escaped, make_json_visible};
-pub use line::Line;
-pub use render::{FACILITIES, Format, SEVERITIES, escape, render};
-pub use rule::{Facilities, Patterns, Rule, Severities, fits, severity_by_name};
+use std::borrow::Cow;
+
+use core::net::IpAddr;
+
+pub use escaped::{append_on_one_line, append_visible, escape, escaped, make_json_visible, unescape};
+pub use fields::{FIELDS_SD_ID, Field, Fields, JSON_SD_ID, Json, MAX_FIELD_BYTES, MAX_FIELDS, Value};
+pub use header::HeaderField;
+pub use render::{FACILITIES, Format, SEVERITIES, render};
+pub use rule::{Facilities, Patterns, Rule, Severities, matches_glob, severity_by_name};
 pub use structured_data::is_sd_id;
 pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
+pub use write::LineOptions;
 
 use time::Stamps;
 
 /// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
 pub(crate) const OWN_ID: &[u8] = OWN_SD_ID.as_bytes();
 pub const OWN_SD_ID: &str = "logferry@32473";
-/// Its param: the name of the listener that took the message.
-pub(crate) const LISTENER: &str = "listener";
+
+/// What was said, by whom and when: one message, its parts borrowed from the bytes it was read from.
+///
+/// It is the only type that an input and a destination both speak. Who is behind a message stands here and not in the
+/// grammar it came in: a container is one because `container` is there, whichever driver brought it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// RFC 5424 6.2.1; `0 <= facility <= 23`.
+    pub facility: u8,
+    /// RFC 5424 6.2.1; `0 <= severity <= 7`, 0 is the worst.
+    pub severity: u8,
+    /// `None`: the line has none. A reader always knows one, at worst when the message was read.
+    pub timestamp: Option<Stamp<'a>>,
+    /// What the stamp has beside its microseconds; `0 <= nanoseconds <= 999`.
+    pub nanoseconds: u16,
+    /// When it was read; the line does not keep it.
+    pub received: Option<UnixMicros>,
+    pub hostname: Option<HeaderField<'a>>,
+    /// Of a container its name or ID, of others what they call themselves.
+    pub app_name: Option<HeaderField<'a>>,
+    /// Of a container its ID.
+    pub proc_id: Option<HeaderField<'a>>,
+    pub msg_id: Option<HeaderField<'a>>,
+    /// The container that said it. Where a driver sends for containers only, and tells nothing, all of it is unknown.
+    pub container: Option<Container<'a>>,
+    /// The tag as it was written: the APP-NAME of others, the `tag` log option of a driver.
+    pub tag: Option<Cow<'a, [u8]>>,
+    /// What brought it, where that was not syslog.
+    pub driver: Option<Cow<'a, [u8]>>,
+    pub source: Option<Source>,
+    /// The name of the listener that took it, if it has one.
+    pub listener: Option<Cow<'a, [u8]>>,
+    /// The address that sent it.
+    pub peer: Option<IpAddr>,
+    /// The mark of the relay that has sent it on, by which it knows what comes back.
+    pub hop: Option<Cow<'a, [u8]>>,
+    pub fields: Fields<'a>,
+    pub structured_data: StructuredData<'a>,
+    /// What stood between the header and the text of RFC 3164, where that was not `: `.
+    pub separator: Option<Cow<'a, [u8]>>,
+    /// Byte for byte as sent. `Some(b"")` is RFC 5424 with a blank after the structured data and nothing behind it.
+    pub message: Option<&'a [u8]>,
+    /// It was longer than what is taken: only its start is here.
+    pub cut: bool,
+}
+
+/// What is known of a container; a tag seldom tells all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container<'a> {
+    /// The image as the user typed it.
+    pub image: Option<Cow<'a, [u8]>>,
+    pub name: Option<Cow<'a, [u8]>>,
+    /// 12 or 64 lower-case hexadecimal digits.
+    pub id: Option<Cow<'a, [u8]>>,
+}
+
+/// Where a container said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Stdout,
+    Stderr,
+}
+
+/// RFC 5424 6.3, as the sender sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StructuredData<'a> {
+    /// None sent, or `-`.
+    Nil,
+    /// One or more well-formed elements, verbatim. What those of ours among them say is in the record too.
+    Elements(&'a [u8]),
+    /// Not well-formed; [`Record::message`] starts with it. "A relay MUST forward malformed STRUCTURED-DATA without
+    /// any alteration."
+    Malformed,
+}
+
+impl<'a> Record<'a> {
+    /// Of which nothing is known but its priority, `pri <= 191`.
+    pub fn new(pri: u8) -> Self {
+        Self {
+            facility: pri >> 3,
+            severity: pri & 7,
+            timestamp: None,
+            nanoseconds: 0,
+            received: None,
+            hostname: None,
+            app_name: None,
+            proc_id: None,
+            msg_id: None,
+            container: None,
+            tag: None,
+            driver: None,
+            source: None,
+            listener: None,
+            peer: None,
+            hop: None,
+            fields: Fields::default(),
+            structured_data: StructuredData::Nil,
+            separator: None,
+            message: None,
+            cut: false,
+        }
+    }
+
+    /// The stamp as text, or `-`.
+    pub fn stamp_text(&self) -> String {
+        self.timestamp.as_ref().map_or("-".to_owned(), stamp_text)
+    }
+
+    /// When it was said, as far as that is known.
+    pub fn time(&self) -> Option<UnixMicros> {
+        self.timestamp.as_ref()?.time()
+    }
+
+    pub fn image_name(&self) -> Option<&[u8]> {
+        self.container.as_ref()?.image.as_deref()
+    }
+
+    pub fn container_name(&self) -> Option<&[u8]> {
+        self.container.as_ref()?.name.as_deref()
+    }
+
+    pub fn container_id(&self) -> Option<&[u8]> {
+        self.container.as_ref()?.id.as_deref()
+    }
+}
+
+impl Container<'_> {
+    /// Is anything known?
+    pub fn is_known(&self) -> bool {
+        self.id.is_some() || self.name.is_some() || self.image.is_some()
+    }
+}
+
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    pub fn by_name(name: &[u8]) -> Option<Self> {
+        [Self::Stdout, Self::Stderr].into_iter().find(|source| source.as_str().as_bytes() == name)
+    }
+}
+
+impl<'a> StructuredData<'a> {
+    /// As it stands in a line that has none beside: `-` for none and for what is malformed.
+    pub fn as_sent(&self) -> &'a [u8] {
+        match self {
+            Self::Elements(sent) => sent,
+            Self::Nil | Self::Malformed => b"-",
+        }
+    }
+}
 
 /// RFC 3164 4.3.3: a packet without a priority is `user.notice`.
 pub(crate) const DEFAULT_PRI: u8 = 13;
@@ -42,20 +212,6 @@ pub(crate) const DEFAULT_PRI: u8 = 13;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadSetting(String);
-
-/// The severity of a canonical line, 0 (emergency) to 7 (debug): RFC 5424 6.2.1.
-pub fn severity(line: &[u8]) -> u8 {
-    pri(line) & 7
-}
-
-/// The facility of a canonical line, 0 to 23.
-pub fn facility(line: &[u8]) -> u8 {
-    pri(line) >> 3
-}
-
-fn pri(line: &[u8]) -> u8 {
-    priority(line).map_or(DEFAULT_PRI, |(pri, _)| pri)
-}
 
 /// A stamp as RFC 5424 6.2.3 wants it.
 pub fn stamp_text(stamp: &Stamp<'_>) -> String {

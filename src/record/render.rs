@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::escaped::make_json_visible;
-use super::line::Line;
-use super::structured_data::{elements, unescape, value};
-use super::{BadSetting, time};
+use super::escaped::{escape, make_json_visible};
+use super::structured_data::{elements, unescape};
+use super::write::{Which, which};
+use super::{BadSetting, HeaderField, Record, Value as FieldValue, time};
 
 /// What a collector is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +34,10 @@ pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "
 /// that carries image, name and ID.
 ///
 /// JSON is one object with the keys `timestamp`, `host`, `facility`, `severity`, `app_name`, `proc_id`, `msg_id`,
-/// `image_name`, `container_name`, `container_id`, `structured_data` and `message`, in this order. Only facility,
+/// `image_name`, `container_name`, `container_id`, `structured_data`, `fields` and `message`, in this order. Only facility,
 /// severity and message are always there. `structured_data` is an object of objects by SD-ID and param name, without
-/// the params that have a key of their own; a param that is given more than once has an array.
+/// the params that have a key of their own; a param that is given more than once has an array. `fields` is an object of
+/// texts, and of numbers, true, false, null, arrays and objects where the sender gave those.
 ///
 /// A value that is not UTF-8 has `\xHH` for each byte that is wrong and `\\` for each backslash, and a last key
 /// `escaped` names the values written in that way: `"escaped":["message"]`. Values that are UTF-8 are never changed.
@@ -47,50 +48,52 @@ pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
         Format::Rfc3164 => render_3164(line, sd_id, out),
         Format::Json => {
             let start = out.len();
-            render_json(&Line::parse(line, sd_id), sd_id, out);
+            render_json(&Record::from_line(line, sd_id), sd_id, out);
             make_json_visible(out, start);
         }
     }
 }
 
 fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
-    let parsed = Line::parse(line, sd_id);
-    let Some(stamp) = time::to_bsd(parsed.timestamp) else {
-        // Not a canonical line: nothing to make a header of.
+    let record = Record::from_line(line, sd_id);
+    let Some(stamp) = record.timestamp.as_ref().and_then(time::to_bsd) else {
+        // No line of ours: nothing to make a header of.
         return out.extend_from_slice(line);
     };
     let pri = line.iter().position(|b| *b == b'>').map_or(0, |end| end + 1);
     out.reserve(line.len());
     out.extend_from_slice(&line[..pri]);
-    for field in [&stamp, parsed.hostname] {
-        out.extend_from_slice(field);
+    out.extend_from_slice(&stamp);
+    for field in [record.hostname, record.app_name] {
         out.push(b' ');
+        out.extend_from_slice(&HeaderField::or_nil(field));
     }
-    out.extend_from_slice(parsed.app_name);
-    if let Some(proc_id) = value(parsed.proc_id) {
+    if let Some(proc_id) = record.proc_id {
         out.push(b'[');
-        out.extend_from_slice(proc_id);
+        proc_id.write(out);
         out.push(b']');
     }
     out.extend_from_slice(b": ");
-    out.extend_from_slice(parsed.message);
+    out.extend_from_slice(record.message.unwrap_or_default());
 }
 
-fn render_json(line: &Line<'_>, sd_id: &str, out: &mut Vec<u8>) {
+fn render_json(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     let mut object = Object { out, escaped: Vec::new() };
+    let header = |field: &Option<HeaderField<'_>>| field.map(|field| field.written().into_owned());
     object.out.push(b'{');
-    object.field("timestamp", value(line.timestamp));
-    object.field("host", value(line.hostname));
-    object.field("facility", FACILITIES.get(usize::from(line.facility)).map(|name| name.as_bytes()));
-    object.field("severity", SEVERITIES.get(usize::from(line.severity)).map(|name| name.as_bytes()));
-    object.field("app_name", value(line.app_name));
-    object.field("proc_id", value(line.proc_id));
-    object.field("msg_id", value(line.msg_id));
-    object.field("image_name", line.image_name.as_deref());
-    object.field("container_name", line.container_name.as_deref());
-    object.field("container_id", line.container_id.as_deref());
-    object.structured_data(line.structured_data, sd_id);
-    object.field("message", Some(line.message));
+    object.field("timestamp", record.timestamp.as_ref().map(|_| record.stamp_text()).as_deref().map(str::as_bytes));
+    object.field("host", header(&record.hostname).as_deref());
+    object.field("facility", FACILITIES.get(usize::from(record.facility)).map(|name| name.as_bytes()));
+    object.field("severity", SEVERITIES.get(usize::from(record.severity)).map(|name| name.as_bytes()));
+    object.field("app_name", header(&record.app_name).as_deref());
+    object.field("proc_id", header(&record.proc_id).as_deref());
+    object.field("msg_id", header(&record.msg_id).as_deref());
+    object.field("image_name", record.image_name());
+    object.field("container_name", record.container_name());
+    object.field("container_id", record.container_id());
+    object.structured_data(record.structured_data.as_sent(), sd_id);
+    object.fields(record);
+    object.field("message", Some(record.message.unwrap_or_default()));
     if !object.escaped.is_empty() {
         let names = Value::from(std::mem::take(&mut object.escaped));
         object.key("escaped");
@@ -120,10 +123,13 @@ impl Object<'_> {
     }
 
     fn structured_data(&mut self, structured_data: &[u8], sd_id: &str) {
-        let params = || {
+        // Fields have a key of their own.
+        let elements = || {
             elements(structured_data)
-                .flat_map(|element| element.params().map(move |(name, value)| (element.id, name, value)))
+                .filter(|element| !matches!(which(element.id, sd_id), Some(Which::Fields | Which::Json)))
         };
+        let params =
+            || elements().flat_map(|element| element.params().map(move |(name, value)| (element.id, name, value)));
         // One bad value, and all are escaped: a reader need not find out which.
         let is_utf8 = params().all(|(_, _, value)| std::str::from_utf8(&unescape(value)).is_ok());
         let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
@@ -132,7 +138,7 @@ impl Object<'_> {
         };
         // SD-IDs and names are ASCII: `Element` takes nothing else.
         let mut ids = Map::new();
-        for element in elements(structured_data) {
+        for element in elements() {
             let is_own = element.id == sd_id.as_bytes();
             let names = ids.entry(String::from_utf8_lossy(element.id)).or_insert_with(|| Map::new().into());
             for (name, value) in element.params() {
@@ -150,6 +156,52 @@ impl Object<'_> {
             self.key("structured_data");
             self.json(&Value::from(ids));
         }
+    }
+
+    /// Texts, and other values with the type they came with; a name that is given more than once has an array.
+    fn fields(&mut self, record: &Record<'_>) {
+        if record.fields.is_empty() {
+            return;
+        }
+        let is_bytes =
+            |value: &FieldValue<'_>| matches!(value, FieldValue::Text(text) if std::str::from_utf8(text).is_err());
+        // One bad value, and all are escaped: a reader need not find out which.
+        let is_escaped = record.fields.iter().any(|field| is_bytes(&field.value));
+        if is_escaped {
+            self.escaped.push("fields");
+        }
+        self.key("fields");
+        self.out.push(b'{');
+        for (at, field) in record.fields.iter().enumerate() {
+            let mut of_name = record.fields.iter().filter(|other| other.name == field.name);
+            if record.fields.iter().take(at).any(|before| before.name == field.name) {
+                continue;
+            }
+            if self.out.last() != Some(&b'{') {
+                self.out.push(b',');
+            }
+            self.json(&field.name);
+            self.out.push(b':');
+            let _ = of_name.next();
+            let many = of_name.next().is_some();
+            if many {
+                self.out.push(b'[');
+            }
+            for (number, field) in record.fields.iter().filter(|other| other.name == field.name).enumerate() {
+                if number > 0 {
+                    self.out.push(b',');
+                }
+                match &field.value {
+                    FieldValue::Json(json) => self.out.extend_from_slice(json.as_str().as_bytes()),
+                    FieldValue::Text(text) if is_escaped => self.json(&escape(text)),
+                    FieldValue::Text(text) => self.json(&String::from_utf8_lossy(text)),
+                }
+            }
+            if many {
+                self.out.push(b']');
+            }
+        }
+        self.out.push(b'}');
     }
 
     fn key(&mut self, key: &'static str) {
@@ -173,18 +225,6 @@ fn add(names: &mut Value, name: Cow<'_, str>, value: Value) {
         Some(Value::Array(values)) => values.push(value),
         Some(first) => *first = Value::Array(vec![first.take(), value]),
     }
-}
-
-/// Bytes that are not UTF-8 as text: `\xHH` for those that are wrong, `\\` for a backslash.
-pub fn escape(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 16);
-    for chunk in bytes.utf8_chunks() {
-        out.push_str(&chunk.valid().replace('\\', "\\\\"));
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out
 }
 
 impl FromStr for Format {

@@ -1,15 +1,15 @@
-//! Rules: which lines are meant. A rule names some of image, name, app, host, facility, severity and listener, and means
-//! the lines to which all of it applies.
+//! Rules: which records match. A rule names some of image, name, app, host, facility, severity and listener, and matches
+//! the records to which all of it applies. Whoever lets in, drops or looks for messages asks here.
 
 use std::fmt;
 
 use super::render::{FACILITIES, SEVERITIES};
-use super::{BadSetting, Line};
+use super::{BadSetting, HeaderField, Record};
 
 /// Patterns of one key, at the most.
-const MOST_PATTERNS: usize = 64;
+const MAX_PATTERNS: usize = 64;
 
-/// Which lines are meant. One without anything in it means every line.
+/// Which records match. One without anything in it matches each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The image as the user typed it.
@@ -20,13 +20,13 @@ pub struct Rule {
     pub app: Patterns,
     /// HOSTNAME.
     pub host: Patterns,
-    /// The name of the listener that took the line, if it has one.
+    /// The name of the listener that took it, if it has one.
     pub listener: Patterns,
     pub facility: Facilities,
     pub severity: Severities,
 }
 
-/// Names, with `*` for anything and `?` for one byte. With `!` in front, what is not meant.
+/// Names, with `*` for anything and `?` for one byte. With `!` in front, what does not match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns {
     any_of: Vec<String>,
@@ -49,42 +49,47 @@ struct Set {
 }
 
 impl Rule {
-    /// Is the line wanted where `rules` say what is? With no rules every line is, otherwise those that one of them means.
-    pub fn want(rules: &[Self], line: &Line<'_>) -> bool {
-        rules.is_empty() || rules.iter().any(|rule| rule.means(line))
+    /// Does the `match` of a forward let it pass? No rules let everything pass, otherwise one of them has to match.
+    pub fn lets_pass(rules: &[Self], record: &Record<'_>) -> bool {
+        rules.is_empty() || rules.iter().any(|rule| rule.matches(record))
     }
 
-    /// Does it mean every line?
-    pub fn means_all(&self) -> bool {
+    /// The first of a list that matches.
+    pub fn first_match<'r>(rules: &'r [Self], record: &Record<'_>) -> Option<&'r Self> {
+        rules.iter().find(|rule| rule.matches(record))
+    }
+
+    /// Does it match every record?
+    pub fn matches_all(&self) -> bool {
         *self == Self::default()
     }
 
-    pub fn means(&self, line: &Line<'_>) -> bool {
-        self.means_pri(line.facility, line.severity) && self.means_header(line)
+    pub fn matches(&self, record: &Record<'_>) -> bool {
+        self.matches_priority(record.facility, record.severity) && self.matches_origin(record)
     }
 
     /// The part about the priority, which differs from message to message.
-    pub fn means_pri(&self, facility: u8, severity: u8) -> bool {
+    pub fn matches_priority(&self, facility: u8, severity: u8) -> bool {
         self.facility.0.has(facility) && self.severity.0.has(severity)
     }
 
     /// The part about who sent it and where it came in, which is the same for all messages of a container.
-    pub fn means_header(&self, line: &Line<'_>) -> bool {
+    pub fn matches_origin(&self, record: &Record<'_>) -> bool {
         let fields = [
-            (&self.image, line.image_name.as_deref()),
-            (&self.name, line.container_name.as_deref()),
-            (&self.app, Some(line.app_name)),
-            (&self.host, Some(line.hostname)),
-            (&self.listener, line.listener.as_deref()),
+            (&self.image, record.image_name()),
+            (&self.name, record.container_name()),
+            (&self.listener, record.listener.as_deref()),
         ];
-        fields.iter().all(|(patterns, field)| patterns.mean(field.unwrap_or_default()))
+        let header = [(&self.app, record.app_name), (&self.host, record.hostname)];
+        fields.iter().all(|(patterns, field)| patterns.match_bytes(field.unwrap_or_default()))
+            && header.iter().all(|(patterns, field)| patterns.match_header(*field))
     }
 }
 
 impl Patterns {
     pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
-        if written.len() > MOST_PATTERNS {
-            return Err(BadSetting(format!("{} patterns; {MOST_PATTERNS} are the most", written.len())));
+        if written.len() > MAX_PATTERNS {
+            return Err(BadSetting(format!("{} patterns; {MAX_PATTERNS} are the most", written.len())));
         }
         let (none_of, any_of): (Vec<_>, Vec<_>) = written.into_iter().partition(|pattern| pattern.starts_with('!'));
         let none_of: Vec<String> = none_of.into_iter().map(|pattern| pattern[1..].to_owned()).collect();
@@ -100,9 +105,14 @@ impl Patterns {
     }
 
     /// A field that is not there is the empty one.
-    pub fn mean(&self, field: &[u8]) -> bool {
-        let fits = |pattern: &String| fits(pattern.as_bytes(), field);
-        (self.any_of.is_empty() || self.any_of.iter().any(fits)) && !self.none_of.iter().any(fits)
+    pub fn match_bytes(&self, field: &[u8]) -> bool {
+        let matches = |pattern: &String| matches_glob(pattern.as_bytes(), field);
+        (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.none_of.iter().any(matches)
+    }
+
+    /// A field of the header that is not there is `-`, as in the line.
+    fn match_header(&self, field: Option<HeaderField<'_>>) -> bool {
+        self.any_of.is_empty() && self.none_of.is_empty() || self.match_bytes(&HeaderField::or_nil(field))
     }
 
     pub fn written(&self) -> Vec<String> {
@@ -179,8 +189,8 @@ impl Set {
     }
 }
 
-/// Whether all of `text` fits `pattern`. Takes time in proportion to the product of their lengths at the most.
-pub fn fits(pattern: &[u8], text: &[u8]) -> bool {
+/// Does all of `text` match `pattern`, in which `*` stands for anything and `?` for one byte? Takes time in proportion to the product of their lengths at the most.
+pub fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // The last `*`, and where the text was that it has not taken yet.
     let mut star = None;
@@ -239,7 +249,7 @@ mod tests {
     #[test]
     fn stars_and_question_marks() {
         let check = |pattern: &str, text: &str, expected| {
-            assert_eq!(fits(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(matches_glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         };
         check("web", "web", true);
         check("web", "web-1", false);
@@ -263,12 +273,15 @@ mod tests {
 
     #[test]
     fn an_exclamation_mark_excludes() {
-        assert!(patterns(&[]).mean(b""));
-        assert!(patterns(&["web", "api"]).mean(b"api"));
-        assert!(!patterns(&["web", "api"]).mean(b""));
-        assert!(patterns(&["!debug-*"]).mean(b"web") && patterns(&["!debug-*"]).mean(b""));
-        assert!(!patterns(&["!debug-*"]).mean(b"debug-1"));
-        assert!(!patterns(&["web-*", "!web-9"]).mean(b"web-9") && patterns(&["web-*", "!web-9"]).mean(b"web-8"));
+        assert!(patterns(&[]).match_bytes(b""));
+        assert!(patterns(&["web", "api"]).match_bytes(b"api"));
+        assert!(!patterns(&["web", "api"]).match_bytes(b""));
+        assert!(patterns(&["!debug-*"]).match_bytes(b"web") && patterns(&["!debug-*"]).match_bytes(b""));
+        assert!(!patterns(&["!debug-*"]).match_bytes(b"debug-1"));
+        assert!(
+            !patterns(&["web-*", "!web-9"]).match_bytes(b"web-9")
+                && patterns(&["web-*", "!web-9"]).match_bytes(b"web-8")
+        );
         let says = Patterns::new(vec!["!".to_owned()]).unwrap_err().to_string();
         assert!(says.contains("must not be empty"), "{says}");
         assert!(Patterns::new(vec!["a".to_owned(); 65]).is_err());
@@ -293,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_means_what_all_of_it_applies_to() {
+    fn a_rule_matches_what_all_of_it_applies_to() {
         let line = b"<30>1 2026-11-20T22:27:33Z node-7 web 2a9052a5c36e - [docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c36e\"][logferry@32473 listener=\"dmz\"] hello";
-        let line = Line::parse(line, "docker@32473");
-        let check = |rule: Rule, expected| assert_eq!(rule.means(&line), expected, "{rule}");
+        let record = Record::from_line(line, "docker@32473");
+        let check = |rule: Rule, expected| assert_eq!(rule.matches(&record), expected, "{rule}");
         check(Rule::default(), true);
         check(Rule { image: patterns(&["nginx:*"]), name: patterns(&["web"]), ..Rule::default() }, true);
         check(Rule { image: patterns(&["nginx:*"]), name: patterns(&["api"]), ..Rule::default() }, false);

@@ -1,22 +1,8 @@
-//! The header and the structured data of an RFC 5424 message: found but not changed, and written. A line is RFC 5424 too.
+//! The structured data of an RFC 5424 message: found but not changed, and written.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
-
-use super::time::is_rfc3339;
-
-/// The fields behind `<PRI>1 `, none of them empty.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Header<'a> {
-    pub timestamp: &'a [u8],
-    pub hostname: &'a [u8],
-    pub app_name: &'a [u8],
-    pub proc_id: &'a [u8],
-    pub msg_id: &'a [u8],
-    /// Structured data and message, not yet told apart.
-    pub rest: &'a [u8],
-}
 
 /// `[id name="value" …]`
 #[derive(Clone, Copy, Debug)]
@@ -26,28 +12,6 @@ pub(crate) struct Element<'a> {
     pub id: &'a [u8],
     /// What stands between the SD-ID and the `]`.
     params: &'a [u8],
-}
-
-impl<'a> Header<'a> {
-    /// Splits what follows `<PRI>`. `None`: no version 1, a field missing, or an impossible stamp.
-    pub fn split(text: &'a [u8]) -> Option<Self> {
-        let mut rest = text.strip_prefix(b"1 ")?;
-        let mut next = || {
-            let end = memchr(b' ', rest).filter(|end| *end > 0)?;
-            let field = &rest[..end];
-            rest = &rest[end + 1..];
-            Some(field)
-        };
-        let (timestamp, hostname, app_name, proc_id, msg_id) = (next()?, next()?, next()?, next()?, next()?);
-        // Nine digits of a second are not RFC 5424, but there are many senders of them, and they harm nobody.
-        let possible = timestamp == b"-" || is_rfc3339(timestamp, 9);
-        possible.then_some(Self { timestamp, hostname, app_name, proc_id, msg_id, rest })
-    }
-}
-
-/// A field, unless it is the NILVALUE.
-pub(crate) fn value(field: &[u8]) -> Option<&[u8]> {
-    (field != b"-").then_some(field)
 }
 
 /// Structured data and message. `None`: malformed.

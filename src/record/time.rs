@@ -175,6 +175,17 @@ impl UnixMicros {
 }
 
 impl Stamp<'_> {
+    /// Digits beyond microseconds are dropped. `None`: its text is no stamp.
+    pub fn time(&self) -> Option<UnixMicros> {
+        match self {
+            Self::Text(text) => UnixMicros::from_rfc3339(text),
+            Self::Local(local) | Self::Respelt(local) => {
+                Some(UnixMicros((local.seconds - local.offset.seconds()) * 1_000_000))
+            }
+            Self::Received(time) => Some(*time),
+        }
+    }
+
     /// Why it is what it is, in a message that was received then.
     pub fn origin(&self, received: UnixMicros) -> StampOrigin {
         match self {
@@ -397,8 +408,9 @@ fn is_fraction_and_zone(zone: &[u8], fraction: usize) -> bool {
     }
 }
 
-/// The `Mmm _d hh:mm:ss` of an RFC 3339 stamp, in the stamp's own zone. `None` if it is none.
-pub(crate) fn to_bsd(text: &[u8]) -> Option<[u8; BSD_LEN]> {
+/// The `Mmm _d hh:mm:ss` of a stamp, in the stamp's own zone. `None`: it has no text that is RFC 3339.
+pub(crate) fn to_bsd(stamp: &Stamp<'_>) -> Option<[u8; BSD_LEN]> {
+    let Stamp::Text(text) = stamp else { return to_bsd(&Stamp::Text(super::stamp_text(stamp).into_bytes().into())) };
     let month = two(text, 5)?.checked_sub(1)?;
     let (name, day, time) = (MONTHS.get(month as usize)?, two(text, 8)?, text.get(11..19)?);
     let mut out = *b"Mmm _d hh:mm:ss";

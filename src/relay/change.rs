@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::parts::{
-    bind_listener, listen_options, new_forwarder, prepare_listener, read_connector, read_options, refuse_strays,
-    renewals_of, treatment,
+    bind_listener, ingest_policy, listen_options, new_forwarder, prepare_listener, read_connector, read_options,
+    refuse_strays, renewals_of,
 };
 use super::working::{Forwarding, Listening, Working};
 use crate::config::Config;
@@ -47,7 +47,7 @@ impl Working {
         // From here on nothing is refused any more.
         self.renewals = renewals_of(certificates);
         let told = self.stop_telling().await;
-        self.treatments.send_replace(treatment(&new));
+        self.policies.send_replace(ingest_policy(&new));
         for (index, settings, options) in kept {
             let listener = &mut self.listeners[index];
             if listener.settings.address != settings.address {

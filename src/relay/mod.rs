@@ -27,14 +27,14 @@ use tokio::time::Instant;
 use crate::admin::Admin;
 use crate::config::{Config, ConfigErrors, ListenAddress};
 use crate::forward::Forwarder;
-use crate::listen::{Bound, Common, Pieces};
+use crate::listen::{Bound, Common, Reassembler};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::spool::{self, Writer};
 use crate::tls::Watch;
 use parts::{
-    bind_admin, bind_listener, new_forwarder, open_spool, prepare_listener, read_connector, refuse_strays, renewals_of,
-    treatment,
+    bind_admin, bind_listener, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
+    refuse_strays, renewals_of,
 };
 use working::{Reins, Working, hand_on_pieces};
 
@@ -122,10 +122,10 @@ impl Relay {
             .spool
             .spawn(Some(self.config.spool.max_wait))
             .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
-        let (treatments, _) = watch::channel(treatment(&self.config));
-        let common = Common { buckets: Arc::default(), pieces: Arc::new(Pieces::new(self.metrics.pieces())) };
+        let (policies, _) = watch::channel(ingest_policy(&self.config));
+        let common = Common { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(self.metrics.pieces())) };
         let (stop, stopped) = oneshot::channel();
-        let piecer = tokio::spawn(hand_on_pieces(common.pieces.clone(), inlet.clone(), stopped));
+        let piecer = tokio::spawn(hand_on_pieces(common.reassembler.clone(), inlet.clone(), stopped));
         let mut working = Working {
             piecer: (piecer, stop),
             common,
@@ -133,7 +133,7 @@ impl Relay {
             board: Arc::default(),
             listeners: Vec::new(),
             forwards: Vec::new(),
-            treatments,
+            policies,
             inlet,
             spool: self.spool_handle,
             deadline: self.deadline,

@@ -12,27 +12,26 @@ use crate::admin::{self, Admin};
 use crate::board::ForwardState;
 use crate::config::{self, Config};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
-use crate::listen::{self, Bound, Prepared, Shedding, Terms, Treatment};
+use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Shedding};
 use crate::metrics::Metrics;
 use crate::protocol::syslog::Translator;
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::tls::{self, Renewed, TlsError, Watch};
 
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
-pub fn treatment(config: &Config) -> Treatment {
+pub fn ingest_policy(config: &Config) -> IngestPolicy {
     const NEVER: u8 = 101;
     let debug_from = config.spool.shed_from.unwrap_or(NEVER);
     let info_from = match (config.spool.shed_from, config.spool.when_full) {
         (Some(from), WhenFull::DropNewest) => from.midpoint(100),
         _ => NEVER,
     };
-    Treatment {
+    IngestPolicy {
         translator: Translator::new(Arc::new(config.syslog_settings())),
-        terms: Terms {
+        admission: AdmissionPolicy {
             drop: config.drop.clone().into(),
             rate: config.syslog.rate,
             shedding: Shedding { debug_from, info_from },
-            sd_id: config.syslog.sd_id.as_str().into(),
         },
         listeners: config.listen.clone().into(),
         rejoin: config.syslog.rejoin,

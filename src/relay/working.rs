@@ -13,7 +13,7 @@ use crate::admin;
 use crate::board::{self, Board, ForwardState};
 use crate::config::{self, Config};
 use crate::forward::Forwarder;
-use crate::listen::{self, Common, Intake, LOOK_FOR_PIECES_EVERY, Pieces, Prepared, Running, Treatment};
+use crate::listen::{self, Common, IngestPolicy, Intake, LOOK_FOR_PIECES_EVERY, Prepared, Reassembler, Running};
 use crate::log;
 use crate::losses::Teller;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ pub struct Working {
     pub board: Arc<Board>,
     pub listeners: Vec<Listening>,
     pub forwards: Vec<Forwarding>,
-    pub treatments: watch::Sender<Treatment>,
+    pub policies: watch::Sender<IngestPolicy>,
     pub common: Common,
     pub inlet: Inlet,
     pub spool: spool::Handle,
@@ -67,8 +67,8 @@ pub struct Reins {
 impl Working {
     pub fn start_listener(&mut self, settings: &config::Listen, listener: Prepared) {
         let (stop, stopping) = watch::channel(false);
-        let (treatments, inlet) = (self.treatments.subscribe(), self.inlet.clone());
-        let intake = Intake::new(treatments, inlet, &self.metrics, &settings.address, &self.common);
+        let (policies, inlet) = (self.policies.subscribe(), self.inlet.clone());
+        let intake = Intake::new(policies, inlet, &self.metrics, &settings.address, &self.common);
         let running = listener.start(intake, stopping);
         self.listeners.push(Listening { settings: settings.clone(), running, stop });
     }
@@ -186,16 +186,16 @@ impl Working {
 }
 
 /// What waits for the rest of its line waits only for a moment, and not longer than until `stop` is dropped.
-pub async fn hand_on_pieces(pieces: Arc<Pieces>, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
+pub async fn hand_on_pieces(reassembler: Arc<Reassembler>, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
     loop {
         let overdue = async {
-            pieces.wait().await;
+            reassembler.wait().await;
             sleep(LOOK_FOR_PIECES_EVERY).await;
         };
         tokio::select! {
-            () = overdue => inlet.send(pieces.overdue(listen::now())).await,
+            () = overdue => inlet.send(reassembler.overdue(listen::now())).await,
             _ = &mut stop => break,
         }
     }
-    inlet.send(pieces.all()).await;
+    inlet.send(reassembler.all()).await;
 }

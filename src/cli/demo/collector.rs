@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::sender::{IMAGE, container, message};
 use crate::cli::collector;
 use crate::config::DEFAULT_SD_ID;
-use crate::record::Line;
+use crate::record::Record;
 
 /// What has arrived at any of the collectors, by message number.
 pub struct Arrivals {
@@ -50,8 +50,8 @@ impl Arrivals {
     }
 
     fn take(&self, frame: &[u8]) {
-        let line = Line::parse(frame, DEFAULT_SD_ID);
-        let number = number_of(&line).filter(|number| as_sent(&line, *number));
+        let record = Record::from_line(frame, DEFAULT_SD_ID);
+        let number = number_of(&record).filter(|number| as_sent(&record, *number));
         let Some(times) = number.and_then(|number| self.times.get(number)) else {
             self.damaged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -62,17 +62,17 @@ impl Arrivals {
 }
 
 /// The message ends in its number.
-fn number_of(line: &Line<'_>) -> Option<usize> {
-    let text = std::str::from_utf8(line.message).ok()?;
+fn number_of(record: &Record<'_>) -> Option<usize> {
+    let text = std::str::from_utf8(record.message?).ok()?;
     text.rsplit(' ').next()?.parse().ok()
 }
 
-fn as_sent(line: &Line<'_>, number: usize) -> bool {
+fn as_sent(record: &Record<'_>, number: usize) -> bool {
     let (name, id) = container(number);
-    line.message == message(number).as_bytes()
-        && line.image_name.as_deref() == Some(IMAGE.as_bytes())
-        && line.container_name.as_deref() == Some(name.as_bytes())
-        && line.container_id.as_deref() == Some(id.as_bytes())
+    record.message == Some(message(number).as_bytes())
+        && record.image_name() == Some(IMAGE.as_bytes())
+        && record.container_name() == Some(name.as_bytes())
+        && record.container_id() == Some(id.as_bytes())
 }
 
 impl Collector {

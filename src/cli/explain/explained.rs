@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::config::{self, Config, Framing};
 use crate::forward;
 use crate::protocol::syslog::{Frame, ListenerMark, Senders, Settings, Shape, Translator, parse};
-use crate::record::{FACILITIES, Line, Rule, SEVERITIES, Stamp, StampOrigin, escape, stamp_text};
+use crate::record::{FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, StampOrigin, escape, stamp_text};
 
 #[derive(Serialize)]
 pub struct Explained {
@@ -113,18 +113,23 @@ impl<'c> Explainer<'c> {
 
     pub fn explain(&mut self, frame: &Frame<'_>, framing: Framing) -> Explained {
         self.count += 1;
-        let message = parse(frame, &self.settings, self.senders);
+        let reading = parse(frame, &self.settings, self.senders);
         let mut line = Vec::new();
         // A new one each time: nothing that came before may have a say.
         let mut translator = Translator::new(self.settings.clone());
-        translator.hear(self.mark.clone(), self.senders);
+        translator.listen_to(self.mark.clone(), self.senders);
         translator.translate(frame, &mut line);
-        let fields = Line::parse(&line, &self.settings.sd_id);
-        let origin = message.timestamp.origin(frame.received);
+        let record = Record::from_line(&line, &self.settings.sd_id);
+        let origin =
+            reading.record.timestamp.as_ref().map_or(StampOrigin::Received, |stamp| stamp.origin(frame.received));
         let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
-        let dropped_by = self.config.drop.iter().find(|rule| rule.means(&fields)).map(ToString::to_string);
-        let wants = |forward: &&config::Forward| dropped_by.is_none() && Rule::want(&forward.matches, &fields);
-        let (wanting, others): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(wants);
+        let header = |field| Bytes(HeaderField::or_nil(field).into_owned());
+        let dropped_by = Rule::first_match(&self.config.drop, &record).map(ToString::to_string);
+        let takes = |forward: &&config::Forward| dropped_by.is_none() && Rule::lets_pass(&forward.matches, &record);
+        let (wanting, others): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(takes);
+        // In RFC 5424 it is APP-NAME.
+        let app_name = || reading.record.app_name.map(|field| field.said());
+        let tag = reading.record.tag.as_deref().or_else(|| app_name().filter(|_| reading.shape == Shape::Rfc5424));
         let filtered_by: Vec<String> = match dropped_by {
             Some(_) => Vec::new(),
             None => others.iter().map(|forward| forward.name.clone()).collect(),
@@ -136,29 +141,29 @@ impl<'c> Explainer<'c> {
             cut: frame.cut,
             received: stamp_text(&Stamp::Received(frame.received)),
             input: bytes(frame.bytes),
-            understood_as: message.shape,
-            facility: FACILITIES.get(usize::from(fields.facility)).copied().unwrap_or_default(),
-            severity: SEVERITIES.get(usize::from(fields.severity)).copied().unwrap_or_default(),
-            timestamp: bytes(fields.timestamp),
+            understood_as: reading.shape,
+            facility: FACILITIES.get(usize::from(record.facility)).copied().unwrap_or_default(),
+            severity: SEVERITIES.get(usize::from(record.severity)).copied().unwrap_or_default(),
+            timestamp: Bytes(record.stamp_text().into_bytes()),
             timestamp_origin: origin_word(origin),
             timestamp_because: because(origin),
-            host: bytes(fields.hostname),
-            tag: message.tag.map(bytes),
-            app_name: bytes(fields.app_name),
-            proc_id: bytes(fields.proc_id),
-            msg_id: bytes(fields.msg_id),
-            image_name: fields.image_name.as_deref().map(bytes),
-            container_name: fields.container_name.as_deref().map(bytes),
-            container_id: fields.container_id.as_deref().map(bytes),
-            structured_data: bytes(fields.structured_data),
-            message: bytes(fields.message),
+            host: header(record.hostname),
+            tag: tag.map(bytes),
+            app_name: header(record.app_name),
+            proc_id: header(record.proc_id),
+            msg_id: header(record.msg_id),
+            image_name: record.image_name().map(bytes),
+            container_name: record.container_name().map(bytes),
+            container_id: record.container_id().map(bytes),
+            structured_data: bytes(record.structured_data.as_sent()),
+            message: bytes(record.message.unwrap_or_default()),
             line: bytes(&line),
             escaped: Vec::new(),
             forwards: self.outputs(&wanting, &line),
             filtered_by: filtered_by.clone(),
             unwanted_by: filtered_by,
             dropped_by,
-            priority: fields.facility * 8 + fields.severity,
+            priority: record.facility * 8 + record.severity,
         };
         explained.escaped = explained.not_text();
         explained

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Failure, Filter, Place, failure};
 use crate::cli::complain;
-use crate::record::{Format, Line, SEVERITIES, append_on_one_line, append_visible, render};
+use crate::record::{Format, HeaderField, Record, SEVERITIES, append_on_one_line, append_visible, render};
 use crate::spool::{HeadFault, Look, Piece, SegmentFile};
 
 #[derive(clap::Args)]
@@ -188,10 +188,12 @@ fn shape(text: &str) -> Result<Shape, String> {
 }
 
 fn text(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
-    let line = Line::parse(line, sd_id);
-    let severity = SEVERITIES.get(usize::from(line.severity)).copied().unwrap_or("-");
-    let who = line.container_name.as_deref().unwrap_or(line.app_name);
-    let fields = [line.timestamp, line.hostname, who, severity.as_bytes()];
-    fields.into_iter().for_each(|field| out.extend([field, b" "].concat()));
-    out.extend_from_slice(line.message);
+    let record = Record::from_line(line, sd_id);
+    let severity = SEVERITIES.get(usize::from(record.severity)).copied().unwrap_or("-");
+    let app_name = HeaderField::or_nil(record.app_name);
+    let who = record.container_name().unwrap_or(&app_name);
+    let (stamp, host) = (record.stamp_text(), HeaderField::or_nil(record.hostname));
+    let parts = [stamp.as_bytes(), &host, who, severity.as_bytes()];
+    parts.into_iter().for_each(|part| out.extend([part, b" "].concat()));
+    out.extend_from_slice(record.message.unwrap_or_default());
 }

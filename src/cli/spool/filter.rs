@@ -2,7 +2,7 @@
 
 use crate::cli::Failure;
 use crate::listen::ingest::now;
-use crate::record::{Line, SEVERITIES, UnixMicros, fits, severity_by_name};
+use crate::record::{HeaderField, Record, SEVERITIES, UnixMicros, matches_glob, severity_by_name};
 
 #[derive(clap::Args)]
 pub struct Filter {
@@ -40,15 +40,15 @@ impl Filter {
         if self.takes_all() {
             return true;
         }
-        let line = Line::parse(line, sd_id);
+        let record = Record::from_line(line, sd_id);
         let is = |pattern: &Option<String>, value: Option<&[u8]>| {
-            pattern.as_ref().is_none_or(|pattern| value.is_some_and(|value| fits(pattern.as_bytes(), value)))
+            pattern.as_ref().is_none_or(|pattern| value.is_some_and(|value| matches_glob(pattern.as_bytes(), value)))
         };
-        let stamp = UnixMicros::from_rfc3339(line.timestamp);
-        self.is_container(&line)
-            && is(&self.image, line.image_name.as_deref())
-            && is(&self.host, Some(line.hostname))
-            && self.severity.is_none_or(|least| line.severity <= least)
+        let stamp = record.time();
+        self.is_container(&record)
+            && is(&self.image, record.image_name())
+            && is(&self.host, Some(&HeaderField::or_nil(record.hostname)))
+            && self.severity.is_none_or(|least| record.severity <= least)
             && stamp.is_none_or(|stamp| {
                 self.since.is_none_or(|since| stamp >= since) && self.until.is_none_or(|until| stamp < until)
             })
@@ -64,12 +64,12 @@ impl Filter {
             && until.is_none()
     }
 
-    fn is_container(&self, line: &Line<'_>) -> bool {
+    fn is_container(&self, record: &Record<'_>) -> bool {
         let Some(asked) = &self.container else { return true };
-        let is_name = line.container_name.as_deref().is_some_and(|name| fits(asked.as_bytes(), name));
+        let is_name = record.container_name().is_some_and(|name| matches_glob(asked.as_bytes(), name));
         // The tag may carry 12 digits of the ID where all 64 are asked for, and the other way round.
         let same = |id: &[u8]| id.starts_with(asked.as_bytes()) || asked.as_bytes().starts_with(id);
-        let is_id = asked.len() >= SHORTEST_ID && line.container_id.as_deref().is_some_and(same);
+        let is_id = asked.len() >= SHORTEST_ID && record.container_id().is_some_and(same);
         is_name || is_id
     }
 }

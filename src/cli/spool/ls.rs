@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Failure, Place, failure, print};
 use crate::listen::ingest::now;
-use crate::record::{Line, UnixMicros};
+use crate::record::{Record, UnixMicros};
 use crate::spool::{Left, Look, LookError, SegmentFile};
 
 #[derive(clap::Args)]
@@ -155,9 +155,8 @@ fn shown<T: ToString>(value: Option<&T>) -> String {
 
 /// The stamp of a line, which is a stranger's text: nothing but a stamp.
 fn stamp(line: Vec<u8>) -> Option<String> {
-    let stamp = Line::parse(&line, "").timestamp;
-    UnixMicros::from_rfc3339(stamp)?;
-    String::from_utf8(stamp.to_vec()).ok()
+    let record = Record::from_line(&line, "");
+    record.time().map(|_| record.stamp_text())
 }
 
 /// Whole seconds; 0 for a stamp in the future.

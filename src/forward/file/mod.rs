@@ -23,7 +23,7 @@ use super::link::{Ended, Events};
 use super::source::Source;
 use super::target_watch::Moved;
 use crate::files;
-use crate::record::Line;
+use crate::record::Record;
 use crate::spool::Position;
 
 /// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
@@ -209,7 +209,7 @@ impl Files {
         let mut by_path: HashMap<String, Vec<u8>> = HashMap::new();
         let mut path = String::new();
         for line in lines {
-            self.template.fill(&Line::parse(line, &encoding.sd_id), &mut path);
+            self.template.fill(&Record::from_line(line, &encoding.sd_id), &mut path);
             // Not an entry, which would take a path of its own for each line.
             match by_path.get_mut(&path) {
                 Some(bytes) => encoding.append(line, scratch, bytes),

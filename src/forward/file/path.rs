@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::record::Line;
+use crate::record::{HeaderField, Record};
 
 /// Bytes of one field in a file name, at the most.
 const MAX_FIELD: usize = 128;
@@ -58,8 +58,8 @@ impl PathTemplate {
     }
 
     /// The file of a line, instead of what is in `path`.
-    pub fn fill(&self, line: &Line<'_>, path: &mut String) {
-        self.render(|field| field.of(line), path);
+    pub fn fill(&self, record: &Record<'_>, path: &mut String) {
+        self.render(|field| field.of(record), path);
     }
 
     /// The one file of all lines whose own would be one too many.
@@ -106,16 +106,14 @@ impl Name {
 }
 
 impl Field {
-    fn of<'a>(self, line: &'a Line<'_>) -> Cow<'a, [u8]> {
-        let container = |value: &'a Option<Cow<'_, [u8]>>, otherwise: &'a [u8]| {
-            Cow::Borrowed(value.as_deref().unwrap_or(otherwise))
-        };
+    fn of<'a>(self, record: &'a Record<'_>) -> Cow<'a, [u8]> {
+        let container = |value: Option<&'a [u8]>| value.map(Cow::Borrowed);
         match self {
-            Self::Host => Cow::Borrowed(line.hostname),
-            Self::App => Cow::Borrowed(line.app_name),
-            Self::Name => container(&line.container_name, line.app_name),
-            Self::Image => container(&line.image_name, b"-"),
-            Self::Id => container(&line.container_id, b"-"),
+            Self::Host => HeaderField::or_nil(record.hostname),
+            Self::App => HeaderField::or_nil(record.app_name),
+            Self::Name => container(record.container_name()).unwrap_or_else(|| HeaderField::or_nil(record.app_name)),
+            Self::Image => container(record.image_name()).unwrap_or(Cow::Borrowed(b"-")),
+            Self::Id => container(record.container_id()).unwrap_or(Cow::Borrowed(b"-")),
         }
     }
 }
@@ -137,11 +135,12 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
+    use crate::record::Container;
 
     fn check(template: &str, host: &str, image: &str, expected: &str) {
         let line = format!("<30>1 - {host} web - - [docker@32473 image=\"{image}\" name=\"web\" id=\"\"] x");
         let mut path = "what was there before".to_owned();
-        PathTemplate::new(Path::new(template)).fill(&Line::parse(line.as_bytes(), "docker@32473"), &mut path);
+        PathTemplate::new(Path::new(template)).fill(&Record::from_line(line.as_bytes(), "docker@32473"), &mut path);
         assert_eq!(path, expected);
     }
 
@@ -198,13 +197,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_name_stays_below_the_directory(template in template(), values in vec(value(), 5)) {
-            let mut line = Line::parse(b"", "");
-            (line.hostname, line.app_name) = (&values[0], &values[1]);
-            line.container_name = (values[2] != b".").then(|| Cow::Borrowed(&values[2][..]));
-            line.image_name = Some(Cow::Borrowed(&values[3]));
-            line.container_id = Some(Cow::Borrowed(&values[4]));
+            let mut record = Record::from_line(b"", "");
+            (record.hostname, record.app_name) = (HeaderField::verbatim(&values[0]), HeaderField::verbatim(&values[1]));
+            record.container = Some(Container {
+                name: (values[2] != b".").then(|| Cow::Borrowed(&values[2][..])),
+                image: Some(Cow::Borrowed(&values[3])),
+                id: Some(Cow::Borrowed(&values[4])),
+            });
             let mut text = String::new();
-            PathTemplate::new(Path::new(&format!("/var/log/{}", template.join("/")))).fill(&line, &mut text);
+            PathTemplate::new(Path::new(&format!("/var/log/{}", template.join("/")))).fill(&record, &mut text);
             prop_assert!(!text.contains('\0'));
             let names: Vec<&str> = text.strip_prefix("/var/log/").expect("below").split('/').collect();
             prop_assert_eq!(names.len(), template.len(), "one name stays one: {}", text);

@@ -1,8 +1,9 @@
-//! Which lines are let in: not those that a `[[drop]]` rule means, not those of a container that sends more than it may,
+//! Which messages are let in: not those that a `[[drop]]` rule matches, not those of a container that sends more than it may,
 //! and, when the spool is nearly full, not those that matter least (RFC 5424 8.6). Here a container's messages are counted
 //! too.
 //!
-//! Who a container is, is found out once for each header that the translator remembers.
+//! What is asked is the record, and what is not let in is never written. What has to be known of a container is found out once
+//! for each header that the translator remembers.
 
 mod rate;
 mod reassembler;
@@ -11,12 +12,12 @@ use std::sync::Arc;
 
 use rate::Bucket;
 pub use rate::Buckets;
-pub use reassembler::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Pieces};
+pub use reassembler::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Reassembler};
 
 use crate::config::{MAX_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
-use crate::protocol::syslog::{HeadId, MOST_HEADS, Shape, Translated};
-use crate::record::{Line, Rule, UnixMicros, facility, severity};
+use crate::protocol::syslog::{HeaderId, MAX_HEADERS};
+use crate::record::{HeaderField, Record, Rule, UnixMicros};
 use crate::spool::Refused;
 
 /// RFC 5424 6.2.1.
@@ -26,14 +27,12 @@ pub const DEBUG: u8 = 7;
 
 /// What is let in; it may change between two reads.
 #[derive(Clone, Debug)]
-pub struct Terms {
-    /// Lines that one of these means are dropped. At most [`MAX_RULES`].
+pub struct AdmissionPolicy {
+    /// Messages that one of these matches are dropped. At most [`MAX_RULES`].
     pub drop: Arc<[Rule]>,
     /// `None`: no limit.
     pub rate: Option<Rate>,
     pub shedding: Shedding,
-    /// The SD-ID under which image, name and id are found in a line.
-    pub sd_id: Arc<str>,
 }
 
 /// Which severities are refused when the spool fills.
@@ -46,93 +45,136 @@ pub struct Shedding {
 }
 
 /// One for each connection or thread.
-pub struct Gate {
+pub struct Admission {
     containers: Arc<Containers>,
     buckets: Arc<Buckets>,
     listener: Arc<str>,
-    known: Vec<(HeadId, Container)>,
+    known: Vec<(HeaderId, Container)>,
     /// Where the last one was found.
     last: usize,
-    /// Which one the next replaces when there are `most`.
+    /// Which one the next replaces when there are `max`.
     next: usize,
     /// As many as headers are.
-    most: usize,
+    max: usize,
+}
+
+/// Who sent a message.
+pub enum Sender {
+    /// A container whose header came before: its place.
+    Known(usize),
+    /// A container whose header cannot be remembered.
+    Unremembered(Container),
+    /// No container: its rules are asked for each message.
+    Other { is_dropped: bool },
 }
 
 /// What has to be known of a container.
-struct Container {
+pub struct Container {
     metrics: ContainerMetrics,
     /// Messages that are not counted yet.
     received: u64,
-    /// Which rules mean its lines, as far as they are not about the priority: a bit for each.
+    /// Which rules match its messages, as far as they are not about the priority: a bit for each.
     rules: u64,
     /// `None`: no limit.
     bucket: Option<Bucket>,
 }
 
 /// A new one, which knows nobody yet.
-impl Clone for Gate {
+impl Clone for Admission {
     fn clone(&self) -> Self {
-        Self { most: self.most, ..Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone()) }
+        Self { max: self.max, ..Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone()) }
     }
 }
 
-impl Gate {
+impl Admission {
     /// `listener`: its address, as configured.
     pub fn new(containers: Arc<Containers>, buckets: Arc<Buckets>, listener: Arc<str>) -> Self {
-        Self { containers, buckets, listener, known: Vec::new(), last: 0, next: 0, most: MOST_HEADS }
+        Self { containers, buckets, listener, known: Vec::new(), last: 0, next: 0, max: MAX_HEADERS }
     }
 
     /// Remembers at most so many containers from now on.
-    pub fn remember(&mut self, most: usize) {
-        (self.most, self.next) = (most, 0);
+    pub fn remember(&mut self, max: usize) {
+        (self.max, self.next) = (max, 0);
         self.known.clear();
     }
 
-    /// The terms or the translator are others now.
+    /// The policy or the translator is another now.
     pub fn forget(&mut self) {
         *self = self.clone();
     }
 
-    /// Counts a message as its container's, and says whether a rule drops it.
-    pub fn hear(
-        &mut self,
-        line: &[u8],
-        translated: &Translated,
-        terms: &Terms,
-        now: UnixMicros,
-    ) -> Result<(), Refused> {
-        let is_dropped = if translated.shape == Shape::Docker {
-            self.with_container(line, translated.head, terms, now, |container| {
-                container.received += 1;
-                container.is_dropped(line, terms)
-            })
-        } else if terms.drop.is_empty() {
-            false
-        } else {
-            let line = Line::parse(line, &terms.sd_id);
-            terms.drop.iter().any(|rule| rule.means(&line))
-        };
-        if is_dropped { Err(Refused::Rule) } else { Ok(()) }
+    /// Whose header this is, if it came before.
+    #[inline]
+    pub fn find(&mut self, header: HeaderId) -> Option<Sender> {
+        let is_it = |(id, _): &(HeaderId, Container)| *id == header;
+        if !self.known.get(self.last).is_some_and(is_it) {
+            self.last = self.known.iter().position(is_it)?;
+        }
+        Some(Sender::Known(self.last))
     }
 
-    /// Says why a line is refused that no rule drops, if it is. `least`: the least severe that is let in; `limited`:
-    /// whether the rate limit applies.
-    pub fn admit(
+    /// Who sent it.
+    pub fn identify(
         &mut self,
-        line: &[u8],
-        translated: &Translated,
-        terms: &Terms,
-        (least, limited): (u8, bool),
+        record: &Record<'_>,
+        header: Option<HeaderId>,
+        policy: &AdmissionPolicy,
+        now: UnixMicros,
+    ) -> Sender {
+        if record.container.is_none() {
+            return Sender::Other { is_dropped: Rule::first_match(&policy.drop, record).is_some() };
+        }
+        match header {
+            None => Sender::Unremembered(self.meet(record, policy, now)),
+            Some(header) => self.find(header).unwrap_or_else(|| {
+                let container = self.meet(record, policy, now);
+                self.keep(header, container)
+            }),
+        }
+    }
+
+    /// Counts a message as its sender's, and says whether a rule drops it.
+    #[inline]
+    pub fn check_rules(
+        &mut self,
+        sender: &mut Sender,
+        (facility, severity): (u8, u8),
+        policy: &AdmissionPolicy,
+    ) -> Result<(), Refused> {
+        let container = match sender {
+            Sender::Known(place) => &mut self.known[*place].1,
+            Sender::Unremembered(container) => container,
+            Sender::Other { is_dropped } => return if *is_dropped { Err(Refused::Rule) } else { Ok(()) },
+        };
+        container.received += 1;
+        match container.is_dropped(facility, severity, policy) {
+            true => Err(Refused::Rule),
+            false => Ok(()),
+        }
+    }
+
+    /// Says why a message is refused that no rule drops, if it is. `least`: the least severe that is let in; `is_limited`:
+    /// whether the rate limit applies.
+    #[inline]
+    pub fn check_load(
+        &self,
+        sender: &Sender,
+        severity: u8,
+        policy: &AdmissionPolicy,
+        (least, is_limited): (u8, bool),
         now: UnixMicros,
     ) -> Result<(), Refused> {
-        let has_limit = limited && terms.rate.is_some() && translated.shape == Shape::Docker;
-        if has_limit
-            && self.with_container(line, translated.head, terms, now, |container| container.exceeds(terms, now))
-        {
-            return Err(Refused::Rate);
+        if let (true, Some(rate)) = (is_limited, policy.rate) {
+            let container = match sender {
+                Sender::Known(place) => Some(&self.known[*place].1),
+                Sender::Unremembered(container) => Some(container),
+                Sender::Other { .. } => None,
+            };
+            if container.is_some_and(|container| container.exceeds(rate, now)) {
+                return Err(Refused::Rate);
+            }
         }
-        match least < DEBUG && severity(line) > least {
+        match severity > least {
             true => Err(Refused::Severity),
             false => Ok(()),
         }
@@ -143,71 +185,43 @@ impl Gate {
         self.known.iter_mut().for_each(|(_, container)| container.count());
     }
 
-    /// Does something with what is known of a line's container.
-    fn with_container<T>(
-        &mut self,
-        line: &[u8],
-        head: Option<HeadId>,
-        terms: &Terms,
-        now: UnixMicros,
-        act: impl FnOnce(&mut Container) -> T,
-    ) -> T {
-        match head {
-            Some(head) => act(self.known(head, line, terms, now)),
-            // Its header is too long to be remembered.
-            None => act(&mut self.meet(line, terms, now)),
-        }
-    }
-
-    fn known(&mut self, head: HeadId, line: &[u8], terms: &Terms, now: UnixMicros) -> &mut Container {
-        let is_it = |(id, _): &(HeadId, Container)| *id == head;
-        if !self.known.get(self.last).is_some_and(is_it) {
-            self.last = self.known.iter().position(is_it).unwrap_or_else(|| {
-                let container = self.meet(line, terms, now);
-                self.keep(head, container)
-            });
-        }
-        &mut self.known[self.last].1
-    }
-
-    fn meet(&self, line: &[u8], terms: &Terms, now: UnixMicros) -> Container {
-        let line = Line::parse(line, &terms.sd_id);
-        let name = line.container_name.as_deref().or(line.container_id.as_deref()).unwrap_or(line.app_name);
+    fn meet(&self, record: &Record<'_>, policy: &AdmissionPolicy, now: UnixMicros) -> Container {
+        let (host, app_name) = (HeaderField::or_nil(record.hostname), HeaderField::or_nil(record.app_name));
+        let name = record.container_name().or(record.container_id()).unwrap_or(&app_name);
         // A bucket for each listener: who forges a name at an open one takes nothing from whom a guarded one lets in.
-        let bucket =
-            |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", line.hostname, b" ", name].concat(), rate, now);
-        let rules = terms.drop.iter().take(MAX_RULES).enumerate();
+        let bucket = |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", &host, b" ", name].concat(), rate, now);
+        let rules = policy.drop.iter().take(MAX_RULES).enumerate();
         Container {
             metrics: self.containers.named(&String::from_utf8_lossy(name)),
             received: 0,
-            rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.means_header(&line)) << number),
-            bucket: terms.rate.map(bucket),
+            rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.matches_origin(record)) << number),
+            bucket: policy.rate.map(bucket),
         }
     }
 
-    fn keep(&mut self, head: HeadId, container: Container) -> usize {
+    fn keep(&mut self, header: HeaderId, container: Container) -> Sender {
         let place = self.next;
-        self.next = (place + 1) % self.most;
+        self.next = (place + 1) % self.max;
         match self.known.get_mut(place) {
-            Some(known) => *known = (head, container),
-            None => self.known.push((head, container)),
+            Some(known) => *known = (header, container),
+            None => self.known.push((header, container)),
         }
-        place
+        self.last = place;
+        Sender::Known(place)
     }
 }
 
 impl Container {
-    fn is_dropped(&self, line: &[u8], terms: &Terms) -> bool {
+    fn is_dropped(&self, facility: u8, severity: u8, policy: &AdmissionPolicy) -> bool {
         if self.rules == 0 {
             return false;
         }
-        let (facility, severity) = (facility(line), severity(line));
-        let mut rules = terms.drop.iter().enumerate().filter(|(number, _)| self.rules >> number & 1 == 1);
-        rules.any(|(_, rule)| rule.means_pri(facility, severity))
+        let mut rules = policy.drop.iter().enumerate().filter(|(number, _)| self.rules >> number & 1 == 1);
+        rules.any(|(_, rule)| rule.matches_priority(facility, severity))
     }
 
-    fn exceeds(&self, terms: &Terms, now: UnixMicros) -> bool {
-        let exceeds = matches!((&self.bucket, terms.rate), (Some(bucket), Some(rate)) if !bucket.take(rate, now));
+    fn exceeds(&self, rate: Rate, now: UnixMicros) -> bool {
+        let exceeds = self.bucket.as_ref().is_some_and(|bucket| !bucket.take(rate, now));
         if exceeds {
             self.metrics.limited.inc();
         }
@@ -249,8 +263,8 @@ mod tests {
 
     struct Rig {
         translator: Translator,
-        gate: Gate,
-        terms: Terms,
+        admission: Admission,
+        policy: AdmissionPolicy,
         containers: Arc<Containers>,
     }
 
@@ -259,8 +273,8 @@ mod tests {
         let shedding = Shedding { debug_from: 90, info_from: 95 };
         Rig {
             translator: Translator::new(Arc::new(Settings::default())),
-            gate: Gate::new(containers.clone(), Arc::default(), "udp://[::]:514".into()),
-            terms: Terms { drop: drop.into(), rate, shedding, sd_id: "docker@32473".into() },
+            admission: Admission::new(containers.clone(), Arc::default(), "udp://[::]:514".into()),
+            policy: AdmissionPolicy { drop: drop.into(), rate, shedding },
             containers,
         }
     }
@@ -268,11 +282,19 @@ mod tests {
     impl Rig {
         fn says(&mut self, pri: u8, image: &str, name: &str) -> Result<(), Refused> {
             let frame = format!("<{pri}>Nov 20 17:28:47 {image}/{name}/2a9052a5c36e[23223]: hello");
-            let mut line = Vec::new();
             let frame = Frame { bytes: frame.as_bytes(), cut: false, received: NOW };
-            let translated = self.translator.translate(&frame, &mut line);
-            self.gate.hear(&line, &translated, &self.terms, NOW)?;
-            self.gate.admit(&line, &translated, &self.terms, (DEBUG, true), NOW)
+            let Self { translator, admission, policy, .. } = self;
+            let known = translator.find(&frame).and_then(|known| {
+                let sender = admission.find(known.header)?;
+                Some((sender, (known.facility(), known.severity())))
+            });
+            let (mut sender, priority) = known.unwrap_or_else(|| {
+                let message = translator.read(&frame);
+                let sender = admission.identify(&message.record, message.header, policy, NOW);
+                (sender, (message.record.facility, message.record.severity))
+            });
+            admission.check_rules(&mut sender, priority, policy)?;
+            admission.check_load(&sender, priority.1, policy, (DEBUG, true), NOW)
         }
     }
 
@@ -281,14 +303,14 @@ mod tests {
         let mut rig = rig(Vec::new(), None);
         let long = "x".repeat(300);
         for round in 0..3 {
-            for number in 0..2 * MOST_HEADS {
+            for number in 0..2 * MAX_HEADERS {
                 assert_eq!(rig.says(30, "nginx", &format!("web-{number}")), Ok(()));
                 assert_eq!(rig.says(27, &long, "long"), Ok(()));
             }
-            rig.gate.count();
+            rig.admission.count();
             let busiest = rig.containers.busiest(usize::MAX);
-            assert_eq!(busiest.len(), 2 * MOST_HEADS + 1);
-            assert_eq!((&*busiest[0].name, busiest[0].received), ("long", (round + 1) * 2 * MOST_HEADS as u64));
+            assert_eq!(busiest.len(), 2 * MAX_HEADERS + 1);
+            assert_eq!((&*busiest[0].name, busiest[0].received), ("long", (round + 1) * 2 * MAX_HEADERS as u64));
             assert!(busiest[1..].iter().all(|busy| busy.received == round + 1), "{busiest:?}");
         }
     }
@@ -311,7 +333,7 @@ mod tests {
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate));
         assert_eq!(rig.says(30, "nginx", "quiet"), Ok(()));
         assert_eq!(rig.containers.named("no-err").limited.get(), 1);
-        rig.gate.forget();
+        rig.admission.forget();
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate), "the bucket is not forgotten");
     }
 

@@ -23,11 +23,11 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How often to look for pieces that have waited for long enough.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes of all lines that wait, and of what they are found by. When there are more, pieces stay what they are.
-const MOST_WAITING: usize = 8 << 20;
+const MAX_WAITING: usize = 8 << 20;
 
 /// Lines that may not be whole yet, of all listeners. Pieces of one line come in by one listener: who forges them at an open
 /// one changes nothing that comes in by a guarded one.
-pub struct Pieces {
+pub struct Reassembler {
     waiting: Mutex<Waiting>,
     /// Lines that wait, for a look without the lock.
     lines: AtomicUsize,
@@ -52,43 +52,47 @@ struct Unfinished {
     since: UnixMicros,
 }
 
-impl Pieces {
+impl Reassembler {
     pub fn new(metrics: PieceMetrics) -> Self {
         Self { waiting: Mutex::default(), lines: AtomicUsize::new(0), begun: Notify::new(), metrics }
     }
 
-    /// A line was appended to `out` at `start`, the last `text` bytes of it its message. What is there afterwards is as whole
-    /// as can be told; nothing is there if it waits. No line is made longer than `longest` bytes. `listener`: its address.
-    pub fn join(&self, listener: &str, out: &mut Vec<u8>, start: usize, text: usize, longest: usize, now: UnixMicros) {
-        if text != PIECE && self.lines.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let line = &out[start..];
-        let Some(key) = key(listener, &line[..line.len() - text]) else { return };
-        let mut waiting = self.lock();
+    /// Is a message with so many bytes of text to be shown to [`Reassembler::join`]?
+    #[inline]
+    pub fn concerns(&self, text: usize) -> bool {
+        text == PIECE || self.lines.load(Ordering::Acquire) > 0
+    }
+
+    /// A line, the last `text` bytes of it its message, becomes as whole as can be told; `None`: it waits. No line is made
+    /// longer than `max` bytes. `listener`: its address.
+    pub fn join(&self, listener: &str, line: Vec<u8>, text: usize, max: usize, now: UnixMicros) -> Option<Vec<u8>> {
+        let Some(key) = key(listener, &line[..line.len() - text]) else { return Some(line) };
+        let mut waiting = self.waiting.lock();
         let mut unfinished = match waiting.take(&key) {
-            None if text != PIECE => return,
-            None => Unfinished { line: line.to_vec(), messages: 1, since: now },
+            None if text != PIECE => return Some(line),
+            None => Unfinished { line, messages: 1, since: now },
             Some(mut before) => {
                 before.line.extend_from_slice(&line[line.len() - text..]);
                 before.messages += 1;
                 before
             }
         };
-        out.truncate(start);
         let length = unfinished.line.len();
-        if text == PIECE && length + PIECE <= longest && waiting.bytes + key.len() + length <= MOST_WAITING {
+        let waits = text == PIECE && length + PIECE <= max && waiting.bytes + key.len() + length <= MAX_WAITING;
+        let whole = if waits {
             unfinished.since = now;
             waiting.put(key, unfinished);
             self.metrics.pending.inc();
+            None
         } else {
-            out.extend_from_slice(&unfinished.line);
             // The last message has not waited.
             self.count_whole(&unfinished, unfinished.messages - 1);
-        }
+            Some(unfinished.line)
+        };
         if self.lines.swap(waiting.lines.len(), Ordering::AcqRel) == 0 {
             self.begun.notify_one();
         }
+        whole
     }
 
     /// Returns when there are lines that wait.
@@ -162,16 +166,16 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    const LONGEST: usize = 64 * 1024;
+    const MAX: usize = 64 * 1024;
 
     struct Rig {
-        pieces: Pieces,
+        reassembler: Reassembler,
         metrics: PieceMetrics,
     }
 
     fn rig() -> Rig {
         let metrics = Metrics::new().pieces();
-        Rig { pieces: Pieces::new(metrics.clone()), metrics }
+        Rig { reassembler: Reassembler::new(metrics.clone()), metrics }
     }
 
     fn at(millis: i64) -> UnixMicros {
@@ -185,13 +189,15 @@ mod tests {
         }
 
         fn print_at(&self, listener: &str, name: &str, text: &[u8], millis: i64) -> Option<Vec<u8>> {
-            let mut out = b"before".to_vec();
+            let mut line = Vec::new();
             let header = format!("<30>1 2026-11-20T22:27:33.{millis:06}Z node-7 {name} 2a9052a5c36e - - ");
-            out.extend_from_slice(header.as_bytes());
-            out.extend_from_slice(text);
-            self.pieces.join(listener, &mut out, 6, text.len(), LONGEST, at(millis));
-            assert_eq!(&out[..6], b"before");
-            (out.len() > 6).then(|| out[6 + header.len()..].to_vec())
+            line.extend_from_slice(header.as_bytes());
+            line.extend_from_slice(text);
+            let whole = match self.reassembler.concerns(text.len()) {
+                true => self.reassembler.join(listener, line, text.len(), MAX, at(millis))?,
+                false => line,
+            };
+            Some(whole[header.len()..].to_vec())
         }
 
         fn numbers(&self) -> (u64, i64) {
@@ -210,7 +216,7 @@ mod tests {
         assert_eq!(rig.print("web", c, 3), Some([&a[..], &b, c].concat()));
         assert_eq!(rig.numbers(), (2, 0));
         assert_eq!(rig.print("web", b"next", 4), Some(b"next".to_vec()));
-        assert!(rig.pieces.all().is_empty());
+        assert!(rig.reassembler.all().is_empty());
     }
 
     #[test]
@@ -227,14 +233,14 @@ mod tests {
         let rig = rig();
         let text = [b'x'; PIECE];
         assert_eq!(rig.print("web", &text, 0), None);
-        assert!(rig.pieces.overdue(at(499)).is_empty());
-        let batch = rig.pieces.overdue(at(500));
+        assert!(rig.reassembler.overdue(at(499)).is_empty());
+        let batch = rig.reassembler.overdue(at(500));
         assert!(batch.lines().next().unwrap().ends_with(&text));
         assert_eq!((batch.line_count(), rig.numbers()), (1, (0, 0)));
         assert_eq!(rig.print("web", b"y", 501), Some(b"y".to_vec()));
         // The clock is set back by an hour.
         assert_eq!(rig.print("web", &text, 600), None);
-        assert_eq!(rig.pieces.overdue(at(-3_600_000)).line_count(), 1);
+        assert_eq!(rig.reassembler.overdue(at(-3_600_000)).line_count(), 1);
     }
 
     #[test]
@@ -243,7 +249,7 @@ mod tests {
         let piece = [b'x'; PIECE];
         let lengths: Vec<_> = (0..8).map(|n| rig.print("web", &piece, n).map(|text| text.len() / PIECE)).collect();
         assert_eq!(lengths, [None, None, Some(3), None, None, Some(3), None, None]);
-        let left = rig.pieces.all();
+        let left = rig.reassembler.all();
         assert_eq!((left.line_count(), rig.numbers()), (1, (5, 0)));
     }
 
@@ -253,12 +259,12 @@ mod tests {
         let piece = [b'x'; PIECE];
         let waiting = (0..1000).filter(|n| rig.print(&format!("web-{n}"), &piece, 0).is_none()).count();
         assert!((500..512).contains(&waiting), "{waiting}");
-        assert_eq!(rig.pieces.all().line_count(), waiting as u64);
-        assert_eq!((rig.numbers(), rig.pieces.lock().bytes), ((0, 0), 0));
+        assert_eq!(rig.reassembler.all().line_count(), waiting as u64);
+        assert_eq!((rig.numbers(), rig.reassembler.lock().bytes), ((0, 0), 0));
         // A header is kept twice, and counts as often: in the line, and as what the line is found by.
         let name = "x".repeat(PIECE);
         let long = (0..1000).filter(|n| rig.print(&format!("{name}-{n}"), &piece, 0).is_none()).count();
-        assert!((100..=MOST_WAITING / (3 * PIECE)).contains(&long), "{long}");
-        assert!((7 << 20..=MOST_WAITING).contains(&rig.pieces.lock().bytes));
+        assert!((100..=MAX_WAITING / (3 * PIECE)).contains(&long), "{long}");
+        assert!((7 << 20..=MAX_WAITING).contains(&rig.reassembler.lock().bytes));
     }
 }

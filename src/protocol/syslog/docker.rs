@@ -10,23 +10,27 @@
 //! A tag is whatever the user's template made of it, of any length; the RFCs' limits are exceeded every day.
 //! The RFC 3164 shapes are also what many others send, so only a tag that tells of a container makes them Docker's.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
-use super::{Message, Reader, Settings, Shape, Stamp, Stamps, StructuredData};
+use super::{Reader, Reading, Settings, Shape, Stamp, Stamps};
+use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::time::{BSD_LEN, is_rfc3339};
+use crate::record::{HeaderField, Record, StructuredData};
 
 /// How far a tag with blanks is searched for, in bytes.
 const MAX_TAG_WITH_BLANKS: usize = 512;
 
 /// Reads Docker's shapes with a tag without blanks.
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424(reader, header),
         _ => read_3164(reader, stamps),
     }
 }
 
-fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Message<'a>> {
+fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a>> {
     let (stamp, rest) = token(header)?;
     let (host, rest) = token(rest)?;
     let (tag, rest) = token(rest)?;
@@ -36,7 +40,7 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Message<'a
     is_docker.then(|| reader.docker_5424(stamp, host, tag, pid, message))
 }
 
-fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
+fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
     // A template that makes blanks settles what the bytes alone cannot: `my app[1]:` has no host `my`.
     if reader.settings.tag_template.has_blank()
@@ -55,7 +59,7 @@ fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message
 }
 
 /// Reads Docker's shapes with blanks in the tag, where that can be told.
-pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
+pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424_with_blanks(reader, header),
         _ => read_3164_with_blanks(reader, stamps),
@@ -63,7 +67,7 @@ pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Sta
 }
 
 /// `STAMP HOST (TAG) (digits) \1 - MSG`: the tag stands there twice, so it can be found whatever is in it.
-fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Message<'a>> {
+fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a>> {
     let (stamp, rest) = token(header)?;
     let (host, rest) = token(rest)?;
     if !is_rfc3339(stamp, 9) {
@@ -80,7 +84,7 @@ fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Optio
 
 /// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template to tell which: the first word is taken for the host, and
 /// a word that ends in `:` says that the brackets belong to the text.
-fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Message<'a>> {
+fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
     let (end, pid, message) = tag_ends(rest).next()?;
     let (host, tag) = match rest[..end].iter().position(|b| *b == b' ') {
@@ -134,16 +138,44 @@ fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<(Stamp<'a>,
 
 /// What another reader has found, which is Docker's if it has its signature: where the stamp was none, or the fields stood
 /// further apart, the line made of it has neither fault, and the next relay would see the signature there.
-pub(super) fn signed<'a>(message: Message<'a>, settings: &Settings) -> Message<'a> {
-    let Message { shape: Shape::Rfc5424, structured_data: StructuredData::Nil, tag: Some(tag), .. } = message else {
-        return message;
-    };
-    if message.msg_id != Some(tag) || !message.proc_id.is_some_and(is_digits) {
-        return message;
+pub(super) fn signed<'a>(reading: Reading<'a>, settings: &Settings) -> Reading<'a> {
+    let Reading { record, shape: Shape::Rfc5424 } = &reading else { return reading };
+    let said = |field: Option<HeaderField<'a>>| field.map(|field| field.said());
+    let (Some(tag), StructuredData::Nil) = (said(record.app_name), record.structured_data) else { return reading };
+    if said(record.msg_id) != Some(tag) || !said(record.proc_id).is_some_and(is_digits) {
+        return reading;
     }
+    let (pid, message) = (said(record.proc_id), record.message.filter(|text| !text.is_empty()));
+    let mut record = Record {
+        app_name: HeaderField::legal(tag, MAX_APP_NAME),
+        proc_id: pid.and_then(|pid| HeaderField::legal(pid, MAX_PROC_ID)),
+        msg_id: None,
+        tag: Some(tag.into()),
+        message,
+        ..reading.record
+    };
+    record.hostname = record.hostname.and_then(|host| HeaderField::legal(host.said(), MAX_HOSTNAME));
+    identify(&mut record, tag, settings);
+    Reading { record, shape: Shape::Docker }
+}
+
+/// What the tag tells of the container is what the line calls it.
+fn identify<'a>(record: &mut Record<'a>, tag: &'a [u8], settings: &Settings) -> bool {
     let container = settings.tag_template.split(tag);
-    let text = message.message.filter(|text| !text.is_empty());
-    Message { shape: Shape::Docker, container, msg_id: None, message: text, ..message }
+    let borrowed = |part: &Option<Cow<'a, [u8]>>| match part {
+        Some(Cow::Borrowed(part)) => Some(*part),
+        _ => None,
+    };
+    let (name, id) = (borrowed(&container.name), borrowed(&container.id));
+    if let Some(app_name) = name.or(id) {
+        record.app_name = HeaderField::legal(app_name, MAX_APP_NAME);
+    }
+    if let Some(id) = id {
+        record.proc_id = HeaderField::legal(id, MAX_PROC_ID);
+    }
+    let is_known = container.is_known();
+    record.container = Some(container);
+    is_known
 }
 
 impl<'a> Reader<'_, 'a> {
@@ -154,17 +186,15 @@ impl<'a> Reader<'_, 'a> {
         tag: &'a [u8],
         pid: &'a [u8],
         message: &'a [u8],
-    ) -> Message<'a> {
-        let container = self.settings.tag_template.split(tag);
-        let shape = if container.is_known() { Shape::Docker } else { Shape::Rfc3164 };
-        Message {
-            timestamp,
-            hostname: hostname.filter(|host| *host != b"-"),
-            tag: (!tag.is_empty()).then_some(tag),
-            proc_id: Some(pid),
-            container,
-            ..Message::new(shape, self.pri, self.frame, message)
+    ) -> Reading<'a> {
+        let sent = (!tag.is_empty()).then_some(tag);
+        let mut record = self.tagged(timestamp, hostname, sent, Some(pid), message);
+        let shape = if identify(&mut record, tag, self.settings) { Shape::Docker } else { Shape::Rfc3164 };
+        if shape == Shape::Rfc3164 {
+            // Many others send the same.
+            record.container = None;
         }
+        Reading { record, shape }
     }
 
     fn docker_5424(
@@ -174,15 +204,10 @@ impl<'a> Reader<'_, 'a> {
         tag: &'a [u8],
         pid: &'a [u8],
         message: &'a [u8],
-    ) -> Message<'a> {
-        Message {
-            timestamp: Stamp::Text(stamp.into()),
-            hostname: (host != b"-").then_some(host),
-            tag: Some(tag),
-            proc_id: Some(pid),
-            container: self.settings.tag_template.split(tag),
-            ..Message::new(Shape::Docker, self.pri, self.frame, message)
-        }
+    ) -> Reading<'a> {
+        let mut record = self.tagged(Stamp::Text(stamp.into()), Some(host), Some(tag), Some(pid), message);
+        identify(&mut record, tag, self.settings);
+        Reading { record, shape: Shape::Docker }
     }
 }
 

@@ -39,14 +39,16 @@ mod tag;
 mod tests;
 mod translate;
 
+use std::borrow::Cow;
 use std::fmt;
 
-pub use header_cache::{HeadId, MOST_HEADS};
-pub use tag::{Container, TagTemplate};
-pub use translate::{ListenerMark, Translated, Translator};
+pub use header_cache::{HeaderId, MAX_HEADERS};
+pub use tag::TagTemplate;
+pub use translate::{Known, ListenerMark, Message, Translator};
 
+use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::time::Stamps;
-use crate::record::{DEFAULT_PRI, Stamp, UnixMicros, UtcOffset, priority};
+use crate::record::{DEFAULT_PRI, HeaderField, LineOptions, Record, Stamp, UnixMicros, UtcOffset, priority};
 
 /// One message as it came off a socket.
 #[derive(Clone, Copy, Debug)]
@@ -96,69 +98,38 @@ pub enum Senders {
     Docker,
 }
 
-/// One message, its parts borrowed from its frame.
+/// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct Reading<'a> {
+    pub record: Record<'a>,
     pub shape: Shape,
-    /// `0 <= facility <= 23`
-    pub facility: u8,
-    /// `0 <= severity <= 7`
-    pub severity: u8,
-    pub timestamp: Stamp<'a>,
-    /// `None`: the sender named none.
-    pub hostname: Option<&'a [u8]>,
-    /// The tag of RFC 3164, the APP-NAME of RFC 5424; as sent, of any length.
-    pub tag: Option<&'a [u8]>,
-    /// The process that spoke to us; from Docker, `dockerd`.
-    pub proc_id: Option<&'a [u8]>,
-    /// Never from Docker, whose MSGID is the tag once more.
-    pub msg_id: Option<&'a [u8]>,
-    /// What the tag tells about the container, if it is a container's.
-    pub container: Container<'a>,
-    pub structured_data: StructuredData<'a>,
-    /// Byte for byte as sent. `Some(b"")` is RFC 5424 with a blank after the structured data and nothing behind it.
-    pub message: Option<&'a [u8]>,
-    /// See [`Frame::cut`].
-    pub cut: bool,
-}
-
-/// RFC 5424 6.3, as the sender sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StructuredData<'a> {
-    /// None sent, or `-`.
-    Nil,
-    /// One or more well-formed elements, verbatim.
-    Elements(&'a [u8]),
-    /// Not well-formed; [`Message::message`] starts with it. "A relay MUST forward malformed STRUCTURED-DATA without
-    /// any alteration."
-    Malformed,
 }
 
 /// Reads one frame. Never fails: see [`Shape::Unknown`].
-pub fn parse<'a>(frame: &Frame<'a>, settings: &Settings, senders: Senders) -> Message<'a> {
+pub fn parse<'a>(frame: &Frame<'a>, settings: &'a Settings, senders: Senders) -> Reading<'a> {
     parse_with(frame, settings, senders, &mut Stamps::default())
 }
 
 /// [`parse`] for many frames: `stamps` remembers the last stamps.
-fn parse_with<'a>(frame: &Frame<'a>, settings: &Settings, senders: Senders, stamps: &mut Stamps) -> Message<'a> {
+fn parse_with<'a>(frame: &Frame<'a>, settings: &'a Settings, senders: Senders, stamps: &mut Stamps) -> Reading<'a> {
     // Where a frame was cut, a LF at its end is text that happens to stand there.
     let bytes = match frame.bytes.strip_suffix(b"\n") {
         Some(bytes) if !frame.cut => bytes,
         _ => frame.bytes,
     };
     let Some((pri, rest)) = priority(bytes) else {
-        return Message::new(Shape::Unknown, DEFAULT_PRI, frame, bytes);
+        return Reader { pri: DEFAULT_PRI, rest: bytes, frame, settings }.unknown();
     };
     let reader = Reader { pri, rest, frame, settings };
     let others = senders == Senders::Anybody;
     // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one.
     // Where only Docker sends there is none, but a tag can be made that looks like one.
-    let message = docker::read(&reader, stamps)
+    let reading = docker::read(&reader, stamps)
         .or_else(|| others.then(|| rfc5424::read(&reader))?)
         .or_else(|| docker::read_tag_with_blanks(&reader, stamps))
         .or_else(|| others.then(|| rfc5424::read_malformed(&reader).or_else(|| rfc3164::read(&reader)))?)
-        .unwrap_or_else(|| Message::new(Shape::Unknown, pri, frame, rest));
-    docker::signed(message, settings)
+        .unwrap_or_else(|| reader.unknown());
+    docker::signed(reading, settings)
 }
 
 /// What every reader gets: the frame behind its priority.
@@ -168,26 +139,57 @@ struct Reader<'f, 'a> {
     /// What follows `<PRI>`.
     rest: &'a [u8],
     frame: &'f Frame<'a>,
-    settings: &'f Settings,
+    settings: &'a Settings,
 }
 
-impl<'a> Message<'a> {
-    /// A message of which nothing is known but its priority. An empty text is no text.
-    fn new(shape: Shape, pri: u8, frame: &Frame<'_>, message: &'a [u8]) -> Self {
-        Self {
-            shape,
-            facility: pri >> 3,
-            severity: pri & 7,
-            timestamp: Stamp::Received(frame.received),
-            hostname: None,
-            tag: None,
-            proc_id: None,
-            msg_id: None,
-            container: Container::default(),
-            structured_data: StructuredData::Nil,
+impl<'a> Reader<'_, 'a> {
+    /// A record of which nothing is known but what the frame and the relay know. An empty text is no text.
+    fn record(&self, message: &'a [u8]) -> Record<'a> {
+        Record {
+            timestamp: Some(Stamp::Received(self.frame.received)),
+            received: Some(self.frame.received),
+            hostname: self.hostname(None),
             message: (!message.is_empty()).then_some(message),
-            cut: frame.cut,
+            cut: self.frame.cut,
+            ..Record::new(self.pri)
         }
+    }
+
+    fn unknown(&self) -> Reading<'a> {
+        Reading { record: self.record(self.rest), shape: Shape::Unknown }
+    }
+
+    /// As far as RFC 5424 allows it; the relay's own for a message that names none.
+    fn hostname(&self, said: Option<&'a [u8]>) -> Option<HeaderField<'a>> {
+        let field = |said| HeaderField::legal(said, MAX_HOSTNAME);
+        said.and_then(field).or_else(|| field(self.settings.hostname.as_bytes()))
+    }
+
+    /// A record whose header is APP-NAME and PROCID, or what stands for them elsewhere. Of a container they are made of what
+    /// identifies it.
+    fn tagged(
+        &self,
+        timestamp: Stamp<'a>,
+        hostname: Option<&'a [u8]>,
+        tag: Option<&'a [u8]>,
+        proc_id: Option<&'a [u8]>,
+        message: &'a [u8],
+    ) -> Record<'a> {
+        Record {
+            timestamp: Some(timestamp),
+            hostname: self.hostname(hostname),
+            app_name: tag.and_then(|tag| HeaderField::legal(tag, MAX_APP_NAME)),
+            proc_id: proc_id.and_then(|proc_id| HeaderField::legal(proc_id, MAX_PROC_ID)),
+            tag: tag.map(Cow::Borrowed),
+            ..self.record(message)
+        }
+    }
+}
+
+impl Settings {
+    /// How records are written.
+    pub fn line_options(&self) -> LineOptions {
+        LineOptions { sd_id: self.sd_id.clone(), peer: false }
     }
 }
 

@@ -10,10 +10,9 @@ use std::ops::Range;
 use chrono::Utc;
 use syslog_loose::{Variant, parse_message_with_year_exact_tz};
 
-use super::{Message, Reader, Shape, Stamp, StructuredData, UtcOffset};
-use crate::record::LocalStamp;
-use crate::record::structured_data::{split_sd, value};
+use super::{Reader, Reading, Shape, Stamp, UtcOffset};
 use crate::record::time::{BsdStamp, is_rfc3339};
+use crate::record::{HeaderField, LocalStamp, Record};
 
 /// No header is longer, in bytes; nobody can make the picture larger.
 const MAX_HEADER: usize = 4096;
@@ -23,7 +22,7 @@ const PRI: &str = "<13>";
 
 type Parsed<'p> = syslog_loose::Message<&'p str>;
 
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let text = reader.rest;
     if let [b'1', b' ', ..] = text {
         return read_5424(reader, text);
@@ -61,12 +60,12 @@ pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
     }
     let field = |place: Option<Range<usize>>| text.get(place?).filter(|field| !field.is_empty() && *field != b"-");
     let tag = field(tag);
-    let message = Message::new(Shape::Rfc3164, reader.pri, reader.frame, behind_header(text.get(end..)?));
-    Some(Message { timestamp: stamp, hostname: field(host), tag, proc_id: pid, ..message })
+    let record = reader.tagged(stamp, field(host), tag, pid, behind_header(text.get(end..)?));
+    Some(Reading { record, shape: Shape::Rfc3164 })
 }
 
 /// RFC 5424 with more than one blank between its fields.
-fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Message<'a>> {
+fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
     let picture = picture(text);
     let parsed: Parsed<'_> = parse_message_with_year_exact_tz(&picture, |_| 2000, Some(Utc), Variant::RFC5424).ok()?;
     let place = |field: Option<&str>| place(&picture, field?);
@@ -78,27 +77,22 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Message<'a>>
     if rest.is_empty() {
         return None;
     }
-    let (structured_data, message) = match split_sd(rest) {
-        Some((b"-", message)) => (StructuredData::Nil, message),
-        Some((elements, message)) => (StructuredData::Elements(elements), message),
-        None => (StructuredData::Malformed, Some(rest)),
-    };
-    let field = |place: Range<usize>| text.get(place).filter(|field| !field.is_empty()).and_then(value);
+    let field = |place: Range<usize>| text.get(place).and_then(HeaderField::verbatim);
     let stamp = text.get(word_behind(text, 1))?;
-    Some(Message {
-        timestamp: if is_rfc3339(stamp, 9) {
-            Stamp::Text(stamp.into())
-        } else {
-            Stamp::Received(reader.frame.received)
-        },
-        hostname: field(host),
-        tag: field(tag),
+    let timestamp = match is_rfc3339(stamp, 9) {
+        true => Stamp::Text(stamp.into()),
+        false => Stamp::Received(reader.frame.received),
+    };
+    let mut record = Record {
+        timestamp: Some(timestamp),
+        hostname: field(host).or(reader.hostname(None)),
+        app_name: field(tag),
         proc_id: field(pid),
         msg_id: field(msg_id),
-        structured_data,
-        message,
-        ..Message::new(Shape::Rfc5424, reader.pri, reader.frame, b"")
-    })
+        ..reader.record(b"")
+    };
+    record.take_rest(rest, &reader.settings.sd_id);
+    Some(Reading { record, shape: Shape::Rfc5424 })
 }
 
 /// The stamp at the start of `text` and its length.

@@ -1,45 +1,32 @@
 //! RFC 5424 from anybody, as the RFC writes it.
 
-use super::{Message, Reader, Shape, Stamp, StructuredData};
-use crate::record::structured_data::{Header, split_sd, value};
+use super::{Reader, Reading, Shape, Stamp};
+use crate::record::header::Header;
+use crate::record::structured_data::split_sd;
+use crate::record::{HeaderField, Record};
 
 /// A well-formed message of anybody's.
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let header = Header::split(reader.rest)?;
-    let (structured_data, message) = split_sd(header.rest)?;
-    let structured_data = match structured_data {
-        b"-" => StructuredData::Nil,
-        elements => StructuredData::Elements(elements),
-    };
-    Some(header.into_message(reader, structured_data, message))
+    split_sd(header.rest)?;
+    Some(reading(reader, &header))
 }
 
 /// A message with a good header and structured data that is malformed or missing.
-pub(super) fn read_malformed<'a>(reader: &Reader<'_, 'a>) -> Option<Message<'a>> {
+pub(super) fn read_malformed<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let header = Header::split(reader.rest).filter(|header| !header.rest.is_empty())?;
-    Some(header.into_message(reader, StructuredData::Malformed, Some(header.rest)))
+    Some(reading(reader, &header))
 }
 
-impl<'a> Header<'a> {
-    fn into_message(
-        self,
-        reader: &Reader<'_, 'a>,
-        structured_data: StructuredData<'a>,
-        message: Option<&'a [u8]>,
-    ) -> Message<'a> {
-        let timestamp = match self.timestamp {
-            b"-" => Stamp::Received(reader.frame.received),
-            text => Stamp::Text(text.into()),
-        };
-        Message {
-            timestamp,
-            hostname: value(self.hostname),
-            tag: value(self.app_name),
-            proc_id: value(self.proc_id),
-            msg_id: value(self.msg_id),
-            structured_data,
-            message,
-            ..Message::new(Shape::Rfc5424, reader.pri, reader.frame, b"")
-        }
-    }
+/// All of it stays as it is.
+fn reading<'a>(reader: &Reader<'_, 'a>, header: &Header<'a>) -> Reading<'a> {
+    let timestamp = match header.timestamp {
+        b"-" => Stamp::Received(reader.frame.received),
+        text => Stamp::Text(text.into()),
+    };
+    let mut record = Record { timestamp: Some(timestamp), ..reader.record(b"") };
+    record.take_header(header);
+    record.hostname = HeaderField::verbatim(header.hostname).or(reader.hostname(None));
+    record.take_rest(header.rest, &reader.settings.sd_id);
+    Reading { record, shape: Shape::Rfc5424 }
 }

@@ -8,17 +8,7 @@ use std::str::FromStr;
 
 use memchr::{memchr, memrchr};
 
-use crate::record::BadSetting;
-
-/// What a tag tells about its container; a template seldom has all of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Container<'a> {
-    /// The image as the user typed it.
-    pub image: Option<&'a [u8]>,
-    pub name: Option<&'a [u8]>,
-    /// 12 or 64 lower-case hexadecimal digits.
-    pub id: Option<&'a [u8]>,
-}
+use crate::record::{BadSetting, Container};
 
 /// The `tag` log option of the senders. Only plain fields and text can be read backwards, not all of Go's templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +59,6 @@ const FIELDS: [(&str, Field); 9] = [
     ("DaemonName", Field::DaemonName),
 ];
 
-impl Container<'_> {
-    /// Is anything known?
-    pub fn is_known(&self) -> bool {
-        self.id.is_some() || self.name.is_some() || self.image.is_some()
-    }
-}
-
 impl TagTemplate {
     /// What `tag` tells. A tag that does not fit the template is an ID if it looks like one (Docker's own default is
     /// `{{.ID}}`), and else just a tag.
@@ -84,7 +67,7 @@ impl TagTemplate {
             return container;
         }
         let is_id = matches!(tag.len(), ID_LEN | FULL_ID_LEN) && is_lower_hex(tag);
-        Container { id: is_id.then_some(tag), ..Container::default() }
+        Container { id: is_id.then_some(tag.into()), ..Container::default() }
     }
 
     /// `None`: the template cannot have made this tag.
@@ -179,10 +162,10 @@ impl Field {
 
     fn tell<'a>(self, value: &'a [u8], found: &mut Container<'a>) {
         match self {
-            Self::Id | Self::FullId => found.id = Some(value),
-            Self::Name => found.name = Some(value),
-            Self::ImageName => found.image = Some(value),
-            Self::ImageId | Self::ImageFullId => found.image = found.image.or(Some(value)),
+            Self::Id | Self::FullId => found.id = Some(value.into()),
+            Self::Name => found.name = Some(value.into()),
+            Self::ImageName => found.image = Some(value.into()),
+            Self::ImageId | Self::ImageFullId => _ = found.image.get_or_insert(value.into()),
             Self::Command | Self::Hostname | Self::DaemonName => {}
         }
     }
@@ -281,7 +264,11 @@ mod tests {
         let container = template.split(tag.as_bytes());
         let text =
             |value: Option<&[u8]>| value.map_or("-".to_owned(), |value| String::from_utf8(value.to_vec()).unwrap());
-        assert_eq!([text(container.image), text(container.name), text(container.id)], expected, "{tag}");
+        assert_eq!(
+            [text(container.image.as_deref()), text(container.name.as_deref()), text(container.id.as_deref())],
+            expected,
+            "{tag}"
+        );
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! A listener where only Docker sends: what a container prints, and what anybody else sends there, is text, whatever it
 //! looks like.
 
-use std::borrow::Cow;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::StructuredData;
 
 /// As a line of such a listener.
 fn line_of(template: &str, bytes: &[u8]) -> Vec<u8> {
     let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
     let mut translator = Translator::new(Arc::new(settings));
-    translator.hear(ListenerMark::AsItCame, Senders::Docker);
+    translator.listen_to(ListenerMark::AsItCame, Senders::Docker);
     let frame = Frame { bytes, cut: false, received: NOW };
     let (mut out, mut again) = (Vec::new(), Vec::new());
     translator.translate(&frame, &mut out);
@@ -57,7 +56,7 @@ fn a_tag_that_looks_like_data_is_a_tag() {
     assert_eq!(String::from_utf8_lossy(&line), expected);
     // And anywhere else it does count.
     let (anywhere, _) = line_with(settings(), Frame { bytes: frame.as_bytes(), cut: false, received: NOW });
-    assert_eq!(Line::parse(&anywhere, "docker@32473").container_name.as_deref(), Some(&b"victim"[..]));
+    assert_eq!(Line::parse(&anywhere, "docker@32473").record.container_name(), Some(&b"victim"[..]));
 }
 
 #[test]
@@ -90,6 +89,7 @@ fn lies() -> impl Strategy<Value = Vec<u8>> {
         b"2026-11-20T22:28:47Z ",
         b"[docker@32473 image=\"nginx\" name=\"victim\" id=\"000000000000\"]",
         b"[logferry@32473 listener=\"x\"]",
+        b"[fields@32473 a=\"b\"]",
         b"]",
         b"\"",
         b"\\",
@@ -131,11 +131,12 @@ proptest! {
         let line = line_of(template, &frame);
         let line = Line::parse(&line, "docker@32473");
         prop_assert_eq!(line.message.escape_ascii().to_string(), text.escape_ascii().to_string());
-        let said = |value: Option<Cow<'_, [u8]>>| value.map(|value| String::from_utf8_lossy(&value).into_owned());
-        let known = (said(line.image_name), said(line.container_name), said(line.container_id), line.listener);
+        let record = &line.record;
+        let said = |value: Option<&[u8]>| value.map(|value| String::from_utf8_lossy(value).into_owned());
+        let known = (said(record.image_name()), said(record.container_name()), said(record.container_id()), record.listener.as_deref());
         prop_assert_eq!(known, (image.map(str::to_owned), name.map(str::to_owned), id.map(str::to_owned), None));
-        prop_assert_eq!(line.hostname, if format == 0 { &b"relay-1"[..] } else { b"n7" });
-        prop_assert_eq!(line.facility << 3 | line.severity, 30);
+        prop_assert_eq!(&*line.hostname, if format == 0 { &b"relay-1"[..] } else { b"n7" });
+        prop_assert_eq!(record.facility << 3 | record.severity, 30);
     }
 
     /// From anybody at all: the element is made of the tag, or there is none. No `listener`, no other data.
@@ -143,17 +144,20 @@ proptest! {
     fn no_data_but_from_the_tag(bytes in lies()) {
         let line = line_of(DEFAULT, &bytes);
         let line = Line::parse(&line, "docker@32473");
-        let message = parse(&Frame { bytes: &bytes, cut: false, received: NOW }, &settings(), Senders::Docker);
-        prop_assert_eq!(message.structured_data, StructuredData::Nil);
-        prop_assert_eq!(line.container_name.as_deref(), message.container.name);
-        prop_assert_eq!(line.container_id.as_deref(), message.container.id);
-        prop_assert_eq!(line.image_name.as_deref(), message.container.image);
-        prop_assert_eq!(line.listener, None);
-        let one_element = line.structured_data == b"-" || line.structured_data.starts_with(b"[docker@32473 ");
-        prop_assert!(one_element && structured_data::elements(line.structured_data).count() <= 1);
-        if message.container.is_known() {
-            let tag = message.tag.unwrap_or_default();
-            prop_assert!(bytes.windows(tag.len()).any(|window| window == tag));
+        let settings = settings();
+        let Reading { record: said, .. } = parse(&Frame { bytes: &bytes, cut: false, received: NOW }, &settings, Senders::Docker);
+        let line = line.record;
+        prop_assert_eq!(said.structured_data, StructuredData::Nil);
+        prop_assert_eq!(line.container_name(), said.container_name());
+        prop_assert_eq!(line.container_id(), said.container_id());
+        prop_assert_eq!(line.image_name(), said.image_name());
+        prop_assert!(line.listener.is_none() && line.fields.is_empty());
+        let elements = line.structured_data.as_sent();
+        let one_element = elements == b"-" || elements.starts_with(b"[docker@32473 ");
+        prop_assert!(one_element && structured_data::elements(elements).count() <= 1);
+        if said.container.is_some_and(|container| container.is_known()) {
+            let tag = said.tag.unwrap_or_default();
+            prop_assert!(bytes.windows(tag.len()).any(|window| window == &*tag));
         }
     }
 }

@@ -12,7 +12,7 @@ mod stamps;
 use std::sync::Arc;
 
 use super::*;
-use crate::record::{Format, Line, is_sd_id, render, structured_data, time};
+use crate::record::{Format, is_sd_id, render, structured_data, time};
 
 /// 2026-11-20T22:28:47.5Z
 const NOW: UnixMicros = UnixMicros(1_795_213_727_500_000);
@@ -24,8 +24,26 @@ fn settings() -> Settings {
 
 fn line_with(settings: Settings, frame: Frame<'_>) -> (Vec<u8>, Shape) {
     let mut out = Vec::new();
-    let translated = Translator::new(Arc::new(settings)).translate(&frame, &mut out);
-    (out, translated.shape)
+    let shape = Translator::new(Arc::new(settings)).translate(&frame, &mut out);
+    (out, shape)
+}
+
+/// The parts of a line as they stand there.
+struct Line<'a> {
+    record: Record<'a>,
+    timestamp: String,
+    hostname: Cow<'a, [u8]>,
+    app_name: Cow<'a, [u8]>,
+    message: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8], sd_id: &str) -> Self {
+        let record = Record::from_line(line, sd_id);
+        let (hostname, app_name) = (HeaderField::or_nil(record.hostname), HeaderField::or_nil(record.app_name));
+        let message = record.message.unwrap_or_default();
+        Self { timestamp: record.stamp_text(), hostname, app_name, message, record }
+    }
 }
 
 #[track_caller]
@@ -149,7 +167,7 @@ fn finds_tags_with_blanks() {
         let (out, _) = line_with(settings, Frame { bytes: input.as_bytes(), cut: false, received: NOW });
         let line = Line::parse(&out, "docker@32473");
         let text = String::from_utf8_lossy;
-        assert_eq!(format!("{} {}", text(line.hostname), text(line.app_name)), expected, "{input}");
+        assert_eq!(format!("{} {}", text(&line.hostname), text(&line.app_name)), expected, "{input}");
         assert_eq!(text(line.message), "hello[1]: x", "{input}");
     };
     let default = "{{.ImageName}}/{{.Name}}/{{.ID}}";
@@ -181,7 +199,7 @@ fn a_container_cannot_print_a_tag() {
         let (out, _) = line_with(settings, Frame { bytes: input.as_bytes(), cut: false, received: NOW });
         let line = Line::parse(&out, "docker@32473");
         assert_eq!(String::from_utf8_lossy(line.message), expected, "{input}");
-        assert_eq!(String::from_utf8_lossy(line.app_name), app_name, "{input}");
+        assert_eq!(String::from_utf8_lossy(&line.app_name), app_name, "{input}");
     };
     for template in ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my app {{.Name}}", "{{.Command}} {{.Name}}"] {
         check_with(template, "static[7]: my app web[8]: x", "static", "my app web[8]: x");

@@ -111,15 +111,22 @@ fn agrees_with_syslog_loose() {
     for frame in &frames {
         let theirs =
             syslog_loose::parse_message_with_year_tz(frame, |_| 2026, Some(chrono::Utc), syslog_loose::Variant::Either);
-        let ours = parse(&Frame { bytes: frame.as_bytes(), cut: false, received: NOW }, &settings(), Senders::Anybody);
+        let settings = settings();
+        let ours = parse(&Frame { bytes: frame.as_bytes(), cut: false, received: NOW }, &settings, Senders::Anybody);
+        let ours = ours.record;
+        let said =
+            |field: Option<HeaderField<'_>>| field.map(|field| String::from_utf8_lossy(field.said()).into_owned());
         assert_eq!(Some(ours.facility), theirs.facility.map(|facility| facility as u8), "{frame}");
         assert_eq!(Some(ours.severity), theirs.severity.map(|severity| severity as u8), "{frame}");
-        assert_eq!(ours.hostname, theirs.hostname.map(str::as_bytes), "{frame}");
-        assert_eq!(ours.tag, theirs.appname.map(str::as_bytes), "{frame}");
-        assert_eq!(ours.proc_id.map(String::from_utf8_lossy), theirs.procid.map(|id| id.to_string().into()), "{frame}");
+        assert_eq!(said(ours.hostname), theirs.hostname.map(str::to_owned), "{frame}");
+        let tag = ours.tag.as_deref().map(|tag| String::from_utf8_lossy(tag).into_owned());
+        assert_eq!(tag.or(said(ours.app_name)), theirs.appname.map(str::to_owned), "{frame}");
+        // Of a container it is the ID.
+        let proc_id = ours.container_id().map(|id| String::from_utf8_lossy(id).into_owned());
+        assert_eq!(said(ours.proc_id), proc_id.or(theirs.procid.map(|id| id.to_string())), "{frame}");
         assert_eq!(ours.message, Some(theirs.msg.as_bytes()), "{frame}");
         let (mut out, stamp) = (Vec::new(), theirs.timestamp.unwrap());
-        Stamps::default().write(&ours.timestamp, &mut out);
+        Stamps::default().write(ours.timestamp.as_ref().expect("a stamp"), &mut out);
         if !frame.contains("Nov  8") {
             assert_eq!(
                 chrono::DateTime::parse_from_rfc3339(std::str::from_utf8(&out).unwrap()).unwrap(),

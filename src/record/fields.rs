@@ -1,0 +1,311 @@
+//! Fields: names and values that a message has beside its text, and the two elements of structured data that carry them.
+//!
+//! `[fields@32473 name="value" …]` has what RFC 5424 can say of a field. What it cannot say is in one JSON object,
+//! `[json@32473 fields="{…}"]`, without loss: names that are no PARAM-NAME, numbers, true, null and what is nested, and texts
+//! that newline framing or a reader's UTF-8 would change. There a text that is not UTF-8 has `\xHH` for each byte that is
+//! wrong and `\\` for a backslash, and `escaped="[…]"` lists its name.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::escaped::{escape, has_control, make_json_visible, unescape};
+use super::structured_data::{Element, is_sd_id, unescape as unescape_param, write_param};
+
+/// SD-IDs of the two elements. (32473 is the number RFC 5612 gives to examples.)
+pub const FIELDS_SD_ID: &str = "fields@32473";
+pub const JSON_SD_ID: &str = "json@32473";
+const JSON_FIELDS: &str = "fields";
+const JSON_ESCAPED: &str = "escaped";
+
+/// Fields of one record at the most.
+pub const MAX_FIELDS: usize = 64;
+/// Bytes of the names and values of one record's fields at the most.
+pub const MAX_FIELD_BYTES: usize = 16 << 10;
+
+/// The fields of one record, in order, never more than [`MAX_FIELDS`] nor larger than [`MAX_FIELD_BYTES`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields<'a> {
+    list: Vec<Field<'a>>,
+    /// Of all names and values; `bytes <= MAX_FIELD_BYTES`.
+    bytes: usize,
+    left_out: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    pub name: Cow<'a, str>,
+    pub value: Value<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Any bytes; most often UTF-8.
+    Text(Cow<'a, [u8]>),
+    /// A number, true, false, null, an array or an object.
+    Json(Json<'a>),
+}
+
+/// Well-formed JSON on one line, without blanks between its values; no text at its top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Json<'a>(Cow<'a, str>);
+
+impl<'a> Value<'a> {
+    /// A value as JSON has it. `None`: it is no JSON.
+    pub fn from_json(text: &str) -> Option<Value<'static>> {
+        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        if text.starts_with('"') {
+            let text: String = serde_json::from_str(text).ok()?;
+            return Some(Value::Text(text.into_bytes().into()));
+        }
+        serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+        let mut out = without_blanks(text).into_bytes();
+        make_json_visible(&mut out, 0);
+        Some(Value::Json(Json(String::from_utf8(out).ok()?.into())))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Json(json) => json.0.len(),
+        }
+    }
+}
+
+impl Json<'_> {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Field<'_> {
+    /// Can a param say it, and does every reader of lines see it as it is?
+    fn is_param(&self) -> bool {
+        let is_text = match &self.value {
+            Value::Text(text) => std::str::from_utf8(text).is_ok() && !has_control(text),
+            Value::Json(_) => false,
+        };
+        // What an SD-ID may be, a PARAM-NAME may be (RFC 5424 6.3.3).
+        is_text && is_sd_id(&self.name)
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// Adds a field. One that is beyond the bounds is left out whole, and counted.
+    pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
+        let name = name.into();
+        let bytes = self.bytes + name.len() + value.len();
+        if self.list.len() >= MAX_FIELDS || bytes > MAX_FIELD_BYTES {
+            return self.leave_out(1);
+        }
+        self.bytes = bytes;
+        self.list.push(Field { name, value });
+    }
+
+    /// So many were left out before they came here.
+    pub fn leave_out(&mut self, count: u32) {
+        self.left_out = self.left_out.saturating_add(count);
+    }
+
+    /// How many are missing, because they were beyond the bounds.
+    pub fn left_out(&self) -> u32 {
+        self.left_out
+    }
+
+    /// As a line has them: first those that params can say.
+    pub(crate) fn as_written(&self) -> Self {
+        let mut fields = self.clone();
+        fields.list.sort_by_key(|field| !field.is_param());
+        fields
+    }
+
+    /// The fields alone.
+    pub(crate) fn without_count(&self) -> Self {
+        Self { left_out: 0, ..self.clone() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
+        self.list.iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Those that the two elements of a line carry.
+    pub(crate) fn read(params: Option<Element<'a>>, json: Option<Element<'a>>) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in params.into_iter().flat_map(Element::params) {
+            // A PARAM-NAME is ASCII: `Element` takes nothing else.
+            fields.push(String::from_utf8_lossy(name), Value::Text(unescape_param(value)));
+        }
+        let param = |wanted: &str| {
+            let (_, value) = json?.params().find(|(name, _)| *name == wanted.as_bytes())?;
+            String::from_utf8(unescape_param(value).into_owned()).ok()
+        };
+        let Some(object) = param(JSON_FIELDS) else { return fields };
+        let Ok(Object(members)) = serde_json::from_str(&object) else { return fields };
+        let escaped = param(JSON_ESCAPED).and_then(|names| serde_json::from_str::<Vec<String>>(&names).ok());
+        let escaped = escaped.unwrap_or_default();
+        for (name, value) in members {
+            let Some(mut value) = Value::from_json(value.get()) else { continue };
+            if let Value::Text(text) = &mut value
+                && escaped.contains(&name)
+            {
+                *text = unescape(&String::from_utf8_lossy(text)).into();
+            }
+            fields.push(name, value);
+        }
+        fields
+    }
+
+    /// Appends the element of those that params can say, if there are any.
+    pub(crate) fn write_params(&self, out: &mut Vec<u8>) {
+        let mut params = self.list.iter().filter(|field| field.is_param()).peekable();
+        if params.peek().is_none() {
+            return;
+        }
+        out.push(b'[');
+        out.extend_from_slice(FIELDS_SD_ID.as_bytes());
+        for Field { name, value } in params {
+            let Value::Text(text) = value else { continue };
+            write_param(name, text, out);
+        }
+        out.push(b']');
+    }
+
+    /// Appends the element of the others, if there are any.
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
+        let others = || self.list.iter().filter(|field| !field.is_param());
+        if others().next().is_none() {
+            return;
+        }
+        let is_bytes = |value: &Value<'_>| matches!(value, Value::Text(text) if std::str::from_utf8(text).is_err());
+        let escaped: Vec<&str> = others().filter(|field| is_bytes(&field.value)).map(|field| &*field.name).collect();
+        let mut object = vec![b'{'];
+        for Field { name, value } in others() {
+            if object.len() > 1 {
+                object.push(b',');
+            }
+            push_json(name, &mut object);
+            object.push(b':');
+            match value {
+                Value::Json(json) => object.extend_from_slice(json.as_str().as_bytes()),
+                Value::Text(text) if escaped.contains(&&**name) => push_json(&escape(text), &mut object),
+                Value::Text(text) => push_json(&String::from_utf8_lossy(text), &mut object),
+            }
+        }
+        object.push(b'}');
+        make_json_visible(&mut object, 0);
+        out.push(b'[');
+        out.extend_from_slice(JSON_SD_ID.as_bytes());
+        write_param(JSON_FIELDS, &object, out);
+        if !escaped.is_empty() {
+            let mut names = Vec::new();
+            push_json(&escaped, &mut names);
+            make_json_visible(&mut names, 0);
+            write_param(JSON_ESCAPED, &names, out);
+        }
+        out.push(b']');
+    }
+}
+
+fn push_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("writing text into memory cannot fail");
+}
+
+/// Well-formed JSON without what stands between its values.
+fn without_blanks(json: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let kept = |character: &char| {
+        let was_in_text = in_text;
+        match character {
+            '"' if !escaped => in_text = !in_text,
+            _ => {}
+        }
+        escaped = in_text && !escaped && *character == '\\';
+        was_in_text || !character.is_ascii_whitespace()
+    };
+    json.chars().filter(kept).collect()
+}
+
+/// The members of a JSON object in order, also those whose name comes twice.
+struct Object(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Object(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(fields: &Fields<'_>) -> String {
+        let mut out = Vec::new();
+        fields.write_params(&mut out);
+        fields.write_json(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn fields(of: &[(&'static str, &'static [u8])]) -> Fields<'static> {
+        let mut fields = Fields::default();
+        of.iter().for_each(|(name, text)| fields.push(*name, Value::Text(Cow::Borrowed(text))));
+        fields
+    }
+
+    #[test]
+    fn what_a_param_cannot_say_is_json() {
+        assert_eq!(written(&fields(&[("a", b"1"), ("b", b"\"]\\ \t")])), r#"[fields@32473 a="1" b="\"\]\\ 	"]"#);
+        let long = "com.amazonaws.ecs.task-definition-family";
+        assert_eq!(written(&fields(&[(long, b"web")])), format!(r#"[json@32473 fields="{{\"{long}\":\"web\"}}"]"#));
+        assert_eq!(
+            written(&fields(&[("a b", b"x"), ("n", b"1\n2\x1b"), ("raw", b"\\\xff")])),
+            r#"[json@32473 fields="{\"a b\":\"x\",\"n\":\"1\\n2\\u001b\",\"raw\":\"\\\\\\\\\\\\xff\"}" escaped="[\"raw\"\]"]"#
+        );
+        let mut numbers = Fields::default();
+        for text in ["1.10", " [ true, {\"a b\" : \" \\\" \\n\"} ]", "123456789012345678901234567890", "\"text\""] {
+            numbers.push("n", Value::from_json(text).expect("JSON"));
+        }
+        assert_eq!(
+            written(&numbers),
+            r#"[fields@32473 n="text"][json@32473 fields="{\"n\":1.10,\"n\":[true,{\"a b\":\" \\\\\" \\\\n\"}\],\"n\":123456789012345678901234567890}"]"#
+                .replace(r#"\\\\\" \\\\n"#, r#"\\\" \\n"#)
+        );
+        for bad in ["", "{", "nul", "1 2", "'a'"] {
+            assert_eq!(Value::from_json(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_the_bounds_is_left_out_whole_and_counted() {
+        let mut many = Fields::default();
+        (0..MAX_FIELDS + 3).for_each(|n| many.push(n.to_string(), Value::Text(b"x"[..].into())));
+        assert_eq!((many.iter().count(), many.left_out()), (MAX_FIELDS, 3));
+        let mut large = Fields::default();
+        large.push("a", Value::Text(vec![b'x'; MAX_FIELD_BYTES].into()));
+        large.push("b", Value::Text(vec![b'x'; MAX_FIELD_BYTES - 1].into()));
+        large.push("c", Value::Text(b""[..].into()));
+        let names: Vec<_> = large.iter().map(|field| &*field.name).collect();
+        assert_eq!((names, large.left_out()), (vec!["b"], 2));
+    }
+}

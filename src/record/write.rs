@@ -1,0 +1,307 @@
+//! A record as its line: `<PRI>1 STAMP HOST APP PROCID MSGID SD[ MSG]`, RFC 5424 without framing.
+//!
+//! What the header cannot hold is structured data: `[docker@32473 …]` who the container is, `fields@32473` and `json@32473`
+//! the fields, `[logferry@32473 …]` what else the relay knows, and each only where there is something to say. The message is
+//! never changed.
+//!
+//! Elements that a sender sent stay as they are, byte for byte, also those that are ours, as long as they say what the record
+//! says.
+
+use super::line::{Own, read_own};
+use super::structured_data::{Element, elements, unescape, write_escaped_param, write_param};
+use super::time::Stamps;
+use super::{Container, FIELDS_SD_ID, Fields, JSON_SD_ID, OWN_ID, Record, Stamp, StructuredData};
+
+/// How records are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineOptions {
+    /// SD-ID of the element that carries image, name and ID, for example `docker@32473`; see [`super::is_sd_id`].
+    pub sd_id: String,
+    /// Whether the address of the sender is written.
+    pub peer: bool,
+}
+
+/// Params of `[logferry@32473 …]`, in the order in which they are written.
+pub(super) const OWN_PARAMS: [&str; 10] =
+    ["cut", "listener", "peer", "driver", "source", "tag", "separator", "nanoseconds", "hop", "fields-cut"];
+
+impl Record<'_> {
+    /// Appends the line, without a LF behind it.
+    pub fn write_line(&self, options: &LineOptions, out: &mut Vec<u8>) {
+        self.write_line_with(&mut Stamps::default(), options, out);
+    }
+
+    /// [`Record::write_line`] for many records: `stamps` remembers the last stamps.
+    pub(crate) fn write_line_with(&self, stamps: &mut Stamps, options: &LineOptions, out: &mut Vec<u8>) {
+        write_start(self.facility << 3 | self.severity, self.timestamp.as_ref(), stamps, out);
+        self.write_header(options, out);
+        match self.structured_data {
+            // It is the start of the text.
+            StructuredData::Malformed => out.extend_from_slice(self.message.unwrap_or_default()),
+            _ => write_text(self.message, out),
+        }
+    }
+
+    /// From the blank behind the stamp to the end of the structured data.
+    pub(crate) fn write_header(&self, options: &LineOptions, out: &mut Vec<u8>) {
+        for field in [&self.hostname, &self.app_name, &self.proc_id, &self.msg_id] {
+            out.push(b' ');
+            match field {
+                Some(field) => field.write(out),
+                None => out.push(b'-'),
+            }
+        }
+        out.push(b' ');
+        let start = out.len();
+        match self.structured_data {
+            StructuredData::Malformed => return,
+            StructuredData::Nil => self.write_ours(&Sent::default(), options, out),
+            StructuredData::Elements(sent) => self.write_among(sent, options, out),
+        }
+        if out.len() == start {
+            out.push(b'-');
+        }
+    }
+
+    /// What was sent, with what is ours in front of it and behind it.
+    fn write_among(&self, sent: &[u8], options: &LineOptions, out: &mut Vec<u8>) {
+        let ours = Sent::of(sent, &options.sd_id);
+        if ours.is_nothing() && !self.says_more_than_the_header(options) {
+            return out.extend_from_slice(sent);
+        }
+        let kept = Kept {
+            container: ours.container.is_some_and(|element| self.container_is(element)),
+            // Both elements are one list.
+            fields: (ours.fields.is_some() || ours.json.is_some())
+                && Fields::read(ours.fields, ours.json) == self.listed(),
+            own: ours.own.is_some_and(|element| self.own_is(element, options)),
+        };
+        if !kept.container {
+            self.write_container(options, out);
+        }
+        if !kept.fields {
+            self.fields.write_params(out);
+            self.fields.write_json(out);
+        }
+        for element in elements(sent) {
+            let stays = match which(element.id, &options.sd_id) {
+                None => true,
+                Some(Which::Container) => kept.container,
+                Some(Which::Fields | Which::Json) => kept.fields,
+                Some(Which::Own) => kept.own,
+            };
+            if stays {
+                out.extend_from_slice(element.text);
+            }
+        }
+        if !kept.own {
+            self.write_own(ours.own, options, out);
+        }
+    }
+
+    fn write_ours(&self, sent: &Sent<'_>, options: &LineOptions, out: &mut Vec<u8>) {
+        self.write_container(options, out);
+        self.fields.write_params(out);
+        self.fields.write_json(out);
+        self.write_own(sent.own, options, out);
+    }
+
+    fn says_more_than_the_header(&self, options: &LineOptions) -> bool {
+        let has_container = self.container.as_ref().is_some_and(Container::is_known);
+        has_container
+            || self.lost_tag().is_some()
+            || !self.fields.is_empty()
+            || OWN_PARAMS.iter().any(|name| self.own(name, options).is_some())
+    }
+
+    /// The fields alone: how many are missing is not said where they are.
+    fn listed(&self) -> Fields<'_> {
+        self.fields.without_count()
+    }
+
+    /// The tag of a syslog driver, where APP-NAME was made from it and could not keep it.
+    pub fn lost_tag(&self) -> Option<&[u8]> {
+        let named = self.container.as_ref().is_some_and(|container| container.name.is_some() || container.id.is_some());
+        let tag = self.tag.as_deref().filter(|_| self.driver.is_none() && !named)?;
+        let is_kept = self.app_name.map_or(tag == b"-", |app_name| app_name.bytes().eq(tag.iter().copied()));
+        (!is_kept).then_some(tag)
+    }
+
+    /// The element with image, name and ID, and the tag that would be lost.
+    fn write_container(&self, options: &LineOptions, out: &mut Vec<u8>) {
+        let container = self.container.as_ref();
+        let params = [
+            ("image", container.and_then(|container| container.image.as_deref())),
+            ("name", container.and_then(|container| container.name.as_deref())),
+            ("id", container.and_then(|container| container.id.as_deref())),
+            ("tag", self.lost_tag()),
+        ];
+        if params.iter().all(|(_, value)| value.is_none()) {
+            return;
+        }
+        out.push(b'[');
+        out.extend_from_slice(options.sd_id.as_bytes());
+        for (name, value) in params {
+            if let Some(value) = value {
+                write_param(name, value, out);
+            }
+        }
+        out.push(b']');
+    }
+
+    /// Does the element say what the record says?
+    fn container_is(&self, element: Element<'_>) -> bool {
+        let (container, tag) = Container::read(element);
+        let tag_is_kept = match tag {
+            Some(tag) => self.tag.as_deref() == Some(&*tag),
+            None => self.lost_tag().is_none(),
+        };
+        let container = Some(container).filter(Container::is_known);
+        tag_is_kept && container == self.container.clone().filter(Container::is_known)
+    }
+
+    /// Does the element say what the record says, perhaps more, and nothing else?
+    fn own_is(&self, element: Element<'_>, options: &LineOptions) -> bool {
+        OWN_PARAMS.iter().all(|name| self.param_is(name, first(element, name), options))
+    }
+
+    /// Does the param say what the record says? One that nobody can read says nothing.
+    fn param_is(&self, name: &str, sent: Option<&[u8]>, options: &LineOptions) -> bool {
+        let sent = sent.map(unescape);
+        let sent = sent.as_deref().and_then(|value| read_own(name, value));
+        let is_managed = name != "peer" || options.peer;
+        !is_managed || sent == self.own(name, options)
+    }
+
+    /// The element of what the relay knows beside. `sent`: what one before us has said, which stays as far as it is true.
+    fn write_own(&self, sent: Option<Element<'_>>, options: &LineOptions, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(b'[');
+        out.extend_from_slice(OWN_ID);
+        let empty = out.len();
+        let is_said = |name: &str| sent.is_some_and(|sent| self.param_is(name, first(sent, name), options));
+        for (name, value) in sent.into_iter().flat_map(Element::params) {
+            let known = OWN_PARAMS.iter().find(|known| known.as_bytes() == name);
+            if known.is_none_or(|name| is_said(name)) {
+                write_escaped_param(name, value, out);
+            }
+        }
+        for name in OWN_PARAMS {
+            if let Some(value) = self.own(name, options).filter(|_| !is_said(name)) {
+                value.write(name, out);
+            }
+        }
+        match out.len() == empty {
+            true => out.truncate(start),
+            false => out.push(b']'),
+        }
+    }
+
+    /// What is to be said under that name, where it is not the default.
+    fn own(&self, name: &str, options: &LineOptions) -> Option<Own<'_>> {
+        match name {
+            "cut" => self.cut.then_some(Own::Cut),
+            "listener" => self.listener.as_deref().map(Own::text),
+            "peer" => self.peer.filter(|_| options.peer).map(Own::Peer),
+            "driver" => self.driver.as_deref().map(Own::text),
+            "source" => self.source.map(Own::Source),
+            // What syslog calls so stands with the container.
+            "tag" => self.tag.as_deref().filter(|_| self.driver.is_some()).map(Own::text),
+            "separator" => self.separator.as_deref().map(Own::text),
+            "nanoseconds" => (self.nanoseconds > 0).then_some(Own::Number(self.nanoseconds.into())),
+            "hop" => self.hop.as_deref().map(Own::text),
+            "fields-cut" => Some(self.fields.left_out()).filter(|count| *count > 0).map(Own::Number),
+            _ => None,
+        }
+    }
+}
+
+/// The first value of a param counts, still escaped.
+pub(super) fn first<'a>(element: Element<'a>, wanted: &str) -> Option<&'a [u8]> {
+    element.params().find_map(|(name, value)| (name == wanted.as_bytes()).then_some(value))
+}
+
+/// Elements of ours that a sender sent. An SD-ID stands there once (RFC 5424 6.3.2); where it does not, the first one counts.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sent<'a> {
+    pub container: Option<Element<'a>>,
+    pub fields: Option<Element<'a>>,
+    pub json: Option<Element<'a>>,
+    pub own: Option<Element<'a>>,
+}
+
+/// Which of them say what the record says.
+struct Kept {
+    container: bool,
+    fields: bool,
+    own: bool,
+}
+
+pub(super) enum Which {
+    Container,
+    Fields,
+    Json,
+    Own,
+}
+
+pub(super) fn which(id: &[u8], sd_id: &str) -> Option<Which> {
+    match id {
+        id if id == sd_id.as_bytes() => Some(Which::Container),
+        OWN_ID => Some(Which::Own),
+        id if id == FIELDS_SD_ID.as_bytes() => Some(Which::Fields),
+        id if id == JSON_SD_ID.as_bytes() => Some(Which::Json),
+        _ => None,
+    }
+}
+
+impl<'a> Sent<'a> {
+    pub fn of(structured_data: &'a [u8], sd_id: &str) -> Self {
+        let mut sent = Self::default();
+        for element in elements(structured_data) {
+            let place = match which(element.id, sd_id) {
+                None => continue,
+                Some(Which::Container) => &mut sent.container,
+                Some(Which::Fields) => &mut sent.fields,
+                Some(Which::Json) => &mut sent.json,
+                Some(Which::Own) => &mut sent.own,
+            };
+            place.get_or_insert(element);
+        }
+        sent
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.container.is_none() && self.fields.is_none() && self.json.is_none() && self.own.is_none()
+    }
+}
+
+/// `<PRI>1 STAMP`
+#[inline(always)]
+pub(crate) fn write_start(pri: u8, stamp: Option<&Stamp<'_>>, stamps: &mut Stamps, out: &mut Vec<u8>) {
+    write_pri(pri, out);
+    out.extend_from_slice(b"1 ");
+    match stamp {
+        Some(stamp) => stamps.write(stamp, out),
+        None => out.push(b'-'),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn write_text(text: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(text) = text {
+        out.push(b' ');
+        out.extend_from_slice(text);
+    }
+}
+
+#[inline(always)]
+fn write_pri(pri: u8, out: &mut Vec<u8>) {
+    out.push(b'<');
+    if pri >= 100 {
+        out.push(b'0' + pri / 100);
+    }
+    if pri >= 10 {
+        out.push(b'0' + pri / 10 % 10);
+    }
+    out.extend_from_slice(&[b'0' + pri % 10, b'>']);
+}
