@@ -192,12 +192,12 @@ impl ListenAddress {
     pub fn can_become(&self, new: &Self) -> bool {
         match self.has_any_port() {
             true => self == new,
-            false => self.is_the_socket_of(new) && self.is_datagram() == new.is_datagram(),
+            false => self.shares_socket_with(new) && self.is_datagram() == new.is_datagram(),
         }
     }
 
     /// Whether both are one socket, of which there can be only one.
-    pub fn is_the_socket_of(&self, other: &Self) -> bool {
+    pub fn shares_socket_with(&self, other: &Self) -> bool {
         match (self.path(), other.path()) {
             (None, None) => self.is_udp() == other.is_udp() && self.socket_address() == other.socket_address(),
             (ours, theirs) => ours == theirs,

@@ -45,7 +45,7 @@ impl ConfigErrors {
 }
 
 impl ConfigError {
-    /// What was written is shown in it, and may hold anything: a line stays one, and a terminal is told nothing.
+    /// The text quotes what was written, which may hold any byte: it stays one line and drives no terminal.
     fn at(at: usize, text: String) -> Self {
         Self { says: escaped(&text), at }
     }
@@ -159,7 +159,7 @@ impl<'a> Source<'a> {
         self.bad(key, leaf.expect("a list of nothing has nothing wrong in it"), says)
     }
 
-    /// The same without the value.
+    /// A value that is wrong, without quoting it.
     pub fn located(&self, key: &str, leaf: &Leaf, says: &str) -> ConfigError {
         match &leaf.origin {
             Origin::File(span) => ConfigError::at(span.start, format!("{}: {key}: {says}", self.place(span.start))),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::kinds::{Count, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
 use super::settings::{OnlyFor, Place, Settings, settings};
-use super::shown::Table;
 use super::written::{Entry, Leaf, List, Written};
 use super::{Fingerprint, ForwardAddress, Protocol, Transport};
 use crate::record::{Format, Rule};
@@ -72,7 +72,7 @@ pub struct Target {
     pub delivery: DeliverySettings,
 }
 
-/// What a target needs to be told, by what it is.
+/// The settings of a target, by what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliverySettings {
     /// Syslog on a stream.
@@ -129,14 +129,14 @@ settings! {
     }
 }
 
-/// How messages are told apart on a stream (RFC 6587).
+/// How a stream is divided into messages (RFC 6587).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     OctetCounting,
     Newline,
 }
 
-/// What verifies a collector, and what it is shown.
+/// What verifies a collector, and the certificate of ours that it gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// `None`: the system's roots, or with fingerprints, no CA at all.
@@ -163,7 +163,7 @@ settings! {
             "key", "LOGFERRY_KEY", "FILE", "Private key (PEM) of --cert",
         );
         server_name: Option<String> = None,
-            as Optional(Special { read: |name| Ok(name.to_owned()), show: String::clone }),
+            as Optional(Special { read: |name| Ok(name.to_owned()), display: String::clone }),
             key "server-name".only_for(TLS).flag(
                 "server-name", "LOGFERRY_SERVER_NAME", "NAME",
                 "Name in the collector's certificate, when it is not the one in --forward",
@@ -188,10 +188,10 @@ impl Settings for ClientTls {
         Ok(Self { ca, identity: cert.zip(key), server_name, server_fingerprints })
     }
 
-    fn show(&self, table: &mut Table) {
+    fn display(&self, table: &mut Table) {
         let Self { ca, identity, server_name, server_fingerprints } = self.clone();
         let (cert, key) = identity.unzip();
-        ClientTlsKeys { ca, cert, key, server_name, server_fingerprints }.show(table);
+        ClientTlsKeys { ca, cert, key, server_name, server_fingerprints }.display(table);
     }
 }
 
@@ -259,7 +259,7 @@ impl Settings for Forward {
         Ok(Self { name, to, matches, format, tls, connect_timeout, dead_after, max_backoff, failback_after })
     }
 
-    fn show(&self, table: &mut Table) {
+    fn display(&self, table: &mut Table) {
         let forward = self.clone();
         let (mut stream, mut relp) = (super::settings::defaults(), super::settings::defaults());
         for target in &self.to {
@@ -289,7 +289,7 @@ impl Settings for Forward {
             stream,
             relp,
         };
-        keys.show(table);
+        keys.display(table);
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::effective::{Item, displayed_size};
 use super::error::{ConfigError, Source};
-use super::shown::{Item, shown_size};
 use super::written::{Entry, Leaf};
 use crate::record::BadSetting;
 
@@ -26,7 +26,7 @@ pub struct Value<'a> {
 pub trait Kind<T> {
     fn read(&self, value: &Value<'_>) -> Result<T, ConfigError>;
 
-    fn show(&self, value: &T) -> Item;
+    fn display(&self, value: &T) -> Item;
 }
 
 impl Value<'_> {
@@ -54,7 +54,7 @@ impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
         value.parse(str::parse)
     }
 
-    fn show(&self, value: &T) -> Item {
+    fn display(&self, value: &T) -> Item {
         Item::Text(value.to_string())
     }
 }
@@ -62,7 +62,7 @@ impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
 /// In a way that only one key has. An error of `read` says what would be right.
 pub struct Special<T> {
     pub read: fn(&str) -> Result<T, String>,
-    pub show: fn(&T) -> String,
+    pub display: fn(&T) -> String,
 }
 
 impl<T> Kind<T> for Special<T> {
@@ -70,8 +70,8 @@ impl<T> Kind<T> for Special<T> {
         value.parse(self.read)
     }
 
-    fn show(&self, value: &T) -> Item {
-        Item::Text((self.show)(value))
+    fn display(&self, value: &T) -> Item {
+        Item::Text((self.display)(value))
     }
 }
 
@@ -83,7 +83,7 @@ impl Kind<bool> for Flag {
         value.parse(|text| text.parse().map_err(|_| "write true or false"))
     }
 
-    fn show(&self, value: &bool) -> Item {
+    fn display(&self, value: &bool) -> Item {
         Item::Flag(*value)
     }
 }
@@ -99,7 +99,7 @@ impl Kind<Duration> for Time {
         })
     }
 
-    fn show(&self, value: &Duration) -> Item {
+    fn display(&self, value: &Duration) -> Item {
         Item::Text(humantime::format_duration(*value).to_string())
     }
 }
@@ -111,13 +111,13 @@ impl Kind<u64> for Size {
     fn read(&self, value: &Value<'_>) -> Result<u64, ConfigError> {
         value.parse(|text| match text.parse::<ByteSize>() {
             Ok(size) if self.0.contains(&size.as_u64()) => Ok(size.as_u64()),
-            Ok(_) => Err(format!("from {} to {}", shown_size(*self.0.start()), shown_size(*self.0.end()))),
+            Ok(_) => Err(format!("from {} to {}", displayed_size(*self.0.start()), displayed_size(*self.0.end()))),
             Err(_) => Err("write a size such as \"64KiB\", \"512MiB\" or \"1GiB\"".to_owned()),
         })
     }
 
-    fn show(&self, value: &u64) -> Item {
-        Item::Text(shown_size(*value))
+    fn display(&self, value: &u64) -> Item {
+        Item::Text(displayed_size(*value))
     }
 }
 
@@ -127,8 +127,8 @@ impl Kind<usize> for Size {
         Kind::<u64>::read(self, value).map(|bytes| bytes as usize)
     }
 
-    fn show(&self, value: &usize) -> Item {
-        Item::Text(shown_size(*value as u64))
+    fn display(&self, value: &usize) -> Item {
+        Item::Text(displayed_size(*value as u64))
     }
 }
 
@@ -143,7 +143,7 @@ impl Kind<usize> for Count {
         })
     }
 
-    fn show(&self, value: &usize) -> Item {
+    fn display(&self, value: &usize) -> Item {
         Item::Number(*value as u64)
     }
 }
@@ -159,7 +159,7 @@ impl Kind<usize> for CountTo {
         })
     }
 
-    fn show(&self, value: &usize) -> Item {
+    fn display(&self, value: &usize) -> Item {
         Item::Number(*value as u64)
     }
 }
@@ -178,7 +178,7 @@ impl<T: Clone + PartialEq> Kind<T> for Words<T> {
         })
     }
 
-    fn show(&self, value: &T) -> Item {
+    fn display(&self, value: &T) -> Item {
         let word = self.0.iter().find(|(_, choice)| choice == value);
         word.map_or(Item::Nothing, |(word, _)| Item::Text((*word).to_owned()))
     }
@@ -192,7 +192,7 @@ impl Kind<PathBuf> for Path {
         value.parse(|text| if text.is_empty() { Err("a path must not be empty") } else { Ok(PathBuf::from(text)) })
     }
 
-    fn show(&self, value: &PathBuf) -> Item {
+    fn display(&self, value: &PathBuf) -> Item {
         Item::Text(value.display().to_string())
     }
 }
@@ -205,8 +205,8 @@ impl<T, K: Kind<T>> Kind<Option<T>> for Optional<K> {
         self.0.read(value).map(Some)
     }
 
-    fn show(&self, value: &Option<T>) -> Item {
-        value.as_ref().map_or(Item::Nothing, |value| self.0.show(value))
+    fn display(&self, value: &Option<T>) -> Item {
+        value.as_ref().map_or(Item::Nothing, |value| self.0.display(value))
     }
 }
 
@@ -214,13 +214,13 @@ impl<T, K: Kind<T>> Kind<Option<T>> for Optional<K> {
 /// itself.
 pub struct ListOf<T> {
     pub read: fn(&str) -> Result<T, String>,
-    pub show: fn(&T) -> String,
+    pub display: fn(&T) -> String,
 }
 
 impl<T: FromStr<Err = String> + ToString> ListOf<T> {
     /// As the type itself parses and displays.
     pub fn text() -> Self {
-        Self { read: str::parse, show: T::to_string }
+        Self { read: str::parse, display: T::to_string }
     }
 }
 
@@ -238,15 +238,15 @@ impl<T> Kind<Vec<T>> for ListOf<T> {
         Ok(values)
     }
 
-    fn show(&self, value: &Vec<T>) -> Item {
-        Item::List(value.iter().map(self.show).collect())
+    fn display(&self, value: &Vec<T>) -> Item {
+        Item::List(value.iter().map(self.display).collect())
     }
 }
 
 /// One or several that mean something together.
 pub struct Together<T> {
     pub read: fn(Vec<String>) -> Result<T, BadSetting>,
-    pub show: fn(&T) -> Vec<String>,
+    pub display: fn(&T) -> Vec<String>,
 }
 
 impl<T> Kind<T> for Together<T> {
@@ -256,13 +256,13 @@ impl<T> Kind<T> for Together<T> {
         (self.read)(texts).map_err(|bad| source.bad_among(key, entry, &bad.to_string()))
     }
 
-    fn show(&self, value: &T) -> Item {
-        Item::List((self.show)(value))
+    fn display(&self, value: &T) -> Item {
+        Item::List((self.display)(value))
     }
 }
 
 /// A name that can be a part of a file's.
-pub const NAME: Special<String> = Special { read: name, show: String::clone };
+pub const NAME: Special<String> = Special { read: name, display: String::clone };
 
 fn name(text: &str) -> Result<String, String> {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Text, Time, Value, Words};
 use super::settings::{Place, Settings, defaults, settings};
-use super::shown::Table;
 use super::written::{Entry, Leaf, List, Written};
 use super::{AddressRange, Fingerprint, ListenAddress, PeerName, Protocol};
 use crate::protocol::syslog::Senders;
@@ -44,10 +44,9 @@ settings! {
         address: ListenAddress = "tcp://0.0.0.0:0".parse().expect("an address"), as Text, key "address";
         /// Rules match its lines by this name, and its lines carry it.
         name: Option<String> = None, as Optional(NAME), key "name";
-        /// Who sends there.
+        /// What kind of senders there are.
         from: Senders = Senders::Anybody, as SENDERS, key "from";
-        /// Whether plain text is taken. Always true without `tls`; who asks for certificates does not mean to take everybody
-        /// else's plain text.
+        /// Whether plain text is taken: always without `tls`. A listener that asks for certificates takes none unless it is said.
         plaintext: bool = !address.is_tls() && !tls.as_ref().is_some_and(ServerTls::is_mutual), as Flag, key "plaintext";
         receive_buffer: usize = DEFAULT_RECEIVE_BUFFER, as Size(4096..=1 << 30), key "receive-buffer";
     }
@@ -60,7 +59,7 @@ settings! {
 settings! {
     /// What senders may do and take. The limits of streams mean nothing to datagrams.
     pub struct Limits, written as WrittenLimits {
-        /// Who may send; nobody named: everybody.
+        /// Addresses that may send; empty: all.
         allow: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "allow";
         /// Bytes of a frame that are kept.
         max_frame: usize = DEFAULT_MAX_FRAME, as MAX_FRAME_LIMITS, key "max-frame";
@@ -143,9 +142,9 @@ impl Settings for Option<ServerTls> {
         Ok(cert.zip(key).map(|(cert, key)| ServerTls { cert, key, client_ca, client_names, client_fingerprints }))
     }
 
-    fn show(&self, table: &mut Table) {
+    fn display(&self, table: &mut Table) {
         let Some(ServerTls { cert, key, client_ca, client_names, client_fingerprints }) = self.clone() else { return };
-        ServerTlsKeys { cert: Some(cert), key: Some(key), client_ca, client_names, client_fingerprints }.show(table);
+        ServerTlsKeys { cert: Some(cert), key: Some(key), client_ca, client_names, client_fingerprints }.display(table);
     }
 }
 
@@ -162,7 +161,7 @@ fn tls_conflict(written: &WrittenServerTls, place: &Place<'_>) -> Option<ConfigE
         }
         (Some(_), Some(_)) => {}
     }
-    // Names are worth as much as who vouches for them.
+    // A name in a certificate is worth as much as the CA that has signed it.
     let leaf = written.client_names.first().filter(|_| !written.client_ca.is_written())?;
     bad("client-names", leaf, "`client-names` needs `client-ca`: anybody can write any name into a certificate")
 }
@@ -194,7 +193,7 @@ pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[L
             source.note(problem, ())?;
         }
         let mut before = listeners[..at].iter();
-        let is_taken = |other: &Listen| other.address.is_the_socket_of(&listener.address);
+        let is_taken = |other: &Listen| other.address.shares_socket_with(&listener.address);
         if let Some(leaf) = section.address.first()
             && !listener.address.has_any_port()
             && before.clone().any(is_taken)

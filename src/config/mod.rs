@@ -2,11 +2,12 @@
 //!
 //! Each section declares its keys once (`settings!` in `settings`): what a key means, how it is written (`kinds`), its
 //! default, its flag, its old name, whether it needs a restart. From that follow the reading of a file (`written`), what lies
-//! over it (`overrides`), what `check` prints (`shown`) and what docker/logferry.toml must name (tests/it/tidy.rs). What is
+//! over it (`overrides`), what `check` prints (`effective`) and what docker/logferry.toml must name (tests/it/tidy.rs). What is
 //! wrong is gathered on the way (`error`), so that one reading names all of it. The one config file is read and nothing
 //! else: no certificate, no socket, no name server.
 
 mod address;
+mod effective;
 mod error;
 mod forward;
 mod kinds;
@@ -18,7 +19,6 @@ mod range;
 mod rules;
 mod sections;
 mod settings;
-mod shown;
 mod spool;
 mod syslog;
 mod written;
@@ -31,6 +31,7 @@ pub use address::{
     Destination, ForwardAddress, Host, HostPort, ListenAddress, ListenTransport, NetworkAddress, Protocol, SYSLOG_PORT,
     SYSLOG_TLS_PORT, Transport,
 };
+pub use effective::displayed_size;
 pub use error::{ConfigError, ConfigErrors};
 pub use forward::{ClientTls, DeliverySettings, Forward, Framing, RelpSettings, StreamSettings, Target};
 pub use listen::{DEFAULT_LISTEN, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, Limits, Listen, ServerTls};
@@ -41,7 +42,6 @@ pub use rules::MAX_RULES;
 pub use sections::{
     Admin, DEFAULT_ADMIN, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Log, LogFormat, LogLevel, Resolve,
 };
-pub use shown::shown_size;
 pub use spool::{DEFAULT_SPOOL_DIR, MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 
@@ -61,7 +61,7 @@ settings! {
     /// A whole, valid configuration.
     pub struct Config, written as File {
         /// HOSTNAME for messages that carry none.
-        hostname: String = own_hostname(), as Special { read: hostname, show: String::clone }, key "hostname".flag(
+        hostname: String = own_hostname(), as Special { read: hostname, display: String::clone }, key "hostname".flag(
             "hostname", "LOGFERRY_HOSTNAME", "NAME", "Host name for messages that carry none [default: this machine's]",
         );
         /// How long a stopping relay goes on sending what it has spooled.
@@ -156,7 +156,7 @@ impl Config {
 
     /// The effective settings as a config file, defaults filled in.
     pub fn to_toml(&self) -> String {
-        shown::Table::of(self).to_toml()
+        effective::Table::of(self).to_toml()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may be at the other end of TLS, as RFC 5425 has it: certificates by their fingerprint (4.2.2), and names (5.2).
+//! Peers that are let in by TLS, as in RFC 5425: by the fingerprint of their certificate (4.2.2), or by a name in it (5.2).
 
 use std::fmt;
 use std::net::IpAddr;

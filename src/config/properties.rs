@@ -7,20 +7,21 @@ use super::*;
 use crate::protocol::syslog::TagTemplate;
 use crate::record::{Format, UtcOffset};
 
-/// Panics unless text is a config that comes back when it is shown, or each thing that is wrong with it is said in one
+/// Panics unless `text` is a config whose effective settings read back as the same config, or each problem of it is one
 /// line with its place.
 pub fn any_text(text: &str) {
     const FILE: &str = "/etc/x.toml";
     let parse = |text: &str| Config::parse(Some(Path::new(FILE)), text, &Overrides::default(), &|_| None);
     match parse(text) {
         Ok(config) => {
-            let shown = config.to_toml();
-            let mut again = parse(&shown).unwrap_or_else(|errors| panic!("{errors} in what is shown:\n{shown}"));
-            // What is shown is written out.
+            let effective = config.to_toml();
+            let mut again =
+                parse(&effective).unwrap_or_else(|errors| panic!("{errors} in the effective config:\n{effective}"));
+            // In the effective config everything is written out.
             again.admin.explicit = config.admin.explicit;
-            assert_eq!(again.warnings, [""; 0], "of what is shown");
+            assert_eq!(again.warnings, [""; 0], "of the effective config");
             again.warnings.clone_from(&config.warnings);
-            assert_eq!(again, config, "shown as\n{shown}");
+            assert_eq!(again, config, "displayed as\n{effective}");
         }
         Err(errors) => {
             assert!(errors.iter().len() > 0);
@@ -35,7 +36,7 @@ pub fn any_text(text: &str) {
     }
 }
 
-/// Panics unless each kind of value that text may be comes back when it is shown.
+/// Panics unless each kind of value that `text` may be reads back as itself when it is displayed.
 pub fn any_value(text: &str) {
     comes_back::<ListenAddress>(text);
     comes_back::<ForwardAddress>(text);
@@ -48,6 +49,6 @@ pub fn any_value(text: &str) {
 
 fn comes_back<T: FromStr + fmt::Display + fmt::Debug + PartialEq>(text: &str) {
     let Ok(value) = text.parse::<T>() else { return };
-    let shown = value.to_string();
-    assert_eq!(shown.parse().ok(), Some(value), "`{text}` is shown as `{shown}`");
+    let displayed = value.to_string();
+    assert_eq!(displayed.parse().ok(), Some(value), "`{text}` is displayed as `{displayed}`");
 }

@@ -1,4 +1,4 @@
-//! A range of addresses, as a listener lets senders in by it.
+//! A range of addresses that a listener lets in.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ impl FromStr for AddressRange {
         let range = range.map_err(|_| {
             format!("`{text}`: write an address or a range of addresses, such as \"10.0.0.0/8\" or \"fd00::/8\"")
         })?;
-        // Whoever writes 10.1.2.3/8 means one of two things, and who would be let in differs by 16 million.
+        // 10.1.2.3/8 may mean the range or the address, which differ by 16 million senders.
         if range.addr() != range.network() {
             return Err(format!(
                 "`{text}`: the range is {}, the address alone {}/{}; write which is meant",

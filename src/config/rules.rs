@@ -1,20 +1,20 @@
 //! Rules as they are written: `[[drop]]` and a forward's `match`.
 
+use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::kinds::Together;
 use super::settings::{Place, Settings, settings};
-use super::shown::Table;
 use super::written::{List, Written};
 use crate::record::{Facilities, Patterns, Rule, Severities};
 
 /// `[[drop]]` sections: the listeners keep a bit for each.
 pub const MAX_RULES: usize = 64;
 
-const PATTERNS: Together<Patterns> = Together { read: Patterns::new, show: Patterns::written };
+const PATTERNS: Together<Patterns> = Together { read: Patterns::new, display: Patterns::written };
 const FACILITIES: Together<Facilities> =
-    Together { read: Facilities::new, show: |facilities| facilities.written().to_vec() };
+    Together { read: Facilities::new, display: |facilities| facilities.written().to_vec() };
 const SEVERITIES: Together<Severities> =
-    Together { read: Severities::new, show: |severities| severities.written().to_vec() };
+    Together { read: Severities::new, display: |severities| severities.written().to_vec() };
 
 settings! {
     /// What a [`Rule`] is made of.
@@ -37,9 +37,9 @@ impl Settings for Rule {
         Ok(Self { image, name, app, host, listener, facility, severity })
     }
 
-    fn show(&self, table: &mut Table) {
+    fn display(&self, table: &mut Table) {
         let Self { image, name, app, host, listener, facility, severity } = self.clone();
-        RuleKeys { image, name, app, host, listener, facility, severity }.show(table);
+        RuleKeys { image, name, app, host, listener, facility, severity }.display(table);
     }
 }
 

@@ -25,7 +25,7 @@ settings! {
     pub struct Resolve, written as WrittenResolve {
         /// Empty: those of /etc/resolv.conf.
         nameservers: Vec<SocketAddr> = Vec::new(),
-            as ListOf { read: nameserver, show: ToString::to_string }, key "nameservers";
+            as ListOf { read: nameserver, display: ToString::to_string }, key "nameservers";
         min_ttl: Duration = DEFAULT_MIN_TTL, as Time, key "min-ttl";
         max_ttl: Duration = DEFAULT_MAX_TTL, as Time, key "max-ttl";
         timeout: Duration = DEFAULT_RESOLVE_TIMEOUT, as Time, key "timeout";
@@ -35,7 +35,7 @@ settings! {
 settings! {
     /// What an operator may ask, and where.
     pub struct Admin, written as WrittenAdmin {
-        listen: Option<SocketAddr> = DEFAULT_ADMIN.parse().ok(), as Special { read: admin, show: show_admin },
+        listen: Option<SocketAddr> = DEFAULT_ADMIN.parse().ok(), as Special { read: admin, display: display_admin },
             key "listen".needs_restart().flag(
                 "admin", "LOGFERRY_ADMIN", "ADDRESS",
                 "Address of the status page, /status, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]",
@@ -62,7 +62,7 @@ settings! {
             "log-format", "LOGFERRY_LOG_FORMAT", "FORMAT", "How that is written: text or json [default: text]",
         );
         /// Down to which level it is put into the spool too, as messages of the relay's own; `None`: never.
-        to_spool: Option<LogLevel> = None, as Special { read: to_spool, show: show_to_spool },
+        to_spool: Option<LogLevel> = None, as Special { read: to_spool, display: display_to_spool },
             key "to-spool".needs_restart();
     }
 }
@@ -106,7 +106,7 @@ fn admin(text: &str) -> Result<Option<SocketAddr>, String> {
     }
 }
 
-fn show_admin(address: &Option<SocketAddr>) -> String {
+fn display_admin(address: &Option<SocketAddr>) -> String {
     address.map_or("off".to_owned(), |address| address.to_string())
 }
 
@@ -117,7 +117,7 @@ fn to_spool(text: &str) -> Result<Option<LogLevel>, String> {
     }
 }
 
-fn show_to_spool(level: &Option<LogLevel>) -> String {
+fn display_to_spool(level: &Option<LogLevel>) -> String {
     level.map_or("off".to_owned(), |level| level.to_string())
 }
 

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
+use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::kinds::{Kind, Value};
-use super::shown::Table;
 use super::written::{Entry, Written};
 
 /// A key, and what is known of it besides its type.
@@ -105,7 +105,7 @@ pub trait Settings: Sized {
     fn read(written: &Self::Written, place: &Place<'_>) -> Result<Self, ConfigError>;
 
     /// The keys as they could be written, in the order of their declaration.
-    fn show(&self, table: &mut Table);
+    fn display(&self, table: &mut Table);
 
     /// Names what has changed that only a restart can change.
     fn need_restart(&self, _new: &Self, _section: &str, _changed: &mut Vec<String>) {}
@@ -209,9 +209,9 @@ macro_rules! settings {
                 })
             }
 
-            fn show(&self, table: &mut $crate::config::shown::Table) {
-                $( table.value($key_name, $crate::config::kinds::Kind::<$type>::show(&$kind, &self.$key)); )*
-                $($( $crate::config::settings::Settings::show(&self.$group, table); )*)?
+            fn display(&self, table: &mut $crate::config::effective::Table) {
+                $( table.value($key_name, $crate::config::kinds::Kind::<$type>::display(&$kind, &self.$key)); )*
+                $($( $crate::config::settings::Settings::display(&self.$group, table); )*)?
                 $($( table.section($section_name, &self.$section); )*)?
                 $($( table.list($list_name, &self.$list); )*)?
             }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::effective::displayed_size;
 use super::kinds::{Path, Size, Special, Time, Words};
 use super::settings::settings;
-use super::shown::shown_size;
 use crate::spool::{Sync, WhenFull};
 
 pub const DEFAULT_SPOOL_DIR: &str = "/var/spool/logferry";
@@ -37,13 +37,13 @@ settings! {
             "spool-max-size", "LOGFERRY_SPOOL_MAX_SIZE", "SIZE", "Most bytes the spool may take [default: 1GiB]",
         );
         when_full: WhenFull = WhenFull::DropOldest, as WHEN_FULL, key "when-full";
-        sync: Sync = Sync::Every(DEFAULT_SYNC), as Special { read: sync, show: show_sync }, key "sync".needs_restart();
+        sync: Sync = Sync::Every(DEFAULT_SYNC), as Special { read: sync, display: display_sync }, key "sync".needs_restart();
         max_wait: Duration = DEFAULT_MAX_WAIT, as Time, key "max-wait".needs_restart();
         /// Percent of `max_size` from which on messages of low severity are refused; `None`: never.
         shed_from: Option<u8> = Some(DEFAULT_SHED_FROM),
-            as Special { read: shed_from, show: show_shed_from }, key "shed-from";
+            as Special { read: shed_from, display: display_shed_from }, key "shed-from";
         /// Bytes a second that are written to it; `None`: all that come.
-        max_rate: Option<u64> = None, as Special { read: max_rate, show: show_max_rate }, key "max-rate".needs_restart();
+        max_rate: Option<u64> = None, as Special { read: max_rate, display: display_max_rate }, key "max-rate".needs_restart();
     }
 }
 
@@ -56,7 +56,7 @@ fn sync(text: &str) -> Result<Sync, String> {
     }
 }
 
-fn show_sync(sync: &Sync) -> String {
+fn display_sync(sync: &Sync) -> String {
     match sync {
         Sync::Always => "always".to_owned(),
         Sync::Never => "never".to_owned(),
@@ -72,7 +72,7 @@ fn shed_from(text: &str) -> Result<Option<u8>, String> {
     }
 }
 
-fn show_shed_from(percent: &Option<u8>) -> String {
+fn display_shed_from(percent: &Option<u8>) -> String {
     percent.map_or("off".to_owned(), |percent| format!("{percent}%"))
 }
 
@@ -84,6 +84,6 @@ fn max_rate(text: &str) -> Result<Option<u64>, String> {
     }
 }
 
-fn show_max_rate(rate: &Option<u64>) -> String {
-    rate.map_or("off".to_owned(), |rate| format!("{}/s", shown_size(rate)))
+fn display_max_rate(rate: &Option<u64>) -> String {
+    rate.map_or("off".to_owned(), |rate| format!("{}/s", displayed_size(rate)))
 }

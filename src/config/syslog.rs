@@ -2,10 +2,10 @@
 
 use bytesize::ByteSize;
 
+use super::effective::{Table, displayed_size};
 use super::error::ConfigError;
 use super::kinds::{Count, Optional, Special, Text};
 use super::settings::{Place, Settings, settings};
-use super::shown::{Table, shown_size};
 use crate::protocol::syslog::TagTemplate;
 use crate::record::{OWN_SD_ID, UtcOffset, is_sd_id};
 
@@ -19,11 +19,11 @@ settings! {
     pub struct Syslog, written as WrittenSyslog {
         tag_template: TagTemplate = TagTemplate::default(), as Text, key "tag-template";
         /// The structured data element of image, name and ID.
-        sd_id: String = DEFAULT_SD_ID.to_owned(), as Special { read: sd_id, show: String::clone }, key "sd-id";
+        sd_id: String = DEFAULT_SD_ID.to_owned(), as Special { read: sd_id, display: String::clone }, key "sd-id";
         /// Of RFC 3164 stamps that are too old to be compared with the clock.
         time_zone: UtcOffset = UtcOffset::UTC, as Text, key "time-zone";
         /// The longest line that is made of Docker's pieces, in bytes; `None`: they stay what they are.
-        rejoin: Option<usize> = None, as Special { read: rejoin, show: show_rejoin }, key "rejoin";
+        rejoin: Option<usize> = None, as Special { read: rejoin, display: display_rejoin }, key "rejoin";
     }
     groups {
         /// What each container may send; `None`: all it likes.
@@ -43,7 +43,7 @@ pub struct Rate {
 settings! {
     /// What [`Rate`] is made of.
     pub struct RateKeys, written as WrittenRate {
-        limit: Option<u32> = None, as Special { read: rate_limit, show: show_rate_limit }, key "rate-limit";
+        limit: Option<u32> = None, as Special { read: rate_limit, display: display_rate_limit }, key "rate-limit";
         burst: Option<usize> = limit.map(|limit| (limit * DEFAULT_BURST_SECONDS) as usize),
             as Optional(Count), key "rate-burst";
     }
@@ -62,8 +62,9 @@ impl Settings for Option<Rate> {
         Ok(limit.zip(burst).map(|(per_second, burst)| Rate { per_second, burst }))
     }
 
-    fn show(&self, table: &mut Table) {
-        RateKeys { limit: self.map(|rate| rate.per_second), burst: self.map(|rate| rate.burst as usize) }.show(table);
+    fn display(&self, table: &mut Table) {
+        RateKeys { limit: self.map(|rate| rate.per_second), burst: self.map(|rate| rate.burst as usize) }
+            .display(table);
     }
 }
 
@@ -80,14 +81,14 @@ fn rejoin(text: &str) -> Result<Option<usize>, String> {
         _ if text == "off" => Ok(None),
         Ok(size) if REJOIN_LIMITS.contains(&size.as_u64()) => Ok(Some(size.as_u64() as usize)),
         _ => {
-            let (min, max) = (shown_size(*REJOIN_LIMITS.start()), shown_size(*REJOIN_LIMITS.end()));
+            let (min, max) = (displayed_size(*REJOIN_LIMITS.start()), displayed_size(*REJOIN_LIMITS.end()));
             Err(format!("write \"off\", or a size from {min} to {max}"))
         }
     }
 }
 
-fn show_rejoin(max: &Option<usize>) -> String {
-    max.map_or("off".to_owned(), |max| shown_size(max as u64))
+fn display_rejoin(max: &Option<usize>) -> String {
+    max.map_or("off".to_owned(), |max| displayed_size(max as u64))
 }
 
 fn rate_limit(text: &str) -> Result<Option<u32>, String> {
@@ -98,6 +99,6 @@ fn rate_limit(text: &str) -> Result<Option<u32>, String> {
     }
 }
 
-fn show_rate_limit(limit: &Option<u32>) -> String {
+fn display_rate_limit(limit: &Option<u32>) -> String {
     limit.map_or("off".to_owned(), |limit| format!("{limit}/s"))
 }

@@ -13,7 +13,7 @@ use crate::config::{self, Listen};
 use crate::forward;
 use crate::tls;
 
-/// A certificate that ends within so many days should be on somebody's list.
+/// A certificate that ends within so many days is a warning.
 const SOON_DAYS: i64 = 30;
 const NOT_WORLD: u32 = 0o004;
 /// What Docker gives a secret that it mounts.
@@ -27,8 +27,8 @@ pub fn of_listener(listener: &Listen, report: &mut Report) {
         Err(error) => report.problem(format!("{who}: {error}")),
     }
     let ca = files.client_ca.as_deref();
-    look_at_identity(&who, &files.cert, &files.key, tls::Role::Server, ca, report);
-    ca.into_iter().for_each(|ca| look_at_ca(&who, ca, report));
+    check_identity(&who, &files.cert, &files.key, tls::Role::Server, ca, report);
+    ca.into_iter().for_each(|ca| check_ca(&who, ca, report));
 }
 
 pub fn of_forward(settings: &config::Forward, report: &mut Report) {
@@ -40,17 +40,17 @@ pub fn of_forward(settings: &config::Forward, report: &mut Report) {
     }
     let ca = settings.tls.ca.as_deref();
     if let Some((cert, key)) = &settings.tls.identity {
-        look_at_identity(&who, cert, key, tls::Role::Client, ca, report);
+        check_identity(&who, cert, key, tls::Role::Client, ca, report);
     }
-    ca.into_iter().for_each(|ca| look_at_ca(&who, ca, report));
+    ca.into_iter().for_each(|ca| check_ca(&who, ca, report));
 }
 
-/// What we show others. A file that cannot be read was named already.
-fn look_at_identity(who: &str, cert: &Path, key: &Path, role: tls::Role, ca: Option<&Path>, report: &mut Report) {
+/// Checks a certificate of ours. A file that cannot be read is a problem already.
+fn check_identity(who: &str, cert: &Path, key: &Path, role: tls::Role, ca: Option<&Path>, report: &mut Report) {
     let Ok(chain) = tls::chain(cert) else { return };
     let Some(facts) = facts(who, cert, &chain, report) else { return };
     let own = &facts[0];
-    report.note(format!("{who}: {}: {}", cert.display(), shown(own)));
+    report.note(format!("{who}: {}: {}", cert.display(), displayed(own)));
     let valid = facts.iter().filter(|facts| !is_valid_now(who, cert, facts, report)).count() == 0;
     if own.is_ca && facts.len() > 1 {
         let says = format!("{who}: {}: its own certificate must come first, and the CA's behind it", cert.display());
@@ -74,13 +74,13 @@ fn look_at_identity(who: &str, cert: &Path, key: &Path, role: tls::Role, ca: Opt
     }
     let is_named = role == tls::Role::Client || !own.names.is_empty();
     if let Some(ca) = ca.filter(|_| valid && is_named) {
-        look_at_way_to_ca(who, (cert, &chain, &facts), role, ca, report);
+        check_way_to_ca(who, (cert, &chain, &facts), role, ca, report);
     }
-    look_at_key(who, key, report);
+    check_key(who, key, report);
 }
 
-/// Only where one of these CAs is named as who signed it: the other side's certificates may come from elsewhere.
-fn look_at_way_to_ca(
+/// Checks a certificate against these CAs only where one of them is named as its issuer: the other side's may be others.
+fn check_way_to_ca(
     who: &str,
     (cert, chain, facts): (&Path, &[CertificateDer<'_>], &[Facts]),
     role: tls::Role,
@@ -102,7 +102,7 @@ fn look_at_way_to_ca(
     }
 }
 
-fn look_at_ca(who: &str, path: &Path, report: &mut Report) {
+fn check_ca(who: &str, path: &Path, report: &mut Report) {
     let Ok(chain) = tls::chain(path) else { return };
     for facts in facts(who, path, &chain, report).into_iter().flatten() {
         let days = days_left(&facts, Utc::now());
@@ -155,13 +155,13 @@ fn ends(facts: &Facts, days: i64) -> String {
     }
 }
 
-fn shown(facts: &Facts) -> String {
+fn displayed(facts: &Facts) -> String {
     let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
     format!("`{}`, for {names}, until {}, signed by `{}`", facts.subject, facts.not_after.date_naive(), facts.issuer)
 }
 
 /// A mounted secret is for everybody in its container, and nobody else is there.
-fn look_at_key(who: &str, path: &Path, report: &mut Report) {
+fn check_key(who: &str, path: &Path, report: &mut Report) {
     let Ok(found) = fs::metadata(path) else { return };
     let mode = found.permissions().mode() & 0o777;
     if mode & NOT_WORLD != 0 && mode != SECRET_MODE && !is_mounted_secret(path) {

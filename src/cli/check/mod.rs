@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         Ok(config) => {
             config.warnings.iter().for_each(|says| report.warning(says));
             if !arguments.syntax_only {
-                look_at(&config, &mut report)?;
+                check_all(&config, &mut report)?;
             }
             print(format!("# the effective settings, defaults filled in\n{}", config.to_toml()))?;
         }
@@ -42,12 +42,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     report.end()
 }
 
-/// Everything a config names, in the order of its sections.
-fn look_at(config: &Config, report: &mut Report) -> Result<(), Failure> {
+/// Checks everything that a config names, in the order of its sections.
+fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
     for listener in &config.listen {
-        look_at_listener(listener, report);
+        check_listener(listener, report);
     }
-    spool::look(&config.spool, report);
+    spool::check(&config.spool, report);
     for settings in &config.forward {
         certificates::of_forward(settings, report);
         places::of_forward(settings, report);
@@ -56,14 +56,14 @@ fn look_at(config: &Config, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-fn look_at_listener(listener: &Listen, report: &mut Report) {
+fn check_listener(listener: &Listen, report: &mut Report) {
     let address = &listener.address;
     certificates::of_listener(listener, report);
     places::of_listener(address, report);
     if address.is_udp() {
         match listen::grantable_receive_buffer(listener.receive_buffer) {
             Ok(granted) => match listen::small_receive_buffer(granted) {
-                // Who asks for a small one gets it: the kernel doubles what was asked for.
+                // A small one that was asked for is no warning. The kernel doubles what was asked for.
                 Some(says) if granted < 2 * listener.receive_buffer => {
                     report.warning(format!("listen {address}: {says}"))
                 }

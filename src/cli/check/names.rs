@@ -1,4 +1,4 @@
-//! Where the forwards' names lead, and who can read on the way there.
+//! Resolves the forwards' names, and warns of plain text to public addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,11 +16,12 @@ pub fn look_up(resolve: &config::Resolve, settings: &config::Forward, report: &m
         match runtime.block_on(resolver.resolve(to, Patience::BothFamilies)) {
             Ok(answer) => {
                 if !matches!(to, Destination::Host(HostPort { host: Host::Address(_), .. })) {
-                    let shown: Vec<String> = answer.endpoints.iter().map(|endpoint| shown(endpoint, to)).collect();
+                    let displayed: Vec<String> =
+                        answer.endpoints.iter().map(|endpoint| displayed(endpoint, to)).collect();
                     report.note(format!(
                         "forward {}: {to} is {} (for {:?})",
                         settings.name,
-                        shown.join(", "),
+                        displayed.join(", "),
                         answer.ttl
                     ));
                 }
@@ -45,8 +46,8 @@ fn warn_of_plain_text(name: &str, target: &ForwardAddress, endpoints: &[Endpoint
     }
 }
 
-/// A service's hosts and ports are news, a host's are not.
-fn shown(endpoint: &Endpoint, to: &Destination) -> String {
+/// Of a service with its host and port, which the config does not say.
+fn displayed(endpoint: &Endpoint, to: &Destination) -> String {
     match to {
         Destination::Host(_) => endpoint.peer.ip().to_string(),
         Destination::Service(_) => {
@@ -55,7 +56,7 @@ fn shown(endpoint: &Endpoint, to: &Destination) -> String {
     }
 }
 
-/// Can it be another's network? RFC 1918, RFC 6598 (carriers, and most VPNs), RFC 4193 and link-local are not.
+/// Whether the address may be in a network of strangers. RFC 1918, RFC 6598 (carriers, and most VPNs), RFC 4193 and link-local are not.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

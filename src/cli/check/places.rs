@@ -1,4 +1,4 @@
-//! Where files and unix sockets are to be made: may this user do that there? Nothing is made.
+//! Checks whether this user may make files and unix sockets where the config names them. Nothing is made.
 
 use std::fs;
 use std::io;

@@ -1,5 +1,5 @@
-//! Where the spool is to be: may we write there, is there room, and what kind of a disk is it? Nothing is made or locked: a
-//! relay may be running on it.
+//! Checks the spool's directory: whether this user may write there, whether there is room, what kind of disk it is. Nothing is
+//! made or locked: a relay may be running on it.
 
 use std::fs;
 use std::io;
@@ -30,7 +30,7 @@ const NETWORK: [(i64, &str); 8] = [
 const TMPFS: i64 = 0x0102_1994;
 const OVERLAY: i64 = 0x794c_7630;
 
-pub fn look(settings: &config::Spool, report: &mut Report) {
+pub fn check(settings: &config::Spool, report: &mut Report) {
     let dir = &settings.dir;
     let there = match fs::metadata(dir) {
         Ok(found) if !found.is_dir() => {
@@ -45,8 +45,8 @@ pub fn look(settings: &config::Spool, report: &mut Report) {
         Err(error) => return report.problem(format!("spool: cannot look at {}: {error}", dir.display())),
     };
     if may_write(dir, there, report) {
-        look_at_kind(dir, there, report);
-        look_at_room(settings, there, report);
+        check_kind(dir, there, report);
+        check_room(settings, there, report);
     }
 }
 
@@ -64,7 +64,7 @@ fn may_write(dir: &Path, there: &Path, report: &mut Report) -> bool {
     false
 }
 
-fn look_at_kind(dir: &Path, there: &Path, report: &mut Report) {
+fn check_kind(dir: &Path, there: &Path, report: &mut Report) {
     let Ok(found) = statfs(there) else { return };
     let magic = found.filesystem_type().0 & 0xffff_ffff;
     let dir = dir.display();
@@ -82,7 +82,7 @@ fn look_at_kind(dir: &Path, there: &Path, report: &mut Report) {
     }
 }
 
-fn look_at_room(settings: &config::Spool, there: &Path, report: &mut Report) {
+fn check_room(settings: &config::Spool, there: &Path, report: &mut Report) {
     let Ok(found) = statvfs(there) else { return };
     let free = found.blocks_available().saturating_mul(found.fragment_size());
     // What is spooled already has its room.
@@ -90,7 +90,7 @@ fn look_at_room(settings: &config::Spool, there: &Path, report: &mut Report) {
     let dir = settings.dir.display();
     // In whole units, of which there are some.
     let unit = if room >> 30 < 10 { 20 } else { 30 };
-    let shown = config::shown_size(room >> unit << unit);
+    let displayed = config::displayed_size(room >> unit << unit);
     if room < MIN_SPOOL_SIZE.as_u64() {
         report.warning(format!(
             "spool: the disk of {dir} is full: every line would be dropped and counted; make room on it"
@@ -99,11 +99,11 @@ fn look_at_room(settings: &config::Spool, there: &Path, report: &mut Report) {
         report.warning(format!(
             "spool: the disk of {dir} has room for {} and `max-size` is {}: it would be full before the spool is; make room, or \
              set `max-size` to less than that",
-            shown,
-            config::shown_size(settings.max_size)
+            displayed,
+            config::displayed_size(settings.max_size)
         ));
     } else {
-        report.note(format!("spool: {dir} has room for {shown}"));
+        report.note(format!("spool: {dir} has room for {displayed}"));
     }
 }
 

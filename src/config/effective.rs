@@ -1,5 +1,4 @@
-//! What is meant, as it could be written: for `logferry check`, and for the test that holds the shipped config file to naming
-//! every key.
+//! The effective config: every setting as it could be written, defaults filled in. `logferry check` prints it.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -27,7 +26,7 @@ pub enum Item {
 impl Table {
     pub fn of(settings: &impl Settings) -> Self {
         let mut table = Self::default();
-        settings.show(&mut table);
+        settings.display(&mut table);
         table
     }
 
@@ -75,8 +74,8 @@ impl Serialize for Table {
     }
 }
 
-/// Whole units where the number is one, so that 65536 comes back as 64KiB and 65537 as itself.
-pub fn shown_size(bytes: u64) -> String {
+/// Bytes in the largest unit that divides them: 65536 is 64KiB, 65537 is 65537B.
+pub fn displayed_size(bytes: u64) -> String {
     let units = [(1u64 << 50, "PiB"), (1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
