@@ -26,6 +26,7 @@
 //! 7. A stranger cannot make us log, block, grow or restart. Per-message events are counters.
 //! 8. One vocabulary: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
 //! 9. `unsafe` is in `sys` alone, a file for each system call.
+//! 10. A secret is a type that prints as `***`; it comes from a variable or a file of its own, never from the config file.
 //!
 //! `tests/it/tidy.rs` holds the code to 1, 2, 3 and 9.
 

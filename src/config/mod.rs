@@ -17,6 +17,7 @@ mod peer;
 pub mod properties;
 mod range;
 mod rules;
+mod secret;
 mod sections;
 mod settings;
 mod spool;
@@ -39,6 +40,7 @@ pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
 pub use range::AddressRange;
 pub use rules::MAX_RULES;
+pub use secret::Secret;
 pub use sections::{
     Admin, DEFAULT_ADMIN, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Log, LogFormat, LogLevel, Resolve,
 };
