@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
+use tracing::Instrument;
 
 use super::backoff::Backoff;
 use super::delivery::DeliveryError;
@@ -87,9 +88,12 @@ impl Forwarder {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
             let idle = self.source.pending() + self.source.replayable() == 0;
             let left = self.source.left();
+            // What is logged while it resolves and connects is about this forward. To carry lines it needs no span: the few
+            // log lines on the way name it, and entering one costs more than a turn with a single line does.
+            let context = self.dialer.limiter.span().clone();
             self.state.connecting();
             let connected = tokio::select! {
-                connected = self.connect() => connected,
+                connected = self.connect().instrument(context) => connected,
                 () = deadline.reached() => break,
                 () = left => break,
                 // Nothing to deliver: a stopping relay does not wait for a collector.
@@ -130,9 +134,9 @@ impl Forwarder {
         }
         let (pending, replayable) = (self.source.pending(), self.source.replayable());
         if pending + replayable > 0 && !self.source.is_left() {
-            let name = &self.settings.name;
             tracing::warn!(
-                "forward {name}: stopping with {} lines not confirmed; they stay in the spool",
+                parent: self.dialer.limiter.span(),
+                "stopping with {} lines not confirmed; they stay in the spool",
                 pending + replayable
             );
         }
@@ -212,13 +216,13 @@ impl Forwarder {
     /// Leaves the old place for the new one, which is connected already. `old`: the connection to end in good order.
     async fn follow(&mut self, from: &Place, old: Option<Box<StreamLink>>, moved: Moved) -> Connected {
         let Moved { why, link, place } = moved;
-        let (name, target) = (&self.settings.name, &self.settings.to[place.target]);
+        let target = &self.settings.to[place.target];
         match why {
             Why::NameMoved => {
                 self.metrics.moves.inc();
                 let said = format!("{target} moved from {from} to {place}");
                 if self.dialer.limiter.is_new(&said) {
-                    tracing::info!("forward {name}: {said}");
+                    tracing::info!(parent: self.dialer.limiter.span(), "{said}");
                 }
             }
             Why::Failback => {
@@ -227,7 +231,7 @@ impl Forwarder {
                 self.failback.wait();
                 let said = format!("{target} at {place} is back; leaving {from}");
                 if self.dialer.limiter.is_new(&said) {
-                    tracing::info!("forward {name}: {said}");
+                    tracing::info!(parent: self.dialer.limiter.span(), "{said}");
                 }
             }
         }
@@ -267,7 +271,7 @@ impl Forwarder {
         let does = if let Link::File(_) = connected.link { "writes to" } else { "connected to" };
         let said = format!("{does} {place}");
         if self.dialer.limiter.is_over(&said) {
-            tracing::info!("forward {}: {said}; {} lines pending", self.settings.name, self.source.pending());
+            tracing::info!(parent: self.dialer.limiter.span(), "{said}; {} lines pending", self.source.pending());
         }
     }
 
@@ -281,9 +285,9 @@ impl Forwarder {
     fn say_problem(&self, problem: &str) {
         self.state.trouble(problem);
         if self.dialer.limiter.is_new(problem) {
-            let name = &self.settings.name;
             tracing::warn!(
-                "forward {name}: {problem}; {} lines wait in the spool, trying again",
+                parent: self.dialer.limiter.span(),
+                "{problem}; {} lines wait in the spool, trying again",
                 self.source.pending()
             );
         }

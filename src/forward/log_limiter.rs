@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use tracing::Span;
 
 /// Different things said between two deliveries: an outage of a day is a few lines.
 const MAX_DIFFERENT: usize = 16;
@@ -16,6 +17,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Shared by all that looks after one forward.
 pub struct LogLimiter {
     forward: String,
+    span: Span,
     delivered: Counter,
     memory: Mutex<Memory>,
 }
@@ -48,11 +50,17 @@ enum Say {
 impl LogLimiter {
     pub fn new(forward: &str, delivered: Counter) -> Self {
         let memory = Memory { texts: HashMap::new(), at: 0, since: Instant::now(), lines: 0 };
-        Self { forward: forward.to_owned(), delivered, memory: Mutex::new(memory) }
+        let span = tracing::error_span!("forward", name = forward);
+        Self { forward: forward.to_owned(), span, delivered, memory: Mutex::new(memory) }
     }
 
     pub fn forward(&self) -> &str {
         &self.forward
+    }
+
+    /// The forward, as the context of a log line: it begins with `forward NAME: `.
+    pub fn span(&self) -> &Span {
+        &self.span
     }
 
     /// Whether `text` is to be said: it has not been since something was delivered, and not too much was.
@@ -71,8 +79,8 @@ impl LogLimiter {
             Say::Nothing => false,
             Say::Enough => {
                 tracing::warn!(
-                    "forward {}: it comes and goes; for a minute no more is said of it, look at logferry_forward_connects",
-                    self.forward
+                    parent: &self.span,
+                    "it comes and goes; for a minute no more is said of it, look at logferry_forward_connects"
                 );
                 false
             }

@@ -177,9 +177,9 @@ impl Source {
                 Ok(()) => drop(progress.rejected.pop_front()),
                 Err(error) => {
                     if self.unwritable.begins() {
-                        let name = self.limiter.forward();
                         tracing::error!(
-                            "forward {name}: a line that the collector refuses cannot be written to the dead letters: {error}; nothing more is delivered until it can"
+                            parent: self.limiter.span(),
+                            "a line that the collector refuses cannot be written to the dead letters: {error}; nothing more is delivered until it can"
                         );
                     }
                     tokio::time::sleep(DISK_RETRY).await;
@@ -198,13 +198,14 @@ impl Source {
         self.reader.reject((*session, *line), why, bytes)?;
         let name = self.limiter.forward();
         if self.unwritable.ends() {
-            tracing::info!("forward {name}: dead letters can be written again");
+            tracing::info!(parent: self.limiter.span(), "dead letters can be written again");
         }
         // Whoever can send a line that the collector does not take must not fill the log.
         if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             self.told = Some(Instant::now());
             tracing::warn!(
-                "forward {name}: the collector refuses a line for good ({why}): it is a dead letter, see `logferry spool cat --dead {name}` and logferry_forward_rejected"
+                parent: self.limiter.span(),
+                "the collector refuses a line for good ({why}): it is a dead letter, see `logferry spool cat --dead {name}` and logferry_forward_rejected"
             );
         }
         Ok(())
@@ -220,8 +221,8 @@ impl Source {
         // Whatever words it has for it each time.
         if self.limiter.is_new("stopped") {
             tracing::error!(
-                "forward {}: {problem}; no line is given up, {} are pending, and it goes on by itself when the collector takes lines again",
-                self.limiter.forward(),
+                parent: self.limiter.span(),
+                "{problem}; no line is given up, {} are pending, and it goes on by itself when the collector takes lines again",
                 self.pending()
             );
         }
@@ -232,7 +233,7 @@ impl Source {
             self.refusals = Refusals::default();
             self.metrics.stopped.set(0);
             self.state.goes_on();
-            tracing::info!("forward {}: the collector takes lines again", self.limiter.forward());
+            tracing::info!(parent: self.limiter.span(), "the collector takes lines again");
         }
     }
 

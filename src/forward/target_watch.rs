@@ -84,11 +84,11 @@ impl TargetWatch {
                     return Moved { why: Why::NameMoved, link, place };
                 }
                 Err(problem) => {
-                    let (forward, peer) = (&self.dialer.settings.name, old.peer);
+                    let peer = old.peer;
                     let trouble = format!("{target} no longer points to {peer}, but: {problem}");
                     self.dialer.state.trouble(&trouble);
                     if self.dialer.limiter.is_new(&trouble) {
-                        tracing::warn!("forward {forward}: {trouble}; going on with {peer}");
+                        tracing::warn!(parent: self.dialer.limiter.span(), "{trouble}; going on with {peer}");
                     }
                 }
             }

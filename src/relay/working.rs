@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
-use tracing::Instrument;
 
 use crate::admin;
 use crate::board::{self, Board, ForwardState};
@@ -74,9 +73,7 @@ impl Working {
     }
 
     pub fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, reins: Reins) {
-        // Context for what is logged on the way: resolving, TLS, the connection.
-        let span = tracing::error_span!("forward", name = settings.name);
-        let task = tokio::spawn(forwarder.run().instrument(span));
+        let task = tokio::spawn(forwarder.run());
         self.forwards.push(Forwarding { settings: settings.clone(), task, reins });
     }
 
