@@ -17,15 +17,6 @@ flags="-C target-feature=+crt-static"
 # tables 400 kB (why that is safe: see no-unwind.ld).
 flags="$flags -C link-arg=-Wl,-z,pack-relative-relocs,-T,docker/no-unwind.ld"
 
-# Functions of the same code become one: 30 kB. Only lld can do that, which rustc brings along and on x86-64 links with
-# anyway. It is safe where no two functions are told apart by their address: rustc promises none that much (all are
-# `unnamed_addr`, and LLVM merges equal ones itself), and of libc and ring nothing is called that does. Data keeps its
-# address, so wakers are still known by their vtable and log lines by their callsite.
-lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
-case $host in
-  x86_64-*) if [ -x "$lld/ld.lld" ]; then flags="$flags -C link-arg=-B$lld -C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all"; fi ;;
-esac
-
 # Panics name the file they come from. Without the builder's home in front the binary is 27 kB smaller, and the same
 # wherever it was built. The last prefix that fits counts: crates.io's directory, or any.
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
