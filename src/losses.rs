@@ -1,7 +1,7 @@
 //! Lines that were lost, told to the collector in-band: a message of the relay's own for each reason, with how many.
 //!
 //! Counters know it too, but who reads a log with a gap in it looks at the log. Told is what the books call dropped,
-//! evicted or damaged, and what the kernel dropped before we saw it; the sum of all messages is the sum of the counters.
+//! evicted, damaged or rejected, and what the kernel dropped before we saw it; the sum of all messages is the sum of the counters.
 
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Facility syslog (5), severity warning (4): RFC 5424 6.2.1.
 const PRI: u8 = 5 << 3 | 4;
+
+/// The reason of lines that a collector has refused for good.
+const REJECTED: &str = "rejected";
 
 /// One way in which lines are lost.
 struct Loss {
@@ -81,6 +84,8 @@ impl Teller {
         let place = || Some(("forward", name.to_owned()));
         self.watch("evicted", place(), "the spool was full and they were the oldest", &metrics.evicted);
         self.watch("damaged", place(), "the disk gave them back damaged", &metrics.damaged);
+        let says = "the collector refused them for good; they are in dead-letter/ beside the spool (logferry spool cat --dead)";
+        self.watch(REJECTED, place(), says, &metrics.rejected);
     }
 
     fn watch(
@@ -125,7 +130,7 @@ impl Teller {
         let mut batch = Batch::new();
         let counted: Vec<u64> = self.losses.iter().map(|loss| loss.counter.get()).collect();
         for (loss, counted) in self.losses.iter().zip(&counted) {
-            let lines = counted - loss.told;
+            let lines = loss.untold(*counted);
             if lines > 0 {
                 batch.push(|out| out.extend_from_slice(loss.line(lines, &stamp, &self.hostname).as_bytes()));
             }
@@ -136,12 +141,24 @@ impl Teller {
         let lines = batch.line_count();
         let receipt = self.inlet.deliver(batch, None).await;
         self.metrics.received.inc_by(lines);
-        self.losses.iter_mut().zip(counted).for_each(|(loss, counted)| loss.told = counted);
+        for (loss, counted) in self.losses.iter_mut().zip(counted) {
+            if loss.untold(counted) > 0 {
+                loss.told = counted;
+            }
+        }
         Some(receipt)
     }
 }
 
 impl Loss {
+    /// How many lines there are to tell of.
+    fn untold(&self, counted: u64) -> u64 {
+        let lines = counted - self.told;
+        // The message that told of it last may be the one that was rejected since: this must not go on for ever.
+        let own = u64::from(self.reason == REJECTED && self.told > 0);
+        if lines > own { lines } else { 0 }
+    }
+
     fn line(&self, lines: u64, stamp: &str, hostname: &str) -> String {
         let Self { reason, place, says, .. } = self;
         let (param, at) = match place {
@@ -152,9 +169,10 @@ impl Loss {
             }
             None => Default::default(),
         };
+        let became = if *reason == REJECTED { "rejected" } else { "lost" };
         format!(
             "<{PRI}>1 {stamp} {hostname} logferry - gap [gap@32473 lines=\"{lines}\" reason=\"{reason}\"{param}] \
-             {lines} messages were lost here{at}: {says}"
+             {lines} messages were {became} here{at}: {says}"
         )
     }
 }
@@ -162,6 +180,16 @@ impl Loss {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rejection_of_what_tells_of_it_is_not_told() {
+        let counter = Counter::default();
+        let mut loss = Loss { reason: REJECTED, place: None, says: "no", counter, told: 0 };
+        assert_eq!([0, 1, 7].map(|counted| loss.untold(counted)), [0, 1, 7]);
+        loss.told = 7;
+        assert_eq!([7, 8, 9].map(|counted| loss.untold(counted)), [0, 0, 2]);
+        assert!(loss.line(2, "-", "-").ends_with("] 2 messages were rejected here: no"));
+    }
 
     #[test]
     fn a_loss_is_a_legal_message() {

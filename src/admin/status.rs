@@ -76,6 +76,9 @@ pub struct Forward {
     pub delivered: u64,
     /// Lines that its `match` does not mean.
     pub filtered: u64,
+    /// Lines that the collector refused for good.
+    pub rejected: u64,
+    pub dead_letter_bytes: u64,
     pub resent: u64,
     pub connects: u64,
     pub moves: u64,
@@ -262,6 +265,8 @@ impl Forward {
             oldest_pending_seconds: oldest,
             delivered: metrics.delivered.get(),
             filtered,
+            rejected: metrics.rejected.get(),
+            dead_letter_bytes: metrics.dead_letter_bytes.get().unsigned_abs(),
             resent: metrics.resent.get(),
             connects: metrics.connects.get(),
             moves: metrics.moves.get(),
@@ -306,6 +311,7 @@ fn losses(sources: &Sources) -> Vec<Loss> {
             [
                 ("evicted", &m.evicted, "the spool was full and they were the oldest"),
                 ("damaged", &m.damaged, "the disk gave them back damaged"),
+                ("rejected", &m.rejected, "the collector refused them for good: `logferry spool cat --dead` has them"),
             ]
             .map(|(reason, counter, says)| loss(reason, Some(name.clone()), counter, "lines", says)),
         );

@@ -136,8 +136,7 @@ impl Forwarder {
         if pending + replayable > 0 && !self.source.is_left() {
             tracing::warn!(
                 parent: self.dialer.limiter.span(),
-                "stopping with {} lines not confirmed; they stay in the spool",
-                pending + replayable
+                "stopping with {pending} lines pending and {replayable} replayable; they stay in the spool"
             );
         }
     }
@@ -287,7 +286,7 @@ impl Forwarder {
         if self.dialer.limiter.is_new(problem) {
             tracing::warn!(
                 parent: self.dialer.limiter.span(),
-                "{problem}; {} lines wait in the spool, trying again",
+                "{problem}; {} lines pending, trying again",
                 self.source.pending()
             );
         }

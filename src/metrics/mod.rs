@@ -15,7 +15,7 @@
 //! and at any moment, for each forward,
 //!
 //! ```text
-//! spooled + pending at start = delivered + filtered + evicted + damaged + pending
+//! spooled + pending at start = delivered + filtered + rejected + evicted + damaged + pending
 //! ```
 //!
 //! Each line is counted once, when the forward's position *acknowledged* passes it. *Replayable* is a gauge over lines that
@@ -115,6 +115,8 @@ pub struct Metrics {
     waiting: Family<ByForward, Gauge>,
     delivered: Family<ByForward, Counter>,
     filtered: Family<ByForward, Counter>,
+    rejected: Family<ByForward, Counter>,
+    dead_letter_bytes: Family<ByForward, Gauge>,
     resent: Family<ByForward, Counter>,
     connected: Family<ByForward, Gauge>,
     connects: Family<ByForward, Counter>,
@@ -274,6 +276,10 @@ pub struct ForwardMetrics {
     pub delivered: Counter,
     /// Lines that the forward's `match` does not mean.
     pub filtered: Counter,
+    /// Lines that the collector refused for good. They are dead letters.
+    pub rejected: Counter,
+    /// Bytes of the forward's dead letters on the disk.
+    pub dead_letter_bytes: Gauge,
     /// Lines sent again after a connection broke: what the collector may have twice.
     pub resent: Counter,
     /// Lines given up unsent because the spool was full (`drop-oldest`).
@@ -378,6 +384,8 @@ impl Metrics {
             waiting: add(all, "forward_waiting", "Old name: the sum of forward_pending and forward_replayable"),
             delivered: add(all, "forward_delivered", "Lines the collector has, as far as the transport can tell"),
             filtered: add(all, "forward_filtered", "Lines that the forward's `match` does not mean"),
+            rejected: add(all, "forward_rejected", "Lines the collector refused for good: they are dead letters"),
+            dead_letter_bytes: add(all, "forward_dead_letter_bytes", "Bytes of the dead letters on the disk"),
             resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
             connected: add(all, "forward_connected", "1 while a connection to the collector stands"),
             connects: add(all, "forward_connects", "Connections made to a collector"),
@@ -516,6 +524,8 @@ impl Metrics {
             connected,
             delivered: self.delivered.get_or_create(label).clone(),
             filtered: self.filtered.get_or_create(label).clone(),
+            rejected: self.rejected.get_or_create(label).clone(),
+            dead_letter_bytes: self.dead_letter_bytes.get_or_create(label).clone(),
             resent: self.resent.get_or_create(label).clone(),
             evicted: self.evicted.get_or_create(label).clone(),
             damaged: self.damaged.get_or_create(label).clone(),

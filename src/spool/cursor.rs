@@ -128,9 +128,19 @@ pub(super) fn read(file: &File) -> Vec<Slot> {
     [0, SLOT_STRIDE].into_iter().filter_map(|at| decode(bytes.get(at..)?)).collect()
 }
 
-/// `cursor.<forward>`; what is not plain in a file name is written as `%` and two digits, so that no two names meet.
+/// `cursor.<forward>`
 pub(super) fn file_name(forward: &str) -> String {
-    let mut name = String::from(PREFIX);
+    PREFIX.to_owned() + &escape_name(forward)
+}
+
+/// The forward whose cursor a file is, from its name.
+pub(super) fn forward_of(file_name: &str) -> String {
+    unescape_name(file_name.strip_prefix(PREFIX).unwrap_or(file_name))
+}
+
+/// A forward's name in a file's: what is not plain there is written as `%` and two digits, so that no two names meet.
+pub(super) fn escape_name(forward: &str) -> String {
+    let mut name = String::new();
     for byte in forward.bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => name.push(byte.into()),
@@ -140,9 +150,8 @@ pub(super) fn file_name(forward: &str) -> String {
     name
 }
 
-/// The forward whose cursor a file is, from its name.
-pub(super) fn forward_of(file_name: &str) -> String {
-    let mut parts = file_name.strip_prefix(PREFIX).unwrap_or(file_name).split('%');
+pub(super) fn unescape_name(name: &str) -> String {
+    let mut parts = name.split('%');
     let mut name = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         match part.split_at_checked(2).and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 16).ok()?, rest))) {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::dead_letters::{self, MAX_DEAD_LETTER_BYTES};
 use super::episode::Episode;
 use super::fresh::{Fresh, FreshBatches};
 use super::progress::{Cursor, Positions};
@@ -49,7 +50,11 @@ pub(super) struct State {
     pub end: Position,
     /// One for each forward, by a number that is given once.
     pub cursors: BTreeMap<usize, Cursor>,
-    pub limits: Limits,
+    limits: Limits,
+    /// Bytes of the dead letters of each forward there ever was.
+    dead_letters: BTreeMap<String, u64>,
+    /// Of all of them.
+    dead_letter_bytes: u64,
     /// What was written last, as long as some reader still has to read it.
     fresh: FreshBatches,
     /// Segments that nobody needs cannot be removed.
@@ -122,13 +127,34 @@ impl Log {
         self.lock().bytes
     }
 
+    /// What segments may take beside the dead letters.
     pub fn limits(&self) -> Limits {
-        self.lock().limits
+        self.lock().limits_beside()
     }
 
     pub fn set_limits(&self, limits: Limits) {
         let mut state = self.lock();
         state.limits = limits;
+        state.set_gauges(&self.metrics);
+    }
+
+    /// The most that the dead letters of a forward may take, in bytes.
+    pub fn dead_letter_room(&self, name: &str) -> u64 {
+        let state = self.lock();
+        let others = state.dead_letters.iter().filter(|(other, _)| *other != name).map(|(_, bytes)| bytes);
+        let all = state.limits.max_bytes / dead_letters::SHARE;
+        MAX_DEAD_LETTER_BYTES.min(all.saturating_sub(others.sum()))
+    }
+
+    /// A line of a forward is a dead letter, and all of its dead letters take so many bytes.
+    pub fn note_rejected(&self, index: usize, number: u64, bytes: u64) {
+        let mut state = self.lock();
+        let cursor = state.cursor(index);
+        cursor.note_rejected(number);
+        cursor.metrics.dead_letter_bytes.set(bytes as i64);
+        let name = cursor.name.clone();
+        let before = state.dead_letters.insert(name, bytes).unwrap_or(0);
+        state.dead_letter_bytes = state.dead_letter_bytes - before + bytes;
         state.set_gauges(&self.metrics);
     }
 
@@ -439,7 +465,13 @@ impl Log {
 }
 
 impl State {
-    pub fn new(segments: VecDeque<Segment>, end: Position, limits: Limits) -> Self {
+    /// `dead_letters`: bytes of those of each forward.
+    pub fn new(
+        segments: VecDeque<Segment>,
+        end: Position,
+        limits: Limits,
+        dead_letters: BTreeMap<String, u64>,
+    ) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
         Self {
             segments,
@@ -447,6 +479,8 @@ impl State {
             end,
             cursors: BTreeMap::new(),
             limits,
+            dead_letter_bytes: dead_letters.values().sum(),
+            dead_letters,
             fresh: FreshBatches::default(),
             litter: Episode::default(),
         }
@@ -462,6 +496,7 @@ impl State {
     ///
     /// Errors: somebody has it.
     pub fn add_cursor(&mut self, name: &str, from: Option<Positions>, metrics: ForwardMetrics) -> io::Result<usize> {
+        metrics.dead_letter_bytes.set(self.dead_letters.get(name).copied().unwrap_or(0) as i64);
         if let Some((&index, cursor)) = self.cursors.iter_mut().find(|(_, cursor)| cursor.name == name) {
             return match std::mem::replace(&mut cursor.taken, true) {
                 true => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("the forward {name} has a reader"))),
@@ -506,9 +541,16 @@ impl State {
         self.set_gauges(metrics);
     }
 
+    fn limits_beside(&self) -> Limits {
+        // They take no more than a part; but the limit may have been lowered since.
+        let max_bytes = self.limits.max_bytes.saturating_sub(self.dead_letter_bytes).max(super::MIN_BYTES);
+        let segment_bytes = self.limits.segment_bytes.min(max_bytes / 2);
+        Limits { max_bytes, segment_bytes, ..self.limits }
+    }
+
     fn set_gauges(&self, metrics: &SpoolMetrics) {
         metrics.bytes.set(self.bytes as i64);
-        metrics.max_bytes.set(self.limits.max_bytes as i64);
+        metrics.max_bytes.set(self.limits_beside().max_bytes as i64);
         for cursor in self.cursors.values() {
             cursor.metrics.set_left(cursor.pending(self.end), cursor.replayable());
         }

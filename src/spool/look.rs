@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::Position;
 use super::cursor;
+use super::dead_letters::{self, DeadLetterFile};
 use super::log::{self, Segment};
 use super::progress::Positions;
 use super::record::{self, Batch};
@@ -29,6 +30,8 @@ pub struct Look {
     pub kept: Vec<SegmentFile>,
     /// By name.
     pub cursors: Vec<Cursor>,
+    /// By the forward's name.
+    pub dead_letters: Vec<DeadLetterFile>,
 }
 
 /// A segment's file, as it was when it was looked at.
@@ -150,7 +153,9 @@ impl Look {
         });
         let mut cursors: Vec<Cursor> = cursors.collect();
         cursors.sort_by(|a, b| a.forward.cmp(&b.forward));
-        Ok(Self { dir: dir.to_owned(), id, segments, kept, cursors })
+        let failed = |source| LookError { what: "list the dead letters of", path: dir.to_owned(), source };
+        let dead_letters = dead_letters::find(dir).map_err(failed)?;
+        Ok(Self { dir: dir.to_owned(), id, segments, kept, cursors, dead_letters })
     }
 
     /// The spool's id as text.

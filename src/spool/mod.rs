@@ -14,7 +14,9 @@
 //!   for that they are read in place, and may be taken for others by the next relay.)
 //! - A line that another relay has numbered is here once, however often it is sent and wherever a crash has cut: see
 //!   `ledger`. After damage it may be here twice.
-//! - All segments together never take more than `max_bytes` (on top come damaged ones kept aside, at most four), the
+//! - All segments and dead letters together never take more than `max_bytes`, but for the moment between a dead letter and
+//!   the next line (on top come damaged segments kept aside, at most four). The dead letters of a forward never take more
+//!   than [`MAX_DEAD_LETTER_BYTES`], those of all no more than a quarter of `max_bytes`. The
 //!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, what was just written and is
 //!   still in memory never more than 2 MiB, and a line is never longer than [`MAX_LINE`].
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
@@ -29,6 +31,7 @@
 //! 00000000000000000008.seg           the newest one is appended to, the others never change
 //! 00000000000000000003.seg.damaged   what was unreadable, kept for a person to look at
 //! cursor.central                     how far the forward `central` is
+//! dead-letter/central.jsonl          what its collector has refused for good
 //! probe                              there for a moment, when somebody asks whether the spool can be written
 //! ```
 //!
@@ -58,6 +61,7 @@
 
 pub mod check;
 mod cursor;
+mod dead_letters;
 mod episode;
 mod fresh;
 mod handle;
@@ -80,6 +84,7 @@ mod writer;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use dead_letters::{DeadLetter, DeadLetterFile, MAX_DEAD_LETTER_BYTES, path as dead_letter_path};
 pub use episode::Episode;
 pub use handle::Handle;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};

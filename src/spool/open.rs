@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
+use super::dead_letters;
 use super::episode::Episode;
 use super::handle::Handle;
 use super::ledger::{self, Ledger, Replay};
@@ -97,7 +98,10 @@ impl Spool {
         };
         let flush = Flush::start(options.sync, options.dir.clone(), metrics.spool())
             .map_err(io_error("start a thread for", &options.dir))?;
-        let mut state = State::new(found.segments, end, limits);
+        let dead_letters =
+            dead_letters::find(&options.dir).map_err(io_error("list the dead letters of", &options.dir))?;
+        let dead_letters = dead_letters.into_iter().map(|file| (file.forward, file.bytes)).collect();
+        let mut state = State::new(found.segments, end, limits, dead_letters);
         let mut opened = Vec::new();
         for (name, file) in options.forwards.iter().zip(cursors) {
             // Names were found to differ; one that did not would be a mistake in that check.

@@ -12,10 +12,10 @@ use std::ops::Range;
 use super::Position;
 use crate::metrics::ForwardMetrics;
 
-/// Ranges of filtered lines that are kept for each forward, at 24 bytes each. There is more than one only where filtered
-/// and other lines alternate and none of them is acknowledged. One more is merged with the last: the counts of *filtered*
-/// and *delivered* are then exact again when all of it is acknowledged, and their sum always is.
-const MAX_FILTERED_RANGES: usize = 16_384;
+/// Ranges of filtered lines, and of rejected ones, that are kept for each forward, at 24 bytes each. There is more than one
+/// only where they and other lines alternate and none is acknowledged. One more is merged with the last: the counts of
+/// *filtered* and *delivered* are then exact again when all of it is acknowledged, and their sum always is.
+const MAX_RANGES: usize = 16_384;
 
 pub(super) struct Cursor {
     /// The forward's.
@@ -29,6 +29,8 @@ pub(super) struct Cursor {
     gaps: VecDeque<Gap>,
     /// Lines beyond `acknowledged` that were read and that the forward's `match` does not mean.
     filtered: Apart,
+    /// Lines beyond `acknowledged` that the collector has refused for good.
+    rejected: Apart,
     pub metrics: ForwardMetrics,
 }
 
@@ -54,6 +56,7 @@ impl Cursor {
             read: positions.retired.line,
             gaps: VecDeque::new(),
             filtered: Apart::default(),
+            rejected: Apart::default(),
             metrics,
         }
     }
@@ -88,9 +91,17 @@ impl Cursor {
         lines.iter().for_each(|range| self.filtered.push(range.start.max(counted)..range.end));
     }
 
+    /// Takes note of a line that is a dead letter now.
+    pub fn note_rejected(&mut self, number: u64) {
+        if number >= self.acknowledged().line {
+            self.rejected.push(number..number + 1);
+        }
+    }
+
     /// Everything beyond `retired` will be read again, and judged again.
     pub fn rewind(&mut self) -> Position {
         self.filtered.clear();
+        self.rejected.clear();
         self.retired()
     }
 
@@ -102,8 +113,10 @@ impl Cursor {
             let gaps = self.gaps.iter().map(|gap| gap.from_line);
             let next = gaps.filter(|from| (at..up_to.line).contains(from)).min().unwrap_or(up_to.line);
             let filtered = self.filtered.take(next);
+            let rejected = self.rejected.take(next).min(next - at - filtered);
             self.metrics.filtered.inc_by(filtered);
-            self.metrics.delivered.inc_by(next - at - filtered);
+            self.metrics.rejected.inc_by(rejected);
+            self.metrics.delivered.inc_by(next - at - filtered - rejected);
             self.positions.acknowledged = Position { line: next, ..up_to };
             self.settle();
         }
@@ -123,6 +136,7 @@ impl Cursor {
         if self.acknowledged().line < start.line {
             self.metrics.evicted.inc_by(start.line - self.acknowledged().line);
             self.filtered.take(start.line);
+            self.rejected.take(start.line);
             self.positions.acknowledged = start;
         }
         if self.retired().line < start.line {
@@ -155,6 +169,7 @@ impl Cursor {
             if gap.from_line <= acknowledged.line && acknowledged.line < gap.to.line {
                 self.metrics.damaged.inc_by(gap.to.line - acknowledged.line);
                 self.filtered.take(gap.to.line);
+                self.rejected.take(gap.to.line);
                 *acknowledged = gap.to;
             }
         }
@@ -181,12 +196,14 @@ struct Ranges {
 }
 
 impl Apart {
-    /// Adds lines behind all that are there.
+    /// Adds lines behind all that are there; what is there already is not added.
     fn push(&mut self, lines: Range<u64>) {
+        let start = self.0.back().map_or(lines.start, |last| lines.start.max(last.end));
+        let lines = start..lines.end;
         if lines.is_empty() {
             return;
         }
-        let (is_full, count) = (self.0.len() >= MAX_FILTERED_RANGES, lines.end - lines.start);
+        let (is_full, count) = (self.0.len() >= MAX_RANGES, lines.end - lines.start);
         match self.0.back_mut().filter(|last| is_full || last.end == lines.start) {
             Some(last) => {
                 last.end = lines.end;
@@ -296,6 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_rejected_is_not_delivered() {
+        let mut cursor = cursor();
+        cursor.note_filtered(&[2..3, 6..7]);
+        [1, 4, 4, 8].into_iter().for_each(|line| cursor.note_rejected(line));
+        cursor.retire(at(5));
+        assert_eq!((cursor.metrics.rejected.get(), cursor.metrics.delivered.get()), (2, 2));
+        // What is sent again is refused again.
+        cursor.rewind();
+        cursor.note_rejected(3);
+        cursor.note_rejected(8);
+        cursor.acknowledge(at(10));
+        let ForwardMetrics { delivered, filtered, rejected, .. } = &cursor.metrics;
+        assert_eq!([delivered, filtered, rejected].map(|counter| counter.get()), [6, 1, 3]);
+    }
+
+    #[test]
     fn what_is_read_again_is_judged_again() {
         let mut cursor = cursor();
         cursor.note_filtered(&[0..3, 5..9]);
@@ -320,9 +353,9 @@ mod tests {
     #[test]
     fn ranges_beyond_the_limit_count_exactly_once_all_is_passed() {
         let mut cursor = cursor();
-        let lines = 4 * MAX_FILTERED_RANGES as u64;
+        let lines = 4 * MAX_RANGES as u64;
         (0..lines).step_by(2).for_each(|line| cursor.note_filtered(std::slice::from_ref(&(line..line + 1))));
-        assert_eq!(cursor.filtered.0.len(), MAX_FILTERED_RANGES);
+        assert_eq!(cursor.filtered.0.len(), MAX_RANGES);
         cursor.acknowledge(at(lines - 10));
         let counted = cursor.metrics.filtered.get() + cursor.metrics.delivered.get();
         assert_eq!(counted, lines - 10);

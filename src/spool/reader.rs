@@ -15,10 +15,11 @@ use tokio::sync::watch;
 
 use super::Position;
 use super::cursor::CursorFile;
+use super::dead_letters::DeadLetters;
 use super::episode::Episode;
 use super::log::{Log, Stored, Window};
 use super::record::{self, Batch, Run};
-use super::segment;
+use super::segment::{self, SpoolId};
 
 /// How often the same place may fail to be read before its segment counts as damaged: a bad block does not get better, and
 /// must not hold up all that comes after it.
@@ -52,6 +53,7 @@ pub struct Reader {
     /// The published end; closed when the writer is.
     end: watch::Receiver<Position>,
     cursor: CursorFile,
+    dead_letters: DeadLetters,
     cursor_trouble: Episode,
     /// Reads that failed in a row.
     failures: u32,
@@ -100,7 +102,9 @@ impl Reader {
         let positions = log.positions(index);
         let read = positions.retired;
         cursor.reserve(positions);
-        Self { log, index, name, read, end, cursor, cursor_trouble: Episode::default(), failures: 0, forgotten: false }
+        let dead_letters = DeadLetters::new(&log.dir, &name, hex(&log.id));
+        let cursor_trouble = Episode::default();
+        Self { log, index, name, read, end, cursor, dead_letters, cursor_trouble, failures: 0, forgotten: false }
     }
 
     /// The next lines, about `max_bytes` of them but at least one; `None` when all that is spooled has been read.
@@ -202,16 +206,19 @@ impl Reader {
         self.log.note_filtered(self.index, lines);
     }
 
-    /// The collector refuses this line for good: it is written to the forward's dead letters. Returns when it is on the disk.
-    pub fn reject(&mut self, number: (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
-        let (dir, (session, number)) = (self.log.dir.join("dead-letter"), number);
-        crate::files::create_dir_all(&dir)?;
-        let mut file =
-            crate::files::options().append(true).create(true).open(dir.join(format!("{}.jsonl", self.name)))?;
-        let line = String::from_utf8_lossy(line);
-        let letter = serde_json::json!({ "session": session, "number": number, "why": why, "line": line });
-        io::Write::write_all(&mut file, format!("{letter}\n").as_bytes())?;
-        file.sync_data()
+    /// The collector has refused a line for good: writes it to the forward's dead letters, where it is on the disk when this
+    /// returns. It counts as rejected when it is acknowledged, and must not be acknowledged before. Lines come in order; one
+    /// that comes again is not written again.
+    ///
+    /// `session` and `number` name the line, `why` is what the collector said. Blocks for one write and one sync, the first
+    /// time for reading the file too. Errors say which file cannot be written, or is full and has to be moved away: the line
+    /// must be tried again then, for it is kept nowhere else.
+    pub fn reject(&mut self, (session, number): (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
+        let from = self.log.positions(self.index).retired.line;
+        let room = self.log.dead_letter_room(&self.name);
+        let bytes = self.dead_letters.write((session, number), (why, line), from, room)?;
+        self.log.note_rejected(self.index, number, bytes);
+        Ok(())
     }
 
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read
@@ -222,8 +229,7 @@ impl Reader {
 
     /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.
     pub fn stream(&self) -> String {
-        let id: String = self.log.id.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{id}/{}", self.name)
+        format!("{}/{}", hex(&self.log.id), self.name)
     }
 
     /// The forward is no more: its cursor holds nothing back from now on, and its file is removed. A reader that is
@@ -295,6 +301,10 @@ impl Reader {
             }
         }
     }
+}
+
+fn hex(id: &SpoolId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Drop for Reader {

@@ -212,7 +212,7 @@ fn relay_to_relay_over_mutual_tls() {
     };
     let stranger = to("");
     says(&stranger, 0..1);
-    stranger.says("lines wait in the spool, trying again");
+    stranger.says("lines pending, trying again");
     eventually("it is refused", || (receiver.metrics().sum("listen_handshake_failures_total") > 0).then_some(()));
     let sender = to(&format!("cert = \"{client}\"\nkey = \"{client_key}\""));
     let container = Docker::new(Format::Rfc5424Micro, "web");
@@ -339,15 +339,65 @@ fn a_line_that_is_refused_for_good_is_a_dead_letter_and_the_rest_goes_on() {
     relay.says("forward central: the collector refuses a line for good (500 this is no syslog)");
     relay.counts("forward_pending", 0);
     says(&relay, 10..11);
-    let asked = peer.frames(1);
-    assert_eq!(sent(&asked), [10]);
-    peer.answers(asked[0].txnr, "200 OK");
+    // The next line, and the relay's own word to the collector, in whichever order.
+    let (mut texts, mut told) = (Vec::new(), 0);
+    while texts.len() < 2 {
+        let asked = peer.frames(1);
+        peer.answers(asked[0].txnr, "200 OK");
+        let text = String::from_utf8_lossy(&asked[0].data).into_owned();
+        told +=
+            usize::from(text.contains("1 messages were rejected here at forward central: the collector refused them"));
+        texts.push(text);
+    }
+    assert!(told == 1 && texts.iter().any(|text| text.ends_with(" 10")), "{texts:?}");
     relay.counts("forward_pending", 0);
+    let metrics = relay.metrics();
+    metrics.balance(0);
+    assert_eq!(metrics.sum("forward_rejected_total"), 1);
     let letters = std::fs::read_to_string(setup.path("spool/dead-letter/central.jsonl")).expect("dead letters");
-    assert!(letters.lines().count() == 1 && letters.contains("500 this is no syslog"), "{letters}");
+    assert_eq!(metrics.sum("forward_dead_letter_bytes"), letters.len() as u64);
+    let shown = status(&relay);
+    assert_eq!((&shown["forwards"][0]["rejected"], &shown["forwards"][0]["delivered"]), (&1.into(), &11.into()));
+    // What `spool` has of it: the letter with the collector's words, or the line alone.
+    let spool = |arguments: &[&str]| {
+        let output = setup.command().arg("spool").args(arguments).output().expect("it runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert_eq!(spool(&["cat", "--dead", "central"]), letters);
+    let letter: serde_json::Value = serde_json::from_str(&letters).expect("one object");
+    assert_eq!((&letter["why"], &letter["number"]), (&"500 this is no syslog".into(), &4.into()));
+    let line = spool(&["cat", "--dead", "central", "--format", "rfc5424"]);
+    assert!(line.ends_with(" 4\n") && letter["line"] == line.trim_end(), "{line}");
+    assert!(spool(&["ls"]).contains("dead letters of central, refused by its collector: "));
     assert_eq!(relay.metrics().sum("forward_resent_total"), 2);
     assert_eq!(relay.metrics().sum("forward_connects_total"), 1);
     relay.stops();
+}
+
+/// A relay that is killed before its cursor is on the disk has the line refused again, and does not write it again.
+#[test]
+fn a_dead_letter_is_written_once_also_by_a_killed_relay() {
+    let collector = RelpCollector::new();
+    let setup = sender(&collector.url());
+    let dead_letters = || std::fs::read_to_string(setup.path("spool/dead-letter/central.jsonl")).unwrap_or_default();
+    let is_refused_for_good = |relay: &Relay| {
+        let mut peer = collector.opens();
+        for _ in 0..3 {
+            let asked = peer.frames(1);
+            assert_eq!(sent(&asked), [0]);
+            peer.answers(asked[0].txnr, "500 no");
+        }
+        relay.counts("forward_rejected_total", 1);
+        relay.metrics().balance(u64::from(relay.metrics().sum("spool_spooled_total") == 0));
+    };
+    let relay = setup.start();
+    says(&relay, 0..1);
+    is_refused_for_good(&relay);
+    relay.kill();
+    std::fs::remove_file(setup.path("spool/cursor.central")).expect("a cursor");
+    let relay = setup.start();
+    is_refused_for_good(&relay);
+    assert_eq!(dead_letters().lines().count(), 1, "{}", dead_letters());
 }
 
 /// A wrong setting there must not empty a spool into the dead letters.

@@ -264,6 +264,7 @@ impl Relay {
         assert_eq!(metrics.sum("listen_received_total"), received as u64);
         assert_eq!(metrics.sum("spool_dropped_total"), 0);
         assert_eq!(metrics.sum("forward_evicted_total") + metrics.sum("forward_damaged_total"), 0);
+        assert_eq!(metrics.sum("forward_rejected_total"), 0);
         assert!(metrics.each_forward("forward_delivered_total").all(|delivered| delivered == due));
     }
 
@@ -349,8 +350,8 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped + joined; spooled + pending at start = delivered + filtered + evicted +
-    /// damaged + pending. `before`: lines pending at start.
+    /// Invariant 6: received = spooled + dropped + joined; spooled + pending at start = delivered + filtered + rejected +
+    /// evicted + damaged + pending. `before`: lines pending at start.
     #[track_caller]
     pub fn balance(&self, before: u64) {
         let spooled = self.sum("spool_spooled_total");
@@ -358,7 +359,8 @@ impl Metrics {
         assert_eq!(self.sum("listen_received_total"), spooled + ended, "{self:?}");
         let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();
         for sample in &self.0 {
-            let counts = ["delivered_total", "filtered_total", "pending", "evicted_total", "damaged_total"];
+            let counts =
+                ["delivered_total", "filtered_total", "rejected_total", "pending", "evicted_total", "damaged_total"];
             if sample.name.strip_prefix("forward_").is_some_and(|count| counts.contains(&count)) {
                 *forwards.entry(&sample.labels).or_default() += sample.value;
             }

@@ -31,6 +31,8 @@ fn hostile() -> Status {
             oldest_pending_seconds: Some(60),
             delivered: 1_234_567,
             filtered: 0,
+            rejected: 0,
+            dead_letter_bytes: 0,
             resent: 0,
             connects: 1,
             moves: 0,

@@ -1,13 +1,14 @@
 //! `logferry spool cat`: the lines of a spool, oldest first, one on each line of the output.
 
-use std::io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::thread;
 use std::time::Duration;
 
 use super::{Failure, Filter, Place, failure};
 use crate::cli::complain;
 use crate::record::{Format, HeaderField, Record, SEVERITIES, append_on_one_line, append_visible, render};
-use crate::spool::{HeadFault, Look, Piece, SegmentFile};
+use crate::spool::{DeadLetter, HeadFault, Look, Piece, SegmentFile};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -17,9 +18,9 @@ pub struct Arguments {
     #[command(flatten)]
     filter: Filter,
 
-    /// rfc5424 (as the lines are), rfc3164, json, or text (time, host, container, severity, message)
-    #[arg(long, value_name = "FORMAT", default_value = "rfc5424", value_parser = shape)]
-    format: Shape,
+    /// rfc5424 (as the lines are, the default), rfc3164, json, or text (time, host, container, severity, message)
+    #[arg(long, value_name = "FORMAT", value_parser = shape)]
+    format: Option<Shape>,
 
     /// Only lines that the collector of this forward has not got
     #[arg(long, alias = "waiting", value_name = "FORWARD")]
@@ -28,6 +29,10 @@ pub struct Arguments {
     /// What can be read of damaged segments that were kept aside, instead of the others
     #[arg(long, conflicts_with_all = ["pending", "follow"])]
     damaged: bool,
+
+    /// What the collector of this forward has refused for good, and why, as JSON; with --format the lines alone
+    #[arg(long, value_name = "FORWARD", conflicts_with_all = ["pending", "damaged", "follow"])]
+    dead: Option<String>,
 
     /// Go on with lines that a running relay adds, until interrupted
     #[arg(long, short)]
@@ -94,6 +99,9 @@ impl Printer<'_> {
             }
             return Ok(self.out.flush()?);
         }
+        if let Some(forward) = &self.arguments.dead {
+            return self.dead_letters(&look, forward);
+        }
         let mut from = self.start(&look)?;
         loop {
             let first = from.0;
@@ -109,6 +117,36 @@ impl Printer<'_> {
             thread::sleep(LOOK_AGAIN);
             look = Look::take(&look.dir).map_err(failure)?;
         }
+    }
+
+    /// Prints the dead letters of a forward, oldest first. One that is being written is left out.
+    fn dead_letters(&mut self, look: &Look, forward: &str) -> Result<(), Trouble> {
+        let Some(found) = look.dead_letters.iter().find(|file| file.forward == forward) else {
+            let known: Vec<&str> = look.dead_letters.iter().map(|file| file.forward.as_str()).collect();
+            let (dir, known) =
+                (look.dir.display(), if known.is_empty() { "none".to_owned() } else { known.join(", ") });
+            return Err(Trouble::Spool(Failure::usage(format!(
+                "spool cat: there are no dead letters of a forward {forward} in {dir}; there is: {known}"
+            ))));
+        };
+        let path = found.path.display();
+        let failed = |error: io::Error| Trouble::Spool(Failure::config(&format!("spool: cannot read {path}: {error}")));
+        let mut file = BufReader::new(File::open(&found.path).map_err(failed)?);
+        let mut text = Vec::new();
+        while file.read_until(b'\n', &mut text).map_err(failed)? > 0 {
+            match DeadLetter::read(&text) {
+                Some(letter) if self.arguments.format.is_some() => self.line(&letter.line)?,
+                Some(letter) => {
+                    if self.arguments.filter.takes(&letter.line, &self.sd_id) {
+                        self.out.write_all(&text)?;
+                    }
+                }
+                None if !text.ends_with(b"\n") => {}
+                None => complain(&format!("spool: {path} has a line that is no dead letter")),
+            }
+            text.clear();
+        }
+        Ok(self.out.flush()?)
     }
 
     fn start(&self, look: &Look) -> Result<Spot, Failure> {
@@ -158,7 +196,7 @@ impl Printer<'_> {
             return Ok(());
         }
         self.scratch.clear();
-        match self.arguments.format {
+        match self.arguments.format.unwrap_or(Shape::As(Format::Rfc5424)) {
             Shape::Text => text(line, &self.sd_id, &mut self.scratch),
             Shape::As(format) => render(line, format, &self.sd_id, &mut self.scratch),
         }

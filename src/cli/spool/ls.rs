@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, Place, failure, print};
 use crate::listen::ingest::now;
 use crate::record::{Record, UnixMicros};
-use crate::spool::{Left, Look, LookError, SegmentFile};
+use crate::spool::{DeadLetterFile, Left, Look, LookError, SegmentFile};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -34,6 +34,15 @@ struct Listing {
     forwards: Vec<Forward>,
     /// Files that were kept aside.
     damaged: Vec<Kept>,
+    /// What collectors have refused for good.
+    dead_letters: Vec<DeadLetters>,
+}
+
+#[derive(Serialize)]
+struct DeadLetters {
+    forward: String,
+    file: String,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -104,12 +113,18 @@ impl Listing {
             })
         });
         let kept = |file: &SegmentFile| Kept { file: file.path.display().to_string(), bytes: file.bytes };
+        let dead_letters = |DeadLetterFile { path, forward, bytes }: &DeadLetterFile| DeadLetters {
+            forward: forward.clone(),
+            file: path.display().to_string(),
+            bytes: *bytes,
+        };
         Ok(Self {
             dir: look.dir.display().to_string(),
             id: look.name(),
             segments,
             forwards: forwards.collect::<Result<_, LookError>>()?,
             damaged: look.kept.iter().map(kept).collect(),
+            dead_letters: look.dead_letters.iter().map(dead_letters).collect(),
         })
     }
 
@@ -118,7 +133,7 @@ impl Listing {
     }
 
     fn table(&self) -> String {
-        let Self { dir, id, segments, forwards, damaged } = self;
+        let Self { dir, id, segments, forwards, damaged, dead_letters } = self;
         let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
         let id = id.as_deref().unwrap_or("without an id");
         let mut out = format!("spool {id} in {dir}: {} segments, {bytes} bytes\n", segments.len());
@@ -141,6 +156,9 @@ impl Listing {
                 .map_or("-".to_owned(), |age| humantime::format_duration(Duration::from_secs(age)).to_string());
             let (segment, offset) = (shown(segment.as_ref()), shown(offset.as_ref()));
             let _ = writeln!(out, "{name:<20} {segment:>8} {offset:>10} {pending:>10} {replayable:>10}  {age}");
+        }
+        for DeadLetters { forward, file, bytes } in dead_letters {
+            let _ = writeln!(out, "\ndead letters of {forward}, refused by its collector: {file} ({bytes} bytes)");
         }
         for Kept { file, bytes } in damaged {
             let _ = writeln!(out, "\ndamaged, kept for a person to look at: {file} ({bytes} bytes)");

@@ -9,6 +9,7 @@ mod looking;
 mod opening;
 mod origins;
 mod reading;
+mod rejected;
 mod runtime;
 
 use std::fs;
@@ -69,8 +70,10 @@ impl Home {
     /// The directory as a crash at this moment would leave it.
     fn crashed(&self) -> Self {
         let home = Self::with(|options| *options = Options { ..self.options.clone() });
-        for path in files(self.dir.path(), "") {
-            fs::copy(&path, home.dir.path().join(path.file_name().unwrap())).unwrap();
+        fs::create_dir_all(home.dir.path().join("dead-letter")).unwrap();
+        for path in files(self.dir.path(), "").into_iter().chain(files(&self.dir.path().join("dead-letter"), ".jsonl"))
+        {
+            fs::copy(&path, home.dir.path().join(path.strip_prefix(self.dir.path()).unwrap())).unwrap();
         }
         let options = Options { dir: home.dir.path().into(), ..self.options.clone() };
         Self { dir: home.dir, options }
@@ -147,6 +150,10 @@ impl Open {
         self.metrics.forward(["a", "b"][reader]).damaged.get()
     }
 
+    fn rejected(&self, reader: usize) -> u64 {
+        self.metrics.forward(["a", "b"][reader]).rejected.get()
+    }
+
     fn delivered(&self, reader: usize) -> u64 {
         self.metrics.forward(["a", "b"][reader]).delivered.get()
     }
@@ -157,7 +164,7 @@ impl Open {
             let left = self.spooled() + self.pending_at_start[i];
             assert_eq!(
                 left,
-                self.delivered(i) + self.evicted(i) + self.damaged(i) + reader.pending(),
+                self.delivered(i) + self.rejected(i) + self.evicted(i) + self.damaged(i) + reader.pending(),
                 "books of reader {i}"
             );
             let metrics = self.metrics.forward(["a", "b"][i]);
@@ -206,8 +213,8 @@ fn batch(lines: &[String]) -> Batch {
 }
 
 fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.to_str().unwrap().ends_with(end));
+    let mut files: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file() && path.to_str().unwrap().ends_with(end));
     files.sort();
     files
 }

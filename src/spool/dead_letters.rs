@@ -1,0 +1,355 @@
+//! Dead letters: the lines of one forward that its collector has refused for good, in a file for people.
+//!
+//! ```text
+//! dead-letter/central.jsonl    {"time":"…","spool":"…","session":1,"number":42,"why":"550 too long","line":"<30>1 …"}
+//! ```
+//!
+//! One object a line: when it was refused (RFC 3339, UTC), which line it was (spool, session and number name it for good), the
+//! collector's own words, and the line. A line that is not UTF-8 has `\xHH` for each byte that is not and `\\` for a
+//! backslash, and `"escaped":["line"]` behind it.
+//!
+//! A letter is on the disk before its line is passed. Each is written once by its number, also when a crash came in between:
+//! when the first one is written, the numbers in the file are read, and what a crash has torn at its end is cut off. The
+//! file is opened for each letter, so that it can be moved away at any time.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor::{escape_name, unescape_name};
+use crate::files;
+
+/// The most one forward's dead letters take, in bytes.
+pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
+/// Those of all forwards together take at most this part of what the spool may take, which they are a part of.
+pub(super) const SHARE: u64 = 4;
+
+const DIR: &str = "dead-letter";
+const END: &str = ".jsonl";
+
+/// One forward's file.
+pub(super) struct DeadLetters {
+    path: PathBuf,
+    /// The spool's id, as text.
+    spool: String,
+    /// How long the file was after the last letter; `None`: nothing is known of it.
+    bytes: Option<u64>,
+    /// Number and session of the letters whose lines may come again.
+    written: BTreeSet<(u64, u32)>,
+}
+
+/// A line that was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// When, as RFC 3339.
+    pub time: String,
+    /// The spool's id, as text; with session and number it names the line for good.
+    pub spool: String,
+    pub session: u32,
+    pub number: u64,
+    /// The collector's own words.
+    pub why: String,
+    pub line: Vec<u8>,
+}
+
+/// One forward's file, as it was found.
+pub struct DeadLetterFile {
+    pub path: PathBuf,
+    pub forward: String,
+    pub bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    time: String,
+    spool: String,
+    session: u32,
+    number: u64,
+    why: String,
+    line: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    escaped: Vec<String>,
+}
+
+impl DeadLetters {
+    pub fn new(dir: &Path, forward: &str, spool: String) -> Self {
+        Self { path: path(dir, forward), spool, bytes: None, written: BTreeSet::new() }
+    }
+
+    /// Writes a letter and returns how long the file is then. It is on the disk when this returns.
+    ///
+    /// `from`: the first line that may come again. `room`: the most the file may take, in bytes.
+    pub fn write(
+        &mut self,
+        (session, number): (u32, u64),
+        (why, line): (&str, &[u8]),
+        from: u64,
+        room: u64,
+    ) -> io::Result<u64> {
+        self.written = self.written.split_off(&(from, 0));
+        let mut file = self.open()?;
+        let known = self.bytes.take();
+        let mut bytes = file.metadata()?.len();
+        if known != Some(bytes) {
+            bytes = self.look(&file, from)?;
+        }
+        if !self.written.contains(&(number, session)) {
+            let letter = self.letter((session, number), why, line);
+            if bytes + letter.len() as u64 > room {
+                let (path, why) = (self.path.display(), format!("they may take {room} bytes"));
+                return Err(io::Error::new(ErrorKind::StorageFull, format!("{path} is full ({why}); move it away")));
+            }
+            if let Err(error) = file.write_all(&letter).and_then(|()| file.sync_data()) {
+                // Half a letter would be in the way of the next.
+                drop(file.set_len(bytes));
+                return Err(named(&self.path, &error));
+            }
+            bytes += letter.len() as u64;
+            self.written.insert((number, session));
+        }
+        self.bytes = Some(bytes);
+        Ok(bytes)
+    }
+
+    fn open(&self) -> io::Result<File> {
+        let failed = |error: io::Error| named(&self.path, &error);
+        let mut options = files::options();
+        match options.read(true).append(true).open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            opened => return opened.map_err(failed),
+        }
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        files::create_dir_all(dir).map_err(failed)?;
+        let file = options.create(true).open(&self.path).map_err(failed)?;
+        // Its name must be as safe as what is in it.
+        for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        }
+        Ok(file)
+    }
+
+    /// Learns which letters are there of lines that may come again, and cuts off what a crash has torn. Returns how long the
+    /// file is.
+    fn look(&mut self, file: &File, from: u64) -> io::Result<u64> {
+        let (mut reader, mut line, mut good) = (BufReader::with_capacity(64 << 10, file), Vec::new(), 0);
+        while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            good += line.len() as u64;
+            if let Some((spool, session, number)) = number(&line)
+                && spool == self.spool.as_bytes()
+                && number >= from
+            {
+                self.written.insert((number, session));
+            }
+            line.clear();
+        }
+        if file.metadata()?.len() > good {
+            file.set_len(good)?;
+        }
+        // What is there may have been written by a relay that was killed before it could sync.
+        file.sync_data()?;
+        Ok(good)
+    }
+
+    fn letter(&self, (session, number): (u32, u64), why: &str, line: &[u8]) -> Vec<u8> {
+        let (line, escaped) = match std::str::from_utf8(line) {
+            Ok(text) => (text.to_owned(), Vec::new()),
+            Err(_) => (escape(line), vec!["line".to_owned()]),
+        };
+        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let written = Written { time, spool: self.spool.clone(), session, number, why: why.to_owned(), line, escaped };
+        let json = serde_json::to_string(&written).expect("text and numbers are always JSON");
+        // serde_json escapes what is below U+0020.
+        let mut letter = String::with_capacity(json.len() + 1);
+        for character in json.chars() {
+            match character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+                true => letter.push_str(&format!("\\u{:04x}", u32::from(character))),
+                false => letter.push(character),
+            }
+        }
+        letter.push('\n');
+        letter.into_bytes()
+    }
+}
+
+impl DeadLetter {
+    /// From a line of a file; `None` for what is none.
+    pub fn read(text: &[u8]) -> Option<Self> {
+        let Written { time, spool, session, number, why, line, escaped } = serde_json::from_slice(text).ok()?;
+        let line = if escaped.is_empty() { line.into_bytes() } else { unescape(&line) };
+        Some(Self { time, spool, session, number, why, line })
+    }
+}
+
+/// The files there are in a spool's directory, by name.
+pub(super) fn find(dir: &Path) -> io::Result<Vec<DeadLetterFile>> {
+    let entries = match fs::read_dir(dir.join(DIR)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(END));
+        let Some(forward) = name.map(unescape_name) else { continue };
+        match fs::metadata(&path) {
+            Ok(file) => found.push(DeadLetterFile { path, forward, bytes: file.len() }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|a, b| a.forward.cmp(&b.forward));
+    Ok(found)
+}
+
+/// Where the dead letters of a forward are.
+pub fn path(dir: &Path, forward: &str) -> PathBuf {
+    dir.join(DIR).join(escape_name(forward) + END)
+}
+
+/// Spool, session and number of a letter. They stand before whatever comes from elsewhere.
+fn number(letter: &[u8]) -> Option<(&[u8], u32, u64)> {
+    let behind = |key: &str| memchr::memmem::find(letter, key.as_bytes()).map(|at| &letter[at + key.len()..]);
+    let digits = |text: &[u8]| {
+        let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+        std::str::from_utf8(&text[..end]).ok()?.parse::<u64>().ok()
+    };
+    let spool = behind("\"spool\":\"")?;
+    let spool = &spool[..memchr::memchr(b'"', spool)?];
+    let session = u32::try_from(digits(behind("\"session\":")?)?).ok()?;
+    Some((spool, session, digits(behind("\"number\":")?)?))
+}
+
+/// Bytes that are not UTF-8 as text.
+fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&chunk.valid().replace('\\', "\\\\"));
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+    }
+    out
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut parts = text.split('\\');
+    bytes.extend(parts.next().unwrap_or_default().as_bytes());
+    while let Some(part) = parts.next() {
+        let hex = part.strip_prefix('x').and_then(|rest| rest.split_at_checked(2));
+        match hex.and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 16).ok()?, rest))) {
+            Some((byte, rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
+            // A backslash stands between two empty parts.
+            None if part.is_empty() => {
+                bytes.push(b'\\');
+                bytes.extend(parts.next().unwrap_or_default().as_bytes());
+            }
+            None => bytes.extend(part.as_bytes()),
+        }
+    }
+    bytes
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    const ROOM: u64 = 1 << 20;
+
+    fn letters(dir: &TempDir) -> DeadLetters {
+        DeadLetters::new(dir.path(), "central", "00ff".to_owned())
+    }
+
+    fn read(dir: &TempDir) -> Vec<DeadLetter> {
+        let text = fs::read(path(dir.path(), "central")).expect("a file");
+        text.split_inclusive(|byte| *byte == b'\n').map(|line| DeadLetter::read(line).expect("a letter")).collect()
+    }
+
+    fn numbers(dir: &TempDir) -> Vec<(u32, u64)> {
+        read(dir).iter().map(|letter| (letter.session, letter.number)).collect()
+    }
+
+    #[test]
+    fn a_letter_says_which_line_why_and_what() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let line = b"<30>1 - - - - - - caf\xe9 \\x41 \x7f";
+        let bytes = letters(&dir).write((7, 42), ("550 \u{2028}no", line), 0, ROOM).expect("written");
+        let text = fs::read_to_string(path(dir.path(), "central")).expect("text");
+        assert_eq!(text.len() as u64, bytes);
+        let (time, rest) = text.split_once("Z\",").expect("a time");
+        assert!(time.starts_with("{\"time\":\"2"), "{time}");
+        let expected = r#""spool":"00ff","session":7,"number":42,"why":"550 \u2028no","#.to_owned()
+            + r#""line":"<30>1 - - - - - - caf\\xe9 \\\\x41 \u007f","escaped":["line"]}"#;
+        assert_eq!(rest, expected + "\n");
+        assert_eq!((&read(&dir)[0].line[..], &*read(&dir)[0].why), (&line[..], "550 \u{2028}no"));
+    }
+
+    #[test]
+    fn each_is_written_once_by_number_also_after_a_crash() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut first = letters(&dir);
+        for (session, number) in [(1, 5), (1, 6), (1, 5), (2, 6)] {
+            first.write((session, number), ("why", b"line"), 5, ROOM).expect("written");
+        }
+        assert_eq!(numbers(&dir), [(1, 5), (1, 6), (2, 6)]);
+        // The crash has torn the last one.
+        let file = path(dir.path(), "central");
+        let text = fs::read(&file).expect("a file");
+        fs::write(&file, &text[..text.len() - 3]).expect("written");
+        let mut second = letters(&dir);
+        for (session, number) in [(1, 6), (2, 6), (2, 7)] {
+            second.write((session, number), ("why", b"line"), 6, ROOM).expect("written");
+        }
+        assert_eq!(numbers(&dir), [(1, 5), (1, 6), (2, 6), (2, 7)]);
+        // Of another spool, which was here before.
+        let mut other = DeadLetters::new(dir.path(), "central", "00fe".to_owned());
+        other.write((1, 6), ("why", b"line"), 0, ROOM).expect("written");
+        assert_eq!(numbers(&dir).len(), 5);
+    }
+
+    #[test]
+    fn a_full_file_is_named_and_one_that_is_moved_away_is_begun_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut letters = letters(&dir);
+        let bytes = letters.write((1, 1), ("why", b"line"), 0, ROOM).expect("written");
+        let full = letters.write((1, 2), ("why", b"line"), 0, 2 * bytes - 1).expect_err("full");
+        let says = full.to_string();
+        assert!(full.kind() == ErrorKind::StorageFull && says.contains("central.jsonl is full"), "{says}");
+        // What is there already needs no room.
+        assert_eq!(letters.write((1, 1), ("why", b"line"), 0, 0).expect("it is there"), bytes);
+        fs::rename(path(dir.path(), "central"), dir.path().join("aside")).expect("moved");
+        letters.write((1, 1), ("why", b"line"), 0, ROOM).expect("it is there, elsewhere");
+        assert_eq!(letters.write((1, 2), ("why", b"line"), 0, ROOM).expect("written"), bytes);
+        assert_eq!(numbers(&dir), [(1, 2)]);
+        let found = find(dir.path()).expect("a directory");
+        assert_eq!((found.len(), &*found[0].forward, found[0].bytes), (1, "central", bytes));
+    }
+
+    #[test]
+    fn nowhere_to_write_is_an_error_with_a_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join(DIR), b"a file").expect("written");
+        let error = letters(&dir).write((1, 1), ("why", b"line"), 0, ROOM).expect_err("no directory");
+        assert!(error.to_string().contains("central.jsonl: "), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_comes_back(line in prop::collection::vec(any::<u8>(), 1..100), why in ".*") {
+            let letters = DeadLetters::new(Path::new("/"), "central", "00ff".to_owned());
+            let text = letters.letter((1, u64::MAX), &why, &line);
+            prop_assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 1);
+            prop_assert_eq!(number(&text), Some((&b"00ff"[..], 1, u64::MAX)));
+            let letter = DeadLetter::read(&text).expect("a letter");
+            prop_assert_eq!((letter.line, letter.why, letter.number), (line, why, u64::MAX));
+        }
+    }
+}
