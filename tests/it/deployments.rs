@@ -130,7 +130,9 @@ fn in_manifest(name: &str) -> (Config, String) {
     assert!(toml.contains("[[forward]]"), "{name}: {toml}");
     let variable = |name: &str| (name == "NODE_NAME").then(|| "node-7".to_owned());
     let config = Config::parse(None, &toml, &Overrides::default(), &variable);
-    (config.unwrap_or_else(|error| panic!("{name}: {error}")), manifest)
+    let config = config.unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(config.warnings, [""; 0], "{name}");
+    (config, manifest)
 }
 
 /// Copies of the units that start the program of this build.
