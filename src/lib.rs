@@ -57,11 +57,11 @@ pub mod spool;
 pub mod forward;
 
 // What the rooms share.
-pub mod board;
 pub mod certificate;
 pub mod config;
 pub mod files;
 pub mod metrics;
+pub mod status;
 pub mod sys;
 pub mod tls;
 

@@ -1,6 +1,6 @@
-//! Lines that were lost, told to the collector in-band: a message of the relay's own for each reason, with how many.
+//! Lines that were lost, reported to the collector in-band: a message of the relay's own for each reason, with how many.
 //!
-//! Counters know it too, but who reads a log with a gap in it looks at the log. Told is what the books call dropped,
+//! Counters know it too, but who reads a log with a gap in it looks at the log. Reported is what the books call dropped,
 //! evicted, damaged or rejected, and what the kernel dropped before we saw it; the sum of all messages is the sum of the counters.
 
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::metrics::{ForwardMetrics, ListenMetrics, LogMetrics, Metrics, SpoolMetrics};
 use crate::spool::{Batch, Inlet};
 
-/// How often the counters are looked at. A loss that goes on is told this often at most, whatever its size.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long what is left to tell may take when the relay stops or its configuration changes.
-const LAST_WORD: Duration = Duration::from_secs(1);
+/// How often the counters are looked at. A loss that goes on is reported this often at most, whatever its size.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// How long what is left to report may take when the relay stops or its configuration changes.
+const LAST_REPORT_WITHIN: Duration = Duration::from_secs(1);
 /// Facility syslog (5), severity warning (4): RFC 5424 6.2.1.
 const PRI: u8 = 5 << 3 | 4;
 
@@ -30,11 +30,11 @@ struct Loss {
     place: Option<(&'static str, String)>,
     says: &'static str,
     counter: Counter,
-    told: u64,
+    reported: u64,
 }
 
-/// Tells of losses.
-pub struct Teller {
+/// Reports losses.
+pub struct LossReporter {
     losses: Vec<Loss>,
     hostname: String,
     inlet: Inlet,
@@ -42,18 +42,18 @@ pub struct Teller {
     metrics: ListenMetrics,
 }
 
-impl Teller {
+impl LossReporter {
     /// One that watches the spool.
     pub fn new(hostname: &str, inlet: Inlet, metrics: &Metrics) -> Self {
         let own = metrics.listener("logferry");
-        let mut teller = Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own };
-        teller.watch_spool(&metrics.spool());
-        teller.watch_log(&metrics.log());
-        teller
+        let mut reporter = Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own };
+        reporter.watch_spool(&metrics.spool());
+        reporter.watch_log(&metrics.log());
+        reporter
     }
 
     /// What its messages call this host from now on.
-    pub fn call(&mut self, hostname: &str) {
+    pub fn set_hostname(&mut self, hostname: &str) {
         hostname.clone_into(&mut self.hostname);
     }
 
@@ -97,40 +97,40 @@ impl Teller {
     ) {
         let known = |loss: &Loss| loss.reason == reason && loss.place == place;
         if !self.losses.iter().any(known) {
-            self.losses.push(Loss { reason, place, says, counter: counter.clone(), told: 0 });
+            self.losses.push(Loss { reason, place, says, counter: counter.clone(), reported: 0 });
         }
     }
 
     /// Looks and tells until `stop` is dropped, and then once more.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Self {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let told = async {
-                looks.tick().await;
-                if let Some(receipt) = self.tell().await {
+            let reported = async {
+                ticks.tick().await;
+                if let Some(receipt) = self.report().await {
                     // It is on its way, or held for want of room.
                     let _ = receipt.await;
                 }
             };
             tokio::select! {
-                () = told => {}
+                () = reported => {}
                 _ = &mut stop => break,
             }
         }
         // The writer takes it with what else has queued, if there is room.
-        let _ = timeout(LAST_WORD, self.tell()).await;
+        let _ = timeout(LAST_REPORT_WITHIN, self.report()).await;
         self
     }
 
     /// Hands the spool one message for each loss that has grown. The spool never drops them: it lets us wait instead. What
     /// was not handed over when this is dropped is told the next time.
-    async fn tell(&mut self) -> Option<crate::spool::Receipt> {
+    async fn report(&mut self) -> Option<crate::spool::Receipt> {
         let stamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let mut batch = Batch::new();
         let counted: Vec<u64> = self.losses.iter().map(|loss| loss.counter.get()).collect();
         for (loss, counted) in self.losses.iter().zip(&counted) {
-            let lines = loss.untold(*counted);
+            let lines = loss.unreported(*counted);
             if lines > 0 {
                 batch.push(|out| out.extend_from_slice(loss.line(lines, &stamp, &self.hostname).as_bytes()));
             }
@@ -142,8 +142,8 @@ impl Teller {
         let receipt = self.inlet.deliver(batch, None).await;
         self.metrics.received.inc_by(lines);
         for (loss, counted) in self.losses.iter_mut().zip(counted) {
-            if loss.untold(counted) > 0 {
-                loss.told = counted;
+            if loss.unreported(counted) > 0 {
+                loss.reported = counted;
             }
         }
         Some(receipt)
@@ -152,10 +152,10 @@ impl Teller {
 
 impl Loss {
     /// How many lines there are to tell of.
-    fn untold(&self, counted: u64) -> u64 {
-        let lines = counted - self.told;
+    fn unreported(&self, counted: u64) -> u64 {
+        let lines = counted - self.reported;
         // The message that told of it last may be the one that was rejected since: this must not go on for ever.
-        let own = u64::from(self.reason == REJECTED && self.told > 0);
+        let own = u64::from(self.reason == REJECTED && self.reported > 0);
         if lines > own { lines } else { 0 }
     }
 
@@ -184,17 +184,17 @@ mod tests {
     #[test]
     fn a_rejection_of_what_tells_of_it_is_not_told() {
         let counter = Counter::default();
-        let mut loss = Loss { reason: REJECTED, place: None, says: "no", counter, told: 0 };
-        assert_eq!([0, 1, 7].map(|counted| loss.untold(counted)), [0, 1, 7]);
-        loss.told = 7;
-        assert_eq!([7, 8, 9].map(|counted| loss.untold(counted)), [0, 0, 2]);
+        let mut loss = Loss { reason: REJECTED, place: None, says: "no", counter, reported: 0 };
+        assert_eq!([0, 1, 7].map(|counted| loss.unreported(counted)), [0, 1, 7]);
+        loss.reported = 7;
+        assert_eq!([7, 8, 9].map(|counted| loss.unreported(counted)), [0, 0, 2]);
         assert!(loss.line(2, "-", "-").ends_with("] 2 messages were rejected here: no"));
     }
 
     #[test]
     fn a_loss_is_a_legal_message() {
         let place = Some(("listener", "unix:///run/a]\"b".to_owned()));
-        let loss = Loss { reason: "full", place, says: "the spool was full", counter: Counter::default(), told: 0 };
+        let loss = Loss { reason: "full", place, says: "the spool was full", counter: Counter::default(), reported: 0 };
         let line = loss.line(12, "2026-11-21T04:05:06.000007Z", "node-7");
         assert_eq!(
             line,

@@ -33,9 +33,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::board::Board;
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
+use crate::status::StatusRegistry;
 use address_file::AddressFile;
 use history::History;
 use status::Status;
@@ -69,7 +69,7 @@ pub struct Admin {
 /// Where the answers come from.
 pub struct Sources {
     pub metrics: Arc<Metrics>,
-    pub board: Arc<Board>,
+    pub registry: Arc<StatusRegistry>,
     pub spool: spool::Handle,
     pub prober: Prober,
 }
@@ -192,7 +192,7 @@ async fn answer(request: &Request<Incoming>, look: &Look) -> Answer {
         return Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     let path = request.uri().path();
-    if matches!(path, "/" | "/status") && !host::may_ask(request, &look.sources.board.roll().hostname) {
+    if matches!(path, "/" | "/status") && !host::may_ask(request, &look.sources.registry.topology().hostname) {
         return Answer::plain(StatusCode::MISDIRECTED_REQUEST, host::NOT_BY_THIS_NAME);
     }
     let ok = |kind, text| Answer { status: StatusCode::OK, kind, text };

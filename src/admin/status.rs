@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
-use crate::board::{self, Doing, Fares};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
 use crate::record::{Record, make_json_visible};
+use crate::status::{self, ForwardStatus, Phase};
 
 /// Containers that are shown.
 const SHOWN_CONTAINERS: usize = 10;
@@ -163,15 +163,15 @@ pub struct Past {
 impl Status {
     pub async fn take(look: &Look) -> Self {
         let Look { sources, history, started, .. } = look;
-        let roll = sources.board.roll();
+        let topology = sources.registry.topology();
         let writable = sources.prober.ask().await;
-        let oldest = oldest_pending(look, roll.forwards.iter().map(|forward| forward.name.clone())).await;
+        let oldest = oldest_pending(look, topology.forwards.iter().map(|forward| forward.name.clone())).await;
         let metrics = &sources.metrics;
         let (spool, series) = (metrics.spool(), history.series());
-        let forwards = roll.forwards.iter().zip(oldest);
+        let forwards = topology.forwards.iter().zip(oldest);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            hostname: roll.hostname,
+            hostname: topology.hostname,
             time: shown(SystemTime::now()),
             uptime_seconds: started.elapsed().as_secs(),
             ready: writable.is_ok(),
@@ -189,7 +189,7 @@ impl Status {
             forwards: forwards
                 .map(|(forward, oldest)| Forward::take(forward, oldest, &metrics.look_at_forward(&forward.name)))
                 .collect(),
-            listeners: roll
+            listeners: topology
                 .listeners
                 .iter()
                 .map(|listener| Listener::take(listener, &metrics.listener(&listener.label)))
@@ -231,34 +231,34 @@ impl Status {
 }
 
 impl Forward {
-    fn take(forward: &board::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
-        let Fares { doing, since, place, stalled_until, stopped, trouble } = forward.state.now();
+    fn take(forward: &status::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
+        let ForwardStatus { phase, since, peer, stalled_until, stopped, last_error } = forward.state.now();
         let (pending, replayable) = (metrics.pending(), metrics.replayable());
         // Looked at a moment before the counter: it may have gone since.
         let oldest = oldest.filter(|_| pending > 0);
         let filtered = metrics.filtered.get();
         let now = Instant::now();
-        let state = match doing {
+        let state = match phase {
             _ if stopped => State::Stopped,
-            Doing::Connecting => State::Connecting,
-            Doing::Waiting => State::WaitsToRetry,
-            Doing::Connected if stalled_until.is_some_and(|until| until > now) => State::Stalled,
-            Doing::Connected => State::Connected,
+            Phase::Connecting => State::Connecting,
+            Phase::Backoff => State::WaitsToRetry,
+            Phase::Connected if stalled_until.is_some_and(|until| until > now) => State::Stalled,
+            Phase::Connected => State::Connected,
         };
-        let believed_until = place.as_ref().and_then(|place| place.believed_until);
-        let address = place.as_ref().and_then(|place| place.address);
+        let resolved_until = peer.as_ref().and_then(|peer| peer.resolved_until);
+        let address = peer.as_ref().and_then(|peer| peer.address);
         Self {
             name: forward.name.clone(),
             to: forward.to.clone(),
             state,
             state_seconds: since.elapsed().as_secs(),
-            target: place.map(|place| place.target),
+            target: peer.map(|peer| peer.target),
             address: address.map(|address| address.to_string()),
-            ttl_left_seconds: believed_until.map(|until| until.saturating_duration_since(now).as_secs()),
-            last_error: trouble.map(|trouble| LastError {
-                time: shown(trouble.time),
-                seconds_ago: trouble.at.elapsed().as_secs(),
-                text: trouble.says,
+            ttl_left_seconds: resolved_until.map(|until| until.saturating_duration_since(now).as_secs()),
+            last_error: last_error.map(|error| LastError {
+                time: shown(error.time),
+                seconds_ago: error.at.elapsed().as_secs(),
+                text: error.says,
             }),
             pending,
             replayable,
@@ -277,7 +277,7 @@ impl Forward {
 }
 
 impl Listener {
-    fn take(listener: &board::Listener, metrics: &ListenMetrics) -> Self {
+    fn take(listener: &status::Listener, metrics: &ListenMetrics) -> Self {
         Self {
             name: listener.name.clone(),
             address: listener.address.clone(),

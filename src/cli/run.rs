@@ -22,11 +22,11 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
     let metrics = Arc::new(Metrics::new());
-    let (_logging, own_words) = log::start(&config.log, metrics.log());
+    let (_logging, log_stream) = log::start(&config.log, metrics.log());
     misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
     warn_of(&config);
     raise_descriptor_limit();
-    let relay = Relay::bind_with(config, metrics, own_words).map_err(|error| Failure::config(&error))?;
+    let relay = Relay::bind_with(config, metrics, log_stream).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
     let (stop, changed, _file_too_large) = {
         let _inside = runtime.enter();

@@ -18,9 +18,9 @@ use super::link::Link;
 use super::log_limiter::LogLimiter;
 use super::names::{Answer, Endpoint, Patience, Resolver};
 use super::tcp::{self, CountedStream, Replay, Stream};
-use crate::board::ForwardState;
 use crate::config::{self, DeliverySettings, Destination, Target};
 use crate::metrics::ForwardMetrics;
+use crate::status::SharedForwardStatus;
 use crate::tls::{self, TlsError};
 
 /// Cheap to clone, so that a new connection can be made beside one that carries.
@@ -36,7 +36,7 @@ pub struct Dialer {
     /// The name under which the lines are numbered, for a collector that keeps such numbers.
     stream: String,
     metrics: ForwardMetrics,
-    pub state: ForwardState,
+    pub state: SharedForwardStatus,
     /// The last answer for each target, for when there is none. No more than there are targets.
     last_good: Arc<Mutex<HashMap<Destination, Answer>>>,
 }
@@ -48,7 +48,7 @@ impl Dialer {
         connectors: watch::Receiver<Option<TlsConnector>>,
         sd_id: &str,
         stream: String,
-        (metrics, state, limiter): (ForwardMetrics, ForwardState, Arc<LogLimiter>),
+        (metrics, state, limiter): (ForwardMetrics, SharedForwardStatus, Arc<LogLimiter>),
     ) -> Self {
         let (sd_id, last_good) = (sd_id.to_owned(), Arc::default());
         Self { settings, limiter, resolver, connectors, sd_id, stream, metrics, state, last_good }
@@ -64,7 +64,7 @@ impl Dialer {
         let answer = self.resolver.resolve(to, patience).await.map_err(|error| {
             self.metrics.resolve_failures.inc();
             let problem = format!("cannot resolve {to}: {error}");
-            self.state.trouble(&problem);
+            self.state.failed(&problem);
             problem
         })?;
         let mut last_good = self.last_good.lock();

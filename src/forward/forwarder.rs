@@ -18,10 +18,10 @@ use super::names::Resolver;
 use super::source::Source;
 use super::target_watch::{Moved, TargetWatch, Why};
 use super::{Deadline, Orders};
-use crate::board::ForwardState;
 use crate::config::{self, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
+use crate::status::SharedForwardStatus;
 
 /// The first wait after a connection that could not be made or broke.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub struct Forwarder {
     source: Source,
     dialer: Dialer,
     metrics: ForwardMetrics,
-    state: ForwardState,
+    state: SharedForwardStatus,
     deadline: Deadline,
     /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
     failback: Backoff,
@@ -67,7 +67,7 @@ impl Forwarder {
         reader: Reader,
         resolver: Resolver,
         sd_id: &str,
-        (metrics, state): (ForwardMetrics, ForwardState),
+        (metrics, state): (ForwardMetrics, SharedForwardStatus),
         orders: Orders,
     ) -> Self {
         let Orders { deadline, leaving, connectors } = orders;
@@ -122,7 +122,7 @@ impl Forwarder {
                     self.failback.reset();
                 }
             }
-            self.state.waits();
+            self.state.backs_off();
             let mut deadline = self.deadline.clone();
             tokio::select! {
                 () = self.source.pass_filtered() => {}
@@ -282,7 +282,7 @@ impl Forwarder {
 
     /// Says why nothing is delivered.
     fn say_problem(&self, problem: &str) {
-        self.state.trouble(problem);
+        self.state.failed(problem);
         if self.dialer.limiter.is_new(problem) {
             tracing::warn!(
                 parent: self.dialer.limiter.span(),

@@ -11,10 +11,10 @@ use tokio::task::yield_now;
 use super::delivery::{Progress, Refusals, Rejected};
 use super::filtered_chunk::FilteredChunk;
 use super::log_limiter::LogLimiter;
-use crate::board::ForwardState;
 use crate::metrics::ForwardMetrics;
 use crate::record::Rule;
 use crate::spool::{Chunk, Episode, Position, Reader};
+use crate::status::SharedForwardStatus;
 
 /// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
 /// broken connection stays small.
@@ -47,7 +47,7 @@ pub struct Source {
     stopped: bool,
     /// When it was last said that lines are rejected.
     told: Option<Instant>,
-    state: ForwardState,
+    state: SharedForwardStatus,
     limiter: Arc<LogLimiter>,
 }
 
@@ -55,7 +55,7 @@ impl Source {
     pub fn new(
         reader: Reader,
         (rules, sd_id): (Vec<Rule>, String),
-        (metrics, state): (ForwardMetrics, ForwardState),
+        (metrics, state): (ForwardMetrics, SharedForwardStatus),
         limiter: Arc<LogLimiter>,
         leaving: watch::Receiver<bool>,
     ) -> Self {
@@ -217,7 +217,7 @@ impl Source {
         self.metrics.stopped.set(1);
         self.state.stops();
         let problem = format!("stopped: the collector refuses every line: {why}");
-        self.state.trouble(&problem);
+        self.state.failed(&problem);
         // Whatever words it has for it each time.
         if self.limiter.is_new("stopped") {
             tracing::error!(

@@ -75,7 +75,7 @@ impl TargetWatch {
             let Ok(answer) = self.dialer.look_up(to, Patience::BothFamilies).await else { continue };
             ttl = answer.ttl;
             if !answer.excludes(old) {
-                self.dialer.state.believes(ttl);
+                self.dialer.state.resolved_again(ttl);
                 continue;
             }
             match self.dialer.connect_any(target, answer.endpoints.iter(), patience).await {
@@ -86,7 +86,7 @@ impl TargetWatch {
                 Err(problem) => {
                     let peer = old.peer;
                     let trouble = format!("{target} no longer points to {peer}, but: {problem}");
-                    self.dialer.state.trouble(&trouble);
+                    self.dialer.state.failed(&trouble);
                     if self.dialer.limiter.is_new(&trouble) {
                         tracing::warn!(parent: self.dialer.limiter.span(), "{trouble}; going on with {peer}");
                     }
@@ -122,7 +122,7 @@ impl TargetWatch {
         let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
         let (endpoints, patience) = (answer.endpoints.iter().filter(better), self.dialer.settings.dead_after);
         let connected = self.dialer.connect_any(to_try, endpoints, patience).await;
-        let say = |problem: &String| self.dialer.state.trouble(&format!("{to_try} is still away: {problem}"));
+        let say = |problem: &String| self.dialer.state.failed(&format!("{to_try} is still away: {problem}"));
         let (mut link, endpoint) = connected.inspect_err(say).ok()?;
         if timeout(PROBATION, link.ends()).await.is_ok() {
             return None;

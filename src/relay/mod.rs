@@ -1,4 +1,4 @@
-//! The wiring: the only folder that knows every room. What is started in which order, what changes while it runs, and how
+//! The wiring: the only folder that knows every stage. What is started in which order, what changes while it runs, and how
 //! it ends.
 //!
 //! Sockets are bound before anything else, so that containers find the relay while names do not resolve and collectors
@@ -9,13 +9,13 @@
 //! changed. Listeners that stay keep their sockets and connections, forwards that stay do not notice.
 //!
 //! - here: from a configuration to a relay that listens, and its life
-//! - `parts`: what the settings say, as the parts that the rooms are made of
-//! - `working`: what runs, how it is started and how it ends
-//! - `change`: another configuration, other certificates
+//! - `parts`: what the settings say, as the parts that the stages are made of
+//! - `running`: the running relay: its parts, how it is started and how it ends
+//! - `reload`: another configuration, other certificates
 
-mod change;
 mod parts;
-mod working;
+mod reload;
+mod running;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ use parts::{
     bind_admin, bind_listener, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
     refuse_strays, renewals_of,
 };
-use working::{Reins, Working, hand_on_pieces};
+use running::{ForwardControl, RunningRelay, hand_on_pieces};
 
 /// A relay whose sockets are open and whose spool is locked; nothing moves yet.
 pub struct Relay {
@@ -46,9 +46,9 @@ pub struct Relay {
     admin: Option<Admin>,
     spool: Writer,
     spool_handle: spool::Handle,
-    forwarders: Vec<(Forwarder, Reins)>,
+    forwarders: Vec<(Forwarder, ForwardControl)>,
     deadline: watch::Sender<Option<Instant>>,
-    own_words: Option<log::Stream>,
+    log_stream: Option<log::Stream>,
     certificates: Watch,
 }
 
@@ -67,7 +67,7 @@ impl Relay {
     pub fn bind_with(
         config: Config,
         metrics: Arc<Metrics>,
-        own_words: Option<log::Stream>,
+        log_stream: Option<log::Stream>,
     ) -> Result<Self, StartError> {
         refuse_strays(&config)?;
         let certificates = Watch::new(&config, &metrics);
@@ -89,7 +89,7 @@ impl Relay {
             spool_handle,
             forwarders,
             deadline,
-            own_words,
+            log_stream,
             certificates,
         })
     }
@@ -126,61 +126,61 @@ impl Relay {
         let common = Common { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(self.metrics.pieces())) };
         let (stop, stopped) = oneshot::channel();
         let piecer = tokio::spawn(hand_on_pieces(common.reassembler.clone(), inlet.clone(), stopped));
-        let mut working = Working {
+        let mut running = RunningRelay {
             piecer: (piecer, stop),
             common,
             metrics: self.metrics,
-            board: Arc::default(),
+            registry: Arc::default(),
             listeners: Vec::new(),
             forwards: Vec::new(),
             policies,
             inlet,
             spool: self.spool_handle,
             deadline: self.deadline,
-            teller: None,
-            own_words: None,
+            reporter: None,
+            log_stream: None,
             renewals: renewals_of(self.certificates),
             leaving: Vec::new(),
             config: self.config,
         };
-        let config = working.config.clone();
+        let config = running.config.clone();
         for (settings, listener) in config.listen.iter().zip(listeners) {
-            working.start_listener(settings, listener);
+            running.start_listener(settings, listener);
         }
-        for (settings, (forwarder, reins)) in config.forward.iter().zip(self.forwarders) {
-            working.start_forward(settings, forwarder, reins);
+        for (settings, (forwarder, control)) in config.forward.iter().zip(self.forwarders) {
+            running.start_forward(settings, forwarder, control);
         }
-        working.start_telling(None);
-        working.carry_own_words(self.own_words);
-        working.call_roll();
-        let admin = self.admin.map(|admin| tokio::spawn(admin.serve(working.sources())));
+        running.start_loss_reporter(None);
+        running.carry_log_stream(self.log_stream);
+        running.publish_topology();
+        let admin = self.admin.map(|admin| tokio::spawn(admin.serve(running.sources())));
 
         loop {
             let new = tokio::select! {
                 () = &mut shutdown => break,
                 Some(new) = changed.recv() => new,
-                Some(renewed) = working.renewals.recv() => {
-                    working.renew(renewed);
+                Some(renewed) = running.renewals.recv() => {
+                    running.renew(renewed);
                     continue;
                 }
             };
             let taken_over = match new {
-                Ok(new) => working.take_over(new).await,
+                Ok(new) => running.reload(new).await,
                 Err(error) => Err(error.to_string()),
             };
             match taken_over {
                 Ok(()) => {
-                    working.metrics.reloads_applied.inc();
+                    running.metrics.reloads_applied.inc();
                     tracing::info!("config: read again, and in force");
                 }
                 Err(problem) => {
-                    working.metrics.reloads_refused.inc();
+                    running.metrics.reloads_refused.inc();
                     tracing::error!("config: not reloaded, the old one stays in force: {problem}");
                 }
             }
         }
 
-        working.stop(spool_thread).await;
+        running.stop(spool_thread).await;
         if let Some(admin) = admin {
             admin.abort();
             // With it goes its hold on the spool.

@@ -1,4 +1,4 @@
-//! What the settings say, as the parts that the rooms are made of. Here files are read and sockets bound; nothing runs yet.
+//! What the settings say, as the parts that the stages are made of. Here files are read and sockets bound; nothing runs yet.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::StartError;
-use super::working::Reins;
+use super::running::ForwardControl;
 use crate::admin::{self, Admin};
-use crate::board::ForwardState;
 use crate::config::{self, Config};
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Shedding};
 use crate::metrics::Metrics;
 use crate::protocol::syslog::Translator;
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
+use crate::status::SharedForwardStatus;
 use crate::tls::{self, Renewed, TlsError, Watch};
 
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
@@ -49,9 +49,9 @@ pub fn new_forwarder(
     reader: Reader,
     metrics: &Metrics,
     deadline: &watch::Sender<Option<Instant>>,
-) -> (Forwarder, Reins) {
+) -> (Forwarder, ForwardControl) {
     let ((leave, leaving), (connector, connectors)) = (watch::channel(false), watch::channel(connector));
-    let state = ForwardState::default();
+    let state = SharedForwardStatus::default();
     let forwarder = Forwarder::new(
         settings.clone(),
         reader,
@@ -60,7 +60,7 @@ pub fn new_forwarder(
         (metrics.forward(&settings.name), state.clone()),
         Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
     );
-    (forwarder, Reins { leave, connector, state })
+    (forwarder, ForwardControl { leave, connector, state })
 }
 
 /// Each socket that a service manager has handed over must be read.

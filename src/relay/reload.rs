@@ -10,16 +10,16 @@ use super::parts::{
     bind_listener, ingest_policy, listen_options, new_forwarder, prepare_listener, read_connector, read_options,
     refuse_strays, renewals_of,
 };
-use super::working::{Forwarding, Listening, Working};
+use super::running::{RunningForward, RunningListener, RunningRelay};
 use crate::config::Config;
 use crate::tls::{Renewed, Watch};
 
 /// How long a forward that has changed may take to end its connection in good order before it is cut off.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
-impl Working {
+impl RunningRelay {
     /// Makes `new` the configuration. An error: nothing has changed.
-    pub async fn take_over(&mut self, new: Config) -> Result<(), String> {
+    pub async fn reload(&mut self, new: Config) -> Result<(), String> {
         self.config.needs_no_restart(&new)?;
         refuse_strays(&new).map_err(|error| error.to_string())?;
         let certificates = Watch::new(&new, &self.metrics);
@@ -46,7 +46,7 @@ impl Working {
 
         // From here on nothing is refused any more.
         self.renewals = renewals_of(certificates);
-        let told = self.stop_telling().await;
+        let told = self.stop_loss_reporter().await;
         self.policies.send_replace(ingest_policy(&new));
         for (index, settings, options) in kept {
             let listener = &mut self.listeners[index];
@@ -61,7 +61,7 @@ impl Working {
             listener.settings = settings.clone();
         }
         for index in gone.into_iter().rev() {
-            let Listening { settings, running, stop, .. } = self.listeners.remove(index);
+            let RunningListener { settings, running, stop, .. } = self.listeners.remove(index);
             stop.send_replace(true);
             tracing::info!("listen: {} is no longer listened on", settings.address);
             self.leaving.retain(|task| !task.is_finished());
@@ -73,11 +73,11 @@ impl Working {
         self.spool.set_limits(new.spool.max_size, new.spool.when_full);
         self.change_forwards(&new, connectors).await;
         self.config = new;
-        self.start_telling(told);
-        if let Some((_, hostname)) = &self.own_words {
+        self.start_loss_reporter(told);
+        if let Some((_, hostname)) = &self.log_stream {
             hostname.send_replace(self.config.hostname.clone());
         }
-        self.call_roll();
+        self.publish_topology();
         Ok(())
     }
 
@@ -85,14 +85,14 @@ impl Working {
     /// that stay use the certificates of now for their next connection.
     async fn change_forwards(&mut self, new: &Config, connectors: Vec<Option<TlsConnector>>) {
         let all_change = self.config.resolve != new.resolve || self.config.syslog.sd_id != new.syslog.sd_id;
-        let stays = |forward: &Forwarding| !all_change && new.forward.contains(&forward.settings);
+        let stays = |forward: &RunningForward| !all_change && new.forward.contains(&forward.settings);
         let (staying, leaving): (Vec<_>, Vec<_>) = std::mem::take(&mut self.forwards).into_iter().partition(stays);
         self.forwards = staying;
         for forward in &leaving {
-            forward.reins.leave.send_replace(true);
+            forward.control.leave.send_replace(true);
         }
         let end = Instant::now() + LEAVE_WITHIN;
-        for Forwarding { settings, mut task, .. } in leaving {
+        for RunningForward { settings, mut task, .. } in leaving {
             if timeout_at(end, &mut task).await.is_err() {
                 tracing::warn!("forward {}: cut off in the middle; some lines may come twice", settings.name);
                 task.abort();
@@ -105,14 +105,14 @@ impl Working {
         }
         for (settings, connector) in new.forward.iter().zip(connectors) {
             if let Some(staying) = self.forwards.iter().find(|forward| forward.settings.name == settings.name) {
-                staying.reins.connector.send_replace(connector);
+                staying.control.connector.send_replace(connector);
                 continue;
             }
             match self.spool.add_reader(&settings.name, &self.metrics) {
                 Ok(reader) => {
-                    let (forwarder, reins) =
+                    let (forwarder, control) =
                         new_forwarder(new, (settings, connector), reader, &self.metrics, &self.deadline);
-                    self.start_forward(settings, forwarder, reins);
+                    self.start_forward(settings, forwarder, control);
                 }
                 Err(error) => tracing::error!("forward {}: cannot be started, reload again: {error}", settings.name),
             }
@@ -135,7 +135,7 @@ impl Working {
                 }
                 Renewed::Forward(settings, connector) => {
                     for forward in self.forwards.iter().filter(|forward| forward.settings == settings) {
-                        forward.reins.connector.send_replace(Some(connector.clone()));
+                        forward.control.connector.send_replace(Some(connector.clone()));
                     }
                     tracing::info!("forward {}: {RENEWED}", settings.name);
                 }

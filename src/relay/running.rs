@@ -9,120 +9,120 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::admin;
-use crate::board::{self, Board, ForwardState};
 use crate::config::{self, Config};
 use crate::forward::Forwarder;
 use crate::listen::{self, Common, IngestPolicy, Intake, LOOK_FOR_PIECES_EVERY, Prepared, Reassembler, Running};
 use crate::log;
-use crate::losses::Teller;
+use crate::losses::LossReporter;
 use crate::metrics::Metrics;
 use crate::spool::{self, Inlet, Prober};
+use crate::status::{self, SharedForwardStatus, StatusRegistry};
 use crate::tls::Renewed;
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
 /// A relay at work: what can be changed while it is.
-pub struct Working {
+pub struct RunningRelay {
     pub config: Config,
     pub metrics: Arc<Metrics>,
-    pub board: Arc<Board>,
-    pub listeners: Vec<Listening>,
-    pub forwards: Vec<Forwarding>,
+    pub registry: Arc<StatusRegistry>,
+    pub listeners: Vec<RunningListener>,
+    pub forwards: Vec<RunningForward>,
     pub policies: watch::Sender<IngestPolicy>,
     pub common: Common,
     pub inlet: Inlet,
     pub spool: spool::Handle,
     pub deadline: watch::Sender<Option<Instant>>,
-    pub teller: Option<(JoinHandle<Teller>, oneshot::Sender<()>)>,
+    pub reporter: Option<(JoinHandle<LossReporter>, oneshot::Sender<()>)>,
     /// Hands on what has waited for the rest of its line for long enough, and when it is told to stop all of it.
     pub piecer: (JoinHandle<()>, oneshot::Sender<()>),
     /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
-    pub own_words: Option<(JoinHandle<()>, watch::Sender<String>)>,
+    pub log_stream: Option<(JoinHandle<()>, watch::Sender<String>)>,
     pub renewals: mpsc::Receiver<Vec<Renewed>>,
     /// Listeners that are no longer configured, until they have read out what they hold.
     pub leaving: Vec<JoinHandle<()>>,
 }
 
-pub struct Listening {
+pub struct RunningListener {
     pub settings: config::Listen,
     pub running: Running,
     pub stop: watch::Sender<bool>,
 }
 
-pub struct Forwarding {
+pub struct RunningForward {
     pub settings: config::Forward,
     pub task: JoinHandle<()>,
-    pub reins: Reins,
+    pub control: ForwardControl,
 }
 
 /// What a forward is told through, and where it says how it fares.
-pub struct Reins {
+pub struct ForwardControl {
     pub leave: watch::Sender<bool>,
     pub connector: watch::Sender<Option<TlsConnector>>,
-    pub state: ForwardState,
+    pub state: SharedForwardStatus,
 }
 
-impl Working {
+impl RunningRelay {
     pub fn start_listener(&mut self, settings: &config::Listen, listener: Prepared) {
         let (stop, stopping) = watch::channel(false);
         let (policies, inlet) = (self.policies.subscribe(), self.inlet.clone());
         let intake = Intake::new(policies, inlet, &self.metrics, &settings.address, &self.common);
         let running = listener.start(intake, stopping);
-        self.listeners.push(Listening { settings: settings.clone(), running, stop });
+        self.listeners.push(RunningListener { settings: settings.clone(), running, stop });
     }
 
-    pub fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, reins: Reins) {
+    pub fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, control: ForwardControl) {
         let task = tokio::spawn(forwarder.run());
-        self.forwards.push(Forwarding { settings: settings.clone(), task, reins });
+        self.forwards.push(RunningForward { settings: settings.clone(), task, control });
     }
 
     /// Watches for losses, at every listener and forward there is. `before`: what has been told of already.
-    pub fn start_telling(&mut self, before: Option<Teller>) {
-        let fresh = || Teller::new(&self.config.hostname, self.inlet.clone(), &self.metrics);
-        let mut teller = before.unwrap_or_else(fresh);
-        teller.call(&self.config.hostname);
+    pub fn start_loss_reporter(&mut self, before: Option<LossReporter>) {
+        let fresh = || LossReporter::new(&self.config.hostname, self.inlet.clone(), &self.metrics);
+        let mut reporter = before.unwrap_or_else(fresh);
+        reporter.set_hostname(&self.config.hostname);
         for listener in &self.listeners {
             let address = listener.settings.address.to_string();
-            teller.watch_listener(&address, &self.metrics.listener(&address));
+            reporter.watch_listener(&address, &self.metrics.listener(&address));
         }
         for forward in &self.forwards {
             let name = &forward.settings.name;
-            teller.watch_forward(name, &self.metrics.forward(name));
+            reporter.watch_forward(name, &self.metrics.forward(name));
         }
         let (stop, stopped) = oneshot::channel();
-        self.teller = Some((tokio::spawn(teller.run(stopped)), stop));
+        self.reporter = Some((tokio::spawn(reporter.run(stopped)), stop));
     }
 
-    pub fn carry_own_words(&mut self, own_words: Option<log::Stream>) {
-        let Some(own_words) = own_words else { return };
+    pub fn carry_log_stream(&mut self, log_stream: Option<log::Stream>) {
+        let Some(log_stream) = log_stream else { return };
         let (hostname, hostnames) = watch::channel(self.config.hostname.clone());
-        let carried = own_words.run(hostnames, self.inlet.clone(), self.metrics.listener("logferry"));
-        self.own_words = Some((tokio::spawn(carried), hostname));
+        let carried = log_stream.run(hostnames, self.inlet.clone(), self.metrics.listener("logferry"));
+        self.log_stream = Some((tokio::spawn(carried), hostname));
     }
 
-    pub async fn stop_telling(&mut self) -> Option<Teller> {
-        let (task, stop) = self.teller.take()?;
+    pub async fn stop_loss_reporter(&mut self) -> Option<LossReporter> {
+        let (task, stop) = self.reporter.take()?;
         drop(stop);
         task.await.ok()
     }
 
     /// Tells the board who is there now, in the config's order.
-    pub fn call_roll(&self) {
+    pub fn publish_topology(&self) {
         // Several may have been asked for the same, with port 0.
-        let mut rest: Vec<&Listening> = self.listeners.iter().collect();
+        let mut rest: Vec<&RunningListener> = self.listeners.iter().collect();
         let listener = |settings: &config::Listen| {
-            let at = rest.iter().position(|listening| listening.settings.address == settings.address)?;
-            let listening = rest.remove(at);
-            let (label, address) = (settings.address.to_string(), listening.running.address().to_string());
-            Some(board::Listener { label, address, name: settings.name.clone() })
+            let at = rest.iter().position(|listener| listener.settings.address == settings.address)?;
+            let listener = rest.remove(at);
+            let (label, address) = (settings.address.to_string(), listener.running.address().to_string());
+            Some(status::Listener { label, address, name: settings.name.clone() })
         };
         let forward = |settings: &config::Forward| {
-            let forwarding = self.forwards.iter().find(|forwarding| forwarding.settings.name == settings.name)?;
+            let forward = self.forwards.iter().find(|forward| forward.settings.name == settings.name)?;
             let to = settings.to.iter().map(ToString::to_string).collect();
-            Some(board::Forward { name: settings.name.clone(), to, state: forwarding.reins.state.clone() })
+            Some(status::Forward { name: settings.name.clone(), to, state: forward.control.state.clone() })
         };
-        self.board.call(board::Roll {
+        self.registry.publish(status::Topology {
             hostname: self.config.hostname.clone(),
             listeners: self.config.listen.iter().filter_map(listener).collect(),
             forwards: self.config.forward.iter().filter_map(forward).collect(),
@@ -133,7 +133,7 @@ impl Working {
     pub fn sources(&self) -> admin::Sources {
         admin::Sources {
             metrics: self.metrics.clone(),
-            board: self.board.clone(),
+            registry: self.registry.clone(),
             spool: self.spool.clone(),
             prober: Prober::new(&self.inlet),
         }
@@ -157,8 +157,8 @@ impl Working {
                 tracing::warn!("listen: a listener did not end within the grace period; its last messages may be lost");
             }
         }
-        self.stop_telling().await;
-        if let Some((task, hostname)) = self.own_words.take() {
+        self.stop_loss_reporter().await;
+        if let Some((task, hostname)) = self.log_stream.take() {
             drop(hostname);
             let _ = timeout_at(end, task).await;
         }
@@ -170,14 +170,14 @@ impl Working {
         if timeout_at(end, spool_closed).await.is_err() {
             tracing::warn!("spool: {} was not synced within the grace period", config.spool.dir.display());
         }
-        for Forwarding { settings, task, reins } in forwards {
+        for RunningForward { settings, task, control } in forwards {
             if timeout_at(end, task).await.is_err() {
                 let name = &settings.name;
                 tracing::warn!(
                     "forward {name}: did not end within the grace period; what it had not sent stays in the spool"
                 );
             }
-            drop(reins);
+            drop(control);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The board: what the rooms say of themselves in words, beside the numbers of `metrics`. Whoever writes on it does so
-//! when something about it changes, never for a message or a batch; `admin` reads it and knows nobody who wrote.
+//! The status registry: what the stages say of themselves in words, beside the numbers of `metrics`. A stage writes here
+//! when its state changes, never for a message or a batch; `admin` reads, and knows no stage.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Bytes of a trouble's text that are kept.
-const LONGEST_TROUBLE: usize = 600;
+/// Bytes of an error's text that are kept.
+const MAX_ERROR_TEXT: usize = 600;
 
-/// Who is there now.
+/// The listeners and forwards that there are now.
 #[derive(Default)]
-pub struct Board(Mutex<Roll>);
+pub struct StatusRegistry(Mutex<Topology>);
 
 #[derive(Clone, Default)]
-pub struct Roll {
+pub struct Topology {
     /// What this host is called in messages.
     pub hostname: String,
     /// In the config's order.
@@ -40,49 +40,49 @@ pub struct Forward {
     pub name: String,
     /// Its targets, in order.
     pub to: Vec<String>,
-    pub state: ForwardState,
+    pub state: SharedForwardStatus,
 }
 
-/// How a forward fares. Clones are the same one.
+/// The status of a forward, which the forward writes and `admin` reads. Clones share it.
 #[derive(Clone, Default)]
-pub struct ForwardState(Arc<Mutex<Fares>>);
+pub struct SharedForwardStatus(Arc<Mutex<ForwardStatus>>);
 
-/// How a forward fares at a moment.
+/// The status of a forward at a moment.
 #[derive(Clone)]
-pub struct Fares {
-    pub doing: Doing,
+pub struct ForwardStatus {
+    pub phase: Phase,
     /// Since when there is a connection, or none. Not by the wall clock, which is set once the network is up.
     pub since: Instant,
     /// Where the connection leads to; `None` while there is none.
-    pub place: Option<Place>,
+    pub peer: Option<Peer>,
     /// Until when it counts as stalled: connected, something on its way, and nothing acknowledged.
     pub stalled_until: Option<Instant>,
     /// The collector refuses everything, and the forward waits until it does not.
     pub stopped: bool,
     /// The last thing that went wrong, over or not.
-    pub trouble: Option<Trouble>,
+    pub last_error: Option<LastError>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doing {
+pub enum Phase {
     Connecting,
     Connected,
     /// Nothing could be connected, or what was connected broke; it is tried again in a moment.
-    Waiting,
+    Backoff,
 }
 
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Peer {
     /// As the config names it.
     pub target: String,
     /// `None` on this machine.
     pub address: Option<SocketAddr>,
-    /// When the answer that led there is over; `None` for what was not looked up.
-    pub believed_until: Option<Instant>,
+    /// When the DNS answer that led there expires; `None` for what was not looked up.
+    pub resolved_until: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct LastError {
     /// By the wall clock, for a person.
     pub time: SystemTime,
     /// To count from: the wall clock may have been set since.
@@ -90,40 +90,40 @@ pub struct Trouble {
     pub says: String,
 }
 
-impl Board {
-    /// This is who is there from now on.
-    pub fn call(&self, roll: Roll) {
-        *self.0.lock() = roll;
+impl StatusRegistry {
+    /// Other listeners or forwards from now on.
+    pub fn publish(&self, topology: Topology) {
+        *self.0.lock() = topology;
     }
 
-    pub fn roll(&self) -> Roll {
+    pub fn topology(&self) -> Topology {
         self.0.lock().clone()
     }
 }
 
-impl ForwardState {
-    pub fn now(&self) -> Fares {
+impl SharedForwardStatus {
+    pub fn now(&self) -> ForwardStatus {
         self.lock().clone()
     }
 
     pub fn connecting(&self) {
-        self.lock().does(Doing::Connecting, None);
+        self.lock().enter(Phase::Connecting, None);
     }
 
-    pub fn waits(&self) {
-        self.lock().does(Doing::Waiting, None);
+    pub fn backs_off(&self) {
+        self.lock().enter(Phase::Backoff, None);
     }
 
-    /// A connection stands. `ttl`: for how long the answer may be believed by which the address was found.
+    /// A connection stands. `ttl`: for how long the answer holds by which the address was found.
     pub fn connected(&self, target: String, address: Option<SocketAddr>, ttl: Duration) {
-        let place = Place { target, address, believed_until: Instant::now().checked_add(ttl) };
-        self.lock().does(Doing::Connected, Some(place));
+        let peer = Peer { target, address, resolved_until: Instant::now().checked_add(ttl) };
+        self.lock().enter(Phase::Connected, Some(peer));
     }
 
     /// The name was looked up again, and nothing has changed.
-    pub fn believes(&self, ttl: Duration) {
-        if let Some(place) = &mut self.lock().place {
-            place.believed_until = Instant::now().checked_add(ttl);
+    pub fn resolved_again(&self, ttl: Duration) {
+        if let Some(peer) = &mut self.lock().peer {
+            peer.resolved_until = Instant::now().checked_add(ttl);
         }
     }
 
@@ -143,42 +143,42 @@ impl ForwardState {
     }
 
     /// Something went wrong.
-    pub fn trouble(&self, says: &str) {
-        let mut end = says.len().min(LONGEST_TROUBLE);
+    pub fn failed(&self, says: &str) {
+        let mut end = says.len().min(MAX_ERROR_TEXT);
         while !says.is_char_boundary(end) {
             end -= 1;
         }
         let more = if end < says.len() { "…" } else { "" };
         let says = format!("{}{more}", &says[..end]);
-        self.lock().trouble = Some(Trouble { time: SystemTime::now(), at: Instant::now(), says });
+        self.lock().last_error = Some(LastError { time: SystemTime::now(), at: Instant::now(), says });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Fares> {
+    fn lock(&self) -> MutexGuard<'_, ForwardStatus> {
         self.0.lock()
     }
 }
 
-impl Fares {
-    fn does(&mut self, doing: Doing, place: Option<Place>) {
-        let was_connected = self.doing == Doing::Connected;
-        if was_connected != (doing == Doing::Connected) {
+impl ForwardStatus {
+    fn enter(&mut self, phase: Phase, peer: Option<Peer>) {
+        let was_connected = self.phase == Phase::Connected;
+        if was_connected != (phase == Phase::Connected) {
             self.since = Instant::now();
         }
-        self.doing = doing;
+        self.phase = phase;
         self.stalled_until = None;
-        self.place = place;
+        self.peer = peer;
     }
 }
 
-impl Default for Fares {
+impl Default for ForwardStatus {
     fn default() -> Self {
         Self {
-            doing: Doing::Connecting,
+            phase: Phase::Connecting,
             since: Instant::now(),
-            place: None,
+            peer: None,
             stalled_until: None,
             stopped: false,
-            trouble: None,
+            last_error: None,
         }
     }
 }
@@ -188,27 +188,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_trouble_is_cut_between_characters() {
-        let state = ForwardState::default();
-        state.trouble(&"ä".repeat(LONGEST_TROUBLE));
-        let said = state.now().trouble.expect("it was said").says;
-        assert_eq!(said, "ä".repeat(LONGEST_TROUBLE / 2) + "…");
-        state.trouble("short");
-        assert_eq!(state.now().trouble.expect("it was said").says, "short");
+    fn a_long_error_is_cut_between_characters() {
+        let state = SharedForwardStatus::default();
+        state.failed(&"ä".repeat(MAX_ERROR_TEXT));
+        let said = state.now().last_error.expect("it was said").says;
+        assert_eq!(said, "ä".repeat(MAX_ERROR_TEXT / 2) + "…");
+        state.failed("short");
+        assert_eq!(state.now().last_error.expect("it was said").says, "short");
     }
 
     #[test]
     fn an_outage_is_one_however_often_it_is_tried() {
-        let state = ForwardState::default();
+        let state = SharedForwardStatus::default();
         let since = state.now().since;
-        state.waits();
+        state.backs_off();
         state.connecting();
         assert_eq!(state.now().since, since);
         state.connected("tcp://a:514".to_owned(), None, Duration::MAX);
-        assert!(state.now().since > since && state.now().place.expect("a place").believed_until.is_none());
-        state.believes(Duration::from_secs(1));
-        assert!(state.now().place.expect("a place").believed_until.is_some());
-        state.waits();
-        assert!(state.now().place.is_none());
+        assert!(state.now().since > since && state.now().peer.expect("a peer").resolved_until.is_none());
+        state.resolved_again(Duration::from_secs(1));
+        assert!(state.now().peer.expect("a peer").resolved_until.is_some());
+        state.backs_off();
+        assert!(state.now().peer.is_none());
     }
 }
