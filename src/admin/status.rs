@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::history::{SAMPLE_EVERY, recent};
 use super::{Look, Sources};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
-use crate::record::{Record, make_json_visible};
+use crate::record::{Record, escape_json};
 use crate::status::{self, ForwardStatus, Phase};
 
 /// Containers that are shown.
@@ -215,7 +215,7 @@ impl Status {
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_vec_pretty(self).expect("a struct of texts and numbers is always JSON");
         // What a collector says of itself is in it, and people read it at terminals.
-        make_json_visible(&mut json, 0);
+        escape_json(&mut json, 0);
         String::from_utf8(json).expect("JSON is UTF-8") + "\n"
     }
 

@@ -24,7 +24,7 @@ use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
 
 /// For the fuzz target.
-pub use explain::check as explain_check;
+pub use explain::properties as explain_properties;
 
 /// Exit codes, as sysexits.h names them.
 mod exit {

@@ -1,7 +1,7 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
 use crate::config::{self, DeliverySettings, Framing, Target};
-use crate::record::{Format, append_on_one_line, append_visible, render};
+use crate::record::{Format, append_escaped, append_on_one_line, render};
 
 /// How one forward writes lines.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Encoding {
             }
             Some(Framing::Newline) => {
                 match self.visible {
-                    true => append_visible(rendered, out),
+                    true => append_escaped(rendered, out),
                     // An escape of rsyslog's too, so that a site reads the same text whichever way it came.
                     false => append_on_one_line(rendered, out),
                 }

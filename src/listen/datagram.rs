@@ -264,7 +264,8 @@ impl Receiver {
             if whole.iter().all(|&byte| byte == b'\n') {
                 continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
             }
-            if !allow.is_empty() && !source(message.address).is_some_and(|from| rules.limits.lets_in(from)) {
+            let from = source(message.address);
+            if !allow.is_empty() && !from.is_some_and(|from| rules.limits.lets_in(from)) {
                 refused += 1;
                 continue;
             }
@@ -272,6 +273,7 @@ impl Receiver {
             let cut = frame.len() < whole.len() || message.flags.contains(MsgFlags::MSG_TRUNC);
             received += 1;
             cuts += u64::from(cut);
+            self.intake.set_peer(from);
             self.intake.frame(frame, cut);
             if self.intake.pending() > BYTES_AT_ONCE {
                 self.intake.flush_blocking();

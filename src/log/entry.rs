@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use crate::record::{escaped, make_json_visible};
+use crate::record::{escape_json, escaped};
 
 /// Facility syslog (5): RFC 5424 6.2.1.
 const FACILITY: u8 = 5 << 3;
@@ -86,7 +86,7 @@ impl Entry {
         let members = head.iter().chain(&self.fields.0).map(|(key, value)| (key, value));
         let object = serde_json::Serializer::new(&mut line).collect_map(members);
         object.expect("writing text into memory cannot fail");
-        make_json_visible(&mut line, 0);
+        escape_json(&mut line, 0);
         line.push(b'\n');
         String::from_utf8(line).expect("JSON is UTF-8")
     }

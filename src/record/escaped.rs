@@ -18,7 +18,7 @@ pub fn append_on_one_line(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends `text` with every control character written in octal.
-pub fn append_visible(text: &[u8], out: &mut Vec<u8>) {
+pub fn append_escaped(text: &[u8], out: &mut Vec<u8>) {
     each_part(text, |part, control| match control {
         Some(_) => part.iter().for_each(|byte| push_octal(*byte, out)),
         None => out.extend_from_slice(part),
@@ -27,7 +27,7 @@ pub fn append_visible(text: &[u8], out: &mut Vec<u8>) {
 
 /// What stands in `out` from `start` on is JSON, as `serde_json` writes it, which escapes what is below U+0020 and nothing
 /// else. Afterwards it has the same value, and the only control characters are the newlines between its values.
-pub fn make_json_visible(out: &mut Vec<u8>, start: usize) {
+pub fn escape_json(out: &mut Vec<u8>, start: usize) {
     if plain_len(&out[start..]) == out.len() - start {
         return;
     }
@@ -157,7 +157,7 @@ mod tests {
 
     fn visible(text: &[u8]) -> Vec<u8> {
         let mut out = b"before".to_vec();
-        append_visible(text, &mut out);
+        append_escaped(text, &mut out);
         assert_eq!(&out[..6], b"before");
         out.split_off(6)
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn json_keeps_its_value() {
         let mut json = "\u{7f}{\n \"a\u{7f}\": \"b\u{9b}\u{2028}\u{2029}ñ\\u001b\"\n}".into();
-        make_json_visible(&mut json, 1);
+        escape_json(&mut json, 1);
         let expected = "\u{7f}{\n \"a\\u007f\": \"b\\u009b\\u2028\\u2029ñ\\u001b\"\n}";
         assert_eq!(String::from_utf8_lossy(&json), expected);
     }
@@ -225,7 +225,7 @@ mod tests {
         fn json_says_the_same(text: String) {
             let value = serde_json::Value::from(text + "\u{7f}\u{85}\u{2028}");
             let mut json = serde_json::to_vec(&value).unwrap();
-            make_json_visible(&mut json, 0);
+            escape_json(&mut json, 0);
             prop_assert!(!String::from_utf8(json.clone()).unwrap().chars().any(is_control));
             prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&json).unwrap(), value);
         }

@@ -11,7 +11,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::escaped::{escape, has_control, make_json_visible, unescape};
+use super::escaped::{escape, escape_json, has_control, unescape};
 use super::structured_data::{Element, is_sd_id, unescape as unescape_param, write_param};
 
 /// SD-IDs of the two elements. (32473 is the number RFC 5612 gives to examples.)
@@ -62,7 +62,7 @@ impl<'a> Value<'a> {
         }
         serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
         let mut out = without_blanks(text).into_bytes();
-        make_json_visible(&mut out, 0);
+        escape_json(&mut out, 0);
         Some(Value::Json(Json(String::from_utf8(out).ok()?.into())))
     }
 
@@ -198,14 +198,14 @@ impl<'a> Fields<'a> {
             }
         }
         object.push(b'}');
-        make_json_visible(&mut object, 0);
+        escape_json(&mut object, 0);
         out.push(b'[');
         out.extend_from_slice(JSON_SD_ID.as_bytes());
         write_param(JSON_FIELDS, &object, out);
         if !escaped.is_empty() {
             let mut names = Vec::new();
             push_json(&escaped, &mut names);
-            make_json_visible(&mut names, 0);
+            escape_json(&mut names, 0);
             write_param(JSON_ESCAPED, &names, out);
         }
         out.push(b']');

@@ -35,7 +35,7 @@ use std::borrow::Cow;
 
 use core::net::IpAddr;
 
-pub use escaped::{append_on_one_line, append_visible, escape, escaped, make_json_visible, unescape};
+pub use escaped::{append_escaped, append_on_one_line, escape, escape_json, escaped, unescape};
 pub use fields::{FIELDS_SD_ID, Field, Fields, JSON_SD_ID, Json, MAX_FIELD_BYTES, MAX_FIELDS, Value};
 pub use header::HeaderField;
 pub use render::{FACILITIES, Format, SEVERITIES, render};

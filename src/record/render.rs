@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::escaped::{escape, make_json_visible};
+use super::escaped::{escape, escape_json};
 use super::structured_data::{elements, unescape};
 use super::write::{Which, which};
 use super::{BadSetting, HeaderField, Record, Value as FieldValue, time};
@@ -49,7 +49,7 @@ pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
         Format::Json => {
             let start = out.len();
             render_json(&Record::from_line(line, sd_id), sd_id, out);
-            make_json_visible(out, start);
+            escape_json(out, start);
         }
     }
 }

@@ -10,7 +10,7 @@ use logferry::forward::encoding;
 use logferry::protocol::framing::Framer;
 use logferry::protocol::relp;
 use logferry::protocol::syslog::{Frame, Settings, Translator};
-use logferry::record::{Format, UnixMicros, append_on_one_line, append_visible};
+use logferry::record::{Format, UnixMicros, append_escaped, append_on_one_line};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -103,7 +103,7 @@ impl Sent {
             match way.escapes {
                 Escapes::Nothing => out.extend_from_slice(bytes),
                 Escapes::Newlines => append_on_one_line(bytes, &mut out),
-                Escapes::Controls => append_visible(bytes, &mut out),
+                Escapes::Controls => append_escaped(bytes, &mut out),
             }
             out
         };

@@ -1,8 +1,8 @@
 //! `logferry explain`: messages on stdin, and what a relay with this config would make of each: how it was framed and
 //! understood, why its time is what it is, and the bytes that each forward would send.
 
-pub mod check;
 mod explained;
+pub mod properties;
 mod shown;
 
 use std::io::{self, IsTerminal, Read};
@@ -12,7 +12,7 @@ use crate::config::{Config, Framing, Overrides};
 use crate::listen::ingest;
 use crate::protocol::framing::Framer;
 use crate::protocol::syslog::{Frame, Senders};
-use crate::record::{UnixMicros, make_json_visible};
+use crate::record::{UnixMicros, escape_json};
 use explained::{Explained, Explainer};
 
 /// Bytes of stdin that are read. It is for looking at a few messages.
@@ -78,7 +78,7 @@ fn told(explained: &Explained, style: Style) -> Vec<u8> {
         Style::Coloured => shown::text(explained, true),
         Style::Json => {
             let mut line = serde_json::to_vec(explained).expect("text, numbers and lists of them are always JSON");
-            make_json_visible(&mut line, 0);
+            escape_json(&mut line, 0);
             line.push(b'\n');
             line
         }
@@ -293,7 +293,7 @@ mod tests {
                 0..30,
             ),
         ) {
-            check::any_bytes(&pieces.concat());
+            properties::any_bytes(&pieces.concat());
         }
     }
 }

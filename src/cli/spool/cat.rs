@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Failure, Filter, Place, failure};
 use crate::cli::complain;
-use crate::record::{Format, HeaderField, Record, SEVERITIES, append_on_one_line, append_visible, render};
+use crate::record::{Format, HeaderField, Record, SEVERITIES, append_escaped, append_on_one_line, render};
 use crate::spool::{DeadLetter, HeadFault, Look, Piece, SegmentFile};
 
 #[derive(clap::Args)]
@@ -203,7 +203,7 @@ impl Printer<'_> {
         self.text.clear();
         // On a terminal whatever acts is written as text: who may log must not drive it.
         match self.is_terminal {
-            true => append_visible(&self.scratch, &mut self.text),
+            true => append_escaped(&self.scratch, &mut self.text),
             false => append_on_one_line(&self.scratch, &mut self.text),
         }
         self.text.push(b'\n');

@@ -281,7 +281,10 @@ mod tests {
 
     impl Rig {
         fn says(&mut self, pri: u8, image: &str, name: &str) -> Result<(), Refused> {
-            let frame = format!("<{pri}>Nov 20 17:28:47 {image}/{name}/2a9052a5c36e[23223]: hello");
+            self.takes(&format!("<{pri}>Nov 20 17:28:47 {image}/{name}/2a9052a5c36e[23223]: hello"))
+        }
+
+        fn takes(&mut self, frame: &str) -> Result<(), Refused> {
             let frame = Frame { bytes: frame.as_bytes(), cut: false, received: NOW };
             let Self { translator, admission, policy, .. } = self;
             let known = translator.find(&frame).and_then(|known| {
@@ -335,6 +338,30 @@ mod tests {
         assert_eq!(rig.containers.named("no-err").limited.get(), 1);
         rig.admission.forget();
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate), "the bucket is not forgotten");
+    }
+
+    /// The relay before us has told who it is. That is found once, and remembered.
+    #[test]
+    fn a_container_is_one_whatever_brought_it() {
+        let name = |name: &str| Patterns::new(vec![name.to_owned()]).expect("a pattern");
+        let mut rig =
+            rig(vec![Rule { name: name("noise"), ..Rule::default() }], Some(Rate { per_second: 1, burst: 2 }));
+        let line = |name: &str, text: &str| {
+            format!("<30>1 2026-11-20T17:28:47Z n7 {name} - - [docker@32473 image=\"nginx\" name=\"{name}\"] {text}")
+        };
+        let results = [1, 2, 3].map(|n| rig.takes(&line("web", &format!("message {n}"))));
+        assert_eq!(results, [Ok(()), Ok(()), Err(Refused::Rate)]);
+        assert_eq!(rig.takes(&line("noise", "x")), Err(Refused::Rule));
+        assert_eq!(rig.takes("<30>1 2026-11-20T17:28:47Z n7 web - - - no container"), Ok(()));
+        rig.admission.count();
+        let counted: Vec<_> = rig
+            .containers
+            .busiest(usize::MAX)
+            .into_iter()
+            .map(|busy| (busy.name, busy.received, busy.limited))
+            .collect();
+        assert_eq!(counted, [("web".to_owned(), 3, 1), ("noise".to_owned(), 1, 0)]);
+        assert_eq!(rig.admission.known.len(), 2);
     }
 
     #[test]

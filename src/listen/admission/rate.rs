@@ -12,7 +12,7 @@ use crate::record::UnixMicros;
 
 /// Containers with a bucket of their own. When there are more, those that have been quiet are forgotten first, and what
 /// still finds no room shares one: whoever reaches a listener can invent containers.
-const MOST_BUCKETS: usize = 10_000;
+const MAX_BUCKETS: usize = 10_000;
 
 /// Buckets count in millionths of a message, so that a microsecond adds as many as there may be messages in a second.
 const MESSAGE: u64 = 1_000_000;
@@ -60,12 +60,12 @@ impl Buckets {
             return bucket.clone();
         }
         let is_time = swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&now.0.saturating_sub(at.0)));
-        if by_container.len() >= MOST_BUCKETS && is_time {
+        if by_container.len() >= MAX_BUCKETS && is_time {
             *swept = Some(now);
             // A full one that nobody holds is like a new one.
             by_container.retain(|_, bucket| Arc::strong_count(&bucket.0) > 1 || !bucket.is_full(rate, now));
         }
-        if by_container.len() >= MOST_BUCKETS {
+        if by_container.len() >= MAX_BUCKETS {
             return self.shared.clone();
         }
         by_container.entry(container).or_default().clone()
@@ -143,10 +143,10 @@ mod tests {
         let buckets = Buckets::default();
         let real = buckets.of(b"real", RATE, at(0));
         assert_eq!(taken(&real, 100, 0), 30);
-        for number in 1..MOST_BUCKETS {
+        for number in 1..MAX_BUCKETS {
             assert!(buckets.of(format!("invented-{number}").as_bytes(), RATE, at(0)).take(RATE, at(0)));
         }
-        assert_eq!(buckets.table.lock().by_container.len(), MOST_BUCKETS);
+        assert_eq!(buckets.table.lock().by_container.len(), MAX_BUCKETS);
         // All that find no room together.
         let more = |millis| {
             let bucket = |n: &i32| buckets.of(format!("more-{n}").as_bytes(), RATE, at(millis));

@@ -139,7 +139,8 @@ impl Host {
             }
         };
         let held = self.unfinished.held(place.1.as_ref().map(|member| member.unfinished.clone()));
-        let (intake, shutdown) = (self.intake.clone(), self.connections.clone());
+        let (mut intake, shutdown) = (self.intake.clone(), self.connections.clone());
+        intake.set_peer(from);
         metrics.connections.inc();
         tokio::spawn(async move {
             connection::serve(wire, &rules, &metrics, held, intake, shutdown).await;

@@ -44,6 +44,43 @@ fn nobody_but_docker_says_which_container_it_is() {
     }
 }
 
+/// As soon as a listener has a name, what only the relay may say is the relay's.
+#[test]
+fn nobody_has_fields_where_listeners_have_names() {
+    let line_by = |mark: ListenerMark, sent: &str| {
+        let mut translator = Translator::new(Arc::new(settings()));
+        translator.listen_to(mark, Senders::Anybody);
+        let bytes = format!("<30>1 2026-11-20T22:28:47Z n7 app - - {sent} x");
+        let mut out = Vec::new();
+        translator.translate(&Frame { bytes: bytes.as_bytes(), cut: false, received: NOW }, &mut out);
+        String::from_utf8(out).unwrap().split_once(" app - - ").unwrap().1.to_owned()
+    };
+    let fields = "[fields@32473 a=\"1\"][json@32473 fields=\"{\\\"n\\\":2}\"]";
+    let own = "[logferry@32473 cut=\"true\" listener=\"dmz\"]";
+    assert_eq!(line_by(ListenerMark::AsItCame, &format!("{fields}[b]{own}")), format!("{fields}[b]{own} x"));
+    let nothing = line_by(ListenerMark::Nothing, &format!("{fields}[b]{own}"));
+    assert_eq!(nothing, "[b][logferry@32473 cut=\"true\"] x");
+    let named = line_by(ListenerMark::Name("in".to_owned()), &format!("{fields}[b]"));
+    assert_eq!(named, "[b][logferry@32473 listener=\"in\"] x");
+    // For others it may be well formed, and count.
+    for id in ["fields@32473", "json@32473"] {
+        assert_eq!(line_by(ListenerMark::Nothing, &format!("[{id} a=\"1\" ]")), format!("- [{id} a=\"1\" ] x"));
+    }
+}
+
+#[test]
+fn who_sent_it_is_in_the_record_and_not_in_the_line() {
+    let mut translator = Translator::new(Arc::new(settings()));
+    let peer = "192.0.2.7".parse().unwrap();
+    translator.set_peer(Some(peer));
+    let frame = Frame { bytes: b"<30>1 2026-11-20T22:28:47Z n7 app - - - x", cut: false, received: NOW };
+    let message = translator.read(&frame);
+    assert_eq!(message.record.peer, Some(peer));
+    let mut out = Vec::new();
+    message.write(&mut out);
+    assert_eq!(out, frame.bytes);
+}
+
 #[test]
 fn a_tag_that_looks_like_data_is_a_tag() {
     // `--log-opt tag=…`, which Docker writes as it is: with structured data in just the place where it would count.
