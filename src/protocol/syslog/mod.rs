@@ -26,6 +26,7 @@
 //! - `rfc5424`: anybody's RFC 5424 message
 //! - `rfc3164`: everything else that has a header, by way of `syslog_loose`
 //! - `translate`: [`Message`] → line
+//! - `session`: a connection, message after message
 //! - `header_cache`: what headers became that came before
 //! - `properties`: what must hold for all bytes
 
@@ -34,6 +35,7 @@ mod header_cache;
 pub mod properties;
 mod rfc3164;
 mod rfc5424;
+mod session;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use header_cache::{HeaderId, MAX_HEADERS};
+pub use session::SyslogSession;
 pub use tag::TagTemplate;
 pub use translate::{Known, ListenerMark, Message, Translator};
 

@@ -1,0 +1,313 @@
+//! What must hold for every session, as functions, so that a unit test, a property test and a fuzz target are one line each.
+
+use std::time::{Duration, Instant};
+
+use super::relp::{Bounds, RelpSession};
+use super::session::{Ack, AnySession, Closed, Numbers, Phase, Session, Sink};
+use super::syslog::SyslogSession;
+
+/// Messages with this in them are refused.
+pub const REFUSED: u8 = b'!';
+
+/// A message, whether it was cut, and its number, where it has one.
+pub type Message = (Vec<u8>, bool, Option<(String, u32, u64)>);
+
+/// Keeps what a session finds.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// What is in the spool, or will be.
+    pub messages: Vec<Message>,
+    /// Since the last ticket.
+    batch: Vec<(Vec<u8>, bool)>,
+    tickets: Vec<Ack>,
+}
+
+impl Sink for Collected {
+    fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
+        let taken = !bytes.contains(&REFUSED);
+        if taken {
+            self.batch.push((bytes.to_vec(), cut));
+        }
+        taken
+    }
+
+    fn pending(&self) -> usize {
+        self.batch.iter().map(|(bytes, _)| bytes.len()).sum()
+    }
+
+    fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {
+        assert!(!self.batch.is_empty(), "a ticket for nothing");
+        self.tickets.push(ack);
+        let number = |at| numbers.map(|of| (of.stream.to_owned(), of.session, of.first_line + at));
+        let numbered = (0..).zip(self.batch.drain(..)).map(|(at, (bytes, cut))| (bytes, cut, number(at)));
+        self.messages.extend(numbered);
+    }
+}
+
+impl Collected {
+    /// What needs no ticket is handed on as it is; what should have had one is lost.
+    fn end_batch(&mut self, answers: bool) {
+        if !answers {
+            self.messages.extend(self.batch.drain(..).map(|(bytes, cut)| (bytes, cut, None)));
+        }
+        self.batch.clear();
+    }
+}
+
+/// What comes of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub messages: Vec<Message>,
+    pub answers: Vec<u8>,
+    /// The phase it ends in, whether inside a message, and whether it is something else.
+    pub end: (Phase, bool, bool),
+}
+
+/// When batches are in the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    AfterEachFeed,
+    AtTheEnd,
+    Never,
+}
+
+/// What a session makes of a stream that is fed in pieces of the given lengths, the last one taking what is left.
+pub fn outcome(
+    mut session: AnySession,
+    stream: &[u8],
+    pieces: impl IntoIterator<Item = usize>,
+    commit: Commit,
+    now: Instant,
+) -> Outcome {
+    let (mut to, mut answers) = (Collected::default(), Vec::new());
+    let answered = session.conduct().answers;
+    session.opened(now, &mut answers);
+    let mut rest = stream;
+    let mut is_other = false;
+    for piece in pieces.into_iter().chain([usize::MAX]) {
+        let (fed, later) = rest.split_at(piece.min(rest.len()));
+        rest = later;
+        is_other = session.feed(fed, now, &mut to, &mut answers).is_err();
+        to.end_batch(answered);
+        if commit == Commit::AfterEachFeed {
+            to.tickets.drain(..).for_each(|ack| session.committed(ack, &mut answers));
+        }
+        if is_other {
+            break;
+        }
+    }
+    if commit == Commit::AtTheEnd {
+        to.tickets.drain(..).for_each(|ack| session.committed(ack, &mut answers));
+    }
+    if commit != Commit::Never {
+        assert_eq!(session.owed(), 0, "an answer that nobody waits for");
+    }
+    let end = (session.phase(), session.unfinished() && !is_other, is_other);
+    session.closed(if is_other { Closed::Broken } else { Closed::Clean }, &mut to);
+    to.end_batch(answered);
+    Outcome { messages: to.messages, answers, end }
+}
+
+/// One session of each protocol, for messages of so many bytes.
+pub fn each_session(max_frame: usize) -> [AnySession; 2] {
+    let timeout = Duration::from_secs(60);
+    let bounds = Bounds { max_frame, max_line: 1000, frame_timeout: timeout, open_timeout: timeout };
+    [AnySession::Syslog(SyslogSession::new(max_frame, timeout)), AnySession::Relp(Box::new(RelpSession::new(bounds)))]
+}
+
+/// Panics unless what comes of `stream`, cut into these pieces, is what comes of the whole, in each protocol and whenever the
+/// spool has what is in it; and unless answers wait for that.
+pub fn any_cut(stream: &[u8], max_frame: usize, pieces: &[usize], now: Instant) {
+    let whole = each_session(max_frame).map(|session| outcome(session, stream, [], Commit::AtTheEnd, now));
+    for commit in [Commit::AfterEachFeed, Commit::AtTheEnd, Commit::Never] {
+        for (session, whole) in each_session(max_frame).into_iter().zip(&whole) {
+            let mut cut = outcome(session, stream, pieces.iter().copied(), commit, now);
+            if commit == Commit::Never {
+                assert!(whole.answers.starts_with(&cut.answers), "answers come in their order");
+                cut.answers.clone_from(&whole.answers);
+            }
+            let shown = String::from_utf8_lossy(stream);
+            assert_eq!(&cut, whole, "{commit:?}, at most {max_frame}, pieces {pieces:?}, stream {shown:?}");
+        }
+    }
+}
+
+/// The same for bytes that choose everything: a limit, how many cuts, the cuts, and the stream.
+pub fn any_bytes(data: &[u8], now: Instant) {
+    let [limit, cuts, rest @ ..] = data else { return };
+    let (cuts, stream) = rest.split_at(usize::from(cuts % 16).min(rest.len()));
+    any_cut(stream, usize::from(*limit), &cuts.iter().map(|&cut| usize::from(cut)).collect::<Vec<_>>(), now);
+    let opened = [b"1 open 26 commands=numbered\nstream=a\n", stream].concat();
+    any_cut(&opened, usize::from(*limit), &cuts.iter().map(|&cut| usize::from(cut)).collect::<Vec<_>>(), now);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::relp::append;
+    use super::super::session::{Refusal, Violation};
+    use super::*;
+
+    fn every_two_cuts(stream: &[u8], max_frame: usize) {
+        let now = Instant::now();
+        for first in 0..=stream.len() {
+            for second in 0..=stream.len() - first {
+                any_cut(stream, max_frame, &[first, second], now);
+            }
+        }
+    }
+
+    fn relp(stream: &[u8], commit: Commit) -> Outcome {
+        let [_, session] = each_session(100);
+        outcome(session, stream, [], commit, Instant::now())
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    const OPEN: &[u8] = b"1 open 26 commands=numbered\nstream=a\n";
+
+    /// What answers `OPEN`.
+    fn opened() -> Vec<u8> {
+        relp(OPEN, Commit::Never).answers
+    }
+
+    /// What is said after `OPEN` and answered, without the answer to that.
+    fn answered(said: &[u8], commit: Commit) -> String {
+        let outcome = relp(&[OPEN, said].concat(), commit);
+        text(outcome.answers.strip_prefix(&opened()[..]).expect("the answer to `open` comes first"))
+    }
+
+    #[test]
+    fn answers_come_in_order_and_once_it_is_in_the_spool() {
+        assert!(text(&opened()).starts_with("1 rsp ") && text(&opened()).contains("\nstream=a\n"));
+        let said = b"2 x 0\n3 syslog 1 a\n4 syslog 1 !\n5 y 0\n6 syslog 1 b\n7 close 0\n";
+        let unknown = |txnr| format!("{txnr} rsp 19 500 unknown command\n");
+        let ok = |txnr| format!("{txnr} rsp 6 200 OK\n");
+        assert_eq!(answered(said, Commit::Never), unknown(2));
+        let all = [unknown(2), ok(3), ok(4), unknown(5), ok(6), ok(7), "0 serverclose 0\n".to_owned()].concat();
+        assert_eq!(answered(said, Commit::AtTheEnd), all);
+        // What is refused waits for nothing.
+        assert_eq!(answered(b"2 syslog 1 !\n3 x 0\n", Commit::Never), ok(2) + &unknown(3));
+    }
+
+    #[test]
+    fn numbered_lines_keep_their_numbers() {
+        let lines = b"1 a1 b1 !1 c1 !2 de";
+        let mut said = OPEN.to_vec();
+        append(2, "numbered", &[b"7 100\n", &lines[..]].concat(), &mut said);
+        append(3, "numbered", b"7 106\n1 !1 !", &mut said);
+        append(4, "syslog", b"f", &mut said);
+        let outcome = relp(&said, Commit::AtTheEnd);
+        let messages: Vec<_> = outcome
+            .messages
+            .iter()
+            .map(|(bytes, _, number)| (text(bytes), number.as_ref().map(|(_, session, line)| (*session, *line))))
+            .collect();
+        let expected = [("a", 100), ("b", 101), ("c", 103), ("de", 105)];
+        let expected = expected.map(|(line, number)| (line.to_owned(), Some((7, number))));
+        assert_eq!(messages[..4], expected);
+        assert_eq!(messages[4], ("f".to_owned(), None));
+        assert!(text(&outcome.answers).ends_with("2 rsp 6 200 OK\n3 rsp 6 200 OK\n4 rsp 6 200 OK\n"));
+        every_two_cuts(&said, 100);
+    }
+
+    #[test]
+    fn what_is_not_spooled_ends_the_answers() {
+        let [_, mut session] = each_session(100);
+        let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());
+        for said in [OPEN, b"2 syslog 1 a\n", b"3 syslog 1 b\n4 x 0\n", b"5 syslog 1 c\n"] {
+            session.feed(said, now, &mut to, &mut answers).expect("RELP");
+        }
+        answers.clear();
+        let [first, second, _] = to.tickets[..] else { panic!("{:?}", to.tickets) };
+        session.refused(second, Refusal::Stopping);
+        session.stopping(&mut answers);
+        assert_eq!((session.phase(), text(&answers)), (Phase::Closing, String::new()), "what is before it comes first");
+        session.committed(first, &mut answers);
+        assert_eq!(text(&answers), "2 rsp 6 200 OK\n0 serverclose 0\n");
+        assert_eq!(session.owed(), 0);
+        session.refused(second, Refusal::NotSpooled);
+        assert_eq!(session.phase(), Phase::Over);
+    }
+
+    #[test]
+    fn a_session_waits_only_so_long() {
+        let (mut to, mut answers, start) = (Collected::default(), Vec::new(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let [mut syslog, mut relp] = each_session(100);
+        for session in [&mut syslog, &mut relp] {
+            session.opened(start, &mut answers);
+        }
+        assert_eq!(syslog.timer(start, &mut to), Ok(None));
+        // What trickles in keeps no session waiting for its `open`.
+        assert_eq!(relp.timer(start, &mut to), Ok(Some(after(60))));
+        relp.feed(b"1 op", after(50), &mut to, &mut answers).expect("RELP");
+        assert_eq!(relp.timer(after(59), &mut to), Ok(Some(after(60))));
+        assert_eq!(relp.timer(after(60), &mut to), Err(Violation));
+
+        let [_, mut relp] = each_session(100);
+        relp.opened(start, &mut answers);
+        relp.feed(OPEN, start, &mut to, &mut answers).expect("RELP");
+        assert_eq!(relp.timer(after(100), &mut to), Ok(None));
+        for (session, begun, more) in [(&mut syslog, &b"<30>a"[..], &b"b"[..]), (&mut relp, b"2 syslog 100 ", b"x")] {
+            session.feed(begun, start, &mut to, &mut answers).expect("a beginning");
+            session.feed(more, after(59), &mut to, &mut answers).expect("more of it");
+            assert_eq!(session.timer(after(59), &mut to), Ok(Some(after(60))), "which changes nothing");
+            // It was not read in time, which is not its fault.
+            session.feed(more, after(61), &mut to, &mut answers).expect("more of it");
+            assert_eq!(session.timer(after(61), &mut to), Ok(Some(after(121))));
+        }
+        assert_eq!(syslog.timer(after(121), &mut to), Ok(None));
+        assert_eq!((to.batch, syslog.memory()), (vec![(b"<30>abb".to_vec(), true)], 0));
+        assert_eq!(relp.timer(after(121), &mut Collected::default()), Err(Violation));
+    }
+
+    /// What senders say, and what is nearly that.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let command = prop::sample::select(vec!["syslog", "syslog", "numbered", "x", "open", "close", "rsp"]);
+        let data = prop_oneof![
+            "[ab!\n]{0,5}".prop_map(String::into_bytes),
+            Just(b"3 5\n1 a2 bc1 !1 d".to_vec()),
+            Just(b"3 9\n1 !2 x\n".to_vec()),
+            Just(b"commands=numbered\nstream=s".to_vec()),
+        ];
+        let piece = prop_oneof![
+            12 => (1..99u32, command, data).prop_map(|(txnr, command, data)| {
+                let mut bytes = Vec::new();
+                append(txnr, command, &data, &mut bytes);
+                bytes
+            }),
+            2 => "<[0-9]{2}>[a! ]{0,9}\n".prop_map(String::into_bytes),
+            1 => "[0-9 a\n]{0,6}".prop_map(String::into_bytes),
+        ];
+        (any::<bool>(), prop::collection::vec(piece, 0..5)).prop_map(|(opens, pieces)| {
+            let before = if opens { OPEN } else { b"" };
+            [before, &pieces.concat()].concat()
+        })
+    }
+
+    proptest! {
+        // Each of them is thousands of cuts.
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_two_cuts_matter(stream in streams(), max_frame in 0..40usize) {
+            every_two_cuts(&stream, max_frame);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter(stream in streams(), max_frame in 0..40usize, pieces in prop::collection::vec(0..12usize, 0..30)) {
+            any_cut(&stream, max_frame, &pieces, Instant::now());
+        }
+
+        #[test]
+        fn neither_do_bytes(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            any_bytes(&data, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A connection that speaks RELP to a listener: `open`, messages and commands in any number, `close`. Answers come in the order
+//! of what they answer, each when all before it is in the spool.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{BadFrame, Command, Decoder, Frame, Numbered, Offers, append, append_ok};
+use crate::protocol::session::{
+    Ack, Closed, Conduct, MessageDeadline, Numbers, Phase, Refusal, Session, Sink, Violation,
+};
+
+/// Each read is delivered by itself.
+const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1 };
+/// Bytes of a `numbered` frame beside the longest line: another logferry's batch is some 64 KiB.
+const NUMBERED_BATCH: usize = 128 * 1024;
+/// Bytes by which the lines of a `numbered` frame may grow, beside to twice their size, when they are read.
+const MAX_GROWTH: usize = 64 * 1024;
+
+/// What a session may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of a message that are kept.
+    pub max_frame: usize,
+    /// Bytes of the longest line that another logferry may have.
+    pub max_line: usize,
+    /// How long the end of a message is waited for.
+    pub frame_timeout: Duration,
+    /// How long `open` is waited for.
+    pub open_timeout: Duration,
+}
+
+/// A sender that has not understood something, or takes too much memory or time, is simply left: it sends again what has no
+/// answer.
+#[derive(Debug)]
+pub struct RelpSession {
+    decoder: Decoder,
+    dialog: Dialog,
+    deadline: MessageDeadline,
+    /// Until when `open` is waited for.
+    open_until: Option<Instant>,
+    bounds: Bounds,
+}
+
+/// What was said so far, and what is owed for it.
+#[derive(Debug)]
+struct Dialog {
+    phase: Phase,
+    max_frame: usize,
+    /// The name the sender's lines are numbered under, if it is another logferry.
+    stream: Option<String>,
+    /// The ticket of the batch that is gathered. All before it have been handed out.
+    ticket: Ack,
+    /// Messages of that batch that were taken.
+    taken: u64,
+    /// In the order in which it came.
+    unanswered: VecDeque<Unanswered>,
+    /// Batches before this one are in the spool.
+    committed: Ack,
+    /// Bytes of answers to commands among the unanswered.
+    owed: usize,
+}
+
+/// What is to be answered, once the batches up to this one are in the spool.
+#[derive(Debug)]
+struct Unanswered {
+    after: Ack,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    /// Messages, by their transactions' numbers.
+    Messages(Vec<u32>),
+    /// Commands, as their answers.
+    Commands(Vec<u8>),
+}
+
+impl RelpSession {
+    pub fn new(bounds: Bounds) -> Self {
+        let dialog = Dialog {
+            phase: Phase::Opening,
+            max_frame: bounds.max_frame,
+            stream: None,
+            ticket: Ack(1),
+            taken: 0,
+            unanswered: VecDeque::new(),
+            committed: Ack(1),
+            owed: 0,
+        };
+        Self {
+            decoder: Decoder::new(bounds.max_frame),
+            dialog,
+            deadline: MessageDeadline::new(bounds.frame_timeout),
+            open_until: None,
+            bounds,
+        }
+    }
+
+    fn take(&mut self, mut bytes: &[u8], now: Instant, to: &mut impl Sink) -> Result<(), BadFrame> {
+        let Self { decoder, dialog, deadline, open_until, bounds } = self;
+        let mut another = false;
+        while !bytes.is_empty() {
+            bytes = decoder.step(bytes, &mut |frame| {
+                another = true;
+                dialog.take(frame, to)
+            })?;
+            if dialog.stream.is_some() {
+                decoder.raise_limit(bounds.max_line + NUMBERED_BATCH);
+            }
+        }
+        deadline.after_feed(decoder.unfinished(), another, now);
+        if dialog.phase != Phase::Opening {
+            *open_until = None;
+        }
+        Ok(())
+    }
+}
+
+impl Session for RelpSession {
+    fn conduct(&self) -> &'static Conduct {
+        &CONDUCT
+    }
+
+    fn phase(&self) -> Phase {
+        self.dialog.phase
+    }
+
+    fn opened(&mut self, now: Instant, _answers: &mut Vec<u8>) {
+        self.open_until = now.checked_add(self.bounds.open_timeout);
+    }
+
+    fn feed(&mut self, bytes: &[u8], now: Instant, to: &mut impl Sink, answers: &mut Vec<u8>) -> Result<(), Violation> {
+        let taken = self.take(bytes, now, to);
+        self.dialog.end_batch(None, to);
+        self.dialog.answer_committed(answers);
+        taken.map_err(|_| {
+            self.dialog.phase = Phase::Over;
+            Violation
+        })
+    }
+
+    fn committed(&mut self, ack: Ack, answers: &mut Vec<u8>) {
+        self.dialog.committed = Ack(ack.0 + 1);
+        self.dialog.answer_committed(answers);
+    }
+
+    fn refused(&mut self, ack: Ack, why: Refusal) {
+        self.dialog.forget_from(ack);
+        if why == Refusal::NotSpooled {
+            self.dialog.phase = Phase::Over;
+        }
+    }
+
+    fn timer(&mut self, now: Instant, _to: &mut impl Sink) -> Result<Option<Instant>, Violation> {
+        if self.open_until.is_some_and(|until| until <= now) || self.deadline.is_over(now) {
+            self.dialog.phase = Phase::Over;
+            return Err(Violation);
+        }
+        Ok(self.open_until.into_iter().chain(self.deadline.at()).min())
+    }
+
+    fn give_up(&mut self, _to: &mut impl Sink) -> Result<(), Violation> {
+        self.dialog.phase = Phase::Over;
+        Err(Violation)
+    }
+
+    fn stopping(&mut self, answers: &mut Vec<u8>) {
+        self.dialog.phase = Phase::Closing;
+        self.dialog.command("serverclose", 0, b"");
+        self.dialog.answer_committed(answers);
+    }
+
+    fn closed(&mut self, _how: Closed, _to: &mut impl Sink) {
+        self.dialog.phase = Phase::Over;
+    }
+
+    fn unfinished(&self) -> bool {
+        self.decoder.unfinished()
+    }
+
+    fn memory(&self) -> usize {
+        self.decoder.held() + self.dialog.owed
+    }
+
+    fn owed(&self) -> usize {
+        self.dialog.owed
+    }
+}
+
+impl Dialog {
+    fn take(&mut self, frame: Frame<'_>, to: &mut impl Sink) -> Result<(), BadFrame> {
+        match (self.phase, frame.command) {
+            (Phase::Opening, Command::Open) | (Phase::Open, _) => {}
+            _ => return Err(BadFrame::new("a command before `open` or after `close`")),
+        }
+        match frame.command {
+            Command::Syslog => {
+                let kept = &frame.data[..frame.data.len().min(self.max_frame)];
+                self.taken += u64::from(to.frame(kept, frame.cut || kept.len() < frame.data.len()));
+                self.message(self.ticket, frame.txnr);
+            }
+            Command::Numbered => self.numbered(frame, to)?,
+            Command::Open => {
+                // A sender that can number its lines is told that we can tell them apart.
+                let offers = Offers::read(frame.data);
+                let mut data = b"200 OK\n".to_vec();
+                offers.write(&mut data);
+                self.stream = offers.stream;
+                self.phase = Phase::Open;
+                self.command("rsp", frame.txnr, &data);
+            }
+            Command::Close => {
+                self.phase = Phase::Closing;
+                self.command("rsp", frame.txnr, b"200 OK");
+                self.command("serverclose", 0, b"");
+            }
+            Command::Rsp | Command::Serverclose | Command::Unknown => {
+                self.command("rsp", frame.txnr, b"500 unknown command");
+            }
+        }
+        Ok(())
+    }
+
+    fn numbered(&mut self, frame: Frame<'_>, to: &mut impl Sink) -> Result<(), BadFrame> {
+        let Some(stream) = self.stream.clone().filter(|_| !frame.cut) else {
+            return Err(BadFrame::new("numbered lines that were not offered, or too many"));
+        };
+        let numbered = Numbered::read(frame.data)?;
+        self.end_batch(None, to);
+        // Lines that follow one another; a line that is refused ends a run.
+        let mut run = Numbers { stream: &stream, session: numbered.session, first_line: numbered.first_line };
+        let mut bytes_before = 0;
+        for line in numbered.lines().flatten() {
+            let taken = match line {
+                // One LF at a frame's end is taken for framing; this one is not.
+                [.., b'\n'] => to.frame(&[line, b"\n"].concat(), false),
+                _ => to.frame(line, false),
+            };
+            // Another logferry's lines stay what they are. Others of a byte each would each become a whole message.
+            if bytes_before + to.pending() > 2 * frame.data.len() + MAX_GROWTH {
+                self.taken = 0;
+                return Err(BadFrame::new("numbered lines that are no syslog"));
+            }
+            if taken {
+                self.taken += 1;
+            } else {
+                bytes_before += to.pending();
+                // What follows has the number behind the next one.
+                let next = run.first_line + self.taken + 1;
+                self.end_batch(Some(run), to);
+                run.first_line = next;
+            }
+        }
+        self.message(self.ticket, frame.txnr);
+        self.end_batch(Some(run), to);
+        Ok(())
+    }
+
+    /// Ends the batch that is gathered. One of which nothing was taken is none.
+    fn end_batch(&mut self, numbers: Option<Numbers<'_>>, to: &mut impl Sink) {
+        if std::mem::take(&mut self.taken) > 0 {
+            to.ticket(self.ticket, numbers);
+            self.ticket = Ack(self.ticket.0 + 1);
+            return;
+        }
+        // What would have waited for it waits for the one before.
+        let before = Ack(self.ticket.0 - 1);
+        self.unanswered.iter_mut().rev().take_while(|one| one.after > before).for_each(|one| one.after = before);
+    }
+
+    /// A message is to be answered once that batch is in the spool.
+    fn message(&mut self, after: Ack, txnr: u32) {
+        match self.unanswered.back_mut() {
+            Some(Unanswered { after: last, answer: Answer::Messages(txnrs) }) if *last == after => txnrs.push(txnr),
+            _ => self.unanswered.push_back(Unanswered { after, answer: Answer::Messages(vec![txnr]) }),
+        }
+    }
+
+    /// A command is answered with a frame, once everything before it is.
+    fn command(&mut self, command: &str, txnr: u32, data: &[u8]) {
+        let before = Ack(self.ticket.0 - 1);
+        let after = self.unanswered.back().map_or(before, |last| last.after.max(before));
+        let mut frame = Vec::new();
+        append(txnr, command, data, &mut frame);
+        self.owed += frame.len();
+        // Commands are short, and a read may bring thousands.
+        match self.unanswered.back_mut() {
+            Some(Unanswered { after: last, answer: Answer::Commands(answers) }) if *last == after => {
+                answers.append(&mut frame);
+            }
+            _ => self.unanswered.push_back(Unanswered { after, answer: Answer::Commands(frame) }),
+        }
+    }
+
+    /// Answers what waits for nothing any more.
+    fn answer_committed(&mut self, answers: &mut Vec<u8>) {
+        while let Some(one) = self.unanswered.front_mut().filter(|one| one.after < self.committed) {
+            match &mut one.answer {
+                Answer::Messages(txnrs) => txnrs.iter().for_each(|txnr| append_ok(*txnr, answers)),
+                Answer::Commands(commands) => {
+                    self.owed -= commands.len();
+                    answers.append(commands);
+                }
+            }
+            self.unanswered.pop_front();
+        }
+        // An idle session holds no memory.
+        if self.unanswered.is_empty() {
+            self.unanswered.shrink_to_fit();
+        }
+    }
+
+    /// Nothing that waits for this batch or a later one will be answered. What is said from now on does not wait for them.
+    fn forget_from(&mut self, ack: Ack) {
+        self.ticket = self.ticket.min(ack);
+        let kept = self.unanswered.iter().take_while(|one| one.after < ack).count();
+        for Unanswered { answer, .. } in self.unanswered.drain(kept..) {
+            if let Answer::Commands(commands) = answer {
+                self.owed -= commands.len();
+            }
+        }
+    }
+}
