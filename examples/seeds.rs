@@ -22,6 +22,7 @@ fn main() {
     keep(&out, "line", ELEMENTS.iter().map(|sent| [&[27, sent.len() as u8], sent.as_bytes(), &messages[0]].concat()));
     keep(&out, "explain", messages.iter().cloned());
     keep(&out, "relp", sessions(&messages));
+    keep(&out, "session", sessions(&messages));
     let parts = messages.chunks(4).map(parts);
     keep(&out, "record", parts.clone().map(|parts| [&[0, 0], &parts[..]].concat()));
     keep(&out, "segment", parts.clone().map(|parts| [&[2], &parts[..]].concat()));

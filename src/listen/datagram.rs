@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
 
-use super::ingest::Intake;
+use super::ingest::Ingest;
 use super::socket::{self, SocketFile};
 use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, report_receive_buffer, stopping};
 use crate::config::Limits;
@@ -92,7 +92,7 @@ pub(super) fn start(
     place: Place,
     receive_buffer: usize,
     mut rules: watch::Receiver<Arc<Rules>>,
-    intake: Intake,
+    ingest: Ingest,
     mut shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Idle { socket, work } = idle;
@@ -115,7 +115,7 @@ pub(super) fn start(
         drops: drops_before,
         bytes: 0,
         expected: 0,
-        intake,
+        ingest,
         metrics: metrics.clone(),
         buffers: vec![0; BATCH * DATAGRAM],
     };
@@ -182,7 +182,7 @@ struct Receiver {
     received: u32,
     /// The kernel's count of datagrams dropped, as last seen; it wraps.
     drops: u32,
-    intake: Intake,
+    ingest: Ingest,
     metrics: ListenMetrics,
     /// Bytes received and not handed on yet; and those that were handed on last.
     bytes: usize,
@@ -244,7 +244,7 @@ impl Receiver {
         }
         self.are_many = self.handed_on.elapsed() < mem::take(&mut self.received) * MANY;
         self.handed_on = Instant::now();
-        self.intake.flush_blocking();
+        self.ingest.flush_blocking();
         self.expected = mem::take(&mut self.bytes);
     }
 
@@ -256,7 +256,7 @@ impl Receiver {
         let (mut count, mut bytes, mut received, mut cuts, mut refused) = (0, 0, 0, 0, 0);
         let rules = self.rules.borrow().clone();
         let Limits { allow, max_frame, .. } = &rules.limits;
-        self.intake.begin(self.expected.min(BYTES_AT_ONCE));
+        self.ingest.begin(self.expected.min(BYTES_AT_ONCE));
         for message in batch {
             count += 1;
             bytes += message.bytes;
@@ -264,8 +264,8 @@ impl Receiver {
             if whole.iter().all(|&byte| byte == b'\n') {
                 continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
             }
-            let from = source(message.address);
-            if !allow.is_empty() && !from.is_some_and(|from| rules.limits.lets_in(from)) {
+            let peer = source(message.address);
+            if !allow.is_empty() && !peer.is_some_and(|peer| rules.limits.lets_in(peer)) {
                 refused += 1;
                 continue;
             }
@@ -273,10 +273,10 @@ impl Receiver {
             let cut = frame.len() < whole.len() || message.flags.contains(MsgFlags::MSG_TRUNC);
             received += 1;
             cuts += u64::from(cut);
-            self.intake.set_peer(from);
-            self.intake.frame(frame, cut);
-            if self.intake.pending() > BYTES_AT_ONCE {
-                self.intake.flush_blocking();
+            self.ingest.set_peer(peer);
+            self.ingest.frame(frame, cut);
+            if self.ingest.pending() > BYTES_AT_ONCE {
+                self.ingest.flush_blocking();
             }
         }
         self.metrics.bytes.inc_by(bytes as u64);

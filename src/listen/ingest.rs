@@ -37,22 +37,8 @@ pub struct Common {
 
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
 #[derive(Clone)]
-pub struct Intake {
-    way: Way,
-}
-
-#[derive(Clone)]
-enum Way {
-    /// Boxed: it would make the future of every connection larger by several times its size.
-    Spool(Box<ToSpool>),
-    /// Frames as they are, for tests of the framing and the sockets.
-    #[cfg(test)]
-    Test(ToTest),
-}
-
-#[derive(Clone)]
-struct ToSpool {
-    /// The listener's, as configured when it began.
+pub struct Ingest {
+    /// Of the listener, as configured when it began.
     address: Arc<ListenAddress>,
     /// The same as text.
     label: Arc<str>,
@@ -80,7 +66,7 @@ struct ToSpool {
     counts: [u64; Shape::ALL.len()],
 }
 
-impl Intake {
+impl Ingest {
     /// `address`: the listener's, as configured.
     pub fn new(
         policies: watch::Receiver<IngestPolicy>,
@@ -91,7 +77,7 @@ impl Intake {
     ) -> Self {
         let policy = policies.borrow().clone();
         let label: Arc<str> = address.to_string().into();
-        let mut to_spool = ToSpool {
+        let mut ingest = Self {
             address: Arc::new(address.clone()),
             label: label.clone(),
             policy,
@@ -109,158 +95,58 @@ impl Intake {
             expected: 0,
             counts: [0; Shape::ALL.len()],
         };
-        to_spool.take_policy();
-        Self { way: Way::Spool(Box::new(to_spool)) }
+        ingest.take_policy();
+        ingest
     }
 
     /// For senders whose kernel holds what we do not read at once.
     pub fn of_streams(mut self) -> Self {
-        match &mut self.way {
-            Way::Spool(to) => {
-                to.spool = to.spool.of_streams();
-                to.headers = HEADERS_OF_A_STREAM;
-                to.admission.remember(to.headers);
-                to.policy.translator.remember_headers(to.headers);
-            }
-            #[cfg(test)]
-            Way::Test(_) => {}
-        }
+        self.spool = self.spool.of_streams();
+        self.headers = HEADERS_OF_A_STREAM;
+        self.admission.remember(self.headers);
+        self.policy.translator.remember_headers(self.headers);
         self
     }
 
-    /// Refuses nothing: its sender is made to wait instead.
-    pub fn waiting(mut self) -> Self {
-        match &mut self.way {
-            Way::Spool(to) => {
-                to.waits = true;
-                to.spool = to.spool.of_deliverers();
-            }
-            #[cfg(test)]
-            Way::Test(_) => {}
-        }
-        self
+    /// Refuses nothing from now on: its sender is made to wait instead.
+    pub fn make_senders_wait(&mut self) {
+        self.waits = true;
+        self.spool = self.spool.of_deliverers();
     }
 
     /// From now on frames come from this address.
     pub fn set_peer(&mut self, peer: Option<IpAddr>) {
-        match &mut self.way {
-            Way::Spool(to) => {
-                to.peer = peer;
-                to.policy.translator.set_peer(peer);
-            }
-            #[cfg(test)]
-            Way::Test(_) => {}
-        }
+        self.peer = peer;
+        self.policy.translator.set_peer(peer);
     }
 
-    /// Waits until it is this stream's turn to be read, which lasts until what is returned is dropped.
+    /// The turn of this stream to be read, if it comes at once. It lasts until what is returned is dropped.
+    pub fn try_turn(&self) -> Option<Turn> {
+        self.spool.try_turn()
+    }
+
+    /// Waits for the turn.
     pub fn turn(&self) -> impl Future<Output = Option<Turn>> + use<> {
-        let turn = match &self.way {
-            Way::Spool(to) => Some(to.spool.turn()),
-            #[cfg(test)]
-            Way::Test(_) => None,
-        };
-        async move { turn?.await }
+        self.spool.turn()
     }
 
     /// Call once for each read of `bytes` bytes, before its frames.
     pub fn begin(&mut self, bytes: usize) {
-        match &mut self.way {
-            Way::Spool(to) => {
-                to.received = now();
-                // A line of Docker's grows by half; what grows more makes the batch grow.
-                to.expected = bytes + bytes / 2;
-                // An error: nobody is left who could change it.
-                if to.policies.has_changed().unwrap_or(false) {
-                    to.take_policy();
-                }
-                to.least = if to.waits { DEBUG } else { to.policy.admission.shedding.least(to.spool.fullness()) };
-            }
-            #[cfg(test)]
-            Way::Test(_) => {}
+        self.received = now();
+        // A line of Docker's grows by half; what grows more makes the batch grow.
+        self.expected = bytes + bytes / 2;
+        // An error: nobody is left who could change it.
+        if self.policies.has_changed().unwrap_or(false) {
+            self.take_policy();
         }
+        self.least = if self.waits { DEBUG } else { self.policy.admission.shedding.least(self.spool.fullness()) };
     }
 
     /// One complete frame, its framing removed (a trailing LF may be there), and whether it was cut. False: it is not in
     /// the batch, because it was refused, or waits for the rest of its line.
-    pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
-        match &mut self.way {
-            Way::Spool(to) => to.ingest(bytes, cut),
-            #[cfg(test)]
-            Way::Test(to) => {
-                to.pending.push((bytes.to_vec(), cut));
-                true
-            }
-        }
-    }
-
-    /// Hands the batch over; waits for room in the spool's queue, but never for long. An empty batch is nothing.
-    pub async fn flush(&mut self) {
-        match &mut self.way {
-            Way::Spool(to) => {
-                let batch = to.take();
-                to.spool.send(batch).await;
-            }
-            #[cfg(test)]
-            Way::Test(to) => to.flush(),
-        }
-    }
-
-    /// Bytes of the batch so far.
-    pub fn pending(&self) -> usize {
-        match &self.way {
-            Way::Spool(to) => to.batch.byte_len(),
-            #[cfg(test)]
-            Way::Test(to) => to.pending.iter().map(|(frame, _)| frame.len()).sum(),
-        }
-    }
-
-    /// The batch so far, to be delivered.
-    pub fn take(&mut self) -> Batch {
-        match &mut self.way {
-            Way::Spool(to) => to.take(),
-            #[cfg(test)]
-            Way::Test(_) => unreachable!("RELP is tested with a spool"),
-        }
-    }
-
-    /// Hands over a batch whose sender waits until the spool has it; see [`Inlet::deliver`].
-    pub async fn deliver(&self, batch: Batch, origin: Option<Origin>) -> Receipt {
-        match &self.way {
-            Way::Spool(to) => to.spool.deliver(batch, origin).await,
-            #[cfg(test)]
-            Way::Test(_) => unreachable!("RELP is tested with a spool"),
-        }
-    }
-
-    /// The same for a thread of its own.
-    pub fn flush_blocking(&mut self) {
-        match &mut self.way {
-            Way::Spool(to) => {
-                let batch = to.take();
-                to.spool.send_blocking(batch);
-            }
-            #[cfg(test)]
-            Way::Test(to) => to.flush(),
-        }
-    }
-}
-
-impl ToSpool {
-    fn take_policy(&mut self) {
-        self.policy = self.policies.borrow_and_update().clone();
-        let IngestPolicy { translator, listeners, .. } = &mut self.policy;
-        let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
-        let mark =
-            ListenerMark::new(own.and_then(|own| own.name.as_deref()), listeners.iter().any(|one| one.name.is_some()));
-        translator.remember_headers(self.headers);
-        translator.set_peer(self.peer);
-        translator.listen_to(mark, own.map_or(Senders::Anybody, |own| own.from));
-        self.admission.forget();
-    }
-
+    ///
     /// The record is asked first. The line is written when it is known that it stays.
-    fn ingest(&mut self, bytes: &[u8], cut: bool) -> bool {
+    pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
         let Self { label, policy, batch, expected, counts, received, least, waits, .. } = self;
         let IngestPolicy { translator, admission: policy, rejoin, .. } = policy;
         if batch.is_empty() {
@@ -298,8 +184,42 @@ impl ToSpool {
         })
     }
 
-    /// The batch so far, counted.
-    fn take(&mut self) -> Batch {
+    /// Bytes of the batch so far.
+    pub fn pending(&self) -> usize {
+        self.batch.byte_len()
+    }
+
+    /// Hands the batch over; waits for room in the spool's queue, but never for long. An empty batch is nothing.
+    pub async fn flush(&mut self) {
+        let batch = self.take();
+        self.spool.send(batch).await;
+    }
+
+    /// The same for a thread of its own.
+    pub fn flush_blocking(&mut self) {
+        let batch = self.take();
+        self.spool.send_blocking(batch);
+    }
+
+    /// Hands over a batch whose sender waits until the spool has it; see [`Inlet::deliver`].
+    pub async fn deliver(&self, batch: Batch, origin: Option<Origin>) -> Receipt {
+        self.spool.deliver(batch, origin).await
+    }
+
+    fn take_policy(&mut self) {
+        self.policy = self.policies.borrow_and_update().clone();
+        let IngestPolicy { translator, listeners, .. } = &mut self.policy;
+        let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
+        let mark =
+            ListenerMark::new(own.and_then(|own| own.name.as_deref()), listeners.iter().any(|one| one.name.is_some()));
+        translator.remember_headers(self.headers);
+        translator.set_peer(self.peer);
+        translator.listen_to(mark, own.map_or(Senders::Anybody, |own| own.from));
+        self.admission.forget();
+    }
+
+    /// The batch so far. What was refused is counted with it, also when it is empty.
+    pub fn take(&mut self) -> Batch {
         for (shape, count) in Shape::ALL.into_iter().zip(std::mem::take(&mut self.counts)) {
             let counter = match shape {
                 Shape::Docker => &self.shapes.docker,
@@ -364,40 +284,4 @@ impl Passage<'_> {
 pub fn now() -> UnixMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-pub use test::{TakenFrames, ToTest};
-
-#[cfg(test)]
-mod test {
-    use std::sync::Arc;
-
-    use parking_lot::Mutex;
-
-    use super::{Intake, Way};
-
-    /// What was flushed, each frame with whether it was cut.
-    pub type TakenFrames = Arc<Mutex<Vec<(Vec<u8>, bool)>>>;
-
-    #[derive(Clone)]
-    pub struct ToTest {
-        pub(super) pending: Vec<(Vec<u8>, bool)>,
-        taken: TakenFrames,
-    }
-
-    impl ToTest {
-        pub(super) fn flush(&mut self) {
-            self.taken.lock().append(&mut self.pending);
-        }
-    }
-
-    impl Intake {
-        /// An intake that keeps what it was handed, and where to look for it.
-        pub fn for_tests() -> (Self, TakenFrames) {
-            let taken = TakenFrames::default();
-            let to_test = ToTest { pending: Vec::new(), taken: taken.clone() };
-            (Self { way: Way::Test(to_test) }, taken)
-        }
-    }
 }

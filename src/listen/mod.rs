@@ -7,7 +7,7 @@
 //! - `ingest`    where messages go: the door to the next stages
 //! - `admission` which messages are let in: rules, what a container may send, and what Docker has cut, made whole again
 //!
-//! What never happens here: a sender waits for more than the intake's bounded flush, but for RELP's; a stranger makes us log, grow
+//! What never happens here: a sender waits for more than the ingest's bounded flush, but for RELP's; a stranger makes us log, grow
 //! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
 //!
 //! A shutdown walks the way messages walk: nothing new is accepted, what the kernel holds is read out and handed on,
@@ -26,6 +26,10 @@ use tracing::{info, warn};
 
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
 use crate::metrics::ListenMetrics;
+use crate::protocol::relp::{Bounds, RelpSession};
+use crate::protocol::session::AnySession;
+use crate::protocol::syslog::SyslogSession;
+use crate::spool::MAX_LINE;
 
 mod admission;
 mod datagram;
@@ -36,7 +40,7 @@ mod stream;
 mod tests;
 
 pub use admission::{AdmissionPolicy, Buckets, LOOK_FOR_PIECES_EVERY, Reassembler, Shedding};
-pub use ingest::{Common, IngestPolicy, Intake, now};
+pub use ingest::{Common, Ingest, IngestPolicy, now};
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
 
@@ -112,8 +116,7 @@ struct Rules {
     tls: Option<TlsAcceptor>,
     /// Whether plain text is taken where there is TLS.
     plaintext: bool,
-    /// Whether what comes is RELP.
-    relp: bool,
+    protocol: Protocol,
     limits: Limits,
     /// A place for each handshake.
     handshakes: Semaphore,
@@ -189,14 +192,14 @@ impl Prepared {
     }
 
     /// Reads until `shutdown` says true (or is gone). Must be called inside the runtime.
-    pub fn start(self, intake: Intake, shutdown: watch::Receiver<bool>) -> Running {
+    pub fn start(self, ingest: Ingest, shutdown: watch::Receiver<bool>) -> Running {
         let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;
         info!("listen: listening on {address}");
         let (rules, current) = watch::channel(Arc::new(Rules::new(address.clone(), &options, metrics.clone())));
         let place = Place { address: address.clone(), file, handed_over, metrics };
         let task = match reader {
-            Reader::Datagrams(idle) => datagram::start(idle, place, receive_buffer, current, intake, shutdown),
-            Reader::Streams(listener) => stream::start(listener, place, current, intake, shutdown),
+            Reader::Datagrams(idle) => datagram::start(idle, place, receive_buffer, current, ingest, shutdown),
+            Reader::Streams(listener) => stream::start(listener, place, current, ingest, shutdown),
         };
         Running { rules, task }
     }
@@ -217,11 +220,23 @@ impl Rules {
             metrics: Arc::new(metrics),
             tls: options.tls.clone().filter(|_| tls),
             plaintext: options.plaintext && address.may_be_tls(),
-            relp: address.protocol() == Protocol::Relp,
+            protocol: address.protocol(),
             limits: options.limits.clone(),
             handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
             address,
+        }
+    }
+
+    /// Of a new connection.
+    fn session(&self) -> AnySession {
+        let Limits { max_frame, frame_timeout, handshake_timeout, .. } = self.limits;
+        match self.protocol {
+            Protocol::Syslog => AnySession::Syslog(SyslogSession::new(max_frame, frame_timeout)),
+            Protocol::Relp => {
+                let bounds = Bounds { max_frame, max_line: MAX_LINE, frame_timeout, open_timeout: handshake_timeout };
+                AnySession::Relp(Box::new(RelpSession::new(bounds)))
+            }
         }
     }
 }

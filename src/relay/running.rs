@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::forward::Forwarder;
-use crate::listen::{self, Common, IngestPolicy, Intake, LOOK_FOR_PIECES_EVERY, Prepared, Reassembler, Running};
+use crate::listen::{self, Common, Ingest, IngestPolicy, LOOK_FOR_PIECES_EVERY, Prepared, Reassembler, Running};
 use crate::log;
 use crate::losses::LossReporter;
 use crate::metrics::Metrics;
@@ -67,8 +67,8 @@ impl RunningRelay {
     pub fn start_listener(&mut self, settings: &config::Listen, listener: Prepared) {
         let (stop, stopping) = watch::channel(false);
         let (policies, inlet) = (self.policies.subscribe(), self.inlet.clone());
-        let intake = Intake::new(policies, inlet, &self.metrics, &settings.address, &self.common);
-        let running = listener.start(intake, stopping);
+        let ingest = Ingest::new(policies, inlet, &self.metrics, &settings.address, &self.common);
+        let running = listener.start(ingest, stopping);
         self.listeners.push(RunningListener { settings: settings.clone(), running, stop });
     }
 

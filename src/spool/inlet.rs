@@ -204,6 +204,11 @@ impl Inlet {
         async move { Some(Turn { _permit: turns.acquire_owned().await.ok()? }) }
     }
 
+    /// The turn, if it comes at once: nobody waits for one.
+    pub fn try_turn(&self) -> Option<Turn> {
+        Some(Turn { _permit: self.turns.clone().try_acquire_owned().ok()? })
+    }
+
     /// The same inlet for a sender with another patience; `None` waits as long as it takes, for inputs that can make
     /// their sender wait.
     pub fn with_patience(&self, patience: Option<Duration>) -> Self {

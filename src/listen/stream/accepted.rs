@@ -22,37 +22,35 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
-/// How a connection ended.
+/// How reading ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its peer closed it in good order.
+    /// The peer closed the connection in good order.
     Clean,
     /// It broke; or TLS ended without saying so, which anybody on the way could have done.
     Broken,
-    /// We stopped.
-    Stopped,
 }
 
 /// An accepted socket.
-pub struct Wire {
-    socket: Accepted,
+pub struct AcceptedSocket {
+    socket: StreamSocket,
     held_only: bool,
 }
 
-pub enum Accepted {
+pub enum StreamSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 /// What messages come through.
-pub enum Channel {
-    Plain(Wire),
+pub enum Connection {
+    Plain(AcceptedSocket),
     /// Boxed, because most connections are plain and should not pay for it.
-    Tls(Box<TlsStream<Wire>>),
+    Tls(Box<TlsStream<AcceptedSocket>>),
 }
 
-impl Wire {
-    pub fn new(socket: Accepted) -> Self {
+impl AcceptedSocket {
+    pub fn new(socket: StreamSocket) -> Self {
         Self { socket, held_only: false }
     }
 
@@ -66,8 +64,8 @@ impl Wire {
     /// Whether the peer has closed its side or the connection is broken, also behind bytes that were not read yet.
     pub fn peer_has_left(&self) -> bool {
         let fd = match &self.socket {
-            Accepted::Tcp(socket) => socket.as_fd(),
-            Accepted::Unix(socket) => socket.as_fd(),
+            StreamSocket::Tcp(socket) => socket.as_fd(),
+            StreamSocket::Unix(socket) => socket.as_fd(),
         };
         let mut asked = [PollFd::new(fd, PollFlags::from_bits_retain(POLLRDHUP))];
         // An error asks again.
@@ -76,7 +74,7 @@ impl Wire {
 
     /// Makes the coming close a reset, of which the sender hears with its next write.
     pub fn reset_on_close(&self) {
-        if let Accepted::Tcp(socket) = &self.socket {
+        if let StreamSocket::Tcp(socket) = &self.socket {
             // It fails only on a connection that is gone already. A closed unix socket fails the next write anyway.
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
@@ -84,7 +82,7 @@ impl Wire {
 
     /// The first byte, left where it is; nothing if the peer closed before it sent one.
     pub fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
-        let Accepted::Tcp(socket) = &self.socket else { unreachable!("only TCP listeners have a certificate") };
+        let StreamSocket::Tcp(socket) = &self.socket else { unreachable!("only TCP listeners have a certificate") };
         let mut byte = [0];
         let count = if self.held_only {
             ready!(held(|| Ok(recv(socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK)?)))?
@@ -106,18 +104,18 @@ fn held<T>(mut ask: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for AcceptedSocket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let wire = self.get_mut();
-        if !wire.held_only {
-            return match &mut wire.socket {
-                Accepted::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
-                Accepted::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+        let accepted = self.get_mut();
+        if !accepted.held_only {
+            return match &mut accepted.socket {
+                StreamSocket::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+                StreamSocket::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
             };
         }
-        let socket = match &wire.socket {
-            Accepted::Tcp(socket) => SockRef::from(socket),
-            Accepted::Unix(socket) => SockRef::from(socket),
+        let socket = match &accepted.socket {
+            StreamSocket::Tcp(socket) => SockRef::from(socket),
+            StreamSocket::Unix(socket) => SockRef::from(socket),
         };
         let count = ready!(held(|| (&*socket).read(buffer.initialize_unfilled())))?;
         buffer.advance(count);
@@ -126,33 +124,33 @@ impl AsyncRead for Wire {
 }
 
 /// For TLS and RELP, which answer. A listener never writes of its own accord.
-impl AsyncWrite for Wire {
+impl AsyncWrite for AcceptedSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().socket {
-            Accepted::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Accepted::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            StreamSocket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            StreamSocket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            Accepted::Tcp(socket) => Pin::new(socket).poll_flush(cx),
-            Accepted::Unix(socket) => Pin::new(socket).poll_flush(cx),
+            StreamSocket::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            StreamSocket::Unix(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            Accepted::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Accepted::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            StreamSocket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            StreamSocket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }
 
-impl Channel {
-    pub fn wire(&mut self) -> &mut Wire {
+impl Connection {
+    pub fn socket(&mut self) -> &mut AcceptedSocket {
         match self {
-            Self::Plain(wire) => wire,
+            Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_mut().0,
         }
     }
@@ -160,27 +158,17 @@ impl Channel {
     /// Ready when there may be something to take. Asks the socket alone: of TLS all that was taken in must have been taken.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // An error comes again when it is read.
-        match &self.wire().socket {
-            Accepted::Tcp(socket) => socket.poll_read_ready(cx).map(drop),
-            Accepted::Unix(socket) => socket.poll_read_ready(cx).map(drop),
+        match &self.socket().socket {
+            StreamSocket::Tcp(socket) => socket.poll_read_ready(cx).map(drop),
+            StreamSocket::Unix(socket) => socket.poll_read_ready(cx).map(drop),
         }
     }
 
-    /// Takes as much as there is and fits. The buffer is everybody's, so nothing may stay in it: an idle connection holds
-    /// none.
-    pub fn poll_take(&mut self, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
-        self.poll_take_most(SCRATCH, cx, on_bytes)
-    }
-
-    /// The same for no more than so many bytes; there may be more then.
-    pub fn poll_take_most(
-        &mut self,
-        most: usize,
-        cx: &mut Context<'_>,
-        on_bytes: impl FnOnce(&[u8]),
-    ) -> Poll<Option<End>> {
+    /// Takes as much as there is and fits, at most `max` bytes. The buffer is everybody's, so nothing may stay in it: an idle
+    /// connection holds none.
+    pub fn poll_take(&mut self, max: usize, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
         BUFFER.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(&mut buffer[..most.min(SCRATCH)]);
+            let mut buffer = ReadBuf::new(&mut buffer[..max.min(SCRATCH)]);
             let end = loop {
                 let before = buffer.filled().len();
                 match self.poll_read(cx, &mut buffer) {
@@ -201,14 +189,14 @@ impl Channel {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(wire) => Pin::new(wire).poll_read(cx, buffer),
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
         }
     }
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<Poll<usize>> {
         let written = match self {
-            Self::Plain(wire) => Pin::new(wire).poll_write(cx, bytes),
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
         };
         transposed(written)
@@ -217,14 +205,14 @@ impl Channel {
     /// TLS close_notify and FIN.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
     }
 
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         let flushed = match self {
-            Self::Plain(wire) => Pin::new(wire).poll_flush(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         };
         transposed(flushed)

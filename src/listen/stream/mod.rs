@@ -1,11 +1,24 @@
 //! `tcp://`, `tcp+tls://` and `unix://`, all alike: accepting connections, within limits, whatever goes wrong with one
-//! of them. What a connection goes through is in `connection`.
+//! of them.
+//!
+//! - here          accepting connections
+//! - `peers`       how many connections each peer has, and what they hold
+//! - `opening`     plain text or TLS
+//! - `driver`      what a connection goes through, from its first byte to its end
+//! - `conversation` a session with all that it needs except for the socket
+//! - `replies`     what is owed to a sender that is answered
+//! - `budget`      memory for messages that have not ended
+//! - `timer`       when a session wants to be called
+//! - `accepted`    an accepted socket, and how it is read out to the last byte
 
 mod accepted;
 mod budget;
-pub mod connection;
+mod conversation;
+pub mod driver;
+mod opening;
 mod peers;
-mod relp;
+mod replies;
+mod timer;
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -21,11 +34,11 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::warn;
 
-use accepted::{Accepted, Wire};
-pub use budget::Unfinished;
-use peers::{Crowd, Member};
+use accepted::{AcceptedSocket, StreamSocket};
+pub use budget::Budget;
+use peers::{PeerTable, Slot};
 
-use super::ingest::Intake;
+use super::ingest::Ingest;
 use super::{BACKLOG, Place, Rules, stopping};
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
@@ -42,15 +55,15 @@ pub fn start(
     listener: Listener,
     place: Place,
     rules: watch::Receiver<Arc<Rules>>,
-    intake: Intake,
+    ingest: Ingest,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Place { file, handed_over, .. } = place;
-    let intake = intake.of_streams();
+    let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
     let room = Arc::new(Semaphore::new(ROOM as usize));
-    let (crowd, unfinished) = (Crowd::default(), Unfinished::default());
-    let host = Host { rules, room, crowd, unfinished, intake, shutdown, connections };
+    let (peers, budget) = (PeerTable::default(), Budget::default());
+    let host = Host { rules, room, peers, budget, ingest, shutdown, connections };
     tokio::spawn(async move {
         host.accept_until_stopped(&listener).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
@@ -68,15 +81,15 @@ pub fn start(
 }
 
 /// In all, and among those of its address.
-type Admitted = (OwnedSemaphorePermit, Option<Member>);
+type Admitted = (OwnedSemaphorePermit, Option<Slot>);
 
 struct Host {
     rules: watch::Receiver<Arc<Rules>>,
     /// A place for each connection.
     room: Arc<Semaphore>,
-    crowd: Crowd,
-    unfinished: Unfinished,
-    intake: Intake,
+    peers: PeerTable,
+    budget: Budget,
+    ingest: Ingest,
     /// Says when nobody is let in any more.
     shutdown: watch::Receiver<bool>,
     /// Says when connections end: when that has come to pass.
@@ -95,9 +108,9 @@ impl Host {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((wire, from)) => {
+                Ok((socket, from)) => {
                     pause = SHORTEST_PAUSE;
-                    self.admit(wire, from);
+                    self.admit(socket, from);
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -117,7 +130,7 @@ impl Host {
     fn accept_held(&self, listener: &Listener) {
         for _ in 0..BACKLOG {
             match listener.accept_held() {
-                Ok((wire, from)) => self.admit(wire, from),
+                Ok((socket, from)) => self.admit(socket, from),
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(_) => break,
             }
@@ -125,7 +138,7 @@ impl Host {
     }
 
     /// `from`: its address, where senders have one.
-    fn admit(&self, wire: Wire, from: Option<IpAddr>) {
+    fn admit(&self, socket: AcceptedSocket, from: Option<IpAddr>) {
         let rules = self.rules.borrow().clone();
         let metrics = rules.metrics.clone();
         metrics.accepted.inc();
@@ -134,16 +147,17 @@ impl Host {
             Err(reason) => {
                 reason.inc();
                 // So that the sender hears of it with its first write, not its second.
-                wire.reset_on_close();
+                socket.reset_on_close();
                 return;
             }
         };
-        let held = self.unfinished.held(place.1.as_ref().map(|member| member.unfinished.clone()));
-        let (mut intake, shutdown) = (self.intake.clone(), self.connections.clone());
-        intake.set_peer(from);
+        let reservation = self.budget.reservation(place.1.as_ref().map(|slot| slot.budget.clone()));
+        // Boxed: it would make the future of every connection larger by several times its size.
+        let (mut ingest, shutdown) = (Box::new(self.ingest.clone()), self.connections.clone());
+        ingest.set_peer(from);
         metrics.connections.inc();
         tokio::spawn(async move {
-            connection::serve(wire, &rules, &metrics, held, intake, shutdown).await;
+            driver::serve(socket, &rules, &metrics, reservation, ingest, shutdown).await;
             metrics.connections.dec();
             drop(place);
         });
@@ -158,9 +172,9 @@ impl Host {
         }
         let has_room = ROOM as usize - self.room.available_permits() < limits.max_connections;
         let place = self.room.clone().try_acquire_owned().ok().filter(|_| has_room).ok_or(&refused.max_connections)?;
-        let join = |from| self.crowd.join(from, limits.max_connections_per_address);
-        let member = from.map(|from| join(from).ok_or(&refused.max_connections_per_address)).transpose()?;
-        Ok((place, member))
+        let slot = |from| self.peers.slot(from, limits.max_connections_per_address);
+        let slot = from.map(|from| slot(from).ok_or(&refused.max_connections_per_address)).transpose()?;
+        Ok((place, slot))
     }
 }
 
@@ -181,29 +195,29 @@ impl Listener {
     }
 
     /// A connection, and its address where it has one.
-    async fn accept(&self) -> io::Result<(Wire, Option<IpAddr>)> {
+    async fn accept(&self) -> io::Result<(AcceptedSocket, Option<IpAddr>)> {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (socket, from) = listener.accept().await?;
-                (Wire::new(Accepted::Tcp(socket)), Some(from.ip()))
+                (AcceptedSocket::new(StreamSocket::Tcp(socket)), Some(from.ip()))
             }
-            Self::Unix(listener) => (Wire::new(Accepted::Unix(listener.accept().await?.0)), None),
+            Self::Unix(listener) => (AcceptedSocket::new(StreamSocket::Unix(listener.accept().await?.0)), None),
         })
     }
 
     /// Takes a connection that the kernel has ready. Asks the kernel itself: the runtime may not have heard of it yet.
-    fn accept_held(&self) -> io::Result<(Wire, Option<IpAddr>)> {
+    fn accept_held(&self) -> io::Result<(AcceptedSocket, Option<IpAddr>)> {
         let listener = match self {
             Self::Tcp(listener) => SockRef::from(listener),
             Self::Unix(listener) => SockRef::from(listener),
         };
         let (socket, from) = listener.accept()?;
         socket.set_nonblocking(true)?;
-        let wire = Wire::new(match self {
-            Self::Tcp(_) => Accepted::Tcp(TcpStream::from_std(socket.into())?),
-            Self::Unix(_) => Accepted::Unix(UnixStream::from_std(socket.into())?),
+        let accepted = AcceptedSocket::new(match self {
+            Self::Tcp(_) => StreamSocket::Tcp(TcpStream::from_std(socket.into())?),
+            Self::Unix(_) => StreamSocket::Unix(UnixStream::from_std(socket.into())?),
         });
-        Ok((wire, from.as_socket().map(|from| from.ip())))
+        Ok((accepted, from.as_socket().map(|from| from.ip())))
     }
 }
 

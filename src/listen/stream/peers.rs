@@ -1,8 +1,8 @@
-//! How many connections each address has at a listener, and what they hold, so that one neighbour does not take the places
-//! and the memory of all others.
+//! How many connections each peer has at a listener, and what they hold, so that one neighbour does not take the places and
+//! the memory of all others.
 //!
-//! An IPv4 address counts for itself. Of an IPv6 address its /64 counts: a host may use as many addresses of it as it likes.
-//! (Where many hosts share one, as on a LAN, they share its places.)
+//! A peer is an IPv4 address, or the /64 of an IPv6 address: a host may use as many addresses of it as it likes. (Where many
+//! hosts share one, as on a LAN, they share its places.)
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,60 +10,60 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::budget::Unfinished;
+use super::budget::Budget;
 
-/// The connections of a listener by where they come from.
+/// The connections of a listener by their peers.
 #[derive(Clone, Default)]
-pub struct Crowd {
-    households: Arc<Mutex<HashMap<IpAddr, Household>>>,
+pub struct PeerTable {
+    entries: Arc<Mutex<HashMap<IpAddr, Entry>>>,
 }
 
 #[derive(Default)]
-struct Household {
+struct Entry {
     connections: usize,
-    unfinished: Unfinished,
+    budget: Budget,
 }
 
-/// One of an address's connections, until it is dropped.
-pub struct Member {
-    crowd: Crowd,
-    from: IpAddr,
-    /// What all of this address hold.
-    pub unfinished: Unfinished,
+/// The place of one connection, until it is dropped.
+pub struct Slot {
+    table: PeerTable,
+    peer: IpAddr,
+    /// What all connections of this peer hold.
+    pub budget: Budget,
 }
 
-impl Crowd {
-    /// `None`: this address has as many as it may.
-    pub fn join(&self, address: IpAddr, most: usize) -> Option<Member> {
-        let from = household(address);
-        let mut households = self.lock();
-        if households.get(&from).map_or(0, |household| household.connections) >= most {
+impl PeerTable {
+    /// A place for one more connection from `address`. `None`: its peer has `max` of them.
+    pub fn slot(&self, address: IpAddr, max: usize) -> Option<Slot> {
+        let peer = peer_of(address);
+        let mut entries = self.lock();
+        if entries.get(&peer).map_or(0, |entry| entry.connections) >= max {
             return None;
         }
-        let household = households.entry(from).or_default();
-        household.connections += 1;
-        Some(Member { crowd: self.clone(), from, unfinished: household.unfinished.clone() })
+        let entry = entries.entry(peer).or_default();
+        entry.connections += 1;
+        Some(Slot { table: self.clone(), peer, budget: entry.budget.clone() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Household>> {
-        self.households.lock()
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Entry>> {
+        self.entries.lock()
     }
 }
 
-impl Drop for Member {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut households = self.crowd.lock();
-        match households.get_mut(&self.from) {
-            Some(household) if household.connections > 1 => household.connections -= 1,
+        let mut entries = self.table.lock();
+        match entries.get_mut(&self.peer) {
+            Some(entry) if entry.connections > 1 => entry.connections -= 1,
             _ => {
-                households.remove(&self.from);
+                entries.remove(&self.peer);
             }
         }
     }
 }
 
-/// Whose address it is, as far as an address tells.
-fn household(address: IpAddr) -> IpAddr {
+/// The peer that has an address, as far as an address tells.
+fn peer_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
@@ -76,32 +76,32 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_places() {
-        let crowd = Crowd::default();
-        let join = |address: &str| crowd.join(address.parse().unwrap(), 2);
-        let first = join("192.0.2.1");
-        let _second = join("::ffff:192.0.2.1").expect("the same one, as a socket of both families writes it");
-        assert!(first.is_some() && join("192.0.2.1").is_none());
-        let _neighbour = join("192.0.2.2").expect("another address");
+        let table = PeerTable::default();
+        let slot = |address: &str| table.slot(address.parse().unwrap(), 2);
+        let first = slot("192.0.2.1");
+        let _second = slot("::ffff:192.0.2.1").expect("the same one, as a socket of both families writes it");
+        assert!(first.is_some() && slot("192.0.2.1").is_none());
+        let _neighbour = slot("192.0.2.2").expect("another address");
         drop(first);
-        assert!(join("192.0.2.1").is_some());
+        assert!(slot("192.0.2.1").is_some());
     }
 
     #[test]
     fn all_addresses_of_an_ipv6_host_are_one() {
-        let crowd = Crowd::default();
-        let join = |address: &str| crowd.join(address.parse().unwrap(), 1);
-        let _first = join("2001:db8::1").unwrap();
-        assert!(join("2001:db8::ffff:ffff:ffff:ffff").is_none());
-        assert!(join("2001:db8:0:1::1").is_some());
+        let table = PeerTable::default();
+        let slot = |address: &str| table.slot(address.parse().unwrap(), 1);
+        let _first = slot("2001:db8::1").unwrap();
+        assert!(slot("2001:db8::ffff:ffff:ffff:ffff").is_none());
+        assert!(slot("2001:db8:0:1::1").is_some());
     }
 
     /// Who comes and goes with ever-new addresses leaves nothing behind.
     #[test]
     fn nobody_is_remembered() {
-        let crowd = Crowd::default();
+        let table = PeerTable::default();
         for number in 0..1000 {
-            drop(crowd.join(IpAddr::V4(number.into()), 1));
+            drop(table.slot(IpAddr::V4(number.into()), 1));
         }
-        assert!(crowd.lock().is_empty());
+        assert!(table.lock().is_empty());
     }
 }

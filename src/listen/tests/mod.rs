@@ -1,4 +1,5 @@
-//! What the room promises, tried on real sockets. Here is the harness; the stories are told by what a sender sees:
+//! What the stage promises, tried with real sockets and a real spool. Here is the harness; the stories are told by what a sender
+//! sees:
 //!
 //! - `binding`   what is refused, or cleaned up, at start
 //! - `datagram`  udp and unixgram
@@ -9,16 +10,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::ingest::Intake;
-use super::{Bound, Options, Running, bind};
+use super::{AdmissionPolicy, Bound, Common, Ingest, IngestPolicy, Options, Reassembler, Running, Shedding, bind};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::metrics::{ListenMetrics, Metrics};
+use crate::protocol::syslog::{Settings, Translator};
+use crate::record::Record;
 use crate::skip::has_ipv6;
+use crate::spool::{self, Inlet, Reader, Spool};
 
 mod binding;
 mod datagram;
@@ -28,14 +32,11 @@ mod tls;
 /// Long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A frame and whether it was cut.
-type Frame = (Vec<u8>, bool);
-
 /// A listener in a test, and everything that can be seen of it.
 struct Trial {
     address: ListenAddress,
     metrics: ListenMetrics,
-    taken: Arc<Mutex<Vec<Frame>>>,
+    taken: Taken,
     stop: watch::Sender<bool>,
     running: Running,
 }
@@ -74,11 +75,68 @@ fn listen_with(options: Options) -> Trial {
 }
 
 fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
-    let (intake, taken) = Intake::for_tests();
+    let (inlet, taken) = Taken::new();
     let (stop, stopping) = watch::channel(false);
     let address = bound.address();
     let prepared = bound.prepare().unwrap_or_else(|error| panic!("{error}"));
-    Trial { address, metrics, taken, stop, running: prepared.start(intake, stopping) }
+    Trial { address, metrics, taken, stop, running: prepared.start(ingest(inlet), stopping) }
+}
+
+/// For a listener without rules.
+fn ingest(inlet: Inlet) -> Ingest {
+    const NEVER: u8 = 101;
+    let metrics = Metrics::new();
+    let policy = IngestPolicy {
+        translator: Translator::new(Arc::new(Settings { hostname: "relay".into(), ..Settings::default() })),
+        admission: AdmissionPolicy {
+            drop: Arc::new([]),
+            rate: None,
+            shedding: Shedding { debug_from: NEVER, info_from: NEVER },
+        },
+        listeners: Arc::new([]),
+        rejoin: None,
+    };
+    let common = Common { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(metrics.pieces())) };
+    Ingest::new(watch::channel(policy).1, inlet, &metrics, &options("tcp://:0").address, &common)
+}
+
+/// A spool, and what has come into it.
+struct Taken {
+    spooled: Mutex<(Reader, Vec<String>)>,
+    writer: Option<JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Taken {
+    fn new() -> (Inlet, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = spool::Options::new(dir.path(), 256 << 20, vec!["trial".to_owned()]);
+        let Spool { writer, mut readers, .. } = Spool::open(options, &Metrics::new()).unwrap();
+        let (inlet, writer) = writer.spawn(None).unwrap();
+        (inlet, Self { spooled: Mutex::new((readers.remove(0), Vec::new())), writer: Some(writer), _dir: dir })
+    }
+
+    /// The messages so far, in order, as they were sent: with their priority, unless that is the one of messages without any.
+    /// `~` marks a cut one.
+    fn frames(&self) -> Vec<String> {
+        let mut spooled = self.spooled.lock();
+        let (reader, frames) = &mut *spooled;
+        while let Some(chunk) = reader.next(1 << 20).unwrap() {
+            frames.extend(chunk.lines().map(|(line, _)| shown(line)));
+            reader.retire(chunk.end);
+        }
+        frames.clone()
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    let record = Record::from_line(line, "docker@32473");
+    let pri = match record.facility * 8 + record.severity {
+        13 => String::new(),
+        pri => format!("<{pri}>"),
+    };
+    let cut = if record.cut { "~" } else { "" };
+    pri + &String::from_utf8_lossy(record.message.unwrap_or_default()) + cut
 }
 
 impl Trial {
@@ -86,16 +144,12 @@ impl Trial {
         self.address.socket_address().unwrap_or_else(|| panic!("{} has no port", self.address))
     }
 
-    /// The frames so far, in order; `~` marks a cut one.
     fn frames(&self) -> Vec<String> {
-        let show = |(frame, cut): &Frame| {
-            String::from_utf8_lossy(frame).trim_end_matches('\n').to_owned() + if *cut { "~" } else { "" }
-        };
-        self.taken.lock().iter().map(show).collect()
+        self.taken.frames()
     }
 
     fn count(&self) -> usize {
-        self.taken.lock().len()
+        self.frames().len()
     }
 
     /// Waits until exactly these frames are there.
@@ -114,10 +168,13 @@ impl Trial {
     /// Stops it and returns what it had taken by then.
     async fn stopped(self) -> Vec<String> {
         self.stop.send_replace(true);
-        let frames = self.taken.clone();
         tokio::time::timeout(PATIENCE, self.running.stopped()).await.expect("it should have stopped");
         assert_eq!(self.metrics.connections.get(), 0);
-        frames.lock().iter().map(|(frame, _)| String::from_utf8_lossy(frame).trim_end().to_owned()).collect()
+        let mut taken = self.taken;
+        // The writer ends with the last inlet.
+        let writer = taken.writer.take().expect("it is joined once");
+        tokio::task::spawn_blocking(|| writer.join().unwrap()).await.unwrap();
+        taken.frames()
     }
 }
 

@@ -9,13 +9,12 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::sync::watch;
 
-use super::{Trial, bound, limited, listen, listen_with, loopbacks, options, start};
+use super::{Taken, Trial, bound, ingest, limited, listen, listen_with, loopbacks, options, start};
 use crate::config::Limits;
 use crate::listen::KEEPALIVE_IDLE;
 use crate::listen::Rules;
-use crate::listen::ingest::Intake;
-use crate::listen::stream::Unfinished;
-use crate::listen::stream::connection::serve;
+use crate::listen::stream::Budget;
+use crate::listen::stream::driver::serve;
 use crate::metrics::Metrics;
 use crate::skip::has_ipv6;
 
@@ -236,16 +235,16 @@ async fn frames_without_an_end_take_so_much_memory_in_all() {
     let (first, second) = (connect(trial.at()), connect(trial.at()));
     say(&first, &"a".repeat(9000));
     until_bytes(&trial, 9000).await;
-    assert_eq!(trial.count(), 0, "it may hold so much");
+    assert_eq!(trial.metrics.received.get(), 0, "it may hold so much");
     say(&second, &"b".repeat(1000));
     until_bytes(&trial, 10_000).await;
-    assert_eq!(trial.count(), 0, "a little is everybody's");
+    assert_eq!(trial.metrics.received.get(), 0, "a little is everybody's");
     say(&second, &"b".repeat(3000));
     trial.expect(&[&("b".repeat(4000) + "~")]).await;
     let neighbour = connect_from([127, 0, 0, 2], trial.at());
     say(&neighbour, &"n".repeat(9000));
     until_bytes(&trial, 22_000).await;
-    assert_eq!(trial.count(), 1, "it has a share of its own");
+    assert_eq!(trial.metrics.received.get(), 1, "it has a share of its own");
     say(&second, " skipped\n<30>next\n");
     say(&first, "\n");
     trial.until("the others", |trial| trial.count() == 3).await;
@@ -317,8 +316,11 @@ fn an_idle_connection_is_small() {
     let options = options("tcp://127.0.0.1:0");
     let metrics = Metrics::new().listener("trial");
     let rules = Rules::new(options.address.clone(), &options, metrics.clone());
-    let held = || Unfinished::default().held(None);
-    let serve = |wire| serve(wire, &rules, &metrics, held(), Intake::for_tests().0, watch::channel(false).1);
+    let inlet = Taken::new().0;
+    let serve = |socket| {
+        let reservation = Budget::default().reservation(None);
+        serve(socket, &rules, &metrics, reservation, Box::new(ingest(inlet.clone())), watch::channel(false).1)
+    };
     let size = size_of_result(serve);
     assert!(size <= 1024, "{size} bytes");
 }

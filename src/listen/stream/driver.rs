@@ -1,0 +1,354 @@
+//! What one connection goes through, from its first byte to its end, whatever its protocol: the driver of a session. It owns the
+//! socket, the limits, the turns, the waiting and the end; what the bytes mean is the session's.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::super::ingest::Ingest;
+use super::super::{DRAIN_PATIENCE, Rules, stopping};
+use super::accepted::{AcceptedSocket, Connection, End};
+use super::budget::Reservation;
+use super::conversation::Conversation;
+use super::opening::open;
+use super::replies::{Replies, Ticket};
+use super::timer::Timer;
+use crate::metrics::ListenMetrics;
+use crate::protocol::session::{Closed, Phase, Refusal, Session, Violation};
+use crate::spool::Turn;
+
+/// Bytes that are read at a time before a session is opened: an opening with its offers is shorter.
+const FIRST_BYTES: usize = 512;
+
+/// Serves a connection until it ends.
+pub fn serve<'a>(
+    socket: AcceptedSocket,
+    rules: &'a Rules,
+    metrics: &'a ListenMetrics,
+    reservation: Reservation,
+    mut ingest: Box<Ingest>,
+    shutdown: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + 'a {
+    let (session, limits) = (rules.session(), &rules.limits);
+    let mut replies = None;
+    if session.conduct().answers {
+        ingest.make_senders_wait();
+        replies = Some(Box::new(Replies::new()));
+    }
+    drive(socket, rules, Conversation { session, replies, ingest, reservation, limits, metrics }, shutdown)
+}
+
+/// The conversation is borrowed below: moved, it would take its place in each connection twice.
+async fn drive(
+    socket: AcceptedSocket,
+    rules: &Rules,
+    mut conversation: Conversation<'_>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let Some(connection) = open(socket, rules, conversation.metrics, &mut shutdown).await else { return };
+    let limits = conversation.limits;
+    let conversation = &mut conversation;
+    let mut driver = Driver { connection, conversation, timer: Timer::default(), may_hold_more: true };
+    match driver.run(&mut shutdown).await {
+        Ended::Clean => {
+            driver.conversation.closed(Closed::Clean);
+            driver.conversation.ingest.flush().await;
+            // So that a sender that has said goodbye knows that all of it was read. Whether it still listens is its business.
+            let _ = timeout(limits.handshake_timeout, poll_fn(|cx| driver.connection.poll_shutdown(cx))).await;
+        }
+        Ended::Broken => driver.conversation.closed(Closed::Broken),
+        Ended::Finished => {
+            Box::pin(driver.say_goodbye()).await;
+            driver.conversation.closed(Closed::Stopped);
+        }
+        Ended::ReadOut => {
+            // At once behind the last read: what is written in between is lost. Handing on what was read can wait.
+            driver.connection.socket().reset_on_close();
+            driver.conversation.closed(Closed::Stopped);
+            let Driver { connection, conversation, .. } = driver;
+            drop(connection);
+            conversation.ingest.flush().await;
+        }
+    }
+}
+
+/// How it ended.
+enum Ended {
+    /// The peer closed the connection in good order.
+    Clean,
+    /// The connection broke, or is of no more use.
+    Broken,
+    /// The session has said all that it had to say.
+    Finished,
+    /// The relay stops, and what the kernel held is read.
+    ReadOut,
+}
+
+impl From<End> for Ended {
+    fn from(end: End) -> Self {
+        match end {
+            End::Clean => Self::Clean,
+            End::Broken => Self::Broken,
+        }
+    }
+}
+
+/// What to do next.
+enum Next {
+    Read,
+    /// The session wants to be called.
+    Overdue,
+    End(Ended),
+}
+
+/// What reading came to.
+enum Taken {
+    /// There may be more.
+    Full,
+    /// Nothing more has come so far.
+    All,
+    /// Nothing more will come, or nothing that is of use.
+    Last(Ended),
+}
+
+struct Driver<'a, 'b> {
+    connection: Connection,
+    conversation: &'b mut Conversation<'a>,
+    timer: Timer,
+    /// There may be something to read that the socket does not tell of, as the first message that came together with the end of
+    /// a handshake.
+    may_hold_more: bool,
+}
+
+impl Driver<'_, '_> {
+    async fn run(&mut self, shutdown: &mut watch::Receiver<bool>) -> Ended {
+        let now = Instant::now();
+        self.conversation.opened(now);
+        if self.set_timer(now).is_err() {
+            return Ended::Broken;
+        }
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stopping(shutdown) => return self.stop().await,
+                next = poll_fn(|cx| self.poll_next(cx)) => next,
+            };
+            match next {
+                Next::Read => {}
+                Next::Overdue => {
+                    self.conversation.ingest.begin(0);
+                    if self.set_timer(Instant::now()).and_then(|()| self.conversation.reserve()).is_err() {
+                        return Ended::Broken;
+                    }
+                    self.conversation.ingest.flush().await;
+                    continue;
+                }
+                Next::End(ended) => return ended,
+            }
+            let Some(turn) = self.turn(shutdown).await else { continue };
+            let taken = poll_fn(|cx| Poll::Ready(self.read(cx))).await;
+            self.hand_over(shutdown).await;
+            drop(turn);
+            self.may_hold_more = matches!(taken, Taken::Full);
+            match taken {
+                Taken::Full => yield_now().await,
+                Taken::All => {}
+                Taken::Last(ended) => return ended,
+            }
+        }
+    }
+
+    /// Ready when there is something to read or to do. Answers what can be answered.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.poll_replies(cx).is_err() {
+            return Poll::Ready(Next::End(Ended::Broken));
+        }
+        let Conversation { session, replies, .. } = &mut *self.conversation;
+        if let Some(replies) = replies {
+            let waits = match session.phase() {
+                Phase::Over => return Poll::Ready(Next::End(Ended::Broken)),
+                Phase::Closing if replies.are_none(session) => return Poll::Ready(Next::End(Ended::Finished)),
+                Phase::Closing => true,
+                Phase::Opening | Phase::Open => replies.are_many(session),
+            };
+            if waits {
+                return replies.poll_left(&mut self.connection, cx).map(|()| Next::End(Ended::Broken));
+            }
+        }
+        if self.may_hold_more || self.connection.poll_readable(cx).is_ready() {
+            return Poll::Ready(Next::Read);
+        }
+        // Only when all that came was read: a sender that we did not read is not late.
+        self.timer.poll(cx).map(|()| Next::Overdue)
+    }
+
+    /// Answers what is in the spool. An error: the connection has to end.
+    fn poll_replies(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
+        let Conversation { session, replies: Some(replies), .. } = &mut *self.conversation else { return Ok(()) };
+        replies.poll_receipts(session, cx);
+        replies.poll_write(&mut self.connection, cx).map_err(|_| Violation)?;
+        self.conversation.reserve()
+    }
+
+    /// Waits for the turn to be read, which lasts until what is returned is dropped; `None`: there is something else to do.
+    ///
+    /// A few connections at a time are read and hand over: a thousand hold no more memory than a few. One whose session is not
+    /// open yet needs no turn, which may be long in coming while the spool is full, and is read only a little.
+    async fn turn(&mut self, shutdown: &mut watch::Receiver<bool>) -> Option<Option<Turn>> {
+        if self.conversation.session.phase() == Phase::Opening {
+            return Some(None);
+        }
+        if let Some(turn) = self.conversation.ingest.try_turn() {
+            return Some(Some(turn));
+        }
+        match self.conversation.replies {
+            // Boxed, as what it needs would make every connection larger.
+            Some(_) => Box::pin(self.answer_until_turn(shutdown)).await,
+            None => Some(self.conversation.ingest.turn().await),
+        }
+    }
+
+    /// Waits for the turn, as long as the spool is full. Meanwhile others hand over, and what of ours has come into the spool is
+    /// answered.
+    async fn answer_until_turn(&mut self, shutdown: &mut watch::Receiver<bool>) -> Option<Option<Turn>> {
+        let mut turn = pin!(self.conversation.ingest.turn());
+        let turn = poll_fn(|cx| {
+            if self.poll_replies(cx).is_err() || self.conversation.session.phase() == Phase::Over {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(turn) = turn.as_mut().poll(cx) {
+                return Poll::Ready(Some(turn));
+            }
+            let Some(replies) = &mut self.conversation.replies else { return Poll::Pending };
+            replies.poll_left(&mut self.connection, cx).map(|()| None)
+        });
+        tokio::select! {
+            biased;
+            turn = turn => turn,
+            () = stopping(shutdown) => None,
+        }
+    }
+
+    /// Reads what there is, as much as a turn may bring. It is up to the caller to hand it over.
+    fn read(&mut self, cx: &mut Context<'_>) -> Taken {
+        let Self { connection, conversation, .. } = self;
+        let max = if conversation.session.phase() == Phase::Opening { FIRST_BYTES } else { usize::MAX };
+        let turn_bytes = conversation.session.conduct().turn_bytes;
+        let now = Instant::now();
+        let mut bytes = 0;
+        let taken = loop {
+            let mut fed = Ok(());
+            let end = connection.poll_take(max, cx, |piece| {
+                bytes += piece.len();
+                fed = conversation.feed(piece, now);
+            });
+            match end {
+                _ if fed.is_err() => break Taken::Last(Ended::Broken),
+                Poll::Ready(None) if bytes >= turn_bytes => break Taken::Full,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(end)) => break Taken::Last(end.into()),
+                Poll::Pending => break Taken::All,
+            }
+        };
+        match taken {
+            Taken::Full | Taken::All if self.set_timer(now).is_err() => Taken::Last(Ended::Broken),
+            taken => taken,
+        }
+    }
+
+    /// Has the session do what is due, and be called when it wants to.
+    fn set_timer(&mut self, now: Instant) -> Result<(), Violation> {
+        self.timer.set(self.conversation.timer(now)?);
+        Ok(())
+    }
+
+    /// Hands over what was read. Waits for room, but never for long where the sender cannot be made to wait.
+    async fn hand_over(&mut self, shutdown: &mut watch::Receiver<bool>) {
+        let Conversation { replies, ingest, .. } = &mut *self.conversation;
+        let Some(replies) = replies else { return ingest.flush().await };
+        // What has no ticket is for nobody; but messages that were refused are counted with it.
+        drop(ingest.take());
+        if !replies.tickets.is_empty() {
+            // Boxed, as what it needs would make every connection larger.
+            Box::pin(self.deliver(shutdown)).await;
+        }
+    }
+
+    /// Waits for room in the spool's queue, and with it the sender waits, for as long as it takes and it is there.
+    async fn deliver(&mut self, shutdown: &mut watch::Receiver<bool>) {
+        let Self { connection, conversation, .. } = self;
+        let Conversation { session, replies: Some(replies), ingest, metrics, .. } = conversation else { return };
+        while let Some(Ticket { batch, origin, ack, count }) = replies.tickets.pop_front() {
+            let refusal = tokio::select! {
+                biased;
+                receipt = ingest.deliver(batch, origin) => {
+                    metrics.received.inc_by(count.messages);
+                    metrics.cut.max_frame.inc_by(count.cut);
+                    replies.expect(receipt, ack);
+                    continue;
+                }
+                () = stopping(shutdown) => Refusal::Stopping,
+                // It has given up, and keeps what it has.
+                () = poll_fn(|cx| replies.poll_left(connection, cx)) => Refusal::NotSpooled,
+            };
+            session.refused(ack, refusal);
+            replies.tickets.clear();
+        }
+        replies.tickets.shrink_to_fit();
+    }
+
+    /// The relay stops.
+    async fn stop(&mut self) -> Ended {
+        match self.conversation.session.conduct().answers {
+            true => Box::pin(self.answer_the_last()).await,
+            false => self.read_out().await,
+        }
+    }
+
+    /// Takes what the kernel still holds. The last of it is not handed over yet.
+    async fn read_out(&mut self) -> Ended {
+        self.connection.socket().held_only();
+        let patience = Instant::now() + DRAIN_PATIENCE;
+        while Instant::now() < patience {
+            match poll_fn(|cx| Poll::Ready(self.read(cx))).await {
+                Taken::Full => {
+                    self.conversation.ingest.flush().await;
+                    yield_now().await;
+                }
+                Taken::All => break,
+                Taken::Last(ended) => {
+                    self.conversation.ingest.flush().await;
+                    return ended;
+                }
+            }
+        }
+        Ended::ReadOut
+    }
+
+    /// Takes nothing more. What the spool takes now is answered.
+    async fn answer_the_last(&mut self) -> Ended {
+        self.conversation.stopping();
+        let answered = poll_fn(|cx| match self.poll_next(cx) {
+            Poll::Ready(Next::End(ended)) => Poll::Ready(ended),
+            // A session that is closing is not read any more.
+            Poll::Ready(Next::Read | Next::Overdue) => Poll::Ready(Ended::Broken),
+            Poll::Pending => Poll::Pending,
+        });
+        timeout(DRAIN_PATIENCE, answered).await.unwrap_or(Ended::Broken)
+    }
+
+    /// Ends the connection and waits until the sender has heard so. Closing it while bytes of the sender are unread would reset
+    /// it, and take away answers that the sender has not read yet.
+    async fn say_goodbye(&mut self) {
+        let goodbye = async {
+            let said = poll_fn(|cx| self.connection.poll_shutdown(cx)).await;
+            while said.is_ok() && poll_fn(|cx| self.connection.poll_take(usize::MAX, cx, |_| {})).await.is_none() {}
+        };
+        let _ = timeout(DRAIN_PATIENCE, goodbye).await;
+    }
+}

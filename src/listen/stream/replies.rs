@@ -1,0 +1,131 @@
+//! What is owed to a sender that is answered: batches on their way into the spool, and answers on their way back.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::accepted::Connection;
+use crate::protocol::session::{Ack, AnySession, Refusal, Session};
+use crate::spool::{Batch, NotSpooled, Origin, Receipt};
+
+/// Batches that may wait for the spool before reading pauses.
+const MAX_UNANSWERED: usize = 16;
+/// Bytes of answers that the sender may leave unread before reading pauses.
+const MAX_UNREAD: usize = 64 * 1024;
+/// How often to look whether a sender that waits is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What one connection is owed whose session answers.
+pub struct Replies {
+    /// Batches that were read and are not handed over, in their order.
+    pub tickets: VecDeque<Ticket>,
+    /// Batches that were handed over and are not in the spool yet, in their order.
+    receipts: VecDeque<(Receipt, Ack)>,
+    /// Bytes for the sender, `sent` of which it has.
+    pub answers: Vec<u8>,
+    sent: usize,
+    /// When to look whether the sender is still there, while nothing is read from it.
+    looks: Interval,
+}
+
+/// A batch that is to be acknowledged.
+pub struct Ticket {
+    pub batch: Batch,
+    pub origin: Option<Origin>,
+    pub ack: Ack,
+    pub count: Count,
+}
+
+/// Messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Count {
+    pub messages: u64,
+    /// Of them, those that were cut.
+    pub cut: u64,
+}
+
+impl Count {
+    pub fn add(&mut self, cut: bool) {
+        self.messages += 1;
+        self.cut += u64::from(cut);
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, cut: self.cut + other.cut }
+    }
+}
+
+impl Replies {
+    pub fn new() -> Self {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { tickets: VecDeque::new(), receipts: VecDeque::new(), answers: Vec::new(), sent: 0, looks }
+    }
+
+    /// A batch was handed over.
+    pub fn expect(&mut self, receipt: Receipt, ack: Ack) {
+        self.receipts.push_back((receipt, ack));
+    }
+
+    /// Whether the sender is owed so much that it has to wait before more is read.
+    pub fn are_many(&self, session: &AnySession) -> bool {
+        self.receipts.len() >= MAX_UNANSWERED || self.answers.len() + session.owed() >= MAX_UNREAD
+    }
+
+    /// Whether nothing is owed.
+    pub fn are_none(&self, session: &AnySession) -> bool {
+        self.receipts.is_empty() && self.answers.is_empty() && session.owed() == 0
+    }
+
+    /// Bytes of memory that answers take.
+    pub fn memory(&self) -> usize {
+        self.answers.capacity()
+    }
+
+    /// Has the session answer what is in the spool.
+    pub fn poll_receipts(&mut self, session: &mut AnySession, cx: &mut Context<'_>) {
+        while let Some((receipt, ack)) = self.receipts.front_mut() {
+            match Pin::new(receipt).poll(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => session.committed(*ack, &mut self.answers),
+                Poll::Ready(Err(NotSpooled)) => {
+                    session.refused(*ack, Refusal::NotSpooled);
+                    self.receipts.clear();
+                    break;
+                }
+            }
+            self.receipts.pop_front();
+        }
+        // An idle session holds no memory.
+        self.receipts.shrink_to_fit();
+    }
+
+    /// Writes as much as the sender takes.
+    pub fn poll_write(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.sent < self.answers.len() {
+            match connection.poll_write(cx, &self.answers[self.sent..])? {
+                Poll::Ready(written) => self.sent += written,
+                Poll::Pending => return Ok(()),
+            }
+        }
+        if !self.answers.is_empty() && connection.poll_flush(cx)?.is_ready() {
+            self.answers = Vec::new(); // An idle session holds no memory.
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// Ready when the sender has left. While nothing is read nothing else tells us, and one that has must not hold its place.
+    pub fn poll_left(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<()> {
+        while self.looks.poll_tick(cx).is_ready() {
+            if connection.socket().peer_has_left() {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
