@@ -122,7 +122,7 @@ fn a_forward_connects_with_its_new_certificates() {
     relay.has_delivered(20, 0);
     collector.hangs_up();
     says(&relay, 20..30);
-    relay.says("TLS with 127.0.0.1: ");
+    relay.fails_because("TLS with 127.0.0.1: ");
     let before = count(&relay, RENEWED);
     ours.put(&CLIENT, dir.path());
     eventually("it is said again", || (count(&relay, RENEWED) > before).then_some(()));
@@ -340,7 +340,7 @@ fn a_pinned_certificate_without_its_key_is_worth_nothing() {
     let pin = format!("server-fingerprint = \"{}\"", others.fingerprint("server.pem"));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &pin).start();
     says(&relay, 0..1);
-    relay.says("TLS with 127.0.0.1: ");
+    relay.fails_because("TLS with 127.0.0.1: ");
     assert_eq!((collector.count(), relay.metrics().sum("forward_connects_total")), (0, 0));
     relay.stops();
 }
@@ -370,7 +370,7 @@ fn collectors_are_known_by_fingerprint() {
         [(pin(ours), &is), (ca(&others) + &pin(ours), &is), (ca(ours) + &pin(&others), &"no CA of".to_owned())]
     {
         let relay = start(&bad);
-        relay.says(why);
+        relay.fails_because(why);
         assert_eq!(relay.metrics().sum("forward_connects_total"), 0, "{bad}");
         relay.stops();
     }
@@ -392,7 +392,7 @@ fn a_collectors_wildcard_stands_for_one_label() {
         if is_right {
             relay.has_delivered(1, 0);
         } else {
-            relay.says(&format!("TLS with {name}: invalid peer certificate: certificate not valid for name"));
+            relay.fails_because(&format!("TLS with {name}: invalid peer certificate: certificate not valid for name"));
         }
         relay.stops();
     }

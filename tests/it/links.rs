@@ -132,7 +132,7 @@ fn a_name_that_moves_into_a_black_hole_is_not_followed() {
     collectors[0].frames(20);
     network.swallows(THERE[1]);
     names.moves_to(THERE[1]);
-    relay.says("no longer points to");
+    relay.fails_because("no longer points to");
     collectors[0].frames(collectors[0].count() + 50);
     let sent = flow.ends();
     all_arrived(&collectors, sent);

@@ -158,8 +158,9 @@ fn what_waits_for_a_collector_that_is_away_is_named() {
     let mut probe = Program::start(command);
     assert_eq!(probe.ends().code(), Some(1));
     eventually("it says so", || probe.stderr().contains("probe: 30 of 30 messages were lost").then_some(()));
-    let table = String::from_utf8(probe.stdout()).expect("text");
-    assert!(table.contains("\nlost        30: 1-30\n"), "{table}");
+    // What it prints is read on a thread of its own.
+    let table = || String::from_utf8(probe.stdout()).expect("text");
+    let table = eventually("the table", || Some(table()).filter(|table| table.contains("\nlost        30: 1-30\n")));
     let metrics = ["listen_kernel_drops_total", "spool_dropped_total", "forward_waiting"];
     for name in metrics {
         assert!(table.contains(&format!("logferry_{name} ")), "{table}");

@@ -115,7 +115,7 @@ fn lines_of_another_session_wait_for_the_answers_of_the_one_before() {
         peer.answers(1, &format!("200 OK\n{}", String::from_utf8_lossy(&open.data)));
         peer.frame().map(|_| peer)
     });
-    relay.says("the collector has not answered for 500ms");
+    relay.fails_because("the collector has not answered for 500ms");
     peer.is_over();
     let mut peer = collector.opens_numbered();
     for _ in 0..SESSIONS {
@@ -281,7 +281,7 @@ fn answers_before_a_goodbye_count() {
     let goodbye: Vec<u8> = answers.chain([frame(0, "serverclose", b"")]).flatten().collect();
     peer.sends(&goodbye);
     drop(peer);
-    relay.says("the collector ended the session");
+    relay.fails_because("the collector ended the session");
     let mut peer = collector.opens();
     let frames = peer.frames(4);
     assert_eq!(sent(&frames), Vec::from_iter(6..10));
@@ -506,7 +506,7 @@ fn a_collector_that_does_not_answer_is_left_for_the_second() {
     let _silent = hung.opens();
     second.frames(10);
     assert!(second.numbers().into_iter().eq(0..10));
-    relay.says("the collector has not answered for 500ms");
+    relay.fails_because("the collector has not answered for 500ms");
 }
 
 /// When it comes round it reads all that it was sent on each connection, so there are few of them.
@@ -518,7 +518,7 @@ fn a_collector_that_goes_on_not_answering_is_left_alone_for_longer() {
     says(&relay, 0..10);
     let silent = ["500ms", "1s", "2s"].map(|patience| {
         let peer = collector.opens();
-        relay.says(&format!("the collector has not answered for {patience};"));
+        relay.fails_because(&format!("the collector has not answered for {patience}"));
         peer
     });
     let mut peer = collector.opens();
