@@ -8,19 +8,19 @@
 //!                                                                      └── Position: "up to here is safe" ◀┘
 //! ```
 //!
-//! One direction, four rooms; the only thing that comes back is a position. There is one path: every message goes
+//! One direction, four stages; the only thing that comes back is a position. There is one path: every message goes
 //! through the spool. A *record* is what was said, by whom and when, whatever protocol brought it; what may pass is asked of
 //! the record. Its *line* is a complete RFC 5424 message without framing, our canonical form; the spool holds lines as opaque
-//! bytes, and another output format is rendered from the line. Rooms exchange batches, never single messages.
+//! bytes, and another output format is rendered from the line. Stages exchange batches, never single messages.
 //!
 //! # Invariants
 //!
-//! 1. Only `relay` knows all rooms. Nothing else imports `listen` or `forward`, but the commands in `cli`.
+//! 1. Only `relay` knows all stages. Nothing else imports `listen` or `forward`, but the commands in `cli`.
 //! 2. `record`, `protocol`, `spool::record`, `spool::ledger`, `forward::delivery` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
 //!    in `config`.
-//! 4. A framer's answer does not depend on where the bytes were cut.
+//! 4. What a session finds and answers does not depend on where the bytes were cut.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.
 //! 6. Counters conserve: `metrics` has the books.
 //! 7. A stranger cannot make us log, block, grow or restart. Per-message events are counters.
@@ -43,20 +43,20 @@ pub mod log;
 pub mod losses;
 pub mod relay;
 
-// Room 1: sockets → frames.
+// Stage 1: sockets → batches.
 pub mod listen;
 
-// Room 2: frames → records → lines; what is spoken with senders and collectors.
+// Stage 2: frames → records → lines; what is spoken with senders and collectors.
 pub mod protocol;
 pub mod record;
 
-// Room 3: lines → disk → batches.
+// Stage 3: lines → disk → batches.
 pub mod spool;
 
-// Room 4: batches → collectors.
+// Stage 4: batches → collectors.
 pub mod forward;
 
-// What the rooms share.
+// What the stages share.
 pub mod certificate;
 pub mod config;
 pub mod files;

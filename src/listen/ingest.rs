@@ -1,5 +1,5 @@
-//! Where one listener's frames go: translated, gathered into one batch for each read, handed to the spool. When that is
-//! nearly full, what matters least is refused here (RFC 5424 8.6).
+//! Where one listener's messages go: each is read as a record, admission is asked, and what is let in is a line in the batch of this
+//! read, which is handed to the spool. When the spool is nearly full, what matters least is refused here (RFC 5424 8.6).
 
 use std::net::IpAddr;
 use std::sync::Arc;

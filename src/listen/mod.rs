@@ -1,10 +1,11 @@
-//! ROOM 1: sockets → frames. Everything that faces the senders, and nothing that knows what a message means.
+//! The first stage, sockets → batches of lines: everything that faces the senders. What bytes mean is `protocol`'s, what a message
+//! says is `record`'s; here is decided who may connect, who is read when, and what is let in.
 //!
 //! - `socket`    sockets that listen: bound, or opened by a service manager before; what to tell the operator when there is none to
 //!   be had
 //! - `datagram`  `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
 //! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: who may connect, and what a connection goes through
-//! - `ingest`    where messages go: the door to the next stages
+//! - `ingest`    where messages go, each through admission into a batch of lines for the spool
 //! - `admission` which messages are let in: rules, what a container may send, and what Docker has cut, made whole again
 //!
 //! What never happens here: a sender waits for more than the ingest's bounded flush, but for RELP's; a stranger makes us log, grow

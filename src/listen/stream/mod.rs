@@ -49,7 +49,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Connections there can be, whatever the limit that is set.
-const ROOM: u32 = 1 << 24;
+const MAX_PLACES: u32 = 1 << 24;
 
 pub fn start(
     listener: Listener,
@@ -61,9 +61,9 @@ pub fn start(
     let Place { file, handed_over, .. } = place;
     let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
-    let room = Arc::new(Semaphore::new(ROOM as usize));
+    let places = Arc::new(Semaphore::new(MAX_PLACES as usize));
     let (peers, budget) = (PeerTable::default(), Budget::default());
-    let host = Host { rules, room, peers, budget, ingest, shutdown, connections };
+    let host = Host { rules, places, peers, budget, ingest, shutdown, connections };
     tokio::spawn(async move {
         host.accept_until_stopped(&listener).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
@@ -76,7 +76,7 @@ pub fn start(
         // Only now are connections reset: a sender that came again while there was a listener would speak to nobody.
         end.send_replace(true);
         // Every connection gives its place back when it is over.
-        let _ = host.room.acquire_many(ROOM).await;
+        let _ = host.places.acquire_many(MAX_PLACES).await;
     })
 }
 
@@ -86,7 +86,7 @@ type Admitted = (OwnedSemaphorePermit, Option<Slot>);
 struct Host {
     rules: watch::Receiver<Arc<Rules>>,
     /// A place for each connection.
-    room: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     peers: PeerTable,
     budget: Budget,
     ingest: Ingest,
@@ -170,8 +170,9 @@ impl Host {
         if from.is_some_and(|from| !limits.lets_in(from)) {
             return Err(&refused.allow);
         }
-        let has_room = ROOM as usize - self.room.available_permits() < limits.max_connections;
-        let place = self.room.clone().try_acquire_owned().ok().filter(|_| has_room).ok_or(&refused.max_connections)?;
+        let has_room = MAX_PLACES as usize - self.places.available_permits() < limits.max_connections;
+        let place =
+            self.places.clone().try_acquire_owned().ok().filter(|_| has_room).ok_or(&refused.max_connections)?;
         let slot = |from| self.peers.slot(from, limits.max_connections_per_address);
         let slot = from.map(|from| slot(from).ok_or(&refused.max_connections_per_address)).transpose()?;
         Ok((place, slot))
