@@ -36,7 +36,7 @@ fn listed(setup: &Setup) -> Value {
 #[test]
 fn a_healthy_collector_has_nothing_pending() {
     let collector = Collector::tcp(Framing::OctetCounting);
-    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), COUNTED).start();
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_in_order(&[collector.url()], COUNTED).start();
     one_by_one(&relay, 5);
     assert_eq!(relay.metrics().sum("forward_replayable"), 5);
     let shown = &status(&relay)["forwards"][0];
@@ -52,7 +52,7 @@ fn a_healthy_rsyslog_has_nothing_pending() {
     let Some(program) = rsyslog::find(Input::Tcp) else { return };
     let dir = TempDir::new().expect("a directory");
     let (_daemon, at) = rsyslog::start(&program, Input::Tcp, dir.path(), &[]);
-    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&format!("tcp://{at}"), COUNTED).start();
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_in_order(&[format!("tcp://{at}")], COUNTED).start();
     one_by_one(&relay, 5);
     eventually("rsyslog has written them", || {
         let arrived = fs::read_to_string(dir.path().join(rsyslog::ARRIVED)).unwrap_or_default();
@@ -65,7 +65,7 @@ fn a_healthy_rsyslog_has_nothing_pending() {
 #[test]
 fn what_a_killed_relay_had_delivered_is_replayed_and_not_counted_again() {
     let collector = Collector::tcp(Framing::OctetCounting);
-    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), COUNTED);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_in_order(&[collector.url()], COUNTED);
     let relay = setup.start();
     one_by_one(&relay, 5);
     eventually("the cursor's file follows", || (listed(&setup)["replayable"] == 5).then_some(()));
@@ -89,7 +89,7 @@ fn what_was_renamed_is_exported_under_both_names() {
     let away = Collector::tcp_away(Framing::OctetCounting);
     let relay = Setup::new()
         .listen("tcp://127.0.0.1:0")
-        .forward_with(&collector.url(), &format!("{COUNTED}\nname = \"all\""))
+        .forward_in_order(&[collector.url()], &format!("{COUNTED}\nname = \"all\""))
         .forward_with(&away.url(), "name = \"away\"")
         .forward_with(&collector.url(), &format!("{COUNTED}\nname = \"none\"\nmatch = {{ name = \"nobody\" }}"))
         .start();

@@ -27,7 +27,7 @@ fn left(spool: &Path) -> Vec<[Value; 4]> {
 #[test]
 fn a_spool_of_the_version_before_is_delivered_whole() {
     let [central, away] = [(); 2].map(|()| Collector::tcp(Framing::OctetCounting));
-    let keys = |name: &str| format!("name = \"{name}\"\nframing = \"octet-counting\"\nreplay-for = \"1s\"");
+    let keys = |name: &str| format!("name = \"{name}\"\nframing = \"octet-counting\"");
     let setup = Setup::new()
         .listen("tcp://127.0.0.1:0")
         .forward_with(&central.url(), &keys("central"))
