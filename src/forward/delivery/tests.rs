@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::refusals::{MAX_IN_A_ROW, MAX_TRIES, RETRY_AFTER};
 use super::*;
+use crate::config::Framing;
 use crate::forward::encode::Encoding;
+use crate::forward::tcp::{Replay, TcpSample};
 use crate::protocol::relp::properties::frames;
 use crate::protocol::relp::{self, Command, Numbered};
 use crate::record::{Format, Rule, Severities};
@@ -375,6 +377,42 @@ fn answers_count_wherever_they_are_cut() {
             assert_eq!(after([&bytes[..first], &bytes[first..second], &bytes[second..]]), whole);
         }
     }
+}
+
+/// Nothing is answered: what the peer's kernel has acknowledged counts, and is kept for a while.
+#[test]
+fn plain_syslog_goes_by_what_is_acknowledged() {
+    const KEPT_FOR: Duration = Duration::from_secs(30);
+    let framing = Some(Framing::Newline);
+    let encoding = Encoding { format: Format::Rfc5424, framing, visible: false, sd_id: "docker@32473".to_owned() };
+    let start = Instant::now();
+    let replay = Replay { bytes: 1 << 16, time: KEPT_FOR, limit: 1 << 24 };
+    let mut delivery = SyslogDelivery::new(encoding, replay, start);
+    let after = |delivery: &mut SyslogDelivery, acknowledged: u64, now: Instant| {
+        let mut progress = Progress::default();
+        delivery.acknowledged(&TcpSample { acknowledged, window: None }, now, &mut progress);
+        [progress.acknowledged, progress.safe].map(|position| position.map(|position| position.line))
+    };
+    assert!(delivery.has_room() && !delivery.wants_sample());
+    delivery.push(&chunk(7, 0..2), &mut Progress::default());
+    assert_eq!(delivery.output(), b"<13>1 - - - - - - 0\n<13>1 - - - - - - 1\n");
+    assert!(!delivery.has_room() && delivery.wants_sample());
+    assert_eq!(delivery.awaits(), Some(0));
+    let bytes = delivery.output().len() as u64;
+    delivery.flushed(bytes);
+    assert!(delivery.has_room() && delivery.output().is_empty());
+    assert_eq!(after(&mut delivery, bytes - 1, start), [None, None]);
+    assert_eq!(delivery.awaits(), Some(bytes - 1));
+    assert_eq!(after(&mut delivery, bytes, start), [Some(2), None], "acknowledged, but it may not be read");
+    assert_eq!(delivery.awaits(), None);
+    assert_eq!(delivery.look_again(start), Some(start + KEPT_FOR));
+    assert_eq!(after(&mut delivery, bytes, start + KEPT_FOR), [None, Some(2)]);
+    // In answer to our goodbye the collector closes its side: it has read all.
+    delivery.push(&chunk(7, 2..3), &mut Progress::default());
+    delivery.flushed(2 * bytes);
+    let mut progress = Progress::default();
+    delivery.closed(true, start, &mut progress);
+    assert_eq!((progress.delivered, progress.safe.map(|position| position.line)), (true, Some(3)));
 }
 
 /// What a collector does with one of the frames it has: which one, and whether it takes it.
