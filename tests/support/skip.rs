@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// A file to write into instead of [`record`], for who runs the tests without cargo.
-const FILE: &str = "LOGFERRY_SKIPPED";
+pub const FILE: &str = "LOGFERRY_SKIPPED";
 
 /// Says that this test cannot be made here. `missing` is what it lacks, in a word under which it is counted: the name of a
 /// program, or "root", "IPv6", …; `why` is a sentence for a person.
