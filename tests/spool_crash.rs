@@ -181,10 +181,10 @@ fn check(place: &Path, history: &History) {
     let metrics = Metrics::new();
     let Spool { mut writer, mut readers, report, .. } = Spool::open(options(place), &metrics).unwrap();
     assert!(report.damaged.is_empty() && report.stale_cursors.is_empty(), "{report:?}");
-    let end = (readers[0].position().line + readers[0].waiting()) as usize;
+    let end = (readers[0].position().line + readers[0].unretired()) as usize;
     let begun = journal.last("spooled")..=journal.last("spooling");
     assert!(begun.contains(&end), "{end} lines, and not {begun:?}");
-    let waiting: Vec<u64> = readers.iter().map(Reader::waiting).collect();
+    let waiting: Vec<u64> = readers.iter().map(Reader::unretired).collect();
     for (reader, name) in readers.iter_mut().zip(FORWARDS) {
         let closed = journal.last(&format!("closed {name}"));
         assert!((closed..=end).contains(&(reader.position().line as usize)), "{name} has forgotten");
@@ -199,12 +199,12 @@ fn check(place: &Path, history: &History) {
         assert_eq!(read(reader, &lines), lines.len(), "{name}");
         let books = metrics.forward(name);
         assert_eq!(books.delivered.get(), waiting + new.len() as u64, "the books of {name}");
-        assert_eq!((books.evicted.get(), books.damaged.get(), reader.waiting()), (0, 0, 0), "the books of {name}");
+        assert_eq!((books.evicted.get(), books.damaged.get(), reader.unretired()), (0, 0, 0), "the books of {name}");
     }
     drop((writer, readers));
     let Spool { readers, report, .. } = Spool::open(options(place), &Metrics::new()).unwrap();
     assert_eq!((report.torn_bytes, report.damaged.len()), (0, 0));
-    assert!(readers.iter().all(|reader| reader.waiting() == 0));
+    assert!(readers.iter().all(|reader| reader.unretired() == 0));
 }
 
 /// Reads and retires all there is, and returns where it ends. Each line is the one of its number.

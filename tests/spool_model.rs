@@ -125,7 +125,7 @@ impl World {
         let Spool { writer, readers, report, .. } = Spool::open(self.options.clone(), &self.metrics).unwrap();
         assert_eq!((report.torn_bytes, report.damaged.len()), (0, 0));
         let seen = |reader: &Reader| {
-            let (next, waiting_at_start) = (reader.position().line, reader.waiting());
+            let (next, waiting_at_start) = (reader.position().line, reader.unretired());
             Seen { next, read: Vec::new(), waiting_at_start }
         };
         self.seen = readers.iter().map(seen).collect();
@@ -267,7 +267,7 @@ impl World {
         let spooled = self.metrics.spool().spooled.get();
         for (i, name) in FORWARDS.iter().enumerate() {
             let forward = self.metrics.forward(name);
-            let waiting = self.reader(i).waiting();
+            let waiting = self.reader(i).unretired();
             let left = spooled + self.seen[i].waiting_at_start;
             assert_eq!(
                 left,
@@ -318,11 +318,11 @@ proptest! {
         // In the end everything that is waiting comes out, once.
         for reader in 0..FORWARDS.len() {
             world.act(&Action::Rewind { reader });
-            let waiting = world.reader(reader).waiting();
+            let waiting = world.reader(reader).unretired();
             while world.read(reader, 4096) {}
             prop_assert_eq!(world.seen[reader].read.len() as u64, waiting);
             world.act(&Action::Retire { reader, share: 16 });
-            prop_assert_eq!(world.reader(reader).waiting(), 0);
+            prop_assert_eq!(world.reader(reader).unretired(), 0);
         }
         // There is room now: what was held goes in, and each relay's lines are here once and in order.
         world.act(&Action::Append(vec![(0, 1)]));

@@ -13,7 +13,7 @@ use super::filtered_chunk::FilteredChunk;
 use super::log_limiter::LogLimiter;
 use crate::metrics::ForwardMetrics;
 use crate::record::Rule;
-use crate::spool::{Chunk, Episode, Position, Reader};
+use crate::spool::{Chunk, Hysteresis, Position, Reader};
 use crate::status::SharedForwardStatus;
 
 /// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
@@ -38,9 +38,9 @@ pub struct Source {
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
     /// The spool cannot be read.
-    unreadable: Episode,
+    unreadable: Hysteresis,
     /// A dead letter cannot be written.
-    unwritable: Episode,
+    unwritable: Hysteresis,
     /// What the collectors have refused. The link has it while it carries.
     pub refusals: Refusals,
     /// The last verdict was *stop*, and nothing was delivered since.
@@ -67,8 +67,8 @@ impl Source {
             sd_id,
             metrics,
             leaving,
-            unreadable: Episode::default(),
-            unwritable: Episode::default(),
+            unreadable: Hysteresis::default(),
+            unwritable: Hysteresis::default(),
             refusals: Refusals::default(),
             stopped: false,
             told: None,

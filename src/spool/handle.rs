@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 /// What is read at once to look at one line, in bytes.
 const PEEK_BYTES: usize = 4096;
 /// Reads that may give nothing but marks before a line.
-const MOST_MARKS: usize = 64;
+const MAX_MARKS: usize = 64;
 
 /// Changes an open spool. Clones are the same; the spool stays locked while one is held.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl Handle {
             Oldest::Fresh { batch, offset } => Run::part(&batch, offset, 1).lines().next().map(<[u8]>::to_vec),
             Oldest::Stored { mut at, limit, key } => {
                 let file = File::open(segment::path(&self.log.dir, at.segment)).ok()?;
-                for _ in 0..MOST_MARKS {
+                for _ in 0..MAX_MARKS {
                     let (batch, _) = segment::read(&file, at.offset, limit, PEEK_BYTES, 1, key).ok()?;
                     match (batch.lines().next(), batch.byte_len() as u64) {
                         (Some(line), _) => return Some(line.to_vec()),

@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::Origin;
-use super::episode::Episode;
+use super::hysteresis::Hysteresis;
 use super::ledger::MAX_STREAM;
 use super::probe::Answered;
 use super::record::Batch;
@@ -82,7 +82,7 @@ struct Room {
 struct Trouble {
     /// Something was said that is not taken back yet.
     said: AtomicBool,
-    episode: Mutex<Episode>,
+    episode: Mutex<Hysteresis>,
 }
 
 impl Trouble {
@@ -463,7 +463,7 @@ mod tests {
                 reader.retire(chunk.end);
             }
         }
-        assert_eq!(reader.waiting(), 0);
+        assert_eq!(reader.unretired(), 0);
         lines
     }
 

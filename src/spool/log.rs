@@ -15,8 +15,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::dead_letters::{self, MAX_DEAD_LETTER_BYTES};
-use super::episode::Episode;
 use super::fresh::{Fresh, FreshBatches};
+use super::hysteresis::Hysteresis;
 use super::progress::{Cursor, Positions};
 use super::record::Batch;
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
@@ -58,7 +58,7 @@ pub(super) struct State {
     /// What was written last, as long as some reader still has to read it.
     fresh: FreshBatches,
     /// Segments that nobody needs cannot be removed.
-    litter: Episode,
+    litter: Hysteresis,
 }
 
 pub(super) struct Segment {
@@ -111,7 +111,7 @@ pub(super) struct Stored {
     /// Lines from the read position to `limit`; at least one.
     pub lines: u64,
     /// Those of them that may be read now: up to what was passed over before.
-    pub most: u64,
+    pub max_lines: u64,
 }
 
 impl Log {
@@ -342,13 +342,13 @@ impl Log {
                 if let (None, Some((batch, offset))) = (gap, state.fresh.at(read)) {
                     return Ok(Some(Window::Fresh { batch, offset, session }));
                 }
-                let most = gap.map_or(lines, |from| lines.min(from - read.line));
+                let max_lines = gap.map_or(lines, |from| lines.min(from - read.line));
                 let segment = &mut state.segments[i];
                 let file = match &segment.file {
                     Some(file) => file.clone(),
                     None => segment.file.insert(Arc::new(File::open(segment::path(&self.dir, read.segment))?)).clone(),
                 };
-                return Ok(Some(Window::Stored(Stored { file, session, key, limit, lines, most })));
+                return Ok(Some(Window::Stored(Stored { file, session, key, limit, lines, max_lines })));
             }
             if lines == 0 && stop.segment == segment.number {
                 let read = state.take_read();
@@ -482,7 +482,7 @@ impl State {
             dead_letter_bytes: dead_letters.values().sum(),
             dead_letters,
             fresh: FreshBatches::default(),
-            litter: Episode::default(),
+            litter: Hysteresis::default(),
         }
     }
 

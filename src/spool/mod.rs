@@ -56,23 +56,23 @@
 //! given up for them.
 //!
 //! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
-//! `progress` and `fresh`; `writer` with `inlet`, `pace`, `sync`, `episode` and `probe`; `reader`; `open` and `handle`;
-//! `look`, for people; `check`, for tests and fuzzing.
+//! `progress` and `fresh`; `writer` with `inlet`, `pace`, `sync`, `hysteresis` and `probe`; `reader`; `open` and `handle`;
+//! `inspect`, for people; `properties`, for tests and fuzzing.
 
-pub mod check;
 mod cursor;
 mod dead_letters;
-mod episode;
 mod fresh;
 mod handle;
+mod hysteresis;
 mod inlet;
+mod inspect;
 mod ledger;
 mod log;
-mod look;
 mod open;
 mod pace;
 mod probe;
 mod progress;
+pub mod properties;
 mod reader;
 mod record;
 mod segment;
@@ -85,10 +85,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use dead_letters::{DeadLetter, DeadLetterFile, MAX_DEAD_LETTER_BYTES, path as dead_letter_path};
-pub use episode::Episode;
 pub use handle::Handle;
+pub use hysteresis::Hysteresis;
 pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
-pub use look::{Cursor, HeadFault, Left, Look, LookError, Piece, SegmentFile};
+pub use inspect::{Cursor, HeadFault, InspectError, Inspection, Left, Piece, SegmentFile};
 pub use open::{OpenError, Report, Spool};
 pub use probe::Prober;
 pub use reader::{Chunk, Reader};

@@ -16,8 +16,8 @@ use tokio::sync::watch;
 
 use super::cursor::{self, CursorFile};
 use super::dead_letters;
-use super::episode::Episode;
 use super::handle::Handle;
+use super::hysteresis::Hysteresis;
 use super::ledger::{self, Ledger, Replay};
 use super::log::{Limits, Log, Segment, State};
 use super::pace::Pace;
@@ -128,8 +128,8 @@ impl Spool {
             pace: options.max_rate.map(|rate| Pace::new(rate, Instant::now())),
             unsynced: false,
             held: VecDeque::new(),
-            trouble: Episode::default(),
-            full: Episode::default(),
+            trouble: Hysteresis::default(),
+            full: Hysteresis::default(),
             last_refusal: None,
             #[cfg(test)]
             faults: Default::default(),

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::Position;
 use super::cursor::CursorFile;
 use super::dead_letters::DeadLetters;
-use super::episode::Episode;
+use super::hysteresis::Hysteresis;
 use super::log::{Log, Stored, Window};
 use super::record::{self, Batch, Run};
 use super::segment::{self, SpoolId};
@@ -54,7 +54,7 @@ pub struct Reader {
     end: watch::Receiver<Position>,
     cursor: CursorFile,
     dead_letters: DeadLetters,
-    cursor_trouble: Episode,
+    cursor_trouble: Hysteresis,
     /// Reads that failed in a row.
     failures: u32,
     forgotten: bool,
@@ -103,7 +103,7 @@ impl Reader {
         let read = positions.retired;
         cursor.reserve(positions);
         let dead_letters = DeadLetters::new(&log.dir, &name, hex(&log.id));
-        let cursor_trouble = Episode::default();
+        let cursor_trouble = Hysteresis::default();
         Self { log, index, name, read, end, cursor, dead_letters, cursor_trouble, failures: 0, forgotten: false }
     }
 
@@ -151,8 +151,8 @@ impl Reader {
     }
 
     fn read_window(&self, window: &Stored, max_bytes: usize) -> io::Result<Batch> {
-        let Stored { file, limit, most, key, .. } = window;
-        segment::read(file, self.read.offset, *limit, max_bytes, *most, *key).map(|(batch, _)| batch)
+        let Stored { file, limit, max_lines, key, .. } = window;
+        segment::read(file, self.read.offset, *limit, max_bytes, *max_lines, *key).map(|(batch, _)| batch)
     }
 
     /// Where reading can go on behind damage at the read position. Records carry no numbers, but the end of the segment
@@ -242,7 +242,7 @@ impl Reader {
     }
 
     /// Lines spooled and not retired: pending or replayable.
-    pub fn waiting(&self) -> u64 {
+    pub fn unretired(&self) -> u64 {
         self.pending() + self.replayable()
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::episode::Episode;
+use super::hysteresis::Hysteresis;
 use crate::metrics::SpoolMetrics;
 
 /// How much a power cut may take. A crash of the process alone takes nothing in any case.
@@ -122,7 +122,7 @@ impl Shared {
 }
 
 fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &SpoolMetrics) {
-    let mut trouble = Episode::default();
+    let mut trouble = Hysteresis::default();
     // When the writer was last sent to another file.
     let mut left: Option<Instant> = None;
     loop {

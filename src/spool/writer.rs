@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::watch;
 
-use super::episode::Episode;
 use super::fresh::Fresh;
+use super::hysteresis::Hysteresis;
 use super::inlet::{Delivery, Inlet, Queued, Receipt};
 use super::ledger::{self, Ledger, Mark};
 use super::log::{Log, Segment};
@@ -64,9 +64,9 @@ pub struct Writer {
     /// Delivered and not written yet, in the order of delivery.
     pub(super) held: VecDeque<Delivery>,
     /// The disk refuses what we write.
-    pub(super) trouble: Episode,
+    pub(super) trouble: Hysteresis,
     /// Lines are given up, or made to wait, for want of room.
-    pub(super) full: Episode,
+    pub(super) full: Hysteresis,
     /// `None`: the disk has taken something since.
     pub(super) last_refusal: Option<LastRefusal>,
     #[cfg(test)]
@@ -573,7 +573,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 
 const REFUSES: &str = "the disk does not take lines; until it does they are dropped and counted, or their senders made to \
                        wait. Make room on it, or let `max-size` be less than there is";
-const NO_SEGMENT: &str = "a new segment cannot be begun; lines go on into the last one. Look at the disk";
+const NO_SEGMENT: &str = "a new segment cannot be begun; lines go on into the last one. Inspection at the disk";
 
 impl Drop for Writer {
     /// Closing is syncing, whatever the policy; the readers learn that the end is final.

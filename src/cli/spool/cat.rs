@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Failure, Filter, Place, failure};
 use crate::cli::complain;
 use crate::record::{Format, HeaderField, Record, SEVERITIES, append_escaped, append_on_one_line, render};
-use crate::spool::{DeadLetter, HeadFault, Look, Piece, SegmentFile};
+use crate::spool::{DeadLetter, HeadFault, Inspection, Piece, SegmentFile};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -92,7 +92,7 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn run(&mut self, mut look: Look) -> Result<(), Trouble> {
+    fn run(&mut self, mut look: Inspection) -> Result<(), Trouble> {
         if self.arguments.damaged {
             for file in &look.kept {
                 self.segment(file, SegmentFile::START, true)?;
@@ -115,12 +115,12 @@ impl Printer<'_> {
                 return Ok(());
             }
             thread::sleep(LOOK_AGAIN);
-            look = Look::take(&look.dir).map_err(failure)?;
+            look = Inspection::of(&look.dir).map_err(failure)?;
         }
     }
 
     /// Prints the dead letters of a forward, oldest first. One that is being written is left out.
-    fn dead_letters(&mut self, look: &Look, forward: &str) -> Result<(), Trouble> {
+    fn dead_letters(&mut self, look: &Inspection, forward: &str) -> Result<(), Trouble> {
         let Some(found) = look.dead_letters.iter().find(|file| file.forward == forward) else {
             let known: Vec<&str> = look.dead_letters.iter().map(|file| file.forward.as_str()).collect();
             let (dir, known) =
@@ -149,7 +149,7 @@ impl Printer<'_> {
         Ok(self.out.flush()?)
     }
 
-    fn start(&self, look: &Look) -> Result<Spot, Failure> {
+    fn start(&self, look: &Inspection) -> Result<Spot, Failure> {
         let Some(forward) = &self.arguments.pending else { return Ok((0, SegmentFile::START)) };
         let Some(cursor) = look.cursors.iter().find(|cursor| cursor.forward == *forward) else {
             let known: Vec<&str> = look.cursors.iter().map(|cursor| cursor.forward.as_str()).collect();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Failure, Place, failure, print};
 use crate::listen::ingest::now;
 use crate::record::{Record, UnixMicros};
-use crate::spool::{DeadLetterFile, Left, Look, LookError, SegmentFile};
+use crate::spool::{DeadLetterFile, InspectError, Inspection, Left, SegmentFile};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -82,7 +82,7 @@ struct Kept {
 }
 
 impl Listing {
-    fn of(look: &Look) -> Result<Self, LookError> {
+    fn of(look: &Inspection) -> Result<Self, InspectError> {
         let end = look.end()?;
         let segments = look.segments.iter().map(|file| {
             let fault = file.head.as_ref().err().map(ToString::to_string);
@@ -92,7 +92,7 @@ impl Listing {
             let (number, bytes, lines) = (file.number, file.bytes, look.numbered(file, end));
             Ok(Segment { number, bytes, lines, first, last, session, fault })
         });
-        let segments = segments.collect::<Result<_, LookError>>()?;
+        let segments = segments.collect::<Result<_, InspectError>>()?;
         let forwards = look.cursors.iter().map(|cursor| {
             let Left { from, pending, replayable } = look.left(cursor, end);
             let file = look.segments.iter().find(|file| file.number == from.segment);
@@ -122,7 +122,7 @@ impl Listing {
             dir: look.dir.display().to_string(),
             id: look.name(),
             segments,
-            forwards: forwards.collect::<Result<_, LookError>>()?,
+            forwards: forwards.collect::<Result<_, InspectError>>()?,
             damaged: look.kept.iter().map(kept).collect(),
             dead_letters: look.dead_letters.iter().map(dead_letters).collect(),
         })

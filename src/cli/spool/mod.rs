@@ -12,7 +12,7 @@ use clap::Subcommand;
 
 use super::{Failure, load, print, variables};
 use crate::config::DEFAULT_SD_ID;
-use crate::spool::{Look, LookError};
+use crate::spool::{InspectError, Inspection};
 use filter::Filter;
 
 #[derive(clap::Args)]
@@ -70,9 +70,9 @@ impl Place {
         }
     }
 
-    fn look(&self) -> Result<(Look, String), Failure> {
+    fn look(&self) -> Result<(Inspection, String), Failure> {
         let (dir, sd_id) = self.find()?;
-        let look = Look::take(&dir).map_err(failure)?;
+        let look = Inspection::of(&dir).map_err(failure)?;
         if look.segments.is_empty() && look.kept.is_empty() && look.cursors.is_empty() {
             let dir = dir.display();
             return Err(Failure::config(&format!(
@@ -83,6 +83,6 @@ impl Place {
     }
 }
 
-fn failure(error: LookError) -> Failure {
+fn failure(error: InspectError) -> Failure {
     Failure::config(&error)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Failure, Place, failure, print};
-use crate::spool::{Cursor, HeadFault, Look, Piece, Position, SegmentFile};
+use crate::spool::{Cursor, HeadFault, Inspection, Piece, Position, SegmentFile};
 
 pub fn run(place: &Place) -> Result<(), Failure> {
     let (look, _) = place.look()?;
@@ -71,7 +71,7 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn of(look: &Look) -> Result<Self, Failure> {
+    fn of(look: &Inspection) -> Result<Self, Failure> {
         let mut verdict = Self::default();
         let reports = look.segments.iter().map(Report::of).collect::<Result<Vec<_>, _>>()?;
         for (i, report) in reports.iter().enumerate() {
@@ -171,7 +171,7 @@ impl Verdict {
         ));
     }
 
-    fn summary(&mut self, look: &Look, reports: &[Report<'_>]) {
+    fn summary(&mut self, look: &Inspection, reports: &[Report<'_>]) {
         let lines: u64 = reports.iter().map(|report| report.lines).sum();
         let (dir, segments, cursors) = (look.dir.display(), reports.len(), look.cursors.len());
         let verdict = match self.damaged {
@@ -209,12 +209,12 @@ mod tests {
         dir
     }
 
-    fn look(dir: &tempfile::TempDir) -> Look {
-        Look::take(dir.path()).expect("a spool")
+    fn look(dir: &tempfile::TempDir) -> Inspection {
+        Inspection::of(dir.path()).expect("a spool")
     }
 
     #[track_caller]
-    fn damaged(look: &Look, expected: usize) {
+    fn damaged(look: &Inspection, expected: usize) {
         let Ok(Verdict { says, damaged }) = Verdict::of(look) else { panic!("it can be read") };
         assert_eq!(damaged, expected, "{says}");
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::spool::check;
+use crate::spool::properties;
 
 /// Parts that are likely, and bytes that are anything.
 fn data() -> impl Strategy<Value = Vec<u8>> {
@@ -18,17 +18,17 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn records(data in data()) {
-        check::any_records(&data);
+        properties::any_records(&data);
     }
 
     #[test]
     fn ledgers(data in data()) {
-        check::any_ledger(&data[2..]);
+        properties::any_ledger(&data[2..]);
     }
 
     #[test]
     fn segments(data in data()) {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        check::any_segment(dir.path(), &data[1..]);
+        properties::any_segment(dir.path(), &data[1..]);
     }
 }

@@ -182,7 +182,7 @@ fn damage_in_what_was_delivered_brings_nothing_back() {
     bytes[places(0..8)[2] + 10] ^= 1;
     fs::write(&segment, &bytes).unwrap();
     let mut spool = home.open();
-    assert_eq!((spool.readers[0].waiting(), spool.read_numbers(0)), (2, vec![6, 7]));
+    assert_eq!((spool.readers[0].unretired(), spool.read_numbers(0)), (2, vec![6, 7]));
     spool.retire_all(0);
     assert_eq!(spool.damaged(0), 0);
 }
@@ -231,7 +231,7 @@ fn damage_in_an_older_segment_is_skipped_counted_and_kept() {
     assert!(read.is_sorted() && read.first() == Some(&0) && read.last() == Some(&99) && missing == 16, "{read:?}");
     spool.check_books();
     spool.retire_all(0);
-    assert_eq!((spool.delivered(0), spool.damaged(0), spool.readers[0].waiting()), (100 - missing, missing, 0));
+    assert_eq!((spool.delivered(0), spool.damaged(0), spool.readers[0].unretired()), (100 - missing, missing, 0));
     // The damaged one, and the one before the hole, for it cannot be told which of the two is short.
     let kept: Vec<String> =
         home.files(".damaged").iter().map(|path| path.to_str().unwrap().replace(".damaged", "")).collect();

@@ -5,7 +5,7 @@ mod any;
 mod damage;
 mod full;
 mod held;
-mod looking;
+mod inspecting;
 mod opening;
 mod origins;
 mod reading;
@@ -169,7 +169,7 @@ impl Open {
             );
             let metrics = self.metrics.forward(["a", "b"][i]);
             assert_eq!((metrics.pending(), metrics.replayable()), (reader.pending(), reader.replayable()));
-            assert_eq!(metrics.waiting.get() as u64, reader.waiting());
+            assert_eq!(metrics.waiting.get() as u64, reader.unretired());
         }
         assert_eq!(self.metrics.spool().bytes.get() as u64, self.writer.log.bytes());
     }

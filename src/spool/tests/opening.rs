@@ -70,7 +70,7 @@ fn lines_that_a_power_cut_takes_back_do_not_make_the_cursor_skip_new_ones() {
     fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(half).unwrap();
     // Twice: the cursor that is ahead must not come into its own later, when the lines have caught up.
     let mut spool = home.open();
-    assert_eq!(spool.readers[0].waiting(), 0);
+    assert_eq!(spool.readers[0].unretired(), 0);
     spool.append(100..120);
     let crashed = home.crashed();
     let mut again = crashed.open();
@@ -113,7 +113,7 @@ fn a_new_forward_starts_at_the_oldest_line() {
     home.open().append(0..10);
     home.options.forwards.push("b".into());
     let mut spool = home.open();
-    assert_eq!((spool.readers[1].waiting(), spool.read_numbers(1)), (10, range(0..10)));
+    assert_eq!((spool.readers[1].unretired(), spool.read_numbers(1)), (10, range(0..10)));
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn cut_anywhere(deliver: impl Fn(&mut Open)) {
         fs::write(&home.files(".seg")[0], &whole[..cut]).unwrap();
         let mut spool = home.open();
         assert!(spool.report.damaged.is_empty(), "cut {cut}");
-        let there = spool.readers[0].waiting();
+        let there = spool.readers[0].unretired();
         // Twice, and once more after another crash: the ledger neither forgets nor makes anything up.
         for _ in 0..2 {
             spool.deliver_from("a", 0..9);

@@ -32,7 +32,7 @@ fn a_chunk_can_be_retired_in_the_middle() {
     let (line, after) = chunk.lines().nth(3).unwrap();
     assert_eq!((number(line), after.line), (3, 4));
     spool.readers[0].retire(after);
-    assert_eq!((spool.delivered(0), spool.readers[0].waiting()), (4, 6));
+    assert_eq!((spool.delivered(0), spool.readers[0].unretired()), (4, 6));
     spool.readers[0].retire(chunk.start);
     assert_eq!(spool.delivered(0), 4, "a cursor went backwards");
     assert_eq!(spool.readers[0].rewind(), 6);
@@ -119,7 +119,7 @@ fn a_reader_that_is_behind_reads_back_and_catches_up() {
     let (bytes, kept) = spool.writer.log.fresh();
     assert!(bytes <= FRESH_BYTES && 0 < kept && (kept as u64) < batches, "{bytes} bytes, {kept}");
     assert_eq!(spool.read(0, 70_000).iter().map(|chunk| chunk.run.line_count()).sum::<u64>(), batches * LINES);
-    assert_eq!(spool.readers[0].waiting(), batches * LINES);
+    assert_eq!(spool.readers[0].unretired(), batches * LINES);
     spool.retire_all(0);
     assert_eq!((spool.delivered(0), spool.damaged(0)), (batches * LINES, 0));
 }

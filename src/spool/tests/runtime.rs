@@ -17,7 +17,7 @@ fn a_forward_can_come_while_the_spool_runs() {
     spool.readers.push(reader);
     // All that was ever spooled is there for it: its books are those of one that was there from the start.
     spool.pending_at_start.push(0);
-    assert_eq!((spool.readers[1].waiting(), spool.read_numbers(1)), (40, range(0..40)));
+    assert_eq!((spool.readers[1].unretired(), spool.read_numbers(1)), (40, range(0..40)));
     spool.retire_all(0);
     let segments = home.files(".seg").len();
     assert!(segments > 1, "it holds nothing back");
@@ -60,7 +60,7 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     spool.retire_all(0);
     assert!(home.files(".seg").len() > 1, "what waited for a dropped reader is gone");
     let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
-    assert_eq!((reader.position(), reader.waiting()), (chunk.end, 40 - chunk.end.line));
+    assert_eq!((reader.position(), reader.unretired()), (chunk.end, 40 - chunk.end.line));
 
     reader.forget();
     assert_eq!((home.files(".seg").len(), home.files("cursor.b").len()), (1, 0));
@@ -68,7 +68,7 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     // The next one of that name is new.
     fill(&mut spool, 1);
     let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
-    assert_eq!(reader.waiting(), 45 - reader.position().line);
+    assert_eq!(reader.unretired(), 45 - reader.position().line);
 }
 
 #[test]

@@ -8,9 +8,9 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// Something that is said when it begins and when it is over: when it last happened, if that has not been taken back.
 #[derive(Default)]
-pub struct Episode(Option<Instant>);
+pub struct Hysteresis(Option<Instant>);
 
-impl Episode {
+impl Hysteresis {
     /// It happens. True: for the first time.
     pub fn begins(&mut self) -> bool {
         self.0.replace(Instant::now()).is_none()
@@ -28,10 +28,10 @@ mod tests {
 
     #[test]
     fn it_is_said_once_and_taken_back_once() {
-        let mut trouble = Episode::default();
+        let mut trouble = Hysteresis::default();
         assert!(!trouble.ends(), "there was none");
         assert_eq!([trouble.begins(), trouble.begins(), trouble.ends()], [true, false, false]);
-        let mut trouble = Episode(Instant::now().checked_sub(2 * CALM));
+        let mut trouble = Hysteresis(Instant::now().checked_sub(2 * CALM));
         assert_eq!([trouble.ends(), trouble.ends(), trouble.begins()], [true, false, true]);
     }
 }

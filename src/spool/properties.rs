@@ -179,7 +179,7 @@ fn read_out(dir: &Path) -> Vec<Vec<u8>> {
     let metrics = Metrics::new();
     let Spool { mut readers, .. } = Spool::open(options, &metrics).expect("a spool opens whatever it holds");
     let reader = &mut readers[0];
-    let waiting = reader.waiting();
+    let waiting = reader.unretired();
     let mut read = Vec::new();
     while let Some(chunk) = reader.next(usize::from(u16::MAX)).expect("it can be read") {
         assert!(chunk.start.line < chunk.end.line && chunk.start.offset >= HEADER_LEN);
@@ -188,8 +188,8 @@ fn read_out(dir: &Path) -> Vec<Vec<u8>> {
     }
     let books = metrics.forward("a");
     assert_eq!(books.delivered.get(), read.len() as u64);
-    assert_eq!(books.delivered.get() + books.damaged.get() + reader.waiting(), waiting);
-    assert_eq!((reader.waiting(), books.evicted.get()), (0, 0));
+    assert_eq!(books.delivered.get() + books.damaged.get() + reader.unretired(), waiting);
+    assert_eq!((reader.unretired(), books.evicted.get()), (0, 0));
     assert!(read.iter().all(|line| !line.is_empty() && line.len() + RECORD_HEADER <= 1 << 20));
     read
 }

@@ -3,13 +3,13 @@
 use super::*;
 
 impl Home {
-    fn look(&self) -> Look {
-        Look::take(self.dir.path()).unwrap()
+    fn look(&self) -> Inspection {
+        Inspection::of(self.dir.path()).unwrap()
     }
 }
 
 /// The numbers of all lines, and where there are none: file's index, offset, and whether it is a tail.
-fn seen(look: &Look) -> (Vec<u64>, Vec<(usize, u64, bool)>) {
+fn seen(look: &Inspection) -> (Vec<u64>, Vec<(usize, u64, bool)>) {
     let (mut numbers, mut holes) = (Vec::new(), Vec::new());
     for (i, file) in look.segments.iter().enumerate() {
         let mut next = HEADER_LEN;
@@ -141,6 +141,6 @@ fn what_is_not_there_is_no_reason_to_fail() {
     let look = home.look();
     assert!(look.segments.iter().all(|file| file.head.as_ref().err() == Some(&HeadFault::Damaged)));
     assert_eq!(seen(&look), (vec![], vec![(1, HEADER_LEN, true)]));
-    let error = Look::take(&home.dir.path().join("nowhere")).err().unwrap().to_string();
+    let error = Inspection::of(&home.dir.path().join("nowhere")).err().unwrap().to_string();
     assert!(error.contains("nowhere is not there"), "{error}");
 }

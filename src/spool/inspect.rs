@@ -20,7 +20,7 @@ use super::record::{self, Batch};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 
 /// What was found in a spool's directory.
-pub struct Look {
+pub struct Inspection {
     pub dir: PathBuf,
     /// `None`: there is neither a sound segment nor a sound cursor.
     pub id: Option<SpoolId>,
@@ -99,7 +99,7 @@ pub enum Piece {
 /// What cannot be looked at.
 #[derive(Debug, thiserror::Error)]
 #[error("spool: {}", self.says())]
-pub struct LookError {
+pub struct InspectError {
     what: &'static str,
     path: PathBuf,
     source: io::Error,
@@ -125,8 +125,8 @@ impl Cursor {
     }
 }
 
-impl Look {
-    pub fn take(dir: &Path) -> Result<Self, LookError> {
+impl Inspection {
+    pub fn of(dir: &Path) -> Result<Self, InspectError> {
         let names = list(dir)?;
         // The cursors first: what they say is then not ahead of the segments found.
         let mut found = Vec::new();
@@ -135,7 +135,7 @@ impl Look {
             let slots = match File::open(&path) {
                 Ok(file) => cursor::read(&file),
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(source) => return Err(LookError { what: "read", path, source }),
+                Err(source) => return Err(InspectError { what: "read", path, source }),
             };
             found.push((path, cursor::forward_of(name), slots));
         }
@@ -153,7 +153,7 @@ impl Look {
         });
         let mut cursors: Vec<Cursor> = cursors.collect();
         cursors.sort_by(|a, b| a.forward.cmp(&b.forward));
-        let failed = |source| LookError { what: "list the dead letters of", path: dir.to_owned(), source };
+        let failed = |source| InspectError { what: "list the dead letters of", path: dir.to_owned(), source };
         let dead_letters = dead_letters::find(dir).map_err(failed)?;
         Ok(Self { dir: dir.to_owned(), id, segments, kept, cursors, dead_letters })
     }
@@ -164,7 +164,7 @@ impl Look {
     }
 
     /// The end of the lines. The newest segment is read for it.
-    pub fn end(&self) -> Result<Position, LookError> {
+    pub fn end(&self) -> Result<Position, InspectError> {
         let Some((newest, head)) = self.sound().last() else {
             return Ok(Position { segment: 0, offset: HEADER_LEN, line: 0 });
         };
@@ -204,8 +204,8 @@ impl Look {
 
 impl SegmentFile {
     /// What it consists of from an offset on, [`SegmentFile::START`] for all of it. `None`: it is gone, which is no error.
-    pub fn pieces(&self, from: u64) -> Result<Option<Pieces>, LookError> {
-        let failed = |source| LookError { what: "read", path: self.path.clone(), source };
+    pub fn pieces(&self, from: u64) -> Result<Option<Pieces>, InspectError> {
+        let failed = |source| InspectError { what: "read", path: self.path.clone(), source };
         let opened = File::open(&self.path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
         let (file, end) = match opened {
             Ok(opened) => opened,
@@ -226,7 +226,7 @@ impl SegmentFile {
     pub const START: u64 = HEADER_LEN;
 
     /// The first line from an offset on.
-    pub fn first_from(&self, offset: u64) -> Result<Option<Vec<u8>>, LookError> {
+    pub fn first_from(&self, offset: u64) -> Result<Option<Vec<u8>>, InspectError> {
         let first = |piece| match piece {
             Piece::Lines { batch, .. } => batch.lines().next().map(<[u8]>::to_vec),
             Piece::Damage { .. } | Piece::Tail { .. } => None,
@@ -236,7 +236,7 @@ impl SegmentFile {
 
     /// The last line. Records tell how long they are and not how long the one before was, so it is searched as behind
     /// damage, in the last bytes of the file.
-    pub fn last(&self) -> Result<Option<Vec<u8>>, LookError> {
+    pub fn last(&self) -> Result<Option<Vec<u8>>, InspectError> {
         for window in LAST_WINDOWS {
             let Some(pieces) = self.pieces(HEADER_LEN)? else { return Ok(None) };
             let start = pieces.end.saturating_sub(window).max(HEADER_LEN);
@@ -346,8 +346,8 @@ impl Pieces {
 }
 
 /// The names in the directory that are text: others are no files of ours.
-fn list(dir: &Path) -> Result<Vec<String>, LookError> {
-    let failed = |source| LookError { what: "list", path: dir.to_owned(), source };
+fn list(dir: &Path) -> Result<Vec<String>, InspectError> {
+    let failed = |source| InspectError { what: "list", path: dir.to_owned(), source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         names.extend(entry.map_err(failed)?.file_name().into_string());
@@ -359,14 +359,14 @@ fn segment_files(
     dir: &Path,
     names: &[String],
     number: impl Fn(&str) -> Option<u64>,
-) -> Result<Vec<SegmentFile>, LookError> {
+) -> Result<Vec<SegmentFile>, InspectError> {
     let mut files = Vec::new();
     for (name, number) in names.iter().filter_map(|name| Some((name, number(name)?))) {
         let path = dir.join(name);
         match head(&path, number) {
             Ok((bytes, key, head)) => files.push(SegmentFile { path, number, bytes, head, key }),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(LookError { what: "read", path, source }),
+            Err(source) => return Err(InspectError { what: "read", path, source }),
         }
     }
     files.sort_by_key(|file| file.number);
@@ -416,7 +416,7 @@ fn doubt(segments: &mut [SegmentFile], id: Option<SpoolId>) {
     }
 }
 
-impl LookError {
+impl InspectError {
     fn says(&self) -> String {
         let Self { what, path, source } = self;
         let path_shown = path.display();
