@@ -16,6 +16,8 @@
 mod parts;
 mod reload;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -36,7 +38,8 @@ use parts::{
     bind_admin, bind_listener, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
     refuse_strays, renewals_of,
 };
-use running::{ForwardControl, RunningRelay, hand_on_pieces};
+use reload::ReloadError;
+use running::{ForwardControl, RunningRelay, Shutdown, hand_on_pieces};
 
 /// A relay whose sockets are open and whose spool is locked; nothing moves yet.
 pub struct Relay {
@@ -114,7 +117,7 @@ impl Relay {
     /// Boxed, so that the whole of it is compiled once and not for each way of stopping.
     pub async fn run(
         self,
-        mut shutdown: Pin<Box<dyn Future<Output = ()>>>,
+        shutdown: Pin<Box<dyn Future<Output = ()>>>,
         mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
         let listeners = self.listeners.into_iter().map(prepare_listener).collect::<Result<Vec<_>, _>>()?;
@@ -155,27 +158,28 @@ impl Relay {
         running.publish_topology();
         let admin = self.admin.map(|admin| tokio::spawn(admin.serve(running.sources())));
 
+        let mut shutdown = Shutdown::new(shutdown);
         loop {
             let new = tokio::select! {
-                () = &mut shutdown => break,
+                () = shutdown.begun() => break,
                 Some(new) = changed.recv() => new,
                 Some(renewed) = running.renewals.recv() => {
                     running.renew(renewed);
                     continue;
                 }
             };
-            let taken_over = match new {
-                Ok(new) => running.reload(new).await,
-                Err(error) => Err(error.to_string()),
+            let reloaded = match new {
+                Ok(new) => running.reload(new, &mut shutdown).await,
+                Err(error) => Err(ReloadError::Refused(error.to_string())),
             };
-            match taken_over {
+            match reloaded {
                 Ok(()) => {
                     running.metrics.reloads_applied.inc();
                     tracing::info!("config: read again, and in force");
                 }
-                Err(problem) => {
+                Err(error) => {
                     running.metrics.reloads_refused.inc();
-                    tracing::error!("config: not reloaded, the old one stays in force: {problem}");
+                    tracing::error!("config: {error}");
                 }
             }
         }

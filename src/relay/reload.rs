@@ -1,27 +1,46 @@
 //! A relay at work gets another configuration, or other certificates. Everything that can fail is tried first; from then on
 //! nothing is refused.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::StartError;
 use super::parts::{
     bind_listener, ingest_policy, listen_options, new_forwarder, prepare_listener, read_connector, read_options,
     refuse_strays, renewals_of,
 };
-use super::running::{RunningForward, RunningListener, RunningRelay};
+use super::running::{RunningForward, RunningListener, RunningRelay, Shutdown};
 use crate::config::Config;
+use crate::spool::Reader;
 use crate::tls::{Renewed, Watch};
 
 /// How long a forward that has changed may take to end its connection in good order before it is cut off.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Why a configuration is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("not reloaded, the old one stays in force: {0}")]
+    Refused(String),
+    /// Forwards that stopped to be changed could not be started again.
+    #[error("in force, but reload again, because {0}")]
+    Partly(String),
+}
+
+impl From<StartError> for ReloadError {
+    fn from(error: StartError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
 impl RunningRelay {
-    /// Makes `new` the configuration. An error: nothing has changed.
-    pub async fn reload(&mut self, new: Config) -> Result<(), String> {
-        self.config.needs_no_restart(&new)?;
-        refuse_strays(&new).map_err(|error| error.to_string())?;
+    /// Makes `new` the configuration. A shutdown that is requested while forwards end is begun at once.
+    pub async fn reload(&mut self, new: Config, shutdown: &mut Shutdown) -> Result<(), ReloadError> {
+        self.config.needs_no_restart(&new).map_err(ReloadError::Refused)?;
+        refuse_strays(&new)?;
         let certificates = Watch::new(&new, &self.metrics);
         let mut kept = Vec::new();
         let mut added = Vec::new();
@@ -31,22 +50,27 @@ impl RunningRelay {
             let same = gone.iter().position(becomes);
             match same.map(|place| gone.remove(place)) {
                 Some(index) => {
-                    let options = read_options(settings).map_err(|error| error.to_string())?;
-                    options.check().map_err(|error| error.to_string())?;
+                    let options = read_options(settings)?;
+                    options.check().map_err(|error| ReloadError::Refused(error.to_string()))?;
                     kept.push((index, settings, options));
                 }
                 None => {
-                    let listener = bind_listener(settings, &self.metrics).and_then(prepare_listener);
-                    added.push((settings, listener.map_err(|error| error.to_string())?));
+                    added.push((settings, bind_listener(settings, &self.metrics).and_then(prepare_listener)?));
                 }
             }
         }
-        let connectors = new.forward.iter().map(read_connector).collect::<Result<Vec<_>, _>>();
-        let connectors = connectors.map_err(|error| error.to_string())?;
+        let connectors = new.forward.iter().map(read_connector).collect::<Result<Vec<_>, _>>()?;
+        let readers = self.add_readers(&new)?;
 
         // From here on nothing is refused any more.
         self.renewals = renewals_of(certificates);
-        let told = self.stop_loss_reporter().await;
+        let reporter = self.reporter.take();
+        let reporter = self.while_stoppable(shutdown, async {
+            let (task, stop) = reporter?;
+            drop(stop);
+            task.await.ok()
+        });
+        let reporter = reporter.await;
         self.policies.send_replace(ingest_policy(&new));
         for (index, settings, options) in kept {
             let listener = &mut self.listeners[index];
@@ -71,19 +95,49 @@ impl RunningRelay {
             self.start_listener(settings, listener);
         }
         self.spool.set_limits(new.spool.max_size, new.spool.when_full);
-        self.change_forwards(&new, connectors).await;
+        let failed = self.change_forwards(&new, connectors, readers, shutdown).await;
         self.config = new;
-        self.start_loss_reporter(told);
+        self.start_loss_reporter(reporter);
         if let Some((_, hostname)) = &self.log_stream {
             hostname.send_replace(self.config.hostname.clone());
         }
         self.publish_topology();
-        Ok(())
+        match failed.is_empty() {
+            true => Ok(()),
+            false => Err(ReloadError::Partly(failed.join("; "))),
+        }
+    }
+
+    /// A place in the spool for each forward whose name is new. An error: there is none for one, and none for the others.
+    fn add_readers(&self, new: &Config) -> Result<HashMap<String, Reader>, ReloadError> {
+        let mut readers = HashMap::new();
+        for name in new.forward.iter().map(|forward| &forward.name) {
+            if self.forwards.iter().any(|forward| forward.settings.name == *name) {
+                continue;
+            }
+            match self.spool.add_reader(name, &self.metrics) {
+                Ok(reader) => drop(readers.insert(name.clone(), reader)),
+                Err(error) => {
+                    for (name, reader) in readers {
+                        reader.forget();
+                        self.metrics.forget_forward(&name);
+                    }
+                    return Err(ReloadError::Refused(format!("forward {name}: {error}")));
+                }
+            }
+        }
+        Ok(readers)
     }
 
     /// Ends the forwards that are not in `new`, or not as they were; starts those that are new, or not as they were. Those
-    /// that stay use the certificates of now for their next connection.
-    async fn change_forwards(&mut self, new: &Config, connectors: Vec<Option<TlsConnector>>) {
+    /// that stay use the certificates of now for their next connection. Returns why some could not be started again.
+    async fn change_forwards(
+        &mut self,
+        new: &Config,
+        connectors: Vec<Option<TlsConnector>>,
+        mut readers: HashMap<String, Reader>,
+        shutdown: &mut Shutdown,
+    ) -> Vec<String> {
         let all_change = self.config.resolve != new.resolve || self.config.syslog.sd_id != new.syslog.sd_id;
         let stays = |forward: &RunningForward| !all_change && new.forward.contains(&forward.settings);
         let (staying, leaving): (Vec<_>, Vec<_>) = std::mem::take(&mut self.forwards).into_iter().partition(stays);
@@ -93,7 +147,7 @@ impl RunningRelay {
         }
         let end = Instant::now() + LEAVE_WITHIN;
         for RunningForward { settings, mut task, .. } in leaving {
-            if timeout_at(end, &mut task).await.is_err() {
+            if self.while_stoppable(shutdown, timeout_at(end, &mut task)).await.is_err() {
                 tracing::warn!("forward {}: cut off in the middle; some lines may come twice", settings.name);
                 task.abort();
                 let _ = task.await;
@@ -103,20 +157,27 @@ impl RunningRelay {
                 self.metrics.forget_forward(&settings.name);
             }
         }
+        let mut failed = Vec::new();
         for (settings, connector) in new.forward.iter().zip(connectors) {
             if let Some(staying) = self.forwards.iter().find(|forward| forward.settings.name == settings.name) {
                 staying.control.connector.send_replace(connector);
                 continue;
             }
-            match self.spool.add_reader(&settings.name, &self.metrics) {
+            let reader = match readers.remove(&settings.name) {
+                Some(reader) => Ok(reader),
+                None => self.spool.add_reader(&settings.name, &self.metrics),
+            };
+            match reader {
                 Ok(reader) => {
                     let (forwarder, control) =
                         new_forwarder(new, (settings, connector), reader, &self.metrics, &self.deadline);
                     self.start_forward(settings, forwarder, control);
                 }
-                Err(error) => tracing::error!("forward {}: cannot be started, reload again: {error}", settings.name),
+                // What it was told to give up is held by a call to the system that does not return.
+                Err(error) => failed.push(format!("forward {} cannot be started: {error}", settings.name)),
             }
         }
+        failed
     }
 
     /// Hands what was read from changed files to those it is for. Connections that stand do not notice.

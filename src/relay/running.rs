@@ -1,5 +1,6 @@
 //! A relay at work: what runs, how each part of it is started, and how all of it ends, in the order in which a message walks.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,25 @@ pub struct RunningForward {
     pub settings: config::Forward,
     pub task: JoinHandle<()>,
     pub control: ForwardControl,
+}
+
+/// The request to stop, which may be waited for again and again.
+pub struct Shutdown {
+    requested: Pin<Box<dyn Future<Output = ()>>>,
+    begun: bool,
+}
+
+impl Shutdown {
+    pub fn new(requested: Pin<Box<dyn Future<Output = ()>>>) -> Self {
+        Self { requested, begun: false }
+    }
+
+    pub async fn begun(&mut self) {
+        if !self.begun {
+            self.requested.as_mut().await;
+            self.begun = true;
+        }
+    }
 }
 
 /// What a forward is told through, and where it says how it fares.
@@ -139,16 +159,36 @@ impl RunningRelay {
         }
     }
 
-    /// Reads out the listeners, then sends for as long as the grace period lasts.
-    pub async fn stop(mut self, spool_thread: std::thread::JoinHandle<()>) {
-        let config = &self.config;
-        tracing::info!("stopping: reading out the listeners, then sending for up to {:?}", config.grace);
-        let end = Instant::now() + config.grace;
-        self.deadline.send_replace(Some(end));
-        let end = end + WIND_DOWN;
+    /// Waits for `what`. A shutdown that is requested meanwhile begins at once.
+    pub async fn while_stoppable<T>(&mut self, shutdown: &mut Shutdown, what: impl Future<Output = T>) -> T {
+        let mut what = pin!(what);
+        tokio::select! {
+            done = &mut what => return done,
+            () = shutdown.begun() => {}
+        }
+        self.begin_stop();
+        what.await
+    }
+
+    /// Listeners take nothing new from here on, and the grace period begins, if it has not. Returns its end.
+    pub fn begin_stop(&self) -> Instant {
+        let begun = *self.deadline.borrow();
+        let end = begun.unwrap_or_else(|| {
+            let grace = self.config.grace;
+            tracing::info!("stopping: reading out the listeners, then sending for up to {grace:?}");
+            let end = Instant::now() + grace;
+            self.deadline.send_replace(Some(end));
+            end
+        });
         for listener in &self.listeners {
             listener.stop.send_replace(true);
         }
+        end
+    }
+
+    /// Reads out the listeners, then sends for as long as the grace period lasts.
+    pub async fn stop(mut self, spool_thread: std::thread::JoinHandle<()>) {
+        let end = self.begin_stop() + WIND_DOWN;
         for leaving in std::mem::take(&mut self.leaving) {
             let _ = timeout_at(end, leaving).await;
         }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::support::http::{get, status};
-use crate::support::program::SIGHUP;
+use crate::support::program::{SIGHUP, SIGTERM};
 use crate::support::{
     Certs, Collector, Docker, Door, Format, Framing, Metrics, Relay, RelpPeer, Setup, TlsClient, eventually, says,
     says_at_length,
@@ -148,6 +148,26 @@ fn a_forward_that_is_cut_off_is_not_connected_any_more() {
     reloads(&relay, &old, &setup(&[forward("central", &away)]));
     relay.says("forward central: cut off in the middle");
     relay.counts("forward_connected", 0);
+    relay.kill();
+}
+
+/// Whoever stops a relay does not wait for what a reload waits for.
+#[test]
+fn a_relay_stops_in_the_middle_of_a_reload() {
+    let (hangs, away) = (Collector::tcp(Framing::OctetCounting), Collector::tcp_away(Framing::OctetCounting));
+    let old = setup(&[forward("central", &hangs)]).listen("udp://127.0.0.1:0");
+    let relay = old.start();
+    relay.counts("forward_connected", 1);
+    hangs.hangs();
+    says_at_length(&relay, 0..1500, 8192);
+    setup(&[forward("central", &away)]).replaces(&old);
+    relay.signal(SIGHUP);
+    relay.says("is no longer listened on");
+    relay.signal(SIGTERM);
+    relay.says("forward central: cut off in the middle");
+    let said = relay.stderr();
+    let at = |text| said.find(text).unwrap_or_else(|| panic!("{text}: {said}"));
+    assert!(at("stopping: reading out the listeners") < at("cut off in the middle"), "{said}");
     relay.kill();
 }
 
