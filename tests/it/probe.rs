@@ -161,7 +161,7 @@ fn what_waits_for_a_collector_that_is_away_is_named() {
     // What it prints is read on a thread of its own.
     let table = || String::from_utf8(probe.stdout()).expect("text");
     let table = eventually("the table", || Some(table()).filter(|table| table.contains("\nlost        30: 1-30\n")));
-    let metrics = ["listen_kernel_drops_total", "spool_dropped_total", "forward_waiting"];
+    let metrics = ["listen_kernel_drops_total", "spool_dropped_total", "forward_pending"];
     for name in metrics {
         assert!(table.contains(&format!("logferry_{name} ")), "{table}");
         relay.metrics().sum(name);
