@@ -1,4 +1,4 @@
-//! The episode: trouble that comes and goes, said once when it begins and once when it is over.
+//! Hysteresis for the log: trouble that comes and goes is said once when it begins and once when it is over.
 
 use std::time::{Duration, Instant};
 
