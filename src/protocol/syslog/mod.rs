@@ -9,8 +9,8 @@
 //! let bytes = b"<30>Nov 20 17:28:47 nginx:1.25/web/2a9052a5c36e[23223]: hello\n";
 //! let received = UnixMicros(1_795_213_727_500_000);
 //! let mut line = Vec::new();
-//! let translated = translator.translate(&Frame { bytes, cut: false, received }, &mut line);
-//! assert_eq!(translated.shape, Shape::Docker);
+//! let shape = translator.translate(&Frame { bytes, cut: false, received }, &mut line);
+//! assert_eq!(shape, Shape::Docker);
 //! assert_eq!(
 //!     String::from_utf8_lossy(&line),
 //!     "<30>1 2026-11-20T17:28:47-05:00 node-7 web 2a9052a5c36e - \
