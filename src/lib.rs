@@ -19,7 +19,7 @@
 //! 2. `record`, `protocol`, `spool::record`, `spool::ledger`, `forward::delivery` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
-//!    in `config`.
+//!    in `config`, hyper and askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in `certificate`.
 //! 4. What a session finds and answers does not depend on where the bytes were cut.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.
 //! 6. Counters conserve: `metrics` has the books.
