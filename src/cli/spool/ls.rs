@@ -65,9 +65,9 @@ struct Forward {
     segment: Option<u64>,
     offset: Option<u64>,
     line: Option<u64>,
-    /// The collector has not got them.
+    /// Lines that the collector has not got.
     pending: u64,
-    /// It has, and they may have to be sent again.
+    /// Lines that the collector has got and that may have to be sent again.
     replayable: u64,
     /// Old key: the sum of the two.
     waiting: u64,

@@ -28,9 +28,9 @@ pub struct Refusals {
 /// What becomes of a refused line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is sent again after this.
+    /// The line is sent again after this time.
     Again(Duration),
-    /// It is a dead letter.
+    /// The line is a dead letter.
     Poison,
 }
 

@@ -87,7 +87,7 @@ struct Unanswered {
 enum FrameState {
     Sent,
     Taken,
-    /// It is sent again then.
+    /// The frame is sent again at this time.
     Refused(Instant),
     /// For good: why.
     Rejected(String),
