@@ -7,7 +7,7 @@
 //! In reading order:
 //!
 //! - here: [`Record`]
-//! - `time`: stamps, the text that RFC 3339 has for them, zones
+//! - `time`: stamps, their text in RFC 3339 and RFC 3164, zones
 //! - `header`: the fields of RFC 5424's header
 //! - `structured_data`: elements of structured data
 //! - `fields`: what a message has beside its text
@@ -41,10 +41,10 @@ pub use header::HeaderField;
 pub use render::{FACILITIES, Format, SEVERITIES, render};
 pub use rule::{Facilities, Patterns, Rule, Severities, matches_glob, severity_by_name};
 pub use structured_data::is_sd_id;
-pub use time::{LocalStamp, Stamp, StampOrigin, UnixMicros, UtcOffset};
+pub use time::{LocalStamp, Stamp, UnixMicros, UtcOffset};
 pub use write::LineOptions;
 
-use time::Stamps;
+use time::StampWriter;
 
 /// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
 pub(crate) const OWN_ID: &[u8] = OWN_SD_ID.as_bytes();
@@ -216,7 +216,7 @@ pub struct BadSetting(String);
 /// A stamp as RFC 5424 6.2.3 wants it.
 pub fn stamp_text(stamp: &Stamp<'_>) -> String {
     let mut out = Vec::new();
-    Stamps::default().write(stamp, &mut out);
+    StampWriter::default().write(stamp, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 

@@ -164,3 +164,20 @@ proptest! {
         properties::any_bytes(&bytes);
     }
 }
+
+#[test]
+fn a_stamp_is_read_back() {
+    for text in [
+        "2026-11-20T22:28:47Z",
+        "2026-11-20T22:28:47.5Z",
+        "2026-11-20T22:28:47.123456-05:30",
+        "2024-02-29T23:59:59.123456789+14:00",
+        "1969-12-31T23:59:59Z",
+    ] {
+        let micros = chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        assert_eq!(UnixMicros::from_rfc3339(text.as_bytes()), Some(UnixMicros(micros)), "{text}");
+    }
+    for text in ["", "-", "2026-02-29T00:00:00Z", "2026-11-20T22:28:47", "2026-11-20T24:00:00Z", "2026-11-20"] {
+        assert_eq!(UnixMicros::from_rfc3339(text.as_bytes()), None, "{text}");
+    }
+}

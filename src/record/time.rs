@@ -1,8 +1,4 @@
-//! Time stamps: reading them, finding the year and the zone that RFC 3164 leaves out, and writing them as RFC 3339.
-//! The time of day never comes from a clock here, only from the frame.
-//!
-//! A scratch image has no time zone data, and does not need any: a live stamp differs from the receive time by the
-//! sender's UTC offset, and every offset on earth is a multiple of a quarter hour.
+//! Time stamps: reading and writing RFC 3339, and writing RFC 3164. The time of day never comes from a clock here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,26 +28,11 @@ pub enum Stamp<'a> {
     Local(LocalStamp),
     /// RFC 3339 as RFC 5424 does not allow it (more digits, small letters, a leap second), and it is written anew.
     Respelt(LocalStamp),
-    /// The sender gave none, or an impossible one: when the frame was read.
+    /// When the frame was read: the sender gave no stamp, or an impossible one.
     Received(UnixMicros),
 }
 
-/// Why a stamp is what it is. Found out afterwards, for a person who asks: [`Stamp::origin`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StampOrigin {
-    /// As the sender wrote it, zone and all.
-    Written,
-    /// See [`Stamp::Respelt`].
-    Respelt,
-    /// An RFC 3164 stamp near enough to the receive time: the distance, rounded to the quarter hour, is its zone.
-    Live { offset: UtcOffset },
-    /// An RFC 3164 stamp so many seconds from the receive time that its zone is the one of the settings.
-    Configured { offset: UtcOffset, distance: i64 },
-    /// See [`Stamp::Received`].
-    Received,
-}
-
-/// What a clock on a wall shows, and where the wall is.
+/// The time that a local clock shows, and the clock's distance from UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalStamp {
     /// Seconds from 1970-01-01T00:00:00 to what the clock shows.
@@ -59,41 +40,23 @@ pub struct LocalStamp {
     pub offset: UtcOffset,
 }
 
-/// An RFC 3164 stamp as it stands there; not necessarily a possible date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BsdStamp {
-    /// Some devices do send it: `Nov 20 2026 22:28:47`.
-    pub year: Option<i32>,
-    /// `1 <= month <= 12`
-    pub month: u32,
-    pub day: u32,
-    pub hour: u32,
-    pub minute: u32,
-    pub second: u32,
-}
-
-/// Remembers the last stamp of each kind: thousands of messages share a second.
+/// Writes stamps, and remembers the last one of each kind: thousands of messages share a second.
 #[derive(Clone)]
-pub(crate) struct Stamps {
-    /// The last RFC 3164 stamp, the second it was received in, and what it meant.
-    bsd: ([u8; BSD_LEN], i64, Option<LocalStamp>),
-    /// The last stamp written, and its text.
+pub(crate) struct StampWriter {
+    /// The last stamp of a local clock, and its text.
     local: (LocalStamp, [u8; LOCAL_LEN]),
     /// The last second in which something was received, and its text up to the fraction.
     received: (i64, [u8; SECOND_LEN]),
-    /// A second that exists, as RFC 3339 writes it: the last one that was looked at.
-    written: [u8; SECOND_LEN],
 }
 
 /// `Nov 20 22:28:47`
 pub(crate) const BSD_LEN: usize = 15;
 /// `2026-11-20T22:28:47`
-const SECOND_LEN: usize = 19;
+pub(crate) const SECOND_LEN: usize = 19;
 /// `2026-11-20T17:28:47-05:00`
 const LOCAL_LEN: usize = 25;
 /// The last microsecond with a four-digit year.
 const LAST: i64 = 253_402_300_799_999_999;
-const QUARTER_HOUR: i64 = 15 * 60;
 
 impl UtcOffset {
     pub const UTC: Self = Self { seconds: 0 };
@@ -146,7 +109,7 @@ impl fmt::Display for UtcOffset {
 }
 
 impl UnixMicros {
-    /// What an RFC 3339 stamp says; digits beyond microseconds are dropped. `None` if it is none.
+    /// Reads an RFC 3339 stamp; digits beyond microseconds are dropped. `None`: the text is no stamp.
     pub fn from_rfc3339(text: &[u8]) -> Option<Self> {
         let (date, rest) = text.split_first_chunk::<SECOND_LEN>()?;
         if !is_rfc3339(text, 9) {
@@ -168,14 +131,14 @@ impl UnixMicros {
         Some(Self((second - offset) * 1_000_000 + micros))
     }
 
-    /// Whole seconds; the years 1970 to 9999, which is what four digits can say.
-    fn second(self) -> i64 {
+    /// Whole seconds, in the years 1970 to 9999, which four digits can say.
+    pub(crate) fn second(self) -> i64 {
         self.0.clamp(0, LAST) / 1_000_000
     }
 }
 
 impl Stamp<'_> {
-    /// Digits beyond microseconds are dropped. `None`: its text is no stamp.
+    /// The time that the stamp says; digits beyond microseconds are dropped. `None`: its text is no stamp.
     pub fn time(&self) -> Option<UnixMicros> {
         match self {
             Self::Text(text) => UnixMicros::from_rfc3339(text),
@@ -185,134 +148,9 @@ impl Stamp<'_> {
             Self::Received(time) => Some(*time),
         }
     }
-
-    /// Why it is what it is, in a message that was received then.
-    pub fn origin(&self, received: UnixMicros) -> StampOrigin {
-        match self {
-            Self::Text(_) => StampOrigin::Written,
-            Self::Respelt(_) => StampOrigin::Respelt,
-            Self::Received(_) => StampOrigin::Received,
-            Self::Local(LocalStamp { seconds, offset }) => match live_offset(*seconds, received.second()) {
-                Some(live) if live == *offset => StampOrigin::Live { offset: live },
-                _ => {
-                    let distance = seconds - offset.seconds() - received.second();
-                    StampOrigin::Configured { offset: *offset, distance }
-                }
-            },
-        }
-    }
 }
 
-/// The zone of a stamp that shows `seconds` and is live `now`; `None`: it is not.
-fn live_offset(seconds: i64, now: i64) -> Option<UtcOffset> {
-    let quarters = (seconds - now + QUARTER_HOUR / 2).div_euclid(QUARTER_HOUR);
-    UtcOffset::from_seconds(quarters * QUARTER_HOUR)
-}
-
-impl BsdStamp {
-    /// `Mmm _d hh:mm:ss`, exactly as Go's `time.Stamp` writes it.
-    pub fn read(text: &[u8; BSD_LEN]) -> Option<Self> {
-        let [m1, m2, m3, b' ', d1, d2, b' ', _, _, b':', _, _, b':', _, _] = text else { return None };
-        let tens = if *d1 == b' ' { 0 } else { digit(*d1)? * 10 };
-        Some(Self {
-            year: None,
-            month: month([*m1, *m2, *m3])?,
-            day: tens + digit(*d2)?,
-            hour: two(text, 7)?,
-            minute: two(text, 10)?,
-            second: two(text, 13)?,
-        })
-    }
-
-    /// The same with any number of blanks, any case, one-digit numbers, and a year if there is one. Returns its length
-    /// too.
-    pub fn read_loosely(text: &[u8]) -> Option<(Self, usize)> {
-        let name = text.first_chunk::<3>()?;
-        let name = [name[0].to_ascii_uppercase(), name[1].to_ascii_lowercase(), name[2].to_ascii_lowercase()];
-        let month = month(name)?;
-        let mut at = 3;
-        let blanks = |at: &mut usize| {
-            let start = *at;
-            while matches!(text.get(*at), Some(b' ' | b'\t')) {
-                *at += 1;
-            }
-            (*at > start).then_some(())
-        };
-        let number = |at: &mut usize, longest: usize| {
-            let start = *at;
-            let mut value = 0;
-            while let Some(d) = text.get(*at).and_then(|b| digit(*b)).filter(|_| *at - start < longest) {
-                value = value * 10 + d;
-                *at += 1;
-            }
-            (*at > start).then_some(value)
-        };
-        let colon = |at: &mut usize| {
-            *at += 1;
-            (text.get(*at - 1) == Some(&b':')).then_some(())
-        };
-        blanks(&mut at)?;
-        let day = number(&mut at, 2)?;
-        blanks(&mut at)?;
-        let start = at;
-        let mut hour = number(&mut at, 4)?;
-        let mut year = None;
-        if at - start == 4 {
-            year = Some(hour as i32);
-            blanks(&mut at)?;
-            hour = number(&mut at, 2)?;
-        } else if at - start == 3 {
-            return None;
-        }
-        colon(&mut at)?;
-        let minute = number(&mut at, 2)?;
-        colon(&mut at)?;
-        let second = number(&mut at, 2)?;
-        Some((Self { year, month, day, hour, minute, second }, at))
-    }
-
-    /// The year and the zone, from when it was received. `None` for a date that does not exist.
-    ///
-    /// Of last year, this year and next year, the one that brings the stamp nearest to the receive time is taken.
-    /// Rounded to the quarter hour, the distance is the sender's offset; a stamp too far off for that is old, and
-    /// `fallback` is its zone.
-    pub fn resolve(&self, received: UnixMicros, fallback: UtcOffset) -> Option<LocalStamp> {
-        let now = received.second();
-        let nearest = |offset: i64| self.candidates(now).min_by_key(|seconds| (seconds - offset - now).abs());
-        let live = nearest(0)?;
-        if let Some(offset) = live_offset(live, now) {
-            return Some(LocalStamp { seconds: live, offset });
-        }
-        Some(LocalStamp { seconds: nearest(fallback.seconds())?, offset: fallback })
-    }
-
-    fn candidates(&self, now: i64) -> impl Iterator<Item = i64> {
-        let this = DateTime::from_timestamp(now, 0).map_or(1970, |time| time.year());
-        let years = match self.year {
-            Some(year) => year..=year,
-            None => this - 1..=this + 1,
-        };
-        let (stamp, of_day) = (*self, i64::from(self.hour * 3600 + self.minute * 60 + self.second));
-        let possible = self.hour < 24 && self.minute < 60 && self.second < 60;
-        years.filter(move |_| possible).filter_map(move |year| {
-            let date = NaiveDate::from_ymd_opt(year, stamp.month, stamp.day)?;
-            Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp() + of_day)
-        })
-    }
-}
-
-impl Stamps {
-    /// A stamp at the start of `text`. `None`: it does not look like one. An impossible date is the receive time.
-    pub fn bsd(&mut self, text: &[u8], received: UnixMicros, fallback: UtcOffset) -> Option<Stamp<'static>> {
-        let text: &[u8; BSD_LEN] = text.first_chunk()?;
-        let second = received.second();
-        if self.bsd.0 != *text || self.bsd.1 != second {
-            let local = BsdStamp::read(text)?.resolve(received, fallback);
-            self.bsd = (*text, second, local);
-        }
-        Some(self.bsd.2.map_or(Stamp::Received(received), Stamp::Local))
-    }
-
+impl StampWriter {
     /// Appends `stamp` as RFC 5424 6.2.3 wants it.
     #[inline(always)]
     pub fn write(&mut self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
@@ -344,29 +182,10 @@ impl Stamps {
     }
 }
 
-impl Stamps {
-    /// [`is_rfc3339`], which looks at each second once.
-    pub fn is_rfc3339(&mut self, text: &[u8], fraction: usize) -> bool {
-        let Some((second, rest)) = text.split_first_chunk() else { return false };
-        if self.written != *second {
-            if !is_second(second) {
-                return false;
-            }
-            self.written = *second;
-        }
-        is_fraction_and_zone(rest, fraction)
-    }
-}
-
-impl Default for Stamps {
+impl Default for StampWriter {
     fn default() -> Self {
         let epoch = LocalStamp { seconds: 0, offset: UtcOffset::UTC };
-        Self {
-            bsd: ([0; BSD_LEN], -1, None),
-            local: (epoch, local_text(epoch)),
-            received: (0, second_text(0)),
-            written: second_text(0),
-        }
+        Self { local: (epoch, local_text(epoch)), received: (0, second_text(0)) }
     }
 }
 
@@ -378,7 +197,7 @@ pub(crate) fn is_rfc3339(text: &[u8], fraction: usize) -> bool {
 }
 
 /// `2026-11-20T22:28:47`, of a day that exists.
-fn is_second(date: &[u8; SECOND_LEN]) -> bool {
+pub(crate) fn is_second(date: &[u8; SECOND_LEN]) -> bool {
     let [y1, y2, y3, y4, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = date else { return false };
     let (Some(month), Some(day)) = (two(date, 5), two(date, 8)) else { return false };
     let (Some(hour), Some(minute), Some(second)) = (two(date, 11), two(date, 14), two(date, 17)) else { return false };
@@ -388,7 +207,7 @@ fn is_second(date: &[u8; SECOND_LEN]) -> bool {
 }
 
 #[inline(always)]
-fn is_fraction_and_zone(zone: &[u8], fraction: usize) -> bool {
+pub(crate) fn is_fraction_and_zone(zone: &[u8], fraction: usize) -> bool {
     let zone = match zone {
         [b'.', rest @ ..] => {
             let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -421,12 +240,8 @@ pub(crate) fn to_bsd(stamp: &Stamp<'_>) -> Option<[u8; BSD_LEN]> {
     Some(out)
 }
 
-const MONTHS: [&[u8; 3]; 12] =
+pub(crate) const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
-
-fn month(name: [u8; 3]) -> Option<u32> {
-    MONTHS.iter().position(|month| **month == name).map(|index| index as u32 + 1)
-}
 
 fn days(year: u32, month: u32) -> u32 {
     match month {
@@ -438,11 +253,11 @@ fn days(year: u32, month: u32) -> u32 {
     }
 }
 
-fn digit(byte: u8) -> Option<u32> {
+pub(crate) fn digit(byte: u8) -> Option<u32> {
     byte.is_ascii_digit().then(|| u32::from(byte - b'0'))
 }
 
-fn two(text: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn two(text: &[u8], at: usize) -> Option<u32> {
     Some(digit(*text.get(at)?)? * 10 + digit(*text.get(at + 1)?)?)
 }
 

@@ -9,7 +9,7 @@
 
 use super::line::{Own, read_own};
 use super::structured_data::{Element, elements, unescape, write_escaped_param, write_param};
-use super::time::Stamps;
+use super::time::StampWriter;
 use super::{Container, FIELDS_SD_ID, Fields, JSON_SD_ID, OWN_ID, Record, Stamp, StructuredData};
 
 /// How records are written.
@@ -28,11 +28,11 @@ pub(super) const OWN_PARAMS: [&str; 10] =
 impl Record<'_> {
     /// Appends the line, without a LF behind it.
     pub fn write_line(&self, options: &LineOptions, out: &mut Vec<u8>) {
-        self.write_line_with(&mut Stamps::default(), options, out);
+        self.write_line_with(&mut StampWriter::default(), options, out);
     }
 
-    /// [`Record::write_line`] for many records: `stamps` remembers the last stamps.
-    pub(crate) fn write_line_with(&self, stamps: &mut Stamps, options: &LineOptions, out: &mut Vec<u8>) {
+    /// [`Record::write_line`] for many records: `stamps` remembers the last ones.
+    pub(crate) fn write_line_with(&self, stamps: &mut StampWriter, options: &LineOptions, out: &mut Vec<u8>) {
         write_start(self.facility << 3 | self.severity, self.timestamp.as_ref(), stamps, out);
         self.write_header(options, out);
         match self.structured_data {
@@ -277,7 +277,7 @@ impl<'a> Sent<'a> {
 
 /// `<PRI>1 STAMP`
 #[inline(always)]
-pub(crate) fn write_start(pri: u8, stamp: Option<&Stamp<'_>>, stamps: &mut Stamps, out: &mut Vec<u8>) {
+pub(crate) fn write_start(pri: u8, stamp: Option<&Stamp<'_>>, stamps: &mut StampWriter, out: &mut Vec<u8>) {
     write_pri(pri, out);
     out.extend_from_slice(b"1 ");
     match stamp {

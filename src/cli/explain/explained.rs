@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 
 use crate::config::{self, Config, Framing};
 use crate::forward;
-use crate::protocol::syslog::{Frame, ListenerMark, Senders, Settings, Shape, Translator, parse};
-use crate::record::{FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, StampOrigin, escape, stamp_text};
+use crate::protocol::syslog::{Frame, ListenerMark, Senders, Settings, Shape, StampOrigin, Translator, parse};
+use crate::record::{FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, escape, stamp_text};
 
 #[derive(Serialize)]
 pub struct Explained {
@@ -120,8 +120,11 @@ impl<'c> Explainer<'c> {
         translator.listen_to(self.mark.clone(), self.senders);
         translator.translate(frame, &mut line);
         let record = Record::from_line(&line, &self.settings.sd_id);
-        let origin =
-            reading.record.timestamp.as_ref().map_or(StampOrigin::Received, |stamp| stamp.origin(frame.received));
+        let origin = reading
+            .record
+            .timestamp
+            .as_ref()
+            .map_or(StampOrigin::Received, |stamp| StampOrigin::of(stamp, frame.received));
         let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
         let header = |field| Bytes(HeaderField::or_nil(field).into_owned());
         let dropped_by = Rule::first_match(&self.config.drop, &record).map(ToString::to_string);

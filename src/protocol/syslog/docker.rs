@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::{Reader, Reading, Settings, Shape, Stamp, Stamps};
+use super::{Reader, Reading, Settings, Shape, Stamp, StampReader};
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::time::{BSD_LEN, is_rfc3339};
 use crate::record::{HeaderField, Record, StructuredData};
@@ -23,7 +23,7 @@ use crate::record::{HeaderField, Record, StructuredData};
 const MAX_TAG_WITH_BLANKS: usize = 512;
 
 /// Reads Docker's shapes with a tag without blanks.
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424(reader, header),
         _ => read_3164(reader, stamps),
@@ -40,7 +40,7 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a
     is_docker.then(|| reader.docker_5424(stamp, host, tag, pid, message))
 }
 
-fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
+fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
     // A template that makes blanks settles what the bytes alone cannot: `my app[1]:` has no host `my`.
     if reader.settings.tag_template.has_blank()
@@ -59,7 +59,7 @@ fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading
 }
 
 /// Reads Docker's shapes with blanks in the tag, where that can be told.
-pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
+pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424_with_blanks(reader, header),
         _ => read_3164_with_blanks(reader, stamps),
@@ -84,7 +84,7 @@ fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Optio
 
 /// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template to tell which: the first word is taken for the host, and
 /// a word that ends in `:` says that the brackets belong to the text.
-fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<Reading<'a>> {
+fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
     let (end, pid, message) = tag_ends(rest).next()?;
     let (host, tag) = match rest[..end].iter().position(|b| *b == b' ') {
@@ -123,7 +123,7 @@ fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
 }
 
 /// The stamp of RFC 3164, or an RFC 3339 one in its place, as rsyslog and syslog-ng forward it.
-fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut Stamps) -> Option<(Stamp<'a>, &'a [u8])> {
+fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<(Stamp<'a>, &'a [u8])> {
     if let Some(b' ') = reader.rest.get(BSD_LEN)
         && let Some(stamp) = stamps.bsd(reader.rest, reader.frame.received, reader.settings.utc_offset)
     {

@@ -25,6 +25,7 @@
 //! - `tag`: Docker's tag back into image, name and ID
 //! - `rfc5424`: anybody's RFC 5424 message
 //! - `rfc3164`: everything else that has a header, by way of `syslog_loose`
+//! - `stamp`: RFC 3164's time stamps, and the year and the zone that they lack
 //! - `translate`: [`Message`] → line
 //! - `session`: a connection, message after message
 //! - `header_cache`: what headers became that came before
@@ -36,6 +37,7 @@ pub mod properties;
 mod rfc3164;
 mod rfc5424;
 mod session;
+mod stamp;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -46,11 +48,13 @@ use std::fmt;
 
 pub use header_cache::{HeaderId, MAX_HEADERS};
 pub use session::SyslogSession;
+pub use stamp::StampOrigin;
 pub use tag::TagTemplate;
 pub use translate::{Known, ListenerMark, Message, Translator};
 
+use stamp::StampReader;
+
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
-use crate::record::time::Stamps;
 use crate::record::{DEFAULT_PRI, HeaderField, LineOptions, Record, Stamp, UnixMicros, UtcOffset, priority};
 
 /// One message as it came off a socket.
@@ -110,11 +114,16 @@ pub struct Reading<'a> {
 
 /// Reads one frame. Never fails: see [`Shape::Unknown`].
 pub fn parse<'a>(frame: &Frame<'a>, settings: &'a Settings, senders: Senders) -> Reading<'a> {
-    parse_with(frame, settings, senders, &mut Stamps::default())
+    parse_with(frame, settings, senders, &mut StampReader::default())
 }
 
 /// [`parse`] for many frames: `stamps` remembers the last stamps.
-fn parse_with<'a>(frame: &Frame<'a>, settings: &'a Settings, senders: Senders, stamps: &mut Stamps) -> Reading<'a> {
+fn parse_with<'a>(
+    frame: &Frame<'a>,
+    settings: &'a Settings,
+    senders: Senders,
+    stamps: &mut StampReader,
+) -> Reading<'a> {
     // Where a frame was cut, a LF at its end is text that happens to stand there.
     let bytes = match frame.bytes.strip_suffix(b"\n") {
         Some(bytes) if !frame.cut => bytes,

@@ -10,8 +10,9 @@ use std::ops::Range;
 use chrono::Utc;
 use syslog_loose::{Variant, parse_message_with_year_exact_tz};
 
+use super::stamp::BsdStamp;
 use super::{Reader, Reading, Shape, Stamp, UtcOffset};
-use crate::record::time::{BsdStamp, is_rfc3339};
+use crate::record::time::is_rfc3339;
 use crate::record::{HeaderField, LocalStamp, Record};
 
 /// No header is longer, in bytes; nobody can make the picture larger.

@@ -7,8 +7,9 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 use super::header_cache::{Form, HeaderCache, HeaderId, MAX_HEADERS};
+use super::stamp::StampReader;
 use super::{Frame, Reading, Senders, Settings, Shape, parse_with};
-use crate::record::time::{BSD_LEN, Stamps};
+use crate::record::time::{BSD_LEN, StampWriter};
 use crate::record::write::{write_start, write_text};
 use crate::record::{
     FIELDS_SD_ID, Fields, JSON_SD_ID, LineOptions, OWN_SD_ID, Record, Stamp, StructuredData, priority,
@@ -22,7 +23,8 @@ const MAX_GROWTH: usize = 256;
 pub struct Translator {
     settings: Arc<Settings>,
     options: LineOptions,
-    stamps: Stamps,
+    stamps: StampReader,
+    stamp_writer: StampWriter,
     headers: HeaderCache,
     mark: ListenerMark,
     senders: Senders,
@@ -71,7 +73,7 @@ pub struct Message<'a> {
     /// The header, if it is one that is remembered. Only those of containers are.
     pub header: Option<HeaderId>,
     options: &'a LineOptions,
-    stamps: &'a mut Stamps,
+    stamp_writer: &'a mut StampWriter,
     /// What was written of the header, if it is remembered.
     written: Option<&'a [u8]>,
 }
@@ -90,7 +92,8 @@ impl Translator {
         Self {
             options: settings.line_options(),
             settings,
-            stamps: Stamps::default(),
+            stamps: StampReader::default(),
+            stamp_writer: StampWriter::default(),
             headers: HeaderCache::new(MAX_HEADERS),
             mark: ListenerMark::AsItCame,
             senders: Senders::Anybody,
@@ -145,7 +148,7 @@ impl Translator {
     pub fn write_known(&mut self, known: &Known<'_>, out: &mut Vec<u8>) {
         let written = &self.headers.at(known.place).written;
         out.reserve(written.len() + known.text.len() + MAX_GROWTH);
-        write_start(known.pri, Some(&known.timestamp), &mut self.stamps, out);
+        write_start(known.pri, Some(&known.timestamp), &mut self.stamp_writer, out);
         out.extend_from_slice(written);
         // Of anybody's RFC 5424 the blank is there when nothing is behind it.
         let is_there = !known.text.is_empty() || known.shape == Shape::Rfc5424;
@@ -155,7 +158,7 @@ impl Translator {
     /// Understands a frame, and remembers its header if it is a container's.
     pub fn read<'a>(&'a mut self, frame: &Frame<'a>) -> Message<'a> {
         let outline = self.outline(frame);
-        let Self { settings, options, stamps, headers, mark, senders, peer } = self;
+        let Self { settings, options, stamps, stamp_writer, headers, mark, senders, peer } = self;
         let Reading { mut record, shape } = parse_with(frame, settings, *senders, stamps);
         mark.apply(&mut record);
         record.peer = record.peer.or(*peer);
@@ -168,7 +171,7 @@ impl Translator {
             header = place.map(|place| headers.at(place));
         }
         let (header, written) = (header.map(|header| header.id), header.map(|header| &header.written[..]));
-        Message { record, shape, header, options, stamps, written }
+        Message { record, shape, header, options, stamp_writer, written }
     }
 
     /// `None` for what is always understood anew: cut frames, and any where a template makes tags with blanks.
@@ -220,18 +223,18 @@ impl ListenerMark {
 impl Message<'_> {
     /// Appends the line, without a LF behind it.
     pub fn write(self, out: &mut Vec<u8>) {
-        let Self { record, options, stamps, written, .. } = self;
+        let Self { record, options, stamp_writer, written, .. } = self;
         let text = record.message.unwrap_or_default();
         match written {
             Some(written) => {
                 out.reserve(written.len() + text.len() + MAX_GROWTH);
-                write_start(record.facility << 3 | record.severity, record.timestamp.as_ref(), stamps, out);
+                write_start(record.facility << 3 | record.severity, record.timestamp.as_ref(), stamp_writer, out);
                 out.extend_from_slice(written);
                 write_text(record.message, out);
             }
             None => {
                 out.reserve(text.len() + MAX_GROWTH);
-                record.write_line_with(stamps, options, out);
+                record.write_line_with(stamp_writer, options, out);
             }
         }
     }
