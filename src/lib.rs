@@ -73,3 +73,6 @@ pub mod admin;
 #[path = "../tests/support/skip.rs"]
 #[allow(dead_code)]
 mod skip;
+
+#[cfg(test)]
+mod eventually;

@@ -1,6 +1,8 @@
 //! From a target to a connection: what is known about its name, every address of it, TLS.
 
 use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,16 +14,50 @@ use tokio_rustls::client::TlsStream;
 
 use super::datagram::DatagramLink;
 use super::delivery::{Delivery, RelpDelivery, SyslogDelivery};
-use super::driver::StreamLink;
+use super::driver::{Failure, StreamLink};
 use super::encode::{Encoding, encoding};
 use super::link::Link;
 use super::log_limiter::LogLimiter;
-use super::names::{Answer, Endpoint, Patience, Resolver};
+use super::names::{Answer, Endpoint, Patience, ResolveError, Resolver};
 use super::tcp::{self, CountedStream, Replay, Stream};
 use crate::config::{self, DeliverySettings, Destination, Target};
 use crate::metrics::ForwardMetrics;
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, TlsError};
+
+/// Why there is no connection to a target.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("cannot resolve {0}: {1}")]
+    Resolve(Destination, ResolveError),
+    /// Each endpoint that was tried, and why it is not connected.
+    #[error("cannot connect: {}", in_one_line(.0))]
+    Connect(Vec<(SocketAddr, ConnectError)>),
+}
+
+/// Why there is no connection to one endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Name(TlsError),
+    /// The name that was expected, and what is wrong, for a person.
+    #[error("TLS with {0}: {1}")]
+    Tls(String, String),
+    #[error("TLS with {0}: no handshake within {1:?}")]
+    NoHandshake(String, Duration),
+    #[error(transparent)]
+    Opening(#[from] Failure),
+    #[error("no answer to RELP's open within {0:?}; is that a RELP port? Plain syslog is tcp://")]
+    NoRelpAnswer(Duration),
+    #[error("it is on this machine")]
+    Local,
+}
+
+fn in_one_line(problems: &[(SocketAddr, ConnectError)]) -> String {
+    problems.iter().map(|(peer, problem)| format!("{peer}: {problem}")).collect::<Vec<_>>().join("; ")
+}
 
 /// Cheap to clone, so that a new connection can be made beside one that carries.
 #[derive(Clone)]
@@ -60,11 +96,11 @@ impl Dialer {
     }
 
     /// Where a target is by what name servers say now.
-    pub async fn look_up(&self, to: &Destination, patience: Patience) -> Result<Answer, String> {
+    pub async fn look_up(&self, to: &Destination, patience: Patience) -> Result<Answer, DialError> {
         let answer = self.resolver.resolve(to, patience).await.map_err(|error| {
             self.metrics.resolve_failures.inc();
-            let problem = format!("cannot resolve {to}: {error}");
-            self.state.failed(&problem);
+            let problem = DialError::Resolve(to.clone(), error);
+            self.state.failed(&problem.to_string());
             problem
         })?;
         let mut last_good = self.last_good.lock();
@@ -76,8 +112,8 @@ impl Dialer {
         Ok(answer)
     }
 
-    /// The same, and what cannot be looked up keeps its last good answer: stale is better than none.
-    pub async fn look_up_or_remember(&self, to: &Destination) -> Result<Answer, String> {
+    /// Where a target is; what cannot be looked up keeps its last good answer: stale is better than none.
+    pub async fn look_up_or_remember(&self, to: &Destination) -> Result<Answer, DialError> {
         let looked_up = self.look_up(to, Patience::OneFamily).await;
         let last_good = self.last_good.lock();
         last_good.get(to).cloned().map_or(looked_up, Ok)
@@ -89,7 +125,7 @@ impl Dialer {
         target: &Target,
         endpoints: impl Iterator<Item = &'e Endpoint>,
         patience: Duration,
-    ) -> Result<(Link, Endpoint), String> {
+    ) -> Result<(Link, Endpoint), DialError> {
         let mut problems = Vec::new();
         for endpoint in endpoints {
             match self.connect_one(target, endpoint, patience).await {
@@ -99,20 +135,22 @@ impl Dialer {
                 }
                 Err(problem) => {
                     self.metrics.connect_failures.inc();
-                    problems.push(format!("{}: {problem}", endpoint.peer));
+                    problems.push((endpoint.peer, problem));
                 }
             }
         }
-        Err(format!("cannot connect: {}", problems.join("; ")))
+        Err(DialError::Connect(problems))
     }
 
-    async fn connect_one(&self, target: &Target, endpoint: &Endpoint, patience: Duration) -> Result<Link, String> {
+    async fn connect_one(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+        patience: Duration,
+    ) -> Result<Link, ConnectError> {
         let encoding = self.encoding(target);
         match &target.delivery {
-            DeliverySettings::Datagram => {
-                let link = DatagramLink::connect(endpoint.peer, encoding).await;
-                link.map(Link::Datagram).map_err(|error| error.to_string())
-            }
+            DeliverySettings::Datagram => Ok(Link::Datagram(DatagramLink::connect(endpoint.peer, encoding).await?)),
             DeliverySettings::Stream(settings) => {
                 let stream = self.connect_stream(target, endpoint, patience).await?;
                 let replay = Replay { bytes: settings.replay, time: settings.replay_for, limit: settings.replay_limit };
@@ -125,13 +163,18 @@ impl Dialer {
                 let delivery = RelpDelivery::new(encoding, self.stream.clone(), waits, Instant::now());
                 self.open(endpoint, stream, Delivery::Relp(Box::new(delivery))).await
             }
-            DeliverySettings::File | DeliverySettings::Stdout => Err("it is on this machine".to_owned()),
+            DeliverySettings::File | DeliverySettings::Stdout => Err(ConnectError::Local),
         }
     }
 
-    async fn connect_stream(&self, target: &Target, endpoint: &Endpoint, patience: Duration) -> Result<Stream, String> {
+    async fn connect_stream(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+        patience: Duration,
+    ) -> Result<Stream, ConnectError> {
         let within = self.settings.connect_timeout;
-        let stream = tcp::connect(endpoint.peer, within, patience).await.map_err(|error| error.to_string())?;
+        let stream = tcp::connect(endpoint.peer, within, patience).await?;
         let connector = self.connectors.borrow().clone().filter(|_| target.address.is_tls());
         match connector {
             Some(connector) => Ok(Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?))),
@@ -140,15 +183,13 @@ impl Dialer {
     }
 
     /// A link over which lines may be sent.
-    async fn open(&self, endpoint: &Endpoint, stream: Stream, delivery: Delivery) -> Result<Link, String> {
+    async fn open(&self, endpoint: &Endpoint, stream: Stream, delivery: Delivery) -> Result<Link, ConnectError> {
         let within = self.settings.connect_timeout;
         let mut link = StreamLink::new(stream, endpoint.peer, delivery, self.settings.dead_after);
         match timeout(within, link.open()).await {
             Ok(Ok(())) => Ok(Link::Stream(Box::new(link))),
-            Ok(Err(failure)) => Err(failure.to_string()),
-            Err(_) => {
-                Err(format!("no answer to RELP's open within {within:?}; is that a RELP port? Plain syslog is tcp://"))
-            }
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(_) => Err(ConnectError::NoRelpAnswer(within)),
         }
     }
 
@@ -157,14 +198,14 @@ impl Dialer {
         connector: &TlsConnector,
         endpoint: &Endpoint,
         stream: CountedStream,
-    ) -> Result<TlsStream<CountedStream>, String> {
+    ) -> Result<TlsStream<CountedStream>, ConnectError> {
         let within = self.settings.connect_timeout;
         let expected = self.settings.tls.server_name.as_ref().unwrap_or(&endpoint.host);
-        let name = tls::server_name(expected).map_err(|error| error.to_string())?;
+        let name = tls::server_name(expected).map_err(ConnectError::Name)?;
         match timeout(within, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(format!("TLS with {expected}: {}", tls::explained(&error, &self.settings.tls))),
-            Err(_) => Err(format!("TLS with {expected}: no handshake within {within:?}")),
+            Ok(Err(error)) => Err(ConnectError::Tls(expected.clone(), tls::explained(&error, &self.settings.tls))),
+            Err(_) => Err(ConnectError::NoHandshake(expected.clone(), within)),
         }
     }
 }

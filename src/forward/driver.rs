@@ -60,7 +60,7 @@ pub enum Failure {
 enum Happened {
     /// The collector said something that matters.
     Heard,
-    /// This many bytes of the output were taken.
+    /// The kernel took this many bytes of the output.
     Wrote(usize),
     /// The whole output is on the wire.
     Flushed,
@@ -100,7 +100,7 @@ impl StreamLink {
         let mut stopping = false;
         loop {
             let mut is_drained = false;
-            if self.delivery.has_room() {
+            if self.delivery.has_capacity() {
                 match source.next().await {
                     Some(lines) => self.delivery.push(lines, Instant::now(), &mut self.progress),
                     None => is_drained = true,
@@ -126,7 +126,7 @@ impl StreamLink {
                 }
                 return Ended::Stopped;
             }
-            let has_room = self.delivery.has_room();
+            let has_capacity = self.delivery.has_capacity();
             let wakes_at = self.wakes_at(now);
             tokio::select! {
                 happened = self.progress(refusals) => {
@@ -135,7 +135,7 @@ impl StreamLink {
                     }
                     self.settle(source, events).await;
                 }
-                more = source.wait(), if has_room && !stopping => stopping = !more,
+                more = source.wait(), if has_capacity && !stopping => stopping = !more,
                 () = sleep_until(wakes_at.unwrap_or(now).into()), if wakes_at.is_some() => {}
                 moved = &mut events.moved => return Ended::Moved(moved),
                 () = events.deadline.reached() => {

@@ -10,7 +10,7 @@ pub struct Encoding {
     /// `None`: the link keeps messages apart itself (datagrams).
     pub framing: Option<Framing>,
     /// Control characters are written as text: people read it, at terminals. A collector gets each byte.
-    pub visible: bool,
+    pub escaped: bool,
     /// The SD-ID under which image, name and id are found in a line.
     pub sd_id: String,
 }
@@ -22,8 +22,8 @@ pub fn encoding(settings: &config::Forward, target: &Target, sd_id: &str) -> Enc
         DeliverySettings::Relp(_) | DeliverySettings::Datagram => None,
         DeliverySettings::File | DeliverySettings::Stdout => Some(Framing::Newline),
     };
-    let visible = matches!(target.delivery, DeliverySettings::File | DeliverySettings::Stdout);
-    Encoding { format: settings.format, framing, visible, sd_id: sd_id.to_owned() }
+    let escaped = matches!(target.delivery, DeliverySettings::File | DeliverySettings::Stdout);
+    Encoding { format: settings.format, framing, escaped, sd_id: sd_id.to_owned() }
 }
 
 impl Encoding {
@@ -32,7 +32,7 @@ impl Encoding {
         self.format == Format::Rfc5424
     }
 
-    /// Appends one line, rendered and framed. `scratch` is room to render in, kept by the caller between lines.
+    /// Appends one line, rendered and framed. `scratch` is a buffer to render in, kept by the caller between lines.
     pub fn append(&self, line: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         let rendered = match self.format {
             // The spool's lines are RFC 5424 already.
@@ -51,7 +51,7 @@ impl Encoding {
                 out.extend_from_slice(rendered);
             }
             Some(Framing::Newline) => {
-                match self.visible {
+                match self.escaped {
                     true => append_escaped(rendered, out),
                     // An escape of rsyslog's too, so that a site reads the same text whichever way it came.
                     false => append_on_one_line(rendered, out),
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn check(framing: Option<Framing>, line: &str, expected: &str) {
-        let encoding = Encoding { format: Format::Rfc5424, framing, visible: false, sd_id: "docker@32473".to_owned() };
+        let encoding = Encoding { format: Format::Rfc5424, framing, escaped: false, sd_id: "docker@32473".to_owned() };
         let mut out = Vec::new();
         encoding.append(line.as_bytes(), &mut Vec::new(), &mut out);
         assert_eq!(String::from_utf8(out).expect("text"), expected);

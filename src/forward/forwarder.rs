@@ -9,7 +9,7 @@ use tracing::Instrument;
 
 use super::backoff::Backoff;
 use super::delivery::DeliveryError;
-use super::dial::Dialer;
+use super::dial::{DialError, Dialer};
 use super::driver::{Failure, StreamLink};
 use super::file::FileLink;
 use super::link::{Connected, Ended, Events, Link, Place};
@@ -45,7 +45,7 @@ pub struct Forwarder {
     /// Connections in a row that did not live, were stalled until they were given up, or refused everything. The next attempt
     /// begins one target, or one address, further on.
     failures: usize,
-    /// Those that were stalled among them.
+    /// How many of these connections were stalled.
     stalls: usize,
 }
 
@@ -154,7 +154,7 @@ impl Forwarder {
         None
     }
 
-    async fn connect_target(&self, target: usize) -> Result<Connected, String> {
+    async fn connect_target(&self, target: usize) -> Result<Connected, DialError> {
         let to = &self.settings.to[target];
         let here =
             |file| Connected { link: Link::File(file), place: Place { target, endpoint: None, ttl: Duration::MAX } };
@@ -274,7 +274,7 @@ impl Forwarder {
         }
     }
 
-    /// For whoever looks at the board.
+    /// Shows in the forward's status where it is connected.
     fn show_place(&self, place: &Place) {
         let address = place.endpoint.as_ref().map(|endpoint| endpoint.peer);
         self.state.connected(self.settings.to[place.target].to_string(), address, place.ttl);

@@ -42,7 +42,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Say {
     It,
-    /// That no more will be said for a while.
+    /// A last line: no more will be said for a while.
     Enough,
     Nothing,
 }
@@ -68,7 +68,7 @@ impl LogLimiter {
         self.asks(text, Kind::Trouble)
     }
 
-    /// The same for the end of a trouble, which is also said when a trouble was said since it was last said.
+    /// Whether `text`, the end of a trouble, is to be said: also when it was said before and a trouble was said since.
     pub fn is_over(&self, text: &str) -> bool {
         self.asks(text, Kind::Recovery)
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
-use super::dial::Dialer;
+use super::dial::{DialError, Dialer};
 use super::link::{Link, Place};
 use super::names::{Endpoint, Patience};
 use crate::config::{Destination, Target};
@@ -122,7 +122,7 @@ impl TargetWatch {
         let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
         let (endpoints, patience) = (answer.endpoints.iter().filter(better), self.dialer.settings.dead_after);
         let connected = self.dialer.connect_any(to_try, endpoints, patience).await;
-        let say = |problem: &String| self.dialer.state.failed(&format!("{to_try} is still away: {problem}"));
+        let say = |problem: &DialError| self.dialer.state.failed(&format!("{to_try} is still away: {problem}"));
         let (mut link, endpoint) = connected.inspect_err(say).ok()?;
         if timeout(PROBATION, link.ends()).await.is_ok() {
             return None;

@@ -169,7 +169,7 @@ pub(super) fn start(
 struct Receiver {
     socket: Arc<Socket>,
     stop: Arc<AtomicBool>,
-    /// Who may send, and how many bytes of a datagram are kept.
+    /// The listener's settings: which peers may send, and how many bytes of a datagram are kept.
     rules: watch::Receiver<Arc<Rules>>,
     /// How often an idle thread looks whether it is to stop.
     look_up: Duration,

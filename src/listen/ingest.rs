@@ -28,9 +28,9 @@ pub struct IngestPolicy {
     pub rejoin: Option<usize>,
 }
 
-/// What all listeners have in common.
+/// The parts of admission that all listeners share.
 #[derive(Clone)]
-pub struct Common {
+pub struct SharedAdmission {
     pub buckets: Arc<Buckets>,
     pub reassembler: Arc<Reassembler>,
 }
@@ -38,20 +38,20 @@ pub struct Common {
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
 #[derive(Clone)]
 pub struct Ingest {
-    /// Of the listener, as configured when it began.
+    /// The listener's address, as configured when the listener began.
     address: Arc<ListenAddress>,
-    /// The same as text.
+    /// The listener's address as text.
     label: Arc<str>,
     policy: IngestPolicy,
     /// The policy from the next read on, once there is another one.
     policies: watch::Receiver<IngestPolicy>,
-    /// Its sender can be made to wait, so nothing needs to be refused.
+    /// The sender can be made to wait, so nothing needs to be refused.
     waits: bool,
     /// The least severe that is taken of the current read.
     least: u8,
     /// How many headers, and containers, are remembered.
     headers: usize,
-    /// Who sends, as far as it has an address.
+    /// The sender's address, where it has one.
     peer: Option<IpAddr>,
     admission: Admission,
     reassembler: Arc<Reassembler>,
@@ -73,7 +73,7 @@ impl Ingest {
         spool: Inlet,
         metrics: &Metrics,
         address: &ListenAddress,
-        common: &Common,
+        shared: &SharedAdmission,
     ) -> Self {
         let policy = policies.borrow().clone();
         let label: Arc<str> = address.to_string().into();
@@ -86,8 +86,8 @@ impl Ingest {
             least: DEBUG,
             headers: MAX_HEADERS,
             peer: None,
-            admission: Admission::new(metrics.containers().clone(), common.buckets.clone(), label),
-            reassembler: common.reassembler.clone(),
+            admission: Admission::new(metrics.containers().clone(), shared.buckets.clone(), label),
+            reassembler: shared.reassembler.clone(),
             spool,
             shapes: metrics.shapes(),
             received: UnixMicros(0),
@@ -111,7 +111,7 @@ impl Ingest {
     /// Refuses nothing from now on: its sender is made to wait instead.
     pub fn make_senders_wait(&mut self) {
         self.waits = true;
-        self.spool = self.spool.of_deliverers();
+        self.spool = self.spool.of_waiting_senders();
     }
 
     /// From now on frames come from this address.
@@ -189,13 +189,13 @@ impl Ingest {
         self.batch.byte_len()
     }
 
-    /// Hands the batch over; waits for room in the spool's queue, but never for long. An empty batch is nothing.
+    /// Hands the batch over; waits for the spool's queue, but never for long. An empty batch is nothing.
     pub async fn flush(&mut self) {
         let batch = self.take();
         self.spool.send(batch).await;
     }
 
-    /// The same for a thread of its own.
+    /// Hands the batch over from a thread that may block; waits for the spool's queue, but never for long.
     pub fn flush_blocking(&mut self) {
         let batch = self.take();
         self.spool.send_blocking(batch);

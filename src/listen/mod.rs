@@ -40,8 +40,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{AdmissionPolicy, Buckets, LOOK_FOR_PIECES_EVERY, Reassembler, Shedding};
-pub use ingest::{Common, Ingest, IngestPolicy, now};
+pub use admission::{AdmissionPolicy, Buckets, REASSEMBLY_CHECK_EVERY, Reassembler, Shedding};
+pub use ingest::{Ingest, IngestPolicy, SharedAdmission, now};
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
 
@@ -61,7 +61,7 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// One listener, as configured.
 pub struct Options {
     pub address: ListenAddress,
-    /// With it, `tcp://` takes TLS as well; `tcp+tls://` needs it, the others do without. It should send no session tickets
+    /// What a TLS handshake is answered with. `tcp://` takes TLS as well when it is set; `tcp+tls://` needs it, the others do without. It should send no session tickets
     /// (`send_tls13_tickets = 0`): Docker's driver never reads, and a socket closed with unread bytes is reset, which
     /// throws away what the driver's kernel had not sent yet.
     pub tls: Option<TlsAcceptor>,
@@ -111,7 +111,7 @@ pub struct Running {
 
 /// What may change while a listener is at work.
 struct Rules {
-    /// With its real port.
+    /// Where the listener listens, with its real port.
     address: ListenAddress,
     metrics: Arc<ListenMetrics>,
     tls: Option<TlsAcceptor>,
@@ -229,7 +229,7 @@ impl Rules {
         }
     }
 
-    /// Of a new connection.
+    /// Makes the session of a new connection.
     fn session(&self) -> AnySession {
         let Limits { max_frame, frame_timeout, handshake_timeout, .. } = self.limits;
         match self.protocol {

@@ -19,6 +19,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,17 +30,17 @@ use tokio::time::Instant;
 use crate::admin::Admin;
 use crate::config::{Config, ConfigErrors, ListenAddress};
 use crate::forward::Forwarder;
-use crate::listen::{Bound, Common, Reassembler};
+use crate::listen::{BindError, Bound, Reassembler, SharedAdmission};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::spool::{self, Writer};
-use crate::tls::Watch;
+use crate::spool::{self, OpenError, Writer};
+use crate::tls::{TlsError, Watch};
 use parts::{
     bind_admin, bind_listener, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
     refuse_strays, renewals_of,
 };
 use reload::ReloadError;
-use running::{ForwardControl, RunningRelay, Shutdown, hand_on_pieces};
+use running::{ForwardControl, RunningRelay, Shutdown, flush_reassembler};
 
 /// A relay whose sockets are open and whose spool is locked; nothing moves yet.
 pub struct Relay {
@@ -57,8 +58,21 @@ pub struct Relay {
 
 /// Why a relay cannot start. One line for a person.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+pub enum StartError {
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    #[error("listen {0}: {1}")]
+    ListenTls(ListenAddress, Box<TlsError>),
+    /// The forward's name, and what is wrong with its certificates.
+    #[error("forward {0}: {1}")]
+    ForwardTls(String, Box<TlsError>),
+    #[error("admin: cannot listen on {0}: {1}")]
+    Admin(SocketAddr, io::Error),
+    #[error(transparent)]
+    Spool(#[from] OpenError),
+    #[error("spool: cannot start its thread: {0}")]
+    SpoolThread(io::Error),
+}
 
 impl Relay {
     /// Binds every socket, opens the spool and reads the certificates. Nothing is resolved, connected or read.
@@ -66,7 +80,8 @@ impl Relay {
         Self::bind_with(config, Arc::new(Metrics::new()), None)
     }
 
-    /// The same, with what the relay says about itself carried into its spool, and counted by the `metrics` it counts by.
+    /// Binds as [`bind`](Self::bind) does; `log_stream` carries what the relay says about itself into its spool, and `metrics` count
+    /// what it does.
     pub fn bind_with(
         config: Config,
         metrics: Arc<Metrics>,
@@ -82,7 +97,7 @@ impl Relay {
         let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
             Ok(new_forwarder(&config, (settings, read_connector(settings)?), reader, &metrics, &deadline))
         });
-        let forwarders = forwarders.collect::<Result<_, _>>()?;
+        let forwarders = forwarders.collect::<Result<_, StartError>>()?;
         Ok(Self {
             config,
             metrics,
@@ -121,17 +136,16 @@ impl Relay {
         mut changed: mpsc::Receiver<Result<Config, ConfigErrors>>,
     ) -> Result<(), StartError> {
         let listeners = self.listeners.into_iter().map(prepare_listener).collect::<Result<Vec<_>, _>>()?;
-        let (inlet, spool_thread) = self
-            .spool
-            .spawn(Some(self.config.spool.max_wait))
-            .map_err(|error| StartError(format!("spool: cannot start its thread: {error}")))?;
+        let (inlet, spool_thread) =
+            self.spool.spawn(Some(self.config.spool.max_wait)).map_err(StartError::SpoolThread)?;
         let (policies, _) = watch::channel(ingest_policy(&self.config));
-        let common = Common { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(self.metrics.pieces())) };
+        let admission =
+            SharedAdmission { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(self.metrics.pieces())) };
         let (stop, stopped) = oneshot::channel();
-        let piecer = tokio::spawn(hand_on_pieces(common.reassembler.clone(), inlet.clone(), stopped));
+        let reassembly = tokio::spawn(flush_reassembler(admission.reassembler.clone(), inlet.clone(), stopped));
         let mut running = RunningRelay {
-            piecer: (piecer, stop),
-            common,
+            reassembly: (reassembly, stop),
+            admission,
             metrics: self.metrics,
             registry: Arc::default(),
             listeners: Vec::new(),

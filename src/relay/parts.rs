@@ -40,7 +40,7 @@ pub fn ingest_policy(config: &Config) -> IngestPolicy {
 
 /// Reads the certificates of a forward.
 pub fn read_connector(settings: &config::Forward) -> Result<Option<TlsConnector>, StartError> {
-    forward::tls_connector(settings).map_err(|error| StartError(format!("forward {}: {error}", settings.name)))
+    forward::tls_connector(settings).map_err(|error| StartError::ForwardTls(settings.name.clone(), error.into()))
 }
 
 pub fn new_forwarder(
@@ -66,22 +66,22 @@ pub fn new_forwarder(
 /// Each socket that a service manager has handed over must be read.
 pub fn refuse_strays(config: &Config) -> Result<(), StartError> {
     let addresses: Vec<_> = config.listen.iter().map(|listener| &listener.address).collect();
-    listen::refuse_strays(&addresses).map_err(|error| StartError(error.to_string()))
+    Ok(listen::refuse_strays(&addresses)?)
 }
 
 pub fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bound, StartError> {
     let counted = metrics.listener(&settings.address.to_string());
-    listen::bind(read_options(settings)?, counted).map_err(|error| StartError(error.to_string()))
+    Ok(listen::bind(read_options(settings)?, counted)?)
 }
 
 /// What may still be refused to a listener; after that it only has to be started.
 pub fn prepare_listener(bound: Bound) -> Result<Prepared, StartError> {
-    bound.prepare().map_err(|error| StartError(error.to_string()))
+    Ok(bound.prepare()?)
 }
 
 /// Reads the certificates of a listener.
 pub fn read_options(settings: &config::Listen) -> Result<listen::Options, StartError> {
-    let failed = |error: TlsError| StartError(format!("listen {}: {error}", settings.address));
+    let failed = |error: TlsError| StartError::ListenTls(settings.address.clone(), error.into());
     let acceptor = settings.tls.as_ref().map(tls::acceptor).transpose().map_err(failed)?;
     Ok(listen_options(settings, acceptor))
 }
@@ -109,7 +109,7 @@ pub fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Optio
     metrics.containers().export(admin.containers);
     match admin::bind(address, admin.address_file.clone()) {
         Ok(bound) => Ok(Some(bound)),
-        Err(error) if admin.explicit => Err(StartError(format!("admin: cannot listen on {address}: {error}"))),
+        Err(error) if admin.explicit => Err(StartError::Admin(address, error)),
         Err(error) => {
             tracing::warn!(
                 "admin: cannot listen on {address}: {error}; going on without the status page, /metrics and `logferry health` (set [admin] listen)"
@@ -127,6 +127,6 @@ pub fn open_spool(config: &Config, metrics: &Metrics) -> Result<(Writer, spool::
         max_rate: config.spool.max_rate,
         ..spool::Options::new(&config.spool.dir, config.spool.max_size, forwards)
     };
-    let spool = Spool::open(options, metrics).map_err(|error| StartError(error.to_string()))?;
+    let spool = Spool::open(options, metrics)?;
     Ok((spool.writer, spool.handle, spool.readers))
 }

@@ -204,7 +204,7 @@ impl RunningRelay {
         }
     }
 
-    /// Its place in the spool is given up, so that it holds nothing back.
+    /// Gives up the forward's place in the spool, so that it holds nothing back.
     fn forget_forward(&self, name: &str) {
         match self.spool.add_reader(name, &self.metrics) {
             Ok(reader) => {

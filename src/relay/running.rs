@@ -12,7 +12,9 @@ use tokio_rustls::TlsConnector;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::forward::Forwarder;
-use crate::listen::{self, Common, Ingest, IngestPolicy, LOOK_FOR_PIECES_EVERY, Prepared, Reassembler, Running};
+use crate::listen::{
+    self, Ingest, IngestPolicy, Prepared, REASSEMBLY_CHECK_EVERY, Reassembler, Running, SharedAdmission,
+};
 use crate::log;
 use crate::losses::LossReporter;
 use crate::metrics::Metrics;
@@ -31,13 +33,13 @@ pub struct RunningRelay {
     pub listeners: Vec<RunningListener>,
     pub forwards: Vec<RunningForward>,
     pub policies: watch::Sender<IngestPolicy>,
-    pub common: Common,
+    pub admission: SharedAdmission,
     pub inlet: Inlet,
     pub spool: spool::Handle,
     pub deadline: watch::Sender<Option<Instant>>,
     pub reporter: Option<(JoinHandle<LossReporter>, oneshot::Sender<()>)>,
     /// Hands on what has waited for the rest of its line for long enough, and when it is told to stop all of it.
-    pub piecer: (JoinHandle<()>, oneshot::Sender<()>),
+    pub reassembly: (JoinHandle<()>, oneshot::Sender<()>),
     /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
     pub log_stream: Option<(JoinHandle<()>, watch::Sender<String>)>,
     pub renewals: mpsc::Receiver<Vec<Renewed>>,
@@ -87,7 +89,7 @@ impl RunningRelay {
     pub fn start_listener(&mut self, settings: &config::Listen, listener: Prepared) {
         let (stop, stopping) = watch::channel(false);
         let (policies, inlet) = (self.policies.subscribe(), self.inlet.clone());
-        let ingest = Ingest::new(policies, inlet, &self.metrics, &settings.address, &self.common);
+        let ingest = Ingest::new(policies, inlet, &self.metrics, &settings.address, &self.admission);
         let running = listener.start(ingest, stopping);
         self.listeners.push(RunningListener { settings: settings.clone(), running, stop });
     }
@@ -202,9 +204,9 @@ impl RunningRelay {
             drop(hostname);
             let _ = timeout_at(end, task).await;
         }
-        let Self { config, inlet, forwards, piecer: (piecer, stop), .. } = self;
+        let Self { config, inlet, forwards, reassembly: (reassembly, stop), .. } = self;
         drop(stop);
-        let _ = timeout_at(end, piecer).await;
+        let _ = timeout_at(end, reassembly).await;
         drop(inlet);
         let spool_closed = tokio::task::spawn_blocking(move || spool_thread.join());
         if timeout_at(end, spool_closed).await.is_err() {
@@ -223,11 +225,11 @@ impl RunningRelay {
 }
 
 /// What waits for the rest of its line waits only for a moment, and not longer than until `stop` is dropped.
-pub async fn hand_on_pieces(reassembler: Arc<Reassembler>, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
+pub async fn flush_reassembler(reassembler: Arc<Reassembler>, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
     loop {
         let overdue = async {
             reassembler.wait().await;
-            sleep(LOOK_FOR_PIECES_EVERY).await;
+            sleep(REASSEMBLY_CHECK_EVERY).await;
         };
         tokio::select! {
             () = overdue => inlet.send(reassembler.overdue(listen::now())).await,

@@ -1,10 +1,15 @@
 //! Reloads that a config file cannot bring about.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::Overrides;
+use crate::eventually::eventually;
 
 fn config(dir: &std::path::Path, forwards: &[&str]) -> Config {
     let mut text = format!(
@@ -14,16 +19,11 @@ fn config(dir: &std::path::Path, forwards: &[&str]) -> Config {
     for name in forwards {
         text += &format!("[[forward]]\nname = \"{name}\"\nto = \"tcp://127.0.0.1:1\"\n");
     }
-    Config::parse(None, &text, &Overrides::default(), &|_| None).unwrap_or_else(|error| panic!("{error}"))
+    parsed(&text)
 }
 
-async fn eventually(seen: impl Fn() -> bool) {
-    let wait = async {
-        while !seen() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it should have come");
+fn parsed(text: &str) -> Config {
+    Config::parse(None, text, &Overrides::default(), &|_| None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A forward that has no place in the spool sends nothing: the reload is refused, and nothing of it is in force.
@@ -42,14 +42,76 @@ async fn a_forward_that_cannot_be_started_refuses_the_reload() {
     };
     let story = async {
         changed.send(Ok(config(dir.path(), &["central", "other", "copy"]))).await.unwrap();
-        eventually(|| metrics.reloads_refused.get() == 1).await;
+        eventually(|| metrics.reloads_refused.get() == 1, || "a refusal".to_owned()).await;
         assert_eq!(metrics.reloads_applied.get(), 0);
         // The other one has given its place up again.
         drop((spool.add_reader("other", &metrics).unwrap(), taken));
         changed.send(Ok(config(dir.path(), &["central", "other", "copy"]))).await.unwrap();
-        eventually(|| metrics.reloads_applied.get() == 1).await;
+        eventually(|| metrics.reloads_applied.get() == 1, || "a reload".to_owned()).await;
         drop(stop);
     };
     tokio::join!(running, story);
     assert!(ended.load(Ordering::Relaxed));
+}
+
+/// Opens a RELP session and answers nothing else: a forward cannot leave it in good order. Says when it was sent something.
+async fn opens_only(listener: TcpListener, sent: &AtomicBool) -> io::Result<()> {
+    let (mut session, _) = listener.accept().await?;
+    let _ = session.read(&mut [0; 4096]).await?;
+    session.write_all(b"1 rsp 6 200 OK\n").await?;
+    while session.read(&mut [0; 4096]).await? > 0 {
+        sent.store(true, Ordering::Relaxed);
+    }
+    std::future::pending().await
+}
+
+/// A forward that has left to be changed and finds its place in the spool taken: the rest is in force, and another reload
+/// starts it.
+#[tokio::test]
+async fn a_reload_is_partly_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = collector.local_addr().unwrap();
+    let forwards = |format: &str| {
+        let to =
+            |name: &str, url: &str| format!("[[forward]]\nname = \"{name}\"\nto = \"{url}\"\nformat = \"{format}\"\n");
+        let [slow, central] = [to("slow", &format!("relp://{slow}")), to("central", "tcp://127.0.0.1:1")];
+        let spool = dir.path().join("spool");
+        let (spool, head) =
+            (spool.display(), "[admin]\nlisten = \"off\"\n[[listen]]\naddress = \"tcp://127.0.0.1:0\"\n");
+        parsed(&format!("[spool]\ndir = \"{spool}\"\n{head}{slow}{central}"))
+    };
+    let relay = Relay::bind(forwards("rfc5424")).unwrap();
+    let (metrics, spool) = (relay.metrics(), relay.spool_handle.clone());
+    let door: SocketAddr = relay.addresses()[0].socket_address().unwrap();
+    let (changed, configs) = mpsc::channel(1);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let sent = AtomicBool::new(false);
+    let story = async {
+        let mut sender = TcpStream::connect(door).await.unwrap();
+        sender.write_all(b"<13>a line that is never answered\n").await.unwrap();
+        eventually(|| sent.load(Ordering::Relaxed), || "a line".to_owned()).await;
+        changed.send(Ok(forwards("json"))).await.unwrap();
+        // The slow one is waited for, and the other one has left.
+        let taken = async {
+            loop {
+                match spool.add_reader("central", &metrics) {
+                    Ok(reader) => break reader,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+                }
+            }
+        };
+        let taken = taken.await;
+        eventually(|| metrics.reloads_refused.get() == 1, || "a reload that is partly in force".to_owned()).await;
+        drop(taken);
+        changed.send(Ok(forwards("json"))).await.unwrap();
+        eventually(|| metrics.reloads_applied.get() == 1, || "a reload".to_owned()).await;
+        assert!(spool.add_reader("central", &metrics).is_err(), "it is at work again");
+        drop(stop);
+    };
+    let running = relay.run(Box::pin(async move { drop(stopped.await) }), configs);
+    tokio::select! {
+        (ended, ()) = async { tokio::join!(running, story) } => ended.unwrap(),
+        failed = opens_only(collector, &sent) => failed.unwrap(),
+    }
 }

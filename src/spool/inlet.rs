@@ -193,8 +193,8 @@ impl Inlet {
         Self { room: self.room_of_streams.clone(), ..self.clone() }
     }
 
-    /// The same inlet for those who deliver: their turns may last as long as the spool is full.
-    pub fn of_deliverers(&self) -> Self {
+    /// This inlet for senders that wait for an answer: a turn of theirs may last as long as the spool is full.
+    pub fn of_waiting_senders(&self) -> Self {
         Self { turns: self.delivery_turns.clone(), ..self.clone() }
     }
 

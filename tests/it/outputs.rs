@@ -297,7 +297,7 @@ fn is_one_message_everywhere(config: &Config, sent: &Sent) {
             None => each.into(),
         };
         assert_eq!(messages.len(), 3, "{to}");
-        let escapes = match (encoding.framing, encoding.visible) {
+        let escapes = match (encoding.framing, encoding.escaped) {
             (_, true) => Escapes::Controls,
             (Some(How::Newline), false) => Escapes::Newlines,
             _ => Escapes::Nothing,

@@ -66,7 +66,7 @@ pub struct Rejected {
 /// Why a delivery goes no further on this connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// This connection is of no more use. What has no verdict is sent on another one.
+    /// The connection is of no more use. What has no verdict is sent on another one.
     #[error(transparent)]
     Broken(#[from] Broken),
     /// The collector refuses everything; the text is its own. Nothing is given up.
@@ -116,14 +116,14 @@ impl Delivery {
     }
 
     /// Whether more may be taken from the spool.
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         match self {
-            Self::Syslog(syslog) => syslog.has_room(),
-            Self::Relp(relp) => relp.has_room(),
+            Self::Syslog(syslog) => syslog.has_capacity(),
+            Self::Relp(relp) => relp.has_capacity(),
         }
     }
 
-    /// Takes the next lines of the spool. Only while there is room.
+    /// Takes the next lines of the spool. Only while there is capacity.
     pub fn push(&mut self, lines: FilteredChunk, now: Instant, progress: &mut Progress) {
         match self {
             Self::Syslog(syslog) => syslog.push(&lines, progress),
@@ -201,7 +201,7 @@ impl Delivery {
     /// Nothing that was pushed has to be sent any more; for RELP, everything has its verdict.
     pub fn is_idle(&self) -> bool {
         match self {
-            Self::Syslog(syslog) => syslog.has_room(),
+            Self::Syslog(syslog) => syslog.has_capacity(),
             Self::Relp(relp) => relp.is_settled(),
         }
     }

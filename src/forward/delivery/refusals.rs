@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// So often a line is refused before it is a dead letter.
+/// How often a line is refused before it is a dead letter.
 pub const MAX_TRIES: u32 = 3;
 /// How long a refused line waits before it is sent for the second time. Each further wait is twice as long.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// So many refusals, and nothing delivered between them: the collector takes nothing, whatever the line.
+/// After how many refusals with nothing delivered between them the collector takes nothing, whatever the line.
 pub const MAX_IN_A_ROW: u32 = 100;
-/// For so long everything was refused: the same.
+/// After how long of nothing but refusals the collector takes nothing, whatever the line.
 pub const ALL_REFUSED_FOR: Duration = Duration::from_secs(600);
 
 /// What one forward's collectors have refused.

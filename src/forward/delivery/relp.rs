@@ -139,7 +139,7 @@ impl RelpDelivery {
         self.phase == Phase::Open
     }
 
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         let Book { lines, bytes, .. } = self.book;
         self.is_open()
             && self.waiting.is_none()

@@ -31,7 +31,7 @@ impl SyslogDelivery {
         Self { encoding, output: Vec::new(), reaches: None, scratch: Vec::new(), in_flight, acknowledged: 0 }
     }
 
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         self.reaches.is_none()
     }
 

@@ -44,7 +44,7 @@ impl Session {
     fn opened(numbered: bool) -> Self {
         let (now, name) = (Instant::now(), "0123/central".to_owned());
         let encoding =
-            Encoding { format: Format::Rfc5424, framing: None, visible: false, sd_id: "docker@32473".to_owned() };
+            Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
         let mut session = Self {
             delivery: RelpDelivery::new(encoding, name, (WINDOW, PATIENCE), now),
             refusals: Refusals::default(),
@@ -54,12 +54,12 @@ impl Session {
         };
         let (open, _) = frames(session.delivery.output(), usize::MAX, []);
         assert_eq!((open[0].0, open[0].1), (1, Command::Open));
-        assert!(!session.delivery.has_room());
+        assert!(!session.delivery.has_capacity());
         let offers =
             if numbered { String::from_utf8_lossy(&open[0].2).into_owned() } else { "commands=syslog".to_owned() };
         session.delivery.flushed();
         session.says(1, &format!("200 OK\n{offers}")).expect("it is opened");
-        assert!(session.delivery.has_room());
+        assert!(session.delivery.has_capacity());
         session
     }
 
@@ -199,9 +199,9 @@ fn a_refused_batch_is_split_until_the_poison_stands_alone() {
 #[test]
 fn a_collector_that_refuses_everything_stops_the_forward_and_gets_nothing_killed() {
     let mut session = Session::opened(false);
-    let many = u64::from(MAX_IN_A_ROW) + 50;
-    session.push(chunk(7, 0..many));
-    (0..many - 1).for_each(|line| session.answers(line, NO));
+    let count = u64::from(MAX_IN_A_ROW) + 50;
+    session.push(chunk(7, 0..count));
+    (0..count - 1).for_each(|line| session.answers(line, NO));
     let (txnr, _) = session.asked.remove(0);
     assert_eq!(session.says(txnr, NO), Err(DeliveryError::Stop(NO.to_owned())), "not before the last had its chance");
     assert_eq!((session.safe(), session.rejected()), (None, vec![]));
@@ -223,10 +223,10 @@ fn a_collector_that_refuses_everything_stops_the_forward_and_gets_nothing_killed
 #[test]
 fn many_refusals_are_no_stop_while_others_are_taken() {
     let mut session = Session::opened(false);
-    let many = 2 * u64::from(MAX_IN_A_ROW);
-    session.push(chunk(7, 0..many + 1));
-    (0..many).for_each(|line| session.answers(line, NO));
-    session.answers(many, "200 OK");
+    let count = 2 * u64::from(MAX_IN_A_ROW);
+    session.push(chunk(7, 0..count + 1));
+    (0..count).for_each(|line| session.answers(line, NO));
+    session.answers(count, "200 OK");
     assert!(!session.refusals.are_a_stop());
 }
 
@@ -235,13 +235,13 @@ fn lines_of_another_session_wait() {
     let mut session = Session::opened(true);
     session.push(chunk(7, 0..2));
     session.push(chunk(8, 2..4));
-    assert!(!session.delivery.has_room());
+    assert!(!session.delivery.has_capacity());
     assert_eq!(session.has_asked(), [0, 1]);
     session.answers(0, "200 OK");
     assert_eq!(session.has_asked(), [2, 3]);
     session.answers(2, "200 OK");
     assert_eq!(session.safe(), Some(4));
-    assert!(session.delivery.has_room());
+    assert!(session.delivery.has_capacity());
 }
 
 #[test]
@@ -283,20 +283,20 @@ fn a_collector_that_says_nothing_is_left() {
 fn no_more_is_on_its_way_than_a_window_or_some_bytes() {
     let mut session = Session::opened(false);
     session.push(chunk(7, 0..WINDOW as u64));
-    assert!(!session.delivery.has_room());
+    assert!(!session.delivery.has_capacity());
     session.answers(0, "200 OK");
-    assert!(session.delivery.has_room());
+    assert!(session.delivery.has_capacity());
     let mut session = Session::opened(false);
     let long = vec![b'x'; 1 << 20];
     for line in 0..4 {
-        assert!(session.delivery.has_room());
+        assert!(session.delivery.has_capacity());
         let lines = FilteredChunk::new(Chunk::of(7, line, [&long[..]]), &[], "docker@32473");
         session.delivery.push(lines, session.now, &mut session.progress);
         session.delivery.flushed();
     }
-    assert!(!session.delivery.has_room());
+    assert!(!session.delivery.has_capacity());
     session.says(2, "200 OK").expect("an answer");
-    assert!(session.delivery.has_room());
+    assert!(session.delivery.has_capacity());
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn what_is_no_session_is_said() {
 
 #[test]
 fn a_session_is_opened_and_closed() {
-    let encoding = Encoding { format: Format::Json, framing: None, visible: false, sd_id: "docker@32473".to_owned() };
+    let encoding = Encoding { format: Format::Json, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
     let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (WINDOW, PATIENCE), now);
     let (open, _) = frames(delivery.output(), usize::MAX, []);
@@ -342,7 +342,7 @@ fn a_session_is_opened_and_closed() {
 #[test]
 fn a_session_that_is_refused_says_why() {
     let encoding =
-        Encoding { format: Format::Rfc5424, framing: None, visible: false, sd_id: "docker@32473".to_owned() };
+        Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
     let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (WINDOW, PATIENCE), now);
     let refused = delivery.heard(b"1 rsp 6 500 no\n", now, &mut Refusals::default(), &mut Progress::default());
@@ -384,7 +384,7 @@ fn answers_count_wherever_they_are_cut() {
 fn plain_syslog_goes_by_what_is_acknowledged() {
     const KEPT_FOR: Duration = Duration::from_secs(30);
     let framing = Some(Framing::Newline);
-    let encoding = Encoding { format: Format::Rfc5424, framing, visible: false, sd_id: "docker@32473".to_owned() };
+    let encoding = Encoding { format: Format::Rfc5424, framing, escaped: false, sd_id: "docker@32473".to_owned() };
     let start = Instant::now();
     let replay = Replay { bytes: 1 << 16, time: KEPT_FOR, limit: 1 << 24 };
     let mut delivery = SyslogDelivery::new(encoding, replay, start);
@@ -393,14 +393,14 @@ fn plain_syslog_goes_by_what_is_acknowledged() {
         delivery.acknowledged(&TcpSample { acknowledged, window: None }, now, &mut progress);
         [progress.acknowledged, progress.safe].map(|position| position.map(|position| position.line))
     };
-    assert!(delivery.has_room() && !delivery.wants_sample());
+    assert!(delivery.has_capacity() && !delivery.wants_sample());
     delivery.push(&chunk(7, 0..2), &mut Progress::default());
     assert_eq!(delivery.output(), b"<13>1 - - - - - - 0\n<13>1 - - - - - - 1\n");
-    assert!(!delivery.has_room() && delivery.wants_sample());
+    assert!(!delivery.has_capacity() && delivery.wants_sample());
     assert_eq!(delivery.awaits(), Some(0));
     let bytes = delivery.output().len() as u64;
     delivery.flushed(bytes);
-    assert!(delivery.has_room() && delivery.output().is_empty());
+    assert!(delivery.has_capacity() && delivery.output().is_empty());
     assert_eq!(after(&mut delivery, bytes - 1, start), [None, None]);
     assert_eq!(delivery.awaits(), Some(bytes - 1));
     assert_eq!(after(&mut delivery, bytes, start), [Some(2), None], "acknowledged, but it may not be read");
@@ -432,7 +432,7 @@ proptest! {
         let (mut end, mut safe) = (0, 0);
         let (mut taken, mut rejected) = (BTreeSet::new(), BTreeSet::new());
         for size in sizes {
-            prop_assert!(session.delivery.has_room());
+            prop_assert!(session.delivery.has_capacity());
             session.push(chunk(7, end..end + size));
             end += size;
         }

@@ -352,7 +352,7 @@ mod tests {
         let encoding = Encoding {
             format: Format::Rfc3164,
             framing: Some(crate::config::Framing::Newline),
-            visible: true,
+            escaped: true,
             sd_id: "docker@32473".to_owned(),
         };
         let line = |name: &String| format!("<30>1 2026-11-20T22:27:33Z n7 {name} - - - {name}").into_bytes();

@@ -62,7 +62,7 @@ impl Answer {
         !self.leaves_open(endpoint) && !self.endpoints.iter().any(|found| found.peer == endpoint.peer)
     }
 
-    /// With the endpoints of `earlier` that were not answered for this time.
+    /// Adds the endpoints of `earlier` that were not answered for this time.
     pub fn completed_by(mut self, earlier: &Answer) -> Self {
         let missing = earlier.endpoints.iter().filter(|endpoint| self.leaves_open(endpoint)).cloned();
         let missing: Vec<Endpoint> = missing.collect();
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(hosts(|sum| sum), "abcd");
         assert_eq!(hosts(|sum| sum.min(41)), "abcd");
         assert_eq!(hosts(|sum| sum.min(40)), "bacd");
-        let many = (0..100).map(|at| service(100 - at, 1, "x")).collect();
-        let kept = in_order(many, |_| 0);
+        let services = (0..100).map(|at| service(100 - at, 1, "x")).collect();
+        let kept = in_order(services, |_| 0);
         assert!(kept.len() == MAX_HOSTS && kept.iter().map(|service| service.priority).is_sorted());
         assert_eq!(kept[0].priority, 1);
     }

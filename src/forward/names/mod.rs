@@ -4,4 +4,4 @@ mod answer;
 mod resolve;
 
 pub use answer::{Answer, Endpoint};
-pub use resolve::{Patience, Resolver};
+pub use resolve::{Patience, ResolveError, Resolver};

@@ -34,7 +34,7 @@ pub struct Resolver {
 pub enum Patience {
     /// Briefly: somebody waits to connect (RFC 8305 3).
     OneFamily,
-    /// As long as a look-up may take: the answer decides whether a name has moved.
+    /// Both families are waited for, as long as a look-up may take: the answer decides whether a name has moved.
     BothFamilies,
 }
 

@@ -14,7 +14,7 @@ use crate::spool::Position;
 pub struct Replay {
     /// At least the last so many bytes on the wire.
     pub bytes: u64,
-    /// But nothing that was acknowledged longer ago, while nothing says that the collector does not keep up.
+    /// How long acknowledged bytes are kept, while nothing says that the collector does not keep up.
     pub time: Duration,
     /// When it does not keep up, everything since, up to so many bytes on the wire: more than a peer's kernel buffers.
     pub limit: u64,

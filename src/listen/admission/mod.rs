@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rate::Bucket;
 pub use rate::Buckets;
-pub use reassembler::{LOOK_EVERY as LOOK_FOR_PIECES_EVERY, Reassembler};
+pub use reassembler::{CHECK_EVERY as REASSEMBLY_CHECK_EVERY, Reassembler};
 
 use crate::config::{MAX_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
@@ -40,7 +40,7 @@ pub struct AdmissionPolicy {
 pub struct Shedding {
     /// Fullness of the spool in percent from which on debug messages are refused; above 100: never.
     pub debug_from: u8,
-    /// The same for notices and informational messages.
+    /// From this percentage on, notices and informational messages are refused as well.
     pub info_from: u8,
 }
 
@@ -54,11 +54,11 @@ pub struct Admission {
     last: usize,
     /// Which one the next replaces when there are `max`.
     next: usize,
-    /// As many as headers are.
+    /// How many containers are remembered: as many as headers are.
     max: usize,
 }
 
-/// Who sent a message.
+/// The sender of a message.
 pub enum Sender {
     /// A container whose header came before: its place.
     Known(usize),
@@ -113,7 +113,7 @@ impl Admission {
         Some(Sender::Known(self.last))
     }
 
-    /// Who sent it.
+    /// The message's sender.
     pub fn identify(
         &mut self,
         record: &Record<'_>,

@@ -20,7 +20,7 @@ const MESSAGE: u64 = 1_000_000;
 /// The buckets of all containers, one for each listener that a container uses.
 #[derive(Default)]
 pub struct Buckets {
-    /// With keys of its own, which nobody else knows: who invents names finds none that falls together with another's.
+    /// Hashes names with random keys: a stranger cannot invent a name that falls together with another.
     hasher: RandomState,
     table: Mutex<Table>,
     shared: Bucket,
@@ -28,7 +28,7 @@ pub struct Buckets {
 
 #[derive(Default)]
 struct Table {
-    /// By the hash of a container's name: a bucket takes the same room however long a name is.
+    /// Buckets by the hash of a container's name: a long name takes no more memory than a short one.
     by_container: HashMap<u64, Bucket>,
     /// When room was last looked for: all of them are looked at for that, and who invents containers must not have it done
     /// with each.

@@ -20,8 +20,8 @@ use crate::spool::Batch;
 const PIECE: usize = 16 * 1024;
 /// How long a piece waits for the next one.
 const WAIT: Duration = Duration::from_millis(500);
-/// How often to look for pieces that have waited for long enough.
-pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the reassembler is checked for lines whose wait for the next piece is over.
+pub const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes of all lines that wait, and of what they are found by. When there are more, pieces stay what they are.
 const MAX_WAITING: usize = 8 << 20;
 
@@ -38,9 +38,9 @@ pub struct Reassembler {
 
 #[derive(Default)]
 struct Waiting {
-    /// By the listener, and everything of a line but its stamp and its text.
+    /// Unfinished lines by their key: the listener, and everything of a line but its stamp and its text.
     lines: HashMap<Vec<u8>, Unfinished>,
-    /// Of all lines, and of their keys.
+    /// Bytes of all lines and of their keys.
     bytes: usize,
 }
 
@@ -130,7 +130,7 @@ impl Reassembler {
         batch
     }
 
-    /// Its messages are one line now, and those that waited wait no longer.
+    /// Counts a line's messages as joined, and those that waited as waiting no longer.
     fn count_whole(&self, unfinished: &Unfinished, waited: i64) {
         self.metrics.joined.inc_by(unfinished.messages.unsigned_abs() - 1);
         self.metrics.pending.dec_by(waited);

@@ -27,7 +27,7 @@ thread_local! {
 pub enum End {
     /// The peer closed the connection in good order.
     Clean,
-    /// It broke; or TLS ended without saying so, which anybody on the way could have done.
+    /// The connection broke; or TLS ended without saying so, which anybody on the way could have done.
     Broken,
 }
 
@@ -219,7 +219,7 @@ impl Connection {
     }
 }
 
-/// So that `?` leaves what is pending alone.
+/// Passes on what is pending, so that `?` is for errors alone.
 fn transposed<T>(poll: Poll<io::Result<T>>) -> io::Result<Poll<T>> {
     match poll {
         Poll::Ready(Ok(done)) => Ok(Poll::Ready(done)),

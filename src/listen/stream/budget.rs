@@ -26,7 +26,7 @@ pub struct Reservation {
 }
 
 impl Budget {
-    /// Of a new connection, which holds nothing yet.
+    /// Makes the reservation of a new connection, which holds nothing yet.
     pub fn reservation(&self, peer: Option<Budget>) -> Reservation {
         Reservation { all: self.clone(), peer, bytes: 0 }
     }

@@ -16,7 +16,7 @@ use crate::spool::Origin;
 
 pub struct Conversation<'a> {
     pub session: AnySession,
-    /// Of a session that answers. Boxed: others should not pay for it.
+    /// What is owed to a sender that is answered. Boxed: sessions without answers should not pay for it.
     pub replies: Option<Box<Replies>>,
     pub ingest: Box<Ingest>,
     /// The bytes that the session holds, and those of answers.
@@ -108,7 +108,7 @@ impl Conversation<'_> {
 /// Puts messages into the ingest, and counts them: those of a batch that has a ticket when it is handed over, others at once.
 struct Counted<'a> {
     ingest: &'a mut Ingest,
-    /// Of a session that answers.
+    /// The answers that a session owes.
     tickets: Option<&'a mut VecDeque<Ticket>>,
     batch: Count,
     done: Count,

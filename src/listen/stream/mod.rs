@@ -63,27 +63,27 @@ pub fn start(
     let (end, connections) = watch::channel(false);
     let places = Arc::new(Semaphore::new(MAX_PLACES as usize));
     let (peers, budget) = (PeerTable::default(), Budget::default());
-    let host = Host { rules, places, peers, budget, ingest, shutdown, connections };
+    let acceptor = Acceptor { rules, places, peers, budget, ingest, shutdown, connections };
     tokio::spawn(async move {
-        host.accept_until_stopped(&listener).await;
+        acceptor.accept_until_stopped(&listener).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
         // the socket stays, the relay after us lets them in.
         drop(file);
         if !handed_over {
-            host.accept_held(&listener);
+            acceptor.accept_held(&listener);
         }
         drop(listener);
         // Only now are connections reset: a sender that came again while there was a listener would speak to nobody.
         end.send_replace(true);
         // Every connection gives its place back when it is over.
-        let _ = host.places.acquire_many(MAX_PLACES).await;
+        let _ = acceptor.places.acquire_many(MAX_PLACES).await;
     })
 }
 
-/// In all, and among those of its address.
+/// The places that a connection takes: in all, and among those of its address.
 type Admitted = (OwnedSemaphorePermit, Option<Slot>);
 
-struct Host {
+struct Acceptor {
     rules: watch::Receiver<Arc<Rules>>,
     /// A place for each connection.
     places: Arc<Semaphore>,
@@ -96,7 +96,7 @@ struct Host {
     connections: watch::Receiver<bool>,
 }
 
-impl Host {
+impl Acceptor {
     async fn accept_until_stopped(&self, listener: &Listener) {
         let mut shutdown = self.shutdown.clone();
         let mut pause = SHORTEST_PAUSE;

@@ -44,7 +44,7 @@ pub struct Ticket {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     pub messages: u64,
-    /// Of them, those that were cut.
+    /// How many of these messages were cut.
     pub cut: u64,
 }
 

@@ -11,13 +11,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{AdmissionPolicy, Bound, Common, Ingest, IngestPolicy, Options, Reassembler, Running, Shedding, bind};
+use super::{
+    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, Reassembler, Running, SharedAdmission, Shedding, bind,
+};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
+use crate::eventually::eventually;
 use crate::metrics::{ListenMetrics, Metrics};
 use crate::protocol::syslog::{Settings, Translator};
 use crate::record::Record;
@@ -96,8 +99,8 @@ fn ingest(inlet: Inlet) -> Ingest {
         listeners: Arc::new([]),
         rejoin: None,
     };
-    let common = Common { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(metrics.pieces())) };
-    Ingest::new(watch::channel(policy).1, inlet, &metrics, &options("tcp://:0").address, &common)
+    let shared = SharedAdmission { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(metrics.pieces())) };
+    Ingest::new(watch::channel(policy).1, inlet, &metrics, &options("tcp://:0").address, &shared)
 }
 
 /// A spool, and what has come into it.
@@ -175,13 +178,5 @@ impl Trial {
         let writer = taken.writer.take().expect("it is joined once");
         tokio::task::spawn_blocking(|| writer.join().unwrap()).await.unwrap();
         taken.frames()
-    }
-}
-
-async fn eventually(seen: impl Fn() -> bool, what: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
-    while !seen() {
-        assert!(Instant::now() < deadline, "waited in vain for {}", what());
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -33,13 +33,13 @@ const COUNT_DIGITS: usize = 9;
 pub struct Framer {
     /// Bytes of a frame that are kept; `>= SMALLEST_LIMIT`.
     limit: usize,
-    state: State,
+    state: FramerState,
     /// The start of the frame the last feed ended in. Empty unless the state is `Line` or `Counted`.
     partial: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum FramerState {
     /// At the start of a frame.
     Start,
     /// In what may be an octet count: `1 <= len <= COUNT_DIGITS` digits, no blank yet.
@@ -66,7 +66,7 @@ enum Header {
 
 impl Framer {
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(SMALLEST_LIMIT), state: State::Start, partial: Vec::new() }
+        Self { limit: limit.max(SMALLEST_LIMIT), state: FramerState::Start, partial: Vec::new() }
     }
 
     /// Takes the next bytes and hands on each frame that ends in them, without its framing (a counted frame keeps
@@ -74,12 +74,12 @@ impl Framer {
     pub fn feed(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(&[u8], bool)) {
         while !bytes.is_empty() {
             bytes = match self.state {
-                State::Start => self.start(bytes),
-                State::Count { digits, len } => self.count(&digits[..len], bytes),
-                State::Line => self.line(bytes, &mut on_frame),
-                State::Counted { left } => self.counted(left, bytes, &mut on_frame),
-                State::SkipLine => self.skip_line(bytes),
-                State::SkipCounted { left } => self.skip_counted(left, bytes),
+                FramerState::Start => self.start(bytes),
+                FramerState::Count { digits, len } => self.count(&digits[..len], bytes),
+                FramerState::Line => self.line(bytes, &mut on_frame),
+                FramerState::Counted { left } => self.counted(left, bytes, &mut on_frame),
+                FramerState::SkipLine => self.skip_line(bytes),
+                FramerState::SkipCounted { left } => self.skip_counted(left, bytes),
             };
         }
         // Growth never more than doubles, so this frees what an earlier, longer frame needed and nothing else.
@@ -90,10 +90,13 @@ impl Framer {
     /// is left of a counted frame is a cut one. After a broken connection do not call this: drop the framer.
     pub fn finish(&mut self, mut on_frame: impl FnMut(&[u8], bool)) {
         match self.state {
-            State::Count { digits, len } => on_frame(&digits[..len], false),
-            State::Line => on_frame(&self.partial, false),
-            State::Counted { .. } if !self.partial.is_empty() => on_frame(&self.partial, true),
-            State::Counted { .. } | State::Start | State::SkipLine | State::SkipCounted { .. } => {}
+            FramerState::Count { digits, len } => on_frame(&digits[..len], false),
+            FramerState::Line => on_frame(&self.partial, false),
+            FramerState::Counted { .. } if !self.partial.is_empty() => on_frame(&self.partial, true),
+            FramerState::Counted { .. }
+            | FramerState::Start
+            | FramerState::SkipLine
+            | FramerState::SkipCounted { .. } => {}
         }
         *self = Self::new(self.limit);
     }
@@ -102,8 +105,8 @@ impl Framer {
     /// while there is nothing but a count, which holds no memory.
     pub fn cut(&mut self, mut on_frame: impl FnMut(&[u8], bool)) {
         self.state = match self.state {
-            State::Line => State::SkipLine,
-            State::Counted { left } if !self.partial.is_empty() => State::SkipCounted { left },
+            FramerState::Line => FramerState::SkipLine,
+            FramerState::Counted { left } if !self.partial.is_empty() => FramerState::SkipCounted { left },
             _ => return,
         };
         on_frame(&self.partial, true);
@@ -117,7 +120,7 @@ impl Framer {
 
     /// Whether bytes of a frame were taken that has neither ended nor been handed on cut.
     pub fn unfinished(&self) -> bool {
-        matches!(self.state, State::Count { .. } | State::Line | State::Counted { .. })
+        matches!(self.state, FramerState::Count { .. } | FramerState::Line | FramerState::Counted { .. })
     }
 
     fn start<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
@@ -125,11 +128,11 @@ impl Framer {
         let bytes = &bytes[first..];
         match header(bytes) {
             Header::Count { octets, header } => {
-                self.state = State::Counted { left: octets };
+                self.state = FramerState::Counted { left: octets };
                 &bytes[header..]
             }
             Header::Text => {
-                self.state = State::Line;
+                self.state = FramerState::Line;
                 bytes
             }
             Header::Open => {
@@ -147,11 +150,11 @@ impl Framer {
         joined[digits.len()..len].copy_from_slice(&bytes[..len - digits.len()]);
         match header(&joined[..len]) {
             Header::Count { octets, header } => {
-                self.state = State::Counted { left: octets };
+                self.state = FramerState::Counted { left: octets };
                 &bytes[header - digits.len()..]
             }
             Header::Text => {
-                self.state = State::Line;
+                self.state = FramerState::Line;
                 self.keep(digits);
                 bytes
             }
@@ -165,44 +168,45 @@ impl Framer {
     fn line<'a>(&mut self, bytes: &'a [u8], on_frame: &mut impl FnMut(&[u8], bool)) -> &'a [u8] {
         let end = memchr(b'\n', bytes);
         let piece = &bytes[..end.unwrap_or(bytes.len())];
-        let room = self.limit - self.partial.len();
-        if piece.len() > room {
-            self.emit(&piece[..room], true, on_frame);
-            self.state = State::SkipLine;
-            return &bytes[room..];
+        let capacity = self.limit - self.partial.len();
+        if piece.len() > capacity {
+            self.emit(&piece[..capacity], true, on_frame);
+            self.state = FramerState::SkipLine;
+            return &bytes[capacity..];
         }
         let Some(end) = end else {
             self.keep(piece);
             return &[];
         };
         self.emit(piece, false, on_frame);
-        self.state = State::Start;
+        self.state = FramerState::Start;
         &bytes[end + 1..]
     }
 
     fn counted<'a>(&mut self, left: usize, bytes: &'a [u8], on_frame: &mut impl FnMut(&[u8], bool)) -> &'a [u8] {
-        let room = self.limit - self.partial.len();
-        let wanted = left.min(room);
+        let capacity = self.limit - self.partial.len();
+        let wanted = left.min(capacity);
         if bytes.len() < wanted {
             self.keep(bytes);
-            self.state = State::Counted { left: left - bytes.len() };
+            self.state = FramerState::Counted { left: left - bytes.len() };
             return &[];
         }
-        let cut = left > room;
+        let cut = left > capacity;
         self.emit(&bytes[..wanted], cut, on_frame);
-        self.state = if cut { State::SkipCounted { left: left - wanted } } else { State::Start };
+        self.state = if cut { FramerState::SkipCounted { left: left - wanted } } else { FramerState::Start };
         &bytes[wanted..]
     }
 
     fn skip_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some(end) = memchr(b'\n', bytes) else { return &[] };
-        self.state = State::Start;
+        self.state = FramerState::Start;
         &bytes[end + 1..]
     }
 
     fn skip_counted<'a>(&mut self, left: usize, bytes: &'a [u8]) -> &'a [u8] {
         let skipped = left.min(bytes.len());
-        self.state = if skipped == left { State::Start } else { State::SkipCounted { left: left - skipped } };
+        self.state =
+            if skipped == left { FramerState::Start } else { FramerState::SkipCounted { left: left - skipped } };
         &bytes[skipped..]
     }
 
@@ -243,8 +247,8 @@ fn header(bytes: &[u8]) -> Header {
 }
 
 /// The state after `bytes`, all of them digits and at most `COUNT_DIGITS`, as [`Header::Open`] says.
-fn open_count(bytes: &[u8]) -> State {
+fn open_count(bytes: &[u8]) -> FramerState {
     let mut digits = [0; COUNT_DIGITS];
     digits[..bytes.len()].copy_from_slice(bytes);
-    State::Count { digits, len: bytes.len() }
+    FramerState::Count { digits, len: bytes.len() }
 }

@@ -65,7 +65,7 @@ pub fn any_cut(stream: &[u8], limit: usize, pieces: &[usize]) {
     );
 }
 
-/// The same for bytes that choose everything: a limit, how many cuts, the cuts, and the stream.
+/// Checks a stream that `bytes` describe whole: a limit, the count of cuts, the cuts, and the stream.
 pub fn any_bytes(data: &[u8]) {
     let [limit, cuts, rest @ ..] = data else { return };
     let (cuts, stream) = rest.split_at(usize::from(cuts % 16).min(rest.len()));
