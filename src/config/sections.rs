@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Source};
 use super::kinds::{CountTo, ListOf, Optional, Path, Special, Text, Time, Words};
 use super::settings::settings;
-use crate::metrics::MOST_CONTAINERS;
+use crate::metrics::MAX_CONTAINERS;
 
 pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
 /// Docker's own DNS answers with a TTL of 600 s: following it would leave a relay on a dead address for ten minutes.
@@ -43,7 +43,7 @@ settings! {
         /// Where the real address is written once all listeners listen, for whoever asked for port 0.
         address_file: Option<PathBuf> = None, as Optional(Path), key "address-file".needs_restart();
         /// How many of the busiest containers are exported, each with a series of its own.
-        containers: usize = 0, as CountTo(MOST_CONTAINERS), key "containers".needs_restart();
+        containers: usize = 0, as CountTo(MAX_CONTAINERS), key "containers".needs_restart();
     }
     derived {
         /// Whether the address was asked for. The default's port being taken is a warning, an explicit one's an error.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 
 /// Containers that are counted apart; all that come later share one counter.
-pub const MOST_CONTAINERS: usize = 1000;
+pub const MAX_CONTAINERS: usize = 1000;
 /// Bytes of a name that are kept. Those that differ behind it are counted together.
 const LONGEST_NAME: usize = 128;
 
@@ -51,14 +51,14 @@ impl Containers {
         if let Some(metrics) = by_name.get(name) {
             return metrics.clone();
         }
-        if by_name.len() >= MOST_CONTAINERS {
+        if by_name.len() >= MAX_CONTAINERS {
             return self.others.clone();
         }
         by_name.entry(name.to_owned()).or_default().clone()
     }
 
-    /// The containers with the most messages, at most `most` of them, the busiest first.
-    pub fn busiest(&self, most: usize) -> Vec<Busy> {
+    /// The containers with the most messages, at most `max` of them, the busiest first.
+    pub fn busiest(&self, max: usize) -> Vec<Busy> {
         let busy = |(name, metrics): (&String, &ContainerMetrics)| Busy {
             name: name.clone(),
             received: metrics.received.get(),
@@ -66,13 +66,13 @@ impl Containers {
         };
         let mut all: Vec<_> = self.table().iter().map(busy).collect();
         all.sort_by(|a, b| b.received.cmp(&a.received).then_with(|| a.name.cmp(&b.name)));
-        all.truncate(most);
+        all.truncate(max);
         all
     }
 
     /// From now on so many of the busiest are exported. Which ones they are can change from scrape to scrape.
-    pub fn export(&self, most: usize) {
-        self.exported.store(most.min(MOST_CONTAINERS), Ordering::Relaxed);
+    pub fn export(&self, max: usize) {
+        self.exported.store(max.min(MAX_CONTAINERS), Ordering::Relaxed);
     }
 
     /// Messages of containers that are not counted apart.
@@ -88,11 +88,11 @@ impl Containers {
 /// Asked at each scrape, so that nothing is kept in order in between.
 impl Collector for Containers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let most = self.exported.load(Ordering::Relaxed);
-        if most == 0 {
+        let max = self.exported.load(Ordering::Relaxed);
+        if max == 0 {
             return Ok(());
         }
-        let busiest = self.busiest(most);
+        let busiest = self.busiest(max);
         type Count = fn(&Busy) -> u64;
         let families: [(_, _, Count); 2] = [
             ("container_received", "Messages received of the busiest containers", |busy| busy.received),
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn the_busiest_come_first_and_there_are_never_too_many() {
         let containers = Containers::default();
-        for number in 0..MOST_CONTAINERS + 5 {
+        for number in 0..MAX_CONTAINERS + 5 {
             containers.named(&format!("web-{number}")).received.inc();
         }
         containers.named("web-7").received.inc_by(2);
@@ -132,7 +132,7 @@ mod tests {
         let busy = |(name, received, limited): (&str, u64, u64)| Busy { name: name.to_owned(), received, limited };
         let expected = [("web-3", 3, 1), ("web-7", 3, 0), ("web-9", 2, 0), ("web-0", 1, 0)];
         assert_eq!(containers.busiest(4), expected.map(busy));
-        assert_eq!((containers.busiest(usize::MAX).len(), containers.others()), (MOST_CONTAINERS, 5));
+        assert_eq!((containers.busiest(usize::MAX).len(), containers.others()), (MAX_CONTAINERS, 5));
     }
 
     #[test]
