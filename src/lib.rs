@@ -16,7 +16,7 @@
 //! # Invariants
 //!
 //! 1. Only `relay` knows all stages. Nothing else imports `listen` or `forward`, but the commands in `cli`.
-//! 2. `record`, `protocol`, `spool::record`, `spool::ledger`, `forward::delivery` and `forward::encode` hold no async, no socket,
+//! 2. `record`, `protocol`, `spool::record`, `spool::batch`, `spool::ledger`, `forward::delivery` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
 //!    in `config`, hyper and askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in `certificate`.

@@ -274,7 +274,7 @@ impl World {
                 forward.delivered.get() + forward.evicted.get() + forward.damaged.get() + waiting,
                 "the books of {name}"
             );
-            assert_eq!(forward.waiting.get() as u64, waiting);
+            assert_eq!(forward.pending() + forward.replayable(), waiting);
             assert_eq!(self.lines.len() as u64 - self.reader(i).position().line, waiting);
         }
         let on_disk = segments(self.dir.path());

@@ -74,7 +74,7 @@ impl Forwarder {
         let settings = Arc::new(settings);
         let failback = Backoff::new(settings.failback_after, settings.failback_after * RAREST_FAILBACK);
         let matches = (settings.matches.clone(), sd_id.to_owned());
-        let limiter = Arc::new(LogLimiter::new(&settings.name, metrics.delivered.clone()));
+        let limiter = Arc::new(LogLimiter::new(&settings.name));
         let source = Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), leaving);
         let says = (metrics.clone(), state.clone(), limiter);
         let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), says);

@@ -2,10 +2,10 @@
 //! One that takes connections and drops them, or points elsewhere with each answer, would otherwise fill the log.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
 use tracing::Span;
 
 /// Different things said between two deliveries: an outage of a day is a few lines.
@@ -18,15 +18,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct LogLimiter {
     forward: String,
     span: Span,
-    delivered: Counter,
+    /// Something was delivered since anybody asked.
+    has_delivered: AtomicBool,
     memory: Mutex<Memory>,
 }
 
 struct Memory {
     /// Since the last delivery.
     texts: HashMap<String, Kind>,
-    /// `delivered` when `texts` was last emptied.
-    at: u64,
     /// When the minute began, and what was said in it.
     since: Instant,
     lines: usize,
@@ -48,10 +47,10 @@ enum Say {
 }
 
 impl LogLimiter {
-    pub fn new(forward: &str, delivered: Counter) -> Self {
-        let memory = Memory { texts: HashMap::new(), at: 0, since: Instant::now(), lines: 0 };
+    pub fn new(forward: &str) -> Self {
+        let memory = Memory { texts: HashMap::new(), since: Instant::now(), lines: 0 };
         let span = tracing::error_span!("forward", name = forward);
-        Self { forward: forward.to_owned(), span, delivered, memory: Mutex::new(memory) }
+        Self { forward: forward.to_owned(), span, has_delivered: AtomicBool::new(false), memory: Mutex::new(memory) }
     }
 
     pub fn forward(&self) -> &str {
@@ -61,6 +60,14 @@ impl LogLimiter {
     /// The forward, as the context of a log line: it begins with `forward NAME: `.
     pub fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// The collector has taken lines: what was said before may be said again.
+    pub fn note_delivered(&self) {
+        // Read first: each batch comes by here, and hardly ever is anybody about to ask.
+        if !self.has_delivered.load(Ordering::Relaxed) {
+            self.has_delivered.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether `text` is to be said: it has not been since something was delivered, and not too much was.
@@ -74,7 +81,8 @@ impl LogLimiter {
     }
 
     fn asks(&self, text: &str, kind: Kind) -> bool {
-        match self.memory.lock().hear(text, kind, self.delivered.get(), Instant::now()) {
+        let has_delivered = self.has_delivered.swap(false, Ordering::Relaxed);
+        match self.memory.lock().hear(text, kind, has_delivered, Instant::now()) {
             Say::It => true,
             Say::Nothing => false,
             Say::Enough => {
@@ -89,12 +97,11 @@ impl LogLimiter {
 }
 
 impl Memory {
-    fn hear(&mut self, text: &str, kind: Kind, delivered: u64, now: Instant) -> Say {
+    fn hear(&mut self, text: &str, kind: Kind, has_delivered: bool, now: Instant) -> Say {
         if now.duration_since(self.since) >= MINUTE {
             (self.since, self.lines) = (now, 0);
         }
-        if delivered != self.at {
-            self.at = delivered;
+        if has_delivered {
             self.texts.clear();
         }
         if self.texts.len() >= MAX_DIFFERENT || self.texts.contains_key(text) || self.lines > MAX_PER_MINUTE {
@@ -117,17 +124,17 @@ mod tests {
     use super::*;
 
     fn memory(since: Instant) -> Memory {
-        Memory { texts: HashMap::new(), at: 0, since, lines: 0 }
+        Memory { texts: HashMap::new(), since, lines: 0 }
     }
 
     #[test]
     fn each_thing_is_said_once_until_something_is_delivered() {
         let now = Instant::now();
         let mut memory = memory(now);
-        let mut hear = |text: &str, delivered| memory.hear(text, Kind::Trouble, delivered, now);
-        assert_eq!([hear("away", 0), hear("away", 0), hear("here", 0)], [Say::It, Say::Nothing, Say::It]);
-        assert_eq!([hear("away", 1), hear("away", 1)], [Say::It, Say::Nothing]);
-        let (different, more) = (0..MAX_DIFFERENT).fold((0, 0), |(said, not), n| match hear(&n.to_string(), 1) {
+        let mut hear = |text: &str, has_delivered| memory.hear(text, Kind::Trouble, has_delivered, now);
+        assert_eq!([hear("away", false), hear("away", false), hear("here", false)], [Say::It, Say::Nothing, Say::It]);
+        assert_eq!([hear("away", true), hear("away", false)], [Say::It, Say::Nothing]);
+        let (different, more) = (0..MAX_DIFFERENT).fold((0, 0), |(said, not), n| match hear(&n.to_string(), false) {
             Say::It => (said + 1, not),
             _ => (said, not + 1),
         });
@@ -138,7 +145,7 @@ mod tests {
     fn the_end_of_a_trouble_is_said_each_time_the_trouble_was() {
         let now = Instant::now();
         let mut memory = memory(now);
-        let mut hear = |text: &str, kind| memory.hear(text, kind, 0, now);
+        let mut hear = |text: &str, kind| memory.hear(text, kind, false, now);
         assert_eq!([hear("here", Kind::Recovery), hear("here", Kind::Recovery)], [Say::It, Say::Nothing]);
         assert_eq!(hear("away", Kind::Trouble), Say::It);
         assert_eq!([hear("here", Kind::Recovery), hear("here", Kind::Recovery)], [Say::It, Say::Nothing]);
@@ -156,7 +163,7 @@ mod tests {
                 .map(|n| {
                     let now = start + MINUTE * minute + Duration::from_millis(100) * n;
                     let (text, kind) = [("comes", Kind::Recovery), ("goes", Kind::Trouble)][n as usize % 2];
-                    memory.hear(text, kind, u64::from(minute * 1000 + n), now)
+                    memory.hear(text, kind, true, now)
                 })
                 .collect();
             let times = |say| heard.iter().filter(|heard| **heard == say).count();

@@ -45,6 +45,8 @@ pub struct Source {
     pub refusals: Refusals,
     /// The last verdict was *stop*, and nothing was delivered since.
     stopped: bool,
+    /// Lines delivered since the start.
+    delivered: u64,
     /// When it was last said that lines are rejected.
     told: Option<Instant>,
     state: SharedForwardStatus,
@@ -71,6 +73,7 @@ impl Source {
             unwritable: Hysteresis::default(),
             refusals: Refusals::default(),
             stopped: false,
+            delivered: 0,
             told: None,
             state,
             limiter,
@@ -160,7 +163,8 @@ impl Source {
     /// The collector has everything before `reached` for good: it will not be sent again.
     pub fn retire(&mut self, reached: Position) {
         self.takes_lines();
-        self.reader.retire(reached);
+        let delivered = self.reader.retire(reached);
+        self.note_delivered(delivered);
     }
 
     /// Takes note of what became of lines. Waits where a dead letter cannot be written, for the cursor must not pass its line
@@ -187,10 +191,19 @@ impl Source {
             }
         }
         if let Some(position) = progress.safe.take().filter(|_| progress.rejected.is_empty()) {
-            self.reader.retire(position);
+            let delivered = self.reader.retire(position);
+            self.note_delivered(delivered);
         }
         if let Some(position) = progress.acknowledged.take() {
-            self.reader.acknowledge(position);
+            let delivered = self.reader.acknowledge(position);
+            self.note_delivered(delivered);
+        }
+    }
+
+    fn note_delivered(&mut self, lines: u64) {
+        if lines > 0 {
+            self.delivered += lines;
+            self.limiter.note_delivered();
         }
     }
 
@@ -254,7 +267,7 @@ impl Source {
 
     /// Lines delivered since the start.
     pub fn delivered(&self) -> u64 {
-        self.metrics.delivered.get()
+        self.delivered
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Position;
-use super::record::Batch;
+use super::batch::Batch;
 
 /// How much is kept, in bytes of memory.
 pub(super) const FRESH_BYTES: usize = 2 << 20;

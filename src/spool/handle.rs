@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::batch::Run;
+use super::catalog::Limits;
 use super::cursor::CursorFile;
-use super::log::{Limits, Log, Oldest};
+use super::log::{Log, Oldest};
 use super::reader::Reader;
-use super::record::Run;
 use super::segment;
 use super::{MIN_BYTES, Position, WhenFull, default_segment_bytes};
 use crate::metrics::Metrics;

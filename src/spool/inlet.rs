@@ -25,10 +25,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
 use super::Origin;
+use super::batch::Batch;
+use super::fill::Fill;
 use super::hysteresis::Hysteresis;
 use super::ledger::MAX_STREAM;
 use super::probe::Answered;
-use super::record::Batch;
 use crate::metrics::SpoolMetrics;
 
 /// How long a listener waits for room in the queue unless told otherwise.
@@ -52,12 +53,13 @@ const NAP: Duration = Duration::from_millis(1);
 #[derive(Clone)]
 pub struct Inlet {
     queue: UnboundedSender<Queued>,
-    room: Room,
-    room_of_streams: Room,
+    budget: Budget,
+    stream_budget: Budget,
     turns: Arc<Semaphore>,
     delivery_turns: Arc<Semaphore>,
-    delivery_room: Arc<Semaphore>,
+    delivery_budget: Arc<Semaphore>,
     patience: Option<Duration>,
+    fill: Arc<Fill>,
     metrics: SpoolMetrics,
 }
 
@@ -66,10 +68,10 @@ pub struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Room in the queue for one kind of senders.
+/// What one kind of senders may have in the queue.
 #[derive(Clone)]
-struct Room {
-    places: Arc<Semaphore>,
+struct Budget {
+    permits: Arc<Semaphore>,
     /// All of them, in KiB.
     kib: u32,
     /// Somebody's patience has run out, and no batch got through since.
@@ -106,9 +108,9 @@ impl Trouble {
     }
 }
 
-impl Room {
+impl Budget {
     fn new(kib: u32) -> Self {
-        Self { places: Arc::new(Semaphore::new(kib as usize)), kib, stalled: Arc::default(), trouble: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(kib as usize)), kib, stalled: Arc::default(), trouble: Arc::default() }
     }
 }
 
@@ -171,16 +173,25 @@ pub enum Refused {
 
 impl Inlet {
     /// Into a new queue, and the end that the writer takes from.
-    pub(super) fn new(patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
-        Self::with_room(Room::new(QUEUE_KIB), patience, metrics)
+    pub(super) fn new(
+        patience: Option<Duration>,
+        fill: Arc<Fill>,
+        metrics: SpoolMetrics,
+    ) -> (Self, UnboundedReceiver<Queued>) {
+        Self::with_budget(Budget::new(QUEUE_KIB), patience, fill, metrics)
     }
 
-    fn with_room(room: Room, patience: Option<Duration>, metrics: SpoolMetrics) -> (Self, UnboundedReceiver<Queued>) {
+    fn with_budget(
+        budget: Budget,
+        patience: Option<Duration>,
+        fill: Arc<Fill>,
+        metrics: SpoolMetrics,
+    ) -> (Self, UnboundedReceiver<Queued>) {
         let (queue, queued) = unbounded_channel();
         let [turns, delivery_turns] = std::array::from_fn(|_| Arc::new(Semaphore::new(TURNS)));
-        let (room_of_streams, delivery_room) =
-            (Room::new(STREAMS_KIB), Arc::new(Semaphore::new(DELIVERY_KIB as usize)));
-        (Self { queue, room, room_of_streams, turns, delivery_turns, delivery_room, patience, metrics }, queued)
+        let (stream_budget, delivery_budget) =
+            (Budget::new(STREAMS_KIB), Arc::new(Semaphore::new(DELIVERY_KIB as usize)));
+        (Self { queue, budget, stream_budget, turns, delivery_turns, delivery_budget, patience, fill, metrics }, queued)
     }
 
     /// The queue, for whoever has a question for the writer and must not keep it from ending.
@@ -190,7 +201,7 @@ impl Inlet {
 
     /// The same inlet for senders of streams.
     pub fn of_streams(&self) -> Self {
-        Self { room: self.room_of_streams.clone(), ..self.clone() }
+        Self { budget: self.stream_budget.clone(), ..self.clone() }
     }
 
     /// This inlet for senders that wait for an answer: a turn of theirs may last as long as the spool is full.
@@ -227,8 +238,7 @@ impl Inlet {
 
     /// How full the spool is, in percent.
     pub fn fullness(&self) -> u8 {
-        let (bytes, most) = (self.metrics.bytes.get(), self.metrics.max_bytes.get());
-        u8::try_from(bytes.saturating_mul(100).checked_div(most).unwrap_or(0)).unwrap_or(100)
+        self.fill.percent()
     }
 
     /// Hands `batch` to the writer. Waits for room no longer than this inlet's patience; then the batch is dropped and
@@ -239,13 +249,13 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        let cost = cost(&mut batch, self.room.kib);
-        let permit = match (self.try_room(cost), self.patience) {
+        let cost = cost(&mut batch, self.budget.kib);
+        let permit = match (self.try_acquire(cost), self.patience) {
             (Some(permit), _) => Some(permit),
-            (None, None) => self.room.places.clone().acquire_many_owned(cost).await.ok(),
-            (None, Some(_)) if self.room.stalled.load(Ordering::Relaxed) => None,
+            (None, None) => self.budget.permits.clone().acquire_many_owned(cost).await.ok(),
+            (None, Some(_)) if self.budget.stalled.load(Ordering::Relaxed) => None,
             (None, Some(patience)) => {
-                timeout(patience, self.room.places.clone().acquire_many_owned(cost)).await.ok().and_then(Result::ok)
+                timeout(patience, self.budget.permits.clone().acquire_many_owned(cost)).await.ok().and_then(Result::ok)
             }
         };
         self.pass(batch, permit);
@@ -256,13 +266,13 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        let cost = cost(&mut batch, self.room.kib);
-        let mut permit = self.try_room(cost);
-        if permit.is_none() && (self.patience.is_none() || !self.room.stalled.load(Ordering::Relaxed)) {
+        let cost = cost(&mut batch, self.budget.kib);
+        let mut permit = self.try_acquire(cost);
+        if permit.is_none() && (self.patience.is_none() || !self.budget.stalled.load(Ordering::Relaxed)) {
             let since = Instant::now();
             while permit.is_none() && self.patience.is_none_or(|patience| since.elapsed() < patience) {
                 thread::sleep(NAP);
-                permit = self.try_room(cost);
+                permit = self.try_acquire(cost);
             }
         }
         self.pass(batch, permit);
@@ -278,22 +288,22 @@ impl Inlet {
     /// Waits for room in the queue. A future dropped while it waits takes its batch along.
     pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {
         let cost = cost(&mut batch, DELIVERY_KIB);
-        let permit = self.delivery_room.clone().acquire_many_owned(cost).await.ok();
+        let permit = self.delivery_budget.clone().acquire_many_owned(cost).await.ok();
         let (delivery, receipt) = Delivery::new(batch, origin, permit);
         // A writer that is gone drops the delivery, which says that nothing was spooled.
         let _ = self.queue.send(Queued::Delivered(delivery));
         receipt
     }
 
-    fn try_room(&self, cost: u32) -> Option<OwnedSemaphorePermit> {
-        self.room.places.clone().try_acquire_many_owned(cost).ok()
+    fn try_acquire(&self, cost: u32) -> Option<OwnedSemaphorePermit> {
+        self.budget.permits.clone().try_acquire_many_owned(cost).ok()
     }
 
     fn pass(&self, batch: Batch, permit: Option<OwnedSemaphorePermit>) {
         let Some(permit) = permit else {
             self.metrics.dropped_stalled.inc_by(batch.line_count());
-            self.room.stalled.store(true, Ordering::Relaxed);
-            if self.room.trouble.begins() {
+            self.budget.stalled.store(true, Ordering::Relaxed);
+            if self.budget.trouble.begins() {
                 tracing::error!(
                     "spool: the writer has stood still for too long; lines are dropped and counted until it goes on. \
                      Is the disk hanging, or `max-rate` too low?"
@@ -301,8 +311,8 @@ impl Inlet {
             }
             return;
         };
-        self.room.stalled.store(false, Ordering::Relaxed);
-        if self.room.trouble.ends() {
+        self.budget.stalled.store(false, Ordering::Relaxed);
+        if self.budget.trouble.ends() {
             tracing::info!("spool: the writer goes on");
         }
         let lines = batch.line_count();
@@ -334,8 +344,8 @@ mod tests {
     /// An inlet whose writer takes nothing until told to, with room for `kib`.
     fn stuck(kib: u32) -> (Inlet, UnboundedReceiver<Queued>) {
         let patience = Some(Duration::from_millis(1));
-        let (inlet, queued) = Inlet::with_room(Room::new(kib), patience, Metrics::new().spool());
-        (Inlet { delivery_room: Arc::new(Semaphore::new(kib as usize)), ..inlet }, queued)
+        let (inlet, queued) = Inlet::with_budget(Budget::new(kib), patience, Arc::default(), Metrics::new().spool());
+        (Inlet { delivery_budget: Arc::new(Semaphore::new(kib as usize)), ..inlet }, queued)
     }
 
     fn lines_of(queued: Option<Queued>) -> u64 {
@@ -359,7 +369,7 @@ mod tests {
         assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
         drop(queued.try_recv().unwrap());
         inlet.send_blocking(batch(1));
-        assert!(!inlet.room.stalled.load(Ordering::Relaxed));
+        assert!(!inlet.budget.stalled.load(Ordering::Relaxed));
         assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
     }
 
@@ -405,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn senders_that_wait_take_no_room_from_the_others() {
+    async fn senders_that_wait_take_nothing_from_the_others() {
         let (inlet, mut queued) = stuck(2);
         drop((inlet.deliver(batch(1), None).await, inlet.deliver(batch(1), None).await));
         let theirs = inlet.clone();

@@ -12,11 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Position;
+use super::batch::Batch;
+use super::catalog::{self, Segment};
 use super::cursor;
 use super::dead_letters::{self, DeadLetterFile};
-use super::log::{self, Segment};
 use super::progress::Positions;
-use super::record::{self, Batch};
+use super::record;
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 
 /// What was found in a spool's directory.
@@ -184,7 +185,7 @@ impl Inspection {
         let oldest = segments.front().map_or(end, Segment::start);
         let start = Positions { acknowledged: oldest, retired: oldest };
         let Positions { acknowledged, retired } =
-            cursor.positions.map_or(start, |positions| log::resolve(&segments, end, positions));
+            cursor.positions.map_or(start, |positions| catalog::resolve(&segments, end, positions));
         let pending = end.line.saturating_sub(acknowledged.line);
         Left { from: acknowledged, pending, replayable: acknowledged.line - retired.line }
     }

@@ -55,12 +55,16 @@
 //! Senders that can be made to wait [deliver](Inlet::deliver): their batches are held until there is room, and nothing is
 //! given up for them.
 //!
-//! In reading order: `record`, `ledger`, `segment`, `cursor`; `log`, where all positions and counts are, with
-//! `progress` and `fresh`; `writer` with `inlet`, `pace`, `sync`, `hysteresis` and `probe`; `reader`; `open` and `handle`;
+//! In reading order: `record`, `batch`, `ledger`, `segment`, `cursor`; `catalog`, where all positions and counts are, with
+//! `progress` and `fresh`; `log`, what writer and readers share; `writer` with `inlet`, `fill`, `pace`, `sync`, `hysteresis` and
+//! `probe`; `reader`; `open` and `handle`;
 //! `inspect`, for people; `properties`, for tests and fuzzing.
 
+mod batch;
+mod catalog;
 mod cursor;
 mod dead_letters;
+mod fill;
 mod fresh;
 mod handle;
 mod hysteresis;
@@ -84,6 +88,7 @@ mod writer;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use batch::{Batch, Run};
 pub use dead_letters::{DeadLetter, DeadLetterFile, MAX_DEAD_LETTER_BYTES, path as dead_letter_path};
 pub use handle::Handle;
 pub use hysteresis::Hysteresis;
@@ -92,7 +97,7 @@ pub use inspect::{Cursor, HeadFault, InspectError, Inspection, Left, Piece, Segm
 pub use open::{OpenError, Report, Spool};
 pub use probe::Prober;
 pub use reader::{Chunk, Reader};
-pub use record::{Batch, MAX_LINE, RECORD_HEADER, Run};
+pub use record::{MAX_LINE, RECORD_HEADER};
 pub use sync::Sync;
 pub use writer::Writer;
 

@@ -14,16 +14,18 @@ use std::time::Instant;
 use nix::errno::Errno;
 use tokio::sync::watch;
 
+use super::batch::Batch;
+use super::catalog::{Catalog, Limits, Segment};
 use super::cursor::{self, CursorFile};
 use super::dead_letters;
 use super::handle::Handle;
 use super::hysteresis::Hysteresis;
 use super::ledger::{self, Ledger, Replay};
-use super::log::{Limits, Log, Segment, State};
+use super::log::Log;
 use super::pace::Pace;
 use super::progress::Positions;
 use super::reader::Reader;
-use super::record::{self, Batch, Salvage};
+use super::record::{self, Salvage};
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use super::sync::{Flush, Sync};
 use super::writer::Writer;
@@ -101,14 +103,14 @@ impl Spool {
         let dead_letters =
             dead_letters::find(&options.dir).map_err(io_error("list the dead letters of", &options.dir))?;
         let dead_letters = dead_letters.into_iter().map(|file| (file.forward, file.bytes)).collect();
-        let mut state = State::new(found.segments, end, limits, dead_letters);
+        let mut catalog = Catalog::new(found.segments, end, limits, dead_letters);
         let mut opened = Vec::new();
         for (name, file) in options.forwards.iter().zip(cursors) {
             // Names were found to differ; one that did not would be a mistake in that check.
-            let index = state.add_cursor(name, file.positions(), metrics.forward(name));
+            let index = catalog.add_cursor(name, file.positions(), metrics.forward(name));
             opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
         }
-        let log = Arc::new(Log::new(options.dir, found.id, metrics.spool(), state, lock));
+        let log = Arc::new(Log::new(options.dir, found.id, metrics.spool(), catalog, lock));
         let (published, watched) = watch::channel(end);
         let reader = |(index, name, file)| Reader::new(log.clone(), (index, name), watched.clone(), file);
         let readers = opened.into_iter().map(reader).collect();
@@ -140,7 +142,7 @@ impl Spool {
     }
 }
 
-/// The directory's content on its way to a [`State`].
+/// The directory's content on its way to a [`Catalog`].
 #[derive(Default)]
 struct Found {
     numbers: Vec<u64>,

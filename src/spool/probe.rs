@@ -81,7 +81,7 @@ impl Prober {
 impl Prober {
     /// One whose writer does nothing, for as long as what comes with it lives.
     pub fn of_a_hung_disk() -> (Self, Box<dyn std::any::Any>) {
-        let (inlet, queued) = Inlet::new(None, crate::metrics::Metrics::new().spool());
+        let (inlet, queued) = Inlet::new(None, Default::default(), crate::metrics::Metrics::new().spool());
         (Self::new(&inlet), Box::new((inlet, queued)))
     }
 }
@@ -97,13 +97,13 @@ impl Writer {
         }
         match write_probe(dir) {
             // There is room for the next line, at the price of older ones; the policy says that it may be paid.
-            Err(error) if is_full(&error) && self.could_make_room() => Ok(()),
+            Err(error) if is_full(&error) && self.could_make_space() => Ok(()),
             Err(error) => Err(format!("{} cannot be written: {error}", dir.display())),
             Ok(()) => Ok(()),
         }
     }
 
-    fn could_make_room(&self) -> bool {
+    fn could_make_space(&self) -> bool {
         self.log.can_evict() || (self.current.is_some() && self.has_lines() && self.log.all_retired(self.end))
     }
 }
@@ -123,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_stands_still_is_asked_once() {
-        let (inlet, mut queued) = Inlet::new(None, Metrics::new().spool());
+        let (inlet, mut queued) = Inlet::new(None, Default::default(), Metrics::new().spool());
         let prober = Prober::new(&inlet);
         let (first, second) = tokio::join!(prober.ask(), prober.ask());
         assert!(first.as_ref().is_err_and(|why| why.contains("stood still")), "{first:?}");

@@ -105,8 +105,9 @@ impl Cursor {
         self.retired()
     }
 
-    /// Moves `acknowledged` to `up_to` and counts every line on the way as what became of it.
-    pub fn acknowledge(&mut self, up_to: Position) {
+    /// Moves `acknowledged` to `up_to` and counts every line on the way as what became of it. Returns how many are delivered.
+    pub fn acknowledge(&mut self, up_to: Position) -> u64 {
+        let mut delivered = 0;
         self.settle();
         while self.acknowledged().line < up_to.line {
             let at = self.acknowledged().line;
@@ -116,19 +117,23 @@ impl Cursor {
             let rejected = self.rejected.take(next).min(next - at - filtered);
             self.metrics.filtered.inc_by(filtered);
             self.metrics.rejected.inc_by(rejected);
-            self.metrics.delivered.inc_by(next - at - filtered - rejected);
+            delivered += next - at - filtered - rejected;
             self.positions.acknowledged = Position { line: next, ..up_to };
             self.settle();
         }
+        self.metrics.delivered.inc_by(delivered);
+        delivered
     }
 
-    /// Moves `retired` to `up_to`. What was not acknowledged is acknowledged with it.
-    pub fn retire(&mut self, up_to: Position) {
-        self.acknowledge(up_to);
+    /// Moves `retired` to `up_to`. What was not acknowledged is acknowledged with it. Returns how many lines are delivered by
+    /// that.
+    pub fn retire(&mut self, up_to: Position) -> u64 {
+        let delivered = self.acknowledge(up_to);
         if self.retired().line < up_to.line {
             self.positions.retired = up_to;
         }
         self.settle();
+        delivered
     }
 
     /// Everything before `start` is gone. What was acknowledged of it is not lost.

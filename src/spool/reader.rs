@@ -14,11 +14,12 @@ use nix::errno::Errno;
 use tokio::sync::watch;
 
 use super::Position;
+use super::batch::{Batch, Run};
 use super::cursor::CursorFile;
 use super::dead_letters::DeadLetters;
 use super::hysteresis::Hysteresis;
 use super::log::{Log, Stored, Window};
-use super::record::{self, Batch, Run};
+use super::record;
 use super::segment::{self, SpoolId};
 
 /// How often the same place may fail to be read before its segment counts as damaged: a bad block does not get better, and
@@ -186,18 +187,20 @@ impl Reader {
     }
 
     /// The collector has everything before `up_to`, as far as the transport can tell: counts it as delivered, and keeps it,
-    /// for it may have to be sent again. A position before the last one changes nothing.
-    pub fn acknowledge(&mut self, up_to: Position) {
-        if self.log.acknowledge(self.index, up_to) {
-            self.write_cursor_if_due();
-        }
+    /// for it may have to be sent again. A position before the last one changes nothing. Returns how many lines are delivered
+    /// by it.
+    pub fn acknowledge(&mut self, up_to: Position) -> u64 {
+        let delivered = self.log.acknowledge(self.index, up_to);
+        self.write_cursor_if_due();
+        delivered
     }
 
     /// Nothing before `up_to` will be sent again: [acknowledges](Self::acknowledge) it and removes the segments that no
-    /// forward needs any more. A position before the last one changes nothing.
-    pub fn retire(&mut self, up_to: Position) {
-        self.log.retire(self.index, up_to);
+    /// forward needs any more. A position before the last one changes nothing. Returns how many lines are delivered by it.
+    pub fn retire(&mut self, up_to: Position) -> u64 {
+        let delivered = self.log.retire(self.index, up_to);
         self.write_cursor_if_due();
+        delivered
     }
 
     /// The forward's `match` does not mean these of the lines that were read last: they do not count as delivered when
@@ -215,7 +218,7 @@ impl Reader {
     /// must be tried again then, for it is kept nowhere else.
     pub fn reject(&mut self, (session, number): (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
         let from = self.log.positions(self.index).retired.line;
-        let room = self.log.dead_letter_room(&self.name);
+        let room = self.log.dead_letter_capacity(&self.name);
         let bytes = self.dead_letters.write((session, number), (why, line), from, room)?;
         self.log.note_rejected(self.index, number, bytes);
         Ok(())

@@ -17,7 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::record::{Batch, Fault, RECORD_HEADER};
+use super::batch::Batch;
+use super::record::{Fault, RECORD_HEADER};
 use crate::files;
 
 /// Bytes before the first record.

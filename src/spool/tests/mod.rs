@@ -169,7 +169,6 @@ impl Open {
             );
             let metrics = self.metrics.forward(["a", "b"][i]);
             assert_eq!((metrics.pending(), metrics.replayable()), (reader.pending(), reader.replayable()));
-            assert_eq!(metrics.waiting.get() as u64, reader.unretired());
         }
         assert_eq!(self.metrics.spool().bytes.get() as u64, self.writer.log.bytes());
     }

@@ -64,7 +64,8 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
 
     reader.forget();
     assert_eq!((home.files(".seg").len(), home.files("cursor.b").len()), (1, 0));
-    assert_eq!(spool.metrics.forward("b").waiting.get(), 0);
+    let metrics = spool.metrics.forward("b");
+    assert_eq!((metrics.pending(), metrics.replayable()), (0, 0));
     // The next one of that name is new.
     fill(&mut spool, 1);
     let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();

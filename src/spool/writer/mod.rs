@@ -3,13 +3,14 @@
 //!
 //! Batches come in two kinds. One that was *sent* is written or dropped, for its sender cannot wait. One that was
 //! *delivered* is held until it can be written, and all that were delivered later wait behind it; nothing is given up for
-//! it. The two kinds never wait for one another.
+//! it. The two kinds never wait for one another. `held` has what is done for the second kind, `space` the segments and the cap.
 
-use std::borrow::Cow;
+mod held;
+mod space;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,17 +18,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::watch;
 
+use super::Position;
+use super::batch::Batch;
 use super::fresh::Fresh;
 use super::hysteresis::Hysteresis;
-use super::inlet::{Delivery, Inlet, Queued, Receipt};
-use super::ledger::{self, Ledger, Mark};
-use super::log::{Log, Segment};
+use super::inlet::{Delivery, Inlet, Queued};
+use super::ledger::Ledger;
+use super::log::Log;
 use super::pace::Pace;
-use super::record::Batch;
-use super::segment::{self, HEADER_LEN, Header};
 use super::sync::{DOES_NOT_SYNC, Flush};
-use super::{Origin, Position, WhenFull};
-use crate::files;
+pub(super) use space::is_full;
 
 /// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
 const GROUP_BYTES: usize = 1 << 20;
@@ -112,20 +112,12 @@ impl Writer {
         self.write_held();
     }
 
-    /// What [`Inlet::deliver`] does, without a queue.
-    pub fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Receipt {
-        let (delivery, receipt) = Delivery::new(batch, origin, None);
-        self.held.push_back(delivery);
-        self.write_held();
-        receipt
-    }
-
     /// Starts the thread that owns the writer from now on. It ends, with everything queued written and synced, when the
     /// last clone of the inlet is dropped. `patience`: see [`Inlet::send`].
     ///
     /// Errors: the thread cannot be started.
     pub fn spawn(self, patience: Option<Duration>) -> io::Result<(Inlet, JoinHandle<()>)> {
-        let (inlet, queued) = Inlet::new(patience, self.log.metrics.clone());
+        let (inlet, queued) = Inlet::new(patience, self.log.fill.clone(), self.log.metrics.clone());
         let thread = thread::Builder::new().name("spool-writer".into()).spawn(move || self.run(queued))?;
         Ok((inlet, thread))
     }
@@ -179,7 +171,7 @@ impl Writer {
     /// begin; nothing of them is in the spool unless all are.
     fn append_run(&mut self, batches: &mut [Batch]) -> (usize, Result<Position, Refusal>) {
         let sizes = batches.iter().map(|batch| batch.byte_len() as u64);
-        match self.make_room(sizes, true) {
+        match self.make_space(sizes, true) {
             Err(refusal) => (1, Err(refusal)),
             Ok(count) => {
                 let run = &mut batches[..count];
@@ -191,215 +183,6 @@ impl Writer {
                 (count, written.map(|()| start).map_err(Refusal::Disk))
             }
         }
-    }
-
-    /// Writes what is held, in order, until something finds no room. Its senders learn that the spool has it.
-    fn write_held(&mut self) {
-        while !self.held.is_empty() {
-            match self.write_held_run() {
-                Ok(()) => {}
-                Err(Refusal::Full) => {
-                    self.say_full("senders that can be made to wait do so");
-                    break;
-                }
-                Err(Refusal::Disk(error)) => {
-                    self.log.metrics.errors.inc();
-                    match is_full(&error) {
-                        true => self.recycle(),
-                        false => self.leave_segment(),
-                    };
-                    self.refuse(&error);
-                    break;
-                }
-            }
-        }
-        let lines: u64 = self.held.iter().map(|delivery| delivery.batch.line_count()).sum();
-        self.log.metrics.held.set(lines as i64);
-    }
-
-    /// Writes as many of the held batches as go into one segment, at least the first one, or nothing.
-    fn write_held_run(&mut self) -> Result<(), Refusal> {
-        let mut held = std::mem::take(&mut self.held);
-        let result = match held.front() {
-            // Needs no room, and must not wait for any.
-            Some(first) if self.known(first) == first.batch.line_count() => {
-                self.log.metrics.dropped_repeated.inc_by(first.batch.line_count());
-                Ok(1)
-            }
-            Some(first) if self.never_fits(self.cost(first)) => {
-                self.log.metrics.dropped_full.inc_by(first.batch.line_count());
-                held.pop_front();
-                Ok(0)
-            }
-            _ => self.write_deliveries(&mut held),
-        };
-        let settled = *result.as_ref().unwrap_or(&0);
-        for delivery in held.drain(..settled) {
-            // Nobody waits for a receipt any more if its sender is gone.
-            let _ = delivery.receipt.send(());
-        }
-        self.held = held;
-        result.map(drop)
-    }
-
-    /// Returns how many are written now, published and as safe as the policy promises.
-    fn write_deliveries(&mut self, held: &mut VecDeque<Delivery>) -> Result<usize, Refusal> {
-        let count = self.make_room(held.iter().map(|delivery| self.cost(delivery)).collect::<Vec<_>>(), false)?;
-        let (mut written, mut repeated, mut records) = (0, 0, Vec::new());
-        // Where those begin that are written whole: what readers need not read back.
-        let (mut at, mut starts) = (self.end, Vec::new());
-        // A write that fails has not happened.
-        let before = self.ledger.clone();
-        for delivery in held.iter_mut().take(count) {
-            delivery.batch.seal(self.key);
-            let lines = delivery.batch.line_count();
-            let known = self.known(delivery);
-            repeated += known;
-            written += lines - known;
-            if let Some(Origin { stream, session, first_line }) = &delivery.origin
-                && known < lines
-            {
-                let (first, next) = (first_line.saturating_add(known), first_line.saturating_add(lines));
-                let mut mark = Vec::new();
-                Mark { stream, session: *session, first, count: lines - known }.write(&mut mark, self.key);
-                at.offset += mark.len() as u64;
-                records.push(Cow::Owned(mark));
-                self.ledger.advance(stream, *session, next);
-            }
-            let behind = delivery.batch.behind(known);
-            starts.push((known == 0).then_some(at));
-            at.offset += behind.len() as u64;
-            at.line += lines - known;
-            records.push(Cow::Borrowed(behind));
-        }
-        let records: Vec<&[u8]> = records.iter().map(|records| &**records).collect();
-        if let Err(error) = self.write(&records, written, true) {
-            self.ledger = before;
-            return Err(Refusal::Disk(error));
-        }
-        self.log.metrics.dropped_repeated.inc_by(repeated);
-        self.calm();
-        for (delivery, start) in held.iter_mut().zip(starts) {
-            if let Some(start) = start {
-                self.keep(start, std::slice::from_mut(&mut delivery.batch));
-            }
-        }
-        self.publish();
-        Ok(count)
-    }
-
-    /// How many lines of a delivered batch are here already.
-    fn known(&self, delivery: &Delivery) -> u64 {
-        delivery.origin.as_ref().map_or(0, |origin| self.ledger.known(origin, delivery.batch.line_count()))
-    }
-
-    /// What a delivered batch takes, in bytes. An origin takes its mark twice: before the lines, and as long as it is
-    /// known in each segment that begins.
-    fn cost(&self, delivery: &Delivery) -> u64 {
-        let marks = delivery.origin.as_ref().map_or(0, |origin| 2 * ledger::mark_len(&origin.stream));
-        delivery.batch.byte_len() as u64 + marks
-    }
-
-    /// Bytes that all segments may take, so that another one can be begun before the oldest is gone.
-    fn cap(&self) -> u64 {
-        self.log.limits().max_bytes.saturating_sub(HEADER_LEN + self.ledger.snapshot_len())
-    }
-
-    fn never_fits(&self, bytes: u64) -> bool {
-        HEADER_LEN + self.ledger.snapshot_len() + bytes > self.cap()
-    }
-
-    pub(super) fn has_lines(&self) -> bool {
-        self.end.offset > self.head
-    }
-
-    /// Makes sure that there is a segment for the first of `sizes` (in bytes), and that it fits under the cap; older lines
-    /// are given up for it only if they may be. Returns how many of `sizes` fit.
-    fn make_room(&mut self, sizes: impl IntoIterator<Item = u64>, may_evict: bool) -> Result<usize, Refusal> {
-        let mut sizes = sizes.into_iter();
-        let Some(first) = sizes.next() else { return Ok(0) };
-        if self.never_fits(first) {
-            return Err(Refusal::Full); // Giving up all that is there would not help.
-        }
-        if let Flush::Behind(behind) = &self.flush
-            && behind.take_failed()
-        {
-            self.leave_segment();
-        }
-        if self.current.is_none() || (self.has_lines() && self.end.offset + first > self.log.limits().segment_bytes) {
-            // A full segment does where no other can be had; none at all does not.
-            match self.begin_segment() {
-                Err(error) if self.current.is_none() => return Err(Refusal::Disk(error)),
-                Err(error) => {
-                    self.log.metrics.errors.inc();
-                    self.complain(&error, NO_SEGMENT);
-                }
-                Ok(()) => {}
-            }
-        }
-        while self.log.bytes() + first > self.cap() {
-            if !may_evict || self.log.limits().when_full == WhenFull::DropNewest {
-                return Err(Refusal::Full);
-            }
-            if self.evict() {
-                self.say_full("the oldest lines are given up, and counted,");
-                continue;
-            }
-            if !self.has_lines() {
-                return Err(Refusal::Full); // Cannot be: one empty segment leaves room for what passed the first check.
-            }
-            self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
-        }
-        let room = self.cap().saturating_sub(self.log.bytes());
-        let room = room.min(self.log.limits().segment_bytes.saturating_sub(self.end.offset));
-        let mut bytes = first;
-        let more = sizes.take_while(|size| {
-            bytes += size;
-            bytes <= room
-        });
-        Ok(1 + more.count())
-    }
-
-    fn evict(&mut self) -> bool {
-        let gone = self.log.evict_oldest();
-        if let Flush::Behind(behind) = &self.flush {
-            behind.forget_removed();
-        }
-        gone
-    }
-
-    fn begin_segment(&mut self) -> io::Result<()> {
-        if let (Flush::Always, Some(file)) = (&self.flush, &self.current) {
-            file.sync_data()?;
-        }
-        let number = self.next_number;
-        self.next_number += 1;
-        let header = Header::new(self.log.id, number, self.end.line, self.session);
-        let snapshot = self.ledger.snapshot(header.key());
-        let created = segment::create(&self.log.dir, &header, &snapshot).or_else(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error);
-            }
-            files::create_dir(&self.log.dir)?;
-            tracing::error!(dir = %self.log.dir.display(), "spool: the directory was gone and is made again");
-            segment::create(&self.log.dir, &header, &snapshot)
-        });
-        let file = Arc::new(created?);
-        // The directory's entry is as much part of the segment as its bytes are.
-        let dir = File::open(&self.log.dir).map(Arc::new);
-        match (&self.flush, dir) {
-            (Flush::Always, Ok(dir)) => {
-                dir.sync_data().inspect_err(|_| drop(segment::remove(&self.log.dir, number)))?;
-            }
-            (Flush::Behind(behind), Ok(dir)) => behind.mark(&dir),
-            _ => {}
-        }
-        self.head = HEADER_LEN + snapshot.len() as u64;
-        self.key = header.key();
-        self.log.add(Segment::new(&header, self.head));
-        self.current = Some(file);
-        self.end = Position { segment: number, offset: self.head, line: self.end.line };
-        Ok(())
     }
 
     /// Writes a run with one system call, or not at all. `safe`: and where the policy is to sync always, syncs it before
@@ -454,42 +237,6 @@ impl Writer {
         if let Some(Err(_)) = cut {
             self.current = None;
         }
-    }
-
-    /// Whether, after `error`, it is worth another try: with the oldest segment given up when there is no room, in a new
-    /// segment when there is something wrong with this one.
-    fn relieve(&mut self, error: &io::Error) -> bool {
-        match is_full(error) {
-            true => self.recycle() || (self.log.limits().when_full == WhenFull::DropOldest && self.evict()),
-            false => self.leave_segment(),
-        }
-    }
-
-    /// Gives the room of the newest segment back when every forward has passed all of it: the next segment needs some to
-    /// begin with, and only then can this one go. It keeps its header, and with it the spool its id.
-    pub(super) fn recycle(&mut self) -> bool {
-        let Some(file) = self.current.as_ref().filter(|_| self.has_lines() && self.log.all_retired(self.end)) else {
-            return false;
-        };
-        let given_back = file.set_len(HEADER_LEN).is_ok();
-        if given_back {
-            // The ledger was in it too. There was room for it a moment ago.
-            let snapshot = self.ledger.snapshot(self.key);
-            let kept = file.write_all_at(&snapshot, HEADER_LEN).is_ok();
-            self.log.grow(HEADER_LEN + if kept { snapshot.len() as u64 } else { 0 });
-            self.current = None;
-        }
-        given_back
-    }
-
-    /// The next write goes to a new segment. False if it would be no newer than this one: an empty segment is as new as
-    /// another one would be, and a broken disk must not fill with empty segments.
-    fn leave_segment(&mut self) -> bool {
-        if self.current.is_some() && !self.has_lines() {
-            return false;
-        }
-        self.current = None;
-        true
     }
 
     /// Counts what became of a run, and says so when that changes. What was written is kept for the readers.
@@ -565,16 +312,8 @@ impl Writer {
     }
 }
 
-/// Whether the disk has no room, which giving up a segment helps against.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
 const REFUSES: &str = "the disk does not take lines; until it does they are dropped and counted, or their senders made to \
                        wait. Make room on it, or let `max-size` be less than there is";
-const NO_SEGMENT: &str = "a new segment cannot be begun; lines go on into the last one. Inspection at the disk";
-
 impl Drop for Writer {
     /// Closing is syncing, whatever the policy; the readers learn that the end is final.
     fn drop(&mut self) {

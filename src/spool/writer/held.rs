@@ -1,0 +1,127 @@
+//! What was delivered: batches that are held until they can be written, in the order of delivery. Their senders wait.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::{Refusal, Writer, is_full};
+use crate::spool::Origin;
+use crate::spool::batch::Batch;
+use crate::spool::inlet::{Delivery, Receipt};
+use crate::spool::ledger::{self, Mark};
+
+impl Writer {
+    /// What [`Inlet::deliver`] does, without a queue.
+    pub fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Receipt {
+        let (delivery, receipt) = Delivery::new(batch, origin, None);
+        self.held.push_back(delivery);
+        self.write_held();
+        receipt
+    }
+
+    /// Writes what is held, in order, until something finds no room. Its senders learn that the spool has it.
+    pub(super) fn write_held(&mut self) {
+        while !self.held.is_empty() {
+            match self.write_held_run() {
+                Ok(()) => {}
+                Err(Refusal::Full) => {
+                    self.say_full("senders that can be made to wait do so");
+                    break;
+                }
+                Err(Refusal::Disk(error)) => {
+                    self.log.metrics.errors.inc();
+                    match is_full(&error) {
+                        true => self.recycle(),
+                        false => self.leave_segment(),
+                    };
+                    self.refuse(&error);
+                    break;
+                }
+            }
+        }
+        let lines: u64 = self.held.iter().map(|delivery| delivery.batch.line_count()).sum();
+        self.log.metrics.held.set(lines as i64);
+    }
+
+    /// Writes as many of the held batches as go into one segment, at least the first one, or nothing.
+    fn write_held_run(&mut self) -> Result<(), Refusal> {
+        let mut held = std::mem::take(&mut self.held);
+        let result = match held.front() {
+            // Needs no room, and must not wait for any.
+            Some(first) if self.known(first) == first.batch.line_count() => {
+                self.log.metrics.dropped_repeated.inc_by(first.batch.line_count());
+                Ok(1)
+            }
+            Some(first) if self.never_fits(self.cost(first)) => {
+                self.log.metrics.dropped_full.inc_by(first.batch.line_count());
+                held.pop_front();
+                Ok(0)
+            }
+            _ => self.write_deliveries(&mut held),
+        };
+        let settled = *result.as_ref().unwrap_or(&0);
+        for delivery in held.drain(..settled) {
+            // Nobody waits for a receipt any more if its sender is gone.
+            let _ = delivery.receipt.send(());
+        }
+        self.held = held;
+        result.map(drop)
+    }
+
+    /// Returns how many are written now, published and as safe as the policy promises.
+    fn write_deliveries(&mut self, held: &mut VecDeque<Delivery>) -> Result<usize, Refusal> {
+        let count = self.make_space(held.iter().map(|delivery| self.cost(delivery)).collect::<Vec<_>>(), false)?;
+        let (mut written, mut repeated, mut records) = (0, 0, Vec::new());
+        // Where those begin that are written whole: what readers need not read back.
+        let (mut at, mut starts) = (self.end, Vec::new());
+        // A write that fails has not happened.
+        let before = self.ledger.clone();
+        for delivery in held.iter_mut().take(count) {
+            delivery.batch.seal(self.key);
+            let lines = delivery.batch.line_count();
+            let known = self.known(delivery);
+            repeated += known;
+            written += lines - known;
+            if let Some(Origin { stream, session, first_line }) = &delivery.origin
+                && known < lines
+            {
+                let (first, next) = (first_line.saturating_add(known), first_line.saturating_add(lines));
+                let mut mark = Vec::new();
+                Mark { stream, session: *session, first, count: lines - known }.write(&mut mark, self.key);
+                at.offset += mark.len() as u64;
+                records.push(Cow::Owned(mark));
+                self.ledger.advance(stream, *session, next);
+            }
+            let behind = delivery.batch.behind(known);
+            starts.push((known == 0).then_some(at));
+            at.offset += behind.len() as u64;
+            at.line += lines - known;
+            records.push(Cow::Borrowed(behind));
+        }
+        let records: Vec<&[u8]> = records.iter().map(|records| &**records).collect();
+        if let Err(error) = self.write(&records, written, true) {
+            self.ledger = before;
+            return Err(Refusal::Disk(error));
+        }
+        self.log.metrics.dropped_repeated.inc_by(repeated);
+        self.calm();
+        for (delivery, start) in held.iter_mut().zip(starts) {
+            if let Some(start) = start {
+                self.keep(start, std::slice::from_mut(&mut delivery.batch));
+            }
+        }
+        self.publish();
+        Ok(count)
+    }
+
+    /// How many lines of a delivered batch are here already.
+    fn known(&self, delivery: &Delivery) -> u64 {
+        delivery.origin.as_ref().map_or(0, |origin| self.ledger.known(origin, delivery.batch.line_count()))
+    }
+
+    /// What a delivered batch takes, in bytes. An origin takes its mark twice: before the lines, and as long as it is
+    /// known in each segment that begins.
+    fn cost(&self, delivery: &Delivery) -> u64 {
+        let marks = delivery.origin.as_ref().map_or(0, |origin| 2 * ledger::mark_len(&origin.stream));
+        delivery.batch.byte_len() as u64 + marks
+    }
+}
