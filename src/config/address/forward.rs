@@ -1,0 +1,173 @@
+//! Where a forward sends messages.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::host::{Host, HostPort, host_port, name_or_ipv4};
+use super::{Protocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme};
+
+const FORWARD_SCHEMES: &str =
+    "tcp://, tcp+tls://, relp://, relp+tls://, udp://, these with srv+ in front, file:///path or stdout:";
+
+/// What may stand between braces in a file's path.
+const FILE_FIELDS: [&str; 5] = ["host", "name", "image", "id", "app"];
+
+/// The place where a forward sends messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ForwardAddress {
+    Network(NetworkAddress),
+    /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
+    File(PathBuf),
+    Stdout,
+}
+
+/// A collector on the network, and its protocol and transport. Parsing is the only way to make one, so that it always has a scheme.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NetworkAddress {
+    protocol: Protocol,
+    transport: Transport,
+    destination: Destination,
+}
+
+/// The name or address by which a collector on the network is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    Host(HostPort),
+    /// The full name of SRV records, `_syslog._tcp.example.com`. The records say the hosts and the ports (RFC 2782).
+    Service(String),
+}
+
+impl ForwardAddress {
+    /// The address on the network; `None` for a file and for stdout.
+    pub fn network(&self) -> Option<&NetworkAddress> {
+        match self {
+            Self::Network(address) => Some(address),
+            Self::File(_) | Self::Stdout => None,
+        }
+    }
+
+    /// The destination to look up; `None` for a file and for stdout.
+    pub fn remote(&self) -> Option<&Destination> {
+        self.network().map(NetworkAddress::destination)
+    }
+
+    /// Whether messages go as syslog over TCP without TLS: the collector answers nothing, so that nobody knows whether it understood.
+    pub fn is_plain_syslog(&self) -> bool {
+        self.network().is_some_and(|to| (to.protocol, to.transport) == (Protocol::Syslog, Transport::Tcp))
+    }
+
+    pub fn is_relp(&self) -> bool {
+        self.network().is_some_and(|to| to.protocol == Protocol::Relp)
+    }
+
+    pub fn is_udp(&self) -> bool {
+        self.network().is_some_and(|address| address.transport == Transport::Udp)
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.network().is_some_and(|address| address.transport == Transport::Tls)
+    }
+}
+
+impl NetworkAddress {
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+}
+
+impl FromStr for ForwardAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "stdout:" || text == "stdout://" || text == "stdout" {
+            return Ok(Self::Stdout);
+        }
+        let (scheme, rest) = split_scheme(text, FORWARD_SCHEMES)?;
+        if scheme == "file" {
+            return Ok(Self::File(file_template(text, rest)?));
+        }
+        let by_service = scheme.strip_prefix("srv+");
+        let Some(found) = Scheme::named(by_service.unwrap_or(scheme)) else {
+            return Err(bad_scheme(text, scheme, FORWARD_SCHEMES));
+        };
+        let destination = match by_service {
+            Some(_) => service(text, rest, found.service)?,
+            None => target(text, rest, found.port)?,
+        };
+        Ok(Self::Network(NetworkAddress { protocol: found.protocol, transport: found.transport, destination }))
+    }
+}
+
+fn file_template(text: &str, rest: &str) -> Result<PathBuf, String> {
+    for field in rest.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(field, _)| field) {
+        if !FILE_FIELDS.contains(&field) {
+            return Err(format!("`{text}`: {{{field}}} is no field; there are {{{}}}", FILE_FIELDS.join("}, {")));
+        }
+    }
+    absolute_path(text, rest)
+}
+
+fn target(text: &str, rest: &str, default_port: u16) -> Result<Destination, String> {
+    match host_port(text, rest, default_port)? {
+        HostPort { port: 0, .. } => Err(format!("`{text}`: nobody can be reached at port 0")),
+        target => Ok(Destination::Host(target)),
+    }
+}
+
+/// Reads `_service._proto.domain`, or a domain whose service is `usual`.
+fn service(text: &str, rest: &str, usual: &str) -> Result<Destination, String> {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(':') {
+        return Err(format!("`{text}`: SRV records say the port; write the name alone"));
+    }
+    let Host::Name(name) = name_or_ipv4(text, rest)? else {
+        return Err(format!("`{text}`: an address has no SRV records; write a name"));
+    };
+    let name = if name.starts_with('_') { name } else { format!("{usual}.{name}") };
+    let mut labels = name.split('.');
+    let named = labels.by_ref().take(2).filter(|label| label.starts_with('_')).count() == 2;
+    if !named || labels.next().is_none_or(str::is_empty) {
+        return Err(format!("`{text}`: write srv+tcp://example.com or srv+tcp://_syslog._tcp.example.com"));
+    }
+    // Longer than a name may be, now that the service stands in front.
+    name_or_ipv4(text, &name).map(|_| Destination::Service(name))
+}
+
+impl fmt::Display for ForwardAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::File(path) => write!(f, "file://{}", path.display()),
+            Self::Stdout => f.write_str("stdout:"),
+        }
+    }
+}
+
+impl fmt::Display for NetworkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = Scheme::of(self.protocol, self.transport);
+        match &self.destination {
+            Destination::Host(to) => write!(f, "{scheme}://{to}"),
+            Destination::Service(name) => write!(f, "srv+{scheme}://{name}"),
+        }
+    }
+}
+
+/// Writes the name that is looked up.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(to) => to.host.fmt(f),
+            Self::Service(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Addresses as users write them: URLs with Docker's own scheme words. The addresses to listen on (`listen`) and the addresses
+//! to forward to (`forward`) are two closed sets. Nothing here opens a socket or asks a name server.
+
+mod forward;
+mod host;
+mod listen;
+
+use std::path::PathBuf;
+
+pub use forward::{Destination, ForwardAddress, NetworkAddress};
+pub use host::{Host, HostPort};
+pub use listen::{ListenAddress, ListenTransport};
+
+/// Syslog's port for `udp://` (RFC 5426) and, by custom, for `tcp://`.
+pub const SYSLOG_PORT: u16 = 514;
+/// Syslog over TLS (RFC 5425).
+pub const SYSLOG_TLS_PORT: u16 = 6514;
+/// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
+pub const RELP_PORT: u16 = 2514;
+
+/// The protocol that a sender or a collector speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Syslog as RFC 5424, RFC 3164 and Docker write it: nothing is answered.
+    Syslog,
+    /// Syslog messages that are answered, each by its number.
+    Relp,
+}
+
+/// The transport that carries a protocol over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Udp,
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// A scheme of an address, and its meaning in both directions.
+struct Scheme {
+    name: &'static str,
+    protocol: Protocol,
+    transport: Transport,
+    /// The port of an address that names none.
+    port: u16,
+    /// The service of a domain that names none. IANA's registry has `syslog` for UDP (RFC 5426) and `syslog-tls`
+    /// (RFC 5425); the others are built like them.
+    service: &'static str,
+}
+
+/// The schemes of both directions.
+#[rustfmt::skip]
+const NETWORK_SCHEMES: [Scheme; 5] = [
+    Scheme { name: "udp", protocol: Protocol::Syslog, transport: Transport::Udp, port: SYSLOG_PORT, service: "_syslog._udp" },
+    Scheme { name: "tcp", protocol: Protocol::Syslog, transport: Transport::Tcp, port: SYSLOG_PORT, service: "_syslog._tcp" },
+    Scheme { name: "tcp+tls", protocol: Protocol::Syslog, transport: Transport::Tls, port: SYSLOG_TLS_PORT, service: "_syslog-tls._tcp" },
+    Scheme { name: "relp", protocol: Protocol::Relp, transport: Transport::Tcp, port: RELP_PORT, service: "_relp._tcp" },
+    Scheme { name: "relp+tls", protocol: Protocol::Relp, transport: Transport::Tls, port: RELP_PORT, service: "_relp-tls._tcp" },
+];
+
+impl Scheme {
+    fn named(name: &str) -> Option<&'static Self> {
+        NETWORK_SCHEMES.iter().find(|scheme| scheme.name == name)
+    }
+
+    fn of(protocol: Protocol, transport: Transport) -> &'static str {
+        let is_it = |scheme: &&Self| (scheme.protocol, scheme.transport) == (protocol, transport);
+        NETWORK_SCHEMES.iter().find(is_it).expect("an address is only made from a scheme").name
+    }
+}
+
+fn split_scheme<'a>(text: &'a str, schemes: &str) -> Result<(&'a str, &'a str), String> {
+    text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {schemes}"))
+}
+
+fn bad_scheme(text: &str, scheme: &str, schemes: &str) -> String {
+    match scheme {
+        "tls" | "ssl" | "tcp+ssl" => format!("`{text}`: write tcp+tls:// for TLS, as Docker does"),
+        _ => format!("`{text}`: unknown scheme `{scheme}`; use {schemes}"),
+    }
+}
+
+fn absolute_path(text: &str, rest: &str) -> Result<PathBuf, String> {
+    if rest.len() > 1 && rest.starts_with('/') && !rest.ends_with('/') {
+        Ok(PathBuf::from(rest))
+    } else {
+        Err(format!("`{text}`: needs the absolute path of a file, with three slashes: unix:///run/logferry.sock"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
