@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bytesize::ByteSize;
 use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::kinds::{Count, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
-use super::settings::{OnlyFor, Place, Settings, settings};
+use super::settings::{OnlyFor, Place, Settings, defaults, settings};
 use super::written::{Entry, Leaf, List, Written};
 use super::{Fingerprint, ForwardAddress, Protocol, Transport};
 use crate::record::{Format, Rule};
@@ -47,22 +48,12 @@ const CONNECTIONS: OnlyFor = OnlyFor {
 };
 const TLS: OnlyFor = OnlyFor { schemes: "tcp+tls:// or relp+tls://", uses: ForwardAddress::is_tls };
 
-/// A way out of the spool.
+/// A way out of the spool: its keys, and the targets that follow from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// Names the cursor in the spool and the metrics' label.
-    pub name: String,
-    /// Tried in this order.
+    keys: ForwardKeys,
+    /// The targets, in the order in which they are tried.
     pub to: Vec<Target>,
-    /// Only lines that match one of these are forwarded; none: all lines.
-    pub matches: Vec<Rule>,
-    pub format: Format,
-    /// For those targets that speak TLS.
-    pub tls: ClientTls,
-    pub connect_timeout: Duration,
-    pub dead_after: Duration,
-    pub max_backoff: Duration,
-    pub failback_after: Duration,
 }
 
 /// One place that a forward may send to, and how.
@@ -85,10 +76,11 @@ pub enum DeliverySettings {
 }
 
 settings! {
-    /// What is written to the file, before it is known which target uses what.
+    /// The keys of `[[forward]]`, whichever target uses them.
     pub struct ForwardKeys, written as WrittenForward {
+        /// Names the cursor in the spool and the metrics' label.
         name: String = "central".to_owned(), as NAME, key "name";
-        to: Vec<ForwardAddress> = Vec::new(), as ListOf::text(), key "to";
+        addresses: Vec<ForwardAddress> = Vec::new(), as ListOf::text(), key "to";
         format: Format = Format::Rfc5424, as Text, key "format".flag(
             "format", "LOGFERRY_FORMAT", "FORMAT", "Output format: rfc5424, rfc3164 or json",
         );
@@ -104,6 +96,7 @@ settings! {
         tls: ClientTls;
     }
     lists {
+        /// Only lines that match one of these are forwarded; none: all lines.
         matches: Rule, key "match", or_alone true;
     }
 }
@@ -136,22 +129,10 @@ pub enum Framing {
     Newline,
 }
 
-/// What verifies a collector, and the certificate of ours that it gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientTls {
-    /// `None`: the system's roots, or with fingerprints, no CA at all.
-    pub ca: Option<PathBuf>,
-    /// Our certificate chain and key, when the collector asks for them.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name in the collector's certificate when `to` says another.
-    pub server_name: Option<String>,
-    /// The collector's certificate must be one of them, if there are any.
-    pub server_fingerprints: Vec<Fingerprint>,
-}
-
 settings! {
-    /// What [`ClientTls`] is made of.
-    pub struct ClientTlsKeys, written as WrittenClientTls {
+    /// What verifies a collector, and the certificate of ours that the collector gets. For those targets that speak TLS.
+    pub struct ClientTls, written as WrittenClientTls {
+        /// `None`: the system's roots, or with fingerprints, no CA at all.
         ca: Option<PathBuf> = None, as Optional(Path), key "ca".only_for(TLS).flag(
             "ca", "LOGFERRY_CA", "FILE",
             "CA (PEM) that signed the collector's certificate [default: the system's roots]",
@@ -162,36 +143,28 @@ settings! {
         key: Option<PathBuf> = None, as Optional(Path), key "key".only_for(TLS).flag(
             "key", "LOGFERRY_KEY", "FILE", "Private key (PEM) of --cert",
         );
+        /// The name in the collector's certificate when `to` says another.
         server_name: Option<String> = None,
             as Optional(Special { read: |name| Ok(name.to_owned()), display: String::clone }),
             key "server-name".only_for(TLS).flag(
                 "server-name", "LOGFERRY_SERVER_NAME", "NAME",
                 "Name in the collector's certificate, when it is not the one in --forward",
             );
+        /// The collector's certificate must be one of them, if there are any.
         server_fingerprints: Vec<Fingerprint> = Vec::new(), as ListOf::text(), key "server-fingerprint".only_for(TLS);
     }
 }
 
-impl Settings for ClientTls {
-    type Written = WrittenClientTls;
-
-    fn read(written: &WrittenClientTls, place: &Place<'_>) -> Result<Self, ConfigError> {
-        let bad = |key: &str, leaf: &Leaf, says: &str| {
-            place.source.note(place.source.bad(&place.key(key), leaf, says), Self::default())
-        };
-        match (written.cert.first(), written.key.first()) {
-            (Some(leaf), None) => return bad("cert", leaf, "`cert` needs `key`, its private key"),
-            (None, Some(leaf)) => return bad("key", leaf, "`key` needs `cert`, its certificate chain"),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-        let ClientTlsKeys { ca, cert, key, server_name, server_fingerprints } = ClientTlsKeys::read(written, place)?;
-        Ok(Self { ca, identity: cert.zip(key), server_name, server_fingerprints })
+impl ClientTls {
+    /// Our certificate chain and key, when the collector asks for them.
+    pub fn identity(&self) -> Option<(&PathBuf, &PathBuf)> {
+        self.cert.as_ref().zip(self.key.as_ref())
     }
+}
 
-    fn display(&self, table: &mut Table) {
-        let Self { ca, identity, server_name, server_fingerprints } = self.clone();
-        let (cert, key) = identity.unzip();
-        ClientTlsKeys { ca, cert, key, server_name, server_fingerprints }.display(table);
+impl Default for ClientTls {
+    fn default() -> Self {
+        defaults()
     }
 }
 
@@ -211,17 +184,25 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    fn new(address: ForwardAddress, stream: &StreamSettings, relp: &RelpSettings) -> Self {
+    fn new(address: ForwardAddress, keys: &ForwardKeys) -> Self {
         let delivery = match &address {
             ForwardAddress::File(_) => DeliverySettings::File,
             ForwardAddress::Stdout => DeliverySettings::Stdout,
             ForwardAddress::Network(to) => match (to.protocol(), to.transport()) {
-                (Protocol::Relp, _) => DeliverySettings::Relp(relp.clone()),
+                (Protocol::Relp, _) => DeliverySettings::Relp(keys.relp.clone()),
                 (Protocol::Syslog, Transport::Udp) => DeliverySettings::Datagram,
-                (Protocol::Syslog, Transport::Tcp | Transport::Tls) => DeliverySettings::Stream(stream.clone()),
+                (Protocol::Syslog, Transport::Tcp | Transport::Tls) => DeliverySettings::Stream(keys.stream.clone()),
             },
         };
         Self { address, delivery }
+    }
+}
+
+impl Deref for Forward {
+    type Target = ForwardKeys;
+
+    fn deref(&self) -> &ForwardKeys {
+        &self.keys
     }
 }
 
@@ -229,68 +210,45 @@ impl Settings for Forward {
     type Written = WrittenForward;
 
     fn read(written: &WrittenForward, place: &Place<'_>) -> Result<Self, ConfigError> {
-        if !written.to.is_written() {
+        if !written.addresses.is_written() {
             place.source.missing("forward", place.span.clone(), "to", "to = [\"tcp+tls://logs.example.com:6514\"]")?;
         }
         // What is about TLS is not read where it is refused.
-        let refused = check_use(written, place)?;
-        let keys = match refused {
+        let keys = match check_use(written, place)? {
             true => ForwardKeys::read(&WrittenForward { tls: WrittenClientTls::default(), ..written.clone() }, place)?,
-            false => ForwardKeys::read(written, place)?,
+            false => {
+                check_identity(&written.tls, place)?;
+                ForwardKeys::read(written, place)?
+            }
         };
-        let ForwardKeys {
-            name,
-            to,
-            matches,
-            format,
-            tls,
-            connect_timeout,
-            dead_after,
-            max_backoff,
-            failback_after,
-            stream,
-            relp,
-        } = keys;
-        if let Some(leaf) = written.stream.replay_limit.first().filter(|_| stream.replay_limit < stream.replay) {
+        if let Some(leaf) = written.stream.replay_limit.first()
+            && keys.stream.replay_limit < keys.stream.replay
+        {
             let says = "must not be below `replay`";
             place.source.note(place.source.bad(&place.key("replay-limit"), leaf, says), ())?;
         }
-        let to = to.into_iter().map(|address| Target::new(address, &stream, &relp)).collect();
-        Ok(Self { name, to, matches, format, tls, connect_timeout, dead_after, max_backoff, failback_after })
+        let to = keys.addresses.iter().map(|address| Target::new(address.clone(), &keys)).collect();
+        Ok(Self { keys, to })
     }
 
     fn display(&self, table: &mut Table) {
-        let forward = self.clone();
-        let (mut stream, mut relp) = (super::settings::defaults(), super::settings::defaults());
-        for target in &self.to {
-            match &target.delivery {
-                DeliverySettings::Stream(settings) => stream = settings.clone(),
-                DeliverySettings::Relp(settings) => relp = settings.clone(),
-                DeliverySettings::Datagram | DeliverySettings::File | DeliverySettings::Stdout => {}
-            }
-        }
-        let Self { name, to, matches, format, tls, connect_timeout, dead_after, max_backoff, failback_after } = forward;
-        let to: Vec<ForwardAddress> = to.into_iter().map(|target| target.address).collect();
         WrittenForward::default().each(&mut |key, _| {
-            if key.only_for.is_some_and(|only_for| !to.iter().any(only_for.uses)) {
+            if key.only_for.is_some_and(|only_for| !self.addresses.iter().any(only_for.uses)) {
                 table.leave_out(key.name);
             }
         });
-        let keys = ForwardKeys {
-            name,
-            to,
-            matches,
-            format,
-            tls,
-            connect_timeout,
-            dead_after,
-            max_backoff,
-            failback_after,
-            stream,
-            relp,
-        };
-        keys.display(table);
+        self.keys.display(table);
     }
+}
+
+/// Notes a certificate without its key and a key without its certificate.
+fn check_identity(written: &WrittenClientTls, place: &Place<'_>) -> Result<(), ConfigError> {
+    let (key, leaf, says) = match (written.cert.first(), written.key.first()) {
+        (Some(leaf), None) => ("cert", leaf, "`cert` needs `key`, its private key"),
+        (None, Some(leaf)) => ("key", leaf, "`key` needs `cert`, its certificate chain"),
+        (None, None) | (Some(_), Some(_)) => return Ok(()),
+    };
+    place.source.note(place.source.bad(&place.key(key), leaf, says), ())
 }
 
 /// Warns of keys that no target uses. Of TLS it is an error, for the lines would go out in plain text: returned as `true`.
@@ -328,21 +286,21 @@ fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, Config
 /// Where a section sends to; `None` if that cannot be read, which is noted when it is.
 fn targets(source: &Source<'_>, section: &WrittenForward) -> Option<Vec<ForwardAddress>> {
     let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse().ok();
-    section.to.leaves().iter().map(read).collect::<Option<Vec<_>>>().filter(|to| !to.is_empty())
+    section.addresses.leaves().iter().map(read).collect::<Option<Vec<_>>>().filter(|to| !to.is_empty())
 }
 
 /// Whether a target of the section uses a key of its kind.
 pub fn section_uses(source: &Source<'_>, section: &WrittenForward, only_for: Option<OnlyFor>) -> bool {
     let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse::<ForwardAddress>().ok();
-    only_for.is_none_or(|only_for| section.to.leaves().iter().filter_map(read).any(|to| (only_for.uses)(&to)))
+    only_for.is_none_or(|only_for| section.addresses.leaves().iter().filter_map(read).any(|to| (only_for.uses)(&to)))
 }
 
 /// The forward of a flag, or of a relay that names none.
 pub fn unwritten(flag: &str, name: Option<&str>, urls: &[&str]) -> List<WrittenForward> {
     let leaf = |text: &&str| Leaf::from_override(flag, text);
-    let to = Entry::list(urls.iter().map(leaf).collect());
+    let addresses = Entry::list(urls.iter().map(leaf).collect());
     let name = name.as_ref().map_or_else(Entry::default, |name| Entry::one(leaf(name)));
-    List::unwritten([WrittenForward { name, to, ..WrittenForward::default() }])
+    List::unwritten([WrittenForward { name, addresses, ..WrittenForward::default() }])
 }
 
 /// Notes names that are missing or there twice.

@@ -82,7 +82,7 @@ pub fn connector(files: &ClientTls) -> Result<TlsConnector, TlsError> {
             algorithms: provider().signature_verification_algorithms,
         })),
     };
-    let config = match &files.identity {
+    let config = match files.identity() {
         Some((cert, key)) => {
             builder.with_client_auth_cert(chain(cert)?, private_key(key)?).map_err(TlsError::pair(cert, key))?
         }

@@ -165,7 +165,7 @@ impl Place {
                 .map(|path| path.as_path())
                 .collect(),
             Self::Forward(settings) => {
-                let identity = settings.tls.identity.iter().flat_map(|(cert, key)| [cert, key]);
+                let identity = settings.tls.identity().into_iter().flat_map(|(cert, key)| [cert, key]);
                 identity.chain(&settings.tls.ca).map(|path| path.as_path()).collect()
             }
         }
@@ -178,8 +178,9 @@ impl Place {
                 let tls = settings.tls.as_ref();
                 (tls.map(|tls| &tls.cert), tls.and_then(|tls| tls.client_ca.as_ref()), "client-ca")
             }
-            Self::Forward(config::Forward { tls, .. }) => {
-                (tls.identity.as_ref().map(|(cert, _)| cert), tls.ca.as_ref(), "ca")
+            Self::Forward(forward) => {
+                let tls = &forward.tls;
+                (tls.identity().map(|(cert, _)| cert), tls.ca.as_ref(), "ca")
             }
         };
         let shown = shown.and_then(|path| {

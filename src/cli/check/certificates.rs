@@ -39,7 +39,7 @@ pub fn of_forward(settings: &config::Forward, report: &mut Report) {
         Err(error) => report.problem(format!("{who}: {error}")),
     }
     let ca = settings.tls.ca.as_deref();
-    if let Some((cert, key)) = &settings.tls.identity {
+    if let Some((cert, key)) = settings.tls.identity() {
         check_identity(&who, cert, key, tls::Role::Client, ca, report);
     }
     ca.into_iter().for_each(|ca| check_ca(&who, ca, report));

@@ -191,10 +191,10 @@ impl Exit {
 async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure> {
     let Arguments { from, ca, cert, key, server_name, .. } = arguments;
     let usage = |says: String| Failure::usage(format!("probe: --from: {says}"));
-    let identity = cert.as_ref().zip(key.as_ref()).map(|(cert, key)| (cert.into(), key.into()));
     let mut tls = ClientTls {
         ca: ca.as_ref().map(Into::into),
-        identity,
+        cert: cert.as_ref().map(Into::into),
+        key: key.as_ref().map(Into::into),
         server_name: server_name.clone(),
         ..ClientTls::default()
     };

@@ -151,7 +151,7 @@ fn flags_and_variables_go_over_the_file() {
     assert_eq!(config.forward.len(), 1);
     assert_eq!(config.forward[0].to.len(), 2, "a list is failover, in order");
     assert_eq!(config.spool.max_size, 64 << 20);
-    assert!(config.forward[0].tls.identity.is_some());
+    assert!(config.forward[0].tls.identity().is_some());
     assert_eq!(config.forward[0].format, Format::Rfc5424, "an empty variable is one that is not given");
 }
 
