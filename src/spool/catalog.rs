@@ -1,5 +1,5 @@
 //! The catalog: which segments there are, how far each forward is, and every count that follows from it. Pure bookkeeping:
-//! no file, no lock, no clock. Counting is done where positions move, and nowhere else, so that the books of `spool` balance
+//! nothing is read, written or waited for. Counting is done where positions move, and nowhere else, so that the books of `spool` balance
 //! for each forward at any moment.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -79,7 +79,6 @@ fn deciding_is_free_of_doing() {
         "protocol/",
         "spool/record.rs",
         "spool/batch.rs",
-        "spool/catalog.rs",
         "spool/progress.rs",
         "spool/ledger.rs",
         "forward/delivery/",
