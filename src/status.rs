@@ -1,5 +1,5 @@
-//! The status registry: the states of listeners and forwards, beside the numbers of `metrics`. A stage writes here when its state
-//! changes, never for a message or a batch; `admin` reads, and knows no stage.
+//! The status registry: what the stages say of themselves in words, beside the numbers of `metrics`. A stage writes here
+//! when its state changes, never for a message or a batch; `admin` reads, and knows no stage.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,36 +10,35 @@ use parking_lot::{Mutex, MutexGuard};
 /// Bytes of an error's text that are kept.
 const MAX_ERROR_TEXT: usize = 600;
 
-/// The present listeners and forwards.
+/// The listeners and forwards that there are now.
 #[derive(Default)]
 pub struct StatusRegistry(Mutex<Topology>);
 
-/// Which listeners and forwards there are.
 #[derive(Clone, Default)]
 pub struct Topology {
-    /// The HOSTNAME of this host in messages.
+    /// What this host is called in messages.
     pub hostname: String,
-    /// The listeners in the config's order.
+    /// In the config's order.
     pub listeners: Vec<Listener>,
-    /// The forwards in the config's order.
+    /// In the config's order.
     pub forwards: Vec<Forward>,
 }
 
 #[derive(Clone)]
 pub struct Listener {
-    /// The label of the listener in the metrics: the address of the config.
+    /// Its label in the metrics: the address of the config.
     pub label: String,
-    /// The address with its real port, which is another one when the config has port 0.
+    /// The same, with the real port where 0 was asked for.
     pub address: String,
-    /// The `name` of the listener in the config, which marks its lines.
+    /// The `name` it has in the config, which its lines are marked with.
     pub name: Option<String>,
 }
 
 #[derive(Clone)]
 pub struct Forward {
-    /// The name of the forward, which is its label in the metrics.
+    /// Its label in the metrics.
     pub name: String,
-    /// The targets of the forward, in order.
+    /// Its targets, in order.
     pub to: Vec<String>,
     pub state: SharedForwardStatus,
 }
@@ -48,19 +47,19 @@ pub struct Forward {
 #[derive(Clone, Default)]
 pub struct SharedForwardStatus(Arc<Mutex<ForwardStatus>>);
 
-/// The status of a forward at one moment.
+/// The status of a forward at a moment.
 #[derive(Clone)]
 pub struct ForwardStatus {
     pub phase: Phase,
-    /// Since when there is a connection, or none. The clock is monotonic, because the wall clock may be set when the network is up.
+    /// Since when there is a connection, or none. Not by the wall clock, which is set once the network is up.
     pub since: Instant,
-    /// The other end of the connection; `None` while there is none.
+    /// Where the connection leads to; `None` while there is none.
     pub peer: Option<Peer>,
-    /// Until when the forward counts as stalled: connected, lines on their way, and none acknowledged.
+    /// Until when it counts as stalled: connected, something on its way, and nothing acknowledged.
     pub stalled_until: Option<Instant>,
-    /// The collector refuses every line, and the forward waits.
+    /// The collector refuses everything, and the forward waits until it does not.
     pub stopped: bool,
-    /// The last error, whether it is over or not.
+    /// The last thing that went wrong, over or not.
     pub last_error: Option<LastError>,
 }
 
@@ -68,31 +67,31 @@ pub struct ForwardStatus {
 pub enum Phase {
     Connecting,
     Connected,
-    /// Waiting to retry, after a failed attempt or a broken connection.
+    /// Nothing could be connected, or what was connected broke; it is tried again in a moment.
     Backoff,
 }
 
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The target as the config has it.
+    /// As the config names it.
     pub target: String,
-    /// The address; `None` for a file or a unix socket.
+    /// `None` on this machine.
     pub address: Option<SocketAddr>,
-    /// When the DNS answer with the address expires; `None` for a target without a name.
+    /// When the DNS answer that led there expires; `None` for what was not looked up.
     pub resolved_until: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
 pub struct LastError {
-    /// When the error happened, by the wall clock, for people.
+    /// By the wall clock, for a person.
     pub time: SystemTime,
-    /// When the error happened, by the monotonic clock, to compute its age.
+    /// To count from: the wall clock may have been set since.
     pub at: Instant,
     pub says: String,
 }
 
 impl StatusRegistry {
-    /// Replaces the topology.
+    /// Other listeners or forwards from now on.
     pub fn publish(&self, topology: Topology) {
         *self.0.lock() = topology;
     }
@@ -115,35 +114,35 @@ impl SharedForwardStatus {
         self.lock().enter(Phase::Backoff, None);
     }
 
-    /// Notes a connection. `ttl` is the remaining time to live of the DNS answer with the address.
+    /// A connection stands. `ttl`: for how long the answer holds by which the address was found.
     pub fn connected(&self, target: String, address: Option<SocketAddr>, ttl: Duration) {
         let peer = Peer { target, address, resolved_until: Instant::now().checked_add(ttl) };
         self.lock().enter(Phase::Connected, Some(peer));
     }
 
-    /// Notes that the name was looked up again with the same answer.
+    /// The name was looked up again, and nothing has changed.
     pub fn resolved_again(&self, ttl: Duration) {
         if let Some(peer) = &mut self.lock().peer {
             peer.resolved_until = Instant::now().checked_add(ttl);
         }
     }
 
-    /// Notes that the collector refuses every line. That holds, connected or not, until a line is delivered.
+    /// The collector refuses everything. Holds, connected or not, until something is delivered.
     pub fn stops(&self) {
         self.lock().stopped = true;
     }
 
-    /// Notes that a line was delivered.
+    /// Something is delivered.
     pub fn goes_on(&self) {
         self.lock().stopped = false;
     }
 
-    /// Notes that nothing is acknowledged. That holds for `time`, unless it is noted again.
+    /// Nothing is acknowledged. Holds for `time`, unless it is said again.
     pub fn stalled(&self, time: Duration) {
         self.lock().stalled_until = Instant::now().checked_add(time);
     }
 
-    /// Notes an error.
+    /// Something went wrong.
     pub fn failed(&self, says: &str) {
         let mut end = says.len().min(MAX_ERROR_TEXT);
         while !says.is_char_boundary(end) {

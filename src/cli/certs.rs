@@ -1,5 +1,4 @@
-//! `logferry certs`: makes a CA, and certificates for servers and clients, good for a trial or a small site. Further certificates can be
-//! signed later.
+//! `logferry certs`: a CA, a server and client certificates, good for a trial or a small site; and more of them later.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -17,12 +16,11 @@ use crate::certificate;
 use crate::config::Fingerprint;
 use crate::tls;
 
-/// Days until a certificate expires. Some verifiers refuse a server's certificate with more than 825.
+/// Days until a certificate expires. 825 is the most that some verifiers take for a server.
 const VALID_DAYS: u32 = 825;
-/// Days until a CA expires, which are more than those of its certificates.
+/// The CA outlives what it signs.
 const CA_VALID_DAYS: u32 = 3650;
-/// The start of a CA's name. A timestamp behind it makes each name unique, so that a certificate of another CA is "unknown" and not
-/// "badly signed".
+/// A name of its own for each, so that certificates of another one are "unknown" and not "badly signed".
 const CA_NAME: &str = "logferry trial CA ";
 
 #[derive(clap::Args)]
@@ -53,15 +51,14 @@ pub struct Arguments {
     days: u32,
 }
 
-/// The files to write.
+/// What belongs in the directory.
 pub type Files = Vec<File>;
 
-/// A certificate or a key, as a file.
 pub struct File {
     pub name: String,
     pub content: String,
     mode: u32,
-    /// `None` for a key.
+    /// Of a certificate.
     fingerprint: Option<Fingerprint>,
 }
 
@@ -86,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes a CA, a server's certificate for `names` and a client's certificate.
+/// Everything needed for mutual TLS between a sender and a server called `names`.
 pub fn make(names: &[String]) -> Result<Files, String> {
     let (signer, mut files) = Signer::new(VALID_DAYS)?;
     files.extend(signer.server(names)?);
@@ -129,17 +126,16 @@ fn asked_for(arguments: &Arguments) -> Result<Files, String> {
 
 const SERVER: &str = "server.pem";
 
-/// A CA with its private key.
+/// A CA that signs.
 struct Signer {
     issuer: Issuer<'static, KeyPair>,
-    /// Was the CA made by this command? Otherwise its key identifier may be another one than rcgen computes, and certificates leave it out:
-    /// verifiers refuse a wrong identifier, and accept none.
+    /// Is its key identifier the one we would give it? If not, it is not named: a wrong one is refused, none is fine.
     is_ours: bool,
     days: u32,
 }
 
 impl Signer {
-    /// Makes a CA, and its files.
+    /// A new one, and its files.
     fn new(days: u32) -> Result<(Self, Files), String> {
         let key = KeyPair::generate().map_err(said)?;
         let name = format!("{CA_NAME}{}", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
@@ -213,19 +209,19 @@ fn named(common_name: &str, names: Vec<String>, days: u32) -> Result<Certificate
     Ok(params)
 }
 
-/// Can a certificate have this name? A wildcard stands for the whole leftmost label (RFC 5425 5.2).
+/// Whether a certificate can carry it. A wildcard stands for the whole leftmost label (RFC 5425 5.2).
 fn is_name(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     !host.starts_with('[') && !host.ends_with('.') && tls::server_name(host).is_ok()
 }
 
-/// Writes all files or none. Each file is written under a temporary name, then all get their names. Files of before, or of another run,
-/// are not touched.
+/// All or none of them, and none over another: each is written aside, then all get their names. Of what was there before,
+/// or another run has made, nothing is touched.
 fn write(files: &Files, dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     for (index, file) in files.iter().enumerate() {
         is_free(&dir.join(&file.name))?;
-        is_free(&temporary(dir, file))?;
+        is_free(&aside(dir, file))?;
         if files[..index].iter().any(|other| other.name == file.name) {
             return Err(format!("two certificates would be called {}; nothing was written", file.name));
         }
@@ -238,10 +234,10 @@ fn write(files: &Files, dir: &Path) -> Result<(), String> {
     written
 }
 
-/// Writes the files. `made` has the paths that this call has created, also after an error.
+/// `made`: the files that are there by our doing, also after an error.
 fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), String> {
     for file in files {
-        let path = temporary(dir, file);
+        let path = aside(dir, file);
         let cannot = |error| format!("cannot write {}: {error}", path.display());
         let mut open = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&path).map_err(cannot)?;
         made.push(path.clone());
@@ -249,7 +245,7 @@ fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), 
     }
     for (file, made) in files.iter().zip(made) {
         let path = dir.join(&file.name);
-        // Another run would need the temporary name, which this run holds: a name that is free now stays free.
+        // Another run had to hold the name aside for it, which is ours: if it is still free, it stays so.
         is_free(&path)?;
         fs::rename(&made, &path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         *made = path;
@@ -264,8 +260,8 @@ fn is_free(path: &Path) -> Result<(), String> {
     }
 }
 
-/// The temporary name of a file, until all files are written.
-fn temporary(dir: &Path, file: &File) -> PathBuf {
+/// Where a file is until all are written.
+fn aside(dir: &Path, file: &File) -> PathBuf {
     dir.join(format!("{}.new", file.name))
 }
 

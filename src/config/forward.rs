@@ -31,6 +31,8 @@ const REPLAY_MAX: u64 = 1 << 30;
 /// Unanswered messages of a RELP session. A round trip of 1 ms allows a million messages a second, one of 50 ms 20,000;
 /// what comes twice after a broken session is at most this.
 const DEFAULT_WINDOW: usize = 1000;
+/// Files that a `file://` target may have open at once.
+const DEFAULT_MAX_OPEN_FILES: usize = 256;
 const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// Between two tries whether an earlier collector is back, while a later one serves.
 const DEFAULT_FAILBACK_AFTER: Duration = Duration::from_secs(30);
@@ -42,6 +44,7 @@ const STREAMS: OnlyFor = OnlyFor {
     uses: |to| to.network().is_some_and(|to| to.protocol() == Protocol::Syslog && to.transport() != Transport::Udp),
 };
 const RELP: OnlyFor = OnlyFor { schemes: "relp:// or relp+tls://", uses: ForwardAddress::is_relp };
+const FILES: OnlyFor = OnlyFor { schemes: "file://", uses: |to| matches!(to, ForwardAddress::File(_)) };
 const CONNECTIONS: OnlyFor = OnlyFor {
     schemes: "tcp://, tcp+tls://, relp:// or relp+tls://",
     uses: |to| to.network().is_some_and(|to| to.transport() != Transport::Udp),
@@ -71,7 +74,7 @@ pub enum DeliverySettings {
     Relp(RelpSettings),
     /// Syslog in datagrams.
     Datagram,
-    File,
+    File(FileSettings),
     Stdout,
 }
 
@@ -93,6 +96,7 @@ settings! {
     groups {
         stream: StreamSettings;
         relp: RelpSettings;
+        file: FileSettings;
         tls: ClientTls;
     }
     lists {
@@ -119,6 +123,14 @@ settings! {
     pub struct RelpSettings, written as WrittenRelp {
         /// No more is taken from the spool while so many messages are unanswered.
         window: usize = DEFAULT_WINDOW, as Count, key "window".only_for(RELP);
+    }
+}
+
+settings! {
+    pub struct FileSettings, written as WrittenFile {
+        /// Open at once: those beyond it that were written least recently are closed. Never more than a share of the descriptors
+        /// that the process may have.
+        max_open_files: usize = DEFAULT_MAX_OPEN_FILES, as Count, key "max-open-files".only_for(FILES);
     }
 }
 
@@ -186,7 +198,7 @@ impl fmt::Display for Target {
 impl Target {
     fn new(address: ForwardAddress, keys: &ForwardKeys) -> Self {
         let delivery = match &address {
-            ForwardAddress::File(_) => DeliverySettings::File,
+            ForwardAddress::File(_) => DeliverySettings::File(keys.file.clone()),
             ForwardAddress::Stdout => DeliverySettings::Stdout,
             ForwardAddress::Network(to) => match (to.protocol(), to.transport()) {
                 (Protocol::Relp, _) => DeliverySettings::Relp(keys.relp.clone()),

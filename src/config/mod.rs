@@ -34,7 +34,7 @@ pub use address::{
 };
 pub use effective::displayed_size;
 pub use error::{ConfigError, ConfigErrors};
-pub use forward::{ClientTls, DeliverySettings, Forward, Framing, RelpSettings, StreamSettings, Target};
+pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, RelpSettings, StreamSettings, Target};
 pub use listen::{DEFAULT_LISTEN, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, Limits, Listen, ServerTls};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};

@@ -163,7 +163,7 @@ impl Dialer {
                 let delivery = RelpDelivery::new(encoding, self.stream.clone(), waits, Instant::now());
                 self.open(endpoint, stream, Delivery::Relp(Box::new(delivery))).await
             }
-            DeliverySettings::File | DeliverySettings::Stdout => Err(ConnectError::Local),
+            DeliverySettings::File(_) | DeliverySettings::Stdout => Err(ConnectError::Local),
         }
     }
 

@@ -20,9 +20,9 @@ pub fn encoding(settings: &config::Forward, target: &Target, sd_id: &str) -> Enc
     let framing = match &target.delivery {
         DeliverySettings::Stream(stream) => Some(stream.framing_to(&target.address)),
         DeliverySettings::Relp(_) | DeliverySettings::Datagram => None,
-        DeliverySettings::File | DeliverySettings::Stdout => Some(Framing::Newline),
+        DeliverySettings::File(_) | DeliverySettings::Stdout => Some(Framing::Newline),
     };
-    let escaped = matches!(target.delivery, DeliverySettings::File | DeliverySettings::Stdout);
+    let escaped = matches!(target.delivery, DeliverySettings::File(_) | DeliverySettings::Stdout);
     Encoding { format: settings.format, framing, escaped, sd_id: sd_id.to_owned() }
 }
 

@@ -11,14 +11,14 @@ use super::backoff::Backoff;
 use super::delivery::DeliveryError;
 use super::dial::{DialError, Dialer};
 use super::driver::{Failure, StreamLink};
-use super::file::FileLink;
+use super::file::{FileLink, Refused};
 use super::link::{Connected, Ended, Events, Link, Place};
 use super::log_limiter::LogLimiter;
 use super::names::Resolver;
 use super::source::Source;
 use super::target_watch::{Moved, TargetWatch, Why};
 use super::{Deadline, Orders};
-use crate::config::{self, ForwardAddress};
+use crate::config::{self, DeliverySettings, ForwardAddress};
 use crate::metrics::ForwardMetrics;
 use crate::spool::Reader;
 use crate::status::SharedForwardStatus;
@@ -40,6 +40,8 @@ pub struct Forwarder {
     metrics: ForwardMetrics,
     state: SharedForwardStatus,
     deadline: Deadline,
+    /// Files that could not be written.
+    refused: Arc<Refused>,
     /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
     failback: Backoff,
     /// Connections in a row that did not live, were stalled until they were given up, or refused everything. The next attempt
@@ -76,9 +78,10 @@ impl Forwarder {
         let matches = (settings.matches.clone(), sd_id.to_owned());
         let limiter = Arc::new(LogLimiter::new(&settings.name));
         let source = Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), leaving);
+        let refused = Arc::new(Refused::new(limiter.clone(), state.clone(), metrics.diverted.clone()));
         let says = (metrics.clone(), state.clone(), limiter);
         let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), says);
-        Self { settings, source, dialer, metrics, state, deadline, failback, failures: 0, stalls: 0 }
+        Self { settings, source, dialer, metrics, state, deadline, refused, failback, failures: 0, stalls: 0 }
     }
 
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
@@ -158,12 +161,14 @@ impl Forwarder {
         let to = &self.settings.to[target];
         let here =
             |file| Connected { link: Link::File(file), place: Place { target, endpoint: None, ttl: Duration::MAX } };
-        let destination = match &to.address {
-            ForwardAddress::Stdout => return Ok(here(FileLink::stdout(self.dialer.encoding(to)))),
-            ForwardAddress::File(template) => {
-                return Ok(here(FileLink::files(template, self.dialer.encoding(to))));
+        let destination = match (&to.address, &to.delivery) {
+            (ForwardAddress::File(template), DeliverySettings::File(settings)) => {
+                return Ok(here(FileLink::files(template, settings, self.dialer.encoding(to), &self.refused)));
             }
-            ForwardAddress::Network(network) => network.destination(),
+            (ForwardAddress::Network(network), _) => network.destination(),
+            (ForwardAddress::Stdout | ForwardAddress::File(_), _) => {
+                return Ok(here(FileLink::stdout(self.dialer.encoding(to), &self.refused)));
+            }
         };
         let answer = self.dialer.look_up_or_remember(destination).await?;
         let start = self.failures / self.settings.to.len();

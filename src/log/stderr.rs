@@ -1,5 +1,5 @@
-//! A thread that writes to standard error, so that a full pipe or a slow disk does not hold the relay. Lines that do not fit into its
-//! queue are dropped.
+//! Standard error, written by a thread of its own: a full pipe or a slow disk behind it must not hold the relay. What does
+//! not fit in the queue is dropped.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// Lines that may wait. As many again may be in the current write.
+/// Lines that wait to be written; as many again may be on their way.
 const MAX_QUEUED: usize = 1000;
-/// How long the last lines may take.
+/// How long the last lines may take to be written.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// The queue of the writing thread.
 pub struct Stderr(Arc<Shared>);
 
-/// Dropping the value waits until all lines are written, for [`FLUSH_WITHIN`] at most.
+/// Waits until everything is written when it is dropped, if that is soon.
 pub struct FlushOnDrop(Arc<Shared>);
 
 #[derive(Default)]
@@ -28,13 +27,13 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: Vec<String>,
-    /// No further line will come.
+    /// No more will come.
     over: bool,
-    /// The thread has written every line and ended.
+    /// Everything is written, and nobody writes any more.
     written: bool,
 }
 
-/// Starts the thread, which writes lines to `out`.
+/// Lines to `out`.
 pub fn start(out: impl Write + Send + 'static) -> (Stderr, FlushOnDrop) {
     let shared = Arc::new(Shared::default());
     let writing = shared.clone();
@@ -70,7 +69,7 @@ impl Shared {
                 return;
             }
             drop(queue);
-            // A failed write is not reported: there is no other place to report it.
+            // A failed write is not reported: there is nowhere to do so.
             let _ = out.write_all(lines.concat().as_bytes());
         }
     }

@@ -152,6 +152,8 @@ pub struct ForwardMetrics {
     pub dead_letter_bytes: Gauge,
     /// Lines sent again after a connection broke: what the collector may have twice.
     pub resent: Counter,
+    /// Lines of a `file://` that went to the file of the others, because their own cannot be written or would be one too many.
+    pub diverted: Counter,
     /// Lines given up unsent because the spool was full (`drop-oldest`).
     pub evicted: Counter,
     /// Lines in the spool that could not be read any more.

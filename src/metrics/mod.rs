@@ -122,6 +122,7 @@ pub struct Metrics {
     rejected: Family<ByForward, Counter>,
     dead_letter_bytes: Family<ByForward, Gauge>,
     resent: Family<ByForward, Counter>,
+    diverted: Family<ByForward, Counter>,
     connected: Family<ByForward, Gauge>,
     connects: Family<ByForward, Counter>,
     connect_failures: Family<ByForward, Counter>,
@@ -201,6 +202,7 @@ impl Metrics {
             rejected: add(all, "forward_rejected", "Lines the collector refused for good: they are dead letters"),
             dead_letter_bytes: add(all, "forward_dead_letter_bytes", "Bytes of the dead letters on the disk"),
             resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
+            diverted: add(all, "forward_diverted", "Lines of a file:// whose own file cannot be written, in _others"),
             connected: add(all, "forward_connected", "1 while a connection to the collector stands"),
             connects: add(all, "forward_connects", "Connections made to a collector"),
             connect_failures: add(
@@ -320,8 +322,8 @@ impl Metrics {
         self.of_forward(&label, connected)
     }
 
-    /// The counters of a forward, for reading. Unlike [`Metrics::forward`] this brings no gauge of a removed forward back.
-    pub fn forward_metrics(&self, name: &str) -> ForwardMetrics {
+    /// The same for whoever only looks, which brings nothing back of a forward that is gone.
+    pub fn look_at_forward(&self, name: &str) -> ForwardMetrics {
         let label = ByForward { forward: name.to_owned() };
         let connected = self.connected.get(&label).map(|gauge| gauge.clone()).unwrap_or_default();
         self.of_forward(&label, connected)
@@ -341,6 +343,7 @@ impl Metrics {
             rejected: self.rejected.get_or_create(label).clone(),
             dead_letter_bytes: self.dead_letter_bytes.get_or_create(label).clone(),
             resent: self.resent.get_or_create(label).clone(),
+            diverted: self.diverted.get_or_create(label).clone(),
             evicted: self.evicted.get_or_create(label).clone(),
             damaged: self.damaged.get_or_create(label).clone(),
             pending: self.pending.get_or_create(label).clone(),
@@ -369,7 +372,7 @@ impl Metrics {
     /// The counters of every forward there ever was, by name.
     pub fn forwards(&self) -> Vec<(String, ForwardMetrics)> {
         let names: Vec<String> = self.named().forwards.iter().cloned().collect();
-        names.into_iter().map(|name| (name.clone(), self.forward_metrics(&name))).collect()
+        names.into_iter().map(|name| (name.clone(), self.look_at_forward(&name))).collect()
     }
 
     fn named(&self) -> MutexGuard<'_, Named> {

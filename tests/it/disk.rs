@@ -18,11 +18,11 @@ use crate::support::{
 const NOBODY: u32 = 65_534;
 
 /// A file system of its own below a setup's directory.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
     /// `None`: this takes root, and the test said that it was skipped.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    pub fn mount(at: &Path, size: &str) -> Option<Self> {
         if !root_can("mount a small disk") {
             return None;
         }
@@ -37,7 +37,7 @@ impl Disk {
     }
 
     /// Fills it to the last byte with something that is not ours; returns what gives the room back.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         let path = self.0.join("somebody-else");
         let mut file = fs::File::create(&path).expect("a file");
         while file.write_all(&[0; 4096]).is_ok() {}

@@ -15,6 +15,7 @@ mod deployments;
 mod disk;
 mod explain;
 mod failover;
+mod files;
 mod links;
 mod log;
 mod losses;

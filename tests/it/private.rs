@@ -15,7 +15,7 @@ use crate::support::{Certs, Collector, Framing, Program, Setup, eventually, rela
 const NOBODY: u32 = 65_534;
 
 /// The same command, started by a shell that does `first`.
-fn after(first: &str, command: &Command) -> Command {
+pub fn after(first: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{first} && exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
     with_variables_of(shell, command)

@@ -201,7 +201,7 @@ fn the_reference_config_names_every_key() {
 fn the_reference_config_tells_the_defaults() {
     const EXAMPLES: [&str; 4] = ["hostname", "listen.plaintext", "syslog.rate-limit", "forward.to"];
     let table = |text: &str| text.parse::<toml::Table>().expect("TOML");
-    let default = "hostname = \"x\"\n[[forward]]\nto = [\"relp://a\", \"tcp://b\"]";
+    let default = "hostname = \"x\"\n[[forward]]\nto = [\"relp://a\", \"tcp://b\", \"file:///c\"]";
     let (default, reference) =
         (table(&parse(default).unwrap().to_toml()), table(&reference_config("docker/logferry.toml")));
     // Of a section that is there several times the first one that states a key counts.

@@ -1,4 +1,4 @@
-//! The demo's collectors: they compare each message with the one that was sent, and count it by its number.
+//! The demo's collectors: they check every field and tick off every message.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -8,26 +8,25 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::sender::{IMAGE, container, message};
-use crate::cli::frame_receiver::FrameReceiver;
+use crate::cli::collector;
 use crate::config::DEFAULT_SD_ID;
 use crate::record::Record;
 
-/// How often each message has arrived, at any of the collectors.
-pub struct ArrivalCounts {
+/// What has arrived at any of the collectors, by message number.
+pub struct Arrivals {
     times: Vec<AtomicU8>,
     distinct: AtomicUsize,
     duplicated: AtomicUsize,
     damaged: AtomicUsize,
 }
 
-/// A collector at one address.
 pub struct Collector {
     port: u16,
-    received: Arc<AtomicUsize>,
-    first_received: Arc<OnceLock<Instant>>,
+    taken: Arc<AtomicUsize>,
+    first: Arc<OnceLock<Instant>>,
 }
 
-impl ArrivalCounts {
+impl Arrivals {
     pub fn new(messages: usize) -> Self {
         Self {
             times: (0..messages).map(|_| AtomicU8::new(0)).collect(),
@@ -45,14 +44,14 @@ impl ArrivalCounts {
         self.duplicated.load(Ordering::Relaxed)
     }
 
-    /// Counts messages whose text, image, name or ID is not as it was sent.
+    /// Messages that are not what was sent: wrong text, image, name or id.
     pub fn damaged(&self) -> usize {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    fn count(&self, frame: &[u8]) {
+    fn take(&self, frame: &[u8]) {
         let record = Record::from_line(frame, DEFAULT_SD_ID);
-        let number = number_of(&record).filter(|number| is_as_sent(&record, *number));
+        let number = number_of(&record).filter(|number| as_sent(&record, *number));
         let Some(times) = number.and_then(|number| self.times.get(number)) else {
             self.damaged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -62,13 +61,13 @@ impl ArrivalCounts {
     }
 }
 
-/// Reads the number of a message, which stands at the end of its text.
+/// The message ends in its number.
 fn number_of(record: &Record<'_>) -> Option<usize> {
     let text = std::str::from_utf8(record.message?).ok()?;
     text.rsplit(' ').next()?.parse().ok()
 }
 
-fn is_as_sent(record: &Record<'_>, number: usize) -> bool {
+fn as_sent(record: &Record<'_>, number: usize) -> bool {
     let (name, id) = container(number);
     record.message == Some(message(number).as_bytes())
         && record.image_name() == Some(IMAGE.as_bytes())
@@ -77,27 +76,27 @@ fn is_as_sent(record: &Record<'_>, number: usize) -> bool {
 }
 
 impl Collector {
-    /// Listens on `port` until the process ends. Port 0 stands for any free port.
-    pub fn start(address: Ipv4Addr, port: u16, arrivals: Arc<ArrivalCounts>) -> io::Result<Self> {
-        let (received, first_received) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
-        let (counter, first) = (received.clone(), first_received.clone());
-        let receiver = FrameReceiver::tcp((address, port).into(), move |frame| {
-            first.get_or_init(Instant::now);
+    /// Takes connections on `port`, 0 for any, until the process ends.
+    pub fn start(address: Ipv4Addr, port: u16, arrivals: Arc<Arrivals>) -> io::Result<Self> {
+        let (taken, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
+        let (counter, first_taken) = (taken.clone(), first.clone());
+        let listening = collector::Collector::tcp((address, port).into(), move |frame| {
+            first_taken.get_or_init(Instant::now);
             counter.fetch_add(1, Ordering::Relaxed);
-            arrivals.count(frame);
+            arrivals.take(frame);
         })?;
-        Ok(Self { port: receiver.address.port(), received, first_received })
+        Ok(Self { port: listening.address.port(), taken, first })
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn received(&self) -> usize {
-        self.received.load(Ordering::Relaxed)
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
-    pub fn first_received(&self) -> Option<Instant> {
-        self.first_received.get().copied()
+    pub fn first_taken(&self) -> Option<Instant> {
+        self.first.get().copied()
     }
 }

@@ -326,7 +326,8 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
         (1024, 16 << 20, Framing::Newline)
     );
     assert_eq!(udp.delivery, DeliverySettings::Datagram);
-    assert_eq!((&file.delivery, &stdout.delivery), (&DeliverySettings::File, &DeliverySettings::Stdout));
+    assert_eq!(file.delivery, DeliverySettings::File(FileSettings { max_open_files: 256 }));
+    assert_eq!(stdout.delivery, DeliverySettings::Stdout);
     for (to, unused) in [
         ("relp://a", vec!["replay", "framing"]),
         ("tcp://a", vec!["window"]),

@@ -1,0 +1,145 @@
+//! What a forward remembers of files that could not be written, from one attempt to the next, and what it says of them. Who
+//! can send a line can choose its file, so there is a limit to both.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+
+use crate::forward::log_limiter::LogLimiter;
+use crate::status::SharedForwardStatus;
+
+/// A path that could not be written is tried again after this.
+pub const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// Paths that are remembered. Further ones are tried with each batch.
+const MOST_PATHS: usize = 1024;
+/// How often it is said that lines go elsewhere.
+const TELL_EVERY: Duration = Duration::from_secs(600);
+
+/// New files in a [`DAY`], for each has a name that a stranger may have invented. Lines under further names go to one file.
+const MOST_NEW_FILES: usize = 10_000;
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+pub struct Refused {
+    limiter: Arc<LogLimiter>,
+    status: SharedForwardStatus,
+    /// Lines that went elsewhere.
+    diverted: Counter,
+    memory: Mutex<Memory>,
+}
+
+pub struct Memory {
+    /// When each was refused.
+    paths: HashMap<PathBuf, Instant>,
+    told: Option<Instant>,
+    /// How many more files may be made, and since when.
+    pub new_files: usize,
+    pub since: Instant,
+}
+
+impl Refused {
+    pub fn new(limiter: Arc<LogLimiter>, status: SharedForwardStatus, diverted: Counter) -> Self {
+        let memory = Memory { paths: HashMap::new(), told: None, new_files: MOST_NEW_FILES, since: Instant::now() };
+        Self { limiter, status, diverted, memory: Mutex::new(memory) }
+    }
+
+    /// Whether the path could not be written a moment ago.
+    pub fn has(&self, path: &Path) -> bool {
+        let mut memory = self.memory.lock();
+        let is_fresh = memory.paths.get(path).map(|since| since.elapsed() < TRY_AGAIN_AFTER);
+        if is_fresh == Some(false) {
+            memory.paths.remove(path);
+        }
+        is_fresh == Some(true)
+    }
+
+    /// Lines for `path` go to `others` from now on; false: that cannot be remembered.
+    pub fn add(&self, path: &Path, why: &str, others: &Path) -> bool {
+        let mut memory = self.memory.lock();
+        if memory.paths.len() >= MOST_PATHS {
+            memory.paths.retain(|_, since| since.elapsed() < TRY_AGAIN_AFTER);
+        }
+        let is_remembered = memory.paths.len() < MOST_PATHS;
+        if is_remembered {
+            memory.paths.insert(path.to_owned(), Instant::now());
+        }
+        let tells = memory.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if tells {
+            memory.told = Some(Instant::now());
+        }
+        drop(memory);
+        let says = format!("cannot write to {}: {why}", path.display());
+        self.status.failed(&says);
+        if tells {
+            tracing::warn!(
+                parent: self.limiter.span(),
+                "{says}; its lines go to {}, as do those of other files that cannot be written: logferry_forward_diverted counts them",
+                others.display()
+            );
+        }
+        is_remembered
+    }
+
+    pub fn count(&self, lines: usize) {
+        self.diverted.inc_by(lines as u64);
+    }
+
+    /// Whether a file may be made.
+    pub fn may_make(&self) -> bool {
+        let mut memory = self.memory.lock();
+        if memory.since.elapsed() >= DAY {
+            (memory.new_files, memory.since) = (MOST_NEW_FILES, Instant::now());
+        }
+        memory.new_files > 0
+    }
+
+    /// A file was made. `others`: where lines go when there were enough.
+    pub fn made_one(&self, others: &Path) {
+        let mut memory = self.memory.lock();
+        memory.new_files = memory.new_files.saturating_sub(1);
+        if memory.new_files == 0 {
+            tracing::warn!(
+                parent: self.limiter.span(),
+                "{MOST_NEW_FILES} new files within a day; lines under other new names go to {}",
+                others.display()
+            );
+        }
+    }
+
+    pub fn say_fewer_files(&self, asked: usize, most: usize) {
+        let says = format!(
+            "max-open-files = {asked} is more than the process may have: {most} are used; raise the limit of open files (ulimit -n)"
+        );
+        if self.limiter.is_new(&says) {
+            tracing::warn!(parent: self.limiter.span(), "{says}");
+        }
+    }
+
+    /// Nothing was written for this time, nor refused: the disk, or who reads from a pipe, stands still.
+    pub fn say_it_hangs(&self, time: Duration) {
+        const SAYS: &str = "writing takes longer than 5 s: the disk, or the reader of a pipe, stands still";
+        self.status.stalled(time * 2);
+        self.status.failed(SAYS);
+        if self.limiter.is_new(SAYS) {
+            tracing::warn!(parent: self.limiter.span(), "{SAYS}; its lines wait in the spool");
+        }
+    }
+
+    #[cfg(test)]
+    pub fn memory(&self) -> parking_lot::MutexGuard<'_, Memory> {
+        self.memory.lock()
+    }
+}
+
+#[cfg(test)]
+impl Memory {
+    /// As if it were later.
+    pub fn ages(&mut self, time: Duration) {
+        let before = |at: Instant| at.checked_sub(time).expect("the clock has run for so long");
+        self.paths.values_mut().for_each(|at| *at = before(*at));
+        self.since = before(self.since);
+    }
+}
