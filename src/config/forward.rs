@@ -13,7 +13,7 @@ use super::error::{ConfigError, Source};
 use super::kinds::{Count, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
 use super::settings::{OnlyFor, Place, Settings, defaults, settings};
 use super::written::{Entry, Leaf, List, Written};
-use super::{Fingerprint, ForwardAddress, Protocol, Transport};
+use super::{Fingerprint, ForwardAddress, ForwardProtocol, Transport};
 use crate::record::{Format, Rule};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +41,9 @@ const FRAMINGS: Words<Framing> = Words(&[("octet-counting", Framing::OctetCounti
 
 const STREAMS: OnlyFor = OnlyFor {
     schemes: "tcp:// or tcp+tls://",
-    uses: |to| to.network().is_some_and(|to| to.protocol() == Protocol::Syslog && to.transport() != Transport::Udp),
+    uses: |to| {
+        to.network().is_some_and(|to| to.protocol() == ForwardProtocol::Syslog && to.transport() != Transport::Udp)
+    },
 };
 const RELP: OnlyFor = OnlyFor { schemes: "relp:// or relp+tls://", uses: ForwardAddress::is_relp };
 const FILES: OnlyFor = OnlyFor { schemes: "file://", uses: |to| matches!(to, ForwardAddress::File(_)) };
@@ -180,9 +182,25 @@ impl Default for ClientTls {
     }
 }
 
+impl Target {
+    /// How messages are kept apart; `None`: the link keeps them apart (datagrams, RELP's frames).
+    pub fn framing(&self) -> Option<Framing> {
+        match &self.delivery {
+            DeliverySettings::Stream(stream) => Some(stream.framing_to(&self.address)),
+            DeliverySettings::Relp(_) | DeliverySettings::Datagram => None,
+            DeliverySettings::File(_) | DeliverySettings::Stdout => Some(Framing::Newline),
+        }
+    }
+
+    /// Whether people read the messages at terminals. A collector gets each byte.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self.delivery, DeliverySettings::File(_) | DeliverySettings::Stdout)
+    }
+}
+
 impl StreamSettings {
     /// RFC 5425 knows octet counting only; on plain TCP newlines are what every collector understands.
-    pub fn framing_to(&self, address: &ForwardAddress) -> Framing {
+    fn framing_to(&self, address: &ForwardAddress) -> Framing {
         let usual = if address.is_tls() { Framing::OctetCounting } else { Framing::Newline };
         self.framing.unwrap_or(usual)
     }
@@ -201,9 +219,11 @@ impl Target {
             ForwardAddress::File(_) => DeliverySettings::File(keys.file.clone()),
             ForwardAddress::Stdout => DeliverySettings::Stdout,
             ForwardAddress::Network(to) => match (to.protocol(), to.transport()) {
-                (Protocol::Relp, _) => DeliverySettings::Relp(keys.relp.clone()),
-                (Protocol::Syslog, Transport::Udp) => DeliverySettings::Datagram,
-                (Protocol::Syslog, Transport::Tcp | Transport::Tls) => DeliverySettings::Stream(keys.stream.clone()),
+                (ForwardProtocol::Relp, _) => DeliverySettings::Relp(keys.relp.clone()),
+                (ForwardProtocol::Syslog, Transport::Udp) => DeliverySettings::Datagram,
+                (ForwardProtocol::Syslog, Transport::Tcp | Transport::Tls) => {
+                    DeliverySettings::Stream(keys.stream.clone())
+                }
             },
         };
         Self { address, delivery }

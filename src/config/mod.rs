@@ -29,8 +29,8 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use address::{
-    Destination, ForwardAddress, Host, HostPort, ListenAddress, ListenTransport, NetworkAddress, Protocol, SYSLOG_PORT,
-    SYSLOG_TLS_PORT, Transport,
+    Destination, ForwardAddress, ForwardProtocol, Host, HostPort, ListenAddress, ListenTransport, NetworkAddress,
+    SYSLOG_PORT, SYSLOG_TLS_PORT, Transport,
 };
 pub use effective::displayed_size;
 pub use error::{ConfigError, ConfigErrors};
@@ -47,6 +47,7 @@ pub use sections::{
 pub use spool::{DEFAULT_SPOOL_DIR, MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 
+pub use crate::protocol::session::Protocol;
 use crate::protocol::syslog::Settings;
 use crate::record::Rule;
 use error::Source;

@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use super::error::{ConfigError, Source};
 use super::settings::{Flag, Key};
 use super::written::{Entry, Inside, Leaf, Written};
-use super::{DEFAULT_FILE, DEFAULT_LISTEN, File, forward, listen};
+use super::{DEFAULT_FILE, DEFAULT_LISTEN, File, ForwardAddress, ListenAddress, forward, listen};
 
 /// What was given on the command line and by variables.
 #[derive(Clone, Debug, Default)]
@@ -159,21 +159,22 @@ impl clap::Args for Overrides {
             .env("LOGFERRY_CONFIG")
             .value_name("FILE")
             .help("Config file (TOML); without it /etc/logferry.toml is read if it is there");
-        let urls = |name: &'static str, variable: &'static str, help: &'static str| {
+        let urls = |name: &'static str, variable: &'static str, help: String| {
             let list = Arg::new(name).long(name).env(variable).value_name("URL").value_delimiter(',');
             list.action(ArgAction::Append).help(help)
         };
         let listen = urls(
             "listen",
             "LOGFERRY_LISTEN",
-            "Where to listen: udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://; several with commas \
-             [default: udp and tcp on port 514]",
+            format!(
+                "Where to listen: {}; several with commas [default: udp and tcp on port 514]",
+                ListenAddress::schemes()
+            ),
         );
         let forward = urls(
             "forward",
             "LOGFERRY_FORWARD",
-            "Collector: relp://, relp+tls://, tcp://, tcp+tls:// or udp:// (srv+ in front for SRV records), file:///path or \
-             stdout:; several with commas: the first that answers",
+            format!("Collector: {}; several with commas: the first that answers", ForwardAddress::schemes()),
         );
         let flag = |flag: &'static Flag| {
             Arg::new(flag.name).long(flag.name).env(flag.variable).value_name(flag.value_name).help(flag.help)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,15 +12,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::datagram::DatagramLink;
-use super::delivery::{Delivery, RelpDelivery, SyslogDelivery};
+use super::delivery::Delivery;
 use super::driver::{Failure, StreamLink};
 use super::encode::{Encoding, encoding};
 use super::link::Link;
 use super::log_limiter::LogLimiter;
 use super::names::{Answer, Endpoint, Patience, ResolveError, Resolver};
-use super::tcp::{self, CountedStream, Replay, Stream};
-use crate::config::{self, DeliverySettings, Destination, Target};
+use super::tcp::{self, CountedStream, Stream};
+use crate::config::{self, Destination, Target};
 use crate::metrics::ForwardMetrics;
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, TlsError};
@@ -70,7 +69,7 @@ pub struct Dialer {
     /// The SD-ID under which image, name and ID are found in a line.
     sd_id: String,
     /// The name under which the lines are numbered, for a collector that keeps such numbers.
-    stream: String,
+    pub stream: String,
     metrics: ForwardMetrics,
     pub state: SharedForwardStatus,
     /// The last answer for each target, for when there is none. No more than there are targets.
@@ -128,7 +127,7 @@ impl Dialer {
     ) -> Result<(Link, Endpoint), DialError> {
         let mut problems = Vec::new();
         for endpoint in endpoints {
-            match self.connect_one(target, endpoint, patience).await {
+            match Link::connect(self, target, endpoint, patience).await {
                 Ok(link) => {
                     self.metrics.connects.inc();
                     return Ok((link, endpoint.clone()));
@@ -142,32 +141,8 @@ impl Dialer {
         Err(DialError::Connect(problems))
     }
 
-    async fn connect_one(
-        &self,
-        target: &Target,
-        endpoint: &Endpoint,
-        patience: Duration,
-    ) -> Result<Link, ConnectError> {
-        let encoding = self.encoding(target);
-        match &target.delivery {
-            DeliverySettings::Datagram => Ok(Link::Datagram(DatagramLink::connect(endpoint.peer, encoding).await?)),
-            DeliverySettings::Stream(settings) => {
-                let stream = self.connect_stream(target, endpoint, patience).await?;
-                let replay = Replay { bytes: settings.replay, time: settings.replay_for, limit: settings.replay_limit };
-                let delivery = SyslogDelivery::new(encoding, replay, Instant::now());
-                self.open(endpoint, stream, Delivery::Syslog(Box::new(delivery))).await
-            }
-            DeliverySettings::Relp(settings) => {
-                let stream = self.connect_stream(target, endpoint, patience).await?;
-                let waits = (settings.window, patience);
-                let delivery = RelpDelivery::new(encoding, self.stream.clone(), waits, Instant::now());
-                self.open(endpoint, stream, Delivery::Relp(Box::new(delivery))).await
-            }
-            DeliverySettings::File(_) | DeliverySettings::Stdout => Err(ConnectError::Local),
-        }
-    }
-
-    async fn connect_stream(
+    /// A stream to an endpoint, with TLS where the target speaks it.
+    pub async fn connect_stream(
         &self,
         target: &Target,
         endpoint: &Endpoint,
@@ -183,7 +158,7 @@ impl Dialer {
     }
 
     /// A link over which lines may be sent.
-    async fn open(&self, endpoint: &Endpoint, stream: Stream, delivery: Delivery) -> Result<Link, ConnectError> {
+    pub async fn open(&self, endpoint: &Endpoint, stream: Stream, delivery: Delivery) -> Result<Link, ConnectError> {
         let within = self.settings.connect_timeout;
         let mut link = StreamLink::new(stream, endpoint.peer, delivery, self.settings.dead_after);
         match timeout(within, link.open()).await {

@@ -1,6 +1,6 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
-use crate::config::{self, DeliverySettings, Framing, Target};
+use crate::config::{self, Framing, Target};
 use crate::record::{Format, append_escaped, append_on_one_line, render};
 
 /// How one forward writes lines.
@@ -15,14 +15,9 @@ pub struct Encoding {
     pub sd_id: String,
 }
 
-/// How lines are written to a target: framed on a stream; datagrams and RELP's frames need no framing.
+/// How lines are written to a target.
 pub fn encoding(settings: &config::Forward, target: &Target, sd_id: &str) -> Encoding {
-    let framing = match &target.delivery {
-        DeliverySettings::Stream(stream) => Some(stream.framing_to(&target.address)),
-        DeliverySettings::Relp(_) | DeliverySettings::Datagram => None,
-        DeliverySettings::File(_) | DeliverySettings::Stdout => Some(Framing::Newline),
-    };
-    let escaped = matches!(target.delivery, DeliverySettings::File(_) | DeliverySettings::Stdout);
+    let (framing, escaped) = (target.framing(), target.is_for_people());
     Encoding { format: settings.format, framing, escaped, sd_id: sd_id.to_owned() }
 }
 

@@ -3,18 +3,21 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::Deadline;
 use super::datagram::DatagramLink;
+use super::delivery::{Delivery, RelpDelivery, SyslogDelivery};
+use super::dial::{ConnectError, Dialer};
 use super::driver::{Failure, StreamLink};
 use super::file::FileLink;
 use super::names::Endpoint;
 use super::source::Source;
 use super::target_watch::Moved;
-use crate::config::Target;
+use super::tcp::Replay;
+use crate::config::{DeliverySettings, Target};
 
 /// The closed set of ways to a place.
 pub enum Link {
@@ -60,6 +63,32 @@ pub struct Events {
 }
 
 impl Link {
+    /// Connects to one endpoint of a target. The connection may stand still for as long as `patience`.
+    pub async fn connect(
+        dialer: &Dialer,
+        target: &Target,
+        endpoint: &Endpoint,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
+        let encoding = dialer.encoding(target);
+        match &target.delivery {
+            DeliverySettings::Datagram => Ok(Self::Datagram(DatagramLink::connect(endpoint.peer, encoding).await?)),
+            DeliverySettings::Stream(settings) => {
+                let stream = dialer.connect_stream(target, endpoint, patience).await?;
+                let replay = Replay { bytes: settings.replay, time: settings.replay_for, limit: settings.replay_limit };
+                let delivery = SyslogDelivery::new(encoding, replay, Instant::now());
+                dialer.open(endpoint, stream, Delivery::Syslog(Box::new(delivery))).await
+            }
+            DeliverySettings::Relp(settings) => {
+                let stream = dialer.connect_stream(target, endpoint, patience).await?;
+                let waits = (settings.window, patience);
+                let delivery = RelpDelivery::new(encoding, dialer.stream.clone(), waits, Instant::now());
+                dialer.open(endpoint, stream, Delivery::Relp(Box::new(delivery))).await
+            }
+            DeliverySettings::File(_) | DeliverySettings::Stdout => Err(ConnectError::Local),
+        }
+    }
+
     /// Carries lines until it ends. Returns the connection that is to be ended in good order, where there is one.
     pub async fn carry(self, source: &mut Source, events: &mut Events) -> (Ended, Option<Box<StreamLink>>) {
         match self {

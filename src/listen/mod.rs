@@ -27,9 +27,7 @@ use tracing::{info, warn};
 
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
 use crate::metrics::ListenMetrics;
-use crate::protocol::relp::{Bounds, RelpSession};
-use crate::protocol::session::AnySession;
-use crate::protocol::syslog::SyslogSession;
+use crate::protocol::session::{AnySession, Bounds};
 use crate::spool::MAX_LINE;
 
 mod admission;
@@ -232,13 +230,8 @@ impl Rules {
     /// Makes the session of a new connection.
     fn session(&self) -> AnySession {
         let Limits { max_frame, frame_timeout, handshake_timeout, .. } = self.limits;
-        match self.protocol {
-            Protocol::Syslog => AnySession::Syslog(SyslogSession::new(max_frame, frame_timeout)),
-            Protocol::Relp => {
-                let bounds = Bounds { max_frame, max_line: MAX_LINE, frame_timeout, open_timeout: handshake_timeout };
-                AnySession::Relp(Box::new(RelpSession::new(bounds)))
-            }
-        }
+        let bounds = Bounds { max_frame, max_line: MAX_LINE, frame_timeout, open_timeout: handshake_timeout };
+        AnySession::new(self.protocol, bounds)
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::relp::{Bounds, RelpSession};
-use super::session::{Ack, AnySession, Closed, Numbers, Phase, Session, Sink};
-use super::syslog::SyslogSession;
+use super::session::{Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Session, Sink};
 
 /// Messages with this in them are refused.
 pub const REFUSED: u8 = b'!';
@@ -109,10 +107,10 @@ pub fn outcome(
 }
 
 /// One session of each protocol, for messages of so many bytes.
-pub fn each_session(max_frame: usize) -> [AnySession; 2] {
+pub fn each_session(max_frame: usize) -> [AnySession; Protocol::ALL.len()] {
     let timeout = Duration::from_secs(60);
     let bounds = Bounds { max_frame, max_line: 1000, frame_timeout: timeout, open_timeout: timeout };
-    [AnySession::Syslog(SyslogSession::new(max_frame, timeout)), AnySession::Relp(Box::new(RelpSession::new(bounds)))]
+    Protocol::ALL.map(|protocol| AnySession::new(protocol, bounds))
 }
 
 /// Panics unless what comes of `stream`, cut into these pieces, is what comes of the whole, in each protocol and whenever the

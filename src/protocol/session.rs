@@ -132,7 +132,33 @@ pub enum Closed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation;
 
-/// One of the protocols.
+/// The protocol that senders speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Syslog as RFC 5424, RFC 3164 and Docker write it: nothing is answered.
+    Syslog,
+    /// Syslog messages that are answered, each by its number.
+    Relp,
+}
+
+impl Protocol {
+    pub const ALL: [Self; 2] = [Self::Syslog, Self::Relp];
+}
+
+/// What a session may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of a message that are kept.
+    pub max_frame: usize,
+    /// Bytes of the longest line that another logferry may have.
+    pub max_line: usize,
+    /// How long the end of a message is waited for.
+    pub frame_timeout: Duration,
+    /// How long `open` is waited for.
+    pub open_timeout: Duration,
+}
+
+/// A session of one of the protocols.
 #[derive(Debug)]
 pub enum AnySession {
     Syslog(SyslogSession),
@@ -148,6 +174,16 @@ macro_rules! each {
             AnySession::Relp($session) => $call,
         }
     };
+}
+
+impl AnySession {
+    /// The session of a new connection.
+    pub fn new(protocol: Protocol, bounds: Bounds) -> Self {
+        match protocol {
+            Protocol::Syslog => Self::Syslog(SyslogSession::new(bounds.max_frame, bounds.frame_timeout)),
+            Protocol::Relp => Self::Relp(Box::new(RelpSession::new(bounds))),
+        }
+    }
 }
 
 impl Session for AnySession {

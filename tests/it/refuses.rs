@@ -198,8 +198,8 @@ fn flags_and_variables_are_named_as_they_were_given() {
     is_refused(
         logferry().args(["--forward", "logs.example.com"]),
         CONFIG,
-        "--forward / LOGFERRY_FORWARD: `logs.example.com` is no address; write tcp://, tcp+tls://, relp://, relp+tls://, \
-         udp://, these with srv+ in front, file:///path or stdout:",
+        "--forward / LOGFERRY_FORWARD: `logs.example.com` is no address; write udp://, tcp://, tcp+tls://, \
+         relp://, relp+tls://, these with srv+ in front, file:///path or stdout:",
     );
     is_refused(
         logferry().env("LOGFERRY_SPOOL_MAX_SIZE", "big"),

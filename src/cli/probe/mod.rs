@@ -14,8 +14,8 @@ use super::collector::Collector;
 use super::wire::Door;
 use super::{Failure, print, runtime};
 use crate::config::{
-    ClientTls, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Destination, ForwardAddress, ListenAddress,
-    ListenTransport, Protocol, Resolve, Transport,
+    ClientTls, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Destination, ForwardAddress, ForwardProtocol,
+    ListenAddress, ListenTransport, Protocol, Resolve, Transport,
 };
 use crate::forward::{Patience, Resolver};
 use arrivals::{Arrivals, Token};
@@ -205,9 +205,9 @@ async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure>
     let address: ForwardAddress = from.parse().map_err(usage)?;
     let network = address.network().map(|at| (at.protocol(), at.transport(), at.destination()));
     let (to, door, max): (_, fn(_) -> Door, _) = match network {
-        Some((Protocol::Syslog, Transport::Udp, to @ Destination::Host(_))) => (to, Door::Udp, 1),
-        Some((Protocol::Syslog, Transport::Tcp, to @ Destination::Host(_))) => (to, Door::Tcp, usize::MAX),
-        Some((Protocol::Syslog, Transport::Tls, to @ Destination::Host(_))) => (to, Door::Tls, usize::MAX),
+        Some((ForwardProtocol::Syslog, Transport::Udp, to @ Destination::Host(_))) => (to, Door::Udp, 1),
+        Some((ForwardProtocol::Syslog, Transport::Tcp, to @ Destination::Host(_))) => (to, Door::Tcp, usize::MAX),
+        Some((ForwardProtocol::Syslog, Transport::Tls, to @ Destination::Host(_))) => (to, Door::Tls, usize::MAX),
         _ => {
             return Err(usage(format!(
                 "`{from}`: a container sends by udp://, tcp://, tcp+tls://, unix:// or unixgram://"

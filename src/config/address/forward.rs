@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::host::{Host, HostPort, host_port, name_or_ipv4};
-use super::{Protocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme};
-
-const FORWARD_SCHEMES: &str =
-    "tcp://, tcp+tls://, relp://, relp+tls://, udp://, these with srv+ in front, file:///path or stdout:";
+use super::{ForwardProtocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme};
 
 /// What may stand between braces in a file's path.
 const FILE_FIELDS: [&str; 5] = ["host", "name", "image", "id", "app"];
@@ -25,7 +22,7 @@ pub enum ForwardAddress {
 /// A collector on the network, and its protocol and transport. Parsing is the only way to make one, so that it always has a scheme.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkAddress {
-    protocol: Protocol,
+    protocol: ForwardProtocol,
     transport: Transport,
     destination: Destination,
 }
@@ -39,6 +36,12 @@ pub enum Destination {
 }
 
 impl ForwardAddress {
+    /// The schemes of targets, for a person.
+    pub fn schemes() -> String {
+        let schemes = Scheme::names(|scheme| scheme.forward.is_some());
+        format!("{schemes}, these with srv+ in front, file:///path or stdout:")
+    }
+
     /// The address on the network; `None` for a file and for stdout.
     pub fn network(&self) -> Option<&NetworkAddress> {
         match self {
@@ -54,11 +57,11 @@ impl ForwardAddress {
 
     /// Whether messages go as syslog over TCP without TLS: the collector answers nothing, so that nobody knows whether it understood.
     pub fn is_plain_syslog(&self) -> bool {
-        self.network().is_some_and(|to| (to.protocol, to.transport) == (Protocol::Syslog, Transport::Tcp))
+        self.network().is_some_and(|to| (to.protocol, to.transport) == (ForwardProtocol::Syslog, Transport::Tcp))
     }
 
     pub fn is_relp(&self) -> bool {
-        self.network().is_some_and(|to| to.protocol == Protocol::Relp)
+        self.network().is_some_and(|to| to.protocol == ForwardProtocol::Relp)
     }
 
     pub fn is_udp(&self) -> bool {
@@ -71,7 +74,7 @@ impl ForwardAddress {
 }
 
 impl NetworkAddress {
-    pub fn protocol(&self) -> Protocol {
+    pub fn protocol(&self) -> ForwardProtocol {
         self.protocol
     }
 
@@ -91,19 +94,20 @@ impl FromStr for ForwardAddress {
         if text == "stdout:" || text == "stdout://" || text == "stdout" {
             return Ok(Self::Stdout);
         }
-        let (scheme, rest) = split_scheme(text, FORWARD_SCHEMES)?;
+        let (scheme, rest) = split_scheme(text, Self::schemes)?;
         if scheme == "file" {
             return Ok(Self::File(file_template(text, rest)?));
         }
         let by_service = scheme.strip_prefix("srv+");
-        let Some(found) = Scheme::named(by_service.unwrap_or(scheme)) else {
-            return Err(bad_scheme(text, scheme, FORWARD_SCHEMES));
+        let found = Scheme::named(by_service.unwrap_or(scheme)).and_then(|found| Some((found, found.forward?)));
+        let Some((found, protocol)) = found else {
+            return Err(bad_scheme(text, scheme, Self::schemes));
         };
         let destination = match by_service {
             Some(_) => service(text, rest, found.service)?,
             None => target(text, rest, found.port)?,
         };
-        Ok(Self::Network(NetworkAddress { protocol: found.protocol, transport: found.transport, destination }))
+        Ok(Self::Network(NetworkAddress { protocol, transport: found.transport, destination }))
     }
 }
 
@@ -154,7 +158,7 @@ impl fmt::Display for ForwardAddress {
 
 impl fmt::Display for NetworkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = Scheme::of(self.protocol, self.transport);
+        let scheme = Scheme::of_target(self.protocol, self.transport);
         match &self.destination {
             Destination::Host(to) => write!(f, "{scheme}://{to}"),
             Destination::Service(name) => write!(f, "srv+{scheme}://{name}"),

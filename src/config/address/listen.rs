@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::host::{Host, HostPort, host_port, port};
-use super::{Protocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme};
-
-const LISTEN_SCHEMES: &str = "udp://, tcp://, tcp+tls://, relp://, relp+tls://, unix:// or unixgram://";
+use super::{Scheme, Transport, absolute_path, bad_scheme, split_scheme};
+use crate::protocol::session::Protocol;
 
 /// The transport that carries messages to a listener, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +28,11 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
+    /// The schemes of listeners, for a person.
+    pub fn schemes() -> String {
+        format!("{}, unix:// or unixgram://", Scheme::names(|scheme| scheme.listen.is_some()))
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -113,20 +117,21 @@ impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = split_scheme(text, LISTEN_SCHEMES)?;
-        let (protocol, transport) = match (Scheme::named(scheme), scheme) {
-            (Some(found), _) => {
+        let (scheme, rest) = split_scheme(text, Self::schemes)?;
+        let found = Scheme::named(scheme).and_then(|found| Some((found, found.listen?)));
+        let (protocol, transport) = match (found, scheme) {
+            (Some((found, protocol)), _) => {
                 let at = listen_socket(text, rest, found.port)?;
                 let transport = match found.transport {
                     Transport::Udp => ListenTransport::Udp(at),
                     Transport::Tcp => ListenTransport::Tcp(at),
                     Transport::Tls => ListenTransport::Tls(at),
                 };
-                (found.protocol, transport)
+                (protocol, transport)
             }
             (None, "unix") => (Protocol::Syslog, ListenTransport::Unix(absolute_path(text, rest)?)),
             (None, "unixgram") => (Protocol::Syslog, ListenTransport::Unixgram(absolute_path(text, rest)?)),
-            (None, other) => return Err(bad_scheme(text, other, LISTEN_SCHEMES)),
+            (None, other) => return Err(bad_scheme(text, other, Self::schemes)),
         };
         Ok(Self { protocol, transport })
     }
@@ -150,7 +155,7 @@ fn listen_socket(text: &str, rest: &str, default_port: u16) -> Result<SocketAddr
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = |transport| Scheme::of(self.protocol, transport);
+        let scheme = |transport| Scheme::of_listener(self.protocol, transport);
         match &self.transport {
             ListenTransport::Udp(at) => write!(f, "{}://{at}", scheme(Transport::Udp)),
             ListenTransport::Tcp(at) => write!(f, "{}://{at}", scheme(Transport::Tcp)),

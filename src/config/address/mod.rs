@@ -11,6 +11,8 @@ pub use forward::{Destination, ForwardAddress, NetworkAddress};
 pub use host::{Host, HostPort};
 pub use listen::{ListenAddress, ListenTransport};
 
+use crate::protocol::session::Protocol;
+
 /// Syslog's port for `udp://` (RFC 5426) and, by custom, for `tcp://`.
 pub const SYSLOG_PORT: u16 = 514;
 /// Syslog over TLS (RFC 5425).
@@ -18,12 +20,11 @@ pub const SYSLOG_TLS_PORT: u16 = 6514;
 /// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
 pub const RELP_PORT: u16 = 2514;
 
-/// The protocol that a sender or a collector speaks.
+/// The protocol that a collector speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// Syslog as RFC 5424, RFC 3164 and Docker write it: nothing is answered.
+pub enum ForwardProtocol {
+    /// Syslog, of which nothing is answered.
     Syslog,
-    /// Syslog messages that are answered, each by its number.
     Relp,
 }
 
@@ -36,10 +37,13 @@ pub enum Transport {
     Tls,
 }
 
-/// A scheme of an address, and its meaning in both directions.
+/// A scheme of addresses on the network, and its meaning.
 struct Scheme {
     name: &'static str,
-    protocol: Protocol,
+    /// The protocol of a listener; `None`: nobody can listen on it.
+    listen: Option<Protocol>,
+    /// The protocol of a target; `None`: nothing can be forwarded to it.
+    forward: Option<ForwardProtocol>,
     transport: Transport,
     /// The port of an address that names none.
     port: u16,
@@ -51,11 +55,11 @@ struct Scheme {
 /// The schemes of both directions.
 #[rustfmt::skip]
 const NETWORK_SCHEMES: [Scheme; 5] = [
-    Scheme { name: "udp", protocol: Protocol::Syslog, transport: Transport::Udp, port: SYSLOG_PORT, service: "_syslog._udp" },
-    Scheme { name: "tcp", protocol: Protocol::Syslog, transport: Transport::Tcp, port: SYSLOG_PORT, service: "_syslog._tcp" },
-    Scheme { name: "tcp+tls", protocol: Protocol::Syslog, transport: Transport::Tls, port: SYSLOG_TLS_PORT, service: "_syslog-tls._tcp" },
-    Scheme { name: "relp", protocol: Protocol::Relp, transport: Transport::Tcp, port: RELP_PORT, service: "_relp._tcp" },
-    Scheme { name: "relp+tls", protocol: Protocol::Relp, transport: Transport::Tls, port: RELP_PORT, service: "_relp-tls._tcp" },
+    Scheme { name: "udp", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Udp, port: SYSLOG_PORT, service: "_syslog._udp" },
+    Scheme { name: "tcp", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Tcp, port: SYSLOG_PORT, service: "_syslog._tcp" },
+    Scheme { name: "tcp+tls", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Tls, port: SYSLOG_TLS_PORT, service: "_syslog-tls._tcp" },
+    Scheme { name: "relp", listen: Some(Protocol::Relp), forward: Some(ForwardProtocol::Relp), transport: Transport::Tcp, port: RELP_PORT, service: "_relp._tcp" },
+    Scheme { name: "relp+tls", listen: Some(Protocol::Relp), forward: Some(ForwardProtocol::Relp), transport: Transport::Tls, port: RELP_PORT, service: "_relp-tls._tcp" },
 ];
 
 impl Scheme {
@@ -63,20 +67,34 @@ impl Scheme {
         NETWORK_SCHEMES.iter().find(|scheme| scheme.name == name)
     }
 
-    fn of(protocol: Protocol, transport: Transport) -> &'static str {
-        let is_it = |scheme: &&Self| (scheme.protocol, scheme.transport) == (protocol, transport);
-        NETWORK_SCHEMES.iter().find(is_it).expect("an address is only made from a scheme").name
+    fn of_listener(protocol: Protocol, transport: Transport) -> &'static str {
+        Self::name_of(|scheme| (scheme.listen, scheme.transport) == (Some(protocol), transport))
+    }
+
+    fn of_target(protocol: ForwardProtocol, transport: Transport) -> &'static str {
+        Self::name_of(|scheme| (scheme.forward, scheme.transport) == (Some(protocol), transport))
+    }
+
+    fn name_of(is_it: impl Fn(&Self) -> bool) -> &'static str {
+        NETWORK_SCHEMES.iter().find(|scheme| is_it(scheme)).expect("an address is only made from a scheme").name
+    }
+
+    /// The names of the schemes, for a person: `udp://, tcp://`.
+    fn names(is_meant: impl Fn(&Self) -> bool) -> String {
+        let names =
+            NETWORK_SCHEMES.iter().filter(|scheme| is_meant(scheme)).map(|scheme| format!("{}://", scheme.name));
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 
-fn split_scheme<'a>(text: &'a str, schemes: &str) -> Result<(&'a str, &'a str), String> {
-    text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {schemes}"))
+fn split_scheme(text: &str, schemes: impl Fn() -> String) -> Result<(&str, &str), String> {
+    text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {}", schemes()))
 }
 
-fn bad_scheme(text: &str, scheme: &str, schemes: &str) -> String {
+fn bad_scheme(text: &str, scheme: &str, schemes: impl Fn() -> String) -> String {
     match scheme {
         "tls" | "ssl" | "tcp+ssl" => format!("`{text}`: write tcp+tls:// for TLS, as Docker does"),
-        _ => format!("`{text}`: unknown scheme `{scheme}`; use {schemes}"),
+        _ => format!("`{text}`: unknown scheme `{scheme}`; use {}", schemes()),
     }
 }
 

@@ -321,10 +321,7 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
     let [relp, tls, udp, file, stdout] = &mixed.forward[0].to[..] else { panic!("five targets") };
     assert_eq!(relp.delivery, DeliverySettings::Relp(RelpSettings { window: 7 }));
     let DeliverySettings::Stream(stream) = &tls.delivery else { panic!("{tls:?}") };
-    assert_eq!(
-        (stream.replay, stream.replay_limit, stream.framing_to(&tls.address)),
-        (1024, 16 << 20, Framing::Newline)
-    );
+    assert_eq!((stream.replay, stream.replay_limit, tls.framing()), (1024, 16 << 20, Some(Framing::Newline)));
     assert_eq!(udp.delivery, DeliverySettings::Datagram);
     assert_eq!(file.delivery, DeliverySettings::File(FileSettings { max_open_files: 256 }));
     assert_eq!(stdout.delivery, DeliverySettings::Stdout);
@@ -345,7 +342,7 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
     // What cannot be read may have been meant to use it.
     refused(
         "[[forward]]\nto = \"tcl://a\"\nwindow = 7",
-        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use tcp://, tcp+tls://, relp://, relp+tls://, udp://, these with srv+ in front, file:///path or stdout:",
+        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use udp://, tcp://, tcp+tls://, relp://, relp+tls://, these with srv+ in front, file:///path or stdout:",
     );
 }
 

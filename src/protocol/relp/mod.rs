@@ -16,7 +16,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use session::{Bounds, RelpSession};
+pub use session::RelpSession;
 
 /// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
 const LAST_TXNR: u32 = 999_999_999;

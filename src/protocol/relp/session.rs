@@ -2,11 +2,11 @@
 //! of what they answer, each when all before it is in the spool.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{BadFrame, Command, Decoder, Frame, Numbered, Offers, append, append_ok};
 use crate::protocol::session::{
-    Ack, Closed, Conduct, MessageDeadline, Numbers, Phase, Refusal, Session, Sink, Violation,
+    Ack, Bounds, Closed, Conduct, MessageDeadline, Numbers, Phase, Refusal, Session, Sink, Violation,
 };
 
 /// Each read is delivered by itself.
@@ -15,19 +15,6 @@ const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1 };
 const NUMBERED_BATCH: usize = 128 * 1024;
 /// Bytes by which the lines of a `numbered` frame may grow, beside to twice their size, when they are read.
 const MAX_GROWTH: usize = 64 * 1024;
-
-/// What a session may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Bytes of a message that are kept.
-    pub max_frame: usize,
-    /// Bytes of the longest line that another logferry may have.
-    pub max_line: usize,
-    /// How long the end of a message is waited for.
-    pub frame_timeout: Duration,
-    /// How long `open` is waited for.
-    pub open_timeout: Duration,
-}
 
 /// A sender that has not understood something, or takes too much memory or time, is simply left: it sends again what has no
 /// answer.
