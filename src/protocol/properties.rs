@@ -106,11 +106,16 @@ pub fn outcome(
     Outcome { messages: to.messages, answers, end }
 }
 
-/// One session of each protocol, for messages of so many bytes.
-pub fn each_session(max_frame: usize) -> [AnySession; Protocol::ALL.len()] {
+/// A session of a protocol, for messages of so many bytes.
+fn session(protocol: Protocol, max_frame: usize) -> AnySession {
     let timeout = Duration::from_secs(60);
     let bounds = Bounds { max_frame, max_line: 1000, frame_timeout: timeout, open_timeout: timeout };
-    Protocol::ALL.map(|protocol| AnySession::new(protocol, bounds))
+    AnySession::new(protocol, bounds)
+}
+
+/// A session of each protocol, for messages of so many bytes.
+pub fn each_session(max_frame: usize) -> [AnySession; Protocol::ALL.len()] {
+    Protocol::ALL.map(|protocol| session(protocol, max_frame))
 }
 
 /// Panics unless what comes of `stream`, cut into these pieces, is what comes of the whole, in each protocol and whenever the
@@ -157,7 +162,7 @@ mod tests {
     }
 
     fn relp(stream: &[u8], commit: Commit) -> Outcome {
-        let [_, session] = each_session(100);
+        let session = session(Protocol::Relp, 100);
         outcome(session, stream, [], commit, Instant::now())
     }
 
@@ -214,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_not_spooled_ends_the_answers() {
-        let [_, mut session] = each_session(100);
+        let mut session = session(Protocol::Relp, 100);
         let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());
         for said in [OPEN, b"2 syslog 1 a\n", b"3 syslog 1 b\n4 x 0\n", b"5 syslog 1 c\n"] {
             session.feed(said, now, &mut to, &mut answers).expect("RELP");
@@ -235,7 +240,8 @@ mod tests {
     fn a_session_waits_only_so_long() {
         let (mut to, mut answers, start) = (Collected::default(), Vec::new(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        let [mut syslog, mut relp] = each_session(100);
+        let mut syslog = session(Protocol::Syslog, 100);
+        let mut relp = session(Protocol::Relp, 100);
         for session in [&mut syslog, &mut relp] {
             session.opened(start, &mut answers);
         }
@@ -246,7 +252,7 @@ mod tests {
         assert_eq!(relp.timer(after(59), &mut to), Ok(Some(after(60))));
         assert_eq!(relp.timer(after(60), &mut to), Err(Violation));
 
-        let [_, mut relp] = each_session(100);
+        let mut relp = session(Protocol::Relp, 100);
         relp.opened(start, &mut answers);
         relp.feed(OPEN, start, &mut to, &mut answers).expect("RELP");
         assert_eq!(relp.timer(after(100), &mut to), Ok(None));
