@@ -1,5 +1,5 @@
-//! What a certificate says of itself: whose it is, by whom, from when to when, for which names. Bytes in, facts out; it
-//! verifies nothing, that is rustls' part, which keeps the validity to itself.
+//! The facts that a certificate states: its subject, issuer, validity and names. This module verifies nothing: rustls does that, but
+//! has no function that returns the facts.
 //!
 //! x509-cert reads the certificate. A name in it is read here, because a certificate with one odd name among good ones is
 //! still good for the others.
@@ -15,11 +15,12 @@ use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::name::Name;
 use x509_cert::time::Time;
 
-/// What one certificate says.
+use crate::record::escaped;
+
+/// What one certificate states. A certificate may be a stranger's, so its texts are escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The subject's common name; where there is none, the last attribute of the subject. No text here has a control
-    /// character.
+    /// The subject's common name; where there is none, the last attribute of the subject.
     pub subject: String,
     /// The issuer's common name, by the same rule.
     pub issuer: String,
@@ -27,20 +28,21 @@ pub struct Facts {
     pub not_after: DateTime<Utc>,
     /// The DNS names and IP addresses the certificate is for (subjectAltName, RFC 5280 4.2.1.6).
     pub names: Vec<String>,
-    /// May it sign other certificates? (basicConstraints, RFC 5280 4.2.1.9)
+    /// May the certificate sign others? (basicConstraints, RFC 5280 4.2.1.9)
     pub is_ca: bool,
-    /// In hexadecimal, as `openssl x509 -fingerprint -sha256` has it without the colons.
+    /// The SHA-256 of the certificate in hexadecimal, as `openssl x509 -fingerprint -sha256` has it without the colons.
     pub fingerprint_sha256: String,
     subject_name: Name,
     issuer_name: Name,
 }
 
 impl Facts {
-    /// Does it name `other` as the one that signed it? Whether that is true is in the signature.
+    /// Does the certificate name `other` as its issuer? Only the signature can prove that.
     pub fn names_as_issuer(&self, other: &Self) -> bool {
         self.issuer_name == other.subject_name
     }
 
+    /// Are subject and issuer one name?
     pub fn is_self_issued(&self) -> bool {
         self.names_as_issuer(self)
     }
@@ -88,7 +90,7 @@ pub fn read(der: &[u8]) -> Result<Facts, Malformed> {
 
 fn alternative_names(value: &[u8]) -> Result<Vec<String>, Malformed> {
     let name = |name: AnyRef<'_>| match name.tag() {
-        DNS_NAME => Some(printable(&String::from_utf8_lossy(name.value()))),
+        DNS_NAME => Some(escaped(&String::from_utf8_lossy(name.value()))),
         IP_ADDRESS => address(name.value()).map(|address| address.to_string()),
         _ => None,
     };
@@ -108,23 +110,18 @@ fn common_name(name: &Name) -> String {
 
 fn text(value: &Any) -> String {
     if value.tag() != Tag::BmpString {
-        return printable(&String::from_utf8_lossy(value.value()));
+        return escaped(&String::from_utf8_lossy(value.value()));
     }
     let units: Vec<u16> = value.value().chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-    printable(&String::from_utf16_lossy(&units))
+    escaped(&String::from_utf16_lossy(&units))
 }
 
-/// A certificate may be a stranger's, and what it says goes to a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// From 1970 to 9999.
+/// Converts a time of X.509, which lies between 1970 and 9999.
 fn moment(time: Time) -> DateTime<Utc> {
     time.to_system_time().into()
 }
 
-/// rustls has SHA-256 for its cipher suites.
+/// The SHA-256 of a certificate. rustls has the function for its cipher suites.
 fn fingerprint(der: &[u8]) -> String {
     let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("a suite of TLS 1.3");
     let hash = suite.common.hash_provider.hash(der);
@@ -225,7 +222,7 @@ CanDdvdJf1MCu0PLL6cnBLOTakQ=
     #[test]
     fn text_is_safe_on_a_terminal() {
         let text = |tag, bytes: &[u8]| text(&Any::new(tag, bytes).expect("a short value"));
-        assert_eq!(text(Tag::Utf8String, b"a\x1b[31m\xff"), "a\u{fffd}[31m\u{fffd}");
+        assert_eq!(text(Tag::Utf8String, b"a\x1b[31m\xff"), "a\\u{1b}[31m\u{fffd}");
         assert_eq!(text(Tag::BmpString, b"\0a\x20\xac"), "a\u{20ac}");
     }
 }

@@ -1,7 +1,7 @@
-//! Lines that were lost, reported to the collector in-band: a message of the relay's own for each reason, with how many.
+//! Reports lost lines to the collector in-band: a message of the relay's own states how many lines were lost for which reason.
 //!
-//! Counters know it too, but who reads a log with a gap in it looks at the log. Reported is what the books call dropped,
-//! evicted, damaged or rejected, and what the kernel dropped before we saw it; the sum of all messages is the sum of the counters.
+//! Counters have the same numbers, but a reader who meets a gap in a log looks at the log. The reports cover what the books call
+//! dropped, evicted, damaged or rejected, and what the kernel dropped; the sum of all reports is the sum of those counters.
 
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::metrics::{ForwardMetrics, ListenMetrics, LogMetrics, Metrics, SpoolMetrics};
+use crate::record::{escaped, sd_param};
 use crate::spool::{Batch, Inlet};
 
-/// How often the counters are looked at. A loss that goes on is reported this often at most, whatever its size.
+/// How often the counters are read. A loss that goes on is reported this often at most, whatever its size.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// How long what is left to report may take when the relay stops or its configuration changes.
+/// How long the last report may take when the relay stops or its configuration changes.
 const LAST_REPORT_WITHIN: Duration = Duration::from_secs(1);
 /// Facility syslog (5), severity warning (4): RFC 5424 6.2.1.
 const PRI: u8 = 5 << 3 | 4;
@@ -23,27 +24,27 @@ const PRI: u8 = 5 << 3 | 4;
 /// The reason of lines that a collector has refused for good.
 const REJECTED: &str = "rejected";
 
-/// One way in which lines are lost.
+/// One reason for which lines are lost, at one place.
 struct Loss {
     reason: &'static str,
-    /// The listener or forward it happened at, as a param, if it is about one.
+    /// The listener or forward, as a parameter of structured data: its name and value.
     place: Option<(&'static str, String)>,
     says: &'static str,
     counter: Counter,
     reported: u64,
 }
 
-/// Reports losses.
+/// Reads the counters of losses, and writes reports into the spool.
 pub struct LossReporter {
     losses: Vec<Loss>,
     hostname: String,
     inlet: Inlet,
-    /// Counts its messages as received, so that the books balance.
+    /// Counts the reports as received, so that the books balance.
     metrics: ListenMetrics,
 }
 
 impl LossReporter {
-    /// One that watches the spool.
+    /// Makes a reporter that watches the spool and the log, and no listener or forward yet.
     pub fn new(hostname: &str, inlet: Inlet, metrics: &Metrics) -> Self {
         let own = metrics.listener("logferry");
         let mut reporter = Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own };
@@ -52,7 +53,7 @@ impl LossReporter {
         reporter
     }
 
-    /// What its messages call this host from now on.
+    /// Sets the HOSTNAME of the reports.
     pub fn set_hostname(&mut self, hostname: &str) {
         hostname.clone_into(&mut self.hostname);
     }
@@ -101,7 +102,7 @@ impl LossReporter {
         }
     }
 
-    /// Looks and tells until `stop` is dropped, and then once more.
+    /// Reports until `stop` is dropped, and then once more.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Self {
         let mut ticks = interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +110,7 @@ impl LossReporter {
             let reported = async {
                 ticks.tick().await;
                 if let Some(receipt) = self.report().await {
-                    // It is on its way, or held for want of room.
+                    // The next report waits until the spool has this one, which it holds while it is full.
                     let _ = receipt.await;
                 }
             };
@@ -123,8 +124,8 @@ impl LossReporter {
         self
     }
 
-    /// Hands the spool one message for each loss that has grown. The spool never drops them: it lets us wait instead. What
-    /// was not handed over when this is dropped is told the next time.
+    /// Delivers one message for each loss that has grown. The spool never drops these messages; it makes the reporter wait. When this
+    /// future is dropped early, the next report has what this one had not delivered.
     async fn report(&mut self) -> Option<crate::spool::Receipt> {
         let stamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let mut batch = Batch::new();
@@ -151,10 +152,10 @@ impl LossReporter {
 }
 
 impl Loss {
-    /// How many lines there are to tell of.
+    /// The number of lines that no report has yet, or 0.
     fn unreported(&self, counted: u64) -> u64 {
         let lines = counted - self.reported;
-        // The message that told of it last may be the one that was rejected since: this must not go on for ever.
+        // The line rejected since may be the last report itself. Reporting that one would never end.
         let own = u64::from(self.reason == REJECTED && self.reported > 0);
         if lines > own { lines } else { 0 }
     }
@@ -162,10 +163,10 @@ impl Loss {
     fn line(&self, lines: u64, stamp: &str, hostname: &str) -> String {
         let Self { reason, place, says, .. } = self;
         let (param, at) = match place {
-            // A listener's address can hold anything a path can: RFC 5424 6.3.3.
+            // The path of a listener may hold any character.
             Some((kind, name)) => {
-                let escaped = name.replace('\\', "\\\\").replace('"', "\\\"").replace(']', "\\]");
-                (format!(" {kind}=\"{escaped}\""), format!(" at {kind} {name}"))
+                let name = escaped(name);
+                (sd_param(kind, &name), format!(" at {kind} {name}"))
             }
             None => Default::default(),
         };
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rejection_of_what_tells_of_it_is_not_told() {
+    fn the_rejection_of_a_report_is_not_reported() {
         let counter = Counter::default();
         let mut loss = Loss { reason: REJECTED, place: None, says: "no", counter, reported: 0 };
         assert_eq!([0, 1, 7].map(|counted| loss.unreported(counted)), [0, 1, 7]);
@@ -201,5 +202,8 @@ mod tests {
             "<44>1 2026-11-21T04:05:06.000007Z node-7 logferry - gap [gap@32473 lines=\"12\" reason=\"full\" \
              listener=\"unix:///run/a\\]\\\"b\"] 12 messages were lost here at listener unix:///run/a]\"b: the spool was full"
         );
+        let place = Some(("listener", "unix:///run/a\x1b[2J\n<13>".to_owned()));
+        let line = Loss { place, ..loss }.line(12, "-", "-");
+        assert!(!line.contains(char::is_control), "{line:?}");
     }
 }

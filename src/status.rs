@@ -1,5 +1,5 @@
-//! The status registry: what the stages say of themselves in words, beside the numbers of `metrics`. A stage writes here
-//! when its state changes, never for a message or a batch; `admin` reads, and knows no stage.
+//! The status registry: the states of listeners and forwards, beside the numbers of `metrics`. A stage writes here when its state
+//! changes, never for a message or a batch; `admin` reads, and knows no stage.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,35 +10,36 @@ use parking_lot::{Mutex, MutexGuard};
 /// Bytes of an error's text that are kept.
 const MAX_ERROR_TEXT: usize = 600;
 
-/// The listeners and forwards that there are now.
+/// The present listeners and forwards.
 #[derive(Default)]
 pub struct StatusRegistry(Mutex<Topology>);
 
+/// Which listeners and forwards there are.
 #[derive(Clone, Default)]
 pub struct Topology {
-    /// What this host is called in messages.
+    /// The HOSTNAME of this host in messages.
     pub hostname: String,
-    /// In the config's order.
+    /// The listeners in the config's order.
     pub listeners: Vec<Listener>,
-    /// In the config's order.
+    /// The forwards in the config's order.
     pub forwards: Vec<Forward>,
 }
 
 #[derive(Clone)]
 pub struct Listener {
-    /// Its label in the metrics: the address of the config.
+    /// The label of the listener in the metrics: the address of the config.
     pub label: String,
-    /// The same, with the real port where 0 was asked for.
+    /// The address with its real port, which is another one when the config has port 0.
     pub address: String,
-    /// The `name` it has in the config, which its lines are marked with.
+    /// The `name` of the listener in the config, which marks its lines.
     pub name: Option<String>,
 }
 
 #[derive(Clone)]
 pub struct Forward {
-    /// Its label in the metrics.
+    /// The name of the forward, which is its label in the metrics.
     pub name: String,
-    /// Its targets, in order.
+    /// The targets of the forward, in order.
     pub to: Vec<String>,
     pub state: SharedForwardStatus,
 }
@@ -47,19 +48,19 @@ pub struct Forward {
 #[derive(Clone, Default)]
 pub struct SharedForwardStatus(Arc<Mutex<ForwardStatus>>);
 
-/// The status of a forward at a moment.
+/// The status of a forward at one moment.
 #[derive(Clone)]
 pub struct ForwardStatus {
     pub phase: Phase,
-    /// Since when there is a connection, or none. Not by the wall clock, which is set once the network is up.
+    /// Since when there is a connection, or none. The clock is monotonic, because the wall clock may be set when the network is up.
     pub since: Instant,
-    /// Where the connection leads to; `None` while there is none.
+    /// The other end of the connection; `None` while there is none.
     pub peer: Option<Peer>,
-    /// Until when it counts as stalled: connected, something on its way, and nothing acknowledged.
+    /// Until when the forward counts as stalled: connected, lines on their way, and none acknowledged.
     pub stalled_until: Option<Instant>,
-    /// The collector refuses everything, and the forward waits until it does not.
+    /// The collector refuses every line, and the forward waits.
     pub stopped: bool,
-    /// The last thing that went wrong, over or not.
+    /// The last error, whether it is over or not.
     pub last_error: Option<LastError>,
 }
 
@@ -67,31 +68,31 @@ pub struct ForwardStatus {
 pub enum Phase {
     Connecting,
     Connected,
-    /// Nothing could be connected, or what was connected broke; it is tried again in a moment.
+    /// Waiting to retry, after a failed attempt or a broken connection.
     Backoff,
 }
 
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// As the config names it.
+    /// The target as the config has it.
     pub target: String,
-    /// `None` on this machine.
+    /// The address; `None` for a file or a unix socket.
     pub address: Option<SocketAddr>,
-    /// When the DNS answer that led there expires; `None` for what was not looked up.
+    /// When the DNS answer with the address expires; `None` for a target without a name.
     pub resolved_until: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
 pub struct LastError {
-    /// By the wall clock, for a person.
+    /// When the error happened, by the wall clock, for people.
     pub time: SystemTime,
-    /// To count from: the wall clock may have been set since.
+    /// When the error happened, by the monotonic clock, to compute its age.
     pub at: Instant,
     pub says: String,
 }
 
 impl StatusRegistry {
-    /// Other listeners or forwards from now on.
+    /// Replaces the topology.
     pub fn publish(&self, topology: Topology) {
         *self.0.lock() = topology;
     }
@@ -114,35 +115,35 @@ impl SharedForwardStatus {
         self.lock().enter(Phase::Backoff, None);
     }
 
-    /// A connection stands. `ttl`: for how long the answer holds by which the address was found.
+    /// Notes a connection. `ttl` is the remaining time to live of the DNS answer with the address.
     pub fn connected(&self, target: String, address: Option<SocketAddr>, ttl: Duration) {
         let peer = Peer { target, address, resolved_until: Instant::now().checked_add(ttl) };
         self.lock().enter(Phase::Connected, Some(peer));
     }
 
-    /// The name was looked up again, and nothing has changed.
+    /// Notes that the name was looked up again with the same answer.
     pub fn resolved_again(&self, ttl: Duration) {
         if let Some(peer) = &mut self.lock().peer {
             peer.resolved_until = Instant::now().checked_add(ttl);
         }
     }
 
-    /// The collector refuses everything. Holds, connected or not, until something is delivered.
+    /// Notes that the collector refuses every line. That holds, connected or not, until a line is delivered.
     pub fn stops(&self) {
         self.lock().stopped = true;
     }
 
-    /// Something is delivered.
+    /// Notes that a line was delivered.
     pub fn goes_on(&self) {
         self.lock().stopped = false;
     }
 
-    /// Nothing is acknowledged. Holds for `time`, unless it is said again.
+    /// Notes that nothing is acknowledged. That holds for `time`, unless it is noted again.
     pub fn stalled(&self, time: Duration) {
         self.lock().stalled_until = Instant::now().checked_add(time);
     }
 
-    /// Something went wrong.
+    /// Notes an error.
     pub fn failed(&self, says: &str) {
         let mut end = says.len().min(MAX_ERROR_TEXT);
         while !says.is_char_boundary(end) {

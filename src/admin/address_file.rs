@@ -1,5 +1,5 @@
-//! A file that holds the admin address while the relay answers there (`[admin] address-file`): where to ask a relay that
-//! was told to take any free port. `curl "http://$(cat FILE)/status"` names the addresses of the listeners.
+//! The file of `[admin] address-file`: it holds the admin address while the admin port answers. With it a relay can be found that took
+//! any free port: `curl "http://$(cat FILE)/status"` names the addresses of the listeners.
 
 use std::fs;
 use std::io::Write;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 
-/// Removes the file when it is dropped. A relay that was killed leaves its file behind.
+/// The written file. Dropping the value removes the file; a relay that is killed leaves its file behind.
 pub struct AddressFile(PathBuf);
 
 impl AddressFile {
-    /// Writes `ADDRESS:PORT` and a newline. Whoever reads the file finds the whole of it, or an older one, or none.
+    /// Writes `ADDRESS:PORT` and a newline. A reader finds the whole file, an older one, or none.
     pub fn write(path: PathBuf, address: SocketAddr) -> Self {
         if let Err(error) = put(&path, address) {
             tracing::warn!("admin: cannot write the address into {}: {error}", path.display());

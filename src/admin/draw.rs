@@ -1,17 +1,16 @@
-//! Lines drawn as SVG: numbers in, path data out. Words around a drawing are the page's, for a drawing is stretched to
-//! the width there is and letters must not be.
+//! Draws numbers as SVG paths. The page has the words around a drawing, because a browser stretches the drawing.
 
 use std::fmt::Write;
 
-/// The drawing's own units; the page stretches them.
+/// The width and height of a drawing, in its own units.
 pub const WIDTH: f64 = 600.0;
 pub const HEIGHT: f64 = 100.0;
 
-/// The points of a line, newest at the right end; `places` of them fill the width. `top` is drawn at the upper edge.
-pub fn line(values: &[f64], places: usize, top: f64) -> String {
+/// The path of a line, with the newest value at the right end. `points` values fill the width; `top` is the value at the upper edge.
+pub fn line(values: &[f64], points: usize, top: f64) -> String {
     let mut path = String::new();
-    let step = WIDTH / (places.max(2) - 1) as f64;
-    let first = places.saturating_sub(values.len());
+    let step = WIDTH / (points.max(2) - 1) as f64;
+    let first = points.saturating_sub(values.len());
     for (at, value) in values.iter().enumerate() {
         let (x, y) = ((first + at) as f64 * step, HEIGHT - HEIGHT * (value / top).clamp(0.0, 1.0));
         let verb = if at == 0 { 'M' } else { 'L' };
@@ -20,16 +19,16 @@ pub fn line(values: &[f64], places: usize, top: f64) -> String {
     path
 }
 
-/// The same, closed along the lower edge.
-pub fn area(values: &[f64], places: usize, top: f64) -> String {
+/// The path of the area between the line and the lower edge.
+pub fn area(values: &[f64], points: usize, top: f64) -> String {
     if values.is_empty() {
         return String::new();
     }
-    let left = WIDTH / (places.max(2) - 1) as f64 * places.saturating_sub(values.len()) as f64;
-    format!("{}L{WIDTH:.1} {HEIGHT:.1}L{left:.1} {HEIGHT:.1}Z", line(values, places, top))
+    let left = WIDTH / (points.max(2) - 1) as f64 * points.saturating_sub(values.len()) as f64;
+    format!("{}L{WIDTH:.1} {HEIGHT:.1}L{left:.1} {HEIGHT:.1}Z", line(values, points, top))
 }
 
-/// A round number that nothing exceeds.
+/// A round number that no value exceeds.
 pub fn top(values: impl Iterator<Item = f64>) -> f64 {
     let max = values.fold(0.0, f64::max);
     let mut unit = 1.0;

@@ -1,5 +1,5 @@
-//! The last minutes: how much came in, went out and waited, looked up every two seconds and kept in a ring. Rates are made
-//! of differences when somebody asks.
+//! The last five minutes of the main counters: lines received, delivered and pending, sampled every two seconds into a ring. A request
+//! turns the samples into rates.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::metrics::Metrics;
 
-/// Between two samples. Sixty counters are read each time: some microseconds.
+/// The time between two samples. A sample reads sixty counters, which takes some microseconds.
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(2);
-/// Five minutes, both ends included.
-const MOST_SAMPLES: usize = 151;
-/// What is called now is the mean of so many differences.
+/// Samples that are kept: five minutes, both ends included.
+const MAX_SAMPLES: usize = 151;
+/// The current rate is the mean of so many last differences.
 const RECENT: usize = 5;
 
-/// The ring.
+/// The ring of samples, oldest first.
 #[derive(Default)]
 pub struct History(Mutex<VecDeque<Sample>>);
 
-/// The counters at a moment.
+/// The counters at one moment.
 pub struct Sample {
     pub at: Instant,
     /// Messages received by all listeners.
@@ -31,31 +31,31 @@ pub struct Sample {
     pub delivered: u64,
 }
 
-/// What the samples come to, oldest first: as many as there are differences.
+/// The differences between samples, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     /// Messages received a second.
     pub received: Vec<f64>,
     /// Lines delivered a second, by all forwards together.
     pub delivered: Vec<f64>,
-    /// Lines pending at the end of each.
+    /// Lines pending at the later sample of each difference.
     pub pending: Vec<u64>,
 }
 
 impl History {
-    /// Takes samples for as long as it is not dropped.
+    /// Samples the counters until the future is dropped.
     pub async fn watch(&self, metrics: &Metrics) {
         let mut ticks = interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.push(Sample::take(metrics));
+            self.push(Sample::of(metrics));
         }
     }
 
     pub fn push(&self, sample: Sample) {
         let mut samples = self.samples();
-        if samples.len() == MOST_SAMPLES {
+        if samples.len() == MAX_SAMPLES {
             samples.pop_front();
         }
         samples.push_back(sample);
@@ -80,7 +80,7 @@ impl History {
 }
 
 impl Sample {
-    fn take(metrics: &Metrics) -> Self {
+    fn of(metrics: &Metrics) -> Self {
         let (listeners, forwards) = (metrics.listeners(), metrics.forwards());
         Self {
             at: Instant::now(),
@@ -91,7 +91,7 @@ impl Sample {
     }
 }
 
-/// The mean of the last few.
+/// The mean of the last few rates.
 pub fn recent(rates: &[f64]) -> f64 {
     let last = &rates[rates.len().saturating_sub(RECENT)..];
     if last.is_empty() { 0.0 } else { last.iter().sum::<f64>() / last.len() as f64 }
@@ -109,11 +109,11 @@ mod tests {
     fn rates_are_differences_and_the_ring_is_bounded() {
         let (history, start) = (History::default(), Instant::now());
         assert_eq!(history.series(), Series::default());
-        for tick in 0..MOST_SAMPLES as u64 + 10 {
+        for tick in 0..MAX_SAMPLES as u64 + 10 {
             history.push(sample(start + SAMPLE_EVERY * tick as u32, tick * 20, tick * 10));
         }
         let series = history.series();
-        assert_eq!((series.received.len(), series.pending.len()), (MOST_SAMPLES - 1, MOST_SAMPLES - 1));
+        assert_eq!((series.received.len(), series.pending.len()), (MAX_SAMPLES - 1, MAX_SAMPLES - 1));
         assert!(series.received.iter().all(|rate| *rate == 10.0) && series.delivered.iter().all(|rate| *rate == 5.0));
         assert_eq!(series.pending.last(), Some(&(160 * 10)));
         assert_eq!((recent(&series.received), recent(&[]), recent(&[8.0, 2.0])), (10.0, 0.0, 5.0));

@@ -1,9 +1,8 @@
-//! By which name the page may be asked for.
+//! The check of the Host header: the names by which the page may be requested.
 //!
-//! The port asks nobody who he is; that it listens on loopback is what keeps strangers out. A web page that the operator
-//! happens to look at can get around that: its name is made to point to 127.0.0.1 (DNS rebinding), and then the browser
-//! takes the relay for the page's own server and lets it read. What a browser cannot be made to do is to send another
-//! `Host` than the name it believes to talk to, and such a name is one that is registered somewhere: it has a dot. So
+//! The port has no authentication; listening on loopback keeps strangers out. A web page that the operator visits can get around
+//! that: its name is made to point to 127.0.0.1 (DNS rebinding), the browser takes the relay for the page's own server, and the page
+//! can read the answers. But the browser always sends the page's own name as `Host`, and a registered name has a dot. So
 //! addresses, `localhost`, names without a dot (a compose service, a container) and the `hostname` of the config may ask for
 //! the page and for `/status`, which name collectors and their addresses, containers and errors. `/metrics`, `/live` and
 //! `/ready` answer by any name: they are scraped by names with dots in a cluster. So a foreign page can read them, and with
@@ -18,7 +17,7 @@ use hyper::header::HOST;
 pub const NOT_BY_THIS_NAME: &str = "ask for this page by an IP address, localhost, a name without a dot or our `hostname`; a proxy in \
                                     front must set `Host: localhost` (this keeps foreign web pages from reading it)\n";
 
-/// Whether the page may be shown to who asks so. `own`: what this host is called.
+/// May a request with this `Host` see the page? `own` is the `hostname` of the config.
 pub fn may_ask<B>(request: &Request<B>, own: &str) -> bool {
     let host = match (request.uri().authority(), request.headers().get(HOST)) {
         (Some(authority), _) => Ok(authority.as_str()),

@@ -1,5 +1,5 @@
-//! What an operator may ask a running relay over HTTP: a status page at `/`, the same as JSON at `/status`, `/metrics`,
-//! `/live` and `/ready`. Answers only; nothing here changes anything.
+//! The admin port: an HTTP server with a status page at `/`, the status as JSON at `/status`, `/metrics`, `/live` and `/ready`. It only
+//! answers; no request changes anything.
 
 mod address_file;
 mod draw;
@@ -40,18 +40,18 @@ use address_file::AddressFile;
 use history::History;
 use status::Status;
 
-/// Requests that read the spool, answered at once; one more waits its turn. What needs no disk takes none, so that it is
-/// answered whatever the disk does; nor does `/ready`, whose askers share one probe.
-const MAX_ANSWERING: usize = 16;
-/// Connections open at once; for one more, the one goes that has said nothing for the longest.
+/// Requests that read the spool at a time; a further one waits for a permit. Requests that need no disk take no permit, so that
+/// they are answered whatever the disk does; nor does `/ready`, because all its requests share one probe.
+const MAX_SPOOL_REQUESTS: usize = 16;
+/// Connections that may be open. For a further one, the connection closes that has sent no request for the longest time.
 const MAX_CONNECTIONS: usize = 512;
-/// Bytes of a request's head, so that those who never end theirs cannot make us hold much.
-const LONGEST_HEAD: usize = 16 * 1024;
-/// A connection that has not said what it wants by then is closed.
+/// The longest head of a request, in bytes. A client that never ends its request must not take more memory.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// A connection without a request closes after so long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// And one that has not read its answer by then: who reads slowly must not keep a connection for ever.
+/// A connection closes after so long in any case: a client that reads slowly must not keep its connection for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// After an accept that failed: descriptors may run out, and a busy loop frees none.
+/// The pause after a failed accept: descriptors may have run out, and a busy loop would free none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,14 +59,14 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// A bound admin port.
+/// The bound admin port.
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
     address_file: Option<PathBuf>,
 }
 
-/// Where the answers come from.
+/// The parts of the relay that the answers are made from.
 pub struct Sources {
     pub metrics: Arc<Metrics>,
     pub registry: Arc<StatusRegistry>,
@@ -74,23 +74,23 @@ pub struct Sources {
     pub prober: Prober,
 }
 
-/// Everything an answer is made of.
-struct Look {
+/// What all requests share.
+struct RequestContext {
     sources: Sources,
     history: History,
     started: Instant,
-    /// One at a time reads the spool.
-    reading: Arc<Semaphore>,
+    /// One permit, for the one thread that may read the spool's oldest lines.
+    spool_reads: Arc<Semaphore>,
 }
 
-/// What is said to a request.
+/// The answer to a request.
 struct Answer {
     status: StatusCode,
-    kind: &'static str,
+    content_type: &'static str,
     text: String,
 }
 
-/// `address_file`: where the real address is written when this answers.
+/// Binds the port. The real address is written into `address_file` when the port answers.
 pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Admin> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -103,7 +103,7 @@ impl Admin {
         self.address
     }
 
-    /// Answers until it is dropped.
+    /// Answers requests until the future is dropped.
     pub async fn serve(self, sources: Sources) {
         let listener = match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
@@ -111,70 +111,72 @@ impl Admin {
         };
         tracing::info!("admin: the status page is http://{}/", self.address);
         let _written = self.address_file.map(|path| AddressFile::write(path, self.address));
-        let reading = Arc::new(Semaphore::new(1));
-        let look = Arc::new(Look { sources, history: History::default(), started: Instant::now(), reading });
-        tokio::join!(look.history.watch(&look.sources.metrics), accept(&listener, &look));
+        let spool_reads = Arc::new(Semaphore::new(1));
+        let context =
+            Arc::new(RequestContext { sources, history: History::default(), started: Instant::now(), spool_reads });
+        tokio::join!(context.history.watch(&context.sources.metrics), accept(&listener, &context));
     }
 }
 
-async fn accept(listener: &tokio::net::TcpListener, look: &Arc<Look>) {
-    let (room, turns) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), Arc::new(Semaphore::new(MAX_ANSWERING)));
-    // Oldest first, and whether they have asked by now.
-    let mut silent: VecDeque<(Arc<AtomicBool>, JoinHandle<()>)> = VecDeque::new();
+async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext>) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let spool_requests = Arc::new(Semaphore::new(MAX_SPOOL_REQUESTS));
+    // Oldest first. The flag is set when the connection has sent its request.
+    let mut idle: VecDeque<(Arc<AtomicBool>, JoinHandle<()>)> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        silent.retain(|(asked, task)| !asked.load(Ordering::Relaxed) && !task.is_finished());
-        if room.available_permits() == 0
-            && let Some((_, oldest)) = silent.pop_front()
+        idle.retain(|(has_request, task)| !has_request.load(Ordering::Relaxed) && !task.is_finished());
+        if connections.available_permits() == 0
+            && let Some((_, oldest)) = idle.pop_front()
         {
             oldest.abort();
         }
-        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
         // Weak: a connection that lingers must not keep the spool of a relay that has stopped.
-        let (look, turns) = (Arc::downgrade(look), turns.clone());
-        let asked = Arc::new(AtomicBool::new(false));
-        let asks = asked.clone();
+        let (context, spool_requests) = (Arc::downgrade(context), spool_requests.clone());
+        let has_request = Arc::new(AtomicBool::new(false));
+        let requested = has_request.clone();
         let task = tokio::spawn(async move {
             let answers = service_fn(move |request| {
-                asks.store(true, Ordering::Relaxed);
-                respond(request, turns.clone(), look.clone())
+                requested.store(true, Ordering::Relaxed);
+                respond(request, spool_requests.clone(), context.clone())
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(LONGEST_HEAD)
+                .max_buf_size(MAX_HEAD_BYTES)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answers);
-            // Whoever hangs up early has had what it wanted.
+            // An error here is the client's: it hung up early.
             let _ = timeout(CONNECTION_TIMEOUT, connection).await;
-            drop(place);
+            drop(permit);
         });
-        silent.push_back((asked, task));
+        idle.push_back((has_request, task));
     }
 }
 
-/// Called when the head of the request is there.
+/// Answers a request whose head has been read.
 async fn respond(
     request: Request<Incoming>,
-    turns: Arc<Semaphore>,
-    look: Weak<Look>,
+    spool_requests: Arc<Semaphore>,
+    context: Weak<RequestContext>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let turn = match request.uri().path() {
-        "/" | "/status" => turns.acquire().await.ok(),
+    let permit = match request.uri().path() {
+        "/" | "/status" => spool_requests.acquire().await.ok(),
         _ => None,
     };
-    let answer = match look.upgrade() {
-        Some(look) => answer(&request, &look).await,
+    let answer = match context.upgrade() {
+        Some(context) => answer(&request, &context).await,
         None => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),
     };
-    drop(turn);
+    drop(permit);
     let mut response = Response::new(Full::new(Bytes::from(answer.text)));
     *response.status_mut() = answer.status;
     let headers: [(HeaderName, &str); 5] = [
-        (CONTENT_TYPE, answer.kind),
+        (CONTENT_TYPE, answer.content_type),
         (CACHE_CONTROL, "no-store"),
         (CONTENT_SECURITY_POLICY, page::POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -187,24 +189,24 @@ async fn respond(
     Ok(response)
 }
 
-async fn answer(request: &Request<Incoming>, look: &Look) -> Answer {
+async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     let path = request.uri().path();
-    if matches!(path, "/" | "/status") && !host::may_ask(request, &look.sources.registry.topology().hostname) {
+    if matches!(path, "/" | "/status") && !host::may_ask(request, &context.sources.registry.topology().hostname) {
         return Answer::plain(StatusCode::MISDIRECTED_REQUEST, host::NOT_BY_THIS_NAME);
     }
-    let ok = |kind, text| Answer { status: StatusCode::OK, kind, text };
+    let ok = |content_type, text| Answer { status: StatusCode::OK, content_type, text };
     match path {
-        "/" => ok(HTML, page::render(&Status::take(look).await)),
-        "/status" => ok(JSON, Status::take(look).await.to_json()),
-        "/metrics" => ok(OPENMETRICS, look.sources.metrics.encode()),
+        "/" => ok(HTML, page::render(&Status::collect(context).await)),
+        "/status" => ok(JSON, Status::collect(context).await.to_json()),
+        "/metrics" => ok(OPENMETRICS, context.sources.metrics.encode()),
         // Answering at all is being alive.
         "/live" => Answer::plain(StatusCode::OK, "ok\n"),
         // Listeners are bound before this port answers. That a collector is away is what the spool is for, and no reason
         // to send nothing here; that nothing can be spooled is.
-        "/ready" => match look.sources.prober.ask().await {
+        "/ready" => match context.sources.prober.ask().await {
             Ok(()) => Answer::plain(StatusCode::OK, "ok\n"),
             Err(why) => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
@@ -214,6 +216,6 @@ async fn answer(request: &Request<Incoming>, look: &Look) -> Answer {
 
 impl Answer {
     fn plain(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, kind: PLAIN, text: text.into() }
+        Self { status, content_type: PLAIN, text: text.into() }
     }
 }

@@ -17,10 +17,10 @@ const SCRIPT: &str = include_str!("page.js");
 pub const POLICY: &str = "default-src 'none'; style-src 'sha256-//3VGXaDdDFrxEBgN1aRZdbNS7M1G41SmKtuia52Ftk='; script-src 'sha256-nQ+qgrjS2jC9xywkyou2pptt/7g4QSfJscOkXJm9YEY='; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Points of a drawn line: five minutes of two seconds.
-const PLACES: usize = 150;
+/// Values of a drawn line: five minutes, one every two seconds.
+const POINTS: usize = 150;
 
-/// Stands where there is no value.
+/// The text for a missing value.
 const NONE: &str = "\u{2013}";
 
 #[derive(Template)]
@@ -28,7 +28,7 @@ const NONE: &str = "\u{2013}";
 struct Page<'a> {
     status: &'a Status,
     /// Forwards that are not connected.
-    away: usize,
+    disconnected: usize,
     /// Lines pending for the forward that is furthest behind.
     pending: u64,
     /// The age of the oldest pending line, in seconds.
@@ -39,13 +39,13 @@ struct Page<'a> {
     traffic: Drawing,
     /// Lines pending.
     depth: Drawing,
-    /// What was not carried whole.
+    /// Losses that have happened.
     losses: Vec<&'a Loss>,
-    /// The reasons for which nothing was lost.
+    /// The reasons of losses that have not happened.
     never: String,
 }
 
-/// Lines over the last minutes.
+/// A drawing of the last minutes.
 struct Drawing {
     /// The value at the upper edge.
     top: f64,
@@ -53,12 +53,12 @@ struct Drawing {
     paths: [(&'static str, String); 2],
 }
 
-/// The whole page.
+/// Renders the page.
 pub fn render(status: &Status) -> String {
     let (losses, never) = losses(&status.losses);
     let page = Page {
         status,
-        away: status.forwards.iter().filter(|forward| forward.state != State::Connected).count(),
+        disconnected: status.forwards.iter().filter(|forward| forward.state != State::Connected).count(),
         pending: status.pending(),
         oldest_pending: status.oldest_pending(),
         spool_percent: (status.spool.bytes * 100).checked_div(status.spool.max_bytes).unwrap_or(0).min(100),
@@ -73,16 +73,16 @@ pub fn render(status: &Status) -> String {
 fn traffic(status: &Status) -> Drawing {
     let (received, delivered) = (&status.history.received_per_second, &status.history.delivered_per_second);
     let top = draw::top(received.iter().chain(delivered).copied());
-    Drawing { top, paths: [("in", draw::line(received, PLACES, top)), ("out", draw::line(delivered, PLACES, top))] }
+    Drawing { top, paths: [("in", draw::line(received, POINTS, top)), ("out", draw::line(delivered, POINTS, top))] }
 }
 
 fn depth(status: &Status) -> Drawing {
     let pending: Vec<f64> = status.history.pending.iter().map(|lines| *lines as f64).collect();
     let top = draw::top(pending.iter().copied());
-    Drawing { top, paths: [("area", draw::area(&pending, PLACES, top)), ("in", draw::line(&pending, PLACES, top))] }
+    Drawing { top, paths: [("area", draw::area(&pending, POINTS, top)), ("in", draw::line(&pending, POINTS, top))] }
 }
 
-/// The losses there were, and the reasons for which there were none.
+/// The losses that have happened, and the reasons of those that have not.
 fn losses(losses: &[Loss]) -> (Vec<&Loss>, String) {
     let (none, some): (Vec<&Loss>, Vec<&Loss>) = losses.iter().partition(|loss| loss.count == 0);
     let mut never: Vec<&str> = none.iter().map(|loss| loss.reason).collect();
@@ -133,7 +133,7 @@ fn grouped(number: u64) -> String {
     grouped
 }
 
-/// A number a second, with a decimal where it matters.
+/// A rate, with a decimal when it is small.
 fn rate(rate: f64) -> String {
     if rate > 0.0 && rate < 10.0 && rate.fract() != 0.0 { format!("{rate:.1}") } else { grouped(rate.round() as u64) }
 }
@@ -147,7 +147,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// A time in the two units that say most.
+/// A duration in its two largest units.
 fn span(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |count: u64, unit: &str, rest: u64, smaller: &str| match rest {

@@ -1,4 +1,4 @@
-//! The status: everything the page and `/status` say, in one plain struct, so that both say the same.
+//! The status: the data of the page and of `/status`, in one plain struct. Its fields are the keys of the JSON.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,24 +9,24 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::history::{SAMPLE_EVERY, recent};
-use super::{Look, Sources};
+use super::{RequestContext, Sources};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
 use crate::record::{Record, escape_json};
 use crate::status::{self, ForwardStatus, Phase};
 
-/// Containers that are shown.
-const SHOWN_CONTAINERS: usize = 10;
-/// How long reading the oldest lines may take; one is read for each forward that has lines pending.
-const READ_WITHIN: Duration = Duration::from_secs(1);
+/// Containers in the status.
+const MAX_CONTAINERS: usize = 10;
+/// The timeout of reading the oldest pending line of each forward.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
     pub hostname: String,
-    /// When this was true, RFC 3339.
+    /// When the status was collected, RFC 3339.
     pub time: String,
     pub uptime_seconds: u64,
-    /// What `/ready` says.
+    /// Does `/ready` answer 200?
     pub ready: bool,
     /// Messages and lines a second, over the last 10 s.
     pub received_per_second: f64,
@@ -38,13 +38,13 @@ pub struct Status {
     /// Messages of containers that are not counted apart.
     pub other_containers: u64,
     pub losses: Vec<Loss>,
-    pub history: Past,
+    pub history: TimeSeries,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Spool {
     pub writable: bool,
-    /// Why it cannot be written.
+    /// Why the spool cannot be written.
     pub trouble: Option<String>,
     pub bytes: u64,
     pub max_bytes: u64,
@@ -60,9 +60,9 @@ pub struct Forward {
     pub name: String,
     pub to: Vec<String>,
     pub state: State,
-    /// Since when there is a connection, or none.
+    /// How long there has been a connection, or none.
     pub state_seconds: u64,
-    /// Which of `to` is connected.
+    /// The connected one of `to`.
     pub target: Option<String>,
     pub address: Option<String>,
     pub ttl_left_seconds: Option<u64>,
@@ -71,10 +71,10 @@ pub struct Forward {
     pub pending: u64,
     /// Lines that the collector has got and that may have to be sent again.
     pub replayable: u64,
-    /// The age of the oldest pending line by its own time stamp.
+    /// The age of the oldest pending line, by its timestamp.
     pub oldest_pending_seconds: Option<u64>,
     pub delivered: u64,
-    /// Lines that its `match` does not mean.
+    /// Lines that the forward's `match` does not match.
     pub filtered: u64,
     /// Lines that the collector refused for good.
     pub rejected: u64,
@@ -87,7 +87,7 @@ pub struct Forward {
     pub old: OldKeys,
 }
 
-/// What keys of before stand for, for one version.
+/// The old keys, for one version.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct OldKeys {
     /// `pending` and `replayable`.
@@ -103,9 +103,9 @@ pub struct OldKeys {
 pub enum State {
     Connecting,
     Connected,
-    /// Connected, but for a fifth of `dead-after` nothing was acknowledged of what is on its way.
+    /// Connected, but the collector has acknowledged nothing for a fifth of `dead-after`.
     Stalled,
-    /// Connected or not: everything is refused, and nothing is given up.
+    /// The collector refuses every line. The forward waits, and gives no line up.
     Stopped,
     WaitsToRetry,
 }
@@ -137,11 +137,11 @@ pub struct Container {
     pub limited: u64,
 }
 
-/// One way in which something was not carried whole.
+/// How much was lost, cut or refused, for one reason at one place.
 #[derive(Clone, Debug, Serialize)]
 pub struct Loss {
     pub reason: &'static str,
-    /// The listener or forward it happened at.
+    /// The listener or forward.
     pub place: Option<String>,
     pub count: u64,
     pub unit: &'static str,
@@ -150,29 +150,30 @@ pub struct Loss {
 
 /// The last minutes, oldest first.
 #[derive(Clone, Debug, Serialize)]
-pub struct Past {
+pub struct TimeSeries {
     pub every_seconds: u64,
     pub received_per_second: Vec<f64>,
     pub delivered_per_second: Vec<f64>,
     /// Lines pending for the forward that is furthest behind.
     pub pending: Vec<u64>,
-    /// The key of before for `pending`, for one version.
+    /// The old key of `pending`, for one version.
     pub waiting: Vec<u64>,
 }
 
 impl Status {
-    pub async fn take(look: &Look) -> Self {
-        let Look { sources, history, started, .. } = look;
+    /// Reads everything, for [`READ_TIMEOUT`] and a readiness probe at most.
+    pub async fn collect(context: &RequestContext) -> Self {
+        let RequestContext { sources, history, started, .. } = context;
         let topology = sources.registry.topology();
         let writable = sources.prober.ask().await;
-        let oldest = oldest_pending(look, topology.forwards.iter().map(|forward| forward.name.clone())).await;
+        let oldest = oldest_pending(context, topology.forwards.iter().map(|forward| forward.name.clone())).await;
         let metrics = &sources.metrics;
         let (spool, series) = (metrics.spool(), history.series());
         let forwards = topology.forwards.iter().zip(oldest);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             hostname: topology.hostname,
-            time: shown(SystemTime::now()),
+            time: rfc3339(SystemTime::now()),
             uptime_seconds: started.elapsed().as_secs(),
             ready: writable.is_ok(),
             received_per_second: tenths(recent(&series.received)),
@@ -187,22 +188,22 @@ impl Status {
                 errors: spool.errors.get(),
             },
             forwards: forwards
-                .map(|(forward, oldest)| Forward::take(forward, oldest, &metrics.look_at_forward(&forward.name)))
+                .map(|(forward, oldest)| Forward::of(forward, oldest, &metrics.forward_metrics(&forward.name)))
                 .collect(),
             listeners: topology
                 .listeners
                 .iter()
-                .map(|listener| Listener::take(listener, &metrics.listener(&listener.label)))
+                .map(|listener| Listener::of(listener, &metrics.listener(&listener.label)))
                 .collect(),
             containers: metrics
                 .containers()
-                .busiest(SHOWN_CONTAINERS)
+                .busiest(MAX_CONTAINERS)
                 .into_iter()
                 .map(|Busy { name, received, limited }| Container { name, received, limited })
                 .collect(),
             other_containers: metrics.containers().others(),
             losses: losses(sources),
-            history: Past {
+            history: TimeSeries {
                 every_seconds: SAMPLE_EVERY.as_secs(),
                 received_per_second: series.received.into_iter().map(tenths).collect(),
                 delivered_per_second: series.delivered.into_iter().map(tenths).collect(),
@@ -214,7 +215,7 @@ impl Status {
 
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_vec_pretty(self).expect("a struct of texts and numbers is always JSON");
-        // What a collector says of itself is in it, and people read it at terminals.
+        // The status has words of collectors, and people read it at terminals.
         escape_json(&mut json, 0);
         String::from_utf8(json).expect("JSON is UTF-8") + "\n"
     }
@@ -231,10 +232,10 @@ impl Status {
 }
 
 impl Forward {
-    fn take(forward: &status::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
+    fn of(forward: &status::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
         let ForwardStatus { phase, since, peer, stalled_until, stopped, last_error } = forward.state.now();
         let (pending, replayable) = (metrics.pending(), metrics.replayable());
-        // Looked at a moment before the counter: it may have gone since.
+        // The line was read before the counter, and may have been delivered since.
         let oldest = oldest.filter(|_| pending > 0);
         let filtered = metrics.filtered.get();
         let now = Instant::now();
@@ -256,7 +257,7 @@ impl Forward {
             address: address.map(|address| address.to_string()),
             ttl_left_seconds: resolved_until.map(|until| until.saturating_duration_since(now).as_secs()),
             last_error: last_error.map(|error| LastError {
-                time: shown(error.time),
+                time: rfc3339(error.time),
                 seconds_ago: error.at.elapsed().as_secs(),
                 text: error.says,
             }),
@@ -277,7 +278,7 @@ impl Forward {
 }
 
 impl Listener {
-    fn take(listener: &status::Listener, metrics: &ListenMetrics) -> Self {
+    fn of(listener: &status::Listener, metrics: &ListenMetrics) -> Self {
         Self {
             name: listener.name.clone(),
             address: listener.address.clone(),
@@ -289,7 +290,7 @@ impl Listener {
     }
 }
 
-/// Everything that ever went missing, also at listeners and forwards that are no longer there: the counters' own totals.
+/// All losses since the start, from the counters. Listeners and forwards that have been removed are among them.
 fn losses(sources: &Sources) -> Vec<Loss> {
     let (spool, log) = (sources.metrics.spool(), sources.metrics.log());
     let of_lines = [
@@ -350,21 +351,21 @@ fn losses(sources: &Sources) -> Vec<Loss> {
     losses
 }
 
-/// For each forward the age of the oldest line that is pending, in seconds. The disk is read on a thread of its own,
-/// never on more than one, and what it does not give in time is not known.
-async fn oldest_pending(look: &Look, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
-    let (spool, forwards): (_, Vec<String>) = (look.sources.spool.clone(), forwards.collect());
+/// The age of the oldest pending line of each forward, in seconds. One thread at a time reads the disk; an age that it does not read in
+/// time is `None`.
+async fn oldest_pending(context: &RequestContext, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
+    let (spool, forwards): (_, Vec<String>) = (context.sources.spool.clone(), forwards.collect());
     let unknown = vec![None; forwards.len()];
     let read = async {
-        let turn = look.reading.clone().acquire_owned().await.ok()?;
+        let permit = context.spool_reads.clone().acquire_owned().await.ok()?;
         let ages = spawn_blocking(move || {
             let ages = forwards.iter().map(|forward| age(&spool.oldest_line(forward)?)).collect();
-            drop(turn);
+            drop(permit);
             ages
         });
         ages.await.ok()
     };
-    timeout(READ_WITHIN, read).await.ok().flatten().unwrap_or(unknown)
+    timeout(READ_TIMEOUT, read).await.ok().flatten().unwrap_or(unknown)
 }
 
 fn age(line: &[u8]) -> Option<u64> {
@@ -372,7 +373,7 @@ fn age(line: &[u8]) -> Option<u64> {
     u64::try_from(Utc::now().timestamp() - made).ok().or(Some(0))
 }
 
-fn shown(time: SystemTime) -> String {
+fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

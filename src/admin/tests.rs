@@ -1,4 +1,4 @@
-//! The port as a scraper sees it.
+//! The admin port, asked over TCP.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,7 +29,7 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let address = admin.address();
     let serving = tokio::spawn(admin.serve(sources));
     let mut waiting = Vec::new();
-    for _ in 0..2 * MAX_ANSWERING {
+    for _ in 0..2 * MAX_SPOOL_REQUESTS {
         waiting.push(asks(address, "/ready").await);
     }
     for path in ["/metrics", "/live"] {

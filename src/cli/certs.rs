@@ -1,4 +1,5 @@
-//! `logferry certs`: a CA, a server and client certificates, good for a trial or a small site; and more of them later.
+//! `logferry certs`: makes a CA, and certificates for servers and clients, good for a trial or a small site. Further certificates can be
+//! signed later.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -16,11 +17,12 @@ use crate::certificate;
 use crate::config::Fingerprint;
 use crate::tls;
 
-/// Days until a certificate expires. 825 is the most that some verifiers take for a server.
+/// Days until a certificate expires. Some verifiers refuse a server's certificate with more than 825.
 const VALID_DAYS: u32 = 825;
-/// The CA outlives what it signs.
+/// Days until a CA expires, which are more than those of its certificates.
 const CA_VALID_DAYS: u32 = 3650;
-/// A name of its own for each, so that certificates of another one are "unknown" and not "badly signed".
+/// The start of a CA's name. A timestamp behind it makes each name unique, so that a certificate of another CA is "unknown" and not
+/// "badly signed".
 const CA_NAME: &str = "logferry trial CA ";
 
 #[derive(clap::Args)]
@@ -51,14 +53,15 @@ pub struct Arguments {
     days: u32,
 }
 
-/// What belongs in the directory.
+/// The files to write.
 pub type Files = Vec<File>;
 
+/// A certificate or a key, as a file.
 pub struct File {
     pub name: String,
     pub content: String,
     mode: u32,
-    /// Of a certificate.
+    /// `None` for a key.
     fingerprint: Option<Fingerprint>,
 }
 
@@ -83,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything needed for mutual TLS between a sender and a server called `names`.
+/// Makes a CA, a server's certificate for `names` and a client's certificate.
 pub fn make(names: &[String]) -> Result<Files, String> {
     let (signer, mut files) = Signer::new(VALID_DAYS)?;
     files.extend(signer.server(names)?);
@@ -126,16 +129,17 @@ fn asked_for(arguments: &Arguments) -> Result<Files, String> {
 
 const SERVER: &str = "server.pem";
 
-/// A CA that signs.
+/// A CA with its private key.
 struct Signer {
     issuer: Issuer<'static, KeyPair>,
-    /// Is its key identifier the one we would give it? If not, it is not named: a wrong one is refused, none is fine.
+    /// Was the CA made by this command? Otherwise its key identifier may be another one than rcgen computes, and certificates leave it out:
+    /// verifiers refuse a wrong identifier, and accept none.
     is_ours: bool,
     days: u32,
 }
 
 impl Signer {
-    /// A new one, and its files.
+    /// Makes a CA, and its files.
     fn new(days: u32) -> Result<(Self, Files), String> {
         let key = KeyPair::generate().map_err(said)?;
         let name = format!("{CA_NAME}{}", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
@@ -209,19 +213,19 @@ fn named(common_name: &str, names: Vec<String>, days: u32) -> Result<Certificate
     Ok(params)
 }
 
-/// Whether a certificate can carry it. A wildcard stands for the whole leftmost label (RFC 5425 5.2).
+/// Can a certificate have this name? A wildcard stands for the whole leftmost label (RFC 5425 5.2).
 fn is_name(name: &str) -> bool {
     let host = name.strip_prefix("*.").unwrap_or(name);
     !host.starts_with('[') && !host.ends_with('.') && tls::server_name(host).is_ok()
 }
 
-/// All or none of them, and none over another: each is written aside, then all get their names. Of what was there before,
-/// or another run has made, nothing is touched.
+/// Writes all files or none. Each file is written under a temporary name, then all get their names. Files of before, or of another run,
+/// are not touched.
 fn write(files: &Files, dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     for (index, file) in files.iter().enumerate() {
         is_free(&dir.join(&file.name))?;
-        is_free(&aside(dir, file))?;
+        is_free(&temporary(dir, file))?;
         if files[..index].iter().any(|other| other.name == file.name) {
             return Err(format!("two certificates would be called {}; nothing was written", file.name));
         }
@@ -234,10 +238,10 @@ fn write(files: &Files, dir: &Path) -> Result<(), String> {
     written
 }
 
-/// `made`: the files that are there by our doing, also after an error.
+/// Writes the files. `made` has the paths that this call has created, also after an error.
 fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), String> {
     for file in files {
-        let path = aside(dir, file);
+        let path = temporary(dir, file);
         let cannot = |error| format!("cannot write {}: {error}", path.display());
         let mut open = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&path).map_err(cannot)?;
         made.push(path.clone());
@@ -245,7 +249,7 @@ fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), 
     }
     for (file, made) in files.iter().zip(made) {
         let path = dir.join(&file.name);
-        // Another run had to hold the name aside for it, which is ours: if it is still free, it stays so.
+        // Another run would need the temporary name, which this run holds: a name that is free now stays free.
         is_free(&path)?;
         fs::rename(&made, &path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         *made = path;
@@ -260,8 +264,8 @@ fn is_free(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Where a file is until all are written.
-fn aside(dir: &Path, file: &File) -> PathBuf {
+/// The temporary name of a file, until all files are written.
+fn temporary(dir: &Path, file: &File) -> PathBuf {
     dir.join(format!("{}.new", file.name))
 }
 

@@ -1,5 +1,4 @@
-//! `logferry health`: asks the admin port of a relay in the same container whether it is ready. A scratch image has no
-//! shell and no curl.
+//! `logferry health`: asks the admin port of a relay in the same container for `/ready`. An image from scratch has no shell and no curl.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -8,10 +7,10 @@ use std::time::Duration;
 use super::Failure;
 use crate::config::{Config, Overrides};
 
-/// Below the 30 s Docker gives a health check by default.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The status line is what counts; the body says why.
-const LONGEST_ANSWER: u64 = 4096;
+/// The timeout of a connect, a read and a write. Docker's default for a whole health check is 30 s.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the answer that are read: the status line, and a body with the reason.
+const MAX_ANSWER: u64 = 4096;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let Some(address) = Config::admin_address(overrides) else {
@@ -27,7 +26,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     Err(Failure::failed(format!("health: http://{address}/ready says {status}: {why}")))
 }
 
-/// A port bound to every address is asked on loopback.
+/// The address to connect to: loopback for a port that is bound to every address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -38,11 +37,11 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

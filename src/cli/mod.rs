@@ -1,16 +1,17 @@
-//! The command line: one file for each command, and what all of them share: arguments, exit codes, logging.
+//! The command line: a file or folder for each command, and what the commands share: arguments, exit codes, printing. `log_driver` and
+//! `frame_receiver` are the two ends of a chain of relays, for `demo` and `probe`.
 
 mod certs;
 mod check;
-mod collector;
 mod demo;
 mod explain;
+mod frame_receiver;
 mod health;
+mod log_driver;
 mod memory;
 mod probe;
 mod run;
 mod spool;
-mod wire;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -28,9 +29,9 @@ pub use explain::properties as explain_properties;
 
 /// Exit codes, as sysexits.h names them.
 mod exit {
-    /// Something that should work did not: `demo` lost a message, `health` found a sick relay.
+    /// A check failed: `demo` lost a message, `health` found a sick relay.
     pub const FAILED: u8 = 1;
-    /// EX_USAGE: the command line makes no sense.
+    /// EX_USAGE: the command line cannot be understood.
     pub const USAGE: u8 = 64;
     /// EX_CONFIG: a config, certificate, address or spool that cannot be used.
     pub const CONFIG: u8 = 78;
@@ -63,7 +64,7 @@ enum Command {
     Certs(certs::Arguments),
 }
 
-/// A command that could not do its work: the lines to print and the code to end with.
+/// The failure of a command: the lines to print, and the exit code.
 struct Failure {
     code: u8,
     says: String,
@@ -83,12 +84,12 @@ impl Failure {
     }
 }
 
-/// The command line, for who writes manuals and completions of it.
+/// The command line, from which manuals and completions are made.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs the command the arguments name.
+/// Runs the command that the arguments name.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     memory::keep_private();
     let arguments = match Arguments::try_parse_from(with_default_command(arguments)) {
@@ -121,7 +122,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// `logferry --listen …` means `logferry run --listen …`: in a container the command is nearly always the same one.
+/// Adds the default command: `logferry --listen …` means `logferry run --listen …`.
 fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let names_command = match arguments.get(1).and_then(|first| first.to_str()) {
@@ -135,7 +136,7 @@ fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsStri
     arguments
 }
 
-/// clap's complaint and its tip, without the usage behind them: one line for a log, and for a person.
+/// Puts clap's error and tip into one line, without the usage behind them.
 fn in_one_line(complaint: &str) -> String {
     let told = complaint
         .lines()
@@ -153,15 +154,15 @@ fn load(overrides: &Overrides) -> Result<Config, Failure> {
     })
 }
 
-/// What the variables say to a command that does not have all their flags.
+/// Reads the overrides from the environment, for a command that does not have their flags.
 fn variables() -> Result<Overrides, Failure> {
     let command = Overrides::augment_args(clap::Command::new("logferry"));
     let found = command.try_get_matches_from(["logferry"]).and_then(|found| Overrides::from_arg_matches(&found));
     found.map_err(|error| Failure::usage(in_one_line(&error.render().to_string())))
 }
 
-/// What to say of variables that are set and mean nothing, but nearly do. Only nearly: orchestrators set others of our
-/// prefix where a service is called like us.
+/// A warning for each variable whose name is nearly that of an override. Other names with our prefix are ignored, because orchestrators
+/// set such variables for a service called `logferry`.
 fn misspelt_variables() -> Vec<String> {
     let command = Overrides::augment_args(clap::Command::new("logferry"));
     let known: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
@@ -173,7 +174,7 @@ fn misspelt_variables() -> Vec<String> {
         .collect()
 }
 
-/// Prints to stdout. A reader that has seen enough (`| head`) is no failure.
+/// Prints to stdout. A closed pipe (`| head`) is no failure.
 fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_ref()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! `logferry run`: a relay until SIGTERM or SIGINT; a second signal ends at once. SIGHUP reads the configuration again.
+//! `logferry run`: runs a relay until SIGTERM or SIGINT. A second signal ends the process at once. SIGHUP reads the configuration again.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::relay::Relay;
 
-/// How long the last word of a relay that ends at once may take to be written.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// How long writing the last words may take when the process ends at once.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let config = load(overrides)?;
     let metrics = Arc::new(Metrics::new());
     let (_logging, log_stream) = log::start(&config.log, metrics.log());
     misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
-    warn_of(&config);
+    log_warnings(&config);
     raise_descriptor_limit();
     let relay = Relay::bind_with(config, metrics, log_stream).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
@@ -32,7 +32,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
         let _inside = runtime.enter();
         // Handled by nobody, so that the limit (`ulimit -f`) is an error of a write, as a full disk is, and not the end.
         let file_too_large = handler(SignalKind::from_raw(SIGXFSZ))?;
-        (asked_to_stop()?, asked_to_reload(overrides.clone().again())?, file_too_large)
+        (stop_signal()?, reloads(overrides.clone().again())?, file_too_large)
     };
     // Every socket is bound: whoever waits for us may log from here on.
     tell_service_manager(NotifyState::Ready);
@@ -42,8 +42,8 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is accepted and should be written otherwise.
-fn warn_of(config: &Config) {
+/// Logs the warnings of a config.
+fn log_warnings(config: &Config) {
     config.warnings.iter().for_each(|says| tracing::warn!("config: {says}"));
 }
 
@@ -56,20 +56,20 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// systemd, where it has started us (`Type=notify`); nobody, where NOTIFY_SOCKET is not set.
+/// Notifies systemd (`Type=notify`). Without NOTIFY_SOCKET this does nothing.
 fn tell_service_manager(state: NotifyState) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("cannot tell the service manager how we are ({error}); with Type=notify it will end us");
     }
 }
 
-/// The configuration as it is now, read again at each SIGHUP.
-fn asked_to_reload(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigErrors>>, Failure> {
+/// Reads the configuration again at each SIGHUP.
+fn reloads(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigErrors>>, Failure> {
     let mut hangup = handler(SignalKind::hangup())?;
     let (changed, configs) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let config = Config::load(&overrides).inspect(warn_of);
+            let config = Config::load(&overrides).inspect(log_warnings);
             drop(changed.send(config).await);
         }
     });
@@ -80,8 +80,8 @@ fn handler(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::failed(format!("cannot handle signals: {error}")))
 }
 
-/// Ends at the first SIGTERM or SIGINT. As PID 1 of a container the process would otherwise ignore both.
-fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
+/// A future that ends at the first SIGTERM or SIGINT. As PID 1 of a container the process would otherwise ignore both.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     Ok(async move {
         either(&mut terminate, &mut interrupt).await;
@@ -89,7 +89,7 @@ fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             log::last_words_within(
-                LAST_WORD,
+                LAST_WORDS_TIMEOUT,
                 "second signal: ending at once; what is not delivered stays in the spool",
             );
             // 128 + SIGTERM, as a shell would report it.

@@ -1,5 +1,5 @@
-//! One log entry, and its three forms: a line of text, a line of JSON, a syslog message. Control characters come out escaped
-//! in each of them, for a collector's or name server's words may be in it: an entry is one line.
+//! One log entry, and its three forms: a line of text, a line of JSON, a syslog message. Each form escapes control characters, because
+//! the words of a collector or a name server may be in an entry. So an entry is always one line.
 
 use std::fmt::Debug;
 
@@ -14,13 +14,13 @@ use crate::record::{escape_json, escaped};
 /// Facility syslog (5): RFC 5424 6.2.1.
 const FACILITY: u8 = 5 << 3;
 
-/// Bytes of a syslog message's text. More is cut off: RFC 5424 6.1 lets receivers do so from 2,048 on.
+/// The longest text of a syslog message, in bytes. RFC 5424 6.1 lets receivers cut messages at 2,048.
 const MAX_TEXT_BYTES: usize = 1900;
 
-/// The field that `tracing` puts an event's text in.
+/// The field in which `tracing` has an event's text.
 const MESSAGE: &str = "message";
 
-/// What an event or a span has, in the order of its source.
+/// The fields of an event or a span, in the order of its source code.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fields(Vec<(&'static str, Value)>);
 
@@ -32,9 +32,9 @@ pub struct Entry {
     /// The spans the event is in, outermost first: each one's name and its fields' values, `forward central`.
     context: Vec<String>,
     message: String,
-    /// The event's fields, and those of its spans.
+    /// The fields of the event, and behind them those of its spans.
     fields: Fields,
-    /// How many of `fields` are the event's own. They come first.
+    /// How many of `fields` are the event's own.
     own_fields: usize,
 }
 
@@ -57,8 +57,7 @@ impl Entry {
         Self { stamp, level, context: Vec::new(), message, fields: Fields::default(), own_fields: 0 }
     }
 
-    /// Puts the entry into a span, which is inside of those before it. A field `name` is called as its span in JSON:
-    /// `"forward": "central"`.
+    /// Adds a span inside the spans added before. In JSON its field `name` has the span's name as its key: `"forward": "central"`.
     pub fn push_span(&mut self, name: &'static str, fields: &Fields) {
         let mut context = name.to_owned();
         for (key, value) in &fields.0 {
@@ -72,12 +71,12 @@ impl Entry {
         self.context.push(context);
     }
 
-    /// For people.
+    /// The entry as a line of text, for people.
     pub fn text(&self) -> String {
         format!("{} {:>5} {}\n", self.stamp, self.level, self.in_words())
     }
 
-    /// For programs: one object a line.
+    /// The entry as a line of JSON, for programs.
     pub fn json(&self) -> String {
         let mut line = Vec::with_capacity(256);
         let message = self.with_context();
@@ -91,7 +90,7 @@ impl Entry {
         String::from_utf8(line).expect("JSON is UTF-8")
     }
 
-    /// For collectors: RFC 5424.
+    /// The entry as a message of RFC 5424, for collectors.
     pub fn syslog(&self, hostname: &str) -> String {
         let mut text = self.in_words();
         if text.len() > MAX_TEXT_BYTES {
@@ -109,7 +108,7 @@ impl Entry {
         escaped(&text)
     }
 
-    /// `forward central: connected to …`. A message that names its span itself is not given the name twice.
+    /// The message behind its spans: `forward central: connected to …`. A message that begins with its span does not get the span twice.
     fn with_context(&self) -> String {
         let mut text = String::new();
         for span in &self.context {
@@ -130,7 +129,7 @@ impl Entry {
         }
     }
 
-    /// As in `[log] level`.
+    /// The level as `[log] level` has it.
     fn level_word(&self) -> &'static str {
         match self.level {
             Level::ERROR => "error",
@@ -150,7 +149,7 @@ fn words(value: &Value) -> String {
 }
 
 impl Fields {
-    /// Takes a text out.
+    /// Removes a field and returns its text.
     fn take(&mut self, key: &str) -> Option<String> {
         let at = self.0.iter().position(|(found, _)| *found == key)?;
         Some(words(&self.0.remove(at).1))

@@ -1,6 +1,6 @@
-//! The layers over tracing-subscriber's registry: one reads an event, those above it write what was read.
+//! The layers over tracing-subscriber's registry: the reader makes an entry of an event, and the layers above it write the entry.
 //!
-//! An event is read once, so that stderr and the stream say it with one time stamp.
+//! An event is read once, so that stderr and the stream have one timestamp for it.
 
 use std::cell::RefCell;
 
@@ -15,20 +15,20 @@ use super::stream::StreamSender;
 use crate::config::LogFormat;
 
 thread_local! {
-    /// The event that this thread is just reporting, between the reader and the layers above it.
+    /// The entry of the event that this thread reports, on its way from the reader to the layers above.
     static CURRENT: RefCell<Option<Entry>> = const { RefCell::new(None) };
 }
 
-/// Reads events, with the fields of the spans they are in. It must let in whatever any layer above it does.
+/// The layer that reads events, with the fields of their spans. Its filter must pass every event that a layer above it passes.
 pub struct Reader;
 
-/// Writes to stderr.
+/// The layer that writes to stderr.
 pub struct ToStderr {
     pub format: LogFormat,
     pub stderr: Stderr,
 }
 
-/// Hands on to the stream into the spool.
+/// The layer that sends entries to the stream into the spool.
 pub struct ToSpool(pub StreamSender);
 
 impl<S> Layer<S> for Reader

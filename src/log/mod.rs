@@ -1,12 +1,11 @@
-//! What the relay says about itself: on stderr, as text or as JSON, and where `[log] to-spool` asks for it as messages of
-//! its own, which go where all messages go.
+//! The relay's log: on stderr, as text or as JSON, and with `[log] to-spool` also as messages in the spool, which every forward
+//! delivers.
 //!
-//! It says states, not events: whoever calls `tracing` here sees to it that no sender, collector or name server can make
-//! him do it again and again. Nothing waits here: what does not fit in a queue is dropped.
+//! The log has states, not events: a caller of `tracing` ensures that no sender, collector or name server can bring about an entry
+//! again and again. Nothing waits here: entries that do not fit into a queue are dropped.
 //!
-//! Whoever opens a span, `tracing::error_span!("forward", name)`, gives context to all entries in it: the line begins with
-//! `forward central: `, and the JSON has `"forward": "central"`. Its level is *error* so that it is there at every
-//! `[log] level`.
+//! A span, `tracing::error_span!("forward", name)`, gives context to all entries in it: the line begins with `forward central: `,
+//! and the JSON has `"forward": "central"`. The level of spans is *error*, so that they exist at every `[log] level`.
 //!
 //! In reading order: `entry`, one entry and its three forms; `layers`, from an event to where it is written; `stderr`, and
 //! `stream`, the way into the spool.
@@ -33,16 +32,16 @@ use layers::{Reader, ToSpool, ToStderr};
 use stderr::FlushOnDrop;
 pub use stream::Stream;
 
-/// How lines are written to stderr, for the last one, which is said when nobody logs any more.
+/// The format of stderr. [`last_words`] needs it after the log has ended.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// Logs until it is dropped, which writes what is left.
+/// The running log. Dropping the value writes the lines that are queued.
 pub struct Logging {
     _flush: FlushOnDrop,
 }
 
-/// Whatever calls `tracing` in this process is said from now on. The second time nothing changes: a process has one log.
-/// The stream is there if messages are to go into the spool; nobody carries them until it [runs](Stream::run).
+/// Makes this the log of the process: every later call of `tracing` is written. A second call changes nothing. The stream is `Some` if
+/// messages are to go into the spool; they wait in it until it [runs](Stream::run).
 pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<Stream>) {
     let (stderr, flush) = stderr::start(io::stderr());
     let _ = FORMAT.set(settings.format);
@@ -60,13 +59,13 @@ pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<St
     (Logging { _flush: flush }, stream)
 }
 
-/// What we say ourselves, down to a level.
+/// The filter that passes the relay's own events, down to a level.
 fn ours(level: LevelFilter) -> Targets {
     Targets::new().with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
-/// The last words of a command, a line for each of theirs, escaped as the log is: an argument or a collector's words may be in
-/// them. `eprintln!` would panic where nobody can hear them.
+/// Writes the last words of a command to stderr, each line as a line of its own. They are escaped as the log is, because an argument
+/// or a collector's words may be in them. `eprintln!` would panic when stderr is closed.
 pub fn last_words(says: &str) {
     let line = match FORMAT.get() {
         Some(LogFormat::Json) => Entry::error(says).json(),
@@ -75,7 +74,7 @@ pub fn last_words(says: &str) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// The same for whoever ends at once: behind a full pipe nobody may ever hear it, so that is not waited for.
+/// Writes last words as [`last_words`] does, and gives up after `time`: a full pipe would never take them.
 pub fn last_words_within(time: Duration, says: &'static str) {
     let (said, heard) = mpsc::channel();
     let say = move || {

@@ -1,5 +1,5 @@
-//! Standard error, written by a thread of its own: a full pipe or a slow disk behind it must not hold the relay. What does
-//! not fit in the queue is dropped.
+//! A thread that writes to standard error, so that a full pipe or a slow disk does not hold the relay. Lines that do not fit into its
+//! queue are dropped.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// Lines that wait to be written; as many again may be on their way.
+/// Lines that may wait. As many again may be in the current write.
 const MAX_QUEUED: usize = 1000;
-/// How long the last lines may take to be written.
+/// How long the last lines may take.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
+/// The queue of the writing thread.
 pub struct Stderr(Arc<Shared>);
 
-/// Waits until everything is written when it is dropped, if that is soon.
+/// Dropping the value waits until all lines are written, for [`FLUSH_WITHIN`] at most.
 pub struct FlushOnDrop(Arc<Shared>);
 
 #[derive(Default)]
@@ -27,13 +28,13 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: Vec<String>,
-    /// No more will come.
+    /// No further line will come.
     over: bool,
-    /// Everything is written, and nobody writes any more.
+    /// The thread has written every line and ended.
     written: bool,
 }
 
-/// Lines to `out`.
+/// Starts the thread, which writes lines to `out`.
 pub fn start(out: impl Write + Send + 'static) -> (Stderr, FlushOnDrop) {
     let shared = Arc::new(Shared::default());
     let writing = shared.clone();
@@ -69,7 +70,7 @@ impl Shared {
                 return;
             }
             drop(queue);
-            // A failed write is not reported: there is nowhere to do so.
+            // A failed write is not reported: there is no other place to report it.
             let _ = out.write_all(lines.concat().as_bytes());
         }
     }

@@ -1,10 +1,10 @@
-//! The way of what the relay says into its own spool, as messages of `logferry`. It holds nothing and it breeds nothing:
+//! The stream of log entries into the relay's own spool, as messages of `logferry`. It delays nothing and cannot feed itself:
 //!
-//! - Whoever says something never waits. So many messages a minute are taken, and so many wait; the rest is dropped and
-//!   counted. Whatever carrying a message may make the relay say, in a minute it cannot become more than that.
-//! - The spool gives nothing up for them. When it is full or its disk is broken they wait in it as what other relays
-//!   deliver does, and the queue here fills.
-//! - What is dropped is told to the collector as any other loss is (see `losses`).
+//! - Logging never waits. The stream takes a limited number of messages a minute and queues a limited number; it drops and counts the
+//!   rest. When the delivery of a message causes further messages, the limit holds for those too.
+//! - The spool gives up no line for log messages. When it is full or its disk is broken, log messages wait in it as the messages of
+//!   other relays do, and the queue here fills.
+//! - Dropped messages are reported to the collector as any other loss is (see `losses`).
 
 use std::time::{Duration, Instant};
 
@@ -16,27 +16,27 @@ use super::entry::Entry;
 use crate::metrics::{ListenMetrics, LogMetrics};
 use crate::spool::{Batch, Inlet};
 
-/// Messages that are taken in a minute. A relay says about ten when it starts, and then one now and then.
+/// Messages that are taken in a minute. A relay logs about ten when it starts, and few later.
 const MAX_A_MINUTE: u32 = 100;
 const MINUTE: Duration = Duration::from_secs(60);
-/// Messages that wait to be handed to the spool.
+/// Messages that may wait for the spool.
 const MAX_QUEUED: usize = 32;
-/// Messages that are handed to it together; so many more may wait there.
+/// Messages that are delivered to the spool together. So many more may wait in the spool's queue.
 const MAX_BATCH: usize = 16;
-/// How long the spool may take to take over what is left when the relay stops.
+/// How long the spool may take for the last messages when the relay stops.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// Where messages go in. Neither waits nor fails.
+/// The sending end. It neither waits nor fails.
 pub struct StreamSender {
     queue: mpsc::Sender<Entry>,
     rate_limit: Mutex<RateLimit>,
     metrics: LogMetrics,
 }
 
-/// Where they come out.
+/// The receiving end.
 pub struct Stream {
     queue: mpsc::Receiver<Entry>,
-    /// Out of the queue, and not with the spool yet.
+    /// Entries that have left the queue and are not in the spool yet.
     taken: Vec<Entry>,
 }
 
@@ -52,14 +52,14 @@ impl StreamSender {
             self.metrics.dropped_rate.inc();
             return;
         }
-        // Closed: the relay has stopped, and its last messages are on stderr alone.
+        // A closed queue is no loss: the relay has stopped, and its last messages are on stderr alone.
         if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(entry.clone()) {
             self.metrics.dropped_full.inc();
         }
     }
 }
 
-/// How many were taken since when.
+/// How many messages were taken since a moment.
 struct RateLimit {
     since: Instant,
     taken: u32,
@@ -79,7 +79,7 @@ impl RateLimit {
 }
 
 impl Stream {
-    /// Hands the spool what is said until nobody sends host names any more, and then what is left. `own` counts the messages
+    /// Delivers messages to the spool until the sender of `hostname` is dropped, and then those that are left. `own` counts the messages
     /// as received, so that the books balance.
     pub async fn run(mut self, mut hostname: watch::Receiver<String>, inlet: Inlet, own: ListenMetrics) {
         loop {
@@ -98,10 +98,10 @@ impl Stream {
         let _ = timeout(FLUSH_WITHIN, self.hand_over(&name, &inlet, &own)).await;
     }
 
-    /// The next messages, until the spool has them.
+    /// Delivers the next messages, and waits until the spool has them.
     async fn carry(&mut self, hostname: watch::Receiver<String>, inlet: &Inlet, own: &ListenMetrics) {
         if self.taken.is_empty() && self.queue.recv_many(&mut self.taken, MAX_BATCH).await == 0 {
-            // Nobody is left who could say something.
+            // The log has ended.
             std::future::pending::<()>().await;
         }
         let hostname = hostname.borrow().clone();
@@ -111,7 +111,7 @@ impl Stream {
         }
     }
 
-    /// What was not handed over when this is dropped is handed over the next time.
+    /// Delivers the taken entries. When the future is dropped early, the next call delivers them.
     async fn hand_over(&mut self, hostname: &str, inlet: &Inlet, own: &ListenMetrics) -> Option<crate::spool::Receipt> {
         let mut batch = Batch::new();
         for entry in &self.taken {
@@ -128,7 +128,7 @@ impl Stream {
     }
 }
 
-/// Waits until whoever sends is gone.
+/// Waits until the sender is dropped.
 async fn gone<T>(from: &mut watch::Receiver<T>) {
     while from.changed().await.is_ok() {}
 }

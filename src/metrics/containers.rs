@@ -1,4 +1,4 @@
-//! Messages by container: which ones are busiest. Bounded, for whoever reaches a listener can invent containers.
+//! Messages by container, and which containers are busiest. The table is bounded, because every sender can invent containers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,18 +10,18 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 
-/// Containers that are counted apart; all that come later share one counter.
+/// Containers that are counted apart. All later containers share one counter.
 pub const MAX_CONTAINERS: usize = 1000;
-/// Bytes of a name that are kept. Those that differ behind it are counted together.
-const LONGEST_NAME: usize = 128;
+/// Bytes of a name that are kept. Longer names with the same start are counted together.
+const MAX_NAME_BYTES: usize = 128;
 
 /// The counters of all containers.
 #[derive(Default)]
 pub struct Containers {
     by_name: Mutex<HashMap<String, ContainerMetrics>>,
-    /// Those of containers that found no room.
+    /// The counters that all further containers share.
     others: ContainerMetrics,
-    /// How many of the busiest are exported.
+    /// How many of the busiest containers are exported.
     exported: AtomicUsize,
 }
 
@@ -30,11 +30,11 @@ pub struct Containers {
 pub struct ContainerMetrics {
     /// Messages received.
     pub received: Counter,
-    /// Those of them that were more than `rate-limit` allows.
+    /// Messages over `rate-limit`.
     pub limited: Counter,
 }
 
-/// What a container has sent.
+/// One of the busiest containers, and its counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
     pub name: String,
@@ -43,9 +43,9 @@ pub struct Busy {
 }
 
 impl Containers {
-    /// The counters of the container called `name`. Take them once and keep them.
+    /// The counters of the container called `name`. A caller takes them once and keeps them.
     pub fn named(&self, name: &str) -> ContainerMetrics {
-        let end = (0..=LONGEST_NAME.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+        let end = (0..=MAX_NAME_BYTES.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
         let name = &name[..end.unwrap_or(0)];
         let mut by_name = self.table();
         if let Some(metrics) = by_name.get(name) {
@@ -138,13 +138,13 @@ mod tests {
     #[test]
     fn a_long_name_takes_no_more_room() {
         let containers = Containers::default();
-        let (fits, too_long) = ("x".repeat(LONGEST_NAME), "x".repeat(60_000));
-        for name in [&fits, &too_long, &("x".repeat(LONGEST_NAME - 1) + "ñ")] {
+        let (fits, too_long) = ("x".repeat(MAX_NAME_BYTES), "x".repeat(60_000));
+        for name in [&fits, &too_long, &("x".repeat(MAX_NAME_BYTES - 1) + "ñ")] {
             containers.named(name).received.inc();
         }
         let busiest = containers.busiest(usize::MAX);
         let found: Vec<_> = busiest.iter().map(|busy| (busy.name.len(), busy.received)).collect();
-        assert_eq!(found, [(LONGEST_NAME, 2), (LONGEST_NAME - 1, 1)]);
+        assert_eq!(found, [(MAX_NAME_BYTES, 2), (MAX_NAME_BYTES - 1, 1)]);
     }
 
     #[test]

@@ -322,8 +322,8 @@ impl Metrics {
         self.of_forward(&label, connected)
     }
 
-    /// The same for whoever only looks, which brings nothing back of a forward that is gone.
-    pub fn look_at_forward(&self, name: &str) -> ForwardMetrics {
+    /// The counters of a forward, for reading. Unlike [`Metrics::forward`] this brings no gauge of a removed forward back.
+    pub fn forward_metrics(&self, name: &str) -> ForwardMetrics {
         let label = ByForward { forward: name.to_owned() };
         let connected = self.connected.get(&label).map(|gauge| gauge.clone()).unwrap_or_default();
         self.of_forward(&label, connected)
@@ -372,7 +372,7 @@ impl Metrics {
     /// The counters of every forward there ever was, by name.
     pub fn forwards(&self) -> Vec<(String, ForwardMetrics)> {
         let names: Vec<String> = self.named().forwards.iter().cloned().collect();
-        names.into_iter().map(|name| (name.clone(), self.look_at_forward(&name))).collect()
+        names.into_iter().map(|name| (name.clone(), self.forward_metrics(&name))).collect()
     }
 
     fn named(&self) -> MutexGuard<'_, Named> {

@@ -33,7 +33,7 @@ impl Collector for Process {
         let bytes = Unit::Bytes;
         let gauges = [
             ("process_open_fds", "Open file descriptors", None, open_descriptors()),
-            ("process_max_fds", "Most file descriptors that may be open", None, most_descriptors()),
+            ("process_max_fds", "Most file descriptors that may be open", None, max_descriptors()),
             ("process_resident_memory", "Memory of this process that is in RAM", Some(&bytes), resident_bytes()),
         ];
         for (name, help, unit, value) in gauges {
@@ -58,7 +58,7 @@ fn open_descriptors() -> Option<u64> {
     open.checked_sub(1)
 }
 
-fn most_descriptors() -> Option<u64> {
+fn max_descriptors() -> Option<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
 }
 
@@ -84,7 +84,7 @@ mod tests {
         let more = open_descriptors().unwrap() - before;
         drop(files);
         assert!((MANY as u64 / 2..MANY as u64 * 2).contains(&more), "{more} more");
-        assert!(most_descriptors().unwrap() >= before);
+        assert!(max_descriptors().unwrap() >= before);
         assert!((1 << 20..1 << 40).contains(&resident_bytes().unwrap()));
         assert!(cpu_seconds().unwrap() > 0.0);
     }

@@ -84,6 +84,31 @@ pub fn unescape(text: &str) -> Vec<u8> {
     out
 }
 
+/// Calls `part` with `bytes` in parts, for a terminal: text that can be displayed as it is (`false`), and the bytes of characters
+/// that cannot, as `\xHH` (`true`). Those are all control characters, tabs too, invisible characters, and bytes that are not UTF-8.
+pub fn each_displayable(bytes: &[u8], mut part: impl FnMut(&str, bool)) {
+    let escapes = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    for chunk in bytes.utf8_chunks() {
+        let mut rest = chunk.valid();
+        while let Some(at) = rest.find(|character: char| character.is_control() || is_invisible(character)) {
+            let (text, behind) = rest.split_at(at);
+            let len = behind.chars().next().map_or(0, char::len_utf8);
+            part(text, false);
+            part(&escapes(&behind.as_bytes()[..len]), true);
+            rest = &behind[len..];
+        }
+        part(rest, false);
+        if !chunk.invalid().is_empty() {
+            part(&escapes(chunk.invalid()), true);
+        }
+    }
+}
+
+/// Has the character no width, or does it turn the text around it (Unicode's Bidi_Control and its like)?
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Is there a control character in it?
 pub(crate) fn has_control(text: &[u8]) -> bool {
     let mut found = false;
@@ -187,6 +212,21 @@ mod tests {
         for text in [b"", &b"\ttab #033"[..], cyrillic_and_bytes, b"caf\xe9 \xff\xfe \xa0\xf0"] {
             check(text, text);
         }
+    }
+
+    #[test]
+    fn displayable_text_stays_and_the_rest_is_escaped() {
+        let parts = |bytes: &[u8]| {
+            let mut parts = Vec::new();
+            each_displayable(bytes, |text, is_escape| parts.push((text.to_owned(), is_escape)));
+            parts.retain(|(text, _)| !text.is_empty());
+            parts
+        };
+        let part = |text: &str, is_escape| (text.to_owned(), is_escape);
+        let expected = [part("aü", false), part("\\x1b", true), part("[2J", false), part("\\xff", true)];
+        assert_eq!(parts(b"a\xc3\xbc\x1b[2J\xff"), expected);
+        assert_eq!(parts("\u{202e}\t".as_bytes()), [part("\\xe2\\x80\\xae", true), part("\\x09", true)]);
+        assert_eq!(parts(b""), []);
     }
 
     #[test]

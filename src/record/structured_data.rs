@@ -133,6 +133,13 @@ pub(crate) fn write_escaped_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) 
     }
 }
 
+/// ` name="value"`, escaped.
+pub fn sd_param(name: &str, value: &str) -> String {
+    let mut out = Vec::new();
+    write_param(name, value.as_bytes(), &mut out);
+    String::from_utf8(out).expect("text with backslashes before ASCII characters is text")
+}
+
 /// Appends ` name="value"`, escaped.
 pub(crate) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.push(b' ');

@@ -1,7 +1,7 @@
 use askama::filters::{Html, escape};
 
 use super::*;
-use crate::admin::status::{Container, Forward, LastError, Listener, OldKeys, Past, Spool};
+use crate::admin::status::{Container, Forward, LastError, Listener, OldKeys, Spool, TimeSeries};
 
 const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
 
@@ -54,7 +54,7 @@ fn hostile() -> Status {
             Loss { reason: "evicted", place: Some("another".to_owned()), count: 0, unit: "lines", says: "why" },
             Loss { reason: "full", place: None, count: 0, unit: "lines", says: "why" },
         ],
-        history: Past {
+        history: TimeSeries {
             every_seconds: 2,
             received_per_second: vec![1.0, 2.0],
             delivered_per_second: vec![0.0, 0.0],

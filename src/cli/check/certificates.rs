@@ -1,4 +1,4 @@
-//! The certificates that a config names: can they be used, until when, for whom, in which order, by whom signed.
+//! Checks the certificates that a config names: their use, validity, names, order and issuers.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,51 +13,52 @@ use crate::config::{self, Listen};
 use crate::forward;
 use crate::tls;
 
-/// A certificate that ends within so many days is a warning.
-const SOON_DAYS: i64 = 30;
-const NOT_WORLD: u32 = 0o004;
-/// What Docker gives a secret that it mounts.
+/// A certificate that expires within so many days is a warning.
+const EXPIRY_WARNING_DAYS: i64 = 30;
+/// The permission of all users to read a file.
+const WORLD_READABLE: u32 = 0o004;
+/// The mode that Docker gives a mounted secret.
 const SECRET_MODE: u32 = 0o444;
 
 pub fn of_listener(listener: &Listen, report: &mut Report) {
     let Some(files) = &listener.tls else { return };
-    let who = format!("listen {}", listener.address);
+    let owner = format!("listen {}", listener.address);
     match tls::acceptor(files) {
-        Ok(_) => report.note(format!("{who}: certificate {} and its key can be used", files.cert.display())),
-        Err(error) => report.problem(format!("{who}: {error}")),
+        Ok(_) => report.note(format!("{owner}: certificate {} and its key can be used", files.cert.display())),
+        Err(error) => report.problem(format!("{owner}: {error}")),
     }
     let ca = files.client_ca.as_deref();
-    check_identity(&who, &files.cert, &files.key, tls::Role::Server, ca, report);
-    ca.into_iter().for_each(|ca| check_ca(&who, ca, report));
+    check_identity(&owner, &files.cert, &files.key, tls::Role::Server, ca, report);
+    ca.into_iter().for_each(|ca| check_ca(&owner, ca, report));
 }
 
 pub fn of_forward(settings: &config::Forward, report: &mut Report) {
-    let who = format!("forward {}", settings.name);
+    let owner = format!("forward {}", settings.name);
     match forward::tls_connector(settings) {
         Ok(None) => return,
-        Ok(Some(_)) => report.note(format!("{who}: certificates can be used")),
-        Err(error) => report.problem(format!("{who}: {error}")),
+        Ok(Some(_)) => report.note(format!("{owner}: certificates can be used")),
+        Err(error) => report.problem(format!("{owner}: {error}")),
     }
     let ca = settings.tls.ca.as_deref();
     if let Some((cert, key)) = settings.tls.identity() {
-        check_identity(&who, cert, key, tls::Role::Client, ca, report);
+        check_identity(&owner, cert, key, tls::Role::Client, ca, report);
     }
-    ca.into_iter().for_each(|ca| check_ca(&who, ca, report));
+    ca.into_iter().for_each(|ca| check_ca(&owner, ca, report));
 }
 
-/// Checks a certificate of ours. A file that cannot be read is a problem already.
-fn check_identity(who: &str, cert: &Path, key: &Path, role: tls::Role, ca: Option<&Path>, report: &mut Report) {
+/// Checks a certificate of the relay's own. An unreadable file has been reported before.
+fn check_identity(owner: &str, cert: &Path, key: &Path, role: tls::Role, ca: Option<&Path>, report: &mut Report) {
     let Ok(chain) = tls::chain(cert) else { return };
-    let Some(facts) = facts(who, cert, &chain, report) else { return };
+    let Some(facts) = facts(owner, cert, &chain, report) else { return };
     let own = &facts[0];
-    report.note(format!("{who}: {}: {}", cert.display(), displayed(own)));
-    let valid = facts.iter().filter(|facts| !is_valid_now(who, cert, facts, report)).count() == 0;
+    report.note(format!("{owner}: {}: {}", cert.display(), displayed(own)));
+    let valid = facts.iter().filter(|facts| !is_valid_now(owner, cert, facts, report)).count() == 0;
     if own.is_ca && facts.len() > 1 {
-        let says = format!("{who}: {}: its own certificate must come first, and the CA's behind it", cert.display());
+        let says = format!("{owner}: {}: its own certificate must come first, and the CA's behind it", cert.display());
         report.problem(says);
     } else if let Some(pair) = facts.windows(2).find(|pair| !pair[0].names_as_issuer(&pair[1])) {
         report.warning(format!(
-            "{who}: {}: `{}` is signed by `{}`, and behind it stands `{}`: some will not find the way to the CA; put each \
+            "{owner}: {}: `{}` is signed by `{}`, and behind it stands `{}`: some will not find the way to the CA; put each \
              certificate in front of the one that signed it",
             cert.display(),
             pair[0].subject,
@@ -67,21 +68,21 @@ fn check_identity(who: &str, cert: &Path, key: &Path, role: tls::Role, ca: Optio
     }
     if role == tls::Role::Server && own.names.is_empty() {
         report.warning(format!(
-            "{who}: {}: it is for no name (subjectAltName), so senders that verify it will refuse it; make one that has the \
+            "{owner}: {}: it is for no name (subjectAltName), so senders that verify it will refuse it; make one that has the \
              names they use",
             cert.display()
         ));
     }
     let is_named = role == tls::Role::Client || !own.names.is_empty();
     if let Some(ca) = ca.filter(|_| valid && is_named) {
-        check_way_to_ca(who, (cert, &chain, &facts), role, ca, report);
+        check_way_to_ca(owner, (cert, &chain, &facts), role, ca, report);
     }
-    check_key(who, key, report);
+    check_key(owner, key, report);
 }
 
-/// Checks a certificate against these CAs only where one of them is named as its issuer: the other side's may be others.
+/// Checks that a certificate leads to one of these CAs, if the certificate names one as its issuer. The other side may use other CAs.
 fn check_way_to_ca(
-    who: &str,
+    owner: &str,
     (cert, chain, facts): (&Path, &[CertificateDer<'_>], &[Facts]),
     role: tls::Role,
     ca: &Path,
@@ -91,9 +92,9 @@ fn check_way_to_ca(
     let cas: Vec<Facts> = cas.iter().filter_map(|der| certificate::read(der).ok()).collect();
     let Some(signer) = cas.iter().find(|ca| facts.iter().any(|facts| facts.names_as_issuer(ca))) else { return };
     match tls::leads_to(chain, ca, role, facts[0].names.first().map(String::as_str)) {
-        Ok(()) => report.note(format!("{who}: {}: leads to `{}` of {}", cert.display(), signer.subject, ca.display())),
+        Ok(()) => report.note(format!("{owner}: {}: leads to `{}` of {}", cert.display(), signer.subject, ca.display())),
         Err(error) => report.warning(format!(
-            "{who}: {}: it names `{}` of {} as its CA, but does not hold up: {error}; was the CA made anew, or is the \
+            "{owner}: {}: it names `{}` of {} as its CA, but does not hold up: {error}; was the CA made anew, or is the \
              certificate for another use?",
             cert.display(),
             signer.subject,
@@ -102,13 +103,13 @@ fn check_way_to_ca(
     }
 }
 
-fn check_ca(who: &str, path: &Path, report: &mut Report) {
+fn check_ca(owner: &str, path: &Path, report: &mut Report) {
     let Ok(chain) = tls::chain(path) else { return };
-    for facts in facts(who, path, &chain, report).into_iter().flatten() {
+    for facts in facts(owner, path, &chain, report).into_iter().flatten() {
         let days = days_left(&facts, Utc::now());
-        if days < SOON_DAYS {
+        if days < EXPIRY_WARNING_DAYS {
             report.warning(format!(
-                "{who}: {}: the CA `{}` {}; others refuse what it signed then, so have a new one signed",
+                "{owner}: {}: the CA `{}` {}; others refuse what it signed then, so have a new one signed",
                 path.display(),
                 facts.subject,
                 ends(&facts, days)
@@ -117,27 +118,28 @@ fn check_ca(who: &str, path: &Path, report: &mut Report) {
     }
 }
 
-fn facts(who: &str, path: &Path, chain: &[CertificateDer<'_>], report: &mut Report) -> Option<Vec<Facts>> {
+fn facts(owner: &str, path: &Path, chain: &[CertificateDer<'_>], report: &mut Report) -> Option<Vec<Facts>> {
     let facts = chain.iter().map(|der| certificate::read(der)).collect::<Result<Vec<_>, _>>();
-    facts.map_err(|error| report.problem(format!("{who}: {}: {error}", path.display()))).ok()
+    facts.map_err(|error| report.problem(format!("{owner}: {}: {error}", path.display()))).ok()
 }
 
-fn is_valid_now(who: &str, path: &Path, facts: &Facts, report: &mut Report) -> bool {
+fn is_valid_now(owner: &str, path: &Path, facts: &Facts, report: &mut Report) -> bool {
     let now = Utc::now();
     let days = days_left(facts, now);
     let (path, subject) = (path.display(), &facts.subject);
     if now > facts.not_after {
-        report.problem(format!("{who}: {path}: `{subject}` {}; have it signed anew", ends(facts, days)));
+        report.problem(format!("{owner}: {path}: `{subject}` {}; have it signed anew", ends(facts, days)));
         return false;
     }
     if now < facts.not_before {
         let from = facts.not_before.naive_utc();
-        report
-            .problem(format!("{who}: {path}: `{subject}` is valid from {from} UTC on; is this machine's clock right?"));
+        report.problem(format!(
+            "{owner}: {path}: `{subject}` is valid from {from} UTC on; is this machine's clock right?"
+        ));
         return false;
     }
-    if days < SOON_DAYS {
-        report.warning(format!("{who}: {path}: `{subject}` {}; have it signed anew", ends(facts, days)));
+    if days < EXPIRY_WARNING_DAYS {
+        report.warning(format!("{owner}: {path}: `{subject}` {}; have it signed anew", ends(facts, days)));
     }
     true
 }
@@ -161,11 +163,11 @@ fn displayed(facts: &Facts) -> String {
 }
 
 /// A mounted secret is for everybody in its container, and nobody else is there.
-fn check_key(who: &str, path: &Path, report: &mut Report) {
+fn check_key(owner: &str, path: &Path, report: &mut Report) {
     let Ok(found) = fs::metadata(path) else { return };
     let mode = found.permissions().mode() & 0o777;
-    if mode & NOT_WORLD != 0 && mode != SECRET_MODE && !is_mounted_secret(path) {
-        report.warning(format!("{who}: everybody on this machine can read the key {}; chmod o= {0}", path.display()));
+    if mode & WORLD_READABLE != 0 && mode != SECRET_MODE && !is_mounted_secret(path) {
+        report.warning(format!("{owner}: everybody on this machine can read the key {}; chmod o= {0}", path.display()));
     }
 }
 

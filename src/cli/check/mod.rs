@@ -1,12 +1,12 @@
-//! `logferry check`: is this config good? Names every problem at once, reads what the config names, looks its names up,
-//! looks at the machine, and prints the effective settings.
+//! `logferry check`: checks a config. It reports every problem at once, reads the certificates, resolves the names, looks at the machine,
+//! and prints the effective settings.
 //!
-//! A problem is what keeps a relay from starting or from being any use; a warning is what it would start with and somebody
-//! would be sorry for. Each says what to do. Nothing is bound, connected or written.
+//! A problem keeps a relay from starting or from being of use. With a warning the relay starts, but its operator should know. Each text
+//! names a remedy. The command binds, connects and writes nothing.
 
 mod certificates;
 mod names;
-mod places;
+mod paths;
 mod spool;
 
 use std::fmt::Display;
@@ -50,7 +50,7 @@ fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
     spool::check(&config.spool, report);
     for settings in &config.forward {
         certificates::of_forward(settings, report);
-        places::of_forward(settings, report);
+        paths::of_forward(settings, report);
         names::look_up(&config.resolve, settings, report)?;
     }
     Ok(())
@@ -59,7 +59,7 @@ fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
 fn check_listener(listener: &Listen, report: &mut Report) {
     let address = &listener.address;
     certificates::of_listener(listener, report);
-    places::of_listener(address, report);
+    paths::of_listener(address, report);
     if address.is_udp() {
         match listen::grantable_receive_buffer(listener.receive_buffer) {
             Ok(granted) => match listen::small_receive_buffer(granted) {
@@ -80,7 +80,7 @@ fn check_listener(listener: &Listen, report: &mut Report) {
     }
 }
 
-/// What there is to say goes to stderr at once, and is counted.
+/// Prints problems, warnings and notes to stderr at once, and counts them.
 #[derive(Default)]
 struct Report {
     problems: usize,
@@ -98,7 +98,7 @@ impl Report {
         tell(format_args!("warning: {says}"));
     }
 
-    /// What is as it should be, or is for the reader to judge.
+    /// Prints a fact that is good, or that the reader must judge.
     fn note(&mut self, says: impl Display) {
         tell(says);
     }
@@ -110,7 +110,7 @@ impl Report {
                 tell(format_args!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")))
             }
         }
-        // Everything has been said.
+        // Everything has been printed.
         if self.problems == 0 { Ok(()) } else { Err(Failure { code: exit::CONFIG, says: String::new() }) }
     }
 }
@@ -119,7 +119,7 @@ fn counted(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
-/// `eprintln!` would panic where nobody can hear it.
+/// Prints a line to stderr. `eprintln!` would panic when stderr is closed.
 fn tell(says: impl Display) {
     let _ = writeln!(io::stderr(), "{says}");
 }

@@ -7,7 +7,7 @@ use super::Report;
 use crate::config::{self, Destination, ForwardAddress, Host, HostPort};
 use crate::forward::{Endpoint, Patience, Resolver};
 
-/// A name that does not resolve is no problem of the config: the relay would start and wait for it.
+/// Resolves the names of a forward. An unresolvable name is a warning: a relay would start and ask again.
 pub fn look_up(resolve: &config::Resolve, settings: &config::Forward, report: &mut Report) -> Result<(), Failure> {
     let resolver = Resolver::new(resolve.clone());
     let runtime = runtime()?;
@@ -46,7 +46,7 @@ fn warn_of_plain_text(name: &str, target: &ForwardAddress, endpoints: &[Endpoint
     }
 }
 
-/// Of a service with its host and port, which the config does not say.
+/// The address of an endpoint; for a service record also host and port, which are not in the config.
 fn displayed(endpoint: &Endpoint, to: &Destination) -> String {
     match to {
         Destination::Host(_) => endpoint.peer.ip().to_string(),
@@ -56,7 +56,7 @@ fn displayed(endpoint: &Endpoint, to: &Destination) -> String {
     }
 }
 
-/// Whether the address may be in a network of strangers. RFC 1918, RFC 6598 (carriers, and most VPNs), RFC 4193 and link-local are not.
+/// Is the address public? Those of RFC 1918, RFC 6598 (carriers, and most VPNs), RFC 4193 and link-local ones are not.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

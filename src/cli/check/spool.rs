@@ -1,5 +1,5 @@
-//! Checks the spool's directory: whether this user may write there, whether there is room, what kind of disk it is. Nothing is
-//! made or locked: a relay may be running on it.
+//! Checks the spool's directory: may this user write there, is there room, which file system is it? The check creates and locks nothing,
+//! because a relay may be using the directory.
 
 use std::fs;
 use std::io;
@@ -12,11 +12,11 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use super::Report;
-use super::places::refusal;
+use super::paths::refusal;
 use crate::config;
 use crate::config::MIN_SPOOL_SIZE;
 
-/// What `statfs` says of file systems that are somewhere else (linux/magic.h and the drivers' own), and their names.
+/// Network file systems: their magic numbers in `statfs` (linux/magic.h and the drivers), and their names.
 const NETWORK: [(i64, &str); 8] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),

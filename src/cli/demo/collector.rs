@@ -1,4 +1,4 @@
-//! The demo's collectors: they check every field and tick off every message.
+//! The demo's collectors: they compare each message with the one that was sent, and count it by its number.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -8,25 +8,26 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::sender::{IMAGE, container, message};
-use crate::cli::collector;
+use crate::cli::frame_receiver::FrameReceiver;
 use crate::config::DEFAULT_SD_ID;
 use crate::record::Record;
 
-/// What has arrived at any of the collectors, by message number.
-pub struct Arrivals {
+/// How often each message has arrived, at any of the collectors.
+pub struct ArrivalCounts {
     times: Vec<AtomicU8>,
     distinct: AtomicUsize,
     duplicated: AtomicUsize,
     damaged: AtomicUsize,
 }
 
+/// A collector at one address.
 pub struct Collector {
     port: u16,
-    taken: Arc<AtomicUsize>,
-    first: Arc<OnceLock<Instant>>,
+    received: Arc<AtomicUsize>,
+    first_received: Arc<OnceLock<Instant>>,
 }
 
-impl Arrivals {
+impl ArrivalCounts {
     pub fn new(messages: usize) -> Self {
         Self {
             times: (0..messages).map(|_| AtomicU8::new(0)).collect(),
@@ -44,14 +45,14 @@ impl Arrivals {
         self.duplicated.load(Ordering::Relaxed)
     }
 
-    /// Messages that are not what was sent: wrong text, image, name or id.
+    /// Counts messages whose text, image, name or ID is not as it was sent.
     pub fn damaged(&self) -> usize {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    fn take(&self, frame: &[u8]) {
+    fn count(&self, frame: &[u8]) {
         let record = Record::from_line(frame, DEFAULT_SD_ID);
-        let number = number_of(&record).filter(|number| as_sent(&record, *number));
+        let number = number_of(&record).filter(|number| is_as_sent(&record, *number));
         let Some(times) = number.and_then(|number| self.times.get(number)) else {
             self.damaged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -61,13 +62,13 @@ impl Arrivals {
     }
 }
 
-/// The message ends in its number.
+/// Reads the number of a message, which stands at the end of its text.
 fn number_of(record: &Record<'_>) -> Option<usize> {
     let text = std::str::from_utf8(record.message?).ok()?;
     text.rsplit(' ').next()?.parse().ok()
 }
 
-fn as_sent(record: &Record<'_>, number: usize) -> bool {
+fn is_as_sent(record: &Record<'_>, number: usize) -> bool {
     let (name, id) = container(number);
     record.message == Some(message(number).as_bytes())
         && record.image_name() == Some(IMAGE.as_bytes())
@@ -76,27 +77,27 @@ fn as_sent(record: &Record<'_>, number: usize) -> bool {
 }
 
 impl Collector {
-    /// Takes connections on `port`, 0 for any, until the process ends.
-    pub fn start(address: Ipv4Addr, port: u16, arrivals: Arc<Arrivals>) -> io::Result<Self> {
-        let (taken, first) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
-        let (counter, first_taken) = (taken.clone(), first.clone());
-        let listening = collector::Collector::tcp((address, port).into(), move |frame| {
-            first_taken.get_or_init(Instant::now);
+    /// Listens on `port` until the process ends. Port 0 stands for any free port.
+    pub fn start(address: Ipv4Addr, port: u16, arrivals: Arc<ArrivalCounts>) -> io::Result<Self> {
+        let (received, first_received) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::new()));
+        let (counter, first) = (received.clone(), first_received.clone());
+        let receiver = FrameReceiver::tcp((address, port).into(), move |frame| {
+            first.get_or_init(Instant::now);
             counter.fetch_add(1, Ordering::Relaxed);
-            arrivals.take(frame);
+            arrivals.count(frame);
         })?;
-        Ok(Self { port: listening.address.port(), taken, first })
+        Ok(Self { port: receiver.address.port(), received, first_received })
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+    pub fn received(&self) -> usize {
+        self.received.load(Ordering::Relaxed)
     }
 
-    pub fn first_taken(&self) -> Option<Instant> {
-        self.first.get().copied()
+    pub fn first_received(&self) -> Option<Instant> {
+        self.first_received.get().copied()
     }
 }

@@ -1,6 +1,5 @@
-//! `logferry demo`: the whole story on loopback, with nothing installed. A real relay between senders and two
-//! collectors; the collector's name moves from one to the other while messages flow; what was sent is compared with
-//! what arrived.
+//! `logferry demo`: a real relay between senders and two collectors, all on loopback. The collector's name moves from one
+//! collector to the other while messages flow. At the end the demo compares the messages that arrived with those that were sent.
 
 mod collector;
 mod name_server;
@@ -17,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::wire::Door;
+use super::log_driver::RelayAddress;
 use super::{Failure, certs, print, runtime};
 use crate::config::{Config, Log, LogFormat, LogLevel, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::relay::{Relay, StartError};
-use collector::{Arrivals, Collector};
+use collector::{ArrivalCounts, Collector};
 use name_server::NameServer;
 use sender::Senders;
 
@@ -32,9 +31,9 @@ const NAME: &str = "collector.test";
 const OLD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const NEW: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// Nothing new for this long after the last message was sent: what is missing then is lost.
-const QUIET: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// When no message arrives for so long after the last one was sent, the demo counts missing messages as lost.
+const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -53,8 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let settings = Log { level: LogLevel::Warn, format: LogFormat::Text, to_spool: None };
     let (_logging, _) = log::start(&settings, Metrics::new().log());
-    let dir = Scratch::new().map_err(|error| Failure::failed(format!("demo: {error}")))?;
-    let outcome = story(arguments, &dir.0).map_err(|error| Failure::failed(format!("demo: {error}")))?;
+    let dir = ScratchDir::new().map_err(|error| Failure::failed(format!("demo: {error}")))?;
+    let outcome = run_scenario(arguments, &dir.0).map_err(|error| Failure::failed(format!("demo: {error}")))?;
     print(outcome.report())?;
     if outcome.lost() == 0 {
         Ok(())
@@ -63,40 +62,48 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-type Problem = Box<dyn std::error::Error>;
+type DemoError = Box<dyn std::error::Error>;
 
-fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
+fn run_scenario(arguments: &Arguments, dir: &Path) -> Result<Outcome, DemoError> {
     for file in certs::make(&["127.0.0.1".to_owned()])? {
         std::fs::write(dir.join(file.name), file.content)?;
     }
     let names = NameServer::start(NAME, OLD)?;
-    let arrivals = Arc::new(Arrivals::new(arguments.messages as usize));
+    let arrivals = Arc::new(ArrivalCounts::new(arguments.messages as usize));
     let old = Collector::start(OLD, 0, arrivals.clone())?;
     let new = Collector::start(NEW, old.port(), arrivals.clone())?;
-    let relay = RunningRelay::start(config(dir, names.address(), old.port())?)?;
-    say(&format!("relay:      {}", relay.doors.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")));
-    say(&format!("collectors: {}:{port} and {}:{port}; the name {NAME} points to {OLD}", OLD, NEW, port = old.port()));
+    let relay = RelayThread::start(config(dir, names.address(), old.port())?)?;
+    print_line(&format!(
+        "relay:      {}",
+        relay.relay_addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")
+    ));
+    print_line(&format!(
+        "collectors: {}:{port} and {}:{port}; the name {NAME} points to {OLD}",
+        OLD,
+        NEW,
+        port = old.port()
+    ));
 
-    let senders = Senders::start(&relay.doors, &dir.join("ca.pem"), arguments.messages, arguments.rate)?;
+    let senders = Senders::start(&relay.relay_addresses, &dir.join("ca.pem"), arguments.messages, arguments.rate)?;
     let mut moved: Option<Instant> = None;
     let mut quiet_since = (Instant::now(), 0);
     loop {
-        thread::sleep(PROGRESS_EVERY);
+        thread::sleep(PROGRESS_INTERVAL);
         let (sent, arrived) = (senders.sent(), arrivals.distinct());
         progress(&format!(
             "sent {sent}  arrived {arrived} ({} at the old address, {} at the new)",
-            old.taken(),
-            new.taken()
+            old.received(),
+            new.received()
         ));
         if moved.is_none() && sent >= arguments.messages as usize / 3 {
             names.point_to(NEW);
             moved = Some(Instant::now());
-            say(&format!("{NAME} now points to {NEW}, while messages flow"));
+            print_line(&format!("{NAME} now points to {NEW}, while messages flow"));
         }
         if quiet_since.1 != arrived {
             quiet_since = (Instant::now(), arrived);
         }
-        let done = senders.finished() && (arrived >= sent || quiet_since.0.elapsed() > QUIET);
+        let done = senders.finished() && (arrived >= sent || quiet_since.0.elapsed() > QUIET_TIMEOUT);
         if done {
             break;
         }
@@ -108,13 +115,13 @@ fn story(arguments: &Arguments, dir: &Path) -> Result<Outcome, Problem> {
         arrived: arrivals.distinct(),
         damaged: arrivals.damaged(),
         duplicated: arrivals.duplicated(),
-        old: old.taken(),
-        new: new.taken(),
-        move_took: moved.and_then(|moved| new.first_taken().map(|first| first.saturating_duration_since(moved))),
+        old: old.received(),
+        new: new.received(),
+        move_took: moved.and_then(|moved| new.first_received().map(|first| first.saturating_duration_since(moved))),
     })
 }
 
-fn config(dir: &Path, nameserver: SocketAddr, port: u16) -> Result<Config, Problem> {
+fn config(dir: &Path, nameserver: SocketAddr, port: u16) -> Result<Config, DemoError> {
     let text = format!(
         r#"
         hostname = "demo-host"
@@ -142,17 +149,17 @@ fn config(dir: &Path, nameserver: SocketAddr, port: u16) -> Result<Config, Probl
     Ok(Config::parse(None, &text, &Overrides::default(), &|_| None)?)
 }
 
-/// A relay on a thread of its own, as it would be a process of its own.
-struct RunningRelay {
-    doors: Vec<Door>,
+/// A relay on its own thread, which stands for a process of its own.
+struct RelayThread {
+    relay_addresses: Vec<RelayAddress>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<(), StartError>>,
 }
 
-impl RunningRelay {
-    fn start(config: Config) -> Result<Self, Problem> {
+impl RelayThread {
+    fn start(config: Config) -> Result<Self, DemoError> {
         let relay = Relay::bind(config)?;
-        let doors = relay.addresses().iter().filter_map(Door::from_address).collect();
+        let relay_addresses = relay.addresses().iter().filter_map(RelayAddress::from_address).collect();
         let (stop, stopped) = oneshot::channel();
         let runtime = runtime().map_err(|failure| failure.says)?;
         let thread = thread::Builder::new().name("relay".to_owned()).spawn(move || {
@@ -163,10 +170,10 @@ impl RunningRelay {
                 tokio::sync::mpsc::channel(1).1,
             ))
         })?;
-        Ok(Self { doors, stop, thread })
+        Ok(Self { relay_addresses, stop, thread })
     }
 
-    fn stop(self) -> Result<(), Problem> {
+    fn stop(self) -> Result<(), DemoError> {
         let _ = self.stop.send(());
         Ok(self.thread.join().map_err(|_| "the relay's thread panicked")??)
     }
@@ -206,10 +213,10 @@ impl Outcome {
     }
 }
 
-/// A directory for the demo's spool and certificates, removed when it is over.
-struct Scratch(PathBuf);
+/// A directory for the demo's spool and certificates. Dropping the value removes the directory.
+struct ScratchDir(PathBuf);
 
-impl Scratch {
+impl ScratchDir {
     fn new() -> Result<Self, String> {
         // Our image has no /tmp.
         let parent = std::env::temp_dir();
@@ -219,8 +226,8 @@ impl Scratch {
         Self::at(parent.join(format!("logferry-demo-{number:016x}")))
     }
 
-    /// It must be new: others may write to the directory it is made in, and what lies there may be theirs, or a link of
-    /// theirs.
+    /// Makes the directory. One that exists is refused: other users may write to its parent, so an existing directory or link may
+    /// be theirs.
     fn at(dir: PathBuf) -> Result<Self, String> {
         std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| cannot_make(&dir, &error))?;
         Ok(Self(dir))
@@ -231,18 +238,18 @@ fn cannot_make(dir: &Path, error: &std::io::Error) -> String {
     format!("cannot make {} for its files (set TMPDIR): {error}", dir.display())
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn say(text: &str) {
+fn print_line(text: &str) {
     progress_end();
     eprintln!("{text}");
 }
 
-/// On a terminal one line that changes; elsewhere a line each time.
+/// Prints the progress: on a terminal in one line that changes, elsewhere as a new line each time.
 fn progress(text: &str) {
     let mut stderr = std::io::stderr();
     let _ = if stderr.is_terminal() { write!(stderr, "\r\x1b[K{text}") } else { writeln!(stderr, "{text}") };
@@ -262,17 +269,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_directory_is_new_and_nobody_else_s() {
+    fn the_scratch_directory_is_new_and_private() {
         let parent = tempfile::tempdir().expect("a directory");
         let at = |name: &str| parent.path().join(name);
-        let made = Scratch::at(at("new")).expect("made");
+        let made = ScratchDir::at(at("new")).expect("made");
         assert_eq!(fs::metadata(&made.0).expect("there").mode() & 0o077, 0);
         drop(made);
         assert!(!at("new").exists());
         fs::create_dir(at("theirs")).expect("made");
         symlink(at("theirs"), at("link")).expect("linked");
         for theirs in ["theirs", "link"] {
-            let Err(said) = Scratch::at(at(theirs)) else { panic!("{theirs} was taken") };
+            let Err(said) = ScratchDir::at(at(theirs)) else { panic!("{theirs} was taken") };
             assert!(said.contains("File exists"), "{said}");
             assert!(at(theirs).exists(), "and left alone");
         }

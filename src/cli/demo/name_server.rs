@@ -1,4 +1,5 @@
-//! The demo's DNS: one name, one IPv4 address that can be changed, a TTL of one second. RFC 1035, just enough.
+//! The demo's name server: one name, one IPv4 address that can be changed, a TTL of one second. It speaks as much of RFC 1035
+//! as the demo needs.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -12,13 +13,14 @@ const TYPE_A: [u8; 2] = [0, 1];
 const FLAGS_OK: [u8; 2] = [0x81, 0x80];
 const FLAGS_NXDOMAIN: [u8; 2] = [0x81, 0x83];
 
+/// A name server on a thread.
 pub struct NameServer {
     address: SocketAddr,
     points_to: Arc<AtomicU32>,
 }
 
 impl NameServer {
-    /// Answers on a port of loopback until the process ends.
+    /// Answers queries on a free port of loopback until the process ends.
     pub fn start(name: &str, points_to: Ipv4Addr) -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = socket.local_addr()?;
@@ -45,7 +47,7 @@ impl NameServer {
     }
 }
 
-/// Labels with their lengths, ended by the root's empty one.
+/// Encodes a name as labels with their lengths; the root's empty label ends the name.
 fn wire_name(name: &str) -> Vec<u8> {
     let mut wire = Vec::with_capacity(name.len() + 2);
     for label in name.split('.') {
@@ -56,7 +58,7 @@ fn wire_name(name: &str) -> Vec<u8> {
     wire
 }
 
-/// `None`: not a question we can read.
+/// Answers a query. `None` stands for a query that cannot be read.
 fn answer(query: &[u8], wanted: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
     let id = query.get(..2)?;
     let question = query.get(HEADER..)?;

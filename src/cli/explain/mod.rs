@@ -1,9 +1,9 @@
-//! `logferry explain`: messages on stdin, and what a relay with this config would make of each: how it was framed and
-//! understood, why its time is what it is, and the bytes that each forward would send.
+//! `logferry explain`: reads messages on stdin, and prints what a relay with this config would make of each message: how it frames
+//! and understands the message, where the timestamp comes from, and the bytes that each forward would send.
 
-mod explained;
+mod explanation;
 pub mod properties;
-mod shown;
+mod text;
 
 use std::io::{self, IsTerminal, Read};
 
@@ -13,10 +13,10 @@ use crate::listen::ingest;
 use crate::protocol::framing::Framer;
 use crate::protocol::syslog::{Frame, Senders};
 use crate::record::{UnixMicros, escape_json};
-use explained::{Explained, Explainer};
+use explanation::{Explainer, Explanation};
 
-/// Bytes of stdin that are read. It is for looking at a few messages.
-const MOST_INPUT: u64 = 16 * 1024 * 1024;
+/// Bytes of stdin that are read at most. The command is for a few messages.
+const MAX_INPUT: u64 = 16 * 1024 * 1024;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -33,9 +33,9 @@ pub struct Arguments {
     listener: Option<String>,
 }
 
-/// How it is told.
+/// The format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
+enum OutputFormat {
     Plain,
     Coloured,
     Json,
@@ -48,36 +48,36 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage(format!("explain: --listener {name}: no [[listen]] has this `name`")));
     }
     let mut input = Vec::new();
-    let read = io::stdin().lock().take(MOST_INPUT).read_to_end(&mut input);
+    let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|error| Failure::failed(format!("explain: cannot read stdin: {error}")))?;
-    let style = match arguments.json {
-        true => Style::Json,
-        false if wants_colour() => Style::Coloured,
-        false => Style::Plain,
+    let format = match arguments.json {
+        true => OutputFormat::Json,
+        false if wants_colour() => OutputFormat::Coloured,
+        false => OutputFormat::Plain,
     };
     let mut written = Ok(());
-    let arrival = Arrival { listener, received: ingest::now() };
-    let count = explain(&input, &config, &arrival, |explained| {
+    let context = InputContext { listener, received: ingest::now() };
+    let count = explain(&input, &config, &context, |explanation| {
         if written.is_ok() {
-            written = print(told(explained, style));
+            written = print(formatted(explanation, format));
         }
     });
     written?;
-    // In JSON no object says it.
-    if count == 0 && style != Style::Json { print("no message on stdin\n") } else { Ok(()) }
+    // JSON has no object for this sentence.
+    if count == 0 && format != OutputFormat::Json { print("no message on stdin\n") } else { Ok(()) }
 }
 
-/// A person at a terminal who has not said otherwise (no-color.org).
+/// Is stdout a terminal, and does NO_COLOR not object (no-color.org)?
 fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn told(explained: &Explained, style: Style) -> Vec<u8> {
-    match style {
-        Style::Plain => shown::text(explained, false),
-        Style::Coloured => shown::text(explained, true),
-        Style::Json => {
-            let mut line = serde_json::to_vec(explained).expect("text, numbers and lists of them are always JSON");
+fn formatted(explanation: &Explanation, format: OutputFormat) -> Vec<u8> {
+    match format {
+        OutputFormat::Plain => text::format(explanation, false),
+        OutputFormat::Coloured => text::format(explanation, true),
+        OutputFormat::Json => {
+            let mut line = serde_json::to_vec(explanation).expect("text, numbers and lists of them are always JSON");
             escape_json(&mut line, 0);
             line.push(b'\n');
             line
@@ -85,16 +85,16 @@ fn told(explained: &Explained, style: Style) -> Vec<u8> {
     }
 }
 
-/// How messages come in.
-struct Arrival<'n> {
+/// How the messages come in.
+struct InputContext<'n> {
     /// The name of the listener, if it has one.
     listener: Option<&'n str>,
     received: UnixMicros,
 }
 
-/// Hands each message on, explained, and returns how many there were.
-fn explain(input: &[u8], config: &Config, arrival: &Arrival<'_>, mut each: impl FnMut(&Explained)) -> usize {
-    let &Arrival { listener, received } = arrival;
+/// Calls `each` with the explanation of each message, and returns the number of messages.
+fn explain(input: &[u8], config: &Config, context: &InputContext<'_>, mut each: impl FnMut(&Explanation)) -> usize {
+    let &InputContext { listener, received } = context;
     let mut listeners = config.listen.iter();
     let by = listeners.find(|by| listener.is_none() || by.name.as_deref() == listener);
     let limit = by.map_or(crate::config::DEFAULT_MAX_FRAME, |by| by.limits.max_frame);
@@ -109,10 +109,10 @@ fn explain(input: &[u8], config: &Config, arrival: &Arrival<'_>, mut each: impl 
     explainer.count()
 }
 
-/// The framer says where a message is, not how it knew: what stands before it in the input tells.
+/// The framing of a message. The framer does not report it, but the bytes before the message in the input show it.
 fn framing(input: &[u8], frame: &[u8], cut: bool) -> Framing {
     let start = (frame.as_ptr() as usize).wrapping_sub(input.as_ptr() as usize);
-    // The last one may be the framer's own copy: a line without an end, or a counted message that never became whole.
+    // The last message may be the framer's own copy: a line without a newline, or a counted message without its end.
     let Some(before) = input.get(..start).filter(|_| start < input.len()) else {
         return if cut { Framing::OctetCounting } else { Framing::Newline };
     };
@@ -134,24 +134,24 @@ mod tests {
     /// 2026-11-20T22:27:28Z
     const RECEIVED: UnixMicros = UnixMicros(1_795_213_648_000_000);
 
-    fn told_of(input: &[u8], config: &str, style: Style) -> String {
+    fn output_of(input: &[u8], config: &str, format: OutputFormat) -> String {
         let text = format!("hostname = \"node-7\"\n{config}");
         let config = Config::parse(None, &text, &Overrides::default(), &|_| None).expect("a good config");
         let mut out = Vec::new();
-        explain(input, &config, &Arrival { listener: None, received: RECEIVED }, |explained| {
-            out.extend(told(explained, style))
+        explain(input, &config, &InputContext { listener: None, received: RECEIVED }, |explanation| {
+            out.extend(formatted(explanation, format))
         });
         String::from_utf8(out).expect("nothing but text")
     }
 
-    /// Lines that must be there, blanks squeezed.
+    /// Asserts that the output has these lines, with blanks squeezed.
     #[track_caller]
     fn check(input: &[u8], expected: &[&str]) {
-        let told = told_of(input, "", Style::Plain);
+        let formatted = output_of(input, "", OutputFormat::Plain);
         let squeezed: Vec<String> =
-            told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+            formatted.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         for line in expected {
-            assert!(squeezed.iter().any(|found| found == line), "`{line}` is not in\n{told}");
+            assert!(squeezed.iter().any(|found| found == line), "`{line}` is not in\n{formatted}");
         }
     }
 
@@ -161,7 +161,7 @@ mod tests {
                       [[forward]]\nname = \"b\"\nformat = \"rfc3164\"\nto = \"udp://logs\"";
         let input = b"<30>Nov 20 22:27:28 nginx:1.25/proj-web-1/2a9052a5c36e[23223]:   at main\n";
         assert_eq!(
-            told_of(input, config, Style::Plain),
+            output_of(input, config, OutputFormat::Plain),
             r#"message 1: 72 bytes, newline framing
   understood as    Docker's syslog driver
   priority         30 (facility daemon, severity info)
@@ -197,7 +197,7 @@ mod tests {
             &["message 2: 5 bytes, newline framing", "message 3: 4 bytes, octet counting, cut"],
         );
         check(b"<13>no end", &["message 1: 10 bytes, newline framing"]);
-        assert_eq!(told_of(b"", "", Style::Plain), "");
+        assert_eq!(output_of(b"", "", OutputFormat::Plain), "");
         // Text that would turn the rest of the line around.
         check("<13>a\u{202e}b\n".as_bytes(), &["message a\\xe2\\x80\\xaeb"]);
     }
@@ -243,20 +243,20 @@ mod tests {
     #[test]
     fn colours_are_beside_the_text() {
         let input = b"<13>\x1b[31mx\n";
-        let coloured = told_of(input, "", Style::Coloured);
+        let coloured = output_of(input, "", OutputFormat::Coloured);
         assert!(coloured.contains("\x1b[1mmessage 1: 10 bytes, newline framing\x1b[0m\n"), "{coloured:?}");
         assert!(coloured.contains("\x1b[33m\\x1b\x1b[0m[31mx"), "{coloured:?}");
         let mut plain = coloured;
         for colour in ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[33m", "\x1b[36m"] {
             plain = plain.replace(colour, "");
         }
-        assert_eq!(plain, told_of(input, "", Style::Plain));
+        assert_eq!(plain, output_of(input, "", OutputFormat::Plain));
     }
 
     #[test]
-    fn json_says_the_same() {
+    fn json_has_the_same_facts() {
         let input = b"<30>Nov 20 22:27:28 nginx:1.25/proj-web-1/2a9052a5c36e[23223]: a\\\xff\n";
-        let told = told_of(input, "[[forward]]\nto = \"tcp://logs\"", Style::Json);
+        let formatted = output_of(input, "[[forward]]\nto = \"tcp://logs\"", OutputFormat::Json);
         let line = "<30>1 2026-11-20T22:27:28Z node-7 proj-web-1 2a9052a5c36e - [docker@32473 image=\\\"nginx:1.25\\\" \
                     name=\\\"proj-web-1\\\" id=\\\"2a9052a5c36e\\\"] a\\\\\\\\\\\\xff";
         let expected = String::new()
@@ -275,7 +275,7 @@ mod tests {
             + line
             + r#"\n","escaped":["output"]}],"filtered_by":[],"unwanted_by":[]}"#
             + "\n";
-        assert_eq!(told, expected);
+        assert_eq!(formatted, expected);
     }
 
     proptest::proptest! {

@@ -1,15 +1,15 @@
-//! What must hold for all bytes, as a function, so that a unit test and a fuzz target are one line each. Here is where
-//! the rooms meet: what was framed, read, rendered and framed again is looked at on both sides.
+//! The properties of `explain` that hold for all bytes, as a function that a unit test and a fuzz target call. Several stages
+//! meet in `explain`: the function compares a message with the same message framed, read, rendered and framed again.
 
 use std::sync::LazyLock;
 
-use super::explained::{Bytes, Explained, Output};
-use super::{Arrival, Style, explain, told};
+use super::explanation::{ByteString, Explanation, ForwardOutput};
+use super::{InputContext, OutputFormat, explain, formatted};
 use crate::config::{Config, Framing, Overrides};
 use crate::protocol::framing::{self, Framer};
 use crate::record::UnixMicros;
 
-/// Every format with every way to keep messages apart; frames that are cut soon.
+/// Every format with every framing, and a low `max-frame`.
 const CONFIG: &str = r#"
 hostname = "node-7"
 [[listen]]
@@ -31,56 +31,57 @@ to = ["file:///logs", "tcp+tls://logs", "udp://logs"]
 match = [{ facility = ["user", "daemon"] }]
 "#;
 
-/// Panics unless each message is told as text that does nothing to a terminal and as JSON, and goes out as one message:
-/// a framer finds it again, as it was rendered.
+/// Panics unless the text of each message has no control character, the JSON is JSON, and each output is one message, which a
+/// framer finds again as it was rendered.
 pub fn any_bytes(input: &[u8]) {
-    static WHAT: LazyLock<Config> =
+    static CONFIGURED: LazyLock<Config> =
         LazyLock::new(|| Config::parse(None, CONFIG, &Overrides::default(), &|_| None).expect("a good config"));
-    let arrival = Arrival { listener: None, received: UnixMicros(1_795_213_648_000_000) };
+    let context = InputContext { listener: None, received: UnixMicros(1_795_213_648_000_000) };
     let mut numbers = 1..;
-    let count = explain(input, &WHAT, &arrival, |explained| {
-        assert_eq!(Some(explained.number), numbers.next());
-        let text = String::from_utf8(told(explained, Style::Plain)).expect("nothing but text");
+    let count = explain(input, &CONFIGURED, &context, |explanation| {
+        assert_eq!(Some(explanation.number), numbers.next());
+        let text = String::from_utf8(formatted(explanation, OutputFormat::Plain)).expect("nothing but text");
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
-        let json = told(explained, Style::Json);
+        let json = formatted(explanation, OutputFormat::Json);
         assert_eq!(json.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice::<serde_json::Value>(&json).expect("JSON");
-        goes_somewhere(explained);
-        explained.forwards.iter().for_each(arrives_whole);
-        says_the_same_framed_in_any_way(explained);
+        is_dropped_or_forwarded(explanation);
+        explanation.forwards.iter().for_each(is_one_message);
+        is_the_same_in_every_framing(explanation);
     });
-    let (found, _, last) = framing::properties::frames(input, WHAT.listen[0].limits.max_frame, []);
+    let (found, _, last) = framing::properties::frames(input, CONFIGURED.listen[0].limits.max_frame, []);
     assert_eq!(count, found.len() + last.len());
 }
 
-/// A message is dropped, or each forward has it or does not want it.
-fn goes_somewhere(explained: &Explained) {
-    let Explained { forwards, filtered_by, dropped_by, .. } = explained;
+/// Panics unless the message is dropped, or each forward sends or filters it.
+fn is_dropped_or_forwarded(explanation: &Explanation) {
+    let Explanation { forwards, filtered_by, dropped_by, .. } = explanation;
     match dropped_by {
         Some(_) => assert!(forwards.is_empty() && filtered_by.is_empty()),
         None => assert_eq!(forwards.len() + 3 * filtered_by.len(), 10, "{filtered_by:?}"),
     }
 }
 
-/// One message in is one message out, whatever it holds.
-fn arrives_whole(output: &Output) {
+/// Panics unless a framer finds exactly one message in the output.
+fn is_one_message(output: &ForwardOutput) {
     if output.framing.is_some() {
         let (found, unfinished, _) = framing::properties::frames(&output.output.0, usize::MAX, []);
-        let [(frame, false)] = &found[..] else { panic!("{} messages of {}", found.len(), shown(&output.output)) };
+        let [(frame, false)] = &found[..] else { panic!("{} messages of {}", found.len(), displayed(&output.output)) };
         assert!(!unfinished && !frame.is_empty());
         // Where LF ends a message none is left in it.
         assert!(output.framing == Some(Framing::OctetCounting) || !frame.contains(&b'\n'));
-        assert!(frame.starts_with(if output.format == "json" { b"{" } else { b"<" }), "{}", shown(&output.output));
+        assert!(frame.starts_with(if output.format == "json" { b"{" } else { b"<" }), "{}", displayed(&output.output));
     }
 }
 
-/// Formats and framings of one message do not differ but in what they are.
-fn says_the_same_framed_in_any_way(explained: &Explained) {
+/// Panics unless the outputs of one format differ in their framing alone.
+fn is_the_same_in_every_framing(explanation: &Explanation) {
     for format in ["rfc5424", "rfc3164", "json"] {
-        let of_format: Vec<&Output> = explained.forwards.iter().filter(|output| output.format == format).collect();
+        let of_format: Vec<&ForwardOutput> =
+            explanation.forwards.iter().filter(|output| output.format == format).collect();
         let Some(bare) = of_format.iter().find(|output| output.framing.is_none()) else { continue };
         if format == "rfc5424" {
-            assert_eq!(bare.output.0, explained.line.0);
+            assert_eq!(bare.output.0, explanation.line.0);
         }
         if format == "json" {
             let json: serde_json::Value = serde_json::from_slice(&bare.output.0).expect("JSON");
@@ -99,11 +100,11 @@ fn says_the_same_framed_in_any_way(explained: &Explained) {
     }
 }
 
-/// A LF as rsyslog writes it.
+/// Writes LF as `#012`, as rsyslog does.
 fn escaped(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"#012"[..])
 }
 
-fn shown(bytes: &Bytes) -> String {
+fn displayed(bytes: &ByteString) -> String {
     bytes.0.escape_ascii().to_string()
 }

@@ -1,5 +1,5 @@
-//! `logferry probe`: numbered messages into a running relay, and which of them come out at the other end, how often, in
-//! which order and how long after: the acceptance test of an installation.
+//! `logferry probe`, the acceptance test of an installation: it sends numbered messages through a running relay, and reports
+//! which of them come out at the other end, how often, in which order and after what time.
 
 mod arrivals;
 mod report;
@@ -10,8 +10,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::collector::Collector;
-use super::wire::Door;
+use super::frame_receiver::FrameReceiver;
+use super::log_driver::RelayAddress;
 use super::{Failure, print, runtime};
 use crate::config::{
     ClientTls, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Destination, ForwardAddress, ForwardProtocol,
@@ -70,30 +70,30 @@ pub struct Arguments {
     server_name: Option<String>,
 }
 
-/// Each has a place in memory, of four bytes.
-const MOST_MESSAGES: u32 = 10_000_000;
-/// How often progress is told, and the end looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A relay that could not connect to a collector tries again this often at least; what is sent earlier waits for it, and
-/// that would be taken for latency.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
-/// What comes twice may come a moment later.
-const LINGER: Duration = Duration::from_millis(500);
+/// The highest `--count`. Each message takes four bytes of memory.
+const MAX_MESSAGES: u32 = 10_000_000;
+/// How often the probe prints its progress and looks for the end.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the probe waits for the relay's connection before it sends. Messages that are sent earlier wait for that connection,
+/// which would count as latency.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the probe waits for duplicates after the last message.
+const DUPLICATES_WAIT: Duration = Duration::from_millis(500);
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.rate == 0 || !(1..=MOST_MESSAGES).contains(&arguments.count) {
+    if arguments.rate == 0 || !(1..=MAX_MESSAGES).contains(&arguments.count) {
         return Err(Failure::usage(format!(
-            "probe: --rate must be above zero and --count between 1 and {MOST_MESSAGES}"
+            "probe: --rate must be above zero and --count between 1 and {MAX_MESSAGES}"
         )));
     }
     let runtime = runtime()?;
-    let (doors, tls) = runtime.block_on(doors(arguments))?;
+    let (addresses, tls) = runtime.block_on(relay_addresses(arguments))?;
     let arrivals = Arc::new(Arrivals::new(Token::random(), arguments.count));
-    let exit = Exit::open(&arguments.at, &arrivals)?;
+    let sink = Sink::open(&arguments.at, &arrivals)?;
     let interrupted = runtime.block_on(async {
         tokio::select! {
             said = tokio::signal::ctrl_c() => said.map(|()| true),
-            () = exit.is_connected() => Ok(false),
+            () = sink.wait_for_relay() => Ok(false),
         }
     });
     let tag = arguments.tag.clone();
@@ -104,12 +104,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if was_interrupted(interrupted)? {
         return Err(Failure::failed("probe: interrupted before anything was sent"));
     }
-    let sender = Sender::start(doors, tls, sender::Messages { token, tag, count, rate })
+    let sender = Sender::start(addresses, tls, sender::Messages { token, tag, count, rate })
         .map_err(|error| Failure::failed(format!("probe: cannot start a thread: {error}")))?;
     let interrupted = runtime.block_on(async {
         tokio::select! {
             said = tokio::signal::ctrl_c() => said.map(|()| true),
-            () = all_is_there(&sender, &arrivals, arguments.wait) => Ok(false),
+            () = all_arrived(&sender, &arrivals, arguments.wait) => Ok(false),
         }
     });
     progress_ends();
@@ -119,49 +119,49 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     report.verdict().map_err(Failure::failed)
 }
 
-/// Ends when everything has arrived, or nothing has for too long.
-async fn all_is_there(sender: &Sender, arrivals: &Arrivals, wait: Duration) {
+/// Waits until every message has arrived, or no further one has for `wait`.
+async fn all_arrived(sender: &Sender, arrivals: &Arrivals, wait: Duration) {
     let mut quiet = (Instant::now(), 0);
     loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let (sent, arrived) = (sender.sent(), arrivals.distinct());
         progress(&format!("sent {sent}  arrived {arrived}"));
         if arrived != quiet.1 || !sender.finished() {
             quiet = (Instant::now(), arrived);
         }
         if sender.finished() && (arrived >= sent || quiet.0.elapsed() >= wait) {
-            return tokio::time::sleep(LINGER).await;
+            return tokio::time::sleep(DUPLICATES_WAIT).await;
         }
     }
 }
 
-/// Where messages come out.
-enum Exit {
-    Tcp(Collector),
+/// Where the messages come out of the chain.
+enum Sink {
+    Tcp(FrameReceiver),
     Other,
 }
 
-impl Exit {
+impl Sink {
     fn open(at: &str, arrivals: &Arc<Arrivals>) -> Result<Self, Failure> {
         let (seen, usage) = (arrivals.clone(), |says: String| Failure::usage(format!("probe: --at: {says}")));
         let cannot = |error| Failure::config(&format!("probe: cannot listen on {at}: {error}; choose another --at"));
-        let on_frame = move |frame: &[u8]| seen.take(frame);
+        let on_frame = move |frame: &[u8]| seen.record(frame);
         if at.starts_with("file:") {
             let ForwardAddress::File(path) = at.parse().map_err(usage)? else {
                 return Err(usage(format!("`{at}`: write file:///var/log/central.log")));
             };
-            return tail::start(path, on_frame).map(|()| Self::Other).map_err(|says| Failure::config(&says));
+            return tail::follow(path, on_frame).map(|()| Self::Other).map_err(|says| Failure::config(&says));
         }
         let listen: ListenAddress = at.parse().map_err(usage)?;
         match (listen.protocol(), listen.transport()) {
             (Protocol::Syslog, ListenTransport::Tcp(address)) => {
-                let collector = Collector::tcp(*address, on_frame).map_err(cannot)?;
-                eprintln!("probe: collecting on tcp://{}", collector.address);
-                Ok(Self::Tcp(collector))
+                let receiver = FrameReceiver::tcp(*address, on_frame).map_err(cannot)?;
+                eprintln!("probe: collecting on tcp://{}", receiver.address);
+                Ok(Self::Tcp(receiver))
             }
             (Protocol::Syslog, ListenTransport::Udp(address)) => {
-                let collector = Collector::udp(*address, on_frame).map_err(cannot)?;
-                eprintln!("probe: collecting on udp://{}", collector.address);
+                let receiver = FrameReceiver::udp(*address, on_frame).map_err(cannot)?;
+                eprintln!("probe: collecting on udp://{}", receiver.address);
                 Ok(Self::Other)
             }
             _ => Err(usage(format!(
@@ -171,24 +171,24 @@ impl Exit {
         }
     }
 
-    /// Until a relay is connected, or for so long that it is of no use to wait.
-    async fn is_connected(&self) {
-        let Self::Tcp(collector) = self else { return };
+    /// Waits until a relay connects, for [`CONNECT_TIMEOUT`] at most.
+    async fn wait_for_relay(&self) {
+        let Self::Tcp(receiver) = self else { return };
         let start = Instant::now();
-        while collector.accepted() == 0 && start.elapsed() < CONNECTED_WITHIN {
+        while receiver.accepted() == 0 && start.elapsed() < CONNECT_TIMEOUT {
             progress("waiting for a relay to connect");
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         progress_ends();
-        if collector.accepted() == 0 {
-            eprintln!("probe: no relay has connected to {} yet; sending all the same", collector.address);
+        if receiver.accepted() == 0 {
+            eprintln!("probe: no relay has connected to {} yet; sending all the same", receiver.address);
         }
     }
 }
 
-/// The relay's addresses, looked up where it is a name, and what to show it. Of a datagram nobody learns whether it was
-/// taken: there the first address is the only one.
-async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure> {
+/// Looks up the relay's addresses, and reads the TLS settings for them. For UDP only the first address is used, because a datagram
+/// has no answer that would show whether an address is the right one.
+async fn relay_addresses(arguments: &Arguments) -> Result<(Vec<RelayAddress>, ClientTls), Failure> {
     let Arguments { from, ca, cert, key, server_name, .. } = arguments;
     let usage = |says: String| Failure::usage(format!("probe: --from: {says}"));
     let mut tls = ClientTls {
@@ -200,14 +200,18 @@ async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure>
     };
     if from.starts_with("unix") {
         let address: ListenAddress = from.parse().map_err(usage)?;
-        return Ok((vec![Door::from_address(&address).expect("a unix socket")], tls));
+        return Ok((vec![RelayAddress::from_address(&address).expect("a unix socket")], tls));
     }
     let address: ForwardAddress = from.parse().map_err(usage)?;
     let network = address.network().map(|at| (at.protocol(), at.transport(), at.destination()));
-    let (to, door, max): (_, fn(_) -> Door, _) = match network {
-        Some((ForwardProtocol::Syslog, Transport::Udp, to @ Destination::Host(_))) => (to, Door::Udp, 1),
-        Some((ForwardProtocol::Syslog, Transport::Tcp, to @ Destination::Host(_))) => (to, Door::Tcp, usize::MAX),
-        Some((ForwardProtocol::Syslog, Transport::Tls, to @ Destination::Host(_))) => (to, Door::Tls, usize::MAX),
+    let (to, address_of, max): (_, fn(_) -> RelayAddress, _) = match network {
+        Some((ForwardProtocol::Syslog, Transport::Udp, to @ Destination::Host(_))) => (to, RelayAddress::Udp, 1),
+        Some((ForwardProtocol::Syslog, Transport::Tcp, to @ Destination::Host(_))) => {
+            (to, RelayAddress::Tcp, usize::MAX)
+        }
+        Some((ForwardProtocol::Syslog, Transport::Tls, to @ Destination::Host(_))) => {
+            (to, RelayAddress::Tls, usize::MAX)
+        }
         _ => {
             return Err(usage(format!(
                 "`{from}`: a container sends by udp://, tcp://, tcp+tls://, unix:// or unixgram://"
@@ -224,14 +228,14 @@ async fn doors(arguments: &Arguments) -> Result<(Vec<Door>, ClientTls), Failure>
     if tls.server_name.is_none() {
         tls.server_name = Some(first.host.clone());
     }
-    Ok((answer.endpoints.iter().take(max).map(|endpoint| door(endpoint.peer)).collect(), tls))
+    Ok((answer.endpoints.iter().take(max).map(|endpoint| address_of(endpoint.peer)).collect(), tls))
 }
 
 fn per_second(text: &str) -> Result<u32, String> {
     text.strip_suffix("/s").unwrap_or(text).parse().map_err(|_| "write 1000/s".to_owned())
 }
 
-/// On a terminal, one line that changes; elsewhere nothing.
+/// Prints the progress on a terminal, in one line that changes.
 fn progress(text: &str) {
     let mut stderr = std::io::stderr();
     if stderr.is_terminal() {

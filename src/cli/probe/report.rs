@@ -1,4 +1,4 @@
-//! What the probe found, for people and for programs.
+//! The result of a probe, as a table for people and as JSON for programs.
 
 use std::fmt::Write as _;
 
@@ -7,25 +7,27 @@ use serde::Serialize;
 use super::arrivals::Arrivals;
 use super::sender::Sender;
 
+/// The result. Its fields are the keys of the JSON.
 #[derive(Serialize)]
 pub struct Report {
     sent: u32,
     seconds: f64,
     arrived: u32,
     lost: u32,
-    /// The lost numbers: first and last of each run, [`MOST_RANGES`] runs at the most.
+    /// The numbers of lost messages: the first and last of each run, at most [`MAX_RANGES`] runs.
     missing: Vec<(u32, u32)>,
     /// Runs that are not in `missing`.
     more_missing: usize,
     duplicates: u64,
     out_of_order: u32,
-    /// Messages the relay did not take, and why not.
+    /// Messages that the relay did not take.
     refused: u32,
+    /// Why the relay did not take the last one of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_why: Option<String>,
-    /// Milliseconds from printing to arriving; `None` where nothing has arrived.
+    /// Milliseconds from sending to arrival; `None` when nothing has arrived.
     latency_ms: Option<Latency>,
-    /// Messages that arrived before they were sent: clocks differ.
+    /// Messages whose arrival is earlier than their sending: the clocks differ.
     too_early: u32,
     interrupted: bool,
 }
@@ -38,19 +40,19 @@ struct Latency {
     max: f64,
 }
 
-/// Runs of lost messages that are named.
-const MOST_RANGES: usize = 20;
+/// Runs of lost messages that the report names.
+const MAX_RANGES: usize = 20;
 
 impl Report {
     pub fn of(sender: &Sender, arrivals: &Arrivals, interrupted: bool) -> Self {
         let sent = sender.sent();
         let mut tally = arrivals.tally(sent);
         let lost = tally.missing.iter().map(|(first, last)| last - first + 1).sum();
-        let more_missing = tally.missing.len().saturating_sub(MOST_RANGES);
-        tally.missing.truncate(MOST_RANGES);
+        let more_missing = tally.missing.len().saturating_sub(MAX_RANGES);
+        tally.missing.truncate(MAX_RANGES);
         Self {
             sent,
-            seconds: sender.took().as_secs_f64(),
+            seconds: sender.elapsed().as_secs_f64(),
             arrived: sent - lost,
             lost,
             missing: tally.missing,
@@ -58,14 +60,14 @@ impl Report {
             duplicates: tally.duplicates,
             out_of_order: tally.out_of_order,
             refused: sender.refused(),
-            refused_why: sender.why(),
-            latency_ms: Latency::of(&tally.took),
+            refused_why: sender.last_error(),
+            latency_ms: Latency::of(&tally.latencies),
             too_early: tally.too_early,
             interrupted,
         }
     }
 
-    /// An error says why the chain has not passed.
+    /// Returns an error with the reason when the probe has failed.
     pub fn verdict(&self) -> Result<(), String> {
         match (self.lost, self.interrupted) {
             (0, false) => Ok(()),

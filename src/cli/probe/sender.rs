@@ -1,5 +1,5 @@
-//! The probe's container: it prints numbered messages at a steady rate, and Docker's driver sends them, each in a write of
-//! its own; one that the relay does not take is sent once more over a new connection, as the driver does.
+//! The probe's sender: it plays a container that prints numbered messages at a steady rate, and Docker's driver, which writes
+//! each message by itself and, when the relay does not take a message, sends that message once more over a new connection.
 
 use std::io;
 use std::sync::Arc;
@@ -11,148 +11,151 @@ use chrono::Utc;
 use parking_lot::Mutex;
 
 use super::arrivals::Token;
-use crate::cli::wire::{Door, Pace, Wire, rfc5424micro};
+use crate::cli::log_driver::{Connection, Pacer, RelayAddress, rfc5424micro};
 use crate::config::ClientTls;
 use crate::listen::ingest::now;
 
 const IMAGE: &str = "logferry/probe:1";
 const NAME: &str = "logferry-probe";
 
-/// A relay that refused a connection is not asked again for so long: the messages until then are not sent.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// After a refused connection, the sender waits so long before the next attempt, and drops the messages meanwhile.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The messages to send.
 pub struct Messages {
     pub token: Token,
     /// The driver's `tag` option.
     pub tag: String,
     pub count: u32,
-    /// A second.
+    /// Messages a second.
     pub rate: u32,
 }
 
+/// A sender on its thread.
 #[derive(Clone)]
 pub struct Sender {
-    state: Arc<State>,
+    progress: Arc<Progress>,
 }
 
+/// How far the sender is.
 #[derive(Default)]
-struct State {
-    /// Messages that were sent, or were to be.
-    tried: AtomicU32,
-    /// Those that the relay did not take.
+struct Progress {
+    /// Messages that the sender has tried to send.
+    attempted: AtomicU32,
+    /// Messages that the relay did not take.
     refused: AtomicU32,
-    why: Mutex<Option<String>>,
+    last_error: Mutex<Option<String>>,
     finished: AtomicBool,
-    took: Mutex<Duration>,
+    elapsed: Mutex<Duration>,
 }
 
 impl Sender {
-    /// `doors`: the relay's addresses, tried in this order.
-    pub fn start(doors: Vec<Door>, tls: ClientTls, messages: Messages) -> io::Result<Self> {
-        let sender = Self { state: Arc::default() };
-        let state = sender.state.clone();
+    /// Starts the thread. The sender tries the relay's addresses in their order.
+    pub fn start(relay_addresses: Vec<RelayAddress>, tls: ClientTls, messages: Messages) -> io::Result<Self> {
+        let sender = Self { progress: Arc::default() };
+        let progress = sender.progress.clone();
         thread::Builder::new().name("sender".to_owned()).spawn(move || {
             let start = Instant::now();
-            state.send(&doors, &tls, &messages);
-            *state.took.lock() = start.elapsed();
-            state.finished.store(true, Ordering::Release);
+            progress.send(&relay_addresses, &tls, &messages);
+            *progress.elapsed.lock() = start.elapsed();
+            progress.finished.store(true, Ordering::Release);
         })?;
         Ok(sender)
     }
 
     pub fn sent(&self) -> u32 {
-        self.state.tried.load(Ordering::Acquire)
+        self.progress.attempted.load(Ordering::Acquire)
     }
 
     pub fn refused(&self) -> u32 {
-        self.state.refused.load(Ordering::Relaxed)
+        self.progress.refused.load(Ordering::Relaxed)
     }
 
-    /// Why the relay did not take the last one that it did not take.
-    pub fn why(&self) -> Option<String> {
-        self.state.why.lock().clone()
+    /// Why the relay did not take the last message that it refused.
+    pub fn last_error(&self) -> Option<String> {
+        self.progress.last_error.lock().clone()
     }
 
     pub fn finished(&self) -> bool {
-        self.state.finished.load(Ordering::Acquire)
+        self.progress.finished.load(Ordering::Acquire)
     }
 
-    /// How long sending took, once it has finished.
-    pub fn took(&self) -> Duration {
-        *self.state.took.lock()
+    /// How long the sender took, once it has finished.
+    pub fn elapsed(&self) -> Duration {
+        *self.progress.elapsed.lock()
     }
 }
 
-impl State {
-    fn send(&self, doors: &[Door], tls: &ClientTls, messages: &Messages) {
+impl Progress {
+    fn send(&self, relay_addresses: &[RelayAddress], tls: &ClientTls, messages: &Messages) {
         let Messages { token, tag, count, rate } = messages;
-        let (tag, host) = (filled(tag, token.text()), host());
-        let pace = Pace::new(f64::from(*rate));
-        let mut line = Driver { doors, tls, wire: None, refused_at: None };
+        let (tag, hostname) = (expand_tag(tag, token.text()), hostname());
+        let pacer = Pacer::new(f64::from(*rate));
+        let mut driver = LogDriver { relay_addresses, tls, connection: None, refused_at: None };
         for number in 1..=*count {
-            let message = rfc5424micro(&doors[0], Utc::now(), &host, &tag, &token.message(number, now().0));
-            self.tried.store(number, Ordering::Release);
-            if let Err(error) = line.send(&message) {
+            let message =
+                rfc5424micro(&relay_addresses[0], Utc::now(), &hostname, &tag, &token.message(number, now().0));
+            self.attempted.store(number, Ordering::Release);
+            if let Err(error) = driver.send(&message) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                *self.why.lock() = Some(error.to_string());
+                *self.last_error.lock() = Some(error.to_string());
             }
-            if pace.is_ahead(number) {
-                pace.rest();
+            if pacer.is_ahead(number) {
+                pacer.pause();
             }
         }
-        if let Some(wire) = line.wire {
-            let _ = wire.finish();
+        if let Some(connection) = driver.connection {
+            let _ = connection.finish();
         }
     }
 }
 
-/// What stands between the container and the relay.
-struct Driver<'a> {
-    /// All of one kind; the first that takes a connection.
-    doors: &'a [Door],
+/// The log driver's connection to the relay, and its way to get another.
+struct LogDriver<'a> {
+    /// All have the same transport. The first one that accepts a connection is used.
+    relay_addresses: &'a [RelayAddress],
     tls: &'a ClientTls,
-    wire: Option<Wire>,
+    connection: Option<Connection>,
     refused_at: Option<Instant>,
 }
 
-impl Driver<'_> {
+impl LogDriver<'_> {
     fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        if let Some(wire) = &mut self.wire {
-            if wire.send(message).and_then(|()| wire.flush()).is_ok() {
+        if let Some(connection) = &mut self.connection {
+            if connection.send(message).and_then(|()| connection.flush()).is_ok() {
                 return Ok(());
             }
-            self.wire = None;
+            self.connection = None;
         }
-        if self.refused_at.is_some_and(|at| at.elapsed() < RETRY_AFTER) {
+        if self.refused_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
             return Err(io::Error::other("the relay does not take connections"));
         }
         let connected = self.connect(message);
         self.refused_at = connected.is_err().then(Instant::now);
-        self.wire = Some(connected?);
+        self.connection = Some(connected?);
         Ok(())
     }
 
-    /// A connection that has taken the message. When no address does, what is wrong with the first one is told, as the
-    /// driver tells it.
-    fn connect(&self, message: &[u8]) -> io::Result<Wire> {
-        let mut why = None;
-        for door in self.doors {
-            let connected = Wire::connect(door, self.tls).and_then(|mut wire| {
-                wire.send(message)?;
-                wire.flush()?;
-                Ok(wire)
+    /// Connects and sends the message. When every address fails, the error is that of the first address, as in the driver.
+    fn connect(&self, message: &[u8]) -> io::Result<Connection> {
+        let mut first_error = None;
+        for to in self.relay_addresses {
+            let connected = Connection::connect(to, self.tls).and_then(|mut connection| {
+                connection.send(message)?;
+                connection.flush()?;
+                Ok(connection)
             });
             match connected {
-                Ok(wire) => return Ok(wire),
-                Err(error) => why = why.or(Some(error)),
+                Ok(connection) => return Ok(connection),
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Err(why.unwrap_or_else(|| io::Error::other("the relay has no address")))
+        Err(first_error.unwrap_or_else(|| io::Error::other("the relay has no address")))
     }
 }
 
-/// The driver's tag for this container.
-fn filled(template: &str, id: &str) -> String {
+/// Expands the driver's `tag` template for this container.
+fn expand_tag(template: &str, id: &str) -> String {
     // 64 digits, as Docker's.
     let full_id: String = id.chars().cycle().take(64).collect();
     let fields = [
@@ -165,8 +168,8 @@ fn filled(template: &str, id: &str) -> String {
     fields.iter().fold(template.to_owned(), |tag, (field, value)| tag.replace(field, value))
 }
 
-/// This machine's name, as a header may carry it.
-fn host() -> String {
+/// The name of this machine, if a syslog header can carry it.
+fn hostname() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let is_fit = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if is_fit { name } else { NAME.to_owned() }
@@ -187,11 +190,13 @@ mod tests {
         // It has the port, and nobody listens there.
         let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
-        let refuses = Door::Tcp(held.local_addr().expect("its address").as_socket().expect("of IP"));
+        let refuses = RelayAddress::Tcp(held.local_addr().expect("its address").as_socket().expect("of IP"));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let takes = Door::Tcp(listener.local_addr().expect("its address"));
+        let takes = RelayAddress::Tcp(listener.local_addr().expect("its address"));
         let tls = ClientTls::default();
-        let send = |doors: &[Door]| Driver { doors, tls: &tls, wire: None, refused_at: None }.send(b"<13>x");
+        let send = |relay_addresses: &[RelayAddress]| {
+            LogDriver { relay_addresses, tls: &tls, connection: None, refused_at: None }.send(b"<13>x")
+        };
         let error = send(std::slice::from_ref(&refuses)).expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         send(&[refuses, takes]).expect("the second one takes it");

@@ -1,5 +1,5 @@
-//! Reading a file that somebody else writes, as `tail -F` does: what is in it already is passed over; one that is rotated
-//! away, cut or not there yet is looked for again.
+//! Follows a file that another program writes, as `tail -F` does: the present content is skipped, and the file is opened again
+//! when it is rotated, truncated or created later.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -8,19 +8,20 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the file is looked at; no latency is measured more exactly.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-const PIECE_BYTES: usize = 256 << 10;
-/// A longer line is not of the probe's, in bytes.
-const LONGEST_LINE: usize = 1 << 20;
-/// Files of one name that are read at a time, and for how long one that was rotated away is when nothing comes.
-const MOST_OPEN: usize = 4;
-const LEFT_AFTER: Duration = Duration::from_secs(10);
+/// How often the file is read. Latencies have this resolution.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const READ_BYTES: usize = 256 << 10;
+/// The longest line that is kept, in bytes. The probe's own lines are shorter.
+const MAX_LINE: usize = 1 << 20;
+/// Files of one name that are read at a time.
+const MAX_OPEN: usize = 4;
+/// How long a rotated file is read after its last line.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads lines until the process ends. An error is the line to print.
-pub fn start(path: PathBuf, on_line: impl Fn(&[u8]) + Send + 'static) -> Result<(), String> {
-    let shown = path.display();
-    let says = |error: &dyn std::fmt::Display| format!("probe: cannot read {shown}: {error}");
+/// Starts a thread that calls `on_line` with each line until the process ends. The error is a message to print.
+pub fn follow(path: PathBuf, on_line: impl Fn(&[u8]) + Send + 'static) -> Result<(), String> {
+    let displayed = path.display();
+    let says = |error: &dyn std::fmt::Display| format!("probe: cannot read {displayed}: {error}");
     let file = match File::open(&path) {
         Ok(mut file) => {
             if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
@@ -30,12 +31,12 @@ pub fn start(path: PathBuf, on_line: impl Fn(&[u8]) + Send + 'static) -> Result<
             Some(file)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("probe: {shown} is not there yet");
+            eprintln!("probe: {displayed} is not there yet");
             None
         }
         Err(error) => return Err(says(&format!("{error}; read it as the user that may, or as root"))),
     };
-    let open = file.into_iter().map(Open::new).collect();
+    let open = file.into_iter().map(OpenFile::new).collect();
     let mut tail = Tail { path: path.clone(), open, on_line };
     let thread = thread::Builder::new().name("tail".to_owned());
     thread.spawn(move || tail.run()).map(drop).map_err(|error| format!("probe: cannot start a thread: {error}"))
@@ -43,47 +44,48 @@ pub fn start(path: PathBuf, on_line: impl Fn(&[u8]) + Send + 'static) -> Result<
 
 struct Tail<F> {
     path: PathBuf,
-    /// The last one has the name, or had it; who writes may go on in those before for a while.
-    open: Vec<Open>,
+    /// Oldest first. The last one has the name, or had it; the writing program may go on in the earlier ones for a while.
+    open: Vec<OpenFile>,
     on_line: F,
 }
 
-struct Open {
+struct OpenFile {
     file: File,
-    /// A line that has not ended yet.
+    /// The start of a line whose end has not been read yet.
     line: Vec<u8>,
-    /// When there was something in it.
-    read: Instant,
+    /// When the file last had something to read.
+    last_read: Instant,
 }
 
 impl<F: Fn(&[u8])> Tail<F> {
     fn run(&mut self) {
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut buffer = vec![0; READ_BYTES];
         loop {
             for open in &mut self.open {
-                while let Ok(read @ 1..) = open.file.read(&mut piece) {
-                    open.take(&piece[..read], &self.on_line);
+                while let Ok(read @ 1..) = open.file.read(&mut buffer) {
+                    open.feed(&buffer[..read], &self.on_line);
                 }
             }
-            self.open.iter_mut().for_each(Open::rewind_if_cut);
-            if self.open.last().is_none_or(|open| is_left(&open.file, &self.path)) {
-                self.open.extend(File::open(&self.path).map(Open::new));
+            self.open.iter_mut().for_each(OpenFile::rewind_if_truncated);
+            if self.open.last().is_none_or(|open| is_replaced(&open.file, &self.path)) {
+                self.open.extend(File::open(&self.path).map(OpenFile::new));
             }
-            while self.open.len() > 1 && (self.open.len() > MOST_OPEN || self.open[0].read.elapsed() > LEFT_AFTER) {
+            while self.open.len() > 1 && (self.open.len() > MAX_OPEN || self.open[0].last_read.elapsed() > IDLE_TIMEOUT)
+            {
                 self.open.remove(0);
             }
-            thread::sleep(LOOK_AGAIN);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-impl Open {
+impl OpenFile {
     fn new(file: File) -> Self {
-        Self { file, line: Vec::new(), read: Instant::now() }
+        Self { file, line: Vec::new(), last_read: Instant::now() }
     }
 
-    /// A file that was copied and cut is written from its start again.
-    fn rewind_if_cut(&mut self) {
+    /// Starts again at the beginning of a file that was truncated (logrotate's `copytruncate`).
+    fn rewind_if_truncated(&mut self) {
         let length = self.file.metadata().map(|metadata| metadata.len());
         if length.is_ok_and(|length| self.file.stream_position().is_ok_and(|at| length < at)) {
             let _ = self.file.rewind();
@@ -91,10 +93,10 @@ impl Open {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], on_line: &impl Fn(&[u8])) {
-        self.read = Instant::now();
+    fn feed(&mut self, bytes: &[u8], on_line: &impl Fn(&[u8])) {
+        self.last_read = Instant::now();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.len() + part.len() <= LONGEST_LINE {
+            if self.line.len() + part.len() <= MAX_LINE {
                 self.line.extend_from_slice(part);
             }
             if part.ends_with(b"\n") {
@@ -105,8 +107,8 @@ impl Open {
     }
 }
 
-/// Whether another file has its name now. One that has no name any more may still be written to.
-fn is_left(file: &File, path: &Path) -> bool {
+/// Does another file have the name now? A file without a name may still be written to.
+fn is_replaced(file: &File, path: &Path) -> bool {
     let (Ok(own), Ok(named)) = (file.metadata(), path.metadata()) else { return false };
     (own.dev(), own.ino()) != (named.dev(), named.ino())
 }
@@ -125,13 +127,15 @@ mod tests {
         std::fs::write(&path, "before\nbef").unwrap();
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = lines.clone();
-        start(path.clone(), move |line| seen.lock().unwrap().push(String::from_utf8_lossy(line).trim_end().to_owned()))
-            .unwrap();
+        follow(path.clone(), move |line| {
+            seen.lock().unwrap().push(String::from_utf8_lossy(line).trim_end().to_owned())
+        })
+        .unwrap();
         let expect = |expected: &[&str]| {
             let deadline = Instant::now() + Duration::from_secs(20);
             while *lines.lock().unwrap() != expected {
                 assert!(Instant::now() < deadline, "{expected:?}, but there is {:?}", lines.lock().unwrap());
-                thread::sleep(LOOK_AGAIN);
+                thread::sleep(POLL_INTERVAL);
             }
         };
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();

@@ -1,11 +1,11 @@
-//! `logferry spool cat`: the lines of a spool, oldest first, one on each line of the output.
+//! `logferry spool cat`: prints the lines of a spool, oldest first, each on one line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write};
 use std::thread;
 use std::time::Duration;
 
-use super::{Failure, Filter, Place, failure};
+use super::{Failure, Filter, SpoolArguments, failure};
 use crate::cli::complain;
 use crate::record::{Format, HeaderField, Record, SEVERITIES, append_escaped, append_on_one_line, render};
 use crate::spool::{DeadLetter, HeadFault, Inspection, Piece, SegmentFile};
@@ -13,14 +13,14 @@ use crate::spool::{DeadLetter, HeadFault, Inspection, Piece, SegmentFile};
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    place: Place,
+    spool: SpoolArguments,
 
     #[command(flatten)]
     filter: Filter,
 
     /// rfc5424 (as the lines are, the default), rfc3164, json, or text (time, host, container, severity, message)
-    #[arg(long, value_name = "FORMAT", value_parser = shape)]
-    format: Option<Shape>,
+    #[arg(long, value_name = "FORMAT", value_parser = line_format)]
+    format: Option<LineFormat>,
 
     /// Only lines that the collector of this forward has not got
     #[arg(long, alias = "waiting", value_name = "FORWARD")]
@@ -39,12 +39,12 @@ pub struct Arguments {
     follow: bool,
 }
 
-/// How often a spool that is followed is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How often `--follow` looks for new lines.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     arguments.filter.check()?;
-    let (look, sd_id) = arguments.place.look()?;
+    let (inspection, sd_id) = arguments.spool.inspect()?;
     let mut printer = Printer {
         out: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
         is_terminal: io::stdout().is_terminal(),
@@ -53,34 +53,35 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         scratch: Vec::new(),
         text: Vec::new(),
     };
-    match printer.run(look) {
+    match printer.run(inspection) {
         Ok(()) => Ok(()),
         // A reader that has seen enough (`| head`) is no failure.
-        Err(Trouble::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(Trouble::Output(error)) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
-        Err(Trouble::Spool(failure)) => Err(failure),
+        Err(CatError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(CatError::Output(error)) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
+        Err(CatError::Spool(failure)) => Err(failure),
     }
 }
 
-enum Trouble {
+/// Why the command ends early.
+enum CatError {
     Output(io::Error),
     Spool(Failure),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for CatError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for CatError {
     fn from(failure: Failure) -> Self {
         Self::Spool(failure)
     }
 }
 
-/// A segment's number, and an offset in it.
-type Spot = (u64, u64);
+/// A segment's number, and an offset in the segment.
+type SegmentOffset = (u64, u64);
 
 struct Printer<'a> {
     out: BufWriter<StdoutLock<'a>>,
@@ -92,21 +93,21 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn run(&mut self, mut look: Inspection) -> Result<(), Trouble> {
+    fn run(&mut self, mut inspection: Inspection) -> Result<(), CatError> {
         if self.arguments.damaged {
-            for file in &look.kept {
+            for file in &inspection.kept {
                 self.segment(file, SegmentFile::START, true)?;
             }
             return Ok(self.out.flush()?);
         }
         if let Some(forward) = &self.arguments.dead {
-            return self.dead_letters(&look, forward);
+            return self.dead_letters(&inspection, forward);
         }
-        let mut from = self.start(&look)?;
+        let mut from = self.start(&inspection)?;
         loop {
             let first = from.0;
-            for file in look.segments.iter().filter(|file| file.number >= first) {
-                let is_last = look.segments.last().is_some_and(|last| last.number == file.number);
+            for file in inspection.segments.iter().filter(|file| file.number >= first) {
+                let is_last = inspection.segments.last().is_some_and(|last| last.number == file.number);
                 let offset = if file.number == from.0 { from.1 } else { SegmentFile::START };
                 from = (file.number, self.segment(file, offset, !is_last)?);
             }
@@ -114,30 +115,31 @@ impl Printer<'_> {
             if !self.arguments.follow {
                 return Ok(());
             }
-            thread::sleep(LOOK_AGAIN);
-            look = Inspection::of(&look.dir).map_err(failure)?;
+            thread::sleep(POLL_INTERVAL);
+            inspection = Inspection::of(&inspection.dir).map_err(failure)?;
         }
     }
 
-    /// Prints the dead letters of a forward, oldest first. One that is being written is left out.
-    fn dead_letters(&mut self, look: &Inspection, forward: &str) -> Result<(), Trouble> {
-        let Some(found) = look.dead_letters.iter().find(|file| file.forward == forward) else {
-            let known: Vec<&str> = look.dead_letters.iter().map(|file| file.forward.as_str()).collect();
+    /// Prints the dead letters of a forward, oldest first. A dead letter that is just being written is left out.
+    fn dead_letters(&mut self, inspection: &Inspection, forward: &str) -> Result<(), CatError> {
+        let Some(found) = inspection.dead_letters.iter().find(|file| file.forward == forward) else {
+            let known: Vec<&str> = inspection.dead_letters.iter().map(|file| file.forward.as_str()).collect();
             let (dir, known) =
-                (look.dir.display(), if known.is_empty() { "none".to_owned() } else { known.join(", ") });
-            return Err(Trouble::Spool(Failure::usage(format!(
+                (inspection.dir.display(), if known.is_empty() { "none".to_owned() } else { known.join(", ") });
+            return Err(CatError::Spool(Failure::usage(format!(
                 "spool cat: there are no dead letters of a forward {forward} in {dir}; there is: {known}"
             ))));
         };
         let path = found.path.display();
-        let failed = |error: io::Error| Trouble::Spool(Failure::config(&format!("spool: cannot read {path}: {error}")));
+        let failed =
+            |error: io::Error| CatError::Spool(Failure::config(&format!("spool: cannot read {path}: {error}")));
         let mut file = BufReader::new(File::open(&found.path).map_err(failed)?);
         let mut text = Vec::new();
         while file.read_until(b'\n', &mut text).map_err(failed)? > 0 {
             match DeadLetter::read(&text) {
                 Some(letter) if self.arguments.format.is_some() => self.line(&letter.line)?,
                 Some(letter) => {
-                    if self.arguments.filter.takes(&letter.line, &self.sd_id) {
+                    if self.arguments.filter.matches(&letter.line, &self.sd_id) {
                         self.out.write_all(&text)?;
                     }
                 }
@@ -149,22 +151,24 @@ impl Printer<'_> {
         Ok(self.out.flush()?)
     }
 
-    fn start(&self, look: &Inspection) -> Result<Spot, Failure> {
+    /// Where printing starts: at the oldest line, or at the cursor of the forward of `--pending`.
+    fn start(&self, inspection: &Inspection) -> Result<SegmentOffset, Failure> {
         let Some(forward) = &self.arguments.pending else { return Ok((0, SegmentFile::START)) };
-        let Some(cursor) = look.cursors.iter().find(|cursor| cursor.forward == *forward) else {
-            let known: Vec<&str> = look.cursors.iter().map(|cursor| cursor.forward.as_str()).collect();
+        let Some(cursor) = inspection.cursors.iter().find(|cursor| cursor.forward == *forward) else {
+            let known: Vec<&str> = inspection.cursors.iter().map(|cursor| cursor.forward.as_str()).collect();
             let (dir, known) =
-                (look.dir.display(), if known.is_empty() { "none".to_owned() } else { known.join(", ") });
+                (inspection.dir.display(), if known.is_empty() { "none".to_owned() } else { known.join(", ") });
             return Err(Failure::usage(format!(
                 "spool cat: no forward {forward} has a cursor in {dir}; there is: {known}"
             )));
         };
-        let from = look.left(cursor, look.end().map_err(failure)?).from;
+        let from = inspection.left(cursor, inspection.end().map_err(failure)?).from;
         Ok((from.segment, from.offset))
     }
 
-    /// Prints a segment from an offset on, and says up to where it is good. One that is gone has been delivered meanwhile.
-    fn segment(&mut self, file: &SegmentFile, from: u64, is_whole: bool) -> Result<u64, Trouble> {
+    /// Prints a segment from an offset on, and returns the offset behind the last good record. A segment that has been delivered
+    /// meanwhile is gone, and prints nothing.
+    fn segment(&mut self, file: &SegmentFile, from: u64, is_whole: bool) -> Result<u64, CatError> {
         let mut behind = from;
         if let Err(fault @ (HeadFault::Foreign | HeadFault::Version(_) | HeadFault::Number(_))) = &file.head {
             complain(&format!("spool: {} is left out: {fault}", file.path.display()));
@@ -183,7 +187,7 @@ impl Printer<'_> {
                         "spool: {path} is damaged at offset {offset}: {bytes} bytes are skipped ({why})"
                     ));
                 }
-                // Nothing is ever appended to one that has another behind it.
+                // Nothing is appended to a segment that has another behind it.
                 Piece::Tail { offset, bytes } if is_whole => behind = offset + bytes,
                 Piece::Tail { .. } => {}
             }
@@ -192,16 +196,16 @@ impl Printer<'_> {
     }
 
     fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        if !self.arguments.filter.takes(line, &self.sd_id) {
+        if !self.arguments.filter.matches(line, &self.sd_id) {
             return Ok(());
         }
         self.scratch.clear();
-        match self.arguments.format.unwrap_or(Shape::As(Format::Rfc5424)) {
-            Shape::Text => text(line, &self.sd_id, &mut self.scratch),
-            Shape::As(format) => render(line, format, &self.sd_id, &mut self.scratch),
+        match self.arguments.format.unwrap_or(LineFormat::As(Format::Rfc5424)) {
+            LineFormat::Text => text(line, &self.sd_id, &mut self.scratch),
+            LineFormat::As(format) => render(line, format, &self.sd_id, &mut self.scratch),
         }
         self.text.clear();
-        // On a terminal whatever acts is written as text: who may log must not drive it.
+        // A message must not drive the terminal.
         match self.is_terminal {
             true => append_escaped(&self.scratch, &mut self.text),
             false => append_on_one_line(&self.scratch, &mut self.text),
@@ -212,16 +216,16 @@ impl Printer<'_> {
 }
 
 #[derive(Clone, Copy)]
-enum Shape {
+enum LineFormat {
     As(Format),
-    /// For people.
+    /// Time, host, container, severity and message, for people.
     Text,
 }
 
-fn shape(text: &str) -> Result<Shape, String> {
+fn line_format(text: &str) -> Result<LineFormat, String> {
     match text {
-        "text" => Ok(Shape::Text),
-        other => other.parse().map(Shape::As).map_err(|_| "write rfc5424, rfc3164, json or text".to_owned()),
+        "text" => Ok(LineFormat::Text),
+        other => other.parse().map(LineFormat::As).map_err(|_| "write rfc5424, rfc3164, json or text".to_owned()),
     }
 }
 

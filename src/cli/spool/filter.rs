@@ -1,4 +1,4 @@
-//! Which lines of a spool are asked for.
+//! The arguments of `logferry spool cat` that select lines.
 
 use crate::cli::Failure;
 use crate::listen::ingest::now;
@@ -31,13 +31,13 @@ pub struct Filter {
     until: Option<UnixMicros>,
 }
 
-/// Digits of a container's ID that are enough to mean it: fewer are more likely a name.
-const SHORTEST_ID: usize = 4;
+/// The shortest start of an ID that `--container` takes for an ID. Shorter ones are more likely a name.
+const MIN_ID_LEN: usize = 4;
 
 impl Filter {
-    /// A line without a stamp is of every time: it is not hidden.
-    pub fn takes(&self, line: &[u8], sd_id: &str) -> bool {
-        if self.takes_all() {
+    /// Does the filter select the line? A line without a timestamp matches every time.
+    pub fn matches(&self, line: &[u8], sd_id: &str) -> bool {
+        if self.matches_all() {
             return true;
         }
         let record = Record::from_line(line, sd_id);
@@ -54,7 +54,7 @@ impl Filter {
             })
     }
 
-    fn takes_all(&self) -> bool {
+    fn matches_all(&self) -> bool {
         let Self { container, image, host, severity, since, until } = self;
         container.is_none()
             && image.is_none()
@@ -69,7 +69,7 @@ impl Filter {
         let is_name = record.container_name().is_some_and(|name| matches_glob(asked.as_bytes(), name));
         // The tag may carry 12 digits of the ID where all 64 are asked for, and the other way round.
         let same = |id: &[u8]| id.starts_with(asked.as_bytes()) || asked.as_bytes().starts_with(id);
-        let is_id = asked.len() >= SHORTEST_ID && record.container_id().is_some_and(same);
+        let is_id = asked.len() >= MIN_ID_LEN && record.container_id().is_some_and(same);
         is_name || is_id
     }
 }
@@ -78,7 +78,7 @@ fn severity(text: &str) -> Result<u8, String> {
     severity_by_name(text).ok_or_else(|| format!("write {}", SEVERITIES.join(", ")))
 }
 
-/// So long ago, or then.
+/// Parses a duration before now, or a timestamp.
 fn moment(text: &str) -> Result<UnixMicros, String> {
     if let Some(then) = UnixMicros::from_rfc3339(text.as_bytes()) {
         return Ok(then);
@@ -89,7 +89,7 @@ fn moment(text: &str) -> Result<UnixMicros, String> {
 }
 
 impl Filter {
-    /// Nothing could ever pass.
+    /// Refuses a filter that no line can pass.
     pub fn check(&self) -> Result<(), Failure> {
         match (self.since, self.until) {
             (Some(since), Some(until)) if since >= until => {

@@ -1,11 +1,11 @@
-//! `logferry spool ls`: what is in a spool, and how far each forward is.
+//! `logferry spool ls`: lists the segments of a spool, and how far each forward is.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Failure, Place, failure, print};
+use super::{Failure, SpoolArguments, failure, print};
 use crate::listen::ingest::now;
 use crate::record::{Record, UnixMicros};
 use crate::spool::{DeadLetterFile, InspectError, Inspection, Left, SegmentFile};
@@ -13,7 +13,7 @@ use crate::spool::{DeadLetterFile, InspectError, Inspection, Left, SegmentFile};
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    place: Place,
+    spool: SpoolArguments,
 
     /// Print it as JSON
     #[arg(long)]
@@ -21,8 +21,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (look, _) = arguments.place.look()?;
-    let listing = Listing::of(&look).map_err(failure)?;
+    let (inspection, _) = arguments.spool.inspect()?;
+    let listing = Listing::of(&inspection).map_err(failure)?;
     print(if arguments.json { listing.json() } else { listing.table() })
 }
 
@@ -32,9 +32,9 @@ struct Listing {
     id: Option<String>,
     segments: Vec<Segment>,
     forwards: Vec<Forward>,
-    /// Files that were kept aside.
-    damaged: Vec<Kept>,
-    /// What collectors have refused for good.
+    /// Damaged segments that were set aside.
+    damaged: Vec<DamagedFile>,
+    /// Files with the lines that collectors have refused for good.
     dead_letters: Vec<DeadLetters>,
 }
 
@@ -49,10 +49,11 @@ struct DeadLetters {
 struct Segment {
     number: u64,
     bytes: u64,
-    /// By their numbers; `None` where the header cannot be believed.
+    /// The count of lines, by their numbers; `None` when the header is damaged.
     lines: Option<u64>,
-    /// The stamps of its first and last line.
+    /// The timestamp of the first line.
     first: Option<String>,
+    /// The timestamp of the last line.
     last: Option<String>,
     session: Option<u32>,
     fault: Option<String>,
@@ -61,7 +62,7 @@ struct Segment {
 #[derive(Serialize)]
 struct Forward {
     name: String,
-    /// `None`: its cursor's file says nothing sound; it would begin with the oldest line.
+    /// `None` when the forward's cursor file is damaged; the forward would begin with the oldest line.
     segment: Option<u64>,
     offset: Option<u64>,
     line: Option<u64>,
@@ -69,33 +70,33 @@ struct Forward {
     pending: u64,
     /// Lines that the collector has got and that may have to be sent again.
     replayable: u64,
-    /// Old key: the sum of the two.
+    /// The old key: the sum of `pending` and `replayable`.
     waiting: u64,
-    /// Seconds since the stamp of the oldest pending line.
+    /// The age of the oldest pending line in seconds, by its timestamp.
     oldest_age: Option<u64>,
 }
 
 #[derive(Serialize)]
-struct Kept {
+struct DamagedFile {
     file: String,
     bytes: u64,
 }
 
 impl Listing {
-    fn of(look: &Inspection) -> Result<Self, InspectError> {
-        let end = look.end()?;
-        let segments = look.segments.iter().map(|file| {
+    fn of(inspection: &Inspection) -> Result<Self, InspectError> {
+        let end = inspection.end()?;
+        let segments = inspection.segments.iter().map(|file| {
             let fault = file.head.as_ref().err().map(ToString::to_string);
             let session = file.head.as_ref().ok().map(|head| head.session);
             let (first, last) = (file.first_from(SegmentFile::START)?, file.last()?);
-            let (first, last) = (first.and_then(stamp), last.and_then(stamp));
-            let (number, bytes, lines) = (file.number, file.bytes, look.numbered(file, end));
+            let (first, last) = (first.and_then(timestamp), last.and_then(timestamp));
+            let (number, bytes, lines) = (file.number, file.bytes, inspection.numbered(file, end));
             Ok(Segment { number, bytes, lines, first, last, session, fault })
         });
         let segments = segments.collect::<Result<_, InspectError>>()?;
-        let forwards = look.cursors.iter().map(|cursor| {
-            let Left { from, pending, replayable } = look.left(cursor, end);
-            let file = look.segments.iter().find(|file| file.number == from.segment);
+        let forwards = inspection.cursors.iter().map(|cursor| {
+            let Left { from, pending, replayable } = inspection.left(cursor, end);
+            let file = inspection.segments.iter().find(|file| file.number == from.segment);
             let oldest = match file.filter(|_| pending > 0) {
                 Some(file) => file.first_from(from.offset)?,
                 None => None,
@@ -109,22 +110,22 @@ impl Listing {
                 pending,
                 replayable,
                 waiting: pending + replayable,
-                oldest_age: oldest.and_then(stamp).and_then(|stamp| age(&stamp)),
+                oldest_age: oldest.and_then(timestamp).and_then(|stamp| age(&stamp)),
             })
         });
-        let kept = |file: &SegmentFile| Kept { file: file.path.display().to_string(), bytes: file.bytes };
+        let kept = |file: &SegmentFile| DamagedFile { file: file.path.display().to_string(), bytes: file.bytes };
         let dead_letters = |DeadLetterFile { path, forward, bytes }: &DeadLetterFile| DeadLetters {
             forward: forward.clone(),
             file: path.display().to_string(),
             bytes: *bytes,
         };
         Ok(Self {
-            dir: look.dir.display().to_string(),
-            id: look.name(),
+            dir: inspection.dir.display().to_string(),
+            id: inspection.name(),
             segments,
             forwards: forwards.collect::<Result<_, InspectError>>()?,
-            damaged: look.kept.iter().map(kept).collect(),
-            dead_letters: look.dead_letters.iter().map(dead_letters).collect(),
+            damaged: inspection.kept.iter().map(kept).collect(),
+            dead_letters: inspection.dead_letters.iter().map(dead_letters).collect(),
         })
     }
 
@@ -140,8 +141,8 @@ impl Listing {
         let _ =
             writeln!(out, "\n{:>8} {:>12} {:>10}  {:<32} {:<32} session", "segment", "bytes", "lines", "first", "last");
         for Segment { number, bytes, lines, first, last, session, fault } in segments {
-            let lines = shown(lines.as_ref());
-            let (first, last) = (shown(first.as_ref()), shown(last.as_ref()));
+            let lines = or_dash(lines.as_ref());
+            let (first, last) = (or_dash(first.as_ref()), or_dash(last.as_ref()));
             let session = session.map_or("-".to_owned(), |session| format!("{session:08x}"));
             let fault = fault.as_ref().map(|fault| format!("  {fault}")).unwrap_or_default();
             let _ = writeln!(out, "{number:>8} {bytes:>12} {lines:>10}  {first:<32} {last:<32} {session}{fault}");
@@ -154,31 +155,31 @@ impl Listing {
         for Forward { name, segment, offset, pending, replayable, oldest_age, .. } in forwards {
             let age = oldest_age
                 .map_or("-".to_owned(), |age| humantime::format_duration(Duration::from_secs(age)).to_string());
-            let (segment, offset) = (shown(segment.as_ref()), shown(offset.as_ref()));
+            let (segment, offset) = (or_dash(segment.as_ref()), or_dash(offset.as_ref()));
             let _ = writeln!(out, "{name:<20} {segment:>8} {offset:>10} {pending:>10} {replayable:>10}  {age}");
         }
         for DeadLetters { forward, file, bytes } in dead_letters {
             let _ = writeln!(out, "\ndead letters of {forward}, refused by its collector: {file} ({bytes} bytes)");
         }
-        for Kept { file, bytes } in damaged {
+        for DamagedFile { file, bytes } in damaged {
             let _ = writeln!(out, "\ndamaged, kept for a person to look at: {file} ({bytes} bytes)");
         }
         out
     }
 }
 
-fn shown<T: ToString>(value: Option<&T>) -> String {
+fn or_dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or("-".to_owned(), T::to_string)
 }
 
-/// The stamp of a line, which is a stranger's text: nothing but a stamp.
-fn stamp(line: Vec<u8>) -> Option<String> {
+/// The timestamp of a line, if it has a valid one. The line is a stranger's text.
+fn timestamp(line: Vec<u8>) -> Option<String> {
     let record = Record::from_line(&line, "");
     record.time().map(|_| record.stamp_text())
 }
 
-/// Whole seconds; 0 for a stamp in the future.
-fn age(stamp: &str) -> Option<u64> {
-    let then = UnixMicros::from_rfc3339(stamp.as_bytes())?;
+/// The age of a timestamp in whole seconds; 0 for one in the future.
+fn age(timestamp: &str) -> Option<u64> {
+    let then = UnixMicros::from_rfc3339(timestamp.as_bytes())?;
     u64::try_from((now().0 - then.0).max(0) / 1_000_000).ok()
 }

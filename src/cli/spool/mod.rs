@@ -1,5 +1,5 @@
-//! `logferry spool ls|cat|verify`: looks into a spool, also while a relay is at work on it, on a copy, and on what a crash
-//! or a bad disk has left. Nothing is ever changed.
+//! `logferry spool ls|cat|verify`: inspects a spool, also while a relay writes it, also a copy, or the remains of a crash or a bad disk.
+//! The commands change nothing.
 
 mod cat;
 mod filter;
@@ -18,22 +18,22 @@ use filter::Filter;
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
-    what: What,
+    command: SpoolCommand,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum SpoolCommand {
     /// Show the segments, and how far each forward is
     Ls(ls::Arguments),
     /// Print the lines, oldest first
     Cat(cat::Arguments),
     /// Check every record, header and cursor; exit code 1 when something is damaged
-    Verify(Place),
+    Verify(SpoolArguments),
 }
 
-/// Which spool.
+/// The arguments that name a spool.
 #[derive(clap::Args)]
-struct Place {
+struct SpoolArguments {
     /// The spool's directory; a copy will do [default: the configured one]
     dir: Option<PathBuf>,
 
@@ -47,16 +47,16 @@ struct Place {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    match &arguments.what {
-        What::Ls(arguments) => ls::run(arguments),
-        What::Cat(arguments) => cat::run(arguments),
-        What::Verify(place) => verify::run(place),
+    match &arguments.command {
+        SpoolCommand::Ls(arguments) => ls::run(arguments),
+        SpoolCommand::Cat(arguments) => cat::run(arguments),
+        SpoolCommand::Verify(spool) => verify::run(spool),
     }
 }
 
-impl Place {
-    /// The directory, and the SD-ID that carries image, name and ID in its lines. With DIR no config is read that nobody
-    /// named: the spool may be a copy from elsewhere.
+impl SpoolArguments {
+    /// Returns the directory, and the SD-ID that has image, name and ID in the spool's lines. With DIR the default config is not read,
+    /// because the spool may be a copy from another host.
     fn find(&self) -> Result<(PathBuf, String), Failure> {
         let named = self.config.as_ref().is_some_and(|config| !config.is_empty());
         match &self.dir {
@@ -70,16 +70,16 @@ impl Place {
         }
     }
 
-    fn look(&self) -> Result<(Inspection, String), Failure> {
+    fn inspect(&self) -> Result<(Inspection, String), Failure> {
         let (dir, sd_id) = self.find()?;
-        let look = Inspection::of(&dir).map_err(failure)?;
-        if look.segments.is_empty() && look.kept.is_empty() && look.cursors.is_empty() {
+        let inspection = Inspection::of(&dir).map_err(failure)?;
+        if inspection.segments.is_empty() && inspection.kept.is_empty() && inspection.cursors.is_empty() {
             let dir = dir.display();
             return Err(Failure::config(&format!(
                 "spool: {dir} is no spool: there is no segment (*.seg) and no cursor"
             )));
         }
-        Ok((look, sd_id))
+        Ok((inspection, sd_id))
     }
 }
 

@@ -1,33 +1,33 @@
-//! `logferry spool verify`: reads every record, header and cursor, and says what is not as it was written.
+//! `logferry spool verify`: reads every record, header and cursor, and reports damage.
 
 use std::fmt::Write as _;
 
-use super::{Failure, Place, failure, print};
+use super::{Failure, SpoolArguments, failure, print};
 use crate::spool::{Cursor, HeadFault, Inspection, Piece, Position, SegmentFile};
 
-pub fn run(place: &Place) -> Result<(), Failure> {
-    let (look, _) = place.look()?;
-    let verdict = Verdict::of(&look)?;
-    print(&verdict.says)?;
+pub fn run(spool: &SpoolArguments) -> Result<(), Failure> {
+    let (inspection, _) = spool.inspect()?;
+    let verdict = Verdict::of(&inspection)?;
+    print(&verdict.text)?;
     match verdict.damaged {
         0 => Ok(()),
-        damaged => Err(Failure::failed(format!("spool: {}: {damaged} files are damaged", look.dir.display()))),
+        damaged => Err(Failure::failed(format!("spool: {}: {damaged} files are damaged", inspection.dir.display()))),
     }
 }
 
-/// What one segment consists of.
-struct Report<'a> {
+/// The content of one segment.
+struct SegmentReport<'a> {
     file: &'a SegmentFile,
     lines: u64,
-    /// Offset, bytes, reason, and how many lines are good before.
+    /// For each damaged place the offset, the bytes, the reason, and the count of good lines before the place.
     damage: Vec<(u64, u64, String, u64)>,
     tail: Option<(u64, u64)>,
-    /// Offset behind the last good record.
+    /// The offset behind the last good record.
     good: u64,
 }
 
-impl<'a> Report<'a> {
-    /// `None`: it is gone, because it was delivered meanwhile, or given up.
+impl<'a> SegmentReport<'a> {
+    /// Reads a segment. `None` stands for a segment that has been delivered or evicted meanwhile.
     fn of(file: &'a SegmentFile) -> Result<Option<Self>, Failure> {
         let Some(pieces) = file.pieces(SegmentFile::START).map_err(failure)? else { return Ok(None) };
         let mut report = Self { file, lines: 0, damage: Vec::new(), tail: None, good: SegmentFile::START };
@@ -45,12 +45,12 @@ impl<'a> Report<'a> {
     }
 
     fn note(&mut self, (offset, bytes, why): (u64, u64, String)) {
-        if self.damage.len() < MOST_PLACES {
+        if self.damage.len() < MAX_DAMAGED_PLACES {
             self.damage.push((offset, bytes, why, self.lines));
         }
     }
 
-    /// The number behind its last line, as far as that can be told.
+    /// The number behind the segment's last line, if the header is sound.
     fn next_line(&self) -> Option<u64> {
         Some(self.file.head.as_ref().ok()?.first_line + self.lines)
     }
@@ -60,41 +60,41 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Damaged places of one segment that are told.
-const MOST_PLACES: usize = 100;
+/// Damaged places of one segment that are reported.
+const MAX_DAMAGED_PLACES: usize = 100;
 
 #[derive(Default)]
 struct Verdict {
-    says: String,
-    /// Files.
+    text: String,
+    /// The count of damaged files.
     damaged: usize,
 }
 
 impl Verdict {
-    fn of(look: &Inspection) -> Result<Self, Failure> {
+    fn of(inspection: &Inspection) -> Result<Self, Failure> {
         let mut verdict = Self::default();
-        let reports = look.segments.iter().map(Report::of).collect::<Result<Vec<_>, _>>()?;
+        let reports = inspection.segments.iter().map(SegmentReport::of).collect::<Result<Vec<_>, _>>()?;
         for (i, report) in reports.iter().enumerate() {
-            // What was listed behind it: where that begins is known even when it is gone.
-            let next = look.segments.get(i + 1).filter(|next| !next.is_torn());
+            // The segment listed behind this one: its first line is known even when the segment is gone.
+            let next = inspection.segments.get(i + 1).filter(|next| !next.is_torn());
             report.iter().for_each(|report| verdict.segment(report, next));
         }
-        // Of the newest one with a header; when that is gone nobody knows.
-        let newest = look.segments.iter().rposition(|file| file.head.is_ok());
+        // The newest segment with a header; without one, cursors cannot be compared.
+        let newest = inspection.segments.iter().rposition(|file| file.head.is_ok());
         let newest = newest.and_then(|newest| reports[newest].as_ref());
-        look.cursors.iter().for_each(|cursor| verdict.cursor(cursor, newest));
-        look.kept.iter().for_each(|file| verdict.kept(file));
-        let reports: Vec<Report<'_>> = reports.into_iter().flatten().collect();
-        verdict.summary(look, &reports);
+        inspection.cursors.iter().for_each(|cursor| verdict.cursor(cursor, newest));
+        inspection.kept.iter().for_each(|file| verdict.kept(file));
+        let reports: Vec<SegmentReport<'_>> = reports.into_iter().flatten().collect();
+        verdict.summary(inspection, &reports);
         Ok(verdict)
     }
 
     fn say(&mut self, text: std::fmt::Arguments<'_>) {
-        let _ = self.says.write_fmt(text);
-        self.says.push('\n');
+        let _ = self.text.write_fmt(text);
+        self.text.push('\n');
     }
 
-    fn segment(&mut self, report: &Report<'_>, next: Option<&SegmentFile>) {
+    fn segment(&mut self, report: &SegmentReport<'_>, next: Option<&SegmentFile>) {
         let (path, lines) = (report.file.path.display(), report.lines);
         if report.file.is_torn() {
             return self.say(format_args!(
@@ -137,7 +137,7 @@ impl Verdict {
         self.damaged += usize::from(damaged);
     }
 
-    fn cursor(&mut self, cursor: &Cursor, newest: Option<&Report<'_>>) {
+    fn cursor(&mut self, cursor: &Cursor, newest: Option<&SegmentReport<'_>>) {
         let path = cursor.path.display();
         let (Some(retired), Some(acknowledged)) = (cursor.retired(), cursor.acknowledged()) else {
             self.damaged += 1;
@@ -171,9 +171,9 @@ impl Verdict {
         ));
     }
 
-    fn summary(&mut self, look: &Inspection, reports: &[Report<'_>]) {
+    fn summary(&mut self, inspection: &Inspection, reports: &[SegmentReport<'_>]) {
         let lines: u64 = reports.iter().map(|report| report.lines).sum();
-        let (dir, segments, cursors) = (look.dir.display(), reports.len(), look.cursors.len());
+        let (dir, segments, cursors) = (inspection.dir.display(), reports.len(), inspection.cursors.len());
         let verdict = match self.damaged {
             0 => "nothing is damaged".to_owned(),
             damaged => format!("{damaged} files are damaged"),
@@ -209,14 +209,14 @@ mod tests {
         dir
     }
 
-    fn look(dir: &tempfile::TempDir) -> Inspection {
+    fn inspection(dir: &tempfile::TempDir) -> Inspection {
         Inspection::of(dir.path()).expect("a spool")
     }
 
     #[track_caller]
-    fn damaged(look: &Inspection, expected: usize) {
-        let Ok(Verdict { says, damaged }) = Verdict::of(look) else { panic!("it can be read") };
-        assert_eq!(damaged, expected, "{says}");
+    fn damaged(inspection: &Inspection, expected: usize) {
+        let Ok(Verdict { text, damaged }) = Verdict::of(inspection) else { panic!("it can be read") };
+        assert_eq!(damaged, expected, "{text}");
     }
 
     /// Delivered or given up, one or all of them, between being listed and being read.
@@ -224,13 +224,13 @@ mod tests {
     fn segments_that_go_meanwhile_are_not_missed() {
         for gone in [1..2, 0..2, 2..usize::MAX, 0..usize::MAX] {
             let dir = delivered();
-            let look = look(&dir);
-            assert!(look.segments.len() >= 3);
-            damaged(&look, 0);
-            for file in look.segments.iter().take(gone.end).skip(gone.start) {
+            let inspection = inspection(&dir);
+            assert!(inspection.segments.len() >= 3);
+            damaged(&inspection, 0);
+            for file in inspection.segments.iter().take(gone.end).skip(gone.start) {
                 fs::remove_file(&file.path).expect("removed");
             }
-            damaged(&look, 0);
+            damaged(&inspection, 0);
         }
     }
 
@@ -238,11 +238,11 @@ mod tests {
     #[test]
     fn segments_that_were_gone_before_are_missed() {
         let dir = delivered();
-        fs::remove_file(&look(&dir).segments[1].path).expect("removed");
-        damaged(&look(&dir), 1);
+        fs::remove_file(&inspection(&dir).segments[1].path).expect("removed");
+        damaged(&inspection(&dir), 1);
         let dir = delivered();
-        fs::remove_file(&look(&dir).segments.pop().expect("a segment").path).expect("removed");
-        damaged(&look(&dir), 1);
+        fs::remove_file(&inspection(&dir).segments.pop().expect("a segment").path).expect("removed");
+        damaged(&inspection(&dir), 1);
     }
 
     #[test]
@@ -250,11 +250,11 @@ mod tests {
         for (bytes, expected) in [(0, 0), (40, 0), (64, 0), (65, 1)] {
             let dir = delivered();
             fs::write(dir.path().join("00000000000000000099.seg"), vec![0; bytes]).expect("written");
-            damaged(&look(&dir), expected);
+            damaged(&inspection(&dir), expected);
         }
         // With another one behind it, it had lines once.
         let dir = delivered();
-        fs::write(&look(&dir).segments[1].path, "").expect("written");
-        damaged(&look(&dir), 1);
+        fs::write(&inspection(&dir).segments[1].path, "").expect("written");
+        damaged(&inspection(&dir), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Checks whether this user may make files and unix sockets where the config names them. Nothing is made.
+//! Checks whether this user may create the files and unix sockets that the config names. The check creates nothing.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, eaccess, geteuid};
 use super::Report;
 use crate::config::{self, ForwardAddress, ListenAddress};
 
-/// The directory of a socket is made by nobody, so it must be there.
+/// Checks the path of a unix socket. A relay does not create the directory, so the directory must exist.
 pub fn of_listener(address: &ListenAddress, report: &mut Report) {
     let Some(path) = address.path() else { return };
     let dir = path.parent().unwrap_or(path);
@@ -33,7 +33,7 @@ pub fn of_listener(address: &ListenAddress, report: &mut Report) {
     }
 }
 
-/// The directories of a file are made with it, where the first one that is there lets us.
+/// Checks the paths of files. A relay creates missing directories, so the lowest existing one must be writable.
 pub fn of_forward(settings: &config::Forward, report: &mut Report) {
     for target in &settings.to {
         let ForwardAddress::File(template) = &target.address else { continue };
@@ -63,7 +63,7 @@ fn trouble_in(dir: &Path) -> Option<String> {
     }
 }
 
-/// Why this user may not write to it, or into it.
+/// Why this user may not write to a file, or into a directory.
 pub fn refusal(path: &Path) -> Option<Errno> {
     let wanted = if path.is_dir() { AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::W_OK };
     // One that has gone between two looks is nobody's problem.

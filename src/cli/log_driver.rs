@@ -1,5 +1,5 @@
-//! A sender's way into a relay, for `demo` and `probe`: sockets that block, messages as Docker's driver makes and frames
-//! them, at a steady rate.
+//! Docker's syslog log driver, as `demo` and `probe` play it: it connects to a relay over blocking sockets, writes and frames
+//! messages as Docker does, and keeps to a rate.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -12,18 +12,18 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use crate::config::{ClientTls, ListenAddress, ListenTransport, Protocol};
 use crate::tls;
 
-/// Messages go out in small bursts, as containers print.
-const BURST_EVERY: Duration = Duration::from_millis(5);
+/// Containers print in small bursts, and so the senders send.
+const BURST_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Bytes that are written at once at the most.
-const MOST_PENDING: usize = 16 * 1024;
+/// A connection writes its buffer when the buffer holds so many bytes.
+const MAX_UNWRITTEN: usize = 16 * 1024;
 
-/// How long a relay may take to accept a connection, and to take what is written.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of a connect, a read and a write.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a relay listens, and how.
+/// The address of one listener of a relay, by its transport.
 #[derive(Clone)]
-pub enum Door {
+pub enum RelayAddress {
     Udp(SocketAddr),
     Tcp(SocketAddr),
     Tls(SocketAddr),
@@ -31,8 +31,8 @@ pub enum Door {
     Unixgram(PathBuf),
 }
 
-impl Door {
-    /// `None` for RELP: senders here speak what containers speak.
+impl RelayAddress {
+    /// Converts the address of a listener. `None` stands for RELP, which the log driver does not speak.
     pub fn from_address(address: &ListenAddress) -> Option<Self> {
         if address.protocol() != Protocol::Syslog {
             return None;
@@ -47,7 +47,7 @@ impl Door {
     }
 }
 
-impl std::fmt::Display for Door {
+impl std::fmt::Display for RelayAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Udp(socket) => write!(f, "udp://{socket}"),
@@ -59,13 +59,13 @@ impl std::fmt::Display for Door {
     }
 }
 
-/// A connection to a relay, with what has not been written to it yet: bursts go out in one write, as from a container.
-pub struct Wire {
-    kind: Kind,
-    pending: Vec<u8>,
+/// A connection to a relay and a buffer of unwritten messages: a burst goes out in one write, as a container's does.
+pub struct Connection {
+    socket: Socket,
+    unwritten: Vec<u8>,
 }
 
-enum Kind {
+enum Socket {
     Udp(UdpSocket),
     Tcp(TcpStream),
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
@@ -73,65 +73,65 @@ enum Kind {
     Unixgram(UnixDatagram),
 }
 
-impl Wire {
-    /// With `files` and, where they have no server name, the address in the relay's certificate.
-    pub fn connect(door: &Door, files: &ClientTls) -> io::Result<Self> {
-        let kind = match door {
-            Door::Udp(to) => {
+impl Connection {
+    /// Connects. TLS uses `files`; without a server name in them, the relay's certificate must have the IP address of `to`.
+    pub fn connect(to: &RelayAddress, files: &ClientTls) -> io::Result<Self> {
+        let socket = match to {
+            RelayAddress::Udp(to) => {
                 let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
                 let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
                 socket.connect(to)?;
-                Kind::Udp(socket)
+                Socket::Udp(socket)
             }
-            Door::Tcp(to) => Kind::Tcp(tcp(to)?),
-            Door::Tls(to) => {
+            RelayAddress::Tcp(to) => Socket::Tcp(tcp(to)?),
+            RelayAddress::Tls(to) => {
                 let address = to.ip().to_string();
                 let name = files.server_name.as_deref().unwrap_or(&address);
                 let stream = tls::blocking_client(files, name, tcp(to)?).map_err(io::Error::other)?;
-                Kind::Tls(Box::new(stream))
+                Socket::Tls(Box::new(stream))
             }
-            Door::Unix(path) => {
+            RelayAddress::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_write_timeout(Some(PATIENCE))?;
-                Kind::Unix(stream)
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                Socket::Unix(stream)
             }
-            Door::Unixgram(path) => {
+            RelayAddress::Unixgram(path) => {
                 let socket = UnixDatagram::unbound()?;
                 socket.connect(path)?;
-                socket.set_write_timeout(Some(PATIENCE))?;
-                Kind::Unixgram(socket)
+                socket.set_write_timeout(Some(TIMEOUT))?;
+                Socket::Unixgram(socket)
             }
         };
-        Ok(Self { kind, pending: Vec::new() })
+        Ok(Self { socket, unwritten: Vec::new() })
     }
 
     pub fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        match &self.kind {
-            Kind::Udp(socket) => return socket.send(message).map(drop),
-            Kind::Unixgram(socket) => return socket.send(message).map(drop),
-            Kind::Tcp(_) | Kind::Tls(_) | Kind::Unix(_) => self.pending.extend_from_slice(message),
+        match &self.socket {
+            Socket::Udp(socket) => return socket.send(message).map(drop),
+            Socket::Unixgram(socket) => return socket.send(message).map(drop),
+            Socket::Tcp(_) | Socket::Tls(_) | Socket::Unix(_) => self.unwritten.extend_from_slice(message),
         }
-        if self.pending.len() < MOST_PENDING { Ok(()) } else { self.flush() }
+        if self.unwritten.len() < MAX_UNWRITTEN { Ok(()) } else { self.flush() }
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
-        match &mut self.kind {
-            Kind::Udp(_) | Kind::Unixgram(_) => {}
-            Kind::Tcp(stream) => stream.write_all(&self.pending)?,
-            Kind::Tls(stream) => {
-                stream.write_all(&self.pending)?;
-                // Writing only takes the bytes: whether the connection took them, flushing says.
+        match &mut self.socket {
+            Socket::Udp(_) | Socket::Unixgram(_) => {}
+            Socket::Tcp(stream) => stream.write_all(&self.unwritten)?,
+            Socket::Tls(stream) => {
+                stream.write_all(&self.unwritten)?;
+                // `write_all` only buffers in rustls: `flush` reports whether the socket took the bytes.
                 stream.flush()?;
             }
-            Kind::Unix(stream) => stream.write_all(&self.pending)?,
+            Socket::Unix(stream) => stream.write_all(&self.unwritten)?,
         }
-        self.pending.clear();
+        self.unwritten.clear();
         Ok(())
     }
 
     pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
-        if let Kind::Tls(stream) = &mut self.kind {
+        if let Socket::Tls(stream) = &mut self.socket {
             stream.conn.send_close_notify();
             stream.flush()?;
         }
@@ -140,48 +140,50 @@ impl Wire {
 }
 
 fn tcp(to: &SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(to, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
 }
 
-/// So many a second, from when it was made.
-pub struct Pace {
+/// Keeps a sender to a rate, in messages a second, from the moment of its creation.
+pub struct Pacer {
     start: Instant,
     rate: f64,
 }
 
-impl Pace {
+impl Pacer {
     pub fn new(rate: f64) -> Self {
         Self { start: Instant::now(), rate }
     }
 
-    /// Whether it is time to rest, when so many are done.
+    /// Is a sender that has sent `done` messages ahead of its rate?
     pub fn is_ahead(&self, done: u32) -> bool {
         let due = self.start + Duration::from_secs_f64(f64::from(done) / self.rate);
-        due.saturating_duration_since(Instant::now()) > BURST_EVERY
+        due.saturating_duration_since(Instant::now()) > BURST_INTERVAL
     }
 
-    pub fn rest(&self) {
-        std::thread::sleep(BURST_EVERY);
+    pub fn pause(&self) {
+        std::thread::sleep(BURST_INTERVAL);
     }
 }
 
-/// Docker's format `rfc5424micro`, framed as the driver does it: counted only over TLS.
-pub fn rfc5424micro(door: &Door, now: DateTime<Utc>, host: &str, tag: &str, text: &str) -> Vec<u8> {
+/// A message in Docker's format `rfc5424micro`. The driver frames messages by octet counting over TLS, and by newlines elsewhere.
+pub fn rfc5424micro(to: &RelayAddress, now: DateTime<Utc>, host: &str, tag: &str, text: &str) -> Vec<u8> {
     let (year, month, day, micros) = (now.year(), now.month(), now.day(), now.timestamp_subsec_micros());
     let (hour, minute, second) = (now.hour(), now.minute(), now.second());
     let stamp = format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
-    let message = format!("<30>1 {stamp} {host} {tag} {DOCKERD} {tag} - {text}\n");
-    match door {
-        Door::Tls(_) => format!("{} {message}", message.len()).into_bytes(),
-        Door::Udp(_) | Door::Tcp(_) | Door::Unix(_) | Door::Unixgram(_) => message.into_bytes(),
+    let message = format!("<30>1 {stamp} {host} {tag} {DOCKERD_PID} {tag} - {text}\n");
+    match to {
+        RelayAddress::Tls(_) => format!("{} {message}", message.len()).into_bytes(),
+        RelayAddress::Udp(_) | RelayAddress::Tcp(_) | RelayAddress::Unix(_) | RelayAddress::Unixgram(_) => {
+            message.into_bytes()
+        }
     }
 }
 
-/// The process that the driver says it is.
-pub const DOCKERD: u32 = 4711;
+/// The process ID of dockerd, which the driver puts into each message.
+pub const DOCKERD_PID: u32 = 4711;
 
 #[cfg(test)]
 mod tests {
@@ -193,7 +195,7 @@ mod tests {
     use crate::cli::certs;
     use crate::config::ServerTls;
 
-    /// A relay that takes one message by TLS and then breaks the connection off. What comes next was not sent.
+    /// A relay takes one message by TLS and then resets the connection. The next write must fail.
     #[test]
     fn a_broken_connection_is_noticed_by_the_write_that_meets_it() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -209,7 +211,7 @@ mod tests {
         };
         let config = Arc::clone(tls::acceptor(&files).expect("good files").config());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let door = Door::Tls(listener.local_addr().expect("an address"));
+        let to = RelayAddress::Tls(listener.local_addr().expect("an address"));
         let relay = std::thread::spawn(move || {
             let socket = listener.accept().expect("a connection").0;
             let connection = rustls::ServerConnection::new(config).expect("a connection");
@@ -219,10 +221,10 @@ mod tests {
             socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO)).expect("a socket");
         });
         let files = ClientTls { ca: Some(dir.path().join("ca.pem")), ..ClientTls::default() };
-        let mut wire = Wire::connect(&door, &files).expect("connected");
-        let Kind::Tls(stream) = &wire.kind else { panic!("TLS") };
+        let mut connection = Connection::connect(&to, &files).expect("connected");
+        let Socket::Tls(stream) = &connection.socket else { panic!("TLS") };
         let mut reset = stream.sock.try_clone().expect("a descriptor");
-        let mut send = |message: &[u8]| wire.send(message).and_then(|()| wire.flush());
+        let mut send = |message: &[u8]| connection.send(message).and_then(|()| connection.flush());
         send(b"first").expect("taken");
         relay.join().expect("it took it");
         // Until the reset has arrived.

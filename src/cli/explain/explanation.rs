@@ -1,5 +1,5 @@
-//! What is known of a message, as data: for people and for programs the same. In JSON the keys are these fields' names, in
-//! this order; docs/operations.md has them.
+//! The explanation of a message, as data. The text for people and the JSON for programs are both made from it; the fields'
+//! names, in this order, are the keys of the JSON, which docs/operations.md lists.
 
 use std::sync::Arc;
 
@@ -10,78 +10,79 @@ use crate::forward;
 use crate::protocol::syslog::{Frame, ListenerMark, Senders, Settings, Shape, StampOrigin, Translator, parse};
 use crate::record::{FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, escape, stamp_text};
 
+/// What a relay makes of one message.
 #[derive(Serialize)]
-pub struct Explained {
-    /// Counts the messages, from 1.
+pub struct Explanation {
+    /// The number of the message in the input, from 1.
     pub number: usize,
-    /// Of the message, without its octet count or newline.
+    /// The length of the message, without its octet count or newline.
     pub bytes: usize,
-    #[serde(serialize_with = "framing_word")]
+    #[serde(serialize_with = "serialize_framing")]
     pub framing: Framing,
-    /// Longer than `max-frame`, or its input ended too early: only its start is there.
+    /// Is only the start of the message there, because it is longer than `max-frame` or the input ended too early?
     pub cut: bool,
     pub received: String,
-    pub input: Bytes,
-    #[serde(serialize_with = "shape_word")]
+    pub input: ByteString,
+    #[serde(serialize_with = "serialize_shape")]
     pub understood_as: Shape,
     pub facility: &'static str,
     pub severity: &'static str,
-    pub timestamp: Bytes,
+    pub timestamp: ByteString,
     pub timestamp_origin: &'static str,
     pub timestamp_because: String,
-    pub host: Bytes,
-    /// As the sender wrote it.
-    pub tag: Option<Bytes>,
-    pub app_name: Bytes,
-    pub proc_id: Bytes,
-    pub msg_id: Bytes,
-    pub image_name: Option<Bytes>,
-    pub container_name: Option<Bytes>,
-    pub container_id: Option<Bytes>,
-    /// As it stands in the line.
-    pub structured_data: Bytes,
-    pub message: Bytes,
-    /// What would be in the spool.
-    pub line: Bytes,
+    pub host: ByteString,
+    /// The tag as the sender wrote it.
+    pub tag: Option<ByteString>,
+    pub app_name: ByteString,
+    pub proc_id: ByteString,
+    pub msg_id: ByteString,
+    pub image_name: Option<ByteString>,
+    pub container_name: Option<ByteString>,
+    pub container_id: Option<ByteString>,
+    /// The structured data as it stands in the line.
+    pub structured_data: ByteString,
+    pub message: ByteString,
+    /// The line that a relay would spool.
+    pub line: ByteString,
+    /// The keys whose values are escaped, because they are not UTF-8.
     pub escaped: Vec<&'static str>,
-    /// The `[[drop]]` rule that means it, if one does: then it goes nowhere.
+    /// The `[[drop]]` rule that matches the message. A dropped message goes to no forward.
     pub dropped_by: Option<String>,
-    pub forwards: Vec<Output>,
-    /// The forwards whose `match` does not mean it.
+    pub forwards: Vec<ForwardOutput>,
+    /// The forwards whose `match` does not match the message.
     pub filtered_by: Vec<String>,
-    /// The key of before for `filtered_by`, for one version.
+    /// The old key of `filtered_by`, for one version.
     pub unwanted_by: Vec<String>,
     #[serde(skip)]
     pub priority: u8,
 }
 
-/// What one target of a forward would be sent.
+/// The bytes that one target of a forward would be sent.
 #[derive(Serialize)]
-pub struct Output {
+pub struct ForwardOutput {
     pub forward: String,
     pub to: String,
     pub format: String,
     /// `None`: the transport keeps messages apart (a datagram, a RELP frame).
-    #[serde(serialize_with = "maybe_framing_word")]
+    #[serde(serialize_with = "serialize_optional_framing")]
     pub framing: Option<Framing>,
     pub bytes: usize,
-    pub output: Bytes,
+    pub output: ByteString,
     pub escaped: Vec<&'static str>,
     #[serde(skip)]
     pub is_datagram: bool,
 }
 
-/// Bytes that are most often text. In JSON they are written as `format = "json"` writes what is none, and named in
-/// `escaped`.
-pub struct Bytes(pub Vec<u8>);
+/// ByteString that are most often text. JSON has text as it is, and other bytes escaped as in `format = "json"`.
+pub struct ByteString(pub Vec<u8>);
 
-impl Bytes {
+impl ByteString {
     fn is_text(&self) -> bool {
         std::str::from_utf8(&self.0).is_ok()
     }
 }
 
-impl Serialize for Bytes {
+impl Serialize for ByteString {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
             Ok(text) => serializer.serialize_str(text),
@@ -90,7 +91,7 @@ impl Serialize for Bytes {
     }
 }
 
-/// Explains one message after the other.
+/// Explains the messages that one listener would receive.
 pub struct Explainer<'c> {
     settings: Arc<Settings>,
     mark: ListenerMark,
@@ -100,22 +101,22 @@ pub struct Explainer<'c> {
 }
 
 impl<'c> Explainer<'c> {
-    /// `listener`: the name of the one that messages come in by.
+    /// `listener` is the name of the listener that receives the messages.
     pub fn new(config: &'c Config, listener: Option<&str>, senders: Senders) -> Self {
         let mark = ListenerMark::new(listener, config.listen.iter().any(|listener| listener.name.is_some()));
         Self { settings: Arc::new(config.syslog_settings()), mark, senders, config, count: 0 }
     }
 
-    /// Messages explained.
+    /// Counts the messages explained so far.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    pub fn explain(&mut self, frame: &Frame<'_>, framing: Framing) -> Explained {
+    pub fn explain(&mut self, frame: &Frame<'_>, framing: Framing) -> Explanation {
         self.count += 1;
         let reading = parse(frame, &self.settings, self.senders);
         let mut line = Vec::new();
-        // A new one each time: nothing that came before may have a say.
+        // A new translator each time, so that no message depends on an earlier one.
         let mut translator = Translator::new(self.settings.clone());
         translator.listen_to(self.mark.clone(), self.senders);
         translator.translate(frame, &mut line);
@@ -125,8 +126,8 @@ impl<'c> Explainer<'c> {
             .timestamp
             .as_ref()
             .map_or(StampOrigin::Received, |stamp| StampOrigin::of(stamp, frame.received));
-        let bytes = |bytes: &[u8]| Bytes(bytes.to_vec());
-        let header = |field| Bytes(HeaderField::or_nil(field).into_owned());
+        let bytes = |bytes: &[u8]| ByteString(bytes.to_vec());
+        let header = |field| ByteString(HeaderField::or_nil(field).into_owned());
         let dropped_by = Rule::first_match(&self.config.drop, &record).map(ToString::to_string);
         let takes = |forward: &&config::Forward| dropped_by.is_none() && Rule::lets_pass(&forward.matches, &record);
         let (wanting, others): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(takes);
@@ -137,7 +138,7 @@ impl<'c> Explainer<'c> {
             Some(_) => Vec::new(),
             None => others.iter().map(|forward| forward.name.clone()).collect(),
         };
-        let mut explained = Explained {
+        let mut explanation = Explanation {
             number: self.count,
             bytes: frame.bytes.len(),
             framing,
@@ -147,9 +148,9 @@ impl<'c> Explainer<'c> {
             understood_as: reading.shape,
             facility: FACILITIES.get(usize::from(record.facility)).copied().unwrap_or_default(),
             severity: SEVERITIES.get(usize::from(record.severity)).copied().unwrap_or_default(),
-            timestamp: Bytes(record.stamp_text().into_bytes()),
-            timestamp_origin: origin_word(origin),
-            timestamp_because: because(origin),
+            timestamp: ByteString(record.stamp_text().into_bytes()),
+            timestamp_origin: origin_keyword(origin),
+            timestamp_because: origin_reason(origin),
             host: header(record.hostname),
             tag: tag.map(bytes),
             app_name: header(record.app_name),
@@ -168,19 +169,19 @@ impl<'c> Explainer<'c> {
             dropped_by,
             priority: record.facility * 8 + record.severity,
         };
-        explained.escaped = explained.not_text();
-        explained
+        explanation.escaped = explanation.keys_without_text();
+        explanation
     }
 
-    /// Where the line goes, and as what.
-    fn outputs(&self, forwards: &[&config::Forward], line: &[u8]) -> Vec<Output> {
+    /// The output of each target of these forwards for a line.
+    fn outputs(&self, forwards: &[&config::Forward], line: &[u8]) -> Vec<ForwardOutput> {
         let each = forwards.iter().flat_map(|settings| settings.to.iter().map(move |target| (settings, target)));
         each.map(|(settings, target)| {
             let encoding = forward::encoding(settings, target, &self.settings.sd_id);
             let mut output = Vec::new();
             encoding.append(line, &mut Vec::new(), &mut output);
-            let output = Bytes(output);
-            Output {
+            let output = ByteString(output);
+            ForwardOutput {
                 forward: settings.name.clone(),
                 to: target.to_string(),
                 format: encoding.format.to_string(),
@@ -195,8 +196,9 @@ impl<'c> Explainer<'c> {
     }
 }
 
-impl Explained {
-    fn not_text(&self) -> Vec<&'static str> {
+impl Explanation {
+    /// The keys whose values are not text.
+    fn keys_without_text(&self) -> Vec<&'static str> {
         let fields = [
             ("input", Some(&self.input)),
             ("timestamp", Some(&self.timestamp)),
@@ -216,7 +218,7 @@ impl Explained {
     }
 }
 
-fn origin_word(origin: StampOrigin) -> &'static str {
+fn origin_keyword(origin: StampOrigin) -> &'static str {
     match origin {
         StampOrigin::Written => "written",
         StampOrigin::Respelt => "respelt",
@@ -226,7 +228,7 @@ fn origin_word(origin: StampOrigin) -> &'static str {
     }
 }
 
-fn because(origin: StampOrigin) -> String {
+fn origin_reason(origin: StampOrigin) -> String {
     match origin {
         StampOrigin::Written => "as the sender wrote it".to_owned(),
         StampOrigin::Respelt => "as the sender wrote it, in the form that RFC 5424 allows".to_owned(),
@@ -256,21 +258,21 @@ fn because(origin: StampOrigin) -> String {
     }
 }
 
-fn word(framing: Framing) -> &'static str {
+fn framing_keyword(framing: Framing) -> &'static str {
     match framing {
         Framing::OctetCounting => "octet-counting",
         Framing::Newline => "newline",
     }
 }
 
-fn framing_word<S: Serializer>(framing: &Framing, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(word(*framing))
+fn serialize_framing<S: Serializer>(framing: &Framing, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(framing_keyword(*framing))
 }
 
-fn maybe_framing_word<S: Serializer>(framing: &Option<Framing>, serializer: S) -> Result<S::Ok, S::Error> {
-    framing.map(word).serialize(serializer)
+fn serialize_optional_framing<S: Serializer>(framing: &Option<Framing>, serializer: S) -> Result<S::Ok, S::Error> {
+    framing.map(framing_keyword).serialize(serializer)
 }
 
-fn shape_word<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_shape<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(shape.as_str())
 }

@@ -1,0 +1,129 @@
+//! An explanation as text for a person. Control characters of a message are escaped, so that a message cannot drive the terminal.
+
+use super::explanation::{ByteString, Explanation, ForwardOutput};
+use crate::config::Framing;
+use crate::protocol::syslog::Shape;
+use crate::record::each_displayable;
+
+/// SGR codes (ECMA-48 8.3.117).
+const BOLD: &str = "1";
+const FAINT: &str = "2";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+/// Formats an explanation, with colours (SGR codes) or without.
+pub fn format(explanation: &Explanation, coloured: bool) -> Vec<u8> {
+    let mut writer = TextWriter { out: Vec::new(), coloured };
+    let cut = if explanation.cut { ", cut" } else { "" };
+    let heading =
+        format!("message {}: {} bytes, {}{cut}", explanation.number, explanation.bytes, framing(explanation.framing));
+    writer.styled(BOLD, &heading);
+    writer.out.push(b'\n');
+    writer.fields(explanation);
+    for output in &explanation.forwards {
+        writer.output(output);
+    }
+    writer.dropped_and_filtered(explanation);
+    writer.out.push(b'\n');
+    writer.out
+}
+
+struct TextWriter {
+    out: Vec<u8>,
+    coloured: bool,
+}
+
+impl TextWriter {
+    fn fields(&mut self, explanation: &Explanation) {
+        let Explanation { priority, facility, severity, .. } = explanation;
+        self.text_field("understood as", shape_description(explanation.understood_as));
+        self.text_field("priority", &format!("{priority} (facility {facility}, severity {severity})"));
+        self.field("timestamp", Some(&explanation.timestamp));
+        self.label("because");
+        self.styled(FAINT, &explanation.timestamp_because);
+        self.out.push(b'\n');
+        self.field("host", Some(&explanation.host));
+        self.field("tag", explanation.tag.as_ref());
+        self.field("image", explanation.image_name.as_ref());
+        self.field("container", explanation.container_name.as_ref());
+        self.field("container id", explanation.container_id.as_ref());
+        self.field("structured data", Some(&explanation.structured_data));
+        self.field("message", Some(&explanation.message));
+    }
+
+    fn output(&mut self, output: &ForwardOutput) {
+        let framing = match output.framing {
+            Some(known) => framing(known),
+            None if output.is_datagram => "one datagram",
+            None => "in a RELP frame",
+        };
+        let ForwardOutput { forward, to, format, bytes, .. } = output;
+        self.out.extend_from_slice(b"  ");
+        self.styled(CYAN, &format!("forward {forward}:"));
+        self.out.extend_from_slice(format!(" to {to} as {format}, {framing}, {bytes} bytes\n    ").as_bytes());
+        self.bytes(&output.output.0);
+        self.out.push(b'\n');
+    }
+
+    fn dropped_and_filtered(&mut self, explanation: &Explanation) {
+        if let Some(rule) = &explanation.dropped_by {
+            self.out.extend_from_slice(b"  ");
+            self.styled(YELLOW, &format!("dropped by [[drop]] {rule}"));
+            self.out.push(b'\n');
+        }
+        for forward in &explanation.filtered_by {
+            self.out.extend_from_slice(b"  ");
+            self.styled(CYAN, &format!("forward {forward}:"));
+            self.out.extend_from_slice(b" its `match` does not mean this message\n");
+        }
+    }
+
+    fn text_field(&mut self, name: &str, value: &str) {
+        self.label(name);
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'\n');
+    }
+
+    fn field(&mut self, name: &str, value: Option<&ByteString>) {
+        self.label(name);
+        match value {
+            Some(value) => self.bytes(&value.0),
+            None => self.styled(FAINT, "(none)"),
+        }
+        self.out.push(b'\n');
+    }
+
+    fn label(&mut self, name: &str) {
+        self.out.extend_from_slice(b"  ");
+        self.styled(CYAN, &format!("{name:<15}"));
+        self.out.extend_from_slice(b"  ");
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        each_displayable(bytes, |text, is_escape| match is_escape {
+            true => self.styled(YELLOW, text),
+            false => self.out.extend_from_slice(text.as_bytes()),
+        });
+    }
+
+    fn styled(&mut self, style: &str, text: &str) {
+        let text = if self.coloured { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() };
+        self.out.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn framing(framing: Framing) -> &'static str {
+    match framing {
+        Framing::OctetCounting => "octet counting",
+        Framing::Newline => "newline framing",
+    }
+}
+
+fn shape_description(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Docker => "Docker's syslog driver",
+        Shape::Rfc5424 => "RFC 5424, carried as it is",
+        Shape::Rfc3164 => "RFC 3164",
+        Shape::Unknown => "no syslog header: carried whole",
+    }
+}
