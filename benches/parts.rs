@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
-use logferry::metrics::Metrics;
-use logferry::protocol::framing::Framer;
-use logferry::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
-use logferry::record::{Format, UnixMicros, render};
-use logferry::spool::{Batch, Options, Reader, Spool, Sync};
+use logferry::internals::metrics::Metrics;
+use logferry::internals::protocol::framing::Framer;
+use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
+use logferry::internals::record::{Format, UnixMicros, render};
+use logferry::internals::spool::{Batch, Options, Reader, Spool, Sync};
 use tempfile::TempDir;
 
 /// The default of `max-frame`, in bytes.

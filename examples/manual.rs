@@ -29,7 +29,7 @@ pub fn write(dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(&pages)?;
     std::fs::create_dir_all(&completions)?;
     // Nobody needs a page that says there is help.
-    let mut command = logferry::cli::command().disable_help_subcommand(true);
+    let mut command = logferry::internals::cli::command().disable_help_subcommand(true);
     clap_mangen::generate_to(command.clone(), &pages)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command, "logferry", &completions)?;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use logferry::protocol::relp;
+use logferry::internals::protocol::relp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -120,7 +120,7 @@ fn certificates(dir: &Path) -> impl Iterator<Item = Vec<u8>> {
     let made = dir.join("ca.pem").exists() || {
         let arguments = ["logferry", "certs", "--name", names, "--client", "web-1,web-2", "--out"];
         let arguments = arguments.into_iter().map(Into::into).chain([dir.into()]);
-        logferry::cli::main(arguments) == std::process::ExitCode::SUCCESS
+        logferry::main(arguments) == std::process::ExitCode::SUCCESS
     };
     assert!(made, "certificates are made");
     ["ca.pem", "server.pem", "web-1.pem", "web-2.pem"]

@@ -34,39 +34,46 @@
 #![warn(clippy::unwrap_used)]
 // What the compiler cannot check is in `sys`, a file for each system call, and nowhere else.
 #![deny(unsafe_code)]
+// Whoever reads these docs works on the code: `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
 
 // In reading order.
 
 // The face and the wiring.
-pub mod cli;
-pub mod log;
-pub mod losses;
-pub mod relay;
+mod cli;
+mod log;
+mod losses;
+mod relay;
 
 // Stage 1: sockets → batches.
-pub mod listen;
+mod listen;
 
 // Stage 2: frames → records → lines; what is spoken with senders and collectors.
-pub mod protocol;
-pub mod record;
+mod protocol;
+mod record;
 
 // Stage 3: lines → disk → batches.
-pub mod spool;
+mod spool;
 
 // Stage 4: batches → collectors.
-pub mod forward;
+mod forward;
 
 // What the stages share.
-pub mod certificate;
-pub mod config;
-pub mod files;
-pub mod metrics;
-pub mod status;
-pub mod sys;
-pub mod tls;
+mod certificate;
+mod config;
+mod files;
+mod metrics;
+mod status;
+mod sys;
+mod tls;
 
 // What an operator may ask.
-pub mod admin;
+mod admin;
+
+// The program, and what this repository's tests see of its insides.
+pub use cli::main;
+#[doc(hidden)]
+pub mod internals;
 
 // What a unit test needs and a machine may lack.
 #[cfg(test)]

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    logferry::cli::main(std::env::args_os())
+    logferry::main(std::env::args_os())
 }

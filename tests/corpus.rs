@@ -10,9 +10,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use corpus::{Row, rows};
-use logferry::protocol::framing::properties::any_cut;
-use logferry::protocol::syslog::{Frame, Senders, Settings, Shape, TagTemplate, Translator, parse};
-use logferry::record::{Container, Format, HeaderField, Record, Stamp, UnixMicros, render};
+use logferry::internals::protocol::framing::properties::any_cut;
+use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Shape, TagTemplate, Translator, parse};
+use logferry::internals::record::{Container, Format, HeaderField, Record, Stamp, UnixMicros, render};
 
 /// What the default template cannot read, and why. Everything else must be right with any template.
 const UNREADABLE: [(&str, Wrong, &str); 2] = [

@@ -13,8 +13,8 @@ use std::pin::pin;
 use std::process::{Command, ExitStatus};
 use std::task::{Context, Poll, Waker};
 
-use logferry::metrics::Metrics;
-use logferry::spool::{Batch, Options, Origin, Reader, Spool, Sync, WhenFull, Writer};
+use logferry::internals::metrics::Metrics;
+use logferry::internals::spool::{Batch, Options, Origin, Reader, Spool, Sync, WhenFull, Writer};
 use support::{installed, run, shown, skip};
 use tempfile::TempDir;
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use logferry::metrics::Metrics;
-use logferry::spool::{Batch, NotSpooled, Options, Origin, Position, Reader, Spool, Sync, WhenFull, Writer};
+use logferry::internals::metrics::Metrics;
+use logferry::internals::spool::{Batch, NotSpooled, Options, Origin, Position, Reader, Spool, Sync, WhenFull, Writer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;

@@ -18,7 +18,7 @@ use super::support::{Certs, Held, Program};
 use super::wire;
 
 /// How many may connect at once, the same for both: rsyslog's default is 5, and of 50 some are then reset.
-const BACKLOG: i32 = logferry::listen::BACKLOG;
+const BACKLOG: i32 = logferry::internals::listen::BACKLOG;
 /// Only a relay that does not start takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts to connect to a relay that starts.

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| logferry::config::properties::any_value(text));
+libfuzzer_sys::fuzz_target!(|text: &str| logferry::internals::config::properties::any_value(text));

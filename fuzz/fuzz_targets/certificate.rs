@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use logferry::certificate;
+use logferry::internals::certificate::read;
 
 libfuzzer_sys::fuzz_target!(|der: &[u8]| {
-    let Ok(facts) = certificate::read(der) else { return };
+    let Ok(facts) = read(der) else { return };
     let texts = [&facts.subject, &facts.issuer].into_iter().chain(&facts.names);
     texts.for_each(|text| assert!(!text.contains(char::is_control), "{text:?}"));
     assert_eq!(facts.fingerprint_sha256.len(), 64);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::spool::properties::any_records(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::internals::spool::properties::any_records(data));

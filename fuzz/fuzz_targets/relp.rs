@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::protocol::relp::properties::any_bytes(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::internals::protocol::relp::properties::any_bytes(data));

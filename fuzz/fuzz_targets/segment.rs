@@ -5,5 +5,5 @@
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     // In memory: a spool syncs when it is closed.
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
-    logferry::spool::properties::any_segment(dir.path(), data);
+    logferry::internals::spool::properties::any_segment(dir.path(), data);
 });

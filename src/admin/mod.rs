@@ -99,10 +99,6 @@ pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Ad
 }
 
 impl Admin {
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Answers requests until the future is dropped.
     pub async fn serve(self, sources: Sources) {
         let listener = match tokio::net::TcpListener::from_std(self.listener) {

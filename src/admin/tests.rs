@@ -26,7 +26,7 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let (prober, _hung) = Prober::of_a_hung_disk();
     let sources = Sources { metrics, registry: Arc::default(), spool: spool.handle, prober };
     let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
-    let address = admin.address();
+    let address = admin.address;
     let serving = tokio::spawn(admin.serve(sources));
     let mut waiting = Vec::new();
     for _ in 0..2 * MAX_SPOOL_REQUESTS {

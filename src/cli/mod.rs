@@ -25,7 +25,7 @@ use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
 
 /// For the fuzz target.
-pub use explain::properties as explain_properties;
+pub use explain::properties::any_bytes as any_message;
 
 /// Exit codes, as sysexits.h names them.
 mod exit {

@@ -29,22 +29,20 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use address::{
-    Destination, ForwardAddress, ForwardProtocol, Host, HostPort, ListenAddress, ListenTransport, NetworkAddress,
-    SYSLOG_PORT, SYSLOG_TLS_PORT, Transport,
+    Destination, ForwardAddress, ForwardProtocol, Host, HostPort, ListenAddress, ListenTransport, Transport,
 };
 pub use effective::displayed_size;
 pub use error::{ConfigError, ConfigErrors};
-pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, RelpSettings, StreamSettings, Target};
+pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, Target};
 pub use listen::{DEFAULT_LISTEN, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, Limits, Listen, ServerTls};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
 pub use range::AddressRange;
 pub use rules::MAX_RULES;
-pub use secret::Secret;
 pub use sections::{
     Admin, DEFAULT_ADMIN, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Log, LogFormat, LogLevel, Resolve,
 };
-pub use spool::{DEFAULT_SPOOL_DIR, MIN_SPOOL_SIZE, Spool};
+pub use spool::{MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 
 pub use crate::protocol::session::Protocol;

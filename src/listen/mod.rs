@@ -38,7 +38,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{AdmissionPolicy, Buckets, REASSEMBLY_CHECK_EVERY, Reassembler, Shedding};
+pub use admission::{AdmissionPolicy, REASSEMBLY_CHECK_EVERY, Reassembler, Shedding};
 pub use ingest::{Ingest, IngestPolicy, SharedAdmission, now};
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
@@ -185,11 +185,6 @@ impl Bound {
 }
 
 impl Prepared {
-    /// Where it really listens: with the port the kernel chose when 0 was asked for.
-    pub fn address(&self) -> ListenAddress {
-        self.address.clone()
-    }
-
     /// Reads until `shutdown` says true (or is gone). Must be called inside the runtime.
     pub fn start(self, ingest: Ingest, shutdown: watch::Receiver<bool>) -> Running {
         let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;

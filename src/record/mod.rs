@@ -36,7 +36,7 @@ use std::borrow::Cow;
 use core::net::IpAddr;
 
 pub use escaped::{append_escaped, append_on_one_line, each_displayable, escape, escape_json, escaped, unescape};
-pub use fields::{FIELDS_SD_ID, Field, Fields, JSON_SD_ID, Json, MAX_FIELD_BYTES, MAX_FIELDS, Value};
+pub use fields::{FIELDS_SD_ID, Fields, JSON_SD_ID, Value};
 pub use header::HeaderField;
 pub use render::{FACILITIES, Format, SEVERITIES, render};
 pub use rule::{Facilities, Patterns, Rule, Severities, matches_glob, severity_by_name};

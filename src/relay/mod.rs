@@ -117,15 +117,6 @@ impl Relay {
         self.listeners.iter().map(Bound::address).collect()
     }
 
-    /// Where the status page, `/metrics`, `/live` and `/ready` are.
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
-    }
-
-    pub fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
-    }
-
     /// Relays until `shutdown` ends, then drains within the grace period. A configuration that comes out of `changed` is
     /// taken over, or refused with a word in the log. Must be called inside a tokio runtime.
     ///

@@ -31,7 +31,7 @@ fn parsed(text: &str) -> Config {
 async fn a_forward_that_cannot_be_started_refuses_the_reload() {
     let dir = tempfile::tempdir().unwrap();
     let relay = Relay::bind(config(dir.path(), &["central"])).unwrap();
-    let (metrics, spool) = (relay.metrics(), relay.spool_handle.clone());
+    let (metrics, spool) = (relay.metrics.clone(), relay.spool_handle.clone());
     let taken = spool.add_reader("copy", &metrics).unwrap();
     let (changed, configs) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -82,7 +82,7 @@ async fn a_reload_is_partly_in_force() {
         parsed(&format!("[spool]\ndir = \"{spool}\"\n{head}{slow}{central}"))
     };
     let relay = Relay::bind(forwards("rfc5424")).unwrap();
-    let (metrics, spool) = (relay.metrics(), relay.spool_handle.clone());
+    let (metrics, spool) = (relay.metrics.clone(), relay.spool_handle.clone());
     let door: SocketAddr = relay.addresses()[0].socket_address().unwrap();
     let (changed, configs) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel::<()>();

@@ -32,9 +32,6 @@ use super::ledger::MAX_STREAM;
 use super::probe::Answered;
 use crate::metrics::SpoolMetrics;
 
-/// How long a listener waits for room in the queue unless told otherwise.
-pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Memory of all sent batches in the queue, in KiB: of datagrams, and of streams. Each counts for at least one, so there
 /// are at most as many batches.
 const QUEUE_KIB: u32 = 7 << 10;
@@ -488,7 +485,7 @@ mod tests {
             let (b, a) = (readers.pop().unwrap(), readers.pop().unwrap());
             let (a, b) = (tokio::spawn(read_to_the_end(a)), tokio::spawn(read_to_the_end(b)));
 
-            let other = inlet.with_patience(Some(DEFAULT_PATIENCE));
+            let other = inlet.with_patience(Some(Duration::from_secs(5)));
             let sender = thread::spawn(move || (0..200).for_each(|_| other.send_blocking(batch(10))));
             for _ in 0..200 {
                 inlet.send(batch(10)).await;

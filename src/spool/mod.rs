@@ -16,7 +16,7 @@
 //!   `ledger`. After damage it may be here twice.
 //! - All segments and dead letters together never take more than `max_bytes`, but for the moment between a dead letter and
 //!   the next line (on top come damaged segments kept aside, at most four). The dead letters of a forward never take more
-//!   than [`MAX_DEAD_LETTER_BYTES`], those of all no more than a quarter of `max_bytes`. The
+//!   than [`dead_letters::MAX_DEAD_LETTER_BYTES`], those of all no more than a quarter of `max_bytes`. The
 //!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, what was just written and is
 //!   still in memory never more than 2 MiB, and a line is never longer than [`MAX_LINE`].
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
@@ -88,13 +88,13 @@ mod writer;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use batch::{Batch, Run};
-pub use dead_letters::{DeadLetter, DeadLetterFile, MAX_DEAD_LETTER_BYTES, path as dead_letter_path};
+pub use batch::Batch;
+pub use dead_letters::{DeadLetter, DeadLetterFile};
 pub use handle::Handle;
 pub use hysteresis::Hysteresis;
-pub use inlet::{DEFAULT_PATIENCE, Inlet, NotSpooled, Receipt, Refused, Turn};
+pub use inlet::{Inlet, NotSpooled, Receipt, Refused, Turn};
 pub use inspect::{Cursor, HeadFault, InspectError, Inspection, Left, Piece, SegmentFile};
-pub use open::{OpenError, Report, Spool};
+pub use open::{OpenError, Spool};
 pub use probe::Prober;
 pub use reader::{Chunk, Reader};
 pub use record::{MAX_LINE, RECORD_HEADER};

@@ -5,8 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
-use logferry::metrics::Metrics;
-use logferry::spool::{self, Reader, Spool};
+use logferry::internals::metrics::Metrics;
+use logferry::internals::spool::{self, Reader, Spool};
 use tempfile::TempDir;
 
 use super::row::{Make, Transport};

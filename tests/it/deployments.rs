@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use logferry::config::{Config, ListenAddress, Overrides};
+use logferry::internals::config::{Config, ListenAddress, Overrides};
 
 use crate::support::{installed, skip};
 

@@ -7,8 +7,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use chrono::DateTime;
-use logferry::protocol::syslog::{Frame, Settings, Translator};
-use logferry::record::UnixMicros;
+use logferry::internals::protocol::syslog::{Frame, Settings, Translator};
+use logferry::internals::record::UnixMicros;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -28,7 +28,7 @@ fn every_command_has_a_page_with_all_its_flags() {
         assert!(text.lines().any(|line| line.starts_with(".TH ")), "{name} is no manual page");
         text.replace("\\-", "-")
     };
-    let (top, command) = (page("logferry.1"), logferry::cli::command());
+    let (top, command) = (page("logferry.1"), logferry::internals::cli::command());
     let (mut commands, mut flags) = (0, 0);
     for command in command.get_subcommands() {
         let name = command.get_name();

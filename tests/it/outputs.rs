@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use logferry::config::{Config, Framing as How, Overrides};
-use logferry::forward::encoding;
-use logferry::protocol::framing::Framer;
-use logferry::protocol::relp;
-use logferry::protocol::syslog::{Frame, Settings, Translator};
-use logferry::record::{Format, UnixMicros, append_escaped, append_on_one_line};
+use logferry::internals::config::{Config, Framing as How, Overrides};
+use logferry::internals::forward::encoding;
+use logferry::internals::protocol::framing::Framer;
+use logferry::internals::protocol::relp;
+use logferry::internals::protocol::syslog::{Frame, Settings, Translator};
+use logferry::internals::record::{Format, UnixMicros, append_escaped, append_on_one_line};
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use logferry::config::{Config, Overrides};
-use logferry::metrics::Metrics;
+use logferry::internals::config::{Config, Overrides};
+use logferry::internals::metrics::Metrics;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

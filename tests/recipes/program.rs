@@ -93,7 +93,7 @@ impl Make {
             Self::SyslogNg => support::syslog_ng::kept(text),
             Self::Logferry => {
                 let mut visible = Vec::new();
-                logferry::record::append_escaped(text, &mut visible);
+                logferry::internals::record::append_escaped(text, &mut visible);
                 visible
             }
         }

@@ -42,8 +42,8 @@ impl Certs {
 
     /// The fingerprint of a certificate, as RFC 5425 writes it.
     pub fn fingerprint(&self, name: &str) -> String {
-        let facts = logferry::certificate::read(&self.chain(name)[0]).expect("a certificate");
-        logferry::config::Fingerprint::of(&facts).to_string()
+        let facts = logferry::internals::certificate::read(&self.chain(name)[0]).expect("a certificate");
+        logferry::internals::config::Fingerprint::of(&facts).to_string()
     }
 
     /// Puts these files of it into `dir`, each whole, as a careful operator does.

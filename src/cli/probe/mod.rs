@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     from: String,
 
-    /// Where the messages come out: tcp:// or udp:// on which the probe listens itself, as the collector of a [[forward]];
+    /// Where the messages come out: tcp:// or udp:// on which the probe listens itself, as the collector of a forward;
     /// or file:///path, which the central server writes
     #[arg(long, value_name = "URL")]
     at: String,

@@ -7,7 +7,7 @@ mod listen;
 
 use std::path::PathBuf;
 
-pub use forward::{Destination, ForwardAddress, NetworkAddress};
+pub use forward::{Destination, ForwardAddress};
 pub use host::{Host, HostPort};
 pub use listen::{ListenAddress, ListenTransport};
 

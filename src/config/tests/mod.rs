@@ -4,6 +4,7 @@ mod refused;
 
 use proptest::prelude::*;
 
+use super::forward::RelpSettings;
 use super::*;
 use crate::protocol::syslog::Senders;
 use crate::record::Format;
@@ -37,7 +38,7 @@ fn nothing_at_all_is_a_config() {
     let listen: Vec<String> = config.listen.iter().map(|listen| listen.address.to_string()).collect();
     assert_eq!(listen, DEFAULT_LISTEN);
     assert_eq!(config.forward[0].to[0].address, ForwardAddress::Stdout);
-    assert_eq!(config.spool.dir, Path::new(DEFAULT_SPOOL_DIR));
+    assert_eq!(config.spool.dir, Path::new("/var/spool/logferry"));
     assert!(!config.admin.explicit);
 }
 

@@ -2,8 +2,8 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use logferry::protocol::syslog::{Frame, Settings, Shape, Translator};
-//! use logferry::record::UnixMicros;
+//! use logferry::internals::protocol::syslog::{Frame, Settings, Shape, Translator};
+//! use logferry::internals::record::UnixMicros;
 //!
 //! let mut translator = Translator::new(Arc::new(Settings { hostname: "node-7".into(), ..Settings::default() }));
 //! let bytes = b"<30>Nov 20 17:28:47 nginx:1.25/web/2a9052a5c36e[23223]: hello\n";
@@ -26,7 +26,7 @@
 //! - `rfc5424`: anybody's RFC 5424 message
 //! - `rfc3164`: everything else that has a header, by way of `syslog_loose`
 //! - `stamp`: RFC 3164's time stamps, and the year and the zone that they lack
-//! - `translate`: [`Message`] → line
+//! - `translate`: [`Message`](translate::Message) → line
 //! - `session`: a connection, message after message
 //! - `header_cache`: what headers became that came before
 //! - `properties`: what must hold for all bytes
@@ -50,7 +50,7 @@ pub use header_cache::{HeaderId, MAX_HEADERS};
 pub use session::SyslogSession;
 pub use stamp::StampOrigin;
 pub use tag::TagTemplate;
-pub use translate::{Known, ListenerMark, Message, Translator};
+pub use translate::{ListenerMark, Translator};
 
 use stamp::StampReader;
 

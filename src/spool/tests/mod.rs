@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 
 use tempfile::TempDir;
 
+use super::open::Report;
 use super::segment::HEADER_LEN;
 use super::*;
 use crate::metrics::Metrics;

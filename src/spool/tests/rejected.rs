@@ -4,7 +4,7 @@ use super::*;
 
 /// The lines of the dead letters of `a`.
 fn letters(home: &Home) -> Vec<u64> {
-    let text = fs::read(dead_letter_path(home.dir.path(), "a")).unwrap_or_default();
+    let text = fs::read(dead_letters::path(home.dir.path(), "a")).unwrap_or_default();
     let letters = text.split_inclusive(|byte| *byte == b'\n').map(|letter| DeadLetter::read(letter).unwrap());
     letters.map(|letter| number(&letter.line)).collect()
 }
@@ -62,7 +62,7 @@ fn dead_letters_are_a_part_of_what_the_spool_may_take() {
     let mut spool = home.open();
     spool.append(0..2);
     let session = spool.readers[0].next(1).unwrap().unwrap().session;
-    let (file, long) = (dead_letter_path(home.dir.path(), "a"), "x".repeat(10_000));
+    let (file, long) = (dead_letters::path(home.dir.path(), "a"), "x".repeat(10_000));
     let reject = |spool: &mut Open, number| spool.readers[0].reject((session, number), "550 no", long.as_bytes());
     (0..3).for_each(|number| reject(&mut spool, number).unwrap());
     let bytes = fs::metadata(&file).unwrap().len();

@@ -1,0 +1,56 @@
+//! What `tests/`, `benches/`, `fuzz/` and `examples/` of this repository need of the insides, under the paths of the modules. No
+//! promise to anybody else: whatever is not named here is private, and the compiler finds it when nothing calls it.
+
+pub mod certificate {
+    pub use crate::certificate::read;
+}
+
+pub mod cli {
+    pub use crate::cli::{any_message, command};
+}
+
+pub mod config {
+    pub use crate::config::properties;
+    pub use crate::config::{Config, Fingerprint, Framing, ListenAddress, Overrides};
+}
+
+pub mod forward {
+    pub use crate::forward::encoding;
+}
+
+pub mod listen {
+    pub use crate::listen::BACKLOG;
+}
+
+pub mod metrics {
+    pub use crate::metrics::Metrics;
+}
+
+pub mod protocol {
+    pub use crate::protocol::properties;
+
+    pub mod framing {
+        pub use crate::protocol::framing::{Framer, properties};
+    }
+    pub mod relp {
+        pub use crate::protocol::relp::{BadFrame, Decoder, Numbered, Offers, append, append_ok, properties};
+    }
+    pub mod syslog {
+        pub use crate::protocol::syslog::{
+            Frame, Senders, Settings, Shape, TagTemplate, Translator, parse, properties,
+        };
+    }
+}
+
+pub mod record {
+    pub use crate::record::{
+        Container, Format, HeaderField, Record, Stamp, UnixMicros, append_escaped, append_on_one_line, properties,
+        render,
+    };
+}
+
+pub mod spool {
+    pub use crate::spool::{
+        Batch, NotSpooled, Options, Origin, Position, Reader, Spool, Sync, WhenFull, Writer, properties,
+    };
+}
