@@ -61,6 +61,7 @@ mod forward;
 // What the stages share.
 mod certificate;
 mod config;
+mod descriptors;
 mod files;
 mod metrics;
 mod status;

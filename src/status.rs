@@ -33,6 +33,8 @@ pub struct Listener {
     pub address: String,
     /// The `name` of the listener in the config, which marks its lines.
     pub name: Option<String>,
+    /// How many connections the listener takes; `None` for datagrams.
+    pub max_connections: Option<usize>,
 }
 
 #[derive(Clone)]

@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
 use crate::status::StatusRegistry;
@@ -90,6 +91,11 @@ struct Answer {
     text: String,
 }
 
+/// Connections that the port may have open in a process that may open `limit` files.
+pub fn max_connections(limit: usize) -> usize {
+    descriptors::admin_connections(MAX_CONNECTIONS, limit)
+}
+
 /// Binds the port. The real address is written into `address_file` when the port answers.
 pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Admin> {
     let listener = TcpListener::bind(address)?;
@@ -115,7 +121,7 @@ impl Admin {
 }
 
 async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(max_connections(descriptors::limit())));
     let spool_requests = Arc::new(Semaphore::new(MAX_SPOOL_REQUESTS));
     // Oldest first. The flag is set when the connection has sent its request.
     let mut idle: VecDeque<(Arc<AtomicBool>, JoinHandle<()>)> = VecDeque::new();

@@ -126,6 +126,8 @@ pub struct Listener {
     pub received: u64,
     pub bytes: u64,
     pub connections: u64,
+    /// The limit in force, which may be lower than in the config; `None` for datagrams.
+    pub max_connections: Option<usize>,
     pub accepted: u64,
 }
 
@@ -285,6 +287,7 @@ impl Listener {
             received: metrics.received.get(),
             bytes: metrics.bytes.get(),
             connections: metrics.connections.get().unsigned_abs(),
+            max_connections: listener.max_connections,
             accepted: metrics.accepted.get(),
         }
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::libc::SIGXFSZ;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,7 +24,6 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let (_logging, log_stream) = log::start(&config.log, metrics.log());
     misspelt_variables().iter().for_each(|says| tracing::warn!("{says}"));
     log_warnings(&config);
-    raise_descriptor_limit();
     let relay = Relay::bind_with(config, metrics, log_stream).map_err(|error| Failure::config(&error))?;
     let runtime = runtime()?;
     let (stop, changed, _file_too_large) = {
@@ -45,15 +43,6 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
 /// Logs the warnings of a config.
 fn log_warnings(config: &Config) {
     config.warnings.iter().for_each(|says| tracing::warn!("config: {says}"));
-}
-
-/// One container is one connection: the soft limit of 1,024 descriptors that old programs need is not ours.
-fn raise_descriptor_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!("cannot raise the limit of open files: {error}; connections beyond it will have to wait");
-    }
 }
 
 /// Notifies systemd (`Type=notify`). Without NOTIFY_SOCKET this does nothing.

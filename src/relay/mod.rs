@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::config::{Config, ConfigErrors, ListenAddress};
+use crate::descriptors;
 use crate::forward::Forwarder;
 use crate::listen::{BindError, Bound, Reassembler, SharedAdmission};
 use crate::log;
@@ -36,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::spool::{self, OpenError, Writer};
 use crate::tls::{TlsError, Watch};
 use parts::{
-    bind_admin, bind_listener, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
+    bind_admin, bind_listener, fitted, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
     refuse_strays, renewals_of,
 };
 use reload::ReloadError;
@@ -88,6 +89,10 @@ impl Relay {
         log_stream: Option<log::Stream>,
     ) -> Result<Self, StartError> {
         refuse_strays(&config)?;
+        if let Err(error) = descriptors::raise_limit() {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+        let config = fitted(config);
         let certificates = Watch::new(&config, &metrics);
         let listeners =
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;

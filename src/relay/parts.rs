@@ -10,6 +10,7 @@ use super::StartError;
 use super::running::ForwardControl;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
+use crate::descriptors;
 use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Shedding};
 use crate::metrics::Metrics;
@@ -17,6 +18,15 @@ use crate::protocol::syslog::Translator;
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, Renewed, TlsError, Watch};
+
+/// The config with the limits that this process can keep. Each limit that is lowered is logged.
+pub fn fitted(mut config: Config) -> Config {
+    let limit = descriptors::limit();
+    for lowered in descriptors::fit(&mut config, admin::max_connections(limit), limit) {
+        tracing::warn!("{lowered}");
+    }
+    config
+}
 
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
 pub fn ingest_policy(config: &Config) -> IngestPolicy {

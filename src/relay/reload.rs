@@ -9,8 +9,8 @@ use tokio_rustls::TlsConnector;
 
 use super::StartError;
 use super::parts::{
-    bind_listener, ingest_policy, listen_options, new_forwarder, prepare_listener, read_connector, read_options,
-    refuse_strays, renewals_of,
+    bind_listener, fitted, ingest_policy, listen_options, new_forwarder, prepare_listener, read_connector,
+    read_options, refuse_strays, renewals_of,
 };
 use super::running::{RunningForward, RunningListener, RunningRelay, Shutdown};
 use crate::config::Config;
@@ -41,6 +41,7 @@ impl RunningRelay {
     pub async fn reload(&mut self, new: Config, shutdown: &mut Shutdown) -> Result<(), ReloadError> {
         self.config.needs_no_restart(&new).map_err(ReloadError::Refused)?;
         refuse_strays(&new)?;
+        let new = fitted(new);
         let certificates = Watch::new(&new, &self.metrics);
         let mut kept = Vec::new();
         let mut added = Vec::new();

@@ -137,7 +137,8 @@ impl RunningRelay {
             let at = rest.iter().position(|listener| listener.settings.address == settings.address)?;
             let listener = rest.remove(at);
             let (label, address) = (settings.address.to_string(), listener.running.address().to_string());
-            Some(status::Listener { label, address, name: settings.name.clone() })
+            let max_connections = (!settings.address.is_datagram()).then_some(settings.limits.max_connections);
+            Some(status::Listener { label, address, name: settings.name.clone(), max_connections })
         };
         let forward = |settings: &config::Forward| {
             let forward = self.forwards.iter().find(|forward| forward.settings.name == settings.name)?;

@@ -12,6 +12,7 @@ mod collectors;
 mod crash;
 mod delivers;
 mod deployments;
+mod descriptors;
 mod disk;
 mod explain;
 mod failover;

@@ -208,6 +208,7 @@ impl Relay {
 
     pub fn metrics(&self) -> Metrics {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port accepts");
+        stream.set_read_timeout(Some(super::PATIENCE)).expect("a socket option");
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)
             .expect("a request");
         let mut answer = String::new();

@@ -45,6 +45,7 @@ fn hostile() -> Status {
             received: 5,
             bytes: 6,
             connections: 7,
+            max_connections: Some(8),
             accepted: 8,
         }],
         containers: vec![Container { name: text(), received: 9, limited: 4 }],

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 
 use super::{Failure, exit, misspelt_variables, print};
 use crate::config::{Config, Listen, Overrides};
-use crate::listen;
+use crate::{admin, descriptors, listen};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -46,6 +46,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
     for listener in &config.listen {
         check_listener(listener, report);
+    }
+    let (mut fitted, limit) = (config.clone(), descriptors::raised_limit());
+    for lowered in descriptors::fit(&mut fitted, admin::max_connections(limit), limit) {
+        report.warning(lowered);
     }
     spool::check(&config.spool, report);
     for settings in &config.forward {

@@ -129,8 +129,10 @@ fn config(dir: &Path, nameserver: SocketAddr, port: u16) -> Result<Config, DemoE
         address = "udp://127.0.0.1:0"
         [[listen]]
         address = "tcp://127.0.0.1:0"
+        max-connections = 10
         [[listen]]
         address = "tcp+tls://127.0.0.1:0"
+        max-connections = 10
         cert = "{dir}/server.pem"
         key = "{dir}/server-key.pem"
         [spool]
