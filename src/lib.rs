@@ -15,7 +15,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Only `relay` knows all stages. Nothing else imports `listen` or `forward`, but the commands in `cli`.
+//! 1. Only `relay` knows all stages. Nothing else imports `listen` or `forward`, but the commands in `cli`, and `internals`
+//!    for tests.
 //! 2. `record`, `protocol`, `spool::record`, `spool::batch`, `spool::ledger`, `forward::delivery` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
