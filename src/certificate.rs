@@ -4,6 +4,7 @@
 //! x509-cert reads the certificate. A name in it is read here, because a certificate with one odd name among good ones is
 //! still good for the others.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -27,13 +28,29 @@ pub struct Facts {
     pub not_before: DateTime<Utc>,
     pub not_after: DateTime<Utc>,
     /// The DNS names and IP addresses the certificate is for (subjectAltName, RFC 5280 4.2.1.6).
-    pub names: Vec<String>,
+    pub names: Vec<SubjectName>,
     /// May the certificate sign others? (basicConstraints, RFC 5280 4.2.1.9)
     pub is_ca: bool,
     /// The SHA-256 of the certificate in hexadecimal, as `openssl x509 -fingerprint -sha256` has it without the colons.
     pub fingerprint_sha256: String,
     subject_name: Name,
     issuer_name: Name,
+}
+
+/// A name that a certificate is for. A DNS name that is written like an address is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectName {
+    Dns(String),
+    Address(IpAddr),
+}
+
+impl fmt::Display for SubjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => f.write_str(name),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 impl Facts {
@@ -88,10 +105,10 @@ pub fn read(der: &[u8]) -> Result<Facts, Malformed> {
     })
 }
 
-fn alternative_names(value: &[u8]) -> Result<Vec<String>, Malformed> {
+fn alternative_names(value: &[u8]) -> Result<Vec<SubjectName>, Malformed> {
     let name = |name: AnyRef<'_>| match name.tag() {
-        DNS_NAME => Some(escaped(&String::from_utf8_lossy(name.value()))),
-        IP_ADDRESS => address(name.value()).map(|address| address.to_string()),
+        DNS_NAME => Some(SubjectName::Dns(escaped(&String::from_utf8_lossy(name.value())))),
+        IP_ADDRESS => address(name.value()).map(SubjectName::Address),
         _ => None,
     };
     Ok(Vec::<AnyRef<'_>>::from_der(value)?.into_iter().filter_map(name).collect())
@@ -160,7 +177,8 @@ CanDdvdJf1MCu0PLL6cnBLOTakQ=
     fn a_certificate_tells() {
         let facts = read(&der()).expect("a certificate");
         assert_eq!((facts.subject.as_str(), facts.issuer.as_str()), ("logs.example.com", "logs.example.com"));
-        assert_eq!(facts.names, ["logs.example.com", "*.example.net", "192.0.2.1", "2001:db8::1"]);
+        let names: Vec<String> = facts.names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["logs.example.com", "*.example.net", "192.0.2.1", "2001:db8::1"]);
         assert_eq!(facts.not_before.to_rfc3339(), "2026-11-21T14:55:50+00:00");
         assert_eq!(facts.not_after.to_rfc3339(), "2051-07-13T14:55:50+00:00");
         assert!(facts.is_ca && facts.is_self_issued());
@@ -215,7 +233,14 @@ CanDdvdJf1MCu0PLL6cnBLOTakQ=
     #[test]
     fn an_odd_name_is_one_name() {
         let names = b"\x30\x16\x82\x01a\x82\x02\xc3\xbc\xa3\x02\x05\x00\x87\x03\x01\x02\x03\x87\x04\x0a\x00\x00\x01";
-        assert_eq!(alternative_names(names), Ok(vec!["a".to_owned(), "ü".to_owned(), "10.0.0.1".to_owned()]));
+        assert_eq!(
+            alternative_names(names),
+            Ok(vec![
+                SubjectName::Dns("a".to_owned()),
+                SubjectName::Dns("ü".to_owned()),
+                SubjectName::Address([10, 0, 0, 1].into()),
+            ])
+        );
         assert_eq!(alternative_names(&names[..20]), Err(Malformed));
     }
 

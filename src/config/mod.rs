@@ -45,6 +45,7 @@ pub use sections::{
 pub use spool::{MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 
+use crate::files;
 pub use crate::protocol::session::Protocol;
 use crate::protocol::syslog::Settings;
 use crate::record::Rule;
@@ -93,14 +94,17 @@ impl Config {
         let Some(path) = overrides.file().map(Path::new) else {
             return Self::parse(None, "", overrides, &env_variable);
         };
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        let text = files::read_text(path, files::MAX_BYTES).map_err(|error| ConfigError::unreadable(path, &error))?;
         Self::parse(Some(path), &text, overrides, &env_variable)
     }
 
     /// `[admin] listen` alone, for commands that ask a running relay. A relay goes on as it was when its file has become a bad
     /// one, so that what can still be read counts, and where nothing can, the default.
     pub fn admin_address(overrides: &Overrides) -> Option<SocketAddr> {
-        let text = overrides.file().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let text = overrides
+            .file()
+            .and_then(|path| files::read_text(Path::new(path), files::MAX_BYTES).ok())
+            .unwrap_or_default();
         let read = |text: &str| Self::from_source(&Source::new(None, text, &env_variable), overrides);
         let read = read(&text).or_else(|_| read(""));
         read.map_or_else(|_| DEFAULT_ADMIN.parse().ok(), |config| config.admin.listen)

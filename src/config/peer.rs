@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::certificate::Facts;
+use crate::certificate::{Facts, SubjectName};
 
 /// The SHA-256 of a certificate, written `sha-256:E1:2D:…`. RFC 5425 names SHA-1 too, which can be forged today.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +57,19 @@ pub enum PeerName {
 }
 
 impl PeerName {
-    /// Whether a name of a certificate is this one. A wildcard, here or there, stands for one whole label, the leftmost.
-    pub fn is(&self, of_certificate: &str) -> bool {
-        let of_certificate = of_certificate.to_ascii_lowercase();
-        match self {
-            Self::Address(address) => of_certificate.parse() == Ok(*address),
-            Self::Under(domain) => one_below(&of_certificate, domain),
-            Self::Name(name) => match of_certificate.strip_prefix("*.") {
-                Some(domain) => one_below(name, domain),
-                None => of_certificate == *name,
-            },
+    /// Whether a name of a certificate is this one. A wildcard, here or there, stands for one whole label, the leftmost. Of
+    /// two wildcards neither is the other: a certificate for any name below a domain is no certificate of one host there.
+    pub fn is(&self, of_certificate: &SubjectName) -> bool {
+        let dns = match (self, of_certificate) {
+            (Self::Address(configured), SubjectName::Address(address)) => return configured == address,
+            (Self::Address(_), SubjectName::Dns(_)) | (_, SubjectName::Address(_)) => return false,
+            (_, SubjectName::Dns(name)) => name.to_ascii_lowercase(),
+        };
+        match (self, dns.strip_prefix("*.")) {
+            (Self::Name(name), Some(domain)) => one_below(name, domain),
+            (Self::Name(name), None) => dns == *name,
+            (Self::Under(domain), None) => one_below(&dns, domain),
+            (Self::Under(_), Some(_)) | (Self::Address(_), _) => false,
         }
     }
 }
@@ -126,12 +129,15 @@ mod tests {
 
     #[test]
     fn names() {
-        let is = |configured: &str, name: &str| configured.parse::<PeerName>().expect(configured).is(name);
+        let dns = |name: &str| SubjectName::Dns(name.to_owned());
+        let is = |configured: &str, name: &str| {
+            let name = name.parse().map_or_else(|_| dns(name), SubjectName::Address);
+            configured.parse::<PeerName>().expect(configured).is(&name)
+        };
         for (configured, name) in [
             ("node-7", "node-7"),
             ("Node-7.example.com", "node-7.EXAMPLE.com"),
             ("*.hosts.example.com", "node-7.hosts.example.com"),
-            ("*.hosts.example.com", "*.hosts.example.com"),
             ("node-7.hosts.example.com", "*.hosts.example.com"),
             ("192.0.2.7", "192.0.2.7"),
             ("2001:DB8::7", "2001:db8::7"),
@@ -142,6 +148,7 @@ mod tests {
             ("node-7", "node-77"),
             ("node-7", ""),
             ("node-7", "*"),
+            ("*.hosts.example.com", "*.hosts.example.com"),
             ("*.hosts.example.com", "hosts.example.com"),
             ("*.hosts.example.com", ".hosts.example.com"),
             ("*.hosts.example.com", "a.b.hosts.example.com"),
@@ -152,6 +159,10 @@ mod tests {
             ("192.0.2.7", "*.0.2.7"),
         ] {
             assert!(!is(configured, name), "{configured}: {name}");
+        }
+        // Who may have a DNS name written into a certificate does not get the host of that address with it.
+        for address in ["192.0.2.7", "2001:db8::7"] {
+            assert!(!address.parse::<PeerName>().expect(address).is(&dns(address)), "{address}");
         }
         for text in ["", "*", "*.", "a.*.example.com", "node-*.example.com", "a..b", "a b", "[::1]"] {
             assert!(text.parse::<PeerName>().is_err(), "{text}");

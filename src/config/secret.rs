@@ -3,8 +3,7 @@
 #![cfg_attr(not(test), allow(dead_code, reason = "the first key that holds a secret comes with HTTP destinations"))]
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 use super::effective::Item;
@@ -12,6 +11,7 @@ use super::error::ConfigError;
 use super::kinds::{Kind, Value};
 use super::settings::Place;
 use super::written::Entry;
+use crate::files;
 
 /// What is shown of a secret.
 const HIDDEN: &str = "***";
@@ -49,8 +49,7 @@ impl Secret {
         match &self.0 {
             Origin::Value(value) => Ok(value.clone()),
             Origin::File(path) => {
-                let mut text = String::new();
-                File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+                let mut text = files::read_text(path, MAX_FILE)?;
                 text.truncate(text.trim_end().len());
                 Ok(text)
             }

@@ -76,9 +76,17 @@ impl TlsError {
 impl From<pem::Error> for FileProblem {
     fn from(error: pem::Error) -> Self {
         match error {
-            pem::Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => Self::Denied(error),
-            pem::Error::Io(error) => Self::Unreadable(error),
+            pem::Error::Io(error) => error.into(),
             other => Self::NotPem(other),
+        }
+    }
+}
+
+impl From<io::Error> for FileProblem {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied(error),
+            _ => Self::Unreadable(error),
         }
     }
 }

@@ -8,12 +8,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::{FileProblem, TlsError};
 use crate::certificate::{self, Facts};
+use crate::files;
 
 /// The certificates of a PEM file, in its order; at least one. The first one of a chain is its owner's.
 pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain = CertificateDer::pem_file_iter(path)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
-        .map_err(TlsError::of(path))?;
+    let pem = files::read(path, files::MAX_BYTES).map_err(TlsError::of(path))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, Error>>().map_err(TlsError::of(path))?;
     if chain.is_empty() {
         return Err(TlsError::of(path)(FileProblem::NoCertificate));
     }
@@ -27,7 +28,8 @@ pub fn facts(path: &Path) -> Result<Vec<Facts>, TlsError> {
 }
 
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
+    let pem = files::read(path, files::MAX_BYTES).map_err(TlsError::of(path))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         Error::NoItemsFound => TlsError::of(path)(FileProblem::NoPrivateKey),
         error => TlsError::of(path)(error),
     })

@@ -7,9 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 use chrono::{Datelike, TimeDelta, Utc};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
+use crate::support::relay::logferry;
 use crate::support::{Certs, Setup, root_can, run};
 
 const CONFIG: i32 = 78;
@@ -125,6 +128,23 @@ impl Authority {
     fn listens(&self) -> Setup {
         Setup::new().listen_with("tcp+tls://127.0.0.1:0", &self.keys()).forward("stdout:")
     }
+}
+
+/// A pipe without a writer, and a device without an end: nobody waits for the one, and nobody reads the other into memory.
+#[test]
+fn what_is_no_file_is_a_problem_at_once() {
+    let authority = Authority::new("Example CA", NOW).signs(params("relay", &["relay"], NOW));
+    mkfifo(authority.path("pipe").as_str(), Mode::S_IRWXU).expect("a pipe");
+    let keys = authority.keys().replace("own.pem", "pipe");
+    let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("stdout:");
+    let checked = Checked::of(&mut setup.command());
+    checked.says("problem: ", &["/pipe: cannot read it: it is a pipe"]).ends(CONFIG);
+    let keys = authority.keys() + "client-ca = \"/dev/zero\"\n";
+    let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("stdout:");
+    Checked::of(&mut setup.command()).says("problem: ", &["/dev/zero: cannot read it: it is a device"]).ends(CONFIG);
+    let checked = Checked::of(logferry().args(["--config", &authority.path("pipe")]));
+    assert_eq!(checked.code, Some(CONFIG), "{}", checked.said);
+    assert!(checked.said.contains("/pipe: cannot read the config file: it is a pipe"), "{}", checked.said);
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn check_way_to_ca(
     let Ok(cas) = tls::chain(ca) else { return };
     let cas: Vec<Facts> = cas.iter().filter_map(|der| certificate::read(der).ok()).collect();
     let Some(signer) = cas.iter().find(|ca| facts.iter().any(|facts| facts.names_as_issuer(ca))) else { return };
-    match tls::leads_to(chain, ca, role, facts[0].names.first().map(String::as_str)) {
+    match tls::leads_to(chain, ca, role, facts[0].names.first().map(ToString::to_string).as_deref()) {
         Ok(()) => report.note(format!("{owner}: {}: leads to `{}` of {}", cert.display(), signer.subject, ca.display())),
         Err(error) => report.warning(format!(
             "{owner}: {}: it names `{}` of {} as its CA, but does not hold up: {error}; was the CA made anew, or is the \
@@ -158,7 +158,11 @@ fn ends(facts: &Facts, days: i64) -> String {
 }
 
 fn displayed(facts: &Facts) -> String {
-    let names = if facts.names.is_empty() { "no name".to_owned() } else { facts.names.join(", ") };
+    let names = if facts.names.is_empty() {
+        "no name".to_owned()
+    } else {
+        facts.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
     format!("`{}`, for {names}, until {}, signed by `{}`", facts.subject, facts.not_after.date_naive(), facts.issuer)
 }
 
