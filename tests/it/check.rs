@@ -142,7 +142,7 @@ fn what_is_no_file_is_a_problem_at_once() {
     let keys = authority.keys() + "client-ca = \"/dev/zero\"\n";
     let setup = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("stdout:");
     Checked::of(&mut setup.command()).says("problem: ", &["/dev/zero: cannot read it: it is a device"]).ends(CONFIG);
-    let checked = Checked::of(logferry().args(["--config", &authority.path("pipe")]));
+    let checked = Checked::of(logferry().env("LOGFERRY_CONFIG", authority.path("pipe")));
     assert_eq!(checked.code, Some(CONFIG), "{}", checked.said);
     assert!(checked.said.contains("/pipe: cannot read the config file: it is a pipe"), "{}", checked.said);
 }
