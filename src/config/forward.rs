@@ -10,7 +10,7 @@ use bytesize::ByteSize;
 
 use super::effective::Table;
 use super::error::{ConfigError, Source};
-use super::kinds::{Count, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
+use super::kinds::{Count, CountOrAuto, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
 use super::settings::{OnlyFor, Place, Settings, defaults, settings};
 use super::written::{Entry, Leaf, List, Written};
 use super::{Fingerprint, ForwardAddress, ForwardProtocol, Transport};
@@ -28,9 +28,6 @@ const DEFAULT_REPLAY_FOR: Duration = Duration::from_secs(30);
 /// socket buffer (`tcp_rmem`, 32 MiB since 6.16), for it counts its own book-keeping too.
 const DEFAULT_REPLAY_LIMIT: ByteSize = ByteSize::mib(16);
 const REPLAY_MAX: u64 = 1 << 30;
-/// Unanswered messages of a RELP session. A round trip of 1 ms allows a million messages a second, one of 50 ms 20,000;
-/// what comes twice after a broken session is at most this.
-const DEFAULT_WINDOW: usize = 1000;
 /// Files that a `file://` target may have open at once.
 const DEFAULT_MAX_OPEN_FILES: usize = 256;
 const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -123,8 +120,8 @@ settings! {
 
 settings! {
     pub struct RelpSettings, written as WrittenRelp {
-        /// No more is taken from the spool while so many messages are unanswered.
-        window: usize = DEFAULT_WINDOW, as Count, key "window".only_for(RELP);
+        /// No more is taken from the spool while so many messages are unanswered; `None`: as many as the link has shown to carry.
+        window: Option<usize> = None, as CountOrAuto, key "window".only_for(RELP);
     }
 }
 

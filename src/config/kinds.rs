@@ -148,6 +148,23 @@ impl Kind<usize> for Count {
     }
 }
 
+/// A whole number above zero, or `None`: `auto`, as the program finds best.
+pub struct CountOrAuto;
+
+impl Kind<Option<usize>> for CountOrAuto {
+    fn read(&self, value: &Value<'_>) -> Result<Option<usize>, ConfigError> {
+        value.parse(|text| match (text, text.parse()) {
+            ("auto", _) => Ok(None),
+            (_, Ok(number)) if number > 0 => Ok(Some(number)),
+            _ => Err("write a whole number above zero, or \"auto\""),
+        })
+    }
+
+    fn display(&self, value: &Option<usize>) -> Item {
+        value.map_or(Item::Text("auto".to_owned()), |number| Item::Number(number as u64))
+    }
+}
+
 /// A whole number from zero to this.
 pub struct CountTo(pub usize);
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -17,12 +17,16 @@ use super::driver::{Failure, StreamLink};
 use super::encode::{Encoding, encoding};
 use super::link::Link;
 use super::log_limiter::LogLimiter;
-use super::names::{Answer, Endpoint, Patience, ResolveError, Resolver};
+use super::names::{Answer, Endpoint, Patience, ResolveError, Resolver, Rotation, Whereabouts};
+use super::stall::Standstill;
 use super::tcp::{self, CountedStream, Stream};
 use crate::config::{self, Destination, Target};
 use crate::metrics::ForwardMetrics;
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, TlsError};
+
+/// A collector that stands still is waited for up to 32 times `dead-after` before the connection is given up for another one.
+const MAX_DOUBLINGS: usize = 5;
 
 /// Why there is no connection to a target.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,8 @@ pub struct Dialer {
     pub state: SharedForwardStatus,
     /// The last answer for each target, for when there is none. No more than there are targets.
     last_good: Arc<Mutex<HashMap<Destination, Answer>>>,
+    /// What is known of how each target's answers rotate. No more than there are targets.
+    rotations: Arc<Mutex<HashMap<Destination, Rotation>>>,
 }
 
 impl Dialer {
@@ -85,13 +91,23 @@ impl Dialer {
         stream: String,
         (metrics, state, limiter): (ForwardMetrics, SharedForwardStatus, Arc<LogLimiter>),
     ) -> Self {
-        let (sd_id, last_good) = (sd_id.to_owned(), Arc::default());
-        Self { settings, limiter, resolver, connectors, sd_id, stream, metrics, state, last_good }
+        let (sd_id, last_good, rotations) = (sd_id.to_owned(), Arc::default(), Arc::default());
+        Self { settings, limiter, resolver, connectors, sd_id, stream, metrics, state, last_good, rotations }
     }
 
     /// How lines are written to a target.
     pub fn encoding(&self, target: &Target) -> Encoding {
         encoding(&self.settings, target, &self.sd_id)
+    }
+
+    /// How long a connection may be without progress, when others like it stood still for so many rounds through the targets, to
+    /// a target with so many endpoints. Where there is nowhere else to go, a collector whose kernel answers is not left: a
+    /// connection that is made anew costs duplicates, and reads no faster.
+    pub fn standstill(&self, rounds: usize, endpoints: usize) -> Standstill {
+        let silent = self.settings.dead_after * (1 << rounds.min(MAX_DOUBLINGS));
+        let is_alone = self.settings.to.len() == 1 && endpoints <= 1;
+        let answering = if is_alone { self.settings.dead_after * (1 << MAX_DOUBLINGS) } else { silent };
+        Standstill { silent, answering }
     }
 
     /// Where a target is by what name servers say now.
@@ -118,16 +134,22 @@ impl Dialer {
         last_good.get(to).cloned().map_or(looked_up, Ok)
     }
 
-    /// The first of a target's endpoints that can be connected. The connection may stand still for as long as `patience`.
+    /// Whether a target's name has moved away from where it is connected. `is_stalled`: nothing is to be had there.
+    pub fn has_moved(&self, to: &Destination, from: &mut Whereabouts, answer: &Answer, is_stalled: bool) -> bool {
+        let mut rotations = self.rotations.lock();
+        from.has_moved(answer, is_stalled, rotations.entry(to.clone()).or_default(), Instant::now())
+    }
+
+    /// The first of a target's endpoints that can be connected. `limits`: when the connection is given up.
     pub async fn connect_any<'e>(
         &self,
         target: &Target,
         endpoints: impl Iterator<Item = &'e Endpoint>,
-        patience: Duration,
+        limits: Standstill,
     ) -> Result<(Link, Endpoint), DialError> {
         let mut problems = Vec::new();
         for endpoint in endpoints {
-            match Link::connect(self, target, endpoint, patience).await {
+            match Link::connect(self, target, endpoint, limits).await {
                 Ok(link) => {
                     self.metrics.connects.inc();
                     return Ok((link, endpoint.clone()));
@@ -142,14 +164,9 @@ impl Dialer {
     }
 
     /// A stream to an endpoint, with TLS where the target speaks it.
-    pub async fn connect_stream(
-        &self,
-        target: &Target,
-        endpoint: &Endpoint,
-        patience: Duration,
-    ) -> Result<Stream, ConnectError> {
+    pub async fn connect_stream(&self, target: &Target, endpoint: &Endpoint) -> Result<Stream, ConnectError> {
         let within = self.settings.connect_timeout;
-        let stream = tcp::connect(endpoint.peer, within, patience).await?;
+        let stream = tcp::connect(endpoint.peer, within).await?;
         let connector = self.connectors.borrow().clone().filter(|_| target.address.is_tls());
         match connector {
             Some(connector) => Ok(Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?))),
@@ -158,9 +175,15 @@ impl Dialer {
     }
 
     /// A link over which lines may be sent.
-    pub async fn open(&self, endpoint: &Endpoint, stream: Stream, delivery: Delivery) -> Result<Link, ConnectError> {
+    pub async fn open(
+        &self,
+        endpoint: &Endpoint,
+        stream: Stream,
+        delivery: Delivery,
+        limits: Standstill,
+    ) -> Result<Link, ConnectError> {
         let within = self.settings.connect_timeout;
-        let mut link = StreamLink::new(stream, endpoint.peer, delivery, self.settings.dead_after);
+        let mut link = StreamLink::new(stream, endpoint.peer, delivery, (self.settings.dead_after, limits));
         match timeout(within, link.open()).await {
             Ok(Ok(())) => Ok(Link::Stream(Box::new(link))),
             Ok(Err(failure)) => Err(failure.into()),

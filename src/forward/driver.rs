@@ -17,8 +17,8 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::delivery::{Broken, Delivery, DeliveryError, Progress, Refusals, SAMPLE_EVERY};
 use super::link::{Ended, Events};
 use super::source::Source;
-use super::stall::Stall;
-use super::tcp::Stream;
+use super::stall::{Stall, Standstill};
+use super::tcp::{Stream, TcpSample};
 
 /// Bytes taken from the socket at once.
 const READ: usize = 4096;
@@ -41,6 +41,9 @@ pub struct StreamLink {
     /// When the delivery wants to be asked again.
     wakes_at: Option<Instant>,
     stall: Stall,
+    limits: Standstill,
+    /// What the connection looked like then.
+    last_sample: TcpSample,
     /// What became of lines, and is not yet told to the spool.
     progress: Progress,
 }
@@ -52,6 +55,12 @@ pub enum Failure {
     Io(#[from] io::Error),
     #[error("the collector closed the connection")]
     Closed,
+    /// Nothing was acknowledged for so long, and its kernel answers nothing.
+    #[error("nothing was acknowledged for {0:?}, and the collector's machine does not answer")]
+    Vanished(Duration),
+    /// Nothing was acknowledged for so long, though its kernel answers.
+    #[error("the collector has read nothing for {0:?}")]
+    Hangs(Duration),
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
 }
@@ -69,10 +78,16 @@ enum Happened {
 }
 
 impl StreamLink {
-    /// `dead_after`: how long a connection may stand still, of which it is told after a part.
-    pub fn new(stream: Stream, peer: SocketAddr, delivery: Delivery, dead_after: Duration) -> Self {
+    /// `dead_after`: how long nothing may be heard, a part of which is a stall. `limits`: when it is given up.
+    pub fn new(
+        stream: Stream,
+        peer: SocketAddr,
+        delivery: Delivery,
+        (dead_after, limits): (Duration, Standstill),
+    ) -> Self {
         let (stall, progress) = (Stall::new(dead_after, Instant::now()), Progress::default());
-        Self { stream, peer, delivery, sent: 0, sampled: None, wakes_at: None, stall, progress }
+        let last_sample = TcpSample::default();
+        Self { stream, peer, delivery, sent: 0, sampled: None, wakes_at: None, stall, limits, last_sample, progress }
     }
 
     /// Until lines may be sent.
@@ -101,7 +116,7 @@ impl StreamLink {
         loop {
             let mut is_drained = false;
             if self.delivery.has_capacity() {
-                match source.next().await {
+                match source.next_of(self.delivery.batch_bytes()).await {
                     Some(lines) => self.delivery.push(lines, Instant::now(), &mut self.progress),
                     None => is_drained = true,
                 }
@@ -119,6 +134,9 @@ impl StreamLink {
                 events.stalled.notify_one();
             }
             self.settle(source, events).await;
+            if let Some(failure) = self.standstill(now) {
+                return self.fails(failure, refusals, events).await;
+            }
             if stopping && is_drained && self.delivery.is_idle() {
                 tokio::select! {
                     () = self.finish_with(source, refusals) => {}
@@ -241,7 +259,7 @@ impl StreamLink {
                 }
             }
             // Or our goodbye would wait behind what the collector does not read, and keep its place there.
-            Failure::Delivery(DeliveryError::Broken(Broken::Silent(_))) => {
+            Failure::Delivery(DeliveryError::Broken(Broken::Silent(_))) | Failure::Vanished(_) | Failure::Hangs(_) => {
                 let _ = self.stream.counted().reset_on_close();
             }
             // The collector answers, so it may hear a goodbye too.
@@ -278,9 +296,19 @@ impl StreamLink {
 
     fn sample(&mut self, now: Instant) -> io::Result<()> {
         if self.delivery.wants_sample() {
-            self.delivery.acknowledged(&self.stream.counted().sample()?, now, &mut self.progress);
+            self.last_sample = self.stream.counted().sample()?;
+            self.delivery.acknowledged(&self.last_sample, now, &mut self.progress);
         }
         Ok(())
+    }
+
+    /// Why a connection without progress is given up, if it is.
+    fn standstill(&self, now: Instant) -> Option<Failure> {
+        let (lasts, Standstill { silent, answering }) = (self.stall.lasts(now), self.limits);
+        if lasts >= answering {
+            return Some(Failure::Hangs(answering));
+        }
+        (lasts >= silent && self.last_sample.is_silent_for(silent)).then_some(Failure::Vanished(silent))
     }
 
     /// When to look again if nothing else happens; `None`: nothing is awaited or kept.

@@ -25,8 +25,6 @@ use crate::status::SharedForwardStatus;
 
 /// The first wait after a connection that could not be made or broke.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// A collector that hangs is waited for up to 32 times `dead-after` before the connection is given up for another one.
-const MAX_DOUBLINGS: usize = 5;
 /// What may be wrong where a connection ends before it has carried anything.
 const NOT_PLAIN: &str = " (does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://)";
 /// Looks for an earlier collector that are in vain become rarer, up to so many times `failback-after`.
@@ -47,7 +45,8 @@ pub struct Forwarder {
     /// Connections in a row that did not live, were stalled until they were given up, or refused everything. The next attempt
     /// begins one target, or one address, further on.
     failures: usize,
-    /// How many of these connections were stalled.
+    /// How many of these connections were stalled. A collector that hangs reads all that it was sent on each connection when it
+    /// comes round, so there must not be many of them: each round through the targets doubles how long one may stand still.
     stalls: usize,
 }
 
@@ -173,16 +172,9 @@ impl Forwarder {
         let answer = self.dialer.look_up_or_remember(destination).await?;
         let start = self.failures / self.settings.to.len();
         let (behind, first) = answer.endpoints.split_at(start % answer.endpoints.len().max(1));
-        let patience = self.patience();
-        let (link, endpoint) = self.dialer.connect_any(to, first.iter().chain(behind), patience).await?;
+        let limits = self.dialer.standstill(self.stalls / self.settings.to.len(), answer.endpoints.len());
+        let (link, endpoint) = self.dialer.connect_any(to, first.iter().chain(behind), limits).await?;
         Ok(Connected { link, place: Place { target, endpoint: Some(endpoint), ttl: answer.ttl } })
-    }
-
-    /// How long the next connection may stand still. A collector that hangs reads all that it was sent on each connection
-    /// when it comes round, so there must not be many of them: each round through the targets doubles it.
-    fn patience(&self) -> Duration {
-        let rounds = self.stalls / self.settings.to.len();
-        self.settings.dead_after * (1 << rounds.min(MAX_DOUBLINGS))
     }
 
     /// Carries over one connection, and over the next ones as long as there is a better place to be. `Ok`: the relay is

@@ -15,6 +15,7 @@ use super::driver::{Failure, StreamLink};
 use super::file::FileLink;
 use super::names::Endpoint;
 use super::source::Source;
+use super::stall::Standstill;
 use super::target_watch::Moved;
 use super::tcp::Replay;
 use crate::config::{DeliverySettings, Target};
@@ -63,27 +64,27 @@ pub struct Events {
 }
 
 impl Link {
-    /// Connects to one endpoint of a target. The connection may stand still for as long as `patience`.
+    /// Connects to one endpoint of a target. `limits`: when the connection is given up.
     pub async fn connect(
         dialer: &Dialer,
         target: &Target,
         endpoint: &Endpoint,
-        patience: Duration,
+        limits: Standstill,
     ) -> Result<Self, ConnectError> {
         let encoding = dialer.encoding(target);
         match &target.delivery {
             DeliverySettings::Datagram => Ok(Self::Datagram(DatagramLink::connect(endpoint.peer, encoding).await?)),
             DeliverySettings::Stream(settings) => {
-                let stream = dialer.connect_stream(target, endpoint, patience).await?;
+                let stream = dialer.connect_stream(target, endpoint).await?;
                 let replay = Replay { bytes: settings.replay, time: settings.replay_for, limit: settings.replay_limit };
                 let delivery = SyslogDelivery::new(encoding, replay, Instant::now());
-                dialer.open(endpoint, stream, Delivery::Syslog(Box::new(delivery))).await
+                dialer.open(endpoint, stream, Delivery::Syslog(Box::new(delivery)), limits).await
             }
             DeliverySettings::Relp(settings) => {
-                let stream = dialer.connect_stream(target, endpoint, patience).await?;
-                let waits = (settings.window, patience);
+                let stream = dialer.connect_stream(target, endpoint).await?;
+                let waits = (settings.window, limits.silent);
                 let delivery = RelpDelivery::new(encoding, dialer.stream.clone(), waits, Instant::now());
-                dialer.open(endpoint, stream, Delivery::Relp(Box::new(delivery))).await
+                dialer.open(endpoint, stream, Delivery::Relp(Box::new(delivery)), limits).await
             }
             DeliverySettings::File(_) | DeliverySettings::Stdout => Err(ConnectError::Local),
         }

@@ -83,14 +83,19 @@ impl Source {
     /// The next lines, which are about to be sent; `None` when everything has been read, or nothing more shall be. Waits
     /// only when the disk fails.
     pub async fn next(&mut self) -> Option<FilteredChunk> {
-        let lines = self.read().await?;
+        self.next_of(None).await
+    }
+
+    /// The next lines, about so many bytes of them but at least one line; `None`: as many as is usual.
+    pub async fn next_of(&mut self, bytes: Option<usize>) -> Option<FilteredChunk> {
+        let lines = self.read(bytes.unwrap_or(CHUNK_BYTES)).await?;
         self.metrics.resent.inc_by(lines.count_before(self.sent));
         self.sent = self.sent.max(lines.end().line);
         Some(lines)
     }
 
-    async fn read(&mut self) -> Option<FilteredChunk> {
-        let lines = FilteredChunk::new(self.next_chunk().await?, &self.rules, &self.sd_id);
+    async fn read(&mut self, bytes: usize) -> Option<FilteredChunk> {
+        let lines = FilteredChunk::new(self.next_chunk(bytes).await?, &self.rules, &self.sd_id);
         self.reader.note_filtered(lines.filtered());
         if lines.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
@@ -105,7 +110,7 @@ impl Source {
         if self.rules.is_empty() {
             return;
         }
-        while let Some(lines) = self.read().await {
+        while let Some(lines) = self.read(CHUNK_BYTES).await {
             if !lines.is_empty() {
                 break;
             }
@@ -114,9 +119,9 @@ impl Source {
         self.reader.rewind();
     }
 
-    async fn next_chunk(&mut self) -> Option<Chunk> {
+    async fn next_chunk(&mut self, bytes: usize) -> Option<Chunk> {
         while !self.is_left() {
-            match self.reader.next(CHUNK_BYTES) {
+            match self.reader.next(bytes) {
                 Ok(chunk) => {
                     if self.unreadable.ends() {
                         tracing::info!("spool: can be read again");

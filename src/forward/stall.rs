@@ -1,19 +1,31 @@
-//! When a connection is stalled: something is on its way and nothing is acknowledged. Decides only.
+//! When a connection is stalled: something is on its way and nothing is acknowledged; and when it is given up. Decides only.
 //!
-//! A collector whose machine is gone, whose packets are dropped on the way or whose program is stopped all look like
-//! this, long before the kernel gives the connection up. It is no reason to break it, but one to ask whether the name
-//! points elsewhere by now.
+//! A collector whose machine is gone, whose packets are dropped on the way, whose program is stopped or reads slowly all look
+//! like this. A stall is no reason to break the connection, but one to ask whether the name points elsewhere by now. It is
+//! given up when nothing was acknowledged for `dead-after` and the peer's kernel does not even answer. While it does, its
+//! program may be slow: a closed window opens only when a good part of its buffer was read.
 
 use std::time::{Duration, Instant};
 
 /// Nothing for so long, as a part of `dead-after`, is a stall: 2 s of 10.
 const PART_OF_DEAD: u32 = 5;
 
+/// How long a connection may be without progress before it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standstill {
+    /// While the peer's kernel says nothing.
+    pub silent: Duration,
+    /// While the peer's kernel answers, and only its program takes nothing.
+    pub answering: Duration,
+}
+
 #[derive(Debug)]
 pub struct Stall {
     after: Duration,
     /// Where acknowledgements stand while more are awaited; `None` while nothing is on its way.
     waits_at: Option<u64>,
+    /// Since when they stand there.
+    begun: Instant,
     /// Since when they stand there, or when it was last told.
     since: Instant,
     is_stalled: bool,
@@ -21,7 +33,7 @@ pub struct Stall {
 
 impl Stall {
     pub fn new(dead_after: Duration, now: Instant) -> Self {
-        Self { after: dead_after / PART_OF_DEAD, waits_at: None, since: now, is_stalled: false }
+        Self { after: dead_after / PART_OF_DEAD, waits_at: None, begun: now, since: now, is_stalled: false }
     }
 
     /// Takes note of how much is acknowledged, counted in anything that only grows, while more is awaited. True when that
@@ -29,7 +41,7 @@ impl Stall {
     pub fn look(&mut self, waits_at: Option<u64>, now: Instant) -> bool {
         if waits_at.is_none() || waits_at != self.waits_at {
             self.waits_at = waits_at;
-            self.since = now;
+            (self.begun, self.since) = (now, now);
             self.is_stalled = false;
             return false;
         }
@@ -39,6 +51,11 @@ impl Stall {
             self.is_stalled = true;
         }
         again
+    }
+
+    /// How long nothing was acknowledged, while something is on its way.
+    pub fn lasts(&self, now: Instant) -> Duration {
+        self.waits_at.map_or(Duration::ZERO, |_| now.duration_since(self.begun))
     }
 
     /// When to look again, if nothing else happens; `None` while nothing is on its way.
@@ -69,8 +86,10 @@ mod tests {
         assert!(stall.look(Some(0), start + AFTER) && stall.is_stalled());
         assert!(!stall.look(Some(0), start + AFTER * 3 / 2) && stall.is_stalled());
         assert!(stall.look(Some(0), start + AFTER * 2));
+        assert_eq!(stall.lasts(start + AFTER * 2), AFTER * 2, "however often it was told");
         // One byte is enough.
         assert!(!stall.look(Some(1), start + AFTER * 3) && !stall.is_stalled());
+        assert_eq!(stall.lasts(start + AFTER * 3), Duration::ZERO);
         assert!(stall.look(Some(1), start + AFTER * 4));
     }
 

@@ -3,7 +3,7 @@
 //! goes wrong here is no reason to leave it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::backoff::Backoff;
 use super::dial::{DialError, Dialer};
 use super::link::{Link, Place};
-use super::names::{Endpoint, Patience};
+use super::names::{Endpoint, Patience, Whereabouts};
 use crate::config::{Destination, Target};
 
 /// How long a connection to a collector that was away must stand before it is believed: a proxy without a backend takes
@@ -56,29 +56,34 @@ impl TargetWatch {
         }
     }
 
-    /// Asks for the name whenever its answer has expired, and when the connection stalls. Ends when the endpoint is no
-    /// longer in the answer and one of the new ones is connected.
+    /// Asks for the name whenever its answer has expired, and when the connection stalls. Ends when the name has moved away from
+    /// the endpoint and one of the new ones is connected.
     async fn moved_away(&self) -> Moved {
         let target = self.target(self.place.target);
         let (Some(to), Some(old)) = (target.address.remote(), &self.place.endpoint) else {
             return std::future::pending().await;
         };
-        let patience = self.dialer.settings.dead_after;
+        let dead_after = self.dialer.settings.dead_after;
         let mut ttl = self.place.ttl;
+        let mut whereabouts = Whereabouts::new(old.clone(), Instant::now());
         loop {
-            tokio::select! {
-                () = sleep(ttl) => {}
+            let is_stalled = tokio::select! {
+                () = sleep(ttl) => false,
                 // It is told again after a fifth of `dead-after`, as long as it lasts.
-                () = self.stalled.notified() => self.dialer.state.stalled(patience * 2 / 5),
+                () = self.stalled.notified() => true,
+            };
+            if is_stalled {
+                self.dialer.state.stalled(dead_after * 2 / 5);
             }
             // A look-up that failed says nothing about where the name points.
             let Ok(answer) = self.dialer.look_up(to, Patience::BothFamilies).await else { continue };
             ttl = answer.ttl;
-            if !answer.excludes(old) {
+            if !self.dialer.has_moved(to, &mut whereabouts, &answer, is_stalled) {
                 self.dialer.state.resolved_again(ttl);
                 continue;
             }
-            match self.dialer.connect_any(target, answer.endpoints.iter(), patience).await {
+            let limits = self.dialer.standstill(0, answer.endpoints.len());
+            match self.dialer.connect_any(target, answer.endpoints.iter(), limits).await {
                 Ok((link, endpoint)) => {
                     let place = Place { target: self.place.target, endpoint: Some(endpoint), ttl };
                     return Moved { why: Why::NameMoved, link, place };
@@ -120,8 +125,8 @@ impl TargetWatch {
         let answer = self.dialer.look_up_or_remember(to).await.ok()?;
         let ours = self.place.endpoint.as_ref().filter(|_| is_ours);
         let better = |endpoint: &&Endpoint| ours.is_none_or(|ours| endpoint.priority < ours.priority);
-        let (endpoints, patience) = (answer.endpoints.iter().filter(better), self.dialer.settings.dead_after);
-        let connected = self.dialer.connect_any(to_try, endpoints, patience).await;
+        let limits = self.dialer.standstill(0, answer.endpoints.len());
+        let connected = self.dialer.connect_any(to_try, answer.endpoints.iter().filter(better), limits).await;
         let say = |problem: &DialError| self.dialer.state.failed(&format!("{to_try} is still away: {problem}"));
         let (mut link, endpoint) = connected.inspect_err(say).ok()?;
         if timeout(PROBATION, link.ends()).await.is_ok() {

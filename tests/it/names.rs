@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::support::dns::NAME;
 use crate::support::program::SIGSTOP;
+use crate::support::script;
 use crate::support::{
     Collector, Flow, Framing, NameServer, Relay, ScriptedServer, Setup, eventually, has_ipv6, says, says_at_length,
 };
@@ -98,6 +99,35 @@ fn a_name_may_move_many_times() {
     all_arrived_once(&collectors, sent);
     relay.has_delivered(sent, 0);
     assert_eq!(relay.metrics().sum("forward_moves_total"), 4);
+    relay.stops();
+}
+
+/// Two of eight addresses are told each time, others each time.
+#[test]
+fn a_name_whose_answers_rotate_has_not_moved() {
+    const ADDRESSES: [&str; 8] =
+        ["127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8", "127.0.0.9"];
+    let mut turn = 0;
+    let names = ScriptedServer::start(move |question| {
+        turn += usize::from(question.kind == script::A);
+        let first = turn * 2 % ADDRESSES.len();
+        script::addresses(question, 0, &ADDRESSES[first..first + 2])
+    });
+    let mut collectors = Collector::on_one_port(false, [2, 3, 4, 5, 6, 7, 8, 9].map(local));
+    collectors.iter_mut().for_each(Collector::comes);
+    collectors.iter().for_each(Collector::stays);
+    let forward = "framing = \"octet-counting\"\nconnect-timeout = \"1s\"";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&names.section());
+    let relay = setup.forward_with(&collectors[0].url_as(NAME), forward).start();
+    let flow = Flow::into(relay.door());
+    for _ in 0..5 {
+        names.is_asked(10);
+        flow.goes_on(5);
+    }
+    let sent = flow.ends();
+    all_arrived_once(&collectors, sent);
+    relay.has_delivered(sent, 0);
+    assert_eq!((relay.metrics().sum("forward_moves_total"), relay.metrics().sum("forward_connects_total")), (0, 1));
     relay.stops();
 }
 

@@ -87,3 +87,25 @@ fn what_a_hanging_collector_never_read_comes_again() {
     eventually("every line", || (numbers(&collector).len() == MESSAGES).then_some(()));
     relay.stops();
 }
+
+/// Its window opens only when a good part of its buffer was read, and that takes longer than `dead-after`.
+#[test]
+fn a_collector_that_reads_slowly_is_not_dead() {
+    const MESSAGES: usize = 1000;
+    let collector = Collector::tcp(Framing::OctetCounting);
+    collector.reads_slowly(4096);
+    let keys = "framing = \"octet-counting\"\ndead-after = \"500ms\"";
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start();
+    // More than kernels hold.
+    says_at_length(&relay, 0..MESSAGES, 8192);
+    relay.has_spooled(MESSAGES);
+    // Several buffers full: 400 kB at 40 kB/s.
+    collector.frames(50);
+    assert_eq!((collector.accepted(), relay.metrics().sum("forward_connects_total")), (1, 1));
+    collector.goes_on();
+    collector.frames(MESSAGES);
+    relay.has_delivered(MESSAGES, 0);
+    assert!(collector.numbers().into_iter().eq(0..MESSAGES), "nothing comes twice");
+    assert_eq!(relay.metrics().sum("forward_resent_total"), 0);
+    relay.stops();
+}

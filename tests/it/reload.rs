@@ -76,6 +76,35 @@ fn forwards_and_listeners_come_and_go() {
     relay.stops();
 }
 
+/// What it has read nobody knows, when it does not close its side: some of it is sent again, and that is counted.
+#[test]
+fn what_a_reload_sends_again_is_counted() {
+    const MESSAGES: usize = 200;
+    let collector = Collector::tcp(Framing::OctetCounting);
+    collector.stays();
+    let with = |backoff: &str| {
+        let keys = format!("framing = \"octet-counting\"\nmax-backoff = \"{backoff}\"");
+        setup(&[format!("[[forward]]\nname = \"central\"\nto = \"{}\"\n{keys}", collector.url())])
+    };
+    let old = with("200ms");
+    let relay = old.start();
+    says(&relay, 0..MESSAGES);
+    collector.frames(MESSAGES);
+    relay.counts("forward_pending", 0);
+    for backoff in ["201ms", "202ms", "203ms"] {
+        let before = collector.accepted();
+        reloads(&relay, &old, &with(backoff));
+        eventually("the next connection", || (collector.accepted() > before).then_some(()));
+        relay.counts("forward_connected", 1);
+    }
+    says(&relay, MESSAGES..MESSAGES + 1);
+    eventually("the last one", || collector.numbers().contains(&MESSAGES).then_some(()));
+    relay.counts("forward_delivered_total", (MESSAGES + 1) as u64);
+    let twice = collector.count() - (MESSAGES + 1);
+    assert_eq!(relay.metrics().sum("forward_resent_total"), twice as u64);
+    relay.kill();
+}
+
 /// The port is open the whole time; what has changed is what new connections are spoken to.
 #[test]
 fn a_listener_speaks_another_protocol_on_its_own_port() {

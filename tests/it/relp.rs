@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::docker::hard_texts;
 use crate::support::http::status;
@@ -549,6 +550,31 @@ fn a_window_is_kept() {
         peer.answers(asked[0].txnr, "200 OK");
     }
     relay.has_delivered(MESSAGES, 0);
+}
+
+/// Whatever it is sent at once takes it longer than `dead-after`; each part of it does not.
+#[test]
+fn a_collector_that_answers_slowly_gets_smaller_frames() {
+    const MESSAGES: usize = 600;
+    let collector = RelpCollector::new();
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "dead-after = \"2s\"").start();
+    let container = Docker::new(Format::Rfc5424Micro, "web");
+    let mut wire = relay.door().connect();
+    (0..MESSAGES).for_each(|number| wire.says(&container, format!("{number:0120}").as_bytes()));
+    relay.has_spooled(MESSAGES);
+    let mut peer = collector.opens_numbered();
+    let mut lines = 0;
+    while lines < MESSAGES {
+        let asked = peer.frame().expect("the relay waits");
+        // 16 kB a second: a batch of 64 KiB takes four.
+        thread::sleep(Duration::from_secs_f64(asked.data.len() as f64 / 16_000.0));
+        peer.answers(asked.txnr, "200 OK");
+        lines += String::from_utf8_lossy(&asked.data).matches("<30>1 ").count();
+    }
+    relay.has_delivered(MESSAGES, 0);
+    let metrics = relay.metrics();
+    assert_eq!((metrics.sum("forward_connects_total"), metrics.sum("forward_resent_total")), (1, 0));
+    relay.stops();
 }
 
 /// A relay that takes RELP and spools it; nothing comes back out.

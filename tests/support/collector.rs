@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct Collector {
     address: SocketAddr,
     kind: Kind,
     heard: Arc<Mutex<Heard>>,
-    reads: Arc<AtomicBool>,
+    manners: Arc<Manners>,
     state: State,
 }
 
@@ -46,6 +46,25 @@ enum State {
     /// Between two states.
     Nowhere,
 }
+
+/// How it behaves.
+struct Manners {
+    /// Bytes that it reads at once; 0: it hangs.
+    reads: AtomicUsize,
+    /// It does not close a connection whose other end has closed.
+    stays: AtomicBool,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { reads: AtomicUsize::new(READ), stays: AtomicBool::default() }
+    }
+}
+
+/// Bytes that it reads at once where nobody says otherwise.
+const READ: usize = 64 * 1024;
+/// How long one that reads slowly pauses after each read.
+const SLOWLY: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Heard {
@@ -115,8 +134,7 @@ impl Collector {
     fn away(kind: Kind, at: SocketAddr) -> io::Result<Self> {
         let held = hold(&kind, at)?;
         let address = held.local_addr()?.as_socket().expect("an IP socket");
-        let reads = Arc::new(AtomicBool::new(true));
-        Ok(Self { address, kind, heard: Arc::default(), reads, state: State::Away(held) })
+        Ok(Self { address, kind, heard: Arc::default(), manners: Arc::default(), state: State::Away(held) })
     }
 
     fn here(mut self) -> Self {
@@ -149,13 +167,13 @@ impl Collector {
     /// Comes up.
     pub fn comes(&mut self) {
         let State::Away(listener) = std::mem::replace(&mut self.state, State::Nowhere) else { panic!("it is here") };
-        let (heard, reads, kind) = (self.heard.clone(), self.reads.clone(), self.kind.clone());
+        let (heard, manners, kind) = (self.heard.clone(), self.manners.clone(), self.kind.clone());
         let socket = listener.try_clone().expect("a descriptor");
         let thread = match kind {
             Kind::Udp => std::thread::spawn(move || receive(&socket.into(), &heard)),
             Kind::Tcp(_) | Kind::Tls(..) => {
                 listener.listen(64).expect("an address that is held");
-                std::thread::spawn(move || accept(&socket.into(), &kind, &heard, &reads))
+                std::thread::spawn(move || accept(&socket.into(), &kind, &heard, &manners))
             }
         };
         self.state = State::Here { listener, threads: vec![thread] };
@@ -163,22 +181,33 @@ impl Collector {
 
     /// Takes connections but does not read them: a collector whose disk is stuck. Its kernel takes some more.
     pub fn hangs(&self) {
-        self.reads.store(false, Ordering::Relaxed);
+        self.manners.reads.store(0, Ordering::Relaxed);
     }
 
     /// Reads again.
     pub fn goes_on(&self) {
-        self.reads.store(true, Ordering::Relaxed);
+        self.manners.reads.store(READ, Ordering::Relaxed);
+    }
+
+    /// Reads so many bytes ten times a second.
+    pub fn reads_slowly(&self, bytes: usize) {
+        assert!(0 < bytes && bytes < READ);
+        self.manners.reads.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Does not close a connection that the relay has closed.
+    pub fn stays(&self) {
+        self.manners.stays.store(true, Ordering::Relaxed);
     }
 
     /// Dies while it hangs: what its kernel has taken and nobody has read is gone.
     pub fn goes_unread(&mut self) {
-        let (frames, woken) = (std::mem::take(&mut self.heard().frames), self.reads.clone());
+        let (frames, woken) = (std::mem::take(&mut self.heard().frames), self.manners.clone());
         self.goes();
         // Its threads wake up to a connection that has ended. What they still read goes where nobody looks.
         self.heard = Arc::new(Mutex::new(Heard { frames, ..Heard::default() }));
-        self.reads = Arc::new(AtomicBool::new(true));
-        woken.store(true, Ordering::Relaxed);
+        self.manners = Arc::default();
+        woken.reads.store(READ, Ordering::Relaxed);
     }
 
     /// Dies: its connections end and new ones are refused.
@@ -270,6 +299,7 @@ pub fn all_arrived_once(collectors: &[&Collector], count: usize) {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.goes_on();
+        self.manners.stays.store(false, Ordering::Relaxed);
         if let State::Here { .. } = self.state {
             self.ends();
         }
@@ -317,23 +347,26 @@ fn receive(socket: &UdpSocket, heard: &Mutex<Heard>) {
     }
 }
 
-fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, reads: &Arc<AtomicBool>) {
+fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, manners: &Arc<Manners>) {
     let mut threads = Vec::new();
     while let Ok((stream, _)) = listener.accept() {
         let mut locked = lock(heard);
         locked.accepted += 1;
         locked.connections.push(stream.try_clone().expect("a descriptor"));
         drop(locked);
-        let (kind, heard, reads) = (kind.clone(), heard.clone(), reads.clone());
+        let (kind, heard, manners) = (kind.clone(), heard.clone(), manners.clone());
         let own = stream.try_clone().expect("a clone");
         threads.push(std::thread::spawn(move || {
             match kind {
-                Kind::Tcp(framing) => read(stream, framing, &heard, &reads),
+                Kind::Tcp(framing) => read(stream, framing, &heard, &manners),
                 Kind::Tls(framing, config) => {
                     let connection = ServerConnection::new(config).expect("a server");
-                    read(StreamOwned::new(connection, stream), framing, &heard, &reads);
+                    read(StreamOwned::new(connection, stream), framing, &heard, &manners);
                 }
                 Kind::Udp => unreachable!("datagrams are not accepted"),
+            }
+            while manners.stays.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
             }
             // Read to the end: closed, as a collector does. (Dropping is not enough, `connections` has a clone.)
             let _ = own.shutdown(Shutdown::Both);
@@ -343,13 +376,19 @@ fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, reads:
     drop(threads);
 }
 
-fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>, reads: &AtomicBool) {
-    let (mut held, mut bytes) = (Vec::new(), vec![0; 64 * 1024]);
+fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>, manners: &Manners) {
+    let (mut held, mut bytes) = (Vec::new(), vec![0; READ]);
     loop {
-        while !reads.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(1));
+        let most = loop {
+            match manners.reads.load(Ordering::Relaxed) {
+                0 => std::thread::sleep(Duration::from_millis(1)),
+                bytes => break bytes,
+            }
+        };
+        if most < READ {
+            std::thread::sleep(SLOWLY);
         }
-        let Ok(length @ 1..) = stream.read(&mut bytes) else { return };
+        let Ok(length @ 1..) = stream.read(&mut bytes[..most]) else { return };
         held.extend_from_slice(&bytes[..length]);
         let mut taken = 0;
         while let Some((start, end, next)) = frame(&held[taken..], framing, heard) {

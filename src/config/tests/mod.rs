@@ -319,7 +319,7 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
     let mixed = forward("[\"relp://a\", \"tcp+tls://b\", \"udp://c\", \"file:///d\", \"stdout:\"]", keys);
     assert_eq!(mixed.warnings, [""; 0]);
     let [relp, tls, udp, file, stdout] = &mixed.forward[0].to[..] else { panic!("five targets") };
-    assert!(matches!(&relp.delivery, DeliverySettings::Relp(relp) if relp.window == 7), "{:?}", relp.delivery);
+    assert!(matches!(&relp.delivery, DeliverySettings::Relp(relp) if relp.window == Some(7)), "{:?}", relp.delivery);
     let DeliverySettings::Stream(stream) = &tls.delivery else { panic!("{tls:?}") };
     assert_eq!((stream.replay, stream.replay_limit, tls.framing()), (1024, 16 << 20, Some(Framing::Newline)));
     assert_eq!(udp.delivery, DeliverySettings::Datagram);

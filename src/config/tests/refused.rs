@@ -226,7 +226,7 @@ nameservers = ["dns", "10.0.0.1", "${UNSET}"]
             "14: forward.name: `A`: a name is 1 to 64 of a-z, 0-9, - and _",
             "15: forward.to: `tls://a`: write tcp+tls:// for TLS, as Docker does",
             "15: forward.to: `tcp://b:x`: `x` is no port (0 to 65535)",
-            "17: forward.window: `-1`: write a whole number above zero",
+            "17: forward.window: `-1`: write a whole number above zero, or \"auto\"",
             "19: resolve.nameservers: `dns`: a name server is an IP address, with a port if it is not 53: 10.0.0.2:53",
             "19: resolve.nameservers: `${UNSET}`: the variable UNSET is not set",
         ],

@@ -12,6 +12,7 @@
 
 mod refusals;
 mod relp;
+mod send_window;
 mod syslog;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,14 @@ impl Delivery {
         }
     }
 
+    /// Bytes to take from the spool at once; `None`: as many as is usual.
+    pub fn batch_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Syslog(_) => None,
+            Self::Relp(relp) => Some(relp.batch_bytes()),
+        }
+    }
+
     /// Takes the next lines of the spool. Only while there is capacity.
     pub fn push(&mut self, lines: FilteredChunk, now: Instant, progress: &mut Progress) {
         match self {
@@ -171,14 +180,15 @@ impl Delivery {
     pub fn wants_sample(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.wants_sample(),
-            Self::Relp(_) => false,
+            Self::Relp(relp) => relp.wants_sample(),
         }
     }
 
     /// What the connection looks like.
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant, progress: &mut Progress) {
-        if let Self::Syslog(syslog) = self {
-            syslog.acknowledged(sample, now, progress);
+        match self {
+            Self::Syslog(syslog) => syslog.acknowledged(sample, now, progress),
+            Self::Relp(relp) => relp.acknowledged(sample, now),
         }
     }
 

@@ -9,16 +9,20 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::refusals::Verdict;
+use super::send_window::{self, SendWindow};
 use super::{Broken, DeliveryError, Progress, Refusals, Rejected};
 use crate::forward::encode::Encoding;
 use crate::forward::filtered_chunk::FilteredChunk;
+use crate::forward::tcp::TcpSample;
 use crate::protocol::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
 use crate::spool::Position;
 
 /// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.
 const MAX_ANSWER: usize = 4096;
 /// Bytes of lines that are kept until they are answered, beside those taken from the spool with the last of them.
-const MAX_UNANSWERED_BYTES: usize = 4 << 20;
+const MAX_UNANSWERED_BYTES: usize = send_window::MAX;
+/// Bytes that are never exceeded by what is taken from the spool at once.
+const MAX_BATCH: usize = 64 << 10;
 
 pub struct RelpDelivery {
     encoding: Encoding,
@@ -26,8 +30,11 @@ pub struct RelpDelivery {
     offers: Offers,
     /// The collector takes `numbered` frames.
     numbered: bool,
-    /// No more is taken from the spool while so many lines are unanswered.
-    window: usize,
+    /// No more is taken from the spool while so many lines are unanswered; `None`: as many as the link has shown to carry.
+    window: Option<usize>,
+    send_window: SendWindow,
+    /// Bytes that the collector's kernel has acknowledged, as last seen.
+    acknowledged: u64,
     /// How long the collector may leave unanswered what was sent.
     patience: Duration,
     decoder: Decoder,
@@ -61,8 +68,9 @@ struct Book {
     bytes: usize,
     /// Which opening of the spool numbered them.
     session: u32,
-    /// Frames that wait for an answer.
+    /// Frames that wait for an answer, and their bytes.
     outstanding: usize,
+    on_the_way: usize,
     /// Frames that were refused and are to be sent again.
     refused: usize,
     /// What the collector said when it last refused something.
@@ -78,6 +86,8 @@ struct Unanswered {
     /// The number of its first line.
     first: u64,
     lines: usize,
+    bytes: usize,
+    sent: Instant,
     /// Where in the spool it ends, with what is filtered behind it.
     reaches: Position,
     state: FrameState,
@@ -101,7 +111,7 @@ enum Answer {
 
 impl RelpDelivery {
     /// Begins with `open`. `name`: what our lines are numbered under.
-    pub fn new(encoding: Encoding, name: String, (window, patience): (usize, Duration), now: Instant) -> Self {
+    pub fn new(encoding: Encoding, name: String, (window, patience): (Option<usize>, Duration), now: Instant) -> Self {
         // A line in another format is not the line that has the number.
         let offers = Offers { stream: encoding.is_canonical().then_some(name) };
         let mut transactions = Transactions::default();
@@ -114,6 +124,8 @@ impl RelpDelivery {
             offers,
             numbered: false,
             window,
+            send_window: SendWindow::new(),
+            acknowledged: 0,
             patience,
             decoder: Decoder::new(MAX_ANSWER),
             transactions,
@@ -124,6 +136,7 @@ impl RelpDelivery {
                 bytes: 0,
                 session: 0,
                 outstanding: 0,
+                on_the_way: 0,
                 refused: 0,
                 refusal: String::new(),
                 answers: 0,
@@ -140,12 +153,33 @@ impl RelpDelivery {
     }
 
     pub fn has_capacity(&self) -> bool {
-        let Book { lines, bytes, .. } = self.book;
-        self.is_open()
-            && self.waiting.is_none()
-            && self.output.is_empty()
-            && lines < self.window
-            && bytes < MAX_UNANSWERED_BYTES
+        let Book { lines, bytes, on_the_way, .. } = self.book;
+        let has_window = match self.window {
+            Some(window) => lines < window,
+            None => on_the_way < self.send_window.bytes(),
+        };
+        self.is_open() && self.waiting.is_none() && self.output.is_empty() && has_window && bytes < MAX_UNANSWERED_BYTES
+    }
+
+    /// Bytes to take from the spool at once.
+    pub fn batch_bytes(&self) -> usize {
+        match self.window {
+            Some(_) => MAX_BATCH,
+            None => self.send_window.bytes().min(MAX_BATCH),
+        }
+    }
+
+    /// Bytes that the collector's kernel takes are a sign of life, though their answer is still to come.
+    pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant) {
+        if sample.acknowledged > self.acknowledged {
+            self.acknowledged = sample.acknowledged;
+            self.book.heard = now;
+        }
+    }
+
+    /// Whether what the collector's kernel takes is of any use now.
+    pub fn wants_sample(&self) -> bool {
+        self.is_open() && self.book.outstanding > 0
     }
 
     pub fn push(&mut self, lines: FilteredChunk, now: Instant, progress: &mut Progress) {
@@ -181,12 +215,12 @@ impl RelpDelivery {
         refusals: &mut Refusals,
         progress: &mut Progress,
     ) -> Result<(), DeliveryError> {
-        let Self { decoder, phase, book, offers, numbered, .. } = self;
+        let Self { decoder, phase, book, offers, numbered, send_window, .. } = self;
         // Frames that are to be sent one line at a time.
         let mut split = Vec::new();
         let fed: Result<(), DeliveryError> = decoder.feed(bytes, |frame| match (*phase, frame.command) {
             (Phase::Open, _) => {
-                if let Some(txnr) = book.hear(frame, now, refusals, progress)? {
+                if let Some(txnr) = book.hear(frame, send_window, now, refusals, progress)? {
                     split.push(txnr);
                 }
                 Ok(())
@@ -239,9 +273,9 @@ impl RelpDelivery {
         Ok(next)
     }
 
-    /// How much was answered, while more is awaited.
+    /// How much was answered or acknowledged, while more is awaited.
     pub fn awaits(&self) -> Option<u64> {
-        (self.book.outstanding > 0).then_some(self.book.answers)
+        (self.book.outstanding > 0).then_some(self.book.answers + self.acknowledged)
     }
 
     /// Everything has its verdict.
@@ -259,18 +293,29 @@ impl RelpDelivery {
     }
 
     fn push_numbered(&mut self, chunk: &FilteredChunk, now: Instant) {
-        let mut lines = chunk.lines();
+        let max = self.send_window.frame_bytes();
+        let mut lines = chunk.lines().peekable();
         for run in chunk.runs() {
-            let (count, mut reaches) = ((run.end - run.start) as usize, chunk.end());
-            let of_run = lines.by_ref().take(count).map(|(line, behind)| {
-                reaches = behind;
-                line
-            });
-            self.scratch.clear();
-            Numbered::write(chunk.session(), run.start, of_run, &mut self.scratch);
-            let txnr = self.transactions.next_number();
-            relp::append(txnr, "numbered", &self.scratch, &mut self.output);
-            self.book.expect(Unanswered::sent(txnr, (run.start, count), reaches), now);
+            while let Some(first) = lines.next_if(|(_, behind)| behind.line <= run.end) {
+                let (mut count, mut bytes, mut reaches) = (1, first.0.len(), first.1);
+                let rest = std::iter::from_fn(|| {
+                    let fits = |line: &[u8], behind: Position| behind.line <= run.end && bytes + line.len() <= max;
+                    let (line, behind) = lines.next_if(|(line, behind)| fits(line, *behind))?;
+                    (count, bytes, reaches) = (count + 1, bytes + line.len(), behind);
+                    Some(line)
+                });
+                self.scratch.clear();
+                Numbered::write(
+                    chunk.session(),
+                    first.1.line - 1,
+                    [first.0].into_iter().chain(rest),
+                    &mut self.scratch,
+                );
+                let txnr = self.transactions.next_number();
+                relp::append(txnr, "numbered", &self.scratch, &mut self.output);
+                let frame = Unanswered::sent(txnr, (first.1.line - 1, count), (self.scratch.len(), now), reaches);
+                self.book.expect(frame, now);
+            }
         }
     }
 
@@ -281,7 +326,8 @@ impl RelpDelivery {
             self.encoding.append(line, &mut self.scratch, &mut rendered);
             let txnr = self.transactions.next_number();
             relp::append(txnr, "syslog", &rendered, &mut self.output);
-            self.book.expect(Unanswered::sent(txnr, (behind.line - 1, 1), behind), now);
+            let frame = Unanswered::sent(txnr, (behind.line - 1, 1), (rendered.len(), now), behind);
+            self.book.expect(frame, now);
         }
     }
 
@@ -301,7 +347,7 @@ impl RelpDelivery {
             encoding.append(line, scratch, &mut rendered);
             let txnr = transactions.next_number();
             relp::append(txnr, "syslog", &rendered, output);
-            book.expect(Unanswered::sent(txnr, (behind.line - 1, 1), behind), now);
+            book.expect(Unanswered::sent(txnr, (behind.line - 1, 1), (rendered.len(), now), behind), now);
         }
         if let Some(last) = book.frames.back_mut() {
             last.reaches = whole.reaches;
@@ -328,6 +374,8 @@ impl RelpDelivery {
             }
             frame.txnr = transactions.next_number();
             frame.state = FrameState::Sent;
+            (frame.bytes, frame.sent) = (rendered.len(), now);
+            book.on_the_way += frame.bytes;
             relp::append(frame.txnr, "syslog", &rendered, output);
             book.outstanding += 1;
             book.refused -= 1;
@@ -342,8 +390,8 @@ impl RelpDelivery {
 }
 
 impl Unanswered {
-    fn sent(txnr: u32, (first, lines): (u64, usize), reaches: Position) -> Self {
-        Self { txnr, first, lines, reaches, state: FrameState::Sent }
+    fn sent(txnr: u32, (first, lines): (u64, usize), (bytes, sent): (usize, Instant), reaches: Position) -> Self {
+        Self { txnr, first, lines, bytes, sent, reaches, state: FrameState::Sent }
     }
 }
 
@@ -354,6 +402,7 @@ impl Book {
         }
         self.lines += frame.lines;
         self.outstanding += 1;
+        self.on_the_way += frame.bytes;
         self.frames.push_back(frame);
     }
 
@@ -369,6 +418,7 @@ impl Book {
     fn hear(
         &mut self,
         frame: Frame<'_>,
+        send_window: &mut SendWindow,
         now: Instant,
         refusals: &mut Refusals,
         progress: &mut Progress,
@@ -386,6 +436,8 @@ impl Book {
         self.answers += 1;
         self.heard = now;
         self.outstanding -= 1;
+        send_window.answered(asked.bytes, asked.sent, self.on_the_way, now);
+        self.on_the_way -= asked.bytes;
         let answer = match relp::is_ok(frame.data) {
             Ok(()) => Answer::Taken,
             Err(says) => Answer::Refused(says),

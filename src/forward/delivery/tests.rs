@@ -46,7 +46,7 @@ impl Session {
         let encoding =
             Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
         let mut session = Self {
-            delivery: RelpDelivery::new(encoding, name, (WINDOW, PATIENCE), now),
+            delivery: RelpDelivery::new(encoding, name, (Some(WINDOW), PATIENCE), now),
             refusals: Refusals::default(),
             progress: Progress::default(),
             now,
@@ -320,7 +320,7 @@ fn what_is_no_session_is_said() {
 fn a_session_is_opened_and_closed() {
     let encoding = Encoding { format: Format::Json, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
-    let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (WINDOW, PATIENCE), now);
+    let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (Some(WINDOW), PATIENCE), now);
     let (open, _) = frames(delivery.output(), usize::MAX, []);
     assert!(!String::from_utf8_lossy(&open[0].2).contains("stream="), "what is written anew has no number");
     delivery.flushed();
@@ -344,7 +344,7 @@ fn a_session_that_is_refused_says_why() {
     let encoding =
         Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
-    let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (WINDOW, PATIENCE), now);
+    let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (Some(WINDOW), PATIENCE), now);
     let refused = delivery.heard(b"1 rsp 6 500 no\n", now, &mut Refusals::default(), &mut Progress::default());
     assert_eq!(refused.expect_err("it is refused").to_string(), "RELP's open was answered with: 500 no");
 }
@@ -390,7 +390,7 @@ fn plain_syslog_goes_by_what_is_acknowledged() {
     let mut delivery = SyslogDelivery::new(encoding, replay, start);
     let after = |delivery: &mut SyslogDelivery, acknowledged: u64, now: Instant| {
         let mut progress = Progress::default();
-        delivery.acknowledged(&TcpSample { acknowledged, window: None }, now, &mut progress);
+        delivery.acknowledged(&TcpSample { acknowledged, ..TcpSample::default() }, now, &mut progress);
         [progress.acknowledged, progress.safe].map(|position| position.map(|position| position.line))
     };
     assert!(delivery.has_capacity() && !delivery.wants_sample());

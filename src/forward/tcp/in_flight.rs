@@ -102,11 +102,18 @@ impl InFlight {
         let Some((since, then)) = mark.acknowledged else { return false };
         let old = now.duration_since(since) >= self.replay.time && self.estimator.is_calm(now);
         let read = self.is_believed(now) && then.was_read_by(&self.estimator.last(), self.replay.bytes);
-        old || read || mark.wire_bytes + self.replay.limit <= acknowledged
+        let behind = acknowledged.saturating_sub(mark.wire_bytes + self.replay.bytes);
+        // More than its kernel can hold: of a program that is slow, and keeps the window in our way, nothing else is known.
+        let pushed_out = self.has_lived(now) && self.estimator.capacity().is_some_and(|capacity| behind >= capacity);
+        old || read || pushed_out || mark.wire_bytes + self.replay.limit <= acknowledged
     }
 
     fn is_believed(&self, now: Instant) -> bool {
-        now.duration_since(self.born) >= YOUNG && self.estimator.is_calm(now)
+        self.has_lived(now) && self.estimator.is_calm(now)
+    }
+
+    fn has_lived(&self, now: Instant) -> bool {
+        now.duration_since(self.born) >= YOUNG
     }
 
     fn forget_while(&mut self, safe: impl Fn(&Self, &Mark) -> bool) -> Option<Position> {
@@ -141,7 +148,7 @@ mod tests {
     const WINDOW: u64 = 100_000;
 
     fn sample(acknowledged: u64, window: u64, limited: Duration) -> TcpSample {
-        TcpSample { acknowledged, window: Some(Window { bytes: window, limited }) }
+        TcpSample { acknowledged, window: Some(Window { bytes: window, limited }), signs: None }
     }
 
     /// A connection that has lived for long enough, and keeps so many bytes at least.
@@ -217,7 +224,10 @@ mod tests {
         }
         assert_eq!(sent.acknowledged(&sample(1_000_000, 0, TIME), later), None);
         assert_eq!(sent.closed(later), None);
-        assert_eq!(sent.acknowledged(&sample(5_000_000, 0, TIME), later), Some(at(8)));
+        // More than 900,000 bytes of window were never there to hide it in, and 256 KiB unseen.
+        assert_eq!(sent.acknowledged(&sample(2_000_000, 0, TIME), later), Some(at(7)));
+        // Where the window may have been of any size, the limit holds.
+        assert_eq!(sent.acknowledged(&sample(5_000_000, 4_000_000, TIME), later), Some(at(8)));
         // It leaves the window alone for a moment, so it goes on.
         assert!(sent.look_again(later, Duration::ZERO) > Some(Duration::ZERO));
         assert_eq!(sent.acknowledged(&sample(5_000_000, 0, TIME), later + TIME), Some(at(50)));

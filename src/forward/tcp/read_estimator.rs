@@ -21,6 +21,16 @@ pub struct TcpSample {
     pub acknowledged: u64,
     /// `None`: this kernel does not tell.
     pub window: Option<Window>,
+    pub signs: Option<SignsOfLife>,
+}
+
+/// When the peer's kernel last spoke, whatever its program does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignsOfLife {
+    /// How long ago it acknowledged anything, and be it what it had acknowledged before.
+    pub last: Duration,
+    /// It owes an answer: to bytes on their way, or to more than one probe of its closed window.
+    pub owes: bool,
 }
 
 /// The peer's receive window.
@@ -33,6 +43,16 @@ pub struct Window {
 }
 
 impl TcpSample {
+    /// The peer's kernel owes an answer and has said nothing for so long. Where that is not known it is taken to be so.
+    pub fn is_silent_for(&self, time: Duration) -> bool {
+        self.signs.is_none_or(|signs| signs.owes && signs.last >= time)
+    }
+
+    /// Where the peer's window ends, counted from the first byte of the connection.
+    fn edge(&self) -> Option<u64> {
+        self.window.map(|window| self.acknowledged + window.bytes)
+    }
+
     /// Whether what was acknowledged at `self` has been read by `later`. `slack`: bytes that may lie between.
     pub fn was_read_by(&self, later: &TcpSample, slack: u64) -> bool {
         let (Some(then), Some(now)) = (self.window, later.window) else { return false };
@@ -48,6 +68,8 @@ pub struct ReadEstimator {
     last: TcpSample,
     /// When the window was last in our way, or still growing after it was; and how large it was then.
     pressed: Option<(Instant, u64)>,
+    /// The largest window there can have been, as far as the samples tell.
+    largest: u64,
 }
 
 impl ReadEstimator {
@@ -59,7 +81,16 @@ impl ReadEstimator {
                 self.pressed = Some((now, bytes));
             }
         }
+        // Whatever it was between the two, it ended no further than now, and began no earlier than what was acknowledged then.
+        let between = sample.edge().map_or(0, |edge| edge.saturating_sub(self.last.acknowledged));
+        self.largest = self.largest.max(between);
         self.last = *sample;
+    }
+
+    /// Bytes that may be acknowledged and unread, whatever the program does: what its kernel has ever announced to take, and
+    /// what it takes unseen. `None`: this kernel does not tell.
+    pub fn capacity(&self) -> Option<u64> {
+        self.last.window.map(|_| self.largest + UNSEEN)
     }
 
     pub fn last(&self) -> TcpSample {
@@ -88,7 +119,7 @@ mod tests {
 
     /// Sending has waited for the window for so many milliseconds.
     fn waited(limited: u64, acknowledged: u64, bytes: u64) -> TcpSample {
-        TcpSample { acknowledged, window: Some(Window { bytes, limited: Duration::from_millis(limited) }) }
+        TcpSample { acknowledged, window: Some(Window { bytes, limited: Duration::from_millis(limited) }), signs: None }
     }
 
     #[test]
@@ -98,7 +129,7 @@ mod tests {
         assert!(!then.was_read_by(&look(1200 * KIB, 100 * KIB), 64 * KIB), "a buffer may hold that much unseen");
         let then = look(1000 * KIB, 1000 * KIB);
         assert!(!then.was_read_by(&look(1900 * KIB, 200 * KIB), 64 * KIB), "the window took it");
-        let untold = TcpSample { acknowledged: 9000 * KIB, window: None };
+        let untold = TcpSample { acknowledged: 9000 * KIB, ..TcpSample::default() };
         assert!(!then.was_read_by(&untold, 0), "this kernel does not tell");
     }
 
@@ -116,6 +147,28 @@ mod tests {
         now += SETTLE;
         estimator.see(&waited(4, 0, 400 * KIB), now);
         assert!(estimator.is_calm(now));
+    }
+
+    /// The window may have been larger between two samples than in any of them.
+    #[test]
+    fn no_more_is_unread_than_the_window_can_have_been() {
+        let (mut estimator, now) = (ReadEstimator::default(), Instant::now());
+        assert_eq!(estimator.capacity(), None);
+        estimator.see(&look(0, 64 * KIB), now);
+        assert_eq!(estimator.capacity(), Some(64 * KIB + UNSEEN));
+        // It grew to a megabyte, of which most is full.
+        estimator.see(&look(900 * KIB, 100 * KIB), now);
+        assert_eq!(estimator.capacity(), Some(1000 * KIB + UNSEEN));
+        estimator.see(&waited(100, 1000 * KIB, 0), now);
+        assert_eq!(estimator.capacity(), Some(1000 * KIB + UNSEEN));
+    }
+
+    #[test]
+    fn a_peer_that_owes_nothing_is_not_silent() {
+        let second = Duration::from_secs(1);
+        let sample = |last, owes| TcpSample { signs: Some(SignsOfLife { last, owes }), ..TcpSample::default() };
+        assert!(sample(second, true).is_silent_for(second) && TcpSample::default().is_silent_for(second));
+        assert!(!sample(second / 2, true).is_silent_for(second) && !sample(second * 9, false).is_silent_for(second));
     }
 
     #[test]

@@ -18,10 +18,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::read_estimator::{TcpSample, Window};
+use super::read_estimator::{SignsOfLife, TcpSample, Window};
 use crate::sys;
 
-/// Keepalive finds a dead peer while nothing is outstanding; `TCP_USER_TIMEOUT` while something is.
+/// Keepalive finds a dead peer while nothing is outstanding. While something is, the driver does: `TCP_USER_TIMEOUT` would end
+/// the connection to a program that reads slowly, whose closed window stands for longer, although its kernel answers each probe.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -29,6 +30,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// `struct tcp_info` of linux/tcp.h, which only ever grows at its end: bytes up to and with `tcpi_snd_wnd`, which is
 /// there since Linux 5.4, and where in it is what we read.
 const TCP_INFO_BYTES: usize = 232;
+const TCPI_PROBES: usize = 3;
+const TCPI_UNACKED: usize = 24;
+const TCPI_LAST_ACK_RECV: usize = 56;
 const TCPI_RWND_LIMITED: usize = 176;
 const TCPI_SND_WND: usize = 228;
 
@@ -45,9 +49,7 @@ pub struct CountedStream {
 }
 
 /// Opens a TCP connection with everything set that tells a dead peer from a quiet one.
-///
-/// `patience`: how long it may be owed an acknowledgement.
-pub async fn connect(to: SocketAddr, within: Duration, patience: Duration) -> io::Result<CountedStream> {
+pub async fn connect(to: SocketAddr, within: Duration) -> io::Result<CountedStream> {
     let stream = match timeout(within, TcpStream::connect(to)).await {
         Ok(connected) => connected?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"))),
@@ -63,7 +65,6 @@ pub async fn connect(to: SocketAddr, within: Duration, patience: Duration) -> io
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(patience))?;
     Ok(CountedStream { stream, written: 0 })
 }
 
@@ -126,12 +127,17 @@ impl CountedStream {
     pub fn sample(&self) -> io::Result<TcpSample> {
         let info = sys::socket_option::<TCP_INFO_BYTES>(self.stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO)?;
         let acknowledged = self.written.saturating_sub(sys::unacknowledged(self.stream.as_fd())?);
+        let number = |info: &[u8], at: usize| u32::from_ne_bytes(info[at..][..4].try_into().unwrap_or_default());
         let window = info.map(|info| {
-            let bytes = u32::from_ne_bytes(info[TCPI_SND_WND..][..4].try_into().unwrap_or_default());
+            let bytes = number(&info, TCPI_SND_WND);
             let limited = u64::from_ne_bytes(info[TCPI_RWND_LIMITED..][..8].try_into().unwrap_or_default());
             Window { bytes: bytes.into(), limited: Duration::from_micros(limited) }
         });
-        Ok(TcpSample { acknowledged, window })
+        let signs = info.map(|info| SignsOfLife {
+            last: Duration::from_millis(number(&info, TCPI_LAST_ACK_RECV).into()),
+            owes: number(&info, TCPI_UNACKED) > 0 || info[TCPI_PROBES] > 1,
+        });
+        Ok(TcpSample { acknowledged, window, signs })
     }
 }
 
