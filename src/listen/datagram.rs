@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
+use parking_lot::Mutex;
 use socket2::Socket;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::ingest::Ingest;
-use super::socket::{self, SocketFile};
+use super::socket::{self, NameWatch};
 use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, report_receive_buffer, stopping};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
@@ -97,6 +98,8 @@ pub(super) fn start(
 ) -> JoinHandle<()> {
     let Idle { socket, work } = idle;
     let Place { address, file, handed_over, metrics } = place;
+    let mut name = NameWatch::start(&address, file, metrics.rebinds.clone(), Ok);
+    let next = Arc::default();
     rules.mark_unchanged();
     let stop = Arc::new(AtomicBool::new(false));
     // The kernel counts for as long as there is the socket, which may be longer than there are we.
@@ -110,6 +113,7 @@ pub(super) fn start(
         are_many: false,
         received: 0,
         socket: socket.clone(),
+        next: Arc::clone(&next),
         stop: stop.clone(),
         rules: rules.clone(),
         drops: drops_before,
@@ -121,20 +125,26 @@ pub(super) fn start(
     };
     let (done, finished) = oneshot::channel();
     let run = move || {
-        receiver.run(file);
+        receiver.run();
         // Nobody listening means that nobody waits for us.
         let _ = done.send(());
     };
     // The thread ends only after its work, or when `work` is gone.
     let _ = work.send(Box::new(run));
     tokio::spawn(async move {
-        let (mut finished, mut granted) = (finished, receive_buffer);
+        let (mut finished, mut granted, mut socket) = (finished, receive_buffer, socket);
         loop {
             tokio::select! {
                 _ = stopping(&mut shutdown) => break,
                 _ = &mut finished => {
                     error!("listen: {address}: the receiving thread ended by itself");
                     return;
+                }
+                rebound = name.rebound() => {
+                    let before = std::mem::replace(&mut socket, Arc::new(rebound));
+                    *next.lock() = Some(socket.clone());
+                    // Wakes the thread, and says to those who still send to the socket without a name that it is over.
+                    let _ = before.shutdown(std::net::Shutdown::Read);
                 }
                 Ok(()) = rules.changed() => {
                     let rules = rules.borrow_and_update();
@@ -156,6 +166,8 @@ pub(super) fn start(
                 }
             }
         }
+        // No new sender finds us from here on.
+        name.remove().await;
         stop.store(true, Ordering::Release);
         // Wakes the thread. On an unconnected socket it "fails", and still does. A socket that stays would never be
         // the same again: there the thread looks up by itself.
@@ -168,6 +180,8 @@ pub(super) fn start(
 
 struct Receiver {
     socket: Arc<Socket>,
+    /// The socket that has the name of this one now.
+    next: Arc<Mutex<Option<Arc<Socket>>>>,
     stop: Arc<AtomicBool>,
     /// The listener's settings: which peers may send, and how many bytes of a datagram are kept.
     rules: watch::Receiver<Arc<Rules>>,
@@ -192,12 +206,18 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn run(mut self, file: Option<SocketFile>) {
+    fn run(mut self) {
         // Without it there is a slower stop, but the messages still come.
         let _ = self.socket.set_read_timeout(Some(self.look_up));
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
         let mut errors = 0;
         while !self.stop.load(Ordering::Acquire) {
+            let next = self.next.lock().take();
+            if let Some(next) = next {
+                self.read_out(&mut headers);
+                self.socket = next;
+                let _ = self.socket.set_read_timeout(Some(self.look_up));
+            }
             match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
                 Ok(mut count) => {
                     errors = 0;
@@ -229,10 +249,13 @@ impl Receiver {
                 }
             }
         }
-        // No new sender finds us from here on. What the old ones have sent is read out.
-        drop(file);
+        self.read_out(&mut headers);
+    }
+
+    /// Hands on what the kernel holds. No new sender finds this socket.
+    fn read_out(&mut self, headers: &mut MultiHeaders<SockaddrStorage>) {
         let patience = Instant::now() + DRAIN_PATIENCE;
-        while Instant::now() < patience && self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).is_ok() {
+        while Instant::now() < patience && self.receive(headers, MsgFlags::MSG_DONTWAIT).is_ok() {
             self.hand_on();
         }
     }

@@ -45,6 +45,8 @@ pub struct ListenMetrics {
     pub connections: Gauge,
     /// Datagrams the kernel threw away because the receive buffer was full (`SO_MEMINFO`).
     pub kernel_drops: Counter,
+    /// How often the name of a unix socket was gone and was bound again.
+    pub rebinds: Counter,
     /// The receive buffer the kernel granted, in bytes (`SO_RCVBUF` as read back).
     pub receive_buffer: Gauge,
 }

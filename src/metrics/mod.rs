@@ -100,6 +100,7 @@ pub struct Metrics {
     handshake_failures: Family<ByListener, Counter>,
     connections: Family<ByListener, Gauge>,
     kernel_drops: Family<ByListener, Counter>,
+    rebinds: Family<ByListener, Counter>,
     receive_buffer: Family<ByListener, Gauge>,
     shapes: Family<ByShape, Counter>,
     pieces: PieceMetrics,
@@ -174,6 +175,7 @@ impl Metrics {
                 "listen_kernel_drops",
                 "Datagrams the kernel dropped because the receive buffer was full",
             ),
+            rebinds: add(all, "listen_rebinds", "Times a unix socket's name was gone and was bound again"),
             receive_buffer: add(all, "listen_receive_buffer_bytes", "Receive buffer the kernel granted"),
             shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
             pieces: PieceMetrics {
@@ -273,6 +275,7 @@ impl Metrics {
             handshake_failures: self.handshake_failures.get_or_create(&label).clone(),
             connections: self.connections.get_or_create(&label).clone(),
             kernel_drops: self.kernel_drops.get_or_create(&label).clone(),
+            rebinds: self.rebinds.get_or_create(&label).clone(),
             receive_buffer: self.receive_buffer.get_or_create(&label).clone(),
         }
     }

@@ -2,13 +2,14 @@
 //! person woken by it can act on. No runtime is needed and nothing is read.
 
 mod activation;
+mod name;
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -16,6 +17,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 pub use activation::find as handed_over;
 pub use activation::refuse_strays;
+pub use name::{NameWatch, SocketFile};
 
 use super::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
 use crate::config::{ListenAddress, ListenTransport};
@@ -74,14 +76,6 @@ pub enum BindError {
     /// Anything else, with the step that failed.
     #[error("listen: cannot bind {0}: {1}: {2}")]
     Other(ListenAddress, &'static str, #[source] io::Error),
-}
-
-/// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
 }
 
 /// Takes an address: a socket that senders can reach from here on.
@@ -210,23 +204,6 @@ fn sorted(address: &ListenAddress, step: &'static str, error: io::Error) -> Bind
         ErrorKind::AddrInUse => BindError::InUse(address.clone()),
         ErrorKind::AddrNotAvailable => BindError::NotHere(address.clone()),
         _ => BindError::Other(address.clone(), step, error),
-    }
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = |found: fs::Metadata| (found.dev(), found.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
-            // It may fail, and then the next start finds that nobody answers.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 

@@ -39,6 +39,7 @@ pub use budget::Budget;
 use peers::{PeerTable, Slot};
 
 use super::ingest::Ingest;
+use super::socket::NameWatch;
 use super::{BACKLOG, Place, Rules, stopping};
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
@@ -58,17 +59,19 @@ pub fn start(
     ingest: Ingest,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Place { file, handed_over, .. } = place;
+    let Place { address, file, handed_over, metrics } = place;
+    let mut name = NameWatch::start(&address, file, metrics.rebinds, Listener::unix);
     let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
     let places = Arc::new(Semaphore::new(MAX_PLACES as usize));
     let (peers, budget) = (PeerTable::default(), Budget::default());
     let acceptor = Acceptor { rules, places, peers, budget, ingest, shutdown, connections };
     tokio::spawn(async move {
-        acceptor.accept_until_stopped(&listener).await;
+        let mut listener = listener;
+        acceptor.accept_until_stopped(&mut listener, &mut name).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
         // the socket stays, the relay after us lets them in.
-        drop(file);
+        name.remove().await;
         if !handed_over {
             acceptor.accept_held(&listener);
         }
@@ -97,7 +100,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept_until_stopped(&self, listener: &Listener) {
+    async fn accept_until_stopped(&self, listener: &mut Listener, name: &mut NameWatch<Listener>) {
         let mut shutdown = self.shutdown.clone();
         let mut pause = SHORTEST_PAUSE;
         let mut warned: Option<Instant> = None;
@@ -105,6 +108,11 @@ impl Acceptor {
             let accepted = tokio::select! {
                 biased;
                 () = stopping(&mut shutdown) => break,
+                rebound = name.rebound() => {
+                    // Those whom the kernel has let in by the old name are not left behind.
+                    self.accept_held(&std::mem::replace(listener, rebound));
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {

@@ -1,13 +1,14 @@
 //! Binding: what the operator is told, and what is left behind.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use super::{bound, listen, loopbacks, options};
 use crate::config::ListenAddress;
+use crate::eventually::eventually;
 use crate::listen::{BindError, Options, bind, datagram};
 use crate::metrics::Metrics;
 
@@ -143,4 +144,34 @@ fn any_other_file_is_left_alone() {
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     let missing = refused(options(&format!("unix://{}/a/b", dir.path().display())));
     assert!(missing.contains(&io::Error::from_raw_os_error(2).to_string()), "{missing}");
+}
+
+/// A cleaner of temporary files, or a volume that is made anew: the socket stays, and nobody finds it.
+#[tokio::test]
+async fn a_name_that_is_removed_is_bound_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = dir.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let (stream, datagram) = (volume.join("stream"), volume.join("datagram"));
+    let streams = listen(&format!("unix://{}", stream.display()));
+    let datagrams = listen(&format!("unixgram://{}", datagram.display()));
+    let mut before = UnixStream::connect(&stream).unwrap();
+    before.write_all(b"<30>before\n").unwrap();
+    fs::remove_dir_all(&volume).unwrap();
+    // Without a directory there is no way to bind; that is tried again.
+    assert!(UnixStream::connect(&stream).is_err());
+    fs::create_dir(&volume).unwrap();
+    eventually(|| UnixStream::connect(&stream).is_ok(), || "the stream's name".to_owned()).await;
+    let mut after = UnixStream::connect(&stream).unwrap();
+    after.write_all(b"<30>after\n").unwrap();
+    before.write_all(b"<30>still there\n").unwrap();
+    streams.until("all three", |trial| trial.count() == 3).await;
+    let sender = UnixDatagram::unbound().unwrap();
+    eventually(|| sender.send_to(b"<30>once more", &datagram).is_ok(), || "the datagrams' name".to_owned()).await;
+    datagrams.expect(&["<30>once more"]).await;
+    assert_eq!((streams.metrics.rebinds.get(), datagrams.metrics.rebinds.get()), (1, 1));
+    drop((before, after));
+    streams.stopped().await;
+    datagrams.stopped().await;
+    assert_eq!(fs::read_dir(&volume).unwrap().count(), 0, "the new names are removed too");
 }

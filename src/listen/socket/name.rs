@@ -1,0 +1,181 @@
+//! The name of a unix socket, and the watch over it: cleaners of temporary files remove it, volumes are made anew. Senders then
+//! find nobody, and the socket knows nothing of that; so the relay looks, and binds the name again.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use socket2::Socket;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tracing::{error, warn};
+
+use super::{BindError, open};
+use crate::config::ListenAddress;
+
+/// How often the name is looked for.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// How often the log says that the name was bound again: whoever may write to the directory could fill the log.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// How long a stop waits for the name to be removed: its file system may hang.
+const REMOVE_WITHIN: Duration = Duration::from_secs(1);
+
+/// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Watches the name of a listener's unix socket. A listener of another kind, and a socket that was handed over, have no name
+/// of ours, and nothing is watched.
+pub struct NameWatch<T> {
+    file: Arc<Mutex<Option<SocketFile>>>,
+    task: Option<JoinHandle<()>>,
+    rebound: mpsc::Receiver<T>,
+}
+
+impl SocketFile {
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Whether the name leads to somebody else, or to nobody. Where that cannot be told (a disk that fails, a directory that is
+    /// closed to us) it is ours still. The inode is held by the open socket, so that no other file has its number.
+    fn is_lost(&self) -> bool {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) => (found.dev(), found.ino()) != (self.device, self.inode),
+            Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = |found: fs::Metadata| (found.dev(), found.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
+            // It may fail, and then the next start finds that nobody answers.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl<T: Send + 'static> NameWatch<T> {
+    /// `prepare` makes a reader of a socket. Must be called inside the runtime.
+    pub fn start(
+        address: &ListenAddress,
+        file: Option<SocketFile>,
+        rebinds: Counter,
+        prepare: fn(Socket) -> io::Result<T>,
+    ) -> Self {
+        let (sender, rebound) = mpsc::channel(1);
+        let is_named = file.is_some();
+        let file = Arc::new(Mutex::new(file));
+        let watch = Watch { address: address.clone(), file: file.clone(), rebinds, prepare };
+        let task = is_named.then(|| tokio::spawn(watch.run(sender)));
+        Self { file, task, rebound }
+    }
+
+    /// Waits for the reader of a socket that has got the name again. The one before has no name any more.
+    pub async fn rebound(&mut self) -> T {
+        match self.rebound.recv().await {
+            Some(reader) => reader,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends the watch and removes the name.
+    pub async fn remove(self) {
+        if let Some(task) = self.task {
+            task.abort();
+            let file = self.file;
+            // Not on the thread that carries messages. A name that stays is found by the next relay.
+            let _ = timeout(REMOVE_WITHIN, spawn_blocking(move || drop(file.lock().take()))).await;
+        }
+    }
+}
+
+struct Watch<T> {
+    address: ListenAddress,
+    file: Arc<Mutex<Option<SocketFile>>>,
+    rebinds: Counter,
+    prepare: fn(Socket) -> io::Result<T>,
+}
+
+impl<T> Watch<T> {
+    async fn run(self, rebound: mpsc::Sender<T>) {
+        let (mut trouble, mut warned): (Option<String>, Option<Instant>) = (None, None);
+        loop {
+            sleep(WATCH_EVERY).await;
+            let (address, file) = (self.address.clone(), self.file.clone());
+            let Ok(bound) = spawn_blocking(move || bind_again(&address, &file)).await else { continue };
+            let Some(bound) = bound else { continue };
+            let prepared = bound.and_then(|socket| {
+                let failed = |error| BindError::Other(self.address.clone(), "making ready to read", error);
+                (self.prepare)(socket).map_err(failed)
+            });
+            match prepared {
+                Ok(reader) => {
+                    self.rebinds.inc();
+                    trouble = None;
+                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                        warned = Some(Instant::now());
+                        warn!(
+                            "listen: {}: the socket's name was removed (a cleaner of temporary files, a volume made anew); \
+                             bound again. Senders that came meanwhile found nobody",
+                            self.address
+                        );
+                    }
+                    if rebound.send(reader).await.is_err() {
+                        return;
+                    }
+                }
+                Err(problem) => {
+                    if let BindError::Other(..) = problem {
+                        // A name without a reader is as good as none, and is bound again.
+                        let file = self.file.clone();
+                        let _ = spawn_blocking(move || remove(&file)).await;
+                    }
+                    let problem = problem.to_string();
+                    if trouble.as_ref() != Some(&problem) {
+                        error!(
+                            "{problem}; the socket's name was removed, no new sender finds the relay, and it is tried again \
+                             every {WATCH_EVERY:?}"
+                        );
+                        trouble = Some(problem);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Binds the name again where it is lost. `None`: it is there, or the listener has ended.
+fn bind_again(address: &ListenAddress, file: &Mutex<Option<SocketFile>>) -> Option<Result<Socket, BindError>> {
+    let mut file = file.lock();
+    if !file.as_ref()?.is_lost() {
+        return None;
+    }
+    let bound = open(address).map(|(socket, bound)| {
+        *file = bound;
+        socket
+    });
+    Some(bound)
+}
+
+/// Removes the name and keeps the watch over it.
+fn remove(file: &Mutex<Option<SocketFile>>) {
+    if let Some(file) = file.lock().as_ref()
+        && !file.is_lost()
+    {
+        let _ = fs::remove_file(&file.path);
+    }
+}
