@@ -8,7 +8,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::{Config, ForwardAddress, Listen};
+use crate::config::{Config, DeliverySettings, Listen};
 
 /// Standard streams, the runtime, signals, the log, the spool's files, and files that are read for a moment.
 const OWN: usize = 64;
@@ -16,10 +16,10 @@ const OWN: usize = 64;
 const FOR_EACH_LISTENER: usize = 2;
 /// A forward's connection and the next one, look-ups of names, a segment that is read, the cursor, dead letters.
 const FOR_EACH_FORWARD: usize = 16;
-/// Files that a forward to `file://` may have open.
-const FILES: usize = 256;
-/// The admin port, and all files of a forward to `file://`, get this part of the limit at most.
-const SMALL_PART: usize = 8;
+/// The admin port gets this part of the limit at most.
+const ADMIN_PART: usize = 8;
+/// The files of a forward to `file://` get this part of the limit at most.
+const FILES_PART: usize = 4;
 /// Connections get this part of the limit at least, also where that is more than is left.
 const LEAST_PART: usize = 4;
 /// One address gets this part of a lowered `max-connections` at most, as it does by default.
@@ -72,7 +72,7 @@ fn soft_and_hard() -> (usize, usize) {
 
 /// Connections that the admin port may have open: `max`, or fewer where the process may not open many files.
 pub fn admin_connections(max: usize, limit: usize) -> usize {
-    max.min(limit / SMALL_PART).max(1)
+    max.min(limit / ADMIN_PART).max(1)
 }
 
 /// Lowers the limits of connections in `config` to what a process that may open `limit` files can have beside `admin`
@@ -101,10 +101,13 @@ pub fn fit(config: &mut Config, admin: usize, limit: usize) -> Vec<Lowered> {
 /// Descriptors that senders cannot take.
 fn reserved(config: &Config, admin: usize, limit: usize) -> usize {
     let targets = config.forward.iter().flat_map(|forward| &forward.to);
-    let files = targets.filter(|target| matches!(target.address, ForwardAddress::File(_))).count();
+    let files = targets.map(|target| match &target.delivery {
+        DeliverySettings::File(settings) => settings.max_open_files.min(limit / FILES_PART),
+        _ => 0,
+    });
     OWN + FOR_EACH_LISTENER * config.listen.len()
         + FOR_EACH_FORWARD * config.forward.len()
-        + (FILES * files).min(limit / SMALL_PART)
+        + files.sum::<usize>()
         + admin
 }
 
@@ -165,6 +168,15 @@ mod tests {
         assert_eq!(lowered.len(), 1);
         let says = lowered[0].to_string();
         assert!(says.starts_with("listen tcp://127.0.0.1:514: max-connections is 120 and not 10000"), "{says}");
+    }
+
+    #[test]
+    fn files_are_reserved_too() {
+        let mut config = config(&listener("tcp://127.0.0.1:514", ""));
+        let without = fitted(&mut config.clone(), 1024)[0].0;
+        let more = "[[listen]]\naddress = \"tcp://127.0.0.1:514\"\n[[forward]]\nto = \"file:///logs\"";
+        config = Config::parse(None, more, &Overrides::default(), &|_| None).unwrap();
+        assert_eq!(fitted(&mut config, 1024)[0].0, without - 256);
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod cli;
 mod log;
 mod losses;
 mod relay;
+mod watchdog;
 
 // Stage 1: sockets → batches.
 mod listen;

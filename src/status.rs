@@ -1,6 +1,7 @@
 //! The status registry: the states of listeners and forwards, beside the numbers of `metrics`. A stage writes here when its state
 //! changes, never for a message or a batch; `admin` reads, and knows no stage.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -35,6 +36,7 @@ pub struct Listener {
     pub name: Option<String>,
     /// How many connections the listener takes; `None` for datagrams.
     pub max_connections: Option<usize>,
+    pub state: SharedListenerStatus,
 }
 
 #[derive(Clone)]
@@ -45,6 +47,43 @@ pub struct Forward {
     pub to: Vec<String>,
     pub state: SharedForwardStatus,
 }
+
+/// Whether a listener can take what comes, which the listener writes and the watchdog reads. Clones share it.
+#[derive(Clone, Default)]
+pub struct SharedListenerStatus(Arc<Mutex<Option<ListenerFailure>>>);
+
+/// Why a listener cannot take what comes.
+#[derive(Clone, Debug)]
+pub struct ListenerFailure {
+    pub since: Instant,
+    pub why: String,
+}
+
+/// A part of the relay that can stand still.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The thread that runs all connections, forwards and the admin port.
+    Runtime,
+    /// Another thread, by its name.
+    Thread(String),
+    /// A listener, by its address.
+    Listener(String),
+    /// A forward, by its name.
+    Forward(String),
+}
+
+/// A part that has stood still for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standstill {
+    pub part: Part,
+    /// What the part waits for, as far as that is known.
+    pub waits_for: String,
+    pub seconds: u64,
+}
+
+/// What stands still now, which the watchdog writes and `admin` reads. Clones share it.
+#[derive(Clone, Default)]
+pub struct Standstills(Arc<Mutex<Vec<Standstill>>>);
 
 /// The status of a forward, which the forward writes and `admin` reads. Clones share it.
 #[derive(Clone, Default)]
@@ -100,6 +139,51 @@ impl StatusRegistry {
     }
 
     pub fn topology(&self) -> Topology {
+        self.0.lock().clone()
+    }
+}
+
+impl SharedListenerStatus {
+    /// Notes that nothing can be taken.
+    pub fn fails(&self, error: &dyn fmt::Display) {
+        self.0.lock().get_or_insert_with(|| ListenerFailure { since: Instant::now(), why: error.to_string() });
+    }
+
+    /// Notes that something was taken, or that nothing is there to be taken.
+    pub fn works(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Why nothing can be taken; `None` while it can.
+    pub fn failure(&self) -> Option<ListenerFailure> {
+        self.0.lock().clone()
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime => f.write_str("the runtime (all connections, forwards and the admin port)"),
+            Self::Thread(name) => write!(f, "thread {name}"),
+            Self::Listener(address) => write!(f, "listen {address}"),
+            Self::Forward(name) => write!(f, "forward {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Standstill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, waits_for, seconds } = self;
+        write!(f, "{part} has stood still for {seconds} s; it waits for {waits_for}")
+    }
+}
+
+impl Standstills {
+    pub fn publish(&self, found: Vec<Standstill>) {
+        *self.0.lock() = found;
+    }
+
+    pub fn now(&self) -> Vec<Standstill> {
         self.0.lock().clone()
     }
 }

@@ -33,10 +33,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::config::ReadyCheck;
 use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
-use crate::status::StatusRegistry;
+use crate::status::{Part, Standstills, StatusRegistry};
 use address_file::AddressFile;
 use history::History;
 use status::Status;
@@ -73,6 +74,9 @@ pub struct Sources {
     pub registry: Arc<StatusRegistry>,
     pub spool: spool::Handle,
     pub prober: Prober,
+    pub standstills: Standstills,
+    /// What makes `/ready` answer 503.
+    pub ready: Vec<ReadyCheck>,
 }
 
 /// What all requests share.
@@ -206,13 +210,29 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
         "/metrics" => ok(OPENMETRICS, context.sources.metrics.encode()),
         // Answering at all is being alive.
         "/live" => Answer::plain(StatusCode::OK, "ok\n"),
-        // Listeners are bound before this port answers. That a collector is away is what the spool is for, and no reason
-        // to send nothing here; that nothing can be spooled is.
-        "/ready" => match context.sources.prober.ask().await {
+        "/ready" => match context.sources.ready().await {
             Ok(()) => Answer::plain(StatusCode::OK, "ok\n"),
             Err(why) => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
         _ => Answer::plain(StatusCode::NOT_FOUND, "try /, /status, /metrics, /live or /ready\n"),
+    }
+}
+
+impl Sources {
+    /// Whether the relay can do its work; an error says why not. Listeners are bound before the port answers. That a collector is
+    /// away is what the spool is for, and by default no reason to send nothing here; that nothing can be spooled is.
+    async fn ready(&self) -> Result<(), String> {
+        if self.ready.contains(&ReadyCheck::Spool) {
+            self.prober.ask().await?;
+        }
+        let matters = |part: &Part| match part {
+            Part::Runtime => true,
+            Part::Thread(name) => name.starts_with("spool") && self.ready.contains(&ReadyCheck::Spool),
+            Part::Listener(_) => self.ready.contains(&ReadyCheck::Listeners),
+            Part::Forward(_) => self.ready.contains(&ReadyCheck::Forwards),
+        };
+        let standing = self.standstills.now().into_iter().find(|standstill| matters(&standstill.part));
+        standing.map_or(Ok(()), |standstill| Err(standstill.to_string()))
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Status {
     /// Messages of containers that are not counted apart.
     pub other_containers: u64,
     pub losses: Vec<Loss>,
+    /// Parts of the relay that stand still.
+    pub standstills: Vec<Standstill>,
     pub history: TimeSeries,
 }
 
@@ -150,6 +152,14 @@ pub struct Loss {
     pub says: &'static str,
 }
 
+/// A part of the relay that has stood still for too long.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standstill {
+    pub part: String,
+    pub waits_for: String,
+    pub seconds: u64,
+}
+
 /// The last minutes, oldest first.
 #[derive(Clone, Debug, Serialize)]
 pub struct TimeSeries {
@@ -167,7 +177,7 @@ impl Status {
     pub async fn collect(context: &RequestContext) -> Self {
         let RequestContext { sources, history, started, .. } = context;
         let topology = sources.registry.topology();
-        let writable = sources.prober.ask().await;
+        let (writable, ready) = tokio::join!(sources.prober.ask(), sources.ready());
         let oldest = oldest_pending(context, topology.forwards.iter().map(|forward| forward.name.clone())).await;
         let metrics = &sources.metrics;
         let (spool, series) = (metrics.spool(), history.series());
@@ -177,7 +187,7 @@ impl Status {
             hostname: topology.hostname,
             time: rfc3339(SystemTime::now()),
             uptime_seconds: started.elapsed().as_secs(),
-            ready: writable.is_ok(),
+            ready: ready.is_ok(),
             received_per_second: tenths(recent(&series.received)),
             delivered_per_second: tenths(recent(&series.delivered)),
             spool: Spool {
@@ -205,6 +215,7 @@ impl Status {
                 .collect(),
             other_containers: metrics.containers().others(),
             losses: losses(sources),
+            standstills: standstills(sources),
             history: TimeSeries {
                 every_seconds: SAMPLE_EVERY.as_secs(),
                 received_per_second: series.received.into_iter().map(tenths).collect(),
@@ -291,6 +302,12 @@ impl Listener {
             accepted: metrics.accepted.get(),
         }
     }
+}
+
+fn standstills(sources: &Sources) -> Vec<Standstill> {
+    let now = sources.standstills.now().into_iter();
+    now.map(|status::Standstill { part, waits_for, seconds }| Standstill { part: part.to_string(), waits_for, seconds })
+        .collect()
 }
 
 /// All losses since the start, from the counters. Listeners and forwards that have been removed are among them.

@@ -24,7 +24,8 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let metrics = Arc::new(Metrics::new());
     let spool = Spool::open(Options::new(dir.path(), 1 << 20, Vec::new()), &metrics).unwrap();
     let (prober, _hung) = Prober::of_a_hung_disk();
-    let sources = Sources { metrics, registry: Arc::default(), spool: spool.handle, prober };
+    let (standstills, ready) = (Standstills::default(), vec![ReadyCheck::Spool]);
+    let sources = Sources { metrics, registry: Arc::default(), spool: spool.handle, prober, standstills, ready };
     let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
     let address = admin.address;
     let serving = tokio::spawn(admin.serve(sources));

@@ -42,6 +42,9 @@ settings! {
             );
         /// Where the real address is written once all listeners listen, for whoever asked for port 0.
         address_file: Option<PathBuf> = None, as Optional(Path), key "address-file".needs_restart();
+        /// What makes `/ready` answer 503 when it stands still.
+        ready: Vec<ReadyCheck> = vec![ReadyCheck::Spool, ReadyCheck::Listeners],
+            as ListOf { read: ready_check, display: display_ready_check }, key "ready".needs_restart();
         /// How many of the busiest containers are exported, each with a series of its own.
         containers: usize = 0, as CountTo(MAX_CONTAINERS), key "containers".needs_restart();
     }
@@ -49,6 +52,29 @@ settings! {
         /// Whether the address was asked for. The default's port being taken is a warning, an explicit one's an error.
         explicit: bool = |written: &WrittenAdmin| written.listen.is_written();
     }
+}
+
+/// What can make a relay unready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadyCheck {
+    /// The spool cannot be written, or a thread that writes it hangs.
+    Spool,
+    /// A listener accepts nothing.
+    Listeners,
+    /// A forward has pending lines of which none goes.
+    Forwards,
+}
+
+const READY_CHECKS: [(&str, ReadyCheck); 3] =
+    [("spool", ReadyCheck::Spool), ("listeners", ReadyCheck::Listeners), ("forwards", ReadyCheck::Forwards)];
+
+fn ready_check(text: &str) -> Result<ReadyCheck, String> {
+    let found = READY_CHECKS.iter().find(|(word, _)| *word == text);
+    found.map(|(_, check)| *check).ok_or_else(|| "write \"spool\", \"listeners\" or \"forwards\"".to_owned())
+}
+
+fn display_ready_check(check: &ReadyCheck) -> String {
+    READY_CHECKS.iter().find(|(_, known)| known == check).map_or_else(String::new, |(word, _)| (*word).to_owned())
 }
 
 settings! {

@@ -28,6 +28,7 @@ use super::socket::{self, NameWatch};
 use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, report_receive_buffer, stopping};
 use crate::config::Limits;
 use crate::metrics::ListenMetrics;
+use crate::status::SharedListenerStatus;
 use crate::sys;
 
 /// Datagrams taken in one system call.
@@ -97,7 +98,7 @@ pub(super) fn start(
     mut shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Idle { socket, work } = idle;
-    let Place { address, file, handed_over, metrics } = place;
+    let Place { address, file, handed_over, metrics, state } = place;
     let mut name = NameWatch::start(&address, file, metrics.rebinds.clone(), Ok);
     let next = Arc::default();
     rules.mark_unchanged();
@@ -121,6 +122,7 @@ pub(super) fn start(
         expected: 0,
         ingest,
         metrics: metrics.clone(),
+        state,
         buffers: vec![0; BATCH * DATAGRAM],
     };
     let (done, finished) = oneshot::channel();
@@ -198,6 +200,7 @@ struct Receiver {
     drops: u32,
     ingest: Ingest,
     metrics: ListenMetrics,
+    state: SharedListenerStatus,
     /// Bytes received and not handed on yet; and those that were handed on last.
     bytes: usize,
     expected: usize,
@@ -206,11 +209,17 @@ struct Receiver {
 }
 
 impl Receiver {
+    fn forget_errors(&self, errors: &mut u32) {
+        if std::mem::take(errors) >= ERRORS_IN_A_ROW {
+            self.state.works();
+        }
+    }
+
     fn run(mut self) {
         // Without it there is a slower stop, but the messages still come.
         let _ = self.socket.set_read_timeout(Some(self.look_up));
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-        let mut errors = 0;
+        let mut errors = 0u32;
         while !self.stop.load(Ordering::Acquire) {
             let next = self.next.lock().take();
             if let Some(next) = next {
@@ -220,7 +229,7 @@ impl Receiver {
             }
             match self.receive(&mut headers, MsgFlags::MSG_WAITFORONE) {
                 Ok(mut count) => {
-                    errors = 0;
+                    self.forget_errors(&mut errors);
                     let (naps, are_many) = (self.naps && count < SMALL_BATCH, self.are_many);
                     if naps && are_many {
                         thread::sleep(self.longest_nap);
@@ -238,12 +247,13 @@ impl Receiver {
                         thread::sleep(NAP);
                     }
                 }
-                Err(Errno::EAGAIN | Errno::EINTR) => errors = 0,
+                Err(Errno::EAGAIN | Errno::EINTR) => self.forget_errors(&mut errors),
                 // What the network says about a datagram (ECONNREFUSED and its like) is gone once it is read. Should
                 // an error come back for ever, we neither end nor spin: whatever it is may pass.
-                Err(_) => {
+                Err(error) => {
                     errors += 1;
                     if errors >= ERRORS_IN_A_ROW {
+                        self.state.fails(&error);
                         thread::sleep(ERROR_PAUSE);
                     }
                 }

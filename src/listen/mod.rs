@@ -29,6 +29,7 @@ use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
 use crate::metrics::ListenMetrics;
 use crate::protocol::session::{AnySession, Bounds};
 use crate::spool::MAX_LINE;
+use crate::status::SharedListenerStatus;
 
 mod admission;
 mod datagram;
@@ -104,6 +105,7 @@ enum Reader {
 /// A listener at work.
 pub struct Running {
     rules: watch::Sender<Arc<Rules>>,
+    state: SharedListenerStatus,
     task: JoinHandle<()>,
 }
 
@@ -190,12 +192,13 @@ impl Prepared {
         let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;
         info!("listen: listening on {address}");
         let (rules, current) = watch::channel(Arc::new(Rules::new(address.clone(), &options, metrics.clone())));
-        let place = Place { address: address.clone(), file, handed_over, metrics };
+        let state = SharedListenerStatus::default();
+        let place = Place { address: address.clone(), file, handed_over, metrics, state: state.clone() };
         let task = match reader {
             Reader::Datagrams(idle) => datagram::start(idle, place, receive_buffer, current, ingest, shutdown),
             Reader::Streams(listener) => stream::start(listener, place, current, ingest, shutdown),
         };
-        Running { rules, task }
+        Running { rules, state, task }
     }
 }
 
@@ -205,6 +208,8 @@ struct Place {
     file: Option<SocketFile>,
     handed_over: bool,
     metrics: ListenMetrics,
+    /// Where it says that it cannot read.
+    state: SharedListenerStatus,
 }
 
 impl Rules {
@@ -234,6 +239,11 @@ impl Running {
     /// Where it listens, with its real port.
     pub fn address(&self) -> ListenAddress {
         self.rules.borrow().address.clone()
+    }
+
+    /// Whether it can take what comes.
+    pub fn state(&self) -> SharedListenerStatus {
+        self.state.clone()
     }
 
     /// Other settings for the same socket, perhaps with another protocol on it, counted by `metrics`. Connections that

@@ -35,7 +35,9 @@ use crate::listen::{BindError, Bound, Reassembler, SharedAdmission};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::spool::{self, OpenError, Writer};
+use crate::status::Standstills;
 use crate::tls::{TlsError, Watch};
+use crate::watchdog::Watchdog;
 use parts::{
     bind_admin, bind_listener, fitted, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
     refuse_strays, renewals_of,
@@ -144,6 +146,7 @@ impl Relay {
             admission,
             metrics: self.metrics,
             registry: Arc::default(),
+            standstills: Standstills::default(),
             listeners: Vec::new(),
             forwards: Vec::new(),
             policies,
@@ -166,6 +169,10 @@ impl Relay {
         running.start_loss_reporter(None);
         running.carry_log_stream(self.log_stream);
         running.publish_topology();
+        let watchdog = Watchdog::start(running.metrics.clone(), running.registry.clone(), running.standstills.clone());
+        if let Err(error) = &watchdog {
+            tracing::warn!("watchdog: cannot start its thread ({error}); nobody will say what stands still");
+        }
         let admin = self.admin.map(|admin| tokio::spawn(admin.serve(running.sources())));
 
         let mut shutdown = Shutdown::new(shutdown);
@@ -200,6 +207,7 @@ impl Relay {
             // With it goes its hold on the spool.
             let _ = admin.await;
         }
+        drop(watchdog);
         tracing::info!("stopped");
         Ok(())
     }

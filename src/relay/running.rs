@@ -19,7 +19,7 @@ use crate::log;
 use crate::losses::LossReporter;
 use crate::metrics::Metrics;
 use crate::spool::{self, Inlet, Prober};
-use crate::status::{self, SharedForwardStatus, StatusRegistry};
+use crate::status::{self, SharedForwardStatus, Standstills, StatusRegistry};
 use crate::tls::Renewed;
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
@@ -30,6 +30,7 @@ pub struct RunningRelay {
     pub config: Config,
     pub metrics: Arc<Metrics>,
     pub registry: Arc<StatusRegistry>,
+    pub standstills: Standstills,
     pub listeners: Vec<RunningListener>,
     pub forwards: Vec<RunningForward>,
     pub policies: watch::Sender<IngestPolicy>,
@@ -138,7 +139,8 @@ impl RunningRelay {
             let listener = rest.remove(at);
             let (label, address) = (settings.address.to_string(), listener.running.address().to_string());
             let max_connections = (!settings.address.is_datagram()).then_some(settings.limits.max_connections);
-            Some(status::Listener { label, address, name: settings.name.clone(), max_connections })
+            let (name, state) = (settings.name.clone(), listener.running.state());
+            Some(status::Listener { label, address, name, max_connections, state })
         };
         let forward = |settings: &config::Forward| {
             let forward = self.forwards.iter().find(|forward| forward.settings.name == settings.name)?;
@@ -159,6 +161,8 @@ impl RunningRelay {
             registry: self.registry.clone(),
             spool: self.spool.clone(),
             prober: Prober::new(&self.inlet),
+            standstills: self.standstills.clone(),
+            ready: self.config.admin.ready.clone(),
         }
     }
 

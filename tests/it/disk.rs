@@ -60,7 +60,7 @@ impl Drop for Disk {
 
 /// A device that promises more room than it has, as a thin volume does, with a file system on it. Beyond its room writes
 /// fail when they are synced, and then the kernel makes the file system read-only.
-struct Device {
+pub struct Device {
     // In the order in which they have to go.
     disk: Disk,
     below: Disk,
@@ -68,7 +68,7 @@ struct Device {
 
 impl Device {
     /// Mounted as a setup's spool, with room for a part of it; `features` are ext4's. `None`: see [`Disk::mount`].
-    fn mount(setup: &Setup, features: &str) -> Option<Self> {
+    pub fn mount(setup: &Setup, features: &str) -> Option<Self> {
         crate::support::installed("mkfs.ext4", "e2fsprogs")?;
         if !Path::new("/dev/loop-control").exists() {
             skip("loop devices", "there are no loop devices");
@@ -83,6 +83,13 @@ impl Device {
         device.disk.run(Command::new("mkfs.ext4").args(["-q", "-b", "4096", "-O", features]).arg(device.image()));
         device.attach();
         Some(device)
+    }
+
+    /// Whatever is written to it hangs, until what is returned is dropped.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        self.disk.run(Command::new("fsfreeze").arg("--freeze").arg(&self.disk.0));
+        Frozen(self.disk.0.clone())
     }
 
     /// It gets the room that it promised, and is mounted anew. Nothing may be at work on it.
@@ -113,6 +120,15 @@ impl Device {
     fn attach(&self) {
         let mut mount = Command::new("mount");
         self.disk.run(mount.args(["-o", "loop,errors=remount-ro"]).arg(self.image()).arg(&self.disk.0));
+    }
+}
+
+/// A file system that takes no write.
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
     }
 }
 

@@ -39,3 +39,4 @@ mod support;
 mod tidy;
 mod unchanged;
 mod upgrade;
+mod watchdog;

@@ -49,6 +49,11 @@ impl Setup {
         self
     }
 
+    /// Keys of `[admin]`, which has an address. Before any other section.
+    pub fn admin(self, keys: &str) -> Self {
+        self.section(keys)
+    }
+
     pub fn section(mut self, toml: &str) -> Self {
         self.sections += &format!("{toml}\n");
         self

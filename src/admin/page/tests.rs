@@ -1,7 +1,7 @@
 use askama::filters::{Html, escape};
 
 use super::*;
-use crate::admin::status::{Container, Forward, LastError, Listener, OldKeys, Spool, TimeSeries};
+use crate::admin::status::{Container, Forward, LastError, Listener, OldKeys, Spool, Standstill, TimeSeries};
 
 const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
 
@@ -55,6 +55,7 @@ fn hostile() -> Status {
             Loss { reason: "evicted", place: Some("another".to_owned()), count: 0, unit: "lines", says: "why" },
             Loss { reason: "full", place: None, count: 0, unit: "lines", says: "why" },
         ],
+        standstills: vec![Standstill { part: text(), waits_for: text(), seconds: 3 }],
         history: TimeSeries {
             every_seconds: 2,
             received_per_second: vec![1.0, 2.0],
@@ -73,7 +74,7 @@ fn no_text_from_outside_is_markup() {
     // One script, one end of <main>: ours.
     assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
     let shown = page.matches(&harmless).count();
-    assert_eq!(shown, 13, "each of them is shown: {page}");
+    assert_eq!(shown, 15, "each of them is shown: {page}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn unknown_keys_name_their_line_and_the_nearest_key() {
     refused("[spool]\nmax_size = \"1GiB\"", "/etc/x.toml:2: unknown key `max_size`; did you mean `max-size`?");
     refused(
         "[admin]\nelsewhere = 1",
-        "/etc/x.toml:2: unknown key `elsewhere`; known here: listen, address-file, containers",
+        "/etc/x.toml:2: unknown key `elsewhere`; known here: listen, address-file, ready, containers",
     );
 }
 

@@ -23,7 +23,7 @@ mod timer;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use prometheus_client::metrics::counter::Counter;
@@ -32,7 +32,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tracing::warn;
 
 use accepted::{AcceptedSocket, StreamSocket};
 pub use budget::Budget;
@@ -41,13 +40,12 @@ use peers::{PeerTable, Slot};
 use super::ingest::Ingest;
 use super::socket::NameWatch;
 use super::{BACKLOG, Place, Rules, stopping};
+use crate::status::SharedListenerStatus;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// …and how long when it still has none, however often we tried: the pause doubles up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often that is worth a line in the log: who opens connections must not be able to fill it.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Connections there can be, whatever the limit that is set.
 const MAX_PLACES: u32 = 1 << 24;
@@ -59,13 +57,13 @@ pub fn start(
     ingest: Ingest,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let Place { address, file, handed_over, metrics } = place;
+    let Place { address, file, handed_over, metrics, state } = place;
     let mut name = NameWatch::start(&address, file, metrics.rebinds, Listener::unix);
     let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
     let places = Arc::new(Semaphore::new(MAX_PLACES as usize));
     let (peers, budget) = (PeerTable::default(), Budget::default());
-    let acceptor = Acceptor { rules, places, peers, budget, ingest, shutdown, connections };
+    let acceptor = Acceptor { rules, places, peers, budget, ingest, state, shutdown, connections };
     tokio::spawn(async move {
         let mut listener = listener;
         acceptor.accept_until_stopped(&mut listener, &mut name).await;
@@ -93,6 +91,7 @@ struct Acceptor {
     peers: PeerTable,
     budget: Budget,
     ingest: Ingest,
+    state: SharedListenerStatus,
     /// Says when nobody is let in any more.
     shutdown: watch::Receiver<bool>,
     /// Says when connections end: when that has come to pass.
@@ -103,7 +102,7 @@ impl Acceptor {
     async fn accept_until_stopped(&self, listener: &mut Listener, name: &mut NameWatch<Listener>) {
         let mut shutdown = self.shutdown.clone();
         let mut pause = SHORTEST_PAUSE;
-        let mut warned: Option<Instant> = None;
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -114,18 +113,26 @@ impl Acceptor {
                     continue;
                 }
                 accepted = listener.accept() => accepted,
+                // Whoever could not be accepted has gone.
+                () = sleep(LONGEST_PAUSE), if is_failing => {
+                    is_failing = false;
+                    self.state.works();
+                    continue;
+                }
             };
             match accepted {
                 Ok((socket, from)) => {
                     pause = SHORTEST_PAUSE;
+                    if std::mem::take(&mut is_failing) {
+                        self.state.works();
+                    }
                     self.admit(socket, from);
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
-                        warned = Some(Instant::now());
-                        warn!("listen: {}: cannot accept connections, trying on: {error}", self.rules.borrow().address);
-                    }
+                    // The watchdog tells of it.
+                    is_failing = true;
+                    self.state.fails(&error);
                     tokio::select! {
                         () = stopping(&mut shutdown) => break,
                         () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),

@@ -1,0 +1,254 @@
+//! The watchdog: it finds parts of the relay that stand still, says so in the log, and shows them in `/status` and `/ready`.
+//!
+//! A thread of its own looks twice a second. It needs nothing of what it watches: it takes no lock that is held for longer
+//! than arithmetic takes, reads no file on a disk, and leaves what the runtime owns alone while the runtime stands still.
+//! Time is counted in looks, so that a process which was paused (`docker pause`, a suspended laptop) has not stood still.
+//!
+//! - the **runtime**: a task counts its own turns. While they do not grow nobody is answered, `/live` and `/ready` included,
+//!   so that whoever asks (`logferry health`, Kubernetes) finds out by the timeout of the question.
+//! - a **thread** in an uninterruptible wait (`threads`): a disk that hangs.
+//! - a **listener** that cannot accept.
+//! - a **forward** with pending lines of which none is delivered, filtered or rejected.
+
+mod threads;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Pid, gettid};
+use prometheus_client::metrics::counter::Counter;
+use tokio::task::JoinHandle;
+
+use crate::metrics::Metrics;
+use crate::status::{self, ForwardStatus, Part, Phase, Standstill, Standstills, StatusRegistry};
+use threads::ThreadWatch;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two turns of the task that counts them: one in a look.
+const BEAT_EVERY: Duration = Duration::from_millis(400);
+/// The runtime, a thread or a listener that has done nothing for so long stands still.
+const STANDSTILL: Duration = Duration::from_secs(2);
+/// A forward stands still when no line has gone for so long: longer than a collector takes to be found dead by default.
+const FORWARD_STANDSTILL: Duration = Duration::from_secs(15);
+/// A part is named in the log this often at most, with what it waits for and when it goes on.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// The watching thread, and the task that it watches the runtime by. Both end when this is dropped.
+pub struct Watchdog {
+    heartbeat: JoinHandle<()>,
+    _stop: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    /// Watches the runtime that it is called in, and what `metrics` and `registry` know. What stands still is in `standstills`.
+    pub fn start(metrics: Arc<Metrics>, registry: Arc<StatusRegistry>, standstills: Standstills) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let heartbeat = Arc::<Heartbeat>::default();
+        let mut watch = Watch::new(metrics, registry, heartbeat.clone());
+        let look = move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
+                let found = watch.look();
+                for line in watch.log.update(&found, Instant::now()) {
+                    tracing::warn!("watchdog: {line}");
+                }
+                standstills.publish(found.into_iter().map(|found| found.standstill).collect());
+            }
+        };
+        thread::Builder::new().name("watchdog".into()).spawn(look)?;
+        Ok(Self { heartbeat: tokio::spawn(heartbeat.run()), _stop: stop })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.heartbeat.abort();
+    }
+}
+
+/// The turns of a task on the runtime, and the thread that runs it.
+#[derive(Default)]
+struct Heartbeat {
+    beats: AtomicU64,
+    thread: AtomicI32,
+}
+
+impl Heartbeat {
+    async fn run(self: Arc<Self>) {
+        self.thread.store(gettid().as_raw(), Ordering::Relaxed);
+        loop {
+            self.beats.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+}
+
+/// A standstill, and whether the log should have it.
+#[derive(Debug)]
+struct Found {
+    standstill: Standstill,
+    /// The part has said itself in the log what is wrong.
+    is_logged_elsewhere: bool,
+}
+
+/// A count that should grow, and for how many looks it has not.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    count: u64,
+    looks: u32,
+}
+
+impl Progress {
+    /// Takes note of the count as it is now, and says for how long it has not grown.
+    fn look(&mut self, count: u64) -> Duration {
+        *self = Self { count, looks: if count == self.count { self.looks + 1 } else { 0 } };
+        LOOK_EVERY * self.looks
+    }
+}
+
+/// What is watched, and how it was at the last look.
+struct Watch {
+    metrics: Arc<Metrics>,
+    registry: Arc<StatusRegistry>,
+    heartbeat: Arc<Heartbeat>,
+    runtime: Progress,
+    threads: ThreadWatch,
+    /// Forwards with pending lines, by name.
+    forwards: HashMap<String, Progress>,
+    log: StandstillLog,
+}
+
+impl Watch {
+    fn new(metrics: Arc<Metrics>, registry: Arc<StatusRegistry>, heartbeat: Arc<Heartbeat>) -> Self {
+        Self {
+            metrics,
+            registry,
+            heartbeat,
+            runtime: Progress::default(),
+            threads: ThreadWatch::default(),
+            forwards: HashMap::new(),
+            log: StandstillLog::default(),
+        }
+    }
+
+    /// Everything that stands still now.
+    fn look(&mut self) -> Vec<Found> {
+        let mut found = self.threads();
+        match self.runtime() {
+            // It may be in the middle of anything: what it owns is not looked at.
+            Some(runtime) => found.push(runtime),
+            None => {
+                let topology = self.registry.topology();
+                found.extend(topology.listeners.iter().filter_map(listener));
+                found.extend(self.forwards(&topology.forwards));
+            }
+        }
+        found
+    }
+
+    fn threads(&mut self) -> Vec<Found> {
+        let waiting = self.threads.look().into_iter().map(|(name, place, looks)| (name, place, LOOK_EVERY * looks));
+        let standing = waiting.filter(|(_, _, time)| *time >= STANDSTILL);
+        standing.map(|(name, place, time)| Found::new(Part::Thread(name), place, time)).collect()
+    }
+
+    fn runtime(&mut self) -> Option<Found> {
+        let time = self.runtime.look(self.heartbeat.beats.load(Ordering::Relaxed));
+        let thread = Pid::from_raw(self.heartbeat.thread.load(Ordering::Relaxed));
+        (time >= STANDSTILL).then(|| Found::new(Part::Runtime, threads::place(thread), time))
+    }
+
+    fn forwards(&mut self, forwards: &[status::Forward]) -> Vec<Found> {
+        let before = std::mem::take(&mut self.forwards);
+        let mut found = Vec::new();
+        for forward in forwards {
+            let metrics = self.metrics.forward_metrics(&forward.name);
+            if metrics.pending() == 0 {
+                continue;
+            }
+            let gone = [&metrics.delivered, &metrics.filtered, &metrics.rejected, &metrics.damaged];
+            let gone = gone.map(Counter::get).iter().sum();
+            let Some(mut progress) = before.get(&forward.name).copied() else {
+                self.forwards.insert(forward.name.clone(), Progress { count: gone, looks: 0 });
+                continue;
+            };
+            let time = progress.look(gone);
+            self.forwards.insert(forward.name.clone(), progress);
+            if time >= FORWARD_STANDSTILL {
+                let status = forward.state.now();
+                // Why nobody can be connected the forward says itself.
+                let has_failed = status.last_error.as_ref().is_some_and(|error| error.at.elapsed() <= time);
+                let is_logged_elsewhere = status.stopped || (status.phase != Phase::Connected && has_failed);
+                let part = Part::Forward(forward.name.clone());
+                found.push(Found { is_logged_elsewhere, ..Found::new(part, awaited(&status), time) });
+            }
+        }
+        found
+    }
+}
+
+fn listener(listener: &status::Listener) -> Option<Found> {
+    let failure = listener.state.failure()?;
+    let time = failure.since.elapsed();
+    (time >= STANDSTILL).then(|| Found::new(Part::Listener(listener.address.clone()), failure.why, time))
+}
+
+/// What a forward waits for, by its status.
+fn awaited(status: &ForwardStatus) -> String {
+    let error = status.last_error.as_ref().map_or(String::new(), |error| format!(" ({})", error.says));
+    match (&status.peer, status.phase) {
+        _ if status.stopped => format!("a collector that takes lines{error}"),
+        (Some(peer), Phase::Connected) => match peer.address {
+            Some(address) => format!("an acknowledgement of {} at {address}", peer.target),
+            None => format!("an acknowledgement of {}", peer.target),
+        },
+        _ => format!("a connection to a collector{error}"),
+    }
+}
+
+impl Found {
+    fn new(part: Part, waits_for: String, time: Duration) -> Self {
+        Self { standstill: Standstill { part, waits_for, seconds: time.as_secs() }, is_logged_elsewhere: false }
+    }
+}
+
+/// The log lines of standstills: one when it begins, one when it is over.
+#[derive(Default)]
+struct StandstillLog {
+    /// Parts that the log says to stand still.
+    open: HashMap<Part, Instant>,
+    /// When the log had each part last. As many as there are parts.
+    logged: HashMap<Part, Instant>,
+}
+
+impl StandstillLog {
+    fn update(&mut self, found: &[Found], now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.open.retain(|part, since| {
+            let goes_on = found.iter().all(|found| found.standstill.part != *part);
+            if goes_on {
+                lines.push(format!("{part} goes on, after {} s", now.duration_since(*since).as_secs()));
+            }
+            !goes_on
+        });
+        for Found { standstill, is_logged_elsewhere } in found {
+            let part = &standstill.part;
+            let is_due = self.logged.get(part).is_none_or(|logged| now.duration_since(*logged) >= LOG_EVERY);
+            if !is_logged_elsewhere && is_due && !self.open.contains_key(part) {
+                let since = now.checked_sub(Duration::from_secs(standstill.seconds)).unwrap_or(now);
+                self.open.insert(part.clone(), since);
+                self.logged.insert(part.clone(), now);
+                lines.push(standstill.to_string());
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests;

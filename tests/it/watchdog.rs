@@ -1,0 +1,88 @@
+//! What stands still is said, shown and told whoever asks: a disk that hangs, the runtime itself, a forward.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::disk::Device;
+use crate::support::http::{get, status};
+use crate::support::relay::logferry;
+use crate::support::{Collector, Framing, Relay, Setup, eventually, installed, skip, within};
+
+/// A forward is let be for 15 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What `/status` says to stand still.
+fn standstills(relay: &Relay) -> Vec<String> {
+    let now = status(relay);
+    let found = now["standstills"].as_array().expect("a list").iter();
+    found.map(|found| found["part"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn a_thread_that_hangs_at_its_disk_is_named_and_the_relay_not_ready() {
+    let collector = Collector::tcp_away(Framing::Newline);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward(&collector.url());
+    let Some(device) = Device::mount(&setup, "^has_journal") else { return };
+    let Some(_) = installed("fsfreeze", "util-linux") else { return };
+    let relay = setup.start();
+    let frozen = device.freeze();
+    relay.door().connect().send(b"<13>a line for a disk that hangs\n");
+    relay.says("watchdog: thread spool-writer has stood still for 2 s; it waits for the kernel (state D");
+    assert_eq!(standstills(&relay), ["thread spool-writer"]);
+    let answer = get(&relay, "/ready");
+    assert_eq!((answer.status, get(&relay, "/live").status), (503, 200), "{}", answer.body);
+    drop(frozen);
+    relay.says("watchdog: thread spool-writer goes on, after ");
+    relay.has_spooled(1);
+    eventually("all is well again", || (get(&relay, "/ready").status == 200).then_some(()));
+    assert!(standstills(&relay).is_empty());
+    let said = relay.stderr();
+    assert_eq!(said.matches("watchdog: ").count(), 2, "{said}");
+    drop((relay, device));
+}
+
+/// Its thread is held before the system call in which it waits for something to do.
+#[test]
+fn a_runtime_that_stands_still_is_said_by_the_thread_that_watches_and_health_fails() {
+    let Some(strace) = installed("strace", "strace") else { return };
+    if !Command::new(&strace).args(["-D", "-qq", "-o", "/dev/null", "true"]).status().expect("it runs").success() {
+        return skip("ptrace", "strace may not trace here (ptrace)");
+    }
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward("tcp://127.0.0.1:1");
+    let relay = setup.command();
+    let mut traced = Command::new(strace);
+    traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=epoll_wait"]);
+    traced.args(["-e", "inject=epoll_wait:delay_enter=12000000:when=20"]).arg(relay.get_program()).env_clear();
+    traced.envs(relay.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let relay = setup.start_with(&mut traced);
+    let admin = relay.admin().to_string();
+    let healthy = || logferry().args(["health", "--admin", &admin]).output().expect("it runs").status.success();
+    relay.says(
+        "watchdog: the runtime (all connections, forwards and the admin port) has stood still for 2 s; it waits for ",
+    );
+    assert!(!healthy(), "nobody answers");
+    relay.says("watchdog: the runtime (all connections, forwards and the admin port) goes on, after ");
+    assert!(healthy());
+}
+
+#[test]
+fn a_forward_of_which_nothing_goes_makes_the_relay_unready_where_that_is_asked_for() {
+    let mut collector = Collector::tcp_away(Framing::Newline);
+    let setup = Setup::new().admin("ready = [\"forwards\"]").listen("tcp://127.0.0.1:0").forward(&collector.url());
+    let relay = setup.start();
+    assert_eq!(get(&relay, "/ready").status, 200, "nothing is pending");
+    relay.door().connect().send(b"<13>a line that nobody takes\n");
+    let why = within(PATIENCE, || Some(get(&relay, "/ready")).filter(|answer| answer.status == 503))
+        .expect("it is not ready");
+    assert!(
+        why.body.starts_with("forward central has stood still for 15 s; it waits for a connection"),
+        "{}",
+        why.body
+    );
+    assert_eq!(standstills(&relay), ["forward central"]);
+    collector.comes();
+    eventually("it is ready", || (get(&relay, "/ready").status == 200).then_some(()));
+    // The forward itself has said that nobody could be connected.
+    assert!(!relay.stderr().contains("watchdog: "));
+    relay.has_delivered(1, 0);
+}
