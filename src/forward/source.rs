@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::yield_now;
+use tokio::time::sleep_until;
 
 use super::delivery::{Progress, Refusals, Rejected};
 use super::filtered_chunk::FilteredChunk;
@@ -39,6 +40,8 @@ pub struct Source {
     leaving: watch::Receiver<bool>,
     /// The spool cannot be read.
     unreadable: Hysteresis,
+    /// When to try to read it again.
+    retry_at: Option<Instant>,
     /// A dead letter cannot be written.
     unwritable: Hysteresis,
     /// What the collectors have refused. The link has it while it carries.
@@ -70,6 +73,7 @@ impl Source {
             metrics,
             leaving,
             unreadable: Hysteresis::default(),
+            retry_at: None,
             unwritable: Hysteresis::default(),
             refusals: Refusals::default(),
             stopped: false,
@@ -80,8 +84,8 @@ impl Source {
         }
     }
 
-    /// The next lines, which are about to be sent; `None` when everything has been read, or nothing more shall be. Waits
-    /// only when the disk fails.
+    /// The next lines, which are about to be sent; `None` when there are none now: everything has been read, the disk is being
+    /// read or fails, or nothing more shall be sent. [`wait`](Self::wait) says when to ask again. Does not wait for a disk.
     pub async fn next(&mut self) -> Option<FilteredChunk> {
         self.next_of(None).await
     }
@@ -95,7 +99,7 @@ impl Source {
     }
 
     async fn read(&mut self, bytes: usize) -> Option<FilteredChunk> {
-        let lines = FilteredChunk::new(self.next_chunk(bytes).await?, &self.rules, &self.sd_id);
+        let lines = FilteredChunk::new(self.next_chunk(bytes)?, &self.rules, &self.sd_id);
         self.reader.note_filtered(lines.filtered());
         if lines.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
@@ -110,33 +114,40 @@ impl Source {
         if self.rules.is_empty() {
             return;
         }
-        while let Some(lines) = self.read(CHUNK_BYTES).await {
-            if !lines.is_empty() {
-                break;
+        loop {
+            match self.read(CHUNK_BYTES).await {
+                Some(lines) if lines.is_empty() => drop(self.reader.retire(lines.end())),
+                None if self.is_waiting_for_disk() && self.wait().await => {}
+                _ => break,
             }
-            self.reader.retire(lines.end());
         }
         self.reader.rewind();
     }
 
-    async fn next_chunk(&mut self, bytes: usize) -> Option<Chunk> {
-        while !self.is_left() {
-            match self.reader.next(bytes) {
-                Ok(chunk) => {
-                    if self.unreadable.ends() {
-                        tracing::info!("spool: can be read again");
-                    }
-                    return chunk;
+    fn next_chunk(&mut self, bytes: usize) -> Option<Chunk> {
+        if self.is_left() || self.retry_at.is_some() {
+            return None;
+        }
+        match self.reader.next(bytes) {
+            Ok(chunk) => {
+                if chunk.is_some() && self.unreadable.ends() {
+                    tracing::info!("spool: can be read again");
                 }
-                Err(error) => {
-                    if self.unreadable.begins() {
-                        tracing::error!("spool: cannot read: {error}; trying again until it can be read");
-                    }
-                    tokio::time::sleep(DISK_RETRY).await;
+                chunk
+            }
+            Err(error) => {
+                if self.unreadable.begins() {
+                    tracing::error!("spool: cannot read: {error}; trying again until it can be read");
                 }
+                self.retry_at = Some(Instant::now() + DISK_RETRY);
+                None
             }
         }
-        None
+    }
+
+    /// There are lines, and they are not here yet.
+    fn is_waiting_for_disk(&self) -> bool {
+        self.retry_at.is_some() || self.reader.is_reading()
     }
 
     /// The name under which this forward's lines are numbered.
@@ -144,13 +155,19 @@ impl Source {
         self.reader.stream()
     }
 
-    /// Waits for more than was read; false when nothing more will come: the relay is stopping, or the forward ends.
+    /// Waits for more than was had; false when nothing more will come: the relay is stopping, or the forward ends.
     pub async fn wait(&mut self) -> bool {
-        let Self { reader, leaving, .. } = self;
+        let Self { reader, leaving, retry_at, .. } = self;
+        let more = async {
+            let Some(at) = *retry_at else { return reader.wait().await };
+            sleep_until(at.into()).await;
+            *retry_at = None;
+            true
+        };
         tokio::select! {
             biased;
             () = is_true(leaving) => false,
-            more = reader.wait() => more,
+            more = more => more,
         }
     }
 
@@ -182,7 +199,7 @@ impl Source {
         while let Some(rejected) = progress.rejected.front()
             && !self.is_left()
         {
-            match self.reject(rejected) {
+            match self.reject(rejected).await {
                 Ok(()) => drop(progress.rejected.pop_front()),
                 Err(error) => {
                     if self.unwritable.begins() {
@@ -212,8 +229,8 @@ impl Source {
         }
     }
 
-    fn reject(&mut self, Rejected { session, line, why, bytes }: &Rejected) -> io::Result<()> {
-        self.reader.reject((*session, *line), why, bytes)?;
+    async fn reject(&mut self, Rejected { session, line, why, bytes }: &Rejected) -> io::Result<()> {
+        self.reader.reject((*session, *line), why, bytes).await?;
         let name = self.limiter.forward();
         if self.unwritable.ends() {
             tracing::info!(parent: self.limiter.span(), "dead letters can be written again");

@@ -2,9 +2,10 @@
 //! nothing is refused.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::StartError;
@@ -19,6 +20,9 @@ use crate::tls::{Renewed, Watch};
 
 /// How long a forward that has changed may take to end its connection in good order before it is cut off.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the disk may take to say where a new forward begins.
+const ADD_READER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a configuration is not in force.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,7 @@ impl RunningRelay {
             }
         }
         let connectors = new.forward.iter().map(read_connector).collect::<Result<Vec<_>, _>>()?;
-        let readers = self.add_readers(&new)?;
+        let readers = self.add_readers(&new).await?;
 
         // From here on nothing is refused any more.
         self.renewals = renewals_of(certificates);
@@ -109,14 +113,20 @@ impl RunningRelay {
         }
     }
 
+    /// A place in the spool for one forward. Waits for the disk only where its name is new, and not for long.
+    async fn add_reader(&self, name: &str) -> io::Result<Reader> {
+        let added = timeout(ADD_READER_WITHIN, self.spool.add_reader(name, &self.metrics)).await;
+        added.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the spool's disk hangs")))
+    }
+
     /// A place in the spool for each forward whose name is new. An error: there is none for one, and none for the others.
-    fn add_readers(&self, new: &Config) -> Result<HashMap<String, Reader>, ReloadError> {
+    async fn add_readers(&self, new: &Config) -> Result<HashMap<String, Reader>, ReloadError> {
         let mut readers = HashMap::new();
         for name in new.forward.iter().map(|forward| &forward.name) {
             if self.forwards.iter().any(|forward| forward.settings.name == *name) {
                 continue;
             }
-            match self.spool.add_reader(name, &self.metrics) {
+            match self.add_reader(name).await {
                 Ok(reader) => drop(readers.insert(name.clone(), reader)),
                 Err(error) => {
                     for (name, reader) in readers {
@@ -154,7 +164,7 @@ impl RunningRelay {
                 let _ = task.await;
             }
             if new.forward.iter().all(|forward| forward.name != settings.name) {
-                self.forget_forward(&settings.name);
+                self.forget_forward(&settings.name).await;
                 self.metrics.forget_forward(&settings.name);
             }
         }
@@ -166,7 +176,7 @@ impl RunningRelay {
             }
             let reader = match readers.remove(&settings.name) {
                 Some(reader) => Ok(reader),
-                None => self.spool.add_reader(&settings.name, &self.metrics),
+                None => self.add_reader(&settings.name).await,
             };
             match reader {
                 Ok(reader) => {
@@ -206,8 +216,8 @@ impl RunningRelay {
     }
 
     /// Gives up the forward's place in the spool, so that it holds nothing back.
-    fn forget_forward(&self, name: &str) {
-        match self.spool.add_reader(name, &self.metrics) {
+    async fn forget_forward(&self, name: &str) {
+        match self.add_reader(name).await {
             Ok(reader) => {
                 tracing::warn!(
                     "forward {name}: no longer configured; {} lines were not delivered to it",

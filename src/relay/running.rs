@@ -193,9 +193,10 @@ impl RunningRelay {
         end
     }
 
-    /// Reads out the listeners, then sends for as long as the grace period lasts.
+    /// Reads out the listeners, then sends for as long as the grace period lasts. A disk that hangs is waited for no longer
+    /// than that.
     pub async fn stop(mut self, spool_thread: std::thread::JoinHandle<()>) {
-        let end = self.begin_stop() + WIND_DOWN;
+        let end = self.begin_stop();
         for leaving in std::mem::take(&mut self.leaving) {
             let _ = timeout_at(end, leaving).await;
         }
@@ -209,14 +210,19 @@ impl RunningRelay {
             drop(hostname);
             let _ = timeout_at(end, task).await;
         }
-        let Self { config, inlet, forwards, reassembly: (reassembly, stop), .. } = self;
+        let Self { config, inlet, forwards, spool, reassembly: (reassembly, stop), .. } = self;
         drop(stop);
         let _ = timeout_at(end, reassembly).await;
         drop(inlet);
         let spool_closed = tokio::task::spawn_blocking(move || spool_thread.join());
-        if timeout_at(end, spool_closed).await.is_err() {
-            tracing::warn!("spool: {} was not synced within the grace period", config.spool.dir.display());
+        let hangs = timeout_at(end, spool_closed).await.is_err();
+        if hangs {
+            tracing::warn!(
+                "spool: {} was not written and synced within the grace period; is the disk hanging?",
+                config.spool.dir.display()
+            );
         }
+        let end = end + WIND_DOWN;
         for RunningForward { settings, task, control } in forwards {
             if timeout_at(end, task).await.is_err() {
                 let name = &settings.name;
@@ -225,6 +231,13 @@ impl RunningRelay {
                 );
             }
             drop(control);
+        }
+        // What forwards have said last.
+        if !hangs && timeout_at(end, spool.settled()).await.is_err() {
+            tracing::warn!(
+                "spool: {} does not take how far the forwards are; some lines will be sent again",
+                config.spool.dir.display()
+            );
         }
     }
 }

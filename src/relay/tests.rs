@@ -32,7 +32,7 @@ async fn a_forward_that_cannot_be_started_refuses_the_reload() {
     let dir = tempfile::tempdir().unwrap();
     let relay = Relay::bind(config(dir.path(), &["central"])).unwrap();
     let (metrics, spool) = (relay.metrics.clone(), relay.spool_handle.clone());
-    let taken = spool.add_reader("copy", &metrics).unwrap();
+    let taken = spool.add_reader("copy", &metrics).await.unwrap();
     let (changed, configs) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel::<()>();
     let ended = AtomicBool::new(false);
@@ -45,7 +45,7 @@ async fn a_forward_that_cannot_be_started_refuses_the_reload() {
         eventually(|| metrics.reloads_refused.get() == 1, || "a refusal".to_owned()).await;
         assert_eq!(metrics.reloads_applied.get(), 0);
         // The other one has given its place up again.
-        drop((spool.add_reader("other", &metrics).unwrap(), taken));
+        drop((spool.add_reader("other", &metrics).await.unwrap(), taken));
         changed.send(Ok(config(dir.path(), &["central", "other", "copy"]))).await.unwrap();
         eventually(|| metrics.reloads_applied.get() == 1, || "a reload".to_owned()).await;
         drop(stop);
@@ -95,7 +95,7 @@ async fn a_reload_is_partly_in_force() {
         // The slow one is waited for, and the other one has left.
         let taken = async {
             loop {
-                match spool.add_reader("central", &metrics) {
+                match spool.add_reader("central", &metrics).await {
                     Ok(reader) => break reader,
                     Err(_) => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
                 }
@@ -106,7 +106,7 @@ async fn a_reload_is_partly_in_force() {
         drop(taken);
         changed.send(Ok(forwards("json"))).await.unwrap();
         eventually(|| metrics.reloads_applied.get() == 1, || "a reload".to_owned()).await;
-        assert!(spool.add_reader("central", &metrics).is_err(), "it is at work again");
+        assert!(spool.add_reader("central", &metrics).await.is_err(), "it is at work again");
         drop(stop);
     };
     let running = relay.run(Box::pin(async move { drop(stopped.await) }), configs);

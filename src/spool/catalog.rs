@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::fill::Fill;
 use super::fresh::{Fresh, FreshBatches};
-use super::hysteresis::Hysteresis;
 use super::progress::{Cursor, Positions};
 use super::segment::{HEADER_LEN, Header};
 use super::{Position, WhenFull};
@@ -38,8 +37,6 @@ pub(super) struct Catalog {
     pub dead_letters: BTreeMap<String, u64>,
     /// What was written last, as long as some reader still has to read it.
     pub fresh: FreshBatches,
-    /// Segments that nobody needs cannot be removed.
-    pub litter: Hysteresis,
     /// Bytes and limit, for those who have no lock.
     pub fill: Arc<Fill>,
 }
@@ -76,7 +73,6 @@ impl Catalog {
             limits,
             dead_letters,
             fresh: FreshBatches::default(),
-            litter: Hysteresis::default(),
             fill: Arc::default(),
         }
     }
@@ -91,7 +87,6 @@ impl Catalog {
     ///
     /// Errors: somebody has it.
     pub fn add_cursor(&mut self, name: &str, from: Option<Positions>, metrics: ForwardMetrics) -> io::Result<usize> {
-        metrics.dead_letter_bytes.set(self.dead_letters.get(name).copied().unwrap_or(0) as i64);
         if let Some((&index, cursor)) = self.cursors.iter_mut().find(|(_, cursor)| cursor.name == name) {
             return match std::mem::replace(&mut cursor.taken, true) {
                 true => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("the forward {name} has a reader"))),
@@ -151,6 +146,7 @@ impl Catalog {
         metrics.max_bytes.set(max_bytes as i64);
         for cursor in self.cursors.values() {
             cursor.metrics.set_left(cursor.pending(self.end), cursor.replayable());
+            cursor.metrics.dead_letter_bytes.set(self.dead_letters.get(&cursor.name).copied().unwrap_or(0) as i64);
         }
     }
 }

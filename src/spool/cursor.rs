@@ -1,5 +1,5 @@
 //! The cursor: the file in which one forward's positions outlive the process. Where they move, and what is counted when
-//! they do, belongs to `log`; this file only makes them durable enough.
+//! they do, belongs to `progress`; this file only makes them durable enough. Files are written by `keeper`.
 //!
 //! ```text
 //! offset  0  magic "LFCURSR\n"     48  retired: line u64          88  acknowledged: line u64
@@ -20,15 +20,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::Position;
 use super::progress::Positions;
 use super::segment::{SpoolId, le_u64, read_up_to};
 use crate::files;
-
-/// A moving cursor is written at most this often: half a microsecond each, but for every acknowledgement it adds up.
-const WRITE_EVERY: Duration = Duration::from_millis(100);
 
 /// One forward's cursor file.
 pub(super) struct CursorFile {
@@ -40,7 +36,6 @@ pub(super) struct CursorFile {
     sequence: u64,
     /// What the file says.
     written: Option<Positions>,
-    due: Instant,
 }
 
 impl CursorFile {
@@ -56,7 +51,6 @@ impl CursorFile {
             file: None,
             sequence: newest.as_ref().map_or(0, |slot| slot.sequence),
             written: newest.map(|slot| slot.positions),
-            due: Instant::now(),
         }
     }
 
@@ -71,27 +65,15 @@ impl CursorFile {
             self.written = None;
             drop(self.write(positions));
         }
-        self.due = Instant::now();
     }
 
     /// Removes the file, if there is one.
-    pub fn remove(&mut self) -> io::Result<()> {
-        self.file = None;
+    pub fn remove(self) -> io::Result<()> {
+        drop(self.file);
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
-    }
-
-    /// Writes the positions unless they were written already, or others in the same segment were less than [`WRITE_EVERY`]
-    /// ago: a relay that starts again at once, and again, begins a segment each time, and must not lag behind by many.
-    pub fn write_if_due(&mut self, positions: Positions) -> io::Result<()> {
-        let segments = |positions: &Positions| (positions.retired.segment, positions.acknowledged.segment);
-        let same_segments = self.written.as_ref().map(segments) == Some(segments(&positions));
-        if same_segments && Instant::now() < self.due {
-            return Ok(());
-        }
-        self.write(positions)
     }
 
     /// Writes the positions unless they were written already.
@@ -99,7 +81,6 @@ impl CursorFile {
         if self.written == Some(positions) {
             return Ok(());
         }
-        self.due = Instant::now() + WRITE_EVERY;
         let file = match &self.file {
             Some(file) => file,
             None => {

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::batch::Run;
 use super::catalog::Limits;
 use super::cursor::CursorFile;
+use super::keeper::Job;
 use super::log::{Log, Oldest};
 use super::reader::Reader;
 use super::segment;
@@ -31,11 +32,28 @@ impl Handle {
     /// A reader for one more forward. It begins where its cursor says; without one, at the oldest line there is. One of
     /// a name whose reader was dropped goes on where that one was.
     ///
+    /// Waits for the disk where the name is new. A future that is dropped adds none.
+    ///
     /// Errors: there is a reader of this name (`AlreadyExists`).
-    pub fn add_reader(&self, name: &str, metrics: &Metrics) -> io::Result<Reader> {
-        let file = CursorFile::load(&self.log.dir, name, self.log.id);
-        let index = self.log.add_cursor(name, file.positions(), metrics.forward(name))?;
+    pub async fn add_reader(&self, name: &str, metrics: &Metrics) -> io::Result<Reader> {
+        let file = if self.log.knows(name) {
+            None
+        } else {
+            let (loaded, file) = oneshot::channel();
+            self.log.hand_over(Job::Load(name.to_owned(), loaded));
+            Some(file.await.map_err(io::Error::other)?)
+        };
+        let from = file.as_ref().and_then(CursorFile::positions);
+        let index = self.log.add_cursor(name, from, metrics.forward(name))?;
         Ok(Reader::new(self.log.clone(), (index, name.to_owned()), self.end.clone(), file))
+    }
+
+    /// Returns when the directory says what readers have said before.
+    pub async fn settled(&self) {
+        let (done, settled) = oneshot::channel();
+        self.log.hand_over(Job::Settle(done));
+        // A keeper that is gone settles nothing more.
+        let _ = settled.await;
     }
 
     /// The oldest line that is pending for a forward. `None`: nothing is, or it cannot be read.

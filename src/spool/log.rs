@@ -1,11 +1,14 @@
 //! The log: what writer and readers share, and where they meet. One lock around the [`Catalog`], held for arithmetic only: files
-//! are read, written, synced and removed outside of it.
+//! are read, written, synced and removed outside of it. Forwards call from the runtime's thread, so that for them `keeper` and
+//! `read_head` have threads.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -14,7 +17,10 @@ use super::catalog::{Catalog, Limits, Segment};
 use super::dead_letters::{self, MAX_DEAD_LETTER_BYTES};
 use super::fill::Fill;
 use super::fresh::Fresh;
-use super::progress::Positions;
+use super::hysteresis::Hysteresis;
+use super::keeper::{self, Job, Keeper};
+use super::progress::{Cursor, Positions};
+use super::read_head::{self, Errand};
 use super::segment::{self, SpoolId};
 use super::{Position, WhenFull};
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
@@ -25,6 +31,11 @@ pub(super) struct Log {
     pub metrics: SpoolMetrics,
     pub fill: Arc<Fill>,
     catalog: Mutex<Catalog>,
+    keeper: Mutex<Keeper>,
+    /// The keeper knows, or is about to be told, that cursors have moved.
+    pub cursors_moved: AtomicBool,
+    /// To the thread that reads segments, once it is started.
+    pub errands: OnceLock<Sender<Errand>>,
     /// Held for life: whoever has the lock owns the spool. The kernel lets go of it however the process ends.
     _lock: File,
 }
@@ -56,7 +67,8 @@ pub(super) enum Oldest {
 
 /// A stretch of a segment's file.
 pub(super) struct Stored {
-    pub file: Arc<File>,
+    /// `None`: it is not open.
+    pub file: Option<Arc<File>>,
     pub session: u32,
     pub key: u32,
     /// File offset behind the last byte that may be read.
@@ -68,11 +80,43 @@ pub(super) struct Stored {
 }
 
 impl Log {
-    pub fn new(dir: PathBuf, id: SpoolId, metrics: SpoolMetrics, catalog: Catalog, lock: File) -> Self {
-        let log = Self { dir, id, metrics, fill: catalog.fill.clone(), catalog: Mutex::new(catalog), _lock: lock };
+    pub fn new(dir: PathBuf, id: SpoolId, metrics: SpoolMetrics, catalog: Catalog, lock: File) -> Arc<Self> {
+        let log = Arc::new(Self {
+            dir,
+            id,
+            metrics,
+            fill: catalog.fill.clone(),
+            catalog: Mutex::new(catalog),
+            keeper: Mutex::new(Keeper::new()),
+            cursors_moved: AtomicBool::new(false),
+            errands: OnceLock::new(),
+            _lock: lock,
+        });
         log.remove_passed();
         log.lock().set_gauges(&log.metrics);
         log
+    }
+
+    /// From here on nobody who reads, retires or rejects waits for a disk.
+    ///
+    /// Errors: a thread cannot be started.
+    pub fn start_threads(self: &Arc<Self>) -> io::Result<()> {
+        self.keeper.lock().start(self)?;
+        let errands = read_head::start()?;
+        // There is one writer, which is spawned once.
+        drop(self.errands.set(errands));
+        Ok(())
+    }
+
+    pub fn hand_over(self: &Arc<Self>, job: Job) {
+        self.keeper.lock().hand_over(self, job);
+    }
+
+    /// A cursor is to be written.
+    pub fn cursor_moved(self: &Arc<Self>) {
+        if !self.cursors_moved.swap(true, Ordering::AcqRel) {
+            self.hand_over(Job::WriteCursors);
+        }
     }
 
     /// Bytes of all segments.
@@ -99,15 +143,39 @@ impl Log {
         MAX_DEAD_LETTER_BYTES.min(all.saturating_sub(others.sum()))
     }
 
-    /// A line of a forward is a dead letter, and all of its dead letters take so many bytes.
-    pub fn note_rejected(&self, index: usize, number: u64, bytes: u64) {
+    /// A line of a forward is a dead letter.
+    pub fn note_rejected(&self, index: usize, number: u64) {
+        if let Some(cursor) = self.lock().cursors.get_mut(&index) {
+            cursor.note_rejected(number);
+        }
+    }
+
+    /// All dead letters of a forward take so many bytes.
+    pub fn note_dead_letters(&self, name: &str, bytes: u64) {
         let mut catalog = self.lock();
-        let cursor = catalog.cursor(index);
-        cursor.note_rejected(number);
-        cursor.metrics.dead_letter_bytes.set(bytes as i64);
-        let name = cursor.name.clone();
-        catalog.dead_letters.insert(name, bytes);
+        catalog.dead_letters.insert(name.to_owned(), bytes);
         catalog.set_gauges(&self.metrics);
+    }
+
+    pub fn has_dead_letters(&self) -> bool {
+        self.lock().dead_letters.values().any(|bytes| *bytes > 0)
+    }
+
+    /// Somebody may have moved or shortened them.
+    pub fn look_at_dead_letters(&self) {
+        let names: Vec<String> = self.lock().dead_letters.keys().cloned().collect();
+        for name in names {
+            match std::fs::metadata(dead_letters::path(&self.dir, &name)) {
+                Ok(file) => self.note_dead_letters(&name, file.len()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.note_dead_letters(&name, 0),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Whether there is a cursor of this forward, with a reader or without one.
+    pub fn knows(&self, name: &str) -> bool {
+        self.lock().cursors.values().any(|cursor| cursor.name == name)
     }
 
     /// See [`Catalog::add_cursor`].
@@ -127,17 +195,19 @@ impl Log {
     }
 
     /// The cursor goes, and holds nothing back any more.
-    pub fn forget(&self, index: usize) {
+    pub fn forget(self: &Arc<Self>, index: usize) {
         let mut catalog = self.lock();
         if let Some(cursor) = catalog.cursors.remove(&index) {
             cursor.metrics.set_left(0, 0);
         }
         drop(catalog);
+        self.hand_over(Job::Forget(index));
         self.remove_passed();
     }
 
-    pub fn positions(&self, index: usize) -> Positions {
-        self.lock().cursor(index).positions()
+    /// `None`: the forward is no more.
+    pub fn positions(&self, index: usize) -> Option<Positions> {
+        self.lock().cursors.get(&index).map(Cursor::positions)
     }
 
     /// Lines that are pending, and lines that are replayable.
@@ -149,7 +219,7 @@ impl Log {
     }
 
     /// A new segment begins, which the next lines go to.
-    pub fn add(&self, segment: Segment) {
+    pub fn add(self: &Arc<Self>, segment: Segment) {
         let mut catalog = self.lock();
         catalog.bytes += segment.bytes;
         catalog.segments.push_back(segment);
@@ -201,7 +271,7 @@ impl Log {
 
     /// Gives up the oldest segment, and the lines in it that are not retired. Never the last one: false if there is
     /// no other.
-    pub fn evict_oldest(&self) -> bool {
+    pub fn evict_oldest(&self, litter: &mut Hysteresis) -> bool {
         let mut catalog = self.lock();
         if catalog.segments.len() < 2 {
             return false;
@@ -213,7 +283,8 @@ impl Log {
         }
         catalog.set_gauges(&self.metrics);
         drop(catalog);
-        gone.into_iter().for_each(|segment| self.discard(segment));
+        // Here and now: whoever asks waits for the room that it gives.
+        gone.into_iter().for_each(|segment| keeper::discard(self, segment, litter));
         true
     }
 
@@ -233,7 +304,7 @@ impl Log {
 
     /// Nothing before `up_to` will be sent again, which the collector has, too. Positions never move backwards; one that is
     /// beyond the end was not ours and is ignored. Returns how many lines are delivered by it.
-    pub fn retire(&self, index: usize, up_to: Position) -> u64 {
+    pub fn retire(self: &Arc<Self>, index: usize, up_to: Position) -> u64 {
         let mut catalog = self.lock();
         if up_to.line > catalog.end.line {
             return 0;
@@ -258,9 +329,8 @@ impl Log {
 
     /// What can be read at `read`, which is moved to where that begins: out of segments that were evicted or are read
     /// to their end. `None`: nothing for now.
-    ///
-    /// Errors come from opening the segment's file.
-    pub fn window(&self, index: usize, read: &mut Position) -> io::Result<Option<Window>> {
+    /// Files are not touched.
+    pub fn window(self: &Arc<Self>, index: usize, read: &mut Position) -> Option<Window> {
         let mut catalog = self.lock();
         let cursor = catalog.cursor(index);
         if read.line < cursor.retired().line {
@@ -276,9 +346,7 @@ impl Log {
             let end = catalog.end;
             let i = catalog.find(read.segment);
             let next = catalog.segments.get(i + 1).map(Segment::start);
-            let Some(segment) = catalog.segments.get(i).filter(|segment| segment.number <= end.segment) else {
-                return Ok(None);
-            };
+            let segment = catalog.segments.get(i).filter(|segment| segment.number <= end.segment)?;
             if segment.number != read.segment {
                 let start = segment.start();
                 catalog.skip(index, read, start, &self.metrics);
@@ -289,34 +357,45 @@ impl Log {
                 _ => (end.offset, end),
             };
             let lines = stop.line.saturating_sub(read.line);
-            let (session, key) = (segment.session, segment.key);
+            let (session, key, file) = (segment.session, segment.key, segment.file.clone());
             if lines > 0 && read.offset < limit {
                 let gap = catalog.cursor(index).next_gap(read.line);
                 if let (None, Some((batch, offset))) = (gap, catalog.fresh.at(read)) {
-                    return Ok(Some(Window::Fresh { batch, offset, session }));
+                    return Some(Window::Fresh { batch, offset, session });
                 }
                 let max_lines = gap.map_or(lines, |from| lines.min(from - read.line));
-                let segment = &mut catalog.segments[i];
-                let file = match &segment.file {
-                    Some(file) => file.clone(),
-                    None => segment.file.insert(Arc::new(File::open(segment::path(&self.dir, read.segment))?)).clone(),
-                };
-                return Ok(Some(Window::Stored(Stored { file, session, key, limit, lines, max_lines })));
+                return Some(Window::Stored(Stored { file, session, key, limit, lines, max_lines }));
             }
             if lines == 0 && stop.segment == segment.number {
                 let read = catalog.take_read();
                 drop(catalog);
                 drop(read);
-                return Ok(None);
+                return None;
             }
             let segment = &mut catalog.segments[i];
-            segment.file = None;
+            let file = segment.file.take();
             if lines > 0 && !std::mem::replace(&mut segment.damaged, true) {
                 let file = segment::path(&self.dir, segment.number);
                 tracing::error!(file = %file.display(), lines, "spool: lines are missing behind a segment");
             }
             catalog.skip(index, read, stop, &self.metrics);
+            if let Some(file) = file {
+                drop(catalog);
+                self.hand_over(Job::Close(file));
+                catalog = self.lock();
+            }
         }
+    }
+
+    /// Opens a segment, and keeps it open for the next one who reads there.
+    pub fn open_segment(&self, number: u64) -> io::Result<Arc<File>> {
+        let file = Arc::new(File::open(segment::path(&self.dir, number))?);
+        let mut catalog = self.lock();
+        let i = catalog.find(number);
+        if let Some(segment) = catalog.segments.get_mut(i).filter(|segment| segment.number == number) {
+            segment.file = Some(file.clone());
+        }
+        Ok(file)
     }
 
     /// The oldest line that is pending for the forward called `name`. Reads and moves nothing; `None`: there is none.
@@ -371,8 +450,8 @@ impl Log {
     }
 
     /// Removes the segments that every forward has retired, but never the last one, which carries the spool's id and the
-    /// line number to go on with. Unlinking is not handed to another thread: it is once in a segment's life.
-    fn remove_passed(&self) {
+    /// line number to go on with.
+    fn remove_passed(self: &Arc<Self>) {
         loop {
             let mut catalog = self.lock();
             let Some(next_line) = catalog.segments.get(1).map(|next| next.first_line) else { return };
@@ -382,33 +461,7 @@ impl Log {
             let gone = catalog.pop_oldest();
             catalog.set_gauges(&self.metrics);
             drop(catalog);
-            gone.into_iter().for_each(|segment| self.discard(segment));
-        }
-    }
-
-    /// Takes the file of a segment that is no longer in the list out of the directory.
-    fn discard(&self, segment: Segment) {
-        drop(segment.file);
-        let result = match segment.damaged {
-            true => segment::set_aside(&self.dir, segment.number),
-            false => segment::remove(&self.dir, segment.number),
-        };
-        match result {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.metrics.errors.inc();
-                if self.lock().litter.begins() {
-                    let file = segment::path(&self.dir, segment.number);
-                    tracing::error!(
-                        file = %file.display(), %error,
-                        "spool: segments nobody needs cannot be removed and take room; may the relay write to its directory?"
-                    );
-                }
-            }
-            _ => {
-                if self.lock().litter.ends() {
-                    tracing::info!(dir = %self.dir.display(), "spool: segments can be removed again");
-                }
-            }
+            gone.into_iter().for_each(|segment| self.hand_over(Job::Discard(segment)));
         }
     }
 

@@ -57,7 +57,7 @@
 //!
 //! In reading order: `record`, `batch`, `ledger`, `segment`, `cursor`; `catalog`, where all positions and counts are, with
 //! `progress` and `fresh`; `log`, what writer and readers share; `writer` with `inlet`, `fill`, `pace`, `sync`, `hysteresis` and
-//! `probe`; `reader`; `open` and `handle`;
+//! `probe`; `reader` with `read_head` and `keeper`; `open` and `handle`;
 //! `inspect`, for people; `properties`, for tests and fuzzing.
 
 mod batch;
@@ -70,6 +70,7 @@ mod handle;
 mod hysteresis;
 mod inlet;
 mod inspect;
+mod keeper;
 mod ledger;
 mod log;
 mod open;
@@ -77,6 +78,7 @@ mod pace;
 mod probe;
 mod progress;
 pub mod properties;
+mod read_head;
 mod reader;
 mod record;
 mod segment;

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -110,9 +109,9 @@ impl Spool {
             let index = catalog.add_cursor(name, file.positions(), metrics.forward(name));
             opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
         }
-        let log = Arc::new(Log::new(options.dir, found.id, metrics.spool(), catalog, lock));
+        let log = Log::new(options.dir, found.id, metrics.spool(), catalog, lock);
         let (published, watched) = watch::channel(end);
-        let reader = |(index, name, file)| Reader::new(log.clone(), (index, name), watched.clone(), file);
+        let reader = |(index, name, file)| Reader::new(log.clone(), (index, name), watched.clone(), Some(file));
         let readers = opened.into_iter().map(reader).collect();
         let handle = Handle { log: log.clone(), end: watched.clone() };
         let writer = Writer {
@@ -132,6 +131,7 @@ impl Spool {
             held: VecDeque::new(),
             trouble: Hysteresis::default(),
             full: Hysteresis::default(),
+            litter: Hysteresis::default(),
             last_refusal: None,
             #[cfg(test)]
             faults: Default::default(),

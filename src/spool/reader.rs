@@ -1,47 +1,25 @@
 //! The reader: one forward's way through the spool. It reads ahead of its cursor, and moves the cursor when the
 //! collector has the lines. What a position means for counters and segments is `log`'s business.
 //!
-//! What was written a moment ago is still in memory and need not be read at all. The rest is read inline, by `pread`,
-//! although the caller is an async task: most of it is in the page cache, where 64 KiB take some 15 µs, less than handing
-//! them to a thread pool and back. A backlog that really comes
-//! from a slow disk holds the other tasks for one such read at a time; UDP is received on a thread of its own.
+//! What was written a moment ago is in memory and is had at once. Nothing here waits for a disk once the spool's threads are started: what must be read is brought by `read_head`, what must
+//! be written is handed to `keeper`.
 
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use nix::errno::Errno;
-use tokio::sync::watch;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{oneshot, watch};
 
 use super::Position;
-use super::batch::{Batch, Run};
+#[cfg(test)]
+use super::batch::Batch;
+use super::batch::Run;
 use super::cursor::CursorFile;
-use super::dead_letters::DeadLetters;
-use super::hysteresis::Hysteresis;
-use super::log::{Log, Stored, Window};
-use super::record;
-use super::segment::{self, SpoolId};
-
-/// How often the same place may fail to be read before its segment counts as damaged: a bad block does not get better, and
-/// must not hold up all that comes after it.
-const READ_ATTEMPTS: u32 = 3;
-
-/// Failures that are not about the place but about the process or the moment: no descriptors or memory, somebody has
-/// changed the permissions, a file system over a network is away. They are waited out, however long it takes.
-const PASSING: [Errno; 8] = [
-    Errno::EMFILE,
-    Errno::ENFILE,
-    Errno::ENOMEM,
-    Errno::EACCES,
-    Errno::EPERM,
-    Errno::ETIMEDOUT,
-    Errno::EHOSTDOWN,
-    Errno::EHOSTUNREACH,
-];
-
-fn passes(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|raw| PASSING.contains(&Errno::from_raw(raw)))
-}
+use super::keeper::{Job, Letter};
+use super::log::Log;
+use super::read_head::{Found, Read, ReadHead};
+use super::segment;
 
 /// Reads lines for one forward, and retires them.
 pub struct Reader {
@@ -49,16 +27,29 @@ pub struct Reader {
     /// Which of the log's cursors is this reader's.
     index: usize,
     name: String,
-    /// Where the next line is read; never before the cursor for long, see [`Log::window`].
-    read: Position,
+    /// Where the next line is read, as far as it is known here.
+    head: ReadHead,
+    /// A copy of the head reads from a segment.
+    away: Option<Away>,
+    /// What it has brought.
+    brought: Option<io::Result<Option<Chunk>>>,
     /// The published end; closed when the writer is.
     end: watch::Receiver<Position>,
-    cursor: CursorFile,
-    dead_letters: DeadLetters,
-    cursor_trouble: Hysteresis,
-    /// Reads that failed in a row.
-    failures: u32,
+    /// The dead letter that is being written: there is never more than one.
+    rejecting: Option<Rejecting>,
     forgotten: bool,
+}
+
+struct Away {
+    back: oneshot::Receiver<Read>,
+    /// What it brings is not what is wanted any more.
+    is_stale: bool,
+}
+
+struct Rejecting {
+    session: u32,
+    number: u64,
+    answer: oneshot::Receiver<io::Result<()>>,
 }
 
 /// Lines read in one go. They stay in the spool until they are retired.
@@ -94,96 +85,82 @@ impl Chunk {
 }
 
 impl Reader {
+    /// `cursor`: the file that the forward's positions are kept in from now on, if nobody has it yet.
     pub(super) fn new(
         log: Arc<Log>,
         (index, name): (usize, String),
         end: watch::Receiver<Position>,
-        mut cursor: CursorFile,
+        cursor: Option<CursorFile>,
     ) -> Self {
-        let positions = log.positions(index);
-        let read = positions.retired;
-        cursor.reserve(positions);
-        let dead_letters = DeadLetters::new(&log.dir, &name, hex(&log.id));
-        let cursor_trouble = Hysteresis::default();
-        Self { log, index, name, read, end, cursor, dead_letters, cursor_trouble, failures: 0, forgotten: false }
+        let retired = log.positions(index).map_or(*end.borrow(), |positions| positions.retired);
+        if let Some(cursor) = cursor {
+            log.hand_over(Job::Keep(index, cursor));
+        }
+        let head = ReadHead::new(log.clone(), index, retired);
+        Self { log, index, name, head, away: None, brought: None, end, rejecting: None, forgotten: false }
     }
 
-    /// The next lines, about `max_bytes` of them but at least one; `None` when all that is spooled has been read.
+    /// The next lines, about `max_bytes` of them but at least one; `None` when there is nothing to be had now: all that is
+    /// spooled has been read, or the disk is being read. [`wait`](Self::wait) says when to ask again.
     ///
     /// Damage is skipped, logged and counted. An error means that nothing was read, and that it is worth another try a
     /// little later; a place that goes on failing is skipped too.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
-        loop {
-            let window = match self.log.window(self.index, &mut self.read) {
-                Ok(None) => return Ok(None),
-                Ok(Some(Window::Fresh { batch, offset, session })) => {
-                    return Ok(Some(self.advance(Run::part(&batch, offset, max_bytes), session)));
-                }
-                Ok(Some(Window::Stored(window))) => window,
-                Err(error) if self.tries_again(&error) => return Err(error),
-                Err(error) => {
-                    self.pass_over(None, &error);
-                    continue;
-                }
-            };
-            match self.read_window(&window, max_bytes) {
-                Ok(batch) if !batch.is_empty() => return Ok(Some(self.advance(Run::whole(batch), window.session))),
-                // Marks alone; the lines come behind them.
-                Ok(batch) if batch.byte_len() > 0 => self.read.offset += batch.byte_len() as u64,
-                Ok(_) => self.pass_over(Some(&window), &"checksum mismatch"),
-                Err(error) if self.tries_again(&error) => return Err(error),
-                Err(error) => self.pass_over(Some(&window), &error),
+        if let Some(away) = &mut self.away {
+            match away.back.try_recv() {
+                Err(TryRecvError::Empty) => return Ok(None),
+                read => self.take_back(read.ok()),
             }
+        }
+        if let Some(brought) = self.brought.take() {
+            return brought;
+        }
+        match self.head.in_memory(max_bytes) {
+            Found::Chunk(chunk) => Ok(Some(chunk)),
+            Found::End => Ok(None),
+            Found::OnDisk => match self.head.go(max_bytes) {
+                Some(back) => {
+                    self.away = Some(Away { back, is_stale: false });
+                    Ok(None)
+                }
+                None => self.head.next(max_bytes),
+            },
         }
     }
 
-    /// Whether a read that failed is worth another try.
-    fn tries_again(&mut self, error: &io::Error) -> bool {
-        let passes = passes(error);
-        self.failures += u32::from(!passes);
-        passes || (self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound)
-    }
-
-    /// Nothing can be read here: goes on behind it.
-    fn pass_over(&mut self, window: Option<&Stored>, why: &dyn std::fmt::Display) {
-        let found = window.and_then(|window| self.resync(window));
-        self.log.damaged(self.index, &mut self.read, found, why);
-        self.failures = 0;
-    }
-
-    fn read_window(&self, window: &Stored, max_bytes: usize) -> io::Result<Batch> {
-        let Stored { file, limit, max_lines, key, .. } = window;
-        segment::read(file, self.read.offset, *limit, max_bytes, *max_lines, *key).map(|(batch, _)| batch)
-    }
-
-    /// Where reading can go on behind damage at the read position. Records carry no numbers, but the end of the segment
-    /// has one: lines are counted back from there, and so never get another number than they had. Between two damaged
-    /// places nobody can tell, and what lies there is given up.
-    fn resync(&self, window: &Stored) -> Option<Position> {
-        let Position { segment, offset, line } = self.read;
-        let tail = usize::try_from(window.limit - offset).ok()?;
-        let (bytes, _) = segment::read_around(&window.file, offset, tail);
-        let last = record::salvage(&bytes, window.key).runs.pop().filter(|run| run.end == tail)?;
-        let (batch, _) = Batch::decode(bytes[last.clone()].to_vec(), u64::MAX, window.key);
-        // More than can be missing are not all ours; the last ones are.
-        let surplus = batch.line_count().saturating_sub(window.lines);
-        let start = offset + (last.end - batch.behind(surplus).len()) as u64;
-        Some(Position { segment, offset: start, line: line + window.lines - (batch.line_count() - surplus) })
+    /// `None`: the thread that reads is gone, which only a panic can do.
+    fn take_back(&mut self, read: Option<Read>) {
+        let is_stale = self.away.take().is_none_or(|away| away.is_stale);
+        if let Some((head, read)) = read.filter(|_| !is_stale) {
+            self.head = head;
+            self.brought = Some(read);
+        }
     }
 
     /// Waits until there is more than has been read: true. False when there never will be, because the writer has
     /// closed and all is read. Dropping the future loses nothing.
     pub async fn wait(&mut self) -> bool {
         loop {
-            if self.end.borrow_and_update().line > self.read.line {
+            if self.brought.is_some() {
                 return true;
             }
-            // Before a pause of unknown length the file should say where we are.
-            self.write_cursor();
+            if let Some(away) = &mut self.away {
+                let read = (&mut away.back).await.ok();
+                self.take_back(read);
+                continue;
+            }
+            if self.end.borrow_and_update().line > self.head.at.line {
+                return true;
+            }
             if self.end.changed().await.is_err() {
-                return self.end.borrow().line > self.read.line;
+                return self.end.borrow().line > self.head.at.line;
             }
         }
+    }
+
+    /// Whether something is being read, which [`wait`](Self::wait) waits for.
+    pub fn is_reading(&self) -> bool {
+        self.away.is_some()
     }
 
     /// The collector has everything before `up_to`, as far as the transport can tell: counts it as delivered, and keeps it,
@@ -191,7 +168,7 @@ impl Reader {
     /// by it.
     pub fn acknowledge(&mut self, up_to: Position) -> u64 {
         let delivered = self.log.acknowledge(self.index, up_to);
-        self.write_cursor_if_due();
+        self.log.cursor_moved();
         delivered
     }
 
@@ -199,7 +176,7 @@ impl Reader {
     /// forward needs any more. A position before the last one changes nothing. Returns how many lines are delivered by it.
     pub fn retire(&mut self, up_to: Position) -> u64 {
         let delivered = self.log.retire(self.index, up_to);
-        self.write_cursor_if_due();
+        self.log.cursor_moved();
         delivered
     }
 
@@ -213,26 +190,42 @@ impl Reader {
     /// returns. It counts as rejected when it is acknowledged, and must not be acknowledged before. Lines come in order; one
     /// that comes again is not written again.
     ///
-    /// `session` and `number` name the line, `why` is what the collector said. Blocks for one write and one sync, the first
-    /// time for reading the file too. Errors say which file cannot be written, or is full and has to be moved away: the line
-    /// must be tried again then, for it is kept nowhere else.
-    pub fn reject(&mut self, (session, number): (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
-        let from = self.log.positions(self.index).retired.line;
-        let room = self.log.dead_letter_capacity(&self.name);
-        let bytes = self.dead_letters.write((session, number), (why, line), from, room)?;
-        self.log.note_rejected(self.index, number, bytes);
-        Ok(())
+    /// `session` and `number` name the line, `why` is what the collector said. Errors say which file cannot be written, or is
+    /// full and has to be moved away: the line must be tried again then, for it is kept nowhere else. A future that is dropped
+    /// leaves the letter to be written; ask again what became of it.
+    pub async fn reject(&mut self, (session, number): (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
+        loop {
+            let rejecting = self.rejecting.get_or_insert_with(|| {
+                let (index, forward) = (self.index, self.name.clone());
+                let letter = Letter { index, forward, session, number, why: why.to_owned(), line: line.to_vec() };
+                let (done, answer) = oneshot::channel();
+                self.log.hand_over(Job::Reject(letter, done));
+                Rejecting { session, number, answer }
+            });
+            let is_asked_for = (rejecting.session, rejecting.number) == (session, number);
+            let written = (&mut rejecting.answer).await;
+            self.rejecting = None;
+            if is_asked_for {
+                written.unwrap_or_else(|_| Err(io::Error::other("the spool is closed")))?;
+                self.log.note_rejected(self.index, number);
+                return Ok(());
+            }
+        }
     }
 
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read
     /// again; whether they had been sent is for the caller to know.
     pub fn rewind(&mut self) -> u64 {
-        self.log.rewind(self.index, &mut self.read)
+        self.brought = None;
+        if let Some(away) = &mut self.away {
+            away.is_stale = true;
+        }
+        self.head.rewind()
     }
 
     /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.
     pub fn stream(&self) -> String {
-        format!("{}/{}", hex(&self.log.id), self.name)
+        format!("{}/{}", segment::hex(&self.log.id), self.name)
     }
 
     /// The forward is no more: its cursor holds nothing back from now on, and its file is removed. A reader that is
@@ -240,8 +233,6 @@ impl Reader {
     pub fn forget(mut self) {
         self.forgotten = true;
         self.log.forget(self.index);
-        let result = self.cursor.remove();
-        self.cursor_result(result);
     }
 
     /// Lines spooled and not retired: pending or replayable.
@@ -261,73 +252,20 @@ impl Reader {
 
     /// The first line that is not retired.
     pub fn position(&self) -> Position {
-        self.log.positions(self.index).retired
+        self.log.positions(self.index).map_or(*self.end.borrow(), |positions| positions.retired)
     }
 
     /// The first line that is not acknowledged.
     pub fn acknowledged(&self) -> Position {
-        self.log.positions(self.index).acknowledged
+        self.log.positions(self.index).map_or(*self.end.borrow(), |positions| positions.acknowledged)
     }
-
-    fn advance(&mut self, run: Run, session: u32) -> Chunk {
-        self.failures = 0;
-        let start = self.read;
-        let offset = start.offset + run.byte_len() as u64;
-        self.read = Position { segment: start.segment, offset, line: start.line + run.line_count() };
-        Chunk { run, session, start, end: self.read }
-    }
-
-    fn write_cursor(&mut self) {
-        let result = self.cursor.write(self.log.positions(self.index));
-        self.cursor_result(result);
-    }
-
-    fn write_cursor_if_due(&mut self) {
-        let result = self.cursor.write_if_due(self.log.positions(self.index));
-        self.cursor_result(result);
-    }
-
-    /// A cursor that cannot be written costs duplicates after a crash and nothing else: say it once and go on.
-    fn cursor_result(&mut self, result: io::Result<()>) {
-        let dir = self.log.dir.display();
-        match result {
-            Ok(()) => {
-                if self.cursor_trouble.ends() {
-                    tracing::info!(%dir, "spool: the cursor can be written again");
-                }
-            }
-            Err(error) => {
-                self.log.metrics.errors.inc();
-                if self.cursor_trouble.begins() {
-                    tracing::error!(%dir, %error, "spool: a cursor cannot be written; a restart would send lines again");
-                }
-            }
-        }
-    }
-}
-
-fn hex(id: &SpoolId) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.forgotten {
-            return;
+        if !self.forgotten {
+            self.log.release(self.index);
+            self.log.cursor_moved();
         }
-        self.write_cursor();
-        self.log.release(self.index);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn want_of_descriptors_is_no_damage() {
-        let of = |errno: Errno| passes(&io::Error::from(errno));
-        assert!([Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EACCES].into_iter().all(of));
-        assert!(![Errno::EIO, Errno::EUCLEAN, Errno::ENOENT, Errno::EISDIR].into_iter().any(of));
     }
 }

@@ -17,6 +17,7 @@ mod disk;
 mod explain;
 mod failover;
 mod files;
+mod frozen;
 mod links;
 mod log;
 mod losses;

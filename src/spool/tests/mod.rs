@@ -175,6 +175,14 @@ impl Open {
     }
 }
 
+/// What there is at once as long as the spool's threads are not started.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits for something"),
+    }
+}
+
 /// What a receipt says, without waiting.
 struct Answer {
     waiting: Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>,

@@ -14,7 +14,7 @@ fn read_and_reject(spool: &mut Open, refused: impl Fn(u64) -> bool) -> Position 
     let chunks = spool.read(0, 300);
     for chunk in &chunks {
         for (line, behind) in chunk.lines().filter(|(line, _)| refused(number(line))) {
-            spool.readers[0].reject((chunk.session, behind.line - 1), "550 no", line).unwrap();
+            now(spool.readers[0].reject((chunk.session, behind.line - 1), "550 no", line)).unwrap();
         }
     }
     chunks.last().unwrap().end
@@ -63,7 +63,7 @@ fn dead_letters_are_a_part_of_what_the_spool_may_take() {
     spool.append(0..2);
     let session = spool.readers[0].next(1).unwrap().unwrap().session;
     let (file, long) = (dead_letters::path(home.dir.path(), "a"), "x".repeat(10_000));
-    let reject = |spool: &mut Open, number| spool.readers[0].reject((session, number), "550 no", long.as_bytes());
+    let reject = |spool: &mut Open, number| now(spool.readers[0].reject((session, number), "550 no", long.as_bytes()));
     (0..3).for_each(|number| reject(&mut spool, number).unwrap());
     let bytes = fs::metadata(&file).unwrap().len();
     assert_eq!(spool.metrics.spool().max_bytes.get() as u64, MAX - bytes);

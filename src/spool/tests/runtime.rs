@@ -13,7 +13,7 @@ fn a_forward_can_come_while_the_spool_runs() {
     let home = Home::new();
     let mut spool = home.open();
     fill(&mut spool, 8);
-    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     spool.readers.push(reader);
     // All that was ever spooled is there for it: its books are those of one that was there from the start.
     spool.pending_at_start.push(0);
@@ -36,7 +36,7 @@ fn a_forward_that_came_back_goes_on_where_it_was() {
     drop(spool);
     home.options.forwards.pop();
     let mut spool = home.open();
-    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     assert_eq!(reader.position(), chunk.end);
     spool.pending_at_start.push(reader.pending());
     spool.readers.push(reader);
@@ -50,7 +50,7 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     let mut spool = home.open();
     fill(&mut spool, 4);
     spool.retire_all(0);
-    let again = spool.handle.add_reader("b", &spool.metrics).err().unwrap();
+    let again = now(spool.handle.add_reader("b", &spool.metrics)).err().unwrap();
     assert_eq!(again.kind(), ErrorKind::AlreadyExists);
 
     let chunk = spool.readers[1].next(300).unwrap().unwrap();
@@ -59,7 +59,7 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     fill(&mut spool, 4);
     spool.retire_all(0);
     assert!(home.files(".seg").len() > 1, "what waited for a dropped reader is gone");
-    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     assert_eq!((reader.position(), reader.unretired()), (chunk.end, 40 - chunk.end.line));
 
     reader.forget();
@@ -68,7 +68,7 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     assert_eq!((metrics.pending(), metrics.replayable()), (0, 0));
     // The next one of that name is new.
     fill(&mut spool, 1);
-    let reader = spool.handle.add_reader("b", &spool.metrics).unwrap();
+    let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     assert_eq!(reader.unretired(), 45 - reader.position().line);
 }
 

@@ -67,6 +67,8 @@ pub struct Writer {
     pub(super) trouble: Hysteresis,
     /// Lines are given up, or made to wait, for want of room.
     pub(super) full: Hysteresis,
+    /// Segments that were given up cannot be removed.
+    pub(super) litter: Hysteresis,
     /// `None`: the disk has taken something since.
     pub(super) last_refusal: Option<LastRefusal>,
     #[cfg(test)]
@@ -112,12 +114,13 @@ impl Writer {
         self.write_held();
     }
 
-    /// Starts the thread that owns the writer from now on. It ends, with everything queued written and synced, when the
+    /// Starts the spool's threads, one of which owns the writer from now on. It ends, with everything queued written and synced, when the
     /// last clone of the inlet is dropped. `patience`: see [`Inlet::send`].
     ///
-    /// Errors: the thread cannot be started.
+    /// Errors: a thread cannot be started.
     pub fn spawn(self, patience: Option<Duration>) -> io::Result<(Inlet, JoinHandle<()>)> {
         let (inlet, queued) = Inlet::new(patience, self.log.fill.clone(), self.log.metrics.clone());
+        self.log.start_threads()?;
         let thread = thread::Builder::new().name("spool-writer".into()).spawn(move || self.run(queued))?;
         Ok((inlet, thread))
     }

@@ -78,7 +78,7 @@ impl Writer {
     }
 
     fn evict(&mut self) -> bool {
-        let gone = self.log.evict_oldest();
+        let gone = self.log.evict_oldest(&mut self.litter);
         if let Flush::Behind(behind) = &self.flush {
             behind.forget_removed();
         }

@@ -1,0 +1,231 @@
+//! The keeper: does to the directory what forwards bring about. It writes cursors and dead letters and removes segments that
+//! nobody needs any more, on a thread of its own, so that nobody who forwards waits for a disk that hangs.
+//!
+//! Before the thread is started each job is done by whoever hands it over. The queue is bounded by what there is: one job to
+//! write all cursors, one dead letter for each forward, one for each segment.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::catalog::Segment;
+use super::cursor::CursorFile;
+use super::dead_letters::DeadLetters;
+use super::hysteresis::Hysteresis;
+use super::log::Log;
+use super::segment;
+
+/// Moving cursors are written at most this often: a microsecond each, but for every acknowledgement it adds up. A relay that
+/// is killed sends again what was retired in this time.
+const WRITE_EVERY: Duration = Duration::from_millis(5);
+
+/// How often it is looked whether somebody has moved dead letters away.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const HARDLY_EVER: Duration = Duration::from_secs(3600);
+
+pub(super) enum Job {
+    /// Reads the cursor of a forward.
+    Load(String, oneshot::Sender<CursorFile>),
+    /// From now on the cursor of this number is kept in this file.
+    Keep(usize, CursorFile),
+    /// This cursor is no more.
+    Forget(usize),
+    /// Cursors have moved.
+    WriteCursors,
+    Reject(Letter, oneshot::Sender<io::Result<()>>),
+    /// Takes the file of a segment that is no longer in the catalog out of the directory.
+    Discard(Segment),
+    /// The last user of a removed file pays for its removal.
+    Close(Arc<File>),
+    /// Answers when all that was handed over before is done.
+    Settle(oneshot::Sender<()>),
+}
+
+/// A line that the collector of a forward has refused for good.
+pub(super) struct Letter {
+    /// The forward's cursor, and its name.
+    pub index: usize,
+    pub forward: String,
+    pub session: u32,
+    pub number: u64,
+    pub why: String,
+    pub line: Vec<u8>,
+}
+
+/// A job, and the log it is about, which lives until the job is done.
+type Queued = (Arc<Log>, Job);
+
+/// Who does the jobs.
+pub(super) enum Keeper {
+    Caller(Work),
+    Thread(Sender<Queued>),
+}
+
+/// What the jobs are done with.
+#[derive(Default)]
+pub(super) struct Work {
+    /// By the cursor's number.
+    cursors: BTreeMap<usize, CursorFile>,
+    dead_letters: BTreeMap<usize, DeadLetters>,
+    /// A cursor cannot be written.
+    trouble: Hysteresis,
+    /// Segments that nobody needs cannot be removed.
+    litter: Hysteresis,
+}
+
+impl Keeper {
+    pub fn new() -> Self {
+        Self::Caller(Work::default())
+    }
+
+    /// Errors: the thread cannot be started, and no job is done any more.
+    pub fn start(&mut self, log: &Arc<Log>) -> io::Result<()> {
+        if let Self::Caller(work) = self {
+            let (work, log) = (std::mem::take(work), Arc::downgrade(log));
+            let (jobs, queued) = mpsc::channel();
+            thread::Builder::new().name("spool-keeper".into()).spawn(move || run(work, log, &queued))?;
+            *self = Self::Thread(jobs);
+        }
+        Ok(())
+    }
+
+    pub fn hand_over(&mut self, log: &Arc<Log>, job: Job) {
+        match self {
+            Self::Caller(work) => work.run(log, job),
+            // The thread ends with the log, and not before.
+            Self::Thread(jobs) => drop(jobs.send((log.clone(), job))),
+        }
+    }
+}
+
+fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
+    // Cursors that have moved, and when they may be written.
+    let (mut moved, mut due) = (None, Instant::now());
+    loop {
+        let wait = match &moved {
+            Some(_) => due.saturating_duration_since(Instant::now()),
+            None if log.upgrade().is_some_and(|log| log.has_dead_letters()) => LOOK_EVERY,
+            None => HARDLY_EVER,
+        };
+        match queued.recv_timeout(wait) {
+            Ok((log, Job::WriteCursors)) => moved = Some(log),
+            Ok((log, job)) => work.run(&log, job),
+            Err(RecvTimeoutError::Timeout) if moved.is_none() => {
+                log.upgrade().into_iter().for_each(|log| log.look_at_dead_letters());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if let Some(log) = moved.take_if(|_| Instant::now() >= due) {
+            work.run(&log, Job::WriteCursors);
+            due = Instant::now() + WRITE_EVERY;
+        }
+    }
+}
+
+impl Work {
+    fn run(&mut self, log: &Log, job: Job) {
+        // Nobody waits for an answer any more if it took too long.
+        match job {
+            Job::Load(forward, answer) => drop(answer.send(CursorFile::load(&log.dir, &forward, log.id))),
+            Job::Keep(index, mut file) => {
+                if let Some(positions) = log.positions(index) {
+                    file.reserve(positions);
+                    self.cursors.insert(index, file);
+                }
+            }
+            Job::Forget(index) => {
+                self.dead_letters.remove(&index);
+                let removed = self.cursors.remove(&index).map_or(Ok(()), |file| file.remove());
+                self.cursor_result(log, removed);
+            }
+            Job::WriteCursors => self.write_cursors(log),
+            Job::Reject(letter, answer) => {
+                let written = self.reject(log, &letter);
+                let _ = answer.send(written);
+            }
+            Job::Discard(segment) => discard(log, segment, &mut self.litter),
+            Job::Close(file) => drop(file),
+            Job::Settle(answer) => {
+                self.write_cursors(log);
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    fn write_cursors(&mut self, log: &Log) {
+        // What moves from here on is written the next time.
+        log.cursors_moved.store(false, Ordering::Release);
+        let mut cursors = std::mem::take(&mut self.cursors);
+        for (&index, file) in &mut cursors {
+            if let Some(positions) = log.positions(index) {
+                self.cursor_result(log, file.write(positions));
+            }
+        }
+        self.cursors = cursors;
+    }
+
+    /// A cursor that cannot be written costs duplicates after a crash and nothing else: say it once and go on.
+    fn cursor_result(&mut self, log: &Log, result: io::Result<()>) {
+        let dir = log.dir.display();
+        match result {
+            Ok(()) => {
+                if self.trouble.ends() {
+                    tracing::info!(%dir, "spool: the cursor can be written again");
+                }
+            }
+            Err(error) => {
+                log.metrics.errors.inc();
+                if self.trouble.begins() {
+                    tracing::error!(%dir, %error, "spool: a cursor cannot be written; a restart would send lines again");
+                }
+            }
+        }
+    }
+
+    fn reject(&mut self, log: &Log, letter: &Letter) -> io::Result<()> {
+        let Letter { index, forward, session, number, why, line } = letter;
+        let Some(positions) = log.positions(*index) else { return Ok(()) };
+        let letters = self
+            .dead_letters
+            .entry(*index)
+            .or_insert_with(|| DeadLetters::new(&log.dir, forward, segment::hex(&log.id)));
+        let capacity = log.dead_letter_capacity(forward);
+        let bytes = letters.write((*session, *number), (why, line), positions.retired.line, capacity)?;
+        log.note_dead_letters(forward, bytes);
+        Ok(())
+    }
+}
+
+/// Takes the file of a segment that is no longer in the catalog out of the directory.
+pub(super) fn discard(log: &Log, segment: Segment, litter: &mut Hysteresis) {
+    drop(segment.file);
+    let result = match segment.damaged {
+        true => segment::set_aside(&log.dir, segment.number),
+        false => segment::remove(&log.dir, segment.number),
+    };
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log.metrics.errors.inc();
+            if litter.begins() {
+                let file = segment::path(&log.dir, segment.number);
+                tracing::error!(
+                    file = %file.display(), %error,
+                    "spool: segments nobody needs cannot be removed and take room; may the relay write to its directory?"
+                );
+            }
+        }
+        _ => {
+            if litter.ends() {
+                tracing::info!(dir = %log.dir.display(), "spool: segments can be removed again");
+            }
+        }
+    }
+}

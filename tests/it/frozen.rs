@@ -1,0 +1,138 @@
+//! The disk hangs for a while, as for a snapshot of its volume: nothing that was begun comes back. What needs no disk goes on,
+//! nobody waits longer than was said, and it is told.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use nix::libc::SIGTERM;
+
+use crate::disk::Device;
+use crate::support::http::{get, status};
+use crate::support::relp::RelpFrame;
+use crate::support::{
+    Collector, Docker, Format, Framing, Relay, RelpPeer, Setup, eventually, installed, relp, says_at_length,
+};
+
+/// What the relay's memory, and the kernel's, may hold of a stream before somebody waits for the disk; and some more.
+const MORE_THAN_FITS: usize = 24 << 20;
+
+/// A file system that nobody can write to, and who tries hangs until this is dropped.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new(setup: &Setup) -> Self {
+        let frozen = Self(setup.path("spool"));
+        let done = Command::new("fsfreeze").arg("--freeze").arg(&frozen.0).status().expect("it runs");
+        assert!(done.success(), "fsfreeze: {done}");
+        frozen
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
+    }
+}
+
+fn setup(collector: &Collector) -> Setup {
+    Setup::new()
+        .top("grace = \"1s\"")
+        .spool("max-wait = \"1s\"")
+        .listen("tcp://127.0.0.1:0")
+        .listen("relp://127.0.0.1:0")
+        .forward_with(&collector.url(), "framing = \"octet-counting\"")
+}
+
+/// `None`: see [`Device::mount`].
+fn mount(setup: &Setup) -> Option<Device> {
+    installed("fsfreeze", "util-linux")?;
+    Device::mount(setup, "has_journal")
+}
+
+fn ready(relay: &Relay) -> (u16, String) {
+    let answer = get(relay, "/ready");
+    (answer.status, answer.body)
+}
+
+#[test]
+fn a_disk_that_hangs_holds_nobody_up() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(_device) = mount(&setup) else { return };
+    let relay = setup.start();
+    says_at_length(&relay, 0..500, 1000);
+    relay.has_spooled(500);
+    let frozen = Frozen::new(&setup);
+    // What is in memory goes on, and what the collector says to it is heard.
+    collector.comes();
+    collector.frames(500);
+    relay.counts_up_to("forward_delivered_total", 500);
+    // A sender that can be made to wait does.
+    let mut peer = RelpPeer::opened(&relay.doors()[1]);
+    for n in 500..600 {
+        peer.sends(&relp::frame(n - 498, "syslog", format!("<14>1 - - - - - - {n:01000}").as_bytes()));
+    }
+    // One that cannot is held for a moment; what the disk does not take then is dropped and counted.
+    let door = relay.door().clone();
+    let sender = thread::spawn(move || {
+        let (mut wire, container) = (door.connect(), Docker::new(Format::Rfc5424Micro, "loud"));
+        let text = vec![b'x'; 16_000];
+        (0..MORE_THAN_FITS / text.len()).for_each(|_| wire.says(&container, &text));
+    });
+    let answer = eventually("it is not ready", || Some(ready(&relay)).filter(|(status, _)| *status == 503));
+    assert!(answer.1.contains("is the disk hanging?"), "{}", answer.1);
+    assert_eq!(status(&relay)["ready"], false);
+    eventually("the sender has said all", || sender.is_finished().then_some(()));
+    eventually("it is counted", || {
+        (relay.metrics().with("spool_dropped_total", "reason=\"stalled\"") > 100).then_some(())
+    });
+    relay.says("the writer has stood still");
+    assert_eq!(ready(&relay).0, 503, "it hangs to this day");
+    drop(frozen);
+    // What was held is spooled now, and answered.
+    assert!(peer.frames(100).iter().all(RelpFrame::is_ok));
+    eventually("it is ready again", || (ready(&relay).0 == 200).then_some(()));
+    sender.join().expect("it has said all");
+    says_at_length(&relay, 600..700, 1000);
+    eventually("all is delivered", || {
+        let messages = collector.messages();
+        let numbers = messages.iter().filter_map(|text| text.parse::<usize>().ok());
+        numbers.eq(0..700).then_some(())
+    });
+    relay.counts("forward_pending", 0);
+    relay.metrics().balance(0);
+    relay.stops();
+}
+
+/// The kernel ends no process that hangs in a call to it; but the relay has let go of everything by then.
+#[test]
+fn a_disk_that_hangs_keeps_no_relay_from_stopping() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(_device) = mount(&setup) else { return };
+    let mut relay = setup.start();
+    says_at_length(&relay, 0..500, 1000);
+    relay.has_spooled(500);
+    let frozen = Frozen::new(&setup);
+    collector.comes();
+    collector.frames(500);
+    says_at_length(&relay, 500..510, 1000);
+    eventually("it hangs", || (ready(&relay).0 == 503).then_some(()));
+    relay.signal(SIGTERM);
+    relay.says("was not written and synced within the grace period");
+    relay.says("stopped");
+    let stat = format!("/proc/{}/stat", relay.id());
+    eventually("nothing of it runs", || {
+        let stat = fs::read_to_string(&stat).expect("it hangs");
+        stat.rsplit_once(") ")?.1.starts_with('Z').then_some(())
+    });
+    drop(frozen);
+    assert_eq!(relay.ends().code(), Some(0));
+    // What was not in the spool was in no other place either; what was is delivered.
+    let relay = setup.start();
+    says_at_length(&relay, 510..520, 1000);
+    eventually("the next one delivers", || collector.numbers().ends_with(&Vec::from_iter(510..520)).then_some(()));
+    relay.stops();
+}
