@@ -12,7 +12,7 @@
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `reload.rs`      the relay changes while it runs
-//! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone; `losses.rs`: what is said of lines that are lost
+//! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone; `frozen.rs`: it hangs; `losses.rs`: what is said of lines that are lost
 //! - `files.rs`     a `file://` that cannot be written
 //! - `descriptors.rs` a process that may open few files, and strangers who want them
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
