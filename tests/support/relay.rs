@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::http::status;
 use super::program::{Program, SIGTERM};
-use super::{Descriptors, Door, PATIENCE, Process, docker, eventually};
+use super::{Descriptors, Door, Process, docker, eventually};
 
 /// The file in a setup's directory into which its relay writes where it can be asked.
 const ADMIN: &str = "admin";
@@ -213,11 +213,7 @@ impl Relay {
 
     pub fn metrics(&self) -> Metrics {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port accepts");
-<<<<<<< HEAD
         stream.set_read_timeout(Some(super::PATIENCE)).expect("a socket option");
-=======
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
->>>>>>> 831be79 (tests: a disk that hangs holds nobody up, and keeps no relay from stopping)
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)
             .expect("a request");
         let mut answer = String::new();
