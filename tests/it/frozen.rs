@@ -17,6 +17,8 @@ use crate::support::{
 
 /// What the relay's memory, and the kernel's, may hold of a stream before somebody waits for the disk; and some more.
 const MORE_THAN_FITS: usize = 24 << 20;
+/// Bytes of each of its messages.
+const LOUD: usize = 16_000;
 
 /// A file system that nobody can write to, and who tries hangs until this is dropped.
 struct Frozen(PathBuf);
@@ -78,8 +80,8 @@ fn a_disk_that_hangs_holds_nobody_up() {
     let door = relay.door().clone();
     let sender = thread::spawn(move || {
         let (mut wire, container) = (door.connect(), Docker::new(Format::Rfc5424Micro, "loud"));
-        let text = vec![b'x'; 16_000];
-        (0..MORE_THAN_FITS / text.len()).for_each(|_| wire.says(&container, &text));
+        let text = vec![b'x'; LOUD];
+        (0..MORE_THAN_FITS / LOUD).for_each(|_| wire.says(&container, &text));
     });
     let answer = eventually("it is not ready", || Some(ready(&relay)).filter(|(status, _)| *status == 503));
     assert!(answer.1.contains("is the disk hanging?"), "{}", answer.1);
@@ -95,13 +97,17 @@ fn a_disk_that_hangs_holds_nobody_up() {
     assert!(peer.frames(100).iter().all(RelpFrame::is_ok));
     eventually("it is ready again", || (ready(&relay).0 == 200).then_some(()));
     sender.join().expect("it has said all");
-    says_at_length(&relay, 600..700, 1000);
-    eventually("all is delivered", || {
-        let messages = collector.messages();
-        let numbers = messages.iter().filter_map(|text| text.parse::<usize>().ok());
-        numbers.eq(0..700).then_some(())
+    eventually("all of it is spooled or counted", || {
+        let metrics = relay.metrics();
+        let settled = metrics.sum("spool_spooled_total") + metrics.sum("spool_dropped_total");
+        let received = metrics.sum("listen_received_total");
+        (received >= (600 + MORE_THAN_FITS / LOUD) as u64 && settled == received).then_some(())
     });
+    says_at_length(&relay, 600..700, 1000);
     relay.counts("forward_pending", 0);
+    let numbers = || collector.messages().iter().filter_map(|text| text.parse::<usize>().ok()).collect::<Vec<_>>();
+    eventually("all is delivered", || (numbers().last() == Some(&699)).then_some(()));
+    assert_eq!(numbers(), Vec::from_iter(0..700));
     relay.metrics().balance(0);
     relay.stops();
 }
