@@ -111,6 +111,8 @@ impl FileLink {
                     Outcome::Done => unsynced.reach(end),
                     Outcome::Again => {
                         unsynced.write_again(source);
+                        // It may have to be read from the disk first.
+                        stopping = false;
                         continue;
                     }
                 }
@@ -124,6 +126,8 @@ impl FileLink {
                     Outcome::Done => unsynced.retire(source),
                     Outcome::Again => {
                         unsynced.write_again(source);
+                        // It may have to be read from the disk first.
+                        stopping = false;
                         continue;
                     }
                 }
