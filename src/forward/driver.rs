@@ -103,6 +103,12 @@ impl StreamLink {
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         let mut refusals = mem::take(&mut source.refusals);
         let ended = self.carry_on(source, &mut refusals, events).await;
+        match &ended {
+            // It hangs, whatever it was sent.
+            Ended::Failed(Failure::Delivery(DeliveryError::Broken(Broken::Silent(_)))) => {}
+            Ended::Failed(_) => self.delivery.failed(&mut refusals),
+            Ended::Stopped | Ended::Moved(_) => {}
+        }
         if let Err(error) = self.sample(Instant::now()) {
             tracing::debug!("forward: cannot ask what {} has acknowledged: {error}", self.peer);
         }
@@ -117,7 +123,7 @@ impl StreamLink {
             let mut is_drained = false;
             if self.delivery.has_capacity() {
                 match source.next_of(self.delivery.batch_bytes()).await {
-                    Some(lines) => self.delivery.push(lines, Instant::now(), &mut self.progress),
+                    Some(lines) => self.delivery.push(lines, Instant::now(), refusals, &mut self.progress),
                     None => is_drained = true,
                 }
             }

@@ -120,6 +120,15 @@ impl Ingest {
         self.policy.translator.set_peer(peer);
     }
 
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// The listener's address, as configured.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// The turn of this stream to be read, if it comes at once. It lasts until what is returned is dropped.
     pub fn try_turn(&self) -> Option<Turn> {
         self.spool.try_turn()

@@ -43,6 +43,7 @@ pub use admission::{AdmissionPolicy, REASSEMBLY_CHECK_EVERY, Reassembler, Sheddi
 pub use ingest::{Ingest, IngestPolicy, SharedAdmission, now};
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
+use stream::EndedSessions;
 
 /// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;
@@ -123,6 +124,7 @@ struct Rules {
     handshakes: Semaphore,
     /// Bytes of receive buffer to ask for.
     receive_buffer: usize,
+    ended_sessions: EndedSessions,
 }
 
 /// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
@@ -223,6 +225,7 @@ impl Rules {
             limits: options.limits.clone(),
             handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
+            ended_sessions: EndedSessions::default(),
             address,
         }
     }

@@ -22,7 +22,8 @@ pub trait Session {
 
     /// Takes the next bytes. Appends answers that wait for nothing to `answers`; those of messages come with [`committed`].
     ///
-    /// An error: this is not the protocol, and the connection has to end. What was found before it counts.
+    /// An error: this is not the protocol, and the connection has to end: at once, or where the session is closing, when what it
+    /// owes is answered. What was found before it counts.
     ///
     /// [`committed`]: Self::committed
     fn feed(&mut self, bytes: &[u8], now: Instant, to: &mut impl Sink, answers: &mut Vec<u8>) -> Result<(), Violation>;
@@ -63,9 +64,6 @@ pub trait Sink {
     /// One message as it came, its framing removed (a trailing LF may be there), and whether it was cut. False: it is not in
     /// the batch, because it was refused, or waits for the rest of its line.
     fn frame(&mut self, bytes: &[u8], cut: bool) -> bool;
-
-    /// Bytes of the batch so far.
-    fn pending(&self) -> usize;
 
     /// Ends the batch: its sender is answered once it is in the spool. `numbers`: those of its lines, where they have some.
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>);
@@ -128,9 +126,9 @@ pub enum Closed {
     Stopped,
 }
 
-/// What the sender says is not the protocol, or not all of it came in time.
+/// What the sender says is not the protocol, or not all of it came in time: why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation;
+pub struct Violation(pub &'static str);
 
 /// The protocol that senders speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::docker::hard_texts;
 use crate::support::http::status;
-use crate::support::program::{SIGHUP, SIGTERM};
+use crate::support::program::{SIGCONT, SIGHUP, SIGSTOP, SIGTERM};
 use crate::support::relp::frame;
 use crate::support::{
     Certs, Collector, Docker, Door, Flow, Format, Framing, Held, Line, Program, Relay, RelpCollector, RelpFrame,
@@ -94,6 +94,50 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.expect("an entry");
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
     }
+}
+
+/// The receiver adds to each line what took it: that is no reason to refuse them.
+#[test]
+fn short_lines_pass_a_listener_with_a_long_name() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let name = format!("name = \"{}\"", "x".repeat(64));
+    let setup = Setup::new().listen_with("relp://127.0.0.1:0", &name);
+    let receiver = setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start();
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward(&url(&receiver));
+    let relay = setup.start();
+    let mut wire = relay.door().connect();
+    let lines: Vec<u8> = (0..20_000).flat_map(|n| format!("<13>1 - - - - - - {n:018}\n").into_bytes()).collect();
+    // It finds all of them in its spool.
+    receiver.signal(SIGSTOP);
+    wire.send(&lines);
+    relay.has_spooled(20_000);
+    receiver.signal(SIGCONT);
+    receiver.has_delivered(20_000, 0);
+    relay.has_delivered(20_000, 0);
+    assert_eq!(receiver.metrics().sum("listen_refused_total"), 0);
+    relay.stops();
+    receiver.stops();
+}
+
+/// Both ends say why a session is over.
+#[test]
+fn why_a_session_is_ended_is_said() {
+    let relay = taker();
+    let mut peer = RelpPeer::opened(relay.door());
+    for _ in 0..3 {
+        peer.sends(b"2 syslog 5 <13>a\nno RELP\n");
+        let heard: Vec<_> = std::iter::from_fn(|| peer.frame()).collect();
+        let [answer, goodbye] = &heard[..] else { panic!("{heard:?}") };
+        assert!(answer.is_ok());
+        assert_eq!((goodbye.command.as_str(), &*goodbye.data), ("serverclose", &b"a transaction number"[..]));
+        peer = RelpPeer::opened(relay.door());
+    }
+    drop(peer);
+    relay.counts("listen_refused_total", 3);
+    relay.has_delivered(3, 0);
+    let said = relay.stderr().matches("a session with 127.0.0.1 was ended: a transaction number").count();
+    assert_eq!(said, 1, "a stranger fills no log");
+    relay.stops();
 }
 
 /// A receiver remembers few sessions of a sender: there must not be many on their way at once.
@@ -610,7 +654,7 @@ fn messages_are_answered_in_order_and_what_is_not_known_is_refused() {
     relay.stops();
 }
 
-/// The session ends, and says nothing more; what came before is kept.
+/// The session ends; what came before is kept.
 #[test]
 fn what_is_no_session_is_ended() {
     let relay = taker();
@@ -717,6 +761,11 @@ fn numbered_lines_of_a_byte_each_are_refused() {
     peer.says(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
     assert!(peer.frame().expect("an answer").is_ok());
     peer.says(2, "numbered", &[b"7 1\n".as_slice(), &b"1 a".repeat(100_000)].concat());
+    let goodbye = peer.frame().expect("a goodbye");
+    assert_eq!(
+        (goodbye.command.as_str(), &*goodbye.data),
+        ("serverclose", &b"numbered lines that are too short to be syslog"[..])
+    );
     peer.is_over();
     relay.counts("listen_refused_total", 1);
     assert_eq!(relay.metrics().sum("listen_received_total"), 0);

@@ -13,6 +13,7 @@
 mod refusals;
 mod relp;
 mod send_window;
+mod suspect;
 mod syslog;
 #[cfg(test)]
 mod tests;
@@ -84,8 +85,8 @@ pub enum Broken {
     /// not read.
     #[error("the collector has not answered for {0:?}")]
     Silent(Duration),
-    #[error("the collector ended the session")]
-    SessionEnded,
+    #[error("the collector ended the session{}", .0.as_ref().map_or_else(String::new, |why| format!(": {why}")))]
+    SessionEnded(Option<String>),
     #[error("the collector sends commands instead of answers")]
     NoAnswer,
     #[error("the collector answered what nobody asked (number {0})")]
@@ -133,10 +134,10 @@ impl Delivery {
     }
 
     /// Takes the next lines of the spool. Only while there is capacity.
-    pub fn push(&mut self, lines: FilteredChunk, now: Instant, progress: &mut Progress) {
+    pub fn push(&mut self, lines: FilteredChunk, now: Instant, refusals: &Refusals, progress: &mut Progress) {
         match self {
             Self::Syslog(syslog) => syslog.push(&lines, progress),
-            Self::Relp(relp) => relp.push(lines, now, progress),
+            Self::Relp(relp) => relp.push(lines, now, refusals, progress),
         }
     }
 
@@ -242,6 +243,13 @@ impl Delivery {
     /// Whether something can be learned from how the collector ends the connection after our goodbye.
     pub fn learns_from_close(&self) -> bool {
         matches!(self, Self::Syslog(_))
+    }
+
+    /// The connection is of no more use: what was on its way may be why.
+    pub fn failed(&self, refusals: &mut Refusals) {
+        if let Self::Relp(relp) = self {
+            relp.failed(refusals);
+        }
     }
 
     /// The collector has closed its side in good order: by itself, or in answer to our goodbye.

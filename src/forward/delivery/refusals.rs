@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::suspect::Suspects;
+
 /// How often a line is refused before it is a dead letter.
 pub const MAX_TRIES: u32 = 3;
 /// How long a refused line waits before it is sent for the second time. Each further wait is twice as long.
@@ -23,6 +25,8 @@ pub struct Refusals {
     /// When the first of these was.
     since: Option<Instant>,
     stopped: bool,
+    /// What was on its way when sessions ended.
+    pub suspects: Suspects,
 }
 
 /// What becomes of a refused line.

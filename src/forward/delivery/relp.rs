@@ -3,13 +3,15 @@
 //! To a collector that knows our `numbered` frames (another logferry) whole batches are sent, each line with its number
 //! in our spool: it leaves out what it has already. To all others each line is a `syslog` frame. A `numbered` frame that is
 //! refused is sent again as `syslog` frames, one for each line, so that the one that is to blame stands alone: with their
-//! numbers the collector could take them for known, for it may have taken higher ones meanwhile.
+//! numbers the collector could take them for known, for it may have taken higher ones meanwhile. What was on its way at the
+//! end of more than one session is sent in smaller frames, and one at a time, see `suspect`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::refusals::Verdict;
 use super::send_window::{self, SendWindow};
+use super::suspect::Care;
 use super::{Broken, DeliveryError, Progress, Refusals, Rejected};
 use crate::forward::encode::Encoding;
 use crate::forward::filtered_chunk::FilteredChunk;
@@ -95,6 +97,10 @@ struct Unanswered {
 
 #[derive(Debug, PartialEq, Eq)]
 enum FrameState {
+    /// To be sent when nothing else waits for an answer.
+    Held {
+        numbered: bool,
+    },
     Sent,
     Taken,
     /// The frame is sent again at this time.
@@ -182,22 +188,26 @@ impl RelpDelivery {
         self.is_open() && self.book.outstanding > 0
     }
 
-    pub fn push(&mut self, lines: FilteredChunk, now: Instant, progress: &mut Progress) {
+    pub fn push(&mut self, lines: FilteredChunk, now: Instant, refusals: &Refusals, progress: &mut Progress) {
         if lines.session() != self.book.session && !self.book.frames.is_empty() {
             self.waiting = Some(lines);
             return;
         }
         let book = &mut self.book;
         book.session = lines.session();
-        match self.numbered {
-            true => self.push_numbered(&lines, now),
-            false => self.push_each(&lines, now),
+        let first = lines.runs().next().map_or(0, |run| run.start);
+        match (refusals.suspects.care(lines.session(), first), self.numbered) {
+            (Care::None, true) => self.push_numbered(&lines, now),
+            (Care::None, false) => self.push_each(&lines, now),
+            (Care::InFrames(most), true) => self.book.hold(&lines, (most, true), now),
+            (Care::InFrames(_), false) | (Care::Alone, _) => self.book.hold(&lines, (1, false), now),
         }
         self.book.pass(lines.end(), progress);
         if !lines.is_empty() {
             self.book.bytes += lines.byte_len();
             self.book.chunks.push_back(lines);
         }
+        self.send_held(now);
     }
 
     pub fn output(&self) -> &[u8] {
@@ -240,6 +250,7 @@ impl RelpDelivery {
         split.into_iter().for_each(|txnr| self.split(txnr, now, progress));
         self.book.settle(refusals, progress);
         fed?;
+        self.send_held(now);
         let Book { outstanding, refused, refusal, .. } = &self.book;
         if refusals.are_a_stop() && *outstanding == 0 && *refused > 0 {
             return Err(DeliveryError::Stop(refusal.clone()));
@@ -247,7 +258,7 @@ impl RelpDelivery {
         if self.book.frames.is_empty()
             && let Some(waiting) = self.waiting.take()
         {
-            self.push(waiting, now, progress);
+            self.push(waiting, now, refusals, progress);
         }
         Ok(())
     }
@@ -281,6 +292,13 @@ impl RelpDelivery {
     /// Everything has its verdict.
     pub fn is_settled(&self) -> bool {
         self.book.frames.is_empty()
+    }
+
+    /// The session has ended. What has no answer may be why.
+    pub fn failed(&self, refusals: &mut Refusals) {
+        if let Some(frame) = self.book.frames.iter().find(|frame| frame.state == FrameState::Sent) {
+            refusals.suspects.ended(self.book.session, frame.first..frame.first + frame.lines as u64);
+        }
     }
 
     pub fn goodbye(&mut self) {
@@ -331,6 +349,30 @@ impl RelpDelivery {
         }
     }
 
+    /// Sends the next frame that is sent by itself, when its turn has come.
+    fn send_held(&mut self, now: Instant) {
+        let Self { book, encoding, scratch, output, transactions, .. } = self;
+        if book.outstanding > 0 {
+            return;
+        }
+        let is_held = |frame: &&mut Unanswered| matches!(frame.state, FrameState::Held { .. });
+        let Some(frame) = book.frames.iter_mut().find(is_held) else { return };
+        let lines = lines_from(&book.chunks, frame.first).map(|(line, _)| line).take(frame.lines);
+        frame.txnr = transactions.next_number();
+        let mut data = Vec::new();
+        let is_numbered = frame.state == FrameState::Held { numbered: true };
+        match is_numbered {
+            true => Numbered::write(book.session, frame.first, lines, &mut data),
+            false => lines.for_each(|line| encoding.append(line, scratch, &mut data)),
+        }
+        relp::append(frame.txnr, if is_numbered { "numbered" } else { "syslog" }, &data, output);
+        frame.state = FrameState::Sent;
+        (frame.bytes, frame.sent) = (data.len(), now);
+        book.outstanding += 1;
+        book.on_the_way += frame.bytes;
+        book.heard = now;
+    }
+
     /// A frame of several lines is refused: each of its lines is sent as a frame of its own.
     fn split(&mut self, txnr: u32, now: Instant, progress: &mut Progress) {
         let Self { book, encoding, scratch, output, transactions, .. } = self;
@@ -341,8 +383,7 @@ impl RelpDelivery {
         book.refused -= 1;
         let (first, mut rendered) = (whole.first, Vec::new());
         let chunks = std::mem::take(&mut book.chunks);
-        let lines = chunks.iter().flat_map(FilteredChunk::lines).skip_while(|(_, behind)| behind.line <= first);
-        for (line, behind) in lines.take(whole.lines) {
+        for (line, behind) in lines_from(&chunks, first).take(whole.lines) {
             rendered.clear();
             encoding.append(line, scratch, &mut rendered);
             let txnr = transactions.next_number();
@@ -406,6 +447,20 @@ impl Book {
         self.frames.push_back(frame);
     }
 
+    /// The lines are to be sent by and by, no more than `most` in a frame.
+    fn hold(&mut self, chunk: &FilteredChunk, (most, numbered): (usize, bool), now: Instant) {
+        let mut lines = chunk.lines();
+        for run in chunk.runs() {
+            for first in run.clone().step_by(most) {
+                let count = (run.end - first).min(most as u64) as usize;
+                let reaches = lines.by_ref().take(count).last().map_or(chunk.end(), |(_, behind)| behind);
+                let state = FrameState::Held { numbered };
+                self.lines += count;
+                self.frames.push_back(Unanswered { txnr: 0, first, lines: count, bytes: 0, sent: now, reaches, state });
+            }
+        }
+    }
+
     /// Up to there nothing is awaited but the answers to the frames there are: what lies behind them is filtered.
     fn pass(&mut self, reaches: Position, progress: &mut Progress) {
         match self.frames.back_mut() {
@@ -425,7 +480,11 @@ impl Book {
     ) -> Result<Option<u32>, DeliveryError> {
         match frame.command {
             Command::Rsp => {}
-            Command::Serverclose => return Err(Broken::SessionEnded.into()),
+            Command::Serverclose => {
+                let why = relp::said(frame.data);
+                self.blame(why.as_deref(), now, refusals);
+                return Err(Broken::SessionEnded(why).into());
+            }
             _ => return Err(Broken::NoAnswer.into()),
         }
         // The first one, as nearly always: a collector answers in order, though nothing says that it must.
@@ -463,6 +522,19 @@ impl Book {
         Ok(split)
     }
 
+    /// The collector has ended the session and says why: a line that was the only one on its way is refused.
+    fn blame(&mut self, why: Option<&str>, now: Instant, refusals: &mut Refusals) {
+        let (Some(why), 1) = (why, self.outstanding) else { return };
+        let alone = self.frames.iter_mut().find(|frame| frame.state == FrameState::Sent && frame.lines == 1);
+        if let Some(frame) = alone
+            && refusals.refused(frame.first, now) == Verdict::Poison
+        {
+            frame.state = FrameState::Rejected(why.to_owned());
+            self.outstanding -= 1;
+            self.on_the_way -= frame.bytes;
+        }
+    }
+
     /// Lets go of what has its verdict, up to the first frame that has none.
     fn settle(&mut self, refusals: &mut Refusals, progress: &mut Progress) {
         let mut passed = None;
@@ -479,12 +551,18 @@ impl Book {
         let Some(passed) = passed else { return };
         progress.safe = Some(passed);
         refusals.passed(passed.line);
+        refusals.suspects.passed(self.session, passed.line);
         let next = self.frames.front().map_or(u64::MAX, |frame| frame.first);
         while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.end().line <= next) {
             self.bytes -= chunk.byte_len();
             self.chunks.pop_front();
         }
     }
+}
+
+/// The lines from that number on, each with the position behind it.
+fn lines_from(chunks: &VecDeque<FilteredChunk>, first: u64) -> impl Iterator<Item = (&[u8], Position)> {
+    chunks.iter().flat_map(FilteredChunk::lines).skip_while(move |(_, behind)| behind.line <= first)
 }
 
 /// The line of that number.

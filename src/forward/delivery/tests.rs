@@ -64,7 +64,7 @@ impl Session {
     }
 
     fn push(&mut self, lines: FilteredChunk) {
-        self.delivery.push(lines, self.now, &mut self.progress);
+        self.delivery.push(lines, self.now, &self.refusals, &mut self.progress);
         self.sends();
     }
 
@@ -291,7 +291,7 @@ fn no_more_is_on_its_way_than_a_window_or_some_bytes() {
     for line in 0..4 {
         assert!(session.delivery.has_capacity());
         let lines = FilteredChunk::new(Chunk::of(7, line, [&long[..]]), &[], "docker@32473");
-        session.delivery.push(lines, session.now, &mut session.progress);
+        session.delivery.push(lines, session.now, &session.refusals, &mut session.progress);
         session.delivery.flushed();
     }
     assert!(!session.delivery.has_capacity());
@@ -371,11 +371,67 @@ fn answers_count_wherever_they_are_cut() {
         (heard, session.safe(), session.rejected(), session.delivery.awaits(), next)
     };
     let whole = after([&bytes, b"", b""]);
-    assert_eq!(whole.0, Some(Err(Broken::SessionEnded.into())));
+    assert_eq!(whole.0, Some(Err(Broken::SessionEnded(None).into())));
     for first in 0..=bytes.len() {
         for second in first..=bytes.len() {
             assert_eq!(after([&bytes[..first], &bytes[first..second], &bytes[second..]]), whole);
         }
+    }
+}
+
+/// A collector that ends each session with the frame that has line 123 in it, and says why or not. The next session is another
+/// one, to which the refusals are handed on.
+fn ends_at_123(numbered: bool, why: &[u8]) -> (Vec<usize>, Vec<(u64, String)>) {
+    let (mut safe, mut sizes, mut rejected, mut refusals) = (0, Vec::new(), Vec::new(), Refusals::default());
+    for _ in 0..30 {
+        let mut session = Session { refusals, ..Session::opened(numbered) };
+        session.push(chunk(7, safe..1000));
+        while let Some((txnr, lines)) = session.asked.first().cloned() {
+            if lines.contains(&123) {
+                sizes.push(session.asked.iter().map(|(_, lines)| lines.len()).sum());
+                break;
+            }
+            session.asked.remove(0);
+            session.says(txnr, "200 OK").expect("an answer");
+        }
+        let is_over = session.asked.is_empty();
+        if !is_over {
+            let mut ends = Vec::new();
+            relp::append(0, "serverclose", why, &mut ends);
+            let ended = session.hears(&ends).expect_err("it ends the session").to_string();
+            assert!(ended.ends_with(&*String::from_utf8_lossy(why)), "{ended}");
+            session.delivery.failed(&mut session.refusals);
+        }
+        rejected.extend(session.progress.rejected.drain(..).map(|dead| (dead.line, dead.why)));
+        safe = session.safe().unwrap_or(safe);
+        refusals = session.refusals;
+        if is_over {
+            assert_eq!(safe, 1000);
+            return (sizes, rejected);
+        }
+    }
+    (sizes, rejected)
+}
+
+#[test]
+fn what_ends_sessions_is_cut_down_to_the_line_that_does() {
+    let (sizes, rejected) = ends_at_123(true, b"numbered lines that nobody can read");
+    // What is on its way each time: twice all of it, then no more than an eighth of a frame, and so on to a line.
+    assert!(sizes[0] == sizes[1] && sizes[2] > 1 && sizes[2] <= sizes[1] / 8 && sizes[3] <= sizes[2] / 8, "{sizes:?}");
+    let alone = sizes.iter().filter(|size| **size == 1).count();
+    assert!(alone >= MAX_TRIES as usize && sizes.len() < 10, "{sizes:?}");
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].0, 123);
+    assert!(rejected[0].1.contains("nobody can read"), "{rejected:?}");
+}
+
+/// A network that breaks is no line's fault.
+#[test]
+fn a_session_that_ends_without_a_word_makes_no_dead_letter() {
+    for numbered in [true, false] {
+        let (sizes, rejected) = ends_at_123(numbered, b"");
+        assert_eq!((sizes.len(), rejected), (30, Vec::new()));
+        assert_eq!(sizes[29], 1, "{sizes:?}");
     }
 }
 

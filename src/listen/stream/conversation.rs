@@ -2,8 +2,9 @@
 //! they may take.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 use super::super::ingest::Ingest;
@@ -14,6 +15,8 @@ use crate::metrics::ListenMetrics;
 use crate::protocol::session::{Ack, AnySession, Closed, Numbers, Phase, Session, Sink, Violation};
 use crate::spool::Origin;
 
+const SAY_EVERY: Duration = Duration::from_secs(600);
+
 pub struct Conversation<'a> {
     pub session: AnySession,
     /// What is owed to a sender that is answered. Boxed: sessions without answers should not pay for it.
@@ -23,6 +26,27 @@ pub struct Conversation<'a> {
     pub reservation: Reservation,
     pub limits: &'a Limits,
     pub metrics: &'a ListenMetrics,
+    pub ends: &'a EndedSessions,
+}
+
+/// What is said of sessions that a listener has ended. Strangers can bring it about, so it is said now and then.
+#[derive(Default)]
+pub struct EndedSessions(Mutex<Option<Instant>>);
+
+impl EndedSessions {
+    fn say(&self, ingest: &Ingest, why: &str) {
+        let mut said = self.0.lock();
+        if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
+            return;
+        }
+        *said = Some(Instant::now());
+        let peer = ingest.peer().map_or_else(String::new, |peer| format!(" with {peer}"));
+        tracing::warn!(
+            "listen: {}: a session{peer} was ended: {why}; its sender was told, and sends again what has no answer \
+             (logferry_listen_refused counts such sessions, this is said every ten minutes at the most)",
+            ingest.label()
+        );
+    }
 }
 
 impl Conversation<'_> {
@@ -36,8 +60,13 @@ impl Conversation<'_> {
         self.ingest.begin(bytes.len());
         let fed =
             self.call(&self.metrics.cut.max_frame, |session, sink, answers| session.feed(bytes, now, sink, answers));
-        if fed.is_err() {
+        if let Err(Violation(why)) = fed {
             self.metrics.refused.protocol.inc();
+            // What it owes is answered first, and its sender is told why.
+            if self.session.phase() == Phase::Closing {
+                self.ends.say(&self.ingest, why);
+                return self.reserve();
+            }
         }
         fed.and_then(|()| self.reserve())
     }
@@ -48,8 +77,8 @@ impl Conversation<'_> {
         let next = self.call(&self.metrics.cut.frame_timeout, |session, sink, _| session.timer(now, sink));
         match next {
             Ok(_) => {}
-            Err(Violation) if was_opening => drop(self.metrics.handshake_failures.inc()),
-            Err(Violation) => drop(self.metrics.refused.frame_timeout.inc()),
+            Err(_) if was_opening => drop(self.metrics.handshake_failures.inc()),
+            Err(_) => drop(self.metrics.refused.frame_timeout.inc()),
         }
         next
     }
@@ -64,7 +93,7 @@ impl Conversation<'_> {
         let given_up = self.call(&self.metrics.cut.max_unfinished, |session, sink, _| session.give_up(sink));
         match given_up {
             Ok(()) => self.reservation.release(),
-            Err(Violation) => drop(self.metrics.refused.max_unfinished.inc()),
+            Err(_) => drop(self.metrics.refused.max_unfinished.inc()),
         }
         given_up
     }
@@ -120,10 +149,6 @@ impl Sink for Counted<'_> {
         let count = if taken { &mut self.batch } else { &mut self.done };
         count.add(cut);
         taken
-    }
-
-    fn pending(&self) -> usize {
-        self.ingest.pending()
     }
 
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {

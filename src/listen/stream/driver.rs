@@ -40,7 +40,12 @@ pub fn serve<'a>(
         ingest.make_senders_wait();
         replies = Some(Box::new(Replies::new()));
     }
-    drive(socket, rules, Conversation { session, replies, ingest, reservation, limits, metrics }, shutdown)
+    drive(
+        socket,
+        rules,
+        Conversation { session, replies, ingest, reservation, limits, metrics, ends: &rules.ended_sessions },
+        shutdown,
+    )
 }
 
 /// The conversation is borrowed below: moved, it would take its place in each connection twice.
@@ -191,7 +196,7 @@ impl Driver<'_, '_> {
     fn poll_replies(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
         let Conversation { session, replies: Some(replies), .. } = &mut *self.conversation else { return Ok(()) };
         replies.poll_receipts(session, cx);
-        replies.poll_write(&mut self.connection, cx).map_err(|_| Violation)?;
+        replies.poll_write(&mut self.connection, cx).map_err(|_| Violation("it cannot be written to"))?;
         self.conversation.reserve()
     }
 

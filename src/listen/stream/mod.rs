@@ -35,6 +35,7 @@ use tokio::time::sleep;
 
 use accepted::{AcceptedSocket, StreamSocket};
 pub use budget::Budget;
+pub use conversation::EndedSessions;
 use peers::{PeerTable, Slot};
 
 use super::ingest::Ingest;

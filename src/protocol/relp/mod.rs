@@ -306,9 +306,14 @@ pub fn is_ok(answer: &[u8]) -> Result<(), String> {
     if answer.starts_with(b"200") {
         return Ok(());
     }
-    let first = answer.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    Err(said(answer).unwrap_or_else(|| "an empty answer".to_owned()))
+}
+
+/// The first line of what a peer says, as far as it can be shown; `None`: it says nothing.
+pub fn said(data: &[u8]) -> Option<String> {
+    let first = data.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(first).chars().filter(|c| !c.is_control()).take(100).collect();
-    Err(if shown.is_empty() { "an empty answer".to_owned() } else { shown })
+    (!shown.is_empty()).then_some(shown)
 }
 
 /// What the sides of a session tell each other first.

@@ -13,8 +13,11 @@ use crate::protocol::session::{
 const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1 };
 /// Bytes of a `numbered` frame beside the longest line: another logferry's batch is some 64 KiB.
 const NUMBERED_BATCH: usize = 128 * 1024;
-/// Bytes by which the lines of a `numbered` frame may grow, beside to twice their size, when they are read.
-const MAX_GROWTH: usize = 64 * 1024;
+/// Bytes of the shortest line that another logferry can have: `<0>1 - - - - - -`. Lines are longer here than there, for each may
+/// be told what took it, or become a whole message if it is none. So there must not be more of them than there can be.
+const MIN_LINE: usize = 16;
+/// So many lines of a `numbered` frame may have any length.
+const FEW_LINES: usize = 64;
 
 /// A sender that has not understood something, or takes too much memory or time, is simply left: it sends again what has no
 /// answer.
@@ -119,11 +122,9 @@ impl Session for RelpSession {
     fn feed(&mut self, bytes: &[u8], now: Instant, to: &mut impl Sink, answers: &mut Vec<u8>) -> Result<(), Violation> {
         let taken = self.take(bytes, now, to);
         self.dialog.end_batch(None, to);
+        let taken = taken.map_err(|bad| self.dialog.end(bad));
         self.dialog.answer_committed(answers);
-        taken.map_err(|_| {
-            self.dialog.phase = Phase::Over;
-            Violation
-        })
+        taken
     }
 
     fn committed(&mut self, ack: Ack, answers: &mut Vec<u8>) {
@@ -141,14 +142,14 @@ impl Session for RelpSession {
     fn timer(&mut self, now: Instant, _to: &mut impl Sink) -> Result<Option<Instant>, Violation> {
         if self.open_until.is_some_and(|until| until <= now) || self.deadline.is_over(now) {
             self.dialog.phase = Phase::Over;
-            return Err(Violation);
+            return Err(Violation("a frame, or `open`, has not ended in time"));
         }
         Ok(self.open_until.into_iter().chain(self.deadline.at()).min())
     }
 
     fn give_up(&mut self, _to: &mut impl Sink) -> Result<(), Violation> {
         self.dialog.phase = Phase::Over;
-        Err(Violation)
+        Err(Violation("there is no memory for a frame that has not ended"))
     }
 
     fn stopping(&mut self, answers: &mut Vec<u8>) {
@@ -213,25 +214,21 @@ impl Dialog {
             return Err(BadFrame::new("numbered lines that were not offered, or too many"));
         };
         let numbered = Numbered::read(frame.data)?;
+        if numbered.lines().count() > FEW_LINES + frame.data.len().min(NUMBERED_BATCH) / MIN_LINE {
+            return Err(BadFrame::new("numbered lines that are too short to be syslog"));
+        }
         self.end_batch(None, to);
         // Lines that follow one another; a line that is refused ends a run.
         let mut run = Numbers { stream: &stream, session: numbered.session, first_line: numbered.first_line };
-        let mut bytes_before = 0;
         for line in numbered.lines().flatten() {
             let taken = match line {
                 // One LF at a frame's end is taken for framing; this one is not.
                 [.., b'\n'] => to.frame(&[line, b"\n"].concat(), false),
                 _ => to.frame(line, false),
             };
-            // Another logferry's lines stay what they are. Others of a byte each would each become a whole message.
-            if bytes_before + to.pending() > 2 * frame.data.len() + MAX_GROWTH {
-                self.taken = 0;
-                return Err(BadFrame::new("numbered lines that are no syslog"));
-            }
             if taken {
                 self.taken += 1;
             } else {
-                bytes_before += to.pending();
                 // What follows has the number behind the next one.
                 let next = run.first_line + self.taken + 1;
                 self.end_batch(Some(run), to);
@@ -241,6 +238,18 @@ impl Dialog {
         self.message(self.ticket, frame.txnr);
         self.end_batch(Some(run), to);
         Ok(())
+    }
+
+    /// What came is no RELP. A sender that has opened the session hears why, behind what it is owed.
+    fn end(&mut self, bad: BadFrame) -> Violation {
+        match self.phase {
+            Phase::Open => {
+                self.phase = Phase::Closing;
+                self.command("serverclose", 0, bad.0.as_bytes());
+            }
+            _ => self.phase = Phase::Over,
+        }
+        Violation(bad.0)
     }
 
     /// Ends the batch that is gathered. One of which nothing was taken is none.
