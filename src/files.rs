@@ -28,10 +28,6 @@ pub fn create(path: &Path) -> io::Result<File> {
     options().write(true).create(true).truncate(true).open(path)
 }
 
-pub fn create_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(DIR_MODE).create(dir)
-}
-
 /// With those above it that are missing.
 pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(DIR_MODE).recursive(true).create(dir)

@@ -67,6 +67,11 @@ impl CursorFile {
         }
     }
 
+    /// The file has no name any more: the next write makes another one.
+    pub fn begin_anew(&mut self) {
+        (self.file, self.written) = (None, None);
+    }
+
     /// Removes the file, if there is one.
     pub fn remove(self) -> io::Result<()> {
         drop(self.file);

@@ -78,6 +78,8 @@ pub(super) struct Work {
     trouble: Hysteresis,
     /// Segments that nobody needs cannot be removed.
     litter: Hysteresis,
+    /// The directory's generation in which the cursors were opened.
+    generation: u64,
 }
 
 impl Keeper {
@@ -143,7 +145,11 @@ impl Work {
             }
             Job::Forget(index) => {
                 self.dead_letters.remove(&index);
-                let removed = self.cursors.remove(&index).map_or(Ok(()), |file| file.remove());
+                let removed = match (self.cursors.remove(&index), log.home.check()) {
+                    (Some(file), Ok(())) => file.remove(),
+                    // The directory is another one's.
+                    _ => Ok(()),
+                };
                 self.cursor_result(log, removed);
             }
             Job::WriteCursors => self.write_cursors(log),
@@ -163,6 +169,13 @@ impl Work {
     fn write_cursors(&mut self, log: &Log) {
         // What moves from here on is written the next time.
         log.cursors_moved.store(false, Ordering::Release);
+        if let Err(error) = log.home.check() {
+            return self.cursor_result(log, Err(error));
+        }
+        let generation = log.home.generation();
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            self.cursors.values_mut().for_each(CursorFile::begin_anew);
+        }
         let mut cursors = std::mem::take(&mut self.cursors);
         for (&index, file) in &mut cursors {
             if let Some(positions) = log.positions(index) {
@@ -193,6 +206,7 @@ impl Work {
     fn reject(&mut self, log: &Log, letter: &Letter) -> io::Result<()> {
         let Letter { index, forward, session, number, why, line } = letter;
         let Some(positions) = log.positions(*index) else { return Ok(()) };
+        log.home.check()?;
         let letters = self
             .dead_letters
             .entry(*index)
@@ -207,6 +221,9 @@ impl Work {
 /// Takes the file of a segment that is no longer in the catalog out of the directory.
 pub(super) fn discard(log: &Log, segment: Segment, litter: &mut Hysteresis) {
     drop(segment.file);
+    if log.home.check().is_err() {
+        return; // A file of that name would be another one's.
+    }
     let result = match segment.damaged {
         true => segment::set_aside(&log.dir, segment.number),
         false => segment::remove(&log.dir, segment.number),

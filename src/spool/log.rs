@@ -17,6 +17,7 @@ use super::catalog::{Catalog, Limits, Segment};
 use super::dead_letters::{self, MAX_DEAD_LETTER_BYTES};
 use super::fill::Fill;
 use super::fresh::Fresh;
+use super::home::{Found, Home};
 use super::hysteresis::Hysteresis;
 use super::keeper::{self, Job, Keeper};
 use super::progress::{Cursor, Positions};
@@ -36,8 +37,7 @@ pub(super) struct Log {
     pub cursors_moved: AtomicBool,
     /// To the thread that reads segments, once it is started.
     pub errands: OnceLock<Sender<Errand>>,
-    /// Held for life: whoever has the lock owns the spool. The kernel lets go of it however the process ends.
-    _lock: File,
+    pub home: Home,
 }
 
 /// What can be read.
@@ -80,7 +80,7 @@ pub(super) struct Stored {
 }
 
 impl Log {
-    pub fn new(dir: PathBuf, id: SpoolId, metrics: SpoolMetrics, catalog: Catalog, lock: File) -> Arc<Self> {
+    pub fn new(dir: PathBuf, id: SpoolId, metrics: SpoolMetrics, catalog: Catalog, home: Home) -> Arc<Self> {
         let log = Arc::new(Self {
             dir,
             id,
@@ -90,11 +90,16 @@ impl Log {
             keeper: Mutex::new(Keeper::new()),
             cursors_moved: AtomicBool::new(false),
             errands: OnceLock::new(),
-            _lock: lock,
+            home,
         });
         log.remove_passed();
         log.lock().set_gauges(&log.metrics);
         log
+    }
+
+    /// See [`Home::keep`].
+    pub fn keep_home(&self) -> io::Result<Found> {
+        self.home.keep(|number| self.lock().segments.iter().any(|segment| segment.number == number))
     }
 
     /// From here on nobody who reads, retires or rejects waits for a disk.

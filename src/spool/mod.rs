@@ -58,7 +58,7 @@
 //! In reading order: `record`, `batch`, `ledger`, `segment`, `cursor`; `catalog`, where all positions and counts are, with
 //! `progress` and `fresh`; `log`, what writer and readers share; `writer` with `inlet`, `fill`, `pace`, `sync`, `hysteresis` and
 //! `probe`; `reader` with `read_head` and `keeper`; `open` and `handle`;
-//! `inspect`, for people; `properties`, for tests and fuzzing.
+//! `home`, the directory and its lock; `inspect`, for people; `properties`, for tests and fuzzing.
 
 mod batch;
 mod catalog;
@@ -67,6 +67,7 @@ mod dead_letters;
 mod fill;
 mod fresh;
 mod handle;
+mod home;
 mod hysteresis;
 mod inlet;
 mod inspect;

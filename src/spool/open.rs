@@ -18,6 +18,7 @@ use super::catalog::{Catalog, Limits, Segment};
 use super::cursor::{self, CursorFile};
 use super::dead_letters;
 use super::handle::Handle;
+use super::home::Home;
 use super::hysteresis::Hysteresis;
 use super::ledger::{self, Ledger, Replay};
 use super::log::Log;
@@ -109,7 +110,9 @@ impl Spool {
             let index = catalog.add_cursor(name, file.positions(), metrics.forward(name));
             opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
         }
-        let log = Log::new(options.dir, found.id, metrics.spool(), catalog, lock);
+        let home =
+            Home::new(options.dir.clone(), found.id, lock).map_err(io_error("look at the lock of", &options.dir))?;
+        let log = Log::new(options.dir, found.id, metrics.spool(), catalog, home);
         let (published, watched) = watch::channel(end);
         let reader = |(index, name, file)| Reader::new(log.clone(), (index, name), watched.clone(), Some(file));
         let readers = opened.into_iter().map(reader).collect();
@@ -389,9 +392,13 @@ fn check(options: &Options) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// The file whose lock says that a relay has the spool.
+pub(super) const LOCK: &str = "lock";
+
+/// Makes the directory where it is missing, and takes its lock.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     files::create_dir_all(dir).map_err(io_error("create", dir))?;
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     let file = files::options().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(io_error("open", &path))?;
     match file.try_lock() {

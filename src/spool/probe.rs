@@ -88,7 +88,10 @@ impl Prober {
 
 impl Writer {
     /// Whether the disk takes what is written.
-    pub(super) fn probe(&self) -> Result<(), String> {
+    pub(super) fn probe(&mut self) -> Result<(), String> {
+        if let Err(error) = self.keep_home() {
+            return Err(format!("{} is not the spool's any more: {error}", self.log.dir.display()));
+        }
         let dir = &self.log.dir;
         if let Some(LastRefusal { at, why }) = &self.last_refusal
             && at.elapsed() < REFUSAL_HOLDS

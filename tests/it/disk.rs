@@ -512,7 +512,7 @@ fn a_spool_that_belongs_to_somebody_else_is_one_clear_line() {
     );
 }
 
-/// Somebody has removed the directory under a relay at work: it goes on with what it has open, and makes it again.
+/// Somebody has removed the directory under a relay at work: it takes it again, and goes on there.
 #[test]
 fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -526,7 +526,7 @@ fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
         says(&relay, start..start + 400);
         relay.has_delivered(start + 400, 0);
     }
-    relay.says("the directory was gone and is made again");
+    relay.says("the directory was removed while it was in use, and is taken again");
     assert!(collector.numbers().into_iter().eq(0..2050));
     assert!(setup.path("spool").is_dir());
     relay.stops();

@@ -5,6 +5,7 @@ mod any;
 mod damage;
 mod full;
 mod held;
+mod home;
 mod inspecting;
 mod opening;
 mod origins;

@@ -20,7 +20,7 @@ impl Writer {
 
     /// Writes what is held, in order, until something finds no room. Its senders learn that the spool has it.
     pub(super) fn write_held(&mut self) {
-        while !self.held.is_empty() {
+        while !self.held.is_empty() && self.keep_home().is_ok() {
             match self.write_held_run() {
                 Ok(()) => {}
                 Err(Refusal::Full) => {

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::Position;
 use super::batch::Batch;
 use super::fresh::Fresh;
+use super::home::Found;
 use super::hysteresis::Hysteresis;
 use super::inlet::{Delivery, Inlet, Queued};
 use super::ledger::Ledger;
@@ -98,6 +99,11 @@ impl Writer {
     pub fn append(&mut self, batches: &mut [Batch]) {
         self.ledger.fit(self.log.limits().segment_bytes);
         let mut rest = batches;
+        if !rest.is_empty() && self.keep_home().is_err() {
+            let lines = rest.iter().map(Batch::line_count).sum();
+            self.log.metrics.dropped_error.inc_by(lines);
+            rest = &mut [];
+        }
         while !rest.is_empty() {
             let (mut taken, mut result) = self.append_run(rest);
             if let Err(Refusal::Disk(error)) = &result {
@@ -299,6 +305,28 @@ impl Writer {
         }
     }
 
+    /// Whether the directory is the spool's, and lines may be written: it is looked at before each write, so that nobody is told
+    /// of a line that went to a file without a name.
+    pub(super) fn keep_home(&mut self) -> io::Result<()> {
+        let found = self.log.keep_home().inspect_err(|error| {
+            self.log.metrics.errors.inc();
+            self.last_refusal = Some(LastRefusal { at: Instant::now(), why: error.to_string() });
+            self.complain(error, NOT_OURS);
+        })?;
+        if found == Found::Anew {
+            let dir = self.log.dir.display();
+            tracing::error!(
+                %dir,
+                "spool: the directory was removed while it was in use, and is taken again; lines that only it had are lost, and \
+                 count as damaged when a forward gets to them"
+            );
+            self.current = None;
+            self.last_refusal = None;
+            self.log.cursor_moved();
+        }
+        Ok(())
+    }
+
     fn publish(&mut self) {
         if let (Flush::Always, true, Some(file)) = (&self.flush, self.unsynced, self.current.clone())
             && let Err(error) = self.sync(&file)
@@ -317,6 +345,9 @@ impl Writer {
 
 const REFUSES: &str = "the disk does not take lines; until it does they are dropped and counted, or their senders made to \
                        wait. Make room on it, or let `max-size` be less than there is";
+const NOT_OURS: &str = "the directory was removed or replaced while it was in use; new lines are dropped and counted, or their \
+                        senders made to wait. Restart the relay when its directory is in place";
+
 impl Drop for Writer {
     /// Closing is syncing, whatever the policy; the readers learn that the end is final.
     fn drop(&mut self) {

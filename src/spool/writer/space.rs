@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::{Refusal, Writer};
-use crate::files;
 use crate::spool::catalog::Segment;
 use crate::spool::segment::{self, HEADER_LEN, Header};
 use crate::spool::sync::Flush;
@@ -93,15 +92,7 @@ impl Writer {
         self.next_number += 1;
         let header = Header::new(self.log.id, number, self.end.line, self.session);
         let snapshot = self.ledger.snapshot(header.key());
-        let created = segment::create(&self.log.dir, &header, &snapshot).or_else(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error);
-            }
-            files::create_dir(&self.log.dir)?;
-            tracing::error!(dir = %self.log.dir.display(), "spool: the directory was gone and is made again");
-            segment::create(&self.log.dir, &header, &snapshot)
-        });
-        let file = Arc::new(created?);
+        let file = Arc::new(segment::create(&self.log.dir, &header, &snapshot)?);
         // The directory's entry is as much part of the segment as its bytes are.
         let dir = File::open(&self.log.dir).map(Arc::new);
         match (&self.flush, dir) {
