@@ -156,8 +156,10 @@ pub struct ForwardMetrics {
     pub resent: Counter,
     /// Lines of a `file://` that went to the file of the others, because their own cannot be written or would be one too many.
     pub diverted: Counter,
-    /// Lines given up unsent because the spool was full (`drop-oldest`).
+    /// Lines given up because the spool was full (`drop-oldest`), that the collector was not known to have.
     pub evicted: Counter,
+    /// Lines given up then that the collector had acknowledged, and that cannot be sent again if it loses them.
+    pub evicted_replayable: Counter,
     /// Lines in the spool that could not be read any more.
     pub damaged: Counter,
     pub(super) pending: Gauge,

@@ -100,6 +100,7 @@ impl RunningRelay {
             self.start_listener(settings, listener);
         }
         self.spool.set_limits(new.spool.max_size, new.spool.when_full);
+        self.inlet.fit();
         let failed = self.change_forwards(&new, connectors, readers, shutdown).await;
         self.config = new;
         self.start_loss_reporter(reporter);

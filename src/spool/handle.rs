@@ -77,8 +77,9 @@ impl Handle {
         }
     }
 
-    /// Sets the most all segments together may take, in bytes (64 KiB at least), and what to give up beyond it. Takes
-    /// effect with the next lines: a spool that is larger then gives lines up, or takes none, as the policy says.
+    /// Sets the most all segments together may take, in bytes (64 KiB at least), and what to give up beyond it. A spool that is
+    /// larger gives lines up, or takes none, as the policy says: with the next lines, or when it is told to
+    /// [`fit`](super::Inlet::fit).
     pub fn set_limits(&self, max_bytes: u64, when_full: WhenFull) {
         let max_bytes = max_bytes.max(MIN_BYTES);
         let segment_bytes = default_segment_bytes(max_bytes).min(max_bytes / 2);

@@ -118,6 +118,8 @@ pub(super) enum Queued {
         permit: OwnedSemaphorePermit,
     },
     Delivered(Delivery),
+    /// The limits have changed.
+    Fit,
     /// Somebody wants to know whether the spool can be written.
     Probe(watch::Sender<Answered>),
 }
@@ -189,6 +191,12 @@ impl Inlet {
         let (stream_budget, delivery_budget) =
             (Budget::new(STREAMS_KIB), Arc::new(Semaphore::new(DELIVERY_KIB as usize)));
         (Self { queue, budget, stream_budget, turns, delivery_turns, delivery_budget, patience, fill, metrics }, queued)
+    }
+
+    /// Tells the writer that the limits have changed: what is above them is given up at once, and not with the next line.
+    pub fn fit(&self) {
+        // A writer that has ended gives nothing up any more.
+        let _ = self.queue.send(Queued::Fit);
     }
 
     /// The queue, for whoever has a question for the writer and must not keep it from ending.
@@ -349,7 +357,7 @@ mod tests {
         match queued.unwrap() {
             Queued::Sent { batch, .. } => batch.line_count(),
             Queued::Delivered(delivery) => delivery.batch.line_count(),
-            Queued::Probe(_) => 0,
+            Queued::Probe(_) | Queued::Fit => 0,
         }
     }
 

@@ -136,8 +136,10 @@ impl Cursor {
         delivered
     }
 
-    /// Everything before `start` is gone. What was acknowledged of it is not lost.
+    /// Everything before `start` is gone. What was acknowledged of it counts apart: it is lost only if the collector loses it.
     pub fn evict(&mut self, start: Position) {
+        let known = self.acknowledged().line.min(start.line);
+        self.metrics.evicted_replayable.inc_by(known.saturating_sub(self.retired().line));
         if self.acknowledged().line < start.line {
             self.metrics.evicted.inc_by(start.line - self.acknowledged().line);
             self.filtered.take(start.line);
@@ -312,9 +314,10 @@ mod tests {
         cursor.acknowledge(at(15));
         cursor.evict(at(12));
         check(&cursor, [6, 2, 7, 0]);
-        assert_eq!(cursor.replayable(), 3);
+        assert_eq!((cursor.replayable(), cursor.metrics.evicted_replayable.get()), (3, 2));
         cursor.evict(at(20));
         check(&cursor, [6, 2, 12, 0]);
+        assert_eq!(cursor.metrics.evicted_replayable.get(), 5);
     }
 
     #[test]

@@ -80,6 +80,13 @@ fn a_spool_made_smaller_or_larger_keeps_to_it() {
         fill(&mut spool, 1000);
         assert!(home.segment_bytes() > 200 << 10);
         spool.handle.set_limits(100 << 10, when_full);
+        let before = home.segment_bytes();
+        spool.writer.fit();
+        spool.check_books();
+        match when_full {
+            WhenFull::DropOldest => assert!(home.segment_bytes() <= 100 << 10, "it waits for a line"),
+            WhenFull::DropNewest => assert_eq!(home.segment_bytes(), before, "old lines are given up"),
+        }
         spool.append(5000..5005);
         match when_full {
             WhenFull::DropOldest => assert!(home.segment_bytes() <= 100 << 10 && spool.evicted(0) > 0),

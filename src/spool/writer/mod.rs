@@ -153,6 +153,7 @@ impl Writer {
                         batches.push(batch);
                         permits.push(permit);
                     }
+                    Queued::Fit => self.fit(),
                     // Nobody waits for the answer any more if it took too long.
                     Queued::Probe(answer) => drop(answer.send_replace(Some((Instant::now(), self.probe())))),
                     Queued::Delivered(delivery) => {

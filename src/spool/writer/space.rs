@@ -76,6 +76,22 @@ impl Writer {
         Ok(1 + more.count())
     }
 
+    /// Gives the oldest lines up that are above the cap, where the policy is to do so. The newest segment goes too, if it alone
+    /// is too large.
+    pub(in crate::spool) fn fit(&mut self) {
+        while self.log.limits().when_full == WhenFull::DropOldest && self.log.bytes() > self.cap() {
+            if self.evict() {
+                self.say_full("the oldest lines are given up, and counted,");
+                continue;
+            }
+            let has_lines = self.current.is_none() || self.has_lines();
+            if !has_lines || self.keep_home().and_then(|()| self.begin_segment()).is_err() {
+                break; // The next line that comes says what is wrong.
+            }
+        }
+        self.publish();
+    }
+
     fn evict(&mut self) -> bool {
         let gone = self.log.evict_oldest(&mut self.litter);
         if let Flush::Behind(behind) = &self.flush {
