@@ -531,3 +531,36 @@ fn a_spool_that_vanishes_keeps_no_line_from_being_delivered() {
     assert!(setup.path("spool").is_dir());
     relay.stops();
 }
+
+/// …unless another relay has its spool there by then: nothing of that one is touched, and it is said which directory it is about.
+#[test]
+fn a_spool_that_another_relay_has_taken_is_left_to_it() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let relay = setup.start();
+    says(&relay, 0..50);
+    relay.has_delivered(50, 0);
+    let spool = setup.path("spool");
+    fs::remove_dir_all(&spool).expect("removed");
+    let another = Setup::new().listen("tcp://127.0.0.1:0").forward(&collector.url());
+    let another = another.variable("LOGFERRY_SPOOL_DIR", spool.to_str().expect("UTF-8"));
+    let second = another.start();
+    let names = || -> Vec<_> {
+        let mut names: Vec<_> =
+            fs::read_dir(&spool).expect("it is there").map(|entry| entry.expect("a file").file_name()).collect();
+        names.retain(|name| name != "probe");
+        names
+    };
+    says(&second, 50..100);
+    second.has_delivered(50, 0);
+    let answer = eventually("it is not ready", || Some(get(&relay, "/ready")).filter(|answer| answer.status == 503));
+    let is_named = answer.body.contains(spool.to_str().expect("UTF-8"));
+    assert!(is_named && answer.body.contains("another relay has its spool there now"), "{}", answer.body);
+    relay.says("the directory was removed or replaced while it was in use");
+    let before = names();
+    says(&relay, 100..110);
+    eventually("what cannot be kept is counted", || (relay.metrics().sum("spool_dropped_total") >= 10).then_some(()));
+    assert_eq!(names(), before);
+    assert_eq!(get(&second, "/ready").status, 200);
+    second.stops();
+}

@@ -271,3 +271,22 @@ fn a_bad_configuration_changes_nothing() {
     assert_eq!((reloads("refused"), reloads("applied")), (4, 0));
     relay.stops();
 }
+
+/// Whoever makes `max-size` smaller wants the room now, and not when the next line comes.
+#[test]
+fn a_spool_that_is_made_smaller_gives_room_back_at_once() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let with = |size: &str| {
+        let forward = format!("[[forward]]\nto = \"tcp://{nobody}\"\nmax-backoff = \"200ms\"");
+        setup(&[forward]).spool(&format!("max-size = \"{size}\""))
+    };
+    let old = with("16MiB");
+    let relay = old.start();
+    says_at_length(&relay, 0..4000, 600);
+    let bytes = |relay: &Relay| relay.metrics().sum("spool_bytes");
+    eventually("it is large", || (bytes(&relay) > 2_000_000).then_some(()));
+    reloads(&relay, &old, &with("1MiB"));
+    eventually("it is small", || (bytes(&relay) <= 1_048_576).then_some(()));
+    assert!(relay.metrics().sum("forward_evicted_total") > 0);
+    relay.stops();
+}
