@@ -87,12 +87,12 @@ impl Source {
     /// The next lines, which are about to be sent; `None` when there are none now: everything has been read, the disk is being
     /// read or fails, or nothing more shall be sent. [`wait`](Self::wait) says when to ask again. Does not wait for a disk.
     pub async fn next(&mut self) -> Option<FilteredChunk> {
-        self.next_of(None).await
+        self.next_of(CHUNK_BYTES).await
     }
 
-    /// The next lines, about so many bytes of them but at least one line; `None`: as many as is usual.
-    pub async fn next_of(&mut self, bytes: Option<usize>) -> Option<FilteredChunk> {
-        let lines = self.read(bytes.unwrap_or(CHUNK_BYTES)).await?;
+    /// The next lines, about so many bytes of them but at least one line.
+    pub async fn next_of(&mut self, bytes: usize) -> Option<FilteredChunk> {
+        let lines = self.read(bytes).await?;
         self.metrics.resent.inc_by(lines.count_before(self.sent));
         self.sent = self.sent.max(lines.end().line);
         Some(lines)

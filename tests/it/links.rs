@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::support::dns::NAME;
 use crate::support::network::THERE;
-use crate::support::{Collector, Flow, NameServer, Network, Relay, Setup, eventually, says_at_length};
+use crate::support::{Collector, Flow, NameServer, Network, Relay, RelpCollector, Setup, eventually, says_at_length};
 
 /// Two collectors on the other machine, on one port.
 fn collectors(network: &Network) -> [Collector; 2] {
@@ -153,5 +153,31 @@ fn a_wire_that_loses_packets_loses_no_line() {
     all_arrived(&collectors, MESSAGES);
     relay.has_delivered(MESSAGES, 0);
     assert_eq!((collectors[0].accepted(), collectors[0].count()), (1, MESSAGES), "nothing comes twice");
+    relay.stops();
+}
+
+/// What was sent at once took longer than `dead-after`, and the next session began with the first line again.
+#[test]
+fn a_slow_link_is_no_dead_collector_by_relp() {
+    const MESSAGES: usize = 400;
+    let Some(network) = Network::new() else { return };
+    let collector = network.there(|| RelpCollector::on(THERE[0]));
+    // A batch of 64 KiB takes eight seconds.
+    if !network.is_slow("64kbit") {
+        return;
+    }
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.forward_with(&collector.url(), "dead-after = \"2s\"").start();
+    says_at_length(&relay, 0..MESSAGES, 100);
+    relay.has_spooled(MESSAGES);
+    let mut peer = collector.opens_numbered();
+    let mut lines = 0;
+    while lines < MESSAGES {
+        let asked = peer.frame().expect("the relay goes on");
+        lines += String::from_utf8_lossy(&asked.data).matches("<30>1 ").count();
+        peer.answers(asked.txnr, "200 OK");
+    }
+    relay.has_delivered(MESSAGES, 0);
+    assert_eq!((counts(&relay, "forward_connects_total"), counts(&relay, "forward_resent_total")), (1, 0));
     relay.stops();
 }

@@ -76,6 +76,15 @@ impl Network {
         self.there(|| run(&format!("iptables -A INPUT -d {address} -j DROP")));
     }
 
+    /// The wire carries no more than this to the other machine. False: `tc` is not installed.
+    pub fn is_slow(&self, rate: &str) -> bool {
+        let has_tc = installed("tc", "iproute2").is_some();
+        if has_tc {
+            run(&format!("tc qdisc add dev here root tbf rate {rate} burst 1600 latency 2s"));
+        }
+        has_tc
+    }
+
     /// Every so many packets one is dropped, both ways.
     pub fn loses_one_in(&self, packets: u32) {
         let every = format!("-m statistic --mode nth --every {packets} --packet 0 -j DROP");

@@ -20,7 +20,11 @@ pub struct RelpFrame {
 
 impl RelpCollector {
     pub fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on("127.0.0.1")
+    }
+
+    pub fn on(host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a socket option");
         Self(listener)
     }

@@ -125,11 +125,11 @@ impl Delivery {
         }
     }
 
-    /// Bytes to take from the spool at once; `None`: as many as is usual.
-    pub fn batch_bytes(&self) -> Option<usize> {
+    /// Bytes to take from the spool at once.
+    pub fn batch_bytes(&self) -> usize {
         match self {
-            Self::Syslog(_) => None,
-            Self::Relp(relp) => Some(relp.batch_bytes()),
+            Self::Syslog(syslog) => syslog.batch_bytes(),
+            Self::Relp(relp) => relp.batch_bytes(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Plain syslog over TCP or TLS: framed lines, no answers. A line is safe when the peer's kernel has acknowledged it and
 //! there is reason to believe that it was read (`tcp::in_flight`).
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::Progress;
@@ -11,6 +12,11 @@ use crate::spool::Position;
 
 /// How often acknowledgements are looked at while some are outstanding. Each look is two system calls.
 pub const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+/// Bytes of a batch to a link that does not keep up: what it acknowledges in this time, so that what is known of its progress is never
+/// much older.
+const BATCH_TIME: Duration = Duration::from_secs(1);
+/// Bytes that are never undercut by a batch, and those of one to a link that keeps up.
+const BATCH_BYTES: RangeInclusive<usize> = 4 << 10..=64 << 10;
 
 pub struct SyslogDelivery {
     encoding: Encoding,
@@ -22,17 +28,34 @@ pub struct SyslogDelivery {
     in_flight: InFlight,
     /// Bytes the peer's kernel has acknowledged, as last seen.
     acknowledged: u64,
+    /// Since when a batch has waited for the kernel to take it at each look, and how much was acknowledged then.
+    pressed: Option<(Instant, u64)>,
+    batch_bytes: usize,
 }
 
 impl SyslogDelivery {
     /// For a connection that was made now.
     pub fn new(encoding: Encoding, replay: Replay, now: Instant) -> Self {
         let in_flight = InFlight::new(replay, now);
-        Self { encoding, output: Vec::new(), reaches: None, scratch: Vec::new(), in_flight, acknowledged: 0 }
+        Self {
+            encoding,
+            output: Vec::new(),
+            reaches: None,
+            scratch: Vec::new(),
+            in_flight,
+            acknowledged: 0,
+            pressed: None,
+            batch_bytes: *BATCH_BYTES.end(),
+        }
     }
 
     pub fn has_capacity(&self) -> bool {
         self.reaches.is_none()
+    }
+
+    /// Bytes to take from the spool at once.
+    pub fn batch_bytes(&self) -> usize {
+        self.batch_bytes
     }
 
     pub fn push(&mut self, lines: &FilteredChunk, progress: &mut Progress) {
@@ -62,11 +85,28 @@ impl SyslogDelivery {
 
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant, progress: &mut Progress) {
         self.acknowledged = sample.acknowledged;
+        self.size_batches(now);
         let safe = self.in_flight.acknowledged(sample, now);
         self.is_safe(safe, progress);
         if let Some(position) = self.in_flight.acknowledged_up_to() {
             progress.acknowledged = Some(position);
             progress.delivered = true;
+        }
+    }
+
+    /// A link that takes each batch at once says nothing about how fast it is.
+    fn size_batches(&mut self, now: Instant) {
+        if self.reaches.is_none() {
+            (self.pressed, self.batch_bytes) = (None, *BATCH_BYTES.end());
+            return;
+        }
+        let (since, before) = *self.pressed.get_or_insert((now, self.acknowledged));
+        let time = now.duration_since(since);
+        if time >= BATCH_TIME {
+            let rate = (self.acknowledged - before) as f64 / time.as_secs_f64();
+            let bytes = (rate * BATCH_TIME.as_secs_f64()) as usize;
+            self.batch_bytes = bytes.clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
+            self.pressed = Some((now, self.acknowledged));
         }
     }
 

@@ -471,6 +471,38 @@ fn plain_syslog_goes_by_what_is_acknowledged() {
     assert_eq!((progress.delivered, progress.safe.map(|position| position.line)), (true, Some(3)));
 }
 
+/// What a slow link has got is known to the second, and a fast one is not held up by small batches.
+#[test]
+fn batches_of_plain_syslog_are_what_a_slow_link_carries_in_a_second() {
+    let encoding = Encoding {
+        format: Format::Rfc5424,
+        framing: Some(Framing::Newline),
+        escaped: false,
+        sd_id: "docker@32473".to_owned(),
+    };
+    let start = Instant::now();
+    let replay = Replay { bytes: 1 << 16, time: PATIENCE, limit: 1 << 24 };
+    let mut delivery = SyslogDelivery::new(encoding, replay, start);
+    let acknowledges = |delivery: &mut SyslogDelivery, acknowledged: u64, after: Duration| {
+        let sample = TcpSample { acknowledged, ..TcpSample::default() };
+        delivery.acknowledged(&sample, start + after, &mut Progress::default());
+        delivery.batch_bytes()
+    };
+    const FULL: usize = 64 << 10;
+    let second = Duration::from_secs(1);
+    delivery.push(&chunk(7, 0..2), &mut Progress::default());
+    // The kernel does not take it.
+    assert_eq!(acknowledges(&mut delivery, 0, Duration::ZERO), FULL);
+    assert_eq!(acknowledges(&mut delivery, 5_000, second / 2), FULL, "too early to tell");
+    assert_eq!(acknowledges(&mut delivery, 10_000, second), 10_000);
+    assert_eq!(acknowledges(&mut delivery, 10_100, second * 2), 4 << 10);
+    assert_eq!(acknowledges(&mut delivery, 10_010_000, second * 3), FULL);
+    assert_eq!(acknowledges(&mut delivery, 10_010_000, second * 4), 4 << 10);
+    let bytes = delivery.output().len() as u64;
+    delivery.flushed(bytes);
+    assert_eq!(acknowledges(&mut delivery, 10_010_000, second * 5), FULL);
+}
+
 /// What a collector does with one of the frames it has: which one, and whether it takes it.
 fn deeds() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
     prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.6)), 0..200)
