@@ -89,6 +89,8 @@ pub struct Metrics {
     pub reloads_applied: Counter,
     /// Changed configurations that were refused.
     pub reloads_refused: Counter,
+    /// Parts of the relay that stand still.
+    pub standstills: Gauge,
     tls_reloads: Family<ByResult, Counter>,
     tls_not_after: Family<ByCertificate, Gauge>,
     received: Family<ByListener, Counter>,
@@ -157,6 +159,7 @@ impl Metrics {
         Self {
             reloads_applied: result("applied"),
             reloads_refused: result("refused"),
+            standstills: add(all, "standstills", "Parts of the relay that stand still"),
             tls_reloads: add(all, "tls_reloads", "Certificates that had changed, by what became of them"),
             tls_not_after: add(all, "tls_not_after_seconds", "When a certificate ends, in Unix time"),
             received: add(all, "listen_received", "Complete frames read off a socket"),

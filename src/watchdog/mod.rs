@@ -5,7 +5,7 @@
 //! Time is counted in looks, so that a process which was paused (`docker pause`, a suspended laptop) has not stood still.
 //!
 //! - the **runtime**: a task counts its own turns. While they do not grow nobody is answered, `/live` and `/ready` included,
-//!   so that whoever asks (`logferry health`, Kubernetes) finds out by the timeout of the question.
+//!   so that whoever asks (`logferry health`, Kubernetes) finds out by the timeout of the question. systemd hears nothing either.
 //! - a **thread** in an uninterruptible wait (`threads`): a disk that hangs.
 //! - a **listener** that cannot accept.
 //! - a **forward** with pending lines of which none is delivered, filtered or rejected.
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, gettid};
 use prometheus_client::metrics::counter::Counter;
+use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 
 use crate::metrics::Metrics;
@@ -50,13 +51,18 @@ impl Watchdog {
     pub fn start(metrics: Arc<Metrics>, registry: Arc<StatusRegistry>, standstills: Standstills) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let heartbeat = Arc::<Heartbeat>::default();
-        let mut watch = Watch::new(metrics, registry, heartbeat.clone());
+        let mut watch = Watch::new(metrics.clone(), registry, heartbeat.clone());
+        let mut manager = ServiceManager::new();
         let look = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
                 let found = watch.look();
                 for line in watch.log.update(&found, Instant::now()) {
                     tracing::warn!("watchdog: {line}");
                 }
+                if found.iter().all(|found| found.standstill.part != Part::Runtime) {
+                    manager.tell_alive();
+                }
+                metrics.standstills.set(found.len() as i64);
                 standstills.publish(found.into_iter().map(|found| found.standstill).collect());
             }
         };
@@ -68,6 +74,30 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.heartbeat.abort();
+    }
+}
+
+/// systemd, where it has started the relay and wants to hear of it again and again (`WatchdogSec=`). When it hears nothing for so
+/// long it kills the relay and starts it again.
+struct ServiceManager {
+    /// How often it is told. `None`: nobody waits for it.
+    every: Option<Duration>,
+    told: Option<Instant>,
+}
+
+impl ServiceManager {
+    fn new() -> Self {
+        Self { every: sd_notify::watchdog_enabled().map(|limit| limit / 2), told: None }
+    }
+
+    fn tell_alive(&mut self) {
+        if let Some(every) = self.every
+            && self.told.is_none_or(|told| told.elapsed() + LOOK_EVERY > every)
+        {
+            self.told = Some(Instant::now());
+            // `run` has warned of a manager that cannot be reached.
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::disk::Device;
 use crate::support::http::{get, status};
 use crate::support::relay::logferry;
-use crate::support::{Collector, Framing, Relay, Setup, eventually, installed, skip, within};
+use crate::support::{Collector, Framing, Notified, Relay, Setup, eventually, installed, skip, within};
 
 /// A forward is let be for 15 s.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +63,18 @@ fn a_runtime_that_stands_still_is_said_by_the_thread_that_watches_and_health_fai
     assert!(!healthy(), "nobody answers");
     relay.says("watchdog: the runtime (all connections, forwards and the admin port) goes on, after ");
     assert!(healthy());
+}
+
+#[test]
+fn a_service_manager_that_asks_for_it_hears_that_the_relay_is_alive() {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward("tcp://127.0.0.1:1");
+    let mut command = setup.command();
+    let manager = Notified::by(command.env("WATCHDOG_USEC", "2000000"), &setup);
+    let relay = setup.start_with(&mut command);
+    for state in ["READY=1", "WATCHDOG=1", "WATCHDOG=1"] {
+        manager.is_told(state);
+    }
+    drop(relay);
 }
 
 #[test]
