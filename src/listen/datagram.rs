@@ -99,7 +99,7 @@ pub(super) fn start(
 ) -> JoinHandle<()> {
     let Idle { socket, work } = idle;
     let Place { address, file, handed_over, metrics, state } = place;
-    let mut name = NameWatch::start(&address, file, metrics.rebinds.clone(), Ok);
+    let mut name = NameWatch::start(&address, file, (metrics.rebinds.clone(), state.clone()), Ok);
     let next = Arc::default();
     rules.mark_unchanged();
     let stop = Arc::new(AtomicBool::new(false));

@@ -6,8 +6,11 @@ use std::path::Path;
 
 use crate::support::corpus::{self, Row};
 use crate::support::docker::{DOCKERD, HOST, RELAY, hard_texts};
+use crate::support::http::get;
 use crate::support::sender::counted;
-use crate::support::{Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, has_ipv6, shown};
+use crate::support::{
+    Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, eventually, has_ipv6, says, shown,
+};
 
 const TLS_1_2: TlsClient = TlsClient { version: &rustls::version::TLS12, identified: false };
 const TLS_1_3: TlsClient = TlsClient { version: &rustls::version::TLS13, identified: false };
@@ -555,5 +558,28 @@ fn two_messages_by_different_daemons_keep_their_process() {
     let line = collector.lines(1).remove(0);
     assert_eq!((&*line.app, &*line.proc_id, line.params.len()), ("my-tag", DOCKERD, 0), "{line:?}");
     relay.has_delivered(1, 0);
+    relay.stops();
+}
+
+/// A volume that is made anew takes the socket's name with it. Nobody could log until a restart, and nothing said so.
+#[test]
+fn a_unix_socket_whose_directory_is_made_anew_is_found_again() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("unix://{dir}/volume/log.sock");
+    let setup = setup.forward_with(&collector.url(), "framing = \"octet-counting\"");
+    fs::create_dir(setup.path("volume")).expect("a directory");
+    let relay = setup.start();
+    says(&relay, 0..10);
+    collector.frames(10);
+    fs::remove_dir_all(setup.path("volume")).expect("removed");
+    let ready = || get(&relay, "/ready");
+    let answer = eventually("it is not ready", || Some(ready()).filter(|answer| answer.status == 503));
+    assert!(answer.body.contains("volume/log.sock"), "{}", answer.body);
+    relay.says("the socket's name was removed, no new sender finds the relay");
+    fs::create_dir(setup.path("volume")).expect("a directory");
+    eventually("it is ready again", || (ready().status == 200).then_some(()));
+    says(&relay, 10..20);
+    collector.frames(20);
+    assert_eq!(relay.metrics().sum("listen_rebinds_total"), 1);
     relay.stops();
 }

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::{BindError, open};
 use crate::config::ListenAddress;
+use crate::status::SharedListenerStatus;
 
 /// How often the name is looked for.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -73,13 +74,13 @@ impl<T: Send + 'static> NameWatch<T> {
     pub fn start(
         address: &ListenAddress,
         file: Option<SocketFile>,
-        rebinds: Counter,
+        (rebinds, state): (Counter, SharedListenerStatus),
         prepare: fn(Socket) -> io::Result<T>,
     ) -> Self {
         let (sender, rebound) = mpsc::channel(1);
         let is_named = file.is_some();
         let file = Arc::new(Mutex::new(file));
-        let watch = Watch { address: address.clone(), file: file.clone(), rebinds, prepare };
+        let watch = Watch { address: address.clone(), file: file.clone(), rebinds, state, prepare };
         let task = is_named.then(|| tokio::spawn(watch.run(sender)));
         Self { file, task, rebound }
     }
@@ -107,6 +108,8 @@ struct Watch<T> {
     address: ListenAddress,
     file: Arc<Mutex<Option<SocketFile>>>,
     rebinds: Counter,
+    /// Where it says that nobody finds the listener.
+    state: SharedListenerStatus,
     prepare: fn(Socket) -> io::Result<T>,
 }
 
@@ -125,6 +128,7 @@ impl<T> Watch<T> {
             match prepared {
                 Ok(reader) => {
                     self.rebinds.inc();
+                    self.state.works();
                     trouble = None;
                     if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
                         warned = Some(Instant::now());
@@ -145,6 +149,7 @@ impl<T> Watch<T> {
                         let _ = spawn_blocking(move || remove(&file)).await;
                     }
                     let problem = problem.to_string();
+                    self.state.fails(&problem);
                     if trouble.as_ref() != Some(&problem) {
                         error!(
                             "{problem}; the socket's name was removed, no new sender finds the relay, and it is tried again \

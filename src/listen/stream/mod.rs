@@ -59,7 +59,7 @@ pub fn start(
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Place { address, file, handed_over, metrics, state } = place;
-    let mut name = NameWatch::start(&address, file, metrics.rebinds, Listener::unix);
+    let mut name = NameWatch::start(&address, file, (metrics.rebinds, state.clone()), Listener::unix);
     let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
     let places = Arc::new(Semaphore::new(MAX_PLACES as usize));
