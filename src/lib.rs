@@ -28,8 +28,10 @@
 //! 8. One vocabulary: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
 //! 9. `unsafe` is in `sys` alone, a file for each system call.
 //! 10. A secret is a type that prints as `***`; it comes from a variable or a file of its own, never from the config file.
+//! 11. The runtime's one thread waits for no disk: files are touched on threads of their own and in `spawn_blocking`, and every
+//!     wait for them has an end.
 //!
-//! `tests/it/tidy.rs` holds the code to 1, 2, 3 and 9.
+//! `tests/it/tidy.rs` holds the code to 1, 2, 3, 9 and 11.
 
 // Bytes from the network or the disk must not end the process; an `expect` states why it cannot fail.
 #![warn(clippy::unwrap_used)]

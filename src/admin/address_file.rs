@@ -5,13 +5,29 @@ use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::files;
+
+/// How long a stop waits for the file to be removed: its disk may hang.
+const REMOVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The written file. Dropping the value removes the file; a relay that is killed leaves its file behind.
 pub struct AddressFile(PathBuf);
 
 impl AddressFile {
+    /// Removes the file that is written, or about to be.
+    pub async fn remove(written: JoinHandle<Self>) {
+        let removed = async {
+            let file = written.await?;
+            spawn_blocking(move || drop(file)).await
+        };
+        // What stays behind is written over by the next relay.
+        let _ = timeout(REMOVE_WITHIN, removed).await;
+    }
     /// Writes `ADDRESS:PORT` and a newline. A reader finds the whole file, an older one, or none.
     pub fn write(path: PathBuf, address: SocketAddr) -> Self {
         if let Err(error) = put(&path, address) {

@@ -30,7 +30,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::config::ReadyCheck;
@@ -38,7 +38,7 @@ use crate::descriptors;
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
 use crate::status::{Part, Standstills, StatusRegistry};
-use address_file::AddressFile;
+pub use address_file::AddressFile;
 use history::History;
 use status::Status;
 
@@ -109,6 +109,13 @@ pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Ad
 }
 
 impl Admin {
+    /// Writes the address into its file, if there is to be one, where no disk that hangs holds anybody else up. Must be called
+    /// inside the runtime.
+    pub fn write_address(&mut self) -> Option<JoinHandle<AddressFile>> {
+        let (path, address) = (self.address_file.take()?, self.address);
+        Some(spawn_blocking(move || AddressFile::write(path, address)))
+    }
+
     /// Answers requests until the future is dropped.
     pub async fn serve(self, sources: Sources) {
         let listener = match tokio::net::TcpListener::from_std(self.listener) {
@@ -116,7 +123,6 @@ impl Admin {
             Err(error) => return tracing::warn!("admin: {}: {error}", self.address),
         };
         tracing::info!("admin: the status page is http://{}/", self.address);
-        let _written = self.address_file.map(|path| AddressFile::write(path, self.address));
         let spool_reads = Arc::new(Semaphore::new(1));
         let context =
             Arc::new(RequestContext { sources, history: History::default(), started: Instant::now(), spool_reads });

@@ -8,12 +8,17 @@ use nix::libc::SIGXFSZ;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::{Failure, load, misspelt_variables, runtime};
 use crate::config::{Config, ConfigErrors, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::relay::Relay;
+
+/// When it is said that a configuration is still being read.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// How long writing the last words may take when the process ends at once.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
@@ -52,13 +57,24 @@ fn tell_service_manager(state: NotifyState) {
     }
 }
 
-/// Reads the configuration again at each SIGHUP.
+/// Reads the configuration again at each SIGHUP. Not on the runtime's thread: its disk may hang.
 fn reloads(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigErrors>>, Failure> {
     let mut hangup = handler(SignalKind::hangup())?;
     let (changed, configs) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            let config = Config::load(&overrides).inspect(log_warnings);
+            let overrides = overrides.clone();
+            let mut read = spawn_blocking(move || Config::load(&overrides).inspect(log_warnings));
+            let config = tokio::select! {
+                config = &mut read => config,
+                () = sleep(SLOW) => {
+                    tracing::warn!(
+                        "config: still being read after {SLOW:?}; is its disk hanging? The old one stays in force until then"
+                    );
+                    read.await
+                }
+            };
+            let Ok(config) = config else { return };
             drop(changed.send(config).await);
         }
     });

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::admin::Admin;
+use crate::admin::{AddressFile, Admin};
 use crate::config::{Config, ConfigErrors, ListenAddress};
 use crate::descriptors;
 use crate::forward::Forwarder;
@@ -173,7 +173,9 @@ impl Relay {
         if let Err(error) = &watchdog {
             tracing::warn!("watchdog: cannot start its thread ({error}); nobody will say what stands still");
         }
-        let admin = self.admin.map(|admin| tokio::spawn(admin.serve(running.sources())));
+        let mut admin = self.admin;
+        let address_file = admin.as_mut().and_then(Admin::write_address);
+        let admin = admin.map(|admin| tokio::spawn(admin.serve(running.sources())));
 
         let mut shutdown = Shutdown::new(shutdown);
         loop {
@@ -206,6 +208,9 @@ impl Relay {
             admin.abort();
             // With it goes its hold on the spool.
             let _ = admin.await;
+        }
+        if let Some(written) = address_file {
+            AddressFile::remove(written).await;
         }
         drop(watchdog);
         tracing::info!("stopped");

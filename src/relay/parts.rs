@@ -28,6 +28,40 @@ pub fn fitted(mut config: Config) -> Config {
     config
 }
 
+/// What a changed configuration needs of the system.
+pub struct Parts {
+    pub certificates: Watch,
+    /// In the config's order.
+    pub listeners: Vec<ListenerPart>,
+    /// One for each forward.
+    pub connectors: Vec<Option<TlsConnector>>,
+}
+
+pub enum ListenerPart {
+    /// The socket of this number stays, with other settings.
+    Kept(usize, listen::Options),
+    Added(Box<Prepared>),
+}
+
+impl Parts {
+    /// `kept`: for each listener, the number of the socket that it goes on with, if there is one. Blocks while a disk does. What
+    /// was had is given back when one thing is refused.
+    pub fn read(config: &Config, kept: &[Option<usize>], metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let certificates = Watch::new(config, metrics);
+        let listener = |(settings, kept): (_, &Option<usize>)| match *kept {
+            None => bind_listener(settings, metrics).and_then(prepare_listener).map(Box::new).map(ListenerPart::Added),
+            Some(index) => {
+                let options = read_options(settings)?;
+                options.check()?;
+                Ok(ListenerPart::Kept(index, options))
+            }
+        };
+        let listeners = config.listen.iter().zip(kept).map(listener).collect::<Result<_, _>>()?;
+        let connectors = config.forward.iter().map(read_connector).collect::<Result<_, _>>()?;
+        Ok(Self { certificates, listeners, connectors })
+    }
+}
+
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
 pub fn ingest_policy(config: &Config) -> IngestPolicy {
     const NEVER: u8 = 101;

@@ -5,21 +5,24 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::StartError;
 use super::parts::{
-    bind_listener, fitted, ingest_policy, listen_options, new_forwarder, prepare_listener, read_connector,
-    read_options, refuse_strays, renewals_of,
+    ListenerPart, Parts, fitted, ingest_policy, listen_options, new_forwarder, refuse_strays, renewals_of,
 };
 use super::running::{RunningForward, RunningListener, RunningRelay, Shutdown};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::spool::Reader;
-use crate::tls::{Renewed, Watch};
+use crate::tls::Renewed;
 
 /// How long a forward that has changed may take to end its connection in good order before it is cut off.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long it may take to read certificates and keys, and to bind sockets.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the disk may take to say where a new forward begins.
 const ADD_READER_WITHIN: Duration = Duration::from_secs(5);
@@ -46,25 +49,14 @@ impl RunningRelay {
         self.config.needs_no_restart(&new).map_err(ReloadError::Refused)?;
         refuse_strays(&new)?;
         let new = fitted(new);
-        let certificates = Watch::new(&new, &self.metrics);
-        let mut kept = Vec::new();
-        let mut added = Vec::new();
         let mut gone: Vec<usize> = (0..self.listeners.len()).collect();
-        for settings in &new.listen {
-            let becomes = |index: &usize| self.listeners[*index].settings.address.can_become(&settings.address);
-            let same = gone.iter().position(becomes);
-            match same.map(|place| gone.remove(place)) {
-                Some(index) => {
-                    let options = read_options(settings)?;
-                    options.check().map_err(|error| ReloadError::Refused(error.to_string()))?;
-                    kept.push((index, settings, options));
-                }
-                None => {
-                    added.push((settings, bind_listener(settings, &self.metrics).and_then(prepare_listener)?));
-                }
-            }
-        }
-        let connectors = new.forward.iter().map(read_connector).collect::<Result<Vec<_>, _>>()?;
+        let becomes = |settings: &config::Listen| {
+            let same = |index: &usize| self.listeners[*index].settings.address.can_become(&settings.address);
+            gone.iter().position(same).map(|place| gone.remove(place))
+        };
+        let kept: Vec<Option<usize>> = new.listen.iter().map(becomes).collect();
+        let parts = self.read_parts(&new, kept, shutdown).await?;
+        let Parts { certificates, listeners, connectors } = parts;
         let readers = self.add_readers(&new).await?;
 
         // From here on nothing is refused any more.
@@ -77,7 +69,15 @@ impl RunningRelay {
         });
         let reporter = reporter.await;
         self.policies.send_replace(ingest_policy(&new));
-        for (index, settings, options) in kept {
+        let mut added = Vec::new();
+        for (settings, part) in new.listen.iter().zip(listeners) {
+            let (index, options) = match part {
+                ListenerPart::Kept(index, options) => (index, options),
+                ListenerPart::Added(listener) => {
+                    added.push((settings, *listener));
+                    continue;
+                }
+            };
             let listener = &mut self.listeners[index];
             if listener.settings.address != settings.address {
                 tracing::info!(
@@ -111,6 +111,24 @@ impl RunningRelay {
         match failed.is_empty() {
             true => Ok(()),
             false => Err(ReloadError::Partly(failed.join("; "))),
+        }
+    }
+
+    /// Reads the files and binds the sockets that a configuration names, where no disk that hangs holds anybody else up.
+    async fn read_parts(
+        &mut self,
+        new: &Config,
+        kept: Vec<Option<usize>>,
+        shutdown: &mut Shutdown,
+    ) -> Result<Parts, ReloadError> {
+        let (new, metrics) = (new.clone(), self.metrics.clone());
+        let read = spawn_blocking(move || Parts::read(&new, &kept, &metrics));
+        match self.while_stoppable(shutdown, timeout(READ_WITHIN, read)).await {
+            Ok(Ok(parts)) => Ok(parts?),
+            Ok(Err(error)) => Err(ReloadError::Refused(error.to_string())),
+            Err(_) => Err(ReloadError::Refused(format!(
+                "its files cannot be read and its sockets bound within {READ_WITHIN:?}; is a disk hanging?"
+            ))),
         }
     }
 

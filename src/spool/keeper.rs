@@ -5,7 +5,7 @@
 //! write all cursors, one dead letter for each forward, one for each segment.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::catalog::Segment;
 use super::cursor::CursorFile;
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{self, DeadLetters};
 use super::hysteresis::Hysteresis;
 use super::log::Log;
 use super::segment;
@@ -120,7 +120,7 @@ fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
             Ok((log, Job::WriteCursors)) => moved = Some(log),
             Ok((log, job)) => work.run(&log, job),
             Err(RecvTimeoutError::Timeout) if moved.is_none() => {
-                log.upgrade().into_iter().for_each(|log| log.look_at_dead_letters());
+                log.upgrade().into_iter().for_each(|log| look_at_dead_letters(&log));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
@@ -215,6 +215,17 @@ impl Work {
         let bytes = letters.write((*session, *number), (why, line), positions.retired.line, capacity)?;
         log.note_dead_letters(forward, bytes);
         Ok(())
+    }
+}
+
+/// Somebody may have moved or shortened them.
+fn look_at_dead_letters(log: &Log) {
+    for forward in log.with_dead_letters() {
+        match fs::metadata(dead_letters::path(&log.dir, &forward)) {
+            Ok(file) => log.note_dead_letters(&forward, file.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => log.note_dead_letters(&forward, 0),
+            Err(_) => {}
+        }
     }
 }
 

@@ -166,16 +166,9 @@ impl Log {
         self.lock().dead_letters.values().any(|bytes| *bytes > 0)
     }
 
-    /// Somebody may have moved or shortened them.
-    pub fn look_at_dead_letters(&self) {
-        let names: Vec<String> = self.lock().dead_letters.keys().cloned().collect();
-        for name in names {
-            match std::fs::metadata(dead_letters::path(&self.dir, &name)) {
-                Ok(file) => self.note_dead_letters(&name, file.len()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.note_dead_letters(&name, 0),
-                Err(_) => {}
-            }
-        }
+    /// The forwards that have dead letters, or had.
+    pub fn with_dead_letters(&self) -> Vec<String> {
+        self.lock().dead_letters.keys().cloned().collect()
     }
 
     /// Whether there is a cursor of this forward, with a reader or without one.
@@ -392,15 +385,13 @@ impl Log {
         }
     }
 
-    /// Opens a segment, and keeps it open for the next one who reads there.
-    pub fn open_segment(&self, number: u64) -> io::Result<Arc<File>> {
-        let file = Arc::new(File::open(segment::path(&self.dir, number))?);
+    /// Keeps a segment open for the next one who reads there.
+    pub fn keep_open(&self, number: u64, file: &Arc<File>) {
         let mut catalog = self.lock();
         let i = catalog.find(number);
         if let Some(segment) = catalog.segments.get_mut(i).filter(|segment| segment.number == number) {
             segment.file = Some(file.clone());
         }
-        Ok(file)
     }
 
     /// The oldest line that is pending for the forward called `name`. Reads and moves nothing; `None`: there is none.

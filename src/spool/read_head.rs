@@ -127,7 +127,9 @@ impl ReadHead {
 
     fn file(&self, window: &mut Stored) -> io::Result<Arc<File>> {
         if window.file.is_none() {
-            window.file = Some(self.log.open_segment(self.at.segment)?);
+            let file = Arc::new(File::open(segment::path(&self.log.dir, self.at.segment))?);
+            self.log.keep_open(self.at.segment, &file);
+            window.file = Some(file);
         }
         window.file.clone().ok_or_else(|| io::ErrorKind::NotFound.into())
     }

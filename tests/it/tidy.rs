@@ -276,3 +276,67 @@ fn the_workflows_name_what_is_there() {
     }
     assert!(used >= 2, "only {used} actions");
 }
+
+/// The runtime has one thread, which carries all messages and answers everybody: a disk that hangs must not hold it. So those who
+/// touch files are known by name, and each of them runs on a thread of its own, in `spawn_blocking`, or before the runtime.
+#[test]
+fn files_are_touched_only_where_a_disk_may_hang() {
+    let places = [
+        // Commands, and what a relay reads before it starts.
+        "cli/",
+        // How files are made and read; for those below.
+        "files.rs",
+        // At the start, and in `spawn_blocking` for a reload.
+        "config/mod.rs",
+        "config/secret.rs",
+        "tls/pem.rs",
+        "listen/socket/",
+        "admin/address_file.rs",
+        // A task that does it in `spawn_blocking`.
+        "tls/watch.rs",
+        "forward/file/",
+        // Of /proc, which is on no disk.
+        "metrics/process.rs",
+        "watchdog/threads.rs",
+        // The opening of a spool, and the commands that look at one.
+        "spool/open.rs",
+        "spool/inspect.rs",
+        "spool/segment.rs",
+        // The spool's threads: one writes, one syncs, one reads, one keeps cursors and dead letters.
+        "spool/writer/",
+        "spool/probe.rs",
+        "spool/sync.rs",
+        "spool/read_head.rs",
+        "spool/keeper.rs",
+        "spool/cursor.rs",
+        "spool/dead_letters.rs",
+        // For the status page, in `spawn_blocking`.
+        "spool/handle.rs",
+    ];
+    let touches = [
+        "fs::",
+        "files::",
+        "File::open",
+        "File::create",
+        "File::options",
+        "OpenOptions",
+        ".sync_data()",
+        ".sync_all()",
+        ".set_len(",
+        "read_at(",
+        "write_all_at(",
+    ];
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    for (name, code) in sources() {
+        let code: Vec<&str> = code.split("#[cfg(test)]\nmod").next().unwrap().lines().collect();
+        let used = |line: &&str| !line.starts_with("use ") && touches.iter().any(|word| line.contains(word));
+        let Some(line) = code.into_iter().find(used) else { continue };
+        if name.ends_with("tests.rs") || name.contains("/tests/") || name.ends_with("properties.rs") {
+            continue;
+        }
+        let place = places.iter().find(|place| name.starts_with(**place));
+        assert!(place.is_some(), "src/{name} touches files, maybe on the runtime's thread: {}", line.trim());
+        seen.extend(place);
+    }
+    assert_eq!(seen.len(), places.len(), "a place is there no more: {seen:?}");
+}

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
@@ -15,7 +16,8 @@ use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerCon
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave, not_too_many};
 use crate::config::{self, Destination, Host, HostPort};
@@ -27,6 +29,8 @@ const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct Resolver {
     settings: config::Resolve,
+    /// One at a time reads what the system says of name servers and hosts.
+    reading: Arc<Semaphore>,
 }
 
 /// How long to wait for the second family once the first has answered.
@@ -68,7 +72,7 @@ impl fmt::Display for ResolveError {
 
 impl Resolver {
     pub fn new(settings: config::Resolve) -> Self {
-        Self { settings }
+        Self { settings, reading: Arc::new(Semaphore::new(1)) }
     }
 
     /// Where `to` is. One look-up may take the configured time; a service needs two, one after the other.
@@ -100,7 +104,7 @@ impl Resolver {
 
     /// The hosts of a service in the order they are to be tried, and how long that may be believed.
     async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), ResolveError> {
-        let resolver = self.fresh(LookupIpStrategy::Ipv4Only).map_err(|error| failed(error.to_string()))?;
+        let resolver = self.fresh(LookupIpStrategy::Ipv4Only).await?;
         let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Err(reason(&error, "SRV record")),
@@ -143,7 +147,7 @@ impl Resolver {
     }
 
     async fn lookup(&self, name: &str, family: LookupIpStrategy) -> Result<Found, ResolveError> {
-        let resolver = self.fresh(family).map_err(|error| failed(error.to_string()))?;
+        let resolver = self.fresh(family).await?;
         match tokio::time::timeout(self.settings.timeout, resolver.lookup_ip(name)).await {
             Ok(Ok(found)) => Ok(Found {
                 addresses: not_too_many(found.iter().collect()),
@@ -162,22 +166,44 @@ impl Resolver {
         failed(format!("no answer from {asked} within {:?}", self.settings.timeout))
     }
 
-    fn fresh(&self, family: LookupIpStrategy) -> Result<TokioResolver, NetError> {
-        let mut builder = if self.settings.nameservers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = self.settings.nameservers.iter().map(name_server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    /// Reads /etc/resolv.conf and /etc/hosts: not on the runtime's thread, for their disk may hang, and never on more than one
+    /// other.
+    async fn fresh(&self, family: LookupIpStrategy) -> Result<TokioResolver, ResolveError> {
+        let (settings, reading) = (self.settings.clone(), self.reading.clone());
+        let read = async {
+            let turn = reading.acquire_owned().await.ok()?;
+            let built = spawn_blocking(move || {
+                let built = build(&settings, family);
+                drop(turn);
+                built
+            });
+            built.await.ok()
         };
-        let options = builder.options_mut();
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Always;
-        options.ip_strategy = family;
-        options.attempts = 1;
-        options.timeout = self.settings.timeout / 2;
-        builder.build()
+        match tokio::time::timeout(self.settings.timeout, read).await.ok().flatten() {
+            Some(built) => built.map_err(|error| failed(error.to_string())),
+            None => Err(failed(format!(
+                "/etc/resolv.conf and /etc/hosts cannot be read within {:?}; is their disk hanging?",
+                self.settings.timeout
+            ))),
+        }
     }
+}
+
+fn build(settings: &config::Resolve, family: LookupIpStrategy) -> Result<TokioResolver, NetError> {
+    let mut builder = if settings.nameservers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = settings.nameservers.iter().map(name_server).collect();
+        let config = ResolverConfig::from_name_servers(servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Always;
+    options.ip_strategy = family;
+    options.attempts = 1;
+    options.timeout = settings.timeout / 2;
+    builder.build()
 }
 
 fn name_server(address: &SocketAddr) -> NameServerConfig {
