@@ -1,8 +1,8 @@
-//! File descriptors: how many the process may open, and how they are shared out, so that strangers who open connections
-//! cannot take those that the relay needs to dial a collector, open a segment or answer `/ready`.
+//! The budget of file descriptors: strangers who open connections must not take the descriptors that the relay needs to dial a
+//! collector, open a segment or answer `/ready`.
 //!
-//! The relay's own needs are reserved. Connections of senders get the rest: where that is less than `max-connections` of all
-//! listeners together, the limits are lowered, the highest first.
+//! The relay's own needs are reserved. Connections of senders get the rest. If the rest is less than the sum of all
+//! `max-connections`, those limits are lowered, the highest first.
 
 use std::io;
 
@@ -10,19 +10,19 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::{Config, DeliverySettings, Listen};
 
-/// Standard streams, the runtime, signals, the log, the spool's files, and files that are read for a moment.
+/// Reserved for standard streams, the runtime, signals, the log, the spool's files, and files that are read for a moment.
 const OWN: usize = 64;
-/// A listener's socket, and the connection that it is just refusing.
+/// Reserved for a listener's socket, and the connection that the listener is just refusing.
 const FOR_EACH_LISTENER: usize = 2;
-/// A forward's connection and the next one, look-ups of names, a segment that is read, the cursor, dead letters.
+/// Reserved for a forward's connection and the next one, name look-ups, the segment being read, the cursor, dead letters.
 const FOR_EACH_FORWARD: usize = 16;
 /// The admin port gets this part of the limit at most.
 const ADMIN_PART: usize = 8;
 /// The files of a forward to `file://` get this part of the limit at most.
 const FILES_PART: usize = 4;
-/// Connections get this part of the limit at least, also where that is more than is left.
+/// Connections get this part of the limit at least, even if that is more than the rest.
 const LEAST_PART: usize = 4;
-/// One address gets this part of a lowered `max-connections` at most, as it does by default.
+/// One address gets this part of a lowered `max-connections` at most, as by default.
 const ADDRESS_PART: usize = 4;
 
 /// A limit on connections that was lowered.
@@ -98,7 +98,7 @@ pub fn fit(config: &mut Config, admin: usize, limit: usize) -> Vec<Lowered> {
     lowered
 }
 
-/// Descriptors that senders cannot take.
+/// The descriptors that senders cannot take.
 fn reserved(config: &Config, admin: usize, limit: usize) -> usize {
     let targets = config.forward.iter().flat_map(|forward| &forward.to);
     let files = targets.map(|target| match &target.delivery {

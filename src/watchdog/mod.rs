@@ -1,12 +1,12 @@
-//! The watchdog: it finds parts of the relay that stand still, says so in the log, and shows them in `/status` and `/ready`.
+//! The watchdog finds parts of the relay that stand still, and reports them in the log, in `/status` and in `/ready`.
 //!
-//! A thread of its own looks twice a second. It needs nothing of what it watches: it takes no lock that is held for longer
-//! than arithmetic takes, reads no file on a disk, and leaves what the runtime owns alone while the runtime stands still.
-//! Time is counted in looks, so that a process which was paused (`docker pause`, a suspended laptop) has not stood still.
+//! Its thread looks twice a second. The thread depends on no part that it watches: it takes only locks that are held for
+//! arithmetic, reads no file on a disk, and reads no state of the runtime while the runtime stands still. Time is counted in
+//! looks, so that a paused process (`docker pause`, a suspended laptop) does not count as one that stood still.
 //!
-//! - the **runtime**: a task counts its own turns. While they do not grow nobody is answered, `/live` and `/ready` included,
-//!   so that whoever asks (`logferry health`, Kubernetes) finds out by the timeout of the question. systemd hears nothing either.
-//! - a **thread** in an uninterruptible wait (`threads`): a disk that hangs.
+//! - the **runtime**: a task counts its own turns. While the count does not grow, no request is answered, `/live` and `/ready`
+//!   included: a health check (`logferry health`, Kubernetes) fails by its timeout. systemd gets no keep-alive either.
+//! - a **thread** in an uninterruptible wait (`threads`), as behind a disk that hangs.
 //! - a **listener** that cannot accept.
 //! - a **forward** with pending lines of which none is delivered, filtered or rejected.
 
@@ -29,25 +29,25 @@ use crate::metrics::Metrics;
 use crate::status::{self, ForwardStatus, Part, Phase, Standstill, Standstills, StatusRegistry};
 use threads::ThreadWatch;
 
-/// Between two looks.
+/// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Between two turns of the task that counts them: one in a look.
+/// The time between two turns of the counting task: one turn in a look.
 const BEAT_EVERY: Duration = Duration::from_millis(400);
-/// The runtime, a thread or a listener that has done nothing for so long stands still.
+/// A runtime, thread or listener without progress for so long stands still.
 const STANDSTILL: Duration = Duration::from_secs(2);
-/// A forward stands still when no line has gone for so long: longer than a collector takes to be found dead by default.
+/// A forward without progress for so long stands still. By default a dead collector is found earlier (`dead-after`).
 const FORWARD_STANDSTILL: Duration = Duration::from_secs(15);
-/// A part is named in the log this often at most, with what it waits for and when it goes on.
+/// The log has each part this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// The watching thread, and the task that it watches the runtime by. Both end when this is dropped.
+/// The watching thread, and the task that counts turns of the runtime. Dropping the value ends both.
 pub struct Watchdog {
     heartbeat: JoinHandle<()>,
     _stop: mpsc::Sender<()>,
 }
 
 impl Watchdog {
-    /// Watches the runtime that it is called in, and what `metrics` and `registry` know. What stands still is in `standstills`.
+    /// Watches the current runtime, and the listeners and forwards of `registry` by their `metrics`. Writes into `standstills`.
     pub fn start(metrics: Arc<Metrics>, registry: Arc<StatusRegistry>, standstills: Standstills) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let heartbeat = Arc::<Heartbeat>::default();
@@ -77,10 +77,9 @@ impl Drop for Watchdog {
     }
 }
 
-/// systemd, where it has started the relay and wants to hear of it again and again (`WatchdogSec=`). When it hears nothing for so
-/// long it kills the relay and starts it again.
+/// The service manager, if it asks for keep-alives (systemd's `WatchdogSec=`). Without them it kills the relay and starts it again.
 struct ServiceManager {
-    /// How often it is told. `None`: nobody waits for it.
+    /// How often a keep-alive is due; `None` when none is asked for.
     every: Option<Duration>,
     told: Option<Instant>,
 }
@@ -101,7 +100,7 @@ impl ServiceManager {
     }
 }
 
-/// The turns of a task on the runtime, and the thread that runs it.
+/// The turns of a task on the runtime, and the ID of the runtime's thread.
 #[derive(Default)]
 struct Heartbeat {
     beats: AtomicU64,
@@ -122,11 +121,11 @@ impl Heartbeat {
 #[derive(Debug)]
 struct Found {
     standstill: Standstill,
-    /// The part has said itself in the log what is wrong.
+    /// Has the part itself logged what is wrong?
     is_logged_elsewhere: bool,
 }
 
-/// A count that should grow, and for how many looks it has not.
+/// A count that should grow, and the number of looks since it last grew.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     count: u64,
@@ -134,14 +133,14 @@ struct Progress {
 }
 
 impl Progress {
-    /// Takes note of the count as it is now, and says for how long it has not grown.
+    /// Notes the present count. Returns for how long the count has not grown.
     fn look(&mut self, count: u64) -> Duration {
         *self = Self { count, looks: if count == self.count { self.looks + 1 } else { 0 } };
         LOOK_EVERY * self.looks
     }
 }
 
-/// What is watched, and how it was at the last look.
+/// The watched parts, and their counts at the last look.
 struct Watch {
     metrics: Arc<Metrics>,
     registry: Arc<StatusRegistry>,
@@ -166,11 +165,11 @@ impl Watch {
         }
     }
 
-    /// Everything that stands still now.
+    /// Returns the parts that stand still now.
     fn look(&mut self) -> Vec<Found> {
         let mut found = self.threads();
         match self.runtime() {
-            // It may be in the middle of anything: what it owns is not looked at.
+            // The runtime may hold the locks of its state.
             Some(runtime) => found.push(runtime),
             None => {
                 let topology = self.registry.topology();
@@ -211,7 +210,7 @@ impl Watch {
             self.forwards.insert(forward.name.clone(), progress);
             if time >= FORWARD_STANDSTILL {
                 let status = forward.state.now();
-                // Why nobody can be connected the forward says itself.
+                // The forward itself logs why no collector can be connected.
                 let has_failed = status.last_error.as_ref().is_some_and(|error| error.at.elapsed() <= time);
                 let is_logged_elsewhere = status.stopped || (status.phase != Phase::Connected && has_failed);
                 let part = Part::Forward(forward.name.clone());
@@ -228,7 +227,7 @@ fn listener(listener: &status::Listener) -> Option<Found> {
     (time >= STANDSTILL).then(|| Found::new(Part::Listener(listener.address.clone()), failure.why, time))
 }
 
-/// What a forward waits for, by its status.
+/// What the status of a forward says that it waits for.
 fn awaited(status: &ForwardStatus) -> String {
     let error = status.last_error.as_ref().map_or(String::new(), |error| format!(" ({})", error.says));
     match (&status.peer, status.phase) {
@@ -247,12 +246,12 @@ impl Found {
     }
 }
 
-/// The log lines of standstills: one when it begins, one when it is over.
+/// The log lines of standstills: one when a standstill begins, one when it is over.
 #[derive(Default)]
 struct StandstillLog {
-    /// Parts that the log says to stand still.
+    /// Parts whose standstill has begun in the log, and is not over there.
     open: HashMap<Part, Instant>,
-    /// When the log had each part last. As many as there are parts.
+    /// When each part was last logged.
     logged: HashMap<Part, Instant>,
 }
 

@@ -1,7 +1,7 @@
-//! Threads of this process that wait in the kernel and cannot be woken: state D, as `ps` has it. A disk that answers is waited
-//! for in that state for milliseconds; one that hangs, until it does not.
+//! Threads of this process in an uninterruptible wait in the kernel (state D in `ps`). A thread waits for a working disk in that
+//! state for milliseconds, and for a hanging one until it goes on.
 //!
-//! Read from `/proc/self/task`, which is no disk. Where there is none nothing is found.
+//! The states are in `/proc/self/task`, which is no disk. In a sandbox without `/proc` no thread is found.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,14 +15,14 @@ pub struct ThreadWatch(HashMap<i32, Waiting>);
 /// A thread in an uninterruptible wait.
 #[derive(Clone, Copy)]
 struct Waiting {
-    /// How often the thread has left the processor by itself. While that does not grow it is one wait.
+    /// How often the thread has left the processor by itself. While the count does not grow, the thread is in one wait.
     switches: u64,
     looks: u32,
 }
 
 impl ThreadWatch {
-    /// The threads that wait, by their names: where in the kernel, and for how many looks it has been one wait. Threads of one
-    /// name are told as the one that has waited longest.
+    /// Returns each waiting thread's name, its place in the kernel, and the number of looks of its wait. Of several threads with one
+    /// name the one is returned that has waited longest.
     pub fn look(&mut self) -> Vec<(String, String, u32)> {
         let before = std::mem::take(&mut self.0);
         let mut found: HashMap<String, (String, u32)> = HashMap::new();
@@ -42,7 +42,7 @@ impl ThreadWatch {
     }
 }
 
-/// Where a thread is: in which function of the kernel it waits, or that it computes.
+/// What a thread waits for: a function of the kernel, or its own computing.
 pub fn place(thread: Pid) -> String {
     let id = thread.as_raw();
     let function = fs::read_to_string(format!("/proc/self/task/{id}/wchan")).unwrap_or_default();
@@ -54,7 +54,7 @@ pub fn place(thread: Pid) -> String {
     }
 }
 
-/// proc(5): `ID (NAME) STATE …`, where a name may hold anything.
+/// Reads `ID (NAME) STATE …` of proc(5), where a name may hold any character.
 fn name_and_state(id: i32) -> Option<(String, char)> {
     let stat = fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok()?;
     let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
