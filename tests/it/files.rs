@@ -1,6 +1,7 @@
 //! A `file://` that cannot be written: one path, the disk, or all of it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,7 @@ use nix::unistd::mkfifo;
 
 use crate::disk::Disk;
 use crate::private::after;
+use crate::support::program::SIGHUP;
 use crate::support::{Relay, Setup, Wire, as_nobody, eventually};
 
 fn logs(template: &str) -> Setup {
@@ -159,5 +161,47 @@ fn a_file_of_the_others_that_cannot_be_written_is_waited_for() {
     fs::remove_dir(setup.path("logs/_others/_others.log")).expect("it is empty");
     relay.has_delivered(1, 0);
     eventually("the line is there", || (lines(&setup.path("logs/_others/_others.log")) == ["n1"]).then_some(()));
+    relay.stops();
+}
+
+/// A reload changes the forward while its pipe is full: what the old one was about to write does not come behind what the new
+/// one writes.
+#[test]
+fn a_reload_leaves_nobody_behind_who_writes() {
+    let setup = |backoff: &str| {
+        let forward = format!("[[forward]]\nto = \"file://{{dir}}/logs/pipe\"\nmax-backoff = \"{backoff}\"");
+        Setup::new().listen("tcp://127.0.0.1:0").section(&forward)
+    };
+    let old = setup("1s");
+    fs::create_dir(old.path("logs")).expect("made");
+    mkfifo(&old.path("logs/pipe"), Mode::S_IRWXU).expect("a pipe");
+    let mut pipe = fs::OpenOptions::new().read(true).write(true).open(old.path("logs/pipe")).expect("a pipe");
+    let relay = old.start();
+    let mut wire = relay.door().connect();
+    (0..4_000).for_each(|number| says(&mut wire, &format!("n{number:05}")));
+    relay.has_spooled(4_000);
+    relay.says("writing takes longer than 5 s");
+    let before = relay.metrics().sum("config_reloads_total");
+    let new = setup("2s");
+    new.replaces(&old);
+    relay.signal(SIGHUP);
+    eventually("a reload", || (relay.metrics().sum("config_reloads_total") > before).then_some(()));
+    let mut read = BufReader::new(&mut pipe).lines().map(|line| line.expect("text"));
+    let (mut last, mut restarts) = (None, 0);
+    for line in &mut read {
+        assert_eq!(line.matches("<30>").count(), 1, "half a line stays in the pipe: {line}");
+        let number: usize =
+            line.rsplit(" n").next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        let is_next = last.is_none_or(|last| number == last + 1);
+        restarts += usize::from(!is_next);
+        assert!(is_next || number == 0 || restarts == 1, "{number} behind {last:?}");
+        last = Some(number);
+        if number == 3_999 {
+            break;
+        }
+    }
+    assert!(restarts <= 1, "{restarts}");
+    drop(read);
+    relay.has_delivered(4_000, 0);
     relay.stops();
 }

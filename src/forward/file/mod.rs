@@ -12,7 +12,7 @@ mod tests;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -51,22 +51,33 @@ enum Output {
     Stdout,
 }
 
-/// Tells a pool thread that nobody waits for it any more.
+/// Tells a pool thread that nobody waits for it any more, or soon will not.
 #[derive(Clone, Default)]
-struct Abandoned(Arc<AtomicBool>);
+struct Abandoned {
+    is_so: Arc<AtomicBool>,
+    /// The forward is to end, and another one may go on in its place: nothing that it writes may come after that.
+    is_leaving: Arc<AtomicBool>,
+}
 
 impl Abandoned {
     fn is_so(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_so.load(Ordering::Relaxed)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 }
+
+/// Ends when the forward is to end.
+type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Says so when it is dropped.
 struct Waits(Abandoned);
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
+        self.0.is_so.store(true, Ordering::Relaxed);
     }
 }
 
@@ -99,12 +110,13 @@ impl FileLink {
     async fn carry_on(mut self, source: &mut Source, events: &mut Events) -> io::Result<Ended> {
         let mut unsynced = Unsynced::default();
         let mut stopping = false;
+        let mut left: Left = Box::pin(source.left());
         loop {
             let lines = source.next().await;
             let idle = lines.is_none();
             if let Some(lines) = lines {
                 let end = lines.end();
-                let done = self.blocking(events, move |link| link.write(&lines)).await?;
+                let done = self.blocking(events, &mut left, move |link| link.write(&lines)).await?;
                 let Some((link, outcome)) = done else { return Ok(Ended::Stopped) };
                 self = link;
                 match outcome {
@@ -118,7 +130,7 @@ impl FileLink {
                 }
             }
             if unsynced.due() || stopping && idle || events.deadline.passed() {
-                let Some((link, outcome)) = self.blocking(events, Self::sync).await? else {
+                let Some((link, outcome)) = self.blocking(events, &mut left, Self::sync).await? else {
                     return Ok(Ended::Stopped);
                 };
                 self = link;
@@ -136,7 +148,7 @@ impl FileLink {
                 return Ok(Ended::Stopped);
             }
             if let Some(moved) = events.moved_by_now().await {
-                return self.leave(unsynced, source, events, moved).await;
+                return self.leave(unsynced, source, events, (moved, left)).await;
             }
             if !idle {
                 continue;
@@ -146,7 +158,7 @@ impl FileLink {
             }
             tokio::select! {
                 more = source.wait() => stopping = !more,
-                moved = &mut events.moved => return self.leave(unsynced, source, events, moved).await,
+                moved = &mut events.moved => return self.leave(unsynced, source, events, (moved, left)).await,
                 () = sleep(SYNC_EVERY), if unsynced.any() => {}
                 () = events.deadline.reached() => {}
             }
@@ -159,9 +171,9 @@ impl FileLink {
         mut unsynced: Unsynced,
         source: &mut Source,
         events: &mut Events,
-        moved: Moved,
+        (moved, mut left): (Moved, Left),
     ) -> io::Result<Ended> {
-        if let Some((_, Outcome::Done)) = self.blocking(events, Self::sync).await? {
+        if let Some((_, Outcome::Done)) = self.blocking(events, &mut left, Self::sync).await? {
             unsynced.retire(source);
         }
         Ok(Ended::Moved(moved))
@@ -171,15 +183,18 @@ impl FileLink {
     async fn blocking(
         mut self,
         events: &mut Events,
+        left: &mut Left,
         work: impl FnOnce(&mut Self) -> io::Result<Outcome> + Send + 'static,
     ) -> io::Result<Option<(Self, Outcome)>> {
         let (refused, is_over) = (self.refused.clone(), events.deadline.passed());
+        let is_leaving = self.abandoned.is_leaving.clone();
         let mut done = pin!(spawn_blocking(move || work(&mut self).map(|outcome| (self, outcome))));
         let mut hangs = interval_at(tokio::time::Instant::now() + HANGS_AFTER, HANGS_AFTER);
         loop {
             tokio::select! {
                 biased;
                 done = &mut done => return done.map_err(io::Error::other)?.map(Some),
+                () = &mut *left, if !is_leaving.load(Ordering::Relaxed) => is_leaving.store(true, Ordering::Relaxed),
                 // What is written in time's last moment is still made durable.
                 () = sleep(SYNC_EVERY), if is_over => return Ok(None),
                 () = events.deadline.reached(), if !is_over => return Ok(None),

@@ -4,12 +4,12 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::libc::{O_NOCTTY, O_NONBLOCK, PIPE_BUF};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -65,8 +65,16 @@ pub enum Patience {
 /// Appends lines. After an error there is none of them in a regular file, and none behind those that were `written` in any other.
 pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Abandoned) -> Result<(), Unwritten> {
     let (mut written, mut since) = (0, Instant::now());
+    // What a pipe takes at once it takes whole, so that no half of a line stays in it.
+    let is_pipe = lines.len() > PIPE_BUF && file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
     while written < lines.len() {
-        let error = match file.write(&lines[written..]) {
+        let rest = &lines[written..];
+        let piece = if is_pipe { &rest[..whole_lines(rest, PIPE_BUF)] } else { rest };
+        if abandoned.is_so() {
+            let error = ErrorKind::Interrupted.into();
+            return Err(Unwritten { written: keep_whole_lines(file, lines, written), error });
+        }
+        let error = match file.write(piece) {
             Ok(0) => ErrorKind::WriteZero.into(),
             Ok(bytes) => {
                 (written, since) = (written + bytes, Instant::now());
@@ -74,7 +82,8 @@ pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Aba
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let has_patience = matches!(patience, Patience::Endless) || since.elapsed() < PIPE_PATIENCE;
+                let is_endless = matches!(patience, Patience::Endless) && !abandoned.is_leaving();
+                let has_patience = is_endless || since.elapsed() < PIPE_PATIENCE;
                 if has_patience && !abandoned.is_so() {
                     let mut writable = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
                     // An error is one of the next write too.
@@ -88,6 +97,15 @@ pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Aba
         return Err(Unwritten { written: keep_whole_lines(file, lines, written), error });
     }
     Ok(())
+}
+
+/// Bytes of the lines at the beginning of `lines` that are not more than `max` together; of the first one in any case.
+fn whole_lines(lines: &[u8], max: usize) -> usize {
+    if lines.len() <= max {
+        return lines.len();
+    }
+    let end = memchr::memrchr(b'\n', &lines[..max]).or_else(|| memchr::memchr(b'\n', lines));
+    end.map_or(lines.len(), |end| end + 1)
 }
 
 /// Takes back what was written, where that can be done; returns how many bytes of whole lines stay.
