@@ -61,6 +61,8 @@ pub(super) struct Letter {
 
 /// A job, and the log it is about, which lives until the job is done.
 type Queued = (Arc<Log>, Job);
+#[cfg(test)]
+pub(super) type Queue = Receiver<Queued>;
 
 /// Who does the jobs.
 pub(super) enum Keeper {
@@ -96,6 +98,13 @@ impl Keeper {
             *self = Self::Thread(jobs);
         }
         Ok(())
+    }
+
+    /// One whose thread does nothing.
+    #[cfg(test)]
+    pub fn hanging() -> (Self, Queue) {
+        let (jobs, queued) = mpsc::channel();
+        (Self::Thread(jobs), queued)
     }
 
     pub fn hand_over(&mut self, log: &Arc<Log>, job: Job) {

@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+#[cfg(test)]
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -111,6 +113,15 @@ impl Log {
         // There is one writer, which is spawned once.
         drop(self.errands.set(errands));
         Ok(())
+    }
+
+    /// Jobs and errands go to threads that hang.
+    #[cfg(test)]
+    pub fn hang(&self) -> (keeper::Queue, Receiver<Errand>) {
+        let ((keeper, jobs), (errands, queued)) = (Keeper::hanging(), channel());
+        *self.keeper.lock() = keeper;
+        drop(self.errands.set(errands));
+        (jobs, queued)
     }
 
     pub fn hand_over(self: &Arc<Self>, job: Job) {

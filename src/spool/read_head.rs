@@ -72,15 +72,18 @@ pub(super) type Read = (ReadHead, io::Result<Option<Chunk>>);
 /// Starts the thread. It ends when nobody can send a head any more.
 pub(super) fn start() -> io::Result<Sender<Errand>> {
     let (errands, queued) = mpsc::channel::<Errand>();
-    let run = move || {
-        for Errand { mut head, max_bytes, back } in queued {
-            let read = head.next(max_bytes);
-            // A reader that is gone has left its place in the log.
-            drop(back.send((head, read)));
-        }
-    };
+    let run = move || queued.into_iter().for_each(Errand::run);
     thread::Builder::new().name("spool-reader".into()).spawn(run)?;
     Ok(errands)
+}
+
+impl Errand {
+    pub fn run(self) {
+        let Self { mut head, max_bytes, back } = self;
+        let read = head.next(max_bytes);
+        // A reader that is gone has left its place in the log.
+        drop(back.send((head, read)));
+    }
 }
 
 impl ReadHead {

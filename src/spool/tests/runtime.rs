@@ -144,3 +144,37 @@ fn a_writer_with_a_rate_is_not_faster() {
     thread.join().unwrap();
     assert_eq!(metrics.spool().spooled.get(), 5);
 }
+
+/// The threads hang, and nothing that forwards do waits for them; what they ask for meanwhile does not pile up.
+#[test]
+fn a_disk_that_hangs_holds_no_reader() {
+    let home = Home::new();
+    let mut spool = home.open();
+    fill(&mut spool, 4);
+    spool.writer.log.forget_fresh();
+    let (jobs, errands) = spool.writer.log.hang();
+    for _ in 0..3 {
+        assert!(spool.readers[0].next(100).unwrap().is_none());
+        assert!(spool.readers[0].is_reading());
+        assert_eq!(spool.readers[0].rewind(), 0);
+    }
+    let late = errands.try_iter().collect::<Vec<_>>();
+    assert_eq!(late.len(), 1, "one read at a time");
+    // What comes back late is not what is wanted by then: it is asked for again.
+    late.into_iter().for_each(|errand| errand.run());
+    assert!(now(spool.readers[0].wait()) && spool.readers[0].next(100).unwrap().is_none());
+    errands.try_iter().for_each(|errand| errand.run());
+    assert!(now(spool.readers[0].wait()));
+    let chunk = spool.readers[0].next(100).unwrap().expect("lines");
+    assert_eq!((chunk.start.line, spool.readers[0].rewind()), (0, chunk.end.line));
+    for line in 1..=chunk.end.line {
+        spool.readers[0].retire(Position { line, ..chunk.end });
+    }
+    assert_eq!((spool.delivered(0), jobs.try_iter().count()), (chunk.end.line, 1), "one job for all positions");
+    // What was just written needs no disk, whatever hangs.
+    spool.retire_all(0);
+    spool.append(20..25);
+    assert_eq!(spool.read_numbers(0), range(20..25));
+    assert!(errands.try_iter().next().is_none());
+    spool.check_books();
+}
