@@ -194,7 +194,9 @@ impl StreamLink {
     async fn finish_with(&mut self, source: &mut Source, refusals: &mut Refusals) {
         let settled = async { !self.stall.is_stalled() && self.settles(source, refusals).await.is_ok() };
         if timeout(FINISH_WITHIN, settled).await.unwrap_or_default() {
-            self.say_goodbye(refusals).await;
+            if self.say_goodbye(refusals).await {
+                source.note_left(self.delivery.left(Instant::now()).into_iter().flatten());
+            }
         } else {
             self.discard();
         }
@@ -224,8 +226,8 @@ impl StreamLink {
     }
 
     /// A program that closes its side in answer to our goodbye has read to the end: closing with unread bytes would have
-    /// reset the connection.
-    async fn say_goodbye(&mut self, refusals: &mut Refusals) {
+    /// reset the connection. False: it was reset.
+    async fn say_goodbye(&mut self, refusals: &mut Refusals) -> bool {
         self.delivery.goodbye();
         // Nothing depends on the answer; waiting for it makes the end a goodbye and not a reset.
         let is_answered = async {
@@ -242,8 +244,14 @@ impl StreamLink {
             }
             Ok::<_, Failure>(())
         });
-        if let Ok(Err(Failure::Closed)) = closed.await {
-            self.delivery.closed(true, Instant::now(), &mut self.progress);
+        match closed.await {
+            Ok(Err(Failure::Closed)) => {
+                self.delivery.closed(true, Instant::now(), &mut self.progress);
+                true
+            }
+            Ok(Err(_)) => false,
+            // It goes on, or has nothing to say.
+            Ok(Ok(())) | Err(_) => true,
         }
     }
 
@@ -270,7 +278,7 @@ impl StreamLink {
             }
             // The collector answers, so it may hear a goodbye too.
             Failure::Delivery(DeliveryError::Stop(_)) => tokio::select! {
-                () = self.say_goodbye(refusals) => {}
+                _ = self.say_goodbye(refusals) => {}
                 () = events.deadline.reached() => {}
             },
             Failure::Delivery(DeliveryError::Broken(_)) | Failure::Io(_) => {}

@@ -71,12 +71,13 @@ impl Forwarder {
         (metrics, state): (ForwardMetrics, SharedForwardStatus),
         orders: Orders,
     ) -> Self {
-        let Orders { deadline, leaving, connectors } = orders;
+        let Orders { deadline, leaving, acknowledged, connectors } = orders;
         let settings = Arc::new(settings);
         let failback = Backoff::new(settings.failback_after, settings.failback_after * RAREST_FAILBACK);
         let matches = (settings.matches.clone(), sd_id.to_owned());
         let limiter = Arc::new(LogLimiter::new(&settings.name));
-        let source = Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), leaving);
+        let source =
+            Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), (leaving, acknowledged));
         let refused = Arc::new(Refused::new(limiter.clone(), state.clone(), metrics.diverted.clone()));
         let says = (metrics.clone(), state.clone(), limiter);
         let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), says);

@@ -7,9 +7,11 @@
 //!
 //! In reading order: `forwarder`; `source` and `filtered_chunk`, where lines come from; `link`, the closed set of ways to a
 //! place; `driver`, the one loop for TCP, TLS and RELP, with `delivery`, what is said and heard there, and `stall`; `tcp`, the
-//! connection and its acknowledgements; `datagram` and `file`, the other links; `encode`; `names`, `dial`, `target_watch` and
+//! connection and its acknowledgements; `acknowledged`, what is known of connections that
+//! were left; `datagram` and `file`, the other links; `encode`; `names`, `dial`, `target_watch` and
 //! `backoff`; `log_limiter`.
 
+mod acknowledged;
 mod backoff;
 mod datagram;
 mod delivery;
@@ -31,6 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
+pub use acknowledged::Acknowledged;
 pub use dial::tls_connector;
 pub use encode::encoding;
 pub use forwarder::Forwarder;
@@ -41,6 +44,8 @@ pub struct Orders {
     pub deadline: Deadline,
     /// True ends it, with what is on its way brought to an end and the rest left in the spool.
     pub leaving: watch::Receiver<bool>,
+    /// What the forward before this one, of the same name, knew of lines that it has sent.
+    pub acknowledged: Acknowledged,
     /// What it makes TLS connections with, see [`tls_connector`]; the next one is made with what is there then.
     pub connectors: watch::Receiver<Option<TlsConnector>>,
 }

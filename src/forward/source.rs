@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
+use super::acknowledged::Acknowledged;
 use super::delivery::{Progress, Refusals, Rejected};
 use super::filtered_chunk::FilteredChunk;
 use super::log_limiter::LogLimiter;
@@ -38,6 +39,8 @@ pub struct Source {
     sent: u64,
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
+    /// What is known of connections that were left.
+    acknowledged: Acknowledged,
     /// The spool cannot be read.
     unreadable: Hysteresis,
     /// When to try to read it again.
@@ -62,16 +65,17 @@ impl Source {
         (rules, sd_id): (Vec<Rule>, String),
         (metrics, state): (ForwardMetrics, SharedForwardStatus),
         limiter: Arc<LogLimiter>,
-        leaving: watch::Receiver<bool>,
+        (leaving, acknowledged): (watch::Receiver<bool>, Acknowledged),
     ) -> Self {
         metrics.stopped.set(0);
-        Self {
+        let mut source = Self {
             sent: reader.acknowledged().line,
             reader,
             rules,
             sd_id,
             metrics,
             leaving,
+            acknowledged,
             unreadable: Hysteresis::default(),
             retry_at: None,
             unwritable: Hysteresis::default(),
@@ -81,7 +85,9 @@ impl Source {
             told: None,
             state,
             limiter,
-        }
+        };
+        source.rewind();
+        source
     }
 
     /// The next lines, which are about to be sent; `None` when there are none now: everything has been read, the disk is being
@@ -192,6 +198,7 @@ impl Source {
     /// Takes note of what became of lines. Waits where a dead letter cannot be written, for the cursor must not pass its line
     /// before. Dropping the future loses nothing.
     pub async fn settle(&mut self, progress: &mut Progress) {
+        self.retire_old();
         self.metrics.resent.inc_by(mem::take(&mut progress.resent));
         if mem::take(&mut progress.delivered) {
             self.takes_lines();
@@ -274,7 +281,20 @@ impl Source {
 
     /// Goes back to the first line the collector may not have.
     pub fn rewind(&mut self) {
+        self.retire_old();
         self.reader.rewind();
+    }
+
+    /// Takes note of what was acknowledged on a connection that is left in good order, and when it is old.
+    pub fn note_left(&self, marks: impl IntoIterator<Item = (Position, Instant)>) {
+        self.acknowledged.add(marks);
+    }
+
+    fn retire_old(&mut self) {
+        if let Some(position) = self.acknowledged.old(Instant::now()) {
+            let delivered = self.reader.retire(position);
+            self.note_delivered(delivered);
+        }
     }
 
     /// Lines that the collector has not got.

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use crate::admin::{AddressFile, Admin};
 use crate::config::{Config, ConfigErrors, ListenAddress};
 use crate::descriptors;
-use crate::forward::Forwarder;
+use crate::forward::{Acknowledged, Forwarder};
 use crate::listen::{BindError, Bound, Reassembler, SharedAdmission};
 use crate::log;
 use crate::metrics::Metrics;
@@ -102,7 +102,13 @@ impl Relay {
         let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
         let (deadline, _) = watch::channel(None);
         let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
-            Ok(new_forwarder(&config, (settings, read_connector(settings)?), reader, &metrics, &deadline))
+            Ok(new_forwarder(
+                &config,
+                (settings, read_connector(settings)?),
+                (reader, Acknowledged::default()),
+                &metrics,
+                &deadline,
+            ))
         });
         let forwarders = forwarders.collect::<Result<_, StartError>>()?;
         Ok(Self {

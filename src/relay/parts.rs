@@ -11,7 +11,7 @@ use super::running::ForwardControl;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::descriptors;
-use crate::forward::{self, Deadline, Forwarder, Orders, Resolver};
+use crate::forward::{self, Acknowledged, Deadline, Forwarder, Orders, Resolver};
 use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Shedding};
 use crate::metrics::Metrics;
 use crate::protocol::syslog::Translator;
@@ -90,7 +90,7 @@ pub fn read_connector(settings: &config::Forward) -> Result<Option<TlsConnector>
 pub fn new_forwarder(
     config: &Config,
     (settings, connector): (&config::Forward, Option<TlsConnector>),
-    reader: Reader,
+    (reader, acknowledged): (Reader, Acknowledged),
     metrics: &Metrics,
     deadline: &watch::Sender<Option<Instant>>,
 ) -> (Forwarder, ForwardControl) {
@@ -102,9 +102,14 @@ pub fn new_forwarder(
         Resolver::new(config.resolve.clone()),
         &config.syslog.sd_id,
         (metrics.forward(&settings.name), state.clone()),
-        Orders { deadline: Deadline::new(deadline.subscribe()), leaving, connectors },
+        Orders {
+            deadline: Deadline::new(deadline.subscribe()),
+            leaving,
+            acknowledged: acknowledged.clone(),
+            connectors,
+        },
     );
-    (forwarder, ForwardControl { leave, connector, state })
+    (forwarder, ForwardControl { leave, acknowledged, connector, state })
 }
 
 /// Each socket that a service manager has handed over must be read.

@@ -176,7 +176,9 @@ impl RunningRelay {
             forward.control.leave.send_replace(true);
         }
         let end = Instant::now() + LEAVE_WITHIN;
-        for RunningForward { settings, mut task, .. } in leaving {
+        let mut acknowledged = HashMap::new();
+        for RunningForward { settings, mut task, control } in leaving {
+            acknowledged.insert(settings.name.clone(), control.acknowledged.clone());
             if self.while_stoppable(shutdown, timeout_at(end, &mut task)).await.is_err() {
                 tracing::warn!("forward {}: cut off in the middle; some lines may come twice", settings.name);
                 task.abort();
@@ -199,8 +201,9 @@ impl RunningRelay {
             };
             match reader {
                 Ok(reader) => {
+                    let known = acknowledged.remove(&settings.name).unwrap_or_default();
                     let (forwarder, control) =
-                        new_forwarder(new, (settings, connector), reader, &self.metrics, &self.deadline);
+                        new_forwarder(new, (settings, connector), (reader, known), &self.metrics, &self.deadline);
                     self.start_forward(settings, forwarder, control);
                 }
                 // What it was told to give up is held by a call to the system that does not return.

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::admin;
 use crate::config::{self, Config};
-use crate::forward::Forwarder;
+use crate::forward::{Acknowledged, Forwarder};
 use crate::listen::{
     self, Ingest, IngestPolicy, Prepared, REASSEMBLY_CHECK_EVERY, Reassembler, Running, SharedAdmission,
 };
@@ -82,6 +82,8 @@ impl Shutdown {
 /// What a forward is told through, and where it says how it fares.
 pub struct ForwardControl {
     pub leave: watch::Sender<bool>,
+    /// For the forward that takes its place.
+    pub acknowledged: Acknowledged,
     pub connector: watch::Sender<Option<TlsConnector>>,
     pub state: SharedForwardStatus,
 }

@@ -105,6 +105,32 @@ fn what_a_reload_sends_again_is_counted() {
     relay.kill();
 }
 
+/// Each reload waits a second for the collector to close its side. What was acknowledged before grows old all the same.
+#[test]
+fn what_is_acknowledged_grows_old_through_reloads() {
+    const MESSAGES: usize = 200;
+    let collector = Collector::tcp(Framing::OctetCounting);
+    collector.stays();
+    let with = |backoff: &str| {
+        let keys = format!("framing = \"octet-counting\"\nreplay-for = \"1500ms\"\nmax-backoff = \"{backoff}\"");
+        setup(&[format!("[[forward]]\nname = \"central\"\nto = \"{}\"\n{keys}", collector.url())])
+    };
+    let old = with("200ms");
+    let relay = old.start();
+    says(&relay, 0..MESSAGES);
+    collector.frames(MESSAGES);
+    relay.counts("forward_pending", 0);
+    for backoff in ["201ms", "202ms", "203ms", "204ms"] {
+        reloads(&relay, &old, &with(backoff));
+        relay.counts("forward_connected", 1);
+    }
+    says(&relay, MESSAGES..MESSAGES + 1);
+    relay.has_delivered(MESSAGES + 1, 0);
+    let twice = collector.count() - (MESSAGES + 1);
+    assert!(twice <= MESSAGES, "{twice} came twice");
+    relay.kill();
+}
+
 /// The port is open the whole time; what has changed is what new connections are spoken to.
 #[test]
 fn a_listener_speaks_another_protocol_on_its_own_port() {

@@ -252,6 +252,14 @@ impl Delivery {
         }
     }
 
+    /// What is acknowledged and may not have been read, and when it is old.
+    pub fn left(&self, now: Instant) -> Option<impl Iterator<Item = (Position, Instant)>> {
+        match self {
+            Self::Syslog(syslog) => Some(syslog.left(now)),
+            Self::Relp(_) => None,
+        }
+    }
+
     /// The collector has closed its side in good order: by itself, or in answer to our goodbye.
     pub fn closed(&mut self, in_answer: bool, now: Instant, progress: &mut Progress) {
         if let Self::Syslog(syslog) = self {

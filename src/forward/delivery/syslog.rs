@@ -119,6 +119,11 @@ impl SyslogDelivery {
         (self.reaches.is_some() || !self.in_flight.is_acknowledged()).then_some(self.acknowledged)
     }
 
+    /// What is acknowledged and may not have been read, and when it is old.
+    pub fn left(&self, now: Instant) -> impl Iterator<Item = (Position, Instant)> {
+        self.in_flight.left(now)
+    }
+
     pub fn closed(&mut self, in_answer: bool, now: Instant, progress: &mut Progress) {
         // A program that closes its side after our goodbye has read to the end: closing with unread bytes would have reset the
         // connection.
