@@ -149,6 +149,8 @@ pub struct Options {
     pub max_rate: Option<u64>,
     /// The names of the forwards, each of which gets a reader.
     pub forwards: Vec<String>,
+    /// Where the spool's id and the numbers of sessions come from. Not from the kernel where a history is to be repeated.
+    pub random: fn() -> u128,
 }
 
 impl Options {
@@ -162,6 +164,7 @@ impl Options {
             sync: Sync::Every(Duration::from_secs(1)),
             max_rate: None,
             forwards,
+            random: rand::random,
         }
     }
 }

@@ -83,7 +83,7 @@ impl Spool {
         let lock = lock(&options.dir)?;
         let mut found = Found::default();
         found.list(&options)?;
-        found.read_headers(&options.dir)?;
+        found.read_headers(&options)?;
         let cursors: Vec<CursorFile> =
             options.forwards.iter().map(|name| CursorFile::load(&options.dir, name, found.id)).collect();
         let (end, ledger) = found.repair_newest(&options, &cursors)?;
@@ -120,7 +120,7 @@ impl Spool {
         let writer = Writer {
             log,
             ledger,
-            session: rand::random(),
+            session: (options.random)() as u32,
             next_number: found.last_number + 1,
             current: None,
             key: 0,
@@ -179,7 +179,8 @@ impl Found {
     }
 
     /// Fills `segments` with what belongs together; puts aside what does not.
-    fn read_headers(&mut self, dir: &Path) -> Result<(), OpenError> {
+    fn read_headers(&mut self, options: &Options) -> Result<(), OpenError> {
+        let dir = &options.dir;
         let mut sound = Vec::new();
         for number in std::mem::take(&mut self.numbers) {
             let path = segment::path(dir, number);
@@ -203,7 +204,7 @@ impl Found {
             }
         }
         // The newest segment says which spool this is: what else lies here was copied from another one.
-        self.id = sound.last().map_or_else(rand::random, |(newest, _)| newest.id);
+        self.id = sound.last().map_or_else(|| (options.random)().to_le_bytes(), |(newest, _)| newest.id);
         for (header, bytes) in sound {
             let rises = self.segments.back().is_none_or(|before| before.first_line <= header.first_line);
             if header.id != self.id || !rises {
@@ -242,7 +243,7 @@ impl Found {
                     tracing::error!(file = %path.display(), %error, "spool: cannot be read everywhere; is the disk dying?");
                 }
                 if damaged {
-                    end = self.rescue(dir, &file, (end, &tail, salvage), passed(cursors, number), &mut replay);
+                    end = self.rescue(options, &file, (end, &tail, salvage), passed(cursors, number), &mut replay);
                 } else {
                     self.report.torn_bytes += tail.len() as u64;
                     newest.bytes = good;
@@ -269,7 +270,7 @@ impl Found {
     /// The disk may have no room for that, which must not keep the relay from starting: then they are read where they are.
     fn rescue(
         &mut self,
-        dir: &Path,
+        Options { dir, random, .. }: &Options,
         file: &File,
         (at, tail, salvage): (Position, &[u8], Salvage),
         passed: u64,
@@ -292,7 +293,7 @@ impl Found {
         newest.damaged = true;
         let (mut batch, _) = Batch::decode(records, u64::MAX, newest.key);
         let first_line = at.line + lost;
-        let header = Header::new(self.id, self.last_number + 1, first_line, rand::random());
+        let header = Header::new(self.id, self.last_number + 1, first_line, random() as u32);
         batch.seal(header.key());
         let content = [replay.so_far().snapshot(header.key()).as_slice(), batch.as_bytes()].concat();
         let line = first_line + batch.line_count();
