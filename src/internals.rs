@@ -15,15 +15,20 @@ pub mod config {
 }
 
 pub mod forward {
+    pub use crate::forward::delivery::{Delivery, Progress, Refusals, RelpDelivery};
+    pub use crate::forward::encode::Encoding;
     pub use crate::forward::encoding;
+    pub use crate::forward::filtered_chunk::FilteredChunk;
+    pub use crate::forward::tcp::TcpSample;
 }
 
 pub mod listen {
     pub use crate::listen::BACKLOG;
+    pub use crate::listen::admission::{Admission, AdmissionPolicy, Buckets, Shedding};
 }
 
 pub mod metrics {
-    pub use crate::metrics::Metrics;
+    pub use crate::metrics::{ForwardMetrics, Metrics, SpoolMetrics};
 }
 
 pub mod protocol {
@@ -35,6 +40,11 @@ pub mod protocol {
     pub mod relp {
         pub use crate::protocol::relp::{BadFrame, Decoder, Numbered, Offers, append, append_ok, properties};
     }
+    pub mod session {
+        pub use crate::protocol::session::{
+            Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Refusal, Session, Sink, Violation,
+        };
+    }
     pub mod syslog {
         pub use crate::protocol::syslog::{
             Frame, Senders, Settings, Shape, TagTemplate, Translator, parse, properties,
@@ -44,8 +54,8 @@ pub mod protocol {
 
 pub mod record {
     pub use crate::record::{
-        Container, Format, HeaderField, Record, Stamp, UnixMicros, append_escaped, append_on_one_line, properties,
-        render,
+        Container, Format, HeaderField, Record, Rule, Severities, Stamp, UnixMicros, append_escaped,
+        append_on_one_line, properties, render,
     };
 }
 

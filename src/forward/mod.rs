@@ -14,12 +14,12 @@
 mod acknowledged;
 mod backoff;
 mod datagram;
-mod delivery;
+pub(crate) mod delivery;
 mod dial;
 mod driver;
-mod encode;
+pub(crate) mod encode;
 mod file;
-mod filtered_chunk;
+pub(crate) mod filtered_chunk;
 mod forwarder;
 mod link;
 mod log_limiter;
@@ -27,7 +27,7 @@ mod names;
 mod source;
 mod stall;
 mod target_watch;
-mod tcp;
+pub(crate) mod tcp;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};

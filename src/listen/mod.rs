@@ -31,7 +31,7 @@ use crate::protocol::session::{AnySession, Bounds};
 use crate::spool::MAX_LINE;
 use crate::status::SharedListenerStatus;
 
-mod admission;
+pub(crate) mod admission;
 mod datagram;
 pub mod ingest;
 mod socket;

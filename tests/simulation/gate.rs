@@ -1,0 +1,69 @@
+//! Where a session's messages go: each is read as a record, admission is asked, and what is let in is a line of the batch, as
+//! in `listen::ingest`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use logferry::internals::listen::{Admission, AdmissionPolicy, Buckets, Shedding};
+use logferry::internals::metrics::Metrics;
+use logferry::internals::protocol::session::{Ack, Numbers, Sink};
+use logferry::internals::protocol::syslog::{Frame, Settings, Translator};
+use logferry::internals::record::{Rule, UnixMicros};
+use logferry::internals::spool::{Batch, Origin};
+
+const DEBUG: u8 = 7;
+
+pub struct Gate {
+    translator: Translator,
+    admission: Admission,
+    policy: AdmissionPolicy,
+    batch: Batch,
+    /// Batches that were read and are not handed over.
+    pub tickets: VecDeque<Ticket>,
+}
+
+pub struct Ticket {
+    pub batch: Batch,
+    pub origin: Option<Origin>,
+    pub ack: Ack,
+}
+
+impl Gate {
+    pub fn new(drop: Vec<Rule>, metrics: &Metrics) -> Self {
+        let never = Shedding { debug_from: 101, info_from: 101 };
+        Self {
+            translator: Translator::new(Arc::new(Settings { hostname: "here".into(), ..Settings::default() })),
+            admission: Admission::new(metrics.containers().clone(), Arc::new(Buckets::default()), "relp".into()),
+            policy: AdmissionPolicy { drop: drop.into(), rate: None, shedding: never },
+            batch: Batch::new(),
+            tickets: VecDeque::new(),
+        }
+    }
+}
+
+impl Sink for Gate {
+    fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
+        let received = UnixMicros(1_795_213_727_500_000);
+        let message = self.translator.read(&Frame { bytes, cut, received });
+        let record = &message.record;
+        let (priority, header) = ((record.facility, record.severity), message.header);
+        let mut sender = self.admission.identify(record, header, &self.policy, received);
+        let let_in = self
+            .admission
+            .check_rules(&mut sender, priority, &self.policy)
+            .and_then(|()| self.admission.check_load(&sender, priority.1, &self.policy, (DEBUG, false), received));
+        if let_in.is_ok() {
+            self.batch.push(|out| message.write(out));
+        }
+        let_in.is_ok()
+    }
+
+    fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {
+        let origin = numbers.map(|Numbers { stream, session, first_line }| Origin {
+            stream: stream.to_owned(),
+            session,
+            first_line,
+        });
+        self.tickets.push_back(Ticket { batch: std::mem::take(&mut self.batch), origin, ack });
+    }
+}

@@ -1,0 +1,356 @@
+//! A relay: the sessions, the admission, the spool with its ledger and cursor, and the delivery are logferry's own; this is the
+//! glue that `listen::stream` and `forward::driver` are in a real one, in steps instead of tasks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use logferry::internals::metrics::{ForwardMetrics, Metrics, SpoolMetrics};
+use logferry::internals::protocol::session::{Bounds, Closed, Phase, Protocol, Refusal, Session};
+use logferry::internals::record::Rule;
+use logferry::internals::spool::{NotSpooled, Options, Position, Reader, Spool, Sync, Writer};
+use tempfile::TempDir;
+
+use crate::chance::{self, Chance, Clock};
+use crate::forward::Forward;
+use crate::gate::{Gate, Ticket};
+use crate::network::{Heard, Network, Place, Socket};
+
+/// Batches that may wait for the spool before a session is not read, as in `listen::stream`.
+const MAX_UNANSWERED: usize = 16;
+
+pub const BOUNDS: Bounds = Bounds {
+    max_frame: 8192,
+    max_line: 65_536,
+    frame_timeout: Duration::from_secs(20),
+    open_timeout: Duration::from_secs(10),
+};
+
+type Unfinished = (BTreeMap<PathBuf, u64>, u64);
+type Receipt = Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>;
+
+/// A connection that was accepted.
+struct Served {
+    socket: Socket,
+    session: logferry::internals::protocol::session::AnySession,
+    gate: Gate,
+    receipts: VecDeque<(Receipt, logferry::internals::protocol::session::Ack)>,
+    answers: Vec<u8>,
+}
+
+pub struct Relay {
+    place: Place,
+    dir: TempDir,
+    options: Options,
+    metrics: Metrics,
+    counted: (SpoolMetrics, ForwardMetrics),
+    writer: Option<Writer>,
+    pub reader: Option<Reader>,
+    drop: Vec<Rule>,
+    sessions: Vec<Served>,
+    /// `None`: what comes out of the spool is taken at once, as by a file.
+    pub forward: Option<Forward>,
+    /// What the cursor's file said when the spool was opened.
+    cursor_at_start: Vec<u8>,
+    left_at_start: u64,
+    handed_over: u64,
+    /// Each line that was ever read, by its number.
+    pub lines: BTreeMap<u64, Vec<u8>>,
+    pub down_until: Option<u64>,
+    pub frozen_until: u64,
+    /// The next write of the spool is not finished: the relay dies in the middle of it.
+    pub dies_writing: bool,
+}
+
+impl Relay {
+    pub fn new(place: Place, (drop, forward): (Vec<Rule>, Option<Forward>), chance: &mut Chance) -> Self {
+        let dir = tempdir();
+        let options = Options {
+            segment_bytes: chance.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            random: chance::for_spools,
+            sync: if chance.one_in(4) { Sync::Never } else { Sync::Always },
+            ..Options::new(dir.path(), chance.pick(&[64 << 10, 96 << 10, 1 << 20]), vec!["next".to_owned()])
+        };
+        let metrics = Metrics::new();
+        let mut relay = Self {
+            place,
+            dir,
+            options,
+            counted: (metrics.spool(), metrics.forward("next")),
+            metrics,
+            writer: None,
+            reader: None,
+            drop,
+            sessions: Vec::new(),
+            forward,
+            cursor_at_start: Vec::new(),
+            left_at_start: 0,
+            handed_over: 0,
+            lines: BTreeMap::new(),
+            down_until: None,
+            frozen_until: 0,
+            dies_writing: false,
+        };
+        relay.start();
+        relay
+    }
+
+    fn start(&mut self) {
+        self.metrics = Metrics::new();
+        self.counted = (self.metrics.spool(), self.metrics.forward("next"));
+        let opened = Spool::open(self.options.clone(), &self.metrics).expect("a spool");
+        assert!(opened.report.damaged.is_empty(), "a crash is no damage: {:?}", opened.report);
+        let reader = opened.readers.into_iter().next().expect("a reader");
+        self.left_at_start = reader.unretired();
+        (self.writer, self.reader) = (Some(opened.writer), Some(reader));
+        self.cursor_at_start = fs::read(self.dir.path().join("cursor.next")).unwrap_or_default();
+        (self.down_until, self.handed_over) = (None, 0);
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    pub fn pending(&self) -> u64 {
+        self.reader.as_ref().map_or(1, Reader::unretired)
+    }
+
+    /// When it does something by itself.
+    pub fn next_deed(&self, now: u64) -> Option<u64> {
+        match self.down_until {
+            Some(until) => Some(until),
+            None if self.frozen_until > now => Some(self.frozen_until),
+            None => self.forward.as_ref().and_then(Forward::next_deed),
+        }
+    }
+
+    /// Does what can be done now, and says whether that was something.
+    pub fn step(&mut self, network: &mut Network, clock: Clock, next_is_up: bool, chance: &mut Chance) -> bool {
+        if let Some(until) = self.down_until {
+            if clock.ms >= until {
+                self.start();
+            }
+            return clock.ms >= until;
+        }
+        let mut has_done = false;
+        while let Some(socket) = network.accept(self.place, clock.ms) {
+            let mut session = logferry::internals::protocol::session::AnySession::new(Protocol::Relp, BOUNDS);
+            let mut answers = Vec::new();
+            session.opened(clock.now(), &mut answers);
+            let gate = Gate::new(self.drop.clone(), &self.metrics);
+            self.sessions.push(Served { socket, session, gate, receipts: VecDeque::new(), answers });
+            has_done = true;
+        }
+        let frozen = clock.ms < self.frozen_until;
+        let mut sessions = std::mem::take(&mut self.sessions);
+        sessions.retain_mut(|served| {
+            let goes_on = served.step(network, clock, chance, &mut has_done);
+            if !frozen && self.is_up() {
+                has_done |= self.take_tickets(served, network, clock, chance);
+            }
+            if !goes_on {
+                network.close(served.socket, served.session.phase() == Phase::Closing, clock.ms, chance);
+                has_done = true;
+            }
+            goes_on
+        });
+        self.sessions = sessions;
+        if self.writer.is_none() {
+            self.sessions.clear();
+            return true;
+        }
+        if !frozen {
+            // What is held is tried again.
+            self.writer.as_mut().expect("it is up").append(&mut []);
+            has_done |= self.forward_lines(network, clock, next_is_up, chance);
+        }
+        self.check();
+        has_done
+    }
+
+    /// Hands over what a session has read.
+    fn take_tickets(&mut self, served: &mut Served, network: &mut Network, clock: Clock, chance: &mut Chance) -> bool {
+        let mut has_done = false;
+        while let Some(Ticket { batch, origin, ack }) = served.gate.tickets.pop_front() {
+            has_done = true;
+            self.handed_over += batch.line_count();
+            let before = segments(self.dir.path());
+            let (lines, bytes, spooled) = (batch.line_count(), batch.byte_len() as u64, self.counted.0.spooled.clone());
+            let spooled_before = spooled.get();
+            let receipt = self.writer.as_mut().expect("it is up").deliver(batch, origin);
+            if std::mem::take(&mut self.dies_writing) && self.options.sync == Sync::Always {
+                // A new segment's head is synced before anything depends on it.
+                let of_new = if spooled.get() - spooled_before < lines { 0 } else { bytes };
+                self.die(Some((before, of_new)), network, clock.ms, chance);
+                return true;
+            }
+            served.receipts.push_back((Box::pin(receipt), ack));
+        }
+        has_done
+    }
+
+    fn forward_lines(&mut self, network: &mut Network, clock: Clock, next_is_up: bool, chance: &mut Chance) -> bool {
+        let reader = self.reader.as_mut().expect("it is up");
+        if let Some(forward) = &mut self.forward {
+            return forward.step(reader, &mut self.lines, network, (clock, next_is_up), chance);
+        }
+        let Some(chunk) = reader.next(4096).expect("a disk") else { return false };
+        note(&mut self.lines, chunk.lines());
+        reader.retire(chunk.end);
+        true
+    }
+
+    /// The books of this life so far.
+    pub fn check(&self) {
+        let (Some(reader), (spool, forward)) = (&self.reader, &self.counted) else { return };
+        let counted = [&forward.delivered, &forward.filtered, &forward.rejected, &forward.evicted, &forward.damaged];
+        let settled: u64 = counted.iter().map(|counter| counter.get()).sum();
+        let place = self.place;
+        assert_eq!(
+            spool.spooled.get() + self.left_at_start,
+            settled + reader.unretired(),
+            "the books of relay {place}"
+        );
+        assert_eq!(forward.damaged.get() + forward.rejected.get(), 0, "relay {place}");
+        let taken = spool.spooled.get() + spool.dropped_repeated.get() + spool.held.get() as u64;
+        assert_eq!(self.handed_over, taken, "what was handed over to the spool of relay {place}");
+    }
+
+    /// Stops in good order: each sender hears a goodbye, and the spool is closed.
+    pub fn stop(&mut self, network: &mut Network, clock: Clock, chance: &mut Chance) {
+        for served in &mut self.sessions {
+            served.session.stopping(&mut served.answers);
+            network.write(served.socket, &served.answers, clock.ms);
+        }
+        self.leave(network, clock.ms, chance);
+        (self.writer, self.reader) = (None, None);
+    }
+
+    /// Dies, and comes back with what is on the disk. `unfinished`: in the middle of a write; the segments before it and their
+    /// lengths, and how many bytes at the end of a new one may be missing.
+    pub fn die(&mut self, unfinished: Option<Unfinished>, network: &mut Network, now: u64, chance: &mut Chance) {
+        self.leave(network, now, chance);
+        let dir = tempdir();
+        copy(self.dir.path(), dir.path());
+        if let Some((before, of_new)) = unfinished
+            && let Some((newest, length)) = segments(dir.path()).into_iter().next_back()
+        {
+            let was = before.get(&self.dir.path().join(newest.file_name().expect("a file")));
+            let least = was.copied().unwrap_or(length - of_new).min(length);
+            let file = OpenOptions::new().write(true).open(&newest).expect("a segment");
+            file.set_len(chance.between(least, length)).expect("cut");
+        }
+        // A cursor is never synced: after a power cut it may be an old one, which costs what is sent twice.
+        (self.writer, self.reader) = (None, None);
+        let cursor = dir.path().join("cursor.next");
+        if self.options.sync == Sync::Always && chance.one_in(3) {
+            fs::write(cursor, &self.cursor_at_start).expect("written");
+        } else {
+            fs::copy(self.dir.path().join("cursor.next"), cursor).expect("copied");
+        }
+        self.options.dir = dir.path().to_owned();
+        self.dir = dir;
+    }
+
+    fn leave(&mut self, network: &mut Network, now: u64, chance: &mut Chance) {
+        self.check();
+        for served in self.sessions.drain(..) {
+            network.close(served.socket, false, now, chance);
+        }
+        network.refuse_all(self.place, now, chance);
+        if let Some(forward) = &mut self.forward {
+            forward.hang_up(network, now, chance);
+        }
+        self.down_until = Some(now + chance.pick(&[1, 500, 10_000]));
+    }
+}
+
+/// For who looks into a history that has failed.
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sessions: Vec<_> =
+            self.sessions.iter().map(|one| (one.socket, one.receipts.len(), one.session.phase())).collect();
+        let (spool, forward) = (&self.counted.0, &self.forward);
+        let (pending, held, bytes) = (self.pending(), spool.held.get(), spool.bytes.get());
+        write!(f, "pending {pending}, held {held}, {bytes} bytes, sessions {sessions:?}, {forward:?}")
+    }
+}
+
+impl Served {
+    /// False: it is over.
+    fn step(&mut self, network: &mut Network, clock: Clock, chance: &mut Chance, has_done: &mut bool) -> bool {
+        while let Some((receipt, ack)) = self.receipts.front_mut() {
+            match receipt.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) => self.session.committed(*ack, &mut self.answers),
+                Poll::Ready(Err(NotSpooled)) => {
+                    self.session.refused(*ack, Refusal::NotSpooled);
+                    self.receipts.clear();
+                    break;
+                }
+            }
+            self.receipts.pop_front();
+            *has_done = true;
+        }
+        if !self.answers.is_empty() {
+            let written = network.write(self.socket, &self.answers, clock.ms);
+            self.answers.drain(..written);
+            *has_done |= written > 0;
+        }
+        match self.session.phase() {
+            Phase::Over => return false,
+            Phase::Closing => {
+                return !(self.receipts.is_empty() && self.answers.is_empty() && self.session.owed() == 0);
+            }
+            Phase::Opening | Phase::Open => {}
+        }
+        if self.receipts.len() >= MAX_UNANSWERED || !self.gate.tickets.is_empty() {
+            return !network.has_left(self.socket, clock.ms);
+        }
+        match network.read(self.socket, clock.ms, chance) {
+            Heard::Nothing => {}
+            Heard::End { clean } => {
+                let how = if clean { Closed::Clean } else { Closed::Broken };
+                self.session.closed(how, &mut self.gate);
+                return false;
+            }
+            Heard::Bytes(bytes) => {
+                *has_done = true;
+                if self.session.feed(&bytes, clock.now(), &mut self.gate, &mut self.answers).is_err() {
+                    return false;
+                }
+            }
+        }
+        self.session.timer(clock.now(), &mut self.gate).is_ok()
+    }
+}
+
+/// Takes note of lines that were read. A number has the same line for ever.
+pub fn note<'l>(lines: &mut BTreeMap<u64, Vec<u8>>, read: impl Iterator<Item = (&'l [u8], Position)>) {
+    for (line, behind) in read {
+        let known = lines.entry(behind.line - 1).or_insert_with(|| line.to_vec());
+        assert!(known == line, "two lines have the number {}", behind.line - 1);
+    }
+}
+
+/// In memory where that can be had: closing syncs.
+fn tempdir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
+fn segments(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry"));
+    let segments = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "seg"));
+    segments.map(|entry| (entry.path(), entry.metadata().expect("a file").len())).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
+    }
+}
