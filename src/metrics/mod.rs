@@ -20,7 +20,7 @@
 //!
 //! Each line is counted once, when the forward's position *acknowledged* passes it. *Replayable* is a gauge over lines that
 //! were counted so: a line that comes again counts as resent and as nothing else, also when the relay has been started
-//! again meanwhile. `Metrics::balance` in `tests/support/relay.rs` holds the stories to it.
+//! again meanwhile. `Metrics::imbalance` in `tests/support/relay.rs` holds the stories to it.
 
 mod bundles;
 mod containers;

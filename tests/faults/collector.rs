@@ -128,7 +128,7 @@ impl Collector {
     pub fn counts(mut self) -> Tally {
         let mut tally = Tally::default();
         if let Kind::Logferry { runs: Some(relay), before, .. } = &self.kind {
-            relay.metrics().balance(*before);
+            relay.balances(*before);
         }
         let runs = match &self.kind {
             Kind::Rsyslog { runs, .. } => runs.is_some(),

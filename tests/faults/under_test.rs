@@ -158,7 +158,7 @@ impl UnderTest {
     /// Checks the books of its last life.
     pub fn balances(&self) {
         if let Kind::Logferry { runs: Some(relay), before, .. } = &self.kind {
-            relay.metrics().balance(*before);
+            relay.balances(*before);
         }
     }
 }

@@ -131,7 +131,7 @@ impl Stand {
     /// When all is delivered.
     pub fn balances(self) {
         self.relay.counts("forward_waiting", 0);
-        self.relay.metrics().balance(0);
+        self.relay.balances(0);
         self.relay.stops();
     }
 }

@@ -147,8 +147,9 @@ fn has_received(relay: &Relay, messages: usize) {
     eventually("all is spooled or dropped", || {
         let metrics = relay.metrics();
         let settled = metrics.sum("spool_spooled_total") + metrics.sum("spool_dropped_total");
-        (settled == messages as u64).then(|| metrics.balance(0))
+        (settled == messages as u64).then_some(())
     });
+    relay.balances(0);
 }
 
 /// The disk is smaller than the spool may be: what does not fit costs the oldest lines, and nothing but lines.
@@ -166,7 +167,7 @@ fn a_disk_that_is_full_costs_the_oldest_lines() {
     relay.counts("forward_waiting", 0);
     let got = collector.numbers();
     assert!(got.len() > 500 && got.is_sorted() && got.last() == Some(&3999), "{} lines", got.len());
-    relay.metrics().balance(0);
+    relay.balances(0);
     says(&relay, 4000..5000);
     eventually("and it goes on", || (collector.numbers().last() == Some(&4999)).then_some(()));
     relay.stops();
@@ -197,7 +198,7 @@ fn a_disk_that_is_full_of_one_segment_takes_lines_again_when_it_is_delivered() {
         (relay.metrics().sum("spool_spooled_total") as usize > spooled + 400).then_some(())
     });
     assert!(collector.numbers().is_sorted());
-    relay.metrics().balance(0);
+    relay.balances(0);
     relay.stops();
 }
 
@@ -219,7 +220,7 @@ fn a_limit_for_files_costs_lines_and_not_the_relay() {
     relay.counts("forward_waiting", 0);
     let got = collector.numbers();
     assert!(got.len() > 100 && got.is_sorted(), "{} lines", got.len());
-    relay.metrics().balance(0);
+    relay.balances(0);
     says(&relay, 3000..3001);
     eventually("and it goes on", || (collector.numbers().last() == Some(&3000)).then_some(()));
     relay.stops();
@@ -316,7 +317,7 @@ fn a_disk_that_fails_costs_what_it_did_not_take() {
     collector.comes();
     relay.counts("forward_waiting", 0);
     assert_eq!(collector.numbers(), Vec::from_iter(0..spooled));
-    relay.metrics().balance(0);
+    relay.balances(0);
     relay.stops();
 }
 
@@ -443,7 +444,7 @@ fn a_disk_that_cannot_be_read_holds_up_nothing_behind() {
     let (before, behind) = (got[gap] + 1, got[gap + 1]);
     assert!(before > 50 && got.into_iter().eq((0..before).chain(behind..3000)));
     relay.counts("forward_damaged_total", (behind - before) as u64);
-    relay.metrics().balance(3000);
+    relay.balances(3000);
     relay.stops();
 }
 
@@ -469,7 +470,7 @@ fn damage_on_a_full_disk_costs_the_line_it_hit() {
     relay.counts("forward_damaged_total", 1);
     relay.counts("forward_delivered_total", 499);
     assert!(collector.numbers().is_sorted());
-    relay.metrics().balance(500);
+    relay.balances(500);
     relay.stops();
 }
 

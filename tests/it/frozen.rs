@@ -108,7 +108,7 @@ fn a_disk_that_hangs_holds_nobody_up() {
     let numbers = || collector.messages().iter().filter_map(|text| text.parse::<usize>().ok()).collect::<Vec<_>>();
     eventually("all is delivered", || (numbers().last() == Some(&699)).then_some(()));
     assert_eq!(numbers(), Vec::from_iter(0..700));
-    relay.metrics().balance(0);
+    relay.balances(0);
     relay.stops();
 }
 

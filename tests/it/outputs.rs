@@ -379,7 +379,7 @@ fn every_output_of_a_relay_has_each_message_once() {
     each(json.frames(sent.len()), Format::Json, Escapes::Nothing);
     each(behind.frames(sent.len()), Format::Rfc5424, Escapes::Nothing);
     eventually("nothing waits", || (relay.metrics().sum("forward_waiting") == 0).then_some(()));
-    relay.metrics().balance(0);
+    relay.balances(0);
     let lines = |bytes: Vec<u8>| split(&bytes, How::Newline);
     each(lines(fs::read(setup.path("logs/all")).expect("a file")), Format::Rfc5424, Escapes::Controls);
     each(lines(fs::read(setup.path("logs/json")).expect("a file")), Format::Json, Escapes::Nothing);

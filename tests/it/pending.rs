@@ -24,7 +24,7 @@ fn one_by_one(relay: &Relay, lines: usize) {
             (delivered == number as u64 + 1 && metrics.sum("forward_pending") == 0).then_some(())
         });
     }
-    relay.metrics().balance(0);
+    relay.balances(0);
 }
 
 /// The forward `central` as `spool ls` shows it.
@@ -76,7 +76,7 @@ fn what_a_killed_relay_had_delivered_is_replayed_and_not_counted_again() {
     says(&relay, 5..7);
     relay.counts("forward_delivered_total", 2);
     relay.counts("forward_pending", 0);
-    relay.metrics().balance(0);
+    relay.balances(0);
     collector.frames(12);
     assert!(collector.numbers().into_iter().eq((0..5).chain(0..7)), "{:?}", collector.numbers());
     relay.stops();
@@ -109,5 +109,5 @@ fn what_was_renamed_is_exported_under_both_names() {
     {
         assert_eq!(metrics.sum(new), metrics.sum(old), "{new}");
     }
-    metrics.balance(0);
+    relay.balances(0);
 }

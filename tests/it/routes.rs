@@ -23,7 +23,7 @@ fn messages(lines: &[Line]) -> Vec<String> {
 fn is_done(relay: &Relay, received: u64) {
     relay.counts("listen_received_total", received);
     eventually("nothing waits", || (relay.metrics().sum("forward_waiting") == 0).then_some(()));
-    relay.metrics().balance(0);
+    relay.balances(0);
 }
 
 /// A relay with two forwards, one of everything and one of what `rule` says.
@@ -313,7 +313,7 @@ fn a_loud_container_takes_nothing_from_the_others() {
     let of = |text: &[u8]| told.iter().filter(|line| line.message == text).count();
     let limited = of(b"me me me") + of(b"forged");
     assert_eq!((of(b"hello"), limited as i64), (50, 2000 - cut));
-    relay.metrics().balance(0);
+    relay.balances(0);
     relay.stops();
 }
 

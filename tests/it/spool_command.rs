@@ -272,7 +272,7 @@ fn a_spool_in_full_use_is_read_without_a_fault() {
     let flowed = flow.ends();
     // Segments go because they were delivered, and where the collector is too slow because there is no room.
     relay.has_spooled(sent + flowed);
-    relay.metrics().balance(0);
+    relay.balances(0);
     relay.stops();
 }
 

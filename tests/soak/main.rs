@@ -190,7 +190,7 @@ fn soaked(world: &mut World, size: &Size, warm: Sent, record: &mut Record) -> Se
 /// Every message that was read is accounted for, and every datagram that was sent.
 fn balances(world: &World, sent: &Sent) {
     let metrics = world.relay.metrics();
-    metrics.balance(0);
+    world.relay.balances(0);
     let nothing = ["spool_dropped_total", "forward_evicted_total", "forward_damaged_total", "spool_errors_total"];
     assert_eq!(nothing.map(|name| metrics.sum(name)), [0; 4], "{metrics:?}");
     let of_udp = |name| metrics.with(name, "listener=\"udp:") as usize;

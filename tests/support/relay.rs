@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::http::status;
 use super::program::{Program, SIGTERM};
-use super::{Descriptors, Door, Process, docker, eventually};
+use super::{Descriptors, Door, PATIENCE, Process, docker, eventually, within};
 
 /// The file in a setup's directory into which its relay writes where it can be asked.
 const ADMIN: &str = "admin";
@@ -213,7 +213,7 @@ impl Relay {
 
     pub fn metrics(&self) -> Metrics {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port accepts");
-        stream.set_read_timeout(Some(super::PATIENCE)).expect("a socket option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)
             .expect("a request");
         let mut answer = String::new();
@@ -250,6 +250,22 @@ impl Relay {
         });
     }
 
+    /// Waits until the books balance ([`Metrics::imbalance`]), which they do once nothing moves any more: a scrape reads one
+    /// number after another, and another thread may count between two of them. `before`: lines pending at start.
+    #[track_caller]
+    pub fn balances(&self, before: u64) {
+        let mut why = None;
+        let balanced = within(PATIENCE, || {
+            why = self.metrics().imbalance(before);
+            why.is_none().then_some(())
+        });
+        assert!(
+            balanced.is_some(),
+            "waited {PATIENCE:?} in vain, the books do not balance: {}",
+            why.unwrap_or_default()
+        );
+    }
+
     #[track_caller]
     pub fn has_spooled(&self, lines: usize) {
         self.counts("spool_spooled_total", lines as u64);
@@ -266,7 +282,7 @@ impl Relay {
             let done = done && metrics.sum("forward_replayable") == 0;
             (done && metrics.sum("listen_received_total") >= received as u64).then_some(metrics)
         });
-        metrics.balance(before as u64);
+        self.balances(before as u64);
         assert_eq!(metrics.sum("listen_received_total"), received as u64);
         assert_eq!(metrics.sum("spool_dropped_total"), 0);
         assert_eq!(metrics.sum("forward_evicted_total") + metrics.sum("forward_damaged_total"), 0);
@@ -357,12 +373,13 @@ impl Metrics {
     }
 
     /// Invariant 6: received = spooled + dropped + joined; spooled + pending at start = delivered + filtered + rejected +
-    /// evicted + damaged + pending. `before`: lines pending at start.
-    #[track_caller]
-    pub fn balance(&self, before: u64) {
+    /// evicted + damaged + pending. `None`: the books balance. `before`: lines pending at start.
+    pub fn imbalance(&self, before: u64) -> Option<String> {
         let spooled = self.sum("spool_spooled_total");
         let ended = self.sum("spool_dropped_total") + self.sum("syslog_joined_total");
-        assert_eq!(self.sum("listen_received_total"), spooled + ended, "{self:?}");
+        if self.sum("listen_received_total") != spooled + ended {
+            return Some(format!("{self:?}"));
+        }
         let mut forwards: BTreeMap<&str, i64> = BTreeMap::new();
         for sample in &self.0 {
             let counts =
@@ -371,6 +388,7 @@ impl Metrics {
                 *forwards.entry(&sample.labels).or_default() += sample.value;
             }
         }
-        assert!(forwards.values().all(|sum| *sum == (spooled + before) as i64), "{spooled} + {before}: {forwards:?}");
+        let balance = forwards.values().all(|sum| *sum == (spooled + before) as i64);
+        (!balance).then(|| format!("{spooled} + {before}: {forwards:?}"))
     }
 }
