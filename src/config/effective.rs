@@ -17,7 +17,7 @@ pub enum Item {
     Flag(bool),
     Number(u64),
     List(Vec<String>),
-    /// As if it were not written.
+    /// The value is not written.
     Nothing,
     Section(Table),
     Sections(Vec<Table>),
@@ -44,7 +44,7 @@ impl Table {
         self.items.push((name, Item::Sections(settings.iter().map(Self::of).collect())));
     }
 
-    /// A key that means nothing here.
+    /// Leaves out a key that means nothing in this section.
     pub fn leave_out(&mut self, key: &'static str) {
         self.left_out.push(key);
     }

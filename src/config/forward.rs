@@ -22,7 +22,7 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_DEAD_AFTER: Duration = Duration::from_secs(10);
 /// Bytes of what a collector's kernel acknowledged that are sent again when the connection breaks…
 const DEFAULT_REPLAY: ByteSize = ByteSize::kib(64);
-/// …unless they were acknowledged longer ago than this, and the collector seems to read.
+/// How long such bytes are kept at most, while the collector seems to read.
 const DEFAULT_REPLAY_FOR: Duration = Duration::from_secs(30);
 /// Bytes that are kept of what was acknowledged while the collector seems not to read: half of what Linux lets one
 /// socket buffer (`tcp_rmem`, 32 MiB since 6.16), for it counts its own book-keeping too.
@@ -31,7 +31,7 @@ const REPLAY_MAX: u64 = 1 << 30;
 /// Files that a `file://` target may have open at once.
 const DEFAULT_MAX_OPEN_FILES: usize = 256;
 const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// Between two tries whether an earlier collector is back, while a later one serves.
+/// The time between two attempts to reach an earlier collector, while a later one serves.
 const DEFAULT_FAILBACK_AFTER: Duration = Duration::from_secs(30);
 
 const FRAMINGS: Words<Framing> = Words(&[("octet-counting", Framing::OctetCounting), ("newline", Framing::Newline)]);
@@ -107,7 +107,7 @@ settings! {
 settings! {
     /// Syslog on a stream has no answers: what was acknowledged last is kept, to be sent again.
     pub struct StreamSettings, written as WrittenStream {
-        /// `None`: by the transport.
+        /// How messages are divided; `None`: as is usual for the transport.
         framing: Option<Framing> = None, as Optional(FRAMINGS), key "framing".only_for(STREAMS);
         /// Bytes that are sent again after a broken connection.
         replay: u64 = DEFAULT_REPLAY.as_u64(), as Size(0..=REPLAY_MAX), key "replay".only_for(STREAMS);
@@ -120,14 +120,16 @@ settings! {
 
 settings! {
     pub struct RelpSettings, written as WrittenRelp {
-        /// No more is taken from the spool while so many messages are unanswered; `None`: as many as the link has shown to carry.
+        /// No more is taken from the spool while so many messages are unanswered; `None`: as many as the link has shown to
+        /// carry.
         window: Option<usize> = None, as CountOrAuto, key "window".only_for(RELP);
     }
 }
 
 settings! {
     pub struct FileSettings, written as WrittenFile {
-        /// Open at once: those beyond it that were written least recently are closed. Never more than a share of the descriptors
+        /// Open at once: those beyond it that were written least recently are closed. Never more than a share of the
+        /// descriptors
         /// that the process may have.
         max_open_files: usize = DEFAULT_MAX_OPEN_FILES, as Count, key "max-open-files".only_for(FILES);
     }
@@ -143,7 +145,7 @@ pub enum Framing {
 settings! {
     /// What verifies a collector, and the certificate of ours that the collector gets. For those targets that speak TLS.
     pub struct ClientTls, written as WrittenClientTls {
-        /// `None`: the system's roots, or with fingerprints, no CA at all.
+        /// The CA of the collector; `None`: the system's roots, or with fingerprints, no CA at all.
         ca: Option<PathBuf> = None, as Optional(Path), key "ca".only_for(TLS).flag(
             "ca", "LOGFERRY_CA", "FILE",
             "CA (PEM) that signed the collector's certificate [default: the system's roots]",
@@ -161,7 +163,7 @@ settings! {
                 "server-name", "LOGFERRY_SERVER_NAME", "NAME",
                 "Name in the collector's certificate, when it is not the one in --forward",
             );
-        /// The collector's certificate must be one of them, if there are any.
+        /// Fingerprints of which the collector's certificate must have one, if there are any.
         server_fingerprints: Vec<Fingerprint> = Vec::new(), as ListOf::text(), key "server-fingerprint".only_for(TLS);
     }
 }
@@ -196,14 +198,15 @@ impl Target {
 }
 
 impl StreamSettings {
-    /// RFC 5425 knows octet counting only; on plain TCP newlines are what every collector understands.
+    /// The framing to an address. RFC 5425 knows octet counting only; on plain TCP newlines are what every collector
+    /// understands.
     fn framing_to(&self, address: &ForwardAddress) -> Framing {
         let usual = if address.is_tls() { Framing::OctetCounting } else { Framing::Newline };
         self.framing.unwrap_or(usual)
     }
 }
 
-/// The address, as in the config.
+/// Writes the address as the config has it.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
@@ -280,7 +283,8 @@ fn check_identity(written: &WrittenClientTls, place: &Place<'_>) -> Result<(), C
     place.source.note(place.source.bad(&place.key(key), leaf, says), ())
 }
 
-/// Warns of keys that no target uses. Of TLS it is an error, for the lines would go out in plain text: returned as `true`.
+/// Warns of keys that no target uses. A TLS key without a target that speaks TLS is an error, because the lines would go out in
+/// plain text; then `true` is returned.
 fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, ConfigError> {
     // What cannot be read may have been meant to use it.
     let Some(to) = targets(place.source, written) else { return Ok(false) };
@@ -312,7 +316,7 @@ fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, Config
     Ok(refused)
 }
 
-/// Where a section sends to; `None` if that cannot be read, which is noted when it is.
+/// The targets of a section; `None`: one of them cannot be read, which is noted when the key is read.
 fn targets(source: &Source<'_>, section: &WrittenForward) -> Option<Vec<ForwardAddress>> {
     let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse().ok();
     section.addresses.leaves().iter().map(read).collect::<Option<Vec<_>>>().filter(|to| !to.is_empty())
@@ -324,7 +328,7 @@ pub fn section_uses(source: &Source<'_>, section: &WrittenForward, only_for: Opt
     only_for.is_none_or(|only_for| section.addresses.leaves().iter().filter_map(read).any(|to| (only_for.uses)(&to)))
 }
 
-/// The forward of a flag, or of a relay that names none.
+/// The forward that a flag names, or that a relay has without any.
 pub fn unwritten(flag: &str, name: Option<&str>, urls: &[&str]) -> List<WrittenForward> {
     let leaf = |text: &&str| Leaf::from_override(flag, text);
     let addresses = Entry::list(urls.iter().map(leaf).collect());

@@ -14,15 +14,15 @@ use super::error::{ConfigError, Source};
 use super::written::{Entry, Leaf};
 use crate::record::BadSetting;
 
-/// Something written for a key, to be read.
+/// The text that was written for a key.
 pub struct Value<'a> {
     pub source: &'a Source<'a>,
     pub key: &'a str,
-    /// At least one value.
+    /// The text, which has at least one value.
     pub entry: &'a Entry,
 }
 
-/// A way of writing a `T`.
+/// The way in which a `T` is written.
 pub trait Kind<T> {
     fn read(&self, value: &Value<'_>) -> Result<T, ConfigError>;
 
@@ -30,7 +30,7 @@ pub trait Kind<T> {
 }
 
 impl Value<'_> {
-    /// The only value, and its text with `${VAR}` filled in.
+    /// Returns the only value, and its text with `${VAR}` filled in.
     pub fn one(&self) -> Result<(&Leaf, String), ConfigError> {
         let leaf = self.entry.first().expect("what is read was written");
         if self.entry.is_list() {
@@ -39,14 +39,14 @@ impl Value<'_> {
         Ok((leaf, self.source.text(self.key, leaf)?))
     }
 
-    /// The only value; an error of `meaning` says what would be right.
+    /// Reads the only value; an error of `meaning` says what would be right.
     pub fn parse<T, E: Display>(&self, meaning: impl FnOnce(&str) -> Result<T, E>) -> Result<T, ConfigError> {
         let (leaf, text) = self.one()?;
         meaning(&text).map_err(|says| self.source.bad(self.key, leaf, &says.to_string()))
     }
 }
 
-/// As the type itself parses and displays.
+/// A value that its type parses and displays.
 pub struct Text;
 
 impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
@@ -59,7 +59,7 @@ impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
     }
 }
 
-/// In a way that only one key has. An error of `read` says what would be right.
+/// A value that only one key writes so. An error of `read` says what would be right.
 pub struct Special<T> {
     pub read: fn(&str) -> Result<T, String>,
     pub display: fn(&T) -> String,
@@ -104,7 +104,7 @@ impl Kind<Duration> for Time {
     }
 }
 
-/// Bytes within these limits.
+/// A size in bytes, within these limits.
 pub struct Size(pub RangeInclusive<u64>);
 
 impl Kind<u64> for Size {
@@ -121,7 +121,7 @@ impl Kind<u64> for Size {
     }
 }
 
-/// Of what is in memory.
+/// A size in bytes of something in memory.
 impl Kind<usize> for Size {
     fn read(&self, value: &Value<'_>) -> Result<usize, ConfigError> {
         Kind::<u64>::read(self, value).map(|bytes| bytes as usize)
@@ -165,7 +165,7 @@ impl Kind<Option<usize>> for CountOrAuto {
     }
 }
 
-/// A whole number from zero to this.
+/// A whole number from zero to this maximum.
 pub struct CountTo(pub usize);
 
 impl Kind<usize> for CountTo {
@@ -201,7 +201,7 @@ impl<T: Clone + PartialEq> Kind<T> for Words<T> {
     }
 }
 
-/// Where a file or a directory is.
+/// The path of a file or a directory.
 pub struct Path;
 
 impl Kind<PathBuf> for Path {
@@ -214,7 +214,7 @@ impl Kind<PathBuf> for Path {
     }
 }
 
-/// What has no default.
+/// A value that may be absent.
 pub struct Optional<K>(pub K);
 
 impl<T, K: Kind<T>> Kind<Option<T>> for Optional<K> {
@@ -235,7 +235,7 @@ pub struct ListOf<T> {
 }
 
 impl<T: FromStr<Err = String> + ToString> ListOf<T> {
-    /// As the type itself parses and displays.
+    /// A value that its type parses and displays.
     pub fn text() -> Self {
         Self { read: str::parse, display: T::to_string }
     }
@@ -260,7 +260,7 @@ impl<T> Kind<Vec<T>> for ListOf<T> {
     }
 }
 
-/// One or several that mean something together.
+/// One value or several that have one meaning together.
 pub struct Together<T> {
     pub read: fn(Vec<String>) -> Result<T, BadSetting>,
     pub display: fn(&T) -> Vec<String>,
@@ -278,7 +278,7 @@ impl<T> Kind<T> for Together<T> {
     }
 }
 
-/// A name that can be a part of a file's.
+/// A name that can be a part of a file's name.
 pub const NAME: Special<String> = Special { read: name, display: String::clone };
 
 fn name(text: &str) -> Result<String, String> {

@@ -15,23 +15,29 @@ use super::{AddressRange, Fingerprint, ListenAddress, PeerName, Protocol};
 use crate::protocol::syslog::Senders;
 
 pub const DEFAULT_LISTEN: [&str; 2] = ["udp://[::]:514", "tcp://[::]:514"];
-/// Bytes of one message, framing excluded. Docker cuts at 16 KiB and adds a header with the tag in it, twice.
+/// The default of `max-frame`: bytes of one message, framing excluded. Docker cuts at 16 KiB and adds a header with the tag
+/// in it, twice.
 pub const DEFAULT_MAX_FRAME: usize = 64 * 1024;
-/// A frame must hold what RFC 5424 6.1 makes every receiver take, and fit a datagram's length field and our records.
+/// The limits of `max-frame`. A frame must hold what RFC 5424 6.1 makes every receiver take, and fit a datagram's length
+/// field and our records.
 const MAX_FRAME_LIMITS: Size = Size(480..=512 * 1024);
 /// Bytes asked of the kernel for a UDP socket; it doubles the figure for its own overhead. 6,500 datagrams of 200 bytes.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// Connections of one listener. Docker opens one for each container.
+/// The default of `max-connections`: connections of one listener. Docker opens one for each container.
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
-/// A quarter of them, so that one neighbour cannot take all. All containers of a Docker host come from one address.
+/// The default of `max-connections-per-address`: a quarter of all, so that one neighbour cannot take all. All containers of a
+/// Docker host come from one address.
 const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 2_500;
 /// Bytes of messages that have begun and not ended, of all connections of a listener together.
 const DEFAULT_MAX_UNFINISHED: ByteSize = ByteSize::mib(16);
-/// Half of it is for those from one address. The longest frame must fit into that, and a RELP frame of another logferry.
+/// The smallest `max-unfinished`. Half of the bytes is for connections from one address: the longest frame must fit into that
+/// half, and a RELP frame
+/// of another logferry.
 const MAX_UNFINISHED_LIMITS: Size = Size(4 << 20..=1 << 40);
 /// How long the end of a message is waited for: a message of 64 KiB comes at 1 KiB a second.
 const DEFAULT_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
-/// Each may hold 64 KiB. A handshake takes about a millisecond of CPU time and two round trips.
+/// The default of `max-handshakes`. Each handshake may hold 64 KiB. A handshake takes about a millisecond of CPU time and two
+/// round trips.
 const DEFAULT_MAX_HANDSHAKES: usize = 100;
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,7 +52,8 @@ settings! {
         name: Option<String> = None, as Optional(NAME), key "name";
         /// What kind of senders there are.
         from: Senders = Senders::Anybody, as SENDERS, key "from";
-        /// Whether plain text is taken: always without `tls`. A listener that asks for certificates takes none unless it is said.
+        /// Whether plain text is taken: always without `tls`. A listener that asks for certificates takes none unless it is
+        /// said.
         plaintext: bool = !address.is_tls() && !tls.as_ref().is_some_and(ServerTls::is_mutual), as Flag, key "plaintext";
         receive_buffer: usize = DEFAULT_RECEIVE_BUFFER, as Size(4096..=1 << 30), key "receive-buffer";
     }
@@ -70,11 +77,11 @@ settings! {
             as Count, key "max-connections-per-address";
         /// Bytes of frames that have not ended, of all connections together.
         max_unfinished: usize = DEFAULT_MAX_UNFINISHED.as_u64() as usize, as MAX_UNFINISHED_LIMITS, key "max-unfinished";
-        /// From a frame's first byte to its last.
+        /// The time from a frame's first byte to its last.
         frame_timeout: Duration = DEFAULT_FRAME_TIMEOUT, as Time, key "frame-timeout";
         /// TLS handshakes at a time; others wait for their turn.
         max_handshakes: usize = DEFAULT_MAX_HANDSHAKES, as Count, key "max-handshakes";
-        /// From the first byte of a TLS connection on.
+        /// The time that a TLS handshake may take, from its first byte on.
         handshake_timeout: Duration = DEFAULT_HANDSHAKE_TIMEOUT, as Time, key "handshake-timeout";
     }
 }
@@ -85,14 +92,14 @@ pub struct ServerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
-    /// A sender's certificate must carry one of them, if there are any.
+    /// Names of which a sender's certificate must carry one, if there are any.
     pub client_names: Vec<PeerName>,
-    /// A sender's certificate must be one of them, if there are any.
+    /// Fingerprints of which a sender's certificate must have one, if there are any.
     pub client_fingerprints: Vec<Fingerprint>,
 }
 
 settings! {
-    /// What [`ServerTls`] is made of.
+    /// The keys of [`ServerTls`].
     pub struct ServerTlsKeys, written as WrittenServerTls {
         cert: Option<PathBuf> = None, as Optional(Path), key "cert".flag(
             "tls-cert", "LOGFERRY_TLS_CERT", "FILE",
@@ -166,12 +173,12 @@ fn tls_conflict(written: &WrittenServerTls, place: &Place<'_>) -> Option<ConfigE
     bad("client-names", leaf, "`client-names` needs `client-ca`: anybody can write any name into a certificate")
 }
 
-/// Whether a certificate makes sense there.
+/// Whether a listener at the address can use a certificate.
 fn takes_tls(address: &ListenAddress) -> bool {
     address.is_tls() || address.may_be_tls()
 }
 
-/// Whether what is about TLS is for this section. An address that cannot be read is noted when it is read.
+/// Whether the TLS flags are for this section. An address that cannot be read is noted when it is read.
 pub fn section_takes_tls(source: &Source<'_>, section: &WrittenListen) -> bool {
     let value = Value { source, key: "listen.address", entry: &section.address };
     section.address.is_written() && value.parse(str::parse::<ListenAddress>).is_ok_and(|address| takes_tls(&address))
@@ -183,7 +190,7 @@ pub fn listeners<'u>(flag: &str, urls: impl IntoIterator<Item = &'u str>) -> Lis
     List::unwritten(urls.into_iter().map(|url| WrittenListen { address: address(url), ..WrittenListen::default() }))
 }
 
-/// Notes what listeners cannot mean together, and each by itself.
+/// Notes contradictions within and between the settings of listeners.
 pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[Listen]) -> Result<(), ConfigError> {
     for (at, ((span, section), listener)) in sections.sections.iter().zip(listeners).enumerate() {
         if !section.address.is_written() {
@@ -216,7 +223,7 @@ pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[L
     Ok(())
 }
 
-/// What a listener's settings cannot mean together.
+/// A contradiction within the settings of a listener.
 fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Option<ConfigError> {
     let Listen { address, plaintext, .. } = listener;
     let tls = &section.tls;

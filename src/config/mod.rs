@@ -54,10 +54,10 @@ use error::Source;
 use kinds::{Special, Time};
 use settings::settings;
 
-/// Read when no `--config` is given and it is there.
+/// The config file that is read when `--config` names none and this one exists.
 pub const DEFAULT_FILE: &str = "/etc/logferry.toml";
 
-/// Below Docker's 10 s between SIGTERM and SIGKILL.
+/// The default of `grace`: below Docker's 10 s between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 settings! {
@@ -71,7 +71,7 @@ settings! {
         grace: Duration = DEFAULT_GRACE, as Time, key "grace";
     }
     derived {
-        /// What is accepted and should be written otherwise: a line for each, with its place.
+        /// Warnings of settings that are accepted and should be written otherwise: a line for each, with its place.
         warnings: Vec<String> = |_: &File| Vec::new();
     }
     sections {
@@ -111,7 +111,7 @@ impl Config {
         read.map_or_else(|_| DEFAULT_ADMIN.parse().ok(), |config| config.admin.listen)
     }
 
-    /// From the text of a config file; `variable` gives the values of `${VAR}`. An error names all that is wrong.
+    /// Reads the text of a config file; `variable` gives the values of `${VAR}`. An error names all that is wrong.
     pub fn parse(
         path: Option<&Path>,
         text: &str,
@@ -150,7 +150,7 @@ impl Config {
         }
     }
 
-    /// What decides how a message is read and rendered.
+    /// The settings by which messages are read and rendered.
     pub fn syslog_settings(&self) -> Settings {
         Settings {
             hostname: self.hostname.clone(),
@@ -170,7 +170,7 @@ fn env_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// RFC 5424 6.2.4: at most 255 printable ASCII characters, none of them a blank.
+/// Reads a host name. RFC 5424 6.2.4: at most 255 printable ASCII characters, none of them a blank.
 fn hostname(text: &str) -> Result<String, String> {
     if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())

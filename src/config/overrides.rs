@@ -20,7 +20,7 @@ pub struct Overrides {
     config: Option<String>,
     listen: Vec<String>,
     forward: Vec<String>,
-    /// For keys, by their flags.
+    /// Values of keys, by their flags.
     values: BTreeMap<&'static str, String>,
 }
 
@@ -32,17 +32,18 @@ impl Overrides {
         named.or_else(|| Path::new(DEFAULT_FILE).exists().then_some(DEFAULT_FILE))
     }
 
-    /// For reading it again: a config file that was there and is gone then is an error, not a relay without one.
+    /// The overrides for reading the config again: a config file that was there and is gone then is an error, not a relay
+    /// without one.
     pub fn again(self) -> Self {
         Self { config: self.file().map(str::to_owned), ..self }
     }
 
-    /// With another config file.
+    /// Replaces the config file.
     pub fn with_file(self, config: Option<String>) -> Self {
         Self { config, ..self }
     }
 
-    /// With a value for one more flag, named without its hyphens.
+    /// Adds the value of a flag, which is named without its hyphens.
     pub fn with(mut self, flag: &str, value: Option<String>) -> Self {
         let flag = flags().into_iter().find(|known| known.name == flag);
         if let (Some(flag), Some(value)) = (flag, value) {
@@ -122,7 +123,7 @@ impl Overrides {
         });
     }
 
-    /// All but the sections that may be there several times.
+    /// Sets the keys of all sections except those that may be there several times.
     fn set_all(&self, section: &mut dyn Written) {
         self.set(section, &|_| true);
         section.each_inside(&mut |_, inside| {

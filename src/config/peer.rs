@@ -9,7 +9,7 @@ use crate::certificate::{Facts, SubjectName};
 /// The SHA-256 of a certificate, written `sha-256:E1:2D:…`. RFC 5425 names SHA-1 too, which can be forged today.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// 64 hexadecimal digits, lower case.
+    /// The fingerprint in 64 hexadecimal digits, lower case.
     digits: String,
 }
 
@@ -52,7 +52,7 @@ pub enum PeerName {
     Address(IpAddr),
     /// A DNS name, lower case.
     Name(String),
-    /// `*.` in front of this: any one label.
+    /// A domain, in front of which any one label may stand: written with `*.` before it.
     Under(String),
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// `10.0.0.0/8`, `fd00::/8`; without a length one address.
+/// A range of IP addresses: `10.0.0.0/8`, `fd00::/8`. Without a length the range is one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange(IpNet);
 

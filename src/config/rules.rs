@@ -17,7 +17,7 @@ const SEVERITIES: Together<Severities> =
     Together { read: Severities::new, display: |severities| severities.written().to_vec() };
 
 settings! {
-    /// What a [`Rule`] is made of.
+    /// The keys of a [`Rule`].
     pub struct RuleKeys, written as WrittenRule {
         image: Patterns = Patterns::default(), as PATTERNS, key "image";
         name: Patterns = Patterns::default(), as PATTERNS, key "name";
@@ -51,7 +51,7 @@ impl WrittenRule {
     }
 }
 
-/// Notes what `[[drop]]` cannot mean. `listeners`: the names there are.
+/// Notes contradictions within `[[drop]]`. `listeners`: the names there are.
 pub fn check_dropped(
     source: &Source<'_>,
     sections: &List<WrittenRule>,
@@ -64,14 +64,14 @@ pub fn check_dropped(
             source.wrong("[[drop]]", span.clone(), says)?;
         }
         if number >= MAX_RULES {
-            let says = format!("{MAX_RULES} rules are the most; a key can have a list of patterns");
+            let says = format!("at most {MAX_RULES} rules are allowed; a key can have a list of patterns");
             source.wrong("[[drop]]", span.clone(), &says)?;
         }
     }
     check_listeners(source, "drop", sections, rules, listeners)
 }
 
-/// Notes what a forward's `match` cannot mean.
+/// Notes contradictions within a forward's `match`.
 pub fn check_matches(
     source: &Source<'_>,
     sections: &List<WrittenRule>,

@@ -13,9 +13,9 @@ use super::settings::Place;
 use super::written::Entry;
 use crate::files;
 
-/// What is shown of a secret.
+/// The text that is shown instead of a secret.
 const HIDDEN: &str = "***";
-/// Bytes of a file with a secret in it. Tokens have some thousand at the most.
+/// The largest file with a secret in it, in bytes. Tokens have up to some thousand.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// A token or a password. `Debug` and `Display` say `***`.
@@ -29,7 +29,7 @@ enum Origin {
 }
 
 impl Secret {
-    /// What the keys `name` and `name-file` say together.
+    /// Makes one secret of the keys `name` and `name-file`.
     pub fn of_keys(
         place: &Place<'_>,
         name: &str,
@@ -69,7 +69,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// `"${VARIABLE}"` and nothing else. No error shows what was written.
+/// A secret that is written as `"${VARIABLE}"` and in no other way. No error shows what was written.
 pub struct FromVariable;
 
 impl Kind<Secret> for FromVariable {

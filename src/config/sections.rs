@@ -23,7 +23,7 @@ const LOG_FORMATS: Words<LogFormat> = Words(&[("text", LogFormat::Text), ("json"
 settings! {
     /// How names are looked up.
     pub struct Resolve, written as WrittenResolve {
-        /// Empty: those of /etc/resolv.conf.
+        /// The name servers; empty: those of /etc/resolv.conf.
         nameservers: Vec<SocketAddr> = Vec::new(),
             as ListOf { read: nameserver, display: ToString::to_string }, key "nameservers";
         min_ttl: Duration = DEFAULT_MIN_TTL, as Time, key "min-ttl";
@@ -33,7 +33,7 @@ settings! {
 }
 
 settings! {
-    /// What an operator may ask, and where.
+    /// The admin port: what an operator may ask, and where.
     pub struct Admin, written as WrittenAdmin {
         listen: Option<SocketAddr> = DEFAULT_ADMIN.parse().ok(), as Special { read: admin, display: display_admin },
             key "listen".needs_restart().flag(
@@ -78,16 +78,16 @@ fn display_ready_check(check: &ReadyCheck) -> String {
 }
 
 settings! {
-    /// What the relay says about itself.
+    /// The log: what the relay says about itself.
     pub struct Log, written as WrittenLog {
         level: LogLevel = LogLevel::Info, as Text, key "level".needs_restart().flag(
             "log", "LOGFERRY_LOG", "LEVEL", "error, warn, info, debug or trace [default: info]",
         );
-        /// On stderr.
+        /// The format of the log on stderr.
         format: LogFormat = LogFormat::Text, as LOG_FORMATS, key "format".needs_restart().flag(
             "log-format", "LOGFERRY_LOG_FORMAT", "FORMAT", "How that is written: text or json [default: text]",
         );
-        /// Down to which level it is put into the spool too, as messages of the relay's own; `None`: never.
+        /// The level down to which the log goes into the spool too, as messages of the relay; `None`: never.
         to_spool: Option<LogLevel> = None, as Special { read: to_spool, display: display_to_spool },
             key "to-spool".needs_restart();
     }
@@ -108,7 +108,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Notes what the limits of an answer's life cannot mean together.
+/// Notes a minimum of a TTL that is above its maximum.
 pub fn check_resolve(source: &Source<'_>, written: &WrittenResolve, resolve: &Resolve) -> Result<(), ConfigError> {
     let leaf = written.max_ttl.first().or(written.min_ttl.first());
     match leaf.filter(|_| resolve.min_ttl > resolve.max_ttl) {

@@ -8,11 +8,11 @@ use super::error::{ConfigError, Source};
 use super::kinds::{Kind, Value};
 use super::written::{Entry, Written};
 
-/// A key, and what is known of it besides its type.
+/// A key and its properties, except for its type.
 #[derive(Debug)]
 pub struct Key {
     pub name: &'static str,
-    /// What it was called before; accepted until 1.0, with a warning.
+    /// The key's former name, which is accepted until 1.0 with a warning.
     pub old_name: Option<&'static str>,
     /// Whether a relay that runs cannot take another value over.
     pub needs_restart: bool,
@@ -20,13 +20,13 @@ pub struct Key {
     pub only_for: Option<OnlyFor>,
 }
 
-/// What sets a key without a config file.
+/// A flag and a variable that set a key without a config file.
 #[derive(Debug)]
 pub struct Flag {
     /// The flag without its hyphens.
     pub name: &'static str,
     pub variable: &'static str,
-    /// What its value is called in the help.
+    /// The name of the flag's value in the help.
     pub value_name: &'static str,
     pub help: &'static str,
 }
@@ -67,7 +67,7 @@ impl Key {
     }
 }
 
-/// Where in a config something is read.
+/// The place in a config where a section is read.
 pub struct Place<'a> {
     pub source: &'a Source<'a>,
     /// The section's name, `forward.match`; empty at the top.
@@ -96,7 +96,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What some keys mean.
+/// Settings: the meaning of some keys.
 pub trait Settings: Sized {
     /// The keys as they were written.
     type Written: Written + Default;
@@ -107,7 +107,7 @@ pub trait Settings: Sized {
     /// The keys as they could be written, in the order of their declaration.
     fn display(&self, table: &mut Table);
 
-    /// Names what has changed that only a restart can change.
+    /// Names the changed keys that need a restart.
     fn need_restart(&self, _new: &Self, _section: &str, _changed: &mut Vec<String>) {}
 }
 
@@ -147,7 +147,7 @@ macro_rules! settings {
             $($( $(#[$list_doc])* pub $list: Vec<$list_type>, )*)?
         }
 
-        /// Its keys as they were written.
+        /// The section's keys as they were written.
         #[derive(Clone, Default)]
         $visible struct $written {
             $( pub $key: $crate::config::written::Entry, )*

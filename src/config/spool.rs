@@ -12,12 +12,12 @@ use crate::spool::{Sync, WhenFull};
 
 pub const DEFAULT_SPOOL_DIR: &str = "/var/spool/logferry";
 const DEFAULT_SPOOL_SIZE: ByteSize = ByteSize::gib(1);
-/// Below this the segments would be smaller than a few large messages.
+/// The smallest `max-size`. With less, segments would be smaller than a few large messages.
 pub const MIN_SPOOL_SIZE: ByteSize = ByteSize::mib(1);
-/// Larger than any disk; what is counted of it still has room for a hundred times as much.
+/// The largest `max-size`: larger than any disk, and a hundredth of what the counters can count.
 const MAX_SPOOL_SIZE: ByteSize = ByteSize::pib(1);
 const DEFAULT_SHED_FROM: u8 = 90;
-/// Bytes a second. With less, what queues would take longer than a stop and `/ready` wait.
+/// The smallest `max-rate`, in bytes a second. With less, writing the queue would take longer than a stop and `/ready` wait.
 const MAX_RATE_LIMITS: std::ops::RangeInclusive<u64> = 8 << 20..=1 << 40;
 const DEFAULT_SYNC: Duration = Duration::from_secs(1);
 /// How long a sender may be held when the disk hangs, before messages are dropped and counted.
@@ -31,10 +31,10 @@ settings! {
         dir: PathBuf = PathBuf::from(DEFAULT_SPOOL_DIR), as Path, key "dir".needs_restart().flag(
             "spool-dir", "LOGFERRY_SPOOL_DIR", "DIR", "Directory of the spool [default: /var/spool/logferry]",
         );
-        /// Bytes.
+        /// The maximum size of the spool, in bytes.
         max_size: u64 = DEFAULT_SPOOL_SIZE.as_u64(),
             as Size(MIN_SPOOL_SIZE.as_u64()..=MAX_SPOOL_SIZE.as_u64()), key "max-size".flag(
-            "spool-max-size", "LOGFERRY_SPOOL_MAX_SIZE", "SIZE", "Most bytes the spool may take [default: 1GiB]",
+            "spool-max-size", "LOGFERRY_SPOOL_MAX_SIZE", "SIZE", "Maximum size of the spool in bytes [default: 1GiB]",
         );
         when_full: WhenFull = WhenFull::DropOldest, as WHEN_FULL, key "when-full";
         sync: Sync = Sync::Every(DEFAULT_SYNC), as Special { read: sync, display: display_sync }, key "sync".needs_restart();
@@ -42,7 +42,7 @@ settings! {
         /// Percent of `max_size` from which on messages of low severity are refused; `None`: never.
         shed_from: Option<u8> = Some(DEFAULT_SHED_FROM),
             as Special { read: shed_from, display: display_shed_from }, key "shed-from";
-        /// Bytes a second that are written to it; `None`: all that come.
+        /// Bytes that are written to the spool in a second; `None`: no limit.
         max_rate: Option<u64> = None, as Special { read: max_rate, display: display_max_rate }, key "max-rate".needs_restart();
     }
 }

@@ -10,7 +10,7 @@ use crate::protocol::syslog::TagTemplate;
 use crate::record::{OWN_SD_ID, UtcOffset, is_sd_id};
 
 pub const DEFAULT_SD_ID: &str = "docker@32473";
-/// Lines that are made of Docker's pieces of 16 KiB, in bytes: at least two pieces, and what the spool takes at the most.
+/// The limits of `rejoin`, in bytes: two of Docker's pieces of 16 KiB, and the longest line of the spool.
 const REJOIN_LIMITS: std::ops::RangeInclusive<u64> = 48 * 1024..=512 * 1024;
 /// Seconds of its rate that a container may use at once, where `rate-burst` says nothing else.
 const DEFAULT_BURST_SECONDS: u32 = 10;
@@ -18,20 +18,20 @@ const DEFAULT_BURST_SECONDS: u32 = 10;
 settings! {
     pub struct Syslog, written as WrittenSyslog {
         tag_template: TagTemplate = TagTemplate::default(), as Text, key "tag-template";
-        /// The structured data element of image, name and ID.
+        /// The SD-ID of the structured data element that has image, name and ID.
         sd_id: String = DEFAULT_SD_ID.to_owned(), as Special { read: sd_id, display: String::clone }, key "sd-id";
-        /// Of RFC 3164 stamps that are too old to be compared with the clock.
+        /// The zone of RFC 3164 stamps that are too old to be compared with the clock.
         time_zone: UtcOffset = UtcOffset::UTC, as Text, key "time-zone";
-        /// The longest line that is made of Docker's pieces, in bytes; `None`: they stay what they are.
+        /// The longest line that is joined from Docker's pieces, in bytes; `None`: pieces are not joined.
         rejoin: Option<usize> = None, as Special { read: rejoin, display: display_rejoin }, key "rejoin";
     }
     groups {
-        /// What each container may send; `None`: all it likes.
+        /// The rate limit of each container; `None`: no limit.
         rate: Option<Rate>;
     }
 }
 
-/// How many messages of one container are taken.
+/// The rate limit of one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Messages a second, in the long run.
@@ -41,7 +41,7 @@ pub struct Rate {
 }
 
 settings! {
-    /// What [`Rate`] is made of.
+    /// The keys of [`Rate`].
     pub struct RateKeys, written as WrittenRate {
         limit: Option<u32> = None, as Special { read: rate_limit, display: display_rate_limit }, key "rate-limit";
         burst: Option<usize> = limit.map(|limit| (limit * DEFAULT_BURST_SECONDS) as usize),

@@ -89,7 +89,7 @@ pub enum Inside<'a> {
 #[derive(Clone, Default)]
 pub struct List<W> {
     pub sections: Vec<(Range<usize>, W)>,
-    /// Where the list was written, if it was.
+    /// The place in the text where the list was written, if any.
     pub span: Option<Range<usize>>,
 }
 
@@ -126,7 +126,7 @@ impl<W> List<W> {
         Self { sections: sections.into_iter().map(|section| (0..0, section)).collect(), span: None }
     }
 
-    /// What each section means.
+    /// Reads the meaning of each section.
     pub fn read<T: Settings<Written = W>>(&self, place: &Place<'_>, name: &str) -> Result<Vec<T>, ConfigError> {
         self.sections.iter().map(|(span, section)| T::read(section, &place.inside(name, span.clone()))).collect()
     }

@@ -20,9 +20,9 @@ pub const JSON_SD_ID: &str = "json@32473";
 const JSON_FIELDS: &str = "fields";
 const JSON_ESCAPED: &str = "escaped";
 
-/// Fields of one record at the most.
+/// The maximum number of fields of one record.
 pub const MAX_FIELDS: usize = 64;
-/// Bytes of the names and values of one record's fields at the most.
+/// The maximum size of the names and values of one record's fields, in bytes.
 pub const MAX_FIELD_BYTES: usize = 16 << 10;
 
 /// The fields of one record, in order, never more than [`MAX_FIELDS`] nor larger than [`MAX_FIELD_BYTES`].
@@ -42,7 +42,7 @@ pub struct Field<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Any bytes; most often UTF-8.
+    /// Text in any bytes, usually UTF-8.
     Text(Cow<'a, [u8]>),
     /// A number, true, false, null, an array or an object.
     Json(Json<'a>),
@@ -104,12 +104,12 @@ impl<'a> Fields<'a> {
         self.list.push(Field { name, value });
     }
 
-    /// So many were left out before they came here.
+    /// The number of fields that an earlier relay left out.
     pub fn leave_out(&mut self, count: u32) {
         self.left_out = self.left_out.saturating_add(count);
     }
 
-    /// How many are missing, because they were beyond the bounds.
+    /// The number of fields that are missing because they exceeded the limits.
     pub fn left_out(&self) -> u32 {
         self.left_out
     }
@@ -298,9 +298,9 @@ mod tests {
 
     #[test]
     fn what_is_beyond_the_bounds_is_left_out_whole_and_counted() {
-        let mut many = Fields::default();
-        (0..MAX_FIELDS + 3).for_each(|n| many.push(n.to_string(), Value::Text(b"x"[..].into())));
-        assert_eq!((many.iter().count(), many.left_out()), (MAX_FIELDS, 3));
+        let mut fields = Fields::default();
+        (0..MAX_FIELDS + 3).for_each(|n| fields.push(n.to_string(), Value::Text(b"x"[..].into())));
+        assert_eq!((fields.iter().count(), fields.left_out()), (MAX_FIELDS, 3));
         let mut large = Fields::default();
         large.push("a", Value::Text(vec![b'x'; MAX_FIELD_BYTES].into()));
         large.push("b", Value::Text(vec![b'x'; MAX_FIELD_BYTES - 1].into()));

@@ -7,7 +7,7 @@ use memchr::memchr;
 
 use super::time::is_rfc3339;
 
-/// RFC 5424 6.2: the most a field may have, in bytes.
+/// The maximum length of a field in bytes (RFC 5424 6.2).
 pub const MAX_HOSTNAME: usize = 255;
 pub const MAX_APP_NAME: usize = 48;
 pub const MAX_PROC_ID: usize = 128;

@@ -183,8 +183,8 @@ impl Object<'_> {
             self.json(&field.name);
             self.out.push(b':');
             let _ = of_name.next();
-            let many = of_name.next().is_some();
-            if many {
+            let has_several = of_name.next().is_some();
+            if has_several {
                 self.out.push(b'[');
             }
             for (number, field) in record.fields.iter().filter(|other| other.name == field.name).enumerate() {
@@ -197,7 +197,7 @@ impl Object<'_> {
                     FieldValue::Text(text) => self.json(&String::from_utf8_lossy(text)),
                 }
             }
-            if many {
+            if has_several {
                 self.out.push(b']');
             }
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::render::{FACILITIES, SEVERITIES};
 use super::{BadSetting, HeaderField, Record};
 
-/// Patterns of one key, at the most.
+/// The maximum number of patterns of one key.
 const MAX_PATTERNS: usize = 64;
 
 /// Which records match. One without anything in it matches each.
@@ -89,7 +89,7 @@ impl Rule {
 impl Patterns {
     pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
         if written.len() > MAX_PATTERNS {
-            return Err(BadSetting(format!("{} patterns; {MAX_PATTERNS} are the most", written.len())));
+            return Err(BadSetting(format!("{} patterns; at most {MAX_PATTERNS} are allowed", written.len())));
         }
         let (none_of, any_of): (Vec<_>, Vec<_>) = written.into_iter().partition(|pattern| pattern.starts_with('!'));
         let none_of: Vec<String> = none_of.into_iter().map(|pattern| pattern[1..].to_owned()).collect();
@@ -189,7 +189,8 @@ impl Set {
     }
 }
 
-/// Does all of `text` match `pattern`, in which `*` stands for anything and `?` for one byte? Takes time in proportion to the product of their lengths at the most.
+/// Does all of `text` match `pattern`, in which `*` stands for anything and `?` for one byte? The time is at most
+/// proportional to the product of their lengths.
 pub fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // The last `*`, and where the text was that it has not taken yet.
@@ -231,7 +232,7 @@ impl fmt::Display for Rule {
             .filter(|(_, written)| !written.is_empty())
             .map(|(key, written)| match written.as_slice() {
                 [one] => format!("{key} = {one:?}"),
-                many => format!("{key} = {many:?}"),
+                patterns => format!("{key} = {patterns:?}"),
             })
             .collect();
         write!(f, "{{ {} }}", shown.join(", "))

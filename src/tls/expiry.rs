@@ -8,7 +8,7 @@ use crate::certificate::Facts;
 
 /// The end of one certificate that we show or trust.
 pub struct Expiry {
-    /// What it is there for; a metric's label.
+    /// The use of the certificate, which is a metric's label.
     pub what: String,
     pub not_after: DateTime<Utc>,
     file: PathBuf,
@@ -44,7 +44,7 @@ impl Expiry {
         Self { what, not_after, file: file.to_owned(), subject, reported: Urgency::Far }
     }
 
-    /// What there is to say, when its end has come nearer.
+    /// Returns a warning when the certificate's end has come nearer.
     pub fn report(&mut self, now: DateTime<Utc>) -> Option<String> {
         let left = self.not_after - now;
         let urgency = Urgency::of(left);

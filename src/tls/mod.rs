@@ -97,7 +97,7 @@ pub fn server_name(name: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(bare.to_owned()).map_err(|_| TlsError::NotAServerName(name.to_owned()))
 }
 
-/// Whose side a certificate of ours is for.
+/// The side of a connection that a certificate of ours is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Server,
@@ -123,7 +123,7 @@ pub fn leads_to(chain: &[CertificateDer<'_>], ca: &Path, role: Role, name: Optio
     verified.map_err(TlsError::Refused)
 }
 
-/// What went wrong in a handshake with a server; with advice where the usual reason is known.
+/// Explains an error of a handshake with a server, with advice where the usual reason is known.
 pub fn explained(error: &std::io::Error, files: &ClientTls) -> String {
     use rustls::CertificateError::{BadSignature, Other, UnknownIssuer};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -18,7 +18,7 @@ use crate::config::{Fingerprint, PeerName};
 /// A collector, by fingerprint.
 #[derive(Debug)]
 pub struct KnownCollector {
-    /// Path and name come first. `None`: the fingerprint is all there is to know.
+    /// Verifies the path to the CA and the name, before the fingerprint. `None`: only the fingerprint is verified.
     pub signed: Option<Arc<WebPkiServerVerifier>>,
     pub fingerprints: Vec<Fingerprint>,
     pub algorithms: WebPkiSupportedAlgorithms,
@@ -27,16 +27,16 @@ pub struct KnownCollector {
 /// A sender, by name or by fingerprint, or both.
 #[derive(Debug)]
 pub struct KnownSender {
-    /// The path comes first. `None`: the fingerprint is all there is to know.
+    /// Verifies the path to the CA, before names and fingerprints. `None`: only these are verified.
     pub signed: Option<Arc<dyn ClientCertVerifier>>,
-    /// One of them, if there are any.
+    /// Names of which the certificate must carry one, if there are any.
     pub names: Vec<PeerName>,
-    /// One of them, if there are any.
+    /// Fingerprints of which the certificate must have one, if there are any.
     pub fingerprints: Vec<Fingerprint>,
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why a peer is none of those that are known.
+/// The reason why a peer is not let in.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UnknownPeer(String);

@@ -21,7 +21,7 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-/// What the certificates of a PEM file say, in its order; at least one.
+/// Reads the facts of the certificates of a PEM file, in its order; at least one.
 pub fn facts(path: &Path) -> Result<Vec<Facts>, TlsError> {
     let facts = chain(path)?.iter().map(|der| certificate::read(der)).collect::<Result<_, _>>();
     facts.map_err(TlsError::of(path))

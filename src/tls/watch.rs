@@ -43,14 +43,14 @@ pub struct Watch {
 
 struct Watched {
     place: Place,
-    /// What the files were when they were read.
+    /// The identities of the files when they were read.
     read: Vec<Option<Identity>>,
-    /// What is wrong with the files as they are now. It has been said.
+    /// The problem of the files as they are now, which the log has.
     trouble: Option<String>,
     expiries: Vec<Expiry>,
 }
 
-/// Where TLS is spoken.
+/// A listener or a forward that speaks TLS.
 enum Place {
     Listen(config::Listen),
     Forward(config::Forward),
@@ -67,7 +67,7 @@ struct Identity {
 }
 
 impl Watch {
-    /// To be made before the files are read: what changes while they are is seen at the next check.
+    /// Must be called before the files are read: a change during the reading is seen at the next check.
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
         let listeners = config.listen.iter().filter(|listen| listen.tls.is_some());
         let forwards = config.forward.iter().filter(|forward| forward.to.iter().any(|target| target.address.is_tls()));
@@ -75,7 +75,7 @@ impl Watch {
         Self { places: places.map(Watched::new).collect(), metrics: metrics.tls() }
     }
 
-    /// Checks again and again, until nobody wants to know any more.
+    /// Checks again and again, until the receiver of the renewals is dropped.
     pub async fn run(mut self, renewals: mpsc::Sender<Vec<Renewed>>) {
         // Of files that are no longer named nothing is told.
         self.metrics.not_after.clear();
@@ -207,7 +207,7 @@ impl Place {
     }
 }
 
-/// As it is called in the log, and as a metric's label.
+/// Writes the name that the log has, and a metric's label.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -218,7 +218,7 @@ impl fmt::Display for Place {
 }
 
 impl Identity {
-    /// `None`: it is not there, or not to be seen.
+    /// The identity of a file; `None`: the file is not there, or not visible.
     fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok()?;
         Some(Self {
