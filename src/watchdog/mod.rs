@@ -223,8 +223,8 @@ impl Watch {
 
 fn listener(listener: &status::Listener) -> Option<Found> {
     let failure = listener.state.failure()?;
-    let time = failure.since.elapsed();
-    (time >= STANDSTILL).then(|| Found::new(Part::Listener(listener.address.clone()), failure.why, time))
+    let (time, waits_for) = (failure.since.elapsed(), format!("this to end: {}", failure.why));
+    (time >= STANDSTILL).then(|| Found::new(Part::Listener(listener.address.clone()), waits_for, time))
 }
 
 /// What the status of a forward says that it waits for.
