@@ -121,6 +121,28 @@ fn an_address_in_a_black_hole_is_left_for_another() {
     relay.stops();
 }
 
+/// Its window is closed, so all that is sent to it is a probe now and then.
+#[test]
+fn a_machine_that_vanishes_while_its_program_hangs_is_noticed() {
+    const MESSAGES: usize = 1000;
+    let Some(network) = Network::new() else { return };
+    let collectors = collectors(&network);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let keys = "framing = \"octet-counting\"\nconnect-timeout = \"500ms\"\ndead-after = \"1s\"";
+    let relay = setup.forward_with(&collectors[0].url(), keys).start();
+    relay.counts("forward_connected", 1);
+    collectors[0].hangs();
+    says_at_length(&relay, 0..MESSAGES, 8192);
+    relay.has_spooled(MESSAGES);
+    network.is_cut();
+    relay.fails_because("and the collector's machine does not answer");
+    network.is_mended();
+    collectors[0].goes_on();
+    all_arrived(&collectors, MESSAGES);
+    relay.has_delivered(MESSAGES, 0);
+    relay.stops();
+}
+
 /// The new address is a black hole: the old one serves, for ever if need be.
 #[test]
 fn a_name_that_moves_into_a_black_hole_is_not_followed() {

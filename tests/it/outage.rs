@@ -109,3 +109,21 @@ fn a_collector_that_reads_slowly_is_not_dead() {
     assert_eq!(relay.metrics().sum("forward_resent_total"), 0);
     relay.stops();
 }
+
+/// Its kernel answers, so it may only be slow; but not for ever.
+#[test]
+fn a_collector_that_hangs_for_long_is_connected_anew() {
+    const MESSAGES: usize = 1000;
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let keys = "framing = \"octet-counting\"\ndead-after = \"100ms\"";
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start();
+    relay.counts("forward_connected", 1);
+    collector.hangs();
+    // More than kernels hold.
+    says_at_length(&relay, 0..MESSAGES, 8192);
+    relay.fails_because("the collector has read nothing for 3.2s");
+    collector.goes_on();
+    eventually("every line", || (numbers(&collector).len() == MESSAGES).then_some(()));
+    relay.has_delivered(MESSAGES, 0);
+    relay.stops();
+}
