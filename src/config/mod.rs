@@ -39,10 +39,7 @@ pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
 pub use range::AddressRange;
 pub use rules::MAX_RULES;
-pub use sections::{
-    Admin, DEFAULT_ADMIN, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Log, LogFormat, LogLevel,
-    ReadyCheck, Resolve,
-};
+pub use sections::{Admin, DEFAULT_ADMIN, Log, LogFormat, LogLevel, ReadyCheck, Resolve};
 pub use spool::{MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 

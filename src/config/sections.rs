@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Source};
 use super::kinds::{CountTo, ListOf, Optional, Path, Special, Text, Time, Words};
-use super::settings::settings;
+use super::settings::{defaults, settings};
 use crate::metrics::MAX_CONTAINERS;
 
-pub const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
+const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
 /// Docker's own DNS answers with a TTL of 600 s: following it would leave a relay on a dead address for ten minutes.
-pub const DEFAULT_MAX_TTL: Duration = Duration::from_secs(30);
-pub const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+const DEFAULT_MAX_TTL: Duration = Duration::from_secs(30);
+const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9514";
 
@@ -90,6 +90,12 @@ settings! {
         /// The level down to which the log goes into the spool too, as messages of the relay; `None`: never.
         to_spool: Option<LogLevel> = None, as Special { read: to_spool, display: display_to_spool },
             key "to-spool".needs_restart();
+    }
+}
+
+impl Default for Resolve {
+    fn default() -> Self {
+        defaults()
     }
 }
 

@@ -14,8 +14,8 @@ use super::frame_receiver::FrameReceiver;
 use super::log_driver::RelayAddress;
 use super::{Failure, print, runtime};
 use crate::config::{
-    ClientTls, DEFAULT_MAX_TTL, DEFAULT_MIN_TTL, DEFAULT_RESOLVE_TIMEOUT, Destination, ForwardAddress, ForwardProtocol,
-    ListenAddress, ListenTransport, Protocol, Resolve, Transport,
+    ClientTls, Destination, ForwardAddress, ForwardProtocol, ListenAddress, ListenTransport, Protocol, Resolve,
+    Transport,
 };
 use crate::forward::{Patience, Resolver};
 use arrivals::{Arrivals, Token};
@@ -218,8 +218,7 @@ async fn relay_addresses(arguments: &Arguments) -> Result<(Vec<RelayAddress>, Cl
             )));
         }
     };
-    let (min_ttl, max_ttl, timeout) = (DEFAULT_MIN_TTL, DEFAULT_MAX_TTL, DEFAULT_RESOLVE_TIMEOUT);
-    let resolver = Resolver::new(Resolve { nameservers: Vec::new(), min_ttl, max_ttl, timeout });
+    let resolver = Resolver::new(Resolve::default());
     let answer = resolver.resolve(to, Patience::BothFamilies).await;
     let answer = answer.map_err(|error| Failure::config(&format!("probe: --from: {to} does not resolve: {error}")))?;
     let Some(first) = answer.endpoints.first() else {
