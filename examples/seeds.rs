@@ -75,7 +75,7 @@ fn sessions(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
     messages.chunks(2).map(|messages| {
         let mut session = vec![255, 3, 1, 60, 200];
         let (mut offers, mut numbered) = (Vec::new(), Vec::new());
-        relp::Offers { stream: Some("0123/central".to_owned()) }.write(&mut offers);
+        relp::Offers { stream: Some("0123/central".to_owned()), ..relp::Offers::default() }.write(&mut offers);
         relp::append(1, "open", &offers, &mut session);
         relp::append(2, "syslog", &messages[0], &mut session);
         relp::Numbered::write(7, 1000, messages.iter().map(Vec::as_slice), &mut numbered);

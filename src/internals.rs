@@ -38,7 +38,9 @@ pub mod protocol {
         pub use crate::protocol::framing::{Framer, properties};
     }
     pub mod relp {
-        pub use crate::protocol::relp::{BadFrame, Decoder, Numbered, Offers, append, append_ok, properties};
+        pub use crate::protocol::relp::{
+            BadFrame, Decoder, Numbered, NumberedStreams, Numbering, Offers, Proofs, append, append_ok, properties,
+        };
     }
     pub mod session {
         pub use crate::protocol::session::{

@@ -155,7 +155,7 @@ fn batch(lines: &[Vec<u8>]) -> Batch {
 }
 
 fn deliver(writer: &mut Writer, first: usize, lines: &[Vec<u8>]) {
-    let origin = Origin { stream: STREAM.to_owned(), session: 1, first_line: first as u64 };
+    let origin = Origin { stream: STREAM.to_owned(), session: 1, first_line: first as u64, was: None };
     let receipt = pin!(writer.deliver(batch(lines), Some(origin)));
     assert_eq!(receipt.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
 }

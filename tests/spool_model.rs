@@ -217,7 +217,7 @@ impl World {
         let end = first + lines as usize;
         let mut batch = Batch::new();
         sender.sent[first..end].iter().for_each(|line| batch.push(|out| out.extend_from_slice(line)));
-        let origin = Origin { stream: STREAMS[stream].into(), session: 1, first_line: first as u64 };
+        let origin = Origin { stream: STREAMS[stream].into(), session: 1, first_line: first as u64, was: None };
         let before = self.metrics.spool().spooled.get();
         let receipt = self.writer().deliver(batch, Some(origin));
         self.pending.push_back(Pending { stream, end, receipt: Box::pin(receipt) });

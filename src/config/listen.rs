@@ -12,6 +12,7 @@ use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Text, Time, 
 use super::settings::{Place, Settings, defaults, settings};
 use super::written::{Entry, Leaf, List, Written};
 use super::{AddressRange, Fingerprint, ListenAddress, PeerName, Protocol};
+use crate::protocol::relp::NumberedStreams;
 use crate::protocol::syslog::Senders;
 
 pub const DEFAULT_LISTEN: [&str; 2] = ["udp://[::]:514", "tcp://[::]:514"];
@@ -41,6 +42,7 @@ const DEFAULT_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_MAX_HANDSHAKES: usize = 100;
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+const NUMBERED: Words<NumberedStreams> = Words(&[("any", NumberedStreams::Any), ("proven", NumberedStreams::Proven)]);
 const SENDERS: Words<Senders> = Words(&[("anybody", Senders::Anybody), ("docker", Senders::Docker)]);
 
 settings! {
@@ -81,6 +83,8 @@ settings! {
         frame_timeout: Duration = DEFAULT_FRAME_TIMEOUT, as Time, key "frame-timeout";
         /// TLS handshakes at a time; others wait for their turn.
         max_handshakes: usize = DEFAULT_MAX_HANDSHAKES, as Count, key "max-handshakes";
+        /// Whose numbers of lines are believed.
+        numbered: NumberedStreams = NumberedStreams::Any, as NUMBERED, key "numbered";
         /// The time that a TLS handshake may take, from its first byte on.
         handshake_timeout: Duration = DEFAULT_HANDSHAKE_TIMEOUT, as Time, key "handshake-timeout";
     }
@@ -240,6 +244,11 @@ fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> 
         let says =
             "senders of unix:// and unixgram:// have no address; who may send is in the mode of the socket's directory";
         return Some(source.bad("listen.allow", leaf, says));
+    }
+    let proves = listener.limits.numbered == NumberedStreams::Proven;
+    if let Some(leaf) = section.limits.numbered.first().filter(|_| proves && address.protocol() != Protocol::Relp) {
+        let says = "only RELP numbers lines; write it at a relp:// or relp+tls:// listener";
+        return Some(source.bad("listen.numbered", leaf, says));
     }
     if *plaintext && address.is_tls() {
         return of_plaintext("this scheme takes TLS only; for both on one port write tcp://");

@@ -22,6 +22,7 @@ use super::stall::Standstill;
 use super::tcp::{self, CountedStream, Stream};
 use crate::config::{self, Destination, Target};
 use crate::metrics::ForwardMetrics;
+use crate::protocol::relp::Numbering;
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, TlsError};
 
@@ -72,8 +73,8 @@ pub struct Dialer {
     connectors: watch::Receiver<Option<TlsConnector>>,
     /// The SD-ID under which image, name and ID are found in a line.
     sd_id: String,
-    /// The name under which the lines are numbered, for a collector that keeps such numbers.
-    pub stream: String,
+    /// Under which name the lines are numbered, for a collector that keeps such numbers.
+    pub numbering: Numbering,
     metrics: ForwardMetrics,
     pub state: SharedForwardStatus,
     /// The last answer for each target, for when there is none. No more than there are targets.
@@ -88,11 +89,11 @@ impl Dialer {
         resolver: Resolver,
         connectors: watch::Receiver<Option<TlsConnector>>,
         sd_id: &str,
-        stream: String,
+        numbering: Numbering,
         (metrics, state, limiter): (ForwardMetrics, SharedForwardStatus, Arc<LogLimiter>),
     ) -> Self {
         let (sd_id, last_good, rotations) = (sd_id.to_owned(), Arc::default(), Arc::default());
-        Self { settings, limiter, resolver, connectors, sd_id, stream, metrics, state, last_good, rotations }
+        Self { settings, limiter, resolver, connectors, sd_id, numbering, metrics, state, last_good, rotations }
     }
 
     /// How lines are written to a target.

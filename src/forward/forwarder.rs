@@ -80,7 +80,7 @@ impl Forwarder {
             Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), (leaving, acknowledged));
         let refused = Arc::new(Refused::new(limiter.clone(), state.clone(), metrics.diverted.clone()));
         let says = (metrics.clone(), state.clone(), limiter);
-        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.stream(), says);
+        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.numbering(), says);
         Self { settings, source, dialer, metrics, state, deadline, refused, failback, failures: 0, stalls: 0 }
     }
 

@@ -83,7 +83,7 @@ impl Link {
             DeliverySettings::Relp(settings) => {
                 let stream = dialer.connect_stream(target, endpoint).await?;
                 let waits = (settings.window, limits.silent);
-                let delivery = RelpDelivery::new(encoding, dialer.stream.clone(), waits, Instant::now());
+                let delivery = RelpDelivery::new(encoding, dialer.numbering.clone(), waits, Instant::now());
                 dialer.open(endpoint, stream, Delivery::Relp(Box::new(delivery)), limits).await
             }
             DeliverySettings::File(_) | DeliverySettings::Stdout => Err(ConnectError::Local),

@@ -14,6 +14,7 @@ use super::delivery::{Progress, Refusals, Rejected};
 use super::filtered_chunk::FilteredChunk;
 use super::log_limiter::LogLimiter;
 use crate::metrics::ForwardMetrics;
+use crate::protocol::relp::{Numbering, Prover};
 use crate::record::Rule;
 use crate::spool::{Chunk, Hysteresis, Position, Reader};
 use crate::status::SharedForwardStatus;
@@ -157,8 +158,9 @@ impl Source {
     }
 
     /// The name under which this forward's lines are numbered.
-    pub fn stream(&self) -> String {
-        self.reader.stream()
+    pub fn numbering(&self) -> Numbering {
+        let prover = self.reader.identity().map(|identity| -> Arc<dyn Prover> { identity });
+        Numbering { stream: self.reader.stream(), prover }
     }
 
     /// Waits for more than was had; false when nothing more will come: the relay is stopping, or the forward ends.

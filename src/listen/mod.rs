@@ -26,7 +26,9 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
+use crate::identity;
 use crate::metrics::ListenMetrics;
+use crate::protocol::relp::Proofs;
 use crate::protocol::session::{AnySession, Bounds};
 use crate::spool::MAX_LINE;
 use crate::status::SharedListenerStatus;
@@ -232,8 +234,9 @@ impl Rules {
 
     /// Makes the session of a new connection.
     fn session(&self) -> AnySession {
-        let Limits { max_frame, frame_timeout, handshake_timeout, .. } = self.limits;
-        let bounds = Bounds { max_frame, max_line: MAX_LINE, frame_timeout, open_timeout: handshake_timeout };
+        let Limits { max_frame, frame_timeout, handshake_timeout: open_timeout, numbered: streams, .. } = self.limits;
+        let proofs = Proofs { streams, nonce: identity::nonce(), signer: identity::signer };
+        let bounds = Bounds { max_frame, max_line: MAX_LINE, frame_timeout, open_timeout, proofs };
         AnySession::new(self.protocol, bounds)
     }
 }

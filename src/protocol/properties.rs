@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::relp::{NumberedStreams, Proofs};
 use super::session::{Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Session, Sink};
 
 /// Messages with this in them are refused.
@@ -105,7 +106,8 @@ pub fn outcome(
 /// A session of a protocol, for messages of so many bytes.
 fn session(protocol: Protocol, max_frame: usize) -> AnySession {
     let timeout = Duration::from_secs(60);
-    let bounds = Bounds { max_frame, max_line: 1000, frame_timeout: timeout, open_timeout: timeout };
+    let proofs = Proofs { streams: NumberedStreams::Any, nonce: [7; 32], signer: |_, _, _| None };
+    let bounds = Bounds { max_frame, max_line: 1000, frame_timeout: timeout, open_timeout: timeout, proofs };
     AnySession::new(protocol, bounds)
 }
 
@@ -144,7 +146,7 @@ pub fn any_bytes(data: &[u8], now: Instant) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::relp::{Numbered, append};
+    use super::super::relp::{Key, Numbered, Offers, Signature, append};
     use super::super::session::{Refusal, Violation};
     use super::*;
 
@@ -263,6 +265,54 @@ mod tests {
         let [_, mut session] = each_session(100);
         let refused = session.feed(&lines(b"a", 3000), now, &mut to, &mut answers);
         assert_eq!(refused, Err(Violation("numbered lines that are too short to be syslog")));
+    }
+
+    /// What a session of this kind makes of openings and a line behind them.
+    fn numbered_behind(streams: NumberedStreams, openings: &[Offers]) -> (Vec<Message>, String) {
+        let is_signed = |_: &Key, statement: &[u8], signature: &Signature| {
+            (signature[0] == 1 && statement.ends_with(b"s/f")).then(|| "abc".to_owned())
+        };
+        let proofs = Proofs { streams, nonce: [7; 32], signer: is_signed };
+        let timeout = Duration::from_secs(60);
+        let bounds = Bounds { max_frame: 1024, max_line: 1000, frame_timeout: timeout, open_timeout: timeout, proofs };
+        let mut stream = Vec::new();
+        for (txnr, offers) in (1..).zip(openings) {
+            let mut data = Vec::new();
+            offers.write(&mut data);
+            append(txnr, "open", &data, &mut stream);
+        }
+        append(9, "numbered", b"3 5\n1 a", &mut stream);
+        let session = AnySession::new(Protocol::Relp, bounds);
+        let outcome = outcome(session, &stream, [], Commit::AtTheEnd, Instant::now());
+        (outcome.messages, text(&outcome.answers))
+    }
+
+    #[test]
+    fn numbers_are_those_of_whoever_has_signed() {
+        let offers = |key, proof| Offers { stream: Some("s/f".into()), key, proof, ..Offers::default() };
+        let (old, first) = (offers(None, None), offers(Some([3; 32]), None));
+        let (signed, forged) = (offers(Some([3; 32]), Some([1; 64])), offers(Some([3; 32]), Some([2; 64])));
+        let message = |stream: &str| vec![(b"a".to_vec(), false, Some((stream.to_owned(), 3, 5)))];
+        let nonce = format!("nonce={}", "07".repeat(32));
+        for (streams, openings, messages) in [
+            (NumberedStreams::Any, vec![old.clone()], message("s/f")),
+            (NumberedStreams::Any, vec![first.clone()], message("s/f")),
+            (NumberedStreams::Any, vec![first.clone(), signed.clone()], message("key:abc/f")),
+            (NumberedStreams::Any, vec![first.clone(), forged.clone()], vec![]),
+            (NumberedStreams::Proven, vec![old.clone()], vec![]),
+            (NumberedStreams::Proven, vec![first.clone()], vec![]),
+            (NumberedStreams::Proven, vec![first.clone(), signed], message("key:abc/f")),
+            (NumberedStreams::Proven, vec![first.clone(), forged], vec![]),
+        ] {
+            let (found, answers) = numbered_behind(streams, &openings);
+            assert_eq!(found, messages, "{streams:?} {openings:?}");
+            assert_eq!(answers.contains(&nonce), openings.contains(&first), "{answers}");
+            assert_eq!(
+                answers.contains("commands=syslog,numbered"),
+                streams == NumberedStreams::Any || openings != [old.clone()]
+            );
+            assert_eq!(answers.contains("serverclose"), messages.is_empty(), "{answers}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::relp::RelpSession;
+use super::relp::{Proofs, RelpSession};
 use super::syslog::SyslogSession;
 
 /// What a protocol must say about the connections that speak it. A closed set: [`AnySession`] is one of them, and this writes
@@ -80,6 +80,8 @@ pub struct Numbers<'a> {
     pub stream: &'a str,
     pub session: u32,
     pub first_line: u64,
+    /// What the stream was called before it proved who it is.
+    pub was: Option<&'a str>,
 }
 
 /// Where protocols differ in how a connection is treated.
@@ -154,6 +156,8 @@ pub struct Bounds {
     pub frame_timeout: Duration,
     /// How long `open` is waited for.
     pub open_timeout: Duration,
+    /// Whose numbers of lines are believed.
+    pub proofs: Proofs,
 }
 
 /// A session of one of the protocols.

@@ -106,7 +106,7 @@ mod tests {
         let oldest = |forward| handle.oldest_line(forward).map(|line| String::from_utf8(line).unwrap());
         assert_eq!((oldest("central"), oldest("nobody")), (None, None));
         // Behind a mark, and not in memory.
-        let origin = Origin { stream: "elsewhere".to_owned(), session: 1, first_line: 7 };
+        let origin = Origin { stream: "elsewhere".to_owned(), session: 1, first_line: 7, was: None };
         drop(writer.deliver(batch(&["first", "second"]), Some(origin)));
         assert_eq!(oldest("central").as_deref(), Some("first"));
         writer.append(&mut [batch(&["third", "fourth"])]);

@@ -25,6 +25,9 @@ pub(super) const MAX_STREAM: usize = 128;
 const LEDGER_BYTES: u64 = 64 << 10;
 const SEGMENT_SHARE: u64 = 4;
 
+/// Names of streams that have proved who they are begin so; nobody else's lines come under such a name.
+const PROVEN: &str = "key:";
+
 /// Sessions of one stream that are remembered. A relay that is killed again and again sends lines of its last session
 /// again, or of the one before; one that starts every second must not make others be forgotten.
 const SESSIONS: usize = 8;
@@ -68,8 +71,21 @@ impl Ledger {
 
     /// How many of the `lines` lines from `origin` are here already: always the first ones.
     pub fn known(&self, origin: &Origin, lines: u64) -> u64 {
-        let next = self.next(&origin.stream, origin.session).unwrap_or_default();
+        let name = self.inherits(origin).unwrap_or(&origin.stream);
+        let next = self.next(name, origin.session).unwrap_or_default();
         next.saturating_sub(origin.first_line).min(lines)
+    }
+
+    /// The name under which all stands that is known of a stream which has only now proved who it is. Once: what is said under
+    /// the old name from then on is nothing to it.
+    fn inherits<'o>(&self, origin: &'o Origin) -> Option<&'o str> {
+        origin.was.as_deref().filter(|_| !self.streams.iter().any(|stream| *stream.name == *origin.stream))
+    }
+
+    /// What the stream takes over, to be written as marks: each session, and the line that comes next.
+    pub fn inheritance(&self, origin: &Origin) -> Vec<(u32, u64)> {
+        let Some(old) = self.inherits(origin) else { return Vec::new() };
+        self.streams.iter().filter(|stream| *stream.name == *old).map(|stream| (stream.session, stream.next)).collect()
     }
 
     fn next(&self, name: &str, session: u32) -> Option<u64> {
@@ -102,10 +118,15 @@ impl Ledger {
 
     fn forget(&mut self) {
         while self.bytes > self.limit
-            && let Some(forgotten) = self.streams.remove(self.superseded().unwrap_or(0))
+            && let Some(forgotten) = self.streams.remove(self.superseded().or_else(|| self.unproven()).unwrap_or(0))
         {
             self.bytes -= mark_len(&forgotten.name);
         }
+    }
+
+    /// The least recently written to of the streams that anybody may have made up.
+    fn unproven(&self) -> Option<usize> {
+        self.streams.iter().position(|stream| !stream.name.starts_with(PROVEN))
     }
 
     /// The least recently written to of the sessions whose relay has written in another one since.
@@ -253,7 +274,7 @@ mod tests {
     use super::*;
 
     fn from(stream: &str, session: u32, first_line: u64) -> Origin {
-        Origin { stream: stream.into(), session, first_line }
+        Origin { stream: stream.into(), session, first_line, was: None }
     }
 
     #[test]
@@ -270,6 +291,34 @@ mod tests {
         ledger.advance("a", 3, 300);
         assert_eq!(ledger.known(&from("a", 2, 9), 5), 1, "a ledger went back");
         assert_eq!(ledger.known(&from("a", 2, u64::MAX), 5), 0);
+    }
+
+    /// It keeps what it had, once; what others say under its old name is nothing to it from then on.
+    #[test]
+    fn a_stream_that_proves_who_it_is_inherits_once() {
+        let mut ledger = Ledger::new(1 << 20);
+        ledger.advance("old", 1, 10);
+        ledger.advance("old", 2, 20);
+        let proven = |session, first_line| Origin { was: Some("old".into()), ..from("key:k/f", session, first_line) };
+        assert_eq!([ledger.known(&proven(1, 8), 5), ledger.known(&proven(2, 18), 5)], [2, 2]);
+        assert_eq!(ledger.inheritance(&proven(2, 18)), [(1, 10), (2, 20)]);
+        for (session, next) in ledger.inheritance(&proven(2, 18)) {
+            ledger.advance("key:k/f", session, next);
+        }
+        ledger.advance("key:k/f", 2, 23);
+        ledger.advance("old", 2, 1 << 40);
+        assert_eq!([ledger.known(&proven(2, 22), 5), ledger.known(&proven(1, 8), 5)], [1, 2]);
+        assert!(ledger.inheritance(&proven(2, 22)).is_empty());
+        assert_eq!(ledger.known(&from("old", 2, 22), 5), 5);
+    }
+
+    /// A stranger cannot push out those who have proved who they are by making up streams.
+    #[test]
+    fn who_has_proved_who_it_is_is_forgotten_last() {
+        let mut ledger = Ledger::new(1 << 20);
+        ledger.advance("key:k/f", 1, 10);
+        (0..10_000).for_each(|n| ledger.advance(&format!("{n:032}/f"), 1, 10));
+        assert_eq!(ledger.known(&from("key:k/f", 1, 0), 1), 1);
     }
 
     /// Two relays, each with a copy of the same spool, and one of them set back to a snapshot later.

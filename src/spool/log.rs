@@ -26,11 +26,14 @@ use super::progress::{Cursor, Positions};
 use super::read_head::{self, Errand};
 use super::segment::{self, SpoolId};
 use super::{Position, WhenFull};
+use crate::identity::Identity;
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
 
 pub(super) struct Log {
     pub dir: PathBuf,
     pub id: SpoolId,
+    /// What proves to others who has numbered the lines; `None`: it can be neither read nor made.
+    pub identity: Option<Arc<Identity>>,
     pub metrics: SpoolMetrics,
     pub fill: Arc<Fill>,
     catalog: Mutex<Catalog>,
@@ -82,10 +85,17 @@ pub(super) struct Stored {
 }
 
 impl Log {
-    pub fn new(dir: PathBuf, id: SpoolId, metrics: SpoolMetrics, catalog: Catalog, home: Home) -> Arc<Self> {
+    pub fn new(
+        dir: PathBuf,
+        (id, identity): (SpoolId, Option<Identity>),
+        metrics: SpoolMetrics,
+        catalog: Catalog,
+        home: Home,
+    ) -> Arc<Self> {
         let log = Arc::new(Self {
             dir,
             id,
+            identity: identity.map(Arc::new),
             metrics,
             fill: catalog.fill.clone(),
             catalog: Mutex::new(catalog),

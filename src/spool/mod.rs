@@ -124,6 +124,9 @@ pub struct Origin {
     pub session: u32,
     /// The number of the first line of the batch.
     pub first_line: u64,
+    /// What the stream was called before it proved who it is: where nothing is known of the stream, what is known of that
+    /// one holds for it.
+    pub was: Option<String>,
 }
 
 /// What to give up when the spool has reached its size.

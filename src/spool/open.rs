@@ -31,6 +31,7 @@ use super::sync::{Flush, Sync};
 use super::writer::Writer;
 use super::{MIN_BYTES, Options, Position};
 use crate::files;
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 
 /// An open spool, to be taken apart.
@@ -76,6 +77,17 @@ pub enum OpenError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
+/// Without one nothing is lost: receivers take the lines as those of a relay that has never had a key.
+fn identity_of(dir: &Path) -> Option<Identity> {
+    let says = |error: &io::Error| {
+        tracing::warn!(
+            "spool: no key to be had in {} ({error}); who forwards by RELP from here cannot prove to be the one who numbered its lines",
+            dir.display()
+        );
+    };
+    Identity::of_spool(dir).inspect_err(says).ok()
+}
+
 impl Spool {
     /// Opens the spool in `options.dir`, which is created where it is missing, repairs it and takes its lock.
     pub fn open(options: Options, metrics: &Metrics) -> Result<Self, OpenError> {
@@ -112,7 +124,8 @@ impl Spool {
         }
         let home =
             Home::new(options.dir.clone(), found.id, lock).map_err(io_error("look at the lock of", &options.dir))?;
-        let log = Log::new(options.dir, found.id, metrics.spool(), catalog, home);
+        let identity = identity_of(&options.dir);
+        let log = Log::new(options.dir, (found.id, identity), metrics.spool(), catalog, home);
         let (published, watched) = watch::channel(end);
         let reader = |(index, name, file)| Reader::new(log.clone(), (index, name), watched.clone(), Some(file));
         let readers = opened.into_iter().map(reader).collect();

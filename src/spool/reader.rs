@@ -20,6 +20,7 @@ use super::keeper::{Job, Letter};
 use super::log::Log;
 use super::read_head::{Found, Read, ReadHead};
 use super::segment;
+use crate::identity::Identity;
 
 /// Reads lines for one forward, and retires them.
 pub struct Reader {
@@ -226,6 +227,11 @@ impl Reader {
     /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.
     pub fn stream(&self) -> String {
         format!("{}/{}", segment::hex(&self.log.id), self.name)
+    }
+
+    /// What proves to others who has numbered the lines.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.log.identity.clone()
     }
 
     /// The forward is no more: its cursor holds nothing back from now on, and its file is removed. A reader that is

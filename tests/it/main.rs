@@ -29,6 +29,7 @@ mod outputs;
 mod pending;
 mod private;
 mod probe;
+mod proofs;
 mod refuses;
 mod reload;
 mod relp;

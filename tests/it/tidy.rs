@@ -110,6 +110,7 @@ fn each_dependency_has_one_doorway() {
     only(&["builder_with_provider"], &["tls/", "listen/tests"]);
     only(&["rcgen"], &["cli/certs.rs", "listen/tests"]);
     only(&["hyper"], &["admin/"]);
+    only(&["use ring"], &["identity.rs"]);
     only(&["askama"], &["admin/page"]);
     only(&["tracing_subscriber"], &["log/"]);
     only(&["x509_cert"], &["certificate.rs"]);
@@ -300,6 +301,7 @@ fn files_are_touched_only_where_a_disk_may_hang() {
         "watchdog/threads.rs",
         // The opening of a spool, and the commands that look at one.
         "spool/open.rs",
+        "identity.rs",
         "spool/inspect.rs",
         "spool/segment.rs",
         // The spool's threads: one writes, one syncs, one reads, one keeps cursors and dead letters.

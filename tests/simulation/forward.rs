@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use logferry::internals::forward::{Delivery, Encoding, FilteredChunk, Progress, Refusals, RelpDelivery, TcpSample};
+use logferry::internals::protocol::relp::Numbering;
 use logferry::internals::record::{Format, Rule};
 use logferry::internals::spool::Reader;
 
@@ -99,8 +100,9 @@ impl Forward {
                 return false;
             }
             let encoding = Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: SD_ID.to_owned() };
+            let numbering = Numbering { stream: reader.stream(), prover: None };
             let waits = (self.window, self.patience);
-            let relp = RelpDelivery::new(encoding, reader.stream(), waits, clock.now());
+            let relp = RelpDelivery::new(encoding, numbering, waits, clock.now());
             let delivery = Delivery::Relp(Box::new(relp));
             let socket = network.connect(self.to, now, chance);
             let wakes_at = Some(now + OPENS_WITHIN);

@@ -59,10 +59,11 @@ impl Sink for Gate {
     }
 
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {
-        let origin = numbers.map(|Numbers { stream, session, first_line }| Origin {
+        let origin = numbers.map(|Numbers { stream, session, first_line, was }| Origin {
             stream: stream.to_owned(),
             session,
             first_line,
+            was: was.map(str::to_owned),
         });
         self.tickets.push_back(Ticket { batch: std::mem::take(&mut self.batch), origin, ack });
     }

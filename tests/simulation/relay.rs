@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use logferry::internals::metrics::{ForwardMetrics, Metrics, SpoolMetrics};
+use logferry::internals::protocol::relp::{NumberedStreams, Proofs};
 use logferry::internals::protocol::session::{Bounds, Closed, Phase, Protocol, Refusal, Session};
 use logferry::internals::record::Rule;
 use logferry::internals::spool::{NotSpooled, Options, Position, Reader, Spool, Sync, Writer};
@@ -28,6 +29,7 @@ pub const BOUNDS: Bounds = Bounds {
     max_line: 65_536,
     frame_timeout: Duration::from_secs(20),
     open_timeout: Duration::from_secs(10),
+    proofs: Proofs { streams: NumberedStreams::Any, nonce: [0; 32], signer: |_, _, _| None },
 };
 
 type Unfinished = (BTreeMap<PathBuf, u64>, u64);

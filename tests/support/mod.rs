@@ -15,6 +15,7 @@
 //! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone; `frozen.rs`: it hangs; `losses.rs`: what is said of lines that are lost
 //! - `files.rs`     a `file://` that cannot be written
 //! - `descriptors.rs` a process that may open few files, and strangers who want them
+//! - `proofs.rs`    whose numbers of lines a relay believes
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
 //! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say

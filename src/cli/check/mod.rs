@@ -13,7 +13,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::{Failure, exit, misspelt_variables, print};
-use crate::config::{Config, Listen, Overrides};
+use crate::config::{Config, Listen, Overrides, Protocol};
+use crate::protocol::relp::NumberedStreams;
 use crate::{admin, descriptors, listen};
 
 #[derive(clap::Args)]
@@ -75,6 +76,12 @@ fn check_listener(listener: &Listen, report: &mut Report) {
             },
             Err(error) => report.problem(format!("listen {address}: cannot open a socket: {error}")),
         }
+    }
+    if address.protocol() == Protocol::Relp && listener.limits.numbered == NumberedStreams::Any {
+        report.warning(format!(
+            "listen {address}: numbers of lines are believed that nobody has proved; once all relays that send here are of this \
+             version or later, write numbered = \"proven\" (the default from logferry 1.0 on)"
+        ));
     }
     let is_open = address.socket_address().is_some_and(|at| at.ip().is_unspecified());
     if is_open && !address.is_tls() && listener.plaintext {

@@ -108,7 +108,7 @@ fn what_check_prints_is_the_same_config() {
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
     let shown = format!("{:?}", config.listen[0].limits);
     let expected = "max_frame: 32768, max_connections: 77, max_connections_per_address: 7, max_unfinished: 4194304, \
-                    frame_timeout: 5s, max_handshakes: 70, handshake_timeout: 3s }";
+                    frame_timeout: 5s, max_handshakes: 70, numbered: Any, handshake_timeout: 3s }";
     assert!(shown.ends_with(expected), "{shown}");
     assert_eq!(config.listen[0].from, Senders::Docker);
     assert_eq!(config.resolve.nameservers[0].port(), 53);

@@ -7,6 +7,7 @@
 //! end of more than one session is sent in smaller frames, and one at a time, see `suspect`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::refusals::Verdict;
@@ -16,7 +17,9 @@ use super::{Broken, DeliveryError, Progress, Refusals, Rejected};
 use crate::forward::encode::Encoding;
 use crate::forward::filtered_chunk::FilteredChunk;
 use crate::forward::tcp::TcpSample;
-use crate::protocol::relp::{self, Command, Decoder, Frame, Numbered, Offers, Transactions};
+use crate::protocol::relp::{
+    self, Command, Decoder, Frame, Numbered, Numbering, Offers, Prover, Transactions, statement,
+};
 use crate::spool::Position;
 
 /// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.
@@ -30,6 +33,8 @@ pub struct RelpDelivery {
     encoding: Encoding,
     phase: Phase,
     offers: Offers,
+    /// Signs what the collector makes up, once.
+    prover: Option<Arc<dyn Prover>>,
     /// The collector takes `numbered` frames.
     numbered: bool,
     /// No more is taken from the spool while so many lines are unanswered; `None`: as many as the link has shown to carry.
@@ -116,10 +121,18 @@ enum Answer {
 }
 
 impl RelpDelivery {
-    /// Begins with `open`. `name`: what our lines are numbered under.
-    pub fn new(encoding: Encoding, name: String, (window, patience): (Option<usize>, Duration), now: Instant) -> Self {
+    /// Begins with `open`.
+    pub fn new(
+        encoding: Encoding,
+        numbering: Numbering,
+        (window, patience): (Option<usize>, Duration),
+        now: Instant,
+    ) -> Self {
         // A line in another format is not the line that has the number.
-        let offers = Offers { stream: encoding.is_canonical().then_some(name) };
+        let Numbering { stream, prover } = numbering;
+        let prover = prover.filter(|_| encoding.is_canonical());
+        let key = prover.as_ref().map(|prover| prover.key());
+        let offers = Offers { stream: encoding.is_canonical().then_some(stream), key, ..Offers::default() };
         let mut transactions = Transactions::default();
         let (mut data, mut output) = (Vec::new(), Vec::new());
         offers.write(&mut data);
@@ -128,6 +141,7 @@ impl RelpDelivery {
             encoding,
             phase: Phase::Opening,
             offers,
+            prover,
             numbered: false,
             window,
             send_window: SendWindow::new(),
@@ -225,7 +239,7 @@ impl RelpDelivery {
         refusals: &mut Refusals,
         progress: &mut Progress,
     ) -> Result<(), DeliveryError> {
-        let Self { decoder, phase, book, offers, numbered, send_window, .. } = self;
+        let Self { decoder, phase, book, offers, numbered, send_window, prover, transactions, output, .. } = self;
         // Frames that are to be sent one line at a time.
         let mut split = Vec::new();
         let fed: Result<(), DeliveryError> = decoder.feed(bytes, |frame| match (*phase, frame.command) {
@@ -237,8 +251,20 @@ impl RelpDelivery {
             }
             (Phase::Opening, Command::Rsp) => {
                 relp::is_ok(frame.data).map_err(Broken::NotOpened)?;
-                *numbered = offers.stream.is_some() && Offers::read(frame.data) == *offers;
-                *phase = Phase::Open;
+                let Offers { stream, nonce, .. } = Offers::read(frame.data);
+                let is_known = stream.is_some() && stream == offers.stream;
+                match (stream, nonce, prover.take()) {
+                    (Some(stream), Some(nonce), Some(prover)) if is_known => {
+                        let proof = Some(prover.sign(&statement(&nonce, &stream)));
+                        let mut data = Vec::new();
+                        Offers { proof, ..offers.clone() }.write(&mut data);
+                        relp::append(transactions.next_number(), "open", &data, output);
+                    }
+                    _ => {
+                        *numbered = is_known;
+                        *phase = Phase::Open;
+                    }
+                }
                 Ok(())
             }
             (Phase::Closing, Command::Rsp) => {

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -9,7 +10,7 @@ use crate::config::Framing;
 use crate::forward::encode::Encoding;
 use crate::forward::tcp::{Replay, TcpSample};
 use crate::protocol::relp::properties::frames;
-use crate::protocol::relp::{self, Command, Numbered};
+use crate::protocol::relp::{self, Command, Numbered, Numbering, Offers, Prover, statement};
 use crate::record::{Format, Rule, Severities};
 use crate::spool::Chunk;
 
@@ -42,7 +43,7 @@ struct Session {
 impl Session {
     /// One that is open, with a collector that takes numbered frames or not.
     fn opened(numbered: bool) -> Self {
-        let (now, name) = (Instant::now(), "0123/central".to_owned());
+        let (now, name) = (Instant::now(), Numbering { stream: "0123/central".to_owned(), prover: None });
         let encoding =
             Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
         let mut session = Self {
@@ -320,7 +321,12 @@ fn what_is_no_session_is_said() {
 fn a_session_is_opened_and_closed() {
     let encoding = Encoding { format: Format::Json, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
-    let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (Some(WINDOW), PATIENCE), now);
+    let mut delivery = RelpDelivery::new(
+        encoding,
+        Numbering { stream: "0123/central".to_owned(), prover: None },
+        (Some(WINDOW), PATIENCE),
+        now,
+    );
     let (open, _) = frames(delivery.output(), usize::MAX, []);
     assert!(!String::from_utf8_lossy(&open[0].2).contains("stream="), "what is written anew has no number");
     delivery.flushed();
@@ -339,12 +345,92 @@ fn a_session_is_opened_and_closed() {
     assert!(delivery.is_over() && progress.is_empty());
 }
 
+/// Signs with its key and what it signs.
+struct Signs;
+
+impl Prover for Signs {
+    fn key(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
+    fn sign(&self, statement: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.iter_mut().zip(statement.iter().rev()).for_each(|(signed, byte)| *signed = *byte);
+        signature
+    }
+}
+
+fn proves() -> RelpDelivery {
+    let encoding =
+        Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
+    let numbering = Numbering { stream: "0123/central".to_owned(), prover: Some(Arc::new(Signs)) };
+    RelpDelivery::new(encoding, numbering, (Some(WINDOW), PATIENCE), Instant::now())
+}
+
+/// The frames that it has for the collector.
+fn said(delivery: &mut RelpDelivery) -> Vec<(Command, Vec<u8>)> {
+    let (sent, _) = frames(delivery.output(), usize::MAX, []);
+    delivery.flushed();
+    sent.into_iter().map(|(_, command, data, _)| (command, data)).collect()
+}
+
+fn hears(delivery: &mut RelpDelivery, txnr: u32, says: &str) -> Result<(), DeliveryError> {
+    let mut bytes = Vec::new();
+    relp::append(txnr, "rsp", says.as_bytes(), &mut bytes);
+    delivery.heard(&bytes, Instant::now(), &mut Refusals::default(), &mut Progress::default())
+}
+
+/// The first line that goes out, and as what.
+fn sends(delivery: &mut RelpDelivery) -> Command {
+    delivery.push(chunk(7, 0..2), Instant::now(), &Refusals::default(), &mut Progress::default());
+    said(delivery)[0].0
+}
+
+#[test]
+fn who_numbers_the_lines_is_proven_to_who_asks() {
+    let mut delivery = proves();
+    let open = Offers::read(&said(&mut delivery)[0].1);
+    assert_eq!((open.key, open.proof), (Some([7; 32]), None));
+    let nonce = [9; 32];
+    let mut answer = b"200 OK\n".to_vec();
+    Offers { stream: open.stream.clone(), nonce: Some(nonce), ..Offers::default() }.write(&mut answer);
+    hears(&mut delivery, 1, &String::from_utf8_lossy(&answer)).expect("an answer");
+    assert!(!delivery.is_open());
+    let (command, data) = said(&mut delivery).remove(0);
+    let proof = Offers::read(&data);
+    assert_eq!(command, Command::Open);
+    assert_eq!(proof.proof, Some(Signs.sign(&statement(&nonce, "0123/central"))));
+    assert_eq!((proof.key, proof.stream), (open.key, open.stream));
+    hears(&mut delivery, 2, "200 OK\ncommands=syslog,numbered\nstream=0123/central").expect("an answer");
+    assert!(delivery.is_open());
+    assert_eq!(sends(&mut delivery), Command::Numbered);
+}
+
+#[test]
+fn a_collector_of_before_asks_for_no_proof() {
+    for (offers, command) in [
+        ("commands=syslog,numbered\nstream=0123/central", Command::Numbered),
+        ("commands=syslog", Command::Syslog),
+        ("", Command::Syslog),
+    ] {
+        let mut delivery = proves();
+        said(&mut delivery);
+        hears(&mut delivery, 1, &format!("200 OK\n{offers}")).expect("an answer");
+        assert_eq!(sends(&mut delivery), command, "{offers}");
+    }
+}
+
 #[test]
 fn a_session_that_is_refused_says_why() {
     let encoding =
         Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
-    let mut delivery = RelpDelivery::new(encoding, "0123/central".to_owned(), (Some(WINDOW), PATIENCE), now);
+    let mut delivery = RelpDelivery::new(
+        encoding,
+        Numbering { stream: "0123/central".to_owned(), prover: None },
+        (Some(WINDOW), PATIENCE),
+        now,
+    );
     let refused = delivery.heard(b"1 rsp 6 500 no\n", now, &mut Refusals::default(), &mut Progress::default());
     assert_eq!(refused.expect_err("it is refused").to_string(), "RELP's open was answered with: 500 no");
 }

@@ -153,10 +153,11 @@ impl Sink for Counted<'_> {
 
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {
         let Some(tickets) = &mut self.tickets else { return };
-        let origin = numbers.map(|Numbers { stream, session, first_line }| Origin {
+        let origin = numbers.map(|Numbers { stream, session, first_line, was }| Origin {
             stream: stream.to_owned(),
             session,
             first_line,
+            was: was.map(str::to_owned),
         });
         let count = std::mem::take(&mut self.batch);
         tickets.push_back(Ticket { batch: self.ingest.take(), origin, ack, count });

@@ -11,11 +11,13 @@
 //! Source: librelp, doc/relp.md. Both sides offer what they know in `open`; unknown offers are ignored, so that
 //! `numbered` is spoken between two logferries and nowhere else.
 
+mod proof;
 pub mod properties;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use proof::{Key, Nonce, NumberedStreams, Numbering, Proofs, Prover, Signature, statement};
 pub use session::RelpSession;
 
 /// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
@@ -322,6 +324,12 @@ pub struct Offers {
     /// The sender's spool and forward: the name its lines are numbered under. Only a sender that could number them says it,
     /// and only a receiver that keeps such numbers says it back.
     pub stream: Option<String>,
+    /// The sender's, if it can prove that it is the one who numbers these lines.
+    pub key: Option<Key>,
+    /// The receiver's, for a sender that offers a key.
+    pub nonce: Option<Nonce>,
+    /// The sender's signature, see [`proof`].
+    pub proof: Option<Signature>,
 }
 
 impl Offers {
@@ -333,6 +341,16 @@ impl Offers {
         if let Some(stream) = &self.stream {
             out.extend_from_slice(b"\nstream=");
             out.extend_from_slice(stream.as_bytes());
+        }
+        let bytes = [
+            ("key", self.key.as_ref().map(|key| &key[..])),
+            ("nonce", self.nonce.as_ref().map(|nonce| &nonce[..])),
+            ("proof", self.proof.as_ref().map(|proof| &proof[..])),
+        ];
+        for (name, bytes) in bytes {
+            if let Some(bytes) = bytes {
+                out.extend_from_slice(format!("\n{name}={}", proof::to_hex(bytes)).as_bytes());
+            }
         }
     }
 
@@ -346,9 +364,17 @@ impl Offers {
         let numbered = commands.split(|&byte| byte == b',').any(|command| command == b"numbered");
         let stream = value("stream").and_then(|stream| std::str::from_utf8(stream).ok());
         let legal = |stream: &&str| {
-            (1..=LONGEST_STREAM).contains(&stream.len()) && stream.bytes().all(|byte| byte.is_ascii_graphic())
+            (1..=LONGEST_STREAM).contains(&stream.len())
+                && stream.bytes().all(|byte| byte.is_ascii_graphic())
+                // Nobody says so himself.
+                && !stream.starts_with(proof::PROVEN)
         };
-        Self { stream: stream.filter(legal).filter(|_| numbered).map(str::to_owned) }
+        Self {
+            stream: stream.filter(legal).filter(|_| numbered).map(str::to_owned),
+            key: value("key").and_then(proof::from_hex),
+            nonce: value("nonce").and_then(proof::from_hex),
+            proof: value("proof").and_then(proof::from_hex),
+        }
     }
 }
 

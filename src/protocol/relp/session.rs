@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{BadFrame, Command, Decoder, Frame, Numbered, Offers, append, append_ok};
+use super::proof::{proven_name, statement};
+use super::{BadFrame, Command, Decoder, Frame, Numbered, NumberedStreams, Offers, Proofs, append, append_ok};
 use crate::protocol::session::{
     Ack, Bounds, Closed, Conduct, MessageDeadline, Numbers, Phase, Refusal, Session, Sink, Violation,
 };
@@ -37,7 +38,8 @@ struct Dialog {
     phase: Phase,
     max_frame: usize,
     /// The name the sender's lines are numbered under, if it is another logferry.
-    stream: Option<String>,
+    stream: Option<Stream>,
+    proofs: Proofs,
     /// The ticket of the batch that is gathered. All before it have been handed out.
     ticket: Ack,
     /// Messages of that batch that were taken.
@@ -48,6 +50,14 @@ struct Dialog {
     committed: Ack,
     /// Bytes of answers to commands among the unanswered.
     owed: usize,
+}
+
+/// Where the sender's lines are numbered.
+#[derive(Clone, Debug)]
+struct Stream {
+    name: String,
+    /// What it was called before it proved who it is.
+    was: Option<String>,
 }
 
 /// What is to be answered, once the batches up to this one are in the spool.
@@ -71,6 +81,7 @@ impl RelpSession {
             phase: Phase::Opening,
             max_frame: bounds.max_frame,
             stream: None,
+            proofs: bounds.proofs,
             ticket: Ack(1),
             taken: 0,
             unanswered: VecDeque::new(),
@@ -189,11 +200,11 @@ impl Dialog {
             }
             Command::Numbered => self.numbered(frame, to)?,
             Command::Open => {
-                // A sender that can number its lines is told that we can tell them apart.
-                let offers = Offers::read(frame.data);
                 let mut data = b"200 OK\n".to_vec();
-                offers.write(&mut data);
-                self.stream = offers.stream;
+                match self.open(Offers::read(frame.data)) {
+                    Ok(offers) => offers.write(&mut data),
+                    Err(why) => data = format!("500 {why}").into_bytes(),
+                }
                 self.phase = Phase::Open;
                 self.command("rsp", frame.txnr, &data);
             }
@@ -209,6 +220,27 @@ impl Dialog {
         Ok(())
     }
 
+    /// A sender that can number its lines is told that we can tell them apart, and asked who it is.
+    fn open(&mut self, offers: Offers) -> Result<Offers, &'static str> {
+        let Offers { stream, key, proof, .. } = offers;
+        self.stream = None;
+        let Some(name) = stream else { return Ok(Offers::default()) };
+        let answer = Offers { stream: Some(name.clone()), ..Offers::default() };
+        if let (Some(key), Some(proof)) = (key, proof) {
+            let signer = (self.proofs.signer)(&key, &statement(&self.proofs.nonce, &name), &proof);
+            let proven = signer.and_then(|signer| proven_name(&signer, &name));
+            let proven = proven.ok_or("the proof of who numbers these lines is wrong")?;
+            self.stream = Some(Stream { name: proven, was: Some(name) });
+            return Ok(answer);
+        }
+        match self.proofs.streams {
+            NumberedStreams::Any => self.stream = Some(Stream { name, was: None }),
+            NumberedStreams::Proven if key.is_none() => return Ok(Offers::default()),
+            NumberedStreams::Proven => {}
+        }
+        Ok(Offers { nonce: key.map(|_| self.proofs.nonce), ..answer })
+    }
+
     fn numbered(&mut self, frame: Frame<'_>, to: &mut impl Sink) -> Result<(), BadFrame> {
         let Some(stream) = self.stream.clone().filter(|_| !frame.cut) else {
             return Err(BadFrame::new("numbered lines that were not offered, or too many"));
@@ -219,7 +251,9 @@ impl Dialog {
         }
         self.end_batch(None, to);
         // Lines that follow one another; a line that is refused ends a run.
-        let mut run = Numbers { stream: &stream, session: numbered.session, first_line: numbered.first_line };
+        let Stream { name, was } = &stream;
+        let (session, first_line) = (numbered.session, numbered.first_line);
+        let mut run = Numbers { stream: name, session, first_line, was: was.as_deref() };
         for line in numbered.lines().flatten() {
             let taken = match line {
                 // One LF at a frame's end is taken for framing; this one is not.

@@ -64,7 +64,7 @@ fn transactions_begin_anew_after_the_last() {
 
 #[test]
 fn offers_are_understood_and_others_ignored() {
-    let ours = Offers { stream: Some("0123/central".to_owned()) };
+    let ours = Offers { stream: Some("0123/central".to_owned()), ..Offers::default() };
     let mut written = Vec::new();
     ours.write(&mut written);
     assert_eq!(Offers::read(&written), ours);
@@ -73,6 +73,24 @@ fn offers_are_understood_and_others_ignored() {
     assert_eq!(Offers::read(b"commands=syslog\nstream=a"), Offers::default());
     assert_eq!(Offers::read(b"commands=numbered\nstream=a b"), Offers::default());
     assert_eq!(Offers::read(&[b"commands=numbered\nstream=".as_slice(), &[b'x'; 200]].concat()), Offers::default());
+}
+
+#[test]
+fn a_proof_is_offered_and_understood() {
+    let ours = Offers {
+        stream: Some("0123/central".to_owned()),
+        key: Some([1; 32]),
+        nonce: Some([0xab; 32]),
+        proof: Some([255; 64]),
+    };
+    let mut written = Vec::new();
+    ours.write(&mut written);
+    assert_eq!(Offers::read(&written), ours);
+    assert!(written.len() < 512, "a session that is not open is read only so far");
+    let short = Offers::read(b"commands=numbered\nstream=a\nkey=01\nnonce=xy\nproof=");
+    assert_eq!(short, Offers { stream: Some("a".to_owned()), ..Offers::default() });
+    // Nobody calls himself proven.
+    assert_eq!(Offers::read(b"commands=numbered\nstream=key:0123/central").stream, None);
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn damage_in_what_was_delivered_brings_nothing_back() {
 fn a_bit_flipped_among_marks_loses_no_line_that_is_sent_again() {
     let home = Home::new();
     let mut spool = home.open();
-    let origin = |first_line| Some(Origin { stream: "relay".into(), session: 1, first_line });
+    let origin = |first_line| Some(Origin { stream: "relay".into(), session: 1, first_line, was: None });
     let texts = |lines: std::ops::Range<u64>| batch(&lines.map(line).collect::<Vec<_>>());
     spool.writer.deliver(texts(0..3), origin(0));
     spool.writer.deliver(texts(3..6), origin(3));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn from(stream: &str, first_line: u64) -> Option<Origin> {
-    Some(Origin { stream: stream.into(), session: 1, first_line })
+    Some(Origin { stream: stream.into(), session: 1, first_line, was: None })
 }
 
 impl Open {

@@ -81,9 +81,16 @@ impl Writer {
             let known = self.known(delivery);
             repeated += known;
             written += lines - known;
-            if let Some(Origin { stream, session, first_line }) = &delivery.origin
+            if let Some(origin @ Origin { stream, session, first_line, .. }) = &delivery.origin
                 && known < lines
             {
+                for (session, first) in self.ledger.inheritance(origin) {
+                    let mut mark = Vec::new();
+                    Mark { stream, session, first, count: 0 }.write(&mut mark, self.key);
+                    at.offset += mark.len() as u64;
+                    records.push(Cow::Owned(mark));
+                    self.ledger.advance(stream, session, first);
+                }
                 let (first, next) = (first_line.saturating_add(known), first_line.saturating_add(lines));
                 let mut mark = Vec::new();
                 Mark { stream, session: *session, first, count: lines - known }.write(&mut mark, self.key);
@@ -121,7 +128,10 @@ impl Writer {
     /// What a delivered batch takes, in bytes. An origin takes its mark twice: before the lines, and as long as it is
     /// known in each segment that begins.
     fn cost(&self, delivery: &Delivery) -> u64 {
-        let marks = delivery.origin.as_ref().map_or(0, |origin| 2 * ledger::mark_len(&origin.stream));
+        let marks = delivery.origin.as_ref().map_or(0, |origin| {
+            let inherited = self.ledger.inheritance(origin).len() as u64;
+            2 * (1 + inherited) * ledger::mark_len(&origin.stream)
+        });
         delivery.batch.byte_len() as u64 + marks
     }
 }

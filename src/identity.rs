@@ -1,0 +1,134 @@
+//! Who a relay is for other relays: an ed25519 key in its spool. What it signs proves to a receiver that the lines are numbered
+//! by the one who numbered those before. All of our own cryptography is here; it is ring's.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ring::digest::{SHA256, digest};
+use ring::rand::SystemRandom;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+use crate::protocol::relp::{Key, Nonce, Prover, Signature};
+
+/// The key's file in the spool's directory.
+const FILE: &str = "relay.key";
+/// While it is written.
+const BESIDE: &str = "relay.key.new";
+/// Nobody else reads it.
+const MODE: u32 = 0o600;
+/// The longest file that is read for a key.
+const MOST_BYTES: u64 = 4096;
+/// Bytes of a key's hash that name a stream.
+const NAME_BYTES: usize = 16;
+
+pub struct Identity(Ed25519KeyPair);
+
+impl Identity {
+    /// The key of the spool in `dir`, which is made where there is none.
+    pub fn of_spool(dir: &Path) -> io::Result<Self> {
+        match Self::read(&dir.join(FILE)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::make(dir),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                tracing::warn!(
+                    "spool: {}: {error}; a new key is made, and receivers may get lines twice once",
+                    dir.join(FILE).display()
+                );
+                Self::make(dir)
+            }
+            read => read,
+        }
+    }
+
+    fn read(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path)?.len() > MOST_BYTES {
+            return Err(io::Error::new(ErrorKind::InvalidData, "this is no key"));
+        }
+        Self::of(&fs::read(path)?)
+    }
+
+    fn of(pkcs8: &[u8]) -> io::Result<Self> {
+        let key = Ed25519KeyPair::from_pkcs8(pkcs8);
+        key.map(Self).map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("this is no key: {error}")))
+    }
+
+    /// Written aside, synced and renamed: it is there whole or not at all.
+    fn make(dir: &Path) -> io::Result<Self> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+        let pkcs8 = pkcs8.map_err(|_| io::Error::other("the system gives no random bytes"))?;
+        let beside = dir.join(BESIDE);
+        let _ = fs::remove_file(&beside);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&beside)?;
+        file.write_all(pkcs8.as_ref())?;
+        file.sync_all()?;
+        fs::rename(&beside, dir.join(FILE))?;
+        File::open(dir)?.sync_all()?;
+        Self::of(pkcs8.as_ref())
+    }
+}
+
+impl Prover for Identity {
+    fn key(&self) -> Key {
+        // An ed25519 key has 32 bytes.
+        self.0.public_key().as_ref().try_into().unwrap_or_default()
+    }
+
+    fn sign(&self, statement: &[u8]) -> Signature {
+        self.0.sign(statement).as_ref().try_into().unwrap_or([0; 64])
+    }
+}
+
+/// What the key is called that has signed the statement; `None`: it has not.
+pub fn signer(key: &Key, statement: &[u8], signature: &Signature) -> Option<String> {
+    UnparsedPublicKey::new(&ED25519, key).verify(statement, signature).ok()?;
+    let hash = digest(&SHA256, key);
+    Some(hash.as_ref().iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What a session asks its sender to sign. Never the same again.
+pub fn nonce() -> Nonce {
+    rand::random()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_spool_keeps_its_key() {
+        let dir = TempDir::new().expect("a directory");
+        let key = Identity::of_spool(dir.path()).expect("made").key();
+        assert_eq!(Identity::of_spool(dir.path()).expect("read").key(), key);
+        let mode = fs::metadata(dir.path().join(FILE)).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+        let other = TempDir::new().expect("a directory");
+        assert_ne!(Identity::of_spool(other.path()).expect("made").key(), key);
+    }
+
+    #[test]
+    fn what_is_no_key_is_replaced() {
+        let dir = TempDir::new().expect("a directory");
+        for text in [&b""[..], b"no key", &[b'x'; 10_000]] {
+            fs::write(dir.path().join(FILE), text).expect("written");
+            let key = Identity::of_spool(dir.path()).expect("made").key();
+            assert_eq!(Identity::of_spool(dir.path()).expect("read").key(), key);
+        }
+    }
+
+    #[test]
+    fn a_signature_is_for_one_key_and_one_statement() {
+        let dirs = [(); 2].map(|()| TempDir::new().expect("a directory"));
+        let [one, other] = dirs.each_ref().map(|dir| Identity::of_spool(dir.path()).expect("made"));
+        let signature = one.sign(b"statement");
+        let name = signer(&one.key(), b"statement", &signature).expect("it is signed");
+        assert_eq!(name.len(), 2 * NAME_BYTES);
+        assert_eq!(signer(&one.key(), b"another", &signature), None);
+        assert_eq!(signer(&other.key(), b"statement", &signature), None);
+        assert_ne!(signer(&other.key(), b"statement", &other.sign(b"statement")), Some(name));
+    }
+}
