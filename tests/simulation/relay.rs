@@ -162,7 +162,8 @@ impl Relay {
         });
         self.sessions = sessions;
         if self.writer.is_none() {
-            self.sessions.clear();
+            // It died while it served them.
+            self.sessions.drain(..).for_each(|served| network.close(served.socket, false, clock.ms, chance));
             return true;
         }
         if !frozen {

@@ -8,8 +8,10 @@ use logferry::internals::protocol::relp::{self, Decoder};
 use crate::chance::Chance;
 use crate::network::{Heard, Network, Place, Socket};
 
-/// How long an answer is waited for.
-const PATIENCE: u64 = 90_000;
+/// How long the session may take to open, and how long an answer is waited for. docs/faults.md says what becomes of senders
+/// with less patience.
+const OPENS_WITHIN: u64 = 30_000;
+const PATIENCE: u64 = 900_000;
 
 pub struct Sender {
     to: Place,
@@ -47,7 +49,7 @@ impl Sender {
     /// When it does something by itself.
     pub fn next_deed(&self) -> Option<u64> {
         match &self.connection {
-            Some(talk) => Some(talk.heard + PATIENCE),
+            Some(talk) => Some(talk.gives_up_at()),
             None => (!self.is_done()).then_some(self.again),
         }
     }
@@ -68,7 +70,7 @@ impl Sender {
         };
         let mut has_done = false;
         let heard = network.read(talk.socket, now, chance);
-        let mut is_over = now >= talk.heard + PATIENCE;
+        let mut is_over = now >= talk.gives_up_at();
         match heard {
             Heard::Nothing => {}
             Heard::End { .. } => is_over = true,
@@ -107,5 +109,11 @@ impl Sender {
             (self.connection, self.again, has_done) = (None, now + chance.between(1, 2_000), true);
         }
         has_done
+    }
+}
+
+impl Talk {
+    fn gives_up_at(&self) -> u64 {
+        self.heard + if self.is_open { PATIENCE } else { OPENS_WITHIN }
     }
 }
