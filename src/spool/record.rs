@@ -1,4 +1,4 @@
-//! The record: how a line lies in a segment and in a [`Batch`]. Pure: bytes in, bytes out; no file, no clock, no async.
+//! The record: how a line lies in a segment and in a [`Batch`](super::batch::Batch). Pure: bytes in, bytes out; no file, no clock, no async.
 //!
 //! ```text
 //! ┌──────────────┬───────────────────────────────────────┬─────────────┐

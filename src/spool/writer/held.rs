@@ -10,7 +10,7 @@ use crate::spool::inlet::{Delivery, Receipt};
 use crate::spool::ledger::{self, Mark};
 
 impl Writer {
-    /// What [`Inlet::deliver`] does, without a queue.
+    /// What [`Inlet::deliver`](crate::spool::Inlet::deliver) does, without a queue.
     pub fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Receipt {
         let (delivery, receipt) = Delivery::new(batch, origin, None);
         self.held.push_back(delivery);
