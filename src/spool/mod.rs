@@ -19,6 +19,8 @@
 //!   than [`dead_letters::MAX_DEAD_LETTER_BYTES`], those of all no more than a quarter of `max_bytes`. The
 //!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, what was just written and is
 //!   still in memory never more than 2 MiB, and a line is never longer than [`MAX_LINE`].
+//! - No forward waits for the disk but for lines that are on the disk alone, and for a dead letter. Once the spool's threads are
+//!   started (one writes, one syncs, one reads, one keeps cursors and dead letters), nothing that readers do blocks.
 //! - No damage and no disk keeps the relay from starting or makes it end. A batch waits for the disk only as long as its
 //!   sender's patience.
 //! - One directory, one relay: a lock sees to it.

@@ -71,7 +71,7 @@ impl Row {
     /// Between two of ours by RELP, none, for the collector knows what it has; but another collector, at another address,
     /// does not know what the first one had. Elsewhere each broken connection brings again what it had under way and what
     /// is kept of what was acknowledged: the replay window, and all of a connection's first second. A relay that is killed
-    /// brings again what it had delivered since it last wrote down how far it is, 0.1 s, or was still keeping.
+    /// brings again what it had delivered since it last wrote down how far it is, some 5 ms, or was still keeping.
     pub fn most_repeated(&self, size: &Size) -> usize {
         let exactly_once = self.transport == Transport::Relp && self.collector == Make::Logferry;
         if exactly_once && !self.fault.moves_a_name() {
