@@ -157,7 +157,7 @@ fn a_torn_segment_delivers_what_is_whole() {
         let relay = setup.start();
         let waiting = eventually("the books are open", || {
             let metrics = relay.metrics();
-            let held = metrics.sum("forward_waiting") + metrics.sum("forward_delivered_total");
+            let held = metrics.sum("forward_pending") + metrics.sum("forward_delivered_total");
             (held > 0).then_some(held as usize)
         });
         // A line is some hundred and fifty bytes.
