@@ -311,7 +311,6 @@ fn files_are_touched_only_where_a_disk_may_hang() {
         "spool/sync.rs",
         "spool/read_head.rs",
         "spool/keeper.rs",
-        "spool/home.rs",
         "spool/cursor.rs",
         "spool/dead_letters.rs",
         // For the status page, in `spawn_blocking`.
