@@ -135,7 +135,7 @@ fn a_pipe_is_waited_for_and_told_of() {
     let relay = setup.start();
     let mut wire = relay.door().connect();
     says(&mut wire, "n1");
-    relay.says("logs/pipe: No such device or address");
+    relay.fails_because("logs/pipe: No such device or address");
     let path = setup.path("logs/pipe");
     let reader = std::thread::spawn(move || fs::File::open(path).expect("a reader"));
     relay.has_delivered(1, 0);
@@ -156,7 +156,7 @@ fn a_file_of_the_others_that_cannot_be_written_is_waited_for() {
     let relay = setup.start();
     let mut wire = relay.door().connect();
     says(&mut wire, "n1");
-    relay.says("_others/_others.log: Is a directory");
+    relay.fails_because("_others/_others.log: Is a directory");
     relay.counts("forward_delivered_total", 0);
     fs::remove_dir(setup.path("logs/_others/_others.log")).expect("it is empty");
     relay.has_delivered(1, 0);
