@@ -119,6 +119,21 @@ fn short_lines_pass_a_listener_with_a_long_name() {
     receiver.stops();
 }
 
+/// As many lines as a batch of another relay has, in one frame.
+#[test]
+fn a_batch_of_short_lines_may_grow() {
+    let name = format!("name = \"{}\"", "x".repeat(64));
+    let relay = Setup::new().listen_with("relp://127.0.0.1:0", &name).forward("file:///dev/null").start();
+    let mut peer = RelpPeer::connects(relay.door());
+    peer.says(1, "open", b"relp_version=0\ncommands=syslog,numbered\nstream=somebody/else");
+    assert!(peer.frame().expect("an answer").is_ok());
+    let lines: String = (0..1500).map(|n| format!("36 <13>1 - - - - - - {n:018}")).collect();
+    peer.says(2, "numbered", format!("7 1\n{lines}").as_bytes());
+    assert!(peer.frame().expect("an answer").is_ok());
+    relay.has_delivered(1500, 0);
+    relay.stops();
+}
+
 /// Both ends say why a session is over.
 #[test]
 fn why_a_session_is_ended_is_said() {
