@@ -17,6 +17,7 @@ mod suspect;
 mod syslog;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
