@@ -62,16 +62,17 @@ impl Attack {
         }
     }
 
-    /// What so many strangers may cost beyond what the relay has at its start, in KiB: together, and each of them. With all of
-    /// them and the 8 MB of its start, that is 64 MB for plain text; a session of TLS or RELP is more all by itself.
+    /// What so many strangers may cost beyond what the relay has at its start, in KiB: together, and each of them. Where
+    /// they begin messages that never end, that is `max-unfinished` (16 MiB), a full queue to the spool (8 MiB), the spool's last
+    /// lines in memory (2 MiB), and what the allocator has left over. A session of TLS or RELP is more all by itself.
     pub fn most_kib(self, strangers: usize) -> u64 {
         let (together, each_of_them) = match self {
             Self::Silence | Self::Dribble => (2 << 10, 3 << 10),
-            Self::Garbage | Self::HalfFrames | Self::ForgedTags => (24 << 10, 3 << 10),
+            Self::Garbage | Self::HalfFrames | Self::ForgedTags => (28 << 10, 3 << 10),
             Self::NewHeaders | Self::LongHeaders => (16 << 10, 4 << 10),
             Self::HalfHello => (8 << 10, 4 << 10),
             Self::Handshakes => (4 << 10, 11 << 10),
-            Self::RelpHalfFrame | Self::RelpCommands => (24 << 10, 5 << 10),
+            Self::RelpHalfFrame | Self::RelpCommands => (28 << 10, 5 << 10),
             // Twice `max-unfinished`: each of these messages leaves behind, while it grows, as much as it is.
             Self::RelpHalfBatch => (32 << 10, 5 << 10),
         };
