@@ -116,7 +116,7 @@ impl Keeper {
     }
 }
 
-fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
+pub(super) fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
     // Cursors that have moved, and when they may be written.
     let (mut moved, mut due) = (None, Instant::now());
     loop {
@@ -127,7 +127,13 @@ fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
         };
         match queued.recv_timeout(wait) {
             Ok((log, Job::WriteCursors)) => moved = Some(log),
-            Ok((log, job)) => work.run(&log, job),
+            Ok((log, job)) => {
+                // Cursors are written with it, and the directory may be gone soon after.
+                if matches!(job, Job::Settle(_)) {
+                    moved = None;
+                }
+                work.run(&log, job);
+            }
             Err(RecvTimeoutError::Timeout) if moved.is_none() => {
                 log.upgrade().into_iter().for_each(|log| look_at_dead_letters(&log));
             }

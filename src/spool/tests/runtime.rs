@@ -1,7 +1,12 @@
 //! What changes while the spool is open: forwards come and go, limits move.
 
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use super::keeper::{self, Job, Work};
 use super::*;
 
 fn fill(spool: &mut Open, steps: u64) {
@@ -70,6 +75,34 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     fill(&mut spool, 1);
     let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     assert_eq!(reader.unretired(), 45 - reader.position().line);
+}
+
+/// The demo removes its directory once its relay has ended.
+#[test]
+fn nothing_is_written_behind_the_last_answer() {
+    let home = Home::new();
+    let spool = home.open();
+    let log = spool.writer.log.clone();
+    let users = Arc::strong_count(&log);
+    let (jobs, queued) = mpsc::channel();
+    let (answer, settled) = oneshot::channel();
+    // The second waits until cursors may be written again.
+    for job in [Job::WriteCursors, Job::WriteCursors, Job::Settle(answer)] {
+        jobs.send((log.clone(), job)).unwrap();
+    }
+    let weak = Arc::downgrade(&log);
+    let keeper = thread::spawn(move || keeper::run(Work::default(), weak, &queued));
+    settled.blocking_recv().unwrap();
+    fs::remove_dir_all(home.dir.path()).unwrap();
+    // A job that waits has its log.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Arc::strong_count(&log) > users {
+        assert!(Instant::now() < deadline, "a job waits for ever");
+        thread::yield_now();
+    }
+    drop(jobs);
+    keeper.join().unwrap();
+    assert_eq!(spool.metrics.spool().errors.get(), 0);
 }
 
 #[test]
