@@ -2,4 +2,7 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::internals::protocol::properties::any_bytes(data, std::time::Instant::now()));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::internals::protocol::properties::any_bytes(
+    data,
+    std::time::Instant::now()
+));
