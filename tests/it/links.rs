@@ -189,7 +189,7 @@ fn a_slow_link_is_no_dead_collector_by_relp() {
         return;
     }
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
-    let relay = setup.forward_with(&collector.url(), "dead-after = \"2s\"").start();
+    let relay = setup.forward_with(&collector.url(), "dead-after = \"4s\"").start();
     says_at_length(&relay, 0..MESSAGES, 100);
     relay.has_spooled(MESSAGES);
     let mut peer = collector.opens_numbered();

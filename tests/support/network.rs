@@ -80,7 +80,7 @@ impl Network {
     pub fn is_slow(&self, rate: &str) -> bool {
         let has_tc = installed("tc", "iproute2").is_some();
         if has_tc {
-            run(&format!("tc qdisc add dev here root tbf rate {rate} burst 1600 latency 2s"));
+            run(&format!("tc qdisc add dev here root tbf rate {rate} burst 1600 latency 20s"));
         }
         has_tc
     }
