@@ -94,7 +94,7 @@ fn a_collector_that_reads_slowly_is_not_dead() {
     const MESSAGES: usize = 1000;
     let collector = Collector::tcp(Framing::OctetCounting);
     collector.reads_slowly(4096);
-    let keys = "framing = \"octet-counting\"\ndead-after = \"500ms\"";
+    let keys = "framing = \"octet-counting\"\ndead-after = \"2s\"";
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), keys).start();
     // More than kernels hold.
     says_at_length(&relay, 0..MESSAGES, 8192);
