@@ -16,6 +16,7 @@ use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::name::Name;
 use x509_cert::time::Time;
 
+use crate::hex;
 use crate::record::escaped;
 
 /// What one certificate states. A certificate may be a stranger's, so its texts are escaped.
@@ -142,7 +143,7 @@ fn moment(time: Time) -> DateTime<Utc> {
 fn fingerprint(der: &[u8]) -> String {
     let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("a suite of TLS 1.3");
     let hash = suite.common.hash_provider.hash(der);
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.as_ref())
 }
 
 #[cfg(test)]

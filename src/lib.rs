@@ -67,6 +67,7 @@ mod certificate;
 mod config;
 mod descriptors;
 mod files;
+mod hex;
 mod identity;
 mod metrics;
 mod status;

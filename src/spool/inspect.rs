@@ -19,6 +19,7 @@ use super::dead_letters::{self, DeadLetterFile};
 use super::progress::Positions;
 use super::record;
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
+use crate::hex;
 
 /// What was found in a spool's directory.
 pub struct Inspection {
@@ -161,7 +162,7 @@ impl Inspection {
 
     /// The spool's id as text.
     pub fn name(&self) -> Option<String> {
-        self.id.map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect())
+        self.id.map(|id| hex::encode(&id))
     }
 
     /// The end of the lines. The newest segment is read for it.

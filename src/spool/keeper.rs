@@ -21,6 +21,7 @@ use super::dead_letters::{self, DeadLetters};
 use super::hysteresis::Hysteresis;
 use super::log::Log;
 use super::segment;
+use crate::hex;
 
 /// Moving cursors are written at most this often: a microsecond each, but for every acknowledgement it adds up. A relay that
 /// is killed sends again what was retired in this time.
@@ -225,7 +226,7 @@ impl Work {
         let letters = self
             .dead_letters
             .entry(*index)
-            .or_insert_with(|| DeadLetters::new(&log.dir, forward, segment::hex(&log.id)));
+            .or_insert_with(|| DeadLetters::new(&log.dir, forward, hex::encode(&log.id)));
         let capacity = log.dead_letter_capacity(forward);
         let bytes = letters.write((*session, *number), (why, line), positions.retired.line, capacity)?;
         log.note_dead_letters(forward, bytes);

@@ -1,8 +1,8 @@
 //! The reader: one forward's way through the spool. It reads ahead of its cursor, and moves the cursor when the
 //! collector has the lines. What a position means for counters and segments is `log`'s business.
 //!
-//! What was written a moment ago is in memory and is had at once. Nothing here waits for a disk once the spool's threads are started: what must be read is brought by `read_head`, what must
-//! be written is handed to `keeper`.
+//! What was written a moment ago is in memory and is had at once. Nothing here waits for a disk once the spool's threads are
+//! started: what must be read is brought by `read_head`, what must be written is handed to `keeper`.
 
 use std::io;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use super::cursor::CursorFile;
 use super::keeper::{Job, Letter};
 use super::log::Log;
 use super::read_head::{Found, Read, ReadHead};
-use super::segment;
+use crate::hex;
 use crate::identity::Identity;
 
 /// Reads lines for one forward, and retires them.
@@ -226,7 +226,7 @@ impl Reader {
 
     /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.
     pub fn stream(&self) -> String {
-        format!("{}/{}", segment::hex(&self.log.id), self.name)
+        format!("{}/{}", hex::encode(&self.log.id), self.name)
     }
 
     /// What proves to others who has numbered the lines.

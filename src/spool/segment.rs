@@ -268,11 +268,6 @@ const MAGIC: &[u8; 8] = b"LFSPOOL\n";
 /// 1: no marks, and checksums mixed with nothing. It is still read, and never appended to.
 const VERSION: u32 = 2;
 
-/// A spool's id as text.
-pub(super) fn hex(id: &SpoolId) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

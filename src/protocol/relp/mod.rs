@@ -17,6 +17,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use crate::hex;
 pub use proof::{Key, Nonce, NumberedStreams, Numbering, Proofs, Prover, Signature, statement};
 pub use session::RelpSession;
 
@@ -349,7 +350,7 @@ impl Offers {
         ];
         for (name, bytes) in bytes {
             if let Some(bytes) = bytes {
-                out.extend_from_slice(format!("\n{name}={}", proof::to_hex(bytes)).as_bytes());
+                out.extend_from_slice(format!("\n{name}={}", hex::encode(bytes)).as_bytes());
             }
         }
     }
@@ -371,9 +372,9 @@ impl Offers {
         };
         Self {
             stream: stream.filter(legal).filter(|_| numbered).map(str::to_owned),
-            key: value("key").and_then(proof::from_hex),
-            nonce: value("nonce").and_then(proof::from_hex),
-            proof: value("proof").and_then(proof::from_hex),
+            key: value("key").and_then(hex::decode),
+            nonce: value("nonce").and_then(hex::decode),
+            proof: value("proof").and_then(hex::decode),
         }
     }
 }

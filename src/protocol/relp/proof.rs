@@ -66,19 +66,3 @@ pub fn proven_name(name: &str, stream: &str) -> Option<String> {
     let proven = format!("{PROVEN}{name}/{forward}");
     (proven.len() <= LONGEST_STREAM).then_some(proven)
 }
-
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub fn from_hex<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if hex.len() != 2 * N {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(hex.chunks(2)) {
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        *byte = (digit(digits[0])? * 16 + digit(digits[1])?) as u8;
-    }
-    Some(bytes)
-}
