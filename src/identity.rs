@@ -1,4 +1,4 @@
-//! Who a relay is for other relays: an ed25519 key in its spool. What it signs proves to a receiver that the lines are numbered
+//! The identity of a relay among relays: an ed25519 key in its spool. What it signs proves to a receiver that the lines are numbered
 //! by the one who numbered those before. All of our own cryptography is here; it is ring's.
 
 use std::fs::{self, File, OpenOptions};
@@ -11,6 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::protocol::relp::{Key, Nonce, Prover, Signature};
+use crate::{files, hex};
 
 /// The key's file in the spool's directory.
 const FILE: &str = "relay.key";
@@ -19,7 +20,7 @@ const BESIDE: &str = "relay.key.new";
 /// Nobody else reads it.
 const MODE: u32 = 0o600;
 /// The longest file that is read for a key.
-const MOST_BYTES: u64 = 4096;
+const MAX_BYTES: u64 = 4096;
 /// Bytes of a key's hash that name a stream.
 const NAME_BYTES: usize = 16;
 
@@ -30,7 +31,7 @@ impl Identity {
     pub fn of_spool(dir: &Path) -> io::Result<Self> {
         match Self::read(&dir.join(FILE)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Self::make(dir),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::FileTooLarge) => {
                 tracing::warn!(
                     "spool: {}: {error}; a new key is made, and receivers may get lines twice once",
                     dir.join(FILE).display()
@@ -42,10 +43,7 @@ impl Identity {
     }
 
     fn read(path: &Path) -> io::Result<Self> {
-        if fs::metadata(path)?.len() > MOST_BYTES {
-            return Err(io::Error::new(ErrorKind::InvalidData, "this is no key"));
-        }
-        Self::of(&fs::read(path)?)
+        Self::of(&files::read(path, MAX_BYTES)?)
     }
 
     fn of(pkcs8: &[u8]) -> io::Result<Self> {
@@ -82,8 +80,7 @@ impl Prover for Identity {
 /// What the key is called that has signed the statement; `None`: it has not.
 pub fn signer(key: &Key, statement: &[u8], signature: &Signature) -> Option<String> {
     UnparsedPublicKey::new(&ED25519, key).verify(statement, signature).ok()?;
-    let hash = digest(&SHA256, key);
-    Some(hash.as_ref().iter().take(NAME_BYTES).map(|byte| format!("{byte:02x}")).collect())
+    Some(hex::encode(&digest(&SHA256, key).as_ref()[..NAME_BYTES]))
 }
 
 /// What a session asks its sender to sign. Never the same again.
