@@ -75,6 +75,11 @@ pub fn admin_connections(max: usize, limit: usize) -> usize {
     max.min(limit / ADMIN_PART).max(1)
 }
 
+/// Files that a forward to `file://` may have open: `max`, or fewer where the process may not open many files.
+pub fn forward_files(max: usize, limit: usize) -> usize {
+    max.min(limit / FILES_PART).max(1)
+}
+
 /// Lowers the limits of connections in `config` to what a process that may open `limit` files can have beside `admin`
 /// connections to the admin port. Returns what was lowered.
 pub fn fit(config: &mut Config, admin: usize, limit: usize) -> Vec<Lowered> {
@@ -102,7 +107,7 @@ pub fn fit(config: &mut Config, admin: usize, limit: usize) -> Vec<Lowered> {
 fn reserved(config: &Config, admin: usize, limit: usize) -> usize {
     let targets = config.forward.iter().flat_map(|forward| &forward.to);
     let files = targets.map(|target| match &target.delivery {
-        DeliverySettings::File(settings) => settings.max_open_files.min(limit / FILES_PART),
+        DeliverySettings::File(settings) => forward_files(settings.max_open_files, limit),
         _ => 0,
     });
     OWN + FOR_EACH_LISTENER * config.listen.len()

@@ -29,6 +29,7 @@ use super::link::{Ended, Events};
 use super::source::Source;
 use super::target_watch::Moved;
 use crate::config::FileSettings;
+use crate::descriptors;
 use crate::spool::Position;
 
 /// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
@@ -83,7 +84,7 @@ impl Drop for Waits {
 
 impl FileLink {
     pub fn files(template: &Path, settings: &FileSettings, encoding: Encoding, refused: &Arc<Refused>) -> Self {
-        let most = open::files_at_most(settings.max_open_files);
+        let most = descriptors::forward_files(settings.max_open_files, descriptors::limit());
         if most < settings.max_open_files {
             refused.say_fewer_files(settings.max_open_files, most);
         }

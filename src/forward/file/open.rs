@@ -11,24 +11,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::libc::{O_NOCTTY, O_NONBLOCK, PIPE_BUF};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::Abandoned;
 use crate::files;
 
-/// The share of the descriptors that the process may have which is for files.
-const SHARE_OF_DESCRIPTORS: u64 = 4;
 /// How long a pipe may be full before its reader counts as one that does not read.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks whether anybody still waits for a pipe.
 const LOOK_EVERY: u16 = 100;
-
-/// How many files may be open: as many as were asked for, unless the process may not have the descriptors.
-pub fn files_at_most(asked: usize) -> usize {
-    let share = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft / SHARE_OF_DESCRIPTORS);
-    asked.min(usize::try_from(share).unwrap_or(usize::MAX)).max(1)
-}
 
 /// Opens a file that is there. A pipe is not waited for: without a reader it is an error.
 pub fn open(path: &Path) -> io::Result<File> {
