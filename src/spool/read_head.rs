@@ -1,7 +1,6 @@
 //! The head: where one forward reads, and the reading itself. What was written a moment ago is still in memory; the rest is
 //! read from segments on a thread of its own, which all forwards share: a disk that hangs holds up nobody who need not read
-//! from it. A copy of the head goes to that thread and comes back with
-//! what it has read.
+//! from it. A copy of the head goes to that thread and comes back with what it has read.
 
 use std::fs::File;
 use std::io;
@@ -129,12 +128,13 @@ impl ReadHead {
     }
 
     fn file(&self, window: &mut Stored) -> io::Result<Arc<File>> {
-        if window.file.is_none() {
-            let file = Arc::new(File::open(segment::path(&self.log.dir, self.at.segment))?);
-            self.log.keep_open(self.at.segment, &file);
-            window.file = Some(file);
+        if let Some(file) = &window.file {
+            return Ok(file.clone());
         }
-        window.file.clone().ok_or_else(|| io::ErrorKind::NotFound.into())
+        let file = Arc::new(File::open(segment::path(&self.log.dir, self.at.segment))?);
+        self.log.keep_open(self.at.segment, &file);
+        window.file = Some(file.clone());
+        Ok(file)
     }
 
     fn read(&self, file: &File, window: &Stored, max_bytes: usize) -> io::Result<Batch> {
