@@ -76,21 +76,30 @@ fn forwards_and_listeners_come_and_go() {
     relay.stops();
 }
 
+/// Another `max-backoff` makes the forward anew at a reload, and changes nothing else.
+fn setup_with_backoff(collector: &Collector, keys: &str, backoff: &str) -> Setup {
+    let keys = format!("framing = \"octet-counting\"\nmax-backoff = \"{backoff}\"\n{keys}");
+    setup(&[format!("[[forward]]\nname = \"central\"\nto = \"{}\"\n{keys}", collector.url())])
+}
+
+/// A relay whose messages a collector has acknowledged that never closes its side.
+fn starts_and_is_acknowledged(setup: &Setup, collector: &Collector, messages: usize) -> Relay {
+    collector.stays();
+    let relay = setup.start();
+    says(&relay, 0..messages);
+    collector.frames(messages);
+    relay.counts("forward_pending", 0);
+    relay
+}
+
 /// What it has read nobody knows, when it does not close its side: some of it is sent again, and that is counted.
 #[test]
 fn what_a_reload_sends_again_is_counted() {
     const MESSAGES: usize = 200;
     let collector = Collector::tcp(Framing::OctetCounting);
-    collector.stays();
-    let with = |backoff: &str| {
-        let keys = format!("framing = \"octet-counting\"\nmax-backoff = \"{backoff}\"");
-        setup(&[format!("[[forward]]\nname = \"central\"\nto = \"{}\"\n{keys}", collector.url())])
-    };
+    let with = |backoff: &str| setup_with_backoff(&collector, "", backoff);
     let old = with("200ms");
-    let relay = old.start();
-    says(&relay, 0..MESSAGES);
-    collector.frames(MESSAGES);
-    relay.counts("forward_pending", 0);
+    let relay = starts_and_is_acknowledged(&old, &collector, MESSAGES);
     for backoff in ["201ms", "202ms", "203ms"] {
         let before = collector.accepted();
         reloads(&relay, &old, &with(backoff));
@@ -110,16 +119,9 @@ fn what_a_reload_sends_again_is_counted() {
 fn what_is_acknowledged_grows_old_through_reloads() {
     const MESSAGES: usize = 200;
     let collector = Collector::tcp(Framing::OctetCounting);
-    collector.stays();
-    let with = |backoff: &str| {
-        let keys = format!("framing = \"octet-counting\"\nreplay-for = \"1500ms\"\nmax-backoff = \"{backoff}\"");
-        setup(&[format!("[[forward]]\nname = \"central\"\nto = \"{}\"\n{keys}", collector.url())])
-    };
+    let with = |backoff: &str| setup_with_backoff(&collector, "replay-for = \"1500ms\"", backoff);
     let old = with("200ms");
-    let relay = old.start();
-    says(&relay, 0..MESSAGES);
-    collector.frames(MESSAGES);
-    relay.counts("forward_pending", 0);
+    let relay = starts_and_is_acknowledged(&old, &collector, MESSAGES);
     for backoff in ["201ms", "202ms", "203ms", "204ms"] {
         reloads(&relay, &old, &with(backoff));
         relay.counts("forward_connected", 1);
