@@ -162,7 +162,7 @@ impl Verdict {
         }
     }
 
-    /// It is out of the way, and was counted when it was found.
+    /// Names a segment that was moved aside. The lines in it were counted when the damage was found.
     fn kept(&mut self, file: &SegmentFile) {
         self.say(format_args!(
             "{}: kept of earlier damage, {} bytes; `logferry spool cat --damaged` prints what can be read of it",

@@ -57,7 +57,7 @@ impl ListenAddress {
         }
     }
 
-    /// The same protocol and transport at the address and port that the kernel chose. A unix socket stays as it is.
+    /// Returns this address with the IP address and port that the kernel chose. A unix socket's address stays as it is.
     pub fn with_socket_address(&self, at: SocketAddr) -> Self {
         let transport = match &self.transport {
             ListenTransport::Udp(_) => ListenTransport::Udp(at),

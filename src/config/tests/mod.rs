@@ -195,7 +195,7 @@ fn the_default_forward_takes_a_format() {
     assert_eq!((config.forward[0].name.as_str(), config.forward[0].format), ("stdout", Format::Json));
 }
 
-/// Who asks for certificates does not get plain text unless he asks for that too.
+/// A listener with certificates takes no plain text unless its settings say so.
 #[test]
 fn plain_text_beside_tls() {
     let listen = |address: &str, keys: &str| {

@@ -158,7 +158,7 @@ fn a_refused_line_is_sent_again_and_then_a_dead_letter_while_the_rest_goes_on() 
     assert!(session.delivery.is_settled() && session.timer() == Ok(None));
 }
 
-/// It was full for a moment, as rsyslog says of its queue.
+/// A collector refuses a line while its queue is full, as rsyslog does, and takes the line a moment later.
 #[test]
 fn a_line_that_is_taken_at_last_is_no_dead_letter() {
     let mut session = Session::opened(false);

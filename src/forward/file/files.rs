@@ -64,7 +64,7 @@ enum Failed {
 
 /// Why lines are not in their own file.
 enum Refusal {
-    /// It would be one too many.
+    /// The file would be one too many.
     TooManyFiles,
     Unwritten(Unwritten),
 }

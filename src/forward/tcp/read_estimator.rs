@@ -29,7 +29,7 @@ pub struct TcpSample {
 pub struct SignsOfLife {
     /// How long ago it acknowledged anything, and be it what it had acknowledged before.
     pub last: Duration,
-    /// It owes an answer: to bytes on their way, or to more than one probe of its closed window.
+    /// The kernel owes an answer: to bytes on their way, or to more than one probe of its closed window.
     pub owes: bool,
 }
 

@@ -95,7 +95,7 @@ mod tests {
         assert!(slot("2001:db8:0:1::1").is_some());
     }
 
-    /// Who comes and goes with ever-new addresses leaves nothing behind.
+    /// Senders that come and go with ever-new addresses leave nothing behind.
     #[test]
     fn nobody_is_remembered() {
         let table = PeerTable::default();
