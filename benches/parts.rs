@@ -12,14 +12,19 @@ use std::cell::RefCell;
 use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
 use logferry::internals::metrics::Metrics;
+use logferry::internals::protocol::api::{Api, Elasticsearch, Label, Line, LineId, Loki, Otlp};
 use logferry::internals::protocol::framing::Framer;
+use logferry::internals::protocol::outline::Outline;
+use logferry::internals::protocol::relp::{NumberedStreams, Proofs};
+use logferry::internals::protocol::session::{Ack, AnySession, Bounds, Numbers, Protocol, Session, Sink, ToRecord};
+use logferry::internals::protocol::splunk;
 use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
-use logferry::internals::record::{Format, UnixMicros, render};
+use logferry::internals::record::{Format, Record, UnixMicros, render};
 use logferry::internals::spool::{Batch, Options, Reader, Spool, Sync};
 use tempfile::TempDir;
 
@@ -32,6 +37,9 @@ const SPOOL_BYTES: u64 = 64 << 20;
 const READ_LINES: usize = 20_000;
 /// What a forward asks its reader for.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// As long as a spool's id is.
+const SPOOL: &str = "0123456789abcdef";
 
 /// Long enough that what comes now and then, a new segment or an old one dropped, is in it.
 const MIN_TIME: Duration = Duration::from_millis(500);
@@ -91,11 +99,11 @@ fn frames(bencher: Bencher, messages: Vec<Vec<u8>>, framed: impl Fn(&[u8]) -> Ve
     let stream: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
     let mut framer = Framer::new(LIMIT);
     let mut found = 0;
-    framer.feed(&stream, |_, _| found += 1);
+    framer.feed(&stream, |_| found += 1);
     assert_eq!(found, messages.len(), "the messages are not what was framed");
     counted(bencher, &messages).bench_local(|| {
-        framer.feed(black_box(&stream), |frame, cut| {
-            black_box((frame, cut));
+        framer.feed(black_box(&stream), |frame| {
+            black_box(frame);
         })
     });
 }
@@ -140,6 +148,117 @@ fn translate(bencher: Bencher, which: Messages) {
     });
 }
 
+/// Writes the line of each record.
+struct Lines {
+    translator: Translator,
+    line: Vec<u8>,
+    count: usize,
+}
+
+impl Sink for Lines {
+    fn frame(&mut self, _: &[u8], _: bool) -> bool {
+        panic!("this protocol has no frames of syslog")
+    }
+
+    /// What was remembered of a container, as it is for each message that comes in.
+    fn known(&mut self, outline: &Outline<'_>) -> Option<bool> {
+        let known = self.translator.find_outlined(outline, RECEIVED)?;
+        self.line.clear();
+        self.translator.write_known(&known, &mut self.line);
+        self.count += 1;
+        Some(true)
+    }
+
+    fn record(&mut self, message: &impl ToRecord) -> bool {
+        if message.outline().is_some_and(|outline| self.known(&outline).is_some()) {
+            return true;
+        }
+        self.line.clear();
+        self.translator.take(message, RECEIVED).write(&mut self.line);
+        self.count += 1;
+        true
+    }
+
+    fn ticket(&mut self, _: Ack, _: Option<Numbers<'_>>) {
+        panic!("nobody asks for an answer")
+    }
+}
+
+/// What Docker's drivers sent for a container that says little, over and over in one read of 64 KiB: to the canonical line.
+#[divan::bench(args = [
+    "fluentd-matrix-unix-subsec-tag3",
+    "fluentd-extra-all",
+    "fluentbit-forward-forward",
+    "gelf-matrix-tcp-plain-tag3",
+    "gelf-extra-tcp-all",
+    "fluentbit-gelf-tcp",
+])]
+fn session(bencher: Bencher, file: &str) {
+    let protocol = if file.contains("gelf") { Protocol::Gelf } else { Protocol::Fluent };
+    let path = format!("{}/tests/corpus-drivers/{file}.raw", env!("CARGO_MANIFEST_DIR"));
+    let stream = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let stream = stream.repeat(LIMIT.div_ceil(stream.len()));
+    let proofs = Proofs { streams: NumberedStreams::Any, nonce: [0; 32], signer: |_, _, _| None };
+    let (frame_timeout, senders) = (Duration::from_secs(60), Senders::Anybody);
+    let bounds = Bounds {
+        max_frame: LIMIT,
+        max_array: 8 << 20,
+        max_line: 1 << 20,
+        frame_timeout,
+        open_timeout: frame_timeout,
+        proofs,
+        senders,
+    };
+    let mut session = AnySession::new(protocol, bounds).expect("a protocol with sessions");
+    let mut lines = Lines { translator: Translator::new(Arc::new(Settings::default())), line: Vec::new(), count: 0 };
+    let (now, mut answers) = (Instant::now(), Vec::new());
+    session.feed(&stream, now, &mut lines, &mut answers).expect("what a driver sent");
+    assert!(lines.count > 0 && !session.unfinished(), "{file} has no whole messages");
+    bencher.counter(ItemsCount::new(lines.count)).counter(BytesCount::new(stream.len())).bench_local(|| {
+        session.feed(black_box(&stream), now, &mut lines, &mut answers).expect("what a driver sent");
+    });
+}
+
+/// A thousand events of HEC in one body, read as a connection is: to the canonical line. `event`: what is sent for a line of 100 bytes
+/// at a microsecond of one second.
+fn hec(bencher: Bencher, event: impl Fn(&str, usize) -> String) {
+    let line =
+        |n: usize| format!("{n:06} GET /api/v1/items/{n}?page=2 HTTP/1.1 200 5316 \\\"-\\\" {:60}", "curl/8.5.0");
+    let events: Vec<_> = (0..1000).map(|n| event(&line(n)[..100], 57_000 + n).into_bytes()).collect();
+    let given = splunk::Given::default();
+    let post = splunk::Post { is_raw: false, is_gzip: false, channel: None, given };
+    let limits = splunk::Limits { max_event: 1 << 20, max_message: LIMIT, max_body: 0 };
+    let mut lines = Lines { translator: Translator::new(Arc::new(Settings::default())), line: Vec::new(), count: 0 };
+    let body = events.concat();
+    let mut read = |bytes: &[u8]| {
+        let mut body = splunk::Body::new(post.clone(), limits, Senders::Anybody);
+        for piece in bytes.chunks(LIMIT) {
+            body.feed(piece, |message| _ = lines.record(message)).expect("events");
+        }
+        assert_eq!((body.finish(|_| {}), body.found()), (Ok(false), 1000));
+    };
+    counted(bencher, &events).bench_local(|| read(black_box(&body)));
+}
+
+/// As Docker's driver sends them.
+#[divan::bench]
+fn hec_docker(bencher: Bencher) {
+    let tag = "nginx:1.25/proj-web-1/413e768d8d07";
+    hec(bencher, |line, micros| {
+        let event = format!(r#"{{"line":"{line}","source":"stdout","tag":"{tag}"}}"#);
+        format!(r#"{{"event":{event},"time":"1795898403.{micros:06}","host":"docker-host-1"}}"#)
+    });
+}
+
+/// Objects of a program, as libraries send them.
+#[divan::bench]
+fn hec_object(bencher: Bencher) {
+    hec(bencher, |line, micros| {
+        let event = format!(r#"{{"level":"info","message":"{line}","n":1.5}}"#);
+        format!(r#"{{"time":1795898403.{micros:06},"host":"web-1","sourcetype":"_json","event":{event}}}"#)
+    });
+}
+
 fn renders(bencher: Bencher, which: Messages, format: Format) {
     let (lines, sd_id) = (which.lines(), Settings::default().sd_id);
     let mut out = Vec::new();
@@ -160,6 +279,39 @@ fn render_rfc3164(bencher: Bencher, which: Messages) {
 #[divan::bench(args = BOTH)]
 fn render_json(bencher: Bencher, which: Messages) {
     renders(bencher, which, Format::Json);
+}
+
+/// A request for all lines, from lines of the spool to the bytes of its body.
+fn bodies(bencher: Bencher, which: Messages, api: Api) {
+    let (texts, sd_id) = (which.lines(), Settings::default().sd_id);
+    let mut out = Vec::new();
+    counted(bencher, &texts).bench_local(|| {
+        let ids = (0..).map(|number| LineId { session: 1, number });
+        let records = texts.iter().map(|text| Record::from_line(text, &sd_id));
+        let lines: Vec<_> = ids.zip(records).map(|(id, record)| Line { id, record, sent_at: None }).collect();
+        out.clear();
+        api.body(&lines, &mut out);
+        black_box(&out);
+    });
+}
+
+#[divan::bench(args = BOTH)]
+fn body_elasticsearch(bencher: Bencher, which: Messages) {
+    let (index, spool) = ("logs-docker-default".to_owned(), Some(SPOOL.to_owned()));
+    let api = Elasticsearch { index, spool, sd_id: Settings::default().sd_id, labels: Vec::new() };
+    bodies(bencher, which, Api::Elasticsearch(api));
+}
+
+#[divan::bench(args = BOTH)]
+fn body_loki(bencher: Bencher, which: Messages) {
+    let labels = vec![Label::Job, Label::Host, Label::ServiceName, Label::Level];
+    bodies(bencher, which, Api::Loki(Loki { labels, fields: Vec::new(), sd_id: Settings::default().sd_id }));
+}
+
+#[divan::bench(args = BOTH)]
+fn body_otlp(bencher: Bencher, which: Messages) {
+    let api = Otlp { spool: SPOOL.to_owned(), sd_id: Settings::default().sd_id, attributes: Vec::new() };
+    bodies(bencher, which, Api::Otlp(api));
 }
 
 /// Short lines, over and over, in batches of so many.

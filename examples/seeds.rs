@@ -1,5 +1,6 @@
 //! What the fuzz targets begin with: `cargo run --example seeds -- DIR` makes a folder for each in DIR, from the messages of
-//! tests/corpus, the reference config, and new certificates. `fuzz/run` calls it; nothing of it is kept in the repository.
+//! tests/corpus, tests/corpus-drivers and tests/corpus-journal, the reference config, and new certificates. `fuzz/run` calls it;
+//! nothing of it is kept in the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +17,30 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let messages = messages(&root.join("tests/corpus"));
     // Bytes before the stream choose the limit and the cuts, or how a message is read.
-    keep(&out, "frame", messages.iter().map(|message| [&[255, 3, 1, 60, 200], &message[..]].concat()));
+    keep(&out, "frame", streams(&messages).map(|stream| [&[255, 3, 1, 90, 1, 60, 200], &stream[..]].concat()));
     keep(&out, "message", messages.iter().map(|message| [&[0, 0xcf, 0x76, 0, 0x6b], without_lf(message)].concat()));
+    let stamps = fs::read_to_string(root.join("tests/data/stamps.tsv")).expect("stamps of every vendor");
+    let stamps = stamps.lines().filter_map(|line| line.split('\t').nth(1));
+    // Behind the version as in its place.
+    let stamps = stamps.flat_map(|stamp| [Some(stamp), stamp.strip_prefix("1 ")]).flatten().enumerate();
+    keep(&out, "stamp", stamps.map(|(n, stamp)| [&[n as u8 % 5, 0xcf, 0x76, 0, 0x6b], stamp.as_bytes()].concat()));
     // Priority, elements that were sent, and what chooses the rest.
     keep(&out, "line", ELEMENTS.iter().map(|sent| [&[27, sent.len() as u8], sent.as_bytes(), &messages[0]].concat()));
+    let answers =
+        ANSWERS.iter().map(|(status, body)| [&b"A"[..], &u16::to_be_bytes(*status), &[3], body.as_bytes()].concat());
+    keep(&out, "api", messages.iter().cloned().chain(answers));
     keep(&out, "explain", messages.iter().cloned());
     keep(&out, "relp", sessions(&messages));
-    keep(&out, "session", sessions(&messages));
+    keep(&out, "nats", messages.iter().map(|message| [&[2, 60, 200], nats().as_bytes(), &message[..]].concat()));
+    let connections = messages_of(&root.join("tests/corpus-drivers"), "fluent");
+    keep(&out, "fluent", connections.iter().map(|connection| [&[255, 2, 90, 200], &connection[..]].concat()));
+    let syslog = streams(&messages).map(|stream| [&[255, 3, 1, 60, 200], &stream[..]].concat());
+    let forward = connections.iter().map(|connection| [&[255, 3, 60, 200, 90], &connection[..]].concat());
+    keep(&out, "session", sessions(&messages).chain(syslog).chain(forward));
+    keep(&out, "proxy", proxied(&messages[0]));
+    keep(&out, "gelf", gelf(&root.join("tests/corpus-drivers")));
+    keep(&out, "journal", journal(&root.join("tests/corpus-journal")));
+    keep(&out, "splunk", splunk(&root.join("tests/corpus-drivers")));
     let parts = messages.chunks(4).map(parts);
     keep(&out, "record", parts.clone().map(|parts| [&[0, 0], &parts[..]].concat()));
     keep(&out, "segment", parts.clone().map(|parts| [&[2], &parts[..]].concat()));
@@ -34,6 +52,16 @@ fn main() {
     keep(&out, "config", configs.iter().map(|config| config.clone().into_bytes()));
     keep(&out, "certificate", certificates(&out.join("pem")));
 }
+
+/// What log stores answer.
+const ANSWERS: [(u16, &str); 6] = [
+    (200, r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":429}},{"create":{"status":400}}]}"#),
+    (200, r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"too old"}}"#),
+    (200, "\x0a\x0b\x08\x01\x12\x07too old"),
+    (400, r#"{"text":"Invalid data format","code":6,"invalid-event-number":1}"#),
+    (503, r#"{"text":"Server is busy","code":9}"#),
+    (204, ""),
+];
 
 /// What a sender may have said of its own.
 const ELEMENTS: [&str; 4] = [
@@ -57,17 +85,94 @@ fn keep(out: &Path, target: &str, seeds: impl Iterator<Item = Vec<u8>>) {
 
 /// As Docker's driver sent them: datagrams, and whole connections.
 fn messages(corpus: &Path) -> Vec<Vec<u8>> {
-    let files = fs::read_dir(corpus).expect("the corpus").map(|entry| entry.expect("a file").path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "raw")).collect();
-    files.sort();
-    let mut messages: Vec<_> = files.iter().map(|path| fs::read(path).expect("a file")).collect();
-    messages.iter_mut().for_each(|message| message.truncate(LONGEST));
+    let messages = messages_of(corpus, "");
     assert!(messages.len() > 200, "the corpus is not there");
     messages
 }
 
+/// Of the files whose names begin so.
+fn messages_of(corpus: &Path, beginning: &str) -> Vec<Vec<u8>> {
+    let files = fs::read_dir(corpus).expect("the corpus").map(|entry| entry.expect("a file").path());
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with(beginning) && name.ends_with(".raw")
+    };
+    let mut files: Vec<_> = files.filter(is_one).collect();
+    files.sort();
+    let mut messages: Vec<_> = files.iter().map(|path| fs::read(path).expect("a file")).collect();
+    messages.iter_mut().for_each(|message| message.truncate(LONGEST));
+    messages
+}
+
+/// Datagrams and connections, behind bytes that choose how they are read, where they are cut, and the limit.
+fn gelf(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
+    let files = fs::read_dir(corpus).expect("the corpus of drivers").map(|entry| entry.expect("a file").path());
+    let files = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("gelf-")));
+    let mut files: Vec<_> = files.map(|path| fs::read(path).expect("a file")).collect();
+    files.sort();
+    files.iter_mut().for_each(|sent| sent.truncate(LONGEST));
+    let read_as = |way: u8| move |sent: &Vec<u8>| [&[way, 90, 200, 255], &sent[..]].concat();
+    let chunks = [2, 1, 2, 3, 0, 0, 0, 1, 0, 2, 3, b'a', b'b', b'c', 1, 1, 2, 0, 0x90, 0, 1, 0];
+    let all: Vec<_> =
+        [0, 1, 3].into_iter().flat_map(|way| files.iter().map(read_as(way)).collect::<Vec<_>>()).collect();
+    all.into_iter().chain([chunks.into()])
+}
+
+/// Single entries and several, behind bytes that choose the limit and the cuts, and what two senders do.
+fn journal(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
+    let files = fs::read_dir(corpus).expect("the corpus of journals").map(|entry| entry.expect("a file").path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "http"));
+    let mut files: Vec<_> = files.map(|path| fs::read(path).expect("a file")).collect();
+    files.sort();
+    let marks = |file: &Vec<u8>| memchr::memmem::find_iter(file, b"__CURSOR=").collect::<Vec<_>>();
+    let entries = files.iter().flat_map(|file| {
+        let starts = marks(file);
+        let ends = starts.iter().skip(1).copied().collect::<Vec<_>>();
+        starts.into_iter().zip(ends).map(|(start, end)| file[start..end].to_vec())
+    });
+    let entries: Vec<_> = entries.filter(|entry| entry.len() < LONGEST).collect();
+    let pairs: Vec<_> = entries.chunks(2).map(<[_]>::concat).collect();
+    let bodies = entries.into_iter().chain(pairs).map(|body| [&[200, 2, 90, 200], &body[..]].concat());
+    let senders = [255, 0, 8, 1, 8, 2, 1, 0, 72, 3, 66, 0, 0, 0, 8, 1, 8, 2, 8, 3, 5, 0, 7, 0, 8, 3, 8, 4, 1, 0, 9, 2];
+    bodies.chain([senders.into()]).collect::<Vec<_>>().into_iter()
+}
+
+/// Heads, questions for acknowledgement, and bodies as they are, as lines and with gzip, behind bytes that choose that, the limit and
+/// the cuts.
+fn splunk(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
+    let files = fs::read_dir(corpus).expect("the corpus of drivers").map(|entry| entry.expect("a file").path());
+    let files = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("splunk-")));
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for file in files {
+        let requests = fs::read(&file).expect("a file");
+        let body = requests.rsplit(|byte| *byte == b'\r').next().expect("a body");
+        let body = &body[1..body.len().min(LONGEST)];
+        let ways = if body.starts_with(b"{") { [2, 6, 18] } else { [10, 26, 14] };
+        all.extend(ways.map(|way| [&[way, 255, 90, 200], body].concat()));
+    }
+    all.sort();
+    let list = br#"[{"event":"a","time":1795898403.5,"fields":{"n":1}},{"fields":{"\ud800":1e400}}] {"event":[1]}"#;
+    let head = b"\0\0\0\0POST\n/services/collector/raw\nhost=a&channel=00000000000000000000000000000001\nBasic eDp0b2tlbg==\n\ngzip";
+    let acks = [1, 0, 0, 0, 0, 0, 8, 0, 64, 0, 1, 0, 9, 1, 200, 1];
+    all.into_iter().chain([[&[2, 255, 3, 40], &list[..]].concat(), head.to_vec(), acks.into()])
+}
+
 fn without_lf(message: &[u8]) -> &[u8] {
     message.strip_suffix(b"\n").unwrap_or(message)
+}
+
+/// Connections: messages as they are, and a few of them with each other framing that a sender may have.
+fn streams(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
+    let few = messages.chunks(16).flat_map(|messages| {
+        let framed = |frame: fn(&[u8]) -> Vec<u8>| messages.iter().take(3).flat_map(|message| frame(message)).collect();
+        let counted = |message: &[u8]| [format!("{} ", message.len()).as_bytes(), message].concat();
+        let miscounted = |message: &[u8]| [format!("{} ", message.len() + 1).as_bytes(), message].concat();
+        let bare = |message: &[u8]| [format!("{} ", message.len()).as_bytes(), &vec![b'a'; message.len()]].concat();
+        let ended_in_nul =
+            |message: &[u8]| [b"<14>x[7]: ", without_lf(message).get(4..).unwrap_or_default(), b"\0"].concat();
+        [framed(counted), framed(miscounted), framed(bare), framed(ended_in_nul)]
+    });
+    messages.iter().cloned().chain(few)
 }
 
 /// RELP sessions that carry them: one of each kind of frame.
@@ -84,6 +189,41 @@ fn sessions(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
         relp::append(4, "close", b"", &mut session);
         session
     })
+}
+
+/// What a server of NATS says of itself and of a few messages.
+fn nats() -> String {
+    let stored = r#"{"stream":"LOGS","seq":12,"duplicate":true}"#;
+    let refused =
+        r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"seq":0}"#;
+    let message = |text: &str| format!("MSG _INBOX.1.7 1 {}\r\n{text}\r\n", text.len());
+    format!(
+        "INFO {{\"max_payload\":1048576,\"nonce\":\"x\",\"headers\":true}}\r\n+OK\r\nPING\r\nPONG\r\n-ERR 'Stale Connection'\r\n{}{}\
+         HMSG _INBOX.1.8 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",
+        message(stored),
+        message(refused),
+    )
+}
+
+/// Headers of a proxy with a message behind them, as they are and as the bytes that one is made from; what comes first says which.
+fn proxied(message: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let addresses = [&[192, 0, 2, 7, 192, 0, 2, 1, 0x30, 0x39, 2, 2, 4, 0, 3, 0, 0, 0][..], &[0; 210]].concat();
+    let version_2 = move |command: u8, family: u8, length: u8| {
+        let fixed = [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, 0, length][..]].concat();
+        [&fixed, &addresses[..usize::from(length)]].concat()
+    };
+    let mut headers = Vec::from(
+        [&b"TCP4 192.0.2.7 192.0.2.1 12345 514"[..], b"TCP6 2001:db8::7 2001:db8::1 12345 514", b"UNKNOWN"]
+            .map(|line| [b"PROXY ", line, b"\r\n"].concat()),
+    );
+    for (command, family, length) in
+        [(0x21, 0x11, 12), (0x21, 0x12, 18), (0x21, 0x22, 36), (0x21, 0x32, 216), (0x21, 0, 0), (0x20, 0, 0)]
+    {
+        headers.push(version_2(command, family, length));
+    }
+    let written = (0..16).map(|how| [&[3, how, 5], &[7; 36][..], message].concat());
+    let read = headers.into_iter().map(|header| [&[0], &header[..], message].concat());
+    read.chain(written).collect::<Vec<_>>().into_iter()
 }
 
 /// A mark of a stream, lines, rubbish and lines again, as `spool::check` takes them.

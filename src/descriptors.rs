@@ -14,8 +14,9 @@ use crate::config::{Config, DeliverySettings, Listen};
 const OWN: usize = 64;
 /// Reserved for a listener's socket, and the connection that the listener is just refusing.
 const FOR_EACH_LISTENER: usize = 2;
-/// Reserved for a forward's connection and the next one, name look-ups, the segment being read, the cursor, dead letters.
-const FOR_EACH_FORWARD: usize = 16;
+/// Reserved for a forward's connection and the next one, name look-ups, the segment being read, the cursor, dead letters; and for
+/// the 16 connections at most that the forward has left and that the collector has not closed.
+const FOR_EACH_FORWARD: usize = 32;
 /// The admin port gets this part of the limit at most.
 const ADMIN_PART: usize = 8;
 /// The files of a forward to `file://` get this part of the limit at most.
@@ -172,7 +173,7 @@ mod tests {
         let lowered = fit(&mut config, admin_connections(ADMIN, 256), 256);
         assert_eq!(lowered.len(), 1);
         let says = lowered[0].to_string();
-        assert!(says.starts_with("listen tcp://127.0.0.1:514: max-connections is 120 and not 10000"), "{says}");
+        assert!(says.starts_with("listen tcp://127.0.0.1:514: max-connections is 104 and not 10000"), "{says}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub fn create(path: &Path) -> io::Result<File> {
     options().write(true).create(true).truncate(true).open(path)
 }
 
-/// With those above it that are missing.
+/// Makes a directory, and the missing directories above it.
 pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(DIR_MODE).recursive(true).create(dir)
 }

@@ -1,10 +1,11 @@
 //! The identity of a relay among relays: an ed25519 key in its spool. What it signs proves to a receiver that the lines are numbered
-//! by the one who numbered those before. All of our own cryptography is here; it is ring's.
+//! by the one who numbered those before. All cryptography is ring's; what else of it is our own is in `protocol::fluent::handshake`, `protocol::nats::nkey`
+//! and `protocol::sigv4`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
@@ -27,14 +28,20 @@ const NAME_BYTES: usize = 16;
 pub struct Identity(Ed25519KeyPair);
 
 impl Identity {
+    /// Where the key of the spool in `dir` is.
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join(FILE)
+    }
+
     /// The key of the spool in `dir`, which is made where there is none.
     pub fn of_spool(dir: &Path) -> io::Result<Self> {
-        match Self::read(&dir.join(FILE)) {
+        let path = Self::path(dir);
+        match Self::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Self::make(dir),
             Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::FileTooLarge) => {
                 tracing::warn!(
                     "spool: {}: {error}; a new key is made, and receivers may get lines twice once",
-                    dir.join(FILE).display()
+                    path.display()
                 );
                 Self::make(dir)
             }
@@ -60,7 +67,7 @@ impl Identity {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&beside)?;
         file.write_all(pkcs8.as_ref())?;
         file.sync_all()?;
-        fs::rename(&beside, dir.join(FILE))?;
+        fs::rename(&beside, Self::path(dir))?;
         File::open(dir)?.sync_all()?;
         Self::of(pkcs8.as_ref())
     }
@@ -115,6 +122,18 @@ mod tests {
             let key = Identity::of_spool(dir.path()).expect("made").key();
             assert_eq!(Identity::of_spool(dir.path()).expect("read").key(), key);
         }
+    }
+
+    /// A file of any length costs no memory: what is too long for a key is not read.
+    #[test]
+    fn a_file_that_is_too_long_for_a_key_is_not_read() {
+        let dir = TempDir::new().expect("a directory");
+        let path = Identity::path(dir.path());
+        Identity::make(dir.path()).expect("made");
+        let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+        file.set_len(MAX_BYTES + 1).expect("longer");
+        let error = Identity::read(&path).err().expect("no key");
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge, "{error}");
     }
 
     #[test]

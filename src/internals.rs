@@ -6,7 +6,7 @@ pub mod certificate {
 }
 
 pub mod cli {
-    pub use crate::cli::{any_message, command};
+    pub use crate::cli::{any_message, any_message_of_others, command};
 }
 
 pub mod config {
@@ -15,11 +15,11 @@ pub mod config {
 }
 
 pub mod forward {
-    pub use crate::forward::delivery::{Delivery, Progress, Refusals, RelpDelivery};
+    pub use crate::forward::delivery::{Delivery, Progress, Refusals, Rejected, RelpDelivery, SyslogDelivery};
     pub use crate::forward::encode::Encoding;
     pub use crate::forward::encoding;
     pub use crate::forward::filtered_chunk::FilteredChunk;
-    pub use crate::forward::tcp::TcpSample;
+    pub use crate::forward::tcp::{Replay, TcpSample, Window};
 }
 
 pub mod listen {
@@ -34,22 +34,61 @@ pub mod metrics {
 pub mod protocol {
     pub use crate::protocol::properties;
 
+    pub mod api {
+        pub use crate::protocol::api::elasticsearch::Elasticsearch;
+        pub use crate::protocol::api::loki::{Label, Loki};
+        pub use crate::protocol::api::otlp::Otlp;
+        pub use crate::protocol::api::{Api, Line, LineId, properties};
+    }
+    pub mod fluent {
+        pub use crate::protocol::fluent::{
+            BadFrame, Batch, Entries, Entry, Event, Framer, Items, Mode, Packer, TagTemplate, Time, Value, append_ack,
+            properties,
+        };
+    }
     pub mod framing {
-        pub use crate::protocol::framing::{Framer, properties};
+        pub use crate::protocol::framing::{Found, FoundBy, Framer, properties};
+    }
+    pub mod gelf {
+        pub use crate::protocol::gelf::{
+            ChunkCounts, ChunkLimits, Chunks, Found, GelfFramer, MAX_CHUNKS, Message, Payloads, Refused, properties,
+        };
+    }
+    pub mod journal {
+        pub use crate::protocol::journal::{
+            CONTENT_TYPE, Cursor, Cursors, Entry, ExportReader, MAX_ENTRY, MAX_FIELDS, MAX_NAME, MAX_VALUE, PATH, Part,
+            Refused, Taken, Upload, properties,
+        };
+    }
+    pub mod nats {
+        pub use crate::protocol::nats::properties;
+    }
+    pub mod outline {
+        pub use crate::protocol::outline::Outline;
+    }
+    pub mod proxy {
+        pub use crate::protocol::proxy::properties;
     }
     pub mod relp {
         pub use crate::protocol::relp::{
-            BadFrame, Decoder, Numbered, NumberedStreams, Numbering, Offers, Proofs, append, append_ok, properties,
+            BadFrame, Command, Decoder, Numbered, NumberedStreams, Numbering, Offers, Proofs, append, append_ok,
+            properties,
         };
     }
     pub mod session {
         pub use crate::protocol::session::{
-            Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Refusal, Session, Sink, Violation,
+            Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Refusal, Session, Sink, ToRecord, Violation,
+        };
+    }
+    pub mod splunk {
+        pub use crate::protocol::splunk::{
+            Acks, Answer, Body, Channel, Given, Head, Limits, MAX_ACK_BODY, Message, Post, Refused, Request, Tokens,
+            properties,
         };
     }
     pub mod syslog {
         pub use crate::protocol::syslog::{
-            Frame, Senders, Settings, Shape, TagTemplate, Translator, parse, properties,
+            Frame, Message, Senders, Settings, Shape, TagTemplates, Translator, parse, properties, stamp_properties,
         };
     }
 }

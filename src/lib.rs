@@ -20,7 +20,9 @@
 //! 2. `record`, `protocol`, `spool::record`, `spool::batch`, `spool::ledger`, `forward::delivery` and `forward::encode` hold no async, no socket,
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
-//!    in `config`, hyper and askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in `certificate`.
+//!    in `config`, hyper only in `http`, `admin` and `listen::http`, askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in `certificate`,
+//!    tables of time zones only in `record::zone`, regex-lite only in `config::multiline`, `subtle`, `form_urlencoded` and
+//!    `data-encoding` only where `tests/it/tidy.rs` says.
 //! 4. What a session finds and answers does not depend on where the bytes were cut.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.
 //! 6. Counters conserve: `metrics` has the books.
@@ -68,7 +70,10 @@ mod config;
 mod descriptors;
 mod files;
 mod hex;
+mod http;
 mod identity;
+mod interfaces;
+mod loops;
 mod metrics;
 mod status;
 mod sys;

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::metrics::{ForwardMetrics, ListenMetrics, LogMetrics, Metrics, SpoolMetrics};
 use crate::record::{escaped, sd_param};
-use crate::spool::{Batch, Inlet};
+use crate::spool::{Batch, Inlet, Receipt};
 
 /// How often the counters are read. A loss that goes on is reported this often at most, whatever its size.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ const PRI: u8 = 5 << 3 | 4;
 
 /// The reason of lines that a collector has refused for good.
 const REJECTED: &str = "rejected";
+/// The reason of lines that a collector has refused without saying which they were.
+const SHORT: &str = "short";
 
 /// One reason for which lines are lost, at one place.
 struct Loss {
@@ -41,13 +43,17 @@ pub struct LossReporter {
     inlet: Inlet,
     /// Counts the reports as received, so that the books balance.
     metrics: ListenMetrics,
+    /// The receipt of the report that the spool does not have yet. Dropping the receipt would take the report back, so that it is kept while
+    /// nobody runs the reporter.
+    awaited: Option<Receipt>,
 }
 
 impl LossReporter {
     /// Makes a reporter that watches the spool and the log, and no listener or forward yet.
     pub fn new(hostname: &str, inlet: Inlet, metrics: &Metrics) -> Self {
         let own = metrics.listener("logferry");
-        let mut reporter = Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own };
+        let mut reporter =
+            Self { losses: Vec::new(), hostname: hostname.to_owned(), inlet, metrics: own, awaited: None };
         reporter.watch_spool(&metrics.spool());
         reporter.watch_log(&metrics.log());
         reporter
@@ -85,6 +91,8 @@ impl LossReporter {
         let place = || Some(("forward", name.to_owned()));
         self.watch("evicted", place(), "the spool was full and they were the oldest", &metrics.evicted);
         self.watch("damaged", place(), "the disk gave them back damaged", &metrics.damaged);
+        let says = "the store took their request without them, and did not say which they were";
+        self.watch(SHORT, place(), says, &metrics.short);
         let says = "the collector refused them for good; they are in dead-letter/ beside the spool (logferry spool cat --dead)";
         self.watch(REJECTED, place(), says, &metrics.rejected);
     }
@@ -108,11 +116,13 @@ impl LossReporter {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let reported = async {
-                ticks.tick().await;
-                if let Some(receipt) = self.report().await {
-                    // The next report waits until the spool has this one, which it holds while it is full.
+                // The next report waits until the spool has the last one, which it holds while it is full.
+                if let Some(receipt) = &mut self.awaited {
                     let _ = receipt.await;
+                    self.awaited = None;
                 }
+                ticks.tick().await;
+                self.awaited = self.report().await;
             };
             tokio::select! {
                 () = reported => {}
@@ -120,13 +130,15 @@ impl LossReporter {
             }
         }
         // The writer takes it with what else has queued, if there is room.
-        let _ = timeout(LAST_REPORT_WITHIN, self.report()).await;
+        if self.awaited.is_none() {
+            self.awaited = timeout(LAST_REPORT_WITHIN, self.report()).await.ok().flatten();
+        }
         self
     }
 
     /// Delivers one message for each loss that has grown. The spool never drops these messages; it makes the reporter wait. When this
     /// future is dropped early, the next report has what this one had not delivered.
-    async fn report(&mut self) -> Option<crate::spool::Receipt> {
+    async fn report(&mut self) -> Option<Receipt> {
         let stamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let mut batch = Batch::new();
         let counted: Vec<u64> = self.losses.iter().map(|loss| loss.counter.get()).collect();
@@ -156,7 +168,7 @@ impl Loss {
     fn unreported(&self, counted: u64) -> u64 {
         let lines = counted - self.reported;
         // The line rejected since may be the last report itself. Reporting that one would never end.
-        let own = u64::from(self.reason == REJECTED && self.reported > 0);
+        let own = u64::from([REJECTED, SHORT].contains(&self.reason) && self.reported > 0);
         if lines > own { lines } else { 0 }
     }
 

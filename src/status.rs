@@ -1,8 +1,10 @@
 //! The status registry: the states of listeners and forwards, beside the numbers of `metrics`. A stage writes here when its state
 //! changes, never for a message or a batch; `admin` reads, and knows no stage.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -48,9 +50,31 @@ pub struct Forward {
     pub state: SharedForwardStatus,
 }
 
-/// Whether a listener can take what comes, which the listener writes and the watchdog reads. Clones share it.
+/// The status of a listener, which the listener writes, and the watchdog and `admin` read. Clones share it.
 #[derive(Clone, Default)]
-pub struct SharedListenerStatus(Arc<Mutex<Option<ListenerFailure>>>);
+pub struct SharedListenerStatus(Arc<Mutex<ListenerStatus>>);
+
+#[derive(Default)]
+struct ListenerStatus {
+    /// Why nothing can be taken; `None` while it can.
+    failure: Option<ListenerFailure>,
+    last_refused: Option<LastRefused>,
+}
+
+/// The last peer that a listener refused.
+#[derive(Clone, Debug)]
+pub struct LastRefused {
+    /// When the peer was refused, by the wall clock, for people.
+    pub time: SystemTime,
+    /// When the peer was refused, by the monotonic clock, to compute its age.
+    pub at: Instant,
+    /// The peer's address; `None` where senders have none, as on a unix socket.
+    pub address: Option<IpAddr>,
+    /// The name of the reason.
+    pub reason: &'static str,
+    /// What happened, and what to do about it.
+    pub says: String,
+}
 
 /// Why a listener cannot take what comes.
 #[derive(Clone, Debug)]
@@ -70,6 +94,8 @@ pub enum Part {
     Listener(String),
     /// A forward, by its name.
     Forward(String),
+    /// Lines that another relay numbers.
+    Numbered,
 }
 
 /// A part that has stood still for too long.
@@ -84,6 +110,19 @@ pub struct Standstill {
 /// What stands still now, which the watchdog writes and `admin` reads. Clones share it.
 #[derive(Clone, Default)]
 pub struct Standstills(Arc<Mutex<Vec<Standstill>>>);
+
+/// What is most likely a mistake in the settings, and shows only while the relay works. Each kind is said once, until the
+/// configuration is read again. Clones share it.
+#[derive(Clone, Default)]
+pub struct Mistakes(Arc<Mutex<BTreeMap<Mistake, String>>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mistake {
+    /// The host name is the ID of the relay's own container.
+    ContainerHostname,
+    /// The tag of a container fits no template.
+    UnmatchedTag,
+}
 
 /// The status of a forward, which the forward writes and `admin` reads. Clones share it.
 #[derive(Clone, Default)]
@@ -101,8 +140,12 @@ pub struct ForwardStatus {
     pub stalled_until: Option<Instant>,
     /// The collector refuses every line, and the forward waits.
     pub stopped: bool,
+    /// Lines wait until there are enough of them for an object.
+    pub gathers: bool,
     /// The last error, whether it is over or not.
-    pub last_error: Option<LastError>,
+    pub last_error: Option<Said>,
+    /// The last answer of a log store, in its own words.
+    pub last_answer: Option<Said>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,10 +167,10 @@ pub struct Peer {
 }
 
 #[derive(Clone, Debug)]
-pub struct LastError {
-    /// When the error happened, by the wall clock, for people.
+pub struct Said {
+    /// When it was said, by the wall clock, for people.
     pub time: SystemTime,
-    /// When the error happened, by the monotonic clock, to compute its age.
+    /// When it was said, by the monotonic clock, to compute its age.
     pub at: Instant,
     pub says: String,
 }
@@ -146,17 +189,28 @@ impl StatusRegistry {
 impl SharedListenerStatus {
     /// Notes that nothing can be taken.
     pub fn fails(&self, error: &dyn fmt::Display) {
-        self.0.lock().get_or_insert_with(|| ListenerFailure { since: Instant::now(), why: error.to_string() });
+        let failure = || ListenerFailure { since: Instant::now(), why: error.to_string() };
+        self.0.lock().failure.get_or_insert_with(failure);
     }
 
     /// Notes that something was taken, or that nothing is there to be taken.
     pub fn works(&self) {
-        *self.0.lock() = None;
+        self.0.lock().failure = None;
     }
 
     /// Why nothing can be taken; `None` while it can.
     pub fn failure(&self) -> Option<ListenerFailure> {
-        self.0.lock().clone()
+        self.0.lock().failure.clone()
+    }
+
+    /// Notes that a peer was refused.
+    pub fn refused(&self, address: Option<IpAddr>, reason: &'static str, says: &dyn fmt::Display) {
+        let (time, at, says) = (SystemTime::now(), Instant::now(), shortened(&says.to_string()));
+        self.0.lock().last_refused = Some(LastRefused { time, at, address, reason, says });
+    }
+
+    pub fn last_refused(&self) -> Option<LastRefused> {
+        self.0.lock().last_refused.clone()
     }
 }
 
@@ -167,6 +221,7 @@ impl fmt::Display for Part {
             Self::Thread(name) => write!(f, "thread {name}"),
             Self::Listener(address) => write!(f, "listen {address}"),
             Self::Forward(name) => write!(f, "forward {name}"),
+            Self::Numbered => f.write_str("a stream of lines that another relay numbers"),
         }
     }
 }
@@ -175,6 +230,25 @@ impl fmt::Display for Standstill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { part, waits_for, seconds } = self;
         write!(f, "{part} has stood still for {seconds} s; it waits for {waits_for}")
+    }
+}
+
+impl Mistakes {
+    /// Notes a mistake, and logs it if it is the first of its kind.
+    pub fn note(&self, kind: Mistake, says: impl FnOnce() -> String) {
+        if let Entry::Vacant(first) = self.0.lock().entry(kind) {
+            let says = first.insert(says());
+            tracing::warn!("{says}");
+        }
+    }
+
+    /// Forgets all mistakes: another configuration may have none.
+    pub fn forget(&self) {
+        self.0.lock().clear();
+    }
+
+    pub fn now(&self) -> Vec<String> {
+        self.0.lock().values().cloned().collect()
     }
 }
 
@@ -224,6 +298,11 @@ impl SharedForwardStatus {
         self.lock().stopped = false;
     }
 
+    /// Whether lines wait until there are enough of them.
+    pub fn gathers(&self, gathers: bool) {
+        self.lock().gathers = gathers;
+    }
+
     /// Notes that nothing is acknowledged. That holds for `time`, unless it is noted again.
     pub fn stalled(&self, time: Duration) {
         self.lock().stalled_until = Instant::now().checked_add(time);
@@ -231,18 +310,32 @@ impl SharedForwardStatus {
 
     /// Notes an error.
     pub fn failed(&self, says: &str) {
-        let mut end = says.len().min(MAX_ERROR_TEXT);
-        while !says.is_char_boundary(end) {
-            end -= 1;
-        }
-        let more = if end < says.len() { "…" } else { "" };
-        let says = format!("{}{more}", &says[..end]);
-        self.lock().last_error = Some(LastError { time: SystemTime::now(), at: Instant::now(), says });
+        self.lock().last_error = Some(Said::now(says));
+    }
+
+    /// Notes what a log store has answered. That is once for each request, of which there are few.
+    pub fn answered(&self, says: &str) {
+        self.lock().last_answer = Some(Said::now(says));
     }
 
     fn lock(&self) -> MutexGuard<'_, ForwardStatus> {
         self.0.lock()
     }
+}
+
+impl Said {
+    fn now(says: &str) -> Self {
+        Self { time: SystemTime::now(), at: Instant::now(), says: shortened(says) }
+    }
+}
+
+fn shortened(says: &str) -> String {
+    let mut end = says.len().min(MAX_ERROR_TEXT);
+    while !says.is_char_boundary(end) {
+        end -= 1;
+    }
+    let more = if end < says.len() { "…" } else { "" };
+    format!("{}{more}", &says[..end])
 }
 
 impl ForwardStatus {
@@ -265,7 +358,9 @@ impl Default for ForwardStatus {
             peer: None,
             stalled_until: None,
             stopped: false,
+            gathers: false,
             last_error: None,
+            last_answer: None,
         }
     }
 }

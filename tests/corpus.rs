@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use corpus::{Row, rows};
 use logferry::internals::protocol::framing::properties::any_cut;
-use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Shape, TagTemplate, Translator, parse};
+use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Shape, TagTemplates, Translator, parse};
 use logferry::internals::record::{Container, Format, HeaderField, Record, Stamp, UnixMicros, render};
 
 /// What the default template cannot read, and why. Everything else must be right with any template.
@@ -37,7 +37,7 @@ fn with_the_template_they_were_sent_with() {
     for row in rows() {
         let template = match row.template.as_str() {
             // Not a template that can be read backwards; the tag is what comes of it.
-            "(unset)" | "{{if false}}x{{end}}" => TagTemplate::default(),
+            "(unset)" | "{{if false}}x{{end}}" => TagTemplates::default(),
             template => template.parse().unwrap(),
         };
         check(&row, template, None);
@@ -52,7 +52,7 @@ fn with_the_default_template() {
     }
     for row in rows {
         let wrong = UNREADABLE.iter().find(|(file, ..)| *file == row.file).map(|(_, wrong, _)| *wrong);
-        check(&row, TagTemplate::default(), wrong);
+        check(&row, TagTemplates::default(), wrong);
     }
 }
 
@@ -122,12 +122,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-fn check(row: &Row, template: TagTemplate, wrong: Option<Wrong>) {
+fn check(row: &Row, template: TagTemplates, wrong: Option<Wrong>) {
     let (file, bytes) = (&row.file, row.unframed());
     let (received, stamp) = row.times();
     let frame = Frame { bytes, cut: false, received: UnixMicros(received) };
-    let by_template = template.to_string();
-    let settings = Settings { hostname: "relay-1".to_owned(), tag_template: template, ..Settings::default() };
+    let by_template = template.written().join(", ");
+    let settings = Settings { hostname: "relay-1".to_owned(), tag_templates: template, ..Settings::default() };
     let reading = parse(&frame, &settings, Senders::Anybody);
     let message = &reading.record;
     assert_eq!(message.facility * 8 + message.severity, row.pri, "{file}");

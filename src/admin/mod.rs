@@ -11,7 +11,6 @@ mod status;
 mod tests;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -26,18 +25,18 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::config::ReadyCheck;
 use crate::descriptors;
+use crate::http::{Answered, Answering};
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
-use crate::status::{Part, Standstills, StatusRegistry};
+use crate::status::{Mistakes, Part, Standstills, StatusRegistry};
 pub use address_file::AddressFile;
 use history::History;
 use status::Status;
@@ -75,6 +74,7 @@ pub struct Sources {
     pub spool: spool::Handle,
     pub prober: Prober,
     pub standstills: Standstills,
+    pub mistakes: Mistakes,
     /// What makes `/ready` answer 503.
     pub ready: Vec<ReadyCheck>,
 }
@@ -152,18 +152,15 @@ async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext
         let has_request = Arc::new(AtomicBool::new(false));
         let requested = has_request.clone();
         let task = tokio::spawn(async move {
-            let answers = service_fn(move |request| {
+            let answering: Answering<'_> = Box::new(move |request| {
                 requested.store(true, Ordering::Relaxed);
-                respond(request, spool_requests.clone(), context.clone())
+                Box::pin(respond(request, spool_requests.clone(), context.clone()))
             });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(MAX_HEAD_BYTES)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), answers);
+            let mut how = http1::Builder::new();
+            how.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+            how.max_buf_size(MAX_HEAD_BYTES).keep_alive(false);
             // An error here is the client's: it hung up early.
-            let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+            let _ = timeout(CONNECTION_TIMEOUT, crate::http::serve(&how, Box::new(stream), answering)).await;
             drop(permit);
         });
         idle.push_back((has_request, task));
@@ -175,7 +172,7 @@ async fn respond(
     request: Request<Incoming>,
     spool_requests: Arc<Semaphore>,
     context: Weak<RequestContext>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Answered {
     let permit = match request.uri().path() {
         "/" | "/status" => spool_requests.acquire().await.ok(),
         _ => None,
@@ -236,6 +233,7 @@ impl Sources {
             Part::Thread(name) => name.starts_with("spool") && self.ready.contains(&ReadyCheck::Spool),
             Part::Listener(_) => self.ready.contains(&ReadyCheck::Listeners),
             Part::Forward(_) => self.ready.contains(&ReadyCheck::Forwards),
+            Part::Numbered => false,
         };
         let standing = self.standstills.now().into_iter().find(|standstill| matters(&standstill.part));
         standing.map_or(Ok(()), |standstill| Err(standstill.to_string()))

@@ -1,5 +1,7 @@
 //! The status: the data of the page and of `/status`, in one plain struct. Its fields are the keys of the JSON.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -11,6 +13,8 @@ use tokio::time::timeout;
 use super::history::{SAMPLE_EVERY, recent};
 use super::{RequestContext, Sources};
 use crate::metrics::{Busy, ForwardMetrics, ListenMetrics};
+use crate::protocol::foreign::Foreign;
+use crate::protocol::session::UNNAMED;
 use crate::record::{Record, escape_json};
 use crate::status::{self, ForwardStatus, Phase};
 
@@ -40,6 +44,8 @@ pub struct Status {
     pub losses: Vec<Loss>,
     /// Parts of the relay that stand still.
     pub standstills: Vec<Standstill>,
+    /// What is most likely a mistake in the settings.
+    pub mistakes: Vec<String>,
     pub history: TimeSeries,
 }
 
@@ -68,7 +74,11 @@ pub struct Forward {
     pub target: Option<String>,
     pub address: Option<String>,
     pub ttl_left_seconds: Option<u64>,
-    pub last_error: Option<LastError>,
+    pub last_error: Option<Said>,
+    /// Of a log store, in its own words.
+    pub last_answer: Option<Said>,
+    /// Requests to a log store, by what became of them.
+    pub requests: BTreeMap<&'static str, u64>,
     /// Lines that the collector has not got.
     pub pending: u64,
     /// Lines that the collector has got and that may have to be sent again.
@@ -80,8 +90,12 @@ pub struct Forward {
     pub filtered: u64,
     /// Lines that the collector refused for good.
     pub rejected: u64,
+    /// The same by reason, each when its letter was written.
+    pub dead_letters: BTreeMap<&'static str, u64>,
     pub dead_letter_bytes: u64,
     pub resent: u64,
+    /// Dead letters that are still to be sent again.
+    pub resend_pending: u64,
     pub connects: u64,
     pub moves: u64,
     pub failbacks: u64,
@@ -113,7 +127,7 @@ pub enum State {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct LastError {
+pub struct Said {
     pub time: String,
     pub seconds_ago: u64,
     pub text: String,
@@ -131,6 +145,19 @@ pub struct Listener {
     /// The limit in force, which may be lower than in the config; `None` for datagrams.
     pub max_connections: Option<usize>,
     pub accepted: u64,
+    /// The last peer that was refused, whether it was let in since or not.
+    pub last_refused: Option<LastRefused>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LastRefused {
+    pub time: String,
+    pub seconds_ago: u64,
+    /// `None` where senders have no address, as on a unix socket.
+    pub address: Option<String>,
+    pub reason: &'static str,
+    /// What happened, and what to do about it.
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -149,7 +176,7 @@ pub struct Loss {
     pub place: Option<String>,
     pub count: u64,
     pub unit: &'static str,
-    pub says: &'static str,
+    pub says: Cow<'static, str>,
 }
 
 /// A part of the relay that has stood still for too long.
@@ -216,6 +243,7 @@ impl Status {
             other_containers: metrics.containers().others(),
             losses: losses(sources),
             standstills: standstills(sources),
+            mistakes: sources.mistakes.now(),
             history: TimeSeries {
                 every_seconds: SAMPLE_EVERY.as_secs(),
                 received_per_second: series.received.into_iter().map(tenths).collect(),
@@ -246,7 +274,8 @@ impl Status {
 
 impl Forward {
     fn of(forward: &status::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
-        let ForwardStatus { phase, since, peer, stalled_until, stopped, last_error } = forward.state.now();
+        let ForwardStatus { phase, since, peer, stalled_until, stopped, gathers: _, last_error, last_answer } =
+            forward.state.now();
         let (pending, replayable) = (metrics.pending(), metrics.replayable());
         // The line was read before the counter, and may have been delivered since.
         let oldest = oldest.filter(|_| pending > 0);
@@ -269,24 +298,30 @@ impl Forward {
             target: peer.map(|peer| peer.target),
             address: address.map(|address| address.to_string()),
             ttl_left_seconds: resolved_until.map(|until| until.saturating_duration_since(now).as_secs()),
-            last_error: last_error.map(|error| LastError {
-                time: rfc3339(error.time),
-                seconds_ago: error.at.elapsed().as_secs(),
-                text: error.says,
-            }),
+            last_error: last_error.map(Said::from),
+            last_answer: last_answer.map(Said::from),
+            requests: metrics.requests.counts().into_iter().collect(),
             pending,
             replayable,
             oldest_pending_seconds: oldest,
             delivered: metrics.delivered.get(),
             filtered,
             rejected: metrics.rejected.get(),
+            dead_letters: metrics.dead_letters.counts().into_iter().collect(),
             dead_letter_bytes: metrics.dead_letter_bytes.get().unsigned_abs(),
             resent: metrics.resent.get(),
+            resend_pending: metrics.resend_pending.get().unsigned_abs(),
             connects: metrics.connects.get(),
             moves: metrics.moves.get(),
             failbacks: metrics.failbacks.get(),
             old: OldKeys { waiting: pending + replayable, oldest_waiting_seconds: oldest, unwanted: filtered },
         }
+    }
+}
+
+impl From<status::Said> for Said {
+    fn from(said: status::Said) -> Self {
+        Self { time: rfc3339(said.time), seconds_ago: said.at.elapsed().as_secs(), text: said.says }
     }
 }
 
@@ -300,6 +335,13 @@ impl Listener {
             connections: metrics.connections.get().unsigned_abs(),
             max_connections: listener.max_connections,
             accepted: metrics.accepted.get(),
+            last_refused: listener.state.last_refused().map(|refused| LastRefused {
+                time: rfc3339(refused.time),
+                seconds_ago: refused.at.elapsed().as_secs(),
+                address: refused.address.map(|address| address.to_string()),
+                reason: refused.reason,
+                text: refused.says,
+            }),
         }
     }
 }
@@ -320,11 +362,23 @@ fn losses(sources: &Sources) -> Vec<Loss> {
         ("error", &spool.dropped_error, "the disk refused them"),
         ("stalled", &spool.dropped_stalled, "the disk stood still"),
         ("rule", &spool.dropped_rule, "not lost: a `[[drop]]` means them"),
+        ("loop", &spool.dropped_loop, "not lost: a forward leads back to this relay, and they came back"),
         ("repeated", &spool.dropped_repeated, "not lost: another relay sent them again, and they were here"),
+        (
+            "withdrawn",
+            &spool.dropped_withdrawn,
+            "not lost: they waited for room, and their sender hung up to send them again",
+        ),
         ("log-rate", &log.dropped_rate, "the relay said more about itself than it tells"),
         ("log-full", &log.dropped_full, "the relay said more about itself than waits for room"),
     ];
-    let loss = |reason, place, counter: &Counter, unit, says| Loss { reason, place, count: counter.get(), unit, says };
+    let loss = |reason, place, counter: &Counter, unit, says: &'static str| Loss {
+        reason,
+        place,
+        count: counter.get(),
+        unit,
+        says: says.into(),
+    };
     let mut losses: Vec<Loss> =
         of_lines.into_iter().map(|(reason, counter, says)| loss(reason, None, counter, "lines", says)).collect();
     for (name, m) in sources.metrics.forwards() {
@@ -332,12 +386,22 @@ fn losses(sources: &Sources) -> Vec<Loss> {
             [
                 ("evicted", &m.evicted, "the spool was full and they were the oldest"),
                 ("damaged", &m.damaged, "the disk gave them back damaged"),
+                ("short", &m.short, "the store has taken their request without them, and does not say which they were"),
                 ("rejected", &m.rejected, "the collector refused them for good: `logferry spool cat --dead` has them"),
             ]
             .map(|(reason, counter, says)| loss(reason, Some(name.clone()), counter, "lines", says)),
         );
     }
     for (name, m) in sources.metrics.listeners() {
+        // Those without a name of their own are below.
+        let violations = m.refused.violations().into_iter().filter(|(reason, ..)| *reason != UNNAMED);
+        losses.extend(violations.map(|(reason, counter, says)| {
+            let place = Some(name.clone());
+            Loss { reason, place, count: counter.get(), unit: "connections and messages", says }
+        }));
+        losses.extend(Foreign::ALL.into_iter().zip(&m.refused.foreign).map(|(foreign, counter)| {
+            loss(foreign.label(), Some(name.clone()), counter, "connections", "another protocol is spoken there")
+        }));
         losses.extend(
             [
                 ("receive-buffer", &m.kernel_drops, "messages", "the kernel's receive buffer was full"),
@@ -350,6 +414,9 @@ fn losses(sources: &Sources) -> Vec<Loss> {
                 ),
                 ("frame-timeout", &m.cut.frame_timeout, "messages", "did not end in that time; their start was kept"),
                 ("max-unfinished", &m.cut.max_unfinished, "messages", "too much had not ended; their start was kept"),
+                ("max-frame", &m.skipped.max_frame, "bytes", "of messages longer than that, behind their start"),
+                ("frame-timeout", &m.skipped.frame_timeout, "bytes", "of messages that did not end in that time"),
+                ("max-unfinished", &m.skipped.max_unfinished, "bytes", "of messages for which there was no memory"),
                 ("unfinished", &m.unfinished, "messages", "their connection broke before their end"),
                 ("max-connections", &m.refused.max_connections, "connections", "there were so many"),
                 (
@@ -359,11 +426,34 @@ fn losses(sources: &Sources) -> Vec<Loss> {
                     "there were so many from one address",
                 ),
                 ("allow", &m.refused.allow, "connections and datagrams", "their address is none of these"),
+                (
+                    "client-allow",
+                    &m.refused.client_allow,
+                    "connections and datagrams",
+                    "the address that the proxy tells is none of these",
+                ),
+                (
+                    "no-proxy-header",
+                    &m.refused.proxy_protocol,
+                    "connections and datagrams",
+                    "they have no header of a proxy",
+                ),
                 ("plaintext", &m.refused.plaintext, "connections", "only TLS is taken there"),
-                ("protocol", &m.refused.protocol, "connections", "RELP is spoken there"),
-                ("frame-timeout", &m.refused.frame_timeout, "connections", "a RELP frame did not end in that time"),
-                ("max-unfinished", &m.refused.max_unfinished, "connections", "too much of RELP had not ended"),
-                ("handshake", &m.handshake_failures, "connections", "TLS or RELP was not agreed upon"),
+                (UNNAMED, &m.refused.protocol, "connections", "not what is spoken there, or not all of it"),
+                ("frame-timeout", &m.refused.frame_timeout, "connections", "a message did not end in that time"),
+                ("max-unfinished", &m.refused.max_unfinished, "connections", "too much had not ended"),
+                (
+                    "max-wait",
+                    &m.refused.max_wait,
+                    "connections",
+                    "they had waited for an answer for so long, and send again what has none",
+                ),
+                (
+                    "handshake",
+                    &m.handshake_failures,
+                    "connections",
+                    "no handshake of TLS, RELP or Forward was agreed upon",
+                ),
             ]
             .map(|(reason, counter, unit, says)| loss(reason, Some(name.clone()), counter, unit, says)),
         );

@@ -25,7 +25,9 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let spool = Spool::open(Options::new(dir.path(), 1 << 20, Vec::new()), &metrics).unwrap();
     let (prober, _hung) = Prober::of_a_hung_disk();
     let (standstills, ready) = (Standstills::default(), vec![ReadyCheck::Spool]);
-    let sources = Sources { metrics, registry: Arc::default(), spool: spool.handle, prober, standstills, ready };
+    let mistakes = Mistakes::default();
+    let (registry, spool) = (Arc::default(), spool.handle);
+    let sources = Sources { metrics, registry, spool, prober, standstills, mistakes, ready };
     let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
     let address = admin.address;
     let serving = tokio::spawn(admin.serve(sources));

@@ -75,7 +75,7 @@ fn read(mut stream: TcpStream, on_frame: &impl Fn(&[u8])) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
-        framer.feed(&bytes[..length], |frame, _| on_frame(frame));
+        framer.feed(&bytes[..length], |frame| on_frame(frame.bytes));
     }
 }
 

@@ -1,8 +1,8 @@
-//! Docker's syslog log driver, as `demo` and `probe` play it: it connects to a relay over blocking sockets, writes and frames
-//! messages as Docker does, and keeps to a rate.
+//! Docker's log drivers, as `demo` and `probe` play them: a connection to a relay over blocking sockets, messages of the syslog driver as
+//! Docker writes and frames them, and a rate to keep to.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 
 use crate::config::{ClientTls, ListenAddress, ListenTransport, Protocol};
-use crate::tls;
+use crate::tls::{self, BlockingStream, Reader};
 
 /// Containers print in small bursts, and so the senders send.
 const BURST_INTERVAL: Duration = Duration::from_millis(5);
@@ -32,18 +32,20 @@ pub enum RelayAddress {
 }
 
 impl RelayAddress {
-    /// Converts the address of a listener. `None` stands for RELP, which the log driver does not speak.
+    /// Converts the address of a listener. `None`: the syslog driver does not speak its protocol.
     pub fn from_address(address: &ListenAddress) -> Option<Self> {
-        if address.protocol() != Protocol::Syslog {
-            return None;
-        }
-        Some(match address.transport() {
+        (address.protocol() == Protocol::Syslog).then(|| Self::of(address.transport()))
+    }
+
+    /// Whatever protocol is spoken there.
+    pub fn of(transport: &ListenTransport) -> Self {
+        match transport {
             ListenTransport::Udp(socket) => Self::Udp(*socket),
             ListenTransport::Tcp(socket) => Self::Tcp(*socket),
             ListenTransport::Tls(socket) => Self::Tls(*socket),
             ListenTransport::Unix(path) => Self::Unix(path.clone()),
             ListenTransport::Unixgram(path) => Self::Unixgram(path.clone()),
-        })
+        }
     }
 }
 
@@ -68,7 +70,7 @@ pub struct Connection {
 enum Socket {
     Udp(UdpSocket),
     Tcp(TcpStream),
-    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+    Tls(Box<BlockingStream>),
     Unix(UnixStream),
     Unixgram(UnixDatagram),
 }
@@ -87,7 +89,11 @@ impl Connection {
             RelayAddress::Tls(to) => {
                 let address = to.ip().to_string();
                 let name = files.server_name.as_deref().unwrap_or(&address);
-                let stream = tls::blocking_client(files, name, tcp(to)?).map_err(io::Error::other)?;
+                let connector = tls::connector(files).map_err(io::Error::other)?;
+                let of_name = tls::server_name(name).map_err(io::Error::other)?;
+                let stream = connector.connect_blocking(of_name, tcp(to)?).map_err(|error| {
+                    io::Error::other(format!("TLS with {name}: {}", error.explained(name, files, Reader::OfFlags)))
+                })?;
                 Socket::Tls(Box::new(stream))
             }
             RelayAddress::Unix(path) => {
@@ -129,13 +135,49 @@ impl Connection {
         Ok(())
     }
 
+    /// Why the relay has ended a connection that no longer takes anything, where it has said so. Who is refused for his certificate
+    /// learns it late (TLS 1.3), and Docker's driver, which never reads, never.
+    pub fn refusal(&mut self) -> Option<String> {
+        let Socket::Tls(stream) = &mut self.socket else { return None };
+        stream.sock.set_nonblocking(true).ok()?;
+        heard(stream).err().flatten()
+    }
+
+    /// Ends the connection and waits until the relay has ended it too: why, where it has said so.
+    pub fn finish_and_hear(mut self) -> Option<String> {
+        let _ = self.end();
+        let Socket::Tls(stream) = &mut self.socket else { return None };
+        // What fails here has ended already, and may have been told why.
+        let _ = stream.sock.shutdown(Shutdown::Write);
+        loop {
+            match heard(stream) {
+                Ok(1..) => {}
+                Ok(0) => return None,
+                Err(why) => return why,
+            }
+        }
+    }
+
     pub fn finish(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
         self.flush()?;
         if let Socket::Tls(stream) = &mut self.socket {
             stream.conn.send_close_notify();
             stream.flush()?;
         }
         Ok(())
+    }
+}
+
+/// Reads once what a relay says, which is nothing but the end: how much, or why it has refused us.
+fn heard(stream: &mut BlockingStream) -> Result<usize, Option<String>> {
+    let read = stream.conn.read_tls(&mut stream.sock).map_err(|_| None)?;
+    match stream.conn.process_new_packets() {
+        Ok(_) => Ok(read),
+        Err(error) => Err(Some(tls::explained_alert(&io::Error::other(error), Reader::OfFlags))),
     }
 }
 

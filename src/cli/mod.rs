@@ -25,7 +25,7 @@ use crate::config::{Config, Overrides};
 use crate::log::last_words as complain;
 
 /// For the fuzz target.
-pub use explain::properties::any_bytes as any_message;
+pub use explain::properties::{any_bytes as any_message, any_bytes_of_others as any_message_of_others};
 
 /// Exit codes, as sysexits.h names them.
 mod exit {
@@ -48,7 +48,7 @@ struct Arguments {
 enum Command {
     /// Relay messages (the default command)
     Run(Overrides),
-    /// Say whether a config is good: read its certificates, resolve its names, print the effective settings
+    /// Say whether a config is good: read its certificates, resolve its names, try its collectors, print its settings
     Check(check::Arguments),
     /// Read messages on stdin and show how each is framed and understood, and the bytes each forward would send
     Explain(explain::Arguments),

@@ -1,4 +1,4 @@
-//! The effective config: every setting as it could be written, defaults filled in. `logferry check` prints it.
+//! The effective config: every setting as it could be written, defaults filled in. `logferry check --print` prints it.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 

@@ -7,6 +7,9 @@ use std::path::Path;
 use super::written::{Entry, Leaf, Origin};
 use crate::record::escaped;
 
+/// Headers of HTTP that have a secret for their value.
+pub const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
 /// Problems of one config that are named; a file with more of them is no config.
 const MAX_PROBLEMS: usize = 100;
 
@@ -65,11 +68,11 @@ impl ConfigError {
     }
 
     pub(super) fn no_listener_for_tls() -> Self {
-        Self::unwritten("--tls-cert, --tls-key, --tls-client-ca / LOGFERRY_TLS_…: there is no tcp://, tcp+tls:// or relp+tls:// listener to use them".to_owned())
+        Self::unwritten("--tls-cert, --tls-key, --tls-client-ca / LOGFERRY_TLS_…: there is no tcp://, tcp+tls://, relp+tls://, fluent+tls://, gelf+tls://, splunk+https:// or journal+https:// listener to use them".to_owned())
     }
 
     pub(super) fn no_forward_for_tls() -> Self {
-        Self::unwritten("--ca, --cert, --key, --server-name / LOGFERRY_CA, …: no forward speaks TLS; write tcp+tls:// or relp+tls://".to_owned())
+        Self::unwritten("--ca, --cert, --key, --server-name / LOGFERRY_CA, …: no forward speaks TLS; write tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://".to_owned())
     }
 }
 
@@ -146,7 +149,8 @@ impl<'a> Source<'a> {
 
     /// A value that means nothing, and what would.
     pub fn bad(&self, key: &str, leaf: &Leaf, says: &str) -> ConfigError {
-        let written = &leaf.text;
+        let written = &without_secret(&leaf.text);
+        let says = &says.replace(&leaf.text, written);
         // Parsers that quote the value themselves need not have it said twice.
         let quoted = if says.contains(&format!("`{written}`")) { String::new() } else { format!("`{written}`: ") };
         self.located(key, leaf, &format!("{quoted}{says}"))
@@ -243,4 +247,16 @@ fn is_pem(text: &str) -> bool {
 fn nearest(written: &str, known: &[&'static str]) -> Option<&'static str> {
     let (distance, name) = known.iter().map(|name| (strsim::damerau_levenshtein(name, written), *name)).min()?;
     (distance <= 1 + name.len() / 3).then_some(name)
+}
+
+/// A text as an error may show it: without the password of an address, and without what a header of HTTP has for a secret.
+fn without_secret(text: &str) -> String {
+    let header = text.split_once(':').map(|(name, _)| name.trim());
+    if let Some(name) = header.filter(|name| SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))) {
+        return format!("{name}: ***");
+    }
+    match text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, rest)) => format!("{scheme}://***@{rest}"),
+        None => text.to_owned(),
+    }
 }

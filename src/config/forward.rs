@@ -10,10 +10,14 @@ use bytesize::ByteSize;
 
 use super::effective::Table;
 use super::error::{ConfigError, Source};
+use super::fluent::{self, FluentKeys, FluentSettings};
+use super::http::{self, HttpSettings};
 use super::kinds::{Count, CountOrAuto, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Words};
+use super::nats::{self, NatsSettings, NatsTarget};
+use super::secret::Secret;
 use super::settings::{OnlyFor, Place, Settings, defaults, settings};
 use super::written::{Entry, Leaf, List, Written};
-use super::{Fingerprint, ForwardAddress, ForwardProtocol, Transport};
+use super::{Destination, Fingerprint, ForwardAddress, ForwardProtocol, Proxy, Transport};
 use crate::record::{Format, Rule};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +32,8 @@ const DEFAULT_REPLAY_FOR: Duration = Duration::from_secs(30);
 /// socket buffer (`tcp_rmem`, 32 MiB since 6.16), for it counts its own book-keeping too.
 const DEFAULT_REPLAY_LIMIT: ByteSize = ByteSize::mib(16);
 const REPLAY_MAX: u64 = 1 << 30;
+/// What Graylog's documentation has for the longest chunk.
+const DEFAULT_MAX_DATAGRAM: usize = 8192;
 /// Files that a `file://` target may have open at once.
 const DEFAULT_MAX_OPEN_FILES: usize = 256;
 const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -42,13 +48,27 @@ const STREAMS: OnlyFor = OnlyFor {
         to.network().is_some_and(|to| to.protocol() == ForwardProtocol::Syslog && to.transport() != Transport::Udp)
     },
 };
-const RELP: OnlyFor = OnlyFor { schemes: "relp:// or relp+tls://", uses: ForwardAddress::is_relp };
+/// Streams without answers.
+const REPLAYED: OnlyFor = OnlyFor {
+    schemes: "tcp://, tcp+tls://, gelf+tcp:// or gelf+tls://",
+    uses: |to| {
+        let is_replayed = |protocol| matches!(protocol, ForwardProtocol::Syslog | ForwardProtocol::Gelf);
+        to.network().is_some_and(|to| is_replayed(to.protocol()) && to.transport() != Transport::Udp)
+    },
+};
+const GELF_SCHEMES: &str = "gelf+udp://, gelf+tcp:// or gelf+tls://";
+const GELF_DATAGRAMS: OnlyFor = OnlyFor { schemes: "gelf+udp://", uses: |to| to.is_gelf() && to.is_udp() };
+const ANSWERED: OnlyFor =
+    OnlyFor { schemes: "relp://, relp+tls://, nats:// or nats+tls://", uses: |to| to.is_relp() || to.is_nats() };
 const FILES: OnlyFor = OnlyFor { schemes: "file://", uses: |to| matches!(to, ForwardAddress::File(_)) };
 const CONNECTIONS: OnlyFor = OnlyFor {
-    schemes: "tcp://, tcp+tls://, relp:// or relp+tls://",
+    schemes: "tcp://, tcp+tls://, relp://, relp+tls://, http://, https://, nats://, nats+tls://, fluent://, fluent+tls://, gelf+tcp:// or gelf+tls://",
     uses: |to| to.network().is_some_and(|to| to.transport() != Transport::Udp),
 };
-const TLS: OnlyFor = OnlyFor { schemes: "tcp+tls:// or relp+tls://", uses: ForwardAddress::is_tls };
+const TLS: OnlyFor = OnlyFor {
+    schemes: "tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://",
+    uses: ForwardAddress::is_tls,
+};
 
 /// A way out of the spool: its keys, and the targets that follow from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +82,8 @@ pub struct Forward {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub address: ForwardAddress,
+    /// What stands in between.
+    pub proxy: Option<Proxy>,
     pub delivery: DeliverySettings,
 }
 
@@ -73,6 +95,12 @@ pub enum DeliverySettings {
     Relp(RelpSettings),
     /// Syslog in datagrams.
     Datagram,
+    /// GELF in datagrams.
+    GelfDatagram(GelfSettings),
+    /// An API of a log store.
+    Http(Box<HttpSettings>),
+    Nats(Box<NatsTarget>),
+    Fluent(Box<FluentSettings>),
     File(FileSettings),
     Stdout,
 }
@@ -95,6 +123,10 @@ settings! {
     groups {
         stream: StreamSettings;
         relp: RelpSettings;
+        http: HttpSettings;
+        nats: NatsSettings;
+        fluent: FluentKeys;
+        gelf: GelfKeys;
         file: FileSettings;
         tls: ClientTls;
     }
@@ -110,11 +142,11 @@ settings! {
         /// How messages are divided; `None`: as is usual for the transport.
         framing: Option<Framing> = None, as Optional(FRAMINGS), key "framing".only_for(STREAMS);
         /// Bytes that are sent again after a broken connection.
-        replay: u64 = DEFAULT_REPLAY.as_u64(), as Size(0..=REPLAY_MAX), key "replay".only_for(STREAMS);
-        replay_for: Duration = DEFAULT_REPLAY_FOR, as Time, key "replay-for".only_for(STREAMS);
+        replay: u64 = DEFAULT_REPLAY.as_u64(), as Size(0..=REPLAY_MAX), key "replay".only_for(REPLAYED);
+        replay_for: Duration = DEFAULT_REPLAY_FOR, as Time, key "replay-for".only_for(REPLAYED);
         /// Bytes that are kept while the collector seems not to read.
         replay_limit: u64 = DEFAULT_REPLAY_LIMIT.as_u64().max(replay),
-            as Size(0..=REPLAY_MAX), key "replay-limit".only_for(STREAMS);
+            as Size(0..=REPLAY_MAX), key "replay-limit".only_for(REPLAYED);
     }
 }
 
@@ -122,8 +154,22 @@ settings! {
     pub struct RelpSettings, written as WrittenRelp {
         /// No more is taken from the spool while so many messages are unanswered; `None`: as many as the link has shown to
         /// carry.
-        window: Option<usize> = None, as CountOrAuto, key "window".only_for(RELP);
+        window: Option<usize> = None, as CountOrAuto, key "window".only_for(ANSWERED);
     }
+}
+
+settings! {
+    pub struct GelfKeys, written as WrittenGelf {
+        /// Bytes of a datagram. A message that is longer goes in several.
+        max_datagram: usize = DEFAULT_MAX_DATAGRAM, as Size(512..=65_000), key "max-datagram".only_for(GELF_DATAGRAMS);
+    }
+}
+
+/// How GELF goes in datagrams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GelfSettings {
+    pub max_datagram: usize,
+    pub compress: bool,
 }
 
 settings! {
@@ -140,6 +186,8 @@ settings! {
 pub enum Framing {
     OctetCounting,
     Newline,
+    /// GELF's. Nobody can choose it.
+    Nul,
 }
 
 settings! {
@@ -186,7 +234,12 @@ impl Target {
     pub fn framing(&self) -> Option<Framing> {
         match &self.delivery {
             DeliverySettings::Stream(stream) => Some(stream.framing_to(&self.address)),
-            DeliverySettings::Relp(_) | DeliverySettings::Datagram => None,
+            DeliverySettings::Relp(_)
+            | DeliverySettings::Datagram
+            | DeliverySettings::Http(_)
+            | DeliverySettings::Nats(_)
+            | DeliverySettings::GelfDatagram(_)
+            | DeliverySettings::Fluent(_) => None,
             DeliverySettings::File(_) | DeliverySettings::Stdout => Some(Framing::Newline),
         }
     }
@@ -201,32 +254,72 @@ impl StreamSettings {
     /// The framing to an address. RFC 5425 knows octet counting only; on plain TCP newlines are what every collector
     /// understands.
     fn framing_to(&self, address: &ForwardAddress) -> Framing {
+        if address.is_gelf() {
+            return Framing::Nul;
+        }
         let usual = if address.is_tls() { Framing::OctetCounting } else { Framing::Newline };
         self.framing.unwrap_or(usual)
     }
 }
 
-/// Writes the address as the config has it.
+/// Writes the address as the config has it, and what stands in between.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address.fmt(f)
+        self.address.fmt(f)?;
+        self.proxy.as_ref().map_or(Ok(()), |proxy| write!(f, " through {proxy}"))
     }
 }
 
 impl Target {
-    fn new(address: ForwardAddress, keys: &ForwardKeys) -> Self {
+    /// What is looked up and connected: the target, or the proxy in front of it. `None`: it is on this machine.
+    pub fn reached_at(&self) -> Option<&Destination> {
+        self.proxy.as_ref().and_then(Proxy::destination).or_else(|| self.address.remote())
+    }
+
+    /// `Err`: a variable that names a proxy says nothing that can be read.
+    fn new(
+        address: ForwardAddress,
+        keys: &ForwardKeys,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
         let delivery = match &address {
             ForwardAddress::File(_) => DeliverySettings::File(keys.file.clone()),
             ForwardAddress::Stdout => DeliverySettings::Stdout,
             ForwardAddress::Network(to) => match (to.protocol(), to.transport()) {
                 (ForwardProtocol::Relp, _) => DeliverySettings::Relp(keys.relp.clone()),
+                (ForwardProtocol::Http, _) => DeliverySettings::Http(Box::new(keys.http.clone())),
+                (ForwardProtocol::Nats, _) => {
+                    DeliverySettings::Nats(Box::new(NatsTarget::new(&keys.nats, &keys.http, keys.relp.window)))
+                }
+                (ForwardProtocol::Fluent, _) => {
+                    DeliverySettings::Fluent(Box::new(FluentSettings::new(&keys.fluent, &keys.http)))
+                }
+                (ForwardProtocol::Gelf, Transport::Udp) => DeliverySettings::GelfDatagram(GelfSettings {
+                    max_datagram: keys.gelf.max_datagram,
+                    compress: keys.http.compress,
+                }),
                 (ForwardProtocol::Syslog, Transport::Udp) => DeliverySettings::Datagram,
-                (ForwardProtocol::Syslog, Transport::Tcp | Transport::Tls) => {
+                (ForwardProtocol::Syslog | ForwardProtocol::Gelf, Transport::Tcp | Transport::Tls) => {
                     DeliverySettings::Stream(keys.stream.clone())
                 }
             },
         };
-        Self { address, delivery }
+        let proxy = keys.http.proxy.of(&address, variable)?;
+        Ok(Self { address, proxy, delivery })
+    }
+}
+
+impl Forward {
+    /// What servers know us by.
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        // Such targets stand only among their own kind.
+        let secrets = match self.to.first().map(|to| &to.delivery) {
+            Some(DeliverySettings::Http(http)) => [http.token(), http.password()],
+            Some(DeliverySettings::Fluent(fluent)) => fluent.secrets(),
+            Some(DeliverySettings::Nats(nats)) => [nats.login.secret(), None],
+            _ => [None, None],
+        };
+        secrets.into_iter().flatten()
     }
 }
 
@@ -253,19 +346,30 @@ impl Settings for Forward {
                 ForwardKeys::read(written, place)?
             }
         };
+        check_kinds(written, place)?;
+        http::check(&written.http, &written.addresses, place)?;
+        nats::check(&written.nats, &written.http, &written.addresses, place)?;
+        fluent::check(&written.fluent, &written.http, &keys.addresses, place)?;
         if let Some(leaf) = written.stream.replay_limit.first()
             && keys.stream.replay_limit < keys.stream.replay
         {
             let says = "must not be below `replay`";
             place.source.note(place.source.bad(&place.key("replay-limit"), leaf, says), ())?;
         }
-        let to = keys.addresses.iter().map(|address| Target::new(address.clone(), &keys)).collect();
+        let mut to = Vec::with_capacity(keys.addresses.len());
+        for (address, leaf) in keys.addresses.iter().zip(written.addresses.leaves()) {
+            match Target::new(address.clone(), &keys, place.source.variable) {
+                Ok(target) => to.push(target),
+                Err(says) => place.source.note(place.source.bad(&place.key("to"), leaf, &says), ())?,
+            }
+        }
         Ok(Self { keys, to })
     }
 
     fn display(&self, table: &mut Table) {
         WrittenForward::default().each(&mut |key, _| {
-            if key.only_for.is_some_and(|only_for| !self.addresses.iter().any(only_for.uses)) {
+            let is_unused = key.only_for.is_some_and(|only_for| !self.addresses.iter().any(only_for.uses));
+            if is_unused || http::other_apis_of(key.name, self.http.api).is_some() {
                 table.leave_out(key.name);
             }
         });
@@ -281,6 +385,25 @@ fn check_identity(written: &WrittenClientTls, place: &Place<'_>) -> Result<(), C
         (None, None) | (Some(_), Some(_)) => return Ok(()),
     };
     place.source.note(place.source.bad(&place.key(key), leaf, says), ())
+}
+
+/// Notes a target of another kind beside one whose keys mean nothing to it.
+fn check_kinds(written: &WrittenForward, place: &Place<'_>) -> Result<(), ConfigError> {
+    let Some(to) = targets(place.source, written) else { return Ok(()) };
+    let kind = |to: &ForwardAddress| match to.network()?.protocol() {
+        ForwardProtocol::Syslog | ForwardProtocol::Relp => None,
+        ForwardProtocol::Http => Some(http::HTTP.schemes),
+        ForwardProtocol::Nats => Some(nats::NATS.schemes),
+        ForwardProtocol::Fluent => Some(fluent::FLUENT.schemes),
+        ForwardProtocol::Gelf => Some(GELF_SCHEMES),
+    };
+    let Some(schemes) = to.iter().find_map(kind) else { return Ok(()) };
+    let is_other = |to: &ForwardAddress| kind(to) != Some(schemes);
+    let Some(other) = to.iter().position(is_other).and_then(|at| written.addresses.leaves().get(at)) else {
+        return Ok(());
+    };
+    let says = format!("a forward to {schemes} has no targets of another kind; give them a forward of their own");
+    place.source.note(place.source.bad(&place.key("to"), other, &says), ())
 }
 
 /// Warns of keys that no target uses. A TLS key without a target that speaks TLS is an error, because the lines would go out in

@@ -104,6 +104,22 @@ impl Kind<Duration> for Time {
     }
 }
 
+/// An age of lines above zero, up to ten years.
+pub struct Age;
+
+impl Kind<Duration> for Age {
+    fn read(&self, value: &Value<'_>) -> Result<Duration, ConfigError> {
+        value.parse(|text| match humantime::parse_duration(text) {
+            Ok(age) if !age.is_zero() && age <= Duration::from_secs(3650 * 86_400) => Ok(age),
+            _ => Err("write an age above zero and up to ten years, with its unit: \"12h\", \"7days\""),
+        })
+    }
+
+    fn display(&self, value: &Duration) -> Item {
+        Time.display(value)
+    }
+}
+
 /// A size in bytes, within these limits.
 pub struct Size(pub RangeInclusive<u64>);
 

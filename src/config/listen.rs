@@ -8,12 +8,16 @@ use bytesize::ByteSize;
 
 use super::effective::Table;
 use super::error::{ConfigError, Source};
-use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Text, Time, Value, Words};
+use super::hostname;
+use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Value, Words};
+use super::multiline::Multiline;
+use super::secret::{FromVariable, Secret};
 use super::settings::{Place, Settings, defaults, settings};
 use super::written::{Entry, Leaf, List, Written};
-use super::{AddressRange, Fingerprint, ListenAddress, PeerName, Protocol};
+use super::{Fingerprint, ListenAddress, PeerName, Protocol};
 use crate::protocol::relp::NumberedStreams;
-use crate::protocol::syslog::Senders;
+use crate::protocol::syslog::{HostSource, ListenerMark, Listening, Marks, SenderZones, Senders};
+use crate::record::{AddressRange, Rule, TimeZone};
 
 pub const DEFAULT_LISTEN: [&str; 2] = ["udp://[::]:514", "tcp://[::]:514"];
 /// The default of `max-frame`: bytes of one message, framing excluded. Docker cuts at 16 KiB and adds a header with the tag
@@ -43,6 +47,7 @@ const DEFAULT_MAX_HANDSHAKES: usize = 100;
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const NUMBERED: Words<NumberedStreams> = Words(&[("any", NumberedStreams::Any), ("proven", NumberedStreams::Proven)]);
+const MARKS: Words<Marks> = Words(&[("keep", Marks::Keep), ("replace", Marks::Replace)]);
 const SENDERS: Words<Senders> = Words(&[("anybody", Senders::Anybody), ("docker", Senders::Docker)]);
 
 settings! {
@@ -54,14 +59,44 @@ settings! {
         name: Option<String> = None, as Optional(NAME), key "name";
         /// What kind of senders there are.
         from: Senders = Senders::Anybody, as SENDERS, key "from";
+        /// Whether a sender's elements of ours are believed; `None` until the whole of the config says so.
+        marks: Option<Marks> = None, as Optional(MARKS), key "marks";
+        /// Whether each line says which address has sent it.
+        peer: bool = false, as Flag, key "peer";
+        /// Where HOSTNAME comes from.
+        host: HostSource = HostSource::Message, as Special { read: host_source, display: display_host_source }, key "host";
+        /// Which lines are part of the message before them.
+        multiline: Multiline = Multiline::Off, as Text, key "multiline";
         /// Whether plain text is taken: always without `tls`. A listener that asks for certificates takes none unless it is
         /// said.
         plaintext: bool = !address.is_tls() && !tls.as_ref().is_some_and(ServerTls::is_mutual), as Flag, key "plaintext";
         receive_buffer: usize = DEFAULT_RECEIVE_BUFFER, as Size(4096..=1 << 30), key "receive-buffer";
+        /// What senders of HEC have to know, and what file that is in; neither: they need nothing.
+        token: Option<Secret> = None, as Optional(FromVariable), key "token";
+        token_file: Option<PathBuf> = None, as Optional(Path), key "token-file";
+        /// What senders of the Forward protocol have to know, what file that is in, and what file users and their passwords are in;
+        /// none: they need nothing.
+        shared_key: Option<Secret> = None, as Optional(FromVariable), key "shared-key";
+        shared_key_file: Option<PathBuf> = None, as Optional(Path), key "shared-key-file";
+        users_file: Option<PathBuf> = None, as Optional(Path), key "users-file";
+        /// The zone of stamps that have none; `None`: that of `[syslog]`.
+        time_zone: Option<TimeZone> = None, as Optional(Text), key "time-zone";
     }
     groups {
         tls: Option<ServerTls>;
         limits: Limits;
+    }
+    lists {
+        /// The zones of some senders; the first that fits counts.
+        time_zones: SenderZone, key "time-zones", or_alone false;
+    }
+}
+
+settings! {
+    /// Senders in a time zone.
+    pub struct SenderZone, written as WrittenSenderZone {
+        from: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "from";
+        zone: Option<TimeZone> = None, as Optional(Text), key "zone";
     }
 }
 
@@ -70,6 +105,10 @@ settings! {
     pub struct Limits, written as WrittenLimits {
         /// Addresses that may send; empty: all.
         allow: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "allow";
+        /// Whether a proxy stands in front, which says for whom it speaks (PROXY protocol).
+        proxy_protocol: bool = false, as Flag, key "proxy-protocol";
+        /// Addresses that may send through the proxy; empty: all.
+        client_allow: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "client-allow";
         /// Bytes of a frame that are kept.
         max_frame: usize = DEFAULT_MAX_FRAME, as MAX_FRAME_LIMITS, key "max-frame";
         /// Connections at a time; more are closed at once.
@@ -107,7 +146,7 @@ settings! {
     pub struct ServerTlsKeys, written as WrittenServerTls {
         cert: Option<PathBuf> = None, as Optional(Path), key "cert".flag(
             "tls-cert", "LOGFERRY_TLS_CERT", "FILE",
-            "Certificate chain (PEM) for every tcp://, tcp+tls:// and relp+tls:// listener",
+            "Certificate chain (PEM) for every tcp://, tcp+tls://, relp+tls://, fluent+tls://, gelf+tls://, splunk+https:// and journal+https:// listener",
         );
         key: Option<PathBuf> = None, as Optional(Path), key "key".flag(
             "tls-key", "LOGFERRY_TLS_KEY", "FILE", "Private key (PEM) of --tls-cert",
@@ -121,6 +160,34 @@ settings! {
     }
 }
 
+impl Listen {
+    /// The tokens of which senders of HEC need one; `None`: they need none.
+    pub fn tokens(&self) -> Option<Secret> {
+        Secret::of(&self.token, &self.token_file)
+    }
+
+    /// The key that senders of the Forward protocol need; `None`: they need none.
+    pub fn shared_key(&self) -> Option<Secret> {
+        Secret::of(&self.shared_key, &self.shared_key_file)
+    }
+
+    /// Users and their passwords; `None`: nobody is asked for a user.
+    pub fn users(&self) -> Option<Secret> {
+        Secret::of(&None, &self.users_file)
+    }
+
+    /// The files with what senders have to know.
+    pub fn secret_files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.token_file, &self.shared_key_file, &self.users_file].into_iter().flatten()
+    }
+
+    /// The files that say which senders are let in, and what senders are shown.
+    pub fn credential_files(&self) -> Vec<PathBuf> {
+        let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]);
+        tls.flatten().chain(self.secret_files()).cloned().collect()
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         defaults()
@@ -131,6 +198,11 @@ impl Limits {
     /// Whether senders with this address may send.
     pub fn lets_in(&self, address: IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|range| range.contains(address))
+    }
+
+    /// Whether a sender for whom a proxy speaks may send.
+    pub fn lets_in_client(&self, address: IpAddr) -> bool {
+        self.client_allow.is_empty() || self.client_allow.iter().any(|range| range.contains(address))
     }
 }
 
@@ -188,10 +260,67 @@ pub fn section_takes_tls(source: &Source<'_>, section: &WrittenListen) -> bool {
     section.address.is_written() && value.parse(str::parse::<ListenAddress>).is_ok_and(|address| takes_tls(&address))
 }
 
+const HOST_SOURCES: [(&str, HostSource); 3] =
+    [("message", HostSource::Message), ("address", HostSource::Address), ("name", HostSource::Name)];
+
+fn host_source(text: &str) -> Result<HostSource, String> {
+    let nearly = |word: &str| strsim::osa_distance(&text.to_ascii_lowercase(), word) <= 1;
+    match HOST_SOURCES.into_iter().find(|(word, _)| nearly(word)) {
+        Some((word, source)) if word == text => Ok(source),
+        // It would be the host of every line.
+        Some((word, _)) => Err(format!("write \"{word}\", or a host name that is not nearly that word")),
+        None => hostname(text).map(HostSource::Text).map_err(|says| {
+            format!("write \"message\", \"address\", \"name\", or the host name of all who send here: {says}")
+        }),
+    }
+}
+
+fn display_host_source(source: &HostSource) -> String {
+    match source {
+        HostSource::Message => "message".to_owned(),
+        HostSource::Address => "address".to_owned(),
+        HostSource::Name => "name".to_owned(),
+        HostSource::Text(text) => text.clone(),
+    }
+}
+
 /// The listeners of a relay that names none, or those of a flag.
 pub fn listeners<'u>(flag: &str, urls: impl IntoIterator<Item = &'u str>) -> List<WrittenListen> {
     let address = |url| Entry::one(Leaf::from_override(flag, url));
     List::unwritten(urls.into_iter().map(|url| WrittenListen { address: address(url), ..WrittenListen::default() }))
+}
+
+/// What a listener makes of its messages. `all`: the listeners there are, `dropped`: the rules of `[[drop]]`.
+pub fn listening(own: Option<&Listen>, all: &[Listen], dropped: &[Rule]) -> Listening {
+    let any_has_name = all.iter().any(|listener| listener.name.is_some());
+    let listening = Listening {
+        mark: ListenerMark::new(own.and_then(|own| own.name.as_deref()), any_has_name),
+        asks_peer: dropped.iter().any(|rule| !rule.peer.is_empty()),
+        ..Listening::default()
+    };
+    match own {
+        Some(Listen { from: senders, marks, peer: writes_peer, host, time_zone, time_zones, .. }) => {
+            let range = |senders: &SenderZone| Some((senders.from.clone(), senders.zone.clone()?));
+            let ranges = time_zones.iter().filter_map(range).collect();
+            let zones = SenderZones { ranges, others: time_zone.clone() };
+            let marks = marks.unwrap_or_default();
+            Listening { senders: *senders, marks, writes_peer: *writes_peer, host: host.clone(), zones, ..listening }
+        }
+        None => listening,
+    }
+}
+
+/// Whether elements of ours are believed where nobody has said so. Relays that are answered, or known by their certificates, are
+/// believed; others as long as nothing depends on what they say. `rules`: all there are.
+pub fn decide_marks<'r>(listeners: &mut [Listen], rules: impl IntoIterator<Item = &'r Rule>) {
+    let something_asks =
+        listeners.iter().any(|listener| listener.name.is_some()) || rules.into_iter().any(Rule::asks_marks);
+    for listener in listeners {
+        let is_relay_s =
+            listener.address.protocol() == Protocol::Relp || listener.tls.as_ref().is_some_and(ServerTls::is_mutual);
+        let replaces = listener.from == Senders::Docker || !is_relay_s && (something_asks || listener.peer);
+        listener.marks.get_or_insert(if replaces { Marks::Replace } else { Marks::Keep });
+    }
 }
 
 /// Notes contradictions within and between the settings of listeners.
@@ -203,6 +332,9 @@ pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[L
         if let Some(problem) = conflict(source, section, listener) {
             source.note(problem, ())?;
         }
+        check_zones(source, section, listener)?;
+        Secret::check_keys(source, ("listen", "token"), [&section.token, &section.token_file])?;
+        Secret::check_keys(source, ("listen", "shared-key"), [&section.shared_key, &section.shared_key_file])?;
         let mut before = listeners[..at].iter();
         let is_taken = |other: &Listen| other.address.shares_socket_with(&listener.address);
         if let Some(leaf) = section.address.first()
@@ -216,12 +348,32 @@ pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[L
         {
             source.note(source.bad("listen.name", leaf, "another listener has this name already"), ())?;
         }
-        if let Some(leaf) = section.from.first()
-            && listener.from == Senders::Docker
-            && listener.address.protocol() == Protocol::Relp
-        {
-            let says = "Docker's driver speaks no RELP; write it at the udp, tcp or unix listener that the driver is pointed at";
+        let says = match listener.address.protocol() {
+            Protocol::Relp => {
+                "Docker's driver speaks no RELP; write it at the udp, tcp or unix listener that the driver is pointed at"
+            }
+            Protocol::Journal => "a journal has the lines of all programs of a host; take it out",
+            Protocol::Syslog | Protocol::Fluent | Protocol::Gelf | Protocol::Splunk => continue,
+        };
+        if let Some(leaf) = section.from.first().filter(|_| listener.from == Senders::Docker) {
             source.note(source.bad("listen.from", leaf, says), ())?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes zones of nobody, and senders of no zone.
+fn check_zones(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Result<(), ConfigError> {
+    for (span, zone) in &section.time_zones.sections {
+        if !zone.from.is_written() {
+            source.missing("listen.time-zones", span.clone(), "from", "from = \"10.0.0.0/8\"")?;
+        }
+        if !zone.zone.is_written() {
+            source.missing("listen.time-zones", span.clone(), "zone", "zone = \"Europe/Berlin\"")?;
+        }
+        if let Some(leaf) = zone.from.first().filter(|_| listener.address.path().is_some()) {
+            let says = "senders of unix:// and unixgram:// have no address; `time-zone` is the zone of them all";
+            source.note(source.bad("listen.time-zones.from", leaf, says), ())?;
         }
     }
     Ok(())
@@ -238,17 +390,71 @@ fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> 
         return of_address("TLS needs `cert` and `key` (PEM files)");
     }
     if !no_files && !takes_tls(address) {
-        return of_address("`cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners");
+        return of_address(
+            "`cert` and `key` belong to tcp://, tcp+tls://, relp+tls://, fluent+tls://, gelf+tls://, splunk+https:// and journal+https:// listeners",
+        );
+    }
+    let token = section.token.first().map(|leaf| ("listen.token", leaf));
+    let token = token.or(section.token_file.first().map(|leaf| ("listen.token-file", leaf)));
+    if let Some((key, leaf)) = token.filter(|_| address.protocol() != Protocol::Splunk) {
+        // Not what was written: it may be a secret.
+        return Some(source.located(key, leaf, "only splunk+http:// and splunk+https:// listeners ask for a token"));
+    }
+    let key = section.shared_key.first().map(|leaf| ("listen.shared-key", leaf));
+    let key = key.or(section.shared_key_file.first().map(|leaf| ("listen.shared-key-file", leaf)));
+    let users = section.users_file.first().map(|leaf| ("listen.users-file", leaf));
+    let may_ask = address.protocol() == Protocol::Fluent && address.is_tcp();
+    if let Some((key, leaf)) = key.or(users).filter(|_| !may_ask) {
+        return Some(source.located(key, leaf, "only fluent:// and fluent+tls:// listeners ask for a shared key"));
+    }
+    if let Some((users, leaf)) = users.filter(|_| key.is_none()) {
+        return Some(source.located(
+            users,
+            leaf,
+            "users are asked for beside a key; write `shared-key` or `shared-key-file`",
+        ));
     }
     if let Some(leaf) = section.limits.allow.first().filter(|_| address.path().is_some()) {
         let says =
             "senders of unix:// and unixgram:// have no address; who may send is in the mode of the socket's directory";
         return Some(source.bad("listen.allow", leaf, says));
     }
+    if let Some(leaf) = section.limits.client_allow.first().filter(|_| !listener.limits.proxy_protocol) {
+        let says = "it is about what a proxy tells and needs `proxy-protocol = true`; without a proxy write `allow`";
+        return Some(source.bad("listen.client-allow", leaf, says));
+    }
+    let proxy = section.limits.proxy_protocol.first().filter(|_| listener.limits.proxy_protocol);
+    if let Some(leaf) = proxy.filter(|_| address.path().is_some()) {
+        let says = "proxies speak so to listeners with an IP address, and to none with a path";
+        return Some(source.bad("listen.proxy-protocol", leaf, says));
+    }
+    if let Some(leaf) = section.marks.first().filter(|_| listener.from == Senders::Docker)
+        && listener.marks == Some(Marks::Keep)
+    {
+        let says = "where only Docker sends (`from`) there are no marks of relays; take it out, or write \"replace\"";
+        return Some(source.bad("listen.marks", leaf, says));
+    }
+    let by_address = [HostSource::Address, HostSource::Name].contains(&listener.host);
+    let peer = section.peer.first().filter(|_| listener.peer).map(|leaf| ("listen.peer", leaf));
+    let host = section.host.first().filter(|_| by_address).map(|leaf| ("listen.host", leaf));
+    if let Some((key, leaf)) = peer.or(host).filter(|_| address.path().is_some()) {
+        return Some(source.bad(key, leaf, "senders of unix:// and unixgram:// have no address"));
+    }
     let proves = listener.limits.numbered == NumberedStreams::Proven;
     if let Some(leaf) = section.limits.numbered.first().filter(|_| proves && address.protocol() != Protocol::Relp) {
         let says = "only RELP numbers lines; write it at a relp:// or relp+tls:// listener";
         return Some(source.bad("listen.numbered", leaf, says));
+    }
+    let joins = listener.multiline != Multiline::Off;
+    if let Some(leaf) = section.multiline.first().filter(|_| joins) {
+        let says = match address.protocol() {
+            Protocol::Relp => {
+                "RELP's numbers stand for lines, and none is joined; write it at the listener that takes them first"
+            }
+            Protocol::Splunk | Protocol::Journal => "each message is answered for itself here, and none is joined",
+            Protocol::Syslog | Protocol::Fluent | Protocol::Gelf => return None,
+        };
+        return Some(source.bad("listen.multiline", leaf, says));
     }
     if *plaintext && address.is_tls() {
         return of_plaintext("this scheme takes TLS only; for both on one port write tcp://");

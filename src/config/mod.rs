@@ -7,15 +7,20 @@
 //! else: no certificate, no socket, no name server.
 
 mod address;
+mod aws;
 mod effective;
 mod error;
+mod fluent;
 mod forward;
+mod http;
 mod kinds;
 mod listen;
+mod multiline;
+mod nats;
 mod overrides;
 mod peer;
 pub mod properties;
-mod range;
+mod proxy;
 mod rules;
 mod secret;
 mod sections;
@@ -29,16 +34,22 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use address::{
-    Destination, ForwardAddress, ForwardProtocol, Host, HostPort, ListenAddress, ListenTransport, Transport,
+    Destination, ForwardAddress, ForwardProtocol, Host, HostPort, ListenAddress, ListenTransport, ReachedListener,
+    Transport,
 };
+pub use aws::AwsSettings;
 pub use effective::displayed_size;
 pub use error::{ConfigError, ConfigErrors};
-pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, Target};
-pub use listen::{DEFAULT_LISTEN, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, Limits, Listen, ServerTls};
+pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, GelfSettings, Target};
+pub use http::{Api, HttpSettings};
+pub use listen::{DEFAULT_LISTEN, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, Limits, Listen, ServerTls, listening};
+pub use multiline::Multiline;
+pub use nats::{NatsLogin, NatsTarget};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
-pub use range::AddressRange;
+pub use proxy::Proxy;
 pub use rules::MAX_RULES;
+pub use secret::{Secret, SecretError};
 pub use sections::{Admin, DEFAULT_ADMIN, Log, LogFormat, LogLevel, ReadyCheck, Resolve};
 pub use spool::{MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
@@ -125,15 +136,16 @@ impl Config {
         written::read(source, &mut file)?;
         overrides.apply(source, &mut file)?;
         let place = settings::Place { source, path: String::new(), span: 0..0 };
-        let config = <Self as settings::Settings>::read(&file, &place)?;
-        let names: Vec<&str> = config.listen.iter().filter_map(|listener| listener.name.as_deref()).collect();
+        let mut config = <Self as settings::Settings>::read(&file, &place)?;
         listen::check(source, &file.listen, &config.listen)?;
-        rules::check_dropped(source, &file.drop, &config.drop, &names)?;
+        rules::check_dropped(source, &file.drop, &config.drop, &config.listen)?;
         sections::check_resolve(source, &file.resolve, &config.resolve)?;
         forward::check(source, &file.forward, &config.forward)?;
         for ((_, section), forward) in file.forward.sections.iter().zip(&config.forward) {
-            rules::check_matches(source, &section.matches, &forward.matches, &names)?;
+            rules::check_matches(source, &section.matches, &forward.matches, &config.listen)?;
         }
+        let Self { listen, drop, forward, .. } = &mut config;
+        listen::decide_marks(listen, drop.iter().chain(forward.iter().flat_map(|forward| &forward.matches)));
         Ok(config)
     }
 
@@ -151,9 +163,9 @@ impl Config {
     pub fn syslog_settings(&self) -> Settings {
         Settings {
             hostname: self.hostname.clone(),
-            tag_template: self.syslog.tag_template.clone(),
+            tag_templates: self.syslog.tag_templates.clone(),
             sd_id: self.syslog.sd_id.clone(),
-            utc_offset: self.syslog.time_zone,
+            time_zone: self.syslog.time_zone.clone(),
         }
     }
 

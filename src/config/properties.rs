@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::*;
-use crate::protocol::syslog::TagTemplate;
-use crate::record::{Format, UtcOffset};
+use crate::protocol::syslog::TagTemplates;
+use crate::record::{Format, TimeZone};
 
 /// Panics unless `text` is a config whose effective settings read back as the same config, or each problem of it is one
 /// line with its place.
@@ -42,9 +42,11 @@ pub fn any_value(text: &str) {
     comes_back::<ForwardAddress>(text);
     comes_back::<Fingerprint>(text);
     comes_back::<PeerName>(text);
-    comes_back::<TagTemplate>(text);
-    comes_back::<UtcOffset>(text);
+    comes_back::<TimeZone>(text);
     comes_back::<Format>(text);
+    if let Ok(templates) = text.parse::<TagTemplates>() {
+        assert_eq!(TagTemplates::new(templates.written()), Ok(templates));
+    }
 }
 
 fn comes_back<T: FromStr + fmt::Display + fmt::Debug + PartialEq>(text: &str) {

@@ -1,16 +1,18 @@
 //! Rules as they are written: `[[drop]]` and a forward's `match`.
 
+use super::Listen;
 use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::kinds::Together;
 use super::settings::{Place, Settings, settings};
 use super::written::{List, Written};
-use crate::record::{Facilities, Patterns, Rule, Severities};
+use crate::record::{Facilities, Patterns, Ranges, Rule, Severities};
 
 /// `[[drop]]` sections: the listeners keep a bit for each.
 pub const MAX_RULES: usize = 64;
 
 const PATTERNS: Together<Patterns> = Together { read: Patterns::new, display: Patterns::written };
+const RANGES: Together<Ranges> = Together { read: Ranges::new, display: Ranges::written };
 const FACILITIES: Together<Facilities> =
     Together { read: Facilities::new, display: |facilities| facilities.written().to_vec() };
 const SEVERITIES: Together<Severities> =
@@ -23,6 +25,7 @@ settings! {
         name: Patterns = Patterns::default(), as PATTERNS, key "name";
         app: Patterns = Patterns::default(), as PATTERNS, key "app";
         host: Patterns = Patterns::default(), as PATTERNS, key "host";
+        peer: Ranges = Ranges::default(), as RANGES, key "peer";
         listener: Patterns = Patterns::default(), as PATTERNS, key "listener";
         facility: Facilities = Facilities::default(), as FACILITIES, key "facility";
         severity: Severities = Severities::default(), as SEVERITIES, key "severity";
@@ -33,13 +36,13 @@ impl Settings for Rule {
     type Written = WrittenRule;
 
     fn read(written: &WrittenRule, place: &Place<'_>) -> Result<Self, ConfigError> {
-        let RuleKeys { image, name, app, host, listener, facility, severity } = RuleKeys::read(written, place)?;
-        Ok(Self { image, name, app, host, listener, facility, severity })
+        let RuleKeys { image, name, app, host, peer, listener, facility, severity } = RuleKeys::read(written, place)?;
+        Ok(Self { image, name, app, host, peer, listener, facility, severity })
     }
 
     fn display(&self, table: &mut Table) {
-        let Self { image, name, app, host, listener, facility, severity } = self.clone();
-        RuleKeys { image, name, app, host, listener, facility, severity }.display(table);
+        let Self { image, name, app, host, peer, listener, facility, severity } = self.clone();
+        RuleKeys { image, name, app, host, peer, listener, facility, severity }.display(table);
     }
 }
 
@@ -51,16 +54,17 @@ impl WrittenRule {
     }
 }
 
-/// Notes contradictions within `[[drop]]`. `listeners`: the names there are.
+/// Notes contradictions within `[[drop]]`. `listeners`: all there are.
 pub fn check_dropped(
     source: &Source<'_>,
     sections: &List<WrittenRule>,
     rules: &[Rule],
-    listeners: &[&str],
+    listeners: &[Listen],
 ) -> Result<(), ConfigError> {
     for (number, (span, section)) in sections.sections.iter().enumerate() {
         if section.is_empty() && !source.has_gaps.get() {
-            let says = "it says nothing of what to drop; write image, name, app, host, listener, facility or severity";
+            let says =
+                "it says nothing of what to drop; write image, name, app, host, peer, listener, facility or severity";
             source.wrong("[[drop]]", span.clone(), says)?;
         }
         if number >= MAX_RULES {
@@ -76,13 +80,32 @@ pub fn check_matches(
     source: &Source<'_>,
     sections: &List<WrittenRule>,
     rules: &[Rule],
-    listeners: &[&str],
+    listeners: &[Listen],
 ) -> Result<(), ConfigError> {
     let is_empty = sections.sections.is_empty() || sections.sections.iter().any(|(_, section)| section.is_empty());
     if let Some(span) = sections.span.clone().filter(|_| is_empty && !source.has_gaps.get()) {
         source.wrong("forward.match", span, "it says nothing; leave it out for all messages")?;
     }
+    check_peers(source, sections, rules, listeners)?;
     check_listeners(source, "forward.match", sections, rules, listeners)
+}
+
+/// A forward knows of a line what stands in it.
+fn check_peers(
+    source: &Source<'_>,
+    sections: &List<WrittenRule>,
+    rules: &[Rule],
+    listeners: &[Listen],
+) -> Result<(), ConfigError> {
+    if listeners.iter().any(|listener| listener.peer) {
+        return Ok(());
+    }
+    for ((_, section), _) in sections.sections.iter().zip(rules).filter(|(_, rule)| !rule.peer.is_empty()) {
+        let says = "no [[listen]] has `peer = true`, so that most lines do not say who has sent them; write it at the \
+                    listener that they come in by";
+        source.note(source.bad_among("forward.match.peer", &section.peer, says), ())?;
+    }
+    Ok(())
 }
 
 /// A rule must name a listener that is there.
@@ -91,8 +114,9 @@ fn check_listeners(
     path: &str,
     sections: &List<WrittenRule>,
     rules: &[Rule],
-    listeners: &[&str],
+    listeners: &[Listen],
 ) -> Result<(), ConfigError> {
+    let listeners: Vec<&str> = listeners.iter().filter_map(|listener| listener.name.as_deref()).collect();
     for ((_, section), rule) in sections.sections.iter().zip(rules) {
         let is_unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
         if let Some(name) = rule.listener.names().find(is_unknown) {

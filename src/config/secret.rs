@@ -1,15 +1,13 @@
 //! Secrets: tokens and passwords. A secret never prints. It does not stand in the config file either, which is shown, mailed
 //! and kept in repositories: a key `token` takes it from a variable, a key `token-file` names the file that it is in.
-#![cfg_attr(not(test), allow(dead_code, reason = "the first key that holds a secret comes with HTTP destinations"))]
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::effective::Item;
-use super::error::ConfigError;
+use super::error::{ConfigError, Source};
 use super::kinds::{Kind, Value};
-use super::settings::Place;
 use super::written::Entry;
 use crate::files;
 
@@ -28,24 +26,58 @@ enum Origin {
     File(PathBuf),
 }
 
-impl Secret {
-    /// Makes one secret of the keys `name` and `name-file`.
-    pub fn of_keys(
-        place: &Place<'_>,
-        name: &str,
-        (value, file): (Option<Self>, Option<PathBuf>),
-        written_file: &Entry,
-    ) -> Result<Option<Self>, ConfigError> {
-        if let (Some(_), Some(leaf)) = (&value, written_file.first()) {
-            let says = format!("`{name}` is there too; take one of them out");
-            place.source.note(place.source.bad(&place.key(&format!("{name}-file")), leaf, &says), ())?;
+/// Why there is no secret. A variable always has one.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("{}: cannot read the secret in it: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}: there is no secret in it", path.display())]
+    Empty { path: PathBuf },
+}
+
+impl From<SecretError> for io::Error {
+    fn from(error: SecretError) -> Self {
+        match &error {
+            SecretError::Unreadable { source, .. } => Self::new(source.kind(), error),
+            SecretError::Empty { .. } => Self::new(io::ErrorKind::InvalidData, error),
         }
-        Ok(value.or_else(|| file.map(|path| Self(Origin::File(path)))))
+    }
+}
+
+impl Secret {
+    /// Makes one secret of what the keys `name` and `name-file` say.
+    pub fn of(value: &Option<Self>, file: &Option<PathBuf>) -> Option<Self> {
+        value.clone().or_else(|| file.clone().map(|path| Self(Origin::File(path))))
     }
 
-    /// The secret itself. A file is read anew each time, so that one that was renewed counts at once; blanks and newlines at
-    /// its end are the editor's.
-    pub fn reveal(&self) -> io::Result<String> {
+    /// A secret that is known already, as a part of something larger.
+    pub fn hidden(value: String) -> Self {
+        Self(Origin::Value(value))
+    }
+
+    /// Notes that both keys are written. `section`: where they stand.
+    pub fn check_keys(
+        source: &Source<'_>,
+        (section, name): (&str, &str),
+        [value, file]: [&Entry; 2],
+    ) -> Result<(), ConfigError> {
+        if let (Some(_), Some(leaf)) = (value.first(), file.first()) {
+            let says = format!("`{name}` is there too; take one of them out");
+            source.note(source.bad(&format!("{section}.{name}-file"), leaf, &says), ())?;
+        }
+        Ok(())
+    }
+
+    /// The file that it is in, if it is in one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Origin::Value(_) => None,
+            Origin::File(path) => Some(path),
+        }
+    }
+
+    /// What a variable or a file has.
+    fn reveal(&self) -> io::Result<String> {
         match &self.0 {
             Origin::Value(value) => Ok(value.clone()),
             Origin::File(path) => {
@@ -54,6 +86,14 @@ impl Secret {
                 Ok(text)
             }
         }
+    }
+
+    /// The secret itself, which is more than blanks. A file is read anew each time, so that one that was renewed counts at once; blanks
+    /// and newlines at its end are the editor's.
+    pub fn read(&self) -> Result<String, SecretError> {
+        let path = || self.file().map(Path::to_owned).unwrap_or_default();
+        let text = self.reveal().map_err(|source| SecretError::Unreadable { path: path(), source })?;
+        if text.trim_ascii().is_empty() { Err(SecretError::Empty { path: path() }) } else { Ok(text) }
     }
 }
 
@@ -98,12 +138,10 @@ impl Kind<Secret> for FromVariable {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path as FilePath;
-
     use super::super::effective::Table;
-    use super::super::error::{ConfigErrors, Source};
-    use super::super::kinds::{Optional, Path};
-    use super::super::settings::{Settings, settings};
+    use super::super::error::ConfigErrors;
+    use super::super::kinds::{self, Optional};
+    use super::super::settings::{Place, Settings, settings};
     use super::super::written;
     use super::*;
 
@@ -111,7 +149,7 @@ mod tests {
         /// As a destination that wants a token will say it.
         struct Trial, written as WrittenTrial {
             token: Option<Secret> = None, as Optional(FromVariable), key "token";
-            token_file: Option<PathBuf> = None, as Optional(Path), key "token-file";
+            token_file: Option<PathBuf> = None, as Optional(kinds::Path), key "token-file";
         }
     }
 
@@ -123,13 +161,13 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        let source = Source::new(Some(FilePath::new("/etc/x.toml")), text, &variable);
+        let source = Source::new(Some(Path::new("/etc/x.toml")), text, &variable);
         let mut file = WrittenTrial::default();
         let place = Place { source: &source, path: "forward".to_owned(), span: 0..0 };
         let read = written::read(&source, &mut file).and_then(|()| {
             let trial = Trial::read(&file, &place)?;
-            let keys = (trial.token.clone(), trial.token_file.clone());
-            let secret = Secret::of_keys(&place, "token", keys, &file.token_file)?;
+            Secret::check_keys(&source, ("forward", "token"), [&file.token, &file.token_file])?;
+            let secret = Secret::of(&trial.token, &trial.token_file);
             Ok((trial, secret))
         });
         source.finish(read).map(|(read, _)| read)

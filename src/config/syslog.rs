@@ -4,10 +4,10 @@ use bytesize::ByteSize;
 
 use super::effective::{Table, displayed_size};
 use super::error::ConfigError;
-use super::kinds::{Count, Optional, Special, Text};
+use super::kinds::{Count, Optional, Special, Text, Together};
 use super::settings::{Place, Settings, settings};
-use crate::protocol::syslog::TagTemplate;
-use crate::record::{OWN_SD_ID, UtcOffset, is_sd_id};
+use crate::protocol::syslog::TagTemplates;
+use crate::record::{OWN_SD_ID, TimeZone, is_sd_id};
 
 pub const DEFAULT_SD_ID: &str = "docker@32473";
 /// The limits of `rejoin`, in bytes: two of Docker's pieces of 16 KiB, and the longest line of the spool.
@@ -17,11 +17,13 @@ const DEFAULT_BURST_SECONDS: u32 = 10;
 
 settings! {
     pub struct Syslog, written as WrittenSyslog {
-        tag_template: TagTemplate = TagTemplate::default(), as Text, key "tag-template";
+        /// What the `tag` log option of the senders may be, tried in turn.
+        tag_templates: TagTemplates = TagTemplates::default(),
+            as Together { read: TagTemplates::new, display: TagTemplates::written }, key "tag-template";
         /// The SD-ID of the structured data element that has image, name and ID.
         sd_id: String = DEFAULT_SD_ID.to_owned(), as Special { read: sd_id, display: String::clone }, key "sd-id";
-        /// The zone of RFC 3164 stamps that are too old to be compared with the clock.
-        time_zone: UtcOffset = UtcOffset::UTC, as Text, key "time-zone";
+        /// The zone of stamps that have none; `None`: it is found out, as far as that can be.
+        time_zone: Option<TimeZone> = None, as Optional(Text), key "time-zone";
         /// The longest line that is joined from Docker's pieces, in bytes; `None`: pieces are not joined.
         rejoin: Option<usize> = None, as Special { read: rejoin, display: display_rejoin }, key "rejoin";
     }

@@ -9,22 +9,24 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, DeliveryError};
 use super::driver::{Failure, StreamLink};
 use super::encode::{Encoding, encoding};
+use super::http;
 use super::link::Link;
 use super::log_limiter::LogLimiter;
 use super::names::{Answer, Endpoint, Patience, ResolveError, Resolver, Rotation, Whereabouts};
+use super::nats::BadGreeting;
 use super::stall::Standstill;
 use super::tcp::{self, CountedStream, Stream};
-use crate::config::{self, Destination, Target};
+use crate::config::{self, Destination, ListenAddress, Target};
+use crate::loops::LoopGuard;
 use crate::metrics::ForwardMetrics;
 use crate::protocol::relp::Numbering;
 use crate::status::SharedForwardStatus;
-use crate::tls::{self, TlsError};
+use crate::tls::{self, Connector, TlsError};
 
 /// A collector that stands still is waited for up to 32 times `dead-after` before the connection is given up for another one.
 const MAX_DOUBLINGS: usize = 5;
@@ -51,12 +53,33 @@ pub enum ConnectError {
     Tls(String, String),
     #[error("TLS with {0}: no handshake within {1:?}")]
     NoHandshake(String, Duration),
+    /// The proxy, and why it is in the way.
+    #[error("the proxy {0}: {1}")]
+    Proxy(String, http::NoTunnel),
+    #[error("the proxy {0}: no answer within {1:?}")]
+    SilentProxy(String, Duration),
     #[error(transparent)]
     Opening(#[from] Failure),
-    #[error("no answer to RELP's open within {0:?}; is that a RELP port? Plain syslog is tcp://")]
-    NoRelpAnswer(Duration),
+    /// What the collector has to say first, and where to look if it does not.
+    #[error("no {first_word} within {within:?}; {hint}")]
+    NotOpened { first_word: &'static str, within: Duration, hint: &'static str },
+    #[error(transparent)]
+    Nats(#[from] BadGreeting),
     #[error("it is on this machine")]
     Local,
+    #[error("it is this relay's own listener {0}, and every line would come back; change `to`")]
+    OwnListener(ListenAddress),
+}
+
+impl DialError {
+    /// Where the collector refuses everything, and its own words.
+    pub fn stops(&self) -> Option<(SocketAddr, &str)> {
+        let Self::Connect(problems) = self else { return None };
+        problems.iter().find_map(|(peer, problem)| match problem {
+            ConnectError::Opening(Failure::Delivery(DeliveryError::Stop(why))) => Some((*peer, why.as_str())),
+            _ => None,
+        })
+    }
 }
 
 fn in_one_line(problems: &[(SocketAddr, ConnectError)]) -> String {
@@ -69,13 +92,15 @@ pub struct Dialer {
     pub settings: Arc<config::Forward>,
     pub limiter: Arc<LogLimiter>,
     resolver: Resolver,
+    /// Which listeners are our own.
+    pub loops: Arc<LoopGuard>,
     /// Replaced when certificates are read again.
-    connectors: watch::Receiver<Option<TlsConnector>>,
+    connectors: watch::Receiver<Option<Connector>>,
     /// The SD-ID under which image, name and ID are found in a line.
     sd_id: String,
     /// Under which name the lines are numbered, for a collector that keeps such numbers.
     pub numbering: Numbering,
-    metrics: ForwardMetrics,
+    pub metrics: ForwardMetrics,
     pub state: SharedForwardStatus,
     /// The last answer for each target, for when there is none. No more than there are targets.
     last_good: Arc<Mutex<HashMap<Destination, Answer>>>,
@@ -86,19 +111,32 @@ pub struct Dialer {
 impl Dialer {
     pub fn new(
         settings: Arc<config::Forward>,
-        resolver: Resolver,
-        connectors: watch::Receiver<Option<TlsConnector>>,
+        (resolver, loops): (Resolver, Arc<LoopGuard>),
+        connectors: watch::Receiver<Option<Connector>>,
         sd_id: &str,
         numbering: Numbering,
         (metrics, state, limiter): (ForwardMetrics, SharedForwardStatus, Arc<LogLimiter>),
     ) -> Self {
         let (sd_id, last_good, rotations) = (sd_id.to_owned(), Arc::default(), Arc::default());
-        Self { settings, limiter, resolver, connectors, sd_id, numbering, metrics, state, last_good, rotations }
+        Self { settings, limiter, resolver, loops, connectors, sd_id, numbering, metrics, state, last_good, rotations }
     }
 
     /// How lines are written to a target.
     pub fn encoding(&self, target: &Target) -> Encoding {
         encoding(&self.settings, target, &self.sd_id)
+    }
+
+    /// The SD-ID under which image, name and ID are found in a line.
+    pub fn sd_id(&self) -> &str {
+        &self.sd_id
+    }
+
+    /// Shows a problem in the status and says it, with what follows from it.
+    pub fn say(&self, problem: &str, what_follows: &str) {
+        self.state.failed(problem);
+        if self.limiter.is_new(problem) {
+            tracing::warn!(parent: self.limiter.span(), "{problem}{what_follows}");
+        }
     }
 
     /// How long a connection may be without progress, when others like it stood still for so many rounds through the targets, to
@@ -167,12 +205,28 @@ impl Dialer {
     /// A stream to an endpoint, with TLS where the target speaks it.
     pub async fn connect_stream(&self, target: &Target, endpoint: &Endpoint) -> Result<Stream, ConnectError> {
         let within = self.settings.connect_timeout;
-        let stream = tcp::connect(endpoint.peer, within).await?;
+        self.secured(target, endpoint, tcp::connect(endpoint.peer, within).await?).await
+    }
+
+    /// A connection, with TLS over it where the target speaks it.
+    pub async fn secured(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+        stream: CountedStream,
+    ) -> Result<Stream, ConnectError> {
+        let within = self.settings.connect_timeout;
         let connector = self.connectors.borrow().clone().filter(|_| target.address.is_tls());
-        match connector {
-            Some(connector) => Ok(Stream::Tls(Box::new(self.secure(&connector, endpoint, stream).await?))),
-            None => Ok(Stream::Tcp(stream)),
-        }
+        let Some(connector) = connector else { return Ok(Stream::Tcp(stream)) };
+        let stream = match &target.proxy {
+            Some(proxy) => match timeout(within, http::dig(stream, proxy, &server(target, endpoint))).await {
+                Ok(tunnel) => tunnel.map_err(|why| ConnectError::Proxy(proxy.to_string(), why))?,
+                Err(_) => return Err(ConnectError::SilentProxy(proxy.to_string(), within)),
+            },
+            None => stream,
+        };
+        let (host, _) = server_of(target, endpoint);
+        Ok(Stream::Tls(Box::new(self.secure(&connector, &host, stream).await?)))
     }
 
     /// A link over which lines may be sent.
@@ -184,33 +238,51 @@ impl Dialer {
         limits: Standstill,
     ) -> Result<Link, ConnectError> {
         let within = self.settings.connect_timeout;
+        let (first_word, hint) = delivery.first_word();
         let mut link = StreamLink::new(stream, endpoint.peer, delivery, (self.settings.dead_after, limits));
         match timeout(within, link.open()).await {
             Ok(Ok(())) => Ok(Link::Stream(Box::new(link))),
             Ok(Err(failure)) => Err(failure.into()),
-            Err(_) => Err(ConnectError::NoRelpAnswer(within)),
+            Err(_) => Err(ConnectError::NotOpened { first_word, within, hint }),
         }
     }
 
     async fn secure(
         &self,
-        connector: &TlsConnector,
-        endpoint: &Endpoint,
+        connector: &Connector,
+        host: &String,
         stream: CountedStream,
     ) -> Result<TlsStream<CountedStream>, ConnectError> {
         let within = self.settings.connect_timeout;
-        let expected = self.settings.tls.server_name.as_ref().unwrap_or(&endpoint.host);
+        let expected = self.settings.tls.server_name.as_ref().unwrap_or(host);
         let name = tls::server_name(expected).map_err(ConnectError::Name)?;
         match timeout(within, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(ConnectError::Tls(expected.clone(), tls::explained(&error, &self.settings.tls))),
+            Ok(Err(error)) => {
+                let why = error.explained(expected, &self.settings.tls, tls::Reader::OfForward);
+                Err(ConnectError::Tls(expected.clone(), why))
+            }
             Err(_) => Err(ConnectError::NoHandshake(expected.clone(), within)),
         }
     }
 }
 
+/// The server that a target means, `host:port`. `endpoint`: where the target was found, or the proxy in front of it.
+pub fn server(target: &Target, endpoint: &Endpoint) -> String {
+    let (host, port) = server_of(target, endpoint);
+    format!("{host}:{port}")
+}
+
+/// The same in two.
+fn server_of(target: &Target, endpoint: &Endpoint) -> (String, u16) {
+    match (&target.proxy, target.address.remote()) {
+        (Some(_), Some(Destination::Host(to))) => (to.host.to_string(), to.port),
+        _ => (endpoint.host.clone(), endpoint.peer.port()),
+    }
+}
+
 /// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
-pub fn tls_connector(settings: &config::Forward) -> Result<Option<TlsConnector>, TlsError> {
+pub fn tls_connector(settings: &config::Forward) -> Result<Option<Connector>, TlsError> {
     let mut speaks_tls = false;
     for target in &settings.to {
         let Some(to) = target.address.remote().filter(|_| target.address.is_tls()) else { continue };

@@ -1,4 +1,4 @@
-//! The driver: one loop for TCP, TLS and RELP. It owns the connection, the events, the deadlines and the end; what is said
+//! The driver: one loop for TCP, TLS, RELP and NATS. It owns the connection, the events, the deadlines and the end; what is said
 //! on the connection, and what the answers mean, is the [`Delivery`]'s.
 //!
 //! The read half is always polled: the first write after the peer's FIN "succeeds", and only reading shows the FIN
@@ -15,10 +15,14 @@ use tokio::io::ReadBuf;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::delivery::{Broken, Delivery, DeliveryError, Progress, Refusals, SAMPLE_EVERY};
+use super::dial::ConnectError;
+use super::half_closed::{Fate, Teller};
+use super::http::{NoCredentials, Unanswered};
 use super::link::{Ended, Events};
 use super::source::Source;
 use super::stall::{Stall, Standstill};
-use super::tcp::{Stream, TcpSample};
+use super::tcp::{Silence, Stream};
+use crate::tls;
 
 /// Bytes taken from the socket at once.
 const READ: usize = 4096;
@@ -42,16 +46,18 @@ pub struct StreamLink {
     wakes_at: Option<Instant>,
     stall: Stall,
     limits: Standstill,
-    /// What the connection looked like then.
-    last_sample: TcpSample,
+    /// Whether the peer's kernel answers.
+    silence: Silence,
     /// What became of lines, and is not yet told to the spool.
     progress: Progress,
+    /// Our side of the connection was ended in good order, and the collector has not closed its side.
+    is_half_closed: bool,
 }
 
 /// Why a link carries no more.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error(transparent)]
+    #[error("{}", tls::explained_alert(.0, tls::Reader::OfForward))]
     Io(#[from] io::Error),
     #[error("the collector closed the connection")]
     Closed,
@@ -63,6 +69,31 @@ pub enum Failure {
     Hangs(Duration),
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
+    /// No answer to a request came within this time.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
+    /// The server answers that it cannot now, and another one may be able to.
+    #[error("{0}")]
+    Busy(String),
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    #[error(transparent)]
+    NoCredentials(#[from] NoCredentials),
+    #[error("cannot connect: {0}")]
+    Connect(Box<ConnectError>),
+}
+
+impl Failure {
+    /// A server that answers nothing, or that it cannot: another one may.
+    pub fn calls_for_another_server(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::Busy(_))
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Box::new(error))
+    }
 }
 
 /// What happened on the connection.
@@ -86,11 +117,23 @@ impl StreamLink {
         (dead_after, limits): (Duration, Standstill),
     ) -> Self {
         let (stall, progress) = (Stall::new(dead_after, Instant::now()), Progress::default());
-        let last_sample = TcpSample::default();
-        Self { stream, peer, delivery, sent: 0, sampled: None, wakes_at: None, stall, limits, last_sample, progress }
+        let silence = Silence::default();
+        Self {
+            stream,
+            peer,
+            delivery,
+            sent: 0,
+            sampled: None,
+            wakes_at: None,
+            stall,
+            limits,
+            silence,
+            progress,
+            is_half_closed: false,
+        }
     }
 
-    /// Until lines may be sent.
+    /// Drives the connection until lines may be sent.
     pub async fn open(&mut self) -> Result<(), Failure> {
         while !self.delivery.is_open() {
             self.progress(&mut Refusals::default()).await?;
@@ -106,13 +149,14 @@ impl StreamLink {
         match &ended {
             // It hangs, whatever it was sent.
             Ended::Failed(Failure::Delivery(DeliveryError::Broken(Broken::Silent(_)))) => {}
-            Ended::Failed(_) => self.delivery.failed(&mut refusals),
-            Ended::Stopped | Ended::Moved(_) => {}
+            Ended::Failed(_) => self.delivery.failed(Instant::now(), &mut refusals, &mut self.progress),
+            Ended::Stopped | Ended::Left(_) => {}
         }
         if let Err(error) = self.sample(Instant::now()) {
             tracing::debug!("forward: cannot ask what {} has acknowledged: {error}", self.peer);
         }
         self.settle(source, events).await;
+        self.delivery.left(&mut refusals);
         source.refusals = refusals;
         ended
     }
@@ -161,7 +205,7 @@ impl StreamLink {
                 }
                 more = source.wait(), if has_capacity && !stopping => stopping = !more,
                 () = sleep_until(wakes_at.unwrap_or(now).into()), if wakes_at.is_some() => {}
-                moved = &mut events.moved => return Ended::Moved(moved),
+                leave = &mut events.leave => return Ended::Left(leave),
                 () = events.deadline.reached() => {
                     self.discard();
                     return Ended::Stopped;
@@ -173,6 +217,25 @@ impl StreamLink {
     /// Waits until the connection ends. Nothing was sent, so there is nothing else to hear of.
     pub async fn ends(&mut self) {
         while self.progress(&mut Refusals::default()).await.is_ok() {}
+    }
+
+    /// Waits for so long whether the collector ends a connection over which nothing was sent; then says goodbye.
+    pub async fn holds(&mut self, patience: Duration) -> Result<(), Failure> {
+        let mut refusals = Refusals::default();
+        let ended = async {
+            loop {
+                if let Err(failure) = self.progress(&mut refusals).await {
+                    return failure;
+                }
+            }
+        };
+        match timeout(patience, ended).await {
+            Ok(failure) => Err(failure),
+            Err(_) => {
+                self.say_goodbye(&mut refusals).await;
+                Ok(())
+            }
+        }
     }
 
     /// Whether nothing was acknowledged or answered for a while of what is on its way.
@@ -194,9 +257,7 @@ impl StreamLink {
     async fn finish_with(&mut self, source: &mut Source, refusals: &mut Refusals) {
         let settled = async { !self.stall.is_stalled() && self.settles(source, refusals).await.is_ok() };
         if timeout(FINISH_WITHIN, settled).await.unwrap_or_default() {
-            if self.say_goodbye(refusals).await {
-                source.note_left(self.delivery.left(Instant::now()).into_iter().flatten());
-            }
+            self.is_half_closed = self.say_goodbye(refusals).await;
         } else {
             self.discard();
         }
@@ -205,7 +266,42 @@ impl StreamLink {
         source.settle(&mut self.progress).await;
     }
 
-    /// Until nothing is awaited any more.
+    /// Whether the collector may close its side later, and it matters how. False where the window is in our way: who does not keep
+    /// up is not waited for.
+    pub fn may_end_well(&self) -> bool {
+        self.is_half_closed && self.delivery.wants_sample() && self.delivery.is_calm(Instant::now())
+    }
+
+    /// Follows a connection that was ended in good order until it is known what the collector's program has read of it.
+    pub async fn follow(mut self, teller: Teller) {
+        tokio::select! {
+            read = self.read_to_the_end(&teller) => teller.tell(if read.is_ok() { Fate::Read } else { Fate::Lost }),
+            () = teller.is_over() => {}
+        }
+    }
+
+    /// `Err`: the connection broke before that was known.
+    async fn read_to_the_end(&mut self, teller: &Teller) -> Result<(), Failure> {
+        let mut refusals = Refusals::default();
+        loop {
+            let now = Instant::now();
+            self.sampled = None;
+            self.look(now)?;
+            if let Some(position) = self.progress.safe.take() {
+                teller.tell(Fate::Open(Some(position)));
+            }
+            let Some(wakes_at) = self.wakes_at.filter(|_| self.delivery.wants_sample()) else { return Ok(()) };
+            tokio::select! {
+                happened = self.progress(&mut refusals) => match happened {
+                    Err(Failure::Closed) => return Ok(()),
+                    happened => happened?,
+                },
+                () = sleep_until(wakes_at.into()) => {}
+            }
+        }
+    }
+
+    /// Drives the connection until no answer is awaited any more.
     async fn settles(&mut self, source: &mut Source, refusals: &mut Refusals) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
@@ -226,7 +322,7 @@ impl StreamLink {
     }
 
     /// A program that closes its side in answer to our goodbye has read to the end: closing with unread bytes would have
-    /// reset the connection. False: it was reset.
+    /// reset the connection. True: it has done neither yet.
     async fn say_goodbye(&mut self, refusals: &mut Refusals) -> bool {
         self.delivery.goodbye();
         // Nothing depends on the answer; waiting for it makes the end a goodbye and not a reset.
@@ -247,7 +343,7 @@ impl StreamLink {
         match closed.await {
             Ok(Err(Failure::Closed)) => {
                 self.delivery.closed(true, Instant::now(), &mut self.progress);
-                true
+                false
             }
             Ok(Err(_)) => false,
             // It goes on, or has nothing to say.
@@ -282,6 +378,12 @@ impl StreamLink {
                 () = events.deadline.reached() => {}
             },
             Failure::Delivery(DeliveryError::Broken(_)) | Failure::Io(_) => {}
+            // Of requests, which another link carries.
+            Failure::NoAnswer(_)
+            | Failure::Busy(_)
+            | Failure::Unanswered(_)
+            | Failure::NoCredentials(_)
+            | Failure::Connect(_) => {}
         }
         Ended::Failed(failure)
     }
@@ -310,8 +412,9 @@ impl StreamLink {
 
     fn sample(&mut self, now: Instant) -> io::Result<()> {
         if self.delivery.wants_sample() {
-            self.last_sample = self.stream.counted().sample()?;
-            self.delivery.acknowledged(&self.last_sample, now, &mut self.progress);
+            let sample = self.stream.counted().sample()?;
+            self.silence.look(sample.signs, now);
+            self.delivery.acknowledged(&sample, now, &mut self.progress);
         }
         Ok(())
     }
@@ -322,7 +425,7 @@ impl StreamLink {
         if lasts >= answering {
             return Some(Failure::Hangs(answering));
         }
-        (lasts >= silent && self.last_sample.is_silent_for(silent)).then_some(Failure::Vanished(silent))
+        (lasts >= silent && self.silence.lasts(silent, now)).then_some(Failure::Vanished(silent))
     }
 
     /// When to look again if nothing else happens; `None`: nothing is awaited or kept.

@@ -1,12 +1,14 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
 use crate::config::{self, Framing, Target};
-use crate::record::{Format, append_escaped, append_on_one_line, render};
+use crate::protocol::gelf;
+use crate::record::{Format, Record, append_escaped, append_on_one_line, render};
 
 /// How one forward writes lines.
 #[derive(Clone, Debug)]
 pub struct Encoding {
-    pub format: Format,
+    /// `None`: GELF, which has a form of its own.
+    pub format: Option<Format>,
     /// `None`: the link keeps messages apart itself (datagrams).
     pub framing: Option<Framing>,
     /// Control characters are written as text: people read it, at terminals. A collector gets each byte.
@@ -18,28 +20,37 @@ pub struct Encoding {
 /// How lines are written to a target.
 pub fn encoding(settings: &config::Forward, target: &Target, sd_id: &str) -> Encoding {
     let (framing, escaped) = (target.framing(), target.is_for_people());
-    Encoding { format: settings.format, framing, escaped, sd_id: sd_id.to_owned() }
+    let format = Some(settings.format).filter(|_| !target.address.is_gelf());
+    Encoding { format, framing, escaped, sd_id: sd_id.to_owned() }
 }
 
 impl Encoding {
     /// Whether lines go out as they are in the spool.
     pub fn is_canonical(&self) -> bool {
-        self.format == Format::Rfc5424
+        self.format == Some(Format::Rfc5424)
     }
 
     /// Appends one line, rendered and framed. `scratch` is a buffer to render in, kept by the caller between lines.
     pub fn append(&self, line: &[u8], scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         let rendered = match self.format {
             // The spool's lines are RFC 5424 already.
-            Format::Rfc5424 => line,
+            Some(Format::Rfc5424) => line,
             format => {
                 scratch.clear();
-                render(line, format, &self.sd_id, scratch);
+                match format {
+                    Some(format) => render(line, format, &self.sd_id, scratch),
+                    None => gelf::append(&Record::from_line(line, &self.sd_id), &self.sd_id, scratch),
+                }
                 scratch.as_slice()
             }
         };
         match self.framing {
             None => out.extend_from_slice(rendered),
+            // JSON has none inside.
+            Some(Framing::Nul) => {
+                out.extend_from_slice(rendered);
+                out.push(b'\0');
+            }
             Some(Framing::OctetCounting) => {
                 out.extend_from_slice(itoa::Buffer::new().format(rendered.len()).as_bytes());
                 out.push(b' ');
@@ -62,10 +73,22 @@ mod tests {
     use super::*;
 
     fn check(framing: Option<Framing>, line: &str, expected: &str) {
-        let encoding = Encoding { format: Format::Rfc5424, framing, escaped: false, sd_id: "docker@32473".to_owned() };
+        let encoding =
+            Encoding { format: Some(Format::Rfc5424), framing, escaped: false, sd_id: "docker@32473".to_owned() };
         let mut out = Vec::new();
         encoding.append(line.as_bytes(), &mut Vec::new(), &mut out);
         assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+
+    #[test]
+    fn gelf_ends_with_nul_in_a_stream() {
+        for (framing, end) in [(None, ""), (Some(Framing::Nul), "\0")] {
+            let encoding = Encoding { format: None, framing, escaped: false, sd_id: "docker@32473".to_owned() };
+            let mut out = Vec::new();
+            (0..2).for_each(|_| encoding.append(b"<13>1 - - - - - - a\0b", &mut Vec::new(), &mut out));
+            let json = "{\"version\":\"1.1\",\"host\":\"-\",\"short_message\":\"a\\u0000b\",\"level\":5}";
+            assert_eq!(String::from_utf8(out).expect("text"), format!("{json}{end}").repeat(2));
+        }
     }
 
     #[test]

@@ -2,14 +2,23 @@
 
 use std::ops::Range;
 
-use crate::record::{Record, Rule};
+use crate::loops::Marks;
+use crate::protocol::api::LineId;
+use crate::record::{Record, Rule, append_marked};
 use crate::spool::{Chunk, Position};
+
+/// What a mark is likely to take, in bytes.
+const MARK_BYTES: usize = 96;
 
 /// Lines read in one go, and which of them are meant.
 pub struct FilteredChunk {
     chunk: Chunk,
     /// Numbers of lines that are not: in order, none of them empty, none touching the next.
     filtered: Vec<Range<u64>>,
+    /// Lines that are sent with a mark, by their numbers, in order.
+    marked: Vec<(u64, Vec<u8>)>,
+    /// Session and number that each line has for good, where these are others than the chunk's.
+    ids: Vec<(u32, u64)>,
 }
 
 impl FilteredChunk {
@@ -28,19 +37,61 @@ impl FilteredChunk {
                 }
             }
         }
-        Self { chunk, filtered }
+        Self { chunk, filtered, marked: Vec::new(), ids: Vec::new() }
     }
 
-    /// Each line with the position behind it.
+    /// Dead letters, with what names each for good.
+    pub fn resent(chunk: Chunk, ids: Vec<(u32, u64)>) -> Self {
+        Self { chunk, filtered: Vec::new(), marked: Vec::new(), ids }
+    }
+
+    /// What names the line behind which this is for good.
+    pub fn id(&self, behind: Position) -> LineId {
+        self.id_of(behind.line - 1)
+    }
+
+    /// What names the line with this number here for good.
+    pub fn id_of(&self, number: u64) -> LineId {
+        let place = usize::try_from(number - self.chunk.start.line).unwrap_or(usize::MAX);
+        let (session, number) = self.ids.get(place).copied().unwrap_or((self.session(), number));
+        LineId { session, number }
+    }
+
+    /// Has its lines, or the first of them alone, sent with a relay's mark.
+    pub fn mark(&mut self, marks: Marks, mark: &str, sd_id: &str) {
+        let count = match marks {
+            Marks::None => 0,
+            Marks::First => 1,
+            Marks::All => usize::MAX,
+        };
+        let marked = self.lines().take(count).map(|(line, behind)| {
+            let mut marked = Vec::with_capacity(line.len() + MARK_BYTES);
+            append_marked(line, mark, sd_id, &mut marked);
+            (behind.line - 1, marked)
+        });
+        self.marked = marked.collect();
+    }
+
+    /// Each line as it is sent, with the position behind it.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
         let mut filtered = self.filtered.iter().peekable();
-        self.chunk.lines().filter(move |(_, behind)| {
+        let lines = self.chunk.lines().filter(move |(_, behind)| {
             if self.filtered.is_empty() {
                 return true;
             }
             while filtered.next_if(|range| range.end < behind.line).is_some() {}
             filtered.peek().is_none_or(|range| range.start >= behind.line)
-        })
+        });
+        lines.map(|(line, behind)| (self.as_sent(line, behind.line - 1), behind))
+    }
+
+    #[inline]
+    fn as_sent<'c>(&'c self, line: &'c [u8], number: u64) -> &'c [u8] {
+        if self.marked.is_empty() {
+            return line;
+        }
+        let place = self.marked.binary_search_by_key(&number, |(number, _)| *number);
+        place.map_or(line, |place| &self.marked[place].1)
     }
 
     /// The numbers of the lines, in ranges without a gap.

@@ -1,10 +1,12 @@
 //! The forwarder: which collector is connected when, and where a forward goes on after a connection has ended.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument;
 
 use super::backoff::Backoff;
@@ -12,14 +14,17 @@ use super::delivery::DeliveryError;
 use super::dial::{DialError, Dialer};
 use super::driver::{Failure, StreamLink};
 use super::file::{FileLink, Refused};
+use super::lines::Lines;
 use super::link::{Connected, Ended, Events, Link, Place};
 use super::log_limiter::LogLimiter;
 use super::names::Resolver;
+use super::resender::Resender;
 use super::source::Source;
-use super::target_watch::{Moved, TargetWatch, Why};
+use super::target_watch::{Leave, Moved, TargetWatch, Why};
 use super::{Deadline, Orders};
 use crate::config::{self, DeliverySettings, ForwardAddress};
 use crate::metrics::ForwardMetrics;
+use crate::record::Format;
 use crate::spool::Reader;
 use crate::status::SharedForwardStatus;
 
@@ -27,6 +32,11 @@ use crate::status::SharedForwardStatus;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// What may be wrong where a connection ends before it has carried anything.
 const NOT_PLAIN: &str = " (does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://)";
+/// Why a connection is left before its time.
+const SENDS_AGAIN: &str =
+    "a connection that was left broke before the collector had closed it; what it had perhaps not read is sent again";
+/// How long a request with dead letters is waited for when the forward ends.
+const RESENDER_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// Looks for an earlier collector that are in vain become rarer, up to so many times `failback-after`.
 const RAREST_FAILBACK: u32 = 10;
 
@@ -45,6 +55,8 @@ pub struct Forwarder {
     /// Connections in a row that did not live, were stalled until they were given up, or refused everything. The next attempt
     /// begins one target, or one address, further on.
     failures: usize,
+    /// Sends dead letters again. `None`: it runs.
+    resender: Option<Resender>,
     /// How many of these connections were stalled. A collector that hangs reads all that it was sent on each connection when it
     /// comes round, so there must not be many of them: each round through the targets doubles how long one may stand still.
     stalls: usize,
@@ -53,7 +65,7 @@ pub struct Forwarder {
 /// A connection that is of no more use.
 struct Broken {
     how: String,
-    /// For how long it had stood.
+    /// How long the connection had stood.
     lived: Duration,
     /// Nothing was acknowledged any more at its end.
     was_stalled: bool,
@@ -71,21 +83,91 @@ impl Forwarder {
         (metrics, state): (ForwardMetrics, SharedForwardStatus),
         orders: Orders,
     ) -> Self {
-        let Orders { deadline, leaving, acknowledged, connectors } = orders;
+        let resender = Resender {
+            resends: reader.resends(),
+            settings: settings.clone(),
+            resolver: resolver.clone(),
+            sd_id: sd_id.to_owned(),
+            metrics: metrics.clone(),
+            deadline: orders.deadline.clone(),
+            connectors: orders.connectors.clone(),
+            loops: orders.loops.clone(),
+        };
+        let limiter = Arc::new(LogLimiter::new(&settings.name));
+        let says = (metrics, state, limiter);
+        let mut forwarder = Self::of(settings, Lines::Spool(reader), resolver, sd_id, says, orders);
+        forwarder.resender = Some(resender);
+        forwarder
+    }
+
+    /// A forwarder of these lines.
+    pub(super) fn of(
+        settings: config::Forward,
+        lines: Lines,
+        resolver: Resolver,
+        sd_id: &str,
+        (metrics, state, limiter): (ForwardMetrics, SharedForwardStatus, Arc<LogLimiter>),
+        orders: Orders,
+    ) -> Self {
+        let Orders { deadline, leaving, half_closed, connectors, loops } = orders;
         let settings = Arc::new(settings);
         let failback = Backoff::new(settings.failback_after, settings.failback_after * RAREST_FAILBACK);
         let matches = (settings.matches.clone(), sd_id.to_owned());
-        let limiter = Arc::new(LogLimiter::new(&settings.name));
-        let source =
-            Source::new(reader, matches, (metrics.clone(), state.clone()), limiter.clone(), (leaving, acknowledged));
+        // Other formats have no place for a mark, and nobody reads one back from a file.
+        let is_marked = settings.format == Format::Rfc5424 && settings.to.iter().any(|to| to.address.keeps_marks());
+        let marker = match &lines {
+            Lines::Spool(reader) if is_marked => Some(loops.clone().marker(reader.stream(), state.clone())),
+            _ => None,
+        };
+        let source = Source::new(
+            (lines, marker),
+            matches,
+            (metrics.clone(), state.clone()),
+            limiter.clone(),
+            (leaving, half_closed),
+        );
         let refused = Arc::new(Refused::new(limiter.clone(), state.clone(), metrics.diverted.clone()));
         let says = (metrics.clone(), state.clone(), limiter);
-        let dialer = Dialer::new(settings.clone(), resolver, connectors, sd_id, source.numbering(), says);
-        Self { settings, source, dialer, metrics, state, deadline, refused, failback, failures: 0, stalls: 0 }
+        let dialer = Dialer::new(settings.clone(), (resolver, loops), connectors, sd_id, source.numbering(), says);
+        Self {
+            settings,
+            source,
+            dialer,
+            metrics,
+            state,
+            deadline,
+            refused,
+            failback,
+            failures: 0,
+            stalls: 0,
+            resender: None,
+        }
     }
 
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
     pub async fn run(mut self) {
+        let (leave, leaving) = watch::channel(false);
+        // They end with it, however it ends.
+        let mut resenders = JoinSet::new();
+        if let Some(resender) = self.resender.take() {
+            resenders.spawn(resender.run(leaving));
+        }
+        self.forward().await;
+        leave.send_replace(true);
+        // What is on its way then is sent again at the next start.
+        let _ = timeout(RESENDER_ENDS_WITHIN, resenders.join_next()).await;
+    }
+
+    /// What of dead letters was sent again is done with. True: none is left.
+    pub(super) async fn finish(&mut self) -> io::Result<bool> {
+        match self.source.lines() {
+            Lines::Resent(resend) => resend.finish().await,
+            Lines::Spool(_) => Ok(true),
+        }
+    }
+
+    /// The same without its dead letters.
+    pub(super) async fn forward(&mut self) {
         let mut backoff = Backoff::new(FIRST_BACKOFF, self.settings.max_backoff);
         loop {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
@@ -146,13 +228,22 @@ impl Forwarder {
 
     /// Tries every address of every target, in order.
     async fn connect(&mut self) -> Option<Connected> {
-        let targets = self.settings.to.len();
+        let (targets, mut stops) = (self.settings.to.len(), None);
         for turn in 0..targets {
             let target = (self.failures + turn) % targets;
             match self.connect_target(target).await {
                 Ok(connected) => return Some(connected),
-                Err(problem) => self.say_problem(&format!("{}: {problem}", self.settings.to[target])),
+                Err(problem) => {
+                    let to = &self.settings.to[target];
+                    match problem.stops() {
+                        Some((peer, why)) => stops = Some(format!("{to} at {peer}: {why}")),
+                        None => self.say_problem(&format!("{to}: {problem}")),
+                    }
+                }
             }
+        }
+        if let Some(why) = stops {
+            self.source.stop(&why);
         }
         None
     }
@@ -161,12 +252,12 @@ impl Forwarder {
         let to = &self.settings.to[target];
         let here =
             |file| Connected { link: Link::File(file), place: Place { target, endpoint: None, ttl: Duration::MAX } };
-        let destination = match (&to.address, &to.delivery) {
-            (ForwardAddress::File(template), DeliverySettings::File(settings)) => {
+        let destination = match (&to.address, &to.delivery, to.reached_at()) {
+            (_, _, Some(destination)) => destination,
+            (ForwardAddress::File(template), DeliverySettings::File(settings), None) => {
                 return Ok(here(FileLink::files(template, settings, self.dialer.encoding(to), &self.refused)));
             }
-            (ForwardAddress::Network(network), _) => network.destination(),
-            (ForwardAddress::Stdout | ForwardAddress::File(_), _) => {
+            (_, _, None) => {
                 return Ok(here(FileLink::stdout(self.dialer.encoding(to), &self.refused)));
             }
         };
@@ -190,9 +281,13 @@ impl Forwarder {
             let mut events = self.events(&place);
             let (ended, old) = link.carry(&mut self.source, &mut events).await;
             match ended {
-                Ended::Stopped => return Ok(()),
+                Ended::Stopped => {
+                    self.keep(old);
+                    return Ok(());
+                }
                 Ended::Failed(failure) => {
-                    let (lived, was_stalled) = (since.elapsed(), old.is_some_and(|link| link.is_stalled()));
+                    let lived = since.elapsed();
+                    let was_stalled = old.is_some_and(|link| link.is_stalled()) || failure.calls_for_another_server();
                     let target = &self.settings.to[place.target];
                     let is_misunderstood = target.address.is_plain_syslog()
                         && lived < self.settings.max_backoff
@@ -205,14 +300,43 @@ impl Forwarder {
                     };
                     return Err(Broken { how, lived, was_stalled, stops });
                 }
-                Ended::Moved(moved) => connected = self.follow(&place, old, moved).await,
+                Ended::Left(Leave::For(moved)) => {
+                    self.say_moved(&place, &moved);
+                    self.leave(old).await;
+                    self.source.rewind();
+                    let Moved { link, place, .. } = moved;
+                    connected = Connected { link, place };
+                }
+                Ended::Left(Leave::ToSendAgain) => {
+                    self.leave(old).await;
+                    let how = format!("{}: {SENDS_AGAIN}", place.of(&self.settings.to[place.target]));
+                    return Err(Broken { how, lived: Duration::MAX, was_stalled: false, stops: None });
+                }
             }
         }
     }
 
-    /// Leaves the old place for the new one, which is connected already. `old`: the connection to end in good order.
-    async fn follow(&mut self, from: &Place, old: Option<Box<StreamLink>>, moved: Moved) -> Connected {
-        let Moved { why, link, place } = moved;
+    /// Ends a connection in good order.
+    async fn leave(&mut self, old: Option<Box<StreamLink>>) {
+        let Some(mut old) = old else { return };
+        tokio::select! {
+            () = old.finish(&mut self.source) => {}
+            () = self.deadline.reached() => {}
+        }
+        self.keep(Some(old));
+    }
+
+    /// Keeps a connection that was ended in good order, while the collector has not done so.
+    fn keep(&mut self, old: Option<Box<StreamLink>>) {
+        if let Some(old) = old.filter(|old| old.may_end_well())
+            && let Some(teller) = self.source.keep()
+        {
+            tokio::spawn(old.follow(teller));
+        }
+    }
+
+    /// Says and counts where the forward goes from `from`.
+    fn say_moved(&mut self, from: &Place, Moved { why, place, .. }: &Moved) {
         let target = &self.settings.to[place.target];
         match why {
             Why::NameMoved => {
@@ -232,20 +356,19 @@ impl Forwarder {
                 }
             }
         }
-        if let Some(mut old) = old {
-            tokio::select! {
-                () = old.finish(&mut self.source) => {}
-                () = self.deadline.reached() => {}
-            }
-        }
-        self.source.rewind();
-        Connected { link, place }
     }
 
     fn events(&self, place: &Place) -> Events {
         let stalled = Arc::new(Notify::new());
         let watch = TargetWatch::new(self.dialer.clone(), place.clone(), stalled.clone(), self.failback.clone());
-        Events { moved: Box::pin(watch.elsewhere()), stalled, deadline: self.deadline.clone() }
+        let lost = self.source.lost();
+        let leave = async {
+            tokio::select! {
+                moved = watch.elsewhere() => Leave::For(moved),
+                () = lost => Leave::ToSendAgain,
+            }
+        };
+        Events { leave: Box::pin(leave), stalled, deadline: self.deadline.clone() }
     }
 
     /// Waits before the next attempt; false when the relay is stopping and there is nothing left to deliver, or no time.

@@ -1,31 +1,38 @@
 //! A link: what carries lines to one place, whichever it is, and what it listens to meanwhile.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use super::Deadline;
 use super::datagram::DatagramLink;
-use super::delivery::{Delivery, RelpDelivery, SyslogDelivery};
+use super::delivery::{Delivery, FluentDelivery, RelpDelivery, SyslogDelivery};
 use super::dial::{ConnectError, Dialer};
 use super::driver::{Failure, StreamLink};
 use super::file::FileLink;
+use super::http::HttpLink;
 use super::names::Endpoint;
+use super::nats;
 use super::source::Source;
 use super::stall::Standstill;
-use super::target_watch::Moved;
+use super::target_watch::Leave;
 use super::tcp::Replay;
 use crate::config::{DeliverySettings, Target};
+use crate::protocol::fluent::{Greeting, Packer};
 
 /// The closed set of ways to a place.
 pub enum Link {
-    /// TCP, TLS and RELP.
+    /// TCP, TLS, RELP, NATS and the Forward protocol.
     Stream(Box<StreamLink>),
     /// UDP.
     Datagram(DatagramLink),
+    /// Requests to log stores.
+    Http(Box<HttpLink>),
     /// Files and stdout.
     File(FileLink),
 }
@@ -50,14 +57,13 @@ pub struct Place {
 pub enum Ended {
     /// The relay is stopping, and the collector has everything or time is up.
     Stopped,
-    /// There is a better place to be now, and a connection to there stands.
-    Moved(Moved),
+    Left(Leave),
     Failed(Failure),
 }
 
 /// What a link listens to besides its own connection.
 pub struct Events {
-    pub moved: Pin<Box<dyn Future<Output = Moved> + Send>>,
+    pub leave: Pin<Box<dyn Future<Output = Leave> + Send>>,
     /// For the link to say that it is stalled, each time it has been for long enough.
     pub stalled: Arc<Notify>,
     pub deadline: Deadline,
@@ -71,9 +77,18 @@ impl Link {
         endpoint: &Endpoint,
         limits: Standstill,
     ) -> Result<Self, ConnectError> {
+        if let Some(listener) = dialer.loops.own_listener(endpoint.peer, target.address.is_udp()) {
+            return Err(ConnectError::OwnListener(listener));
+        }
         let encoding = dialer.encoding(target);
         match &target.delivery {
-            DeliverySettings::Datagram => Ok(Self::Datagram(DatagramLink::connect(endpoint.peer, encoding).await?)),
+            DeliverySettings::Datagram => {
+                Ok(Self::Datagram(DatagramLink::connect(endpoint.peer, (encoding, None)).await?))
+            }
+            DeliverySettings::GelfDatagram(settings) => {
+                let form = (encoding, Some(settings.clone()));
+                Ok(Self::Datagram(DatagramLink::connect(endpoint.peer, form).await?))
+            }
             DeliverySettings::Stream(settings) => {
                 let stream = dialer.connect_stream(target, endpoint).await?;
                 let replay = Replay { bytes: settings.replay, time: settings.replay_for, limit: settings.replay_limit };
@@ -86,6 +101,24 @@ impl Link {
                 let delivery = RelpDelivery::new(encoding, dialer.numbering.clone(), waits, Instant::now());
                 dialer.open(endpoint, stream, Delivery::Relp(Box::new(delivery)), limits).await
             }
+            DeliverySettings::Nats(settings) => nats::connect(dialer, target, settings, endpoint, limits).await,
+            DeliverySettings::Fluent(settings) => {
+                let read = {
+                    let settings = settings.clone();
+                    spawn_blocking(move || settings.credentials())
+                };
+                let greeting = read.await.map_err(io::Error::other).and_then(|read| read.map_err(io::Error::other))?;
+                let greeting = greeting.map(|credentials| Greeting::new(credentials, rand::random()));
+                let stream = dialer.connect_stream(target, endpoint).await?;
+                let stream_id = dialer.numbering.stream.clone();
+                let packer = Packer::new(settings.tag.clone(), dialer.sd_id().to_owned(), stream_id);
+                let waits = (settings.batch, limits.silent);
+                let delivery = FluentDelivery::new(packer, greeting, waits, Instant::now());
+                dialer.open(endpoint, stream, Delivery::Fluent(Box::new(delivery)), limits).await
+            }
+            DeliverySettings::Http(settings) => {
+                Ok(Self::Http(Box::new(HttpLink::connect(dialer, (target, settings), endpoint).await?)))
+            }
             DeliverySettings::File(_) | DeliverySettings::Stdout => Err(ConnectError::Local),
         }
     }
@@ -95,6 +128,7 @@ impl Link {
         match self {
             Self::Stream(mut link) => (link.carry(source, events).await, Some(link)),
             Self::Datagram(mut link) => (link.carry(source, events).await, None),
+            Self::Http(mut link) => (link.carry(source, events).await, None),
             Self::File(link) => (link.carry(source, events).await, None),
         }
     }
@@ -103,24 +137,25 @@ impl Link {
     pub async fn ends(&mut self) {
         match self {
             Self::Stream(link) => link.ends().await,
+            Self::Http(link) => link.ends().await,
             Self::Datagram(_) | Self::File(_) => std::future::pending().await,
         }
     }
 }
 
 impl Events {
-    /// The new connection, if there is one by now, while nobody was waiting for it.
-    pub async fn moved_by_now(&mut self) -> Option<Moved> {
+    /// Why to leave by now, while nobody was waiting for it.
+    pub async fn leave_by_now(&mut self) -> Option<Leave> {
         tokio::select! {
             biased;
-            moved = &mut self.moved => Some(moved),
+            leave = &mut self.leave => Some(leave),
             () = std::future::ready(()) => None,
         }
     }
 }
 
 impl Place {
-    /// Where it is, for a person. `target`: what the config calls it.
+    /// The place as text for a person. `target`: the place's name in the config.
     pub fn of(&self, target: &Target) -> String {
         self.endpoint.as_ref().map_or_else(|| target.to_string(), |endpoint| format!("{target} at {}", endpoint.peer))
     }

@@ -53,6 +53,12 @@ impl LogLimiter {
         Self { forward: forward.to_owned(), span, has_delivered: AtomicBool::new(false), memory: Mutex::new(memory) }
     }
 
+    /// What is said of dead letters that are sent again.
+    pub fn of_resend(forward: &str) -> Self {
+        let span = tracing::error_span!("forward", name = format!("{forward}, resend"));
+        Self { span, ..Self::new(forward) }
+    }
+
     pub fn forward(&self) -> &str {
         &self.forward
     }

@@ -5,13 +5,12 @@
 //! the collector may not have and starts again, for ever. Nothing here ends the process: a collector that is not there is
 //! what the spool is for.
 //!
-//! In reading order: `forwarder`; `source` and `filtered_chunk`, where lines come from; `link`, the closed set of ways to a
-//! place; `driver`, the one loop for TCP, TLS and RELP, with `delivery`, what is said and heard there, and `stall`; `tcp`, the
-//! connection and its acknowledgements; `acknowledged`, what is known of connections that
-//! were left; `datagram` and `file`, the other links; `encode`; `names`, `dial`, `target_watch` and
-//! `backoff`; `log_limiter`.
+//! In reading order: `forwarder`; `source`, `lines` and `filtered_chunk`, where lines come from; `resender`, dead letters that are sent again; `link`, the closed set of ways to a
+//! place; `driver`, the one loop for TCP, TLS, RELP and NATS, with `delivery`, what is said and heard there, and `stall`; `tcp`, the
+//! connection and its acknowledgements; `nats`, how a session with a server of NATS begins; `half_closed`, connections that were left and that the collector has not closed; `datagram` and `file`, the other links; `encode`; `names`, `dial`, `target_watch` and
+//! `backoff`; `log_limiter`; `attempt`, which only looks whether a collector can be reached.
 
-mod acknowledged;
+mod attempt;
 mod backoff;
 mod datagram;
 pub(crate) mod delivery;
@@ -21,33 +20,47 @@ pub(crate) mod encode;
 mod file;
 pub(crate) mod filtered_chunk;
 mod forwarder;
+mod half_closed;
+mod http;
+mod lines;
 mod link;
 mod log_limiter;
 mod names;
+mod nats;
+mod resender;
+mod shown;
 mod source;
 mod stall;
 mod target_watch;
 pub(crate) mod tcp;
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_rustls::TlsConnector;
 
-pub use acknowledged::Acknowledged;
+use crate::loops::LoopGuard;
+use crate::tls::Connector;
+
+pub use attempt::{Attempt, attempt};
 pub use dial::tls_connector;
 pub use encode::encoding;
 pub use forwarder::Forwarder;
-pub use names::{Endpoint, Patience, Resolver};
+pub use half_closed::HalfClosed;
+pub use names::{Endpoint, Patience, Resolver, SenderNames};
+pub use shown::{Shown, shown};
 
 /// What a forward is told while it runs.
 pub struct Orders {
     pub deadline: Deadline,
-    /// True ends it, with what is on its way brought to an end and the rest left in the spool.
+    /// True ends the forward, with what is on its way brought to an end and the rest left in the spool.
     pub leaving: watch::Receiver<bool>,
-    /// What the forward before this one, of the same name, knew of lines that it has sent.
-    pub acknowledged: Acknowledged,
-    /// What it makes TLS connections with, see [`tls_connector`]; the next one is made with what is there then.
-    pub connectors: watch::Receiver<Option<TlsConnector>>,
+    /// The connections that the forward before this one, of the same name, has left.
+    pub half_closed: HalfClosed,
+    /// The forward's TLS, see [`tls_connector`]; each connection is made with what is here then.
+    pub connectors: watch::Receiver<Option<Connector>>,
+    /// What the relay knows of forwards that lead back to it.
+    pub loops: Arc<LoopGuard>,
 }
 
 /// When a stopping relay gives up on delivering. Unset while it runs.

@@ -9,14 +9,18 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
-use super::acknowledged::Acknowledged;
-use super::delivery::{Progress, Refusals, Rejected};
+use super::delivery::{Progress, Reason, Refusals, Rejected};
 use super::filtered_chunk::FilteredChunk;
+use super::half_closed::{HalfClosed, Stretch, Teller};
+use super::lines::Lines;
 use super::log_limiter::LogLimiter;
+use crate::log::Throttle;
+use crate::loops::{Marker, Marks};
 use crate::metrics::ForwardMetrics;
-use crate::protocol::relp::{Numbering, Prover};
+use crate::protocol::api::ORIGINAL_TIME;
+use crate::protocol::relp::Numbering;
 use crate::record::Rule;
-use crate::spool::{Chunk, Hysteresis, Position, Reader};
+use crate::spool::{Hysteresis, Position};
 use crate::status::SharedForwardStatus;
 
 /// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
@@ -26,22 +30,25 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// A disk that cannot be read or written is tried again after this: it may come back, and a busy loop helps nobody.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// How often it is said that lines are rejected.
+/// How often it is said that lines are rejected, or sent with another time.
 const TELL_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Source {
-    reader: Reader,
+    lines: Lines,
     /// Which lines are meant; none: all.
     rules: Vec<Rule>,
     /// The SD-ID under which image, name and id are found in a line.
     sd_id: String,
+    /// Which lines are marked; `None`: none ever.
+    marker: Option<Marker>,
     metrics: ForwardMetrics,
     /// Lines below this number were sent before, or may have been.
     sent: u64,
     /// True: the forward ends, whatever is left in the spool.
     leaving: watch::Receiver<bool>,
-    /// What is known of connections that were left.
-    acknowledged: Acknowledged,
+    /// Connections that were left, and whether something was learnt of them.
+    half_closed: HalfClosed,
+    news: watch::Receiver<()>,
     /// The spool cannot be read.
     unreadable: Hysteresis,
     /// When to try to read it again.
@@ -54,36 +61,41 @@ pub struct Source {
     stopped: bool,
     /// Lines delivered since the start.
     delivered: u64,
-    /// When it was last said that lines are rejected.
-    told: Option<Instant>,
+    /// For the log line of a line that is rejected.
+    throttle: Throttle,
+    /// For the log line of lines with the time of sending.
+    restamped: Throttle,
     state: SharedForwardStatus,
     limiter: Arc<LogLimiter>,
 }
 
 impl Source {
     pub fn new(
-        reader: Reader,
+        (lines, marker): (Lines, Option<Marker>),
         (rules, sd_id): (Vec<Rule>, String),
         (metrics, state): (ForwardMetrics, SharedForwardStatus),
         limiter: Arc<LogLimiter>,
-        (leaving, acknowledged): (watch::Receiver<bool>, Acknowledged),
+        (leaving, half_closed): (watch::Receiver<bool>, HalfClosed),
     ) -> Self {
         metrics.stopped.set(0);
         let mut source = Self {
-            sent: reader.acknowledged().line,
-            reader,
+            sent: lines.acknowledged().line,
+            lines,
             rules,
             sd_id,
+            marker,
             metrics,
             leaving,
-            acknowledged,
+            news: half_closed.news(),
+            half_closed,
             unreadable: Hysteresis::default(),
             retry_at: None,
             unwritable: Hysteresis::default(),
             refusals: Refusals::default(),
             stopped: false,
             delivered: 0,
-            told: None,
+            throttle: Throttle::new(TELL_EVERY),
+            restamped: Throttle::new(TELL_EVERY),
             state,
             limiter,
         };
@@ -106,8 +118,13 @@ impl Source {
     }
 
     async fn read(&mut self, bytes: usize) -> Option<FilteredChunk> {
-        let lines = FilteredChunk::new(self.next_chunk(bytes)?, &self.rules, &self.sd_id);
-        self.reader.note_filtered(lines.filtered());
+        let mut lines = self.next_chunk(bytes)?;
+        if let Some(marker) = &mut self.marker
+            && let marks @ (Marks::First | Marks::All) = marker.marks()
+        {
+            lines.mark(marks, marker.mark(), &self.sd_id);
+        }
+        self.lines.note_filtered(lines.filtered());
         if lines.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
             yield_now().await;
@@ -123,19 +140,19 @@ impl Source {
         }
         loop {
             match self.read(CHUNK_BYTES).await {
-                Some(lines) if lines.is_empty() => drop(self.reader.retire(lines.end())),
+                Some(lines) if lines.is_empty() => drop(self.retire_up_to(lines.end())),
                 None if self.is_waiting_for_disk() && self.wait().await => {}
                 _ => break,
             }
         }
-        self.reader.rewind();
+        self.rewind();
     }
 
-    fn next_chunk(&mut self, bytes: usize) -> Option<Chunk> {
+    fn next_chunk(&mut self, bytes: usize) -> Option<FilteredChunk> {
         if self.is_left() || self.retry_at.is_some() {
             return None;
         }
-        match self.reader.next(bytes) {
+        match self.lines.next(bytes, &self.rules, &self.sd_id) {
             Ok(chunk) => {
                 if chunk.is_some() && self.unreadable.ends() {
                     tracing::info!("spool: can be read again");
@@ -154,28 +171,31 @@ impl Source {
 
     /// There are lines, and they are not here yet.
     fn is_waiting_for_disk(&self) -> bool {
-        self.retry_at.is_some() || self.reader.is_reading()
+        self.retry_at.is_some() || self.lines.is_reading()
     }
 
     /// The name under which this forward's lines are numbered.
     pub fn numbering(&self) -> Numbering {
-        let prover = self.reader.identity().map(|identity| -> Arc<dyn Prover> { identity });
-        Numbering { stream: self.reader.stream(), prover }
+        self.lines.numbering()
     }
 
     /// Waits for more than was had; false when nothing more will come: the relay is stopping, or the forward ends.
     pub async fn wait(&mut self) -> bool {
-        let Self { reader, leaving, retry_at, .. } = self;
-        let more = async {
-            let Some(at) = *retry_at else { return reader.wait().await };
-            sleep_until(at.into()).await;
-            *retry_at = None;
-            true
-        };
-        tokio::select! {
-            biased;
-            () = is_true(leaving) => false,
-            more = more => more,
+        loop {
+            let Self { lines, leaving, retry_at, news, .. } = self;
+            let more = async {
+                let Some(at) = *retry_at else { return lines.wait().await };
+                sleep_until(at.into()).await;
+                *retry_at = None;
+                true
+            };
+            tokio::select! {
+                biased;
+                () = is_true(leaving) => return false,
+                more = more => return more,
+                Ok(()) = news.changed() => {}
+            }
+            self.settle_half_closed();
         }
     }
 
@@ -193,17 +213,28 @@ impl Source {
     /// The collector has everything before `reached` for good: it will not be sent again.
     pub fn retire(&mut self, reached: Position) {
         self.takes_lines();
-        let delivered = self.reader.retire(reached);
+        let delivered = self.retire_up_to(reached);
         self.note_delivered(delivered);
+    }
+
+    /// What connections that were left have not settled is not passed.
+    fn retire_up_to(&mut self, position: Position) -> u64 {
+        match self.half_closed.reaches() {
+            Some(behind) => self.lines.retire_beyond(behind, position),
+            None => self.lines.retire(position),
+        }
     }
 
     /// Takes note of what became of lines. Waits where a dead letter cannot be written, for the cursor must not pass its line
     /// before. Dropping the future loses nothing.
     pub async fn settle(&mut self, progress: &mut Progress) {
-        self.retire_old();
+        self.settle_half_closed();
         self.metrics.resent.inc_by(mem::take(&mut progress.resent));
         if mem::take(&mut progress.delivered) {
             self.takes_lines();
+        }
+        if let Some(why) = progress.busy.take() {
+            self.say_busy(&why);
         }
         while let Some(rejected) = progress.rejected.front()
             && !self.is_left()
@@ -222,12 +253,20 @@ impl Source {
             }
         }
         if let Some(position) = progress.safe.take().filter(|_| progress.rejected.is_empty()) {
-            let delivered = self.reader.retire(position);
+            let delivered = self.retire_up_to(position);
             self.note_delivered(delivered);
         }
         if let Some(position) = progress.acknowledged.take() {
-            let delivered = self.reader.acknowledge(position);
+            let delivered = self.lines.acknowledge(position);
             self.note_delivered(delivered);
+        }
+    }
+
+    fn say_busy(&self, why: &str) {
+        let problem = format!("the collector cannot take lines now: {why}");
+        self.state.failed(&problem);
+        if self.limiter.is_new(&problem) {
+            tracing::warn!(parent: self.limiter.span(), "{problem}; {} lines pending, sending again", self.pending());
         }
     }
 
@@ -238,21 +277,34 @@ impl Source {
         }
     }
 
-    async fn reject(&mut self, Rejected { session, line, why, bytes }: &Rejected) -> io::Result<()> {
-        self.reader.reject((*session, *line), why, bytes).await?;
+    async fn reject(&mut self, rejected: &Rejected) -> io::Result<()> {
+        self.lines.reject(rejected).await?;
+        let Rejected { reason, why, .. } = rejected;
+        self.metrics.dead_letters.count(reason.label());
         let name = self.limiter.forward();
         if self.unwritable.ends() {
             tracing::info!(parent: self.limiter.span(), "dead letters can be written again");
         }
         // Whoever can send a line that the collector does not take must not fill the log.
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
+        if self.throttle.allows(Instant::now()) {
+            let who = if *reason == Reason::TooOld { "`too-old`" } else { "the collector" };
             tracing::warn!(
                 parent: self.limiter.span(),
-                "the collector refuses a line for good ({why}): it is a dead letter, see `logferry spool cat --dead {name}` and logferry_forward_rejected"
+                "{who} refuses a line for good ({why}): it is a dead letter, see `logferry spool cat --dead {name}` and logferry_forward_rejected"
             );
         }
         Ok(())
+    }
+
+    /// So many lines were delivered with the time of sending.
+    pub fn note_restamped(&mut self, lines: u64) {
+        self.metrics.restamped.inc_by(lines);
+        if lines > 0 && self.restamped.allows(Instant::now()) {
+            tracing::warn!(
+                parent: self.limiter.span(),
+                "lines are older than `max-age`: they are sent with the time of sending, and their own is in `{ORIGINAL_TIME}`; logferry_forward_restamped counts them"
+            );
+        }
     }
 
     /// The collector refuses everything: nothing is given up, and the forward waits. `why`: in its own words.
@@ -281,32 +333,58 @@ impl Source {
         }
     }
 
-    /// Goes back to the first line the collector may not have.
+    /// Goes back to the first line the collector may not have, behind what was sent on connections that were left and did not
+    /// break.
     pub fn rewind(&mut self) {
-        self.retire_old();
-        self.reader.rewind();
+        self.settle_half_closed();
+        if self.half_closed.is_lost() {
+            self.half_closed.forget();
+            self.metrics.half_closed.set(0);
+        }
+        self.lines.rewind_to(self.half_closed.reaches());
     }
 
-    /// Takes note of what was acknowledged on a connection that is left in good order, and when it is old.
-    pub fn note_left(&self, marks: impl IntoIterator<Item = (Position, Instant)>) {
-        self.acknowledged.add(marks);
+    /// Takes in a connection that is left in good order while what was acknowledged on it may be unread. `None`: there are too
+    /// many, and its lines are sent again.
+    pub fn keep(&mut self) -> Option<Teller> {
+        if self.lines.are_resent() {
+            return None;
+        }
+        let teller = self.half_closed.keep(self.lines.acknowledged())?;
+        self.metrics.half_closed.set(self.half_closed.count() as i64);
+        Some(teller)
     }
 
-    fn retire_old(&mut self) {
-        if let Some(position) = self.acknowledged.old(Instant::now()) {
-            let delivered = self.reader.retire(position);
+    /// Ends when lines have to be sent again because a connection that was left has broken.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.half_closed.clone().lost()
+    }
+
+    /// Takes note of what is known of connections that were left.
+    fn settle_half_closed(&mut self) {
+        for Stretch { from, to } in self.half_closed.settle() {
+            let delivered = match from {
+                Some(from) => self.lines.retire_beyond(from, to),
+                None => self.lines.retire(to),
+            };
             self.note_delivered(delivered);
         }
+        self.metrics.half_closed.set(self.half_closed.count() as i64);
     }
 
     /// Lines that the collector has not got.
     pub fn pending(&self) -> u64 {
-        self.reader.pending()
+        self.lines.pending()
     }
 
     /// Lines that the collector has got and that may have to be sent again.
     pub fn replayable(&self) -> u64 {
-        self.reader.replayable()
+        self.lines.replayable()
+    }
+
+    /// Where the lines are from.
+    pub fn lines(&mut self) -> &mut Lines {
+        &mut self.lines
     }
 
     /// Lines delivered since the start.

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 /// Nothing for so long, as a part of `dead-after`, is a stall: 2 s of 10.
-const PART_OF_DEAD: u32 = 5;
+pub const PART_OF_DEAD: u32 = 5;
 
 /// How long a connection may be without progress before it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,14 @@ use crate::config::{Destination, Target};
 /// connections, and drops them at once.
 const PROBATION: Duration = Duration::from_secs(1);
 
+/// Why a link is left before it ends.
+pub enum Leave {
+    /// There is a better place to be now, and a connection to there stands.
+    For(Moved),
+    /// Lines have to be sent again that were sent before those that the link carries: a connection that was left has broken.
+    ToSendAgain,
+}
+
 /// A better place to be, and the connection to there.
 pub struct Moved {
     pub why: Why,
@@ -60,7 +68,7 @@ impl TargetWatch {
     /// the endpoint and one of the new ones is connected.
     async fn moved_away(&self) -> Moved {
         let target = self.target(self.place.target);
-        let (Some(to), Some(old)) = (target.address.remote(), &self.place.endpoint) else {
+        let (Some(to), Some(old)) = (target.reached_at(), &self.place.endpoint) else {
             return std::future::pending().await;
         };
         let dead_after = self.dialer.settings.dead_after;
@@ -116,7 +124,7 @@ impl TargetWatch {
 
     async fn try_better(&self, target: usize) -> Option<Moved> {
         let (to_try, is_ours) = (self.target(target), target == self.place.target);
-        let to = to_try.address.remote()?;
+        let to = to_try.reached_at()?;
         // Connecting is the proof that it is back. For a datagram it proves nothing, and each try would cost a line.
         let is_proof = !to_try.address.is_udp();
         if !is_proof || is_ours && matches!(to, Destination::Host(_)) {

@@ -24,10 +24,15 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::ingest::Ingest;
+use super::refusal::RefusalReason;
 use super::socket::{self, NameWatch};
 use super::{DRAIN_PATIENCE, Place, Rules, SMALL_RECEIVE_BUFFER, report_receive_buffer, stopping};
 use crate::config::Limits;
+use crate::interfaces::{ip, ip_and_port};
 use crate::metrics::ListenMetrics;
+use crate::protocol::framing::{Notes, Skipped};
+use crate::protocol::session::{Protocol, ToRecord};
+use crate::protocol::{gelf, proxy};
 use crate::status::SharedListenerStatus;
 use crate::sys;
 
@@ -118,6 +123,7 @@ pub(super) fn start(
         stop: stop.clone(),
         rules: rules.clone(),
         drops: drops_before,
+        gelf: None,
         bytes: 0,
         expected: 0,
         ingest,
@@ -201,6 +207,8 @@ struct Receiver {
     ingest: Ingest,
     metrics: ListenMetrics,
     state: SharedListenerStatus,
+    /// Where GELF is spoken.
+    gelf: Option<Box<gelf::Datagrams>>,
     /// Bytes received and not handed on yet; and those that were handed on last.
     bytes: usize,
     expected: usize,
@@ -247,7 +255,10 @@ impl Receiver {
                         thread::sleep(NAP);
                     }
                 }
-                Err(Errno::EAGAIN | Errno::EINTR) => self.forget_errors(&mut errors),
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    self.forget_errors(&mut errors);
+                    self.give_up_chunks();
+                }
                 // What the network says about a datagram (ECONNREFUSED and its like) is gone once it is read. Should
                 // an error come back for ever, we neither end nor spin: whatever it is may pass.
                 Err(error) => {
@@ -260,6 +271,7 @@ impl Receiver {
             }
         }
         self.read_out(&mut headers);
+        forget_chunks(&mut self.gelf, &self.metrics);
     }
 
     /// Hands on what the kernel holds. No new sender finds this socket.
@@ -286,27 +298,67 @@ impl Receiver {
         let mut slices: Vec<_> =
             self.buffers.chunks_exact_mut(DATAGRAM).map(|buffer| [IoSliceMut::new(buffer)]).collect();
         let batch = recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
-        let (mut count, mut bytes, mut received, mut cuts, mut refused) = (0, 0, 0, 0, 0);
+        let (mut count, mut bytes, mut received, mut cuts, mut skipped) = (0, 0, 0, 0, 0);
+        let mut last_refused = None;
         let rules = self.rules.borrow().clone();
-        let Limits { allow, max_frame, .. } = &rules.limits;
+        let max_frame = rules.limits.max_frame;
+        if rules.protocol == Protocol::Gelf {
+            let max_unfinished = rules.limits.max_unfinished;
+            self.gelf
+                .get_or_insert_with(|| Box::new(gelf::Datagrams::new(max_unfinished)))
+                .keep_at_most(max_unfinished);
+        } else {
+            forget_chunks(&mut self.gelf, &self.metrics);
+        }
+        let now = Instant::now();
         self.ingest.begin(self.expected.min(BYTES_AT_ONCE));
         for message in batch {
             count += 1;
             bytes += message.bytes;
-            let whole = message.iovs().next().unwrap_or_default();
-            if whole.iter().all(|&byte| byte == b'\n') {
+            let sent = message.iovs().next().unwrap_or_default();
+            if is_empty(without_nuls(sent)) {
                 continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
             }
-            let peer = source(message.address);
-            if !allow.is_empty() && !peer.is_some_and(|peer| rules.limits.lets_in(peer)) {
-                refused += 1;
+            let (peer, whole) = match sender(&rules.limits, sent, message.address.as_ref().and_then(ip)) {
+                Ok((_, whole)) if is_empty(whole) => continue, // A proxy looks whether we live.
+                Ok(taken) => taken,
+                Err(refusal) => {
+                    rules.refusals.count(&refusal.reason);
+                    last_refused = Some(refusal);
+                    continue;
+                }
+            };
+            self.ingest.set_peer(peer);
+            if let Some(gelf) = &mut self.gelf {
+                let Some(mut from) = message.address.as_ref().and_then(ip_and_port) else { continue };
+                // Behind a proxy two senders may have one ID, and one socket.
+                from.set_ip(peer.unwrap_or(from.ip()));
+                let taken = gelf.take(from, whole, now, |json| {
+                    let known = gelf::outline(json, max_frame).and_then(|outline| self.ingest.known(&outline));
+                    if known.is_none() {
+                        let message = gelf::Message::read(json)?.at_most(max_frame);
+                        cuts += u64::from(message.is_cut());
+                        self.ingest.record(&message);
+                    }
+                    received += 1;
+                    Ok(())
+                });
+                if let Err(why) = taken {
+                    let reason = RefusalReason::NoMessage(Protocol::Gelf, why.into());
+                    rules.refusals.count(&reason);
+                    last_refused = Some(Refusal { peer, reason });
+                }
+                if self.ingest.pending() > BYTES_AT_ONCE {
+                    self.ingest.flush_blocking();
+                }
                 continue;
             }
-            let frame = &whole[..whole.len().min(*max_frame)];
+            let whole = without_nuls(whole);
+            let frame = &whole[..whole.len().min(max_frame)];
             let cut = frame.len() < whole.len() || message.flags.contains(MsgFlags::MSG_TRUNC);
             received += 1;
             cuts += u64::from(cut);
-            self.ingest.set_peer(peer);
+            skipped += (whole.len() - frame.len()) as u64;
             self.ingest.frame(frame, cut);
             if self.ingest.pending() > BYTES_AT_ONCE {
                 self.ingest.flush_blocking();
@@ -315,18 +367,72 @@ impl Receiver {
         self.metrics.bytes.inc_by(bytes as u64);
         self.metrics.received.inc_by(received);
         self.metrics.cut.max_frame.inc_by(cuts);
-        self.metrics.refused.allow.inc_by(refused);
+        // Only the last of a batch: a flood of datagrams must not cost more than counting them.
+        if let Some(Refusal { peer, reason }) = last_refused {
+            rules.refusals.report(peer, &reason);
+        }
+        if skipped > 0 {
+            let skipped = Skipped { limit: skipped, ..Skipped::default() };
+            let notes = Notes { skipped, ..Notes::default() };
+            rules.notices.notes(notes, self.ingest.peer(), &self.metrics.skipped);
+        }
         self.bytes += bytes;
         self.received += count as u32;
+        self.give_up_chunks();
         Ok(count)
+    }
+
+    /// Messages whose chunks have not come are lost: counts them, and says so.
+    fn give_up_chunks(&mut self) {
+        let Some(gelf) = &mut self.gelf else { return };
+        for (why, messages) in gelf.give_up(Instant::now()) {
+            let reason = RefusalReason::NoMessage(Protocol::Gelf, why.into());
+            let rules = self.rules.borrow();
+            rules.refusals.count_many(&reason, messages);
+            rules.refusals.report(gelf.lost_from(), &reason);
+        }
     }
 }
 
-/// The IP address a datagram came from, as it says itself.
-fn source(address: Option<SockaddrStorage>) -> Option<IpAddr> {
-    let address = address?;
-    let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
-    v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+/// No chunk will come any more for messages that lack some.
+fn forget_chunks(gelf: &mut Option<Box<gelf::Datagrams>>, metrics: &ListenMetrics) {
+    if let Some(gelf) = gelf.take() {
+        metrics.unfinished.inc_by(gelf.unfinished() as u64);
+    }
+}
+
+/// Is there no message in a datagram?
+fn is_empty(datagram: &[u8]) -> bool {
+    datagram.iter().all(|&byte| byte == b'\n')
+}
+
+/// A datagram without the NULs at its end, which Python's `SysLogHandler` and others write there. Docker's end in LF.
+fn without_nuls(datagram: &[u8]) -> &[u8] {
+    &datagram[..datagram.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)]
+}
+
+/// Why a datagram is not taken, and whose it is.
+struct Refusal {
+    peer: Option<IpAddr>,
+    reason: RefusalReason,
+}
+
+/// The address of a datagram's sender, and the message. Behind a proxy the datagram begins with a header, which has the address
+/// and is no part of the message.
+#[inline]
+fn sender<'d>(limits: &Limits, whole: &'d [u8], peer: Option<IpAddr>) -> Result<(Option<IpAddr>, &'d [u8]), Refusal> {
+    let refused = |peer, reason| Err(Refusal { peer, reason });
+    if !limits.allow.is_empty() && !peer.is_some_and(|peer| limits.lets_in(peer)) {
+        return refused(peer, RefusalReason::Allow);
+    }
+    if !limits.proxy_protocol {
+        return Ok((peer, whole));
+    }
+    match proxy::read_datagram(whole) {
+        None => refused(peer, RefusalReason::NoProxyHeader),
+        Some((_, Some(client))) if !limits.lets_in_client(client) => refused(Some(client), RefusalReason::ClientAllow),
+        Some((len, client)) => Ok((client.or(peer), &whole[len..])),
+    }
 }
 
 /// How many datagrams the kernel has dropped at this socket; it wraps. `None`: this kernel does not tell (before Linux 4.12).

@@ -3,19 +3,35 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::admission::{Admission, AdmissionPolicy, Buckets, DEBUG, Reassembler, Sender};
-use crate::config::{Listen, ListenAddress};
+use super::admission::{Admission, AdmissionPolicy, Buckets, DEBUG, Joins, PendingMessages, Reassembler, Text};
+use super::passage::{Facts, Passage};
+use crate::config::{self, Listen, ListenAddress, Multiline};
+use crate::loops::LoopGuard;
 use crate::metrics::{Metrics, ShapeMetrics};
-use crate::protocol::syslog::{Frame, ListenerMark, MAX_HEADERS, Senders, Shape, Translator};
-use crate::record::UnixMicros;
+use crate::protocol::outline::Outline;
+use crate::protocol::session::ToRecord;
+use crate::protocol::syslog::{Frame, MAX_HEADERS, Shape, TagTemplates, Translator, has_priority};
+use crate::record::{UnixMicros, escape};
 use crate::spool::{Batch, Inlet, Origin, Receipt, Refused, Turn};
+use crate::status::{Mistake, Mistakes};
+
+/// A spool fuller than this, in percent, may have no room for a batch.
+const FULL: u8 = 90;
+
+/// Bytes of a tag that are said.
+const MAX_TAG_SAID: usize = 128;
 
 /// A container's connection has one header; whoever sends many names on one must not have us remember them.
 const HEADERS_OF_A_STREAM: usize = 2;
+/// Fluent Bit, Fluentd and GELF's libraries may send what many containers say on one connection, most often several messages of each
+/// in turn.
+const CONTAINERS_OF_A_FORWARDER: usize = 32;
+const HEADERS_OF_A_FORWARDER: usize = 8;
 
 /// What becomes of messages; it may change between two reads.
 #[derive(Clone)]
@@ -33,6 +49,11 @@ pub struct IngestPolicy {
 pub struct SharedAdmission {
     pub buckets: Arc<Buckets>,
     pub reassembler: Arc<Reassembler>,
+    /// Messages that wait for their next line.
+    pub joiner: Arc<PendingMessages>,
+    /// What comes back from a forward of our own is not let in.
+    pub loops: Arc<LoopGuard>,
+    pub mistakes: Mistakes,
 }
 
 /// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
@@ -55,6 +76,15 @@ pub struct Ingest {
     peer: Option<IpAddr>,
     admission: Admission,
     reassembler: Arc<Reassembler>,
+    joiner: Arc<PendingMessages>,
+    /// Which lines become messages, and the longest one in bytes; `None`: they stay what they are.
+    joins: Option<(Multiline, usize)>,
+    /// The number of the connection; 0: these are datagrams.
+    connection: u64,
+    /// Of the last message of this connection.
+    last_key: Option<Vec<u8>>,
+    loops: Arc<LoopGuard>,
+    mistakes: Mistakes,
     spool: Inlet,
     shapes: ShapeMetrics,
     /// When the current read came in: one look at the clock for a whole batch.
@@ -88,6 +118,12 @@ impl Ingest {
             peer: None,
             admission: Admission::new(metrics.containers().clone(), shared.buckets.clone(), label),
             reassembler: shared.reassembler.clone(),
+            joiner: shared.joiner.clone(),
+            joins: None,
+            connection: 0,
+            last_key: None,
+            loops: shared.loops.clone(),
+            mistakes: shared.mistakes.clone(),
             spool,
             shapes: metrics.shapes(),
             received: UnixMicros(0),
@@ -108,9 +144,24 @@ impl Ingest {
         self
     }
 
+    /// For senders that may speak for many containers on one connection.
+    pub fn of_forwarders(&mut self) {
+        self.admission.remember(CONTAINERS_OF_A_FORWARDER);
+        self.headers = HEADERS_OF_A_FORWARDER;
+        self.policy.translator.remember_headers(self.headers);
+    }
+
+    /// From now on frames come from a connection of their own.
+    pub fn begin_connection(&mut self) {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        self.connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+
     /// Refuses nothing from now on: its sender is made to wait instead.
     pub fn make_senders_wait(&mut self) {
         self.waits = true;
+        // Also of what is being read.
+        self.least = DEBUG;
         self.spool = self.spool.of_waiting_senders();
     }
 
@@ -120,13 +171,18 @@ impl Ingest {
         self.policy.translator.set_peer(peer);
     }
 
-    pub fn peer(&self) -> Option<IpAddr> {
-        self.peer
+    /// Whether the spool is as good as full: the next batch may find no room.
+    pub fn is_spool_full(&self) -> bool {
+        self.spool.fullness() >= FULL
     }
 
-    /// The listener's address, as configured.
-    pub fn label(&self) -> &str {
-        &self.label
+    /// How long a sender may be held that cannot wait for long; `None`: without end.
+    pub fn max_wait(&self) -> Option<Duration> {
+        self.spool.patience()
+    }
+
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     /// The turn of this stream to be read, if it comes at once. It lasts until what is returned is dropped.
@@ -156,19 +212,51 @@ impl Ingest {
     ///
     /// The record is asked first. The line is written when it is known that it stays.
     pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
-        let Self { label, policy, batch, expected, counts, received, least, waits, .. } = self;
+        let Self {
+            label,
+            policy,
+            batch,
+            expected,
+            counts,
+            received,
+            least,
+            waits,
+            loops,
+            peer,
+            joiner,
+            joins,
+            connection,
+            last_key,
+            ..
+        } = self;
         let IngestPolicy { translator, admission: policy, rejoin, .. } = policy;
         if batch.is_empty() {
             // Once for each read: one that is taken in many batches has no large ones.
             batch.reserve(std::mem::take(expected));
         }
         let now = *received;
+        // A sender that waits for an answer is answered for what is spooled.
+        let joins = joins.as_ref().filter(|_| !*waits);
+        let joins = joins.map(|(multiline, max)| {
+            let from = (&**label, *connection);
+            let is_bare = *connection > 0 && !has_priority(bytes);
+            Joins { pending: joiner, multiline, from, max: *max, cut, is_bare, last_key }
+        });
+        if let Some(joins) = &joins
+            && let Some(joined) = joins.take_bare(bytes, now)
+        {
+            counts[Shape::Unknown as usize] += 1;
+            joined.unwrap_or_else(|why| self.spool.count_refused(why));
+            return false;
+        }
         let mut passage = Passage {
+            joins,
             admission: &mut self.admission,
             policy,
             // A sender that waits for an answer is answered for what is spooled.
             rejoin: rejoin.filter(|_| !*waits && !cut).map(|max| (&*self.reassembler, &**label, max)),
             load: (*least, !*waits),
+            spool: &self.spool,
             now,
         };
         let frame = Frame { bytes, cut, received: now };
@@ -176,21 +264,98 @@ impl Ingest {
             && let Some(sender) = passage.admission.find(known.header)
         {
             counts[known.shape as usize] += 1;
-            let facts = Facts { sender, priority: (known.facility(), known.severity()), text: known.text.len() };
+            let text = Text::of_syslog(known.text.len());
+            let facts = Facts { sender, priority: (known.facility(), known.severity()), text };
             passage.take(facts, batch, |out| translator.write_known(&known, out))
         } else {
-            let message = translator.read(&frame);
-            counts[message.shape as usize] += 1;
-            let record = &message.record;
-            let sender = passage.admission.identify(record, message.header, policy, now);
-            let text = record.message.map_or(0, <[u8]>::len);
-            let facts = Facts { sender, priority: (record.facility, record.severity), text };
-            passage.take(facts, batch, |out| message.write(out))
+            let is_docker_s = translator.hears_docker_only();
+            let (message, shape) = translator.read(&frame);
+            counts[shape as usize] += 1;
+            if let Some((tag, templates)) = message.unmatched_tag() {
+                self.mistakes.note(Mistake::UnmatchedTag, || unmatched_tag(label, tag, templates));
+            }
+            let from = (&**label, *peer);
+            let is_back = match &message.record.hop {
+                Some(hops) => loops.is_back(hops, from),
+                // Where only Docker sends, a line of ours is text.
+                None => is_docker_s && shape != Shape::Docker && loops.is_back_as_text(bytes, from),
+            };
+            match is_back {
+                true => Err(Refused::Loop),
+                false => {
+                    let sender = passage.admission.identify(&message.record, message.header, policy, now);
+                    passage.take_message(sender, message, batch)
+                }
+            }
         };
         result.unwrap_or_else(|why| {
             self.spool.count_refused(why);
             false
         })
+    }
+
+    /// One message of another protocol than syslog. False: as of [`frame`](Self::frame).
+    pub fn record(&mut self, said: &impl ToRecord) -> bool {
+        if let Some(taken) = said.outline().and_then(|outline| self.known(&outline)) {
+            return taken;
+        }
+        let (mut passage, translator, batch) = self.passage(said.is_cut(), said.tells_pieces());
+        let message = translator.take(said, passage.now);
+        let Passage { admission, policy, now, .. } = &mut passage;
+        let sender = match message.header {
+            Some(header) => admission.identify(&message.record, Some(header), policy, *now),
+            None => admission.identify_record(&message.record, policy, *now),
+        };
+        let taken = passage.take_message(sender, message, batch);
+        taken.unwrap_or_else(|why| self.refuse(why))
+    }
+
+    /// One message of another protocol than syslog, if all but its time and its text came before. What it returns is as of
+    /// [`frame`](Self::frame).
+    pub fn known(&mut self, outline: &Outline<'_>) -> Option<bool> {
+        let (mut passage, translator, batch) = self.passage(false, outline.tells_pieces);
+        let known = translator.find_outlined(outline, passage.now)?;
+        let sender = passage.admission.find(known.header)?;
+        let text = match passage.rejoin {
+            Some(_) => Text::of_gelf(known.text),
+            None => Text::of_syslog(known.text.len()),
+        };
+        let facts = Facts { sender, priority: (known.facility(), known.severity()), text };
+        let taken = passage.take(facts, batch, |out| translator.write_known(&known, out));
+        Some(taken.unwrap_or_else(|why| self.refuse(why)))
+    }
+
+    fn refuse(&mut self, why: Refused) -> bool {
+        self.spool.count_refused(why);
+        false
+    }
+
+    /// The way of a message of another protocol than syslog. `tells_pieces`: nothing else tells what is a piece of a line.
+    #[inline]
+    fn passage(&mut self, cut: bool, tells_pieces: bool) -> (Passage<'_>, &mut Translator, &mut Batch) {
+        let Self {
+            label, policy, batch, expected, received, least, waits, joiner, joins, connection, last_key, ..
+        } = self;
+        let IngestPolicy { translator, admission: policy, rejoin, .. } = policy;
+        if batch.is_empty() {
+            batch.reserve(std::mem::take(expected));
+        }
+        let now = *received;
+        let joins = joins.as_ref().filter(|_| !*waits).map(|(multiline, max)| {
+            let from = (&**label, *connection);
+            Joins { pending: joiner, multiline, from, max: *max, cut, is_bare: false, last_key }
+        });
+        let rejoin = rejoin.filter(|_| !*waits && !cut && !tells_pieces);
+        let passage = Passage {
+            joins,
+            admission: &mut self.admission,
+            policy,
+            rejoin: rejoin.map(|max| (&*self.reassembler, &**label, max)),
+            load: (*least, !*waits),
+            spool: &self.spool,
+            now,
+        };
+        (passage, translator, batch)
     }
 
     /// Bytes of the batch so far.
@@ -217,18 +382,19 @@ impl Ingest {
 
     fn take_policy(&mut self) {
         self.policy = self.policies.borrow_and_update().clone();
-        let IngestPolicy { translator, listeners, .. } = &mut self.policy;
+        let IngestPolicy { translator, admission, listeners, .. } = &mut self.policy;
         let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
-        let mark =
-            ListenerMark::new(own.and_then(|own| own.name.as_deref()), listeners.iter().any(|one| one.name.is_some()));
         translator.remember_headers(self.headers);
         translator.set_peer(self.peer);
-        translator.listen_to(mark, own.map_or(Senders::Anybody, |own| own.from));
+        translator.listen_to(config::listening(own, listeners, &admission.drop));
+        let joins = own.filter(|own| own.multiline != Multiline::Off);
+        self.joins = joins.map(|own| (own.multiline.clone(), own.limits.max_frame));
         self.admission.forget();
     }
 
     /// The batch so far. What was refused is counted with it, also when it is empty.
     pub fn take(&mut self) -> Batch {
+        self.loops.count_relayed(self.counts.iter().sum::<u64>() - self.counts[Shape::Docker as usize]);
         for (shape, count) in Shape::ALL.into_iter().zip(std::mem::take(&mut self.counts)) {
             let counter = match shape {
                 Shape::Docker => &self.shapes.docker,
@@ -245,48 +411,15 @@ impl Ingest {
     }
 }
 
-/// The way of one message into the batch.
-struct Passage<'i> {
-    admission: &'i mut Admission,
-    policy: &'i AdmissionPolicy,
-    /// Where pieces become lines again, the listener's address, and the longest line in bytes.
-    rejoin: Option<(&'i Reassembler, &'i str, usize)>,
-    /// See [`Admission::check_load`].
-    load: (u8, bool),
-    now: UnixMicros,
-}
-
-/// What is asked of a message.
-struct Facts {
-    sender: Sender,
-    /// Facility and severity.
-    priority: (u8, u8),
-    /// Bytes of its text.
-    text: usize,
-}
-
-impl Passage<'_> {
-    /// False: it waits for the rest of its line.
-    #[inline]
-    fn take(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
-        let Facts { mut sender, priority, text } = facts;
-        let Self { admission, policy, load, now, .. } = self;
-        admission.check_rules(&mut sender, priority, policy)?;
-        if let Some((reassembler, address, max)) = self.rejoin
-            && !matches!(sender, Sender::Other { .. })
-            && reassembler.concerns(text)
-        {
-            let mut line = Vec::new();
-            write(&mut line);
-            let Some(line) = reassembler.join(address, line, text, max, *now) else { return Ok(false) };
-            admission.check_load(&sender, priority.1, policy, *load, *now)?;
-            batch.push(|out| out.extend_from_slice(&line));
-        } else {
-            admission.check_load(&sender, priority.1, policy, *load, *now)?;
-            batch.push(write);
-        }
-        Ok(true)
-    }
+/// What to say of a container whose tag fits none of these templates.
+fn unmatched_tag(listener: &str, tag: &[u8], templates: &TagTemplates) -> String {
+    format!(
+        "listen: {listener}: the tag `{}` of a container does not fit `tag-template` ({}): its lines have no name for \
+         `match`, limits and metrics; write there what the container's `tag` option is, or make that one of these \
+         (logferry_syslog_unmatched_tags counts such messages, this is said once)",
+        escape(&tag[..tag.len().min(MAX_TAG_SAID)]),
+        templates.written().join(", ")
+    )
 }
 
 /// The clock: messages are stamped with when they were read.

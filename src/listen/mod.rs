@@ -5,7 +5,13 @@
 //!   be had
 //! - `datagram`  `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
 //! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: who may connect, and what a connection goes through
+//! - `heartbeat` what Fluentd asks by UDP before it sends by TCP
+//! - `http`      `splunk+http://`, `journal+http://`, plain or with TLS: what comes in requests, each of which is answered
+//! - `notices`   what is said of senders, now and then
 //! - `ingest`    where messages go, each through admission into a batch of lines for the spool
+//! - `passage`   what each of these messages is asked
+//! - `refusal`   why a peer is refused, and what is said of it
+//! - `local_addresses` the addresses of this machine: senders at these have this machine's name
 //! - `admission` which messages are let in: rules, what a container may send, and what Docker has cut, made whole again
 //!
 //! What never happens here: a sender waits for more than the ingest's bounded flush, but for RELP's; a stranger makes us log, grow
@@ -19,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::Socket;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -28,24 +35,38 @@ use tracing::{info, warn};
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress, Protocol};
 use crate::identity;
 use crate::metrics::ListenMetrics;
+use crate::protocol::fluent::FluentSession;
+use crate::protocol::fluent::handshake::{Handshake, SharedKey};
 use crate::protocol::relp::Proofs;
 use crate::protocol::session::{AnySession, Bounds};
+use crate::protocol::splunk::Tokens;
+use crate::protocol::syslog::Senders;
 use crate::spool::MAX_LINE;
 use crate::status::SharedListenerStatus;
+use crate::tls::Credentials;
 
 pub(crate) mod admission;
 mod datagram;
+mod heartbeat;
+mod http;
 pub mod ingest;
+mod local_addresses;
+mod notices;
+mod passage;
+mod refusal;
 mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{AdmissionPolicy, REASSEMBLY_CHECK_EVERY, Reassembler, Shedding};
+pub use admission::{AdmissionPolicy, PENDING_CHECK_EVERY, PendingMessages, Reassembler, Shedding, multiline_key};
+pub use http::hec_limits;
 pub use ingest::{Ingest, IngestPolicy, SharedAdmission, now};
+pub use local_addresses::{local_addresses, watch_local_addresses};
+use notices::Notices;
+use refusal::RefusalLog;
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
-use stream::EndedSessions;
 
 /// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;
@@ -63,15 +84,17 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// One listener, as configured.
 pub struct Options {
     pub address: ListenAddress,
-    /// What a TLS handshake is answered with. `tcp://` takes TLS as well when it is set; `tcp+tls://` needs it, the others do without. It should send no session tickets
+    /// `tcp://` takes TLS as well when there is an acceptor; `tcp+tls://` needs it, the others do without. It should send no session tickets
     /// (`send_tls13_tickets = 0`): Docker's driver never reads, and a socket closed with unread bytes is reset, which
     /// throws away what the driver's kernel had not sent yet.
-    pub tls: Option<TlsAcceptor>,
+    pub credentials: Credentials,
     /// Whether `tcp://` with a certificate takes plain text too. `tcp+tls://` never does.
     pub plaintext: bool,
     /// Bytes of receive buffer to ask for; `udp://` only.
     pub receive_buffer: usize,
     pub limits: Limits,
+    /// What kind of senders there are.
+    pub senders: Senders,
 }
 
 /// A listener that holds its socket: senders can already send, nobody reads yet.
@@ -79,7 +102,7 @@ pub struct Bound {
     address: ListenAddress,
     socket: Socket,
     file: Option<SocketFile>,
-    /// Whether it is a service manager's, who keeps it when we end: what we do to it is done to the relay after us.
+    /// Whether the socket is a service manager's, which keeps it when we end: what we do to the socket is done to the relay after us.
     handed_over: bool,
     /// Bytes the kernel granted; 0 where that is not ours to ask.
     receive_buffer: usize,
@@ -109,7 +132,16 @@ enum Reader {
 pub struct Running {
     rules: watch::Sender<Arc<Rules>>,
     state: SharedListenerStatus,
+    said: Said,
     task: JoinHandle<()>,
+}
+
+/// What the log has said of a listener's senders. It stays when the settings change, so that a reload says nothing again. Clones
+/// share it.
+#[derive(Clone, Default)]
+struct Said {
+    refusals: Arc<Mutex<refusal::Said>>,
+    notices: Arc<notices::Said>,
 }
 
 /// What may change while a listener is at work.
@@ -118,15 +150,20 @@ struct Rules {
     address: ListenAddress,
     metrics: Arc<ListenMetrics>,
     tls: Option<TlsAcceptor>,
+    tokens: Arc<Tokens>,
+    /// What senders of the Forward protocol have to know; `None`: nothing.
+    shared_key: Option<Arc<SharedKey>>,
     /// Whether plain text is taken where there is TLS.
     plaintext: bool,
     protocol: Protocol,
+    senders: Senders,
     limits: Limits,
     /// A place for each handshake.
     handshakes: Semaphore,
     /// Bytes of receive buffer to ask for.
     receive_buffer: usize,
-    ended_sessions: EndedSessions,
+    refusals: RefusalLog,
+    notices: Notices,
 }
 
 /// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
@@ -160,7 +197,7 @@ impl Options {
     /// What can be wrong with them whatever the socket is.
     pub fn check(&self) -> Result<(), BindError> {
         let only_tls = self.address.is_tls() || self.address.may_be_tls() && !self.plaintext;
-        if only_tls && self.tls.is_none() {
+        if only_tls && self.credentials.tls.is_none() {
             let why = if self.address.is_tls() { BindError::NoCertificate } else { BindError::NeitherPlainNorTls };
             return Err(why(self.address.clone()));
         }
@@ -195,14 +232,15 @@ impl Prepared {
     pub fn start(self, ingest: Ingest, shutdown: watch::Receiver<bool>) -> Running {
         let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;
         info!("listen: listening on {address}");
-        let (rules, current) = watch::channel(Arc::new(Rules::new(address.clone(), &options, metrics.clone())));
-        let state = SharedListenerStatus::default();
+        let (state, said) = (SharedListenerStatus::default(), Said::default());
+        let rules = Rules::new(address.clone(), &options, metrics.clone(), (&state, &said));
+        let (rules, current) = watch::channel(Arc::new(rules));
         let place = Place { address: address.clone(), file, handed_over, metrics, state: state.clone() };
         let task = match reader {
             Reader::Datagrams(idle) => datagram::start(idle, place, receive_buffer, current, ingest, shutdown),
             Reader::Streams(listener) => stream::start(listener, place, current, ingest, shutdown),
         };
-        Running { rules, state, task }
+        Running { rules, state, said, task }
     }
 }
 
@@ -212,33 +250,55 @@ struct Place {
     file: Option<SocketFile>,
     handed_over: bool,
     metrics: ListenMetrics,
-    /// Where it says that it cannot read.
+    /// The listener's status: whether it can read.
     state: SharedListenerStatus,
 }
 
 impl Rules {
-    fn new(address: ListenAddress, options: &Options, metrics: ListenMetrics) -> Self {
+    /// `state` and `said` are the listener's, whatever its settings.
+    fn new(
+        address: ListenAddress,
+        options: &Options,
+        metrics: ListenMetrics,
+        (state, said): (&SharedListenerStatus, &Said),
+    ) -> Self {
+        let name = address.to_string();
         let tls = address.is_tls() || address.may_be_tls();
         Self {
-            metrics: Arc::new(metrics),
-            tls: options.tls.clone().filter(|_| tls),
+            tls: options.credentials.tls.clone().filter(|_| tls),
+            tokens: options.credentials.tokens.clone(),
+            shared_key: options.credentials.shared_key.clone(),
             plaintext: options.plaintext && address.may_be_tls(),
             protocol: address.protocol(),
+            senders: options.senders,
             limits: options.limits.clone(),
             handshakes: Semaphore::new(options.limits.max_handshakes.min(Semaphore::MAX_PERMITS)),
             receive_buffer: options.receive_buffer,
-            ended_sessions: EndedSessions::default(),
+            refusals: RefusalLog::new(name.clone(), metrics.clone(), state.clone(), said.refusals.clone()),
+            metrics: Arc::new(metrics),
+            notices: Notices::new(name, said.notices.clone()),
             address,
         }
     }
 
-    /// Makes the session of a new connection.
-    fn session(&self) -> AnySession {
-        let Limits { max_frame, frame_timeout, handshake_timeout: open_timeout, numbered: streams, .. } = self.limits;
-        let proofs = Proofs { streams, nonce: identity::nonce(), signer: identity::signer };
-        let bounds = Bounds { max_frame, max_line: MAX_LINE, frame_timeout, open_timeout, proofs };
+    /// Makes the session of a new connection. `None`: HTTP is spoken here.
+    fn session(&self) -> Option<AnySession> {
+        let bounds = bounds(&self.limits, self.senders);
+        if let (Protocol::Fluent, Some(key)) = (self.protocol, &self.shared_key) {
+            let handshake = Handshake::new(key.clone(), rand::random(), rand::random());
+            return Some(AnySession::Fluent(Box::new(FluentSession::with_handshake(bounds, handshake))));
+        }
         AnySession::new(self.protocol, bounds)
     }
+}
+
+/// What a session may take at a listener with these limits.
+pub fn bounds(limits: &Limits, senders: Senders) -> Bounds {
+    let Limits { max_frame, max_unfinished, frame_timeout, handshake_timeout: open_timeout, numbered, .. } = *limits;
+    let proofs = Proofs { streams: numbered, nonce: identity::nonce(), signer: identity::signer };
+    // Half of it is the most that all connections of an address may hold.
+    let max_array = max_unfinished / 2;
+    Bounds { max_frame, max_array, max_line: MAX_LINE, frame_timeout, open_timeout, proofs, senders }
 }
 
 impl Running {
@@ -247,7 +307,7 @@ impl Running {
         self.rules.borrow().address.clone()
     }
 
-    /// Whether it can take what comes.
+    /// The listener's status: whether it can take what comes, and whom it refused last.
     pub fn state(&self) -> SharedListenerStatus {
         self.state.clone()
     }
@@ -256,7 +316,7 @@ impl Running {
     /// stand keep theirs.
     pub fn change(&self, options: Options, metrics: ListenMetrics) {
         let address = bound_address(&options.address, self.address().socket_address());
-        self.rules.send_replace(Arc::new(Rules::new(address, &options, metrics)));
+        self.rules.send_replace(Arc::new(Rules::new(address, &options, metrics, (&self.state, &self.said))));
     }
 
     /// Resolves when everything read was handed on and every socket is closed: some time after the shutdown.

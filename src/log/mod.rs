@@ -8,12 +8,13 @@
 //! and the JSON has `"forward": "central"`. The level of spans is *error*, so that they exist at every `[log] level`.
 //!
 //! In reading order: `entry`, one entry and its three forms; `layers`, from an event to where it is written; `stderr`, and
-//! `stream`, the way into the spool.
+//! `stream`, the way into the spool; `throttle`, for callers whose event others can bring about.
 
 mod entry;
 mod layers;
 mod stderr;
 mod stream;
+mod throttle;
 
 use std::io::{self, Write};
 use std::sync::{OnceLock, mpsc};
@@ -31,6 +32,7 @@ use entry::Entry;
 use layers::{Reader, ToSpool, ToStderr};
 use stderr::FlushOnDrop;
 pub use stream::Stream;
+pub use throttle::Throttle;
 
 /// The format of stderr. [`last_words`] needs it after the log has ended.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();

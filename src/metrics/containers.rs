@@ -21,6 +21,8 @@ pub struct Containers {
     by_name: Mutex<HashMap<String, ContainerMetrics>>,
     /// The counters that all further containers share.
     others: ContainerMetrics,
+    /// Messages whose tag fits no `tag-template`.
+    pub unmatched_tags: Counter,
     /// How many of the busiest containers are exported.
     exported: AtomicUsize,
 }

@@ -26,7 +26,7 @@ mod bundles;
 mod containers;
 mod process;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -38,10 +38,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 pub use bundles::{
-    Cuts, ForwardMetrics, ListenMetrics, LogMetrics, PieceMetrics, Refusals, ShapeMetrics, SpoolMetrics, TlsMetrics,
+    ByWord, Cuts, ForwardMetrics, ListenMetrics, LogMetrics, PieceMetrics, Refusals, ShapeMetrics, SkippedBytes,
+    SpoolMetrics, TlsMetrics,
 };
+use bundles::{Labels, REASONS, VERDICTS, Words};
 pub use containers::{Busy, ContainerMetrics, Containers, MAX_CONTAINERS};
 use process::Process;
+
+use crate::protocol::foreign::Foreign;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByListener {
@@ -96,6 +100,7 @@ pub struct Metrics {
     received: Family<ByListener, Counter>,
     received_bytes: Family<ByListener, Counter>,
     cut: Family<ByListenerAndReason, Counter>,
+    skipped_bytes: Family<ByListenerAndReason, Counter>,
     unfinished: Family<ByListener, Counter>,
     accepted: Family<ByListener, Counter>,
     refused: Family<ByListenerAndReason, Counter>,
@@ -103,6 +108,7 @@ pub struct Metrics {
     connections: Family<ByListener, Gauge>,
     kernel_drops: Family<ByListener, Counter>,
     rebinds: Family<ByListener, Counter>,
+    repeated: Family<ByListener, Counter>,
     receive_buffer: Family<ByListener, Gauge>,
     shapes: Family<ByShape, Counter>,
     pieces: PieceMetrics,
@@ -126,6 +132,8 @@ pub struct Metrics {
     rejected: Family<ByForward, Counter>,
     dead_letter_bytes: Family<ByForward, Gauge>,
     resent: Family<ByForward, Counter>,
+    resend_pending: Family<ByForward, Gauge>,
+    half_closed: Family<ByForward, Gauge>,
     diverted: Family<ByForward, Counter>,
     connected: Family<ByForward, Gauge>,
     connects: Family<ByForward, Counter>,
@@ -134,6 +142,10 @@ pub struct Metrics {
     moves: Family<ByForward, Counter>,
     failbacks: Family<ByForward, Counter>,
     stopped: Family<ByForward, Gauge>,
+    requests: Family<Labels, Counter>,
+    dead_letters: Family<Labels, Counter>,
+    short: Family<ByForward, Counter>,
+    restamped: Family<ByForward, Counter>,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -141,7 +153,8 @@ pub struct Metrics {
 /// Every label that was ever given a counter. All come from configs, so there are few.
 #[derive(Default)]
 struct Named {
-    listeners: BTreeSet<String>,
+    /// With the words for what was wrong with what senders sent.
+    listeners: BTreeMap<String, Words>,
     forwards: BTreeSet<String>,
 }
 
@@ -149,6 +162,11 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("logferry");
         let containers = Arc::new(Containers::default());
+        registry.register(
+            "syslog_unmatched_tags",
+            "Messages of Docker's whose tag fits no `tag-template`",
+            containers.unmatched_tags.clone(),
+        );
         registry.register_collector(Box::new(containers.clone()));
         let mut standard = Registry::default();
         standard.register_collector(Box::new(Process));
@@ -165,6 +183,11 @@ impl Metrics {
             received: add(all, "listen_received", "Complete frames read off a socket"),
             received_bytes: add(all, "listen_bytes", "Bytes read off a socket, framing included"),
             cut: add(all, "listen_cut", "Frames of which only the start was kept, by reason"),
+            skipped_bytes: add(
+                all,
+                "listen_skipped_bytes",
+                "Bytes of frames thrown away behind their start, by reason",
+            ),
             unfinished: add(all, "listen_unfinished", "Frames without an end, dropped when their connection broke"),
             accepted: add(all, "listen_accepted", "Connections accepted"),
             refused: add(all, "listen_refused", "Connections closed and datagrams not taken, by reason"),
@@ -180,6 +203,11 @@ impl Metrics {
                 "Datagrams the kernel dropped because the receive buffer was full",
             ),
             rebinds: add(all, "listen_rebinds", "Times a unix socket's name was gone and was bound again"),
+            repeated: add(
+                all,
+                "listen_repeated",
+                "Chunks of the Forward protocol and entries of a journal that came again, not taken a second time",
+            ),
             receive_buffer: add(all, "listen_receive_buffer_bytes", "Receive buffer the kernel granted"),
             shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
             pieces: PieceMetrics {
@@ -212,7 +240,17 @@ impl Metrics {
             filtered: add(all, "forward_filtered", "Lines that the forward's `match` does not mean"),
             rejected: add(all, "forward_rejected", "Lines the collector refused for good: they are dead letters"),
             dead_letter_bytes: add(all, "forward_dead_letter_bytes", "Bytes of the dead letters on the disk"),
-            resent: add(all, "forward_resent", "Lines sent again after a connection broke"),
+            resent: add(
+                all,
+                "forward_resent",
+                "Lines sent again after a connection broke, and dead letters sent again when somebody wanted it",
+            ),
+            resend_pending: add(all, "forward_resend_pending", "Dead letters that are still to be sent again"),
+            half_closed: add(
+                all,
+                "forward_half_closed",
+                "Connections left in good order that the collector has not closed",
+            ),
             diverted: add(all, "forward_diverted", "Lines of a file:// whose own file cannot be written, in _others"),
             connected: add(all, "forward_connected", "1 while a connection to the collector stands"),
             connects: add(all, "forward_connects", "Connections made to a collector"),
@@ -229,6 +267,18 @@ impl Metrics {
             moves: add(all, "forward_moves", "Changes to another address because the name moved"),
             failbacks: add(all, "forward_failbacks", "Changes to a collector that comes earlier and was back"),
             stopped: add(all, "forward_stopped", "1 while the collector refuses everything, and nothing is given up"),
+            requests: add(all, "forward_requests", "Requests to a log store, by what became of them"),
+            dead_letters: add(all, "forward_dead_letters", "Lines that became dead letters, by reason"),
+            restamped: add(
+                all,
+                "forward_restamped",
+                "Lines delivered with the time of sending: their own is too old for the log store",
+            ),
+            short: add(
+                all,
+                "forward_short",
+                "Lines that a log store has not taken without saying which: they count as delivered",
+            ),
             containers,
             named: Mutex::default(),
             registry,
@@ -237,7 +287,7 @@ impl Metrics {
         .with_old_names()
     }
 
-    /// Also exports what was renamed under the name it had before, for one version.
+    /// Exports each metric that was renamed under its old name too, for one version.
     fn with_old_names(mut self) -> Self {
         let old = &mut self.registry;
         old.register("forward_unwanted", "Old name of forward_filtered", self.filtered.clone());
@@ -256,10 +306,11 @@ impl Metrics {
     }
 
     pub fn listener(&self, name: &str) -> ListenMetrics {
-        self.named().listeners.insert(name.to_owned());
+        let words = self.named().listeners.entry(name.to_owned()).or_default().clone();
         let label = ByListener { listener: name.to_owned() };
         let by = |reason| ByListenerAndReason { listener: name.to_owned(), reason };
         let cut = |reason| self.cut.get_or_create(&by(reason)).clone();
+        let skipped = |reason| self.skipped_bytes.get_or_create(&by(reason)).clone();
         let refused = |reason| self.refused.get_or_create(&by(reason)).clone();
         ListenMetrics {
             received: self.received.get_or_create(&label).clone(),
@@ -270,21 +321,34 @@ impl Metrics {
                 frame_timeout: cut("frame-timeout"),
                 max_unfinished: cut("max-unfinished"),
             },
+            skipped: SkippedBytes {
+                max_frame: skipped("max-frame"),
+                frame_timeout: skipped("frame-timeout"),
+                max_unfinished: skipped("max-unfinished"),
+            },
             unfinished: self.unfinished.get_or_create(&label).clone(),
             accepted: self.accepted.get_or_create(&label).clone(),
             refused: Refusals {
                 max_connections: refused("max-connections"),
                 max_connections_per_address: refused("max-connections-per-address"),
                 allow: refused("allow"),
+                client_allow: refused("client-allow"),
+                proxy_protocol: refused("no-proxy-header"),
                 plaintext: refused("plaintext"),
                 protocol: refused("protocol"),
+                foreign: Foreign::ALL.map(|foreign| refused(foreign.label())),
                 frame_timeout: refused("frame-timeout"),
                 max_unfinished: refused("max-unfinished"),
+                max_wait: refused("max-wait"),
+                all: self.refused.clone(),
+                listener: name.to_owned(),
+                words,
             },
             handshake_failures: self.handshake_failures.get_or_create(&label).clone(),
             connections: self.connections.get_or_create(&label).clone(),
             kernel_drops: self.kernel_drops.get_or_create(&label).clone(),
             rebinds: self.rebinds.get_or_create(&label).clone(),
+            repeated: self.repeated.get_or_create(&label).clone(),
             receive_buffer: self.receive_buffer.get_or_create(&label).clone(),
         }
     }
@@ -312,7 +376,9 @@ impl Metrics {
             dropped_stalled: dropped("stalled"),
             dropped_severity: dropped("severity"),
             dropped_repeated: dropped("repeated"),
+            dropped_withdrawn: dropped("withdrawn"),
             dropped_rule: dropped("rule"),
+            dropped_loop: dropped("loop"),
             dropped_rate: dropped("rate"),
             held: self.spool_held.clone(),
             bytes: self.spool_bytes.clone(),
@@ -345,6 +411,7 @@ impl Metrics {
     pub fn forget_forward(&self, name: &str) {
         self.connected.remove(&ByForward { forward: name.to_owned() });
         self.stopped.remove(&ByForward { forward: name.to_owned() });
+        self.resend_pending.remove(&ByForward { forward: name.to_owned() });
     }
 
     fn of_forward(&self, label: &ByForward, connected: Gauge) -> ForwardMetrics {
@@ -355,6 +422,8 @@ impl Metrics {
             rejected: self.rejected.get_or_create(label).clone(),
             dead_letter_bytes: self.dead_letter_bytes.get_or_create(label).clone(),
             resent: self.resent.get_or_create(label).clone(),
+            resend_pending: self.resend_pending.get_or_create(label).clone(),
+            half_closed: self.half_closed.get_or_create(label).clone(),
             diverted: self.diverted.get_or_create(label).clone(),
             evicted: self.evicted.get_or_create(label).clone(),
             evicted_replayable: self.evicted_replayable.get_or_create(label).clone(),
@@ -368,6 +437,10 @@ impl Metrics {
             moves: self.moves.get_or_create(label).clone(),
             failbacks: self.failbacks.get_or_create(label).clone(),
             stopped: self.stopped.get_or_create(label).clone(),
+            requests: ByWord::new(&self.requests, &label.forward, "verdict", VERDICTS),
+            dead_letters: ByWord::new(&self.dead_letters, &label.forward, "reason", REASONS),
+            short: self.short.get_or_create(label).clone(),
+            restamped: self.restamped.get_or_create(label).clone(),
         }
     }
 
@@ -378,7 +451,7 @@ impl Metrics {
 
     /// The counters of every listener there ever was, by name.
     pub fn listeners(&self) -> Vec<(String, ListenMetrics)> {
-        let names: Vec<String> = self.named().listeners.iter().cloned().collect();
+        let names: Vec<String> = self.named().listeners.keys().cloned().collect();
         names.into_iter().map(|name| (name.clone(), self.listener(&name))).collect()
     }
 

@@ -77,14 +77,15 @@ mod tests {
 
     #[test]
     fn the_kernel_is_asked_each_time() {
-        // Others run beside this test, and have files of their own.
-        const MANY: usize = 500;
-        let before = open_descriptors().unwrap();
-        let files: Vec<File> = (0..MANY).map(|_| File::open("/dev/null").unwrap()).collect();
-        let more = open_descriptors().unwrap() - before;
-        drop(files);
-        assert!((MANY as u64 / 2..MANY as u64 * 2).contains(&more), "{more} more");
-        assert!(max_descriptors().unwrap() >= before);
+        const MANY: u64 = 500;
+        let more = || {
+            let before = open_descriptors().unwrap();
+            let _files: Vec<File> = (0..MANY).map(|_| File::open("/dev/null").unwrap()).collect();
+            i128::from(open_descriptors().unwrap()) - i128::from(before)
+        };
+        // Others run beside this test, and have files of their own, some of them hundreds that they close meanwhile.
+        assert!((0..50).any(|_| (i128::from(MANY / 2)..i128::from(MANY * 2)).contains(&more())));
+        assert!(max_descriptors().unwrap() >= open_descriptors().unwrap());
         assert!((1 << 20..1 << 40).contains(&resident_bytes().unwrap()));
         assert!(cpu_seconds().unwrap() > 0.0);
     }

@@ -2,11 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::foreign::Foreign;
+use super::framing::properties::Event;
+use super::framing::{Notes, SMALLEST_LIMIT, Skipped};
 use super::relp::{NumberedStreams, Proofs};
-use super::session::{Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Session, Sink};
+use super::session::{Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, Session, Sink, ToRecord, Violation};
+use super::syslog::{Senders, Settings};
+use crate::record::{LineOptions, UnixMicros};
 
 /// Messages with this in them are refused.
 pub const REFUSED: u8 = b'!';
+/// When everything is read.
+const RECEIVED: UnixMicros = UnixMicros(1_795_898_247_000_000);
 
 /// A message, whether it was cut, and its number, where it has one.
 pub type Message = (Vec<u8>, bool, Option<(String, u32, u64)>);
@@ -19,6 +26,10 @@ pub struct Collected {
     /// Since the last ticket.
     batch: Vec<(Vec<u8>, bool)>,
     tickets: Vec<Ack>,
+    skipped: Skipped,
+    miscounts: usize,
+    /// How often it was said that the first message is JSON.
+    json: usize,
 }
 
 impl Sink for Collected {
@@ -28,6 +39,28 @@ impl Sink for Collected {
             self.batch.push((bytes.to_vec(), cut));
         }
         taken
+    }
+
+    /// As its line, which is dated when it says no time itself.
+    fn record(&mut self, message: &impl ToRecord) -> bool {
+        let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
+        let record = message.to_record(&settings, RECEIVED);
+        let mut line = Vec::new();
+        record.write_line(&LineOptions { sd_id: settings.sd_id.clone(), peer: true }, &mut line);
+        let taken = !line.contains(&REFUSED);
+        if taken {
+            self.batch.push((line, message.is_cut()));
+        }
+        taken
+    }
+
+    fn notes(&mut self, notes: Notes) {
+        self.skipped = self.skipped + notes.skipped;
+        self.miscounts += notes.miscounts;
+    }
+
+    fn json(&mut self) {
+        self.json += 1;
     }
 
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {
@@ -54,8 +87,13 @@ impl Collected {
 pub struct Outcome {
     pub messages: Vec<Message>,
     pub answers: Vec<u8>,
-    /// The phase it ends in, whether inside a message, and whether it is something else.
-    pub end: (Phase, bool, bool),
+    pub skipped: Skipped,
+    pub miscounts: usize,
+    pub json: usize,
+    /// The phase it ends in, whether inside a message, and why it is something else, and what.
+    pub end: (Phase, bool, Option<Violation>, Option<Foreign>),
+    /// How long from what has happened until the session wants to be asked again.
+    pub due: Option<Duration>,
 }
 
 /// When batches are in the spool.
@@ -66,28 +104,34 @@ pub enum Commit {
     Never,
 }
 
-/// What a session makes of a stream that is fed in pieces of the given lengths, the last one taking what is left.
+/// What a session makes of a stream that is fed in pieces of the given lengths, the last one taking what is left, and to which
+/// something happens at a place.
 pub fn outcome(
     mut session: AnySession,
     stream: &[u8],
     pieces: impl IntoIterator<Item = usize>,
+    event: Option<(usize, Event)>,
     commit: Commit,
-    now: Instant,
+    mut now: Instant,
 ) -> Outcome {
     let (mut to, mut answers) = (Collected::default(), Vec::new());
-    let answered = session.conduct().answers;
     session.opened(now, &mut answers);
-    let mut rest = stream;
-    let mut is_other = false;
-    for piece in pieces.into_iter().chain([usize::MAX]) {
-        let (fed, later) = rest.split_at(piece.min(rest.len()));
-        rest = later;
-        is_other = session.feed(fed, now, &mut to, &mut answers).is_err();
-        to.end_batch(answered);
+    let (mut violation, mut due) = (None, None);
+    for step in steps(stream, pieces, event) {
+        let went = match step {
+            Step::Feed(fed) => session.feed(fed, now, &mut to, &mut answers),
+            Step::Happens(Event::GiveUp) => session.give_up(&mut to),
+            Step::Happens(event) => {
+                now += if event == Event::Pause { Duration::from_secs(2) } else { 2 * TIMEOUT };
+                session.timer(now, &mut to).map(|at| due = at.map(|at| at - now))
+            }
+        };
+        to.end_batch(session.conduct().answers);
         if commit == Commit::AfterEachFeed {
             to.tickets.drain(..).for_each(|ack| session.committed(ack, &mut answers));
         }
-        if is_other {
+        violation = went.err();
+        if violation.is_some() {
             break;
         }
     }
@@ -97,49 +141,103 @@ pub fn outcome(
     if commit != Commit::Never {
         assert_eq!(session.owed(), 0, "an answer that nobody waits for");
     }
-    let end = (session.phase(), session.unfinished() && !is_other, is_other);
-    session.closed(if is_other { Closed::Broken } else { Closed::Clean }, &mut to);
-    to.end_batch(answered);
-    Outcome { messages: to.messages, answers, end }
+    let is_broken = violation.is_some();
+    let end = (session.phase(), session.unfinished() && !is_broken, violation, session.foreign());
+    session.closed(if is_broken { Closed::Broken } else { Closed::Clean }, &mut to);
+    to.end_batch(session.conduct().answers);
+    let Collected { messages, skipped, miscounts, json, .. } = to;
+    Outcome { messages, answers, skipped, miscounts, json, end, due }
 }
+
+enum Step<'a> {
+    Feed(&'a [u8]),
+    Happens(Event),
+}
+
+/// A piece ends where something happens.
+fn steps(stream: &[u8], pieces: impl IntoIterator<Item = usize>, mut event: Option<(usize, Event)>) -> Vec<Step<'_>> {
+    let (mut steps, mut rest) = (Vec::new(), stream);
+    for piece in pieces.into_iter().chain([usize::MAX]) {
+        let (piece, behind) = rest.split_at(piece.min(rest.len()));
+        let at = stream.len() - rest.len();
+        let here = event.take_if(|(place, _)| *place <= at + piece.len());
+        let (before, piece) = piece.split_at(here.map_or(0, |(place, _)| place - at));
+        if let Some((_, event)) = here {
+            steps.extend([Step::Feed(before), Step::Happens(event)]);
+        }
+        steps.push(Step::Feed(piece));
+        rest = behind;
+    }
+    steps
+}
+
+/// How long a session waits for the end of a message.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A session of a protocol, for messages of so many bytes.
-fn session(protocol: Protocol, max_frame: usize) -> AnySession {
-    let timeout = Duration::from_secs(60);
+fn session(protocol: Protocol, max_frame: usize, senders: Senders) -> AnySession {
     let proofs = Proofs { streams: NumberedStreams::Any, nonce: [7; 32], signer: |_, _, _| None };
-    let bounds = Bounds { max_frame, max_line: 1000, frame_timeout: timeout, open_timeout: timeout, proofs };
-    AnySession::new(protocol, bounds)
-}
-
-/// A session of each protocol, for messages of so many bytes.
-pub fn each_session(max_frame: usize) -> [AnySession; Protocol::ALL.len()] {
-    Protocol::ALL.map(|protocol| session(protocol, max_frame))
+    let bounds = Bounds {
+        max_frame,
+        max_array: 10_000,
+        max_line: 1000,
+        frame_timeout: TIMEOUT,
+        open_timeout: TIMEOUT,
+        proofs,
+        senders,
+    };
+    AnySession::new(protocol, bounds).expect("a protocol with sessions")
 }
 
 /// Panics unless what comes of `stream`, cut into these pieces, is what comes of the whole, in each protocol and whenever the
 /// spool has what is in it; and unless answers wait for that.
 pub fn any_cut(stream: &[u8], max_frame: usize, pieces: &[usize], now: Instant) {
-    let whole = each_session(max_frame).map(|session| outcome(session, stream, [], Commit::AtTheEnd, now));
-    for commit in [Commit::AfterEachFeed, Commit::AtTheEnd, Commit::Never] {
-        for (session, whole) in each_session(max_frame).into_iter().zip(&whole) {
-            let mut cut = outcome(session, stream, pieces.iter().copied(), commit, now);
+    any_cut_between(stream, max_frame, Senders::Anybody, pieces, None, now);
+}
+
+/// The same where something happens, at a place in the stream.
+pub fn any_cut_between(
+    stream: &[u8],
+    max_frame: usize,
+    senders: Senders,
+    pieces: &[usize],
+    event: Option<(usize, Event)>,
+    now: Instant,
+) {
+    for protocol in Protocol::WITH_SESSIONS {
+        let session = || session(protocol, max_frame, senders);
+        let whole = outcome(session(), stream, [], event, Commit::AtTheEnd, now);
+        if protocol == Protocol::Syslog {
+            let longest = whole.messages.iter().map(|(bytes, ..)| bytes.len()).max();
+            assert!(longest.unwrap_or_default() <= max_frame.max(SMALLEST_LIMIT), "{whole:?}");
+        }
+        for commit in [Commit::AfterEachFeed, Commit::AtTheEnd, Commit::Never] {
+            let mut cut = outcome(session(), stream, pieces.iter().copied(), event, commit, now);
             if commit == Commit::Never {
                 assert!(whole.answers.starts_with(&cut.answers), "answers come in their order");
                 cut.answers.clone_from(&whole.answers);
             }
             let shown = String::from_utf8_lossy(stream);
-            assert_eq!(&cut, whole, "{commit:?}, at most {max_frame}, pieces {pieces:?}, stream {shown:?}");
+            assert_eq!(
+                cut, whole,
+                "{commit:?}, at most {max_frame} from {senders:?}, pieces {pieces:?}, {event:?}, stream {shown:?}"
+            );
         }
     }
 }
 
-/// The same for bytes that choose everything: a limit, how many cuts, the cuts, and the stream.
+/// [`any_cut_between`] of bytes that choose everything: a limit, how many cuts, what kind of senders, what happens, the cuts, and the stream.
 pub fn any_bytes(data: &[u8], now: Instant) {
-    let [limit, cuts, rest @ ..] = data else { return };
-    let (cuts, stream) = rest.split_at(usize::from(cuts % 16).min(rest.len()));
-    any_cut(stream, usize::from(*limit), &cuts.iter().map(|&cut| usize::from(cut)).collect::<Vec<_>>(), now);
-    let opened = [b"1 open 26 commands=numbered\nstream=a\n", stream].concat();
-    any_cut(&opened, usize::from(*limit), &cuts.iter().map(|&cut| usize::from(cut)).collect::<Vec<_>>(), now);
+    let [limit, how, rest @ ..] = data else { return };
+    let (cuts, stream) = rest.split_at(usize::from(how % 16).min(rest.len()));
+    let cuts: Vec<_> = cuts.iter().map(|&cut| usize::from(cut)).collect();
+    let senders = if how & 0x80 == 0 { Senders::Anybody } else { Senders::Docker };
+    let event = [None, Some(Event::Pause), Some(Event::TimeOut), Some(Event::GiveUp)][usize::from(how >> 4 & 3)];
+    for opening in [&b""[..], b"1 open 26 commands=numbered\nstream=a\n"] {
+        let stream = [opening, stream].concat();
+        let event = event.map(|event| (stream.len().min(opening.len() + cuts.iter().sum::<usize>() / 2), event));
+        any_cut_between(&stream, usize::from(*limit), senders, &cuts, event, now);
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +245,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::relp::{Key, Numbered, Offers, Signature, append};
-    use super::super::session::{Refusal, Violation};
+    use super::super::session::Refusal;
     use super::*;
 
     fn every_two_cuts(stream: &[u8], max_frame: usize) {
@@ -159,9 +257,13 @@ mod tests {
         }
     }
 
+    /// A session for messages of 100 bytes.
+    fn session_of(protocol: Protocol) -> AnySession {
+        session(protocol, 100, Senders::Anybody)
+    }
+
     fn relp(stream: &[u8], commit: Commit) -> Outcome {
-        let session = session(Protocol::Relp, 100);
-        outcome(session, stream, [], commit, Instant::now())
+        outcome(session_of(Protocol::Relp), stream, [], None, commit, Instant::now())
     }
 
     fn text(bytes: &[u8]) -> String {
@@ -217,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_is_not_spooled_ends_the_answers() {
-        let mut session = session(Protocol::Relp, 100);
+        let mut session = session_of(Protocol::Relp);
         let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());
         for said in [OPEN, b"2 syslog 1 a\n", b"3 syslog 1 b\n4 x 0\n", b"5 syslog 1 c\n"] {
             session.feed(said, now, &mut to, &mut answers).expect("RELP");
@@ -238,9 +340,9 @@ mod tests {
     #[test]
     fn what_ends_an_open_session_is_said() {
         let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());
-        let [_, mut session] = each_session(100);
+        let mut session = session_of(Protocol::Relp);
         let said = session.feed(&[OPEN, b"2 syslog 1 a\nno RELP"].concat(), now, &mut to, &mut answers);
-        assert_eq!(said, Err(Violation("a transaction number")));
+        assert_eq!(said, Err(Violation::new("a transaction number")));
         answers.clear();
         session.committed(to.tickets[0], &mut answers);
         assert_eq!(text(&answers), "2 rsp 6 200 OK\n0 serverclose 20 a transaction number\n");
@@ -258,13 +360,13 @@ mod tests {
             append(2, "numbered", &data, &mut frame);
             frame
         };
-        let [_, mut session] = each_session(100);
+        let mut session = session_of(Protocol::Relp);
         let shortest = b"<0>1 - - - - - -";
         session.feed(&lines(shortest, 3000), now, &mut to, &mut answers).expect("lines of a relay");
         assert_eq!(to.messages.len(), 3000);
-        let [_, mut session] = each_session(100);
+        let mut session = session_of(Protocol::Relp);
         let refused = session.feed(&lines(b"a", 3000), now, &mut to, &mut answers);
-        assert_eq!(refused, Err(Violation("numbered lines that are too short to be syslog")));
+        assert_eq!(refused, Err(Violation::new("numbered lines that are too short to be syslog")));
     }
 
     /// What a session of this kind makes of openings and a line behind them.
@@ -274,7 +376,15 @@ mod tests {
         };
         let proofs = Proofs { streams, nonce: [7; 32], signer: is_signed };
         let timeout = Duration::from_secs(60);
-        let bounds = Bounds { max_frame: 1024, max_line: 1000, frame_timeout: timeout, open_timeout: timeout, proofs };
+        let bounds = Bounds {
+            max_array: 10_000,
+            max_frame: 1024,
+            max_line: 1000,
+            frame_timeout: timeout,
+            open_timeout: timeout,
+            proofs,
+            senders: Senders::Anybody,
+        };
         let mut stream = Vec::new();
         for (txnr, offers) in (1..).zip(openings) {
             let mut data = Vec::new();
@@ -282,8 +392,8 @@ mod tests {
             append(txnr, "open", &data, &mut stream);
         }
         append(9, "numbered", b"3 5\n1 a", &mut stream);
-        let session = AnySession::new(Protocol::Relp, bounds);
-        let outcome = outcome(session, &stream, [], Commit::AtTheEnd, Instant::now());
+        let session = AnySession::new(Protocol::Relp, bounds).expect("RELP has sessions");
+        let outcome = outcome(session, &stream, [], None, Commit::AtTheEnd, Instant::now());
         (outcome.messages, text(&outcome.answers))
     }
 
@@ -319,8 +429,8 @@ mod tests {
     fn a_session_waits_only_so_long() {
         let (mut to, mut answers, start) = (Collected::default(), Vec::new(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        let mut syslog = session(Protocol::Syslog, 100);
-        let mut relp = session(Protocol::Relp, 100);
+        let mut syslog = session_of(Protocol::Syslog);
+        let mut relp = session_of(Protocol::Relp);
         for session in [&mut syslog, &mut relp] {
             session.opened(start, &mut answers);
         }
@@ -331,7 +441,7 @@ mod tests {
         assert_eq!(relp.timer(after(59), &mut to), Ok(Some(after(60))));
         assert!(relp.timer(after(60), &mut to).is_err());
 
-        let mut relp = session(Protocol::Relp, 100);
+        let mut relp = session_of(Protocol::Relp);
         relp.opened(start, &mut answers);
         relp.feed(OPEN, start, &mut to, &mut answers).expect("RELP");
         assert_eq!(relp.timer(after(100), &mut to), Ok(None));

@@ -3,10 +3,18 @@
 //!
 //! What a session finds and answers does not depend on where its bytes were cut.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::fluent::FluentSession;
+use super::foreign::Foreign;
+use super::framing::Notes;
+use super::gelf::GelfSession;
+use super::outline::Outline;
 use super::relp::{Proofs, RelpSession};
-use super::syslog::SyslogSession;
+use super::syslog::{Senders, Settings, SyslogSession};
+use crate::record::{Record, UnixMicros};
 
 /// What a protocol must say about the connections that speak it. A closed set: [`AnySession`] is one of them, and this writes
 /// down what each of them does.
@@ -65,8 +73,58 @@ pub trait Sink {
     /// the batch, because it was refused, or waits for the rest of its line.
     fn frame(&mut self, bytes: &[u8], cut: bool) -> bool;
 
+    /// One message of a protocol that says more than a frame of syslog can. False: as of [`frame`](Self::frame).
+    fn record(&mut self, message: &impl ToRecord) -> bool;
+
+    /// One message, if most of it came before, so that it need not be read to its end. What it returns is as of [`frame`](Self::frame);
+    /// `None`: it is to be read and handed to [`record`](Self::record).
+    fn known(&mut self, _outline: &Outline<'_>) -> Option<bool> {
+        None
+    }
+
+    /// What came is no message, and does not end the connection.
+    fn refused(&mut self, _why: Violation) {}
+
+    /// What is to be told of the stream beside its messages: what was thrown away of those that were cut.
+    fn notes(&mut self, _notes: Notes) {}
+
+    /// The first message is JSON without a priority, which some mean for another port.
+    fn json(&mut self) {}
+
+    /// From now on messages are answered, and their sender can be made to wait.
+    fn answers_messages(&mut self) {}
+
+    /// Whether this chunk, the first of its connection, is in the spool already, by a connection that ended before its answer arrived.
+    fn comes_again(&mut self, _chunk: &[u8]) -> bool {
+        false
+    }
+
+    /// The connection ends, and the answer to this chunk, which is in the spool, may not have arrived.
+    fn unconfirmed(&mut self, _chunk: &[u8]) {}
+
     /// Ends the batch: its sender is answered once it is in the spool. `numbers`: those of its lines, where they have some.
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>);
+}
+
+/// What a protocol other than syslog has read of a message.
+pub trait ToRecord {
+    /// What the message says. HOSTNAME stays empty where the message names no host. `received` is when it was read.
+    fn to_record<'a>(&'a self, settings: &'a Settings, received: UnixMicros) -> Record<'a>;
+
+    /// The message in two parts, where its record is one of a container and depends on nothing else.
+    fn outline(&self) -> Option<Outline<'_>> {
+        None
+    }
+
+    /// Whether there was more of the message than is kept.
+    fn is_cut(&self) -> bool {
+        false
+    }
+
+    /// Whether the protocol says which messages are pieces of one. Otherwise a message of Docker's as long as its pieces are may be one.
+    fn tells_pieces(&self) -> bool {
+        false
+    }
 }
 
 /// A batch of one session that is to be acknowledged. They follow one another.
@@ -95,6 +153,8 @@ pub struct Conduct {
     pub answers: bool,
     /// A turn ends with the read that brings its bytes to so many, and others have theirs.
     pub turn_bytes: usize,
+    /// A sender that waits for an answer waits as long as the spool's `max-wait` at most. Then the connection is reset.
+    pub holds_briefly: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,17 +180,31 @@ pub enum Refusal {
 /// How a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// Its peer closed it in good order.
+    /// The peer closed the connection in good order.
     Clean,
-    /// It broke, or its peer has not said that this was all.
+    /// The connection broke, or the peer has not said that this was all.
     Broken,
     /// The relay stops.
     Stopped,
 }
 
-/// What the sender says is not the protocol, or not all of it came in time: why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation(pub &'static str);
+/// What the sender says is not the protocol, or not all of it came in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// For counters.
+    pub name: &'static str,
+    pub why: Cow<'static, str>,
+}
+
+/// What counters call a violation that is not told from others.
+pub const UNNAMED: &str = "protocol";
+
+impl Violation {
+    /// One that is not told from others by counters.
+    pub const fn new(why: &'static str) -> Self {
+        Self { name: UNNAMED, why: Cow::Borrowed(why) }
+    }
+}
 
 /// The protocol that senders speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,10 +213,37 @@ pub enum Protocol {
     Syslog,
     /// Syslog messages that are answered, each by its number.
     Relp,
+    /// Fluentd's Forward protocol: entries with keys and values, of which those are answered whose sender asks for it.
+    Fluent,
+    /// GELF: JSON objects, of which none is answered.
+    Gelf,
+    /// Splunk's HTTP Event Collector: requests, of which each is answered.
+    Splunk,
+    /// systemd's journal, uploaded in requests, of which each is answered.
+    Journal,
 }
 
 impl Protocol {
-    pub const ALL: [Self; 2] = [Self::Syslog, Self::Relp];
+    /// The protocols that have sessions.
+    pub const WITH_SESSIONS: [Self; 4] = [Self::Syslog, Self::Relp, Self::Fluent, Self::Gelf];
+
+    /// Whether its sessions may answer messages.
+    pub fn may_answer(self) -> bool {
+        matches!(self, Self::Relp | Self::Fluent)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Syslog => "syslog",
+            Self::Relp => "RELP",
+            Self::Fluent => "the Forward protocol",
+            Self::Gelf => "GELF",
+            Self::Splunk => "Splunk's HEC",
+            Self::Journal => "the journal's HTTP",
+        })
+    }
 }
 
 /// What a session may take.
@@ -150,6 +251,8 @@ impl Protocol {
 pub struct Bounds {
     /// Bytes of a message that are kept.
     pub max_frame: usize,
+    /// Bytes of an array of messages.
+    pub max_array: usize,
     /// Bytes of the longest line that another logferry may have.
     pub max_line: usize,
     /// How long the end of a message is waited for.
@@ -158,6 +261,8 @@ pub struct Bounds {
     pub open_timeout: Duration,
     /// Whose numbers of lines are believed.
     pub proofs: Proofs,
+    /// What kind of senders there are.
+    pub senders: Senders,
 }
 
 /// A session of one of the protocols.
@@ -166,6 +271,8 @@ pub enum AnySession {
     Syslog(SyslogSession),
     /// Boxed: most connections speak syslog and should not pay for it.
     Relp(Box<RelpSession>),
+    Fluent(Box<FluentSession>),
+    Gelf(Box<GelfSession>),
 }
 
 /// Calls the same method of whichever session it is.
@@ -174,16 +281,54 @@ macro_rules! each {
         match $any {
             AnySession::Syslog($session) => $call,
             AnySession::Relp($session) => $call,
+            AnySession::Fluent($session) => $call,
+            AnySession::Gelf($session) => $call,
         }
     };
 }
 
 impl AnySession {
-    /// The session of a new connection.
-    pub fn new(protocol: Protocol, bounds: Bounds) -> Self {
-        match protocol {
-            Protocol::Syslog => Self::Syslog(SyslogSession::new(bounds.max_frame, bounds.frame_timeout)),
+    /// The session of a new connection. `None`: the protocol is one of requests, which HTTP carries.
+    pub fn new(protocol: Protocol, bounds: Bounds) -> Option<Self> {
+        Some(match protocol {
+            Protocol::Syslog => {
+                Self::Syslog(SyslogSession::new(bounds.max_frame, bounds.frame_timeout, bounds.senders))
+            }
             Protocol::Relp => Self::Relp(Box::new(RelpSession::new(bounds))),
+            Protocol::Fluent => Self::Fluent(Box::new(FluentSession::new(bounds))),
+            Protocol::Gelf => Self::Gelf(Box::new(GelfSession::new(bounds))),
+            Protocol::Splunk | Protocol::Journal => return None,
+        })
+    }
+}
+
+impl AnySession {
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Syslog(_) => Protocol::Syslog,
+            Self::Relp(_) => Protocol::Relp,
+            Self::Fluent(_) => Protocol::Fluent,
+            Self::Gelf(_) => Protocol::Gelf,
+        }
+    }
+
+    /// Whether the sender has said something that was its protocol.
+    pub fn has_begun(&self) -> bool {
+        match self {
+            Self::Syslog(_) => true,
+            Self::Relp(session) => session.has_begun(),
+            Self::Fluent(session) => session.has_begun(),
+            Self::Gelf(session) => session.has_begun(),
+        }
+    }
+
+    /// What is spoken instead, where that is known.
+    pub fn foreign(&self) -> Option<Foreign> {
+        match self {
+            Self::Syslog(session) => session.foreign(),
+            Self::Relp(_) => None,
+            Self::Fluent(session) => session.foreign(),
+            Self::Gelf(session) => session.foreign(),
         }
     }
 }

@@ -6,13 +6,19 @@
 //! turn no other text around. Bytes that are no UTF-8 stay too, but for 0x80 to 0x9f, which are control characters where
 //! a terminal reads eight bits.
 
-/// Appends `text` with newlines written as `#012`, and everything else as it is.
+/// Appends `text` with newlines written as `#012`, and everything else as it is; but for a NUL where a reader may take it for the
+/// end of a message, as syslog-ng and logferry do, which is `#000`.
 pub fn append_on_one_line(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
-    while let Some(at) = memchr::memchr(b'\n', rest) {
+    while let Some(at) = memchr::memchr2(b'\n', 0, rest) {
+        let (byte, behind) = (rest[at], &rest[at + 1..]);
         out.extend_from_slice(&rest[..at]);
-        push_octal(b'\n', out);
-        rest = &rest[at + 1..];
+        // Another NUL, a priority, or the byte order mark in front of one.
+        match byte == b'\n' || matches!(behind.first(), Some(0 | b'<' | 0xef)) {
+            true => push_octal(byte, out),
+            false => out.push(byte),
+        }
+        rest = behind;
     }
     out.extend_from_slice(rest);
 }
@@ -107,6 +113,11 @@ pub fn each_displayable(bytes: &[u8], mut part: impl FnMut(&str, bool)) {
 /// Has the character no width, or does it turn the text around it (Unicode's Bidi_Control and its like)?
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Is it printable ASCII and tabs alone?
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    plain_len(text) == text.len()
 }
 
 /// Is there a control character in it?
@@ -232,8 +243,8 @@ mod tests {
     #[test]
     fn newlines_alone_where_a_program_reads() {
         let mut out = Vec::new();
-        append_on_one_line(b"a\n\nb\r\x1b\x9b\n", &mut out);
-        assert_eq!(out, b"a#012#012b\r\x1b\x9b#012");
+        append_on_one_line(b"a\n\nb\r\x1b\x9b\n\0\0c\0<\0", &mut out);
+        assert_eq!(out, b"a#012#012b\r\x1b\x9b#012#000\0c#000<\0");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::escaped::{escape, escape_json, has_control, unescape};
+use super::escaped::{escape, escape_json, has_control, is_plain, unescape};
+use super::json::{self, push_text};
 use super::structured_data::{Element, is_sd_id, unescape as unescape_param, write_param};
 
 /// SD-IDs of the two elements. (32473 is the number RFC 5612 gives to examples.)
@@ -24,12 +25,15 @@ const JSON_ESCAPED: &str = "escaped";
 pub const MAX_FIELDS: usize = 64;
 /// The maximum size of the names and values of one record's fields, in bytes.
 pub const MAX_FIELD_BYTES: usize = 16 << 10;
+/// The maximum number of arrays and objects that are open at once in a value. Some readers of JSON take 100, and each relay, each
+/// format may put some around it.
+const MAX_JSON_DEPTH: usize = 64;
 
 /// The fields of one record, in order, never more than [`MAX_FIELDS`] nor larger than [`MAX_FIELD_BYTES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
     list: Vec<Field<'a>>,
-    /// Of all names and values; `bytes <= MAX_FIELD_BYTES`.
+    /// Bytes of all names and values; `bytes <= MAX_FIELD_BYTES`.
     bytes: usize,
     left_out: u32,
 }
@@ -38,6 +42,8 @@ pub struct Fields<'a> {
 pub struct Field<'a> {
     pub name: Cow<'a, str>,
     pub value: Value<'a>,
+    /// Whether a param can say it, and every reader of lines sees it as it is.
+    is_param: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,22 +54,36 @@ pub enum Value<'a> {
     Json(Json<'a>),
 }
 
-/// Well-formed JSON on one line, without blanks between its values; no text at its top.
+/// JSON on one line that every reader takes, without blanks between its values; no text at its top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json<'a>(Cow<'a, str>);
 
 impl<'a> Value<'a> {
-    /// A value as JSON has it. `None`: it is no JSON.
+    /// A value as JSON has it. `None`: it is no JSON. What many readers of JSON refuse is said so that they do not: a number that no
+    /// float can hold is a text, half of a surrogate pair is U+FFFD, and what is nested too deep is a text as a whole.
     pub fn from_json(text: &str) -> Option<Value<'static>> {
         let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        if matches!(text, "true" | "false" | "null") {
+            return Some(Value::Json(Json(text.to_owned().into())));
+        }
         if text.starts_with('"') {
             let text: String = serde_json::from_str(text).ok()?;
             return Some(Value::Text(text.into_bytes().into()));
         }
         serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
-        let mut out = without_blanks(text).into_bytes();
+        if json::is_too_large(text) || json::depth(text) > MAX_JSON_DEPTH {
+            return Some(Value::Text(text.to_owned().into_bytes().into()));
+        }
+        let mut out = json::readable(text).into_bytes();
         escape_json(&mut out, 0);
         Some(Value::Json(Json(String::from_utf8(out).ok()?.into())))
+    }
+
+    /// JSON that was written here, of what is no text: no blanks between its values, no number that no float can hold, no half of a surrogate
+    /// pair, and not too deep.
+    pub fn written(mut json: Vec<u8>) -> Option<Self> {
+        escape_json(&mut json, 0);
+        Some(Self::Json(Json(String::from_utf8(json).ok()?.into())))
     }
 
     fn len(&self) -> usize {
@@ -80,15 +100,23 @@ impl Json<'_> {
     }
 }
 
-impl Field<'_> {
-    /// Can a param say it, and does every reader of lines see it as it is?
-    fn is_param(&self) -> bool {
-        let is_text = match &self.value {
-            Value::Text(text) => std::str::from_utf8(text).is_ok() && !has_control(text),
+impl<'a> Field<'a> {
+    fn new(name: Cow<'a, str>, value: Value<'a>) -> Self {
+        let is_text = match &value {
+            Value::Text(text) => is_plain(text) || std::str::from_utf8(text).is_ok() && !has_control(text),
             Value::Json(_) => false,
         };
         // What an SD-ID may be, a PARAM-NAME may be (RFC 5424 6.3.3).
-        is_text && is_sd_id(&self.name)
+        let is_param = is_text && is_sd_id(&name);
+        Self { name, value, is_param }
+    }
+
+    fn reborrow(&self) -> Field<'_> {
+        let value = match &self.value {
+            Value::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Value::Json(Json(json)) => Value::Json(Json(Cow::Borrowed(json))),
+        };
+        Field { name: Cow::Borrowed(&self.name), value, is_param: self.is_param }
     }
 }
 
@@ -101,7 +129,12 @@ impl<'a> Fields<'a> {
             return self.leave_out(1);
         }
         self.bytes = bytes;
-        self.list.push(Field { name, value });
+        self.list.push(Field::new(name, value));
+    }
+
+    /// Whether it is not worth reading another one: there are as many as may be, or as many were left out.
+    pub fn are_full(&self) -> bool {
+        self.list.len().max(self.left_out as usize) >= MAX_FIELDS
     }
 
     /// The number of fields that an earlier relay left out.
@@ -114,11 +147,16 @@ impl<'a> Fields<'a> {
         self.left_out
     }
 
-    /// As a line has them: first those that params can say.
+    /// The fields in the order of a line: first those that params can say.
     pub(crate) fn as_written(&self) -> Self {
         let mut fields = self.clone();
-        fields.list.sort_by_key(|field| !field.is_param());
+        fields.list.sort_by_key(|field| !field.is_param);
         fields
+    }
+
+    /// The fields of these.
+    pub fn reborrow(&self) -> Fields<'_> {
+        Fields { list: self.list.iter().map(Field::reborrow).collect(), ..*self }
     }
 
     /// The fields alone.
@@ -134,7 +172,7 @@ impl<'a> Fields<'a> {
         self.list.is_empty()
     }
 
-    /// Those that the two elements of a line carry.
+    /// The fields that the two elements of a line carry.
     pub(crate) fn read(params: Option<Element<'a>>, json: Option<Element<'a>>) -> Self {
         let mut fields = Self::default();
         for (name, value) in params.into_iter().flat_map(Element::params) {
@@ -163,13 +201,13 @@ impl<'a> Fields<'a> {
 
     /// Appends the element of those that params can say, if there are any.
     pub(crate) fn write_params(&self, out: &mut Vec<u8>) {
-        let mut params = self.list.iter().filter(|field| field.is_param()).peekable();
+        let mut params = self.list.iter().filter(|field| field.is_param).peekable();
         if params.peek().is_none() {
             return;
         }
         out.push(b'[');
         out.extend_from_slice(FIELDS_SD_ID.as_bytes());
-        for Field { name, value } in params {
+        for Field { name, value, .. } in params {
             let Value::Text(text) = value else { continue };
             write_param(name, text, out);
         }
@@ -178,23 +216,23 @@ impl<'a> Fields<'a> {
 
     /// Appends the element of the others, if there are any.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
-        let others = || self.list.iter().filter(|field| !field.is_param());
+        let others = || self.list.iter().filter(|field| !field.is_param);
         if others().next().is_none() {
             return;
         }
         let is_bytes = |value: &Value<'_>| matches!(value, Value::Text(text) if std::str::from_utf8(text).is_err());
         let escaped: Vec<&str> = others().filter(|field| is_bytes(&field.value)).map(|field| &*field.name).collect();
         let mut object = vec![b'{'];
-        for Field { name, value } in others() {
+        for Field { name, value, .. } in others() {
             if object.len() > 1 {
                 object.push(b',');
             }
-            push_json(name, &mut object);
+            push_text(name, &mut object);
             object.push(b':');
             match value {
                 Value::Json(json) => object.extend_from_slice(json.as_str().as_bytes()),
-                Value::Text(text) if escaped.contains(&&**name) => push_json(&escape(text), &mut object),
-                Value::Text(text) => push_json(&String::from_utf8_lossy(text), &mut object),
+                Value::Text(text) if escaped.contains(&&**name) => push_text(&escape(text), &mut object),
+                Value::Text(text) => push_text(&String::from_utf8_lossy(text), &mut object),
             }
         }
         object.push(b'}');
@@ -204,31 +242,12 @@ impl<'a> Fields<'a> {
         write_param(JSON_FIELDS, &object, out);
         if !escaped.is_empty() {
             let mut names = Vec::new();
-            push_json(&escaped, &mut names);
+            json::push(&escaped, &mut names);
             escape_json(&mut names, 0);
             write_param(JSON_ESCAPED, &names, out);
         }
         out.push(b']');
     }
-}
-
-fn push_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("writing text into memory cannot fail");
-}
-
-/// Well-formed JSON without what stands between its values.
-fn without_blanks(json: &str) -> String {
-    let (mut in_text, mut escaped) = (false, false);
-    let kept = |character: &char| {
-        let was_in_text = in_text;
-        match character {
-            '"' if !escaped => in_text = !in_text,
-            _ => {}
-        }
-        escaped = in_text && !escaped && *character == '\\';
-        was_in_text || !character.is_ascii_whitespace()
-    };
-    json.chars().filter(kept).collect()
 }
 
 /// The members of a JSON object in order, also those whose name comes twice.
@@ -291,6 +310,9 @@ mod tests {
             r#"[fields@32473 n="text"][json@32473 fields="{\"n\":1.10,\"n\":[true,{\"a b\":\" \\\\\" \\\\n\"}\],\"n\":123456789012345678901234567890}"]"#
                 .replace(r#"\\\\\" \\\\n"#, r#"\\\" \\n"#)
         );
+        let mut names = Fields::default();
+        names.push("a\tb", Value::Text(b"x"[..].into()));
+        assert_eq!(written(&names), r#"[json@32473 fields="{\"a\\tb\":\"x\"}"]"#);
         for bad in ["", "{", "nul", "1 2", "'a'"] {
             assert_eq!(Value::from_json(bad), None, "{bad}");
         }

@@ -11,6 +11,7 @@ use super::time::is_rfc3339;
 pub const MAX_HOSTNAME: usize = 255;
 pub const MAX_APP_NAME: usize = 48;
 pub const MAX_PROC_ID: usize = 128;
+pub const MAX_MSG_ID: usize = 32;
 
 /// The fields behind `<PRI>1 `, none of them empty.
 #[derive(Clone, Copy, Debug)]
@@ -68,18 +69,18 @@ impl<'a> HeaderField<'a> {
         self.said
     }
 
-    /// Does the line have it as the sender said it?
+    /// Does the line have the field as the sender said it?
     pub fn is_verbatim(&self) -> bool {
         self.verbatim
     }
 
-    /// As it stands in the line.
+    /// The bytes of the field in the line.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + use<'a> {
         let is_verbatim = self.is_verbatim();
         self.said.iter().map(move |byte| if is_verbatim || byte.is_ascii_graphic() { *byte } else { b'_' })
     }
 
-    /// As it stands in the line.
+    /// The field in the line.
     pub fn written(&self) -> Cow<'a, [u8]> {
         match self.is_verbatim() {
             true => self.said.into(),
@@ -87,7 +88,7 @@ impl<'a> HeaderField<'a> {
         }
     }
 
-    /// As it stands in the line: `-` for none.
+    /// The field in the line: `-` for none.
     pub fn or_nil(field: Option<Self>) -> Cow<'a, [u8]> {
         field.map_or(Cow::Borrowed(b"-"), |field| field.written())
     }

@@ -78,9 +78,10 @@ impl<'a> Record<'a> {
             ("fields-cut", Own::Number(number)) => self.fields.leave_out(number),
             ("listener", _) => self.listener = Some(value),
             ("driver", _) => self.driver = Some(value),
-            // Of syslog it stands with the container.
+            ("host", _) => self.original_host = Some(value),
             ("tag", _) => self.tag = Some(value),
-            ("separator", _) => self.separator = Some(value),
+            ("msghdr", _) => self.msghdr = Some(value),
+            ("stamp", _) => self.unread_stamp = Some(value),
             ("hop", _) => self.hop = Some(value),
             _ => {}
         }

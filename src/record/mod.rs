@@ -7,42 +7,58 @@
 //! In reading order:
 //!
 //! - here: [`Record`]
-//! - `time`: stamps, their text in RFC 3339 and RFC 3164, zones
+//! - `time`: stamps, their text in RFC 3339 and RFC 3164, offsets
+//! - `zone`: time zones by name
 //! - `header`: the fields of RFC 5424's header
 //! - `structured_data`: elements of structured data
 //! - `fields`: what a message has beside its text
+//! - `json`: what is written of JSON, and what its readers refuse all the same
 //! - `write`: a record as its line
 //! - `line`: a line back into its record
+//! - `hop`: the mark of a relay that sends a line on
 //! - `render`: a line as RFC 5424, RFC 3164 or JSON
+//! - `range`: ranges of addresses
 //! - `rule`: which records match
+//! - `template`: a text with fields of a record in it
 //! - `escaped`: control characters as text, where people read
 //! - `properties`: what must hold for all bytes
 
 mod escaped;
 mod fields;
 pub(crate) mod header;
+mod hop;
+pub(crate) mod json;
 mod line;
 pub mod properties;
+mod range;
 mod render;
 mod rule;
 pub(crate) mod structured_data;
+pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
 pub(crate) mod write;
+mod zone;
 
 use std::borrow::Cow;
 
 use core::net::IpAddr;
 
 pub use escaped::{append_escaped, append_on_one_line, each_displayable, escape, escape_json, escaped, unescape};
+pub(crate) use fields::MAX_FIELD_BYTES;
 pub use fields::{FIELDS_SD_ID, Fields, JSON_SD_ID, Value};
 pub use header::HeaderField;
+pub use hop::append_marked;
+pub(crate) use json::depth as json_depth;
+pub use range::AddressRange;
+pub(crate) use render::render_json;
 pub use render::{FACILITIES, Format, SEVERITIES, render};
-pub use rule::{Facilities, Patterns, Rule, Severities, matches_glob, severity_by_name};
+pub use rule::{Facilities, Patterns, Ranges, Rule, Severities, matches_glob, severity_by_name};
 pub use structured_data::{is_sd_id, sd_param};
-pub use time::{LocalStamp, Stamp, UnixMicros, UtcOffset};
+pub use time::{Fraction, LocalStamp, Stamp, UnixMicros, UtcOffset, ZoneSource};
 pub use write::LineOptions;
+pub use zone::TimeZone;
 
 use time::StampWriter;
 
@@ -64,34 +80,38 @@ pub struct Record<'a> {
     pub timestamp: Option<Stamp<'a>>,
     /// What the stamp has beside its microseconds; `0 <= nanoseconds <= 999`.
     pub nanoseconds: u16,
-    /// When it was read; the line does not keep it.
+    /// What stood in the stamp's place and says no time: a day that does not exist, how long a device has run.
+    pub unread_stamp: Option<Cow<'a, [u8]>>,
+    /// When the message was read; the line does not keep that.
     pub received: Option<UnixMicros>,
     pub hostname: Option<HeaderField<'a>>,
-    /// Of a container its name or ID, of others what they call themselves.
+    /// HOSTNAME as it was written, where RFC 5424 does not allow it.
+    pub original_host: Option<Cow<'a, [u8]>>,
+    /// A container's name or ID; what others call themselves.
     pub app_name: Option<HeaderField<'a>>,
-    /// Of a container its ID.
+    /// A container's ID; what others give as PROCID.
     pub proc_id: Option<HeaderField<'a>>,
     pub msg_id: Option<HeaderField<'a>>,
-    /// The container that said it. Where a driver sends for containers only, and tells nothing, all of it is unknown.
+    /// The container that sent the message. Where a driver sends for containers only, and tells nothing, all of it is unknown.
     pub container: Option<Container<'a>>,
     /// The tag as it was written: the APP-NAME of others, the `tag` log option of a driver.
     pub tag: Option<Cow<'a, [u8]>>,
-    /// What brought it, where that was not syslog.
+    /// The driver that brought the message, where that was not syslog.
     pub driver: Option<Cow<'a, [u8]>>,
     pub source: Option<Source>,
-    /// The name of the listener that took it, if it has one.
+    /// The name of the listener that took the message, if that has one.
     pub listener: Option<Cow<'a, [u8]>>,
-    /// The address that sent it.
+    /// The address that sent the message.
     pub peer: Option<IpAddr>,
     /// The mark of the relay that has sent it on, by which it knows what comes back.
     pub hop: Option<Cow<'a, [u8]>>,
     pub fields: Fields<'a>,
     pub structured_data: StructuredData<'a>,
-    /// What stood between the header and the text of RFC 3164, where that was not `: `.
-    pub separator: Option<Cow<'a, [u8]>>,
+    /// What stood between HOSTNAME and the text of RFC 3164, where that is not `TAG[PID]: `, or nothing without a tag.
+    pub msghdr: Option<Cow<'a, [u8]>>,
     /// Byte for byte as sent. `Some(b"")` is RFC 5424 with a blank after the structured data and nothing behind it.
     pub message: Option<&'a [u8]>,
-    /// It was longer than what is taken: only its start is here.
+    /// The message was longer than what is taken: only its start is here.
     pub cut: bool,
 }
 
@@ -125,15 +145,17 @@ pub enum StructuredData<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Of which nothing is known but its priority, `pri <= 191`.
+    /// A record of which nothing is known but its priority, `pri <= 191`.
     pub fn new(pri: u8) -> Self {
         Self {
             facility: pri >> 3,
             severity: pri & 7,
             timestamp: None,
             nanoseconds: 0,
+            unread_stamp: None,
             received: None,
             hostname: None,
+            original_host: None,
             app_name: None,
             proc_id: None,
             msg_id: None,
@@ -146,7 +168,7 @@ impl<'a> Record<'a> {
             hop: None,
             fields: Fields::default(),
             structured_data: StructuredData::Nil,
-            separator: None,
+            msghdr: None,
             message: None,
             cut: false,
         }
@@ -157,7 +179,7 @@ impl<'a> Record<'a> {
         self.timestamp.as_ref().map_or("-".to_owned(), stamp_text)
     }
 
-    /// When it was said, as far as that is known.
+    /// When the message was sent, as far as that is known.
     pub fn time(&self) -> Option<UnixMicros> {
         self.timestamp.as_ref()?.time()
     }
@@ -173,12 +195,51 @@ impl<'a> Record<'a> {
     pub fn container_id(&self) -> Option<&[u8]> {
         self.container.as_ref()?.id.as_deref()
     }
+
+    /// The host as its sender wrote it.
+    pub fn host_as_written(&self) -> Option<Cow<'_, [u8]>> {
+        self.original_host.as_deref().map(Cow::Borrowed).or(self.hostname.map(|host| host.written()))
+    }
+
+    /// PROCID, where it says more than the container's ID.
+    pub fn own_proc_id(&self) -> Option<HeaderField<'a>> {
+        self.proc_id.filter(|proc_id| Some(proc_id.said()) != self.container_id())
+    }
+
+    /// Dates the message by what its sender says, a time and the nanoseconds beside its microseconds, or else by when it was read.
+    /// `unread`: what the sender says, where that is no time.
+    pub(crate) fn date(
+        &mut self,
+        said: Option<(LocalStamp, u16)>,
+        unread: Option<Cow<'a, [u8]>>,
+        received: UnixMicros,
+    ) {
+        self.received = Some(received);
+        (self.timestamp, self.nanoseconds) = match said {
+            Some((stamp, nanoseconds)) => (Some(Stamp::Respelt(stamp)), nanoseconds),
+            None => (Some(Stamp::Received(received)), 0),
+        };
+        self.unread_stamp = unread;
+    }
+
+    /// Is the sender a container of which nothing is known? Its tag fits no template.
+    pub fn has_unknown_container(&self) -> bool {
+        self.container.as_ref().is_some_and(|container| !container.is_known())
+    }
 }
 
 impl Container<'_> {
     /// Is anything known?
     pub fn is_known(&self) -> bool {
         self.id.is_some() || self.name.is_some() || self.image.is_some()
+    }
+}
+
+/// A part that its owner borrows itself, as readers make them.
+pub(crate) fn borrowed<'a>(part: &Cow<'a, [u8]>) -> Option<&'a [u8]> {
+    match part {
+        Cow::Borrowed(part) => Some(part),
+        Cow::Owned(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
+use super::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_MSG_ID, MAX_PROC_ID};
 use super::structured_data::{elements, split_sd};
 use super::write::which;
 use super::*;
@@ -61,6 +61,10 @@ pub fn any_line(line: &[u8], sd_id: &str) {
     let said = json["message"].as_str().expect("a message");
     let record = Record::from_line(line, sd_id);
     let message = record.message.unwrap_or_default();
+    let message = match record.container {
+        Some(_) => message,
+        None => message.strip_prefix(b"\xef\xbb\xbf").unwrap_or(message),
+    };
     match std::str::from_utf8(message) {
         Ok(text) => assert_eq!(said, text),
         Err(_) => assert_eq!(unescape(said), message),
@@ -77,6 +81,13 @@ pub fn any_bytes(data: &[u8]) {
     let record = Choices(data).record(&options.sd_id);
     any_record(&record, &options);
     any_line(data, &options.sd_id);
+}
+
+/// A line of which bytes choose everything.
+pub fn chosen_line(data: &[u8], sd_id: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    Choices(data).record(sd_id).write_line(&LineOptions { sd_id: sd_id.to_owned(), peer: true }, &mut line);
+    line
 }
 
 /// Bytes that choose. When there are none left, they choose nothing.
@@ -119,7 +130,11 @@ impl<'a> Choices<'a> {
         match self.byte() % 3 {
             0 => Stamp::Received(UnixMicros(number(self) * 1_000_003)),
             1 => Stamp::Text(b"2026-11-20T22:28:47.123456789+05:30"[..].into()),
-            _ => Stamp::Local(LocalStamp { seconds: number(self), offset: UtcOffset::UTC }),
+            _ => {
+                let fraction = Fraction::read(&self.bytes().iter().map(|b| b'0' + b % 10).collect::<Vec<_>>()).0;
+                let local = LocalStamp { seconds: number(self), fraction, offset: UtcOffset::UTC };
+                Stamp::Local(local, ZoneSource::Clock)
+            }
         }
     }
 
@@ -140,7 +155,7 @@ impl<'a> Choices<'a> {
         record.hostname = self.header(MAX_HOSTNAME);
         record.app_name = self.header(MAX_APP_NAME);
         record.proc_id = self.header(MAX_PROC_ID);
-        record.msg_id = self.header(32);
+        record.msg_id = self.header(MAX_MSG_ID);
         record.message = self.maybe(Self::bytes);
         record.received = Some(UnixMicros(i64::from(self.byte())));
         let changes = u16::from_le_bytes([self.byte(), self.byte()]);
@@ -167,11 +182,13 @@ impl<'a> Choices<'a> {
             4 => record.listener = self.maybe(Self::text),
             5 => record.peer = self.maybe(Self::peer),
             6 => record.hop = self.maybe(Self::text),
-            7 => record.separator = self.maybe(Self::text),
+            7 => record.msghdr = self.maybe(Self::text),
             8 => record.cut = self.byte() & 1 == 1,
             9 => record.nanoseconds = u16::from(self.byte()) * 3,
             10 => record.fields = Fields::default(),
             11 => record.fields.leave_out(self.byte().into()),
+            12 => record.original_host = self.maybe(Self::text),
+            13 => record.unread_stamp = self.maybe(Self::text),
             _ => {
                 let name = String::from_utf8_lossy(self.bytes());
                 let value = self.value();

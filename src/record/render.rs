@@ -4,19 +4,22 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::escaped::{escape, escape_json};
+use super::json;
 use super::structured_data::{elements, unescape};
 use super::write::{Which, which};
-use super::{BadSetting, HeaderField, Record, Value as FieldValue, time};
+use super::{BadSetting, HeaderField, OWN_SD_ID, Record, Value as FieldValue, time};
 
 /// What a collector is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// The canonical line as it is.
     Rfc5424,
-    /// `<PRI>Mmm _d hh:mm:ss HOST APP[PROCID]: MSG`: no year, no zone, no structured data.
+    /// `<PRI>Mmm _d hh:mm:ss HOST APP[PROCID]: MSG`: no year, no zone, and structured data only where there is no MSG. What came
+    /// as RFC 3164 is behind HOSTNAME as it came.
     Rfc3164,
     /// One object, see [`render`].
     Json,
@@ -34,24 +37,28 @@ pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "
 /// that carries image, name and ID.
 ///
 /// JSON is one object with the keys `timestamp`, `host`, `facility`, `severity`, `app_name`, `proc_id`, `msg_id`,
-/// `image_name`, `container_name`, `container_id`, `structured_data`, `fields` and `message`, in this order. Only facility,
+/// `image_name`, `container_name`, `container_id`, `peer`, `structured_data`, `fields` and `message`, in this order. Only facility,
 /// severity and message are always there. `structured_data` is an object of objects by SD-ID and param name, without
 /// the params that have a key of their own; a param that is given more than once has an array. `fields` is an object of
 /// texts, and of numbers, true, false, null, arrays and objects where the sender gave those.
 ///
 /// A value that is not UTF-8 has `\xHH` for each byte that is wrong and `\\` for each backslash, and a last key
 /// `escaped` names the values written in that way: `"escaped":["message"]`. Values that are UTF-8 are never changed.
+/// A byte order mark in front of the message is left out, unless a container wrote it.
 /// What acts on a terminal or ends a line stands there as JSON's own `\u009b`.
 pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
     match format {
         Format::Rfc5424 => out.extend_from_slice(line),
         Format::Rfc3164 => render_3164(line, sd_id, out),
-        Format::Json => {
-            let start = out.len();
-            render_json(&Record::from_line(line, sd_id), sd_id, out);
-            escape_json(out, start);
-        }
+        Format::Json => render_json(&Record::from_line(line, sd_id), sd_id, out),
     }
+}
+
+/// Appends a record as [`render`] does it in JSON.
+pub(crate) fn render_json(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
+    let start = out.len();
+    render_record(record, sd_id, out);
+    escape_json(out, start);
 }
 
 fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
@@ -64,20 +71,55 @@ fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
     out.reserve(line.len());
     out.extend_from_slice(&line[..pri]);
     out.extend_from_slice(&stamp);
-    for field in [record.hostname, record.app_name] {
-        out.push(b' ');
-        out.extend_from_slice(&HeaderField::or_nil(field));
+    out.push(b' ');
+    out.extend_from_slice(&HeaderField::or_nil(record.hostname));
+    out.push(b' ');
+    match &record.msghdr {
+        Some(msghdr) => out.extend_from_slice(msghdr),
+        None => out.extend(record.usual_msghdr()),
     }
-    if let Some(proc_id) = record.proc_id {
-        out.push(b'[');
-        proc_id.write(out);
-        out.push(b']');
+    match record.text() {
+        // All that such a message says is there.
+        b"" => {
+            let sent = elements(record.structured_data.as_sent());
+            sent.filter(|element| which(element.id, sd_id).is_none())
+                .for_each(|element| out.extend_from_slice(element.text));
+        }
+        message => out.extend_from_slice(message),
     }
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(record.message.unwrap_or_default());
 }
 
-fn render_json(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
+impl<'a> Record<'a> {
+    /// The message without the byte order mark that says in RFC 5424 that it is UTF-8 (6.4), and elsewhere nothing. Docker never
+    /// writes that mark: in front of a container's text it is the container's.
+    pub(crate) fn text(&self) -> &'a [u8] {
+        let message = self.message.unwrap_or_default();
+        let marked = message.strip_prefix(b"\xef\xbb\xbf").filter(|_| self.container.is_none());
+        marked.unwrap_or(message)
+    }
+
+    /// `TAG[PID]: ` as RFC 3164 has it between HOSTNAME and the text; nothing without a tag.
+    fn usual_msghdr(&self) -> impl Iterator<Item = u8> {
+        // Of what is no container the tag as it was written: APP-NAME may be unable to keep it.
+        let is_others = self.driver.is_none() && self.container.is_none();
+        let tag = self.tag.as_deref().filter(|tag| is_others && *tag != b"-");
+        let app_name = self.app_name.filter(|_| tag.is_none());
+        let is_there = tag.is_some() || app_name.is_some();
+        let pid = self.proc_id.filter(|_| is_there);
+        let name = tag.into_iter().flatten().copied().chain(app_name.into_iter().flat_map(|name| name.bytes()));
+        let pid = pid.into_iter().flat_map(|pid| std::iter::once(b'[').chain(pid.bytes()).chain(std::iter::once(b']')));
+        let end: &[u8] = if is_there { b": " } else { b"" };
+        name.chain(pid).chain(end.iter().copied())
+    }
+
+    /// Remembers what stood between HOSTNAME and the text of RFC 3164, unless it is what is written there anyway.
+    pub(crate) fn remember_msghdr(&mut self, stood: &'a [u8]) {
+        let is_usual = self.usual_msghdr().eq(stood.iter().copied());
+        self.msghdr = (!is_usual).then(|| stood.into());
+    }
+}
+
+fn render_record(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     let mut object = Object { out, escaped: Vec::new() };
     let header = |field: &Option<HeaderField<'_>>| field.map(|field| field.written().into_owned());
     object.out.push(b'{');
@@ -91,9 +133,10 @@ fn render_json(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     object.field("image_name", record.image_name());
     object.field("container_name", record.container_name());
     object.field("container_id", record.container_id());
-    object.structured_data(record.structured_data.as_sent(), sd_id);
+    object.field("peer", record.peer.map(|peer| peer.to_string()).as_deref().map(str::as_bytes));
+    object.structured_data(record, sd_id);
     object.fields(record);
-    object.field("message", Some(record.message.unwrap_or_default()));
+    object.field("message", Some(record.text()));
     if !object.escaped.is_empty() {
         let names = Value::from(std::mem::take(&mut object.escaped));
         object.key("escaped");
@@ -122,7 +165,8 @@ impl Object<'_> {
         self.json(&text);
     }
 
-    fn structured_data(&mut self, structured_data: &[u8], sd_id: &str) {
+    fn structured_data(&mut self, record: &Record<'_>, sd_id: &str) {
+        let structured_data = record.structured_data.as_sent();
         // Fields have a key of their own.
         let elements = || {
             elements(structured_data)
@@ -139,16 +183,20 @@ impl Object<'_> {
         // SD-IDs and names are ASCII: `Element` takes nothing else.
         let mut ids = Map::new();
         for element in elements() {
-            let is_own = element.id == sd_id.as_bytes();
+            let has_key = |name: &[u8]| match which(element.id, sd_id) {
+                Some(Which::Container) => matches!(name, b"image" | b"name" | b"id"),
+                Some(Which::Own) => name == b"peer" && record.peer.is_some(),
+                _ => false,
+            };
             let names = ids.entry(String::from_utf8_lossy(element.id)).or_insert_with(|| Map::new().into());
             for (name, value) in element.params() {
-                if !(is_own && matches!(name, b"image" | b"name" | b"id")) {
+                if !has_key(name) {
                     add(names, String::from_utf8_lossy(name), text(&unescape(value)).into());
                 }
             }
         }
         let is_empty = |names: &Value| names.as_object().is_some_and(Map::is_empty);
-        ids.retain(|id, names| id != sd_id || !is_empty(names));
+        ids.retain(|id, names| id != sd_id && id != OWN_SD_ID || !is_empty(names));
         if !ids.is_empty() {
             if !is_utf8 {
                 self.escaped.push("structured_data");
@@ -212,8 +260,8 @@ impl Object<'_> {
         self.out.push(b':');
     }
 
-    fn json(&mut self, value: &impl serde::Serialize) {
-        serde_json::to_writer(&mut *self.out, value).expect("writing text into memory cannot fail");
+    fn json(&mut self, value: &impl Serialize) {
+        json::push(value, self.out);
     }
 }
 

@@ -1,12 +1,14 @@
-//! Rules: which records match. A rule names some of image, name, app, host, facility, severity and listener, and matches
-//! the records to which all of it applies. Whoever lets in, drops or looks for messages asks here.
+//! Rules: which records match. A rule names some of image, name, app, host, peer, facility, severity and listener, and
+//! matches the records to which all of it applies. Whoever lets in, drops or looks for messages asks here.
 
 use std::fmt;
 
-use super::render::{FACILITIES, SEVERITIES};
-use super::{BadSetting, HeaderField, Record};
+use core::net::IpAddr;
 
-/// The maximum number of patterns of one key.
+use super::render::{FACILITIES, SEVERITIES};
+use super::{AddressRange, BadSetting, HeaderField, Record};
+
+/// The maximum number of patterns, or ranges, of one key.
 const MAX_PATTERNS: usize = 64;
 
 /// Which records match. One without anything in it matches each.
@@ -20,6 +22,8 @@ pub struct Rule {
     pub app: Patterns,
     /// HOSTNAME.
     pub host: Patterns,
+    /// The address that sent it.
+    pub peer: Ranges,
     /// The name of the listener that took it, if it has one.
     pub listener: Patterns,
     pub facility: Facilities,
@@ -31,6 +35,13 @@ pub struct Rule {
 pub struct Patterns {
     any_of: Vec<String>,
     none_of: Vec<String>,
+}
+
+/// Ranges of addresses. With `!` in front, what does not match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges {
+    any_of: Vec<AddressRange>,
+    none_of: Vec<AddressRange>,
 }
 
 /// Some of the 24 facilities of RFC 5424 6.2.1; none named: all.
@@ -64,6 +75,12 @@ impl Rule {
         *self == Self::default()
     }
 
+    /// Does it ask for what only a relay knows, and writes into an element of its own?
+    pub fn asks_marks(&self) -> bool {
+        let Self { image, name, listener, peer, .. } = self;
+        [image, name, listener].iter().any(|patterns| **patterns != Patterns::default()) || !peer.is_empty()
+    }
+
     pub fn matches(&self, record: &Record<'_>) -> bool {
         self.matches_priority(record.facility, record.severity) && self.matches_origin(record)
     }
@@ -81,7 +98,8 @@ impl Rule {
             (&self.listener, record.listener.as_deref()),
         ];
         let header = [(&self.app, record.app_name), (&self.host, record.hostname)];
-        fields.iter().all(|(patterns, field)| patterns.match_bytes(field.unwrap_or_default()))
+        self.peer.match_address(record.peer)
+            && fields.iter().all(|(patterns, field)| patterns.match_bytes(field.unwrap_or_default()))
             && header.iter().all(|(patterns, field)| patterns.match_header(*field))
     }
 }
@@ -99,7 +117,7 @@ impl Patterns {
         Ok(Self { any_of, none_of })
     }
 
-    /// All of them, without the `!`.
+    /// All patterns, without the `!`.
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.any_of.iter().chain(&self.none_of)
     }
@@ -117,6 +135,39 @@ impl Patterns {
 
     pub fn written(&self) -> Vec<String> {
         self.any_of.iter().cloned().chain(self.none_of.iter().map(|pattern| format!("!{pattern}"))).collect()
+    }
+}
+
+impl Ranges {
+    pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
+        if written.len() > MAX_PATTERNS {
+            return Err(BadSetting(format!("{} ranges; at most {MAX_PATTERNS} are allowed", written.len())));
+        }
+        let mut ranges = Self::default();
+        for text in &written {
+            let (list, range) = match text.strip_prefix('!') {
+                Some(range) => (&mut ranges.none_of, range),
+                None => (&mut ranges.any_of, text.as_str()),
+            };
+            list.push(range.parse().map_err(BadSetting)?);
+        }
+        Ok(ranges)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.any_of.is_empty() && self.none_of.is_empty()
+    }
+
+    /// A record without an address is in no range.
+    fn match_address(&self, address: Option<IpAddr>) -> bool {
+        let is_in =
+            |ranges: &[AddressRange]| address.is_some_and(|address| ranges.iter().any(|range| range.contains(address)));
+        (self.any_of.is_empty() || is_in(&self.any_of)) && !is_in(&self.none_of)
+    }
+
+    pub fn written(&self) -> Vec<String> {
+        let none_of = self.none_of.iter().map(|range| format!("!{range}"));
+        self.any_of.iter().map(ToString::to_string).chain(none_of).collect()
     }
 }
 
@@ -158,7 +209,7 @@ fn severity_bits(text: &str) -> Option<u32> {
     }
 }
 
-/// Its number: 0 is the worst.
+/// The number of a severity: 0 is the worst.
 pub fn severity_by_name(name: &str) -> Option<u8> {
     // syslog(3) has err and emerg, and people write both.
     let name = match name {
@@ -223,6 +274,7 @@ impl fmt::Display for Rule {
             ("name", self.name.written()),
             ("app", self.app.written()),
             ("host", self.host.written()),
+            ("peer", self.peer.written()),
             ("listener", self.listener.written()),
             ("facility", self.facility.written().to_vec()),
             ("severity", self.severity.written().to_vec()),
@@ -286,6 +338,27 @@ mod tests {
         let says = Patterns::new(vec!["!".to_owned()]).unwrap_err().to_string();
         assert!(says.contains("must not be empty"), "{says}");
         assert!(Patterns::new(vec!["a".to_owned(); 65]).is_err());
+    }
+
+    #[test]
+    fn a_rule_asks_for_the_address() {
+        let ranges = |written: &[&str]| Ranges::new(written.iter().map(|text| (*text).to_owned()).collect());
+        let check = |written: &[&str], peer: &str, expected| {
+            let rule = Rule { peer: ranges(written).unwrap(), ..Rule::default() };
+            assert_eq!(rule.matches(&Record { peer: peer.parse().ok(), ..Record::new(13) }), expected, "{rule} {peer}");
+        };
+        check(&["10.0.0.0/8"], "10.1.2.3", true);
+        check(&["10.0.0.0/8"], "::ffff:10.1.2.3", true);
+        check(&["10.0.0.0/8", "2001:db8::/32"], "2001:db8::7", true);
+        check(&["10.0.0.0/8"], "192.0.2.7", false);
+        check(&["10.0.0.0/8", "!10.1.0.0/16"], "10.1.2.3", false);
+        check(&["!10.1.0.0/16"], "10.2.2.3", true);
+        // Of a sender without an address nothing is known.
+        check(&["0.0.0.0/0", "::/0"], "none", false);
+        check(&["!10.0.0.0/8"], "none", true);
+        let says = ranges(&["10.1.2.3/8"]).unwrap_err().to_string();
+        assert!(says.contains("write which is meant"), "{says}");
+        assert!(ranges(&["switch-7"]).is_err() && ranges(&["10.0.0.1"; 65]).is_err());
     }
 
     #[test]

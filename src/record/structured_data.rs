@@ -7,7 +7,7 @@ use memchr::memchr;
 /// `[id name="value" …]`
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'a> {
-    /// All of it, brackets included.
+    /// All of the element, brackets included.
     pub text: &'a [u8],
     pub id: &'a [u8],
     /// What stands between the SD-ID and the `]`.
@@ -148,9 +148,19 @@ pub(crate) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
     let mut rest = value;
     while let Some(at) = memchr::memchr3(b'"', b'\\', b']', rest) {
         out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(&[b'\\', rest[at]]);
-        rest = &rest[at + 1..];
+        // Where there is one, as in JSON, others are near.
+        let near = rest[at..].len().min(NEAR);
+        for byte in &rest[at..at + near] {
+            if matches!(byte, b'"' | b'\\' | b']') {
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+        rest = &rest[at + near..];
     }
     out.extend_from_slice(rest);
     out.push(b'"');
 }
+
+/// Bytes that are looked at one by one behind one that has to be escaped.
+const NEAR: usize = 16;

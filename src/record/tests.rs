@@ -35,7 +35,8 @@ fn full() -> Record<'static> {
         listener: text("fluent"),
         peer: Some("192.0.2.7".parse().expect("an address")),
         hop: text("node-7/1"),
-        separator: text(" "),
+        original_host: text("nöde-7"),
+        msghdr: text("web "),
         message: Some(b"hello"),
         cut: true,
         ..Record::new(27)
@@ -54,8 +55,8 @@ fn a_line_has_all_that_the_record_has() {
         + r#"[docker@32473 image="nginx:1.25" name="web" id="2a9052a5c36e"]"#
         + r#"[fields@32473 com.docker.compose.project="shop"]"#
         + r#"[json@32473 fields="{\"retries\":3,\"user\":{\"id\":7}}"]"#
-        + r#"[logferry@32473 cut="true" listener="fluent" peer="192.0.2.7" driver="fluentd" source="stderr" tag="docker.web""#
-        + r#" separator=" " nanoseconds="789" hop="node-7/1" fields-cut="2"] hello"#;
+        + r#"[logferry@32473 cut="true" listener="fluent" peer="192.0.2.7" host="nöde-7" driver="fluentd" source="stderr" tag="docker.web""#
+        + r#" msghdr="web " nanoseconds="789" hop="node-7/1" fields-cut="2"] hello"#;
     assert_eq!(line_of(&full()), expected);
 }
 

@@ -24,9 +24,9 @@ pub struct UtcOffset {
 pub enum Stamp<'a> {
     /// RFC 3339 text as the sender wrote it.
     Text(Cow<'a, [u8]>),
-    /// An RFC 3164 stamp with the year and the zone it lacked.
-    Local(LocalStamp),
-    /// RFC 3339 as RFC 5424 does not allow it (more digits, small letters, a leap second), and it is written anew.
+    /// A stamp with the zone it lacked, and most often with the year.
+    Local(LocalStamp, ZoneSource),
+    /// A stamp with a zone in a form that RFC 5424 does not allow (more digits, other letters, another order), written anew.
     Respelt(LocalStamp),
     /// When the frame was read: the sender gave no stamp, or an impossible one.
     Received(UnixMicros),
@@ -37,14 +37,35 @@ pub enum Stamp<'a> {
 pub struct LocalStamp {
     /// Seconds from 1970-01-01T00:00:00 to what the clock shows.
     pub seconds: i64,
+    pub fraction: Fraction,
     pub offset: UtcOffset,
+}
+
+/// The source of the zone of a stamp that has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneSource {
+    /// The time of receipt: the stamp is live.
+    Clock,
+    /// `time-zone`.
+    Setting,
+    /// Neither: UTC.
+    Default,
+}
+
+/// The fraction of a second, with as many digits as were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fraction {
+    /// `0 <= micros < 1_000_000`
+    micros: u32,
+    /// `0 <= digits <= 6`; 0: there is none.
+    digits: u8,
 }
 
 /// Writes stamps, and remembers the last one of each kind: thousands of messages share a second.
 #[derive(Clone)]
 pub(crate) struct StampWriter {
-    /// The last stamp of a local clock, and its text.
-    local: (LocalStamp, [u8; LOCAL_LEN]),
+    /// The last stamp of a local clock, and its text with its length.
+    local: (LocalStamp, [u8; MAX_LOCAL_LEN], usize),
     /// The last second in which something was received, and its text up to the fraction.
     received: (i64, [u8; SECOND_LEN]),
 }
@@ -53,8 +74,12 @@ pub(crate) struct StampWriter {
 pub(crate) const BSD_LEN: usize = 15;
 /// `2026-11-20T22:28:47`
 pub(crate) const SECOND_LEN: usize = 19;
-/// `2026-11-20T17:28:47-05:00`
-const LOCAL_LEN: usize = 25;
+/// `2026-11-20T17:28:47.123456-05:00`: none of RFC 5424 is longer.
+pub(crate) const MAX_LOCAL_LEN: usize = 32;
+/// RFC 5424 has as many digits of a second.
+const MAX_FRACTION: usize = 6;
+/// The first and the last second with a four-digit year.
+const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200..=LAST / 1_000_000;
 /// The last microsecond with a four-digit year.
 const LAST: i64 = 253_402_300_799_999_999;
 
@@ -108,6 +133,37 @@ impl fmt::Display for UtcOffset {
     }
 }
 
+impl LocalStamp {
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub fn utc(&self) -> i64 {
+        self.seconds - self.offset.seconds()
+    }
+
+    /// The time of a clock in UTC. `None`: the year does not have four digits.
+    pub fn in_utc(seconds: i64, fraction: Fraction) -> Option<Self> {
+        YEARS.contains(&seconds).then_some(Self { seconds, fraction, offset: UtcOffset::UTC })
+    }
+}
+
+impl Fraction {
+    /// `micros < 1_000_000`, all six digits of them.
+    pub fn of_micros(micros: u32) -> Self {
+        Self { micros, digits: MAX_FRACTION as u8 }
+    }
+
+    /// Reads digits, and the nanoseconds beside its microseconds where there are up to nine of them. More than nine say no more
+    /// than six.
+    pub(crate) fn read(text: &[u8]) -> (Self, u16) {
+        let number = |digits: &[u8], len: usize| {
+            let digits = digits.iter().map_while(|b| digit(*b)).chain(std::iter::repeat(0)).take(len);
+            digits.fold(0, |value, digit| value * 10 + digit)
+        };
+        let kept = &text[..text.len().min(MAX_FRACTION)];
+        let nanoseconds = if text.len() > 9 { 0 } else { number(&text[kept.len()..], 3) };
+        (Self { micros: number(kept, MAX_FRACTION), digits: kept.len() as u8 }, nanoseconds as u16)
+    }
+}
+
 impl UnixMicros {
     /// Reads an RFC 3339 stamp; digits beyond microseconds are dropped. `None`: the text is no stamp.
     pub fn from_rfc3339(text: &[u8]) -> Option<Self> {
@@ -142,8 +198,8 @@ impl Stamp<'_> {
     pub fn time(&self) -> Option<UnixMicros> {
         match self {
             Self::Text(text) => UnixMicros::from_rfc3339(text),
-            Self::Local(local) | Self::Respelt(local) => {
-                Some(UnixMicros((local.seconds - local.offset.seconds()) * 1_000_000))
+            Self::Local(local, _) | Self::Respelt(local) => {
+                Some(UnixMicros(local.utc() * 1_000_000 + i64::from(local.fraction.micros)))
             }
             Self::Received(time) => Some(*time),
         }
@@ -156,13 +212,16 @@ impl StampWriter {
     pub fn write(&mut self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
         match stamp {
             Stamp::Text(text) => out.extend_from_slice(text),
-            Stamp::Local(local) | Stamp::Respelt(local) => {
+            Stamp::Local(local, _) | Stamp::Respelt(local) => {
                 if self.local.0 != *local {
-                    self.local = (*local, local_text(*local));
+                    let (last, text, len) = &mut self.local;
+                    if last.seconds != local.seconds {
+                        text[..SECOND_LEN].copy_from_slice(&second_text(local.seconds));
+                    }
+                    *len = write_behind_second(local, text);
+                    *last = *local;
                 }
-                // The 20th byte is the `Z` or the sign.
-                let len = if self.local.1[SECOND_LEN] == b'Z' { SECOND_LEN + 1 } else { LOCAL_LEN };
-                out.extend_from_slice(&self.local.1[..len]);
+                out.extend_from_slice(&self.local.1[..self.local.2]);
             }
             Stamp::Received(micros) => {
                 let second = micros.second();
@@ -184,8 +243,11 @@ impl StampWriter {
 
 impl Default for StampWriter {
     fn default() -> Self {
-        let epoch = LocalStamp { seconds: 0, offset: UtcOffset::UTC };
-        Self { local: (epoch, local_text(epoch)), received: (0, second_text(0)) }
+        let epoch = LocalStamp { seconds: 0, fraction: Fraction::default(), offset: UtcOffset::UTC };
+        let mut text = [0; MAX_LOCAL_LEN];
+        text[..SECOND_LEN].copy_from_slice(&second_text(epoch.seconds));
+        let len = write_behind_second(&epoch, &mut text);
+        Self { local: (epoch, text, len), received: (0, second_text(0)) }
     }
 }
 
@@ -263,7 +325,8 @@ pub(crate) fn two(text: &[u8], at: usize) -> Option<u32> {
 
 fn second_text(second: i64) -> [u8; SECOND_LEN] {
     let mut out = *b"1970-01-01T00:00:00";
-    if let Some(time) = DateTime::from_timestamp(second.clamp(0, LAST / 1_000_000), 0) {
+    let second = second.clamp(*YEARS.start(), *YEARS.end());
+    if let Some(time) = DateTime::from_timestamp(second, 0) {
         let of_day = second.rem_euclid(86_400) as u32;
         let year = time.year().unsigned_abs();
         let mut put = |at: usize, value: u32| {
@@ -281,17 +344,28 @@ fn second_text(second: i64) -> [u8; SECOND_LEN] {
     out
 }
 
-fn local_text(local: LocalStamp) -> [u8; LOCAL_LEN] {
-    let mut out = *b"1970-01-01T00:00:00Z00:00";
-    out[..SECOND_LEN].copy_from_slice(&second_text(local.seconds));
-    let minutes = local.offset.seconds.unsigned_abs() / 60;
-    if minutes != 0 {
-        out[19] = if local.offset.seconds < 0 { b'-' } else { b'+' };
-        let (hours, minutes) = (minutes / 60, minutes % 60);
-        out[20] = b'0' + (hours / 10) as u8;
-        out[21] = b'0' + (hours % 10) as u8;
-        out[23] = b'0' + (minutes / 10) as u8;
-        out[24] = b'0' + (minutes % 10) as u8;
+/// Writes fraction and offset into a text, and returns its length.
+fn write_behind_second(local: &LocalStamp, out: &mut [u8; MAX_LOCAL_LEN]) -> usize {
+    let mut len = SECOND_LEN;
+    let Fraction { micros, digits } = local.fraction;
+    if digits > 0 {
+        out[len] = b'.';
+        let mut left = micros;
+        // All six; what comes next is written over those that are not wanted.
+        for place in out[len + 1..=len + MAX_FRACTION].iter_mut().rev() {
+            *place = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        len += 1 + usize::from(digits);
     }
-    out
+    let minutes = local.offset.seconds.unsigned_abs() / 60;
+    if minutes == 0 {
+        out[len] = b'Z';
+        return len + 1;
+    }
+    let two = |value: u32| [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+    let sign = if local.offset.seconds < 0 { b'-' } else { b'+' };
+    let ([h1, h2], [m1, m2]) = (two(minutes / 60), two(minutes % 60));
+    out[len..len + 6].copy_from_slice(&[sign, h1, h2, b':', m1, m2]);
+    len + 6
 }

@@ -22,8 +22,20 @@ pub struct LineOptions {
 }
 
 /// Params of `[logferry@32473 …]`, in the order in which they are written.
-pub(super) const OWN_PARAMS: [&str; 10] =
-    ["cut", "listener", "peer", "driver", "source", "tag", "separator", "nanoseconds", "hop", "fields-cut"];
+pub(crate) const OWN_PARAMS: [&str; 12] = [
+    "cut",
+    "listener",
+    "peer",
+    "host",
+    "driver",
+    "source",
+    "tag",
+    "msghdr",
+    "nanoseconds",
+    "stamp",
+    "hop",
+    "fields-cut",
+];
 
 impl Record<'_> {
     /// Appends the line, without a LF behind it.
@@ -42,7 +54,7 @@ impl Record<'_> {
         }
     }
 
-    /// From the blank behind the stamp to the end of the structured data.
+    /// Writes the header from the blank behind the stamp to the end of the structured data.
     pub(crate) fn write_header(&self, options: &LineOptions, out: &mut Vec<u8>) {
         for field in [&self.hostname, &self.app_name, &self.proc_id, &self.msg_id] {
             out.push(b' ');
@@ -119,7 +131,7 @@ impl Record<'_> {
         self.fields.without_count()
     }
 
-    /// The tag of a syslog driver, where APP-NAME was made from it and could not keep it.
+    /// The tag of syslog, where APP-NAME was made from it and could not keep it.
     pub fn lost_tag(&self) -> Option<&[u8]> {
         let named = self.container.as_ref().is_some_and(|container| container.name.is_some() || container.id.is_some());
         let tag = self.tag.as_deref().filter(|_| self.driver.is_none() && !named)?;
@@ -127,14 +139,15 @@ impl Record<'_> {
         (!is_kept).then_some(tag)
     }
 
-    /// The element with image, name and ID, and the tag that would be lost.
+    /// The element with image, name and ID, and the tag that would be lost. The tag of what is no container is no matter of
+    /// Docker's: it stands among our own.
     fn write_container(&self, options: &LineOptions, out: &mut Vec<u8>) {
         let container = self.container.as_ref();
         let params = [
             ("image", container.and_then(|container| container.image.as_deref())),
             ("name", container.and_then(|container| container.name.as_deref())),
             ("id", container.and_then(|container| container.id.as_deref())),
-            ("tag", self.lost_tag()),
+            ("tag", self.lost_tag().filter(|_| container.is_some())),
         ];
         if params.iter().all(|(_, value)| value.is_none()) {
             return;
@@ -149,12 +162,19 @@ impl Record<'_> {
         out.push(b']');
     }
 
+    /// Is the tag that would be lost written, or sent, as Docker's?
+    fn has_docker_s_tag(&self, options: &LineOptions) -> bool {
+        let says_it = |element| self.container_is(element) && Container::read(element).1.is_some();
+        self.container.is_some()
+            || Sent::of(self.structured_data.as_sent(), &options.sd_id).container.is_some_and(says_it)
+    }
+
     /// Does the element say what the record says?
     fn container_is(&self, element: Element<'_>) -> bool {
         let (container, tag) = Container::read(element);
         let tag_is_kept = match tag {
             Some(tag) => self.tag.as_deref() == Some(&*tag),
-            None => self.lost_tag().is_none(),
+            None => self.container.is_none() || self.lost_tag().is_none(),
         };
         let container = Some(container).filter(Container::is_known);
         tag_is_kept && container == self.container.clone().filter(Container::is_known)
@@ -203,12 +223,15 @@ impl Record<'_> {
             "cut" => self.cut.then_some(Own::Cut),
             "listener" => self.listener.as_deref().map(Own::text),
             "peer" => self.peer.filter(|_| options.peer).map(Own::Peer),
+            "host" => self.original_host.as_deref().map(Own::text),
             "driver" => self.driver.as_deref().map(Own::text),
             "source" => self.source.map(Own::Source),
-            // What syslog calls so stands with the container.
-            "tag" => self.tag.as_deref().filter(|_| self.driver.is_some()).map(Own::text),
-            "separator" => self.separator.as_deref().map(Own::text),
+            // Of a container that syslog brought it stands with the container.
+            "tag" if self.driver.is_some() => self.tag.as_deref().map(Own::text),
+            "tag" => self.lost_tag().filter(|_| !self.has_docker_s_tag(options)).map(Own::text),
+            "msghdr" => self.msghdr.as_deref().map(Own::text),
             "nanoseconds" => (self.nanoseconds > 0).then_some(Own::Number(self.nanoseconds.into())),
+            "stamp" => self.unread_stamp.as_deref().map(Own::text),
             "hop" => self.hop.as_deref().map(Own::text),
             "fields-cut" => Some(self.fields.left_out()).filter(|count| *count > 0).map(Own::Number),
             _ => None,
@@ -237,14 +260,14 @@ struct Kept {
     own: bool,
 }
 
-pub(super) enum Which {
+pub(crate) enum Which {
     Container,
     Fields,
     Json,
     Own,
 }
 
-pub(super) fn which(id: &[u8], sd_id: &str) -> Option<Which> {
+pub(crate) fn which(id: &[u8], sd_id: &str) -> Option<Which> {
     match id {
         id if id == sd_id.as_bytes() => Some(Which::Container),
         OWN_ID => Some(Which::Own),

@@ -30,20 +30,26 @@ use tokio::time::Instant;
 use crate::admin::{AddressFile, Admin};
 use crate::config::{Config, ConfigErrors, ListenAddress};
 use crate::descriptors;
-use crate::forward::{Acknowledged, Forwarder};
-use crate::listen::{BindError, Bound, Reassembler, SharedAdmission};
+use crate::forward::{Forwarder, HalfClosed};
+use crate::listen::{
+    BindError, Bound, PendingMessages, Reassembler, SharedAdmission, local_addresses, watch_local_addresses,
+};
 use crate::log;
+use crate::loops::LoopGuard;
 use crate::metrics::Metrics;
+use crate::protocol::syslog::LocalAddresses;
 use crate::spool::{self, OpenError, Writer};
-use crate::status::Standstills;
+use crate::status::{Mistakes, Standstills};
+use crate::tls::CredentialsError;
 use crate::tls::{TlsError, Watch};
 use crate::watchdog::Watchdog;
+pub use parts::container_hostname;
 use parts::{
     bind_admin, bind_listener, fitted, ingest_policy, new_forwarder, open_spool, prepare_listener, read_connector,
     refuse_strays, renewals_of,
 };
 use reload::ReloadError;
-use running::{ForwardControl, RunningRelay, Shutdown, flush_reassembler};
+use running::{ForwardControl, RunningRelay, Shutdown, flush_pending};
 
 /// A relay whose sockets are open and whose spool is locked; nothing moves yet.
 pub struct Relay {
@@ -57,6 +63,10 @@ pub struct Relay {
     deadline: watch::Sender<Option<Instant>>,
     log_stream: Option<log::Stream>,
     certificates: Watch,
+    /// The addresses of this machine.
+    local: LocalAddresses,
+    loops: Arc<LoopGuard>,
+    container_hostname: Option<String>,
 }
 
 /// Why a relay cannot start. One line for a person.
@@ -65,7 +75,7 @@ pub enum StartError {
     #[error(transparent)]
     Listen(#[from] BindError),
     #[error("listen {0}: {1}")]
-    ListenTls(ListenAddress, Box<TlsError>),
+    Credentials(ListenAddress, Box<CredentialsError>),
     /// The forward's name, and what is wrong with its certificates.
     #[error("forward {0}: {1}")]
     ForwardTls(String, Box<TlsError>),
@@ -95,18 +105,20 @@ impl Relay {
             tracing::warn!("cannot raise the limit of open files: {error}");
         }
         let config = fitted(config);
+        let container_hostname = container_hostname(&config);
         let certificates = Watch::new(&config, &metrics);
         let listeners =
             config.listen.iter().map(|listener| bind_listener(listener, &metrics)).collect::<Result<Vec<_>, _>>()?;
         let admin = bind_admin(&config.admin, &metrics)?;
         let (spool, spool_handle, readers) = open_spool(&config, &metrics)?;
         let (deadline, _) = watch::channel(None);
+        let loops = Arc::<LoopGuard>::default();
         let forwarders = config.forward.iter().zip(readers).map(|(settings, reader)| {
             Ok(new_forwarder(
                 &config,
                 (settings, read_connector(settings)?),
-                (reader, Acknowledged::default()),
-                &metrics,
+                (reader, HalfClosed::default()),
+                (&metrics, &loops),
                 &deadline,
             ))
         });
@@ -122,10 +134,13 @@ impl Relay {
             deadline,
             log_stream,
             certificates,
+            local: local_addresses(),
+            loops,
+            container_hostname,
         })
     }
 
-    /// Where it listens, with the real ports where 0 was asked for. In the config's order.
+    /// The addresses of the listeners, with the real ports where 0 was asked for. In the config's order.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.listeners.iter().map(Bound::address).collect()
     }
@@ -142,17 +157,24 @@ impl Relay {
         let listeners = self.listeners.into_iter().map(prepare_listener).collect::<Result<Vec<_>, _>>()?;
         let (inlet, spool_thread) =
             self.spool.spawn(Some(self.config.spool.max_wait)).map_err(StartError::SpoolThread)?;
-        let (policies, _) = watch::channel(ingest_policy(&self.config));
-        let admission =
-            SharedAdmission { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(self.metrics.pieces())) };
+        let (policies, _) = watch::channel(ingest_policy(&self.config, self.local.clone()));
+        let mistakes = Mistakes::default();
+        let admission = SharedAdmission {
+            buckets: Arc::default(),
+            reassembler: Arc::new(Reassembler::new(self.metrics.pieces())),
+            joiner: Arc::new(PendingMessages::new(self.metrics.pieces())),
+            loops: self.loops.clone(),
+            mistakes: mistakes.clone(),
+        };
         let (stop, stopped) = oneshot::channel();
-        let reassembly = tokio::spawn(flush_reassembler(admission.reassembler.clone(), inlet.clone(), stopped));
+        let reassembly = tokio::spawn(flush_pending(admission.clone(), inlet.clone(), stopped));
         let mut running = RunningRelay {
             reassembly: (reassembly, stop),
             admission,
             metrics: self.metrics,
             registry: Arc::default(),
             standstills: Standstills::default(),
+            mistakes: mistakes.clone(),
             listeners: Vec::new(),
             forwards: Vec::new(),
             policies,
@@ -162,6 +184,7 @@ impl Relay {
             reporter: None,
             log_stream: None,
             renewals: renewals_of(self.certificates),
+            local_addresses: watch_local_addresses(self.local),
             leaving: Vec::new(),
             config: self.config,
         };
@@ -172,6 +195,7 @@ impl Relay {
         for (settings, (forwarder, control)) in config.forward.iter().zip(self.forwarders) {
             running.start_forward(settings, forwarder, control);
         }
+        running.note_mistakes(self.container_hostname);
         running.start_loss_reporter(None);
         running.carry_log_stream(self.log_stream);
         running.publish_topology();
@@ -190,6 +214,10 @@ impl Relay {
                 Some(new) = changed.recv() => new,
                 Some(renewed) = running.renewals.recv() => {
                     running.renew(renewed);
+                    continue;
+                }
+                Some(local) = running.local_addresses.recv() => {
+                    running.set_local(local);
                     continue;
                 }
             };

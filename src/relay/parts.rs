@@ -1,23 +1,24 @@
 //! What the settings say, as the parts that the stages are made of. Here files are read and sockets bound; nothing runs yet.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::StartError;
 use super::running::ForwardControl;
 use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::descriptors;
-use crate::forward::{self, Acknowledged, Deadline, Forwarder, Orders, Resolver};
+use crate::forward::{self, Deadline, Forwarder, HalfClosed, Orders, Resolver, SenderNames};
 use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Shedding};
+use crate::loops::LoopGuard;
 use crate::metrics::Metrics;
-use crate::protocol::syslog::Translator;
+use crate::protocol::syslog::{HostSource, LocalAddresses, Translator, is_container_id};
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::status::SharedForwardStatus;
-use crate::tls::{self, Renewed, TlsError, Watch};
+use crate::tls::{Connector, Credentials, CredentialsError, Renewed, Watch};
 
 /// The config with the limits that this process can keep. Each limit that is lowered is logged.
 pub fn fitted(mut config: Config) -> Config {
@@ -31,15 +32,18 @@ pub fn fitted(mut config: Config) -> Config {
 /// What a changed configuration needs of the system.
 pub struct Parts {
     pub certificates: Watch,
+    /// The addresses of this machine.
+    pub local: LocalAddresses,
+    pub container_hostname: Option<String>,
     /// In the config's order.
     pub listeners: Vec<ListenerPart>,
     /// One for each forward.
-    pub connectors: Vec<Option<TlsConnector>>,
+    pub connectors: Vec<Option<Connector>>,
 }
 
 pub enum ListenerPart {
     /// The socket of this number stays, with other settings.
-    Kept(usize, listen::Options),
+    Kept(usize, Box<listen::Options>),
     Added(Box<Prepared>),
 }
 
@@ -48,30 +52,53 @@ impl Parts {
     /// was had is given back when one thing is refused.
     pub fn read(config: &Config, kept: &[Option<usize>], metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let certificates = Watch::new(config, metrics);
+        let (local, container_hostname) = (listen::local_addresses(), container_hostname(config));
         let listener = |(settings, kept): (_, &Option<usize>)| match *kept {
             None => bind_listener(settings, metrics).and_then(prepare_listener).map(Box::new).map(ListenerPart::Added),
             Some(index) => {
                 let options = read_options(settings)?;
                 options.check()?;
-                Ok(ListenerPart::Kept(index, options))
+                Ok(ListenerPart::Kept(index, options.into()))
             }
         };
         let listeners = config.listen.iter().zip(kept).map(listener).collect::<Result<_, _>>()?;
         let connectors = config.forward.iter().map(read_connector).collect::<Result<_, _>>()?;
-        Ok(Self { certificates, listeners, connectors })
+        Ok(Self { certificates, local, container_hostname, listeners, connectors })
     }
 }
 
+/// What to say where the host of messages is the ID of the relay's own container, because nobody has said another one.
+pub fn container_hostname(config: &Config) -> Option<String> {
+    let own = nix::unistd::gethostname().ok()?;
+    // Docker and podman make one of these in each container.
+    let in_container = || ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
+    let is_own = own.to_str() == Some(&*config.hostname);
+    (is_own && is_container_id(&config.hostname) && in_container()).then(|| {
+        format!(
+            "config: the host of messages that name none is {}, the ID of this container, which is another one after each \
+             update: write the host's name as `hostname`, or hand it in as LOGFERRY_HOSTNAME",
+            config.hostname
+        )
+    })
+}
+
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
-pub fn ingest_policy(config: &Config) -> IngestPolicy {
+/// `local`: the addresses of this machine. Must be called inside the runtime.
+pub fn ingest_policy(config: &Config, local: LocalAddresses) -> IngestPolicy {
     const NEVER: u8 = 101;
     let debug_from = config.spool.shed_from.unwrap_or(NEVER);
     let info_from = match (config.spool.shed_from, config.spool.when_full) {
         (Some(from), WhenFull::DropNewest) => from.midpoint(100),
         _ => NEVER,
     };
+    let mut translator = Translator::new(Arc::new(config.syslog_settings()));
+    translator.set_local(Arc::new(local));
+    if config.listen.iter().any(|listener| listener.host == HostSource::Name) {
+        let names = SenderNames::start(Resolver::new(config.resolve.clone()));
+        translator.set_names(Arc::new(move |address, name| names.append(address, name)));
+    }
     IngestPolicy {
-        translator: Translator::new(Arc::new(config.syslog_settings())),
+        translator,
         admission: AdmissionPolicy {
             drop: config.drop.clone().into(),
             rate: config.syslog.rate,
@@ -83,15 +110,15 @@ pub fn ingest_policy(config: &Config) -> IngestPolicy {
 }
 
 /// Reads the certificates of a forward.
-pub fn read_connector(settings: &config::Forward) -> Result<Option<TlsConnector>, StartError> {
+pub fn read_connector(settings: &config::Forward) -> Result<Option<Connector>, StartError> {
     forward::tls_connector(settings).map_err(|error| StartError::ForwardTls(settings.name.clone(), error.into()))
 }
 
 pub fn new_forwarder(
     config: &Config,
-    (settings, connector): (&config::Forward, Option<TlsConnector>),
-    (reader, acknowledged): (Reader, Acknowledged),
-    metrics: &Metrics,
+    (settings, connector): (&config::Forward, Option<Connector>),
+    (reader, half_closed): (Reader, HalfClosed),
+    (metrics, loops): (&Metrics, &Arc<LoopGuard>),
     deadline: &watch::Sender<Option<Instant>>,
 ) -> (Forwarder, ForwardControl) {
     let ((leave, leaving), (connector, connectors)) = (watch::channel(false), watch::channel(connector));
@@ -105,11 +132,12 @@ pub fn new_forwarder(
         Orders {
             deadline: Deadline::new(deadline.subscribe()),
             leaving,
-            acknowledged: acknowledged.clone(),
+            half_closed: half_closed.clone(),
             connectors,
+            loops: loops.clone(),
         },
     );
-    (forwarder, ForwardControl { leave, acknowledged, connector, state })
+    (forwarder, ForwardControl { leave, half_closed, connector, state })
 }
 
 /// Each socket that a service manager has handed over must be read.
@@ -128,20 +156,20 @@ pub fn prepare_listener(bound: Bound) -> Result<Prepared, StartError> {
     Ok(bound.prepare()?)
 }
 
-/// Reads the certificates of a listener.
+/// Reads the certificates and secrets of a listener.
 pub fn read_options(settings: &config::Listen) -> Result<listen::Options, StartError> {
-    let failed = |error: TlsError| StartError::ListenTls(settings.address.clone(), error.into());
-    let acceptor = settings.tls.as_ref().map(tls::acceptor).transpose().map_err(failed)?;
-    Ok(listen_options(settings, acceptor))
+    let failed = |error: CredentialsError| StartError::Credentials(settings.address.clone(), error.into());
+    Ok(listen_options(settings, Credentials::read(settings).map_err(failed)?))
 }
 
-pub fn listen_options(settings: &config::Listen, tls: Option<TlsAcceptor>) -> listen::Options {
+pub fn listen_options(settings: &config::Listen, credentials: Credentials) -> listen::Options {
     listen::Options {
         address: settings.address.clone(),
-        tls,
+        credentials,
         plaintext: settings.plaintext,
         receive_buffer: settings.receive_buffer,
         limits: settings.limits.clone(),
+        senders: settings.from,
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::StartError;
 use super::parts::{
@@ -15,8 +14,9 @@ use super::parts::{
 };
 use super::running::{RunningForward, RunningListener, RunningRelay, Shutdown};
 use crate::config::{self, Config};
+use crate::listen::watch_local_addresses;
 use crate::spool::Reader;
-use crate::tls::Renewed;
+use crate::tls::{Connector, Renewed};
 
 /// How long a forward that has changed may take to end its connection in good order before it is cut off.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ impl RunningRelay {
         };
         let kept: Vec<Option<usize>> = new.listen.iter().map(becomes).collect();
         let parts = self.read_parts(&new, kept, shutdown).await?;
-        let Parts { certificates, listeners, connectors } = parts;
+        let Parts { certificates, local, container_hostname, listeners, connectors } = parts;
         let readers = self.add_readers(&new).await?;
 
         // From here on nothing is refused any more.
@@ -68,7 +68,9 @@ impl RunningRelay {
             task.await.ok()
         });
         let reporter = reporter.await;
-        self.policies.send_replace(ingest_policy(&new));
+        self.note_mistakes(container_hostname);
+        self.local_addresses = watch_local_addresses(local.clone());
+        self.policies.send_replace(ingest_policy(&new, local));
         let mut added = Vec::new();
         for (settings, part) in new.listen.iter().zip(listeners) {
             let (index, options) = match part {
@@ -86,7 +88,7 @@ impl RunningRelay {
                     settings.address
                 );
             }
-            listener.running.change(options, self.metrics.listener(&settings.address.to_string()));
+            listener.running.change(*options, self.metrics.listener(&settings.address.to_string()));
             listener.settings = settings.clone();
         }
         for index in gone.into_iter().rev() {
@@ -164,7 +166,7 @@ impl RunningRelay {
     async fn change_forwards(
         &mut self,
         new: &Config,
-        connectors: Vec<Option<TlsConnector>>,
+        connectors: Vec<Option<Connector>>,
         mut readers: HashMap<String, Reader>,
         shutdown: &mut Shutdown,
     ) -> Vec<String> {
@@ -176,9 +178,9 @@ impl RunningRelay {
             forward.control.leave.send_replace(true);
         }
         let end = Instant::now() + LEAVE_WITHIN;
-        let mut acknowledged = HashMap::new();
+        let mut half_closed = HashMap::new();
         for RunningForward { settings, mut task, control } in leaving {
-            acknowledged.insert(settings.name.clone(), control.acknowledged.clone());
+            half_closed.insert(settings.name.clone(), control.half_closed.clone());
             if self.while_stoppable(shutdown, timeout_at(end, &mut task)).await.is_err() {
                 tracing::warn!("forward {}: cut off in the middle; some lines may come twice", settings.name);
                 task.abort();
@@ -201,9 +203,14 @@ impl RunningRelay {
             };
             match reader {
                 Ok(reader) => {
-                    let known = acknowledged.remove(&settings.name).unwrap_or_default();
-                    let (forwarder, control) =
-                        new_forwarder(new, (settings, connector), (reader, known), &self.metrics, &self.deadline);
+                    let half_closed = half_closed.remove(&settings.name).unwrap_or_default();
+                    let (forwarder, control) = new_forwarder(
+                        new,
+                        (settings, connector),
+                        (reader, half_closed),
+                        (&self.metrics, &self.admission.loops),
+                        &self.deadline,
+                    );
                     self.start_forward(settings, forwarder, control);
                 }
                 // What it was told to give up is held by a call to the system that does not return.
@@ -215,20 +222,20 @@ impl RunningRelay {
 
     /// Hands what was read from changed files to those it is for. Connections that stand do not notice.
     pub fn renew(&self, renewed: Vec<Renewed>) {
-        const RENEWED: &str = "its certificates have changed; new connections use the new ones";
+        const RENEWED: &str = "its certificates or secrets have changed; new connections use the new ones";
         for renewed in renewed {
             self.metrics.tls().reloads_applied.inc();
             match renewed {
-                Renewed::Listen(settings, acceptor) => {
+                Renewed::Listen(settings, credentials) => {
                     let metrics = self.metrics.listener(&settings.address.to_string());
-                    for listener in self.listeners.iter().filter(|listener| listener.settings == settings) {
-                        let options = listen_options(&settings, Some(acceptor.clone()));
+                    for listener in self.listeners.iter().filter(|listener| listener.settings == *settings) {
+                        let options = listen_options(&settings, credentials.clone());
                         listener.running.change(options, metrics.clone());
                     }
                     tracing::info!("listen {}: {RENEWED}", settings.address);
                 }
                 Renewed::Forward(settings, connector) => {
-                    for forward in self.forwards.iter().filter(|forward| forward.settings == settings) {
+                    for forward in self.forwards.iter().filter(|forward| forward.settings == *settings) {
                         forward.control.connector.send_replace(Some(connector.clone()));
                     }
                     tracing::info!("forward {}: {RENEWED}", settings.name);

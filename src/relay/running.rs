@@ -7,20 +7,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use crate::admin;
 use crate::config::{self, Config};
-use crate::forward::{Acknowledged, Forwarder};
-use crate::listen::{
-    self, Ingest, IngestPolicy, Prepared, REASSEMBLY_CHECK_EVERY, Reassembler, Running, SharedAdmission,
-};
+use crate::forward::{Forwarder, HalfClosed};
+use crate::listen::{self, Ingest, IngestPolicy, PENDING_CHECK_EVERY, Prepared, Running, SharedAdmission};
 use crate::log;
 use crate::losses::LossReporter;
 use crate::metrics::Metrics;
+use crate::protocol::syslog::LocalAddresses;
 use crate::spool::{self, Inlet, Prober};
-use crate::status::{self, SharedForwardStatus, Standstills, StatusRegistry};
-use crate::tls::Renewed;
+use crate::status::{self, Mistake, Mistakes, SharedForwardStatus, Standstills, StatusRegistry};
+use crate::tls::{Connector, Renewed};
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
 const WIND_DOWN: Duration = Duration::from_secs(2);
@@ -31,6 +29,7 @@ pub struct RunningRelay {
     pub metrics: Arc<Metrics>,
     pub registry: Arc<StatusRegistry>,
     pub standstills: Standstills,
+    pub mistakes: Mistakes,
     pub listeners: Vec<RunningListener>,
     pub forwards: Vec<RunningForward>,
     pub policies: watch::Sender<IngestPolicy>,
@@ -44,6 +43,8 @@ pub struct RunningRelay {
     /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
     pub log_stream: Option<(JoinHandle<()>, watch::Sender<String>)>,
     pub renewals: mpsc::Receiver<Vec<Renewed>>,
+    /// The addresses of this machine, each time they are others.
+    pub local_addresses: mpsc::Receiver<LocalAddresses>,
     /// Listeners that are no longer configured, until they have read out what they hold.
     pub leaving: Vec<JoinHandle<()>>,
 }
@@ -83,8 +84,8 @@ impl Shutdown {
 pub struct ForwardControl {
     pub leave: watch::Sender<bool>,
     /// For the forward that takes its place.
-    pub acknowledged: Acknowledged,
-    pub connector: watch::Sender<Option<TlsConnector>>,
+    pub half_closed: HalfClosed,
+    pub connector: watch::Sender<Option<Connector>>,
     pub state: SharedForwardStatus,
 }
 
@@ -100,6 +101,14 @@ impl RunningRelay {
     pub fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, control: ForwardControl) {
         let task = tokio::spawn(forwarder.run());
         self.forwards.push(RunningForward { settings: settings.clone(), task, control });
+    }
+
+    /// What can be seen of the settings at once. `container_hostname`: see [`container_hostname`](super::container_hostname).
+    pub fn note_mistakes(&self, container_hostname: Option<String>) {
+        self.mistakes.forget();
+        if let Some(says) = container_hostname {
+            self.mistakes.note(Mistake::ContainerHostname, || says);
+        }
     }
 
     /// Watches for losses, at every listener and forward there is. `before`: what has been told of already.
@@ -119,6 +128,11 @@ impl RunningRelay {
         self.reporter = Some((tokio::spawn(reporter.run(stopped)), stop));
     }
 
+    /// Senders at one of these addresses have this machine's name from now on.
+    pub fn set_local(&self, local: LocalAddresses) {
+        self.policies.send_modify(|policy| policy.translator.set_local(Arc::new(local)));
+    }
+
     pub fn carry_log_stream(&mut self, log_stream: Option<log::Stream>) {
         let Some(log_stream) = log_stream else { return };
         let (hostname, hostnames) = watch::channel(self.config.hostname.clone());
@@ -134,6 +148,7 @@ impl RunningRelay {
 
     /// Tells the board who is there now, in the config's order.
     pub fn publish_topology(&self) {
+        self.admission.loops.set_listeners(self.listeners.iter().map(|listener| listener.running.address()).collect());
         // Several may have been asked for the same, with port 0.
         let mut rest: Vec<&RunningListener> = self.listeners.iter().collect();
         let listener = |settings: &config::Listen| {
@@ -164,6 +179,7 @@ impl RunningRelay {
             spool: self.spool.clone(),
             prober: Prober::new(&self.inlet),
             standstills: self.standstills.clone(),
+            mistakes: self.mistakes.clone(),
             ready: self.config.admin.ready.clone(),
         }
     }
@@ -244,17 +260,28 @@ impl RunningRelay {
     }
 }
 
-/// What waits for the rest of its line waits only for a moment, and not longer than until `stop` is dropped.
-pub async fn flush_reassembler(reassembler: Arc<Reassembler>, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
+/// What waits for the rest of its line, or for its next one, waits only for a moment, and not longer than until `stop` is dropped.
+pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
+    let SharedAdmission { reassembler, joiner, .. } = admission;
+    // What waits for a piece came after what waits for a line.
+    let all = [&*joiner, &reassembler.pending];
     loop {
         let overdue = async {
-            reassembler.wait().await;
-            sleep(REASSEMBLY_CHECK_EVERY).await;
+            tokio::select! {
+                () = joiner.wait() => {}
+                () = reassembler.pending.wait() => {}
+            }
+            sleep(PENDING_CHECK_EVERY).await;
         };
         tokio::select! {
-            () = overdue => inlet.send(reassembler.overdue(listen::now())).await,
+            () = overdue => {}
             _ = &mut stop => break,
         }
+        for pending in all {
+            inlet.send(pending.overdue(listen::now())).await;
+        }
     }
-    inlet.send(reassembler.all()).await;
+    for pending in all {
+        inlet.send(pending.all()).await;
+    }
 }

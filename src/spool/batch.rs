@@ -175,6 +175,19 @@ impl Run {
         run
     }
 
+    /// About `max_bytes` of it but at least one line, and the rest where there is one with lines.
+    pub(super) fn split(self, max_bytes: usize) -> (Self, Option<Self>) {
+        if self.byte_len() <= max_bytes {
+            return (self, None);
+        }
+        let first = Self::part(&self.batch, self.bytes.start, max_bytes);
+        if first.lines >= self.lines {
+            return (self, None);
+        }
+        let rest = Self { bytes: first.bytes.end..self.bytes.end, lines: self.lines - first.lines, batch: self.batch };
+        (first, Some(rest))
+    }
+
     /// The lines in order.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines_and_ends().map(|(line, _)| line)

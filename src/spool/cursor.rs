@@ -184,7 +184,7 @@ fn decode(bytes: &[u8]) -> Option<Slot> {
     Some(Slot { id, sequence: le_u64(&slot, 8), positions: Positions { acknowledged, retired } })
 }
 
-/// Of the first 64 bytes, and of all. The second leaves the first one out: a checksum over bytes and their own checksum
+/// The checksums of the first 64 bytes, and of all. The second leaves the first one out: a checksum over bytes and their own checksum
 /// does not depend on the bytes.
 fn checksums(slot: &[u8; SLOT_LEN]) -> [[u8; 4]; 2] {
     let first = crc32c::crc32c(&slot[..60]);

@@ -25,7 +25,7 @@ use crate::files;
 
 /// The most one forward's dead letters take, in bytes.
 pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
-/// Those of all forwards together take at most this part of what the spool may take, which they are a part of.
+/// The dead letters of all forwards together take at most this part of what the spool may take, and count towards that.
 pub(super) const SHARE: u64 = 4;
 
 const DIR: &str = "dead-letter";
@@ -113,6 +113,11 @@ impl DeadLetters {
         }
         self.bytes = Some(bytes);
         Ok(bytes)
+    }
+
+    /// Whether a letter is there says nothing any more.
+    pub fn forget(&mut self, (session, number): (u32, u64)) {
+        self.written.remove(&(number, session));
     }
 
     fn open(&self) -> io::Result<File> {

@@ -41,7 +41,7 @@ struct Lock {
 pub(super) enum Found {
     /// The directory as it was.
     Same,
-    /// It had been removed, or emptied, and is taken again. What it had is gone.
+    /// The directory had been removed, or emptied, and is taken again. What was in it is gone.
     Anew,
 }
 

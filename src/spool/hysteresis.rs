@@ -11,12 +11,12 @@ const CALM: Duration = Duration::from_secs(60);
 pub struct Hysteresis(Option<Instant>);
 
 impl Hysteresis {
-    /// It happens. True: for the first time.
+    /// The trouble happens. True: for the first time.
     pub fn begins(&mut self) -> bool {
         self.0.replace(Instant::now()).is_none()
     }
 
-    /// It does not happen now. True: and has not for a while, after it had.
+    /// The trouble does not happen now. True: nor has it for a while, after it had.
     pub fn ends(&mut self) -> bool {
         self.0.take_if(|last| last.elapsed() > CALM).is_some()
     }

@@ -60,20 +60,20 @@ pub struct Head {
 pub enum HeadFault {
     #[error("its header is damaged")]
     Damaged,
-    /// It has none, and nothing behind where it would be: a segment that has been made and not written to yet, or a crash
-    /// came in between. It is the newest, and the next opening removes it.
+    /// The segment has no header, and nothing behind where that would be: the segment has been made and not written to yet, or a
+    /// crash came in between. It is the newest one, and the next opening removes it.
     #[error("its header is not written yet")]
     Torn,
-    /// Of a later version.
+    /// The header is of a later version.
     #[error("it has format version {0}, which a later logferry wrote")]
     Version(u32),
-    /// It is the header of another segment.
+    /// The header is another segment's.
     #[error("it has the header of segment {0}")]
     Number(u64),
-    /// It is a segment of another spool.
+    /// The segment is another spool's.
     #[error("it belongs to another spool")]
     Foreign,
-    /// Its lines are numbered below those of the segment before it.
+    /// The segment's lines are numbered below those of the segment before it.
     #[error("its lines are numbered below those before it")]
     Falls,
     #[error("its header cannot be read: {0}")]
@@ -94,7 +94,7 @@ pub enum Piece {
     Lines { offset: u64, batch: Batch },
     /// Bytes that are no record.
     Damage { offset: u64, bytes: u64, why: String },
-    /// The same at the end of the file, with nothing behind: a write that has not finished, or never did.
+    /// Bytes that are no record at the end of the file, with nothing behind: a write that has not finished, or never did.
     Tail { offset: u64, bytes: u64 },
 }
 
@@ -205,7 +205,7 @@ impl Inspection {
 }
 
 impl SegmentFile {
-    /// What it consists of from an offset on, [`SegmentFile::START`] for all of it. `None`: it is gone, which is no error.
+    /// What the segment consists of from an offset on, [`SegmentFile::START`] for all of it. `None`: the file is gone, which is no error.
     pub fn pieces(&self, from: u64) -> Result<Option<Pieces>, InspectError> {
         let failed = |source| InspectError { what: "read", path: self.path.clone(), source };
         let opened = File::open(&self.path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
@@ -219,7 +219,7 @@ impl SegmentFile {
         Ok(Some(Pieces { file, key: self.key, at, end, runs: VecDeque::new(), searched: 0, why }))
     }
 
-    /// Whether it has no header yet, and no line.
+    /// Whether the segment has no header yet, and no line.
     pub fn is_torn(&self) -> bool {
         self.head.as_ref().err() == Some(&HeadFault::Torn)
     }

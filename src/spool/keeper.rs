@@ -20,6 +20,7 @@ use super::cursor::CursorFile;
 use super::dead_letters::{self, DeadLetters};
 use super::hysteresis::Hysteresis;
 use super::log::Log;
+use super::resend;
 use super::segment;
 use crate::hex;
 
@@ -27,9 +28,8 @@ use crate::hex;
 /// is killed sends again what was retired in this time.
 const WRITE_EVERY: Duration = Duration::from_millis(5);
 
-/// How often it is looked whether somebody has moved dead letters away.
+/// How often it is looked whether somebody has moved dead letters away, or wants them sent again.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-const HARDLY_EVER: Duration = Duration::from_secs(3600);
 
 pub(super) enum Job {
     /// Reads the cursor of a forward.
@@ -45,6 +45,8 @@ pub(super) enum Job {
     Discard(Segment),
     /// The last user of a removed file pays for its removal.
     Close(Arc<File>),
+    /// Does this.
+    Do(Box<dyn FnOnce(&Log) + Send>),
     /// Answers when all that was handed over before is done.
     Settle(oneshot::Sender<()>),
 }
@@ -58,6 +60,8 @@ pub(super) struct Letter {
     pub number: u64,
     pub why: String,
     pub line: Vec<u8>,
+    /// It is a dead letter again: that it was one does not mean that it is written.
+    pub is_resent: bool,
 }
 
 /// A job, and the log it is about, which lives until the job is done.
@@ -65,7 +69,7 @@ type Queued = (Arc<Log>, Job);
 #[cfg(test)]
 pub(super) type Queue = Receiver<Queued>;
 
-/// Who does the jobs.
+/// The one that does the jobs.
 pub(super) enum Keeper {
     Caller(Work),
     Thread(Sender<Queued>),
@@ -74,7 +78,7 @@ pub(super) enum Keeper {
 /// What the jobs are done with.
 #[derive(Default)]
 pub(super) struct Work {
-    /// By the cursor's number.
+    /// The cursor files by the cursor's number.
     cursors: BTreeMap<usize, CursorFile>,
     dead_letters: BTreeMap<usize, DeadLetters>,
     /// A cursor cannot be written.
@@ -101,7 +105,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// One whose thread does nothing.
+    /// A keeper whose thread does nothing.
     #[cfg(test)]
     pub fn hanging() -> (Self, Queue) {
         let (jobs, queued) = mpsc::channel();
@@ -120,11 +124,11 @@ impl Keeper {
 pub(super) fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
     // Cursors that have moved, and when they may be written.
     let (mut moved, mut due) = (None, Instant::now());
+    let mut looked = Instant::now();
     loop {
         let wait = match &moved {
             Some(_) => due.saturating_duration_since(Instant::now()),
-            None if log.upgrade().is_some_and(|log| log.has_dead_letters()) => LOOK_EVERY,
-            None => HARDLY_EVER,
+            None => LOOK_EVERY,
         };
         match queued.recv_timeout(wait) {
             Ok((log, Job::WriteCursors)) => moved = Some(log),
@@ -135,15 +139,16 @@ pub(super) fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
                 }
                 work.run(&log, job);
             }
-            Err(RecvTimeoutError::Timeout) if moved.is_none() => {
-                log.upgrade().into_iter().for_each(|log| look_at_dead_letters(&log));
-            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if let Some(log) = moved.take_if(|_| Instant::now() >= due) {
             work.run(&log, Job::WriteCursors);
             due = Instant::now() + WRITE_EVERY;
+        }
+        if looked.elapsed() >= LOOK_EVERY {
+            log.upgrade().into_iter().for_each(|log| look_at_dead_letters(&log));
+            looked = Instant::now();
         }
     }
 }
@@ -175,6 +180,7 @@ impl Work {
             }
             Job::Discard(segment) => discard(log, segment, &mut self.litter),
             Job::Close(file) => drop(file),
+            Job::Do(work) => work(log),
             Job::Settle(answer) => {
                 self.write_cursors(log);
                 let _ = answer.send(());
@@ -220,7 +226,7 @@ impl Work {
     }
 
     fn reject(&mut self, log: &Log, letter: &Letter) -> io::Result<()> {
-        let Letter { index, forward, session, number, why, line } = letter;
+        let Letter { index, forward, session, number, why, line, is_resent } = letter;
         let Some(positions) = log.positions(*index) else { return Ok(()) };
         log.home.check()?;
         let letters = self
@@ -228,14 +234,21 @@ impl Work {
             .entry(*index)
             .or_insert_with(|| DeadLetters::new(&log.dir, forward, hex::encode(&log.id)));
         let capacity = log.dead_letter_capacity(forward);
-        let bytes = letters.write((*session, *number), (why, line), positions.retired.line, capacity)?;
+        let number = (*session, *number);
+        if *is_resent {
+            letters.forget(number);
+        }
+        let bytes = letters.write(number, (why, line), positions.retired.line, capacity)?;
         log.note_dead_letters(forward, bytes);
         Ok(())
     }
 }
 
-/// Somebody may have moved or shortened them.
+/// Somebody may have moved or shortened them, or want them sent again.
 fn look_at_dead_letters(log: &Log) {
+    if log.forwards().iter().any(|forward| resend::is_there(&log.dir, forward)) {
+        log.resends.notify_waiters();
+    }
     for forward in log.with_dead_letters() {
         match fs::metadata(dead_letters::path(&log.dir, &forward)) {
             Ok(file) => log.note_dead_letters(&forward, file.len()),

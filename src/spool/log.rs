@@ -14,6 +14,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use tokio::sync::Notify;
+
 use super::batch::Batch;
 use super::catalog::{Catalog, Limits, Segment};
 use super::dead_letters::{self, MAX_DEAD_LETTER_BYTES};
@@ -43,6 +45,8 @@ pub(super) struct Log {
     /// To the thread that reads segments, once it is started.
     pub errands: OnceLock<Sender<Errand>>,
     pub home: Home,
+    /// Told as long as there are dead letters to be sent again.
+    pub resends: Notify,
 }
 
 /// What can be read.
@@ -80,7 +84,7 @@ pub(super) struct Stored {
     pub limit: u64,
     /// Lines from the read position to `limit`; at least one.
     pub lines: u64,
-    /// Those of them that may be read now: up to what was passed over before.
+    /// How many of these lines may be read now: up to what was passed over before.
     pub max_lines: u64,
 }
 
@@ -103,6 +107,7 @@ impl Log {
             cursors_moved: AtomicBool::new(false),
             errands: OnceLock::new(),
             home,
+            resends: Notify::new(),
         });
         log.remove_passed();
         log.lock().set_gauges(&log.metrics);
@@ -183,8 +188,9 @@ impl Log {
         catalog.set_gauges(&self.metrics);
     }
 
-    pub fn has_dead_letters(&self) -> bool {
-        self.lock().dead_letters.values().any(|bytes| *bytes > 0)
+    /// The names of all cursors.
+    pub fn forwards(&self) -> Vec<String> {
+        self.lock().cursors.values().map(|cursor| cursor.name.clone()).collect()
     }
 
     /// The forwards that have dead letters, or had.
@@ -340,10 +346,22 @@ impl Log {
         self.lock().cursor(index).note_filtered(lines);
     }
 
-    /// Puts `read` back to the first line that is not retired, and says how many lines lie between.
-    pub fn rewind(&self, index: usize, read: &mut Position) -> u64 {
+    /// As [`retire`](Self::retire) does, but only what lies behind `from`: what lies before it may have to be sent again.
+    pub fn retire_beyond(&self, index: usize, from: Position, up_to: Position) -> u64 {
+        let mut catalog = self.lock();
+        if up_to.line > catalog.end.line {
+            return 0;
+        }
+        let delivered = catalog.cursor(index).retire_beyond(from, up_to);
+        catalog.set_gauges(&self.metrics);
+        delivered
+    }
+
+    /// Puts `read` back to `to`, or to the first line that is not retired, whichever is later, and says how many lines lie between.
+    pub fn rewind(&self, index: usize, read: &mut Position, to: Option<Position>) -> u64 {
         let retired = self.lock().cursor(index).rewind();
-        std::mem::replace(read, retired).line.saturating_sub(retired.line)
+        let to = to.filter(|to| to.line > retired.line).unwrap_or(retired);
+        std::mem::replace(read, to).line.saturating_sub(to.line)
     }
 
     /// What can be read at `read`, which is moved to where that begins: out of segments that were evicted or are read
@@ -359,7 +377,7 @@ impl Log {
         loop {
             // What was passed over once is passed over again, also if it could be read now: the next relay may have taken
             // what comes behind it, and would take it for known.
-            if let Some(behind) = catalog.cursor(index).gap_at(read.line) {
+            while let Some(behind) = catalog.cursor(index).gap_at(read.line) {
                 *read = behind;
             }
             let end = catalog.end;

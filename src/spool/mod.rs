@@ -15,7 +15,7 @@
 //! - A line that another relay has numbered is here once, however often it is sent and wherever a crash has cut: see
 //!   `ledger`. After damage it may be here twice.
 //! - All segments and dead letters together never take more than `max_bytes`, but for the moment between a dead letter and
-//!   the next line (on top come damaged segments kept aside, at most four). The dead letters of a forward never take more
+//!   the next line (on top come damaged segments kept aside, at most four, and dead letters that are being sent again). The dead letters of a forward never take more
 //!   than [`dead_letters::MAX_DEAD_LETTER_BYTES`], those of all no more than a quarter of `max_bytes`. The
 //!   queue to the writer never more than 8 MiB, what senders wait with never more than 4 MiB, what was just written and is
 //!   still in memory never more than 2 MiB, and a line is never longer than [`MAX_LINE`].
@@ -34,6 +34,7 @@
 //! 00000000000000000003.seg.damaged   what was unreadable, kept for a person to look at
 //! cursor.central                     how far the forward `central` is
 //! dead-letter/central.jsonl          what its collector has refused for good
+//! dead-letter/central.resend         what is being sent again of that, and `central.resend-cursor`, how far
 //! probe                              there for a moment, when somebody asks whether the spool can be written
 //! ```
 //!
@@ -59,7 +60,7 @@
 //!
 //! In reading order: `record`, `batch`, `ledger`, `segment`, `cursor`; `catalog`, where all positions and counts are, with
 //! `progress` and `fresh`; `log`, what writer and readers share; `writer` with `inlet`, `fill`, `pace`, `sync`, `hysteresis` and
-//! `probe`; `reader` with `read_head` and `keeper`; `open` and `handle`;
+//! `probe`; `reader` with `read_head` and `keeper`; `resend`, dead letters that are sent again; `open` and `handle`;
 //! `home`, the directory and its lock; `inspect`, for people; `properties`, for tests and fuzzing.
 
 mod batch;
@@ -84,6 +85,7 @@ pub mod properties;
 mod read_head;
 mod reader;
 mod record;
+mod resend;
 mod segment;
 mod sync;
 #[cfg(test)]
@@ -103,6 +105,7 @@ pub use open::{OpenError, Spool};
 pub use probe::Prober;
 pub use reader::{Chunk, Reader};
 pub use record::{MAX_LINE, RECORD_HEADER};
+pub use resend::{ResendError, ResendReader, Resends, begin as resend};
 pub use sync::Sync;
 pub use writer::Writer;
 

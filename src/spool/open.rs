@@ -81,8 +81,9 @@ pub enum OpenError {
 fn identity_of(dir: &Path) -> Option<Identity> {
     let says = |error: &io::Error| {
         tracing::warn!(
-            "spool: no key to be had in {} ({error}); who forwards by RELP from here cannot prove to be the one who numbered its lines",
-            dir.display()
+            "spool: no key to be had from {}: {error}; lines go by RELP without a proof of who has numbered them; mend that, and \
+             start the relay again",
+            Identity::path(dir).display()
         );
     };
     Identity::of_spool(dir).inspect_err(says).ok()

@@ -79,7 +79,7 @@ impl Prober {
 
 #[cfg(test)]
 impl Prober {
-    /// One whose writer does nothing, for as long as what comes with it lives.
+    /// A prober whose writer does nothing, for as long as the second value lives.
     pub fn of_a_hung_disk() -> (Self, Box<dyn std::any::Any>) {
         let (inlet, queued) = Inlet::new(None, Default::default(), crate::metrics::Metrics::new().spool());
         (Self::new(&inlet), Box::new((inlet, queued)))

@@ -25,7 +25,8 @@ pub(super) struct Cursor {
     positions: Positions,
     /// The first line its reader has not read.
     pub read: u64,
-    /// Lines beyond `retired` that turned out unreadable, in order.
+    /// Lines beyond `retired` that are passed over when they are read, in order: they turned out unreadable, or need not be sent
+    /// again though some before them may have to be.
     gaps: VecDeque<Gap>,
     /// Lines beyond `acknowledged` that were read and that the forward's `match` does not mean.
     filtered: Apart,
@@ -47,7 +48,7 @@ struct Gap {
 }
 
 impl Cursor {
-    /// One with a reader.
+    /// A cursor with a reader.
     pub fn new(name: &str, positions: Positions, metrics: ForwardMetrics) -> Self {
         Self {
             name: name.to_owned(),
@@ -133,6 +134,21 @@ impl Cursor {
             self.positions.retired = up_to;
         }
         self.settle();
+        delivered
+    }
+
+    /// As [`retire`](Self::retire) does, but only what lies behind `from`.
+    pub fn retire_beyond(&mut self, from: Position, up_to: Position) -> u64 {
+        if from.line <= self.retired().line {
+            return self.retire(up_to);
+        }
+        let delivered = self.acknowledge(up_to);
+        match self.gaps.iter_mut().find(|gap| gap.from_line == from.line) {
+            Some(gap) if gap.to.line >= up_to.line => {}
+            Some(gap) => gap.to = up_to,
+            None if from.line < up_to.line => self.note_gap(from.line, up_to),
+            None => {}
+        }
         delivered
     }
 
@@ -300,6 +316,27 @@ mod tests {
         cursor.retire(at(12));
         check(&cursor, [6, 4, 0, 2]);
         assert_eq!((cursor.pending(at(12)), cursor.replayable()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_retired_beyond_others_is_passed_with_them() {
+        let mut cursor = cursor();
+        cursor.acknowledge(at(10));
+        assert_eq!(cursor.retire_beyond(at(10), at(15)), 5);
+        assert_eq!(cursor.retire_beyond(at(10), at(20)), 5);
+        assert_eq!(cursor.retire_beyond(at(10), at(12)), 0);
+        assert_eq!(cursor.retire_beyond(at(20), at(30)), 10);
+        check(&cursor, [30, 0, 0, 0]);
+        // What lies before them is read again, and they are not.
+        assert_eq!((cursor.rewind(), cursor.next_gap(0)), (at(0), Some(10)));
+        assert_eq!((cursor.gap_at(10), cursor.gap_at(20)), (Some(at(20)), Some(at(30))));
+        cursor.retire(at(4));
+        assert_eq!(cursor.retired(), at(4));
+        cursor.retire(at(10));
+        assert_eq!((cursor.retired(), cursor.next_gap(0)), (at(30), None));
+        cursor.retire_beyond(at(25), at(40));
+        assert_eq!(cursor.retired(), at(40));
+        check(&cursor, [40, 0, 0, 0]);
     }
 
     #[test]

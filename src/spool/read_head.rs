@@ -2,6 +2,7 @@
 //! read from segments on a thread of its own, which all forwards share: a disk that hangs holds up nobody who need not read
 //! from it. A copy of the head goes to that thread and comes back with what it has read.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -20,6 +21,10 @@ use super::{record, segment};
 /// How often the same place may fail to be read before its segment counts as damaged: a bad block does not get better, and
 /// must not hold up all that comes after it.
 const READ_ATTEMPTS: u32 = 3;
+
+/// How many times what is asked for is read at once: to go to the thread and back costs the time in which it reads as much. It is
+/// memory of a forward that has a backlog.
+const READ_AHEAD: usize = 16;
 
 /// Failures that are not about the place but about the process or the moment: no descriptors or memory, somebody has
 /// changed the permissions, a file system over a network is away. They are waited out, however long it takes.
@@ -54,7 +59,7 @@ pub(super) enum Found {
     Chunk(Chunk),
     /// All that is published has been read.
     End,
-    /// It has to be read from a segment.
+    /// The next lines have to be read from a segment.
     OnDisk,
 }
 
@@ -65,8 +70,8 @@ pub(super) struct Errand {
     back: oneshot::Sender<Read>,
 }
 
-/// A head that is back, and what it has read.
-pub(super) type Read = (ReadHead, io::Result<Option<Chunk>>);
+/// A head that is back, and what it has read: in order, and nothing where all that is published has been read.
+pub(super) type Read = (ReadHead, io::Result<VecDeque<Chunk>>);
 
 /// Starts the thread. It ends when nobody can send a head any more.
 pub(super) fn start() -> io::Result<Sender<Errand>> {
@@ -79,7 +84,7 @@ pub(super) fn start() -> io::Result<Sender<Errand>> {
 impl Errand {
     pub fn run(self) {
         let Self { mut head, max_bytes, back } = self;
-        let read = head.next(max_bytes);
+        let read = head.read_ahead(max_bytes);
         // A reader that is gone has left its place in the log.
         drop(back.send((head, read)));
     }
@@ -125,6 +130,19 @@ impl ReadHead {
                 Err(error) => self.pass_over(&window, &error),
             }
         }
+    }
+
+    /// As [`next`](Self::next) does, several times. An error behind what was read comes again with the next try.
+    fn read_ahead(&mut self, max_bytes: usize) -> io::Result<VecDeque<Chunk>> {
+        let mut chunks = VecDeque::with_capacity(READ_AHEAD);
+        while chunks.len() < READ_AHEAD {
+            match self.next(max_bytes) {
+                Ok(Some(chunk)) => chunks.push_back(chunk),
+                Err(error) if chunks.is_empty() => return Err(error),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        Ok(chunks)
     }
 
     fn file(&self, window: &mut Stored) -> io::Result<Arc<File>> {
@@ -179,9 +197,9 @@ impl ReadHead {
         Chunk { run, session, start, end: self.at }
     }
 
-    /// Goes back to the first line that is not retired. Returns how many lines lie between.
-    pub fn rewind(&mut self) -> u64 {
-        self.log.rewind(self.index, &mut self.at)
+    /// Goes back to `to`, or to the first line that is not retired, whichever is later. Returns how many lines lie between.
+    pub fn rewind(&mut self, to: Option<Position>) -> u64 {
+        self.log.rewind(self.index, &mut self.at, to)
     }
 
     /// Sends a copy of the head to read. `None`: the thread for it is not started.

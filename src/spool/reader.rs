@@ -4,6 +4,7 @@
 //! What was written a moment ago is in memory and is had at once. Nothing here waits for a disk once the spool's threads are
 //! started: what must be read is brought by `read_head`, what must be written is handed to `keeper`.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::cursor::CursorFile;
 use super::keeper::{Job, Letter};
 use super::log::Log;
 use super::read_head::{Found, Read, ReadHead};
+use super::resend::Resends;
 use crate::hex;
 use crate::identity::Identity;
 
@@ -32,8 +34,10 @@ pub struct Reader {
     head: ReadHead,
     /// A copy of the head reads from a segment.
     away: Option<Away>,
-    /// What it has brought.
-    brought: Option<io::Result<Option<Chunk>>>,
+    /// What that copy has brought, as far as nobody has asked for it yet.
+    brought: VecDeque<Chunk>,
+    /// What that copy has failed with.
+    failed: Option<io::Error>,
     /// The published end; closed when the writer is.
     end: watch::Receiver<Position>,
     /// The dead letter that is being written: there is never more than one.
@@ -43,7 +47,7 @@ pub struct Reader {
 
 struct Away {
     back: oneshot::Receiver<Read>,
-    /// What it brings is not what is wanted any more.
+    /// What the copy brings is not what is wanted any more.
     is_stale: bool,
 }
 
@@ -76,6 +80,16 @@ impl Chunk {
         Self { run: Run::whole(batch), session, start, end }
     }
 
+    /// About `max_bytes` of it but at least one line, and the rest where there is one.
+    fn split(self, max_bytes: usize) -> (Self, Option<Self>) {
+        let Self { run, session, start, end } = self;
+        let (first, rest) = run.split(max_bytes);
+        let Some(rest) = rest else { return (Self { run: first, session, start, end }, None) };
+        let (offset, line) = (start.offset + first.byte_len() as u64, start.line + first.line_count());
+        let middle = Position { offset, line, ..start };
+        (Self { run: first, session, start, end: middle }, Some(Self { run: rest, session, start: middle, end }))
+    }
+
     /// Each line with the position behind it, which is what to retire when the collector has the chunk so far.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
         let Position { segment, offset, line } = self.start;
@@ -98,7 +112,18 @@ impl Reader {
             log.hand_over(Job::Keep(index, cursor));
         }
         let head = ReadHead::new(log.clone(), index, retired);
-        Self { log, index, name, head, away: None, brought: None, end, rejecting: None, forgotten: false }
+        Self {
+            log,
+            index,
+            name,
+            head,
+            away: None,
+            brought: VecDeque::new(),
+            failed: None,
+            end,
+            rejecting: None,
+            forgotten: false,
+        }
     }
 
     /// The next lines, about `max_bytes` of them but at least one; `None` when there is nothing to be had now: all that is
@@ -113,8 +138,15 @@ impl Reader {
                 read => self.take_back(read.ok()),
             }
         }
-        if let Some(brought) = self.brought.take() {
-            return brought;
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        if let Some(brought) = self.brought.pop_front() {
+            let (chunk, rest) = brought.split(max_bytes);
+            if let Some(rest) = rest {
+                self.brought.push_front(rest);
+            }
+            return Ok(Some(chunk));
         }
         match self.head.in_memory(max_bytes) {
             Found::Chunk(chunk) => Ok(Some(chunk)),
@@ -134,7 +166,10 @@ impl Reader {
         let is_stale = self.away.take().is_none_or(|away| away.is_stale);
         if let Some((head, read)) = read.filter(|_| !is_stale) {
             self.head = head;
-            self.brought = Some(read);
+            match read {
+                Ok(chunks) => self.brought = chunks,
+                Err(error) => self.failed = Some(error),
+            }
         }
     }
 
@@ -142,7 +177,7 @@ impl Reader {
     /// closed and all is read. Dropping the future loses nothing.
     pub async fn wait(&mut self) -> bool {
         loop {
-            if self.brought.is_some() {
+            if !self.brought.is_empty() || self.failed.is_some() {
                 return true;
             }
             if let Some(away) = &mut self.away {
@@ -181,6 +216,14 @@ impl Reader {
         delivered
     }
 
+    /// Nothing between `from` and `up_to` will be sent again, though some lines before `from` may be, in which case these are not
+    /// read again: [acknowledges](Self::acknowledge) all before `up_to`. Returns how many lines are delivered by it.
+    pub fn retire_beyond(&mut self, from: Position, up_to: Position) -> u64 {
+        let delivered = self.log.retire_beyond(self.index, from, up_to);
+        self.log.cursor_moved();
+        delivered
+    }
+
     /// The forward's `match` does not mean these of the lines that were read last: they do not count as delivered when
     /// they are acknowledged.
     pub fn note_filtered(&self, lines: &[Range<u64>]) {
@@ -198,7 +241,15 @@ impl Reader {
         loop {
             let rejecting = self.rejecting.get_or_insert_with(|| {
                 let (index, forward) = (self.index, self.name.clone());
-                let letter = Letter { index, forward, session, number, why: why.to_owned(), line: line.to_vec() };
+                let letter = Letter {
+                    index,
+                    forward,
+                    session,
+                    number,
+                    why: why.to_owned(),
+                    line: line.to_vec(),
+                    is_resent: false,
+                };
                 let (done, answer) = oneshot::channel();
                 self.log.hand_over(Job::Reject(letter, done));
                 Rejecting { session, number, answer }
@@ -214,14 +265,25 @@ impl Reader {
         }
     }
 
+    /// The forward's dead letters that are to be sent again.
+    pub fn resends(&self) -> Resends {
+        Resends::new(self.log.clone(), self.index, self.name.clone())
+    }
+
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read
     /// again; whether they had been sent is for the caller to know.
     pub fn rewind(&mut self) -> u64 {
-        self.brought = None;
+        self.rewind_to(None)
+    }
+
+    /// As [`rewind`](Self::rewind) does, but not further than `to`.
+    pub fn rewind_to(&mut self, to: Option<Position>) -> u64 {
+        let unasked: u64 = self.brought.drain(..).map(|chunk| chunk.run.line_count()).sum();
+        self.failed = None;
         if let Some(away) = &mut self.away {
             away.is_stale = true;
         }
-        self.head.rewind()
+        self.head.rewind(to).saturating_sub(unasked)
     }
 
     /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.

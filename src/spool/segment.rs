@@ -39,7 +39,7 @@ pub(super) type SpoolId = [u8; 16];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Of the format; what is written is always [`VERSION`].
+    /// The version of the format; what is written is always [`VERSION`].
     pub version: u32,
     pub id: SpoolId,
     pub number: u64,

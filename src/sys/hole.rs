@@ -5,7 +5,7 @@
 
 use nix::libc::{MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap};
 
-/// Where it starts: four pages of `byte`, of which the second is gone. It stays for as long as the process.
+/// The start of such memory: four pages of `byte`, of which the second is gone. The memory stays for as long as the process.
 pub fn in_memory(page: usize, byte: u8) -> u64 {
     // SAFETY: a mapping of our own, which nobody else knows; it is filled while it is whole, and no pointer or reference to
     // it is left when the page goes.

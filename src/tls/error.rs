@@ -26,8 +26,6 @@ pub enum TlsError {
     NotAServerName(String),
     #[error("TLS versions: {0}")]
     Versions(#[source] rustls::Error),
-    #[error("TLS with {name}: {source}")]
-    Client { name: String, source: rustls::Error },
     #[error("no certificate")]
     EmptyChain,
     /// A peer that has the CA would refuse the certificate.
@@ -54,7 +52,7 @@ pub enum FileProblem {
     NotACa(#[source] rustls::Error),
     #[error("no usable CA: {0}")]
     NoUsableCa(#[from] VerifierBuilderError),
-    /// Who trusts this CA refuses the certificate in question.
+    /// Peers that trust this CA refuse the certificate in question.
     #[error("{0}")]
     Refuses(#[from] rustls::Error),
     /// The certificate in question cannot be read.

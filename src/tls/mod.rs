@@ -1,9 +1,11 @@
 //! TLS for both directions: PEM files in, an acceptor or a connector out. The only folder that builds rustls types.
 //!
+//! - `connector` shaking hands with a server, and what went wrong
 //! - `pem`     files in; certificates, keys and CAs out
 //! - `error`   what can be wrong with them
 //! - `peers`   certificates that are known by fingerprint, senders that are known by name
 //! - `expiry`  when a certificate ends, and how soon that is worth a log line
+//! - `credentials` what a listener reads: certificates, and secrets beside them
 //! - `watch`   which files have changed, and reading them again
 //!
 //! TLS 1.2 and 1.3 (RFC 9325, RFC 9662) with ring. No session tickets across restarts, no 0-RTT: a replayed syslog
@@ -20,8 +22,10 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsAcceptor;
 
+mod connector;
+mod credentials;
 mod error;
 mod expiry;
 mod peers;
@@ -29,7 +33,10 @@ mod pem;
 mod watch;
 
 use crate::config::{ClientTls, ServerTls};
+pub use connector::{BlockingStream, Connector, Reader, explained_alert};
+pub use credentials::{Credentials, CredentialsError};
 pub use error::{FileProblem, TlsError};
+pub use peers::UnknownPeer;
 use peers::{KnownCollector, KnownSender};
 pub use pem::{chain, facts};
 use pem::{private_key, roots, system_roots};
@@ -42,12 +49,13 @@ pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Versions)?;
     let builder = if files.is_mutual() {
-        builder.with_client_cert_verifier(Arc::new(KnownSender {
-            signed: files.client_ca.as_deref().map(senders_of).transpose()?,
-            names: files.client_names.clone(),
-            fingerprints: files.client_fingerprints.clone(),
-            algorithms: provider().signature_verification_algorithms,
-        }))
+        let mut verifier = match &files.client_ca {
+            Some(ca) => senders_of(ca)?,
+            None => KnownSender::unsigned(),
+        };
+        verifier.names.clone_from(&files.client_names);
+        verifier.fingerprints.clone_from(&files.client_fingerprints);
+        builder.with_client_cert_verifier(Arc::new(verifier))
     } else {
         builder.with_no_client_auth()
     };
@@ -64,31 +72,25 @@ pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
 
 /// The forward's side. The collector's certificate is always verified: against `ca`, its fingerprint or both, or against
 /// the system's roots.
-pub fn connector(files: &ClientTls) -> Result<TlsConnector, TlsError> {
-    let roots = match &files.ca {
-        Some(ca) => Some(roots(ca)?),
-        None if files.server_fingerprints.is_empty() => Some(system_roots()?),
-        None => None,
+pub fn connector(files: &ClientTls) -> Result<Connector, TlsError> {
+    let mut verifier = match &files.ca {
+        Some(ca) => collectors_of(ca)?,
+        None if files.server_fingerprints.is_empty() => KnownCollector::signed(system_roots()?)?,
+        None => KnownCollector::unsigned(),
     };
-    let signed = roots.map(collectors_of).transpose()?;
+    verifier.fingerprints.clone_from(&files.server_fingerprints);
+    let verifier = Arc::new(verifier);
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Versions)?;
-    let builder = match signed {
-        Some(signed) if files.server_fingerprints.is_empty() => builder.with_webpki_verifier(signed),
-        signed => builder.dangerous().with_custom_certificate_verifier(Arc::new(KnownCollector {
-            signed,
-            fingerprints: files.server_fingerprints.clone(),
-            algorithms: provider().signature_verification_algorithms,
-        })),
-    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier.clone());
     let config = match files.identity() {
         Some((cert, key)) => {
             builder.with_client_auth_cert(chain(cert)?, private_key(key)?).map_err(TlsError::pair(cert, key))?
         }
         None => builder.with_no_client_auth(),
     };
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(Connector { config: Arc::new(config), verifier })
 }
 
 /// The name a collector's certificate must carry: a DNS name or an IP address.
@@ -107,34 +109,16 @@ pub enum Role {
 /// Whether somebody who has the CAs of `ca` would take our `chain`; `name` is one of a server's own.
 pub fn leads_to(chain: &[CertificateDer<'_>], ca: &Path, role: Role, name: Option<&str>) -> Result<(), TlsError> {
     let (own, others) = chain.split_first().ok_or(TlsError::EmptyChain)?;
-    let (roots, now) = (Arc::new(roots(ca)?), UnixTime::now());
+    let now = UnixTime::now();
     let verified = match role {
-        Role::Client => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-            verifier.map_err(TlsError::of(ca))?.verify_client_cert(own, others, now).map(drop)
-        }
+        Role::Client => senders_of(ca)?.verify_client_cert(own, others, now).map(drop),
         Role::Server => {
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
             // A name is asked for; one for a wildcard is any.
             let name = server_name(&name.unwrap_or("localhost").replace('*', "any"))?;
-            verifier.map_err(TlsError::of(ca))?.verify_server_cert(own, others, &name, &[], now).map(drop)
+            collectors_of(ca)?.verify_server_cert(own, others, &name, &[], now).map(drop)
         }
     };
     verified.map_err(TlsError::Refused)
-}
-
-/// Explains an error of a handshake with a server, with advice where the usual reason is known.
-pub fn explained(error: &std::io::Error, files: &ClientTls) -> String {
-    use rustls::CertificateError::{BadSignature, Other, UnknownIssuer};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(rustls::Error::InvalidCertificate(Other(ours))) = inner {
-        return ours.to_string();
-    }
-    if !matches!(inner, Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature))) {
-        return error.to_string();
-    }
-    let roots = files.ca.as_ref().map_or_else(|| "the system's roots".to_owned(), |ca| ca.display().to_string());
-    format!("{error}: no CA of {roots} has signed its certificate; set `ca` (--ca, LOGFERRY_CA)")
 }
 
 /// Whether who trusts the CA of a file takes this certificate (PEM): from a server called so, or else from a client.
@@ -143,7 +127,7 @@ pub fn would_accept(ca: &Path, certificate: &[u8], server: Option<&str>) -> Resu
         CertificateDer::from_pem_slice(certificate).map_err(|error| TlsError::of(ca)(FileProblem::Unjudged(error)))?;
     let accepted = match server {
         Some(name) => {
-            let verifier = collectors_of(roots(ca)?)?;
+            let verifier = collectors_of(ca)?;
             verifier.verify_server_cert(&certificate, &[], &server_name(name)?, &[], UnixTime::now()).map(drop)
         }
         None => senders_of(ca)?.verify_client_cert(&certificate, &[], UnixTime::now()).map(drop),
@@ -151,26 +135,38 @@ pub fn would_accept(ca: &Path, certificate: &[u8], server: Option<&str>) -> Resu
     accepted.map_err(TlsError::of(ca))
 }
 
-fn senders_of(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()).build().map_err(TlsError::of(ca))
+/// Senders that these CAs have signed.
+fn senders_of(ca: &Path) -> Result<KnownSender, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider()).build();
+    Ok(KnownSender { signed: Some(verifier.map_err(TlsError::of(ca))?), cas: chain(ca)?, ..KnownSender::unsigned() })
 }
 
-fn collectors_of(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(TlsError::NoUsableCa)
+/// Collectors that these CAs have signed.
+fn collectors_of(ca: &Path) -> Result<KnownCollector, TlsError> {
+    Ok(KnownCollector { cas: chain(ca)?, ..KnownCollector::signed(roots(ca)?)? })
+}
+
+impl KnownSender {
+    /// Nobody is known so far, and no CA.
+    fn unsigned() -> Self {
+        let algorithms = provider().signature_verification_algorithms;
+        Self { signed: None, cas: Vec::new(), names: Vec::new(), fingerprints: Vec::new(), algorithms }
+    }
+}
+
+impl KnownCollector {
+    /// Nobody is known so far, and no CA.
+    fn unsigned() -> Self {
+        let algorithms = provider().signature_verification_algorithms;
+        Self { signed: None, cas: Vec::new(), fingerprints: Vec::new(), algorithms }
+    }
+
+    fn signed(roots: RootCertStore) -> Result<Self, TlsError> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        Ok(Self { signed: Some(verifier.map_err(TlsError::NoUsableCa)?), ..Self::unsigned() })
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// A client over a blocking socket, for the commands that send.
-pub fn blocking_client(
-    files: &ClientTls,
-    name: &str,
-    socket: std::net::TcpStream,
-) -> Result<rustls::StreamOwned<rustls::ClientConnection, std::net::TcpStream>, TlsError> {
-    let config = connector(files)?.config().clone();
-    let connection = rustls::ClientConnection::new(config, server_name(name)?)
-        .map_err(|source| TlsError::Client { name: name.to_owned(), source })?;
-    Ok(rustls::StreamOwned::new(connection, socket))
 }

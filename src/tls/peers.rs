@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -20,6 +21,8 @@ use crate::config::{Fingerprint, PeerName};
 pub struct KnownCollector {
     /// Verifies the path to the CA and the name, before the fingerprint. `None`: only the fingerprint is verified.
     pub signed: Option<Arc<WebPkiServerVerifier>>,
+    /// The certificates of `ca`.
+    pub cas: Vec<CertificateDer<'static>>,
     pub fingerprints: Vec<Fingerprint>,
     pub algorithms: WebPkiSupportedAlgorithms,
 }
@@ -29,6 +32,8 @@ pub struct KnownCollector {
 pub struct KnownSender {
     /// Verifies the path to the CA, before names and fingerprints. `None`: only these are verified.
     pub signed: Option<Arc<dyn ClientCertVerifier>>,
+    /// The certificates of `client-ca`.
+    pub cas: Vec<CertificateDer<'static>>,
     /// Names of which the certificate must carry one, if there are any.
     pub names: Vec<PeerName>,
     /// Fingerprints of which the certificate must have one, if there are any.
@@ -39,7 +44,7 @@ pub struct KnownSender {
 /// The reason why a peer is not let in.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct UnknownPeer(String);
+pub struct UnknownPeer(String);
 
 impl ServerCertVerifier for KnownCollector {
     fn verify_server_cert(
@@ -50,7 +55,9 @@ impl ServerCertVerifier for KnownCollector {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(signed) = &self.signed {
+        if is_itself_trusted(certificate, &self.cas, now)? {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        } else if let Some(signed) = &self.signed {
             signed.verify_server_cert(certificate, intermediates, name, ocsp, now)?;
         }
         known(certificate, &[], &self.fingerprints)?;
@@ -91,7 +98,9 @@ impl ClientCertVerifier for KnownSender {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if let Some(signed) = &self.signed {
+        if !is_itself_trusted(certificate, &self.cas, now)?
+            && let Some(signed) = &self.signed
+        {
             signed.verify_client_cert(certificate, intermediates, now)?;
         }
         known(certificate, &self.names, &self.fingerprints)?;
@@ -118,6 +127,29 @@ impl ClientCertVerifier for KnownSender {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate that signed itself is one of the CAs' file: it is trusted then, as far as it is valid now. rustls takes
+/// such a certificate for nothing but a CA, and most programs mark one that they sign by itself as a CA's.
+fn is_itself_trusted(
+    certificate: &CertificateDer<'_>,
+    cas: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<bool, Error> {
+    if !cas.contains(certificate) {
+        return Ok(false);
+    }
+    let facts = certificate::read(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    if !facts.is_self_issued() {
+        return Ok(false);
+    }
+    // Before 1970 nothing is valid.
+    let seconds = |time: chrono::DateTime<chrono::Utc>| u64::try_from(time.timestamp()).unwrap_or(0);
+    match now.as_secs() {
+        now if now > seconds(facts.not_after) => Err(CertificateError::Expired.into()),
+        now if now < seconds(facts.not_before) => Err(CertificateError::NotValidYet.into()),
+        _ => Ok(true),
     }
 }
 

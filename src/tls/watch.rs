@@ -1,4 +1,4 @@
-//! The files of certificates, keys and CAs: whether they have changed since they were read, reading them again, and
+//! The files of certificates, keys, CAs and secrets: whether they have changed since they were read, reading them again, and
 //! saying when they end.
 //!
 //! A file is known by its inode, size and times, through links: Kubernetes swaps a link to a whole directory. To ask for
@@ -10,18 +10,17 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::Span;
 
 use super::expiry::Expiry;
-use super::{TlsError, acceptor, connector, facts};
+use super::{Connector, Credentials, CredentialsError, connector, facts};
 use crate::config::{self, Config};
 use crate::metrics::{Metrics, TlsMetrics};
 
@@ -31,8 +30,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(3);
 /// What was read from files that have changed, for the connections to come of whoever has these settings. It is in force
 /// when it was handed over; who does that says so.
 pub enum Renewed {
-    Listen(config::Listen, TlsAcceptor),
-    Forward(config::Forward, TlsConnector),
+    Listen(Box<config::Listen>, Credentials),
+    Forward(Box<config::Forward>, Connector),
 }
 
 /// Looks after the files of a configuration.
@@ -50,10 +49,10 @@ struct Watched {
     expiries: Vec<Expiry>,
 }
 
-/// A listener or a forward that speaks TLS.
+/// A listener or a forward that has such files.
 enum Place {
-    Listen(config::Listen),
-    Forward(config::Forward),
+    Listen(Box<config::Listen>),
+    Forward(Box<config::Forward>),
 }
 
 /// What changes when a file is written, replaced, or may be read by others.
@@ -69,9 +68,12 @@ struct Identity {
 impl Watch {
     /// Must be called before the files are read: a change during the reading is seen at the next check.
     pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        let listeners = config.listen.iter().filter(|listen| listen.tls.is_some());
+        let listeners = config.listen.iter().filter(|listen| !listen.credential_files().is_empty());
         let forwards = config.forward.iter().filter(|forward| forward.to.iter().any(|target| target.address.is_tls()));
-        let places = listeners.cloned().map(Place::Listen).chain(forwards.cloned().map(Place::Forward));
+        let places = listeners
+            .cloned()
+            .map(|listen| Place::Listen(Box::new(listen)))
+            .chain(forwards.cloned().map(|forward| Place::Forward(Box::new(forward))));
         Self { places: places.map(Watched::new).collect(), metrics: metrics.tls() }
     }
 
@@ -132,7 +134,7 @@ impl Watched {
                 if self.trouble.as_ref() != Some(&trouble) {
                     let _place = self.place.span().entered();
                     tracing::warn!(
-                        "its certificates have changed and cannot be used; the old ones stay in force, and these are \
+                        "its certificates or secrets have changed and cannot be used; the old ones stay in force, and these are \
                          tried again every {CHECK_EVERY:?}: {trouble}"
                     );
                     metrics.reloads_refused.inc();
@@ -145,28 +147,19 @@ impl Watched {
 }
 
 impl Place {
-    fn read(&self) -> Result<Renewed, TlsError> {
+    fn read(&self) -> Result<Renewed, CredentialsError> {
         match self {
-            Self::Listen(settings) => {
-                let files = settings.tls.as_ref().expect("a listener without TLS is not watched");
-                Ok(Renewed::Listen(settings.clone(), acceptor(files)?))
-            }
+            Self::Listen(settings) => Ok(Renewed::Listen(settings.clone(), Credentials::read(settings)?)),
             Self::Forward(settings) => Ok(Renewed::Forward(settings.clone(), connector(&settings.tls)?)),
         }
     }
 
-    fn files(&self) -> Vec<&Path> {
+    fn files(&self) -> Vec<PathBuf> {
         match self {
-            Self::Listen(settings) => settings
-                .tls
-                .iter()
-                .flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()])
-                .flatten()
-                .map(|path| path.as_path())
-                .collect(),
+            Self::Listen(settings) => settings.credential_files(),
             Self::Forward(settings) => {
                 let identity = settings.tls.identity().into_iter().flat_map(|(cert, key)| [cert, key]);
-                identity.chain(&settings.tls.ca).map(|path| path.as_path()).collect()
+                identity.chain(&settings.tls.ca).map(|path| path.as_path().to_owned()).collect()
             }
         }
     }
@@ -203,7 +196,7 @@ impl Place {
     }
 
     fn identities(&self) -> Vec<Option<Identity>> {
-        self.files().into_iter().map(Identity::of).collect()
+        self.files().iter().map(|path| Identity::of(path)).collect()
     }
 }
 

@@ -9,6 +9,7 @@
 //! - a **thread** in an uninterruptible wait (`threads`), as behind a disk that hangs.
 //! - a **listener** that cannot accept.
 //! - a **forward** with pending lines of which none is delivered, filtered or rejected.
+//! - **numbered lines** that count as repeated although no relay has connected again: somebody may have used their numbers.
 
 mod threads;
 
@@ -37,6 +38,10 @@ const BEAT_EVERY: Duration = Duration::from_millis(400);
 const STANDSTILL: Duration = Duration::from_secs(2);
 /// A forward without progress for so long stands still. By default a dead collector is found earlier (`dead-after`).
 const FORWARD_STANDSTILL: Duration = Duration::from_secs(15);
+/// How long after a relay has connected its lines may be repeated ones: it sends again what it has no answer to.
+const REPEATS: Duration = Duration::from_secs(60);
+/// How long lines count as repeated without such a connection.
+const REPEATED: Duration = Duration::from_secs(10);
 /// The log has each part this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -149,6 +154,9 @@ struct Watch {
     threads: ThreadWatch,
     /// Forwards with pending lines, by name.
     forwards: HashMap<String, Progress>,
+    /// Connections accepted, and lines that were repeated without one.
+    accepted: Progress,
+    repeated: Progress,
     log: StandstillLog,
 }
 
@@ -161,6 +169,8 @@ impl Watch {
             runtime: Progress::default(),
             threads: ThreadWatch::default(),
             forwards: HashMap::new(),
+            accepted: Progress::default(),
+            repeated: Progress::default(),
             log: StandstillLog::default(),
         }
     }
@@ -175,6 +185,7 @@ impl Watch {
                 let topology = self.registry.topology();
                 found.extend(topology.listeners.iter().filter_map(listener));
                 found.extend(self.forwards(&topology.forwards));
+                found.extend(self.numbered());
             }
         }
         found
@@ -190,6 +201,23 @@ impl Watch {
         let time = self.runtime.look(self.heartbeat.beats.load(Ordering::Relaxed));
         let thread = Pid::from_raw(self.heartbeat.thread.load(Ordering::Relaxed));
         (time >= STANDSTILL).then(|| Found::new(Part::Runtime, threads::place(thread), time))
+    }
+
+    /// Another relay's lines, if they count as repeated although no connection was accepted that could bring them again.
+    fn numbered(&mut self) -> Option<Found> {
+        let is_relp = |(address, _): &(String, _)| address.starts_with("relp");
+        let accepted =
+            self.metrics.listeners().iter().filter(|one| is_relp(one)).map(|(_, one)| one.accepted.get()).sum();
+        let quiet = self.accepted.look(accepted);
+        let (before, repeated) = (self.repeated.count, self.metrics.spool().dropped_repeated.get());
+        if repeated > before && quiet < REPEATS {
+            // That is what connecting again brings.
+            self.repeated = Progress { count: repeated, looks: u32::MAX / 2 };
+            return None;
+        }
+        let since = self.repeated.look(repeated);
+        let is_so = repeated > 0 && since < REPEATED;
+        is_so.then(|| Found::new(Part::Numbered, WAITS_FOR_NUMBERS.to_owned(), quiet))
     }
 
     fn forwards(&mut self, forwards: &[status::Forward]) -> Vec<Found> {
@@ -208,8 +236,9 @@ impl Watch {
             };
             let time = progress.look(gone);
             self.forwards.insert(forward.name.clone(), progress);
-            if time >= FORWARD_STANDSTILL {
-                let status = forward.state.now();
+            let status = forward.state.now();
+            // It may wait for longer than that until its lines are worth an object.
+            if time >= FORWARD_STANDSTILL && !status.gathers {
                 // The forward itself logs why no collector can be connected.
                 let has_failed = status.last_error.as_ref().is_some_and(|error| error.at.elapsed() <= time);
                 let is_logged_elsewhere = status.stopped || (status.phase != Phase::Connected && has_failed);
@@ -220,6 +249,10 @@ impl Watch {
         found
     }
 }
+
+const WAITS_FOR_NUMBERS: &str = "numbers that were not taken: its lines count as repeated \
+    (logferry_spool_dropped, reason \"repeated\") although no relay has connected since, so that somebody else may have used its \
+    numbers; see who can reach the relp:// listeners, and set their `numbered = \"proven\"`";
 
 fn listener(listener: &status::Listener) -> Option<Found> {
     let failure = listener.state.failure()?;

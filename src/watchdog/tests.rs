@@ -150,3 +150,28 @@ fn each_standstill_is_logged_when_it_begins_and_when_it_is_over_and_not_too_ofte
     assert_eq!(at(200, &elsewhere), [""; 0]);
     assert_eq!(at(201, &[]), [""; 0]);
 }
+
+/// A relay that connects again repeats some lines. When lines are repeated without that, somebody else has used their numbers.
+#[test]
+fn numbered_lines_that_are_repeated_without_a_connection_are_told() {
+    const QUIET: u32 = (REPEATS.as_millis() / LOOK_EVERY.as_millis()) as u32;
+    let (mut watch, metrics, _) = watch();
+    let (listener, repeated) = (metrics.listener("relp://0.0.0.0:2514"), metrics.spool().dropped_repeated);
+    listener.accepted.inc();
+    assert!(looks(&mut watch, 2).is_empty());
+    repeated.inc_by(100);
+    assert!(looks(&mut watch, 1).is_empty(), "it has just connected");
+    assert!(looks(&mut watch, 2 * QUIET).is_empty(), "and repeats nothing more");
+    repeated.inc();
+    let found = looks(&mut watch, 1);
+    assert_eq!(found.iter().map(|found| &found.standstill.part).collect::<Vec<_>>(), [&Part::Numbered]);
+    assert!(found[0].standstill.to_string().contains("no relay has connected since"));
+    assert!(looks(&mut watch, QUIET).is_empty(), "that was all");
+    metrics.listener("tcp://0.0.0.0:514").accepted.inc();
+    repeated.inc();
+    assert_eq!(looks(&mut watch, 1).len(), 1, "no relay has connected");
+    listener.accepted.inc();
+    repeated.inc();
+    looks(&mut watch, QUIET / 2);
+    assert!(looks(&mut watch, 1).is_empty());
+}

@@ -18,6 +18,8 @@ pub struct Arrival {
     pub image: String,
     pub name: String,
     pub id: String,
+    /// All of it as it came.
+    pub data: String,
     pub message: Vec<u8>,
 }
 
@@ -31,7 +33,7 @@ impl Collector {
     pub fn start(address: &str, port: u16) -> Self {
         let dir = host::open_directory();
         let at = SocketAddr::new(address.parse().expect("an IP address"), port);
-        let properties = ["pri", "timereported", "hostname", "app-name", "procid"];
+        let properties = ["pri", "timereported", "hostname", "app-name", "procid", "structured-data"];
         let conf = rsyslog::conf(Input::Tcp, at, dir.path(), &properties);
         std::fs::write(dir.path().join("conf"), conf).expect("a file in our directory");
         let program = Program::start(&mut rsyslog::command(&host::program("rsyslogd"), dir.path()));
@@ -44,17 +46,21 @@ impl Collector {
         self.program.ends();
     }
 
-    /// Everything that has arrived until now, in order. A last line that is still being written is left for later.
+    /// Everything that has arrived until now, in order.
     pub fn arrivals(&self) -> Vec<Arrival> {
-        let bytes = std::fs::read(self.dir.path().join(rsyslog::ARRIVED)).unwrap_or_default();
-        let complete = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
-        bytes[..complete].split_inclusive(|&b| b == b'\n').map(|line| arrival(&line[..line.len() - 1])).collect()
+        self.arrivals_from(&mut 0)
+    }
+
+    /// The same without so many bytes at the start, which become more.
+    pub fn arrivals_from(&self, taken: &mut usize) -> Vec<Arrival> {
+        let bytes = host::complete_lines(&self.dir.path().join(rsyslog::ARRIVED), taken);
+        bytes.split_inclusive(|&b| b == b'\n').map(|line| arrival(&line[..line.len() - 1])).collect()
     }
 }
 
 fn arrival(line: &[u8]) -> Arrival {
-    let fields: Vec<&[u8]> = line.splitn(9, |&b| b == b'\t').collect();
-    assert_eq!(fields.len(), 9, "what our template writes: {}", shown(line));
+    let fields: Vec<&[u8]> = line.splitn(10, |&b| b == b'\t').collect();
+    assert_eq!(fields.len(), 10, "what our template writes: {}", shown(line));
     let text = |i: usize| String::from_utf8_lossy(fields[i]).into_owned();
     let pri: u8 = text(0).parse().expect("a PRI");
     Arrival {
@@ -64,9 +70,10 @@ fn arrival(line: &[u8]) -> Arrival {
         host: text(2),
         app: text(3),
         proc: text(4),
-        image: text(5),
-        name: text(6),
-        id: text(7),
-        message: fields[8].to_vec(),
+        data: text(5),
+        image: text(6),
+        name: text(7),
+        id: text(8),
+        message: fields[9].to_vec(),
     }
 }

@@ -35,7 +35,12 @@ impl Project {
     fn new(files: &'static [&'static str], images: &Images, certs: &Path) -> Self {
         let bridge = bridge();
         let port = host::free_port(&[&bridge]);
+        let port_of = |variable: &'static str| (variable, host::free_port(&[&bridge]).to_string());
         let env = vec![
+            port_of("FLUENT_PORT"),
+            port_of("GELF_PORT"),
+            port_of("HEC_PORT"),
+            ("HEC_TOKEN", "0123-4567".into()),
             ("LOGFERRY_IMAGE", images.relay.clone()),
             ("TALKER_IMAGE", images.talker.clone()),
             ("LOGFERRY_BIND", bridge.clone()),
@@ -95,16 +100,36 @@ impl Drop for Project {
 
 #[test]
 fn the_quick_start_shows_the_talker_on_the_relays_stdout() {
+    shows_the_talker(&["compose.yaml"], 12);
+}
+
+#[test]
+fn the_quick_start_with_the_fluentd_driver() {
+    shows_the_talker(&["fluentd.yaml"], 64);
+}
+
+#[test]
+fn the_quick_start_with_the_gelf_driver() {
+    shows_the_talker(&["gelf.yaml"], 64);
+}
+
+#[test]
+fn the_quick_start_with_the_splunk_driver() {
+    shows_the_talker(&["splunk.yaml"], 12);
+}
+
+/// `digits`: of the container's ID, that the driver sends.
+fn shows_the_talker(files: &'static [&'static str], digits: usize) {
     if !host::has(&NEEDS) {
         return;
     }
     let images = Images::shared();
     let certs = host::open_directory();
-    let project = Project::new(&["compose.yaml"], &images, certs.path());
+    let project = Project::new(files, &images, certs.path());
     project.up();
     let (id, name) = project.talker();
     let image = &images.talker;
-    let data = format!(r#"[docker@32473 image="{image}" name="{name}" id="{}"]"#, &id[..12]);
+    let data = format!(r#"[docker@32473 image="{image}" name="{name}" id="{}"]"#, &id[..digits]);
     let lines = within(UP, "three lines of the talker", || {
         let logs = project.logs("relay");
         let lines: Vec<_> = logs.lines().filter(|line| line.contains("from the dock")).map(String::from).collect();

@@ -59,7 +59,7 @@ pub struct Images {
     pub relay: String,
     pub talker: String,
     /// Was the relay's image named by `LOGFERRY_IMAGE`? Then it is the real one, optimized, and not ours to remove.
-    pub given: bool,
+    given: bool,
 }
 
 impl Images {
@@ -195,6 +195,23 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let _ = try_docker(["rm", "--force", "--volumes", &self.name]);
+    }
+}
+
+/// A bridge network of Docker's.
+pub struct Network(pub String);
+
+impl Network {
+    pub fn new(what: &str) -> Self {
+        let network = Self(unique(what));
+        docker(["network", "create", &network.0]);
+        network
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = try_docker(["network", "rm", &self.0]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::support::{installed, skip};
 use super::{docker, support};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -82,15 +82,31 @@ pub fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>
 
 /// A port that is free for TCP and UDP on every one of these addresses. It is not held: who needs it binds it at once.
 pub fn free_port(addresses: &[&str]) -> u16 {
+    let [port] = free_ports(addresses);
+    port
+}
+
+/// The same for several.
+pub fn free_ports<const N: usize>(addresses: &[&str]) -> [u16; N] {
     let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().expect("an IP address")).collect();
-    let free = |port: &u16| {
-        let at = addresses.iter().map(|ip| SocketAddr::new(*ip, *port));
-        at.into_iter().all(|at| TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok())
-    };
-    support::eventually("a port that is free on all addresses", || {
-        let port = TcpListener::bind((addresses[0], 0)).ok()?.local_addr().ok()?.port();
-        Some(port).filter(free)
-    })
+    let mut ports = [0; N];
+    for at in 0..N {
+        ports[at] = support::eventually("a port that is free on all addresses", || {
+            let port = TcpListener::bind((addresses[0], 0)).ok()?.local_addr().ok()?.port();
+            // One after the other: whoever listens on all addresses has each of them.
+            let is_free = |ip: &IpAddr| TcpListener::bind((*ip, port)).is_ok() && UdpSocket::bind((*ip, port)).is_ok();
+            (!ports[..at].contains(&port) && addresses.iter().all(is_free)).then_some(port)
+        });
+    }
+    ports
+}
+
+/// What a file has behind so many bytes, which become more. A last line that is still being written is left for later.
+pub fn complete_lines(path: &Path, taken: &mut usize) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap_or_default().split_off(*taken);
+    bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    *taken += bytes.len();
+    bytes
 }
 
 /// A directory that other users may look into (the relay in its container is nobody).

@@ -1,8 +1,8 @@
-//! The proof with a real engine: containers log through Docker's own `syslog` driver into the relay's image, and every
-//! line must come out of a real rsyslog.
+//! The proof with a real engine: containers log through Docker's own drivers into the relay's image, and every line must come out,
+//! of a real rsyslog for those of the `syslog` driver.
 //!
 //! Where to look, and where the next story goes:
-//! - here: the stories;
+//! - here: the stories of the `syslog` driver; `drivers`: those of `fluentd`, `gelf` and `splunk`;
 //! - `talker`: what containers print, and what must arrive of it;
 //! - `sandbox`: what the image may not do;
 //! - `relay`: the relay's container; `collector`: rsyslog;
@@ -15,6 +15,7 @@
 mod collector;
 mod compose;
 mod docker;
+mod drivers;
 mod host;
 mod image;
 mod relay;

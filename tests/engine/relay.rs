@@ -1,11 +1,12 @@
-//! The relay under test, in its container, on the host's network: DNS and collectors are on loopback there.
+//! The relay under test, in its container: on the host's network, where DNS and collectors are on loopback, or with an address of its own
+//! behind ports that are published.
 
-use super::docker::{Container, Images, Volume, docker};
+use super::docker::{Container, Images, Network, Volume, bridge, docker};
 use super::host::{self, within};
 use super::support::{Certs, NameServer, dns};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// From `docker run` to open sockets, on a machine that is busy with something else.
@@ -20,18 +21,68 @@ pub const SECCOMP: &str = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/dock
 pub const LOCKED: [&str; 7] =
     ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", SECCOMP];
 
+const SOCKETS: [&str; 3] = ["log.sock", "datagrams.sock", "fluent.sock"];
+
+/// The ports it listens at.
+struct Ports {
+    syslog: u16,
+    fluent: u16,
+    gelf: u16,
+    splunk: u16,
+    admin: u16,
+}
+
+/// Where the relay is.
+pub enum Place {
+    /// On the host's network.
+    Host,
+    /// On this network of Docker's, or its own bridge, with its ports published at the address of that bridge.
+    Published(Option<Network>),
+}
+
+impl Place {
+    /// Where the engine finds it.
+    fn address(&self) -> String {
+        match self {
+            Self::Host => "127.0.0.1".to_owned(),
+            Self::Published(_) => bridge(),
+        }
+    }
+
+    /// What `docker run` needs for it.
+    fn args(&self, ports: &Ports) -> Vec<String> {
+        let Self::Published(network) = self else { return ["--network", "host"].map(String::from).into() };
+        let Ports { syslog, fluent, gelf, splunk, .. } = ports;
+        let (udp, tcp) = ([syslog, gelf], [syslog, fluent, gelf, splunk]);
+        let published = udp.map(|port| (port, "udp")).into_iter().chain(tcp.map(|port| (port, "tcp")));
+        let address = self.address();
+        let publish =
+            published.flat_map(|(port, by)| ["--publish".to_owned(), format!("{address}:{port}:{port}/{by}")]);
+        let network = network.as_ref().map_or("bridge", |network| &network.0);
+        ["--network".to_owned(), network.to_owned()].into_iter().chain(publish).collect()
+    }
+}
+
 pub struct Relay {
     pub container: Container,
-    port: u16,
-    admin: u16,
+    /// What `docker run` made it with, but for its place and its spool.
+    args: Vec<String>,
+    place: Place,
+    ports: Ports,
     /// Config, certificates and sockets: mounted into the container at /shared.
     shared: tempfile::TempDir,
-    _spool: Volume,
+    spool: Volume,
 }
 
 impl Relay {
-    /// Listens on every transport of Docker's driver and forwards to where `names` says the central server is.
+    /// Listens on every transport of Docker's drivers and forwards to where `names` says the central server is.
     pub fn start(images: &Images, names: &NameServer, central_port: u16) -> Self {
+        let to = format!("tcp://{}:{central_port}", dns::NAME);
+        Self::start_at(images, Place::Host, &[to], &[], &names.section())
+    }
+
+    /// Forwards to each of `to`. `resolve` says where names are looked up; directories are the same in the container.
+    pub fn start_at(images: &Images, place: Place, to: &[String], directories: &[&Path], resolve: &str) -> Self {
         let shared = host::open_directory();
         let sockets = shared.path().join("sockets");
         std::fs::create_dir(&sockets).expect("a fresh directory");
@@ -40,20 +91,23 @@ impl Relay {
             std::fs::copy(Certs::get().path(name), shared.path().join(name)).expect("a file of ours");
             host::open(&shared.path().join(name));
         }
-        let (port, admin) = (host::free_port(&["127.0.0.1"]), host::free_port(&["127.0.0.1"]));
-        let config = config(port, admin, names, central_port);
-        std::fs::write(shared.path().join("logferry.toml"), config).expect("a file in our directory");
+        let address = place.address();
+        let [syslog, fluent, gelf, splunk, admin] = host::free_ports(&[&address]);
+        let ports = Ports { syslog, fluent, gelf, splunk, admin };
+        std::fs::write(shared.path().join("logferry.toml"), config(&place, &ports, to, resolve))
+            .expect("a file in our directory");
 
         let spool = Volume::new("spool");
-        let mut args = vec!["--network".to_owned(), "host".into()];
-        args.extend(LOCKED.map(String::from));
+        let mut args: Vec<String> = LOCKED.map(String::from).into();
         args.extend(["--volume".into(), format!("{}:/shared", shared.path().display())]);
-        args.extend(["--volume".into(), format!("{}:/var/spool/logferry", spool.0)]);
+        for directory in directories {
+            args.extend(["--volume".into(), format!("{0}:{0}", directory.display())]);
+        }
         // By variable, not by `--config`: the image's health check reads the same config then.
         args.extend(["--env".into(), "LOGFERRY_CONFIG=/shared/logferry.toml".into()]);
         args.extend(["--health-interval=500ms".into(), images.relay.clone()]);
-        let container = Container::run("relay", &args);
-        let relay = Self { container, port, admin, shared, _spool: spool };
+        let container = run(&place, &ports, &spool, &args);
+        let relay = Self { container, args, place, ports, shared, spool };
         relay.wait_until_open();
         relay
     }
@@ -61,42 +115,91 @@ impl Relay {
     /// All sockets are there. Docker's driver does not wait for them: a container would not start, or lose its lines.
     fn wait_until_open(&self) {
         within(START, "a relay whose sockets are open", || {
-            let sockets = ["log.sock", "datagrams.sock"].iter().all(|name| self.socket(name).exists());
-            (sockets && TcpStream::connect(("127.0.0.1", self.port)).is_ok()).then_some(())
+            let sockets = SOCKETS.iter().all(|name| self.socket(name).exists());
+            let Ports { syslog, fluent, gelf, splunk, .. } = self.ports;
+            let is_open = |port| TcpStream::connect((&*self.place.address(), port)).is_ok();
+            (sockets && [syslog, fluent, gelf, splunk].into_iter().all(is_open)).then_some(())
         });
     }
 
     /// kill -9 and a new start of the same container, with the same spool.
     pub fn crash(&self) {
         docker(["kill", "--signal", "KILL", &self.container.name]);
-        for name in ["log.sock", "datagrams.sock"] {
+        for name in SOCKETS {
             let _ = std::fs::remove_file(self.socket(name));
         }
+        self.comes();
+    }
+
+    /// SIGTERM, and time to end.
+    pub fn goes(&self) {
+        docker(["stop", &self.container.name]);
+        assert_eq!(self.container.inspect("{{.State.ExitCode}}"), "0", "{}", self.container.logs());
+    }
+
+    /// The same container again, with the same spool.
+    pub fn comes(&self) {
         docker(["start", &self.container.name]);
         self.wait_until_open();
+    }
+
+    /// The container goes, and another one comes in its place, with its config and its spool: an upgrade.
+    pub fn is_replaced(&mut self) {
+        self.goes();
+        self.container = run(&self.place, &self.ports, &self.spool, &self.args);
+        self.wait_until_open();
+    }
+
+    /// The container is removed, and one on another network takes its ports, with another address behind them; with the spool of the
+    /// first or a new one.
+    pub fn moves_to(&mut self, network: Option<Network>, keeps_spool: bool) {
+        let before = self.addresses();
+        self.goes();
+        docker(["rm", &self.container.name]);
+        if !keeps_spool {
+            self.spool = Volume::new("spool");
+        }
+        self.place = Place::Published(network);
+        self.container = run(&self.place, &self.ports, &self.spool, &self.args);
+        self.wait_until_open();
+        assert_ne!(self.addresses(), before);
+    }
+
+    /// Of the container.
+    fn addresses(&self) -> String {
+        self.container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}")
     }
 
     fn socket(&self, name: &str) -> PathBuf {
         self.shared.path().join("sockets").join(name)
     }
 
-    /// Options of Docker's driver that lead here by this transport.
-    pub fn driver_options(&self, transport: &str) -> Vec<String> {
-        let address = match transport {
-            "unix" => format!("unix://{}", self.socket("log.sock").display()),
-            "unixgram" => format!("unixgram://{}", self.socket("datagrams.sock").display()),
-            network => format!("{network}://127.0.0.1:{}", self.port),
-        };
-        let mut options = vec![format!("syslog-address={address}")];
-        if transport == "tcp+tls" {
-            options.push(format!("syslog-tls-ca-cert={}", self.shared.path().join("ca.pem").display()));
+    /// Options of one of Docker's drivers that lead here by this transport.
+    pub fn log_options(&self, driver: &str, transport: &str) -> Vec<String> {
+        let address = |port| format!("{transport}://{}:{port}", self.place.address());
+        let socket = |name| format!("{transport}://{}", self.socket(name).display());
+        let mut options = vec![match (driver, transport) {
+            ("fluentd", "unix") => format!("fluentd-address={}", socket("fluent.sock")),
+            ("fluentd", _) => format!("fluentd-address={}", address(self.ports.fluent)),
+            ("gelf", _) => format!("gelf-address={}", address(self.ports.gelf)),
+            ("splunk", _) => format!("splunk-url={}", address(self.ports.splunk)),
+            (_, "unix") => format!("syslog-address={}", socket("log.sock")),
+            (_, "unixgram") => format!("syslog-address={}", socket("datagrams.sock")),
+            _ => format!("syslog-address={}", address(self.ports.syslog)),
+        }];
+        match (driver, transport) {
+            ("splunk", _) => options.push("splunk-token=anything".into()),
+            (_, "tcp+tls") => {
+                options.push(format!("syslog-tls-ca-cert={}", self.shared.path().join("ca.pem").display()));
+            }
+            _ => {}
         }
         options
     }
 
     /// The sum over all series of a counter, as `/metrics` shows it now. `None` while nobody answers.
     pub fn counter(&self, name: &str) -> Option<u64> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.admin)).ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.admin)).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").ok()?;
         let mut page = String::new();
         stream.read_to_string(&mut page).ok()?;
@@ -117,16 +220,29 @@ impl Drop for Relay {
     }
 }
 
-/// One port for UDP, TCP and TLS.
-fn config(port: u16, admin: u16, names: &NameServer, central: u16) -> String {
+fn run(place: &Place, ports: &Ports, spool: &Volume, args: &[String]) -> Container {
+    let spool = ["--volume".to_owned(), format!("{}:/var/spool/logferry", spool.0)];
+    Container::run("relay", &[&*place.args(ports), &spool, args].concat())
+}
+
+/// One port for UDP, TCP and TLS; one for each other driver; one for the status page.
+fn config(place: &Place, ports: &Ports, to: &[String], resolve: &str) -> String {
+    let Ports { syslog, fluent, gelf, splunk, admin } = ports;
+    let ip = if matches!(place, Place::Host) { "127.0.0.1" } else { "0.0.0.0" };
+    let forward = |(n, to): (usize, &String)| {
+        let framing =
+            if to.starts_with("tcp") { "framing = \"octet-counting\"\nmax-backoff = \"200ms\"\n" } else { "" };
+        format!("[[forward]]\nname = \"to-{n}\"\nto = \"{to}\"\nformat = \"rfc5424\"\n{framing}\n")
+    };
+    let forwards: String = to.iter().enumerate().map(forward).collect();
     format!(
         r#"hostname = "{HOSTNAME}"
 
 [[listen]]
-address = "udp://127.0.0.1:{port}"
+address = "udp://{ip}:{syslog}"
 
 [[listen]]
-address = "tcp://127.0.0.1:{port}"
+address = "tcp://{ip}:{syslog}"
 cert = "/shared/server.pem"
 key = "/shared/server-key.pem"
 
@@ -136,19 +252,27 @@ address = "unix:///shared/sockets/log.sock"
 [[listen]]
 address = "unixgram:///shared/sockets/datagrams.sock"
 
-[[forward]]
-name = "central"
-to = ["tcp://{name}:{central}"]
-format = "rfc5424"
-framing = "octet-counting"
+[[listen]]
+address = "fluent://{ip}:{fluent}"
 
+[[listen]]
+address = "fluent+unix:///shared/sockets/fluent.sock"
+
+[[listen]]
+address = "gelf+tcp://{ip}:{gelf}"
+
+[[listen]]
+address = "gelf+udp://{ip}:{gelf}"
+
+[[listen]]
+address = "splunk+http://{ip}:{splunk}"
+
+{forwards}
 {resolve}
 
 [admin]
 listen = "127.0.0.1:{admin}"
-"#,
-        name = dns::NAME,
-        resolve = names.section(),
+"#
     )
 }
 

@@ -9,7 +9,7 @@ pub const TRANSPORTS: [&str; 5] = ["udp", "tcp", "tcp+tls", "unix", "unixgram"];
 pub const FORMATS: [&str; 4] = ["", "rfc3164", "rfc5424", "rfc5424micro"];
 
 /// Docker's driver cuts a line after this many bytes and marks the pieces with nothing.
-const PIECE: usize = 16384;
+pub const PIECE: usize = 16384;
 
 const STDERR: u8 = 3;
 const STDOUT: u8 = 6;
@@ -47,7 +47,7 @@ impl Talker {
     pub fn start(images: &Images, relay: &Relay, talk: &Path, transport: &'static str, format: &'static str) -> Self {
         let what = format!("{}-{}", transport.replace('+', "."), if format.is_empty() { "default" } else { format });
         let mut args = vec!["--network".to_owned(), "none".into(), "--log-driver".into(), "syslog".into()];
-        let mut options = relay.driver_options(transport);
+        let mut options = relay.log_options("syslog", transport);
         options.push("tag={{.ImageName}}/{{.Name}}/{{.ID}}".into());
         if !format.is_empty() {
             options.push(format!("syslog-format={format}"));
@@ -84,7 +84,7 @@ pub fn enough(talk: &Path) {
 }
 
 /// What the talkers print first. No two lines are alike, so that a doubled message can be told from two.
-fn odd_lines() -> Vec<Vec<u8>> {
+pub fn odd_lines() -> Vec<Vec<u8>> {
     let long = |name: char, length: usize| -> Vec<u8> {
         let counted: String = (0..length / 8 + 1).map(|n| format!("{name}{n:06} ")).collect();
         counted.as_bytes()[..length].to_vec()

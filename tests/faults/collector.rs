@@ -3,24 +3,29 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use logferry::internals::metrics::Metrics;
 use logferry::internals::spool::{self, Reader, Spool};
 use tempfile::TempDir;
 
+use super::load::container;
 use super::row::{Make, Transport};
 use super::support::Held;
 use super::support::program::{SIGKILL, SIGTERM};
 use super::support::rsyslog::{self, ARRIVED};
 use super::support::{Certs, Program, Relay, Setup, eventually};
-use super::tally::{Place, Tally, Watch};
+use super::tally::{Place, Tally, Watch, files};
 
 /// The forward of a relay that is a collector.
 const NOBODY: &str = "nobody";
+/// The stream whose file cannot be written.
+const REFUSED: usize = 1;
+const NO_PROGRAM: &str = "files are no program";
 
 pub struct Collector {
-    at: SocketAddr,
+    /// Where it listens; files do not.
+    at: Option<SocketAddr>,
     transport: Transport,
     kind: Kind,
     pub watch: Watch,
@@ -39,16 +44,19 @@ enum Kind {
         before: u64,
         _nobody: Held,
     },
+    /// A file for each container.
+    Files(TempDir),
 }
 
 impl Collector {
     /// `None`: it is not installed here. It does not run yet.
     pub fn new(make: Make, transport: Transport, at: SocketAddr) -> Option<Self> {
+        let at = (make != Make::Files).then_some(at);
         let (kind, place) = match make {
             Make::Rsyslog => {
                 let program = rsyslog::find(transport.input())?;
                 let dir = TempDir::new().expect("a directory");
-                let conf = rsyslog::conf(transport.input(), at, dir.path(), &[]);
+                let conf = rsyslog::conf(transport.input(), at?, dir.path(), &[]);
                 fs::write(dir.path().join("conf"), conf).expect("written");
                 let place = Place::File(dir.path().join(ARRIVED));
                 (Kind::Rsyslog { program, dir, runs: None }, place)
@@ -56,11 +64,17 @@ impl Collector {
             Make::Logferry => {
                 let nobody = Held::on(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
                 let keys = if transport == Transport::Tls { Certs::get().listen() } else { String::new() };
-                let setup = Setup::new().top("grace = \"100ms\"").listen_with(&url(transport, at), &keys);
+                let setup = Setup::new().top("grace = \"100ms\"").listen_with(&url(transport, at?), &keys);
                 let to = format!("tcp://127.0.0.1:{}", nobody.port());
                 let setup = setup.forward_with(&to, &format!("name = \"{NOBODY}\""));
                 let place = Place::Spool(setup.path("spool"));
                 (Kind::Logferry { setup, runs: None, before: 0, _nobody: nobody }, place)
+            }
+            Make::Files => {
+                let dir = TempDir::new().expect("a directory");
+                fs::create_dir(refused(dir.path())).expect("a directory");
+                let place = Place::Files(dir.path().to_owned());
+                (Kind::Files(dir), place)
             }
             Make::SyslogNg => unreachable!("it is no collector here"),
         };
@@ -68,7 +82,18 @@ impl Collector {
     }
 
     pub fn at(&self) -> SocketAddr {
-        self.at
+        self.at.expect("it listens")
+    }
+
+    /// Where the relay writes files of its own.
+    pub fn dir_of_files(&self) -> Option<&Path> {
+        let Kind::Files(dir) = &self.kind else { return None };
+        Some(dir.path())
+    }
+
+    /// What has the name of one container's file goes: from now on it can be written.
+    pub fn refuses_no_file(&self) {
+        fs::remove_dir(refused(self.dir_of_files().expect("files"))).expect("nothing is in it");
     }
 
     /// Returns when it listens.
@@ -76,7 +101,7 @@ impl Collector {
         match &mut self.kind {
             Kind::Rsyslog { program, dir, runs } => {
                 let mut child = Program::start(&mut rsyslog::command(program, dir.path()));
-                let (at, udp) = (self.at, self.transport == Transport::Udp);
+                let (at, udp) = (self.at.expect("it listens"), self.transport == Transport::Udp);
                 eventually("rsyslog listens", || {
                     if let Some(status) = child.has_ended() {
                         panic!("rsyslog ended at once: {status}");
@@ -91,6 +116,7 @@ impl Collector {
                 *before = pending(setup, NOBODY);
                 *runs = Some(setup.start());
             }
+            Kind::Files(_) => {}
         }
     }
 
@@ -99,6 +125,7 @@ impl Collector {
         match &mut self.kind {
             Kind::Rsyslog { runs, .. } => runs.take().expect("it runs").kill(),
             Kind::Logferry { runs, .. } => runs.take().expect("it runs").kill(),
+            Kind::Files(_) => unreachable!("{NO_PROGRAM}"),
         }
     }
 
@@ -113,6 +140,7 @@ impl Collector {
             Kind::Logferry { runs, .. } => {
                 runs.take().expect("it runs").stops();
             }
+            Kind::Files(_) => unreachable!("{NO_PROGRAM}"),
         }
     }
 
@@ -121,6 +149,7 @@ impl Collector {
         match &self.kind {
             Kind::Rsyslog { runs, .. } => runs.as_ref().expect("it runs").signal(signal),
             Kind::Logferry { runs, .. } => runs.as_ref().expect("it runs").signal(signal),
+            Kind::Files(_) => unreachable!("{NO_PROGRAM}"),
         }
     }
 
@@ -133,6 +162,7 @@ impl Collector {
         let runs = match &self.kind {
             Kind::Rsyslog { runs, .. } => runs.is_some(),
             Kind::Logferry { runs, .. } => runs.is_some(),
+            Kind::Files(_) => false,
         };
         if runs {
             self.stops();
@@ -140,9 +170,28 @@ impl Collector {
         match &self.kind {
             Kind::Rsyslog { dir, .. } => tally.add_all(&fs::read(dir.path().join(ARRIVED)).unwrap_or_default()),
             Kind::Logferry { setup, .. } => lines(setup, NOBODY).iter().for_each(|line| tally.add_all(line)),
+            Kind::Files(dir) => tally = of_files(dir.path()),
         }
         tally
     }
+}
+
+/// What cannot be written, for it is a directory.
+fn refused(dir: &Path) -> PathBuf {
+    dir.join(format!("{}.log", container(REFUSED)))
+}
+
+/// Each has an order of its own.
+fn of_files(dir: &Path) -> Tally {
+    let of_one = |file: &PathBuf| {
+        let mut tally = Tally::default();
+        tally.add_all(&fs::read(file).unwrap_or_default());
+        tally
+    };
+    let others = of_one(&dir.join("_others.log")).reached();
+    let strays = others.iter().enumerate().filter(|(stream, reached)| *stream != REFUSED && **reached > 0).count();
+    assert_eq!(strays, 0, "lines are with the others whose own file can be written");
+    files(dir).iter().map(of_one).reduce(|all, more| all.and(&more)).unwrap_or_default()
 }
 
 pub fn url(transport: Transport, at: impl std::fmt::Display) -> String {
@@ -151,6 +200,7 @@ pub fn url(transport: Transport, at: impl std::fmt::Display) -> String {
         Transport::Tcp => "tcp",
         Transport::Tls => "tcp+tls",
         Transport::Relp => "relp",
+        Transport::File => unreachable!("a file has no address"),
     };
     format!("{scheme}://{at}")
 }
@@ -177,8 +227,11 @@ pub fn pending(setup: &Setup, forward: &str) -> u64 {
 fn with_copy(setup: &Setup, forward: &str, look: impl FnOnce(&mut Reader)) {
     let copy = TempDir::new().expect("a directory");
     let Ok(files) = fs::read_dir(setup.path("spool")) else { return };
-    for file in files {
-        let file = file.expect("an entry");
+    for file in files.map(|file| file.expect("an entry")) {
+        // The `lost+found` of a file system.
+        if file.path().is_dir() {
+            continue;
+        }
         fs::copy(file.path(), copy.path().join(file.file_name())).expect("copied");
     }
     let options = spool::Options::new(copy.path(), 1 << 30, vec![forward.to_owned()]);

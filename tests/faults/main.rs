@@ -7,13 +7,18 @@
 //! Where to look, and where the next fault goes:
 //! - `fault`: what happens, and the only place that knows;
 //! - `row`: which stories there are, and how large they are; `story`: how one is told and counted;
-//! - `load`: the senders; `under_test`: the relay; `collector`: where the lines go;
-//! - `tally`: counting; `wall`: packets that vanish; `table`: the table.
+//! - `load`: the senders, `wire`: how they are connected; `under_test`: the relay, `peers`: others in its place;
+//!   `collector`: where the lines go;
+//! - `stage`: what stands around the relay; `proxy`: a way to the collector that is ours; `wall`: packets that vanish;
+//! - `tally`: counting; `table`: the table.
 
 mod collector;
 mod fault;
 mod load;
+mod peers;
+mod proxy;
 mod row;
+mod stage;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,6 +26,7 @@ mod table;
 mod tally;
 mod under_test;
 mod wall;
+mod wire;
 
 use fault::Fault;
 use row::{Make, Row, Size, Transport};
@@ -30,6 +36,7 @@ use story::Story;
 #[track_caller]
 fn told(transport: Transport, collector: Make, fault: Fault) {
     let row = Row { relay: Make::Logferry, transport, collector, fault };
+    assert!(row.is_one(), "the table has no {row}");
     if let Some(story) = Story::begins(&row, Size::SMALL) {
         let outcome = story.tell(&row);
         println!("{row}: {outcome:?}");
@@ -51,7 +58,7 @@ macro_rules! stories {
 
 /// All that can happen to a connection.
 macro_rules! by_connection {
-    ($transport:ident to $collector:ident $(and $test:ident $fault:ident)?) => {
+    ($transport:ident to $collector:ident $(and $test:ident $fault:ident)*) => {
         stories! { $transport to $collector:
             collector_killed CollectorKilled,
             collector_away CollectorAway,
@@ -65,7 +72,7 @@ macro_rules! by_connection {
             name_moves_old_vanishes NameMovesOldVanishes,
             name_moves_old_lives NameMovesOldLives,
             link_cut LinkCut
-            $(, $test $fault)?
+            $(, $test $fault)*
         }
     };
 }
@@ -88,7 +95,15 @@ macro_rules! by_datagram {
 
 mod tcp {
     mod rsyslog {
-        by_connection!(Tcp to Rsyslog);
+        by_connection!(Tcp to Rsyslog
+            and disk_frozen DiskFrozen
+            and disk_frozen_relp_senders DiskFrozenRelp
+            and collector_slow CollectorSlow
+            and link_slow LinkSlow
+            and name_rotates NameRotates
+            and descriptors_gone DescriptorsGone
+            and socket_name_gone SocketNameGone
+        );
     }
     mod logferry {
         by_connection!(Tcp to Logferry);
@@ -97,7 +112,7 @@ mod tcp {
 
 mod tls {
     mod rsyslog {
-        by_connection!(Tls to Rsyslog);
+        by_connection!(Tls to Rsyslog and collector_slow CollectorSlow);
     }
     mod logferry {
         by_connection!(Tls to Logferry);
@@ -106,11 +121,28 @@ mod tls {
 
 mod relp {
     mod rsyslog {
-        by_connection!(Relp to Rsyslog);
+        by_connection!(Relp to Rsyslog
+            and collector_slow CollectorSlow
+            and link_slow LinkSlow
+            and name_rotates NameRotates
+        );
     }
     mod logferry {
-        by_connection!(Relp to Logferry and both_killed BothKilled);
+        by_connection!(Relp to Logferry
+            and both_killed BothKilled
+            and disk_frozen DiskFrozen
+            and disk_frozen_relp_senders DiskFrozenRelp
+            and collector_slow CollectorSlow
+            and link_slow LinkSlow
+            and name_rotates NameRotates
+            and descriptors_gone DescriptorsGone
+            and socket_name_gone SocketNameGone
+        );
     }
+}
+
+mod file {
+    stories! { File to Files: one_path_refuses OnePathRefuses }
 }
 
 mod udp {

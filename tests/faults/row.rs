@@ -20,18 +20,30 @@ pub enum Make {
     Logferry,
     Rsyslog,
     SyslogNg,
+    /// No program: what the relay itself writes.
+    Files,
+}
+
+/// How the senders speak to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Senders {
+    Udp,
+    Tcp,
+    Unix,
+    Relp,
 }
 
 /// Messages in 256 KiB, which may be under way on a connection, of some 250 bytes as we write them.
 const UNDER_WAY: usize = 1000;
 
-/// Between the relay and the collector. The senders use TCP, but where this is UDP.
+/// Between the relay and the collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
     Tls,
     Relp,
     Udp,
+    File,
 }
 
 /// Lengths of time are counted in messages that were due: a story waits for the load, not for the clock.
@@ -51,8 +63,14 @@ pub struct Size {
     pub hang: usize,
     /// How long a link is cut.
     pub cut: usize,
+    /// How long a disk is frozen.
+    pub frozen: usize,
+    /// How long a link or a collector is slow, and a name rotates.
+    pub slow: usize,
     /// When a relay that has not recovered is taken to never do so.
     pub patience: Duration,
+    /// How long those may be delayed, and senders held, that a fault is not about.
+    pub delay: Duration,
     /// When whatever has not come is taken to be lost.
     pub quiet: Duration,
     /// Whether the relay runs on its defaults, or with shorter waits than anybody would set.
@@ -60,10 +78,37 @@ pub struct Size {
 }
 
 impl Row {
+    pub fn senders(&self) -> Senders {
+        match self.fault {
+            Fault::SocketNameGone => Senders::Unix,
+            Fault::DiskFrozenRelp => Senders::Relp,
+            _ if self.transport == Transport::Udp => Senders::Udp,
+            _ => Senders::Tcp,
+        }
+    }
+
+    /// Whether there is such a row. A peer looks a name up when it connects, so that one which rotates is nothing to it, and
+    /// syslog-ng does not speak RELP.
+    pub fn is_one(&self) -> bool {
+        let Self { relay, transport, collector, fault } = *self;
+        let ours = relay == Make::Logferry;
+        let may = ours || fault != Fault::NameRotates && (relay, fault) != (Make::SyslogNg, Fault::DiskFrozenRelp);
+        may && fault.applies(transport, collector)
+    }
+
     /// Lines that may be lost: one that a sender of plain TCP writes between a stopping relay's last look at its connection
     /// and the reset, which no receiver can prevent. One for each restart.
     pub fn most_lost(&self) -> usize {
         if self.fault == Fault::RelayRestarted { 3 } else { 0 }
+    }
+
+    /// How many connections our relay may make in its last life, where that says whether it has kept them.
+    pub fn most_connects(&self) -> Option<usize> {
+        match (self.fault, self.transport) {
+            (Fault::NameRotates, _) => Some(1),
+            (Fault::CollectorSlow, _) | (Fault::LinkSlow, Transport::Relp) => Some(2),
+            _ => None,
+        }
     }
 
     /// How many messages may come again at most.
@@ -91,7 +136,10 @@ impl Size {
         away: 1600,
         hang: 4000,
         cut: 3000,
+        frozen: 3000,
+        slow: 5000,
         patience: Duration::from_secs(20),
+        delay: Duration::from_secs(20),
         quiet: Duration::from_secs(4),
         defaults: false,
     };
@@ -105,7 +153,10 @@ impl Size {
         away: 50_000,
         hang: 50_000,
         cut: 75_000,
+        frozen: 45_000,
+        slow: 150_000,
         patience: Duration::from_secs(40),
+        delay: Duration::from_secs(5),
         quiet: Duration::from_secs(10),
         defaults: true,
     };
@@ -118,6 +169,7 @@ impl Transport {
             Self::Tls => Input::Tls,
             Self::Relp => Input::Relp,
             Self::Udp => Input::Udp,
+            Self::File => unreachable!("nobody listens"),
         }
     }
 
@@ -127,6 +179,7 @@ impl Transport {
             Self::Tls => "tls",
             Self::Relp => "relp",
             Self::Udp => "udp",
+            Self::File => "file",
         }
     }
 }
@@ -137,6 +190,7 @@ impl Make {
             Self::Logferry => "logferry",
             Self::Rsyslog => "rsyslog",
             Self::SyslogNg => "syslog-ng",
+            Self::Files => "files",
         }
     }
 }

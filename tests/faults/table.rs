@@ -4,9 +4,9 @@
 //! `relay/transport/collector/fault`.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::fault::Fault;
 use super::row::{Make, Row, Size, Transport};
@@ -35,19 +35,29 @@ pub fn print(size: Size) {
 }
 
 fn rows() -> Vec<Row> {
+    use Make::{Files, Logferry, Rsyslog, SyslogNg};
+    use Transport::{File, Relp, Tcp, Tls, Udp};
+    const WAYS: [(Transport, Make); 9] = [
+        (Tcp, Rsyslog),
+        (Tcp, Logferry),
+        (Tls, Rsyslog),
+        (Tls, Logferry),
+        (Relp, Rsyslog),
+        (Relp, Logferry),
+        (Udp, Rsyslog),
+        (Udp, Logferry),
+        (File, Files),
+    ];
     let mut rows = Vec::new();
     for fault in Fault::ALL {
-        for transport in [Transport::Tcp, Transport::Tls, Transport::Relp, Transport::Udp] {
-            for collector in [Make::Rsyslog, Make::Logferry] {
-                let relays: &[Make] = match (transport, collector) {
-                    (Transport::Tcp, Make::Rsyslog) => &[Make::Logferry, Make::Rsyslog, Make::SyslogNg],
-                    (Transport::Relp, Make::Rsyslog) => &[Make::Logferry, Make::Rsyslog],
-                    _ => &[Make::Logferry],
-                };
-                if fault.applies(transport, collector) {
-                    rows.extend(relays.iter().map(|&relay| Row { relay, transport, collector, fault }));
-                }
-            }
+        for (transport, collector) in WAYS {
+            let relays: &[Make] = match (transport, collector) {
+                (Tcp, Rsyslog) | (File, _) => &[Logferry, Rsyslog, SyslogNg],
+                (Relp, Rsyslog) => &[Logferry, Rsyslog],
+                _ => &[Logferry],
+            };
+            let each = relays.iter().map(|&relay| Row { relay, transport, collector, fault });
+            rows.extend(each.filter(Row::is_one));
         }
     }
     rows
@@ -73,7 +83,8 @@ fn tell(rows: &[Row], size: Size) -> Vec<Told> {
 
 /// A story that fails does not end the others.
 fn tell_one(row: &Row, size: Size) -> Told {
-    let told = catch_unwind(AssertUnwindSafe(|| Story::begins(row, size).map(|story| story.tell(row))));
+    // On a thread of its own, which a story may take to another network.
+    let told = std::thread::scope(|scope| scope.spawn(|| Story::begins(row, size).map(|story| story.tell(row))).join());
     match told {
         Ok(Some(outcome)) => {
             println!("{row}: {outcome:?}");
@@ -97,38 +108,61 @@ impl Told {
     }
 }
 
+/// What breaks everything, and what is about some lines or senders only: there are more columns for that.
 fn written(rows: &[Row], told: &[Told], size: Size) -> String {
-    let mut text = format!("{} messages or more at {}/s.\n\n", size.messages, size.rate);
-    text += "| what happens | by | to | sent | lost | unread | twice | late | s | rsyslog: lost, twice, s | syslog-ng: lost, twice, s |\n";
-    text += "|---|---|---|---|---|---|---|---|---|---|---|\n";
-    for (row, one) in rows.iter().zip(told).filter(|(row, _)| row.relay == Make::Logferry) {
-        let peer = |relay| {
-            let place = rows.iter().position(|other| *other == Row { relay, ..*row });
-            place.map_or_else(String::new, |at| short(&told[at]))
-        };
-        let ours = match one {
-            Told::Outcome(o) => {
-                let seconds = seconds(o);
-                format!("{} | {} | {} | {} | {} | {seconds}", o.sent, o.lost, o.unread, o.repeated, o.late)
+    let mut text = format!("{} messages or more at {}/s.\n", size.messages, size.rate);
+    for of_some in [false, true] {
+        let own =
+            if of_some { "stalled | twice | late | s | beside | crawled | held" } else { "twice | late | s | held" };
+        let peers = "rsyslog: lost, twice, s, held | syslog-ng: lost, twice, s, held";
+        text += &format!("\n| what happens | by | to | sent | lost | unread | {own} | {peers} |\n");
+        text += &format!("{}|\n", "|---".repeat(8 + own.split('|').count()));
+        for (row, one) in rows.iter().zip(told) {
+            if row.relay == Make::Logferry && row.fault.has_others() == of_some {
+                text += &line(row, one, (rows, told), of_some);
             }
-            Told::NotHere => "| not installed here | | | |".to_owned(),
-            Told::Failed => "| failed | | | |".to_owned(),
-        };
-        let (fault, by, to) = (row.fault.title(), row.transport.name(), row.collector.name());
-        text += &format!("| {fault} | {by} | {to} | {ours} | {} | {} |\n", peer(Make::Rsyslog), peer(Make::SyslogNg));
+        }
     }
     text
+}
+
+fn line(row: &Row, one: &Told, (rows, told): (&[Row], &[Told]), of_some: bool) -> String {
+    let peer = |relay| {
+        let place = rows.iter().position(|other| *other == Row { relay, ..*row });
+        place.map_or_else(String::new, |at| short(&told[at]))
+    };
+    let ours = match one {
+        Told::Outcome(o) => {
+            let Outcome { sent, lost, unread, stalled, repeated, late, .. } = o;
+            let (seconds, held) = (seconds(o.recovery), o.held.as_secs_f64());
+            let (beside, crawled) = (o.beside.map(self::seconds), o.crawled.map(|lines| lines.to_string()));
+            let (beside, crawled) = (beside.unwrap_or_default(), crawled.unwrap_or_default());
+            match of_some {
+                false => format!("{sent} | {lost} | {unread} | {repeated} | {late} | {seconds} | {held:.1}"),
+                true => format!(
+                    "{sent} | {lost} | {unread} | {stalled} | {repeated} | {late} | {seconds} | {beside} | {crawled} | {held:.1}"
+                ),
+            }
+        }
+        Told::NotHere => format!("not installed here{}", " | ".repeat(if of_some { 9 } else { 6 })),
+        Told::Failed => format!("failed{}", " | ".repeat(if of_some { 9 } else { 6 })),
+    };
+    let (fault, by, to) = (row.fault.title(), row.transport.name(), row.collector.name());
+    format!("| {fault} | {by} | {to} | {ours} | {} | {} |\n", peer(Make::Rsyslog), peer(Make::SyslogNg))
 }
 
 /// Of a peer, what was lost in its hands and what it never had cannot be told apart.
 fn short(told: &Told) -> String {
     match told {
-        Told::Outcome(o) => format!("{}, {}, {}", o.lost + o.unread, o.repeated, seconds(o)),
+        Told::Outcome(o) => {
+            let held = o.held.as_secs_f64();
+            format!("{}, {}, {}, {held:.1}", o.lost + o.unread, o.repeated, seconds(o.recovery))
+        }
         Told::NotHere => "not installed".to_owned(),
         Told::Failed => "failed".to_owned(),
     }
 }
 
-fn seconds(outcome: &Outcome) -> String {
-    outcome.recovery.map_or_else(|| "never".to_owned(), |time| format!("{:.1}", time.as_secs_f64()))
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".to_owned(), |time| format!("{:.1}", time.as_secs_f64()))
 }

@@ -1,7 +1,7 @@
 //! Counting: what arrived once, twice, late or never. And looking: what has arrived until now.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +91,8 @@ pub struct Watch {
 pub enum Place {
     File(PathBuf),
     Spool(PathBuf),
+    /// All of a directory.
+    Files(PathBuf),
 }
 
 impl Watch {
@@ -102,6 +104,7 @@ impl Watch {
         let files = match &self.at {
             Place::File(file) => vec![file.clone()],
             Place::Spool(dir) => segments(dir),
+            Place::Files(dir) => files(dir),
         };
         for file in files {
             let from = self.read.get(&file).copied().unwrap_or(0);
@@ -115,6 +118,11 @@ impl Watch {
             self.read.insert(file, from + end as u64);
         }
     }
+}
+
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_file()).collect()
 }
 
 fn read_from(file: &Path, from: u64) -> Option<Vec<u8>> {

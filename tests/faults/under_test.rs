@@ -1,119 +1,133 @@
-//! The relay between senders and collector: ours, or one of the peers in the configuration that loses least.
+//! The relay between senders and collector: ours, or one of the peers.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::collector::{pending, url};
-use super::load::{STREAMS, Way};
-use super::row::{Make, Row, Size, Transport};
-use super::support::Held;
+use super::load::STREAMS;
+use super::peers::PeerCommand;
+use super::row::{Make, Row, Senders, Size, Transport};
+use super::stage::Names;
+use super::support::descriptors::with_files;
+use super::support::disk::{Device, Frozen};
 use super::support::program::SIGTERM;
-use super::support::rsyslog::{self, Input};
-use super::support::{Certs, NameServer, Program, Relay, Setup, SyslogNg, dns, eventually, installed};
+use super::support::{Certs, Held, Metrics, Program, Relay, Setup, dns, eventually, installed};
 use super::tally::Tally;
+use super::wire::Way;
 
-const FORWARD: &str = "central";
+pub const FORWARD: &str = "central";
+/// Another forward, where there is one.
+pub const BESIDE: &str = "beside";
+/// Bytes of a disk that can be frozen.
+const DISK: u64 = 1 << 30;
 
 /// The way to the collector.
 pub enum To<'a> {
     At(SocketAddr),
     /// By [`dns::NAME`], which this server knows.
-    Named(&'a NameServer, u16),
+    Named(&'a Names, u16),
+    /// Into a file for each container, in this directory.
+    Files(PathBuf),
 }
 
 pub struct UnderTest {
     kind: Kind,
     way: Way,
+    /// How many files it may open.
+    files: Option<usize>,
+    /// What its spool is on, if it is to be frozen; it goes after the relay.
+    device: Option<Device>,
+    /// Its directory goes last.
+    _dir: Arc<TempDir>,
     /// The port it listens on.
     _held: Held,
 }
 
 enum Kind {
     Logferry { setup: Setup, runs: Option<Relay>, before: u64 },
-    Peer { command: PeerCommand, runs: Option<Program>, _dir: TempDir },
-}
-
-struct PeerCommand {
-    program: PeerProgram,
-    dir: PathBuf,
-    /// It can only ask the system's name servers: a `resolv.conf` that it alone will see.
-    resolver: Option<PathBuf>,
-}
-
-enum PeerProgram {
-    Rsyslog(PathBuf),
-    SyslogNg(SyslogNg),
+    Peer { command: PeerCommand, runs: Option<Program> },
 }
 
 impl UnderTest {
     /// Starts it. `None`: it is not installed here.
-    pub fn start(row: &Row, size: &Size, to: &To) -> Option<Self> {
-        let udp = row.transport == Transport::Udp;
+    pub fn start(row: &Row, size: &Size, to: &To, beside: Option<SocketAddr>) -> Option<Self> {
+        let udp = row.senders() == Senders::Udp;
         let held = Held::new(udp, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         let from = SocketAddr::from((Ipv4Addr::LOCALHOST, held.port()));
-        let kind = match row.relay {
+        let way = |dir: &Path| match row.senders() {
+            Senders::Udp => Way::Udp(from),
+            Senders::Tcp => Way::Tcp(from),
+            Senders::Relp => Way::Relp(from),
+            Senders::Unix => Way::Unix(dir.join("in.sock")),
+        };
+        let (kind, dir, way) = match row.relay {
             Make::Logferry => {
-                let setup = logferry(row, size, to, from);
-                Kind::Logferry { setup, runs: None, before: 0 }
+                let setup = Setup::new();
+                let (dir, way) = (setup.dir().clone(), way(setup.dir().path()));
+                let setup = logferry(setup, row, size, (&way, to, beside));
+                (Kind::Logferry { setup, runs: None, before: 0 }, dir, way)
             }
             peer => {
                 assert!(!udp, "peers are told over TCP and RELP");
                 let dir = TempDir::new().expect("a directory");
-                let (program, conf) = match peer {
-                    Make::Rsyslog => {
-                        let program = rsyslog::find(row.transport.input())?;
-                        (PeerProgram::Rsyslog(program), rsyslog_conf(row.transport, to, from, dir.path()))
-                    }
-                    _ => (PeerProgram::SyslogNg(SyslogNg::find()?), syslog_ng_conf(to, from, dir.path())),
-                };
-                fs::write(dir.path().join("conf"), conf).expect("written");
-                let resolver = match to {
-                    To::At(_) => None,
-                    To::Named(names, _) => {
-                        installed("unshare", "util-linux")?;
-                        let file = dir.path().join("resolv.conf");
-                        let text = format!("nameserver {}\noptions timeout:1 attempts:2\n", names.address().ip());
-                        fs::write(&file, text).expect("written");
-                        Some(file)
-                    }
-                };
-                let command = PeerCommand { program, dir: dir.path().to_owned(), resolver };
-                Kind::Peer { command, runs: None, _dir: dir }
+                let way = way(dir.path());
+                let command = PeerCommand::new(peer, row, (&way, to, beside), dir.path())?;
+                (Kind::Peer { command, runs: None }, Arc::new(dir), way)
             }
         };
-        let way = if udp { Way::Udp(from) } else { Way::Tcp(from) };
-        let mut relay = Self { kind, way, _held: held };
+        let device = if row.fault.needs_a_disk() {
+            installed("fsfreeze", "util-linux")?;
+            Some(Device::with_room_in(dir.path(), DISK)?)
+        } else {
+            None
+        };
+        let mut relay = Self { kind, way, files: row.fault.files(), device, _dir: dir, _held: held };
         relay.starts();
         Some(relay)
     }
 
-    pub fn way(&self) -> Way {
-        self.way
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     /// Returns when it listens.
     pub fn starts(&mut self) {
+        let limited = |command: Command| match self.files {
+            Some(most) => with_files(most, &command),
+            None => command,
+        };
         match &mut self.kind {
             Kind::Logferry { setup, runs, before } => {
                 *before = pending(setup, FORWARD);
-                *runs = Some(setup.start());
+                *runs = Some(setup.start_with(&mut limited(setup.command())));
             }
-            Kind::Peer { command, runs, .. } => {
-                let Way::Tcp(at) = self.way else { unreachable!("checked at the start") };
-                let mut program = Program::start(&mut command.build());
+            Kind::Peer { command, runs } => {
+                let mut program = Program::start(&mut limited(command.build()));
                 eventually("the relay listens", || {
                     if let Some(status) = program.has_ended() {
                         panic!("it ended at once: {status}");
                     }
-                    TcpStream::connect(at).is_ok().then_some(())
+                    self.way.is_open().then_some(())
                 });
                 *runs = Some(program);
             }
         }
+    }
+
+    /// Its spool is on a disk that nobody can write to until what is returned is dropped.
+    pub fn disk_freezes(&self) -> Frozen {
+        self.device.as_ref().expect("a disk of its own").freeze()
+    }
+
+    /// Somebody removes what senders know it by.
+    pub fn loses_its_socket(&self) {
+        let Way::Unix(path) = &self.way else { unreachable!("it listens on a unix socket") };
+        fs::remove_file(path).expect("it is there");
     }
 
     /// `kill -9`.
@@ -155,6 +169,21 @@ impl UnderTest {
         }
     }
 
+    /// What it says it has dropped because its disk took too long. A peer says nothing.
+    pub fn has_dropped(&self) -> usize {
+        self.says(|metrics| metrics.with("spool_dropped_total", "reason=\"stalled\""))
+    }
+
+    /// How often it says that it has connected.
+    pub fn has_connected(&self) -> usize {
+        self.says(|metrics| metrics.with("forward_connects_total", ""))
+    }
+
+    fn says(&self, what: impl Fn(&Metrics) -> i64) -> usize {
+        let Kind::Logferry { runs: Some(relay), .. } = &self.kind else { return 0 };
+        usize::try_from(what(&relay.metrics())).expect("no counter is negative")
+    }
+
     /// Checks the books of its last life.
     pub fn balances(&self) {
         if let Kind::Logferry { runs: Some(relay), before, .. } = &self.kind {
@@ -163,91 +192,56 @@ impl UnderTest {
     }
 }
 
-impl PeerCommand {
-    fn build(&self) -> Command {
-        let command = match &self.program {
-            PeerProgram::Rsyslog(program) => rsyslog::command(program, &self.dir),
-            PeerProgram::SyslogNg(syslog_ng) => syslog_ng.command(&self.dir),
-        };
-        let Some(resolver) = &self.resolver else { return command };
-        // A mount namespace of its own; `exec` keeps the pid, so that signals reach the relay.
-        let mut wrapped = Command::new("unshare");
-        wrapped.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]).arg(resolver);
-        wrapped.arg(command.get_program()).args(command.get_args());
-        wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        wrapped
-    }
-}
-
 impl To<'_> {
     /// Host and port.
-    fn host(&self) -> (String, u16) {
+    pub fn host(&self) -> (String, u16) {
         match self {
             Self::At(at) => (at.ip().to_string(), at.port()),
             Self::Named(_, port) => (dns::NAME.to_owned(), *port),
+            Self::Files(_) => unreachable!("files have no address"),
+        }
+    }
+
+    /// What our own relay calls it.
+    fn url(&self, transport: Transport) -> String {
+        match self {
+            Self::Files(dir) => format!("file://{}/{{app}}.log", dir.display()),
+            _ => {
+                let (host, port) = self.host();
+                url(transport, format!("{host}:{port}"))
+            }
         }
     }
 }
 
-fn logferry(row: &Row, size: &Size, to: &To, from: SocketAddr) -> Setup {
-    let listen = if row.transport == Transport::Udp { url(Transport::Udp, from) } else { url(Transport::Tcp, from) };
-    let mut setup = Setup::new().listen(&listen);
-    let (host, port) = to.host();
-    let mut keys = format!("name = \"{FORWARD}\"\n");
+/// From the senders, to the collector, and beside it.
+pub type Ways<'a> = (&'a Way, &'a To<'a>, Option<SocketAddr>);
+
+fn logferry(setup: Setup, row: &Row, size: &Size, (from, to, beside): Ways) -> Setup {
+    let mut setup = setup.listen(&match from {
+        Way::Udp(at) => url(Transport::Udp, at),
+        Way::Tcp(at) => url(Transport::Tcp, at),
+        Way::Relp(at) => url(Transport::Relp, at),
+        Way::Unix(path) => format!("unix://{}", path.display()),
+    });
+    let mut keys = String::new();
     if row.transport == Transport::Tls {
         keys += &format!("ca = \"{}\"\n", Certs::get().path("ca.pem"));
     }
     if !size.defaults {
-        keys += "dead-after = \"1s\"\nmax-backoff = \"200ms\"\n";
+        keys += "max-backoff = \"200ms\"\n";
+        keys += if row.transport == Transport::File { "" } else { "dead-after = \"1s\"\n" };
     }
-    let to_url = url(row.transport, format!("{host}:{port}"));
-    setup = setup.section(&format!("[[forward]]\nto = \"{to_url}\"\n{keys}"));
+    let forward = |name: &str, to: &str| format!("[[forward]]\nto = \"{to}\"\nname = \"{name}\"\n{keys}");
+    setup = setup.section(&forward(FORWARD, &to.url(row.transport)));
+    if let Some(beside) = beside {
+        setup = setup.section(&forward(BESIDE, &url(row.transport, beside)));
+    }
     match to {
-        To::At(_) => setup,
+        To::At(_) | To::Files(_) => setup,
         To::Named(names, _) if size.defaults => {
             setup.section(&format!("[resolve]\nnameservers = \"{}\"", names.address()))
         }
         To::Named(names, _) => setup.section(&names.section()),
     }
-}
-
-/// What a message passes unparsed, on disk as soon as memory alone would have it; for ever patient with the collector.
-fn rsyslog_conf(transport: Transport, to: &To, from: SocketAddr, dir: &Path) -> String {
-    let (host, port) = to.host();
-    let (dir, in_ip, in_port) = (dir.display(), from.ip(), from.port());
-    let (module, action) = match transport.input() {
-        Input::Tcp => ("", "type=\"omfwd\" protocol=\"tcp\" keepAlive=\"on\" keepAlive.time=\"5\" keepAlive.interval=\"2\" keepAlive.probes=\"3\"".to_owned()),
-        Input::Relp => ("module(load=\"omrelp\")", "type=\"omrelp\" windowSize=\"200\"".to_owned()),
-        other => unreachable!("no row has rsyslog forward by {other:?}"),
-    };
-    format!(
-        "global(workDirectory=\"{dir}\" maxMessageSize=\"128k\" net.enableDNS=\"on\" \
-         parser.escapeControlCharactersOnReceive=\"off\")\n\
-         module(load=\"imptcp\")\n{module}\n\
-         template(name=\"same\" type=\"string\" string=\"%rawmsg%\\n\")\n\
-         template(name=\"same-counted\" type=\"string\" string=\"%rawmsg%\")\n\
-         ruleset(name=\"relay\" queue.type=\"Direct\") {{\n\
-         action({action} target=\"{host}\" port=\"{port}\" template=\"{}\" action.resumeRetryCount=\"-1\" \
-         action.resumeInterval=\"1\" queue.type=\"LinkedList\" queue.size=\"200000\" queue.filename=\"relay\" \
-         queue.maxDiskSpace=\"2g\" queue.saveOnShutdown=\"on\" queue.dequeueBatchSize=\"1024\")\n\
-         }}\n\
-         input(type=\"imptcp\" address=\"{in_ip}\" port=\"{in_port}\" ruleset=\"relay\")\n",
-        if transport == Transport::Relp { "same-counted" } else { "same" },
-    )
-}
-
-/// The reliable kind of disk buffer, and senders that are held when it is full.
-fn syslog_ng_conf(to: &To, from: SocketAddr, dir: &Path) -> String {
-    let (host, port) = to.host();
-    let (dir, in_ip, in_port) = (dir.display(), from.ip(), from.port());
-    format!(
-        "@version: 3.35\n\
-         options {{ keep-hostname(yes); log-msg-size(131072); use-dns(no); dns-cache(no); stats-freq(0); time-reopen(1); }};\n\
-         source senders {{ network(ip({in_ip}) port({in_port}) transport(\"tcp\") flags(no-parse) \
-         log-fetch-limit(1000) log-iw-size(100000) max-connections(100)); }};\n\
-         destination central {{ network(\"{host}\" port({port}) transport(\"tcp\") template(\"$MSG\\n\") \
-         so-keepalive(yes) tcp-keepalive-time(5) tcp-keepalive-intvl(2) tcp-keepalive-probes(3) \
-         disk-buffer(reliable(yes) dir(\"{dir}\") disk-buf-size(2147483648) mem-buf-size(67108864))); }};\n\
-         log {{ source(senders); destination(central); flags(flow-control); }};\n"
-    )
 }

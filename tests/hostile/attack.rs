@@ -1,7 +1,8 @@
 //! What strangers do, and what it may cost.
 
 use super::crowd::Crowd;
-use super::stand::Doors;
+use super::stand::{Doors, Way};
+use super::support::fluent::{self, Value, map};
 use super::support::{TlsClient, relp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,30 @@ pub enum Attack {
     RelpCommands,
     /// UDP: datagrams of ever new containers, from a few sockets at full speed.
     ForgedTags,
+    /// GELF by TCP: objects without their last brace.
+    GelfHalfObjects,
+    /// GELF by UDP: the first chunk of ever new messages, from a few sockets at full speed.
+    GelfFirstChunks,
+    /// Forward: all bytes of an array but the last.
+    ForwardHalfArrays,
+    /// Forward: bytes of an array without an end, one at a time.
+    ForwardDribble,
+    /// Forward: what is deep, what declares 4 GiB, entries that end in the middle, texts that are no UTF-8.
+    ForwardBadArrays,
+    /// Forward: gzip that becomes as much as may be, and then more.
+    ForwardBombs,
+    /// HTTP: a request that was answered, and then nothing.
+    HttpSilence,
+    /// HTTP: a head without an end.
+    HttpHalfHeads,
+    /// HEC: an event without an end.
+    HttpHalfEvents,
+    /// HEC: a compressed body that becomes more than may be.
+    HttpBombs,
+    /// HEC: one that becomes nearly as much as may be, a line without an end.
+    HttpLargeBodies,
+    /// systemd's journal: an entry without an end.
+    JournalHalfEntries,
 }
 
 /// Bytes of a frame that is nearly as long as the default of `max-frame`.
@@ -59,6 +84,18 @@ impl Attack {
             Self::RelpHalfBatch => "half batches by RELP",
             Self::RelpCommands => "commands by RELP, answers unread",
             Self::ForgedTags => "forged tags by UDP",
+            Self::GelfHalfObjects => "half objects of GELF",
+            Self::GelfFirstChunks => "first chunks of GELF by UDP",
+            Self::ForwardHalfArrays => "half arrays of Forward",
+            Self::ForwardDribble => "a byte of Forward now and then",
+            Self::ForwardBadArrays => "arrays of Forward that are none",
+            Self::ForwardBombs => "gzip bombs by Forward",
+            Self::HttpSilence => "a request by HTTP, and silence",
+            Self::HttpHalfHeads => "half heads by HTTP",
+            Self::HttpHalfEvents => "half events of HEC",
+            Self::HttpBombs => "gzip bombs by HEC",
+            Self::HttpLargeBodies => "large bodies in gzip by HEC",
+            Self::JournalHalfEntries => "half entries of a journal",
         }
     }
 
@@ -68,11 +105,24 @@ impl Attack {
     pub fn most_kib(self, strangers: usize) -> u64 {
         let (together, each_of_them) = match self {
             Self::Silence | Self::Dribble => (2 << 10, 3 << 10),
-            Self::Garbage | Self::HalfFrames | Self::ForgedTags => (28 << 10, 3 << 10),
+            Self::Garbage | Self::HalfFrames | Self::ForgedTags | Self::GelfFirstChunks => (30 << 10, 3 << 10),
             Self::NewHeaders | Self::LongHeaders => (16 << 10, 4 << 10),
             Self::HalfHello => (8 << 10, 4 << 10),
             Self::Handshakes => (4 << 10, 11 << 10),
-            Self::RelpHalfFrame | Self::RelpCommands => (28 << 10, 5 << 10),
+            Self::RelpHalfFrame | Self::RelpCommands | Self::GelfHalfObjects | Self::ForwardHalfArrays => {
+                (28 << 10, 5 << 10)
+            }
+            Self::ForwardDribble => (4 << 10, 5 << 10),
+            Self::ForwardBadArrays => (8 << 10, 5 << 10),
+            // `max-unfinished` of what has come, and one array of twice as much: they are inflated one after the other.
+            Self::ForwardBombs => (56 << 10, 5 << 10),
+            // hyper keeps 8 KiB of each.
+            Self::HttpSilence | Self::HttpHalfHeads => (8 << 10, 18 << 10),
+            Self::HttpHalfEvents | Self::JournalHalfEntries => (40 << 10, 18 << 10),
+            // As of the Forward protocol: none of these is kept.
+            Self::HttpBombs => (80 << 10, 18 << 10),
+            // Four at a time, each twice `max-unfinished`; each leaves behind, while it grows, half of what it is.
+            Self::HttpLargeBodies => (176 << 10, 18 << 10),
             // Twice `max-unfinished`: each of these messages leaves behind, while it grows, as much as it is.
             Self::RelpHalfBatch => (32 << 10, 5 << 10),
         };
@@ -84,9 +134,34 @@ impl Attack {
         match self {
             // As many bytes from fewer of them.
             Self::RelpHalfBatch => of / 10,
+            // Each is 32 MiB to inflate.
+            Self::ForwardBombs | Self::HttpBombs | Self::HttpLargeBodies => of / 20,
             // Each takes a debug build 10 ms.
             Self::Handshakes | Self::RelpCommands if cfg!(debug_assertions) => of / 5,
             _ => of,
+        }
+    }
+
+    /// How strangers come in.
+    pub fn way(self) -> Way {
+        match self {
+            Self::Silence | Self::Garbage | Self::HalfFrames | Self::Dribble | Self::NewHeaders | Self::LongHeaders => {
+                Way::Tcp
+            }
+            Self::HalfHello | Self::Handshakes => Way::Tls,
+            Self::RelpHalfFrame | Self::RelpHalfBatch | Self::RelpCommands => Way::Relp,
+            Self::ForgedTags => Way::Udp,
+            Self::GelfHalfObjects => Way::Gelf,
+            Self::GelfFirstChunks => Way::GelfUdp,
+            Self::ForwardHalfArrays | Self::ForwardDribble | Self::ForwardBadArrays | Self::ForwardBombs => {
+                Way::Forward
+            }
+            Self::HttpSilence
+            | Self::HttpHalfHeads
+            | Self::HttpHalfEvents
+            | Self::HttpBombs
+            | Self::HttpLargeBodies => Way::Http,
+            Self::JournalHalfEntries => Way::Journal,
         }
     }
 
@@ -127,6 +202,48 @@ impl Attack {
                 Crowd::comes_and_reads_little(doors.relp, strangers).sends(&[OPEN, &commands].concat())
             }
             Self::ForgedTags => Crowd::shouts(doors.udp, SOCKETS, 3 * strangers, |number| forged(number, 0, LONG / 2)),
+            Self::GelfHalfObjects => {
+                let object = [b"{\"short_message\":\"", &[b'x'; LONG][..], b"\""].concat();
+                Crowd::comes(doors.gelf, strangers).sends(&object)
+            }
+            Self::GelfFirstChunks => Crowd::shouts(doors.gelf_udp, SOCKETS, 3 * strangers, first_chunk),
+            Self::ForwardHalfArrays => {
+                let array = fluent::line([b'x'; LONG], None);
+                Crowd::comes(doors.forward, strangers).sends(&array[..array.len() - 1])
+            }
+            Self::ForwardDribble => {
+                let array = fluent::line([b'x'; LONG], None);
+                let crowd = Crowd::comes(doors.forward, strangers);
+                array[..BYTES].chunks(1).fold(crowd, |crowd, byte| crowd.sends(byte))
+            }
+            Self::ForwardBadArrays => Crowd::comes(doors.forward, strangers).each_sends(bad_array),
+            Self::ForwardBombs => Crowd::comes(doors.forward, strangers).sends(&bomb()),
+            Self::HttpSilence => {
+                let asks = b"OPTIONS /services/collector HTTP/1.1\r\nHost: x\r\n\r\n";
+                Crowd::comes(doors.http, strangers).sends(asks)
+            }
+            Self::HttpHalfHeads => {
+                let head = [b"POST /services/collector HTTP/1.1\r\nX: ", &[b'x'; LONG / 10][..]].concat();
+                Crowd::comes(doors.http, strangers).sends(&head)
+            }
+            Self::HttpHalfEvents => {
+                let event = [b"{\"event\":\"", &[b'x'; LONG][..]].concat();
+                Crowd::comes(doors.http, strangers).sends(&posted("/services/collector", "", event.len() + 1, &event))
+            }
+            Self::HttpBombs => {
+                let body = fluent::zipped(&vec![b' '; 128 << 20]);
+                let request = posted("/services/collector", "Content-Encoding: gzip\r\n", body.len(), &body);
+                Crowd::comes(doors.http, strangers).sends(&request)
+            }
+            Self::HttpLargeBodies => {
+                let body = fluent::zipped(&vec![b'x'; 31 << 20]);
+                let request = posted("/services/collector/raw", "Content-Encoding: gzip\r\n", body.len(), &body);
+                Crowd::comes(doors.http, strangers).sends(&request)
+            }
+            Self::JournalHalfEntries => {
+                let entry = [b"PRIORITY=6\nMESSAGE=", &[b'x'; LONG][..]].concat();
+                Crowd::comes(doors.journal, strangers).sends(&posted("/upload", "", entry.len() + 1, &entry))
+            }
         }
     }
 }
@@ -138,6 +255,41 @@ fn forged(stranger: usize, number: usize, length: usize) -> Vec<u8> {
     let name = "n".repeat(length);
     format!("<30>Nov 20 17:28:47 image-{stranger}-{number}/{name}-{stranger}-{number}/2a9052a5c36e[1]: x\n")
         .into_bytes()
+}
+
+/// Of a message with 128 of them.
+fn first_chunk(number: usize) -> Vec<u8> {
+    [b"\x1e\x0f", &number.to_be_bytes()[..], &[0, 128], &[b'x'; LONG / 2]].concat()
+}
+
+/// Each kind is of another stranger.
+fn bad_array(stranger: usize) -> Vec<u8> {
+    match stranger % 4 {
+        0 => vec![0x91; LONG],
+        1 => [b"\x93\xa1t\x01\xdb\xff\xff\xff\xff", &[b'x'; LONG][..]].concat(),
+        2 => {
+            let entries = Value::Array(vec![Value::Int(1), map([("log", "x")])]).bytes().repeat(CONTAINERS);
+            let cut = entries[..entries.len() - 1].to_vec();
+            Value::Array(vec!["t".into(), Value::Bin(cut)]).bytes()
+        }
+        _ => {
+            let text = [&b"\xff\xc3\x28\x80"[..], &stranger.to_be_bytes()].concat();
+            let record = Value::Map(vec![("log".into(), text[..].into()), (text[..].into(), text[..].into())]);
+            Value::Array(vec![text[..].into(), Value::Int(1), record]).bytes()
+        }
+    }
+}
+
+/// A few hundred KiB that would be many times what an array may be.
+fn bomb() -> Vec<u8> {
+    let option = map([("compressed", "gzip")]);
+    Value::Array(vec!["t".into(), Value::Bin(fluent::zipped(&vec![0; 128 << 20])), option]).bytes()
+}
+
+/// A request that says it has so many bytes.
+fn posted(path: &str, header: &str, length: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 /// As another logferry opens a session, which is then allowed batches.

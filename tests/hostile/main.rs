@@ -50,7 +50,7 @@ fn withstood(attack: Attack) {
     if !stand::has_descriptors_for(strangers) {
         return;
     }
-    let mut stand = Stand::new();
+    let mut stand = Stand::new(attack.way());
     let calm = stand.quiet_descriptors();
     let start = stand.peak_kib();
     let crowd = attack.begins(stand.doors(), strangers);
@@ -98,4 +98,16 @@ attacks! {
     half_batches_of_relp RelpHalfBatch,
     commands_of_relp RelpCommands,
     forged_tags_by_udp ForgedTags,
+    half_objects_of_gelf GelfHalfObjects,
+    first_chunks_of_gelf GelfFirstChunks,
+    half_arrays_of_forward ForwardHalfArrays,
+    a_byte_of_forward_now_and_then ForwardDribble,
+    arrays_of_forward_that_are_none ForwardBadArrays,
+    gzip_bombs_by_forward ForwardBombs,
+    silence_by_http HttpSilence,
+    half_heads_by_http HttpHalfHeads,
+    half_events_of_hec HttpHalfEvents,
+    gzip_bombs_by_hec HttpBombs,
+    large_bodies_by_hec HttpLargeBodies,
+    half_entries_of_a_journal JournalHalfEntries,
 }

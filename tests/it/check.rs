@@ -17,6 +17,62 @@ use crate::support::{Certs, Setup, root_can, run};
 
 const CONFIG: i32 = 78;
 
+/// A relay would not start with them.
+#[test]
+fn secrets_of_senders_are_read_and_not_shown() {
+    let dir = TempDir::new().expect("a directory");
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        path.display().to_string()
+    };
+    let checks = |key: &str, users: &str| {
+        let keys = format!("shared-key-file = \"{key}\"\nusers-file = \"{users}\"");
+        Checked::of(&mut Setup::new().listen_with("fluent://127.0.0.1:0", &keys).forward("stdout:").command())
+    };
+    let (key, users) = (file("key", "hunter2\n", 0o600), file("users", "alice:hunter2\n", 0o600));
+    checks(&key, &users).says_nothing_of("problem: ").says_nothing_of("hunter2");
+    for (key, users, says) in [
+        ("/nowhere", &*users, &["/nowhere", "cannot read the secret in it"][..]),
+        (&file("empty", " \n", 0o600), &users, &["there is no secret in it"]),
+        (&key, &file("bad", "alice:a\nhunter2\n", 0o600), &["line 2 is no `name:password`"]),
+    ] {
+        let checked = checks(key, users);
+        checked.says("problem: listen fluent://", says).says_nothing_of("hunter2").ends(CONFIG);
+    }
+    let open = file("open", "alice:hunter2\n", 0o644);
+    checks(&key, &open).says("warning: listen fluent://", &["everybody on this machine can read the key", &open]);
+}
+
+/// They are not sent to a store either.
+#[test]
+fn secrets_of_forwards_are_read_and_not_shown() {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    for (name, text) in [("token", "hunter2\n"), ("empty", "\n")] {
+        fs::write(setup.path(name), text).expect("written");
+        fs::set_permissions(setup.path(name), fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
+    let key = |key: &str, name: &str| format!("{key} = \"{}\"", setup.path(name).display());
+    let checks = |keys: &str| {
+        let setup = Setup::new().listen("tcp://127.0.0.1:0");
+        Checked::of(&mut setup.forward_with("http://127.0.0.1:1", &format!("api = \"loki\"\n{keys}")).command())
+    };
+    checks(&key("token-file", "token")).says_nothing_of("problem: ").says_nothing_of("hunter2");
+    let password = |name: &str| format!("user = \"alice\"\n{}", key("password-file", name));
+    for (keys, says) in [
+        (key("token-file", "nowhere"), "nowhere: cannot read the secret in it"),
+        (key("token-file", "empty"), "empty: there is no secret in it"),
+        (password("nowhere"), "nowhere: cannot read the secret in it"),
+        (password("empty"), "empty: there is no secret in it"),
+    ] {
+        checks(&keys).says("problem: forward central: ", &[says]).ends(CONFIG);
+    }
+    fs::set_permissions(setup.path("token"), fs::Permissions::from_mode(0o644)).expect("a mode");
+    checks(&key("token-file", "token"))
+        .says("warning: forward central: ", &["everybody on this machine can read the key"]);
+}
+
 /// What `check` said: its exit code, and its lines.
 struct Checked {
     code: Option<i32>,
@@ -130,6 +186,34 @@ impl Authority {
     }
 }
 
+/// Only in a container can it be the container's ID: podman's mark of one is made in a mount namespace.
+#[test]
+fn a_host_name_that_is_the_container_s_own_id() {
+    if !root_can("change the host name") {
+        return;
+    }
+    let dir = TempDir::new().expect("a directory");
+    let check = |variable: &str| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--uts",
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs none /run && touch /run/.containerenv && hostname 2a9052a5c36e && exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_logferry"),
+        ]);
+        command.env("LOGFERRY_SPOOL_DIR", dir.path()).env("LOGFERRY_LISTEN", "tcp://127.0.0.1:0");
+        command.env("LOGFERRY_HOSTNAME", variable);
+        if variable.is_empty() {
+            command.env_remove("LOGFERRY_HOSTNAME");
+        }
+        Checked::of(&mut command)
+    };
+    check("").says("warning: ", &["2a9052a5c36e", "the ID of this container", "LOGFERRY_HOSTNAME"]);
+    check("node-7").says_nothing_of("the ID of this container");
+}
+
 /// A pipe without a writer, and a device without an end: nobody waits for the one, and nobody reads the other into memory.
 #[test]
 fn what_is_no_file_is_a_problem_at_once() {
@@ -171,7 +255,7 @@ fn keys_that_mean_nothing_and_old_names() {
     let keys = "return-after = \"1m\"\nwindow = 10\nreplay = \"1KiB\"";
     Checked::of(&mut udp().forward_with("relp://127.0.0.1:2514", keys).command())
         .says("warning: ", &["forward.return-after: its name is `failback-after` now"])
-        .says("warning: ", &["forward.replay: forward central has no target that uses it (tcp:// or tcp+tls://)"])
+        .says("warning: ", &["forward.replay: forward central has no target that uses it (tcp://, tcp+tls://, gelf+tcp:// or gelf+tls://)"])
         .says_nothing_of("window")
         .ends(0);
     let both = "return-after = \"1m\"\nfailback-after = \"1m\"";
@@ -180,7 +264,7 @@ fn keys_that_mean_nothing_and_old_names() {
         .ends(CONFIG);
     let relay = udp().forward_with("stdout:", "window = 10").start();
     relay.says("config: ");
-    relay.says("forward.window: forward central has no target that uses it (relp:// or relp+tls://); take it out");
+    relay.says("forward.window: forward central has no target that uses it (relp://, relp+tls://, nats:// or nats+tls://); take it out");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::support::corpus::{self, Row};
 use crate::support::docker::{DOCKERD, HOST, RELAY, hard_texts};
 use crate::support::http::get;
+use crate::support::line::{lines_of, made_visible};
 use crate::support::sender::counted;
 use crate::support::{
     Certs, Collector, Docker, Door, Format, Framing, Line, Setup, TlsClient, Wire, eventually, has_ipv6, says, shown,
@@ -248,29 +249,6 @@ fn with_newlines_escaped(text: &[u8]) -> Vec<u8> {
     text.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"#012"[..])
 }
 
-/// What people read at terminals: all that acts there is written so. These are such texts as are in `hard_texts`.
-fn made_visible(text: &[u8]) -> Vec<u8> {
-    let acting = |byte: u8| byte < 0x20 && byte != b'\t' || byte == 0x7f;
-    let octal = |byte: u8| if acting(byte) { format!("#{byte:03o}").into_bytes() } else { vec![byte] };
-    let text: Vec<u8> = text.iter().flat_map(|byte| octal(*byte)).collect();
-    match String::from_utf8(text) {
-        Ok(text) => {
-            let text = text.replace('\u{85}', "#302#205").replace('\u{9b}', "#302#233");
-            text.replace('\u{2028}', "#342#200#250").replace('\u{2029}', "#342#200#251").into_bytes()
-        }
-        Err(not_text) => {
-            let octal =
-                |byte: &u8| if (0x80..0xa0).contains(byte) { format!("#{byte:03o}").into_bytes() } else { vec![*byte] };
-            not_text.as_bytes().iter().flat_map(octal).collect()
-        }
-    }
-}
-
-fn lines_of(bytes: &[u8]) -> Vec<Line> {
-    let bytes = bytes.strip_suffix(b"\n").expect("every line has an end");
-    bytes.split(|byte| *byte == b'\n').map(Line::read).collect()
-}
-
 #[track_caller]
 fn is_json(frame: &[u8], container: &Docker, text: &[u8]) {
     let json: serde_json::Value =
@@ -378,9 +356,9 @@ fn garbage_is_carried_whole_with_priority_13() {
     let setup = Setup::new().listen("udp://127.0.0.1:0").listen("tcp://127.0.0.1:0");
     let relay = setup.forward_with(&collector.url(), "framing = \"octet-counting\"").start();
     let garbage: [&[u8]; 7] = [
-        b"GET / HTTP/1.1\r",
-        b"\x00\x01\x02\xff\xfe",
         b"<999>1 not a priority",
+        b"GET / HTTP/1.1\r\x07",
+        b"\x01\x00\x02\xff\xfe",
         b"<>",
         b"<",
         b"{\"json\": true}",
@@ -400,7 +378,8 @@ fn garbage_is_carried_whole_with_priority_13() {
         assert_eq!(carried.len(), 2, "{}: {lines:?}", shown(text));
         for line in carried {
             let header = (line.pri, &*line.host, &*line.app, &*line.proc_id, &*line.msg_id, line.params.len());
-            assert_eq!(header, (13, RELAY, "-", "-", "-", 0), "{line:?}");
+            assert_eq!(header, (13, RELAY, "-", "-", "-", 1), "{line:?}");
+            assert_eq!(line.param("logferry@32473", "peer"), "127.0.0.1");
         }
     }
     relay.has_delivered(2 * garbage.len(), 0);

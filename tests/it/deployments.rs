@@ -2,12 +2,15 @@
 //! published schemas, systemd's units by systemd. The compose files, `daemon.json` and the stack are run for real, in
 //! `engine` and `swarm`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use logferry::internals::config::{Config, ListenAddress, Overrides};
 
+use crate::support::relay::logferry;
 use crate::support::{installed, skip};
 
 /// Tenths of the ten points of exposure that systemd counts; it calls 15 "OK". What is left is the network, which we need.
@@ -135,6 +138,149 @@ fn in_manifest(name: &str) -> (Config, String) {
     (config, manifest)
 }
 
+/// Options that Docker's drivers have, of those that we write anywhere (docs/log-drivers.md).
+const DRIVER_OPTIONS: [&str; 17] = [
+    "tag",
+    "labels",
+    "labels-regex",
+    "syslog-address",
+    "syslog-format",
+    "fluentd-address",
+    "fluentd-async",
+    "fluentd-sub-second-precision",
+    "fluentd-max-retries",
+    "gelf-address",
+    "gelf-tcp-max-reconnect",
+    "gelf-compression-type",
+    "splunk-url",
+    "splunk-token",
+    "splunk-verify-connection",
+    "max-size",
+    "max-file",
+];
+
+/// Variables that the program knows.
+fn variables() -> String {
+    let output = logferry().args(["run", "--help"]).output().expect("it runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Task definitions of ECS and a manifest of IoT Edge: what they say to the relay means something, and what they say to others goes to
+/// where the relay listens.
+#[test]
+fn settings_in_examples_are_settings_that_there_are() {
+    let known = variables();
+    let (mut relays, mut senders) = (0, 0);
+    for file in files("docs/examples") {
+        let name = file.display();
+        let example: Value = serde_json::from_str(&read(&file)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let (mut settings, mut options) = (BTreeMap::new(), Vec::new());
+        collect(&example, &mut settings, &mut options);
+        for key in settings.keys() {
+            assert!(known.contains(&format!("[env: {key}=]")), "{name}: there is no {key}");
+        }
+        if !settings.is_empty() {
+            relays += 1;
+            let mut check = logferry();
+            let (good, said) = ran(check.args(["check", "--syntax-only"]).envs(&settings));
+            assert!(good && said.contains("good"), "{name}: {said}");
+        }
+        let listens = settings.get("LOGFERRY_LISTEN").map_or("fluent://127.0.0.1:24224", String::as_str);
+        for options in options {
+            senders += 1;
+            if let Some(port) = options.get("Port") {
+                assert_eq!(format!("fluent://{}:{port}", options["Host"]), listens, "{name}");
+                continue;
+            }
+            if let Some(address) = options.get("fluentd-address") {
+                assert_eq!(address.replace("tcp://", "fluent://"), listens, "{name}");
+            }
+            for key in options.keys().filter(|key| !key.starts_with("awslogs-")) {
+                assert!(DRIVER_OPTIONS.contains(&key.as_str()), "{name}: {key}");
+            }
+        }
+    }
+    assert!(relays >= 3 && senders >= 5, "{relays} relays, {senders} senders");
+}
+
+/// Collects what is said to the relay and to log drivers, also in JSON that is text.
+fn collect(value: &Value, settings: &mut BTreeMap<String, String>, options: &mut Vec<BTreeMap<String, String>>) {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match value {
+        Value::Object(object) => {
+            if let (Some(name), Some(value)) = (object.get("name").and_then(text), object.get("value").and_then(text)) {
+                settings.insert(name, value);
+            }
+            for (key, value) in object {
+                match key.as_str() {
+                    _ if key.starts_with("LOGFERRY_") => {
+                        settings.insert(key.clone(), text(&value["value"]).expect("a text"));
+                    }
+                    "logConfiguration" | "LogConfig" => {
+                        let of_driver = value.get("options").or_else(|| value.get("Config")).expect("options");
+                        let of_driver = of_driver.as_object().expect("an object").iter();
+                        options
+                            .push(of_driver.map(|(key, value)| (key.clone(), text(value).expect("a text"))).collect());
+                    }
+                    "createOptions" => {
+                        let inner = serde_json::from_str(value.as_str().expect("JSON as text")).expect("JSON");
+                        collect(&inner, settings, options);
+                    }
+                    _ => collect(value, settings, options),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect(value, settings, options)),
+        _ => {}
+    }
+}
+
+/// What a compose file gives to the relay is what there is, and what it listens on is published.
+#[test]
+fn settings_in_compose_files_are_settings_that_there_are() {
+    let known = variables();
+    let composes = files("compose").into_iter().filter(|file| file.extension().is_some_and(|end| end == "yaml"));
+    let shared = read(&root().join("compose/relay.yaml"));
+    let mut listeners = 0;
+    for file in composes {
+        let (name, text) = (file.display(), read(&file));
+        let settings = text.lines().filter_map(|line| line.trim().split_once(':'));
+        for (key, value) in settings.filter(|(key, _)| key.starts_with("LOGFERRY_")) {
+            assert!(known.contains(&format!("[env: {key}=]")), "{name}: there is no {key}");
+            if key != "LOGFERRY_LISTEN" {
+                continue;
+            }
+            for address in value.trim().trim_matches('"').split(',') {
+                let address: ListenAddress = address.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+                let port = address.socket_address().expect("a port").port();
+                let published = format!(":{port}/{}\"", if address.is_udp() { "udp" } else { "tcp" });
+                assert!(text.contains(&published) || shared.contains(&published), "{name}: {address} is not published");
+                listeners += 1;
+            }
+        }
+        let options = text.lines().skip_while(|line| *line != "  options:").skip(1);
+        for option in
+            options.take_while(|line| line.starts_with("    ")).filter_map(|line| line.trim().split_once(": "))
+        {
+            assert!(option.0.starts_with('#') || DRIVER_OPTIONS.contains(&option.0), "{name}: {option:?}");
+        }
+    }
+    assert!(listeners >= 10, "{listeners}");
+}
+
+/// The config beside compose/splunk.yaml.
+#[test]
+fn the_config_of_the_splunk_driver_is_good_and_matches_the_port() {
+    let (toml, compose) =
+        (read(&root().join("compose/splunk/logferry.toml")), read(&root().join("compose/splunk.yaml")));
+    let variable = |name: &str| (name == "HEC_TOKEN").then(|| "0000-1111".to_owned());
+    let config = Config::parse(None, &toml, &Overrides::default(), &variable).expect("a good config");
+    assert_eq!(config.warnings, [""; 0]);
+    let [listener] = &config.listen[..] else { panic!("one listener") };
+    let port = listener.address.socket_address().expect("a port").port();
+    assert!(compose.contains(&format!(":{port}/tcp\"")) && compose.contains("HEC_TOKEN:\n"), "{compose}");
+}
+
 /// Copies of the units that start the program of this build.
 fn units() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
@@ -143,6 +289,48 @@ fn units() -> tempfile::TempDir {
         std::fs::write(dir.path().join(unit.file_name().expect("a file")), text).expect("a fresh directory");
     }
     dir
+}
+
+/// The uploader of the journal with our words, and the relay with the socket of journald.
+#[test]
+fn systemd_takes_the_drop_ins() {
+    let Some(analyze) = installed("systemd-analyze", "systemd") else { return };
+    let dir = units();
+    let upload = read(&root().join("compose/journald/systemd-journal-upload.service.conf"));
+    let docs = read(&root().join("docs/log-drivers.md"));
+    let of_service = docs.split("```").find(|block| block.contains("/logferry.service.d/")).expect("it is in the docs");
+    let of_service = of_service.split_once('\n').expect("a block").1;
+    let verify = |upload: &str, of_service: &str| {
+        let drop_ins = [("systemd-journal-upload.service", upload), ("logferry.service", of_service)];
+        for (unit, text) in drop_ins {
+            let folder = dir.path().join(format!("{unit}.d"));
+            std::fs::create_dir_all(&folder).expect("a fresh directory");
+            std::fs::write(folder.join("logferry.conf"), text).expect("a file of ours");
+        }
+        // What systemd ships, as far as it is needed.
+        let socket = "[Unit]\nDefaultDependencies=no\n[Socket]\nListenDatagram=/run/systemd/journal/syslog\n";
+        let uploader = "[Service]\nExecStart=/bin/true\nRestart=on-failure\n";
+        for (unit, text) in [("syslog.socket", socket), ("systemd-journal-upload.service", uploader)] {
+            std::fs::write(dir.path().join(unit), text).expect("a file of ours");
+        }
+        let _ = std::os::unix::fs::symlink("logferry.service", dir.path().join("syslog.service"));
+        let units =
+            ["logferry.service", "syslog.socket", "systemd-journal-upload.service"].map(|unit| dir.path().join(unit));
+        ran(Command::new(&analyze).args(["verify", "--man=no"]).args(units)).1
+    };
+    assert_eq!(verify(&upload, of_service).trim(), "");
+    let misspelt = upload.replace("StartLimitIntervalSec", "StartLimitInterval5ec");
+    assert!(verify(&misspelt, of_service).contains("StartLimitInterval5ec"));
+    let misspelt = of_service.replace("Sockets=", "Socket5=");
+    assert!(verify(&upload, &misspelt).contains("Socket5"));
+    let listens =
+        of_service.lines().find_map(|line| line.strip_prefix("Environment=LOGFERRY_LISTEN=")).expect("it listens");
+    assert!(listens.split(',').all(|url| url.parse::<ListenAddress>().is_ok()), "{listens}");
+    // What is said twice is said alike.
+    for said in ["StartLimitIntervalSec=0", "RestartSec=5", "URL=http://"] {
+        let conf = read(&root().join("compose/journald/journal-upload.conf"));
+        assert!((upload.contains(said) || conf.contains(said)) && docs.contains(said), "{said}");
+    }
 }
 
 #[test]

@@ -5,132 +5,17 @@ use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use crate::support::disk::{Device, Disk};
 use crate::support::http::{get, status};
 use crate::support::{
-    Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, root_can, says_at_length, skip,
+    Collector, Framing, Program, Relay, RelpFrame, RelpPeer, Setup, eventually, relp, root_can, says_at_length,
 };
 
 /// What a user gets who is nobody in particular.
 const NOBODY: u32 = 65_534;
-
-/// A file system of its own below a setup's directory.
-pub struct Disk(PathBuf);
-
-impl Disk {
-    /// `None`: this takes root, and the test said that it was skipped.
-    pub fn mount(at: &Path, size: &str) -> Option<Self> {
-        if !root_can("mount a small disk") {
-            return None;
-        }
-        fs::create_dir_all(at).expect("a place to mount at");
-        let disk = Self(at.to_owned());
-        disk.run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at));
-        Some(disk)
-    }
-
-    fn becomes_read_only(&self) {
-        self.run(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0));
-    }
-
-    /// Fills it to the last byte with something that is not ours; returns what gives the room back.
-    pub fn fill(&self) -> PathBuf {
-        let path = self.0.join("somebody-else");
-        let mut file = fs::File::create(&path).expect("a file");
-        while file.write_all(&[0; 4096]).is_ok() {}
-        path
-    }
-
-    #[track_caller]
-    fn run(&self, command: &mut Command) {
-        let status = command.status().expect("mount and umount are everywhere");
-        assert!(status.success(), "{command:?}: {status}");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a relay of a test that failed may still be at it.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-/// A device that promises more room than it has, as a thin volume does, with a file system on it. Beyond its room writes
-/// fail when they are synced, and then the kernel makes the file system read-only.
-pub struct Device {
-    // In the order in which they have to go.
-    disk: Disk,
-    below: Disk,
-}
-
-impl Device {
-    /// Mounted as a setup's spool, with room for a part of it; `features` are ext4's. `None`: see [`Disk::mount`].
-    pub fn mount(setup: &Setup, features: &str) -> Option<Self> {
-        crate::support::installed("mkfs.ext4", "e2fsprogs")?;
-        if !Path::new("/dev/loop-control").exists() {
-            skip("loop devices", "there are no loop devices");
-            return None;
-        }
-        let below = Disk::mount(&setup.path("below"), "6m")?;
-        let disk = Disk(setup.path("spool"));
-        fs::create_dir_all(&disk.0).expect("a place to mount at");
-        let device = Self { disk, below };
-        let image = fs::File::create(device.image()).expect("a file");
-        image.set_len(32 << 20).expect("a length without room");
-        device.disk.run(Command::new("mkfs.ext4").args(["-q", "-b", "4096", "-O", features]).arg(device.image()));
-        device.attach();
-        Some(device)
-    }
-
-    /// Whatever is written to it hangs, until what is returned is dropped.
-    #[must_use]
-    pub fn freeze(&self) -> Frozen {
-        self.disk.run(Command::new("fsfreeze").arg("--freeze").arg(&self.disk.0));
-        Frozen(self.disk.0.clone())
-    }
-
-    /// It gets the room that it promised, and is mounted anew. Nothing may be at work on it.
-    fn gets_room(&self) {
-        self.disk.run(Command::new("umount").arg(&self.disk.0));
-        self.below.run(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&self.below.0));
-        self.attach();
-    }
-
-    /// What lies from the middle of `file` on cannot be read any more. Nothing may be at work on it.
-    fn loses_the_end_of(&self, file: &Path) {
-        let middle = fs::metadata(file).expect("a file").len() / 4096 / 2;
-        let name = file.file_name().expect("a name").to_string_lossy();
-        self.disk.run(Command::new("umount").arg(&self.disk.0));
-        let found = Command::new("debugfs").args(["-R", &format!("bmap /{name} {middle}")]).arg(self.image()).output();
-        let block = String::from_utf8(found.expect("debugfs comes with mkfs.ext4").stdout).expect("a number");
-        let block: u64 = block.trim().parse().expect("a number");
-        // Mounted first, which looks at its length; filled then, or a write could bring back what is behind the cut.
-        self.attach();
-        fs::File::options().write(true).open(self.image()).expect("the image").set_len(block * 4096).expect("cut off");
-        self.below.fill();
-    }
-
-    fn image(&self) -> PathBuf {
-        self.below.0.join("image")
-    }
-
-    fn attach(&self) {
-        let mut mount = Command::new("mount");
-        self.disk.run(mount.args(["-o", "loop,errors=remount-ro"]).arg(self.image()).arg(&self.disk.0));
-    }
-}
-
-/// A file system that takes no write.
-pub struct Frozen(PathBuf);
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
-    }
-}
 
 fn setup(collector: &Collector) -> Setup {
     Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), "framing = \"octet-counting\"")

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::corpus::{self, Row};
+use crate::support::drivers::{self, Sent};
 use crate::support::relay::logferry;
 use crate::support::{installed, run};
 
@@ -76,7 +78,7 @@ fn json_has_every_byte_of_the_corpus() {
     let mut with_bytes = 0;
     for (row, object) in rows.iter().zip(&objects) {
         let Value::Object(keys) = object else { panic!("{object}") };
-        assert_eq!(keys.len(), 28, "{object}");
+        assert_eq!(keys.len(), 32, "{object}");
         assert_eq!((&object["framing"], &object["cut"]), (&Value::from("octet-counting"), &Value::from(false)));
         assert_eq!(decoded(object, "input"), row.unframed(), "{}", row.file);
         let received = DateTime::parse_from_rfc3339(object["received"].as_str().expect("text")).expect("a stamp");
@@ -231,6 +233,34 @@ fn a_message_is_cut_where_its_listener_cuts_it() {
     }
 }
 
+/// A stamp without a zone has the zone of its sender's address, else of its listener, else of all.
+#[test]
+fn a_stamp_has_the_zone_of_its_sender() {
+    let config = "[syslog]\ntime-zone = \"-03:30\"\n\
+                  [[listen]]\naddress = \"udp://127.0.0.1:514\"\n\
+                  [[listen]]\naddress = \"udp://127.0.0.1:515\"\nname = \"dmz\"\ntime-zone = \"Africa/Lagos\"\n\
+                  time-zones = [{ from = [\"10.1.0.0/16\", \"fd00::/8\"], zone = \"Asia/Kolkata\" }]\n";
+    let input = b"<13>2020-11-18 12:00:00.321 r1 app: x\n";
+    let of_the_listener = &["--json", "--listener", "dmz"][..];
+    for (arguments, stamp, because) in [
+        (&["--json"][..], "2020-11-18T12:00:00.321-03:30", "`time-zone` says -03:30"),
+        (of_the_listener, "2020-11-18T12:00:00.321+01:00", "`time-zone` says +01:00"),
+        (&[of_the_listener, &["--peer", "10.1.0.7"]].concat(), "2020-11-18T12:00:00.321+05:30", "says +05:30"),
+        (&[of_the_listener, &["--peer", "fd00::7"]].concat(), "2020-11-18T12:00:00.321+05:30", "says +05:30"),
+        (&[of_the_listener, &["--peer", "192.0.2.7"]].concat(), "2020-11-18T12:00:00.321+01:00", "says +01:00"),
+    ] {
+        let told = explain(config, arguments, input).stdout;
+        let object: Value = serde_json::from_slice(&told).expect("an object");
+        assert_eq!(
+            (&object["timestamp"], &object["timestamp_origin"]),
+            (&stamp.into(), &"configured".into()),
+            "{object}"
+        );
+        let says = object["timestamp_because"].as_str().expect("a reason");
+        assert!(says.contains(because), "{says}");
+    }
+}
+
 /// A terminal of its own, by `script`.
 fn on_a_terminal(no_color: Option<&str>, arguments: &str) -> Option<String> {
     let script = installed("script", "bsdutils")?;
@@ -275,4 +305,146 @@ fn a_reader_that_goes_away() {
     child.stdin.take().expect("piped").write_all(&INPUT.repeat(1000)).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+const DOCKER: &str = "hostname = \"relay-1\"\n[[forward]]\nto = \"tcp://10.0.0.1\"\n";
+
+/// The objects of `explain --as`.
+fn explained_as(protocol: &str, input: &[u8]) -> Vec<Value> {
+    let told = explain(DOCKER, &["--json", "--as", protocol], input).stdout;
+    let told = String::from_utf8(told).expect("JSON is UTF-8");
+    told.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Asserts that these are the messages of the corpus, in order.
+#[track_caller]
+fn are_as_sent(protocol: &str, objects: &[Value], sent: &[&Sent]) {
+    assert_eq!(objects.len(), sent.len(), "{}: {objects:?}", sent[0].file);
+    for (object, sent) in objects.iter().zip(sent) {
+        assert_eq!(object["understood_as"], protocol, "{}", sent.file);
+        let message = sent.expected("exp_message");
+        let message = if message == b"(empty)" { Vec::new() } else { message };
+        assert_eq!(decoded(object, "message"), message, "{}", sent.file);
+        assert!(decoded(object, "line").ends_with(&message), "{}: {object}", sent.file);
+        let container = sent.expected("exp_id");
+        assert!(container.is_empty() || decoded(object, "container_id") == container, "{}: {object}", sent.file);
+    }
+}
+
+#[test]
+fn messages_of_docker_s_fluentd_driver() {
+    for recording in
+        drivers::recordings("fluentd-payload-small", 2).iter().chain(&drivers::recordings("fluentd-tag", 4))
+    {
+        let sent: Vec<&Sent> = recording.messages.iter().collect();
+        are_as_sent("fluent", &explained_as("fluent", &recording.stream()), &sent);
+    }
+    // Labels are fields, each with its type.
+    let [extra] = &drivers::recordings("fluentd-extra-labels-env", 1)[..] else { panic!("one recording") };
+    let [first, ..] = &explained_as("fluent", &extra.stream())[..] else { panic!("a message") };
+    let fields = first["fields"].as_array().expect("a list");
+    for (name, value) in extra.messages[0].extra() {
+        assert!(fields.iter().any(|field| field["name"] == name && field["value"] == value), "{name} in {first}");
+    }
+    assert!(!fields.is_empty() && fields.iter().all(|field| field["type"] == "text"), "{first}");
+}
+
+#[test]
+fn messages_of_docker_s_gelf_driver() {
+    let (mut streams, mut datagrams) = (0, 0);
+    for recording in drivers::recordings("gelf-", 20) {
+        if recording.is_udp() {
+            for sent in recording.messages.iter().filter(|sent| sent.datagrams().len() == 1) {
+                are_as_sent("gelf", &explained_as("gelf", &sent.bytes), &[sent]);
+                datagrams += 1;
+            }
+        } else {
+            let sent: Vec<&Sent> = recording.messages.iter().collect();
+            are_as_sent("gelf", &explained_as("gelf", &recording.stream()), &sent);
+            streams += 1;
+        }
+        if streams.min(datagrams) > 5 {
+            break;
+        }
+    }
+    assert!(streams > 5 && datagrams > 5, "{streams} streams, {datagrams} datagrams");
+}
+
+#[test]
+fn events_of_docker_s_splunk_driver() {
+    let recordings = drivers::recordings("splunk-gzip", 1);
+    for recording in recordings.iter().chain(&drivers::recordings("splunk-inline-all", 1)) {
+        // Each row has the whole request that its event came in.
+        let request = recording.messages[0].bytes.clone();
+        let body = &request[find(&request, b"\r\n\r\n") + 4..];
+        let sent: Vec<&Sent> = recording.messages.iter().filter(|sent| sent.bytes == request).collect();
+        are_as_sent("splunk", &explained_as("splunk", body), &sent);
+    }
+}
+
+/// What `systemd-journal-upload` sent: the journal has Docker's lines.
+#[test]
+fn entries_of_the_journal() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus-journal");
+    let sent = fs::read(folder.join("docker.http")).expect("the corpus");
+    let mut chunks = &sent[find(&sent, b"\r\n\r\n") + 4..];
+    let mut body = Vec::new();
+    loop {
+        let end = find(chunks, b"\r\n");
+        let length = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).expect("text"), 16).expect("a length");
+        if length == 0 {
+            break;
+        }
+        body.extend_from_slice(&chunks[end + 2..][..length]);
+        chunks = &chunks[end + 2 + length + 2..];
+    }
+    let index = fs::read_to_string(folder.join("expected.jsonl")).expect("the index");
+    let entries = index.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let field = |entry: &Value, name: &str| {
+        let fields = entry["fields"].as_array().expect("a list").clone();
+        fields.into_iter().find(|field| field[0] == name).map(|field| field[1].as_str().expect("text").to_owned())
+    };
+    let expected: Vec<Value> = entries.filter(|entry| entry["file"] == "docker.http").collect();
+    let objects = explained_as("journal", &body);
+    assert!(objects.len() >= 10);
+    assert_eq!(objects.len(), expected.len());
+    for (object, entry) in objects.iter().zip(&expected) {
+        assert_eq!(object["understood_as"], "journal");
+        let message = field(entry, "MESSAGE").unwrap_or_default();
+        assert_eq!(decoded(object, "message"), corpus::unescape(message.as_bytes()), "{object}");
+        assert_eq!(object["container_id"].as_str().map(str::to_owned), field(entry, "CONTAINER_ID_FULL"), "{object}");
+    }
+}
+
+#[track_caller]
+fn find(bytes: &[u8], wanted: &[u8]) -> usize {
+    bytes.windows(wanted.len()).position(|window| window == wanted).expect("it is there")
+}
+
+/// The input is what its listener reads, and is cut where that cuts.
+#[test]
+fn a_listener_says_what_the_input_is() {
+    let config = "[[listen]]\naddress = \"tcp://127.0.0.1:514\"\n[[listen]]\naddress = \"gelf+tcp://127.0.0.1\"\nname = \"g\"\nmax-frame = \"480B\"\n\
+                  [[forward]]\nto = \"tcp://10.0.0.1\"\n";
+    let input = format!("{{\"short_message\":\"{}\"}}", "x".repeat(500));
+    for arguments in [&["--listener", "g"][..], &["--as", "gelf"]] {
+        let told = explain(config, &[&["--json"], arguments].concat(), input.as_bytes()).stdout;
+        let object: Value = serde_json::from_slice(&told).expect("one object");
+        assert_eq!((&object["understood_as"], &object["cut"]), (&Value::from("gelf"), &Value::from(true)), "{object}");
+        assert_eq!(object["message"].as_str().map(str::len), Some(480));
+    }
+}
+
+#[test]
+fn a_file_is_read_as_stdin_is() {
+    let dir = TempDir::new().expect("a directory");
+    let file = dir.path().join("sent.json");
+    fs::write(&file, r#"{"event":"x"}{"event":""}"#).expect("written");
+    let file = file.display().to_string();
+    let told = String::from_utf8(explain(ONE, &["--as", "splunk", &file], b"").stdout).expect("text");
+    assert!(told.contains("\n  message          x\n"), "{told}");
+    assert!(told.ends_with("message 2\n  refused as blank-event: an event's `event` is empty\n\n"), "{told}");
+    let missing = explains(ONE, &["/nowhere/at/all"], b"");
+    let said = String::from_utf8(missing.stderr).expect("text");
+    assert!(!missing.status.success() && said.contains("cannot read /nowhere/at/all: No such file"), "{said}");
 }

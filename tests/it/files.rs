@@ -9,8 +9,8 @@ use std::process::Command;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::disk::Disk;
 use crate::private::after;
+use crate::support::disk::Disk;
 use crate::support::program::SIGHUP;
 use crate::support::{Relay, Setup, Wire, as_nobody, eventually};
 

@@ -2,13 +2,11 @@
 //! nobody waits longer than was said, and it is told.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 
 use nix::libc::SIGTERM;
 
-use crate::disk::Device;
+use crate::support::disk::Device;
 use crate::support::http::{get, status};
 use crate::support::relp::RelpFrame;
 use crate::support::{
@@ -19,24 +17,6 @@ use crate::support::{
 const MORE_THAN_FITS: usize = 24 << 20;
 /// Bytes of each of its messages.
 const LOUD: usize = 16_000;
-
-/// A file system that nobody can write to, and who tries hangs until this is dropped.
-struct Frozen(PathBuf);
-
-impl Frozen {
-    fn new(setup: &Setup) -> Self {
-        let frozen = Self(setup.path("spool"));
-        let done = Command::new("fsfreeze").arg("--freeze").arg(&frozen.0).status().expect("it runs");
-        assert!(done.success(), "fsfreeze: {done}");
-        frozen
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
-    }
-}
 
 fn setup(collector: &Collector) -> Setup {
     Setup::new()
@@ -62,11 +42,11 @@ fn ready(relay: &Relay) -> (u16, String) {
 fn a_disk_that_hangs_holds_nobody_up() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
     let setup = setup(&collector);
-    let Some(_device) = mount(&setup) else { return };
+    let Some(device) = mount(&setup) else { return };
     let relay = setup.start();
     says_at_length(&relay, 0..500, 1000);
     relay.has_spooled(500);
-    let frozen = Frozen::new(&setup);
+    let frozen = device.freeze();
     // What is in memory goes on, and what the collector says to it is heard.
     collector.comes();
     collector.frames(500);
@@ -117,11 +97,11 @@ fn a_disk_that_hangs_holds_nobody_up() {
 fn a_disk_that_hangs_keeps_no_relay_from_stopping() {
     let mut collector = Collector::tcp_away(Framing::OctetCounting);
     let setup = setup(&collector);
-    let Some(_device) = mount(&setup) else { return };
+    let Some(device) = mount(&setup) else { return };
     let mut relay = setup.start();
     says_at_length(&relay, 0..500, 1000);
     relay.has_spooled(500);
-    let frozen = Frozen::new(&setup);
+    let frozen = device.freeze();
     collector.comes();
     collector.frames(500);
     says_at_length(&relay, 500..510, 1000);
@@ -140,5 +120,54 @@ fn a_disk_that_hangs_keeps_no_relay_from_stopping() {
     let relay = setup.start();
     says_at_length(&relay, 510..520, 1000);
     eventually("the next one delivers", || collector.numbers().ends_with(&Vec::from_iter(510..520)).then_some(()));
+    relay.stops();
+}
+
+/// More than the relay keeps in memory of what it has written.
+const BACKLOG: usize = 4000;
+
+/// As of a network file system whose server is away: what is in no memory does not come. Only the reader waits for it.
+#[test]
+fn a_disk_that_hangs_when_it_is_read_holds_no_sender_up() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(device) = Device::with_room(&setup, 64 << 20) else { return };
+    let relay = setup.start();
+    says_at_length(&relay, 0..BACKLOG, 1000);
+    relay.has_spooled(BACKLOG);
+    let Some(hanging) = device.reads_hang(relay.id()) else { return };
+    collector.comes();
+    relay.says("watchdog: thread spool-reader has stood still for 2 s; it waits for the kernel (state D");
+    // Lines are taken and written, and whoever asks is answered.
+    says_at_length(&relay, BACKLOG..BACKLOG + 100, 1000);
+    relay.has_spooled(BACKLOG + 100);
+    assert_eq!((get(&relay, "/live").status, collector.count()), (200, 0));
+    assert_eq!(status(&relay)["standstills"][0]["part"], "thread spool-reader");
+    drop(hanging);
+    collector.frames(BACKLOG + 100);
+    relay.has_delivered(BACKLOG + 100, 0);
+    assert!(collector.numbers().into_iter().eq(0..BACKLOG + 100));
+    relay.stops();
+}
+
+#[test]
+fn a_disk_that_hangs_when_it_is_read_keeps_no_relay_from_stopping() {
+    let mut collector = Collector::tcp_away(Framing::OctetCounting);
+    let setup = setup(&collector);
+    let Some(device) = Device::with_room(&setup, 64 << 20) else { return };
+    let mut relay = setup.start();
+    says_at_length(&relay, 0..BACKLOG, 1000);
+    relay.has_spooled(BACKLOG);
+    let Some(hanging) = device.reads_hang(relay.id()) else { return };
+    collector.comes();
+    relay.says("watchdog: thread spool-reader has stood still");
+    relay.signal(SIGTERM);
+    relay.says("stopped");
+    // The kernel ends a thread that waits for a read, unlike one that waits for a write.
+    assert_eq!(relay.ends().code(), Some(0));
+    drop(hanging);
+    let relay = setup.start();
+    relay.has_delivered(0, BACKLOG);
+    assert!(collector.numbers().into_iter().eq(0..BACKLOG));
     relay.stops();
 }

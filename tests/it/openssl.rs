@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command};
 
+use serde_json::Value;
+
+use crate::support::http::status;
 use crate::support::{
     Certs, Collector, Docker, Format, Framing, Program, Relay, Setup, TlsClient, eventually, installed,
 };
@@ -92,6 +95,55 @@ fn only_modern_versions_and_ciphers_are_spoken() {
         relay.counts("listen_handshake_failures_total", number as u64 + 1);
     }
     assert_eq!(relay.metrics().sum("listen_received_total"), 2);
+    relay.stops();
+}
+
+/// Each is refused for a reason of its own, and that is what the log and `/status` say.
+#[test]
+fn a_listener_says_whom_it_refused_and_why() {
+    if openssl().is_none() {
+        return;
+    }
+    let theirs = tempfile::TempDir::new().expect("a directory");
+    let (ours, others) = (Certs::get(), Certs::others(&theirs));
+    let keys = format!("{}client-ca = \"{}\"\n", ours.listen(), ours.path("ca.pem"));
+    let relay = Setup::new().listen_with("tcp+tls://127.0.0.1:0", &keys).forward("tcp://127.0.0.1:1").start();
+    assert_eq!(status(&relay)["listeners"][0]["last_refused"], Value::Null);
+    let refuses = |reason: &str, text: &str| {
+        let refused = eventually(&format!("refused: {reason}"), || {
+            let refused = status(&relay)["listeners"][0]["last_refused"].clone();
+            (refused["reason"] == reason).then_some(refused)
+        });
+        assert_eq!(refused["address"], "127.0.0.1");
+        assert!(refused["text"].as_str().is_some_and(|says| says.contains(text)), "{refused}");
+        relay.says(&format!("127.0.0.1 was refused: {}", refused["text"].as_str().expect("a text")));
+    };
+    let identity = |certs: &Certs, name: &str| {
+        ["-cert".to_owned(), certs.path(name), "-key".to_owned(), certs.path(&name.replace(".pem", "-key.pem"))]
+    };
+    let (stranger, server) = (identity(&others, "client.pem"), identity(ours, "server.pem"));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let client = |arguments: &[String]| {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            OpenSsl::client(relay.door().port(), &[&[version][..], &arguments].concat())
+        };
+        let _client = client(&[]);
+        refuses("no-certificate", "it showed no certificate");
+        let _client = client(&stranger);
+        refuses("unknown-ca", "no CA of `client-ca` has signed its certificate");
+        // One for a server only.
+        let _client = client(&server);
+        refuses("bad-certificate", "its certificate cannot be used: ");
+        let wrong_ca = others.path("ca.pem");
+        let of_others = ["-CAfile", &wrong_ca, "-verify_return_error"].map(str::to_owned);
+        let _client = client(&of_others);
+        refuses("own-certificate", "it refused the certificate of this listener (UnknownCA)");
+    }
+    let _client = OpenSsl::client(relay.door().port(), &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]);
+    refuses("old-version", "it speaks no TLS 1.2 or 1.3");
+    relay.door().connect().send(b"<30>in public\n");
+    refuses("plaintext", "it sent plain text, and only TLS is taken here");
+    assert_eq!(relay.stderr().matches(" was refused: ").count(), 6, "each once: {}", relay.stderr());
     relay.stops();
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use logferry::internals::config::{Config, Framing as How, Overrides};
 use logferry::internals::forward::encoding;
-use logferry::internals::protocol::framing::Framer;
+use logferry::internals::protocol::framing::{Found, Framer};
 use logferry::internals::protocol::relp;
 use logferry::internals::protocol::syslog::{Frame, Settings, Translator};
 use logferry::internals::record::{Format, UnixMicros, append_escaped, append_on_one_line};
@@ -241,6 +241,7 @@ fn split(stream: &[u8], how: How) -> Vec<Vec<u8>> {
                 rest = &rest[blank + 1..];
                 count.parse().expect("a count")
             }
+            How::Nul => unreachable!("GELF's alone"),
         };
         messages.push(rest[..length].to_vec());
         rest = &rest[length + usize::from(how == How::Newline)..];
@@ -271,15 +272,19 @@ fn is_one_message_everywhere(config: &Config, sent: &Sent) {
             Some(how) => {
                 let stream = each.concat();
                 let messages = split(&stream, how);
-                // Another logferry finds the same.
+                // Another logferry finds the same; a CR in front of a LF that ends it is not the message's.
+                let without_crs = |message: &[u8]| {
+                    let crs = message.iter().rev().take_while(|byte| how == How::Newline && **byte == b'\r').count();
+                    message[..message.len() - crs].to_vec()
+                };
                 let (mut framer, mut found) = (Framer::new(LIMIT), Vec::new());
-                framer.feed(&stream, |frame, cut| {
-                    found.push((
-                        frame.strip_suffix(b"\n").filter(|_| how == How::Newline).unwrap_or(frame).to_vec(),
-                        cut,
-                    ))
-                });
-                let whole: Vec<_> = messages.iter().map(|message| (message.clone(), false)).collect();
+                let mut take = |Found { bytes, cut, .. }: Found<'_>| {
+                    let frame = bytes.strip_suffix(b"\n").filter(|_| how == How::Newline).unwrap_or(bytes);
+                    found.push((without_crs(frame), cut));
+                };
+                framer.feed(&stream, &mut take);
+                framer.finish(&mut take);
+                let whole: Vec<_> = messages.iter().map(|message| (without_crs(message), false)).collect();
                 assert!(found == whole, "{to}: {}", shown(&stream));
                 messages
             }

@@ -82,6 +82,47 @@ fn a_chain_that_works_passes_by_every_way_in() {
     relay.stops();
 }
 
+/// As Docker's `fluentd` and `gelf` drivers send, and with their names for the container.
+#[test]
+fn a_chain_that_works_passes_by_the_ways_of_other_drivers() {
+    let port = Held::new(false, &[LOCAL]);
+    let at = format!("tcp://127.0.0.1:{}", port.port());
+    let certs = Certs::get();
+    let keys = certs.listen();
+    let schemes = ["fluent", "fluent+tls", "fluent+unix", "gelf+udp", "gelf+tcp", "gelf+tls"];
+    let mut setup = Setup::new();
+    for scheme in schemes {
+        setup = match scheme {
+            "fluent+unix" => setup.listen("fluent+unix://{dir}/fluent.sock"),
+            _ if scheme.ends_with("tls") => setup.listen_with(&format!("{scheme}://127.0.0.1:0"), &keys),
+            _ => setup.listen(&format!("{scheme}://127.0.0.1:0")),
+        };
+    }
+    let setup = setup
+        .forward_with("file://{dir}/{name}.log", "name = \"files\"")
+        .forward_with(&at, "framing = \"octet-counting\"\nname = \"probe\"");
+    let arrived = setup.path("logferry-probe.log");
+    let relay = setup.start();
+    for (scheme, door) in schemes.iter().zip(relay.doors()) {
+        let from = match door {
+            Door::Unix(path) => format!("fluent+unix://{}", path.display()),
+            // By UDP nobody would say that `localhost` leads elsewhere first.
+            Door::Udp(at) => format!("{scheme}://{at}"),
+            door => format!("{scheme}://localhost:{}", door.port()),
+        };
+        let mut command = logferry();
+        command.args(["probe", "--json", "--from", &from, "--at", &at, "--count", "200", "--rate", "2000"]);
+        let mut probe = Program::start(command.args(["--ca", &certs.path("ca.pem")]));
+        let report = has_passed(&mut probe, 200);
+        assert_eq!(report["out_of_order"], 0, "{scheme}: {report}");
+    }
+    relay.stops();
+    let written = fs::read_to_string(arrived).expect("a file by the container's name");
+    assert_eq!(written.lines().count(), 200 * schemes.len());
+    let said = |driver: &str| written.lines().filter(|line| line.contains(&format!(" driver=\"{driver}\""))).count();
+    assert_eq!((said("fluent"), said("gelf")), (600, 600));
+}
+
 #[test]
 fn datagrams_are_collected_too() {
     let port = Held::new(true, &[LOCAL]);
@@ -233,6 +274,8 @@ fn what_makes_no_sense_is_one_clear_line() {
     for (from, at, more, code, says) in [
         ("udp://127.0.0.1", "relp://127.0.0.1:1", "--json", 64, "the probe itself listens on tcp:// and udp://"),
         ("relp://127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "a container sends by udp://"),
+        ("splunk+http://127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "the probe does not speak Splunk"),
+        ("journal+http://127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "the probe does not speak the journal"),
         ("127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "--from: `127.0.0.1` is no address"),
         ("udp://127.0.0.1", "nowhere", "--json", 64, "--at: `nowhere` is no address"),
         ("udp://127.0.0.1", "tcp://127.0.0.1:0", "--count=0", 64, "--count between 1 and 10000000"),

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
 use crate::support::relp::frame;
 use crate::support::{Collector, Framing, Relay, RelpCollector, RelpPeer, Setup, says};
 
@@ -66,6 +69,26 @@ fn nobody_else_says_which_lines_of_a_relay_are_here() {
         assert_eq!(receiver.metrics().sum("spool_dropped_total"), 0, "{numbered}");
         receiver.stops();
     }
+}
+
+/// Nobody writes into the pipe, and nobody waits for that.
+#[test]
+fn a_pipe_in_the_place_of_the_key_is_said_and_holds_nothing_up() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let receiver = receiver(&collector, "");
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward(&url(&receiver));
+    let spool = setup.path("spool");
+    fs::create_dir(&spool).expect("made");
+    mkfifo(&spool.join("relay.key"), Mode::S_IRWXU).expect("a pipe");
+    let relay = setup.start();
+    relay.says("relay.key: it is a pipe, and no regular file; lines go by RELP without a proof");
+    says(&relay, 0..10);
+    relay.has_delivered(10, 0);
+    receiver.has_delivered(10, 0);
+    collector.frames(10);
+    assert!(collector.numbers().into_iter().eq(0..10));
+    relay.stops();
+    receiver.stops();
 }
 
 /// A relay that has had no key until now: what it had delivered is known when it comes again, and what its forger says

@@ -1,5 +1,6 @@
 //! SIGHUP: the configuration is read again, and taken over or refused while messages flow.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use crate::support::http::{get, status};
@@ -76,6 +77,37 @@ fn forwards_and_listeners_come_and_go() {
     relay.stops();
 }
 
+/// What the log says once in a while, or once for each peer, a reload does not make it say again.
+#[test]
+fn a_reload_says_nothing_again() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new()
+        .listen_with("tcp://127.0.0.1:0", "max-frame = 480")
+        .listen_with("tcp://127.0.0.1:0", "allow = \"127.0.0.2\"");
+    let setup = setup.section(&forward("central", &collector));
+    let relay = setup.start();
+    let json = format!("{{\"text\":\"{}\"}}\n", "x".repeat(480));
+    let last_refused = || status(&relay)["listeners"][1]["last_refused"]["reason"].clone();
+    for time in 1..=2 {
+        relay.doors()[0].connect().send(json.as_bytes());
+        relay.counts("listen_received_total", time);
+        relay.doors()[1].connect().is_closed();
+        relay.counts("listen_refused_total", time);
+        eventually("the refusal is shown", || (last_refused() == "allow").then_some(()));
+        relay.signal(SIGHUP);
+        relay.counts("config_reloads_total", time);
+        assert_eq!(last_refused(), "allow", "a reload forgets no refusal");
+    }
+    let said = relay.stops().stderr;
+    for text in [
+        "JSON without a syslog priority comes from 127.0.0.1",
+        "the rest of a message from 127.0.0.1 is thrown away",
+        "127.0.0.1 was refused: its address is none of `allow`",
+    ] {
+        assert_eq!(said.matches(text).count(), 1, "{text}: {said}");
+    }
+}
+
 /// Another `max-backoff` makes the forward anew at a reload, and changes nothing else.
 fn setup_with_backoff(collector: &Collector, keys: &str, backoff: &str) -> Setup {
     let keys = format!("framing = \"octet-counting\"\nmax-backoff = \"{backoff}\"\n{keys}");
@@ -92,44 +124,75 @@ fn starts_and_is_acknowledged(setup: &Setup, collector: &Collector, messages: us
     relay
 }
 
-/// What it has read nobody knows, when it does not close its side: some of it is sent again, and that is counted.
+/// A collector that does not close its side when the relay has closed its own may still read: nothing is sent again unless the
+/// connection breaks.
 #[test]
-fn what_a_reload_sends_again_is_counted() {
+fn reloads_send_nothing_again_to_a_collector_that_does_not_close_its_side() {
     const MESSAGES: usize = 200;
-    let collector = Collector::tcp(Framing::OctetCounting);
-    let with = |backoff: &str| setup_with_backoff(&collector, "", backoff);
-    let old = with("200ms");
+    let mut collector = Collector::tcp(Framing::OctetCounting);
+    let old = setup_with_backoff(&collector, "", "200ms");
     let relay = starts_and_is_acknowledged(&old, &collector, MESSAGES);
-    for backoff in ["201ms", "202ms", "203ms"] {
-        let before = collector.accepted();
-        reloads(&relay, &old, &with(backoff));
-        eventually("the next connection", || (collector.accepted() > before).then_some(()));
+    for (number, backoff) in ["201ms", "202ms", "203ms"].into_iter().enumerate() {
+        reloads(&relay, &old, &setup_with_backoff(&collector, "", backoff));
         relay.counts("forward_connected", 1);
+        let message = MESSAGES + number;
+        says(&relay, message..message + 1);
+        collector.frames(message + 1);
+        relay.counts("forward_half_closed", number as u64 + 1);
     }
-    says(&relay, MESSAGES..MESSAGES + 1);
-    eventually("the last one", || collector.numbers().contains(&MESSAGES).then_some(()));
-    relay.counts("forward_delivered_total", (MESSAGES + 1) as u64);
-    let twice = collector.count() - (MESSAGES + 1);
-    assert_eq!(relay.metrics().sum("forward_resent_total"), twice as u64);
+    assert!(collector.numbers().into_iter().eq(0..MESSAGES + 3), "nothing comes twice");
+    assert_eq!((collector.accepted(), relay.metrics().sum("forward_resent_total")), (4, 0));
+    // It closes its sides in the end.
+    collector.goes();
+    relay.counts("forward_half_closed", 0);
     relay.kill();
 }
 
-/// Each reload waits a second for the collector to close its side. What was acknowledged before grows old all the same.
+/// Nothing but the forward itself makes a forward connect again.
 #[test]
-fn what_is_acknowledged_grows_old_through_reloads() {
-    const MESSAGES: usize = 200;
+fn a_reload_that_changes_no_forward_leaves_its_connection() {
+    const MESSAGES: usize = 10;
     let collector = Collector::tcp(Framing::OctetCounting);
-    let with = |backoff: &str| setup_with_backoff(&collector, "replay-for = \"1500ms\"", backoff);
-    let old = with("200ms");
+    let with =
+        |limit: u32| setup(&[forward("central", &collector)]).section(&format!("[syslog]\nrate-limit = \"{limit}/s\""));
+    let old = with(1000);
     let relay = starts_and_is_acknowledged(&old, &collector, MESSAGES);
-    for backoff in ["201ms", "202ms", "203ms", "204ms"] {
-        reloads(&relay, &old, &with(backoff));
-        relay.counts("forward_connected", 1);
+    for limit in [2000, 3000, 3000] {
+        reloads(&relay, &old, &with(limit));
     }
     says(&relay, MESSAGES..MESSAGES + 1);
-    relay.has_delivered(MESSAGES + 1, 0);
-    let twice = collector.count() - (MESSAGES + 1);
-    assert!(twice <= MESSAGES, "{twice} came twice");
+    collector.frames(MESSAGES + 1);
+    assert_eq!((collector.accepted(), relay.metrics().sum("forward_connects_total")), (1, 1));
+    relay.kill();
+}
+
+/// What lies unread in a collector that dies after the relay has left it is sent again to where the relay is now.
+#[test]
+fn what_a_collector_had_not_read_when_it_was_left_is_sent_again() {
+    const MESSAGES: usize = 20;
+    let (mut first, second) = (Collector::tcp(Framing::OctetCounting), Collector::tcp(Framing::OctetCounting));
+    let with = |to: &Collector| setup_with_backoff(to, "", "200ms");
+    let old = with(&first);
+    let relay = starts_and_is_acknowledged(&old, &first, MESSAGES);
+    first.hangs();
+    // The reader is in a call already, which this one wakes.
+    says(&relay, MESSAGES..MESSAGES + 1);
+    first.frames(MESSAGES + 1);
+    says(&relay, MESSAGES + 1..2 * MESSAGES);
+    relay.counts("forward_delivered_total", 2 * MESSAGES as u64);
+    reloads(&relay, &old, &with(&second));
+    relay.counts("forward_half_closed", 1);
+    says(&relay, 2 * MESSAGES..3 * MESSAGES);
+    second.frames(MESSAGES);
+    assert!(second.numbers().into_iter().eq(2 * MESSAGES..3 * MESSAGES));
+    first.goes_unread();
+    eventually("what the first one had not read", || {
+        let came: BTreeSet<_> = second.numbers().into_iter().collect();
+        (MESSAGES + 1..3 * MESSAGES).all(|number| came.contains(&number)).then_some(())
+    });
+    relay.fails_because("a connection that was left broke");
+    relay.counts("forward_half_closed", 0);
+    relay.balances(0);
     relay.kill();
 }
 

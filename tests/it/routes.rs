@@ -248,9 +248,83 @@ fn where_only_docker_sends_nobody_else_names_a_container() {
     assert_eq!((sent.container(), &*sent.app, sent.pri), (Default::default(), "-", 30));
     assert_eq!(sent.message, forged("sent").strip_prefix("<30>").expect("a priority").as_bytes());
     assert_eq!(sent.param("logferry@32473", "listener"), "containers");
-    let mut by_web = messages(&web.lines(2));
-    by_web.sort();
-    assert_eq!(by_web, ["web: elsewhere", "web: from web"]);
+    assert_eq!(said("elsewhere").container(), <[String; 3]>::default());
+    assert_eq!(messages(&web.lines(1)), ["web: from web"]);
+    is_done(&relay, 4);
+    relay.stops();
+}
+
+/// What most people write as `tag`: the name alone, or with the ID.
+#[test]
+fn a_container_has_its_name_by_any_usual_tag() {
+    let setup = Setup::new().listen_with("udp://127.0.0.1:0", "from = \"docker\"").listen("udp://127.0.0.2:0");
+    let (all, web, relay) = two_forwards(setup, "match = { name = \"web\" }");
+    let stamp = chrono::Utc::now().format("%b %e %H:%M:%S");
+    let mut sent = 0;
+    for (door, tag) in [(0, "web"), (0, "web/2a9052a5c36e"), (0, "2a9052a5c36e"), (1, "web"), (1, "web/2a9052a5c36e")] {
+        relay.doors()[door].connect().send(format!("<30>{stamp} {tag}[812]: {tag} at {door}").as_bytes());
+        sent += 1;
+        all.lines(sent);
+    }
+    let texts: Vec<_> =
+        web.lines(3).into_iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect();
+    assert_eq!(texts, ["web at 0", "web/2a9052a5c36e at 0", "web/2a9052a5c36e at 1"]);
+    let by_id = &all.lines(5)[2];
+    assert_eq!(by_id.container(), ["", "", "2a9052a5c36e"]);
+    is_done(&relay, 5);
+    relay.stops();
+}
+
+/// Whose word counts: a relay's that is known, and anybody's as long as nothing depends on it.
+#[test]
+fn marks_are_believed_of_relays_and_of_others_while_nothing_asks() {
+    let certs = Certs::get();
+    let mutual = format!("{}client-ca = \"{}\"\n", certs.listen(), certs.path("ca.pem"));
+    let setup = || {
+        let setup = Setup::new().listen("tcp://127.0.0.1:0").listen_with("tcp://127.0.0.2:0", "marks = \"keep\"");
+        setup.listen_with("tcp+tls://127.0.0.1:0", &mutual).listen("relp://127.0.0.1:0")
+    };
+    let sent = |text: &str| {
+        let marks = "[docker@32473 name=\"web\"][fields@32473 a=\"b\"][logferry@32473 peer=\"192.0.2.7\"][x y=\"z\"]";
+        format!("<30>1 2026-11-20T22:27:33Z n7 app - - {marks} {text}").into_bytes()
+    };
+    let say_all = |relay: &Relay| {
+        let [plain, kept, tls, relp] = relay.doors() else { panic!("four listeners") };
+        plain.connect().send_counted(&sent("plain"));
+        kept.connect().send_counted(&sent("kept"));
+        let tls =
+            tls.connect_tls(crate::support::TlsClient { identified: true, ..crate::support::TlsClient::ANONYMOUS });
+        let mut tls = tls;
+        tls.send_counted(&sent("mutual"));
+        let mut peer = RelpPeer::connects(relp);
+        peer.says(1, "open", b"relp_version=0\ncommands=syslog");
+        peer.says(2, "syslog", &sent("relp"));
+        assert!(peer.frames(2).iter().all(|answer| answer.is_ok()));
+        tls
+    };
+    let believed = |lines: Vec<Line>| {
+        let mut texts: Vec<String> = lines
+            .into_iter()
+            .filter_map(|line| {
+                assert_eq!(line.param("x", "y"), "z", "{line:?}");
+                let claims = [("docker@32473", "name"), ("fields@32473", "a"), ("logferry@32473", "peer")];
+                let there = claims.iter().filter(|(id, name)| !line.param(id, name).is_empty()).count();
+                assert!(there == 0 || there == 3, "{line:?}");
+                (there == 3).then(|| String::from_utf8_lossy(&line.message).into_owned())
+            })
+            .collect();
+        texts.sort();
+        texts
+    };
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay = setup().forward_with(&collector.url(), COUNTED).start();
+    let _tls = say_all(&relay);
+    assert_eq!(believed(collector.lines(4)), ["kept", "mutual", "plain", "relp"]);
+    relay.stops();
+    let (all, web, relay) = two_forwards(setup(), "match = { name = \"web\" }");
+    let _tls = say_all(&relay);
+    assert_eq!(believed(all.lines(4)), ["kept", "mutual", "relp"]);
+    assert_eq!(web.lines(3).len(), 3);
     is_done(&relay, 4);
     relay.stops();
 }
@@ -278,7 +352,7 @@ fn a_line_says_by_which_listener_it_came_and_nobody_else_can() {
     assert_eq!(["from the dmz", "lies"].map(|text| listener(text.as_bytes())), ["dmz", "dmz"]);
     assert_eq!([b"from inside", &b"more lies"[..], malformed].map(listener), ["", "", ""]);
     let lies = &by_message[&b"lies"[..]];
-    assert_eq!((lies.param("x@1", "a"), lies.param("logferry@32473", "cut")), ("b".to_owned(), "true".to_owned()));
+    assert_eq!((lies.param("x@1", "a"), lies.param("logferry@32473", "cut")), ("b".to_owned(), String::new()));
     assert_eq!(messages(&dmz.lines(2)), ["web: from the dmz", "app: lies"]);
     is_done(&relay, 5);
     relay.stops();

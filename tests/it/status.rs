@@ -39,6 +39,49 @@ fn words(page: &str) -> String {
     text
 }
 
+/// What is most likely a mistake is said once, and shown until the configuration is read again.
+#[test]
+fn a_tag_that_fits_no_template_is_told() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen_with("udp://127.0.0.1:0", "from = \"docker\"").forward(&collector.url());
+    let setup = setup.section("[syslog]\ntag-template = \"{{.Name}}/{{.ID}}\"");
+    let relay = setup.start();
+    let mistakes = |relay: &Relay| status(relay)["mistakes"].as_array().expect("a list").clone();
+    assert!(mistakes(&relay).is_empty());
+    let mut wire = relay.door().connect();
+    let stamp = chrono::Utc::now().format("%b %e %H:%M:%S");
+    for tag in ["web", "web", "api/x", "web/2a9052a5c36e"] {
+        wire.send(format!("<30>{stamp} {tag}[812]: hello").as_bytes());
+    }
+    relay.counts("syslog_unmatched_tags_total", 3);
+    relay.counts("listen_received_total", 4);
+    let told = "the tag `web` of a container does not fit `tag-template` ({{.Name}}/{{.ID}})";
+    let shown = mistakes(&relay);
+    assert!(shown.len() == 1 && shown[0].as_str().expect("text").contains(told), "{shown:?}");
+    assert!(get(&relay, "/").body.contains("does not fit"));
+    relay.signal(SIGHUP);
+    relay.counts("config_reloads_total", 1);
+    assert!(mistakes(&relay).is_empty());
+    assert_eq!(relay.stops().stderr.matches("does not fit").count(), 1);
+}
+
+/// What is wrong with messages has a name for each thing, and its words.
+#[test]
+fn what_was_refused_is_shown_by_its_name() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay = Setup::new().listen("gelf+tcp://127.0.0.1:0").forward_with(&collector.url(), COUNTED).start();
+    let shown = |reason: &str| {
+        let losses = status(&relay)["losses"].as_array().expect("a list").clone();
+        losses.into_iter().find(|loss| loss["reason"] == reason)
+    };
+    assert_eq!((shown("no-short-message"), shown("max-wait").expect("a row")["count"].as_u64()), (None, Some(0)));
+    relay.door().connect().send(b"{\"version\":\"1.1\"}\0{}\0[]\0");
+    let both = eventually("they are counted", || shown("no-object").and(shown("no-short-message")));
+    assert_eq!((&both["count"], &both["unit"]), (&Value::from(2), &Value::from("connections and messages")));
+    assert_eq!(both["says"], "a message has no short_message that is a text");
+    assert!(words(&get(&relay, "/").body).contains("no-short-message 2 connections and messages"));
+}
+
 #[test]
 fn the_page_and_the_json_say_what_flows() {
     let collector = Collector::tcp(Framing::OctetCounting);

@@ -15,7 +15,7 @@ use crate::support::rsyslog::{self, ARRIVED, Input};
 use crate::support::sender::counted;
 use crate::support::{Certs, Program, Setup, TlsClient, Wire, shown, within};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages for each way in.
 const MESSAGES: usize = 120;
 /// Sent at once: what no kernel's buffer for datagrams is too small for.

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::disk::Device;
+use crate::support::disk::Device;
 use crate::support::http::{get, status};
 use crate::support::relay::logferry;
 use crate::support::{Collector, Framing, Notified, Relay, Setup, eventually, installed, skip, within};

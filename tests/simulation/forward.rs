@@ -1,15 +1,23 @@
-//! The way to the next relay: logferry's delivery, and the connection it is driven on, as in `forward::driver`.
+//! The way to the next relay or the collector: logferry's deliveries, and the connection they are driven on, as in `forward::driver`.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use logferry::internals::forward::{Delivery, Encoding, FilteredChunk, Progress, Refusals, RelpDelivery, TcpSample};
+use logferry::internals::config::Framing;
+use logferry::internals::forward::{
+    Delivery, Encoding, FilteredChunk, Progress, Refusals, Rejected, RelpDelivery, Replay, SyslogDelivery, TcpSample,
+    Window,
+};
 use logferry::internals::protocol::relp::Numbering;
 use logferry::internals::record::{Format, Rule};
 use logferry::internals::spool::Reader;
 
+use crate::COLLECTOR;
 use crate::chance::{Chance, Clock};
+use crate::collector::Speaks;
 use crate::network::{Heard, Network, Place, Socket};
 use crate::relay::note;
 
@@ -17,9 +25,12 @@ const SD_ID: &str = "docker@32473";
 /// How long a session may take to open, and to be settled before a goodbye.
 const OPENS_WITHIN: u64 = 10_000;
 const FINISHES_WITHIN: u64 = 3_000;
+/// Longer than any collector hangs and any end of a connection takes to be heard of: nothing may be lost.
+const REPLAY: Replay = Replay { bytes: 64 << 10, time: Duration::from_secs(120), limit: 1 << 20 };
 
 pub struct Forward {
     to: Place,
+    speaks: Speaks,
     /// Which lines are meant.
     pub rules: Vec<Rule>,
     /// `None`: as the link shows.
@@ -36,6 +47,8 @@ struct Link {
     /// Bytes of the output that are written.
     sent: usize,
     written: u64,
+    /// How long writing has waited for room in all, and since when it does.
+    limited: (Duration, Option<u64>),
     since: u64,
     wakes_at: Option<u64>,
     /// It ends in good order, and since when.
@@ -53,10 +66,15 @@ impl fmt::Debug for Forward {
 }
 
 impl Forward {
-    pub fn new(to: Place, rules: Vec<Rule>, chance: &mut Chance) -> Self {
+    pub fn new((to, speaks): (Place, Speaks), rules: Vec<Rule>, chance: &mut Chance) -> Self {
         let patience = Duration::from_secs(chance.pick(&[5, 30]));
         let window = chance.pick(&[None, None, Some(1), Some(100), Some(4096)]);
-        Self { to, rules, window, patience, refusals: Refusals::default(), link: None, again: 0 }
+        Self { to, speaks, rules, window, patience, refusals: Refusals::default(), link: None, again: 0 }
+    }
+
+    /// Whether lines may become dead letters.
+    pub fn may_refuse(&self) -> bool {
+        self.to == COLLECTOR && self.speaks == Speaks::Relp
     }
 
     pub fn next_deed(&self) -> Option<u64> {
@@ -99,23 +117,37 @@ impl Forward {
                 self.again = now + chance.between(10, 1_000);
                 return false;
             }
-            let encoding = Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: SD_ID.to_owned() };
-            let numbering = Numbering { stream: reader.stream(), prover: None };
-            let waits = (self.window, self.patience);
-            let relp = RelpDelivery::new(encoding, numbering, waits, clock.now());
-            let delivery = Delivery::Relp(Box::new(relp));
+            let framing = (self.speaks == Speaks::Tcp).then_some(Framing::Newline);
+            let encoding = Encoding { format: Some(Format::Rfc5424), framing, escaped: false, sd_id: SD_ID.to_owned() };
+            let delivery = match self.speaks {
+                Speaks::Tcp => Delivery::Syslog(Box::new(SyslogDelivery::new(encoding, REPLAY, clock.now()))),
+                Speaks::Relp => {
+                    let numbering = Numbering { stream: reader.stream(), prover: None, is_told: true };
+                    let waits = (self.window, self.patience);
+                    Delivery::Relp(Box::new(RelpDelivery::new(encoding, numbering, waits, clock.now())))
+                }
+            };
             let socket = network.connect(self.to, now, chance);
             let wakes_at = Some(now + OPENS_WITHIN);
-            self.link = Some(Link { socket, delivery, sent: 0, written: 0, since: now, wakes_at, leaves: None });
+            let limited = (Duration::ZERO, None);
+            let link = Link { socket, delivery, sent: 0, written: 0, limited, since: now, wakes_at, leaves: None };
+            self.link = Some(link);
             return true;
         }
         let Some(link) = &mut self.link else { return false };
         let mut progress = Progress::default();
         let (goes_on, has_done) =
             link.step((reader, lines, &self.rules), &mut self.refusals, &mut progress, network, clock, chance);
-        assert!(progress.rejected.is_empty(), "a relay refuses nothing");
+        for Rejected { session, line, why, bytes, .. } in &progress.rejected {
+            let mut written = pin!(reader.reject((*session, *line), why, bytes));
+            let written = written.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(written, Poll::Ready(Ok(()))), "a dead letter: {written:?}");
+        }
         if let Some(safe) = progress.safe {
             reader.retire(safe);
+        }
+        if let Some(acknowledged) = progress.acknowledged {
+            reader.acknowledge(acknowledged);
         }
         if !goes_on {
             network.close(link.socket, chance.one_in(2), now, chance);
@@ -140,7 +172,13 @@ impl Link {
         let (now, mut has_done) = (clock.ms, false);
         match network.read(self.socket, now, chance) {
             Heard::Nothing => {}
-            Heard::End { .. } => return (false, true),
+            Heard::End { clean } => {
+                self.sample(network, clock, progress);
+                if clean {
+                    self.delivery.closed(false, clock.now(), progress);
+                }
+                return (false, true);
+            }
             Heard::Bytes(bytes) => {
                 has_done = true;
                 if self.delivery.heard(&bytes, clock.now(), refusals, progress).is_err() {
@@ -159,11 +197,7 @@ impl Link {
             self.delivery.push(lines, clock.now(), refusals, progress);
             has_done = true;
         }
-        if self.delivery.wants_sample() {
-            let acknowledged = network.arrived(self.socket);
-            let sample = TcpSample { acknowledged, window: None, signs: None };
-            self.delivery.acknowledged(&sample, clock.now(), progress);
-        }
+        self.sample(network, clock, progress);
         let Ok(wakes_at) = self.delivery.timer(clock.now(), progress) else { return (false, true) };
         self.wakes_at = wakes_at.map(|at| now + at.saturating_duration_since(clock.now()).as_millis() as u64 + 1);
         if !self.delivery.is_open() && !self.delivery.is_over() {
@@ -178,20 +212,42 @@ impl Link {
             let written = network.write(self.socket, &output[self.sent..], now);
             (self.sent, self.written) = (self.sent + written, self.written + written as u64);
             has_done |= written > 0;
+            self.waits_for_room(self.sent < self.delivery.output().len(), now);
         }
         if self.sent > 0 && self.sent == self.delivery.output().len() {
             self.delivery.flushed(self.written);
             self.sent = 0;
         }
         if let Some(since) = self.leaves {
-            if self.delivery.is_open() && self.delivery.is_settled() {
+            let (is_settled, is_over) =
+                (self.delivery.is_open() && self.delivery.is_settled(), self.delivery.is_over());
+            if is_settled && !is_over {
                 self.delivery.goodbye();
                 has_done = true;
-            } else if self.delivery.is_over() || now >= since + FINISHES_WITHIN {
+            } else if is_settled || (is_over && !self.delivery.is_open()) || now >= since + FINISHES_WITHIN {
                 return (false, true);
             }
             self.wakes_at = Some(since + FINISHES_WITHIN);
         }
         (true, has_done)
+    }
+
+    /// What the other side's kernel says.
+    fn sample(&mut self, network: &mut Network, clock: Clock, progress: &mut Progress) {
+        if self.delivery.wants_sample() {
+            let (acknowledged, bytes) = network.acknowledged(self.socket, clock.ms);
+            self.waits_for_room(self.limited.1.is_some(), clock.ms);
+            let window = Some(Window { bytes, limited: self.limited.0 });
+            self.delivery.acknowledged(&TcpSample { acknowledged, window, signs: None }, clock.now(), progress);
+        }
+    }
+
+    /// Counts how long writing waits for room.
+    fn waits_for_room(&mut self, waits: bool, now: u64) {
+        let (limited, since) = &mut self.limited;
+        if let Some(since) = since {
+            *limited += Duration::from_millis(now - *since);
+        }
+        *since = waits.then_some(now);
     }
 }

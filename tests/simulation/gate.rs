@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use logferry::internals::listen::{Admission, AdmissionPolicy, Buckets, Shedding};
 use logferry::internals::metrics::Metrics;
-use logferry::internals::protocol::session::{Ack, Numbers, Sink};
-use logferry::internals::protocol::syslog::{Frame, Settings, Translator};
+use logferry::internals::protocol::session::{Ack, Numbers, Sink, ToRecord};
+use logferry::internals::protocol::syslog::{Frame, Message, Settings, Translator};
 use logferry::internals::record::{Rule, UnixMicros};
 use logferry::internals::spool::{Batch, Origin};
 
+/// When everything is read.
+const RECEIVED: UnixMicros = UnixMicros(1_795_213_727_500_000);
 const DEBUG: u8 = 7;
 
 pub struct Gate {
@@ -41,21 +43,30 @@ impl Gate {
     }
 }
 
-impl Sink for Gate {
-    fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
-        let received = UnixMicros(1_795_213_727_500_000);
-        let message = self.translator.read(&Frame { bytes, cut, received });
+impl Gate {
+    fn admit(message: Message<'_>, admission: &mut Admission, policy: &AdmissionPolicy, batch: &mut Batch) -> bool {
         let record = &message.record;
         let (priority, header) = ((record.facility, record.severity), message.header);
-        let mut sender = self.admission.identify(record, header, &self.policy, received);
-        let let_in = self
-            .admission
-            .check_rules(&mut sender, priority, &self.policy)
-            .and_then(|()| self.admission.check_load(&sender, priority.1, &self.policy, (DEBUG, false), received));
+        let mut sender = admission.identify(record, header, policy, RECEIVED);
+        let let_in = admission
+            .check_rules(&mut sender, priority, policy)
+            .and_then(|()| admission.check_load(&sender, priority.1, policy, (DEBUG, false), RECEIVED));
         if let_in.is_ok() {
-            self.batch.push(|out| message.write(out));
+            batch.push(|out| message.write(out));
         }
         let_in.is_ok()
+    }
+}
+
+impl Sink for Gate {
+    fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
+        let (message, _) = self.translator.read(&Frame { bytes, cut, received: RECEIVED });
+        Self::admit(message, &mut self.admission, &self.policy, &mut self.batch)
+    }
+
+    fn record(&mut self, message: &impl ToRecord) -> bool {
+        let message = self.translator.take(message, RECEIVED);
+        Self::admit(message, &mut self.admission, &self.policy, &mut self.batch)
     }
 
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {

@@ -1,6 +1,7 @@
 //! A simulation: senders, relays and the network between them in one thread, where everything that happens, and when, follows
 //! from a seed: connections that are slow, cut, or end late on one side; relays that stop, die, die in the middle of a write,
-//! come back with an old cursor; disks that fill and freeze. It looks for what nobody has thought of.
+//! come back with an old cursor; disks that fill and freeze; a collector that hangs and dies, or refuses lines. It looks for what
+//! nobody has thought of.
 //!
 //! What is real: the sessions, admission, the spool with its ledger and cursor, the delivery. What is made here: clock, network,
 //! crashes, and the glue between the parts. turmoil and madsim would run our glue too, but they own the sockets and the clock,
@@ -12,6 +13,8 @@
 //! - nothing that was answered is lost: each message whose sender has its answer is with the last relay;
 //! - exactly once by number: what a relay has is line by line, and in its order, what the relay before it has, less what
 //!   rules take away;
+//! - the collector, where there is one, has each line of the last relay and none that is torn; those that it refuses for good
+//!   are dead letters, once each, and nothing else is;
 //! - a number has one line for ever, and the books of each life of each relay balance;
 //! - once faults end, something moves every [`PROGRESS_WITHIN`], and everything has arrived within [`END_WITHIN`].
 //!
@@ -21,6 +24,7 @@
 //!     LOGFERRY_SEEDS=1 LOGFERRY_FIRST_SEED=4711 cargo test --test simulation
 
 mod chance;
+mod collector;
 mod forward;
 mod gate;
 mod network;
@@ -34,12 +38,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use logferry::internals::record::{Rule, Severities};
 
 use chance::{Chance, Clock};
+use collector::{Collector, POISON, Speaks, is_poison};
 use forward::Forward;
 use network::Network;
 use relay::Relay;
 use sender::Sender;
 
 const RELAYS: usize = 3;
+/// Where the collector is.
+const COLLECTOR: usize = RELAYS;
 /// In milliseconds of the history.
 const PROGRESS_WITHIN: u64 = 300_000;
 const END_WITHIN: u64 = 3_600_000;
@@ -53,6 +60,8 @@ struct World {
     network: Network,
     senders: Vec<Sender>,
     relays: Vec<Relay>,
+    /// `None`: what the last relay has is taken at once, as by a file.
+    collector: Option<Collector>,
 }
 
 /// Messages of this severity.
@@ -75,6 +84,7 @@ impl World {
             let mut message = |number: u64| {
                 let pri = 8 + u64::from(chance.pick(&[NOTICE, INFO, INFO, INFO, DEBUG]));
                 let text = "x".repeat(chance.below(length) as usize);
+                let text = if chance.one_in(20) { POISON.to_owned() } else { text };
                 format!("<{pri}>1 2026-11-29T03:00:00Z host app - - - {sender}/{number} {text}").into_bytes()
             };
             let messages: VecDeque<Vec<u8>> = (0..messages).map(&mut message).collect();
@@ -85,12 +95,17 @@ impl World {
         let has_rules = chance.one_in(2);
         let not_notice = if has_rules { [only("info"), only("debug")].concat() } else { Vec::new() };
         let debug = if has_rules { only("debug") } else { Vec::new() };
-        let forwards =
-            [Some(Forward::new(1, not_notice, &mut chance)), Some(Forward::new(2, Vec::new(), &mut chance)), None];
+        let speaks = chance.pick(&[None, Some(Speaks::Tcp), Some(Speaks::Relp)]);
+        let forwards = [
+            Some(Forward::new((1, Speaks::Relp), not_notice, &mut chance)),
+            Some(Forward::new((2, Speaks::Relp), Vec::new(), &mut chance)),
+            speaks.map(|speaks| Forward::new((COLLECTOR, speaks), Vec::new(), &mut chance)),
+        ];
         let drops = [Vec::new(), debug, Vec::new()];
         let relays = drops.into_iter().zip(forwards).enumerate();
         let relays = relays.map(|(place, rules)| Relay::new(place, rules, &mut chance)).collect();
-        Self { clock: Clock::new(), chance, network: Network::default(), senders, relays }
+        let collector = speaks.map(|speaks| Collector::new(COLLECTOR, speaks));
+        Self { clock: Clock::new(), chance, network: Network::default(), senders, relays, collector }
     }
 
     fn run(&mut self) {
@@ -117,7 +132,8 @@ impl World {
     /// What only grows: lines that were read somewhere, and answers that have come.
     fn progress(&self) -> usize {
         let answered = self.senders.iter().map(|sender| sender.answered.len());
-        answered.chain(self.relays.iter().map(|relay| relay.lines.len())).sum()
+        let collected = self.collector.iter().map(|collector| collector.lines.len());
+        answered.chain(self.relays.iter().map(|relay| relay.lines.len())).chain(collected).sum()
     }
 
     fn is_done(&self) -> bool {
@@ -133,8 +149,14 @@ impl World {
                 has_done |= self.relays[0].is_up() && sender.step(&mut self.network, now, &mut self.chance);
             }
             for place in 0..RELAYS {
-                let next_is_up = self.relays.get(place + 1).is_some_and(Relay::is_up);
+                let next_is_up = match self.relays.get(place + 1) {
+                    Some(relay) => relay.is_up(),
+                    None => self.collector.as_ref().is_some_and(Collector::is_up),
+                };
                 has_done |= self.relays[place].step(&mut self.network, self.clock, next_is_up, &mut self.chance);
+            }
+            if let Some(collector) = &mut self.collector {
+                has_done |= collector.step(&mut self.network, now, &mut self.chance);
             }
             if has_done {
                 self.clock.ms += self.chance.below(2);
@@ -142,13 +164,24 @@ impl World {
             }
             let deeds = self.senders.iter().filter_map(Sender::next_deed);
             let deeds = deeds.chain(self.relays.iter().filter_map(|relay| relay.next_deed(now)));
+            let deeds = deeds.chain(self.collector.as_ref().and_then(|collector| collector.next_deed(now)));
             let next = deeds.chain(self.network.next_arrival()).filter(|at| *at > now).min();
             self.clock.ms = next.unwrap_or(end).min(now + 1_000).min(end);
         }
     }
 
     fn fault(&mut self) {
-        let Self { clock, chance, network, relays, .. } = self;
+        let Self { clock, chance, network, relays, collector, .. } = self;
+        if let Some(collector) = collector
+            && chance.one_in(4)
+        {
+            match chance.below(3) {
+                0 => collector.hangs(clock.ms, chance),
+                1 => collector.ends(false, network, clock.ms, chance),
+                _ => collector.ends(true, network, clock.ms, chance),
+            }
+            return;
+        }
         let place = chance.below(RELAYS as u64) as usize;
         let relay = &mut relays[place];
         match chance.below(10) {
@@ -179,6 +212,20 @@ impl World {
             assert!(arrived.contains(answered), "answered and lost: {}", answered.escape_ascii());
         }
         self.relays.iter().for_each(Relay::check);
+        self.collector.iter().for_each(|collector| self.check_collector(collector));
+    }
+
+    /// What has come to the collector, and what it has refused.
+    fn check_collector(&self, collector: &Collector) {
+        let last = &self.relays[RELAYS - 1];
+        let refuses = |line: &[u8]| collector.speaks == Speaks::Relp && is_poison(line);
+        let refused = last.lines.iter().filter(|(_, line)| refuses(line)).map(|(number, _)| *number);
+        assert!(refused.eq(last.dead_letters()), "dead letters: {:?}", last.dead_letters());
+        let sent: BTreeSet<&Vec<u8>> = last.lines.values().filter(|line| !refuses(line)).collect();
+        let came: BTreeSet<&Vec<u8>> = collector.lines.iter().collect();
+        let show = |lines: Vec<&&Vec<u8>>| lines.first().map(|line| line.escape_ascii().to_string());
+        let (lost, torn) = (show(sent.difference(&came).collect()), show(came.difference(&sent).collect()));
+        assert!(lost.is_none() && torn.is_none(), "{:?}: lost {lost:?}, torn {torn:?}", collector.speaks);
     }
 }
 

@@ -37,6 +37,8 @@ struct Pipe {
     pieces: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
     arrived: u64,
+    /// Bytes that the reader's kernel has acknowledged, as its writer knows.
+    acknowledged: u64,
     /// When its reader hears that this is all, and whether in good order.
     end: Option<(u64, bool)>,
     /// Nothing that is written from now on arrives.
@@ -50,6 +52,18 @@ struct Connection {
     /// Milliseconds that a piece takes at least, and bytes in a millisecond.
     delay: u64,
     rate: u64,
+}
+
+impl Pipe {
+    fn unread(&self, now: u64) -> usize {
+        self.pieces.iter().take_while(|(at, _)| *at <= now).map(|(_, piece)| piece.len()).sum()
+    }
+
+    fn acknowledge(&mut self, now: u64) {
+        if !self.is_dead {
+            self.acknowledged = self.acknowledged.max(self.arrived + self.unread(now) as u64);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -130,9 +144,19 @@ impl Network {
         connection.is_none_or(|connection| connection.pipes[1 - socket.side].end.is_some_and(|(at, _)| at <= now))
     }
 
-    /// How many of the bytes that were written there have arrived.
-    pub fn arrived(&self, socket: Socket) -> u64 {
-        self.connections.get(&socket.connection).map_or(0, |connection| connection.pipes[socket.side].arrived)
+    /// What the writer there is told by the other side's kernel, whether its program has read it or not: how many bytes have
+    /// arrived, and how many more there is room for.
+    pub fn acknowledged(&mut self, socket: Socket, now: u64) -> (u64, u64) {
+        let Some(connection) = self.connections.get_mut(&socket.connection) else { return (0, 0) };
+        let pipe = &mut connection.pipes[socket.side];
+        pipe.acknowledge(now);
+        (pipe.acknowledged, SEND_BUFFER.saturating_sub(pipe.unread(now)) as u64)
+    }
+
+    /// Bytes that have arrived there and were not read.
+    pub fn unread(&self, socket: Socket, now: u64) -> usize {
+        let connection = self.connections.get(&socket.connection);
+        connection.map_or(0, |connection| connection.pipes[1 - socket.side].unread(now))
     }
 
     /// Ends a side: what it wrote arrives, and then the end, whenever. What was on its way to it is read by nobody.
@@ -143,6 +167,7 @@ impl Network {
         let own = &mut connection.pipes[socket.side];
         own.end.get_or_insert((own.last.max(now + delay) + later, clean));
         let other = &mut connection.pipes[1 - socket.side];
+        other.acknowledge(now);
         (other.is_dead, other.bytes) = (true, 0);
         other.pieces.clear();
         connection.is_closed[socket.side] = true;
@@ -160,6 +185,7 @@ impl Network {
         }
         let Some(connection) = self.connections.get_mut(&chance.pick(&alive)) else { return };
         for pipe in &mut connection.pipes {
+            pipe.acknowledge(now);
             let arrives = chance.below(pipe.pieces.len() as u64 + 1) as usize;
             for (_, piece) in pipe.pieces.drain(arrives..) {
                 pipe.bytes -= piece.len();

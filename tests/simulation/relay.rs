@@ -12,6 +12,7 @@ use std::time::Duration;
 use logferry::internals::metrics::{ForwardMetrics, Metrics, SpoolMetrics};
 use logferry::internals::protocol::relp::{NumberedStreams, Proofs};
 use logferry::internals::protocol::session::{Bounds, Closed, Phase, Protocol, Refusal, Session};
+use logferry::internals::protocol::syslog::Senders;
 use logferry::internals::record::Rule;
 use logferry::internals::spool::{NotSpooled, Options, Position, Reader, Spool, Sync, Writer};
 use tempfile::TempDir;
@@ -25,11 +26,13 @@ use crate::network::{Heard, Network, Place, Socket};
 const MAX_UNANSWERED: usize = 16;
 
 pub const BOUNDS: Bounds = Bounds {
+    max_array: 1 << 20,
     max_frame: 8192,
     max_line: 65_536,
     frame_timeout: Duration::from_secs(20),
     open_timeout: Duration::from_secs(10),
     proofs: Proofs { streams: NumberedStreams::Any, nonce: [0; 32], signer: |_, _, _| None },
+    senders: Senders::Anybody,
 };
 
 type Unfinished = (BTreeMap<PathBuf, u64>, u64);
@@ -71,11 +74,14 @@ pub struct Relay {
 impl Relay {
     pub fn new(place: Place, (drop, forward): (Vec<Rule>, Option<Forward>), chance: &mut Chance) -> Self {
         let dir = tempdir();
+        // Dead letters take a quarter of it at the most.
+        let may_refuse = forward.as_ref().is_some_and(Forward::may_refuse);
+        let max_bytes = if may_refuse { 1 << 20 } else { chance.pick(&[64 << 10, 96 << 10, 1 << 20]) };
         let options = Options {
             segment_bytes: chance.pick(&[4 << 10, 16 << 10, 64 << 10]),
             random: chance::for_spools,
             sync: if chance.one_in(4) { Sync::Never } else { Sync::Always },
-            ..Options::new(dir.path(), chance.pick(&[64 << 10, 96 << 10, 1 << 20]), vec!["next".to_owned()])
+            ..Options::new(dir.path(), max_bytes, vec!["next".to_owned()])
         };
         let metrics = Metrics::new();
         let mut relay = Self {
@@ -107,7 +113,7 @@ impl Relay {
         let opened = Spool::open(self.options.clone(), &self.metrics).expect("a spool");
         assert!(opened.report.damaged.is_empty(), "a crash is no damage: {:?}", opened.report);
         let reader = opened.readers.into_iter().next().expect("a reader");
-        self.left_at_start = reader.unretired();
+        self.left_at_start = reader.pending();
         (self.writer, self.reader) = (Some(opened.writer), Some(reader));
         self.cursor_at_start = fs::read(self.dir.path().join("cursor.next")).unwrap_or_default();
         (self.down_until, self.handed_over) = (None, 0);
@@ -140,7 +146,8 @@ impl Relay {
         }
         let mut has_done = false;
         while let Some(socket) = network.accept(self.place, clock.ms) {
-            let mut session = logferry::internals::protocol::session::AnySession::new(Protocol::Relp, BOUNDS);
+            let mut session =
+                logferry::internals::protocol::session::AnySession::new(Protocol::Relp, BOUNDS).expect("a session");
             let mut answers = Vec::new();
             session.opened(clock.now(), &mut answers);
             let gate = Gate::new(self.drop.clone(), &self.metrics);
@@ -213,14 +220,20 @@ impl Relay {
         let counted = [&forward.delivered, &forward.filtered, &forward.rejected, &forward.evicted, &forward.damaged];
         let settled: u64 = counted.iter().map(|counter| counter.get()).sum();
         let place = self.place;
-        assert_eq!(
-            spool.spooled.get() + self.left_at_start,
-            settled + reader.unretired(),
-            "the books of relay {place}"
-        );
-        assert_eq!(forward.damaged.get() + forward.rejected.get(), 0, "relay {place}");
-        let taken = spool.spooled.get() + spool.dropped_repeated.get() + spool.held.get() as u64;
+        assert_eq!(spool.spooled.get() + self.left_at_start, settled + reader.pending(), "the books of relay {place}");
+        let may_refuse = self.forward.as_ref().is_some_and(Forward::may_refuse);
+        let wrong = forward.damaged.get() + if may_refuse { 0 } else { forward.rejected.get() };
+        assert_eq!(wrong, 0, "relay {place}");
+        let dropped = spool.dropped_repeated.get() + spool.dropped_withdrawn.get();
+        let taken = spool.spooled.get() + dropped + spool.held.get() as u64;
         assert_eq!(self.handed_over, taken, "what was handed over to the spool of relay {place}");
+    }
+
+    /// The numbers of its dead letters.
+    pub fn dead_letters(&self) -> Vec<u64> {
+        let file = fs::read_to_string(self.dir.path().join("dead-letter/next.jsonl")).unwrap_or_default();
+        let letters = file.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        letters.map(|letter| letter["number"].as_u64().expect("a number")).collect()
     }
 
     /// Stops in good order: each sender hears a goodbye, and the spool is closed.
@@ -354,6 +367,12 @@ fn segments(dir: &Path) -> BTreeMap<PathBuf, u64> {
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();
-        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copied");
+        let there = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            fs::create_dir(&there).expect("a directory");
+            copy(&path, &there);
+        } else {
+            fs::copy(&path, there).expect("copied");
+        }
     }
 }

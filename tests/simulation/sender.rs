@@ -8,10 +8,9 @@ use logferry::internals::protocol::relp::{self, Decoder};
 use crate::chance::Chance;
 use crate::network::{Heard, Network, Place, Socket};
 
-/// How long the session may take to open, and how long an answer is waited for. docs/faults.md says what becomes of senders
-/// with less patience.
+/// How long the session may take to open, and how long an answer is waited for, as by rsyslog.
 const OPENS_WITHIN: u64 = 30_000;
-const PATIENCE: u64 = 900_000;
+const PATIENCE: u64 = 90_000;
 
 pub struct Sender {
     to: Place,

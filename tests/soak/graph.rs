@@ -12,7 +12,7 @@ const TITLE: f64 = 22.0;
 const PANEL: f64 = 86.0;
 const GAP: f64 = 12.0;
 /// Above the first panel: the marks and what they mean.
-const TOP: f64 = 34.0;
+const TOP: f64 = 52.0;
 const BOTTOM: f64 = 26.0;
 
 /// In light and in dark, on a ground of its own.
@@ -127,7 +127,10 @@ impl Panel {
 /// A letter for each thing that happened, and a line below.
 fn happened(record: &Record, x: impl Fn(f64) -> f64, bottom: f64) -> String {
     let meanings: Vec<String> = Event::ALL.iter().map(|event| format!("{} {event}", letter(*event))).collect();
-    let mut svg = format!("<text x=\"{LEFT}\" y=\"16\">{}</text>\n", meanings.join(" · "));
+    let mut svg = String::new();
+    for (line, y) in meanings.chunks(meanings.len().div_ceil(2)).zip([16, 32]) {
+        svg += &format!("<text x=\"{LEFT}\" y=\"{y}\">{}</text>\n", line.join(" · "));
+    }
     for (at, event) in &record.events {
         let at = x(*at as f64);
         svg += &format!("<path class=\"mark\" d=\"M{at:.1} {TOP}V{bottom}\"/>\n");
@@ -141,7 +144,10 @@ fn letter(event: Event) -> char {
         Event::CollectorKilled => 'k',
         Event::CertificatesRenewed => 'c',
         Event::Reloaded => 'h',
+        Event::DiskFrozen => 'f',
         Event::NameMoved => 'n',
+        Event::AnswersRotate => 'a',
+        Event::CollectorSlow => 's',
         Event::CollectorRestarted => 'r',
     }
 }

@@ -10,15 +10,29 @@ pub enum Event {
     CertificatesRenewed,
     /// SIGHUP: a listener comes, or goes.
     Reloaded,
+    /// The spool's file system takes no write for some seconds, as for a snapshot of it.
+    DiskFrozen,
     /// To the other collector.
     NameMoved,
+    /// Of a name with many addresses; which is no move.
+    AnswersRotate,
+    /// For a while, a few bytes at a time.
+    CollectorSlow,
     /// SIGTERM, and after a while it comes back.
     CollectorRestarted,
 }
 
 impl Event {
-    pub const ALL: [Self; 5] =
-        [Self::CollectorKilled, Self::CertificatesRenewed, Self::Reloaded, Self::NameMoved, Self::CollectorRestarted];
+    pub const ALL: [Self; 8] = [
+        Self::CollectorKilled,
+        Self::CertificatesRenewed,
+        Self::DiskFrozen,
+        Self::Reloaded,
+        Self::AnswersRotate,
+        Self::CollectorSlow,
+        Self::NameMoved,
+        Self::CollectorRestarted,
+    ];
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.to_string() == name)
@@ -31,7 +45,10 @@ impl fmt::Display for Event {
             Self::CollectorKilled => "collector killed",
             Self::CertificatesRenewed => "certificates renewed",
             Self::Reloaded => "config reloaded",
+            Self::DiskFrozen => "disk frozen",
             Self::NameMoved => "name moved",
+            Self::AnswersRotate => "answers rotate",
+            Self::CollectorSlow => "collector slow",
             Self::CollectorRestarted => "collector restarted",
         })
     }

@@ -1,5 +1,5 @@
-//! The soak: a relay under load for a long time, while collectors die and come back, certificates are renewed, the
-//! config is read again and the collector's name moves. In the end all has arrived, and nothing has grown.
+//! The soak: a relay under load for a long time, while collectors die and come back or read slowly, certificates are renewed, the
+//! config is read again, the spool's disk is frozen and names move or only rotate. In the end all has arrived, and nothing has grown.
 //!
 //! Small for every day: `cargo test --test soak`. At full size, an hour:
 //!
@@ -9,12 +9,13 @@
 //!
 //! which writes what it saw to `docs/soak.tsv` and draws it, `docs/soak.svg`; `docs/soak.md` says what it means.
 //!
-//! Where to look: `world`: what runs; `senders`, `guests`: who connects; `happens`: what happens; `tally`: counting;
-//! `samples`: what was seen, and when that is too much; `graph`: drawing it.
+//! Where to look: `world`: what runs; `names`: what names it goes by; `senders`, `guests`: who connects; `happens`: what
+//! happens; `tally`: counting; `samples`: what was seen, and when that is too much; `graph`: drawing it.
 
 mod graph;
 mod guests;
 mod happens;
+mod names;
 mod samples;
 mod senders;
 #[path = "../support/mod.rs"]
@@ -47,8 +48,12 @@ pub struct Size {
     half_open: usize,
     /// From the end of one event to the next.
     between: usize,
-    /// For how long a collector is away.
+    /// For how long a collector is away…
     away: usize,
+    /// …or reads slowly, and more until it is felt…
+    slow: usize,
+    /// …or the disk is frozen, and more until the relay is not ready. Of all that can be sent then.
+    frozen: usize,
     sample_every: usize,
     /// Whether the relay runs on its defaults, or with shorter waits than anybody would set.
     defaults: bool,
@@ -61,14 +66,16 @@ pub struct Size {
 }
 
 impl Size {
-    /// For every day: each event once. So short a life is mostly warming up.
+    /// For every day: each event once, or twice. So short a life is mostly warming up.
     const SMALL: Self = Self {
         rate: 2000,
-        messages: 24_000,
+        messages: 32_000,
         guests: 40,
         half_open: 8,
         between: 1000,
         away: 600,
+        slow: 600,
+        frozen: 600,
         sample_every: 200,
         defaults: false,
         memory_kib: 4096,
@@ -83,8 +90,12 @@ impl Size {
         guests: 20,
         // Each for 16 s, and the relay has enough of them after 10.
         half_open: 40,
-        between: 120_000,
+        between: 80_000,
         away: 20_000,
+        // 20 s: twice `dead-after`.
+        slow: 40_000,
+        // 2.7 s: so much has room in memory, and a sender is held for 5 s more.
+        frozen: 4000,
         sample_every: 20_000,
         defaults: true,
         memory_kib: 512,
@@ -100,7 +111,7 @@ fn nothing_grows_and_all_arrives() {
         Ok(other) => panic!("LOGFERRY_SOAK is \"full\" or not set, not {other:?}"),
         Err(_) => Size::SMALL,
     };
-    let Some(mut world) = World::begins(&size) else { return };
+    let mut world = World::begins(&size);
     let warm = warmed_up(&world);
     let before = world.quiet_descriptors();
     let mut record = Record::default();
@@ -171,19 +182,29 @@ fn soaked(world: &mut World, size: &Size, warm: Sent, record: &mut Record) -> Se
         guests::come(&doors, &shared, rate, half_open);
     });
     let sampler = Sampler::start(&world.relay, load.shared(), size.sample_every, start);
-    for event in Event::ALL.into_iter().cycle() {
+    let events = world.events();
+    for event in events.iter().copied().cycle() {
         load.goes_on(size.between);
-        if load.shared().total() >= size.messages {
+        // Each has happened.
+        if load.shared().total() >= size.messages && record.events.len() >= events.len() {
             break;
         }
         record.events.push((start.elapsed().as_millis() as u64, event));
         println!("{:?}: {event}", start.elapsed());
-        world.lives_through(event, || load.goes_on(size.away));
+        let meanwhile = match event {
+            Event::CollectorSlow => size.slow,
+            Event::DiskFrozen => size.frozen,
+            _ => size.away,
+        };
+        world.lives_through(event, || load.goes_on(meanwhile));
     }
     let sent = load.ends();
     record.samples = sampler.ends();
-    let arrived = within(PATIENCE, || tally::all_came(&world.sink.tally(), &sent).then_some(()));
-    assert!(arrived.is_some(), "not all has arrived: {:?}", tally::missing(&world.sink.tally(), &sent));
+    for (name, sink) in [("collectors", &world.sink), ("collector with many addresses", &world.many)] {
+        let arrived = within(PATIENCE, || tally::all_came(&sink.tally(), &sent).then_some(()));
+        let missing = || tally::missing(&sink.tally(), &sent);
+        assert!(arrived.is_some(), "not all has arrived at the {name}: {:?}", missing());
+    }
     sent
 }
 
@@ -191,6 +212,7 @@ fn soaked(world: &mut World, size: &Size, warm: Sent, record: &mut Record) -> Se
 fn balances(world: &World, sent: &Sent) {
     let metrics = world.relay.metrics();
     world.relay.balances(0);
+    world.has_one_connection_to_many();
     let nothing = ["spool_dropped_total", "forward_evicted_total", "forward_damaged_total", "spool_errors_total"];
     assert_eq!(nothing.map(|name| metrics.sum(name)), [0; 4], "{metrics:?}");
     let of_udp = |name| metrics.with(name, "listener=\"udp:") as usize;
@@ -199,13 +221,14 @@ fn balances(world: &World, sent: &Sent) {
 }
 
 fn summary(record: &Record, sent: &Sent, world: &World) -> String {
-    let tally = world.sink.tally();
-    let mut text = "| | sent | arrived |\n|---|---|---|\n".to_owned();
+    let [two, many] = [&world.sink, &world.many].map(|sink| sink.tally().clone());
+    let mut text = "| | sent | arrived at the two | at many |\n|---|---|---|---|\n".to_owned();
     for stream in Stream::ALL {
-        text += &format!("| {stream:?} | {} | {} |\n", sent[stream as usize], tally.arrived(stream as usize));
+        let [two, many] = [&two, &many].map(|tally| tally.arrived(stream as usize));
+        text += &format!("| {stream:?} | {} | {two} | {many} |\n", sent[stream as usize]);
     }
-    text +=
-        &format!("\nrepeated: {}\n\n| | second quarter | last quarter | most |\n|---|---|---|---|\n", tally.repeated);
+    text += &format!("\nrepeated: {} and {}\n\n", two.repeated, many.repeated);
+    text += "| | second quarter | last quarter | most |\n|---|---|---|---|\n";
     for column in [Column::Rss, Column::Anon, Column::Descriptors, Column::Threads] {
         let [second, last] = record.medians(column);
         let most = record.column(column).max().unwrap_or_default();

@@ -96,7 +96,7 @@ fn sample(process: Process, metrics: &str, start: Instant, sent: u64) -> Sample 
         Column::Threads => process.threads(),
         Column::Connections => sum("logferry_listen_connections"),
         Column::Spool => sum("logferry_spool_bytes"),
-        Column::Waiting => sum("logferry_forward_waiting"),
+        Column::Waiting => sum("logferry_forward_pending"),
         Column::Cpu => process.cpu().as_millis() as u64,
     })
 }

@@ -1,7 +1,8 @@
-//! What runs: the relay, two collectors behind one name, and the files of their certificates.
+//! What runs: the relay, two collectors behind one name, one behind a name with many addresses, and the files of their certificates.
 //!
-//! The collectors are relays too, by RELP over mutual TLS, so that what they have answered is never lost however they
-//! end; what they take goes on to a sink that counts.
+//! The two are relays too, by RELP over mutual TLS, so that what they have answered is never lost however they
+//! end; what they take goes on to a sink that counts. The third one is such a sink itself, by TCP. It never goes away, so
+//! that it gets everything once.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -11,14 +12,23 @@ use tempfile::TempDir;
 
 use super::Size;
 use super::happens::Event;
+use super::names::{MANY, Names};
+use super::support::disk::Device;
+use super::support::http::get;
 use super::support::program::SIGHUP;
-use super::support::{
-    Certs, Descriptors, Door, Held, NameServer, Relay, Setup, Sink, TlsClient, Wire, dns, eventually,
-};
+use super::support::{Certs, Descriptors, Door, Held, Relay, Setup, Sink, TlsClient, Wire, dns, eventually, installed};
 
 const FILES: [&str; 4] = ["server.pem", "server-key.pem", "client.pem", "client-key.pem"];
 /// Where the name points, in turn.
 const PLACES: [u8; 2] = [2, 3];
+/// The forward to the name with many addresses, as metrics have it.
+const TO_MANY: &str = "forward=\"many\"";
+/// What the disk of the spool promises; it takes what is written.
+const DISK_BYTES: u64 = 1 << 30;
+/// What the slow collector reads ten times a second.
+const SLOW_BYTES: usize = 400;
+/// Lines that wait when a collector's slowness is felt.
+const FELT: i64 = 1000;
 
 /// The ways in.
 #[derive(Clone)]
@@ -32,7 +42,12 @@ pub struct Doors {
 
 pub struct World {
     pub relay: Relay,
+    /// The spool's, where root can mount one. Goes after the relay, and before the directory that it is mounted in.
+    disk: Option<Device>,
+    /// Where the two collectors bring what they take.
     pub sink: Sink,
+    /// The collector with many addresses.
+    pub many: Sink,
     pub doors: Doors,
     /// The relay's, as it was started.
     setup: Setup,
@@ -42,7 +57,7 @@ pub struct World {
     collectors: [Collector; 2],
     /// Where the name points.
     current: usize,
-    names: NameServer,
+    names: Names,
     certs: TempDir,
     _held: Held,
 }
@@ -65,27 +80,32 @@ impl Doors {
 }
 
 impl World {
-    /// `None`: there is no name server here.
-    pub fn begins(size: &Size) -> Option<Self> {
+    pub fn begins(size: &Size) -> Self {
         let ips = PLACES.map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
-        let names = NameServer::start(&[&ips[0].to_string()])?;
+        let names = Names::start(PLACES[0]);
         let certs = TempDir::new().expect("a directory");
         let trusted = signed(certs.path(), None);
-        let (held, sink) = (Held::on(&ips), Sink::new());
+        let (held, sink, many) = (Held::on(&ips), Sink::new(), Sink::everywhere());
         let collectors = ips.map(|ip| {
             let setup = Setup::new().listen_with(&format!("relp+tls://{ip}:{}", held.port()), &server(certs.path()));
             let setup = setup.forward_with(&sink.url(), "");
             Collector { runs: Some(setup.start()), setup }
         });
-        let relay_setup = || relay(size, &names, held.port(), certs.path());
+        let relay_setup = || relay(size, &names, held.port(), many.port(), certs.path());
         let (setup, other) = (relay_setup(), relay_setup().listen("unix://{dir}/more.sock"));
+        let disk = installed("fsfreeze", "util-linux").and_then(|_| Device::with_room(&setup, DISK_BYTES));
         let relay = setup.start();
         let doors = Doors::of(relay.doors(), trusted);
-        let is_other = false;
-        Some(Self { relay, sink, doors, setup, other, is_other, collectors, current: 0, names, certs, _held: held })
+        let (is_other, current, _held) = (false, 0, held);
+        Self { relay, sink, many, doors, setup, other, is_other, collectors, current, names, certs, _held, disk }
     }
 
-    /// Happens, and has happened when it returns. `meanwhile` is for how long a collector is away.
+    /// What can happen here: only root can freeze a file system, and then it was said that this is left out.
+    pub fn events(&self) -> Vec<Event> {
+        Event::ALL.into_iter().filter(|event| *event != Event::DiskFrozen || self.disk.is_some()).collect()
+    }
+
+    /// Happens, and has happened when it returns. `meanwhile` is for how long a collector is away or slow, or the disk frozen.
     pub fn lives_through(&mut self, event: Event, meanwhile: impl FnOnce()) {
         match event {
             Event::CollectorKilled => {
@@ -112,10 +132,42 @@ impl World {
                 self.current = 1 - self.current;
                 let moved = |world: &Self| world.relay.metrics().sum("forward_moves_total");
                 let before = moved(self);
-                self.names.moves_to(&format!("127.0.0.{}", PLACES[self.current]));
+                self.names.moves_to(PLACES[self.current]);
                 eventually("the relay goes after its name", || (moved(self) > before).then_some(()));
             }
+            Event::DiskFrozen => {
+                let frozen = self.disk.as_ref().expect("events() has left it out").freeze();
+                meanwhile();
+                self.is_ready_or_not(503);
+                drop(frozen);
+                self.is_ready_or_not(200);
+            }
+            Event::AnswersRotate => {
+                self.names.rotate();
+                self.has_one_connection_to_many();
+            }
+            Event::CollectorSlow => {
+                self.many.reads_slowly(SLOW_BYTES);
+                meanwhile();
+                let waiting = || self.relay.metrics().with("forward_pending", TO_MANY);
+                eventually("lines wait for the slow collector", || (waiting() > FELT).then_some(()));
+                self.many.reads_on();
+                eventually("it has caught up", || (waiting() < FELT).then_some(()));
+                self.has_one_connection_to_many();
+            }
         }
+    }
+
+    /// Whatever has happened, the collector that never goes away was connected once, and nothing was sent to it again.
+    pub fn has_one_connection_to_many(&self) {
+        let metrics = self.relay.metrics();
+        let found = ["moves", "connects", "resent"].map(|name| metrics.with(&format!("forward_{name}_total"), TO_MANY));
+        assert_eq!(found, [0, 1, 0], "moves, connections and lines sent again");
+        assert_eq!(self.many.tally().repeated, 0);
+    }
+
+    fn is_ready_or_not(&self, status: u16) {
+        eventually(&format!("/ready answers {status}"), || (get(&self.relay, "/ready").status == status).then_some(()));
     }
 
     /// Back to the configuration it was started with.
@@ -137,21 +189,21 @@ impl World {
     fn collector_comes(&mut self) {
         let collector = &mut self.collectors[self.current];
         collector.runs = Some(collector.setup.start());
-        self.relay.counts("forward_connected", 1);
+        self.relay.counts("forward_connected", 2);
     }
 
     /// What the relay has open when nobody is connected and nothing waits.
     pub fn quiet_descriptors(&self) -> Descriptors {
         eventually("nobody is connected", || {
             let metrics = self.relay.metrics();
-            let waits = ["listen_connections", "forward_waiting"].map(|name| metrics.sum(name));
+            let waits = ["listen_connections", "forward_pending"].map(|name| metrics.sum(name));
             (waits == [0, 0]).then_some(())
         });
         self.relay.descriptors()
     }
 }
 
-fn relay(size: &Size, names: &NameServer, port: u16, certs: &Path) -> Setup {
+fn relay(size: &Size, names: &Names, port: u16, port_of_many: u16, certs: &Path) -> Setup {
     let setup = Setup::new().listen("udp://127.0.0.1:0").listen_with("tcp://127.0.0.1:0", &pair(certs));
     let keys = format!(
         "ca = \"{0}/ca.pem\"\ncert = \"{0}/client.pem\"\nkey = \"{0}/client-key.pem\"\n{1}",
@@ -159,9 +211,9 @@ fn relay(size: &Size, names: &NameServer, port: u16, certs: &Path) -> Setup {
         if size.defaults { "" } else { "max-backoff = \"200ms\"" },
     );
     let to = format!("relp+tls://{}:{port}", dns::NAME);
-    let resolve =
-        if size.defaults { format!("[resolve]\nnameservers = \"{}\"", names.address()) } else { names.section() };
-    setup.listen("relp://127.0.0.1:0").section(&format!("[[forward]]\nto = \"{to}\"\n{keys}")).section(&resolve)
+    let setup = setup.listen("relp://127.0.0.1:0").section(&names.section(!size.defaults));
+    let setup = setup.section(&format!("[[forward]]\nname = \"central\"\nto = \"{to}\"\n{keys}"));
+    setup.section(&format!("[[forward]]\nname = \"many\"\nto = \"tcp://{MANY}:{port_of_many}\""))
 }
 
 fn pair(certs: &Path) -> String {

@@ -27,6 +27,11 @@ impl Certs {
         })
     }
 
+    /// Those that another program has made in a directory, under the same names.
+    pub fn of(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     /// Others, that nobody trusts who trusts these.
     pub fn others(dir: &TempDir) -> Self {
         Self::make(dir.path().join("other-certs"))
@@ -65,7 +70,8 @@ impl Certs {
 
     /// The key of a forward to `url` that trusts [`Certs::get`]; nothing where it is not TLS.
     pub fn trusted(url: &str) -> String {
-        if url.contains("+tls://") { format!("ca = \"{}\"", Self::get().path("ca.pem")) } else { String::new() }
+        let is_tls = url.contains("+tls://") || url.starts_with("https://");
+        if is_tls { format!("ca = \"{}\"", Self::get().path("ca.pem")) } else { String::new() }
     }
 
     /// The lines of a config that make a listener speak TLS.

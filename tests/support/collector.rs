@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{Certs, Line, eventually, shown};
 
@@ -53,11 +53,13 @@ struct Manners {
     reads: AtomicUsize,
     /// It does not close a connection whose other end has closed.
     stays: AtomicBool,
+    /// It reads no more, and its connections are reset.
+    is_dead: AtomicBool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { reads: AtomicUsize::new(READ), stays: AtomicBool::default() }
+        Self { reads: AtomicUsize::new(READ), stays: AtomicBool::default(), is_dead: AtomicBool::default() }
     }
 }
 
@@ -200,14 +202,15 @@ impl Collector {
         self.manners.stays.store(true, Ordering::Relaxed);
     }
 
-    /// Dies while it hangs: what its kernel has taken and nobody has read is gone.
+    /// Dies while it hangs: what its kernel has taken and nobody has read is gone, and its connections are reset.
     pub fn goes_unread(&mut self) {
-        let (frames, woken) = (std::mem::take(&mut self.heard().frames), self.manners.clone());
+        std::mem::take(&mut self.manners).is_dead.store(true, Ordering::Relaxed);
+        for connection in self.heard().connections.drain(..) {
+            SockRef::from(&connection).set_linger(Some(Duration::ZERO)).expect("an option of any socket");
+            // Wakes the thread that waits in read, and tells the other end nothing.
+            let _ = connection.shutdown(Shutdown::Read);
+        }
         self.goes();
-        // Its threads wake up to a connection that has ended. What they still read goes where nobody looks.
-        self.heard = Arc::new(Mutex::new(Heard { frames, ..Heard::default() }));
-        self.manners = Arc::default();
-        woken.reads.store(READ, Ordering::Relaxed);
     }
 
     /// Dies: its connections end and new ones are refused.
@@ -365,6 +368,9 @@ fn accept(listener: &TcpListener, kind: &Kind, heard: &Arc<Mutex<Heard>>, manner
                 }
                 Kind::Udp => unreachable!("datagrams are not accepted"),
             }
+            if manners.is_dead.load(Ordering::Relaxed) {
+                return;
+            }
             while manners.stays.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -381,6 +387,7 @@ fn read(mut stream: impl Read, framing: Framing, heard: &Mutex<Heard>, manners: 
     loop {
         let most = loop {
             match manners.reads.load(Ordering::Relaxed) {
+                _ if manners.is_dead.load(Ordering::Relaxed) => return,
                 0 => std::thread::sleep(Duration::from_millis(1)),
                 bytes => break bytes,
             }

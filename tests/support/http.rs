@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Relay, installed};
+use super::{Door, Relay, Wire, installed};
 
 /// An answer.
 pub struct Answer {
@@ -31,6 +31,80 @@ pub fn get_by(admin: SocketAddr, host: &str, path: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
+
+/// A connection that sends one request after the other, and waits for the answers.
+pub struct HttpPeer(Wire);
+
+impl HttpPeer {
+    #[track_caller]
+    pub fn connects(door: &Door) -> Self {
+        Self::on(door.connect())
+    }
+
+    pub fn on(wire: Wire) -> Self {
+        Self(wire.with_patience())
+    }
+
+    /// Sends bytes as they are.
+    pub fn sends(&mut self, bytes: &[u8]) {
+        self.0.send(bytes);
+    }
+
+    /// Sends them, if the connection still takes them.
+    pub fn tries(&mut self, bytes: &[u8]) -> bool {
+        let Wire::Tcp(stream) = &mut self.0 else { panic!("only TCP is tried") };
+        stream.write_all(bytes).is_ok()
+    }
+
+    /// Sends a request with a body, and waits for its answer.
+    #[track_caller]
+    pub fn asks(&mut self, request: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.sends(&[&head(request, headers, body.len()), body].concat());
+        self.hears().expect("an answer")
+    }
+
+    /// The next answer but for `100 Continue`; `None`: the connection ends without one.
+    #[track_caller]
+    pub fn hears(&mut self) -> Option<Answer> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            match self.0.hears(&mut byte) {
+                0 => return None,
+                _ => head.push(byte[0]),
+            }
+        }
+        let head = String::from_utf8(head).expect("UTF-8").to_ascii_lowercase();
+        let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        if status == 100 {
+            return self.hears();
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let mut body = vec![0; length.trim().parse().expect("a number")];
+        let mut rest = &mut body[..];
+        while !rest.is_empty() {
+            let length = self.0.hears(rest);
+            rest = Some(&mut rest[length..]).filter(|_| length > 0)?;
+        }
+        Some(Answer { status, head, body: String::from_utf8(body).expect("UTF-8") })
+    }
+
+    /// Ends the connection without a goodbye.
+    pub fn breaks(self) {
+        self.0.breaks();
+    }
+
+    /// Ends it in good order.
+    pub fn leaves(self) {
+        self.0.close();
+    }
+}
+
+/// The head of a request whose body has so many bytes.
+pub fn head(request: &str, headers: &[(&str, &str)], length: usize) -> Vec<u8> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("{request} HTTP/1.1\r\nHost: relay\r\n{headers}Content-Length: {length}\r\n\r\n").into_bytes()
 }
 
 /// `/status`.

@@ -19,6 +19,35 @@ pub struct Line {
     pub message: Vec<u8>,
 }
 
+/// What lines say, in their order.
+pub fn texts(lines: &[Line]) -> Vec<String> {
+    lines.iter().map(|line| String::from_utf8_lossy(&line.message).into_owned()).collect()
+}
+
+/// The lines of a file.
+#[track_caller]
+pub fn lines_of(bytes: &[u8]) -> Vec<Line> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| Line::read(line.strip_suffix(b"\n").expect("every line has an end"))).collect()
+}
+
+/// A text as it is in a file, where people read it at terminals: all that acts there is written in octal.
+pub fn made_visible(text: &[u8]) -> Vec<u8> {
+    let octal = |bytes: &[u8]| bytes.iter().flat_map(|byte| format!("#{byte:03o}").into_bytes()).collect::<Vec<_>>();
+    let acts = |character: char| character.is_control() && character != '\t' || "\u{2028}\u{2029}".contains(character);
+    let mut visible = Vec::new();
+    for chunk in text.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let bytes = character.to_string().into_bytes();
+            visible.extend(if acts(character) { octal(&bytes) } else { bytes });
+        }
+        // A terminal that reads eight bits takes these for control characters.
+        let single = |byte: &u8| if (0x80..0xa0).contains(byte) { octal(&[*byte]) } else { vec![*byte] };
+        visible.extend(chunk.invalid().iter().flat_map(single));
+    }
+    visible
+}
+
 impl Line {
     /// Panics on what is not RFC 5424.
     #[track_caller]

@@ -4,19 +4,31 @@
 //! Where the next test goes: into a module of `tests/it`, which is one target.
 //!
 //! - `delivers.rs`    a message, a way in, a way out, a format, a framing
+//! - `nats.rs`        JetStream of NATS: each line once, whoever dies
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
 //! - `failover.rs`    several collectors in order: who takes over, and who is returned to
+//! - `resend.rs`      dead letters that are sent again
 //! - `relp.rs`        RELP: what is answered, what is sent again, what another make says
+//! - `fluent.rs`      the Forward protocol: what is answered, what comes again, who else sends it; `fluent_corpus.rs`: all that was recorded
+//! - `fluent_out.rs`  lines that go out by the Forward protocol
 //! - `certificates.rs`  files of certificates that change, and who is let in with which; `openssl.rs`: what TLS refuses
+//! - `handshakes.rs`  what a forward, and `check --connect`, say of a handshake that fails
 //! - `links.rs`       the wire itself: it is cut, it swallows packets
+//! - `loops.rs`       a forward that leads back to its own relay
 //! - `outage.rs`      the collector hangs, dies, comes back
 //! - `crash.rs`       the relay ends: killed, stopped, started again on the same spool
 //! - `reload.rs`      the relay changes while it runs
 //! - `disk.rs`        the spool's disk is full, failing, read-only, not ours, gone; `frozen.rs`: it hangs; `losses.rs`: what is said of lines that are lost
 //! - `files.rs`     a `file://` that cannot be written
+//! - `gelf.rs`        GELF by UDP, TCP and TLS, from Docker's driver and from others
+//! - `gelf_out.rs`  lines that go out by GELF
+//! - `framings.rs`  where messages end: what senders put between them, and what containers cannot forge
 //! - `descriptors.rs` a process that may open few files, and strangers who want them
 //! - `proofs.rs`    whose numbers of lines a relay believes
+//! - `multiline.rs`  which lines become one message
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
+//! - `senders.rs`    who has sent it, and what a line says of that
+//! - `proxies.rs`    a proxy in front, who says for whom he speaks
 //! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one
@@ -35,6 +47,7 @@
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
 //! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes, run
+//! - `senders/`       what devices and libraries send, and docs/senders.md
 //! - `corpus.rs`      what a captured message means, and that reading it allocates nothing
 //! - `simulation/`    relays, network, disk and clock from a seed, in one thread: what nobody has thought of
 //! - `spool_model.rs` every history of a spool, in this process, where no test beside it may start another that holds its
@@ -50,15 +63,22 @@ pub mod certs;
 pub mod collector;
 pub mod corpus;
 pub mod descriptors;
+pub mod disk;
 pub mod dns;
 pub mod docker;
+pub mod drivers;
 pub mod flow;
+pub mod fluent;
+pub mod fluent_receiver;
+pub mod hanging_reads;
 pub mod held;
 pub mod http;
 pub mod line;
+pub mod nats;
 pub mod network;
 pub mod process;
 pub mod program;
+pub mod python;
 pub mod relay;
 pub mod relp;
 pub mod rsyslog;
@@ -66,6 +86,8 @@ pub mod script;
 pub mod sender;
 pub mod sink;
 pub mod skip;
+pub mod splice;
+pub mod store;
 pub mod syslog_ng;
 
 use std::fs;
@@ -81,8 +103,11 @@ pub use descriptors::Descriptors;
 pub use dns::NameServer;
 pub use docker::{Docker, Format};
 pub use flow::Flow;
+pub use fluent::FluentPeer;
+pub use fluent_receiver::{Chunk, FluentReceiver, ReceiverPeer};
 pub use held::Held;
-pub use line::Line;
+pub use line::{Line, texts};
+pub use nats::{NatsClient, NatsKey, NatsServer};
 pub use network::Network;
 pub use process::Process;
 pub use program::{Notified, Program};
@@ -92,10 +117,12 @@ pub use script::ScriptedServer;
 pub use sender::{Door, TlsClient, Wire, says, says_at_length};
 pub use sink::Sink;
 pub use skip::{has_ipv6, installed, root_can, skip};
+pub use splice::splice;
+pub use store::{Store, StorePeer, StoreRequest};
 pub use syslog_ng::SyslogNg;
 
 /// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` has something to return.

@@ -10,7 +10,9 @@ use std::process::Command;
 
 use super::{installed, root_can};
 
-/// The collectors' addresses, on one interface.
+/// The relay's address.
+pub const HERE: &str = "10.99.0.1";
+/// The other machine's addresses, on one interface.
 pub const THERE: [&str; 2] = ["10.99.0.2", "10.99.0.3"];
 
 pub struct Network {
@@ -40,7 +42,7 @@ impl Network {
         run("ip link add here type veth peer name there");
         // A namespace without a name goes by the process that is in it, or by a file descriptor of ours.
         run(&format!("ip link set there netns /proc/{}/fd/{}", std::process::id(), self.there.as_raw_fd()));
-        run("ip addr add 10.99.0.1/24 dev here");
+        run(&format!("ip addr add {HERE}/24 dev here"));
         run("ip link set here up");
         self.there(|| {
             run("ip link set lo up");
@@ -83,6 +85,11 @@ impl Network {
             run(&format!("tc qdisc add dev here root tbf rate {rate} burst 1600 latency 20s"));
         }
         has_tc
+    }
+
+    /// The wire is as it was; what waits for it is not lost.
+    pub fn is_fast(&self) {
+        run("tc qdisc change dev here root tbf rate 10gbit burst 1m latency 20s");
     }
 
     /// Every so many packets one is dropped, both ways.

@@ -14,7 +14,7 @@ pub struct Program {
     stderr: Arc<Mutex<Vec<u8>>>,
 }
 
-pub use nix::libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
+pub use nix::libc::{SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR2};
 
 impl Program {
     #[track_caller]

@@ -97,7 +97,7 @@ impl Setup {
         segments(&self.path("spool"))
     }
 
-    pub fn dir(&self) -> &TempDir {
+    pub fn dir(&self) -> &Arc<TempDir> {
         &self.dir
     }
 
@@ -209,6 +209,11 @@ impl Relay {
     #[track_caller]
     pub fn says(&self, text: &str) {
         eventually(&format!("the relay says: {text}"), || self.stderr().contains(text).then_some(()));
+    }
+
+    /// How often its listeners have refused somebody for this reason.
+    pub fn refused(&self, reason: &str) -> i64 {
+        self.metrics().with("listen_refused_total", &format!("reason=\"{reason}\""))
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -364,6 +369,12 @@ impl Metrics {
         self.0.iter().filter(|sample| sample.name == name && sample.labels.contains(label)).map(|s| s.value).sum()
     }
 
+    /// Who was refused, but for those who speak HTTP: a relay of another test may try a port at which its store was a moment ago.
+    #[track_caller]
+    pub fn refused(&self) -> i64 {
+        self.sum("listen_refused_total") as i64 - self.with("listen_refused_total", "reason=\"http\"")
+    }
+
     /// The values of all forwards, and there is at least one.
     #[track_caller]
     fn each_forward(&self, name: &str) -> impl Iterator<Item = u64> {
@@ -372,11 +383,11 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped + joined; spooled + pending at start = delivered + filtered + rejected +
+    /// Invariant 6: received = spooled + dropped + joined + held; spooled + pending at start = delivered + filtered + rejected +
     /// evicted + damaged + pending. `None`: the books balance. `before`: lines pending at start.
     pub fn imbalance(&self, before: u64) -> Option<String> {
         let spooled = self.sum("spool_spooled_total");
-        let ended = self.sum("spool_dropped_total") + self.sum("syslog_joined_total");
+        let ended = self.sum("spool_dropped_total") + self.sum("syslog_joined_total") + self.sum("spool_held");
         if self.sum("listen_received_total") != spooled + ended {
             return Some(format!("{self:?}"));
         }

@@ -113,6 +113,10 @@ impl ScriptedServer {
         self.says(move |question| addresses(question, 1, all));
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Questions so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)

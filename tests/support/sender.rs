@@ -1,6 +1,6 @@
 //! Senders: every way into a relay.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::ops::Range;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -12,7 +12,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 
-use super::{Certs, Docker, Format, Relay};
+use super::{Certs, Docker, Format, PATIENCE, Relay};
 
 /// Where a relay listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,12 +77,12 @@ impl Door {
         let (scheme, rest) = url.split_once("://").expect("a URL");
         let socket = || rest.parse().expect("an address and a port");
         match scheme {
-            "udp" => Self::Udp(socket()),
-            "tcp" => Self::Tcp(socket()),
-            "tcp+tls" => Self::Tls(socket()),
+            "udp" | "gelf+udp" => Self::Udp(socket()),
+            "tcp" | "fluent" | "gelf+tcp" | "splunk+http" | "journal+http" => Self::Tcp(socket()),
+            "tcp+tls" | "fluent+tls" | "gelf+tls" | "splunk+https" | "journal+https" => Self::Tls(socket()),
             "relp" => Self::Relp(socket()),
             "relp+tls" => Self::RelpTls(socket()),
-            "unix" => Self::Unix(rest.into()),
+            "unix" | "fluent+unix" => Self::Unix(rest.into()),
             "unixgram" => Self::Unixgram(rest.into()),
             _ => panic!("{url}"),
         }
@@ -160,7 +160,40 @@ impl Door {
     }
 }
 
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Tls(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+            Self::Udp(_) | Self::Unixgram(_) => panic!("nobody answers a datagram"),
+        }
+    }
+}
+
 impl Wire {
+    /// One that is read for so long and no longer.
+    pub fn with_patience(self) -> Self {
+        match &self {
+            Self::Tcp(stream) => stream.set_read_timeout(Some(PATIENCE)),
+            Self::Tls(stream) => stream.get_ref().set_read_timeout(Some(PATIENCE)),
+            Self::Unix(stream) => stream.set_read_timeout(Some(PATIENCE)),
+            Self::Udp(_) | Self::Unixgram(_) => panic!("nobody answers a datagram"),
+        }
+        .expect("a socket option");
+        self
+    }
+
+    /// Reads what comes next; 0: the connection has ended.
+    #[track_caller]
+    pub fn hears(&mut self, into: &mut [u8]) -> usize {
+        match self.read(into) {
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nothing came for {PATIENCE:?}"),
+            Err(_) => 0,
+        }
+    }
+
     /// Bytes as they are: a datagram, or a part of a stream.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
@@ -214,11 +247,7 @@ impl Wire {
             _ => panic!("only for TCP"),
         };
         socket.set_read_timeout(Some(super::PATIENCE)).expect("a socket option");
-        let read = match self {
-            Self::Tcp(stream) => stream.read(&mut byte),
-            Self::Tls(stream) => stream.read(&mut byte),
-            _ => unreachable!("checked above"),
-        };
+        let read = self.read(&mut byte);
         let is_open = read.as_ref().err().is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         assert!(!is_open && !matches!(read, Ok(1)), "the relay has not hung up: {read:?}");
     }

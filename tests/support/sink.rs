@@ -2,7 +2,11 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// Streams of numbered messages there can be.
 const STREAMS: usize = 10;
@@ -55,25 +59,65 @@ impl Tally {
     }
 }
 
+/// Bytes it reads at a time.
+const READ: usize = 64 * 1024;
+/// How long one that reads slowly pauses before each read.
+const SLOWLY: Duration = Duration::from_millis(100);
+/// Of one that may read slowly: so much the kernel holds for it, so that a relay feels it soon.
+const SMALL_BUFFER: usize = 16 * 1024;
+
 /// Takes connections for as long as the process runs.
 pub struct Sink {
     address: SocketAddr,
     tally: Arc<Mutex<Tally>>,
+    /// Bytes it reads at a time.
+    reads: Arc<AtomicUsize>,
 }
 
 impl Sink {
     pub fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::at(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    /// On every address of loopback, for a name that has many. May read slowly.
+    pub fn everywhere() -> Self {
+        let bound = || -> std::io::Result<TcpListener> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            // Those that are accepted have it too.
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+            socket.bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into())?;
+            socket.listen(64)?;
+            Ok(socket.into())
+        };
+        Self::at(bound().expect("a free port"))
+    }
+
+    fn at(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("bound");
-        let tally = Arc::<Mutex<Tally>>::default();
-        let counts = tally.clone();
+        let (tally, reads) = (Arc::<Mutex<Tally>>::default(), Arc::new(AtomicUsize::new(READ)));
+        let (counts, most) = (tally.clone(), reads.clone());
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let counts = counts.clone();
-                std::thread::spawn(move || read(stream, &counts));
+                let (counts, most) = (counts.clone(), most.clone());
+                std::thread::spawn(move || read(stream, &counts, &most));
             }
         });
-        Self { address, tally }
+        Self { address, tally, reads }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Reads so many bytes ten times a second.
+    pub fn reads_slowly(&self, bytes: usize) {
+        assert!(0 < bytes && bytes < READ);
+        self.reads.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Reads as much as there is.
+    pub fn reads_on(&self) {
+        self.reads.store(READ, Ordering::Relaxed);
     }
 
     pub fn url(&self) -> String {
@@ -85,9 +129,14 @@ impl Sink {
     }
 }
 
-fn read(mut stream: TcpStream, tally: &Mutex<Tally>) {
-    let (mut bytes, mut held) = (vec![0; 64 * 1024], 0);
-    while let Ok(length @ 1..) = stream.read(&mut bytes[held..]) {
+fn read(mut stream: TcpStream, tally: &Mutex<Tally>, reads: &AtomicUsize) {
+    let (mut bytes, mut held) = (vec![0; READ + MARK], 0);
+    loop {
+        let most = reads.load(Ordering::Relaxed);
+        if most < READ {
+            std::thread::sleep(SLOWLY);
+        }
+        let Ok(length @ 1..) = stream.read(&mut bytes[held..held + most]) else { return };
         let end = held + length;
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         memchr::memchr_iter(b'@', &bytes[..end]).filter(|at| at + MARK <= end).for_each(|at| {

@@ -42,7 +42,8 @@ pub fn record() -> PathBuf {
 #[track_caller]
 pub fn installed(program: &str, packages: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into(), "/usr/local/sbin".into()]);
+    let places = std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/lib/systemd"].map(PathBuf::from));
     let found = places.map(|place| place.join(program)).find(|path| path.is_file());
     if found.is_none() {
         skip(program, &format!("{program} is not installed (Debian: apt-get install {packages})"));

@@ -1,7 +1,7 @@
 use askama::filters::{Html, escape};
 
 use super::*;
-use crate::admin::status::{Container, Forward, LastError, Listener, OldKeys, Spool, Standstill, TimeSeries};
+use crate::admin::status::{Container, Forward, LastRefused, Listener, OldKeys, Said, Spool, Standstill, TimeSeries};
 
 const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
 
@@ -25,15 +25,19 @@ fn hostile() -> Status {
             target: Some(text()),
             address: Some(text()),
             ttl_left_seconds: Some(4),
-            last_error: Some(LastError { time: text(), seconds_ago: 7, text: text() }),
+            last_error: Some(Said { time: text(), seconds_ago: 7, text: text() }),
+            last_answer: Some(Said { time: text(), seconds_ago: 7, text: text() }),
+            requests: [("delivered", 3)].into(),
             pending: 1234,
             replayable: 5,
             oldest_pending_seconds: Some(60),
             delivered: 1_234_567,
             filtered: 0,
             rejected: 0,
+            dead_letters: [("refused", 1)].into(),
             dead_letter_bytes: 0,
             resent: 0,
+            resend_pending: 0,
             connects: 1,
             moves: 0,
             failbacks: 0,
@@ -47,15 +51,23 @@ fn hostile() -> Status {
             connections: 7,
             max_connections: Some(8),
             accepted: 8,
+            last_refused: Some(LastRefused {
+                time: text(),
+                seconds_ago: 8,
+                address: Some(text()),
+                reason: "plaintext",
+                text: text(),
+            }),
         }],
         containers: vec![Container { name: text(), received: 9, limited: 4 }],
         other_containers: 10,
         losses: vec![
-            Loss { reason: "evicted", place: Some(text()), count: 11, unit: "lines", says: "why" },
-            Loss { reason: "evicted", place: Some("another".to_owned()), count: 0, unit: "lines", says: "why" },
-            Loss { reason: "full", place: None, count: 0, unit: "lines", says: "why" },
+            Loss { reason: "evicted", place: Some(text()), count: 11, unit: "lines", says: "why".into() },
+            Loss { reason: "evicted", place: Some("another".to_owned()), count: 0, unit: "lines", says: "why".into() },
+            Loss { reason: "full", place: None, count: 0, unit: "lines", says: "why".into() },
         ],
         standstills: vec![Standstill { part: text(), waits_for: text(), seconds: 3 }],
+        mistakes: vec![text()],
         history: TimeSeries {
             every_seconds: 2,
             received_per_second: vec![1.0, 2.0],
@@ -74,7 +86,7 @@ fn no_text_from_outside_is_markup() {
     // One script, one end of <main>: ours.
     assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
     let shown = page.matches(&harmless).count();
-    assert_eq!(shown, 15, "each of them is shown: {page}");
+    assert_eq!(shown, 19, "each of them is shown: {page}");
 }
 
 #[test]

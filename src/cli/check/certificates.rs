@@ -1,4 +1,4 @@
-//! Checks the certificates that a config names: their use, validity, names, order and issuers.
+//! Checks the certificates and secrets that a config names: their use, validity, names, order and issuers.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +30,26 @@ pub fn of_listener(listener: &Listen, report: &mut Report) {
     let ca = files.client_ca.as_deref();
     check_identity(&owner, &files.cert, &files.key, tls::Role::Server, ca, report);
     ca.into_iter().for_each(|ca| check_ca(&owner, ca, report));
+}
+
+/// Checks tokens, keys and users.
+pub fn secrets_of(listener: &Listen, report: &mut Report) {
+    let owner = format!("listen {}", listener.address);
+    if let Err(error) = tls::Credentials::of_secrets(listener) {
+        report.problem(format!("{owner}: {error}"));
+    }
+    listener.secret_files().for_each(|path| check_key(&owner, path, report));
+}
+
+/// Checks the token or the password of a forward.
+pub fn secrets_of_forward(settings: &config::Forward, report: &mut Report) {
+    let owner = format!("forward {}", settings.name);
+    for secret in settings.secrets() {
+        if let Err(error) = secret.read() {
+            report.problem(format!("{owner}: {error}"));
+        }
+        secret.file().into_iter().for_each(|path| check_key(&owner, path, report));
+    }
 }
 
 pub fn of_forward(settings: &config::Forward, report: &mut Report) {

@@ -1,10 +1,11 @@
-//! `logferry check`: checks a config. It reports every problem at once, reads the certificates, resolves the names, looks at the machine,
-//! and prints the effective settings.
+//! `logferry check`: checks a config. It reports every problem at once, reads the certificates, resolves the names and looks at the machine;
+//! if it is asked to, it prints the effective settings first, and tries whether the collectors can be reached.
 //!
 //! A problem keeps a relay from starting or from being of use. With a warning the relay starts, but its operator should know. Each text
-//! names a remedy. The command binds, connects and writes nothing.
+//! names a remedy. The command binds and writes nothing, and connects only when it is asked to.
 
 mod certificates;
+mod connect;
 mod names;
 mod paths;
 mod spool;
@@ -15,7 +16,8 @@ use std::io::{self, Write};
 use super::{Failure, exit, misspelt_variables, print};
 use crate::config::{Config, Listen, Overrides, Protocol};
 use crate::protocol::relp::NumberedStreams;
-use crate::{admin, descriptors, listen};
+use crate::protocol::syslog::{Marks, Senders};
+use crate::{admin, descriptors, listen, relay};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -25,26 +27,46 @@ pub struct Arguments {
     /// Check the settings alone: read no certificate, look no name up, look at no disk
     #[arg(long)]
     syntax_only: bool,
+
+    /// Try also whether the collectors can be reached: by TCP, TLS and RELP's open, without sending a line
+    #[arg(long, conflicts_with = "syntax_only")]
+    connect: bool,
+
+    /// Print the effective settings on stdout as a config, defaults filled in
+    #[arg(long)]
+    print: bool,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut report = Report::default();
-    misspelt_variables().iter().for_each(|says| report.warning(says));
     match Config::load(&arguments.overrides) {
         Ok(config) => {
+            // First, so that on a terminal what was found stands at the end.
+            if arguments.print {
+                print(format!("# the effective settings, defaults filled in\n{}", config.to_toml()))?;
+            }
+            misspelt_variables().iter().for_each(|says| report.warning(says));
             config.warnings.iter().for_each(|says| report.warning(says));
             if !arguments.syntax_only {
                 check_all(&config, &mut report)?;
             }
-            print(format!("# the effective settings, defaults filled in\n{}", config.to_toml()))?;
+            if arguments.connect {
+                connect::try_collectors(&config, &mut report)?;
+            }
         }
-        Err(errors) => errors.iter().for_each(|error| report.problem(error)),
+        Err(errors) => {
+            misspelt_variables().iter().for_each(|says| report.warning(says));
+            errors.iter().for_each(|error| report.problem(error));
+        }
     }
     report.end()
 }
 
 /// Checks everything that a config names, in the order of its sections.
 fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
+    if let Some(says) = relay::container_hostname(config) {
+        report.warning(says);
+    }
     for listener in &config.listen {
         check_listener(listener, report);
     }
@@ -53,10 +75,12 @@ fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
         report.warning(lowered);
     }
     spool::check(&config.spool, report);
+    let listeners: Vec<_> = config.listen.iter().map(|listener| listener.address.clone()).collect();
     for settings in &config.forward {
         certificates::of_forward(settings, report);
+        certificates::secrets_of_forward(settings, report);
         paths::of_forward(settings, report);
-        names::look_up(&config.resolve, settings, report)?;
+        names::look_up(&config.resolve, settings, &listeners, report)?;
     }
     Ok(())
 }
@@ -64,6 +88,7 @@ fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
 fn check_listener(listener: &Listen, report: &mut Report) {
     let address = &listener.address;
     certificates::of_listener(listener, report);
+    certificates::secrets_of(listener, report);
     paths::of_listener(address, report);
     if address.is_udp() {
         match listen::grantable_receive_buffer(listener.receive_buffer) {
@@ -82,6 +107,21 @@ fn check_listener(listener: &Listen, report: &mut Report) {
             "listen {address}: numbers of lines are believed that nobody has proved; once all relays that send here are of this \
              version or later, write numbered = \"proven\" (the default from logferry 1.0 on)"
         ));
+    }
+    if listener.limits.proxy_protocol && listener.limits.allow.is_empty() {
+        report.warning(format!(
+            "listen {address}: whoever reaches it can say with the PROXY protocol that he is any other; write the proxy's \
+             address as `allow`"
+        ));
+    }
+    if listener.marks == Some(Marks::Replace) && listener.from == Senders::Anybody {
+        report.note(format!(
+            "listen {address}: who the container is and what another relay knows is not believed here (`marks`), because rules, \
+             names or `peer` depend on it; only Docker's own tag counts"
+        ));
+    }
+    if address.protocol() == Protocol::Splunk && listener.tokens().is_none() {
+        report.note(format!("listen {address}: without `token` whoever reaches it may send"));
     }
     let is_open = address.socket_address().is_some_and(|at| at.ip().is_unspecified());
     if is_open && !address.is_tls() && listener.plaintext {

@@ -4,15 +4,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::{Failure, runtime};
 use super::Report;
-use crate::config::{self, Destination, ForwardAddress, Host, HostPort};
+use crate::config::{self, Destination, ForwardAddress, Host, HostPort, ListenAddress};
 use crate::forward::{Endpoint, Patience, Resolver};
+use crate::loops::own_listener;
 
 /// Resolves the names of a forward. An unresolvable name is a warning: a relay would start and ask again.
-pub fn look_up(resolve: &config::Resolve, settings: &config::Forward, report: &mut Report) -> Result<(), Failure> {
+pub fn look_up(
+    resolve: &config::Resolve,
+    settings: &config::Forward,
+    listeners: &[ListenAddress],
+    report: &mut Report,
+) -> Result<(), Failure> {
     let resolver = Resolver::new(resolve.clone());
     let runtime = runtime()?;
     for target in &settings.to {
-        let Some(to) = target.address.remote() else { continue };
+        let Some(to) = target.reached_at() else { continue };
         match runtime.block_on(resolver.resolve(to, Patience::BothFamilies)) {
             Ok(answer) => {
                 if !matches!(to, Destination::Host(HostPort { host: Host::Address(_), .. })) {
@@ -26,6 +32,7 @@ pub fn look_up(resolve: &config::Resolve, settings: &config::Forward, report: &m
                     ));
                 }
                 warn_of_plain_text(&settings.name, &target.address, &answer.endpoints, report);
+                warn_of_loop(&settings.name, &target.address, (&answer.endpoints, listeners), report);
             }
             Err(error) => report.warning(format!(
                 "forward {}: {to} does not resolve now: {error}; a relay would spool and keep asking",
@@ -41,7 +48,22 @@ fn warn_of_plain_text(name: &str, target: &ForwardAddress, endpoints: &[Endpoint
     if let Some(address) = public.filter(|_| !target.is_tls()) {
         report.warning(format!(
             "forward {name}: {target} goes as plain text to {address}, a public address: whoever is on the way can read it; \
-             use tcp+tls:// or relp+tls://"
+             use tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://"
+        ));
+    }
+}
+
+fn warn_of_loop(
+    name: &str,
+    target: &ForwardAddress,
+    (endpoints, listeners): (&[Endpoint], &[ListenAddress]),
+    report: &mut Report,
+) {
+    let own = |endpoint: &Endpoint| own_listener(listeners, endpoint.peer, target.is_udp());
+    if let Some(listener) = endpoints.iter().find_map(own) {
+        report.warning(format!(
+            "forward {name}: {target} is this relay's own listener {listener}: a line would go round for ever, so a relay sends \
+             nothing there; change `to`"
         ));
     }
 }

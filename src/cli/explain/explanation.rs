@@ -1,30 +1,64 @@
 //! The explanation of a message, as data. The text for people and the JSON for programs are both made from it; the fields'
 //! names, in this order, are the keys of the JSON, which docs/operations.md lists.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::config::{self, Config, Framing};
-use crate::forward;
-use crate::protocol::syslog::{Frame, ListenerMark, Senders, Settings, Shape, StampOrigin, Translator, parse};
-use crate::record::{FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, escape, stamp_text};
+use super::fields::{FieldExplanation, explained};
+use super::input::ReadAs;
+use crate::config::{self, Config, Framing, Multiline};
+use crate::forward::{Shown, shown};
+use crate::listen::multiline_key;
+use crate::protocol::framing::FoundBy;
+use crate::protocol::session::{ToRecord, Violation};
+use crate::protocol::syslog::{
+    Frame, Listening, LocalAddresses, Settings, Shape, StampOrigin, Translator, has_priority, parse,
+};
+use crate::record::{
+    Container, FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, UnixMicros, escape, stamp_text,
+};
+
+/// What is found in the input.
+pub enum Finding {
+    Message(Box<Explanation>),
+    Refused(RefusedInput),
+}
+
+/// What a relay refuses.
+#[derive(Serialize)]
+pub struct RefusedInput {
+    /// Its place in the input, among the messages.
+    pub number: usize,
+    /// The `reason` of logferry_listen_refused_total.
+    pub refused: &'static str,
+    pub because: String,
+}
+
+/// How a message is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Understood {
+    Syslog(Shape),
+    Other(ReadAs),
+}
 
 /// What a relay makes of one message.
 #[derive(Serialize)]
 pub struct Explanation {
     /// The number of the message in the input, from 1.
     pub number: usize,
-    /// The length of the message, without its octet count or newline.
-    pub bytes: usize,
-    #[serde(serialize_with = "serialize_framing")]
-    pub framing: Framing,
+    /// The length of the message, without its octet count or newline. Syslog's alone: others have no frame for each message.
+    pub bytes: Option<usize>,
+    #[serde(serialize_with = "serialize_found_by")]
+    pub framing: Option<FoundBy>,
     /// Is only the start of the message there, because it is longer than `max-frame` or the input ended too early?
     pub cut: bool,
     pub received: String,
-    pub input: ByteString,
-    #[serde(serialize_with = "serialize_shape")]
-    pub understood_as: Shape,
+    pub input: Option<ByteString>,
+    #[serde(serialize_with = "serialize_understood")]
+    pub understood_as: Understood,
     pub facility: &'static str,
     pub severity: &'static str,
     pub timestamp: ByteString,
@@ -33,6 +67,8 @@ pub struct Explanation {
     pub host: ByteString,
     /// The tag as the sender wrote it.
     pub tag: Option<ByteString>,
+    /// Does the tag of a container fit a template? `None`: it is no container's.
+    pub tag_fits: Option<bool>,
     pub app_name: ByteString,
     pub proc_id: ByteString,
     pub msg_id: ByteString,
@@ -41,6 +77,9 @@ pub struct Explanation {
     pub container_id: Option<ByteString>,
     /// The structured data as it stands in the line.
     pub structured_data: ByteString,
+    pub fields: Vec<FieldExplanation>,
+    /// The number of fields that are beyond the bounds of a line.
+    pub fields_left_out: u32,
     pub message: ByteString,
     /// The line that a relay would spool.
     pub line: ByteString,
@@ -48,6 +87,8 @@ pub struct Explanation {
     pub escaped: Vec<&'static str>,
     /// The `[[drop]]` rule that matches the message. A dropped message goes to no forward.
     pub dropped_by: Option<String>,
+    /// The number of the message of which this one becomes a line (`multiline`). It goes nowhere by itself.
+    pub joined_to: Option<usize>,
     pub forwards: Vec<ForwardOutput>,
     /// The forwards whose `match` does not match the message.
     pub filtered_by: Vec<String>,
@@ -69,15 +110,16 @@ pub struct ForwardOutput {
     pub bytes: usize,
     pub output: ByteString,
     pub escaped: Vec<&'static str>,
+    /// What carries it, where nothing divides a stream.
     #[serde(skip)]
-    pub is_datagram: bool,
+    pub within: String,
 }
 
 /// ByteString that are most often text. JSON has text as it is, and other bytes escaped as in `format = "json"`.
 pub struct ByteString(pub Vec<u8>);
 
 impl ByteString {
-    fn is_text(&self) -> bool {
+    pub fn is_text(&self) -> bool {
         std::str::from_utf8(&self.0).is_ok()
     }
 }
@@ -91,68 +133,150 @@ impl Serialize for ByteString {
     }
 }
 
+/// A message as it came, and what is known of it beside its line.
+struct Came<'f> {
+    /// Of syslog alone.
+    frame: Option<(&'f Frame<'f>, FoundBy)>,
+    cut: bool,
+    received: UnixMicros,
+    understood_as: Understood,
+    origin: StampOrigin,
+    /// The tag as the sender wrote it.
+    tag: Option<Vec<u8>>,
+    tag_fits: Option<bool>,
+    line: Vec<u8>,
+}
+
+fn origin(stamp: Option<&Stamp<'_>>, received: UnixMicros) -> StampOrigin {
+    stamp.map_or(StampOrigin::Received, |stamp| StampOrigin::of(stamp, received))
+}
+
 /// Explains the messages that one listener would receive.
 pub struct Explainer<'c> {
     settings: Arc<Settings>,
-    mark: ListenerMark,
-    senders: Senders,
+    listening: Listening,
+    /// The sender, if it is known, and the addresses of this machine.
+    peer: Option<IpAddr>,
+    local: Arc<LocalAddresses>,
     config: &'c Config,
     count: usize,
+    /// Which lines become part of the message before them.
+    multiline: Multiline,
+    is_datagram: bool,
+    /// The last message with a header like this one's, and the last message of all.
+    begun: HashMap<Vec<u8>, usize>,
+    last: Option<usize>,
 }
 
 impl<'c> Explainer<'c> {
-    /// `listener` is the name of the listener that receives the messages.
-    pub fn new(config: &'c Config, listener: Option<&str>, senders: Senders) -> Self {
-        let mark = ListenerMark::new(listener, config.listen.iter().any(|listener| listener.name.is_some()));
-        Self { settings: Arc::new(config.syslog_settings()), mark, senders, config, count: 0 }
+    /// `listener` receives the messages; `peer` has sent them, where that is to be known.
+    pub fn new(
+        config: &'c Config,
+        listener: Option<&config::Listen>,
+        (peer, local): (Option<IpAddr>, LocalAddresses),
+    ) -> Self {
+        let mut settings = config.syslog_settings();
+        let listening = config::listening(listener, &config.listen, &config.drop);
+        settings.time_zone = listening.zones.of(peer).cloned().or(settings.time_zone);
+        let multiline = listener.map_or(Multiline::Off, |listener| listener.multiline.clone());
+        let is_datagram = listener.is_some_and(|listener| listener.address.is_datagram());
+        let (settings, local, begun) = (Arc::new(settings), Arc::new(local), HashMap::new());
+        Self { settings, listening, peer, local, config, count: 0, multiline, is_datagram, begun, last: None }
     }
 
-    /// Counts the messages explained so far.
+    /// Counts what was found so far.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    pub fn explain(&mut self, frame: &Frame<'_>, framing: Framing) -> Explanation {
-        self.count += 1;
-        let reading = parse(frame, &self.settings, self.senders);
+    pub fn explain(&mut self, frame: &Frame<'_>, framing: FoundBy) -> Explanation {
+        let settings = self.settings.clone();
+        let reading = parse(frame, &settings, self.listening.senders);
         let mut line = Vec::new();
-        // A new translator each time, so that no message depends on an earlier one.
+        self.translator().translate(frame, &mut line);
+        let Record { timestamp, app_name, tag, container, .. } = &reading.record;
+        // In RFC 5424 it is APP-NAME.
+        let app_name = || app_name.map(|field| field.said());
+        let tag = tag.as_deref().or_else(|| app_name().filter(|_| reading.shape == Shape::Rfc5424));
+        self.explain_line(Came {
+            frame: Some((frame, framing)),
+            cut: frame.cut,
+            received: frame.received,
+            understood_as: Understood::Syslog(reading.shape),
+            origin: origin(timestamp.as_ref(), frame.received),
+            tag: tag.map(<[u8]>::to_vec),
+            tag_fits: container.as_ref().filter(|_| reading.shape == Shape::Docker).map(Container::is_known),
+            line,
+        })
+    }
+
+    /// Explains a message of another protocol than syslog.
+    pub fn explain_record(&mut self, said: &impl ToRecord, by: ReadAs, received: UnixMicros) -> Explanation {
+        let mut translator = self.translator();
+        let message = translator.take(said, received);
+        let Record { timestamp, tag, container, .. } = &message.record;
+        let mut came = Came {
+            frame: None,
+            cut: said.is_cut(),
+            received,
+            understood_as: Understood::Other(by),
+            origin: origin(timestamp.as_ref(), received),
+            tag: tag.as_deref().map(<[u8]>::to_vec),
+            tag_fits: container.as_ref().map(Container::is_known),
+            line: Vec::new(),
+        };
+        message.write(&mut came.line);
+        self.explain_line(came)
+    }
+
+    /// What is no message.
+    pub fn refuse(&mut self, why: &Violation) -> RefusedInput {
+        self.count += 1;
+        RefusedInput { number: self.count, refused: why.name, because: why.why.to_string() }
+    }
+
+    /// A new translator each time, so that no message depends on an earlier one.
+    fn translator(&self) -> Translator {
         let mut translator = Translator::new(self.settings.clone());
-        translator.listen_to(self.mark.clone(), self.senders);
-        translator.translate(frame, &mut line);
-        let record = Record::from_line(&line, &self.settings.sd_id);
-        let origin = reading
-            .record
-            .timestamp
-            .as_ref()
-            .map_or(StampOrigin::Received, |stamp| StampOrigin::of(stamp, frame.received));
+        translator.set_local(self.local.clone());
+        translator.set_peer(self.peer);
+        translator.listen_to(self.listening.clone());
+        translator
+    }
+
+    fn explain_line(&mut self, came: Came<'_>) -> Explanation {
+        self.count += 1;
+        let settings = self.settings.clone();
+        let Came { cut, received, understood_as, origin, tag_fits, .. } = came;
+        let record = Record::from_line(&came.line, &settings.sd_id);
         let bytes = |bytes: &[u8]| ByteString(bytes.to_vec());
         let header = |field| ByteString(HeaderField::or_nil(field).into_owned());
-        let dropped_by = Rule::first_match(&self.config.drop, &record).map(ToString::to_string);
+        // It is asked before there is a line.
+        let sent = Record { peer: record.peer.or(self.peer), ..record.clone() };
+        let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
+        let joined_to = self.joined_to(&came, &record);
         let takes = |forward: &&config::Forward| dropped_by.is_none() && Rule::lets_pass(&forward.matches, &record);
         let (wanting, others): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(takes);
-        // In RFC 5424 it is APP-NAME.
-        let app_name = || reading.record.app_name.map(|field| field.said());
-        let tag = reading.record.tag.as_deref().or_else(|| app_name().filter(|_| reading.shape == Shape::Rfc5424));
-        let filtered_by: Vec<String> = match dropped_by {
-            Some(_) => Vec::new(),
-            None => others.iter().map(|forward| forward.name.clone()).collect(),
+        let filtered_by: Vec<String> = match (&dropped_by, joined_to) {
+            (Some(_), _) | (_, Some(_)) => Vec::new(),
+            (None, None) => others.iter().map(|forward| forward.name.clone()).collect(),
         };
         let mut explanation = Explanation {
             number: self.count,
-            bytes: frame.bytes.len(),
-            framing,
-            cut: frame.cut,
-            received: stamp_text(&Stamp::Received(frame.received)),
-            input: bytes(frame.bytes),
-            understood_as: reading.shape,
+            bytes: came.frame.map(|(frame, _)| frame.bytes.len()),
+            framing: came.frame.map(|(_, framing)| framing),
+            cut,
+            received: stamp_text(&Stamp::Received(received)),
+            input: came.frame.map(|(frame, _)| bytes(frame.bytes)),
+            understood_as,
             facility: FACILITIES.get(usize::from(record.facility)).copied().unwrap_or_default(),
             severity: SEVERITIES.get(usize::from(record.severity)).copied().unwrap_or_default(),
             timestamp: ByteString(record.stamp_text().into_bytes()),
             timestamp_origin: origin_keyword(origin),
             timestamp_because: origin_reason(origin),
             host: header(record.hostname),
-            tag: tag.map(bytes),
+            tag: came.tag.as_deref().map(bytes),
+            tag_fits,
             app_name: header(record.app_name),
             proc_id: header(record.proc_id),
             msg_id: header(record.msg_id),
@@ -160,10 +284,13 @@ impl<'c> Explainer<'c> {
             container_name: record.container_name().map(bytes),
             container_id: record.container_id().map(bytes),
             structured_data: bytes(record.structured_data.as_sent()),
+            fields: explained(&record.fields),
+            fields_left_out: record.fields.left_out(),
             message: bytes(record.message.unwrap_or_default()),
-            line: bytes(&line),
+            line: bytes(&came.line),
             escaped: Vec::new(),
-            forwards: self.outputs(&wanting, &line),
+            joined_to,
+            forwards: if joined_to.is_some() { Vec::new() } else { self.outputs(&wanting, &came.line) },
             filtered_by: filtered_by.clone(),
             unwanted_by: filtered_by,
             dropped_by,
@@ -173,23 +300,44 @@ impl<'c> Explainer<'c> {
         explanation
     }
 
+    /// The message of which this one becomes a line, by what a listener would do with messages that follow one another at once.
+    fn joined_to(&mut self, came: &Came<'_>, record: &Record<'_>) -> Option<usize> {
+        // Of datagrams only those of containers are known to belong together.
+        if self.multiline == Multiline::Off || self.is_datagram && record.container.is_none() {
+            return None;
+        }
+        let text = record.message.unwrap_or_default();
+        let Came { line, cut, .. } = came;
+        let key = multiline_key(("", 0), &line[..line.len() - text.len()]).unwrap_or_default();
+        let is_bare = !self.is_datagram && came.frame.is_some_and(|(frame, _)| !has_priority(frame.bytes));
+        let last = if is_bare { self.last } else { self.begun.get(&key).copied() };
+        let joined = last.filter(|_| !cut && self.multiline.is_further(text));
+        let begins = joined.is_none() && !cut && !text.is_empty();
+        self.last = joined.or(begins.then_some(self.count));
+        if joined.is_none() {
+            match begins {
+                true => self.begun.insert(key, self.count),
+                false => self.begun.remove(&key),
+            };
+        }
+        joined
+    }
+
     /// The output of each target of these forwards for a line.
     fn outputs(&self, forwards: &[&config::Forward], line: &[u8]) -> Vec<ForwardOutput> {
         let each = forwards.iter().flat_map(|settings| settings.to.iter().map(move |target| (settings, target)));
         each.map(|(settings, target)| {
-            let encoding = forward::encoding(settings, target, &self.settings.sd_id);
-            let mut output = Vec::new();
-            encoding.append(line, &mut Vec::new(), &mut output);
-            let output = ByteString(output);
+            let Shown { format, framing, within, bytes } = shown(settings, target, &self.settings.sd_id, line);
+            let output = ByteString(bytes);
             ForwardOutput {
                 forward: settings.name.clone(),
                 to: target.to_string(),
-                format: encoding.format.to_string(),
-                framing: encoding.framing,
+                format,
+                framing,
                 bytes: output.0.len(),
                 escaped: if output.is_text() { Vec::new() } else { vec!["output"] },
                 output,
-                is_datagram: target.address.is_udp(),
+                within,
             }
         })
         .collect()
@@ -200,7 +348,7 @@ impl Explanation {
     /// The keys whose values are not text.
     fn keys_without_text(&self) -> Vec<&'static str> {
         let fields = [
-            ("input", Some(&self.input)),
+            ("input", self.input.as_ref()),
             ("timestamp", Some(&self.timestamp)),
             ("host", Some(&self.host)),
             ("tag", self.tag.as_ref()),
@@ -223,7 +371,7 @@ fn origin_keyword(origin: StampOrigin) -> &'static str {
         StampOrigin::Written => "written",
         StampOrigin::Respelt => "respelt",
         StampOrigin::Live { .. } => "live",
-        StampOrigin::Configured { .. } => "configured",
+        StampOrigin::Configured { .. } | StampOrigin::Late { .. } => "configured",
         StampOrigin::Received => "received",
     }
 }
@@ -242,37 +390,56 @@ fn origin_reason(origin: StampOrigin) -> String {
             format!("it has neither year nor zone; to the quarter hour it is {apart}when it was read, {zone}")
         }
         StampOrigin::Configured { offset, distance } => {
-            let far = match distance.abs() / 86_400 {
-                0 => format!("{} hours", distance.abs() / 3600),
-                1 => "1 day".to_owned(),
-                days => format!("{days} days"),
-            };
             format!(
-                "it has neither year nor zone; it is {far} from when it was read, too far to tell the zone: `time-zone` says \
-                 {offset}"
+                "it has no zone of its own; `time-zone` says {offset}, where it is {} from when it was read",
+                far(distance)
             )
         }
+        StampOrigin::Late { distance } => format!(
+            "it has neither year nor zone; it is {} from when it was read, too far to tell the zone: `time-zone` says UTC",
+            far(distance)
+        ),
         StampOrigin::Received => {
             "the sender gave none, or none that can be: it is when the message was read".to_owned()
         }
     }
 }
 
+/// How far a stamp is from when its message was read.
+fn far(seconds: i64) -> String {
+    let (number, unit) = match seconds.abs() {
+        seconds @ 0..120 => (seconds, "second"),
+        seconds @ 120..7200 => (seconds / 60, "minute"),
+        seconds @ 7200..86_400 => (seconds / 3600, "hour"),
+        seconds => (seconds / 86_400, "day"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
 fn framing_keyword(framing: Framing) -> &'static str {
     match framing {
         Framing::OctetCounting => "octet-counting",
         Framing::Newline => "newline",
+        Framing::Nul => "nul",
     }
 }
 
-fn serialize_framing<S: Serializer>(framing: &Framing, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(framing_keyword(*framing))
+fn serialize_found_by<S: Serializer>(found_by: &Option<FoundBy>, serializer: S) -> Result<S::Ok, S::Error> {
+    let keyword = |found_by| match found_by {
+        FoundBy::Count => framing_keyword(Framing::OctetCounting),
+        FoundBy::Line => framing_keyword(Framing::Newline),
+        FoundBy::Nul => "nul",
+    };
+    found_by.map(keyword).serialize(serializer)
 }
 
 fn serialize_optional_framing<S: Serializer>(framing: &Option<Framing>, serializer: S) -> Result<S::Ok, S::Error> {
     framing.map(framing_keyword).serialize(serializer)
 }
 
-fn serialize_shape<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(shape.as_str())
+fn serialize_understood<S: Serializer>(understood: &Understood, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match understood {
+        Understood::Syslog(shape) => shape.as_str(),
+        Understood::Other(protocol) => protocol.keyword(),
+    })
 }

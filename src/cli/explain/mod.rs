@@ -1,21 +1,26 @@
-//! `logferry explain`: reads messages on stdin, and prints what a relay with this config would make of each message: how it frames
+//! `logferry explain`: reads messages, and prints what a relay with this config would make of each message: how it frames
 //! and understands the message, where the timestamp comes from, and the bytes that each forward would send.
 
 mod explanation;
+mod fields;
+mod input;
 pub mod properties;
 mod text;
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::{Failure, load, print};
-use crate::config::{Config, Framing, Overrides};
-use crate::listen::ingest;
-use crate::protocol::framing::Framer;
-use crate::protocol::syslog::{Frame, Senders};
+use crate::config::{Config, Limits, Listen, Overrides};
+use crate::listen::{ingest, local_addresses};
+use crate::protocol::syslog::{LocalAddresses, Senders};
 use crate::record::{UnixMicros, escape_json};
-use explanation::{Explainer, Explanation};
+use explanation::{Explainer, Finding};
+use input::{Input, ReadAs};
 
-/// Bytes of stdin that are read at most. The command is for a few messages.
+/// Bytes of input that are read at most. The command is for a few messages.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
 
 #[derive(clap::Args)]
@@ -23,14 +28,25 @@ pub struct Arguments {
     #[command(flatten)]
     overrides: Overrides,
 
+    /// What to read; bytes, as a sender sends them [default: stdin]
+    file: Option<PathBuf>,
+
+    /// The protocol that the input is read as [default: that of --listener, or syslog]
+    #[arg(long = "as", value_enum, value_name = "PROTOCOL")]
+    read_as: Option<ReadAs>,
+
     /// One JSON object for each message (docs/operations.md names the keys)
     #[arg(long)]
     json: bool,
 
     /// The `name` of the listener that messages come in by, for rules that ask and for its `max-frame` and `from`
-    /// [default: those of the first one, and no name]
+    /// [default: those of the first one that speaks the protocol, and no name]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+
+    /// The address that messages come from, for rules that ask and for the host of messages that name none [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    peer: Option<IpAddr>,
 }
 
 /// The format of the output.
@@ -44,27 +60,36 @@ enum OutputFormat {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(&arguments.overrides)?;
     let listener = arguments.listener.as_deref();
-    if let Some(name) = listener.filter(|name| config.listen.iter().all(|known| known.name.as_deref() != Some(name))) {
+    let named = listener.map(|name| (name, config.listen.iter().find(|known| known.name.as_deref() == Some(name))));
+    if let Some((name, None)) = named {
         return Err(Failure::usage(format!("explain: --listener {name}: no [[listen]] has this `name`")));
     }
+    let of_listener = named.and_then(|(_, listener)| listener).map(|listener| ReadAs::of(listener.address.protocol()));
+    let read_as = arguments.read_as.or(of_listener).unwrap_or(ReadAs::Syslog);
     let mut input = Vec::new();
-    let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
-    read.map_err(|error| Failure::failed(format!("explain: cannot read stdin: {error}")))?;
+    let (name, read) = match &arguments.file {
+        Some(file) => {
+            (file.display().to_string(), File::open(file).and_then(|file| file.take(MAX_INPUT).read_to_end(&mut input)))
+        }
+        None => ("stdin".to_owned(), io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input)),
+    };
+    read.map_err(|error| Failure::failed(format!("explain: cannot read {name}: {error}")))?;
     let format = match arguments.json {
         true => OutputFormat::Json,
         false if wants_colour() => OutputFormat::Coloured,
         false => OutputFormat::Plain,
     };
     let mut written = Ok(());
-    let context = InputContext { listener, received: ingest::now() };
-    let count = explain(&input, &config, &context, |explanation| {
+    let sender = arguments.peer.map(|peer| (peer, local_addresses()));
+    let context = InputContext { read_as, listener, sender, received: ingest::now() };
+    let count = explain(&input, &config, &context, |finding| {
         if written.is_ok() {
-            written = print(formatted(explanation, format));
+            written = print(formatted(finding, format));
         }
     });
     written?;
     // JSON has no object for this sentence.
-    if count == 0 && format != OutputFormat::Json { print("no message on stdin\n") } else { Ok(()) }
+    if count == 0 && format != OutputFormat::Json { print(format!("no message on {name}\n")) } else { Ok(()) }
 }
 
 /// Is stdout a terminal, and does NO_COLOR not object (no-color.org)?
@@ -72,57 +97,50 @@ fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn formatted(explanation: &Explanation, format: OutputFormat) -> Vec<u8> {
-    match format {
-        OutputFormat::Plain => text::format(explanation, false),
-        OutputFormat::Coloured => text::format(explanation, true),
-        OutputFormat::Json => {
-            let mut line = serde_json::to_vec(explanation).expect("text, numbers and lists of them are always JSON");
-            escape_json(&mut line, 0);
-            line.push(b'\n');
-            line
-        }
+fn formatted(finding: &Finding, format: OutputFormat) -> Vec<u8> {
+    match (finding, format) {
+        (Finding::Message(message), OutputFormat::Json) => json(message),
+        (Finding::Message(message), format) => text::format(message, format == OutputFormat::Coloured),
+        (Finding::Refused(refused), OutputFormat::Json) => json(refused),
+        (Finding::Refused(refused), format) => text::format_refused(refused, format == OutputFormat::Coloured),
     }
+}
+
+fn json(finding: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(finding).expect("text, numbers and lists of them are always JSON");
+    escape_json(&mut line, 0);
+    line.push(b'\n');
+    line
 }
 
 /// How the messages come in.
 struct InputContext<'n> {
+    read_as: ReadAs,
     /// The name of the listener, if it has one.
     listener: Option<&'n str>,
+    /// The sender's address, and those of this machine.
+    sender: Option<(IpAddr, LocalAddresses)>,
     received: UnixMicros,
 }
 
-/// Calls `each` with the explanation of each message, and returns the number of messages.
-fn explain(input: &[u8], config: &Config, context: &InputContext<'_>, mut each: impl FnMut(&Explanation)) -> usize {
-    let &InputContext { listener, received } = context;
+/// Calls `each` with the explanation of each message, and returns how many there are.
+fn explain(input: &[u8], config: &Config, context: &InputContext<'_>, mut each: impl FnMut(&Finding)) -> usize {
+    let InputContext { read_as, listener, sender, received } = context;
     let mut listeners = config.listen.iter();
-    let by = listeners.find(|by| listener.is_none() || by.name.as_deref() == listener);
-    let limit = by.map_or(crate::config::DEFAULT_MAX_FRAME, |by| by.limits.max_frame);
-    let senders = by.map_or(Senders::Anybody, |by| by.from);
-    let mut explainer = Explainer::new(config, listener, senders);
-    let mut framer = Framer::new(limit);
-    let mut on_frame = |bytes: &[u8], cut: bool| {
-        each(&explainer.explain(&Frame { bytes, cut, received }, framing(input, bytes, cut)));
+    let by = match listener {
+        Some(name) => listeners.find(|by| by.name.as_deref() == Some(name)),
+        None => listeners.find(|by| ReadAs::of(by.address.protocol()) == *read_as).or(config.listen.first()),
     };
-    framer.feed(input, &mut on_frame);
-    framer.finish(&mut on_frame);
+    // Without a name it is one like that, and nobody's in particular.
+    let by = by.map(|by| Listen { name: listener.map(str::to_owned), ..by.clone() });
+    let (peer, local) = sender.clone().map_or_else(Default::default, |(peer, local)| (Some(peer), local));
+    let mut explainer = Explainer::new(config, by.as_ref(), (peer, local));
+    let none = Limits::default();
+    let limits = by.as_ref().map_or(&none, |by| &by.limits);
+    let senders = by.as_ref().map_or(Senders::Anybody, |by| by.from);
+    let input = Input { bytes: input, limits, senders, received: *received };
+    input.read(*read_as, &mut explainer, &mut |finding| each(&finding));
     explainer.count()
-}
-
-/// The framing of a message. The framer does not report it, but the bytes before the message in the input show it.
-fn framing(input: &[u8], frame: &[u8], cut: bool) -> Framing {
-    let start = (frame.as_ptr() as usize).wrapping_sub(input.as_ptr() as usize);
-    // The last message may be the framer's own copy: a line without a newline, or a counted message without its end.
-    let Some(before) = input.get(..start).filter(|_| start < input.len()) else {
-        return if cut { Framing::OctetCounting } else { Framing::Newline };
-    };
-    let digits = before.strip_suffix(b" ").unwrap_or_default();
-    let digits = &digits[digits.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1)..];
-    let count = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<usize>().ok());
-    match count {
-        Some(count) if count == frame.len() || (cut && count > frame.len()) => Framing::OctetCounting,
-        _ => Framing::Newline,
-    }
 }
 
 #[cfg(test)]
@@ -135,12 +153,15 @@ mod tests {
     const RECEIVED: UnixMicros = UnixMicros(1_795_213_648_000_000);
 
     fn output_of(input: &[u8], config: &str, format: OutputFormat) -> String {
+        output_as(ReadAs::Syslog, input, config, format)
+    }
+
+    fn output_as(read_as: ReadAs, input: &[u8], config: &str, format: OutputFormat) -> String {
         let text = format!("hostname = \"node-7\"\n{config}");
         let config = Config::parse(None, &text, &Overrides::default(), &|_| None).expect("a good config");
         let mut out = Vec::new();
-        explain(input, &config, &InputContext { listener: None, received: RECEIVED }, |explanation| {
-            out.extend(formatted(explanation, format))
-        });
+        let context = InputContext { read_as, listener: None, sender: None, received: RECEIVED };
+        explain(input, &config, &context, |finding| out.extend(formatted(finding, format)));
         String::from_utf8(out).expect("nothing but text")
     }
 
@@ -185,6 +206,58 @@ mod tests {
         );
     }
 
+    /// Each destination is shown the form that it would get.
+    #[test]
+    fn what_log_stores_and_buses_would_get() {
+        let input = b"<14>1 2026-11-20T22:27:28Z h web - - - hello\n";
+        let forward =
+            |name: &str, to: &str, keys: &str| format!("[[forward]]\nname = \"{name}\"\nto = \"{to}\"\n{keys}\n");
+        for (name, to, keys, expected) in [
+            (
+                "es",
+                "https://es:9200/x",
+                "api = \"elasticsearch\"",
+                [
+                    "es: to https://es:9200/x as elasticsearch, in a request to https://es:9200/x/_bulk, 348 bytes",
+                    "{\"create\":{\"_index\":\"logs-docker-default\",\"_id\":\"SPOOL-1-0\"}}\\x0a{\"@timestamp\":",
+                ],
+            ),
+            (
+                "loki",
+                "http://loki:3100",
+                "api = \"loki\"",
+                [
+                    "as loki, in a request to http://loki:3100/loki/api/v1/push, ",
+                    "{\"streams\":[{\"stream\":{\"job\":\"logferry\",\"host\":\"h\",",
+                ],
+            ),
+            (
+                "bucket",
+                "https://b.s3.eu-central-1.amazonaws.com/p",
+                "api = \"s3\"\nregion = \"eu-central-1\"",
+                ["as s3, in an object, ", "\"message\":\"hello\"}\\x0a"],
+            ),
+            (
+                "bus",
+                "nats://bus",
+                "subject = \"logs.{host}.{app}\"",
+                ["bus: to nats://bus:4222 as json, in a message to logs.h.web, ", "\"message\":\"hello\"}"],
+            ),
+            ("fluent", "fluent://f", "", ["fluent: to fluent://f:24224 as fluent, in a chunk, ", "\\xa3log\\xa5hello"]),
+            (
+                "graylog",
+                "gelf+tcp://g",
+                "",
+                ["graylog: to gelf+tcp://g:12201 as gelf, ", "\"short_message\":\"hello\""],
+            ),
+        ] {
+            let told = output_of(input, &forward(name, to, keys), OutputFormat::Plain);
+            for part in expected {
+                assert!(told.contains(part), "{part}\n{told}");
+            }
+        }
+    }
+
     #[test]
     fn framing_and_control_characters() {
         check(
@@ -192,10 +265,7 @@ mod tests {
             &["message 1: 10 bytes, octet counting", "message \\x1b[31mx", "message 2: 9 bytes, newline framing"],
         );
         // A blank before a line is no count, and a count that never became whole is one.
-        check(
-            b"6 abc 4 <13>x\n9 <13>",
-            &["message 2: 5 bytes, newline framing", "message 3: 4 bytes, octet counting, cut"],
-        );
+        check(b" 4 <13>x\n9 <13>", &["message 1: 8 bytes, newline framing", "message 2: 4 bytes, octet counting, cut"]);
         check(b"<13>no end", &["message 1: 10 bytes, newline framing"]);
         assert_eq!(output_of(b"", "", OutputFormat::Plain), "");
         // Text that would turn the rest of the line around.
@@ -213,7 +283,7 @@ mod tests {
             ],
         );
         check(
-            "Nov 21 04:00:00",
+            "Nov 21 03:58:00",
             &[
                 "because it has neither year nor zone; to the quarter hour it is 5:30 ahead of when it was read, so the sender's zone is +05:30",
             ],
@@ -230,7 +300,7 @@ mod tests {
         check(
             "2026-11-20t17:28:00.123456789-05:00",
             &[
-                "timestamp 2026-11-20T17:28:00-05:00",
+                "timestamp 2026-11-20T17:28:00.123456-05:00",
                 "because as the sender wrote it, in the form that RFC 5424 allows",
             ],
         );
@@ -264,18 +334,120 @@ mod tests {
             + r#""input":"<30>Nov 20 22:27:28 nginx:1.25/proj-web-1/2a9052a5c36e[23223]: a\\\\\\xff","understood_as":"docker","#
             + r#""facility":"daemon","severity":"info","timestamp":"2026-11-20T22:27:28Z","timestamp_origin":"live","#
             + r#""timestamp_because":"it has neither year nor zone; to the quarter hour it is when it was read, so the sender's zone is UTC","#
-            + r#""host":"node-7","tag":"nginx:1.25/proj-web-1/2a9052a5c36e","app_name":"proj-web-1","proc_id":"2a9052a5c36e","msg_id":"-","#
+            + r#""host":"node-7","tag":"nginx:1.25/proj-web-1/2a9052a5c36e","tag_fits":true,"app_name":"proj-web-1","proc_id":"2a9052a5c36e","msg_id":"-","#
             + r#""image_name":"nginx:1.25","container_name":"proj-web-1","container_id":"2a9052a5c36e","#
             + r#""structured_data":"[docker@32473 image=\"nginx:1.25\" name=\"proj-web-1\" id=\"2a9052a5c36e\"]","#
+            + r#""fields":[],"fields_left_out":0,"#
             + r#""message":"a\\\\\\xff","line":""#
             + line
-            + r#"","escaped":["input","message","line"],"dropped_by":null,"#
+            + r#"","escaped":["input","message","line"],"dropped_by":null,"joined_to":null,"#
             + r#""forwards":[{"forward":"central","to":"tcp://logs:514","format":"rfc5424","#
             + r#""framing":"newline","bytes":134,"output":""#
             + line
             + r#"\n","escaped":["output"]}],"filtered_by":[],"unwanted_by":[]}"#
             + "\n";
         assert_eq!(formatted, expected);
+    }
+
+    #[test]
+    fn a_message_of_gelf_and_what_is_none() {
+        let input = b"{\"short_message\":\"a\\u001bb\",\"timestamp\":1795213648.5,\"level\":3,\"host\":\"web\",\"_n\":1.50,\"_t\":\"x\"}\0[1]\0";
+        assert_eq!(
+            output_as(ReadAs::Gelf, input, "[[forward]]\nto = \"tcp://logs\"", OutputFormat::Plain),
+            r#"message 1
+  understood as    GELF
+  priority         11 (facility user, severity err)
+  timestamp        2026-11-20T22:27:28.5Z
+  because          as the sender wrote it, in the form that RFC 5424 allows
+  host             web
+  tag              (none)
+  image            (none)
+  container        (none)
+  container id     (none)
+  structured data  [fields@32473 t="x"][json@32473 fields="{\"n\":1.50}"][logferry@32473 driver="gelf"]
+  field            t (text) x
+  field            n (number) 1.50
+  message          a\x1bb
+  line             <11>1 2026-11-20T22:27:28.5Z web - - - [fields@32473 t="x"][json@32473 fields="{\"n\":1.50}"][logferry@32473 driver="gelf"] a\x1bb
+  forward central: to tcp://logs:514 as rfc5424, newline framing, 128 bytes
+    <11>1 2026-11-20T22:27:28.5Z web - - - [fields@32473 t="x"][json@32473 fields="{\"n\":1.50}"][logferry@32473 driver="gelf"] a\x1bb\x0a
+
+message 2
+  refused as no-object: a message is JSON, but no object
+
+"#
+        );
+    }
+
+    #[test]
+    fn what_is_refused_has_the_name_that_counts_it() {
+        let check = |read_as: ReadAs, input: &[u8], names: &[&str]| {
+            let json = output_as(read_as, input, "", OutputFormat::Json);
+            let refused = json.lines().filter_map(|line| {
+                let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                object["refused"].as_str().map(str::to_owned)
+            });
+            assert_eq!(refused.collect::<Vec<_>>(), names, "{json}");
+        };
+        check(ReadAs::Fluent, b"\xc0\xc0", &[]);
+        check(ReadAs::Fluent, b"\x93\xa3tag\x01\x80\x92\x01\x01", &["tag"]);
+        check(ReadAs::Fluent, b"\x93\xa3tag\x01", &["unfinished"]);
+        check(ReadAs::Fluent, b"<13>hello, is anybody here?", &["no-array"]);
+        check(ReadAs::Gelf, b"\x1f\x8b\x08", &["bad-gzip"]);
+        check(ReadAs::Gelf, b"\x1e\x0fidentity\0\x02{", &["chunk-expired"]);
+        check(ReadAs::Gelf, b"{\"short_message\":\"a", &["unfinished"]);
+        check(ReadAs::Splunk, b"{\"event\":\"a\"}{}", &["no-event"]);
+        check(ReadAs::Splunk, b"", &["no-data"]);
+        check(ReadAs::Journal, b"MESSAGE=a\n\nno field\nx", &["bad-name"]);
+        check(ReadAs::Journal, b"MESSAGE\n\x01\0\0\0\0\0\0\0ab", &["bad-length"]);
+        check(ReadAs::Journal, b"MESSAGE=a", &["unfinished"]);
+    }
+
+    /// Which message each becomes a line of; 0: none.
+    #[track_caller]
+    fn check_joined(listener: &str, messages: &[(&str, usize)]) {
+        let input: String = messages.iter().map(|(message, _)| format!("{message}\n")).collect();
+        let config = format!("[[listen]]\n{listener}\n[[forward]]\nto = \"tcp://logs\"");
+        let json = output_of(input.as_bytes(), &config, OutputFormat::Json);
+        let found = json.lines().map(|line| {
+            let explanation: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let (joined, forwards) = (explanation["joined_to"].as_u64(), explanation["forwards"].as_array().unwrap());
+            assert_eq!(forwards.is_empty(), joined.is_some(), "{line}");
+            joined.unwrap_or(0) as usize
+        });
+        assert_eq!(found.collect::<Vec<_>>(), messages.iter().map(|(_, joined)| *joined).collect::<Vec<_>>());
+        let plain = output_of(input.as_bytes(), &config, OutputFormat::Plain);
+        let said = plain.matches("  a further line of message ").count();
+        assert_eq!(said, messages.iter().filter(|(_, joined)| *joined > 0).count(), "{plain}");
+    }
+
+    #[test]
+    fn lines_that_belong_together() {
+        let messages = [
+            ("<30>Nov 20 22:27:28 x/web/2a9052a5c36e[1]: Exception", 0),
+            ("<30>Nov 20 22:27:28 x/api/2a9052a5c36e[1]: other", 0),
+            ("<30>Nov 20 22:27:28 x/web/2a9052a5c36e[1]: \tat a.B", 1),
+            ("  without a priority", 1),
+            ("<13>", 0),
+            ("  behind what has no text", 0),
+            ("  and behind that", 6),
+        ];
+        check_joined("address = \"tcp://:514\"\nmultiline = \"indented\"", &messages);
+        check_joined("address = \"tcp://:514\"", &messages.map(|(message, _)| (message, 0)));
+        // A datagram without a header has nothing in common with the one before it.
+        let mut datagrams = messages;
+        (datagrams[3].1, datagrams[6].1) = (0, 0);
+        check_joined("address = \"udp://:514\"\nmultiline = \"indented\"", &datagrams);
+        let by_pattern = [
+            ("<30>Nov 20 22:27:28 x/web/2a9052a5c36e[1]: [INFO] first", 0),
+            ("<30>Nov 20 22:27:29 x/api/2a9052a5c36e[1]: other", 0),
+            ("<30>Nov 20 22:27:29 x/web/2a9052a5c36e[1]: second", 1),
+            ("<30>Nov 20 22:27:29 x/web/2a9052a5c36e[1]: [INFO] next", 0),
+            ("without a priority", 4),
+            ("<30>Nov 20 22:27:29 x/api/2a9052a5c36e[1]: another", 2),
+            ("without a priority", 2),
+        ];
+        check_joined("address = \"tcp://:514\"\nmultiline = '^\\['", &by_pattern);
     }
 
     proptest::proptest! {
@@ -294,6 +466,23 @@ mod tests {
             ),
         ) {
             properties::any_bytes(&pieces.concat());
+        }
+
+        #[test]
+        fn any_bytes_of_other_protocols_are_explained(
+            pieces in proptest::collection::vec(
+                proptest::prop_oneof![
+                    proptest::sample::select(vec![
+                        &b"\x93\xa1t\x01\x81\xa3log\xa1\xff"[..], b"\x92\xa1t\x91\x92\x01\x80", b"{\"short_message\":\"\xe2\x80\xae\"}", b"\0",
+                        b"{\"event\":\"x\",\"time\":1}", b"{\"event\":{\"line\":1}}", b"MESSAGE=\x1bx\n", b"MESSAGE\n\x01\0\0\0\0\0\0\0\n\n",
+                        b"\n", b"_n\":[1,null]", b"\x1f\x8b", b"\x1e\x0f",
+                    ]).prop_map(<[u8]>::to_vec),
+                    proptest::collection::vec(any::<u8>(), 0..10),
+                ],
+                0..12,
+            ),
+        ) {
+            properties::any_bytes_of_others(&pieces.concat());
         }
     }
 }

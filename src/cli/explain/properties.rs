@@ -3,7 +3,8 @@
 
 use std::sync::LazyLock;
 
-use super::explanation::{ByteString, Explanation, ForwardOutput};
+use super::explanation::{ByteString, Explanation, Finding, ForwardOutput};
+use super::input::ReadAs;
 use super::{InputContext, OutputFormat, explain, formatted};
 use crate::config::{Config, Framing, Overrides};
 use crate::protocol::framing::{self, Framer};
@@ -31,26 +32,51 @@ to = ["file:///logs", "tcp+tls://logs", "udp://logs"]
 match = [{ facility = ["user", "daemon"] }]
 "#;
 
+static CONFIGURED: LazyLock<Config> =
+    LazyLock::new(|| Config::parse(None, CONFIG, &Overrides::default(), &|_| None).expect("a good config"));
+
+fn context(read_as: ReadAs) -> InputContext<'static> {
+    InputContext { read_as, listener: None, sender: None, received: UnixMicros(1_795_213_648_000_000) }
+}
+
 /// Panics unless the text of each message has no control character, the JSON is JSON, and each output is one message, which a
 /// framer finds again as it was rendered.
 pub fn any_bytes(input: &[u8]) {
-    static CONFIGURED: LazyLock<Config> =
-        LazyLock::new(|| Config::parse(None, CONFIG, &Overrides::default(), &|_| None).expect("a good config"));
-    let context = InputContext { listener: None, received: UnixMicros(1_795_213_648_000_000) };
     let mut numbers = 1..;
-    let count = explain(input, &CONFIGURED, &context, |explanation| {
+    let count = explain(input, &CONFIGURED, &context(ReadAs::Syslog), |finding| {
+        is_well_formatted(finding);
+        let Finding::Message(explanation) = finding else { panic!("nothing is refused there") };
         assert_eq!(Some(explanation.number), numbers.next());
-        let text = String::from_utf8(formatted(explanation, OutputFormat::Plain)).expect("nothing but text");
-        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
-        let json = formatted(explanation, OutputFormat::Json);
-        assert_eq!(json.iter().filter(|byte| **byte == b'\n').count(), 1);
-        serde_json::from_slice::<serde_json::Value>(&json).expect("JSON");
         is_dropped_or_forwarded(explanation);
         explanation.forwards.iter().for_each(is_one_message);
         is_the_same_in_every_framing(explanation);
     });
-    let (found, _, last) = framing::properties::frames(input, CONFIGURED.listen[0].limits.max_frame, []);
-    assert_eq!(count, found.len() + last.len());
+    let found = framing::properties::frames(input, CONFIGURED.listen[0].limits.max_frame, []);
+    assert_eq!(count, found.frames().len());
+}
+
+/// What [`any_bytes`] checks, as far as it holds for messages of other protocols than syslog.
+pub fn any_bytes_of_others(input: &[u8]) {
+    for read_as in [ReadAs::Fluent, ReadAs::Gelf, ReadAs::Splunk, ReadAs::Journal] {
+        let mut found = 0;
+        let count = explain(input, &CONFIGURED, &context(read_as), |finding| {
+            found += 1;
+            is_well_formatted(finding);
+            if let Finding::Message(explanation) = finding {
+                is_dropped_or_forwarded(explanation);
+                explanation.forwards.iter().for_each(is_one_message);
+            }
+        });
+        assert_eq!(count, found);
+    }
+}
+
+fn is_well_formatted(finding: &Finding) {
+    let text = String::from_utf8(formatted(finding, OutputFormat::Plain)).expect("nothing but text");
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    let json = formatted(finding, OutputFormat::Json);
+    assert_eq!(json.iter().filter(|byte| **byte == b'\n').count(), 1);
+    serde_json::from_slice::<serde_json::Value>(&json).expect("JSON");
 }
 
 /// Panics unless the message is dropped, or each forward sends or filters it.
@@ -65,9 +91,12 @@ fn is_dropped_or_forwarded(explanation: &Explanation) {
 /// Panics unless a framer finds exactly one message in the output.
 fn is_one_message(output: &ForwardOutput) {
     if output.framing.is_some() {
-        let (found, unfinished, _) = framing::properties::frames(&output.output.0, usize::MAX, []);
-        let [(frame, false)] = &found[..] else { panic!("{} messages of {}", found.len(), displayed(&output.output)) };
-        assert!(!unfinished && !frame.is_empty());
+        // A JSON object with a count in front has no priority: that the count is one shows where the next begins, or the stream ends.
+        let found = framing::properties::frames(&output.output.0, usize::MAX, []).frames();
+        let [(frame, false, _)] = &found[..] else {
+            panic!("{} messages of {}", found.len(), displayed(&output.output))
+        };
+        assert!(!frame.is_empty());
         // Where LF ends a message none is left in it.
         assert!(output.framing == Some(Framing::OctetCounting) || !frame.contains(&b'\n'));
         assert!(frame.starts_with(if output.format == "json" { b"{" } else { b"<" }), "{}", displayed(&output.output));
@@ -89,20 +118,32 @@ fn is_the_same_in_every_framing(explanation: &Explanation) {
         }
         for framed in &of_format {
             let mut frames = Vec::new();
-            let mut framer = Framer::new(usize::MAX);
-            framer.feed(&framed.output.0, |frame, _| frames.extend_from_slice(frame));
+            let mut framer = match framed.framing {
+                // Nothing but LF ends a line there.
+                Some(Framing::Newline) => Framer::of_docker(usize::MAX),
+                _ => Framer::new(usize::MAX),
+            };
+            framer.feed(&framed.output.0, |frame| frames.extend_from_slice(frame.bytes));
+            framer.finish(&mut |frame| frames.extend_from_slice(frame.bytes));
             match framed.framing {
                 None => assert_eq!(framed.output.0, bare.output.0),
                 Some(Framing::OctetCounting) => assert_eq!(frames, bare.output.0),
                 Some(Framing::Newline) => assert_eq!(frames, escaped(&bare.output.0)),
+                Some(Framing::Nul) => unreachable!("GELF's, which is no format of these"),
             }
         }
     }
 }
 
-/// Writes LF as `#012`, as rsyslog does.
+/// Writes LF as `#012`, as rsyslog does, and as `#000` a NUL that another message may seem to follow.
 fn escaped(bytes: &[u8]) -> Vec<u8> {
-    bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"#012"[..])
+    let next = bytes.iter().skip(1).map(Some).chain([None]);
+    let escape = |(byte, next): (&u8, Option<&u8>)| match (byte, next) {
+        (b'\n', _) => b"#012".to_vec(),
+        (0, Some(0 | b'<' | 0xef)) => b"#000".to_vec(),
+        _ => vec![*byte],
+    };
+    bytes.iter().zip(next).flat_map(escape).collect()
 }
 
 fn displayed(bytes: &ByteString) -> String {

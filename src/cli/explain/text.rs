@@ -1,7 +1,9 @@
 //! An explanation as text for a person. Control characters of a message are escaped, so that a message cannot drive the terminal.
 
-use super::explanation::{ByteString, Explanation, ForwardOutput};
+use super::explanation::{ByteString, Explanation, ForwardOutput, RefusedInput, Understood};
+use super::input::ReadAs;
 use crate::config::Framing;
+use crate::protocol::framing::FoundBy;
 use crate::protocol::syslog::Shape;
 use crate::record::each_displayable;
 
@@ -15,8 +17,11 @@ const CYAN: &str = "36";
 pub fn format(explanation: &Explanation, coloured: bool) -> Vec<u8> {
     let mut writer = TextWriter { out: Vec::new(), coloured };
     let cut = if explanation.cut { ", cut" } else { "" };
-    let heading =
-        format!("message {}: {} bytes, {}{cut}", explanation.number, explanation.bytes, framing(explanation.framing));
+    let framed = match (explanation.bytes, explanation.framing) {
+        (Some(bytes), Some(framing)) => format!(": {bytes} bytes, {}", found_by(framing)),
+        _ => String::new(),
+    };
+    let heading = format!("message {}{framed}{cut}", explanation.number);
     writer.styled(BOLD, &heading);
     writer.out.push(b'\n');
     writer.fields(explanation);
@@ -28,6 +33,18 @@ pub fn format(explanation: &Explanation, coloured: bool) -> Vec<u8> {
     writer.out
 }
 
+/// Formats what was refused.
+pub fn format_refused(RefusedInput { number, refused, because }: &RefusedInput, coloured: bool) -> Vec<u8> {
+    let mut writer = TextWriter { out: Vec::new(), coloured };
+    writer.styled(BOLD, &format!("message {number}"));
+    writer.out.extend_from_slice(b"\n  ");
+    writer.styled(YELLOW, &format!("refused as {refused}"));
+    writer.out.extend_from_slice(b": ");
+    writer.bytes(because.as_bytes());
+    writer.out.extend_from_slice(b"\n\n");
+    writer.out
+}
+
 struct TextWriter {
     out: Vec<u8>,
     coloured: bool,
@@ -36,7 +53,7 @@ struct TextWriter {
 impl TextWriter {
     fn fields(&mut self, explanation: &Explanation) {
         let Explanation { priority, facility, severity, .. } = explanation;
-        self.text_field("understood as", shape_description(explanation.understood_as));
+        self.text_field("understood as", description(explanation.understood_as));
         self.text_field("priority", &format!("{priority} (facility {facility}, severity {severity})"));
         self.field("timestamp", Some(&explanation.timestamp));
         self.label("because");
@@ -44,18 +61,39 @@ impl TextWriter {
         self.out.push(b'\n');
         self.field("host", Some(&explanation.host));
         self.field("tag", explanation.tag.as_ref());
+        if let (Some(false), Some(tag)) = (explanation.tag_fits, &explanation.tag) {
+            self.label("");
+            self.out.extend_from_slice(b"tag `");
+            self.bytes(&tag.0);
+            self.out.extend_from_slice(
+                b"` does not fit `tag-template`: which container it is is not known
+",
+            );
+        }
         self.field("image", explanation.image_name.as_ref());
         self.field("container", explanation.container_name.as_ref());
         self.field("container id", explanation.container_id.as_ref());
         self.field("structured data", Some(&explanation.structured_data));
+        for field in &explanation.fields {
+            self.label("field");
+            self.bytes(field.name.as_bytes());
+            self.styled(FAINT, &format!(" ({}) ", field.kind));
+            self.bytes(field.value.bytes());
+            self.out.push(b'\n');
+        }
+        if explanation.fields_left_out > 0 {
+            self.text_field("fields left out", &explanation.fields_left_out.to_string());
+        }
         self.field("message", Some(&explanation.message));
+        if explanation.framing.is_none() {
+            self.field("line", Some(&explanation.line));
+        }
     }
 
     fn output(&mut self, output: &ForwardOutput) {
         let framing = match output.framing {
             Some(known) => framing(known),
-            None if output.is_datagram => "one datagram",
-            None => "in a RELP frame",
+            None => &output.within,
         };
         let ForwardOutput { forward, to, format, bytes, .. } = output;
         self.out.extend_from_slice(b"  ");
@@ -66,6 +104,11 @@ impl TextWriter {
     }
 
     fn dropped_and_filtered(&mut self, explanation: &Explanation) {
+        if let Some(number) = explanation.joined_to {
+            self.out.extend_from_slice(b"  ");
+            self.styled(CYAN, &format!("a further line of message {number}, and goes on with it"));
+            self.out.push(b'\n');
+        }
         if let Some(rule) = &explanation.dropped_by {
             self.out.extend_from_slice(b"  ");
             self.styled(YELLOW, &format!("dropped by [[drop]] {rule}"));
@@ -112,18 +155,32 @@ impl TextWriter {
     }
 }
 
+fn found_by(found_by: FoundBy) -> &'static str {
+    match found_by {
+        FoundBy::Count => framing(Framing::OctetCounting),
+        FoundBy::Line => framing(Framing::Newline),
+        FoundBy::Nul => "NUL framing",
+    }
+}
+
 fn framing(framing: Framing) -> &'static str {
     match framing {
         Framing::OctetCounting => "octet counting",
         Framing::Newline => "newline framing",
+        Framing::Nul => "NUL framing",
     }
 }
 
-fn shape_description(shape: Shape) -> &'static str {
-    match shape {
-        Shape::Docker => "Docker's syslog driver",
-        Shape::Rfc5424 => "RFC 5424, carried as it is",
-        Shape::Rfc3164 => "RFC 3164",
-        Shape::Unknown => "no syslog header: carried whole",
+fn description(understood: Understood) -> &'static str {
+    match understood {
+        Understood::Syslog(Shape::Docker) => "Docker's syslog driver",
+        Understood::Syslog(Shape::Rfc5424) => "RFC 5424, carried as it is",
+        Understood::Syslog(Shape::Rfc3164) => "RFC 3164",
+        Understood::Syslog(Shape::Unknown) => "no syslog header: carried whole",
+        Understood::Other(ReadAs::Syslog) => "syslog",
+        Understood::Other(ReadAs::Fluent) => "an entry of the Forward protocol",
+        Understood::Other(ReadAs::Gelf) => "GELF",
+        Understood::Other(ReadAs::Splunk) => "an event of Splunk's HTTP Event Collector",
+        Understood::Other(ReadAs::Journal) => "an entry of systemd's journal",
     }
 }

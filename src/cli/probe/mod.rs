@@ -2,6 +2,7 @@
 //! which of them come out at the other end, how often, in which order and after what time.
 
 mod arrivals;
+mod drivers;
 mod report;
 mod sender;
 mod tail;
@@ -14,17 +15,18 @@ use super::frame_receiver::FrameReceiver;
 use super::log_driver::RelayAddress;
 use super::{Failure, print, runtime};
 use crate::config::{
-    ClientTls, Destination, ForwardAddress, ForwardProtocol, ListenAddress, ListenTransport, Protocol, Resolve,
-    Transport,
+    ClientTls, ForwardAddress, ListenAddress, ListenTransport, Protocol, ReachedListener, Resolve, Transport,
 };
 use crate::forward::{Patience, Resolver};
 use arrivals::{Arrivals, Token};
+use drivers::Driver;
 use report::Report;
 use sender::Sender;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Where to send to: the relay's udp://, tcp://, tcp+tls://, unix:// or unixgram://, as in Docker's syslog-address
+    /// Where to send to: the relay's udp://, tcp://, tcp+tls://, unix:// or unixgram://, as in Docker's syslog-address; or its fluent://,
+    /// fluent+tls://, fluent+unix://, gelf+udp://, gelf+tcp:// or gelf+tls://, as Docker's fluentd and gelf drivers send
     #[arg(long, value_name = "URL")]
     from: String,
 
@@ -87,7 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         )));
     }
     let runtime = runtime()?;
-    let (addresses, tls) = runtime.block_on(relay_addresses(arguments))?;
+    let (driver, addresses, tls) = runtime.block_on(relay_addresses(arguments))?;
     let arrivals = Arc::new(Arrivals::new(Token::random(), arguments.count));
     let sink = Sink::open(&arguments.at, &arrivals)?;
     let interrupted = runtime.block_on(async {
@@ -98,13 +100,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     });
     let tag = arguments.tag.clone();
     let (token, count, rate) = (arrivals.token().clone(), arguments.count, arguments.rate);
+    let by_udp = matches!(addresses[..], [RelayAddress::Udp(_), ..]);
     let was_interrupted = |said: std::io::Result<bool>| {
         said.map_err(|error| Failure::failed(format!("probe: cannot handle signals: {error}")))
     };
     if was_interrupted(interrupted)? {
         return Err(Failure::failed("probe: interrupted before anything was sent"));
     }
-    let sender = Sender::start(addresses, tls, sender::Messages { token, tag, count, rate })
+    let sender = Sender::start(addresses, tls, sender::Messages { token, driver, tag, count, rate })
         .map_err(|error| Failure::failed(format!("probe: cannot start a thread: {error}")))?;
     let interrupted = runtime.block_on(async {
         tokio::select! {
@@ -114,8 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     });
     progress_ends();
     let report = Report::of(&sender, &arrivals, was_interrupted(interrupted)?);
-    let from_udp = arguments.from.starts_with("udp:");
-    print(if arguments.json { report.json() } else { report.table(from_udp) })?;
+    print(if arguments.json { report.json() } else { report.table(by_udp) })?;
     report.verdict().map_err(Failure::failed)
 }
 
@@ -188,7 +190,7 @@ impl Sink {
 
 /// Looks up the relay's addresses, and reads the TLS settings for them. For UDP only the first address is used, because a datagram
 /// has no answer that would show whether an address is the right one.
-async fn relay_addresses(arguments: &Arguments) -> Result<(Vec<RelayAddress>, ClientTls), Failure> {
+async fn relay_addresses(arguments: &Arguments) -> Result<(Driver, Vec<RelayAddress>, ClientTls), Failure> {
     let Arguments { from, ca, cert, key, server_name, .. } = arguments;
     let usage = |says: String| Failure::usage(format!("probe: --from: {says}"));
     let mut tls = ClientTls {
@@ -198,28 +200,21 @@ async fn relay_addresses(arguments: &Arguments) -> Result<(Vec<RelayAddress>, Cl
         server_name: server_name.clone(),
         ..ClientTls::default()
     };
-    if from.starts_with("unix") {
-        let address: ListenAddress = from.parse().map_err(usage)?;
-        return Ok((vec![RelayAddress::from_address(&address).expect("a unix socket")], tls));
-    }
-    let address: ForwardAddress = from.parse().map_err(usage)?;
-    let network = address.network().map(|at| (at.protocol(), at.transport(), at.destination()));
-    let (to, address_of, max): (_, fn(_) -> RelayAddress, _) = match network {
-        Some((ForwardProtocol::Syslog, Transport::Udp, to @ Destination::Host(_))) => (to, RelayAddress::Udp, 1),
-        Some((ForwardProtocol::Syslog, Transport::Tcp, to @ Destination::Host(_))) => {
-            (to, RelayAddress::Tcp, usize::MAX)
+    let (protocol, transport, to) = match from.parse().map_err(usage)? {
+        ReachedListener::Unix(address) => {
+            let driver = driver(from, address.protocol()).map_err(usage)?;
+            return Ok((driver, vec![RelayAddress::of(address.transport())], tls));
         }
-        Some((ForwardProtocol::Syslog, Transport::Tls, to @ Destination::Host(_))) => {
-            (to, RelayAddress::Tls, usize::MAX)
-        }
-        _ => {
-            return Err(usage(format!(
-                "`{from}`: a container sends by udp://, tcp://, tcp+tls://, unix:// or unixgram://"
-            )));
-        }
+        ReachedListener::Network { protocol, transport, to } => (protocol, transport, to),
+    };
+    let driver = driver(from, protocol).map_err(usage)?;
+    let (address_of, max): (fn(_) -> RelayAddress, _) = match transport {
+        Transport::Udp => (RelayAddress::Udp, 1),
+        Transport::Tcp => (RelayAddress::Tcp, usize::MAX),
+        Transport::Tls => (RelayAddress::Tls, usize::MAX),
     };
     let resolver = Resolver::new(Resolve::default());
-    let answer = resolver.resolve(to, Patience::BothFamilies).await;
+    let answer = resolver.resolve(&to, Patience::BothFamilies).await;
     let answer = answer.map_err(|error| Failure::config(&format!("probe: --from: {to} does not resolve: {error}")))?;
     let Some(first) = answer.endpoints.first() else {
         return Err(Failure::config(&format!("probe: --from: {to} has no address")));
@@ -227,7 +222,23 @@ async fn relay_addresses(arguments: &Arguments) -> Result<(Vec<RelayAddress>, Cl
     if tls.server_name.is_none() {
         tls.server_name = Some(first.host.clone());
     }
-    Ok((answer.endpoints.iter().take(max).map(|endpoint| address_of(endpoint.peer)).collect(), tls))
+    Ok((driver, answer.endpoints.iter().take(max).map(|endpoint| address_of(endpoint.peer)).collect(), tls))
+}
+
+/// The driver that speaks this protocol.
+fn driver(from: &str, protocol: Protocol) -> Result<Driver, String> {
+    match protocol {
+        Protocol::Syslog => Ok(Driver::Syslog),
+        Protocol::Fluent => Ok(Driver::Fluentd),
+        Protocol::Gelf => Ok(Driver::Gelf),
+        Protocol::Splunk | Protocol::Journal => Err(format!(
+            "`{from}`: the probe does not speak {protocol}; send by another listener of the relay, behind which all is the same"
+        )),
+        Protocol::Relp => Err(format!(
+            "`{from}`: a container sends by udp://, tcp://, tcp+tls://, unix://, unixgram://, fluent://, fluent+tls://, \
+             fluent+unix://, gelf+udp://, gelf+tcp:// or gelf+tls://"
+        )),
+    }
 }
 
 fn per_second(text: &str) -> Result<u32, String> {

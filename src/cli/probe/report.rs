@@ -22,7 +22,7 @@ pub struct Report {
     out_of_order: u32,
     /// Messages that the relay did not take.
     refused: u32,
-    /// Why the relay did not take the last one of them.
+    /// Why the relay did not take the last one of them, or has ended a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_why: Option<String>,
     /// Milliseconds from sending to arrival; `None` when nothing has arrived.
@@ -106,7 +106,10 @@ impl Report {
             );
         }
         if let Some(why) = &self.refused_why {
-            let _ = writeln!(out, "refused     {} messages were not taken by the relay: {why}", self.refused);
+            let _ = match self.refused {
+                0 => writeln!(out, "refused     the relay has ended a connection: {why}"),
+                refused => writeln!(out, "refused     {refused} messages were not taken by the relay: {why}"),
+            };
         }
         if *lost > 0 {
             out.push_str(&self.hint(from_udp));

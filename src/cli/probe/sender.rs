@@ -11,12 +11,13 @@ use chrono::Utc;
 use parking_lot::Mutex;
 
 use super::arrivals::Token;
-use crate::cli::log_driver::{Connection, Pacer, RelayAddress, rfc5424micro};
+use super::drivers::{Container, Driver};
+use crate::cli::log_driver::{Connection, Pacer, RelayAddress};
 use crate::config::ClientTls;
 use crate::listen::ingest::now;
 
-const IMAGE: &str = "logferry/probe:1";
-const NAME: &str = "logferry-probe";
+pub const IMAGE: &str = "logferry/probe:1";
+pub const NAME: &str = "logferry-probe";
 
 /// After a refused connection, the sender waits so long before the next attempt, and drops the messages meanwhile.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -24,6 +25,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 /// The messages to send.
 pub struct Messages {
     pub token: Token,
+    pub driver: Driver,
     /// The driver's `tag` option.
     pub tag: String,
     pub count: u32,
@@ -55,9 +57,7 @@ impl Sender {
         let sender = Self { progress: Arc::default() };
         let progress = sender.progress.clone();
         thread::Builder::new().name("sender".to_owned()).spawn(move || {
-            let start = Instant::now();
             progress.send(&relay_addresses, &tls, &messages);
-            *progress.elapsed.lock() = start.elapsed();
             progress.finished.store(true, Ordering::Release);
         })?;
         Ok(sender)
@@ -71,7 +71,7 @@ impl Sender {
         self.progress.refused.load(Ordering::Relaxed)
     }
 
-    /// Why the relay did not take the last message that it refused.
+    /// Why the relay did not take the last message that it refused, or has ended a connection.
     pub fn last_error(&self) -> Option<String> {
         self.progress.last_error.lock().clone()
     }
@@ -80,7 +80,7 @@ impl Sender {
         self.progress.finished.load(Ordering::Acquire)
     }
 
-    /// How long the sender took, once it has finished.
+    /// How long the sending took, once the sender has finished.
     pub fn elapsed(&self) -> Duration {
         *self.progress.elapsed.lock()
     }
@@ -88,24 +88,28 @@ impl Sender {
 
 impl Progress {
     fn send(&self, relay_addresses: &[RelayAddress], tls: &ClientTls, messages: &Messages) {
-        let Messages { token, tag, count, rate } = messages;
-        let (tag, hostname) = (expand_tag(tag, token.text()), hostname());
+        let Messages { token, driver: speaks, tag, count, rate } = messages;
+        let start = Instant::now();
+        let container = Container { host: hostname(), tag: expand_tag(tag, token.text()), id: full_id(token.text()) };
         let pacer = Pacer::new(f64::from(*rate));
-        let mut driver = LogDriver { relay_addresses, tls, connection: None, refused_at: None };
+        let mut driver = LogDriver { relay_addresses, tls, connection: None, refused: None, refusal: None };
         for number in 1..=*count {
-            let message =
-                rfc5424micro(&relay_addresses[0], Utc::now(), &hostname, &tag, &token.message(number, now().0));
+            let line = token.message(number, now().0);
+            let message = speaks.message(&relay_addresses[0], Utc::now(), &container, &line);
             self.attempted.store(number, Ordering::Release);
             if let Err(error) = driver.send(&message) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 *self.last_error.lock() = Some(error.to_string());
+            } else if let Some(refusal) = driver.refusal.take() {
+                *self.last_error.lock() = Some(refusal);
             }
             if pacer.is_ahead(number) {
                 pacer.pause();
             }
         }
-        if let Some(connection) = driver.connection {
-            let _ = connection.finish();
+        *self.elapsed.lock() = start.elapsed();
+        if let Some(refusal) = driver.connection.and_then(Connection::finish_and_hear) {
+            *self.last_error.lock() = Some(refusal);
         }
     }
 }
@@ -116,7 +120,10 @@ struct LogDriver<'a> {
     relay_addresses: &'a [RelayAddress],
     tls: &'a ClientTls,
     connection: Option<Connection>,
-    refused_at: Option<Instant>,
+    /// When the last connection was refused, and why.
+    refused: Option<(Instant, String)>,
+    /// Why the relay has ended the last connection that it has ended with a reason.
+    refusal: Option<String>,
 }
 
 impl LogDriver<'_> {
@@ -125,13 +132,16 @@ impl LogDriver<'_> {
             if connection.send(message).and_then(|()| connection.flush()).is_ok() {
                 return Ok(());
             }
+            self.refusal = connection.refusal().or(self.refusal.take());
             self.connection = None;
         }
-        if self.refused_at.is_some_and(|at| at.elapsed() < RETRY_INTERVAL) {
-            return Err(io::Error::other("the relay does not take connections"));
+        if let Some((at, why)) = &self.refused
+            && at.elapsed() < RETRY_INTERVAL
+        {
+            return Err(io::Error::other(why.clone()));
         }
         let connected = self.connect(message);
-        self.refused_at = connected.is_err().then(Instant::now);
+        self.refused = connected.as_ref().err().map(|why| (Instant::now(), why.to_string()));
         self.connection = Some(connected?);
         Ok(())
     }
@@ -156,8 +166,7 @@ impl LogDriver<'_> {
 
 /// Expands the driver's `tag` template for this container.
 fn expand_tag(template: &str, id: &str) -> String {
-    // 64 digits, as Docker's.
-    let full_id: String = id.chars().cycle().take(64).collect();
+    let full_id = full_id(id);
     let fields = [
         ("{{.ImageName}}", IMAGE),
         ("{{.Name}}", NAME),
@@ -166,6 +175,11 @@ fn expand_tag(template: &str, id: &str) -> String {
         ("{{.Hostname}}", NAME),
     ];
     fields.iter().fold(template.to_owned(), |tag, (field, value)| tag.replace(field, value))
+}
+
+/// 64 digits, as Docker's.
+fn full_id(id: &str) -> String {
+    id.chars().cycle().take(64).collect()
 }
 
 /// The name of this machine, if a syslog header can carry it.
@@ -195,7 +209,7 @@ mod tests {
         let takes = RelayAddress::Tcp(listener.local_addr().expect("its address"));
         let tls = ClientTls::default();
         let send = |relay_addresses: &[RelayAddress]| {
-            LogDriver { relay_addresses, tls: &tls, connection: None, refused_at: None }.send(b"<13>x")
+            LogDriver { relay_addresses, tls: &tls, connection: None, refused: None, refusal: None }.send(b"<13>x")
         };
         let error = send(std::slice::from_ref(&refuses)).expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

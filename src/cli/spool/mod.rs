@@ -1,9 +1,10 @@
-//! `logferry spool ls|cat|verify`: inspects a spool, also while a relay writes it, also a copy, or the remains of a crash or a bad disk.
-//! The commands change nothing.
+//! `logferry spool ls|cat|verify|resend`: inspects a spool, also while a relay writes it, also a copy, or the remains of a crash or a bad
+//! disk. The commands change nothing, but for `resend`, which renames a file.
 
 mod cat;
 mod filter;
 mod ls;
+mod resend;
 mod verify;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ enum SpoolCommand {
     Cat(cat::Arguments),
     /// Check every record, header and cursor; exit code 1 when something is damaged
     Verify(SpoolArguments),
+    /// Have the relay send a forward's dead letters again
+    Resend(resend::Arguments),
 }
 
 /// The arguments that name a spool.
@@ -51,6 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         SpoolCommand::Ls(arguments) => ls::run(arguments),
         SpoolCommand::Cat(arguments) => cat::run(arguments),
         SpoolCommand::Verify(spool) => verify::run(spool),
+        SpoolCommand::Resend(arguments) => resend::run(arguments),
     }
 }
 

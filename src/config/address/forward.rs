@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::host::{Host, HostPort, host_port, name_or_ipv4};
-use super::{ForwardProtocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme};
+use super::host::{Host, HostPort, name_or_ipv4};
+use super::{ForwardProtocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme, target};
+use crate::record::template::unknown_field;
 
-/// What may stand between braces in a file's path.
-const FILE_FIELDS: [&str; 5] = ["host", "name", "image", "id", "app"];
+const NO_PASSWORD: &str = "a password does not stand in an address; write `user` and `password-file`";
 
 /// The place where a forward sends messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub struct NetworkAddress {
     protocol: ForwardProtocol,
     transport: Transport,
     destination: Destination,
+    /// What stands behind host and port, with a query. HTTP alone has a path.
+    path: String,
 }
 
 /// The name or address by which a collector on the network is found.
@@ -64,6 +66,32 @@ impl ForwardAddress {
         self.network().is_some_and(|to| to.protocol == ForwardProtocol::Relp)
     }
 
+    pub fn is_http(&self) -> bool {
+        self.network().is_some_and(|to| to.protocol == ForwardProtocol::Http)
+    }
+
+    pub fn is_nats(&self) -> bool {
+        self.network().is_some_and(|to| to.protocol == ForwardProtocol::Nats)
+    }
+
+    pub fn is_fluent(&self) -> bool {
+        self.network().is_some_and(|to| to.protocol == ForwardProtocol::Fluent)
+    }
+
+    pub fn is_gelf(&self) -> bool {
+        self.network().is_some_and(|to| to.protocol == ForwardProtocol::Gelf)
+    }
+
+    /// Whether lines arrive with their structured data, as they are.
+    pub fn keeps_marks(&self) -> bool {
+        self.network().is_some_and(|to| matches!(to.protocol, ForwardProtocol::Syslog | ForwardProtocol::Relp))
+    }
+
+    /// The path behind host and port, with a query, as it is written.
+    pub fn path(&self) -> &str {
+        self.network().map_or("", |to| &to.path)
+    }
+
     pub fn is_udp(&self) -> bool {
         self.network().is_some_and(|address| address.transport == Transport::Udp)
     }
@@ -99,32 +127,47 @@ impl FromStr for ForwardAddress {
             return Ok(Self::File(file_template(text, rest)?));
         }
         let by_service = scheme.strip_prefix("srv+");
-        let found = Scheme::named(by_service.unwrap_or(scheme)).and_then(|found| Some((found, found.forward?)));
+        let found = Scheme::named(by_service.unwrap_or(&scheme)).and_then(|found| Some((found, found.forward?)));
         let Some((found, protocol)) = found else {
-            return Err(bad_scheme(text, scheme, Self::schemes));
+            return Err(bad_scheme(text, &scheme, Self::schemes));
+        };
+        let (rest, path) = match protocol {
+            ForwardProtocol::Http => path(text, rest)?,
+            ForwardProtocol::Nats if rest.contains('@') => {
+                return Err(format!("`{text}`: {NO_PASSWORD}"));
+            }
+            ForwardProtocol::Syslog
+            | ForwardProtocol::Relp
+            | ForwardProtocol::Nats
+            | ForwardProtocol::Fluent
+            | ForwardProtocol::Gelf => (rest, String::new()),
         };
         let destination = match by_service {
             Some(_) => service(text, rest, found.service)?,
             None => target(text, rest, found.port)?,
         };
-        Ok(Self::Network(NetworkAddress { protocol, transport: found.transport, destination }))
+        Ok(Self::Network(NetworkAddress { protocol, transport: found.transport, destination, path }))
     }
+}
+
+/// Splits a path with its query off host and port (RFC 3986 3.3, 3.4).
+fn path<'t>(text: &str, rest: &'t str) -> Result<(&'t str, String), String> {
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@?".contains(&byte);
+    if let Some(bad) = path.bytes().find(|byte| !is_legal(*byte)) {
+        return Err(format!("`{text}`: {:?} cannot stand in the path of a log store", char::from(bad)));
+    }
+    if host.contains('@') {
+        return Err(format!("`{text}`: {NO_PASSWORD}"));
+    }
+    Ok((host, path.to_owned()))
 }
 
 fn file_template(text: &str, rest: &str) -> Result<PathBuf, String> {
-    for field in rest.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(field, _)| field) {
-        if !FILE_FIELDS.contains(&field) {
-            return Err(format!("`{text}`: {{{field}}} is no field; there are {{{}}}", FILE_FIELDS.join("}, {")));
-        }
+    if let Some(wrong) = unknown_field(rest) {
+        return Err(format!("`{text}`: {wrong}"));
     }
     absolute_path(text, rest)
-}
-
-fn target(text: &str, rest: &str, default_port: u16) -> Result<Destination, String> {
-    match host_port(text, rest, default_port)? {
-        HostPort { port: 0, .. } => Err(format!("`{text}`: nobody can be reached at port 0")),
-        target => Ok(Destination::Host(target)),
-    }
 }
 
 /// Reads `_service._proto.domain`, or a domain whose service is `usual`.
@@ -160,8 +203,8 @@ impl fmt::Display for NetworkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = Scheme::of_target(self.protocol, self.transport);
         match &self.destination {
-            Destination::Host(to) => write!(f, "{scheme}://{to}"),
-            Destination::Service(name) => write!(f, "srv+{scheme}://{name}"),
+            Destination::Host(to) => write!(f, "{scheme}://{to}{}", self.path),
+            Destination::Service(name) => write!(f, "srv+{scheme}://{name}{}", self.path),
         }
     }
 }

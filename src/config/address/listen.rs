@@ -30,7 +30,7 @@ pub struct ListenAddress {
 impl ListenAddress {
     /// The schemes of listeners, for a person.
     pub fn schemes() -> String {
-        format!("{}, unix:// or unixgram://", Scheme::names(|scheme| scheme.listen.is_some()))
+        format!("{}, unix://, unixgram:// or fluent+unix://", Scheme::names(|scheme| scheme.listen.is_some()))
     }
 
     pub fn protocol(&self) -> Protocol {
@@ -118,8 +118,8 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (scheme, rest) = split_scheme(text, Self::schemes)?;
-        let found = Scheme::named(scheme).and_then(|found| Some((found, found.listen?)));
-        let (protocol, transport) = match (found, scheme) {
+        let found = Scheme::named(&scheme).and_then(|found| Some((found, found.listen?)));
+        let (protocol, transport) = match (found, &*scheme) {
             (Some((found, protocol)), _) => {
                 let at = listen_socket(text, rest, found.port)?;
                 let transport = match found.transport {
@@ -130,6 +130,7 @@ impl FromStr for ListenAddress {
                 (protocol, transport)
             }
             (None, "unix") => (Protocol::Syslog, ListenTransport::Unix(absolute_path(text, rest)?)),
+            (None, "fluent+unix") => (Protocol::Fluent, ListenTransport::Unix(absolute_path(text, rest)?)),
             (None, "unixgram") => (Protocol::Syslog, ListenTransport::Unixgram(absolute_path(text, rest)?)),
             (None, other) => return Err(bad_scheme(text, other, Self::schemes)),
         };
@@ -160,6 +161,9 @@ impl fmt::Display for ListenAddress {
             ListenTransport::Udp(at) => write!(f, "{}://{at}", scheme(Transport::Udp)),
             ListenTransport::Tcp(at) => write!(f, "{}://{at}", scheme(Transport::Tcp)),
             ListenTransport::Tls(at) => write!(f, "{}://{at}", scheme(Transport::Tls)),
+            ListenTransport::Unix(path) if self.protocol == Protocol::Fluent => {
+                write!(f, "fluent+unix://{}", path.display())
+            }
             ListenTransport::Unix(path) => write!(f, "unix://{}", path.display()),
             ListenTransport::Unixgram(path) => write!(f, "unixgram://{}", path.display()),
         }

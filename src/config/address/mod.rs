@@ -4,14 +4,17 @@
 mod forward;
 mod host;
 mod listen;
+mod reached;
 
 use std::path::PathBuf;
 
 pub use forward::{Destination, ForwardAddress};
 pub use host::{Host, HostPort};
 pub use listen::{ListenAddress, ListenTransport};
+pub use reached::ReachedListener;
 
 use crate::protocol::session::Protocol;
+use host::host_port;
 
 /// Syslog's port for `udp://` (RFC 5426) and, by custom, for `tcp://`.
 pub const SYSLOG_PORT: u16 = 514;
@@ -20,12 +23,35 @@ pub const SYSLOG_TLS_PORT: u16 = 6514;
 /// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
 pub const RELP_PORT: u16 = 2514;
 
+/// Fluentd's Forward protocol, as Docker's `fluentd` driver has it.
+pub const FLUENT_PORT: u16 = 24224;
+
+/// GELF, of Graylog and of Docker's `gelf` driver.
+pub const GELF_PORT: u16 = 12201;
+
+/// Splunk's HTTP Event Collector.
+pub const SPLUNK_PORT: u16 = 8088;
+
+/// systemd's journal over HTTP, as `systemd-journal-upload` has it.
+pub const JOURNAL_PORT: u16 = 19532;
+
+/// NATS.
+pub const NATS_PORT: u16 = 4222;
+
 /// The protocol that a collector speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardProtocol {
     /// Syslog, of which nothing is answered.
     Syslog,
     Relp,
+    /// An API of a log store.
+    Http,
+    /// JetStream of NATS.
+    Nats,
+    /// Fluentd's Forward protocol.
+    Fluent,
+    /// GELF, of which nothing is answered.
+    Gelf,
 }
 
 /// The transport that carries a protocol over the network.
@@ -48,18 +74,31 @@ struct Scheme {
     /// The port of an address that names none.
     port: u16,
     /// The service of a domain that names none. IANA's registry has `syslog` for UDP (RFC 5426) and `syslog-tls`
-    /// (RFC 5425); the others are built like them.
+    /// (RFC 5425); the others are built like them. Only targets have one.
     service: &'static str,
 }
 
 /// The schemes of both directions.
 #[rustfmt::skip]
-const NETWORK_SCHEMES: [Scheme; 5] = [
+const NETWORK_SCHEMES: [Scheme; 18] = [
     Scheme { name: "udp", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Udp, port: SYSLOG_PORT, service: "_syslog._udp" },
     Scheme { name: "tcp", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Tcp, port: SYSLOG_PORT, service: "_syslog._tcp" },
     Scheme { name: "tcp+tls", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Tls, port: SYSLOG_TLS_PORT, service: "_syslog-tls._tcp" },
     Scheme { name: "relp", listen: Some(Protocol::Relp), forward: Some(ForwardProtocol::Relp), transport: Transport::Tcp, port: RELP_PORT, service: "_relp._tcp" },
     Scheme { name: "relp+tls", listen: Some(Protocol::Relp), forward: Some(ForwardProtocol::Relp), transport: Transport::Tls, port: RELP_PORT, service: "_relp-tls._tcp" },
+    Scheme { name: "fluent", listen: Some(Protocol::Fluent), forward: Some(ForwardProtocol::Fluent), transport: Transport::Tcp, port: FLUENT_PORT, service: "_fluent._tcp" },
+    Scheme { name: "fluent+tls", listen: Some(Protocol::Fluent), forward: Some(ForwardProtocol::Fluent), transport: Transport::Tls, port: FLUENT_PORT, service: "_fluent-tls._tcp" },
+    Scheme { name: "gelf+udp", listen: Some(Protocol::Gelf), forward: Some(ForwardProtocol::Gelf), transport: Transport::Udp, port: GELF_PORT, service: "_gelf._udp" },
+    Scheme { name: "gelf+tcp", listen: Some(Protocol::Gelf), forward: Some(ForwardProtocol::Gelf), transport: Transport::Tcp, port: GELF_PORT, service: "_gelf._tcp" },
+    Scheme { name: "gelf+tls", listen: Some(Protocol::Gelf), forward: Some(ForwardProtocol::Gelf), transport: Transport::Tls, port: GELF_PORT, service: "_gelf-tls._tcp" },
+    Scheme { name: "splunk+http", listen: Some(Protocol::Splunk), forward: None, transport: Transport::Tcp, port: SPLUNK_PORT, service: "" },
+    Scheme { name: "splunk+https", listen: Some(Protocol::Splunk), forward: None, transport: Transport::Tls, port: SPLUNK_PORT, service: "" },
+    Scheme { name: "journal+http", listen: Some(Protocol::Journal), forward: None, transport: Transport::Tcp, port: JOURNAL_PORT, service: "" },
+    Scheme { name: "http", listen: None, forward: Some(ForwardProtocol::Http), transport: Transport::Tcp, port: 80, service: "_http._tcp" },
+    Scheme { name: "https", listen: None, forward: Some(ForwardProtocol::Http), transport: Transport::Tls, port: 443, service: "_https._tcp" },
+    Scheme { name: "nats", listen: None, forward: Some(ForwardProtocol::Nats), transport: Transport::Tcp, port: NATS_PORT, service: "_nats._tcp" },
+    Scheme { name: "nats+tls", listen: None, forward: Some(ForwardProtocol::Nats), transport: Transport::Tls, port: NATS_PORT, service: "_nats-tls._tcp" },
+    Scheme { name: "journal+https", listen: Some(Protocol::Journal), forward: None, transport: Transport::Tls, port: JOURNAL_PORT, service: "" },
 ];
 
 impl Scheme {
@@ -87,14 +126,25 @@ impl Scheme {
     }
 }
 
-fn split_scheme(text: &str, schemes: impl Fn() -> String) -> Result<(&str, &str), String> {
-    text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {}", schemes()))
+/// A scheme in small letters (RFC 3986 3.1: its case does not matter), and what is behind it.
+fn split_scheme(text: &str, schemes: impl Fn() -> String) -> Result<(String, &str), String> {
+    let (scheme, rest) =
+        text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {}", schemes()))?;
+    Ok((scheme.to_ascii_lowercase(), rest))
 }
 
 fn bad_scheme(text: &str, scheme: &str, schemes: impl Fn() -> String) -> String {
     match scheme {
         "tls" | "ssl" | "tcp+ssl" => format!("`{text}`: write tcp+tls:// for TLS, as Docker does"),
         _ => format!("`{text}`: unknown scheme `{scheme}`; use {}", schemes()),
+    }
+}
+
+/// The host and port to be reached.
+fn target(text: &str, rest: &str, default_port: u16) -> Result<Destination, String> {
+    match host_port(text, rest, default_port)? {
+        HostPort { port: 0, .. } => Err(format!("`{text}`: nobody can be reached at port 0")),
+        target => Ok(Destination::Host(target)),
     }
 }
 

@@ -22,6 +22,10 @@ fn refused<T: FromStr<Err = String> + fmt::Debug>(text: &str, says: &str) {
 fn listeners_take_addresses_of_either_family() {
     listen("udp://0.0.0.0:514", "udp://0.0.0.0:514");
     listen("udp://127.0.0.1", "udp://127.0.0.1:514");
+    listen("TCP+TLS://127.0.0.1", "tcp+tls://127.0.0.1:6514");
+    listen("Unix:///run/A.sock", "unix:///run/A.sock");
+    forward("TCP://Logs.example.com", &"tcp://Logs.example.com".parse::<ForwardAddress>().unwrap().to_string());
+    forward("SRV+tcp://example.com", &"srv+tcp://example.com".parse::<ForwardAddress>().unwrap().to_string());
     listen("tcp://[::1]:1514", "tcp://[::1]:1514");
     listen("tcp://:5514", "tcp://[::]:5514");
     listen("tcp+tls://0.0.0.0", "tcp+tls://0.0.0.0:6514");

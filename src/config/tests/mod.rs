@@ -5,7 +5,7 @@ mod refused;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::syslog::Senders;
+use crate::protocol::syslog::{HostSource, Marks, Senders};
 use crate::record::Format;
 use crate::spool::Sync;
 
@@ -171,7 +171,10 @@ fn tls_files_go_to_the_default_listeners_too() {
     let config = parse_with("", &tls).expect("a good config");
     assert!(config.listen.iter().any(|listen| listen.tls.is_some()));
     let nowhere = parse_with("[[listen]]\naddress = \"udp://0.0.0.0:1\"", &tls).expect_err("nobody speaks TLS");
-    assert!(nowhere.to_string().contains("no tcp://, tcp+tls:// or relp+tls:// listener"), "{nowhere}");
+    assert!(
+        nowhere.to_string().contains("no tcp://, tcp+tls://, relp+tls://, fluent+tls://, gelf+tls://, splunk+https:// or journal+https:// listener"),
+        "{nowhere}"
+    );
 }
 
 #[test]
@@ -184,7 +187,7 @@ fn what_is_about_tls_needs_a_forward_that_speaks_it() {
     assert!(nowhere.to_string().contains("no forward speaks TLS"), "{nowhere}");
     refused(
         "[[forward]]\nto = \"relp://c\"\nserver-name = \"d\"",
-        "/etc/x.toml:3: forward.server-name: `d`: no target of `to` speaks TLS; write tcp+tls:// or relp+tls://",
+        "/etc/x.toml:3: forward.server-name: `d`: no target of `to` speaks TLS; write tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://",
     );
 }
 
@@ -342,7 +345,38 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
     // What cannot be read may have been meant to use it.
     refused(
         "[[forward]]\nto = \"tcl://a\"\nwindow = 7",
-        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use udp://, tcp://, tcp+tls://, relp://, relp+tls://, these with srv+ in front, file:///path or stdout:",
+        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use udp://, tcp://, tcp+tls://, relp://, relp+tls://, fluent://, fluent+tls://, gelf+udp://, gelf+tcp://, gelf+tls://, http://, https://, nats://, nats+tls://, these with srv+ in front, file:///path or stdout:",
+    );
+}
+
+/// `check` shows what the API uses, and nothing else.
+#[test]
+fn a_key_of_another_api_is_told() {
+    let keys = "index = \"a\"\nid = \"off\"\nsourcetype = \"b\"\nbody = \"array\"";
+    let forward = |to: &str, api: &str| format!("[[forward]]\nto = \"https://{to}\"\napi = \"{api}\"\n{keys}");
+    for (api, unused) in [
+        ("elasticsearch", vec!["sourcetype", "body"]),
+        ("splunk", vec!["id", "body"]),
+        ("datadog", vec!["index", "id", "sourcetype", "body"]),
+        ("newrelic", vec!["index", "id", "sourcetype", "body"]),
+        ("json", vec!["index", "id", "sourcetype"]),
+    ] {
+        let config = parse(&forward("a", api));
+        let said: Vec<&str> = config.warnings.iter().map(|says| says.split(['.', ':']).nth(4).unwrap()).collect();
+        assert_eq!(said, unused, "{api}: {:?}", config.warnings);
+        let shown = config.to_toml();
+        assert!(unused.iter().all(|key| !shown.contains(&format!("\n{key} = "))), "{api}: {shown}");
+        assert_eq!(parse(&shown).warnings, [""; 0], "{api}");
+        assert_eq!(parse(&shown).to_toml(), shown, "{api}");
+    }
+    assert_eq!(
+        parse(&forward("a", "json")).warnings[0],
+        "/etc/x.toml:4: forward.index: only api = \"elasticsearch\" or api = \"splunk\" uses it, and not \"json\"; take it out"
+    );
+    assert_eq!(parse(&forward("a/b/?c=d", "json")).forward[0].to[0].address.path(), "/b/?c=d");
+    refused(
+        &forward("a/b?c=d", "splunk"),
+        "/etc/x.toml:2: forward.to: `https://a/b?c=d`: api = \"splunk\" has a path and a query of its own; write the address without `?`",
     );
 }
 

@@ -18,6 +18,138 @@ fn an_empty_list_is_no_list() {
     }
 }
 
+/// The secret itself is not shown, whatever is wrong with it.
+#[test]
+fn a_shared_key_is_asked_for_where_the_forward_protocol_has_one() {
+    let listen = |address: &str, keys: &str| format!("[[listen]]\naddress = \"{address}\"\n{keys}");
+    let only = "only fluent:// and fluent+tls:// listeners ask for a shared key";
+    for (address, keys, key, says) in [
+        ("tcp://:1", "shared-key = \"${KEY}\"", "shared-key", only),
+        ("fluent+unix:///run/f", "shared-key-file = \"/hunter2\"", "shared-key-file", only),
+        ("gelf+tcp://:1", "users-file = \"/u\"", "users-file", only),
+        (
+            "fluent://:1",
+            "users-file = \"/u\"",
+            "users-file",
+            "users are asked for beside a key; write `shared-key` or `shared-key-file`",
+        ),
+        (
+            "fluent://:1",
+            "shared-key = \"hunter2\"",
+            "shared-key",
+            "a secret does not stand in this file; write \"${VARIABLE}\" and set that variable, or write shared-key-file = \
+             \"/run/secrets/shared-key\"",
+        ),
+    ] {
+        let variable = |name: &str| (name == "KEY").then(|| "hunter2".to_owned());
+        let text = listen(address, keys);
+        let read = Config::parse(Some(Path::new("/etc/x.toml")), &text, &Overrides::default(), &variable);
+        let said = read.expect_err(&text).to_string();
+        assert_eq!(said, format!("/etc/x.toml:3: listen.{key}: {says}"), "{text}");
+    }
+    refused(
+        &listen("fluent://:1", "shared-key = \"${SET}\"\nshared-key-file = \"/k\""),
+        "/etc/x.toml:4: listen.shared-key-file: `/k`: `shared-key` is there too; take one of them out",
+    );
+}
+
+/// A forward to NATS.
+#[test]
+fn what_is_wrong_with_a_forward_to_nats_is_said() {
+    let forward = |keys: &str| format!("[[forward]]\nto = \"nats://bus\"\n{keys}");
+    let to = |text: &str| parse_with(text, &Overrides::default()).expect("good").forward[0].to[0].clone();
+    let address = |url: &str| to(&forward("").replace("nats://bus", url)).address.to_string();
+    assert_eq!(address("nats://bus"), "nats://bus:4222");
+    assert_eq!(address("nats+tls://bus:4223"), "nats+tls://bus:4223");
+    assert_eq!(address("srv+nats://example.com"), "srv+nats://_nats._tcp.example.com");
+    let DeliverySettings::Nats(nats) = to(&forward("creds-file = \"/c\"\nwindow = 7")).delivery else { panic!("NATS") };
+    assert_eq!((nats.subject.as_str(), nats.window), ("logs.{host}.{name}", Some(7)));
+    assert!(matches!(nats.login, NatsLogin::Creds(_)), "{nats:?}");
+    let one = "a server knows us by `user`, by a token, by `nkey-file` or by `creds-file`; write one of them";
+    for (text, says) in [
+        (
+            "[[forward]]\nto = [\"nats://bus\", \"tcp://a\"]",
+            "2: forward.to: `tcp://a`: a forward to nats:// or nats+tls:// has no targets of another kind; give them a forward of their own",
+        ),
+        (
+            "[[forward]]\nto = \"nats://u:hunter2@bus\"",
+            "2: forward.to: `nats://***@bus`: a password does not stand in an address; write `user` and `password-file`",
+        ),
+        (
+            &forward("subject = \"logs.>\""),
+            "3: forward.subject: `logs.>`: a subject has no '>'; write tokens with dots between them, as in logs.{host}.{name}",
+        ),
+        (
+            &forward("subject = \"{pod}\""),
+            "3: forward.subject: `{pod}`: {pod} is no field; there are {host}, {name}, {image}, {id}, {app}",
+        ),
+        (&forward("user = \"a\""), "3: forward.user: `a`: `user` needs `password-file`"),
+        (&forward("nkey-file = \"/k\"\ncreds-file = \"/c\""), &format!("3: forward.nkey-file: `/k`: {one}")),
+        (&forward("token-file = \"/t\"\ncreds-file = \"/c\""), &format!("4: forward.creds-file: `/c`: {one}")),
+    ] {
+        refused(text, &format!("/etc/x.toml:{says}"));
+    }
+}
+
+/// A forward to a log store.
+#[test]
+fn what_is_wrong_with_a_forward_by_http_is_said() {
+    let forward = |keys: &str| format!("[[forward]]\nto = \"https://es:9200/es\"\napi = \"elasticsearch\"\n{keys}");
+    assert_eq!(
+        parse_with(&forward(""), &Overrides::default()).expect("good").forward[0].to[0].to_string(),
+        "https://es:9200/es"
+    );
+    for (text, says) in [
+        (
+            "[[forward]]\nto = \"http://es\"",
+            "2: forward.to: `http://es`: http:// and https:// need `api`, what is spoken there: api = \"elasticsearch\"",
+        ),
+        (
+            "[[forward]]\nto = [\"http://es\", \"tcp://a\"]\napi = \"elasticsearch\"",
+            "2: forward.to: `tcp://a`: a forward to http:// or https:// has no targets of another kind; give them a forward of their own",
+        ),
+        (
+            "[[forward]]\nto = \"http://u:hunter2@es\"\napi = \"elasticsearch\"",
+            "2: forward.to: `http://***@es`: a password does not stand in an address; write `user` and `password-file`",
+        ),
+        (
+            "[[forward]]\nto = \"http://es/?pipeline=a\"\napi = \"elasticsearch\"",
+            "2: forward.to: `http://es/?pipeline=a`: api = \"elasticsearch\" has a path and a query of its own; write the address without `?`",
+        ),
+        (
+            &forward("api = \"elastic\"").replacen("api = \"elasticsearch\"\n", "", 1),
+            "3: forward.api: `elastic`: write \"elasticsearch\" or \"otlp\" or \"splunk\" or \"loki\" or \"datadog\" or \"newrelic\" or \"cloudwatch\" or \"s3\" or \"json\"",
+        ),
+        (&forward("index = \"Logs\""), "4: forward.index: `Logs`: the name of an index has small letters, and no 'L'"),
+        (&forward("user = \"a\""), "4: forward.user: `a`: `user` needs `password-file`"),
+        (&forward("password-file = \"/p\""), "4: forward.password: `/p`: a password needs `user`"),
+        (
+            &forward("token-file = \"/t\"\nuser = \"a\"\npassword-file = \"/p\""),
+            "5: forward.user: `a`: a server knows us by `user` or by a token; take one of them out",
+        ),
+        (
+            &forward("headers = [\"Authorization: Basic x\"]"),
+            "4: forward.headers: `Authorization: ***`: a secret does not stand in this file; write `token-file`",
+        ),
+        (
+            &forward("proxy = \"http://u:hunter2@p:3128\""),
+            "4: forward.proxy: a password does not stand in this file; write proxy = \"${VARIABLE}\" and set that variable",
+        ),
+        (
+            &forward("proxy = \"socks5://p\""),
+            "4: forward.proxy: `socks5://p`: no socks5:// is spoken with proxies; write http://proxy.example.com:3128, \"off\" or \"auto\"",
+        ),
+        (
+            &forward("proxy = \"http://p:3128\"").replace("https://es:9200/es", "srv+https://es.example.com"),
+            "4: forward.proxy: a proxy is told the server's name and port, and srv+https://_https._tcp.es.example.com has them in SRV records",
+        ),
+        (&forward("headers = [\"Host: a\"]"), "4: forward.headers: `Host: a`: `Host` is ours to write"),
+        (&forward("fields = [\"env\"]"), "4: forward.fields: `env`: write a field as \"env=prod\""),
+    ] {
+        refused(text, &format!("/etc/x.toml:{says}"));
+    }
+}
+
 #[test]
 fn two_listeners_cannot_share_an_address() {
     let listen = |address: &str| format!("[[listen]]\naddress = \"{address}\"\n");
@@ -105,10 +237,239 @@ fn what_belongs_together_is_asked_for() {
     let udp = "[[listen]]\naddress = \"udp://0.0.0.0:1\"\ncert = \"/c.pem\"\nkey = \"/k.pem\"";
     refused(
         udp,
-        "/etc/x.toml:2: listen.address: `udp://0.0.0.0:1`: `cert` and `key` belong to tcp://, tcp+tls:// and relp+tls:// listeners",
+        "/etc/x.toml:2: listen.address: `udp://0.0.0.0:1`: `cert` and `key` belong to tcp://, tcp+tls://, relp+tls://, fluent+tls://, gelf+tls://, splunk+https:// and journal+https:// listeners",
     );
     let twins = "[[forward]]\nname = \"a\"\nto = \"stdout:\"\n[[forward]]\nname = \"a\"\nto = \"stdout:\"";
     refused(twins, "/etc/x.toml:5: forward.name: `a`: another forward has this name already");
+}
+
+#[test]
+fn what_an_address_cannot_use_is_refused() {
+    for (address, keys, says) in [
+        (
+            "tcp",
+            "token-file = \"/t\"",
+            "listen.token-file: only splunk+http:// and splunk+https:// listeners ask for a token",
+        ),
+        (
+            "journal+http",
+            "from = \"docker\"",
+            "listen.from: `docker`: a journal has the lines of all programs of a host; take it out",
+        ),
+        (
+            "splunk+http",
+            "multiline = \"indented\"",
+            "listen.multiline: `indented`: each message is answered for itself here, and none is joined",
+        ),
+        (
+            "splunk+http",
+            "cert = \"/c\"\nkey = \"/k\"",
+            "listen.address: `splunk+http://0.0.0.0:1`: `cert` and `key` belong to",
+        ),
+    ] {
+        let text = format!("[[listen]]\naddress = \"{address}://0.0.0.0:1\"\n{keys}");
+        let error = parse_with(&text, &Overrides::default()).expect_err(keys).to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn labels_of_loki_are_few_and_have_names() {
+    let forward = |keys: &str| format!("[[forward]]\nto = \"https://logs\"\n{keys}");
+    let many = (0..12).map(|number| format!("\"f{number}=x\"")).collect::<Vec<_>>().join(", ");
+    for (keys, says) in [
+        (
+            "api = \"loki\"\nlabels = [\"job\", \"container_id\"]",
+            "4: forward.labels: `container_id`: write \"job\" or \"host\" or \"service_name\" or \"level\" or \"facility\" or \"source\": others have \
+             too many values, and are structured metadata",
+        ),
+        (
+            "api = \"loki\"\nfields = [\"env=prod\", \"a.b=c\"]",
+            "4: forward.fields: `a.b=c`: Loki takes it as a label, whose name has letters, digits and _ alone, and no digit in front",
+        ),
+        (
+            &format!("api = \"loki\"\nfields = [{many}]"),
+            "4: forward.fields: `f10=x`: `labels` and `fields` are at most 14 together: Loki takes 15 labels, and one is for lines that are too old",
+        ),
+        ("api = \"loki\"\nfields = [\"env\"]", "4: forward.fields: `env`: write a field as \"env=prod\""),
+    ] {
+        refused(&forward(keys), &format!("/etc/x.toml:{says}"));
+    }
+    let fewer = &many[..many.rfind(',').expect("several")];
+    for keys in [
+        "api = \"elasticsearch\"\nfields = [\"a.b=c\"]",
+        "api = \"otlp\"\nfields = [\"deployment.environment.name=prod\"]",
+        &format!("api = \"loki\"\nlabels = [\"job\", \"host\", \"source\"]\nfields = [{fewer}]"),
+    ] {
+        parse_with(&forward(keys), &Overrides::default()).expect(keys);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_forward_to_aws_is_said() {
+    let forward = |to: &str, keys: &str| format!("[[forward]]\nto = \"{to}\"\napi = \"cloudwatch\"\n{keys}");
+    let (named, unnamed) = ("https://logs.eu-central-1.amazonaws.com", "http://localhost:5000");
+    let name = "a name has from 1 to 512 characters:";
+    for (to, keys, says) in [
+        (named, "", "1: [[forward]] has no `group`; write group = \"/docker/{host}\", the log group"),
+        (
+            unnamed,
+            "group = \"g\"",
+            "1: [[forward]] has no `region`; write region = \"eu-central-1\", unless the server's name has it (logs.REGION.amazonaws.com) or AWS_REGION is set",
+        ),
+        (named, "group = \"a b\"", &format!("4: forward.group: `a b`: {name} letters, digits and _-/.#")),
+        (named, "group = \"g\"\nstream = \"a:b\"", &format!("5: forward.stream: `a:b`: {name} no : and no *")),
+        (
+            named,
+            "group = \"{hst}\"",
+            "4: forward.group: `{hst}`: {hst} is no field; there are {host}, {name}, {image}, {id}, {app}",
+        ),
+        (named, "group = \"g\"\nregion = \"EU\"", "5: forward.region: `EU`: write a region such as \"eu-central-1\""),
+        (named, "group = \"g\"\naccess-key = \"A\"", "5: forward.access-key: `A`: it needs `secret-key-file`"),
+        (named, "group = \"g\"\nsecret-key-file = \"/s\"", "5: forward.secret-key: it needs `access-key`"),
+        (
+            named,
+            "group = \"g\"\naccess-key = \"A\"\nsecret-key = \"hunter2\"",
+            "6: forward.secret-key: a secret does not stand in this file; write \"${VARIABLE}\" and set that variable, or write secret-key-file = \
+             \"/run/secrets/secret-key\"",
+        ),
+    ] {
+        let error = parse_with(&forward(to, keys), &Overrides::default()).expect_err(keys).to_string();
+        assert_eq!(error, format!("/etc/x.toml:{says}"));
+    }
+    for (to, keys) in [
+        (named, "group = \"/docker/{host}\"\nstream = \"{name}/{id}\""),
+        (unnamed, "group = \"g\"\nregion = \"eu-west-1\""),
+    ] {
+        parse_with(&forward(to, keys), &Overrides::default()).expect(keys);
+    }
+    let unused = parse(&forward(named, "group = \"g\"\ntoken-file = \"/t\"")).warnings;
+    assert!(unused[0].contains("forward.token-file: only api = \"elasticsearch\" or "), "{unused:?}");
+}
+
+#[test]
+fn a_rule_about_senders_needs_lines_that_name_them() {
+    let listener = |keys: &str| format!("[[listen]]\naddress = \"udp://0.0.0.0:1\"\n{keys}");
+    let rule = "[[forward]]\nto = \"stdout:\"\nmatch = { peer = [\"10.0.0.0/8\", \"!10.1.0.0/16\"] }";
+    refused(
+        &(listener("") + rule),
+        "/etc/x.toml:5: forward.match.peer: `10.0.0.0/8`: no [[listen]] has `peer = true`, so that most lines do not say who has sent \
+         them; write it at the listener that they come in by",
+    );
+    parse(&(listener("peer = true\n") + rule));
+    // It is asked before there is a line.
+    parse(&(listener("") + "[[drop]]\npeer = \"10.0.0.0/8\""));
+    refused(
+        "[[drop]]\npeer = \"10.1.2.3/8\"",
+        "/etc/x.toml:2: drop.peer: `10.1.2.3/8`: the range is 10.0.0.0/8, the address alone 10.1.2.3/32; write which is meant",
+    );
+}
+
+#[test]
+fn a_proxy_has_an_address() {
+    let listener = |address: &str, keys: &str| format!("[[listen]]\naddress = \"{address}\"\n{keys}");
+    refused(
+        &listener("unix:///run/x.sock", "proxy-protocol = true"),
+        "/etc/x.toml:3: listen.proxy-protocol: `true`: proxies speak so to listeners with an IP address, and to none with a path",
+    );
+    refused(
+        &listener("tcp://0.0.0.0:1", "client-allow = \"10.0.0.0/8\""),
+        "/etc/x.toml:3: listen.client-allow: `10.0.0.0/8`: it is about what a proxy tells and needs `proxy-protocol = true`; \
+         without a proxy write `allow`",
+    );
+    parse(&listener("relp://0.0.0.0:1", "proxy-protocol = true\nclient-allow = \"10.0.0.0/8\"\nallow = \"192.0.2.1\""));
+}
+
+#[test]
+fn marks_are_believed_until_something_depends_on_them() {
+    let marks = |listener: &str, more: &str| {
+        let text = format!("[[listen]]\n{listener}\n{more}[[forward]]\nto = \"stdout:\"");
+        let config = parse(&text);
+        assert_eq!(parse(&config.to_toml()).listen, config.listen);
+        config.listen[0].marks.expect("decided")
+    };
+    let mutual = "address = \"tcp+tls://0.0.0.0:1\"\ncert = \"c\"\nkey = \"k\"\nclient-ca = \"a\"";
+    let tls = "address = \"tcp+tls://0.0.0.0:1\"\ncert = \"c\"\nkey = \"k\"";
+    let (tcp, relp) = ("address = \"tcp://0.0.0.0:1\"", "address = \"relp://0.0.0.0:1\"");
+    let named = "[[listen]]\naddress = \"udp://0.0.0.0:1\"\nname = \"a\"\n";
+    for (more, of_strangers) in [
+        ("", Marks::Keep),
+        ("[[drop]]\nhost = \"a\"\napp = \"b\"\nseverity = \"debug\"\n", Marks::Keep),
+        ("[[drop]]\nname = \"a\"\n", Marks::Replace),
+        ("[[drop]]\npeer = \"10.0.0.0/8\"\n", Marks::Replace),
+        (named, Marks::Replace),
+    ] {
+        assert_eq!([mutual, relp].map(|listener| marks(listener, more)), [Marks::Keep; 2], "{more}");
+        assert_eq!([tls, tcp].map(|listener| marks(listener, more)), [of_strangers; 2], "{more}");
+        assert_eq!(marks(&format!("{tcp}\nmarks = \"keep\""), more), Marks::Keep, "{more}");
+        assert_eq!(marks(&format!("{relp}\nmarks = \"replace\""), more), Marks::Replace, "{more}");
+    }
+    assert_eq!(marks(&format!("{tcp}\npeer = true"), ""), Marks::Replace);
+    assert_eq!(marks(&format!("{relp}\npeer = true"), ""), Marks::Keep);
+    assert_eq!(marks(&format!("{tcp}\nfrom = \"docker\""), ""), Marks::Replace);
+    refused(
+        "[[listen]]\naddress = \"tcp://0.0.0.0:1\"\nfrom = \"docker\"\nmarks = \"keep\"",
+        "/etc/x.toml:4: listen.marks: `keep`: where only Docker sends (`from`) there are no marks of relays; take it out, or \
+         write \"replace\"",
+    );
+}
+
+#[test]
+fn a_host_of_senders_is_a_word_or_a_name() {
+    let listener = |address: &str, keys: &str| format!("[[listen]]\naddress = \"{address}\"\n{keys}");
+    for (word, source) in [
+        ("message", HostSource::Message),
+        ("address", HostSource::Address),
+        ("name", HostSource::Name),
+        ("dmz-7.example.com", HostSource::Text("dmz-7.example.com".to_owned())),
+    ] {
+        let config = parse(&listener("udp://0.0.0.0:1", &format!("host = \"{word}\"")));
+        assert_eq!(config.listen[0].host, source);
+    }
+    refused(
+        &listener("udp://0.0.0.0:1", "host = \"Adress\""),
+        "/etc/x.toml:3: listen.host: `Adress`: write \"address\", or a host name that is not nearly that word",
+    );
+    refused(
+        &listener("udp://0.0.0.0:1", "host = \"the switch\""),
+        "/etc/x.toml:3: listen.host: `the switch`: write \"message\", \"address\", \"name\", or the host name of all who \
+         send here: a host name is 1 to 255 printable ASCII characters without blanks",
+    );
+    let unix = "unix:///run/x.sock";
+    for (keys, key) in [("peer = true", "peer: `true`"), ("host = \"name\"", "host: `name`")] {
+        refused(
+            &listener(unix, keys),
+            &format!("/etc/x.toml:3: listen.{key}: senders of unix:// and unixgram:// have no address"),
+        );
+    }
+    parse(&listener(unix, "host = \"journal\"\npeer = false"));
+}
+
+#[test]
+fn zones_have_names() {
+    let listener = |address: &str, keys: &str| format!("[[listen]]\naddress = \"{address}\"\n{keys}");
+    let keys = "time-zone = \"europe/berlin\"\ntime-zones = [{ from = \"10.0.0.0/8\", zone = \"Asia/Kolkata\" }]";
+    let config = parse(&listener("udp://0.0.0.0:1", keys));
+    assert_eq!(config.listen[0].time_zone.as_ref().map(ToString::to_string).as_deref(), Some("Europe/Berlin"));
+    assert_eq!(parse(&config.to_toml()).listen, config.listen);
+    let bad = "write UTC, an offset such as +05:30, or a name such as Europe/Berlin";
+    refused(
+        "[syslog]\ntime-zone = \"CEST\"",
+        &format!("/etc/x.toml:2: syslog.time-zone: `CEST`: \"CEST\" is no time zone: {bad}"),
+    );
+    refused(
+        &listener("udp://0.0.0.0:1", "time-zones = [{ from = \"10.0.0.0/8\" }]"),
+        "/etc/x.toml:3: [[listen.time-zones]] has no `zone`; write zone = \"Europe/Berlin\"",
+    );
+    refused(
+        &listener("udp://0.0.0.0:1", "time-zones = [{ zone = \"UTC\" }]"),
+        "/etc/x.toml:3: [[listen.time-zones]] has no `from`; write from = \"10.0.0.0/8\"",
+    );
+    refused(
+        &listener("unix:///run/x.sock", "time-zones = [{ from = \"10.0.0.0/8\", zone = \"UTC\" }]"),
+        "/etc/x.toml:3: listen.time-zones.from: `10.0.0.0/8`: senders of unix:// and unixgram:// have no address; `time-zone` is the \
+         zone of them all",
+    );
 }
 
 #[test]
@@ -139,7 +500,7 @@ fn rules_that_cannot_be_meant_are_refused() {
     let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
     refused(
         "[[drop]]\n",
-        "/etc/x.toml:1: [[drop]]: it says nothing of what to drop; write image, name, app, host, listener, facility or severity",
+        "/etc/x.toml:1: [[drop]]: it says nothing of what to drop; write image, name, app, host, peer, listener, facility or severity",
     );
     for empty in ["{}", "[]", "[{ name = \"x\" }, {}]"] {
         refused(

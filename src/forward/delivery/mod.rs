@@ -10,6 +10,12 @@
 //!
 //! The cursor passes what was delivered or is a dead letter, and nothing else.
 
+mod fluent;
+#[cfg(test)]
+mod fluent_tests;
+mod nats;
+#[cfg(test)]
+mod nats_tests;
 mod refusals;
 mod relp;
 mod send_window;
@@ -24,9 +30,13 @@ use std::time::{Duration, Instant};
 
 use super::filtered_chunk::FilteredChunk;
 use super::tcp::TcpSample;
+use crate::protocol::fluent::{BadAnswer, NotLetIn};
+use crate::protocol::nats::BadOp;
 use crate::protocol::relp::BadFrame;
 use crate::spool::Position;
 
+pub use fluent::FluentDelivery;
+pub use nats::{NatsDelivery, Publishing};
 pub use refusals::Refusals;
 pub use relp::RelpDelivery;
 pub use syslog::{SAMPLE_EVERY, SyslogDelivery};
@@ -37,6 +47,10 @@ pub enum Delivery {
     Syslog(Box<SyslogDelivery>),
     /// Each frame is answered.
     Relp(Box<RelpDelivery>),
+    /// Each message is answered.
+    Nats(Box<NatsDelivery>),
+    /// Each chunk is acknowledged.
+    Fluent(Box<FluentDelivery>),
 }
 
 /// What became of lines since it was last taken.
@@ -52,6 +66,8 @@ pub struct Progress {
     pub rejected: VecDeque<Rejected>,
     /// Lines that were sent once more on this connection.
     pub resent: u64,
+    /// Why the collector cannot take some lines now, in its own words. They are sent again.
+    pub busy: Option<String>,
 }
 
 /// A line that the collector refuses for good.
@@ -61,9 +77,32 @@ pub struct Rejected {
     pub session: u32,
     /// The line's number in the spool.
     pub line: u64,
+    pub reason: Reason,
     /// The collector's own words, without control characters.
     pub why: String,
     pub bytes: Vec<u8>,
+}
+
+/// Why a line is a dead letter, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The collector says no, for a reason of its own.
+    Refused,
+    /// It is more than the collector takes at once.
+    TooLarge,
+    /// It is older than the collector takes lines, and the config wants it so.
+    TooOld,
+}
+
+impl Reason {
+    /// The word in the metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TooLarge => "too-large",
+            Self::TooOld => "too-old",
+        }
+    }
 }
 
 /// Why a delivery goes no further on this connection.
@@ -94,6 +133,16 @@ pub enum Broken {
     Unasked(u32),
     #[error("{0}")]
     NoRelp(BadFrame),
+    #[error("{0}")]
+    NoNats(BadOp),
+    #[error("the server is about to stop, and asks its clients to go elsewhere")]
+    Leaving,
+    #[error(transparent)]
+    NotLetIn(#[from] NotLetIn),
+    #[error("the collector asks for a shared key; write `shared-key-file`")]
+    AsksForKey,
+    #[error("the collector acknowledged a chunk that nobody sent")]
+    UnknownChunk,
 }
 
 impl From<BadFrame> for DeliveryError {
@@ -102,10 +151,17 @@ impl From<BadFrame> for DeliveryError {
     }
 }
 
+impl From<BadAnswer> for Broken {
+    fn from(bad: BadAnswer) -> Self {
+        Self::NotLetIn(bad.into())
+    }
+}
+
 impl Progress {
     pub fn is_empty(&self) -> bool {
-        let Self { delivered, acknowledged, safe, rejected, resent } = self;
-        !delivered && acknowledged.is_none() && safe.is_none() && rejected.is_empty() && *resent == 0
+        let Self { delivered, acknowledged, safe, rejected, resent, busy } = self;
+        let is_nowhere = acknowledged.is_none() && safe.is_none();
+        !delivered && is_nowhere && rejected.is_empty() && *resent == 0 && busy.is_none()
     }
 }
 
@@ -115,6 +171,20 @@ impl Delivery {
         match self {
             Self::Syslog(_) => true,
             Self::Relp(relp) => relp.is_open(),
+            Self::Nats(nats) => nats.is_open(),
+            Self::Fluent(fluent) => fluent.is_open(),
+        }
+    }
+
+    /// What the collector has to say before lines may be pushed, and what may be wrong where it does not.
+    pub fn first_word(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Syslog(_) => ("answer", ""),
+            Self::Relp(_) => ("answer to RELP's open", "is that a RELP port? Plain syslog is tcp://"),
+            Self::Nats(_) => ("PONG", "is the server too busy?"),
+            Self::Fluent(_) => {
+                ("HELO or PONG", "does the collector ask for a shared key? If it does not, take `shared-key` out")
+            }
         }
     }
 
@@ -123,6 +193,8 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.has_capacity(),
             Self::Relp(relp) => relp.has_capacity(),
+            Self::Nats(nats) => nats.has_capacity(),
+            Self::Fluent(fluent) => fluent.has_capacity(),
         }
     }
 
@@ -131,14 +203,18 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.batch_bytes(),
             Self::Relp(relp) => relp.batch_bytes(),
+            Self::Nats(nats) => nats.batch_bytes(),
+            Self::Fluent(fluent) => fluent.batch_bytes(),
         }
     }
 
     /// Takes the next lines of the spool. Only while there is capacity.
-    pub fn push(&mut self, lines: FilteredChunk, now: Instant, refusals: &Refusals, progress: &mut Progress) {
+    pub fn push(&mut self, lines: FilteredChunk, now: Instant, refusals: &mut Refusals, progress: &mut Progress) {
         match self {
             Self::Syslog(syslog) => syslog.push(&lines, progress),
             Self::Relp(relp) => relp.push(lines, now, refusals, progress),
+            Self::Nats(nats) => nats.push(lines, now, refusals, progress),
+            Self::Fluent(fluent) => fluent.push(lines, now, refusals, progress),
         }
     }
 
@@ -147,20 +223,24 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.output(),
             Self::Relp(relp) => relp.output(),
+            Self::Nats(nats) => nats.output(),
+            Self::Fluent(fluent) => fluent.output(),
         }
     }
 
-    /// All of the output has been handed to the kernel. `wire_bytes`: how much was written on this connection in all.
+    /// Notes that the kernel has all of the output. `wire_bytes`: the bytes written on this connection so far.
     pub fn flushed(&mut self, wire_bytes: u64) {
         match self {
             Self::Syslog(syslog) => syslog.flushed(wire_bytes),
             Self::Relp(relp) => relp.flushed(),
+            Self::Nats(nats) => nats.flushed(),
+            Self::Fluent(fluent) => fluent.flushed(),
         }
     }
 
     /// Whether it matters what the collector says.
     pub fn listens(&self) -> bool {
-        matches!(self, Self::Relp(_))
+        !matches!(self, Self::Syslog(_))
     }
 
     /// What the collector said, cut anywhere. What came before an error is in `progress` all the same.
@@ -175,6 +255,8 @@ impl Delivery {
             // A collector of plain syslog has nothing to say.
             Self::Syslog(_) => Ok(()),
             Self::Relp(relp) => relp.heard(bytes, now, refusals, progress),
+            Self::Nats(nats) => nats.heard(bytes, now, refusals, progress),
+            Self::Fluent(fluent) => fluent.heard(bytes, now, refusals, progress),
         }
     }
 
@@ -183,6 +265,8 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.wants_sample(),
             Self::Relp(relp) => relp.wants_sample(),
+            Self::Nats(nats) => nats.wants_sample(),
+            Self::Fluent(fluent) => fluent.wants_sample(),
         }
     }
 
@@ -191,6 +275,8 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.acknowledged(sample, now, progress),
             Self::Relp(relp) => relp.acknowledged(sample, now),
+            Self::Nats(nats) => nats.acknowledged(sample, now),
+            Self::Fluent(fluent) => fluent.acknowledged(sample, now),
         }
     }
 
@@ -199,6 +285,8 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => Ok(syslog.look_again(now)),
             Self::Relp(relp) => relp.timer(now, progress),
+            Self::Nats(nats) => nats.timer(now, progress),
+            Self::Fluent(fluent) => fluent.timer(now),
         }
     }
 
@@ -207,14 +295,18 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.awaits(),
             Self::Relp(relp) => relp.awaits(),
+            Self::Nats(nats) => nats.awaits(),
+            Self::Fluent(fluent) => fluent.awaits(),
         }
     }
 
-    /// Nothing that was pushed has to be sent any more; for RELP, everything has its verdict.
+    /// Nothing that was pushed has to be sent any more; where there are answers, everything has its verdict.
     pub fn is_idle(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.has_capacity(),
             Self::Relp(relp) => relp.is_settled(),
+            Self::Nats(nats) => nats.is_settled(),
+            Self::Fluent(fluent) => fluent.is_settled(),
         }
     }
 
@@ -223,6 +315,8 @@ impl Delivery {
         match self {
             Self::Syslog(syslog) => syslog.awaits().is_none(),
             Self::Relp(relp) => relp.is_settled(),
+            Self::Nats(nats) => nats.is_settled(),
+            Self::Fluent(fluent) => fluent.is_settled(),
         }
     }
 
@@ -236,7 +330,7 @@ impl Delivery {
     /// The goodbye was answered, or needs no answer.
     pub fn is_over(&self) -> bool {
         match self {
-            Self::Syslog(_) => true,
+            Self::Syslog(_) | Self::Nats(_) | Self::Fluent(_) => true,
             Self::Relp(relp) => relp.is_over(),
         }
     }
@@ -247,17 +341,26 @@ impl Delivery {
     }
 
     /// The connection is of no more use: what was on its way may be why.
-    pub fn failed(&self, refusals: &mut Refusals) {
-        if let Self::Relp(relp) = self {
-            relp.failed(refusals);
+    pub fn failed(&mut self, now: Instant, refusals: &mut Refusals, progress: &mut Progress) {
+        match self {
+            Self::Syslog(_) | Self::Nats(_) => {}
+            Self::Relp(relp) => relp.failed(refusals),
+            Self::Fluent(fluent) => fluent.failed(now, refusals, progress),
         }
     }
 
-    /// What is acknowledged and may not have been read, and when it is old.
-    pub fn left(&self, now: Instant) -> Option<impl Iterator<Item = (Position, Instant)>> {
+    /// No more is carried on this connection, for whatever reason.
+    pub fn left(&self, refusals: &mut Refusals) {
+        if let Self::Fluent(fluent) = self {
+            fluent.left(refusals);
+        }
+    }
+
+    /// Whether nothing says that the collector does not keep up.
+    pub fn is_calm(&self, now: Instant) -> bool {
         match self {
-            Self::Syslog(syslog) => Some(syslog.left(now)),
-            Self::Relp(_) => None,
+            Self::Syslog(syslog) => syslog.is_calm(now),
+            Self::Relp(_) | Self::Nats(_) | Self::Fluent(_) => true,
         }
     }
 

@@ -25,8 +25,13 @@ pub struct Refusals {
     /// When the first of these was.
     since: Option<Instant>,
     stopped: bool,
+    /// Messages with so many bytes are too large, as was seen.
+    too_large: Option<usize>,
     /// What was on its way when sessions ended.
     pub suspects: Suspects,
+    /// Behind which lines, of which session of the spool, those were cut that had no answer at the end of a connection. No more than
+    /// were on their way.
+    pub cuts: Vec<(u32, u64)>,
 }
 
 /// What becomes of a refused line.
@@ -41,9 +46,7 @@ pub enum Verdict {
 impl Refusals {
     /// The collector refuses a line.
     pub fn refused(&mut self, line: u64, now: Instant) -> Verdict {
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let since = *self.since.get_or_insert(now);
-        self.stopped |= self.in_a_row >= MAX_IN_A_ROW || now.duration_since(since) >= ALL_REFUSED_FOR;
+        self.count(now);
         if self.stopped {
             // It may not be the line's fault, so this does not count against it.
             return Verdict::Again(RETRY_AFTER);
@@ -57,6 +60,18 @@ impl Refusals {
         Verdict::Again(RETRY_AFTER * (1 << (*tries - 1)))
     }
 
+    /// The collector says that it will never take a line. Is it given up? Not where the collector takes nothing.
+    pub fn gives_up(&mut self, now: Instant) -> bool {
+        self.count(now);
+        !self.stopped
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let since = *self.since.get_or_insert(now);
+        self.stopped |= self.in_a_row >= MAX_IN_A_ROW || now.duration_since(since) >= ALL_REFUSED_FOR;
+    }
+
     /// The collector takes lines.
     pub fn delivered(&mut self) {
         (self.in_a_row, self.since, self.stopped) = (0, None, false);
@@ -67,6 +82,16 @@ impl Refusals {
         if !self.tries.is_empty() {
             self.tries = self.tries.split_off(&line);
         }
+    }
+
+    /// The collector has not taken a message with so many bytes, and never will.
+    pub fn takes_less_than(&mut self, bytes: usize) {
+        self.too_large = Some(self.too_large.map_or(bytes, |known| known.min(bytes)));
+    }
+
+    /// Bytes of the largest message that may be taken.
+    pub fn most_bytes(&self) -> usize {
+        self.too_large.map_or(usize::MAX, |bytes| bytes.saturating_sub(1))
     }
 
     /// The collector takes nothing: no line is given up.

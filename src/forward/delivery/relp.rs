@@ -70,10 +70,11 @@ impl RelpDelivery {
         now: Instant,
     ) -> Self {
         // A line in another format is not the line that has the number.
-        let Numbering { stream, prover } = numbering;
-        let prover = prover.filter(|_| encoding.is_canonical());
+        let Numbering { stream, prover, is_told } = numbering;
+        let prover = prover.filter(|_| is_told && encoding.is_canonical());
         let key = prover.as_ref().map(|prover| prover.key());
-        let offers = Offers { stream: encoding.is_canonical().then_some(stream), key, ..Offers::default() };
+        let offers =
+            Offers { stream: (is_told && encoding.is_canonical()).then_some(stream), key, ..Offers::default() };
         let mut transactions = Transactions::default();
         let (mut data, mut output) = (Vec::new(), Vec::new());
         offers.write(&mut data);

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Bytes on the way before anything was answered.
+/// Bytes on the way before anything was answered. Up to here the window grows with every answer that is not late: in a smaller one
+/// frames are so small that a collector's work for each frame, and not the link, makes answers take longer than [`SOON`].
 const FIRST: usize = 64 << 10;
 /// Bytes that may always be on the way: a second's worth of a link of 32 kbit/s.
 const MIN: usize = 4 << 10;
@@ -51,9 +52,10 @@ impl SendWindow {
         self.fastest = self.fastest.min(took);
         let is_full = on_the_way >= self.limit / 2;
         let soon = SOON.max(self.fastest + self.fastest.min(SOON_AFTER_FASTEST));
-        if took <= soon && is_full {
+        let is_late = took > self.fastest + LATE_AFTER_FASTEST;
+        if is_full && (took <= soon || (self.limit < FIRST && !is_late)) {
             self.limit = (self.limit + bytes).min(MAX);
-        } else if took > self.fastest + LATE_AFTER_FASTEST && self.shrank.is_none_or(|shrank| sent >= shrank) {
+        } else if is_late && self.shrank.is_none_or(|shrank| sent >= shrank) {
             self.limit = (on_the_way.min(self.limit) / 2).max(MIN);
             self.shrank = Some(now);
         }
@@ -62,6 +64,8 @@ impl SendWindow {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     /// A link of so many bytes a second and this round trip, always given what the window lets out. Returns what it carried in
@@ -106,6 +110,33 @@ mod tests {
         let (carried, window) = carries(4_000, Duration::from_millis(300), 60);
         assert!(carried.iter().skip(30).all(|second| *second > 0), "{carried:?}");
         assert!(window.bytes() <= 16 << 10 && window.frame_bytes() <= 512, "{window:?}");
+    }
+
+    /// A collector that does as much for a frame of one line as for one of many, and has paused once while little was on the
+    /// way: small frames are no reason to stay small.
+    #[test]
+    fn a_pause_is_over_when_it_is_over() {
+        const EACH_FRAME: Duration = Duration::from_millis(4);
+        let (start, mut window) = (Instant::now(), SendWindow::new());
+        window.answered(300, start, 300, start + Duration::from_millis(1));
+        let mut now = start + Duration::from_secs(3);
+        window.answered(300, start + Duration::from_secs(1), 300, now);
+        assert_eq!(window.bytes(), MIN);
+        let (mut sent, mut on_the_way, mut carried) = (VecDeque::new(), 0, 0);
+        let end = now + Duration::from_secs(10);
+        while now < end {
+            while on_the_way < window.bytes() {
+                let bytes = window.frame_bytes().max(250);
+                sent.push_back((bytes, now));
+                on_the_way += bytes;
+            }
+            now += EACH_FRAME;
+            let (bytes, at) = sent.pop_front().expect("more is on the way");
+            window.answered(bytes, at, on_the_way, now);
+            on_the_way -= bytes;
+            carried += bytes;
+        }
+        assert!(carried / 10 > 400_000, "{} bytes/s, {window:?}", carried / 10);
     }
 
     #[test]

@@ -119,9 +119,8 @@ impl SyslogDelivery {
         (self.reaches.is_some() || !self.in_flight.is_acknowledged()).then_some(self.acknowledged)
     }
 
-    /// What is acknowledged and may not have been read, and when it is old.
-    pub fn left(&self, now: Instant) -> impl Iterator<Item = (Position, Instant)> {
-        self.in_flight.left(now)
+    pub fn is_calm(&self, now: Instant) -> bool {
+        self.in_flight.is_calm(now)
     }
 
     pub fn closed(&mut self, in_answer: bool, now: Instant, progress: &mut Progress) {

@@ -43,9 +43,10 @@ struct Session {
 impl Session {
     /// One that is open, with a collector that takes numbered frames or not.
     fn opened(numbered: bool) -> Self {
-        let (now, name) = (Instant::now(), Numbering { stream: "0123/central".to_owned(), prover: None });
+        let (now, name) =
+            (Instant::now(), Numbering { stream: "0123/central".to_owned(), prover: None, is_told: true });
         let encoding =
-            Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
+            Encoding { format: Some(Format::Rfc5424), framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
         let mut session = Self {
             delivery: RelpDelivery::new(encoding, name, (Some(WINDOW), PATIENCE), now),
             refusals: Refusals::default(),
@@ -153,7 +154,13 @@ fn a_refused_line_is_sent_again_and_then_a_dead_letter_while_the_rest_goes_on() 
         session.answers(11, NO);
     }
     assert_eq!(session.safe(), Some(14));
-    let letter = Rejected { session: 7, line: 11, why: NO.to_owned(), bytes: b"<13>1 - - - - - - 11".to_vec() };
+    let letter = Rejected {
+        session: 7,
+        line: 11,
+        reason: Reason::Refused,
+        why: NO.to_owned(),
+        bytes: b"<13>1 - - - - - - 11".to_vec(),
+    };
     assert_eq!(session.progress.rejected, [letter]);
     assert!(session.delivery.is_settled() && session.timer() == Ok(None));
 }
@@ -319,11 +326,12 @@ fn what_is_no_session_is_said() {
 
 #[test]
 fn a_session_is_opened_and_closed() {
-    let encoding = Encoding { format: Format::Json, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
+    let encoding =
+        Encoding { format: Some(Format::Json), framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
     let mut delivery = RelpDelivery::new(
         encoding,
-        Numbering { stream: "0123/central".to_owned(), prover: None },
+        Numbering { stream: "0123/central".to_owned(), prover: None, is_told: true },
         (Some(WINDOW), PATIENCE),
         now,
     );
@@ -362,8 +370,8 @@ impl Prover for Signs {
 
 fn proves() -> RelpDelivery {
     let encoding =
-        Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
-    let numbering = Numbering { stream: "0123/central".to_owned(), prover: Some(Arc::new(Signs)) };
+        Encoding { format: Some(Format::Rfc5424), framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
+    let numbering = Numbering { stream: "0123/central".to_owned(), prover: Some(Arc::new(Signs)), is_told: true };
     RelpDelivery::new(encoding, numbering, (Some(WINDOW), PATIENCE), Instant::now())
 }
 
@@ -423,11 +431,11 @@ fn a_collector_of_before_asks_for_no_proof() {
 #[test]
 fn a_session_that_is_refused_says_why() {
     let encoding =
-        Encoding { format: Format::Rfc5424, framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
+        Encoding { format: Some(Format::Rfc5424), framing: None, escaped: false, sd_id: "docker@32473".to_owned() };
     let now = Instant::now();
     let mut delivery = RelpDelivery::new(
         encoding,
-        Numbering { stream: "0123/central".to_owned(), prover: None },
+        Numbering { stream: "0123/central".to_owned(), prover: None, is_told: true },
         (Some(WINDOW), PATIENCE),
         now,
     );
@@ -526,7 +534,8 @@ fn a_session_that_ends_without_a_word_makes_no_dead_letter() {
 fn plain_syslog_goes_by_what_is_acknowledged() {
     const KEPT_FOR: Duration = Duration::from_secs(30);
     let framing = Some(Framing::Newline);
-    let encoding = Encoding { format: Format::Rfc5424, framing, escaped: false, sd_id: "docker@32473".to_owned() };
+    let encoding =
+        Encoding { format: Some(Format::Rfc5424), framing, escaped: false, sd_id: "docker@32473".to_owned() };
     let start = Instant::now();
     let replay = Replay { bytes: 1 << 16, time: KEPT_FOR, limit: 1 << 24 };
     let mut delivery = SyslogDelivery::new(encoding, replay, start);
@@ -561,7 +570,7 @@ fn plain_syslog_goes_by_what_is_acknowledged() {
 #[test]
 fn batches_of_plain_syslog_are_what_a_slow_link_carries_in_a_second() {
     let encoding = Encoding {
-        format: Format::Rfc5424,
+        format: Some(Format::Rfc5424),
         framing: Some(Framing::Newline),
         escaped: false,
         sd_id: "docker@32473".to_owned(),

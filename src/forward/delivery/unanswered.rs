@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use super::refusals::Verdict;
 use super::send_window::SendWindow;
-use super::{Broken, DeliveryError, Progress, Refusals, Rejected};
+use super::{Broken, DeliveryError, Progress, Reason, Refusals, Rejected};
 use crate::forward::filtered_chunk::FilteredChunk;
 use crate::protocol::relp::{self, Command, Frame};
 use crate::spool::Position;
 
 /// What was sent, or is about to be, and has no verdict.
 pub struct Book {
-    /// In the spool's order.
+    /// The frames in the spool's order.
     pub frames: VecDeque<Unanswered>,
     /// The lines of all frames.
     pub lines: usize,
@@ -196,7 +196,13 @@ impl Book {
         {
             if let FrameState::Rejected(why) = frame.state {
                 let bytes = line(&self.chunks, frame.first).unwrap_or_default().to_vec();
-                progress.rejected.push_back(Rejected { session: self.session, line: frame.first, why, bytes });
+                progress.rejected.push_back(Rejected {
+                    session: self.session,
+                    line: frame.first,
+                    reason: Reason::Refused,
+                    why,
+                    bytes,
+                });
             }
             self.lines -= frame.lines;
             passed = Some(frame.reaches);

@@ -39,9 +39,9 @@ pub struct Files {
 
 struct OpenFile {
     file: File,
-    /// The file system it is on.
+    /// The file's file system.
     device: u64,
-    /// Its length when it was last known to be on the disk; `None`: not a regular file.
+    /// The file's length when all of it was last known to be on the disk; `None`: not a regular file.
     synced: Option<u64>,
     last_write: u64,
 }
@@ -116,8 +116,8 @@ impl Files {
         self.finish(synced)
     }
 
-    /// After a failure: back to what is synced and retired, for everything behind it is written again. Otherwise half a line
-    /// would stay, and every attempt would add to the files that can be written.
+    /// After a failure cuts the files back to what is synced and retired, for everything behind is written again. Otherwise half a
+    /// line would stay, and every attempt would add to the files that can be written.
     fn finish(&mut self, done: Result<(), Failed>) -> io::Result<Outcome> {
         let Err(failed) = done else { return Ok(Outcome::Done) };
         let taken_back = self.take_back();
@@ -130,7 +130,7 @@ impl Files {
         }
     }
 
-    /// To the file of that path, or to that of the others.
+    /// Appends lines to the file of their path, or to the file for all lines whose own cannot be written.
     fn append_somewhere(&mut self, path: &Path, lines: &[u8]) -> Result<(), Failed> {
         if self.abandoned.is_so() {
             return Err(Failed::All(ErrorKind::Interrupted.into()));

@@ -27,7 +27,7 @@ use super::encode::Encoding;
 use super::filtered_chunk::FilteredChunk;
 use super::link::{Ended, Events};
 use super::source::Source;
-use super::target_watch::Moved;
+use super::target_watch::Leave;
 use crate::config::FileSettings;
 use crate::descriptors;
 use crate::spool::Position;
@@ -73,7 +73,7 @@ impl Abandoned {
 /// Ends when the forward is to end.
 type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Says so when it is dropped.
+/// The forward, which waits for the lines. Dropped, it says that nobody waits any more.
 struct Waits(Abandoned);
 
 impl Drop for Waits {
@@ -148,8 +148,8 @@ impl FileLink {
             if events.deadline.passed() {
                 return Ok(Ended::Stopped);
             }
-            if let Some(moved) = events.moved_by_now().await {
-                return self.leave(unsynced, source, events, (moved, left)).await;
+            if let Some(leave) = events.leave_by_now().await {
+                return self.leave(unsynced, source, events, (leave, left)).await;
             }
             if !idle {
                 continue;
@@ -159,7 +159,7 @@ impl FileLink {
             }
             tokio::select! {
                 more = source.wait() => stopping = !more,
-                moved = &mut events.moved => return self.leave(unsynced, source, events, (moved, left)).await,
+                leave = &mut events.leave => return self.leave(unsynced, source, events, (leave, left)).await,
                 () = sleep(SYNC_EVERY), if unsynced.any() => {}
                 () = events.deadline.reached() => {}
             }
@@ -172,12 +172,12 @@ impl FileLink {
         mut unsynced: Unsynced,
         source: &mut Source,
         events: &mut Events,
-        (moved, mut left): (Moved, Left),
+        (why, mut left): (Leave, Left),
     ) -> io::Result<Ended> {
         if let Some((_, Outcome::Done)) = self.blocking(events, &mut left, Self::sync).await? {
             unsynced.retire(source);
         }
-        Ok(Ended::Moved(moved))
+        Ok(Ended::Left(why))
     }
 
     /// Runs `work` where it may block. `None`: the time of a relay that stops was over first.
@@ -248,7 +248,7 @@ impl Unsynced {
         self.reached.is_some_and(|(_, since)| since.elapsed() >= SYNC_EVERY)
     }
 
-    /// All of it is on the disk.
+    /// Retires the lines that were written: all of them are on the disk.
     fn retire(&mut self, source: &mut Source) {
         if let Some((position, _)) = self.reached.take() {
             source.retire(position);

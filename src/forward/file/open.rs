@@ -49,7 +49,7 @@ pub struct Unwritten {
 pub enum Patience {
     /// A moment: its lines have another place to go to.
     Short,
-    /// Until nobody waits for the lines any more.
+    /// As long as somebody waits for the lines.
     Endless,
 }
 
@@ -139,7 +139,7 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
-/// True also where it cannot be told.
+/// Are both paths on one file system? True also where the system does not say.
 fn same_file_system(path: &Path, others: &Path) -> bool {
     let device = |path: &Path| nearest(path).map(|metadata| metadata.dev());
     match (device(path), device(others)) {
@@ -148,7 +148,7 @@ fn same_file_system(path: &Path, others: &Path) -> bool {
     }
 }
 
-/// Of the path, or of the first directory above it that is there.
+/// The metadata of the path, or of the first directory above it that is there.
 fn nearest(path: &Path) -> Option<Metadata> {
     path.ancestors().find_map(|path| fs::metadata(path).ok())
 }

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::record::{HeaderField, Record};
+use crate::record::Record;
+use crate::record::template::{Field, Part, parts};
 
 /// Bytes of one field in a file name, at the most.
 const MAX_FIELD: usize = 128;
@@ -26,30 +27,6 @@ struct Name {
     /// Bytes of each field that fit beside the text.
     max_field: usize,
 }
-
-#[derive(Debug)]
-enum Part {
-    Text(String),
-    Field(Field),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Field {
-    Host,
-    App,
-    Name,
-    Image,
-    Id,
-}
-
-/// As they are written between braces; `config` refuses all others.
-const FIELDS: [(&str, Field); 5] = [
-    ("{host}", Field::Host),
-    ("{app}", Field::App),
-    ("{name}", Field::Name),
-    ("{image}", Field::Image),
-    ("{id}", Field::Id),
-];
 
 impl PathTemplate {
     pub fn new(path: &Path) -> Self {
@@ -85,36 +62,11 @@ impl PathTemplate {
 
 impl Name {
     fn new(text: &str) -> Self {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            if let Some((written, field)) = FIELDS.iter().find(|(written, _)| rest.starts_with(written)) {
-                parts.push(Part::Field(*field));
-                rest = &rest[written.len()..];
-            } else {
-                let end = rest.char_indices().skip(1).find(|(_, character)| *character == '{');
-                let (text, behind) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
-                parts.push(Part::Text(text.to_owned()));
-                rest = behind;
-            }
-        }
+        let parts = parts(text);
         let text: usize = parts.iter().map(|part| if let Part::Text(text) = part { text.len() } else { 0 }).sum();
         let fields = parts.iter().filter(|part| matches!(part, Part::Field(_))).count();
         let max_field = (MAX_NAME.saturating_sub(text) / fields.max(1)).min(MAX_FIELD);
         Self { parts, max_field }
-    }
-}
-
-impl Field {
-    fn of<'a>(self, record: &'a Record<'_>) -> Cow<'a, [u8]> {
-        let container = |value: Option<&'a [u8]>| value.map(Cow::Borrowed);
-        match self {
-            Self::Host => HeaderField::or_nil(record.hostname),
-            Self::App => HeaderField::or_nil(record.app_name),
-            Self::Name => container(record.container_name()).unwrap_or_else(|| HeaderField::or_nil(record.app_name)),
-            Self::Image => container(record.image_name()).unwrap_or(Cow::Borrowed(b"-")),
-            Self::Id => container(record.container_id()).unwrap_or(Cow::Borrowed(b"-")),
-        }
     }
 }
 
@@ -135,7 +87,8 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::record::Container;
+    use crate::record::template::FIELDS;
+    use crate::record::{Container, HeaderField};
 
     fn check(template: &str, host: &str, image: &str, expected: &str) {
         let line = format!("<30>1 - {host} web - - [docker@32473 image=\"{image}\" name=\"web\" id=\"\"] x");

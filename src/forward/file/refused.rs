@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::forward::log_limiter::LogLimiter;
+use crate::log::Throttle;
 use crate::status::SharedForwardStatus;
 
 /// A path that could not be written is tried again after this.
@@ -34,7 +35,8 @@ pub struct Refused {
 pub struct Memory {
     /// When each was refused.
     paths: HashMap<PathBuf, Instant>,
-    told: Option<Instant>,
+    /// For the log line of a path that was refused.
+    throttle: Throttle,
     /// How many more files may be made, and since when.
     pub new_files: usize,
     pub since: Instant,
@@ -42,7 +44,12 @@ pub struct Memory {
 
 impl Refused {
     pub fn new(limiter: Arc<LogLimiter>, status: SharedForwardStatus, diverted: Counter) -> Self {
-        let memory = Memory { paths: HashMap::new(), told: None, new_files: MOST_NEW_FILES, since: Instant::now() };
+        let memory = Memory {
+            paths: HashMap::new(),
+            throttle: Throttle::new(TELL_EVERY),
+            new_files: MOST_NEW_FILES,
+            since: Instant::now(),
+        };
         Self { limiter, status, diverted, memory: Mutex::new(memory) }
     }
 
@@ -66,10 +73,7 @@ impl Refused {
         if is_remembered {
             memory.paths.insert(path.to_owned(), Instant::now());
         }
-        let tells = memory.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
-        if tells {
-            memory.told = Some(Instant::now());
-        }
+        let tells = memory.throttle.allows(Instant::now());
         drop(memory);
         let says = format!("cannot write to {}: {why}", path.display());
         self.status.failed(&says);
@@ -136,7 +140,7 @@ impl Refused {
 
 #[cfg(test)]
 impl Memory {
-    /// As if it were later.
+    /// Makes the memory as old as if `time` had passed.
     pub fn ages(&mut self, time: Duration) {
         let before = |at: Instant| at.checked_sub(time).expect("the clock has run for so long");
         self.paths.values_mut().for_each(|at| *at = before(*at));

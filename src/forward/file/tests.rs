@@ -49,7 +49,7 @@ impl Logs {
     /// Lines of these containers, each of which says its name.
     fn write(&mut self, names: &[impl AsRef<str>]) -> io::Result<Outcome> {
         let encoding = Encoding {
-            format: Format::Rfc3164,
+            format: Some(Format::Rfc3164),
             framing: Some(crate::config::Framing::Newline),
             escaped: true,
             sd_id: "docker@32473".to_owned(),

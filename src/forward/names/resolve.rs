@@ -57,7 +57,7 @@ struct Found {
     ttl: Duration,
 }
 
-/// Both families' part of it.
+/// The answer for a host: the parts of both families.
 #[derive(Clone, Debug)]
 struct HostAnswer {
     v4: Result<Found, ResolveError>,
@@ -119,6 +119,24 @@ impl Resolver {
             in_order(services, |sum| rand::random_range(0..=sum)),
             found.valid_until().saturating_duration_since(Instant::now()),
         ))
+    }
+
+    /// The name that DNS has for an address, if it has one, and how long that may be believed.
+    pub async fn name_of(&self, address: IpAddr) -> Result<(Option<String>, Duration), ResolveError> {
+        let resolver = self.fresh(LookupIpStrategy::Ipv4Only).await?;
+        match tokio::time::timeout(self.settings.timeout, resolver.reverse_lookup(address)).await {
+            Ok(Ok(found)) => {
+                let names = found.answers().iter().filter_map(|record| match &record.data {
+                    RData::PTR(name) => Some(name.0.to_ascii().trim_end_matches('.').to_owned()),
+                    _ => None,
+                });
+                let name = names.into_iter().find(|name| !name.is_empty());
+                Ok((name, found.valid_until().saturating_duration_since(Instant::now())))
+            }
+            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Ok((None, Duration::ZERO)),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(self.no_answer()),
+        }
     }
 
     /// The addresses of each service's host, looked up side by side.

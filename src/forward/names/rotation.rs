@@ -36,7 +36,7 @@ impl Rotation {
 }
 
 impl Whereabouts {
-    /// Of an address that an answer told just now.
+    /// The whereabouts of an address that an answer told just now.
     pub fn new(endpoint: Endpoint, now: Instant) -> Self {
         Self { endpoint, told: now, elsewhere: None }
     }

@@ -16,7 +16,7 @@ pub struct Replay {
     pub bytes: u64,
     /// How long acknowledged bytes are kept, while nothing says that the collector does not keep up.
     pub time: Duration,
-    /// When it does not keep up, everything since, up to so many bytes on the wire: more than a peer's kernel buffers.
+    /// Bytes on the wire that are kept at the most while the collector does not keep up: more than a peer's kernel buffers.
     pub limit: u64,
 }
 
@@ -86,11 +86,9 @@ impl InFlight {
         self.marks.get(unseen.checked_sub(1)?).map(|mark| mark.position)
     }
 
-    /// What is acknowledged, and when it is old. Nothing while the window is in our way: the program does not keep up.
-    pub fn left(&self, now: Instant) -> impl Iterator<Item = (Position, Instant)> {
-        let count = if self.estimator.is_calm(now) { self.marks.len() } else { 0 };
-        let acknowledged = self.marks.iter().take(count).map_while(|mark| Some((mark.position, mark.acknowledged?.0)));
-        acknowledged.map(|(position, since)| (position, since + self.replay.time))
+    /// Whether the window is not in our way.
+    pub fn is_calm(&self, now: Instant) -> bool {
+        self.estimator.is_calm(now)
     }
 
     /// The connection has ended as it does when the collector's program has read all that its kernel had: with anything
@@ -193,17 +191,6 @@ mod tests {
         assert!(sent.extend(at(9)));
         assert_eq!(acknowledges(&mut sent, 100, WINDOW, now), None);
         assert_eq!(acknowledges(&mut sent, 100, WINDOW, now + TIME), Some(9));
-    }
-
-    #[test]
-    fn what_is_left_is_old_later() {
-        let (mut sent, now) = grown(0);
-        (1..=3).for_each(|line| sent.push(line * 100, at(line)));
-        assert_eq!(acknowledges(&mut sent, 200, WINDOW, now), None);
-        assert!(sent.left(now).eq([(at(1), now + TIME), (at(2), now + TIME)]));
-        // The window is in our way.
-        sent.acknowledged(&sample(200, 0, TIME), now);
-        assert_eq!(sent.left(now).count(), 0);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! TCP to a collector, with TLS over it or without: `stream` is the connection and what its peer's kernel has
-//! acknowledged, `in_flight` what is kept to be sent again, `read_estimator` whether the program behind the kernel reads.
+//! acknowledged, `in_flight` what is kept to be sent again, `read_estimator` whether the program behind the kernel reads,
+//! `silence` whether that kernel answers.
 
 mod in_flight;
 mod read_estimator;
+mod silence;
 mod stream;
 
 pub use in_flight::{InFlight, Replay};
-pub use read_estimator::TcpSample;
+pub use read_estimator::{TcpSample, Window};
+pub use silence::Silence;
 pub use stream::{CountedStream, Stream, connect};

@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::silence::SignsOfLife;
+
 /// Bytes that a buffer may take in without a sign of it in the window. Measured: up to 180,000.
 const UNSEEN: u64 = 256 * 1024;
 /// How long after we had to wait for the window it must have been neither in our way nor growing: a program that catches
@@ -24,15 +26,6 @@ pub struct TcpSample {
     pub signs: Option<SignsOfLife>,
 }
 
-/// When the peer's kernel last spoke, whatever its program does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SignsOfLife {
-    /// How long ago it acknowledged anything, and be it what it had acknowledged before.
-    pub last: Duration,
-    /// The kernel owes an answer: to bytes on their way, or to more than one probe of its closed window.
-    pub owes: bool,
-}
-
 /// The peer's receive window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -43,11 +36,6 @@ pub struct Window {
 }
 
 impl TcpSample {
-    /// The peer's kernel owes an answer and has said nothing for so long. Where that is not known it is taken to be so.
-    pub fn is_silent_for(&self, time: Duration) -> bool {
-        self.signs.is_none_or(|signs| signs.owes && signs.last >= time)
-    }
-
     /// Where the peer's window ends, counted from the first byte of the connection.
     fn edge(&self) -> Option<u64> {
         self.window.map(|window| self.acknowledged + window.bytes)
@@ -161,14 +149,6 @@ mod tests {
         assert_eq!(estimator.capacity(), Some(1000 * KIB + UNSEEN));
         estimator.see(&waited(100, 1000 * KIB, 0), now);
         assert_eq!(estimator.capacity(), Some(1000 * KIB + UNSEEN));
-    }
-
-    #[test]
-    fn a_peer_that_owes_nothing_is_not_silent() {
-        let second = Duration::from_secs(1);
-        let sample = |last, owes| TcpSample { signs: Some(SignsOfLife { last, owes }), ..TcpSample::default() };
-        assert!(sample(second, true).is_silent_for(second) && TcpSample::default().is_silent_for(second));
-        assert!(!sample(second / 2, true).is_silent_for(second) && !sample(second * 9, false).is_silent_for(second));
     }
 
     #[test]

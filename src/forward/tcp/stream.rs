@@ -18,7 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::read_estimator::{SignsOfLife, TcpSample, Window};
+use super::read_estimator::{TcpSample, Window};
+use super::silence::{Owes, SignsOfLife};
+use crate::http::Carrier;
 use crate::sys;
 
 /// Keepalive finds a dead peer while nothing is outstanding. While something is, the driver does: `TCP_USER_TIMEOUT` would end
@@ -32,6 +34,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 const TCP_INFO_BYTES: usize = 232;
 const TCPI_PROBES: usize = 3;
 const TCPI_UNACKED: usize = 24;
+const TCPI_LAST_DATA_SENT: usize = 44;
 const TCPI_LAST_ACK_RECV: usize = 56;
 const TCPI_RWND_LIMITED: usize = 176;
 const TCPI_SND_WND: usize = 228;
@@ -73,6 +76,14 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// As what hyper speaks on.
+    pub fn boxed(self) -> Box<dyn Carrier> {
+        match self {
+            Self::Tcp(stream) => Box::new(stream),
+            Self::Tls(stream) => stream,
         }
     }
 
@@ -133,9 +144,15 @@ impl CountedStream {
             let limited = u64::from_ne_bytes(info[TCPI_RWND_LIMITED..][..8].try_into().unwrap_or_default());
             Window { bytes: bytes.into(), limited: Duration::from_micros(limited) }
         });
-        let signs = info.map(|info| SignsOfLife {
-            last: Duration::from_millis(number(&info, TCPI_LAST_ACK_RECV).into()),
-            owes: number(&info, TCPI_UNACKED) > 0 || info[TCPI_PROBES] > 1,
+        let signs = info.map(|info| {
+            let milliseconds = |at| Duration::from_millis(number(&info, at).into());
+            let (asked, last) = (milliseconds(TCPI_LAST_DATA_SENT), milliseconds(TCPI_LAST_ACK_RECV));
+            let owes = match (info[TCPI_PROBES], number(&info, TCPI_UNACKED)) {
+                (2.., _) => Owes::Probes,
+                (_, 1..) if asked < last => Owes::Bytes,
+                _ => Owes::Nothing,
+            };
+            SignsOfLife { last, owes }
         });
         Ok(TcpSample { acknowledged, window, signs })
     }

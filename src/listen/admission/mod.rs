@@ -5,14 +5,21 @@
 //! What is asked is the record, and what is not let in is never written. What has to be known of a container is found out once
 //! for each header that the translator remembers.
 
+mod multiline;
+mod pending;
 mod rate;
 mod reassembler;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
+
+pub use multiline::Joins;
+pub use pending::{CHECK_EVERY as PENDING_CHECK_EVERY, Joined, PendingMessages, key as multiline_key};
 use rate::Bucket;
 pub use rate::Buckets;
-pub use reassembler::{CHECK_EVERY as REASSEMBLY_CHECK_EVERY, Reassembler};
+pub use reassembler::{Reassembler, Text};
 
 use crate::config::{MAX_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
@@ -44,18 +51,27 @@ pub struct Shedding {
     pub info_from: u8,
 }
 
-/// One for each connection or thread.
+/// Decides which messages of one connection or thread are let in.
 pub struct Admission {
     containers: Arc<Containers>,
     buckets: Arc<Buckets>,
     listener: Arc<str>,
-    known: Vec<(HeaderId, Container)>,
+    known: Vec<(Identity, Container)>,
     /// Where the last one was found.
     last: usize,
     /// Which one the next replaces when there are `max`.
     next: usize,
     /// How many containers are remembered: as many as headers are.
     max: usize,
+    /// Reused.
+    identity: Vec<u8>,
+}
+
+/// What a container is known by.
+enum Identity {
+    Header(HeaderId),
+    /// What of its records does not change, one part behind the other.
+    Record(Vec<u8>),
 }
 
 /// The sender of a message.
@@ -73,13 +89,15 @@ pub struct Container {
     metrics: ContainerMetrics,
     /// Messages that are not counted yet.
     received: u64,
+    /// Counts them too, where their tag fits no template.
+    unmatched_tags: Option<Counter>,
     /// Which rules match its messages, as far as they are not about the priority: a bit for each.
     rules: u64,
     /// `None`: no limit.
     bucket: Option<Bucket>,
 }
 
-/// A new one, which knows nobody yet.
+/// A clone is an admission that knows no container yet.
 impl Clone for Admission {
     fn clone(&self) -> Self {
         Self { max: self.max, ..Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone()) }
@@ -89,7 +107,16 @@ impl Clone for Admission {
 impl Admission {
     /// `listener`: its address, as configured.
     pub fn new(containers: Arc<Containers>, buckets: Arc<Buckets>, listener: Arc<str>) -> Self {
-        Self { containers, buckets, listener, known: Vec::new(), last: 0, next: 0, max: MAX_HEADERS }
+        Self {
+            containers,
+            buckets,
+            listener,
+            known: Vec::new(),
+            last: 0,
+            next: 0,
+            max: MAX_HEADERS,
+            identity: Vec::new(),
+        }
     }
 
     /// Remembers at most so many containers from now on.
@@ -103,12 +130,16 @@ impl Admission {
         *self = self.clone();
     }
 
-    /// Whose header this is, if it came before.
+    /// The sender with this header, if the header came before.
     #[inline]
     pub fn find(&mut self, header: HeaderId) -> Option<Sender> {
-        let is_it = |(id, _): &(HeaderId, Container)| *id == header;
-        if !self.known.get(self.last).is_some_and(is_it) {
-            self.last = self.known.iter().position(is_it)?;
+        self.find_known(|id| matches!(id, Identity::Header(known) if *known == header))
+    }
+
+    #[inline]
+    fn find_known(&mut self, is_it: impl Fn(&Identity) -> bool) -> Option<Sender> {
+        if !self.known.get(self.last).is_some_and(|(id, _)| is_it(id)) {
+            self.last = self.known.iter().position(|(id, _)| is_it(id))?;
         }
         Some(Sender::Known(self.last))
     }
@@ -128,9 +159,25 @@ impl Admission {
             None => Sender::Unremembered(self.meet(record, policy, now)),
             Some(header) => self.find(header).unwrap_or_else(|| {
                 let container = self.meet(record, policy, now);
-                self.keep(header, container)
+                self.keep(Identity::Header(header), container)
             }),
         }
+    }
+
+    /// The sender of a message that has no header of syslog.
+    pub fn identify_record(&mut self, record: &Record<'_>, policy: &AdmissionPolicy, now: UnixMicros) -> Sender {
+        if record.container.is_none() {
+            return self.identify(record, None, policy, now);
+        }
+        let mut identity = std::mem::take(&mut self.identity);
+        write_identity(record, &mut identity);
+        let known = self.find_known(|id| matches!(id, Identity::Record(known) if *known == identity));
+        let sender = known.unwrap_or_else(|| {
+            let container = self.meet(record, policy, now);
+            self.keep(Identity::Record(identity.clone()), container)
+        });
+        self.identity = identity;
+        sender
     }
 
     /// Counts a message as its sender's, and says whether a rule drops it.
@@ -194,20 +241,38 @@ impl Admission {
         Container {
             metrics: self.containers.named(&String::from_utf8_lossy(name)),
             received: 0,
+            unmatched_tags: record.has_unknown_container().then(|| self.containers.unmatched_tags.clone()),
             rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.matches_origin(record)) << number),
             bucket: policy.rate.map(bucket),
         }
     }
 
-    fn keep(&mut self, header: HeaderId, container: Container) -> Sender {
+    fn keep(&mut self, identity: Identity, container: Container) -> Sender {
         let place = self.next;
         self.next = (place + 1) % self.max;
         match self.known.get_mut(place) {
-            Some(known) => *known = (header, container),
-            None => self.known.push((header, container)),
+            Some(known) => *known = (identity, container),
+            None => self.known.push((identity, container)),
         }
         self.last = place;
         Sender::Known(place)
+    }
+}
+
+/// Writes all of a container's record that rules, limits and counters ask for, each part with its length.
+fn write_identity(record: &Record<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    let parts = [record.image_name(), record.container_name(), record.container_id(), record.listener.as_deref()];
+    let header = [record.hostname, record.app_name].map(|field| field.map(|field| field.said()));
+    for part in parts.into_iter().chain(header) {
+        let part = part.unwrap_or_default();
+        out.extend_from_slice(&(part.len() as u32).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+    match record.peer {
+        Some(IpAddr::V4(peer)) => out.extend_from_slice(&peer.octets()),
+        Some(IpAddr::V6(peer)) => out.extend_from_slice(&peer.octets()),
+        None => {}
     }
 }
 
@@ -229,8 +294,12 @@ impl Container {
     }
 
     fn count(&mut self) {
-        if self.received > 0 {
-            self.metrics.received.inc_by(std::mem::take(&mut self.received));
+        let received = std::mem::take(&mut self.received);
+        if received > 0 {
+            self.metrics.received.inc_by(received);
+            if let Some(unmatched_tags) = &self.unmatched_tags {
+                unmatched_tags.inc_by(received);
+            }
         }
     }
 }
@@ -292,7 +361,7 @@ mod tests {
                 Some((sender, (known.facility(), known.severity())))
             });
             let (mut sender, priority) = known.unwrap_or_else(|| {
-                let message = translator.read(&frame);
+                let (message, _) = translator.read(&frame);
                 let sender = admission.identify(&message.record, message.header, policy, NOW);
                 (sender, (message.record.facility, message.record.severity))
             });

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use super::{BindError, open};
 use crate::config::ListenAddress;
+use crate::log::Throttle;
 use crate::status::SharedListenerStatus;
 
 /// How often the name is looked for.
@@ -108,14 +109,14 @@ struct Watch<T> {
     address: ListenAddress,
     file: Arc<Mutex<Option<SocketFile>>>,
     rebinds: Counter,
-    /// Where it says that nobody finds the listener.
+    /// The listener's status: whether senders find it.
     state: SharedListenerStatus,
     prepare: fn(Socket) -> io::Result<T>,
 }
 
 impl<T> Watch<T> {
     async fn run(self, rebound: mpsc::Sender<T>) {
-        let (mut trouble, mut warned): (Option<String>, Option<Instant>) = (None, None);
+        let (mut trouble, mut throttle): (Option<String>, _) = (None, Throttle::new(WARN_EVERY));
         loop {
             sleep(WATCH_EVERY).await;
             let (address, file) = (self.address.clone(), self.file.clone());
@@ -130,8 +131,7 @@ impl<T> Watch<T> {
                     self.rebinds.inc();
                     self.state.works();
                     trouble = None;
-                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
-                        warned = Some(Instant::now());
+                    if throttle.allows(Instant::now()) {
                         warn!(
                             "listen: {}: the socket's name was removed (a cleaner of temporary files, a volume made anew); \
                              bound again. Senders that came meanwhile found nobody",

@@ -2,20 +2,25 @@
 //! they may take.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
+use super::super::Notices;
 use super::super::ingest::Ingest;
+use super::super::refusal::{RefusalLog, RefusalReason};
 use super::budget::Reservation;
 use super::replies::{Count, Replies, Ticket};
 use crate::config::Limits;
-use crate::metrics::ListenMetrics;
-use crate::protocol::session::{Ack, AnySession, Closed, Numbers, Phase, Session, Sink, Violation};
+use crate::metrics::{ListenMetrics, SkippedBytes};
+use crate::protocol::fluent::UnconfirmedChunks;
+use crate::protocol::foreign::at_relp;
+use crate::protocol::framing::Notes;
+use crate::protocol::outline::Outline;
+use crate::protocol::session::{Ack, AnySession, Closed, Numbers, Phase, Protocol, Session, Sink, ToRecord, Violation};
 use crate::spool::Origin;
-
-const SAY_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Conversation<'a> {
     pub session: AnySession,
@@ -26,28 +31,13 @@ pub struct Conversation<'a> {
     pub reservation: Reservation,
     pub limits: &'a Limits,
     pub metrics: &'a ListenMetrics,
-    pub ends: &'a EndedSessions,
+    pub refusals: &'a RefusalLog,
+    pub notices: &'a Notices,
+    pub chunks: &'a SenderChunks,
 }
 
-/// What is said of sessions that a listener has ended. Strangers can bring it about, so it is said now and then.
-#[derive(Default)]
-pub struct EndedSessions(Mutex<Option<Instant>>);
-
-impl EndedSessions {
-    fn say(&self, ingest: &Ingest, why: &str) {
-        let mut said = self.0.lock();
-        if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
-            return;
-        }
-        *said = Some(Instant::now());
-        let peer = ingest.peer().map_or_else(String::new, |peer| format!(" with {peer}"));
-        tracing::warn!(
-            "listen: {}: a session{peer} was ended: {why}; its sender was told, and sends again what has no answer \
-             (logferry_listen_refused counts such sessions, this is said every ten minutes at the most)",
-            ingest.label()
-        );
-    }
-}
+/// Chunks of the Forward protocol that may come again, by their senders' addresses.
+pub type SenderChunks = Mutex<UnconfirmedChunks<Option<IpAddr>>>;
 
 impl Conversation<'_> {
     pub fn opened(&mut self, now: Instant) {
@@ -58,13 +48,20 @@ impl Conversation<'_> {
     pub fn feed(&mut self, bytes: &[u8], now: Instant) -> Result<(), Violation> {
         self.metrics.bytes.inc_by(bytes.len() as u64);
         self.ingest.begin(bytes.len());
+        let is_opening = self.session.phase() == Phase::Opening;
         let fed =
             self.call(&self.metrics.cut.max_frame, |session, sink, answers| session.feed(bytes, now, sink, answers));
-        if let Err(Violation(why)) = fed {
-            self.metrics.refused.protocol.inc();
-            // What it owes is answered first, and its sender is told why.
+        if let Err(violation) = &fed {
+            let spoken = self.session.protocol();
+            let is_first = is_opening && spoken == Protocol::Relp;
+            let foreign = self.session.foreign().or_else(|| is_first.then(|| at_relp(bytes))?);
+            self.refuse(&match foreign {
+                Some(foreign) => RefusalReason::Foreign(foreign, spoken),
+                None if self.session.has_begun() => RefusalReason::Broken(spoken, violation.clone()),
+                None => RefusalReason::NotSpoken(spoken, violation.clone()),
+            });
+            // What it owes is answered first.
             if self.session.phase() == Phase::Closing {
-                self.ends.say(&self.ingest, why);
                 return self.reserve();
             }
         }
@@ -77,8 +74,8 @@ impl Conversation<'_> {
         let next = self.call(&self.metrics.cut.frame_timeout, |session, sink, _| session.timer(now, sink));
         match next {
             Ok(_) => {}
-            Err(_) if was_opening => drop(self.metrics.handshake_failures.inc()),
-            Err(_) => drop(self.metrics.refused.frame_timeout.inc()),
+            Err(_) if was_opening => self.refuse(&RefusalReason::HandshakeTimeout),
+            Err(_) => self.refuse(&RefusalReason::FrameTimeout),
         }
         next
     }
@@ -93,7 +90,7 @@ impl Conversation<'_> {
         let given_up = self.call(&self.metrics.cut.max_unfinished, |session, sink, _| session.give_up(sink));
         match given_up {
             Ok(()) => self.reservation.release(),
-            Err(_) => drop(self.metrics.refused.max_unfinished.inc()),
+            Err(_) => self.refuse(&RefusalReason::MaxUnfinished),
         }
         given_up
     }
@@ -114,6 +111,15 @@ impl Conversation<'_> {
         }
     }
 
+    /// How long the sender may wait for an answer; `None`: for ever.
+    pub fn max_wait(&self) -> Option<Duration> {
+        self.ingest.max_wait().filter(|_| self.session.conduct().holds_briefly)
+    }
+
+    fn refuse(&self, reason: &RefusalReason) {
+        self.refusals.refuse(self.ingest.peer(), reason);
+    }
+
     /// Calls the session, and counts its messages, those that are cut at `cut` too.
     fn call<T>(&mut self, cut: &Counter, call: impl FnOnce(&mut AnySession, &mut Counted<'_>, &mut Vec<u8>) -> T) -> T {
         let mut nobody = Vec::new();
@@ -121,11 +127,24 @@ impl Conversation<'_> {
             Some(replies) => (Some(&mut replies.tickets), &mut replies.answers),
             None => (None, &mut nobody),
         };
-        let mut sink = Counted { ingest: &mut self.ingest, tickets, batch: Count::default(), done: Count::default() };
+        let mut sink = Counted {
+            ingest: &mut self.ingest,
+            tickets,
+            batch: Count::default(),
+            done: Count::default(),
+            noted: (self.notices, &self.metrics.skipped),
+            chunks: (self.chunks, &self.metrics.repeated),
+            refusals: (self.refusals, self.session.protocol()),
+            last_refused: None,
+        };
         let called = call(&mut self.session, &mut sink, answers);
         // What should have had a ticket has none only where the session has come to its end: nobody has it.
-        let Counted { tickets, batch, done, .. } = sink;
-        let count = if tickets.is_none() { done.and(batch) } else { done };
+        let Counted { batch, done, last_refused, .. } = sink;
+        // Only the last of a read: a flood of what is no message must not cost more than counting it.
+        if let Some(reason) = last_refused {
+            self.refusals.report(self.ingest.peer(), &reason);
+        }
+        let count = if self.session.conduct().answers { done } else { done.and(batch) };
         if count.messages > 0 {
             self.metrics.received.inc_by(count.messages);
             cut.inc_by(count.cut);
@@ -141,14 +160,66 @@ struct Counted<'a> {
     tickets: Option<&'a mut VecDeque<Ticket>>,
     batch: Count,
     done: Count,
+    noted: (&'a Notices, &'a SkippedBytes),
+    chunks: (&'a SenderChunks, &'a Counter),
+    refusals: (&'a RefusalLog, Protocol),
+    last_refused: Option<RefusalReason>,
+}
+
+impl Counted<'_> {
+    /// Counts a message. Returns whether it was taken.
+    fn count(&mut self, taken: bool, cut: bool) -> bool {
+        let count = if taken { &mut self.batch } else { &mut self.done };
+        count.add(cut);
+        taken
+    }
 }
 
 impl Sink for Counted<'_> {
     fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
         let taken = self.ingest.frame(bytes, cut);
-        let count = if taken { &mut self.batch } else { &mut self.done };
-        count.add(cut);
-        taken
+        self.count(taken, cut)
+    }
+
+    fn record(&mut self, message: &impl ToRecord) -> bool {
+        let taken = self.ingest.record(message);
+        self.count(taken, message.is_cut())
+    }
+
+    fn known(&mut self, outline: &Outline<'_>) -> Option<bool> {
+        let taken = self.ingest.known(outline)?;
+        Some(self.count(taken, false))
+    }
+
+    fn refused(&mut self, why: Violation) {
+        let (_, protocol) = self.refusals;
+        let reason = RefusalReason::NoMessage(protocol, why);
+        self.refusals.0.count(&reason);
+        self.last_refused = Some(reason);
+    }
+
+    fn notes(&mut self, notes: Notes) {
+        let (notices, skipped) = self.noted;
+        notices.notes(notes, self.ingest.peer(), skipped);
+    }
+
+    fn json(&mut self) {
+        self.noted.0.json(self.ingest.peer());
+    }
+
+    fn answers_messages(&mut self) {
+        self.ingest.make_senders_wait();
+    }
+
+    fn comes_again(&mut self, chunk: &[u8]) -> bool {
+        let (chunks, count) = self.chunks;
+        let is_known = chunks.lock().take(&self.ingest.peer(), chunk, Instant::now());
+        count.inc_by(is_known.into());
+        is_known
+    }
+
+    fn unconfirmed(&mut self, chunk: &[u8]) {
+        self.chunks.0.lock().add(self.ingest.peer(), chunk, Instant::now());
     }
 
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>) {

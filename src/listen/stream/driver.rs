@@ -11,15 +11,16 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::super::ingest::Ingest;
+use super::super::refusal::RefusalReason;
 use super::super::{DRAIN_PATIENCE, Rules, stopping};
 use super::accepted::{AcceptedSocket, Connection, End};
 use super::budget::Reservation;
-use super::conversation::Conversation;
+use super::conversation::{Conversation, SenderChunks};
 use super::opening::open;
-use super::replies::{Replies, Ticket};
+use super::replies::{Lost, Replies, Ticket};
 use super::timer::Timer;
 use crate::metrics::ListenMetrics;
-use crate::protocol::session::{Closed, Phase, Refusal, Session, Violation};
+use crate::protocol::session::{AnySession, Closed, Phase, Protocol, Refusal, Session, Violation};
 use crate::spool::Turn;
 
 /// Bytes that are read at a time before a session is opened: an opening with its offers is shorter.
@@ -28,36 +29,38 @@ const FIRST_BYTES: usize = 512;
 /// Serves a connection until it ends.
 pub fn serve<'a>(
     socket: AcceptedSocket,
-    rules: &'a Rules,
-    metrics: &'a ListenMetrics,
-    reservation: Reservation,
-    mut ingest: Box<Ingest>,
+    (rules, metrics): (&'a Rules, &'a ListenMetrics),
+    chunks: &'a SenderChunks,
+    (session, mut ingest, reservation): (AnySession, Box<Ingest>, Reservation),
     shutdown: watch::Receiver<bool>,
 ) -> impl Future<Output = ()> + 'a {
-    let (session, limits) = (rules.session(), &rules.limits);
-    let mut replies = None;
+    let limits = &rules.limits;
     if session.conduct().answers {
         ingest.make_senders_wait();
-        replies = Some(Box::new(Replies::new()));
     }
-    drive(
-        socket,
-        rules,
-        Conversation { session, replies, ingest, reservation, limits, metrics, ends: &rules.ended_sessions },
-        shutdown,
-    )
+    if matches!(rules.protocol, Protocol::Fluent | Protocol::Gelf) {
+        ingest.of_forwarders();
+    }
+    let replies = rules.protocol.may_answer().then(|| {
+        socket.answer_at_once();
+        Box::new(Replies::new())
+    });
+    let (refusals, notices) = (&rules.refusals, &rules.notices);
+    // Boxed: what is moved takes its place in each connection twice.
+    let conversation =
+        Box::new(Conversation { session, replies, ingest, reservation, limits, metrics, refusals, notices, chunks });
+    drive(socket, rules, conversation, shutdown)
 }
 
-/// The conversation is borrowed below: moved, it would take its place in each connection twice.
 async fn drive(
     socket: AcceptedSocket,
     rules: &Rules,
-    mut conversation: Conversation<'_>,
+    mut conversation: Box<Conversation<'_>>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let Some(connection) = open(socket, rules, conversation.metrics, &mut shutdown).await else { return };
+    let Some(connection) = open(socket, rules, &conversation.ingest, &mut shutdown).await else { return };
     let limits = conversation.limits;
-    let conversation = &mut conversation;
+    let conversation = &mut *conversation;
     let mut driver = Driver { connection, conversation, timer: Timer::default(), may_hold_more: true };
     match driver.run(&mut shutdown).await {
         Ended::Clean => {
@@ -66,7 +69,15 @@ async fn drive(
             // So that a sender that has said goodbye knows that all of it was read. Whether it still listens is its business.
             let _ = timeout(limits.handshake_timeout, poll_fn(|cx| driver.connection.poll_shutdown(cx))).await;
         }
-        Ended::Broken => driver.conversation.closed(Closed::Broken),
+        Ended::Broken => {
+            // Who speaks something else hears of it at once, and does not wait for an answer. Docker's drivers notice nothing but a reset.
+            let session = &driver.conversation.session;
+            if session.foreign().is_some() || !session.conduct().answers || session.conduct().holds_briefly {
+                driver.connection.socket().reset_on_close();
+            }
+            driver.conversation.closed(Closed::Broken);
+            driver.conversation.ingest.flush().await;
+        }
         Ended::Finished => {
             Box::pin(driver.say_goodbye()).await;
             driver.conversation.closed(Closed::Stopped);
@@ -82,7 +93,7 @@ async fn drive(
     }
 }
 
-/// How it ended.
+/// How a conversation ended.
 enum Ended {
     /// The peer closed the connection in good order.
     Clean,
@@ -173,7 +184,8 @@ impl Driver<'_, '_> {
         if self.poll_replies(cx).is_err() {
             return Poll::Ready(Next::End(Ended::Broken));
         }
-        let Conversation { session, replies, .. } = &mut *self.conversation;
+        let max_wait = self.conversation.max_wait();
+        let Conversation { session, replies, refusals, ingest, .. } = &mut *self.conversation;
         if let Some(replies) = replies {
             let waits = match session.phase() {
                 Phase::Over => return Poll::Ready(Next::End(Ended::Broken)),
@@ -181,8 +193,12 @@ impl Driver<'_, '_> {
                 Phase::Closing => true,
                 Phase::Opening | Phase::Open => replies.are_many(session),
             };
+            if replies.poll_overdue(max_wait, cx).is_ready() {
+                refusals.refuse(ingest.peer(), &RefusalReason::MaxWait);
+                return Poll::Ready(Next::End(Ended::Broken));
+            }
             if waits {
-                return replies.poll_left(&mut self.connection, cx).map(|()| Next::End(Ended::Broken));
+                return replies.poll_lost(&mut self.connection, max_wait, cx).map(|_| Next::End(Ended::Broken));
             }
         }
         if self.may_hold_more || self.connection.poll_readable(cx).is_ready() {
@@ -196,7 +212,7 @@ impl Driver<'_, '_> {
     fn poll_replies(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
         let Conversation { session, replies: Some(replies), .. } = &mut *self.conversation else { return Ok(()) };
         replies.poll_receipts(session, cx);
-        replies.poll_write(&mut self.connection, cx).map_err(|_| Violation("it cannot be written to"))?;
+        replies.poll_write(&mut self.connection, cx).map_err(|_| Violation::new("it cannot be written to"))?;
         self.conversation.reserve()
     }
 
@@ -211,10 +227,10 @@ impl Driver<'_, '_> {
         if let Some(turn) = self.conversation.ingest.try_turn() {
             return Some(Some(turn));
         }
-        match self.conversation.replies {
+        match self.conversation.session.conduct().answers {
             // Boxed, as what it needs would make every connection larger.
-            Some(_) => Box::pin(self.answer_until_turn(shutdown)).await,
-            None => Some(self.conversation.ingest.turn().await),
+            true => Box::pin(self.answer_until_turn(shutdown)).await,
+            false => Some(self.conversation.ingest.turn().await),
         }
     }
 
@@ -229,8 +245,9 @@ impl Driver<'_, '_> {
             if let Poll::Ready(turn) = turn.as_mut().poll(cx) {
                 return Poll::Ready(Some(turn));
             }
+            let max_wait = self.conversation.max_wait();
             let Some(replies) = &mut self.conversation.replies else { return Poll::Pending };
-            replies.poll_left(&mut self.connection, cx).map(|()| None)
+            replies.poll_lost(&mut self.connection, max_wait, cx).map(|_| None)
         });
         tokio::select! {
             biased;
@@ -274,8 +291,10 @@ impl Driver<'_, '_> {
 
     /// Hands over what was read. Waits for room, but never for long where the sender cannot be made to wait.
     async fn hand_over(&mut self, shutdown: &mut watch::Receiver<bool>) {
-        let Conversation { replies, ingest, .. } = &mut *self.conversation;
-        let Some(replies) = replies else { return ingest.flush().await };
+        let Conversation { session, replies, ingest, .. } = &mut *self.conversation;
+        let Some(replies) = replies.as_mut().filter(|_| session.conduct().answers) else {
+            return ingest.flush().await;
+        };
         // What has no ticket is for nobody; but messages that were refused are counted with it.
         drop(ingest.take());
         if !replies.tickets.is_empty() {
@@ -284,10 +303,15 @@ impl Driver<'_, '_> {
         }
     }
 
-    /// Waits for room in the spool's queue, and with it the sender waits, for as long as it takes and it is there.
+    /// Waits for room in the spool's queue, and with it the sender waits, for as long as it takes, may and is there.
     async fn deliver(&mut self, shutdown: &mut watch::Receiver<bool>) {
         let Self { connection, conversation, .. } = self;
-        let Conversation { session, replies: Some(replies), ingest, metrics, .. } = conversation else { return };
+        let max_wait = conversation.max_wait();
+        let Conversation { session, replies: Some(replies), ingest, metrics, refusals, .. } = &mut **conversation
+        else {
+            return;
+        };
+        replies.begin_to_wait();
         while let Some(Ticket { batch, origin, ack, count }) = replies.tickets.pop_front() {
             let refusal = tokio::select! {
                 biased;
@@ -298,8 +322,13 @@ impl Driver<'_, '_> {
                     continue;
                 }
                 () = stopping(shutdown) => Refusal::Stopping,
-                // It has given up, and keeps what it has.
-                () = poll_fn(|cx| replies.poll_left(connection, cx)) => Refusal::NotSpooled,
+                // It keeps what it has.
+                lost = poll_fn(|cx| replies.poll_lost(connection, max_wait, cx)) => {
+                    if lost == Lost::Overdue {
+                        refusals.refuse(ingest.peer(), &RefusalReason::MaxWait);
+                    }
+                    Refusal::NotSpooled
+                }
             };
             session.refused(ack, refusal);
             replies.tickets.clear();

@@ -3,6 +3,7 @@
 //!
 //! - here          accepting connections
 //! - `peers`       how many connections each peer has, and what they hold
+//! - `proxied`     for whom a proxy speaks
 //! - `opening`     plain text or TLS
 //! - `driver`      what a connection goes through, from its first byte to its end
 //! - `conversation` a session with all that it needs except for the socket
@@ -11,14 +12,15 @@
 //! - `timer`       when a session wants to be called
 //! - `accepted`    an accepted socket, and how it is read out to the last byte
 
-mod accepted;
-mod budget;
+pub(super) mod accepted;
+pub(super) mod budget;
 mod conversation;
 pub mod driver;
-mod opening;
+pub(super) mod opening;
 mod peers;
-mod replies;
-mod timer;
+mod proxied;
+pub(super) mod replies;
+pub(super) mod timer;
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use prometheus_client::metrics::counter::Counter;
+use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -35,18 +37,27 @@ use tokio::time::sleep;
 
 use accepted::{AcceptedSocket, StreamSocket};
 pub use budget::Budget;
-pub use conversation::EndedSessions;
-use peers::{PeerTable, Slot};
+pub use conversation::SenderChunks;
+use peers::PeerTable;
 
+use super::http;
 use super::ingest::Ingest;
+use super::refusal::RefusalReason;
 use super::socket::NameWatch;
-use super::{BACKLOG, Place, Rules, stopping};
+use super::{BACKLOG, Place, Rules, heartbeat, stopping};
+use crate::protocol::journal::Cursors;
+use crate::protocol::splunk::Acks;
 use crate::status::SharedListenerStatus;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// …and how long when it still has none, however often we tried: the pause doubles up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Channels of HEC that are remembered: 1 MB. Docker's driver uses another one for each request.
+const MAX_CHANNELS: usize = 10_000;
+/// How long a channel is remembered that is not used. It is Splunk's default.
+const CHANNEL_IDLE: Duration = Duration::from_secs(600);
 
 /// Connections there can be, whatever the limit that is set.
 const MAX_PLACES: u32 = 1 << 24;
@@ -59,12 +70,14 @@ pub fn start(
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Place { address, file, handed_over, metrics, state } = place;
+    let heartbeat = tokio::spawn(heartbeat::answer(address.clone(), rules.clone(), shutdown.clone()));
     let mut name = NameWatch::start(&address, file, (metrics.rebinds, state.clone()), Listener::unix);
     let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
     let places = Arc::new(Semaphore::new(MAX_PLACES as usize));
-    let (peers, budget) = (PeerTable::default(), Budget::default());
-    let acceptor = Acceptor { rules, places, peers, budget, ingest, state, shutdown, connections };
+    let (peers, budget, memory) = (PeerTable::default(), Budget::default(), Memory::default());
+    let senders = Arc::new(Senders { peers, budget, memory, ingest, connections });
+    let acceptor = Acceptor { rules, places, senders, state, shutdown };
     tokio::spawn(async move {
         let mut listener = listener;
         acceptor.accept_until_stopped(&mut listener, &mut name).await;
@@ -79,24 +92,42 @@ pub fn start(
         end.send_replace(true);
         // Every connection gives its place back when it is over.
         let _ = acceptor.places.acquire_many(MAX_PLACES).await;
+        let _ = heartbeat.await;
     })
 }
-
-/// The places that a connection takes: in all, and among those of its address.
-type Admitted = (OwnedSemaphorePermit, Option<Slot>);
 
 struct Acceptor {
     rules: watch::Receiver<Arc<Rules>>,
     /// A place for each connection.
     places: Arc<Semaphore>,
+    senders: Arc<Senders>,
+    state: SharedListenerStatus,
+    /// True when nobody is let in any more.
+    shutdown: watch::Receiver<bool>,
+}
+
+/// What all connections share.
+struct Senders {
     peers: PeerTable,
     budget: Budget,
+    memory: Memory,
     ingest: Ingest,
-    state: SharedListenerStatus,
-    /// Says when nobody is let in any more.
-    shutdown: watch::Receiver<bool>,
-    /// Says when connections end: when that has come to pass.
+    /// True when connections end, which is after nobody is let in any more.
     connections: watch::Receiver<bool>,
+}
+
+/// What is remembered of senders when their connections are gone: what may come again, and what they may ask for.
+pub struct Memory {
+    pub chunks: SenderChunks,
+    pub acks: Mutex<Acks>,
+    pub cursors: Arc<Mutex<Cursors>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let acks = Mutex::new(Acks::new(MAX_CHANNELS, CHANNEL_IDLE));
+        Self { chunks: SenderChunks::default(), acks, cursors: Arc::default() }
+    }
 }
 
 impl Acceptor {
@@ -154,44 +185,83 @@ impl Acceptor {
     }
 
     /// `from`: its address, where senders have one.
-    fn admit(&self, socket: AcceptedSocket, from: Option<IpAddr>) {
+    fn admit(&self, mut socket: AcceptedSocket, from: Option<IpAddr>) {
         let rules = self.rules.borrow().clone();
-        let metrics = rules.metrics.clone();
-        metrics.accepted.inc();
+        rules.metrics.accepted.inc();
         let place = match self.place(&rules, from) {
             Ok(place) => place,
             Err(reason) => {
-                reason.inc();
+                rules.refusals.refuse(from, &reason);
                 // So that the sender hears of it with its first write, not its second.
                 socket.reset_on_close();
                 return;
             }
         };
-        let reservation = self.budget.reservation(place.1.as_ref().map(|slot| slot.budget.clone()));
-        // Boxed: it would make the future of every connection larger by several times its size.
-        let (mut ingest, shutdown) = (Box::new(self.ingest.clone()), self.connections.clone());
-        ingest.set_peer(from);
-        metrics.connections.inc();
+        if !rules.limits.proxy_protocol {
+            return self.senders.admit(socket, from, rules, place);
+        }
+        let senders = self.senders.clone();
         tokio::spawn(async move {
-            driver::serve(socket, &rules, &metrics, reservation, ingest, shutdown).await;
-            metrics.connections.dec();
-            drop(place);
+            let mut shutdown = senders.connections.clone();
+            let Some(client) = proxied::client(&mut socket, from, &rules, &mut shutdown).await else { return };
+            if client.is_some_and(|client| !rules.limits.lets_in_client(client)) {
+                rules.refusals.refuse(client, &RefusalReason::ClientAllow);
+                return socket.reset_on_close();
+            }
+            senders.admit(socket, client.or(from), rules, place);
         });
     }
 
-    /// A place for a connection, for as long as what is returned lives. An error: what counts that there is none.
-    fn place<'a>(&self, rules: &'a Rules, from: Option<IpAddr>) -> Result<Admitted, &'a Counter> {
-        let Rules { limits, metrics, .. } = rules;
-        let refused = &metrics.refused;
+    /// A place for a connection, for as long as what is returned lives. An error: why there is none.
+    fn place(&self, Rules { limits, .. }: &Rules, from: Option<IpAddr>) -> Result<OwnedSemaphorePermit, RefusalReason> {
         if from.is_some_and(|from| !limits.lets_in(from)) {
-            return Err(&refused.allow);
+            return Err(RefusalReason::Allow);
         }
         let has_room = MAX_PLACES as usize - self.places.available_permits() < limits.max_connections;
-        let place =
-            self.places.clone().try_acquire_owned().ok().filter(|_| has_room).ok_or(&refused.max_connections)?;
-        let slot = |from| self.peers.slot(from, limits.max_connections_per_address);
-        let slot = from.map(|from| slot(from).ok_or(&refused.max_connections_per_address)).transpose()?;
-        Ok((place, slot))
+        self.places.clone().try_acquire_owned().ok().filter(|_| has_room).ok_or(RefusalReason::MaxConnections)
+    }
+}
+
+impl Senders {
+    /// `from`: the sender's address, which a proxy may have told.
+    fn admit(
+        self: &Arc<Self>,
+        socket: AcceptedSocket,
+        from: Option<IpAddr>,
+        rules: Arc<Rules>,
+        place: OwnedSemaphorePermit,
+    ) {
+        let slot = match from.map(|from| self.peers.slot(from, rules.limits.max_connections_per_address)) {
+            Some(None) => {
+                rules.refusals.refuse(from, &RefusalReason::MaxConnectionsPerAddress);
+                return socket.reset_on_close();
+            }
+            slot => slot.flatten(),
+        };
+        let metrics = rules.metrics.clone();
+        let reservation = self.budget.reservation(slot.as_ref().map(|slot| slot.budget.clone()));
+        // Boxed: it would make the future of every connection larger by several times its size.
+        let (mut ingest, shutdown) = (Box::new(self.ingest.clone()), self.connections.clone());
+        ingest.set_peer(from);
+        ingest.begin_connection();
+        metrics.connections.inc();
+        let senders = self.clone();
+        tokio::spawn(async move {
+            let memory = &senders.memory;
+            match rules.session() {
+                Some(session) => {
+                    let conversation = (session, ingest, reservation);
+                    driver::serve(socket, (&rules, &metrics), &memory.chunks, conversation, shutdown).await;
+                }
+                // Boxed: most connections speak syslog, and should not pay for it.
+                None => {
+                    let served = http::serve(socket, (&rules, &metrics), memory, reservation, ingest, shutdown);
+                    Box::pin(served).await;
+                }
+            }
+            metrics.connections.dec();
+            drop((place, slot));
+        });
     }
 }
 

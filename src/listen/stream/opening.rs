@@ -7,9 +7,10 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::super::ingest::Ingest;
+use super::super::refusal::RefusalReason;
 use super::super::{Rules, stopping};
 use super::accepted::{AcceptedSocket, Connection};
-use crate::metrics::ListenMetrics;
 
 /// The first byte of a TLS connection (content type "handshake"). No syslog message starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -18,7 +19,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub async fn open(
     mut socket: AcceptedSocket,
     rules: &Rules,
-    metrics: &ListenMetrics,
+    sender: &Ingest,
     shutdown: &mut watch::Receiver<bool>,
 ) -> Option<Connection> {
     let Some(acceptor) = &rules.tls else { return Some(Connection::Plain(socket)) };
@@ -29,7 +30,7 @@ pub async fn open(
         match timeout(rules.limits.handshake_timeout, first_byte(&mut socket, shutdown)).await {
             Ok(first) => first,
             Err(_) => {
-                metrics.handshake_failures.inc();
+                rules.refusals.refuse(sender.peer(), &RefusalReason::HandshakeTimeout);
                 return None;
             }
         }
@@ -38,7 +39,7 @@ pub async fn open(
         Ok(Some(TLS_HANDSHAKE)) => {}
         Ok(Some(_)) if rules.plaintext => return Some(Connection::Plain(socket)),
         Ok(Some(_)) => {
-            metrics.refused.plaintext.inc();
+            rules.refusals.refuse(sender.peer(), &RefusalReason::Plaintext);
             socket.reset_on_close();
             return None;
         }
@@ -55,10 +56,12 @@ pub async fn open(
         biased;
         () = stopping(shutdown) => None,
         done = handshake => {
-            if let Ok(Ok(stream)) = done {
-                return Some(Connection::Tls(Box::new(stream)));
-            }
-            metrics.handshake_failures.inc();
+            let reason = match done {
+                Ok(Ok(stream)) => return Some(Connection::Tls(Box::new(stream))),
+                Ok(Err(error)) => RefusalReason::of_handshake(&error),
+                Err(_) => RefusalReason::HandshakeTimeout,
+            };
+            rules.refusals.refuse(sender.peer(), &reason);
             None
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -30,6 +30,8 @@ pub struct Replies {
     sent: usize,
     /// When to look whether the sender is still there, while nothing is read from it.
     looks: Interval,
+    /// Since when the sender waits for an answer.
+    waits_since: Option<Instant>,
 }
 
 /// A batch that is to be acknowledged.
@@ -38,6 +40,15 @@ pub struct Ticket {
     pub origin: Option<Origin>,
     pub ack: Ack,
     pub count: Count,
+}
+
+/// Why a sender is not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The sender has left.
+    Left,
+    /// The sender has waited as long as it may.
+    Overdue,
 }
 
 /// Messages.
@@ -63,7 +74,19 @@ impl Replies {
     pub fn new() -> Self {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { tickets: VecDeque::new(), receipts: VecDeque::new(), answers: Vec::new(), sent: 0, looks }
+        Self {
+            tickets: VecDeque::new(),
+            receipts: VecDeque::new(),
+            answers: Vec::new(),
+            sent: 0,
+            looks,
+            waits_since: None,
+        }
+    }
+
+    /// The sender waits from now on, if it does not already.
+    pub fn begin_to_wait(&mut self) {
+        self.waits_since.get_or_insert_with(Instant::now);
     }
 
     /// A batch was handed over.
@@ -100,6 +123,9 @@ impl Replies {
             }
             self.receipts.pop_front();
         }
+        if self.receipts.is_empty() && self.tickets.is_empty() {
+            self.waits_since = None;
+        }
         // An idle session holds no memory.
         self.receipts.shrink_to_fit();
     }
@@ -119,13 +145,31 @@ impl Replies {
         Ok(())
     }
 
-    /// Ready when the sender has left. While nothing is read nothing else tells us, and one that has must not hold its place.
-    pub fn poll_left(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Poll<()> {
-        while self.looks.poll_tick(cx).is_ready() {
+    /// Ready when the sender has waited for an answer for longer than it may; `None`: it may wait for ever.
+    pub fn poll_overdue(&mut self, max_wait: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((since, max_wait)) = self.waits_since.zip(max_wait) else { return Poll::Pending };
+        while since.elapsed() < max_wait {
+            ready!(self.looks.poll_tick(cx));
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when the sender is not there any more, or must not wait any longer. While nothing is read nothing else tells that it has left,
+    /// and one that has must not hold its place.
+    pub fn poll_lost(
+        &mut self,
+        connection: &mut Connection,
+        max_wait: Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Lost> {
+        loop {
+            ready!(self.looks.poll_tick(cx));
             if connection.socket().peer_has_left() {
-                return Poll::Ready(());
+                return Poll::Ready(Lost::Left);
+            }
+            if self.waits_since.zip(max_wait).is_some_and(|(since, max_wait)| since.elapsed() >= max_wait) {
+                return Poll::Ready(Lost::Overdue);
             }
         }
-        Poll::Pending
     }
 }

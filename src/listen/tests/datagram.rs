@@ -1,7 +1,7 @@
 //! Datagrams: one each is one message.
 
 use std::cell::Cell;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 use super::{bound, limited, listen, listen_with, loopbacks, options, start};
@@ -28,6 +28,9 @@ async fn who_is_not_allowed_is_not_heard() {
     sender("127.0.0.2").send(b"<30>friend").unwrap();
     trial.expect(&["<30>friend"]).await;
     assert_eq!(trial.metrics.refused.allow.get(), 1);
+    trial.until("the refusal is shown", |trial| trial.running.state().last_refused().is_some()).await;
+    let refused = trial.running.state().last_refused().expect("it is shown");
+    assert_eq!((refused.reason, refused.address), ("allow", Some(Ipv4Addr::LOCALHOST.into())));
     trial.running.change(limited("udp://[::]:0", allow("127.0.0.0/8")), trial.metrics.clone());
     sender("127.0.0.1").send(b"<30>no stranger any more").unwrap();
     trial.expect(&["<30>friend", "<30>no stranger any more"]).await;

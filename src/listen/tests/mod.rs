@@ -3,6 +3,7 @@
 //!
 //! - `binding`   what is refused, or cleaned up, at start
 //! - `datagram`  udp and unixgram
+//! - `gelf`      GELF by UDP
 //! - `stream`    tcp and unix
 //! - `tls`       tls, and both on one port
 //!
@@ -17,18 +18,23 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, Reassembler, Running, SharedAdmission, Shedding, bind,
+    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, PendingMessages, Reassembler, Running, SharedAdmission,
+    Shedding, bind,
 };
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::eventually::eventually;
 use crate::metrics::{ListenMetrics, Metrics};
+use crate::protocol::syslog::Senders;
 use crate::protocol::syslog::{Settings, Translator};
 use crate::record::Record;
 use crate::skip::has_ipv6;
 use crate::spool::{self, Inlet, Reader, Spool};
+use crate::status::Mistakes;
+use crate::tls::Credentials;
 
 mod binding;
 mod datagram;
+mod gelf;
 mod stream;
 mod tls;
 
@@ -52,10 +58,11 @@ fn loopbacks() -> &'static [&'static str] {
 fn options(address: &str) -> Options {
     Options {
         address: address.parse().unwrap(),
-        tls: None,
+        credentials: Credentials::none(),
         plaintext: true,
         receive_buffer: DEFAULT_RECEIVE_BUFFER,
         limits: Limits::default(),
+        senders: Senders::Anybody,
     }
 }
 
@@ -99,7 +106,13 @@ fn ingest(inlet: Inlet) -> Ingest {
         listeners: Arc::new([]),
         rejoin: None,
     };
-    let shared = SharedAdmission { buckets: Arc::default(), reassembler: Arc::new(Reassembler::new(metrics.pieces())) };
+    let shared = SharedAdmission {
+        buckets: Arc::default(),
+        reassembler: Arc::new(Reassembler::new(metrics.pieces())),
+        joiner: Arc::new(PendingMessages::new(metrics.pieces())),
+        loops: Arc::default(),
+        mistakes: Mistakes::default(),
+    };
     Ingest::new(watch::channel(policy).1, inlet, &metrics, &options("tcp://:0").address, &shared)
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use super::{Taken, Trial, bound, ingest, limited, listen, listen_with, loopbacks
 use crate::config::Limits;
 use crate::listen::KEEPALIVE_IDLE;
 use crate::listen::Rules;
-use crate::listen::stream::Budget;
+use crate::listen::stream::accepted::{AcceptedSocket, StreamSocket};
 use crate::listen::stream::driver::serve;
+use crate::listen::stream::{Budget, SenderChunks};
 use crate::metrics::Metrics;
 use crate::skip::has_ipv6;
 
@@ -130,13 +132,15 @@ async fn a_broken_connection_drops_its_tail_and_counts_it() {
 #[tokio::test]
 async fn oversized_frames_are_cut_and_forge_nothing() {
     let trial = listen_with(limited("tcp://127.0.0.1:0", Limits { max_frame: 100, ..Limits::default() }));
-    let body = "x".repeat(150) + "\n<13>forged\n" + &"x".repeat(400_000);
+    let body = "<30>".to_owned() + &"x".repeat(150) + "\n<13>forged\n" + &"x".repeat(400_000);
     let stream = connect(trial.at());
     let message = format!("{} {body}<30>next\n{}\n<30>last\n", body.len(), "y".repeat(300_000));
     let writer = tokio::task::spawn_blocking(move || say(&stream, &message));
-    trial.expect(&[&("x".repeat(100) + "~"), "<30>next", &("y".repeat(100) + "~"), "<30>last"]).await;
+    let first = "<30>".to_owned() + &"x".repeat(96) + "~";
+    trial.expect(&[&first, "<30>next", &("y".repeat(100) + "~"), "<30>last"]).await;
     writer.await.unwrap();
     assert_eq!(trial.metrics.cut.max_frame.get(), 2);
+    assert_eq!(trial.metrics.skipped.max_frame.get(), 54 + 12 + 400_000 + 299_900);
 }
 
 #[tokio::test]
@@ -310,16 +314,36 @@ async fn accepted_connections_inherit_keepalive() {
     assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
 }
 
+/// An answer that waits for the acknowledgement of the one before is a round trip late.
+#[tokio::test]
+async fn answers_are_sent_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _sender = connect(listener.local_addr().unwrap());
+    let accepted = listener.accept().await.unwrap().0;
+    let same = Socket::from(accepted.as_fd().try_clone_to_owned().unwrap());
+    let (options, metrics) = (options("relp://127.0.0.1:0"), Metrics::new().listener("trial"));
+    let rules =
+        Rules::new(options.address.clone(), &options, metrics.clone(), (&Default::default(), &Default::default()));
+    let (reservation, chunks) = (Budget::default().reservation(None), SenderChunks::default());
+    let socket = AcceptedSocket::new(StreamSocket::Tcp(accepted));
+    let ingest = Box::new(ingest(Taken::new().0));
+    let conversation = (rules.session().unwrap(), ingest, reservation);
+    let _served = serve(socket, (&rules, &metrics), &chunks, conversation, watch::channel(false).1);
+    assert!(same.tcp_nodelay().unwrap());
+}
+
 /// Ten thousand idle connections: what one costs is mostly this.
 #[test]
 fn an_idle_connection_is_small() {
     let options = options("tcp://127.0.0.1:0");
     let metrics = Metrics::new().listener("trial");
-    let rules = Rules::new(options.address.clone(), &options, metrics.clone());
-    let inlet = Taken::new().0;
+    let rules =
+        Rules::new(options.address.clone(), &options, metrics.clone(), (&Default::default(), &Default::default()));
+    let (inlet, chunks) = (Taken::new().0, SenderChunks::default());
     let serve = |socket| {
         let reservation = Budget::default().reservation(None);
-        serve(socket, &rules, &metrics, reservation, Box::new(ingest(inlet.clone())), watch::channel(false).1)
+        let conversation = (rules.session().unwrap(), Box::new(ingest(inlet.clone())), reservation);
+        serve(socket, (&rules, &metrics), &chunks, conversation, watch::channel(false).1)
     };
     let size = size_of_result(serve);
     assert!(size <= 1024, "{size} bytes");

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{Trial, limited, listen_with, options};
 use crate::config::Limits;
 use crate::listen::Options;
+use crate::tls::Credentials;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -68,8 +69,12 @@ fn client(authority: &Authority, version: &'static SupportedProtocolVersion, cer
     }
 }
 
+fn credentials(acceptor: TlsAcceptor) -> Credentials {
+    Credentials { tls: Some(acceptor), ..Credentials::none() }
+}
+
 fn listen(acceptor: TlsAcceptor, plaintext: bool) -> Trial {
-    listen_with(Options { tls: Some(acceptor), plaintext, ..options("tcp://127.0.0.1:0") })
+    listen_with(Options { credentials: credentials(acceptor), plaintext, ..options("tcp://127.0.0.1:0") })
 }
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
@@ -121,7 +126,10 @@ async fn both_versions_with_and_without_client_certificates() {
 async fn handshakes_wait_for_their_turn() {
     let authority = authority();
     let limits = Limits { max_handshakes: 1, ..Limits::default() };
-    let trial = listen_with(Options { tls: Some(acceptor(&authority, false)), ..limited("tcp://127.0.0.1:0", limits) });
+    let trial = listen_with(Options {
+        credentials: credentials(acceptor(&authority, false)),
+        ..limited("tcp://127.0.0.1:0", limits)
+    });
     let half = TcpStream::connect(trial.at()).unwrap();
     (&half).write_all(&[0x16, 3, 1]).unwrap();
     trial.until("the first", |trial| trial.metrics.connections.get() == 1).await;
@@ -168,8 +176,8 @@ async fn plain_text_and_tls_on_one_port() {
 async fn plain_text_is_refused_where_it_is_not_wanted() {
     let authority = authority();
     for (address, plaintext) in [("tcp://127.0.0.1:0", false), ("tcp+tls://127.0.0.1:0", true)] {
-        let tls = Some(acceptor(&authority, false));
-        let trial = listen_with(Options { tls, plaintext, ..options(address) });
+        let credentials = credentials(acceptor(&authority, false));
+        let trial = listen_with(Options { credentials, plaintext, ..options(address) });
         let mut plain = TcpStream::connect(trial.at()).unwrap();
         plain.write_all(b"<30>in public\n").unwrap();
         assert_eq!(answer(plain).await, Err(ErrorKind::ConnectionReset));
@@ -201,8 +209,8 @@ async fn a_handshake_has_a_deadline() {
     let authority = authority();
     for (plaintext, first) in [(true, &b"\x16\x03"[..]), (false, b"\x16"), (false, b"")] {
         let limits = Limits { handshake_timeout: Duration::from_millis(50), ..Limits::default() };
-        let tls = Some(acceptor(&authority, false));
-        let options = Options { tls, plaintext, ..limited("tcp://127.0.0.1:0", limits) };
+        let credentials = credentials(acceptor(&authority, false));
+        let options = Options { credentials, plaintext, ..limited("tcp://127.0.0.1:0", limits) };
         let trial = listen_with(options);
         let mut stream = TcpStream::connect(trial.at()).unwrap();
         stream.write_all(first).unwrap();

@@ -18,6 +18,7 @@ mod session;
 mod tests;
 
 use crate::hex;
+use crate::protocol::held::hold;
 pub use proof::{Key, Nonce, NumberedStreams, Numbering, Proofs, Prover, Signature, statement};
 pub use session::RelpSession;
 
@@ -60,6 +61,8 @@ pub struct Frame<'a> {
     pub data: &'a [u8],
     /// The data was longer than the limit; this is its start.
     pub cut: bool,
+    /// The data's length, as the header announced it.
+    pub length: usize,
 }
 
 /// What is no RELP. There is no way to find the next frame: the connection has to end.
@@ -68,7 +71,7 @@ pub struct Frame<'a> {
 pub struct BadFrame(&'static str);
 
 impl BadFrame {
-    /// For what is wrong with a frame beyond its form.
+    /// The error of a frame whose form is right and whose content is wrong.
     pub fn new(what: &'static str) -> Self {
         Self(what)
     }
@@ -115,7 +118,7 @@ impl Decoder {
         Self { limit, state: State::Header, held: Vec::new() }
     }
 
-    /// From the next frame on; it is never made smaller.
+    /// Raises the limit from the next frame on. A smaller one changes nothing.
     pub fn raise_limit(&mut self, limit: usize) {
         self.limit = self.limit.max(limit);
     }
@@ -191,19 +194,9 @@ impl Decoder {
         }
         let come = left.min(bytes.len());
         let kept = come.min(self.limit.saturating_sub(self.held.len()));
-        self.keep(&bytes[..kept], header.length);
+        hold(&mut self.held, &bytes[..kept], self.limit.min(header.length));
         self.state = State::Data { header, left: left - come };
         Ok(&bytes[come..])
-    }
-
-    /// Grows with what has arrived, never with what was announced, and never beyond that or the limit.
-    fn keep(&mut self, piece: &[u8], announced: usize) {
-        let needed = self.held.len() + piece.len();
-        if needed > self.held.capacity() {
-            let grown = (self.held.capacity() * 2).min(self.limit).min(announced).max(needed);
-            self.held.reserve_exact(grown - self.held.len());
-        }
-        self.held.extend_from_slice(piece);
     }
 
     /// Bytes of memory that an unfinished frame takes.
@@ -227,7 +220,7 @@ fn emit<E: From<BadFrame>>(
         return Err(BadFrame("no LF where the data ends").into());
     }
     let Header { txnr, command, length, .. } = header;
-    on_frame(Frame { txnr, command, data, cut: data.len() < length })
+    on_frame(Frame { txnr, command, data, cut: data.len() < length, length })
 }
 
 /// `None`: more bytes are needed to tell.
@@ -415,7 +408,7 @@ impl<'a> Numbered<'a> {
         parsed.ok_or(BadFrame("a numbered frame that does not hold what it says"))
     }
 
-    /// Its lines; after [`read`](Self::read) there is no `None` among them.
+    /// The lines of the frame; after [`read`](Self::read) there is no `None` among them.
     pub fn lines(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut rest = self.lines;
         std::iter::from_fn(move || {

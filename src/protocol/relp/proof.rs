@@ -20,28 +20,30 @@ pub type Signature = [u8; 64];
 /// Names of proven streams begin so, and no other name may.
 pub const PROVEN: &str = "key:";
 
-/// Who can sign for a stream.
+/// The owner of a key that signs for a stream.
 pub trait Prover: Send + Sync {
     fn key(&self) -> Key;
     fn sign(&self, statement: &[u8]) -> Signature;
 }
 
-/// Whose numbers a sender's lines have.
+/// The stream that numbers a sender's lines.
 #[derive(Clone)]
 pub struct Numbering {
-    /// Its spool and forward.
+    /// The name of the stream: `SPOOL/FORWARD`.
     pub stream: String,
     /// `None`: there is no key.
     pub prover: Option<Arc<dyn Prover>>,
+    /// The collector is told the numbers, if it keeps such.
+    pub is_told: bool,
 }
 
 /// Which streams of numbered lines are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NumberedStreams {
-    /// Those without a proof too. Whoever has read a session can send in their name.
+    /// Streams without a proof too. Whoever has read a session of such a stream can send in its name.
     #[default]
     Any,
-    /// Only those that a key has signed for; the lines of others are taken without their numbers.
+    /// Only streams that a key has signed for; the lines of others are taken without their numbers.
     Proven,
 }
 

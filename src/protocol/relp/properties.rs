@@ -94,7 +94,7 @@ pub fn any_cut(stream: &[u8], limit: usize, pieces: &[usize]) {
     );
 }
 
-/// The same for bytes that choose everything: a limit, how many cuts, the cuts, and the stream. They are also read as
+/// [`any_cut`] of bytes that choose everything: a limit, how many cuts, the cuts, and the stream. The bytes are also read as
 /// what a frame may carry: what is understood of them is understood again when we have written it.
 pub fn any_bytes(data: &[u8]) {
     if let [limit, cuts, rest @ ..] = data {

@@ -1,17 +1,18 @@
 //! A connection that speaks RELP to a listener: `open`, messages and commands in any number, `close`. Answers come in the order
 //! of what they answer, each when all before it is in the spool.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::proof::{proven_name, statement};
 use super::{BadFrame, Command, Decoder, Frame, Numbered, NumberedStreams, Offers, Proofs, append, append_ok};
+use crate::protocol::answers::Answers;
+use crate::protocol::framing::{Notes, Skipped};
 use crate::protocol::session::{
     Ack, Bounds, Closed, Conduct, MessageDeadline, Numbers, Phase, Refusal, Session, Sink, Violation,
 };
 
 /// Each read is delivered by itself.
-const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1 };
+const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1, holds_briefly: false };
 /// Bytes of a `numbered` frame beside the longest line: another logferry's batch is some 64 KiB.
 const NUMBERED_BATCH: usize = 128 * 1024;
 /// Bytes of the shortest line that another logferry can have: `<0>1 - - - - - -`. Lines are longer here than there, for each may
@@ -36,18 +37,12 @@ pub struct RelpSession {
 #[derive(Debug)]
 struct Dialog {
     phase: Phase,
+    has_begun: bool,
     max_frame: usize,
     /// The name the sender's lines are numbered under, if it is another logferry.
     stream: Option<Stream>,
     proofs: Proofs,
-    /// The ticket of the batch that is gathered. All before it have been handed out.
-    ticket: Ack,
-    /// Messages of that batch that were taken.
-    taken: u64,
-    /// In the order in which it came.
-    unanswered: VecDeque<Unanswered>,
-    /// Batches before this one are in the spool.
-    committed: Ack,
+    answers: Answers<Answer>,
     /// Bytes of answers to commands among the unanswered.
     owed: usize,
 }
@@ -56,15 +51,8 @@ struct Dialog {
 #[derive(Clone, Debug)]
 struct Stream {
     name: String,
-    /// What it was called before it proved who it is.
+    /// The stream's name before a proof.
     was: Option<String>,
-}
-
-/// What is to be answered, once the batches up to this one are in the spool.
-#[derive(Debug)]
-struct Unanswered {
-    after: Ack,
-    answer: Answer,
 }
 
 #[derive(Debug)]
@@ -79,13 +67,11 @@ impl RelpSession {
     pub fn new(bounds: Bounds) -> Self {
         let dialog = Dialog {
             phase: Phase::Opening,
+            has_begun: false,
             max_frame: bounds.max_frame,
             stream: None,
             proofs: bounds.proofs,
-            ticket: Ack(1),
-            taken: 0,
-            unanswered: VecDeque::new(),
-            committed: Ack(1),
+            answers: Answers::default(),
             owed: 0,
         };
         Self {
@@ -95,6 +81,11 @@ impl RelpSession {
             open_until: None,
             bounds,
         }
+    }
+
+    /// Whether the session was opened.
+    pub fn has_begun(&self) -> bool {
+        self.dialog.has_begun
     }
 
     fn take(&mut self, mut bytes: &[u8], now: Instant, to: &mut impl Sink) -> Result<(), BadFrame> {
@@ -132,14 +123,14 @@ impl Session for RelpSession {
 
     fn feed(&mut self, bytes: &[u8], now: Instant, to: &mut impl Sink, answers: &mut Vec<u8>) -> Result<(), Violation> {
         let taken = self.take(bytes, now, to);
-        self.dialog.end_batch(None, to);
+        self.dialog.answers.end_batch(None, to);
         let taken = taken.map_err(|bad| self.dialog.end(bad));
         self.dialog.answer_committed(answers);
         taken
     }
 
     fn committed(&mut self, ack: Ack, answers: &mut Vec<u8>) {
-        self.dialog.committed = Ack(ack.0 + 1);
+        self.dialog.answers.committed(ack);
         self.dialog.answer_committed(answers);
     }
 
@@ -153,14 +144,14 @@ impl Session for RelpSession {
     fn timer(&mut self, now: Instant, _to: &mut impl Sink) -> Result<Option<Instant>, Violation> {
         if self.open_until.is_some_and(|until| until <= now) || self.deadline.is_over(now) {
             self.dialog.phase = Phase::Over;
-            return Err(Violation("a frame, or `open`, has not ended in time"));
+            return Err(Violation::new("a frame, or `open`, has not ended in time"));
         }
         Ok(self.open_until.into_iter().chain(self.deadline.at()).min())
     }
 
     fn give_up(&mut self, _to: &mut impl Sink) -> Result<(), Violation> {
         self.dialog.phase = Phase::Over;
-        Err(Violation("there is no memory for a frame that has not ended"))
+        Err(Violation::new("there is no memory for a frame that has not ended"))
     }
 
     fn stopping(&mut self, answers: &mut Vec<u8>) {
@@ -195,8 +186,13 @@ impl Dialog {
         match frame.command {
             Command::Syslog => {
                 let kept = &frame.data[..frame.data.len().min(self.max_frame)];
-                self.taken += u64::from(to.frame(kept, frame.cut || kept.len() < frame.data.len()));
-                self.message(self.ticket, frame.txnr);
+                let skipped = frame.length - kept.len();
+                if skipped > 0 {
+                    let skipped = Skipped { limit: skipped as u64, ..Skipped::default() };
+                    to.notes(Notes { skipped, ..Notes::default() });
+                }
+                self.answers.add_taken(u64::from(to.frame(kept, skipped > 0)));
+                self.message(frame.txnr);
             }
             Command::Numbered => self.numbered(frame, to)?,
             Command::Open => {
@@ -205,7 +201,7 @@ impl Dialog {
                     Ok(offers) => offers.write(&mut data),
                     Err(why) => data = format!("500 {why}").into_bytes(),
                 }
-                self.phase = Phase::Open;
+                (self.phase, self.has_begun) = (Phase::Open, true);
                 self.command("rsp", frame.txnr, &data);
             }
             Command::Close => {
@@ -249,7 +245,7 @@ impl Dialog {
         if numbered.lines().count() > FEW_LINES + frame.data.len().min(NUMBERED_BATCH) / MIN_LINE {
             return Err(BadFrame::new("numbered lines that are too short to be syslog"));
         }
-        self.end_batch(None, to);
+        self.answers.end_batch(None, to);
         // Lines that follow one another; a line that is refused ends a run.
         let Stream { name, was } = &stream;
         let (session, first_line) = (numbered.session, numbered.first_line);
@@ -261,16 +257,16 @@ impl Dialog {
                 _ => to.frame(line, false),
             };
             if taken {
-                self.taken += 1;
+                self.answers.add_taken(1);
             } else {
                 // What follows has the number behind the next one.
-                let next = run.first_line + self.taken + 1;
-                self.end_batch(Some(run), to);
+                let next = run.first_line + self.answers.taken() + 1;
+                self.answers.end_batch(Some(run), to);
                 run.first_line = next;
             }
         }
-        self.message(self.ticket, frame.txnr);
-        self.end_batch(Some(run), to);
+        self.message(frame.txnr);
+        self.answers.end_batch(Some(run), to);
         Ok(())
     }
 
@@ -283,68 +279,51 @@ impl Dialog {
             }
             _ => self.phase = Phase::Over,
         }
-        Violation(bad.0)
+        Violation::new(bad.0)
     }
 
-    /// Ends the batch that is gathered. One of which nothing was taken is none.
-    fn end_batch(&mut self, numbers: Option<Numbers<'_>>, to: &mut impl Sink) {
-        if std::mem::take(&mut self.taken) > 0 {
-            to.ticket(self.ticket, numbers);
-            self.ticket = Ack(self.ticket.0 + 1);
-            return;
-        }
-        // What would have waited for it waits for the one before.
-        let before = Ack(self.ticket.0 - 1);
-        self.unanswered.iter_mut().rev().take_while(|one| one.after > before).for_each(|one| one.after = before);
-    }
-
-    /// A message is to be answered once that batch is in the spool.
-    fn message(&mut self, after: Ack, txnr: u32) {
-        match self.unanswered.back_mut() {
-            Some(Unanswered { after: last, answer: Answer::Messages(txnrs) }) if *last == after => txnrs.push(txnr),
-            _ => self.unanswered.push_back(Unanswered { after, answer: Answer::Messages(vec![txnr]) }),
-        }
+    /// A message is to be answered once its batch is in the spool.
+    fn message(&mut self, txnr: u32) {
+        self.answers.owe_for_message(|last| match last {
+            Some(Answer::Messages(txnrs)) => {
+                txnrs.push(txnr);
+                None
+            }
+            _ => Some(Answer::Messages(vec![txnr])),
+        });
     }
 
     /// A command is answered with a frame, once everything before it is.
     fn command(&mut self, command: &str, txnr: u32, data: &[u8]) {
-        let before = Ack(self.ticket.0 - 1);
-        let after = self.unanswered.back().map_or(before, |last| last.after.max(before));
         let mut frame = Vec::new();
         append(txnr, command, data, &mut frame);
         self.owed += frame.len();
         // Commands are short, and a read may bring thousands.
-        match self.unanswered.back_mut() {
-            Some(Unanswered { after: last, answer: Answer::Commands(answers) }) if *last == after => {
-                answers.append(&mut frame);
+        self.answers.owe_behind(|last| match last {
+            Some(Answer::Commands(commands)) => {
+                commands.append(&mut frame);
+                None
             }
-            _ => self.unanswered.push_back(Unanswered { after, answer: Answer::Commands(frame) }),
-        }
+            _ => Some(Answer::Commands(frame)),
+        });
     }
 
     /// Answers what waits for nothing any more.
-    fn answer_committed(&mut self, answers: &mut Vec<u8>) {
-        while let Some(one) = self.unanswered.front_mut().filter(|one| one.after < self.committed) {
-            match &mut one.answer {
-                Answer::Messages(txnrs) => txnrs.iter().for_each(|txnr| append_ok(*txnr, answers)),
-                Answer::Commands(commands) => {
+    fn answer_committed(&mut self, out: &mut Vec<u8>) {
+        while let Some(answer) = self.answers.next_due() {
+            match answer {
+                Answer::Messages(txnrs) => txnrs.iter().for_each(|txnr| append_ok(*txnr, out)),
+                Answer::Commands(mut commands) => {
                     self.owed -= commands.len();
-                    answers.append(commands);
+                    out.append(&mut commands);
                 }
             }
-            self.unanswered.pop_front();
-        }
-        // An idle session holds no memory.
-        if self.unanswered.is_empty() {
-            self.unanswered.shrink_to_fit();
         }
     }
 
-    /// Nothing that waits for this batch or a later one will be answered. What is said from now on does not wait for them.
+    /// Nothing that waits for this batch or a later one will be answered.
     fn forget_from(&mut self, ack: Ack) {
-        self.ticket = self.ticket.min(ack);
-        let kept = self.unanswered.iter().take_while(|one| one.after < ack).count();
-        for Unanswered { answer, .. } in self.unanswered.drain(kept..) {
+        for answer in self.answers.forget_from(ack) {
             if let Answer::Commands(commands) = answer {
                 self.owed -= commands.len();
             }

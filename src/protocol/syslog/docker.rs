@@ -14,19 +14,21 @@ use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::{Reader, Reading, Settings, Shape, Stamp, StampReader};
+use super::stamp::written::goes_on;
+use super::words::is_host;
+use super::{Reader, Reading, Senders, Settings, Shape, Stamp, StampReader, original_host};
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::time::{BSD_LEN, is_rfc3339};
 use crate::record::{HeaderField, Record, StructuredData};
 
 /// How far a tag with blanks is searched for, in bytes.
-const MAX_TAG_WITH_BLANKS: usize = 512;
+pub(super) const MAX_TAG_WITH_BLANKS: usize = 512;
 
 /// Reads Docker's shapes with a tag without blanks.
-pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
+pub(super) fn read<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader, senders: Senders) -> Option<Reading<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424(reader, header),
-        _ => read_3164(reader, stamps),
+        _ => read_3164(reader, stamps, senders),
     }
 }
 
@@ -40,80 +42,125 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a
     is_docker.then(|| reader.docker_5424(stamp, host, tag, pid, message))
 }
 
-fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
+fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader, senders: Senders) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
     // A template that makes blanks settles what the bytes alone cannot: `my app[1]:` has no host `my`.
-    if reader.settings.tag_template.has_blank()
-        && let Some((host, tag, pid, message)) = fit_template(reader, rest)
+    if reader.settings.tag_templates.has_blank()
+        && let Some(split) = fit_template(reader, rest)
     {
-        return Some(reader.docker_3164(stamp, host, tag, pid, message));
+        return Some(reader.docker_3164(stamp, split));
     }
     let (first, behind) = token_or_all(rest);
     if let Some((tag, pid)) = tag_and_pid(first) {
-        return Some(reader.docker_3164(stamp, None, tag, pid, behind));
+        return Some(reader.docker_3164(stamp, Split { host: None, tag, pid, behind_host: rest, message: behind }));
     }
+    let behind_host = behind;
     let (second, behind) = token_or_all(behind);
     // `su: job[1]: done` has no host `su:`, but a tag without a pid.
     let (tag, pid) = tag_and_pid(second).filter(|_| !first.is_empty() && !first.ends_with(b":"))?;
-    Some(reader.docker_3164(stamp, Some(first), tag, pid, behind))
+    let reading = reader.docker_3164(stamp, Split { host: Some(first), tag, pid, behind_host, message: behind });
+    // What others write there may be no host: `words` looks closer.
+    let is_host = reading.shape == Shape::Docker || senders == Senders::Docker || first == b"-" || is_host(first);
+    is_host.then_some(reading)
 }
 
 /// Reads Docker's shapes with blanks in the tag, where that can be told.
-pub(super) fn read_tag_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
+pub(super) fn read_tag_with_blanks<'a>(
+    reader: &Reader<'_, 'a>,
+    stamps: &mut StampReader,
+    senders: Senders,
+) -> Option<Reading<'a>> {
     match reader.rest {
         [b'1', b' ', header @ ..] => read_5424_with_blanks(reader, header),
-        _ => read_3164_with_blanks(reader, stamps),
+        _ => read_3164_with_blanks(reader, stamps, senders),
     }
 }
 
 /// `STAMP HOST (TAG) (digits) \1 - MSG`: the tag stands there twice, so it can be found whatever is in it.
 fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a>> {
+    let (stamp, (host, tag, pid, message)) = read_twice(header)?;
+    Some(reader.docker_5424(stamp, host, tag, pid, message))
+}
+
+/// Host, tag, pid and message.
+type Twice<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [u8]);
+
+/// What a header says that has its tag twice.
+pub(super) fn read_twice(header: &[u8]) -> Option<(&[u8], Twice<'_>)> {
     let (stamp, rest) = token(header)?;
-    let (host, rest) = token(rest)?;
     if !is_rfc3339(stamp, 9) {
         return None;
     }
+    Some((stamp, twice_behind_stamp(rest)?))
+}
+
+/// Whether what stands behind a stamp has its tag twice.
+pub(super) fn has_tag_twice(behind_stamp: &[u8]) -> bool {
+    twice_behind_stamp(behind_stamp).is_some()
+}
+
+fn twice_behind_stamp(text: &[u8]) -> Option<Twice<'_>> {
+    let (host, rest) = token(text)?;
     let within = &rest[..rest.len().min(MAX_TAG_WITH_BLANKS)];
     memchr::memchr_iter(b' ', within).filter(|at| *at > 0).find_map(|at| {
         let tag = &rest[..at];
         let (pid, again) = token(&rest[at + 1..])?;
         let message = behind_nil(again.strip_prefix(tag)?.strip_prefix(b" ")?)?;
-        is_digits(pid).then(|| reader.docker_5424(stamp, host, tag, pid, message))
+        is_digits(pid).then_some((host, tag, pid, message))
     })
 }
 
 /// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template to tell which: the first word is taken for the host, and
-/// a word that ends in `:` says that the brackets belong to the text.
-fn read_3164_with_blanks<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<Reading<'a>> {
+/// a word that ends in `:` says that the brackets belong to the text. Where anybody sends, only a tag with a blank on either side
+/// is Docker's for sure; any other is for `words` to find.
+fn read_3164_with_blanks<'a>(
+    reader: &Reader<'_, 'a>,
+    stamps: &mut StampReader,
+    senders: Senders,
+) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
     let (end, pid, message) = tag_ends(rest).next()?;
-    let (host, tag) = match rest[..end].iter().position(|b| *b == b' ') {
-        Some(0) | None => (None, &rest[..end]),
-        Some(host) => (Some(&rest[..host]), &rest[host + 1..end]),
+    if senders == Senders::Anybody && !matches!(rest[..end], [b' ', ref word @ .., b' '] if !word.contains(&b' ')) {
+        return None;
+    }
+    let (host, start) = match rest[..end].iter().position(|b| *b == b' ') {
+        Some(0) | None => (None, 0),
+        Some(host) => (Some(&rest[..host]), host + 1),
     };
+    let (tag, behind_host) = (&rest[start..end], &rest[start..]);
     let is_text = rest[..end].split(|b| *b == b' ').any(|word| word.ends_with(b":"));
-    (!is_text && !tag.is_empty()).then(|| reader.docker_3164(stamp, host, tag, pid, message))
+    (!is_text && !tag.is_empty()).then(|| reader.docker_3164(stamp, Split { host, tag, pid, behind_host, message }))
 }
 
-/// Host, tag, pid and message where the template can have made the tag, without a host first.
+/// Host, tag, pid and message where a template can have made the tag, without a host first.
 ///
 /// The first end of a tag is the only one, or a container could print the rest of a header; unless the template itself
 /// writes what looks like an end.
 fn fit_template<'a>(reader: &Reader<'_, 'a>, rest: &'a [u8]) -> Option<Split<'a>> {
-    let template = &reader.settings.tag_template;
+    let templates = &reader.settings.tag_templates;
     let (host, behind_host) = token(rest).map_or((None, rest.len()), |(host, _)| (Some(host), host.len() + 1));
-    let tries = if template.has_tag_end() { usize::MAX } else { 1 };
+    let tries = if templates.has_tag_end() { usize::MAX } else { 1 };
     tag_ends(rest).take(tries).find_map(|(end, pid, message)| {
-        let fits = |start: usize| rest.get(start..end).filter(|tag| template.fit(tag).is_some());
-        let bare = fits(0).map(|tag| (None, tag, pid, message));
-        bare.or_else(|| fits(behind_host).map(|tag| (host, tag, pid, message)))
+        let split = |host, start: usize| {
+            let tag = rest.get(start..end).filter(|tag| templates.fit(tag, reader.senders).is_some())?;
+            Some(Split { host, tag, pid, behind_host: &rest[start..], message })
+        };
+        split(None, 0).or_else(|| split(host, behind_host))
     })
 }
 
-type Split<'a> = (Option<&'a [u8]>, &'a [u8], &'a [u8], &'a [u8]);
+/// What stands behind the stamp of Docker's RFC 3164.
+struct Split<'a> {
+    host: Option<&'a [u8]>,
+    tag: &'a [u8],
+    pid: &'a [u8],
+    /// Tag and message, as they stand there.
+    behind_host: &'a [u8],
+    message: &'a [u8],
+}
 
 /// Every place that can be the end of a tag: its index, the digits in the brackets, and what follows.
-fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
+pub(super) fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
     let within = &text[..text.len().min(MAX_TAG_WITH_BLANKS)];
     memchr::memchr_iter(b'[', within).filter_map(|open| {
         let (word, behind) = token_or_all(&text[open..]);
@@ -125,7 +172,8 @@ fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
 /// The stamp of RFC 3164, or an RFC 3339 one in its place, as rsyslog and syslog-ng forward it.
 fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<(Stamp<'a>, &'a [u8])> {
     if let Some(b' ') = reader.rest.get(BSD_LEN)
-        && let Some(stamp) = stamps.bsd(reader.rest, reader.frame.received, reader.settings.utc_offset)
+        && let Some(stamp) = stamps.bsd(reader.rest, reader.frame.received, reader.zone)
+        && !goes_on(reader.rest, BSD_LEN)
     {
         return Some((stamp, &reader.rest[BSD_LEN + 1..]));
     }
@@ -138,7 +186,7 @@ fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<(Stamp
 
 /// What another reader has found, which is Docker's if it has its signature: where the stamp was none, or the fields stood
 /// further apart, the line made of it has neither fault, and the next relay would see the signature there.
-pub(super) fn signed<'a>(reading: Reading<'a>, settings: &Settings) -> Reading<'a> {
+pub(super) fn signed<'a>(reading: Reading<'a>, settings: &Settings, senders: Senders) -> Reading<'a> {
     let Reading { record, shape: Shape::Rfc5424 } = &reading else { return reading };
     let said = |field: Option<HeaderField<'a>>| field.map(|field| field.said());
     let (Some(tag), StructuredData::Nil) = (said(record.app_name), record.structured_data) else { return reading };
@@ -154,14 +202,16 @@ pub(super) fn signed<'a>(reading: Reading<'a>, settings: &Settings) -> Reading<'
         message,
         ..reading.record
     };
-    record.hostname = record.hostname.and_then(|host| HeaderField::legal(host.said(), MAX_HOSTNAME));
-    identify(&mut record, tag, settings);
+    let said = record.hostname.map(|host| host.said());
+    record.hostname = said.and_then(|said| HeaderField::legal(said, MAX_HOSTNAME));
+    record.original_host = record.hostname.and_then(|field| original_host(said?, field));
+    identify(&mut record, tag, (settings, senders));
     Reading { record, shape: Shape::Docker }
 }
 
 /// What the tag tells of the container is what the line calls it.
-fn identify<'a>(record: &mut Record<'a>, tag: &'a [u8], settings: &Settings) -> bool {
-    let container = settings.tag_template.split(tag);
+fn identify<'a>(record: &mut Record<'a>, tag: &'a [u8], (settings, senders): (&Settings, Senders)) -> bool {
+    let container = settings.tag_templates.split(tag, senders);
     let borrowed = |part: &Option<Cow<'a, [u8]>>| match part {
         Some(Cow::Borrowed(part)) => Some(*part),
         _ => None,
@@ -179,22 +229,17 @@ fn identify<'a>(record: &mut Record<'a>, tag: &'a [u8], settings: &Settings) -> 
 }
 
 impl<'a> Reader<'_, 'a> {
-    fn docker_3164(
-        &self,
-        timestamp: Stamp<'a>,
-        hostname: Option<&'a [u8]>,
-        tag: &'a [u8],
-        pid: &'a [u8],
-        message: &'a [u8],
-    ) -> Reading<'a> {
+    fn docker_3164(&self, timestamp: Stamp<'a>, split: Split<'a>) -> Reading<'a> {
+        let Split { host, tag, pid, behind_host, message } = split;
         let sent = (!tag.is_empty()).then_some(tag);
-        let mut record = self.tagged(timestamp, hostname, sent, Some(pid), message);
-        let shape = if identify(&mut record, tag, self.settings) { Shape::Docker } else { Shape::Rfc3164 };
-        if shape == Shape::Rfc3164 {
-            // Many others send the same.
-            record.container = None;
+        let mut record = self.tagged(timestamp, host, sent, Some(pid), message);
+        // Where others send too, many of them send the same.
+        if identify(&mut record, tag, (self.settings, self.senders)) || self.senders == Senders::Docker {
+            return Reading { record, shape: Shape::Docker };
         }
-        Reading { record, shape }
+        let mut record = Record { container: None, ..record };
+        record.remember_msghdr(&behind_host[..behind_host.len() - message.len()]);
+        Reading { record, shape: Shape::Rfc3164 }
     }
 
     fn docker_5424(
@@ -206,7 +251,7 @@ impl<'a> Reader<'_, 'a> {
         message: &'a [u8],
     ) -> Reading<'a> {
         let mut record = self.tagged(Stamp::Text(stamp.into()), Some(host), Some(tag), Some(pid), message);
-        identify(&mut record, tag, self.settings);
+        identify(&mut record, tag, (self.settings, self.senders));
         Reading { record, shape: Shape::Docker }
     }
 }
@@ -230,7 +275,7 @@ fn behind_nil(rest: &[u8]) -> Option<&[u8]> {
 }
 
 /// A word and what follows its one blank. `None` without a word or a blank.
-fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b' ', text).filter(|end| *end > 0)?;
     Some((&text[..end], &text[end + 1..]))
 }

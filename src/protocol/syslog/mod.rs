@@ -22,40 +22,55 @@
 //!
 //! - here: [`parse`], which asks the readers one after the other
 //! - `docker`: the fast path, for the three shapes Docker's syslog driver sends
-//! - `tag`: Docker's tag back into image, name and ID
+//! - `tag`: Docker's tag back into image, name and ID; `tag_templates`: by several templates
+//! - `likeness`: how far a frame looks like Docker's, before it is read
 //! - `rfc5424`: anybody's RFC 5424 message
-//! - `rfc3164`: everything else that has a header, by way of `syslog_loose`
+//! - `rfc3164`: everything else that has a header
 //! - `stamp`: RFC 3164's time stamps, and the year and the zone that they lack
-//! - `translate`: [`Message`](translate::Message) → line
+//! - `words`: what stands behind such a stamp, HOSTNAME and TAG
+//! - `translate`: [`Message`] → line
+//! - `marks`: what is told of the listener that messages come from
 //! - `session`: a connection, message after message
+//! - `host`: HOSTNAME where the sender gives none
 //! - `header_cache`: what headers became that came before
 //! - `properties`: what must hold for all bytes
 
 mod docker;
 mod header_cache;
+mod host;
+mod likeness;
+mod marks;
 pub mod properties;
 mod rfc3164;
 mod rfc5424;
 mod session;
 mod stamp;
 mod tag;
+mod tag_templates;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod words;
 
 use std::borrow::Cow;
 use std::fmt;
 
 pub use header_cache::{HeaderId, MAX_HEADERS};
+pub use host::{HostSource, LocalAddresses};
+pub use likeness::{Likeness, likeness};
+pub use marks::{ListenerMark, Listening, Marks, SenderZones};
 pub use session::SyslogSession;
-pub use stamp::StampOrigin;
-pub use tag::TagTemplate;
-pub use translate::{ListenerMark, Translator};
+pub use stamp::{StampOrigin, properties as stamp_properties};
+pub use tag::is_container_id;
+pub(in crate::protocol) use tag::is_id;
+pub use tag_templates::TagTemplates;
+pub use translate::{Message, Translator};
 
 use stamp::StampReader;
 
+use crate::protocol::framing::BOM;
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
-use crate::record::{DEFAULT_PRI, HeaderField, LineOptions, Record, Stamp, UnixMicros, UtcOffset, priority};
+use crate::record::{DEFAULT_PRI, HeaderField, LineOptions, Record, Stamp, TimeZone, UnixMicros, priority};
 
 /// One message as it came off a socket.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +79,7 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
     /// Longer than the frame limit: `bytes` is only the start, the rest was thrown away.
     pub cut: bool,
-    /// When it was read.
+    /// When the frame was read.
     pub received: UnixMicros,
 }
 
@@ -76,7 +91,7 @@ pub enum Shape {
     Docker,
     /// RFC 5424 from anybody else.
     Rfc5424,
-    /// RFC 3164 from anybody else: a priority, a stamp, and most often a host and a tag.
+    /// RFC 3164 from anybody else: a priority, most often a stamp, a host and a tag, and at least a stamp or a tag.
     Rfc3164,
     /// No header that could be understood. A valid priority was kept, all the rest is the message.
     Unknown,
@@ -85,17 +100,17 @@ pub enum Shape {
 /// What the relay adds to what the sender said, and how it reads the sender's tag.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// For messages that name no host.
+    /// The HOSTNAME of messages that name no host.
     pub hostname: String,
-    /// The senders' `tag` log option.
-    pub tag_template: TagTemplate,
+    /// What the senders' `tag` log option may be.
+    pub tag_templates: TagTemplates,
     /// SD-ID of the element that carries image, name and ID, for example `docker@32473`; see [`is_sd_id`](crate::record::is_sd_id).
     pub sd_id: String,
-    /// The zone of RFC 3164 stamps that are too old or too new to tell it themselves.
-    pub utc_offset: UtcOffset,
+    /// The zone of stamps that have none; `None`: it is found out, as far as that can be.
+    pub time_zone: Option<TimeZone>,
 }
 
-/// Who sends.
+/// The kind of senders that a listener has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Senders {
     #[default]
@@ -114,14 +129,17 @@ pub struct Reading<'a> {
 
 /// Reads one frame. Never fails: see [`Shape::Unknown`].
 pub fn parse<'a>(frame: &Frame<'a>, settings: &'a Settings, senders: Senders) -> Reading<'a> {
-    parse_with(frame, settings, senders, &mut StampReader::default())
+    let mut reading = parse_with(frame, settings, senders, settings.time_zone.as_ref(), &mut StampReader::default());
+    reading.record.hostname = reading.record.hostname.or_else(|| settings.own_host());
+    reading
 }
 
-/// [`parse`] for many frames: `stamps` remembers the last stamps.
+/// [`parse`] for many frames: `zone` is the sender's, as far as the settings know it; `stamps` remembers the last stamps. A message that names no host has none.
 fn parse_with<'a>(
     frame: &Frame<'a>,
     settings: &'a Settings,
     senders: Senders,
+    zone: Option<&TimeZone>,
     stamps: &mut StampReader,
 ) -> Reading<'a> {
     // Where a frame was cut, a LF at its end is text that happens to stand there.
@@ -129,19 +147,30 @@ fn parse_with<'a>(
         Some(bytes) if !frame.cut => bytes,
         _ => frame.bytes,
     };
+    let bytes = behind_mark(bytes);
     let Some((pri, rest)) = priority(bytes) else {
-        return Reader { pri: DEFAULT_PRI, rest: bytes, frame, settings }.unknown();
+        return Reader { pri: DEFAULT_PRI, rest: bytes, frame, settings, senders, zone }.unknown();
     };
-    let reader = Reader { pri, rest, frame, settings };
+    let reader = Reader { pri, rest, frame, settings, senders, zone };
     let others = senders == Senders::Anybody;
     // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one.
     // Where only Docker sends there is none, but a tag can be made that looks like one.
-    let reading = docker::read(&reader, stamps)
+    let reading = docker::read(&reader, stamps, senders)
         .or_else(|| others.then(|| rfc5424::read(&reader))?)
-        .or_else(|| docker::read_tag_with_blanks(&reader, stamps))
+        .or_else(|| docker::read_tag_with_blanks(&reader, stamps, senders))
         .or_else(|| others.then(|| rfc5424::read_malformed(&reader).or_else(|| rfc3164::read(&reader)))?)
         .unwrap_or_else(|| reader.unknown());
-    docker::signed(reading, settings)
+    docker::signed(reading, settings, senders)
+}
+
+/// Whether a frame begins with a priority. One that does not is text and nothing else.
+pub fn has_priority(frame: &[u8]) -> bool {
+    priority(behind_mark(frame)).is_some()
+}
+
+/// A byte order mark in front of a priority is no text.
+fn behind_mark(frame: &[u8]) -> &[u8] {
+    frame.strip_prefix(BOM).filter(|bytes| bytes.starts_with(b"<")).unwrap_or(frame)
 }
 
 /// What every reader gets: the frame behind its priority.
@@ -152,6 +181,9 @@ struct Reader<'f, 'a> {
     rest: &'a [u8],
     frame: &'f Frame<'a>,
     settings: &'a Settings,
+    senders: Senders,
+    /// The zone of stamps that have none.
+    zone: Option<&'f TimeZone>,
 }
 
 impl<'a> Reader<'_, 'a> {
@@ -160,7 +192,6 @@ impl<'a> Reader<'_, 'a> {
         Record {
             timestamp: Some(Stamp::Received(self.frame.received)),
             received: Some(self.frame.received),
-            hostname: self.hostname(None),
             message: (!message.is_empty()).then_some(message),
             cut: self.frame.cut,
             ..Record::new(self.pri)
@@ -169,12 +200,6 @@ impl<'a> Reader<'_, 'a> {
 
     fn unknown(&self) -> Reading<'a> {
         Reading { record: self.record(self.rest), shape: Shape::Unknown }
-    }
-
-    /// As far as RFC 5424 allows it; the relay's own for a message that names none.
-    fn hostname(&self, said: Option<&'a [u8]>) -> Option<HeaderField<'a>> {
-        let field = |said| HeaderField::legal(said, MAX_HOSTNAME);
-        said.and_then(field).or_else(|| field(self.settings.hostname.as_bytes()))
     }
 
     /// A record whose header is APP-NAME and PROCID, or what stands for them elsewhere. Of a container they are made of what
@@ -187,9 +212,11 @@ impl<'a> Reader<'_, 'a> {
         proc_id: Option<&'a [u8]>,
         message: &'a [u8],
     ) -> Record<'a> {
+        let host = hostname.and_then(|host| HeaderField::legal(host, MAX_HOSTNAME));
         Record {
             timestamp: Some(timestamp),
-            hostname: self.hostname(hostname),
+            original_host: host.and_then(|field| original_host(hostname?, field)),
+            hostname: host,
             app_name: tag.and_then(|tag| HeaderField::legal(tag, MAX_APP_NAME)),
             proc_id: proc_id.and_then(|proc_id| HeaderField::legal(proc_id, MAX_PROC_ID)),
             tag: tag.map(Cow::Borrowed),
@@ -198,10 +225,20 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
+/// What was said, where the field cannot have it as it is.
+pub(super) fn original_host<'a>(said: &'a [u8], field: HeaderField<'a>) -> Option<Cow<'a, [u8]>> {
+    let is_kept = field.is_verbatim() && field.said().len() == said.len();
+    (!is_kept).then_some(Cow::Borrowed(said))
+}
+
 impl Settings {
     /// How records are written.
-    pub fn line_options(&self) -> LineOptions {
-        LineOptions { sd_id: self.sd_id.clone(), peer: false }
+    pub fn line_options(&self, peer: bool) -> LineOptions {
+        LineOptions { sd_id: self.sd_id.clone(), peer }
+    }
+
+    pub(in crate::protocol) fn own_host(&self) -> Option<HeaderField<'_>> {
+        HeaderField::legal(self.hostname.as_bytes(), MAX_HOSTNAME)
     }
 }
 
@@ -209,9 +246,9 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             hostname: "-".to_owned(),
-            tag_template: TagTemplate::default(),
+            tag_templates: TagTemplates::default(),
             sd_id: "docker@32473".to_owned(),
-            utc_offset: UtcOffset::UTC,
+            time_zone: None,
         }
     }
 }

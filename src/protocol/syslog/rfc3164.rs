@@ -1,129 +1,118 @@
-//! Everything with a header that is neither Docker's nor RFC 5424 to the letter, by way of `syslog_loose`.
+//! Everything with a header that is neither Docker's nor RFC 5424 to the letter.
 //!
-//! `syslog_loose` finds the header fields. It is not asked for the rest: it takes text only, trims the message's
-//! indentation, takes a leading `[x y="z"]` out of it, and knows neither year nor zone of a stamp. So it gets an
-//! ASCII picture of the header, byte for byte of the same length; its fields are places in that picture, and what
-//! goes on is what stands at these places in the frame.
+//! Of RFC 3164 the stamp is read by `stamp::written`, with what Cisco has in front of it by `stamp::cisco`, and the rest by `words`,
+//! which say why.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use chrono::Utc;
-use syslog_loose::{Variant, parse_message_with_year_exact_tz};
+use super::stamp::cisco::{self, CiscoHeader};
+use super::stamp::written::{self, WrittenStamp};
+use super::words::{self, Words};
+use super::{Reader, Reading, Shape, Stamp, docker};
+use crate::record::header::MAX_PROC_ID;
+use crate::record::{HeaderField, Record, StructuredData};
 
-use super::stamp::BsdStamp;
-use super::{Reader, Reading, Shape, Stamp, UtcOffset};
-use crate::record::time::is_rfc3339;
-use crate::record::{HeaderField, LocalStamp, Record};
-
-/// No header is longer, in bytes; nobody can make the picture larger.
+/// No header is longer, in bytes.
 const MAX_HEADER: usize = 4096;
-
-/// What is put in front of the header, so that `syslog_loose` finds a priority.
-const PRI: &str = "<13>";
-
-type Parsed<'p> = syslog_loose::Message<&'p str>;
 
 pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let text = reader.rest;
-    if let [b'1', b' ', ..] = text {
-        return read_5424(reader, text);
+    let (received, zone) = (reader.frame.received, reader.zone);
+    if let [b'1', b' ', behind_version @ ..] = text {
+        let others = || read_epoch(reader, text).or_else(|| read_5424(reader, text));
+        // It may be the first of a month, and no version.
+        let day_first = || read_stamped(reader, written::read(text, received, zone)?, None);
+        return read_format(reader, behind_version).or_else(others).or_else(day_first);
     }
-    // Some devices have a blank between priority and stamp.
-    let blanks = text.iter().take_while(|b| **b == b' ').count();
-    let (stamp, len) = read_stamp(reader, &text[blanks..])?;
-    let stamp_end = blanks + len;
-    if stamp_end >= MAX_HEADER {
-        return None;
+    if let Some(CiscoHeader { stamp, host, process }) = cisco::read(text, received, zone) {
+        let mut reading = read_stamped(reader, stamp, host)?;
+        let process = process.and_then(|process| HeaderField::legal(process, MAX_PROC_ID));
+        reading.record.proc_id = reading.record.proc_id.or(process);
+        return Some(reading);
     }
-    let mut picture = picture(text);
-    // A date that does not exist would make it give up on the whole header: every number becomes a harmless one.
-    if !text[blanks].is_ascii_digit() {
-        let shown = PRI.len() + blanks..PRI.len() + stamp_end;
-        let harmless = picture[shown.clone()].replace(|c: char| c.is_ascii_digit(), "1");
-        picture.replace_range(shown, &harmless);
+    if let Some(stamp) = written::read(text, received, zone) {
+        return read_stamped(reader, stamp, None);
     }
-    let parsed = parse_message_with_year_exact_tz(&picture, |_| 2000, Some(Utc), Variant::RFC3164).ok()?;
-    let place = |field: Option<&str>| place(&picture, field?);
-    let (mut host, mut tag) = (place(parsed.hostname), place(parsed.appname));
-    let mut end = tag.clone().or(host.clone()).map_or(stamp_end, |field| field.end);
-    // One word with a `:` behind it is a tag: programs on the same machine send no host.
-    if tag.is_none() && text.get(end) == Some(&b':') {
-        tag = host.take();
-    }
-    let mut pid = None;
-    if parsed.procid.is_some() {
-        let close = end + memchr::memchr(b']', text.get(end..)?)?;
-        pid = text.get(end + 1..close);
-        end = close + 1;
-    }
-    if end >= MAX_HEADER {
-        return None;
-    }
-    let field = |place: Option<Range<usize>>| text.get(place?).filter(|field| !field.is_empty() && *field != b"-");
-    let tag = field(tag);
-    let record = reader.tagged(stamp, field(host), tag, pid, behind_header(text.get(end..)?));
-    Some(Reading { record, shape: Shape::Rfc3164 })
+    let words = words::without_stamp(text)?;
+    Some(reading(reader, Stamp::Received(received), &words))
 }
 
-/// RFC 5424 with more than one blank between its fields.
-fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
-    let picture = picture(text);
-    let parsed: Parsed<'_> = parse_message_with_year_exact_tz(&picture, |_| 2000, Some(Utc), Variant::RFC5424).ok()?;
-    let place = |field: Option<&str>| place(&picture, field?);
-    let (host, tag, msg_id) = (place(parsed.hostname)?, place(parsed.appname)?, place(parsed.msgid));
-    // The number is not the text: `007` is no 7.
-    let pid = word_behind(text, tag.end);
-    let msg_id = msg_id.or_else(|| Some(word_behind(text, pid.end)))?;
-    let rest = text.get(word_behind(text, msg_id.end).start..)?;
-    if rest.is_empty() {
+/// What a stamp says, and what stands behind it. `host`: what stands in front of it.
+fn read_stamped<'a>(reader: &Reader<'_, 'a>, stamp: WrittenStamp<'a>, host: Option<&'a [u8]>) -> Option<Reading<'a>> {
+    if stamp.end >= MAX_HEADER {
         return None;
     }
-    let field = |place: Range<usize>| text.get(place).and_then(HeaderField::verbatim);
-    let stamp = text.get(word_behind(text, 1))?;
-    let timestamp = match is_rfc3339(stamp, 9) {
-        true => Stamp::Text(stamp.into()),
-        false => Stamp::Received(reader.frame.received),
+    let words = words::behind_stamp(&reader.rest[stamp.end..]);
+    let mut reading = reading(reader, stamp.stamp, &Words { host: host.or(words.host), ..words });
+    reading.record.nanoseconds = stamp.nanoseconds;
+    reading.record.unread_stamp = stamp.unread.map(Cow::Borrowed);
+    Some(reading)
+}
+
+/// `1 STAMP HOST CEF:…`: RFC 5424 up to HOSTNAME, and then CEF or LEEF and none of the other fields.
+fn read_format<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
+    let stamp = written::read(text, reader.frame.received, reader.zone)?;
+    let words = words::behind_stamp(&text[stamp.end..]);
+    words::is_format(words.message).then(|| reading(reader, stamp.stamp, &words))
+}
+
+/// `1 1795213727.321456 HOST APP text`: Meraki's, RFC 5424 in its version alone.
+fn read_epoch<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
+    let stamp = written::read_epoch(text, 2)?;
+    let host = word_behind(text, stamp.end);
+    let tag = word_behind(text, host.end);
+    let (header, message) = text.get(tag.start..)?.split_at_checked(tag.len() + 1)?;
+    let words = Words { host: text.get(host), tag: text.get(tag), pid: None, header, message };
+    let mut reading = reading(reader, stamp.stamp, &words);
+    reading.record.nanoseconds = stamp.nanoseconds;
+    Some(reading)
+}
+
+fn reading<'a>(reader: &Reader<'_, 'a>, stamp: Stamp<'a>, words: &Words<'a>) -> Reading<'a> {
+    let mut record = reader.tagged(stamp, words.host, words.tag, words.pid, words.message);
+    record.remember_msghdr(words.header);
+    Reading { record, shape: Shape::Rfc3164 }
+}
+
+/// RFC 5424 not to the letter: more than one blank between its fields, or a stamp in another form.
+fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
+    let (received, zone) = (reader.frame.received, reader.zone);
+    let start = word_behind(text, 1).start;
+    let stamp = match text.get(start..start + 2)? {
+        b"- " => WrittenStamp { stamp: Stamp::Received(received), nanoseconds: 0, unread: None, end: start + 1 },
+        _ => written::read_iso(text, start, received, zone)?,
     };
+    let host = word_behind(text, stamp.end);
+    let tag = word_behind(text, host.end);
+    // The number is not the text: `007` is no 7.
+    let pid = word_behind(text, tag.end);
+    let msg_id = word_behind(text, pid.end);
+    if stamp.unread.is_some() || msg_id.end >= MAX_HEADER {
+        return None;
+    }
+    let rest = text.get(word_behind(text, msg_id.end).start..).filter(|rest| !rest.is_empty())?;
+    let field = |place: &Range<usize>| text.get(place.clone()).and_then(HeaderField::verbatim);
     let mut record = Record {
-        timestamp: Some(timestamp),
-        hostname: field(host).or(reader.hostname(None)),
-        app_name: field(tag),
-        proc_id: field(pid),
-        msg_id: field(msg_id),
+        timestamp: Some(stamp.stamp),
+        hostname: field(&host),
+        app_name: field(&tag),
+        proc_id: field(&pid),
+        msg_id: field(&msg_id),
         ..reader.record(b"")
     };
     record.take_rest(rest, &reader.settings.sd_id);
+    // Those of the stamp count, whatever a mark says. Beside malformed data there is nowhere to say them.
+    let is_malformed = record.structured_data == StructuredData::Malformed;
+    // With a good stamp the next relay would take it for Docker's, which it is not.
+    if is_malformed {
+        let header = [host, tag, pid, msg_id].map(|place| text.get(place).unwrap_or_default());
+        if docker::has_tag_twice(&[&header[..], &[rest]].concat().join(&b' ')) {
+            return None;
+        }
+    }
+    record.nanoseconds = if is_malformed { 0 } else { stamp.nanoseconds };
     Some(Reading { record, shape: Shape::Rfc5424 })
-}
-
-/// The stamp at the start of `text` and its length.
-fn read_stamp<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<(Stamp<'a>, usize)> {
-    let received = reader.frame.received;
-    if let Some((stamp, len)) = BsdStamp::read_loosely(text) {
-        let local = stamp.resolve(received, reader.settings.utc_offset);
-        return Some((local.map_or(Stamp::Received(received), Stamp::Local), len));
-    }
-    let word = text.get(word_behind(text, 0)).filter(|word| word.first().is_some_and(u8::is_ascii_digit))?;
-    if is_rfc3339(word, 6) {
-        return Some((Stamp::Text(word.into()), word.len()));
-    }
-    // More digits than RFC 5424 allows, lower-case letters, a leap second.
-    let time = chrono::DateTime::parse_from_rfc3339(std::str::from_utf8(word).ok()?).ok()?;
-    let offset = UtcOffset::from_seconds(i64::from(time.offset().local_minus_utc())).unwrap_or(UtcOffset::UTC);
-    Some((Stamp::Respelt(LocalStamp { seconds: time.timestamp() + offset.seconds(), offset }), word.len()))
-}
-
-/// The header in ASCII, every other byte as `?`, behind a priority.
-fn picture(text: &[u8]) -> String {
-    let header = &text[..text.len().min(MAX_HEADER)];
-    let ascii = header.iter().map(|b| if b.is_ascii() { char::from(*b) } else { '?' });
-    PRI.chars().chain(ascii).collect()
-}
-
-/// Where in the frame a field of the picture stands.
-fn place(picture: &str, field: &str) -> Option<Range<usize>> {
-    let start = (field.as_ptr() as usize).checked_sub(picture.as_ptr() as usize + PRI.len())?;
-    Some(start..start + field.len())
 }
 
 /// The next word behind `at`.
@@ -133,13 +122,4 @@ fn word_behind(text: &[u8], at: usize) -> Range<usize> {
     let start = at + behind.iter().take_while(is_blank).count();
     let len = text.get(start..).unwrap_or_default().iter().take_while(|b| !is_blank(b)).count();
     start..start + len
-}
-
-/// The message behind the last field of the header: one `:` and one blank are the header's, all else is the message's.
-fn behind_header(rest: &[u8]) -> &[u8] {
-    match rest {
-        [b':', b' ', message @ ..] | [b' ', b':', b' ', message @ ..] | [b' ', message @ ..] => message,
-        [b':', message @ ..] => message,
-        _ => rest,
-    }
 }

@@ -1,9 +1,9 @@
 //! RFC 5424 from anybody, as the RFC writes it.
 
-use super::{Reader, Reading, Shape, Stamp};
+use super::{Reader, Reading, Shape, Stamp, words};
+use crate::record::Record;
 use crate::record::header::Header;
 use crate::record::structured_data::split_sd;
-use crate::record::{HeaderField, Record};
 
 /// A well-formed message of anybody's.
 pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
@@ -12,13 +12,14 @@ pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     Some(reading(reader, &header))
 }
 
-/// A message with a good header and structured data that is malformed or missing.
+/// A message with a good header and structured data that is malformed or missing. CEF behind HOSTNAME is no APP-NAME.
 pub(super) fn read_malformed<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
-    let header = Header::split(reader.rest).filter(|header| !header.rest.is_empty())?;
+    let is_header = |header: &Header<'_>| !header.rest.is_empty() && !words::is_format(header.app_name);
+    let header = Header::split(reader.rest).filter(is_header)?;
     Some(reading(reader, &header))
 }
 
-/// All of it stays as it is.
+/// The reading of a header: all of it stays as it is.
 fn reading<'a>(reader: &Reader<'_, 'a>, header: &Header<'a>) -> Reading<'a> {
     let timestamp = match header.timestamp {
         b"-" => Stamp::Received(reader.frame.received),
@@ -26,7 +27,6 @@ fn reading<'a>(reader: &Reader<'_, 'a>, header: &Header<'a>) -> Reading<'a> {
     };
     let mut record = Record { timestamp: Some(timestamp), ..reader.record(b"") };
     record.take_header(header);
-    record.hostname = HeaderField::verbatim(header.hostname).or(reader.hostname(None));
     record.take_rest(header.rest, &reader.settings.sd_id);
     Reading { record, shape: Shape::Rfc5424 }
 }

@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::framing::Framer;
+use super::Senders;
+use crate::protocol::foreign::{self, FirstBytes, Foreign};
+use crate::protocol::framing::{Found, Framer};
 use crate::protocol::session::{Ack, Closed, Conduct, MessageDeadline, Phase, Refusal, Session, Sink, Violation};
 
-const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024 };
+const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
+
+/// How long nothing comes behind what may be the end of a message until it is one: a NUL, or a number of octets without a priority.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Nothing is asked of such a sender and nothing told to it: a message that is too long or too slow is cut, and the next one is
 /// whole again.
@@ -13,19 +18,44 @@ const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024 };
 pub struct SyslogSession {
     framer: Framer,
     deadline: MessageDeadline,
+    /// When what came last is taken for the end of a message, if nothing else comes; `None`: it cannot be the end.
+    pause: Option<Instant>,
+    /// They may tell that something else is spoken.
+    first: FirstBytes,
 }
 
 impl SyslogSession {
     /// `max_frame`: bytes of a message that are kept; `timeout`: how long the end of one is waited for.
-    pub fn new(max_frame: usize, timeout: Duration) -> Self {
-        Self { framer: Framer::new(max_frame), deadline: MessageDeadline::new(timeout) }
+    pub fn new(max_frame: usize, timeout: Duration, senders: Senders) -> Self {
+        let framer = match senders {
+            Senders::Anybody => Framer::new(max_frame),
+            Senders::Docker => Framer::of_docker(max_frame),
+        };
+        Self { framer, deadline: MessageDeadline::new(timeout), pause: None, first: FirstBytes::default() }
     }
 
-    fn cut(&mut self, to: &mut impl Sink) {
-        self.framer.cut(|frame, cut| {
-            to.frame(frame, cut);
+    /// What is spoken instead of syslog, where that is known.
+    pub fn foreign(&self) -> Option<Foreign> {
+        self.first.foreign()
+    }
+
+    /// No more bytes are waited for that would tell what is spoken.
+    fn release(&mut self, to: &mut impl Sink) {
+        let first = std::mem::replace(&mut self.first, FirstBytes::Expected);
+        self.call(to, |framer, on_frame| framer.feed(first.held(), on_frame));
+    }
+
+    /// Calls the framer, and hands on what it finds. Returns whether there was a frame.
+    fn call(&mut self, to: &mut impl Sink, call: impl FnOnce(&mut Framer, &mut dyn FnMut(Found<'_>))) -> bool {
+        let mut another = false;
+        call(&mut self.framer, &mut |found| {
+            another = true;
+            to.frame(found.bytes, found.cut);
         });
-        self.deadline.clear();
+        if let Some(notes) = self.framer.take_notes() {
+            to.notes(notes);
+        }
+        another
     }
 }
 
@@ -48,11 +78,26 @@ impl Session for SyslogSession {
         _answers: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         let mut another = false;
-        self.framer.feed(bytes, |frame, cut| {
+        if !self.first.are_expected() {
+            let before = self.first.take(bytes, foreign::at_syslog).map_err(|()| Violation::new("no syslog"))?;
+            let Some(before) = before else {
+                self.deadline.after_feed(self.first.are_held(), false, now);
+                return Ok(());
+            };
+            if before.held().first().or(bytes.first()) == Some(&b'{') {
+                to.json();
+            }
+            another = self.call(to, |framer, on_frame| framer.feed(before.held(), on_frame));
+        }
+        self.framer.feed(bytes, |found| {
             another = true;
-            to.frame(frame, cut);
+            to.frame(found.bytes, found.cut);
         });
+        if let Some(notes) = self.framer.take_notes() {
+            to.notes(notes);
+        }
         self.deadline.after_feed(self.framer.unfinished(), another, now);
+        self.pause = if self.framer.may_have_ended() { now.checked_add(PAUSE) } else { None };
         Ok(())
     }
 
@@ -61,14 +106,28 @@ impl Session for SyslogSession {
     fn refused(&mut self, _ack: Ack, _why: Refusal) {}
 
     fn timer(&mut self, now: Instant, to: &mut impl Sink) -> Result<Option<Instant>, Violation> {
-        if self.deadline.is_over(now) {
-            self.cut(to);
+        if self.pause.is_some_and(|pause| pause <= now) {
+            self.pause = None;
+            self.call(to, |framer, on_frame| framer.pause(on_frame));
+            if !self.framer.unfinished() {
+                self.deadline.clear();
+            }
         }
-        Ok(self.deadline.at())
+        if self.deadline.is_over(now) {
+            self.pause = None;
+            self.deadline.clear();
+            self.release(to);
+            self.call(to, |framer, on_frame| framer.time_out(on_frame));
+        }
+        Ok([self.pause, self.deadline.at()].into_iter().flatten().min())
     }
 
     fn give_up(&mut self, to: &mut impl Sink) -> Result<(), Violation> {
-        self.cut(to);
+        self.deadline.clear();
+        self.call(to, |framer, on_frame| framer.give_up(on_frame));
+        if !self.framer.may_have_ended() {
+            self.pause = None;
+        }
         Ok(())
     }
 
@@ -77,15 +136,14 @@ impl Session for SyslogSession {
     /// The end of a connection that was closed in good order ends a message (people pipe `printf` into `nc`). A sender that has
     /// noticed that it broke sends the whole message again.
     fn closed(&mut self, how: Closed, to: &mut impl Sink) {
-        if how == Closed::Clean {
-            self.framer.finish(|frame, cut| {
-                to.frame(frame, cut);
-            });
+        if how == Closed::Clean && self.foreign().is_none() {
+            self.release(to);
+            self.call(to, |framer, on_frame| framer.finish(on_frame));
         }
     }
 
     fn unfinished(&self) -> bool {
-        self.framer.unfinished()
+        self.framer.unfinished() || self.first.are_held()
     }
 
     fn memory(&self) -> usize {

@@ -10,7 +10,7 @@ use memchr::{memchr, memrchr};
 
 use crate::record::{BadSetting, Container};
 
-/// The `tag` log option of the senders. Only plain fields and text can be read backwards, not all of Go's templates.
+/// A `tag` log option of senders. Only plain fields and text can be read backwards, not all of Go's templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagTemplate {
     source: String,
@@ -39,7 +39,6 @@ enum Field {
     DaemonName,
 }
 
-const DEFAULT: &str = "{{.ImageName}}/{{.Name}}/{{.ID}}";
 const ID_LEN: usize = 12;
 const FULL_ID_LEN: usize = 64;
 /// How many ways to split one tag are tried. A sane tag takes one for each part; this is for tags made to take long.
@@ -60,17 +59,7 @@ const FIELDS: [(&str, Field); 9] = [
 ];
 
 impl TagTemplate {
-    /// What `tag` tells. A tag that does not fit the template is an ID if it looks like one (Docker's own default is
-    /// `{{.ID}}`), and else just a tag.
-    pub fn split<'a>(&self, tag: &'a [u8]) -> Container<'a> {
-        if let Some(container) = self.fit(tag) {
-            return container;
-        }
-        let is_id = matches!(tag.len(), ID_LEN | FULL_ID_LEN) && is_lower_hex(tag);
-        Container { id: is_id.then_some(tag.into()), ..Container::default() }
-    }
-
-    /// `None`: the template cannot have made this tag.
+    /// What `tag` tells. `None`: the template cannot have made it.
     pub(super) fn fit<'a>(&self, tag: &'a [u8]) -> Option<Container<'a>> {
         let (mut container, mut steps) = (Container::default(), MAX_STEPS);
         (tag.len() <= MAX_TAG && fit(&self.parts, tag, &mut container, &mut steps)).then_some(container)
@@ -180,6 +169,16 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
+/// Is a tag an ID alone, as Docker's own default makes it?
+pub(in crate::protocol) fn is_id(tag: &[u8]) -> bool {
+    matches!(tag.len(), ID_LEN | FULL_ID_LEN) && is_lower_hex(tag)
+}
+
+/// Is a host name the short ID that Docker gives a container as its host name?
+pub fn is_container_id(hostname: &str) -> bool {
+    hostname.len() == ID_LEN && is_lower_hex(hostname.as_bytes())
+}
+
 fn is_lower_hex(text: &[u8]) -> bool {
     text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -190,7 +189,7 @@ impl FromStr for TagTemplate {
     fn from_str(source: &str) -> Result<Self, BadSetting> {
         let bad = |why: String| BadSetting::new(format!("tag template {source:?}: {why}"));
         if source.is_empty() {
-            return Err(bad(format!("is empty; Docker's own default is {{{{.ID}}}}, ours is {DEFAULT}")));
+            return Err(bad("is empty; Docker's own default is {{.ID}}, which tells least; {{.ImageName}}/{{.Name}}/{{.ID}} tells most".to_owned()));
         }
         let mut parts = Vec::new();
         let mut rest = source;
@@ -239,29 +238,18 @@ impl fmt::Display for TagTemplate {
     }
 }
 
-impl Default for TagTemplate {
-    fn default() -> Self {
-        let text = || Part::Text(b"/".to_vec());
-        let field = Part::Field;
-        Self {
-            source: DEFAULT.to_owned(),
-            parts: vec![field(Field::ImageName), text(), field(Field::Name), text(), field(Field::Id)],
-            has_blank: false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const DEFAULT: &str = "{{.ImageName}}/{{.Name}}/{{.ID}}";
     const FULL: &str = "fa965cc4a0a9845c43020c74d616cb0a8e2fa700944e6f25f548ebf24fe3bd34";
 
     /// `expected` is image, name, id; `-` for none.
     #[track_caller]
     fn check(template: &str, tag: &str, expected: [&str; 3]) {
         let template: TagTemplate = template.parse().unwrap();
-        let container = template.split(tag.as_bytes());
+        let container = template.fit(tag.as_bytes()).unwrap_or_default();
         let text =
             |value: Option<&[u8]>| value.map_or("-".to_owned(), |value| String::from_utf8(value.to_vec()).unwrap());
         assert_eq!(
@@ -293,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_does_not_fit_is_an_id_or_just_a_tag() {
-        check(DEFAULT, "2a9052a5c36e", ["-", "-", "2a9052a5c36e"]);
-        check(DEFAULT, FULL, ["-", "-", FULL]);
+    fn a_tag_that_does_not_fit_is_just_a_tag() {
         let just_tags = [
+            "2a9052a5c36e",
+            FULL,
             "static",
             "/a//b/",
             "svc:",
@@ -343,11 +331,19 @@ mod tests {
     }
 
     #[test]
+    fn a_container_s_host_name_is_its_short_id() {
+        assert!(is_container_id("2a9052a5c36e"));
+        for name in ["2a9052a5c36", "2A9052A5C36E", "node-7", "docker-host1", FULL] {
+            assert!(!is_container_id(name), "{name}");
+        }
+    }
+
+    #[test]
     fn shows_its_source() {
-        assert_eq!(TagTemplate::default().to_string(), DEFAULT);
-        assert_eq!(DEFAULT.parse::<TagTemplate>().unwrap(), TagTemplate::default());
+        let default = DEFAULT.parse::<TagTemplate>().unwrap();
+        assert_eq!(default.to_string(), DEFAULT);
         assert!("my {{.Name}}".parse::<TagTemplate>().unwrap().has_blank());
-        assert!(!TagTemplate::default().has_blank());
+        assert!(!default.has_blank());
     }
 
     #[test]

@@ -74,6 +74,32 @@ fn the_others_go_on_meanwhile() {
     assert!(answers[lines as usize / 10 - 20].now().is_some());
 }
 
+/// Who has no answer sends again: the copies would keep the answers of all who come later from coming.
+#[test]
+fn who_hangs_up_takes_back_what_found_no_room() {
+    let home = small(WhenFull::DropNewest);
+    let mut spool = home.open();
+    let (mut answers, lines) = overfill(&mut spool);
+    let first_held = answers.iter_mut().position(|answer| answer.now().is_none()).unwrap();
+    answers.truncate(first_held + 1);
+    let mut numbered = spool.deliver_from("other", 0..3);
+    spool.again();
+    let metrics = spool.metrics.spool();
+    assert_eq!(
+        (metrics.dropped_withdrawn.get(), metrics.held.get()),
+        (190, 13),
+        "those of whom somebody waits, and numbered ones"
+    );
+    drop(std::mem::replace(&mut numbered, spool.deliver_from("other", 3..5)));
+    spool.again();
+    assert_eq!(metrics.held.get(), 15, "numbered lines stay in their order");
+    spool.read_numbers(0);
+    spool.retire_all(0);
+    spool.again();
+    assert!(answers[first_held].now() == Some(Ok(())) && numbered.now() == Some(Ok(())));
+    assert_eq!((metrics.held.get(), spool.spooled()), (0, lines - 190 + 5));
+}
+
 #[test]
 fn a_disk_that_refuses_makes_them_wait_in_order() {
     for fault in [ErrorKind::StorageFull, ErrorKind::Other] {
@@ -162,4 +188,27 @@ async fn a_thread_that_holds_goes_on_when_there_is_room() {
     sender.await.unwrap();
     thread.join().unwrap();
     assert_eq!(read, range(0..2000));
+}
+
+/// It says which spool this is, and what others have sent: without it and what is older, the spool would be another one.
+#[test]
+fn a_new_segments_head_is_synced_before_what_is_older_goes() {
+    let home = Home::with(|options| {
+        options.sync = Sync::Always;
+        options.segment_bytes = 8 << 10;
+    });
+    let mut spool = home.open();
+    spool.append(0..5);
+    let first = home.files(".seg");
+    // More than two segments of lines, each retired at once. Nobody waits for them, so that nothing but heads is synced.
+    for step in 1..100 {
+        spool.writer.sync_faults = 10;
+        spool.append(step * 5..step * 5 + 5);
+        spool.retire_all(0);
+        assert_eq!(home.files(".seg"), first);
+    }
+    spool.writer.sync_faults = 0;
+    (100..200).for_each(|step| spool.append(step * 5..step * 5 + 5));
+    spool.retire_all(0);
+    assert!(!home.files(".seg").contains(&first[0]));
 }

@@ -11,6 +11,7 @@ mod opening;
 mod origins;
 mod reading;
 mod rejected;
+mod resent;
 mod runtime;
 
 use std::fs;

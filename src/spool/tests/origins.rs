@@ -8,7 +8,7 @@ fn from(stream: &str, first_line: u64) -> Option<Origin> {
 
 impl Open {
     /// The stream's lines of these numbers; `line` numbers are those of the stream, 1000 apart from another stream's.
-    fn deliver_from(&mut self, stream: &str, lines: std::ops::Range<u64>) -> Answer {
+    pub(super) fn deliver_from(&mut self, stream: &str, lines: std::ops::Range<u64>) -> Answer {
         let base = 1000 * stream.bytes().map(u64::from).sum::<u64>();
         let origin = from(stream, lines.start);
         let texts: Vec<String> = lines.map(|number| line((base + number) % 1_000_000)).collect();

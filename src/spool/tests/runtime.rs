@@ -178,6 +178,26 @@ fn a_writer_with_a_rate_is_not_faster() {
     assert_eq!(metrics.spool().spooled.get(), 5);
 }
 
+/// A way to the thread and back brings much, and whoever asks has it in pieces of the size that is asked for then.
+#[test]
+fn what_is_read_ahead_comes_in_pieces_of_any_size() {
+    let home = Home::new();
+    let mut spool = home.open();
+    fill(&mut spool, 40);
+    spool.writer.log.forget_fresh();
+    let (_jobs, errands) = spool.writer.log.hang();
+    assert!(spool.readers[0].next(300).unwrap().is_none());
+    errands.try_iter().for_each(|errand| errand.run());
+    let mut lines = Vec::new();
+    while let Some(chunk) = spool.readers[0].next(if lines.len() < 20 { 1 } else { 1 << 20 }).unwrap() {
+        assert!(chunk.start.line == lines.len() as u64 && (lines.len() >= 20 || chunk.run.line_count() == 1));
+        lines.extend(chunk.lines().map(|(line, _)| number(line)));
+        assert_eq!(chunk.end.line, lines.len() as u64);
+    }
+    assert!(lines.len() > 50 && lines == range(0..lines.len() as u64), "{lines:?}");
+    assert_eq!(errands.try_iter().count(), 1, "more is read when all of it is had");
+}
+
 /// The threads hang, and nothing that forwards do waits for them; what they ask for meanwhile does not pile up.
 #[test]
 fn a_disk_that_hangs_holds_no_reader() {

@@ -38,8 +38,24 @@ impl Writer {
                 }
             }
         }
+        // Those behind the first find no room either; it is time to see whose senders still wait.
+        self.drop_withdrawn();
         let lines: u64 = self.held.iter().map(|delivery| delivery.batch.line_count()).sum();
         self.log.metrics.held.set(lines as i64);
+    }
+
+    /// Gives up what senders have left behind that had no answer and send it again: their copies would fill the way while there is
+    /// no room. Numbered lines stay, for they are known when they come again, and one without those before it would hide them.
+    fn drop_withdrawn(&mut self) {
+        let mut withdrawn = 0;
+        self.held.retain(|delivery| {
+            let stays = delivery.origin.is_some() || !delivery.receipt.is_closed();
+            if !stays {
+                withdrawn += delivery.batch.line_count();
+            }
+            stays
+        });
+        self.log.metrics.dropped_withdrawn.inc_by(withdrawn);
     }
 
     /// Writes as many of the held batches as go into one segment, at least the first one, or nothing.

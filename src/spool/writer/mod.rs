@@ -231,7 +231,7 @@ impl Writer {
         None
     }
 
-    fn sync(&mut self, file: &File) -> io::Result<()> {
+    pub(super) fn sync(&mut self, file: &File) -> io::Result<()> {
         self.log.metrics.syncs.inc();
         #[cfg(test)]
         if let Some(left) = self.sync_faults.checked_sub(1) {

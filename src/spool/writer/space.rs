@@ -111,7 +111,7 @@ impl Writer {
         let file = Arc::new(segment::create(&self.log.dir, &header, &snapshot)?);
         // It says which spool this is and what is known of others, and what is older may go as soon as it is there.
         if let Flush::Always = self.flush {
-            file.sync_data().inspect_err(|_| drop(segment::remove(&self.log.dir, number)))?;
+            self.sync(&file).inspect_err(|_| drop(segment::remove(&self.log.dir, number)))?;
         }
         // The directory's entry is as much part of the segment as its bytes are.
         let dir = File::open(&self.log.dir).map(Arc::new);

@@ -19,6 +19,18 @@ fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
         b"Nov 20 22:28:47 ",
         b"Nov  8 2026 1:2:3",
         b"Feb 30 22:28:47 ",
+        b"2026 ",
+        b".321456789",
+        b",321",
+        b"+0100 ",
+        b"CET ",
+        b"PM",
+        b"29: ",
+        b"*",
+        b"1w2d: ",
+        b"%SYS-5-CONFIG_I: ",
+        b"20:16Z ",
+        b"2026-11-20T",
         b"host ",
         b"nginx:1.25/web/2a9052a5c36e",
         b"[7]: ",
@@ -40,6 +52,7 @@ fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
         b"\0",
         b"\xff",
         b"\xc3\xa9",
+        b"\xef\xbb\xbf",
         b"\t",
         b"[docker@32473 name=\"",
         &[b' '; 5000],
@@ -92,7 +105,7 @@ proptest! {
     #[test]
     fn a_translator_that_remembers_says_the_same(frames in frames_in_a_row(), template in 0usize..3) {
         let template = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"][template];
-        let settings = Settings { tag_template: template.parse().unwrap(), ..Settings::default() };
+        let settings = Settings { tag_templates: template.parse().unwrap(), ..Settings::default() };
         let settings = std::sync::Arc::new(settings);
         let mut remembers = Translator::new(settings.clone());
         for (n, bytes) in frames.iter().enumerate() {
@@ -101,20 +114,43 @@ proptest! {
             let known = remembers.find(&frame).map(|known| (known.text.to_vec(), known.facility(), known.severity()));
             let remembered = remembers.translate(&frame, &mut again);
             let mut forgets = Translator::new(settings.clone());
-            let message = forgets.read(&frame);
+            let (message, shape) = forgets.read(&frame);
             if let Some((text, facility, severity)) = known {
                 let record = &message.record;
                 prop_assert_eq!((&text[..], facility, severity), (record.message.unwrap_or_default(), record.facility, record.severity));
                 prop_assert!(record.container.is_some());
             }
-            prop_assert_eq!(remembered, message.shape);
+            prop_assert_eq!(remembered, shape);
             message.write(&mut anew);
             prop_assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&anew));
         }
     }
 
     #[test]
+    fn likely_stamps_are_read(bytes in likely_frame(), choices: [u8; 5]) {
+        stamp::properties::any_bytes(&[&choices[..], &bytes].concat());
+    }
+
+    #[test]
+    fn spelled_stamps_are_read(choices in proptest::collection::vec(any::<u8>(), 5..40)) {
+        stamp::properties::any_bytes(&choices);
+    }
+
+    #[test]
     fn likely_bytes_are_carried(bytes in likely_frame(), cut: bool, template in 0usize..3) {
         properties::any_frame(&bytes, cut, NOW.0, template);
+    }
+}
+
+/// A stamp that is not Docker's becomes a good one, and the tag behind it stands there twice: the next relay must not read another
+/// message than this one did.
+#[test]
+fn what_looks_like_docker_s_once_its_stamp_is_mended_stays_what_it_is() {
+    let blank_tag = 1;
+    for frame in [
+        "<30>1 2026-11-20T22:34:3 h\u{fc}st my app 11766 my app - hello",
+        "<30>1 2026-11-20T22:34 host a[1]: b 7 a[1]: b - x",
+    ] {
+        properties::any_frame(frame.as_bytes(), false, NOW.0, blank_tag);
     }
 }

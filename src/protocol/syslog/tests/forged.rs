@@ -5,12 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::StructuredData;
+use crate::record::write::OWN_PARAMS;
 
 /// As a line of such a listener.
 fn line_of(template: &str, bytes: &[u8]) -> Vec<u8> {
-    let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+    let settings = Settings { tag_templates: template.parse().unwrap(), ..settings() };
     let mut translator = Translator::new(Arc::new(settings));
-    translator.listen_to(ListenerMark::AsItCame, Senders::Docker);
+    translator.listen_to(Listening { senders: Senders::Docker, ..Listening::default() });
     let frame = Frame { bytes, cut: false, received: NOW };
     let (mut out, mut again) = (Vec::new(), Vec::new());
     translator.translate(&frame, &mut out);
@@ -44,27 +45,68 @@ fn nobody_but_docker_says_which_container_it_is() {
     }
 }
 
-/// As soon as a listener has a name, what only the relay may say is the relay's.
+/// Where marks are not believed, what only the relay may say is the relay's.
 #[test]
-fn nobody_has_fields_where_listeners_have_names() {
-    let line_by = |mark: ListenerMark, sent: &str| {
+fn nobody_has_marks_where_they_are_replaced() {
+    let line_with = |marks: Marks, mark: ListenerMark, sent: &str| {
         let mut translator = Translator::new(Arc::new(settings()));
-        translator.listen_to(mark, Senders::Anybody);
+        translator.listen_to(Listening { mark, marks, ..Listening::default() });
         let bytes = format!("<30>1 2026-11-20T22:28:47Z n7 app - - {sent} x");
         let mut out = Vec::new();
         translator.translate(&Frame { bytes: bytes.as_bytes(), cut: false, received: NOW }, &mut out);
         String::from_utf8(out).unwrap().split_once(" app - - ").unwrap().1.to_owned()
     };
+    let line_by = |mark, sent: &str| line_with(Marks::Replace, mark, sent);
     let fields = "[fields@32473 a=\"1\"][json@32473 fields=\"{\\\"n\\\":2}\"]";
     let own = "[logferry@32473 cut=\"true\" listener=\"dmz\"]";
-    assert_eq!(line_by(ListenerMark::AsItCame, &format!("{fields}[b]{own}")), format!("{fields}[b]{own} x"));
+    let all = format!("[a c=\"d\"]{fields}[b]{own}");
+    assert_eq!(line_with(Marks::Keep, ListenerMark::AsItCame, &all), format!("{all} x"));
+    let kept = line_with(Marks::Keep, ListenerMark::Nothing, &all);
+    assert_eq!(kept, format!("[a c=\"d\"]{fields}[b][logferry@32473 cut=\"true\"] x"));
+    assert_eq!(line_by(ListenerMark::AsItCame, &all), "[a c=\"d\"][b] x");
+    let container = "[docker@32473 image=\"nginx\" name=\"victim\" tag=\"x\"]";
+    assert_eq!(line_by(ListenerMark::AsItCame, container), "- x");
+    // What comes back to a relay is known by `hop`.
+    let value = |name: &str| match name {
+        "peer" => "192.0.2.7",
+        "source" => "stderr",
+        "nanoseconds" | "fields-cut" => "7",
+        _ => "a/1",
+    };
+    for name in OWN_PARAMS {
+        let mark = format!("[logferry@32473 {name}=\"{}\"]", value(name));
+        assert_eq!(line_with(Marks::Keep, ListenerMark::AsItCame, &mark), format!("{mark} x"));
+        let kept = if name == "hop" { &mark } else { "" };
+        assert_eq!(line_by(ListenerMark::AsItCame, &format!("{mark}[b]")), format!("[b]{kept} x"));
+    }
+    assert_eq!(line_by(ListenerMark::AsItCame, "[logferry@32473 new=\"1\"]"), "- x");
     let nothing = line_by(ListenerMark::Nothing, &format!("{fields}[b]{own}"));
-    assert_eq!(nothing, "[b][logferry@32473 cut=\"true\"] x");
+    assert_eq!(nothing, "[b] x");
     let named = line_by(ListenerMark::Name("in".to_owned()), &format!("{fields}[b]"));
     assert_eq!(named, "[b][logferry@32473 listener=\"in\"] x");
     // For others it may be well formed, and count.
-    for id in ["fields@32473", "json@32473"] {
+    for id in ["fields@32473", "json@32473", "docker@32473", "logferry@32473"] {
         assert_eq!(line_by(ListenerMark::Nothing, &format!("[{id} a=\"1\" ]")), format!("- [{id} a=\"1\" ] x"));
+    }
+}
+
+/// What a sender says in its stamp is no mark.
+#[test]
+fn a_stamp_keeps_its_nanoseconds_where_marks_are_replaced() {
+    for (marks, mark, stamp, data, expected) in [
+        (Marks::Replace, "[b]", "47.3214567+0000", "[b]", "nanoseconds=\"700\""),
+        (Marks::Replace, "", "47.3214567+0000", "[logferry@32473 nanoseconds=\"8\"]", "nanoseconds=\"700\""),
+        (Marks::Keep, "", "47.3214567+0000", "[logferry@32473 nanoseconds=\"8\"]", "nanoseconds=\"700\""),
+        (Marks::Replace, "[b]", "47.321456+0000", "[b][logferry@32473 nanoseconds=\"8\"]", ""),
+    ] {
+        let mut translator = Translator::new(Arc::new(settings()));
+        translator.listen_to(Listening { marks, ..Listening::default() });
+        let bytes = format!("<30>1 2026-11-20T22:28:{stamp} n7 app - - {data} x");
+        let mut out = Vec::new();
+        translator.translate(&Frame { bytes: bytes.as_bytes(), cut: false, received: NOW }, &mut out);
+        let own = if expected.is_empty() { String::new() } else { format!("[logferry@32473 {expected}]") };
+        let line = format!("<30>1 2026-11-20T22:28:47.321456Z n7 app - - {mark}{own} x");
+        assert_eq!(String::from_utf8_lossy(&out), line);
     }
 }
 
@@ -74,7 +116,7 @@ fn who_sent_it_is_in_the_record_and_not_in_the_line() {
     let peer = "192.0.2.7".parse().unwrap();
     translator.set_peer(Some(peer));
     let frame = Frame { bytes: b"<30>1 2026-11-20T22:28:47Z n7 app - - - x", cut: false, received: NOW };
-    let message = translator.read(&frame);
+    let (message, _) = translator.read(&frame);
     assert_eq!(message.record.peer, Some(peer));
     let mut out = Vec::new();
     message.write(&mut out);
@@ -176,7 +218,7 @@ proptest! {
         prop_assert_eq!(record.facility << 3 | record.severity, 30);
     }
 
-    /// From anybody at all: the element is made of the tag, or there is none. No `listener`, no other data.
+    /// From anybody at all: what there is of data is made of host and tag. No `listener`, no other data.
     #[test]
     fn no_data_but_from_the_tag(bytes in lies()) {
         let line = line_of(DEFAULT, &bytes);
@@ -189,9 +231,13 @@ proptest! {
         prop_assert_eq!(line.container_id(), said.container_id());
         prop_assert_eq!(line.image_name(), said.image_name());
         prop_assert!(line.listener.is_none() && line.fields.is_empty());
-        let elements = line.structured_data.as_sent();
-        let one_element = elements == b"-" || elements.starts_with(b"[docker@32473 ");
-        prop_assert!(one_element && structured_data::elements(elements).count() <= 1);
+        let sent = line.structured_data.as_sent();
+        let is_of_the_tag = |element: structured_data::Element<'_>| match element.id {
+            b"docker@32473" => true,
+            b"logferry@32473" => element.params().all(|(name, _)| matches!(name, b"host" | b"tag" | b"msghdr")),
+            _ => false,
+        };
+        prop_assert!(structured_data::elements(sent).all(is_of_the_tag) && structured_data::elements(sent).count() <= 2);
         if said.container.is_some_and(|container| container.is_known()) {
             let tag = said.tag.unwrap_or_default();
             prop_assert!(bytes.windows(tag.len()).any(|window| window == &*tag));

@@ -1,18 +1,21 @@
 //! The room as a whole, one feature after the other: what comes in, and what line comes out.
 //!
 //! Here is what Docker sends; `forged` what is no more than text where only Docker sends, `others` has what everybody else
-//! sends, `stamps` the time, `render` the output formats, `any` what must hold for all bytes.
+//! sends, `words` where its host and tag end, `stamps` the time, `peers` who has sent it, `render` the output formats, `any` what
+//! must hold for all bytes.
 
 mod any;
 mod forged;
 mod others;
+mod peers;
 mod render;
 mod stamps;
+mod words;
 
 use std::sync::Arc;
 
 use super::*;
-use crate::record::{Format, is_sd_id, render, structured_data, time};
+use crate::record::{Format, UtcOffset, is_sd_id, render, structured_data, time};
 
 /// 2026-11-20T22:28:47.5Z
 const NOW: UnixMicros = UnixMicros(1_795_213_727_500_000);
@@ -67,9 +70,9 @@ const SD: &str = "[docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c
 fn docker_s_signature_counts_whatever_the_stamp_is() {
     let tag = format!("nginx:1.25/web/{ID}");
     let expected = format!("<30>1 2026-11-20T22:28:47.500000Z n7 web {ID} - {SD} hello");
-    for stamp in ["-", "2026-11-20T22:28:47.0123456789Z"] {
-        check(&format!("<30>1 {stamp} n7 {tag} 23223 {tag} - hello"), Shape::Docker, &expected);
-    }
+    check(&format!("<30>1 - n7 {tag} 23223 {tag} - hello"), Shape::Docker, &expected);
+    let ten_digits = format!("<30>1 2026-11-20T22:28:47.0123456789Z n7 {tag} 23223 {tag} - hello");
+    check(&ten_digits, Shape::Docker, &expected.replace(".500000", ".012345"));
     let utc = "2026-11-20T22:28:47Z";
     let expected = format!("<30>1 {utc} n7 web {ID} - {SD}");
     check(&format!("<30>1 {utc}  n7  {tag} 23223  {tag} - "), Shape::Docker, &expected);
@@ -115,7 +118,7 @@ fn reads_the_shapes_of_docker() {
 fn a_container_with_less_in_its_tag() {
     let utc = "2026-11-20T22:28:47Z";
     let check_with = |template: &str, tag: &str, expected: &str| {
-        let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+        let settings = Settings { tag_templates: template.parse().unwrap(), ..settings() };
         for input in [format!("<30>Nov 20 22:28:47 {tag}[7]: x"), format!("<30>1 {utc} - {tag} 7 {tag} - x")] {
             let frame = Frame { bytes: input.as_bytes(), cut: false, received: NOW };
             let expected = format!("<30>1 {utc} relay-1 {expected} x");
@@ -138,11 +141,13 @@ fn a_container_with_less_in_its_tag() {
 
 #[test]
 fn a_tag_that_is_no_container_is_kept() {
+    // Of what is no container it is no matter of Docker's.
+    let others = |expected: &str| expected.replace("docker@", "logferry@");
     let check_tag = |tag: &str, shape: Shape, expected: &str| {
         check(
             &format!("<30>Nov 20 22:28:47 {tag}[7]: x"),
             Shape::Rfc3164,
-            &format!("<30>1 2026-11-20T22:28:47Z {expected} x"),
+            &format!("<30>1 2026-11-20T22:28:47Z {} x", others(expected)),
         );
         check(
             &format!("<30>1 2026-11-20T22:28:47Z - {tag} 7 {tag} - x"),
@@ -162,7 +167,7 @@ fn a_tag_that_is_no_container_is_kept() {
 #[test]
 fn finds_tags_with_blanks() {
     let check_with = |template: &str, header: &str, expected: &str| {
-        let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+        let settings = Settings { tag_templates: template.parse().unwrap(), ..settings() };
         let input = format!("<30>{header} hello[1]: x");
         let (out, _) = line_with(settings, Frame { bytes: input.as_bytes(), cut: false, received: NOW });
         let line = Line::parse(&out, "docker@32473");
@@ -179,7 +184,7 @@ fn finds_tags_with_blanks() {
         check_with(template, &format!("{utc} a[1]: b 7 a[1]: b -"), "n7 a[1]:_b");
         check_with(template, &format!("{utc}  web  7  web  -"), &format!("n7 {}", kept(" {{.Name}} ", "_web_")));
         check_with(template, &format!("{at} n7 my app[7]:"), "n7 my_app");
-        check_with(template, &format!("{at} n7  web [7]:"), &format!("n7 {}", kept(" {{.Name}} ", "_web_")));
+        check_with(template, &format!("{at} n7  web [7]:"), "n7 web");
         check_with(template, &format!("{at}  web [7]:"), &format!("relay-1 {}", kept(" {{.Name}} ", "_web_")));
     }
     // What only the template can tell: without it `my` is a host, as good as any.
@@ -194,7 +199,7 @@ fn finds_tags_with_blanks() {
 #[test]
 fn a_container_cannot_print_a_tag() {
     let check_with = |template: &str, text: &str, app_name: &str, expected: &str| {
-        let settings = Settings { tag_template: template.parse().unwrap(), ..settings() };
+        let settings = Settings { tag_templates: template.parse().unwrap(), ..settings() };
         let input = format!("<30>Nov 20 22:28:47 {text}");
         let (out, _) = line_with(settings, Frame { bytes: input.as_bytes(), cut: false, received: NOW });
         let line = Line::parse(&out, "docker@32473");

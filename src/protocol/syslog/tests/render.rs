@@ -17,7 +17,16 @@ fn renders_rfc_3164() {
         &format!("<30>Nov  8 22:28:47 n7 web[{ID}]: hi"),
     );
     check("<0>1 2026-01-20T22:28:47Z n7 su - - - hi", "<0>Jan 20 22:28:47 n7 su: hi");
-    check("<13>1 2026-12-31T22:28:47Z n7 - - - -", "<13>Dec 31 22:28:47 n7 -: ");
+    check("<13>1 2026-12-31T22:28:47Z n7 - - - -", "<13>Dec 31 22:28:47 n7 ");
+    // All that a message without a text says is its structured data; ours is no matter of a collector's that has none.
+    check(
+        "<14>1 2026-11-20T22:28:47Z srx-1 RT_FLOW - SESSION [junos@2636.1.1.1.2.40 source-port=\"1\"][logferry@32473 listener=\"l\"]",
+        "<14>Nov 20 22:28:47 srx-1 RT_FLOW: [junos@2636.1.1.1.2.40 source-port=\"1\"]",
+    );
+    check("<13>1 2026-11-20T22:28:47Z n7 su - - [a b=\"c\"] hi", "<13>Nov 20 22:28:47 n7 su: hi");
+    check("<13>1 2026-11-20T22:28:47Z n7 - 7 - - hi", "<13>Nov 20 22:28:47 n7 hi");
+    check("<13>1 2026-11-20T22:28:47Z n7 su - - [logferry@32473 msghdr=\"su:\"] hi", "<13>Nov 20 22:28:47 n7 su:hi");
+    check("<13>1 2026-11-20T22:28:47Z n7 s__ 7 - [logferry@32473 tag=\"sü\"] hi", "<13>Nov 20 22:28:47 n7 sü[7]: hi");
     check("no line", "no line");
 }
 
@@ -59,6 +68,11 @@ fn settings_read_and_show() {
     {
         assert!(text.parse::<UtcOffset>().is_err(), "{text}");
     }
+    for text in ["Europe/Berlin", "America/Argentina/Buenos_Aires", "UTC", "+05:30"] {
+        assert_eq!(text.parse::<TimeZone>().unwrap().to_string(), text);
+    }
+    assert_eq!("europe/berlin".parse::<TimeZone>().unwrap().to_string(), "Europe/Berlin");
+    assert!("Europe/Bonn".parse::<TimeZone>().is_err() && "CEST".parse::<TimeZone>().is_err());
     for text in ["rfc5424", "rfc3164", "json"] {
         assert_eq!(text.parse::<Format>().unwrap().to_string(), text);
     }

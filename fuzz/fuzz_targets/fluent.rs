@@ -1,0 +1,5 @@
+//! Any stream of the Forward protocol, cut anywhere, gives the same arrays, and each entry is a record.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| logferry::internals::protocol::fluent::properties::any_bytes(data));

@@ -1,0 +1,64 @@
+//! Fields, each with its type.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::explanation::ByteString;
+use crate::record::{Fields, Value};
+
+/// One field of a message.
+#[derive(Serialize)]
+pub struct FieldExplanation {
+    pub name: String,
+    /// As JSON calls it, but for text.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub value: FieldValue,
+    /// Whether the value is escaped, because it is not UTF-8.
+    pub escaped: bool,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum FieldValue {
+    Text(ByteString),
+    Json(Box<RawValue>),
+}
+
+pub fn explained(fields: &Fields<'_>) -> Vec<FieldExplanation> {
+    let each = fields.iter().map(|field| {
+        let (kind, value, escaped) = match &field.value {
+            Value::Text(text) => {
+                let text = ByteString(text.to_vec());
+                let escaped = !text.is_text();
+                ("text", FieldValue::Text(text), escaped)
+            }
+            Value::Json(json) => {
+                let raw = RawValue::from_string(json.as_str().to_owned()).expect("JSON");
+                (kind(json.as_str()), FieldValue::Json(raw), false)
+            }
+        };
+        FieldExplanation { name: field.name.to_string(), kind, value, escaped }
+    });
+    each.collect()
+}
+
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "object",
+        Some(b'[') => "array",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        _ => "number",
+    }
+}
+
+impl FieldValue {
+    /// As it is shown to a person.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => &text.0,
+            Self::Json(json) => json.get().as_bytes(),
+        }
+    }
+}

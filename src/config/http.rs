@@ -1,0 +1,343 @@
+//! The keys of a `[[forward]]` to a log store by HTTP.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::aws::{self, AwsSettings, CloudWatchSettings};
+use super::error::{ConfigError, SECRET_HEADERS};
+use super::kinds::{Age, ListOf, Optional, Path, Size, Special, Time, Words};
+use super::proxy::ProxyChoice;
+use super::secret::{FromVariable, Secret};
+use super::settings::{OnlyFor, Place, defaults, settings};
+use super::written::{Entry, Written};
+use crate::protocol::api::age::TooOld;
+use crate::protocol::api::loki::{self, Label};
+use crate::protocol::api::splunk::Ack;
+
+/// What a request carries before it is compressed, in bytes: what keeps the relay below 24 MiB of memory. Elasticsearch recommends 5 MB at
+/// most, and some servers take 10 MiB.
+const DEFAULT_BATCH: usize = 256 << 10;
+const DEFAULT_BATCH_WAIT: Duration = Duration::from_secs(1);
+/// An object, before it is compressed: large enough that a bucket has not too many, and small enough for memory.
+const DEFAULT_OBJECT: usize = 8 << 20;
+const DEFAULT_OBJECT_WAIT: Duration = Duration::from_secs(300);
+const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Few values each: Loki makes a stream of each set of them.
+const DEFAULT_LABELS: [Label; 4] = [Label::Job, Label::Host, Label::ServiceName, Label::Level];
+
+const APIS: Words<Api> = Words(&[
+    ("elasticsearch", Api::Elasticsearch),
+    ("otlp", Api::Otlp),
+    ("splunk", Api::Splunk),
+    ("loki", Api::Loki),
+    ("datadog", Api::Datadog),
+    ("newrelic", Api::NewRelic),
+    ("cloudwatch", Api::CloudWatch),
+    ("s3", Api::S3),
+    ("json", Api::Ndjson),
+]);
+/// Keys that not every API uses, and those that do.
+const KEYS_OF_APIS: [(&str, &[Api]); 26] = [
+    ("index", &[Api::Elasticsearch, Api::Splunk]),
+    ("id", &[Api::Elasticsearch]),
+    ("sourcetype", &[Api::Splunk]),
+    ("ack", &[Api::Splunk]),
+    ("labels", &[Api::Loki]),
+    ("body", &[Api::Ndjson]),
+    ("max-age", APIS_WITH_TIME),
+    ("too-old", APIS_WITH_TIME),
+    ("token", TOKENS),
+    ("token-file", TOKENS),
+    ("user", TOKENS),
+    ("password", TOKENS),
+    ("password-file", TOKENS),
+    ("region", SIGNATURES),
+    ("access-key", SIGNATURES),
+    ("secret-key", SIGNATURES),
+    ("secret-key-file", SIGNATURES),
+    ("profile", SIGNATURES),
+    ("group", &[Api::CloudWatch]),
+    ("stream", &[Api::CloudWatch]),
+    ("create", &[Api::CloudWatch]),
+    ("event", &[Api::CloudWatch]),
+    ("object", &[Api::S3]),
+    ("object-wait", &[Api::S3]),
+    ("batch", BATCHES),
+    ("batch-wait", BATCHES),
+];
+/// Those that know us by a token or a password, and those that know us by a signature.
+const TOKENS: &[Api] =
+    &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::Ndjson];
+const SIGNATURES: &[Api] = &[Api::CloudWatch, Api::S3, Api::Elasticsearch];
+/// Those whose requests are no objects.
+const BATCHES: &[Api] =
+    &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::CloudWatch, Api::Ndjson];
+/// Those that are told a time apart from the line's fields.
+const APIS_WITH_TIME: &[Api] =
+    &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::CloudWatch];
+const ACKS: Words<Ack> = Words(&[("auto", Ack::Auto), ("on", Ack::On), ("off", Ack::Off)]);
+const BODIES: Words<bool> = Words(&[("ndjson", false), ("array", true)]);
+const COMPRESSIONS: Words<bool> = Words(&[("gzip", true), ("off", false)]);
+const IDS: Words<bool> = Words(&[("number", true), ("off", false)]);
+const TOO_OLD: Words<TooOld> =
+    Words(&[("now", TooOld::Now), ("dead-letter", TooOld::DeadLetter), ("send", TooOld::Send)]);
+const TEXT: Special<String> = Special { read: |text| Ok(text.to_owned()), display: String::clone };
+
+/// These have batches.
+const BATCHED: OnlyFor =
+    OnlyFor { schemes: "http://, https://, fluent:// or fluent+tls://", uses: |to| to.is_http() || to.is_fluent() };
+/// These may compress.
+const COMPRESSED: OnlyFor =
+    OnlyFor { schemes: "http://, https:// or gelf+udp://", uses: |to| to.is_http() || to.is_gelf() && to.is_udp() };
+pub const HTTP: OnlyFor = OnlyFor { schemes: "http:// or https://", uses: super::ForwardAddress::is_http };
+/// Who wants to know a user.
+const USERS: OnlyFor = OnlyFor {
+    schemes: "http://, https://, nats://, nats+tls://, fluent:// or fluent+tls://",
+    uses: |to| to.is_http() || to.is_nats() || to.is_fluent(),
+};
+/// Who wants to know who we are.
+const LOGIN: OnlyFor =
+    OnlyFor { schemes: "http://, https://, nats:// or nats+tls://", uses: |to| to.is_http() || to.is_nats() };
+
+/// The API that a log store speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Api {
+    Elasticsearch,
+    Otlp,
+    Splunk,
+    Loki,
+    Datadog,
+    NewRelic,
+    CloudWatch,
+    S3,
+    /// Any URL that takes JSON.
+    Ndjson,
+}
+
+impl Api {
+    /// The word that the config has for it.
+    pub fn word(self) -> &'static str {
+        APIS.0.iter().find(|(_, api)| *api == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// A name and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    pub name: String,
+    pub value: String,
+}
+
+settings! {
+    pub struct HttpSettings, written as WrittenHttp {
+        api: Api = Api::Elasticsearch, as APIS, key "api".only_for(HTTP);
+        /// The data stream or index; `None`: as is usual for the API.
+        index: Option<String> = None, as Optional(Special { read: index, display: String::clone }), key "index".only_for(HTTP);
+        /// Splunk's name for the form of the events; `None`: the token's.
+        sourcetype: Option<String> = None, as Optional(TEXT), key "sourcetype".only_for(HTTP);
+        /// Whether Splunk's indexers acknowledge.
+        ack: Ack = Ack::Auto, as ACKS, key "ack".only_for(HTTP);
+        /// Whether all objects of a request are in one array.
+        body_is_array: bool = false, as BODIES, key "body".only_for(HTTP);
+        /// Whether a line's number is its `_id`, so that none is there twice.
+        id: bool = true, as IDS, key "id".only_for(HTTP);
+        /// What is a label of Loki's streams.
+        labels: Vec<Label> = DEFAULT_LABELS.to_vec(), as ListOf { read: label, display: |label| label.name().to_owned() }, key "labels".only_for(HTTP);
+        /// What the server knows us by, and the file that it is in.
+        token: Option<Secret> = None, as Optional(FromVariable), key "token".only_for(LOGIN);
+        token_file: Option<PathBuf> = None, as Optional(Path), key "token-file".only_for(LOGIN);
+        user: Option<String> = None, as Optional(TEXT), key "user".only_for(USERS);
+        password: Option<Secret> = None, as Optional(FromVariable), key "password".only_for(USERS);
+        password_file: Option<PathBuf> = None, as Optional(Path), key "password-file".only_for(USERS);
+        /// The proxy that requests go through.
+        proxy: ProxyChoice = ProxyChoice::Variables, as Special { read: ProxyChoice::read, display: ToString::to_string }, key "proxy".only_for(HTTP);
+        /// Headers of each request.
+        headers: Vec<Pair> = Vec::new(), as ListOf { read: header, display: |pair| format!("{}: {}", pair.name, pair.value) }, key "headers".only_for(HTTP);
+        /// On each line.
+        fields: Vec<Pair> = Vec::new(), as ListOf { read: field, display: |pair| format!("{}={}", pair.name, pair.value) }, key "fields".only_for(HTTP);
+        /// Bytes of lines in a request. Never more than the API takes.
+        batch: usize = DEFAULT_BATCH, as Size(4096..=16 << 20), key "batch".only_for(BATCHED);
+        /// How long a batch that is not full waits for more.
+        batch_wait: Duration = DEFAULT_BATCH_WAIT, as Time, key "batch-wait".only_for(HTTP);
+        /// Bytes of lines in an object.
+        object: usize = DEFAULT_OBJECT, as Size(65_536..=64 << 20), key "object".only_for(HTTP);
+        /// How long an object that is not full waits for more.
+        object_wait: Duration = DEFAULT_OBJECT_WAIT, as Time, key "object-wait".only_for(HTTP);
+        /// How old lines may be that are sent with their own time; `None`: as old as the API takes them.
+        max_age: Option<Duration> = None, as Optional(Age), key "max-age".only_for(HTTP);
+        too_old: TooOld = TooOld::Now, as TOO_OLD, key "too-old".only_for(HTTP);
+        compress: bool = true, as COMPRESSIONS, key "compress".only_for(COMPRESSED);
+        /// How long an answer is awaited before the request is sent again.
+        answer_timeout: Duration = DEFAULT_ANSWER_TIMEOUT, as Time, key "answer-timeout".only_for(HTTP);
+    }
+    groups {
+        aws: AwsSettings;
+        cloud_watch: CloudWatchSettings;
+    }
+}
+
+impl HttpSettings {
+    /// What the server knows us by.
+    pub fn token(&self) -> Option<Secret> {
+        Secret::of(&self.token, &self.token_file)
+    }
+
+    /// The password of `user`.
+    pub fn password(&self) -> Option<Secret> {
+        Secret::of(&self.password, &self.password_file)
+    }
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+/// Notes what contradicts itself. `addresses`: the targets of the section.
+pub fn check(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
+    let source = place.source;
+    let read = |leaf| Some((leaf, source.text("forward.to", leaf).ok()?.parse::<super::ForwardAddress>().ok()?));
+    let to: Vec<_> = addresses.leaves().iter().filter_map(read).collect();
+    let Some((leaf, _)) = to.iter().find(|(_, to)| to.is_http()) else { return Ok(()) };
+    if !http.api.is_written() {
+        let says = "http:// and https:// need `api`, what is spoken there: api = \"elasticsearch\"";
+        source.note(source.bad(&place.key("to"), leaf, says), ())?;
+    }
+    check_api(http, addresses, place)?;
+    if let Some(leaf) = http.proxy.first().filter(|leaf| leaf.text.contains('@') && !leaf.text.contains("${")) {
+        let says = "a password does not stand in this file; write proxy = \"${VARIABLE}\" and set that variable";
+        source.note(source.located(&place.key("proxy"), leaf, says), ())?;
+    }
+    if let Some((_, service)) = to.iter().find(|(_, to)| matches!(to.remote(), Some(super::Destination::Service(_))))
+        && let Some(leaf) = http.proxy.first().filter(|leaf| !matches!(leaf.text.as_str(), "auto" | "off"))
+    {
+        let says = format!("a proxy is told the server's name and port, and {service} has them in SRV records");
+        source.note(source.located(&place.key("proxy"), leaf, &says), ())?;
+    }
+    check_login(http, place)
+}
+
+/// Notes what contradicts itself of what a server knows us by.
+pub fn check_login(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigError> {
+    let source = place.source;
+    Secret::check_keys(source, (&place.path, "token"), [&http.token, &http.token_file])?;
+    Secret::check_keys(source, (&place.path, "password"), [&http.password, &http.password_file])?;
+    let password = http.password.first().or(http.password_file.first());
+    match (http.user.first(), password) {
+        (Some(leaf), None) => source.note(source.bad(&place.key("user"), leaf, "`user` needs `password-file`"), ())?,
+        (None, Some(leaf)) => source.note(source.bad(&place.key("password"), leaf, "a password needs `user`"), ())?,
+        _ => {}
+    }
+    if let (Some(leaf), true) = (http.user.first(), http.token.is_written() || http.token_file.is_written()) {
+        let says = "a server knows us by `user` or by a token; take one of them out";
+        source.note(source.bad(&place.key("user"), leaf, says), ())?;
+    }
+    Ok(())
+}
+
+/// The APIs that use a key; `None`: this one does.
+pub fn other_apis_of(key: &str, api: Api) -> Option<&'static [Api]> {
+    let (_, apis) = KEYS_OF_APIS.iter().find(|(name, _)| *name == key)?;
+    (!apis.contains(&api)).then_some(*apis)
+}
+
+/// Warns of keys that the API does not use, and notes a query where the API has a path of its own.
+fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
+    let source = place.source;
+    let said = http.api.first().and_then(|leaf| source.text("forward.api", leaf).ok());
+    let Some((word, api)) = said.and_then(|said| APIS.0.iter().find(|(word, _)| *word == said)) else { return Ok(()) };
+    http.each(&mut |key, entry| {
+        if let (Some(apis), Some(leaf)) = (other_apis_of(key.name, *api), entry.first()) {
+            let words =
+                APIS.0.iter().filter(|(_, api)| apis.contains(api)).map(|(word, _)| format!("api = \"{word}\""));
+            let words = words.collect::<Vec<_>>().join(" or ");
+            let says = format!("only {words} uses it, and not \"{word}\"; take it out");
+            source.warn_of(&place.key(key.name), leaf, &says);
+        }
+    });
+    for leaf in addresses.leaves().iter().filter(|leaf| *api != Api::Ndjson && leaf.text.contains('?')) {
+        let says = format!("api = \"{word}\" has a path and a query of its own; write the address without `?`");
+        source.note(source.bad(&place.key("to"), leaf, &says), ())?;
+    }
+    match api {
+        Api::Loki => check_labels(http, place),
+        api => aws::check(http, (*api, addresses), place),
+    }
+}
+
+/// Notes fields that Loki does not take as labels.
+fn check_labels(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigError> {
+    let (source, fields) = (place.source, http.fields.leaves());
+    for leaf in fields {
+        // What is no field is noted where it is read.
+        let field = source.text("forward.fields", leaf).ok().and_then(|text| field(&text).ok());
+        if field.is_some_and(|field| !loki::is_label_name(&field.name)) {
+            let says = "Loki takes it as a label, whose name has letters, digits and _ alone, and no digit in front";
+            source.note(source.bad(&place.key("fields"), leaf, says), ())?;
+        }
+    }
+    let labels = if http.labels.is_written() { http.labels.leaves().len() } else { DEFAULT_LABELS.len() };
+    if let Some(leaf) = fields.get(loki::MAX_LABELS - labels.min(loki::MAX_LABELS)) {
+        let says = format!(
+            "`labels` and `fields` are at most {} together: Loki takes {} labels, and one is for lines that are too old",
+            loki::MAX_LABELS,
+            loki::MAX_LABELS + 1
+        );
+        source.note(source.bad(&place.key("fields"), leaf, &says), ())?;
+    }
+    Ok(())
+}
+
+/// What can be a label of Loki's.
+fn label(text: &str) -> Result<Label, String> {
+    let names = Label::ALL.map(|label| format!("\"{}\"", label.name()));
+    let found = Label::ALL.into_iter().find(|label| label.name() == text);
+    found.ok_or_else(|| {
+        format!("write {}: others have too many values, and are structured metadata", names.join(" or "))
+    })
+}
+
+/// Elasticsearch's rules for the names of indices.
+fn index(text: &str) -> Result<String, String> {
+    let is_bad = |c: char| c.is_uppercase() || c.is_whitespace() || c.is_control() || r#"\/*?"<>|,#:"#.contains(c);
+    match text {
+        "" | "." | ".." => Err("an index has a name".to_owned()),
+        _ if text.len() > 255 => Err("the name of an index has at most 255 bytes".to_owned()),
+        _ if text.starts_with(['-', '_', '+']) => Err("the name of an index does not begin with -, _ or +".to_owned()),
+        _ => match text.chars().find(|c| is_bad(*c)) {
+            Some(bad) => Err(format!("the name of an index has small letters, and no {bad:?}")),
+            None => Ok(text.to_owned()),
+        },
+    }
+}
+
+/// A header of HTTP, `Name: value`.
+fn header(text: &str) -> Result<Pair, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let ours = ["host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"];
+    match text.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+        Some((name, _)) if ours.contains(&&*name.to_ascii_lowercase()) => Err(format!("`{name}` is ours to write")),
+        Some((name, _)) if SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) => {
+            Err("a secret does not stand in this file; write `token-file`".to_owned())
+        }
+        Some((name, value))
+            if !name.is_empty()
+                && name.bytes().all(is_token)
+                && value.bytes().all(|byte| matches!(byte, b' '..=b'~')) =>
+        {
+            Ok(Pair { name: name.to_owned(), value: value.to_owned() })
+        }
+        _ => Err("write a header as \"X-Scope-OrgID: team-a\"".to_owned()),
+    }
+}
+
+/// `name=value`.
+fn field(text: &str) -> Result<Pair, String> {
+    match text.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok(Pair { name: name.to_owned(), value: value.to_owned() })
+        }
+        _ => Err("write a field as \"env=prod\"".to_owned()),
+    }
+}

@@ -1,0 +1,141 @@
+//! `multiline` of a `[[listen]]`: which lines become part of the message before them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use regex_lite::{Regex, RegexBuilder};
+
+/// Bytes of a text that a pattern is compared with: stamps and levels stand at its beginning.
+const HEAD: usize = 256;
+/// Bytes of a compiled pattern: 300 letters. A date takes a microsecond, and the worst that fits, `^(.*){184}x`, 2 ms.
+const MAX_PATTERN: usize = 16 * 1024;
+
+/// Which lines are part of the message before them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Multiline {
+    #[default]
+    Off,
+    /// Lines that begin with a blank or a tab.
+    Indented,
+    /// Lines that do not begin as the first line of a message does.
+    First(FirstLine),
+}
+
+/// A regular expression for the beginning of a message's first line.
+#[derive(Clone, Debug)]
+pub struct FirstLine(Arc<Regex>);
+
+impl Multiline {
+    /// Is the text a further line of what stands before it?
+    pub fn is_further(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Indented => matches!(text.first(), Some(b' ' | b'\t')),
+            Self::First(pattern) => !pattern.matches(text),
+        }
+    }
+}
+
+impl FirstLine {
+    /// Does a text begin as a first line? Its beginning ends before the first byte that is not UTF-8.
+    fn matches(&self, text: &[u8]) -> bool {
+        let head = &text[..text.len().min(HEAD)];
+        self.0.is_match(head.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
+    }
+}
+
+impl PartialEq for FirstLine {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for FirstLine {}
+
+/// A pattern is told from a word by its `^`. Without one it would be looked for in the middle of lines too.
+impl FromStr for Multiline {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "indented" => Ok(Self::Indented),
+            pattern if pattern.starts_with('^') => match RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build() {
+                Ok(regex) => Ok(Self::First(FirstLine(Arc::new(regex)))),
+                Err(error) => Err(format!("the pattern cannot be used: {error}")),
+            },
+            _ => {
+                Err("write \"off\", \"indented\", or how the first line of a message begins, as a regular expression \
+                      with ^ in front: '^\\d{4}-'"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Multiline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Indented => "indented",
+            Self::First(FirstLine(pattern)) => pattern.as_str(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(setting: &str, first: &[&[u8]], further: &[&[u8]]) {
+        let multiline: Multiline = setting.parse().unwrap();
+        assert_eq!((multiline.to_string().as_str(), setting.parse()), (setting, Ok(multiline.clone())));
+        for (texts, is_further) in [(first, false), (further, true)] {
+            for text in texts {
+                assert_eq!(multiline.is_further(text), is_further, "{setting}: {}", text.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn which_lines_are_further_ones() {
+        check("off", &[b"x", b" x", b""], &[]);
+        check("indented", &[b"x", b"", b"\n"], &[b" x", b"\tx"]);
+        check(r"^\d{4}-", &[b"2026-11-20 x"], &[b"x", b" 2026-", b"", b"12345-", b"\n2026-"]);
+        check("^(INFO|WARN|ERROR) ", &[b"WARN x"], &[b"Caused by: x", b"INFORM"]);
+        check("^(?i)error", &[b"ERROR", b"error: x"], &[b"x error"]);
+        check("^.*x", &[b"abcx"], &[b"abc"]);
+        check("^\u{fc}", &["\u{fc}x".as_bytes()], &[b"\xfc", b"\xc3"]);
+    }
+
+    /// For a pattern a text ends at [`HEAD`] bytes, and where it is no UTF-8 any more.
+    #[test]
+    fn the_beginning_of_a_text_is_looked_at() {
+        let long = |x: usize| [&[b' '; 2 * HEAD][..x], b"x"].concat();
+        check("^.*x", &[&long(HEAD - 1)], &[&long(HEAD), &long(2 * HEAD)]);
+        check("^a*$", &[&[b'a'; 2 * HEAD], b"aa\xff"], &[b"aab"]);
+        // A character that is cut in two is behind the end.
+        let text = [&[b'a'; HEAD - 1][..], "\u{fc}".as_bytes()].concat();
+        check("^a+$", &[&text], &[]);
+    }
+
+    #[test]
+    fn what_is_no_pattern() {
+        for (setting, says) in [
+            ("first", "write \"off\""),
+            (r"\d", "write \"off\""),
+            ("", "write \"off\""),
+            ("^(", "the pattern cannot be used: found open group without closing ')'"),
+            (r"^\p{Lu}", "the pattern cannot be used: Unicode character classes are not supported"),
+            (r"^(a)\1", "the pattern cannot be used: backreferences are not supported"),
+            ("^.{1000}", "the pattern cannot be used: compiled regex exceeded size limit"),
+        ] {
+            let error = setting.parse::<Multiline>().unwrap_err();
+            assert!(error.starts_with(says), "{setting}: {error}");
+        }
+        // As long as it may be.
+        check(&format!("^{}", "a".repeat(300)), &[], &[b"a"]);
+    }
+}

@@ -1,0 +1,608 @@
+//! The bytes of a request: its head, and its body, which may be compressed.
+
+use std::env;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use data_encoding::BASE64;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, IF_NONE_MATCH,
+    PROXY_AUTHORIZATION, USER_AGENT,
+};
+use hyper::http::request::Builder;
+use hyper::{Method, Request};
+use memchr::memmem;
+use parking_lot::Mutex;
+
+use super::batch::{Batch, Verdicts};
+use super::client::Answered;
+use crate::config::{Api as ApiName, HttpSettings, Proxy, Target};
+use crate::forward::dial::{Dialer, server};
+use crate::forward::names::Endpoint;
+use crate::protocol::api::age::{AgeLimit, Sending};
+use crate::protocol::api::cloudwatch::{CloudWatch, Creation, Name};
+use crate::protocol::api::datadog::Datadog;
+use crate::protocol::api::elasticsearch::{DEFAULT_INDEX, Elasticsearch};
+use crate::protocol::api::loki::Loki;
+use crate::protocol::api::ndjson::Ndjson;
+use crate::protocol::api::newrelic::NewRelic;
+use crate::protocol::api::otlp::Otlp;
+use crate::protocol::api::s3::{self, S3};
+use crate::protocol::api::splunk::{self, Ack, Splunk};
+use crate::protocol::api::{Answer, Api, Head, Limits, Line, LineId};
+use crate::protocol::sigv4::{self, Credentials, Scope, ToSign};
+use crate::record::{Record, UnixMicros};
+
+/// Level 1 of gzip makes a third of lines' JSON, at a quarter of the cost of 6.
+const LEVEL: Compression = Compression::new(1);
+
+/// So many times as many bytes as the lines have in the spool their JSON seldom has.
+const BODY_OF_LINES: usize = 2;
+
+/// What is shorter than so many bytes is no secret, and may be a word of the answer.
+const SHORTEST_SECRET: usize = 6;
+
+/// Lines that are more than an API takes in one request.
+#[derive(Debug)]
+pub struct TooLarge {
+    /// So many requests will probably do.
+    pub parts: usize,
+    /// Where it is one line alone.
+    pub why: String,
+}
+
+/// A request that is made.
+pub struct Made {
+    pub request: Request<Full<Bytes>>,
+    /// The places of its lines that are sent with the time of sending.
+    pub restamped: Vec<usize>,
+}
+
+/// Why no request is made of these lines.
+#[derive(Debug)]
+pub enum Unfit {
+    TooLarge(TooLarge),
+    /// These are not to be sent at all, and why.
+    TooOld(Vec<(usize, String)>),
+}
+
+/// What makes requests for one server.
+pub struct Requests {
+    settings: Arc<HttpSettings>,
+    api: Api,
+    age_limit: AgeLimit,
+    sd_id: String,
+    head: Head,
+    /// What is asked for: the path, and with a proxy that reads our requests, the whole URL (RFC 9112 3.2.2).
+    path: String,
+    /// The server's name and its port.
+    host: String,
+    /// What a signature counts for; `None`: requests are not signed.
+    scope: Option<Scope>,
+    /// A proxy that reads our requests, as it does without TLS.
+    proxy: Option<Proxy>,
+    /// What the server knew us by when the last request was made.
+    secrets: Mutex<Vec<String>>,
+    /// What Splunk's acknowledgements belong to.
+    channel: Option<String>,
+}
+
+impl Requests {
+    pub fn new(target: &Target, endpoint: &Endpoint, settings: Arc<HttpSettings>, dialer: &Dialer) -> Self {
+        let sd_id = dialer.sd_id().to_owned();
+        let api = api(&settings, &dialer.numbering.stream, &sd_id);
+        let age_limit = AgeLimit { max_age: settings.max_age.or(api.max_age()), too_old: settings.too_old };
+        let head = api.head();
+        let (mut path, server) = (path(target.address.path(), head.path), server(target, endpoint));
+        if api.objects().is_some() {
+            path = sigv4::strict_path(path.trim_end_matches('/'));
+        }
+        let host = host(&server, target.address.is_tls()).to_owned();
+        let scope = scope(&settings, server.rsplit_once(':').map_or(&*server, |(host, _)| host));
+        // With TLS there is a tunnel through it.
+        let proxy = target.proxy.clone().filter(|_| !target.address.is_tls());
+        if proxy.is_some() {
+            path = format!("http://{host}{path}");
+        }
+        let channel = match &api {
+            Api::Splunk(splunk) if splunk.ack != Ack::Off => Some(guid(rand::random())),
+            _ => None,
+        };
+        Self { channel, settings, api, age_limit, sd_id, head, path, host, scope, proxy, secrets: Mutex::default() }
+    }
+
+    /// Whether a request needs credentials of AWS.
+    pub fn is_signed(&self) -> bool {
+        self.scope.is_some()
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// How many bytes of lines are worth a batch, no more than a request will probably carry, and how long fewer wait for more.
+    pub fn batch(&self) -> (usize, Duration) {
+        let HttpSettings { object, object_wait, batch, batch_wait, .. } = *self.settings;
+        match self.api.objects() {
+            Some(_) => (object, object_wait),
+            None => (batch.min(self.api.limits().bytes / BODY_OF_LINES), batch_wait),
+        }
+    }
+
+    /// Divides a batch, whose requests are sent at `now`, where the API has rules for that.
+    pub fn arrange(&self, batch: &Batch, now: UnixMicros) -> Verdicts {
+        if self.api.objects().is_some() {
+            // An object has lines of one opening of the spool.
+            let ids: Vec<_> = batch.lines().map(|(id, ..)| id).collect();
+            let (mut requests, mut place) = (Vec::new(), 0);
+            for run in ids.chunk_by(|one, other| one.session == other.session) {
+                requests.push((place..place + run.len()).collect());
+                place += run.len();
+            }
+            return Verdicts::arranged(requests);
+        }
+        let Some(cloud_watch) = self.api.arranged() else { return Verdicts::new(batch) };
+        let lines = batch.lines().map(|(id, line, _)| {
+            let record = Record::from_line(line, &self.sd_id);
+            let sent_at = match self.sending(&record, now) {
+                Sending::At(now) => Some(now),
+                Sending::AsItIs | Sending::Never(_) => None,
+            };
+            Line { id, record, sent_at }
+        });
+        Verdicts::arranged(cloud_watch.arrange(&lines.collect::<Vec<_>>()))
+    }
+
+    fn sending(&self, record: &Record<'_>, now: UnixMicros) -> Sending {
+        match self.age_limit.sending(record.time(), now) {
+            // These are in the order of their times.
+            Sending::AsItIs if record.time().is_none() && self.api.arranged().is_some() => Sending::At(now),
+            sending => sending,
+        }
+    }
+
+    /// A request for the lines at these places of a batch, in their order, which is sent at `now`. Reads the file with the token, where there
+    /// is one.
+    pub fn make(
+        &self,
+        batch: &Batch,
+        places: &[usize],
+        now: UnixMicros,
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Result<Made, Unfit>> {
+        if let Some(s3) = self.api.objects() {
+            let request = self.object(s3, (batch, places), credentials)?;
+            return Ok(Ok(Made { request, restamped: Vec::new() }));
+        }
+        let limits = self.api.limits();
+        if let Some(too_large) = TooLarge::by_count(places.len(), limits) {
+            return Ok(Err(Unfit::TooLarge(too_large)));
+        }
+        let all: Vec<_> = batch.lines().collect();
+        let (mut lines, mut bytes) = (Vec::with_capacity(places.len()), 0);
+        let (mut restamped, mut too_old) = (Vec::new(), Vec::new());
+        for &place in places {
+            let (id, line, _) = all[place];
+            bytes += line.len();
+            let record = Record::from_line(line, &self.sd_id);
+            let sent_at = match self.sending(&record, now) {
+                Sending::AsItIs => None,
+                Sending::At(now) => {
+                    restamped.push(place);
+                    Some(now)
+                }
+                Sending::Never(age) => {
+                    too_old.push((place, self.too_old(age)));
+                    continue;
+                }
+            };
+            lines.push(Line { id, record, sent_at });
+        }
+        if !too_old.is_empty() {
+            return Ok(Err(Unfit::TooOld(too_old)));
+        }
+        let mut body = Vec::with_capacity(BODY_OF_LINES * bytes);
+        self.api.body(&lines, &mut body);
+        if let Some(too_large) = TooLarge::by_bytes(lines.len(), body.len(), limits) {
+            return Ok(Err(Unfit::TooLarge(too_large)));
+        }
+        let request = self.request(body, None, credentials)?;
+        Ok(Ok(Made { request, restamped }))
+    }
+
+    /// The request that asks whether lines would be taken, where there is one.
+    pub fn make_of_none(&self, credentials: Option<&Credentials>) -> Option<io::Result<Request<Full<Bytes>>>> {
+        Some(self.finish(&self.path, self.api.body_of_none()?.to_vec(), (None, false), credentials))
+    }
+
+    /// A request that makes what the line at this place of a batch needs.
+    pub fn creation(
+        &self,
+        what: Creation,
+        (batch, place): (&Batch, usize),
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Request<Full<Bytes>>> {
+        let mut body = Vec::new();
+        if let (Some(cloud_watch), Some((_, line, _))) = (self.api.arranged(), batch.lines().nth(place)) {
+            cloud_watch.creation(what, &Record::from_line(line, &self.sd_id), &mut body);
+        }
+        self.request(body, Some(what), credentials)
+    }
+
+    /// The object of the lines at these places, which are in order and of one session.
+    fn object(
+        &self,
+        s3: &S3,
+        (batch, places): (&Batch, &[usize]),
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Request<Full<Bytes>>> {
+        let (Some(first), Some(last)) = (places.first(), places.last()) else {
+            return Err(io::Error::other("an object has a line"));
+        };
+        let mut encoder = self.settings.compress.then(|| GzEncoder::new(Vec::new(), LEVEL));
+        let (mut plain, mut ends_with, mut key) = (Vec::new(), None, String::new());
+        // Line by line: the object in plain text would be twice as large as all its lines.
+        for (id, line, _) in batch.lines().skip(*first).take(last - first + 1) {
+            let record = Record::from_line(line, &self.sd_id);
+            if key.is_empty() {
+                key = s3.key(id, &record, self.settings.compress);
+            }
+            s3.body(&[Line { id, record, sent_at: None }], &mut plain);
+            if let Some(encoder) = &mut encoder {
+                encoder.write_all(&plain)?;
+                plain.clear();
+            }
+            ends_with = Some(id);
+        }
+        let body = encoder.map_or(Ok(plain), GzEncoder::finish)?;
+        let request = self.to(Method::PUT, &self.path_of(&key));
+        let request = request.header(IF_NONE_MATCH, "*").header(s3::LAST, ends_with.map(s3::last).unwrap_or_default());
+        self.sealed(self.with_content(request, self.settings.compress), body, credentials)
+    }
+
+    /// Asks for the head of the object that begins with the line at this place.
+    pub fn look(
+        &self,
+        (batch, first): (&Batch, usize),
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Request<Full<Bytes>>> {
+        let key = self
+            .api
+            .objects()
+            .zip(batch.lines().nth(first))
+            .map(|(s3, (id, line, _))| s3.key(id, &Record::from_line(line, &self.sd_id), self.settings.compress));
+        self.sealed(self.to(Method::HEAD, &self.path_of(&key.unwrap_or_default())), Vec::new(), credentials)
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        format!("{}/{key}", self.path)
+    }
+
+    /// The head that each request has.
+    fn to(&self, method: Method, path: &str) -> Builder {
+        let user_agent = concat!("logferry/", env!("CARGO_PKG_VERSION"));
+        Request::builder().method(method).uri(path).header(HOST, &self.host).header(USER_AGENT, user_agent)
+    }
+
+    /// What the head of a request says of its body, with the headers of the config.
+    fn with_content(&self, mut request: Builder, is_compressed: bool) -> Builder {
+        request = request.header(CONTENT_TYPE, self.head.content_type);
+        for pair in &self.settings.headers {
+            request = request.header(&pair.name, &pair.value);
+        }
+        if is_compressed { request.header(CONTENT_ENCODING, "gzip") } else { request }
+    }
+
+    fn request(
+        &self,
+        mut body: Vec<u8>,
+        makes: Option<Creation>,
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Request<Full<Bytes>>> {
+        if self.settings.compress {
+            let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), LEVEL);
+            encoder.write_all(&body)?;
+            body = encoder.finish()?;
+        }
+        self.finish(&self.path, body, (makes, self.settings.compress), credentials)
+    }
+
+    /// Under what a request will be acknowledged that this is the answer to; `None`: it will not.
+    pub fn ack_id(&self, answer: &Answer<'_>) -> Option<u64> {
+        if let Api::Splunk(splunk) = &self.api { splunk.ack_id(answer) } else { None }
+    }
+
+    /// Asks what is acknowledged of these.
+    pub fn make_question(&self, ids: &[u64]) -> io::Result<Request<Full<Bytes>>> {
+        let path = self.path.strip_suffix("event").unwrap_or(&self.path);
+        let path = format!("{path}ack?channel={}", self.channel.as_deref().unwrap_or_default());
+        self.finish(&path, splunk::ask_for(ids), (None, false), None)
+    }
+
+    fn finish(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        (makes, is_compressed): (Option<Creation>, bool),
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Request<Full<Bytes>>> {
+        // hyper writes no length where there is nothing, and some servers want one (RFC 9110 8.6).
+        let request = self.to(Method::POST, path).header(CONTENT_LENGTH, body.len());
+        let mut request = self.with_content(request, is_compressed);
+        if let Some(channel) = &self.channel {
+            request = request.header(splunk::CHANNEL, channel);
+        }
+        if self.api.arranged().is_some() {
+            request = request.header("x-amz-target", CloudWatch::operation(makes));
+        }
+        if let Some((name, secret)) = self.authorization()? {
+            request = request.header(name, sensitive(&secret)?);
+        }
+        self.sealed(request, body, credentials)
+    }
+
+    /// Adds the body, and what says who we are.
+    fn sealed(
+        &self,
+        request: Builder,
+        body: Vec<u8>,
+        credentials: Option<&Credentials>,
+    ) -> io::Result<Request<Full<Bytes>>> {
+        let mut request = request.body(Full::default()).map_err(io::Error::other)?;
+        if let (Some(scope), Some(credentials)) = (&self.scope, credentials) {
+            sign(&mut request, &body, (scope, credentials))?;
+            let Credentials { secret_key, session_token, .. } = credentials;
+            *self.secrets.lock() = [secret_key].into_iter().chain(session_token).cloned().collect();
+        }
+        if let Some(credentials) = self.proxy.as_ref().and_then(Proxy::credentials) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, sensitive(&basic(&credentials))?);
+        }
+        *request.body_mut() = Full::new(body.into());
+        Ok(request)
+    }
+
+    fn too_old(&self, age: Duration) -> String {
+        let whole = |time: Duration| humantime::format_duration(Duration::from_secs(time.as_secs())).to_string();
+        let max_age = self.age_limit.max_age.map(whole).unwrap_or_default();
+        format!("the line is {} old, and `max-age` is {max_age}", whole(age))
+    }
+
+    /// What the server knows us by, and the header that it is in.
+    fn authorization(&self) -> io::Result<Option<(&'static str, String)>> {
+        if let Some(token) = self.settings.token() {
+            let token = token.read()?;
+            let (header, scheme) = self.api.token_header();
+            let value = format!("{scheme}{token}");
+            *self.secrets.lock() = vec![token];
+            return Ok(Some((header, value)));
+        }
+        let Some(password) = self.settings.password() else { return Ok(None) };
+        let password = password.read()?;
+        let both = format!("{}:{password}", self.settings.user.as_deref().unwrap_or_default());
+        let value = basic(&both);
+        *self.secrets.lock() = vec![password, value.trim_start_matches("Basic ").to_owned()];
+        Ok(Some((AUTHORIZATION.as_str(), value)))
+    }
+
+    /// An answer without what the server knows us by: some servers repeat the request in what they answer, and their words are
+    /// logged and shown.
+    pub fn without_secrets(&self, mut answered: Answered) -> Answered {
+        for secret in &*self.secrets.lock() {
+            answered.body = without(answered.body, secret.as_bytes());
+        }
+        answered
+    }
+}
+
+/// A user and its password as a header has them (RFC 7617). `credentials`: `user:password`.
+pub fn basic(credentials: &str) -> String {
+    format!("Basic {}", BASE64.encode(credentials.as_bytes()))
+}
+
+/// A header's value that hyper never shows.
+pub fn sensitive(secret: &str) -> io::Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(secret).map_err(io::Error::other)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Adds what AWS wants of a request: the time, the hash of the body, and the signature over these and all other headers.
+fn sign(
+    request: &mut Request<Full<Bytes>>,
+    body: &[u8],
+    (scope, credentials): (&Scope, &Credentials),
+) -> io::Result<()> {
+    let (date, body_hash) = (sigv4::date(UnixMicros(Utc::now().timestamp_micros())), sigv4::hash(body));
+    let headers = request.headers_mut();
+    for (name, value) in [("x-amz-date", &date), ("x-amz-content-sha256", &body_hash)] {
+        headers.insert(name, HeaderValue::from_str(value).map_err(io::Error::other)?);
+    }
+    if let Some(token) = &credentials.session_token {
+        headers.insert("x-amz-security-token", sensitive(token)?);
+    }
+    // Proxies may change this one.
+    let signed = request.headers().iter().filter(|(name, _)| *name != USER_AGENT);
+    let headers: Vec<_> = signed.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let to_sign = ToSign { method: request.method().as_str(), target, headers: &headers, body_hash: &body_hash };
+    let value = sigv4::authorization(&to_sign, scope, credentials, &date);
+    request.headers_mut().insert(AUTHORIZATION, sensitive(&value)?);
+    Ok(())
+}
+
+/// A server as `Host` has it: without the port that is meant anyway, which is not in what AWS signs. `server`: with its port.
+fn host(server: &str, is_tls: bool) -> &str {
+    server.strip_suffix(if is_tls { ":443" } else { ":80" }).unwrap_or(server)
+}
+
+fn scope(settings: &HttpSettings, host: &str) -> Option<Scope> {
+    let service = match settings.api {
+        ApiName::CloudWatch => "logs",
+        ApiName::S3 => "s3",
+        // OpenSearch of AWS', with servers of one's own or without any.
+        ApiName::Elasticsearch if settings.aws.region.is_some() => {
+            if host.contains(".aoss.") {
+                "aoss"
+            } else {
+                "es"
+            }
+        }
+        _ => return None,
+    };
+    let region = settings.aws.region_of(host, |name| env::var(name).ok()).unwrap_or_default();
+    Some(Scope { region, service })
+}
+
+impl TooLarge {
+    fn by_count(lines: usize, limits: Limits) -> Option<Self> {
+        let why = || format!("a request has {} lines at most", limits.lines);
+        (lines > limits.lines).then(|| Self { parts: lines.div_ceil(limits.lines), why: why() })
+    }
+
+    fn by_bytes(lines: usize, bytes: usize, limits: Limits) -> Option<Self> {
+        let limit = if lines == 1 { limits.line } else { limits.bytes };
+        let why = || format!("the line takes {bytes} bytes in a request, and the API takes {limit}");
+        (bytes > limit).then(|| Self { parts: bytes.div_ceil(limit), why: why() })
+    }
+}
+
+/// What names a line that is only shown.
+pub const EXAMPLE: LineId = LineId { session: 1, number: 0 };
+
+/// The body of a request for one line, not compressed. Returns the path of the API.
+pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], out: &mut Vec<u8>) -> &'static str {
+    let api = api(settings, stream, sd_id);
+    api.body(&[Line { id: EXAMPLE, record: Record::from_line(line, sd_id), sent_at: None }], out);
+    api.head().path
+}
+
+/// `stream`: the spool's id and the forward's name.
+fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
+    let (spool, sd_id) = (stream.split('/').next().unwrap_or_default().to_owned(), sd_id.to_owned());
+    let fields = settings.fields.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    match settings.api {
+        ApiName::Elasticsearch => Api::Elasticsearch(Elasticsearch {
+            index: settings.index.as_deref().unwrap_or(DEFAULT_INDEX).to_owned(),
+            spool: settings.id.then_some(spool),
+            sd_id,
+            labels: fields,
+        }),
+        ApiName::Otlp => Api::Otlp(Otlp { spool, sd_id, attributes: fields }),
+        ApiName::Loki => Api::Loki(Loki { labels: settings.labels.clone(), fields, sd_id }),
+        ApiName::Splunk => Api::Splunk(Splunk {
+            index: settings.index.clone(),
+            sourcetype: settings.sourcetype.clone(),
+            spool,
+            fields,
+            ack: settings.ack,
+        }),
+        ApiName::Datadog => Api::Datadog(Datadog { spool, tags: fields }),
+        ApiName::NewRelic => Api::NewRelic(NewRelic { spool, attributes: fields }),
+        ApiName::CloudWatch => {
+            let cloud_watch = &settings.cloud_watch;
+            let objects = (!cloud_watch.event_is_text).then_some(Ndjson { is_array: false, sd_id, fields });
+            Api::CloudWatch(CloudWatch {
+                group: Name::group(cloud_watch.group.as_deref().unwrap_or_default()),
+                stream: Name::stream(&cloud_watch.stream),
+                objects,
+                creates: cloud_watch.create,
+            })
+        }
+        ApiName::S3 => {
+            Api::S3(S3 { stream: stream.replace('/', "-"), objects: Ndjson { is_array: false, sd_id, fields } })
+        }
+        ApiName::Ndjson => Api::Ndjson(Ndjson { is_array: settings.body_is_array, sd_id, fields }),
+    }
+}
+
+/// A GUID, as Splunk wants it.
+fn guid(random: u128) -> String {
+    let hex = format!("{random:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// A body with `***` for each place where it has a secret.
+fn without(body: Bytes, secret: &[u8]) -> Bytes {
+    if secret.len() < SHORTEST_SECRET || memmem::find(&body, secret).is_none() {
+        return body;
+    }
+    let (mut out, mut rest) = (Vec::with_capacity(body.len()), &body[..]);
+    while let Some(at) = memmem::find(rest, secret) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(b"***");
+        rest = &rest[at + secret.len()..];
+    }
+    out.extend_from_slice(rest);
+    out.into()
+}
+
+/// The path of a request: the one in the config, and behind it that of the API. An API without any takes the one in the config as it is.
+fn path(written: &str, of_api: &str) -> String {
+    match (written, of_api) {
+        ("", "") => "/".to_owned(),
+        // A query needs a path in front of it.
+        (query, "") if query.starts_with('?') => format!("/{query}"),
+        (path, "") => path.to_owned(),
+        (path, of_api) => format!("{}{of_api}", path.trim_end_matches('/')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_in_front_of_an_api_stays() {
+        let check =
+            |written: &str, of_api: &str, expected: &str| assert_eq!(path(written, of_api), expected, "{written}");
+        check("", "/_bulk?a=b", "/_bulk?a=b");
+        check("/", "/_bulk", "/_bulk");
+        check("/es/", "/_bulk", "/es/_bulk");
+        check("", "", "/");
+        check("/hook/", "", "/hook/");
+        check("/hook?a=b", "", "/hook?a=b");
+        check("?a=b", "", "/?a=b");
+    }
+
+    #[test]
+    fn an_answer_does_not_repeat_a_secret() {
+        let check = |body: &str, secret: &str, expected: &str| {
+            let body = Bytes::from(body.to_owned());
+            assert_eq!(without(body, secret.as_bytes()), expected, "{secret}");
+        };
+        check("no hunter2", "hunter2", "no ***");
+        check("hunter2hunter2, hunter", "hunter2", "******, hunter");
+        check("{\"errors\":false}", "false", "{\"errors\":false}");
+        check("", "hunter2", "");
+    }
+
+    #[test]
+    fn a_usual_port_is_not_in_the_host() {
+        let check = |server: &str, is_tls: bool, expected: &str| assert_eq!(host(server, is_tls), expected);
+        check("a:443", true, "a");
+        check("[2001:db8::1]:80", false, "[2001:db8::1]");
+        check("a:443", false, "a:443");
+        check("a:9200", true, "a:9200");
+    }
+
+    #[test]
+    fn what_an_api_does_not_take_is_divided_before_it_is_sent() {
+        let limits = Limits { lines: 1000, bytes: 100, line: 200 };
+        let parts = |too_large: Option<TooLarge>| too_large.map(|too_large| too_large.parts);
+        assert_eq!(parts(TooLarge::by_count(1000, limits)), None);
+        assert_eq!(parts(TooLarge::by_count(2001, limits)), Some(3));
+        assert_eq!(parts(TooLarge::by_bytes(2, 100, limits)), None);
+        assert_eq!(parts(TooLarge::by_bytes(2, 301, limits)), Some(4));
+        assert_eq!(parts(TooLarge::by_bytes(1, 200, limits)), None);
+        let alone = TooLarge::by_bytes(1, 201, limits).expect("too large");
+        assert_eq!(alone.why, "the line takes 201 bytes in a request, and the API takes 200");
+        assert_eq!(parts(TooLarge::by_count(usize::MAX, Limits::NONE)), None);
+        assert_eq!(parts(TooLarge::by_bytes(1, usize::MAX, Limits::NONE)), None);
+    }
+}

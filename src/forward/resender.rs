@@ -1,0 +1,104 @@
+//! The resender: sends dead letters of a forward again, beside the forward and over a connection of its own. Where the collector refuses
+//! everything still, the letters wait, and the forward does not.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::backoff::Backoff;
+use super::forwarder::Forwarder;
+use super::half_closed::HalfClosed;
+use super::lines::Lines;
+use super::log_limiter::LogLimiter;
+use super::names::Resolver;
+use super::{Deadline, Orders};
+use crate::config;
+use crate::loops::LoopGuard;
+use crate::metrics::ForwardMetrics;
+use crate::spool::{ResendReader, Resends};
+use crate::status::SharedForwardStatus;
+use crate::tls::Connector;
+
+/// Waits before letters are tried again, after the disk or the end of a connection was in the way.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+pub struct Resender {
+    pub resends: Resends,
+    pub settings: config::Forward,
+    pub resolver: Resolver,
+    pub sd_id: String,
+    /// The forward's own.
+    pub metrics: ForwardMetrics,
+    pub deadline: Deadline,
+    pub connectors: watch::Receiver<Option<Connector>>,
+    pub loops: Arc<LoopGuard>,
+}
+
+impl Resender {
+    /// Sends letters whenever there are some, until `leaving` is true.
+    pub async fn run(self, mut leaving: watch::Receiver<bool>) {
+        let limiter = Arc::new(LogLimiter::of_resend(&self.settings.name));
+        let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let wait = match self.resends.open(&self.metrics.resent, &self.metrics.resend_pending).await {
+                Ok(None) => None,
+                Ok(Some(letters)) => match self.send(letters, &limiter, leaving.clone()).await {
+                    Ok(true) => {
+                        tracing::info!(parent: limiter.span(), "all dead letters were sent again");
+                        waits.reset();
+                        continue;
+                    }
+                    Ok(false) => Some(waits.wait()),
+                    Err(error) => Some(says(&limiter, &error, &mut waits)),
+                },
+                Err(error) => Some(says(&limiter, &error, &mut waits)),
+            };
+            let again = async {
+                match wait {
+                    None => self.resends.appear().await,
+                    Some(wait) => sleep(wait).await,
+                }
+            };
+            tokio::select! {
+                () = again => {}
+                _ = leaving.wait_for(|left| *left) => return,
+            }
+        }
+    }
+
+    /// Sends these letters. True: none is left.
+    async fn send(
+        &self,
+        letters: ResendReader,
+        limiter: &Arc<LogLimiter>,
+        leaving: watch::Receiver<bool>,
+    ) -> io::Result<bool> {
+        tracing::info!(parent: limiter.span(), "sending {} dead letters again", letters.remaining());
+        let orders = Orders {
+            deadline: self.deadline.clone(),
+            leaving,
+            half_closed: HalfClosed::default(),
+            connectors: self.connectors.clone(),
+            loops: self.loops.clone(),
+        };
+        let says = (self.metrics.of_resend(), SharedForwardStatus::default(), limiter.clone());
+        let lines = Lines::Resent(Box::new(letters));
+        let mut forwarder =
+            Forwarder::of(self.settings.clone(), lines, self.resolver.clone(), &self.sd_id, says, orders);
+        forwarder.forward().await;
+        forwarder.finish().await
+    }
+}
+
+/// Says what is in the way, and returns how long to wait.
+fn says(limiter: &LogLimiter, error: &io::Error, waits: &mut Backoff) -> Duration {
+    let problem = format!("cannot send dead letters again: {error}; trying again");
+    if limiter.is_new(&problem) {
+        tracing::error!(parent: limiter.span(), "{problem}");
+    }
+    waits.wait()
+}

@@ -1,0 +1,243 @@
+//! Lines that belong together: a stack trace comes line by line, from Docker's driver as one message each, from others without a
+//! priority. Where a listener is told so, lines that are indented, or do not begin as a first line does, become part of the message before
+//! them.
+//!
+//! What has a header goes on only with the same header: never with what another container says, or another connection. The first line
+//! decides whether the message is let in; its other lines share its fate.
+
+use super::pending::{PendingMessages, key};
+use crate::config::Multiline;
+use crate::record::UnixMicros;
+use crate::spool::{Batch, Refused};
+
+/// How a line becomes a message, or a part of one.
+pub struct Joins<'i> {
+    pub pending: &'i PendingMessages,
+    /// Which lines are further ones.
+    pub multiline: &'i Multiline,
+    /// The listener's address, and the number of the connection; 0: these are datagrams.
+    pub from: (&'i str, u64),
+    /// The longest message in bytes.
+    pub max: usize,
+    /// The line was cut: nothing is joined to it.
+    pub cut: bool,
+    /// The line came by a connection, and has no priority: it belongs to the last message there, or to none.
+    pub is_bare: bool,
+    /// The key of the connection's last message.
+    pub last_key: &'i mut Option<Vec<u8>>,
+}
+
+impl Joins<'_> {
+    /// A bare line, joined to the last message of its connection. `None`: the line is no further one.
+    pub fn take_bare(&self, line: &[u8], now: UnixMicros) -> Option<Result<(), Refused>> {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        if !self.is_bare || !self.is_further(text) {
+            return None;
+        }
+        self.append(self.last_key.as_ref()?, text, now)
+    }
+
+    /// Takes a line whose last `text` bytes are its message. False: the line waits, or the message that it belongs to does. `admit`: whether
+    /// a first line is let in.
+    pub fn take(
+        &mut self,
+        line: Vec<u8>,
+        text: usize,
+        now: UnixMicros,
+        batch: &mut Batch,
+        admit: impl FnOnce() -> Result<(), Refused>,
+    ) -> Result<bool, Refused> {
+        let (header, text) = line.split_at(line.len() - text);
+        let Some(key) = key(self.from, header) else {
+            admit()?;
+            batch.push(|out| out.extend_from_slice(&line));
+            return Ok(true);
+        };
+        if !self.is_bare
+            && self.is_further(text)
+            && let Some(joined) = self.append(&key, text, now)
+        {
+            self.remember(&key);
+            return joined.map(|()| false);
+        }
+        let admitted = admit();
+        // What has no text has no place for another one.
+        if self.cut || text.is_empty() {
+            if let Some(before) = self.pending.change(|messages| messages.end(&key)) {
+                batch.push(|out| out.extend_from_slice(&before));
+            }
+            *self.last_key = None;
+            admitted?;
+            batch.push(|out| out.extend_from_slice(&line));
+            return Ok(true);
+        }
+        self.remember(&key);
+        let joined = self.pending.change(|messages| messages.begin(key, admitted.map(|()| line), now));
+        for whole in joined.goes_on() {
+            batch.push(|out| out.extend_from_slice(&whole));
+        }
+        admitted.map(|()| false)
+    }
+
+    /// The message with this key is the last of its connection now.
+    fn remember(&mut self, key: &[u8]) {
+        if self.from.1 > 0 && self.last_key.as_deref() != Some(key) {
+            *self.last_key = Some(key.to_owned());
+        }
+    }
+
+    fn is_further(&self, text: &[u8]) -> bool {
+        !self.cut && self.multiline.is_further(text)
+    }
+
+    fn append(&self, key: &[u8], text: &[u8], now: UnixMicros) -> Option<Result<(), Refused>> {
+        self.pending.change(|messages| messages.append(key, (b"\n", text), self.max, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Metrics, PieceMetrics};
+    use crate::record::Record;
+
+    const MAX: usize = 200;
+
+    struct Rig {
+        multiline: Multiline,
+        pending: PendingMessages,
+        metrics: PieceMetrics,
+        /// Of the connections.
+        last_keys: [Option<Vec<u8>>; 3],
+    }
+
+    fn rig(multiline: &str) -> Rig {
+        let (multiline, metrics) = (multiline.parse().unwrap(), Metrics::new().pieces());
+        Rig { multiline, pending: PendingMessages::new(metrics.clone()), metrics, last_keys: Default::default() }
+    }
+
+    fn at(millis: i64) -> UnixMicros {
+        UnixMicros(1_000_000_000 + millis * 1000)
+    }
+
+    fn texts(batch: &Batch) -> Vec<String> {
+        let text = |line| String::from_utf8_lossy(Record::from_line(line, "").message.unwrap_or_default()).into_owned();
+        batch.lines().map(text).collect()
+    }
+
+    impl Rig {
+        /// What goes on when a container called `name` prints `text` on a connection.
+        fn print(&mut self, name: &str, connection: u64, text: &str, millis: i64) -> Vec<String> {
+            let is_empty = if text.is_empty() { "" } else { " " };
+            let line = format!("<30>1 2026-11-20T22:27:33.{millis:06}Z node-7 {name} 2a9052a5c36e - -{is_empty}{text}");
+            self.line(connection, false, line, text, millis)
+        }
+
+        /// What goes on when a line without a priority comes by a connection.
+        fn bare(&mut self, connection: u64, text: &str, millis: i64) -> Vec<String> {
+            let line = format!("<13>1 2026-11-20T22:27:33.{millis:06}Z relay - - - - {text}");
+            self.line(connection, true, line, text, millis)
+        }
+
+        fn line(&mut self, connection: u64, is_bare: bool, line: String, text: &str, millis: i64) -> Vec<String> {
+            let (from, last_key) = (("tcp://:514", connection), &mut self.last_keys[connection as usize]);
+            let mut joins = Joins {
+                pending: &self.pending,
+                multiline: &self.multiline,
+                from,
+                max: MAX,
+                cut: false,
+                is_bare,
+                last_key,
+            };
+            if joins.take_bare(text.as_bytes(), at(millis)).is_some() {
+                return Vec::new();
+            }
+            let mut batch = Batch::new();
+            let taken = joins.take(line.into_bytes(), text.len(), at(millis), &mut batch, || Ok(()));
+            assert!(taken.is_ok());
+            texts(&batch)
+        }
+
+        fn overdue(&self, millis: i64) -> Vec<String> {
+            texts(&self.pending.overdue(at(millis)))
+        }
+
+        fn numbers(&self) -> (u64, i64) {
+            (self.metrics.joined.get(), self.metrics.pending.get())
+        }
+    }
+
+    #[test]
+    fn a_stack_trace_is_one_message() {
+        let mut rig = rig("indented");
+        assert!(rig.print("web", 1, "java.lang.Exception: no", 0).is_empty());
+        assert!(rig.print("web", 1, "\tat a.B.c(B.java:1)", 1).is_empty());
+        // Another container, and another connection.
+        assert!(rig.print("api", 1, " indented", 2).is_empty());
+        assert!(rig.print("web", 2, " indented", 2).is_empty());
+        assert!(rig.print("web", 1, "\tat a.B.d(B.java:2)", 3).is_empty());
+        assert_eq!(rig.numbers(), (0, 5));
+        let whole = "java.lang.Exception: no\n\tat a.B.c(B.java:1)\n\tat a.B.d(B.java:2)";
+        assert_eq!(rig.print("web", 1, "next", 4), [whole]);
+        assert_eq!(rig.numbers(), (2, 3));
+        let mut rest = rig.overdue(600);
+        rest.sort();
+        assert_eq!((rest, rig.numbers()), (vec![" indented".to_owned(), " indented".into(), "next".into()], (2, 0)));
+        assert!(rig.pending.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_begin_as_a_first_line_does_is_a_further_one() {
+        let mut rig = rig(r"^\d{4}-");
+        assert!(rig.print("web", 1, "2026-11-20 a", 0).is_empty());
+        assert!(rig.print("api", 1, "of another container", 1).is_empty());
+        assert!(rig.print("web", 2, "of another connection", 1).is_empty());
+        assert!(rig.print("web", 1, "Caused by: b", 2).is_empty());
+        assert!(rig.print("web", 1, "", 3).is_empty());
+        assert!(rig.bare(1, "bare", 4).is_empty());
+        let whole = "2026-11-20 a\nCaused by: b\n\nbare";
+        assert_eq!(rig.print("web", 1, "2026-11-20 c", 5), [whole]);
+        assert!(rig.bare(1, "2026-11-20 d", 6).is_empty());
+        assert_eq!(rig.bare(1, "2026-11-20 e", 7), ["2026-11-20 d"]);
+        assert_eq!(rig.numbers(), (3, 4));
+        let mut rest = rig.overdue(600);
+        rest.sort();
+        assert_eq!(rest, ["2026-11-20 c", "2026-11-20 e", "of another connection", "of another container"]);
+        assert_eq!((rig.numbers(), rig.pending.is_empty()), ((3, 0), true));
+    }
+
+    #[test]
+    fn no_message_becomes_longer_than_it_may_be() {
+        let mut rig = rig("indented");
+        rig.print("web", 1, "first", 0);
+        let whole: Vec<String> = (0..40).flat_map(|line| rig.print("web", 1, " 0123456789", 1 + line)).collect();
+        assert!(whole.len() > 2 && whole.iter().all(|text| text.len() <= MAX), "{whole:?}");
+    }
+
+    /// `<13>` and nothing behind it: a line behind that would stand where structured data does.
+    #[test]
+    fn nothing_is_joined_to_what_has_no_text() {
+        let mut rig = rig("indented");
+        rig.print("web", 1, "first", 0);
+        assert_eq!(rig.print("web", 1, "", 1), ["first", ""]);
+        assert!(rig.bare(1, "  bare", 2).is_empty());
+        assert_eq!(rig.overdue(600), ["  bare"]);
+        assert_eq!(rig.numbers(), (0, 0));
+    }
+
+    #[test]
+    fn a_line_without_a_priority_is_joined_to_the_last_message_of_its_connection_or_to_none() {
+        let mut rig = rig("indented");
+        let (long, more) = ("x".repeat(100), format!("  {}", "y".repeat(50)));
+        rig.bare(1, "of long ago", 0);
+        rig.print("web", 1, &long, 1);
+        rig.bare(2, "of another connection", 1);
+        assert!(rig.bare(1, " b", 2).is_empty());
+        // It does not fit into the last one, and has nothing to do with the one before that.
+        assert_eq!(rig.bare(1, &more, 3), ["of long ago"]);
+        let mut rest = rig.overdue(600);
+        rest.sort();
+        assert_eq!(rest, [more, "of another connection".into(), format!("{long}\n b")]);
+    }
+}

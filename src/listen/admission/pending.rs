@@ -1,0 +1,307 @@
+//! Messages that may not be whole yet: they wait for their next piece (`reassembler`) or their next line (`multiline`), for a moment. What
+//! belongs together is known there; how much waits, and for how long, is bounded here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::metrics::PieceMetrics;
+use crate::record::UnixMicros;
+use crate::spool::{Batch, Refused};
+
+/// How long a message waits for its next part.
+const WAIT: Duration = Duration::from_millis(500);
+/// How long it waits in all, however many parts come.
+const MAX_AGE: Duration = Duration::from_secs(5);
+/// How often messages are looked for whose wait is over.
+pub const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes that all messages which wait may take. When there are more, parts stay what they are.
+pub const MAX_PENDING: usize = 8 << 20;
+/// Bytes that a message takes beside its text and its key: a place in a map that may be half empty, and two allocations.
+const OVERHEAD: usize = 200;
+
+/// Messages of all listeners that may not be whole yet.
+pub struct PendingMessages {
+    messages: Mutex<Messages>,
+    /// Messages that wait, for a look without the lock.
+    count: AtomicUsize,
+    /// Something has begun to wait.
+    begun: Notify,
+}
+
+/// Messages that wait, behind the lock.
+pub struct Messages {
+    /// By what all parts of a message have in common, see [`key`].
+    by_key: HashMap<Vec<u8>, Unfinished>,
+    /// Bytes that the messages take.
+    bytes: usize,
+    metrics: PieceMetrics,
+}
+
+/// A message, as far as it came.
+struct Unfinished {
+    /// `Err`: its first part was refused.
+    line: Result<Vec<u8>, Refused>,
+    /// Messages that the line was made of.
+    parts: u64,
+    /// When its first part came, and its last one.
+    begun: UnixMicros,
+    since: UnixMicros,
+}
+
+/// What goes on, in this order, when a part has come.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// What waited, where the part does not belong to it.
+    pub before: Option<Vec<u8>>,
+    /// What the part has become; `None`: it waits.
+    pub line: Option<Vec<u8>>,
+}
+
+impl Joined {
+    pub fn goes_on(self) -> impl Iterator<Item = Vec<u8>> {
+        self.before.into_iter().chain(self.line)
+    }
+}
+
+/// What the parts of a message have in common: the listener and the connection they came in by, and all of their header but the stamp.
+/// `<PRI>1 STAMP HOST …` With a text behind it a header ends in a blank.
+pub fn key((listener, connection): (&str, u64), header: &[u8]) -> Option<Vec<u8>> {
+    let header = header.trim_ascii_end();
+    let mut blanks = memchr::memchr_iter(b' ', header);
+    let (version, stamp) = (blanks.next()?, blanks.next()?);
+    Some([listener.as_bytes(), b" ", &connection.to_le_bytes(), &header[..version], &header[stamp..]].concat())
+}
+
+impl PendingMessages {
+    pub fn new(metrics: PieceMetrics) -> Self {
+        let messages = Messages { by_key: HashMap::new(), bytes: 0, metrics };
+        Self { messages: Mutex::new(messages), count: AtomicUsize::new(0), begun: Notify::new() }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Changes what waits, with no other change in between.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Messages) -> T) -> T {
+        let mut messages = self.messages.lock();
+        let result = change(&mut messages);
+        let count = messages.by_key.len();
+        if self.count.swap(count, Ordering::AcqRel) == 0 && count > 0 {
+            self.begun.notify_one();
+        }
+        result
+    }
+
+    /// Returns when there are messages that wait.
+    pub async fn wait(&self) {
+        while self.is_empty() {
+            self.begun.notified().await;
+        }
+    }
+
+    /// The messages that have waited for long enough, as far as they came.
+    pub fn overdue(&self, now: UnixMicros) -> Batch {
+        let is_over = |since: UnixMicros, limit: Duration| {
+            // A clock that was set back would make them wait for ever.
+            !(0..limit.as_micros() as i64).contains(&now.0.saturating_sub(since.0))
+        };
+        self.give_up(|unfinished| is_over(unfinished.since, WAIT) || is_over(unfinished.begun, MAX_AGE))
+    }
+
+    /// All messages that wait: nothing more will come.
+    pub fn all(&self) -> Batch {
+        self.give_up(|_| true)
+    }
+
+    fn give_up(&self, mut which: impl FnMut(&Unfinished) -> bool) -> Batch {
+        let mut batch = Batch::new();
+        if self.is_empty() {
+            return batch;
+        }
+        self.change(|Messages { by_key, bytes, metrics }| {
+            for (key, unfinished) in by_key.extract_if(|_, unfinished| which(unfinished)) {
+                *bytes -= unfinished.byte_len(&key);
+                if let Some(line) = unfinished.ends(metrics) {
+                    batch.push(|out| out.extend_from_slice(&line));
+                }
+            }
+        });
+        batch
+    }
+}
+
+impl Messages {
+    /// Joins a further part to the message that waits under this key, with `between` in front. `None`: no message does, it would become
+    /// longer than `max` bytes, or too much waits. An error: the first part of the message was refused.
+    pub fn append(
+        &mut self,
+        key: &[u8],
+        (between, part): (&[u8], &[u8]),
+        max: usize,
+        now: UnixMicros,
+    ) -> Option<Result<(), Refused>> {
+        let unfinished = self.by_key.get_mut(key)?;
+        let result = match &mut unfinished.line {
+            Ok(line) => {
+                let added = between.len() + part.len();
+                if line.len() + added > max || self.bytes + added > MAX_PENDING {
+                    return None;
+                }
+                self.bytes -= line.capacity();
+                line.extend_from_slice(between);
+                line.extend_from_slice(part);
+                self.bytes += line.capacity();
+                self.metrics.pending.inc();
+                Ok(())
+            }
+            Err(why) => Err(*why),
+        };
+        unfinished.parts += 1;
+        unfinished.since = now;
+        Some(result)
+    }
+
+    /// Begins a message with its first part, or with why that is refused.
+    pub fn begin(&mut self, key: Vec<u8>, line: Result<Vec<u8>, Refused>, now: UnixMicros) -> Joined {
+        let before = self.end(&key);
+        let new = Unfinished { line, parts: 1, begun: now, since: now };
+        let bytes = new.byte_len(&key);
+        if self.bytes + bytes > MAX_PENDING {
+            return Joined { before, line: new.line.ok() };
+        }
+        self.bytes += bytes;
+        if new.line.is_ok() {
+            self.metrics.pending.inc();
+        }
+        self.by_key.insert(key, new);
+        Joined { before, line: None }
+    }
+
+    /// The message that waits under this key, which is whole now.
+    pub fn end(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let ended = self.by_key.remove(key)?;
+        self.bytes -= ended.byte_len(key);
+        ended.ends(&self.metrics)
+    }
+}
+
+impl Unfinished {
+    fn byte_len(&self, key: &[u8]) -> usize {
+        OVERHEAD + key.len() + self.line.as_ref().map_or(0, Vec::capacity)
+    }
+
+    /// Counts the parts as joined, and as waiting no longer. `None`: the message was refused, and each of its parts is counted so.
+    fn ends(self, metrics: &PieceMetrics) -> Option<Vec<u8>> {
+        let line = self.line.ok()?;
+        metrics.joined.inc_by(self.parts - 1);
+        metrics.pending.dec_by(self.parts as i64);
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const KEY: &[u8] = b"key";
+    const MAX: usize = 200;
+
+    fn rig() -> (PendingMessages, PieceMetrics) {
+        let metrics = Metrics::new().pieces();
+        (PendingMessages::new(metrics.clone()), metrics)
+    }
+
+    fn at(millis: i64) -> UnixMicros {
+        UnixMicros(1_000_000_000 + millis * 1000)
+    }
+
+    impl PendingMessages {
+        fn begins(&self, key: &[u8], line: Result<Vec<u8>, Refused>, millis: i64) -> Vec<Vec<u8>> {
+            self.change(|messages| messages.begin(key.to_vec(), line, at(millis))).goes_on().collect()
+        }
+
+        fn goes_on(&self, part: &[u8], millis: i64) -> Option<Result<(), Refused>> {
+            self.change(|messages| messages.append(KEY, (b"+", part), MAX, at(millis)))
+        }
+
+        fn overdue_at(&self, millis: i64) -> Vec<Vec<u8>> {
+            self.overdue(at(millis)).lines().map(<[u8]>::to_vec).collect()
+        }
+
+        fn bytes(&self) -> usize {
+            self.messages.lock().bytes
+        }
+    }
+
+    #[test]
+    fn parts_are_joined_and_counted() {
+        let (pending, metrics) = rig();
+        let counts = || (metrics.joined.get(), metrics.pending.get());
+        assert_eq!(pending.goes_on(b"b", 0), None);
+        assert!(pending.begins(KEY, Ok(b"a".to_vec()), 0).is_empty());
+        assert!(pending.begins(b"other", Ok(b"other".to_vec()), 0).is_empty());
+        assert_eq!((pending.goes_on(b"b", 1), pending.goes_on(b"c", 1)), (Some(Ok(())), Some(Ok(()))));
+        assert_eq!(counts(), (0, 4));
+        assert_eq!(pending.begins(KEY, Ok(b"d".to_vec()), 2), [b"a+b+c"]);
+        assert_eq!(counts(), (2, 2));
+        assert_eq!(pending.change(|messages| messages.end(KEY)).as_deref(), Some(&b"d"[..]));
+        assert_eq!((pending.all().line_count(), counts(), pending.bytes()), (1, (2, 0), 0));
+        assert!(pending.is_empty() && pending.all().is_empty());
+    }
+
+    #[test]
+    fn no_message_waits_for_long_or_grows_without_end() {
+        let (pending, metrics) = rig();
+        pending.begins(KEY, Ok(b"a".to_vec()), 0);
+        assert!(pending.overdue_at(499).is_empty());
+        assert_eq!(pending.overdue_at(500), [b"a"]);
+        pending.begins(KEY, Ok(b"a".to_vec()), 1000);
+        for millis in (1400..5900).step_by(400) {
+            assert_eq!(pending.goes_on(b"b", millis), Some(Ok(())));
+            assert!(pending.overdue_at(millis + 99).is_empty());
+        }
+        assert_eq!(pending.overdue_at(6000).len(), 1, "it has waited for 5 s in all");
+        pending.begins(KEY, Ok(b"a".to_vec()), 7000);
+        let fits = (0..40).take_while(|_| pending.goes_on(b"0123456789", 7001).is_some()).count();
+        assert_eq!(fits, (MAX - 1) / 11);
+        // The clock is set back by an hour.
+        assert_eq!(pending.overdue_at(-3_600_000).len(), 1);
+        assert_eq!((metrics.pending.get(), pending.bytes()), (0, 0));
+    }
+
+    /// What is refused at its first part is refused whole, and counted part by part by whoever refuses.
+    #[test]
+    fn further_parts_share_the_fate_of_the_first() {
+        let (pending, metrics) = rig();
+        assert!(pending.begins(KEY, Err(Refused::Rate), 0).is_empty());
+        assert_eq!(pending.goes_on(b"b", 1), Some(Err(Refused::Rate)));
+        assert_eq!(pending.change(|messages| messages.end(KEY)), None);
+        assert_eq!((metrics.joined.get(), metrics.pending.get(), pending.bytes()), (0, 0, 0));
+        assert_eq!(pending.goes_on(b"b", 2), None);
+    }
+
+    /// A message of a few bytes takes more than these, and one that grows what it may grow into.
+    #[test]
+    fn there_is_a_limit_to_what_waits() {
+        let (pending, metrics) = rig();
+        let long = vec![b'x'; MAX_PENDING];
+        assert_eq!(pending.begins(KEY, Ok(long.clone()), 0), [long]);
+        assert_eq!(metrics.pending.get(), 0);
+        let waits = |n: &u64| pending.begins(&n.to_le_bytes(), Ok(b"x".to_vec()), 0).is_empty();
+        let waiting = (0..MAX_PENDING as u64).take_while(waits).count();
+        assert!((1..=MAX_PENDING / 200).contains(&waiting), "{waiting}");
+        assert!(pending.bytes() > MAX_PENDING - 1000);
+        let first = 0_u64.to_le_bytes();
+        let part = [b'y'; 1000];
+        assert_eq!(pending.change(|messages| messages.append(&first, (b"", &part), usize::MAX, at(0))), None);
+        assert_eq!(pending.all().line_count(), waiting as u64);
+        assert_eq!(pending.bytes(), 0);
+    }
+}

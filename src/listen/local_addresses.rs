@@ -1,0 +1,126 @@
+//! The addresses of this machine, as the kernel tells them: of its interfaces, of its default routes, of Docker's bridges. They
+//! change when somebody makes a network, so that they are looked at again and again, on no thread that carries messages.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::interfaces::{Interface, interfaces};
+use crate::protocol::syslog::LocalAddresses;
+use crate::record::AddressRange;
+
+/// How often the kernel is asked. Until then the first senders of a new network of Docker's may have their address as HOSTNAME.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of a table of routes that are read. Default routes stand among the first.
+const MAX_ROUTES: u64 = 256 * 1024;
+
+/// What the kernel says now. What it does not say is not there: this is about names, and nothing fails for the want of one.
+pub fn local_addresses() -> LocalAddresses {
+    let mut local = LocalAddresses::default();
+    for Interface { name, address, netmask } in interfaces() {
+        local.own.push(address);
+        let range = || AddressRange::around(address, netmask?);
+        local.bridges.extend(is_docker_s(&name).then(range).flatten());
+    }
+    local.gateways.extend(read("/proc/net/route").lines().filter_map(gateway_v4).map(IpAddr::V4));
+    local.gateways.extend(read("/proc/net/ipv6_route").lines().filter_map(gateway_v6).map(IpAddr::V6));
+    local
+}
+
+/// Tells what the kernel says, when it is something else than `known`, until nobody wants to hear it. Must be called inside the
+/// runtime.
+pub fn watch_local_addresses(mut known: LocalAddresses) -> mpsc::Receiver<LocalAddresses> {
+    let (changes, changed) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = changes.closed() => return,
+                () = sleep(ASK_EVERY) => {}
+            }
+            let Ok(now) = spawn_blocking(local_addresses).await else { return };
+            if now != known {
+                known.clone_from(&now);
+                if changes.send(now).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    changed
+}
+
+/// Docker calls its own bridge so, and those that are made for networks.
+fn is_docker_s(interface: &str) -> bool {
+    interface == "docker0" || interface.starts_with("br-")
+}
+
+fn read(table: &str) -> String {
+    let mut text = String::new();
+    // A kernel without one of the families has no table of it.
+    if let Ok(file) = File::open(table) {
+        let _ = file.take(MAX_ROUTES).read_to_string(&mut text);
+    }
+    text
+}
+
+/// `eth0 00000000 0100000A 0003 0 0 0 00000000 …`: interface, destination, gateway, flags, three numbers, mask, each address as a
+/// number of this machine.
+fn gateway_v4(route: &str) -> Option<Ipv4Addr> {
+    let fields: Vec<&str> = route.split_whitespace().collect();
+    let [_, "00000000", gateway, _, _, _, _, "00000000", ..] = fields[..] else { return None };
+    let number = u32::from_str_radix(gateway, 16).ok().filter(|number| *number != 0)?;
+    Some(Ipv4Addr::from(number.to_ne_bytes()))
+}
+
+/// Destination, its length, source, its length, next hop, each in hexadecimal digits.
+fn gateway_v6(route: &str) -> Option<Ipv6Addr> {
+    let fields: Vec<&str> = route.split_whitespace().collect();
+    let [destination, "00", _, _, gateway, ..] = fields[..] else { return None };
+    let number = |text| u128::from_str_radix(text, 16).ok();
+    number(destination).filter(|destination| *destination == 0)?;
+    number(gateway).filter(|gateway| *gateway != 0).map(Ipv6Addr::from_bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_loopback_and_its_names_are_read() {
+        let local = local_addresses();
+        assert!(local.own.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)), "{local:?}");
+        assert!(["docker0", "br-1a2b3c"].into_iter().all(is_docker_s));
+        assert!(!["eth0", "docker_gwbridge", "veth1", "br0", "lo"].into_iter().any(is_docker_s));
+    }
+
+    #[test]
+    fn default_routes_are_found_among_others() {
+        let gateway = u32::from_ne_bytes([10, 0, 0, 1]);
+        let v4 = |destination: &str, gateway: u32, mask: &str| {
+            gateway_v4(&format!("eth0\t{destination}\t{gateway:08X}\t0003\t0\t0\t0\t{mask}\t0\t0\t0"))
+        };
+        assert_eq!(v4("00000000", gateway, "00000000"), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        for (destination, gateway, mask) in
+            [("0000000A", gateway, "000000FF"), ("00000000", 0, "00000000"), ("00000000", gateway, "00000080")]
+        {
+            assert_eq!(v4(destination, gateway, mask), None);
+        }
+        assert_eq!(
+            gateway_v4("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"),
+            None
+        );
+        let v6 = |destination: u128, len: &str, gateway: u128| {
+            gateway_v6(&format!("{destination:032x} {len} {:032x} 00 {gateway:032x} 00000400 0 0 00000003 eth0", 0))
+        };
+        let router: Ipv6Addr = "fe80::1".parse().expect("an address");
+        assert_eq!(v6(0, "00", router.to_bits()), Some(router));
+        assert_eq!(v6(0, "00", 0), None);
+        assert_eq!(v6(0, "60", router.to_bits()), None);
+        assert_eq!(gateway_v6(""), None);
+    }
+}

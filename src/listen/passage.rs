@@ -1,0 +1,94 @@
+//! The way of one message into the batch: what admission says of it, and what it may be a piece of.
+
+use super::admission::{Admission, AdmissionPolicy, Joined, Joins, Reassembler, Sender, Text};
+use crate::protocol::syslog::Message;
+use crate::protocol::{gelf, splunk};
+use crate::record::{Record, UnixMicros};
+use crate::spool::{Batch, Inlet, Refused};
+
+/// The way of one message into the batch.
+pub struct Passage<'i> {
+    pub admission: &'i mut Admission,
+    pub policy: &'i AdmissionPolicy,
+    /// Where pieces become lines again, the listener's address, and the longest line in bytes.
+    pub rejoin: Option<(&'i Reassembler, &'i str, usize)>,
+    /// Where lines become messages.
+    pub joins: Option<Joins<'i>>,
+    /// See [`Admission::check_load`].
+    pub load: (u8, bool),
+    pub spool: &'i Inlet,
+    pub now: UnixMicros,
+}
+
+/// What is asked of a message.
+pub struct Facts {
+    pub sender: Sender,
+    /// Facility and severity.
+    pub priority: (u8, u8),
+    pub text: Text,
+}
+
+impl Passage<'_> {
+    /// False: it waits for the rest of its line.
+    pub fn take_message(&mut self, sender: Sender, message: Message<'_>, batch: &mut Batch) -> Result<bool, Refused> {
+        let Record { facility, severity, message: text, .. } = message.record;
+        let text = text.unwrap_or_default();
+        let text = match message.record.driver.as_deref() {
+            Some(gelf::DRIVER | splunk::DRIVER) if self.rejoin.is_some() => Text::of_gelf(text),
+            _ => Text::of_syslog(text.len()),
+        };
+        let facts = Facts { sender, priority: (facility, severity), text };
+        self.take(facts, batch, |out| message.write(out))
+    }
+
+    /// False: it waits for the rest of its line.
+    #[inline]
+    pub fn take(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
+        let Facts { mut sender, priority, text } = facts;
+        let Self { admission, policy, load, now, .. } = self;
+        admission.check_rules(&mut sender, priority, policy)?;
+        if self.rejoin.is_none() && self.joins.is_none() {
+            admission.check_load(&sender, priority.1, policy, *load, *now)?;
+            batch.push(write);
+            return Ok(true);
+        }
+        self.assemble(Facts { sender, priority, text }, batch, write)
+    }
+
+    /// What may be a piece of a line, or a line of a message. False: it waits for the rest.
+    fn assemble(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
+        let Facts { sender, priority, text } = facts;
+        let Self { admission, policy, load, spool, now, joins, .. } = self;
+        let is_container_s = !matches!(sender, Sender::Other { .. });
+        // Of a connection all lines may be indented, of datagrams those of containers are known to belong together.
+        let mut joins = joins.as_mut().filter(|joins| is_container_s || joins.from.1 > 0);
+        let rejoins = self.rejoin.filter(|(reassembler, ..)| is_container_s && reassembler.concerns(text));
+        if rejoins.is_none() && joins.is_none() {
+            admission.check_load(&sender, priority.1, policy, *load, *now)?;
+            batch.push(write);
+            return Ok(true);
+        }
+        let mut line = Vec::new();
+        write(&mut line);
+        let Joined { before, line } = match rejoins {
+            Some((reassembler, address, max)) => reassembler.join(address, line, text, max, *now),
+            None => Joined { before: None, line: Some(line) },
+        };
+        let mut admit = |line: Vec<u8>| {
+            let check = || admission.check_load(&sender, priority.1, policy, *load, *now);
+            if let Some(joins) = &mut joins {
+                // Of pieces the stamp in front may be longer or shorter than this one's.
+                let text = Record::from_line(&line, "").message.map_or(0, <[u8]>::len);
+                return joins.take(line, text, *now, batch, check);
+            }
+            check()?;
+            batch.push(|out| out.extend_from_slice(&line));
+            Ok(true)
+        };
+        if let Some(Err(why)) = before.map(&mut admit) {
+            spool.count_refused(why);
+        }
+        let Some(line) = line else { return Ok(false) };
+        admit(line)
+    }
+}

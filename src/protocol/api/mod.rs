@@ -1,0 +1,447 @@
+//! Log stores that take lines by HTTP: the body of a request, and what its answer means for each line in it. Pure: no socket, no clock, no
+//! async; what sends them is `forward/http`.
+//!
+//! A line has one of four verdicts. *Delivered*: the store has it. *Again*: it is sent once more. *Poison*: the store will never take this
+//! line; it becomes a dead letter. *Stop*: the store takes no line as things are (credentials, a missing index); nothing is given up.
+//! An answer seldom says so much: see [`Verdict`].
+//!
+//! - here: [`Line`], [`Answer`], [`Verdict`], and what HTTP's own numbers mean
+//! - `age`: lines that are too old for a store
+//! - `object`: JSON as it is written
+//! - `protobuf`: Protocol Buffers as they are written and read
+//! - `grouped`: lines that share what is said once for all of them
+//! - `names`: names of fields, each once
+//! - `elasticsearch`: `_bulk`, of Elasticsearch, OpenSearch and those that speak like them
+//! - `otlp`: OpenTelemetry's logs, which many take
+//! - `splunk`: Splunk's HTTP Event Collector
+//! - `loki`: Loki's push
+//! - `datadog`: Datadog's intake of logs
+//! - `newrelic`: New Relic's Log API
+//! - `cloudwatch`: CloudWatch Logs' PutLogEvents
+//! - `s3`: objects of lines in S3
+//! - `ndjson`: the format `json`, for any URL
+//! - `properties`: what must hold for all lines and all answers
+
+pub mod age;
+pub mod cloudwatch;
+pub mod datadog;
+pub mod elasticsearch;
+mod grouped;
+pub mod loki;
+mod names;
+pub mod ndjson;
+pub mod newrelic;
+mod object;
+pub mod otlp;
+pub mod properties;
+mod protobuf;
+pub mod s3;
+pub mod splunk;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub(crate) use names::with_own_names;
+pub(crate) use object::Object;
+
+use cloudwatch::CloudWatch;
+use datadog::Datadog;
+use elasticsearch::Elasticsearch;
+use loki::Loki;
+use ndjson::Ndjson;
+use newrelic::NewRelic;
+use otlp::Otlp;
+use s3::S3;
+use splunk::Splunk;
+
+use crate::record::structured_data::{Element, elements};
+use crate::record::write::which;
+use crate::record::{Record, UnixMicros};
+
+/// The APIs there are.
+pub enum Api {
+    Elasticsearch(Elasticsearch),
+    Splunk(Splunk),
+    Datadog(Datadog),
+    NewRelic(NewRelic),
+    CloudWatch(CloudWatch),
+    S3(S3),
+    Ndjson(Ndjson),
+    Loki(Loki),
+    Otlp(Otlp),
+}
+
+/// A line of the spool, as a request carries it.
+pub struct Line<'a> {
+    pub id: LineId,
+    pub record: Record<'a>,
+    /// When the line is sent. `Some`: it is too old for the store, or has no time and the store takes none such. The store is told
+    /// this time instead of the line's own; the true one is a field, [`ORIGINAL_TIME`].
+    pub sent_at: Option<UnixMicros>,
+}
+
+/// What names a line of a spool for good: it is the same after `kill -9`, and for each sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineId {
+    /// Which opening of the spool numbered the line.
+    pub session: u32,
+    pub number: u64,
+}
+
+/// The field with a line's own time, where the store is told another one.
+pub const ORIGINAL_TIME: &str = "original_timestamp";
+
+/// What goes with a request beside its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The path of the API, and its query.
+    pub path: &'static str,
+    pub content_type: &'static str,
+}
+
+/// How much a request carries. Lines that are more are divided before they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub lines: usize,
+    /// Of the body, before it is compressed.
+    pub bytes: usize,
+    /// Bytes of a body that has one line alone. A line that takes more is not sent.
+    pub line: usize,
+}
+
+/// What a server has answered.
+pub struct Answer<'a> {
+    pub status: u16,
+    /// `Retry-After` (RFC 9110 10.2.3).
+    pub retry_after: Option<Duration>,
+    /// As far as it was read, not compressed.
+    pub body: &'a [u8],
+}
+
+/// What an answer means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Each line is there.
+    Delivered,
+    /// So many of the lines are not there, and are not to be sent again. The store does not say which.
+    Short { rejected: u64, why: String },
+    /// Each line has its own, in the order of the request.
+    Each(Vec<Fate>),
+    /// The server cannot now. All lines are sent once more, and not before `after`, where the server says one.
+    Again { after: Option<Duration>, why: String },
+    /// The server takes no line as things are.
+    Stop(String),
+    /// What the lines go to is not there, and can be made.
+    Missing(String),
+    /// The first of the lines is there, and those behind it as far as the store says.
+    There,
+    /// At least one of the lines will never be taken, and the server does not say which: halves of the request tell.
+    Refused(String),
+    /// As [`Refused`](Self::Refused), and the server says which line it is, by its place in the request. It may err by one: the line is
+    /// given up only where it is refused alone.
+    RefusedAt { place: usize, why: String },
+}
+
+impl Verdict {
+    /// The verdict in a word, for what counts it. Where lines differ, it is the worst one.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Delivered | Self::There => "delivered",
+            Self::Short { .. } => "short",
+            Self::Each(fates) if fates.iter().any(Fate::is_poison) => "poison",
+            Self::Each(fates) if fates.iter().any(|fate| matches!(fate, Fate::Again(_))) => "again",
+            Self::Each(_) => "delivered",
+            Self::Again { .. } => "again",
+            Self::Stop(_) | Self::Missing(_) => "stop",
+            Self::Refused(_) | Self::RefusedAt { .. } => "poison",
+        }
+    }
+}
+
+/// What becomes of one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Delivered,
+    /// For this reason.
+    Again(String),
+    /// For this reason.
+    Poison(String),
+    /// As [`Poison`](Self::Poison), for the line's time alone: many such lines are no sign that the server refuses all.
+    TooOld(String),
+    /// As [`TooOld`](Self::TooOld).
+    TooNew(String),
+}
+
+impl Fate {
+    fn is_poison(&self) -> bool {
+        matches!(self, Self::Poison(_) | Self::TooOld(_) | Self::TooNew(_))
+    }
+}
+
+/// How much of a server's own words is shown, in bytes.
+const MAX_WORDS: usize = 300;
+
+impl Api {
+    pub fn head(&self) -> Head {
+        match self {
+            Self::Elasticsearch(elasticsearch) => elasticsearch.head(),
+            Self::Splunk(splunk) => splunk.head(),
+            Self::Datadog(datadog) => datadog.head(),
+            Self::NewRelic(new_relic) => new_relic.head(),
+            Self::CloudWatch(cloud_watch) => cloud_watch.head(),
+            Self::S3(s3) => s3.head(),
+            Self::Ndjson(ndjson) => ndjson.head(),
+            Self::Loki(loki) => loki.head(),
+            Self::Otlp(otlp) => otlp.head(),
+        }
+    }
+
+    /// The header with the token, and what stands in front of the token there: a scheme (RFC 9110 11.1), or nothing.
+    pub fn token_header(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Elasticsearch(_) => ("authorization", "ApiKey "),
+            Self::Splunk(_) => ("authorization", "Splunk "),
+            Self::Datadog(_) => ("dd-api-key", ""),
+            Self::NewRelic(_) => ("api-key", ""),
+            // CloudWatch and S3 know us by a signature.
+            Self::Loki(_) | Self::Otlp(_) | Self::Ndjson(_) | Self::CloudWatch(_) | Self::S3(_) => {
+                ("authorization", "Bearer ")
+            }
+        }
+    }
+
+    /// How much a request carries.
+    pub fn limits(&self) -> Limits {
+        match self {
+            Self::Splunk(_) => splunk::LIMITS,
+            Self::Datadog(_) => datadog::LIMITS,
+            Self::NewRelic(_) => newrelic::LIMITS,
+            Self::CloudWatch(_) => cloudwatch::LIMITS,
+            Self::Elasticsearch(_) | Self::Loki(_) | Self::Otlp(_) | Self::Ndjson(_) | Self::S3(_) => Limits::NONE,
+        }
+    }
+
+    /// Appends the body of a request for these lines.
+    pub fn body(&self, lines: &[Line<'_>], out: &mut Vec<u8>) {
+        match self {
+            Self::Elasticsearch(elasticsearch) => elasticsearch.body(lines, out),
+            Self::Splunk(splunk) => splunk.body(lines, out),
+            Self::Datadog(datadog) => datadog.body(lines, out),
+            Self::NewRelic(new_relic) => new_relic.body(lines, out),
+            Self::CloudWatch(cloud_watch) => cloud_watch.body(lines, out),
+            Self::S3(s3) => s3.body(lines, out),
+            Self::Ndjson(ndjson) => ndjson.body(lines, out),
+            Self::Loki(loki) => loki.body(lines, out),
+            Self::Otlp(otlp) => otlp.body(lines, out),
+        }
+    }
+
+    /// The body of a request that leaves no line in the store, and whose answer tells whether lines would be taken. `None`: any URL
+    /// might take it for a line.
+    pub fn body_of_none(&self) -> Option<&'static [u8]> {
+        match self {
+            // An empty message of Protocol Buffers has no bytes. The others refuse a request of nothing, once they know who asks.
+            Self::Elasticsearch(_) | Self::Splunk(_) | Self::Otlp(_) => Some(b""),
+            Self::Loki(_) => Some(br#"{"streams":[]}"#),
+            Self::Datadog(_) | Self::NewRelic(_) => Some(b"[]"),
+            // An answer that names what is wrong with it comes after one that says who may not ask.
+            Self::CloudWatch(_) => Some(b"{}"),
+            Self::Ndjson(_) | Self::S3(_) => None,
+        }
+    }
+
+    /// Whose requests are not for whatever lines, in whatever order.
+    pub fn arranged(&self) -> Option<&CloudWatch> {
+        match self {
+            Self::CloudWatch(cloud_watch) => Some(cloud_watch),
+            _ => None,
+        }
+    }
+
+    /// Whose requests are objects with a name each.
+    pub fn objects(&self) -> Option<&S3> {
+        match self {
+            Self::S3(s3) => Some(s3),
+            _ => None,
+        }
+    }
+
+    /// What the answer to a request of so many lines means.
+    pub fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
+        match self {
+            Self::Elasticsearch(elasticsearch) => elasticsearch.verdict(answer, lines),
+            Self::Splunk(splunk) => splunk.verdict(answer, lines),
+            // They say nothing of single lines.
+            Self::Datadog(_) | Self::NewRelic(_) | Self::Ndjson(_) => answer.verdict(),
+            Self::Loki(loki) => loki.verdict(answer),
+            Self::Otlp(otlp) => otlp.verdict(answer, lines),
+            Self::CloudWatch(cloud_watch) => cloud_watch.verdict(answer, lines),
+            Self::S3(s3) => s3.verdict(answer),
+        }
+    }
+}
+
+impl Limits {
+    /// Servers say themselves what is too large for them.
+    pub const NONE: Self = Self { lines: usize::MAX, bytes: usize::MAX, line: usize::MAX };
+}
+
+impl Line<'_> {
+    /// The time that the store is told; `None`: the line has none.
+    pub fn time(&self) -> Option<UnixMicros> {
+        self.sent_at.or_else(|| self.record.time())
+    }
+
+    /// The line's own time, where the store is told another one.
+    pub fn original_time(&self) -> Option<UnixMicros> {
+        self.sent_at.and(self.record.time())
+    }
+
+    /// The time that the store is told, in nanoseconds since 1970; `None`: the line has none.
+    pub fn nanos(&self) -> Option<i128> {
+        let of = |time: UnixMicros| i128::from(time.0) * 1000;
+        match self.sent_at {
+            Some(sent) => Some(of(sent)),
+            None => Some(of(self.record.time()?) + i128::from(self.record.nanoseconds)),
+        }
+    }
+}
+
+impl LineId {
+    /// Appends it as text, unique in the world. `spool`: the spool's id.
+    pub fn append(self, spool: &str, out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        out.extend_from_slice(spool.as_bytes());
+        out.push(b'-');
+        out.extend_from_slice(number.format(self.session).as_bytes());
+        out.push(b'-');
+        out.extend_from_slice(number.format(self.number).as_bytes());
+    }
+}
+
+impl Answer<'_> {
+    /// What the number of the answer means, where the API says nothing else.
+    pub fn verdict(&self) -> Verdict {
+        let why = self.words();
+        match self.status {
+            200..=299 => Verdict::Delivered,
+            408 | 425 | 429 | 500 | 502..=599 => Verdict::Again { after: self.retry_after, why },
+            // Too large for the server is too large also for the proxy in front of it, whose word this often is.
+            400 | 413 | 422 => Verdict::Refused(why),
+            // Others are about the request as a whole: its path, its credentials, its form.
+            _ => Verdict::Stop(why),
+        }
+    }
+
+    /// The answer in one line, for a person.
+    pub fn words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_WORDS)]);
+        let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+        let text = words.collect::<Vec<_>>().join(" ");
+        if text.is_empty() { format!("HTTP {}", self.status) } else { format!("HTTP {}: {text}", self.status) }
+    }
+
+    /// Whether the server that was sent [`body_of_none`](Api::body_of_none) would take lines; `Err`: why it would not.
+    pub fn would_take(&self) -> Result<(), String> {
+        match self.status {
+            // 400 and 422: nothing is wrong but that there is no line.
+            200..=299 | 400 | 422 => Ok(()),
+            _ => Err(self.words()),
+        }
+    }
+}
+
+/// What a service is called: a container by its name, others by what they call themselves.
+fn service<'r>(record: &'r Record<'_>) -> Option<&'r [u8]> {
+    record.container_name().or(record.app_name.map(|name| name.said()))
+}
+
+/// Structured data that others have sent. What is said by us has keys of its own.
+fn foreign_elements<'a>(record: &Record<'a>, sd_id: &str) -> impl Iterator<Item = Element<'a>> {
+    elements(record.structured_data.as_sent()).filter(move |element| which(element.id, sd_id).is_none())
+}
+
+/// The text of [`foreign_elements`]; `None`: there are none.
+pub fn foreign_text(record: &Record<'_>, sd_id: &str) -> Option<Vec<u8>> {
+    let text: Vec<u8> = foreign_elements(record, sd_id).flat_map(|element| element.text).copied().collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Escaped values by SD-ID and by the param's name. A name may be there several times, and so may an SD-ID.
+type Params<'a> = BTreeMap<&'a [u8], BTreeMap<&'a [u8], Vec<&'a [u8]>>>;
+
+/// The params of [`foreign_elements`], each name once.
+fn foreign_params<'a>(record: &Record<'a>, sd_id: &str) -> Params<'a> {
+    let mut ids = Params::new();
+    for element in foreign_elements(record, sd_id) {
+        let names = ids.entry(element.id).or_default();
+        element.params().for_each(|(name, value)| names.entry(name).or_default().push(value));
+    }
+    ids
+}
+
+/// An image's name and its tag: `registry:5000/web:1.2` is `registry:5000/web` and `1.2`. A digest is not a tag, and stays with the name.
+fn image_and_tag(image: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let name = memchr::memrchr(b'/', image).map_or(0, |at| at + 1);
+    if image.contains(&b'@') {
+        return (image, None);
+    }
+    match memchr::memchr(b':', &image[name..]) {
+        Some(at) => (&image[..name + at], Some(&image[name + at + 1..])),
+        None => (image, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    mod loki;
+    mod otlp;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_an_answer_says_what_to_do() {
+        let check = |status: u16, expected: &str| {
+            let answer = Answer { status, retry_after: None, body: b"{\n  \"error\": \"no\" }" };
+            assert_eq!(format!("{:?}", answer.verdict()).split([' ', '(']).next(), Some(expected), "{status}");
+        };
+        for (statuses, expected) in [
+            (vec![200, 201, 202, 204], "Delivered"),
+            (vec![408, 429, 500, 502, 503, 504, 507], "Again"),
+            (vec![400, 413, 422], "Refused"),
+            (vec![301, 302, 401, 403, 404, 405, 406, 407, 410, 415, 501], "Stop"),
+        ] {
+            statuses.into_iter().for_each(|status| check(status, expected));
+        }
+    }
+
+    #[test]
+    fn where_lines_differ_the_worst_is_the_word() {
+        let check = |fates: &[Fate], expected: &str| assert_eq!(Verdict::Each(fates.to_vec()).word(), expected);
+        let (again, poison) = (Fate::Again(String::new()), Fate::Poison(String::new()));
+        check(&[Fate::Delivered], "delivered");
+        check(&[Fate::Delivered, again.clone()], "again");
+        check(&[again, poison, Fate::Delivered], "poison");
+    }
+
+    #[test]
+    fn a_servers_words_are_one_line() {
+        let words = |body: &str| Answer { status: 400, retry_after: None, body: body.as_bytes() }.words();
+        assert_eq!(words("{\n  \"error\":\u{1b} \"no\" }\r\n"), "HTTP 400: { \"error\": \"no\" }");
+        assert_eq!(words(""), "HTTP 400");
+        assert!(words(&"é".repeat(1000)).len() < 2 * MAX_WORDS);
+    }
+
+    #[test]
+    fn a_tag_is_not_a_port_nor_a_digest() {
+        let check = |image: &str, name: &str, tag: Option<&str>| {
+            assert_eq!(image_and_tag(image.as_bytes()), (name.as_bytes(), tag.map(str::as_bytes)), "{image}");
+        };
+        check("web", "web", None);
+        check("web:1.2", "web", Some("1.2"));
+        check("registry:5000/team/web", "registry:5000/team/web", None);
+        check("registry:5000/team/web:1.2", "registry:5000/team/web", Some("1.2"));
+        check("web@sha256:ab", "web@sha256:ab", None);
+        check("", "", None);
+    }
+}

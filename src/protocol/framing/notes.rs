@@ -1,0 +1,49 @@
+//! What is to be told of a stream beside its frames.
+
+/// Why only the start of a frame was handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The frame is longer than the limit.
+    Limit,
+    /// The end of the frame did not come in time.
+    Timeout,
+    /// There was no memory left for the frame.
+    Memory,
+}
+
+/// What is to be told of a stream beside its frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Bytes of frames that were handed on cut, which were thrown away.
+    pub skipped: Skipped,
+    /// How often neither a count nor `<` came behind a counted frame.
+    pub miscounts: usize,
+}
+
+/// Bytes by why their frame was cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skipped {
+    pub limit: u64,
+    pub timeout: u64,
+    pub memory: u64,
+}
+
+impl std::ops::Add for Skipped {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { limit: self.limit + more.limit, timeout: self.timeout + more.timeout, memory: self.memory + more.memory }
+    }
+}
+
+impl Skipped {
+    /// Adds bytes that were skipped.
+    pub(super) fn count(&mut self, bytes: usize, why: Cut) {
+        let of = match why {
+            Cut::Limit => &mut self.limit,
+            Cut::Timeout => &mut self.timeout,
+            Cut::Memory => &mut self.memory,
+        };
+        *of += bytes as u64;
+    }
+}

@@ -1,0 +1,182 @@
+//! JSON: what is written of it, and what is well-formed and many of its readers refuse all the same.
+
+use serde::Serialize;
+
+/// Without what stands between values; a number that no float can hold is a text, and half of a surrogate pair is U+FFFD.
+pub(super) fn readable(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(first) = rest.chars().next() {
+        let len = match first {
+            '"' => text_len(rest),
+            '-' | '0'..='9' => number_len(rest),
+            _ => first.len_utf8(),
+        };
+        let (part, behind) = rest.split_at(len);
+        rest = behind;
+        match first {
+            '"' => append_text(part, &mut out),
+            _ if is_too_large(part) => out.extend(["\"", part, "\""]),
+            _ if first.is_ascii_whitespace() => {}
+            _ => out.push_str(part),
+        }
+    }
+    out
+}
+
+/// Digits that a float can hold, however large they are.
+const SURELY_SMALL: usize = 300;
+
+/// Is it a number that no float can hold?
+pub(super) fn is_too_large(json: &str) -> bool {
+    json.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+        && (json.len() > SURELY_SMALL || json.contains(['e', 'E']))
+        && json.parse().is_ok_and(|number: f64| number.is_infinite())
+}
+
+/// How many arrays and objects are open at most.
+pub fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut rest) = (0_usize, 0, json);
+    while let Some(at) = rest.find(['"', '[', '{', ']', '}']) {
+        let len = match rest.as_bytes()[at] {
+            b'"' => text_len(&rest[at..]),
+            b'[' | b'{' => {
+                depth += 1;
+                1
+            }
+            _ => {
+                depth = depth.saturating_sub(1);
+                1
+            }
+        };
+        deepest = deepest.max(depth);
+        rest = &rest[at + len..];
+    }
+    deepest
+}
+
+/// The length of the text at the start, with its quotes.
+fn text_len(json: &str) -> usize {
+    let mut at = 1;
+    while let Some(found) = json.get(at..).and_then(|rest| rest.find(['"', '\\'])) {
+        at += found + 1;
+        if json.as_bytes()[at - 1] == b'"' {
+            return at;
+        }
+        at += json[at..].chars().next().map_or(0, char::len_utf8);
+    }
+    json.len()
+}
+
+fn number_len(json: &str) -> usize {
+    let is_in = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+    json.find(|c| !is_in(c)).unwrap_or(json.len())
+}
+
+/// Appends a text with its quotes and escapes.
+fn append_text(text: &str, out: &mut String) {
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let (escape, behind) = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => escape.split_at(12),
+            (Some(0xd800..0xe000), _) => ("\\ufffd", &escape[6..]),
+            (Some(_), _) => escape.split_at(6),
+            // A backslash with the character that it makes another: all of them are ASCII.
+            (None, _) => escape.split_at_checked(2).unwrap_or((escape, "")),
+        };
+        out.push_str(escape);
+        rest = behind;
+    }
+    out.push_str(rest);
+}
+
+/// The number of the `\uHHHH` at the start.
+fn unit(escape: &str) -> Option<u16> {
+    let digits = escape.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// Appends a text with quotes around it, and escapes where it needs them.
+pub(crate) fn push_text(text: &str, out: &mut Vec<u8>) {
+    // Nearly all of them need none.
+    if plain_len(text.as_bytes()) == text.len() {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        return out.push(b'"');
+    }
+    push(text, out);
+}
+
+/// Appends a value.
+pub(crate) fn push<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("writing text into memory cannot fail");
+}
+
+/// How much of a text neither ends it nor begins an escape, nor is a control character, which no text has: at its start, in bytes.
+#[inline]
+pub fn plain_len(text: &[u8]) -> usize {
+    const ALL: u64 = u64::MAX / 0xff;
+    // The highest bit of a byte is set where it is one of these. What a subtraction borrows from the byte above can only be wrong where
+    // another byte was found already.
+    let others = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| (word ^ (ALL * u64::from(byte))).wrapping_sub(ALL) & !(word ^ (ALL * u64::from(byte)));
+        (word.wrapping_sub(ALL * 0x20) & !word | is(b'"') | is(b'\\')) & (ALL * 0x80)
+    };
+    let mut at = 0;
+    while let Some(word) = text[at..].first_chunk() {
+        let others = others(word);
+        if others != 0 {
+            return at + others.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + text[at..].iter().take_while(|byte| !matches!(byte, 0..b' ' | b'"' | b'\\')).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_many_readers_refuse_is_said_so_that_they_do_not() {
+        let check = |json: &str, expected: &str| {
+            assert_eq!(readable(json), expected);
+            assert!(serde_json::from_str::<serde_json::Value>(expected).is_ok(), "{expected}");
+            assert_eq!(readable(expected), expected);
+        };
+        check(" [ 1.10 , \t\"a b\" , true ] ", "[1.10,\"a b\",true]");
+        check(r#"[1e400,-1e400,1e-400,1e308]"#, r#"["1e400","-1e400",1e-400,1e308]"#);
+        check(&format!("[{}]", "9".repeat(400)), &format!("[\"{}\"]", "9".repeat(400)));
+        check(r#"{"\ud800":"\udc00\ud800\ud83d\ude00\\ud800"}"#, r#"{"\ufffd":"\ufffd\ufffd\ud83d\ude00\\ud800"}"#);
+        check(r#"["\" 1e400 [",{"a\\":"é "}]"#, r#"["\" 1e400 [",{"a\\":"é "}]"#);
+    }
+
+    #[test]
+    fn texts_open_nothing() {
+        for (json, expected) in
+            [("1", 0), ("[]", 1), ("[[],{\"a\":[]}]", 3), ("[\"[[\\\"[\"]", 1), ("\"\\\\\"", 0), ("]][", 1)]
+        {
+            assert_eq!(depth(json), expected, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_the_same(values in proptest::collection::vec((any::<String>(), any::<i64>(), any::<f64>()), 0..8)) {
+            let value = serde_json::json!({ "values": values });
+            let json = serde_json::to_string_pretty(&value).expect("in memory");
+            prop_assert_eq!(readable(&json), value.to_string());
+        }
+
+        /// Also of what is no JSON.
+        #[test]
+        fn nothing_panics(json in "[\\\\u\"d89ecé\\[\\]{} ]{0,30}") {
+            let _ = (readable(&json), depth(&json), is_too_large(&json));
+        }
+    }
+}

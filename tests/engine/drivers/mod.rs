@@ -1,0 +1,181 @@
+//! Docker's drivers `fluentd`, `gelf` and `splunk`, in each way that docs/log-drivers.md recommends: containers through the image, and every
+//! line and field as it comes out, whatever becomes of the relay meanwhile.
+
+mod fluentd;
+mod gelf;
+mod splunk;
+mod stage;
+
+use super::ARRIVE;
+use super::docker::{self as engine, Network, docker};
+use super::host::{Need, say};
+use super::relay::Place;
+use super::support::shown;
+use stage::{Central, Files, Plain, Said, Stage, Way};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::mpsc;
+
+/// What the stories share in which the relay goes and comes: each driver that notices, and `fluentd` in all its ways.
+fn all_that_notice() -> Vec<Way> {
+    [&fluentd::WAYS[..], &[gelf::PATIENT, splunk::PLAIN]].concat()
+}
+
+fn every_line_and_field_arrives(ways: &[Way]) {
+    let started = chrono::Utc::now();
+    let Some(mut stage) = Stage::set(&[], Place::Host, || vec![Plain::start()], ways) else { return };
+    stage.has_an_audience();
+    let mut said = stage.have_said();
+    stage.the_last_have_come(&said);
+    stage.end(&mut said);
+    stage.the_last_have_come(&said);
+    stage.checks_fields(&(started..chrono::Utc::now()));
+    only_datagrams_are_missing(&stage, &said, 0);
+}
+
+#[test]
+fn a_real_rsyslog_and_files_have_every_line_and_field() {
+    let started = chrono::Utc::now();
+    let ways = [fluentd::UNIX_ASYNC, fluentd::TCP, gelf::TCP, gelf::UDP, splunk::PLAIN];
+    let collectors = || vec![Central::start(), Files::start()];
+    let Some(mut stage) = Stage::set(&[Need::Rsyslog], Place::Host, collectors, &ways) else { return };
+    stage.has_an_audience();
+    stage.relay.goes();
+    stage.relay.comes();
+    stage.has_an_audience();
+    let said = stage.have_said();
+    stage.the_last_have_come(&said);
+    stage.checks_fields(&(started..chrono::Utc::now()));
+    only_datagrams_are_missing(&stage, &said, 1);
+}
+
+/// The relay is stopped, away for some seconds, and killed. It closes with a reset: the driver sends again what was not written. Whoever
+/// is answered loses nothing at a kill either.
+#[test]
+fn a_relay_that_is_stopped_loses_nothing_and_one_that_is_killed_next_to_nothing() {
+    let Some(mut stage) = Stage::set(&[], Place::Host, || vec![Plain::start()], &all_that_notice()) else { return };
+    for is_away in [false, true, false] {
+        stage.has_an_audience();
+        stage.relay.goes();
+        if is_away {
+            stage.talks_to_nobody();
+        }
+        stage.relay.comes();
+    }
+    stage.has_an_audience();
+    say("stopped three times: every container goes on");
+    let before = [3, 6].map(|severity| (severity, stage.heard(severity)));
+    stage.relay.crash();
+    stage.has_an_audience();
+    let said = stage.have_said();
+    stage.the_last_have_come(&said);
+    let compared = stage.compares(&said).remove(0);
+    for (at, talker) in stage.talkers.iter().enumerate() {
+        let (said, missing) = (&said[at], &compared.missing[at]);
+        say(&format!("{}: {} lines, {} lost", talker.what, said.len(), missing.len()));
+        assert!(!talker.way.is_answered() || missing.is_empty(), "{}: {}", talker.what, first(missing));
+        // What was lost at the kill came behind what was heard before it, and is one gap in each stream.
+        for (severity, heard) in &before {
+            let gaps = gaps(said, missing, *severity);
+            let is_one = gaps.len() <= 1 && gaps.iter().all(|gap| gap.start >= heard[at]);
+            assert!(is_one, "{}: severity {severity}, {} heard: {gaps:?}", talker.what, heard[at]);
+        }
+    }
+    let lost: usize = compared.missing.iter().map(Vec::len).sum();
+    say(&format!(
+        "{} lines, stopped three times and killed once: {lost} lost at the kill, {} doubled",
+        count(&said),
+        compared.doubled
+    ));
+}
+
+/// A new container of the relay takes the place of the old one, with its spool, while containers print.
+#[test]
+fn an_upgrade_loses_nothing() {
+    let Some(mut stage) = Stage::set(&[], Place::Host, || vec![Plain::start()], &all_that_notice()) else { return };
+    for _ in 0..2 {
+        stage.has_an_audience();
+        stage.relay.is_replaced();
+    }
+    stage.has_an_audience();
+    let said = stage.have_said();
+    stage.the_last_have_come(&said);
+    only_datagrams_are_missing(&stage, &said, 0);
+}
+
+/// The relay's port is published at an address of the host. Its container is removed while containers print, and one with another address
+/// takes the port, with the spool of the first, and then with a new one. Datagrams are lost meanwhile and go on after that.
+#[test]
+fn a_relay_that_moves_behind_its_port_loses_nothing_but_datagrams() {
+    let ways = [fluentd::TCP, fluentd::TCP_ASYNC, gelf::PATIENT, gelf::UDP, splunk::PLAIN];
+    let place = Place::Published(None);
+    let Some(mut stage) = Stage::set(&[], place, || vec![Files::start()], &ways) else { return };
+    stage.has_an_audience();
+    stage.relay.moves_to(Some(Network::new("elsewhere")), true);
+    stage.has_an_audience();
+    stage.relay.moves_to(None, false);
+    stage.has_an_audience();
+    let said = stage.have_said();
+    stage.the_last_have_come(&said);
+    only_datagrams_are_missing(&stage, &said, 2);
+    can_be_stopped(&stage);
+}
+
+/// As long as somebody reads, a container ends as with any other driver.
+#[test]
+fn containers_can_be_stopped() {
+    let ways = [&all_that_notice()[..], &[gelf::UDP]].concat();
+    let Some(mut stage) = Stage::set(&[], Place::Host, || vec![Plain::start()], &ways) else { return };
+    stage.has_an_audience();
+    can_be_stopped(&stage);
+}
+
+/// All at once. An engine that hangs does so until somebody comes, or for ever.
+fn can_be_stopped(stage: &Stage) {
+    let names: Vec<_> = stage.talkers.iter().map(|talker| talker.container.name.clone()).collect();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        docker(std::iter::once("stop").chain(names.iter().map(String::as_str)));
+        tell.send(())
+    });
+    told.recv_timeout(ARRIVE).expect("containers that can be stopped");
+    assert!(engine::engine_answers());
+}
+
+/// Whoever sends datagrams has lost those of so many absences of the relay, and nobody anything else.
+#[track_caller]
+fn only_datagrams_are_missing(stage: &Stage, said: &[Vec<Said>], absences: usize) {
+    for compared in stage.compares(said) {
+        for ((talker, said), missing) in stage.talkers.iter().zip(said).zip(&compared.missing) {
+            let gaps = [3, 6].map(|severity| gaps(said, missing, severity));
+            let most = if talker.way.is_by_datagram() { absences } else { 0 };
+            let (lost, in_gaps) = (missing.len(), gaps.iter().flatten().map(Range::len).sum::<usize>());
+            let is_as_expected = lost == in_gaps && gaps.iter().all(|gaps| gaps.len() <= most);
+            assert!(is_as_expected, "{}: {lost} missing, the first {}, {gaps:?}", talker.what, first(missing));
+        }
+        let lost: usize = compared.missing.iter().map(Vec::len).sum();
+        say(&format!("{} lines, {lost} datagrams lost, {} doubled", count(said), compared.doubled));
+    }
+}
+
+/// The gaps of a stream.
+fn gaps(said: &[Said], missing: &[Said], severity: u8) -> Vec<Range<usize>> {
+    let missing: BTreeSet<&Said> = missing.iter().collect();
+    let mut gaps: Vec<Range<usize>> = Vec::new();
+    let stream = said.iter().filter(|(of, _)| *of == severity);
+    for (at, _) in stream.enumerate().filter(|(_, said)| missing.contains(said)) {
+        match gaps.last_mut().filter(|gap| gap.end == at) {
+            Some(gap) => gap.end += 1,
+            None => gaps.push(at..at + 1),
+        }
+    }
+    gaps
+}
+
+fn first(said: &[Said]) -> String {
+    said.first().map(|(_, text)| shown(text)).unwrap_or_default()
+}
+
+fn count(said: &[Vec<Said>]) -> usize {
+    said.iter().map(Vec::len).sum()
+}

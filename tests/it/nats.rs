@@ -1,0 +1,382 @@
+//! JetStream of NATS, by a real server: what a stream has of each line, and that it has it once.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::elasticsearch::rejected;
+use crate::support::nats::Stored;
+use crate::support::program::SIGUSR2;
+use crate::support::{Certs, NatsClient, NatsKey, NatsServer, Relay, Setup, eventually, says};
+
+fn to(server: &NatsServer) -> Setup {
+    to_with(&server.url(), "")
+}
+
+fn to_with(url: &str, keys: &str) -> Setup {
+    Setup::new().listen("tcp://127.0.0.1:0").forward_with(url, keys)
+}
+
+/// Waits until so many lines are delivered, as the relay counts them.
+fn delivers(relay: &Relay, lines: usize) {
+    relay.has_delivered(lines, 0);
+}
+
+/// Panics unless a stream has these numbers, each once.
+#[track_caller]
+fn are_once(stored: &[Stored], numbers: std::ops::Range<usize>) {
+    let mut found: Vec<usize> = stored.iter().map(Stored::number).collect();
+    found.sort_unstable();
+    assert_eq!(found.len(), numbers.len(), "{found:?}");
+    assert!(found.iter().copied().eq(numbers), "{found:?}");
+}
+
+#[test]
+fn a_line_is_a_message_under_its_number() {
+    let Some(server) = NatsServer::start("") else { return };
+    let mut client = server.client();
+    client.makes_stream("logs.>", json!({}));
+    let relay = to(&server).start();
+    relay.door().connect().send(
+        b"<27>1 2026-11-29T12:00:00.123456+01:00 host1.example.com web 0123456789ab - \
+          [docker@32473 image=\"web:1.2\" name=\"proj-web-1\" id=\"0123456789ab\"] it broke\n<14>1 - - - - - - bare\n",
+    );
+    delivers(&relay, 2);
+    let stored = client.stored();
+    assert_eq!(stored[0].subject, "logs.host1_example_com.proj-web-1");
+    // The spool's ID, the forward, which opening of the spool, the line.
+    let opening = stored[0].id.strip_suffix("-0").unwrap_or_else(|| panic!("{}", stored[0].id));
+    assert!(opening.contains("/central-") && stored[1].id == format!("{opening}-1"), "{stored:?}");
+    let record = &stored[0].record;
+    assert_eq!((&record["message"], &record["host"]), (&json!("it broke"), &json!("host1.example.com")));
+    assert_eq!(record["container_name"], "proj-web-1", "{record}");
+    // What names no host comes from the relay's, and what names no program has `-`.
+    assert!(stored[1].subject.starts_with("logs.") && stored[1].subject.ends_with(".-"), "{}", stored[1].subject);
+    assert_eq!(stored[1].record["message"], "bare");
+    relay.stops();
+}
+
+/// The server is away, and the relay is killed with a backlog and again while it is delivered: each line is there once, in order.
+#[test]
+fn a_killed_relay_delivers_each_line_once() {
+    let Some(mut server) = NatsServer::on("127.71.0.1", "") else { return };
+    server.client().makes_stream("logs.>", json!({}));
+    server.kill();
+    let setup = to_with(&server.url(), "window = 64");
+    let relay = setup.start();
+    says(&relay, 0..3000);
+    relay.counts("spool_spooled_total", 3000);
+    relay.kill();
+    let relay = setup.start();
+    server.starts_again();
+    let mut client = server.client();
+    eventually("some are there", || (client.count() > 100).then_some(()));
+    relay.kill();
+    let relay = setup.start();
+    relay.counts("forward_pending", 0);
+    let stored = client.stored();
+    are_once(&stored, 0..3000);
+    assert!(stored.iter().map(Stored::number).is_sorted(), "in order");
+    assert_eq!(relay.metrics().sum("forward_rejected_total"), 0);
+    relay.stops();
+}
+
+/// A server that is killed while lines come: what it had stored it knows again.
+#[test]
+fn a_killed_server_has_each_line_once() {
+    let Some(mut server) = NatsServer::on("127.71.0.2", "") else { return };
+    server.client().makes_stream("logs.>", json!({}));
+    let relay = to(&server).start();
+    says(&relay, 0..1000);
+    relay.counts_up_to("forward_delivered_total", 1);
+    server.kill();
+    says(&relay, 1000..2000);
+    server.starts_again();
+    says(&relay, 2000..2100);
+    delivers(&relay, 2100);
+    are_once(&server.client().stored(), 0..2100);
+    relay.stops();
+}
+
+/// Nobody takes the subject: that is said, nothing is given up, and it goes on when there is a stream.
+#[test]
+fn lines_wait_for_their_stream() {
+    let Some(server) = NatsServer::start("") else { return };
+    let setup = to_with(&server.url(), "subject = \"{app}.lines\"");
+    let relay = setup.start();
+    says(&relay, 0..500);
+    relay.says("no JetStream stream takes the subject web.lines");
+    relay.counts("forward_stopped", 1);
+    let mut client = server.client();
+    client.makes_stream("web.*", json!({}));
+    delivers(&relay, 500);
+    relay.counts("forward_stopped", 0);
+    are_once(&client.stored(), 0..500);
+    assert!(rejected(&relay, &setup).is_empty());
+    relay.stops();
+}
+
+/// Where one subject has a stream and another has none, the log does not say each time that lines are taken.
+#[test]
+fn one_subject_without_a_stream_stops_those_behind_it() {
+    let Some(server) = NatsServer::start("") else { return };
+    let mut client = server.client();
+    client.makes_stream("logs.*.web", json!({}));
+    let relay = to(&server).start();
+    relay.door().connect().send(b"<14>1 - h other - - - 0\n");
+    relay.counts("forward_stopped", 1);
+    says(&relay, 1..20);
+    eventually("it tries again and again", || (relay.metrics().sum("forward_connects_total") > 3).then_some(()));
+    assert!(!relay.stderr().contains("central: the collector takes lines again"), "{}", relay.stderr());
+    client.asks(
+        "$JS.API.STREAM.UPDATE.LOGS",
+        &json!({"name": "LOGS", "subjects": ["logs.>"], "storage": "file", "num_replicas": 1}),
+    );
+    delivers(&relay, 20);
+    are_once(&client.stored(), 0..20);
+    relay.stops();
+}
+
+/// A message that the stream does not take, and one that the server does not take, are dead letters. The rest arrives.
+#[test]
+fn what_is_too_large_is_a_dead_letter() {
+    let Some(server) = NatsServer::start("max_payload: 20000") else { return };
+    let mut client = server.client();
+    client.makes_stream("logs.>", json!({"max_msg_size": 10000}));
+    let setup = to(&server);
+    let relay = setup.start();
+    says(&relay, 0..10);
+    let mut wire = relay.door().connect();
+    for length in [12_000, 30_000] {
+        wire.send(format!("<14>1 - - - - - - {}\n", "x".repeat(length)).as_bytes());
+    }
+    // The order in which two connections are read is nobody's.
+    relay.counts("spool_spooled_total", 12);
+    says(&relay, 10..20);
+    relay.counts("forward_pending", 0);
+    let letters = rejected(&relay, &setup);
+    let whys: Vec<&str> = letters.iter().map(|(_, why)| why.as_str()).collect();
+    assert_eq!(letters.len(), 2, "{whys:?}");
+    assert!(whys.contains(&"message size exceeds maximum allowed (10054)"), "{whys:?}");
+    assert!(whys.iter().any(|why| why.starts_with("it has 30") && why.ends_with("the server takes 20000")), "{whys:?}");
+    are_once(&client.stored(), 0..20);
+    relay.balances(0);
+    relay.stops();
+}
+
+/// A stream that is full and gives up nothing: lines wait, and that is said.
+#[test]
+fn lines_wait_for_room_in_a_stream() {
+    let Some(server) = NatsServer::start("") else { return };
+    let mut client = server.client();
+    client.makes_stream("logs.>", json!({"max_msgs": 50, "discard": "new"}));
+    let relay = to(&server).start();
+    says(&relay, 0..120);
+    relay.says("the collector cannot take lines now: maximum messages exceeded (10077)");
+    relay.fails_because("maximum messages exceeded");
+    let mut all = Vec::new();
+    while all.len() < 120 {
+        eventually("the stream is full, or has the rest", || {
+            (client.count() as usize == 50.min(120 - all.len())).then_some(())
+        });
+        all.extend(client.stored());
+        client.purges();
+    }
+    delivers(&relay, 120);
+    are_once(&all, 0..120);
+    relay.stops();
+}
+
+/// A server that knows its clients: by a token, a password, a key, or a JWT.
+#[test]
+fn a_server_is_told_who_we_are() {
+    let key = NatsKey::new('U');
+    let conf = format!(
+        "authorization {{ users: [ {{ user: relay, password: \"pass word\" }}, {{ nkey: {} }} ] }}",
+        key.public
+    );
+    let Some(server) = NatsServer::start(&conf) else { return };
+    let login = |_: &str| json!({"user": "relay", "pass": "pass word"});
+    let mut client = server.client_as(login);
+    client.makes_stream("logs.>", json!({}));
+    let by_password = Setup::new().listen("tcp://127.0.0.1:0").variable("NATS_PASSWORD", "pass word");
+    let by_password = by_password.forward_with(&server.url(), "user = \"relay\"\npassword = \"${NATS_PASSWORD}\"");
+    knows(&by_password, &mut client, 0..10);
+    let by_key = Setup::new().listen("tcp://127.0.0.1:0");
+    fs::write(by_key.path("key"), format!("{}\n", key.seed)).expect("written");
+    let by_key = by_key.forward_with(&server.url(), "nkey-file = \"{dir}/key\"");
+    knows(&by_key, &mut client, 10..20);
+    let Some(server) = NatsServer::start("authorization { token: \"secret\" }") else { return };
+    let mut client = server.client_as(|_| json!({"auth_token": "secret"}));
+    client.makes_stream("logs.>", json!({}));
+    let by_token = Setup::new().listen("tcp://127.0.0.1:0").variable("NATS_TOKEN", "secret");
+    knows(&by_token.forward_with(&server.url(), "token = \"${NATS_TOKEN}\""), &mut client, 0..10);
+}
+
+#[track_caller]
+fn knows(setup: &Setup, client: &mut NatsClient, numbers: std::ops::Range<usize>) {
+    let relay = setup.start();
+    says(&relay, numbers.clone());
+    delivers(&relay, numbers.len());
+    are_once(&client.stored()[numbers.start..], numbers);
+    relay.stops();
+}
+
+/// Accounts whose users have JWTs, as with `nsc` and its files of credentials.
+#[test]
+fn credentials_are_a_file_of_nsc() {
+    let [operator, system, account, user] = ['O', 'A', 'A', 'U'].map(NatsKey::new);
+    let limits = json!({"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1,
+        "wildcards": true, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1});
+    let of_operator = operator.vouches_for(&operator, "operator", json!({}));
+    let vouched = |account: &NatsKey, limits: &Value| {
+        let claims = json!({"limits": limits, "default_permissions": {"pub": {}, "sub": {}}});
+        format!("{}: {}", account.public, operator.vouches_for(account, "account", claims))
+    };
+    let accounts = format!("{}\n{}", vouched(&system, &json!({"subs": -1, "conn": -1})), vouched(&account, &limits));
+    let of_user =
+        account.vouches_for(&user, "user", json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": 3000}));
+    let system = system.public;
+    let conf = format!(
+        "operator: {of_operator}\nsystem_account: {system}\nresolver: MEMORY\nresolver_preload: {{\n{accounts}\n}}"
+    );
+    let Some(server) = NatsServer::start(&conf) else { return };
+    let mut client = server.client_as(|nonce| json!({"jwt": of_user, "sig": user.sign(nonce)}));
+    client.makes_stream("logs.>", json!({}));
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let creds = format!(
+        "-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n\
+         ************************* IMPORTANT *************************\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        user.seed
+    );
+    fs::write(setup.path("creds"), creds).expect("written");
+    let setup = setup.forward_with(&server.url(), "creds-file = \"{dir}/creds\"");
+    let relay = setup.start();
+    says(&relay, 0..100);
+    // Larger than this user's messages may be, of which the server's first words say nothing.
+    relay.door().connect().send(format!("<14>1 - - - - - - {}\n", "x".repeat(5000)).as_bytes());
+    relay.counts("spool_spooled_total", 101);
+    says(&relay, 100..200);
+    relay.counts("forward_pending", 0);
+    let letters = rejected(&relay, &setup);
+    assert!(letters.len() == 1 && letters[0].1.starts_with("it has 5"), "{letters:?}");
+    are_once(&client.stored(), 0..200);
+    assert!(!relay.stderr().contains(&user.seed) && !relay.stderr().contains(&of_user), "{}", relay.stderr());
+    relay.stops();
+}
+
+/// Wrong credentials are no reason to lose a line. A file with new ones counts at once.
+#[test]
+fn credentials_that_are_refused_stop_it_and_cost_nothing() {
+    let Some(server) = NatsServer::start("authorization { token: \"new\" }") else { return };
+    let mut client = server.client_as(|_| json!({"auth_token": "new"}));
+    client.makes_stream("logs.>", json!({}));
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    fs::write(setup.path("token"), "old-token\n").expect("written");
+    let setup = setup.forward_with(&server.url(), "token-file = \"{dir}/token\"");
+    let relay = setup.start();
+    says(&relay, 0..10);
+    relay.says(&format!(
+        "stopped: the collector refuses every line: {0} at {1}: Authorization Violation",
+        server.url(),
+        server.address()
+    ));
+    relay.counts("forward_stopped", 1);
+    fs::write(setup.path("token"), "new\n").expect("written");
+    delivers(&relay, 10);
+    relay.counts("forward_stopped", 0);
+    are_once(&client.stored(), 0..10);
+    assert!(!relay.stderr().contains("old-token"), "{}", relay.stderr());
+    relay.stops();
+}
+
+/// A subject to which this user may not publish, of which the server says nothing in an answer.
+#[test]
+fn a_subject_that_is_forbidden_stops_it() {
+    let conf = "authorization { users: [ { user: relay, password: p, permissions: { publish: [\"logs.>\"], subscribe: [\"_INBOX.>\"] } } ] }";
+    let Some(server) = NatsServer::start(conf) else { return };
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").variable("P", "p");
+    let relay = setup.forward_with(&server.url(), "user = \"relay\"\npassword = \"${P}\"\nsubject = \"other\"").start();
+    says(&relay, 0..1);
+    relay.says("Permissions Violation for Publish to \"other\"");
+    relay.counts("forward_stopped", 1);
+    relay.kill();
+}
+
+#[test]
+fn a_server_with_tls_shows_who_it_is() {
+    let certs = Certs::get();
+    let conf = format!(
+        "tls {{ cert_file: \"{}\", key_file: \"{}\" }}",
+        certs.path("server.pem"),
+        certs.path("server-key.pem")
+    );
+    let Some(server) = NatsServer::start(&conf) else { return };
+    let mut client = server.client();
+    client.makes_stream("logs.>", json!({}));
+    let url = format!("nats+tls://localhost:{}", server.address().port());
+    let relay = to_with(&url, &Certs::trusted(&url)).start();
+    says(&relay, 0..100);
+    delivers(&relay, 100);
+    are_once(&client.stored(), 0..100);
+    relay.stops();
+    let relay = to_with(&url, "").start();
+    says(&relay, 0..1);
+    relay.says("TLS with localhost: ");
+    relay.kill();
+    let relay = to(&server).start();
+    says(&relay, 0..1);
+    relay.says("it speaks TLS alone; write nats+tls://");
+    relay.kill();
+    let Some(plain) = NatsServer::start("") else { return };
+    let url = format!("nats+tls://localhost:{}", plain.address().port());
+    let relay = to_with(&url, &Certs::trusted(&url)).start();
+    says(&relay, 0..1);
+    relay.says("it speaks no TLS; write nats:// if the network is to be trusted");
+    relay.kill();
+    assert_eq!(client.count(), 100);
+}
+
+/// A server that is about to stop says so, and its clients go before it hangs up.
+#[test]
+fn a_server_that_is_about_to_stop_is_left() {
+    let Some(mut server) = NatsServer::on("127.71.0.3", "lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"")
+    else {
+        return;
+    };
+    server.client().makes_stream("logs.>", json!({}));
+    let relay = to(&server).start();
+    says(&relay, 0..100);
+    delivers(&relay, 100);
+    server.signal(SIGUSR2);
+    relay.says("the server is about to stop, and asks its clients to go elsewhere");
+    server.kill();
+    says(&relay, 100..200);
+    server.starts_again();
+    delivers(&relay, 200);
+    are_once(&server.client().stored(), 0..200);
+    relay.stops();
+}
+
+/// What listens at the wrong port is said, and what `check --connect` finds at the right one.
+#[test]
+fn what_is_no_nats_is_said() {
+    let Some(server) = NatsServer::start("") else { return };
+    let check = |url: &str| -> Value {
+        let setup = to_with(url, "connect-timeout = \"300ms\"");
+        let output = crate::support::run(setup.command().args(["check", "--connect"]));
+        json!(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()))
+    };
+    let said = check(&server.url());
+    assert!(said.as_str().is_some_and(|said| said.contains("NATS is spoken there, and it knows us")), "{said}");
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward("stdout:").start();
+    let said = check(&format!("nats://127.0.0.1:{}", relay.door().port()));
+    assert!(
+        said.as_str().is_some_and(|said| said.contains("it says nothing within 300ms; is that a NATS port?")),
+        "{said}"
+    );
+    let said = check(&format!("nats://{}", relay.admin()));
+    assert!(said.as_str().is_some_and(|said| said.contains("is that a NATS port?")), "{said}");
+    relay.stops();
+}

@@ -1,0 +1,151 @@
+//! OpenTelemetry's logs, as its own package for Python reads them.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::http::status;
+use crate::support::program::Program;
+use crate::support::python::python_with;
+use crate::support::{Relay, Setup, eventually};
+
+/// Prints its port, and each record with its resource. A request that is not written as the package writes it is no request.
+const RECEIVER: &str = r#"
+import gzip, http.server, json
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"])))
+        said = self.path, self.headers["Content-Type"], self.headers["Authorization"]
+        assert said == ("/otlp/v1/logs", "application/x-protobuf", "Bearer secret"), said
+        request = ExportLogsServiceRequest.FromString(body)
+        assert request.SerializeToString() == body, body.hex()
+        answer = ExportLogsServiceResponse()
+        for logs in request.resource_logs:
+            for scope in logs.scope_logs:
+                for record in scope.log_records:
+                    if record.body.string_value == "too old":
+                        answer.partial_success.rejected_log_records += 1
+                        answer.partial_success.error_message = "older than a week"
+                    print(json.dumps([MessageToDict(logs.resource), MessageToDict(record)]), flush=True)
+        answer = answer.SerializeToString()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+    def log_message(self, *said):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+print(server.server_port, flush=True)
+server.serve_forever()
+"#;
+
+/// Sends these messages by a relay that delivers to the package, and returns what that has understood.
+#[track_caller]
+fn understood(messages: &[&[u8]]) -> Option<(Relay, Vec<Value>)> {
+    let python = python_with("opentelemetry-proto", "opentelemetry.proto.collector.logs.v1.logs_service_pb2")?;
+    let receiver = Program::start(Command::new(python).args(["-c", RECEIVER]));
+    let printed = |least: usize| {
+        eventually(&format!("{least} lines of the receiver"), || {
+            let text = String::from_utf8(receiver.stdout()).expect("text");
+            let whole: Vec<_> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+            (whole.len() >= least).then(|| whole.into_iter().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>())
+        })
+    };
+    let to = format!("http://127.0.0.1:{}/otlp", printed(1)[0]);
+    let keys =
+        "api = \"otlp\"\ntoken = \"${T}\"\nbatch-wait = \"100ms\"\nfields = [\"deployment.environment.name=test\"]";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").variable("T", "secret");
+    let relay = setup.forward_in_order(&[to], keys).start();
+    let mut wire = relay.door().connect();
+    messages.iter().for_each(|message| wire.send_counted(message));
+    let records =
+        printed(1 + messages.len()).iter().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    Some((relay, records))
+}
+
+/// `KeyValue`s without what is another one in each relay.
+fn attributes(of: &Value) -> Value {
+    let pairs = of["attributes"].as_array().expect("an array").iter();
+    let pairs = pairs.filter(|pair| pair["key"] != "network.peer.address" && pair["key"] != "log.record.uid");
+    pairs.map(|pair| (pair["key"].as_str().expect("a text").to_owned(), pair["value"].clone())).collect()
+}
+
+#[test]
+fn opentelemetrys_package_for_python_understands_it() {
+    let messages: [&[u8]; 3] = [
+        br#"<30>1 2026-11-20T22:27:33.081562Z host-1 web 2a9052a5c36e - [docker@32473 image="reg:5000/nginx:1.25" name="web" id="2a9052a5c36e"] GET / 200"#,
+        concat!(
+            "<165>1 2026-11-20T22:27:33.081562+01:00 sw-1 sshd - ID47 [origin ip=\"1.2.3.4\" ip=\"5.6.7.8\"]",
+            r#"[json@32473 fields="{\"n\":-5,\"f\":1.5,\"t\":true,\"z\":null,\"o\":{\"a\":[1\]}}"] caf"#, "\u{e9}",
+        )
+        .as_bytes(),
+        b"<11>1 2026-11-20T22:27:33Z host-1 app - - - \xff\xfe",
+    ];
+    let Some((relay, records)) = understood(&messages) else { return };
+    relay.has_delivered(messages.len(), 0);
+    let [[web, get], [switch, login], [app, bytes]] =
+        <[_; 3]>::try_from(records).expect("three").map(|both| [both[0].clone(), both[1].clone()]);
+    assert_eq!(
+        attributes(&web),
+        json!({
+            "host.name": { "stringValue": "host-1" },
+            "service.name": { "stringValue": "web" },
+            "container.id": { "stringValue": "2a9052a5c36e" },
+            "container.name": { "stringValue": "web" },
+            "container.image.name": { "stringValue": "reg:5000/nginx" },
+            "container.image.tags": { "arrayValue": { "values": [{ "stringValue": "1.25" }] } },
+            "deployment.environment.name": { "stringValue": "test" },
+        })
+    );
+    assert_eq!(
+        (&get["timeUnixNano"], &get["severityNumber"]),
+        (&json!("1795213653081562000"), &json!("SEVERITY_NUMBER_INFO"))
+    );
+    assert_eq!((&get["severityText"], &get["body"]), (&json!("info"), &json!({ "stringValue": "GET / 200" })));
+    assert_eq!(
+        attributes(&get),
+        json!({ "syslog.facility": { "intValue": "3" }, "syslog.procid": { "stringValue": "2a9052a5c36e" } })
+    );
+    assert_eq!(attributes(&switch)["service.name"], json!({ "stringValue": "sshd" }));
+    assert_eq!(
+        (&login["severityNumber"], &login["body"]),
+        (&json!("SEVERITY_NUMBER_INFO2"), &json!({ "stringValue": "café" }))
+    );
+    let ips = json!({ "arrayValue": { "values": [{ "stringValue": "1.2.3.4" }, { "stringValue": "5.6.7.8" }] } });
+    let origin = json!({ "kvlistValue": { "values": [{ "key": "ip", "value": ips }] } });
+    assert_eq!(
+        attributes(&login),
+        json!({
+            "syslog.facility": { "intValue": "20" },
+            "syslog.msgid": { "stringValue": "ID47" },
+            "syslog.structured_data": { "kvlistValue": { "values": [{ "key": "origin", "value": origin }] } },
+            "n": { "intValue": "-5" },
+            "f": { "doubleValue": 1.5 },
+            "t": { "boolValue": true },
+            "z": {},
+            "o": { "stringValue": "{\"a\":[1]}" },
+        })
+    );
+    assert_eq!(attributes(&app)["service.name"], json!({ "stringValue": "app" }));
+    assert_eq!((&bytes["severityText"], &bytes["body"]), (&json!("err"), &json!({ "bytesValue": "//4=" })));
+    relay.stops();
+}
+
+#[test]
+fn what_it_rejects_is_told_and_not_sent_again() {
+    let message = |text: &str| format!("<30>1 2026-11-20T22:27:33Z h app - - - {text}").into_bytes();
+    let messages = ["one", "too old", "three"].map(message);
+    let Some((relay, records)) = understood(&messages.each_ref().map(|message| &message[..])) else { return };
+    relay.says("1 lines of a request are not there: HTTP 200: older than a week");
+    relay.counts("forward_short_total", 1);
+    let loss = |status: &Value| status["losses"].as_array()?.iter().find(|loss| loss["reason"] == "short").cloned();
+    assert_eq!(loss(&status(&relay)).expect("a row")["count"], 1);
+    assert_eq!(records.len(), 3);
+    relay.stops();
+}

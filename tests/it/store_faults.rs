@@ -1,0 +1,375 @@
+//! Each API of log stores × what goes wrong with a store or with the relay: no line is lost, and none stops the others. The store is ours,
+//! and answers as that API does.
+//!
+//! `LOGFERRY_LINES=100000 cargo test --test it store_faults:: -- --nocapture --test-threads=1` prints the rows of docs/faults.md.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::elasticsearch::rejected;
+use crate::support::dns::NAME;
+use crate::support::{NameServer, Relay, Setup, Store, StorePeer, StoreRequest, eventually};
+
+/// Lines of a story, where no more are asked for.
+const LINES: usize = 300;
+/// What no store will ever take, in the story of one.
+const POISON: usize = 123;
+/// Lines of a request that are too many, in the story of them.
+const TOO_MANY: usize = 10;
+const KEYS: &str = "batch = \"8KiB\"\nbatch-wait = \"50ms\"\nanswer-timeout = \"1s\"\ntoken = \"${TOKEN}\"";
+
+/// What a store does with one request.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Takes,
+    /// Takes nothing, and says this, with these headers.
+    Refuses(u16, &'static str),
+    /// Says nothing; the lines are there, or not.
+    Hangs {
+        has_taken: bool,
+    },
+    /// Ends the connection in the middle of the answer; the lines are there.
+    BreaksOff,
+    /// Ends the connection instead of an answer; the lines are there.
+    Dies,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Away,
+    Hung,
+    Killed,
+    TooManyRequests,
+    Unavailable,
+    Unauthorized,
+    TooLarge,
+    Poison,
+    AnswerCut,
+    NeverAnswered,
+    NameMoves,
+    RelayKilled,
+}
+
+const FAULTS: [Fault; 12] = [
+    Fault::Away,
+    Fault::Hung,
+    Fault::Killed,
+    Fault::TooManyRequests,
+    Fault::Unavailable,
+    Fault::Unauthorized,
+    Fault::TooLarge,
+    Fault::Poison,
+    Fault::AnswerCut,
+    Fault::NeverAnswered,
+    Fault::NameMoves,
+    Fault::RelayKilled,
+];
+
+impl Fault {
+    /// What the store does with the first requests.
+    fn script(self) -> Vec<Act> {
+        use Act::{BreaksOff, Dies, Hangs, Refuses, Takes};
+        match self {
+            Self::Away | Self::TooLarge | Self::Poison | Self::NameMoves => vec![],
+            Self::Hung => vec![Takes, Hangs { has_taken: false }],
+            Self::Killed => vec![Takes, Dies],
+            Self::TooManyRequests => [vec![Takes], vec![Refuses(429, "Retry-After: 0\r\n"); 3]].concat(),
+            Self::Unavailable => vec![Takes, Refuses(503, "")],
+            Self::Unauthorized => vec![Takes, Refuses(401, ""), Refuses(401, "")],
+            Self::AnswerCut => vec![Takes, BreaksOff],
+            Self::NeverAnswered | Self::RelayKilled => vec![Takes, Hangs { has_taken: true }],
+        }
+    }
+
+    /// Whether a store that cannot tell lines apart may have some of them twice.
+    fn doubles(self) -> bool {
+        matches!(self, Self::Killed | Self::AnswerCut | Self::NeverAnswered | Self::RelayKilled)
+    }
+}
+
+/// What arrived at a store, and what it will do.
+#[derive(Default)]
+struct Shelf {
+    script: VecDeque<Act>,
+    poison: Option<usize>,
+    most: Option<usize>,
+    /// How often each line was taken, by its number.
+    there: BTreeMap<usize, usize>,
+    /// Lines that the store knew again, by their IDs.
+    known_again: usize,
+    ids: BTreeMap<String, usize>,
+    requests: usize,
+    largest: usize,
+}
+
+/// A store of one of the APIs. What it took survives it.
+struct Backend {
+    shelf: Arc<Mutex<Shelf>>,
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Backend {
+    fn new(api: &'static str, store: Store, fault: Fault) -> Self {
+        let shelf = Shelf {
+            script: fault.script().into(),
+            poison: (fault == Fault::Poison).then_some(POISON),
+            most: (fault == Fault::TooLarge).then_some(TOO_MANY),
+            ..Shelf::default()
+        };
+        let is_over = Arc::<AtomicBool>::default();
+        let mut backend = Self { shelf: Arc::new(Mutex::new(shelf)), is_over, threads: Vec::new() };
+        backend.also_at(api, store);
+        backend
+    }
+
+    /// The same store by another address.
+    fn also_at(&mut self, api: &'static str, store: Store) {
+        let (shelf, is_over) = (self.shelf.clone(), self.is_over.clone());
+        self.threads.push(std::thread::spawn(move || {
+            while let Some(mut peer) = store.accepts_unless(&is_over) {
+                while let Some(request) = peer.next() {
+                    if !serves(api, &shelf, &request, &mut peer) {
+                        break;
+                    }
+                }
+            }
+        }));
+    }
+
+    fn ends(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().expect("the store has refused nothing"));
+    }
+}
+
+/// Answers a request. `false`: this connection is over.
+fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut StorePeer) -> bool {
+    let (lines, mut shelf) = (lines(api, request), shelf.lock());
+    shelf.requests += 1;
+    shelf.largest = shelf.largest.max(lines.len());
+    let act = match shelf.script.pop_front().unwrap_or(Act::Takes) {
+        Act::Takes if shelf.most.is_some_and(|most| lines.len() > most) => Act::Refuses(413, ""),
+        act => act,
+    };
+    let poison = shelf.poison.and_then(|poison| lines.iter().position(|line| line.number == Some(poison)));
+    match act {
+        Act::Refuses(status, headers) => peer.answers_with(status, headers, "{\"no\":\"not now\"}"),
+        Act::Hangs { has_taken: false } => {}
+        Act::Takes | Act::Hangs { has_taken: true } | Act::BreaksOff | Act::Dies => {
+            // Elasticsearch alone takes the rest of a request.
+            if poison.is_none() || api == "elasticsearch" {
+                takes(&mut shelf, &lines);
+            }
+            let (status, headers, body) = match poison {
+                None => taken(api, lines.len()),
+                Some(at) => refused(api, lines.len(), at),
+            };
+            match act {
+                Act::Takes => peer.answers_with(status, headers, &body),
+                Act::BreaksOff => {
+                    peer.begins_answer();
+                    return false;
+                }
+                Act::Hangs { .. } => {}
+                Act::Refuses(..) | Act::Dies => return false,
+            }
+        }
+    }
+    true
+}
+
+/// Puts the lines of a request where they are found.
+fn takes(shelf: &mut Shelf, lines: &[Line]) {
+    for line in lines {
+        let Some(number) = line.number.filter(|number| shelf.poison != Some(*number)) else { continue };
+        match &line.id {
+            Some(id) if shelf.ids.contains_key(id) => {
+                assert_eq!(shelf.ids[id], number, "an ID is one line's");
+                shelf.known_again += 1;
+            }
+            id => {
+                id.as_ref().map(|id| shelf.ids.insert(id.clone(), number));
+                *shelf.there.entry(number).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// A line of a request.
+struct Line {
+    /// By which the store knows it again.
+    id: Option<String>,
+    /// The number that was said. `None`: the relay speaks of itself.
+    number: Option<usize>,
+}
+
+/// The lines of a request. Of those that have no IDs, those with numbers.
+fn lines(api: &str, request: &StoreRequest) -> Vec<Line> {
+    if api == "elasticsearch" {
+        let line = |(id, document): (String, Value)| Line {
+            id: Some(id),
+            number: numbers(document["message"].as_str().expect("a text")).pop(),
+        };
+        return request.bulk().into_iter().map(line).collect();
+    }
+    let text = String::from_utf8_lossy(&request.body);
+    if api == "loki" {
+        // A stream has a text once at one time.
+        let body: Value = serde_json::from_str(&text).expect("JSON");
+        let streams = body["streams"].as_array().expect("streams").iter();
+        let values = streams.flat_map(|stream| stream["values"].as_array().expect("values"));
+        let line = |value: &Value| Line {
+            id: Some(format!("{} {}", value[0], value[1])),
+            number: numbers(value[1].as_str().expect("a text")).pop(),
+        };
+        return values.map(line).collect();
+    }
+    numbers(&text).into_iter().map(|number| Line { id: None, number: Some(number) }).collect()
+}
+
+/// The numbers that were said, in their order: each is written `number=…;` whatever the form of the body.
+fn numbers(text: &str) -> Vec<usize> {
+    let number = |rest: &str| rest.split_once(';')?.0.parse().ok();
+    text.split("number=").skip(1).map(|rest| number(rest).unwrap_or_else(|| panic!("no number: {text}"))).collect()
+}
+
+/// The answer of each API to a request that it takes: status, headers, body.
+fn taken(api: &str, count: usize) -> (u16, &'static str, String) {
+    match api {
+        "elasticsearch" => (200, "", items(count, None)),
+        "splunk" => (200, "", r#"{"text":"Success","code":0}"#.to_owned()),
+        "loki" => (204, "", String::new()),
+        "otlp" => (200, "Content-Type: application/x-protobuf\r\n", String::new()),
+        "datadog" | "newrelic" => (202, "", "{}".to_owned()),
+        "json" => (200, "", String::new()),
+        _ => panic!("{api} is unknown"),
+    }
+}
+
+/// The answer of each API to a request of which it will never take the line at this place.
+fn refused(api: &str, count: usize, at: usize) -> (u16, &'static str, String) {
+    match api {
+        "elasticsearch" => (200, "", items(count, Some(at))),
+        "splunk" => {
+            (400, "", json!({"text": "Invalid data format", "code": 6, "invalid-event-number": at}).to_string())
+        }
+        _ => (400, "", "a line is bad".to_owned()),
+    }
+}
+
+fn items(count: usize, bad: Option<usize>) -> String {
+    let item = |place| match bad == Some(place) {
+        true => json!({"create": {"status": 400, "error": {"type": "mapper_parsing_exception", "reason": "bad"}}}),
+        false => json!({"create": {"status": 201}}),
+    };
+    let items: Vec<Value> = (0..count).map(item).collect();
+    json!({"errors": bad.is_some(), "items": items}).to_string()
+}
+
+fn said(relay: &Relay, numbers: std::ops::Range<usize>) {
+    let line = |number| format!("<14>1 2026-11-30T12:00:00.{number:06}Z host web - - - number={number};\n");
+    relay.door().connect().send(numbers.map(line).collect::<String>().as_bytes());
+}
+
+/// Addresses of this API's own: no other test takes a port there between two uses of it.
+fn address(api: &str, last: u8) -> SocketAddr {
+    let own = api.bytes().fold(0, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    SocketAddr::from(([127, 17, own, last], 0))
+}
+
+fn told(api: &'static str, fault: Fault, lines: usize) {
+    let names = match fault {
+        Fault::NameMoves => match NameServer::start(&[&address(api, 1).ip().to_string()]) {
+            Some(names) => Some(names),
+            None => return,
+        },
+        _ => None,
+    };
+    let store = Store::on(address(api, 1)).expect("an address of our own");
+    let at = store.address();
+    let host = if names.is_some() { NAME.to_owned() } else { at.ip().to_string() };
+    let section = names.as_ref().map(NameServer::section).unwrap_or_default();
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").variable("TOKEN", "secret").section(&section);
+    let setup = setup.forward_with(&format!("http://{host}:{}", at.port()), &format!("api = \"{api}\"\n{KEYS}"));
+    let (relay, mut backend) = match fault {
+        Fault::Away => {
+            drop(store);
+            let relay = setup.start();
+            said(&relay, 0..lines);
+            relay.has_spooled(lines);
+            // It has found nobody there.
+            eventually("it has tried", || (relay.metrics().sum("forward_connect_failures_total") > 0).then_some(()));
+            let store = eventually("the store comes", || Store::on(at));
+            (relay, Backend::new(api, store, fault))
+        }
+        _ => {
+            let backend = Backend::new(api, store, fault);
+            let relay = setup.start();
+            said(&relay, 0..if fault == Fault::NameMoves { lines / 2 } else { lines });
+            (relay, backend)
+        }
+    };
+    let relay = match (fault, names) {
+        (Fault::RelayKilled, _) => {
+            relay.has_spooled(lines);
+            eventually("a request hangs", || (backend.shelf.lock().requests >= 2).then_some(()));
+            relay.kill();
+            setup.start()
+        }
+        (Fault::NameMoves, Some(names)) => {
+            relay.counts("forward_delivered_total", lines as u64 / 2);
+            let new = address(api, 2);
+            let store = eventually("the same port elsewhere", || Store::on(SocketAddr::new(new.ip(), at.port())));
+            backend.also_at(api, store);
+            names.moves_to(&new.ip().to_string());
+            relay.counts("forward_moves_total", 1);
+            said(&relay, lines / 2..lines);
+            relay
+        }
+        _ => relay,
+    };
+    let dead = usize::from(fault == Fault::Poison);
+    eventually(&format!("{api}, {fault:?}: all are there"), || {
+        (backend.shelf.lock().there.len() == lines - dead && relay.metrics().sum("forward_pending") == 0).then_some(())
+    });
+    // How much the one before had left is not known.
+    if fault != Fault::RelayKilled {
+        relay.balances(0);
+    }
+    let given_up = rejected(&relay, &setup);
+    assert_eq!(given_up.len(), dead, "{api}, {fault:?}: {given_up:?}");
+    assert!(given_up.iter().all(|(number, _)| *number == POISON as u64), "{given_up:?}");
+    relay.stops();
+    let (twice, again, largest, requests) = {
+        let shelf = backend.shelf.lock();
+        let twice: usize = shelf.there.values().map(|times| times - 1).sum();
+        (twice, shelf.known_again, shelf.largest, shelf.requests)
+    };
+    backend.ends();
+    let may_be_twice = if fault.doubles() && !["elasticsearch", "loki"].contains(&api) { largest } else { 0 };
+    println!("| {fault:?} | {api} | {lines} | 0 | {dead} | {twice} | {again} | {requests} |");
+    assert!(twice <= may_be_twice, "{api}, {fault:?}: {twice} lines are there twice, of {may_be_twice} in a request");
+}
+
+fn all_faults(api: &'static str) {
+    let lines = std::env::var("LOGFERRY_LINES").map_or(LINES, |lines| lines.parse().expect("a number"));
+    FAULTS.iter().for_each(|fault| told(api, *fault, lines));
+}
+
+macro_rules! apis {
+    ($($api:ident)+) => {
+        $(#[test]
+        fn $api() {
+            all_faults(stringify!($api));
+        })+
+    };
+}
+
+apis! { elasticsearch splunk loki otlp datadog newrelic json }

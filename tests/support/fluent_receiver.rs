@@ -1,0 +1,151 @@
+//! A receiver of the Forward protocol that answers what a test wants. Strict: what no real one would take, and what the specification does
+//! not have, ends the test. Shares no code with the relay.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use super::fluent::Value;
+use super::{PATIENCE, eventually};
+
+/// A receiver that takes connections when it is told to.
+pub struct FluentReceiver(TcpListener);
+
+/// The other end is the relay.
+pub struct ReceiverPeer {
+    stream: TcpStream,
+    held: Vec<u8>,
+}
+
+/// A chunk, as `[tag, bin, {chunk, size}]` has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    pub tag: String,
+    pub name: String,
+    /// Time and record of each entry.
+    pub entries: Vec<(Value, Vec<(String, Value)>)>,
+}
+
+impl FluentReceiver {
+    pub fn new() -> Self {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        listener.set_nonblocking(true).expect("a socket option");
+        Self(listener)
+    }
+
+    pub fn url(&self) -> String {
+        format!("fluent://{}", self.0.local_addr().expect("bound"))
+    }
+
+    /// The next connection.
+    #[track_caller]
+    pub fn accepts(&self) -> ReceiverPeer {
+        let (stream, _) = eventually("the relay connects", || self.0.accept().ok());
+        stream.set_nonblocking(false).expect("a socket option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        ReceiverPeer { stream, held: Vec::new() }
+    }
+}
+
+impl ReceiverPeer {
+    /// The next value; `None`: the relay has ended the connection.
+    #[track_caller]
+    pub fn next_value(&mut self) -> Option<Value> {
+        loop {
+            if let Some((value, rest)) = Value::read(&self.held) {
+                self.held = rest.to_vec();
+                return Some(value);
+            }
+            let mut bytes = [0; 65_536];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => {
+                    assert!(self.held.is_empty(), "half a value");
+                    return None;
+                }
+                Ok(length) => self.held.extend_from_slice(&bytes[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("nothing comes: {error}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn next(&mut self) -> Option<Chunk> {
+        self.next_value().map(|value| Chunk::read(&value))
+    }
+
+    #[track_caller]
+    pub fn hears(&mut self) -> Chunk {
+        self.next().expect("a chunk")
+    }
+
+    pub fn says(&mut self, value: &Value) {
+        self.stream.write_all(&value.bytes()).expect("the relay reads");
+    }
+
+    pub fn acknowledges(&mut self, chunk: &Chunk) {
+        self.says(&Value::Map(vec![("ack".into(), (&*chunk.name).into())]));
+    }
+
+    /// Takes lines, and answers, until `count` are there; returns the numbers that they say, in the order in which they came.
+    #[track_caller]
+    pub fn takes(&mut self, count: usize) -> Vec<usize> {
+        let mut numbers = Vec::new();
+        while numbers.len() < count {
+            let chunk = self.hears();
+            numbers.extend(chunk.numbers());
+            self.acknowledges(&chunk);
+        }
+        numbers
+    }
+}
+
+impl Chunk {
+    #[track_caller]
+    fn read(value: &Value) -> Self {
+        let Value::Array(parts) = value else { panic!("{value:?} is no array") };
+        let [Value::Str(tag), Value::Bin(entries), Value::Map(options)] = &parts[..] else {
+            panic!("{parts:?} is no PackedForward")
+        };
+        let (mut rest, mut read) = (&entries[..], Vec::new());
+        while !rest.is_empty() {
+            let (entry, behind) = Value::read(rest).expect("a whole entry");
+            rest = behind;
+            let Value::Array(pair) = entry else { panic!("{entry:?} is no entry") };
+            let [time @ (Value::Time(..) | Value::Int(_)), Value::Map(record)] = &pair[..] else {
+                panic!("{pair:?} is no pair of a time and a record")
+            };
+            let pair = |(key, value): &(Value, Value)| {
+                let Value::Str(key) = key else { panic!("{key:?} is no key") };
+                (String::from_utf8(key.clone()).expect("UTF-8"), value.clone())
+            };
+            let record: Vec<_> = record.iter().map(pair).collect();
+            let mut keys: Vec<_> = record.iter().map(|(key, _)| key).collect();
+            keys.sort();
+            keys.dedup();
+            assert_eq!(keys.len(), record.len(), "a key is there twice: {record:?}");
+            read.push((time.clone(), record));
+        }
+        let [(chunk_key, Value::Str(name)), (size_key, Value::Int(size))] = &options[..] else { panic!("{options:?}") };
+        assert_eq!((chunk_key.text(), size_key.text()), (&b"chunk"[..], &b"size"[..]));
+        assert_eq!(*size, read.len() as i64);
+        let name = String::from_utf8(name.clone()).expect("base64");
+        assert!(name.len() == 24 && name.ends_with("=="), "{name} is no base64 of 128 bits");
+        assert!(!tag.is_empty() && !read.is_empty());
+        Self { tag: String::from_utf8(tag.clone()).expect("UTF-8"), name, entries: read }
+    }
+
+    /// The messages.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |(_, record): &(Value, Vec<(String, Value)>)| {
+            let log = record.iter().find(|(key, _)| key == "log").expect("a message");
+            String::from_utf8_lossy(log.1.text()).into_owned()
+        };
+        self.entries.iter().map(text).collect()
+    }
+
+    /// The messages, which are numbers.
+    #[track_caller]
+    pub fn numbers(&self) -> Vec<usize> {
+        self.texts().iter().map(|text| text.parse().expect("a number")).collect()
+    }
+}

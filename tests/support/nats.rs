@@ -1,0 +1,294 @@
+//! A real server of NATS, and who looks into its streams. Shares no code with the relay.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+
+use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Certs, PATIENCE, Program, eventually, installed};
+
+/// A server with JetStream, which keeps its streams on a disk.
+pub struct NatsServer {
+    program: PathBuf,
+    dir: TempDir,
+    conf: String,
+    address: SocketAddr,
+    running: Program,
+}
+
+/// Whoever asks a server: a session over which one thing is asked after another.
+pub struct NatsClient(BufReader<Box<dyn Way>>);
+
+trait Way: Read + Write {}
+
+impl<T: Read + Write> Way for T {}
+
+/// A message of a stream.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub subject: String,
+    pub id: String,
+    pub record: Value,
+}
+
+impl Stored {
+    /// The number that was said.
+    pub fn number(&self) -> usize {
+        self.record["message"].as_str().and_then(|text| text.parse().ok()).expect("a number")
+    }
+}
+
+impl NatsServer {
+    /// With these lines in its config, in which `{dir}` is a directory of its own. `None`: it is not installed, and that was said.
+    #[track_caller]
+    pub fn start(conf: &str) -> Option<Self> {
+        Self::on("127.0.0.1", conf)
+    }
+
+    /// On an address of the loopback. One that is to be started again, at the port that it had, needs one of its own: nobody else takes
+    /// that port meanwhile.
+    #[track_caller]
+    pub fn on(host: &str, conf: &str) -> Option<Self> {
+        let program = installed("nats-server", "nats-server")?;
+        let dir = TempDir::new().expect("a directory");
+        let conf = format!(
+            "host: \"{host}\"\nports_file_dir: \"{{dir}}\"\njetstream {{ store_dir: \"{{dir}}/js\" }}\n{conf}\n"
+        );
+        let conf = conf.replace("{dir}", dir.path().to_str().expect("a path in UTF-8"));
+        let running = Self::run(&program, &dir, &format!("{conf}port: -1\n"));
+        let ports = dir.path().join(format!("nats-server_{}.ports", running.id()));
+        let address = eventually("the server listens", || {
+            let ports: Value = serde_json::from_slice(&std::fs::read(&ports).ok()?).ok()?;
+            let url = ports["nats"][0].as_str()?.to_owned();
+            url.split_once("://").expect("a URL").1.parse().ok()
+        });
+        let server = Self { program, dir, conf, address, running };
+        server.listens();
+        Some(server)
+    }
+
+    fn run(program: &PathBuf, dir: &TempDir, conf: &str) -> Program {
+        let path = dir.path().join("conf");
+        std::fs::write(&path, conf).expect("written");
+        Program::start(Command::new(program).arg("-c").arg(path))
+    }
+
+    fn listens(&self) {
+        eventually("the server takes connections", || TcpStream::connect(self.address).ok());
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    pub fn signal(&self, signal: i32) {
+        self.running.signal(signal);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.running.kill();
+    }
+
+    /// Starts it where it was, on what it had stored.
+    #[track_caller]
+    pub fn starts_again(&mut self) {
+        let conf = format!("{}port: {}\n", self.conf, self.address.port());
+        eventually("the server runs again", || {
+            self.running = Self::run(&self.program, &self.dir, &conf);
+            eventually("it listens or ends", || {
+                let is_over = TcpStream::connect(self.address).is_ok() || self.running.has_ended().is_some();
+                is_over.then_some(())
+            });
+            self.running.has_ended().is_none().then_some(())
+        });
+    }
+
+    /// A session of somebody who need not say who he is.
+    #[track_caller]
+    pub fn client(&self) -> NatsClient {
+        self.client_as(|_| json!({}))
+    }
+
+    /// A session of somebody whom the server knows by these members of CONNECT. They may be made of the server's nonce.
+    #[track_caller]
+    pub fn client_as(&self, login: impl FnOnce(&str) -> Value) -> NatsClient {
+        NatsClient::new(self.address, login)
+    }
+}
+
+impl NatsClient {
+    #[track_caller]
+    fn new(address: SocketAddr, login: impl FnOnce(&str) -> Value) -> Self {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        // Byte by byte: TLS begins behind the line.
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("INFO");
+            line.push(byte[0]);
+        }
+        let info: Value = serde_json::from_slice(line.strip_prefix(b"INFO ").expect("INFO")).expect("JSON");
+        let way: Box<dyn Way> = match info["tls_required"] == true {
+            true => {
+                let config = ClientConfig::builder().with_root_certificates(Certs::get().roots()).with_no_client_auth();
+                let name = "localhost".try_into().expect("a name");
+                let connection = ClientConnection::new(config.into(), name).expect("a client");
+                Box::new(StreamOwned::new(connection, stream))
+            }
+            false => Box::new(stream),
+        };
+        let mut client = Self(BufReader::new(way));
+        let mut connect =
+            json!({"verbose": false, "headers": true, "no_responders": true, "lang": "test", "version": "1"});
+        let members = login(info["nonce"].as_str().unwrap_or_default());
+        connect.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+        client.writes(&format!("CONNECT {connect}\r\nSUB _INBOX.asks 1\r\n"));
+        client
+    }
+
+    fn writes(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).expect("the server reads");
+        self.0.get_mut().flush().expect("the server reads");
+    }
+
+    /// Asks, and returns the answer.
+    #[track_caller]
+    pub fn asks(&mut self, subject: &str, question: &Value) -> Value {
+        let question = question.to_string();
+        self.writes(&format!("PUB {subject} _INBOX.asks {}\r\n{question}\r\n", question.len()));
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).expect("an answer") > 0, "the server hung up");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["PING"] => self.writes("PONG\r\n"),
+                ["MSG", "_INBOX.asks", "1", length] => {
+                    let mut answer = vec![0; length.parse::<usize>().expect("a length") + 2];
+                    self.0.read_exact(&mut answer).expect("an answer");
+                    return serde_json::from_slice(&answer).expect("JSON");
+                }
+                ["INFO", ..] => {}
+                _ => panic!("the server says {line:?}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn asks_of(&mut self, api: &str, question: &Value) -> Value {
+        let answer = self.asks(&format!("$JS.API.{api}"), question);
+        assert!(answer["error"].is_null(), "{api}: {answer}");
+        answer
+    }
+
+    /// Makes a stream `LOGS` of these subjects, with these members of its config besides.
+    #[track_caller]
+    pub fn makes_stream(&mut self, subjects: &str, also: Value) {
+        let mut config = json!({"name": "LOGS", "subjects": [subjects], "storage": "file", "num_replicas": 1});
+        config.as_object_mut().expect("an object").extend(also.as_object().expect("an object").clone());
+        self.asks_of("STREAM.CREATE.LOGS", &config);
+    }
+
+    /// Throws away what is stored.
+    #[track_caller]
+    pub fn purges(&mut self) {
+        self.asks_of("STREAM.PURGE.LOGS", &json!({}));
+    }
+
+    /// How many messages are stored.
+    #[track_caller]
+    pub fn count(&mut self) -> u64 {
+        self.asks_of("STREAM.INFO.LOGS", &json!({}))["state"]["messages"].as_u64().expect("a number")
+    }
+
+    /// All that is stored, in order.
+    #[track_caller]
+    pub fn stored(&mut self) -> Vec<Stored> {
+        let state = self.asks_of("STREAM.INFO.LOGS", &json!({}))["state"].clone();
+        let number = |name: &str| state[name].as_u64().expect("a number");
+        if number("messages") == 0 {
+            return Vec::new();
+        }
+        (number("first_seq")..=number("last_seq")).map(|sequence| self.message(sequence)).collect()
+    }
+
+    fn message(&mut self, sequence: u64) -> Stored {
+        let message = self.asks_of("STREAM.MSG.GET.LOGS", &json!({"seq": sequence}))["message"].clone();
+        let bytes = |name: &str| BASE64.decode(message[name].as_str().expect("text").as_bytes()).expect("base64");
+        let headers = String::from_utf8(bytes("hdrs")).expect("text");
+        let id = headers.strip_prefix("NATS/1.0\r\nNats-Msg-Id: ").and_then(|rest| rest.strip_suffix("\r\n\r\n"));
+        Stored {
+            subject: message["subject"].as_str().expect("text").to_owned(),
+            id: id.expect("an id").to_owned(),
+            record: serde_json::from_slice(&bytes("data")).expect("JSON"),
+        }
+    }
+}
+
+/// A key as `nk` makes it: `role` is `U` of a user, `A` of an account, `O` of an operator.
+pub struct NatsKey {
+    pub seed: String,
+    pub public: String,
+    pair: Ed25519KeyPair,
+}
+
+impl NatsKey {
+    pub fn new(role: char) -> Self {
+        let role = match role {
+            'U' => 20 << 3,
+            'A' => 0,
+            'O' => 14 << 3,
+            other => panic!("{other} is no role"),
+        };
+        let secret: [u8; 32] = rand::random();
+        let pair = Ed25519KeyPair::from_seed_unchecked(&secret).expect("32 bytes");
+        let checked = |mut bytes: Vec<u8>| {
+            bytes.extend(crc16(&bytes).to_le_bytes());
+            BASE32_NOPAD.encode(&bytes)
+        };
+        let prefix: [u8; 2] = [18 << 3 | role >> 5, (role & 31) << 3];
+        let seed = checked([&prefix[..], &secret].concat());
+        let public = checked([&[role][..], pair.public_key().as_ref()].concat());
+        Self { seed, public, pair }
+    }
+
+    pub fn sign(&self, text: &str) -> String {
+        BASE64URL_NOPAD.encode(self.pair.sign(text.as_bytes()).as_ref())
+    }
+
+    /// A JWT by which this one vouches for another.
+    pub fn vouches_for(&self, other: &Self, kind: &str, claims: Value) -> String {
+        let mut nats = json!({"type": kind, "version": 2});
+        nats.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
+        let claims = json!({"jti": "1", "iat": 1_700_000_000, "iss": self.public, "name": kind, "sub": other.public, "nats": nats});
+        let part = |part: &Value| BASE64URL_NOPAD.encode(part.to_string().as_bytes());
+        let text = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(&claims));
+        format!("{text}.{}", self.sign(&text))
+    }
+}
+
+/// Bit by bit, as its specification has it.
+fn crc16(bytes: &[u8]) -> u16 {
+    let mut crc = 0_u16;
+    for byte in bytes {
+        for bit in (0..8).rev() {
+            let carries = (crc >> 15) as u8 != byte >> bit & 1;
+            crc <<= 1;
+            if carries {
+                crc ^= 0x1021;
+            }
+        }
+    }
+    crc
+}
