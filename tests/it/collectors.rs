@@ -11,7 +11,7 @@ use crate::support::docker::hard_texts;
 use crate::support::program::SIGTERM;
 use crate::support::rsyslog::{self, Input};
 use crate::support::syslog_ng;
-use crate::support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, shown};
+use crate::support::{Certs, Docker, Flow, Format, Program, Setup, SyslogNg, eventually, own_port, shown};
 
 /// A daemon that writes a line for each message: its fields with a tab between them, the message last.
 struct Daemon {
@@ -106,8 +106,10 @@ fn arrival(line: &[u8]) -> Arrival {
 
 fn free(input: Input) -> Option<SocketAddr> {
     match input {
-        Input::Udp => UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok(),
-        Input::Tcp | Input::Tls | Input::Relp => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok(),
+        Input::Udp => UdpSocket::bind(own_port()).ok()?.local_addr().ok(),
+        Input::Tcp | Input::Relp => TcpListener::bind(own_port()).ok()?.local_addr().ok(),
+        // Its certificate is for this address.
+        Input::Tls => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok(),
     }
 }
 

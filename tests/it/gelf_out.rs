@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::elasticsearch::rejected;
 use crate::support::collector::LOCAL;
-use crate::support::{Certs, Collector, Docker, Flow, Format, Framing, Held, Setup, eventually, says};
+use crate::support::{Certs, Collector, Docker, Flow, Format, Framing, Held, Setup, eventually, own_port, says};
 
 /// Only a test that fails waits for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ struct Receiver {
 
 impl Receiver {
     fn new() -> Self {
-        let socket = UdpSocket::bind((LOCAL, 0)).expect("a free port");
+        let socket = UdpSocket::bind(own_port()).expect("a free port");
         socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         Self { socket, chunks: BTreeMap::new(), longest: 0 }
     }
@@ -123,7 +123,7 @@ fn lines_are_what_docker_s_driver_would_send() {
 
 #[test]
 fn in_a_stream_each_ends_with_nul() {
-    let listener = TcpListener::bind((LOCAL, 0)).expect("a free port");
+    let listener = TcpListener::bind(own_port()).expect("a free port");
     let url = format!("gelf+tcp://{}", listener.local_addr().expect("bound"));
     let relay = Setup::new().listen("tcp://127.0.0.1:0").forward(&url).start();
     let mut wire = relay.door().connect();

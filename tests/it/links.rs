@@ -183,7 +183,7 @@ fn a_wire_that_loses_packets_loses_no_line() {
 fn a_slow_link_is_no_dead_collector_by_relp() {
     const MESSAGES: usize = 400;
     let Some(network) = Network::new() else { return };
-    let collector = network.there(|| RelpCollector::on(THERE[0]));
+    let collector = network.there(|| RelpCollector::on(THERE[0].parse().expect("an address")));
     // A batch of 64 KiB takes eight seconds.
     if !network.is_slow("64kbit") {
         return;

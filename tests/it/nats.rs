@@ -312,7 +312,8 @@ fn a_server_with_tls_shows_who_it_is() {
         certs.path("server.pem"),
         certs.path("server-key.pem")
     );
-    let Some(server) = NatsServer::start(&conf) else { return };
+    // Where `localhost` is.
+    let Some(server) = NatsServer::on("127.0.0.1", &conf) else { return };
     let mut client = server.client();
     client.makes_stream("logs.>", json!({}));
     let url = format!("nats+tls://localhost:{}", server.address().port());
@@ -329,7 +330,7 @@ fn a_server_with_tls_shows_who_it_is() {
     says(&relay, 0..1);
     relay.says("it speaks TLS alone; write nats+tls://");
     relay.kill();
-    let Some(plain) = NatsServer::start("") else { return };
+    let Some(plain) = NatsServer::on("127.0.0.1", "") else { return };
     let url = format!("nats+tls://localhost:{}", plain.address().port());
     let relay = to_with(&url, &Certs::trusted(&url)).start();
     says(&relay, 0..1);

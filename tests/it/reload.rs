@@ -351,7 +351,7 @@ fn a_bad_configuration_changes_nothing() {
     let elsewhere = setup(&[forward("central", &collector)]).section("[log]\nlevel = \"debug\"");
     refused(elsewhere, "[log] level has changed, and that needs a restart");
     // An address that is taken.
-    let taken = setup(&[forward("central", &collector)]).listen(&format!("tcp://127.0.0.1:{}", collector.port()));
+    let taken = setup(&[forward("central", &collector)]).listen(&collector.url());
     refused(taken, "in use");
     let no_ca = forward("central", &collector).replace("tcp://", "tcp+tls://") + "\nca = \"/nowhere.pem\"";
     refused(setup(&[no_ca]), "/nowhere.pem");

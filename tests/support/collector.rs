@@ -11,7 +11,7 @@ use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{Certs, Line, eventually, shown};
+use super::{Certs, Line, eventually, own_port, shown};
 
 /// How messages are told apart on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Collector {
 
     /// One that is not up yet.
     pub fn tcp_away(framing: Framing) -> Self {
-        Self::away(Kind::Tcp(framing), SocketAddr::new(LOCAL, 0)).expect("a free port")
+        Self::away(Kind::Tcp(framing), own_port()).expect("a free port")
     }
 
     pub fn tcp_on(ip: IpAddr, framing: Framing) -> Self {
@@ -94,7 +94,7 @@ impl Collector {
     }
 
     pub fn udp() -> Self {
-        Self::away(Kind::Udp, SocketAddr::new(LOCAL, 0)).expect("a free port").here()
+        Self::away(Kind::Udp, own_port()).expect("a free port").here()
     }
 
     /// With the certificate of [`Certs`]; with `mutual`, it wants to see one too.

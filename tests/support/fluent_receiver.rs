@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use super::fluent::Value;
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, own_port};
 
 /// A receiver that takes connections when it is told to.
 pub struct FluentReceiver(TcpListener);
@@ -27,7 +27,7 @@ pub struct Chunk {
 
 impl FluentReceiver {
     pub fn new() -> Self {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let listener = TcpListener::bind(own_port()).expect("a free port");
         listener.set_nonblocking(true).expect("a socket option");
         Self(listener)
     }

@@ -1,12 +1,25 @@
-//! Ports that stay ours while nobody listens.
+//! Addresses and ports that are ours, also while nobody listens.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use socket2::{Domain, Socket, Type};
 
 use super::eventually;
+
+/// An address of loopback that nothing else in this process has: a relay of another test may still try a port at which
+/// its collector was.
+pub fn own_address() -> IpAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(127, 18, high, low))
+}
+
+/// A port of it that nobody has.
+pub fn own_port() -> SocketAddr {
+    SocketAddr::new(own_address(), 0)
+}
 
 /// A port that is ours on each of these addresses for as long as this lives. A program that reuses addresses, as all
 /// that listen on TCP do, can listen there and go and come back; nobody else gets it, and while nobody listens

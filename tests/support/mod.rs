@@ -105,7 +105,7 @@ pub use docker::{Docker, Format};
 pub use flow::Flow;
 pub use fluent::FluentPeer;
 pub use fluent_receiver::{Chunk, FluentReceiver, ReceiverPeer};
-pub use held::Held;
+pub use held::{Held, own_address, own_port};
 pub use line::{Line, texts};
 pub use nats::{NatsClient, NatsKey, NatsServer};
 pub use network::Network;

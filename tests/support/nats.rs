@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Certs, PATIENCE, Program, eventually, installed};
+use super::{Certs, PATIENCE, Program, eventually, installed, own_address};
 
 /// A server with JetStream, which keeps its streams on a disk.
 pub struct NatsServer {
@@ -48,7 +48,7 @@ impl NatsServer {
     /// With these lines in its config, in which `{dir}` is a directory of its own. `None`: it is not installed, and that was said.
     #[track_caller]
     pub fn start(conf: &str) -> Option<Self> {
-        Self::on("127.0.0.1", conf)
+        Self::on(&own_address().to_string(), conf)
     }
 
     /// On an address of the loopback. One that is to be started again, at the port that it had, needs one of its own: nobody else takes

@@ -1,9 +1,9 @@
 //! One end of a RELP session that says what a test wants. Shares no code with the relay.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
-use super::{Door, PATIENCE, eventually};
+use super::{Door, PATIENCE, eventually, own_address};
 
 /// A collector that takes connections when it is told to.
 pub struct RelpCollector(TcpListener);
@@ -20,11 +20,11 @@ pub struct RelpFrame {
 
 impl RelpCollector {
     pub fn new() -> Self {
-        Self::on("127.0.0.1")
+        Self::on(own_address())
     }
 
-    pub fn on(host: &str) -> Self {
-        let listener = TcpListener::bind((host, 0)).expect("a free port");
+    pub fn on(ip: IpAddr) -> Self {
+        let listener = TcpListener::bind((ip, 0)).expect("a free port");
         listener.set_nonblocking(true).expect("a socket option");
         Self(listener)
     }

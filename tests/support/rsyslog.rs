@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Certs, Program, eventually, installed, skip};
+use super::{Certs, Program, eventually, installed, own_port, skip};
 
 /// What it listens for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +58,10 @@ pub fn start(program: &Path, input: Input, dir: &Path, properties: &[&str]) -> (
     // Somebody else may take the port between the asking and the taking.
     eventually("an rsyslog that listens", || {
         let at = match input {
-            Input::Udp => UdpSocket::bind("127.0.0.1:0").ok()?.local_addr().ok()?,
-            Input::Tcp | Input::Tls | Input::Relp => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?,
+            Input::Udp => UdpSocket::bind(own_port()).ok()?.local_addr().ok()?,
+            Input::Tcp | Input::Relp => TcpListener::bind(own_port()).ok()?.local_addr().ok()?,
+            // Its certificate is for this address.
+            Input::Tls => TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?,
         };
         let conf = conf(input, at, dir, properties).replace("OnReceive=\"off\"", "OnReceive=\"on\"");
         fs::write(dir.join("conf"), conf).expect("written");

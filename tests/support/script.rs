@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::dns::NAME;
-use super::eventually;
+use super::{eventually, own_port};
 
 pub const A: u16 = 1;
 pub const AAAA: u16 = 28;
@@ -82,7 +82,7 @@ pub fn addresses(question: &Question, ttl: u32, all: &[&str]) -> Reply {
 impl ScriptedServer {
     pub fn start(script: impl FnMut(&Question) -> Reply + Send + 'static) -> Self {
         let (udp, tcp) = eventually("a port that is free for UDP and TCP", || {
-            let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
+            let udp = UdpSocket::bind(own_port()).ok()?;
             let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
             Some((udp, tcp))
         });

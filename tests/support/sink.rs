@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
+use super::own_port;
+
 /// Streams of numbered messages there can be.
 const STREAMS: usize = 10;
 /// Bytes of a mark.
@@ -76,7 +78,7 @@ pub struct Sink {
 
 impl Sink {
     pub fn new() -> Self {
-        Self::at(TcpListener::bind("127.0.0.1:0").expect("a free port"))
+        Self::at(TcpListener::bind(own_port()).expect("a free port"))
     }
 
     /// On every address of loopback, for a name that has many. May read slowly.

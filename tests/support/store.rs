@@ -4,14 +4,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::read::GzDecoder;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use super::collector::server_config;
-use super::{Certs, PATIENCE, eventually};
+use super::{Certs, PATIENCE, eventually, own_port};
 
 /// A store that takes connections when it is told to.
 pub struct Store {
@@ -38,11 +38,8 @@ pub struct StoreRequest {
 }
 
 impl Store {
-    /// At an address of its own: a relay of another test may still try a port at which its store was.
     pub fn new() -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        Self::on(SocketAddr::from(([127, 18, high, low], 0))).expect("a free port")
+        Self::on(own_port()).expect("a free port")
     }
 
     pub fn on(address: SocketAddr) -> Option<Self> {
