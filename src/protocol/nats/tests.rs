@@ -212,7 +212,7 @@ fn no_field_is_more_than_a_part_of_a_token() {
     check("{name}", "h", &"x".repeat(1000), &"x".repeat(MAX_FIELD_OF_DOCS));
 }
 
-/// As docs/destinations.md says it.
+/// As docs/destinations/nats.md says it.
 const MAX_FIELD_OF_DOCS: usize = 128;
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {
