@@ -97,6 +97,37 @@ fn datadog_gets_no_more_entries_than_it_takes() {
     relay.stops();
 }
 
+/// The proxy in front of a store often takes less than the store.
+#[test]
+fn what_is_too_large_for_a_server_is_remembered_and_said_once() {
+    let (store, all) = (Store::new(), 12_000);
+    let relay = to(&store.url(), "json", "batch = \"64KiB\"").start();
+    says(&relay, 0..all);
+    relay.has_spooled(all);
+    let mut peer = store.accepts();
+    // What came before the others makes a small request. The first full one says how much is too much here.
+    let (mut there, mut most, mut requests, mut refused) = (0, None, 0, 0);
+    while there < all {
+        let lines = peer.hears().ndjson().len();
+        if lines > 200 {
+            most.get_or_insert(lines * 3 / 8);
+        }
+        requests += 1;
+        if most.is_some_and(|most| lines > most) {
+            refused += 1;
+            peer.answers(413, "try less");
+        } else {
+            there += lines;
+            peer.answers(200, "");
+        }
+    }
+    assert!(requests > 20 && (2..=4).contains(&refused), "{refused} of {requests}");
+    relay.has_delivered(all, 0);
+    relay.fails_because("bytes of lines are too large a request (HTTP 413: try less); from now on it has ");
+    let said = relay.stops().stderr;
+    assert_eq!(said.matches("too large a request").count(), 1, "{said}");
+}
+
 /// In JSON such a line is six times as long.
 #[test]
 fn a_line_that_no_request_can_carry_is_given_up_unsent() {

@@ -22,6 +22,8 @@ const LINES: usize = 300;
 const POISON: usize = 123;
 /// Lines of a request that are too many, in the story of them.
 const TOO_MANY: usize = 10;
+/// Halves of requests of some hundred lines have less lines than that, before so many are refused.
+const MOST_TOO_LARGE: usize = 8;
 const KEYS: &str = "batch = \"8KiB\"\nbatch-wait = \"50ms\"\nanswer-timeout = \"1s\"\ntoken = \"${TOKEN}\"";
 
 /// What a store does with one request.
@@ -105,6 +107,8 @@ struct Shelf {
     known_again: usize,
     ids: BTreeMap<String, usize>,
     requests: usize,
+    /// So many of them were too large.
+    too_large: usize,
     largest: usize,
 }
 
@@ -155,7 +159,10 @@ fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut St
     shelf.requests += 1;
     shelf.largest = shelf.largest.max(lines.len());
     let act = match shelf.script.pop_front().unwrap_or(Act::Takes) {
-        Act::Takes if shelf.most.is_some_and(|most| lines.len() > most) => Act::Refuses(413, ""),
+        Act::Takes if shelf.most.is_some_and(|most| lines.len() > most) => {
+            shelf.too_large += 1;
+            Act::Refuses(413, "")
+        }
         act => act,
     };
     let poison = shelf.poison.and_then(|poison| lines.iter().position(|line| line.number == Some(poison)));
@@ -347,14 +354,16 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
     assert_eq!(given_up.len(), dead, "{api}, {fault:?}: {given_up:?}");
     assert!(given_up.iter().all(|(number, _)| *number == POISON as u64), "{given_up:?}");
     relay.stops();
-    let (twice, again, largest, requests) = {
+    let (twice, again, largest, requests, too_large) = {
         let shelf = backend.shelf.lock();
         let twice: usize = shelf.there.values().map(|times| times - 1).sum();
-        (twice, shelf.known_again, shelf.largest, shelf.requests)
+        (twice, shelf.known_again, shelf.largest, shelf.requests, shelf.too_large)
     };
     backend.ends();
     let may_be_twice = if fault.doubles() && !["elasticsearch", "loki"].contains(&api) { largest } else { 0 };
     println!("| {fault:?} | {api} | {lines} | 0 | {dead} | {twice} | {again} | {requests} |");
+    // It is remembered, however many lines come behind them.
+    assert!(too_large <= MOST_TOO_LARGE, "{api}, {fault:?}: {too_large} of {requests} requests are too large");
     assert!(twice <= may_be_twice, "{api}, {fault:?}: {twice} lines are there twice, of {may_be_twice} in a request");
 }
 

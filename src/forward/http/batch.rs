@@ -58,6 +58,12 @@ impl Batch {
         self.chunks.iter().flat_map(|chunk| chunk.lines().map(|(line, behind)| (chunk.id(behind), line, behind)))
     }
 
+    /// Bytes of the lines at these places.
+    pub fn bytes_at(&self, places: &[usize]) -> usize {
+        let sizes: Vec<_> = self.lines().map(|(_, line, _)| line.len()).collect();
+        places.iter().map(|place| sizes[*place]).sum()
+    }
+
     /// What is reached when all of it has its verdict.
     pub fn end(&self) -> Option<Position> {
         self.chunks.last().map(FilteredChunk::end)

@@ -5,6 +5,7 @@
 //! - `acks`: batches that no indexer has acknowledged yet
 //! - `batch`: the lines of a batch, and what has become of them
 //! - `request`: the bytes of a request
+//! - `size_limit`: how large a request may be for the server
 //! - `client`: one connection
 //! - `credentials`: what AWS knows us by
 //! - `tunnel`: the way through a proxy
@@ -14,6 +15,7 @@ mod batch;
 mod client;
 mod credentials;
 mod request;
+mod size_limit;
 mod tunnel;
 
 use std::collections::BTreeSet;
@@ -39,6 +41,7 @@ pub use credentials::NoCredentials;
 use credentials::Provider;
 pub use request::{EXAMPLE, example};
 use request::{Made, Requests, TooLarge, Unfit};
+use size_limit::SizeLimit;
 pub use tunnel::{NoTunnel, dig};
 
 use super::backoff::Backoff;
@@ -83,6 +86,7 @@ pub struct HttpLink {
     /// `None`: it has ended, and nothing has been sent since.
     client: Option<Client>,
     waits: Backoff,
+    size_limit: SizeLimit,
     /// When it is asked next what is acknowledged; `None`: nothing is awaited.
     poll_at: Option<Instant>,
     polls: Backoff,
@@ -122,6 +126,7 @@ impl HttpLink {
             credentials,
             client: None,
             waits: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            size_limit: SizeLimit::default(),
             poll_at: None,
             polls: Backoff::new(FIRST_POLL, LONGEST_POLL),
         };
@@ -217,6 +222,7 @@ impl HttpLink {
         events: &mut Events,
     ) -> Result<Next, Ended> {
         let (Gathered { batch, due }, (full, wait)) = (gathered, self.requests.batch());
+        let full = self.size_limit.wanted(Instant::now()).map_or(full, |wanted| full.min(wanted));
         loop {
             let has_come = |at: Option<Instant>| at.is_some_and(|at| Instant::now() >= at);
             if has_come(self.poll_at) {
@@ -315,7 +321,11 @@ impl HttpLink {
             settle(&mut verdicts, &batch, source, events).await?;
         }
         while let Some(places) = verdicts.next().map(<[usize]>::to_vec) {
-            let (count, first) = (places.len(), places[0]);
+            let (count, first, size) = (places.len(), places[0], batch.bytes_at(&places));
+            let parts = self.size_limit.parts(size, Instant::now());
+            if parts > 1 && verdicts.divide(parts) {
+                continue;
+            }
             let request = match self.make(&batch, places, clock.now(), events).await? {
                 Ok(Made { request, restamped }) => {
                     verdicts.restamp(&restamped);
@@ -351,7 +361,7 @@ impl HttpLink {
             }
             was_missing = false;
             ids.extend(self.requests.ack_id(&answer));
-            let again = self.take_note(&answer, verdict, &mut verdicts, refusals);
+            let again = self.take_note(&answer, (verdict, size), &mut verdicts, refusals);
             // What is behind a line that is not acknowledged waits for it.
             if awaited.is_empty() && ids.is_empty() {
                 settle(&mut verdicts, &batch, source, events).await?;
@@ -361,6 +371,9 @@ impl HttpLink {
                 (None, Some(Again { after, why })) => self.wait(after, &why, source, events).await?,
                 (None, None) => self.waits.reset(),
             }
+        }
+        if let Some(news) = self.size_limit.news() {
+            self.dialer.say(&format!("{}: {news}", self.place()), "");
         }
         if !awaited.is_empty() || !ids.is_empty() {
             awaited.push(Outstanding { batch, verdicts, ids, since: Instant::now() });
@@ -377,11 +390,11 @@ impl HttpLink {
         verdict
     }
 
-    /// Notes what an answer means for the lines of a request. `Err`: the link carries no more.
+    /// Notes what an answer means for the lines of a request. `size`: bytes of them. `Err`: the link carries no more.
     fn take_note(
-        &self,
+        &mut self,
         answer: &Answer<'_>,
-        verdict: Verdict,
+        (verdict, size): (Verdict, usize),
         verdicts: &mut Verdicts,
         refusals: &mut Refusals,
     ) -> Result<Option<Again>, Failure> {
@@ -412,8 +425,16 @@ impl HttpLink {
             Verdict::Refused(_) if verdicts.halve() => Ok(None),
             Verdict::RefusedAt { place, .. } if verdicts.isolate(place) => Ok(None),
             Verdict::Refused(why) | Verdict::RefusedAt { why, .. } => {
-                let reason = if answer.status == 413 { Reason::TooLarge } else { Reason::Refused };
-                give_up_next(Poison { reason, why }, verdicts, refusals)?;
+                give_up_next(Poison { reason: Reason::Refused, why }, verdicts, refusals)?;
+                Ok(None)
+            }
+            Verdict::TooLarge(why) if verdicts.halve() => {
+                self.size_limit.refused(size, &why, Instant::now());
+                Ok(None)
+            }
+            Verdict::TooLarge(why) => {
+                self.size_limit.forget();
+                give_up_next(Poison { reason: Reason::TooLarge, why }, verdicts, refusals)?;
                 Ok(None)
             }
         }
@@ -436,7 +457,7 @@ impl HttpLink {
             match (leave, verdict) {
                 (Some(leave), _) => return Err(Ended::Left(leave)),
                 (None, Verdict::Again { after, why }) => return self.wait(after, &why, source, events).await,
-                (None, Verdict::Stop(why) | Verdict::Refused(why)) => {
+                (None, Verdict::Stop(why) | Verdict::Refused(why) | Verdict::TooLarge(why)) => {
                     return Err(Ended::Failed(DeliveryError::Stop(why).into()));
                 }
                 // The group comes next.

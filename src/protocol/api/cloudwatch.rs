@@ -179,6 +179,7 @@ impl CloudWatch {
         }
         let why = problem.words(answer.status, kind);
         match kind {
+            _ if answer.is_too_large() => Verdict::TooLarge(why),
             // One that is there already is as good as one that was made.
             "DataAlreadyAcceptedException" | "ResourceAlreadyExistsException" => Verdict::Delivered,
             "ResourceNotFoundException" if self.creates => Verdict::Missing(why),
@@ -193,7 +194,6 @@ impl CloudWatch {
             | "InvalidSequenceTokenException" => Verdict::Again { after: answer.retry_after, why },
             "InvalidParameterException" | "SerializationException" | "ValidationException" => Verdict::Refused(why),
             _ if answer.status >= 500 => Verdict::Again { after: answer.retry_after, why },
-            _ if answer.status == 413 => Verdict::Refused(why),
             // AccessDeniedException, UnrecognizedClientException, InvalidSignatureException, ExpiredTokenException and their kin.
             _ => Verdict::Stop(why),
         }
@@ -381,7 +381,9 @@ mod tests {
         verdicts(&api(true), 3, 200, "<html>", "Stop");
         verdicts(&api(true), 3, 500, r#"{"__type":"InternalFailure"}"#, "Again");
         [500, 503, 429].into_iter().for_each(|status| verdicts(&api(true), 3, status, "", "Again"));
-        verdicts(&api(true), 3, 413, "", "Refused(");
+        verdicts(&api(true), 3, 413, "", "TooLarge(");
+        let large = r#"{"__type":"InvalidParameterException","message":"Upload too large: 1048650 bytes exceeds limit of 1048576"}"#;
+        verdicts(&api(true), 3, 400, large, "TooLarge(");
         verdicts(&api(true), 3, 403, "<html>", "Stop");
         // A session token is not told.
         let body = r#"{"__type":"InvalidSignatureException","message":"It does not match.\n\nThe Canonical String for this request should have been 'x-amz-security-token:hunter2'"}"#;

@@ -147,7 +147,7 @@ mod tests {
         let check = |status: u16, body: &str, expected: &str| verdicts(&api(&[]), 3, status, body, expected);
         check(202, "{}", "Delivered");
         check(400, r#"{"errors":[{"status":"400","title":"Bad Request","detail":"Invalid JSON"}]}"#, "Refused(");
-        check(413, r#"{"errors":[{"status":"413","title":"Payload Too Large"}]}"#, "Refused(");
+        check(413, r#"{"errors":[{"status":"413","title":"Payload Too Large"}]}"#, "TooLarge(");
         check(401, r#"{"errors":[{"status":"401","title":"Unauthorized"}]}"#, "Stop");
         check(403, r#"{"errors":[{"status":"403","title":"Forbidden"}]}"#, "Stop");
         [408, 429, 500, 503].into_iter().for_each(|status| check(status, "", "Again"));

@@ -287,7 +287,7 @@ mod tests {
         assert!(stops(verdict(200, "<html>Welcome</html>", 3)), "a page that asks for a login");
         assert!(matches!(verdict(200, "", 3), Verdict::Refused(_)));
         assert!(matches!(verdict(503, "", 3), Verdict::Again { .. }));
-        assert!(matches!(verdict(413, "", 3), Verdict::Refused(_)));
+        assert!(matches!(verdict(413, "", 3), Verdict::TooLarge(_)));
         assert!(stops(verdict(404, "", 3)));
     }
 }

@@ -54,6 +54,8 @@ use otlp::Otlp;
 use s3::S3;
 use splunk::Splunk;
 
+use memchr::memmem;
+
 use crate::record::structured_data::{Element, elements};
 use crate::record::write::which;
 use crate::record::{Record, UnixMicros};
@@ -140,6 +142,8 @@ pub enum Verdict {
     /// As [`Refused`](Self::Refused), and the server says which line it is, by its place in the request. It may err by one: the line is
     /// given up only where it is refused alone.
     RefusedAt { place: usize, why: String },
+    /// The request is larger than the server takes.
+    TooLarge(String),
 }
 
 impl Verdict {
@@ -153,7 +157,7 @@ impl Verdict {
             Self::Each(_) => "delivered",
             Self::Again { .. } => "again",
             Self::Stop(_) | Self::Missing(_) => "stop",
-            Self::Refused(_) | Self::RefusedAt { .. } => "poison",
+            Self::Refused(_) | Self::RefusedAt { .. } | Self::TooLarge(_) => "poison",
         }
     }
 }
@@ -177,6 +181,11 @@ impl Fate {
         matches!(self, Self::Poison(_) | Self::TooOld(_) | Self::TooNew(_))
     }
 }
+
+/// What is said with 400 of a request that is too large: by programs in Go such as the OpenTelemetry Collector, by Loki, by CloudWatch Logs.
+const TOO_LARGE: [&[u8]; 3] = [b"request body too large", b"received message larger than max", b"Upload too large"];
+/// How a 500 begins where one part of Loki takes no request from another, because it is too large.
+const TOO_LARGE_WITHIN: &[u8] = b"rpc error: code = ResourceExhausted desc = grpc: received message larger than max";
 
 /// How much of a server's own words is shown, in bytes.
 const MAX_WORDS: usize = 300;
@@ -325,11 +334,21 @@ impl Answer<'_> {
         let why = self.words();
         match self.status {
             200..=299 => Verdict::Delivered,
+            _ if self.is_too_large() => Verdict::TooLarge(why),
             408 | 425 | 429 | 500 | 502..=599 => Verdict::Again { after: self.retry_after, why },
-            // Too large for the server is too large also for the proxy in front of it, whose word this often is.
-            400 | 413 | 422 => Verdict::Refused(why),
+            400 | 422 => Verdict::Refused(why),
             // Others are about the request as a whole: its path, its credentials, its form.
             _ => Verdict::Stop(why),
+        }
+    }
+
+    /// Whether the request is larger than the server takes, or the proxy in front of it, whose word a 413 often is.
+    fn is_too_large(&self) -> bool {
+        match self.status {
+            413 => true,
+            400 => TOO_LARGE.iter().any(|words| memmem::find(self.body, words).is_some()),
+            500 => self.body.starts_with(TOO_LARGE_WITHIN),
+            _ => false,
         }
     }
 
@@ -408,11 +427,27 @@ mod tests {
         for (statuses, expected) in [
             (vec![200, 201, 202, 204], "Delivered"),
             (vec![408, 429, 500, 502, 503, 504, 507], "Again"),
-            (vec![400, 413, 422], "Refused"),
+            (vec![400, 422], "Refused"),
+            (vec![413], "TooLarge"),
             (vec![301, 302, 401, 403, 404, 405, 406, 407, 410, 415, 501], "Stop"),
         ] {
             statuses.into_iter().for_each(|status| check(status, expected));
         }
+    }
+
+    #[test]
+    fn a_request_is_too_large_also_in_other_words_than_413() {
+        let check = |status: u16, body: &str, is_too_large: bool| {
+            let verdict = Answer { status, retry_after: None, body: body.as_bytes() }.verdict();
+            assert_eq!(matches!(verdict, Verdict::TooLarge(_)), is_too_large, "{status} {body}: {verdict:?}");
+        };
+        check(400, "http: request body too large", true);
+        check(500, "rpc error: code = ResourceExhausted desc = grpc: received message larger than max (5 vs. 4)", true);
+        check(400, "the line is too large", false);
+        // A server that repeats what it was sent is out of order, and not its lines.
+        check(500, "cannot write: rpc error: code = ResourceExhausted", false);
+        check(503, "http: request body too large", false);
+        check(200, "Upload too large", false);
     }
 
     #[test]

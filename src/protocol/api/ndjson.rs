@@ -74,7 +74,8 @@ mod tests {
     fn the_number_of_an_answer_is_all_that_counts() {
         let check = |status: u16, expected: &str| verdicts(&api(false, &[]), 3, status, "whatever", expected);
         [200, 201, 202, 204].into_iter().for_each(|status| check(status, "Delivered"));
-        [400, 413, 422].into_iter().for_each(|status| check(status, "Refused("));
+        [400, 422].into_iter().for_each(|status| check(status, "Refused("));
+        check(413, "TooLarge(");
         [301, 401, 403, 404].into_iter().for_each(|status| check(status, "Stop"));
         [408, 429, 500, 503].into_iter().for_each(|status| check(status, "Again"));
     }

@@ -140,7 +140,8 @@ mod tests {
     fn answers_are_about_the_request() {
         let check = |status: u16, body: &str, expected: &str| verdicts(&api(&[]), 3, status, body, expected);
         check(202, r#"{"requestId":"f0e7bfff-001a-b000-0000-01682bcf4565"}"#, "Delivered");
-        [400, 413].into_iter().for_each(|status| check(status, "", "Refused("));
+        check(400, "", "Refused(");
+        check(413, "", "TooLarge(");
         [401, 403, 404, 405, 411, 415].into_iter().for_each(|status| check(status, "", "Stop"));
         [408, 429, 500, 503].into_iter().for_each(|status| check(status, "", "Again"));
     }

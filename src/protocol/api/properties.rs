@@ -70,7 +70,12 @@ pub fn any_answer(status: u16, body: &[u8], lines: usize) {
             verdict @ (Verdict::Delivered | Verdict::Short { .. }) => {
                 assert!((200..=299).contains(&status), "{status}: {verdict:?}");
             }
-            Verdict::Again { .. } | Verdict::Stop(_) | Verdict::Missing(_) | Verdict::There | Verdict::Refused(_) => {}
+            Verdict::Again { .. }
+            | Verdict::Stop(_)
+            | Verdict::Missing(_)
+            | Verdict::There
+            | Verdict::Refused(_)
+            | Verdict::TooLarge(_) => {}
         }
     }
 }

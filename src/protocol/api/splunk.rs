@@ -326,7 +326,7 @@ mod tests {
         check(503, r#"{"text":"HEC is unhealthy, queues are full","code":18}"#, "Again");
         check(503, r#"{"text":"Server is shutting down","code":23}"#, "Again");
         // Of proxies, and of those that are no HEC.
-        check(413, "<html>", "Refused(");
+        check(413, "<html>", "TooLarge(");
         check(429, "", "Again");
         check(400, "<html>", "Refused(");
         check(404, r#"{"text":"The requested URL was not found on this server.","code":404}"#, "Stop");

@@ -165,9 +165,8 @@ fn its_answers() {
     for status in [200, 204] {
         assert_eq!(verdict(status), Verdict::Delivered);
     }
-    for status in [400, 413] {
-        assert_eq!(verdict(status), Verdict::Refused(why(status)));
-    }
+    assert_eq!(verdict(400), Verdict::Refused(why(400)));
+    assert_eq!(verdict(413), Verdict::TooLarge(why(413)));
     for status in [429, 500, 502, 503, 504] {
         assert_eq!(verdict(status), Verdict::Again { after, why: why(status) });
     }

@@ -192,7 +192,7 @@ fn a_failure_is_told_in_the_servers_words() {
     // google.rpc.Status: code 3, and a message, whose length is an `&`.
     let status = b"\x08\x03\x12\x26no such thing, whoever may ask for it.";
     assert_eq!(verdict(400, status), Verdict::Refused("HTTP 400: no such thing, whoever may ask for it.".to_owned()));
-    assert_eq!(verdict(413, b"<html>too large"), Verdict::Refused("HTTP 413: <html>too large".to_owned()));
+    assert_eq!(verdict(413, b"<html>too large"), Verdict::TooLarge("HTTP 413: <html>too large".to_owned()));
     let after = Some(Duration::from_secs(9));
     for status in [429, 500, 502, 503, 504] {
         assert_eq!(verdict(status, b""), Verdict::Again { after, why: format!("HTTP {status}") });
