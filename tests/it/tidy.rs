@@ -125,7 +125,7 @@ fn each_dependency_has_one_doorway() {
     only(&["form_urlencoded"], &["protocol/splunk/"]);
     only(
         &["data_encoding"],
-        &["protocol/splunk/", "protocol/nats/", "protocol/fluent/pack.rs", "forward/http/request.rs"],
+        &["protocol/splunk/", "protocol/nats/", "protocol/fluent/pack.rs", "forward/http/secrets.rs"],
     );
     only(&["subtle::"], &["protocol/splunk/", "protocol/fluent/handshake.rs"]);
     only(&["rcgen"], &["cli/certs.rs", "listen/tests"]);

@@ -1,42 +1,33 @@
 //! The bytes of a request: its head, and its body, which may be compressed.
 
-use std::env;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
-use data_encoding::BASE64;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, IF_NONE_MATCH,
-    PROXY_AUTHORIZATION, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_NONE_MATCH, PROXY_AUTHORIZATION, USER_AGENT,
 };
 use hyper::http::request::Builder;
 use hyper::{Method, Request};
-use memchr::memmem;
-use parking_lot::Mutex;
 
+use super::api::api;
 use super::batch::{Batch, Verdicts};
 use super::client::Answered;
-use crate::config::{Api as ApiName, HttpSettings, Proxy, Target};
+use super::secrets::{Secrets, basic, sensitive};
+use super::signature::{scope, sign};
+use crate::config::{HttpSettings, Proxy, Target};
 use crate::forward::dial::{Dialer, server};
 use crate::forward::names::Endpoint;
 use crate::protocol::api::age::{AgeLimit, Sending};
-use crate::protocol::api::cloudwatch::{CloudWatch, Creation, Name};
-use crate::protocol::api::datadog::Datadog;
-use crate::protocol::api::elasticsearch::{DEFAULT_INDEX, Elasticsearch};
-use crate::protocol::api::loki::Loki;
-use crate::protocol::api::ndjson::Ndjson;
-use crate::protocol::api::newrelic::NewRelic;
-use crate::protocol::api::otlp::Otlp;
+use crate::protocol::api::cloudwatch::{CloudWatch, Creation};
 use crate::protocol::api::s3::{self, S3};
-use crate::protocol::api::splunk::{self, Ack, Splunk};
-use crate::protocol::api::{Answer, Api, Head, Limits, Line, LineId};
-use crate::protocol::sigv4::{self, Credentials, Scope, ToSign};
+use crate::protocol::api::splunk::{self, Ack};
+use crate::protocol::api::{Answer, Api, Head, Limits, Line};
+use crate::protocol::sigv4::{self, Credentials, Scope};
 use crate::record::{Record, UnixMicros};
 
 /// Level 1 of gzip makes a third of lines' JSON, at a quarter of the cost of 6.
@@ -44,9 +35,6 @@ const LEVEL: Compression = Compression::new(1);
 
 /// So many times as many bytes as the lines have in the spool their JSON seldom has.
 const BODY_OF_LINES: usize = 2;
-
-/// What is shorter than so many bytes is no secret, and may be a word of the answer.
-const SHORTEST_SECRET: usize = 6;
 
 /// Lines that are more than an API takes in one request.
 #[derive(Debug)]
@@ -87,8 +75,7 @@ pub struct Requests {
     scope: Option<Scope>,
     /// A proxy that reads our requests, as it does without TLS.
     proxy: Option<Proxy>,
-    /// What the server knew us by when the last request was made.
-    secrets: Mutex<Vec<String>>,
+    secrets: Secrets,
     /// What Splunk's acknowledgements belong to.
     channel: Option<String>,
 }
@@ -114,7 +101,7 @@ impl Requests {
             Api::Splunk(splunk) if splunk.ack != Ack::Off => Some(guid(rand::random())),
             _ => None,
         };
-        Self { channel, settings, api, age_limit, sd_id, head, path, host, scope, proxy, secrets: Mutex::default() }
+        Self { channel, settings, api, age_limit, sd_id, head, path, host, scope, proxy, secrets: Secrets::default() }
     }
 
     /// Whether a request needs credentials of AWS.
@@ -358,7 +345,7 @@ impl Requests {
         if let (Some(scope), Some(credentials)) = (&self.scope, credentials) {
             sign(&mut request, &body, (scope, credentials))?;
             let Credentials { secret_key, session_token, .. } = credentials;
-            *self.secrets.lock() = [secret_key].into_iter().chain(session_token).cloned().collect();
+            self.secrets.note([secret_key].into_iter().chain(session_token).cloned().collect());
         }
         if let Some(credentials) = self.proxy.as_ref().and_then(Proxy::credentials) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, sensitive(&basic(&credentials))?);
@@ -379,84 +366,26 @@ impl Requests {
             let token = token.read()?;
             let (header, scheme) = self.api.token_header();
             let value = format!("{scheme}{token}");
-            *self.secrets.lock() = vec![token];
+            self.secrets.note(vec![token]);
             return Ok(Some((header, value)));
         }
         let Some(password) = self.settings.password() else { return Ok(None) };
         let password = password.read()?;
         let both = format!("{}:{password}", self.settings.user.as_deref().unwrap_or_default());
         let value = basic(&both);
-        *self.secrets.lock() = vec![password, value.trim_start_matches("Basic ").to_owned()];
+        self.secrets.note(vec![password, value.trim_start_matches("Basic ").to_owned()]);
         Ok(Some((AUTHORIZATION.as_str(), value)))
     }
 
-    /// An answer without what the server knows us by: some servers repeat the request in what they answer, and their words are
-    /// logged and shown.
-    pub fn without_secrets(&self, mut answered: Answered) -> Answered {
-        for secret in &*self.secrets.lock() {
-            answered.body = without(answered.body, secret.as_bytes());
-        }
-        answered
+    /// An answer without what the server knows us by.
+    pub fn without_secrets(&self, answered: Answered) -> Answered {
+        self.secrets.hide(answered)
     }
-}
-
-/// A user and its password as a header has them (RFC 7617). `credentials`: `user:password`.
-pub fn basic(credentials: &str) -> String {
-    format!("Basic {}", BASE64.encode(credentials.as_bytes()))
-}
-
-/// A header's value that hyper never shows.
-pub fn sensitive(secret: &str) -> io::Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(secret).map_err(io::Error::other)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Adds what AWS wants of a request: the time, the hash of the body, and the signature over these and all other headers.
-fn sign(
-    request: &mut Request<Full<Bytes>>,
-    body: &[u8],
-    (scope, credentials): (&Scope, &Credentials),
-) -> io::Result<()> {
-    let (date, body_hash) = (sigv4::date(UnixMicros(Utc::now().timestamp_micros())), sigv4::hash(body));
-    let headers = request.headers_mut();
-    for (name, value) in [("x-amz-date", &date), ("x-amz-content-sha256", &body_hash)] {
-        headers.insert(name, HeaderValue::from_str(value).map_err(io::Error::other)?);
-    }
-    if let Some(token) = &credentials.session_token {
-        headers.insert("x-amz-security-token", sensitive(token)?);
-    }
-    // Proxies may change this one.
-    let signed = request.headers().iter().filter(|(name, _)| *name != USER_AGENT);
-    let headers: Vec<_> = signed.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let to_sign = ToSign { method: request.method().as_str(), target, headers: &headers, body_hash: &body_hash };
-    let value = sigv4::authorization(&to_sign, scope, credentials, &date);
-    request.headers_mut().insert(AUTHORIZATION, sensitive(&value)?);
-    Ok(())
 }
 
 /// A server as `Host` has it: without the port that is meant anyway, which is not in what AWS signs. `server`: with its port.
 fn host(server: &str, is_tls: bool) -> &str {
     server.strip_suffix(if is_tls { ":443" } else { ":80" }).unwrap_or(server)
-}
-
-fn scope(settings: &HttpSettings, host: &str) -> Option<Scope> {
-    let service = match settings.api {
-        ApiName::CloudWatch => "logs",
-        ApiName::S3 => "s3",
-        // OpenSearch of AWS', with servers of one's own or without any.
-        ApiName::Elasticsearch if settings.aws.region.is_some() => {
-            if host.contains(".aoss.") {
-                "aoss"
-            } else {
-                "es"
-            }
-        }
-        _ => return None,
-    };
-    let region = settings.aws.region_of(host, |name| env::var(name).ok()).unwrap_or_default();
-    Some(Scope { region, service })
 }
 
 impl TooLarge {
@@ -472,74 +401,10 @@ impl TooLarge {
     }
 }
 
-/// What names a line that is only shown.
-pub const EXAMPLE: LineId = LineId { session: 1, number: 0 };
-
-/// The body of a request for one line, not compressed. Returns the path of the API.
-pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], out: &mut Vec<u8>) -> &'static str {
-    let api = api(settings, stream, sd_id);
-    api.body(&[Line { id: EXAMPLE, record: Record::from_line(line, sd_id), sent_at: None }], out);
-    api.head().path
-}
-
-/// `stream`: the spool's id and the forward's name.
-fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
-    let (spool, sd_id) = (stream.split('/').next().unwrap_or_default().to_owned(), sd_id.to_owned());
-    let fields = settings.fields.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
-    match settings.api {
-        ApiName::Elasticsearch => Api::Elasticsearch(Elasticsearch {
-            index: settings.index.as_deref().unwrap_or(DEFAULT_INDEX).to_owned(),
-            spool: settings.id.then_some(spool),
-            sd_id,
-            labels: fields,
-        }),
-        ApiName::Otlp => Api::Otlp(Otlp { spool, sd_id, attributes: fields }),
-        ApiName::Loki => Api::Loki(Loki { labels: settings.labels.clone(), fields, sd_id }),
-        ApiName::Splunk => Api::Splunk(Splunk {
-            index: settings.index.clone(),
-            sourcetype: settings.sourcetype.clone(),
-            spool,
-            fields,
-            ack: settings.ack,
-        }),
-        ApiName::Datadog => Api::Datadog(Datadog { spool, tags: fields }),
-        ApiName::NewRelic => Api::NewRelic(NewRelic { spool, attributes: fields }),
-        ApiName::CloudWatch => {
-            let cloud_watch = &settings.cloud_watch;
-            let objects = (!cloud_watch.event_is_text).then_some(Ndjson { is_array: false, sd_id, fields });
-            Api::CloudWatch(CloudWatch {
-                group: Name::group(cloud_watch.group.as_deref().unwrap_or_default()),
-                stream: Name::stream(&cloud_watch.stream),
-                objects,
-                creates: cloud_watch.create,
-            })
-        }
-        ApiName::S3 => {
-            Api::S3(S3 { stream: stream.replace('/', "-"), objects: Ndjson { is_array: false, sd_id, fields } })
-        }
-        ApiName::Ndjson => Api::Ndjson(Ndjson { is_array: settings.body_is_array, sd_id, fields }),
-    }
-}
-
 /// A GUID, as Splunk wants it.
 fn guid(random: u128) -> String {
     let hex = format!("{random:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-}
-
-/// A body with `***` for each place where it has a secret.
-fn without(body: Bytes, secret: &[u8]) -> Bytes {
-    if secret.len() < SHORTEST_SECRET || memmem::find(&body, secret).is_none() {
-        return body;
-    }
-    let (mut out, mut rest) = (Vec::with_capacity(body.len()), &body[..]);
-    while let Some(at) = memmem::find(rest, secret) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(b"***");
-        rest = &rest[at + secret.len()..];
-    }
-    out.extend_from_slice(rest);
-    out.into()
 }
 
 /// The path of a request: the one in the config, and behind it that of the API. An API without any takes the one in the config as it is.
@@ -568,18 +433,6 @@ mod tests {
         check("/hook/", "", "/hook/");
         check("/hook?a=b", "", "/hook?a=b");
         check("?a=b", "", "/?a=b");
-    }
-
-    #[test]
-    fn an_answer_does_not_repeat_a_secret() {
-        let check = |body: &str, secret: &str, expected: &str| {
-            let body = Bytes::from(body.to_owned());
-            assert_eq!(without(body, secret.as_bytes()), expected, "{secret}");
-        };
-        check("no hunter2", "hunter2", "no ***");
-        check("hunter2hunter2, hunter", "hunter2", "******, hunter");
-        check("{\"errors\":false}", "false", "{\"errors\":false}");
-        check("", "hunter2", "");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use hyper::header::{HOST, PROXY_AUTHORIZATION};
 use hyper_util::rt::TokioIo;
 
 use super::client::Unanswered;
-use super::request::{basic, sensitive};
+use super::secrets::{basic, sensitive};
 use crate::config::Proxy;
 use crate::forward::tcp::CountedStream;
 use crate::http::Carrier;

@@ -1,0 +1,63 @@
+//! An API as the config wants it.
+
+use crate::config::{Api as ApiName, HttpSettings};
+use crate::protocol::api::cloudwatch::{CloudWatch, Name};
+use crate::protocol::api::datadog::Datadog;
+use crate::protocol::api::elasticsearch::{DEFAULT_INDEX, Elasticsearch};
+use crate::protocol::api::loki::Loki;
+use crate::protocol::api::ndjson::Ndjson;
+use crate::protocol::api::newrelic::NewRelic;
+use crate::protocol::api::otlp::Otlp;
+use crate::protocol::api::s3::S3;
+use crate::protocol::api::splunk::Splunk;
+use crate::protocol::api::{Api, Line, LineId};
+use crate::record::Record;
+
+/// What names a line that is only shown.
+pub const EXAMPLE: LineId = LineId { session: 1, number: 0 };
+
+/// The body of a request for one line, not compressed. Returns the path of the API.
+pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], out: &mut Vec<u8>) -> &'static str {
+    let api = api(settings, stream, sd_id);
+    api.body(&[Line { id: EXAMPLE, record: Record::from_line(line, sd_id), sent_at: None }], out);
+    api.head().path
+}
+
+/// `stream`: the spool's id and the forward's name.
+pub fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
+    let (spool, sd_id) = (stream.split('/').next().unwrap_or_default().to_owned(), sd_id.to_owned());
+    let fields = settings.fields.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    match settings.api {
+        ApiName::Elasticsearch => Api::Elasticsearch(Elasticsearch {
+            index: settings.index.as_deref().unwrap_or(DEFAULT_INDEX).to_owned(),
+            spool: settings.id.then_some(spool),
+            sd_id,
+            labels: fields,
+        }),
+        ApiName::Otlp => Api::Otlp(Otlp { spool, sd_id, attributes: fields }),
+        ApiName::Loki => Api::Loki(Loki { labels: settings.labels.clone(), fields, sd_id }),
+        ApiName::Splunk => Api::Splunk(Splunk {
+            index: settings.index.clone(),
+            sourcetype: settings.sourcetype.clone(),
+            spool,
+            fields,
+            ack: settings.ack,
+        }),
+        ApiName::Datadog => Api::Datadog(Datadog { spool, tags: fields }),
+        ApiName::NewRelic => Api::NewRelic(NewRelic { spool, attributes: fields }),
+        ApiName::CloudWatch => {
+            let cloud_watch = &settings.cloud_watch;
+            let objects = (!cloud_watch.event_is_text).then_some(Ndjson { is_array: false, sd_id, fields });
+            Api::CloudWatch(CloudWatch {
+                group: Name::group(cloud_watch.group.as_deref().unwrap_or_default()),
+                stream: Name::stream(&cloud_watch.stream),
+                objects,
+                creates: cloud_watch.create,
+            })
+        }
+        ApiName::S3 => {
+            Api::S3(S3 { stream: stream.replace('/', "-"), objects: Ndjson { is_array: false, sd_id, fields } })
+        }
+        ApiName::Ndjson => Api::Ndjson(Ndjson { is_array: settings.body_is_array, sd_id, fields }),
+    }
+}
