@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::patience::Patience;
 use super::refusals::Verdict;
 use super::suspect::Care;
 use super::{Broken, DeliveryError, Progress, Reason, Refusals, Rejected};
@@ -31,8 +32,7 @@ pub struct FluentDelivery {
     answers: Answers,
     /// Bytes of lines in a parcel.
     batch: usize,
-    /// How long the collector may leave unanswered what was sent.
-    patience: Duration,
+    patience: Patience,
     /// What has no verdict, in the spool's order.
     parcels: VecDeque<Parcel>,
     /// Parcels that wait for an answer; `waiting <= WINDOW`.
@@ -41,10 +41,6 @@ pub struct FluentDelivery {
     held: Option<(FilteredChunk, Care)>,
     /// Chunks that were acknowledged.
     count: u64,
-    /// Bytes that the collector's kernel has acknowledged, as last seen.
-    acknowledged: u64,
-    /// When the last answer came, or when the first parcel was sent that waits for one.
-    heard: Instant,
     output: Vec<u8>,
 }
 
@@ -78,13 +74,11 @@ impl FluentDelivery {
             greeting,
             answers: Answers::default(),
             batch,
-            patience,
+            patience: Patience::new(patience, now),
             parcels: VecDeque::new(),
             waiting: 0,
             held: None,
             count: 0,
-            acknowledged: 0,
-            heard: now,
             output: Vec::new(),
         }
     }
@@ -140,7 +134,7 @@ impl FluentDelivery {
             let packed = packed.map(|(line, _)| line);
             parcel.chunks = Some(self.packer.pack(packed, ids, &mut self.output));
             if self.waiting == 0 {
-                self.heard = now;
+                self.patience.begin(now);
             }
             self.waiting += 1;
         }
@@ -161,7 +155,7 @@ impl FluentDelivery {
         refusals: &mut Refusals,
         progress: &mut Progress,
     ) -> Result<(), DeliveryError> {
-        let Self { answers, greeting, output, parcels, waiting, count, heard, .. } = self;
+        let Self { answers, greeting, output, parcels, waiting, count, patience, .. } = self;
         let fed: Result<(), Broken> = answers.feed(bytes, |value| {
             if let Some(handshake) = greeting {
                 if handshake.hear(value, output)? {
@@ -178,7 +172,7 @@ impl FluentDelivery {
             chunks.swap_remove(place);
             *waiting -= usize::from(chunks.is_empty());
             *count += 1;
-            *heard = now;
+            patience.begin(now);
             progress.delivered = true;
             refusals.delivered();
             Ok(())
@@ -206,12 +200,8 @@ impl FluentDelivery {
         self.is_open() && self.waiting > 0
     }
 
-    /// Bytes that the collector's kernel takes are a sign of life, though their answer is still to come.
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant) {
-        if sample.acknowledged > self.acknowledged {
-            self.acknowledged = sample.acknowledged;
-            self.heard = now;
-        }
+        self.patience.look(sample, now);
     }
 
     /// An error: there was no answer for too long.
@@ -220,13 +210,12 @@ impl FluentDelivery {
         if !self.is_open() || self.waiting == 0 {
             return Ok(None);
         }
-        let silent_at = self.heard + self.patience;
-        if now >= silent_at { Err(Broken::Silent(self.patience).into()) } else { Ok(Some(silent_at)) }
+        Ok(Some(self.patience.check(now)?))
     }
 
     /// How much was answered or acknowledged, while more is awaited.
     pub fn awaits(&self) -> Option<u64> {
-        (self.waiting > 0).then_some(self.count + self.acknowledged)
+        (self.waiting > 0).then_some(self.count + self.patience.acknowledged())
     }
 
     /// Everything has its verdict.

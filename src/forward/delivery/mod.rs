@@ -13,9 +13,11 @@
 mod fluent;
 #[cfg(test)]
 mod fluent_tests;
+mod kept;
 mod nats;
 #[cfg(test)]
 mod nats_tests;
+mod patience;
 mod refusals;
 mod relp;
 mod send_window;

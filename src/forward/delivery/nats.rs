@@ -4,8 +4,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::send_window::{self, SendWindow};
-use super::unanswered::line;
+use super::kept::Kept;
+use super::patience::Patience;
+use super::send_window::{MAX_BATCH, SendWindow};
 use super::{Broken, DeliveryError, Progress, Reason, Refusals, Rejected};
 use crate::forward::filtered_chunk::FilteredChunk;
 use crate::forward::tcp::TcpSample;
@@ -18,10 +19,6 @@ use crate::spool::Position;
 
 /// Messages without an answer: a server has room for 10,000 of a stream before it refuses more, of all who publish to it.
 const MAX_UNANSWERED: usize = 4000;
-/// Bytes of lines that are kept until they are answered, beside those taken from the spool with the last of them.
-const MAX_UNANSWERED_BYTES: usize = send_window::MAX;
-/// Bytes that are never exceeded by what is taken from the spool at once.
-const MAX_BATCH: usize = 64 << 10;
 /// The first wait before what the server could not store is sent again, and the longest. Each is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -51,14 +48,11 @@ struct Book {
     info: Info,
     window: usize,
     send_window: SendWindow,
-    /// How long the server may leave unanswered what was sent.
-    patience: Duration,
+    patience: Patience,
     /// The number of the first message that has no verdict, and these messages.
     first: u64,
     messages: VecDeque<Published>,
-    /// Where their lines are, should one have to be sent again; and their bytes in all.
-    chunks: VecDeque<FilteredChunk>,
-    bytes: usize,
+    kept: Kept,
     /// Messages that wait for an answer, and their bytes.
     outstanding: usize,
     on_the_way: usize,
@@ -73,10 +67,6 @@ struct Book {
     stop: Option<String>,
     /// Answers that came.
     answers: u64,
-    /// Bytes that the server's kernel has acknowledged, as last seen.
-    acknowledged: u64,
-    /// When the last answer came, or when the first message was sent that waits for one.
-    heard: Instant,
     output: Vec<u8>,
     scratch: Scratch,
 }
@@ -129,11 +119,10 @@ impl NatsDelivery {
             info,
             window: window.unwrap_or(MAX_UNANSWERED),
             send_window: SendWindow::new(),
-            patience,
+            patience: Patience::new(patience, now),
             first: 0,
             messages: VecDeque::new(),
-            chunks: VecDeque::new(),
-            bytes: 0,
+            kept: Kept::default(),
             outstanding: 0,
             on_the_way: 0,
             waiting: 0,
@@ -142,8 +131,6 @@ impl NatsDelivery {
             wait: FIRST_WAIT,
             stop: None,
             answers: 0,
-            acknowledged: 0,
-            heard: now,
             output,
             scratch: Scratch::default(),
         };
@@ -158,7 +145,7 @@ impl NatsDelivery {
         let book = &self.book;
         let may_send = book.is_open && book.stop.is_none() && !book.info.is_leaving && book.output.is_empty();
         let has_window = book.messages.len() < book.window && book.on_the_way < book.send_window.bytes();
-        may_send && has_window && book.bytes < MAX_UNANSWERED_BYTES
+        may_send && has_window && book.kept.has_room()
     }
 
     /// Bytes to take from the spool at once.
@@ -166,12 +153,8 @@ impl NatsDelivery {
         self.book.send_window.bytes().min(MAX_BATCH)
     }
 
-    /// Bytes that the server's kernel takes are a sign of life, though their answer is still to come.
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant) {
-        if sample.acknowledged > self.book.acknowledged {
-            self.book.acknowledged = sample.acknowledged;
-            self.book.heard = now;
-        }
+        self.book.patience.look(sample, now);
     }
 
     /// Whether what the server's kernel takes is of any use now.
@@ -188,10 +171,7 @@ impl NatsDelivery {
             Some(last) => last.reaches = lines.end(),
             None => progress.safe = Some(lines.end()),
         }
-        if !lines.is_empty() {
-            book.bytes += lines.byte_len();
-            book.chunks.push_back(lines);
-        }
+        book.kept.push(lines);
         book.settle(refusals, progress);
     }
 
@@ -235,7 +215,7 @@ impl NatsDelivery {
         if book.outstanding > 0 {
             let silent_at = book.silent_at();
             if now >= silent_at {
-                return Err(Broken::Silent(book.patience).into());
+                return Err(Broken::Silent(book.patience.limit()).into());
             }
             next = Some(silent_at);
         }
@@ -252,7 +232,7 @@ impl NatsDelivery {
 
     /// How much was answered or acknowledged, while more is awaited.
     pub fn awaits(&self) -> Option<u64> {
-        (self.book.outstanding > 0).then_some(self.book.answers + self.book.acknowledged)
+        (self.book.outstanding > 0).then_some(self.book.answers + self.book.patience.acknowledged())
     }
 
     /// Everything has its verdict.
@@ -304,7 +284,7 @@ impl Book {
 
     fn expect(&mut self, bytes: usize, now: Instant) {
         if self.outstanding == 0 {
-            self.heard = now;
+            self.patience.begin(now);
         }
         self.outstanding += 1;
         self.on_the_way += bytes;
@@ -313,10 +293,10 @@ impl Book {
     /// When there was no answer for too long: none at all, or none to the first message while later ones have theirs, for a cluster
     /// may lose a message without a word.
     fn silent_at(&self) -> Instant {
-        let silent = self.heard + self.patience;
+        let silent = self.patience.until();
         match self.messages.front() {
             Some(Published { state: State::Sent, sent, .. }) if self.overtaking > 0 => {
-                silent.min(*sent + self.patience)
+                silent.min(*sent + self.patience.limit())
             }
             _ => silent,
         }
@@ -369,7 +349,7 @@ impl Book {
             return;
         }
         self.answers += 1;
-        self.heard = now;
+        self.patience.begin(now);
         self.outstanding -= 1;
         self.send_window.answered(asked.bytes, asked.sent, self.on_the_way, now);
         self.on_the_way -= asked.bytes;
@@ -412,7 +392,7 @@ impl Book {
     }
 
     fn without_stream(&self, number: u64) -> String {
-        let (line, mut subject) = (line(&self.chunks, number).unwrap_or_default(), Vec::new());
+        let (line, mut subject) = (self.kept.line(number).unwrap_or_default(), Vec::new());
         self.publishing.subject.fill(&Record::from_line(line, &self.publishing.sd_id), &mut subject);
         format!("no JetStream stream takes the subject {}", String::from_utf8_lossy(&subject))
     }
@@ -423,18 +403,18 @@ impl Book {
         if self.stop.is_some() {
             return;
         }
-        let (mut messages, chunks) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.chunks));
+        let (mut messages, kept) = (std::mem::take(&mut self.messages), std::mem::take(&mut self.kept));
         let waiting =
             messages.iter_mut().zip(self.first..).filter(|(message, _)| matches!(message.state, State::Waiting));
         for (message, number) in waiting {
-            let Some(line) = line(&chunks, message.line) else { continue };
+            let Some(line) = kept.line(message.line) else { continue };
             self.publish(number, message.id, line, usize::MAX);
             (message.state, message.sent) = (State::Sent, now);
             self.expect(message.bytes, now);
             self.waiting -= 1;
             progress.resent += 1;
         }
-        (self.messages, self.chunks) = (messages, chunks);
+        (self.messages, self.kept) = (messages, kept);
     }
 
     /// Lets go of what has its verdict, up to the first message that has none.
@@ -447,7 +427,7 @@ impl Book {
             match message.state {
                 State::Rejected(why) => {
                     let (session, number) = (message.id.session, message.line);
-                    let bytes = line(&self.chunks, number).unwrap_or_default().to_vec();
+                    let bytes = self.kept.line(number).unwrap_or_default().to_vec();
                     // The only reason of a stream's that is about one message is its size.
                     let reason = Reason::TooLarge;
                     progress.rejected.push_back(Rejected { session, line: number, reason, why, bytes });
@@ -463,10 +443,7 @@ impl Book {
         progress.safe = Some(passed);
         refusals.passed(passed.line);
         let next = self.messages.front().map_or(u64::MAX, |message| message.line);
-        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.end().line <= next) {
-            self.bytes -= chunk.byte_len();
-            self.chunks.pop_front();
-        }
+        self.kept.let_go(next);
     }
 }
 

@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::send_window::{self, SendWindow};
+use super::patience::Patience;
+use super::send_window::{MAX_BATCH, SendWindow};
 use super::suspect::Care;
-use super::unanswered::{Book, FrameState, Unanswered, line, lines_from};
+use super::unanswered::{Book, FrameState, Unanswered};
 use super::{Broken, DeliveryError, Progress, Refusals};
 use crate::forward::encode::Encoding;
 use crate::forward::filtered_chunk::FilteredChunk;
@@ -21,10 +22,6 @@ use crate::spool::Position;
 
 /// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.
 const MAX_ANSWER: usize = 4096;
-/// Bytes of lines that are kept until they are answered, beside those taken from the spool with the last of them.
-const MAX_UNANSWERED_BYTES: usize = send_window::MAX;
-/// Bytes that are never exceeded by what is taken from the spool at once.
-const MAX_BATCH: usize = 64 << 10;
 
 pub struct RelpDelivery {
     encoding: Encoding,
@@ -37,10 +34,6 @@ pub struct RelpDelivery {
     /// No more is taken from the spool while so many lines are unanswered; `None`: as many as the link has shown to carry.
     window: Option<usize>,
     send_window: SendWindow,
-    /// Bytes that the collector's kernel has acknowledged, as last seen.
-    acknowledged: u64,
-    /// How long the collector may leave unanswered what was sent.
-    patience: Duration,
     decoder: Decoder,
     transactions: Transactions,
     book: Book,
@@ -87,11 +80,9 @@ impl RelpDelivery {
             numbered: false,
             window,
             send_window: SendWindow::new(),
-            acknowledged: 0,
-            patience,
             decoder: Decoder::new(MAX_ANSWER),
             transactions,
-            book: Book::new(now),
+            book: Book::new(Patience::new(patience, now)),
             waiting: None,
             output,
             scratch: Vec::new(),
@@ -103,12 +94,12 @@ impl RelpDelivery {
     }
 
     pub fn has_capacity(&self) -> bool {
-        let Book { lines, bytes, on_the_way, .. } = self.book;
+        let Book { lines, on_the_way, ref kept, .. } = self.book;
         let has_window = match self.window {
             Some(window) => lines < window,
             None => on_the_way < self.send_window.bytes(),
         };
-        self.is_open() && self.waiting.is_none() && self.output.is_empty() && has_window && bytes < MAX_UNANSWERED_BYTES
+        self.is_open() && self.waiting.is_none() && self.output.is_empty() && has_window && kept.has_room()
     }
 
     /// Bytes to take from the spool at once.
@@ -119,12 +110,8 @@ impl RelpDelivery {
         }
     }
 
-    /// Bytes that the collector's kernel takes are a sign of life, though their answer is still to come.
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant) {
-        if sample.acknowledged > self.acknowledged {
-            self.acknowledged = sample.acknowledged;
-            self.book.heard = now;
-        }
+        self.book.patience.look(sample, now);
     }
 
     /// Whether what the collector's kernel takes is of any use now.
@@ -147,10 +134,7 @@ impl RelpDelivery {
             (Care::InFrames(_), false) | (Care::Alone, _) => self.book.hold(&lines, (1, false), now),
         }
         self.book.pass(lines.end(), progress);
-        if !lines.is_empty() {
-            self.book.bytes += lines.byte_len();
-            self.book.chunks.push_back(lines);
-        }
+        self.book.kept.push(lines);
         self.send_held(now);
     }
 
@@ -227,11 +211,7 @@ impl RelpDelivery {
         }
         let mut next = None;
         if self.book.outstanding > 0 {
-            let silent_at = self.book.heard + self.patience;
-            if now >= silent_at {
-                return Err(Broken::Silent(self.patience).into());
-            }
-            next = Some(silent_at);
+            next = Some(self.book.patience.check(now)?);
         }
         if self.book.refused > 0 {
             let again_at = self.send_due(now, progress);
@@ -242,7 +222,7 @@ impl RelpDelivery {
 
     /// How much was answered or acknowledged, while more is awaited.
     pub fn awaits(&self) -> Option<u64> {
-        (self.book.outstanding > 0).then_some(self.book.answers + self.acknowledged)
+        (self.book.outstanding > 0).then_some(self.book.answers + self.book.patience.acknowledged())
     }
 
     /// Everything has its verdict.
@@ -313,7 +293,7 @@ impl RelpDelivery {
         }
         let is_held = |frame: &&mut Unanswered| matches!(frame.state, FrameState::Held { .. });
         let Some(frame) = book.frames.iter_mut().find(is_held) else { return };
-        let lines = lines_from(&book.chunks, frame.first).map(|(line, _)| line).take(frame.lines);
+        let lines = book.kept.lines_from(frame.first).map(|(line, _)| line).take(frame.lines);
         frame.txnr = transactions.next_number();
         let mut data = Vec::new();
         let is_numbered = frame.state == FrameState::Held { numbered: true };
@@ -326,7 +306,7 @@ impl RelpDelivery {
         (frame.bytes, frame.sent) = (data.len(), now);
         book.outstanding += 1;
         book.on_the_way += frame.bytes;
-        book.heard = now;
+        book.patience.begin(now);
     }
 
     /// A frame of several lines is refused: each of its lines is sent as a frame of its own.
@@ -338,8 +318,8 @@ impl RelpDelivery {
         book.lines -= whole.lines;
         book.refused -= 1;
         let (first, mut rendered) = (whole.first, Vec::new());
-        let chunks = std::mem::take(&mut book.chunks);
-        for (line, behind) in lines_from(&chunks, first).take(whole.lines) {
+        let kept = std::mem::take(&mut book.kept);
+        for (line, behind) in kept.lines_from(first).take(whole.lines) {
             rendered.clear();
             encoding.append(line, scratch, &mut rendered);
             let txnr = transactions.next_number();
@@ -350,7 +330,7 @@ impl RelpDelivery {
             last.reaches = whole.reaches;
         }
         progress.resent += whole.lines as u64;
-        book.chunks = chunks;
+        book.kept = kept;
         book.frames.append(&mut behind_it);
     }
 
@@ -366,7 +346,7 @@ impl RelpDelivery {
                 continue;
             }
             rendered.clear();
-            if let Some(line) = line(&book.chunks, frame.first) {
+            if let Some(line) = book.kept.line(frame.first) {
                 encoding.append(line, scratch, &mut rendered);
             }
             frame.txnr = transactions.next_number();
@@ -379,8 +359,8 @@ impl RelpDelivery {
             progress.resent += 1;
         }
         if is_first && book.outstanding > 0 {
-            book.heard = now;
-            next = next.into_iter().chain([now + self.patience]).min();
+            book.patience.begin(now);
+            next = next.into_iter().chain([book.patience.until()]).min();
         }
         next
     }

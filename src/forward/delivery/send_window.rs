@@ -10,6 +10,8 @@ const FIRST: usize = 64 << 10;
 const MIN: usize = 4 << 10;
 /// Bytes that are never exceeded: they are kept in memory until they are answered.
 pub const MAX: usize = 4 << 20;
+/// Bytes that are never exceeded by what is taken from the spool at once.
+pub const MAX_BATCH: usize = 64 << 10;
 /// Frames that a window is divided into, so that each answer is a part of the progress.
 const FRAMES: usize = 32;
 /// Bytes of a frame of several lines that are never exceeded.

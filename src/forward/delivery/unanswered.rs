@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::kept::Kept;
+use super::patience::Patience;
 use super::refusals::Verdict;
 use super::send_window::SendWindow;
 use super::{Broken, DeliveryError, Progress, Reason, Refusals, Rejected};
@@ -17,9 +19,7 @@ pub struct Book {
     pub frames: VecDeque<Unanswered>,
     /// The lines of all frames.
     pub lines: usize,
-    /// Where these lines are, should one have to be sent again; and their bytes in all.
-    pub chunks: VecDeque<FilteredChunk>,
-    pub bytes: usize,
+    pub kept: Kept,
     /// Which opening of the spool numbered them.
     pub session: u32,
     /// Frames that wait for an answer, and their bytes.
@@ -31,8 +31,7 @@ pub struct Book {
     pub refusal: String,
     /// Frames that were answered.
     pub answers: u64,
-    /// When the last answer came, or when the first frame was sent that waits for one.
-    pub heard: Instant,
+    pub patience: Patience,
 }
 
 pub struct Unanswered {
@@ -74,25 +73,24 @@ impl Unanswered {
 }
 
 impl Book {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(patience: Patience) -> Self {
         Self {
             frames: VecDeque::new(),
             lines: 0,
-            chunks: VecDeque::new(),
-            bytes: 0,
+            kept: Kept::default(),
             session: 0,
             outstanding: 0,
             on_the_way: 0,
             refused: 0,
             refusal: String::new(),
             answers: 0,
-            heard: now,
+            patience,
         }
     }
 
     pub fn expect(&mut self, frame: Unanswered, now: Instant) {
         if self.outstanding == 0 {
-            self.heard = now;
+            self.patience.begin(now);
         }
         self.lines += frame.lines;
         self.outstanding += 1;
@@ -146,7 +144,7 @@ impl Book {
             return Err(Broken::Unasked(frame.txnr).into());
         };
         self.answers += 1;
-        self.heard = now;
+        self.patience.begin(now);
         self.outstanding -= 1;
         send_window.answered(asked.bytes, asked.sent, self.on_the_way, now);
         self.on_the_way -= asked.bytes;
@@ -195,7 +193,7 @@ impl Book {
             && let Some(frame) = self.frames.pop_front()
         {
             if let FrameState::Rejected(why) = frame.state {
-                let bytes = line(&self.chunks, frame.first).unwrap_or_default().to_vec();
+                let bytes = self.kept.line(frame.first).unwrap_or_default().to_vec();
                 progress.rejected.push_back(Rejected {
                     session: self.session,
                     line: frame.first,
@@ -212,20 +210,6 @@ impl Book {
         refusals.passed(passed.line);
         refusals.suspects.passed(self.session, passed.line);
         let next = self.frames.front().map_or(u64::MAX, |frame| frame.first);
-        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.end().line <= next) {
-            self.bytes -= chunk.byte_len();
-            self.chunks.pop_front();
-        }
+        self.kept.let_go(next);
     }
-}
-
-/// The lines from that number on, each with the position behind it.
-pub fn lines_from(chunks: &VecDeque<FilteredChunk>, first: u64) -> impl Iterator<Item = (&[u8], Position)> {
-    chunks.iter().flat_map(FilteredChunk::lines).skip_while(move |(_, behind)| behind.line <= first)
-}
-
-/// The line of that number.
-pub fn line(chunks: &VecDeque<FilteredChunk>, number: u64) -> Option<&[u8]> {
-    let chunk = chunks.iter().find(|chunk| number < chunk.end().line)?;
-    chunk.lines().find(|(_, behind)| behind.line == number + 1).map(|(line, _)| line)
 }
