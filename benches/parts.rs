@@ -16,9 +16,16 @@ use std::time::{Duration, Instant};
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
+use logferry::internals::forward::{FilteredChunk, NatsDelivery, Progress, Publishing, Refusals};
 use logferry::internals::metrics::Metrics;
-use logferry::internals::protocol::api::{Api, Elasticsearch, Label, Line, LineId, Loki, Otlp};
+use logferry::internals::protocol::api::{
+    Ack as HecAck, Api, CloudWatch, Datadog, Elasticsearch, Label, Line, LineId, Loki, Name, Ndjson, NewRelic, Otlp,
+    S3, Splunk,
+};
+use logferry::internals::protocol::fluent::{Packer, TagTemplate};
 use logferry::internals::protocol::framing::Framer;
+use logferry::internals::protocol::gelf;
+use logferry::internals::protocol::nats::{Info, Login, SubjectTemplate};
 use logferry::internals::protocol::outline::Outline;
 use logferry::internals::protocol::relp::{NumberedStreams, Proofs};
 use logferry::internals::protocol::session::{Ack, AnySession, Bounds, Numbers, Protocol, Session, Sink, ToRecord};
@@ -281,48 +288,138 @@ fn render_json(bencher: Bencher, which: Messages) {
     renders(bencher, which, Format::Json);
 }
 
-/// A request for all lines, from lines of the spool to the bytes of its body.
-fn bodies(bencher: Bencher, which: Messages, api: Api) {
-    let (texts, sd_id) = (which.lines(), Settings::default().sd_id);
-    let mut out = Vec::new();
+/// Lines of the spool, 200 bytes each, as a container says them whose labels are no fields.
+fn docker_lines() -> Vec<Vec<u8>> {
+    let line = |n: usize| {
+        let element = r#"[docker@32473 image="nginx:1.25" name="proj-web-1" id="413e768d8d07"]"#;
+        let head = format!("<30>1 2026-11-29T12:00:00.{n:06}Z docker-host-1 proj-web-1 1234 - {element}");
+        format!("{head} 172.18.0.1 \"GET /api/v1/items/{n:06} HTTP/1.1\" 200 5316 {:<200}", "curl/8").into_bytes()
+    };
+    (0..1000).map(|n| line(n)[..200].to_vec()).collect()
+}
+
+/// From [`docker_lines`] to bytes.
+fn encodes(bencher: Bencher, mut append: impl FnMut(&[(LineId, &[u8])], &mut Vec<u8>)) {
+    let (texts, mut out) = (docker_lines(), Vec::new());
+    let ids = (0..).map(|number| LineId { session: 1, number });
+    let lines: Vec<_> = ids.zip(texts.iter().map(Vec::as_slice)).collect();
     counted(bencher, &texts).bench_local(|| {
-        let ids = (0..).map(|number| LineId { session: 1, number });
-        let records = texts.iter().map(|text| Record::from_line(text, &sd_id));
-        let lines: Vec<_> = ids.zip(records).map(|(id, record)| Line { id, record, sent_at: None }).collect();
         out.clear();
-        api.body(&lines, &mut out);
+        append(black_box(&lines), &mut out);
         black_box(&out);
     });
 }
 
-#[divan::bench(args = BOTH)]
-fn body_elasticsearch(bencher: Bencher, which: Messages) {
-    let (index, spool) = ("logs-docker-default".to_owned(), Some(SPOOL.to_owned()));
-    let api = Elasticsearch { index, spool, sd_id: Settings::default().sd_id, labels: Vec::new() };
-    bodies(bencher, which, Api::Elasticsearch(api));
+/// What each of the encoders begins with.
+#[divan::bench]
+fn encode_nothing(bencher: Bencher) {
+    let sd_id = Settings::default().sd_id;
+    encodes(bencher, |lines, _| {
+        for (_, line) in lines {
+            black_box(Record::from_line(line, &sd_id));
+        }
+    });
 }
 
-#[divan::bench(args = BOTH)]
-fn body_loki(bencher: Bencher, which: Messages) {
-    let labels = vec![Label::Job, Label::Host, Label::ServiceName, Label::Level];
-    bodies(bencher, which, Api::Loki(Loki { labels, fields: Vec::new(), sd_id: Settings::default().sd_id }));
+/// The body of a request, or of an object, before it is compressed.
+#[divan::bench(args = ["elasticsearch", "otlp", "splunk", "loki", "datadog", "newrelic", "cloudwatch", "s3", "json"])]
+fn encode_body(bencher: Bencher, api: &str) {
+    let (spool, sd_id, none) = (SPOOL.to_owned(), Settings::default().sd_id, Vec::new());
+    let objects = Ndjson { is_array: false, sd_id: sd_id.clone(), fields: Vec::new() };
+    let api = match api {
+        "elasticsearch" => {
+            let index = "logs-docker-default".to_owned();
+            Api::Elasticsearch(Elasticsearch { index, spool: Some(spool), sd_id: sd_id.clone(), labels: none })
+        }
+        "otlp" => Api::Otlp(Otlp { spool, sd_id: sd_id.clone(), attributes: none }),
+        "splunk" => Api::Splunk(Splunk { index: None, sourcetype: None, spool, fields: none, ack: HecAck::Auto }),
+        "loki" => {
+            let labels = vec![Label::Job, Label::Host, Label::ServiceName, Label::Level];
+            Api::Loki(Loki { labels, fields: none, sd_id: sd_id.clone() })
+        }
+        "datadog" => Api::Datadog(Datadog { spool, tags: none }),
+        "newrelic" => Api::NewRelic(NewRelic { spool, attributes: none }),
+        "cloudwatch" => {
+            let (group, stream) = (Name::group("docker"), Name::stream("{host}"));
+            Api::CloudWatch(CloudWatch { group, stream, objects: Some(objects), creates: true })
+        }
+        "s3" => Api::S3(S3 { stream: format!("{SPOOL}-central"), objects }),
+        _ => Api::Ndjson(objects),
+    };
+    encodes(bencher, |lines, out| {
+        let lines: Vec<_> = lines.iter().map(|(id, text)| line_of(*id, text, &sd_id)).collect();
+        api.body(&lines, out);
+    });
 }
 
-#[divan::bench(args = BOTH)]
-fn body_otlp(bencher: Bencher, which: Messages) {
-    let api = Otlp { spool: SPOOL.to_owned(), sd_id: Settings::default().sd_id, attributes: Vec::new() };
-    bodies(bencher, which, Api::Otlp(api));
+fn line_of<'l>(id: LineId, text: &'l [u8], sd_id: &str) -> Line<'l> {
+    Line { id, record: Record::from_line(text, sd_id), sent_at: None }
+}
+
+/// One chunk of the Forward protocol.
+#[divan::bench]
+fn encode_packed_forward(bencher: Bencher) {
+    let tag: TagTemplate = "docker.{name}".parse().expect("a template");
+    let packer = Packer::new(tag, Settings::default().sd_id, format!("{SPOOL}/central"));
+    encodes(bencher, |lines, out| {
+        let ends = (lines[0].0, lines[lines.len() - 1].0);
+        let names = packer.pack(lines.iter().map(|(_, line)| *line), ends, out);
+        assert_eq!(names.len(), 1);
+    });
+}
+
+#[divan::bench]
+fn encode_gelf(bencher: Bencher) {
+    let sd_id = Settings::default().sd_id;
+    encodes(bencher, |lines, out| {
+        for (_, line) in lines {
+            gelf::append(&Record::from_line(line, &sd_id), &sd_id, out);
+        }
+    });
+}
+
+/// A message of JetStream for each line, noted until it is answered.
+#[divan::bench]
+fn encode_jetstream(bencher: Bencher) {
+    let dir = TempDir::new().expect("a directory");
+    let (lines, sd_id, now) = (docker_lines(), Settings::default().sd_id, Instant::now());
+    let Spool { mut writer, mut readers, .. } = open(&dir, &Metrics::new());
+    writer.append(&mut [batch_of(&lines)]);
+    let reader = RefCell::new(readers.pop().expect("its forward's"));
+    let opened = || {
+        let publishing = Publishing {
+            subject: SubjectTemplate::new("logs.{host}.{name}"),
+            sd_id: sd_id.clone(),
+            stream: format!("{SPOOL}/central"),
+            inbox: "_INBOX.0123456789abcdefghijkl".to_owned(),
+        };
+        let patience = (None, Duration::from_secs(10));
+        let mut nats = NatsDelivery::new(publishing, Info::default(), (&Login::Nobody, false), patience, now);
+        nats.flushed();
+        nats.heard(b"PONG\r\n", now, &mut Refusals::default(), &mut Progress::default()).expect("PONG");
+        let mut reader = reader.borrow_mut();
+        reader.rewind();
+        let chunk = reader.next(1 << 20).expect("the disk reads").expect("lines");
+        assert_eq!(chunk.lines().count(), lines.len());
+        (nats, Some(FilteredChunk::new(chunk, &[], &sd_id)))
+    };
+    counted(bencher, &lines).with_inputs(opened).bench_local_refs(|(nats, chunk)| {
+        let chunk = chunk.take().expect("pushed once");
+        nats.push(chunk, now, &mut Refusals::default(), &mut Progress::default());
+        assert!(!nats.output().is_empty());
+    });
+}
+
+fn batch_of(lines: &[Vec<u8>]) -> Batch {
+    let mut batch = Batch::new();
+    lines.iter().for_each(|line| batch.push(|out| out.extend_from_slice(line)));
+    batch
 }
 
 /// Short lines, over and over, in batches of so many.
 fn batches(lines: usize, of: usize) -> (Vec<Vec<u8>>, Vec<Batch>) {
     let lines: Vec<_> = Messages::Short.lines().into_iter().cycle().take(lines).collect();
-    let batch = |lines: &[Vec<u8>]| {
-        let mut batch = Batch::new();
-        lines.iter().for_each(|line| batch.push(|out| out.extend_from_slice(line)));
-        batch
-    };
-    let batches = lines.chunks(of).map(batch).collect();
+    let batches = lines.chunks(of).map(batch_of).collect();
     (lines, batches)
 }
 

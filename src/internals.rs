@@ -15,7 +15,9 @@ pub mod config {
 }
 
 pub mod forward {
-    pub use crate::forward::delivery::{Delivery, Progress, Refusals, Rejected, RelpDelivery, SyslogDelivery};
+    pub use crate::forward::delivery::{
+        Delivery, NatsDelivery, Progress, Publishing, Refusals, Rejected, RelpDelivery, SyslogDelivery,
+    };
     pub use crate::forward::encode::Encoding;
     pub use crate::forward::encoding;
     pub use crate::forward::filtered_chunk::FilteredChunk;
@@ -35,9 +37,15 @@ pub mod protocol {
     pub use crate::protocol::properties;
 
     pub mod api {
+        pub use crate::protocol::api::cloudwatch::{CloudWatch, Name};
+        pub use crate::protocol::api::datadog::Datadog;
         pub use crate::protocol::api::elasticsearch::Elasticsearch;
         pub use crate::protocol::api::loki::{Label, Loki};
+        pub use crate::protocol::api::ndjson::Ndjson;
+        pub use crate::protocol::api::newrelic::NewRelic;
         pub use crate::protocol::api::otlp::Otlp;
+        pub use crate::protocol::api::s3::S3;
+        pub use crate::protocol::api::splunk::{Ack, Splunk};
         pub use crate::protocol::api::{Api, Line, LineId, properties};
     }
     pub mod fluent {
@@ -51,7 +59,8 @@ pub mod protocol {
     }
     pub mod gelf {
         pub use crate::protocol::gelf::{
-            ChunkCounts, ChunkLimits, Chunks, Found, GelfFramer, MAX_CHUNKS, Message, Payloads, Refused, properties,
+            ChunkCounts, ChunkLimits, Chunks, Found, GelfFramer, MAX_CHUNKS, Message, Payloads, Refused, append,
+            properties,
         };
     }
     pub mod journal {
@@ -61,7 +70,7 @@ pub mod protocol {
         };
     }
     pub mod nats {
-        pub use crate::protocol::nats::properties;
+        pub use crate::protocol::nats::{Info, Login, SubjectTemplate, properties};
     }
     pub mod outline {
         pub use crate::protocol::outline::Outline;
