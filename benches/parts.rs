@@ -19,8 +19,8 @@ use divan::{Bencher, Divan};
 use logferry::internals::forward::{FilteredChunk, NatsDelivery, Progress, Publishing, Refusals};
 use logferry::internals::metrics::Metrics;
 use logferry::internals::protocol::api::{
-    Ack as HecAck, Api, CloudWatch, Datadog, Elasticsearch, Label, Line, LineId, Loki, Name, Ndjson, NewRelic, Otlp,
-    S3, Splunk,
+    Ack as HecAck, Api, CloudWatch, Datadog, Elasticsearch, Label, Line, LineId, Loki, Ndjson, NewRelic, Otlp, S3,
+    Splunk, cloudwatch, elasticsearch,
 };
 use logferry::internals::protocol::fluent::{Packer, TagTemplate};
 use logferry::internals::protocol::framing::Framer;
@@ -328,7 +328,7 @@ fn encode_body(bencher: Bencher, api: &str) {
     let objects = Ndjson { is_array: false, sd_id: sd_id.clone(), fields: Vec::new() };
     let api = match api {
         "elasticsearch" => {
-            let index = "logs-docker-default".to_owned();
+            let index = elasticsearch::index("logs-docker-default");
             Api::Elasticsearch(Elasticsearch { index, spool: Some(spool), sd_id: sd_id.clone(), labels: none })
         }
         "otlp" => Api::Otlp(Otlp { spool, sd_id: sd_id.clone(), attributes: none }),
@@ -340,7 +340,7 @@ fn encode_body(bencher: Bencher, api: &str) {
         "datadog" => Api::Datadog(Datadog { spool, tags: none }),
         "newrelic" => Api::NewRelic(NewRelic { spool, attributes: none }),
         "cloudwatch" => {
-            let (group, stream) = (Name::group("docker"), Name::stream("{host}"));
+            let (group, stream) = (cloudwatch::group("docker"), cloudwatch::stream("{host}"));
             Api::CloudWatch(CloudWatch { group, stream, objects: Some(objects), creates: true })
         }
         "s3" => Api::S3(S3 { stream: format!("{SPOOL}-central"), objects }),

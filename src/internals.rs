@@ -37,9 +37,9 @@ pub mod protocol {
     pub use crate::protocol::properties;
 
     pub mod api {
-        pub use crate::protocol::api::cloudwatch::{CloudWatch, Name};
+        pub use crate::protocol::api::cloudwatch::{self, CloudWatch};
         pub use crate::protocol::api::datadog::Datadog;
-        pub use crate::protocol::api::elasticsearch::Elasticsearch;
+        pub use crate::protocol::api::elasticsearch::{self, Elasticsearch};
         pub use crate::protocol::api::loki::{Label, Loki};
         pub use crate::protocol::api::ndjson::Ndjson;
         pub use crate::protocol::api::newrelic::NewRelic;

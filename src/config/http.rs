@@ -11,8 +11,10 @@ use super::secret::{FromVariable, Secret};
 use super::settings::{OnlyFor, Place, defaults, settings};
 use super::written::{Entry, Written};
 use crate::protocol::api::age::TooOld;
+use crate::protocol::api::elasticsearch::MAX_INDEX;
 use crate::protocol::api::loki::{self, Label};
 use crate::protocol::api::splunk::Ack;
+use crate::record::template::{FIELDS, unknown_field};
 
 /// What a request carries before it is compressed, in bytes: what keeps the relay below 24 MiB of memory. Elasticsearch recommends 5 MB at
 /// most, and some servers take 10 MiB.
@@ -262,6 +264,13 @@ fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
     }
     match api {
         Api::Loki => check_labels(http, place),
+        Api::Splunk => match http.index.first().filter(|leaf| leaf.text.contains('{')) {
+            Some(leaf) => {
+                let says = "an index with fields is for api = \"elasticsearch\"; write one name";
+                source.note(source.bad(&place.key("index"), leaf, says), ())
+            }
+            None => Ok(()),
+        },
         api => aws::check(http, (*api, addresses), place),
     }
 }
@@ -303,11 +312,15 @@ fn index(text: &str) -> Result<String, String> {
     let is_bad = |c: char| c.is_uppercase() || c.is_whitespace() || c.is_control() || r#"\/*?"<>|,#:"#.contains(c);
     match text {
         "" | "." | ".." => Err("an index has a name".to_owned()),
-        _ if text.len() > 255 => Err("the name of an index has at most 255 bytes".to_owned()),
+        _ if text.len() > MAX_INDEX => Err("the name of an index has at most 255 bytes".to_owned()),
         _ if text.starts_with(['-', '_', '+']) => Err("the name of an index does not begin with -, _ or +".to_owned()),
+        // A field comes from strangers, who would name an index of others.
+        _ if text.starts_with(['{', '.']) && FIELDS.iter().any(|(field, _)| text.contains(field)) => {
+            Err("the name of an index with fields begins with a text, and not with a dot: \"logs-{host}\"".to_owned())
+        }
         _ => match text.chars().find(|c| is_bad(*c)) {
             Some(bad) => Err(format!("the name of an index has small letters, and no {bad:?}")),
-            None => Ok(text.to_owned()),
+            None => unknown_field(text).map_or_else(|| Ok(text.to_owned()), Err),
         },
     }
 }

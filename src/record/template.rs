@@ -21,6 +21,18 @@ pub enum Field {
     Id,
 }
 
+/// Bytes of a value in a [`Name`].
+const MAX_FIELD: usize = 128;
+
+/// A name with fields of a record in it.
+pub struct Name {
+    parts: Vec<Part>,
+    /// What a byte of a value is there.
+    legal: fn(u8) -> char,
+    /// Bytes of a name.
+    longest: usize,
+}
+
 /// The fields as they are written.
 pub const FIELDS: [(&str, Field); 5] = [
     ("{host}", Field::Host),
@@ -53,6 +65,31 @@ pub fn unknown_field(template: &str) -> Option<String> {
     let mut fields = template.split('{').skip(1).filter_map(|part| part.split_once('}'));
     let (field, _) = fields.find(|(field, _)| !FIELDS.iter().any(|(known, _)| known[1..known.len() - 1] == **field))?;
     Some(format!("{{{field}}} is no field; there are {}", FIELDS.map(|(written, _)| written).join(", ")))
+}
+
+impl Name {
+    pub fn new(template: &str, legal: fn(u8) -> char, longest: usize) -> Self {
+        Self { parts: parts(template), legal, longest }
+    }
+
+    pub fn of(&self, record: &Record<'_>) -> Cow<'_, str> {
+        if let [Part::Text(text)] = &self.parts[..] {
+            return Cow::Borrowed(text);
+        }
+        let mut name = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => name.push_str(text),
+                Part::Field(field) => {
+                    let value = field.of(record);
+                    name.extend(value.iter().take(MAX_FIELD).map(|byte| (self.legal)(*byte)));
+                }
+            }
+        }
+        let fits = (0..=self.longest.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+        name.truncate(fits.unwrap_or(0));
+        Cow::Owned(name)
+    }
 }
 
 impl Field {

@@ -343,6 +343,31 @@ fn a_real_server_has_each_line_once() {
     relay.stops();
 }
 
+/// A data stream for each host, which one request may fill several of.
+#[test]
+fn a_real_server_has_an_index_for_each_host() {
+    let Some(server) = Osmem::start() else { return };
+    let keys = format!("{KEYS}\nindex = \"logs-{{host}}-prod\"");
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&server.url, &keys).start();
+    let line = |number: usize| {
+        let host = ["Node-1", "b:?/a"][number % 2];
+        format!("<14>1 2026-11-29T12:00:00.{number:06}Z {host} a - - - {number}\n")
+    };
+    relay.door().connect().send((0..100).map(line).collect::<String>().as_bytes());
+    relay.counts("forward_pending", 0);
+    relay.has_delivered(100, 0);
+    for (index, first) in [("logs-node-1-prod", 0), ("logs-b___a-prod", 1)] {
+        let mut there: Vec<usize> = server.search_in(index, "match_all").iter().map(number).collect();
+        there.sort_unstable();
+        assert!(there.iter().copied().eq((first..100).step_by(2)), "{index}: {there:?}");
+    }
+    relay.stops();
+}
+
+fn number(document: &Value) -> usize {
+    document["message"].as_str().and_then(|text| text.parse().ok()).expect("a number")
+}
+
 /// The request that is on its way is answered first; the next one goes to where the name points now.
 #[test]
 fn a_name_that_moves_is_followed() {
@@ -478,8 +503,13 @@ impl Osmem {
     }
 
     fn search(&self, what: &str) -> Vec<Value> {
+        self.search_in("logs-docker-default", what)
+    }
+
+    fn search_in(&self, index: &str, what: &str) -> Vec<Value> {
+        self.asks("POST", &format!("/{index}/_refresh"), "");
         let body = format!("{{\"size\":10000,\"query\":{{\"{what}\":{{}}}}}}");
-        let answer = self.asks("POST", "/logs-docker-default/_search", &body);
+        let answer = self.asks("POST", &format!("/{index}/_search"), &body);
         let hits = answer["hits"]["hits"].as_array().expect("hits");
         hits.iter().map(|hit| hit["_source"].clone()).collect()
     }

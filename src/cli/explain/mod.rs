@@ -216,10 +216,10 @@ mod tests {
             (
                 "es",
                 "https://es:9200/x",
-                "api = \"elasticsearch\"",
+                "api = \"elasticsearch\"\nindex = \"logs-{host}-default\"",
                 [
-                    "es: to https://es:9200/x as elasticsearch, in a request to https://es:9200/x/_bulk, 348 bytes",
-                    "{\"create\":{\"_index\":\"logs-docker-default\",\"_id\":\"SPOOL-1-0\"}}\\x0a{\"@timestamp\":",
+                    "es: to https://es:9200/x as elasticsearch, in a request to https://es:9200/x/_bulk, 343 bytes",
+                    "{\"create\":{\"_index\":\"logs-h-default\",\"_id\":\"SPOOL-1-0\"}}\\x0a{\"@timestamp\":",
                 ],
             ),
             (

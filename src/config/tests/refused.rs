@@ -120,6 +120,14 @@ fn what_is_wrong_with_a_forward_by_http_is_said() {
             &forward("api = \"elastic\"").replacen("api = \"elasticsearch\"\n", "", 1),
             "3: forward.api: `elastic`: write \"elasticsearch\" or \"otlp\" or \"splunk\" or \"loki\" or \"datadog\" or \"newrelic\" or \"cloudwatch\" or \"s3\" or \"json\"",
         ),
+        (
+            &forward("index = \"logs-{hst}\""),
+            "4: forward.index: `logs-{hst}`: {hst} is no field; there are {host}, {name}, {image}, {id}, {app}",
+        ),
+        (
+            &forward("index = \"{host}-logs\""),
+            "4: forward.index: `{host}-logs`: the name of an index with fields begins with a text, and not with a dot: \"logs-{host}\"",
+        ),
         (&forward("index = \"Logs\""), "4: forward.index: `Logs`: the name of an index has small letters, and no 'L'"),
         (&forward("user = \"a\""), "4: forward.user: `a`: `user` needs `password-file`"),
         (&forward("password-file = \"/p\""), "4: forward.password: `/p`: a password needs `user`"),

@@ -1,9 +1,9 @@
 //! An API as the config wants it.
 
 use crate::config::{Api as ApiName, HttpSettings};
-use crate::protocol::api::cloudwatch::{CloudWatch, Name};
+use crate::protocol::api::cloudwatch::{self, CloudWatch};
 use crate::protocol::api::datadog::Datadog;
-use crate::protocol::api::elasticsearch::{DEFAULT_INDEX, Elasticsearch};
+use crate::protocol::api::elasticsearch::{self, DEFAULT_INDEX, Elasticsearch};
 use crate::protocol::api::loki::Loki;
 use crate::protocol::api::ndjson::Ndjson;
 use crate::protocol::api::newrelic::NewRelic;
@@ -29,7 +29,7 @@ pub fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
     let fields = settings.fields.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
     match settings.api {
         ApiName::Elasticsearch => Api::Elasticsearch(Elasticsearch {
-            index: settings.index.as_deref().unwrap_or(DEFAULT_INDEX).to_owned(),
+            index: elasticsearch::index(settings.index.as_deref().unwrap_or(DEFAULT_INDEX)),
             spool: settings.id.then_some(spool),
             sd_id,
             labels: fields,
@@ -49,8 +49,8 @@ pub fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
             let cloud_watch = &settings.cloud_watch;
             let objects = (!cloud_watch.event_is_text).then_some(Ndjson { is_array: false, sd_id, fields });
             Api::CloudWatch(CloudWatch {
-                group: Name::group(cloud_watch.group.as_deref().unwrap_or_default()),
-                stream: Name::stream(&cloud_watch.stream),
+                group: cloudwatch::group(cloud_watch.group.as_deref().unwrap_or_default()),
+                stream: cloudwatch::stream(&cloud_watch.stream),
                 objects,
                 creates: cloud_watch.create,
             })

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::ndjson::Ndjson;
 use super::object::Object;
 use super::{Answer, Fate, Head, Limits, Line, Verdict};
-use crate::record::template::{Part, parts};
+use crate::record::template::Name;
 use crate::record::{Record, escape};
 
 /// A request may have 10,000 events and 1,048,576 bytes: those of the messages and 26 for each event. What surrounds a message in our JSON is
@@ -27,8 +27,6 @@ pub const LIMITS: Limits = Limits { lines: 10_000, bytes: 1_048_576, line: usize
 const SPAN: i64 = 24 * 60 * 60 * 1_000_000;
 /// Characters of a group's or a stream's name.
 pub const MAX_NAME: usize = 512;
-/// Bytes of a value in a name.
-const MAX_FIELD: usize = 128;
 
 pub struct CloudWatch {
     pub group: Name,
@@ -37,13 +35,6 @@ pub struct CloudWatch {
     pub objects: Option<Ndjson>,
     /// Whether streams that are not there are made.
     pub creates: bool,
-}
-
-/// A name with fields of a line in it.
-pub struct Name {
-    parts: Vec<Part>,
-    /// Whether a character of a value may stand in it.
-    is_legal: fn(u8) -> bool,
 }
 
 /// What a stream needs, in the order in which it is made.
@@ -89,7 +80,7 @@ impl CloudWatch {
     pub fn arrange(&self, lines: &[Line<'_>]) -> Vec<Vec<usize>> {
         let mut streams: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
         for (place, line) in lines.iter().enumerate() {
-            let names = (self.group.of(&line.record), self.stream.of(&line.record));
+            let names = (self.group.of(&line.record).into_owned(), self.stream.of(&line.record).into_owned());
             streams.entry(names).or_default().push(place);
         }
         let time = |place: usize| lines[place].time().map_or(0, |time| time.0);
@@ -245,31 +236,14 @@ impl Problem {
     }
 }
 
-impl Name {
-    pub fn group(template: &str) -> Self {
-        Self { parts: parts(template), is_legal: is_of_group }
-    }
+/// The name of a log group. What it cannot have is `_`.
+pub fn group(template: &str) -> Name {
+    Name::new(template, |byte| if is_of_group(byte) { char::from(byte) } else { '_' }, MAX_NAME)
+}
 
-    pub fn stream(template: &str) -> Self {
-        Self { parts: parts(template), is_legal: is_of_stream }
-    }
-
-    fn of(&self, record: &Record<'_>) -> String {
-        let mut name = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => name.push_str(text),
-                Part::Field(field) => {
-                    let value = field.of(record);
-                    let legal = |byte: &u8| if (self.is_legal)(*byte) { char::from(*byte) } else { '_' };
-                    name.extend(value.iter().take(MAX_FIELD).map(legal));
-                }
-            }
-        }
-        // It is ASCII: `config` takes no other text.
-        name.truncate(MAX_NAME);
-        name
-    }
+/// The name of a log stream, likewise.
+pub fn stream(template: &str) -> Name {
+    Name::new(template, |byte| if is_of_stream(byte) { char::from(byte) } else { '_' }, MAX_NAME)
 }
 
 #[cfg(test)]
@@ -281,7 +255,7 @@ mod tests {
     fn cloud_watch(group: &str, stream: &str, is_text: bool) -> CloudWatch {
         let ndjson = Ndjson { is_array: false, sd_id: "docker@32473".to_owned(), fields: Vec::new() };
         let objects = (!is_text).then_some(ndjson);
-        CloudWatch { group: Name::group(group), stream: Name::stream(stream), objects, creates: true }
+        CloudWatch { group: super::group(group), stream: super::stream(stream), objects, creates: true }
     }
 
     #[test]
@@ -301,7 +275,7 @@ mod tests {
         );
         let long = "x".repeat(MAX_NAME);
         let record = Record::from_line(b"<13>1 - h - - - - x", "docker@32473");
-        assert_eq!(Name::stream(&format!("{long}{{host}}")).of(&record), long);
+        assert_eq!(stream(&format!("{long}{{host}}")).of(&record), long);
         let mut body = Vec::new();
         cloud_watch("g/{host}", "s", false).creation(Creation::Group, &record, &mut body);
         assert_eq!(body, br#"{"logGroupName":"g/h"}"#);

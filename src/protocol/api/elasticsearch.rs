@@ -15,6 +15,7 @@ use super::names::with_own_names;
 use super::object::Object;
 use super::{Answer, Fate, Head, Line, ORIGINAL_TIME, Verdict, foreign_params, image_and_tag, service};
 use crate::record::structured_data::unescape;
+use crate::record::template::Name;
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, Record, SEVERITIES};
 
@@ -25,9 +26,12 @@ const WANTED: &str =
 /// A data stream by the template `logs-*-*` that Elasticsearch has.
 pub const DEFAULT_INDEX: &str = "logs-docker-default";
 
+/// Bytes of an index's name.
+pub const MAX_INDEX: usize = 255;
+
 pub struct Elasticsearch {
     /// The data stream or index.
-    pub index: String,
+    pub index: Name,
     /// The spool's id, which makes the lines' numbers unique; `None`: Elasticsearch makes an `_id` of its own, and a line that is sent
     /// twice is there twice.
     pub spool: Option<String>,
@@ -76,7 +80,7 @@ impl Elasticsearch {
         for line in lines {
             let mut action = Object::begin(out);
             action.object("create", |create| {
-                create.text("_index", &self.index);
+                create.text("_index", &self.index.of(&line.record));
                 if let Some(spool) = &self.spool {
                     create.id("_id", line.id, spool);
                 }
@@ -201,6 +205,16 @@ impl Elasticsearch {
     }
 }
 
+/// The name of a data stream or an index, which begins with a text. Of a value letters are small, and what is neither a letter nor a digit nor
+/// one of `-_.` is `_`.
+pub fn index(template: &str) -> Name {
+    let legal = |byte: u8| match byte.to_ascii_lowercase() {
+        byte if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) => char::from(byte),
+        _ => '_',
+    };
+    Name::new(template, legal, MAX_INDEX)
+}
+
 impl Said {
     /// `Err`: it is not about the line.
     fn fate(&self) -> Result<Fate, String> {
@@ -226,7 +240,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str, lines: usize) -> Verdict {
         let spool = Some("00ff".to_owned());
-        let bulk = Elasticsearch { index: "i".to_owned(), spool, sd_id: "docker@32473".to_owned(), labels: Vec::new() };
+        let bulk = Elasticsearch { index: index("i"), spool, sd_id: "docker@32473".to_owned(), labels: Vec::new() };
         bulk.verdict(&Answer { status, retry_after: None, body: body.as_bytes() }, lines)
     }
 
@@ -272,7 +286,7 @@ mod tests {
     #[test]
     fn each_name_is_there_once() {
         let labels = vec![("env".to_owned(), "prod".to_owned())];
-        let bulk = Elasticsearch { index: "i".to_owned(), spool: None, sd_id: "docker@32473".to_owned(), labels };
+        let bulk = Elasticsearch { index: index("i"), spool: None, sd_id: "docker@32473".to_owned(), labels };
         let line = "<14>1 2026-11-29T12:00:00Z h a - - [fields@32473 a.b=\"1\" a_b=\"2\" env=\"test\"][x@1 k=\"1\" k=\"2\"][x@1 l=\"3\"] m";
         let body = body_of(&Api::Elasticsearch(bulk), &[line.as_bytes()]);
         let document = body.lines().nth(1).expect("a document");
@@ -280,6 +294,31 @@ mod tests {
         assert!(document.contains(labels), "{document}");
         let structured_data = r#""structured_data":{"x@1":{"k":["1","2"],"l":"3"}}"#;
         assert!(document.contains(structured_data), "{document}");
+    }
+
+    #[test]
+    fn an_index_may_have_fields_of_the_line() {
+        let check = |template: &str, host: &str, expected: &str| {
+            let bulk = Elasticsearch {
+                index: index(template),
+                spool: None,
+                sd_id: "docker@32473".to_owned(),
+                labels: Vec::new(),
+            };
+            let line = format!("<14>1 - {host} a - - - m");
+            let body = body_of(&Api::Elasticsearch(bulk), &[line.as_bytes()]);
+            assert_eq!(
+                body.lines().next(),
+                Some(&*format!("{{\"create\":{{\"_index\":\"{expected}\"}}}}")),
+                "{template}"
+            );
+        };
+        check("logs-{host}-prod", "Node-7.example", "logs-node-7.example-prod");
+        check("logs-{host}", "a/b:c*?\\d#E", "logs-a_b_c___d_e");
+        check("logs-{name}-{id}", "h", "logs-a--");
+        check("logs-{host}", "-", "logs--");
+        check(&format!("{}{{host}}", "é".repeat(127)), "node", &format!("{}n", "é".repeat(127)));
+        check(&format!("{}{{host}}é", "x".repeat(253)), "n", &format!("{}n", "x".repeat(253)));
     }
 
     #[test]

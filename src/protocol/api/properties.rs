@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cloudwatch::{CloudWatch, Name};
+use super::cloudwatch::{self, CloudWatch};
 use super::datadog::Datadog;
-use super::elasticsearch::Elasticsearch;
+use super::elasticsearch::{self, Elasticsearch};
 use super::loki::{Label, Loki};
 use super::ndjson::Ndjson;
 use super::newrelic::NewRelic;
@@ -96,7 +96,7 @@ fn apis() -> [Api; 10] {
     let sd_id = SD_ID.to_owned();
     [
         Api::Elasticsearch(Elasticsearch {
-            index: "logs-docker-default".to_owned(),
+            index: elasticsearch::index("logs-{host}{app}{name}-{image}.{id}é"),
             spool: Some(spool()),
             sd_id: sd_id.clone(),
             labels: fields.clone(),
@@ -117,8 +117,8 @@ fn apis() -> [Api; 10] {
         Api::Datadog(Datadog { spool: spool(), tags: fields.clone() }),
         Api::NewRelic(NewRelic { spool: spool(), attributes: fields.clone() }),
         Api::CloudWatch(CloudWatch {
-            group: Name::group("/docker/{host}"),
-            stream: Name::stream("{host}/{name}"),
+            group: cloudwatch::group("/docker/{host}"),
+            stream: cloudwatch::stream("{host}/{name}"),
             objects: Some(Ndjson { is_array: false, sd_id: sd_id.clone(), fields: fields.clone() }),
             creates: true,
         }),
@@ -139,6 +139,9 @@ fn of_bulk(body: &[u8]) -> Vec<Vec<u8>> {
     let document = |[action, document]: &[&[u8]; 2]| {
         let action: Value = serde_json::from_slice(action).expect("an action");
         assert!(action["create"]["_id"].is_string());
+        let index = action["create"]["_index"].as_str().expect("a name");
+        let is_legal = |c: char| !c.is_uppercase() && !c.is_whitespace() && !r#"\/*?"<>|,#:"#.contains(c);
+        assert!(index.starts_with("logs-") && index.len() <= 255 && index.chars().all(is_legal), "{index:?}");
         let document: Value = serde_json::from_slice(document).expect("a document");
         let escaped = document["escaped"].as_array().is_some_and(|keys| keys.contains(&"message".into()));
         message(document["message"].as_str().expect("a message"), escaped)
