@@ -1,12 +1,13 @@
 //! The keys of a `[[forward]]` to AWS, and to what signs requests as AWS does: where, and what it knows us by.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::error::ConfigError;
 use super::http;
-use super::kinds::{Flag, Optional, Path, Special, Words};
+use super::kinds::{Flag, Optional, Path, Size, Special, Time, Words};
 use super::secret::{FromVariable, Secret};
-use super::settings::{Place, defaults, settings};
+use super::settings::{OnlyFor, Place, defaults, settings};
 use super::written::{Entry, Leaf};
 use super::{Destination, ForwardAddress};
 use crate::protocol::api::cloudwatch;
@@ -15,18 +16,35 @@ use crate::record::template::{Part, parts, unknown_field};
 /// One stream for each host: CloudWatch takes 5 requests a second for a stream, and each stream of a batch is a request.
 const DEFAULT_STREAM: &str = "{host}";
 
+/// An object, before it is compressed: large enough that a bucket has not too many, and small enough for memory.
+const DEFAULT_OBJECT: usize = 8 << 20;
+const DEFAULT_OBJECT_WAIT: Duration = Duration::from_secs(300);
+
+pub const S3: OnlyFor = OnlyFor { schemes: "s3://", uses: ForwardAddress::is_bucket };
+
 const TEXT: Special<String> = Special { read: |text| Ok(text.to_owned()), display: String::clone };
 
 settings! {
     pub struct AwsSettings, written as WrittenAws {
         /// `None`: the one in the server's name, or `AWS_REGION`.
-        region: Option<String> = None, as Optional(Special { read: region, display: String::clone }), key "region".only_for(http::HTTP);
+        region: Option<String> = None, as Optional(Special { read: region, display: String::clone }), key "region".only_for(http::REQUESTS);
         /// An access key of our own; `None`: what the environment says.
-        access_key: Option<String> = None, as Optional(TEXT), key "access-key".only_for(http::HTTP);
-        secret_key: Option<Secret> = None, as Optional(FromVariable), key "secret-key".only_for(http::HTTP);
-        secret_key_file: Option<PathBuf> = None, as Optional(Path), key "secret-key-file".only_for(http::HTTP);
+        access_key: Option<String> = None, as Optional(TEXT), key "access-key".only_for(http::REQUESTS);
+        secret_key: Option<Secret> = None, as Optional(FromVariable), key "secret-key".only_for(http::REQUESTS);
+        secret_key_file: Option<PathBuf> = None, as Optional(Path), key "secret-key-file".only_for(http::REQUESTS);
         /// Of the shared credentials file; `None`: `AWS_PROFILE`, or `default`.
-        profile: Option<String> = None, as Optional(TEXT), key "profile".only_for(http::HTTP);
+        profile: Option<String> = None, as Optional(TEXT), key "profile".only_for(http::REQUESTS);
+    }
+}
+
+settings! {
+    pub struct S3Settings, written as WrittenS3 {
+        /// The server, which has buckets in its paths; `None`: AWS' own of the region.
+        endpoint: Option<ForwardAddress> = None, as Optional(Special { read: endpoint, display: ToString::to_string }), key "endpoint".only_for(S3);
+        /// Bytes of lines in an object.
+        object: usize = DEFAULT_OBJECT, as Size(65_536..=64 << 20), key "object".only_for(S3);
+        /// How long an object that is not full waits for more.
+        object_wait: Duration = DEFAULT_OBJECT_WAIT, as Time, key "object-wait".only_for(S3);
     }
 }
 
@@ -67,6 +85,19 @@ impl Default for AwsSettings {
     }
 }
 
+impl S3Settings {
+    /// The name of the server, where it is written; otherwise nothing.
+    pub fn endpoint_host(&self) -> String {
+        self.endpoint.as_ref().and_then(ForwardAddress::remote).map(Destination::to_string).unwrap_or_default()
+    }
+}
+
+impl Default for S3Settings {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
 impl Default for CloudWatchSettings {
     fn default() -> Self {
         defaults()
@@ -79,21 +110,12 @@ pub fn check(
     (api, addresses): (http::Api, &Entry),
     place: &Place<'_>,
 ) -> Result<(), ConfigError> {
-    let (source, aws) = (place.source, &http.aws);
-    Secret::check_keys(source, (&place.path, "secret-key"), [&aws.secret_key, &aws.secret_key_file])?;
-    match (aws.access_key.first(), aws.secret_key.first().or(aws.secret_key_file.first())) {
-        (Some(leaf), None) => {
-            source.note(source.bad(&place.key("access-key"), leaf, "it needs `secret-key-file`"), ())?
-        }
-        (None, Some(leaf)) => {
-            source.note(source.located(&place.key("secret-key"), leaf, "it needs `access-key`"), ())?
-        }
-        _ => {}
-    }
-    if !matches!(api, http::Api::CloudWatch | http::Api::S3) {
+    let source = place.source;
+    check_keys(&http.aws, place)?;
+    if api != http::Api::CloudWatch {
         return Ok(());
     }
-    if api == http::Api::CloudWatch && !http.cloud_watch.group.is_written() {
+    if !http.cloud_watch.group.is_written() {
         source.missing("forward", place.span.clone(), "group", "group = \"/docker/{host}\", the log group")?;
     }
     let host = |to: &Leaf| {
@@ -101,11 +123,28 @@ pub fn check(
         to.remote().map(Destination::to_string)
     };
     let has_region = |host: String| AwsSettings::default().region_of(&host, source.variable).is_some();
-    if !aws.region.is_written() && !addresses.leaves().iter().filter_map(host).all(has_region) {
+    if !http.aws.region.is_written() && !addresses.leaves().iter().filter_map(host).all(has_region) {
         let says = "region = \"eu-central-1\", unless the server's name has it (logs.REGION.amazonaws.com) or AWS_REGION is set";
         source.missing("forward", place.span.clone(), "region", says)?;
     }
     Ok(())
+}
+
+/// Notes an access key without its secret, and a secret without its access key.
+pub fn check_keys(aws: &WrittenAws, place: &Place<'_>) -> Result<(), ConfigError> {
+    let source = place.source;
+    Secret::check_keys(source, (&place.path, "secret-key"), [&aws.secret_key, &aws.secret_key_file])?;
+    match (aws.access_key.first(), aws.secret_key.first().or(aws.secret_key_file.first())) {
+        (Some(leaf), None) => source.note(source.bad(&place.key("access-key"), leaf, "it needs `secret-key-file`"), ()),
+        (None, Some(leaf)) => source.note(source.located(&place.key("secret-key"), leaf, "it needs `access-key`"), ()),
+        _ => Ok(()),
+    }
+}
+
+/// The URL of a server that has buckets in its paths.
+fn endpoint(text: &str) -> Result<ForwardAddress, String> {
+    let says = || "write the server's URL, https://minio.example.com, without a bucket".to_owned();
+    text.parse().ok().filter(|to: &ForwardAddress| to.is_http() && !to.path().contains('?')).ok_or_else(says)
 }
 
 fn region(text: &str) -> Result<String, String> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::aws;
 use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::fluent::{self, FluentKeys, FluentSettings};
@@ -40,6 +41,8 @@ const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// The time between two attempts to reach an earlier collector, while a later one serves.
 const DEFAULT_FAILBACK_AFTER: Duration = Duration::from_secs(30);
 
+const NO_REGION: &str = "it needs region = \"eu-central-1\", unless AWS_REGION is set; a server that is not AWS' has one too, often \"us-east-1\"";
+
 const FRAMINGS: Words<Framing> = Words(&[("octet-counting", Framing::OctetCounting), ("newline", Framing::Newline)]);
 
 const STREAMS: OnlyFor = OnlyFor {
@@ -62,11 +65,11 @@ const ANSWERED: OnlyFor =
     OnlyFor { schemes: "relp://, relp+tls://, nats:// or nats+tls://", uses: |to| to.is_relp() || to.is_nats() };
 const FILES: OnlyFor = OnlyFor { schemes: "file://", uses: |to| matches!(to, ForwardAddress::File(_)) };
 const CONNECTIONS: OnlyFor = OnlyFor {
-    schemes: "tcp://, tcp+tls://, relp://, relp+tls://, http://, https://, nats://, nats+tls://, fluent://, fluent+tls://, gelf+tcp:// or gelf+tls://",
-    uses: |to| to.network().is_some_and(|to| to.transport() != Transport::Udp),
+    schemes: "tcp://, tcp+tls://, relp://, relp+tls://, http://, https://, s3://, nats://, nats+tls://, fluent://, fluent+tls://, gelf+tcp:// or gelf+tls://",
+    uses: |to| to.is_bucket() || to.network().is_some_and(|to| to.transport() != Transport::Udp),
 };
 const TLS: OnlyFor = OnlyFor {
-    schemes: "tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://",
+    schemes: "tcp+tls://, relp+tls://, https://, s3://, nats+tls://, fluent+tls:// or gelf+tls://",
     uses: ForwardAddress::is_tls,
 };
 
@@ -283,6 +286,13 @@ impl Target {
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
         let delivery = match &address {
+            ForwardAddress::Bucket(bucket) => {
+                let http = HttpSettings { api: http::Api::S3, ..keys.http.clone() };
+                let region = http.aws.region_of(&http.s3.endpoint_host(), variable).ok_or(NO_REGION)?;
+                let address = bucket.url(http.s3.endpoint.as_ref(), &region)?;
+                let proxy = http.proxy.of(&address, variable)?;
+                return Ok(Self { address, proxy, delivery: DeliverySettings::Http(Box::new(http)) });
+            }
             ForwardAddress::File(_) => DeliverySettings::File(keys.file.clone()),
             ForwardAddress::Stdout => DeliverySettings::Stdout,
             ForwardAddress::Network(to) => match (to.protocol(), to.transport()) {
@@ -397,6 +407,7 @@ fn check_kinds(written: &WrittenForward, place: &Place<'_>) -> Result<(), Config
         ForwardProtocol::Fluent => Some(fluent::FLUENT.schemes),
         ForwardProtocol::Gelf => Some(GELF_SCHEMES),
     };
+    let kind = |to: &ForwardAddress| if to.is_bucket() { Some(aws::S3.schemes) } else { kind(to) };
     let Some(schemes) = to.iter().find_map(kind) else { return Ok(()) };
     let is_other = |to: &ForwardAddress| kind(to) != Some(schemes);
     let Some(other) = to.iter().position(is_other).and_then(|at| written.addresses.leaves().get(at)) else {

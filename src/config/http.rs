@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::aws::{self, AwsSettings, CloudWatchSettings};
+use super::aws::{self, AwsSettings, CloudWatchSettings, S3Settings};
 use super::error::{ConfigError, SECRET_HEADERS};
 use super::kinds::{Age, ListOf, Optional, Path, Size, Special, Time, Words};
 use super::proxy::ProxyChoice;
@@ -20,9 +20,6 @@ use crate::record::template::{FIELDS, unknown_field};
 /// most, and some servers take 10 MiB.
 const DEFAULT_BATCH: usize = 256 << 10;
 const DEFAULT_BATCH_WAIT: Duration = Duration::from_secs(1);
-/// An object, before it is compressed: large enough that a bucket has not too many, and small enough for memory.
-const DEFAULT_OBJECT: usize = 8 << 20;
-const DEFAULT_OBJECT_WAIT: Duration = Duration::from_secs(300);
 const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Few values each: Loki makes a stream of each set of them.
 const DEFAULT_LABELS: [Label; 4] = [Label::Job, Label::Host, Label::ServiceName, Label::Level];
@@ -35,11 +32,10 @@ const APIS: Words<Api> = Words(&[
     ("datadog", Api::Datadog),
     ("newrelic", Api::NewRelic),
     ("cloudwatch", Api::CloudWatch),
-    ("s3", Api::S3),
     ("json", Api::Ndjson),
 ]);
 /// Keys that not every API uses, and those that do.
-const KEYS_OF_APIS: [(&str, &[Api]); 26] = [
+const KEYS_OF_APIS: [(&str, &[Api]); 22] = [
     ("index", &[Api::Elasticsearch, Api::Splunk]),
     ("id", &[Api::Elasticsearch]),
     ("sourcetype", &[Api::Splunk]),
@@ -62,18 +58,11 @@ const KEYS_OF_APIS: [(&str, &[Api]); 26] = [
     ("stream", &[Api::CloudWatch]),
     ("create", &[Api::CloudWatch]),
     ("event", &[Api::CloudWatch]),
-    ("object", &[Api::S3]),
-    ("object-wait", &[Api::S3]),
-    ("batch", BATCHES),
-    ("batch-wait", BATCHES),
 ];
 /// Those that know us by a token or a password, and those that know us by a signature.
 const TOKENS: &[Api] =
     &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::Ndjson];
-const SIGNATURES: &[Api] = &[Api::CloudWatch, Api::S3, Api::Elasticsearch];
-/// Those whose requests are no objects.
-const BATCHES: &[Api] =
-    &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::CloudWatch, Api::Ndjson];
+const SIGNATURES: &[Api] = &[Api::CloudWatch, Api::Elasticsearch];
 /// Those that are told a time apart from the line's fields.
 const APIS_WITH_TIME: &[Api] =
     &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::CloudWatch];
@@ -89,8 +78,13 @@ const TEXT: Special<String> = Special { read: |text| Ok(text.to_owned()), displa
 const BATCHED: OnlyFor =
     OnlyFor { schemes: "http://, https://, fluent:// or fluent+tls://", uses: |to| to.is_http() || to.is_fluent() };
 /// These may compress.
-const COMPRESSED: OnlyFor =
-    OnlyFor { schemes: "http://, https:// or gelf+udp://", uses: |to| to.is_http() || to.is_gelf() && to.is_udp() };
+const COMPRESSED: OnlyFor = OnlyFor {
+    schemes: "http://, https://, s3:// or gelf+udp://",
+    uses: |to| (REQUESTS.uses)(to) || to.is_gelf() && to.is_udp(),
+};
+/// These are sent requests.
+pub const REQUESTS: OnlyFor =
+    OnlyFor { schemes: "http://, https:// or s3://", uses: |to| to.is_http() || to.is_bucket() };
 pub const HTTP: OnlyFor = OnlyFor { schemes: "http:// or https://", uses: super::ForwardAddress::is_http };
 /// Who wants to know a user.
 const USERS: OnlyFor = OnlyFor {
@@ -111,6 +105,7 @@ pub enum Api {
     Datadog,
     NewRelic,
     CloudWatch,
+    /// What an address of `s3://` speaks: no other is.
     S3,
     /// Any URL that takes JSON.
     Ndjson,
@@ -119,7 +114,7 @@ pub enum Api {
 impl Api {
     /// The word that the config has for it.
     pub fn word(self) -> &'static str {
-        APIS.0.iter().find(|(_, api)| *api == self).map_or("", |(word, _)| word)
+        APIS.0.iter().find(|(_, api)| *api == self).map_or("s3", |(word, _)| word)
     }
 }
 
@@ -152,29 +147,26 @@ settings! {
         password: Option<Secret> = None, as Optional(FromVariable), key "password".only_for(USERS);
         password_file: Option<PathBuf> = None, as Optional(Path), key "password-file".only_for(USERS);
         /// The proxy that requests go through.
-        proxy: ProxyChoice = ProxyChoice::Variables, as Special { read: ProxyChoice::read, display: ToString::to_string }, key "proxy".only_for(HTTP);
+        proxy: ProxyChoice = ProxyChoice::Variables, as Special { read: ProxyChoice::read, display: ToString::to_string }, key "proxy".only_for(REQUESTS);
         /// Headers of each request.
-        headers: Vec<Pair> = Vec::new(), as ListOf { read: header, display: |pair| format!("{}: {}", pair.name, pair.value) }, key "headers".only_for(HTTP);
+        headers: Vec<Pair> = Vec::new(), as ListOf { read: header, display: |pair| format!("{}: {}", pair.name, pair.value) }, key "headers".only_for(REQUESTS);
         /// On each line.
-        fields: Vec<Pair> = Vec::new(), as ListOf { read: field, display: |pair| format!("{}={}", pair.name, pair.value) }, key "fields".only_for(HTTP);
+        fields: Vec<Pair> = Vec::new(), as ListOf { read: field, display: |pair| format!("{}={}", pair.name, pair.value) }, key "fields".only_for(REQUESTS);
         /// Bytes of lines in a request. Never more than the API takes.
         batch: usize = DEFAULT_BATCH, as Size(4096..=16 << 20), key "batch".only_for(BATCHED);
         /// How long a batch that is not full waits for more.
         batch_wait: Duration = DEFAULT_BATCH_WAIT, as Time, key "batch-wait".only_for(HTTP);
-        /// Bytes of lines in an object.
-        object: usize = DEFAULT_OBJECT, as Size(65_536..=64 << 20), key "object".only_for(HTTP);
-        /// How long an object that is not full waits for more.
-        object_wait: Duration = DEFAULT_OBJECT_WAIT, as Time, key "object-wait".only_for(HTTP);
         /// How old lines may be that are sent with their own time; `None`: as old as the API takes them.
         max_age: Option<Duration> = None, as Optional(Age), key "max-age".only_for(HTTP);
         too_old: TooOld = TooOld::Now, as TOO_OLD, key "too-old".only_for(HTTP);
         compress: bool = true, as COMPRESSIONS, key "compress".only_for(COMPRESSED);
         /// How long an answer is awaited before the request is sent again.
-        answer_timeout: Duration = DEFAULT_ANSWER_TIMEOUT, as Time, key "answer-timeout".only_for(HTTP);
+        answer_timeout: Duration = DEFAULT_ANSWER_TIMEOUT, as Time, key "answer-timeout".only_for(REQUESTS);
     }
     groups {
         aws: AwsSettings;
         cloud_watch: CloudWatchSettings;
+        s3: S3Settings;
     }
 }
 
@@ -201,12 +193,17 @@ pub fn check(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
     let source = place.source;
     let read = |leaf| Some((leaf, source.text("forward.to", leaf).ok()?.parse::<super::ForwardAddress>().ok()?));
     let to: Vec<_> = addresses.leaves().iter().filter_map(read).collect();
-    let Some((leaf, _)) = to.iter().find(|(_, to)| to.is_http()) else { return Ok(()) };
-    if !http.api.is_written() {
-        let says = "http:// and https:// need `api`, what is spoken there: api = \"elasticsearch\"";
-        source.note(source.bad(&place.key("to"), leaf, says), ())?;
+    match to.iter().find(|(_, to)| (REQUESTS.uses)(to)) {
+        None => return Ok(()),
+        Some((_, to)) if to.is_bucket() => aws::check_keys(&http.aws, place)?,
+        Some((leaf, _)) => {
+            if !http.api.is_written() {
+                let says = "http:// and https:// need `api`, what is spoken there: api = \"elasticsearch\"";
+                source.note(source.bad(&place.key("to"), leaf, says), ())?;
+            }
+            check_api(http, addresses, place)?;
+        }
     }
-    check_api(http, addresses, place)?;
     if let Some(leaf) = http.proxy.first().filter(|leaf| leaf.text.contains('@') && !leaf.text.contains("${")) {
         let says = "a password does not stand in this file; write proxy = \"${VARIABLE}\" and set that variable";
         source.note(source.located(&place.key("proxy"), leaf, says), ())?;

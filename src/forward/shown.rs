@@ -28,9 +28,8 @@ pub fn shown(settings: &config::Forward, target: &Target, sd_id: &str, line: &[u
         DeliverySettings::Http(settings) => {
             let path = http::example(settings, &stream, sd_id, line, &mut bytes);
             let within = match settings.api {
-                config::Api::S3 => "in an object".to_owned(),
-                // The query says what the answer shall have.
-                _ => format!("in a request to {}{}", target.address, path.split('?').next().unwrap_or_default()),
+                config::Api::S3 => format!("in the object {}{path}", target.address.to_string().trim_end_matches('/')),
+                _ => format!("in a request to {}{path}", target.address),
             };
             Shown { format: settings.api.word().to_owned(), framing: None, within, bytes }
         }

@@ -16,14 +16,21 @@ use crate::support::python::python_with;
 use crate::support::{Program, Setup, Store, StorePeer, StoreRequest, Wire, eventually, says, says_at_length};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+/// What the relay signs with: its access key, and the secret.
+pub const CREDENTIALS: (&str, &str) = ("AKIDEXAMPLE", SECRET);
 const KEYS: &str = "api = \"cloudwatch\"\ngroup = \"/docker/test\"\nregion = \"eu-central-1\"\nbatch-wait = \"50ms\"";
 /// For lines whose time is written in a test.
 const AS_IT_IS: &str = "too-old = \"send\"";
 
+pub fn with_credentials(setup: Setup) -> Setup {
+    let (access_key, secret_key) = CREDENTIALS;
+    setup.variable("AWS_ACCESS_KEY_ID", access_key).variable("AWS_SECRET_ACCESS_KEY", secret_key)
+}
+
 /// A relay's config with credentials in variables.
 fn to(url: &str, keys: &str) -> Setup {
     let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(url, &format!("{KEYS}\n{keys}"));
-    setup.variable("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").variable("AWS_SECRET_ACCESS_KEY", SECRET)
+    with_credentials(setup)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -32,7 +39,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Panics unless the request is signed with these credentials for this service. Its target needs no other form.
 #[track_caller]
-fn is_signed(request: &StoreRequest, (access_key, secret_key): (&str, &str), (region, service): (&str, &str)) {
+pub fn is_signed(request: &StoreRequest, (access_key, secret_key): (&str, &str), (region, service): (&str, &str)) {
     let said = request.header("authorization").expect("a signature");
     let rest = said.strip_prefix("AWS4-HMAC-SHA256 Credential=").expect("version 4");
     let (credential, rest) = rest.split_once(", SignedHeaders=").expect("headers");
@@ -65,7 +72,7 @@ fn is_signed(request: &StoreRequest, (access_key, secret_key): (&str, &str), (re
 
 /// What CloudWatch is asked for, and the body, after all that it would look at is looked at.
 #[track_caller]
-fn asked(request: &StoreRequest) -> (String, Value) {
+pub fn asked(request: &StoreRequest) -> (String, Value) {
     assert_eq!(request.target, "POST /");
     assert_eq!(request.header("content-type"), Some("application/x-amz-json-1.1"));
     let operation = request.header("x-amz-target").and_then(|target| target.strip_prefix("Logs_20140328."));
@@ -95,7 +102,7 @@ fn numbers(messages: &[String]) -> Vec<usize> {
     messages.iter().map(number).collect()
 }
 
-fn problem(kind: &str) -> String {
+pub fn problem(kind: &str) -> String {
     json!({"__type": format!("com.amazonaws.logs#{kind}"), "message": "so it is"}).to_string()
 }
 
@@ -125,7 +132,7 @@ fn a_stream_is_made_for_each_host() {
     let (mut there, mut made, mut operations) = (Vec::new(), BTreeSet::new(), Vec::new());
     while there.len() < 4 {
         let request = peer.hears();
-        is_signed(&request, ("AKIDEXAMPLE", SECRET), ("eu-central-1", "logs"));
+        is_signed(&request, CREDENTIALS, ("eu-central-1", "logs"));
         assert_eq!(request.header("x-amz-security-token"), Some("token/1"));
         let (operation, body) = asked(&request);
         let (group, stream) = (body["logGroupName"].as_str(), body["logStreamName"].as_str().unwrap_or_default());
@@ -523,11 +530,16 @@ fn moto_has_each_line() {
     assert!(there.len() <= 3000 + 80, "{} lines", there.len());
 }
 
-const OBJECTS: &str = "api = \"s3\"\nregion = \"eu-central-1\"\nobject-wait = \"500ms\"";
+const BUCKET: &str = "s3://bucket/docker%20logs";
 
-fn to_s3(url: &str, keys: &str) -> Setup {
-    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(url, &format!("{OBJECTS}\n{keys}"));
-    setup.variable("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE").variable("AWS_SECRET_ACCESS_KEY", SECRET)
+/// What a bucket needs beside its address. `server`: it has the bucket in its path.
+fn objects(server: &str, keys: &str) -> String {
+    format!("endpoint = \"{server}\"\nregion = \"eu-central-1\"\nobject-wait = \"500ms\"\n{keys}")
+}
+
+fn to_s3(server: &str, keys: &str) -> Setup {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(BUCKET, &objects(server, keys));
+    with_credentials(setup)
 }
 
 /// An object as it was put.
@@ -542,7 +554,7 @@ struct Object {
 #[track_caller]
 fn hears_object(peer: &mut StorePeer) -> Object {
     let request = peer.hears();
-    is_signed(&request, ("AKIDEXAMPLE", SECRET), ("eu-central-1", "s3"));
+    is_signed(&request, CREDENTIALS, ("eu-central-1", "s3"));
     assert_eq!((request.header("if-none-match"), request.header("content-encoding")), (Some("*"), Some("gzip")));
     let key = request.target.strip_prefix("PUT /bucket/docker%20logs/").expect("a key below the prefix").to_owned();
     let last = request.header("x-amz-meta-last").expect("how it ends").to_owned();
@@ -566,7 +578,7 @@ fn takes_objects(peer: &mut StorePeer, count: usize) -> Vec<usize> {
 fn has_it(peer: &mut StorePeer, object: &Object) {
     peer.answers(412, "<Error><Code>PreconditionFailed</Code></Error>");
     let request = peer.hears();
-    is_signed(&request, ("AKIDEXAMPLE", SECRET), ("eu-central-1", "s3"));
+    is_signed(&request, CREDENTIALS, ("eu-central-1", "s3"));
     assert_eq!(request.target, format!("HEAD /bucket/docker%20logs/{}", object.key));
     peer.answers_with(200, &format!("x-amz-meta-last: {}\r\n", object.last), "");
 }
@@ -576,7 +588,7 @@ fn has_it(peer: &mut StorePeer, object: &Object) {
 #[test]
 fn an_object_that_is_there_is_not_put_twice() {
     let store = Store::new();
-    let url = format!("{}/bucket/docker%20logs/", store.url());
+    let url = format!("{}/", store.url());
     let setup = to_s3(&url, "object = \"64KiB\"");
     let relay = setup.start();
     says_at_length(&relay, 0..100, 4000);
@@ -606,7 +618,7 @@ fn an_object_that_is_there_is_not_put_twice() {
 #[test]
 fn an_object_that_is_longer_than_ours_is_passed_whole() {
     let store = Store::new();
-    let url = format!("{}/bucket/docker%20logs", store.url());
+    let url = store.url();
     let setup = to_s3(&url, "object = \"4MiB\"");
     let relay = setup.start();
     says_at_length(&relay, 0..200, 4000);
@@ -643,8 +655,8 @@ fn an_object_that_is_longer_than_ours_is_passed_whole() {
 #[test]
 fn two_forwards_to_one_bucket_have_objects_of_their_own() {
     let store = Store::new();
-    let url = format!("{}/bucket/docker%20logs", store.url());
-    let setup = to_s3(&url, "name = \"all\"").forward_with(&url, &format!("{OBJECTS}\nname = \"some\""));
+    let url = store.url();
+    let setup = to_s3(&url, "name = \"all\"").forward_with(BUCKET, &objects(&url, "name = \"some\""));
     let relay = setup.start();
     says(&relay, 0..1);
     let objects = [(), ()].map(|()| {
@@ -662,7 +674,7 @@ fn two_forwards_to_one_bucket_have_objects_of_their_own() {
 #[test]
 fn a_bucket_that_is_busy_or_not_ours_gets_the_object_later() {
     let store = Store::new();
-    let relay = to_s3(&format!("{}/bucket/docker%20logs", store.url()), "").start();
+    let relay = to_s3(&store.url(), "").start();
     says(&relay, 0..10);
     relay.has_spooled(10);
     let mut peer = store.accepts();
@@ -690,7 +702,7 @@ fn moto_has_each_line_in_one_object() {
     let place =
         "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>";
     ask("PUT /bucket", place);
-    let setup = to_s3(&format!("{}/bucket/docker", moto.url), "object = \"64KiB\"\ncompress = \"off\"");
+    let setup = to_s3(&moto.url, "object = \"64KiB\"\ncompress = \"off\"");
     let mut said = 0;
     for _ in 0..4 {
         let relay = setup.start();
@@ -703,12 +715,12 @@ fn moto_has_each_line_in_one_object() {
     let relay = setup.start();
     relay.counts("forward_pending", 0);
     relay.stops();
-    let listing = ask("GET /bucket?list-type=2&max-keys=1000", "");
+    let listing = ask("GET /bucket?list-type=2&max-keys=1000&prefix=docker%20logs/", "");
     let keys: Vec<_> = listing.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()).collect();
     assert!(keys.len() > 4, "{listing}");
     let mut there = Vec::new();
     for key in keys {
-        let lines = ask(&format!("GET /bucket/{key}"), "");
+        let lines = ask(&format!("GET /bucket/{}", key.replace(' ', "%20")), "");
         there.extend(lines.lines().map(|line| {
             let object: Value = serde_json::from_str(line).expect("JSON");
             object["message"].as_str().expect("a message").parse::<usize>().expect("a number")

@@ -208,7 +208,7 @@ fn flags_and_variables_are_named_as_they_were_given() {
         logferry().args(["--forward", "logs.example.com"]),
         CONFIG,
         "--forward / LOGFERRY_FORWARD: `logs.example.com` is no address; write udp://, tcp://, tcp+tls://, \
-         relp://, relp+tls://, fluent://, fluent+tls://, gelf+udp://, gelf+tcp://, gelf+tls://, http://, https://, nats://, nats+tls://, these with srv+ in front, file:///path or stdout:",
+         relp://, relp+tls://, fluent://, fluent+tls://, gelf+udp://, gelf+tcp://, gelf+tls://, http://, https://, nats://, nats+tls://, these with srv+ in front, s3://bucket/prefix, file:///path or stdout:",
     );
     is_refused(
         logferry().env("LOGFERRY_SPOOL_MAX_SIZE", "big"),

@@ -233,9 +233,12 @@ mod tests {
             ),
             (
                 "bucket",
-                "https://b.s3.eu-central-1.amazonaws.com/p",
-                "api = \"s3\"\nregion = \"eu-central-1\"",
-                ["as s3, in an object, ", "\"message\":\"hello\"}\\x0a"],
+                "s3://logs/p/",
+                "region = \"eu-central-1\"",
+                [
+                    "as s3, in the object https://logs.s3.eu-central-1.amazonaws.com:443/p/2026/11/20/SPOOL-bucket-1-0.ndjson.gz, ",
+                    "\"message\":\"hello\"}\\x0a",
+                ],
             ),
             (
                 "bus",

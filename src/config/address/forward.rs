@@ -1,6 +1,7 @@
 //! Where a forward sends messages.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -14,6 +15,8 @@ const NO_PASSWORD: &str = "a password does not stand in an address; write `user`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardAddress {
     Network(NetworkAddress),
+    /// A bucket of S3, whose server the config says.
+    Bucket(Bucket),
     /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
     File(PathBuf),
     Stdout,
@@ -29,6 +32,14 @@ pub struct NetworkAddress {
     path: String,
 }
 
+/// A bucket, and what its keys begin with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    name: String,
+    /// With a `/` in front; empty: nothing.
+    prefix: String,
+}
+
 /// The name or address by which a collector on the network is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
@@ -41,18 +52,18 @@ impl ForwardAddress {
     /// The schemes of targets, for a person.
     pub fn schemes() -> String {
         let schemes = Scheme::names(|scheme| scheme.forward.is_some());
-        format!("{schemes}, these with srv+ in front, file:///path or stdout:")
+        format!("{schemes}, these with srv+ in front, s3://bucket/prefix, file:///path or stdout:")
     }
 
-    /// The address on the network; `None` for a file and for stdout.
+    /// The address on the network; `None` for a bucket, a file and for stdout.
     pub fn network(&self) -> Option<&NetworkAddress> {
         match self {
             Self::Network(address) => Some(address),
-            Self::File(_) | Self::Stdout => None,
+            Self::Bucket(_) | Self::File(_) | Self::Stdout => None,
         }
     }
 
-    /// The destination to look up; `None` for a file and for stdout.
+    /// The destination to look up; `None` for a bucket, a file and for stdout.
     pub fn remote(&self) -> Option<&Destination> {
         self.network().map(NetworkAddress::destination)
     }
@@ -68,6 +79,10 @@ impl ForwardAddress {
 
     pub fn is_http(&self) -> bool {
         self.network().is_some_and(|to| to.protocol == ForwardProtocol::Http)
+    }
+
+    pub fn is_bucket(&self) -> bool {
+        matches!(self, Self::Bucket(_))
     }
 
     pub fn is_nats(&self) -> bool {
@@ -96,8 +111,24 @@ impl ForwardAddress {
         self.network().is_some_and(|address| address.transport == Transport::Udp)
     }
 
+    /// A bucket's server is HTTPS', unless the config names another.
     pub fn is_tls(&self) -> bool {
-        self.network().is_some_and(|address| address.transport == Transport::Tls)
+        self.is_bucket() || self.network().is_some_and(|address| address.transport == Transport::Tls)
+    }
+}
+
+impl Bucket {
+    /// Its URL, whose server is `endpoint`, or else AWS' own of the region. `Err`: it has none.
+    pub fn url(&self, endpoint: Option<&ForwardAddress>, region: &str) -> Result<ForwardAddress, String> {
+        let Self { name, prefix } = self;
+        let aws = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let url = match endpoint {
+            Some(endpoint) => format!("{}/{name}{prefix}", endpoint.to_string().trim_end_matches('/')),
+            // The certificate is for one label in front of AWS' name.
+            None if name.contains('.') => format!("https://s3.{region}.{aws}/{name}{prefix}"),
+            None => format!("https://{name}.s3.{region}.{aws}{prefix}"),
+        };
+        url.parse()
     }
 }
 
@@ -125,6 +156,9 @@ impl FromStr for ForwardAddress {
         let (scheme, rest) = split_scheme(text, Self::schemes)?;
         if scheme == "file" {
             return Ok(Self::File(file_template(text, rest)?));
+        }
+        if scheme == "s3" {
+            return Ok(Self::Bucket(bucket(text, rest)?));
         }
         let by_service = scheme.strip_prefix("srv+");
         let found = Scheme::named(by_service.unwrap_or(&scheme)).and_then(|found| Some((found, found.forward?)));
@@ -163,6 +197,26 @@ fn path<'t>(text: &str, rest: &'t str) -> Result<(&'t str, String), String> {
     Ok((host, path.to_owned()))
 }
 
+/// Reads a bucket's name, by AWS' rules (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>), and its prefix.
+fn bucket(text: &str, rest: &str) -> Result<Bucket, String> {
+    let (name, prefix) = path(text, rest)?;
+    let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_legal = |byte: u8| is_end(&byte) || b".-".contains(&byte);
+    let ends_well = [name.as_bytes().first(), name.as_bytes().last()].into_iter().flatten().all(is_end);
+    let is_address = name.parse::<Ipv4Addr>().is_ok();
+    if !(3..=63).contains(&name.len()) || !name.bytes().all(is_legal) || !ends_well || name.contains("..") || is_address
+    {
+        return Err(format!(
+            "`{text}`: the name of a bucket has 3 to 63 small letters, digits, dots and dashes; write s3://my-bucket/prefix, and its \
+             server as `endpoint`"
+        ));
+    }
+    if prefix.contains('?') {
+        return Err(format!("`{text}`: the prefix of a bucket's keys has no `?`"));
+    }
+    Ok(Bucket { name: name.to_owned(), prefix })
+}
+
 fn file_template(text: &str, rest: &str) -> Result<PathBuf, String> {
     if let Some(wrong) = unknown_field(rest) {
         return Err(format!("`{text}`: {wrong}"));
@@ -193,6 +247,7 @@ impl fmt::Display for ForwardAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(address) => address.fmt(f),
+            Self::Bucket(Bucket { name, prefix }) => write!(f, "s3://{name}{prefix}"),
             Self::File(path) => write!(f, "file://{}", path.display()),
             Self::Stdout => f.write_str("stdout:"),
         }

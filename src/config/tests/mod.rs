@@ -187,7 +187,7 @@ fn what_is_about_tls_needs_a_forward_that_speaks_it() {
     assert!(nowhere.to_string().contains("no forward speaks TLS"), "{nowhere}");
     refused(
         "[[forward]]\nto = \"relp://c\"\nserver-name = \"d\"",
-        "/etc/x.toml:3: forward.server-name: `d`: no target of `to` speaks TLS; write tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://",
+        "/etc/x.toml:3: forward.server-name: `d`: no target of `to` speaks TLS; write tcp+tls://, relp+tls://, https://, s3://, nats+tls://, fluent+tls:// or gelf+tls://",
     );
 }
 
@@ -345,7 +345,7 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
     // What cannot be read may have been meant to use it.
     refused(
         "[[forward]]\nto = \"tcl://a\"\nwindow = 7",
-        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use udp://, tcp://, tcp+tls://, relp://, relp+tls://, fluent://, fluent+tls://, gelf+udp://, gelf+tcp://, gelf+tls://, http://, https://, nats://, nats+tls://, these with srv+ in front, file:///path or stdout:",
+        "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use udp://, tcp://, tcp+tls://, relp://, relp+tls://, fluent://, fluent+tls://, gelf+udp://, gelf+tcp://, gelf+tls://, http://, https://, nats://, nats+tls://, these with srv+ in front, s3://bucket/prefix, file:///path or stdout:",
     );
 }
 

@@ -118,7 +118,7 @@ fn what_is_wrong_with_a_forward_by_http_is_said() {
         ),
         (
             &forward("api = \"elastic\"").replacen("api = \"elasticsearch\"\n", "", 1),
-            "3: forward.api: `elastic`: write \"elasticsearch\" or \"otlp\" or \"splunk\" or \"loki\" or \"datadog\" or \"newrelic\" or \"cloudwatch\" or \"s3\" or \"json\"",
+            "3: forward.api: `elastic`: write \"elasticsearch\" or \"otlp\" or \"splunk\" or \"loki\" or \"datadog\" or \"newrelic\" or \"cloudwatch\" or \"json\"",
         ),
         (
             &forward("index = \"logs-{hst}\""),
@@ -353,6 +353,64 @@ fn what_is_wrong_with_a_forward_to_aws_is_said() {
     }
     let unused = parse(&forward(named, "group = \"g\"\ntoken-file = \"/t\"")).warnings;
     assert!(unused[0].contains("forward.token-file: only api = \"elasticsearch\" or "), "{unused:?}");
+}
+
+#[test]
+fn what_is_wrong_with_a_bucket_is_said() {
+    let forward = |to: &str, keys: &str| format!("[[forward]]\nto = \"s3://{to}\"\n{keys}");
+    let region = "region = \"eu-central-1\"";
+    for name in ["ab", "-ab", "ab.", "My-bucket", "a_b", "a..b", "127.0.0.1", "bucket:443", &"x".repeat(64)] {
+        refused(
+            &forward(name, region),
+            &format!(
+                "/etc/x.toml:2: forward.to: `s3://{name}`: the name of a bucket has 3 to 63 small letters, digits, dots and dashes; write \
+                 s3://my-bucket/prefix, and its server as `endpoint`"
+            ),
+        );
+    }
+    for (to, keys, says) in [
+        ("bucket/a?b", region, "2: forward.to: `s3://bucket/a?b`: the prefix of a bucket's keys has no `?`"),
+        (
+            "bucket",
+            "",
+            "2: forward.to: `s3://bucket`: it needs region = \"eu-central-1\", unless AWS_REGION is set; a server that is not AWS' has one too, often \"us-east-1\"",
+        ),
+        (
+            "bucket",
+            "region = \"us-east-1\"\nendpoint = \"minio\"",
+            "4: forward.endpoint: `minio`: write the server's URL, https://minio.example.com, without a bucket",
+        ),
+        ("bucket", &format!("{region}\naccess-key = \"A\""), "4: forward.access-key: `A`: it needs `secret-key-file`"),
+    ] {
+        refused(&forward(to, keys), &format!("/etc/x.toml:{says}"));
+    }
+    let unused = parse(&forward("bucket", &format!("{region}\nbatch = \"1MiB\""))).warnings;
+    assert!(unused[0].contains("forward.batch: forward central has no target that uses it (http://"), "{unused:?}");
+}
+
+/// A bucket is in the name of AWS' server, where the certificate has it, and in the path of others.
+#[test]
+fn a_bucket_has_its_server() {
+    let check = |to: &str, keys: &str, expected: &str| {
+        let config = parse(&format!("[[forward]]\nto = \"{to}\"\n{keys}"));
+        assert_eq!(config.forward[0].to[0].address.to_string(), expected);
+        assert_eq!(config.warnings, [""; 0]);
+        let shown = config.to_toml();
+        assert!(shown.contains(to) && !shown.contains("\napi = "), "{shown}");
+        assert_eq!(parse(&shown).to_toml(), shown);
+    };
+    let region = "region = \"eu-central-1\"";
+    check("s3://logs/docker", region, "https://logs.s3.eu-central-1.amazonaws.com:443/docker");
+    check("s3://logs", region, "https://logs.s3.eu-central-1.amazonaws.com:443");
+    check("s3://a.logs/docker/", region, "https://s3.eu-central-1.amazonaws.com:443/a.logs/docker/");
+    check("s3://logs", "region = \"cn-north-1\"", "https://logs.s3.cn-north-1.amazonaws.com.cn:443");
+    check(
+        "s3://logs/docker",
+        &format!("{region}\nendpoint = \"http://127.0.0.1:9000/\""),
+        "http://127.0.0.1:9000/logs/docker",
+    );
+    let endpoint = "endpoint = \"https://s3.eu-west-3.amazonaws.com\"\nca = \"/ca.pem\"";
+    check("s3://logs", endpoint, "https://s3.eu-west-3.amazonaws.com:443/logs");
 }
 
 #[test]

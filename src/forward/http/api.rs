@@ -16,11 +16,16 @@ use crate::record::Record;
 /// What names a line that is only shown.
 pub const EXAMPLE: LineId = LineId { session: 1, number: 0 };
 
-/// The body of a request for one line, not compressed. Returns the path of the API.
-pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], out: &mut Vec<u8>) -> &'static str {
-    let api = api(settings, stream, sd_id);
-    api.body(&[Line { id: EXAMPLE, record: Record::from_line(line, sd_id), sent_at: None }], out);
-    api.head().path
+/// The body of a request for one line, not compressed. Returns what stands behind the address: the path of the API, or the object's key.
+pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], out: &mut Vec<u8>) -> String {
+    let (api, record) = (api(settings, stream, sd_id), Record::from_line(line, sd_id));
+    let path = match api.objects() {
+        Some(s3) => format!("/{}", s3.key(EXAMPLE, &record, settings.compress)),
+        // The query says what the answer shall have.
+        None => api.head().path.split('?').next().unwrap_or_default().to_owned(),
+    };
+    api.body(&[Line { id: EXAMPLE, record, sent_at: None }], out);
+    path
 }
 
 /// `stream`: the spool's id and the forward's name.

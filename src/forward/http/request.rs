@@ -115,9 +115,9 @@ impl Requests {
 
     /// How many bytes of lines are worth a batch, no more than a request will probably carry, and how long fewer wait for more.
     pub fn batch(&self) -> (usize, Duration) {
-        let HttpSettings { object, object_wait, batch, batch_wait, .. } = *self.settings;
+        let HttpSettings { batch, batch_wait, ref s3, .. } = *self.settings;
         match self.api.objects() {
-            Some(_) => (object, object_wait),
+            Some(_) => (s3.object, s3.object_wait),
             None => (batch.min(self.api.limits().bytes / BODY_OF_LINES), batch_wait),
         }
     }
