@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::aws::{CREDENTIALS, asked, is_signed, problem, with_credentials};
 use crate::elasticsearch::rejected;
 use crate::support::dns::NAME;
 use crate::support::{NameServer, Relay, Setup, Store, StorePeer, StoreRequest, eventually};
@@ -24,7 +25,11 @@ const POISON: usize = 123;
 const TOO_MANY: usize = 10;
 /// Halves of requests of some hundred lines have less lines than that, before so many are refused.
 const MOST_TOO_LARGE: usize = 8;
-const KEYS: &str = "batch = \"8KiB\"\nbatch-wait = \"50ms\"\nanswer-timeout = \"1s\"\ntoken = \"${TOKEN}\"";
+const BATCHES: &str = "batch = \"8KiB\"\nbatch-wait = \"50ms\"";
+const TOKEN: &str = "token = \"${TOKEN}\"";
+const REGION: &str = "eu-central-1";
+/// Bytes of a line to S3 beyond its number: an object has 64 KiB at the least.
+const FILLER: usize = 2000;
 
 /// What a store does with one request.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +80,12 @@ const FAULTS: [Fault; 12] = [
 
 impl Fault {
     /// What the store does with the first requests.
-    fn script(self) -> Vec<Act> {
+    fn script(self, api: &str) -> Vec<Act> {
         use Act::{BreaksOff, Dies, Hangs, Refuses, Takes};
         match self {
+            // It looks at no line: whatever it says is about the bucket.
+            Self::TooLarge if api == "s3" => vec![Takes, Refuses(413, ""), Refuses(413, "")],
+            Self::Poison if api == "s3" => vec![Takes, Refuses(400, ""), Refuses(400, "")],
             Self::Away | Self::TooLarge | Self::Poison | Self::NameMoves => vec![],
             Self::Hung => vec![Takes, Hangs { has_taken: false }],
             Self::Killed => vec![Takes, Dies],
@@ -106,6 +114,8 @@ struct Shelf {
     /// Lines that the store knew again, by their IDs.
     known_again: usize,
     ids: BTreeMap<String, usize>,
+    /// Keys of S3's objects, and how each says that it ends.
+    objects: BTreeMap<String, String>,
     requests: usize,
     /// So many of them were too large.
     too_large: usize,
@@ -121,10 +131,11 @@ struct Backend {
 
 impl Backend {
     fn new(api: &'static str, store: Store, fault: Fault) -> Self {
+        let looks_at_lines = api != "s3";
         let shelf = Shelf {
-            script: fault.script().into(),
-            poison: (fault == Fault::Poison).then_some(POISON),
-            most: (fault == Fault::TooLarge).then_some(TOO_MANY),
+            script: fault.script(api).into(),
+            poison: (fault == Fault::Poison && looks_at_lines).then_some(POISON),
+            most: (fault == Fault::TooLarge && looks_at_lines).then_some(TOO_MANY),
             ..Shelf::default()
         };
         let is_over = Arc::<AtomicBool>::default();
@@ -157,6 +168,14 @@ impl Backend {
 fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut StorePeer) -> bool {
     let (lines, mut shelf) = (lines(api, request), shelf.lock());
     shelf.requests += 1;
+    let (method, key) = request.target.split_once(' ').expect("a request line");
+    if method == "HEAD" {
+        match shelf.objects.get(key) {
+            Some(last) => peer.answers_with(200, &format!("x-amz-meta-last: {last}\r\n"), ""),
+            None => peer.answers(404, ""),
+        }
+        return true;
+    }
     shelf.largest = shelf.largest.max(lines.len());
     let act = match shelf.script.pop_front().unwrap_or(Act::Takes) {
         Act::Takes if shelf.most.is_some_and(|most| lines.len() > most) => {
@@ -167,17 +186,25 @@ fn serves(api: &str, shelf: &Mutex<Shelf>, request: &StoreRequest, peer: &mut St
     };
     let poison = shelf.poison.and_then(|poison| lines.iter().position(|line| line.number == Some(poison)));
     match act {
-        Act::Refuses(status, headers) => peer.answers_with(status, headers, "{\"no\":\"not now\"}"),
+        Act::Refuses(status, headers) => {
+            let (status, body) = refusal(api, status);
+            peer.answers_with(status, headers, &body);
+        }
         Act::Hangs { has_taken: false } => {}
         Act::Takes | Act::Hangs { has_taken: true } | Act::BreaksOff | Act::Dies => {
+            let is_there = api == "s3" && shelf.objects.contains_key(key);
             // Elasticsearch alone takes the rest of a request.
-            if poison.is_none() || api == "elasticsearch" {
+            if !is_there && (poison.is_none() || api == "elasticsearch") {
                 takes(&mut shelf, &lines);
             }
             let (status, headers, body) = match poison {
+                _ if is_there => (412, "", error_of_s3("PreconditionFailed")),
                 None => taken(api, lines.len()),
                 Some(at) => refused(api, lines.len(), at),
             };
+            if let Some(last) = request.header("x-amz-meta-last").filter(|_| !is_there) {
+                shelf.objects.insert(key.to_owned(), last.to_owned());
+            }
             match act {
                 Act::Takes => peer.answers_with(status, headers, &body),
                 Act::BreaksOff => {
@@ -227,6 +254,21 @@ fn lines(api: &str, request: &StoreRequest) -> Vec<Line> {
         return request.bulk().into_iter().map(line).collect();
     }
     let text = String::from_utf8_lossy(&request.body);
+    match api {
+        "cloudwatch" => {
+            is_signed(request, CREDENTIALS, (REGION, "logs"));
+            let (operation, body) = asked(request);
+            let events = body["logEvents"].as_array().expect("events");
+            let hosts = events.iter().map(|event| {
+                let message = event["message"].as_str().expect("a text");
+                serde_json::from_str::<Value>(message).expect("JSON")["host"].clone()
+            });
+            assert_eq!((&*operation, &body["logGroupName"]), ("PutLogEvents", &json!("/docker/test")));
+            assert!(hosts.into_iter().all(|host| host == body["logStreamName"]), "each has its own stream: {body}");
+        }
+        "s3" => is_of_s3(request),
+        _ => {}
+    }
     if api == "loki" {
         // A stream has a text once at one time.
         let body: Value = serde_json::from_str(&text).expect("JSON");
@@ -239,6 +281,24 @@ fn lines(api: &str, request: &StoreRequest) -> Vec<Line> {
         return values.map(line).collect();
     }
     numbers(&text).into_iter().map(|number| Line { id: None, number: Some(number) }).collect()
+}
+
+/// Panics unless S3 would look at an object or a question for it.
+fn is_of_s3(request: &StoreRequest) {
+    is_signed(request, CREDENTIALS, (REGION, "s3"));
+    let (method, key) = request.target.split_once(" /bucket/docker/2026/11/30/").expect("a key of the day");
+    assert!(key.ends_with(".ndjson.gz") && !key.contains('/'), "{key}");
+    let header = |name| request.header(name);
+    if method == "HEAD" {
+        return assert!(request.sent.is_empty());
+    }
+    assert_eq!((method, header("if-none-match"), header("content-encoding")), ("PUT", Some("*"), Some("gzip")));
+    let (session, last) = header("x-amz-meta-last").and_then(|last| last.split_once('-')).expect("how it ends");
+    // SPOOL-FORWARD-SESSION-FIRST
+    let mut of_key = key.trim_end_matches(".ndjson.gz").rsplit('-');
+    let first: usize = of_key.next().expect("a number").parse().expect("a number");
+    assert_eq!(of_key.next(), Some(session), "{key}");
+    assert_eq!(first + request.ndjson().len() - 1, last.parse::<usize>().expect("a number"), "{key}");
 }
 
 /// The numbers that were said, in their order: each is written `number=…;` whatever the form of the body.
@@ -255,7 +315,8 @@ fn taken(api: &str, count: usize) -> (u16, &'static str, String) {
         "loki" => (204, "", String::new()),
         "otlp" => (200, "Content-Type: application/x-protobuf\r\n", String::new()),
         "datadog" | "newrelic" => (202, "", "{}".to_owned()),
-        "json" => (200, "", String::new()),
+        "json" | "s3" => (200, "", String::new()),
+        "cloudwatch" => (200, "", json!({"nextSequenceToken": "1"}).to_string()),
         _ => panic!("{api} is unknown"),
     }
 }
@@ -267,8 +328,31 @@ fn refused(api: &str, count: usize, at: usize) -> (u16, &'static str, String) {
         "splunk" => {
             (400, "", json!({"text": "Invalid data format", "code": 6, "invalid-event-number": at}).to_string())
         }
+        "cloudwatch" => (400, "", problem("InvalidParameterException")),
         _ => (400, "", "a line is bad".to_owned()),
     }
+}
+
+/// How each API says what others say with this status: status, body.
+fn refusal(api: &str, status: u16) -> (u16, String) {
+    let as_aws = |status, kind| match api {
+        "s3" => (status, error_of_s3(kind)),
+        _ => (if status == 503 { 503 } else { 400 }, problem(kind)),
+    };
+    match (api, status) {
+        ("s3", 400) => as_aws(400, "InvalidRequest"),
+        ("s3", 401) => as_aws(403, "InvalidAccessKeyId"),
+        ("s3", 413) => as_aws(400, "EntityTooLarge"),
+        ("s3", 429) => as_aws(503, "SlowDown"),
+        ("cloudwatch", 401) => as_aws(400, "UnrecognizedClientException"),
+        ("cloudwatch", 429) => as_aws(400, "ThrottlingException"),
+        ("s3" | "cloudwatch", 503) => as_aws(503, "ServiceUnavailable"),
+        _ => (status, "{\"no\":\"not now\"}".to_owned()),
+    }
+}
+
+fn error_of_s3(code: &str) -> String {
+    format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>so it is</Message></Error>")
 }
 
 fn items(count: usize, bad: Option<usize>) -> String {
@@ -280,8 +364,9 @@ fn items(count: usize, bad: Option<usize>) -> String {
     json!({"errors": bad.is_some(), "items": items}).to_string()
 }
 
-fn said(relay: &Relay, numbers: std::ops::Range<usize>) {
-    let line = |number| format!("<14>1 2026-11-30T12:00:00.{number:06}Z host web - - - number={number};\n");
+fn said(relay: &Relay, api: &str, numbers: std::ops::Range<usize>) {
+    let filler = "x".repeat(if api == "s3" { FILLER } else { 0 });
+    let line = |number| format!("<14>1 2026-11-30T12:00:00.{number:06}Z host web - - - number={number};{filler}\n");
     relay.door().connect().send(numbers.map(line).collect::<String>().as_bytes());
 }
 
@@ -289,6 +374,22 @@ fn said(relay: &Relay, numbers: std::ops::Range<usize>) {
 fn address(api: &str, last: u8) -> SocketAddr {
     let own = api.bytes().fold(0, |sum: u8, byte| sum.wrapping_mul(31).wrapping_add(byte));
     SocketAddr::from(([127, 17, own, last], 0))
+}
+
+/// Address and keys of a forward to a server.
+fn forward(api: &str, server: &str) -> (String, String) {
+    let (to, keys) = match api {
+        "s3" => {
+            let keys =
+                format!("endpoint = \"{server}\"\nregion = \"{REGION}\"\nobject = \"64KiB\"\nobject-wait = \"50ms\"");
+            ("s3://bucket/docker", keys)
+        }
+        "cloudwatch" => {
+            (server, format!("api = \"cloudwatch\"\nregion = \"{REGION}\"\ngroup = \"/docker/test\"\n{BATCHES}"))
+        }
+        _ => (server, format!("api = \"{api}\"\n{BATCHES}\n{TOKEN}")),
+    };
+    (to.to_owned(), format!("answer-timeout = \"1s\"\n{keys}"))
 }
 
 fn told(api: &'static str, fault: Fault, lines: usize) {
@@ -304,12 +405,13 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
     let host = if names.is_some() { NAME.to_owned() } else { at.ip().to_string() };
     let section = names.as_ref().map(NameServer::section).unwrap_or_default();
     let setup = Setup::new().listen("tcp://127.0.0.1:0").variable("TOKEN", "secret").section(&section);
-    let setup = setup.forward_with(&format!("http://{host}:{}", at.port()), &format!("api = \"{api}\"\n{KEYS}"));
+    let (url, keys) = forward(api, &format!("http://{host}:{}", at.port()));
+    let setup = with_credentials(setup.forward_with(&url, &keys));
     let (relay, mut backend) = match fault {
         Fault::Away => {
             drop(store);
             let relay = setup.start();
-            said(&relay, 0..lines);
+            said(&relay, api, 0..lines);
             relay.has_spooled(lines);
             // It has found nobody there.
             eventually("it has tried", || (relay.metrics().sum("forward_connect_failures_total") > 0).then_some(()));
@@ -319,7 +421,7 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
         _ => {
             let backend = Backend::new(api, store, fault);
             let relay = setup.start();
-            said(&relay, 0..if fault == Fault::NameMoves { lines / 2 } else { lines });
+            said(&relay, api, 0..if fault == Fault::NameMoves { lines / 2 } else { lines });
             (relay, backend)
         }
     };
@@ -337,12 +439,12 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
             backend.also_at(api, store);
             names.moves_to(&new.ip().to_string());
             relay.counts("forward_moves_total", 1);
-            said(&relay, lines / 2..lines);
+            said(&relay, api, lines / 2..lines);
             relay
         }
         _ => relay,
     };
-    let dead = usize::from(fault == Fault::Poison);
+    let dead = usize::from(fault == Fault::Poison && api != "s3");
     eventually(&format!("{api}, {fault:?}: all are there"), || {
         (backend.shelf.lock().there.len() == lines - dead && relay.metrics().sum("forward_pending") == 0).then_some(())
     });
@@ -360,7 +462,7 @@ fn told(api: &'static str, fault: Fault, lines: usize) {
         (twice, shelf.known_again, shelf.largest, shelf.requests, shelf.too_large)
     };
     backend.ends();
-    let may_be_twice = if fault.doubles() && !["elasticsearch", "loki"].contains(&api) { largest } else { 0 };
+    let may_be_twice = if fault.doubles() && !["elasticsearch", "loki", "s3"].contains(&api) { largest } else { 0 };
     println!("| {fault:?} | {api} | {lines} | 0 | {dead} | {twice} | {again} | {requests} |");
     // It is remembered, however many lines come behind them.
     assert!(too_large <= MOST_TOO_LARGE, "{api}, {fault:?}: {too_large} of {requests} requests are too large");
@@ -381,4 +483,4 @@ macro_rules! apis {
     };
 }
 
-apis! { elasticsearch splunk loki otlp datadog newrelic json }
+apis! { elasticsearch splunk loki otlp datadog newrelic cloudwatch s3 json }
