@@ -75,6 +75,7 @@ mod identity;
 mod interfaces;
 mod loops;
 mod metrics;
+mod sorted;
 mod status;
 mod sys;
 mod tls;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::written::{Entry, Leaf, Origin};
 use crate::record::escaped;
+use crate::sorted::sort_by_key;
 
 /// Headers of HTTP that have a secret for their value.
 pub const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
@@ -114,12 +115,12 @@ impl<'a> Source<'a> {
     pub fn finish<T>(self, read: Result<T, ConfigError>) -> Result<(T, Vec<String>), ConfigErrors> {
         let mut problems = self.problems.into_inner();
         let read = read.map_err(|last| problems.push(last));
-        problems.sort_by_key(|problem| problem.at);
+        sort_by_key(&mut problems, |problem| problem.at);
         problems.dedup();
         match read {
             Ok(read) if problems.is_empty() => {
                 let mut warnings = self.warnings.into_inner();
-                warnings.sort_by_key(|warning| warning.at);
+                sort_by_key(&mut warnings, |warning| warning.at);
                 Ok((read, warnings.iter().map(ToString::to_string).collect()))
             }
             _ => Err(ConfigErrors(problems)),

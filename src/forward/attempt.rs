@@ -17,6 +17,7 @@ use crate::config::{self, DeliverySettings, Target};
 use crate::loops::LoopGuard;
 use crate::metrics::Metrics;
 use crate::protocol::relp::Numbering;
+use crate::sorted::sort_by_key;
 use crate::status::SharedForwardStatus;
 use crate::tls::Connector;
 
@@ -60,7 +61,7 @@ pub async fn attempt(
         });
     }
     let mut attempts = running.join_all().await;
-    attempts.sort_by_key(|attempt| attempt.at);
+    sort_by_key(&mut attempts, |attempt| attempt.at);
     Some(Ok(attempts))
 }
 

@@ -10,6 +10,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 
+use crate::sorted::sort_by;
+
 /// Containers that are counted apart. All later containers share one counter.
 pub const MAX_CONTAINERS: usize = 1000;
 /// Bytes of a name that are kept. Longer names with the same start are counted together.
@@ -67,7 +69,7 @@ impl Containers {
             limited: metrics.limited.get(),
         };
         let mut all: Vec<_> = self.table().iter().map(busy).collect();
-        all.sort_by(|a, b| b.received.cmp(&a.received).then_with(|| a.name.cmp(&b.name)));
+        sort_by(&mut all, |a, b| b.received.cmp(&a.received).then_with(|| a.name.cmp(&b.name)));
         all.truncate(max);
         all
     }

@@ -11,6 +11,7 @@ use ring::hmac::{HMAC_SHA256, Key, sign};
 use crate::hex;
 use crate::record::time::StampWriter;
 use crate::record::{Stamp, UnixMicros};
+use crate::sorted::sort_by;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
@@ -118,7 +119,7 @@ fn canonical_query(query: &str) -> String {
         (encode_bytes(&decode(name), b""), encode_bytes(&decode(value), b""))
     });
     let mut pairs: Vec<_> = pairs.collect();
-    pairs.sort();
+    sort_by(&mut pairs, Ord::cmp);
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
 

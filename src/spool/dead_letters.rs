@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cursor::{escape_name, unescape_name};
 use crate::files;
+use crate::sorted::sort_by;
 
 /// The most one forward's dead letters take, in bytes.
 pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
@@ -206,7 +207,7 @@ pub(super) fn find(dir: &Path) -> io::Result<Vec<DeadLetterFile>> {
             Err(error) => return Err(error),
         }
     }
-    found.sort_by(|a, b| a.forward.cmp(&b.forward));
+    sort_by(&mut found, |a, b| a.forward.cmp(&b.forward));
     Ok(found)
 }
 

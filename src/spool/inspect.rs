@@ -20,6 +20,7 @@ use super::progress::Positions;
 use super::record;
 use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use crate::hex;
+use crate::sorted::{sort_by, sort_by_key};
 
 /// What was found in a spool's directory.
 pub struct Inspection {
@@ -154,7 +155,7 @@ impl Inspection {
             Cursor { path, forward, positions: own.max_by_key(|slot| slot.sequence).map(|slot| slot.positions) }
         });
         let mut cursors: Vec<Cursor> = cursors.collect();
-        cursors.sort_by(|a, b| a.forward.cmp(&b.forward));
+        sort_by(&mut cursors, |a, b| a.forward.cmp(&b.forward));
         let failed = |source| InspectError { what: "list the dead letters of", path: dir.to_owned(), source };
         let dead_letters = dead_letters::find(dir).map_err(failed)?;
         Ok(Self { dir: dir.to_owned(), id, segments, kept, cursors, dead_letters })
@@ -371,7 +372,7 @@ fn segment_files(
             Err(source) => return Err(InspectError { what: "read", path, source }),
         }
     }
-    files.sort_by_key(|file| file.number);
+    sort_by_key(&mut files, |file| file.number);
     Ok(files)
 }
 

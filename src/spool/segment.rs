@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::batch::Batch;
 use super::record::{Fault, RECORD_HEADER};
 use crate::files;
+use crate::sorted::sort_by;
 
 /// Bytes before the first record.
 pub(super) const HEADER_LEN: u64 = 64;
@@ -204,7 +205,7 @@ pub(super) fn limit_damaged(dir: &Path) -> io::Result<()> {
             kept.push(entry.path());
         }
     }
-    kept.sort();
+    sort_by(&mut kept, Ord::cmp);
     for path in kept.iter().rev().skip(MAX_DAMAGED) {
         fs::remove_file(path)?;
     }

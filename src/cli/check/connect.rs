@@ -8,6 +8,7 @@ use super::super::{Failure, runtime};
 use super::Report;
 use crate::config::Config;
 use crate::forward::{self, Attempt, Resolver, attempt};
+use crate::sorted::sort_by_key;
 
 /// Tries each endpoint of each target. A target that cannot be reached at all is a problem.
 pub fn try_collectors(config: &Config, report: &mut Report) -> Result<(), Failure> {
@@ -23,7 +24,7 @@ pub fn try_collectors(config: &Config, report: &mut Report) -> Result<(), Failur
             }
         }
         let mut found = running.join_all().await;
-        found.sort_by_key(|(place, _)| *place);
+        sort_by_key(&mut found, |(place, _)| *place);
         found
     });
     for ((number, at), attempts) in found {

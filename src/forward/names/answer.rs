@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::sorted::{sort_by, sort_by_key};
+
 /// The most hosts a service is taken to have. The rest of its SRV records, in their order, is not looked at.
 const MAX_HOSTS: usize = 32;
 /// The most addresses of one family a host is taken to have.
@@ -68,7 +70,7 @@ impl Answer {
         let missing: Vec<Endpoint> = missing.collect();
         self.endpoints.extend(missing);
         // Stable: what was in order stays so.
-        self.endpoints.sort_by_key(|endpoint| endpoint.priority);
+        sort_by_key(&mut self.endpoints, |endpoint| endpoint.priority);
         self
     }
 
@@ -88,10 +90,10 @@ impl Family {
 /// from 0 to its argument, both included.
 pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> Vec<Service> {
     // Sorted before it is cut, so that the same ones are left each time.
-    services.sort();
+    sort_by(&mut services, Ord::cmp);
     services.truncate(MAX_HOSTS);
     // Those of weight 0 first in their group: they are drawn only when the lot is 0.
-    services.sort_by_key(|service| (service.priority, service.weight));
+    sort_by_key(&mut services, |service| (service.priority, service.weight));
     let mut ordered = Vec::with_capacity(services.len());
     while let Some(priority) = services.first().map(|service| service.priority) {
         let group = services.partition_point(|service| service.priority == priority);
@@ -111,7 +113,7 @@ pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> 
 /// in whatever order the name server tells them.
 pub fn not_too_many(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     if addresses.len() > MAX_ADDRESSES {
-        addresses.sort();
+        sort_by(&mut addresses, Ord::cmp);
         addresses.truncate(MAX_ADDRESSES);
     }
     addresses

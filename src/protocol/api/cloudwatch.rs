@@ -18,6 +18,7 @@ use super::object::Object;
 use super::{Answer, Fate, Head, Limits, Line, Verdict};
 use crate::record::template::Name;
 use crate::record::{Record, escape};
+use crate::sorted::sort_by_key;
 
 /// A request may have 10,000 events and 1,048,576 bytes: those of the messages and 26 for each event. What surrounds a message in our JSON is
 /// more than 26 bytes, and escaping makes nothing shorter, so that a body of that size is never too large. An event alone may have so many
@@ -87,7 +88,7 @@ impl CloudWatch {
         let mut requests = Vec::with_capacity(streams.len());
         for mut places in streams.into_values() {
             // Stable: what has one time keeps its order.
-            places.sort_by_key(|place| time(*place));
+            sort_by_key(&mut places, |place| time(*place));
             let mut rest = &places[..];
             while let Some(first) = rest.first() {
                 let (request, behind) =
@@ -97,7 +98,7 @@ impl CloudWatch {
             }
         }
         // The spool's order, as far as it goes: the cursor waits for the first line of all.
-        requests.sort_by_key(|places| places.iter().min().copied());
+        sort_by_key(&mut requests, |places| places.iter().min().copied());
         requests
     }
 
