@@ -78,6 +78,7 @@ mod metrics;
 mod sorted;
 mod status;
 mod sys;
+mod tasks;
 mod tls;
 
 // What an operator may ask.

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::files;
+use crate::tasks::{Blocking, spawn_blocking};
 
 /// How long a stop waits for the file to be removed: its disk may hang.
 const REMOVE_WITHIN: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ pub struct AddressFile(PathBuf);
 
 impl AddressFile {
     /// Removes the file that is written, or about to be.
-    pub async fn remove(written: JoinHandle<Self>) {
+    pub async fn remove(written: Blocking<Self>) {
         let removed = async {
             let file = written.await?;
             spawn_blocking(move || drop(file)).await

@@ -28,7 +28,7 @@ use hyper::server::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::ReadyCheck;
@@ -37,6 +37,7 @@ use crate::http::{Answered, Answering};
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
 use crate::status::{Mistakes, Part, Standstills, StatusRegistry};
+use crate::tasks::{Blocking, spawn, spawn_blocking};
 pub use address_file::AddressFile;
 use history::History;
 use status::Status;
@@ -111,7 +112,7 @@ pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Ad
 impl Admin {
     /// Writes the address into its file, if there is to be one, where no disk that hangs holds anybody else up. Must be called
     /// inside the runtime.
-    pub fn write_address(&mut self) -> Option<JoinHandle<AddressFile>> {
+    pub fn write_address(&mut self) -> Option<Blocking<AddressFile>> {
         let (path, address) = (self.address_file.take()?, self.address);
         Some(spawn_blocking(move || AddressFile::write(path, address)))
     }
@@ -151,7 +152,7 @@ async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext
         let (context, spool_requests) = (Arc::downgrade(context), spool_requests.clone());
         let has_request = Arc::new(AtomicBool::new(false));
         let requested = has_request.clone();
-        let task = tokio::spawn(async move {
+        let task = spawn(async move {
             let answering: Answering<'_> = Box::new(move |request| {
                 requested.store(true, Ordering::Relaxed);
                 Box::pin(respond(request, spool_requests.clone(), context.clone()))

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, SecondsFormat, Utc};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::history::{SAMPLE_EVERY, recent};
@@ -17,6 +16,7 @@ use crate::protocol::foreign::Foreign;
 use crate::protocol::session::UNNAMED;
 use crate::record::{Record, escape_json};
 use crate::status::{self, ForwardStatus, Phase};
+use crate::tasks::spawn_blocking;
 
 /// Containers in the status.
 const MAX_CONTAINERS: usize = 10;

@@ -8,7 +8,6 @@ use nix::libc::SIGXFSZ;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::{Failure, load, misspelt_variables, runtime};
@@ -16,6 +15,7 @@ use crate::config::{Config, ConfigErrors, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::relay::Relay;
+use crate::tasks::{spawn, spawn_blocking};
 
 /// When it is said that a configuration is still being read.
 const SLOW: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ fn tell_service_manager(state: NotifyState) {
 fn reloads(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigErrors>>, Failure> {
     let mut hangup = handler(SignalKind::hangup())?;
     let (changed, configs) = mpsc::channel(1);
-    tokio::spawn(async move {
+    spawn(async move {
         while hangup.recv().await.is_some() {
             let overrides = overrides.clone();
             let mut read = spawn_blocking(move || Config::load(&overrides).inspect(log_warnings));
@@ -91,7 +91,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     Ok(async move {
         either(&mut terminate, &mut interrupt).await;
         tell_service_manager(NotifyState::Stopping);
-        tokio::spawn(async move {
+        spawn(async move {
             either(&mut terminate, &mut interrupt).await;
             log::last_words_within(
                 LAST_WORDS_TIMEOUT,

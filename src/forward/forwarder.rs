@@ -27,6 +27,7 @@ use crate::metrics::ForwardMetrics;
 use crate::record::Format;
 use crate::spool::Reader;
 use crate::status::SharedForwardStatus;
+use crate::tasks::spawn;
 
 /// The first wait after a connection that could not be made or broke.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -331,7 +332,7 @@ impl Forwarder {
         if let Some(old) = old.filter(|old| old.may_end_well())
             && let Some(teller) = self.source.keep()
         {
-            tokio::spawn(old.follow(teller));
+            spawn(old.follow(teller));
         }
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 
 use super::Deadline;
 use super::datagram::DatagramLink;
@@ -24,6 +23,7 @@ use super::target_watch::Leave;
 use super::tcp::Replay;
 use crate::config::{DeliverySettings, Target};
 use crate::protocol::fluent::{Greeting, Packer};
+use crate::tasks::spawn_blocking;
 
 /// The closed set of ways to a place.
 pub enum Link {

@@ -5,7 +5,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::delivery::{Delivery, NatsDelivery, Publishing};
@@ -17,6 +16,7 @@ use super::tcp::{self, CountedStream};
 use crate::config::{NatsLogin, NatsTarget, Secret, Target};
 use crate::hex;
 use crate::protocol::nats::{BadKey, BadOp, Creds, Decoder, Info, Login, Nkey, Op, SubjectTemplate, words};
+use crate::tasks::spawn_blocking;
 
 /// Bytes read at once of what a server says first.
 const READ: usize = 4096;

@@ -35,6 +35,7 @@ use crate::protocol::session::{Protocol, ToRecord};
 use crate::protocol::{gelf, proxy};
 use crate::status::SharedListenerStatus;
 use crate::sys;
+use crate::tasks::spawn;
 
 /// Datagrams taken in one system call.
 const BATCH: usize = 64;
@@ -139,7 +140,7 @@ pub(super) fn start(
     };
     // The thread ends only after its work, or when `work` is gone.
     let _ = work.send(Box::new(run));
-    tokio::spawn(async move {
+    spawn(async move {
         let (mut finished, mut granted, mut socket) = (finished, receive_buffer, socket);
         loop {
             tokio::select! {

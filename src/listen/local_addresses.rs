@@ -7,12 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::interfaces::{Interface, interfaces};
 use crate::protocol::syslog::LocalAddresses;
 use crate::record::AddressRange;
+use crate::tasks::{spawn, spawn_blocking};
 
 /// How often the kernel is asked. Until then the first senders of a new network of Docker's may have their address as HOSTNAME.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub fn local_addresses() -> LocalAddresses {
 /// runtime.
 pub fn watch_local_addresses(mut known: LocalAddresses) -> mpsc::Receiver<LocalAddresses> {
     let (changes, changed) = mpsc::channel(1);
-    tokio::spawn(async move {
+    spawn(async move {
         loop {
             tokio::select! {
                 () = changes.closed() => return,

@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::protocol::syslog::LocalAddresses;
 use crate::spool::{self, OpenError, Writer};
 use crate::status::{Mistakes, Standstills};
+use crate::tasks::spawn;
 use crate::tls::CredentialsError;
 use crate::tls::{TlsError, Watch};
 use crate::watchdog::Watchdog;
@@ -167,7 +168,7 @@ impl Relay {
             mistakes: mistakes.clone(),
         };
         let (stop, stopped) = oneshot::channel();
-        let reassembly = tokio::spawn(flush_pending(admission.clone(), inlet.clone(), stopped));
+        let reassembly = spawn(flush_pending(admission.clone(), inlet.clone(), stopped));
         let mut running = RunningRelay {
             reassembly: (reassembly, stop),
             admission,
@@ -205,7 +206,7 @@ impl Relay {
         }
         let mut admin = self.admin;
         let address_file = admin.as_mut().and_then(Admin::write_address);
-        let admin = admin.map(|admin| tokio::spawn(admin.serve(running.sources())));
+        let admin = admin.map(|admin| spawn(admin.serve(running.sources())));
 
         let mut shutdown = Shutdown::new(shutdown);
         loop {

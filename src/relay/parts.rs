@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::protocol::syslog::{HostSource, LocalAddresses, Translator, is_container_id};
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::status::SharedForwardStatus;
+use crate::tasks::spawn;
 use crate::tls::{Connector, Credentials, CredentialsError, Renewed, Watch};
 
 /// The config with the limits that this process can keep. Each limit that is lowered is logged.
@@ -176,7 +177,7 @@ pub fn listen_options(settings: &config::Listen, credentials: Credentials) -> li
 /// Looks after the files of certificates until what comes out is dropped.
 pub fn renewals_of(certificates: Watch) -> mpsc::Receiver<Vec<Renewed>> {
     let (renewals, renewed) = mpsc::channel(1);
-    tokio::spawn(certificates.run(renewals));
+    spawn(certificates.run(renewals));
     renewed
 }
 

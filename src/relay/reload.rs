@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::StartError;
@@ -16,6 +15,7 @@ use super::running::{RunningForward, RunningListener, RunningRelay, Shutdown};
 use crate::config::{self, Config};
 use crate::listen::watch_local_addresses;
 use crate::spool::Reader;
+use crate::tasks::{spawn, spawn_blocking};
 use crate::tls::{Connector, Renewed};
 
 /// How long a forward that has changed may take to end its connection in good order before it is cut off.
@@ -96,7 +96,7 @@ impl RunningRelay {
             stop.send_replace(true);
             tracing::info!("listen: {} is no longer listened on", settings.address);
             self.leaving.retain(|task| !task.is_finished());
-            self.leaving.push(tokio::spawn(running.stopped()));
+            self.leaving.push(spawn(running.stopped()));
         }
         for (settings, listener) in added {
             self.start_listener(settings, listener);

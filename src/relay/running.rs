@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::protocol::syslog::LocalAddresses;
 use crate::spool::{self, Inlet, Prober};
 use crate::status::{self, Mistake, Mistakes, SharedForwardStatus, Standstills, StatusRegistry};
+use crate::tasks::{spawn, spawn_blocking};
 use crate::tls::{Connector, Renewed};
 
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
@@ -99,7 +100,7 @@ impl RunningRelay {
     }
 
     pub fn start_forward(&mut self, settings: &config::Forward, forwarder: Forwarder, control: ForwardControl) {
-        let task = tokio::spawn(forwarder.run());
+        let task = spawn(forwarder.run());
         self.forwards.push(RunningForward { settings: settings.clone(), task, control });
     }
 
@@ -137,7 +138,7 @@ impl RunningRelay {
         let Some(log_stream) = log_stream else { return };
         let (hostname, hostnames) = watch::channel(self.config.hostname.clone());
         let carried = log_stream.run(hostnames, self.inlet.clone(), self.metrics.listener("logferry"));
-        self.log_stream = Some((tokio::spawn(carried), hostname));
+        self.log_stream = Some((spawn(carried), hostname));
     }
 
     pub async fn stop_loss_reporter(&mut self) -> Option<LossReporter> {
@@ -232,7 +233,7 @@ impl RunningRelay {
         drop(stop);
         let _ = timeout_at(end, reassembly).await;
         drop(inlet);
-        let spool_closed = tokio::task::spawn_blocking(move || spool_thread.join());
+        let spool_closed = spawn_blocking(move || spool_thread.join());
         let hangs = timeout_at(end, spool_closed).await.is_err();
         if hangs {
             tracing::warn!(

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::Span;
 
@@ -23,6 +22,7 @@ use super::expiry::Expiry;
 use super::{Connector, Credentials, CredentialsError, connector, facts};
 use crate::config::{self, Config};
 use crate::metrics::{Metrics, TlsMetrics};
+use crate::tasks::spawn_blocking;
 
 /// How often the files are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(3);

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::Metrics;
 use crate::status::{self, ForwardStatus, Part, Phase, Standstill, Standstills, StatusRegistry};
+use crate::tasks::spawn;
 use threads::ThreadWatch;
 
 /// The time between two looks.
@@ -72,7 +73,7 @@ impl Watchdog {
             }
         };
         thread::Builder::new().name("watchdog".into()).spawn(look)?;
-        Ok(Self { heartbeat: tokio::spawn(heartbeat.run()), _stop: stop })
+        Ok(Self { heartbeat: spawn(heartbeat.run()), _stop: stop })
     }
 }
 

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
 use tokio::time::{interval_at, sleep};
 
 use files::{Files, Outcome};
@@ -31,6 +30,7 @@ use super::target_watch::Leave;
 use crate::config::FileSettings;
 use crate::descriptors;
 use crate::spool::Position;
+use crate::tasks::spawn_blocking;
 
 /// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
 /// rotated away is left within this time.

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::http::Carrier;
 use crate::protocol::api::s3::{LAST, read_last};
 use crate::protocol::api::{Answer, LineId};
+use crate::tasks::spawn;
 
 /// The largest answer that is read, in bytes. A server says about each line of a request at most some hundred.
 const MAX_ANSWER: usize = 4 << 20;
@@ -61,7 +62,7 @@ impl Client {
     pub async fn begin(carrier: Box<dyn Carrier>) -> Result<Self, Unanswered> {
         let (sender, connection) = http1::handshake(TokioIo::new(carrier)).await.map_err(Unanswered::of)?;
         // What becomes of it is told to who waits for an answer.
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let driver = spawn(async move { drop(connection.await) });
         Ok(Self { sender, driver, has_answered: false })
     }
 

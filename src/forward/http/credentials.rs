@@ -15,7 +15,6 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, Uri};
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::client::{Answered, Client};
@@ -23,6 +22,7 @@ use crate::config::AwsSettings;
 use crate::files;
 use crate::forward::tcp::{self, Stream};
 use crate::protocol::sigv4::Credentials;
+use crate::tasks::spawn_blocking;
 
 /// How long an endpoint may take. It is on this machine, or on none.
 const WITHIN: Duration = Duration::from_secs(2);

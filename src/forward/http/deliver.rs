@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use tokio::task::spawn_blocking;
 
 use super::HttpLink;
 use super::acks::{Awaited, Outstanding};
@@ -19,6 +18,7 @@ use crate::forward::source::Source;
 use crate::protocol::api::Verdict;
 use crate::protocol::api::age::MARGIN;
 use crate::record::UnixMicros;
+use crate::tasks::spawn_blocking;
 
 /// How long the time of sending of a batch's lines stays. A store that has taken some of them knows them again by it.
 const KEEP_TIME: Duration = Duration::from_secs(600);

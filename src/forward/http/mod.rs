@@ -42,7 +42,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 use acks::Awaited;
@@ -66,6 +65,7 @@ use super::names::Endpoint;
 use super::source::Source;
 use crate::config::{HttpSettings, Target};
 use crate::protocol::api::Verdict;
+use crate::tasks::spawn_blocking;
 
 /// The first wait after an answer that says to come again, and the longest one. A server may say another.
 const FIRST_WAIT: Duration = Duration::from_secs(1);

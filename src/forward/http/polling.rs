@@ -3,7 +3,6 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
 
 use super::HttpLink;
@@ -15,6 +14,7 @@ use crate::forward::driver::Failure;
 use crate::forward::link::{Ended, Events};
 use crate::forward::source::Source;
 use crate::protocol::api::{Verdict, splunk};
+use crate::tasks::spawn_blocking;
 
 /// Waits before it is asked what is acknowledged: the first and the longest.
 const FIRST_POLL: Duration = Duration::from_millis(250);

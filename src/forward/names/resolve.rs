@@ -17,10 +17,12 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 use super::answer::{Answer, Endpoint, Family, Service, Unanswered, in_order, interleave, not_too_many};
 use crate::config::{self, Destination, Host, HostPort};
+use crate::sorted::sort_by_key;
+use crate::tasks::spawn_blocking;
 
 /// How much longer than the first family's answer the second may take: RFC 8305 3 says 50 ms.
 const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
@@ -150,7 +152,7 @@ impl Resolver {
             });
         }
         let mut answers = look_ups.join_all().await;
-        answers.sort_by_key(|(at, _, _)| *at);
+        sort_by_key(&mut answers, |(at, _, _)| *at);
         answers.into_iter().map(|(_, service, found)| (service, found)).collect()
     }
 

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Resolver;
+use crate::tasks::spawn;
 
 /// Addresses that are remembered. The next one takes the place of one that is out of date; while there is none, it has no name.
 const MAX_KNOWN: usize = 4096;
@@ -43,12 +44,12 @@ impl SenderNames {
         let (wanted, mut comes) = mpsc::channel(MAX_WAITING);
         let names = Arc::new(Self { known: Mutex::default(), wanted });
         let kept = Arc::downgrade(&names);
-        tokio::spawn(async move {
+        spawn(async move {
             let places = Arc::new(Semaphore::new(MAX_LOOK_UPS));
             while let Some(address) = comes.recv().await {
                 let Ok(place) = places.clone().acquire_owned().await else { return };
                 let (resolver, kept) = (resolver.clone(), kept.clone());
-                tokio::spawn(async move {
+                spawn(async move {
                     let found = resolver.name_of(address).await;
                     drop(place);
                     if let Some(names) = kept.upgrade() {

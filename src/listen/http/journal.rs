@@ -17,6 +17,7 @@ use crate::protocol::journal::{
     CONTENT_TYPE as JOURNAL, Cursor, Cursors, Entry, ExportReader, PATH, Refused, Taken, Upload,
 };
 use crate::spool::Receipt;
+use crate::tasks::spawn;
 
 /// Batches of a request that may wait for the spool before reading pauses.
 const MAX_UNANSWERED: usize = 16;
@@ -166,13 +167,14 @@ impl Drop for Outstanding {
             return;
         }
         let (cursors, batches) = (self.cursors.clone(), std::mem::take(&mut self.batches));
-        tokio::spawn(timeout(LINGER, async move {
+        let spooled = async move {
             for (receipt, taken) in batches {
                 if receipt.await.is_err() {
                     return;
                 }
                 cursors.lock().spooled(&taken);
             }
-        }));
+        };
+        spawn(async move { drop(timeout(LINGER, spooled).await) });
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use socket2::Socket;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
@@ -20,6 +20,7 @@ use super::{BindError, open};
 use crate::config::ListenAddress;
 use crate::log::Throttle;
 use crate::status::SharedListenerStatus;
+use crate::tasks::{spawn, spawn_blocking};
 
 /// How often the name is looked for.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -82,7 +83,7 @@ impl<T: Send + 'static> NameWatch<T> {
         let is_named = file.is_some();
         let file = Arc::new(Mutex::new(file));
         let watch = Watch { address: address.clone(), file: file.clone(), rebinds, state, prepare };
-        let task = is_named.then(|| tokio::spawn(watch.run(sender)));
+        let task = is_named.then(|| spawn(watch.run(sender)));
         Self { file, task, rebound }
     }
 

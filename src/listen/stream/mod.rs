@@ -48,6 +48,7 @@ use super::{BACKLOG, Place, Rules, heartbeat, stopping};
 use crate::protocol::journal::Cursors;
 use crate::protocol::splunk::Acks;
 use crate::status::SharedListenerStatus;
+use crate::tasks::spawn;
 
 /// How long to wait when the system has no descriptor or memory left for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -70,7 +71,7 @@ pub fn start(
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let Place { address, file, handed_over, metrics, state } = place;
-    let heartbeat = tokio::spawn(heartbeat::answer(address.clone(), rules.clone(), shutdown.clone()));
+    let heartbeat = spawn(heartbeat::answer(address.clone(), rules.clone(), shutdown.clone()));
     let mut name = NameWatch::start(&address, file, (metrics.rebinds, state.clone()), Listener::unix);
     let ingest = ingest.of_streams();
     let (end, connections) = watch::channel(false);
@@ -78,7 +79,7 @@ pub fn start(
     let (peers, budget, memory) = (PeerTable::default(), Budget::default(), Memory::default());
     let senders = Arc::new(Senders { peers, budget, memory, ingest, connections });
     let acceptor = Acceptor { rules, places, senders, state, shutdown };
-    tokio::spawn(async move {
+    spawn(async move {
         let mut listener = listener;
         acceptor.accept_until_stopped(&mut listener, &mut name).await;
         // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
@@ -201,7 +202,7 @@ impl Acceptor {
             return self.senders.admit(socket, from, rules, place);
         }
         let senders = self.senders.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let mut shutdown = senders.connections.clone();
             let Some(client) = proxied::client(&mut socket, from, &rules, &mut shutdown).await else { return };
             if client.is_some_and(|client| !rules.limits.lets_in_client(client)) {
@@ -246,7 +247,7 @@ impl Senders {
         ingest.begin_connection();
         metrics.connections.inc();
         let senders = self.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let memory = &senders.memory;
             match rules.session() {
                 Some(session) => {
