@@ -365,8 +365,12 @@ impl Requests {
         if let Some(token) = self.settings.token() {
             let token = token.read()?;
             let (header, scheme) = self.api.token_header();
-            let value = format!("{scheme}{token}");
-            self.secrets.note(vec![token]);
+            // A token has no blank: what stands before one is another scheme.
+            let (value, secret) = match token.split_once(' ') {
+                Some((_, secret)) => (token.clone(), secret.to_owned()),
+                None => (format!("{scheme}{token}"), token),
+            };
+            self.secrets.note(vec![secret]);
             return Ok(Some((header, value)));
         }
         let Some(password) = self.settings.password() else { return Ok(None) };
