@@ -1,14 +1,16 @@
 //! The compose files as a newcomer finds them, with nothing but images and addresses replaced by variables.
 
-use super::docker::{Container, Images, RsyslogImage, bridge, compose_command, docker, output, unique};
+use super::docker::{Container, Images, NatsImage, RsyslogImage, bridge, compose_command, docker, output, unique};
 use super::host::{self, Need, say, within};
-use super::support::Line;
+use super::support::pages::{Verb, blocks_in, text};
+use super::support::{Line, NatsClient};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -27,6 +29,8 @@ struct Project {
     /// The address of Docker's own bridge, and the relay's port there.
     bridge: String,
     port: u16,
+    /// Where its files are.
+    folder: PathBuf,
     files: &'static [&'static str],
     env: Vec<(&'static str, String)>,
 }
@@ -50,14 +54,14 @@ impl Project {
             ("AGGREGATOR_PORT", host::free_port(&[&bridge]).to_string()),
             ("HOSTNAME", "dock-7".into()),
         ];
-        Self { name: unique("compose"), bridge, port, files, env }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose");
+        Self { name: unique("compose"), bridge, port, folder, files, env }
     }
 
     fn command(&self, args: &[&str]) -> Result<String, String> {
         let words = compose_command().expect("asked for before");
-        let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose");
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(["--project-name", &self.name]).current_dir(folder);
+        command.args(&words[1..]).args(["--project-name", &self.name]).current_dir(&self.folder);
         command.args(self.files.iter().flat_map(|file| ["--file", file])).args(args);
         let ours = ["FORWARD", "FORMAT", "CA", "CERT", "KEY", "TLS_CLIENT_CA"].map(|name| format!("LOGFERRY_{name}"));
         for name in ours.iter().map(String::as_str).chain(["AGGREGATOR"]) {
@@ -310,4 +314,76 @@ fn a_central_rsyslog_writes_files_per_host_and_container() {
         assert_eq!(line.container(), [&*images.talker, &*name, &id[..12]], "{text}");
         assert_eq!(line.message, format!("hello {} from the dock", n + 1).as_bytes(), "{text}");
     }
+}
+
+/// The compose file of a page of docs/destinations, in a directory of its own.
+fn of_page(file: &str, folder: &Path) {
+    std::fs::write(folder.join("compose.yaml"), file).expect("a fresh directory");
+    for secret in file.split("file: ./").skip(1).filter_map(|rest| rest.split('}').next()) {
+        std::fs::write(folder.join(secret), "secret").expect("a fresh directory");
+    }
+}
+
+#[test]
+fn the_files_of_docs_destinations_are_files_of_compose() {
+    if !host::has(&[Need::Compose]) {
+        return;
+    }
+    let words = compose_command().expect("asked for before");
+    let blocks = blocks_in("docs/destinations", 13);
+    let files: Vec<_> = blocks.iter().filter(|block| block.verb == Verb::Compose).collect();
+    assert!(files.len() >= 12, "only {} files", files.len());
+    for file in files {
+        let folder = host::open_directory();
+        of_page(&file.text, folder.path());
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["--file", "compose.yaml", "config", "--quiet"]).current_dir(folder.path());
+        output(&mut command).unwrap_or_else(|error| panic!("{}: {error}", file.at));
+    }
+}
+
+/// docs/destinations/nats.md as it stands there, but for images, ports and the container's name: its query shows the line.
+#[test]
+fn ten_lines_of_compose_bring_a_line_to_nats() {
+    if !host::has(&[NEEDS.as_slice(), &[Need::Nats]].concat()) {
+        return;
+    }
+    let (images, nats) = (Images::shared(), NatsImage::new());
+    let folder = host::open_directory();
+    let mut project = Project::new(&["compose.yaml"], &images, folder.path());
+    project.folder = folder.path().to_owned();
+    let (port, web) = (host::free_port(&["127.0.0.1"]), unique("web"));
+    let talks =
+        format!("image: {}\n    command: [sh, -c, \"while :; do echo GET / 200; sleep 1; done\"]", images.talker);
+    let here = format!("{}:{}", project.bridge, project.port);
+    let blocks = blocks_in("docs/destinations", 13);
+    let mut file = text(&blocks, "nats", Verb::Compose, "yaml");
+    for (there, here) in [
+        ("image: nats:2", format!("image: {}", nats.0)),
+        ("image: logferry", format!("image: {}", images.relay)),
+        ("image: nginx", talks),
+        ("127.0.0.1:4222:", format!("127.0.0.1:{port}:")),
+        ("172.17.0.1:514", here),
+        ("container_name: web", format!("container_name: {web}")),
+    ] {
+        assert!(file.contains(there), "{file}\nlacks {there}");
+        file = file.replace(there, &here);
+    }
+    of_page(&file, folder.path());
+    project.up();
+    // docker-proxy takes connections before the server does.
+    within(UP, "the server's first word", || {
+        TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| stream.read_exact(&mut [0])).ok()
+    });
+    let mut client = NatsClient::new(SocketAddr::from(([127, 0, 0, 1], port)), |_| json!({}));
+    let query = text(&blocks, "nats", Verb::Run, "sh");
+    let subjects = query.split('"').nth(1).expect("subjects between quotes");
+    client.makes_stream(subjects, json!({}));
+    within(UP, "a line in the stream", || (client.count() > 0).then_some(()));
+    let stored = client.stored().swap_remove(0);
+    assert_eq!(
+        (&stored.record["message"], &stored.record["container_name"]),
+        (&"GET / 200".into(), &web.clone().into())
+    );
+    assert!(stored.subject.starts_with("logs.") && stored.subject.ends_with(&format!(".{web}")), "{}", stored.subject);
 }

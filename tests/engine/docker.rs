@@ -3,7 +3,7 @@
 use super::host;
 use super::support::rsyslog;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -114,6 +114,43 @@ fn import_busybox(reference: &str) {
     assert!(tar.wait().expect("tar").success(), "tar of busybox");
 }
 
+/// An image FROM scratch that holds these programs and modules, their libraries and some empty folders, entered as a line of a Dockerfile
+/// says. Copied with the links in their paths followed, and put where the loader looks: rsyslogd asks for `imrelp`, and the modules for their
+/// libraries, by the paths they have here.
+fn import_programs(reference: &str, files: &[PathBuf], folders: &[&str], entry: &str) {
+    let script = r#"set -e
+        work=$1 entry=$2 image=$3; shift 3
+        libraries=$(ldd "$@" 2>/dev/null | grep -o '/[^ ]*' | tr -d : | sort -u)
+        for file in "$@" $libraries; do mkdir -p "$work/$(dirname "$file")"; cp -Lf "$file" "$work/$file"; done
+        tar -C "$work" -c . | docker import --change "$entry" - "$image""#;
+    let work = host::open_directory();
+    for folder in folders {
+        std::fs::create_dir_all(work.path().join(folder)).expect("a fresh directory");
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(work.path()).args([entry, reference]).args(files);
+    output(&mut command).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Stands in for `nats` of a registry: this machine's nats-server.
+pub struct NatsImage(pub String);
+
+impl NatsImage {
+    pub fn new() -> Self {
+        let image = Self(unique("nats"));
+        let program = host::program("nats-server");
+        let entry = format!("ENTRYPOINT [\"{}\"]", program.display());
+        import_programs(&image.0, &[program], &["tmp"], &entry);
+        image
+    }
+}
+
+impl Drop for NatsImage {
+    fn drop(&mut self) {
+        let _ = try_docker(["image", "rm", "--force", &self.0]);
+    }
+}
+
 /// Stands in for what compose/rsyslog/Dockerfile makes of a base image that only a registry has: this machine's rsyslog
 /// with RELP and their libraries, entered as the Dockerfile says.
 pub struct RsyslogImage(pub String);
@@ -129,20 +166,11 @@ impl RsyslogImage {
         let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/rsyslog/Dockerfile");
         let dockerfile = std::fs::read_to_string(dockerfile).expect("it is shipped");
         let entry = dockerfile.lines().find(|line| line.starts_with("ENTRYPOINT")).expect("an entry point");
-        let rsyslogd = host::program("rsyslogd");
+        let mut files = vec![host::program("rsyslogd")];
         let modules = rsyslog::modules().expect("asked for before");
-        // Copied with the links in their paths followed, and put where the loader looks: rsyslogd asks for `imrelp` and the
-        // modules for their libraries by the paths they have here.
-        let script = r#"set -e
-            modules=$(ls "$2"/*.so)
-            ldd "$1" $modules 2>/dev/null | grep -o '/[^ ]*' | tr -d : | sort -u > "$3/list"
-            for file in "$1" $modules $(cat "$3/list"); do mkdir -p "$3/root$(dirname "$file")"; cp -Lf "$file" "$3/root$file"; done
-            mkdir -p "$3/root/etc" "$3/root/run" "$3/root/var/spool/rsyslog" "$3/root/var/log/hosts"
-            tar -C "$3/root" -c . | docker import --change "$4" - "$5""#;
-        let work = host::open_directory();
-        let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).args([&rsyslogd, &modules, work.path()]).args([entry, &image.0]);
-        output(&mut command).unwrap_or_else(|error| panic!("{error}"));
+        let modules = std::fs::read_dir(modules).expect("modules").map(|entry| entry.expect("a module").path());
+        files.extend(modules.filter(|path| path.extension().is_some_and(|end| end == "so")));
+        import_programs(&image.0, &files, &["etc", "run", "var/spool/rsyslog", "var/log/hosts"], entry);
         image
     }
 }

@@ -14,6 +14,7 @@ pub enum Need {
     Busybox,
     Rsyslog,
     Dnsmasq,
+    Nats,
 }
 
 impl Need {
@@ -22,6 +23,7 @@ impl Need {
         let (here, missing, why) = match self {
             Self::Rsyslog => return installed("rsyslogd", "rsyslog").is_some(),
             Self::Dnsmasq => return installed("dnsmasq", "dnsmasq-base").is_some(),
+            Self::Nats => return installed("nats-server", "nats-server").is_some(),
             Self::Busybox => match installed("busybox", "busybox-static") {
                 None => return false,
                 Some(file) => (

@@ -3,17 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpStream;
-use std::process::Command;
 
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::elasticsearch::rejected;
-use crate::support::http::HttpPeer;
-use crate::support::python::python_with;
-use crate::support::{Program, Setup, Store, StorePeer, StoreRequest, Wire, eventually, says, says_at_length};
+use crate::support::{Moto, Setup, Store, StorePeer, StoreRequest, says, says_at_length};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 /// What the relay signs with: its access key, and the secret.
@@ -443,70 +439,23 @@ fn requests_to_opensearch_are_signed_where_a_region_is_written() {
     relay.stops();
 }
 
-/// CloudWatch in memory.
-struct Moto {
-    url: String,
-    _program: Program,
-}
-
-const MOTO: &str = r#"
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
-app = DomainDispatcherApplication(create_backend_app)
-server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
-print(server.port, flush=True)
-server.serve_forever()
-"#;
-
-impl Moto {
-    /// `None`: it is not installed, and that was said.
-    fn start() -> Option<Self> {
-        // Older versions have no such handler.
-        let python = python_with("moto[server,logs,s3]", "moto.server; moto.server.MotoRequestHandler")?;
-        let program = Program::start(Command::new(python).args(["-c", MOTO]));
-        let port = eventually("it says where it listens", || {
-            let said = String::from_utf8(program.stdout()).ok()?;
-            said.strip_suffix('\n').map(str::to_owned)
-        });
-        Some(Self { url: format!("http://127.0.0.1:{port}"), _program: program })
-    }
-
-    /// Asks CloudWatch.
-    #[track_caller]
-    fn asks(&self, operation: &str, body: &Value) -> Value {
-        let operation = format!("Logs_20140328.{operation}");
-        let headers = [
-            ("X-Amz-Target", &*operation),
-            ("Content-Type", "application/x-amz-json-1.1"),
-            (
-                "Authorization",
-                "AWS4-HMAC-SHA256 Credential=a/20261129/eu-central-1/logs/aws4_request, SignedHeaders=host, Signature=b",
-            ),
-        ];
-        let stream = TcpStream::connect(self.url.strip_prefix("http://").expect("HTTP")).expect("it listens");
-        let answer = HttpPeer::on(Wire::Tcp(stream)).asks("POST /", &headers, body.to_string().as_bytes());
-        serde_json::from_str(&answer.body).unwrap_or_else(|_| panic!("{}", answer.body))
-    }
-
-    /// The numbers in a stream, in its order.
-    fn numbers(&self, stream: &str) -> Vec<usize> {
-        let (mut there, mut token) = (Vec::new(), Value::Null);
-        loop {
-            let mut ask =
-                json!({"logGroupName": "/docker/test", "logStreamName": stream, "startFromHead": true, "limit": 10000});
-            if token.is_string() {
-                ask["nextToken"] = token.clone();
-            }
-            let answer = self.asks("GetLogEvents", &ask);
-            let events = answer["events"].as_array().unwrap_or_else(|| panic!("{answer}"));
-            let found: Vec<_> =
-                events.iter().map(|event| event["message"].as_str().expect("a text").to_owned()).collect();
-            there.extend(numbers(&found));
-            if answer["nextForwardToken"] == token || events.is_empty() {
-                return there;
-            }
-            token = answer["nextForwardToken"].clone();
+/// The numbers in a stream, in its order.
+fn numbers_in(moto: &Moto, stream: &str) -> Vec<usize> {
+    let (mut there, mut token) = (Vec::new(), Value::Null);
+    loop {
+        let mut ask =
+            json!({"logGroupName": "/docker/test", "logStreamName": stream, "startFromHead": true, "limit": 10000});
+        if token.is_string() {
+            ask["nextToken"] = token.clone();
         }
+        let answer = moto.asks("GetLogEvents", &ask);
+        let events = answer["events"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        let found: Vec<_> = events.iter().map(|event| event["message"].as_str().expect("a text").to_owned()).collect();
+        there.extend(numbers(&found));
+        if answer["nextForwardToken"] == token || events.is_empty() {
+            return there;
+        }
+        token = answer["nextForwardToken"].clone();
     }
 }
 
@@ -523,7 +472,7 @@ fn moto_has_each_line() {
     let relay = setup.start();
     relay.counts("forward_pending", 0);
     relay.stops();
-    let there = moto.numbers("all");
+    let there = numbers_in(&moto, "all");
     let distinct: BTreeSet<_> = there.iter().copied().collect();
     assert!(distinct.into_iter().eq(0..3000), "{} lines", there.len());
     // A line has more than 100 bytes.
@@ -692,16 +641,7 @@ fn a_bucket_that_is_busy_or_not_ours_gets_the_object_later() {
 #[test]
 fn moto_has_each_line_in_one_object() {
     let Some(moto) = Moto::start() else { return };
-    let at = moto.url.strip_prefix("http://").expect("HTTP").to_owned();
-    let ask = |what: &str, body: &str| {
-        let stream = TcpStream::connect(&at).expect("it listens");
-        let authorization =
-            "AWS4-HMAC-SHA256 Credential=a/20261129/eu-central-1/s3/aws4_request, SignedHeaders=host, Signature=b";
-        HttpPeer::on(Wire::Tcp(stream)).asks(what, &[("Authorization", authorization)], body.as_bytes()).body
-    };
-    let place =
-        "<CreateBucketConfiguration><LocationConstraint>eu-central-1</LocationConstraint></CreateBucketConfiguration>";
-    ask("PUT /bucket", place);
+    moto.makes_bucket("bucket");
     let setup = to_s3(&moto.url, "object = \"64KiB\"\ncompress = \"off\"");
     let mut said = 0;
     for _ in 0..4 {
@@ -715,13 +655,12 @@ fn moto_has_each_line_in_one_object() {
     let relay = setup.start();
     relay.counts("forward_pending", 0);
     relay.stops();
-    let listing = ask("GET /bucket?list-type=2&max-keys=1000&prefix=docker%20logs/", "");
-    let keys: Vec<_> = listing.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()).collect();
-    assert!(keys.len() > 4, "{listing}");
+    let keys = moto.keys("bucket", "docker%20logs/");
+    assert!(keys.len() > 4, "{keys:?}");
     let mut there = Vec::new();
     for key in keys {
-        let lines = ask(&format!("GET /bucket/{}", key.replace(' ', "%20")), "");
-        there.extend(lines.lines().map(|line| {
+        let lines = moto.asks_s3(&format!("GET /bucket/{}", key.replace(' ', "%20")), "");
+        there.extend(String::from_utf8(lines).expect("text").lines().map(|line| {
             let object: Value = serde_json::from_str(line).expect("JSON");
             object["message"].as_str().expect("a message").parse::<usize>().expect("a number")
         }));

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use crate::support::dns::NAME;
 use crate::support::http::status;
 use crate::support::program::{SIGHUP, SIGKILL};
-use crate::support::python::python_with;
-use crate::support::{Certs, NameServer, Program, Relay, Setup, Store, StorePeer, StoreRequest, eventually, run, says};
+use crate::support::{Certs, NameServer, Osmem, Relay, Setup, Store, StorePeer, StoreRequest, eventually, run, says};
 
 const KEYS: &str = "api = \"elasticsearch\"\nbatch-wait = \"50ms\"";
 
@@ -460,57 +457,4 @@ fn check_asks_whether_lines_would_be_taken() {
     let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&server.url, KEYS);
     let output = run(setup.command().args(["check", "--connect"]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// OpenSearch in memory.
-struct Osmem {
-    url: String,
-    _program: Program,
-}
-
-impl Osmem {
-    /// `None`: it is not installed, and that was said.
-    fn start() -> Option<Self> {
-        let python = python_with("osmem-server", "osmem_server")?;
-        let says = "import osmem_server; print(osmem_server.resolve_binary())";
-        let output = Command::new(python).args(["-c", says]).output().expect("Python runs");
-        let program = String::from_utf8(output.stdout).expect("a path");
-        let program = Program::start(Command::new(program.trim()).args(["-no-stdin-watch", "-no-ja"]));
-        let url = eventually("it says where it listens", || {
-            let said: Value = serde_json::from_slice(&program.stdout()).ok()?;
-            Some(said["url"].as_str()?.to_owned())
-        });
-        Some(Self { url, _program: program })
-    }
-
-    #[track_caller]
-    fn asks(&self, method: &str, path: &str, body: &str) -> Value {
-        let at = self.url.strip_prefix("http://").expect("HTTP");
-        let mut stream = TcpStream::connect(at).expect("it listens");
-        let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\n");
-        write!(stream, "{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}").expect("a request");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        let start = answer.iter().position(|byte| *byte == b'{').expect("JSON");
-        let end = answer.iter().rposition(|byte| *byte == b'}').expect("JSON");
-        serde_json::from_slice(&answer[start..=end]).expect("JSON")
-    }
-
-    fn count(&self) -> usize {
-        self.asks("POST", "/logs-docker-default/_refresh", "");
-        self.asks("GET", "/logs-docker-default/_count", "{}")["count"].as_u64().expect("a number") as usize
-    }
-
-    fn search(&self, what: &str) -> Vec<Value> {
-        self.search_in("logs-docker-default", what)
-    }
-
-    fn search_in(&self, index: &str, what: &str) -> Vec<Value> {
-        self.asks("POST", &format!("/{index}/_refresh"), "");
-        let body = format!("{{\"size\":10000,\"query\":{{\"{what}\":{{}}}}}}");
-        let answer = self.asks("POST", &format!("/{index}/_search"), &body);
-        let hits = answer["hits"]["hits"].as_array().expect("hits");
-        hits.iter().map(|hit| hit["_source"].clone()).collect()
-    }
 }

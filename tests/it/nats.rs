@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::elasticsearch::rejected;
 use crate::support::nats::Stored;
 use crate::support::program::SIGUSR2;
-use crate::support::{Certs, NatsClient, NatsKey, NatsServer, Relay, Setup, eventually, says};
+use crate::support::{Certs, NatsClient, NatsKey, NatsServer, NatsUser, Relay, Setup, eventually, says};
 
 fn to(server: &NatsServer) -> Setup {
     to_with(&server.url(), "")
@@ -225,36 +225,16 @@ fn knows(setup: &Setup, client: &mut NatsClient, numbers: std::ops::Range<usize>
 /// Accounts whose users have JWTs, as with `nsc` and its files of credentials.
 #[test]
 fn credentials_are_a_file_of_nsc() {
-    let [operator, system, account, user] = ['O', 'A', 'A', 'U'].map(NatsKey::new);
-    let limits = json!({"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1,
-        "wildcards": true, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1});
-    let of_operator = operator.vouches_for(&operator, "operator", json!({}));
-    let vouched = |account: &NatsKey, limits: &Value| {
-        let claims = json!({"limits": limits, "default_permissions": {"pub": {}, "sub": {}}});
-        format!("{}: {}", account.public, operator.vouches_for(account, "account", claims))
-    };
-    let accounts = format!("{}\n{}", vouched(&system, &json!({"subs": -1, "conn": -1})), vouched(&account, &limits));
-    let of_user =
-        account.vouches_for(&user, "user", json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": 3000}));
-    let system = system.public;
-    let conf = format!(
-        "operator: {of_operator}\nsystem_account: {system}\nresolver: MEMORY\nresolver_preload: {{\n{accounts}\n}}"
-    );
-    let Some(server) = NatsServer::start(&conf) else { return };
-    let mut client = server.client_as(|nonce| json!({"jwt": of_user, "sig": user.sign(nonce)}));
+    // Larger than this user's messages may be, of which the server's first words say nothing.
+    let user = NatsUser::new(json!({"payload": 3000}));
+    let Some(server) = NatsServer::start(&user.conf) else { return };
+    let mut client = server.client_as(|nonce| user.login(nonce));
     client.makes_stream("logs.>", json!({}));
     let setup = Setup::new().listen("tcp://127.0.0.1:0");
-    let creds = format!(
-        "-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n\
-         ************************* IMPORTANT *************************\n\n\
-         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
-        user.seed
-    );
-    fs::write(setup.path("creds"), creds).expect("written");
+    fs::write(setup.path("creds"), &user.creds).expect("written");
     let setup = setup.forward_with(&server.url(), "creds-file = \"{dir}/creds\"");
     let relay = setup.start();
     says(&relay, 0..100);
-    // Larger than this user's messages may be, of which the server's first words say nothing.
     relay.door().connect().send(format!("<14>1 - - - - - - {}\n", "x".repeat(5000)).as_bytes());
     relay.counts("spool_spooled_total", 101);
     says(&relay, 100..200);
@@ -262,7 +242,7 @@ fn credentials_are_a_file_of_nsc() {
     let letters = rejected(&relay, &setup);
     assert!(letters.len() == 1 && letters[0].1.starts_with("it has 5"), "{letters:?}");
     are_once(&client.stored(), 0..200);
-    assert!(!relay.stderr().contains(&user.seed) && !relay.stderr().contains(&of_user), "{}", relay.stderr());
+    assert!(!relay.stderr().contains(&user.key.seed) && !relay.stderr().contains(&user.jwt), "{}", relay.stderr());
     relay.stops();
 }
 

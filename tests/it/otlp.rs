@@ -1,72 +1,29 @@
 //! OpenTelemetry's logs, as its own package for Python reads them.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use crate::support::http::status;
-use crate::support::program::Program;
-use crate::support::python::python_with;
-use crate::support::{Relay, Setup, eventually};
+use crate::support::peers::OtlpRecord;
+use crate::support::{OtlpReceiver, Relay, Setup};
 
-/// Prints its port, and each record with its resource. A request that is not written as the package writes it is no request.
-const RECEIVER: &str = r#"
-import gzip, http.server, json
-from google.protobuf.json_format import MessageToDict
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-
-class Receiver(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_POST(self):
-        body = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"])))
-        said = self.path, self.headers["Content-Type"], self.headers["Authorization"]
-        assert said == ("/otlp/v1/logs", "application/x-protobuf", "Bearer secret"), said
-        request = ExportLogsServiceRequest.FromString(body)
-        assert request.SerializeToString() == body, body.hex()
-        answer = ExportLogsServiceResponse()
-        for logs in request.resource_logs:
-            for scope in logs.scope_logs:
-                for record in scope.log_records:
-                    if record.body.string_value == "too old":
-                        answer.partial_success.rejected_log_records += 1
-                        answer.partial_success.error_message = "older than a week"
-                    print(json.dumps([MessageToDict(logs.resource), MessageToDict(record)]), flush=True)
-        answer = answer.SerializeToString()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-    def log_message(self, *said):
-        pass
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-print(server.server_port, flush=True)
-server.serve_forever()
-"#;
-
-/// Sends these messages by a relay that delivers to the package, and returns what that has understood.
+/// Sends these messages by a relay that delivers to the package, and returns what that has understood. It answers as long as it is there.
 #[track_caller]
-fn understood(messages: &[&[u8]]) -> Option<(Relay, Vec<Value>)> {
-    let python = python_with("opentelemetry-proto", "opentelemetry.proto.collector.logs.v1.logs_service_pb2")?;
-    let receiver = Program::start(Command::new(python).args(["-c", RECEIVER]));
-    let printed = |least: usize| {
-        eventually(&format!("{least} lines of the receiver"), || {
-            let text = String::from_utf8(receiver.stdout()).expect("text");
-            let whole: Vec<_> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
-            (whole.len() >= least).then(|| whole.into_iter().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>())
-        })
-    };
-    let to = format!("http://127.0.0.1:{}/otlp", printed(1)[0]);
+fn understood(messages: &[&[u8]]) -> Option<(Relay, OtlpReceiver, Vec<Value>)> {
+    let receiver = OtlpReceiver::start()?;
+    let to = format!("{}/otlp", receiver.url);
     let keys =
         "api = \"otlp\"\ntoken = \"${T}\"\nbatch-wait = \"100ms\"\nfields = [\"deployment.environment.name=test\"]";
     let setup = Setup::new().listen("tcp://127.0.0.1:0").variable("T", "secret");
     let relay = setup.forward_in_order(&[to], keys).start();
     let mut wire = relay.door().connect();
     messages.iter().for_each(|message| wire.send_counted(message));
-    let records =
-        printed(1 + messages.len()).iter().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    Some((relay, records))
+    let both = |record: OtlpRecord| {
+        let OtlpRecord { said, resource, record } = record;
+        assert_eq!((&said["path"], &said["authorization"]), (&json!("/otlp/v1/logs"), &json!("Bearer secret")));
+        json!([resource, record])
+    };
+    let records = receiver.records(messages.len()).into_iter().map(both).collect();
+    Some((relay, receiver, records))
 }
 
 /// `KeyValue`s without what is another one in each relay.
@@ -87,7 +44,7 @@ fn opentelemetrys_package_for_python_understands_it() {
         .as_bytes(),
         b"<11>1 2026-11-20T22:27:33Z host-1 app - - - \xff\xfe",
     ];
-    let Some((relay, records)) = understood(&messages) else { return };
+    let Some((relay, _receiver, records)) = understood(&messages) else { return };
     relay.has_delivered(messages.len(), 0);
     let [[web, get], [switch, login], [app, bytes]] =
         <[_; 3]>::try_from(records).expect("three").map(|both| [both[0].clone(), both[1].clone()]);
@@ -141,7 +98,9 @@ fn opentelemetrys_package_for_python_understands_it() {
 fn what_it_rejects_is_told_and_not_sent_again() {
     let message = |text: &str| format!("<30>1 2026-11-20T22:27:33Z h app - - - {text}").into_bytes();
     let messages = ["one", "too old", "three"].map(message);
-    let Some((relay, records)) = understood(&messages.each_ref().map(|message| &message[..])) else { return };
+    let Some((relay, _receiver, records)) = understood(&messages.each_ref().map(|message| &message[..])) else {
+        return;
+    };
     relay.says("1 lines of a request are not there: HTTP 200: older than a week");
     relay.counts("forward_short_total", 1);
     let loss = |status: &Value| status["losses"].as_array()?.iter().find(|loss| loss["reason"] == "short").cloned();

@@ -46,7 +46,7 @@
 //!
 //! - `faults/`        whatever kills, stops, moves or cuts, and how much of a steady load arrives
 //! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
-//! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes, run
+//! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes and docs/destinations, run
 //! - `senders/`       what devices and libraries send, and docs/senders.md
 //! - `corpus.rs`      what a captured message means, and that reading it allocates nothing
 //! - `simulation/`    relays, network, disk and clock from a seed, in one thread: what nobody has thought of
@@ -76,6 +76,8 @@ pub mod http;
 pub mod line;
 pub mod nats;
 pub mod network;
+pub mod pages;
+pub mod peers;
 pub mod process;
 pub mod program;
 pub mod python;
@@ -107,8 +109,9 @@ pub use fluent::FluentPeer;
 pub use fluent_receiver::{Chunk, FluentReceiver, ReceiverPeer};
 pub use held::{Held, own_address, own_port};
 pub use line::{Line, texts};
-pub use nats::{NatsClient, NatsKey, NatsServer};
+pub use nats::{NatsClient, NatsKey, NatsServer, NatsUser};
 pub use network::Network;
+pub use peers::{Moto, Osmem, OtlpReceiver};
 pub use process::Process;
 pub use program::{Notified, Program};
 pub use relay::{Metrics, Relay, Setup};

@@ -129,7 +129,7 @@ impl NatsServer {
 
 impl NatsClient {
     #[track_caller]
-    fn new(address: SocketAddr, login: impl FnOnce(&str) -> Value) -> Self {
+    pub fn new(address: SocketAddr, login: impl FnOnce(&str) -> Value) -> Self {
         let mut stream = TcpStream::connect(address).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         // Byte by byte: TLS begins behind the line.
@@ -275,6 +275,51 @@ impl NatsKey {
         let part = |part: &Value| BASE64URL_NOPAD.encode(part.to_string().as_bytes());
         let text = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "ed25519-nkey"})), part(&claims));
         format!("{text}.{}", self.sign(&text))
+    }
+}
+
+/// A user of an account, whom a server knows by a JWT, as with `nsc` and its files of credentials.
+pub struct NatsUser {
+    /// What the server's config says of its operator and the account.
+    pub conf: String,
+    /// What `nsc generate creds` would write.
+    pub creds: String,
+    pub jwt: String,
+    pub key: NatsKey,
+}
+
+impl NatsUser {
+    /// With these limits besides.
+    pub fn new(limits: Value) -> Self {
+        let [operator, system, account, key] = ['O', 'A', 'A', 'U'].map(NatsKey::new);
+        let of_account = json!({"subs": -1, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "data": -1, "payload": -1,
+            "wildcards": true, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1});
+        let of_operator = operator.vouches_for(&operator, "operator", json!({}));
+        let vouched = |account: &NatsKey, limits: &Value| {
+            let claims = json!({"limits": limits, "default_permissions": {"pub": {}, "sub": {}}});
+            format!("{}: {}", account.public, operator.vouches_for(account, "account", claims))
+        };
+        let accounts =
+            format!("{}\n{}", vouched(&system, &json!({"subs": -1, "conn": -1})), vouched(&account, &of_account));
+        let mut claims = json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1});
+        claims.as_object_mut().expect("an object").extend(limits.as_object().expect("an object").clone());
+        let jwt = account.vouches_for(&key, "user", claims);
+        let conf = format!(
+            "operator: {of_operator}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n{accounts}\n}}",
+            system.public
+        );
+        let creds = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             ************************* IMPORTANT *************************\n\n\
+             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            key.seed
+        );
+        Self { conf, creds, jwt, key }
+    }
+
+    /// The members of CONNECT by which the server knows this user.
+    pub fn login(&self, nonce: &str) -> Value {
+        json!({"jwt": self.jwt, "sig": self.key.sign(nonce)})
     }
 }
 

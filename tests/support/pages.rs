@@ -1,0 +1,102 @@
+//! Pages of `docs` whose blocks are run: each block with the mark that stands above it.
+//!
+//! A mark is an HTML comment in the line above a fence:
+//!
+//! - `run: NAME`            a part of the config, or a query, that a test runs; `run: rsyslog-*` of each recipe that begins so
+//! - `arrives: NAME FILE`   what the program writes into that file
+//! - `check: NAME`          our own settings for a program that cannot run here; `wire: NAME` a line as it is sent
+//! - `compose: NAME`        a file that docker-compose reads
+//! - `not run: NAME`        that program's config, or a query that only it can answer
+
+use std::fs;
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Run,
+    Arrives,
+    Check,
+    Wire,
+    Compose,
+    NotRun,
+}
+
+#[derive(Debug)]
+pub struct Block {
+    /// Page and line.
+    pub at: String,
+    pub verb: Verb,
+    /// A recipe, or the beginning of some with a `*`.
+    pub name: String,
+    /// The word behind it, if any.
+    pub file: String,
+    pub language: String,
+    pub text: String,
+}
+
+impl Block {
+    pub fn is_of(&self, recipe: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(start) => recipe.starts_with(start),
+            None => self.name == recipe,
+        }
+    }
+}
+
+/// All blocks of all pages in a folder, which are at least so many. A block without a mark is a mistake.
+#[track_caller]
+pub fn blocks_in(folder: &str, least: usize) -> Vec<Block> {
+    let pages = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).expect(folder);
+    let mut pages: Vec<_> = pages.map(|page| page.expect("a page").path()).collect();
+    pages.sort();
+    assert!(pages.len() >= least, "only {} pages in {folder}", pages.len());
+    pages.iter().flat_map(|page| blocks_of(page)).collect()
+}
+
+fn blocks_of(page: &Path) -> Vec<Block> {
+    let name = page.file_name().expect("a file").to_string_lossy();
+    let text = fs::read_to_string(page).expect("a page in UTF-8");
+    let lines: Vec<&str> = text.lines().collect();
+    let fences: Vec<usize> = (0..lines.len()).filter(|number| lines[*number].starts_with("```")).collect();
+    assert!(fences.len().is_multiple_of(2), "{name}: a fence without an end");
+    let pairs = fences.chunks_exact(2);
+    pairs
+        .map(|pair| {
+            let at = format!("{name}:{}", pair[0] + 1);
+            let (verb, what) =
+                mark(lines[pair[0].saturating_sub(1)]).unwrap_or_else(|| panic!("{at}: a block without a mark"));
+            let (name, file) = what.split_once(' ').unwrap_or((what, ""));
+            Block {
+                at,
+                verb,
+                name: name.to_owned(),
+                file: file.to_owned(),
+                language: lines[pair[0]].trim_start_matches('`').to_owned(),
+                text: lines[pair[0] + 1..pair[1]].join("\n") + "\n",
+            }
+        })
+        .collect()
+}
+
+fn mark(line: &str) -> Option<(Verb, &str)> {
+    let (verb, what) = line.strip_prefix("<!-- ")?.strip_suffix(" -->")?.split_once(": ")?;
+    let verb = match verb {
+        "run" => Verb::Run,
+        "arrives" => Verb::Arrives,
+        "check" => Verb::Check,
+        "wire" => Verb::Wire,
+        "compose" => Verb::Compose,
+        "not run" => Verb::NotRun,
+        _ => return None,
+    };
+    Some((verb, what))
+}
+
+/// The blocks of this kind and language, one after the other; at least one there must be.
+#[track_caller]
+pub fn text(blocks: &[Block], recipe: &str, verb: Verb, language: &str) -> String {
+    let of = |block: &&Block| block.verb == verb && block.language == language && block.is_of(recipe);
+    let texts: Vec<&str> = blocks.iter().filter(of).map(|block| block.text.as_str()).collect();
+    assert!(!texts.is_empty(), "no page has a {language} block for {recipe}");
+    texts.concat()
+}
