@@ -6,7 +6,7 @@ use super::error::{ConfigError, Source};
 use super::kinds::Together;
 use super::settings::{Place, Settings, settings};
 use super::written::{List, Written};
-use crate::record::{Facilities, Patterns, Ranges, Rule, Severities};
+use crate::record::{Expressions, Facilities, FieldTests, Patterns, Ranges, Rule, Severities};
 
 /// `[[drop]]` sections: the listeners keep a bit for each.
 pub const MAX_RULES: usize = 64;
@@ -17,6 +17,8 @@ const FACILITIES: Together<Facilities> =
     Together { read: Facilities::new, display: |facilities| facilities.written().to_vec() };
 const SEVERITIES: Together<Severities> =
     Together { read: Severities::new, display: |severities| severities.written().to_vec() };
+const EXPRESSIONS: Together<Expressions> = Together { read: Expressions::new, display: Expressions::written };
+const FIELDS: Together<FieldTests> = Together { read: FieldTests::new, display: |tests| tests.written().to_vec() };
 
 settings! {
     /// The keys of a [`Rule`].
@@ -27,8 +29,12 @@ settings! {
         host: Patterns = Patterns::default(), as PATTERNS, key "host";
         peer: Ranges = Ranges::default(), as RANGES, key "peer";
         listener: Patterns = Patterns::default(), as PATTERNS, key "listener";
+        driver: Patterns = Patterns::default(), as PATTERNS, key "driver";
         facility: Facilities = Facilities::default(), as FACILITIES, key "facility";
         severity: Severities = Severities::default(), as SEVERITIES, key "severity";
+        message: Patterns = Patterns::default(), as PATTERNS, key "message";
+        message_regex: Expressions = Expressions::default(), as EXPRESSIONS, key "message-regex";
+        field: FieldTests = FieldTests::default(), as FIELDS, key "field".takes_table();
     }
 }
 
@@ -36,13 +42,28 @@ impl Settings for Rule {
     type Written = WrittenRule;
 
     fn read(written: &WrittenRule, place: &Place<'_>) -> Result<Self, ConfigError> {
-        let RuleKeys { image, name, app, host, peer, listener, facility, severity } = RuleKeys::read(written, place)?;
-        Ok(Self { image, name, app, host, peer, listener, facility, severity })
+        let RuleKeys {
+            image,
+            name,
+            app,
+            host,
+            peer,
+            listener,
+            driver,
+            facility,
+            severity,
+            message,
+            message_regex,
+            field,
+        } = RuleKeys::read(written, place)?;
+        Ok(Self { image, name, app, host, peer, listener, driver, facility, severity, message, message_regex, field })
     }
 
     fn display(&self, table: &mut Table) {
-        let Self { image, name, app, host, peer, listener, facility, severity } = self.clone();
-        RuleKeys { image, name, app, host, peer, listener, facility, severity }.display(table);
+        let Self { image, name, app, host, peer, listener, driver, facility, severity, message, message_regex, field } =
+            self.clone();
+        RuleKeys { image, name, app, host, peer, listener, driver, facility, severity, message, message_regex, field }
+            .display(table);
     }
 }
 
@@ -63,8 +84,7 @@ pub fn check_dropped(
 ) -> Result<(), ConfigError> {
     for (number, (span, section)) in sections.sections.iter().enumerate() {
         if section.is_empty() && !source.has_gaps.get() {
-            let says =
-                "it says nothing of what to drop; write image, name, app, host, peer, listener, facility or severity";
+            let says = "it says nothing of what to drop; write image, name, app, host, peer, listener, driver, facility, severity, message, message-regex or field";
             source.wrong("[[drop]]", span.clone(), says)?;
         }
         if number >= MAX_RULES {

@@ -18,6 +18,8 @@ pub struct Key {
     pub needs_restart: bool,
     pub flag: Option<Flag>,
     pub only_for: Option<OnlyFor>,
+    /// Whether a table may stand there: `{ name = "value" }`.
+    pub takes_table: bool,
 }
 
 /// A flag and a variable that set a key without a config file.
@@ -41,7 +43,7 @@ pub struct OnlyFor {
 
 impl Key {
     pub const fn new(name: &'static str) -> Self {
-        Self { name, old_name: None, needs_restart: false, flag: None, only_for: None }
+        Self { name, old_name: None, needs_restart: false, flag: None, only_for: None, takes_table: false }
     }
 
     pub const fn was(self, old_name: &'static str) -> Self {
@@ -60,6 +62,10 @@ impl Key {
         help: &'static str,
     ) -> Self {
         Self { flag: Some(Flag { name, variable, value_name, help }), ..self }
+    }
+
+    pub const fn takes_table(self) -> Self {
+        Self { takes_table: true, ..self }
     }
 
     pub const fn only_for(self, only_for: OnlyFor) -> Self {

@@ -197,7 +197,11 @@ fn take(
     section.each_mut(&mut |key, entry| {
         // A misspelling of a key may come after another one.
         if key.name == name && !entry.is_written() {
-            match leaves(source, path, value) {
+            let found = match value.get_ref() {
+                DeValue::Table(table) if key.takes_table => pairs(source, path, value.span(), table),
+                _ => leaves(source, path, value),
+            };
+            match found {
                 Ok(found) => *entry = found.unwrap_or_default(),
                 Err(end) => done = Err(end),
             }
@@ -213,10 +217,7 @@ fn take(
 
 /// `None`: it is of a kind that no value has, which is noted.
 fn leaves(source: &Source<'_>, path: &str, value: &Spanned<DeValue<'_>>) -> Result<Option<Entry>, ConfigError> {
-    let bad = |at: Range<usize>, says: &str| {
-        source.has_gaps.set(true);
-        source.wrong(path, at, says).map(|()| None)
-    };
+    let bad = |at, says: &str| is_no_value(source, path, at, says);
     let Some(elements) = value.get_ref().as_array() else {
         return match scalar(value.get_ref()) {
             Ok(text) => Ok(Some(Entry::one(Leaf { text, origin: Origin::File(value.span()) }))),
@@ -235,6 +236,25 @@ fn leaves(source: &Source<'_>, path: &str, value: &Spanned<DeValue<'_>>) -> Resu
         }
     }
     Ok(Some(Entry::list(leaves)))
+}
+
+/// A table is a list of `name=value`; a name with a list of values is there once for each.
+fn pairs(source: &Source<'_>, path: &str, at: Range<usize>, table: &DeTable<'_>) -> Result<Option<Entry>, ConfigError> {
+    let mut pairs = Vec::new();
+    for (name, value) in table {
+        let Some(values) = leaves(source, &format!("{path}.{}", name.get_ref()), value)? else { return Ok(None) };
+        let pair = |leaf: &Leaf| Leaf { text: format!("{}={}", name.get_ref(), leaf.text), ..leaf.clone() };
+        pairs.extend(values.leaves.iter().map(pair));
+    }
+    if pairs.is_empty() {
+        return is_no_value(source, path, at, "an empty table; leave the key out, or name something");
+    }
+    Ok(Some(Entry::list(pairs)))
+}
+
+fn is_no_value(source: &Source<'_>, path: &str, at: Range<usize>, says: &str) -> Result<Option<Entry>, ConfigError> {
+    source.has_gaps.set(true);
+    source.wrong(path, at, says).map(|()| None)
 }
 
 fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {

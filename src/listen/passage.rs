@@ -1,6 +1,6 @@
 //! The way of one message into the batch: what admission says of it, and what it may be a piece of.
 
-use super::admission::{Admission, AdmissionPolicy, Joined, Joins, Reassembler, Sender, Text};
+use super::admission::{Admission, AdmissionPolicy, Joined, Joins, MatchingRules, Reassembler, Sender, Text};
 use crate::protocol::syslog::Message;
 use crate::protocol::{gelf, splunk};
 use crate::record::{Record, UnixMicros};
@@ -46,24 +46,30 @@ impl Passage<'_> {
     pub fn take(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
         let Facts { mut sender, priority, text } = facts;
         let Self { admission, policy, load, now, .. } = self;
-        admission.check_rules(&mut sender, priority, policy)?;
-        if self.rejoin.is_none() && self.joins.is_none() {
+        let rules = admission.check_rules(&mut sender, priority, policy)?;
+        if self.rejoin.is_none() && self.joins.is_none() && rules.is_empty() {
             admission.check_load(&sender, priority.1, policy, *load, *now)?;
             batch.push(write);
             return Ok(true);
         }
-        self.assemble(Facts { sender, priority, text }, batch, write)
+        self.assemble(Facts { sender, priority, text }, rules, batch, write)
     }
 
-    /// What may be a piece of a line, or a line of a message. False: it waits for the rest.
-    fn assemble(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
+    /// What may be a piece of a line, or a line of a message, or has a text that a rule asks for. False: it waits for the rest.
+    fn assemble(
+        &mut self,
+        facts: Facts,
+        rules: MatchingRules,
+        batch: &mut Batch,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<bool, Refused> {
         let Facts { sender, priority, text } = facts;
         let Self { admission, policy, load, spool, now, joins, .. } = self;
         let is_container_s = !matches!(sender, Sender::Other { .. });
         // Of a connection all lines may be indented, of datagrams those of containers are known to belong together.
         let mut joins = joins.as_mut().filter(|joins| is_container_s || joins.from.1 > 0);
         let rejoins = self.rejoin.filter(|(reassembler, ..)| is_container_s && reassembler.concerns(text));
-        if rejoins.is_none() && joins.is_none() {
+        if rejoins.is_none() && joins.is_none() && rules.is_empty() {
             admission.check_load(&sender, priority.1, policy, *load, *now)?;
             batch.push(write);
             return Ok(true);
@@ -75,7 +81,8 @@ impl Passage<'_> {
             None => Joined { before: None, line: Some(line) },
         };
         let mut admit = |line: Vec<u8>| {
-            let check = || admission.check_load(&sender, priority.1, policy, *load, *now);
+            let content = rules.check_content(&line, policy);
+            let check = || content.and_then(|()| admission.check_load(&sender, priority.1, policy, *load, *now));
             if let Some(joins) = &mut joins {
                 // Of pieces the stamp in front may be longer or shorter than this one's.
                 let text = Record::from_line(&line, "").message.map_or(0, <[u8]>::len);

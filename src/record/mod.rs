@@ -18,12 +18,14 @@
 //! - `hop`: the mark of a relay that sends a line on
 //! - `render`: a line as RFC 5424, RFC 3164 or JSON
 //! - `range`: ranges of addresses
-//! - `rule`: which records match
+//! - `rule`: which records match; `expression`, `field_test`: what it asks of the text and of the fields
 //! - `template`: a text with fields of a record in it
 //! - `escaped`: control characters as text, where people read
 //! - `properties`: what must hold for all bytes
 
 mod escaped;
+mod expression;
+mod field_test;
 mod fields;
 pub(crate) mod header;
 mod hop;
@@ -46,6 +48,8 @@ use std::borrow::Cow;
 use core::net::IpAddr;
 
 pub use escaped::{append_escaped, append_on_one_line, each_displayable, escape, escape_json, escaped, unescape};
+pub use expression::Expressions;
+pub use field_test::FieldTests;
 pub(crate) use fields::MAX_FIELD_BYTES;
 pub use fields::{FIELDS_SD_ID, Fields, JSON_SD_ID, Value};
 pub use header::HeaderField;

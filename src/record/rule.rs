@@ -1,15 +1,19 @@
-//! Rules: which records match. A rule names some of image, name, app, host, peer, facility, severity and listener, and
-//! matches the records to which all of it applies. Whoever lets in, drops or looks for messages asks here.
+//! Rules: which records match. A rule names some of image, name, app, host, peer, listener, driver, facility, severity, message
+//! and fields, and matches the records to which all of it applies. Whoever lets in, drops or looks for messages asks here.
 
 use std::fmt;
 
 use core::net::IpAddr;
 
+use super::expression::Expressions;
+use super::field_test::FieldTests;
 use super::render::{FACILITIES, SEVERITIES};
 use super::{AddressRange, BadSetting, HeaderField, Record};
 
 /// The maximum number of patterns, or ranges, of one key.
-const MAX_PATTERNS: usize = 64;
+pub(super) const MAX_PATTERNS: usize = 64;
+/// The driver of what came by syslog, for rules; a record leaves it out.
+const SYSLOG: &[u8] = b"syslog";
 
 /// Which records match. One without anything in it matches each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +30,15 @@ pub struct Rule {
     pub peer: Ranges,
     /// The name of the listener that took it, if it has one.
     pub listener: Patterns,
+    /// The driver that brought it.
+    pub driver: Patterns,
     pub facility: Facilities,
     pub severity: Severities,
+    /// All of MSG.
+    pub message: Patterns,
+    /// A part of MSG.
+    pub message_regex: Expressions,
+    pub field: FieldTests,
 }
 
 /// Names, with `*` for anything and `?` for one byte. With `!` in front, what does not match.
@@ -77,12 +88,28 @@ impl Rule {
 
     /// Does it ask for what only a relay knows, and writes into an element of its own?
     pub fn asks_marks(&self) -> bool {
-        let Self { image, name, listener, peer, .. } = self;
-        [image, name, listener].iter().any(|patterns| **patterns != Patterns::default()) || !peer.is_empty()
+        let Self { image, name, listener, driver, peer, .. } = self;
+        [image, name, listener, driver].iter().any(|patterns| !patterns.is_empty()) || !peer.is_empty()
+    }
+
+    /// Does it ask for what differs between messages with the same header?
+    pub fn asks_content(&self) -> bool {
+        let Self { message, message_regex, field, .. } = self;
+        !message.is_empty() || !message_regex.is_empty() || !field.is_empty()
     }
 
     pub fn matches(&self, record: &Record<'_>) -> bool {
-        self.matches_priority(record.facility, record.severity) && self.matches_origin(record)
+        self.matches_priority(record.facility, record.severity)
+            && self.matches_origin(record)
+            && self.matches_content(record)
+    }
+
+    /// The part about the text and the fields.
+    pub fn matches_content(&self, record: &Record<'_>) -> bool {
+        let message = record.message.unwrap_or_default();
+        self.message.match_text(message)
+            && self.message_regex.match_text(message)
+            && self.field.match_fields(&record.fields)
     }
 
     /// The part about the priority, which differs from message to message.
@@ -96,6 +123,7 @@ impl Rule {
             (&self.image, record.image_name()),
             (&self.name, record.container_name()),
             (&self.listener, record.listener.as_deref()),
+            (&self.driver, record.driver.as_deref().or(Some(SYSLOG))),
         ];
         let header = [(&self.app, record.app_name), (&self.host, record.hostname)];
         self.peer.match_address(record.peer)
@@ -128,9 +156,32 @@ impl Patterns {
         (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.none_of.iter().any(matches)
     }
 
+    /// The same of a text, which may be long. `*words*` is what people look for there.
+    fn match_text(&self, text: &[u8]) -> bool {
+        let matches = |pattern: &String| match pattern.strip_prefix('*').and_then(|rest| rest.strip_suffix('*')) {
+            Some(words) if !words.contains(['*', '?']) => memchr::memmem::find(text, words.as_bytes()).is_some(),
+            _ => matches_glob(pattern.as_bytes(), text),
+        };
+        (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.none_of.iter().any(matches)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.any_of.is_empty() && self.none_of.is_empty()
+    }
+
     /// A field of the header that is not there is `-`, as in the line.
     fn match_header(&self, field: Option<HeaderField<'_>>) -> bool {
-        self.any_of.is_empty() && self.none_of.is_empty() || self.match_bytes(&HeaderField::or_nil(field))
+        self.is_empty() || self.match_bytes(&HeaderField::or_nil(field))
+    }
+
+    /// Is it one of those that are named?
+    pub(super) fn include(&self, field: &[u8]) -> bool {
+        !self.any_of.is_empty() && self.match_bytes(field)
+    }
+
+    /// Is it one of those that are named with `!`?
+    pub(super) fn exclude(&self, field: &[u8]) -> bool {
+        self.none_of.iter().any(|pattern| matches_glob(pattern.as_bytes(), field))
     }
 
     pub fn written(&self) -> Vec<String> {
@@ -276,8 +327,12 @@ impl fmt::Display for Rule {
             ("host", self.host.written()),
             ("peer", self.peer.written()),
             ("listener", self.listener.written()),
+            ("driver", self.driver.written()),
             ("facility", self.facility.written().to_vec()),
             ("severity", self.severity.written().to_vec()),
+            ("message", self.message.written()),
+            ("message-regex", self.message_regex.written()),
+            ("field", self.field.written().to_vec()),
         ];
         let shown: Vec<String> = parts
             .iter()

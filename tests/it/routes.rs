@@ -179,6 +179,58 @@ fn what_is_dropped_is_counted_and_not_told() {
     assert_eq!(collector.count(), 41, "nobody is told of what nobody wanted");
 }
 
+/// Health checks, most of all.
+#[test]
+fn a_message_is_dropped_by_its_text() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let drop = "[[drop]]\nmessage = \"*GET /healthz*\"\n\
+                [[drop]]\nname = \"web\"\nmessage-regex = 'status=(200|204)\\b'\n\
+                [[drop]]\nseverity = \"debug\"";
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").listen_with("tcp://127.0.0.2:0", "multiline = \"indented\"");
+    let relay =
+        setup.section(drop).section("[syslog]\nrejoin = \"256KiB\"").forward_with(&collector.url(), COUNTED).start();
+    let mut wire = relay.doors()[0].connect();
+    let long = [&[b'x'; 16_384][..], b" GET /healthz"].concat();
+    for _ in 0..10 {
+        wire.says(&container("web"), b"GET /healthz HTTP/1.1");
+        wire.says(&container("web"), b"status=200 ok");
+        wire.says(&container("api"), b"status=200 ok");
+        wire.says(&container("web"), b"status=2001");
+        wire.send(b"<13>1 2026-11-20T22:27:33Z proxy app - - - GET /healthz of no container\n");
+        wire.send(b"<13>1 2026-11-20T22:27:33Z proxy app - - - GET /other\n");
+        // The pieces of a line are one text.
+        says_in_pieces(&mut wire, &container("web"), &long);
+    }
+    let expected = ["api: status=200 ok", "web: status=2001", "app: GET /other"].repeat(10);
+    assert_eq!(messages(&collector.lines(30)), expected);
+    // Of several lines the first decides.
+    let mut wire = relay.doors()[1].connect();
+    for text in ["GET /healthz", "  of the first", "GET /", "  GET /healthz"] {
+        wire.says(&container("web"), text.as_bytes());
+    }
+    assert_eq!(messages(&collector.lines(31))[30], "web: GET /\n  GET /healthz");
+    relay.counts("forward_pending", 0);
+    relay.balances(0);
+    assert_eq!(relay.metrics().with("spool_dropped_total", "rule"), 42);
+    relay.stops();
+}
+
+#[test]
+fn a_forward_wants_lines_by_their_text() {
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let rule =
+        "match = [{ message = [\"*timeout*\", \"!*retry*\"] }, { message-regex = '^panic: ' }, { driver = \"gelf\" }]";
+    let (all, some, relay) = two_forwards(setup, rule);
+    let mut wire = relay.door().connect();
+    for text in ["a timeout", "a timeout, retry 3", "panic: no", "no panic: yet", ""] {
+        wire.says(&container("web"), text.as_bytes());
+    }
+    assert_eq!(all.lines(5).len(), 5);
+    assert_eq!(messages(&some.lines(2)), ["web: a timeout", "web: panic: no"]);
+    is_done(&relay, 5);
+    relay.stops();
+}
+
 #[test]
 fn numbered_lines_that_are_dropped_leave_gaps_in_the_numbers() {
     let collector = Collector::tcp(Framing::OctetCounting);

@@ -566,7 +566,7 @@ fn rules_that_cannot_be_meant_are_refused() {
     let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
     refused(
         "[[drop]]\n",
-        "/etc/x.toml:1: [[drop]]: it says nothing of what to drop; write image, name, app, host, peer, listener, facility or severity",
+        "/etc/x.toml:1: [[drop]]: it says nothing of what to drop; write image, name, app, host, peer, listener, driver, facility, severity, message, message-regex or field",
     );
     for empty in ["{}", "[]", "[{ name = \"x\" }, {}]"] {
         refused(

@@ -81,8 +81,12 @@ pub enum Sender {
     /// A container whose header cannot be remembered.
     Unremembered(Container),
     /// No container: its rules are asked for each message.
-    Other { is_dropped: bool },
+    Other { rules: u64 },
 }
+
+/// Rules that match a message as far as it is known before its text: a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatchingRules(u64);
 
 /// What has to be known of a container.
 pub struct Container {
@@ -153,7 +157,7 @@ impl Admission {
         now: UnixMicros,
     ) -> Sender {
         if record.container.is_none() {
-            return Sender::Other { is_dropped: Rule::first_match(&policy.drop, record).is_some() };
+            return Sender::Other { rules: matching_origin(record, policy) };
         }
         match header {
             None => Sender::Unremembered(self.meet(record, policy, now)),
@@ -180,23 +184,25 @@ impl Admission {
         sender
     }
 
-    /// Counts a message as its sender's, and says whether a rule drops it.
+    /// Counts a message as its sender's. An error: a rule drops it that asks for nothing else; otherwise those that ask for its content
+    /// too.
     #[inline]
     pub fn check_rules(
         &mut self,
         sender: &mut Sender,
-        (facility, severity): (u8, u8),
+        priority: (u8, u8),
         policy: &AdmissionPolicy,
-    ) -> Result<(), Refused> {
+    ) -> Result<MatchingRules, Refused> {
         let container = match sender {
             Sender::Known(place) => &mut self.known[*place].1,
             Sender::Unremembered(container) => container,
-            Sender::Other { is_dropped } => return if *is_dropped { Err(Refused::Rule) } else { Ok(()) },
+            Sender::Other { rules: 0 } => return Ok(MatchingRules::default()),
+            Sender::Other { rules } => return MatchingRules(*rules).check(priority, policy),
         };
         container.received += 1;
-        match container.is_dropped(facility, severity, policy) {
-            true => Err(Refused::Rule),
-            false => Ok(()),
+        match container.rules {
+            0 => Ok(MatchingRules::default()),
+            rules => MatchingRules(rules).check(priority, policy),
         }
     }
 
@@ -237,12 +243,11 @@ impl Admission {
         let name = record.container_name().or(record.container_id()).unwrap_or(&app_name);
         // A bucket for each listener: who forges a name at an open one takes nothing from whom a guarded one lets in.
         let bucket = |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", &host, b" ", name].concat(), rate, now);
-        let rules = policy.drop.iter().take(MAX_RULES).enumerate();
         Container {
             metrics: self.containers.named(&String::from_utf8_lossy(name)),
             received: 0,
             unmatched_tags: record.has_unknown_container().then(|| self.containers.unmatched_tags.clone()),
-            rules: rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.matches_origin(record)) << number),
+            rules: matching_origin(record, policy),
             bucket: policy.rate.map(bucket),
         }
     }
@@ -262,7 +267,13 @@ impl Admission {
 /// Writes all of a container's record that rules, limits and counters ask for, each part with its length.
 fn write_identity(record: &Record<'_>, out: &mut Vec<u8>) {
     out.clear();
-    let parts = [record.image_name(), record.container_name(), record.container_id(), record.listener.as_deref()];
+    let parts = [
+        record.image_name(),
+        record.container_name(),
+        record.container_id(),
+        record.listener.as_deref(),
+        record.driver.as_deref(),
+    ];
     let header = [record.hostname, record.app_name].map(|field| field.map(|field| field.said()));
     for part in parts.into_iter().chain(header) {
         let part = part.unwrap_or_default();
@@ -276,15 +287,48 @@ fn write_identity(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-impl Container {
-    fn is_dropped(&self, facility: u8, severity: u8, policy: &AdmissionPolicy) -> bool {
-        if self.rules == 0 {
-            return false;
-        }
-        let mut rules = policy.drop.iter().enumerate().filter(|(number, _)| self.rules >> number & 1 == 1);
-        rules.any(|(_, rule)| rule.matches_priority(facility, severity))
+/// Which rules match a record as far as they ask where it is from: a bit for each.
+fn matching_origin(record: &Record<'_>, policy: &AdmissionPolicy) -> u64 {
+    let rules = policy.drop.iter().take(MAX_RULES).enumerate();
+    rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.matches_origin(record)) << number)
+}
+
+impl MatchingRules {
+    fn of(self, policy: &AdmissionPolicy) -> impl Iterator<Item = (usize, &Rule)> {
+        policy.drop.iter().enumerate().filter(move |(number, _)| self.0 >> number & 1 == 1)
     }
 
+    /// What is left of them for a message of this priority. An error: one of them asks for nothing else.
+    fn check(self, (facility, severity): (u8, u8), policy: &AdmissionPolicy) -> Result<Self, Refused> {
+        let mut left = 0;
+        for (number, rule) in self.of(policy).filter(|(_, rule)| rule.matches_priority(facility, severity)) {
+            if !rule.asks_content() {
+                return Err(Refused::Rule);
+            }
+            left |= 1 << number;
+        }
+        Ok(Self(left))
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// An error: one of them matches this line too, as a whole.
+    pub fn check_content(self, line: &[u8], policy: &AdmissionPolicy) -> Result<(), Refused> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        // Text and fields are read alike, whatever containers' elements are called.
+        let record = Record::from_line(line, "");
+        match self.of(policy).any(|(_, rule)| rule.matches_content(&record)) {
+            true => Err(Refused::Rule),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Container {
     fn exceeds(&self, rate: Rate, now: UnixMicros) -> bool {
         let exceeds = self.bucket.as_ref().is_some_and(|bucket| !bucket.take(rate, now));
         if exceeds {
