@@ -109,6 +109,10 @@ pub mod record {
     };
 }
 
+pub mod shape {
+    pub use crate::shape::{Misread, Parser, Pattern, Shape, Shaped, properties};
+}
+
 pub mod spool {
     pub use crate::spool::{
         Batch, NotSpooled, Options, Origin, Position, Reader, Spool, Sync, WhenFull, Writer, properties,

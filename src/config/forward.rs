@@ -17,6 +17,7 @@ use super::kinds::{Count, CountOrAuto, ListOf, NAME, Optional, Path, Size, Speci
 use super::nats::{self, NatsSettings, NatsTarget};
 use super::secret::Secret;
 use super::settings::{OnlyFor, Place, Settings, defaults, settings};
+use super::shape::{self, ShapeSettings};
 use super::written::{Entry, Leaf, List, Written};
 use super::{Destination, Fingerprint, ForwardAddress, ForwardProtocol, Proxy, Transport};
 use crate::record::{Format, Rule};
@@ -132,6 +133,7 @@ settings! {
         gelf: GelfKeys;
         file: FileSettings;
         tls: ClientTls;
+        shape: ShapeSettings;
     }
     lists {
         /// Only lines that match one of these are forwarded; none: all lines.
@@ -358,6 +360,7 @@ impl Settings for Forward {
         };
         check_kinds(written, place)?;
         http::check(&written.http, &written.addresses, place)?;
+        shape::check(&written.shape, &keys.shape, place)?;
         nats::check(&written.nats, &written.http, &written.addresses, place)?;
         fluent::check(&written.fluent, &written.http, &keys.addresses, place)?;
         if let Some(leaf) = written.stream.replay_limit.first()

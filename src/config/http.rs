@@ -150,8 +150,8 @@ settings! {
         proxy: ProxyChoice = ProxyChoice::Variables, as Special { read: ProxyChoice::read, display: ToString::to_string }, key "proxy".only_for(REQUESTS);
         /// Headers of each request.
         headers: Vec<Pair> = Vec::new(), as ListOf { read: header, display: |pair| format!("{}: {}", pair.name, pair.value) }, key "headers".only_for(REQUESTS);
-        /// On each line.
-        fields: Vec<Pair> = Vec::new(), as ListOf { read: field, display: |pair| format!("{}={}", pair.name, pair.value) }, key "fields".only_for(REQUESTS);
+        /// On each line, whatever the target.
+        fields: Vec<Pair> = Vec::new(), as ListOf { read: field, display: |pair| format!("{}={}", pair.name, pair.value) }, key "fields".takes_table();
         /// Bytes of lines in a request. Never more than the API takes.
         batch: usize = DEFAULT_BATCH, as Size(4096..=16 << 20), key "batch".only_for(BATCHED);
         /// How long a batch that is not full waits for more.

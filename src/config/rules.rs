@@ -11,7 +11,7 @@ use crate::record::{Expressions, Facilities, FieldTests, Patterns, Ranges, Rule,
 /// `[[drop]]` sections: the listeners keep a bit for each.
 pub const MAX_RULES: usize = 64;
 
-const PATTERNS: Together<Patterns> = Together { read: Patterns::new, display: Patterns::written };
+pub const PATTERNS: Together<Patterns> = Together { read: Patterns::new, display: Patterns::written };
 const RANGES: Together<Ranges> = Together { read: Ranges::new, display: Ranges::written };
 const FACILITIES: Together<Facilities> =
     Together { read: Facilities::new, display: |facilities| facilities.written().to_vec() };

@@ -1,8 +1,9 @@
 //! Lines from the spool become bytes for a link: rendered in the forward's format, framed as the link needs. Pure.
 
-use crate::config::{self, Framing, Target};
+use crate::config::{self, DeliverySettings, Framing, Target};
 use crate::protocol::gelf;
 use crate::record::{Format, Record, append_escaped, append_on_one_line, render};
+use crate::shape::Shape;
 
 /// How one forward writes lines.
 #[derive(Clone, Debug)]
@@ -15,6 +16,14 @@ pub struct Encoding {
     pub escaped: bool,
     /// The SD-ID under which image, name and id are found in a line.
     pub sd_id: String,
+}
+
+/// What becomes of a forward's lines before they are written. Log stores have their added fields where each keeps such.
+pub fn shape(settings: &config::Forward, sd_id: &str) -> Shape {
+    let is_store = settings.to.iter().any(|to| matches!(to.delivery, DeliverySettings::Http(_)));
+    let added = settings.http.fields.iter().filter(|_| !is_store);
+    let added = added.map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    Shape::new(settings.shape.clone(), settings.matches.clone(), added, sd_id)
 }
 
 /// How lines are written to a target.

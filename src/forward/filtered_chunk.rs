@@ -1,10 +1,12 @@
-//! What a link carries at once: lines of the spool, without those that the forward's `match` does not mean. Pure.
+//! What a link carries at once: lines of the spool as the forward's settings shape them, without those that its `match` does not mean.
+//! Pure.
 
 use std::ops::Range;
 
 use crate::loops::Marks;
 use crate::protocol::api::LineId;
-use crate::record::{Record, Rule, append_marked};
+use crate::record::append_marked;
+use crate::shape::{Misread, Shape, Shaped};
 use crate::spool::{Chunk, Position};
 
 /// What a mark is likely to take, in bytes.
@@ -15,34 +17,78 @@ pub struct FilteredChunk {
     chunk: Chunk,
     /// Numbers of lines that are not: in order, none of them empty, none touching the next.
     filtered: Vec<Range<u64>>,
-    /// Lines that are sent with a mark, by their numbers, in order.
-    marked: Vec<(u64, Vec<u8>)>,
+    /// Lines that are sent otherwise than they are in the spool.
+    rewritten: Rewritten,
+    misread: Misread,
     /// Session and number that each line has for good, where these are others than the chunk's.
     ids: Vec<(u32, u64)>,
 }
 
-impl FilteredChunk {
-    /// `rules` say which lines are meant.
-    pub fn new(chunk: Chunk, rules: &[Rule], sd_id: &str) -> Self {
-        let mut filtered: Vec<Range<u64>> = Vec::new();
-        // Without rules there is nothing to look at.
-        if !rules.is_empty() {
-            for (line, behind) in chunk.lines() {
-                if Rule::lets_pass(rules, &Record::from_line(line, sd_id)) {
-                    continue;
-                }
-                match filtered.last_mut() {
-                    Some(last) if last.end == behind.line - 1 => last.end = behind.line,
-                    _ => filtered.push(behind.line - 1..behind.line),
-                }
-            }
-        }
-        Self { chunk, filtered, marked: Vec::new(), ids: Vec::new() }
+/// Lines by their numbers, in order: the end of each in the bytes of all.
+#[derive(Default)]
+struct Rewritten {
+    ends: Vec<(u64, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl Rewritten {
+    /// What was appended to the bytes is the line with this number.
+    fn ends(&mut self, number: u64) {
+        self.ends.push((number, self.bytes.len()));
     }
 
-    /// Dead letters, with what names each for good.
-    pub fn resent(chunk: Chunk, ids: Vec<(u32, u64)>) -> Self {
-        Self { chunk, filtered: Vec::new(), marked: Vec::new(), ids }
+    #[inline]
+    fn get(&self, number: u64) -> Option<&[u8]> {
+        if self.ends.is_empty() {
+            return None;
+        }
+        let place = self.ends.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        Some(&self.bytes[start..self.ends[place].1])
+    }
+}
+
+impl FilteredChunk {
+    pub fn new(chunk: Chunk, shape: &Shape) -> Self {
+        let mut lines = Self::as_it_is(chunk, Vec::new());
+        // Otherwise there is nothing to look at.
+        if !shape.means_all() || !shape.changes_nothing() {
+            lines.shape(|line, out, misread| shape.apply(line, out, misread));
+        }
+        lines
+    }
+
+    /// Dead letters, with what names each for good. They were meant, whatever `match` means by now.
+    pub fn resent(chunk: Chunk, ids: Vec<(u32, u64)>, shape: &Shape) -> Self {
+        let mut lines = Self::as_it_is(chunk, ids);
+        if !shape.changes_nothing() {
+            lines.shape(|line, out, misread| shape.apply_to_all(line, out, misread));
+        }
+        lines
+    }
+
+    fn as_it_is(chunk: Chunk, ids: Vec<(u32, u64)>) -> Self {
+        let (rewritten, misread) = (Rewritten::default(), Misread::default());
+        Self { chunk, filtered: Vec::new(), rewritten, misread, ids }
+    }
+
+    fn shape(&mut self, shape: impl Fn(&[u8], &mut Vec<u8>, &mut Misread) -> Shaped) {
+        let Self { chunk, filtered, rewritten, misread, .. } = self;
+        for (line, behind) in chunk.lines() {
+            match shape(line, &mut rewritten.bytes, misread) {
+                Shaped::AsItIs => {}
+                Shaped::Changed => rewritten.ends(behind.line - 1),
+                Shaped::Filtered => match filtered.last_mut() {
+                    Some(last) if last.end == behind.line - 1 => last.end = behind.line,
+                    _ => filtered.push(behind.line - 1..behind.line),
+                },
+            }
+        }
+    }
+
+    /// What of its lines could not be read.
+    pub fn misread(&self) -> Misread {
+        self.misread
     }
 
     /// What names the line behind which this is for good.
@@ -64,12 +110,22 @@ impl FilteredChunk {
             Marks::First => 1,
             Marks::All => usize::MAX,
         };
-        let marked = self.lines().take(count).map(|(line, behind)| {
-            let mut marked = Vec::with_capacity(line.len() + MARK_BYTES);
-            append_marked(line, mark, sd_id, &mut marked);
-            (behind.line - 1, marked)
-        });
-        self.marked = marked.collect();
+        if count == 0 {
+            return;
+        }
+        let mut rewritten = Rewritten::default();
+        rewritten.bytes.reserve(self.byte_len());
+        for (place, (line, behind)) in self.lines().enumerate() {
+            if place < count {
+                rewritten.bytes.reserve(line.len() + MARK_BYTES);
+                append_marked(line, mark, sd_id, &mut rewritten.bytes);
+                rewritten.ends(behind.line - 1);
+            } else if self.rewritten.get(behind.line - 1).is_some() {
+                rewritten.bytes.extend_from_slice(line);
+                rewritten.ends(behind.line - 1);
+            }
+        }
+        self.rewritten = rewritten;
     }
 
     /// Each line as it is sent, with the position behind it.
@@ -87,11 +143,7 @@ impl FilteredChunk {
 
     #[inline]
     fn as_sent<'c>(&'c self, line: &'c [u8], number: u64) -> &'c [u8] {
-        if self.marked.is_empty() {
-            return line;
-        }
-        let place = self.marked.binary_search_by_key(&number, |(number, _)| *number);
-        place.map_or(line, |place| &self.marked[place].1)
+        self.rewritten.get(number).unwrap_or(line)
     }
 
     /// The numbers of the lines, in ranges without a gap.

@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use super::delivery::DeliveryError;
 use super::dial::{DialError, Dialer};
 use super::driver::{Failure, StreamLink};
+use super::encode::shape;
 use super::file::{FileLink, Refused};
 use super::lines::Lines;
 use super::link::{Connected, Ended, Events, Link, Place};
@@ -113,7 +114,7 @@ impl Forwarder {
         let Orders { deadline, leaving, half_closed, connectors, loops } = orders;
         let settings = Arc::new(settings);
         let failback = Backoff::new(settings.failback_after, settings.failback_after * RAREST_FAILBACK);
-        let matches = (settings.matches.clone(), sd_id.to_owned());
+        let shape = shape(&settings, sd_id);
         // Other formats have no place for a mark, and nobody reads one back from a file.
         let is_marked = settings.format == Format::Rfc5424 && settings.to.iter().any(|to| to.address.keeps_marks());
         let marker = match &lines {
@@ -122,7 +123,7 @@ impl Forwarder {
         };
         let source = Source::new(
             (lines, marker),
-            matches,
+            shape,
             (metrics.clone(), state.clone()),
             limiter.clone(),
             (leaving, half_closed),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::delivery::Rejected;
 use super::filtered_chunk::FilteredChunk;
 use crate::protocol::relp::{Numbering, Prover};
-use crate::record::Rule;
+use crate::shape::Shape;
 use crate::spool::{Position, Reader, ResendReader};
 
 pub enum Lines {
@@ -16,12 +16,13 @@ pub enum Lines {
 }
 
 impl Lines {
-    /// The next lines, of which the rules say which are meant. A dead letter was meant, whatever the rules are by now.
-    pub fn next(&mut self, max_bytes: usize, rules: &[Rule], sd_id: &str) -> io::Result<Option<FilteredChunk>> {
-        match self {
-            Self::Spool(reader) => Ok(reader.next(max_bytes)?.map(|chunk| FilteredChunk::new(chunk, rules, sd_id))),
-            Self::Resent(resend) => Ok(resend.next(max_bytes)?.map(|(chunk, ids)| FilteredChunk::resent(chunk, ids))),
-        }
+    pub fn next(&mut self, max_bytes: usize, shape: &Shape) -> io::Result<Option<FilteredChunk>> {
+        Ok(match self {
+            Self::Spool(reader) => reader.next(max_bytes)?.map(|chunk| FilteredChunk::new(chunk, shape)),
+            Self::Resent(resend) => {
+                resend.next(max_bytes)?.map(|(chunk, ids)| FilteredChunk::resent(chunk, ids, shape))
+            }
+        })
     }
 
     pub async fn wait(&mut self) -> bool {

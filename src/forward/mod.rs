@@ -44,7 +44,7 @@ use crate::tls::Connector;
 
 pub use attempt::{Attempt, attempt};
 pub use dial::tls_connector;
-pub use encode::encoding;
+pub use encode::{encoding, shape};
 pub use forwarder::Forwarder;
 pub use half_closed::HalfClosed;
 pub use names::{Endpoint, Patience, Resolver, SenderNames};

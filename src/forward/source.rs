@@ -19,7 +19,7 @@ use crate::loops::{Marker, Marks};
 use crate::metrics::ForwardMetrics;
 use crate::protocol::api::ORIGINAL_TIME;
 use crate::protocol::relp::Numbering;
-use crate::record::Rule;
+use crate::shape::Shape;
 use crate::spool::{Hysteresis, Position};
 use crate::status::SharedForwardStatus;
 
@@ -35,10 +35,7 @@ const TELL_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Source {
     lines: Lines,
-    /// Which lines are meant; none: all.
-    rules: Vec<Rule>,
-    /// The SD-ID under which image, name and id are found in a line.
-    sd_id: String,
+    shape: Shape,
     /// Which lines are marked; `None`: none ever.
     marker: Option<Marker>,
     metrics: ForwardMetrics,
@@ -72,7 +69,7 @@ pub struct Source {
 impl Source {
     pub fn new(
         (lines, marker): (Lines, Option<Marker>),
-        (rules, sd_id): (Vec<Rule>, String),
+        shape: Shape,
         (metrics, state): (ForwardMetrics, SharedForwardStatus),
         limiter: Arc<LogLimiter>,
         (leaving, half_closed): (watch::Receiver<bool>, HalfClosed),
@@ -81,8 +78,7 @@ impl Source {
         let mut source = Self {
             sent: lines.acknowledged().line,
             lines,
-            rules,
-            sd_id,
+            shape,
             marker,
             metrics,
             leaving,
@@ -122,9 +118,12 @@ impl Source {
         if let Some(marker) = &mut self.marker
             && let marks @ (Marks::First | Marks::All) = marker.marks()
         {
-            lines.mark(marks, marker.mark(), &self.sd_id);
+            lines.mark(marks, marker.mark(), self.shape.sd_id());
         }
         self.lines.note_filtered(lines.filtered());
+        for (what, count) in lines.misread().counts() {
+            self.metrics.misread.add(what, count);
+        }
         if lines.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
             yield_now().await;
@@ -135,7 +134,7 @@ impl Source {
     /// Passes what is filtered, up to the first line that is not: without a connection it need not wait for one. Only while
     /// nothing is on its way.
     pub async fn pass_filtered(&mut self) {
-        if self.rules.is_empty() {
+        if self.shape.means_all() {
             return;
         }
         loop {
@@ -152,7 +151,7 @@ impl Source {
         if self.is_left() || self.retry_at.is_some() {
             return None;
         }
-        match self.lines.next(bytes, &self.rules, &self.sd_id) {
+        match self.lines.next(bytes, &self.shape) {
             Ok(chunk) => {
                 if chunk.is_some() && self.unreadable.ends() {
                     tracing::info!("spool: can be read again");

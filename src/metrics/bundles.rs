@@ -248,8 +248,12 @@ pub struct ForwardMetrics {
     pub short: Counter,
     /// Lines that a log store has with the time of sending, because their own is too old for it.
     pub restamped: Counter,
+    /// Lines that could not be read as the settings say, by what of them.
+    pub misread: ByWord,
 }
 
+/// What of a line could not be read.
+pub(super) const MISREAD: &[&str] = &["form", "limit", "time", "severity"];
 /// What became of a request to a log store.
 pub(super) const VERDICTS: &[&str] = &["delivered", "short", "again", "poison", "stop", "unanswered"];
 /// Why a line is a dead letter.
@@ -279,8 +283,14 @@ impl ByWord {
     }
 
     pub fn count(&self, word: &'static str) {
+        self.add(word, 1);
+    }
+
+    pub fn add(&self, word: &'static str, count: u64) {
         debug_assert!(self.words.contains(&word), "{word} is not in the docs");
-        self.all.get_or_create(&self.labels(word)).inc();
+        if count > 0 {
+            self.all.get_or_create(&self.labels(word)).inc_by(count);
+        }
     }
 
     /// The words that came, each with how often.

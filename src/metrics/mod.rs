@@ -41,7 +41,7 @@ pub use bundles::{
     ByWord, Cuts, ForwardMetrics, ListenMetrics, LogMetrics, PieceMetrics, Refusals, ShapeMetrics, SkippedBytes,
     SpoolMetrics, TlsMetrics,
 };
-use bundles::{Labels, REASONS, VERDICTS, Words};
+use bundles::{Labels, MISREAD, REASONS, VERDICTS, Words};
 pub use containers::{Busy, ContainerMetrics, Containers, MAX_CONTAINERS};
 use process::Process;
 
@@ -146,6 +146,7 @@ pub struct Metrics {
     dead_letters: Family<Labels, Counter>,
     short: Family<ByForward, Counter>,
     restamped: Family<ByForward, Counter>,
+    misread: Family<Labels, Counter>,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -269,6 +270,11 @@ impl Metrics {
             stopped: add(all, "forward_stopped", "1 while the collector refuses everything, and nothing is given up"),
             requests: add(all, "forward_requests", "Requests to a log store, by what became of them"),
             dead_letters: add(all, "forward_dead_letters", "Lines that became dead letters, by reason"),
+            misread: add(
+                all,
+                "forward_misread",
+                "Lines that could not be read as `parse`, `time-from` or `severity-from` say, by what of them",
+            ),
             restamped: add(
                 all,
                 "forward_restamped",
@@ -441,6 +447,7 @@ impl Metrics {
             dead_letters: ByWord::new(&self.dead_letters, &label.forward, "reason", REASONS),
             short: self.short.get_or_create(label).clone(),
             restamped: self.restamped.get_or_create(label).clone(),
+            misread: ByWord::new(&self.misread, &label.forward, "what", MISREAD),
         }
     }
 

@@ -43,3 +43,6 @@ pub mod splunk;
 pub mod syslog;
 #[cfg(test)]
 mod tests;
+
+pub use seconds::read as read_seconds;
+pub use syslog::read_stamp;

@@ -132,6 +132,24 @@ impl<'a> Fields<'a> {
         self.list.push(Field::new(name, value));
     }
 
+    /// Adds a field in the place of those that have its name.
+    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
+        let name = name.into();
+        self.retain(|known| *known != name);
+        self.push(name, value);
+    }
+
+    /// Takes out the fields whose names are not meant. False: none was taken out.
+    pub fn retain(&mut self, mut is_meant: impl FnMut(&str) -> bool) -> bool {
+        let before = self.list.len();
+        self.list.retain(|field| is_meant(&field.name));
+        if self.list.len() == before {
+            return false;
+        }
+        self.bytes = self.list.iter().map(|field| field.name.len() + field.value.len()).sum();
+        true
+    }
+
     /// Whether it is not worth reading another one: there are as many as may be, or as many were left out.
     pub fn are_full(&self) -> bool {
         self.list.len().max(self.left_out as usize) >= MAX_FIELDS

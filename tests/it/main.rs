@@ -54,6 +54,7 @@ mod relp;
 mod resend;
 mod routes;
 mod senders;
+mod shapes;
 mod splunk;
 mod spool_command;
 mod status;

@@ -13,6 +13,7 @@ use logferry::internals::forward::{
 };
 use logferry::internals::protocol::relp::Numbering;
 use logferry::internals::record::{Format, Rule};
+use logferry::internals::shape::Shape;
 use logferry::internals::spool::Reader;
 
 use crate::COLLECTOR;
@@ -192,7 +193,7 @@ impl Link {
                 reader.next(chance.pick(&[1, 500, 64 << 10]).min(self.delivery.batch_bytes())).expect("a disk")
         {
             note(seen, chunk.lines());
-            let lines = FilteredChunk::new(chunk, rules, SD_ID);
+            let lines = FilteredChunk::new(chunk, &Shape::of_rules(rules.to_vec(), SD_ID));
             reader.note_filtered(lines.filtered());
             self.delivery.push(lines, clock.now(), refusals, progress);
             has_done = true;

@@ -50,7 +50,7 @@ impl Gate {
         let mut sender = admission.identify(record, header, policy, RECEIVED);
         let let_in = admission
             .check_rules(&mut sender, priority, policy)
-            .and_then(|()| admission.check_load(&sender, priority.1, policy, (DEBUG, false), RECEIVED));
+            .and_then(|_| admission.check_load(&sender, priority.1, policy, (DEBUG, false), RECEIVED));
         if let_in.is_ok() {
             batch.push(|out| message.write(out));
         }

@@ -27,6 +27,7 @@
 //! - `proofs.rs`    whose numbers of lines a relay believes
 //! - `multiline.rs`  which lines become one message
 //! - `routes.rs`      which line goes where, which is dropped, which pieces are one
+//! - `shapes.rs`     what a forward makes of lines: fields, time, severity
 //! - `senders.rs`    who has sent it, and what a line says of that
 //! - `proxies.rs`    a proxy in front, who says for whom he speaks
 //! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::fields::{FieldExplanation, explained};
 use super::input::ReadAs;
 use crate::config::{self, Config, Framing, Multiline};
-use crate::forward::{Shown, shown};
+use crate::forward::{Shown, shape, shown};
 use crate::listen::multiline_key;
 use crate::protocol::framing::FoundBy;
 use crate::protocol::session::{ToRecord, Violation};
@@ -20,6 +20,7 @@ use crate::protocol::syslog::{
 use crate::record::{
     Container, FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, UnixMicros, escape, stamp_text,
 };
+use crate::shape::{Misread, Shaped};
 
 /// What is found in the input.
 pub enum Finding {
@@ -110,9 +111,19 @@ pub struct ForwardOutput {
     pub bytes: usize,
     pub output: ByteString,
     pub escaped: Vec<&'static str>,
+    /// What of the line could not be read as the forward's settings say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub misread: Vec<&'static str>,
     /// What carries it, where nothing divides a stream.
     #[serde(skip)]
     pub within: String,
+}
+
+/// A line as a forward shapes it.
+struct ShapedLine<'f> {
+    settings: &'f config::Forward,
+    line: Vec<u8>,
+    misread: Vec<&'static str>,
 }
 
 /// ByteString that are most often text. JSON has text as it is, and other bytes escaped as in `format = "json"`.
@@ -255,12 +266,13 @@ impl<'c> Explainer<'c> {
         let sent = Record { peer: record.peer.or(self.peer), ..record.clone() };
         let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
         let joined_to = self.joined_to(&came, &record);
-        let takes = |forward: &&config::Forward| dropped_by.is_none() && Rule::lets_pass(&forward.matches, &record);
-        let (wanting, others): (Vec<_>, Vec<_>) = self.config.forward.iter().partition(takes);
-        let filtered_by: Vec<String> = match (&dropped_by, joined_to) {
-            (Some(_), _) | (_, Some(_)) => Vec::new(),
-            (None, None) => others.iter().map(|forward| forward.name.clone()).collect(),
-        };
+        let (mut wanting, mut filtered_by) = (Vec::new(), Vec::new());
+        for forward in self.config.forward.iter().filter(|_| dropped_by.is_none() && joined_to.is_none()) {
+            match self.shaped(forward, &came.line) {
+                Some(shaped) => wanting.push(shaped),
+                None => filtered_by.push(forward.name.clone()),
+            }
+        }
         let mut explanation = Explanation {
             number: self.count,
             bytes: came.frame.map(|(frame, _)| frame.bytes.len()),
@@ -290,7 +302,7 @@ impl<'c> Explainer<'c> {
             line: bytes(&came.line),
             escaped: Vec::new(),
             joined_to,
-            forwards: if joined_to.is_some() { Vec::new() } else { self.outputs(&wanting, &came.line) },
+            forwards: self.outputs(&wanting),
             filtered_by: filtered_by.clone(),
             unwanted_by: filtered_by,
             dropped_by,
@@ -323,10 +335,22 @@ impl<'c> Explainer<'c> {
         joined
     }
 
-    /// The output of each target of these forwards for a line.
-    fn outputs(&self, forwards: &[&config::Forward], line: &[u8]) -> Vec<ForwardOutput> {
-        let each = forwards.iter().flat_map(|settings| settings.to.iter().map(move |target| (settings, target)));
-        each.map(|(settings, target)| {
+    /// The line as a forward shapes it; `None`: its `match` does not mean it.
+    fn shaped<'f>(&self, settings: &'f config::Forward, line: &[u8]) -> Option<ShapedLine<'f>> {
+        let (mut shaped, mut misread) = (Vec::new(), Misread::default());
+        match shape(settings, &self.settings.sd_id).apply(line, &mut shaped, &mut misread) {
+            Shaped::Filtered => return None,
+            Shaped::AsItIs => shaped.extend_from_slice(line),
+            Shaped::Changed => {}
+        }
+        let misread = misread.counts().into_iter().filter_map(|(what, count)| (count > 0).then_some(what)).collect();
+        Some(ShapedLine { settings, line: shaped, misread })
+    }
+
+    /// The output of each target for these lines.
+    fn outputs(&self, lines: &[ShapedLine<'_>]) -> Vec<ForwardOutput> {
+        let each = lines.iter().flat_map(|shaped| shaped.settings.to.iter().map(move |target| (shaped, target)));
+        each.map(|(ShapedLine { settings, line, misread }, target)| {
             let Shown { format, framing, within, bytes } = shown(settings, target, &self.settings.sd_id, line);
             let output = ByteString(bytes);
             ForwardOutput {
@@ -337,6 +361,7 @@ impl<'c> Explainer<'c> {
                 bytes: output.0.len(),
                 escaped: if output.is_text() { Vec::new() } else { vec!["output"] },
                 output,
+                misread: misread.clone(),
                 within,
             }
         })

@@ -101,6 +101,9 @@ impl TextWriter {
         self.out.extend_from_slice(format!(" to {to} as {format}, {framing}, {bytes} bytes\n    ").as_bytes());
         self.bytes(&output.output.0);
         self.out.push(b'\n');
+        for what in &output.misread {
+            self.out.extend_from_slice(format!("    {}\n", misread(what)).as_bytes());
+        }
     }
 
     fn dropped_and_filtered(&mut self, explanation: &Explanation) {
@@ -182,5 +185,14 @@ fn description(understood: Understood) -> &'static str {
         Understood::Other(ReadAs::Gelf) => "GELF",
         Understood::Other(ReadAs::Splunk) => "an event of Splunk's HTTP Event Collector",
         Understood::Other(ReadAs::Journal) => "an entry of systemd's journal",
+    }
+}
+/// A word of [`ForwardOutput::misread`], for a person.
+fn misread(what: &str) -> &'static str {
+    match what {
+        "form" => "not parsed: the text has none of the forms that `parse` names",
+        "limit" => "not parsed: the text is too long, too deep, or has too many fields or a number that is too large",
+        "time" => "the field of `time-from` is no time",
+        _ => "the field of `severity-from` is no severity",
     }
 }

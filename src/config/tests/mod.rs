@@ -289,14 +289,22 @@ fn rules_come_alone_or_in_lists() {
         facility = "local0"
         [[forward]]
         to = "stdout:"
-        match = [{ listener = "dmz" }, { host = "?", app = "x" }]
+        match = [{ listener = "dmz" }, { host = "?", app = "x" }, { message-regex = "a+", field = { a = ["b", ">=5"] } }]
+        fields = { env = "prod", "a b" = "7" }
+        parse = ["json", "nginx", "regex"]
+        parse-pattern = '^(?P<a>.)'
+        prefix = "p_"
+        keep = ["a*", "!ab"]
+        rename = { old = "new" }
+        severity-from = "level"
+        severity = "guess"
         [admin]
         listen = "off"
     "#;
     let config = parse(text);
     let again = parse(&config.to_toml());
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
-    assert_eq!((config.drop.len(), config.forward[0].matches.len()), (1, 2));
+    assert_eq!((config.drop.len(), config.forward[0].matches.len()), (1, 3));
     assert_eq!(config.syslog.rate, Some(Rate { per_second: 500, burst: 5000 }));
 }
 

@@ -562,6 +562,45 @@ fn broken_toml_is_one_line() {
 }
 
 #[test]
+fn shapes_that_cannot_be_meant_are_refused() {
+    let forward = "[[forward]]\nto = \"stdout:\"\n";
+    for (keys, says) in [
+        ("prefix = \"a_\"", "prefix: `a_`: nothing is parsed; write parse = \"json\", or another form, beside it"),
+        ("time-from = \"t\"", "time-from: `t`: nothing is parsed; write parse = \"json\", or another form, beside it"),
+        ("parse = \"regex\"", "parse: `regex`: \"regex\" needs `parse-pattern`"),
+        ("parse-pattern = '(?P<a>x)'", "parse-pattern: `(?P<a>x)`: it is for parse = \"regex\""),
+        (
+            "parse = \"xml\"",
+            "parse: `xml`: write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, or one of nginx, nginx-error, \
+             apache-error, klog, java, python, postgresql, redis",
+        ),
+        ("severity = \"loud\"", "severity: `loud`: write \"sender\" or \"guess\""),
+    ] {
+        refused(&format!("{forward}{keys}"), &format!("/etc/x.toml:3: forward.{says}"));
+    }
+    refused(
+        &format!("{forward}parse = \"regex\"\nparse-pattern = 'x'"),
+        "/etc/x.toml:4: forward.parse-pattern: `x`: the pattern names no group; write (?P<name>…) around what is to be a field",
+    );
+    refused(
+        &format!("{forward}parse = \"json\"\nrename = {{ a = \"\" }}"),
+        "/etc/x.toml:4: forward.rename: `a=`: a field's name has 1 to 128 bytes, and no control characters",
+    );
+    refused(
+        &format!("{forward}match = {{ field = {{ status = \">=high\" }} }}"),
+        "/etc/x.toml:3: forward.match.field: `status=>=high`: status: `>=high` compares with no number",
+    );
+    refused(
+        &format!("{forward}match = {{ message-regex = \"(\" }}"),
+        "/etc/x.toml:3: forward.match.message-regex: the pattern `(` cannot be used: found open group without closing ')'",
+    );
+    refused(
+        &format!("{forward}rename = {{}}"),
+        "/etc/x.toml:3: forward.rename: an empty table; leave the key out, or name something",
+    );
+}
+
+#[test]
 fn rules_that_cannot_be_meant_are_refused() {
     let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
     refused(

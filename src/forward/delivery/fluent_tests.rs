@@ -6,6 +6,7 @@ use super::*;
 use crate::protocol::fluent::properties::arrays;
 use crate::protocol::fluent::{Batch, Limits, Packer, append_ack};
 use crate::record::{Rule, Severities};
+use crate::shape::Shape;
 use crate::spool::Chunk;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,7 +16,10 @@ const BATCH: usize = 1 << 16;
 fn chunk(session: u32, numbers: Range<u64>) -> FilteredChunk {
     let line = |number: u64| format!("<13>1 - - app-{} - - - {number}", number % 2).into_bytes();
     let lines: Vec<Vec<u8>> = numbers.clone().map(line).collect();
-    FilteredChunk::new(Chunk::of(session, numbers.start, lines.iter().map(Vec::as_slice)), &[], "docker@32473")
+    FilteredChunk::new(
+        Chunk::of(session, numbers.start, lines.iter().map(Vec::as_slice)),
+        &Shape::of_rules(Vec::new(), "docker@32473"),
+    )
 }
 
 /// A connection, and what its collector has heard.
@@ -115,7 +119,10 @@ fn what_is_filtered_is_passed_with_what_is_before_it() {
         let severity = Severities::new(vec!["warning or worse".to_owned()]).expect("a rule");
         let rule = Rule { severity, ..Rule::default() };
         let lines: Vec<Vec<u8>> = numbers.clone().map(|_| b"<15>1 - - - - - - x".to_vec()).collect();
-        FilteredChunk::new(Chunk::of(7, numbers.start, lines.iter().map(Vec::as_slice)), &[rule], "docker@32473")
+        FilteredChunk::new(
+            Chunk::of(7, numbers.start, lines.iter().map(Vec::as_slice)),
+            &Shape::of_rules(vec![rule], "docker@32473"),
+        )
     };
     connection.push(filtered(5..10), &refusals);
     assert_eq!(connection.safe(), Some(10));
@@ -236,7 +243,10 @@ fn dead_letters_have_names_of_their_own() {
         let chunk = Chunk::of(7, 0, letters.iter().map(Vec::as_slice));
         let mut connection = Connection::new();
         let ids = numbers.map(|number| (7, number)).to_vec();
-        connection.push(FilteredChunk::resent(chunk, ids), &Refusals::default());
+        connection.push(
+            FilteredChunk::resent(chunk, ids, &Shape::of_rules(Vec::new(), "docker@32473")),
+            &Refusals::default(),
+        );
         connection.asked.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
     };
     assert_eq!(names([100, 200]), names([100, 200]));

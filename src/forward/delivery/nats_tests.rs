@@ -4,6 +4,7 @@ use super::refusals::MAX_IN_A_ROW;
 use super::*;
 use crate::protocol::nats::{Info, Login, SubjectTemplate};
 use crate::record::{Rule, Severities};
+use crate::shape::Shape;
 use crate::spool::Chunk;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,7 +19,10 @@ const TOO_LARGE: &str = r#"{"error":{"code":400,"err_code":10054,"description":"
 fn chunk(numbers: Range<u64>, text: &str) -> FilteredChunk {
     let lines: Vec<Vec<u8>> =
         numbers.clone().map(|number| format!("<13>1 - - web - - - {number}{text}").into_bytes()).collect();
-    FilteredChunk::new(Chunk::of(7, numbers.start, lines.iter().map(Vec::as_slice)), &[], "docker@32473")
+    FilteredChunk::new(
+        Chunk::of(7, numbers.start, lines.iter().map(Vec::as_slice)),
+        &Shape::of_rules(Vec::new(), "docker@32473"),
+    )
 }
 
 /// A session, and what its server has heard.
@@ -287,8 +291,9 @@ fn lines_that_are_not_meant_are_passed() {
     let rules =
         [Rule { severity: Severities::new(vec!["err or worse".to_owned()]).expect("severities"), ..Rule::default() }];
     let lines = [&b"<13>1 - - web - - - a"[..], b"<11>1 - - web - - - b", b"<13>1 - - web - - - c"];
-    let chunk =
-        |lines: &[&[u8]], first| FilteredChunk::new(Chunk::of(7, first, lines.iter().copied()), &rules, "docker@32473");
+    let chunk = |lines: &[&[u8]], first| {
+        FilteredChunk::new(Chunk::of(7, first, lines.iter().copied()), &Shape::of_rules(rules.to_vec(), "docker@32473"))
+    };
     let (refusals, progress) = (&mut session.refusals, &mut session.progress);
     session.delivery.push(chunk(&lines[..1], 0), session.now, refusals, progress);
     assert_eq!(progress.safe.map(|position| position.line), Some(1));

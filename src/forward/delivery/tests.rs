@@ -12,6 +12,7 @@ use crate::forward::tcp::{Replay, TcpSample};
 use crate::protocol::relp::properties::frames;
 use crate::protocol::relp::{self, Command, Numbered, Numbering, Offers, Prover, statement};
 use crate::record::{Format, Rule, Severities};
+use crate::shape::Shape;
 use crate::spool::Chunk;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +23,10 @@ const NO: &str = "500 not this one";
 fn chunk(session: u32, numbers: Range<u64>) -> FilteredChunk {
     let lines: Vec<Vec<u8>> =
         numbers.clone().map(|number| format!("<13>1 - - - - - - {number}").into_bytes()).collect();
-    FilteredChunk::new(Chunk::of(session, numbers.start, lines.iter().map(Vec::as_slice)), &[], "docker@32473")
+    FilteredChunk::new(
+        Chunk::of(session, numbers.start, lines.iter().map(Vec::as_slice)),
+        &Shape::of_rules(Vec::new(), "docker@32473"),
+    )
 }
 
 /// The number that a line says.
@@ -258,7 +262,10 @@ fn what_is_filtered_goes_with_what_was_sent_before_it() {
     let rules = [Rule { severity, ..Rule::default() }];
     let none = |numbers: Range<u64>| {
         let lines: Vec<Vec<u8>> = numbers.clone().map(|_| b"<15>1 - - - - - - debug".to_vec()).collect();
-        FilteredChunk::new(Chunk::of(7, numbers.start, lines.iter().map(Vec::as_slice)), &rules, "docker@32473")
+        FilteredChunk::new(
+            Chunk::of(7, numbers.start, lines.iter().map(Vec::as_slice)),
+            &Shape::of_rules(rules.to_vec(), "docker@32473"),
+        )
     };
     let mut session = Session::opened(false);
     session.push(none(0..5));
@@ -298,7 +305,7 @@ fn no_more_is_on_its_way_than_a_window_or_some_bytes() {
     let long = vec![b'x'; 1 << 20];
     for line in 0..4 {
         assert!(session.delivery.has_capacity());
-        let lines = FilteredChunk::new(Chunk::of(7, line, [&long[..]]), &[], "docker@32473");
+        let lines = FilteredChunk::new(Chunk::of(7, line, [&long[..]]), &Shape::of_rules(Vec::new(), "docker@32473"));
         session.delivery.push(lines, session.now, &session.refusals, &mut session.progress);
         session.delivery.flushed();
     }

@@ -182,13 +182,14 @@ impl Verdicts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::Shape;
     use crate::spool::Chunk;
 
     fn batch(lines: usize) -> Batch {
         let texts: Vec<_> = (0..lines).map(|line| format!("line {line}").into_bytes()).collect();
         let mut batch = Batch::new();
         let chunk = Chunk::of(7, 100, texts.iter().map(Vec::as_slice));
-        batch.push(FilteredChunk::new(chunk, &[], "docker@32473"));
+        batch.push(FilteredChunk::new(chunk, &Shape::of_rules(Vec::new(), "docker@32473")));
         batch
     }
 

@@ -60,7 +60,7 @@ pub use host::{HostSource, LocalAddresses};
 pub use likeness::{Likeness, likeness};
 pub use marks::{ListenerMark, Listening, Marks, SenderZones};
 pub use session::SyslogSession;
-pub use stamp::{StampOrigin, properties as stamp_properties};
+pub use stamp::{StampOrigin, properties as stamp_properties, read_alone as read_stamp};
 pub use tag::is_container_id;
 pub(in crate::protocol) use tag::is_id;
 pub use tag_templates::TagTemplates;

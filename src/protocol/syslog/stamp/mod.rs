@@ -39,6 +39,13 @@ pub enum StampOrigin {
     Received,
 }
 
+/// A text that is a stamp in any of the forms that are known, and nothing else, with its nanoseconds. `near`: a time near which a stamp is
+/// that has no year or no zone.
+pub fn read_alone(text: &[u8], near: UnixMicros) -> Option<(Stamp<'_>, u16)> {
+    let found = written::read(text, near, None)?;
+    (found.unread.is_none() && found.end == text.len()).then_some((found.stamp, found.nanoseconds))
+}
+
 /// A stamp as it stands there; not necessarily a possible date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SaidTime {

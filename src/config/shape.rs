@@ -1,0 +1,97 @@
+//! The keys of a `[[forward]]` that say what becomes of its lines.
+
+use super::error::ConfigError;
+use super::kinds::{Optional, Special, Together, Words};
+use super::rules::PATTERNS;
+use super::settings::{Place, defaults, settings};
+use crate::record::{BadSetting, Patterns};
+use crate::shape::{Parser, Pattern};
+
+/// Forms that are tried, one after the other.
+const MAX_PARSERS: usize = 8;
+const MAX_RENAMED: usize = 64;
+
+const PARSERS: Together<Vec<Parser>> =
+    Together { read: parsers, display: |parsers| parsers.iter().map(ToString::to_string).collect() };
+const PATTERN: Special<Pattern> = Special { read: Pattern::new, display: |pattern| pattern.written().to_owned() };
+const FIELD: Special<String> = Special { read: field_name, display: String::clone };
+const SEVERITY: Words<bool> = Words(&[("sender", false), ("guess", true)]);
+
+settings! {
+    pub struct ShapeSettings, written as WrittenShape {
+        /// Forms of the text in which fields are found; the first that fits.
+        parse: Vec<Parser> = Vec::new(), as PARSERS, key "parse";
+        /// For `regex`.
+        parse_pattern: Option<Pattern> = None, as Optional(PATTERN), key "parse-pattern";
+        /// In front of the names of parsed fields.
+        prefix: Option<String> = None, as Optional(FIELD), key "prefix";
+        /// Parsed fields that are kept; none named: all.
+        keep: Patterns = Patterns::default(), as PATTERNS, key "keep";
+        /// Fields that are left out, also those that came with the line.
+        drop_fields: Patterns = Patterns::default(), as PATTERNS, key "drop-fields";
+        /// Parsed fields with other names, the old one and the new one.
+        rename: Vec<(String, String)> = Vec::new(), as Together { read: renamed, display: |pairs| pairs.iter().map(|(old, new)| format!("{old}={new}")).collect() }, key "rename".takes_table();
+        /// Parsed fields that become the time, the severity and the text of the line.
+        time_from: Option<String> = None, as Optional(FIELD), key "time-from";
+        severity_from: Option<String> = None, as Optional(FIELD), key "severity-from";
+        message_from: Option<String> = None, as Optional(FIELD), key "message-from";
+        /// Whether the beginning of the text may say the severity.
+        guess_severity: bool = false, as SEVERITY, key "severity";
+    }
+}
+
+impl Default for ShapeSettings {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+/// Notes what asks for parsed fields where nothing is parsed.
+pub fn check(written: &WrittenShape, settings: &ShapeSettings, place: &Place<'_>) -> Result<(), ConfigError> {
+    let has_regex = settings.parse.contains(&Parser::Regex);
+    let parses = [
+        ("prefix", &written.prefix),
+        ("keep", &written.keep),
+        ("rename", &written.rename),
+        ("time-from", &written.time_from),
+        ("severity-from", &written.severity_from),
+        ("message-from", &written.message_from),
+    ];
+    let note = |key: &str, leaf, says: &str| place.source.note(place.source.bad(&place.key(key), leaf, says), ());
+    for (key, entry) in parses {
+        if let (Some(leaf), true) = (entry.first(), written.parse.first().is_none()) {
+            note(key, leaf, "nothing is parsed; write parse = \"json\", or another form, beside it")?;
+        }
+    }
+    match (written.parse_pattern.first(), written.parse.first()) {
+        (Some(leaf), _) if !has_regex => note("parse-pattern", leaf, "it is for parse = \"regex\""),
+        (None, Some(leaf)) if has_regex => note("parse", leaf, "\"regex\" needs `parse-pattern`"),
+        _ => Ok(()),
+    }
+}
+
+fn parsers(written: Vec<String>) -> Result<Vec<Parser>, BadSetting> {
+    if written.len() > MAX_PARSERS {
+        return Err(BadSetting::new(format!("at most {MAX_PARSERS} forms are tried")));
+    }
+    written.iter().map(|text| text.parse().map_err(BadSetting::new)).collect()
+}
+
+fn renamed(written: Vec<String>) -> Result<Vec<(String, String)>, BadSetting> {
+    if written.len() > MAX_RENAMED {
+        return Err(BadSetting::new(format!("at most {MAX_RENAMED} fields are renamed")));
+    }
+    let pair = |text: &String| {
+        let (old, new) = text.split_once('=').ok_or("write rename = { old = \"new\" }")?;
+        Ok((field_name(old)?, field_name(new)?))
+    };
+    written.iter().map(|text| pair(text).map_err(BadSetting::new)).collect()
+}
+
+/// What each destination can carry as a name.
+fn field_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 128 || text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err("a field's name has 1 to 128 bytes, and no control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,211 @@
+//! What a forward makes of a line before it is sent: fields are found in its text, and time, severity and text may be taken from
+//! them; `match` is asked; fields are added. Pure, and asked when the line is sent: the spool has what was said.
+//!
+//! In reading order:
+//!
+//! - here: [`Shape`], the steps in their order
+//! - `parse`: which forms a text may have; `json`, `logfmt`, `pattern`: one each
+//! - `time`: a field that is a time
+//! - `severity`: a field, or the beginning of a text, that is a severity
+//! - `properties`: what must hold for whatever a container prints
+
+mod json;
+mod logfmt;
+mod parse;
+mod pattern;
+pub mod properties;
+mod severity;
+mod time;
+
+pub use parse::{Parser, Pattern};
+
+use std::borrow::Cow;
+
+use crate::config::ShapeSettings;
+use crate::record::{LineOptions, Record, Rule, SEVERITIES, StructuredData, Value};
+
+/// The field that keeps the severity of the sender, where another one takes its place.
+pub const ORIGINAL_SEVERITY: &str = "original_severity";
+
+/// What a forward makes of lines.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    settings: ShapeSettings,
+    /// Only lines that match one of these are meant; none: all lines.
+    matches: Vec<Rule>,
+    /// Fields that are on each line.
+    added: Vec<(String, String)>,
+    options: LineOptions,
+}
+
+/// What has become of a line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Shaped {
+    /// The forward's `match` does not mean it.
+    Filtered,
+    /// It is sent as it is.
+    AsItIs,
+    /// It was written anew.
+    Changed,
+}
+
+/// Lines that could not be understood as the settings say. They are carried all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misread {
+    /// No parser fits the text.
+    pub form: u64,
+    /// It fits, and is beyond the limits: too many fields, too deep, a number that nobody can hold.
+    pub limit: u64,
+    /// The field of `time-from` is no time.
+    pub time: u64,
+    /// The field of `severity-from` is no severity.
+    pub severity: u64,
+}
+
+impl Misread {
+    /// Each with its word.
+    pub fn counts(&self) -> [(&'static str, u64); 4] {
+        [("form", self.form), ("limit", self.limit), ("time", self.time), ("severity", self.severity)]
+    }
+}
+
+impl Shape {
+    /// `sd_id`: under which image, name and ID are found in a line.
+    pub fn new(settings: ShapeSettings, matches: Vec<Rule>, added: Vec<(String, String)>, sd_id: &str) -> Self {
+        // The address of the sender is in the line, if it is to be there.
+        let options = LineOptions { sd_id: sd_id.to_owned(), peer: false };
+        Self { settings, matches, added, options }
+    }
+
+    /// One that changes nothing.
+    pub fn of_rules(matches: Vec<Rule>, sd_id: &str) -> Self {
+        Self::new(ShapeSettings::default(), matches, Vec::new(), sd_id)
+    }
+
+    /// Does it send lines as they are?
+    pub fn changes_nothing(&self) -> bool {
+        self.added.is_empty() && self.settings == ShapeSettings::default()
+    }
+
+    /// Does it mean all lines?
+    pub fn means_all(&self) -> bool {
+        self.matches.is_empty()
+    }
+
+    pub fn sd_id(&self) -> &str {
+        &self.options.sd_id
+    }
+
+    /// Appends what becomes of a line, where that is another one.
+    pub fn apply(&self, line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
+        self.shape(&self.matches, line, out, misread)
+    }
+
+    /// The same of a line that is meant for sure.
+    pub fn apply_to_all(&self, line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
+        self.shape(&[], line, out, misread)
+    }
+
+    fn shape(&self, matches: &[Rule], line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
+        let mut record = Record::from_line(line, self.sd_id());
+        // What cannot be read has no place for a field, and its text is what stands there.
+        let can_change = record.structured_data != StructuredData::Malformed;
+        let (is_changed, text) = if can_change { self.change(&mut record, misread) } else { (false, None) };
+        let mut record = Record { message: text.as_deref().or(record.message), ..record };
+        if !Rule::lets_pass(matches, &record) {
+            return Shaped::Filtered;
+        }
+        if !can_change || !is_changed && self.added.is_empty() {
+            return Shaped::AsItIs;
+        }
+        for (name, value) in &self.added {
+            record.fields.set(name.as_str(), Value::Text(Cow::Borrowed(value.as_bytes())));
+        }
+        record.write_line(&self.options, out);
+        Shaped::Changed
+    }
+
+    /// Parsed fields, and what is taken from them: whether the record is another one now, and the text that takes the place of its own.
+    fn change<'a>(&'a self, record: &mut Record<'a>, misread: &mut Misread) -> (bool, Option<Cow<'a, [u8]>>) {
+        let ShapeSettings { parse, parse_pattern, guess_severity, drop_fields, .. } = &self.settings;
+        let (mut is_changed, mut text) = (false, None);
+        if !parse.is_empty() {
+            match parse::parse(parse, parse_pattern.as_ref(), record.message.unwrap_or_default()) {
+                Ok(found) => {
+                    is_changed = !found.is_empty();
+                    text = self.take(found, record, misread);
+                }
+                Err(parse::Unread::Form) => misread.form += 1,
+                Err(parse::Unread::Limit) => misread.limit += 1,
+            }
+        }
+        if *guess_severity
+            && let Some(severity) = severity::guess(record.message.unwrap_or_default())
+            && severity != record.severity
+        {
+            set_severity(record, severity);
+            is_changed = true;
+        }
+        // Also those that came with the line.
+        if !drop_fields.is_empty() {
+            is_changed |= record.fields.retain(|name| !drop_fields.match_bytes(name.as_bytes()));
+        }
+        (is_changed, text)
+    }
+
+    /// Parsed fields go where the settings say. Returns the one that becomes the text.
+    fn take<'a>(
+        &'a self,
+        found: Vec<(Cow<'a, str>, Value<'a>)>,
+        record: &mut Record<'a>,
+        misread: &mut Misread,
+    ) -> Option<Cow<'a, [u8]>> {
+        let ShapeSettings { prefix, keep, rename, message_from, time_from, severity_from, .. } = &self.settings;
+        let is = |name: &str, key: &Option<String>| key.as_deref() == Some(name);
+        let mut text = None;
+        for (name, value) in found {
+            if is(&name, time_from) {
+                match time::read(&value, record) {
+                    Some((stamp, nanoseconds)) => {
+                        (record.timestamp, record.nanoseconds, record.unread_stamp) = (Some(stamp), nanoseconds, None);
+                        continue;
+                    }
+                    None => misread.time += 1,
+                }
+            }
+            if is(&name, severity_from) {
+                match severity::of_value(&value) {
+                    Some(severity) if severity != record.severity => set_severity(record, severity),
+                    Some(_) => {}
+                    None => misread.severity += 1,
+                }
+            }
+            let value = match value {
+                Value::Text(new) if is(&name, message_from) => {
+                    text = Some(new);
+                    continue;
+                }
+                value => value,
+            };
+            if !keep.is_empty() && !keep.match_bytes(name.as_bytes()) {
+                continue;
+            }
+            let name = match rename.iter().find(|(old, _)| *old == name) {
+                Some((_, new)) => Cow::Borrowed(new.as_str()),
+                None => match prefix {
+                    Some(prefix) => Cow::Owned(format!("{prefix}{name}")),
+                    None => name,
+                },
+            };
+            record.fields.set(name, value);
+        }
+        text
+    }
+}
+
+/// The sender's own stays in a field.
+fn set_severity(record: &mut Record<'_>, severity: u8) {
+    let own = SEVERITIES[usize::from(record.severity)];
+    record.fields.set(ORIGINAL_SEVERITY, Value::Text(Cow::Borrowed(own.as_bytes())));
+    record.severity = severity;
+}

@@ -1,0 +1,92 @@
+//! Which forms the text of a line may have, and the fields that are found in it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+pub use super::pattern::Pattern;
+use super::{json, logfmt};
+use crate::record::Value;
+
+/// Bytes of a text in which fields are looked for. A longer one is carried as it is.
+const MAX_TEXT: usize = 64 << 10;
+/// Fields that are looked at in one text.
+pub(super) const MAX_FOUND: usize = 512;
+
+/// Fields in the order in which they stand in the text.
+pub type Found<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
+
+/// A form that a text may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parser {
+    /// An object of RFC 8259.
+    Json,
+    /// `key=value key="a value"`.
+    Logfmt,
+    /// `parse-pattern`.
+    Regex,
+    /// A pattern that is known by a name.
+    Named(Pattern),
+}
+
+/// Why no fields were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The text has another form.
+    Form,
+    /// There are more fields than may be, it is nested too deep, or a number is larger than anybody can hold.
+    Limit,
+}
+
+/// The fields of the first form that the text has.
+pub fn parse<'a>(parsers: &'a [Parser], pattern: Option<&'a Pattern>, text: &'a [u8]) -> Result<Found<'a>, Unread> {
+    if text.len() > MAX_TEXT {
+        return Err(Unread::Limit);
+    }
+    // No form has anything else.
+    let Ok(text) = std::str::from_utf8(text) else { return Err(Unread::Form) };
+    let mut unread = Unread::Form;
+    for parser in parsers {
+        let found = match parser {
+            Parser::Json => json::parse(text),
+            Parser::Logfmt => logfmt::parse(text),
+            Parser::Regex => pattern.map_or(Err(Unread::Form), |pattern| pattern.parse(text)),
+            Parser::Named(pattern) => pattern.parse(text),
+        };
+        match found {
+            Ok(found) => return Ok(found),
+            Err(Unread::Limit) => unread = Unread::Limit,
+            Err(Unread::Form) => {}
+        }
+    }
+    Err(unread)
+}
+
+impl FromStr for Parser {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "logfmt" => Ok(Self::Logfmt),
+            "regex" => Ok(Self::Regex),
+            name => Pattern::named(name).map(Self::Named).ok_or_else(|| {
+                format!(
+                    "write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, or one of {}",
+                    Pattern::names().join(", ")
+                )
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Parser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Logfmt => "logfmt",
+            Self::Regex => "regex",
+            Self::Named(pattern) => pattern.name(),
+        })
+    }
+}

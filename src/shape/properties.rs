@@ -1,0 +1,87 @@
+//! What must hold for whatever a container prints. A test and a fuzz target ask for it.
+
+use super::{Misread, Parser, Pattern, Shape, Shaped};
+use crate::config::ShapeSettings;
+use crate::record::{Patterns, Record};
+
+const SD_ID: &str = "docker@32473";
+
+/// A text whose first byte chooses how it is shaped.
+pub fn any_bytes(data: &[u8]) {
+    let [choice, text @ ..] = data else { return };
+    let names =
+        ["json", "logfmt", "nginx", "nginx-error", "apache-error", "klog", "java", "python", "postgresql", "redis"];
+    let parse: Vec<Parser> = names.iter().map(|name| name.parse().expect("a parser")).collect();
+    let has = |bit: u8| choice >> bit & 1 == 1;
+    let name = |name: &str, bit| has(bit).then(|| name.to_owned());
+    let settings = ShapeSettings {
+        parse,
+        parse_pattern: Pattern::new("(?P<a>.)").ok(),
+        prefix: name("p ]\"", 0),
+        drop_fields: if has(1) {
+            Patterns::new(vec!["b*".to_owned()]).expect("a pattern")
+        } else {
+            Patterns::default()
+        },
+        rename: vec![("a".to_owned(), "c=".to_owned())],
+        time_from: name("time", 2),
+        severity_from: name("level", 3),
+        message_from: name("message", 4),
+        guess_severity: has(5),
+        ..ShapeSettings::default()
+    };
+    let added = if has(6) { vec![("env".to_owned(), "prod".to_owned())] } else { Vec::new() };
+    let shape = Shape::new(settings, Vec::new(), added, SD_ID);
+    let line = [b"<14>1 2026-11-28T17:01:58Z node-7 web 2a9052a5c36e - [a@1 b=\"c\"] ", text].concat();
+    let (mut out, mut misread) = (Vec::new(), Misread::default());
+    let shaped = shape.apply(&line, &mut out, &mut misread);
+    assert_eq!(shaped == Shaped::Changed, !out.is_empty());
+    let [before, after] = [&line, if out.is_empty() { &line } else { &out }].map(|line| Record::from_line(line, SD_ID));
+    // What nobody has asked for is as it was.
+    assert_eq!((before.facility, before.hostname, before.proc_id), (after.facility, after.hostname, after.proc_id));
+    assert_eq!((before.structured_data.as_sent().is_empty(), after.message.is_some()), (false, true));
+    if !has(4) {
+        assert_eq!(before.message, after.message);
+    }
+    if !has(2) {
+        assert_eq!(before.time(), after.time());
+    }
+    assert!(after.time().is_some());
+    crate::record::properties::any_line(if out.is_empty() { &line } else { &out }, SD_ID);
+    // What was shaped goes on as it is where nothing more is asked.
+    let again = Shape::of_rules(Vec::new(), SD_ID);
+    assert_eq!(again.apply(&out, &mut Vec::new(), &mut misread), Shaped::AsItIs);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_shaped(choice: u8, text in r#"(\{|time=|level=|E1128 |)[ -~\n\x00\u{fc}\u{ffff}]{0,80}[}"]?"#) {
+            any_bytes(&[&[choice], text.as_bytes()].concat());
+        }
+
+        #[test]
+        fn any_object_is_shaped(choice: u8, members in proptest::collection::vec(("[a-z\"\\\\ ]{0,7}", "[ -~\u{fc}]{0,20}", 0..3), 0..9)) {
+            let member = |(name, text, kind): &(String, String, i32)| {
+                let text = serde_json::to_string(text).expect("JSON");
+                let value = match kind {
+                    0 => text,
+                    1 => text.len().to_string(),
+                    _ => format!("[{text},{{\"x\":null}}]"),
+                };
+                format!("{}:{value}", serde_json::to_string(name).expect("JSON"))
+            };
+            let object = format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","));
+            any_bytes(&[&[choice], object.as_bytes()].concat());
+        }
+
+        #[test]
+        fn any_pairs_are_shaped(choice: u8, pairs in proptest::collection::vec(("(time|level|message|a|b)", "[ -~\u{fc}]{0,20}"), 1..9)) {
+            let text = pairs.iter().map(|(key, value)| format!("{key}={value:?}")).collect::<Vec<_>>().join(" ");
+            any_bytes(&[&[choice], text.as_bytes()].concat());
+        }
+    }
+}

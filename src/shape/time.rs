@@ -1,0 +1,105 @@
+//! A field that is a time: RFC 3339 and the forms that devices and libraries have for it, or a number since 1970.
+
+use std::borrow::Cow;
+
+use crate::protocol::{read_seconds, read_stamp};
+use crate::record::{Record, Stamp, UnixMicros, Value};
+
+/// Digits before the point of a number of seconds until the year 5138; a number with more of them counts smaller units.
+const SECONDS: usize = 11;
+
+/// The time that a value says, and its nanoseconds beside the microseconds. A stamp without a year or a zone is taken to be near the
+/// record's own.
+pub fn read<'a>(value: &Value<'a>, record: &Record<'_>) -> Option<(Stamp<'a>, u16)> {
+    let near = record.time().unwrap_or(UnixMicros(0));
+    let text = match value {
+        Value::Json(json) => return of_number(json.as_str()),
+        Value::Text(text) => text,
+    };
+    if let Some(stamp) = std::str::from_utf8(text).ok().and_then(of_number) {
+        return Some(stamp);
+    }
+    match text {
+        Cow::Borrowed(text) => read_stamp(text, near),
+        // An owned text has no place to be borrowed from.
+        Cow::Owned(text) => {
+            let (stamp, nanoseconds) = read_stamp(text, near)?;
+            Some((owned(stamp), nanoseconds))
+        }
+    }
+}
+
+fn owned(stamp: Stamp<'_>) -> Stamp<'static> {
+    match stamp {
+        Stamp::Text(text) => Stamp::Text(Cow::Owned(text.into_owned())),
+        Stamp::Local(local, source) => Stamp::Local(local, source),
+        Stamp::Respelt(local) => Stamp::Respelt(local),
+        Stamp::Received(received) => Stamp::Received(received),
+    }
+}
+
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970, by how many digits there are.
+fn of_number(text: &str) -> Option<(Stamp<'static>, u16)> {
+    let whole = text.split('.').next()?;
+    if whole.is_empty() || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let smaller = match whole.len() {
+        ..=SECONDS => 0,
+        12..=14 => 3,
+        15..=17 => 6,
+        18..=20 => 9,
+        _ => return None,
+    };
+    let (seconds, fraction) = whole.split_at(whole.len() - smaller);
+    let rest = text.get(whole.len() + 1..).unwrap_or_default();
+    let digits = format!("{fraction}{rest}");
+    // Nobody needs more, and more would be no fraction.
+    let number = format!("{seconds}.{}", digits.get(..digits.len().min(9))?);
+    let (local, nanoseconds) = read_seconds(number.trim_end_matches('.'))?;
+    Some((Stamp::Respelt(local), nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::stamp_text;
+
+    fn shown(json: &str) -> Option<String> {
+        let record = Record { timestamp: Some(Stamp::Text(b"2026-11-28T17:02:00Z"[..].into())), ..Record::new(13) };
+        let value = Value::from_json(json).unwrap_or(Value::Text(json.as_bytes().into()));
+        let (stamp, nanoseconds) = read(&value, &record)?;
+        Some(format!("{} {nanoseconds}", stamp_text(&stamp)))
+    }
+
+    #[test]
+    fn forms_of_a_time() {
+        for (text, expected) in [
+            ("2026-11-28T17:01:58.4Z", "2026-11-28T17:01:58.4Z 0"),
+            ("2026-11-28T17:01:58.123456789+01:00", "2026-11-28T17:01:58.123456+01:00 789"),
+            ("2026-11-28 17:01:58,123", "2026-11-28T17:01:58.123Z 0"),
+            ("28/Nov/2026:20:58:04 +0000", "2026-11-28T20:58:04Z 0"),
+            ("\"Nov 28 17:01:58\"", "2026-11-28T17:01:58Z 0"),
+            ("1795885318", "2026-11-28T17:01:58Z 0"),
+            ("1795885318.25", "2026-11-28T17:01:58.25Z 0"),
+            ("\"1795885318\"", "2026-11-28T17:01:58Z 0"),
+            ("1795885318123", "2026-11-28T17:01:58.123Z 0"),
+            ("1795885318123456", "2026-11-28T17:01:58.123456Z 0"),
+            ("1795885318123456789", "2026-11-28T17:01:58.123456Z 789"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "now",
+            "true",
+            "-5",
+            "2026-13-41T17:01:58Z",
+            "2026-11-28T17:01:58Z and more",
+            "123456789012345678901",
+            "{}",
+        ] {
+            assert_eq!(shown(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a forward makes of lines: fields found in their text, time, severity and text taken from them, fields added.
+
+use serde_json::{Value, json};
+
+use crate::support::{Collector, Docker, Door, Format, Framing, Setup, says};
+
+const KATA: &str = "time=\"2026-11-28T17:01:58.4Z\" level=info msg=\"release sandbox\" arch=amd64 command=state \
+                    name=kata-runtime pid=14314 source=virtcontainers subsystem=sandbox";
+const NGINX: &str =
+    "192.0.2.4 - - [28/Nov/2026:20:58:04 +0000] \"GET /jwt/keys HTTP/1.1\" 200 2139 \"-\" \"kube-probe/1.10\"";
+const COUNTED: &str = "framing = \"octet-counting\"\nformat = \"json\"";
+
+fn container(name: &str) -> Docker {
+    Docker::new(Format::Rfc5424Micro, name)
+}
+
+/// What a collector gets of these texts, as JSON, with the keys of the forward.
+fn shaped(keys: &str, texts: &[&str]) -> Vec<Value> {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay =
+        Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &format!("{COUNTED}\n{keys}")).start();
+    let mut wire = relay.door().connect();
+    texts.iter().for_each(|text| wire.says(&container("web"), text.as_bytes()));
+    let frames = collector.frames(texts.len());
+    relay.has_delivered(texts.len(), 0);
+    relay.stops();
+    frames.iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect()
+}
+
+#[test]
+fn fields_are_found_in_the_text() {
+    let lines = shaped(
+        "parse = [\"json\", \"logfmt\", \"nginx\"]\nprefix = \"kata_\"",
+        &[KATA, NGINX, "{\"gen3log\":\"nginx\",\"number\":55}", "neither"],
+    );
+    assert_eq!(
+        lines[0]["fields"],
+        json!({
+            "kata_time": "2026-11-28T17:01:58.4Z", "kata_level": "info", "kata_msg": "release sandbox", "kata_arch": "amd64",
+            "kata_command": "state", "kata_name": "kata-runtime", "kata_pid": 14314, "kata_source": "virtcontainers",
+            "kata_subsystem": "sandbox",
+        })
+    );
+    assert_eq!(lines[0]["message"], KATA, "the text is what the container said");
+    assert_eq!(
+        (&lines[1]["fields"]["kata_status"], &lines[1]["fields"]["kata_path"]),
+        (&json!(200), &json!("/jwt/keys"))
+    );
+    assert_eq!(lines[2]["fields"], json!({"kata_gen3log": "nginx", "kata_number": 55}));
+    assert_eq!((&lines[3]["fields"], &lines[3]["message"]), (&Value::Null, &json!("neither")));
+}
+
+#[test]
+fn time_severity_and_text_come_from_fields() {
+    let keys = "parse = \"json\"\ntime-from = \"ts\"\nseverity-from = \"level\"\nmessage-from = \"msg\"\n\
+                drop-fields = [\"pid\", \"host*\"]\nrename = { err = \"error.message\" }\nfields = { env = \"prod\", node = \"${NODE}\" }";
+    let texts = [
+        r#"{"ts":1795885318.25,"level":50,"msg":"no \"luck\"\n","err":"x","pid":7,"hostname":"h","o":{"a":[1,2]}}"#,
+        r#"{"ts":"2026-11-28 17:01:58,123","level":"warn"}"#,
+        r#"{"ts":"never","level":"loud","msg":7}"#,
+    ];
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").variable("NODE", "n-7");
+    let relay = setup.forward_with(&collector.url(), &format!("{COUNTED}\n{keys}")).start();
+    let mut wire = relay.door().connect();
+    texts.iter().for_each(|text| wire.says(&container("web"), text.as_bytes()));
+    let lines: Vec<Value> =
+        collector.frames(3).iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect();
+    let of = |at: usize, keys: [&str; 3]| keys.map(|key| lines[at][key].clone());
+    assert_eq!(
+        of(0, ["timestamp", "severity", "message"]),
+        ["2026-11-28T17:01:58.25Z", "err", "no \"luck\"\n"].map(Value::from)
+    );
+    assert_eq!(
+        lines[0]["fields"],
+        json!({"level": 50, "error.message": "x", "o": {"a": [1, 2]}, "original_severity": "info", "env": "prod", "node": "n-7"})
+    );
+    assert_eq!(
+        of(1, ["timestamp", "severity", "message"]),
+        ["2026-11-28T17:01:58.123Z", "warning", texts[1]].map(Value::from)
+    );
+    assert_eq!((&lines[2]["severity"], &lines[2]["fields"]["msg"]), (&json!("info"), &json!(7)));
+    assert_eq!(lines[2]["message"], texts[2]);
+    relay.has_delivered(3, 0);
+    let misread = |what: &str| relay.metrics().with("forward_misread_total", what);
+    assert_eq!(["form", "limit", "time", "severity"].map(misread), [0, 0, 1, 1]);
+    relay.stops();
+}
+
+#[test]
+fn a_forward_wants_lines_by_what_is_parsed() {
+    let keys = "parse = \"json\"\nmatch = { field = { status = \">=500\" } }";
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay =
+        Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &format!("{COUNTED}\n{keys}")).start();
+    let mut wire = relay.door().connect();
+    for status in [200, 503, 404, 500] {
+        wire.says(&container("web"), format!("{{\"status\":{status}}}").as_bytes());
+    }
+    let lines: Vec<Value> =
+        collector.frames(2).iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect();
+    assert_eq!([0, 1].map(|at| lines[at]["fields"]["status"].clone()), [json!(503), json!(500)]);
+    relay.counts("forward_pending", 0);
+    relay.balances(0);
+    relay.stops();
+}
+
+#[test]
+fn a_severity_is_guessed() {
+    let texts = ["ERROR no", "2026-11-28 17:01:58 [warn] x", "E1128 17:01:58.1 1 a.go:7] no", "an error, perhaps"];
+    let lines = shaped("severity = \"guess\"", &texts);
+    let severities: Vec<&str> = lines.iter().map(|line| line["severity"].as_str().expect("a word")).collect();
+    assert_eq!(severities, ["err", "warning", "err", "info"]);
+    assert_eq!(lines[0]["fields"], json!({"original_severity": "info"}));
+}
+
+/// A line of RFC 5424 has its fields as structured data, and RELP's numbers are what they were.
+#[test]
+fn shaped_lines_go_on_by_relp_and_none_is_lost() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let middle = Setup::new()
+        .listen("relp://127.0.0.1:0")
+        .forward_with(&collector.url(), "framing = \"octet-counting\"")
+        .start();
+    let Door::Relp(at) = middle.door() else { panic!("a door for RELP") };
+    let relay = Setup::new()
+        .listen("tcp://127.0.0.1:0")
+        .forward_with(&format!("relp://{at}"), "fields = { env = \"prod\" }")
+        .start();
+    says(&relay, 0..200);
+    let lines = collector.lines(200);
+    assert!(lines.iter().all(|line| line.param("fields@32473", "env") == "prod"));
+    relay.has_delivered(200, 0);
+    relay.stops();
+    middle.stops();
+}
