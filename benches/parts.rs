@@ -32,6 +32,7 @@ use logferry::internals::protocol::session::{Ack, AnySession, Bounds, Numbers, P
 use logferry::internals::protocol::splunk;
 use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
 use logferry::internals::record::{Format, Record, UnixMicros, render};
+use logferry::internals::shape::Shape;
 use logferry::internals::spool::{Batch, Options, Reader, Spool, Sync};
 use tempfile::TempDir;
 
@@ -401,7 +402,7 @@ fn encode_jetstream(bencher: Bencher) {
         reader.rewind();
         let chunk = reader.next(1 << 20).expect("the disk reads").expect("lines");
         assert_eq!(chunk.lines().count(), lines.len());
-        (nats, Some(FilteredChunk::new(chunk, &[], &sd_id)))
+        (nats, Some(FilteredChunk::new(chunk, &Shape::of_rules(Vec::new(), &sd_id))))
     };
     counted(bencher, &lines).with_inputs(opened).bench_local_refs(|(nats, chunk)| {
         let chunk = chunk.take().expect("pushed once");

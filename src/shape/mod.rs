@@ -36,6 +36,8 @@ pub struct Shape {
     /// Fields that are on each line.
     added: Vec<(String, String)>,
     options: LineOptions,
+    /// Lines are sent as they are.
+    changes_nothing: bool,
 }
 
 /// What has become of a line.
@@ -74,7 +76,8 @@ impl Shape {
     pub fn new(settings: ShapeSettings, matches: Vec<Rule>, added: Vec<(String, String)>, sd_id: &str) -> Self {
         // The address of the sender is in the line, if it is to be there.
         let options = LineOptions { sd_id: sd_id.to_owned(), peer: false };
-        Self { settings, matches, added, options }
+        let changes_nothing = added.is_empty() && settings == ShapeSettings::default();
+        Self { settings, matches, added, options, changes_nothing }
     }
 
     /// One that changes nothing.
@@ -84,7 +87,7 @@ impl Shape {
 
     /// Does it send lines as they are?
     pub fn changes_nothing(&self) -> bool {
-        self.added.is_empty() && self.settings == ShapeSettings::default()
+        self.changes_nothing
     }
 
     /// Does it mean all lines?
@@ -109,7 +112,7 @@ impl Shape {
     fn shape(&self, matches: &[Rule], line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
         let mut record = Record::from_line(line, self.sd_id());
         // What cannot be read has no place for a field, and its text is what stands there.
-        let can_change = record.structured_data != StructuredData::Malformed;
+        let can_change = !self.changes_nothing && record.structured_data != StructuredData::Malformed;
         let (is_changed, text) = if can_change { self.change(&mut record, misread) } else { (false, None) };
         let mut record = Record { message: text.as_deref().or(record.message), ..record };
         if !Rule::lets_pass(matches, &record) {
