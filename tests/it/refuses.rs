@@ -133,7 +133,7 @@ fn what_belongs_together() {
     );
     bad_config(
         "[[forward]]\nto = \"tcp://a\"\nserver-fingerprint = \"sha-256:00\"\n",
-        "{file}:3: forward.server-fingerprint: `sha-256:00`: no target of `to` speaks TLS; write tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://",
+        "{file}:3: forward.server-fingerprint: `sha-256:00`: no target of `to` speaks TLS; write tcp+tls://, relp+tls://, https://, s3://, nats+tls://, fluent+tls:// or gelf+tls://",
     );
 }
 
