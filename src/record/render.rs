@@ -137,6 +137,10 @@ fn render_record(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     object.structured_data(record, sd_id);
     object.fields(record);
     object.field("message", Some(record.text()));
+    if record.cut {
+        object.key("truncated");
+        object.json(&true);
+    }
     if !object.escaped.is_empty() {
         let names = Value::from(std::mem::take(&mut object.escaped));
         object.key("escaped");

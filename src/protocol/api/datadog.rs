@@ -8,7 +8,7 @@
 
 use super::names::with_own_names;
 use super::object::{Object, push_array};
-use super::{Head, Limits, Line, ORIGINAL_TIME, image_and_tag, service};
+use super::{Head, Limits, Line, ORIGINAL_TIME, TRUNCATED, image_and_tag, service};
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, Record, SEVERITIES, escape};
 
@@ -17,7 +17,7 @@ use crate::record::{FACILITIES, Record, SEVERITIES, escape};
 pub const LIMITS: Limits = Limits { lines: 1000, bytes: 1_000_000, line: 1_000_000 };
 
 /// What stands beside the fields of a line. A field with one of these names has another one.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "message",
     "timestamp",
     "ddsource",
@@ -28,6 +28,7 @@ const OURS: [&str; 12] = [
     "syslog",
     "logferry_id",
     ORIGINAL_TIME,
+    TRUNCATED,
     "escaped",
     // Datadog's own, for `hostname`.
     "host",
@@ -78,6 +79,9 @@ impl Datadog {
         }
         if let Some(original) = line.original_time() {
             entry.stamp(ORIGINAL_TIME, original, stamps);
+        }
+        if record.cut {
+            entry.json(TRUNCATED, b"true");
         }
         entry.id("logferry_id", line.id, &self.spool);
         entry.end();

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::names::with_own_names;
 use super::object::Object;
-use super::{Answer, Fate, Head, Line, ORIGINAL_TIME, Verdict, foreign_params, image_and_tag, service};
+use super::{Answer, Fate, Head, Line, ORIGINAL_TIME, TRUNCATED, Verdict, foreign_params, image_and_tag, service};
 use crate::record::structured_data::unescape;
 use crate::record::template::Name;
 use crate::record::time::StampWriter;
@@ -123,17 +123,22 @@ impl Elasticsearch {
             document.object("service", |object| object.bytes("name", Some(service)));
         }
         let original = line.original_time();
-        if !record.fields.is_empty() || !self.labels.is_empty() || original.is_some() {
+        if !record.fields.is_empty() || !self.labels.is_empty() || original.is_some() || record.cut {
             document.object("labels", |labels| {
                 // ECS: a name with a dot would be an object. A name must be there once.
                 let plain = |name: &str| name.replace('.', "_").into();
-                let is_ours = |name: &str| name == ORIGINAL_TIME || self.labels.iter().any(|(label, _)| label == name);
+                let is_ours = |name: &str| {
+                    [ORIGINAL_TIME, TRUNCATED].contains(&name) || self.labels.iter().any(|(label, _)| label == name)
+                };
                 for (name, value) in with_own_names(&record.fields, plain, is_ours) {
                     labels.value(&name, value, false);
                 }
                 self.labels.iter().for_each(|(name, value)| labels.text(name, value));
                 if let Some(original) = original {
                     labels.stamp(ORIGINAL_TIME, original, stamps);
+                }
+                if record.cut {
+                    labels.text(TRUNCATED, "true");
                 }
             });
         }

@@ -27,7 +27,7 @@ use std::borrow::Cow;
 use super::grouped::grouped;
 use super::names::with_own_names;
 use super::object::{Object, push_text};
-use super::{Answer, Head, Line, ORIGINAL_TIME, Verdict, foreign_text, service};
+use super::{Answer, Head, Line, ORIGINAL_TIME, TRUNCATED, Verdict, foreign_text, service};
 use crate::record::{FACILITIES, Record, SEVERITIES, Value, escape};
 
 /// The maximum number of labels of a stream that the config may name: Loki's (`max_label_names_per_series`) but for [`RESTAMPED`].
@@ -39,7 +39,7 @@ const MAX_LABEL_VALUE: usize = 2048;
 /// `job`, where the config says no other.
 const JOB: &str = "logferry";
 /// The keys of metadata that are not the line's fields, beside the labels'.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "container_id",
     "image",
     "procid",
@@ -48,6 +48,7 @@ const OURS: [&str; 10] = [
     "structured_data",
     "nanoseconds",
     ORIGINAL_TIME,
+    TRUNCATED,
     "escaped",
     RESTAMPED,
 ];
@@ -199,6 +200,9 @@ impl Loki {
         }
         if line.sent_at.is_some() && record.timestamp.is_some() {
             metadata.text(ORIGINAL_TIME, &record.stamp_text());
+        }
+        if record.cut {
+            metadata.text(TRUNCATED, "true");
         }
         let is_ours = |name: &str| {
             OURS.contains(&name) || Label::ALL.iter().any(|label| label.name() == name) || self.is_field(name)

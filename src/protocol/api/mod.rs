@@ -93,6 +93,9 @@ pub struct LineId {
 /// The field with a line's own time, where the store is told another one.
 pub const ORIGINAL_TIME: &str = "original_timestamp";
 
+/// The field that says that a line was longer than what is taken, and that only its start is there.
+pub const TRUNCATED: &str = "truncated";
+
 /// What goes with a request beside its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {

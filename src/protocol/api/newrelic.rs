@@ -10,7 +10,7 @@
 
 use super::names::with_own_names;
 use super::object::Object;
-use super::{Head, Limits, Line, ORIGINAL_TIME, image_and_tag, service};
+use super::{Head, Limits, Line, ORIGINAL_TIME, TRUNCATED, image_and_tag, service};
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, SEVERITIES};
 
@@ -18,7 +18,7 @@ use crate::record::{FACILITIES, SEVERITIES};
 pub const LIMITS: Limits = Limits { lines: usize::MAX, bytes: 1_000_000, line: 1_000_000 };
 
 /// What stands beside the fields of a line. A field with one of these names has another one.
-const OURS: [&str; 18] = [
+const OURS: [&str; 19] = [
     "hostname",
     "service.name",
     "level",
@@ -32,6 +32,7 @@ const OURS: [&str; 18] = [
     "syslog.msgid",
     "logferry_id",
     ORIGINAL_TIME,
+    TRUNCATED,
     "escaped",
     // Attributes like others, and those that New Relic drops.
     "message",
@@ -101,6 +102,9 @@ impl NewRelic {
         }
         if let Some(original) = line.original_time() {
             attributes.stamp(ORIGINAL_TIME, original, stamps);
+        }
+        if record.cut {
+            attributes.json(TRUNCATED, b"true");
         }
         attributes.id("logferry_id", line.id, &self.spool);
         attributes.tell_escaped();

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::grouped::grouped;
 use super::names::with_own_names;
 use super::protobuf::{Message, Value as Received, each_field};
-use super::{Answer, Head, Line, ORIGINAL_TIME, Verdict, foreign_params, image_and_tag, service};
+use super::{Answer, Head, Line, ORIGINAL_TIME, TRUNCATED, Verdict, foreign_params, image_and_tag, service};
 use crate::record::structured_data::unescape;
 use crate::record::{Record, SEVERITIES, UnixMicros, Value};
 
@@ -66,7 +66,7 @@ const PROC_ID: &str = "syslog.procid";
 const MSG_ID: &str = "syslog.msgid";
 const STRUCTURED_DATA: &str = "syslog.structured_data";
 /// The attributes of a record that are not the line's fields.
-const OURS: [&str; 8] = [UID, STREAM, PEER, FACILITY, PROC_ID, MSG_ID, STRUCTURED_DATA, ORIGINAL_TIME];
+const OURS: [&str; 9] = [UID, STREAM, PEER, FACILITY, PROC_ID, MSG_ID, STRUCTURED_DATA, ORIGINAL_TIME, TRUNCATED];
 
 pub struct Otlp {
     /// The spool's id, which makes the lines' numbers unique.
@@ -175,6 +175,9 @@ impl Otlp {
         }
         if line.sent_at.is_some() && record.timestamp.is_some() {
             attribute(out, RECORD_ATTRIBUTES, ORIGINAL_TIME, |any| text(record.stamp_text().as_bytes(), any));
+        }
+        if record.cut {
+            attribute(out, RECORD_ATTRIBUTES, TRUNCATED, |any| any.varint(ANY_BOOL, 1));
         }
         self.structured_data(record, out);
         for (name, field) in with_own_names(&record.fields, Into::into, |name| OURS.contains(&name)) {

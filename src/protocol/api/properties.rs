@@ -480,6 +480,30 @@ mod tests {
         b"why",
     ];
 
+    /// One name everywhere, and no field of the line's own takes it.
+    #[test]
+    fn what_was_cut_is_marked() {
+        let line = |mark: &str| {
+            format!("<14>1 2026-11-29T12:00:00Z h a - - [logferry@32473{mark}][fields@32473 truncated=\"no\"] start")
+        };
+        for api in apis() {
+            let said = |mark: &str| {
+                let (text, mut body) = (line(mark), Vec::new());
+                api.body(&lines_of(&[text.as_bytes()], None), &mut body);
+                let shown = if let Api::Otlp(_) = api {
+                    otlp_request(&body).to_string()
+                } else {
+                    String::from_utf8_lossy(&body).into_owned()
+                };
+                shown.replace('\\', "")
+            };
+            let is_marked =
+                |said: &str| ["\"truncated\":true", "\"truncated\":\"true\""].iter().any(|mark| said.contains(mark));
+            let (cut, whole) = (said(" cut=\"true\""), said(" source=\"stdout\""));
+            assert!(is_marked(&cut) && !is_marked(&whole), "{cut}\n{whole}");
+        }
+    }
+
     proptest! {
         #[test]
         fn lines(parts in proptest::collection::vec(0..PARTS.len(), 0..16)) {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::names::with_own_names;
 use super::object::Object;
-use super::{Answer, Head, Limits, Line, ORIGINAL_TIME, Verdict, service};
+use super::{Answer, Head, Limits, Line, ORIGINAL_TIME, TRUNCATED, Verdict, service};
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, SEVERITIES, UnixMicros};
 
@@ -27,7 +27,7 @@ use crate::record::{FACILITIES, SEVERITIES, UnixMicros};
 pub const LIMITS: Limits = Limits { lines: usize::MAX, bytes: 1_000_000, line: usize::MAX };
 
 /// Fields of ours. A field of a line with one of these names has another one.
-const OURS: [&str; 16] = [
+const OURS: [&str; 17] = [
     "image",
     "container_name",
     "container_id",
@@ -38,6 +38,7 @@ const OURS: [&str; 16] = [
     "msgid",
     "logferry_id",
     ORIGINAL_TIME,
+    TRUNCATED,
     "escaped",
     // Splunk's own.
     "time",
@@ -142,6 +143,9 @@ impl Splunk {
         self.fields.iter().for_each(|(name, value)| fields.text(name, value));
         if let Some(original) = line.original_time() {
             fields.stamp(ORIGINAL_TIME, original, stamps);
+        }
+        if record.cut {
+            fields.text(TRUNCATED, "true");
         }
         fields.id("logferry_id", line.id, &self.spool);
         fields.tell_escaped();
