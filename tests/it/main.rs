@@ -65,3 +65,4 @@ mod tidy;
 mod unchanged;
 mod upgrade;
 mod watchdog;
+mod wire_faults;

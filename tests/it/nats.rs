@@ -5,9 +5,13 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::elasticsearch::rejected;
+use crate::support::dns::NAME;
+use crate::support::http::status;
 use crate::support::nats::Stored;
 use crate::support::program::SIGUSR2;
-use crate::support::{Certs, NatsClient, NatsKey, NatsServer, NatsUser, Relay, Setup, eventually, says};
+use crate::support::{
+    Certs, NameServer, NatsClient, NatsCluster, NatsKey, NatsServer, NatsUser, Relay, Setup, eventually, says,
+};
 
 fn to(server: &NatsServer) -> Setup {
     to_with(&server.url(), "")
@@ -360,4 +364,68 @@ fn what_is_no_nats_is_said() {
     let said = check(&format!("nats://{}", relay.admin()));
     assert!(said.as_str().is_some_and(|said| said.contains("is that a NATS port?")), "{said}");
     relay.stops();
+}
+
+/// Which of the servers a relay speaks with.
+#[track_caller]
+fn speaks_with(relay: &Relay, cluster: &NatsCluster) -> usize {
+    eventually("it speaks with a server", || {
+        let now = status(relay)["forwards"].to_string();
+        cluster.servers.iter().position(|server| now.contains(&format!("{}", server.address())))
+    })
+}
+
+/// The server is killed with which the relay speaks, while lines come.
+fn loses_a_server(setup: &Setup, cluster: &mut NatsCluster) {
+    cluster.makes_stream("logs.>");
+    let relay = setup.start();
+    says(&relay, 0..1000);
+    relay.counts_up_to("forward_delivered_total", 1);
+    let at = speaks_with(&relay, cluster);
+    cluster.servers[at].kill();
+    says(&relay, 1000..2000);
+    delivers(&relay, 2000);
+    are_once(&cluster.stored(2000), 0..2000);
+    relay.stops();
+}
+
+#[test]
+fn a_list_of_a_clusters_servers_has_each_line_once_though_one_is_killed() {
+    let Some(mut cluster) = NatsCluster::start() else { return };
+    let setup = Setup::new().listen("tcp://127.0.0.1:0").forward_in_order(&cluster.urls(), "");
+    loses_a_server(&setup, &mut cluster);
+}
+
+#[test]
+fn a_name_of_a_clusters_servers_has_each_line_once_though_one_is_killed() {
+    let Some(mut cluster) = NatsCluster::start() else { return };
+    let addresses: Vec<String> = cluster.servers.iter().map(|server| server.address().ip().to_string()).collect();
+    let Some(names) = NameServer::start(&addresses.iter().map(String::as_str).collect::<Vec<_>>()) else { return };
+    let setup = to_with(&format!("nats://{NAME}:{}", cluster.port()), "").section(&names.section());
+    loses_a_server(&setup, &mut cluster);
+}
+
+/// Two relays publish to it, each through a server of its own first, and one of these is killed and comes back.
+#[test]
+fn two_relays_publish_to_a_cluster() {
+    let Some(mut cluster) = NatsCluster::start() else { return };
+    cluster.makes_stream("logs.>");
+    let mut urls = cluster.urls();
+    let one = Setup::new().listen("tcp://127.0.0.1:0").forward_in_order(&urls, "").start();
+    urls.rotate_left(1);
+    let other = Setup::new().listen("tcp://127.0.0.1:0").forward_in_order(&urls, "").start();
+    says(&one, 0..1000);
+    says(&other, 2000..3000);
+    one.counts_up_to("forward_delivered_total", 1);
+    let at = speaks_with(&one, &cluster);
+    cluster.servers[at].kill();
+    says(&one, 1000..2000);
+    says(&other, 3000..4000);
+    one.counts_up_to("forward_connect_failures_total", 1);
+    cluster.servers[at].starts_again();
+    delivers(&one, 2000);
+    delivers(&other, 2000);
+    are_once(&cluster.stored(4000), 0..4000);
+    one.stops();
+    other.stops();
 }

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fluent::Value;
 use super::{PATIENCE, eventually, own_port};
@@ -32,14 +33,30 @@ impl FluentReceiver {
         Self(listener)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("bound")
+    }
+
     pub fn url(&self) -> String {
-        format!("fluent://{}", self.0.local_addr().expect("bound"))
+        format!("fluent://{}", self.address())
     }
 
     /// The next connection.
     #[track_caller]
     pub fn accepts(&self) -> ReceiverPeer {
-        let (stream, _) = eventually("the relay connects", || self.0.accept().ok());
+        Self::begins(eventually("the relay connects", || self.0.accept().ok()).0)
+    }
+
+    /// The next connection, where one comes before it is over.
+    pub fn accepts_unless(&self, is_over: &AtomicBool) -> Option<ReceiverPeer> {
+        let next = || match self.0.accept() {
+            Ok((stream, _)) => Some(Some(stream)),
+            Err(_) => is_over.load(Ordering::Relaxed).then_some(None),
+        };
+        eventually("the relay connects, or it is over", next).map(Self::begins)
+    }
+
+    fn begins(stream: TcpStream) -> ReceiverPeer {
         stream.set_nonblocking(false).expect("a socket option");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         ReceiverPeer { stream, held: Vec::new() }
@@ -84,6 +101,12 @@ impl ReceiverPeer {
 
     pub fn acknowledges(&mut self, chunk: &Chunk) {
         self.says(&Value::Map(vec![("ack".into(), (&*chunk.name).into())]));
+    }
+
+    /// As [`acknowledges`](Self::acknowledges), where the relay may have ended the connection: whether it has not.
+    pub fn acknowledged(&mut self, chunk: &Chunk) -> bool {
+        let answer = Value::Map(vec![("ack".into(), (&*chunk.name).into())]);
+        self.stream.write_all(&answer.bytes()).is_ok()
     }
 
     /// Takes lines, and answers, until `count` are there; returns the numbers that they say, in the order in which they came.

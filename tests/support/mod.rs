@@ -4,7 +4,8 @@
 //! Where the next test goes: into a module of `tests/it`, which is one target.
 //!
 //! - `delivers.rs`    a message, a way in, a way out, a format, a framing
-//! - `nats.rs`        JetStream of NATS: each line once, whoever dies
+//! - `nats.rs`        JetStream of NATS: each line once, whoever dies; a server of a cluster, too
+//! - `wire_faults.rs` JetStream, Forward and GELF × what goes wrong; `store_faults.rs`: each API of log stores
 //! - `names.rs`       the collector's name: it moves, dies, does not resolve, is a service; `answers.rs`: every wrong answer
 //! - `failover.rs`    several collectors in order: who takes over, and who is returned to
 //! - `resend.rs`      dead letters that are sent again
@@ -37,7 +38,7 @@
 //! - `private.rs`     what the relay keeps to itself: memory, keys, files
 //! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
 //! - `spool_command.rs`  what a person sees who looks into a spool
-//! - `probe.rs`       what the probe says of a chain that works, and of one that does not
+//! - `probe.rs`       what the probe says of a chain that works, and of one that does not; `probe_stores.rs`: what it reads back from stores
 //! - `status.rs`      what an operator sees: the status page, /status, /ready
 //! - `watchdog.rs`    what stands still, and who is told
 //! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
@@ -110,7 +111,7 @@ pub use fluent::FluentPeer;
 pub use fluent_receiver::{Chunk, FluentReceiver, ReceiverPeer};
 pub use held::{Held, own_address, own_port};
 pub use line::{Line, texts};
-pub use nats::{NatsClient, NatsKey, NatsServer, NatsUser};
+pub use nats::{NatsClient, NatsCluster, NatsKey, NatsServer, NatsUser};
 pub use network::Network;
 pub use peers::{Moto, Osmem, OtlpReceiver};
 pub use process::Process;

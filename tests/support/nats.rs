@@ -1,9 +1,10 @@
 //! A real server of NATS, and who looks into its streams. Shares no code with the relay.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL_NOPAD};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -11,12 +12,15 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Certs, PATIENCE, Program, eventually, installed, own_address};
+use super::program::SIGHUP;
+use super::{Certs, Held, PATIENCE, Program, eventually, installed, own_address};
 
 /// A server with JetStream, which keeps its streams on a disk.
 pub struct NatsServer {
     program: PathBuf,
     dir: TempDir,
+    /// What every config of it begins with.
+    head: String,
     conf: String,
     address: SocketAddr,
     running: Program,
@@ -55,22 +59,34 @@ impl NatsServer {
     /// that port meanwhile.
     #[track_caller]
     pub fn on(host: &str, conf: &str) -> Option<Self> {
+        let server = Self::begins(host, -1, conf)?;
+        server.listens();
+        Some(server)
+    }
+
+    #[track_caller]
+    fn begins(host: &str, port: i32, conf: &str) -> Option<Self> {
         let program = installed("nats-server", "nats-server")?;
         let dir = TempDir::new().expect("a directory");
-        let conf = format!(
-            "host: \"{host}\"\nports_file_dir: \"{{dir}}\"\njetstream {{ store_dir: \"{{dir}}/js\" }}\n{conf}\n"
-        );
-        let conf = conf.replace("{dir}", dir.path().to_str().expect("a path in UTF-8"));
-        let running = Self::run(&program, &dir, &format!("{conf}port: -1\n"));
+        let path = dir.path().to_str().expect("a path in UTF-8");
+        let head = format!("host: \"{host}\"\nports_file_dir: \"{path}\"\njetstream {{ store_dir: \"{path}/js\" }}\n");
+        let conf = format!("{head}{}\n", conf.replace("{dir}", path));
+        let running = Self::run(&program, &dir, &format!("{conf}port: {port}\n"));
         let ports = dir.path().join(format!("nats-server_{}.ports", running.id()));
         let address = eventually("the server listens", || {
             let ports: Value = serde_json::from_slice(&std::fs::read(&ports).ok()?).ok()?;
             let url = ports["nats"][0].as_str()?.to_owned();
             url.split_once("://").expect("a URL").1.parse().ok()
         });
-        let server = Self { program, dir, conf, address, running };
-        server.listens();
-        Some(server)
+        Some(Self { program, dir, head, conf, address, running })
+    }
+
+    /// Changes its config while it runs.
+    pub fn is_told(&mut self, conf: &str) {
+        self.conf = format!("{}{conf}\n", self.head);
+        let text = format!("{}port: {}\n", self.conf, self.address.port());
+        std::fs::write(self.dir.path().join("conf"), text).expect("written");
+        self.signal(SIGHUP);
     }
 
     fn run(program: &PathBuf, dir: &TempDir, conf: &str) -> Program {
@@ -127,16 +143,89 @@ impl NatsServer {
     }
 }
 
+/// Three servers that are one, each at an address of its own and all at one port. Who has lost one of them has lost nothing.
+pub struct NatsCluster {
+    pub servers: Vec<NatsServer>,
+    port: u16,
+    /// The ports of clients, and of routes.
+    _held: [Held; 2],
+}
+
+/// Only who asks somebody who does not know the answer waits for so long, and asks anew.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+impl NatsCluster {
+    /// `None`: there is no such program here, and that was said.
+    #[track_caller]
+    pub fn start() -> Option<Self> {
+        let hosts = [own_address(), own_address(), own_address()];
+        let (clients, routes) = (Held::new(false, &hosts), Held::new(false, &hosts));
+        let (port, route) = (clients.port(), routes.port());
+        let all: Vec<String> = hosts.iter().map(|host| format!("\"nats-route://{host}:{route}\"")).collect();
+        let all = all.join(", ");
+        let begins = |host: &IpAddr| {
+            let cluster = format!("cluster {{ name: logs, listen: \"{host}:{route}\", routes: [{all}] }}");
+            NatsServer::begins(&host.to_string(), port.into(), &format!("server_name: \"{host}\"\n{cluster}"))
+        };
+        let servers: Option<Vec<_>> = hosts.iter().map(begins).collect();
+        let cluster = Self { servers: servers?, port, _held: [clients, routes] };
+        cluster.servers.iter().for_each(NatsServer::listens);
+        Some(cluster)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(NatsServer::url).collect()
+    }
+
+    /// Asks until somebody answers who can. Returns a session with him.
+    #[track_caller]
+    pub fn asks(&self, api: &str, question: &Value) -> NatsClient {
+        eventually(&format!("the cluster answers to {api}"), || {
+            self.servers.iter().find_map(|server| {
+                let mut client = NatsClient::connect(server.address, |_| json!({}), ANSWERS_WITHIN).ok()?;
+                let answer = client.hears(&format!("$JS.API.{api}"), question).ok()?;
+                answer["error"].is_null().then_some(client)
+            })
+        })
+    }
+
+    /// Makes a stream `LOGS` of which each server has all.
+    #[track_caller]
+    pub fn makes_stream(&self, subjects: &str) {
+        let config = json!({"name": "LOGS", "subjects": [subjects], "storage": "file", "num_replicas": 3});
+        self.asks("STREAM.CREATE.LOGS", &config);
+    }
+
+    /// All that is stored, when it is so much: a server that has come back has less for a moment, and may be the one that answers.
+    #[track_caller]
+    pub fn stored(&self, count: usize) -> Vec<Stored> {
+        eventually(&format!("{count} messages are there"), || {
+            let mut client = self.asks("STREAM.INFO.LOGS", &json!({}));
+            (client.count() >= count as u64).then_some(())
+        });
+        self.asks("STREAM.INFO.LOGS", &json!({})).stored()
+    }
+}
+
 impl NatsClient {
     #[track_caller]
     pub fn new(address: SocketAddr, login: impl FnOnce(&str) -> Value) -> Self {
-        let mut stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        Self::connect(address, login, PATIENCE).expect("it listens")
+    }
+
+    #[track_caller]
+    fn connect(address: SocketAddr, login: impl FnOnce(&str) -> Value, patience: Duration) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(patience)).expect("a socket option");
         // Byte by byte: TLS begins behind the line.
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
-            stream.read_exact(&mut byte).expect("INFO");
+            stream.read_exact(&mut byte)?;
             line.push(byte[0]);
         }
         let info: Value = serde_json::from_slice(line.strip_prefix(b"INFO ").expect("INFO")).expect("JSON");
@@ -155,7 +244,7 @@ impl NatsClient {
         let members = login(info["nonce"].as_str().unwrap_or_default());
         connect.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
         client.writes(&format!("CONNECT {connect}\r\nSUB _INBOX.asks 1\r\n"));
-        client
+        Ok(client)
     }
 
     fn writes(&mut self, text: &str) {
@@ -166,21 +255,27 @@ impl NatsClient {
     /// Asks, and returns the answer.
     #[track_caller]
     pub fn asks(&mut self, subject: &str, question: &Value) -> Value {
+        self.hears(subject, question).unwrap_or_else(|error| panic!("{subject}: {error}"))
+    }
+
+    fn hears(&mut self, subject: &str, question: &Value) -> io::Result<Value> {
         let question = question.to_string();
         self.writes(&format!("PUB {subject} _INBOX.asks {}\r\n{question}\r\n", question.len()));
         loop {
             let mut line = String::new();
-            assert!(self.0.read_line(&mut line).expect("an answer") > 0, "the server hung up");
+            if self.0.read_line(&mut line)? == 0 {
+                return Err(io::Error::other("the server hung up"));
+            }
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 ["PING"] => self.writes("PONG\r\n"),
                 ["MSG", "_INBOX.asks", "1", length] => {
                     let mut answer = vec![0; length.parse::<usize>().expect("a length") + 2];
-                    self.0.read_exact(&mut answer).expect("an answer");
-                    return serde_json::from_slice(&answer).expect("JSON");
+                    self.0.read_exact(&mut answer)?;
+                    return Ok(serde_json::from_slice(&answer).expect("JSON"));
                 }
                 ["INFO", ..] => {}
-                _ => panic!("the server says {line:?}"),
+                _ => return Err(io::Error::other(format!("the server says {line:?}"))),
             }
         }
     }
