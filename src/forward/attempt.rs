@@ -5,20 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::dial::Dialer;
 use super::link::Link;
-use super::log_limiter::LogLimiter;
 use super::names::{Endpoint, Patience, Resolver};
 use crate::config::{self, DeliverySettings, Target};
-use crate::loops::LoopGuard;
-use crate::metrics::Metrics;
-use crate::protocol::relp::Numbering;
 use crate::sorted::sort_by_key;
-use crate::status::SharedForwardStatus;
 use crate::tls::Connector;
 
 /// How long one attempt may take, whatever `connect-timeout` is.
@@ -41,12 +35,7 @@ pub async fn attempt(
     connector: Option<Connector>,
 ) -> Option<Result<Vec<Attempt>, String>> {
     let to = target.reached_at()?;
-    let (metrics, limiter) = (Metrics::new().forward(&settings.name), Arc::new(LogLimiter::new(&settings.name)));
-    let numbering = Numbering { stream: format!("check/{}", settings.name), prover: None, is_told: true };
-    let connectors = watch::channel(connector).1;
-    let says = (metrics, SharedForwardStatus::default(), limiter);
-    let loops = Arc::<LoopGuard>::default();
-    let dialer = Dialer::new(settings, (resolver, loops), connectors, "", numbering, says);
+    let dialer = Dialer::aside(settings, resolver, connector, "check");
     let answer = match dialer.look_up(to, Patience::BothFamilies).await {
         Ok(answer) => answer,
         Err(error) => return Some(Err(error.to_string())),

@@ -15,6 +15,7 @@ use super::delivery::{Delivery, DeliveryError};
 use super::driver::{Failure, StreamLink};
 use super::encode::{Encoding, encoding};
 use super::http;
+use super::jetstream::NotRead;
 use super::link::Link;
 use super::log_limiter::LogLimiter;
 use super::names::{Answer, Endpoint, Patience, ResolveError, Resolver, Rotation, Whereabouts};
@@ -23,7 +24,7 @@ use super::stall::Standstill;
 use super::tcp::{self, CountedStream, Stream};
 use crate::config::{self, Destination, ListenAddress, Target};
 use crate::loops::LoopGuard;
-use crate::metrics::ForwardMetrics;
+use crate::metrics::{ForwardMetrics, Metrics};
 use crate::protocol::relp::Numbering;
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, Connector, TlsError};
@@ -65,6 +66,8 @@ pub enum ConnectError {
     NotOpened { first_word: &'static str, within: Duration, hint: &'static str },
     #[error(transparent)]
     Nats(#[from] BadGreeting),
+    #[error(transparent)]
+    NotRead(#[from] NotRead),
     #[error("it is on this machine")]
     Local,
     #[error("it is this relay's own listener {0}, and every line would come back; change `to`")]
@@ -119,6 +122,15 @@ impl Dialer {
     ) -> Self {
         let (sd_id, last_good, rotations) = (sd_id.to_owned(), Arc::default(), Arc::default());
         Self { settings, limiter, resolver, loops, connectors, sd_id, numbering, metrics, state, last_good, rotations }
+    }
+
+    /// For what has nothing to do with lines that are carried. `what`: a word for it.
+    pub fn aside(settings: Arc<config::Forward>, resolver: Resolver, connector: Option<Connector>, what: &str) -> Self {
+        let (metrics, limiter) = (Metrics::new().forward(&settings.name), Arc::new(LogLimiter::new(&settings.name)));
+        let numbering = Numbering { stream: format!("{what}/{}", settings.name), prover: None, is_told: true };
+        let connectors = watch::channel(connector).1;
+        let says = (metrics, SharedForwardStatus::default(), limiter);
+        Self::new(settings, (resolver, Arc::default()), connectors, "", numbering, says)
     }
 
     /// How lines are written to a target.

@@ -8,7 +8,8 @@
 //! In reading order: `forwarder`; `source`, `lines` and `filtered_chunk`, where lines come from; `resender`, dead letters that are sent again; `link`, the closed set of ways to a
 //! place; `driver`, the one loop for TCP, TLS, RELP and NATS, with `delivery`, what is said and heard there, and `stall`; `tcp`, the
 //! connection and its acknowledgements; `nats`, how a session with a server of NATS begins; `half_closed`, connections that were left and that the collector has not closed; `datagram` and `file`, the other links; `encode`; `names`, `dial`, `target_watch` and
-//! `backoff`; `log_limiter`; `attempt`, which only looks whether a collector can be reached.
+//! `backoff`; `log_limiter`; `attempt`, which only looks whether a collector can be reached; `read_back`, and for
+//! NATS `jetstream`, which look for lines where they were brought.
 
 mod attempt;
 mod backoff;
@@ -22,11 +23,13 @@ pub(crate) mod filtered_chunk;
 mod forwarder;
 mod half_closed;
 mod http;
+mod jetstream;
 mod lines;
 mod link;
 mod log_limiter;
 mod names;
 mod nats;
+mod read_back;
 mod resender;
 mod shown;
 mod source;
@@ -48,6 +51,7 @@ pub use encode::{encoding, shape};
 pub use forwarder::Forwarder;
 pub use half_closed::HalfClosed;
 pub use names::{Endpoint, Patience, Resolver, SenderNames};
+pub use read_back::ReadBack;
 pub use shown::{Shown, shown};
 
 /// What a forward is told while it runs.

@@ -12,7 +12,7 @@ use super::dial::{ConnectError, Dialer};
 use super::link::Link;
 use super::names::Endpoint;
 use super::stall::Standstill;
-use super::tcp::{self, CountedStream};
+use super::tcp::{self, CountedStream, Stream};
 use crate::config::{NatsLogin, NatsTarget, Secret, Target};
 use crate::hex;
 use crate::protocol::nats::{BadKey, BadOp, Creds, Decoder, Info, Login, Nkey, Op, SubjectTemplate, words};
@@ -54,6 +54,15 @@ impl From<BadOp> for BadGreeting {
     }
 }
 
+/// A session that has begun: the server has said who it is, and does not know who we are.
+pub struct Begun {
+    pub stream: Stream,
+    pub info: Info,
+    pub login: Login,
+    /// Where answers come to. Never the same again.
+    pub inbox: String,
+}
+
 /// Connects to one endpoint of a target. `limits`: when the connection is given up.
 pub async fn connect(
     dialer: &Dialer,
@@ -62,11 +71,29 @@ pub async fn connect(
     endpoint: &Endpoint,
     limits: Standstill,
 ) -> Result<Link, ConnectError> {
+    let Begun { stream, info, login, inbox } = begin(dialer, target, settings, endpoint).await?;
+    let publishing = Publishing {
+        subject: SubjectTemplate::new(&settings.subject),
+        sd_id: dialer.sd_id().to_owned(),
+        stream: dialer.numbering.stream.clone(),
+        inbox,
+    };
+    let (says, waits) = ((&login, target.address.is_tls()), (settings.window, limits.silent));
+    let delivery = NatsDelivery::new(publishing, info, says, waits, Instant::now());
+    dialer.open(endpoint, stream, Delivery::Nats(Box::new(delivery)), limits).await
+}
+
+/// Connects, hears who the server is, and begins TLS where the target speaks it.
+pub async fn begin(
+    dialer: &Dialer,
+    target: &Target,
+    settings: &NatsTarget,
+    endpoint: &Endpoint,
+) -> Result<Begun, ConnectError> {
     let within = dialer.settings.connect_timeout;
     let mut stream = tcp::connect(endpoint.peer, within).await?;
     let info = timeout(within, greeting(&mut stream)).await.map_err(|_| BadGreeting::Silent(within))??;
-    let is_tls = target.address.is_tls();
-    match (is_tls, info.needs_tls, info.has_tls) {
+    match (target.address.is_tls(), info.needs_tls, info.has_tls) {
         (false, true, _) => return Err(BadGreeting::NeedsTls.into()),
         (true, false, false) => return Err(BadGreeting::NoTls.into()),
         _ if !info.has_headers => return Err(BadGreeting::NoHeaders.into()),
@@ -79,15 +106,8 @@ pub async fn connect(
     let (login, nonce) = (settings.login.clone(), info.nonce.clone());
     // Files are read anew for each connection, so that what was renewed counts at once.
     let login = spawn_blocking(move || known_by(&login, &nonce)).await.map_err(io::Error::other)??;
-    let publishing = Publishing {
-        subject: SubjectTemplate::new(&settings.subject),
-        sd_id: dialer.sd_id().to_owned(),
-        stream: dialer.numbering.stream.clone(),
-        inbox: format!("_INBOX.{}", hex::encode(&rand::random::<[u8; RANDOM_BYTES]>())),
-    };
-    let waits = (settings.window, limits.silent);
-    let delivery = NatsDelivery::new(publishing, info, (&login, is_tls), waits, Instant::now());
-    dialer.open(endpoint, stream, Delivery::Nats(Box::new(delivery)), limits).await
+    let inbox = format!("_INBOX.{}", hex::encode(&rand::random::<[u8; RANDOM_BYTES]>()));
+    Ok(Begun { stream, info, login, inbox })
 }
 
 /// What a server says first. TLS may begin behind it, so that not a byte more is taken for granted.

@@ -60,6 +60,15 @@ pub fn parts(template: &str) -> Vec<Part> {
     parts
 }
 
+/// All that the pieces can become: `*` stands for a field.
+pub fn pattern(parts: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.clone(),
+        Part::Field(_) => "*".to_owned(),
+    };
+    parts.iter().map(part).collect()
+}
+
 /// What is wrong with the fields of a template, for a person.
 pub fn unknown_field(template: &str) -> Option<String> {
     let mut fields = template.split('{').skip(1).filter_map(|part| part.split_once('}'));
@@ -70,6 +79,11 @@ pub fn unknown_field(template: &str) -> Option<String> {
 impl Name {
     pub fn new(template: &str, legal: fn(u8) -> char, longest: usize) -> Self {
         Self { parts: parts(template), legal, longest }
+    }
+
+    /// All names, with `*` for each field.
+    pub fn pattern(&self) -> String {
+        pattern(&self.parts)
     }
 
     pub fn of(&self, record: &Record<'_>) -> Cow<'_, str> {

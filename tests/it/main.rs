@@ -46,6 +46,7 @@ mod outputs;
 mod pending;
 mod private;
 mod probe;
+mod probe_stores;
 mod proofs;
 mod proxies;
 mod refuses;

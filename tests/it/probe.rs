@@ -16,7 +16,7 @@ use crate::support::relay::logferry;
 use crate::support::rsyslog::{self, Input};
 use crate::support::{Certs, Collector, Door, Framing, Held, Program, Relay, Setup, eventually, root_can};
 
-fn url(door: &Door) -> String {
+pub fn url(door: &Door) -> String {
     match door {
         Door::Udp(at) => format!("udp://{at}"),
         Door::Tcp(at) => format!("tcp://{at}"),
@@ -39,14 +39,14 @@ fn probe(from: &Door, at: &str, count: u32) -> Command {
 
 /// Its exit code and its report.
 #[track_caller]
-fn outcome(probe: &mut Program) -> (Option<i32>, Value) {
+pub fn outcome(probe: &mut Program) -> (Option<i32>, Value) {
     let status = probe.ends();
     let report = eventually("its report is read", || serde_json::from_slice(&probe.stdout()).ok());
     (status.code(), report)
 }
 
 #[track_caller]
-fn has_passed(probe: &mut Program, count: u32) -> Value {
+pub fn has_passed(probe: &mut Program, count: u32) -> Value {
     let (code, report) = outcome(probe);
     assert_eq!(code, Some(0), "{report}");
     for (key, value) in [("sent", count), ("arrived", count), ("lost", 0), ("refused", 0), ("too_early", 0)] {
@@ -277,7 +277,7 @@ fn what_makes_no_sense_is_one_clear_line() {
         ("splunk+http://127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "the probe does not speak Splunk"),
         ("journal+http://127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "the probe does not speak the journal"),
         ("127.0.0.1", "tcp://127.0.0.1:0", "--json", 64, "--from: `127.0.0.1` is no address"),
-        ("udp://127.0.0.1", "nowhere", "--json", 64, "--at: `nowhere` is no address"),
+        ("udp://127.0.0.1", "nowhere:1", "--json", 64, "--at: `nowhere:1` is no address"),
         ("udp://127.0.0.1", "tcp://127.0.0.1:0", "--count=0", 64, "--count between 1 and 10000000"),
         ("udp://127.0.0.1", "tcp://127.0.0.1:0", "--rate=fast", 64, "write 1000/s"),
         ("udp://127.0.0.1", "tcp://192.0.2.1:5514", "--json", 78, "cannot listen on tcp://192.0.2.1:5514"),

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::frame_receiver::FrameReceiver;
 use super::log_driver::RelayAddress;
-use super::{Failure, print, runtime};
+use super::{Failure, load, print, runtime, variables};
 use crate::config::{
     ClientTls, ForwardAddress, ListenAddress, ListenTransport, Protocol, ReachedListener, Resolve, Transport,
 };
-use crate::forward::{Patience, Resolver};
+use crate::forward::{Patience, ReadBack, Resolver, tls_connector};
+use crate::listen::ingest::now;
 use arrivals::{Arrivals, Token};
 use drivers::Driver;
 use report::Report;
@@ -30,10 +31,15 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     from: String,
 
-    /// Where the messages come out: tcp:// or udp:// on which the probe listens itself, as the collector of a forward;
-    /// or file:///path, which the central server writes
-    #[arg(long, value_name = "URL")]
+    /// Where the messages come out: the name of a forward to Elasticsearch, Loki or NATS, from where they are read back;
+    /// tcp:// or udp:// on which the probe listens itself, as the collector of a forward; or file:///path, which the central
+    /// server writes
+    #[arg(long, value_name = "NAME|URL")]
     at: String,
+
+    /// Config file that has the forward of that name; without it /etc/logferry.toml is read
+    #[arg(long, short, env = "LOGFERRY_CONFIG", value_name = "FILE")]
+    config: Option<String>,
 
     /// Messages to send
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -81,6 +87,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the probe waits for duplicates after the last message.
 const DUPLICATES_WAIT: Duration = Duration::from_millis(500);
+/// The longest last look into a store.
+const LAST_LOOK: Duration = Duration::from_secs(10);
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.rate == 0 || !(1..=MAX_MESSAGES).contains(&arguments.count) {
@@ -91,34 +99,38 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = runtime()?;
     let (driver, addresses, tls) = runtime.block_on(relay_addresses(arguments))?;
     let arrivals = Arc::new(Arrivals::new(Token::random(), arguments.count));
-    let sink = Sink::open(&arguments.at, &arrivals)?;
-    let interrupted = runtime.block_on(async {
-        tokio::select! {
-            said = tokio::signal::ctrl_c() => said.map(|()| true),
-            () = sink.wait_for_relay() => Ok(false),
-        }
-    });
+    let mut sink = Sink::open(arguments, &arrivals)?;
+    match runtime.block_on(unless_interrupted(sink.is_ready(&arrivals)))? {
+        Some(ready) => ready?,
+        None => return Err(Failure::failed("probe: interrupted before anything was sent")),
+    }
     let tag = arguments.tag.clone();
     let (token, count, rate) = (arrivals.token().clone(), arguments.count, arguments.rate);
     let by_udp = matches!(addresses[..], [RelayAddress::Udp(_), ..]);
-    let was_interrupted = |said: std::io::Result<bool>| {
-        said.map_err(|error| Failure::failed(format!("probe: cannot handle signals: {error}")))
-    };
-    if was_interrupted(interrupted)? {
-        return Err(Failure::failed("probe: interrupted before anything was sent"));
-    }
     let sender = Sender::start(addresses, tls, sender::Messages { token, driver, tag, count, rate })
         .map_err(|error| Failure::failed(format!("probe: cannot start a thread: {error}")))?;
-    let interrupted = runtime.block_on(async {
+    let done = runtime.block_on(unless_interrupted(async {
         tokio::select! {
-            said = tokio::signal::ctrl_c() => said.map(|()| true),
-            () = all_arrived(&sender, &arrivals, arguments.wait) => Ok(false),
+            () = all_arrived(&sender, &arrivals, arguments.wait) => {}
+            () = sink.follow(&arrivals) => {}
         }
-    });
+        sink.looks_once_more(&arrivals).await;
+    }));
     progress_ends();
-    let report = Report::of(&sender, &arrivals, was_interrupted(interrupted)?);
+    let report = Report::of(&sender, &arrivals, done?.is_none());
     print(if arguments.json { report.json() } else { report.table(by_udp) })?;
     report.verdict().map_err(Failure::failed)
+}
+
+/// `None`: somebody has interrupted it with Ctrl-C.
+async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        said = tokio::signal::ctrl_c() => match said {
+            Ok(()) => Ok(None),
+            Err(error) => Err(Failure::failed(format!("probe: cannot handle signals: {error}"))),
+        },
+        done = work => Ok(Some(done)),
+    }
 }
 
 /// Waits until every message has arrived, or no further one has for `wait`.
@@ -140,14 +152,20 @@ async fn all_arrived(sender: &Sender, arrivals: &Arrivals, wait: Duration) {
 /// Where the messages come out of the chain.
 enum Sink {
     Tcp(FrameReceiver),
+    /// Read back from where a forward brings them.
+    Store(Box<ReadBack>),
     Other,
 }
 
 impl Sink {
-    fn open(at: &str, arrivals: &Arc<Arrivals>) -> Result<Self, Failure> {
+    fn open(arguments: &Arguments, arrivals: &Arc<Arrivals>) -> Result<Self, Failure> {
+        let at = &*arguments.at;
         let (seen, usage) = (arrivals.clone(), |says: String| Failure::usage(format!("probe: --at: {says}")));
         let cannot = |error| Failure::config(&format!("probe: cannot listen on {at}: {error}; choose another --at"));
         let on_frame = move |frame: &[u8]| seen.record(frame);
+        if !at.contains(':') {
+            return read_back(arguments, arrivals.token()).map(|store| Self::Store(Box::new(store)));
+        }
         if at.starts_with("file:") {
             let ForwardAddress::File(path) = at.parse().map_err(usage)? else {
                 return Err(usage(format!("`{at}`: write file:///var/log/central.log")));
@@ -167,25 +185,94 @@ impl Sink {
                 Ok(Self::Other)
             }
             _ => Err(usage(format!(
-                "`{at}`: the probe itself listens on tcp:// and udp://; with anything else let the collector write a file, \
-                 and name that: --at file:///var/log/central.log"
+                "`{at}`: the probe itself listens on tcp:// and udp://; what a forward brings to Elasticsearch, Loki or NATS it \
+                 reads back by the forward's name (--at central); with anything else let the collector write a file, and name \
+                 that: --at file:///var/log/central.log"
             ))),
         }
     }
 
-    /// Waits until a relay connects, for [`CONNECT_TIMEOUT`] at most.
-    async fn wait_for_relay(&self) {
-        let Self::Tcp(receiver) = self else { return };
-        let start = Instant::now();
-        while receiver.accepted() == 0 && start.elapsed() < CONNECT_TIMEOUT {
-            progress("waiting for a relay to connect");
-            tokio::time::sleep(POLL_INTERVAL).await;
+    /// Waits until a relay connects, for [`CONNECT_TIMEOUT`] at most, or looks once into a store, which has to answer.
+    async fn is_ready(&mut self, arrivals: &Arrivals) -> Result<(), Failure> {
+        match self {
+            Self::Tcp(receiver) => wait_for_relay(receiver).await,
+            Self::Store(store) => store
+                .look(&mut |line| arrivals.record(line))
+                .await
+                .map_err(|why| Failure::config(&format!("probe: --at: the messages cannot be read back: {why}")))?,
+            Self::Other => {}
         }
-        progress_ends();
-        if receiver.accepted() == 0 {
-            eprintln!("probe: no relay has connected to {} yet; sending all the same", receiver.address);
+        Ok(())
+    }
+
+    /// Looks into a store again and again.
+    async fn follow(&mut self, arrivals: &Arrivals) {
+        let Self::Store(store) = self else { return std::future::pending().await };
+        let mut said = String::new();
+        loop {
+            if let Err(why) = store.look(&mut |line| arrivals.record(line)).await
+                && why != said
+            {
+                progress_ends();
+                eprintln!("probe: the messages cannot be read back now: {why}; trying again");
+                said = why;
+            }
+            tokio::time::sleep(store.pause()).await;
         }
     }
+
+    /// Looks into a store for what has come since, for [`LAST_LOOK`] at most.
+    async fn looks_once_more(&mut self, arrivals: &Arrivals) {
+        let Self::Store(store) = self else { return };
+        let look = tokio::time::timeout(LAST_LOOK, store.look(&mut |line| arrivals.record(line))).await;
+        if let Some(why) = look.unwrap_or_else(|_| Err(format!("no answer within {LAST_LOOK:?}"))).err() {
+            progress_ends();
+            eprintln!("probe: what came last could not be read back: {why}");
+        }
+    }
+}
+
+async fn wait_for_relay(receiver: &FrameReceiver) {
+    let start = Instant::now();
+    while receiver.accepted() == 0 && start.elapsed() < CONNECT_TIMEOUT {
+        progress("waiting for a relay to connect");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    progress_ends();
+    if receiver.accepted() == 0 {
+        eprintln!("probe: no relay has connected to {} yet; sending all the same", receiver.address);
+    }
+}
+
+/// The way to read back what the forward brings that --at names.
+fn read_back(arguments: &Arguments, token: &Token) -> Result<ReadBack, Failure> {
+    let at = &arguments.at;
+    // A config may be whole only with the variables that the relay has.
+    let config = load(&variables()?.with_file(arguments.config.clone())).map_err(|failure| Failure {
+        says: format!(
+            "probe: --at {at} is no URL and so the name of a forward, but the config is not good\n{}",
+            failure.says
+        ),
+        ..failure
+    })?;
+    let usage = |says: String| Failure::usage(format!("probe: --at {at}: {says}"));
+    let Some(settings) = config.forward.iter().find(|forward| forward.name == *at) else {
+        let names: Vec<&str> = config.forward.iter().map(|forward| forward.name.as_str()).collect();
+        let names = names.join(", ");
+        return Err(usage(format!(
+            "it is no URL, and no [[forward]] has this `name`; there are: {names} (--config FILE)"
+        )));
+    };
+    let cannot = |error| Failure::config(&format!("probe: --at {at}: {error}"));
+    let connector = tls_connector(settings).map_err(|error| cannot(error.to_string()))?;
+    let (resolver, mark) = (Resolver::new(config.resolve.clone()), (token.text(), now()));
+    ReadBack::new(Arc::new(settings.clone()), resolver, connector, mark).ok_or_else(|| {
+        usage(format!(
+            "nothing can be read back from {}; that can be done with Elasticsearch, Loki and NATS. Let the collector write a file, \
+             and name that: --at file:///var/log/central.log",
+            settings.to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ))
+    })
 }
 
 /// Looks up the relay's addresses, and reads the TLS settings for them. For UDP only the first address is used, because a datagram

@@ -6,6 +6,7 @@
 //! - `answers`: what an answer means for lines
 //! - `exchange`: one request and its answer
 //! - `polling`: what Splunk's indexers have acknowledged
+//! - `questions`: what is asked where no line is carried
 //! - `missing`: streams of CloudWatch that are not there
 //! - `object`: objects of S3 that are
 //! - `acks`: batches that no indexer has acknowledged yet
@@ -30,6 +31,7 @@ mod exchange;
 mod missing;
 mod object;
 mod polling;
+mod questions;
 mod request;
 mod secrets;
 mod signature;
@@ -37,7 +39,6 @@ mod size_limit;
 mod tunnel;
 
 use std::future::pending;
-use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +53,7 @@ pub use client::Unanswered;
 pub use credentials::NoCredentials;
 use credentials::Provider;
 use polling::Polls;
+pub use questions::CLOCKS_DIFFER;
 use request::Requests;
 use size_limit::SizeLimit;
 pub use tunnel::{NoTunnel, dig};
@@ -64,8 +66,6 @@ use super::link::{Ended, Events};
 use super::names::Endpoint;
 use super::source::Source;
 use crate::config::{HttpSettings, Target};
-use crate::protocol::api::Verdict;
-use crate::tasks::spawn_blocking;
 
 /// The first wait after an answer that says to come again, and the longest one. A server may say another.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -142,33 +142,6 @@ impl HttpLink {
     pub async fn ends(&mut self) {
         if let Some(client) = &mut self.client {
             client.ends().await;
-        }
-    }
-
-    /// Asks whether lines would be taken, without leaving one. `None`: there is no such question. `Err`: why they would not.
-    pub async fn would_take(&mut self) -> Option<Result<(), String>> {
-        self.ask_of_none().await.transpose()
-    }
-
-    async fn ask_of_none(&mut self) -> Result<Option<()>, String> {
-        let requests = self.requests.clone();
-        let credentials = match requests.is_signed() {
-            true => Some(self.credentials.get().await.map_err(|none| none.to_string())?),
-            false => None,
-        };
-        // A token may be in a file.
-        let made = spawn_blocking(move || requests.make_of_none(credentials.as_deref()).transpose()).await;
-        let request = made.map_err(io::Error::other).and_then(|made| made).map_err(|error| error.to_string())?;
-        let Some(request) = request else { return Ok(None) };
-        let mut client = self.connection().await.map_err(|error| error.to_string())?;
-        let answered = client.ask(request).await.map_err(|unanswered| unanswered.to_string())?;
-        let answered = self.requests.without_secrets(answered);
-        let answer = answered.answer();
-        match self.requests.api().arranged().map(|cloud_watch| cloud_watch.verdict(&answer, 0)) {
-            // It says with a 400 that somebody may not, too.
-            Some(Verdict::Stop(why) | Verdict::Again { why, .. }) => Err(why),
-            Some(_) => Ok(Some(())),
-            None => answer.would_take().map(Some),
         }
     }
 

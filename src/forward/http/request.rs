@@ -25,6 +25,7 @@ use crate::forward::names::Endpoint;
 use crate::protocol::api::age::{AgeLimit, Sending};
 use crate::protocol::api::cloudwatch::{CloudWatch, Creation};
 use crate::protocol::api::s3::{self, S3};
+use crate::protocol::api::search::{Question, Sought};
 use crate::protocol::api::splunk::{self, Ack};
 use crate::protocol::api::{Answer, Api, Head, Limits, Line};
 use crate::protocol::sigv4::{self, Credentials, Scope};
@@ -250,7 +251,7 @@ impl Requests {
         let body = encoder.map_or(Ok(plain), GzEncoder::finish)?;
         let request = self.to(Method::PUT, &self.path_of(&key));
         let request = request.header(IF_NONE_MATCH, "*").header(s3::LAST, ends_with.map(s3::last).unwrap_or_default());
-        self.sealed(self.with_content(request, self.settings.compress), body, credentials)
+        self.sealed(self.with_content(request, self.head.content_type, self.settings.compress), body, credentials)
     }
 
     /// Asks for the head of the object that begins with the line at this place.
@@ -278,8 +279,8 @@ impl Requests {
     }
 
     /// What the head of a request says of its body, with the headers of the config.
-    fn with_content(&self, mut request: Builder, is_compressed: bool) -> Builder {
-        request = request.header(CONTENT_TYPE, self.head.content_type);
+    fn with_content(&self, mut request: Builder, content_type: &str, is_compressed: bool) -> Builder {
+        request = request.header(CONTENT_TYPE, content_type);
         for pair in &self.settings.headers {
             request = request.header(&pair.name, &pair.value);
         }
@@ -321,17 +322,21 @@ impl Requests {
     ) -> io::Result<Request<Full<Bytes>>> {
         // hyper writes no length where there is nothing, and some servers want one (RFC 9110 8.6).
         let request = self.to(Method::POST, path).header(CONTENT_LENGTH, body.len());
-        let mut request = self.with_content(request, is_compressed);
+        let mut request = self.with_content(request, self.head.content_type, is_compressed);
         if let Some(channel) = &self.channel {
             request = request.header(splunk::CHANNEL, channel);
         }
         if self.api.arranged().is_some() {
             request = request.header("x-amz-target", CloudWatch::operation(makes));
         }
-        if let Some((name, secret)) = self.authorization()? {
-            request = request.header(name, sensitive(&secret)?);
-        }
-        self.sealed(request, body, credentials)
+        self.sealed(self.authorized(request)?, body, credentials)
+    }
+
+    fn authorized(&self, request: Builder) -> io::Result<Builder> {
+        Ok(match self.authorization()? {
+            Some((name, secret)) => request.header(name, sensitive(&secret)?),
+            None => request,
+        })
     }
 
     /// Adds the body, and what says who we are.
@@ -352,6 +357,23 @@ impl Requests {
         }
         *request.body_mut() = Full::new(body.into());
         Ok(request)
+    }
+
+    /// Asks for lines that are there. `None`: this API has no such question.
+    pub fn search(
+        &self,
+        sought: &Sought<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Option<io::Result<Request<Full<Bytes>>>> {
+        let Question { path, body } = self.api.question(sought)?;
+        let path = format!("{}{path}", self.path.strip_suffix(self.head.path).unwrap_or_default());
+        let (method, body) = match body {
+            Some(body) => (Method::POST, body.into_bytes()),
+            None => (Method::GET, Vec::new()),
+        };
+        let request = self.to(method, &path).header(CONTENT_LENGTH, body.len());
+        let request = self.authorized(self.with_content(request, "application/json", false));
+        Some(request.and_then(|request| self.sealed(request, body, credentials)))
     }
 
     fn too_old(&self, age: Duration) -> String {

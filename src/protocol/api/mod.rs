@@ -20,6 +20,7 @@
 //! - `cloudwatch`: CloudWatch Logs' PutLogEvents
 //! - `s3`: objects of lines in S3
 //! - `ndjson`: the format `json`, for any URL
+//! - `search`: how lines are found there again, for `logferry probe`
 //! - `properties`: what must hold for all lines and all answers
 
 pub mod age;
@@ -36,6 +37,7 @@ pub mod otlp;
 pub mod properties;
 mod protobuf;
 pub mod s3;
+pub mod search;
 pub mod splunk;
 
 use std::collections::BTreeMap;
@@ -47,7 +49,7 @@ pub(crate) use object::Object;
 use cloudwatch::CloudWatch;
 use datadog::Datadog;
 use elasticsearch::Elasticsearch;
-use loki::Loki;
+use loki::{Label, Loki};
 use ndjson::Ndjson;
 use newrelic::NewRelic;
 use otlp::Otlp;

@@ -76,7 +76,7 @@ impl Answer {
 }
 
 /// The status of headers that have one: `NATS/1.0 503`.
-fn status(headers: &[u8]) -> Option<&[u8]> {
+pub(super) fn status(headers: &[u8]) -> Option<&[u8]> {
     let line = headers.strip_prefix(b"NATS/1.0")?.split(|byte| *byte == b'\r').next()?.trim_ascii();
     let status = line.split(|byte| *byte == b' ').next()?;
     (!status.is_empty()).then_some(status)

@@ -7,6 +7,8 @@
 //! → HPUB subject inbox.7 …, with the header Nats-Msg-Id   one message; many may be on their way
 //! ← MSG inbox.7 … {"stream":"LOGS","seq":12}              it is stored; an object `error`: it is not
 //! ← HMSG inbox.7 … NATS/1.0 503                           nobody takes that subject
+//! → PUB $JS.API.CONSUMER.MSG.NEXT.LOGS.c inbox.0 …         `logferry probe` alone: what is stored
+//! ← HMSG logs.web 1 $JS.ACK.LOGS.c.1.12.… …               one message of it
 //! ```
 //!
 //! Source: docs.nats.io, *Client Protocol*; ADR-4 (headers) and ADR-1 (JetStream's answers) of nats-architecture-and-design; `errors.json` of nats-server.
@@ -14,11 +16,13 @@
 //! - here: [`Decoder`], and what is written
 //! - `info`: what a server says of itself
 //! - `answer`: what the answer to a message means
+//! - `consumer`: how a stream is read
 //! - `nkey`: keys and signatures
 //! - `subject`: the subject of a line
 //! - `properties`: what must hold for all bytes
 
 mod answer;
+pub mod consumer;
 mod info;
 mod nkey;
 pub mod properties;
@@ -37,7 +41,7 @@ pub use subject::SubjectTemplate;
 
 /// Bytes of a line that are never exceeded, INFO's with the addresses of a large cluster.
 const MAX_LINE: usize = 64 << 10;
-/// Bytes of a message that are never exceeded: answers have a hundred or two.
+/// Bytes of a message that are never exceeded, where no other limit is set: answers have a hundred or two.
 const MAX_MESSAGE: usize = 64 << 10;
 /// How much of a server's own words is shown, in bytes.
 const MAX_WORDS: usize = 300;
@@ -58,6 +62,8 @@ pub enum Op<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub subject: &'a [u8],
+    /// Where an answer to it goes; empty: nowhere.
+    pub reply: &'a [u8],
     /// From `NATS/1.0` on; empty: there are none.
     pub headers: &'a [u8],
     pub payload: &'a [u8],
@@ -69,10 +75,18 @@ pub struct Message<'a> {
 pub struct BadOp(&'static str);
 
 /// Finds what a server says in the bytes of a connection. What it finds does not depend on where the bytes were cut.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
-    /// The start of what has not ended. `held.len() < MAX_LINE + MAX_MESSAGE + 2`
+    /// The start of what has not ended. `held.len() < MAX_LINE + max_message + 2`
     held: Vec<u8>,
+    /// Bytes of a message that are never exceeded.
+    max_message: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::with_limit(MAX_MESSAGE)
+    }
 }
 
 /// What a server knows a client by.
@@ -96,6 +110,11 @@ pub enum Login {
 }
 
 impl Decoder {
+    /// For messages of so many bytes at most.
+    pub fn with_limit(max_message: usize) -> Self {
+        Self { held: Vec::new(), max_message }
+    }
+
     /// Takes the next bytes and hands on what ends in them. An error, ours or of `on_op`, is the end.
     pub fn feed<E: From<BadOp>>(
         &mut self,
@@ -110,7 +129,7 @@ impl Decoder {
             &held
         };
         let mut rest = all;
-        while let Some((op, behind)) = next(rest)? {
+        while let Some((op, behind)) = next(rest, self.max_message)? {
             on_op(op)?;
             rest = behind;
         }
@@ -128,7 +147,7 @@ impl Decoder {
 }
 
 /// What some bytes begin with, and what is behind it. `None`: it has not ended.
-fn next(bytes: &[u8]) -> Result<Option<(Op<'_>, &[u8])>, BadOp> {
+fn next(bytes: &[u8], max_message: usize) -> Result<Option<(Op<'_>, &[u8])>, BadOp> {
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(MAX_LINE)]) else {
         return if bytes.len() < MAX_LINE { Ok(None) } else { Err(BadOp("a line is too long")) };
     };
@@ -138,8 +157,8 @@ fn next(bytes: &[u8]) -> Result<Option<(Op<'_>, &[u8])>, BadOp> {
     let (word, behind) = (&line[..word], line[word..].trim_ascii());
     let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let op = match () {
-        () if is("MSG") => return message(behind, rest, false),
-        () if is("HMSG") => return message(behind, rest, true),
+        () if is("MSG") => return message(behind, rest, false, max_message),
+        () if is("HMSG") => return message(behind, rest, true, max_message),
         () if is("PING") => Op::Ping,
         () if is("PONG") => Op::Pong,
         () if is("+OK") => Op::Ok,
@@ -154,7 +173,12 @@ fn next(bytes: &[u8]) -> Result<Option<(Op<'_>, &[u8])>, BadOp> {
 }
 
 /// `subject sid [reply] [header length] length`, and what is behind that line.
-fn message<'a>(line: &'a [u8], rest: &'a [u8], has_headers: bool) -> Result<Option<(Op<'a>, &'a [u8])>, BadOp> {
+fn message<'a>(
+    line: &'a [u8],
+    rest: &'a [u8],
+    has_headers: bool,
+    max_message: usize,
+) -> Result<Option<(Op<'a>, &'a [u8])>, BadOp> {
     const BAD: BadOp = BadOp("the head of a message");
     let mut words = [&b""[..]; 5];
     let mut count = 0;
@@ -169,7 +193,7 @@ fn message<'a>(line: &'a [u8], rest: &'a [u8], has_headers: bool) -> Result<Opti
     }
     let length = number(words[count - 1]).ok_or(BAD)?;
     let headers = if has_headers { number(words[count - 2]).ok_or(BAD)? } else { 0 };
-    if headers > length || length > MAX_MESSAGE {
+    if headers > length || length > max_message {
         return Err(BadOp("the length of a message"));
     }
     let Some((content, behind)) = rest.split_at_checked(length) else { return Ok(None) };
@@ -179,7 +203,8 @@ fn message<'a>(line: &'a [u8], rest: &'a [u8], has_headers: bool) -> Result<Opti
         _ => return Err(BadOp("the end of a message")),
     };
     let (headers, payload) = content.split_at(headers);
-    Ok(Some((Op::Message(Message { subject: words[0], headers, payload }), behind)))
+    let reply = if count == lengths + 3 { words[2] } else { b"" };
+    Ok(Some((Op::Message(Message { subject: words[0], reply, headers, payload }), behind)))
 }
 
 fn number(digits: &[u8]) -> Option<usize> {

@@ -24,7 +24,7 @@ pub fn found(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Vec<Foun
         let fed = decoder.feed(now, |op| {
             found.push(match op {
                 Op::Info(json) => Found::Info(json.to_vec()),
-                Op::Message(Message { subject, headers, payload }) => {
+                Op::Message(Message { subject, headers, payload, .. }) => {
                     Found::Message(subject.to_vec(), headers.to_vec(), payload.to_vec())
                 }
                 Op::Ping => Found::Ping,
@@ -58,7 +58,8 @@ pub fn any_cut(stream: &[u8], pieces: &[usize]) {
             Found::Info(json) => drop(Info::read(&json)),
             Found::Err(said) => assert_is_for_the_log(&words(&said)),
             Found::Message(subject, headers, payload) => {
-                let answer = Answer::read(&Message { subject: &subject, headers: &headers, payload: &payload });
+                let answer =
+                    Answer::read(&Message { subject: &subject, reply: b"", headers: &headers, payload: &payload });
                 if let Answer::Again(why) | Answer::Poison(why) | Answer::Stop(why) = answer {
                     assert_is_for_the_log(&why);
                 }

@@ -2,7 +2,7 @@
 //! token, so that no value names a subject outside the template's own.
 
 use crate::record::Record;
-use crate::record::template::{Part, parts};
+use crate::record::template::{Part, parts, pattern};
 
 /// Bytes of one field, at the most.
 const MAX_FIELD: usize = 128;
@@ -21,6 +21,14 @@ impl SubjectTemplate {
         let fields = parts.iter().filter(|part| matches!(part, Part::Field(_))).count();
         let max_field = (MAX_SUBJECT.saturating_sub(template.len()) / fields.max(1)).clamp(1, MAX_FIELD);
         Self { parts, max_field }
+    }
+
+    /// All subjects that lines can have, with wildcards.
+    pub fn pattern(&self) -> String {
+        let text = pattern(&self.parts);
+        // A wildcard is a token of its own.
+        let tokens = text.split('.').map(|token| if token.contains('*') { "*" } else { token });
+        tokens.collect::<Vec<_>>().join(".")
     }
 
     /// The subject of a line, instead of what is in `subject`.

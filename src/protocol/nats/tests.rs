@@ -78,7 +78,7 @@ fn a_servers_own_words_about_itself() {
 #[test]
 fn each_answer_is_a_verdict() {
     let check = |headers: &str, payload: &str, expected: &str| {
-        let message = Message { subject: b"s", headers: headers.as_bytes(), payload: payload.as_bytes() };
+        let message = Message { subject: b"s", reply: b"", headers: headers.as_bytes(), payload: payload.as_bytes() };
         let answer = format!("{:?}", Answer::read(&message));
         assert!(answer.starts_with(expected), "{payload}: {answer}");
     };
