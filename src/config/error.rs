@@ -73,7 +73,7 @@ impl ConfigError {
     }
 
     pub(super) fn no_forward_for_tls() -> Self {
-        Self::unwritten("--ca, --cert, --key, --server-name / LOGFERRY_CA, …: no forward speaks TLS; write tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://".to_owned())
+        Self::unwritten("--ca, --cert, --key, --server-name / LOGFERRY_CA, …: no forward speaks TLS; write tcp+tls://, relp+tls://, https://, s3://, nats+tls://, fluent+tls:// or gelf+tls://".to_owned())
     }
 }
 

@@ -350,14 +350,10 @@ impl Settings for Forward {
         if !written.addresses.is_written() {
             place.source.missing("forward", place.span.clone(), "to", "to = [\"tcp+tls://logs.example.com:6514\"]")?;
         }
-        // What is about TLS is not read where it is refused.
-        let keys = match check_use(written, place)? {
-            true => ForwardKeys::read(&WrittenForward { tls: WrittenClientTls::default(), ..written.clone() }, place)?,
-            false => {
-                check_identity(&written.tls, place)?;
-                ForwardKeys::read(written, place)?
-            }
-        };
+        if !check_use(written, place)? {
+            check_identity(&written.tls, place)?;
+        }
+        let keys = ForwardKeys::read(&used(written, place.source), place)?;
         check_kinds(written, place)?;
         http::check(&written.http, &written.addresses, place)?;
         shape::check(&written.shape, &keys.shape, place)?;
@@ -451,6 +447,20 @@ fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, Config
         }
     }
     Ok(refused)
+}
+
+/// The keys that a target uses. What the others say means nothing.
+fn used(written: &WrittenForward, source: &Source<'_>) -> WrittenForward {
+    let mut used = written.clone();
+    let Some(to) = targets(source, written) else { return used };
+    let api = written.http.said_api(source).filter(|_| to.iter().any(|to| (http::HTTP.uses)(to)));
+    used.each_mut(&mut |key, entry| {
+        let is_unused = key.only_for.is_some_and(|only_for| !to.iter().any(only_for.uses));
+        if is_unused || api.is_some_and(|api| http::other_apis_of(key.name, api).is_some()) {
+            *entry = Entry::default();
+        }
+    });
+    used
 }
 
 /// The targets of a section; `None`: one of them cannot be read, which is noted when the key is read.

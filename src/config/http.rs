@@ -188,6 +188,14 @@ impl Default for HttpSettings {
     }
 }
 
+impl WrittenHttp {
+    /// The API that was written, if it is one.
+    pub fn said_api(&self, source: &super::error::Source<'_>) -> Option<Api> {
+        let said = self.api.first().and_then(|leaf| source.text("forward.api", leaf).ok())?;
+        APIS.0.iter().find_map(|(word, api)| (*word == said).then_some(*api))
+    }
+}
+
 /// Notes what contradicts itself. `addresses`: the targets of the section.
 pub fn check(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
@@ -244,10 +252,10 @@ pub fn other_apis_of(key: &str, api: Api) -> Option<&'static [Api]> {
 /// Warns of keys that the API does not use, and notes a query where the API has a path of its own.
 fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
-    let said = http.api.first().and_then(|leaf| source.text("forward.api", leaf).ok());
-    let Some((word, api)) = said.and_then(|said| APIS.0.iter().find(|(word, _)| *word == said)) else { return Ok(()) };
+    let Some(api) = http.said_api(source) else { return Ok(()) };
+    let word = api.word();
     http.each(&mut |key, entry| {
-        if let (Some(apis), Some(leaf)) = (other_apis_of(key.name, *api), entry.first()) {
+        if let (Some(apis), Some(leaf)) = (other_apis_of(key.name, api), entry.first()) {
             let words =
                 APIS.0.iter().filter(|(_, api)| apis.contains(api)).map(|(word, _)| format!("api = \"{word}\""));
             let words = words.collect::<Vec<_>>().join(" or ");
@@ -255,7 +263,7 @@ fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
             source.warn_of(&place.key(key.name), leaf, &says);
         }
     });
-    for leaf in addresses.leaves().iter().filter(|leaf| *api != Api::Ndjson && leaf.text.contains('?')) {
+    for leaf in addresses.leaves().iter().filter(|leaf| api != Api::Ndjson && leaf.text.contains('?')) {
         let says = format!("api = \"{word}\" has a path and a query of its own; write the address without `?`");
         source.note(source.bad(&place.key("to"), leaf, &says), ())?;
     }
@@ -268,7 +276,7 @@ fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
             }
             None => Ok(()),
         },
-        api => aws::check(http, (*api, addresses), place),
+        api => aws::check(http, (api, addresses), place),
     }
 }
 

@@ -48,7 +48,7 @@ fn warn_of_plain_text(name: &str, target: &ForwardAddress, endpoints: &[Endpoint
     if let Some(address) = public.filter(|_| !target.is_tls()) {
         report.warning(format!(
             "forward {name}: {target} goes as plain text to {address}, a public address: whoever is on the way can read it; \
-             use tcp+tls://, relp+tls://, https://, nats+tls://, fluent+tls:// or gelf+tls://"
+             use tcp+tls://, relp+tls://, https://, s3://, nats+tls://, fluent+tls:// or gelf+tls://"
         ));
     }
 }

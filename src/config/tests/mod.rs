@@ -358,6 +358,20 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
 }
 
 /// `check` shows what the API uses, and nothing else.
+/// It is told, and not read.
+#[test]
+fn a_key_that_no_target_uses_means_nothing() {
+    for (to, key) in [
+        ("nats+tls://a", "headers = [\"A: b\"]"),
+        ("relp://a", "replay = \"1KiB\""),
+        ("stdout:", "max-datagram = \"no\""),
+    ] {
+        let with = parse(&format!("[[forward]]\nto = \"{to}\"\n{key}"));
+        assert_eq!(with.warnings.len(), 1, "{to}: {:?}", with.warnings);
+        assert_eq!(with.forward, parse(&format!("[[forward]]\nto = \"{to}\"")).forward, "{to}");
+    }
+}
+
 #[test]
 fn a_key_of_another_api_is_told() {
     let keys = "index = \"a\"\nid = \"off\"\nsourcetype = \"b\"\nbody = \"array\"";

@@ -39,7 +39,7 @@ fn renders_json() {
     );
     check(
         br#"<191>1 2026-11-08T22:28:47Z n7 a 1 ID4 [x@1 b="1" a="\"\\\]\n" b="2" b="3"][logferry@32473 cut="true"][docker@32473 name="w" tag="t u"] x"#,
-        r#"{"timestamp":"2026-11-08T22:28:47Z","host":"n7","facility":"local7","severity":"debug","app_name":"a","proc_id":"1","msg_id":"ID4","container_name":"w","structured_data":{"docker@32473":{"tag":"t u"},"logferry@32473":{"cut":"true"},"x@1":{"a":"\"\\]\\n","b":["1","2","3"]}},"message":"x"}"#,
+        r#"{"timestamp":"2026-11-08T22:28:47Z","host":"n7","facility":"local7","severity":"debug","app_name":"a","proc_id":"1","msg_id":"ID4","container_name":"w","structured_data":{"docker@32473":{"tag":"t u"},"logferry@32473":{"cut":"true"},"x@1":{"a":"\"\\]\\n","b":["1","2","3"]}},"message":"x","truncated":true}"#,
     );
     check(
         b"<13>1 2026-11-08T22:28:47Z n7 - - - - a\\xe9 \xe9\xff",
