@@ -3,7 +3,7 @@
 use crate::record::Value;
 
 /// Words, in small letters, and their severities. What RFC 5424 lacks is the next one to it: `fatal` is crit, `trace` debug.
-const WORDS: [(&str, u8); 34] = [
+const WORDS: [(&str, u8); 33] = [
     ("emerg", 0),
     ("emergency", 0),
     ("alert", 1),
@@ -16,7 +16,6 @@ const WORDS: [(&str, u8); 34] = [
     ("c", 2),
     ("err", 3),
     ("error", 3),
-    ("eror", 3),
     ("severe", 3),
     ("e", 3),
     ("warning", 4),
