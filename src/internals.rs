@@ -110,7 +110,7 @@ pub mod record {
 }
 
 pub mod shape {
-    pub use crate::shape::{Misread, Parser, Pattern, Shape, Shaped, properties};
+    pub use crate::shape::{Misread, Parser, Pattern, Shape, Shaped, Steps, properties};
 }
 
 pub mod spool {

@@ -52,7 +52,6 @@ pub use proxy::Proxy;
 pub use rules::MAX_RULES;
 pub use secret::{Secret, SecretError};
 pub use sections::{Admin, DEFAULT_ADMIN, Log, LogFormat, LogLevel, ReadyCheck, Resolve};
-pub use shape::ShapeSettings;
 pub use spool::{MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 

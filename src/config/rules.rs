@@ -6,7 +6,7 @@ use super::error::{ConfigError, Source};
 use super::kinds::Together;
 use super::settings::{Place, Settings, settings};
 use super::written::{List, Written};
-use crate::record::{Expressions, Facilities, FieldTests, Patterns, Ranges, Rule, Severities};
+use crate::record::{Expressions, Facilities, FieldConditions, Patterns, Ranges, Rule, Severities};
 
 /// `[[drop]]` sections: the listeners keep a bit for each.
 pub const MAX_RULES: usize = 64;
@@ -18,7 +18,8 @@ const FACILITIES: Together<Facilities> =
 const SEVERITIES: Together<Severities> =
     Together { read: Severities::new, display: |severities| severities.written().to_vec() };
 const EXPRESSIONS: Together<Expressions> = Together { read: Expressions::new, display: Expressions::written };
-const FIELDS: Together<FieldTests> = Together { read: FieldTests::new, display: |tests| tests.written().to_vec() };
+const FIELDS: Together<FieldConditions> =
+    Together { read: FieldConditions::new, display: |conditions| conditions.written().to_vec() };
 
 settings! {
     /// The keys of a [`Rule`].
@@ -34,7 +35,7 @@ settings! {
         severity: Severities = Severities::default(), as SEVERITIES, key "severity";
         message: Patterns = Patterns::default(), as PATTERNS, key "message";
         message_regex: Expressions = Expressions::default(), as EXPRESSIONS, key "message-regex";
-        field: FieldTests = FieldTests::default(), as FIELDS, key "field".takes_table();
+        field: FieldConditions = FieldConditions::default(), as FIELDS, key "field".takes_table();
     }
 }
 

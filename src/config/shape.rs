@@ -5,7 +5,7 @@ use super::kinds::{Optional, Special, Together, Words};
 use super::rules::PATTERNS;
 use super::settings::{Place, defaults, settings};
 use crate::record::{BadSetting, Patterns};
-use crate::shape::{Parser, Pattern};
+use crate::shape::{Parser, Pattern, Steps};
 
 /// Forms that are tried, one after the other.
 const MAX_PARSERS: usize = 8;
@@ -37,6 +37,25 @@ settings! {
         message_from: Option<String> = None, as Optional(FIELD), key "message-from";
         /// Whether the beginning of the text may say the severity.
         guess_severity: bool = false, as SEVERITY, key "severity";
+    }
+}
+
+impl ShapeSettings {
+    /// What is asked of lines, with these fields on each.
+    pub fn steps(&self, add: Vec<(String, String)>) -> Steps {
+        Steps {
+            parse: self.parse.clone(),
+            parse_pattern: self.parse_pattern.clone(),
+            prefix: self.prefix.clone(),
+            keep: self.keep.clone(),
+            rename: self.rename.clone(),
+            time_from: self.time_from.clone(),
+            severity_from: self.severity_from.clone(),
+            message_from: self.message_from.clone(),
+            guess_severity: self.guess_severity,
+            drop_fields: self.drop_fields.clone(),
+            add,
+        }
     }
 }
 

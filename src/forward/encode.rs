@@ -21,9 +21,9 @@ pub struct Encoding {
 /// What becomes of a forward's lines before they are written. Log stores have their added fields where each keeps such.
 pub fn shape(settings: &config::Forward, sd_id: &str) -> Shape {
     let is_store = settings.to.iter().any(|to| matches!(to.delivery, DeliverySettings::Http(_)));
-    let added = settings.http.fields.iter().filter(|_| !is_store);
-    let added = added.map(|pair| (pair.name.clone(), pair.value.clone())).collect();
-    Shape::new(settings.shape.clone(), settings.matches.clone(), added, sd_id)
+    let add = settings.http.fields.iter().filter(|_| !is_store);
+    let add = add.map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    Shape::new(settings.shape.steps(add), settings.matches.clone(), sd_id)
 }
 
 /// How lines are written to a target.

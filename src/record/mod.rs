@@ -18,14 +18,14 @@
 //! - `hop`: the mark of a relay that sends a line on
 //! - `render`: a line as RFC 5424, RFC 3164 or JSON
 //! - `range`: ranges of addresses
-//! - `rule`: which records match; `expression`, `field_test`: what it asks of the text and of the fields
+//! - `rule`: which records match; `expression`, `field_condition`: what it asks of the text and of the fields
 //! - `template`: a text with fields of a record in it
 //! - `escaped`: control characters as text, where people read
 //! - `properties`: what must hold for all bytes
 
 mod escaped;
 mod expression;
-mod field_test;
+mod field_condition;
 mod fields;
 pub(crate) mod header;
 mod hop;
@@ -49,7 +49,7 @@ use core::net::IpAddr;
 
 pub use escaped::{append_escaped, append_on_one_line, each_displayable, escape, escape_json, escaped, unescape};
 pub use expression::Expressions;
-pub use field_test::FieldTests;
+pub use field_condition::FieldConditions;
 pub(crate) use fields::MAX_FIELD_BYTES;
 pub use fields::{FIELDS_SD_ID, Fields, JSON_SD_ID, Value};
 pub use header::HeaderField;

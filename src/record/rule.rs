@@ -6,7 +6,7 @@ use std::fmt;
 use core::net::IpAddr;
 
 use super::expression::Expressions;
-use super::field_test::FieldTests;
+use super::field_condition::FieldConditions;
 use super::render::{FACILITIES, SEVERITIES};
 use super::{AddressRange, BadSetting, HeaderField, Record};
 
@@ -38,7 +38,7 @@ pub struct Rule {
     pub message: Patterns,
     /// A part of MSG.
     pub message_regex: Expressions,
-    pub field: FieldTests,
+    pub field: FieldConditions,
 }
 
 /// Names, with `*` for anything and `?` for one byte. With `!` in front, what does not match.

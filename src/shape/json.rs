@@ -108,11 +108,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Result<String, Unread> {
-        let shown = |(name, value): (Cow<'_, str>, Value<'_>)| match value {
-            Value::Text(text) => format!("{name}={:?}", String::from_utf8_lossy(&text)),
-            Value::Json(json) => format!("{name}={}", json.as_str()),
-        };
-        parse(text).map(|found| found.into_iter().map(shown).collect::<Vec<_>>().join(" "))
+        parse(text).map(crate::shape::parse::shown)
     }
 
     #[test]

@@ -21,20 +21,42 @@ pub use parse::{Parser, Pattern};
 
 use std::borrow::Cow;
 
-use crate::config::ShapeSettings;
-use crate::record::{LineOptions, Record, Rule, SEVERITIES, StructuredData, Value};
+use crate::record::{LineOptions, Patterns, Record, Rule, SEVERITIES, StructuredData, Value};
 
 /// The field that keeps the severity of the sender, where another one takes its place.
 pub const ORIGINAL_SEVERITY: &str = "original_severity";
 
+/// What is asked of a forward's lines, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Forms of the text in which fields are found; the first that fits.
+    pub parse: Vec<Parser>,
+    /// For [`Parser::Regex`].
+    pub parse_pattern: Option<Pattern>,
+    /// In front of the names of parsed fields.
+    pub prefix: Option<String>,
+    /// Parsed fields that are kept; none named: all.
+    pub keep: Patterns,
+    /// Parsed fields with other names, the old one and the new one.
+    pub rename: Vec<(String, String)>,
+    /// Parsed fields that become the time, the severity and the text of the line.
+    pub time_from: Option<String>,
+    pub severity_from: Option<String>,
+    pub message_from: Option<String>,
+    /// Whether the beginning of the text may say the severity.
+    pub guess_severity: bool,
+    /// Fields that are left out, also those that came with the line.
+    pub drop_fields: Patterns,
+    /// Fields that are on each line.
+    pub add: Vec<(String, String)>,
+}
+
 /// What a forward makes of lines.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    settings: ShapeSettings,
+    steps: Steps,
     /// Only lines that match one of these are meant; none: all lines.
     matches: Vec<Rule>,
-    /// Fields that are on each line.
-    added: Vec<(String, String)>,
     options: LineOptions,
     /// Lines are sent as they are.
     changes_nothing: bool,
@@ -73,16 +95,16 @@ impl Misread {
 
 impl Shape {
     /// `sd_id`: under which image, name and ID are found in a line.
-    pub fn new(settings: ShapeSettings, matches: Vec<Rule>, added: Vec<(String, String)>, sd_id: &str) -> Self {
+    pub fn new(steps: Steps, matches: Vec<Rule>, sd_id: &str) -> Self {
         // The address of the sender is in the line, if it is to be there.
         let options = LineOptions { sd_id: sd_id.to_owned(), peer: false };
-        let changes_nothing = added.is_empty() && settings == ShapeSettings::default();
-        Self { settings, matches, added, options, changes_nothing }
+        let changes_nothing = steps == Steps::default();
+        Self { steps, matches, options, changes_nothing }
     }
 
     /// One that changes nothing.
     pub fn of_rules(matches: Vec<Rule>, sd_id: &str) -> Self {
-        Self::new(ShapeSettings::default(), matches, Vec::new(), sd_id)
+        Self::new(Steps::default(), matches, sd_id)
     }
 
     /// Does it send lines as they are?
@@ -118,10 +140,10 @@ impl Shape {
         if !Rule::lets_pass(matches, &record) {
             return Shaped::Filtered;
         }
-        if !can_change || !is_changed && self.added.is_empty() {
+        if !can_change || !is_changed && self.steps.add.is_empty() {
             return Shaped::AsItIs;
         }
-        for (name, value) in &self.added {
+        for (name, value) in &self.steps.add {
             record.fields.set(name.as_str(), Value::Text(Cow::Borrowed(value.as_bytes())));
         }
         record.write_line(&self.options, out);
@@ -130,7 +152,7 @@ impl Shape {
 
     /// Parsed fields, and what is taken from them: whether the record is another one now, and the text that takes the place of its own.
     fn change<'a>(&'a self, record: &mut Record<'a>, misread: &mut Misread) -> (bool, Option<Cow<'a, [u8]>>) {
-        let ShapeSettings { parse, parse_pattern, guess_severity, drop_fields, .. } = &self.settings;
+        let Steps { parse, parse_pattern, guess_severity, drop_fields, .. } = &self.steps;
         let (mut is_changed, mut text) = (false, None);
         if !parse.is_empty() {
             match parse::parse(parse, parse_pattern.as_ref(), record.message.unwrap_or_default()) {
@@ -163,7 +185,7 @@ impl Shape {
         record: &mut Record<'a>,
         misread: &mut Misread,
     ) -> Option<Cow<'a, [u8]>> {
-        let ShapeSettings { prefix, keep, rename, message_from, time_from, severity_from, .. } = &self.settings;
+        let Steps { prefix, keep, rename, message_from, time_from, severity_from, .. } = &self.steps;
         let is = |name: &str, key: &Option<String>| key.as_deref() == Some(name);
         let mut text = None;
         for (name, value) in found {

@@ -90,3 +90,13 @@ impl fmt::Display for Parser {
         })
     }
 }
+
+/// Fields as tests show them: a text has quotes, what is JSON has none.
+#[cfg(test)]
+pub fn shown(found: Found<'_>) -> String {
+    let shown = |(name, value): (Cow<'_, str>, Value<'_>)| match value {
+        Value::Text(text) => format!("{name}={:?}", String::from_utf8_lossy(&text)),
+        Value::Json(json) => format!("{name}={}", json.as_str()),
+    };
+    found.into_iter().map(shown).collect::<Vec<_>>().join(" ")
+}

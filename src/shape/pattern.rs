@@ -122,11 +122,7 @@ mod tests {
     #[track_caller]
     fn check(name: &str, text: &str, expected: &str) {
         let pattern = Pattern::named(name).expect("it is known");
-        let shown = |(name, value): (Cow<'_, str>, Value<'_>)| match value {
-            Value::Text(text) => format!("{name}={:?}", String::from_utf8_lossy(&text)),
-            Value::Json(json) => format!("{name}={}", json.as_str()),
-        };
-        let found = pattern.parse(text).map(|found| found.into_iter().map(shown).collect::<Vec<_>>().join(" "));
+        let found = pattern.parse(text).map(crate::shape::parse::shown);
         assert_eq!(found.as_deref(), Ok(expected), "{text}");
     }
 

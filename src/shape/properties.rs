@@ -1,7 +1,6 @@
 //! What must hold for whatever a container prints. A test and a fuzz target ask for it.
 
-use super::{Misread, Parser, Pattern, Shape, Shaped};
-use crate::config::ShapeSettings;
+use super::{Misread, Parser, Pattern, Shape, Shaped, Steps};
 use crate::record::{Patterns, Record};
 
 const SD_ID: &str = "docker@32473";
@@ -14,7 +13,7 @@ pub fn any_bytes(data: &[u8]) {
     let parse: Vec<Parser> = names.iter().map(|name| name.parse().expect("a parser")).collect();
     let has = |bit: u8| choice >> bit & 1 == 1;
     let name = |name: &str, bit| has(bit).then(|| name.to_owned());
-    let settings = ShapeSettings {
+    let steps = Steps {
         parse,
         parse_pattern: Pattern::new("(?P<a>.)").ok(),
         prefix: name("p ]\"", 0),
@@ -28,10 +27,10 @@ pub fn any_bytes(data: &[u8]) {
         severity_from: name("level", 3),
         message_from: name("message", 4),
         guess_severity: has(5),
-        ..ShapeSettings::default()
+        add: if has(6) { vec![("env".to_owned(), "prod".to_owned())] } else { Vec::new() },
+        ..Steps::default()
     };
-    let added = if has(6) { vec![("env".to_owned(), "prod".to_owned())] } else { Vec::new() };
-    let shape = Shape::new(settings, Vec::new(), added, SD_ID);
+    let shape = Shape::new(steps, Vec::new(), SD_ID);
     let line = [b"<14>1 2026-11-28T17:01:58Z node-7 web 2a9052a5c36e - [a@1 b=\"c\"] ", text].concat();
     let (mut out, mut misread) = (Vec::new(), Misread::default());
     let shaped = shape.apply(&line, &mut out, &mut misread);

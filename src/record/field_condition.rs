@@ -5,15 +5,15 @@ use super::{BadSetting, Fields, Patterns, Value};
 
 /// What is asked of some fields; all of it has to apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldTests {
+pub struct FieldConditions {
     /// As it was written, `name=value` each.
     written: Vec<String>,
-    tests: Vec<FieldTest>,
+    conditions: Vec<FieldCondition>,
 }
 
 /// What is asked of one field: one of these has to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FieldTest {
+struct FieldCondition {
     name: String,
     /// Of its text.
     patterns: Patterns,
@@ -47,7 +47,7 @@ const OPERATORS: [(&str, Operator); 5] = [
     ("=", Operator::Equal),
 ];
 
-impl FieldTests {
+impl FieldConditions {
     /// `written`: `name=value` each. Several of one name are alternatives.
     pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
         if written.len() > MAX_PATTERNS {
@@ -63,18 +63,19 @@ impl FieldTests {
                 None => asked.push((name, vec![value])),
             }
         }
-        let tests = asked.into_iter().map(|(name, values)| FieldTest::new(name, &values)).collect::<Result<_, _>>()?;
-        Ok(Self { written, tests })
+        let conditions =
+            asked.into_iter().map(|(name, values)| FieldCondition::new(name, &values)).collect::<Result<_, _>>()?;
+        Ok(Self { written, conditions })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.tests.is_empty()
+        self.conditions.is_empty()
     }
 
     pub fn match_fields(&self, fields: &Fields<'_>) -> bool {
-        self.tests.iter().all(|test| {
-            let field = fields.iter().find(|field| field.name == test.name);
-            test.matches(field.map_or(&[], |field| match &field.value {
+        self.conditions.iter().all(|condition| {
+            let field = fields.iter().find(|field| field.name == condition.name);
+            condition.matches(field.map_or(&[], |field| match &field.value {
                 Value::Text(text) => text,
                 Value::Json(json) => json.as_str().as_bytes(),
             }))
@@ -86,7 +87,7 @@ impl FieldTests {
     }
 }
 
-impl FieldTest {
+impl FieldCondition {
     fn new(name: &str, values: &[&str]) -> Result<Self, BadSetting> {
         let (mut patterns, mut comparisons) = (Vec::new(), Vec::new());
         for value in values {
@@ -151,8 +152,8 @@ mod tests {
 
     #[track_caller]
     fn check(written: &[&str], of: &[(&'static str, &'static str)], expected: bool) {
-        let tests = FieldTests::new(written.iter().map(|text| (*text).to_owned()).collect()).unwrap();
-        assert_eq!(tests.match_fields(&fields(of)), expected, "{written:?} {of:?}");
+        let conditions = FieldConditions::new(written.iter().map(|text| (*text).to_owned()).collect()).unwrap();
+        assert_eq!(conditions.match_fields(&fields(of)), expected, "{written:?} {of:?}");
     }
 
     #[test]
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asked() {
-        let says = |text: &str| FieldTests::new(vec![text.to_owned()]).unwrap_err().to_string();
+        let says = |text: &str| FieldConditions::new(vec![text.to_owned()]).unwrap_err().to_string();
         assert!(says("level").contains("write field = {"), "{}", says("level"));
         assert!(says("=x").contains("write field = {"));
         assert_eq!(says("status=>=high"), "status: `>=high` compares with no number");
