@@ -110,7 +110,9 @@ pub mod record {
 }
 
 pub mod shape {
-    pub use crate::shape::{Misread, Parser, Pattern, Shape, Shaped, Steps, properties};
+    pub use crate::shape::{
+        Expression, Known, Mask, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, properties,
+    };
 }
 
 pub mod spool {

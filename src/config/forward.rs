@@ -17,7 +17,7 @@ use super::kinds::{Count, CountOrAuto, ListOf, NAME, Optional, Path, Size, Speci
 use super::nats::{self, NatsSettings, NatsTarget};
 use super::secret::Secret;
 use super::settings::{OnlyFor, Place, Settings, defaults, settings};
-use super::shape::{self, ShapeSettings};
+use super::shape::{self, MaskSettings, ShapeSettings};
 use super::written::{Entry, Leaf, List, Written};
 use super::{Destination, Fingerprint, ForwardAddress, ForwardProtocol, Proxy, Transport};
 use crate::record::{Format, Rule};
@@ -138,6 +138,8 @@ settings! {
     lists {
         /// Only lines that match one of these are forwarded; none: all lines.
         matches: Rule, key "match", or_alone true;
+        /// What is hidden in the lines.
+        masks: MaskSettings, key "mask", or_alone true;
     }
 }
 
@@ -357,6 +359,7 @@ impl Settings for Forward {
         check_kinds(written, place)?;
         http::check(&written.http, &written.addresses, place)?;
         shape::check(&written.shape, &keys.shape, place)?;
+        shape::check_masks(&written.masks, place)?;
         nats::check(&written.nats, &written.http, &written.addresses, place)?;
         fluent::check(&written.fluent, &written.http, &keys.addresses, place)?;
         if let Some(leaf) = written.stream.replay_limit.first()

@@ -1,11 +1,12 @@
 //! The keys of a `[[forward]]` that say what becomes of its lines.
 
 use super::error::ConfigError;
-use super::kinds::{Optional, Special, Together, Words};
+use super::kinds::{ListOf, Optional, Special, Together, Words};
 use super::rules::PATTERNS;
 use super::settings::{Place, defaults, settings};
+use super::written::List;
 use crate::record::{BadSetting, Patterns};
-use crate::shape::{Parser, Pattern, Steps};
+use crate::shape::{Expression, Known, Mask, Parser, Pattern, Secret, Steps};
 
 /// Forms that are tried, one after the other.
 const MAX_PARSERS: usize = 8;
@@ -40,9 +41,47 @@ settings! {
     }
 }
 
+const EXPRESSION: Special<Expression> =
+    Special { read: Expression::new, display: |pattern| pattern.written().to_owned() };
+const KNOWN: [(&str, Known); 5] = [
+    ("card-number", Known::CardNumber),
+    ("email", Known::Email),
+    ("bearer-token", Known::BearerToken),
+    ("aws-key", Known::AwsKey),
+    ("private-key", Known::PrivateKey),
+];
+
+settings! {
+    /// What a forward hides.
+    pub struct MaskSettings, written as WrittenMask {
+        pattern: Option<Expression> = None, as Optional(EXPRESSION), key "pattern";
+        /// Secrets that are known by their form.
+        known: Vec<Known> = Vec::new(), as ListOf { read: known, display: |secret| word(*secret).to_owned() }, key "known";
+        /// What takes the place of what is hidden.
+        with: String = "***".to_owned(), as Special { read: |text| Ok(text.to_owned()), display: String::clone }, key "with";
+    }
+}
+
+impl MaskSettings {
+    fn masks(&self) -> impl Iterator<Item = Mask> {
+        let pattern = self.pattern.iter().cloned().map(Secret::Pattern);
+        let known = self.known.iter().copied().map(Secret::Known);
+        pattern.chain(known).map(|what| Mask { what, with: self.with.clone() })
+    }
+}
+
+fn known(text: &str) -> Result<Known, String> {
+    let found = KNOWN.iter().find_map(|(word, known)| (*word == text).then_some(*known));
+    found.ok_or_else(|| format!("write {}; `pattern` finds anything else", KNOWN.map(|(word, _)| word).join(", ")))
+}
+
+fn word(secret: Known) -> &'static str {
+    KNOWN.iter().find_map(|(word, known)| (*known == secret).then_some(*word)).unwrap_or_default()
+}
+
 impl ShapeSettings {
-    /// What is asked of lines, with these fields on each.
-    pub fn steps(&self, add: Vec<(String, String)>) -> Steps {
+    /// What is asked of lines, with what is hidden in them, and these fields on each.
+    pub fn steps(&self, masks: &[MaskSettings], add: Vec<(String, String)>) -> Steps {
         Steps {
             parse: self.parse.clone(),
             parse_pattern: self.parse_pattern.clone(),
@@ -54,6 +93,7 @@ impl ShapeSettings {
             message_from: self.message_from.clone(),
             guess_severity: self.guess_severity,
             drop_fields: self.drop_fields.clone(),
+            masks: masks.iter().flat_map(MaskSettings::masks).collect(),
             add,
         }
     }
@@ -63,6 +103,20 @@ impl Default for ShapeSettings {
     fn default() -> Self {
         defaults()
     }
+}
+
+/// Notes a mask that hides nothing.
+pub fn check_masks(sections: &List<WrittenMask>, place: &Place<'_>) -> Result<(), ConfigError> {
+    for (at, mask) in &sections.sections {
+        if !mask.pattern.is_written() && !mask.known.is_written() && !place.source.has_gaps.get() {
+            place.source.wrong(
+                &place.key("mask"),
+                at.clone(),
+                "it says nothing of what to hide; write `pattern` or `known`",
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Notes what asks for parsed fields where nothing is parsed.

@@ -300,7 +300,7 @@ fn fill_inside(
             Ok(())
         }
         (Inside::List { or_alone: true, .. }, _) => {
-            bad(format!("`{name}` is a rule such as {{ name = \"web-*\" }}, or a list of them"))
+            bad(format!("`{name}` is a table such as {{ name = \"web-*\" }}, or a list of them"))
         }
         (Inside::List { .. }, _) => bad(format!("`{name}` may be there several times: write [[{name}]] for each")),
     }

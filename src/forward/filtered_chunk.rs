@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::loops::Marks;
 use crate::protocol::api::LineId;
 use crate::record::append_marked;
-use crate::shape::{Misread, Shape, Shaped};
+use crate::shape::{Shape, Shaped, Tally};
 use crate::spool::{Chunk, Position};
 
 /// What a mark is likely to take, in bytes.
@@ -19,7 +19,7 @@ pub struct FilteredChunk {
     filtered: Vec<Range<u64>>,
     /// Lines that are sent otherwise than they are in the spool.
     rewritten: Rewritten,
-    misread: Misread,
+    tally: Tally,
     /// Session and number that each line has for good, where these are others than the chunk's.
     ids: Vec<(u32, u64)>,
 }
@@ -53,7 +53,7 @@ impl FilteredChunk {
         let mut lines = Self::as_it_is(chunk, Vec::new());
         // Otherwise there is nothing to look at.
         if !shape.means_all() || !shape.changes_nothing() {
-            lines.shape(|line, out, misread| shape.apply(line, out, misread));
+            lines.shape(|line, out, tally| shape.apply(line, out, tally));
         }
         lines
     }
@@ -62,20 +62,20 @@ impl FilteredChunk {
     pub fn resent(chunk: Chunk, ids: Vec<(u32, u64)>, shape: &Shape) -> Self {
         let mut lines = Self::as_it_is(chunk, ids);
         if !shape.changes_nothing() {
-            lines.shape(|line, out, misread| shape.apply_to_all(line, out, misread));
+            lines.shape(|line, out, tally| shape.apply_to_all(line, out, tally));
         }
         lines
     }
 
     fn as_it_is(chunk: Chunk, ids: Vec<(u32, u64)>) -> Self {
-        let (rewritten, misread) = (Rewritten::default(), Misread::default());
-        Self { chunk, filtered: Vec::new(), rewritten, misread, ids }
+        let (rewritten, tally) = (Rewritten::default(), Tally::default());
+        Self { chunk, filtered: Vec::new(), rewritten, tally, ids }
     }
 
-    fn shape(&mut self, shape: impl Fn(&[u8], &mut Vec<u8>, &mut Misread) -> Shaped) {
-        let Self { chunk, filtered, rewritten, misread, .. } = self;
+    fn shape(&mut self, shape: impl Fn(&[u8], &mut Vec<u8>, &mut Tally) -> Shaped) {
+        let Self { chunk, filtered, rewritten, tally, .. } = self;
         for (line, behind) in chunk.lines() {
-            match shape(line, &mut rewritten.bytes, misread) {
+            match shape(line, &mut rewritten.bytes, tally) {
                 Shaped::AsItIs => {}
                 Shaped::Changed => rewritten.ends(behind.line - 1),
                 Shaped::Filtered => match filtered.last_mut() {
@@ -86,9 +86,9 @@ impl FilteredChunk {
         }
     }
 
-    /// What of its lines could not be read.
-    pub fn misread(&self) -> Misread {
-        self.misread
+    /// What became of its lines.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// What names the line behind which this is for good.

@@ -19,7 +19,7 @@ use crate::loops::{Marker, Marks};
 use crate::metrics::ForwardMetrics;
 use crate::protocol::api::ORIGINAL_TIME;
 use crate::protocol::relp::Numbering;
-use crate::shape::Shape;
+use crate::shape::{Shape, Tally};
 use crate::spool::{Hysteresis, Position};
 use crate::status::SharedForwardStatus;
 
@@ -121,9 +121,9 @@ impl Source {
             lines.mark(marks, marker.mark(), self.shape.sd_id());
         }
         self.lines.note_filtered(lines.filtered());
-        for (what, count) in lines.misread().counts() {
-            self.metrics.misread.add(what, count);
-        }
+        let Tally { misread, masked } = lines.tally();
+        misread.counts().into_iter().for_each(|(what, count)| self.metrics.misread.add(what, count));
+        self.metrics.masked.inc_by(masked);
         if lines.is_empty() {
             // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
             yield_now().await;

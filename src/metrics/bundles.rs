@@ -248,6 +248,8 @@ pub struct ForwardMetrics {
     pub short: Counter,
     /// Lines that a log store has with the time of sending, because their own is too old for it.
     pub restamped: Counter,
+    /// Lines in which something was hidden.
+    pub masked: Counter,
     /// Lines that could not be read as the settings say, by what of them.
     pub misread: ByWord,
 }

@@ -147,6 +147,7 @@ pub struct Metrics {
     short: Family<ByForward, Counter>,
     restamped: Family<ByForward, Counter>,
     misread: Family<Labels, Counter>,
+    masked: Family<ByForward, Counter>,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -270,6 +271,7 @@ impl Metrics {
             stopped: add(all, "forward_stopped", "1 while the collector refuses everything, and nothing is given up"),
             requests: add(all, "forward_requests", "Requests to a log store, by what became of them"),
             dead_letters: add(all, "forward_dead_letters", "Lines that became dead letters, by reason"),
+            masked: add(all, "forward_masked", "Lines in which `mask` has hidden something"),
             misread: add(
                 all,
                 "forward_misread",
@@ -447,6 +449,7 @@ impl Metrics {
             dead_letters: ByWord::new(&self.dead_letters, &label.forward, "reason", REASONS),
             short: self.short.get_or_create(label).clone(),
             restamped: self.restamped.get_or_create(label).clone(),
+            masked: self.masked.get_or_create(label).clone(),
             misread: ByWord::new(&self.misread, &label.forward, "what", MISREAD),
         }
     }

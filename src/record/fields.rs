@@ -150,6 +150,28 @@ impl<'a> Fields<'a> {
         true
     }
 
+    /// Puts other texts in the place of those for which `change` says one. False: none was changed.
+    pub fn change_texts(&mut self, change: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
+        let in_json = |text: &str| change(text.as_bytes()).and_then(|new| String::from_utf8(new).ok());
+        let mut is_changed = false;
+        for field in &mut self.list {
+            let new = match &field.value {
+                Value::Text(text) => change(text).map(|new| Value::Text(new.into())),
+                Value::Json(json) => {
+                    json::with_texts(json.as_str(), &in_json).and_then(|new| Value::written(new.into_bytes()))
+                }
+            };
+            if let Some(new) = new {
+                *field = Field::new(std::mem::take(&mut field.name), new);
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            self.bytes = self.list.iter().map(|field| field.name.len() + field.value.len()).sum();
+        }
+        is_changed
+    }
+
     /// Whether it is not worth reading another one: there are as many as may be, or as many were left out.
     pub fn are_full(&self) -> bool {
         self.list.len().max(self.left_out as usize) >= MAX_FIELDS

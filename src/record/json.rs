@@ -73,6 +73,26 @@ fn number_len(json: &str) -> usize {
     json.find(|c| !is_in(c)).unwrap_or(json.len())
 }
 
+/// With other texts where `change` says one; `None`: each stays. Names are texts, too.
+pub(super) fn with_texts(json: &str, change: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let (mut out, mut kept, mut at) = (Vec::new(), 0, 0);
+    while let Some(start) = json[at..].find('"').map(|found| at + found) {
+        let end = start + text_len(&json[start..]);
+        let text = serde_json::from_str::<String>(&json[start..end]).ok();
+        if let Some(new) = text.and_then(|text| change(&text)) {
+            out.extend_from_slice(json[kept..start].as_bytes());
+            push_text(&new, &mut out);
+            kept = end;
+        }
+        at = end;
+    }
+    if kept == 0 {
+        return None;
+    }
+    out.extend_from_slice(json[kept..].as_bytes());
+    String::from_utf8(out).ok()
+}
+
 /// Appends a text with its quotes and escapes.
 fn append_text(text: &str, out: &mut String) {
     let mut rest = text;
@@ -154,6 +174,14 @@ mod tests {
         check(&format!("[{}]", "9".repeat(400)), &format!("[\"{}\"]", "9".repeat(400)));
         check(r#"{"\ud800":"\udc00\ud800\ud83d\ude00\\ud800"}"#, r#"{"\ufffd":"\ufffd\ufffd\ud83d\ude00\\ud800"}"#);
         check(r#"["\" 1e400 [",{"a\\":"é "}]"#, r#"["\" 1e400 [",{"a\\":"é "}]"#);
+    }
+
+    #[test]
+    fn texts_are_changed_where_they_stand() {
+        let change = |text: &str| text.contains('a').then(|| text.replace('a', "\""));
+        let json = r#"{"b":["xa","\u0061",1.10,{"a":null}],"c":"\\"}"#;
+        assert_eq!(with_texts(json, &change).as_deref(), Some(r#"{"b":["x\"","\"",1.10,{"\"":null}],"c":"\\"}"#));
+        assert_eq!(with_texts("[1,true,\"b\"]", &change), None);
     }
 
     #[test]

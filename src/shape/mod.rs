@@ -1,22 +1,25 @@
 //! What a forward makes of a line before it is sent: fields are found in its text, and time, severity and text may be taken from
-//! them; `match` is asked; fields are added. Pure, and asked when the line is sent: the spool has what was said.
+//! them; `match` is asked; secrets are hidden; fields are added. Pure, and asked when the line is sent: the spool has what was said.
 //!
 //! In reading order:
 //!
 //! - here: [`Shape`], the steps in their order
 //! - `parse`: which forms a text may have; `json`, `logfmt`, `pattern`: one each
+//! - `mask`: what is hidden
 //! - `time`: a field that is a time
 //! - `severity`: a field, or the beginning of a text, that is a severity
 //! - `properties`: what must hold for whatever a container prints
 
 mod json;
 mod logfmt;
+mod mask;
 mod parse;
 mod pattern;
 pub mod properties;
 mod severity;
 mod time;
 
+pub use mask::{Expression, Known, Mask, Secret};
 pub use parse::{Parser, Pattern};
 
 use std::borrow::Cow;
@@ -47,6 +50,8 @@ pub struct Steps {
     pub guess_severity: bool,
     /// Fields that are left out, also those that came with the line.
     pub drop_fields: Patterns,
+    /// What is hidden in texts and fields.
+    pub masks: Vec<Mask>,
     /// Fields that are on each line.
     pub add: Vec<(String, String)>,
 }
@@ -86,6 +91,14 @@ pub struct Misread {
     pub severity: u64,
 }
 
+/// What became of lines, beside what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub misread: Misread,
+    /// Lines in which something was hidden.
+    pub masked: u64,
+}
+
 impl Misread {
     /// Each with its word.
     pub fn counts(&self) -> [(&'static str, u64); 4] {
@@ -122,29 +135,40 @@ impl Shape {
     }
 
     /// Appends what becomes of a line, where that is another one.
-    pub fn apply(&self, line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
-        self.shape(&self.matches, line, out, misread)
+    pub fn apply(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
+        self.shape(&self.matches, line, out, tally)
     }
 
     /// The same of a line that is meant for sure.
-    pub fn apply_to_all(&self, line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
-        self.shape(&[], line, out, misread)
+    pub fn apply_to_all(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
+        self.shape(&[], line, out, tally)
     }
 
-    fn shape(&self, matches: &[Rule], line: &[u8], out: &mut Vec<u8>, misread: &mut Misread) -> Shaped {
+    fn shape(&self, matches: &[Rule], line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
         let mut record = Record::from_line(line, self.sd_id());
         // What cannot be read has no place for a field, and its text is what stands there.
-        let can_change = !self.changes_nothing && record.structured_data != StructuredData::Malformed;
-        let (is_changed, text) = if can_change { self.change(&mut record, misread) } else { (false, None) };
+        let has_fields = record.structured_data != StructuredData::Malformed;
+        let (mut is_changed, text) = match has_fields && !self.changes_nothing {
+            true => self.change(&mut record, &mut tally.misread),
+            false => (false, None),
+        };
         let mut record = Record { message: text.as_deref().or(record.message), ..record };
         if !Rule::lets_pass(matches, &record) {
             return Shaped::Filtered;
         }
-        if !can_change || !is_changed && self.steps.add.is_empty() {
-            return Shaped::AsItIs;
-        }
-        for (name, value) in &self.steps.add {
+        let masks = &self.steps.masks;
+        let hidden = record.message.filter(|_| !masks.is_empty()).and_then(|text| mask::hide(masks, text));
+        let hides =
+            hidden.is_some() | (!masks.is_empty() && record.fields.change_texts(&|text| mask::hide(masks, text)));
+        tally.masked += u64::from(hides);
+        is_changed |= hides;
+        let mut record = Record { message: hidden.as_deref().or(record.message), ..record };
+        for (name, value) in self.steps.add.iter().filter(|_| has_fields) {
             record.fields.set(name.as_str(), Value::Text(Cow::Borrowed(value.as_bytes())));
+            is_changed = true;
+        }
+        if !is_changed {
+            return Shaped::AsItIs;
         }
         record.write_line(&self.options, out);
         Shaped::Changed

@@ -114,6 +114,31 @@ fn a_severity_is_guessed() {
     assert_eq!(lines[0]["fields"], json!({"original_severity": "info"}));
 }
 
+/// In the text, in parsed fields and in labels, also where they are nested; what the spool has is what the container said.
+#[test]
+fn secrets_are_hidden() {
+    let keys = "parse = \"json\"\nmask = [{ known = [\"card-number\", \"email\"] }, { pattern = 'password=\\S+', with = \"password=***\" }]";
+    let texts = [
+        "pays with 4111 1111 1111 1111, password=hunter2",
+        r#"{"user":"a@example.com","nested":{"to":["b@example.com"],"n":1.10},"q":"password=\"x\" y"}"#,
+        "nothing to hide",
+    ];
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.forward_with(&collector.url(), &format!("{COUNTED}\n{keys}")).start();
+    let mut wire = relay.door().connect();
+    texts.iter().for_each(|text| wire.says(&container("web"), text.as_bytes()));
+    let lines: Vec<Value> =
+        collector.frames(3).iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect();
+    assert_eq!(lines[0]["message"], "pays with ***, password=***");
+    assert_eq!(lines[1]["fields"], json!({"user": "***", "nested": {"to": ["***"], "n": 1.1}, "q": "password=*** y"}));
+    assert!(!lines[1]["message"].as_str().expect("a text").contains("example.com"));
+    assert_eq!(lines[2]["message"], texts[2]);
+    relay.has_delivered(3, 0);
+    assert_eq!(relay.metrics().sum("forward_masked_total"), 2);
+    relay.stops();
+}
+
 /// A line of RFC 5424 has its fields as structured data, and RELP's numbers are what they were.
 #[test]
 fn shaped_lines_go_on_by_relp_and_none_is_lost() {

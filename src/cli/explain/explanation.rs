@@ -20,7 +20,7 @@ use crate::protocol::syslog::{
 use crate::record::{
     Container, FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, UnixMicros, escape, stamp_text,
 };
-use crate::shape::{Misread, Shaped};
+use crate::shape::{Shaped, Tally};
 
 /// What is found in the input.
 pub enum Finding {
@@ -337,13 +337,14 @@ impl<'c> Explainer<'c> {
 
     /// The line as a forward shapes it; `None`: its `match` does not mean it.
     fn shaped<'f>(&self, settings: &'f config::Forward, line: &[u8]) -> Option<ShapedLine<'f>> {
-        let (mut shaped, mut misread) = (Vec::new(), Misread::default());
-        match shape(settings, &self.settings.sd_id).apply(line, &mut shaped, &mut misread) {
+        let (mut shaped, mut tally) = (Vec::new(), Tally::default());
+        match shape(settings, &self.settings.sd_id).apply(line, &mut shaped, &mut tally) {
             Shaped::Filtered => return None,
             Shaped::AsItIs => shaped.extend_from_slice(line),
             Shaped::Changed => {}
         }
-        let misread = misread.counts().into_iter().filter_map(|(what, count)| (count > 0).then_some(what)).collect();
+        let misread =
+            tally.misread.counts().into_iter().filter_map(|(what, count)| (count > 0).then_some(what)).collect();
         Some(ShapedLine { settings, line: shaped, misread })
     }
 

@@ -290,6 +290,7 @@ fn rules_come_alone_or_in_lists() {
         [[forward]]
         to = "stdout:"
         match = [{ listener = "dmz" }, { host = "?", app = "x" }, { message-regex = "a+", field = { a = ["b", ">=5"] } }]
+        mask = [{ known = ["email", "aws-key"], with = "" }, { pattern = "a+" }]
         fields = { env = "prod", "a b" = "7" }
         parse = ["json", "nginx", "regex"]
         parse-pattern = '^(?P<a>.)'

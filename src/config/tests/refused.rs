@@ -595,6 +595,18 @@ fn shapes_that_cannot_be_meant_are_refused() {
         "/etc/x.toml:3: forward.match.message-regex: the pattern `(` cannot be used: found open group without closing ')'",
     );
     refused(
+        &format!("{forward}mask = {{ with = \"-\" }}"),
+        "/etc/x.toml:3: forward.mask: it says nothing of what to hide; write `pattern` or `known`",
+    );
+    refused(
+        &format!("{forward}mask = {{ pattern = \".*\" }}"),
+        "/etc/x.toml:3: forward.mask.pattern: `.*`: the pattern is found in an empty text, and so everywhere",
+    );
+    refused(
+        &format!("{forward}mask = {{ known = \"secret\" }}"),
+        "/etc/x.toml:3: forward.mask.known: `secret`: write card-number, email, bearer-token, aws-key, private-key; `pattern` finds anything else",
+    );
+    refused(
         &format!("{forward}rename = {{}}"),
         "/etc/x.toml:3: forward.rename: an empty table; leave the key out, or name something",
     );
