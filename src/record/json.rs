@@ -80,7 +80,7 @@ pub(super) fn with_texts(json: &str, change: &dyn Fn(&str) -> Option<String>) ->
         let end = start + text_len(&json[start..]);
         let text = serde_json::from_str::<String>(&json[start..end]).ok();
         if let Some(new) = text.and_then(|text| change(&text)) {
-            out.extend_from_slice(json[kept..start].as_bytes());
+            out.extend_from_slice(&json.as_bytes()[kept..start]);
             push_text(&new, &mut out);
             kept = end;
         }
@@ -89,7 +89,7 @@ pub(super) fn with_texts(json: &str, change: &dyn Fn(&str) -> Option<String>) ->
     if kept == 0 {
         return None;
     }
-    out.extend_from_slice(json[kept..].as_bytes());
+    out.extend_from_slice(&json.as_bytes()[kept..]);
     String::from_utf8(out).ok()
 }
 

@@ -14,8 +14,8 @@ const STRANGERS: usize = 200;
 const LINES: usize = 800;
 const TEXT: usize = 400;
 /// What reading them may cost, in KiB. Those whose turn has come are read to their end, a few at a time; all together they
-/// are more than 50 MB.
-const MOST_KIB: u64 = 32 << 10;
+/// are more than 50 MB. It is 12 MB to 18 MB on a quiet machine, and 37 MB were seen while it built something.
+const MOST_KIB: u64 = 44 << 10;
 
 #[test]
 fn a_stop_reads_in_turn() {
