@@ -12,6 +12,18 @@ use rustls_pki_types::pem::PemObject;
 /// Longer ones make a target slow, and say nothing that shorter ones do not.
 const LONGEST: usize = 2048;
 
+/// What programs print, in each form that is parsed.
+const SHAPED: [&str; 8] = [
+    r#"{"time":"2026-11-28T17:01:58.4Z","level":"error","message":"no \"luck\"","a":1.10,"b":{"c":["a@example.com"]}}"#,
+    r#"time="2026-11-28T17:01:58.4Z" level=info message="release sandbox" pid=14314"#,
+    r#"192.0.2.4 - - [28/Nov/2026:20:58:04 +0000] "GET /jwt/keys HTTP/1.1" 200 2139 "-" "kube-probe/1.10""#,
+    "[Sat Nov 28 20:58:04.123456 2026] [core:error] [pid 17:tid 18] [client 192.0.2.4:80] AH00126: no",
+    "E1128 17:01:58.123456       1 file.go:7] no: x",
+    "2026-11-28 17:01:58.123 [main] ERROR com.example.App - no",
+    "2026-11-28 17:01:58.123 UTC [17] FATAL:  the database system is starting up",
+    "card 4111 1111 1111 1111, Bearer eyJhbGciOi.x, AKIAIOSFODNN7EXAMPLE, -----BEGIN PRIVATE KEY-----",
+];
+
 fn main() {
     let out = PathBuf::from(std::env::args_os().nth(1).expect("usage: seeds DIR"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -24,6 +36,9 @@ fn main() {
     // Behind the version as in its place.
     let stamps = stamps.flat_map(|stamp| [Some(stamp), stamp.strip_prefix("1 ")]).flatten().enumerate();
     keep(&out, "stamp", stamps.map(|(n, stamp)| [&[n as u8 % 5, 0xcf, 0x76, 0, 0x6b], stamp.as_bytes()].concat()));
+    // The first byte says how a text is shaped.
+    let texts = SHAPED.iter().flat_map(|text| [0_u8, 0x7f, 0xff].map(|choice| [&[choice], text.as_bytes()].concat()));
+    keep(&out, "shape", texts);
     // Priority, elements that were sent, and what chooses the rest.
     keep(&out, "line", ELEMENTS.iter().map(|sent| [&[27, sent.len() as u8], sent.as_bytes(), &messages[0]].concat()));
     let answers =
