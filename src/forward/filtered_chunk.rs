@@ -114,8 +114,9 @@ impl FilteredChunk {
             return;
         }
         let mut rewritten = Rewritten::default();
-        rewritten.bytes.reserve(self.byte_len());
-        for (place, (line, behind)) in self.lines().enumerate() {
+        // Behind the last one that is marked only shaped lines are other ones.
+        let looked_at = if self.rewritten.ends.is_empty() { count } else { usize::MAX };
+        for (place, (line, behind)) in self.lines().take(looked_at).enumerate() {
             if place < count {
                 rewritten.bytes.reserve(line.len() + MARK_BYTES);
                 append_marked(line, mark, sd_id, &mut rewritten.bytes);
