@@ -107,7 +107,7 @@ impl Rule {
     /// The part about the text and the fields.
     pub fn matches_content(&self, record: &Record<'_>) -> bool {
         let message = record.message.unwrap_or_default();
-        self.message.match_text(message)
+        self.message.match_bytes(message)
             && self.message_regex.match_text(message)
             && self.field.match_fields(&record.fields)
     }
@@ -153,16 +153,7 @@ impl Patterns {
     /// A field that is not there is the empty one.
     pub fn match_bytes(&self, field: &[u8]) -> bool {
         let matches = |pattern: &String| matches_glob(pattern.as_bytes(), field);
-        (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.none_of.iter().any(matches)
-    }
-
-    /// The same of a text, which may be long. `*words*` is what people look for there.
-    fn match_text(&self, text: &[u8]) -> bool {
-        let matches = |pattern: &String| match pattern.strip_prefix('*').and_then(|rest| rest.strip_suffix('*')) {
-            Some(words) if !words.contains(['*', '?']) => memchr::memmem::find(text, words.as_bytes()).is_some(),
-            _ => matches_glob(pattern.as_bytes(), text),
-        };
-        (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.none_of.iter().any(matches)
+        (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.exclude(field)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -294,6 +285,12 @@ impl Set {
 /// Does all of `text` match `pattern`, in which `*` stands for anything and `?` for one byte? The time is at most
 /// proportional to the product of their lengths.
 pub fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
+    // What people look for in a text, which may be long.
+    if let [b'*', words @ .., b'*'] = pattern
+        && !words.iter().any(|byte| matches!(byte, b'*' | b'?'))
+    {
+        return memchr::memmem::find(text, words).is_some();
+    }
     let (mut p, mut t) = (0, 0);
     // The last `*`, and where the text was that it has not taken yet.
     let mut star = None;
