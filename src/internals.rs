@@ -111,7 +111,7 @@ pub mod record {
 
 pub mod shape {
     pub use crate::shape::{
-        Expression, Known, Mask, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, properties,
+        Known, Mask, MaskPattern, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, properties,
     };
 }
 

@@ -21,7 +21,7 @@
 //!    no file and no clock.
 //! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
 //!    in `config`, hyper only in `http`, `admin` and `listen::http`, askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in `certificate`,
-//!    tables of time zones only in `record::zone`, regex-lite only in `config::multiline`, `record::expression`, `shape::pattern` and `shape::mask`, `subtle`, `form_urlencoded` and
+//!    tables of time zones only in `record::zone`, regex-lite only in `record::expression`, `subtle`, `form_urlencoded` and
 //!    `data-encoding` only where `tests/it/tidy.rs` says.
 //! 4. What a session finds and answers does not depend on where the bytes were cut.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use regex_lite::{Regex, RegexBuilder};
+use crate::record::Expression;
 
 /// Bytes of a text that a pattern is compared with: stamps and levels stand at its beginning.
 const HEAD: usize = 256;
@@ -23,8 +22,8 @@ pub enum Multiline {
 }
 
 /// A regular expression for the beginning of a message's first line.
-#[derive(Clone, Debug)]
-pub struct FirstLine(Arc<Regex>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstLine(Expression);
 
 impl Multiline {
     /// Is the text a further line of what stands before it?
@@ -41,17 +40,9 @@ impl FirstLine {
     /// Does a text begin as a first line? Its beginning ends before the first byte that is not UTF-8.
     fn matches(&self, text: &[u8]) -> bool {
         let head = &text[..text.len().min(HEAD)];
-        self.0.is_match(head.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
+        self.0.regex().is_match(head.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
     }
 }
-
-impl PartialEq for FirstLine {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
-}
-
-impl Eq for FirstLine {}
 
 /// A pattern is told from a word by its `^`. Without one it would be looked for in the middle of lines too.
 impl FromStr for Multiline {
@@ -61,10 +52,10 @@ impl FromStr for Multiline {
         match text {
             "off" => Ok(Self::Off),
             "indented" => Ok(Self::Indented),
-            pattern if pattern.starts_with('^') => match RegexBuilder::new(pattern).size_limit(MAX_PATTERN).build() {
-                Ok(regex) => Ok(Self::First(FirstLine(Arc::new(regex)))),
-                Err(error) => Err(format!("the pattern cannot be used: {error}")),
-            },
+            pattern if pattern.starts_with('^') => {
+                let expression = Expression::new(pattern, MAX_PATTERN).map_err(|says| format!("the pattern {says}"))?;
+                Ok(Self::First(FirstLine(expression)))
+            }
             _ => {
                 Err("write \"off\", \"indented\", or how the first line of a message begins, as a regular expression \
                       with ^ in front: '^\\d{4}-'"
@@ -79,7 +70,7 @@ impl fmt::Display for Multiline {
         f.write_str(match self {
             Self::Off => "off",
             Self::Indented => "indented",
-            Self::First(FirstLine(pattern)) => pattern.as_str(),
+            Self::First(FirstLine(pattern)) => pattern.written(),
         })
     }
 }

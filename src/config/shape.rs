@@ -6,7 +6,7 @@ use super::rules::PATTERNS;
 use super::settings::{Place, defaults, settings};
 use super::written::List;
 use crate::record::{BadSetting, Patterns};
-use crate::shape::{Expression, Known, Mask, Parser, Pattern, Secret, Steps};
+use crate::shape::{Known, Mask, MaskPattern, Parser, Pattern, Secret, Steps};
 
 /// Forms that are tried, one after the other.
 const MAX_PARSERS: usize = 8;
@@ -41,8 +41,8 @@ settings! {
     }
 }
 
-const EXPRESSION: Special<Expression> =
-    Special { read: Expression::new, display: |pattern| pattern.written().to_owned() };
+const MASK_PATTERN: Special<MaskPattern> =
+    Special { read: MaskPattern::new, display: |pattern| pattern.written().to_owned() };
 const KNOWN: [(&str, Known); 5] = [
     ("card-number", Known::CardNumber),
     ("email", Known::Email),
@@ -54,7 +54,7 @@ const KNOWN: [(&str, Known); 5] = [
 settings! {
     /// What a forward hides.
     pub struct MaskSettings, written as WrittenMask {
-        pattern: Option<Expression> = None, as Optional(EXPRESSION), key "pattern";
+        pattern: Option<MaskPattern> = None, as Optional(MASK_PATTERN), key "pattern";
         /// Secrets that are known by their form.
         known: Vec<Known> = Vec::new(), as ListOf { read: known, display: |secret| word(*secret).to_owned() }, key "known";
         /// What takes the place of what is hidden.

@@ -1,4 +1,4 @@
-//! Regular expressions that are looked for in the text of a message.
+//! Regular expressions: one, and several that are looked for in the text of a message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,16 +13,44 @@ const SEARCHED: usize = 16 << 10;
 /// Bytes of a compiled pattern.
 const MAX_PATTERN: usize = 16 << 10;
 
+/// A regular expression. Two are equal that were written alike.
+#[derive(Clone, Debug)]
+pub struct Expression(Arc<Regex>);
+
 /// Regular expressions of which one has to be found.
-#[derive(Clone, Debug, Default)]
-pub struct Expressions(Vec<Arc<Regex>>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expressions(Vec<Expression>);
+
+impl Expression {
+    /// `max`: bytes of the compiled pattern. An error says what is wrong with it.
+    pub fn new(written: &str, max: usize) -> Result<Self, String> {
+        let regex = RegexBuilder::new(written).size_limit(max).build();
+        regex.map(|regex| Self(Arc::new(regex))).map_err(|error| format!("cannot be used: {error}"))
+    }
+
+    pub fn regex(&self) -> &Regex {
+        &self.0
+    }
+
+    pub fn written(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.written() == other.written()
+    }
+}
+
+impl Eq for Expression {}
 
 impl Expressions {
     pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
         if written.len() > MAX_PATTERNS {
             return Err(BadSetting(format!("{} patterns; at most {MAX_PATTERNS} are allowed", written.len())));
         }
-        let compiled = written.iter().map(|text| compile(text).map(Arc::new)).collect::<Result<_, _>>()?;
+        let compiled = written.iter().map(|text| compile(text)).collect::<Result<_, _>>()?;
         Ok(Self(compiled))
     }
 
@@ -36,35 +64,26 @@ impl Expressions {
             return true;
         }
         let text = searched(text);
-        self.0.iter().any(|regex| regex.is_match(&text))
+        self.0.iter().any(|expression| expression.regex().is_match(&text))
     }
 
     pub fn written(&self) -> Vec<String> {
-        self.0.iter().map(|regex| regex.as_str().to_owned()).collect()
+        self.0.iter().map(|expression| expression.written().to_owned()).collect()
     }
 }
 
 /// A pattern, or why it cannot be used.
-fn compile(text: &str) -> Result<Regex, BadSetting> {
+fn compile(text: &str) -> Result<Expression, BadSetting> {
     if text.is_empty() {
         return Err(BadSetting("a pattern must not be empty".to_owned()));
     }
-    let regex = RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
-    regex.map_err(|error| BadSetting(format!("the pattern `{text}` cannot be used: {error}")))
+    Expression::new(text, MAX_PATTERN).map_err(|says| BadSetting(format!("the pattern `{text}` {says}")))
 }
 
 /// The beginning of a text, as patterns see it: what is not UTF-8 is U+FFFD.
 fn searched(text: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&text[..text.len().min(SEARCHED)])
 }
-
-impl PartialEq for Expressions {
-    fn eq(&self, other: &Self) -> bool {
-        self.written() == other.written()
-    }
-}
-
-impl Eq for Expressions {}
 
 #[cfg(test)]
 mod tests {

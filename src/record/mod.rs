@@ -48,7 +48,7 @@ use std::borrow::Cow;
 use core::net::IpAddr;
 
 pub use escaped::{append_escaped, append_on_one_line, each_displayable, escape, escape_json, escaped, unescape};
-pub use expression::Expressions;
+pub use expression::{Expression, Expressions};
 pub use field_condition::FieldConditions;
 pub(crate) use fields::MAX_FIELD_BYTES;
 pub use fields::{FIELDS_SD_ID, Fields, JSON_SD_ID, Value};

@@ -1,9 +1,9 @@
 //! What is hidden in texts: what a pattern finds, and secrets that are known by their form.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
-use regex_lite::{Regex, RegexBuilder};
+use crate::record::Expression;
 
 /// Bytes of a compiled pattern. Whole texts are searched, however long they are.
 const MAX_PATTERN: usize = 8 << 10;
@@ -20,7 +20,7 @@ pub struct Mask {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
-    Pattern(Expression),
+    Pattern(MaskPattern),
     Known(Known),
 }
 
@@ -39,9 +39,9 @@ pub enum Known {
 }
 
 /// A regular expression, and what each text has in which it is found.
-#[derive(Clone, Debug)]
-pub struct Expression {
-    regex: Arc<Regex>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskPattern {
+    expression: Expression,
     /// Empty: nothing is known.
     start: String,
 }
@@ -85,18 +85,17 @@ impl Mask {
     }
 }
 
-impl Expression {
+impl MaskPattern {
     pub fn new(written: &str) -> Result<Self, String> {
-        let regex = RegexBuilder::new(written).size_limit(MAX_PATTERN).build();
-        let regex = regex.map_err(|error| format!("the pattern cannot be used: {error}"))?;
-        if regex.is_match("") {
+        let expression = Expression::new(written, MAX_PATTERN).map_err(|says| format!("the pattern {says}"))?;
+        if expression.regex().is_match("") {
             return Err("the pattern is found in an empty text, and so everywhere".to_owned());
         }
-        Ok(Self { regex: Arc::new(regex), start: start(written) })
+        Ok(Self { expression, start: start(written) })
     }
 
     pub fn written(&self) -> &str {
-        self.regex.as_str()
+        self.expression.written()
     }
 
     fn replace(&self, text: &str, with: &str) -> Option<String> {
@@ -104,20 +103,12 @@ impl Expression {
         if !self.start.is_empty() && memchr::memmem::find(text.as_bytes(), self.start.as_bytes()).is_none() {
             return None;
         }
-        match self.regex.replace_all(text, with) {
-            std::borrow::Cow::Borrowed(_) => None,
-            std::borrow::Cow::Owned(hidden) => Some(hidden),
+        match self.expression.regex().replace_all(text, with) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(hidden) => Some(hidden),
         }
     }
 }
-
-impl PartialEq for Expression {
-    fn eq(&self, other: &Self) -> bool {
-        self.written() == other.written()
-    }
-}
-
-impl Eq for Expression {}
 
 /// The letters with which everything begins that the pattern finds.
 fn start(written: &str) -> String {
@@ -307,7 +298,7 @@ mod tests {
     #[test]
     fn a_pattern_hides_what_it_finds() {
         let hide = |pattern: &str, with: &str, text: &str| {
-            let what = Secret::Pattern(Expression::new(pattern).unwrap());
+            let what = Secret::Pattern(MaskPattern::new(pattern).unwrap());
             Mask { what, with: with.to_owned() }.hide(text)
         };
         assert_eq!(
@@ -319,8 +310,8 @@ mod tests {
         assert_eq!(hide("ab?c", "-", "ac abc").as_deref(), Some("- -"));
         assert_eq!(hide("a|b", "-", "b").as_deref(), Some("-"));
         assert_eq!(hide("(?i)secret", "-", "SECRET").as_deref(), Some("-"));
-        assert!(Expression::new("x*").unwrap_err().contains("empty text"));
-        assert!(Expression::new("(").unwrap_err().starts_with("the pattern cannot be used: "));
+        assert!(MaskPattern::new("x*").unwrap_err().contains("empty text"));
+        assert!(MaskPattern::new("(").unwrap_err().starts_with("the pattern cannot be used: "));
     }
 
     #[test]

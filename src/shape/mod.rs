@@ -19,7 +19,7 @@ pub mod properties;
 mod severity;
 mod time;
 
-pub use mask::{Expression, Known, Mask, Secret};
+pub use mask::{Known, Mask, MaskPattern, Secret};
 pub use parse::{Parser, Pattern};
 
 use std::borrow::Cow;

@@ -1,12 +1,9 @@
 //! A regular expression with named groups, each of them a field, and those that are known by a name.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-
-use regex_lite::{Regex, RegexBuilder};
 
 use super::parse::{Found, Unread};
-use crate::record::Value;
+use crate::record::{Expression, Value};
 
 /// Bytes of a compiled pattern.
 const MAX_PATTERN: usize = 64 << 10;
@@ -53,11 +50,11 @@ const NAMED: [(&str, &str); 8] = [
 ];
 
 /// A regular expression whose named groups are fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// Empty: the user has written it.
     name: &'static str,
-    regex: Arc<Regex>,
+    expression: Expression,
 }
 
 impl Pattern {
@@ -67,15 +64,15 @@ impl Pattern {
 
     pub fn named(name: &str) -> Option<Self> {
         let (name, written) = NAMED.iter().find(|(known, _)| *known == name)?;
-        Some(Self { name, regex: Arc::new(compile(written).ok()?) })
+        Some(Self { name, expression: Expression::new(written, MAX_PATTERN).ok()? })
     }
 
     pub fn new(written: &str) -> Result<Self, String> {
-        let regex = compile(written).map_err(|error| format!("the pattern cannot be used: {error}"))?;
-        if regex.capture_names().flatten().next().is_none() {
+        let expression = Expression::new(written, MAX_PATTERN).map_err(|says| format!("the pattern {says}"))?;
+        if expression.regex().capture_names().flatten().next().is_none() {
             return Err("the pattern names no group; write (?P<name>…) around what is to be a field".to_owned());
         }
-        Ok(Self { name: "", regex: Arc::new(regex) })
+        Ok(Self { name: "", expression })
     }
 
     pub fn name(&self) -> &'static str {
@@ -83,7 +80,7 @@ impl Pattern {
     }
 
     pub fn written(&self) -> &str {
-        self.regex.as_str()
+        self.expression.written()
     }
 
     /// The groups that are there.
@@ -91,8 +88,9 @@ impl Pattern {
         if text.len() > MAX_TEXT {
             return Err(Unread::Limit);
         }
-        let captures = self.regex.captures(text).ok_or(Unread::Form)?;
-        let groups = self.regex.capture_names().enumerate();
+        let regex = self.expression.regex();
+        let captures = regex.captures(text).ok_or(Unread::Form)?;
+        let groups = regex.capture_names().enumerate();
         let field = |(at, name): (usize, Option<&'a str>)| {
             let (name, found) = (name?, captures.get(at)?.as_str());
             let is_number = !found.is_empty() && found.bytes().all(|byte| byte.is_ascii_digit());
@@ -102,18 +100,6 @@ impl Pattern {
         Ok(groups.filter_map(field).collect())
     }
 }
-
-fn compile(written: &str) -> Result<Regex, regex_lite::Error> {
-    RegexBuilder::new(written).size_limit(MAX_PATTERN).build()
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.written() == other.written()
-    }
-}
-
-impl Eq for Pattern {}
 
 #[cfg(test)]
 mod tests {

@@ -108,7 +108,7 @@ fn deciding_is_free_of_doing() {
 fn each_dependency_has_one_doorway() {
     only(&["hickory_resolver"], &["forward/names/"]);
     only(&["toml::"], &["config/"]);
-    only(&["regex_lite"], &["config/multiline.rs", "record/expression.rs", "shape/pattern.rs", "shape/mask.rs"]);
+    only(&["regex_lite"], &["record/expression.rs"]);
     only(&["syslog_loose"], &["protocol/syslog/tests"]);
     only(&["builder_with_provider"], &["tls/", "listen/tests"]);
     only(&["proxy_header"], &["protocol/proxy/"]);
