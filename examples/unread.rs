@@ -1,5 +1,5 @@
 //! What a collector's kernel has acknowledged and its program has not read, when the program hangs and is killed: the
-//! measurements behind docs/replay.md, made with a real rsyslog. `cargo run --example unread` prints a table in two minutes.
+//! measurements behind docs/design/replay.md, made with a real rsyslog. `cargo run --example unread` prints a table in two minutes.
 //!
 //! rsyslog gets direct queues and an unbuffered file, so that what it has read is in the file. It is stopped with SIGSTOP
 //! while lines come at a steady rate, and killed some seconds later; meanwhile the sender looks at its socket.

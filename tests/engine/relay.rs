@@ -14,7 +14,7 @@ const START: Duration = Duration::from_secs(20);
 /// The host name for messages that carry none. Not this machine's, so that both can be told apart.
 pub const HOSTNAME: &str = "dock-7.test";
 
-/// Only the system calls that docs/hardening.md promises.
+/// Only the system calls that docs/design/hardening.md promises.
 pub const SECCOMP: &str = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/docker/seccomp.json");
 
 /// How much of the root, and of the kernel, is taken away. All but the last the compose files ask for too.

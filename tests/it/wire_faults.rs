@@ -1,7 +1,7 @@
 //! JetStream and the Forward protocol × what goes wrong with a collector or with the relay: no line is lost, and none stops the others. The
 //! server of NATS is a real one, the receiver of Forward is ours; somebody stands between it and the relay, who can keep answers back.
 //!
-//! `LOGFERRY_LINES=5000 cargo test --test it wire_faults:: -- --nocapture --test-threads=1` prints the rows of docs/faults.md.
+//! `LOGFERRY_LINES=5000 cargo test --test it wire_faults:: -- --nocapture --test-threads=1` prints the rows of docs/design/faults.md.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -7,7 +7,7 @@
 //! LOGFERRY_SOAK=full cargo test --release --test soak -- --nocapture
 //! ```
 //!
-//! which writes what it saw to `docs/soak.tsv` and draws it, `docs/soak.svg`; `docs/soak.md` says what it means.
+//! which writes what it saw to `docs/design/soak.tsv` and draws it, `docs/design/soak.svg`; `docs/design/soak.md` says what it means.
 //!
 //! Where to look: `world`: what runs; `names`: what names it goes by; `senders`, `guests`: who connects; `happens`: what
 //! happens; `tally`: counting; `samples`: what was seen, and when that is too much; `graph`: drawing it.
@@ -141,7 +141,7 @@ fn the_graph_shows_the_samples() {
     assert!(record.samples.len() > 300, "only {} samples", record.samples.len());
     assert_eq!(record.grown(&Size::FULL), Vec::<String>::new());
     let kept = std::fs::read_to_string(docs("soak.svg")).expect("it is there");
-    assert!(kept == drawn, "docs/soak.svg is not what LOGFERRY_SOAK_DRAW=1 cargo test --test soak draws");
+    assert!(kept == drawn, "docs/design/soak.svg is not what LOGFERRY_SOAK_DRAW=1 cargo test --test soak draws");
 }
 
 /// 18 kB a minute, a descriptor in five minutes or a thread in 25 are seen; a warm-up is none.
@@ -163,7 +163,7 @@ fn what_grows_is_said_to_have_grown() {
 }
 
 fn docs(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/design").join(name)
 }
 
 /// Everybody has spoken to the relay once, and nobody does any more. Returns what was sent.

@@ -1,5 +1,5 @@
 //! The explanation of a message, as data. The text for people and the JSON for programs are both made from it; the fields'
-//! names, in this order, are the keys of the JSON, which docs/operations.md lists.
+//! names, in this order, are the keys of the JSON, which docs/commands.md lists.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long = "as", value_enum, value_name = "PROTOCOL")]
     read_as: Option<ReadAs>,
 
-    /// One JSON object for each message (docs/operations.md names the keys)
+    /// One JSON object for each message (docs/commands.md names the keys)
     #[arg(long)]
     json: bool,
 

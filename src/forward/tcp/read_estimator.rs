@@ -3,7 +3,7 @@
 //!
 //! A peer's kernel does tell how much more it would take, the window. Acknowledged bytes plus window, the right edge,
 //! moves on as the program reads and stands still when it does not (RFC 9293 3.8.6), though not exactly: a buffer holds
-//! more than was announced, and a young one grows before anybody reads. docs/replay.md has the measurements behind the
+//! more than was announced, and a young one grows before anybody reads. docs/design/replay.md has the measurements behind the
 //! figures here.
 
 use std::time::{Duration, Instant};
