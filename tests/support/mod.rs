@@ -50,6 +50,7 @@
 //! - `soak/`          hours of load and change, and what grows; `hostile/`: thousands of strangers, and what they cost
 //! - `engine/`        a real Docker engine; `swarm/`: a real Swarm; `recipes/`: docs/recipes and docs/destinations, run
 //! - `senders/`       what devices and libraries send, and docs/senders.md
+//! - `docs.rs`        links between pages, the book's table of contents, and how long sentences are
 //! - `corpus.rs`      what a captured message means, and that reading it allocates nothing
 //! - `simulation/`    relays, network, disk and clock from a seed, in one thread: what nobody has thought of
 //! - `spool_model.rs` every history of a spool, in this process, where no test beside it may start another that holds its
