@@ -52,7 +52,7 @@ pub use proxy::Proxy;
 pub use rules::MAX_RULES;
 pub use secret::{Secret, SecretError};
 pub use sections::{Admin, DEFAULT_ADMIN, Log, LogFormat, LogLevel, ReadyCheck, Resolve};
-pub use spool::{MIN_SPOOL_SIZE, Spool};
+pub use spool::{DEFAULT_SPOOL_DIR, MIN_SPOOL_SIZE, Spool};
 pub use syslog::{DEFAULT_SD_ID, Rate, Syslog};
 
 use crate::files;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::log_driver::RelayAddress;
 use super::{Failure, certs, print, runtime};
-use crate::config::{Config, Log, LogFormat, LogLevel, Overrides};
+use crate::config::{Config, DEFAULT_SPOOL_DIR, Log, LogFormat, LogLevel, Overrides};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::relay::{Relay, StartError};
@@ -219,13 +219,24 @@ impl Outcome {
 struct ScratchDir(PathBuf);
 
 impl ScratchDir {
+    /// Our image has no /tmp, and its spool is a volume that its user may write to.
     fn new() -> Result<Self, String> {
-        // Our image has no /tmp.
-        let parent = std::env::temp_dir();
-        std::fs::create_dir_all(&parent).map_err(|error| cannot_make(&parent, &error))?;
+        Self::in_first_of(&[&std::env::temp_dir(), Path::new(DEFAULT_SPOOL_DIR)])
+    }
+
+    /// Makes the directory in the first of `parents` where that is possible.
+    fn in_first_of(parents: &[&Path]) -> Result<Self, String> {
         // In a container each demo has the same process id, and one that was interrupted leaves its directory.
         let number = RandomState::new().build_hasher().finish();
-        Self::at(parent.join(format!("logferry-demo-{number:016x}")))
+        let name = format!("logferry-demo-{number:016x}");
+        let mut failures = Vec::new();
+        for parent in parents {
+            match Self::at(parent.join(&name)) {
+                Ok(made) => return Ok(made),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(format!("no directory for its files (set TMPDIR to one that can be written): {}", failures.join("; ")))
     }
 
     /// Makes the directory. One that exists is refused: other users may write to its parent, so an existing directory or link may
@@ -237,7 +248,7 @@ impl ScratchDir {
 }
 
 fn cannot_make(dir: &Path, error: &std::io::Error) -> String {
-    format!("cannot make {} for its files (set TMPDIR): {error}", dir.display())
+    format!("cannot make {}: {error}", dir.display())
 }
 
 impl Drop for ScratchDir {
@@ -269,6 +280,16 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn without_a_tmp_the_volume_of_the_spool_has_the_files() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let tmp = volume.path().join("no-tmp");
+        let made = ScratchDir::in_first_of(&[&tmp, volume.path()]).expect("made");
+        assert_eq!(made.0.parent(), Some(volume.path()));
+        let Err(said) = ScratchDir::in_first_of(&[&tmp]) else { panic!("made in {}", tmp.display()) };
+        assert!(said.contains("no-tmp/logferry-demo-") && said.contains("TMPDIR"), "{said}");
+    }
 
     #[test]
     fn the_scratch_directory_is_new_and_private() {
