@@ -7,6 +7,8 @@
 
 mod getsockopt;
 mod handed_over;
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+mod stack;
 mod unsent;
 
 pub use getsockopt::socket_option;
