@@ -99,8 +99,7 @@ pub fn split_text(bytes: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
 /// A value as fields have it. `None`: it is no JSON.
 pub fn field(value: &str) -> Option<Value<'_>> {
     match text(value) {
-        Some(Cow::Borrowed(text)) => Some(Value::Text(text.as_bytes().into())),
-        Some(Cow::Owned(text)) => Some(Value::Text(text.into_bytes().into())),
+        Some(text) => Some(Value::text(text)),
         None => Value::from_json(value),
     }
 }

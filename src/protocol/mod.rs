@@ -30,7 +30,7 @@ pub mod gelf;
 mod held;
 pub mod inflate;
 pub mod journal;
-mod json;
+pub(crate) mod json;
 pub mod nats;
 pub mod outline;
 pub mod properties;

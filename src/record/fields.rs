@@ -79,6 +79,19 @@ impl<'a> Value<'a> {
         Some(Value::Json(Json(String::from_utf8(out).ok()?.into())))
     }
 
+    /// A text.
+    pub fn text(text: Cow<'a, str>) -> Self {
+        Self::Text(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
+    }
+
+    /// A number, true, false or null, as a reader of JSON has found it. `None`: no float can hold the number.
+    pub fn scalar(json: &'a str) -> Option<Self> {
+        (!json::is_too_large(json)).then_some(Self::Json(Json(json.into())))
+    }
+
     /// JSON that was written here, of what is no text: no blanks between its values, no number that no float can hold, no half of a surrogate
     /// pair, and not too deep.
     pub fn written(mut json: Vec<u8>) -> Option<Self> {

@@ -28,7 +28,7 @@ pub(super) fn readable(json: &str) -> String {
 const SURELY_SMALL: usize = 300;
 
 /// Is it a number that no float can hold?
-pub(super) fn is_too_large(json: &str) -> bool {
+pub(crate) fn is_too_large(json: &str) -> bool {
     json.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
         && (json.len() > SURELY_SMALL || json.contains(['e', 'E']))
         && json.parse().is_ok_and(|number: f64| number.is_infinite())
@@ -36,41 +36,38 @@ pub(super) fn is_too_large(json: &str) -> bool {
 
 /// How many arrays and objects are open at most.
 pub fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut rest) = (0_usize, 0, json);
-    while let Some(at) = rest.find(['"', '[', '{', ']', '}']) {
-        let len = match rest.as_bytes()[at] {
-            b'"' => text_len(&rest[at..]),
-            b'[' | b'{' => {
-                depth += 1;
-                1
-            }
-            _ => {
-                depth = depth.saturating_sub(1);
-                1
-            }
-        };
+    let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
+    while let Some(byte) = json.as_bytes().get(at) {
+        match byte {
+            b'"' => at += text_len(&json[at..]) - 1,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
         deepest = deepest.max(depth);
-        rest = &rest[at + len..];
     }
     deepest
 }
 
 /// The length of the text at the start, with its quotes.
-fn text_len(json: &str) -> usize {
+pub(crate) fn text_len(json: &str) -> usize {
+    let bytes = json.as_bytes();
     let mut at = 1;
-    while let Some(found) = json.get(at..).and_then(|rest| rest.find(['"', '\\'])) {
-        at += found + 1;
-        if json.as_bytes()[at - 1] == b'"' {
-            return at;
-        }
-        at += json[at..].chars().next().map_or(0, char::len_utf8);
+    while let Some(rest) = bytes.get(at..) {
+        at += plain_len(rest);
+        at += match bytes.get(at) {
+            Some(b'"') => return at + 1,
+            Some(b'\\') => 2,
+            _ => 1,
+        };
     }
     json.len()
 }
 
-fn number_len(json: &str) -> usize {
-    let is_in = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
-    json.find(|c| !is_in(c)).unwrap_or(json.len())
+pub(crate) fn number_len(json: &str) -> usize {
+    let is_in = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+    json.bytes().take_while(is_in).count()
 }
 
 /// With other texts where `change` says one; `None`: each stays. Names are texts, too.
@@ -78,8 +75,12 @@ pub(super) fn with_texts(json: &str, change: &dyn Fn(&str) -> Option<String>) ->
     let (mut out, mut kept, mut at) = (Vec::new(), 0, 0);
     while let Some(start) = json[at..].find('"').map(|found| at + found) {
         let end = start + text_len(&json[start..]);
-        let text = serde_json::from_str::<String>(&json[start..end]).ok();
-        if let Some(new) = text.and_then(|text| change(&text)) {
+        let inside = json.get(start + 1..end - 1).unwrap_or_default();
+        let new = match memchr::memchr(b'\\', inside.as_bytes()) {
+            None => change(inside),
+            Some(_) => serde_json::from_str::<String>(&json[start..end]).ok().and_then(|text| change(&text)),
+        };
+        if let Some(new) = new {
             out.extend_from_slice(&json.as_bytes()[kept..start]);
             push_text(&new, &mut out);
             kept = end;

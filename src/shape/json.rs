@@ -1,111 +1,83 @@
 //! A text that is a JSON object.
 
-use std::borrow::Cow;
-use std::fmt;
+use super::parse::{Found, MAX_FOUND, Unread, has_repeated};
+use crate::protocol::json::{BadObject, each_member, text};
+use crate::record::Value;
+use crate::record::json::{is_too_large, number_len, text_len};
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::parse::{Found, MAX_FOUND, Unread};
-use crate::record::{Value, json_depth};
-
-/// Arrays and objects that are open at once in a text.
-const MAX_DEPTH: usize = 32;
-
-/// The members of the object that the text is. A name that is there twice has the last value, as in most readers.
-pub fn parse(text: &str) -> Result<Found<'_>, Unread> {
-    let text = text.trim_ascii();
-    if !text.starts_with('{') || !text.ends_with('}') {
+/// The members of the object that the text is. An object in which a name stands twice has no fields: its readers do not agree on
+/// which of the two values counts, and log stores refuse it.
+pub fn parse(object: &str) -> Result<Found<'_>, Unread> {
+    let object = object.trim_ascii();
+    if !object.starts_with('{') || !object.ends_with('}') {
         return Err(Unread::Form);
     }
-    if json_depth(text) > MAX_DEPTH {
-        return Err(Unread::Limit);
-    }
-    let Members(members) = serde_json::from_str(text).map_err(|_| Unread::Form)?;
-    if members.len() > MAX_FOUND {
-        return Err(Unread::Limit);
+    let (mut members, mut count) = (Vec::with_capacity(16), 0);
+    let read = each_member(object, |name, value| {
+        count += 1;
+        // The rest is read all the same: broken JSON is told from too many members.
+        if count <= MAX_FOUND {
+            members.push((name, value));
+        }
+        true
+    });
+    match read {
+        Ok(()) if count <= MAX_FOUND => {}
+        Ok(()) | Err(BadObject::TooDeep) => return Err(Unread::Limit),
+        Err(_) => return Err(Unread::Form),
     }
     let mut found: Found<'_> = Vec::with_capacity(members.len());
     for (name, value) in members {
-        let value = value_of(value.get())?;
-        match found.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => found.push((name, value)),
-        }
+        found.push((name, value_of(value, &mut count)?));
     }
-    Ok(found)
+    if has_repeated(found.iter().map(|(name, _)| &**name)) { Err(Unread::Duplicate) } else { Ok(found) }
 }
 
-/// A text without an escape is borrowed.
-fn value_of(json: &str) -> Result<Value<'_>, Unread> {
-    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(text) if !text.contains('\\') => Ok(Value::Text(Cow::Borrowed(text.as_bytes()))),
-        Some(_) => Value::from_json(json).ok_or(Unread::Form),
-        None => match Value::from_json(json) {
-            // A number became a text, because nobody could hold it.
-            Some(Value::Text(_)) => Err(Unread::Limit),
-            Some(value) => Ok(value),
-            None => Err(Unread::Form),
-        },
+/// A value that is known to be JSON. `count`: names so far.
+fn value_of<'a>(json: &'a str, count: &mut usize) -> Result<Value<'a>, Unread> {
+    match json.as_bytes()[0] {
+        b'"' => Ok(Value::text(text(json).ok_or(Unread::Form)?)),
+        b'{' | b'[' => {
+            check_nested(json, count)?;
+            Value::from_json(json).ok_or(Unread::Form)
+        }
+        _ => Value::scalar(json).ok_or(Unread::Limit),
     }
 }
 
-/// The members of an object in order, up to one more than are looked at.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-/// A name, borrowed where it has no escape.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
+/// What holds for the object holds for those in it.
+fn check_nested(json: &str, count: &mut usize) -> Result<(), Unread> {
+    // The names of each object that is open.
+    let (mut open, mut at) = (Vec::new(), 0);
+    while let Some(byte) = json.as_bytes().get(at) {
+        let start = at;
+        at += match byte {
+            b'"' => text_len(&json[at..]),
+            b'-' | b'0'..=b'9' => number_len(&json[at..]),
+            _ => 1,
+        };
+        match byte {
+            b'{' => open.push(Vec::new()),
+            b'}' if has_repeated(open.pop().unwrap_or_default()) => return Err(Unread::Duplicate),
+            b'"' if json[at..].trim_ascii_start().starts_with(':') => {
+                *count += 1;
+                let name = text(&json[start..at]).ok_or(Unread::Form)?;
+                open.last_mut().ok_or(Unread::Form)?.push(name);
             }
-
-            fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-
-            fn visit_str<E: Error>(self, name: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
+            b'-' | b'0'..=b'9' if is_too_large(&json[start..at]) => return Err(Unread::Limit),
+            _ => {}
         }
-        deserializer.deserialize_str(Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    // The rest is read all the same: what is no JSON is told from what has too many members.
-                    if members.len() <= MAX_FOUND {
-                        members.push((name, value));
-                    }
-                }
-                Ok(Members(members))
-            }
+        if *count > MAX_FOUND {
+            return Err(Unread::Limit);
         }
-        deserializer.deserialize_map(Object)
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::json::MAX_DEPTH;
 
     fn shown(text: &str) -> Result<String, Unread> {
         parse(text).map(crate::shape::parse::shown)
@@ -117,7 +89,32 @@ mod tests {
         let expected = r#"level="info" n=1.10 big=123456789012345678901234567890 ok=true none=null a=[1,2] o={"b":"c d"} e="a\"b\n""#;
         assert_eq!(shown(text).as_deref(), Ok(expected));
         assert_eq!(shown("{}").as_deref(), Ok(""));
-        assert_eq!(shown(r#"{"a\u0062":1,"a":2,"ab":3}"#).as_deref(), Ok("ab=3 a=2"));
+        assert_eq!(shown(r#"{"a\u0062":1,"a":"\ud83d\ude00"}"#).as_deref(), Ok("ab=1 a=\"\u{1f600}\""));
+    }
+
+    #[test]
+    fn a_name_stands_there_once() {
+        let many =
+            |last: &str| (0..99).fold(String::new(), |all, n| format!("{all}\"{n}\":{n},")) + &format!("\"{last}\":0");
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a\u0062":1,"a":2,"ab":3}"#,
+            r#"{"o":{"a":1,"b":{"a":1},"a":1}}"#,
+            r#"{"o":[{"a":1},{"a":1,"\u0061" : 2}]}"#,
+            &format!("{{{}}}", many("98")),
+            &format!("{{\"o\":{{{}}}}}", many("98")),
+        ] {
+            assert_eq!(parse(text), Err(Unread::Duplicate), "{text}");
+        }
+        for text in [
+            r#"{"a":{"a":{"a":["a","a"]}},"b":{"a":1}}"#,
+            r#"{"o":[{"a":"a\":"},{"a":2,"A":"\\"}]}"#,
+            &format!("{{{}}}", many("99")),
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        // Broken as a whole is no form at all.
+        assert_eq!(parse(r#"{"a":1,"a":}"#), Err(Unread::Form));
     }
 
     #[test]
@@ -150,6 +147,12 @@ mod tests {
         let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(&deep(MAX_DEPTH - 1)).is_ok());
         assert_eq!(parse(&deep(MAX_DEPTH)), Err(Unread::Limit));
-        assert_eq!(parse("{\"n\":1e999}"), Err(Unread::Limit));
+        let in_arrays = |count: usize| format!("{{\"o\":[{}]}}", vec![many(2); count / 2].join(","));
+        assert!(parse(&in_arrays(MAX_FOUND - 2)).is_ok());
+        assert_eq!(parse(&in_arrays(MAX_FOUND)), Err(Unread::Limit));
+        for text in ["{\"n\":1e999}", "{\"n\":-1e999}", "{\"o\":[{\"n\":1e999}]}"] {
+            assert_eq!(parse(text), Err(Unread::Limit), "{text}");
+        }
+        assert!(parse("{\"n\":1e-999,\"t\":\"1e999\",\"o\":[\"1e999\"]}").is_ok());
     }
 }

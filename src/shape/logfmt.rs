@@ -1,70 +1,96 @@
 //! A text of `key=value` and `key="a value"`, with blanks between them, as Go's, Heroku's and many other libraries write it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use super::parse::{Found, MAX_FOUND, Unread};
+use super::parse::{Found, MAX_FOUND, Unread, has_repeated};
 use crate::record::Value;
 
-/// The pairs of a text. All of it has to be pairs: `user=7 has logged in` is a sentence.
+/// The pairs of a text. All of it has to be pairs: `user=7 has logged in` is a sentence. The last value of a key counts: no reader
+/// refuses a key that is there twice, and libraries that hand a logger down write such lines.
 pub fn parse(text: &str) -> Result<Found<'_>, Unread> {
-    let mut found: Found<'_> = Vec::new();
+    let mut found: Found<'_> = Vec::with_capacity(16);
     let mut rest = text.trim_ascii();
     while !rest.is_empty() {
-        let (key, behind) = rest.split_at(rest.find(|byte: char| !is_key(byte)).unwrap_or(rest.len()));
+        let (key, behind) = rest.split_at(rest.bytes().take_while(|byte| is_key(*byte)).count());
         let behind = behind.strip_prefix('=').filter(|_| !key.is_empty()).ok_or(Unread::Form)?;
         let (value, behind) = match behind.strip_prefix('"') {
             Some(quoted) => unquote(quoted)?,
             None => {
-                let (value, behind) = behind.split_at(behind.find(' ').unwrap_or(behind.len()));
-                if value.contains(['"', '=']) {
-                    return Err(Unread::Form);
-                }
+                let (value, behind) = behind.split_at(bare_len(behind.as_bytes())?);
                 (bare(value), behind)
             }
         };
         if found.len() == MAX_FOUND {
             return Err(Unread::Limit);
         }
-        match found.iter_mut().find(|(known, _)| known == key) {
-            Some((_, known)) => *known = value,
-            None => found.push((Cow::Borrowed(key), value)),
-        }
+        found.push((Cow::Borrowed(key), value));
         rest = match behind.strip_prefix(' ') {
             Some(rest) => rest.trim_ascii_start(),
             None if behind.is_empty() => behind,
             None => return Err(Unread::Form),
         };
     }
-    if found.is_empty() { Err(Unread::Form) } else { Ok(found) }
+    if found.is_empty() {
+        return Err(Unread::Form);
+    }
+    if has_repeated(found.iter().map(|(key, _)| &**key)) {
+        keep_last(&mut found);
+    }
+    Ok(found)
 }
 
-fn is_key(byte: char) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, '_' | '-' | '.' | '/' | '@' | '$')
+/// Each key once, where it stands for the last time.
+fn keep_last(found: &mut Found<'_>) {
+    let mut known = HashSet::new();
+    found.reverse();
+    found.retain(|(key, _)| known.insert(key.clone()));
+    found.reverse();
+}
+
+fn is_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/' | b'@' | b'$')
+}
+
+/// The length of a value without quotes.
+fn bare_len(bytes: &[u8]) -> Result<usize, Unread> {
+    match bytes.iter().position(|byte| matches!(byte, b' ' | b'"' | b'=')) {
+        None => Ok(bytes.len()),
+        Some(end) if bytes[end] == b' ' => Ok(end),
+        Some(_) => Err(Unread::Form),
+    }
 }
 
 /// What stands without quotes: numbers without an exponent, true and false are what they are.
 fn bare(text: &str) -> Value<'_> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.')) && !text.is_empty();
-    match Value::from_json(text).filter(|_| is_number || matches!(text, "true" | "false")) {
-        Some(value) => value,
-        None => Value::Text(Cow::Borrowed(text.as_bytes())),
+    let scalar =
+        if is_number(text.as_bytes()) || matches!(text, "true" | "false") { Value::scalar(text) } else { None };
+    scalar.unwrap_or(Value::Text(Cow::Borrowed(text.as_bytes())))
+}
+
+/// As JSON has it, without an exponent.
+fn is_number(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let whole = digits(text);
+    match text[whole..].split_first() {
+        _ if whole == 0 || whole > 1 && text[0] == b'0' => false,
+        None => true,
+        Some((point, fraction)) => *point == b'.' && !fraction.is_empty() && digits(fraction) == fraction.len(),
     }
 }
 
 /// The text up to the quote that ends it, and what is behind.
 fn unquote(text: &str) -> Result<(Value<'_>, &str), Unread> {
-    let mut escapes = false;
-    let mut bytes = text.bytes().enumerate();
-    let end = loop {
-        match bytes.next().ok_or(Unread::Form)? {
-            (at, b'"') => break at,
-            (_, b'\\') => {
-                escapes = true;
-                bytes.next();
-            }
-            _ => {}
+    let (bytes, mut end, mut escapes) = (text.as_bytes(), 0, false);
+    loop {
+        end += memchr::memchr2(b'"', b'\\', bytes.get(end..).unwrap_or_default()).ok_or(Unread::Form)?;
+        if bytes[end] == b'"' {
+            break;
         }
-    };
+        escapes = true;
+        end += 2;
+    }
     let (value, behind) = (&text[..end], &text[end + 1..]);
     let value = match escapes {
         false => Cow::Borrowed(value.as_bytes()),
@@ -111,7 +137,8 @@ mod tests {
             ("a=true b=007 c=1e5 d=1.2.3", r#"a=true b="007" c="1e5" d="1.2.3""#),
             (r#"a="x \"y\" \\ \n \d""#, r#"a="x \"y\" \\ \n \\d""#),
             ("  a=1   b=2 ", "a=1 b=2"),
-            ("a=1 a=2", "a=2"),
+            ("a=1 b=3 a=2", "b=3 a=2"),
+            ("a=- b=-0 c=1. d=.5 e=0.50 f=00 g=-7", r#"a="-" b=-0 c="1." d=".5" e=0.50 f="00" g=-7"#),
             ("a.b-c/d_e@f=gr\u{fc}n", "a.b-c/d_e@f=\"gr\u{fc}n\""),
         ] {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
@@ -136,7 +163,12 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(Unread::Form), "{text}");
         }
+        for text in ["a=\"\\", "a=\"\\\"", "a=\"\u{fc}\\\u{fc}"] {
+            assert_eq!(parse(text), Err(Unread::Form), "{text}");
+        }
         let many: String = (0..=MAX_FOUND).map(|n| format!("k{n}={n} ")).collect();
         assert_eq!(parse(&many), Err(Unread::Limit));
+        let equal = "k=1 ".repeat(99) + "k=2";
+        assert_eq!(shown(&equal).as_deref(), Ok("k=2"));
     }
 }

@@ -85,6 +85,8 @@ pub struct Misread {
     pub form: u64,
     /// It fits, and is beyond the limits: too many fields, too deep, a number that nobody can hold.
     pub limit: u64,
+    /// A name stands twice in an object of JSON.
+    pub duplicate: u64,
     /// The field of `time-from` is no time.
     pub time: u64,
     /// The field of `severity-from` is no severity.
@@ -101,8 +103,14 @@ pub struct Tally {
 
 impl Misread {
     /// Each with its word.
-    pub fn counts(&self) -> [(&'static str, u64); 4] {
-        [("form", self.form), ("limit", self.limit), ("time", self.time), ("severity", self.severity)]
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("form", self.form),
+            ("limit", self.limit),
+            ("duplicate", self.duplicate),
+            ("time", self.time),
+            ("severity", self.severity),
+        ]
     }
 }
 
@@ -186,6 +194,7 @@ impl Shape {
                 }
                 Err(parse::Unread::Form) => misread.form += 1,
                 Err(parse::Unread::Limit) => misread.limit += 1,
+                Err(parse::Unread::Duplicate) => misread.duplicate += 1,
             }
         }
         if *guess_severity

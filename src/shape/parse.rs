@@ -1,6 +1,7 @@
 //! Which forms the text of a line may have, and the fields that are found in it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -36,6 +37,8 @@ pub enum Unread {
     Form,
     /// There are more fields than may be, it is nested too deep, or a number is larger than anybody can hold.
     Limit,
+    /// A name stands twice in one object.
+    Duplicate,
 }
 
 /// The fields of the first form that the text has.
@@ -55,11 +58,25 @@ pub fn parse<'a>(parsers: &'a [Parser], pattern: Option<&'a Pattern>, text: &'a 
         };
         match found {
             Ok(found) => return Ok(found),
-            Err(Unread::Limit) => unread = Unread::Limit,
             Err(Unread::Form) => {}
+            Err(why) => unread = why,
         }
     }
     Err(unread)
+}
+
+/// So many names are compared with each other faster than they are hashed.
+const FEW: usize = 16;
+
+/// Does a name stand there twice? The time is proportional to the names, however many there are.
+pub(super) fn has_repeated<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> bool {
+    let names: Vec<S> = names.into_iter().collect();
+    if names.len() <= FEW {
+        let is_before = |at: usize, name: &S| names[..at].iter().any(|known| known.as_ref() == name.as_ref());
+        return names.iter().enumerate().any(|(at, name)| is_before(at, name));
+    }
+    let mut known = HashSet::with_capacity(names.len());
+    !names.iter().all(|name| known.insert(name.as_ref()))
 }
 
 impl FromStr for Parser {

@@ -87,6 +87,34 @@ fn time_severity_and_text_come_from_fields() {
     relay.stops();
 }
 
+/// Lines whose JSON cannot be used are carried as they are, and counted by the reason.
+#[test]
+fn bad_json_is_carried_as_text() {
+    let many: Vec<String> = (0..4000).map(|n| format!("\"k{n}\":{n}")).collect();
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(4000), "]".repeat(4000));
+    let texts = [
+        "{\"broken\":",
+        "{\"a\":1,\"a\":2}",
+        "{\"o\":[{\"a\":1,\"a\":1}]}",
+        &deep,
+        &format!("{{{}}}", many.join(",")),
+        "{\"n\":1e999}",
+    ];
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let setup = Setup::new().listen("tcp://127.0.0.1:0");
+    let relay = setup.forward_with(&collector.url(), &format!("{COUNTED}\nparse = \"json\"")).start();
+    let mut wire = relay.door().connect();
+    texts.iter().for_each(|text| wire.says(&container("web"), text.as_bytes()));
+    for (frame, text) in collector.frames(texts.len()).iter().zip(texts) {
+        let line: Value = serde_json::from_slice(frame).expect("JSON");
+        assert_eq!((&line["message"], line.get("fields")), (&json!(text), None));
+    }
+    relay.has_delivered(texts.len(), 0);
+    let misread = |what: &str| relay.metrics().with("forward_misread_total", what);
+    assert_eq!(["form", "limit", "duplicate", "time", "severity"].map(misread), [1, 3, 2, 0, 0]);
+    relay.stops();
+}
+
 #[test]
 fn a_forward_wants_lines_by_what_is_parsed() {
     let keys = "parse = \"json\"\nmatch = { field = { status = \">=500\" } }";

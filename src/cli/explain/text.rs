@@ -192,6 +192,7 @@ fn misread(what: &str) -> &'static str {
     match what {
         "form" => "not parsed: the text has none of the forms that `parse` names",
         "limit" => "not parsed: the text is too long, too deep, or has too many fields or a number that is too large",
+        "duplicate" => "not parsed: a name stands twice in its JSON",
         "time" => "the field of `time-from` is no time",
         _ => "the field of `severity-from` is no severity",
     }
