@@ -43,20 +43,13 @@ settings! {
 
 const MASK_PATTERN: Special<MaskPattern> =
     Special { read: MaskPattern::new, display: |pattern| pattern.written().to_owned() };
-const KNOWN: [(&str, Known); 5] = [
-    ("card-number", Known::CardNumber),
-    ("email", Known::Email),
-    ("bearer-token", Known::BearerToken),
-    ("aws-key", Known::AwsKey),
-    ("private-key", Known::PrivateKey),
-];
 
 settings! {
     /// What a forward hides.
     pub struct MaskSettings, written as WrittenMask {
         pattern: Option<MaskPattern> = None, as Optional(MASK_PATTERN), key "pattern";
         /// Secrets that are known by their form.
-        known: Vec<Known> = Vec::new(), as ListOf { read: known, display: |secret| word(*secret).to_owned() }, key "known";
+        known: Vec<Known> = Vec::new(), as ListOf { read: known, display: |secret| secret.word().to_owned() }, key "known";
         /// What takes the place of what is hidden.
         with: String = "***".to_owned(), as Special { read: |text| Ok(text.to_owned()), display: String::clone }, key "with";
     }
@@ -71,12 +64,8 @@ impl MaskSettings {
 }
 
 fn known(text: &str) -> Result<Known, String> {
-    let found = KNOWN.iter().find_map(|(word, known)| (*word == text).then_some(*known));
-    found.ok_or_else(|| format!("write {}; `pattern` finds anything else", KNOWN.map(|(word, _)| word).join(", ")))
-}
-
-fn word(secret: Known) -> &'static str {
-    KNOWN.iter().find_map(|(word, known)| (*known == secret).then_some(*word)).unwrap_or_default()
+    let found = Known::ALL.iter().find_map(|(word, known)| (*word == text).then_some(*known));
+    found.ok_or_else(|| format!("write {}; `pattern` finds anything else", Known::ALL.map(|(word, _)| word).join(", ")))
 }
 
 impl ShapeSettings {

@@ -99,6 +99,22 @@ impl<'a> Value<'a> {
         Some(Self::Json(Json(String::from_utf8(json).ok()?.into())))
     }
 
+    /// The value with other texts where `change` says one. `None`: each stays.
+    pub fn with_texts(&self, change: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Value<'static>> {
+        let in_json = |text: &str| change(text.as_bytes()).and_then(|new| String::from_utf8(new).ok());
+        match self {
+            Self::Text(text) => change(text).map(|new| Value::Text(new.into())),
+            Self::Json(json) => Value::written(json::with_texts(json.as_str(), &in_json)?.into_bytes()),
+        }
+    }
+
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Text(text) => Value::Text(text.into_owned().into()),
+            Self::Json(Json(json)) => Value::Json(Json(json.into_owned().into())),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -165,15 +181,9 @@ impl<'a> Fields<'a> {
 
     /// Puts other texts in the place of those for which `change` says one. False: none was changed.
     pub fn change_texts(&mut self, change: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
-        let in_json = |text: &str| change(text.as_bytes()).and_then(|new| String::from_utf8(new).ok());
         let mut is_changed = false;
         for field in &mut self.list {
-            let new = match &field.value {
-                Value::Text(text) => change(text).map(|new| Value::Text(new.into())),
-                Value::Json(json) => {
-                    json::with_texts(json.as_str(), &in_json).and_then(|new| Value::written(new.into_bytes()))
-                }
-            };
+            let new = field.value.with_texts(change);
             if let Some(new) = new {
                 *field = Field::new(std::mem::take(&mut field.name), new);
                 is_changed = true;

@@ -71,11 +71,6 @@ struct Set {
 }
 
 impl Rule {
-    /// Does the `match` of a forward let it pass? No rules let everything pass, otherwise one of them has to match.
-    pub fn lets_pass(rules: &[Self], record: &Record<'_>) -> bool {
-        rules.is_empty() || rules.iter().any(|rule| rule.matches(record))
-    }
-
     /// The first of a list that matches.
     pub fn first_match<'r>(rules: &'r [Self], record: &Record<'_>) -> Option<&'r Self> {
         rules.iter().find(|rule| rule.matches(record))

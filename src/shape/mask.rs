@@ -1,6 +1,7 @@
 //! What is hidden in texts: what a pattern finds, and secrets that are known by their form.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use crate::record::Expression;
@@ -46,14 +47,17 @@ pub struct MaskPattern {
     start: String,
 }
 
-/// What becomes of bytes; `None`: nothing of them is hidden. What is not UTF-8 has no secret in it.
-pub fn hide(masks: &[Mask], bytes: &[u8]) -> Option<Vec<u8>> {
+/// What becomes of bytes; `None`: nothing of them is hidden. What is not UTF-8 has no secret in it. `on_hit` is told the masks that hide.
+pub fn hide(masks: &[Mask], bytes: &[u8], on_hit: &dyn Fn(&Mask)) -> Option<Vec<u8>> {
     let mut hides = false;
     let mut out = Vec::new();
     for chunk in bytes.utf8_chunks() {
         let mut hidden: Option<String> = None;
         for mask in masks {
-            hidden = mask.hide(hidden.as_deref().unwrap_or(chunk.valid())).or(hidden);
+            if let Some(more) = mask.hide(hidden.as_deref().unwrap_or(chunk.valid())) {
+                on_hit(mask);
+                hidden = Some(more);
+            }
         }
         hides |= hidden.is_some();
         out.extend_from_slice(hidden.as_deref().unwrap_or(chunk.valid()).as_bytes());
@@ -125,7 +129,29 @@ fn start(written: &str) -> String {
     if written.contains('|') { String::new() } else { letters }
 }
 
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(pattern) => write!(f, "pattern `{}`", pattern.written()),
+            Self::Known(known) => f.write_str(known.word()),
+        }
+    }
+}
+
 impl Known {
+    /// Each with its name in a config.
+    pub const ALL: [(&str, Self); 5] = [
+        ("card-number", Self::CardNumber),
+        ("email", Self::Email),
+        ("bearer-token", Self::BearerToken),
+        ("aws-key", Self::AwsKey),
+        ("private-key", Self::PrivateKey),
+    ];
+
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find_map(|(word, known)| (*known == self).then_some(*word)).unwrap_or_default()
+    }
+
     /// The first secret from `at` on.
     fn find(self, text: &str, at: usize) -> Option<Range<usize>> {
         match self {

@@ -8,6 +8,7 @@
 //! - `mask`: what is hidden
 //! - `time`: a field that is a time
 //! - `severity`: a field, or the beginning of a text, that is a severity
+//! - `trace`: what was done to one line, for `logferry explain`
 //! - `properties`: what must hold for whatever a container prints
 
 mod json;
@@ -18,13 +19,17 @@ mod pattern;
 pub mod properties;
 mod severity;
 mod time;
+mod trace;
 
 pub use mask::{Known, Mask, MaskPattern, Secret};
 pub use parse::{Parser, Pattern};
+pub use trace::{Becomes, Found, Trace};
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use crate::record::{LineOptions, Patterns, Record, Rule, SEVERITIES, StructuredData, Value};
+use trace::Traced;
 
 /// The field that keeps the severity of the sender, where another one takes its place.
 pub const ORIGINAL_SEVERITY: &str = "original_severity";
@@ -144,35 +149,63 @@ impl Shape {
 
     /// Appends what becomes of a line, where that is another one.
     pub fn apply(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
-        self.shape(&self.matches, line, out, tally)
+        self.shape(&self.matches, line, out, tally, None)
     }
 
     /// The same of a line that is meant for sure.
     pub fn apply_to_all(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
-        self.shape(&[], line, out, tally)
+        self.shape(&[], line, out, tally, None)
     }
 
-    fn shape(&self, matches: &[Rule], line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
+    /// As [`Shape::apply`]. Each step is noted.
+    pub fn trace(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally, trace: &mut Trace) -> Shaped {
+        self.shape(&self.matches, line, out, tally, Some(trace))
+    }
+
+    fn shape(
+        &self,
+        matches: &[Rule],
+        line: &[u8],
+        out: &mut Vec<u8>,
+        tally: &mut Tally,
+        mut traced: Traced<'_>,
+    ) -> Shaped {
         let mut record = Record::from_line(line, self.sd_id());
         // What cannot be read has no place for a field, and its text is what stands there.
         let has_fields = record.structured_data != StructuredData::Malformed;
         let (mut is_changed, text) = match has_fields && !self.changes_nothing {
-            true => self.change(&mut record, &mut tally.misread),
+            true => self.change(&mut record, &mut tally.misread, &mut traced),
             false => (false, None),
         };
         let mut record = Record { message: text.as_deref().or(record.message), ..record };
-        if !Rule::lets_pass(matches, &record) {
+        let matched = matches.iter().position(|rule| rule.matches(&record));
+        if let Some(trace) = &mut traced {
+            trace.matched = matched;
+        }
+        // No rules let everything pass.
+        if matched.is_none() && !matches.is_empty() {
             return Shaped::Filtered;
         }
         let masks = &self.steps.masks;
-        let hidden = record.message.filter(|_| !masks.is_empty()).and_then(|text| mask::hide(masks, text));
-        let hides =
-            hidden.is_some() | (!masks.is_empty() && record.fields.change_texts(&|text| mask::hide(masks, text)));
+        let on_hit = RefCell::new(traced.as_deref_mut());
+        let hide = |text: &[u8]| {
+            mask::hide(masks, text, &|mask| {
+                if let Some(trace) = &mut *on_hit.borrow_mut() {
+                    trace.masked_by(mask);
+                }
+            })
+        };
+        let hidden = record.message.filter(|_| !masks.is_empty()).and_then(hide);
+        let hides = hidden.is_some() | (!masks.is_empty() && record.fields.change_texts(&hide));
         tally.masked += u64::from(hides);
         is_changed |= hides;
         let mut record = Record { message: hidden.as_deref().or(record.message), ..record };
         for (name, value) in self.steps.add.iter().filter(|_| has_fields) {
-            record.fields.set(name.as_str(), Value::Text(Cow::Borrowed(value.as_bytes())));
+            let value = Value::Text(Cow::Borrowed(value.as_bytes()));
+            if let Some(trace) = &mut traced {
+                trace.added.push((name.clone(), value.clone().into_owned()));
+            }
+            record.fields.set(name.as_str(), value);
             is_changed = true;
         }
         if !is_changed {
@@ -183,14 +216,22 @@ impl Shape {
     }
 
     /// Parsed fields, and what is taken from them: whether the record is another one now, and the text that takes the place of its own.
-    fn change<'a>(&'a self, record: &mut Record<'a>, misread: &mut Misread) -> (bool, Option<Cow<'a, [u8]>>) {
+    fn change<'a>(
+        &'a self,
+        record: &mut Record<'a>,
+        misread: &mut Misread,
+        traced: &mut Traced<'_>,
+    ) -> (bool, Option<Cow<'a, [u8]>>) {
         let Steps { parse, parse_pattern, guess_severity, drop_fields, .. } = &self.steps;
         let (mut is_changed, mut text) = (false, None);
         if !parse.is_empty() {
             match parse::parse(parse, parse_pattern.as_ref(), record.message.unwrap_or_default()) {
-                Ok(found) => {
+                Ok((parser, found)) => {
+                    if let Some(trace) = traced {
+                        trace.parsed_as = Some(parser.to_string());
+                    }
                     is_changed = !found.is_empty();
-                    text = self.take(found, record, misread);
+                    text = self.take(found, record, misread, traced);
                 }
                 Err(parse::Unread::Form) => misread.form += 1,
                 Err(parse::Unread::Limit) => misread.limit += 1,
@@ -203,10 +244,19 @@ impl Shape {
         {
             set_severity(record, severity);
             is_changed = true;
+            if let Some(trace) = traced {
+                trace.is_severity_guessed = true;
+            }
         }
         // Also those that came with the line.
         if !drop_fields.is_empty() {
-            is_changed |= record.fields.retain(|name| !drop_fields.match_bytes(name.as_bytes()));
+            is_changed |= record.fields.retain(|name| {
+                let is_dropped = drop_fields.match_bytes(name.as_bytes());
+                if let Some(trace) = traced.as_deref_mut().filter(|_| is_dropped) {
+                    trace.dropped_fields.push(name.to_owned());
+                }
+                !is_dropped
+            });
         }
         (is_changed, text)
     }
@@ -214,18 +264,21 @@ impl Shape {
     /// Parsed fields go where the settings say. Returns the one that becomes the text.
     fn take<'a>(
         &'a self,
-        found: Vec<(Cow<'a, str>, Value<'a>)>,
+        found: parse::Found<'a>,
         record: &mut Record<'a>,
         misread: &mut Misread,
+        traced: &mut Traced<'_>,
     ) -> Option<Cow<'a, [u8]>> {
-        let Steps { prefix, keep, rename, message_from, time_from, severity_from, .. } = &self.steps;
+        let Steps { prefix, keep, rename, message_from, time_from, severity_from, masks, .. } = &self.steps;
         let is = |name: &str, key: &Option<String>| key.as_deref() == Some(name);
         let mut text = None;
         for (name, value) in found {
+            let mut noted = traced.as_deref_mut().map(|trace| trace.found(&name, &value, masks));
             if is(&name, time_from) {
                 match time::read(&value, record) {
                     Some((stamp, nanoseconds)) => {
                         (record.timestamp, record.nanoseconds, record.unread_stamp) = (Some(stamp), nanoseconds, None);
+                        trace::becomes(noted, || Becomes::Time);
                         continue;
                     }
                     None => misread.time += 1,
@@ -233,19 +286,27 @@ impl Shape {
             }
             if is(&name, severity_from) {
                 match severity::of_value(&value) {
-                    Some(severity) if severity != record.severity => set_severity(record, severity),
-                    Some(_) => {}
+                    Some(severity) => {
+                        if severity != record.severity {
+                            set_severity(record, severity);
+                        }
+                        if let Some(found) = &mut noted {
+                            found.is_severity = true;
+                        }
+                    }
                     None => misread.severity += 1,
                 }
             }
             let value = match value {
                 Value::Text(new) if is(&name, message_from) => {
                     text = Some(new);
+                    trace::becomes(noted, || Becomes::Message);
                     continue;
                 }
                 value => value,
             };
             if !keep.is_empty() && !keep.match_bytes(name.as_bytes()) {
+                trace::becomes(noted, || Becomes::NotKept);
                 continue;
             }
             let name = match rename.iter().find(|(old, _)| *old == name) {
@@ -255,6 +316,7 @@ impl Shape {
                     None => name,
                 },
             };
+            trace::becomes(noted, || Becomes::Field(name.to_string()));
             record.fields.set(name, value);
         }
         text

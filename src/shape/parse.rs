@@ -41,8 +41,12 @@ pub enum Unread {
     Duplicate,
 }
 
-/// The fields of the first form that the text has.
-pub fn parse<'a>(parsers: &'a [Parser], pattern: Option<&'a Pattern>, text: &'a [u8]) -> Result<Found<'a>, Unread> {
+/// The first form that the text has, and its fields.
+pub fn parse<'a>(
+    parsers: &'a [Parser],
+    pattern: Option<&'a Pattern>,
+    text: &'a [u8],
+) -> Result<(&'a Parser, Found<'a>), Unread> {
     if text.len() > MAX_TEXT {
         return Err(Unread::Limit);
     }
@@ -57,7 +61,7 @@ pub fn parse<'a>(parsers: &'a [Parser], pattern: Option<&'a Pattern>, text: &'a 
             Parser::Named(pattern) => pattern.parse(text),
         };
         match found {
-            Ok(found) => return Ok(found),
+            Ok(found) => return Ok((parser, found)),
             Err(Unread::Form) => {}
             Err(why) => unread = why,
         }

@@ -1,6 +1,6 @@
 //! What must hold for whatever a container prints. A test and a fuzz target ask for it.
 
-use super::{Known, Mask, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally};
+use super::{Known, Mask, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, Trace};
 use crate::record::{Patterns, Record};
 
 const SD_ID: &str = "docker@32473";
@@ -36,6 +36,14 @@ pub fn any_bytes(data: &[u8]) {
     let (mut out, mut tally) = (Vec::new(), Tally::default());
     let shaped = shape.apply(&line, &mut out, &mut tally);
     assert_eq!(shaped == Shaped::Changed, !out.is_empty());
+    // Noting the steps changes none of them.
+    let (mut noted, mut counted, mut trace) = (Vec::new(), Tally::default(), Trace::default());
+    assert_eq!(shape.trace(&line, &mut noted, &mut counted, &mut trace), shaped);
+    assert_eq!((&noted, counted), (&out, tally));
+    assert_eq!(
+        (trace.parsed_as.is_some(), trace.masked.is_empty()),
+        (tally.misread.form + tally.misread.limit == 0, tally.masked == 0)
+    );
     let [before, after] = [&line, if out.is_empty() { &line } else { &out }].map(|line| Record::from_line(line, SD_ID));
     // What nobody has asked for is as it was.
     assert_eq!((before.facility, before.hostname, before.proc_id), (after.facility, after.hostname, after.proc_id));

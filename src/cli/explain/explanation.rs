@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::fields::{FieldExplanation, explained};
 use super::input::ReadAs;
+use super::steps::StepsExplanation;
 use crate::config::{self, Config, Framing, Multiline};
 use crate::forward::{Shown, shape, shown};
 use crate::listen::multiline_key;
@@ -20,7 +21,7 @@ use crate::protocol::syslog::{
 use crate::record::{
     Container, FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, UnixMicros, escape, stamp_text,
 };
-use crate::shape::{Shaped, Tally};
+use crate::shape::{Shaped, Tally, Trace};
 
 /// What is found in the input.
 pub enum Finding {
@@ -90,6 +91,8 @@ pub struct Explanation {
     pub dropped_by: Option<String>,
     /// The number of the message of which this one becomes a line (`multiline`). It goes nowhere by itself.
     pub joined_to: Option<usize>,
+    /// What each forward did to the message, also those that filter it.
+    pub steps: Vec<StepsExplanation>,
     pub forwards: Vec<ForwardOutput>,
     /// The forwards whose `match` does not match the message.
     pub filtered_by: Vec<String>,
@@ -111,19 +114,9 @@ pub struct ForwardOutput {
     pub bytes: usize,
     pub output: ByteString,
     pub escaped: Vec<&'static str>,
-    /// What of the line could not be read as the forward's settings say.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub misread: Vec<&'static str>,
     /// What carries it, where nothing divides a stream.
     #[serde(skip)]
     pub within: String,
-}
-
-/// A line as a forward shapes it.
-struct ShapedLine<'f> {
-    settings: &'f config::Forward,
-    line: Vec<u8>,
-    misread: Vec<&'static str>,
 }
 
 /// ByteString that are most often text. JSON has text as it is, and other bytes escaped as in `format = "json"`.
@@ -266,13 +259,11 @@ impl<'c> Explainer<'c> {
         let sent = Record { peer: record.peer.or(self.peer), ..record.clone() };
         let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
         let joined_to = self.joined_to(&came, &record);
-        let (mut wanting, mut filtered_by) = (Vec::new(), Vec::new());
-        for forward in self.config.forward.iter().filter(|_| dropped_by.is_none() && joined_to.is_none()) {
-            match self.shaped(forward, &came.line) {
-                Some(shaped) => wanting.push(shaped),
-                None => filtered_by.push(forward.name.clone()),
-            }
-        }
+        let forwards = self.config.forward.iter().filter(|_| dropped_by.is_none() && joined_to.is_none());
+        let steps: Vec<_> = forwards.clone().map(|forward| self.steps(forward, &came.line)).collect();
+        let outputs = forwards.zip(&steps).flat_map(|(forward, steps)| self.outputs(forward, steps)).collect();
+        let filtered_by: Vec<String> =
+            steps.iter().filter(|steps| steps.filtered).map(|steps| steps.forward.clone()).collect();
         let mut explanation = Explanation {
             number: self.count,
             bytes: came.frame.map(|(frame, _)| frame.bytes.len()),
@@ -302,7 +293,8 @@ impl<'c> Explainer<'c> {
             line: bytes(&came.line),
             escaped: Vec::new(),
             joined_to,
-            forwards: self.outputs(&wanting),
+            steps,
+            forwards: outputs,
             filtered_by: filtered_by.clone(),
             unwanted_by: filtered_by,
             dropped_by,
@@ -335,23 +327,20 @@ impl<'c> Explainer<'c> {
         joined
     }
 
-    /// The line as a forward shapes it; `None`: its `match` does not mean it.
-    fn shaped<'f>(&self, settings: &'f config::Forward, line: &[u8]) -> Option<ShapedLine<'f>> {
-        let (mut shaped, mut tally) = (Vec::new(), Tally::default());
-        match shape(settings, &self.settings.sd_id).apply(line, &mut shaped, &mut tally) {
-            Shaped::Filtered => return None,
-            Shaped::AsItIs => shaped.extend_from_slice(line),
-            Shaped::Changed => {}
+    /// What a forward does to a line.
+    fn steps(&self, settings: &config::Forward, line: &[u8]) -> StepsExplanation {
+        let (mut out, mut tally, mut trace) = (Vec::new(), Tally::default(), Trace::default());
+        let shaped = shape(settings, &self.settings.sd_id).trace(line, &mut out, &mut tally, &mut trace);
+        if shaped == Shaped::AsItIs {
+            out.extend_from_slice(line);
         }
-        let misread =
-            tally.misread.counts().into_iter().filter_map(|(what, count)| (count > 0).then_some(what)).collect();
-        Some(ShapedLine { settings, line: shaped, misread })
+        StepsExplanation::new(settings, trace, &tally, (shaped, out))
     }
 
-    /// The output of each target for these lines.
-    fn outputs(&self, lines: &[ShapedLine<'_>]) -> Vec<ForwardOutput> {
-        let each = lines.iter().flat_map(|shaped| shaped.settings.to.iter().map(move |target| (shaped, target)));
-        each.map(|(ShapedLine { settings, line, misread }, target)| {
+    /// The output of each target for the line that a forward sends.
+    fn outputs(&self, settings: &config::Forward, steps: &StepsExplanation) -> Vec<ForwardOutput> {
+        let Some(line) = &steps.line else { return Vec::new() };
+        let output = |target| {
             let Shown { format, framing, within, bytes } = shown(settings, target, &self.settings.sd_id, line);
             let output = ByteString(bytes);
             ForwardOutput {
@@ -362,11 +351,10 @@ impl<'c> Explainer<'c> {
                 bytes: output.0.len(),
                 escaped: if output.is_text() { Vec::new() } else { vec!["output"] },
                 output,
-                misread: misread.clone(),
                 within,
             }
-        })
-        .collect()
+        };
+        settings.to.iter().map(output).collect()
     }
 }
 

@@ -26,8 +26,12 @@ pub enum FieldValue {
 }
 
 pub fn explained(fields: &Fields<'_>) -> Vec<FieldExplanation> {
-    let each = fields.iter().map(|field| {
-        let (kind, value, escaped) = match &field.value {
+    fields.iter().map(|field| FieldExplanation::new(&field.name, &field.value)).collect()
+}
+
+impl FieldExplanation {
+    pub fn new(name: &str, value: &Value<'_>) -> Self {
+        let (kind, value, escaped) = match value {
             Value::Text(text) => {
                 let text = ByteString(text.to_vec());
                 let escaped = !text.is_text();
@@ -38,9 +42,8 @@ pub fn explained(fields: &Fields<'_>) -> Vec<FieldExplanation> {
                 (kind(json.as_str()), FieldValue::Json(raw), false)
             }
         };
-        FieldExplanation { name: field.name.to_string(), kind, value, escaped }
-    });
-    each.collect()
+        Self { name: name.to_owned(), kind, value, escaped }
+    }
 }
 
 fn kind(json: &str) -> &'static str {

@@ -5,6 +5,7 @@ mod explanation;
 mod fields;
 mod input;
 pub mod properties;
+mod steps;
 mod text;
 
 use std::fs::File;
@@ -206,6 +207,72 @@ mod tests {
         );
     }
 
+    const SHAPED: &str = r#"
+        [[forward]]
+        name = "search"
+        to = "udp://logs"
+        parse = ["json", "logfmt"]
+        prefix = "k_"
+        keep = ["!secret"]
+        time-from = "time"
+        severity-from = "level"
+        message-from = "msg"
+        drop-fields = "k_host"
+        match = [{ severity = "debug" }, { field = { k_pid = ">7" } }]
+        mask = { pattern = "token=[a-z]+" }
+        fields = { env = "prod" }
+    "#;
+
+    #[test]
+    fn each_step_of_a_forward() {
+        let line = |text: &str| format!("<14>1 2026-11-20T22:27:28Z h web - - - {text}\n");
+        let told = |text: &str| {
+            let told = output_of(line(text).as_bytes(), SHAPED, OutputFormat::Plain);
+            told[told.find("  forward").expect("a forward")..].to_owned()
+        };
+        let text = r#"{"time":"2026-11-20T01:02:03Z","level":"error","msg":"a token=abc","pid":14314,"host":"x","secret":[1]}"#;
+        assert_eq!(
+            told(text),
+            r#"  forward search: step by step
+    parsed         as json
+    found          time (text) 2026-11-20T01:02:03Z: the time
+    found          level (text) error: the severity and field k_level
+    found          msg (text) a ***: the text
+    found          pid (number) 14314: field k_pid
+    found          host (text) x: field k_host
+    found          secret (array) [1]: left out by `keep`
+    left out       k_host
+    matched        by rule 2 of `match`: { field = "k_pid=>7" }
+    masked         pattern `token=[a-z]+`
+    field added    env (text) prod
+  forward search: to udp://logs:514 as rfc5424, one datagram, 148 bytes
+    <11>1 2026-11-20T01:02:03Z h web - - [fields@32473 original_severity="info" k_level="error" env="prod"][json@32473 fields="{\"k_pid\":14314}"] a ***
+
+"#
+        );
+        let filtered = "  forward search: filtered: no rule of its `match` matches\n";
+        assert_eq!(told("plain text"), format!("{filtered}    misread        no form of `parse` fits the text\n\n"));
+        let beyond = told(r#"{"a":1e999}"#);
+        assert!(beyond.starts_with(&format!("{filtered}    misread        not parsed, beyond a limit: ")), "{beyond}");
+    }
+
+    #[test]
+    fn the_steps_as_json() {
+        let input = b"<14>1 2026-11-20T22:27:28Z h web - - - level=debug pid=1 msg=\"token=abc\"\n";
+        let told = output_of(input, SHAPED, OutputFormat::Json);
+        let start = told.find("\"steps\":").expect("steps");
+        let steps = &told[start..told.find(",\"forwards\":").expect("behind them")];
+        let expected = String::new()
+            + r#""steps":[{"forward":"search","parsed_as":"logfmt","found":["#
+            + r#"{"name":"level","type":"text","value":"debug","escaped":false,"becomes":"field","becomes_field":"k_level","is_severity":true},"#
+            + r#"{"name":"pid","type":"number","value":1,"escaped":false,"becomes":"field","becomes_field":"k_pid","is_severity":false},"#
+            + r#"{"name":"msg","type":"text","value":"***","escaped":false,"becomes":"message","becomes_field":null,"is_severity":false}],"#
+            + r#""severity_guessed":false,"dropped_fields":[],"filtered":false,"match_rule":1,"matched_by":"{ severity = \"debug\" }","#
+            + r#""masked":["pattern `token=[a-z]+`"],"#
+            + r#""added":[{"name":"env","type":"text","value":"prod","escaped":false}],"misread":[]}]"#;
+        assert_eq!(steps, expected);
+    }
+
     /// Each destination is shown the form that it would get.
     #[test]
     fn what_log_stores_and_buses_would_get() {
@@ -344,6 +411,8 @@ mod tests {
             + r#""message":"a\\\\\\xff","line":""#
             + line
             + r#"","escaped":["input","message","line"],"dropped_by":null,"joined_to":null,"#
+            + r#""steps":[{"forward":"central","parsed_as":null,"found":[],"severity_guessed":false,"dropped_fields":[],"#
+            + r#""filtered":false,"match_rule":null,"matched_by":null,"masked":[],"added":[],"misread":[]}],"#
             + r#""forwards":[{"forward":"central","to":"tcp://logs:514","format":"rfc5424","#
             + r#""framing":"newline","bytes":134,"output":""#
             + line

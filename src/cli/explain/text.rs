@@ -1,11 +1,14 @@
 //! An explanation as text for a person. Control characters of a message are escaped, so that a message cannot drive the terminal.
 
 use super::explanation::{ByteString, Explanation, ForwardOutput, RefusedInput, Understood};
+use super::fields::FieldExplanation;
 use super::input::ReadAs;
+use super::steps::{FoundExplanation, StepsExplanation};
 use crate::config::Framing;
 use crate::protocol::framing::FoundBy;
 use crate::protocol::syslog::Shape;
 use crate::record::each_displayable;
+use crate::shape::Becomes;
 
 /// SGR codes (ECMA-48 8.3.117).
 const BOLD: &str = "1";
@@ -25,10 +28,13 @@ pub fn format(explanation: &Explanation, coloured: bool) -> Vec<u8> {
     writer.styled(BOLD, &heading);
     writer.out.push(b'\n');
     writer.fields(explanation);
-    for output in &explanation.forwards {
-        writer.output(output);
+    for steps in &explanation.steps {
+        writer.steps(steps);
+        for output in explanation.forwards.iter().filter(|output| output.forward == steps.forward) {
+            writer.output(output);
+        }
     }
-    writer.dropped_and_filtered(explanation);
+    writer.dropped_and_joined(explanation);
     writer.out.push(b'\n');
     writer.out
 }
@@ -76,9 +82,7 @@ impl TextWriter {
         self.field("structured data", Some(&explanation.structured_data));
         for field in &explanation.fields {
             self.label("field");
-            self.bytes(field.name.as_bytes());
-            self.styled(FAINT, &format!(" ({}) ", field.kind));
-            self.bytes(field.value.bytes());
+            self.typed(field);
             self.out.push(b'\n');
         }
         if explanation.fields_left_out > 0 {
@@ -101,12 +105,75 @@ impl TextWriter {
         self.out.extend_from_slice(format!(" to {to} as {format}, {framing}, {bytes} bytes\n    ").as_bytes());
         self.bytes(&output.output.0);
         self.out.push(b'\n');
-        for what in &output.misread {
-            self.out.extend_from_slice(format!("    {}\n", misread(what)).as_bytes());
+    }
+
+    /// What a forward did, where that is anything.
+    fn steps(&mut self, steps: &StepsExplanation) {
+        if steps.is_empty() {
+            return;
+        }
+        let StepsExplanation { forward, match_rule, matched_by, .. } = steps;
+        self.out.extend_from_slice(b"  ");
+        self.styled(CYAN, &format!("forward {forward}:"));
+        self.out.extend_from_slice(match steps.filtered {
+            true => b" filtered: no rule of its `match` matches\n",
+            false => b" step by step\n",
+        });
+        if let Some(form) = &steps.parsed_as {
+            self.step("parsed", |writer| writer.bytes(format!("as {form}").as_bytes()));
+        }
+        for what in &steps.misread {
+            self.step("misread", |writer| writer.bytes(misread(what).as_bytes()));
+        }
+        for found in &steps.found {
+            self.step("found", |writer| writer.found(found));
+        }
+        if steps.severity_guessed {
+            self.step("severity", |writer| writer.bytes(b"guessed from the beginning of the text"));
+        }
+        for name in &steps.dropped_fields {
+            self.step("left out", |writer| writer.bytes(name.as_bytes()));
+        }
+        if let (Some(number), Some(rule)) = (match_rule, matched_by) {
+            self.step("matched", |writer| writer.bytes(format!("by rule {number} of `match`: {rule}").as_bytes()));
+        }
+        for mask in &steps.masked {
+            self.step("masked", |writer| writer.bytes(mask.as_bytes()));
+        }
+        for field in &steps.added {
+            self.step("field added", |writer| writer.typed(field));
         }
     }
 
-    fn dropped_and_filtered(&mut self, explanation: &Explanation) {
+    fn step(&mut self, name: &str, value: impl FnOnce(&mut Self)) {
+        self.out.extend_from_slice(b"    ");
+        self.styled(CYAN, &format!("{name:<13}"));
+        self.out.extend_from_slice(b"  ");
+        value(self);
+        self.out.push(b'\n');
+    }
+
+    fn found(&mut self, found: &FoundExplanation) {
+        self.typed(&found.field);
+        let severity = if found.is_severity { "the severity and " } else { "" };
+        let becomes = match &found.becomes {
+            Becomes::Time => "the time",
+            Becomes::Message => "the text",
+            Becomes::Field(_) => "field ",
+            Becomes::NotKept => "left out by `keep`",
+        };
+        self.styled(FAINT, &format!(": {severity}{becomes}"));
+        self.bytes(found.becomes_field.as_deref().unwrap_or_default().as_bytes());
+    }
+
+    /// A field with its type.
+    fn typed(&mut self, field: &FieldExplanation) {
+        self.bytes(field.name.as_bytes());
+        self.styled(FAINT, &format!(" ({}) ", field.kind));
+        self.bytes(field.value.bytes());
+    }
+
+    fn dropped_and_joined(&mut self, explanation: &Explanation) {
         if let Some(number) = explanation.joined_to {
             self.out.extend_from_slice(b"  ");
             self.styled(CYAN, &format!("a further line of message {number}, and goes on with it"));
@@ -116,11 +183,6 @@ impl TextWriter {
             self.out.extend_from_slice(b"  ");
             self.styled(YELLOW, &format!("dropped by [[drop]] {rule}"));
             self.out.push(b'\n');
-        }
-        for forward in &explanation.filtered_by {
-            self.out.extend_from_slice(b"  ");
-            self.styled(CYAN, &format!("forward {forward}:"));
-            self.out.extend_from_slice(b" its `match` does not mean this message\n");
         }
     }
 
@@ -187,11 +249,14 @@ fn description(understood: Understood) -> &'static str {
         Understood::Other(ReadAs::Journal) => "an entry of systemd's journal",
     }
 }
-/// A word of [`ForwardOutput::misread`], for a person.
+
+/// A word of [`StepsExplanation::misread`], for a person.
 fn misread(what: &str) -> &'static str {
     match what {
-        "form" => "not parsed: the text has none of the forms that `parse` names",
-        "limit" => "not parsed: the text is too long, too deep, or has too many fields or a number that is too large",
+        "form" => "no form of `parse` fits the text",
+        "limit" => {
+            "not parsed, beyond a limit: the text is too long or too deep, has too many fields, or a number that is too large"
+        }
         "duplicate" => "not parsed: a name stands twice in its JSON",
         "time" => "the field of `time-from` is no time",
         _ => "the field of `severity-from` is no severity",
