@@ -36,6 +36,7 @@ mod log;
 mod loops;
 mod losses;
 mod manual;
+mod monitoring;
 mod multiline;
 mod names;
 mod nats;

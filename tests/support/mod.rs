@@ -40,7 +40,7 @@
 //! - `spool_command.rs`  what a person sees who looks into a spool
 //! - `probe.rs`       what the probe says of a chain that works, and of one that does not; `probe_stores.rs`: what it reads back from stores
 //! - `status.rs`      what an operator sees: the status page, /status, /ready
-//! - `watchdog.rs`    what stands still, and who is told
+//! - `monitoring.rs`  what Prometheus and Grafana are given; `watchdog.rs`: what stands still, and who is told
 //! - `outputs.rs`     what must hold for a message on every output, whoever wrote it
 //! - `tidy.rs`        what must hold for the files of this repository
 //!
