@@ -3,7 +3,7 @@
 #
 #     docker/build-prebuilt.sh [TAG]           default tag: logferry:latest
 #     LOGFERRY_PROFILE=dev docker/build-prebuilt.sh logferry:dev       quick to build, large
-#     LOGFERRY_BINARY=path docker/build-prebuilt.sh                    packs that binary, builds nothing
+#     LOGFERRY_BINARY=path docker/build-prebuilt.sh                    packs that binary, which must be static, and builds nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,7 @@ roots=${LOGFERRY_ROOTS:-/etc/ssl/certs/ca-certificates.crt}
 
 binary=${LOGFERRY_BINARY:-}
 if [ -z "$binary" ]; then binary=$(docker/build-binary.sh); fi
+docker/static.sh "$binary"
 
 context=$(mktemp -d)
 trap 'rm -rf "$context" "$context.log"' EXIT

@@ -11,12 +11,15 @@ use std::time::Duration;
 const ARRIVE: Duration = Duration::from_secs(60);
 const SECTION: &str = "## The whole way, with mutual TLS";
 const SAYS: &str = "hello, over three hops";
+const END: &str = "\n# The end.\n";
 const CONTAINERS: [&str; 3] = ["aggregator", "relay", "talker"];
 
 /// What it has started is gone when this is dropped.
 struct Walk {
     dir: tempfile::TempDir,
     script: String,
+    /// What the README says to end it with.
+    end: String,
     containers: [String; 3],
     network: String,
 }
@@ -28,7 +31,10 @@ impl Walk {
         let text = std::fs::read_to_string(readme).expect("a file of ours");
         let section = text.split_once(SECTION).expect("its section").1;
         let blocks = section.split("```sh\n").skip(1).map(|block| block.split_once("```").expect("an end").0);
-        let mut script: String = blocks.collect();
+        let end = section.split_once("To end it").expect("an end").1;
+        let end = end.split('`').nth(1).expect("commands");
+        // One text, until what stands for names and ports is in both.
+        let mut script = format!("{}{END}{end}", blocks.collect::<String>());
         let (containers, network) = (CONTAINERS.map(unique), unique("walk"));
         let (driver, central) = (host::free_port(&["127.0.0.1"]), host::free_port(&["0.0.0.0"]));
         let mut stands_for = |written: &str, here: &str| {
@@ -38,6 +44,8 @@ impl Walk {
         for (name, unique) in CONTAINERS.iter().zip(&containers) {
             stands_for(&format!("--name {name} "), &format!("--name {unique} "));
         }
+        stands_for("--volumes relay aggregator", &format!("--volumes {} {}", containers[1], containers[0]));
+        stands_for("network rm walk", &format!("network rm {network}"));
         stands_for("docker logs relay ", &format!("docker logs {} ", containers[1]));
         stands_for("network create walk", &format!("network create {network}"));
         stands_for("network inspect walk", &format!("network inspect {network}"));
@@ -49,7 +57,8 @@ impl Walk {
         // Tests with an engine are root's, who may have no sudo.
         stands_for("sudo ", "");
         stands_for("rsyslogd", host::program("rsyslogd").to_str().expect("a path in UTF-8"));
-        Self { dir: host::open_directory(), script, containers, network }
+        let (script, end) = script.split_once(END).expect("both");
+        Self { dir: host::open_directory(), script: script.to_owned(), end: end.to_owned(), containers, network }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -61,6 +70,15 @@ impl Walk {
         let mut command = Command::new("timeout");
         command.args([&ARRIVE.as_secs().to_string(), "sh", "-eu", "-c", script]).current_dir(self.dir.path());
         output(&mut command)
+    }
+
+    /// The volumes that Docker made for its containers, which have no name of ours.
+    fn volumes(&self) -> Vec<String> {
+        let format = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{println .Name}}{{end}}{{end}}";
+        let containers = &self.containers[..2];
+        let of_each =
+            containers.iter().map(|name| try_docker(["inspect", "--format", format, name]).unwrap_or_default());
+        of_each.collect::<Vec<_>>().join("\n").split_whitespace().map(str::to_owned).collect()
     }
 
     fn arrived(&self) -> String {
@@ -106,4 +124,11 @@ fn the_walk_of_the_readme_leads_from_dockers_driver_to_rsyslog() {
     talk("engine/engine", "the engine again");
     within(ARRIVE, "the engine's second line", || walk.arrived().contains("the engine again").then_some(()));
     assert!(!walk.arrived().contains("a stranger"), "{}", walk.arrived());
+
+    // The end leaves nothing behind.
+    let volumes = walk.volumes();
+    assert!(volumes.len() >= 2, "the image has a volume: {volumes:?}");
+    walk.run(&walk.end).unwrap_or_else(|error| panic!("{error}"));
+    let left = try_docker(["volume", "ls", "--quiet"]).expect("an answer");
+    assert!(!volumes.iter().any(|volume| left.contains(volume)), "{volumes:?} are left: {left}");
 }

@@ -105,7 +105,30 @@ fn every_container_is_locked_down() {
         locked(file, "    image: ", &of_a_service);
     }
     // A Swarm knows no `security_opt`.
-    locked("compose/swarm.yaml", "    image: ", &of_a_service[..2]);
+    for file in ["compose/swarm.yaml", "compose/swarm-plain.yaml"] {
+        locked(file, "    image: ", &of_a_service[..2]);
+    }
+}
+
+/// The stack without TLS is the other one, which is run for real, less the lines for certificates and what is indented below them.
+#[test]
+fn the_stack_without_tls_is_the_other_one_without_certificates() {
+    let stack = |file: &str| {
+        let text = read(&root().join("compose").join(file));
+        text.split_once("version:").expect("a version").1.to_owned()
+    };
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let (mut left, mut below) = (String::new(), None);
+    for line in stack("swarm.yaml").split_inclusive('\n') {
+        if below.is_some_and(|of| !line.trim().is_empty() && indent(line) > of) {
+            continue;
+        }
+        below = line.trim_end().ends_with("# certificates").then(|| indent(line));
+        if below.is_none() {
+            left += line;
+        }
+    }
+    assert_eq!(left.trim_end(), stack("swarm-plain.yaml").trim_end());
 }
 
 /// The configs inside of the manifests are configs, and what is published is what is listened on.
@@ -279,6 +302,22 @@ fn the_config_of_the_splunk_driver_is_good_and_matches_the_port() {
     let [listener] = &config.listen[..] else { panic!("one listener") };
     let port = listener.address.socket_address().expect("a port").port();
     assert!(compose.contains(&format!(":{port}/tcp\"")) && compose.contains("HEC_TOKEN:\n"), "{compose}");
+}
+
+/// The image has no loader: a binary that needs one would only say `no such file or directory` when the container starts.
+#[test]
+fn a_binary_that_is_not_static_is_not_packed() {
+    let check = |binary: &str, says: &str| {
+        let mut script = Command::new(root().join("docker/build-prebuilt.sh"));
+        let output = script.arg("logferry:never").env("LOGFERRY_BINARY", binary).output().expect("bash");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(65), "{binary}: {said}");
+        assert!(said.contains(says) && said.contains("docker/build-binary.sh"), "{binary}: {said}");
+    };
+    // What cargo builds for the tests.
+    check(env!("CARGO_BIN_EXE_logferry"), "is not static: it needs the loader /lib");
+    check("Cargo.toml", "Cargo.toml is not a 64-bit program for Linux");
+    check("target/nothing", "target/nothing is not there");
 }
 
 /// Copies of the units that start the program of this build.
