@@ -1,8 +1,8 @@
 //! The status registry: the states of listeners and forwards, beside the numbers of `metrics`. A stage writes here when its state
 //! changes, never for a message or a batch; `admin` reads, and knows no stage.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// Bytes of an error's text that are kept.
 const MAX_ERROR_TEXT: usize = 600;
+/// Refused peers that a listener remembers, one for each address and reason.
+const MAX_REFUSED: usize = 32;
 
 /// The present listeners and forwards.
 #[derive(Default)]
@@ -58,16 +60,19 @@ pub struct SharedListenerStatus(Arc<Mutex<ListenerStatus>>);
 struct ListenerStatus {
     /// Why nothing can be taken; `None` while it can.
     failure: Option<ListenerFailure>,
-    last_refused: Option<LastRefused>,
+    /// The last refused peer stands last.
+    refused: VecDeque<RefusedPeer>,
 }
 
-/// The last peer that a listener refused.
+/// A peer that a listener refused.
 #[derive(Clone, Debug)]
-pub struct LastRefused {
-    /// When the peer was refused, by the wall clock, for people.
+pub struct RefusedPeer {
+    /// When the peer was refused last, by the wall clock, for people.
     pub time: SystemTime,
-    /// When the peer was refused, by the monotonic clock, to compute its age.
+    /// When the peer was refused last, by the monotonic clock, to compute its age.
     pub at: Instant,
+    /// How often the peer was refused for this reason while it was remembered.
+    pub times: u64,
     /// The peer's address; `None` where senders have none, as on a unix socket.
     pub address: Option<IpAddr>,
     /// The name of the reason.
@@ -146,6 +151,8 @@ pub struct ForwardStatus {
     pub last_error: Option<Said>,
     /// The last answer of a log store, in its own words.
     pub last_answer: Option<Said>,
+    /// Why the collector refused the last dead letter, in its own words.
+    pub last_rejected: Option<Said>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,11 +213,23 @@ impl SharedListenerStatus {
     /// Notes that a peer was refused.
     pub fn refused(&self, address: Option<IpAddr>, reason: &'static str, says: &dyn fmt::Display) {
         let (time, at, says) = (SystemTime::now(), Instant::now(), shortened(&says.to_string()));
-        self.0.lock().last_refused = Some(LastRefused { time, at, address, reason, says });
+        let refused = &mut self.0.lock().refused;
+        let known = refused.iter().position(|known| (known.address, known.reason) == (address, reason));
+        let times = known.and_then(|known| refused.remove(known)).map_or(0, |known| known.times) + 1;
+        if refused.len() == MAX_REFUSED {
+            refused.pop_front();
+        }
+        refused.push_back(RefusedPeer { time, at, times, address, reason, says });
     }
 
-    pub fn last_refused(&self) -> Option<LastRefused> {
-        self.0.lock().last_refused.clone()
+    /// The remembered refused peers, the last one first.
+    pub fn refused_peers(&self) -> Vec<RefusedPeer> {
+        self.0.lock().refused.iter().rev().cloned().collect()
+    }
+
+    #[cfg(test)]
+    pub fn last_refused(&self) -> Option<RefusedPeer> {
+        self.refused_peers().into_iter().next()
     }
 }
 
@@ -318,6 +337,11 @@ impl SharedForwardStatus {
         self.lock().last_answer = Some(Said::now(says));
     }
 
+    /// Notes why a line has become a dead letter.
+    pub fn rejected(&self, says: &str) {
+        self.lock().last_rejected = Some(Said::now(says));
+    }
+
     fn lock(&self) -> MutexGuard<'_, ForwardStatus> {
         self.0.lock()
     }
@@ -361,6 +385,7 @@ impl Default for ForwardStatus {
             gathers: false,
             last_error: None,
             last_answer: None,
+            last_rejected: None,
         }
     }
 }
@@ -377,6 +402,23 @@ mod tests {
         assert_eq!(said, "ä".repeat(MAX_ERROR_TEXT / 2) + "…");
         state.failed("short");
         assert_eq!(state.now().last_error.expect("it was said").says, "short");
+    }
+
+    #[test]
+    fn refused_peers_are_remembered_once_for_each_reason_and_only_so_many() {
+        let state = SharedListenerStatus::default();
+        let peer = |last: usize| Some(IpAddr::from([10, 0, 0, last as u8]));
+        for (last, reason) in [(1, "allow"), (2, "allow"), (1, "plaintext"), (1, "allow")] {
+            state.refused(peer(last), reason, &"why");
+        }
+        let seen = |state: &SharedListenerStatus| -> Vec<_> {
+            state.refused_peers().into_iter().map(|refused| (refused.address, refused.reason, refused.times)).collect()
+        };
+        let expected = [(peer(1), "allow", 2), (peer(1), "plaintext", 1), (peer(2), "allow", 1)];
+        assert_eq!(seen(&state), expected);
+        (0..2 * MAX_REFUSED).for_each(|last| state.refused(peer(last), "tls", &"why"));
+        let seen = seen(&state);
+        assert_eq!((seen.len(), seen[0]), (MAX_REFUSED, (peer(2 * MAX_REFUSED - 1), "tls", 1)));
     }
 
     #[test]

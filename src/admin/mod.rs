@@ -5,6 +5,7 @@ mod address_file;
 mod draw;
 mod history;
 mod host;
+mod letters;
 mod page;
 mod status;
 #[cfg(test)]
@@ -56,6 +57,9 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a failed accept: descriptors may have run out, and a busy loop would free none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// The page with the dead letters of all forwards.
+const DEAD_LETTERS: &str = "/status/dead-letters";
+
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -76,6 +80,8 @@ pub struct Sources {
     pub prober: Prober,
     pub standstills: Standstills,
     pub mistakes: Mistakes,
+    /// Under which image, name and ID of a container are found in a line.
+    pub sd_id: String,
     /// What makes `/ready` answer 503.
     pub ready: Vec<ReadyCheck>,
 }
@@ -175,7 +181,7 @@ async fn respond(
     context: Weak<RequestContext>,
 ) -> Answered {
     let permit = match request.uri().path() {
-        "/" | "/status" => spool_requests.acquire().await.ok(),
+        "/" | "/status" | DEAD_LETTERS => spool_requests.acquire().await.ok(),
         _ => None,
     };
     let answer = match context.upgrade() {
@@ -204,13 +210,18 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
         return Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     let path = request.uri().path();
-    if matches!(path, "/" | "/status") && !host::may_ask(request, &context.sources.registry.topology().hostname) {
+    if matches!(path, "/" | "/status" | DEAD_LETTERS)
+        && !host::may_ask(request, &context.sources.registry.topology().hostname)
+    {
         return Answer::plain(StatusCode::MISDIRECTED_REQUEST, host::NOT_BY_THIS_NAME);
     }
     let ok = |content_type, text| Answer { status: StatusCode::OK, content_type, text };
     match path {
         "/" => ok(HTML, page::render(&Status::collect(context).await)),
         "/status" => ok(JSON, Status::collect(context).await.to_json()),
+        DEAD_LETTERS => {
+            ok(HTML, page::dead_letters(&context.sources.registry.topology().hostname, letters::collect(context).await))
+        }
         "/metrics" => ok(OPENMETRICS, context.sources.metrics.encode()),
         // Answering at all is being alive.
         "/live" => Answer::plain(StatusCode::OK, "ok\n"),

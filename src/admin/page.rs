@@ -7,6 +7,7 @@
 use askama::Template;
 
 use super::draw::{self, HEIGHT, WIDTH};
+use super::letters::ForwardLetters;
 use super::status::{Loss, State, Status};
 
 const STYLE: &str = include_str!("page.css");
@@ -14,11 +15,17 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// What a browser may load for the page: this style and this script, and the page itself again. The hashes are those of
 /// page.css and page.js; a test says which they must be.
-pub const POLICY: &str = "default-src 'none'; style-src 'sha256-//3VGXaDdDFrxEBgN1aRZdbNS7M1G41SmKtuia52Ftk='; script-src 'sha256-nQ+qgrjS2jC9xywkyou2pptt/7g4QSfJscOkXJm9YEY='; connect-src 'self'; \
+pub const POLICY: &str = "default-src 'none'; style-src 'sha256-GVx5AHJ/VI+rCn6ar61qxp25r9T98C84ZwR0cBYSSPg='; script-src 'sha256-rW72Dne8TCNvq0SYJ4Rn2a6vN8A/Nq9YnzrKT6DgECo='; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The docs of this version.
+const DOCS: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/v", env!("CARGO_PKG_VERSION"), "/docs/README.md");
 
 /// Values of a drawn line: five minutes, one every two seconds.
 const POINTS: usize = 150;
+
+/// Characters of a collector's answer that are shown.
+const MAX_ANSWER: usize = 200;
 
 /// The text for a missing value.
 const NONE: &str = "\u{2013}";
@@ -42,7 +49,7 @@ struct Page<'a> {
     /// Losses that have happened.
     losses: Vec<&'a Loss>,
     /// The reasons of losses that have not happened.
-    never: String,
+    never: Vec<&'a str>,
 }
 
 /// A drawing of the last minutes.
@@ -51,6 +58,18 @@ struct Drawing {
     top: f64,
     /// For each path its CSS class and its data.
     paths: [(&'static str, String); 2],
+}
+
+#[derive(Template)]
+#[template(path = "page/letters.html", config = "src/admin/askama.toml", whitespace = "minimize")]
+struct LettersPage<'a> {
+    hostname: &'a str,
+    forwards: Vec<ForwardLetters>,
+}
+
+/// Renders the page of dead letters.
+pub fn dead_letters(hostname: &str, forwards: Vec<ForwardLetters>) -> String {
+    LettersPage { hostname, forwards }.render().expect("writing to a String cannot fail")
 }
 
 /// Renders the page.
@@ -83,13 +102,13 @@ fn depth(status: &Status) -> Drawing {
 }
 
 /// The losses that have happened, and the reasons of those that have not.
-fn losses(losses: &[Loss]) -> (Vec<&Loss>, String) {
+fn losses(losses: &[Loss]) -> (Vec<&Loss>, Vec<&str>) {
     let (none, some): (Vec<&Loss>, Vec<&Loss>) = losses.iter().partition(|loss| loss.count == 0);
     let mut never: Vec<&str> = none.iter().map(|loss| loss.reason).collect();
     never.retain(|reason| !some.iter().any(|loss| loss.reason == *reason));
     never.sort_unstable();
     never.dedup();
-    (some, never.join(", "))
+    (some, never)
 }
 
 /// How the template writes numbers: `{{ forward.delivered|grouped }}`.
@@ -107,6 +126,34 @@ mod filters {
     #[askama::filter_fn]
     pub fn rate(rate: &f64, _: &dyn Values) -> Result<String> {
         Ok(super::rate(*rate))
+    }
+
+    #[askama::filter_fn]
+    pub fn times(count: &u64, _: &dyn Values) -> Result<String> {
+        Ok(if *count == 1 { "once".to_owned() } else { super::grouped(*count) + " times" })
+    }
+
+    #[askama::filter_fn]
+    pub fn verdict(word: &str, _: &dyn Values) -> Result<&'static str> {
+        Ok(match word {
+            "delivered" => "delivered",
+            "short" => "with lines that are missing",
+            "again" => "to be sent again",
+            "poison" => "with refused lines",
+            "stop" => "refused for the settings",
+            _ => "without an answer",
+        })
+    }
+
+    #[askama::filter_fn]
+    pub fn brief(text: &str, _: &dyn Values) -> Result<String> {
+        let brief: String = text.chars().take(super::MAX_ANSWER).collect();
+        Ok(if brief.len() < text.len() { brief + "…" } else { brief })
+    }
+
+    #[askama::filter_fn]
+    pub fn list(words: &[&str], _: &dyn Values) -> Result<String> {
+        Ok(words.join(", "))
     }
 
     #[askama::filter_fn]

@@ -21,7 +21,7 @@ use crate::tasks::spawn_blocking;
 /// Containers in the status.
 const MAX_CONTAINERS: usize = 10;
 /// The timeout of reading the oldest pending line of each forward.
-const READ_TIMEOUT: Duration = Duration::from_secs(1);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
@@ -77,6 +77,8 @@ pub struct Forward {
     pub last_error: Option<Said>,
     /// Of a log store, in its own words.
     pub last_answer: Option<Said>,
+    /// Why the collector refused the last dead letter, in its own words.
+    pub last_rejected: Option<Said>,
     /// Requests to a log store, by what became of them.
     pub requests: BTreeMap<&'static str, u64>,
     /// Lines that the collector has not got.
@@ -146,11 +148,14 @@ pub struct Listener {
     pub max_connections: Option<usize>,
     pub accepted: u64,
     /// The last peer that was refused, whether it was let in since or not.
-    pub last_refused: Option<LastRefused>,
+    pub last_refused: Option<RefusedPeer>,
+    /// The last refused peers, one for each address and reason, the last one first.
+    pub refused_peers: Vec<RefusedPeer>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct LastRefused {
+pub struct RefusedPeer {
+    pub times: u64,
     pub time: String,
     pub seconds_ago: u64,
     /// `None` where senders have no address, as on a unix socket.
@@ -274,8 +279,17 @@ impl Status {
 
 impl Forward {
     fn of(forward: &status::Forward, oldest: Option<u64>, metrics: &ForwardMetrics) -> Self {
-        let ForwardStatus { phase, since, peer, stalled_until, stopped, gathers: _, last_error, last_answer } =
-            forward.state.now();
+        let ForwardStatus {
+            phase,
+            since,
+            peer,
+            stalled_until,
+            stopped,
+            gathers: _,
+            last_error,
+            last_answer,
+            last_rejected,
+        } = forward.state.now();
         let (pending, replayable) = (metrics.pending(), metrics.replayable());
         // The line was read before the counter, and may have been delivered since.
         let oldest = oldest.filter(|_| pending > 0);
@@ -300,6 +314,7 @@ impl Forward {
             ttl_left_seconds: resolved_until.map(|until| until.saturating_duration_since(now).as_secs()),
             last_error: last_error.map(Said::from),
             last_answer: last_answer.map(Said::from),
+            last_rejected: last_rejected.map(Said::from),
             requests: metrics.requests.counts().into_iter().collect(),
             pending,
             replayable,
@@ -327,6 +342,7 @@ impl From<status::Said> for Said {
 
 impl Listener {
     fn of(listener: &status::Listener, metrics: &ListenMetrics) -> Self {
+        let refused_peers: Vec<_> = listener.state.refused_peers().into_iter().map(RefusedPeer::from).collect();
         Self {
             name: listener.name.clone(),
             address: listener.address.clone(),
@@ -335,13 +351,21 @@ impl Listener {
             connections: metrics.connections.get().unsigned_abs(),
             max_connections: listener.max_connections,
             accepted: metrics.accepted.get(),
-            last_refused: listener.state.last_refused().map(|refused| LastRefused {
-                time: rfc3339(refused.time),
-                seconds_ago: refused.at.elapsed().as_secs(),
-                address: refused.address.map(|address| address.to_string()),
-                reason: refused.reason,
-                text: refused.says,
-            }),
+            last_refused: refused_peers.first().cloned(),
+            refused_peers,
+        }
+    }
+}
+
+impl From<status::RefusedPeer> for RefusedPeer {
+    fn from(refused: status::RefusedPeer) -> Self {
+        Self {
+            times: refused.times,
+            time: rfc3339(refused.time),
+            seconds_ago: refused.at.elapsed().as_secs(),
+            address: refused.address.map(|address| address.to_string()),
+            reason: refused.reason,
+            text: refused.says,
         }
     }
 }
@@ -357,20 +381,20 @@ fn losses(sources: &Sources) -> Vec<Loss> {
     let (spool, log) = (sources.metrics.spool(), sources.metrics.log());
     let of_lines = [
         ("full", &spool.dropped_full, "the spool was full and `when-full` is drop-newest"),
-        ("severity", &spool.dropped_severity, "the spool was nearly full and they were of low severity"),
+        ("severity", &spool.dropped_severity, "the spool was nearly full, and they had a low severity"),
         ("rate", &spool.dropped_rate, "their containers sent more than `rate-limit` allows"),
         ("error", &spool.dropped_error, "the disk refused them"),
-        ("stalled", &spool.dropped_stalled, "the disk stood still"),
-        ("rule", &spool.dropped_rule, "not lost: a `[[drop]]` means them"),
-        ("loop", &spool.dropped_loop, "not lost: a forward leads back to this relay, and they came back"),
-        ("repeated", &spool.dropped_repeated, "not lost: another relay sent them again, and they were here"),
+        ("stalled", &spool.dropped_stalled, "the disk did not answer in time"),
+        ("rule", &spool.dropped_rule, "not lost: a `[[drop]]` rule matches them"),
+        ("loop", &spool.dropped_loop, "not lost: a forward leads back to this relay"),
+        ("repeated", &spool.dropped_repeated, "not lost: another relay sent them twice"),
         (
             "withdrawn",
             &spool.dropped_withdrawn,
-            "not lost: they waited for room, and their sender hung up to send them again",
+            "not lost: their sender hung up while they waited for room, and will send them again",
         ),
-        ("log-rate", &log.dropped_rate, "the relay said more about itself than it tells"),
-        ("log-full", &log.dropped_full, "the relay said more about itself than waits for room"),
+        ("log-rate", &log.dropped_rate, "messages of the relay about itself: more than 100 a minute"),
+        ("log-full", &log.dropped_full, "messages of the relay about itself: more than wait for room"),
     ];
     let loss = |reason, place, counter: &Counter, unit, says: &'static str| Loss {
         reason,
@@ -385,9 +409,13 @@ fn losses(sources: &Sources) -> Vec<Loss> {
         losses.extend(
             [
                 ("evicted", &m.evicted, "the spool was full and they were the oldest"),
-                ("damaged", &m.damaged, "the disk gave them back damaged"),
-                ("short", &m.short, "the store has taken their request without them, and does not say which they were"),
-                ("rejected", &m.rejected, "the collector refused them for good: `logferry spool cat --dead` has them"),
+                ("damaged", &m.damaged, "they are damaged on the disk"),
+                (
+                    "short",
+                    &m.short,
+                    "the store took their request without them, and did not say which lines are missing",
+                ),
+                ("rejected", &m.rejected, "the collector refused them for good; they are dead letters"),
             ]
             .map(|(reason, counter, says)| loss(reason, Some(name.clone()), counter, "lines", says)),
         );
@@ -400,60 +428,70 @@ fn losses(sources: &Sources) -> Vec<Loss> {
             Loss { reason, place, count: counter.get(), unit: "connections and messages", says }
         }));
         losses.extend(Foreign::ALL.into_iter().zip(&m.refused.foreign).map(|(foreign, counter)| {
-            loss(foreign.label(), Some(name.clone()), counter, "connections", "another protocol is spoken there")
+            loss(foreign.label(), Some(name.clone()), counter, "connections", "the sender spoke another protocol")
         }));
         losses.extend(
             [
                 ("receive-buffer", &m.kernel_drops, "messages", "the kernel's receive buffer was full"),
-                ("max-frame", &m.cut.max_frame, "messages", "longer than that; their start was kept"),
+                ("max-frame", &m.cut.max_frame, "messages", "longer than `max-frame`; their start was kept"),
                 (
                     "connection-end",
                     &m.cut.connection_end,
                     "messages",
-                    "their connection ended first; their start was kept",
+                    "their connection ended too early; their start was kept",
                 ),
-                ("frame-timeout", &m.cut.frame_timeout, "messages", "did not end in that time; their start was kept"),
-                ("max-unfinished", &m.cut.max_unfinished, "messages", "too much had not ended; their start was kept"),
-                ("max-frame", &m.skipped.max_frame, "bytes", "of messages longer than that, behind their start"),
-                ("frame-timeout", &m.skipped.frame_timeout, "bytes", "of messages that did not end in that time"),
+                (
+                    "frame-timeout",
+                    &m.cut.frame_timeout,
+                    "messages",
+                    "not complete within `frame-timeout`; their start was kept",
+                ),
+                (
+                    "max-unfinished",
+                    &m.cut.max_unfinished,
+                    "messages",
+                    "too many bytes of incomplete messages; their start was kept",
+                ),
+                ("max-frame", &m.skipped.max_frame, "bytes", "of messages longer than `max-frame`, behind their start"),
+                ("frame-timeout", &m.skipped.frame_timeout, "bytes", "of messages not complete within `frame-timeout`"),
                 ("max-unfinished", &m.skipped.max_unfinished, "bytes", "of messages for which there was no memory"),
-                ("unfinished", &m.unfinished, "messages", "their connection broke before their end"),
-                ("max-connections", &m.refused.max_connections, "connections", "there were so many"),
+                ("unfinished", &m.unfinished, "messages", "their connection broke before they were complete"),
+                (
+                    "max-connections",
+                    &m.refused.max_connections,
+                    "connections",
+                    "more connections than `max-connections` allows",
+                ),
                 (
                     "max-connections-per-address",
                     &m.refused.max_connections_per_address,
                     "connections",
-                    "there were so many from one address",
+                    "more connections from one address than allowed",
                 ),
-                ("allow", &m.refused.allow, "connections and datagrams", "their address is none of these"),
+                ("allow", &m.refused.allow, "connections and datagrams", "`allow` does not contain their address"),
                 (
                     "client-allow",
                     &m.refused.client_allow,
                     "connections and datagrams",
-                    "the address that the proxy tells is none of these",
+                    "`client-allow` does not contain the address in the proxy's header",
                 ),
                 (
                     "no-proxy-header",
                     &m.refused.proxy_protocol,
                     "connections and datagrams",
-                    "they have no header of a proxy",
+                    "they do not begin with a header of a proxy",
                 ),
-                ("plaintext", &m.refused.plaintext, "connections", "only TLS is taken there"),
-                (UNNAMED, &m.refused.protocol, "connections", "not what is spoken there, or not all of it"),
-                ("frame-timeout", &m.refused.frame_timeout, "connections", "a message did not end in that time"),
-                ("max-unfinished", &m.refused.max_unfinished, "connections", "too much had not ended"),
+                ("plaintext", &m.refused.plaintext, "connections", "plain text, where the listener takes only TLS"),
+                (UNNAMED, &m.refused.protocol, "connections", "not the protocol of the listener, or an error in it"),
+                ("frame-timeout", &m.refused.frame_timeout, "connections", "a message was not complete in time"),
+                ("max-unfinished", &m.refused.max_unfinished, "connections", "too many bytes of incomplete messages"),
                 (
                     "max-wait",
                     &m.refused.max_wait,
                     "connections",
-                    "they had waited for an answer for so long, and send again what has none",
+                    "they waited for an answer longer than `max-wait`, and will send again",
                 ),
-                (
-                    "handshake",
-                    &m.handshake_failures,
-                    "connections",
-                    "no handshake of TLS, RELP or Forward was agreed upon",
-                ),
+                ("handshake", &m.handshake_failures, "connections", "the handshake of TLS, RELP or Forward failed"),
             ]
             .map(|(reason, counter, unit, says)| loss(reason, Some(name.clone()), counter, unit, says)),
         );

@@ -27,7 +27,7 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let (standstills, ready) = (Standstills::default(), vec![ReadyCheck::Spool]);
     let mistakes = Mistakes::default();
     let (registry, spool) = (Arc::default(), spool.handle);
-    let sources = Sources { metrics, registry, spool, prober, standstills, mistakes, ready };
+    let sources = Sources { metrics, registry, spool, prober, standstills, mistakes, sd_id: String::new(), ready };
     let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
     let address = admin.address;
     let serving = tokio::spawn(admin.serve(sources));

@@ -280,6 +280,7 @@ impl Source {
         self.lines.reject(rejected).await?;
         let Rejected { reason, why, .. } = rejected;
         self.metrics.dead_letters.count(reason.label());
+        self.state.rejected(why);
         let name = self.limiter.forward();
         if self.unwritable.ends() {
             tracing::info!(parent: self.limiter.span(), "dead letters can be written again");

@@ -181,6 +181,7 @@ impl RunningRelay {
             prober: Prober::new(&self.inlet),
             standstills: self.standstills.clone(),
             mistakes: self.mistakes.clone(),
+            sd_id: self.config.syslog.sd_id.clone(),
             ready: self.config.admin.ready.clone(),
         }
     }

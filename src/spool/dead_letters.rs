@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -28,6 +28,9 @@ use crate::sorted::sort_by;
 pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
 /// The dead letters of all forwards together take at most this part of what the spool may take, and count towards that.
 pub(super) const SHARE: u64 = 4;
+
+/// Bytes at the end of a file in which the newest letters are looked for.
+const NEWEST_BYTES: u64 = 256 << 10;
 
 const DIR: &str = "dead-letter";
 const END: &str = ".jsonl";
@@ -211,6 +214,25 @@ pub(super) fn find(dir: &Path) -> io::Result<Vec<DeadLetterFile>> {
     Ok(found)
 }
 
+/// The newest `max` letters in the last [`NEWEST_BYTES`] of a forward's file, the newest first. Without a file there are none.
+pub(super) fn newest(dir: &Path, forward: &str, max: usize) -> io::Result<Vec<DeadLetter>> {
+    let path = path(dir, forward);
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(&path)?;
+        let start = file.metadata()?.len().saturating_sub(NEWEST_BYTES);
+        file.seek(SeekFrom::Start(start))?;
+        let mut text = Vec::new();
+        file.take(NEWEST_BYTES).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    match read() {
+        // The first line may have lost its beginning, and the last one its end: neither is a letter then.
+        Ok(text) => Ok(text.rsplit(|byte| *byte == b'\n').filter_map(DeadLetter::read).take(max).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(named(&path, &error)),
+    }
+}
+
 /// Where the dead letters of a forward are.
 pub fn path(dir: &Path, forward: &str) -> PathBuf {
     dir.join(DIR).join(escape_name(forward) + END)
@@ -337,6 +359,20 @@ mod tests {
         assert_eq!(numbers(&dir), [(1, 2)]);
         let found = find(dir.path()).expect("a directory");
         assert_eq!((found.len(), &*found[0].forward, found[0].bytes), (1, "central", bytes));
+    }
+
+    #[test]
+    fn the_newest_letters_come_first() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let newest = |max| -> Vec<u64> {
+            newest(dir.path(), "central", max).expect("readable").iter().map(|letter| letter.number).collect()
+        };
+        assert_eq!(newest(9), [0; 0]);
+        let line = [b'x'; 100_000];
+        for number in 1..=5 {
+            letters(&dir).write((1, number), ("why", &line), 0, ROOM).expect("written");
+        }
+        assert_eq!((newest(9), newest(1)), (vec![5, 4], vec![5]));
     }
 
     #[test]

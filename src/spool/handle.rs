@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use super::batch::Run;
 use super::catalog::Limits;
 use super::cursor::CursorFile;
+use super::dead_letters::{self, DeadLetter};
 use super::keeper::Job;
 use super::log::{Log, Oldest};
 use super::reader::Reader;
@@ -75,6 +76,13 @@ impl Handle {
                 None
             }
         }
+    }
+
+    /// The newest dead letters of a forward, the newest first: `max` at most.
+    ///
+    /// Reads the end of a file: not for an async task.
+    pub fn dead_letters(&self, forward: &str, max: usize) -> io::Result<Vec<DeadLetter>> {
+        dead_letters::newest(&self.log.dir, forward, max)
     }
 
     /// Sets the most all segments together may take, in bytes (64 KiB at least), and what to give up beyond it. A spool that is

@@ -219,7 +219,12 @@ fn the_last_answer_is_shown_and_the_token_is_not() {
     peer.answers(413, "too much");
     assert_eq!(shown("poison", "HTTP 413: too much"), json!({"again": 1, "stop": 1, "unanswered": 1, "poison": 1}));
     relay.counts("forward_rejected_total", 1);
-    assert_eq!(status(&relay)["forwards"][0]["dead_letters"], json!({"too-large": 1}));
+    let now = status(&relay)["forwards"][0].clone();
+    assert_eq!(now["dead_letters"], json!({"too-large": 1}));
+    assert!(now["last_rejected"]["text"].as_str().is_some_and(|why| why.contains("too much")), "{now}");
+    let (page, letters) = (get(&relay, "/").body, get(&relay, "/status/dead-letters").body);
+    assert!(page.contains("1 with refused lines") && page.contains("href=\"status/dead-letters#1\""), "{page}");
+    assert!(letters.contains("too much") && letters.contains(">web<") && letters.contains(">0</span>"), "{letters}");
     says(&relay, 1..2);
     peer.hears();
     peer.answers(200, "");

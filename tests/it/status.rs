@@ -79,7 +79,15 @@ fn what_was_refused_is_shown_by_its_name() {
     let both = eventually("they are counted", || shown("no-object").and(shown("no-short-message")));
     assert_eq!((&both["count"], &both["unit"]), (&Value::from(2), &Value::from("connections and messages")));
     assert_eq!(both["says"], "a message has no short_message that is a text");
-    assert!(words(&get(&relay, "/").body).contains("no-short-message 2 connections and messages"));
+    let page = words(&get(&relay, "/").body);
+    assert!(page.contains("no-short-message 2 connections and messages"), "{page}");
+    // Both peers can be found on the page, each once for each reason.
+    let refused = &status(&relay)["listeners"][0]["refused_peers"];
+    let seen = |at: usize| (refused[at]["address"].as_str(), refused[at]["reason"].as_str());
+    assert_eq!(refused.as_array().map(Vec::len), Some(2), "{refused}");
+    assert_eq!(seen(0), (Some("127.0.0.1"), Some("no-object")), "{refused}");
+    assert_eq!(seen(1), (Some("127.0.0.1"), Some("no-short-message")), "{refused}");
+    assert!(page.contains("Refused peers: 2") && page.contains("127.0.0.1 , no-short-message, "), "{page}");
 }
 
 #[test]
@@ -136,7 +144,7 @@ fn a_collector_that_is_away_is_said_with_its_error_and_what_waits() {
     let oldest = away["oldest_waiting_seconds"].as_u64().expect("an age");
     assert!((5400..5460).contains(&oldest), "{away}");
     let page = words(&get(&relay, "/").body);
-    assert!(page.contains("Collector away") && page.contains("Connection refused"), "{page}");
+    assert!(page.contains("Collector not connected") && page.contains("Connection refused"), "{page}");
     assert!(page.contains("1 h 30 min"), "{page}");
     // That is no reason to be taken out of service.
     assert_eq!(get(&relay, "/ready").status, 200);
@@ -215,7 +223,10 @@ fn what_was_dropped_is_said_with_its_reason() {
     assert!(dropped > 100);
     assert_eq!(of("full").map(|loss| loss["count"].clone()), Some(Value::from(dropped)));
     let page = words(&get(&relay, "/").body);
-    assert!(page.contains(&format!("full {dropped} lines")) && page.contains("Never since the start: "), "{page}");
+    assert!(
+        page.contains(&format!("full {dropped} lines")) && page.contains(" of loss that never happened "),
+        "{page}"
+    );
     assert_eq!(get(&relay, "/ready").status, 200, "a spool that is full by its own measure can be written");
     relay.stops();
 }
@@ -246,7 +257,7 @@ fn listeners_and_forwards_come_and_go_on_the_page() {
 fn a_foreign_name_gets_no_page() {
     let collector = Collector::tcp_away(Framing::OctetCounting);
     let relay = setup(&collector).start();
-    for path in ["/", "/status"] {
+    for path in ["/", "/status", "/status/dead-letters"] {
         assert_eq!(get_by(relay.admin(), "evil.example:9514", path).status, 421, "{path}");
         assert_eq!(get_by(relay.admin(), "relay:9514", path).status, 200, "{path}");
     }

@@ -1,13 +1,23 @@
 use askama::filters::{Html, escape};
 
 use super::*;
-use crate::admin::status::{Container, Forward, LastRefused, Listener, OldKeys, Said, Spool, Standstill, TimeSeries};
+use crate::admin::letters::Letter;
+use crate::admin::status::{Container, Forward, Listener, OldKeys, RefusedPeer, Said, Spool, Standstill, TimeSeries};
 
 const HOSTILE: &str = "</td></main><script>alert('x')</script><img src=x onerror=\"y\">&";
 
 /// A status in which every text from outside is hostile.
 fn hostile() -> Status {
     let text = || HOSTILE.to_owned();
+    let (time, address) = (text(), Some(text()));
+    let refused = || RefusedPeer {
+        times: 1,
+        time: time.clone(),
+        seconds_ago: 8,
+        address: address.clone(),
+        reason: "plaintext",
+        text: text(),
+    };
     Status {
         version: "0",
         hostname: text(),
@@ -27,6 +37,7 @@ fn hostile() -> Status {
             ttl_left_seconds: Some(4),
             last_error: Some(Said { time: text(), seconds_ago: 7, text: text() }),
             last_answer: Some(Said { time: text(), seconds_ago: 7, text: text() }),
+            last_rejected: Some(Said { time: text(), seconds_ago: 7, text: text() }),
             requests: [("delivered", 3)].into(),
             pending: 1234,
             replayable: 5,
@@ -51,13 +62,8 @@ fn hostile() -> Status {
             connections: 7,
             max_connections: Some(8),
             accepted: 8,
-            last_refused: Some(LastRefused {
-                time: text(),
-                seconds_ago: 8,
-                address: Some(text()),
-                reason: "plaintext",
-                text: text(),
-            }),
+            last_refused: Some(refused()),
+            refused_peers: vec![refused()],
         }],
         containers: vec![Container { name: text(), received: 9, limited: 4 }],
         other_containers: 10,
@@ -86,7 +92,18 @@ fn no_text_from_outside_is_markup() {
     // One script, one end of <main>: ours.
     assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
     let shown = page.matches(&harmless).count();
-    assert_eq!(shown, 19, "each of them is shown: {page}");
+    assert_eq!(shown, 21, "each of them is shown: {page}");
+}
+
+#[test]
+fn no_text_of_a_dead_letter_is_markup() {
+    let text = || HOSTILE.to_owned();
+    let letter = || Letter { time: text(), number: 7, who: text(), why: text() };
+    let of = |letters| ForwardLetters { forward: text(), bytes: 1, letters };
+    let page = dead_letters(HOSTILE, vec![of(Ok(vec![letter()])), of(Ok(Vec::new())), of(Err(text()))]);
+    let harmless = escape(HOSTILE, Html).expect("text").to_string();
+    assert!(!page.contains("onerror=\"") && page.matches("</main>").count() == 1, "{page}");
+    assert_eq!(page.matches(&harmless).count(), 2 + 3 + 3 + 2 + 1, "each of them is shown: {page}");
 }
 
 #[test]
@@ -102,7 +119,7 @@ fn numbers_are_said_as_people_read_them() {
 #[test]
 fn zero_rows_are_folded() {
     let page = render(&hostile());
-    assert!(page.contains("Never since the start: full."), "{page}");
+    assert!(page.contains("1 kind of loss that never happened</summary><p>full</p>"), "{page}");
     assert!(!page.contains("another"));
     let nothing = Status { losses: hostile().losses.split_off(1), ..hostile() };
     assert!(render(&nothing).contains("Nothing was dropped."));

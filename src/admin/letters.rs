@@ -1,0 +1,71 @@
+//! The newest dead letters of each forward, for a page of their own. It has no text of a line: nobody logs in to see the page.
+
+use tokio::time::timeout;
+
+use super::RequestContext;
+use super::status::READ_TIMEOUT;
+use crate::record::{HeaderField, Record, escape};
+use crate::spool::DeadLetter;
+use crate::tasks::spawn_blocking;
+
+/// Dead letters of one forward on the page.
+const MAX_LETTERS: usize = 50;
+/// The length of a time of RFC 3339 down to its seconds.
+const SECONDS: usize = "2026-01-01T00:00:00".len();
+
+/// The dead letters of one forward.
+pub struct ForwardLetters {
+    pub forward: String,
+    pub bytes: u64,
+    /// The newest one first; an error says why they cannot be read.
+    pub letters: Result<Vec<Letter>, String>,
+}
+
+pub struct Letter {
+    pub time: String,
+    pub number: u64,
+    /// The container, or the APP-NAME of another sender.
+    pub who: String,
+    /// The collector's own words.
+    pub why: String,
+}
+
+/// Reads the files of all forwards. A thread of its own reads them, one request at a time.
+pub async fn collect(context: &RequestContext) -> Vec<ForwardLetters> {
+    let sources = &context.sources;
+    let (spool, sd_id) = (sources.spool.clone(), sources.sd_id.clone());
+    let names: Vec<String> = sources.registry.topology().forwards.into_iter().map(|forward| forward.name).collect();
+    let forwards = names.clone();
+    let read = async {
+        let permit = context.spool_reads.clone().acquire_owned().await.ok()?;
+        let letters = spawn_blocking(move || {
+            let read = |forward: &String| {
+                let letters = spool.dead_letters(forward, MAX_LETTERS).map_err(|error| error.to_string())?;
+                Ok(letters.into_iter().map(|letter| Letter::of(letter, &sd_id)).collect())
+            };
+            let letters = forwards.iter().map(read).collect();
+            drop(permit);
+            letters
+        });
+        letters.await.ok()
+    };
+    let letters: Option<Vec<Result<Vec<Letter>, String>>> = timeout(READ_TIMEOUT, read).await.ok().flatten();
+    let late = || names.iter().map(|_| Err("the disk does not answer; try again".to_owned())).collect();
+    let letters = letters.unwrap_or_else(late);
+    let of = |(forward, letters): (String, _)| {
+        let bytes = sources.metrics.forward_metrics(&forward).dead_letter_bytes.get().unsigned_abs();
+        ForwardLetters { forward, bytes, letters }
+    };
+    names.into_iter().zip(letters).map(of).collect()
+}
+
+impl Letter {
+    fn of(letter: DeadLetter, sd_id: &str) -> Self {
+        let DeadLetter { mut time, number, why, line, .. } = letter;
+        time.truncate(SECONDS);
+        let record = Record::from_line(&line, sd_id);
+        let app_name = HeaderField::or_nil(record.app_name);
+        let who = escape(record.container_name().unwrap_or(&app_name)).to_string();
+        Self { time, number, who, why }
+    }
+}
