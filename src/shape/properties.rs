@@ -42,7 +42,7 @@ pub fn any_bytes(data: &[u8]) {
     assert_eq!((&noted, counted), (&out, tally));
     assert_eq!(
         (trace.parsed_as.is_some(), trace.masked.is_empty()),
-        (tally.misread.form + tally.misread.limit == 0, tally.masked == 0)
+        (tally.misread.form + tally.misread.limit + tally.misread.duplicate == 0, tally.masked == 0)
     );
     let [before, after] = [&line, if out.is_empty() { &line } else { &out }].map(|line| Record::from_line(line, SD_ID));
     // What nobody has asked for is as it was.
