@@ -2,8 +2,8 @@
 
 use super::docker::{Container, Images, NatsImage, RsyslogImage, bridge, compose_command, docker, output, unique};
 use super::host::{self, Need, say, within};
-use super::support::pages::{Verb, blocks_in, text};
-use super::support::{Line, NatsClient};
+use super::support::pages::{Verb, blocks_in, marked_blocks, text};
+use super::support::{Line, NatsClient, Program, rsyslog};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -342,6 +342,54 @@ fn the_files_of_docs_destinations_are_files_of_compose() {
     }
 }
 
+/// A text with what is true here in the place of what stands there.
+fn filled_in(text: String, places: &[(&str, String)]) -> String {
+    places.iter().fold(text, |text, (there, here)| {
+        assert!(text.contains(there), "{text}\nlacks {there}");
+        text.replace(there, here)
+    })
+}
+
+/// The quick start of README.md as it stands there, but for images, ports, the server's name and its file.
+#[test]
+fn the_quick_start_of_the_readme_brings_a_line_to_rsyslog() {
+    if !host::has(&[NEEDS.as_slice(), &[Need::Rsyslog]].concat()) {
+        return;
+    }
+    let Some(rsyslogd) = rsyslog::find(rsyslog::Input::Relp) else { return };
+    let images = Images::shared();
+    let folder = host::open_directory();
+    let mut project = Project::new(&["compose.yaml"], &images, folder.path());
+    project.folder = folder.path().to_owned();
+    let blocks = marked_blocks("README.md");
+
+    let (port, arrived) = (host::free_port(&["0.0.0.0"]), folder.path().join("docker.log"));
+    let places = [("2514", port.to_string()), ("/var/log/docker.log", arrived.display().to_string())];
+    let conf = filled_in(text(&blocks, "readme", Verb::Run, "rsyslog"), &places);
+    std::fs::write(folder.path().join("conf"), conf).expect("a fresh directory");
+    let _rsyslog = Program::start(&mut rsyslog::command(&rsyslogd, folder.path()));
+
+    let bridge = project.bridge.clone();
+    let file = filled_in(
+        text(&blocks, "readme", Verb::Compose, "yaml"),
+        &[
+            ("logs.example.com:2514", format!("{bridge}:{port}")),
+            ("172.17.0.1:514", format!("{bridge}:{}", project.port)),
+            ("127.0.0.1:9514:", format!("127.0.0.1:{}:", host::free_port(&["127.0.0.1"]))),
+            ("image: logferry", format!("image: {}", images.relay)),
+            ("image: busybox", format!("image: {}", images.talker)),
+            ("  web:", "  talker:".to_owned()),
+        ],
+    );
+    of_page(&file, folder.path());
+    project.up();
+    let (id, name) = project.talker();
+    let first = within(UP, "a line in the server's file", || {
+        std::fs::read_to_string(&arrived).ok()?.lines().find(|line| line.ends_with("hello 1")).map(String::from)
+    });
+    assert_eq!(Line::read(first.as_bytes()).container(), [&*images.talker, &*name, &id[..12]], "{first}");
+}
+
 /// docs/destinations/nats.md as it stands there, but for images, ports and the container's name: its query shows the line.
 #[test]
 fn ten_lines_of_compose_bring_a_line_to_nats() {
@@ -357,18 +405,17 @@ fn ten_lines_of_compose_bring_a_line_to_nats() {
         format!("image: {}\n    command: [sh, -c, \"while :; do echo GET / 200; sleep 1; done\"]", images.talker);
     let here = format!("{}:{}", project.bridge, project.port);
     let blocks = blocks_in("docs/destinations", 13);
-    let mut file = text(&blocks, "nats", Verb::Compose, "yaml");
-    for (there, here) in [
-        ("image: nats:2", format!("image: {}", nats.0)),
-        ("image: logferry", format!("image: {}", images.relay)),
-        ("image: nginx", talks),
-        ("127.0.0.1:4222:", format!("127.0.0.1:{port}:")),
-        ("172.17.0.1:514", here),
-        ("container_name: web", format!("container_name: {web}")),
-    ] {
-        assert!(file.contains(there), "{file}\nlacks {there}");
-        file = file.replace(there, &here);
-    }
+    let file = filled_in(
+        text(&blocks, "nats", Verb::Compose, "yaml"),
+        &[
+            ("image: nats:2", format!("image: {}", nats.0)),
+            ("image: logferry", format!("image: {}", images.relay)),
+            ("image: nginx", talks),
+            ("127.0.0.1:4222:", format!("127.0.0.1:{port}:")),
+            ("172.17.0.1:514", here),
+            ("container_name: web", format!("container_name: {web}")),
+        ],
+    );
     of_page(&file, folder.path());
     project.up();
     // docker-proxy takes connections before the server does.

@@ -7,6 +7,8 @@
 //! - `check: NAME`          our own settings for a program that cannot run here; `wire: NAME` a line as it is sent
 //! - `compose: NAME`        a file that docker-compose reads
 //! - `not run: NAME`        that program's config, or a query that only it can answer
+//!
+//! A block inside a list is indented, and its mark too.
 
 use std::fs;
 use std::path::Path;
@@ -53,29 +55,45 @@ pub fn blocks_in(folder: &str, least: usize) -> Vec<Block> {
     pages.iter().flat_map(|page| blocks_of(page)).collect()
 }
 
+/// The blocks of one page that have a mark.
+#[track_caller]
+pub fn marked_blocks(page: &str) -> Vec<Block> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    read(&page, |_| ())
+}
+
 fn blocks_of(page: &Path) -> Vec<Block> {
+    read(page, |at| panic!("{at}: a block without a mark"))
+}
+
+/// Calls `unmarked` with the place of each block that has no mark.
+fn read(page: &Path, unmarked: impl Fn(&str)) -> Vec<Block> {
     let name = page.file_name().expect("a file").to_string_lossy();
     let text = fs::read_to_string(page).expect("a page in UTF-8");
     let lines: Vec<&str> = text.lines().collect();
-    let fences: Vec<usize> = (0..lines.len()).filter(|number| lines[*number].starts_with("```")).collect();
+    let is_fence = |number: &usize| lines[*number].trim_start().starts_with("```");
+    let fences: Vec<usize> = (0..lines.len()).filter(is_fence).collect();
     assert!(fences.len().is_multiple_of(2), "{name}: a fence without an end");
-    let pairs = fences.chunks_exact(2);
-    pairs
-        .map(|pair| {
-            let at = format!("{name}:{}", pair[0] + 1);
-            let (verb, what) =
-                mark(lines[pair[0].saturating_sub(1)]).unwrap_or_else(|| panic!("{at}: a block without a mark"));
-            let (name, file) = what.split_once(' ').unwrap_or((what, ""));
-            Block {
-                at,
-                verb,
-                name: name.to_owned(),
-                file: file.to_owned(),
-                language: lines[pair[0]].trim_start_matches('`').to_owned(),
-                text: lines[pair[0] + 1..pair[1]].join("\n") + "\n",
-            }
-        })
-        .collect()
+    let mut blocks = Vec::new();
+    for pair in fences.chunks_exact(2) {
+        let at = format!("{name}:{}", pair[0] + 1);
+        let Some((verb, what)) = mark(lines[pair[0].saturating_sub(1)].trim_start()) else {
+            unmarked(&at);
+            continue;
+        };
+        let (name, file) = what.split_once(' ').unwrap_or((what, ""));
+        let indent = lines[pair[0]].len() - lines[pair[0]].trim_start().len();
+        let text = lines[pair[0] + 1..pair[1]].iter().map(|line| line.get(indent..).unwrap_or("").to_owned() + "\n");
+        blocks.push(Block {
+            at,
+            verb,
+            name: name.to_owned(),
+            file: file.to_owned(),
+            language: lines[pair[0]].trim_start().trim_start_matches('`').to_owned(),
+            text: text.collect(),
+        });
+    }
+    blocks
 }
 
 fn mark(line: &str) -> Option<(Verb, &str)> {
