@@ -76,7 +76,12 @@ impl Project {
 
     /// ID and name of the talking container.
     fn talker(&self) -> (String, String) {
-        let id = self.command(&["ps", "--quiet", "talker"]).unwrap_or_else(|error| panic!("{error}"));
+        self.container("talker")
+    }
+
+    /// ID and name of a service's container.
+    fn container(&self, service: &str) -> (String, String) {
+        let id = self.command(&["ps", "--quiet", service]).unwrap_or_else(|error| panic!("{error}"));
         let name = docker(["inspect", "--format", "{{.Name}}", &id]);
         (id, name.trim_start_matches('/').to_owned())
     }
@@ -350,7 +355,8 @@ fn filled_in(text: String, places: &[(&str, String)]) -> String {
     })
 }
 
-/// The quick start of README.md as it stands there, but for images, ports, the server's name and its file.
+/// The quick start of README.md as it stands there, but for images, ports, the server's name and its file. Then the commands of
+/// docs/missing-line.md, which look for the line.
 #[test]
 fn the_quick_start_of_the_readme_brings_a_line_to_rsyslog() {
     if !host::has(&[NEEDS.as_slice(), &[Need::Rsyslog]].concat()) {
@@ -369,25 +375,48 @@ fn the_quick_start_of_the_readme_brings_a_line_to_rsyslog() {
     std::fs::write(folder.path().join("conf"), conf).expect("a fresh directory");
     let _rsyslog = Program::start(&mut rsyslog::command(&rsyslogd, folder.path()));
 
-    let bridge = project.bridge.clone();
+    let (bridge, admin) = (project.bridge.clone(), host::free_port(&["127.0.0.1"]));
     let file = filled_in(
         text(&blocks, "readme", Verb::Compose, "yaml"),
         &[
             ("logs.example.com:2514", format!("{bridge}:{port}")),
             ("172.17.0.1:514", format!("{bridge}:{}", project.port)),
-            ("127.0.0.1:9514:", format!("127.0.0.1:{}:", host::free_port(&["127.0.0.1"]))),
+            ("127.0.0.1:9514:", format!("127.0.0.1:{admin}:")),
             ("image: logferry", format!("image: {}", images.relay)),
             ("image: busybox", format!("image: {}", images.talker)),
-            ("  web:", "  talker:".to_owned()),
         ],
     );
     of_page(&file, folder.path());
     project.up();
-    let (id, name) = project.talker();
+    let (id, name) = project.container("web");
     let first = within(UP, "a line in the server's file", || {
         std::fs::read_to_string(&arrived).ok()?.lines().find(|line| line.ends_with("hello 1")).map(String::from)
     });
     assert_eq!(Line::read(first.as_bytes()).container(), [&*images.talker, &*name, &id[..12]], "{first}");
+    finds_a_missing_line(&project, &images);
+}
+
+/// Runs the commands of docs/missing-line.md. Each shows the words that stand in its mark.
+fn finds_a_missing_line(project: &Project, images: &Images) {
+    let compose = format!("{} --project-name {}", compose_command().expect("asked for before").join(" "), project.name);
+    let folder = project.folder.display().to_string();
+    let mut run = 0;
+    for block in marked_blocks("docs/missing-line.md").iter().filter(|block| block.verb == Verb::Run) {
+        let script = block
+            .text
+            .replace("docker compose exec -T", "docker compose exec")
+            .replace("docker compose exec", &format!("{compose} exec -T"))
+            .replace("docker compose", &compose)
+            .replace("172.17.0.1:514", &format!("{}:{}", project.bridge, project.port))
+            .replace("172.17.0.1 --port 514", &format!("{} --port {}", project.bridge, project.port))
+            .replace("/var/log", &folder)
+            .replace(" logferry probe", &format!(" {} probe", images.relay));
+        let said = output(Command::new("sh").args(["-eu", "-c", &script]).current_dir(&project.folder))
+            .unwrap_or_else(|error| panic!("{}: {error}", block.at));
+        assert!(said.contains(&block.file), "{}: {script}says, without {:?}: {said}", block.at, block.file);
+        run += 1;
+    }
+    assert!(run >= 8, "only {run} blocks of docs/missing-line.md");
 }
 
 /// docs/destinations/nats.md as it stands there, but for images, ports and the container's name: its query shows the line.

@@ -2,7 +2,8 @@
 //!
 //! A mark is an HTML comment in the line above a fence:
 //!
-//! - `run: NAME`            a part of the config, or a query, that a test runs; `run: rsyslog-*` of each recipe that begins so
+//! - `run: NAME`            a part of the config, or a query, that a test runs; `run: rsyslog-*` of each recipe that begins so. In
+//!   docs/missing-line.md the words behind the name are a part of what the commands print
 //! - `arrives: NAME FILE`   what the program writes into that file
 //! - `check: NAME`          our own settings for a program that cannot run here; `wire: NAME` a line as it is sent
 //! - `compose: NAME`        a file that docker-compose reads
