@@ -62,19 +62,25 @@ pub fn check(kinds: &[Kind], mut rsyslog: Reference, mut syslog_ng: Reference) {
 }
 
 fn page(rows: &[Row<'_>], versions: &str) -> String {
+    let right = |program: usize| rows.iter().filter(|row| row.wrong[program].is_empty()).count();
     let mut page = format!(
         "# What is read of what devices and libraries send\n\n\
-         Host, app, process, time and message of {} messages of {} kinds of senders, with {versions} run on the same datagrams, as they \
-         are without parsers or settings of their own. The messages and the right values are in `tests/senders/*.toml`, re-typed from \
-         vendors' manuals and public tests; `LOGFERRY_SENDERS=write cargo test --test senders` makes this page again. A message that \
-         names no host has the address of its sender (logferry: the configured `hostname` where that address is its own). A year or a \
-         zone that the message does not tell is not judged.\n\n",
+         Of {} messages of {} kinds of senders, logferry reads {} right, rsyslog {} and syslog-ng {}. A message counts as right if host, \
+         app, process, time and text are all right.\n\n\
+         {versions} ran on the same datagrams, without parsers or settings of their own. The messages and the right values are in \
+         `tests/senders/*.toml`, re-typed from vendors' manuals and public tests. `LOGFERRY_SENDERS=write cargo test --test senders` \
+         makes this page again.\n\n\
+         If a message names no host, the right host is the address of its sender. For logferry it is the configured `hostname` if that \
+         address is its own. If a message tells no year or no zone, the year or the zone is not judged.\n\n",
         rows.len(),
         by_kind(rows).len(),
+        right(0),
+        right(1),
+        right(2),
     );
     summary(rows, &mut page);
     worse(rows, &mut page);
-    page += "\n## Each message\n\nWhat each one reads wrong; an empty cell is right.\n\n\
+    page += "\n## Each message\n\nThe cells name what a program reads wrong. An empty cell is right.\n\n\
              | sender | message | logferry | rsyslog | syslog-ng |\n|---|---|---|---|---|\n";
     for Row { kind, sent, wrong: [ours, rsyslog, syslog_ng] } in rows {
         let cells = [ours, rsyslog, syslog_ng].map(|wrong| names(wrong)).join(" | ");
