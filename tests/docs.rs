@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 /// The ceilings hold what is too long today. Lower them when you shorten a text; nobody raises them.
-const LONG_SENTENCES: usize = 188;
-const LONG_PARAGRAPHS: usize = 96;
-const LONG_CELLS: usize = 62;
+const LONG_SENTENCES: usize = 20;
+const LONG_PARAGRAPHS: usize = 10;
+const LONG_CELLS: usize = 8;
 
 /// In words. A piece of code is one word.
 const SENTENCE: usize = 30;
@@ -243,7 +243,7 @@ fn place(path: &Path, line: usize, text: &str) -> String {
 fn texts_are_short() {
     let pages = pages();
     let (mut long_sentences, mut long_paragraphs, mut long_cells) = (Vec::new(), Vec::new(), Vec::new());
-    for (path, page) in pages.iter().filter(|(path, _)| path.starts_with("docs") || *path == Path::new("README.md")) {
+    for (path, page) in pages.iter().filter(|(path, _)| *path != Path::new("CHANGELOG.md")) {
         for (line, text) in &page.paragraphs {
             let long = sentences(text).filter(|sentence| words(sentence) > SENTENCE);
             long_sentences.extend(long.map(|sentence| place(path, *line, sentence)));
