@@ -78,6 +78,8 @@ const TLS: OnlyFor = OnlyFor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     keys: ForwardKeys,
+    /// What the `[[mask]]` sections say that each forward has to hide.
+    pub shared_masks: Vec<MaskSettings>,
     /// The targets, in the order in which they are tried.
     pub to: Vec<Target>,
 }
@@ -324,6 +326,11 @@ impl Target {
 }
 
 impl Forward {
+    /// What is hidden in the lines: what all forwards hide, then what this one does.
+    pub fn all_masks(&self) -> impl Iterator<Item = &MaskSettings> {
+        self.shared_masks.iter().chain(&self.masks)
+    }
+
     /// What servers know us by.
     pub fn secrets(&self) -> impl Iterator<Item = Secret> {
         // Such targets stand only among their own kind.
@@ -375,7 +382,7 @@ impl Settings for Forward {
                 Err(says) => place.source.note(place.source.bad(&place.key("to"), leaf, &says), ())?,
             }
         }
-        Ok(Self { keys, to })
+        Ok(Self { keys, shared_masks: Vec::new(), to })
     }
 
     fn display(&self, table: &mut Table) {

@@ -59,9 +59,11 @@ use crate::files;
 pub use crate::protocol::session::Protocol;
 use crate::protocol::syslog::Settings;
 use crate::record::Rule;
+use crate::shape::Mask;
 use error::Source;
 use kinds::{Special, Time};
 use settings::settings;
+use shape::{MaskAt, MaskSection, MaskSettings};
 
 /// The config file that is read when `--config` names none and this one exists.
 pub const DEFAULT_FILE: &str = "/etc/logferry.toml";
@@ -94,6 +96,8 @@ settings! {
         listen: Listen, key "listen", or_alone false;
         /// Lines that match one of these are dropped before the spool.
         drop: Rule, key "drop", or_alone false;
+        /// What is hidden, in all lines.
+        mask: MaskSection, key "mask", or_alone false;
         forward: Forward, key "forward", or_alone false;
     }
 }
@@ -140,12 +144,15 @@ impl Config {
         let mut config = <Self as settings::Settings>::read(&file, &place)?;
         listen::check(source, &file.listen, &config.listen)?;
         rules::check_dropped(source, &file.drop, &config.drop, &config.listen)?;
+        shape::check_mask_sections(&file.mask, source)?;
         sections::check_resolve(source, &file.resolve, &config.resolve)?;
         forward::check(source, &file.forward, &config.forward)?;
         for ((_, section), forward) in file.forward.sections.iter().zip(&config.forward) {
             rules::check_matches(source, &section.matches, &forward.matches, &config.listen)?;
         }
-        let Self { listen, drop, forward, .. } = &mut config;
+        let Self { listen, drop, mask, forward, .. } = &mut config;
+        let shared: Vec<MaskSettings> = of_place(mask, MaskAt::Forward).cloned().collect();
+        forward.iter_mut().for_each(|forward| forward.shared_masks.clone_from(&shared));
         listen::decide_marks(listen, drop.iter().chain(forward.iter().flat_map(|forward| &forward.matches)));
         Ok(config)
     }
@@ -170,10 +177,19 @@ impl Config {
         }
     }
 
+    /// What is hidden in all lines before they are spooled.
+    pub fn intake_masks(&self) -> Vec<Mask> {
+        of_place(&self.mask, MaskAt::Intake).flat_map(MaskSettings::masks).collect()
+    }
+
     /// The effective settings as a config file, defaults filled in.
     pub fn to_toml(&self) -> String {
         effective::Table::of(self).to_toml()
     }
+}
+
+fn of_place(sections: &[MaskSection], at: MaskAt) -> impl Iterator<Item = &MaskSettings> {
+    sections.iter().filter(move |section| section.at == at).map(|section| &section.mask)
 }
 
 fn env_variable(name: &str) -> Option<String> {

@@ -1,6 +1,8 @@
 //! The keys of a `[[forward]]` that say what becomes of its lines.
 
-use super::error::ConfigError;
+use std::ops::Range;
+
+use super::error::{ConfigError, Source};
 use super::kinds::{ListOf, Optional, Special, Together, Words};
 use super::rules::PATTERNS;
 use super::settings::{Place, defaults, settings};
@@ -55,8 +57,31 @@ settings! {
     }
 }
 
+settings! {
+    /// `[[mask]]`: what is hidden in all lines.
+    pub struct MaskSection, written as WrittenMaskSection {
+        at: MaskAt = MaskAt::Forward, as MASK_AT, key "at";
+    }
+    groups {
+        mask: MaskSettings;
+    }
+}
+
+/// When a `[[mask]]` hides what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskAt {
+    /// Before a line is spooled.
+    Intake,
+    /// When a forward sends a line.
+    Forward,
+}
+
+const MASK_AT: Words<MaskAt> = Words(&[("forward", MaskAt::Forward), ("intake", MaskAt::Intake)]);
+/// `[[mask]]` sections: each text is searched for each of them.
+const MAX_MASKS: usize = 64;
+
 impl MaskSettings {
-    fn masks(&self) -> impl Iterator<Item = Mask> {
+    pub fn masks(&self) -> impl Iterator<Item = Mask> {
         let pattern = self.pattern.iter().cloned().map(Secret::Pattern);
         let known = self.known.iter().copied().map(Secret::Known);
         pattern.chain(known).map(|what| Mask { what, with: self.with.clone() })
@@ -70,7 +95,7 @@ fn known(text: &str) -> Result<Known, String> {
 
 impl ShapeSettings {
     /// What is asked of lines, with what is hidden in them, and these fields on each.
-    pub fn steps(&self, masks: &[MaskSettings], add: Vec<(String, String)>) -> Steps {
+    pub fn steps<'m>(&self, masks: impl Iterator<Item = &'m MaskSettings>, add: Vec<(String, String)>) -> Steps {
         Steps {
             parse: self.parse.clone(),
             parse_pattern: self.parse_pattern.clone(),
@@ -82,7 +107,7 @@ impl ShapeSettings {
             message_from: self.message_from.clone(),
             guess_severity: self.guess_severity,
             drop_fields: self.drop_fields.clone(),
-            masks: masks.iter().flat_map(MaskSettings::masks).collect(),
+            masks: masks.flat_map(MaskSettings::masks).collect(),
             add,
         }
     }
@@ -96,16 +121,28 @@ impl Default for ShapeSettings {
 
 /// Notes a mask that hides nothing.
 pub fn check_masks(sections: &List<WrittenMask>, place: &Place<'_>) -> Result<(), ConfigError> {
-    for (at, mask) in &sections.sections {
-        if !mask.pattern.is_written() && !mask.known.is_written() && !place.source.has_gaps.get() {
-            place.source.wrong(
-                &place.key("mask"),
-                at.clone(),
-                "it says nothing of what to hide; write `pattern` or `known`",
-            )?;
+    for (span, mask) in &sections.sections {
+        check_mask(mask, &place.key("mask"), span, place.source)?;
+    }
+    Ok(())
+}
+
+/// Notes what is wrong with `[[mask]]` sections.
+pub fn check_mask_sections(sections: &List<WrittenMaskSection>, source: &Source<'_>) -> Result<(), ConfigError> {
+    for (number, (span, section)) in sections.sections.iter().enumerate() {
+        check_mask(&section.mask, "[[mask]]", span, source)?;
+        if number >= MAX_MASKS {
+            source.wrong("[[mask]]", span.clone(), &format!("at most {MAX_MASKS} sections are allowed"))?;
         }
     }
     Ok(())
+}
+
+fn check_mask(mask: &WrittenMask, path: &str, span: &Range<usize>, source: &Source<'_>) -> Result<(), ConfigError> {
+    if mask.pattern.is_written() || mask.known.is_written() || source.has_gaps.get() {
+        return Ok(());
+    }
+    source.wrong(path, span.clone(), "it says nothing of what to hide; write `pattern` or `known`")
 }
 
 /// Notes what asks for parsed fields where nothing is parsed.

@@ -23,7 +23,7 @@ pub fn shape(settings: &config::Forward, sd_id: &str) -> Shape {
     let is_store = settings.to.iter().any(|to| matches!(to.delivery, DeliverySettings::Http(_)));
     let add = settings.http.fields.iter().filter(|_| !is_store);
     let add = add.map(|pair| (pair.name.clone(), pair.value.clone())).collect();
-    Shape::new(settings.shape.steps(&settings.masks, add), settings.matches.clone(), sd_id)
+    Shape::new(settings.shape.steps(settings.all_masks(), add), settings.matches.clone(), sd_id)
 }
 
 /// How lines are written to a target.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::admission::{Admission, AdmissionPolicy, Buckets, DEBUG, Joins, PendingMessages, Reassembler, Text};
+use super::admission::{Admission, AdmissionPolicy, Buckets, DEBUG, Gate, Joins, PendingMessages, Reassembler, Text};
 use super::passage::{Facts, Passage};
 use crate::config::{self, Listen, ListenAddress, Multiline};
 use crate::loops::LoopGuard;
@@ -64,6 +65,10 @@ pub struct Ingest {
     /// The listener's address as text.
     label: Arc<str>,
     policy: IngestPolicy,
+    /// What messages are asked when they are whole, and whether each one is.
+    gate: Arc<Gate>,
+    gate_asks_all: bool,
+    masked: Counter,
     /// The policy from the next read on, once there is another one.
     policies: watch::Receiver<IngestPolicy>,
     /// The sender can be made to wait, so nothing needs to be refused.
@@ -107,9 +112,13 @@ impl Ingest {
     ) -> Self {
         let policy = policies.borrow().clone();
         let label: Arc<str> = address.to_string().into();
+        let masked = metrics.masked_by_listener(&label);
         let mut ingest = Self {
             address: Arc::new(address.clone()),
             label: label.clone(),
+            gate: Arc::new(Gate::new(policy.admission.clone(), masked.clone())),
+            gate_asks_all: false,
+            masked,
             policy,
             policies,
             waits: false,
@@ -223,6 +232,8 @@ impl Ingest {
             waits,
             loops,
             peer,
+            gate,
+            gate_asks_all,
             joiner,
             joins,
             connection,
@@ -243,16 +254,17 @@ impl Ingest {
             Joins { pending: joiner, multiline, from, max: *max, cut, is_bare, last_key }
         });
         if let Some(joins) = &joins
-            && let Some(joined) = joins.take_bare(bytes, now)
+            && joins.take_bare(bytes, now)
         {
             counts[Shape::Unknown as usize] += 1;
-            joined.unwrap_or_else(|why| self.spool.count_refused(why));
             return false;
         }
         let mut passage = Passage {
             joins,
             admission: &mut self.admission,
             policy,
+            gate,
+            gate_asks_all: *gate_asks_all,
             // A sender that waits for an answer is answered for what is spooled.
             rejoin: rejoin.filter(|_| !*waits && !cut).map(|max| (&*self.reassembler, &**label, max)),
             load: (*least, !*waits),
@@ -334,7 +346,20 @@ impl Ingest {
     #[inline]
     fn passage(&mut self, cut: bool, tells_pieces: bool) -> (Passage<'_>, &mut Translator, &mut Batch) {
         let Self {
-            label, policy, batch, expected, received, least, waits, joiner, joins, connection, last_key, ..
+            label,
+            policy,
+            gate,
+            gate_asks_all,
+            batch,
+            expected,
+            received,
+            least,
+            waits,
+            joiner,
+            joins,
+            connection,
+            last_key,
+            ..
         } = self;
         let IngestPolicy { translator, admission: policy, rejoin, .. } = policy;
         if batch.is_empty() {
@@ -350,6 +375,8 @@ impl Ingest {
             joins,
             admission: &mut self.admission,
             policy,
+            gate,
+            gate_asks_all: *gate_asks_all,
             rejoin: rejoin.map(|max| (&*self.reassembler, &**label, max)),
             load: (*least, !*waits),
             spool: &self.spool,
@@ -389,6 +416,8 @@ impl Ingest {
         translator.listen_to(config::listening(own, listeners, &admission.drop));
         let joins = own.filter(|own| own.multiline != Multiline::Off);
         self.joins = joins.map(|own| (own.multiline.clone(), own.limits.max_frame));
+        let gate = Gate::new(admission.clone(), self.masked.clone());
+        (self.gate_asks_all, self.gate) = (gate.asks_all(), Arc::new(gate));
         self.admission.forget();
     }
 

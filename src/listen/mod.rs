@@ -59,7 +59,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{AdmissionPolicy, PENDING_CHECK_EVERY, PendingMessages, Reassembler, Shedding, multiline_key};
+pub use admission::{
+    AdmissionPolicy, Moment, PENDING_CHECK_EVERY, Pending, PendingMessages, Reassembler, Shedding, multiline_key,
+};
 pub use http::hec_limits;
 pub use ingest::{Ingest, IngestPolicy, SharedAdmission, now};
 pub use local_addresses::{local_addresses, watch_local_addresses};

@@ -1,6 +1,10 @@
 //! The way of one message into the batch: what admission says of it, and what it may be a piece of.
 
-use super::admission::{Admission, AdmissionPolicy, Joined, Joins, MatchingRules, Reassembler, Sender, Text};
+use std::sync::Arc;
+
+use super::admission::{
+    Admission, AdmissionPolicy, Gate, Joined, Joins, MatchingRules, Moment, Pending, Reassembler, Sender, Terms, Text,
+};
 use crate::protocol::syslog::Message;
 use crate::protocol::{gelf, splunk};
 use crate::record::{Record, UnixMicros};
@@ -10,6 +14,9 @@ use crate::spool::{Batch, Inlet, Refused};
 pub struct Passage<'i> {
     pub admission: &'i mut Admission,
     pub policy: &'i AdmissionPolicy,
+    pub gate: &'i Arc<Gate>,
+    /// Whether each message has to go through the gate.
+    pub gate_asks_all: bool,
     /// Where pieces become lines again, the listener's address, and the longest line in bytes.
     pub rejoin: Option<(&'i Reassembler, &'i str, usize)>,
     /// Where lines become messages.
@@ -41,13 +48,13 @@ impl Passage<'_> {
         self.take(facts, batch, |out| message.write(out))
     }
 
-    /// False: it waits for the rest of its line.
+    /// False: it waits for the rest of its line, or was refused and counted.
     #[inline]
     pub fn take(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
         let Facts { mut sender, priority, text } = facts;
         let Self { admission, policy, load, now, .. } = self;
         let rules = admission.check_rules(&mut sender, priority, policy)?;
-        if self.rejoin.is_none() && self.joins.is_none() && rules.is_empty() {
+        if self.rejoin.is_none() && self.joins.is_none() && rules.is_empty() && !self.gate_asks_all {
             admission.check_load(&sender, priority.1, policy, *load, *now)?;
             batch.push(write);
             return Ok(true);
@@ -55,7 +62,7 @@ impl Passage<'_> {
         self.assemble(Facts { sender, priority, text }, rules, batch, write)
     }
 
-    /// What may be a piece of a line, or a line of a message, or has a text that a rule asks for. False: it waits for the rest.
+    /// What may be a piece of a line, or a line of a message, or is asked for its text. False: as of [`take`](Self::take).
     fn assemble(
         &mut self,
         facts: Facts,
@@ -63,39 +70,40 @@ impl Passage<'_> {
         batch: &mut Batch,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<bool, Refused> {
-        let Facts { sender, priority, text } = facts;
-        let Self { admission, policy, load, spool, now, joins, .. } = self;
+        let Facts { sender, priority: (_, severity), text } = facts;
+        let Self { admission, policy, load, spool, now, joins, gate, .. } = self;
         let is_container_s = !matches!(sender, Sender::Other { .. });
         // Of a connection all lines may be indented, of datagrams those of containers are known to belong together.
         let mut joins = joins.as_mut().filter(|joins| is_container_s || joins.from.1 > 0);
         let rejoins = self.rejoin.filter(|(reassembler, ..)| is_container_s && reassembler.concerns(text));
-        if rejoins.is_none() && joins.is_none() && rules.is_empty() {
-            admission.check_load(&sender, priority.1, policy, *load, *now)?;
+        if rejoins.is_none() && joins.is_none() && rules.is_empty() && !self.gate_asks_all {
+            admission.check_load(&sender, severity, policy, *load, *now)?;
             batch.push(write);
             return Ok(true);
         }
         let mut line = Vec::new();
         write(&mut line);
+        let (least, is_limited) = *load;
+        let limit = admission.limit(&sender).filter(|_| is_limited).cloned();
+        let message = Pending { line, terms: Terms { gate: gate.clone(), rules, severity, limit } };
         let Joined { before, line } = match rejoins {
-            Some((reassembler, address, max)) => reassembler.join(address, line, text, max, *now),
-            None => Joined { before: None, line: Some(line) },
+            Some((reassembler, address, max)) => reassembler.join(address, message, text, max, *now),
+            None => Joined::alone(message),
         };
-        let mut admit = |line: Vec<u8>| {
-            let content = rules.check_content(&line, policy);
-            let check = || content.and_then(|()| admission.check_load(&sender, priority.1, policy, *load, *now));
-            if let Some(joins) = &mut joins {
-                // Of pieces the stamp in front may be longer or shorter than this one's.
-                let text = Record::from_line(&line, "").message.map_or(0, <[u8]>::len);
-                return joins.take(line, text, *now, batch, check);
-            }
-            check()?;
-            batch.push(|out| out.extend_from_slice(&line));
-            Ok(true)
+        let moment = Moment { least, now: *now, spool };
+        let mut join = |message: Pending| {
+            let Joined { before, line } = match &mut joins {
+                Some(joins) => {
+                    // Of pieces the stamp in front may be longer or shorter than this one's.
+                    let text = Record::from_line(&message.line, "").message.map_or(0, <[u8]>::len);
+                    joins.take(message, text, *now)
+                }
+                None => Joined::alone(message),
+            };
+            before.map(|before| before.end(batch, moment));
+            line.is_some_and(|line| line.end(batch, moment))
         };
-        if let Some(Err(why)) = before.map(&mut admit) {
-            spool.count_refused(why);
-        }
-        let Some(line) = line else { return Ok(false) };
-        admit(line)
+        before.map(&mut join);
+        Ok(line.is_some_and(join))
     }
 }

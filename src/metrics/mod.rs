@@ -148,6 +148,7 @@ pub struct Metrics {
     restamped: Family<ByForward, Counter>,
     misread: Family<Labels, Counter>,
     masked: Family<ByForward, Counter>,
+    masked_by_listener: Family<ByListener, Counter>,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -210,6 +211,7 @@ impl Metrics {
                 "listen_repeated",
                 "Chunks of the Forward protocol and entries of a journal that came again, not taken a second time",
             ),
+            masked_by_listener: add(all, "listen_masked", "Lines in which a [[mask]] at intake has hidden something"),
             receive_buffer: add(all, "listen_receive_buffer_bytes", "Receive buffer the kernel granted"),
             shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
             pieces: PieceMetrics {
@@ -359,6 +361,11 @@ impl Metrics {
             repeated: self.repeated.get_or_create(&label).clone(),
             receive_buffer: self.receive_buffer.get_or_create(&label).clone(),
         }
+    }
+
+    /// Lines of a listener in which something was hidden.
+    pub fn masked_by_listener(&self, listener: &str) -> Counter {
+        self.masked_by_listener.get_or_create(&ByListener { listener: listener.to_owned() }).clone()
     }
 
     pub fn shapes(&self) -> ShapeMetrics {

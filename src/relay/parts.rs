@@ -16,6 +16,7 @@ use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Sheddi
 use crate::loops::LoopGuard;
 use crate::metrics::Metrics;
 use crate::protocol::syslog::{HostSource, LocalAddresses, Translator, is_container_id};
+use crate::shape::{Shape, Steps};
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::status::SharedForwardStatus;
 use crate::tasks::spawn;
@@ -104,10 +105,18 @@ pub fn ingest_policy(config: &Config, local: LocalAddresses) -> IngestPolicy {
             drop: config.drop.clone().into(),
             rate: config.syslog.rate,
             shedding: Shedding { debug_from, info_from },
+            masks: intake_masks(config).map(Arc::new),
         },
         listeners: config.listen.clone().into(),
         rejoin: config.syslog.rejoin,
     }
+}
+
+/// What hides secrets before lines are spooled; `None`: nothing does.
+fn intake_masks(config: &Config) -> Option<Shape> {
+    let masks = config.intake_masks();
+    let steps = Steps { masks, ..Steps::default() };
+    (!steps.masks.is_empty()).then(|| Shape::new(steps, Vec::new(), &config.syslog.sd_id))
 }
 
 /// Reads the certificates of a forward.

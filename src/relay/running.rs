@@ -11,12 +11,15 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admin;
 use crate::config::{self, Config};
 use crate::forward::{Forwarder, HalfClosed};
-use crate::listen::{self, Ingest, IngestPolicy, PENDING_CHECK_EVERY, Prepared, Running, SharedAdmission};
+use crate::listen::{
+    self, Ingest, IngestPolicy, Moment, PENDING_CHECK_EVERY, Pending, Prepared, Running, SharedAdmission,
+};
 use crate::log;
 use crate::losses::LossReporter;
 use crate::metrics::Metrics;
 use crate::protocol::syslog::LocalAddresses;
-use crate::spool::{self, Inlet, Prober};
+use crate::record::UnixMicros;
+use crate::spool::{self, Batch, Inlet, Prober};
 use crate::status::{self, Mistake, Mistakes, SharedForwardStatus, Standstills, StatusRegistry};
 use crate::tasks::{spawn, spawn_blocking};
 use crate::tls::{Connector, Renewed};
@@ -280,10 +283,21 @@ pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: o
             _ = &mut stop => break,
         }
         for pending in all {
-            inlet.send(pending.overdue(listen::now())).await;
+            let now = listen::now();
+            inlet.send(ended(pending.overdue(now), &inlet, now)).await;
         }
     }
     for pending in all {
-        inlet.send(pending.all()).await;
+        inlet.send(ended(pending.all(), &inlet, listen::now())).await;
     }
+}
+
+/// What becomes of messages that wait no longer.
+fn ended(messages: Vec<Pending>, inlet: &Inlet, now: UnixMicros) -> Batch {
+    let mut batch = Batch::new();
+    for message in messages {
+        let least = message.terms.gate.least(inlet.fullness());
+        message.end(&mut batch, Moment { least, now, spool: inlet });
+    }
+    batch
 }

@@ -30,6 +30,7 @@ mod gelf;
 mod gelf_out;
 mod handshakes;
 mod http_proxies;
+mod intake;
 mod journal;
 mod links;
 mod log;

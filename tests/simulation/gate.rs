@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use logferry::internals::listen::{Admission, AdmissionPolicy, Buckets, Shedding};
+use logferry::internals::listen::{Admission, AdmissionPolicy, Buckets};
 use logferry::internals::metrics::Metrics;
 use logferry::internals::protocol::session::{Ack, Numbers, Sink, ToRecord};
 use logferry::internals::protocol::syslog::{Frame, Message, Settings, Translator};
@@ -32,11 +32,10 @@ pub struct Ticket {
 
 impl Gate {
     pub fn new(drop: Vec<Rule>, metrics: &Metrics) -> Self {
-        let never = Shedding { debug_from: 101, info_from: 101 };
         Self {
             translator: Translator::new(Arc::new(Settings { hostname: "here".into(), ..Settings::default() })),
             admission: Admission::new(metrics.containers().clone(), Arc::new(Buckets::default()), "relp".into()),
-            policy: AdmissionPolicy { drop: drop.into(), rate: None, shedding: never },
+            policy: AdmissionPolicy { drop: drop.into(), ..AdmissionPolicy::default() },
             batch: Batch::new(),
             tickets: VecDeque::new(),
         }

@@ -287,6 +287,12 @@ fn rules_come_alone_or_in_lists() {
         [[drop]]
         image = ["a*", "!ab"]
         facility = "local0"
+        [[mask]]
+        known = "private-key"
+        at = "intake"
+        [[mask]]
+        pattern = "password=[^ ]+"
+        with = "password=***"
         [[forward]]
         to = "stdout:"
         match = [{ listener = "dmz" }, { host = "?", app = "x" }, { message-regex = "a+", field = { a = ["b", ">=5"] } }]
@@ -307,6 +313,7 @@ fn rules_come_alone_or_in_lists() {
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
     assert_eq!((config.drop.len(), config.forward[0].matches.len()), (1, 3));
     assert_eq!(config.syslog.rate, Some(Rate { per_second: 500, burst: 5000 }));
+    assert_eq!((config.intake_masks().len(), config.forward[0].all_masks().count()), (1, 3));
 }
 
 #[test]

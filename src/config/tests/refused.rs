@@ -613,6 +613,29 @@ fn shapes_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
+fn masks_of_all_lines_that_cannot_be_meant_are_refused() {
+    for (text, expected) in [
+        ("[[mask]]\n", "/etc/x.toml:1: [[mask]]: it says nothing of what to hide; write `pattern` or `known`"),
+        (
+            "[[mask]]\nat = \"intake\"\n",
+            "/etc/x.toml:1: [[mask]]: it says nothing of what to hide; write `pattern` or `known`",
+        ),
+        (
+            "[[mask]]\npattern = \"(\"\n",
+            "/etc/x.toml:2: mask.pattern: `(`: the pattern cannot be used: found open group without closing ')'",
+        ),
+        (
+            "[[mask]]\nknown = \"email\"\nat = \"spool\"\n",
+            "/etc/x.toml:3: mask.at: `spool`: write \"forward\" or \"intake\"",
+        ),
+    ] {
+        refused(text, expected);
+    }
+    let sections = "[[mask]]\nknown = \"email\"\n".repeat(65);
+    refused(&sections, "/etc/x.toml:129: [[mask]]: at most 64 sections are allowed");
+}
+
+#[test]
 fn rules_that_cannot_be_meant_are_refused() {
     let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
     refused(
@@ -738,7 +761,7 @@ fn a_key_and_its_misspelling_are_two() {
         "grace = \"1s\"\ngraze = \"x\"\nstrange = { bar = 1 }",
         &[
             "2: unknown key `graze`; did you mean `grace`?",
-            "3: unknown key `strange`; known here: hostname, grace, syslog, spool, resolve, admin, log, listen, drop, forward",
+            "3: unknown key `strange`; known here: hostname, grace, syslog, spool, resolve, admin, log, listen, drop, mask, forward",
         ],
     );
 }

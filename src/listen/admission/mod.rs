@@ -3,8 +3,10 @@
 //! too.
 //!
 //! What is asked is the record, and what is not let in is never written. What has to be known of a container is found out once
-//! for each header that the translator remembers.
+//! for each header that the translator remembers. What asks for the text of a message, or changes it, is in `gate`: it waits
+//! until the message is whole.
 
+mod gate;
 mod multiline;
 mod pending;
 mod rate;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 
+pub use gate::{Gate, Moment, Pending, Terms};
 pub use multiline::Joins;
 pub use pending::{CHECK_EVERY as PENDING_CHECK_EVERY, Joined, PendingMessages, key as multiline_key};
 use rate::Bucket;
@@ -25,6 +28,7 @@ use crate::config::{MAX_RULES, Rate};
 use crate::metrics::{ContainerMetrics, Containers};
 use crate::protocol::syslog::{HeaderId, MAX_HEADERS};
 use crate::record::{HeaderField, Record, Rule, UnixMicros};
+use crate::shape::Shape;
 use crate::spool::Refused;
 
 /// RFC 5424 6.2.1.
@@ -33,13 +37,15 @@ const INFORMATIONAL: u8 = 6;
 pub const DEBUG: u8 = 7;
 
 /// What is let in; it may change between two reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AdmissionPolicy {
     /// Messages that one of these matches are dropped. At most [`MAX_RULES`].
     pub drop: Arc<[Rule]>,
     /// `None`: no limit.
     pub rate: Option<Rate>,
     pub shedding: Shedding,
+    /// Hides what must never be on the disk; `None`: nothing.
+    pub masks: Option<Arc<Shape>>,
 }
 
 /// Which severities are refused when the spool fills.
@@ -49,6 +55,14 @@ pub struct Shedding {
     pub debug_from: u8,
     /// From this percentage on, notices and informational messages are refused as well.
     pub info_from: u8,
+}
+
+/// None is refused.
+impl Default for Shedding {
+    fn default() -> Self {
+        const NEVER: u8 = 101;
+        Self { debug_from: NEVER, info_from: NEVER }
+    }
 }
 
 /// Decides which messages of one connection or thread are let in.
@@ -98,7 +112,16 @@ pub struct Container {
     /// Which rules match its messages, as far as they are not about the priority: a bit for each.
     rules: u64,
     /// `None`: no limit.
-    bucket: Option<Bucket>,
+    limit: Option<Limit>,
+}
+
+/// What a container may send.
+#[derive(Clone)]
+pub struct Limit {
+    bucket: Bucket,
+    rate: Rate,
+    /// Its messages beyond that.
+    limited: Counter,
 }
 
 /// A clone is an admission that knows no container yet.
@@ -217,19 +240,21 @@ impl Admission {
         (least, is_limited): (u8, bool),
         now: UnixMicros,
     ) -> Result<(), Refused> {
-        if let (true, Some(rate)) = (is_limited, policy.rate) {
-            let container = match sender {
-                Sender::Known(place) => Some(&self.known[*place].1),
-                Sender::Unremembered(container) => Some(container),
-                Sender::Other { .. } => None,
-            };
-            if container.is_some_and(|container| container.exceeds(rate, now)) {
-                return Err(Refused::Rate);
-            }
+        if is_limited && policy.rate.is_some() && self.limit(sender).is_some_and(|limit| limit.is_exceeded(now)) {
+            return Err(Refused::Rate);
         }
         match severity > least {
             true => Err(Refused::Severity),
             false => Ok(()),
+        }
+    }
+
+    /// What the sender may send; `None`: all it likes.
+    pub fn limit<'a>(&'a self, sender: &'a Sender) -> Option<&'a Limit> {
+        match sender {
+            Sender::Known(place) => self.known[*place].1.limit.as_ref(),
+            Sender::Unremembered(container) => container.limit.as_ref(),
+            Sender::Other { .. } => None,
         }
     }
 
@@ -243,12 +268,14 @@ impl Admission {
         let name = record.container_name().or(record.container_id()).unwrap_or(&app_name);
         // A bucket for each listener: who forges a name at an open one takes nothing from whom a guarded one lets in.
         let bucket = |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", &host, b" ", name].concat(), rate, now);
+        let metrics = self.containers.named(&String::from_utf8_lossy(name));
+        let limit = |rate| Limit { bucket: bucket(rate), rate, limited: metrics.limited.clone() };
         Container {
-            metrics: self.containers.named(&String::from_utf8_lossy(name)),
+            limit: policy.rate.map(limit),
+            metrics,
             received: 0,
             unmatched_tags: record.has_unknown_container().then(|| self.containers.unmatched_tags.clone()),
             rules: matching_origin(record, policy),
-            bucket: policy.rate.map(bucket),
         }
     }
 
@@ -328,15 +355,18 @@ impl MatchingRules {
     }
 }
 
-impl Container {
-    fn exceeds(&self, rate: Rate, now: UnixMicros) -> bool {
-        let exceeds = self.bucket.as_ref().is_some_and(|bucket| !bucket.take(rate, now));
-        if exceeds {
-            self.metrics.limited.inc();
+impl Limit {
+    /// Takes a message out of what is allowed. True: nothing was left, and it is counted.
+    pub fn is_exceeded(&self, now: UnixMicros) -> bool {
+        let is_exceeded = !self.bucket.take(self.rate, now);
+        if is_exceeded {
+            self.limited.inc();
         }
-        exceeds
+        is_exceeded
     }
+}
 
+impl Container {
     fn count(&mut self) {
         let received = std::mem::take(&mut self.received);
         if received > 0 {
@@ -387,7 +417,7 @@ mod tests {
         Rig {
             translator: Translator::new(Arc::new(Settings::default())),
             admission: Admission::new(containers.clone(), Arc::default(), "udp://[::]:514".into()),
-            policy: AdmissionPolicy { drop: drop.into(), rate, shedding },
+            policy: AdmissionPolicy { drop: drop.into(), rate, shedding, ..AdmissionPolicy::default() },
             containers,
         }
     }

@@ -2,13 +2,13 @@
 //! priority. Where a listener is told so, lines that are indented, or do not begin as a first line does, become part of the message before
 //! them.
 //!
-//! What has a header goes on only with the same header: never with what another container says, or another connection. The first line
-//! decides whether the message is let in; its other lines share its fate.
+//! What has a header goes on only with the same header: never with what another container says, or another connection. Whether a message
+//! is let in is asked when it is whole.
 
-use super::pending::{PendingMessages, key};
+use super::gate::Pending;
+use super::pending::{Joined, PendingMessages, key};
 use crate::config::Multiline;
 use crate::record::UnixMicros;
-use crate::spool::{Batch, Refused};
 
 /// How a line becomes a message, or a part of one.
 pub struct Joins<'i> {
@@ -28,55 +28,28 @@ pub struct Joins<'i> {
 }
 
 impl Joins<'_> {
-    /// A bare line, joined to the last message of its connection. `None`: the line is no further one.
-    pub fn take_bare(&self, line: &[u8], now: UnixMicros) -> Option<Result<(), Refused>> {
+    /// Joins a bare line to the last message of its connection. False: the line is no further one.
+    pub fn take_bare(&self, line: &[u8], now: UnixMicros) -> bool {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        if !self.is_bare || !self.is_further(text) {
-            return None;
-        }
-        self.append(self.last_key.as_ref()?, text, now)
+        let last = self.last_key.as_ref().filter(|_| self.is_bare && self.is_further(text));
+        last.is_some_and(|key| self.append(key, text, now))
     }
 
-    /// Takes a line whose last `text` bytes are its message. False: the line waits, or the message that it belongs to does. `admit`: whether
-    /// a first line is let in.
-    pub fn take(
-        &mut self,
-        line: Vec<u8>,
-        text: usize,
-        now: UnixMicros,
-        batch: &mut Batch,
-        admit: impl FnOnce() -> Result<(), Refused>,
-    ) -> Result<bool, Refused> {
-        let (header, text) = line.split_at(line.len() - text);
-        let Some(key) = key(self.from, header) else {
-            admit()?;
-            batch.push(|out| out.extend_from_slice(&line));
-            return Ok(true);
-        };
-        if !self.is_bare
-            && self.is_further(text)
-            && let Some(joined) = self.append(&key, text, now)
-        {
+    /// Takes a line whose last `text` bytes are its message.
+    pub fn take(&mut self, message: Pending, text: usize, now: UnixMicros) -> Joined {
+        let (header, text) = message.line.split_at(message.line.len() - text);
+        let Some(key) = key(self.from, header) else { return Joined::alone(message) };
+        if !self.is_bare && self.is_further(text) && self.append(&key, text, now) {
             self.remember(&key);
-            return joined.map(|()| false);
+            return Joined::default();
         }
-        let admitted = admit();
         // What has no text has no place for another one.
         if self.cut || text.is_empty() {
-            if let Some(before) = self.pending.change(|messages| messages.end(&key)) {
-                batch.push(|out| out.extend_from_slice(&before));
-            }
             *self.last_key = None;
-            admitted?;
-            batch.push(|out| out.extend_from_slice(&line));
-            return Ok(true);
+            return Joined { before: self.pending.change(|messages| messages.end(&key)), line: Some(message) };
         }
         self.remember(&key);
-        let joined = self.pending.change(|messages| messages.begin(key, admitted.map(|()| line), now));
-        for whole in joined.goes_on() {
-            batch.push(|out| out.extend_from_slice(&whole));
-        }
-        admitted.map(|()| false)
+        self.pending.change(|messages| messages.begin(key, message, now))
     }
 
     /// The message with this key is the last of its connection now.
@@ -90,13 +63,14 @@ impl Joins<'_> {
         !self.cut && self.multiline.is_further(text)
     }
 
-    fn append(&self, key: &[u8], text: &[u8], now: UnixMicros) -> Option<Result<(), Refused>> {
+    fn append(&self, key: &[u8], text: &[u8], now: UnixMicros) -> bool {
         self.pending.change(|messages| messages.append(key, (b"\n", text), self.max, now))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::gate::Terms;
     use super::*;
     use crate::metrics::{Metrics, PieceMetrics};
     use crate::record::Record;
@@ -120,9 +94,12 @@ mod tests {
         UnixMicros(1_000_000_000 + millis * 1000)
     }
 
-    fn texts(batch: &Batch) -> Vec<String> {
-        let text = |line| String::from_utf8_lossy(Record::from_line(line, "").message.unwrap_or_default()).into_owned();
-        batch.lines().map(text).collect()
+    fn texts(ended: impl IntoIterator<Item = Pending>) -> Vec<String> {
+        let text = |ended: Pending| {
+            let message = Record::from_line(&ended.line, "").message.unwrap_or_default();
+            String::from_utf8_lossy(message).into_owned()
+        };
+        ended.into_iter().map(text).collect()
     }
 
     impl Rig {
@@ -150,17 +127,16 @@ mod tests {
                 is_bare,
                 last_key,
             };
-            if joins.take_bare(text.as_bytes(), at(millis)).is_some() {
+            if joins.take_bare(text.as_bytes(), at(millis)) {
                 return Vec::new();
             }
-            let mut batch = Batch::new();
-            let taken = joins.take(line.into_bytes(), text.len(), at(millis), &mut batch, || Ok(()));
-            assert!(taken.is_ok());
-            texts(&batch)
+            let message = Pending { line: line.into_bytes(), terms: Terms::none() };
+            let Joined { before, line } = joins.take(message, text.len(), at(millis));
+            texts(before.into_iter().chain(line))
         }
 
         fn overdue(&self, millis: i64) -> Vec<String> {
-            texts(&self.pending.overdue(at(millis)))
+            texts(self.pending.overdue(at(millis)))
         }
 
         fn numbers(&self) -> (u64, i64) {

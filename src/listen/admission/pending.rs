@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::gate::{Pending, Terms};
 use crate::metrics::PieceMetrics;
 use crate::record::UnixMicros;
-use crate::spool::{Batch, Refused};
 
 /// How long a message waits for its next part.
 const WAIT: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// Bytes that all messages which wait may take. When there are more, parts stay what they are.
 pub const MAX_PENDING: usize = 8 << 20;
 /// Bytes that a message takes beside its text and its key: a place in a map that may be half empty, and two allocations.
-const OVERHEAD: usize = 200;
+const OVERHEAD: usize = 300;
 
 /// Messages of all listeners that may not be whole yet.
 pub struct PendingMessages {
@@ -43,8 +43,9 @@ pub struct Messages {
 
 /// A message, as far as it came.
 struct Unfinished {
-    /// `Err`: its first part was refused.
-    line: Result<Vec<u8>, Refused>,
+    line: Vec<u8>,
+    /// Those of its first part.
+    terms: Terms,
     /// Messages that the line was made of.
     parts: u64,
     /// When its first part came, and its last one.
@@ -53,17 +54,18 @@ struct Unfinished {
 }
 
 /// What goes on, in this order, when a part has come.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Joined {
     /// What waited, where the part does not belong to it.
-    pub before: Option<Vec<u8>>,
+    pub before: Option<Pending>,
     /// What the part has become; `None`: it waits.
-    pub line: Option<Vec<u8>>,
+    pub line: Option<Pending>,
 }
 
 impl Joined {
-    pub fn goes_on(self) -> impl Iterator<Item = Vec<u8>> {
-        self.before.into_iter().chain(self.line)
+    /// The part is a message of its own.
+    pub fn alone(message: Pending) -> Self {
+        Self { before: None, line: Some(message) }
     }
 }
 
@@ -106,7 +108,7 @@ impl PendingMessages {
     }
 
     /// The messages that have waited for long enough, as far as they came.
-    pub fn overdue(&self, now: UnixMicros) -> Batch {
+    pub fn overdue(&self, now: UnixMicros) -> Vec<Pending> {
         let is_over = |since: UnixMicros, limit: Duration| {
             // A clock that was set back would make them wait for ever.
             !(0..limit.as_micros() as i64).contains(&now.0.saturating_sub(since.0))
@@ -115,93 +117,75 @@ impl PendingMessages {
     }
 
     /// All messages that wait: nothing more will come.
-    pub fn all(&self) -> Batch {
+    pub fn all(&self) -> Vec<Pending> {
         self.give_up(|_| true)
     }
 
-    fn give_up(&self, mut which: impl FnMut(&Unfinished) -> bool) -> Batch {
-        let mut batch = Batch::new();
+    fn give_up(&self, mut which: impl FnMut(&Unfinished) -> bool) -> Vec<Pending> {
         if self.is_empty() {
-            return batch;
+            return Vec::new();
         }
         self.change(|Messages { by_key, bytes, metrics }| {
-            for (key, unfinished) in by_key.extract_if(|_, unfinished| which(unfinished)) {
+            let ended = by_key.extract_if(|_, unfinished| which(unfinished)).map(|(key, unfinished)| {
                 *bytes -= unfinished.byte_len(&key);
-                if let Some(line) = unfinished.ends(metrics) {
-                    batch.push(|out| out.extend_from_slice(&line));
-                }
-            }
-        });
-        batch
+                unfinished.ends(metrics)
+            });
+            ended.collect()
+        })
     }
 }
 
 impl Messages {
-    /// Joins a further part to the message that waits under this key, with `between` in front. `None`: no message does, it would become
-    /// longer than `max` bytes, or too much waits. An error: the first part of the message was refused.
-    pub fn append(
-        &mut self,
-        key: &[u8],
-        (between, part): (&[u8], &[u8]),
-        max: usize,
-        now: UnixMicros,
-    ) -> Option<Result<(), Refused>> {
-        let unfinished = self.by_key.get_mut(key)?;
-        let result = match &mut unfinished.line {
-            Ok(line) => {
-                let added = between.len() + part.len();
-                if line.len() + added > max || self.bytes + added > MAX_PENDING {
-                    return None;
-                }
-                self.bytes -= line.capacity();
-                line.extend_from_slice(between);
-                line.extend_from_slice(part);
-                self.bytes += line.capacity();
-                self.metrics.pending.inc();
-                Ok(())
-            }
-            Err(why) => Err(*why),
-        };
-        unfinished.parts += 1;
-        unfinished.since = now;
-        Some(result)
+    /// Joins a further part to the message that waits under this key, with `between` in front. False: no message does, it would become
+    /// longer than `max` bytes, or too much waits.
+    pub fn append(&mut self, key: &[u8], (between, part): (&[u8], &[u8]), max: usize, now: UnixMicros) -> bool {
+        let Some(Unfinished { line, parts, since, .. }) = self.by_key.get_mut(key) else { return false };
+        let added = between.len() + part.len();
+        if line.len() + added > max || self.bytes + added > MAX_PENDING {
+            return false;
+        }
+        self.bytes -= line.capacity();
+        line.extend_from_slice(between);
+        line.extend_from_slice(part);
+        self.bytes += line.capacity();
+        self.metrics.pending.inc();
+        *parts += 1;
+        *since = now;
+        true
     }
 
-    /// Begins a message with its first part, or with why that is refused.
-    pub fn begin(&mut self, key: Vec<u8>, line: Result<Vec<u8>, Refused>, now: UnixMicros) -> Joined {
+    /// Begins a message with its first part.
+    pub fn begin(&mut self, key: Vec<u8>, Pending { line, terms }: Pending, now: UnixMicros) -> Joined {
         let before = self.end(&key);
-        let new = Unfinished { line, parts: 1, begun: now, since: now };
+        let new = Unfinished { line, terms, parts: 1, begun: now, since: now };
         let bytes = new.byte_len(&key);
         if self.bytes + bytes > MAX_PENDING {
-            return Joined { before, line: new.line.ok() };
+            return Joined { before, line: Some(Pending { line: new.line, terms: new.terms }) };
         }
         self.bytes += bytes;
-        if new.line.is_ok() {
-            self.metrics.pending.inc();
-        }
+        self.metrics.pending.inc();
         self.by_key.insert(key, new);
         Joined { before, line: None }
     }
 
     /// The message that waits under this key, which is whole now.
-    pub fn end(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+    pub fn end(&mut self, key: &[u8]) -> Option<Pending> {
         let ended = self.by_key.remove(key)?;
         self.bytes -= ended.byte_len(key);
-        ended.ends(&self.metrics)
+        Some(ended.ends(&self.metrics))
     }
 }
 
 impl Unfinished {
     fn byte_len(&self, key: &[u8]) -> usize {
-        OVERHEAD + key.len() + self.line.as_ref().map_or(0, Vec::capacity)
+        OVERHEAD + key.len() + self.line.capacity()
     }
 
-    /// Counts the parts as joined, and as waiting no longer. `None`: the message was refused, and each of its parts is counted so.
-    fn ends(self, metrics: &PieceMetrics) -> Option<Vec<u8>> {
-        let line = self.line.ok()?;
+    /// Counts the parts as joined, and as waiting no longer.
+    fn ends(self, metrics: &PieceMetrics) -> Pending {
         metrics.joined.inc_by(self.parts - 1);
         metrics.pending.dec_by(self.parts as i64);
-        Some(line)
+        Pending { line: self.line, terms: self.terms }
     }
 }
 
@@ -223,16 +207,18 @@ mod tests {
     }
 
     impl PendingMessages {
-        fn begins(&self, key: &[u8], line: Result<Vec<u8>, Refused>, millis: i64) -> Vec<Vec<u8>> {
-            self.change(|messages| messages.begin(key.to_vec(), line, at(millis))).goes_on().collect()
+        fn begins(&self, key: &[u8], line: &[u8], millis: i64) -> Vec<Vec<u8>> {
+            let first = Pending { line: line.to_vec(), terms: Terms::none() };
+            let Joined { before, line } = self.change(|messages| messages.begin(key.to_vec(), first, at(millis)));
+            before.into_iter().chain(line).map(|ended| ended.line).collect()
         }
 
-        fn goes_on(&self, part: &[u8], millis: i64) -> Option<Result<(), Refused>> {
+        fn goes_on(&self, part: &[u8], millis: i64) -> bool {
             self.change(|messages| messages.append(KEY, (b"+", part), MAX, at(millis)))
         }
 
         fn overdue_at(&self, millis: i64) -> Vec<Vec<u8>> {
-            self.overdue(at(millis)).lines().map(<[u8]>::to_vec).collect()
+            self.overdue(at(millis)).into_iter().map(|ended| ended.line).collect()
         }
 
         fn bytes(&self) -> usize {
@@ -244,47 +230,36 @@ mod tests {
     fn parts_are_joined_and_counted() {
         let (pending, metrics) = rig();
         let counts = || (metrics.joined.get(), metrics.pending.get());
-        assert_eq!(pending.goes_on(b"b", 0), None);
-        assert!(pending.begins(KEY, Ok(b"a".to_vec()), 0).is_empty());
-        assert!(pending.begins(b"other", Ok(b"other".to_vec()), 0).is_empty());
-        assert_eq!((pending.goes_on(b"b", 1), pending.goes_on(b"c", 1)), (Some(Ok(())), Some(Ok(()))));
+        assert!(!pending.goes_on(b"b", 0));
+        assert!(pending.begins(KEY, b"a", 0).is_empty());
+        assert!(pending.begins(b"other", b"other", 0).is_empty());
+        assert!(pending.goes_on(b"b", 1) && pending.goes_on(b"c", 1));
         assert_eq!(counts(), (0, 4));
-        assert_eq!(pending.begins(KEY, Ok(b"d".to_vec()), 2), [b"a+b+c"]);
+        assert_eq!(pending.begins(KEY, b"d", 2), [b"a+b+c"]);
         assert_eq!(counts(), (2, 2));
-        assert_eq!(pending.change(|messages| messages.end(KEY)).as_deref(), Some(&b"d"[..]));
-        assert_eq!((pending.all().line_count(), counts(), pending.bytes()), (1, (2, 0), 0));
+        assert_eq!(pending.change(|messages| messages.end(KEY)).map(|ended| ended.line).as_deref(), Some(&b"d"[..]));
+        assert_eq!((pending.all().len(), counts(), pending.bytes()), (1, (2, 0), 0));
         assert!(pending.is_empty() && pending.all().is_empty());
     }
 
     #[test]
     fn no_message_waits_for_long_or_grows_without_end() {
         let (pending, metrics) = rig();
-        pending.begins(KEY, Ok(b"a".to_vec()), 0);
+        pending.begins(KEY, b"a", 0);
         assert!(pending.overdue_at(499).is_empty());
         assert_eq!(pending.overdue_at(500), [b"a"]);
-        pending.begins(KEY, Ok(b"a".to_vec()), 1000);
+        pending.begins(KEY, b"a", 1000);
         for millis in (1400..5900).step_by(400) {
-            assert_eq!(pending.goes_on(b"b", millis), Some(Ok(())));
+            assert!(pending.goes_on(b"b", millis));
             assert!(pending.overdue_at(millis + 99).is_empty());
         }
         assert_eq!(pending.overdue_at(6000).len(), 1, "it has waited for 5 s in all");
-        pending.begins(KEY, Ok(b"a".to_vec()), 7000);
-        let fits = (0..40).take_while(|_| pending.goes_on(b"0123456789", 7001).is_some()).count();
+        pending.begins(KEY, b"a", 7000);
+        let fits = (0..40).take_while(|_| pending.goes_on(b"0123456789", 7001)).count();
         assert_eq!(fits, (MAX - 1) / 11);
         // The clock is set back by an hour.
         assert_eq!(pending.overdue_at(-3_600_000).len(), 1);
         assert_eq!((metrics.pending.get(), pending.bytes()), (0, 0));
-    }
-
-    /// What is refused at its first part is refused whole, and counted part by part by whoever refuses.
-    #[test]
-    fn further_parts_share_the_fate_of_the_first() {
-        let (pending, metrics) = rig();
-        assert!(pending.begins(KEY, Err(Refused::Rate), 0).is_empty());
-        assert_eq!(pending.goes_on(b"b", 1), Some(Err(Refused::Rate)));
-        assert_eq!(pending.change(|messages| messages.end(KEY)), None);
-        assert_eq!((metrics.joined.get(), metrics.pending.get(), pending.bytes()), (0, 0, 0));
-        assert_eq!(pending.goes_on(b"b", 2), None);
     }
 
     /// A message of a few bytes takes more than these, and one that grows what it may grow into.
@@ -292,16 +267,16 @@ mod tests {
     fn there_is_a_limit_to_what_waits() {
         let (pending, metrics) = rig();
         let long = vec![b'x'; MAX_PENDING];
-        assert_eq!(pending.begins(KEY, Ok(long.clone()), 0), [long]);
+        assert_eq!(pending.begins(KEY, &long, 0), [long.as_slice()]);
         assert_eq!(metrics.pending.get(), 0);
-        let waits = |n: &u64| pending.begins(&n.to_le_bytes(), Ok(b"x".to_vec()), 0).is_empty();
+        let waits = |n: &u64| pending.begins(&n.to_le_bytes(), b"x", 0).is_empty();
         let waiting = (0..MAX_PENDING as u64).take_while(waits).count();
         assert!((1..=MAX_PENDING / 200).contains(&waiting), "{waiting}");
         assert!(pending.bytes() > MAX_PENDING - 1000);
         let first = 0_u64.to_le_bytes();
         let part = [b'y'; 1000];
-        assert_eq!(pending.change(|messages| messages.append(&first, (b"", &part), usize::MAX, at(0))), None);
-        assert_eq!(pending.all().line_count(), waiting as u64);
+        assert!(!pending.change(|messages| messages.append(&first, (b"", &part), usize::MAX, at(0))));
+        assert_eq!(pending.all().len(), waiting);
         assert_eq!(pending.bytes(), 0);
     }
 }

@@ -5,6 +5,7 @@
 //! a line follow one another at once. A line that was that long and not cut waits in vain, and goes on as it came; only
 //! when another line of its container follows within that moment are two lines taken for one.
 
+use super::gate::Pending;
 use super::pending::{Joined, PendingMessages, key};
 use crate::metrics::PieceMetrics;
 use crate::record::UnixMicros;
@@ -61,23 +62,24 @@ impl Reassembler {
 
     /// A line, at its end the text of its message, becomes as whole as can be told. No line is made longer than `max` bytes. `listener`:
     /// its address.
-    pub fn join(&self, listener: &str, line: Vec<u8>, text: Text, max: usize, now: UnixMicros) -> Joined {
+    pub fn join(&self, listener: &str, message: Pending, text: Text, max: usize, now: UnixMicros) -> Joined {
         let Text { len: text, is_piece } = text;
-        let header = line.len() - text;
-        let Some(key) = key((listener, 0), &line[..header]) else { return Joined { before: None, line: Some(line) } };
+        let header = message.line.len() - text;
+        let Some(key) = key((listener, 0), &message.line[..header]) else { return Joined::alone(message) };
         let is_last = !is_piece;
-        self.pending.change(|messages| match messages.append(&key, (b"", &line[header..]), max, now) {
-            Some(_) if is_last => Joined { before: None, line: messages.end(&key) },
-            Some(_) => Joined::default(),
+        self.pending.change(|messages| match messages.append(&key, (b"", &message.line[header..]), max, now) {
+            true if is_last => Joined { before: None, line: messages.end(&key) },
+            true => Joined::default(),
             // What waits, if anything does, is as long as a line may be.
-            None if is_last => Joined { before: messages.end(&key), line: Some(line) },
-            None => messages.begin(key, Ok(line), now),
+            false if is_last => Joined { before: messages.end(&key), line: Some(message) },
+            false => messages.begin(key, message, now),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::gate::Terms;
     use super::super::pending::MAX_PENDING;
     use super::*;
     use crate::metrics::Metrics;
@@ -110,21 +112,23 @@ mod tests {
             line.extend_from_slice(header.as_bytes());
             line.extend_from_slice(text);
             let len = Text::of_syslog(text.len());
+            let message = Pending { line, terms: Terms::none() };
             let whole = match self.reassembler.concerns(len) {
-                true => self.reassembler.join(listener, line, len, MAX, at(millis)),
-                false => Joined { before: None, line: Some(line) },
+                true => self.reassembler.join(listener, message, len, MAX, at(millis)),
+                false => Joined::alone(message),
             };
-            assert_eq!(whole.before, None);
-            Some(whole.line?[header.len()..].to_vec())
+            assert!(whole.before.is_none());
+            Some(whole.line?.line[header.len()..].to_vec())
         }
 
         /// How long the texts are that come out when a container prints so much.
         fn print_at_length(&self, length: usize) -> [Option<usize>; 2] {
             let header = "<30>1 2026-11-20T22:27:33Z node-7 web 2a9052a5c36e - - ";
             let line = [header.as_bytes(), &vec![b'x'; length]].concat();
+            let message = Pending { line, terms: Terms::none() };
             let Joined { before, line } =
-                self.reassembler.join("tcp://[::]:514", line, Text::of_syslog(length), MAX, at(0));
-            [before, line].map(|line| line.map(|line| line.len() - header.len()))
+                self.reassembler.join("tcp://[::]:514", message, Text::of_syslog(length), MAX, at(0));
+            [before, line].map(|ended| ended.map(|ended| ended.line.len() - header.len()))
         }
 
         fn numbers(&self) -> (u64, i64) {
@@ -161,13 +165,13 @@ mod tests {
         let text = [b'x'; PIECE];
         assert_eq!(rig.print("web", &text, 0), None);
         assert!(rig.reassembler.pending.overdue(at(499)).is_empty());
-        let batch = rig.reassembler.pending.overdue(at(500));
-        assert!(batch.lines().next().unwrap().ends_with(&text));
-        assert_eq!((batch.line_count(), rig.numbers()), (1, (0, 0)));
+        let overdue = rig.reassembler.pending.overdue(at(500));
+        assert!(overdue[0].line.ends_with(&text));
+        assert_eq!((overdue.len(), rig.numbers()), (1, (0, 0)));
         assert_eq!(rig.print("web", b"y", 501), Some(b"y".to_vec()));
         // The clock is set back by an hour.
         assert_eq!(rig.print("web", &text, 600), None);
-        assert_eq!(rig.reassembler.pending.overdue(at(-3_600_000)).line_count(), 1);
+        assert_eq!(rig.reassembler.pending.overdue(at(-3_600_000)).len(), 1);
     }
 
     #[test]
@@ -230,7 +234,7 @@ mod tests {
         let piece = [b'x'; PIECE];
         let waiting = (0..1000).filter(|n| rig.print(&format!("web-{n}"), &piece, 0).is_none()).count();
         assert!((490..512).contains(&waiting), "{waiting}");
-        assert_eq!(rig.reassembler.pending.all().line_count(), waiting as u64);
+        assert_eq!(rig.reassembler.pending.all().len(), waiting);
         assert_eq!(rig.numbers(), (0, 0));
         // A header is kept twice, and counts as often: in the line, and as what the line is found by.
         let name = "x".repeat(PIECE);

@@ -18,8 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, PendingMessages, Reassembler, Running, SharedAdmission,
-    Shedding, bind,
+    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, PendingMessages, Reassembler, Running, SharedAdmission, bind,
 };
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::eventually::eventually;
@@ -94,15 +93,10 @@ fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
 
 /// For a listener without rules.
 fn ingest(inlet: Inlet) -> Ingest {
-    const NEVER: u8 = 101;
     let metrics = Metrics::new();
     let policy = IngestPolicy {
         translator: Translator::new(Arc::new(Settings { hostname: "relay".into(), ..Settings::default() })),
-        admission: AdmissionPolicy {
-            drop: Arc::new([]),
-            rate: None,
-            shedding: Shedding { debug_from: NEVER, info_from: NEVER },
-        },
+        admission: AdmissionPolicy::default(),
         listeners: Arc::new([]),
         rejoin: None,
     };
