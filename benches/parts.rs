@@ -11,11 +11,14 @@ mod corpus;
 use std::cell::RefCell;
 use std::fmt;
 use std::hint::black_box;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, Divan};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use logferry::internals::forward::{FilteredChunk, NatsDelivery, Progress, Publishing, Refusals};
 use logferry::internals::metrics::Metrics;
 use logferry::internals::protocol::api::{
@@ -31,8 +34,8 @@ use logferry::internals::protocol::relp::{NumberedStreams, Proofs};
 use logferry::internals::protocol::session::{Ack, AnySession, Bounds, Numbers, Protocol, Session, Sink, ToRecord};
 use logferry::internals::protocol::splunk;
 use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
-use logferry::internals::record::{Format, Record, UnixMicros, render};
-use logferry::internals::shape::Shape;
+use logferry::internals::record::{Format, Patterns, Record, Rule, UnixMicros, render};
+use logferry::internals::shape::{Known, Mask, MaskPattern, Misread, Secret, Shape, Shaped, Steps, find_fields};
 use logferry::internals::spool::{Batch, Options, Reader, Spool, Sync};
 use tempfile::TempDir;
 
@@ -355,6 +358,150 @@ fn encode_body(bencher: Bencher, api: &str) {
 
 fn line_of<'l>(id: LineId, text: &'l [u8], sd_id: &str) -> Line<'l> {
     Line { id, record: Record::from_line(text, sd_id), sent_at: None }
+}
+
+/// A text of 300 bytes in which a program says ten things, with another number in each.
+fn said(form: &str, n: usize) -> String {
+    let stamp = format!("2026-11-29T12:00:00.{n:06}Z");
+    let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
+    match form {
+        "json" => format!(
+            r#"{{"time":"{stamp}","level":"warn","msg":"request completed","method":"GET","path":"/api/v1/items/{n:06}?page=2&sort=name","status":200,"bytes":5316,"duration_ms":12.75,"remote":"172.18.0.1","agent":"{agent} (a mobile one)"}}"#
+        ),
+        "logfmt" => format!(
+            r#"time={stamp} level=warn msg="request completed" method=GET path="/api/v1/items/{n:06}?page=2&sort=name" status=200 bytes=5316 duration_ms=12.75 remote=172.18.0.1 agent="{agent} (a mobile one, or something else)""#
+        ),
+        _ => format!(
+            r#"172.18.0.1 - - [29/Nov/2026:12:00:00 +0000] "GET /api/v1/items/{n:06}?page=2&sort=name HTTP/1.1" 200 5316 "https://www.example.com/cart/of/somebody/with/much/in/it?n={n:06}" "{agent} (a mobile one, or something else)" "-""#
+        ),
+    }
+}
+
+/// A thousand lines of the spool with these texts.
+fn said_lines(form: &str) -> Vec<Vec<u8>> {
+    let element = r#"[docker@32473 image="nginx:1.25" name="proj-web-1" id="413e768d8d07"]"#;
+    let line = |n: usize| {
+        let text = said(form, n);
+        assert!((285..=315).contains(&text.len()), "{form} has {} bytes", text.len());
+        format!("<30>1 2026-11-29T12:00:01.{n:06}Z docker-host-1 proj-web-1 1234 - {element} {text}").into_bytes()
+    };
+    (0..1000).map(line).collect()
+}
+
+/// `takes`: time, severity and text from the fields.
+fn steps(parse: &str, takes: bool) -> Steps {
+    let key = |key: &str| takes.then(|| key.to_owned());
+    Steps {
+        parse: vec![parse.parse().expect("a parser")],
+        time_from: key("time"),
+        severity_from: key("level"),
+        message_from: key("msg"),
+        ..Steps::default()
+    }
+}
+
+/// From a text to its fields.
+#[divan::bench(args = ["json", "logfmt", "nginx"])]
+fn shape_parse(bencher: Bencher, form: &str) {
+    let parsers = steps(form, false).parse;
+    let texts: Vec<_> = (0..1000).map(|n| said(form, n).into_bytes()).collect();
+    counted(bencher, &texts).bench_local(|| {
+        for text in &texts {
+            black_box(find_fields(&parsers, None, text)).expect("fields");
+        }
+    });
+}
+
+/// From a line to what a forward sends of it.
+fn shapes(bencher: Bencher, steps: Steps, form: &str, expected: &Shaped) {
+    let (lines, shape) = (said_lines(form), Shape::new(steps, Vec::new(), &Settings::default().sd_id));
+    let (mut out, mut tally) = (Vec::new(), Tally::default());
+    counted(bencher, &lines).bench_local(|| {
+        for line in &lines {
+            out.clear();
+            assert_eq!(shape.apply(black_box(line), &mut out, &mut tally), *expected);
+        }
+    });
+    assert_eq!(tally.misread, Misread::default());
+}
+
+#[divan::bench(args = ["json", "logfmt", "nginx"])]
+fn shape_apply(bencher: Bencher, form: &str) {
+    shapes(bencher, steps(form, false), form, &Shaped::Changed);
+}
+
+#[divan::bench(args = ["json", "logfmt"])]
+fn shape_take(bencher: Bencher, form: &str) {
+    shapes(bencher, steps(form, true), form, &Shaped::Changed);
+}
+
+const KNOWN: [(&str, Known); 5] = [
+    ("card-number", Known::CardNumber),
+    ("email", Known::Email),
+    ("bearer-token", Known::BearerToken),
+    ("aws-key", Known::AwsKey),
+    ("private-key", Known::PrivateKey),
+];
+
+/// Lines in which there is nothing to hide. `none`: what reading the line costs.
+#[divan::bench(args = [
+    "none",
+    "card-number",
+    "email",
+    "bearer-token",
+    "aws-key",
+    "private-key",
+    "all",
+    r"password=\S+",
+    r"(?i)password=\S+",
+    r"(password|passwd|secret)=\S+",
+    r"\bsk-[a-z0-9]{20,}",
+    r"[A-Z]{3}[0-9]{9}",
+])]
+fn shape_mask(bencher: Bencher, what: &str) {
+    let known = KNOWN.iter().filter(|(name, _)| *name == what || what == "all");
+    let mut secrets: Vec<_> = known.map(|(_, known)| Secret::Known(*known)).collect();
+    if secrets.is_empty() && what != "none" {
+        secrets.push(Secret::Pattern(MaskPattern::new(what).expect("a pattern")));
+    }
+    let masks = secrets.into_iter().map(|what| Mask { what, with: "***".to_owned() }).collect();
+    shapes(bencher, Steps { masks, ..Steps::default() }, "json", &Shaped::AsItIs);
+}
+
+/// What a forward to Elasticsearch does: fields out of JSON, three rules, the body of a request, gzip at its level.
+#[divan::bench(args = ["plain", "gzip"])]
+fn shape_bulk(bencher: Bencher, how: &str) {
+    let (lines, sd_id) = (said_lines("json"), Settings::default().sd_id);
+    let rule = |name: &str, message: &str| Rule {
+        name: Patterns::new(vec![name.to_owned()]).expect("a pattern"),
+        message: Patterns::new(vec![message.to_owned()]).expect("a pattern"),
+        ..Rule::default()
+    };
+    let rules = vec![rule("db-*", "*"), rule("proj-*", "*GET /healthz*"), rule("proj-*", "request *")];
+    let shape = Shape::new(steps("json", true), rules, &sd_id);
+    let index = elasticsearch::index("logs-docker-default");
+    let api = Elasticsearch { index, spool: Some(SPOOL.to_owned()), sd_id: sd_id.clone(), labels: Vec::new() };
+    let (mut shaped, mut ends, mut tally) = (Vec::new(), Vec::new(), Tally::default());
+    counted(bencher, &lines).bench_local(|| {
+        shaped.clear();
+        ends.clear();
+        for line in &lines {
+            assert_eq!(shape.apply(black_box(line), &mut shaped, &mut tally), Shaped::Changed);
+            ends.push(shaped.len());
+        }
+        let starts = [0].into_iter().chain(ends.iter().copied());
+        let texts = starts.zip(&ends).map(|(start, end)| &shaped[start..*end]);
+        let ids = (0..).map(|number| LineId { session: 1, number });
+        let lines: Vec<_> = ids.zip(texts).map(|(id, text)| line_of(id, text, &sd_id)).collect();
+        let mut body = Vec::new();
+        api.body(&lines, &mut body);
+        if how == "gzip" {
+            let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::new(1));
+            encoder.write_all(&body).expect("in memory");
+            body = encoder.finish().expect("in memory");
+        }
+        black_box(&body);
+    });
 }
 
 /// One chunk of the Forward protocol.

@@ -104,14 +104,15 @@ pub mod protocol {
 
 pub mod record {
     pub use crate::record::{
-        Container, Format, HeaderField, Record, Rule, Severities, Stamp, UnixMicros, append_escaped,
+        Container, Format, HeaderField, Patterns, Record, Rule, Severities, Stamp, UnixMicros, Value, append_escaped,
         append_on_one_line, properties, render,
     };
 }
 
 pub mod shape {
     pub use crate::shape::{
-        Known, Mask, MaskPattern, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, properties,
+        Known, Mask, MaskPattern, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, find_fields,
+        properties,
     };
 }
 

@@ -1,5 +1,7 @@
 //! A text that is a JSON object.
 
+use std::borrow::Cow;
+
 use super::parse::{Found, MAX_FOUND, Unread, has_repeated};
 use crate::protocol::json::{BadObject, each_member, text};
 use crate::record::Value;
@@ -12,25 +14,26 @@ pub fn parse(object: &str) -> Result<Found<'_>, Unread> {
     if !object.starts_with('{') || !object.ends_with('}') {
         return Err(Unread::Form);
     }
-    let (mut members, mut count) = (Vec::with_capacity(16), 0);
+    let (mut found, mut count, mut refused) = (Vec::with_capacity(16), 0, None);
     let read = each_member(object, |name, value| {
         count += 1;
         // The rest is read all the same: broken JSON is told from too many members.
-        if count <= MAX_FOUND {
-            members.push((name, value));
+        if count <= MAX_FOUND && refused.is_none() {
+            match value_of(value, &mut count) {
+                Ok(value) => found.push((name, value)),
+                Err(why) => refused = Some(why),
+            }
         }
         true
     });
-    match read {
-        Ok(()) if count <= MAX_FOUND => {}
-        Ok(()) | Err(BadObject::TooDeep) => return Err(Unread::Limit),
-        Err(_) => return Err(Unread::Form),
+    match (read, refused) {
+        (Ok(()), None) if count > MAX_FOUND => Err(Unread::Limit),
+        (Ok(()), None) if has_repeated(&found, |(name, _)| name) => Err(Unread::Duplicate),
+        (Ok(()), None) => Ok(found),
+        (Ok(()), Some(why)) => Err(why),
+        (Err(BadObject::TooDeep), _) => Err(Unread::Limit),
+        (Err(_), _) => Err(Unread::Form),
     }
-    let mut found: Found<'_> = Vec::with_capacity(members.len());
-    for (name, value) in members {
-        found.push((name, value_of(value, &mut count)?));
-    }
-    if has_repeated(found.iter().map(|(name, _)| &**name)) { Err(Unread::Duplicate) } else { Ok(found) }
 }
 
 /// A value that is known to be JSON. `count`: names so far.
@@ -58,7 +61,9 @@ fn check_nested(json: &str, count: &mut usize) -> Result<(), Unread> {
         };
         match byte {
             b'{' => open.push(Vec::new()),
-            b'}' if has_repeated(open.pop().unwrap_or_default()) => return Err(Unread::Duplicate),
+            b'}' if has_repeated(&open.pop().unwrap_or_default(), |name: &Cow<'_, str>| name) => {
+                return Err(Unread::Duplicate);
+            }
             b'"' if json[at..].trim_ascii_start().starts_with(':') => {
                 *count += 1;
                 let name = text(&json[start..at]).ok_or(Unread::Form)?;

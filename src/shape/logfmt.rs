@@ -34,7 +34,7 @@ pub fn parse(text: &str) -> Result<Found<'_>, Unread> {
     if found.is_empty() {
         return Err(Unread::Form);
     }
-    if has_repeated(found.iter().map(|(key, _)| &**key)) {
+    if has_repeated(&found, |(key, _)| key) {
         keep_last(&mut found);
     }
     Ok(found)
@@ -49,7 +49,7 @@ fn keep_last(found: &mut Found<'_>) {
 }
 
 fn is_key(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/' | b'@' | b'$')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'/' | b'@' | b'$' | b'#' | b':')
 }
 
 /// The length of a value without quotes.
@@ -139,7 +139,7 @@ mod tests {
             ("  a=1   b=2 ", "a=1 b=2"),
             ("a=1 b=3 a=2", "b=3 a=2"),
             ("a=- b=-0 c=1. d=.5 e=0.50 f=00 g=-7", r#"a="-" b=-0 c="1." d=".5" e=0.50 f="00" g=-7"#),
-            ("a.b-c/d_e@f=gr\u{fc}n", "a.b-c/d_e@f=\"gr\u{fc}n\""),
+            ("a.b-c/d_e@f#g:h=gr\u{fc}n", "a.b-c/d_e@f#g:h=\"gr\u{fc}n\""),
         ] {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
         }

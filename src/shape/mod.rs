@@ -22,7 +22,7 @@ mod time;
 mod trace;
 
 pub use mask::{Known, Mask, MaskPattern, Secret};
-pub use parse::{Parser, Pattern};
+pub use parse::{Parser, Pattern, parse as find_fields};
 pub use trace::{Becomes, Found, Trace};
 
 use std::borrow::Cow;

@@ -73,14 +73,13 @@ pub fn parse<'a>(
 const FEW: usize = 16;
 
 /// Does a name stand there twice? The time is proportional to the names, however many there are.
-pub(super) fn has_repeated<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> bool {
-    let names: Vec<S> = names.into_iter().collect();
-    if names.len() <= FEW {
-        let is_before = |at: usize, name: &S| names[..at].iter().any(|known| known.as_ref() == name.as_ref());
-        return names.iter().enumerate().any(|(at, name)| is_before(at, name));
+pub(super) fn has_repeated<T>(items: &[T], name: impl Fn(&T) -> &str) -> bool {
+    if items.len() <= FEW {
+        let is_before = |at: usize, item: &T| items[..at].iter().any(|known| name(known) == name(item));
+        return items.iter().enumerate().any(|(at, item)| is_before(at, item));
     }
-    let mut known = HashSet::with_capacity(names.len());
-    !names.iter().all(|name| known.insert(name.as_ref()))
+    let mut known = HashSet::with_capacity(items.len());
+    !items.iter().all(|item| known.insert(name(item)))
 }
 
 impl FromStr for Parser {

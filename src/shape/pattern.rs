@@ -1,4 +1,4 @@
-//! A regular expression with named groups, each of them a field, and those that are known by a name.
+//! Regular expressions with named groups, each of them a field, and those that are known by a name. `tests/shape` has lines for each.
 
 use std::borrow::Cow;
 
@@ -10,51 +10,86 @@ const MAX_PATTERN: usize = 64 << 10;
 /// Bytes of a text with which a pattern is compared. The time is at most proportional to the product of this and the pattern's size.
 const MAX_TEXT: usize = 8 << 10;
 
-/// Patterns by name. The groups are named as most people name them; numbers are numbers.
-const NAMED: [(&str, &str); 8] = [
-    // ngx_http_log_module's `combined`, and Apache's.
+/// Patterns by name, each with the ways in which the program writes its lines. The first that is found counts. `level`, `time` and
+/// `message` are in each of them what they say, and numbers are numbers.
+const NAMED: [(&str, &[&str]); 9] = [
+    // ngx_http_log_module's `combined`, `main` of nginx's image, and Apache's `common` and `combined`.
     (
         "nginx",
-        r#"^(?P<remote_addr>\S+) \S+ (?P<remote_user>\S+) \[(?P<time>[^\]]+)\] "(?:(?P<method>[A-Z]+) (?P<path>\S+)(?: (?P<protocol>[^"]+))?|[^"]*)" (?P<status>\d{3}) (?P<bytes>\d+|-)(?: "(?P<referer>[^"]*)" "(?P<user_agent>[^"]*)")?"#,
+        &[
+            r#"^(?P<remote_addr>\S+) \S+ (?P<remote_user>\S+) \[(?P<time>[^\]]+)\] "(?:(?P<method>[A-Z]+) (?P<path>\S+)(?: (?P<protocol>[^"]+))?|(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d+|-)(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<user_agent>(?:[^"\\]|\\.)*)"(?: "(?P<forwarded_for>[^"]*)")?)?"#,
+        ],
     ),
     (
         "nginx-error",
-        r"^(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(?P<level>[a-z]+)\] (?P<pid>\d+)#(?P<tid>\d+): (?:\*(?P<connection>\d+) )?(?P<message>.*)$",
+        &[
+            r"^(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(?P<level>[a-z]+)\] (?P<pid>\d+)#(?P<tid>\d+): (?:\*(?P<connection>\d+) )?(?P<message>(?s:.*))$",
+        ],
     ),
+    // Of 2.4, and of 2.2, which has no PID.
     (
         "apache-error",
-        r"^\[(?P<time>[^\]]+)\] \[(?:(?P<module>[^:\]]+):)?(?P<level>[^\]]+)\] \[pid (?P<pid>\d+)(?::tid (?P<tid>\d+))?\](?: \[client (?P<client>[^\]]+)\])? (?P<message>.*)$",
+        &[
+            r"^\[(?P<time>[^\]]+)\] \[(?:(?P<module>[^:\]]+):)?(?P<level>[^\]]+)\](?: \[pid (?P<pid>\d+)(?::tid (?P<tid>\d+))?\])?(?: (?P<source>[\w.]+\(\d+\)):)?(?: (?P<error>\(\d+\)[^:]*):)?(?: \[client (?P<client>[^\]]+)\])? (?P<message>(?s:.*))$",
+        ],
     ),
     (
         "klog",
-        r"^(?P<level>[IWEF])(?P<date>\d{4}) (?P<clock>\d\d:\d\d:\d\d\.\d+) +(?P<pid>\d+) (?P<source>[^\]]+)\] (?P<message>.*)$",
+        &[
+            r"^(?P<level>[IWEF])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d+) +(?P<pid>\d+) (?P<source>[^\]]+)\] (?P<message>(?s:.*))$",
+        ],
     ),
-    // Logback's and Log4j's usual layout, and Spring Boot's.
+    // What Logback's and Log4j's manuals show; Hadoop and Log4j with a colon; Spring Boot; Quarkus and WildFly.
     (
         "java",
-        r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+\S*) +(?:\[(?P<thread>[^\]]+)\] +)?(?P<level>[A-Z]+) +(?:(?P<pid>\d+) --- )?(?:\[[^\]]*\] +)*(?P<logger>\S+) *[-:] (?P<message>.*)$",
+        &[
+            r"^(?:(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?)|(?P<clock>\d\d:\d\d:\d\d[.,]\d+)) +(?:\[(?P<thread>[^\]]+)\] +)?(?P<level>[A-Z]+) +(?P<logger>[^\s\[]\S*) +- (?P<message>(?s:.*))$",
+            r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?) +(?P<level>[A-Z]+) +(?:\[(?P<thread>[^\]]+)\] +)?(?P<logger>[^\s\[:]+): (?P<message>(?s:.*))$",
+            r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?) +(?P<level>[A-Z]+) +(?P<pid>\d+) --- (?:\[(?P<application>[^\] ][^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] (?P<logger>\S+) *: (?P<message>(?s:.*))$",
+            r"^(?:(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+)|(?P<clock>\d\d:\d\d:\d\d[.,]\d+)) +(?P<level>[A-Z]+) +\[(?P<logger>[^\]]+)\] \((?P<thread>[^)]*)\) (?P<message>(?s:.*))$",
+        ],
     ),
-    // `logging.basicConfig` with a time, and without.
+    // What its documentation shows of `logging`; gunicorn; Flask; Celery; uvicorn.
     (
         "python",
-        r"^(?:(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (?:- )?)?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):(?P<logger>[^:]+):(?P<message>.*)$",
+        &[
+            r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - (?P<logger>\S+) - (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) - (?P<message>(?s:.*))$",
+            r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) +(?P<logger>[^\s:]+): (?P<message>(?s:.*))$",
+            r"^(?:(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (?:- )?)?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):(?P<logger>[^:\s]+):(?P<message>(?s:.*))$",
+            r"^\[(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4})\] \[(?P<pid>\d+)\] \[(?P<level>[A-Z]+)\] (?P<message>(?s:.*))$",
+            r"^\[(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\] (?P<level>[A-Z]+) in (?P<logger>\S+): (?P<message>(?s:.*))$",
+            r"^\[(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}): (?P<level>[A-Z]+)/(?P<process>[^\]]+)\] (?P<message>(?s:.*))$",
+            r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL): +(?P<message>(?s:.*))$",
+        ],
     ),
     (
         "postgresql",
-        r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \S+) \[(?P<pid>\d+)\] (?:(?P<user>[^@ ]+)@(?P<database>\S+) )?(?P<level>[A-Z]+[1-5]?): +(?P<message>.*)$",
+        &[
+            r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \S+) \[(?P<pid>\d+)\] (?:(?P<user>[^@ ]+)@(?P<database>\S+) )?(?P<level>[A-Z]+[1-5]?): +(?P<message>(?s:.*))$",
+        ],
     ),
     (
         "redis",
-        r"^(?P<pid>\d+):(?P<role>[XCSM]) (?P<time>\d\d? \w{3} \d{4} \d\d:\d\d:\d\d\.\d{3}) (?P<mark>[.\-*#]) (?P<message>.*)$",
+        &[
+            r"^(?P<pid>\d+):(?P<role>[XCSM]) (?P<time>\d\d? \w{3} \d{4} \d\d:\d\d:\d\d\.\d{3}) (?P<level>[.\-*#]) (?P<message>(?s:.*))$",
+        ],
+    ),
+    // `option httplog` and `option tcplog`.
+    (
+        "haproxy",
+        &[
+            r#"^(?P<client>\S+):(?P<port>\d+) \[(?P<time>[^\]]+)\] (?P<frontend>\S+) (?P<backend>[^/ ]+)/(?P<server>\S+) (?P<timers>[-+\d/]+) (?:(?P<status>-?\d+) )?(?P<bytes>\+?\d+) (?:\S+ \S+ )?(?P<termination>[\w-]{2,4}) (?P<connections>[\d/+]+) (?P<queues>[\d/]+)(?: \{[^}]*\}){0,2}(?: "(?:(?P<method>[A-Z]+) (?P<path>\S+)(?: (?P<protocol>[^"]+))?|[^"]*)")?$"#,
+        ],
     ),
 ];
 
-/// A regular expression whose named groups are fields.
+/// Regular expressions whose named groups are fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// Empty: the user has written it.
     name: &'static str,
-    expression: Expression,
+    /// One at least.
+    expressions: Vec<Expression>,
 }
 
 impl Pattern {
@@ -64,7 +99,8 @@ impl Pattern {
 
     pub fn named(name: &str) -> Option<Self> {
         let (name, written) = NAMED.iter().find(|(known, _)| *known == name)?;
-        Some(Self { name, expression: Expression::new(written, MAX_PATTERN).ok()? })
+        let expressions = written.iter().map(|written| Expression::new(written, MAX_PATTERN)).collect::<Result<_, _>>();
+        Some(Self { name, expressions: expressions.ok()? })
     }
 
     pub fn new(written: &str) -> Result<Self, String> {
@@ -72,7 +108,7 @@ impl Pattern {
         if expression.regex().capture_names().flatten().next().is_none() {
             return Err("the pattern names no group; write (?P<name>…) around what is to be a field".to_owned());
         }
-        Ok(Self { name: "", expression })
+        Ok(Self { name: "", expressions: vec![expression] })
     }
 
     pub fn name(&self) -> &'static str {
@@ -80,7 +116,7 @@ impl Pattern {
     }
 
     pub fn written(&self) -> &str {
-        self.expression.written()
+        self.expressions.first().map_or("", Expression::written)
     }
 
     /// The groups that are there.
@@ -88,17 +124,24 @@ impl Pattern {
         if text.len() > MAX_TEXT {
             return Err(Unread::Limit);
         }
-        let regex = self.expression.regex();
-        let captures = regex.captures(text).ok_or(Unread::Form)?;
-        let groups = regex.capture_names().enumerate();
-        let field = |(at, name): (usize, Option<&'a str>)| {
-            let (name, found) = (name?, captures.get(at)?.as_str());
-            let is_number = !found.is_empty() && found.bytes().all(|byte| byte.is_ascii_digit());
-            let number = Value::from_json(found).filter(|_| is_number);
-            Some((Cow::Borrowed(name), number.unwrap_or(Value::Text(Cow::Borrowed(found.as_bytes())))))
-        };
-        Ok(groups.filter_map(field).collect())
+        self.expressions.iter().find_map(|expression| groups(expression, text)).ok_or(Unread::Form)
     }
+}
+
+fn groups<'a>(expression: &'a Expression, text: &'a str) -> Option<Found<'a>> {
+    let captures = expression.regex().captures(text)?;
+    let groups = expression.regex().capture_names().enumerate();
+    let field = |(at, name): (usize, Option<&'a str>)| {
+        let (name, found) = (name?, captures.get(at)?.as_str());
+        let value = if is_count(found) { Value::scalar(found) } else { None };
+        Some((Cow::Borrowed(name), value.unwrap_or(Value::Text(Cow::Borrowed(found.as_bytes())))))
+    };
+    Some(groups.filter_map(field).collect())
+}
+
+/// Digits alone, and none of them for nothing: `007` is no number.
+fn is_count(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.is_empty() && !text.starts_with('0'))
 }
 
 #[cfg(test)]
@@ -114,7 +157,8 @@ mod tests {
 
     #[test]
     fn named_patterns() {
-        assert!(NAMED.iter().all(|(name, written)| Pattern::new(written).is_ok() && Pattern::named(name).is_some()));
+        assert!(NAMED.iter().flat_map(|(_, written)| *written).all(|written| Pattern::new(written).is_ok()));
+        assert!(NAMED.iter().all(|(name, _)| Pattern::named(name).is_some()));
         check(
             "nginx",
             r#"192.0.2.4 - - [28/Nov/2026:20:58:04 +0000] "GET /jwt/keys HTTP/1.1" 200 2139 "-" "kube-probe/1.10""#,
@@ -138,7 +182,7 @@ mod tests {
         check(
             "klog",
             "E1128 17:01:58.123456       1 file.go:7] no: x",
-            r#"level="E" date=1128 clock="17:01:58.123456" pid=1 source="file.go:7" message="no: x""#,
+            r#"level="E" time="1128 17:01:58.123456" pid=1 source="file.go:7" message="no: x""#,
         );
         check(
             "java",
@@ -148,7 +192,17 @@ mod tests {
         check(
             "java",
             "2026-11-28T17:01:58.123Z  INFO 1 --- [           main] c.e.App                  : Started",
-            r#"time="2026-11-28T17:01:58.123Z" level="INFO" pid=1 logger="c.e.App" message="Started""#,
+            r#"time="2026-11-28T17:01:58.123Z" level="INFO" pid=1 thread="main" logger="c.e.App" message="Started""#,
+        );
+        check(
+            "java",
+            "17:01:58.123 [main] ERROR com.example.App - no\n\tat a.b(C.java:7)",
+            r#"clock="17:01:58.123" thread="main" level="ERROR" logger="com.example.App" message="no\n\tat a.b(C.java:7)""#,
+        );
+        check(
+            "java",
+            "2026-11-28 17:01:58,123 INFO  [io.quarkus] (main) Installed features: [cdi]",
+            r#"time="2026-11-28 17:01:58,123" level="INFO" logger="io.quarkus" thread="main" message="Installed features: [cdi]""#,
         );
         check("python", "WARNING:root:no", r#"level="WARNING" logger="root" message="no""#);
         check(
@@ -159,7 +213,7 @@ mod tests {
         check(
             "redis",
             "1:M 28 Nov 2026 17:01:58.123 * Ready to accept connections",
-            r#"pid=1 role="M" time="28 Nov 2026 17:01:58.123" mark="*" message="Ready to accept connections""#,
+            r#"pid=1 role="M" time="28 Nov 2026 17:01:58.123" level="*" message="Ready to accept connections""#,
         );
     }
 

@@ -8,9 +8,8 @@ const SD_ID: &str = "docker@32473";
 /// A text whose first byte chooses how it is shaped.
 pub fn any_bytes(data: &[u8]) {
     let [choice, text @ ..] = data else { return };
-    let names =
-        ["json", "logfmt", "nginx", "nginx-error", "apache-error", "klog", "java", "python", "postgresql", "redis"];
-    let parse: Vec<Parser> = names.iter().map(|name| name.parse().expect("a parser")).collect();
+    let names = ["json", "logfmt"].into_iter().chain(Pattern::names());
+    let parse: Vec<Parser> = names.map(|name| name.parse().expect("a parser")).collect();
     let has = |bit: u8| choice >> bit & 1 == 1;
     let name = |name: &str, bit| has(bit).then(|| name.to_owned());
     let steps = Steps {

@@ -3,7 +3,7 @@
 use crate::record::Value;
 
 /// Words, in small letters, and their severities. What RFC 5424 lacks is the next one to it: `fatal` is crit, `trace` debug.
-const WORDS: [(&str, u8); 33] = [
+const WORDS: [(&str, u8); 39] = [
     ("emerg", 0),
     ("emergency", 0),
     ("alert", 1),
@@ -16,6 +16,7 @@ const WORDS: [(&str, u8); 33] = [
     ("c", 2),
     ("err", 3),
     ("error", 3),
+    ("eror", 3),
     ("severe", 3),
     ("e", 3),
     ("warning", 4),
@@ -32,11 +33,17 @@ const WORDS: [(&str, u8); 33] = [
     ("i", 6),
     ("debug", 7),
     ("dbg", 7),
+    ("dbug", 7),
     ("trace", 7),
     ("verbose", 7),
     ("fine", 7),
     ("d", 7),
     ("t", 7),
+    // Redis.
+    ("#", 4),
+    ("*", 5),
+    ("-", 7),
+    (".", 7),
 ];
 /// Keys of a severity in logfmt and JSON.
 const KEYS: [&str; 4] = ["level", "lvl", "severity", "loglevel"];
@@ -69,7 +76,10 @@ fn of_tens(number: u8) -> Option<u8> {
     }
 }
 
+/// PostgreSQL and Apache number what is finer than debug: `DEBUG5`, `trace8`.
 fn of_word(word: &str) -> Option<u8> {
+    let unnumbered = word.trim_end_matches(|last: char| last.is_ascii_digit());
+    let word = if matches!(unnumbered, "DEBUG" | "D" | "trace") { unnumbered } else { word };
     WORDS.iter().find_map(|(known, severity)| known.eq_ignore_ascii_case(word).then_some(*severity))
 }
 
@@ -146,6 +156,11 @@ mod tests {
             ("3", 3),
             ("\"50\"", 3),
             ("trace", 7),
+            ("trace8", 7),
+            ("DEBUG5", 7),
+            (" INFO", 6),
+            ("eror", 3),
+            ("\"#\"", 4),
         ] {
             assert_eq!(of(text), Some(expected), "{text}");
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::{read_seconds, read_stamp};
+use crate::record::time::MONTHS;
 use crate::record::{Record, Stamp, UnixMicros, Value};
 
 /// Digits before the point of a number of seconds until the year 5138; a number with more of them counts smaller units.
@@ -19,23 +20,34 @@ pub fn read<'a>(value: &Value<'a>, record: &Record<'_>) -> Option<(Stamp<'a>, u1
     if let Some(stamp) = std::str::from_utf8(text).ok().and_then(of_number) {
         return Some(stamp);
     }
+    if let Some(respelt) = of_klog(text) {
+        return read_stamp(&respelt, near).map(owned);
+    }
     match text {
         Cow::Borrowed(text) => read_stamp(text, near),
         // An owned text has no place to be borrowed from.
-        Cow::Owned(text) => {
-            let (stamp, nanoseconds) = read_stamp(text, near)?;
-            Some((owned(stamp), nanoseconds))
-        }
+        Cow::Owned(text) => read_stamp(text, near).map(owned),
     }
 }
 
-fn owned(stamp: Stamp<'_>) -> Stamp<'static> {
-    match stamp {
+/// `1128 17:01:58.123456`, as syslog would write it.
+fn of_klog(text: &[u8]) -> Option<Vec<u8>> {
+    let (date, time) = text.split_first_chunk::<4>()?;
+    if time.first() != Some(&b' ') || !date.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let month: usize = std::str::from_utf8(&date[..2]).ok()?.parse().ok()?;
+    Some([&MONTHS.get(month.checked_sub(1)?)?[..], b" ", &date[2..], time].concat())
+}
+
+fn owned((stamp, nanoseconds): (Stamp<'_>, u16)) -> (Stamp<'static>, u16) {
+    let stamp = match stamp {
         Stamp::Text(text) => Stamp::Text(Cow::Owned(text.into_owned())),
         Stamp::Local(local, source) => Stamp::Local(local, source),
         Stamp::Respelt(local) => Stamp::Respelt(local),
         Stamp::Received(received) => Stamp::Received(received),
-    }
+    };
+    (stamp, nanoseconds)
 }
 
 /// Seconds, milliseconds, microseconds or nanoseconds since 1970, by how many digits there are.
@@ -80,6 +92,9 @@ mod tests {
             ("2026-11-28 17:01:58,123", "2026-11-28T17:01:58.123Z 0"),
             ("28/Nov/2026:20:58:04 +0000", "2026-11-28T20:58:04Z 0"),
             ("\"Nov 28 17:01:58\"", "2026-11-28T17:01:58Z 0"),
+            ("1128 17:01:58.123456", "2026-11-28T17:01:58.123456Z 0"),
+            ("28/Nov/2026 17:01:58", "2026-11-28T17:01:58Z 0"),
+            ("2026-11-28 17:01:58.5 CET", "2026-11-28T17:01:58.5+01:00 0"),
             ("1795885318", "2026-11-28T17:01:58Z 0"),
             ("1795885318.25", "2026-11-28T17:01:58.25Z 0"),
             ("\"1795885318\"", "2026-11-28T17:01:58Z 0"),
@@ -94,6 +109,9 @@ mod tests {
             "now",
             "true",
             "-5",
+            "1328 17:01:58",
+            "0028 17:01:58",
+            "2026 17:01:58",
             "2026-13-41T17:01:58Z",
             "2026-11-28T17:01:58Z and more",
             "123456789012345678901",
