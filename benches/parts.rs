@@ -35,7 +35,7 @@ use logferry::internals::protocol::session::{Ack, AnySession, Bounds, Numbers, P
 use logferry::internals::protocol::splunk;
 use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
 use logferry::internals::record::{Format, Patterns, Record, Rule, UnixMicros, render};
-use logferry::internals::shape::{Known, Mask, MaskPattern, Misread, Secret, Shape, Shaped, Steps, find_fields};
+use logferry::internals::shape::{Known, Mask, MaskPattern, Misread, Secret, Shape, Shaped, Steps, Tally, find_fields};
 use logferry::internals::spool::{Batch, Options, Reader, Spool, Sync};
 use tempfile::TempDir;
 
