@@ -572,7 +572,7 @@ fn shapes_that_cannot_be_meant_are_refused() {
         (
             "parse = \"xml\"",
             "parse: `xml`: write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, or one of nginx, nginx-error, \
-             apache-error, klog, java, python, postgresql, redis",
+             apache-error, klog, java, python, postgresql, redis, haproxy",
         ),
         ("severity = \"loud\"", "severity: `loud`: write \"sender\" or \"guess\""),
     ] {
