@@ -35,7 +35,9 @@ use logferry::internals::protocol::session::{Ack, AnySession, Bounds, Numbers, P
 use logferry::internals::protocol::splunk;
 use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Translator, parse};
 use logferry::internals::record::{Format, Patterns, Record, Rule, UnixMicros, render};
-use logferry::internals::shape::{Known, Mask, MaskPattern, Misread, Secret, Shape, Shaped, Steps, Tally, find_fields};
+use logferry::internals::shape::{
+    Known, Mask, MaskPattern, Misread, Pattern, Secret, Shape, Shaped, Steps, Tally, find_fields,
+};
 use logferry::internals::spool::{Batch, Options, Reader, Spool, Sync};
 use tempfile::TempDir;
 
@@ -466,6 +468,95 @@ fn shape_mask(bencher: Bencher, what: &str) {
     }
     let masks = secrets.into_iter().map(|what| Mask { what, with: "***".to_owned() }).collect();
     shapes(bencher, Steps { masks, ..Steps::default() }, "json", &Shaped::AsItIs);
+}
+
+/// What somebody prints to keep a relay busy. Twice the size may cost twice as much; docs/design/performance.md counts the instructions.
+#[derive(Clone, Copy)]
+struct Hostile {
+    kind: &'static str,
+    kib: usize,
+}
+
+impl Hostile {
+    fn all() -> impl Iterator<Item = Self> {
+        let kinds = [
+            "braces",
+            "brackets",
+            "names",
+            "keys",
+            "escapes",
+            "equals",
+            "digits",
+            "cards",
+            "ats",
+            "mails",
+            "begin",
+            "endless-keys",
+            "words",
+            "secrets",
+            "blanks",
+        ];
+        kinds.into_iter().flat_map(|kind| [4, 8, 32, 64].map(|kib| Self { kind, kib }))
+    }
+}
+
+impl fmt::Display for Hostile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.kind, self.kib)
+    }
+}
+
+fn hostile(Hostile { kind, kib }: Hostile) -> Vec<u8> {
+    let size = kib << 10;
+    let count = (size / 32).min(512);
+    let filled = |start: &str, piece: &str, end: &str| {
+        let pieces = piece.repeat((size - start.len() - end.len()) / piece.len());
+        [start, &pieces, end].concat().into_bytes()
+    };
+    match kind {
+        "braces" => filled("{\"a\":", "{\"a\":", "}"),
+        "brackets" => filled("{\"a\":[", "[],", "1]}"),
+        "names" => {
+            let stem = "n".repeat(size / count - 10);
+            let members: Vec<String> = (0..count).map(|n| format!("\"{stem}{n:03}\":1")).collect();
+            format!("{{{}}}", members.join(",")).into_bytes()
+        }
+        "keys" => {
+            let stem = "n".repeat(size / count - 10);
+            (0..count).map(|n| format!("{stem}{n:03}=1 ")).collect::<String>().into_bytes()
+        }
+        "escapes" => filled("{\"a\":\"", "\\\\", "\"}"),
+        "equals" => filled("", "a=", ""),
+        "digits" => filled("", "4", ""),
+        "cards" => filled("", "4111 1111 1111 1112 x ", ""),
+        "ats" => filled("", "a@", ""),
+        "mails" => filled("", "a@b.", ""),
+        "begin" => filled("", "-----BEGIN ", ""),
+        "endless-keys" => filled("", "-----BEGIN PRIVATE KEY-----END ", ""),
+        "words" => filled("", "password= tokem=x ", ""),
+        "secrets" => filled("", "password=x ", ""),
+        _ => filled("[", "1 [x] ", "]"),
+    }
+}
+
+#[divan::bench(max_time = 0.1, args = Hostile::all())]
+fn shape_hostile(bencher: Bencher, what: Hostile) {
+    let parsers = Pattern::names().into_iter().chain(["json", "logfmt"]);
+    let pattern = MaskPattern::new(r"(?i)(password=.*;|password=\S+|token=\S+)").expect("a pattern");
+    let secrets = KNOWN.map(|(_, known)| Secret::Known(known)).into_iter().chain([Secret::Pattern(pattern)]);
+    let steps = Steps {
+        parse: parsers.map(|name| name.parse().expect("a parser")).collect(),
+        guess_severity: true,
+        masks: secrets.map(|what| Mask { what, with: "***".to_owned() }).collect(),
+        ..steps("json", true)
+    };
+    let shape = Shape::new(steps, Vec::new(), &Settings::default().sd_id);
+    let line = [b"<30>1 2026-11-29T12:00:01Z docker-host-1 web 1234 - - ", &hostile(what)[..]].concat();
+    let (mut out, mut tally) = (Vec::new(), Tally::default());
+    bencher.counter(BytesCount::new(line.len())).bench_local(|| {
+        out.clear();
+        black_box(shape.apply(black_box(&line), &mut out, &mut tally));
+    });
 }
 
 /// What a forward to Elasticsearch does: fields out of JSON, three rules, the body of a request, gzip at its level.

@@ -1,5 +1,5 @@
 //! What the fuzz targets begin with: `cargo run --example seeds -- DIR` makes a folder for each in DIR, from the messages of
-//! tests/corpus, tests/corpus-drivers and tests/corpus-journal, the reference config, and new certificates. `fuzz/run` calls it;
+//! tests/corpus, tests/corpus-drivers, tests/corpus-journal and tests/shape, the reference config, and new certificates. `fuzz/run` calls it;
 //! nothing of it is kept in the repository.
 
 use std::fs;
@@ -12,16 +12,12 @@ use rustls_pki_types::pem::PemObject;
 /// Longer ones make a target slow, and say nothing that shorter ones do not.
 const LONGEST: usize = 2048;
 
-/// What programs print, in each form that is parsed.
-const SHAPED: [&str; 8] = [
-    r#"{"time":"2026-11-28T17:01:58.4Z","level":"error","message":"no \"luck\"","a":1.10,"b":{"c":["a@example.com"]}}"#,
-    r#"time="2026-11-28T17:01:58.4Z" level=info message="release sandbox" pid=14314"#,
-    r#"192.0.2.4 - - [28/Nov/2026:20:58:04 +0000] "GET /jwt/keys HTTP/1.1" 200 2139 "-" "kube-probe/1.10""#,
-    "[Sat Nov 28 20:58:04.123456 2026] [core:error] [pid 17:tid 18] [client 192.0.2.4:80] AH00126: no",
-    "E1128 17:01:58.123456       1 file.go:7] no: x",
-    "2026-11-28 17:01:58.123 [main] ERROR com.example.App - no",
-    "2026-11-28 17:01:58.123 UTC [17] FATAL:  the database system is starting up",
+/// Secrets, and JSON that cannot be used.
+const SHAPED: [&str; 4] = [
     "card 4111 1111 1111 1111, Bearer eyJhbGciOi.x, AKIAIOSFODNN7EXAMPLE, -----BEGIN PRIVATE KEY-----",
+    r#"{"a":[{"a":"a@example.com","password":"4111-1111-1111-1111"}],"a":1}"#,
+    r#"{"a":[[[[{"a":1e999}]]]],"\u0061":"\ud800"}"#,
+    r#"a=1 a="\"@b.example" a=-----BEGIN"#,
 ];
 
 fn main() {
@@ -37,7 +33,8 @@ fn main() {
     let stamps = stamps.flat_map(|stamp| [Some(stamp), stamp.strip_prefix("1 ")]).flatten().enumerate();
     keep(&out, "stamp", stamps.map(|(n, stamp)| [&[n as u8 % 5, 0xcf, 0x76, 0, 0x6b], stamp.as_bytes()].concat()));
     // The first byte says how a text is shaped.
-    let texts = SHAPED.iter().flat_map(|text| [0_u8, 0x7f, 0xff].map(|choice| [&[choice], text.as_bytes()].concat()));
+    let texts = shaped(&root.join("tests/shape"));
+    let texts = texts.iter().flat_map(|text| [0_u8, 0x7f, 0xff].map(|choice| [&[choice], text.as_bytes()].concat()));
     keep(&out, "shape", texts);
     // Priority, elements that were sent, and what chooses the rest.
     keep(&out, "line", ELEMENTS.iter().map(|sent| [&[27, sent.len() as u8], sent.as_bytes(), &messages[0]].concat()));
@@ -96,6 +93,20 @@ fn keep(out: &Path, target: &str, seeds: impl Iterator<Item = Vec<u8>>) {
     }
     assert!(count >= 3, "only {count} seeds for {target}");
     println!("{target}: {count} seeds");
+}
+
+/// What programs print: a few lines of each.
+fn shaped(dir: &Path) -> Vec<String> {
+    let mut files: Vec<_> = fs::read_dir(dir).expect("lines").map(|entry| entry.expect("a file").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    let line = |row: &str| {
+        let row: serde_json::Value = serde_json::from_str(row).expect("JSON");
+        row["line"].as_str().expect("a line").to_owned()
+    };
+    let rows =
+        |path: &PathBuf| fs::read_to_string(path).expect("text").lines().skip(1).take(4).map(line).collect::<Vec<_>>();
+    files.iter().flat_map(rows).chain(SHAPED.map(str::to_owned)).collect()
 }
 
 /// As Docker's driver sent them: datagrams, and whole connections.

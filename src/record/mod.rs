@@ -19,6 +19,7 @@
 //! - `render`: a line as RFC 5424, RFC 3164 or JSON
 //! - `range`: ranges of addresses
 //! - `rule`: which records match; `expression`, `field_condition`: what it asks of the text and of the fields
+//! - `literals`: letters without which an expression finds nothing
 //! - `template`: a text with fields of a record in it
 //! - `escaped`: control characters as text, where people read
 //! - `properties`: what must hold for all bytes
@@ -31,6 +32,7 @@ pub(crate) mod header;
 mod hop;
 pub(crate) mod json;
 mod line;
+mod literals;
 pub mod properties;
 mod range;
 mod render;

@@ -1,6 +1,6 @@
 //! What must hold for whatever a container prints. A test and a fuzz target ask for it.
 
-use super::{Known, Mask, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, Trace};
+use super::{Known, Mask, MaskPattern, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, Trace};
 use crate::record::{Patterns, Record};
 
 const SD_ID: &str = "docker@32473";
@@ -62,7 +62,9 @@ pub fn any_bytes(data: &[u8]) {
 
 fn masks() -> Vec<Mask> {
     let known = [Known::CardNumber, Known::Email, Known::BearerToken, Known::AwsKey, Known::PrivateKey];
-    known.map(|known| Mask { what: Secret::Known(known), with: "]\"\\".to_owned() }).to_vec()
+    let pattern = MaskPattern::new("(?i)(password|token)=\\S+").expect("a pattern");
+    let secrets = known.map(Secret::Known).into_iter().chain([Secret::Pattern(pattern)]);
+    secrets.map(|what| Mask { what, with: "]\"\\".to_owned() }).collect()
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@
 //! - `senders/`       what devices and libraries send, and docs/senders.md
 //! - `docs.rs`        links between pages, the book's table of contents, and how long sentences are
 //! - `corpus.rs`      what a captured message means, and that reading it allocates nothing
+//! - `shape.rs`       what a forward finds in lines of programs (`tests/shape`)
 //! - `simulation/`    relays, network, disk and clock from a seed, in one thread: what nobody has thought of
 //! - `spool_model.rs` every history of a spool, in this process, where no test beside it may start another that holds its
 //!   lock for a moment; `spool_crash.rs`: every end of one
