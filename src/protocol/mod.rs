@@ -9,7 +9,6 @@
 //! - `held`    what is held of a message that has not ended
 //! - `inflate` what is compressed with gzip or zlib
 //! - `journal` entries of systemd's journal (Journal Export Format)
-//! - `json`    the members of JSON objects, as they are written
 //! - `nats`    what is published to NATS and its JetStream, and the answers
 //! - `outline` messages of which most came before
 //! - `properties` what must hold for all sessions
@@ -30,7 +29,6 @@ pub mod gelf;
 mod held;
 pub mod inflate;
 pub mod journal;
-pub(crate) mod json;
 pub mod nats;
 pub mod outline;
 pub mod properties;

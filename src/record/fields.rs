@@ -6,13 +6,10 @@
 //! wrong and `\\` for a backslash, and `escaped="[…]"` lists its name.
 
 use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::escaped::{escape, escape_json, has_control, is_plain, unescape};
 use super::json::{self, push_text};
+use super::json_reader::{self, each_member_within};
 use super::structured_data::{Element, is_sd_id, unescape as unescape_param, write_param};
 
 /// SD-IDs of the two elements. (32473 is the number RFC 5612 gives to examples.)
@@ -71,10 +68,25 @@ impl<'a> Value<'a> {
             return Some(Value::Text(text.into_bytes().into()));
         }
         serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
-        if json::is_too_large(text) || json::depth(text) > MAX_JSON_DEPTH {
-            return Some(Value::Text(text.to_owned().into_bytes().into()));
+        Self::of_valid(text)
+    }
+
+    /// What a member of an object has for its value, as a reader of JSON has found it.
+    fn of_member(json: &str) -> Option<Value<'static>> {
+        match json.as_bytes().first()? {
+            b'"' => Some(Value::Text(json_reader::text(json)?.into_owned().into_bytes().into())),
+            b'{' | b'[' => Self::of_valid(json),
+            _ if json::is_too_large(json) => Some(Value::Text(json.to_owned().into_bytes().into())),
+            _ => Some(Value::Json(Json(json.to_owned().into()))),
         }
-        let mut out = json::readable(text).into_bytes();
+    }
+
+    /// [`from_json`](Self::from_json) of what is known to be JSON and no text.
+    pub fn of_valid(json: &str) -> Option<Value<'static>> {
+        if json::is_too_large(json) || json::depth(json) > MAX_JSON_DEPTH {
+            return Some(Value::Text(json.to_owned().into_bytes().into()));
+        }
+        let mut out = json::readable(json).into_bytes();
         escape_json(&mut out, 0);
         Some(Value::Json(Json(String::from_utf8(out).ok()?.into())))
     }
@@ -247,17 +259,24 @@ impl<'a> Fields<'a> {
             String::from_utf8(unescape_param(value).into_owned()).ok()
         };
         let Some(object) = param(JSON_FIELDS) else { return fields };
-        let Ok(Object(members)) = serde_json::from_str(&object) else { return fields };
+        let mut members = Vec::new();
+        let read = each_member_within(MAX_JSON_DEPTH + 1, &object, |name, value| {
+            members.push((name, value));
+            true
+        });
+        if read.is_err() {
+            return fields;
+        }
         let escaped = param(JSON_ESCAPED).and_then(|names| serde_json::from_str::<Vec<String>>(&names).ok());
         let escaped = escaped.unwrap_or_default();
         for (name, value) in members {
-            let Some(mut value) = Value::from_json(value.get()) else { continue };
+            let Some(mut value) = Value::of_member(value) else { continue };
             if let Value::Text(text) = &mut value
-                && escaped.contains(&name)
+                && escaped.iter().any(|escaped| *escaped == name)
             {
                 *text = unescape(&String::from_utf8_lossy(text)).into();
             }
-            fields.push(name, value);
+            fields.push(name.into_owned(), value);
         }
         fields
     }
@@ -310,31 +329,6 @@ impl<'a> Fields<'a> {
             write_param(JSON_ESCAPED, &names, out);
         }
         out.push(b']');
-    }
-}
-
-/// The members of a JSON object in order, also those whose name comes twice.
-struct Object(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Object(members))
-            }
-        }
-        deserializer.deserialize_map(Members)
     }
 }
 

@@ -5,22 +5,32 @@ use serde::Serialize;
 /// Without what stands between values; a number that no float can hold is a text, and half of a surrogate pair is U+FFFD.
 pub(super) fn readable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some(first) = rest.chars().next() {
+    // `kept..at` goes on as it is.
+    let (mut kept, mut at) = (0, 0);
+    while let Some(first) = json.as_bytes().get(at) {
         let len = match first {
-            '"' => text_len(rest),
-            '-' | '0'..='9' => number_len(rest),
-            _ => first.len_utf8(),
+            b'"' => text_len(&json[at..]),
+            b'-' | b'0'..=b'9' => number_len(&json[at..]),
+            _ => 1,
         };
-        let (part, behind) = rest.split_at(len);
-        rest = behind;
-        match first {
-            '"' => append_text(part, &mut out),
-            _ if is_too_large(part) => out.extend(["\"", part, "\""]),
-            _ if first.is_ascii_whitespace() => {}
-            _ => out.push_str(part),
+        let end = at + len;
+        let is_kept = match first {
+            b'"' => memchr::memchr(b'\\', &json.as_bytes()[at..end]).is_none(),
+            b'-' | b'0'..=b'9' => !is_too_large(&json[at..end]),
+            first => !first.is_ascii_whitespace(),
+        };
+        if !is_kept {
+            out.push_str(&json[kept..at]);
+            match first {
+                b'"' => append_text(&json[at..end], &mut out),
+                first if first.is_ascii_whitespace() => {}
+                _ => out.extend(["\"", &json[at..end], "\""]),
+            }
+            kept = end;
         }
+        at = end;
     }
+    out.push_str(&json[kept..]);
     out
 }
 

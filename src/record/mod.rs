@@ -12,7 +12,7 @@
 //! - `header`: the fields of RFC 5424's header
 //! - `structured_data`: elements of structured data
 //! - `fields`: what a message has beside its text
-//! - `json`: what is written of JSON, and what its readers refuse all the same
+//! - `json`: what is written of JSON, and what its readers refuse all the same; `json_reader`: the members of objects, as they are written
 //! - `write`: a record as its line
 //! - `line`: a line back into its record
 //! - `hop`: the mark of a relay that sends a line on
@@ -31,6 +31,7 @@ mod fields;
 pub(crate) mod header;
 mod hop;
 pub(crate) mod json;
+pub(crate) mod json_reader;
 mod line;
 mod literals;
 pub mod properties;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::parse::{Found, MAX_FOUND, Unread, has_repeated};
-use crate::protocol::json::{BadObject, each_member, text};
 use crate::record::Value;
 use crate::record::json::{is_too_large, number_len, text_len};
+use crate::record::json_reader::{BadObject, each_member, text};
 
 /// The members of the object that the text is. An object in which a name stands twice has no fields: its readers do not agree on
 /// which of the two values counts, and log stores refuse it.
@@ -42,7 +42,7 @@ fn value_of<'a>(json: &'a str, count: &mut usize) -> Result<Value<'a>, Unread> {
         b'"' => Ok(Value::text(text(json).ok_or(Unread::Form)?)),
         b'{' | b'[' => {
             check_nested(json, count)?;
-            Value::from_json(json).ok_or(Unread::Form)
+            Value::of_valid(json).ok_or(Unread::Form)
         }
         _ => Value::scalar(json).ok_or(Unread::Limit),
     }
@@ -82,7 +82,7 @@ fn check_nested(json: &str, count: &mut usize) -> Result<(), Unread> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::json::MAX_DEPTH;
+    use crate::record::json_reader::MAX_DEPTH;
 
     fn shown(text: &str) -> Result<String, Unread> {
         parse(text).map(crate::shape::parse::shown)

@@ -1,7 +1,7 @@
 //! Values of msgpack as they are written.
 
-use crate::protocol::json;
 use crate::record::json_depth;
+use crate::record::json_reader as json;
 
 /// How many arrays and objects may be open at once in a value of JSON that is written as what it is. Around it are an entry and its
 /// record, and many readers take 32 in all.

@@ -9,9 +9,9 @@
 
 use memchr::{memchr, memchr2};
 
-use crate::protocol::json::split_text;
 use crate::protocol::outline::Outline;
 use crate::protocol::seconds;
+use crate::record::json_reader::split_text;
 
 /// The message in two parts. `None`: it is another one, or its text is longer than what is kept.
 pub fn outline(json: &[u8], max_message: usize) -> Option<Outline<'_>> {

@@ -14,7 +14,7 @@
 
 use super::Refused;
 use crate::protocol::held::hold;
-use crate::protocol::json;
+use crate::record::json_reader as json;
 
 /// Finds messages in a stream. Only a message that is not all there is copied, up to the limit.
 #[derive(Debug)]

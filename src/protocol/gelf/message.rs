@@ -15,12 +15,12 @@
 use std::borrow::Cow;
 
 use super::{MAX_KEYS, Refused, outline};
-use crate::protocol::json::{self, BadObject, text};
 use crate::protocol::outline::Outline;
 use crate::protocol::seconds;
 use crate::protocol::session::ToRecord;
 use crate::protocol::syslog::{Settings, is_id, original_host};
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
+use crate::record::json_reader::{self as json, BadObject, text};
 use crate::record::{Container, Fields, HeaderField, Record, Source, UnixMicros};
 
 /// What brought it, in the record.

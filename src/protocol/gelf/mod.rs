@@ -40,7 +40,7 @@ use crate::protocol::inflate::{BadDeflate, Inflater, is_gzip, is_zlib};
 /// The maximum number of names and values in a message.
 pub const MAX_KEYS: usize = 1024;
 /// The maximum number of arrays and objects that are open at once, the message with them.
-pub const MAX_DEPTH: usize = crate::protocol::json::MAX_DEPTH;
+pub const MAX_DEPTH: usize = crate::record::json_reader::MAX_DEPTH;
 
 /// Why something is no message. Nothing that a sender writes makes another error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

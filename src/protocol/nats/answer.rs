@@ -1,7 +1,7 @@
 //! What the answer to a message means.
 
 use super::{Message, words};
-use crate::protocol::json::{each_member, text};
+use crate::record::json_reader::{each_member, text};
 
 /// Errors by `err_code` that are about one message: "message size exceeds maximum allowed", "header size exceeds maximum allowed".
 const POISON: [u32; 2] = [10054, 10097];

@@ -1,6 +1,6 @@
 //! What a server says of itself.
 
-use crate::protocol::json::{each_member, text};
+use crate::record::json_reader::{each_member, text};
 
 /// INFO, as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@
 use std::borrow::Cow;
 
 use super::{MAX_KEYS, Refused};
-use crate::protocol::json::{self, BadObject, text};
 use crate::record::Source;
+use crate::record::json_reader::{self as json, BadObject, text};
 
 /// An event, parts of it borrowed from its JSON.
 #[derive(Debug, Default)]

@@ -53,7 +53,7 @@ pub use request::{Given, Head, Post, Request};
 pub use tokens::Tokens;
 
 /// The maximum number of arrays and objects that are open at once, the event with them.
-pub const MAX_DEPTH: usize = super::json::MAX_DEPTH;
+pub const MAX_DEPTH: usize = crate::record::json_reader::MAX_DEPTH;
 /// The maximum number of names of an event that are none of HEC's.
 pub const MAX_KEYS: usize = 1024;
 

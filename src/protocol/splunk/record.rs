@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use super::Given;
 use super::event::{Content, Event, Line};
-use crate::protocol::json;
 use crate::protocol::outline::Outline;
 use crate::protocol::seconds;
 use crate::protocol::session::ToRecord;
 use crate::protocol::syslog::{Senders, Settings, original_host};
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
+use crate::record::json_reader as json;
 use crate::record::{Container, Fields, HeaderField, LocalStamp, Record, Source, UnixMicros, Value, borrowed};
 
 /// What brought it, in the record.

@@ -1,7 +1,7 @@
-//! JSON as some protocols have it: the members of an object in order, each value as it is written, so that numbers keep their
-//! digits. What is read is borrowed wherever that can be.
+//! The members of a JSON object in order, each value as it is written, so that numbers keep their digits. What is read is borrowed
+//! wherever that can be.
 //!
-//! This reader is our own because each message of such a protocol passes it: `serde_json` has no way to tell where a value ends without
+//! This reader is our own because each message of some protocols and each line that is shaped pass it: `serde_json` has no way to tell where a value ends without
 //! a visitor for each, and reads each text to decode it.
 
 use std::borrow::Cow;
@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use serde::Deserializer;
 use serde::de::{self, IgnoredAny, Visitor};
 
-use crate::record::Value;
-use crate::record::json::plain_len;
+use super::Value;
+use super::json::plain_len;
 
 /// The maximum number of arrays and objects that are open at once.
 pub const MAX_DEPTH: usize = 32;
@@ -20,14 +20,23 @@ pub const MAX_DEPTH: usize = 32;
 pub enum BadObject {
     NotJson,
     NoObject,
-    /// Deeper than [`MAX_DEPTH`].
+    /// Deeper than may be.
     TooDeep,
     /// Who took the members wants no more of them.
     Stopped,
 }
 
 /// Hands each member of an object to `take`, name and value, until that says false.
-pub fn each_member<'a>(object: &'a str, mut take: impl FnMut(Cow<'a, str>, &'a str) -> bool) -> Result<(), BadObject> {
+pub fn each_member<'a>(object: &'a str, take: impl FnMut(Cow<'a, str>, &'a str) -> bool) -> Result<(), BadObject> {
+    each_member_within(MAX_DEPTH, object, take)
+}
+
+/// The same with another depth, up to 128.
+pub fn each_member_within<'a>(
+    max_depth: usize,
+    object: &'a str,
+    mut take: impl FnMut(Cow<'a, str>, &'a str) -> bool,
+) -> Result<(), BadObject> {
     let text = object.as_bytes();
     let mut at = behind_blanks(text, 0);
     if text.get(at) != Some(&b'{') {
@@ -39,7 +48,7 @@ pub fn each_member<'a>(object: &'a str, mut take: impl FnMut(Cow<'a, str>, &'a s
     while !is_over {
         let name_end = text_end(text, at)?;
         let start = behind_blanks(text, behind_colon(text, name_end)?);
-        let end = value_end(text, start)?;
+        let end = value_end(text, start, max_depth)?;
         let name = name(&object[at..name_end]).ok_or(BadObject::NotJson)?;
         if !take(name, &object[start..end]) {
             return Err(BadObject::Stopped);
@@ -181,22 +190,22 @@ fn text_end(text: &[u8], start: usize) -> Result<usize, BadObject> {
 }
 
 /// Where the value at a place ends.
-fn value_end(text: &[u8], start: usize) -> Result<usize, BadObject> {
+fn value_end(text: &[u8], start: usize, max_depth: usize) -> Result<usize, BadObject> {
     let mut at = start;
     // A bit for each that is open, the innermost last: whether it is an object.
-    let (mut depth, mut objects) = (0, 0_u64);
+    let (mut depth, mut objects) = (0, 0_u128);
     loop {
         at = match text.get(at) {
             Some(b'"') => text_end(text, at)?,
             Some(b'-' | b'0'..=b'9') => number_end(text, at)?,
             Some(open @ (b'{' | b'[')) => {
                 // The object around it is open too.
-                if depth + 1 == MAX_DEPTH {
+                if depth + 1 == max_depth {
                     return Err(BadObject::TooDeep);
                 }
                 let inside = behind_blanks(text, at + 1);
                 depth += 1;
-                objects = objects << 1 | u64::from(*open == b'{');
+                objects = objects << 1 | u128::from(*open == b'{');
                 match (open, text.get(inside)) {
                     (b'{', Some(b'}')) | (b'[', Some(b']')) => inside,
                     (b'{', _) => {
