@@ -362,19 +362,26 @@ fn line_of<'l>(id: LineId, text: &'l [u8], sd_id: &str) -> Line<'l> {
     Line { id, record: Record::from_line(text, sd_id), sent_at: None }
 }
 
-/// A text of 300 bytes in which a program says ten things, with another number in each.
+/// A text of 300 bytes in which a program says ten things, some of them others in each.
 fn said(form: &str, n: usize) -> String {
     let stamp = format!("2026-11-29T12:00:00.{n:06}Z");
+    // As if by chance.
+    let chance = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (id, bytes, remote) =
+        (format!("{chance:016x}"), 1000 + chance % 9000, format!("172.18.{}.1{}", n % 9, chance % 90 + 10));
+    let path = format!("/api/v1/items/{:06}?page=2&sort=name", chance % 1_000_000);
     let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:132.0) Gecko/20100101 Firefox/132.0";
     match form {
         "json" => format!(
-            r#"{{"time":"{stamp}","level":"warn","msg":"request completed","method":"GET","path":"/api/v1/items/{n:06}?page=2&sort=name","status":200,"bytes":5316,"duration_ms":12.75,"remote":"172.18.0.1","agent":"{agent} (a mobile one)"}}"#
+            r#"{{"time":"{stamp}","level":"warn","msg":"request completed","method":"GET","path":"{path}","status":200,"bytes":{bytes},"duration_ms":1{}.75,"remote":"{remote}","agent":"{agent} {id}"}}"#,
+            n % 10
         ),
         "logfmt" => format!(
-            r#"time={stamp} level=warn msg="request completed" method=GET path="/api/v1/items/{n:06}?page=2&sort=name" status=200 bytes=5316 duration_ms=12.75 remote=172.18.0.1 agent="{agent} (a mobile one, or something else)""#
+            r#"time={stamp} level=warn msg="request completed" method=GET path="{path}" status=200 bytes={bytes} duration_ms=1{}.75 remote={remote} agent="{agent} {id} and a little more""#,
+            n % 10
         ),
         _ => format!(
-            r#"172.18.0.1 - - [29/Nov/2026:12:00:00 +0000] "GET /api/v1/items/{n:06}?page=2&sort=name HTTP/1.1" 200 5316 "https://www.example.com/cart/of/somebody/with/much/in/it?n={n:06}" "{agent} (a mobile one, or something else)" "-""#
+            r#"{remote} - - [29/Nov/2026:12:00:00 +0000] "GET {path} HTTP/1.1" 200 {bytes} "https://www.example.com/cart/of/somebody/with/much/in/it?id={id}" "{agent} and a little more, so it is as long" "-""#
         ),
     }
 }
