@@ -12,6 +12,7 @@ mod memory;
 mod probe;
 mod run;
 mod spool;
+mod test;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -52,6 +53,8 @@ enum Command {
     Check(check::Arguments),
     /// Read messages on stdin and show how each is framed and understood, and the bytes each forward would send
     Explain(explain::Arguments),
+    /// Give messages to a config and compare what comes out with what is expected, for a config that is kept in git
+    Test(test::Arguments),
     /// Show the whole story on loopback: a relay, two collectors and a name that moves; count what arrives
     Demo(demo::Arguments),
     /// Send numbered messages through a running relay and report what was lost, came twice, or late
@@ -107,6 +110,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(overrides) => run::run(&overrides),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
         Command::Health(overrides) => health::run(&overrides),

@@ -68,6 +68,10 @@ impl ConfigError {
         ))
     }
 
+    pub(super) fn unreadable_tests(path: &Path, error: &std::io::Error) -> Self {
+        Self::unwritten(format!("{}: cannot read the file of tests: {error}", path.display()))
+    }
+
     pub(super) fn no_listener_for_tls() -> Self {
         Self::unwritten("--tls-cert, --tls-key, --tls-client-ca / LOGFERRY_TLS_…: there is no tcp://, tcp+tls://, relp+tls://, fluent+tls://, gelf+tls://, splunk+https:// or journal+https:// listener to use them".to_owned())
     }
@@ -233,7 +237,8 @@ impl<'a> Source<'a> {
         self.path.map_or_else(|| "config".to_owned(), |path| path.display().to_string())
     }
 
-    fn place(&self, offset: usize) -> String {
+    /// File and line of a place in the text.
+    pub fn place(&self, offset: usize) -> String {
         let before = self.text.as_bytes().iter().take(offset);
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
         format!("{}:{line}", self.file())

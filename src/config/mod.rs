@@ -10,6 +10,7 @@ mod address;
 mod aws;
 mod effective;
 mod error;
+mod expectations;
 mod fluent;
 mod forward;
 mod http;
@@ -41,6 +42,7 @@ pub use address::{
 pub use aws::AwsSettings;
 pub use effective::displayed_size;
 pub use error::{ConfigError, ConfigErrors};
+pub use expectations::{Expect, ExpectedLine, Outcome, Part, Test};
 pub use forward::{ClientTls, DeliverySettings, FileSettings, Forward, Framing, GelfSettings, Target};
 pub use http::{Api, HttpSettings};
 pub use listen::{DEFAULT_LISTEN, DEFAULT_MAX_FRAME, DEFAULT_RECEIVE_BUFFER, Limits, Listen, ServerTls, listening};
@@ -110,6 +112,13 @@ impl Config {
         };
         let text = files::read_text(path, files::MAX_BYTES).map_err(|error| ConfigError::unreadable(path, &error))?;
         Self::parse(Some(path), &text, overrides, &env_variable)
+    }
+
+    /// Reads a file of tests for this configuration. `protocols`: the words that `as` may have.
+    pub fn load_tests(&self, path: &Path, protocols: &[&'static str]) -> Result<Vec<Test>, ConfigErrors> {
+        let text = files::read_text(path, files::MAX_BYTES);
+        let text = text.map_err(|error| ConfigError::unreadable_tests(path, &error))?;
+        expectations::parse_tests(path, &text, self, protocols)
     }
 
     /// `[admin] listen` alone, for commands that ask a running relay. A relay goes on as it was when its file has become a bad

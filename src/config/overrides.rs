@@ -43,6 +43,14 @@ impl Overrides {
         Self { config, ..self }
     }
 
+    /// Takes names of forwards out of `--forward`. A URL has a colon, and a name has none.
+    pub fn take_forward_names(&mut self) -> Vec<String> {
+        let given_here = std::mem::take(&mut self.forward);
+        let (urls, names): (Vec<_>, Vec<_>) = given_here.into_iter().partition(|item| item.contains(':'));
+        self.forward = urls;
+        given(&names).into_iter().map(str::to_owned).collect()
+    }
+
     /// Adds the value of a flag, which is named without its hyphens.
     pub fn with(mut self, flag: &str, value: Option<String>) -> Self {
         let flag = flags().into_iter().find(|known| known.name == flag);

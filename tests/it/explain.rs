@@ -219,6 +219,33 @@ fn where_each_message_goes_and_where_not() {
     );
 }
 
+/// `--forward` with a name shows that forward alone; with a URL it is still a forward of its own.
+#[test]
+fn a_forward_is_shown_by_its_name() {
+    let input = b"<27>Nov 20 22:27:33 nginx/api/2a9052a5c36e[812]: hello\n";
+    let shown = |arguments: &[&str]| {
+        let told = explain(ROUTED, &[&["--json"], arguments].concat(), input).stdout;
+        let object: Value = serde_json::from_slice(&told).expect("an object");
+        let names =
+            |key: &str| object[key].as_array().expect("a list").iter().map(|of| of["forward"].clone()).collect();
+        let (steps, sent): (Vec<Value>, Vec<Value>) = (names("steps"), names("forwards"));
+        (steps, sent)
+    };
+    let (all, urgent) = (Value::from("all"), Value::from("urgent"));
+    assert_eq!(shown(&[]), (vec![all.clone(), urgent.clone()], vec![all.clone()]));
+    assert_eq!(shown(&["--forward", "all"]), (vec![all.clone()], vec![all.clone()]));
+    assert_eq!(shown(&["--forward", "urgent"]), (vec![urgent.clone()], vec![]));
+    assert_eq!(shown(&["--forward", "urgent,all"]), (vec![all.clone(), urgent], vec![all]));
+    let central = Value::from("central");
+    assert_eq!(shown(&["--forward", "tcp://10.0.0.9"]), (vec![central.clone()], vec![central]));
+    let wrong = explains(ROUTED, &["--forward", "urgnt"], b"");
+    assert_eq!(wrong.status.code(), Some(64));
+    assert_eq!(
+        String::from_utf8_lossy(&wrong.stderr),
+        "logferry: explain: --forward urgnt: no [[forward]] has this `name`; there are: all, urgent\n"
+    );
+}
+
 /// A listener that has a name has its own limit, too.
 #[test]
 fn a_message_is_cut_where_its_listener_cuts_it() {

@@ -17,6 +17,7 @@ mod deployments;
 mod descriptors;
 mod disk;
 mod elasticsearch;
+mod expectations;
 mod explain;
 mod failover;
 mod files;

@@ -34,7 +34,7 @@
 //! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one
-//! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows
+//! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows; `expectations.rs`: `logferry test`
 //! - `private.rs`     what the relay keeps to itself: memory, keys, files
 //! - `log.rs`         what the relay says about itself; `manual.rs`: what packages ship beside it
 //! - `spool_command.rs`  what a person sees who looks into a spool

@@ -102,6 +102,13 @@ pub struct Explanation {
     pub priority: u8,
 }
 
+/// What becomes of a line.
+pub struct Destiny {
+    pub dropped_by: Option<String>,
+    pub steps: Vec<StepsExplanation>,
+    pub forwards: Vec<ForwardOutput>,
+}
+
 /// The bytes that one target of a forward would be sent.
 #[derive(Serialize)]
 pub struct ForwardOutput {
@@ -255,15 +262,10 @@ impl<'c> Explainer<'c> {
         let record = Record::from_line(&came.line, &settings.sd_id);
         let bytes = |bytes: &[u8]| ByteString(bytes.to_vec());
         let header = |field| ByteString(HeaderField::or_nil(field).into_owned());
-        // It is asked before there is a line.
-        let sent = Record { peer: record.peer.or(self.peer), ..record.clone() };
-        let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
         let joined_to = self.joined_to(&came, &record);
-        let forwards = self.config.forward.iter().filter(|_| dropped_by.is_none() && joined_to.is_none());
-        let steps: Vec<_> = forwards.clone().map(|forward| self.steps(forward, &came.line)).collect();
-        let outputs = forwards.zip(&steps).flat_map(|(forward, steps)| self.outputs(forward, steps)).collect();
-        let filtered_by: Vec<String> =
-            steps.iter().filter(|steps| steps.filtered).map(|steps| steps.forward.clone()).collect();
+        let Destiny { dropped_by, steps, forwards } = self.destiny(&came.line, joined_to.is_none());
+        let filtered = steps.iter().filter(|steps| steps.filtered);
+        let filtered_by: Vec<String> = filtered.map(|steps| steps.forward.clone()).collect();
         let mut explanation = Explanation {
             number: self.count,
             bytes: came.frame.map(|(frame, _)| frame.bytes.len()),
@@ -294,7 +296,7 @@ impl<'c> Explainer<'c> {
             escaped: Vec::new(),
             joined_to,
             steps,
-            forwards: outputs,
+            forwards,
             filtered_by: filtered_by.clone(),
             unwanted_by: filtered_by,
             dropped_by,
@@ -325,6 +327,28 @@ impl<'c> Explainer<'c> {
             };
         }
         joined
+    }
+
+    /// What becomes of a line. One that is a part of another goes to no forward.
+    fn destiny(&self, line: &[u8], is_whole: bool) -> Destiny {
+        let record = Record::from_line(line, &self.settings.sd_id);
+        // It is asked before there is a line.
+        let sent = Record { peer: record.peer.or(self.peer), ..record };
+        let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
+        let forwards = self.config.forward.iter().filter(|_| dropped_by.is_none() && is_whole);
+        let steps: Vec<_> = forwards.clone().map(|forward| self.steps(forward, line)).collect();
+        let outputs = forwards.zip(&steps).flat_map(|(forward, steps)| self.outputs(forward, steps)).collect();
+        Destiny { dropped_by, steps, forwards: outputs }
+    }
+
+    /// What becomes of a message and of its further lines, as one.
+    pub fn destiny_of_joined(&self, first: &Explanation, further: &[&Explanation]) -> Destiny {
+        let mut line = first.line.0.clone();
+        for explanation in further {
+            line.push(b'\n');
+            line.extend_from_slice(&explanation.message.0);
+        }
+        self.destiny(&line, true)
     }
 
     /// What a forward does to a line.

@@ -18,13 +18,21 @@ use crate::config::{Config, Limits, Listen, Overrides};
 use crate::listen::{ingest, local_addresses};
 use crate::protocol::syslog::{LocalAddresses, Senders};
 use crate::record::{UnixMicros, escape_json};
-use explanation::{Explainer, Finding};
-use input::{Input, ReadAs};
+use explanation::Explainer;
+use input::Input;
+
+pub use explanation::{Destiny, Explanation, Finding};
+pub use input::ReadAs;
+pub use steps::StepsExplanation;
 
 /// Bytes of input that are read at most. The command is for a few messages.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
 
 #[derive(clap::Args)]
+#[command(mut_arg("forward", |forward| {
+    let help = forward.get_help().cloned().unwrap_or_default();
+    forward.value_name("URL|NAME").help(format!("{help}. A `name` of the config: this forward alone"))
+}))]
 pub struct Arguments {
     #[command(flatten)]
     overrides: Overrides,
@@ -59,14 +67,15 @@ enum OutputFormat {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let config = load(&arguments.overrides)?;
+    let mut overrides = arguments.overrides.clone();
+    let names = overrides.take_forward_names();
+    let mut config = load(&overrides)?;
+    keep_forwards(&mut config, &names)?;
     let listener = arguments.listener.as_deref();
-    let named = listener.map(|name| (name, config.listen.iter().find(|known| known.name.as_deref() == Some(name))));
-    if let Some((name, None)) = named {
+    if let Some(name) = listener.filter(|name| named(&config, name).is_none()) {
         return Err(Failure::usage(format!("explain: --listener {name}: no [[listen]] has this `name`")));
     }
-    let of_listener = named.and_then(|(_, listener)| listener).map(|listener| ReadAs::of(listener.address.protocol()));
-    let read_as = arguments.read_as.or(of_listener).unwrap_or(ReadAs::Syslog);
+    let read_as = read_as(&config, arguments.read_as, listener);
     let mut input = Vec::new();
     let (name, read) = match &arguments.file {
         Some(file) => {
@@ -93,8 +102,32 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     if count == 0 && format != OutputFormat::Json { print(format!("no message on {name}\n")) } else { Ok(()) }
 }
 
+/// Forgets the forwards that `--forward` does not name, where it names some.
+fn keep_forwards(config: &mut Config, names: &[String]) -> Result<(), Failure> {
+    let known: Vec<&str> = config.forward.iter().map(|forward| forward.name.as_str()).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        let known = known.join(", ");
+        return Err(Failure::usage(format!(
+            "explain: --forward {name}: no [[forward]] has this `name`; there are: {known}"
+        )));
+    }
+    config.forward.retain(|forward| names.is_empty() || names.contains(&forward.name));
+    Ok(())
+}
+
+fn named<'c>(config: &'c Config, name: &str) -> Option<&'c Listen> {
+    config.listen.iter().find(|listener| listener.name.as_deref() == Some(name))
+}
+
+/// The protocol of the input: as it was said, else that of the listener.
+pub fn read_as(config: &Config, said: Option<ReadAs>, listener: Option<&str>) -> ReadAs {
+    let of_listener = listener.and_then(|name| named(config, name));
+    let of_listener = of_listener.map(|listener| ReadAs::of(listener.address.protocol()));
+    said.or(of_listener).unwrap_or(ReadAs::Syslog)
+}
+
 /// Is stdout a terminal, and does NO_COLOR not object (no-color.org)?
-fn wants_colour() -> bool {
+pub fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -115,21 +148,31 @@ fn json(finding: &impl serde::Serialize) -> Vec<u8> {
 }
 
 /// How the messages come in.
-struct InputContext<'n> {
-    read_as: ReadAs,
+pub struct InputContext<'n> {
+    pub read_as: ReadAs,
     /// The name of the listener, if it has one.
-    listener: Option<&'n str>,
+    pub listener: Option<&'n str>,
     /// The sender's address, and those of this machine.
-    sender: Option<(IpAddr, LocalAddresses)>,
-    received: UnixMicros,
+    pub sender: Option<(IpAddr, LocalAddresses)>,
+    pub received: UnixMicros,
 }
 
 /// Calls `each` with the explanation of each message, and returns how many there are.
 fn explain(input: &[u8], config: &Config, context: &InputContext<'_>, mut each: impl FnMut(&Finding)) -> usize {
+    read(input, config, context, |finding| each(&finding)).count()
+}
+
+/// Calls `each` with the explanation of each message, and returns what has explained them.
+pub fn read<'c>(
+    input: &[u8],
+    config: &'c Config,
+    context: &InputContext<'_>,
+    mut each: impl FnMut(Finding),
+) -> Explainer<'c> {
     let InputContext { read_as, listener, sender, received } = context;
     let mut listeners = config.listen.iter();
     let by = match listener {
-        Some(name) => listeners.find(|by| by.name.as_deref() == Some(name)),
+        Some(name) => named(config, name),
         None => listeners.find(|by| ReadAs::of(by.address.protocol()) == *read_as).or(config.listen.first()),
     };
     // Without a name it is one like that, and nobody's in particular.
@@ -140,8 +183,8 @@ fn explain(input: &[u8], config: &Config, context: &InputContext<'_>, mut each: 
     let limits = by.as_ref().map_or(&none, |by| &by.limits);
     let senders = by.as_ref().map_or(Senders::Anybody, |by| by.from);
     let input = Input { bytes: input, limits, senders, received: *received };
-    input.read(*read_as, &mut explainer, &mut |finding| each(&finding));
-    explainer.count()
+    input.read(*read_as, &mut explainer, &mut each);
+    explainer
 }
 
 #[cfg(test)]
