@@ -190,8 +190,13 @@ impl<'a> Source<'a> {
         self.note(ConfigError::at(at.start, says), ())
     }
 
-    /// What the TOML parser found, in one line.
+    /// What the TOML parser found, in one line; or that this is no TOML at all.
     pub fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
+        if let Some(at) = yaml_starts(self.text) {
+            let says = "this is YAML, and the config is TOML: write `[[listen]]` on a line of its own, and below it `address = \
+                        \"udp://0.0.0.0:514\"`; docker/logferry.toml shows each key";
+            return self.problem(at, says);
+        }
         let message: Vec<&str> = error.message().split_whitespace().collect();
         self.problem(error.span().unwrap_or_default(), &message.join(" "))
     }
@@ -243,6 +248,19 @@ impl<'a> Source<'a> {
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
         format!("{}:{line}", self.file())
     }
+}
+
+/// Where the first line with content stands, if it is YAML's and never TOML's: `---`, `key:`, `key: value` or `- item`.
+fn yaml_starts(text: &str) -> Option<Range<usize>> {
+    let is_content = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with(['#', '%']);
+    let line = text.lines().find(is_content)?;
+    let at = line.as_ptr() as usize - text.as_ptr() as usize;
+    let content = line.trim();
+    let key =
+        |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let has_key =
+        content.split_once(':').is_some_and(|(name, rest)| key(name) && (rest.is_empty() || rest.starts_with(' ')));
+    (has_key || content == "---" || content.starts_with("- ")).then_some(at..at)
 }
 
 /// Has somebody given a certificate or a key for the name of its file?

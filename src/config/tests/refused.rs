@@ -182,7 +182,7 @@ fn unknown_keys_name_their_line_and_the_nearest_key() {
     refused("[spool]\nmax_size = \"1GiB\"", "/etc/x.toml:2: unknown key `max_size`; did you mean `max-size`?");
     refused(
         "[admin]\nelsewhere = 1",
-        "/etc/x.toml:2: unknown key `elsewhere`; known here: listen, address-file, ready, containers",
+        "/etc/x.toml:2: unknown key `elsewhere`; known here: listen, address-file, ready, tail, tail-token-file, containers",
     );
 }
 
@@ -234,6 +234,37 @@ fn bad_values_say_what_would_be_right() {
             "{line}syslog.sd-id: `a b`: an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473"
         ),
     );
+}
+
+#[test]
+fn yaml_is_recognised() {
+    let says = "this is YAML, and the config is TOML: write `[[listen]]`";
+    for (text, line) in [
+        ("# relay\n\nlisten:\n  - address: udp://0.0.0.0:514\n", 3),
+        ("---\nlisten: []", 1),
+        ("hostname: node-7\n", 1),
+        ("- listen", 1),
+    ] {
+        let error = Config::parse(Some(Path::new("/etc/x.toml")), text, &Overrides::default(), &|_| None);
+        let error = error.expect_err(text).to_string();
+        assert!(error.starts_with(&format!("/etc/x.toml:{line}: {says}")) && error.lines().count() == 1, "{error}");
+    }
+    let error =
+        Config::parse(None, "hostname = a:b", &Overrides::default(), &|_| None).expect_err("no TOML").to_string();
+    assert!(!error.contains("YAML"), "{error}");
+}
+
+#[test]
+fn lines_are_not_shown_to_whoever_comes() {
+    let says = "/etc/x.toml:3: admin.tail: `true`: others than this machine reach [admin] listen; write `tail-token-file = \
+                \"/run/secrets/tail-token\"` too, or listen on 127.0.0.1";
+    refused("[admin]\nlisten = \"0.0.0.0:9514\"\ntail = true", says);
+    refused("[admin]\nlisten = \"[::]:9514\"\ntail = true", says);
+    for good in
+        ["listen = \"[::1]:9514\"\ntail = true", "listen = \"0.0.0.0:9514\"\ntail-token-file = \"/t\"\ntail = true"]
+    {
+        assert!(Config::parse(None, &format!("[admin]\n{good}"), &Overrides::default(), &|_| None).is_ok(), "{good}");
+    }
 }
 
 #[test]
