@@ -10,6 +10,7 @@ mod health;
 mod log_driver;
 mod memory;
 mod probe;
+mod progress;
 mod run;
 mod spool;
 mod test;

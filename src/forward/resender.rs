@@ -2,6 +2,7 @@
 //! everything still, the letters wait, and the forward does not.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,10 +90,31 @@ impl Resender {
         let lines = Lines::Resent(Box::new(letters));
         let mut forwarder =
             Forwarder::of(self.settings.clone(), lines, self.resolver.clone(), &self.sd_id, says, orders);
-        forwarder.forward().await;
+        self.send_with_progress(&mut forwarder, limiter).await;
         forwarder.finish().await
     }
+
+    /// Sends the letters, and says now and then how many are left.
+    async fn send_with_progress(&self, forwarder: &mut Forwarder, limiter: &LogLimiter) {
+        let mut work = pin!(forwarder.forward());
+        let mut said = self.metrics.resend_pending.get();
+        loop {
+            tokio::select! {
+                () = &mut work => return,
+                () = sleep(SAY_EVERY) => {}
+            }
+            let left = self.metrics.resend_pending.get();
+            // Letters that wait for their collector are no progress.
+            if left != said {
+                tracing::info!(parent: limiter.span(), "{left} dead letters are still to be sent again");
+                said = left;
+            }
+        }
+    }
 }
+
+/// The time between two log lines about letters that are still to be sent again.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Says what is in the way, and returns how long to wait.
 fn says(limiter: &LogLimiter, error: &io::Error, waits: &mut Backoff) -> Duration {

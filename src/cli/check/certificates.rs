@@ -41,6 +41,15 @@ pub fn secrets_of(listener: &Listen, report: &mut Report) {
     listener.secret_files().for_each(|path| check_key(&owner, path, report));
 }
 
+/// Checks the token of the live tail.
+pub fn secrets_of_admin(admin: &config::Admin, report: &mut Report) {
+    let Some(secret) = admin.tail_token() else { return };
+    if let Err(error) = secret.read() {
+        report.problem(format!("admin: {error}"));
+    }
+    secret.file().into_iter().for_each(|path| check_key("admin", path, report));
+}
+
 /// Checks the token or the password of a forward.
 pub fn secrets_of_forward(settings: &config::Forward, report: &mut Report) {
     let owner = format!("forward {}", settings.name);

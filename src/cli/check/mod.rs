@@ -74,6 +74,7 @@ fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
     for lowered in descriptors::fit(&mut fitted, admin::max_connections(limit), limit) {
         report.warning(lowered);
     }
+    certificates::secrets_of_admin(&config.admin, report);
     spool::check(&config.spool, report);
     let listeners: Vec<_> = config.listen.iter().map(|listener| listener.address.clone()).collect();
     for settings in &config.forward {

@@ -6,7 +6,6 @@ mod name_server;
 mod sender;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::log_driver::RelayAddress;
+use super::progress::Progress;
 use super::{Failure, certs, print, runtime};
 use crate::config::{Config, DEFAULT_SPOOL_DIR, Log, LogFormat, LogLevel, Overrides};
 use crate::log;
@@ -68,16 +68,17 @@ fn run_scenario(arguments: &Arguments, dir: &Path) -> Result<Outcome, DemoError>
     for file in certs::make(&["127.0.0.1".to_owned()])? {
         std::fs::write(dir.join(file.name), file.content)?;
     }
+    let mut progress = Progress::new();
     let names = NameServer::start(NAME, OLD)?;
     let arrivals = Arc::new(ArrivalCounts::new(arguments.messages as usize));
     let old = Collector::start(OLD, 0, arrivals.clone())?;
     let new = Collector::start(NEW, old.port(), arrivals.clone())?;
     let relay = RelayThread::start(config(dir, names.address(), old.port())?)?;
-    print_line(&format!(
+    progress.line(format_args!(
         "relay:      {}",
         relay.relay_addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("  ")
     ));
-    print_line(&format!(
+    progress.line(format_args!(
         "collectors: {}:{port} and {}:{port}; the name {NAME} points to {OLD}",
         OLD,
         NEW,
@@ -90,15 +91,16 @@ fn run_scenario(arguments: &Arguments, dir: &Path) -> Result<Outcome, DemoError>
     loop {
         thread::sleep(PROGRESS_INTERVAL);
         let (sent, arrived) = (senders.sent(), arrivals.distinct());
-        progress(&format!(
-            "sent {sent}  arrived {arrived} ({} at the old address, {} at the new)",
-            old.received(),
-            new.received()
-        ));
+        let (there, moved_there) = (old.received(), new.received());
+        progress.show(
+            arrived as u64,
+            arguments.messages.into(),
+            format_args!("sent {sent}, arrived {arrived} ({there} at the old address, {moved_there} at the new)"),
+        );
         if moved.is_none() && sent >= arguments.messages as usize / 3 {
             names.point_to(NEW);
             moved = Some(Instant::now());
-            print_line(&format!("{NAME} now points to {NEW}, while messages flow"));
+            progress.line(format_args!("{NAME} now points to {NEW}, while messages flow"));
         }
         if quiet_since.1 != arrived {
             quiet_since = (Instant::now(), arrived);
@@ -254,23 +256,6 @@ fn cannot_make(dir: &Path, error: &std::io::Error) -> String {
 impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn print_line(text: &str) {
-    progress_end();
-    eprintln!("{text}");
-}
-
-/// Prints the progress: on a terminal in one line that changes, elsewhere as a new line each time.
-fn progress(text: &str) {
-    let mut stderr = std::io::stderr();
-    let _ = if stderr.is_terminal() { write!(stderr, "\r\x1b[K{text}") } else { writeln!(stderr, "{text}") };
-}
-
-fn progress_end() {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
     }
 }
 

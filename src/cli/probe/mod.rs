@@ -7,12 +7,12 @@ mod report;
 mod sender;
 mod tail;
 
-use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::frame_receiver::FrameReceiver;
 use super::log_driver::RelayAddress;
+use super::progress::Progress;
 use super::{Failure, load, print, runtime, variables};
 use crate::config::{
     ClientTls, ForwardAddress, ListenAddress, ListenTransport, Protocol, ReachedListener, Resolve, Transport,
@@ -110,13 +110,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let sender = Sender::start(addresses, tls, sender::Messages { token, driver, tag, count, rate })
         .map_err(|error| Failure::failed(format!("probe: cannot start a thread: {error}")))?;
     let done = runtime.block_on(unless_interrupted(async {
+        let mut progress = Progress::new();
         tokio::select! {
-            () = all_arrived(&sender, &arrivals, arguments.wait) => {}
+            () = all_arrived(&sender, &arrivals, (arguments.count, arguments.wait), &mut progress) => {}
             () = sink.follow(&arrivals) => {}
         }
         sink.looks_once_more(&arrivals).await;
     }));
-    progress_ends();
     let report = Report::of(&sender, &arrivals, done?.is_none());
     print(if arguments.json { report.json() } else { report.table(by_udp) })?;
     report.verdict().map_err(Failure::failed)
@@ -134,12 +134,12 @@ async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<Option<T
 }
 
 /// Waits until every message has arrived, or no further one has for `wait`.
-async fn all_arrived(sender: &Sender, arrivals: &Arrivals, wait: Duration) {
+async fn all_arrived(sender: &Sender, arrivals: &Arrivals, (count, wait): (u32, Duration), progress: &mut Progress) {
     let mut quiet = (Instant::now(), 0);
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         let (sent, arrived) = (sender.sent(), arrivals.distinct());
-        progress(&format!("sent {sent}  arrived {arrived}"));
+        progress.show(arrived.into(), count.into(), format_args!("sent {sent}, arrived {arrived}"));
         if arrived != quiet.1 || !sender.finished() {
             quiet = (Instant::now(), arrived);
         }
@@ -213,7 +213,7 @@ impl Sink {
             if let Err(why) = store.look(&mut |line| arrivals.record(line)).await
                 && why != said
             {
-                progress_ends();
+                Progress::new().clear();
                 eprintln!("probe: the messages cannot be read back now: {why}; trying again");
                 said = why;
             }
@@ -226,7 +226,7 @@ impl Sink {
         let Self::Store(store) = self else { return };
         let look = tokio::time::timeout(LAST_LOOK, store.look(&mut |line| arrivals.record(line))).await;
         if let Some(why) = look.unwrap_or_else(|_| Err(format!("no answer within {LAST_LOOK:?}"))).err() {
-            progress_ends();
+            Progress::new().clear();
             eprintln!("probe: what came last could not be read back: {why}");
         }
     }
@@ -235,10 +235,8 @@ impl Sink {
 async fn wait_for_relay(receiver: &FrameReceiver) {
     let start = Instant::now();
     while receiver.accepted() == 0 && start.elapsed() < CONNECT_TIMEOUT {
-        progress("waiting for a relay to connect");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    progress_ends();
     if receiver.accepted() == 0 {
         eprintln!("probe: no relay has connected to {} yet; sending all the same", receiver.address);
     }
@@ -330,16 +328,4 @@ fn driver(from: &str, protocol: Protocol) -> Result<Driver, String> {
 
 fn per_second(text: &str) -> Result<u32, String> {
     text.strip_suffix("/s").unwrap_or(text).parse().map_err(|_| "write 1000/s".to_owned())
-}
-
-/// Prints the progress on a terminal, in one line that changes.
-fn progress(text: &str) {
-    let mut stderr = std::io::stderr();
-    if stderr.is_terminal() {
-        let _ = write!(stderr, "\r\x1b[K{text}");
-    }
-}
-
-fn progress_ends() {
-    progress("");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Failure, Filter, SpoolArguments, failure};
 use crate::cli::complain;
-use crate::record::{Format, HeaderField, Record, SEVERITIES, append_escaped, append_on_one_line, render};
+use crate::record::{Format, Record, append_escaped, append_on_one_line, render, render_text};
 use crate::spool::{DeadLetter, HeadFault, Inspection, Piece, SegmentFile};
 
 #[derive(clap::Args)]
@@ -201,7 +201,7 @@ impl Printer<'_> {
         }
         self.scratch.clear();
         match self.arguments.format.unwrap_or(LineFormat::As(Format::Rfc5424)) {
-            LineFormat::Text => text(line, &self.sd_id, &mut self.scratch),
+            LineFormat::Text => render_text(&Record::from_line(line, &self.sd_id), &mut self.scratch),
             LineFormat::As(format) => render(line, format, &self.sd_id, &mut self.scratch),
         }
         self.text.clear();
@@ -227,15 +227,4 @@ fn line_format(text: &str) -> Result<LineFormat, String> {
         "text" => Ok(LineFormat::Text),
         other => other.parse().map(LineFormat::As).map_err(|_| "write rfc5424, rfc3164, json or text".to_owned()),
     }
-}
-
-fn text(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
-    let record = Record::from_line(line, sd_id);
-    let severity = SEVERITIES.get(usize::from(record.severity)).copied().unwrap_or("-");
-    let app_name = HeaderField::or_nil(record.app_name);
-    let who = record.container_name().unwrap_or(&app_name);
-    let (stamp, host) = (record.stamp_text(), HeaderField::or_nil(record.hostname));
-    let parts = [stamp.as_bytes(), &host, who, severity.as_bytes()];
-    parts.into_iter().for_each(|part| out.extend([part, b" "].concat()));
-    out.extend_from_slice(record.message.unwrap_or_default());
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::super::progress::Progress;
 use super::{Failure, SpoolArguments, failure, print};
 use crate::spool::{Cursor, HeadFault, Inspection, Piece, Position, SegmentFile};
 
@@ -60,6 +61,18 @@ impl<'a> SegmentReport<'a> {
     }
 }
 
+/// Reads all segments, and shows how far it is: a large spool takes minutes.
+fn read(segments: &[SegmentFile]) -> Result<Vec<Option<SegmentReport<'_>>>, Failure> {
+    let total = segments.iter().map(|file| file.bytes).sum();
+    let (mut progress, mut done, mut reports) = (Progress::new(), 0, Vec::with_capacity(segments.len()));
+    for file in segments {
+        progress.show(done, total, format_args!("spool verify: {} of {} segments", reports.len(), segments.len()));
+        reports.push(SegmentReport::of(file)?);
+        done += file.bytes;
+    }
+    Ok(reports)
+}
+
 /// Damaged places of one segment that are reported.
 const MAX_DAMAGED_PLACES: usize = 100;
 
@@ -73,7 +86,7 @@ struct Verdict {
 impl Verdict {
     fn of(inspection: &Inspection) -> Result<Self, Failure> {
         let mut verdict = Self::default();
-        let reports = inspection.segments.iter().map(SegmentReport::of).collect::<Result<Vec<_>, _>>()?;
+        let reports = read(&inspection.segments)?;
         for (i, report) in reports.iter().enumerate() {
             // The segment listed behind this one: its first line is known even when the segment is gone.
             let next = inspection.segments.get(i + 1).filter(|next| !next.is_torn());
