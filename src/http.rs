@@ -2,15 +2,18 @@
 //! in what answers, and large: here both are boxed, so that the binary has one of it.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::Receiver;
 
 /// What carries the bytes.
 pub trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + Any {}
@@ -22,7 +25,44 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + Any> Carrier for T {}
 #[error("nobody waits for an answer")]
 pub struct Unanswered;
 
-pub type Answered = Result<Response<Full<Bytes>>, Unanswered>;
+pub type Answered = Result<Response<Content>, Unanswered>;
+
+/// The body of an answer.
+pub enum Content {
+    Whole(Full<Bytes>),
+    /// Comes bit by bit.
+    Live {
+        chunks: Receiver<Bytes>,
+        /// Is dropped when the answer ends, or nobody waits for it any more.
+        _kept: Box<dyn Send>,
+    },
+}
+
+impl Content {
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Pin::new(bytes).poll_frame(cx),
+            Self::Live { chunks, .. } => chunks.poll_recv(cx).map(|chunk| chunk.map(Frame::data).map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if let Self::Whole(bytes) = self { bytes.is_end_stream() } else { false }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if let Self::Whole(bytes) = self { bytes.size_hint() } else { SizeHint::default() }
+    }
+}
 
 /// What answers a request.
 pub type Answering<'a> = Box<dyn Fn(Request<Incoming>) -> Answer<'a> + Send + 'a>;
@@ -32,7 +72,7 @@ type Answer<'a> = Pin<Box<dyn Future<Output = Answered> + Send + 'a>>;
 pub struct Requests<'a>(Answering<'a>);
 
 impl<'a> Service<Request<Incoming>> for Requests<'a> {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<Content>;
     type Error = Unanswered;
     type Future = Answer<'a>;
 

@@ -4,7 +4,7 @@ use tokio::time::timeout;
 
 use super::RequestContext;
 use super::status::READ_TIMEOUT;
-use crate::record::{HeaderField, Record, escape};
+use crate::record::{Record, escape};
 use crate::spool::DeadLetter;
 use crate::tasks::spawn_blocking;
 
@@ -64,8 +64,7 @@ impl Letter {
         let DeadLetter { mut time, number, why, line, .. } = letter;
         time.truncate(SECONDS);
         let record = Record::from_line(&line, sd_id);
-        let app_name = HeaderField::or_nil(record.app_name);
-        let who = escape(record.container_name().unwrap_or(&app_name)).to_string();
+        let who = escape(&record.sender_name()).to_string();
         Self { time, number, who, why }
     }
 }

@@ -8,6 +8,7 @@ mod host;
 mod letters;
 mod page;
 mod status;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -19,10 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
@@ -30,11 +30,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::config::ReadyCheck;
 use crate::descriptors;
-use crate::http::{Answered, Answering};
+use crate::http::{Answered, Answering, Content};
 use crate::metrics::Metrics;
 use crate::spool::{self, Prober};
 use crate::status::{Mistakes, Part, Standstills, StatusRegistry};
@@ -42,6 +42,8 @@ use crate::tasks::{Blocking, spawn, spawn_blocking};
 pub use address_file::AddressFile;
 use history::History;
 use status::Status;
+pub use tail::Tail;
+use tail::{Filter, Shown, TAIL_TIMEOUT, TailError};
 
 /// Requests that read the spool at a time; a further one waits for a permit. Requests that need no disk take no permit, so that
 /// they are answered whatever the disk does; nor does `/ready`, because all its requests share one probe.
@@ -57,8 +59,14 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a failed accept: descriptors may have run out, and a busy loop would free none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// The live tail, as a page and as text.
+const TAIL: &str = "/tail";
 /// The page with the dead letters of all forwards.
 const DEAD_LETTERS: &str = "/status/dead-letters";
+
+/// Said of a loopback address that nobody outside of a container reaches.
+const INSIDE: &str = " inside this container; to reach it from the host, write `[admin] listen = \"0.0.0.0:9514\"` and publish the \
+                      port on the host's loopback (`-p 127.0.0.1:9514:9514`)";
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -70,6 +78,8 @@ pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
     address_file: Option<PathBuf>,
+    /// What is reached here is the container's own loopback, and not that of its host.
+    is_in_container: bool,
 }
 
 /// The parts of the relay that the answers are made from.
@@ -84,6 +94,8 @@ pub struct Sources {
     pub sd_id: String,
     /// What makes `/ready` answer 503.
     pub ready: Vec<ReadyCheck>,
+    /// `None`: nobody may watch lines.
+    pub tail: Option<Tail>,
 }
 
 /// What all requests share.
@@ -99,7 +111,7 @@ struct RequestContext {
 struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    text: String,
+    content: Content,
 }
 
 /// Connections that the port may have open in a process that may open `limit` files.
@@ -108,11 +120,12 @@ pub fn max_connections(limit: usize) -> usize {
 }
 
 /// Binds the port. The real address is written into `address_file` when the port answers.
-pub fn bind(address: SocketAddr, address_file: Option<PathBuf>) -> io::Result<Admin> {
+pub fn bind(address: SocketAddr, address_file: Option<PathBuf>, in_container: bool) -> io::Result<Admin> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    Ok(Admin { listener, address, address_file })
+    let is_in_container = in_container && address.ip().to_canonical().is_loopback();
+    Ok(Admin { listener, address, address_file, is_in_container })
 }
 
 impl Admin {
@@ -129,7 +142,8 @@ impl Admin {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!("admin: {}: {error}", self.address),
         };
-        tracing::info!("admin: the status page is http://{}/", self.address);
+        let place = if self.is_in_container { INSIDE } else { "" };
+        tracing::info!("admin: the status page is http://{}/{place}", self.address);
         let spool_reads = Arc::new(Semaphore::new(1));
         let context =
             Arc::new(RequestContext { sources, history: History::default(), started: Instant::now(), spool_reads });
@@ -144,7 +158,7 @@ async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext
     let mut idle: VecDeque<(Arc<AtomicBool>, JoinHandle<()>)> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            sleep(ACCEPT_PAUSE).await;
             continue;
         };
         idle.retain(|(has_request, task)| !has_request.load(Ordering::Relaxed) && !task.is_finished());
@@ -158,16 +172,28 @@ async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext
         let (context, spool_requests) = (Arc::downgrade(context), spool_requests.clone());
         let has_request = Arc::new(AtomicBool::new(false));
         let requested = has_request.clone();
+        let watches = Arc::new(AtomicBool::new(false));
+        let watched = watches.clone();
         let task = spawn(async move {
             let answering: Answering<'_> = Box::new(move |request| {
                 requested.store(true, Ordering::Relaxed);
+                watched.store(request.uri().path() == TAIL, Ordering::Relaxed);
                 Box::pin(respond(request, spool_requests.clone(), context.clone()))
             });
             let mut how = http1::Builder::new();
             how.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
             how.max_buf_size(MAX_HEAD_BYTES).keep_alive(false);
-            // An error here is the client's: it hung up early.
-            let _ = timeout(CONNECTION_TIMEOUT, crate::http::serve(&how, Box::new(stream), answering)).await;
+            let limit = async {
+                sleep(CONNECTION_TIMEOUT).await;
+                if watches.load(Ordering::Relaxed) {
+                    sleep(TAIL_TIMEOUT).await;
+                }
+            };
+            tokio::select! {
+                // An error here is the client's: it hung up early.
+                _ = crate::http::serve(&how, Box::new(stream), answering) => {}
+                () = limit => {}
+            }
             drop(permit);
         });
         idle.push_back((has_request, task));
@@ -181,7 +207,7 @@ async fn respond(
     context: Weak<RequestContext>,
 ) -> Answered {
     let permit = match request.uri().path() {
-        "/" | "/status" | DEAD_LETTERS => spool_requests.acquire().await.ok(),
+        "/" | "/status" | DEAD_LETTERS | TAIL => spool_requests.acquire().await.ok(),
         _ => None,
     };
     let answer = match context.upgrade() {
@@ -189,7 +215,7 @@ async fn respond(
         None => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n"),
     };
     drop(permit);
-    let mut response = Response::new(Full::new(Bytes::from(answer.text)));
+    let mut response = Response::new(answer.content);
     *response.status_mut() = answer.status;
     let headers: [(HeaderName, &str); 5] = [
         (CONTENT_TYPE, answer.content_type),
@@ -210,18 +236,28 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
         return Answer::plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     let path = request.uri().path();
-    if matches!(path, "/" | "/status" | DEAD_LETTERS)
+    if matches!(path, "/" | "/status" | DEAD_LETTERS | TAIL)
         && !host::may_ask(request, &context.sources.registry.topology().hostname)
     {
         return Answer::plain(StatusCode::MISDIRECTED_REQUEST, host::NOT_BY_THIS_NAME);
     }
-    let ok = |content_type, text| Answer { status: StatusCode::OK, content_type, text };
+    let ok =
+        |content_type, text: String| Answer { status: StatusCode::OK, content_type, content: Content::whole(text) };
     match path {
-        "/" => ok(HTML, page::render(&Status::collect(context).await)),
+        "/" => ok(HTML, page::render(&Status::collect(context).await, context.sources.tail.is_some())),
         "/status" => ok(JSON, Status::collect(context).await.to_json()),
         DEAD_LETTERS => {
             ok(HTML, page::dead_letters(&context.sources.registry.topology().hostname, letters::collect(context).await))
         }
+        TAIL => match &context.sources.tail {
+            Some(tail) if wants_page(request) => {
+                ok(HTML, page::tail(&context.sources.registry.topology().hostname, tail.token.is_some()))
+            }
+            Some(tail) => {
+                watch(tail, request).await.unwrap_or_else(|error| Answer::plain(error.status(), format!("{error}\n")))
+            }
+            None => Answer::plain(StatusCode::NOT_FOUND, "the live tail is off; write `tail = true` in [admin]\n"),
+        },
         "/metrics" => ok(OPENMETRICS, context.sources.metrics.encode()),
         // Answering at all is being alive.
         "/live" => Answer::plain(StatusCode::OK, "ok\n"),
@@ -229,8 +265,30 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
             Ok(()) => Answer::plain(StatusCode::OK, "ok\n"),
             Err(why) => Answer::plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
-        _ => Answer::plain(StatusCode::NOT_FOUND, "try /, /status, /metrics, /live or /ready\n"),
+        _ => Answer::plain(StatusCode::NOT_FOUND, "try /, /status, /metrics, /live, /ready or /tail\n"),
     }
+}
+
+/// A browser's address line asks for a page; its script, and curl, ask for lines.
+fn wants_page(request: &Request<Incoming>) -> bool {
+    let accept = request.headers().get(ACCEPT).map(HeaderValue::as_bytes).unwrap_or_default();
+    memchr::memmem::find(accept, b"text/html").is_some()
+}
+
+async fn watch(tail: &Tail, request: &Request<Incoming>) -> Result<Answer, TailError> {
+    tail.admit(request).await?;
+    let filter = Filter::of(request.uri().query().unwrap_or_default())?;
+    if request.method() == Method::HEAD {
+        return Ok(Answer::plain(StatusCode::OK, ""));
+    }
+    // Half of the connections are left for the others.
+    let max_viewers = tail::MAX_VIEWERS.min(max_connections(descriptors::limit()) / 2);
+    let Shown { chunks, watching } = tail.show(filter, max_viewers)?;
+    Ok(Answer {
+        status: StatusCode::OK,
+        content_type: PLAIN,
+        content: Content::Live { chunks, _kept: Box::new(watching) },
+    })
 }
 
 impl Sources {
@@ -254,6 +312,6 @@ impl Sources {
 
 impl Answer {
     fn plain(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, content_type: PLAIN, text: text.into() }
+        Self { status, content_type: PLAIN, content: Content::whole(text.into()) }
     }
 }

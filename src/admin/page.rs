@@ -12,10 +12,11 @@ use super::status::{Loss, State, Status};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+const TAIL_SCRIPT: &str = include_str!("page/tail.js");
 
 /// What a browser may load for the page: this style and this script, and the page itself again. The hashes are those of
 /// page.css and page.js; a test says which they must be.
-pub const POLICY: &str = "default-src 'none'; style-src 'sha256-GVx5AHJ/VI+rCn6ar61qxp25r9T98C84ZwR0cBYSSPg='; script-src 'sha256-rW72Dne8TCNvq0SYJ4Rn2a6vN8A/Nq9YnzrKT6DgECo='; connect-src 'self'; \
+pub const POLICY: &str = "default-src 'none'; style-src 'sha256-cJnB/IRUjtAJmjFmiBqAz09Ch6cBEtZJVYTOw/8DCKI='; script-src 'sha256-rW72Dne8TCNvq0SYJ4Rn2a6vN8A/Nq9YnzrKT6DgECo=' 'sha256-31Kzkg5umNzqA/iXQiC0s6/NywhNPZTYEheIS2D+7AA='; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The docs of this version.
@@ -42,6 +43,8 @@ struct Page<'a> {
     oldest_pending: Option<u64>,
     /// How full the spool is, 0 to 100.
     spool_percent: u64,
+    /// Whether the live tail can be watched.
+    has_tail: bool,
     /// Messages a second, in and out.
     traffic: Drawing,
     /// Lines pending.
@@ -67,13 +70,25 @@ struct LettersPage<'a> {
     forwards: Vec<ForwardLetters>,
 }
 
+#[derive(Template)]
+#[template(path = "page/tail.html", config = "src/admin/askama.toml", whitespace = "minimize")]
+struct TailPage<'a> {
+    hostname: &'a str,
+    needs_token: bool,
+}
+
+/// Renders the page that shows the live tail.
+pub fn tail(hostname: &str, needs_token: bool) -> String {
+    TailPage { hostname, needs_token }.render().expect("writing to a String cannot fail")
+}
+
 /// Renders the page of dead letters.
 pub fn dead_letters(hostname: &str, forwards: Vec<ForwardLetters>) -> String {
     LettersPage { hostname, forwards }.render().expect("writing to a String cannot fail")
 }
 
 /// Renders the page.
-pub fn render(status: &Status) -> String {
+pub fn render(status: &Status, has_tail: bool) -> String {
     let (losses, never) = losses(&status.losses);
     let page = Page {
         status,
@@ -81,6 +96,7 @@ pub fn render(status: &Status) -> String {
         pending: status.pending(),
         oldest_pending: status.oldest_pending(),
         spool_percent: (status.spool.bytes * 100).checked_div(status.spool.max_bytes).unwrap_or(0).min(100),
+        has_tail,
         traffic: traffic(status),
         depth: depth(status),
         losses,

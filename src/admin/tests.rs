@@ -18,6 +18,16 @@ async fn answer(mut stream: TcpStream) -> String {
     answer
 }
 
+#[test]
+fn the_loopback_of_a_container_is_said_to_be_inside() {
+    for (address, in_container, expected) in
+        [("127.0.0.1:0", true, true), ("127.0.0.1:0", false, false), ("0.0.0.0:0", true, false)]
+    {
+        let admin = bind(address.parse().unwrap(), None, in_container).unwrap();
+        assert_eq!(admin.is_in_container, expected, "{address} {in_container}");
+    }
+}
+
 #[tokio::test]
 async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let dir = tempfile::tempdir().unwrap();
@@ -27,8 +37,9 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     let (standstills, ready) = (Standstills::default(), vec![ReadyCheck::Spool]);
     let mistakes = Mistakes::default();
     let (registry, spool) = (Arc::default(), spool.handle);
-    let sources = Sources { metrics, registry, spool, prober, standstills, mistakes, sd_id: String::new(), ready };
-    let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+    let sources =
+        Sources { metrics, registry, spool, prober, standstills, mistakes, sd_id: String::new(), ready, tail: None };
+    let admin = bind((std::net::Ipv4Addr::LOCALHOST, 0).into(), None, false).unwrap();
     let address = admin.address;
     let serving = tokio::spawn(admin.serve(sources));
     let mut waiting = Vec::new();

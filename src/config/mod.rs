@@ -155,6 +155,7 @@ impl Config {
         rules::check_dropped(source, &file.drop, &config.drop, &config.listen)?;
         shape::check_mask_sections(&file.mask, source)?;
         sections::check_resolve(source, &file.resolve, &config.resolve)?;
+        sections::check_admin(source, &file.admin, &config.admin)?;
         forward::check(source, &file.forward, &config.forward)?;
         for ((_, section), forward) in file.forward.sections.iter().zip(&config.forward) {
             rules::check_matches(source, &section.matches, &forward.matches, &config.listen)?;

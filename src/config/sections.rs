@@ -7,7 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{ConfigError, Source};
-use super::kinds::{CountTo, ListOf, Optional, Path, Special, Text, Time, Words};
+use super::kinds::{CountTo, Flag, ListOf, Optional, Path, Special, Text, Time, Words};
+use super::secret::Secret;
 use super::settings::{defaults, settings};
 use crate::metrics::MAX_CONTAINERS;
 
@@ -45,6 +46,9 @@ settings! {
         /// What makes `/ready` answer 503 when it stands still.
         ready: Vec<ReadyCheck> = vec![ReadyCheck::Spool, ReadyCheck::Listeners],
             as ListOf { read: ready_check, display: display_ready_check }, key "ready".needs_restart();
+        /// Whether lines can be watched while they pass.
+        tail: bool = false, as Flag, key "tail".needs_restart();
+        tail_token_file: Option<PathBuf> = None, as Optional(Path), key "tail-token-file".needs_restart();
         /// How many of the busiest containers are exported, each with a series of its own.
         containers: usize = 0, as CountTo(MAX_CONTAINERS), key "containers".needs_restart();
     }
@@ -93,6 +97,13 @@ settings! {
     }
 }
 
+impl Admin {
+    /// The token of those who watch lines; `None`: everybody may who reaches the port.
+    pub fn tail_token(&self) -> Option<Secret> {
+        Secret::of(&None, &self.tail_token_file)
+    }
+}
+
 impl Default for Resolve {
     fn default() -> Self {
         defaults()
@@ -119,6 +130,19 @@ pub fn check_resolve(source: &Source<'_>, written: &WrittenResolve, resolve: &Re
     let leaf = written.max_ttl.first().or(written.min_ttl.first());
     match leaf.filter(|_| resolve.min_ttl > resolve.max_ttl) {
         Some(leaf) => source.note(source.bad("resolve.max-ttl", leaf, "`max-ttl` must not be below `min-ttl`"), ()),
+        None => Ok(()),
+    }
+}
+
+/// Notes a live tail that strangers could watch.
+pub fn check_admin(source: &Source<'_>, written: &WrittenAdmin, admin: &Admin) -> Result<(), ConfigError> {
+    let is_open = admin.listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    match written.tail.first().filter(|_| admin.tail && is_open && admin.tail_token_file.is_none()) {
+        Some(leaf) => {
+            let says = "others than this machine reach [admin] listen; write `tail-token-file = \"/run/secrets/tail-token\"` too, or \
+                        listen on 127.0.0.1";
+            source.note(source.bad("admin.tail", leaf, says), ())
+        }
         None => Ok(()),
     }
 }

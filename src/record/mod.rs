@@ -60,7 +60,7 @@ pub use hop::append_marked;
 pub(crate) use json::depth as json_depth;
 pub use range::AddressRange;
 pub(crate) use render::render_json;
-pub use render::{FACILITIES, Format, SEVERITIES, render};
+pub use render::{FACILITIES, Format, SEVERITIES, render, render_text};
 pub use rule::{Facilities, Patterns, Ranges, Rule, Severities, matches_glob, severity_by_name};
 pub use structured_data::{is_sd_id, sd_param};
 pub use time::{Fraction, LocalStamp, Stamp, UnixMicros, UtcOffset, ZoneSource};
@@ -197,6 +197,11 @@ impl<'a> Record<'a> {
 
     pub fn container_name(&self) -> Option<&[u8]> {
         self.container.as_ref()?.name.as_deref()
+    }
+
+    /// The container's name; of other senders their APP-NAME.
+    pub fn sender_name(&self) -> Cow<'_, [u8]> {
+        self.container_name().map_or_else(|| HeaderField::or_nil(self.app_name), Cow::Borrowed)
     }
 
     pub fn container_id(&self) -> Option<&[u8]> {

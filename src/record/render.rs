@@ -61,6 +61,17 @@ pub(crate) fn render_json(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     escape_json(out, start);
 }
 
+/// Appends time, host, container, severity and message, for people. Control characters stay as they are.
+pub fn render_text(record: &Record<'_>, out: &mut Vec<u8>) {
+    let severity = SEVERITIES.get(usize::from(record.severity)).copied().unwrap_or("-");
+    let (stamp, host, who) = (record.stamp_text(), HeaderField::or_nil(record.hostname), record.sender_name());
+    for part in [stamp.as_bytes(), &host, &who, severity.as_bytes()] {
+        out.extend_from_slice(part);
+        out.push(b' ');
+    }
+    out.extend_from_slice(record.message.unwrap_or_default());
+}
+
 fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
     let record = Record::from_line(line, sd_id);
     let Some(stamp) = record.timestamp.as_ref().and_then(time::to_bsd) else {

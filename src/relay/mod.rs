@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::admin::{AddressFile, Admin};
-use crate::config::{Config, ConfigErrors, ListenAddress};
+use crate::config::{Config, ConfigErrors, ListenAddress, SecretError};
 use crate::descriptors;
 use crate::forward::{Forwarder, HalfClosed};
 use crate::listen::{
@@ -82,6 +82,9 @@ pub enum StartError {
     ForwardTls(String, Box<TlsError>),
     #[error("admin: cannot listen on {0}: {1}")]
     Admin(SocketAddr, io::Error),
+    /// The token of the live tail.
+    #[error("admin: {0}")]
+    TailToken(SecretError),
     #[error(transparent)]
     Spool(#[from] OpenError),
     #[error("spool: cannot start its thread: {0}")]

@@ -72,16 +72,19 @@ impl Parts {
 /// What to say where the host of messages is the ID of the relay's own container, because nobody has said another one.
 pub fn container_hostname(config: &Config) -> Option<String> {
     let own = nix::unistd::gethostname().ok()?;
-    // Docker and podman make one of these in each container.
-    let in_container = || ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
     let is_own = own.to_str() == Some(&*config.hostname);
-    (is_own && is_container_id(&config.hostname) && in_container()).then(|| {
+    (is_own && is_container_id(&config.hostname) && is_in_container()).then(|| {
         format!(
             "config: the host of messages that name none is {}, the ID of this container, which is another one after each \
              update: write the host's name as `hostname`, or hand it in as LOGFERRY_HOSTNAME",
             config.hostname
         )
     })
+}
+
+/// Docker and podman make one of these files in each container.
+fn is_in_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists())
 }
 
 /// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
@@ -194,7 +197,10 @@ pub fn renewals_of(certificates: Watch) -> mpsc::Receiver<Vec<Renewed>> {
 pub fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Admin>, StartError> {
     let Some(address) = admin.listen else { return Ok(None) };
     metrics.containers().export(admin.containers);
-    match admin::bind(address, admin.address_file.clone()) {
+    if let Some(token) = admin.tail_token() {
+        token.read().map_err(StartError::TailToken)?;
+    }
+    match admin::bind(address, admin.address_file.clone(), is_in_container()) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if admin.explicit => Err(StartError::Admin(address, error)),
         Err(error) => {

@@ -27,6 +27,9 @@ use crate::tls::{Connector, Renewed};
 /// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
+/// How often a relay that stops says how many lines are pending.
+const SAY_PENDING_EVERY: Duration = Duration::from_secs(5);
+
 /// A relay at work: what can be changed while it is.
 pub struct RunningRelay {
     pub config: Config,
@@ -186,6 +189,11 @@ impl RunningRelay {
             mistakes: self.mistakes.clone(),
             sd_id: self.config.syslog.sd_id.clone(),
             ready: self.config.admin.ready.clone(),
+            tail: self.config.admin.tail.then(|| admin::Tail {
+                tap: self.spool.tap(),
+                token: self.config.admin.tail_token(),
+                sd_id: self.config.syslog.sd_id.clone(),
+            }),
         }
     }
 
@@ -220,6 +228,7 @@ impl RunningRelay {
     /// than that.
     pub async fn stop(mut self, spool_thread: std::thread::JoinHandle<()>) {
         let end = self.begin_stop();
+        let progress = spawn(say_pending(self.metrics.clone(), end));
         for leaving in std::mem::take(&mut self.leaving) {
             let _ = timeout_at(end, leaving).await;
         }
@@ -262,6 +271,17 @@ impl RunningRelay {
                 config.spool.dir.display()
             );
         }
+        progress.abort();
+    }
+}
+
+/// Says every few seconds how many lines are pending, until the grace period ends.
+async fn say_pending(metrics: Arc<Metrics>, end: Instant) {
+    loop {
+        sleep(SAY_PENDING_EVERY).await;
+        let pending = metrics.forwards().iter().map(|(_, forward)| forward.pending()).max().unwrap_or(0);
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        tracing::info!("stopping: {pending} lines pending, sending for up to {left} s more");
     }
 }
 

@@ -14,6 +14,7 @@ use super::keeper::Job;
 use super::log::{Log, Oldest};
 use super::reader::Reader;
 use super::segment;
+use super::tap::Tap;
 use super::{MIN_BYTES, Position, WhenFull, default_segment_bytes};
 use crate::metrics::Metrics;
 
@@ -76,6 +77,11 @@ impl Handle {
                 None
             }
         }
+    }
+
+    /// Where the lines can be watched that are written from now on. It does not keep the spool.
+    pub fn tap(&self) -> Tap {
+        self.log.tap.clone()
     }
 
     /// The newest dead letters of a forward, the newest first: `max` at most.

@@ -27,6 +27,7 @@ use super::keeper::{self, Job, Keeper};
 use super::progress::{Cursor, Positions};
 use super::read_head::{self, Errand};
 use super::segment::{self, SpoolId};
+use super::tap::Tap;
 use super::{Position, WhenFull};
 use crate::identity::Identity;
 use crate::metrics::{ForwardMetrics, SpoolMetrics};
@@ -47,6 +48,7 @@ pub(super) struct Log {
     pub home: Home,
     /// Told as long as there are dead letters to be sent again.
     pub resends: Notify,
+    pub tap: Tap,
 }
 
 /// What can be read.
@@ -108,6 +110,7 @@ impl Log {
             errands: OnceLock::new(),
             home,
             resends: Notify::new(),
+            tap: Tap::default(),
         });
         log.remove_passed();
         log.lock().set_gauges(&log.metrics);

@@ -60,7 +60,7 @@
 //!
 //! In reading order: `record`, `batch`, `ledger`, `segment`, `cursor`; `catalog`, where all positions and counts are, with
 //! `progress` and `fresh`; `log`, what writer and readers share; `writer` with `inlet`, `fill`, `pace`, `sync`, `hysteresis` and
-//! `probe`; `reader` with `read_head` and `keeper`; `resend`, dead letters that are sent again; `open` and `handle`;
+//! `probe`; `reader` with `read_head` and `keeper`; `resend`, dead letters that are sent again; `open` and `handle`; `tap`, who watches;
 //! `home`, the directory and its lock; `inspect`, for people; `properties`, for tests and fuzzing.
 
 mod batch;
@@ -88,6 +88,7 @@ mod record;
 mod resend;
 mod segment;
 mod sync;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -107,6 +108,7 @@ pub use reader::{Chunk, Reader};
 pub use record::{MAX_LINE, RECORD_HEADER};
 pub use resend::{ResendError, ResendReader, Resends, begin as resend};
 pub use sync::Sync;
+pub use tap::{Batches, Tap, Watching};
 pub use writer::Writer;
 
 /// A place between two lines. `line` says which is further; the rest says where to find it.

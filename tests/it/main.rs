@@ -4,6 +4,7 @@
 //!
 //! What needs a process of its own, or much time, is a target of its own beside this one.
 
+mod accessibility;
 mod activation;
 mod answers;
 mod apis;
@@ -65,6 +66,7 @@ mod status;
 mod store_faults;
 #[path = "../support/mod.rs"]
 mod support;
+mod tail;
 mod tidy;
 mod unchanged;
 mod upgrade;

@@ -146,16 +146,31 @@ impl Browser {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// The page as it stands in a window of this size, after its scripts have run.
+    #[track_caller]
+    pub fn dom_as(&self, url: &str, size: (u32, u32), dark: bool) -> String {
+        let mut command = self.looks(size, dark);
+        let output = command.args(["--virtual-time-budget=2000", "--dump-dom", url]).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
     /// A picture of the page, as bytes of a PNG.
     #[track_caller]
-    pub fn picture(&self, url: &str, (width, height): (u32, u32), dark: bool) -> Vec<u8> {
+    pub fn picture(&self, url: &str, size: (u32, u32), dark: bool) -> Vec<u8> {
         let file = self.profile.path().join("picture.png");
-        let mut command = self.command();
-        command.arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)));
-        command.arg(format!("--window-size={width},{height}")).arg(format!("--screenshot={}", file.display())).arg(url);
+        let mut command = self.looks(size, dark);
+        command.arg(format!("--screenshot={}", file.display())).arg(url);
         let output = command.output().expect("it starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         std::fs::read(&file).expect("a picture")
+    }
+
+    fn looks(&self, (width, height): (u32, u32), dark: bool) -> Command {
+        let mut command = self.command();
+        command.arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)));
+        command.arg(format!("--window-size={width},{height}"));
+        command
     }
 
     fn command(&self) -> Command {

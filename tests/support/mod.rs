@@ -129,7 +129,7 @@ pub use store::{Store, StorePeer, StoreRequest};
 pub use syslog_ng::SyslogNg;
 
 /// Only a test that fails waits for so long; a machine that is busy with other things may need some of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` has something to return.

@@ -15,7 +15,6 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::pin::pin;
 
-use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -30,7 +29,7 @@ use super::stream::accepted::AcceptedSocket;
 use super::stream::budget::Reservation;
 use super::stream::opening::open;
 use super::{DRAIN_PATIENCE, Rules, stopping};
-use crate::http::{Answering, Unanswered};
+use crate::http::{Answering, Content, Unanswered};
 use crate::metrics::ListenMetrics;
 use crate::protocol::session::{Protocol, Violation};
 use intake::Intake;
@@ -120,7 +119,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn answer(&mut self, request: Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+    async fn answer(&mut self, request: Request<Incoming>) -> Option<Response<Content>> {
         self.wire.head_ends();
         self.intake.reset();
         let (head, body) = request.into_parts();
@@ -145,12 +144,12 @@ impl Exchange<'_> {
     }
 }
 
-fn response(status: u16, kind: &'static str, text: Cow<'static, str>) -> Response<Full<Bytes>> {
+fn response(status: u16, kind: &'static str, text: Cow<'static, str>) -> Response<Content> {
     let bytes = match text {
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
         Cow::Owned(text) => Bytes::from(text),
     };
-    let mut response = Response::new(Full::new(bytes));
+    let mut response = Response::new(Content::whole(bytes));
     *response.status_mut() = StatusCode::from_u16(status).expect("our own are statuses");
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response

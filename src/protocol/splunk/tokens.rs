@@ -26,7 +26,7 @@ impl Tokens {
     }
 
     /// Is it one of them? How long that takes tells nothing of their bytes.
-    pub(super) fn has(&self, token: &[u8]) -> bool {
+    pub fn has(&self, token: &[u8]) -> bool {
         let Some(list) = &self.list else { return true };
         let equal = |known: &String| known.as_bytes().ct_eq(token);
         list.iter().map(equal).fold(Choice::from(0), |found, equal| found | equal).into()

@@ -272,6 +272,7 @@ impl Writer {
         for batch in run {
             let batch = Arc::new(std::mem::take(batch));
             let (bytes, lines) = (batch.byte_len() as u64, batch.line_count());
+            self.log.tap.offer(&batch);
             self.fresh.push(Fresh { start, batch });
             start.offset += bytes;
             start.line += lines;
