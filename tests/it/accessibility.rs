@@ -61,7 +61,7 @@ fn no_page_violates_a_rule_of_accessibility() {
 fn with_script(admin: SocketAddr, script: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let pass = |mut here: TcpStream, script: &str| -> std::io::Result<()> {
+    let pass = move |mut here: TcpStream, script: &str| -> std::io::Result<()> {
         let (mut request, mut answer) = (vec![0; 16 * 1024], String::new());
         let length = here.read(&mut request)?;
         let mut there = TcpStream::connect(admin)?;
