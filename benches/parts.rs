@@ -444,14 +444,6 @@ fn shape_take(bencher: Bencher, form: &str) {
     shapes(bencher, steps(form, true), form, &Shaped::Changed);
 }
 
-const KNOWN: [(&str, Known); 5] = [
-    ("card-number", Known::CardNumber),
-    ("email", Known::Email),
-    ("bearer-token", Known::BearerToken),
-    ("aws-key", Known::AwsKey),
-    ("private-key", Known::PrivateKey),
-];
-
 /// Lines in which there is nothing to hide. `none`: what reading the line costs.
 #[divan::bench(args = [
     "none",
@@ -468,7 +460,7 @@ const KNOWN: [(&str, Known); 5] = [
     r"[A-Z]{3}[0-9]{9}",
 ])]
 fn shape_mask(bencher: Bencher, what: &str) {
-    let known = KNOWN.iter().filter(|(name, _)| *name == what || what == "all");
+    let known = Known::ALL.iter().filter(|(name, _)| *name == what || what == "all");
     let mut secrets: Vec<_> = known.map(|(_, known)| Secret::Known(*known)).collect();
     if secrets.is_empty() && what != "none" {
         secrets.push(Secret::Pattern(MaskPattern::new(what).expect("a pattern")));
@@ -550,7 +542,7 @@ fn hostile(Hostile { kind, kib }: Hostile) -> Vec<u8> {
 fn shape_hostile(bencher: Bencher, what: Hostile) {
     let parsers = Pattern::names().into_iter().chain(["json", "logfmt"]);
     let pattern = MaskPattern::new(r"(?i)(password=.*;|password=\S+|token=\S+)").expect("a pattern");
-    let secrets = KNOWN.map(|(_, known)| Secret::Known(known)).into_iter().chain([Secret::Pattern(pattern)]);
+    let secrets = Known::ALL.map(|(_, known)| Secret::Known(known)).into_iter().chain([Secret::Pattern(pattern)]);
     let steps = Steps {
         parse: parsers.map(|name| name.parse().expect("a parser")).collect(),
         guess_severity: true,

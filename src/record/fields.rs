@@ -173,10 +173,17 @@ impl<'a> Fields<'a> {
         self.list.push(Field::new(name, value));
     }
 
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        self.list.reserve(more.min(MAX_FIELDS));
+    }
+
     /// Adds a field in the place of those that have its name.
     pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
         let name = name.into();
-        self.retain(|known| *known != name);
+        if self.list.iter().any(|known| known.name == name) {
+            self.retain(|known| *known != name);
+        }
         self.push(name, value);
     }
 
@@ -304,7 +311,8 @@ impl<'a> Fields<'a> {
         }
         let is_bytes = |value: &Value<'_>| matches!(value, Value::Text(text) if std::str::from_utf8(text).is_err());
         let escaped: Vec<&str> = others().filter(|field| is_bytes(&field.value)).map(|field| &*field.name).collect();
-        let mut object = vec![b'{'];
+        let mut object = Vec::with_capacity(self.bytes + 64);
+        object.push(b'{');
         for Field { name, value, .. } in others() {
             if object.len() > 1 {
                 object.push(b',');

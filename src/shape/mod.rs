@@ -272,6 +272,8 @@ impl Shape {
         let Steps { prefix, keep, rename, message_from, time_from, severity_from, masks, .. } = &self.steps;
         let is = |name: &str, key: &Option<String>| key.as_deref() == Some(name);
         let mut text = None;
+        // The severity of the sender may come with them.
+        record.fields.reserve(found.len() + 1);
         for (name, value) in found {
             let mut noted = traced.as_deref_mut().map(|trace| trace.found(&name, &value, masks));
             if is(&name, time_from) {

@@ -1,20 +1,27 @@
 //! What must hold for whatever a container prints. A test and a fuzz target ask for it.
 
+use std::sync::LazyLock;
+
 use super::{Known, Mask, MaskPattern, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, Trace};
 use crate::record::{Patterns, Record};
 
 const SD_ID: &str = "docker@32473";
 
+/// Patterns are compiled once.
+static PARSERS: LazyLock<Vec<Parser>> = LazyLock::new(|| {
+    let names = ["json", "logfmt"].into_iter().chain(Pattern::names());
+    names.map(|name| name.parse().expect("a parser")).collect()
+});
+static MASKS: LazyLock<Vec<Mask>> = LazyLock::new(masks);
+
 /// A text whose first byte chooses how it is shaped.
 pub fn any_bytes(data: &[u8]) {
     let [choice, text @ ..] = data else { return };
-    let names = ["json", "logfmt"].into_iter().chain(Pattern::names());
-    let parse: Vec<Parser> = names.map(|name| name.parse().expect("a parser")).collect();
     let has = |bit: u8| choice >> bit & 1 == 1;
     let name = |name: &str, bit| has(bit).then(|| name.to_owned());
     let steps = Steps {
-        parse,
-        parse_pattern: Pattern::new("(?P<a>.)").ok(),
+        parse: PARSERS.clone(),
+        parse_pattern: None,
         prefix: name("p ]\"", 0),
         drop_fields: if has(1) {
             Patterns::new(vec!["b*".to_owned()]).expect("a pattern")
@@ -26,7 +33,7 @@ pub fn any_bytes(data: &[u8]) {
         severity_from: name("level", 3),
         message_from: name("message", 4),
         guess_severity: has(5),
-        masks: if has(7) { masks() } else { Vec::new() },
+        masks: if has(7) { MASKS.clone() } else { Vec::new() },
         add: if has(6) { vec![("env".to_owned(), "prod".to_owned())] } else { Vec::new() },
         ..Steps::default()
     };

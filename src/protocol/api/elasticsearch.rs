@@ -9,6 +9,8 @@
 //! The names are ECS' (<https://www.elastic.co/docs/reference/ecs>). `create` is the one action that data streams take, and it makes a
 //! line with an `_id` that is there already a 409: such a line is delivered.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::names::with_own_names;
@@ -125,12 +127,11 @@ impl Elasticsearch {
         let original = line.original_time();
         if !record.fields.is_empty() || !self.labels.is_empty() || original.is_some() || record.cut {
             document.object("labels", |labels| {
-                // ECS: a name with a dot would be an object. A name must be there once.
-                let plain = |name: &str| name.replace('.', "_").into();
+                // A name must be there once.
                 let is_ours = |name: &str| {
                     [ORIGINAL_TIME, TRUNCATED].contains(&name) || self.labels.iter().any(|(label, _)| label == name)
                 };
-                for (name, value) in with_own_names(&record.fields, plain, is_ours) {
+                for (name, value) in with_own_names(&record.fields, without_dots, is_ours) {
                     labels.value(&name, value, false);
                 }
                 self.labels.iter().for_each(|(name, value)| labels.text(name, value));
@@ -235,6 +236,11 @@ impl Said {
             _ => Ok(Fate::Poison(why())),
         }
     }
+}
+
+/// ECS: a name with a dot would be an object.
+fn without_dots(name: &str) -> Cow<'_, str> {
+    if name.contains('.') { name.replace('.', "_").into() } else { name.into() }
 }
 
 #[cfg(test)]
