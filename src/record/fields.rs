@@ -312,7 +312,7 @@ impl<'a> Fields<'a> {
         let is_bytes = |value: &Value<'_>| matches!(value, Value::Text(text) if std::str::from_utf8(text).is_err());
         let escaped: Vec<&str> = others().filter(|field| is_bytes(&field.value)).map(|field| &*field.name).collect();
         let mut object = Vec::with_capacity(self.bytes + 64);
-        object.push(b'{');
+        object.extend_from_slice(b"{");
         for Field { name, value, .. } in others() {
             if object.len() > 1 {
                 object.push(b',');

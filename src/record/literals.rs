@@ -192,7 +192,7 @@ mod tests {
             (r"(?:a|bc)d(ef)?", "a bc"),
             (r"\bsk-[a-z0-9]{20,}", "sk-"),
             ("ab?c", "a"),
-            ("ab+cd{2}", "cd"),
+            ("ab+cde{2}", "cde"),
             ("(?P<key>token): .+", "token"),
             ("x{0,3}yz|[a-c]bc", "yz bc"),
             (r"[\]x]\.\[long\]", ".[long]"),
