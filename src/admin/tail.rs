@@ -283,7 +283,7 @@ mod tests {
         check("name=web-*", web);
         check("name=web-*&text=GET+%2Fa", web);
         check("name=web-*&text=POST", "");
-        check("text=slow", "2026-01-02T03:04:06Z host db err <b>\\x1b[31m slow\n");
+        check("text=slow", "2026-01-02T03:04:06Z host db err <b>#033[31m slow\n");
         check("name=!web-1,!db&text=", "2026-01-02T03:04:07Z switch kernel notice link down\n");
         assert_eq!(shown("", LINES.map(str::to_owned)).lines().count(), 3);
         for (query, says) in [("app=x", "`app` is no filter"), ("name=!", "a pattern must not be empty")] {
