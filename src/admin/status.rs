@@ -386,6 +386,8 @@ fn losses(sources: &Sources) -> Vec<Loss> {
         ("error", &spool.dropped_error, "the disk refused them"),
         ("stalled", &spool.dropped_stalled, "the disk did not answer in time"),
         ("rule", &spool.dropped_rule, "not lost: a `[[drop]]` rule matches them"),
+        ("sample", &spool.dropped_sample, "not lost: a `[[sample]]` rule keeps one of so many"),
+        ("repeat", &spool.dropped_repeat, "not lost: one line stands for equal ones (`repeat`)"),
         ("loop", &spool.dropped_loop, "not lost: a forward leads back to this relay"),
         ("repeated", &spool.dropped_repeated, "not lost: another relay sent them twice"),
         (

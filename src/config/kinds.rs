@@ -104,6 +104,22 @@ impl Kind<Duration> for Time {
     }
 }
 
+/// A time above zero, up to a day, or `None`: `off`.
+pub struct TimeOrOff;
+
+impl Kind<Option<Duration>> for TimeOrOff {
+    fn read(&self, value: &Value<'_>) -> Result<Option<Duration>, ConfigError> {
+        match value.one()?.1.as_str() {
+            "off" => Ok(None),
+            _ => Time.read(value).map(Some),
+        }
+    }
+
+    fn display(&self, value: &Option<Duration>) -> Item {
+        value.map_or(Item::Text("off".to_owned()), |time| Time.display(&time))
+    }
+}
+
 /// An age of lines above zero, up to ten years.
 pub struct Age;
 

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use super::effective::Table;
 use super::error::{ConfigError, Source};
 use super::hostname;
-use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Special, Text, Time, Value, Words};
+use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Special, Text, Time, TimeOrOff, Value, Words};
 use super::multiline::Multiline;
 use super::secret::{FromVariable, Secret};
 use super::settings::{Place, Settings, defaults, settings};
@@ -67,6 +67,8 @@ settings! {
         host: HostSource = HostSource::Message, as Special { read: host_source, display: display_host_source }, key "host";
         /// Which lines are part of the message before them.
         multiline: Multiline = Multiline::Off, as Text, key "multiline";
+        /// How long equal messages of one sender become one; `None`: they stay what they are.
+        repeat: Option<Duration> = None, as TimeOrOff, key "repeat";
         /// Whether plain text is taken: always without `tls`. A listener that asks for certificates takes none unless it is
         /// said.
         plaintext: bool = !address.is_tls() && !tls.as_ref().is_some_and(ServerTls::is_mutual), as Flag, key "plaintext";
@@ -290,12 +292,12 @@ pub fn listeners<'u>(flag: &str, urls: impl IntoIterator<Item = &'u str>) -> Lis
     List::unwritten(urls.into_iter().map(|url| WrittenListen { address: address(url), ..WrittenListen::default() }))
 }
 
-/// What a listener makes of its messages. `all`: the listeners there are, `dropped`: the rules of `[[drop]]`.
-pub fn listening(own: Option<&Listen>, all: &[Listen], dropped: &[Rule]) -> Listening {
+/// What a listener makes of its messages. `all`: the listeners there are, `rules`: those that are asked before a line is spooled.
+pub fn listening<'r>(own: Option<&Listen>, all: &[Listen], rules: impl IntoIterator<Item = &'r Rule>) -> Listening {
     let any_has_name = all.iter().any(|listener| listener.name.is_some());
     let listening = Listening {
         mark: ListenerMark::new(own.and_then(|own| own.name.as_deref()), any_has_name),
-        asks_peer: dropped.iter().any(|rule| !rule.peer.is_empty()),
+        asks_peer: rules.into_iter().any(|rule| !rule.peer.is_empty()),
         ..Listening::default()
     };
     match own {
@@ -379,6 +381,21 @@ fn check_zones(source: &Source<'_>, section: &WrittenListen, listener: &Listen) 
     Ok(())
 }
 
+/// Lines that would become one where the sender waits for an answer to each.
+fn joins_what_is_answered(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Option<ConfigError> {
+    let says = match listener.address.protocol() {
+        Protocol::Relp => {
+            "RELP's numbers stand for lines, and none is joined; write it at the listener that takes them first"
+        }
+        Protocol::Splunk | Protocol::Journal => "each message is answered for itself here, and none is joined",
+        Protocol::Syslog | Protocol::Fluent | Protocol::Gelf => return None,
+    };
+    let multiline = section.multiline.first().filter(|_| listener.multiline != Multiline::Off);
+    let repeat = section.repeat.first().filter(|_| listener.repeat.is_some());
+    let bad = |key, leaf| source.bad(key, leaf, says);
+    multiline.map(|leaf| bad("listen.multiline", leaf)).or(repeat.map(|leaf| bad("listen.repeat", leaf)))
+}
+
 /// A contradiction within the settings of a listener.
 fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Option<ConfigError> {
     let Listen { address, plaintext, .. } = listener;
@@ -445,16 +462,8 @@ fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> 
         let says = "only RELP numbers lines; write it at a relp:// or relp+tls:// listener";
         return Some(source.bad("listen.numbered", leaf, says));
     }
-    let joins = listener.multiline != Multiline::Off;
-    if let Some(leaf) = section.multiline.first().filter(|_| joins) {
-        let says = match address.protocol() {
-            Protocol::Relp => {
-                "RELP's numbers stand for lines, and none is joined; write it at the listener that takes them first"
-            }
-            Protocol::Splunk | Protocol::Journal => "each message is answered for itself here, and none is joined",
-            Protocol::Syslog | Protocol::Fluent | Protocol::Gelf => return None,
-        };
-        return Some(source.bad("listen.multiline", leaf, says));
+    if let Some(problem) = joins_what_is_answered(source, section, listener) {
+        return Some(problem);
     }
     if *plaintext && address.is_tls() {
         return of_plaintext("this scheme takes TLS only; for both on one port write tcp://");

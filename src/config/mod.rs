@@ -51,7 +51,7 @@ pub use nats::{NatsLogin, NatsTarget};
 pub use overrides::Overrides;
 pub use peer::{Fingerprint, PeerName};
 pub use proxy::Proxy;
-pub use rules::MAX_RULES;
+pub use rules::{MAX_RULES, Sample};
 pub use secret::{Secret, SecretError};
 pub use sections::{Admin, DEFAULT_ADMIN, Log, LogFormat, LogLevel, ReadyCheck, Resolve};
 pub use spool::{DEFAULT_SPOOL_DIR, MIN_SPOOL_SIZE, Spool};
@@ -98,6 +98,8 @@ settings! {
         listen: Listen, key "listen", or_alone false;
         /// Lines that match one of these are dropped before the spool.
         drop: Rule, key "drop", or_alone false;
+        /// Of lines that match one of these, one of so many is kept.
+        sample: Sample, key "sample", or_alone false;
         /// What is hidden, in all lines.
         mask: MaskSection, key "mask", or_alone false;
         forward: Forward, key "forward", or_alone false;
@@ -153,6 +155,7 @@ impl Config {
         let mut config = <Self as settings::Settings>::read(&file, &place)?;
         listen::check(source, &file.listen, &config.listen)?;
         rules::check_dropped(source, &file.drop, &config.drop, &config.listen)?;
+        rules::check_samples(source, &file.sample, &config.sample, &config.listen)?;
         shape::check_mask_sections(&file.mask, source)?;
         sections::check_resolve(source, &file.resolve, &config.resolve)?;
         sections::check_admin(source, &file.admin, &config.admin)?;
@@ -160,10 +163,11 @@ impl Config {
         for ((_, section), forward) in file.forward.sections.iter().zip(&config.forward) {
             rules::check_matches(source, &section.matches, &forward.matches, &config.listen)?;
         }
-        let Self { listen, drop, mask, forward, .. } = &mut config;
+        let Self { listen, drop, sample, mask, forward, .. } = &mut config;
         let shared: Vec<MaskSettings> = of_place(mask, MaskAt::Forward).cloned().collect();
         forward.iter_mut().for_each(|forward| forward.shared_masks.clone_from(&shared));
-        listen::decide_marks(listen, drop.iter().chain(forward.iter().flat_map(|forward| &forward.matches)));
+        let intake = drop.iter().chain(sample.iter().map(|sample| &sample.rule));
+        listen::decide_marks(listen, intake.chain(forward.iter().flat_map(|forward| &forward.matches)));
         Ok(config)
     }
 
@@ -185,6 +189,11 @@ impl Config {
             sd_id: self.syslog.sd_id.clone(),
             time_zone: self.syslog.time_zone.clone(),
         }
+    }
+
+    /// The rules that are asked before a line is spooled.
+    pub fn intake_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.drop.iter().chain(self.sample.iter().map(|sample| &sample.rule))
     }
 
     /// What is hidden in all lines before they are spooled.

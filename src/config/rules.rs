@@ -3,7 +3,7 @@
 use super::Listen;
 use super::effective::Table;
 use super::error::{ConfigError, Source};
-use super::kinds::Together;
+use super::kinds::{Count, Optional, Together};
 use super::settings::{Place, Settings, settings};
 use super::written::{List, Written};
 use crate::record::{Expressions, Facilities, FieldConditions, Patterns, Ranges, Rule, Severities};
@@ -76,6 +76,54 @@ impl WrittenRule {
     }
 }
 
+settings! {
+    /// The keys of a [`Sample`].
+    pub struct SampleKeys, written as WrittenSample {
+        one_of: Option<usize> = None, as Optional(Count), key "one-of";
+    }
+    groups {
+        rule: Rule;
+    }
+}
+
+/// `[[sample]]`: of the messages that the rule matches, one of so many is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    pub rule: Rule,
+    /// At least 1.
+    pub one_of: usize,
+}
+
+impl Settings for Sample {
+    type Written = WrittenSample;
+
+    fn read(written: &WrittenSample, place: &Place<'_>) -> Result<Self, ConfigError> {
+        if !written.one_of.is_written() {
+            place.source.missing("sample", place.span.clone(), "one-of", "one-of = 10")?;
+        }
+        let SampleKeys { one_of, rule } = SampleKeys::read(written, place)?;
+        Ok(Self { rule, one_of: one_of.unwrap_or(1) })
+    }
+
+    fn display(&self, table: &mut Table) {
+        SampleKeys { one_of: Some(self.one_of), rule: self.rule.clone() }.display(table);
+    }
+}
+
+/// Notes contradictions within `[[sample]]`.
+pub fn check_samples(
+    source: &Source<'_>,
+    sections: &List<WrittenSample>,
+    samples: &[Sample],
+    listeners: &[Listen],
+) -> Result<(), ConfigError> {
+    for (span, _) in sections.sections.iter().skip(MAX_RULES) {
+        source.wrong("[[sample]]", span.clone(), &format!("at most {MAX_RULES} rules are allowed"))?;
+    }
+    let rules = sections.sections.iter().map(|(_, section)| &section.rule);
+    check_listeners(source, "sample", rules, samples.iter().map(|sample| &sample.rule), listeners)
+}
+
 /// Notes contradictions within `[[drop]]`. `listeners`: all there are.
 pub fn check_dropped(
     source: &Source<'_>,
@@ -93,7 +141,7 @@ pub fn check_dropped(
             source.wrong("[[drop]]", span.clone(), &says)?;
         }
     }
-    check_listeners(source, "drop", sections, rules, listeners)
+    check_listeners(source, "drop", sections.sections.iter().map(|(_, rule)| rule), rules.iter(), listeners)
 }
 
 /// Notes contradictions within a forward's `match`.
@@ -108,7 +156,7 @@ pub fn check_matches(
         source.wrong("forward.match", span, "it says nothing; leave it out for all messages")?;
     }
     check_peers(source, sections, rules, listeners)?;
-    check_listeners(source, "forward.match", sections, rules, listeners)
+    check_listeners(source, "forward.match", sections.sections.iter().map(|(_, rule)| rule), rules.iter(), listeners)
 }
 
 /// A forward knows of a line what stands in it.
@@ -130,15 +178,15 @@ fn check_peers(
 }
 
 /// A rule must name a listener that is there.
-fn check_listeners(
+fn check_listeners<'r>(
     source: &Source<'_>,
     path: &str,
-    sections: &List<WrittenRule>,
-    rules: &[Rule],
+    sections: impl Iterator<Item = &'r WrittenRule>,
+    rules: impl Iterator<Item = &'r Rule>,
     listeners: &[Listen],
 ) -> Result<(), ConfigError> {
     let listeners: Vec<&str> = listeners.iter().filter_map(|listener| listener.name.as_deref()).collect();
-    for ((_, section), rule) in sections.sections.iter().zip(rules) {
+    for (section, rule) in sections.zip(rules) {
         let is_unknown = |name: &&String| !name.contains(['*', '?']) && !listeners.contains(&name.as_str());
         if let Some(name) = rule.listener.names().find(is_unknown) {
             let known = if listeners.is_empty() { "none has one".to_owned() } else { listeners.join(", ") };

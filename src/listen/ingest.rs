@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 
-use super::admission::{Admission, AdmissionPolicy, Buckets, DEBUG, Gate, Joins, PendingMessages, Reassembler, Text};
+use super::admission::{
+    Admission, AdmissionPolicy, Buckets, DEBUG, Gate, Joins, PendingMessages, Quiet, Reassembler, Text,
+};
 use super::passage::{Facts, Passage};
 use crate::config::{self, Listen, ListenAddress, Multiline};
 use crate::loops::LoopGuard;
 use crate::metrics::{Metrics, ShapeMetrics};
 use crate::protocol::outline::Outline;
-use crate::protocol::session::ToRecord;
+use crate::protocol::session::{Protocol, ToRecord};
 use crate::protocol::syslog::{Frame, MAX_HEADERS, Shape, TagTemplates, Translator, has_priority};
 use crate::record::{UnixMicros, escape};
 use crate::spool::{Batch, Inlet, Origin, Receipt, Refused, Turn};
@@ -52,6 +53,8 @@ pub struct SharedAdmission {
     pub reassembler: Arc<Reassembler>,
     /// Messages that wait for their next line.
     pub joiner: Arc<PendingMessages>,
+    /// What is known for `[[sample]]` and `repeat`.
+    pub quiet: Quiet,
     /// What comes back from a forward of our own is not let in.
     pub loops: Arc<LoopGuard>,
     pub mistakes: Mistakes,
@@ -68,7 +71,6 @@ pub struct Ingest {
     /// What messages are asked when they are whole, and whether each one is.
     gate: Arc<Gate>,
     gate_asks_all: bool,
-    masked: Counter,
     /// The policy from the next read on, once there is another one.
     policies: watch::Receiver<IngestPolicy>,
     /// The sender can be made to wait, so nothing needs to be refused.
@@ -112,13 +114,18 @@ impl Ingest {
     ) -> Self {
         let policy = policies.borrow().clone();
         let label: Arc<str> = address.to_string().into();
-        let masked = metrics.masked_by_listener(&label);
+        let gate = Gate {
+            policy: policy.admission.clone(),
+            listener: label.clone(),
+            repeat: None,
+            masked: metrics.masked_by_listener(&label),
+            quiet: shared.quiet.clone(),
+        };
         let mut ingest = Self {
             address: Arc::new(address.clone()),
             label: label.clone(),
-            gate: Arc::new(Gate::new(policy.admission.clone(), masked.clone())),
+            gate: Arc::new(gate),
             gate_asks_all: false,
-            masked,
             policy,
             policies,
             waits: false,
@@ -140,6 +147,10 @@ impl Ingest {
             expected: 0,
             counts: [0; Shape::ALL.len()],
         };
+        // Its numbers stand for lines.
+        if address.protocol() == Protocol::Relp {
+            ingest.admission.keep_all();
+        }
         ingest.take_policy();
         ingest
     }
@@ -413,10 +424,17 @@ impl Ingest {
         let own = listeners.iter().rfind(|listener| self.address.can_become(&listener.address));
         translator.remember_headers(self.headers);
         translator.set_peer(self.peer);
-        translator.listen_to(config::listening(own, listeners, &admission.drop));
+        let asking = admission.drop.iter().chain(admission.sample.iter().map(|sample| &sample.rule));
+        translator.listen_to(config::listening(own, listeners, asking));
         let joins = own.filter(|own| own.multiline != Multiline::Off);
         self.joins = joins.map(|own| (own.multiline.clone(), own.limits.max_frame));
-        let gate = Gate::new(admission.clone(), self.masked.clone());
+        let gate = Gate {
+            policy: admission.clone(),
+            listener: self.label.clone(),
+            repeat: own.and_then(|own| own.repeat),
+            masked: self.gate.masked.clone(),
+            quiet: self.gate.quiet.clone(),
+        };
         (self.gate_asks_all, self.gate) = (gate.asks_all(), Arc::new(gate));
         self.admission.forget();
     }

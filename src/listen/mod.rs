@@ -60,7 +60,8 @@ mod stream;
 mod tests;
 
 pub use admission::{
-    AdmissionPolicy, Moment, PENDING_CHECK_EVERY, Pending, PendingMessages, Reassembler, Shedding, multiline_key,
+    AdmissionPolicy, Held, Moment, PENDING_CHECK_EVERY, Pending, PendingMessages, Quiet, Reassembler, Repeats, Samples,
+    Shedding, multiline_key,
 };
 pub use http::hec_limits;
 pub use ingest::{Ingest, IngestPolicy, SharedAdmission, now};

@@ -85,7 +85,8 @@ impl Passage<'_> {
         write(&mut line);
         let (least, is_limited) = *load;
         let limit = admission.limit(&sender).filter(|_| is_limited).cloned();
-        let message = Pending { line, terms: Terms { gate: gate.clone(), rules, severity, limit } };
+        let message =
+            Pending { line, terms: Terms { gate: gate.clone(), rules, severity, may_be_held: is_limited, limit } };
         let Joined { before, line } = match rejoins {
             Some((reassembler, address, max)) => reassembler.join(address, message, text, max, *now),
             None => Joined::alone(message),

@@ -174,6 +174,10 @@ pub struct SpoolMetrics {
     pub dropped_severity: Counter,
     /// Lines that a `[[drop]]` rule means.
     pub dropped_rule: Counter,
+    /// Lines of which a `[[sample]]` rule keeps one of so many.
+    pub dropped_sample: Counter,
+    /// Lines for which another one stands that is equal.
+    pub dropped_repeat: Counter,
     /// Lines that a forward of our own had sent, and that came back.
     pub dropped_loop: Counter,
     /// Lines of containers that sent more than `rate-limit` allows.

@@ -9,7 +9,7 @@
 //! Counters conserve. Over all listeners and reasons, at rest,
 //!
 //! ```text
-//! received = spooled + dropped + joined (+ held + reassembly pending)
+//! received = spooled + dropped + joined (+ held + reassembly pending + repeat pending)
 //! ```
 //!
 //! and at any moment, for each forward,
@@ -149,6 +149,7 @@ pub struct Metrics {
     misread: Family<Labels, Counter>,
     masked: Family<ByForward, Counter>,
     masked_by_listener: Family<ByListener, Counter>,
+    repeat_pending: Gauge,
     containers: Arc<Containers>,
     named: Mutex<Named>,
 }
@@ -212,6 +213,11 @@ impl Metrics {
                 "Chunks of the Forward protocol and entries of a journal that came again, not taken a second time",
             ),
             masked_by_listener: add(all, "listen_masked", "Lines in which a [[mask]] at intake has hidden something"),
+            repeat_pending: add(
+                all,
+                "listen_repeat_pending",
+                "Messages that `repeat` holds, the last of a run of equal ones",
+            ),
             receive_buffer: add(all, "listen_receive_buffer_bytes", "Receive buffer the kernel granted"),
             shapes: add(all, "syslog_messages", "Messages by the shape they were understood in"),
             pieces: PieceMetrics {
@@ -363,6 +369,11 @@ impl Metrics {
         }
     }
 
+    /// Messages that are held, each the last of a run of equal ones.
+    pub fn repeat_pending(&self) -> Gauge {
+        self.repeat_pending.clone()
+    }
+
     /// Lines of a listener in which something was hidden.
     pub fn masked_by_listener(&self, listener: &str) -> Counter {
         self.masked_by_listener.get_or_create(&ByListener { listener: listener.to_owned() }).clone()
@@ -393,6 +404,8 @@ impl Metrics {
             dropped_repeated: dropped("repeated"),
             dropped_withdrawn: dropped("withdrawn"),
             dropped_rule: dropped("rule"),
+            dropped_sample: dropped("sample"),
+            dropped_repeat: dropped("repeat"),
             dropped_loop: dropped("loop"),
             dropped_rate: dropped("rate"),
             held: self.spool_held.clone(),

@@ -32,7 +32,8 @@ use crate::config::{Config, ConfigErrors, ListenAddress, SecretError};
 use crate::descriptors;
 use crate::forward::{Forwarder, HalfClosed};
 use crate::listen::{
-    BindError, Bound, PendingMessages, Reassembler, SharedAdmission, local_addresses, watch_local_addresses,
+    BindError, Bound, PendingMessages, Quiet, Reassembler, Repeats, Samples, SharedAdmission, local_addresses,
+    watch_local_addresses,
 };
 use crate::log;
 use crate::loops::LoopGuard;
@@ -167,6 +168,10 @@ impl Relay {
             buckets: Arc::default(),
             reassembler: Arc::new(Reassembler::new(self.metrics.pieces())),
             joiner: Arc::new(PendingMessages::new(self.metrics.pieces())),
+            quiet: Quiet {
+                samples: Arc::new(Samples::default()),
+                repeats: Arc::new(Repeats::new(self.metrics.repeat_pending())),
+            },
             loops: self.loops.clone(),
             mistakes: mistakes.clone(),
         };

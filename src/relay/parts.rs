@@ -16,7 +16,7 @@ use crate::listen::{self, AdmissionPolicy, Bound, IngestPolicy, Prepared, Sheddi
 use crate::loops::LoopGuard;
 use crate::metrics::Metrics;
 use crate::protocol::syslog::{HostSource, LocalAddresses, Translator, is_container_id};
-use crate::shape::{Shape, Steps};
+use crate::shape::Shape;
 use crate::spool::{self, Reader, Spool, WhenFull, Writer};
 use crate::status::SharedForwardStatus;
 use crate::tasks::spawn;
@@ -106,20 +106,15 @@ pub fn ingest_policy(config: &Config, local: LocalAddresses) -> IngestPolicy {
         translator,
         admission: AdmissionPolicy {
             drop: config.drop.clone().into(),
+            sample: config.sample.clone().into(),
+            sd_id: config.syslog.sd_id.clone(),
             rate: config.syslog.rate,
             shedding: Shedding { debug_from, info_from },
-            masks: intake_masks(config).map(Arc::new),
+            masks: Shape::of_masks(config.intake_masks(), &config.syslog.sd_id).map(Arc::new),
         },
         listeners: config.listen.clone().into(),
         rejoin: config.syslog.rejoin,
     }
-}
-
-/// What hides secrets before lines are spooled; `None`: nothing does.
-fn intake_masks(config: &Config) -> Option<Shape> {
-    let masks = config.intake_masks();
-    let steps = Steps { masks, ..Steps::default() };
-    (!steps.masks.is_empty()).then(|| Shape::new(steps, Vec::new(), &config.syslog.sd_id))
 }
 
 /// Reads the certificates of a forward.

@@ -12,7 +12,7 @@ use crate::admin;
 use crate::config::{self, Config};
 use crate::forward::{Forwarder, HalfClosed};
 use crate::listen::{
-    self, Ingest, IngestPolicy, Moment, PENDING_CHECK_EVERY, Pending, Prepared, Running, SharedAdmission,
+    self, Held, Ingest, IngestPolicy, Moment, PENDING_CHECK_EVERY, Pending, Prepared, Quiet, Running, SharedAdmission,
 };
 use crate::log;
 use crate::losses::LossReporter;
@@ -287,7 +287,7 @@ async fn say_pending(metrics: Arc<Metrics>, end: Instant) {
 
 /// What waits for the rest of its line, or for its next one, waits only for a moment, and not longer than until `stop` is dropped.
 pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
-    let SharedAdmission { reassembler, joiner, .. } = admission;
+    let SharedAdmission { reassembler, joiner, quiet: Quiet { repeats, .. }, .. } = admission;
     // What waits for a piece came after what waits for a line.
     let all = [&*joiner, &reassembler.pending];
     loop {
@@ -295,6 +295,7 @@ pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: o
             tokio::select! {
                 () = joiner.wait() => {}
                 () = reassembler.pending.wait() => {}
+                () = repeats.wait() => {}
             }
             sleep(PENDING_CHECK_EVERY).await;
         };
@@ -306,10 +307,14 @@ pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: o
             let now = listen::now();
             inlet.send(ended(pending.overdue(now), &inlet, now)).await;
         }
+        let now = listen::now();
+        inlet.send(ended_runs(repeats.overdue(now), &inlet, now)).await;
     }
     for pending in all {
         inlet.send(ended(pending.all(), &inlet, listen::now())).await;
     }
+    // What has waited until now may have become a part of a run.
+    inlet.send(ended_runs(repeats.all(), &inlet, listen::now())).await;
 }
 
 /// What becomes of messages that wait no longer.
@@ -318,6 +323,16 @@ fn ended(messages: Vec<Pending>, inlet: &Inlet, now: UnixMicros) -> Batch {
     for message in messages {
         let least = message.terms.gate.least(inlet.fullness());
         message.end(&mut batch, Moment { least, now, spool: inlet });
+    }
+    batch
+}
+
+/// The ends of runs of equal messages.
+fn ended_runs(runs: Vec<Held>, inlet: &Inlet, now: UnixMicros) -> Batch {
+    let mut batch = Batch::new();
+    for held in runs {
+        let least = held.message.terms.gate.least(inlet.fullness());
+        held.end(&mut batch, Moment { least, now, spool: inlet });
     }
     batch
 }

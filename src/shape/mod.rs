@@ -133,6 +133,12 @@ impl Shape {
         Self::new(Steps::default(), matches, sd_id)
     }
 
+    /// One that only hides; `None`: there is nothing to hide.
+    pub fn of_masks(masks: Vec<Mask>, sd_id: &str) -> Option<Self> {
+        let steps = Steps { masks, ..Steps::default() };
+        (!steps.masks.is_empty()).then(|| Self::new(steps, Vec::new(), sd_id))
+    }
+
     /// Does it send lines as they are?
     pub fn changes_nothing(&self) -> bool {
         self.changes_nothing

@@ -1,9 +1,13 @@
-//! What happens to a line before it is spooled: secrets that must never be on the disk are hidden.
+//! What happens to a line before it is spooled: secrets that must never be on the disk are hidden, one of many is kept, and equal ones become
+//! one.
 
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
+use crate::support::program::SIGTERM;
 use crate::support::{Collector, Docker, Door, Format, Framing, RelpPeer, Setup};
 
 const PIECE: usize = 16 * 1024;
@@ -106,6 +110,106 @@ fn a_rule_asks_a_message_that_is_whole() {
     assert_eq!(texts, [&b"two\n of use"[..], b"three"]);
     let metrics = relay.metrics();
     assert_eq!((metrics.sum("syslog_joined_total"), metrics.with("spool_dropped_total", "reason=\"rule\"")), (3, 1));
+    relay.balances(0);
+    relay.stops();
+}
+
+const JSON: &str = "framing = \"octet-counting\"\nformat = \"json\"";
+
+/// Container, text and fields of the lines that have arrived.
+fn arrived(collector: &Collector, count: usize) -> Vec<(String, String, Value)> {
+    let read = |frame: &Vec<u8>| serde_json::from_slice::<Value>(frame).expect("JSON");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let frames: Vec<Value> = collector.frames(count).iter().map(read).collect();
+    frames.iter().map(|line| (text(&line["app_name"]), text(&line["message"]), line["fields"].clone())).collect()
+}
+
+/// Each container has its own count, and its first line is kept. RELP's lines are kept all.
+#[test]
+fn one_of_so_many_is_kept_and_says_so() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay = Setup::new()
+        .section("[[drop]]\nmessage = \"GET /never\"\n[[sample]]\none-of = 10\nmessage = \"GET *\"")
+        .listen("tcp://127.0.0.1:0")
+        .listen("relp://127.0.0.1:0")
+        .forward_with(&collector.url(), JSON)
+        .start();
+    let mut web = relay.doors()[0].connect();
+    web.says(&container("web"), b"GET /never");
+    (0..25).for_each(|number| web.says(&container("web"), format!("GET /{number}").as_bytes()));
+    web.says(&container("api"), b"GET /api");
+    web.says(&container("web"), b"POST /");
+    relay.counts("listen_received_total", 28);
+    let mut peer = RelpPeer::opened(&relay.doors()[1]);
+    for number in 2..5 {
+        peer.says(number, "syslog", container("relp").says(b"GET /relp").trim_ascii_end());
+        assert!(peer.frame().expect("an answer").is_ok());
+    }
+    let lines: Vec<String> =
+        arrived(&collector, 8).into_iter().map(|(app, text, fields)| format!("{app} {text} {fields}")).collect();
+    let rate = "{\"sample_rate\":10}";
+    let expected = [
+        format!("web GET /0 {rate}"),
+        format!("web GET /10 {rate}"),
+        format!("web GET /20 {rate}"),
+        format!("api GET /api {rate}"),
+        "web POST / null".to_owned(),
+    ];
+    assert_eq!(lines[..5], expected);
+    assert!(lines[5..].iter().all(|line| line == "relp GET /relp null"), "{lines:?}");
+    let metrics = relay.metrics();
+    let dropped = ["sample", "rule"].map(|why| metrics.with("spool_dropped_total", &format!("reason=\"{why}\"")));
+    assert_eq!(dropped, [22, 1]);
+    relay.counts("forward_pending", 0);
+    relay.balances(0);
+    relay.stops();
+}
+
+/// The first one goes at once. What stands for the others is written when another text comes, and when the relay stops; it is asked all
+/// that comes behind.
+#[test]
+fn equal_lines_become_one_with_a_count() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let mut relay = Setup::new()
+        .section("[[mask]]\npattern = \"hunter2\"\nat = \"intake\"")
+        .listen_with("tcp://127.0.0.1:0", "repeat = \"1h\"")
+        .forward_with(&collector.url(), JSON)
+        .start();
+    let mut wire = relay.door().connect();
+    for (name, text) in
+        [("web", "hunter2"), ("web", "hunter2"), ("api", "hunter2"), ("web", "hunter2"), ("web", "b"), ("web", "b")]
+    {
+        wire.says(&container(name), text.as_bytes());
+    }
+    let line = |app: &str, text: &str, fields: Value| (app.to_owned(), text.to_owned(), fields);
+    let mut expected = vec![
+        line("web", "***", Value::Null),
+        line("api", "***", Value::Null),
+        line("web", "***", json!({"repeated": 2})),
+        line("web", "b", Value::Null),
+    ];
+    assert_eq!(arrived(&collector, 4), expected);
+    relay.counts("listen_repeat_pending", 1);
+    relay.balances(0);
+    assert_eq!(relay.metrics().with("spool_dropped_total", "reason=\"repeat\""), 1);
+    relay.signal(SIGTERM);
+    assert!(relay.ends().success());
+    // One that stands for itself alone.
+    expected.push(line("web", "b", Value::Null));
+    assert_eq!(arrived(&collector, 5), expected);
+}
+
+#[test]
+fn a_run_of_equal_lines_ends_with_its_time() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let relay =
+        Setup::new().listen_with("tcp://127.0.0.1:0", "repeat = \"1s\"").forward_with(&collector.url(), JSON).start();
+    // In one piece, so that they are read at once.
+    relay.door().connect().send(&container("web").says(b"a").repeat(5));
+    let lines = arrived(&collector, 2);
+    assert_eq!([&lines[0].2, &lines[1].2], [&Value::Null, &json!({"repeated": 4})]);
+    relay.counts("listen_repeat_pending", 0);
+    relay.counts("forward_pending", 0);
     relay.balances(0);
     relay.stops();
 }

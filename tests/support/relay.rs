@@ -383,11 +383,12 @@ impl Metrics {
         of_name.into_iter().map(|sample| u64::try_from(sample.value).expect("no counter is negative"))
     }
 
-    /// Invariant 6: received = spooled + dropped + joined + held; spooled + pending at start = delivered + filtered + rejected +
+    /// Invariant 6: received = spooled + dropped + joined + held + repeat pending; spooled + pending at start = delivered + filtered + rejected +
     /// evicted + damaged + pending. `None`: the books balance. `before`: lines pending at start.
     pub fn imbalance(&self, before: u64) -> Option<String> {
         let spooled = self.sum("spool_spooled_total");
-        let ended = self.sum("spool_dropped_total") + self.sum("syslog_joined_total") + self.sum("spool_held");
+        let waits = self.sum("spool_held") + self.sum("listen_repeat_pending");
+        let ended = self.sum("spool_dropped_total") + self.sum("syslog_joined_total") + waits;
         if self.sum("listen_received_total") != spooled + ended {
             return Some(format!("{self:?}"));
         }

@@ -14,14 +14,14 @@ use crate::config::{self, Config, Framing, Multiline};
 use crate::forward::{Shown, shape, shown};
 use crate::listen::multiline_key;
 use crate::protocol::framing::FoundBy;
-use crate::protocol::session::{ToRecord, Violation};
+use crate::protocol::session::{Protocol, ToRecord, Violation};
 use crate::protocol::syslog::{
     Frame, Listening, LocalAddresses, Settings, Shape, StampOrigin, Translator, has_priority, parse,
 };
 use crate::record::{
     Container, FACILITIES, HeaderField, Record, Rule, SEVERITIES, Stamp, UnixMicros, escape, stamp_text,
 };
-use crate::shape::{Shaped, Tally, Trace};
+use crate::shape::{self, Shaped, Tally, Trace};
 
 /// What is found in the input.
 pub enum Finding {
@@ -89,6 +89,12 @@ pub struct Explanation {
     pub escaped: Vec<&'static str>,
     /// The `[[drop]]` rule that matches the message. A dropped message goes to no forward.
     pub dropped_by: Option<String>,
+    /// The `[[sample]]` rule that matches the message: of such messages one of so many is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled_by: Option<String>,
+    /// Has a `[[mask]]` at intake hidden something of the message?
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
     /// The number of the message of which this one becomes a line (`multiline`). It goes nowhere by itself.
     pub joined_to: Option<usize>,
     /// What each forward did to the message, also those that filter it.
@@ -105,6 +111,10 @@ pub struct Explanation {
 /// What becomes of a line.
 pub struct Destiny {
     pub dropped_by: Option<String>,
+    /// The `[[sample]]` rule of which it is one of many.
+    sampled_by: Option<String>,
+    /// The line without what must never be in the spool; `None`: it has nothing of that.
+    hidden: Option<Vec<u8>>,
     pub steps: Vec<StepsExplanation>,
     pub forwards: Vec<ForwardOutput>,
 }
@@ -170,6 +180,10 @@ pub struct Explainer<'c> {
     peer: Option<IpAddr>,
     local: Arc<LocalAddresses>,
     config: &'c Config,
+    /// Hides what must never be in the spool.
+    masks: Option<shape::Shape>,
+    /// Each message is kept, whatever `[[sample]]` says.
+    keeps_all: bool,
     count: usize,
     /// Which lines become part of the message before them.
     multiline: Multiline,
@@ -187,12 +201,27 @@ impl<'c> Explainer<'c> {
         (peer, local): (Option<IpAddr>, LocalAddresses),
     ) -> Self {
         let mut settings = config.syslog_settings();
-        let listening = config::listening(listener, &config.listen, &config.drop);
+        let listening = config::listening(listener, &config.listen, config.intake_rules());
         settings.time_zone = listening.zones.of(peer).cloned().or(settings.time_zone);
         let multiline = listener.map_or(Multiline::Off, |listener| listener.multiline.clone());
         let is_datagram = listener.is_some_and(|listener| listener.address.is_datagram());
+        let masks = shape::Shape::of_masks(config.intake_masks(), &settings.sd_id);
+        let keeps_all = listener.is_some_and(|listener| listener.address.protocol() == Protocol::Relp);
         let (settings, local, begun) = (Arc::new(settings), Arc::new(local), HashMap::new());
-        Self { settings, listening, peer, local, config, count: 0, multiline, is_datagram, begun, last: None }
+        Self {
+            settings,
+            listening,
+            peer,
+            local,
+            config,
+            masks,
+            keeps_all,
+            count: 0,
+            multiline,
+            is_datagram,
+            begun,
+            last: None,
+        }
     }
 
     /// Counts what was found so far.
@@ -259,11 +288,13 @@ impl<'c> Explainer<'c> {
         self.count += 1;
         let settings = self.settings.clone();
         let Came { cut, received, understood_as, origin, tag_fits, .. } = came;
-        let record = Record::from_line(&came.line, &settings.sd_id);
+        let said = Record::from_line(&came.line, &settings.sd_id);
         let bytes = |bytes: &[u8]| ByteString(bytes.to_vec());
         let header = |field| ByteString(HeaderField::or_nil(field).into_owned());
-        let joined_to = self.joined_to(&came, &record);
-        let Destiny { dropped_by, steps, forwards } = self.destiny(&came.line, joined_to.is_none());
+        let joined_to = self.joined_to(&came, &said);
+        let Destiny { dropped_by, sampled_by, hidden, steps, forwards } = self.destiny(&came.line, joined_to.is_none());
+        let line = hidden.as_deref().unwrap_or(&came.line);
+        let record = Record::from_line(line, &settings.sd_id);
         let filtered = steps.iter().filter(|steps| steps.filtered);
         let filtered_by: Vec<String> = filtered.map(|steps| steps.forward.clone()).collect();
         let mut explanation = Explanation {
@@ -292,7 +323,7 @@ impl<'c> Explainer<'c> {
             fields: explained(&record.fields),
             fields_left_out: record.fields.left_out(),
             message: bytes(record.message.unwrap_or_default()),
-            line: bytes(&came.line),
+            line: bytes(line),
             escaped: Vec::new(),
             joined_to,
             steps,
@@ -300,10 +331,19 @@ impl<'c> Explainer<'c> {
             filtered_by: filtered_by.clone(),
             unwanted_by: filtered_by,
             dropped_by,
+            sampled_by,
+            masked: hidden.is_some(),
             priority: record.facility * 8 + record.severity,
         };
         explanation.escaped = explanation.keys_without_text();
         explanation
+    }
+
+    /// The line without what must never be in the spool; `None`: it has nothing of that.
+    fn hidden(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let (mut hidden, mut tally) = (Vec::new(), Tally::default());
+        let shaped = self.masks.as_ref()?.apply_to_all(line, &mut hidden, &mut tally);
+        (shaped == Shaped::Changed).then_some(hidden)
     }
 
     /// The message of which this one becomes a line, by what a listener would do with messages that follow one another at once.
@@ -335,10 +375,15 @@ impl<'c> Explainer<'c> {
         // It is asked before there is a line.
         let sent = Record { peer: record.peer.or(self.peer), ..record };
         let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
+        let mut samples = self.config.sample.iter().filter(|_| dropped_by.is_none() && !self.keeps_all);
+        let sampled_by = samples.find(|sample| sample.rule.matches(&sent));
+        let sampled_by = sampled_by.map(|sample| format!("one of {}: {}", sample.one_of, sample.rule));
+        let hidden = self.hidden(line);
+        let line = hidden.as_deref().unwrap_or(line);
         let forwards = self.config.forward.iter().filter(|_| dropped_by.is_none() && is_whole);
         let steps: Vec<_> = forwards.clone().map(|forward| self.steps(forward, line)).collect();
         let outputs = forwards.zip(&steps).flat_map(|(forward, steps)| self.outputs(forward, steps)).collect();
-        Destiny { dropped_by, steps, forwards: outputs }
+        Destiny { dropped_by, sampled_by, steps, forwards: outputs, hidden }
     }
 
     /// What becomes of a message and of its further lines, as one.

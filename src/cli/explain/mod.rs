@@ -372,6 +372,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hidden_and_sampled_before_the_spool() {
+        let config = "[[listen]]\naddress = \"udp://127.0.0.1:0\"\n[[listen]]\naddress = \"relp://127.0.0.1:0\"\n\
+                      [[mask]]\npattern = \"password=[^ ]+\"\nat = \"intake\"\n\
+                      [[sample]]\none-of = 10\napp = \"web\"\nmessage = \"*password=hunter*\"\n\
+                      [[forward]]\nto = \"stdout:\"";
+        let input = b"<14>1 2026-11-20T22:27:28Z h web - - - login password=hunter2 ok\n";
+        let told = output_of(input, config, OutputFormat::Plain);
+        for part in [
+            "login *** ok",
+            "a [[mask]] at intake has hidden something before the spool",
+            "[[sample]] keeps one of 10: { app = \"web\", message = \"*password=hunter*\" }\n",
+        ] {
+            assert!(told.contains(part), "{part}\n{told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+        let json = output_of(input, config, OutputFormat::Json);
+        assert!(json.contains("\"sampled_by\":\"one of 10: ") && json.contains("\"masked\":true"), "{json}");
+        assert!(!output_of(b"<14>nothing\n", config, OutputFormat::Json).contains("\"masked\":true"));
+    }
+
+    #[test]
     fn framing_and_control_characters() {
         check(
             b"10 <13>\x1b[31mx<13>plain\n",

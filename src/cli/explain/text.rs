@@ -89,6 +89,9 @@ impl TextWriter {
             self.text_field("fields left out", &explanation.fields_left_out.to_string());
         }
         self.field("message", Some(&explanation.message));
+        if explanation.masked {
+            self.text_field("", "a [[mask]] at intake has hidden something before the spool");
+        }
         if explanation.framing.is_none() {
             self.field("line", Some(&explanation.line));
         }
@@ -182,6 +185,11 @@ impl TextWriter {
         if let Some(rule) = &explanation.dropped_by {
             self.out.extend_from_slice(b"  ");
             self.styled(YELLOW, &format!("dropped by [[drop]] {rule}"));
+            self.out.push(b'\n');
+        }
+        if let Some(rule) = &explanation.sampled_by {
+            self.out.extend_from_slice(b"  ");
+            self.styled(YELLOW, &format!("[[sample]] keeps {rule}"));
             self.out.push(b'\n');
         }
     }

@@ -281,12 +281,16 @@ fn rules_come_alone_or_in_lists() {
         [[listen]]
         address = "udp://127.0.0.1:514"
         name = "dmz"
+        repeat = "10s"
         [syslog]
         rejoin = "64KiB"
         rate-limit = "500/s"
         [[drop]]
         image = ["a*", "!ab"]
         facility = "local0"
+        [[sample]]
+        one-of = 10
+        name = "a*"
         [[mask]]
         known = "private-key"
         at = "intake"
@@ -313,6 +317,7 @@ fn rules_come_alone_or_in_lists() {
     assert_eq!(format!("{config:?}"), format!("{again:?}"));
     assert_eq!((config.drop.len(), config.forward[0].matches.len()), (1, 3));
     assert_eq!(config.syslog.rate, Some(Rate { per_second: 500, burst: 5000 }));
+    assert_eq!((config.sample[0].one_of, config.listen[0].repeat), (10, Some(Duration::from_secs(10))));
     assert_eq!((config.intake_masks().len(), config.forward[0].all_masks().count()), (1, 3));
 }
 

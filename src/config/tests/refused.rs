@@ -667,6 +667,34 @@ fn masks_of_all_lines_that_cannot_be_meant_are_refused() {
 }
 
 #[test]
+fn samples_and_repeats_that_cannot_be_meant_are_refused() {
+    for (text, expected) in [
+        ("[[sample]]\nname = \"a\"\n", "/etc/x.toml:1: [[sample]] has no `one-of`; write one-of = 10"),
+        ("[[sample]]\none-of = 0\n", "/etc/x.toml:2: sample.one-of: `0`: write a whole number above zero"),
+        (
+            "[[sample]]\none-of = 2\nmessage-regex = \"(\"\n",
+            "/etc/x.toml:3: sample.message-regex: the pattern `(` cannot be used: found open group without closing ')'",
+        ),
+        (
+            "[[sample]]\none-of = 2\nlistener = \"dmz\"\n",
+            "/etc/x.toml:3: sample.listener: `dmz`: no [[listen]] has this `name`; there are: none has one",
+        ),
+        (
+            "[[listen]]\naddress = \"relp://127.0.0.1:0\"\nrepeat = \"10s\"\n",
+            "/etc/x.toml:3: listen.repeat: `10s`: RELP's numbers stand for lines, and none is joined; write it at the listener that takes them first",
+        ),
+        (
+            "[[listen]]\naddress = \"udp://127.0.0.1:0\"\nrepeat = \"2days\"\n",
+            "/etc/x.toml:3: listen.repeat: `2days`: write a time above zero and up to a day, with its unit: \"500ms\", \"10s\", \"1m\"",
+        ),
+    ] {
+        refused(text, expected);
+    }
+    let sections = "[[sample]]\none-of = 2\n".repeat(65);
+    refused(&sections, "/etc/x.toml:129: [[sample]]: at most 64 rules are allowed");
+}
+
+#[test]
 fn rules_that_cannot_be_meant_are_refused() {
     let forward = "[[forward]]\nto = \"stdout:\"\nmatch =";
     refused(
@@ -792,7 +820,7 @@ fn a_key_and_its_misspelling_are_two() {
         "grace = \"1s\"\ngraze = \"x\"\nstrange = { bar = 1 }",
         &[
             "2: unknown key `graze`; did you mean `grace`?",
-            "3: unknown key `strange`; known here: hostname, grace, syslog, spool, resolve, admin, log, listen, drop, mask, forward",
+            "3: unknown key `strange`; known here: hostname, grace, syslog, spool, resolve, admin, log, listen, drop, sample, mask, forward",
         ],
     );
 }

@@ -11,20 +11,24 @@ mod multiline;
 mod pending;
 mod rate;
 mod reassembler;
+mod repeat;
+mod sample;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 
-pub use gate::{Gate, Moment, Pending, Terms};
+pub use gate::{Gate, Moment, Pending, Quiet, Terms};
 pub use multiline::Joins;
 pub use pending::{CHECK_EVERY as PENDING_CHECK_EVERY, Joined, PendingMessages, key as multiline_key};
 use rate::Bucket;
 pub use rate::Buckets;
 pub use reassembler::{Reassembler, Text};
+pub use repeat::{Held, Repeats};
+pub use sample::Samples;
 
-use crate::config::{MAX_RULES, Rate};
+use crate::config::{MAX_RULES, Rate, Sample};
 use crate::metrics::{ContainerMetrics, Containers};
 use crate::protocol::syslog::{HeaderId, MAX_HEADERS};
 use crate::record::{HeaderField, Record, Rule, UnixMicros};
@@ -41,11 +45,15 @@ pub const DEBUG: u8 = 7;
 pub struct AdmissionPolicy {
     /// Messages that one of these matches are dropped. At most [`MAX_RULES`].
     pub drop: Arc<[Rule]>,
+    /// Of messages that one of these matches, one of so many is kept. At most [`MAX_RULES`].
+    pub sample: Arc<[Sample]>,
     /// `None`: no limit.
     pub rate: Option<Rate>,
     pub shedding: Shedding,
     /// Hides what must never be on the disk; `None`: nothing.
     pub masks: Option<Arc<Shape>>,
+    /// The SD-ID under which image, name and ID are found in a line.
+    pub sd_id: String,
 }
 
 /// Which severities are refused when the spool fills.
@@ -70,6 +78,8 @@ pub struct Admission {
     containers: Arc<Containers>,
     buckets: Arc<Buckets>,
     listener: Arc<str>,
+    /// Whether all messages are kept, whatever `[[sample]]` says.
+    keeps_all: bool,
     known: Vec<(Identity, Container)>,
     /// Where the last one was found.
     last: usize,
@@ -95,12 +105,15 @@ pub enum Sender {
     /// A container whose header cannot be remembered.
     Unremembered(Container),
     /// No container: its rules are asked for each message.
-    Other { rules: u64 },
+    Other { rules: MatchingRules },
 }
 
 /// Rules that match a message as far as it is known before its text: a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MatchingRules(u64);
+pub struct MatchingRules {
+    drop: u64,
+    sample: u64,
+}
 
 /// What has to be known of a container.
 pub struct Container {
@@ -109,8 +122,8 @@ pub struct Container {
     received: u64,
     /// Counts them too, where their tag fits no template.
     unmatched_tags: Option<Counter>,
-    /// Which rules match its messages, as far as they are not about the priority: a bit for each.
-    rules: u64,
+    /// Which rules match its messages, as far as they are not about the priority.
+    rules: MatchingRules,
     /// `None`: no limit.
     limit: Option<Limit>,
 }
@@ -127,7 +140,8 @@ pub struct Limit {
 /// A clone is an admission that knows no container yet.
 impl Clone for Admission {
     fn clone(&self) -> Self {
-        Self { max: self.max, ..Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone()) }
+        let new = Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone());
+        Self { max: self.max, keeps_all: self.keeps_all, ..new }
     }
 }
 
@@ -138,12 +152,18 @@ impl Admission {
             containers,
             buckets,
             listener,
+            keeps_all: false,
             known: Vec::new(),
             last: 0,
             next: 0,
             max: MAX_HEADERS,
             identity: Vec::new(),
         }
+    }
+
+    /// Keeps all messages from now on, whatever `[[sample]]` says.
+    pub fn keep_all(&mut self) {
+        self.keeps_all = true;
     }
 
     /// Remembers at most so many containers from now on.
@@ -180,7 +200,7 @@ impl Admission {
         now: UnixMicros,
     ) -> Sender {
         if record.container.is_none() {
-            return Sender::Other { rules: matching_origin(record, policy) };
+            return Sender::Other { rules: self.matching_origin(record, policy) };
         }
         match header {
             None => Sender::Unremembered(self.meet(record, policy, now)),
@@ -219,13 +239,13 @@ impl Admission {
         let container = match sender {
             Sender::Known(place) => &mut self.known[*place].1,
             Sender::Unremembered(container) => container,
-            Sender::Other { rules: 0 } => return Ok(MatchingRules::default()),
-            Sender::Other { rules } => return MatchingRules(*rules).check(priority, policy),
+            Sender::Other { rules } if rules.is_empty() => return Ok(*rules),
+            Sender::Other { rules } => return rules.check(priority, policy),
         };
         container.received += 1;
-        match container.rules {
-            0 => Ok(MatchingRules::default()),
-            rules => MatchingRules(rules).check(priority, policy),
+        match container.rules.is_empty() {
+            true => Ok(MatchingRules::default()),
+            false => container.rules.check(priority, policy),
         }
     }
 
@@ -275,8 +295,14 @@ impl Admission {
             metrics,
             received: 0,
             unmatched_tags: record.has_unknown_container().then(|| self.containers.unmatched_tags.clone()),
-            rules: matching_origin(record, policy),
+            rules: self.matching_origin(record, policy),
         }
+    }
+
+    /// Which rules match a record as far as they ask where it is from.
+    fn matching_origin(&self, record: &Record<'_>, policy: &AdmissionPolicy) -> MatchingRules {
+        let samples = policy.sample.iter().filter(|_| !self.keeps_all).map(|sample| &sample.rule);
+        MatchingRules { drop: bits_of(policy.drop.iter(), record), sample: bits_of(samples, record) }
     }
 
     fn keep(&mut self, identity: Identity, container: Container) -> Sender {
@@ -314,44 +340,60 @@ fn write_identity(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Which rules match a record as far as they ask where it is from: a bit for each.
-fn matching_origin(record: &Record<'_>, policy: &AdmissionPolicy) -> u64 {
-    let rules = policy.drop.iter().take(MAX_RULES).enumerate();
+fn bits_of<'r>(rules: impl Iterator<Item = &'r Rule>, record: &Record<'_>) -> u64 {
+    let rules = rules.take(MAX_RULES).enumerate();
     rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.matches_origin(record)) << number)
 }
 
-impl MatchingRules {
-    fn of(self, policy: &AdmissionPolicy) -> impl Iterator<Item = (usize, &Rule)> {
-        policy.drop.iter().enumerate().filter(move |(number, _)| self.0 >> number & 1 == 1)
-    }
+/// Those of a list whose bit is set, with their numbers.
+fn with_bit<T>(all: &[T], bits: u64) -> impl Iterator<Item = (usize, &T)> {
+    all.iter().enumerate().take(MAX_RULES).filter(move |(number, _)| bits >> number & 1 == 1)
+}
 
-    /// What is left of them for a message of this priority. An error: one of them asks for nothing else.
+impl MatchingRules {
+    /// What is left of them for a message of this priority. An error: a `[[drop]]` rule asks for nothing else.
     fn check(self, (facility, severity): (u8, u8), policy: &AdmissionPolicy) -> Result<Self, Refused> {
-        let mut left = 0;
-        for (number, rule) in self.of(policy).filter(|(_, rule)| rule.matches_priority(facility, severity)) {
+        let mut left = Self::default();
+        for (number, rule) in
+            with_bit(&policy.drop, self.drop).filter(|(_, rule)| rule.matches_priority(facility, severity))
+        {
             if !rule.asks_content() {
                 return Err(Refused::Rule);
             }
-            left |= 1 << number;
+            left.drop |= 1 << number;
         }
-        Ok(Self(left))
+        for (number, _) in
+            with_bit(&policy.sample, self.sample).filter(|(_, sample)| sample.rule.matches_priority(facility, severity))
+        {
+            left.sample |= 1 << number;
+        }
+        Ok(left)
     }
 
+    #[inline]
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.drop | self.sample == 0
     }
 
-    /// An error: one of them matches this line too, as a whole.
+    /// An error: a `[[drop]]` rule matches this line too, as a whole.
     pub fn check_content(self, line: &[u8], policy: &AdmissionPolicy) -> Result<(), Refused> {
-        if self.is_empty() {
+        if self.drop == 0 {
             return Ok(());
         }
         // Text and fields are read alike, whatever containers' elements are called.
         let record = Record::from_line(line, "");
-        match self.of(policy).any(|(_, rule)| rule.matches_content(&record)) {
+        match with_bit(&policy.drop, self.drop).any(|(_, rule)| rule.matches_content(&record)) {
             true => Err(Refused::Rule),
             false => Ok(()),
         }
+    }
+
+    /// The first `[[sample]]` rule that matches this line as a whole, with its number.
+    pub fn sampled_by<'p>(self, line: &[u8], policy: &'p AdmissionPolicy) -> Option<(usize, &'p Sample)> {
+        let mut samples = with_bit(&policy.sample, self.sample).peekable();
+        samples.peek()?;
+        let record = Record::from_line(line, "");
+        samples.find(|(_, sample)| sample.rule.matches_content(&record))
     }
 }
 

@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, PendingMessages, Reassembler, Running, SharedAdmission, bind,
+    AdmissionPolicy, Bound, Ingest, IngestPolicy, Options, PendingMessages, Quiet, Reassembler, Repeats, Running,
+    SharedAdmission, bind,
 };
 use crate::config::{DEFAULT_RECEIVE_BUFFER, Limits, ListenAddress};
 use crate::eventually::eventually;
@@ -104,6 +105,7 @@ fn ingest(inlet: Inlet) -> Ingest {
         buckets: Arc::default(),
         reassembler: Arc::new(Reassembler::new(metrics.pieces())),
         joiner: Arc::new(PendingMessages::new(metrics.pieces())),
+        quiet: Quiet { samples: Arc::default(), repeats: Arc::new(Repeats::new(metrics.repeat_pending())) },
         loops: Arc::default(),
         mistakes: Mistakes::default(),
     };

@@ -167,6 +167,10 @@ pub enum Refused {
     Severity,
     /// A `[[drop]]` rule matches the line.
     Rule,
+    /// A `[[sample]]` rule keeps another one of the lines.
+    Sample,
+    /// Another line that is equal stands for it.
+    Repeat,
     /// The line's container sends more than `rate-limit` allows.
     Rate,
     /// A line of our own has come back.
@@ -244,6 +248,8 @@ impl Inlet {
         let counter = match why {
             Refused::Severity => &self.metrics.dropped_severity,
             Refused::Rule => &self.metrics.dropped_rule,
+            Refused::Sample => &self.metrics.dropped_sample,
+            Refused::Repeat => &self.metrics.dropped_repeat,
             Refused::Rate => &self.metrics.dropped_rate,
             Refused::Loop => &self.metrics.dropped_loop,
         };
