@@ -111,7 +111,7 @@ pub mod record {
 
 pub mod shape {
     pub use crate::shape::{
-        Known, Mask, MaskPattern, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, find_fields,
+        Adding, Known, Mask, MaskPattern, Misread, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, find_fields,
         properties,
     };
 }

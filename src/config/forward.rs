@@ -20,6 +20,7 @@ use super::settings::{OnlyFor, Place, Settings, defaults, settings};
 use super::shape::{self, MaskSettings, ShapeSettings};
 use super::written::{Entry, Leaf, List, Written};
 use super::{Destination, Fingerprint, ForwardAddress, ForwardProtocol, Proxy, Transport};
+use crate::record::template::AddedField;
 use crate::record::{Format, Rule};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,6 +83,8 @@ pub struct Forward {
     pub shared_masks: Vec<MaskSettings>,
     /// The targets, in the order in which they are tried.
     pub to: Vec<Target>,
+    /// Fields of the lines of all forwards.
+    pub global_fields: Vec<AddedField>,
 }
 
 /// One place that a forward may send to, and how.
@@ -382,7 +385,7 @@ impl Settings for Forward {
                 Err(says) => place.source.note(place.source.bad(&place.key("to"), leaf, &says), ())?,
             }
         }
-        Ok(Self { keys, shared_masks: Vec::new(), to })
+        Ok(Self { keys, shared_masks: Vec::new(), to, global_fields: Vec::new() })
     }
 
     fn display(&self, table: &mut Table) {

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::aws::{self, AwsSettings, CloudWatchSettings, S3Settings};
 use super::error::{ConfigError, SECRET_HEADERS};
+use super::fields::{self, AddedFields};
 use super::kinds::{Age, ListOf, Optional, Path, Size, Special, Time, Words};
 use super::proxy::ProxyChoice;
 use super::secret::{FromVariable, Secret};
 use super::settings::{OnlyFor, Place, defaults, settings};
-use super::written::{Entry, Written};
+use super::written::{Entry, Leaf, Written};
 use crate::protocol::api::age::TooOld;
 use crate::protocol::api::elasticsearch::MAX_INDEX;
 use crate::protocol::api::loki::{self, Label};
 use crate::protocol::api::splunk::Ack;
-use crate::record::template::{FIELDS, unknown_field};
+use crate::record::template::{AddedField, Part, parts, unknown_field};
 
 /// What a request carries before it is compressed, in bytes: what keeps the relay below 24 MiB of memory. Elasticsearch recommends 5 MB at
 /// most, and some servers take 10 MiB.
@@ -151,7 +152,7 @@ settings! {
         /// Headers of each request.
         headers: Vec<Pair> = Vec::new(), as ListOf { read: header, display: |pair| format!("{}: {}", pair.name, pair.value) }, key "headers".only_for(REQUESTS);
         /// On each line, whatever the target.
-        fields: Vec<Pair> = Vec::new(), as ListOf { read: field, display: |pair| format!("{}={}", pair.name, pair.value) }, key "fields".takes_table();
+        fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
         /// Bytes of lines in a request. Never more than the API takes.
         batch: usize = DEFAULT_BATCH, as Size(4096..=16 << 20), key "batch".only_for(BATCHED);
         /// How long a batch that is not full waits for more.
@@ -282,17 +283,19 @@ fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
 
 /// Notes fields that Loki does not take as labels.
 fn check_labels(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigError> {
-    let (source, fields) = (place.source, http.fields.leaves());
-    for leaf in fields {
-        // What is no field is noted where it is read.
-        let field = source.text("forward.fields", leaf).ok().and_then(|text| field(&text).ok());
-        if field.is_some_and(|field| !loki::is_label_name(&field.name)) {
+    let source = place.source;
+    // What is no field is noted where it is read. One that differs from line to line is no label.
+    let read = |leaf: &&Leaf| fields::field(&source.text("forward.fields", leaf).ok()?).ok();
+    let fields: Vec<_> =
+        http.fields.leaves().iter().filter(|leaf| read(leaf).is_none_or(|field| field.fixed().is_some())).collect();
+    for leaf in &fields {
+        if read(leaf).is_some_and(|field| !loki::is_label_name(&field.name)) {
             let says = "Loki takes it as a label, whose name has letters, digits and _ alone, and no digit in front";
             source.note(source.bad(&place.key("fields"), leaf, says), ())?;
         }
     }
     let labels = if http.labels.is_written() { http.labels.leaves().len() } else { DEFAULT_LABELS.len() };
-    if let Some(leaf) = fields.get(loki::MAX_LABELS - labels.min(loki::MAX_LABELS)) {
+    if let Some(&leaf) = fields.get(loki::MAX_LABELS - labels.min(loki::MAX_LABELS)) {
         let says = format!(
             "`labels` and `fields` are at most {} together: Loki takes {} labels, and one is for lines that are too old",
             loki::MAX_LABELS,
@@ -314,16 +317,18 @@ fn label(text: &str) -> Result<Label, String> {
 
 /// Elasticsearch's rules for the names of indices.
 fn index(text: &str) -> Result<String, String> {
-    let is_bad = |c: char| c.is_uppercase() || c.is_whitespace() || c.is_control() || r#"\/*?"<>|,#:"#.contains(c);
+    let is_bad = |c: &char| c.is_uppercase() || c.is_whitespace() || c.is_control() || r#"\/*?"<>|,#:"#.contains(*c);
+    let parts = parts(text);
+    let mut texts = parts.iter().filter_map(|part| if let Part::Text(text) = part { Some(text) } else { None });
     match text {
         "" | "." | ".." => Err("an index has a name".to_owned()),
         _ if text.len() > MAX_INDEX => Err("the name of an index has at most 255 bytes".to_owned()),
         _ if text.starts_with(['-', '_', '+']) => Err("the name of an index does not begin with -, _ or +".to_owned()),
         // A field comes from strangers, who would name an index of others.
-        _ if text.starts_with(['{', '.']) && FIELDS.iter().any(|(field, _)| text.contains(field)) => {
+        _ if text.starts_with(['{', '.']) && parts.iter().any(|part| matches!(part, Part::Field(_))) => {
             Err("the name of an index with fields begins with a text, and not with a dot: \"logs-{host}\"".to_owned())
         }
-        _ => match text.chars().find(|c| is_bad(*c)) {
+        _ => match texts.find_map(|text| text.chars().find(is_bad)) {
             Some(bad) => Err(format!("the name of an index has small letters, and no {bad:?}")),
             None => unknown_field(text).map_or_else(|| Ok(text.to_owned()), Err),
         },
@@ -347,15 +352,5 @@ fn header(text: &str) -> Result<Pair, String> {
             Ok(Pair { name: name.to_owned(), value: value.to_owned() })
         }
         _ => Err("write a header as \"X-Scope-OrgID: team-a\"".to_owned()),
-    }
-}
-
-/// `name=value`.
-fn field(text: &str) -> Result<Pair, String> {
-    match text.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
-            Ok(Pair { name: name.to_owned(), value: value.to_owned() })
-        }
-        _ => Err("write a field as \"env=prod\"".to_owned()),
     }
 }

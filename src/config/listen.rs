@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 
 use super::effective::Table;
 use super::error::{ConfigError, Source};
+use super::fields::AddedFields;
 use super::hostname;
 use super::kinds::{Count, Flag, ListOf, NAME, Optional, Path, Size, Special, Text, Time, TimeOrOff, Value, Words};
 use super::multiline::Multiline;
@@ -17,6 +18,7 @@ use super::written::{Entry, Leaf, List, Written};
 use super::{Fingerprint, ListenAddress, PeerName, Protocol};
 use crate::protocol::relp::NumberedStreams;
 use crate::protocol::syslog::{HostSource, ListenerMark, Listening, Marks, SenderZones, Senders};
+use crate::record::template::AddedField;
 use crate::record::{AddressRange, Rule, TimeZone};
 
 pub const DEFAULT_LISTEN: [&str; 2] = ["udp://[::]:514", "tcp://[::]:514"];
@@ -81,6 +83,8 @@ settings! {
         shared_key: Option<Secret> = None, as Optional(FromVariable), key "shared-key";
         shared_key_file: Option<PathBuf> = None, as Optional(Path), key "shared-key-file";
         users_file: Option<PathBuf> = None, as Optional(Path), key "users-file";
+        /// On each line.
+        fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
         /// The zone of stamps that have none; `None`: that of `[syslog]`.
         time_zone: Option<TimeZone> = None, as Optional(Text), key "time-zone";
     }
@@ -301,12 +305,13 @@ pub fn listening<'r>(own: Option<&Listen>, all: &[Listen], rules: impl IntoItera
         ..Listening::default()
     };
     match own {
-        Some(Listen { from: senders, marks, peer: writes_peer, host, time_zone, time_zones, .. }) => {
+        Some(Listen { from: senders, marks, peer: writes_peer, host, fields, time_zone, time_zones, .. }) => {
             let range = |senders: &SenderZone| Some((senders.from.clone(), senders.zone.clone()?));
             let ranges = time_zones.iter().filter_map(range).collect();
             let zones = SenderZones { ranges, others: time_zone.clone() };
             let marks = marks.unwrap_or_default();
-            Listening { senders: *senders, marks, writes_peer: *writes_peer, host: host.clone(), zones, ..listening }
+            let (host, fields) = (host.clone(), fields.clone());
+            Listening { senders: *senders, marks, writes_peer: *writes_peer, host, fields, zones, ..listening }
         }
         None => listening,
     }

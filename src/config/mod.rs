@@ -11,6 +11,7 @@ mod aws;
 mod effective;
 mod error;
 mod expectations;
+mod fields;
 mod fluent;
 mod forward;
 mod http;
@@ -61,8 +62,10 @@ use crate::files;
 pub use crate::protocol::session::Protocol;
 use crate::protocol::syslog::Settings;
 use crate::record::Rule;
+use crate::record::template::AddedField;
 use crate::shape::Mask;
 use error::Source;
+use fields::AddedFields;
 use kinds::{Special, Time};
 use settings::settings;
 use shape::{MaskAt, MaskSection, MaskSettings};
@@ -80,6 +83,8 @@ settings! {
         hostname: String = own_hostname(), as Special { read: hostname, display: String::clone }, key "hostname".flag(
             "hostname", "LOGFERRY_HOSTNAME", "NAME", "Host name for messages that carry none [default: this machine's]",
         );
+        /// On each line that a forward sends, where the line has no field of that name.
+        fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
         /// How long a stopping relay goes on sending what it has spooled.
         grace: Duration = DEFAULT_GRACE, as Time, key "grace";
     }
@@ -163,9 +168,12 @@ impl Config {
         for ((_, section), forward) in file.forward.sections.iter().zip(&config.forward) {
             rules::check_matches(source, &section.matches, &forward.matches, &config.listen)?;
         }
-        let Self { listen, drop, sample, mask, forward, .. } = &mut config;
+        let Self { fields, listen, drop, sample, mask, forward, .. } = &mut config;
         let shared: Vec<MaskSettings> = of_place(mask, MaskAt::Forward).cloned().collect();
-        forward.iter_mut().for_each(|forward| forward.shared_masks.clone_from(&shared));
+        for forward in forward.iter_mut() {
+            forward.shared_masks.clone_from(&shared);
+            forward.global_fields.clone_from(fields);
+        }
         let intake = drop.iter().chain(sample.iter().map(|sample| &sample.rule));
         listen::decide_marks(listen, intake.chain(forward.iter().flat_map(|forward| &forward.matches)));
         Ok(config)

@@ -7,8 +7,9 @@ use super::kinds::{ListOf, Optional, Special, Together, Words};
 use super::rules::PATTERNS;
 use super::settings::{Place, defaults, settings};
 use super::written::List;
+use crate::record::template::AddedField;
 use crate::record::{BadSetting, Patterns};
-use crate::shape::{Known, Mask, MaskPattern, Parser, Pattern, Secret, Steps};
+use crate::shape::{Adding, Known, Mask, MaskPattern, Parser, Pattern, Secret, Steps};
 
 /// Forms that are tried, one after the other.
 const MAX_PARSERS: usize = 8;
@@ -95,7 +96,7 @@ fn known(text: &str) -> Result<Known, String> {
 
 impl ShapeSettings {
     /// What is asked of lines, with what is hidden in them, and these fields on each.
-    pub fn steps<'m>(&self, masks: impl Iterator<Item = &'m MaskSettings>, add: Vec<(String, String)>) -> Steps {
+    pub fn steps<'m>(&self, masks: impl Iterator<Item = &'m MaskSettings>, add: Vec<(AddedField, Adding)>) -> Steps {
         Steps {
             parse: self.parse.clone(),
             parse_pattern: self.parse_pattern.clone(),

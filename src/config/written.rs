@@ -242,6 +242,9 @@ fn leaves(source: &Source<'_>, path: &str, value: &Spanned<DeValue<'_>>) -> Resu
 fn pairs(source: &Source<'_>, path: &str, at: Range<usize>, table: &DeTable<'_>) -> Result<Option<Entry>, ConfigError> {
     let mut pairs = Vec::new();
     for (name, value) in table {
+        if name.get_ref().contains('=') {
+            return is_no_value(source, path, name.span(), "a name has no `=` here");
+        }
         let Some(values) = leaves(source, &format!("{path}.{}", name.get_ref()), value)? else { return Ok(None) };
         let pair = |leaf: &Leaf| Leaf { text: format!("{}={}", name.get_ref(), leaf.text), ..leaf.clone() };
         pairs.extend(values.leaves.iter().map(pair));

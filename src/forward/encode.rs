@@ -2,8 +2,9 @@
 
 use crate::config::{self, DeliverySettings, Framing, Target};
 use crate::protocol::gelf;
+use crate::record::template::AddedField;
 use crate::record::{Format, Record, append_escaped, append_on_one_line, render};
-use crate::shape::Shape;
+use crate::shape::{Adding, Shape};
 
 /// How one forward writes lines.
 #[derive(Clone, Debug)]
@@ -18,11 +19,18 @@ pub struct Encoding {
     pub sd_id: String,
 }
 
-/// What becomes of a forward's lines before they are written. Log stores have their added fields where each keeps such.
+/// What becomes of a forward's lines before they are written. Log stores have the forward's own fields where each keeps such, if they are the
+/// same for all lines.
 pub fn shape(settings: &config::Forward, sd_id: &str) -> Shape {
     let is_store = settings.to.iter().any(|to| matches!(to.delivery, DeliverySettings::Http(_)));
-    let add = settings.http.fields.iter().filter(|_| !is_store);
-    let add = add.map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    let own = &settings.http.fields;
+    let is_overruled = |global: &&AddedField| own.iter().any(|field| field.name == global.name);
+    let globals = settings.global_fields.iter().filter(|global| !is_overruled(global));
+    let own = own.iter().map(|field| match is_store && field.fixed().is_some() {
+        true => (field.clone(), Adding::ByTheStore),
+        false => (field.clone(), Adding::Always),
+    });
+    let add = globals.map(|field| (field.clone(), Adding::IfMissing)).chain(own).collect();
     Shape::new(settings.shape.steps(settings.all_masks(), add), settings.matches.clone(), sd_id)
 }
 

@@ -250,6 +250,11 @@ impl<'a> Fields<'a> {
         self.list.iter()
     }
 
+    /// The first field of this name.
+    pub fn get(&self, name: &str) -> Option<&Field<'a>> {
+        self.list.iter().find(|field| field.name == name)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

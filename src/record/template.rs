@@ -1,8 +1,9 @@
-//! A text with fields of a record in braces: the path of a file, a subject. What a value may have there is for who uses it to say.
+//! A text with fields of a record in braces: the path of a file, a subject, the value of a field that is added. What a value may have
+//! there is for its user to say.
 
 use std::borrow::Cow;
 
-use super::{HeaderField, Record};
+use super::{HeaderField, Record, Value};
 
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,17 +13,22 @@ pub enum Part {
 }
 
 /// What stands between braces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     Host,
     App,
     Name,
     Image,
+    ImageTag,
     Id,
+    /// A field of the line, by its whole name.
+    Label(String),
 }
 
 /// Bytes of a value in a [`Name`].
 const MAX_FIELD: usize = 128;
+/// Bytes of the text of an [`AddedField`], as it is written.
+const MAX_ADDED: usize = 1024;
 
 /// A name with fields of a record in it.
 pub struct Name {
@@ -33,23 +39,35 @@ pub struct Name {
     longest: usize,
 }
 
-/// The fields as they are written.
-pub const FIELDS: [(&str, Field); 5] = [
+/// A field that is added to lines: its name, and a text with fields of the line in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedField {
+    pub name: String,
+    written: String,
+    parts: Vec<Part>,
+}
+
+/// The fields as they are written, but for those of the line.
+pub const FIELDS: [(&str, Field); 6] = [
     ("{host}", Field::Host),
     ("{name}", Field::Name),
     ("{image}", Field::Image),
+    ("{image.tag}", Field::ImageTag),
     ("{id}", Field::Id),
     ("{app}", Field::App),
 ];
+const LABEL: &str = "label.";
+/// All fields, for a person.
+pub const CHOICES: &str = "{host}, {name}, {image}, {image.tag}, {id}, {app}, {label.NAME}";
 
 /// The pieces of a template. What is no field is text.
 pub fn parts(template: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = template;
     while !rest.is_empty() {
-        if let Some((written, field)) = FIELDS.iter().find(|(written, _)| rest.starts_with(written)) {
-            parts.push(Part::Field(*field));
-            rest = &rest[written.len()..];
+        if let Some((field, behind)) = Field::at_start(rest) {
+            parts.push(Part::Field(field));
+            rest = behind;
         } else {
             let end = rest.char_indices().skip(1).find(|(_, character)| *character == '{');
             let (text, behind) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
@@ -72,8 +90,12 @@ pub fn pattern(parts: &[Part]) -> String {
 /// What is wrong with the fields of a template, for a person.
 pub fn unknown_field(template: &str) -> Option<String> {
     let mut fields = template.split('{').skip(1).filter_map(|part| part.split_once('}'));
-    let (field, _) = fields.find(|(field, _)| !FIELDS.iter().any(|(known, _)| known[1..known.len() - 1] == **field))?;
-    Some(format!("{{{field}}} is no field; there are {}", FIELDS.map(|(written, _)| written).join(", ")))
+    let (field, _) = fields.find(|(field, _)| Field::named(field).is_none())?;
+    Some(no_field(field))
+}
+
+fn no_field(name: &str) -> String {
+    format!("{{{name}}} is no field; there are {CHOICES}")
 }
 
 impl Name {
@@ -107,14 +129,197 @@ impl Name {
 }
 
 impl Field {
-    pub fn of<'a>(self, record: &'a Record<'_>) -> Cow<'a, [u8]> {
+    fn named(name: &str) -> Option<Self> {
+        if let Some(label) = name.strip_prefix(LABEL) {
+            return (!label.is_empty() && !label.contains('{')).then(|| Self::Label(label.to_owned()));
+        }
+        FIELDS.iter().find(|(written, _)| written[1..written.len() - 1] == *name).map(|(_, field)| field.clone())
+    }
+
+    /// The field that a text begins with, and what stands behind.
+    fn at_start(text: &str) -> Option<(Self, &str)> {
+        let (name, behind) = text.strip_prefix('{')?.split_once('}')?;
+        Some((Self::named(name)?, behind))
+    }
+
+    /// Its value; `-` where the record has none.
+    pub fn of<'a>(&self, record: &'a Record<'_>) -> Cow<'a, [u8]> {
+        self.value(record).unwrap_or(Cow::Borrowed(b"-"))
+    }
+
+    /// `None`: the record has none.
+    pub fn value<'a>(&self, record: &'a Record<'_>) -> Option<Cow<'a, [u8]>> {
+        let header = |field: Option<HeaderField<'a>>| field.map(|_| HeaderField::or_nil(field));
         let container = |value: Option<&'a [u8]>| value.map(Cow::Borrowed);
         match self {
-            Self::Host => HeaderField::or_nil(record.hostname),
-            Self::App => HeaderField::or_nil(record.app_name),
-            Self::Name => container(record.container_name()).unwrap_or_else(|| HeaderField::or_nil(record.app_name)),
-            Self::Image => container(record.image_name()).unwrap_or(Cow::Borrowed(b"-")),
-            Self::Id => container(record.container_id()).unwrap_or(Cow::Borrowed(b"-")),
+            Self::Host => header(record.hostname),
+            Self::App => header(record.app_name),
+            Self::Name => container(record.container_name()).or_else(|| header(record.app_name)),
+            Self::Image => container(record.image_name()),
+            Self::ImageTag => container(record.image_name().and_then(image_tag)),
+            Self::Id => container(record.container_id()),
+            Self::Label(name) => match &record.fields.get(name)?.value {
+                Value::Text(text) => Some(Cow::Borrowed(text)),
+                Value::Json(json) => Some(Cow::Borrowed(json.as_str().as_bytes())),
+            },
         }
+    }
+}
+
+impl AddedField {
+    /// `value`: with fields in braces; `{{` and `}}` are a brace each.
+    pub fn new(name: &str, value: &str) -> Result<Self, String> {
+        if name.is_empty() || name.len() > MAX_FIELD || name.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(format!(
+                "no destination can carry this name; write 1 to {MAX_FIELD} bytes without control characters"
+            ));
+        }
+        if value.len() > MAX_ADDED {
+            return Err(format!("the value of a field has at most {MAX_ADDED} bytes here"));
+        }
+        Ok(Self { name: name.to_owned(), written: value.to_owned(), parts: added_parts(value)? })
+    }
+
+    /// The value as it was written.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// The value, where it is the same for all lines.
+    pub fn fixed(&self) -> Option<&str> {
+        match &self.parts[..] {
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value for a line; `None`: the line lacks a field of it, or all of them are empty.
+    pub fn value(&self, record: &Record<'_>) -> Option<Cow<'_, [u8]>> {
+        if let Some(text) = self.fixed() {
+            return Some(Cow::Borrowed(text.as_bytes()));
+        }
+        let mut value = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => value.extend_from_slice(text.as_bytes()),
+                Part::Field(field) => value.extend_from_slice(&field.value(record)?),
+            }
+        }
+        (!value.is_empty()).then_some(Cow::Owned(value))
+    }
+}
+
+/// As [`parts`], with braces as text where two of them stand, and no others.
+fn added_parts(written: &str) -> Result<Vec<Part>, String> {
+    let (mut parts, mut text, mut rest) = (Vec::new(), String::new(), written);
+    while let Some(at) = rest.find(['{', '}']) {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with("{{.") {
+            return Err(format!("{{{{.Name}}}} is a template of Docker's; there are {CHOICES} here"));
+        } else if rest.starts_with("{{") || rest.starts_with("}}") {
+            text.push_str(&rest[..1]);
+            rest = &rest[2..];
+        } else if let Some(behind) = rest.strip_prefix('}') {
+            text.push('}');
+            rest = behind;
+        } else if let Some((field, behind)) = Field::at_start(rest) {
+            parts.extend(Some(Part::Text(std::mem::take(&mut text))).filter(|part| *part != Part::Text(String::new())));
+            parts.push(Part::Field(field));
+            rest = behind;
+        } else {
+            return Err(match rest[1..].split_once('}') {
+                Some((name, _)) => format!("{}; a brace is written {{{{", no_field(name)),
+                None => format!("a {{ begins no field; there are {CHOICES}, and a brace is written {{{{"),
+            });
+        }
+    }
+    text.push_str(rest);
+    if !text.is_empty() || parts.is_empty() {
+        parts.push(Part::Text(text));
+    }
+    Ok(parts)
+}
+
+/// The tag of an image as it was typed. Docker means `latest` where none is, but for a digest and for an ID.
+fn image_tag(image: &[u8]) -> Option<&[u8]> {
+    let name = &image[memchr::memrchr(b'/', image).map_or(0, |at| at + 1)..];
+    let (name, digest) = match memchr::memchr(b'@', name) {
+        Some(at) => (&name[..at], Some(&name[at..])),
+        None => (name, None),
+    };
+    let is_id = |text: &[u8]| matches!(text.len(), 12 | 64) && text.iter().all(u8::is_ascii_hexdigit);
+    match memchr::memchr(b':', name) {
+        Some(at) if &name[..at] != b"sha256" => Some(&name[at + 1..]).filter(|tag| !tag.is_empty()),
+        None if digest.is_none() && !name.is_empty() && !is_id(name) => Some(b"latest"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &[u8] = b"<30>1 - n7 app - - [docker@32473 image=\"r:5000/team/web:1.2\" name=\"web\" id=\"2a9052a5c36e\"][fields@32473 \
+        com.example.team=\"core\" empty=\"\"][json@32473 fields=\"{\\\"n\\\":7}\"] x";
+
+    #[track_caller]
+    fn check(value: &str, line: &[u8], expected: Option<&str>) {
+        let record = Record::from_line(line, "docker@32473");
+        let field = AddedField::new("f", value).expect("a template");
+        assert_eq!(field.value(&record).map(|value| String::from_utf8_lossy(&value).into_owned()).as_deref(), expected);
+    }
+
+    #[test]
+    fn values_are_filled_in() {
+        check("prod", LINE, Some("prod"));
+        check(
+            "{image} {image.tag} {name} {host} {id} {app}",
+            LINE,
+            Some("r:5000/team/web:1.2 1.2 web n7 2a9052a5c36e app"),
+        );
+        check("{label.com.example.team}/{label.n}", LINE, Some("core/7"));
+        check("{{{name}}} } {{}}", LINE, Some("{web} } {}"));
+        // What the line lacks is no empty text.
+        check("a-{label.com.example.Team}", LINE, None);
+        check("{label.empty}", LINE, None);
+        check("{name}{label.empty}", LINE, Some("web"));
+        check("{host}", b"<30>1 - - cron - - - x", None);
+        check("{name}", b"<30>1 - - cron - - - x", Some("cron"));
+        check("{image.tag}", b"<30>1 - - cron - - - x", None);
+    }
+
+    #[test]
+    fn the_tag_of_an_image() {
+        for (image, expected) in [
+            ("web:1.2", Some("1.2")),
+            ("r:5000/team/web:1.2", Some("1.2")),
+            ("r:5000/web", Some("latest")),
+            ("web", Some("latest")),
+            ("web:1.2@sha256:0a1b", Some("1.2")),
+            ("web@sha256:0a1b", None),
+            ("sha256:0a1b", None),
+            ("4bcff63911fc", None),
+            ("web:", None),
+            ("r/", None),
+            ("", None),
+        ] {
+            assert_eq!(image_tag(image.as_bytes()), expected.map(str::as_bytes), "{image}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_field_is_refused() {
+        let says = |name: &str, value: &str| AddedField::new(name, value).expect_err("it is refused");
+        assert_eq!(says("f", "a {pod}"), format!("{{pod}} is no field; there are {CHOICES}; a brace is written {{{{"));
+        for bad in ["{", "a {name", "{label.}", "{label}", "{}", "{label.a{name}}", "{{.Name}}", "{Name}"] {
+            assert!(says("f", bad).contains(CHOICES), "{bad}");
+        }
+        for bad in ["", "a\nb", &"x".repeat(129)] {
+            assert!(says(bad, "x").starts_with("no destination can carry this name"), "{bad}");
+        }
+        assert_eq!(unknown_field("{label.a.b}-{image.tag}-{x"), None);
+        assert_eq!(unknown_field("{label.}").as_deref(), Some(&*no_field("label.")));
+        assert!(FIELDS.iter().all(|(written, _)| CHOICES.contains(written)));
     }
 }

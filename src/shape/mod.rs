@@ -28,6 +28,7 @@ pub use trace::{Becomes, Found, Trace};
 use std::borrow::Cow;
 use std::cell::RefCell;
 
+use crate::record::template::AddedField;
 use crate::record::{LineOptions, Patterns, Record, Rule, SEVERITIES, StructuredData, Value};
 use trace::Traced;
 
@@ -57,8 +58,19 @@ pub struct Steps {
     pub drop_fields: Patterns,
     /// What is hidden in texts and fields.
     pub masks: Vec<Mask>,
-    /// Fields that are on each line.
-    pub add: Vec<(String, String)>,
+    /// Fields that are added, in this order.
+    pub add: Vec<(AddedField, Adding)>,
+}
+
+/// When a field is added to a line, and what becomes of one with its name that the line has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adding {
+    /// It is added where the line has none.
+    IfMissing,
+    /// It takes the place of that one.
+    Always,
+    /// The store has it beside the lines; that one is left out.
+    ByTheStore,
 }
 
 /// What a forward makes of lines.
@@ -71,6 +83,9 @@ pub struct Shape {
     /// Lines are sent as they are.
     changes_nothing: bool,
 }
+
+/// Fields that are to be added to a line, with their values.
+type Added<'a> = Vec<(&'a AddedField, Adding, Cow<'a, [u8]>)>;
 
 /// What has become of a line.
 #[derive(Debug, PartialEq, Eq)]
@@ -179,9 +194,9 @@ impl Shape {
         let mut record = Record::from_line(line, self.sd_id());
         // What cannot be read has no place for a field, and its text is what stands there.
         let has_fields = record.structured_data != StructuredData::Malformed;
-        let (mut is_changed, text) = match has_fields && !self.changes_nothing {
+        let (mut is_changed, text, added) = match has_fields && !self.changes_nothing {
             true => self.change(&mut record, &mut tally.misread, &mut traced),
-            false => (false, None),
+            false => (false, None, Vec::new()),
         };
         let mut record = Record { message: text.as_deref().or(record.message), ..record };
         let matched = matches.iter().position(|rule| rule.matches(&record));
@@ -206,13 +221,15 @@ impl Shape {
         tally.masked += u64::from(hides);
         is_changed |= hides;
         let mut record = Record { message: hidden.as_deref().or(record.message), ..record };
-        for (name, value) in self.steps.add.iter().filter(|_| has_fields) {
-            let value = Value::Text(Cow::Borrowed(value.as_bytes()));
-            if let Some(trace) = &mut traced {
-                trace.added.push((name.clone(), value.clone().into_owned()));
+        for (field, adding, value) in added {
+            // What comes from the line may be a secret; the config's own text is none.
+            let value = if field.fixed().is_none() { hide(&value).map_or(value, Cow::Owned) } else { value };
+            if add(field, adding, value, &mut record) {
+                is_changed = true;
+                if let (Some(trace), Some(added)) = (&mut *on_hit.borrow_mut(), record.fields.get(&field.name)) {
+                    trace.added.push((field.name.clone(), added.value.clone().into_owned()));
+                }
             }
-            record.fields.set(name.as_str(), value);
-            is_changed = true;
         }
         if !is_changed {
             return Shaped::AsItIs;
@@ -221,14 +238,15 @@ impl Shape {
         Shaped::Changed
     }
 
-    /// Parsed fields, and what is taken from them: whether the record is another one now, and the text that takes the place of its own.
+    /// Parsed fields, and what is taken from them: whether the record is another one now, the text that takes the place of its own, and the
+    /// fields that are to be added.
     fn change<'a>(
         &'a self,
         record: &mut Record<'a>,
         misread: &mut Misread,
         traced: &mut Traced<'_>,
-    ) -> (bool, Option<Cow<'a, [u8]>>) {
-        let Steps { parse, parse_pattern, guess_severity, drop_fields, .. } = &self.steps;
+    ) -> (bool, Option<Cow<'a, [u8]>>, Added<'a>) {
+        let Steps { parse, parse_pattern, guess_severity, drop_fields, add, .. } = &self.steps;
         let (mut is_changed, mut text) = (false, None);
         if !parse.is_empty() {
             match parse::parse(parse, parse_pattern.as_ref(), record.message.unwrap_or_default()) {
@@ -254,6 +272,9 @@ impl Shape {
                 trace.is_severity_guessed = true;
             }
         }
+        // Before fields are left out: a label may go on under a shorter name.
+        let value = |(field, adding): &'a (AddedField, Adding)| Some((field, *adding, field.value(record)?));
+        let added = add.iter().filter_map(value).collect();
         // Also those that came with the line.
         if !drop_fields.is_empty() {
             is_changed |= record.fields.retain(|name| {
@@ -264,7 +285,7 @@ impl Shape {
                 !is_dropped
             });
         }
-        (is_changed, text)
+        (is_changed, text, added)
     }
 
     /// Parsed fields go where the settings say. Returns the one that becomes the text.
@@ -329,6 +350,17 @@ impl Shape {
         }
         text
     }
+}
+
+/// Adds a field. False: the record is as it was.
+fn add<'a>(field: &'a AddedField, adding: Adding, value: Cow<'a, [u8]>, record: &mut Record<'a>) -> bool {
+    match adding {
+        Adding::IfMissing if record.fields.get(&field.name).is_some() => return false,
+        Adding::ByTheStore => return record.fields.retain(|name| name != field.name),
+        Adding::IfMissing | Adding::Always => {}
+    }
+    record.fields.set(field.name.as_str(), Value::Text(value));
+    true
 }
 
 /// The sender's own stays in a field.

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use super::{Known, Mask, MaskPattern, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, Trace};
+use super::{Adding, Known, Mask, MaskPattern, Parser, Pattern, Secret, Shape, Shaped, Steps, Tally, Trace};
+use crate::record::template::AddedField;
 use crate::record::{Patterns, Record};
 
 const SD_ID: &str = "docker@32473";
@@ -34,7 +35,7 @@ pub fn any_bytes(data: &[u8]) {
         message_from: name("message", 4),
         guess_severity: has(5),
         masks: if has(7) { MASKS.clone() } else { Vec::new() },
-        add: if has(6) { vec![("env".to_owned(), "prod".to_owned())] } else { Vec::new() },
+        add: if has(6) { added() } else { Vec::new() },
         ..Steps::default()
     };
     let shape = Shape::new(steps, Vec::new(), SD_ID);
@@ -65,6 +66,12 @@ pub fn any_bytes(data: &[u8]) {
     // What was shaped goes on as it is where nothing more is asked.
     let again = Shape::of_rules(Vec::new(), SD_ID);
     assert_eq!(again.apply(&out, &mut Vec::new(), &mut tally), Shaped::AsItIs);
+}
+
+fn added() -> Vec<(AddedField, Adding)> {
+    [("env", "prod", Adding::IfMissing), ("a", "{label.level}-{name}", Adding::Always), ("b", "x", Adding::ByTheStore)]
+        .map(|(name, value, adding)| (AddedField::new(name, value).expect("a field"), adding))
+        .to_vec()
 }
 
 fn masks() -> Vec<Mask> {

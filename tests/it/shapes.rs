@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Collector, Docker, Door, Format, Framing, Setup, says};
+use crate::support::{Collector, Docker, Door, Format, Framing, Setup, Store, says};
 
 const KATA: &str = "time=\"2026-11-28T17:01:58.4Z\" level=info msg=\"release sandbox\" arch=amd64 command=state \
                     name=kata-runtime pid=14314 source=virtcontainers subsystem=sandbox";
@@ -164,6 +164,79 @@ fn secrets_are_hidden() {
     assert_eq!(lines[2]["message"], texts[2]);
     relay.has_delivered(3, 0);
     assert_eq!(relay.metrics().sum("forward_masked_total"), 2);
+    relay.stops();
+}
+
+const LABELLED: &[u8] =
+    b"<30>1 2026-11-28T17:01:58Z n7 web 1 - [docker@32473 image=\"r:5000/web:1.2\" name=\"web-1\" id=\"2a9052a5c36e\"]\
+    [fields@32473 com.docker.compose.service=\"shop\" env=\"dev\" zone=\"theirs\" who=\"me\"] labelled";
+const BARE: &[u8] = b"<13>1 2026-11-28T17:01:58Z n7 cron - - - bare";
+const GLOBAL: &str = "fields = { env = \"prod\", zone = \"none\", who = \"all\" }";
+const OF_LISTENER: &str = "fields = { zone = \"dmz\", tag = \"{image.tag}\", who = \"listener\" }";
+const OF_FORWARD: &str = "fields = { who = \"forward\", service = \"{label.com.docker.compose.service}\", at = \"{name}@{host}\" }\n\
+    drop-fields = \"com.docker.*\"";
+
+/// A forward's field goes before a listener's, and that before a global one. The first two take the place of the sender's.
+#[test]
+fn fields_are_added_to_all_lines_those_of_a_listener_and_those_of_a_forward() {
+    let [shaped, plain] = [0; 2].map(|_| Collector::tcp(Framing::OctetCounting));
+    let setup = Setup::new().top(GLOBAL).listen_with("tcp://127.0.0.1:0", OF_LISTENER);
+    let counted = "framing = \"octet-counting\"";
+    let setup = setup.forward_with(&shaped.url(), &format!("name = \"shaped\"\n{counted}\n{OF_FORWARD}"));
+    let relay = setup.forward_with(&plain.url(), &format!("name = \"plain\"\n{counted}")).start();
+    let mut wire = relay.door().connect();
+    [LABELLED, BARE, LABELLED].iter().for_each(|line| wire.send_counted(line));
+    let lines = |collector: &Collector| {
+        collector.frames(3).iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect::<Vec<_>>()
+    };
+    let head = "<30>1 2026-11-28T17:01:58Z n7 web 1 - ";
+    let container = "[docker@32473 image=\"r:5000/web:1.2\" name=\"web-1\" id=\"2a9052a5c36e\"]";
+    let labelled = format!(
+        "{head}[fields@32473 env=\"dev\" tag=\"1.2\" zone=\"dmz\" at=\"web-1@n7\" service=\"shop\" who=\"forward\"]{container} labelled"
+    );
+    let bare = "<13>1 2026-11-28T17:01:58Z n7 cron - - [fields@32473 zone=\"dmz\" env=\"prod\" at=\"cron@n7\" who=\"forward\"] bare";
+    assert_eq!(lines(&shaped), [&*labelled, bare, &*labelled]);
+    let labelled = format!(
+        "{head}[fields@32473 com.docker.compose.service=\"shop\" env=\"dev\" tag=\"1.2\" who=\"listener\" zone=\"dmz\"]{container} labelled"
+    );
+    let bare = "<13>1 2026-11-28T17:01:58Z n7 cron - - [fields@32473 who=\"listener\" zone=\"dmz\" env=\"prod\"] bare";
+    assert_eq!(lines(&plain), [&*labelled, bare, &*labelled]);
+    relay.stops();
+}
+
+/// A field of a forward that is the same for all lines is a label of Loki's; all others are fields of a line.
+#[test]
+fn log_stores_have_added_fields_as_fields_and_loki_as_labels_only_where_asked() {
+    let stores = [0; 3].map(|_| Store::new());
+    let mut setup = Setup::new().top(GLOBAL).listen_with("tcp://127.0.0.1:0", OF_LISTENER);
+    for (store, api) in stores.iter().zip(["loki", "elasticsearch", "json"]) {
+        let keys =
+            format!("name = \"{api}\"\napi = \"{api}\"\ncompress = \"off\"\nbatch-wait = \"50ms\"\n{OF_FORWARD}");
+        setup = setup.forward_with(&store.url(), &keys);
+    }
+    let relay = setup.start();
+    relay.door().connect().send_counted(LABELLED);
+    let [loki, elasticsearch, ndjson] = stores.each_ref().map(|store| {
+        let mut peer = store.accepts();
+        let request = peer.hears();
+        peer.answers(200, "{\"errors\":false}");
+        request
+    });
+    let push: Value = serde_json::from_slice(&loki.body).expect("JSON");
+    let stream = &push["streams"][0];
+    assert_eq!(
+        stream["stream"],
+        json!({"job": "logferry", "host": "n7", "service_name": "web-1", "level": "info", "who": "forward"})
+    );
+    let metadata = &stream["values"][0][2];
+    for (name, value) in [("env", "dev"), ("zone", "dmz"), ("tag", "1.2"), ("service", "shop"), ("at", "web-1@n7")] {
+        assert_eq!(metadata[name], value, "{metadata}");
+    }
+    let fields =
+        json!({"env": "dev", "zone": "dmz", "tag": "1.2", "service": "shop", "at": "web-1@n7", "who": "forward"});
+    assert_eq!(elasticsearch.bulk()[0].1["labels"], fields);
+    assert_eq!(ndjson.ndjson()[0]["fields"], fields);
+    assert!(metadata["who_"].is_null() && metadata["com_docker_compose_service"].is_null(), "{metadata}");
     relay.stops();
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use super::host::{Host, HostPort, name_or_ipv4};
 use super::{ForwardProtocol, Scheme, Transport, absolute_path, bad_scheme, split_scheme, target};
-use crate::record::template::unknown_field;
+use crate::record::template::{Field, Part, parts, unknown_field};
 
 const NO_PASSWORD: &str = "a password does not stand in an address; write `user` and `password-file`";
 
@@ -220,6 +220,11 @@ fn bucket(text: &str, rest: &str) -> Result<Bucket, String> {
 fn file_template(text: &str, rest: &str) -> Result<PathBuf, String> {
     if let Some(wrong) = unknown_field(rest) {
         return Err(format!("`{text}`: {wrong}"));
+    }
+    let has_slash = |part: &Part| matches!(part, Part::Field(Field::Label(name)) if name.contains('/'));
+    if parts(rest).iter().any(has_slash) {
+        let says = "a path has no field with / in its name; write {label.x} and fields = { x = \"{label.a/b}\" }";
+        return Err(format!("`{text}`: {says}"));
     }
     absolute_path(text, rest)
 }

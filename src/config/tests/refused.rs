@@ -81,7 +81,7 @@ fn what_is_wrong_with_a_forward_to_nats_is_said() {
         ),
         (
             &forward("subject = \"{pod}\""),
-            "3: forward.subject: `{pod}`: {pod} is no field; there are {host}, {name}, {image}, {id}, {app}",
+            "3: forward.subject: `{pod}`: {pod} is no field; there are {host}, {name}, {image}, {image.tag}, {id}, {app}, {label.NAME}",
         ),
         (&forward("user = \"a\""), "3: forward.user: `a`: `user` needs `password-file`"),
         (&forward("nkey-file = \"/k\"\ncreds-file = \"/c\""), &format!("3: forward.nkey-file: `/k`: {one}")),
@@ -122,7 +122,7 @@ fn what_is_wrong_with_a_forward_by_http_is_said() {
         ),
         (
             &forward("index = \"logs-{hst}\""),
-            "4: forward.index: `logs-{hst}`: {hst} is no field; there are {host}, {name}, {image}, {id}, {app}",
+            "4: forward.index: `logs-{hst}`: {hst} is no field; there are {host}, {name}, {image}, {image.tag}, {id}, {app}, {label.NAME}",
         ),
         (
             &forward("index = \"{host}-logs\""),
@@ -361,7 +361,7 @@ fn what_is_wrong_with_a_forward_to_aws_is_said() {
         (
             named,
             "group = \"{hst}\"",
-            "4: forward.group: `{hst}`: {hst} is no field; there are {host}, {name}, {image}, {id}, {app}",
+            "4: forward.group: `{hst}`: {hst} is no field; there are {host}, {name}, {image}, {image.tag}, {id}, {app}, {label.NAME}",
         ),
         (named, "group = \"g\"\nregion = \"EU\"", "5: forward.region: `EU`: write a region such as \"eu-central-1\""),
         (named, "group = \"g\"\naccess-key = \"A\"", "5: forward.access-key: `A`: it needs `secret-key-file`"),
@@ -820,7 +820,7 @@ fn a_key_and_its_misspelling_are_two() {
         "grace = \"1s\"\ngraze = \"x\"\nstrange = { bar = 1 }",
         &[
             "2: unknown key `graze`; did you mean `grace`?",
-            "3: unknown key `strange`; known here: hostname, grace, syslog, spool, resolve, admin, log, listen, drop, sample, mask, forward",
+            "3: unknown key `strange`; known here: hostname, fields, grace, syslog, spool, resolve, admin, log, listen, drop, sample, mask, forward",
         ],
     );
 }
@@ -838,4 +838,37 @@ fn problems_have_a_limit() {
 fn what_is_wrong_is_one_line_whatever_was_written() {
     let says = "a host name is 1 to 255 printable ASCII characters without blanks";
     refused("hostname = \"a\\nb\\u001b[31m\"", &format!("/etc/x.toml:1: hostname: `a\\nb\\u{{1b}}[31m`: {says}"));
+}
+
+#[test]
+fn fields_that_are_added_are_ones_that_can_be_carried() {
+    let choices = "{host}, {name}, {image}, {image.tag}, {id}, {app}, {label.NAME}";
+    for (text, says) in [
+        (
+            "fields = { \"\" = \"x\" }",
+            "1: fields: `=x`: no destination can carry this name; write 1 to 128 bytes without control characters",
+        ),
+        (
+            "[[listen]]\naddress = \"udp://[::]:514\"\nfields = { env = \"prod\", \"a\\tb\" = \"x\" }",
+            "3: listen.fields: `a\\tb=x`: no destination can carry this name; write 1 to 128 bytes without control characters",
+        ),
+        ("fields = { \"a=b\" = \"x\" }", "1: fields: a name has no `=` here"),
+        ("fields = [\"a=1\", \"b=2\", \"a=3\"]", "1: fields: `a=3`: another field has this name; take one of them out"),
+        (
+            "fields = { env = \"{pod}\" }",
+            &format!("1: fields: `env={{pod}}`: {{pod}} is no field; there are {choices}; a brace is written {{{{"),
+        ),
+        (
+            "[[forward]]\nto = \"tcp://a:1\"\nfields = { env = \"a{\" }",
+            &format!(
+                "3: forward.fields: `env=a{{`: a {{ begins no field; there are {choices}, and a brace is written {{{{"
+            ),
+        ),
+        (
+            "[[forward]]\nto = \"file:///a/{label.a/b}\"",
+            "2: forward.to: `file:///a/{label.a/b}`: a path has no field with / in its name; write {label.x} and fields = { x = \"{label.a/b}\" }",
+        ),
+    ] {
+        refused(text, &format!("/etc/x.toml:{says}"));
+    }
 }

@@ -36,24 +36,24 @@ impl PathTemplate {
 
     /// The file of a line, instead of what is in `path`.
     pub fn fill(&self, record: &Record<'_>, path: &mut String) {
-        self.render(|field| field.of(record), path);
+        self.render(&|field| field.of(record), path);
     }
 
     /// The one file of all lines whose own would be one too many.
     pub fn of_others(&self) -> PathBuf {
         let mut path = String::new();
-        self.render(|_| Cow::Borrowed(b"_others"), &mut path);
+        self.render(&|_| Cow::Borrowed(b"_others"), &mut path);
         PathBuf::from(path)
     }
 
-    fn render<'v>(&self, value: impl Fn(Field) -> Cow<'v, [u8]>, path: &mut String) {
+    fn render<'v>(&self, value: &dyn Fn(&Field) -> Cow<'v, [u8]>, path: &mut String) {
         path.clear();
         for name in &self.names {
             path.push('/');
             for part in &name.parts {
                 match part {
                     Part::Text(text) => path.push_str(text),
-                    Part::Field(field) => push_harmless(&value(*field), name.max_field, path),
+                    Part::Field(field) => push_harmless(&value(field), name.max_field, path),
                 }
             }
         }

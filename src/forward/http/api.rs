@@ -12,6 +12,7 @@ use crate::protocol::api::s3::S3;
 use crate::protocol::api::splunk::Splunk;
 use crate::protocol::api::{Api, Line, LineId};
 use crate::record::Record;
+use crate::record::template::AddedField;
 
 /// What names a line that is only shown.
 pub const EXAMPLE: LineId = LineId { session: 1, number: 0 };
@@ -31,7 +32,9 @@ pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], 
 /// `stream`: the spool's id and the forward's name.
 pub fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
     let (spool, sd_id) = (stream.split('/').next().unwrap_or_default().to_owned(), sd_id.to_owned());
-    let fields = settings.fields.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect();
+    // Those that differ from line to line are fields of the lines.
+    let fixed = |field: &AddedField| Some((field.name.clone(), field.fixed()?.to_owned()));
+    let fields = settings.fields.iter().filter_map(fixed).collect();
     match settings.api {
         ApiName::Elasticsearch => Api::Elasticsearch(Elasticsearch {
             index: elasticsearch::index(settings.index.as_deref().unwrap_or(DEFAULT_INDEX)),

@@ -38,7 +38,7 @@ impl Ndjson {
         }
         let mut record = line.record.clone();
         for (name, value) in &self.fields {
-            record.fields.push(name.as_str(), Value::Text(value.as_bytes().into()));
+            record.fields.set(name.as_str(), Value::Text(value.as_bytes().into()));
         }
         render_json(&record, &self.sd_id, out);
     }

@@ -88,9 +88,9 @@ impl FromStr for TagTemplate {
         }
         // A brace that begins no field is left as text.
         if parts.iter().any(|part| matches!(part, Part::Other(template::Part::Text(text)) if text.contains('{'))) {
-            let known = template::FIELDS.map(|(field, _)| field).join(", ");
             return Err(BadSetting::new(format!(
-                "in {written:?} is a field that there is not; there are {TAG}, {known}"
+                "in {written:?} is a field that there is not; there are {TAG}, {}",
+                template::CHOICES
             )));
         }
         if parts.is_empty() {

@@ -10,8 +10,10 @@ use crate::protocol::outline::ORIGIN;
 
 /// Headers that are remembered unless told otherwise: a datagram listener hears many containers in turn.
 pub const MAX_HEADERS: usize = 16;
-/// Longer headers are understood anew each time, in bytes, before or after.
+/// Longer headers are understood anew each time, in bytes.
 const MAX_LEN: usize = 256;
+/// The same of what is written, in bytes: fields of a listener are among it.
+const MAX_WRITTEN: usize = 768;
 /// The same of what other protocols have instead: labels of a container are among it.
 const MAX_ORIGIN: usize = 2048;
 /// After so many of these that did not come again one of so many is remembered.
@@ -115,7 +117,7 @@ impl HeaderCache {
         SCRATCH.with_borrow_mut(|written| {
             written.clear();
             write(written);
-            (written.len() <= MAX_LEN).then(|| self.put(kind, read, written))
+            (written.len() <= MAX_WRITTEN).then(|| self.put(kind, read, written))
         })
     }
 

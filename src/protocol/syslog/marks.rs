@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use super::Senders;
 use super::host::HostSource;
+use crate::record::template::AddedField;
 use crate::record::{AddressRange, FIELDS_SD_ID, JSON_SD_ID, OWN_SD_ID, Record, StructuredData, TimeZone};
 
 /// What becomes of elements that only relays write, where a sender has written some: who the container is, its fields, what a
@@ -28,6 +29,8 @@ pub struct Listening {
     /// Whether more than the line depends on that address.
     pub asks_peer: bool,
     pub host: HostSource,
+    /// On each line, in the place of what the sender has under that name.
+    pub fields: Vec<AddedField>,
     pub zones: SenderZones,
 }
 

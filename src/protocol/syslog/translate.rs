@@ -17,7 +17,9 @@ use crate::record::header::MAX_HOSTNAME;
 use crate::record::structured_data::elements;
 use crate::record::time::{BSD_LEN, StampWriter};
 use crate::record::write::{which, write_start, write_text};
-use crate::record::{Fields, HeaderField, LineOptions, Record, Stamp, StructuredData, TimeZone, UnixMicros, priority};
+use crate::record::{
+    Fields, HeaderField, LineOptions, Record, Stamp, StructuredData, TimeZone, UnixMicros, Value, priority,
+};
 
 /// The most a line grows beside what it repeats of the frame, in bytes: stamp, ID, field and param names.
 const MAX_GROWTH: usize = 256;
@@ -321,6 +323,11 @@ fn complete<'a>(
         Some(Host::Address(_)) => HostOrigin::Address,
         Some(Host::Name(_)) => HostOrigin::Name,
     };
+    for field in &listening.fields {
+        if let Some(value) = field.value(record) {
+            record.fields.set(field.name.as_str(), Value::Text(value));
+        }
+    }
     Completed { writes_peer, host }
 }
 

@@ -312,3 +312,22 @@ fn a_cut_frame_says_so() {
     check_cut(&format!("<30>1 {utc} h a - - {theirs}[b] x"), &format!("<30>1 {utc} h a - - [b]{both} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b c=\"x"), &format!("<30>1 {utc} h a - - [b c=\"x"));
 }
+
+/// Also where the header came before and is copied.
+#[test]
+fn fields_of_a_listener_are_on_each_line() {
+    let field = |name: &str, value: &str| crate::record::template::AddedField::new(name, value).expect("a field");
+    let fields = vec![field("env", "prod"), field("tag", "{image.tag}"), field("none", "{label.a}")];
+    let mut translator = Translator::new(Arc::new(settings()));
+    translator.listen_to(Listening { fields, ..Listening::default() });
+    for text in ["a", "b"] {
+        let frame = format!("<30>Nov 20 22:28:47 nginx:1.25/web/{ID}[7]: {text}");
+        let frame = Frame { bytes: frame.as_bytes(), cut: false, received: NOW };
+        assert_eq!(translator.find(&frame).is_some(), text == "b");
+        let mut line = Vec::new();
+        translator.translate(&frame, &mut line);
+        let expected = format!("relay-1 web {ID} - {SD}[fields@32473 env=\"prod\" tag=\"1.25\"] {text}");
+        let line = String::from_utf8_lossy(&line).into_owned();
+        assert!(line.ends_with(&expected), "{line}");
+    }
+}
