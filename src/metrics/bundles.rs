@@ -259,7 +259,7 @@ pub struct ForwardMetrics {
 }
 
 /// What of a line could not be read.
-pub(super) const MISREAD: &[&str] = &["form", "limit", "duplicate", "time", "severity"];
+pub(super) const MISREAD: &[&str] = &["form", "limit", "duplicate", "time", "severity", "label"];
 /// What became of a request to a log store.
 pub(super) const VERDICTS: &[&str] = &["delivered", "short", "again", "poison", "stop", "unanswered"];
 /// Why a line is a dead letter.

@@ -283,7 +283,7 @@ impl Metrics {
             misread: add(
                 all,
                 "forward_misread",
-                "Lines that could not be read as `parse`, `time-from` or `severity-from` say, by what of them",
+                "Lines that could not be read as `parse`, `time-from`, `severity-from` or a label say, by what of them",
             ),
             restamped: add(
                 all,

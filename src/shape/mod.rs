@@ -5,6 +5,7 @@
 //!
 //! - here: [`Shape`], the steps in their order
 //! - `parse`: which forms a text may have; `json`, `logfmt`, `pattern`: one each
+//! - `label`: which of them a container has chosen
 //! - `mask`: what is hidden
 //! - `time`: a field that is a time
 //! - `severity`: a field, or the beginning of a text, that is a severity
@@ -12,6 +13,7 @@
 //! - `properties`: what must hold for whatever a container prints
 
 mod json;
+mod label;
 mod logfmt;
 mod mask;
 mod parse;
@@ -27,6 +29,8 @@ pub use trace::{Becomes, Found, Trace};
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+
+use label::{Choice, Choices};
 
 use crate::record::template::AddedField;
 use crate::record::{LineOptions, Patterns, Record, Rule, SEVERITIES, StructuredData, Value};
@@ -82,6 +86,10 @@ pub struct Shape {
     options: LineOptions,
     /// Lines are sent as they are.
     changes_nothing: bool,
+    /// Forms of the texts of containers that choose none.
+    parsers: Vec<Parser>,
+    /// `None`: no container may choose.
+    choices: Option<Choices>,
 }
 
 /// Fields that are to be added to a line, with their values.
@@ -111,6 +119,8 @@ pub struct Misread {
     pub time: u64,
     /// The field of `severity-from` is no severity.
     pub severity: u64,
+    /// The label by which a container chooses names no parser.
+    pub label: u64,
 }
 
 /// What became of lines, beside what was sent.
@@ -123,13 +133,15 @@ pub struct Tally {
 
 impl Misread {
     /// Each with its word.
-    pub fn counts(&self) -> [(&'static str, u64); 5] {
+    pub fn counts(&self) -> [(&'static str, u64); 6] {
+        let Self { form, limit, duplicate, time, severity, label } = *self;
         [
-            ("form", self.form),
-            ("limit", self.limit),
-            ("duplicate", self.duplicate),
-            ("time", self.time),
-            ("severity", self.severity),
+            ("form", form),
+            ("limit", limit),
+            ("duplicate", duplicate),
+            ("time", time),
+            ("severity", severity),
+            ("label", label),
         ]
     }
 }
@@ -140,7 +152,10 @@ impl Shape {
         // The address of the sender is in the line, if it is to be there.
         let options = LineOptions { sd_id: sd_id.to_owned(), peer: false };
         let changes_nothing = steps == Steps::default();
-        Self { steps, matches, options, changes_nothing }
+        let (labels, parsers): (Vec<_>, Vec<_>) =
+            steps.parse.iter().cloned().partition(|parser| *parser == Parser::Label);
+        let choices = (!labels.is_empty()).then(|| Choices::new(steps.parse_pattern.is_some()));
+        Self { steps, matches, options, changes_nothing, parsers, choices }
     }
 
     /// One that changes nothing.
@@ -246,15 +261,16 @@ impl Shape {
         misread: &mut Misread,
         traced: &mut Traced<'_>,
     ) -> (bool, Option<Cow<'a, [u8]>>, Added<'a>) {
-        let Steps { parse, parse_pattern, guess_severity, drop_fields, add, .. } = &self.steps;
-        let (mut is_changed, mut text) = (false, None);
-        if !parse.is_empty() {
-            match parse::parse(parse, parse_pattern.as_ref(), record.message.unwrap_or_default()) {
+        let Steps { parse_pattern, guess_severity, drop_fields, add, .. } = &self.steps;
+        let (parsers, mut is_changed) = self.parsers_of(record, misread);
+        let mut text = None;
+        if !parsers.is_empty() {
+            match parse::parse(parsers, parse_pattern.as_ref(), record.message.unwrap_or_default()) {
                 Ok((parser, found)) => {
                     if let Some(trace) = traced {
                         trace.parsed_as = Some(parser.to_string());
                     }
-                    is_changed = !found.is_empty();
+                    is_changed |= !found.is_empty();
                     text = self.take(found, record, misread, traced);
                 }
                 Err(parse::Unread::Form) => misread.form += 1,
@@ -286,6 +302,20 @@ impl Shape {
             });
         }
         (is_changed, text, added)
+    }
+
+    /// The forms that a line's text may have, and whether a label that chose them was taken out.
+    fn parsers_of(&self, record: &mut Record<'_>, misread: &mut Misread) -> (&[Parser], bool) {
+        let chosen = match self.choices.as_ref().and_then(|choices| choices.choice(&record.fields)) {
+            None => return (&self.parsers, false),
+            Some(Choice::Unknown) => {
+                misread.label += 1;
+                return (&[], false);
+            }
+            Some(Choice::Nothing) => &[],
+            Some(Choice::Parser(parser)) => std::slice::from_ref(parser),
+        };
+        (chosen, label::take_out(&mut record.fields))
     }
 
     /// Parsed fields go where the settings say. Returns the one that becomes the text.

@@ -28,6 +28,8 @@ pub enum Parser {
     Regex,
     /// A pattern that is known by a name.
     Named(Pattern),
+    /// What a label of the container says. No text has this form by itself.
+    Label,
 }
 
 /// Why no fields were found.
@@ -59,6 +61,7 @@ pub fn parse<'a>(
             Parser::Logfmt => logfmt::parse(text),
             Parser::Regex => pattern.map_or(Err(Unread::Form), |pattern| pattern.parse(text)),
             Parser::Named(pattern) => pattern.parse(text),
+            Parser::Label => Err(Unread::Form),
         };
         match found {
             Ok(found) => return Ok((parser, found)),
@@ -90,9 +93,10 @@ impl FromStr for Parser {
             "json" => Ok(Self::Json),
             "logfmt" => Ok(Self::Logfmt),
             "regex" => Ok(Self::Regex),
+            "label" => Ok(Self::Label),
             name => Pattern::named(name).map(Self::Named).ok_or_else(|| {
                 format!(
-                    "write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, or one of {}",
+                    "write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, \"label\", or one of {}",
                     Pattern::names().join(", ")
                 )
             }),
@@ -100,14 +104,22 @@ impl FromStr for Parser {
     }
 }
 
-impl fmt::Display for Parser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Parser {
+    /// The word that the config has for it.
+    pub fn name(&self) -> &'static str {
+        match self {
             Self::Json => "json",
             Self::Logfmt => "logfmt",
             Self::Regex => "regex",
             Self::Named(pattern) => pattern.name(),
-        })
+            Self::Label => "label",
+        }
+    }
+}
+
+impl fmt::Display for Parser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -10,7 +10,7 @@ const SD_ID: &str = "docker@32473";
 
 /// Patterns are compiled once.
 static PARSERS: LazyLock<Vec<Parser>> = LazyLock::new(|| {
-    let names = ["json", "logfmt"].into_iter().chain(Pattern::names());
+    let names = ["label", "json", "logfmt"].into_iter().chain(Pattern::names());
     names.map(|name| name.parse().expect("a parser")).collect()
 });
 static MASKS: LazyLock<Vec<Mask>> = LazyLock::new(masks);

@@ -240,6 +240,35 @@ fn log_stores_have_added_fields_as_fields_and_loki_as_labels_only_where_asked() 
     relay.stops();
 }
 
+/// The label is a field of the line, as drivers of Docker hand it over.
+#[test]
+fn a_container_chooses_how_its_lines_are_parsed() {
+    let collector = Collector::tcp(Framing::OctetCounting);
+    let keys = format!("{COUNTED}\nparse = [\"label\", \"json\"]");
+    let relay = Setup::new().listen("tcp://127.0.0.1:0").forward_with(&collector.url(), &keys).start();
+    let mut wire = relay.door().connect();
+    for (label, text) in [
+        ("logferry.parse=\"logfmt\"", "a=1"),
+        ("logferry.parse=\"none\"", "{\"a\":1}"),
+        ("LOGFERRY_PARSE=\"klog\"", "E1128 17:01:58.123456       1 file.go:7] no"),
+        ("logferry.parse=\"yaml\"", "{\"a\":1}"),
+        ("team=\"core\"", "{\"a\":1}"),
+    ] {
+        wire.send_counted(format!("<30>1 - n7 web 1 - [fields@32473 {label}] {text}").as_bytes());
+    }
+    let lines: Vec<Value> =
+        collector.frames(5).iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect();
+    assert_eq!(lines[0]["fields"], json!({"a": 1}));
+    assert_eq!(lines[1]["fields"], Value::Null);
+    assert_eq!((&lines[2]["fields"]["level"], &lines[2]["fields"]["message"]), (&json!("E"), &json!("no")));
+    assert_eq!(lines[3]["fields"], json!({"logferry.parse": "yaml"}));
+    assert_eq!(lines[4]["fields"], json!({"team": "core", "a": 1}));
+    relay.has_delivered(5, 0);
+    let misread = |what: &str| relay.metrics().with("forward_misread_total", what);
+    assert_eq!((misread("label"), misread("form")), (1, 0));
+    relay.stops();
+}
+
 /// A line of RFC 5424 has its fields as structured data, and RELP's numbers are what they were.
 #[test]
 fn shaped_lines_go_on_by_relp_and_none_is_lost() {

@@ -267,6 +267,7 @@ fn misread(what: &str) -> &'static str {
         }
         "duplicate" => "not parsed: a name stands twice in its JSON",
         "time" => "the field of `time-from` is no time",
+        "label" => "not parsed: the label `logferry.parse` names no parser",
         _ => "the field of `severity-from` is no severity",
     }
 }
