@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::error::{ConfigError, Source};
-use super::kinds::{ListOf, Optional, Special, Together, Words};
+use super::kinds::{Flag, ListOf, Optional, Special, Together, Words};
 use super::rules::PATTERNS;
 use super::settings::{Place, defaults, settings};
 use super::written::List;
@@ -39,6 +39,8 @@ settings! {
         time_from: Option<String> = None, as Optional(FIELD), key "time-from";
         severity_from: Option<String> = None, as Optional(FIELD), key "severity-from";
         message_from: Option<String> = None, as Optional(FIELD), key "message-from";
+        /// Whether a member of an object becomes a field of its own.
+        flatten: bool = false, as Flag, key "flatten";
         /// Whether the beginning of the text may say the severity.
         guess_severity: bool = false, as SEVERITY, key "severity";
     }
@@ -108,6 +110,7 @@ impl ShapeSettings {
             message_from: self.message_from.clone(),
             guess_severity: self.guess_severity,
             drop_fields: self.drop_fields.clone(),
+            flatten: self.flatten,
             masks: masks.flat_map(MaskSettings::masks).collect(),
             add,
         }

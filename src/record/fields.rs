@@ -26,6 +26,9 @@ pub const MAX_FIELD_BYTES: usize = 16 << 10;
 /// format may put some around it.
 const MAX_JSON_DEPTH: usize = 64;
 
+/// Objects that are open at once where their members become fields. What is nested deeper stays JSON.
+const MAX_FLATTENED: usize = 8;
+
 /// The fields of one record, in order, never more than [`MAX_FIELDS`] nor larger than [`MAX_FIELD_BYTES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
@@ -246,6 +249,33 @@ impl<'a> Fields<'a> {
         Self { left_out: 0, ..self.clone() }
     }
 
+    /// The fields with `a.b` for each member of an object `a`. An array stays one, and so does an object whose members would be more than
+    /// may be. `None`: there is no object.
+    pub fn flattened(&self) -> Option<Fields<'a>> {
+        let is_object = |field: &Field<'_>| matches!(&field.value, Value::Json(json) if json.0.starts_with('{'));
+        if !self.list.iter().any(is_object) {
+            return None;
+        }
+        let mut flat = Fields { left_out: self.left_out, ..Fields::default() };
+        let (mut count, mut bytes) = (self.list.len(), self.bytes);
+        for field in &self.list {
+            let own = field.name.len() + field.value.len();
+            let Some(members) = members_of(field) else {
+                flat.push(field.name.clone(), field.value.clone());
+                continue;
+            };
+            let larger = members.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + bytes - own;
+            let more = members.len() + count - 1;
+            if more > MAX_FIELDS || larger > MAX_FIELD_BYTES {
+                flat.push(field.name.clone(), field.value.clone());
+                continue;
+            }
+            (count, bytes) = (more, larger);
+            members.into_iter().for_each(|(name, value)| flat.push(name, value));
+        }
+        Some(flat)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Field<'a>> {
         self.list.iter()
     }
@@ -345,6 +375,37 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The members of a field that is an object, each with the names of what is around it.
+fn members_of(field: &Field<'_>) -> Option<Vec<(String, Value<'static>)>> {
+    let Value::Json(Json(json)) = &field.value else { return None };
+    let mut members = Vec::new();
+    append_members(&field.name, json, MAX_FLATTENED, &mut members)?;
+    Some(members)
+}
+
+/// `None`: it is no object, or there are more members than may be.
+fn append_members(name: &str, json: &str, depth: usize, members: &mut Vec<(String, Value<'static>)>) -> Option<()> {
+    let is_full = depth == 0 || members.len() > MAX_FIELDS;
+    let mut object = Vec::new();
+    each_member_within(MAX_JSON_DEPTH + 1, json, |member, value| {
+        object.push((member, value));
+        true
+    })
+    .ok()?;
+    if is_full || object.is_empty() {
+        members.push((name.to_owned(), Value::from_json(json)?));
+        return (members.len() <= MAX_FIELDS).then_some(());
+    }
+    for (member, value) in object {
+        let name = format!("{name}.{member}");
+        match value.starts_with('{') {
+            true => append_members(&name, value, depth - 1, members)?,
+            false => members.push((name, Value::of_member(value)?)),
+        }
+    }
+    (members.len() <= MAX_FIELDS).then_some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,6 +447,31 @@ mod tests {
         for bad in ["", "{", "nul", "1 2", "'a'"] {
             assert_eq!(Value::from_json(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn objects_are_flattened() {
+        let flat = |json: &str| {
+            let mut fields = fields(&[("text", b"x")]);
+            fields.push("o", Value::from_json(json).expect("JSON"));
+            let shown = |field: &Field<'_>| match &field.value {
+                Value::Text(text) => format!("{}={:?}", field.name, String::from_utf8_lossy(text)),
+                Value::Json(json) => format!("{}={}", field.name, json.as_str()),
+            };
+            fields.flattened().map(|flat| flat.iter().map(shown).collect::<Vec<_>>().join(" "))
+        };
+        let nested = r#"{"b":1.10,"c":{"d":"e","f":[{"g":1}],"h":null},"i":{}}"#;
+        assert_eq!(flat(nested).as_deref(), Some(r#"text="x" o.b=1.10 o.c.d="e" o.c.f=[{"g":1}] o.c.h=null o.i={}"#));
+        for json in ["[{}]", "1", "\"{}\"", "true"] {
+            assert_eq!(flat(json), None, "{json}");
+        }
+        let deep = format!("{}1{}", "{\"a\":".repeat(12), "}".repeat(12));
+        assert_eq!(flat(&deep).as_deref(), Some(r#"text="x" o.a.a.a.a.a.a.a.a={"a":{"a":{"a":{"a":1}}}}"#));
+        // All of its members or none.
+        let members = |count: usize| (0..count).map(|n| format!("\"m{n}\":{n}")).collect::<Vec<_>>().join(",");
+        let many = |count: usize| flat(&format!("{{{}}}", members(count))).expect("an object");
+        assert!(many(MAX_FIELDS - 1).ends_with("o.m62=62"));
+        assert!(many(MAX_FIELDS).starts_with("text=\"x\" o={\"m0\":0,"));
     }
 
     #[test]

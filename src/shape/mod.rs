@@ -58,6 +58,8 @@ pub struct Steps {
     pub message_from: Option<String>,
     /// Whether the beginning of the text may say the severity.
     pub guess_severity: bool,
+    /// Whether a member of an object becomes a field of its own, `a.b`, also where the destination keeps objects.
+    pub flatten: bool,
     /// Fields that are left out, also those that came with the line.
     pub drop_fields: Patterns,
     /// What is hidden in texts and fields.
@@ -287,6 +289,12 @@ impl Shape {
             if let Some(trace) = traced {
                 trace.is_severity_guessed = true;
             }
+        }
+        if self.steps.flatten
+            && let Some(flat) = record.fields.flattened()
+        {
+            record.fields = flat;
+            is_changed = true;
         }
         // Before fields are left out: a label may go on under a shorter name.
         let value = |(field, adding): &'a (AddedField, Adding)| Some((field, *adding, field.value(record)?));

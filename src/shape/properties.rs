@@ -34,6 +34,7 @@ pub fn any_bytes(data: &[u8]) {
         severity_from: name("level", 3),
         message_from: name("message", 4),
         guess_severity: has(5),
+        flatten: has(5),
         masks: if has(7) { MASKS.clone() } else { Vec::new() },
         add: if has(6) { added() } else { Vec::new() },
         ..Steps::default()

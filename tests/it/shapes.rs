@@ -269,6 +269,38 @@ fn a_container_chooses_how_its_lines_are_parsed() {
     relay.stops();
 }
 
+#[test]
+fn nested_values_are_fields_with_dots_where_a_destination_keeps_no_objects() {
+    let [loki, datadog, forced] = [0; 3].map(|_| Store::new());
+    let mut setup = Setup::new().listen("tcp://127.0.0.1:0");
+    for (store, api, keys) in [
+        (&loki, "loki", ""),
+        (&datadog, "datadog", ""),
+        (&forced, "json", "flatten = true\ndrop-fields = \"http.headers.*\""),
+    ] {
+        let keys = format!(
+            "name = \"{api}\"\napi = \"{api}\"\ncompress = \"off\"\nbatch-wait = \"50ms\"\nparse = \"json\"\n{keys}"
+        );
+        setup = setup.forward_with(&store.url(), &keys);
+    }
+    let relay = setup.start();
+    let object = r#"{"http":{"status":503,"headers":{"host":"a","te":[1,{"b":2}]}}}"#;
+    relay.door().connect().says(&container("web"), object.as_bytes());
+    let [loki, datadog, forced] = [&loki, &datadog, &forced].map(|store| {
+        let mut peer = store.accepts();
+        let request = peer.hears();
+        peer.answers(200, "{}");
+        request.body
+    });
+    let json = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON");
+    let metadata = &json(&loki)["streams"][0]["values"][0][2];
+    let found = ["http_status", "http_headers_host", "http_headers_te"].map(|name| metadata[name].clone());
+    assert_eq!(found, ["503", "a", "[1,{\"b\":2}]"]);
+    assert_eq!(json(&datadog)[0]["http"]["headers"]["te"], json!([1, {"b": 2}]));
+    assert_eq!(json(&forced)["fields"], json!({"http.status": 503}));
+    relay.stops();
+}
+
 /// A line of RFC 5424 has its fields as structured data, and RELP's numbers are what they were.
 #[test]
 fn shaped_lines_go_on_by_relp_and_none_is_lost() {

@@ -602,7 +602,7 @@ fn shapes_that_cannot_be_meant_are_refused() {
         ("parse-pattern = '(?P<a>x)'", "parse-pattern: `(?P<a>x)`: it is for parse = \"regex\""),
         (
             "parse = \"xml\"",
-            "parse: `xml`: write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, or one of nginx, nginx-error, \
+            "parse: `xml`: write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, \"label\", or one of nginx, nginx-error, \
              apache-error, klog, java, python, postgresql, redis, haproxy",
         ),
         ("severity = \"loud\"", "severity: `loud`: write \"sender\" or \"guess\""),

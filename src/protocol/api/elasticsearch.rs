@@ -131,7 +131,8 @@ impl Elasticsearch {
                 let is_ours = |name: &str| {
                     [ORIGINAL_TIME, TRUNCATED].contains(&name) || self.labels.iter().any(|(label, _)| label == name)
                 };
-                for (name, value) in with_own_names(&record.fields, without_dots, is_ours) {
+                let flat = record.fields.flattened();
+                for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), without_dots, is_ours) {
                     labels.value(&name, value, false);
                 }
                 self.labels.iter().for_each(|(name, value)| labels.text(name, value));

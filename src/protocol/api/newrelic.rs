@@ -97,7 +97,8 @@ impl NewRelic {
         attributes.bytes("syslog.procid", record.proc_id.map(|id| id.said()));
         attributes.bytes("syslog.msgid", record.msg_id.map(|id| id.said()));
         let is_ours = |name: &str| OURS.contains(&name) || self.attributes.iter().any(|(ours, _)| ours == name);
-        for (name, value) in with_own_names(&record.fields, |name| name.into(), is_ours) {
+        let flat = record.fields.flattened();
+        for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), |name| name.into(), is_ours) {
             attributes.value(&name, value, true);
         }
         if let Some(original) = line.original_time() {

@@ -137,7 +137,8 @@ impl Splunk {
             fields.bytes(key, value.map(|value| value.said()));
         }
         let is_ours = |name: &str| OURS.contains(&name) || self.fields.iter().any(|(ours, _)| ours == name);
-        for (name, value) in with_own_names(&record.fields, |name| name.into(), is_ours) {
+        let flat = record.fields.flattened();
+        for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), |name| name.into(), is_ours) {
             fields.value(&name, value, false);
         }
         self.fields.iter().for_each(|(name, value)| fields.text(name, value));

@@ -2,7 +2,8 @@
 //!
 //! - Of a container it has the four fields by which Docker's driver is known, also where one is empty.
 //! - All of the text is `short_message`, as of Docker's driver. Graylog refuses a message of blanks: it is `-`.
-//! - A number stays one. What is neither a text nor a number is its JSON as a text: GELF has no word for it.
+//! - A number stays one. A member of an object is a field of its own, `a.b`. What else is neither a text nor a number is its JSON as a text:
+//!   GELF has no word for it.
 //! - Names have letters, digits, `_`, `.` and `-`; Graylog drops others. `_id` is forbidden. Where a name is taken, `_` is added.
 
 use std::borrow::Cow;
@@ -58,7 +59,8 @@ pub fn append(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     say("_peer", record.peer.map(|peer| peer.to_string()).as_deref().map(str::as_bytes));
     say("_structured_data", foreign_text(record, sd_id).as_deref());
     ours.push("escaped");
-    for (name, value) in with_own_names(&record.fields, legal, |name| ours.contains(&name)) {
+    let flat = record.fields.flattened();
+    for (name, value) in with_own_names(flat.as_ref().unwrap_or(&record.fields), legal, |name| ours.contains(&name)) {
         let is_number =
             matches!(value, Value::Json(json) if json.as_str().starts_with(|c: char| c == '-' || c.is_ascii_digit()));
         object.value(&format!("_{name}"), value, is_number);

@@ -88,7 +88,7 @@ fn the_rest_is_metadata_and_all_of_it_is_text() {
             "n": "-5",
             "t": "true",
             "z": "null",
-            "o": "{\"a\":[1]}",
+            "o_a": "[1]",
             "raw": "\\xff",
             "escaped": "raw",
         }])

@@ -82,7 +82,7 @@ fn a_program_with_fields_and_structured_data() {
                     "t": true,
                     "z": null,
                     "big": "18446744073709551615",
-                    "o": "{\"a\":[1]}",
+                    "o.a": "[1]",
                     "raw": { "bytes": [255] },
                 },
             }],
