@@ -225,7 +225,7 @@ impl Shape {
             return Shaped::Filtered;
         }
         let masks = &self.steps.masks;
-        let on_hit = RefCell::new(traced.as_deref_mut());
+        let on_hit = RefCell::new(traced);
         let hide = |text: &[u8]| {
             mask::hide(masks, text, &|mask| {
                 if let Some(trace) = &mut *on_hit.borrow_mut() {
