@@ -12,7 +12,7 @@ const MAX_TEXT: usize = 8 << 10;
 
 /// Patterns by name, each with the ways in which the program writes its lines. The first that is found counts. `level`, `time` and
 /// `message` are in each of them what they say, and numbers are numbers.
-const NAMED: [(&str, &[&str]); 9] = [
+const NAMED: [(&str, &[&str]); 10] = [
     // ngx_http_log_module's `combined`, `main` of nginx's image, and Apache's `common` and `combined`.
     (
         "nginx",
@@ -39,6 +39,13 @@ const NAMED: [(&str, &[&str]); 9] = [
             r"^(?P<level>[IWEF])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d+) +(?P<pid>\d+) (?P<source>[^\]]+)\] (?P<message>(?s:.*))$",
         ],
     ),
+    // Package `log`, with any of its flags and a prefix, which often is a level.
+    (
+        "go",
+        &[
+            r"^(?:\[?(?P<level>DEBUG|INFO|WARN|WARNING|ERROR|FATAL|TRACE)\]?:?\s+|(?P<prefix>\S{1,40}) +)?(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d{6})?) (?:(?P<source>[^\s:]+\.go:\d+): )?(?P<message>(?s:.*))$",
+        ],
+    ),
     // What Logback's and Log4j's manuals show; Hadoop and Log4j with a colon; Spring Boot; Quarkus and WildFly.
     (
         "java",
@@ -47,6 +54,12 @@ const NAMED: [(&str, &[&str]); 9] = [
             r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?) +(?P<level>[A-Z]+) +(?:\[(?P<thread>[^\]]+)\] +)?(?P<logger>[^\s\[:]+): (?P<message>(?s:.*))$",
             r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?) +(?P<level>[A-Z]+) +(?P<pid>\d+) --- (?:\[(?P<application>[^\] ][^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] (?P<logger>\S+) *: (?P<message>(?s:.*))$",
             r"^(?:(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+)|(?P<clock>\d\d:\d\d:\d\d[.,]\d+)) +(?P<level>[A-Z]+) +\[(?P<logger>[^\]]+)\] \((?P<thread>[^)]*)\) (?P<message>(?s:.*))$",
+            // Logback without a layout of one's own; ZooKeeper; Elasticsearch; Kafka; Tomcat.
+            r"^(?P<clock>\d\d:\d\d:\d\d\.\d+) \[(?P<thread>[^\]]+)\] (?P<level>[A-Z]+) +(?P<logger>\S+) -- (?P<message>(?s:.*))$",
+            r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) \[[^\]]*\] - (?P<level>[A-Z]+) +\[(?P<thread>[^\]]*):(?P<logger>[^\]:]+)\] - (?P<message>(?s:.*))$",
+            r"^\[(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d+)\]\[(?P<level>[A-Z]+) *\]\[(?P<logger>[^\] ]+) *\] (?P<message>(?s:.*))$",
+            r"^\[(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+)\] (?P<level>[A-Z]+) (?P<message>(?s:.*)) \((?P<logger>[\w.$]+)\)$",
+            r"^(?P<time>\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\.\d+) (?P<level>[A-Z]+) \[(?P<thread>[^\]]+)\] (?P<logger>[\w.$]+) (?P<message>(?s:.*))$",
         ],
     ),
     // What its documentation shows of `logging`; gunicorn; Flask; Celery; uvicorn.
@@ -60,6 +73,7 @@ const NAMED: [(&str, &[&str]); 9] = [
             r"^\[(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\] (?P<level>[A-Z]+) in (?P<logger>\S+): (?P<message>(?s:.*))$",
             r"^\[(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}): (?P<level>[A-Z]+)/(?P<process>[^\]]+)\] (?P<message>(?s:.*))$",
             r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL): +(?P<message>(?s:.*))$",
+            r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (?:- )?\[?(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL)\]? *(?:- |(?P<logger>[\w.]+): )?(?P<message>(?s:.*))$",
         ],
     ),
     (
@@ -215,6 +229,65 @@ mod tests {
             "1:M 28 Nov 2026 17:01:58.123 * Ready to accept connections",
             r#"pid=1 role="M" time="28 Nov 2026 17:01:58.123" level="*" message="Ready to accept connections""#,
         );
+    }
+
+    #[test]
+    fn go_with_each_of_its_flags() {
+        let check = |text: &str, expected: &str| check("go", text, expected);
+        check(
+            "2026/11/28 17:01:58 main.go:17: listening on :8080",
+            r#"time="2026/11/28 17:01:58" source="main.go:17" message="listening on :8080""#,
+        );
+        check(
+            "2026/11/28 17:01:58.123456 /src/app/main.go:17: a: b",
+            r#"time="2026/11/28 17:01:58.123456" source="/src/app/main.go:17" message="a: b""#,
+        );
+        check("2026/11/28 17:01:58 http: Server closed", r#"time="2026/11/28 17:01:58" message="http: Server closed""#);
+        check("ERROR: 2026/11/28 17:01:58 no", r#"level="ERROR" time="2026/11/28 17:01:58" message="no""#);
+        check("[app] 2026/11/28 17:01:58 up", r#"prefix="[app]" time="2026/11/28 17:01:58" message="up""#);
+        check(
+            "2026/11/28 17:01:58 panic: x\n\ngoroutine 1",
+            r#"time="2026/11/28 17:01:58" message="panic: x\n\ngoroutine 1""#,
+        );
+    }
+
+    #[test]
+    fn java_of_more_programs() {
+        let check = |text: &str, expected: &str| check("java", text, expected);
+        check(
+            "17:01:58.123 [main] DEBUG com.example.App -- no",
+            r#"clock="17:01:58.123" thread="main" level="DEBUG" logger="com.example.App" message="no""#,
+        );
+        check(
+            "2026-11-28 17:01:58,123 [myid:1] - INFO  [main:o.a.z.s.q.QuorumPeerMain@137] - Starting quorum peer",
+            r#"time="2026-11-28 17:01:58,123" level="INFO" thread="main" logger="o.a.z.s.q.QuorumPeerMain@137" message="Starting quorum peer""#,
+        );
+        check(
+            "[2026-11-28T17:01:58,123][INFO ][o.e.n.Node               ] [node-1] started",
+            r#"time="2026-11-28T17:01:58,123" level="INFO" logger="o.e.n.Node" message="[node-1] started""#,
+        );
+        check(
+            "[2026-11-28 17:01:58,123] INFO [KafkaServer id=1] started (kafka.server.KafkaServer)",
+            r#"time="2026-11-28 17:01:58,123" level="INFO" message="[KafkaServer id=1] started" logger="kafka.server.KafkaServer""#,
+        );
+        check(
+            "28-Nov-2026 17:01:58.123 INFO [main] org.apache.catalina.startup.Catalina.start Server startup in [1234] milliseconds",
+            r#"time="28-Nov-2026 17:01:58.123" level="INFO" thread="main" logger="org.apache.catalina.startup.Catalina.start" message="Server startup in [1234] milliseconds""#,
+        );
+    }
+
+    #[test]
+    fn python_without_a_logger() {
+        let check = |text: &str, expected: &str| check("python", text, expected);
+        check("2026-11-28 17:01:58,123 INFO up", r#"time="2026-11-28 17:01:58,123" level="INFO" message="up""#);
+        check(
+            "2026-11-28 17:01:58,123 [INFO] app.db: connected",
+            r#"time="2026-11-28 17:01:58,123" level="INFO" logger="app.db" message="connected""#,
+        );
+        let python = Pattern::named("python").expect("it is known");
+        for text in ["INFO is good", "2026-11-28 up"] {
+            assert_eq!(python.parse(text), Err(Unread::Form), "{text}");
+        }
     }
 
     #[test]

@@ -603,7 +603,7 @@ fn shapes_that_cannot_be_meant_are_refused() {
         (
             "parse = \"xml\"",
             "parse: `xml`: write \"json\", \"logfmt\", \"regex\" with `parse-pattern`, \"label\", or one of nginx, nginx-error, \
-             apache-error, klog, java, python, postgresql, redis, haproxy",
+             apache-error, klog, go, java, python, postgresql, redis, haproxy",
         ),
         ("severity = \"loud\"", "severity: `loud`: write \"sender\" or \"guess\""),
     ] {
