@@ -44,7 +44,9 @@ struct Report {
 impl Report {
     fn difference(&mut self, Difference { what, expected, got }: &Difference) {
         self.out.push_str(&format!("  {}\n", displayable(what)));
-        if expected.contains('\n') || got.contains('\n') {
+        // One line that ends is not several.
+        let has_several = |text: &str| text.strip_suffix('\n').unwrap_or(text).contains('\n');
+        if has_several(expected) || has_several(got) {
             return self.lines(expected, got);
         }
         let [expected, got] = [expected, got].map(|text| displayable(text));
@@ -127,7 +129,7 @@ mod tests {
             "1\n2\n3\ny\nz\n4\n5\n6",
             "      2\\x0a\n      3\\x0a\n    - x\\x0a\n    + y\\x0a\n    + z\\x0a\n      4\\x0a\n      5\\x0a\n",
         );
-        check("a\n", "a", "    - a\\x0a\n    + a\n");
+        check("a\n", "a", "    expected  a\\x0a\n    got       a\n");
         check("a\na\n", "a\n", "      a\\x0a\n    - a\\x0a\n");
     }
 }
