@@ -128,7 +128,7 @@ fn what_is_otherwise_is_shown() {
     );
     fails(
         "as = \"gelf\"\ninput = '[1]'\nexpect = \"dropped\"",
-        "  message\n    expected  dropped\n    got       refused: a message is JSON, but no object\n",
+        "  message\n    expected  dropped\n    got       refused: a message is not JSON\n",
     );
 }
 
