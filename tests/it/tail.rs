@@ -172,7 +172,7 @@ fn until(admin: SocketAddr, door: u16, last: &'static str) -> SocketAddr {
         let mut there = TcpStream::connect(admin)?;
         there.write_all(&buffer[..length])?;
         let (mut seen, mut speaks) = (Vec::new(), None);
-        while !String::from_utf8_lossy(&seen).contains(last) {
+        while !(String::from_utf8_lossy(&seen).contains(last) && seen.ends_with(b"\r\n")) {
             let length = there.read(&mut buffer)?;
             if length == 0 {
                 break;
@@ -187,7 +187,8 @@ fn until(admin: SocketAddr, door: u16, last: &'static str) -> SocketAddr {
                 speaks = Some(wire);
             }
         }
-        Ok(())
+        // The last chunk: a browser may forget the lines before an answer that is broken off.
+        here.write_all(if speaks.is_some() { b"0\r\n\r\n" } else { b"" })
     };
     thread::spawn(move || {
         for here in listener.incoming().flatten() {

@@ -20,13 +20,13 @@ async function watch(abort) {
   });
   if (!answer.ok) throw new Error(await answer.text());
   state.textContent = "Watching.";
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const [reader, decoder] = [answer.body.getReader(), new TextDecoder()];
   let rest = "";
   for (;;) {
     // A relay that stops breaks the answer off.
     const { done, value } = await reader.read().catch(() => ({ done: true }));
     if (done) return abort.signal.aborted ? "Stopped." : "The relay ended the tail. Start again.";
-    const text = (rest + value).split("\n");
+    const text = (rest + decoder.decode(value, { stream: true })).split("\n");
     rest = text.pop();
     add(text);
   }
