@@ -385,22 +385,19 @@ fn members_of(field: &Field<'_>) -> Option<Vec<(String, Value<'static>)>> {
 
 /// `None`: it is no object, or there are more members than may be.
 fn append_members(name: &str, json: &str, depth: usize, members: &mut Vec<(String, Value<'static>)>) -> Option<()> {
-    let is_full = depth == 0 || members.len() > MAX_FIELDS;
     let mut object = Vec::new();
-    each_member_within(MAX_JSON_DEPTH + 1, json, |member, value| {
-        object.push((member, value));
-        true
-    })
-    .ok()?;
-    if is_full || object.is_empty() {
-        members.push((name.to_owned(), Value::from_json(json)?));
-        return (members.len() <= MAX_FIELDS).then_some(());
+    let read = each_member_within(MAX_JSON_DEPTH + 1, json, |member, value| {
+        object.push((format!("{name}.{member}"), value));
+        object.len() <= MAX_FIELDS
+    });
+    read.ok()?;
+    if depth == 0 || object.is_empty() {
+        members.push((name.to_owned(), Value::of_member(json)?));
     }
-    for (member, value) in object {
-        let name = format!("{name}.{member}");
+    for (member, value) in object.into_iter().filter(|_| depth > 0) {
         match value.starts_with('{') {
-            true => append_members(&name, value, depth - 1, members)?,
-            false => members.push((name, Value::of_member(value)?)),
+            true => append_members(&member, value, depth - 1, members)?,
+            false => members.push((member, Value::of_member(value)?)),
         }
     }
     (members.len() <= MAX_FIELDS).then_some(())
