@@ -172,7 +172,17 @@ fn came_by_fluent(other: &Line, line: &Line) -> bool {
         && fields(line).iter().all(is_there)
 }
 
-/// All that is in a message of GELF, and fields that are neither texts nor numbers as their JSON.
+/// `a.b` for each member of an object.
+fn flattened((name, value): (String, Value)) -> Vec<(String, Value)> {
+    match value {
+        Value::Object(members) if !members.is_empty() => {
+            members.into_iter().flat_map(|(member, value)| flattened((format!("{name}.{member}"), value))).collect()
+        }
+        value => vec![(name, value)],
+    }
+}
+
+/// All that is in a message of GELF, members of objects as fields, and what else is neither a text nor a number as its JSON.
 #[track_caller]
 fn came_by_gelf(other: &Line, line: &Line) {
     let instant = |line: &Line| chrono::DateTime::parse_from_rfc3339(&line.stamp).expect("RFC 3339");
@@ -188,7 +198,7 @@ fn came_by_gelf(other: &Line, line: &Line) {
         let value = if value.is_string() || value.is_number() { value } else { value.to_string().into() };
         (if name == "id" { "id_".to_owned() } else { legal(&name) }, value)
     };
-    let expected: BTreeMap<String, Value> = fields(line).into_iter().map(said).collect();
+    let expected: BTreeMap<String, Value> = fields(line).into_iter().flat_map(flattened).map(said).collect();
     assert_eq!(fields(other), expected, "{line:?}");
 }
 
