@@ -47,6 +47,7 @@ mod openssl;
 mod otlp;
 mod outage;
 mod outputs;
+mod package;
 mod pending;
 mod private;
 mod probe;

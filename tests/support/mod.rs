@@ -31,7 +31,7 @@
 //! - `shapes.rs`     what a forward makes of lines: fields, time, severity
 //! - `senders.rs`    who has sent it, and what a line says of that
 //! - `proxies.rs`    a proxy in front, who says for whom he speaks
-//! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with
+//! - `activation.rs`  sockets that a service manager keeps; `deployments.rs`: the files people deploy with; `package.rs`: the Debian package
 //! - `refuses.rs`     what a user gets wrong, and what the other commands say
 //! - `collectors.rs`  a collector of another make: rsyslog, syslog-ng; `unchanged.rs`: hostile bytes, seen by one
 //! - `check.rs`       what `logferry check` finds; `explain.rs`: what `logferry explain` shows; `expectations.rs`: `logferry test`
