@@ -16,7 +16,7 @@ const TAIL_SCRIPT: &str = include_str!("page/tail.js");
 
 /// What a browser may load for the page: this style and this script, and the page itself again. The hashes are those of
 /// page.css and page.js; a test says which they must be.
-pub const POLICY: &str = "default-src 'none'; style-src 'sha256-cJnB/IRUjtAJmjFmiBqAz09Ch6cBEtZJVYTOw/8DCKI='; script-src 'sha256-rW72Dne8TCNvq0SYJ4Rn2a6vN8A/Nq9YnzrKT6DgECo=' 'sha256-31Kzkg5umNzqA/iXQiC0s6/NywhNPZTYEheIS2D+7AA='; connect-src 'self'; \
+pub const POLICY: &str = "default-src 'none'; style-src 'sha256-cJnB/IRUjtAJmjFmiBqAz09Ch6cBEtZJVYTOw/8DCKI='; script-src 'sha256-rW72Dne8TCNvq0SYJ4Rn2a6vN8A/Nq9YnzrKT6DgECo=' 'sha256-a6Vi/pkS1r5mLgkwBbNsnwdgaWMNI3x3jnXoAn3cEJ4='; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The docs of this version.
