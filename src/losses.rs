@@ -74,7 +74,7 @@ impl LossReporter {
         );
         self.watch("rate", None, "their containers sent more than rate-limit allows", &metrics.dropped_rate);
         self.watch("error", None, "the disk refused them", &metrics.dropped_error);
-        self.watch("stalled", None, "the disk stood still", &metrics.dropped_stalled);
+        self.watch("stalled", None, "the disk stalled", &metrics.dropped_stalled);
     }
 
     fn watch_log(&mut self, metrics: &LogMetrics) {

@@ -103,7 +103,7 @@ pub enum Part {
     Numbered,
 }
 
-/// A part that has stood still for too long.
+/// A part that has stalled for too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standstill {
     pub part: Part,
@@ -248,7 +248,7 @@ impl fmt::Display for Part {
 impl fmt::Display for Standstill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { part, waits_for, seconds } = self;
-        write!(f, "{part} has stood still for {seconds} s; it waits for {waits_for}")
+        write!(f, "{part} has stalled for {seconds} s; it waits for {waits_for}")
     }
 }
 

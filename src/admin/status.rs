@@ -42,7 +42,7 @@ pub struct Status {
     /// Messages of containers that are not counted apart.
     pub other_containers: u64,
     pub losses: Vec<Loss>,
-    /// Parts of the relay that stand still.
+    /// Parts of the relay that stall.
     pub standstills: Vec<Standstill>,
     /// What is most likely a mistake in the settings.
     pub mistakes: Vec<String>,
@@ -184,7 +184,7 @@ pub struct Loss {
     pub says: Cow<'static, str>,
 }
 
-/// A part of the relay that has stood still for too long.
+/// A part of the relay that has stalled for too long.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standstill {
     pub part: String,

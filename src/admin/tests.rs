@@ -55,7 +55,7 @@ async fn a_disk_that_hangs_delays_nobody_who_needs_none() {
     }
     for stream in waiting {
         let answer = answer(stream).await;
-        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("stood still"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("stalled"), "{answer}");
     }
     serving.abort();
 }

@@ -14,7 +14,9 @@ const MAX_ANSWER: u64 = 4096;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let Some(address) = Config::admin_address(overrides) else {
-        return Err(Failure::failed("health: [admin] listen is \"off\", so there is nobody to ask"));
+        return Err(Failure::failed(
+            "health: [admin] listen is \"off\", so the relay answers no requests; give it an address",
+        ));
     };
     let address = reachable(address);
     let answer = ask(address).map_err(|error| Failure::failed(format!("health: no answer from {address}: {error}")))?;

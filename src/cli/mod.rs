@@ -175,7 +175,9 @@ fn misspelt_variables() -> Vec<String> {
     let unknown = set.filter(|name| name.starts_with("LOGFERRY_") && !known.contains(&name.as_str()));
     let meant = |name: &str| known.iter().find(|known| strsim::damerau_levenshtein(known, name) == 1);
     unknown
-        .filter_map(|name| Some(format!("{name} is set and means nothing; did you mean {}?", meant(&name)?)))
+        .filter_map(|name| {
+            Some(format!("{name} is set, but no setting has this name; did you mean {}?", meant(&name)?))
+        })
         .collect()
 }
 

@@ -220,7 +220,7 @@ pub fn check(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
     if let Some((_, service)) = to.iter().find(|(_, to)| matches!(to.remote(), Some(super::Destination::Service(_))))
         && let Some(leaf) = http.proxy.first().filter(|leaf| !matches!(leaf.text.as_str(), "auto" | "off"))
     {
-        let says = format!("a proxy is told the server's name and port, and {service} has them in SRV records");
+        let says = format!("a proxy needs the server's name and port, and {service} has them in SRV records");
         source.note(source.located(&place.key("proxy"), leaf, &says), ())?;
     }
     check_login(http, place)

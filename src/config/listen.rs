@@ -276,7 +276,7 @@ fn host_source(text: &str) -> Result<HostSource, String> {
         // It would be the host of every line.
         Some((word, _)) => Err(format!("write \"{word}\", or a host name that is not nearly that word")),
         None => hostname(text).map(HostSource::Text).map_err(|says| {
-            format!("write \"message\", \"address\", \"name\", or the host name of all who send here: {says}")
+            format!("write \"message\", \"address\", \"name\", or one host name for all senders: {says}")
         }),
     }
 }
@@ -437,8 +437,7 @@ fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> 
         ));
     }
     if let Some(leaf) = section.limits.allow.first().filter(|_| address.path().is_some()) {
-        let says =
-            "senders of unix:// and unixgram:// have no address; who may send is in the mode of the socket's directory";
+        let says = "senders of unix:// and unixgram:// have no address; the mode of the socket's directory decides which users may send";
         return Some(source.bad("listen.allow", leaf, says));
     }
     if let Some(leaf) = section.limits.client_allow.first().filter(|_| !listener.limits.proxy_protocol) {

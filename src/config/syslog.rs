@@ -72,7 +72,7 @@ impl Settings for Option<Rate> {
 
 fn sd_id(text: &str) -> Result<String, String> {
     match text {
-        OWN_SD_ID => Err("that is what the relay calls what it says itself".to_owned()),
+        OWN_SD_ID => Err("the relay uses this name for its own log lines".to_owned()),
         _ if is_sd_id(text) => Ok(text.to_owned()),
         _ => Err("an SD-ID is 1 to 32 printable characters without = ] and \", such as docker@32473".to_owned()),
     }

@@ -36,7 +36,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const NOT_PLAIN: &str = " (does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://)";
 /// Why a connection is left before its time.
 const SENDS_AGAIN: &str =
-    "a connection that was left broke before the collector had closed it; what it had perhaps not read is sent again";
+    "an old connection broke before the collector closed it; lines that the collector may not have read are sent again";
 /// How long a request with dead letters is waited for when the forward ends.
 const RESENDER_ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// Looks for an earlier collector that are in vain become rarer, up to so many times `failback-after`.

@@ -44,7 +44,7 @@ pub enum BadGreeting {
     NoHeaders,
     #[error("it asks for no signature, though one is configured")]
     NoNonce,
-    #[error("what it says first is no INFO, or not alone")]
+    #[error("its first message is not INFO, or another follows at once")]
     NoInfo,
 }
 

@@ -180,8 +180,8 @@ impl fmt::Display for RefusalReason {
             Self::MaxConnectionsPerAddress => {
                 f.write_str("it has as many connections as `max-connections-per-address` allows")
             }
-            Self::Allow => f.write_str("its address is none of `allow`"),
-            Self::ClientAllow => f.write_str("its address, as the proxy tells it, is none of `client-allow`"),
+            Self::Allow => f.write_str("its address is not in `allow`"),
+            Self::ClientAllow => f.write_str("its address, as the proxy reports it, is not in `client-allow`"),
             Self::NoProxyHeader => f.write_str(
                 "it did not begin with a header of the PROXY protocol (HAProxy: send-proxy or send-proxy-v2); let senders go \
                  through the proxy, or take `proxy-protocol` out",

@@ -93,7 +93,7 @@ pub struct Metrics {
     pub reloads_applied: Counter,
     /// Changed configurations that were refused.
     pub reloads_refused: Counter,
-    /// Parts of the relay that stand still.
+    /// Parts of the relay that stall.
     pub standstills: Gauge,
     tls_reloads: Family<ByResult, Counter>,
     tls_not_after: Family<ByCertificate, Gauge>,
@@ -181,7 +181,7 @@ impl Metrics {
         Self {
             reloads_applied: result("applied"),
             reloads_refused: result("refused"),
-            standstills: add(all, "standstills", "Parts of the relay that stand still"),
+            standstills: add(all, "standstills", "Parts of the relay that stall"),
             tls_reloads: add(all, "tls_reloads", "Certificates that had changed, by what became of them"),
             tls_not_after: add(all, "tls_not_after_seconds", "When a certificate ends, in Unix time"),
             received: add(all, "listen_received", "Complete frames read off a socket"),
@@ -198,7 +198,7 @@ impl Metrics {
             handshake_failures: add(
                 all,
                 "listen_handshake_failures",
-                "TLS handshakes that failed or took too long, RELP sessions nobody opened",
+                "TLS handshakes that failed or took too long, RELP sessions that were never opened",
             ),
             connections: add(all, "listen_connections", "Connections open now"),
             kernel_drops: add(
@@ -253,7 +253,7 @@ impl Metrics {
             resent: add(
                 all,
                 "forward_resent",
-                "Lines sent again after a connection broke, and dead letters sent again when somebody wanted it",
+                "Lines sent again after a connection broke, and dead letters that `logferry spool resend` sent again",
             ),
             resend_pending: add(all, "forward_resend_pending", "Dead letters that are still to be sent again"),
             half_closed: add(

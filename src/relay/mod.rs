@@ -210,7 +210,7 @@ impl Relay {
         running.publish_topology();
         let watchdog = Watchdog::start(running.metrics.clone(), running.registry.clone(), running.standstills.clone());
         if let Err(error) = &watchdog {
-            tracing::warn!("watchdog: cannot start its thread ({error}); nobody will say what stands still");
+            tracing::warn!("watchdog: cannot start its thread ({error}); the relay will not report parts that stall");
         }
         let mut admin = self.admin;
         let address_file = admin.as_mut().and_then(Admin::write_address);

@@ -258,9 +258,7 @@ impl RunningRelay {
         for RunningForward { settings, task, control } in forwards {
             if timeout_at(end, task).await.is_err() {
                 let name = &settings.name;
-                tracing::warn!(
-                    "forward {name}: did not end within the grace period; what it had not sent stays in the spool"
-                );
+                tracing::warn!("forward {name}: did not end within the grace period; unsent lines stay in the spool");
             }
             drop(control);
         }

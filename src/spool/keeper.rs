@@ -275,7 +275,7 @@ pub(super) fn discard(log: &Log, segment: Segment, litter: &mut Hysteresis) {
                 let file = segment::path(&log.dir, segment.number);
                 tracing::error!(
                     file = %file.display(), %error,
-                    "spool: segments nobody needs cannot be removed and take room; may the relay write to its directory?"
+                    "spool: segments that no forward needs cannot be removed and take up space; check that the relay may write to its directory"
                 );
             }
         }

@@ -54,12 +54,12 @@ impl Prober {
     pub async fn ask(&self) -> Result<(), String> {
         let ended = || Err("the spool is closed: the relay is stopping".to_owned());
         let Some(Question { asked, mut answer }) = self.question() else { return ended() };
-        // Whoever asks a writer that has stood still for so long already hears it at once.
+        // Whoever asks a writer that has stalled for so long already hears it at once.
         let end = (asked + ANSWER_WITHIN).into();
         match timeout_at(end, answer.wait_for(Option::is_some)).await {
             Ok(Ok(answered)) => answered.as_ref().map_or_else(ended, |(_, answer)| answer.clone()),
             Ok(Err(_)) => ended(),
-            Err(_) => Err(format!("the spool's writer has stood still for {ANSWER_WITHIN:?}; is the disk hanging?")),
+            Err(_) => Err(format!("the spool's writer has stalled for {ANSWER_WITHIN:?}; is the disk hanging?")),
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let (inlet, mut queued) = Inlet::new(None, Default::default(), Metrics::new().spool());
         let prober = Prober::new(&inlet);
         let (first, second) = tokio::join!(prober.ask(), prober.ask());
-        assert!(first.as_ref().is_err_and(|why| why.contains("stood still")), "{first:?}");
+        assert!(first.as_ref().is_err_and(|why| why.contains("stalled")), "{first:?}");
         assert_eq!((first, queued.len()), (second, 1));
         // Whoever asks now hears at once what the one that is open has come to.
         let Ok(Queued::Probe(answer)) = queued.try_recv() else { panic!("a probe") };
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!((prober.ask().await, queued.len()), (Ok(()), 0));
         // An answer from long ago is none.
         answer.send_replace(Some((Instant::now() - ANSWER_HOLDS, Ok(()))));
-        assert!(prober.ask().await.is_err_and(|why| why.contains("stood still")));
+        assert!(prober.ask().await.is_err_and(|why| why.contains("stalled")));
         let Ok(Queued::Probe(answer)) = queued.try_recv() else { panic!("another probe") };
         answer.send_replace(Some((Instant::now() - ANSWER_HOLDS, Ok(()))));
         // It does not keep the queue open.

@@ -161,7 +161,7 @@ fn known(certificate: &CertificateDer<'_>, names: &[PeerName], fingerprints: &[F
     let facts = certificate::read(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let fingerprint = Fingerprint::of(&facts);
     if !fingerprints.is_empty() && !fingerprints.contains(&fingerprint) {
-        return Err(unknown(format!("its certificate is {fingerprint}, which is none of those configured")));
+        return Err(unknown(format!("its certificate is {fingerprint}, which is not configured")));
     }
     if !names.is_empty() && !names.iter().any(|name| facts.names.iter().any(|carried| name.is(carried))) {
         return Err(unknown("its certificate has none of the names configured".to_owned()));

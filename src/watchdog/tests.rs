@@ -83,7 +83,7 @@ fn a_forward_of_which_no_line_goes_is_found_and_one_that_is_slow_is_not() {
     }
     assert!(looks(&mut watch, LONG).is_empty());
     let found = looks(&mut watch, 1);
-    let expected = "forward central has stood still for 15 s; it waits for an acknowledgement of tcp://logs:514";
+    let expected = "forward central has stalled for 15 s; it waits for an acknowledgement of tcp://logs:514";
     assert_eq!(found.iter().map(|found| found.standstill.to_string()).collect::<Vec<_>>(), [expected]);
     assert!(!found[0].is_logged_elsewhere);
     // What is sent again and again is no progress.
@@ -113,7 +113,7 @@ fn a_listener_that_cannot_accept_is_found_once_that_lasts() {
     assert!(looks(&mut watch, 1).is_empty());
     let found = eventually("it is found", || looks(&mut watch, 1).pop());
     let says = found.standstill.to_string();
-    assert!(says.starts_with("listen tcp://127.0.0.1:514 has stood still for 2 s; it waits for"), "{says}");
+    assert!(says.starts_with("listen tcp://127.0.0.1:514 has stalled for 2 s; it waits for"), "{says}");
     assert!(says.ends_with("Too many open files"), "{says}");
     state.works();
     assert!(looks(&mut watch, 1).is_empty());
@@ -136,7 +136,7 @@ fn each_standstill_is_logged_when_it_begins_and_when_it_is_over_and_not_too_ofte
         |seconds| [Found::new(Part::Forward("central".to_owned()), "rain".to_owned(), Duration::from_secs(seconds))];
     let mut log = StandstillLog::default();
     let mut at = |seconds, found: &[Found]| log.update(found, start + Duration::from_secs(seconds));
-    assert_eq!(at(2, &found(2)), ["forward central has stood still for 2 s; it waits for rain"]);
+    assert_eq!(at(2, &found(2)), ["forward central has stalled for 2 s; it waits for rain"]);
     assert_eq!(at(7, &found(7)), [""; 0]);
     assert_eq!(at(9, &[]), ["forward central goes on, after 9 s"]);
     // One that comes and goes.

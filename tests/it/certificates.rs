@@ -368,7 +368,7 @@ fn collectors_are_known_by_fingerprint() {
         arrived += 1;
     }
     // It says which one it is, to be compared and written down.
-    let is = format!("its certificate is {}, which is none of those configured", others.fingerprint("server.pem"));
+    let is = format!("its certificate is {}, which is not configured", others.fingerprint("server.pem"));
     for (bad, why) in
         [(pin(ours), &is), (ca(&others) + &pin(ours), &is), (ca(ours) + &pin(&others), &"no CA of".to_owned())]
     {

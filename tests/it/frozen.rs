@@ -70,7 +70,7 @@ fn a_disk_that_hangs_holds_nobody_up() {
     eventually("it is counted", || {
         (relay.metrics().with("spool_dropped_total", "reason=\"stalled\"") > 100).then_some(())
     });
-    relay.says("the writer has stood still");
+    relay.says("the writer has stalled");
     assert_eq!(ready(&relay).0, 503, "it hangs to this day");
     drop(frozen);
     // What was held is spooled now, and answered.
@@ -137,7 +137,7 @@ fn a_disk_that_hangs_when_it_is_read_holds_no_sender_up() {
     relay.has_spooled(BACKLOG);
     let Some(hanging) = device.reads_hang(relay.id()) else { return };
     collector.comes();
-    relay.says("watchdog: thread spool-reader has stood still for 2 s; it waits for the kernel (state D");
+    relay.says("watchdog: thread spool-reader has stalled for 2 s; it waits for the kernel (state D");
     // Lines are taken and written, and whoever asks is answered.
     says_at_length(&relay, BACKLOG..BACKLOG + 100, 1000);
     relay.has_spooled(BACKLOG + 100);
@@ -160,7 +160,7 @@ fn a_disk_that_hangs_when_it_is_read_keeps_no_relay_from_stopping() {
     relay.has_spooled(BACKLOG);
     let Some(hanging) = device.reads_hang(relay.id()) else { return };
     collector.comes();
-    relay.says("watchdog: thread spool-reader has stood still");
+    relay.says("watchdog: thread spool-reader has stalled");
     relay.signal(SIGTERM);
     relay.says("stopped");
     // The kernel ends a thread that waits for a read, unlike one that waits for a write.

@@ -116,7 +116,7 @@ fn the_sender_behind_haproxy_is_who_it_is() {
     let mut other = connect(OTHER, proxy.port(1));
     is_hung_up(&mut other);
     eventually("it is counted", || (relay.refused("client-allow") == 1).then_some(()));
-    relay.says("127.0.0.8 was refused: its address, as the proxy tells it, is none of `client-allow`");
+    relay.says("127.0.0.8 was refused: its address, as the proxy reports it, is not in `client-allow`");
     assert_eq!((relay.refused("no-proxy-header"), relay.refused("allow")), (0, 0));
     drop((streams, stream));
     relay.stops();

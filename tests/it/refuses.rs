@@ -338,7 +338,7 @@ fn a_collector_of_another_protocol_is_told_from_one_that_is_away() {
 fn variables_that_are_nearly_right() {
     let setup = Setup::new().listen("udp://127.0.0.1:0").forward("stdout:");
     let output = run(setup.command().arg("check").env("LOGFERRY_FOWARD", "tcp://x").env("LOGFERRY_PORT_514_UDP", "y"));
-    let says = "warning: LOGFERRY_FOWARD is set and means nothing; did you mean LOGFERRY_FORWARD?";
+    let says = "warning: LOGFERRY_FOWARD is set, but no setting has this name; did you mean LOGFERRY_FORWARD?";
     assert!(stderr(&output).contains(says) && !stderr(&output).contains("LOGFERRY_PORT"), "{}", stderr(&output));
     let relay = setup.variable("LOGFERRY_HOSTNAM", "z").start();
     relay.says("did you mean LOGFERRY_HOSTNAME?");

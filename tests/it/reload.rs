@@ -102,7 +102,7 @@ fn a_reload_says_nothing_again() {
     for text in [
         "JSON without a syslog priority comes from 127.0.0.1",
         "the rest of a message from 127.0.0.1 is thrown away",
-        "127.0.0.1 was refused: its address is none of `allow`",
+        "127.0.0.1 was refused: its address is not in `allow`",
     ] {
         assert_eq!(said.matches(text).count(), 1, "{text}: {said}");
     }

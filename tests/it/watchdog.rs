@@ -27,7 +27,7 @@ fn a_thread_that_hangs_at_its_disk_is_named_and_the_relay_not_ready() {
     let relay = setup.start();
     let frozen = device.freeze();
     relay.door().connect().send(b"<13>a line for a disk that hangs\n");
-    relay.says("watchdog: thread spool-writer has stood still for 2 s; it waits for the kernel (state D");
+    relay.says("watchdog: thread spool-writer has stalled for 2 s; it waits for the kernel (state D");
     assert_eq!(standstills(&relay), ["thread spool-writer"]);
     let answer = get(&relay, "/ready");
     assert_eq!((answer.status, get(&relay, "/live").status), (503, 200), "{}", answer.body);
@@ -58,7 +58,7 @@ fn a_runtime_that_stands_still_is_said_by_the_thread_that_watches_and_health_fai
     let admin = relay.admin().to_string();
     let healthy = || logferry().args(["health", "--admin", &admin]).output().expect("it runs").status.success();
     relay.says(
-        "watchdog: the runtime (all connections, forwards and the admin port) has stood still for 2 s; it waits for ",
+        "watchdog: the runtime (all connections, forwards and the admin port) has stalled for 2 s; it waits for ",
     );
     assert!(!healthy(), "nobody answers");
     relay.says("watchdog: the runtime (all connections, forwards and the admin port) goes on, after ");
@@ -86,11 +86,7 @@ fn a_forward_of_which_nothing_goes_makes_the_relay_unready_where_that_is_asked_f
     relay.door().connect().send(b"<13>a line that nobody takes\n");
     let why = within(PATIENCE, || Some(get(&relay, "/ready")).filter(|answer| answer.status == 503))
         .expect("it is not ready");
-    assert!(
-        why.body.starts_with("forward central has stood still for 15 s; it waits for a connection"),
-        "{}",
-        why.body
-    );
+    assert!(why.body.starts_with("forward central has stalled for 15 s; it waits for a connection"), "{}", why.body);
     assert_eq!(standstills(&relay), ["forward central"]);
     collector.comes();
     eventually("it is ready", || (get(&relay, "/ready").status == 200).then_some(()));

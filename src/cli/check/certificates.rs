@@ -138,7 +138,7 @@ fn check_ca(owner: &str, path: &Path, report: &mut Report) {
         let days = days_left(&facts, Utc::now());
         if days < EXPIRY_WARNING_DAYS {
             report.warning(format!(
-                "{owner}: {}: the CA `{}` {}; others refuse what it signed then, so have a new one signed",
+                "{owner}: {}: the CA `{}` {}; peers then refuse the certificates that it signed; have a new CA made",
                 path.display(),
                 facts.subject,
                 ends(&facts, days)

@@ -122,7 +122,7 @@ fn check_listener(listener: &Listen, report: &mut Report) {
         ));
     }
     if address.protocol() == Protocol::Splunk && listener.tokens().is_none() {
-        report.note(format!("listen {address}: without `token` whoever reaches it may send"));
+        report.note(format!("listen {address}: without `token` anyone who can reach this address may send"));
     }
     let is_open = address.socket_address().is_some_and(|at| at.ip().is_unspecified());
     if is_open && !address.is_tls() && listener.plaintext {

@@ -143,7 +143,7 @@ fn bad_scheme(text: &str, scheme: &str, schemes: impl Fn() -> String) -> String 
 /// The host and port to be reached.
 fn target(text: &str, rest: &str, default_port: u16) -> Result<Destination, String> {
     match host_port(text, rest, default_port)? {
-        HostPort { port: 0, .. } => Err(format!("`{text}`: nobody can be reached at port 0")),
+        HostPort { port: 0, .. } => Err(format!("`{text}`: port 0 is not an address that one can connect to")),
         target => Ok(Destination::Host(target)),
     }
 }

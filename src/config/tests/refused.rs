@@ -149,7 +149,7 @@ fn what_is_wrong_with_a_forward_by_http_is_said() {
         ),
         (
             &forward("proxy = \"http://p:3128\"").replace("https://es:9200/es", "srv+https://es.example.com"),
-            "4: forward.proxy: a proxy is told the server's name and port, and srv+https://_https._tcp.es.example.com has them in SRV records",
+            "4: forward.proxy: a proxy needs the server's name and port, and srv+https://_https._tcp.es.example.com has them in SRV records",
         ),
         (&forward("headers = [\"Host: a\"]"), "4: forward.headers: `Host: a`: `Host` is ours to write"),
         (&forward("fields = [\"env\"]"), "4: forward.fields: `env`: write a field as \"env=prod\""),
@@ -201,7 +201,7 @@ fn bad_values_say_what_would_be_right() {
     );
     refused(
         "[syslog]\nsd-id = \"logferry@32473\"",
-        &format!("{line}syslog.sd-id: `logferry@32473`: that is what the relay calls what it says itself"),
+        &format!("{line}syslog.sd-id: `logferry@32473`: the relay uses this name for its own log lines"),
     );
     refused("[spool]\nmax-size = \"16EiB\"", &format!("{line}spool.max-size: `16EiB`: from 1MiB to 1PiB"));
     refused("[spool]\nmax-size = \"1KiB\"", &format!("{line}spool.max-size: `1KiB`: from 1MiB to 1PiB"));

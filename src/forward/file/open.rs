@@ -81,7 +81,7 @@ pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Aba
                     let _ = poll(&mut writable, PollTimeout::from(LOOK_EVERY));
                     continue;
                 }
-                io::Error::new(ErrorKind::TimedOut, "nobody reads what is in it")
+                io::Error::new(ErrorKind::TimedOut, "no process reads from the pipe")
             }
             Err(error) => error,
         };

@@ -124,7 +124,7 @@ impl Refused {
 
     /// Nothing was written for this time, nor refused: the disk, or who reads from a pipe, stands still.
     pub fn say_it_hangs(&self, time: Duration) {
-        const SAYS: &str = "writing takes longer than 5 s: the disk, or the reader of a pipe, stands still";
+        const SAYS: &str = "writing takes longer than 5 s: the disk, or the reader of a pipe, stalls";
         self.status.stalled(time * 2);
         self.status.failed(SAYS);
         if self.limiter.is_new(SAYS) {

@@ -94,7 +94,7 @@ fn refused(head: &Parts) -> Option<(u16, &'static str, &'static str)> {
         return Some((415, "encoding", "it is compressed; take ForceCompression= out of journal-upload.conf"));
     }
     let kind = head.headers.get(CONTENT_TYPE)?;
-    (kind != JOURNAL).then_some((415, "content-type", "its Content-Type is none of a journal's"))
+    (kind != JOURNAL).then_some((415, "content-type", "its Content-Type is not that of a journal"))
 }
 
 /// Takes the entries of a request.

@@ -225,7 +225,7 @@ impl Dialog {
         if let (Some(key), Some(proof)) = (key, proof) {
             let signer = (self.proofs.signer)(&key, &statement(&self.proofs.nonce, &name), &proof);
             let proven = signer.and_then(|signer| proven_name(&signer, &name));
-            let proven = proven.ok_or("the proof of who numbers these lines is wrong")?;
+            let proven = proven.ok_or("the proof of the sender that numbers these lines is wrong")?;
             self.stream = Some(Stream { name: proven, was: Some(name) });
             return Ok(answer);
         }

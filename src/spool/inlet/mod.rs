@@ -325,7 +325,7 @@ impl Inlet {
             self.budget.stalled.store(true, Ordering::Relaxed);
             if self.budget.trouble.begins() {
                 tracing::error!(
-                    "spool: the writer has stood still for too long; lines are dropped and counted until it goes on. \
+                    "spool: the writer has stalled for too long; lines are dropped and counted until it goes on. \
                      Is the disk hanging, or `max-rate` too low?"
                 );
             }
