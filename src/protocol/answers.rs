@@ -1,20 +1,19 @@
-//! What is owed to a sender that is answered: answers in the order of what they answer, each once everything before it is in the
-//! spool.
+//! Answers that a session owes its sender. An answer goes out in order, and only when every message before it is in the spool.
 
 use std::collections::VecDeque;
 
 use super::session::{Ack, Numbers, Sink};
 
-/// The answers of a session that wait, and the batch of messages that they wait for.
+/// The waiting answers of a session, and the batch of messages that is being gathered.
 #[derive(Debug)]
 pub struct Answers<A> {
-    /// The ticket of the batch that is gathered. All before it have been handed out.
+    /// The ticket of the batch that is being gathered. All earlier tickets have been handed out.
     ticket: Ack,
-    /// Messages of that batch that were taken.
+    /// The number of messages that this batch has taken.
     taken: u64,
-    /// Each with the last batch that has to be in the spool before it.
+    /// Each answer waits until this batch is in the spool.
     waiting: VecDeque<(Ack, A)>,
-    /// Batches before this one are in the spool.
+    /// All batches before this one are in the spool.
     committed: Ack,
 }
 
@@ -25,28 +24,28 @@ impl<A> Default for Answers<A> {
 }
 
 impl<A> Answers<A> {
-    /// Messages were put into the batch that is gathered.
+    /// Counts messages that were put into the current batch.
     pub fn add_taken(&mut self, messages: u64) {
         self.taken += messages;
     }
 
-    /// Messages of the batch that is gathered need no ticket.
+    /// Messages of the current batch need no ticket.
     pub fn forget_taken(&mut self) {
         self.taken = 0;
     }
 
-    /// Messages of the batch that is gathered.
+    /// The number of messages in the current batch.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Owes an answer to a message of the batch that is gathered. `add` is given the last answer, if it waits for the same batch, and adds
-    /// to it or returns a further one.
+    /// Owes an answer to a message of the current batch. `add` receives the last answer if that answer waits for the same batch. `add`
+    /// either extends it or returns a new answer.
     pub fn owe_for_message(&mut self, add: impl FnOnce(Option<&mut A>) -> Option<A>) {
         self.owe(self.ticket, add);
     }
 
-    /// Owes an answer to what is no message: it waits for everything that was said before. `add`: as above.
+    /// Owes an answer to something that is no message. It waits for all earlier batches and for the answers before it. `add`: as above.
     pub fn owe_behind(&mut self, add: impl FnOnce(Option<&mut A>) -> Option<A>) {
         let before = Ack(self.ticket.0 - 1);
         let after = self.waiting.back().map_or(before, |(last, _)| (*last).max(before));
@@ -59,14 +58,14 @@ impl<A> Answers<A> {
         self.waiting.extend(answer);
     }
 
-    /// Ends the batch that is gathered. One of which nothing was taken is none.
+    /// Ends the current batch and hands out its ticket. A batch that took no message gets no ticket.
     pub fn end_batch(&mut self, numbers: Option<Numbers<'_>>, to: &mut impl Sink) {
         if std::mem::take(&mut self.taken) > 0 {
             to.ticket(self.ticket, numbers);
             self.ticket = Ack(self.ticket.0 + 1);
             return;
         }
-        // What would have waited for it waits for the one before.
+        // Answers to this batch wait for the previous batch instead.
         let before = Ack(self.ticket.0 - 1);
         self.waiting.iter_mut().rev().take_while(|(after, _)| *after > before).for_each(|(after, _)| *after = before);
     }
@@ -76,7 +75,7 @@ impl<A> Answers<A> {
         self.committed = Ack(ack.0 + 1);
     }
 
-    /// The next answer that waits for nothing any more.
+    /// The next answer that can be sent.
     pub fn next_due(&mut self) -> Option<A> {
         let is_due = self.waiting.front().is_some_and(|(after, _)| *after < self.committed);
         let due = if is_due { self.waiting.pop_front() } else { None };
@@ -87,8 +86,7 @@ impl<A> Answers<A> {
         due.map(|(_, answer)| answer)
     }
 
-    /// Returns the answers that wait for this batch or a later one: nobody will have them. What is said from now on does not wait for
-    /// them.
+    /// Removes and returns the answers that wait for this batch or a later one: they are never sent. Later answers do not wait for them.
     pub fn forget_from(&mut self, ack: Ack) -> impl Iterator<Item = A> + '_ {
         self.ticket = self.ticket.min(ack);
         let kept = self.waiting.iter().take_while(|(after, _)| *after < ack).count();

@@ -1,31 +1,31 @@
-//! What is spoken by those who came to the wrong port, as far as their first bytes tell. Pure.
+//! Detects clients that connect to the wrong port: which other protocol do the first bytes of a connection belong to? Pure.
 
-/// Bytes that are looked at.
+/// How many bytes are examined.
 pub const FIRST: usize = 16;
 
-/// Another protocol than the one that a listener speaks.
+/// A protocol other than the listener's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// A TLS handshake where there is no certificate.
+    /// A TLS handshake on a listener without a certificate.
     Tls,
     Http,
-    /// RELP where syslog is spoken.
+    /// RELP on a syslog listener.
     Relp,
     /// Fluentd's Forward protocol, as Docker's log driver `fluentd` speaks it.
     Forward,
-    /// The header that a proxy puts in front of a connection, of either version.
+    /// The PROXY protocol header, version 1 or 2.
     ProxyProtocol,
-    /// Syslog where RELP is spoken.
+    /// Syslog on a RELP listener.
     Syslog,
 }
 
-/// What the first bytes tell.
+/// What the first bytes show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     Foreign(Foreign),
-    /// Nothing else than what is expected.
+    /// The listener's own protocol, as far as the first bytes show.
     Expected,
-    /// Neither what is expected nor anything that is known.
+    /// Neither the listener's own protocol nor another known one.
     Unknown,
     /// More bytes are needed.
     Open,
@@ -48,10 +48,10 @@ const STARTS: [(&[u8], Foreign); 13] = [
 ];
 
 impl Foreign {
-    /// In the order of their declaration.
+    /// All protocols, in the order of their declaration.
     pub const ALL: [Self; 6] = [Self::Tls, Self::Http, Self::Relp, Self::Forward, Self::ProxyProtocol, Self::Syslog];
 
-    /// The name of the reason for which such a connection is refused.
+    /// The label that names this protocol as the reason of a refusal.
     pub fn label(self) -> &'static str {
         match self {
             Self::Tls => "tls",
@@ -64,7 +64,7 @@ impl Foreign {
     }
 }
 
-/// What a connection to a listener for syslog begins with.
+/// Examines the first bytes of a connection to a syslog listener.
 pub fn at_syslog(first: &[u8]) -> Spoken {
     let Some(byte) = first.first() else { return Spoken::Open };
     match byte {
@@ -74,7 +74,7 @@ pub fn at_syslog(first: &[u8]) -> Spoken {
     }
 }
 
-/// What a connection to a listener for RELP, which is no RELP, begins with.
+/// Examines the first bytes of a connection to a RELP listener that are not RELP. `None`: no known protocol.
 pub fn at_relp(first: &[u8]) -> Option<Foreign> {
     match anywhere(first) {
         Spoken::Foreign(foreign) => Some(foreign),
@@ -82,7 +82,8 @@ pub fn at_relp(first: &[u8]) -> Option<Foreign> {
     }
 }
 
-/// What a connection to a listener for HTTP begins with. What is nothing that is known may be a method of HTTP.
+/// Examines the first bytes of a connection to an HTTP listener. Unknown bytes count as HTTP: they may be a method that is not in the
+/// table.
 pub fn at_http(first: &[u8]) -> Spoken {
     match elsewhere(first) {
         Spoken::Foreign(Foreign::Http) | Spoken::Unknown => Spoken::Expected,
@@ -90,16 +91,16 @@ pub fn at_http(first: &[u8]) -> Spoken {
     }
 }
 
-/// The first bytes of a connection, as long as they may tell that something else is spoken than what its listener expects.
+/// The first bytes of a connection, held until they show whether the client speaks the listener's protocol.
 #[derive(Clone, Copy, Debug)]
 pub enum FirstBytes {
-    /// They do not tell yet.
+    /// Not decided yet.
     Held {
         bytes: [u8; FIRST],
         len: usize,
     },
     Expected,
-    /// Something else: what, where that is known.
+    /// Another protocol; `None`: an unknown one.
     Other(Option<Foreign>),
 }
 
@@ -110,8 +111,8 @@ impl Default for FirstBytes {
 }
 
 impl FirstBytes {
-    /// Takes the next bytes, where it is not known yet what is spoken. Returns those before them, if all are what is expected now. An
-    /// error: they are something else.
+    /// Takes the next bytes while the protocol is not decided. `Some`: the protocol is the expected one; the value holds the bytes that
+    /// came before. An error: it is another protocol.
     pub fn take(&mut self, bytes: &[u8], tell: impl Fn(&[u8]) -> Spoken) -> Result<Option<Self>, ()> {
         let Self::Held { bytes: mut held, len } = *self else { return Ok(None) };
         let more = bytes.len().min(FIRST - len);
@@ -130,8 +131,9 @@ impl FirstBytes {
         }
     }
 
-    /// The same, where the first byte alone says that what is expected begins. `is_strange`: whether nothing that is expected begins so. `None`: they are what is
-    /// expected, and for the caller. An error: they are something else.
+    /// Like [`take`](Self::take), for protocols that the first byte identifies. `is_strange`: whether no message of the expected protocol
+    /// can begin with this byte. `None`: the protocol is the expected one, and the caller handles the bytes. An error: it is another
+    /// protocol.
     pub fn take_strange(&mut self, bytes: &[u8], is_strange: impl Fn(u8) -> bool) -> Option<Result<(), ()>> {
         if bytes.is_empty() || !matches!(self, Self::Held { .. }) {
             return None;
@@ -151,7 +153,7 @@ impl FirstBytes {
         matches!(self, Self::Expected)
     }
 
-    /// Those that are held, and of which more are waited for.
+    /// The held bytes. They decide nothing yet.
     pub fn held(&self) -> &[u8] {
         match self {
             Self::Held { bytes, len } => &bytes[..*len],
@@ -159,12 +161,12 @@ impl FirstBytes {
         }
     }
 
-    /// Whether more of them is waited for.
+    /// Whether more bytes are needed to decide.
     pub fn are_held(&self) -> bool {
         !self.held().is_empty()
     }
 
-    /// What is spoken instead, where that is known.
+    /// The foreign protocol, if it is a known one.
     pub fn foreign(&self) -> Option<Foreign> {
         match self {
             Self::Other(foreign) => *foreign,
@@ -173,7 +175,7 @@ impl FirstBytes {
     }
 }
 
-/// What a connection begins with that is not what is expected.
+/// Examines bytes that the caller's own protocol cannot begin with.
 fn elsewhere(first: &[u8]) -> Spoken {
     let spoken = match anywhere(first) {
         Spoken::Expected => match relp_open(first) {
@@ -185,7 +187,7 @@ fn elsewhere(first: &[u8]) -> Spoken {
     if spoken == Spoken::Expected { Spoken::Unknown } else { spoken }
 }
 
-/// `<` or, with an octet count in front, `123 <`.
+/// Syslog: `<`, or an octet count in front of it as in `123 <`.
 fn syslog(first: &[u8]) -> Spoken {
     let digits = first.iter().take_while(|byte| byte.is_ascii_digit()).count();
     match first[digits..].strip_prefix(b" ").unwrap_or(&first[digits..]) {
@@ -196,7 +198,8 @@ fn syslog(first: &[u8]) -> Spoken {
 }
 
 fn anywhere(first: &[u8]) -> Spoken {
-    // An array of two to four and the text of a tag. No text in UTF-8 begins so.
+    // Forward protocol in MessagePack: an array of two to four elements, the first of them a string (the tag). UTF-8 text cannot begin like
+    // this.
     if let [0x92..=0x94, behind @ ..] = first {
         return match behind.first() {
             Some(0xa1..=0xbf | 0xd9 | 0xda) => Spoken::Foreign(Foreign::Forward),
@@ -216,7 +219,7 @@ fn anywhere(first: &[u8]) -> Spoken {
     spoken
 }
 
-/// `1 open LENGTH `, the length of two digits or more: `1 open issue` is text.
+/// `1 open LENGTH `, where LENGTH has at least two digits: `1 open issue` is text.
 fn relp_open(first: &[u8]) -> Spoken {
     const OPEN: &[u8] = b"1 open ";
     let Some(length) = first.strip_prefix(OPEN) else {
@@ -258,7 +261,7 @@ mod tests {
             (b"{\"version\":\"1.1\"}", Spoken::Expected),
         ] {
             assert_eq!(at_syslog(first), expected, "{}", first.escape_ascii());
-            // It is never taken back, and known from so many bytes on.
+            // No later byte changes the result, and FIRST bytes are enough for one.
             let seen: Vec<_> =
                 (0..=first.len()).map(|len| at_syslog(&first[..len])).filter(|it| *it != Spoken::Open).collect();
             assert!(seen.iter().all(|it| *it == expected), "{}", first.escape_ascii());

@@ -1,7 +1,7 @@
-//! What is held of a message that has not ended.
+//! The buffer of an unfinished message.
 
-/// Appends a piece. Room doubles, as that of a `Vec` does, but never beyond `most` bytes, which what is there and the piece must not
-/// exceed: it grows with what has arrived, and what a sender announces costs it nothing.
+/// Appends a piece. The capacity doubles like that of a `Vec`, but never exceeds `most` bytes. The held bytes and the piece must fit into
+/// `most`. Memory grows only with bytes that have arrived: a length that a sender announces allocates nothing.
 pub fn hold(held: &mut Vec<u8>, piece: &[u8], most: usize) {
     let needed = held.len() + piece.len();
     debug_assert!(needed <= most);

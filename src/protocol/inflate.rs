@@ -1,37 +1,37 @@
-//! What is compressed: gzip (RFC 1952, also several members one after the other) and zlib (RFC 1950). A few bytes can say that
-//! millions follow, so that there is a limit, and no memory is taken beyond it.
+//! Decompression of gzip (RFC 1952, including several members in sequence) and zlib (RFC 1950). A few bytes can inflate to millions, so the
+//! output has a limit, and the buffer never grows beyond it.
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 use memchr::memchr;
 
-/// Why there is nothing.
+/// Why data cannot be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadDeflate {
-    /// Not what it says it is, cut, or with another checksum.
+    /// Not in the format, truncated, or with a wrong checksum.
     #[error("the compressed data is damaged")]
     Damaged,
     #[error("the data is longer than the limit when it is inflated")]
     TooLong,
 }
 
-/// Inflates. It can be used again after an error.
+/// A decompressor. It can be used again after an error.
 pub struct Inflater {
-    /// 43 kB, kept from one use to the next.
+    /// 43 kB, reused for each input.
     state: Decompress,
 }
 
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
-/// CRC-32 and length behind a member, in bytes.
+/// Bytes of the CRC-32 and the length after a member.
 const TRAILER: usize = 8;
-/// What is made room for first, in bytes.
+/// The initial capacity in bytes.
 const FIRST: usize = 4096;
 
-/// Is it gzip?
+/// Whether the data begins like gzip.
 pub fn is_gzip(data: &[u8]) -> bool {
     data.starts_with(&GZIP[..2])
 }
 
-/// Is it zlib, with the window that everybody uses?
+/// Whether the data begins like zlib with the usual window of 32 KiB.
 pub fn is_zlib(data: &[u8]) -> bool {
     matches!(data, [0x78, flags, ..] if (0x7800 + u16::from(*flags)) % 31 == 0)
 }
@@ -43,7 +43,7 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// All members of `data`, together at most `max` bytes.
+    /// Inflates all members of `data`, to at most `max` bytes in total.
     pub fn gzip(&mut self, mut data: &[u8], max: usize) -> Result<Vec<u8>, BadDeflate> {
         let mut out = Vec::new();
         loop {
@@ -64,7 +64,7 @@ impl Inflater {
         }
     }
 
-    /// At most `max` bytes.
+    /// Inflates `data` to at most `max` bytes.
     pub fn zlib(&mut self, data: &[u8], max: usize) -> Result<Vec<u8>, BadDeflate> {
         let mut out = Vec::new();
         self.state.reset(true);
@@ -72,11 +72,11 @@ impl Inflater {
         if rest.is_empty() { Ok(out) } else { Err(BadDeflate::Damaged) }
     }
 
-    /// Appends one stream; returns what stands behind it.
+    /// Appends one inflated stream and returns the data after it.
     fn inflate<'a>(&mut self, data: &'a [u8], out: &mut Vec<u8>, max: usize) -> Result<&'a [u8], BadDeflate> {
         loop {
             if out.len() == out.capacity() {
-                // One more than the limit shows that there is more.
+                // One byte more than the limit shows that the output is too long.
                 let room = (max + 1).saturating_sub(out.len()).min(out.len().max(FIRST));
                 out.reserve_exact(room);
             }
@@ -89,14 +89,14 @@ impl Inflater {
             match status {
                 Ok(Status::StreamEnd) => return Ok(&data[read as usize..]),
                 Ok(_) if (read, out.len()) != before => {}
-                // There was room, and nothing more to read.
+                // No progress although there is room: the input ends too early.
                 Ok(_) | Err(_) => return Err(BadDeflate::Damaged),
             }
         }
     }
 }
 
-/// The length of a member's header. `None`: it is none, or not all of it is there.
+/// The length of a member's header. `None`: the data is no header, or ends inside it.
 fn gzip_header(data: &[u8]) -> Option<usize> {
     let flags = *data.strip_prefix(&GZIP)?.first()?;
     let [has_crc, has_extra, has_name, has_comment] = [2, 4, 8, 16].map(|bit| flags & bit != 0);
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// One stream of deflate, with the header and trailer of zlib or without.
+    /// One deflate stream, with or without the header and trailer of zlib.
     fn deflate(data: &[u8], zlib: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(data.len() + 100);
         let status = Compress::new(Compression::default(), zlib).compress_vec(data, &mut out, FlushCompress::Finish);
@@ -126,7 +126,7 @@ mod tests {
         out
     }
 
-    /// A member, with what `flags` say behind its ten bytes.
+    /// A gzip member. `more`: the optional header fields that `flags` announce.
     fn gzip(data: &[u8], flags: u8, more: &[u8]) -> Vec<u8> {
         let mut crc = Crc::new();
         crc.update(data);

@@ -1,24 +1,24 @@
-//! What is spoken on the wire, in both directions, as bytes. Pure: no socket, no file, no clock, no async.
+//! The wire protocols, in both directions, as bytes. Pure: no socket, no file, no clock, no async.
 //!
-//! - `api`     requests of log stores that take lines by HTTP, and their answers
-//! - `answers` what is owed to a sender that is answered
+//! - `api`     HTTP requests to log stores, and their answers
+//! - `answers` answers that a session owes its sender
 //! - `fluent`  entries of Docker's `fluentd` driver, Fluentd and Fluent Bit (Forward protocol)
-//! - `foreign` what is spoken by those who came to the wrong port
+//! - `foreign` detection of clients on the wrong port
 //! - `framing` where a syslog message ends in a stream (RFC 6587)
 //! - `gelf`    JSON objects, in datagrams and streams
-//! - `held`    what is held of a message that has not ended
-//! - `inflate` what is compressed with gzip or zlib
+//! - `held`    the buffer of an unfinished message
+//! - `inflate` decompression of gzip and zlib
 //! - `journal` entries of systemd's journal (Journal Export Format)
-//! - `nats`    what is published to NATS and its JetStream, and the answers
-//! - `outline` messages of which most came before
-//! - `properties` what must hold for all sessions
-//! - `proxy`   for whom a proxy speaks (PROXY protocol)
+//! - `nats`    messages to NATS and its JetStream, and the answers
+//! - `outline` messages that share most of their content with earlier ones
+//! - `properties` invariants of all sessions
+//! - `proxy`   the address that a proxy announces (PROXY protocol)
 //! - `relp`    syslog with an answer for each message
 //! - `seconds` decimal seconds since 1970
-//! - `session` what each protocol must say of a connection of senders, and the protocols there are
+//! - `session` the trait of all stream protocols, and the list of protocols
 //! - `sigv4`   AWS' signature of a request
 //! - `splunk`  events of Splunk's HTTP Event Collector
-//! - `syslog`  what a message says: Docker's shapes, RFC 5424, RFC 3164
+//! - `syslog`  parsing of messages: Docker's shapes, RFC 5424, RFC 3164
 
 mod answers;
 pub mod api;

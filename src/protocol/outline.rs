@@ -1,23 +1,23 @@
-//! Messages of which most came before: what Docker's drivers say of a container is the same in each of its messages.
+//! Messages that share most of their content with earlier ones: Docker's drivers describe a container identically in each of its messages.
 
 use std::borrow::Cow;
 
 use crate::record::LocalStamp;
 
-/// A message in two parts: what other messages of its sender have too, and its own.
+/// A message in two parts: the content that it shares with other messages of its sender, and its own.
 #[derive(Clone, Debug)]
 pub struct Outline<'a> {
-    /// What they have in common. Nothing that the record says depends on anything else, but for what follows here.
+    /// The shared content. The record depends on this and on the fields below, and on nothing else.
     pub origin: [&'a [u8]; ORIGIN],
-    /// `None`: the message says no time.
+    /// `None`: the message has no timestamp.
     pub stamp: Option<LocalStamp>,
-    /// Beside its microseconds; `0 <= nanoseconds <= 999`.
+    /// Nanoseconds beyond the microseconds of `stamp`; `0 <= nanoseconds <= 999`.
     pub nanoseconds: u16,
-    /// All of it; the message is not cut.
+    /// The whole text: the message is not truncated.
     pub text: Cow<'a, [u8]>,
-    /// As of [`ToRecord`](super::session::ToRecord).
+    /// See [`ToRecord::tells_pieces`](super::session::ToRecord::tells_pieces).
     pub tells_pieces: bool,
 }
 
-/// In how many pieces a message says what it has in common with others.
+/// The number of parts of the shared content.
 pub const ORIGIN: usize = 4;

@@ -1,4 +1,4 @@
-//! What must hold for every session, as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! Invariants of every session, as functions, so that a unit test, a property test and a fuzz target are one line each.
 
 use std::time::{Duration, Instant};
 
@@ -10,25 +10,25 @@ use super::session::{Ack, AnySession, Bounds, Closed, Numbers, Phase, Protocol, 
 use super::syslog::{Senders, Settings};
 use crate::record::{LineOptions, UnixMicros};
 
-/// Messages with this in them are refused.
+/// The test sink refuses messages that contain this byte.
 pub const REFUSED: u8 = b'!';
-/// When everything is read.
+/// The time of receipt of all messages.
 const RECEIVED: UnixMicros = UnixMicros(1_795_898_247_000_000);
 
-/// A message, whether it was cut, and its number, where it has one.
+/// A message, whether it was truncated, and its number (stream, session, line), if it has one.
 pub type Message = (Vec<u8>, bool, Option<(String, u32, u64)>);
 
-/// Keeps what a session finds.
+/// Records everything that a session finds.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// What is in the spool, or will be.
+    /// Messages that are in the spool, or will be.
     pub messages: Vec<Message>,
-    /// Since the last ticket.
+    /// Messages since the last ticket.
     batch: Vec<(Vec<u8>, bool)>,
     tickets: Vec<Ack>,
     skipped: Skipped,
     miscounts: usize,
-    /// How often it was said that the first message is JSON.
+    /// How often the session has reported that the first message is JSON.
     json: usize,
 }
 
@@ -41,7 +41,7 @@ impl Sink for Collected {
         taken
     }
 
-    /// As its line, which is dated when it says no time itself.
+    /// Keeps the message as its line. A message without a timestamp gets the time of receipt.
     fn record(&mut self, message: &impl ToRecord) -> bool {
         let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
         let record = message.to_record(&settings, RECEIVED);
@@ -73,7 +73,7 @@ impl Sink for Collected {
 }
 
 impl Collected {
-    /// What needs no ticket is handed on as it is; what should have had one is lost.
+    /// Messages that need no ticket are kept. In a session with answers, messages without a ticket are lost.
     fn end_batch(&mut self, answers: bool) {
         if !answers {
             self.messages.extend(self.batch.drain(..).map(|(bytes, cut)| (bytes, cut, None)));
@@ -82,7 +82,7 @@ impl Collected {
     }
 }
 
-/// What comes of a stream.
+/// The result of a session that reads a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub messages: Vec<Message>,
@@ -90,13 +90,13 @@ pub struct Outcome {
     pub skipped: Skipped,
     pub miscounts: usize,
     pub json: usize,
-    /// The phase it ends in, whether inside a message, and why it is something else, and what.
+    /// The final phase, whether a message is unfinished, the violation, and the foreign protocol.
     pub end: (Phase, bool, Option<Violation>, Option<Foreign>),
-    /// How long from what has happened until the session wants to be asked again.
+    /// How long after the event the session wants its timer to be called again.
     pub due: Option<Duration>,
 }
 
-/// When batches are in the spool.
+/// When the test reports batches as spooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
     AfterEachFeed,
@@ -104,8 +104,8 @@ pub enum Commit {
     Never,
 }
 
-/// What a session makes of a stream that is fed in pieces of the given lengths, the last one taking what is left, and to which
-/// something happens at a place.
+/// Feeds a stream to a session in pieces of the given lengths, and returns the result. The last piece takes the rest. `event` happens at a
+/// place in the stream.
 pub fn outcome(
     mut session: AnySession,
     stream: &[u8],
@@ -154,7 +154,7 @@ enum Step<'a> {
     Happens(Event),
 }
 
-/// A piece ends where something happens.
+/// Splits the stream into steps. A piece ends where the event happens.
 fn steps(stream: &[u8], pieces: impl IntoIterator<Item = usize>, mut event: Option<(usize, Event)>) -> Vec<Step<'_>> {
     let (mut steps, mut rest) = (Vec::new(), stream);
     for piece in pieces.into_iter().chain([usize::MAX]) {
@@ -174,7 +174,7 @@ fn steps(stream: &[u8], pieces: impl IntoIterator<Item = usize>, mut event: Opti
 /// How long a session waits for the end of a message.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A session of a protocol, for messages of so many bytes.
+/// A session of a protocol with this message limit.
 fn session(protocol: Protocol, max_frame: usize, senders: Senders) -> AnySession {
     let proofs = Proofs { streams: NumberedStreams::Any, nonce: [7; 32], signer: |_, _, _| None };
     let bounds = Bounds {
@@ -189,13 +189,13 @@ fn session(protocol: Protocol, max_frame: usize, senders: Senders) -> AnySession
     AnySession::new(protocol, bounds).expect("a protocol with sessions")
 }
 
-/// Panics unless what comes of `stream`, cut into these pieces, is what comes of the whole, in each protocol and whenever the
-/// spool has what is in it; and unless answers wait for that.
+/// Panics unless `stream` in pieces has the same result as the whole, in each protocol and whenever the spool commits. Also panics unless
+/// answers wait for the spool.
 pub fn any_cut(stream: &[u8], max_frame: usize, pieces: &[usize], now: Instant) {
     any_cut_between(stream, max_frame, Senders::Anybody, pieces, None, now);
 }
 
-/// The same where something happens, at a place in the stream.
+/// Like [`any_cut`], with an event at a place in the stream.
 pub fn any_cut_between(
     stream: &[u8],
     max_frame: usize,
@@ -226,7 +226,8 @@ pub fn any_cut_between(
     }
 }
 
-/// [`any_cut_between`] of bytes that choose everything: a limit, how many cuts, what kind of senders, what happens, the cuts, and the stream.
+/// [`any_cut_between`] with everything chosen by `data`: the limit, the number of cuts, the kind of senders, the event, the cuts, and the
+/// stream.
 pub fn any_bytes(data: &[u8], now: Instant) {
     let [limit, how, rest @ ..] = data else { return };
     let (cuts, stream) = rest.split_at(usize::from(how % 16).min(rest.len()));
@@ -272,12 +273,12 @@ mod tests {
 
     const OPEN: &[u8] = b"1 open 26 commands=numbered\nstream=a\n";
 
-    /// What answers `OPEN`.
+    /// The answer to `OPEN`.
     fn opened() -> Vec<u8> {
         relp(OPEN, Commit::Never).answers
     }
 
-    /// What is said after `OPEN` and answered, without the answer to that.
+    /// The answers to what follows `OPEN`, without the answer to `OPEN` itself.
     fn answered(said: &[u8], commit: Commit) -> String {
         let outcome = relp(&[OPEN, said].concat(), commit);
         text(outcome.answers.strip_prefix(&opened()[..]).expect("the answer to `open` comes first"))
@@ -292,7 +293,7 @@ mod tests {
         assert_eq!(answered(said, Commit::Never), unknown(2));
         let all = [unknown(2), ok(3), ok(4), unknown(5), ok(6), ok(7), "0 serverclose 0\n".to_owned()].concat();
         assert_eq!(answered(said, Commit::AtTheEnd), all);
-        // What is refused waits for nothing.
+        // A refused message waits for nothing: the answers come although nothing is committed.
         assert_eq!(answered(b"2 syslog 1 !\n3 x 0\n", Commit::Never), ok(2) + &unknown(3));
     }
 
@@ -336,7 +337,7 @@ mod tests {
         assert_eq!(session.phase(), Phase::Over);
     }
 
-    /// What is before it is answered first.
+    /// Messages before the violation are answered first.
     #[test]
     fn what_ends_an_open_session_is_said() {
         let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());
@@ -349,7 +350,7 @@ mod tests {
         assert_eq!((session.phase(), session.owed()), (Phase::Closing, 0));
     }
 
-    /// A line may be told what took it.
+    /// Numbered lines may grow when they are spooled: the relay adds fields.
     #[test]
     fn many_short_lines_may_grow() {
         let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());
@@ -369,7 +370,7 @@ mod tests {
         assert_eq!(refused, Err(Violation::new("numbered lines that are too short to be syslog")));
     }
 
-    /// What a session of this kind makes of openings and a line behind them.
+    /// The messages and answers of a session that gets these openings and a numbered line after them.
     fn numbered_behind(streams: NumberedStreams, openings: &[Offers]) -> (Vec<Message>, String) {
         let is_signed = |_: &Key, statement: &[u8], signature: &Signature| {
             (signature[0] == 1 && statement.ends_with(b"s/f")).then(|| "abc".to_owned())
@@ -435,7 +436,7 @@ mod tests {
             session.opened(start, &mut answers);
         }
         assert_eq!(syslog.timer(start, &mut to), Ok(None));
-        // What trickles in keeps no session waiting for its `open`.
+        // Single bytes that trickle in do not extend the time for `open`.
         assert_eq!(relp.timer(start, &mut to), Ok(Some(after(60))));
         relp.feed(b"1 op", after(50), &mut to, &mut answers).expect("RELP");
         assert_eq!(relp.timer(after(59), &mut to), Ok(Some(after(60))));
@@ -449,7 +450,7 @@ mod tests {
             session.feed(begun, start, &mut to, &mut answers).expect("a beginning");
             session.feed(more, after(59), &mut to, &mut answers).expect("more of it");
             assert_eq!(session.timer(after(59), &mut to), Ok(Some(after(60))), "which changes nothing");
-            // It was not read in time, which is not its fault.
+            // The deadline has passed while nothing was read. That is not the sender's fault, so the time starts anew.
             session.feed(more, after(61), &mut to, &mut answers).expect("more of it");
             assert_eq!(session.timer(after(61), &mut to), Ok(Some(after(121))));
         }
@@ -458,7 +459,7 @@ mod tests {
         assert!(relp.timer(after(121), &mut Collected::default()).is_err());
     }
 
-    /// What senders say, and what is nearly that.
+    /// Valid streams of senders, and nearly valid ones.
     fn streams() -> impl Strategy<Value = Vec<u8>> {
         let command = prop::sample::select(vec!["syslog", "syslog", "numbered", "x", "open", "close", "rsp"]);
         let data = prop_oneof![
@@ -483,7 +484,7 @@ mod tests {
     }
 
     proptest! {
-        // Each of them is thousands of cuts.
+        // Each case is thousands of cuts.
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
         #[test]

@@ -1,13 +1,13 @@
-//! Seconds since 1970 as a decimal number, usually with milliseconds, as GELF and Splunk's HEC have them. It is read as text: a
-//! binary fraction would change its last digits.
+//! Seconds since 1970 as a decimal number, usually with milliseconds, as GELF and Splunk's HEC send them. The number is read as text: a
+//! binary floating-point number would change its last digits.
 
 use crate::record::{Fraction, LocalStamp};
 
-/// Longer ones are no time, in bytes.
+/// Maximum length of a number in bytes.
 const LONGEST: usize = 40;
 
-/// The time that a number says, and the nanoseconds beside its microseconds. `None`: it says no time that a stamp can say, such
-/// as a negative one, or milliseconds.
+/// The time of a number, and its nanoseconds beyond the microseconds. `None`: a stamp cannot represent the time, for example because the
+/// number is negative or in milliseconds.
 pub fn read(text: &str) -> Option<(LocalStamp, u16)> {
     if text.len() > LONGEST {
         return None;
@@ -23,7 +23,8 @@ pub fn read(text: &str) -> Option<(LocalStamp, u16)> {
     Some((LocalStamp::in_utc(whole.parse().ok()?, fraction)?, nanoseconds))
 }
 
-/// A number without its exponent: Java writes `1.795898357357E9`. The inner `None`: it has none.
+/// Rewrites a number without its exponent: Java writes `1.795898357357E9`. The inner `None`: the number has no exponent. The outer `None`:
+/// it is malformed.
 fn shift(text: &str) -> Option<Option<String>> {
     let Some((number, exponent)) = text.split_once(['e', 'E']) else { return Some(None) };
     let exponent: usize = exponent.parse().ok().filter(|exponent| *exponent <= 12)?;

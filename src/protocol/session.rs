@@ -1,7 +1,7 @@
-//! A session: what one connection of a sender says, and what it is answered. Pure: bytes and the time in, messages and answers
-//! out. A driver (`listen::stream`) owns everything else: the socket, the limits, the turns, the waiting, the end.
+//! A session: the protocol state of one connection of a sender. Pure: bytes and the time go in, messages and answers come out. A driver
+//! (`listen::stream`) owns everything else: the socket, the limits, the turns, the waiting, the end.
 //!
-//! What a session finds and answers does not depend on where its bytes were cut.
+//! The messages and answers of a session do not depend on where its bytes were cut.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,22 +16,22 @@ use super::relp::{Proofs, RelpSession};
 use super::syslog::{Senders, Settings, SyslogSession};
 use crate::record::{Record, UnixMicros};
 
-/// What a protocol must say about the connections that speak it. A closed set: [`AnySession`] is one of them, and this writes
-/// down what each of them does.
+/// The interface of a stream protocol. The set of protocols is closed: [`AnySession`] is one of them, and this trait documents what all of
+/// them do.
 pub trait Session {
-    /// How the driver treats such a session, where it has a choice.
+    /// How the driver treats this kind of session.
     fn conduct(&self) -> &'static Conduct;
 
     /// How far the session has come.
     fn phase(&self) -> Phase;
 
-    /// The connection stands. Appends what is said first, where the listener speaks first.
+    /// The connection is established. Appends a greeting, if the listener speaks first.
     fn opened(&mut self, now: Instant, answers: &mut Vec<u8>);
 
-    /// Takes the next bytes. Appends answers that wait for nothing to `answers`; those of messages come with [`committed`].
+    /// Takes the next bytes. Appends answers that wait for nothing to `answers`. The answers to messages come with [`committed`].
     ///
-    /// An error: this is not the protocol, and the connection has to end: at once, or where the session is closing, when what it
-    /// owes is answered. What was found before it counts.
+    /// An error: the bytes violate the protocol, and the connection has to end at once. In [`Phase::Closing`] it ends after the owed
+    /// answers. Messages found before the violation count.
     ///
     /// [`committed`]: Self::committed
     fn feed(&mut self, bytes: &[u8], now: Instant, to: &mut impl Sink, answers: &mut Vec<u8>) -> Result<(), Violation>;
@@ -39,139 +39,140 @@ pub trait Session {
     /// The batch with this ticket, and all before it, are in the spool: appends their answers.
     fn committed(&mut self, ack: Ack, answers: &mut Vec<u8>);
 
-    /// The batch with this ticket is not in the spool, and will not be. Nothing behind it may be answered either: senders
-    /// take an answer for one of everything before it.
+    /// The batch with this ticket is not in the spool, and will not be. Later batches must not be answered either: for senders an answer
+    /// confirms everything before it.
     fn refused(&mut self, ack: Ack, why: Refusal);
 
-    /// Does what is due by now: gives up a message whose end has not come in time. Returns when it wants to be called next.
+    /// Does what is due: gives up a message whose end has not come in time. Returns when it wants to be called next.
     ///
-    /// An error: without that end there is no way to go on.
+    /// An error: the session cannot continue without the end of that message.
     fn timer(&mut self, now: Instant, to: &mut impl Sink) -> Result<Option<Instant>, Violation>;
 
-    /// Gives up the message that has not ended, for want of memory. An error: as of [`timer`](Self::timer).
+    /// Gives up the unfinished message, for lack of memory. An error: as in [`timer`](Self::timer).
     fn give_up(&mut self, to: &mut impl Sink) -> Result<(), Violation>;
 
-    /// The relay stops: appends a goodbye, where the protocol has one. No more bytes will come.
+    /// The relay stops. Appends a goodbye, if the protocol has one. No more bytes follow.
     fn stopping(&mut self, answers: &mut Vec<u8>);
 
-    /// The connection has ended. What was begun and is whole enough is a message.
+    /// The connection has ended. An unfinished message counts if it is complete enough.
     fn closed(&mut self, how: Closed, to: &mut impl Sink);
 
     /// Whether a message has begun that has neither ended nor been given up.
     fn unfinished(&self) -> bool;
 
-    /// Bytes of memory that it takes: of a message that has not ended, and of answers that wait.
+    /// Bytes of memory in use: by the unfinished message, and by waiting answers.
     fn memory(&self) -> usize;
 
-    /// Bytes of answers that wait for a message before them.
+    /// Bytes of answers that wait for messages.
     fn owed(&self) -> usize;
 }
 
-/// Where a session's messages go.
+/// The receiver of a session's messages.
 pub trait Sink {
-    /// One message as it came, its framing removed (a trailing LF may be there), and whether it was cut. False: it is not in
-    /// the batch, because it was refused, or waits for the rest of its line.
+    /// One message as received, without its framing (a trailing LF may remain), and whether it was truncated. False: the message is not in
+    /// the batch, because it was refused or waits for the rest of its line.
     fn frame(&mut self, bytes: &[u8], cut: bool) -> bool;
 
-    /// One message of a protocol that says more than a frame of syslog can. False: as of [`frame`](Self::frame).
+    /// One message of a protocol that carries more than a syslog frame. False: as in [`frame`](Self::frame).
     fn record(&mut self, message: &impl ToRecord) -> bool;
 
-    /// One message, if most of it came before, so that it need not be read to its end. What it returns is as of [`frame`](Self::frame);
-    /// `None`: it is to be read and handed to [`record`](Self::record).
+    /// One message that may share most of its content with earlier ones, so that it need not be read to its end. The result is as in
+    /// [`frame`](Self::frame). `None`: the message is new; the session must read it and pass it to [`record`](Self::record).
     fn known(&mut self, _outline: &Outline<'_>) -> Option<bool> {
         None
     }
 
-    /// What came is no message, and does not end the connection.
+    /// The session has received something that is no message. The connection goes on.
     fn refused(&mut self, _why: Violation) {}
 
-    /// What is to be told of the stream beside its messages: what was thrown away of those that were cut.
+    /// Reports on the stream beside its messages: how much was thrown away from truncated messages.
     fn notes(&mut self, _notes: Notes) {}
 
-    /// The first message is JSON without a priority, which some mean for another port.
+    /// The first message is JSON without a priority: the sender may mean another port.
     fn json(&mut self) {}
 
-    /// From now on messages are answered, and their sender can be made to wait.
+    /// From now on messages are answered, so the sender can be made to wait.
     fn answers_messages(&mut self) {}
 
-    /// Whether this chunk, the first of its connection, is in the spool already, by a connection that ended before its answer arrived.
+    /// Whether this chunk, the first of its connection, is already in the spool, from a connection that ended before the answer arrived.
     fn comes_again(&mut self, _chunk: &[u8]) -> bool {
         false
     }
 
-    /// The connection ends, and the answer to this chunk, which is in the spool, may not have arrived.
+    /// The connection ends. This chunk is in the spool, but its answer may not have arrived.
     fn unconfirmed(&mut self, _chunk: &[u8]) {}
 
-    /// Ends the batch: its sender is answered once it is in the spool. `numbers`: those of its lines, where they have some.
+    /// Ends the batch. Its sender is answered when the batch is in the spool. `numbers`: the numbers of its lines, if they have some.
     fn ticket(&mut self, ack: Ack, numbers: Option<Numbers<'_>>);
 }
 
-/// What a protocol other than syslog has read of a message.
+/// A message of a protocol other than syslog.
 pub trait ToRecord {
-    /// What the message says. HOSTNAME stays empty where the message names no host. `received` is when it was read.
+    /// The record of the message. HOSTNAME is empty if the message names no host. `received`: when the message was read.
     fn to_record<'a>(&'a self, settings: &'a Settings, received: UnixMicros) -> Record<'a>;
 
-    /// The message in two parts, where its record is one of a container and depends on nothing else.
+    /// The message in two parts, if its record describes a container and depends on nothing else.
     fn outline(&self) -> Option<Outline<'_>> {
         None
     }
 
-    /// Whether there was more of the message than is kept.
+    /// Whether the message was truncated.
     fn is_cut(&self) -> bool {
         false
     }
 
-    /// Whether the protocol says which messages are pieces of one. Otherwise a message of Docker's as long as its pieces are may be one.
+    /// Whether the protocol marks messages that are pieces of one. Otherwise the length tells: a Docker message as long as Docker's pieces
+    /// may be one.
     fn tells_pieces(&self) -> bool {
         false
     }
 }
 
-/// A batch of one session that is to be acknowledged. They follow one another.
+/// The ticket of a batch that is to be acknowledged. The tickets of a session are consecutive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ack(pub u64);
 
-/// The numbers that lines have where they come from: the first one's, and one more for each that follows.
+/// The numbers that lines have at their origin: the number of the first line, and one more for each following line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbers<'a> {
-    /// Names the spool and the forward that they come from.
+    /// The spool and the forward that the lines come from.
     pub stream: &'a str,
     pub session: u32,
     pub first_line: u64,
-    /// What the stream was called before it proved who it is.
+    /// The stream's name before it proved its identity.
     pub was: Option<&'a str>,
 }
 
-/// Where protocols differ in how a connection is treated.
+/// How the driver treats the connections of a protocol.
 #[derive(Debug)]
 pub struct Conduct {
-    /// Each message is answered once it is in the spool. Its sender keeps it until then, so it may be made to wait, and what
-    /// has no answer when the connection ends comes again: at a stop nothing more is read, and the session says goodbye.
+    /// Each message is answered when it is in the spool. The sender keeps it until then, so the sender may be made to wait. Messages
+    /// without an answer are sent again on the next connection. At a stop the relay reads nothing more, and the session says goodbye.
     ///
-    /// Otherwise nobody can be made to wait, at a stop everything that the kernel holds is read, and the connection is reset,
-    /// because that is the only thing such senders notice.
+    /// Without answers the relay cannot make a sender wait. At a stop it reads everything that the kernel holds. Then it resets the
+    /// connection, because such senders notice nothing else.
     pub answers: bool,
-    /// A turn ends with the read that brings its bytes to so many, and others have theirs.
+    /// A turn ends with the read that reaches this number of bytes. Then other connections have their turns.
     pub turn_bytes: usize,
-    /// A sender that waits for an answer waits as long as the spool's `max-wait` at most. Then the connection is reset.
+    /// The sender waits for an answer at most as long as the spool's `max-wait`. Then the connection is reset.
     pub holds_briefly: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing but an opening may come.
+    /// Only an opening may come.
     Opening,
     Open,
-    /// Nothing more may come; what is owed is answered.
+    /// Nothing more may come. Owed answers are still sent.
     Closing,
-    /// The connection is of no more use.
+    /// The connection can be closed.
     Over,
 }
 
 /// Why a batch is not in the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The spool does not take it, or nobody is left who waits for that.
+    /// The spool does not take the batch, or the task that waits for the spool is gone.
     NotSpooled,
     /// The relay stops.
     Stopping,
@@ -182,25 +183,25 @@ pub enum Refusal {
 pub enum Closed {
     /// The peer closed the connection in good order.
     Clean,
-    /// The connection broke, or the peer has not said that this was all.
+    /// The connection broke, or the peer has not closed it in good order.
     Broken,
     /// The relay stops.
     Stopped,
 }
 
-/// What the sender says is not the protocol, or not all of it came in time.
+/// The sender violates the protocol, or the rest of a message has not come in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// For counters.
+    /// The label for counters.
     pub name: &'static str,
     pub why: Cow<'static, str>,
 }
 
-/// What counters call a violation that is not told from others.
+/// The label of violations without a name of their own.
 pub const UNNAMED: &str = "protocol";
 
 impl Violation {
-    /// One that is not told from others by counters.
+    /// A violation that counters do not distinguish from others.
     pub const fn new(why: &'static str) -> Self {
         Self { name: UNNAMED, why: Cow::Borrowed(why) }
     }
@@ -211,15 +212,15 @@ impl Violation {
 pub enum Protocol {
     /// Syslog as RFC 5424, RFC 3164 and Docker write it: nothing is answered.
     Syslog,
-    /// Syslog messages that are answered, each by its number.
+    /// Syslog messages, each with a number and an answer.
     Relp,
-    /// Fluentd's Forward protocol: entries with keys and values, of which those are answered whose sender asks for it.
+    /// Fluentd's Forward protocol: entries with keys and values. Entries are answered if the sender asks for it.
     Fluent,
-    /// GELF: JSON objects, of which none is answered.
+    /// GELF: JSON objects. Nothing is answered.
     Gelf,
-    /// Splunk's HTTP Event Collector: requests, of which each is answered.
+    /// Splunk's HTTP Event Collector: HTTP requests, each with an answer.
     Splunk,
-    /// systemd's journal, uploaded in requests, of which each is answered.
+    /// systemd's journal, uploaded in HTTP requests, each with an answer.
     Journal,
 }
 
@@ -246,22 +247,22 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// What a session may take.
+/// The limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Bytes of a message that are kept.
     pub max_frame: usize,
-    /// Bytes of an array of messages.
+    /// Maximum bytes of an array of messages.
     pub max_array: usize,
-    /// Bytes of the longest line that another logferry may have.
+    /// Maximum bytes of a line from another logferry.
     pub max_line: usize,
-    /// How long the end of a message is waited for.
+    /// How long a session waits for the end of a message.
     pub frame_timeout: Duration,
-    /// How long `open` is waited for.
+    /// How long a session waits for `open`.
     pub open_timeout: Duration,
-    /// Whose numbers of lines are believed.
+    /// Which senders' line numbers are trusted.
     pub proofs: Proofs,
-    /// What kind of senders there are.
+    /// The kind of senders.
     pub senders: Senders,
 }
 
@@ -269,13 +270,13 @@ pub struct Bounds {
 #[derive(Debug)]
 pub enum AnySession {
     Syslog(SyslogSession),
-    /// Boxed: most connections speak syslog and should not pay for it.
+    /// Boxed: most connections speak syslog and should not pay for the size of the others.
     Relp(Box<RelpSession>),
     Fluent(Box<FluentSession>),
     Gelf(Box<GelfSession>),
 }
 
-/// Calls the same method of whichever session it is.
+/// Calls a method of the current variant.
 macro_rules! each {
     ($any:expr, $session:ident => $call:expr) => {
         match $any {
@@ -288,7 +289,7 @@ macro_rules! each {
 }
 
 impl AnySession {
-    /// The session of a new connection. `None`: the protocol is one of requests, which HTTP carries.
+    /// The session of a new connection. `None`: the protocol is carried by HTTP requests.
     pub fn new(protocol: Protocol, bounds: Bounds) -> Option<Self> {
         Some(match protocol {
             Protocol::Syslog => {
@@ -312,7 +313,7 @@ impl AnySession {
         }
     }
 
-    /// Whether the sender has said something that was its protocol.
+    /// Whether the sender has sent something valid in its protocol.
     pub fn has_begun(&self) -> bool {
         match self {
             Self::Syslog(_) => true,
@@ -322,7 +323,7 @@ impl AnySession {
         }
     }
 
-    /// What is spoken instead, where that is known.
+    /// The foreign protocol that the sender speaks, if it is a known one.
     pub fn foreign(&self) -> Option<Foreign> {
         match self {
             Self::Syslog(session) => session.foreign(),
@@ -387,7 +388,7 @@ impl Session for AnySession {
     }
 }
 
-/// Until when the end of a message is waited for.
+/// The deadline for the end of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageDeadline {
     timeout: Duration,
@@ -399,11 +400,11 @@ impl MessageDeadline {
         Self { timeout, at: None }
     }
 
-    /// Something was read. `unfinished`: a message has not ended; `another`: and one before it has.
+    /// Bytes were read. `unfinished`: a message has not ended. `another`: an earlier message has ended in these bytes.
     pub(super) fn after_feed(&mut self, unfinished: bool, another: bool, now: Instant) {
         self.at = match self.at {
             _ if !unfinished => None,
-            // One that has run out did so while nothing was read, and that was not the sender's fault.
+            // A deadline that has passed did so while nothing was read. That is not the sender's fault, so the time starts anew.
             Some(at) if !another && at > now => Some(at),
             _ => now.checked_add(self.timeout),
         };

@@ -1,6 +1,6 @@
-//! AWS' signature of a request, version 4 (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>):
-//! an HMAC-SHA256 over a canonical form of the request, with a key made of the secret, the day, the region and the service. The secret
-//! itself never travels. The time comes in, and everything else does too.
+//! AWS Signature Version 4 (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>): an HMAC-SHA256
+//! over a canonical form of the request. The key is derived from the secret, the day, the region and the service. The secret itself is
+//! never sent. Pure: the time is an argument, like everything else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +16,12 @@ use crate::sorted::sort_by;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
 
-/// What AWS knows somebody by. Neither `Debug` nor anything else shows the secrets.
+/// AWS credentials. Neither `Debug` nor anything else shows the secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub access_key: String,
     pub secret_key: String,
-    /// Of credentials that end some day.
+    /// Set for temporary credentials.
     pub session_token: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What a signature counts for.
+/// The scope in which a signature is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     pub region: String,
@@ -42,20 +42,20 @@ pub struct Scope {
 /// A request as it will be sent.
 pub struct ToSign<'a> {
     pub method: &'a str,
-    /// As in the request line, with the query.
+    /// As in the request line, including the query.
     pub target: &'a str,
-    /// Those that are signed. A name that is there twice is one header with two values.
+    /// The signed headers. A name that occurs twice is one header with two values.
     pub headers: &'a [(&'a str, &'a str)],
     /// Hexadecimal digits, see [`hash`].
     pub body_hash: &'a str,
 }
 
-/// The SHA-256 of a body, as `x-amz-content-sha256` has it.
+/// The SHA-256 of a body, in the form of `x-amz-content-sha256`.
 pub fn hash(body: &[u8]) -> String {
     hex::encode(digest(&SHA256, body).as_ref())
 }
 
-/// A time as `x-amz-date` has it: `20150830T123600Z`.
+/// A time in the form of `x-amz-date`: `20150830T123600Z`.
 pub fn date(time: UnixMicros) -> String {
     let mut stamp = Vec::new();
     StampWriter::default().write(&Stamp::Received(time), &mut stamp);
@@ -64,7 +64,7 @@ pub fn date(time: UnixMicros) -> String {
     digits.chain(['Z']).collect()
 }
 
-/// The value of the header `Authorization`. `date`: that of `x-amz-date`, which is one of the headers.
+/// The value of the header `Authorization`. `date`: the value of `x-amz-date`, which must be one of the headers.
 pub fn authorization(request: &ToSign<'_>, scope: &Scope, credentials: &Credentials, date: &str) -> String {
     let (canonical, signed_headers) = canonical(request, scope.service);
     let day = date.get(..8).unwrap_or_default();
@@ -85,7 +85,7 @@ fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
 /// The canonical request, and the names of its headers.
 fn canonical(request: &ToSign<'_>, service: &str) -> (String, String) {
     let (path, query) = request.target.split_once('?').unwrap_or((request.target, ""));
-    // S3 takes a path as it is: in the name of an object `//` and `..` are what they are.
+    // S3 signs the path as it is: in the name of an object `//` and `..` have no special meaning.
     let path = if service == "s3" { path.to_owned() } else { encode(&normal_path(path), b"/") };
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in request.headers {
@@ -99,7 +99,7 @@ fn canonical(request: &ToSign<'_>, service: &str) -> (String, String) {
     (format!("{method}\n{path}\n{}\n{headers}\n{names}\n{body_hash}", canonical_query(query)), names)
 }
 
-/// A path without `.`, `..` and empty names (RFC 3986 6.2.2.3).
+/// A path without `.`, `..` and empty segments (RFC 3986 6.2.2.3).
 fn normal_path(path: &str) -> String {
     let mut names = Vec::new();
     for name in path.split('/') {
@@ -123,12 +123,12 @@ fn canonical_query(query: &str) -> String {
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
 
-/// A path as S3 signs it: each byte that may be written as `%XX` is.
+/// A path as S3 signs it: every byte except the unreserved ones and `/` is written as `%XX`.
 pub fn strict_path(path: &str) -> String {
     encode_bytes(&decode(path), b"/")
 }
 
-/// Writes `%XX` for each byte but the unreserved ones (RFC 3986 2.3) and these.
+/// Writes `%XX` for each byte except the unreserved ones (RFC 3986 2.3) and those in `but`.
 pub fn encode(text: &str, but: &[u8]) -> String {
     encode_bytes(text.as_bytes(), but)
 }
@@ -144,7 +144,7 @@ fn encode_bytes(bytes: &[u8], but: &[u8]) -> String {
     encoded
 }
 
-/// The bytes that a part of a query stands for (RFC 3986 2.1). A `%` without digits stands for itself.
+/// Decodes `%XX` (RFC 3986 2.1). A `%` without two hexadecimal digits stands for itself.
 fn decode(text: &str) -> Vec<u8> {
     let (mut decoded, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((byte, behind)) = rest.split_first() {
@@ -171,7 +171,7 @@ mod tests {
         qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL\
         64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA==";
 
-    /// As of AWS' own test suite, `aws-sig-v4-test-suite`. `target`: `GET /?a=b`.
+    /// A case of AWS' own test suite, `aws-sig-v4-test-suite`. `target`: `GET /?a=b`.
     #[track_caller]
     fn suite(target: &str, headers: &[(&str, &str)], body: &str, signed: &str, signature: &str) {
         let (method, target) = target.split_once(' ').expect("a request line");
