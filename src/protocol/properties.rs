@@ -350,7 +350,7 @@ mod tests {
         assert_eq!((session.phase(), session.owed()), (Phase::Closing, 0));
     }
 
-    /// Numbered lines may grow when they are spooled: the relay adds fields.
+    /// A line may grow in the spool: the relay adds the listener's name, for example. So a frame of very short lines is limited.
     #[test]
     fn many_short_lines_may_grow() {
         let (mut to, mut answers, now) = (Collected::default(), Vec::new(), Instant::now());

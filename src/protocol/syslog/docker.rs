@@ -1,5 +1,5 @@
-//! The fast path: the shapes Docker's syslog driver sends, read without a copy (moby `daemon/logger/syslog/syslog.go`
-//! and RackSec's `srslog/formatter.go`).
+//! The fast path: the shapes that Docker's syslog driver sends, read without a copy (moby `daemon/logger/syslog/syslog.go` and RackSec's
+//! `srslog/formatter.go`).
 //!
 //! ```text
 //! default        Mmm _d hh:mm:ss TAG[pid]: MSG
@@ -7,8 +7,8 @@
 //! rfc5424        1 STAMP HOST TAG pid TAG - MSG
 //! ```
 //!
-//! A tag is whatever the user's template made of it, of any length; the RFCs' limits are exceeded every day.
-//! The RFC 3164 shapes are also what many others send, so only a tag that tells of a container makes them Docker's.
+//! A tag is the output of the user's template and can have any length: tags often exceed the RFCs' limits. Other senders use the RFC 3164
+//! shapes too, so a message in these shapes counts as Docker's only if its tag identifies a container.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::time::{BSD_LEN, is_rfc3339};
 use crate::record::{HeaderField, Record, StructuredData};
 
-/// How far a tag with blanks is searched for, in bytes.
+/// Maximum bytes in which a tag with blanks is searched for.
 pub(super) const MAX_TAG_WITH_BLANKS: usize = 512;
 
 /// Reads Docker's shapes with a tag without blanks.
@@ -44,7 +44,7 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a
 
 fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader, senders: Senders) -> Option<Reading<'a>> {
     let (stamp, rest) = stamp(reader, stamps)?;
-    // A template that makes blanks settles what the bytes alone cannot: `my app[1]:` has no host `my`.
+    // A template with blanks decides what the bytes alone cannot: `my app[1]:` has no host `my`.
     if reader.settings.tag_templates.has_blank()
         && let Some(split) = fit_template(reader, rest)
     {
@@ -56,15 +56,15 @@ fn read_3164<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader, senders: Sen
     }
     let behind_host = behind;
     let (second, behind) = token_or_all(behind);
-    // `su: job[1]: done` has no host `su:`, but a tag without a pid.
+    // In `su: job[1]: done` the word `su:` is no host but a tag without a pid.
     let (tag, pid) = tag_and_pid(second).filter(|_| !first.is_empty() && !first.ends_with(b":"))?;
     let reading = reader.docker_3164(stamp, Split { host: Some(first), tag, pid, behind_host, message: behind });
-    // What others write there may be no host: `words` looks closer.
+    // Other senders may write something else in this place: `words` examines it more closely.
     let is_host = reading.shape == Shape::Docker || senders == Senders::Docker || first == b"-" || is_host(first);
     is_host.then_some(reading)
 }
 
-/// Reads Docker's shapes with blanks in the tag, where that can be told.
+/// Reads Docker's shapes with blanks in the tag, if the tag can be delimited.
 pub(super) fn read_tag_with_blanks<'a>(
     reader: &Reader<'_, 'a>,
     stamps: &mut StampReader,
@@ -76,7 +76,7 @@ pub(super) fn read_tag_with_blanks<'a>(
     }
 }
 
-/// `STAMP HOST (TAG) (digits) \1 - MSG`: the tag stands there twice, so it can be found whatever is in it.
+/// `STAMP HOST (TAG) (digits) \1 - MSG`: the tag occurs twice, so it can be found whatever it contains.
 fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Option<Reading<'a>> {
     let (stamp, (host, tag, pid, message)) = read_twice(header)?;
     Some(reader.docker_5424(stamp, host, tag, pid, message))
@@ -85,7 +85,7 @@ fn read_5424_with_blanks<'a>(reader: &Reader<'_, 'a>, header: &'a [u8]) -> Optio
 /// Host, tag, pid and message.
 type Twice<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [u8]);
 
-/// What a header says that has its tag twice.
+/// Splits a header in which the tag occurs twice.
 pub(super) fn read_twice(header: &[u8]) -> Option<(&[u8], Twice<'_>)> {
     let (stamp, rest) = token(header)?;
     if !is_rfc3339(stamp, 9) {
@@ -94,7 +94,7 @@ pub(super) fn read_twice(header: &[u8]) -> Option<(&[u8], Twice<'_>)> {
     Some((stamp, twice_behind_stamp(rest)?))
 }
 
-/// Whether what stands behind a stamp has its tag twice.
+/// Whether the tag occurs twice after the stamp.
 pub(super) fn has_tag_twice(behind_stamp: &[u8]) -> bool {
     twice_behind_stamp(behind_stamp).is_some()
 }
@@ -110,9 +110,9 @@ fn twice_behind_stamp(text: &[u8]) -> Option<Twice<'_>> {
     })
 }
 
-/// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template to tell which: the first word is taken for the host, and
-/// a word that ends in `:` says that the brackets belong to the text. Where anybody sends, only a tag with a blank on either side
-/// is Docker's for sure; any other is for `words` to find.
+/// `[HOST ]TAG[digits]: MSG` with blanks in TAG, and no template that fits. The first word counts as the host. A word that ends in `:`
+/// shows that the brackets belong to the text. With [`Senders::Anybody`], only a tag with a blank on either side is certainly Docker's;
+/// `words` reads all others.
 fn read_3164_with_blanks<'a>(
     reader: &Reader<'_, 'a>,
     stamps: &mut StampReader,
@@ -132,10 +132,10 @@ fn read_3164_with_blanks<'a>(
     (!is_text && !tag.is_empty()).then(|| reader.docker_3164(stamp, Split { host, tag, pid, behind_host, message }))
 }
 
-/// Host, tag, pid and message where a template can have made the tag, without a host first.
+/// Splits host, tag, pid and message at a tag that a template can have made. A split without a host is tried first.
 ///
-/// The first end of a tag is the only one, or a container could print the rest of a header; unless the template itself
-/// writes what looks like an end.
+/// Only the first end of a tag counts, or a container could print the rest of a header. If a template itself contains what looks like an
+/// end, all ends are tried.
 fn fit_template<'a>(reader: &Reader<'_, 'a>, rest: &'a [u8]) -> Option<Split<'a>> {
     let templates = &reader.settings.tag_templates;
     let (host, behind_host) = token(rest).map_or((None, rest.len()), |(host, _)| (Some(host), host.len() + 1));
@@ -149,17 +149,17 @@ fn fit_template<'a>(reader: &Reader<'_, 'a>, rest: &'a [u8]) -> Option<Split<'a>
     })
 }
 
-/// What stands behind the stamp of Docker's RFC 3164.
+/// The parts of Docker's RFC 3164 after the stamp.
 struct Split<'a> {
     host: Option<&'a [u8]>,
     tag: &'a [u8],
     pid: &'a [u8],
-    /// Tag and message, as they stand there.
+    /// Tag and message as sent.
     behind_host: &'a [u8],
     message: &'a [u8],
 }
 
-/// Every place that can be the end of a tag: its index, the digits in the brackets, and what follows.
+/// Every possible end of a tag: its index, the digits in the brackets, and the text after it.
 pub(super) fn tag_ends(text: &[u8]) -> impl Iterator<Item = (usize, &[u8], &[u8])> {
     let within = &text[..text.len().min(MAX_TAG_WITH_BLANKS)];
     memchr::memchr_iter(b'[', within).filter_map(|open| {
@@ -184,8 +184,9 @@ fn stamp<'a>(reader: &Reader<'_, 'a>, stamps: &mut StampReader) -> Option<(Stamp
     is_rfc3339(text, 6).then_some((Stamp::Text(text.into()), rest))
 }
 
-/// What another reader has found, which is Docker's if it has its signature: where the stamp was none, or the fields stood
-/// further apart, the line made of it has neither fault, and the next relay would see the signature there.
+/// Turns the reading of another reader into Docker's if it has Docker's signature. The fast path misses such a message if its stamp is `-`
+/// or in another form, or if more than one blank is between its fields. The line that the relay writes has neither fault, so the next relay
+/// would find the signature there.
 pub(super) fn signed<'a>(reading: Reading<'a>, settings: &Settings, senders: Senders) -> Reading<'a> {
     let Reading { record, shape: Shape::Rfc5424 } = &reading else { return reading };
     let said = |field: Option<HeaderField<'a>>| field.map(|field| field.said());
@@ -209,7 +210,8 @@ pub(super) fn signed<'a>(reading: Reading<'a>, settings: &Settings, senders: Sen
     Reading { record, shape: Shape::Docker }
 }
 
-/// What the tag tells of the container is what the line calls it.
+/// Splits the tag by the templates. The container's name, or else its ID, becomes the APP-NAME, and its ID the PROCID. Returns whether the
+/// tag identifies a container.
 fn identify<'a>(record: &mut Record<'a>, tag: &'a [u8], (settings, senders): (&Settings, Senders)) -> bool {
     let container = settings.tag_templates.split(tag, senders);
     let borrowed = |part: &Option<Cow<'a, [u8]>>| match part {
@@ -233,7 +235,7 @@ impl<'a> Reader<'_, 'a> {
         let Split { host, tag, pid, behind_host, message } = split;
         let sent = (!tag.is_empty()).then_some(tag);
         let mut record = self.tagged(timestamp, host, sent, Some(pid), message);
-        // Where others send too, many of them send the same.
+        // Other senders use the same shape.
         if identify(&mut record, tag, (self.settings, self.senders)) || self.senders == Senders::Docker {
             return Reading { record, shape: Shape::Docker };
         }
@@ -265,7 +267,7 @@ fn tag_and_pid(word: &[u8]) -> Option<(&[u8], &[u8])> {
     (digits > 0).then_some((tag, pid))
 }
 
-/// What follows the `-` of absent structured data: everything behind one blank.
+/// The message after the `-` of absent structured data: everything after one blank.
 fn behind_nil(rest: &[u8]) -> Option<&[u8]> {
     match rest {
         [b'-', b' ', message @ ..] => Some(message),
@@ -274,13 +276,13 @@ fn behind_nil(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// A word and what follows its one blank. `None` without a word or a blank.
+/// A word, and the text after its one blank. `None` without a word or a blank.
 pub(super) fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b' ', text).filter(|end| *end > 0)?;
     Some((&text[..end], &text[end + 1..]))
 }
 
-/// A word, perhaps an empty one, and what follows its blank if there is one.
+/// A word, perhaps empty, and the text after its blank if there is one.
 fn token_or_all(text: &[u8]) -> (&[u8], &[u8]) {
     memchr(b' ', text).map_or((text, b""), |end| (&text[..end], &text[end + 1..]))
 }

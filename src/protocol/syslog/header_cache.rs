@@ -1,5 +1,5 @@
-//! What headers became that came before. A container's messages differ in stamp and text alone, so what stands between
-//! the two is understood and written once, and copied from then on.
+//! A cache of headers. The messages of a container differ only in stamp and text, so the relay parses and writes the part between them once
+//! and copies it from then on.
 
 use std::cell::RefCell;
 
@@ -8,45 +8,45 @@ use core::net::IpAddr;
 use super::Shape;
 use crate::protocol::outline::ORIGIN;
 
-/// Headers that are remembered unless told otherwise: a datagram listener hears many containers in turn.
+/// Default size of the cache, in headers: a datagram listener receives from many containers in turn.
 pub const MAX_HEADERS: usize = 16;
-/// Longer headers are understood anew each time, in bytes.
+/// Maximum bytes of a cached header as sent. Longer headers are parsed each time.
 const MAX_LEN: usize = 256;
-/// The same of what is written, in bytes: fields of a listener are among it.
+/// Maximum bytes of a cached header as written, which includes the fields of a listener.
 const MAX_WRITTEN: usize = 768;
-/// The same of what other protocols have instead: labels of a container are among it.
+/// Maximum bytes of the shared content of messages in other protocols, which includes the labels of a container.
 const MAX_ORIGIN: usize = 2048;
-/// After so many of these that did not come again one of so many is remembered.
+/// After this many new shared contents without a hit, only every 64th is cached.
 const MANY_UNUSED: u32 = 64;
-/// What all of these take together, in bytes: where few are remembered ten thousand connections may each have some.
+/// Maximum bytes of the whole cache when a shared content is added. Small caches get less: ten thousand connections may have one each.
 const ROOM: usize = 32 << 10;
 const ROOM_OF_FEW: usize = 4 << 10;
 
-/// Where a header was found, which decides what it means.
+/// The kind of message that has the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Rfc3164,
     Rfc5424,
-    /// In another protocol: what messages of a sender have in common.
+    /// Another protocol: the content that messages of a sender share.
     Origin,
 }
 
-/// The last headers. Reuses its memory; empty, it has none.
+/// The cached headers. Memory is reused. An empty cache has none.
 #[derive(Clone)]
 pub(super) struct HeaderCache {
     max: usize,
     headers: Vec<Header>,
-    /// Where the last one was found: most often it is asked for again.
+    /// The place of the last hit: most often the next message has the same header.
     last: usize,
-    /// Which one the next replaces when there are all of them.
+    /// The place that the next header replaces when the cache is full.
     next: usize,
-    /// How many there have been.
+    /// The number of headers ever cached.
     made: u32,
-    /// How many there have been of other protocols since one came again.
+    /// The number of new shared contents since the last hit of one.
     unused: u32,
 }
 
-/// A header that is remembered. Another one never has the same number.
+/// The number of a cached header. No other header gets the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderId(u32);
 
@@ -55,28 +55,28 @@ pub(super) struct Header {
     pub id: HeaderId,
     pub form: Form,
     pub shape: Shape,
-    /// Of what is no syslog: there it stands in what was read.
+    /// PRI of messages that are no syslog: a syslog message brings its own.
     pub pri: u8,
-    /// The sender whose messages alone it is for; `None`: everybody's.
+    /// The only sender that the header applies to; `None`: all senders.
     pub peer: Option<IpAddr>,
-    /// What stood between the stamp and the text, with the blank before the text.
+    /// The bytes as sent between stamp and text, including the blank before the text.
     pub read: Vec<u8>,
-    /// What stands there in the line, without that blank.
+    /// The bytes as written to the line, without that blank.
     pub written: Vec<u8>,
 }
 
 impl HeaderCache {
-    /// `max`: how many are remembered, at least one.
+    /// `max`: the number of headers, at least one.
     pub fn new(max: usize) -> Self {
         Self { max, headers: Vec::new(), last: 0, next: 0, made: 0, unused: 0 }
     }
 
-    /// Knows nothing any longer.
+    /// Removes all headers.
     pub fn forget(&mut self) {
         *self = Self { made: self.made, unused: self.unused, ..Self::new(self.max) };
     }
 
-    /// The header that a text of this sender begins with: its place, which stays until the next one is remembered.
+    /// The cached header at the start of a text from this sender, and its place. The place is valid until the next header is cached.
     pub fn find(&mut self, form: Form, text: &[u8], peer: Option<IpAddr>) -> Option<(usize, &Header)> {
         let fits = |header: &Header| {
             header.form == form && text.starts_with(&header.read) && (header.peer.is_none() || header.peer == peer)
@@ -87,7 +87,7 @@ impl HeaderCache {
         Some((place, &self.headers[place]))
     }
 
-    /// The same of what messages of a sender have in common.
+    /// Like [`find`](Self::find), for the shared content of messages in another protocol.
     pub fn find_origin(&mut self, origin: &[&[u8]; ORIGIN], peer: Option<IpAddr>) -> Option<(usize, &Header)> {
         let fits = |header: &Header| {
             header.form == Form::Origin
@@ -121,7 +121,7 @@ impl HeaderCache {
         })
     }
 
-    /// The same of what messages of a sender have in common.
+    /// Like [`remember`](Self::remember), for the shared content of messages in another protocol.
     pub fn remember_origin(
         &mut self,
         (pri, peer): (u8, Option<IpAddr>),

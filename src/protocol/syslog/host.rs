@@ -1,4 +1,4 @@
-//! HOSTNAME where the sender gives none, or is not asked: what its address tells of it.
+//! HOSTNAME from the sender's address, if the message names no host or its HOSTNAME is overruled.
 
 use core::net::IpAddr;
 use std::fmt::Write;
@@ -6,32 +6,33 @@ use std::sync::Arc;
 
 use crate::record::AddressRange;
 
-/// Which HOSTNAME messages get. What Docker's driver sends is not concerned: its host is the one it names, or the relay's own.
+/// The source of HOSTNAME. Docker's messages are not affected: they have the host that they name, or the relay's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostSource {
-    /// What the message says; where it says nothing, the address that sent it.
+    /// The HOSTNAME of the message. If it has none, the address that sent the message.
     #[default]
     Message,
-    /// The address that sent the message, whatever that says.
+    /// The address that sent the message, regardless of the HOSTNAME in it.
     Address,
-    /// The name that DNS has for that address, whatever the message says; the address as long as there is none.
+    /// The DNS name of that address, regardless of the HOSTNAME in the message. Until a name is known, the address.
     Name,
-    /// This text, whatever the message says.
+    /// This text, regardless of the HOSTNAME in the message.
     Text(String),
 }
 
-/// Addresses that tell no more of a sender than that it is on this machine, or behind it.
+/// Addresses that only show that a sender is on this machine, or behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalAddresses {
     /// The addresses of the interfaces.
     pub own: Vec<IpAddr>,
-    /// The addresses of the default routes. In a container this is Docker's bridge, as which every sender of the host comes.
+    /// The addresses of the default routes. In a container this is Docker's bridge, which is the source address of every sender on the
+    /// host.
     pub gateways: Vec<IpAddr>,
     /// The networks of Docker's bridges.
     pub bridges: Vec<AddressRange>,
 }
 
-/// The name of an address: appends it and says whether one is known. One that is not known yet is looked up, and not waited for.
+/// Looks up the name of an address: appends it and returns whether one is known. For an unknown name a lookup is started, but not awaited.
 pub type PeerNames = Arc<dyn Fn(IpAddr, &mut String) -> bool + Send + Sync>;
 
 /// Finds the HOSTNAME of senders.
@@ -40,22 +41,22 @@ pub(super) struct Hosts {
     source: HostSource,
     local: Arc<LocalAddresses>,
     names: Option<PeerNames>,
-    /// Reused, so that a sender costs no memory.
+    /// Reused, so that a sender needs no allocation.
     text: String,
 }
 
-/// HOSTNAME that is not the message's.
+/// A HOSTNAME that does not come from the message.
 pub(super) enum Host<'h> {
-    /// The same for all senders: the relay's own, or what is configured.
+    /// One text for all senders: the relay's own HOSTNAME, or a configured text.
     Fixed(&'h str),
-    /// The address of this sender alone.
+    /// This sender's address.
     Address(&'h str),
-    /// The name of this sender alone, which may be another one soon.
+    /// This sender's DNS name. It may change soon.
     Name(&'h str),
 }
 
 impl LocalAddresses {
-    /// Is a sender with this address on this machine, or in a container of it?
+    /// Whether a sender with this address is on this machine, or in a container on it.
     fn has(&self, address: IpAddr) -> bool {
         address.is_loopback()
             || self.own.contains(&address)
@@ -76,19 +77,19 @@ impl Hosts {
         self.names = Some(names);
     }
 
-    /// Does the message's own HOSTNAME count for nothing?
+    /// Whether the HOSTNAME of a message is ignored.
     pub fn overrules_the_message(&self) -> bool {
         self.source != HostSource::Message
     }
 
-    /// HOSTNAME of a sender. `own`: the relay's.
+    /// The HOSTNAME of a sender. `own`: the relay's own HOSTNAME.
     pub fn host_of<'h>(&'h mut self, peer: Option<IpAddr>, own: &'h str) -> Host<'h> {
         let Self { source, local, names, text } = self;
         if let HostSource::Text(text) = source {
             return Host::Fixed(text);
         }
         let Some(peer) = peer else { return Host::Fixed(own) };
-        // Who asks for addresses gets the gateway's too: it may be a router that sends.
+        // With `Address` or `Name` the gateway keeps its address: it may be a router that sends.
         let is_gateway = *source == HostSource::Message && local.gateways.contains(&peer);
         if is_gateway || local.has(peer) {
             return Host::Fixed(own);
@@ -129,7 +130,7 @@ mod tests {
         }
     }
 
-    /// HOSTNAME of a sender on `relay`, where DNS knows 192.0.2.9 and nobody else.
+    /// The HOSTNAME of a sender on `relay`. DNS knows 192.0.2.9 only.
     fn host(source: HostSource, peer: &str) -> String {
         let mut hosts = Hosts::default();
         hosts.set_source(source);

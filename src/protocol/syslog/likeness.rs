@@ -1,5 +1,5 @@
-//! How far a frame looks like Docker's, for those who must know before it is read: where a message ends, and whether a CR at its
-//! end is the container's. No template is asked, so that a tag of any template is seen.
+//! How much a frame looks like Docker's. The framing needs this before a frame is parsed: where does a message end, and is a CR at its end
+//! the container's? No template is used, so that the tags of all templates are recognized.
 
 use memchr::memmem;
 
@@ -9,22 +9,23 @@ use crate::record::time::{BSD_LEN, is_rfc3339};
 
 use super::stamp::SaidTime;
 
-/// What our own lines say of a container, whatever its `sd-id`.
+/// The start of the element with which our own lines describe a container, whatever the `sd-id`.
 const CONTAINER: &[u8] = b"[docker@";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Likeness {
-    /// Docker's driver does not write this.
+    /// Docker's driver does not write such a frame.
     No,
-    /// Docker's driver can have written this, and so can many others: `<14>Nov 20 22:28:47 host app[7]: text`.
+    /// Docker's driver may have written the frame, and so may many others: `<14>Nov 20 22:28:47 host app[7]: text`.
     Possible,
-    /// The facility is Docker's own default, or the tag names a container; or the line is a container's, from another relay.
+    /// Docker's driver has probably written the frame: the facility is Docker's default, the tag is an ID or has a `/`, or an RFC 5424 tag
+    /// occurs twice. Or another relay has sent the line of a container.
     Likely,
 }
 
-/// How far `frame` looks like Docker's. Its beginning is enough, if the text begins in it.
+/// How much `frame` looks like Docker's. The start of a frame is enough, if the text begins in it.
 pub fn likeness(frame: &[u8]) -> Likeness {
-    /// Facility daemon: what Docker's `syslog-facility` is by default.
+    /// Facility daemon: the default of Docker's `syslog-facility`.
     const DAEMON: u8 = 3;
     let Some((pri, rest)) = priority(frame) else { return Likeness::No };
     if let Some(header) = rest.strip_prefix(b"1 ") {
@@ -32,7 +33,7 @@ pub fn likeness(frame: &[u8]) -> Likeness {
         let is_containers = read_twice(header).is_some() || memmem::find(start, CONTAINER).is_some();
         return if is_containers { Likeness::Likely } else { Likeness::No };
     }
-    // Standard output is info, standard error is err; there are no others.
+    // Docker's driver uses two severities: info for standard output, and err for standard error.
     if !matches!(pri & 7, 3 | 6) {
         return Likeness::No;
     }

@@ -1,4 +1,4 @@
-//! What is told of the listener that messages come from, and what it makes of them.
+//! The listener that messages come from, and how it treats the elements that only relays write.
 
 use core::net::IpAddr;
 
@@ -7,14 +7,14 @@ use super::host::HostSource;
 use crate::record::template::AddedField;
 use crate::record::{AddressRange, FIELDS_SD_ID, JSON_SD_ID, OWN_SD_ID, Record, StructuredData, TimeZone};
 
-/// What becomes of elements that only relays write, where a sender has written some: who the container is, its fields, what a
-/// relay knows of a message.
+/// How to treat elements that only relays write, if a sender has written some: the description of the container, its fields, the relay's
+/// own params.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marks {
-    /// The elements are believed.
+    /// The elements are trusted.
     #[default]
     Keep,
-    /// The elements are taken out: the line says what this relay knows.
+    /// The elements are removed: the line has what this relay knows.
     Replace,
 }
 
@@ -24,20 +24,20 @@ pub struct Listening {
     pub mark: ListenerMark,
     pub senders: Senders,
     pub marks: Marks,
-    /// Whether each line says which address has sent it. Otherwise only those do that name no host and are not Docker's.
+    /// Whether each line has the sender's address. Otherwise only lines have it that name no host and are not Docker's.
     pub writes_peer: bool,
-    /// Whether more than the line depends on that address.
+    /// Whether anything besides the line depends on that address.
     pub asks_peer: bool,
     pub host: HostSource,
-    /// On each line, in the place of what the sender has under that name.
+    /// Fields that are added to each line. They replace the sender's fields of the same name.
     pub fields: Vec<AddedField>,
     pub zones: SenderZones,
 }
 
-/// The zones of senders' stamps that have none.
+/// The time zones for stamps without one, by sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SenderZones {
-    /// The zones of some senders; the first that fits counts.
+    /// The zones of address ranges. The first match counts.
     pub ranges: Vec<(Vec<AddressRange>, TimeZone)>,
     /// The zone of all others.
     pub others: Option<TimeZone>,
@@ -52,19 +52,19 @@ impl SenderZones {
     }
 }
 
-/// What a line says of the listener that took it.
+/// The listener's name in a line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ListenerMark {
-    /// Listeners have no names here: what another relay may have said is left as it is.
+    /// No listener of this relay has a name: the name that another relay has written stays.
     #[default]
     AsItCame,
-    /// Some listeners have names, this one has none: nobody can say that another one took it.
+    /// This listener has no name, but others have: no line may claim that one of them received it.
     Nothing,
     Name(String),
 }
 
 impl ListenerMark {
-    /// `name`: the listener's; `any_has_one`: whether some listener has a name.
+    /// `name`: the listener's name. `any_has_one`: whether any listener has a name.
     pub fn new(name: Option<&str>, any_has_one: bool) -> Self {
         match name {
             Some(name) => Self::Name(name.to_owned()),
@@ -75,7 +75,7 @@ impl ListenerMark {
 }
 
 impl ListenerMark {
-    /// Makes the record say what the relay knows, and nothing that only the relay may say.
+    /// Writes the listener's name to the record. Malformed structured data that could name another listener becomes text.
     pub(super) fn apply<'a>(&'a self, record: &mut Record<'a>) {
         let name = match self {
             Self::AsItCame => return,
@@ -92,8 +92,8 @@ impl ListenerMark {
     }
 }
 
-/// What a relay would read as its own in structured data that is malformed. For others it may be well formed, and say what only we
-/// may say: it is text then.
+/// Whether malformed structured data contains an SD-ID of ours. Other parsers may accept the data, which would then say what only the relay
+/// may say. The caller treats it as text.
 pub(super) fn has_marks(record: &Record<'_>, sd_id: &str) -> bool {
     let text = record.message.unwrap_or_default();
     let ours = [sd_id, OWN_SD_ID, FIELDS_SD_ID, JSON_SD_ID];

@@ -1,4 +1,4 @@
-//! Syslog: what a frame says, in the shapes of Docker's driver, of RFC 5424 and of RFC 3164.
+//! Syslog: parses frames in the shapes of Docker's driver, of RFC 5424 and of RFC 3164.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -20,20 +20,20 @@
 //!
 //! In reading order:
 //!
-//! - here: [`parse`], which asks the readers one after the other
-//! - `docker`: the fast path, for the three shapes Docker's syslog driver sends
-//! - `tag`: Docker's tag back into image, name and ID; `tag_templates`: by several templates
-//! - `likeness`: how far a frame looks like Docker's, before it is read
-//! - `rfc5424`: anybody's RFC 5424 message
+//! - here: [`parse`], which tries the readers one after the other
+//! - `docker`: the fast path, for the three shapes that Docker's syslog driver sends
+//! - `tag`: splits Docker's tag into image, name and ID; `tag_templates`: by several templates
+//! - `likeness`: how much a frame looks like Docker's, before it is parsed
+//! - `rfc5424`: RFC 5424 messages of any sender
 //! - `rfc3164`: everything else that has a header
-//! - `stamp`: RFC 3164's time stamps, and the year and the zone that they lack
-//! - `words`: what stands behind such a stamp, HOSTNAME and TAG
+//! - `stamp`: RFC 3164's timestamps, and the year and the zone that they lack
+//! - `words`: HOSTNAME and TAG after such a stamp
 //! - `translate`: [`Message`] → line
-//! - `marks`: what is told of the listener that messages come from
+//! - `marks`: the listener that messages come from
 //! - `session`: a connection, message after message
-//! - `host`: HOSTNAME where the sender gives none
-//! - `header_cache`: what headers became that came before
-//! - `properties`: what must hold for all bytes
+//! - `host`: HOSTNAME if the sender gives none
+//! - `header_cache`: headers that came before
+//! - `properties`: invariants of all inputs
 
 mod docker;
 mod header_cache;
@@ -77,7 +77,7 @@ use crate::record::{DEFAULT_PRI, HeaderField, LineOptions, Record, Stamp, TimeZo
 pub struct Frame<'a> {
     /// The bytes without the octet count. One LF at the end belongs to the framing and is not part of the message.
     pub bytes: &'a [u8],
-    /// Longer than the frame limit: `bytes` is only the start, the rest was thrown away.
+    /// The frame was longer than the limit: `bytes` is only its start, and the rest was thrown away.
     pub cut: bool,
     /// When the frame was read.
     pub received: UnixMicros,
@@ -89,24 +89,24 @@ pub enum Shape {
     /// With Docker's signature: a container in its tag, or the tag twice as in Docker's RFC 5424
     /// (moby `daemon/logger/syslog/syslog.go`, `rfc5424formatterWithAppNameAsTag`).
     Docker,
-    /// RFC 5424 from anybody else.
+    /// RFC 5424 from any other sender.
     Rfc5424,
-    /// RFC 3164 from anybody else: a priority, most often a stamp, a host and a tag, and at least a stamp or a tag.
+    /// RFC 3164 from any other sender: a priority, most often a stamp, a host and a tag, and at least a stamp or a tag.
     Rfc3164,
-    /// No header that could be understood. A valid priority was kept, all the rest is the message.
+    /// No header that could be parsed. A valid priority is kept, and the rest is the message.
     Unknown,
 }
 
-/// What the relay adds to what the sender said, and how it reads the sender's tag.
+/// The settings by which the relay parses messages and completes them.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The HOSTNAME of messages that name no host.
     pub hostname: String,
-    /// What the senders' `tag` log option may be.
+    /// The possible values of the senders' `tag` log option.
     pub tag_templates: TagTemplates,
     /// SD-ID of the element that carries image, name and ID, for example `docker@32473`; see [`is_sd_id`](crate::record::is_sd_id).
     pub sd_id: String,
-    /// The zone of stamps that have none; `None`: it is found out, as far as that can be.
+    /// The zone of stamps without one; `None`: it is inferred from the time of receipt, if possible.
     pub time_zone: Option<TimeZone>,
 }
 
@@ -115,26 +115,27 @@ pub struct Settings {
 pub enum Senders {
     #[default]
     Anybody,
-    /// Docker's syslog driver and nobody else. It sends no structured data, so whatever looks like some was written by
-    /// somebody else and is text: image, name and ID come from the tag alone.
+    /// Only Docker's syslog driver. The driver sends no structured data, so anything that looks like some is text: image, name and ID come
+    /// from the tag alone.
     Docker,
 }
 
-/// What a frame says.
+/// The result of parsing a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading<'a> {
     pub record: Record<'a>,
     pub shape: Shape,
 }
 
-/// Reads one frame. Never fails: see [`Shape::Unknown`].
+/// Parses one frame. Never fails: see [`Shape::Unknown`].
 pub fn parse<'a>(frame: &Frame<'a>, settings: &'a Settings, senders: Senders) -> Reading<'a> {
     let mut reading = parse_with(frame, settings, senders, settings.time_zone.as_ref(), &mut StampReader::default());
     reading.record.hostname = reading.record.hostname.or_else(|| settings.own_host());
     reading
 }
 
-/// [`parse`] for many frames: `zone` is the sender's, as far as the settings know it; `stamps` remembers the last stamps. A message that names no host has none.
+/// [`parse`] for many frames. `zone`: the sender's time zone, if the settings have one. `stamps` caches the last stamps. HOSTNAME stays
+/// empty if the message names no host.
 fn parse_with<'a>(
     frame: &Frame<'a>,
     settings: &'a Settings,
@@ -142,7 +143,7 @@ fn parse_with<'a>(
     zone: Option<&TimeZone>,
     stamps: &mut StampReader,
 ) -> Reading<'a> {
-    // Where a frame was cut, a LF at its end is text that happens to stand there.
+    // In a truncated frame a LF at the end is text.
     let bytes = match frame.bytes.strip_suffix(b"\n") {
         Some(bytes) if !frame.cut => bytes,
         _ => frame.bytes,
@@ -153,8 +154,8 @@ fn parse_with<'a>(
     };
     let reader = Reader { pri, rest, frame, settings, senders, zone };
     let others = senders == Senders::Anybody;
-    // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one.
-    // Where only Docker sends there is none, but a tag can be made that looks like one.
+    // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one. With
+    // [`Senders::Docker`] there is no other RFC 5424, but a tag can imitate it.
     let reading = docker::read(&reader, stamps, senders)
         .or_else(|| others.then(|| rfc5424::read(&reader))?)
         .or_else(|| docker::read_tag_with_blanks(&reader, stamps, senders))
@@ -163,31 +164,31 @@ fn parse_with<'a>(
     docker::signed(reading, settings, senders)
 }
 
-/// Whether a frame begins with a priority. One that does not is text and nothing else.
+/// Whether a frame begins with a priority. A frame without one is only text.
 pub fn has_priority(frame: &[u8]) -> bool {
     priority(behind_mark(frame)).is_some()
 }
 
-/// A byte order mark in front of a priority is no text.
+/// Removes a byte order mark in front of a priority: it is no text.
 fn behind_mark(frame: &[u8]) -> &[u8] {
     frame.strip_prefix(BOM).filter(|bytes| bytes.starts_with(b"<")).unwrap_or(frame)
 }
 
-/// What every reader gets: the frame behind its priority.
+/// The input of every reader: the frame after its priority.
 struct Reader<'f, 'a> {
     /// `pri <= 191`
     pri: u8,
-    /// What follows `<PRI>`.
+    /// The bytes after `<PRI>`.
     rest: &'a [u8],
     frame: &'f Frame<'a>,
     settings: &'a Settings,
     senders: Senders,
-    /// The zone of stamps that have none.
+    /// The zone of stamps without one.
     zone: Option<&'f TimeZone>,
 }
 
 impl<'a> Reader<'_, 'a> {
-    /// A record of which nothing is known but what the frame and the relay know. An empty text is no text.
+    /// A record with only what the frame and the relay know. An empty text is no text.
     fn record(&self, message: &'a [u8]) -> Record<'a> {
         Record {
             timestamp: Some(Stamp::Received(self.frame.received)),
@@ -202,8 +203,8 @@ impl<'a> Reader<'_, 'a> {
         Reading { record: self.record(self.rest), shape: Shape::Unknown }
     }
 
-    /// A record whose header is APP-NAME and PROCID, or what stands for them elsewhere. Of a container they are made of what
-    /// identifies it.
+    /// A record with APP-NAME and PROCID, or their equivalents in other formats. For a container the caller replaces them by its name and
+    /// its ID.
     fn tagged(
         &self,
         timestamp: Stamp<'a>,
@@ -225,14 +226,14 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// What was said, where the field cannot have it as it is.
+/// The HOSTNAME as sent, if the field cannot hold it unchanged.
 pub(super) fn original_host<'a>(said: &'a [u8], field: HeaderField<'a>) -> Option<Cow<'a, [u8]>> {
     let is_kept = field.is_verbatim() && field.said().len() == said.len();
     (!is_kept).then_some(Cow::Borrowed(said))
 }
 
 impl Settings {
-    /// How records are written.
+    /// The options for writing records.
     pub fn line_options(&self, peer: bool) -> LineOptions {
         LineOptions { sd_id: self.sd_id.clone(), peer }
     }
@@ -254,10 +255,10 @@ impl Default for Settings {
 }
 
 impl Shape {
-    /// In the order of their declaration.
+    /// All shapes, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Docker, Self::Rfc5424, Self::Rfc3164, Self::Unknown];
 
-    /// The word for counters and people.
+    /// The name for counters and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",

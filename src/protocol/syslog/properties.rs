@@ -1,4 +1,4 @@
-//! What must hold for all bytes, as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! Invariants of all inputs, as functions, so that a unit test, a property test and a fuzz target are one line each.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use super::*;
 use crate::record::time::BSD_LEN;
 use crate::record::{Format, properties, render};
 
-/// Templates of each kind: what Docker's driver is told in the examples, one with blanks, one without an image.
+/// Templates of each kind: the one in the examples, one with blanks, one without an image.
 const TEMPLATES: [&str; 3] = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"];
 
-/// Panics unless a frame is carried: what was read of it is what stands in its line, the next relay changes nothing, and
-/// each output format says the same.
+/// Panics unless a frame is carried: the line has what was read, the next relay changes nothing, and each output format has the same
+/// content.
 pub fn any_frame(bytes: &[u8], cut: bool, received: i64, template: usize) {
     let tag_templates = TEMPLATES[template % TEMPLATES.len()].parse().expect("a template");
     let settings = Arc::new(Settings { hostname: "relay-1".to_owned(), tag_templates, ..Settings::default() });
@@ -23,7 +23,7 @@ pub fn any_frame(bytes: &[u8], cut: bool, received: i64, template: usize) {
     assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&out));
     assert_ne!(reading.record.stamp_text(), "-");
     properties::any_record(&reading.record, &settings.line_options(false));
-    // What one relay made, the next one does not change. (A LF at the end would be taken for the next one's framing.)
+    // The next relay does not change the line of this one. (It would take a LF at the end for its framing.)
     if out.last() != Some(&b'\n') {
         let again = Frame { bytes: &out, cut: false, received: UnixMicros(received) };
         assert_eq!(line_of(&settings, &again).0, out, "{}", String::from_utf8_lossy(&out));
@@ -36,7 +36,8 @@ pub fn any_frame(bytes: &[u8], cut: bool, received: i64, template: usize) {
     }
 }
 
-/// RFC 3164 4.3: what came as RFC 3164 goes out with nothing changed behind HOSTNAME, but for a byte order mark in front of the text.
+/// RFC 3164 4.3: a message that came as RFC 3164 goes out with nothing changed after HOSTNAME, except that a byte order mark in front of
+/// the text is dropped.
 fn nothing_changes_behind_hostname(sent: &[u8], line: &[u8], sd_id: &str) {
     let mut out = Vec::new();
     render(line, Format::Rfc3164, sd_id, &mut out);
@@ -51,11 +52,11 @@ fn nothing_changes_behind_hostname(sent: &[u8], line: &[u8], sd_id: &str) {
     assert!(sent.ends_with(&expected), "{} of {}", String::from_utf8_lossy(&out), String::from_utf8_lossy(sent));
 }
 
-/// [`any_frame`] of bytes that choose everything.
+/// [`any_frame`] with everything chosen by `data`.
 pub fn any_bytes(data: &[u8]) {
     let Some((choices, bytes)) = data.split_first_chunk() else { return };
     let [how, received @ ..]: &[u8; 5] = choices;
-    // Any second there is until 2106.
+    // Any second until 2106.
     let received = i64::from(u32::from_le_bytes(*received)) * 1_000_000;
     any_frame(bytes, how & 1 != 0, received, usize::from(how >> 1));
 }

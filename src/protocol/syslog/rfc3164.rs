@@ -1,7 +1,7 @@
-//! Everything with a header that is neither Docker's nor RFC 5424 to the letter.
+//! All messages with a header that is neither Docker's nor strict RFC 5424.
 //!
-//! Of RFC 3164 the stamp is read by `stamp::written`, with what Cisco has in front of it by `stamp::cisco`, and the rest by `words`,
-//! which say why.
+//! `stamp::written` reads the stamp of RFC 3164, `stamp::cisco` reads what Cisco writes in front of it, and `words` reads the rest. These
+//! modules give the reasons.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use super::{Reader, Reading, Shape, Stamp, docker};
 use crate::record::header::MAX_PROC_ID;
 use crate::record::{HeaderField, Record, StructuredData};
 
-/// No header is longer, in bytes.
+/// Maximum bytes of a header.
 const MAX_HEADER: usize = 4096;
 
 pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
@@ -21,7 +21,7 @@ pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let (received, zone) = (reader.frame.received, reader.zone);
     if let [b'1', b' ', behind_version @ ..] = text {
         let others = || read_epoch(reader, text).or_else(|| read_5424(reader, text));
-        // It may be the first of a month, and no version.
+        // The `1` may be the first day of a month, and no version.
         let day_first = || read_stamped(reader, written::read(text, received, zone)?, None);
         return read_format(reader, behind_version).or_else(others).or_else(day_first);
     }
@@ -38,7 +38,7 @@ pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     Some(reading(reader, Stamp::Received(received), &words))
 }
 
-/// What a stamp says, and what stands behind it. `host`: what stands in front of it.
+/// The reading of a stamp and the text after it. `host`: the host in front of the stamp.
 fn read_stamped<'a>(reader: &Reader<'_, 'a>, stamp: WrittenStamp<'a>, host: Option<&'a [u8]>) -> Option<Reading<'a>> {
     if stamp.end >= MAX_HEADER {
         return None;
@@ -50,14 +50,14 @@ fn read_stamped<'a>(reader: &Reader<'_, 'a>, stamp: WrittenStamp<'a>, host: Opti
     Some(reading)
 }
 
-/// `1 STAMP HOST CEF:…`: RFC 5424 up to HOSTNAME, and then CEF or LEEF and none of the other fields.
+/// `1 STAMP HOST CEF:…`: RFC 5424 up to HOSTNAME, followed by CEF or LEEF without the other fields.
 fn read_format<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
     let stamp = written::read(text, reader.frame.received, reader.zone)?;
     let words = words::behind_stamp(&text[stamp.end..]);
     words::is_format(words.message).then(|| reading(reader, stamp.stamp, &words))
 }
 
-/// `1 1795213727.321456 HOST APP text`: Meraki's, RFC 5424 in its version alone.
+/// `1 1795213727.321456 HOST APP text`: Meraki's format, which has only the version of RFC 5424.
 fn read_epoch<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
     let stamp = written::read_epoch(text, 2)?;
     let host = word_behind(text, stamp.end);
@@ -75,7 +75,7 @@ fn reading<'a>(reader: &Reader<'_, 'a>, stamp: Stamp<'a>, words: &Words<'a>) -> 
     Reading { record, shape: Shape::Rfc3164 }
 }
 
-/// RFC 5424 not to the letter: more than one blank between its fields, or a stamp in another form.
+/// Lenient RFC 5424: more than one blank between the fields, or a stamp in another form.
 fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>> {
     let (received, zone) = (reader.frame.received, reader.zone);
     let start = word_behind(text, 1).start;
@@ -85,7 +85,7 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>>
     };
     let host = word_behind(text, stamp.end);
     let tag = word_behind(text, host.end);
-    // The number is not the text: `007` is no 7.
+    // PROCID stays text: `007` is not `7`.
     let pid = word_behind(text, tag.end);
     let msg_id = word_behind(text, pid.end);
     if stamp.unread.is_some() || msg_id.end >= MAX_HEADER {
@@ -102,9 +102,9 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>>
         ..reader.record(b"")
     };
     record.take_rest(rest, &reader.settings.sd_id);
-    // Those of the stamp count, whatever a mark says. Beside malformed data there is nowhere to say them.
+    // The stamp's nanoseconds count, whatever a mark says. Beside malformed data the line has no place for them.
     let is_malformed = record.structured_data == StructuredData::Malformed;
-    // With a good stamp the next relay would take it for Docker's, which it is not.
+    // With a valid stamp the next relay would take the line for Docker's, which it is not.
     if is_malformed {
         let header = [host, tag, pid, msg_id].map(|place| text.get(place).unwrap_or_default());
         if docker::has_tag_twice(&[&header[..], &[rest]].concat().join(&b' ')) {

@@ -1,25 +1,25 @@
-//! RFC 5424 from anybody, as the RFC writes it.
+//! Strict RFC 5424 of any sender.
 
 use super::{Reader, Reading, Shape, Stamp, words};
 use crate::record::Record;
 use crate::record::header::Header;
 use crate::record::structured_data::split_sd;
 
-/// A well-formed message of anybody's.
+/// Reads a well-formed message.
 pub(super) fn read<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let header = Header::split(reader.rest)?;
     split_sd(header.rest)?;
     Some(reading(reader, &header))
 }
 
-/// A message with a good header and structured data that is malformed or missing. CEF behind HOSTNAME is no APP-NAME.
+/// Reads a message with a valid header and structured data that is malformed or missing. CEF after HOSTNAME is no APP-NAME.
 pub(super) fn read_malformed<'a>(reader: &Reader<'_, 'a>) -> Option<Reading<'a>> {
     let is_header = |header: &Header<'_>| !header.rest.is_empty() && !words::is_format(header.app_name);
     let header = Header::split(reader.rest).filter(is_header)?;
     Some(reading(reader, &header))
 }
 
-/// The reading of a header: all of it stays as it is.
+/// The reading of a header: all fields stay unchanged.
 fn reading<'a>(reader: &Reader<'_, 'a>, header: &Header<'a>) -> Reading<'a> {
     let timestamp = match header.timestamp {
         b"-" => Stamp::Received(reader.frame.received),

@@ -1,4 +1,4 @@
-//! A connection that speaks syslog: messages one after the other (RFC 6587), which nobody answers.
+//! A connection that speaks syslog: messages in sequence (RFC 6587), without answers.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use crate::protocol::session::{Ack, Closed, Conduct, MessageDeadline, Phase, Ref
 
 const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
 
-/// How long nothing comes behind what may be the end of a message until it is one: a NUL, or a number of octets without a priority.
+/// How long the sender must be silent after a possible end of a message until it counts as the end. A possible end is a NUL, or a number of
+/// octets without a priority.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Nothing is asked of such a sender and nothing told to it: a message that is too long or too slow is cut, and the next one is
-/// whole again.
+/// A session without answers: a message that is too long or too slow is truncated, and the next message is complete again.
 #[derive(Debug)]
 pub struct SyslogSession {
     framer: Framer,
     deadline: MessageDeadline,
-    /// When what came last is taken for the end of a message, if nothing else comes; `None`: it cannot be the end.
+    /// When the last byte counts as the end of a message, if no more bytes come; `None`: it cannot be the end.
     pause: Option<Instant>,
-    /// They may tell that something else is spoken.
+    /// The first bytes. They may show that the client speaks another protocol.
     first: FirstBytes,
 }
 
 impl SyslogSession {
-    /// `max_frame`: bytes of a message that are kept; `timeout`: how long the end of one is waited for.
+    /// `max_frame`: maximum bytes of a message. `timeout`: how long the session waits for its end.
     pub fn new(max_frame: usize, timeout: Duration, senders: Senders) -> Self {
         let framer = match senders {
             Senders::Anybody => Framer::new(max_frame),
@@ -34,18 +34,18 @@ impl SyslogSession {
         Self { framer, deadline: MessageDeadline::new(timeout), pause: None, first: FirstBytes::default() }
     }
 
-    /// What is spoken instead of syslog, where that is known.
+    /// The foreign protocol that the client speaks, if it is a known one.
     pub fn foreign(&self) -> Option<Foreign> {
         self.first.foreign()
     }
 
-    /// No more bytes are waited for that would tell what is spoken.
+    /// Stops waiting for bytes that identify the protocol, and feeds the held ones to the framer.
     fn release(&mut self, to: &mut impl Sink) {
         let first = std::mem::replace(&mut self.first, FirstBytes::Expected);
         self.call(to, |framer, on_frame| framer.feed(first.held(), on_frame));
     }
 
-    /// Calls the framer, and hands on what it finds. Returns whether there was a frame.
+    /// Calls the framer and passes its frames to the sink. Returns whether there was a frame.
     fn call(&mut self, to: &mut impl Sink, call: impl FnOnce(&mut Framer, &mut dyn FnMut(Found<'_>))) -> bool {
         let mut another = false;
         call(&mut self.framer, &mut |found| {
@@ -133,8 +133,8 @@ impl Session for SyslogSession {
 
     fn stopping(&mut self, _answers: &mut Vec<u8>) {}
 
-    /// The end of a connection that was closed in good order ends a message (people pipe `printf` into `nc`). A sender that has
-    /// noticed that it broke sends the whole message again.
+    /// A connection that is closed in good order ends its last message (people pipe `printf` into `nc`). If the connection broke, the
+    /// sender sends the whole message again.
     fn closed(&mut self, how: Closed, to: &mut impl Sink) {
         if how == Closed::Clean && self.foreign().is_none() {
             self.release(to);

@@ -1,7 +1,7 @@
-//! Docker's tag and the template it was made from: `nginx:1.25/web/2a9052a5c36e` back into image, name and ID.
+//! Splits Docker's tag by the template that made it: `nginx:1.25/web/2a9052a5c36e` into image, name and ID.
 //!
-//! The tag is split from the right. An image reference may hold nearly anything (`registry:5000/team/app:1@sha256:…`),
-//! but a name has no `/` and an ID has a fixed length (moby `daemon/logger/loginfo.go`).
+//! The tag is split from the right. An image reference may contain nearly anything (`registry:5000/team/app:1@sha256:…`), but a name has no
+//! `/`, and an ID has a fixed length (moby `daemon/logger/loginfo.go`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use memchr::{memchr, memrchr};
 
 use crate::record::{BadSetting, Container};
 
-/// A `tag` log option of senders. Only plain fields and text can be read backwards, not all of Go's templates.
+/// A value of the senders' `tag` log option. Only plain fields and text can be read backwards, not all of Go's templates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagTemplate {
     source: String,
     /// No two fields of variable length touch.
     parts: Vec<Part>,
-    /// Can it make tags with a blank? Names, images and IDs have none.
+    /// Whether the template can make tags with a blank. Names, images and IDs have none.
     has_blank: bool,
 }
 
@@ -41,7 +41,7 @@ enum Field {
 
 const ID_LEN: usize = 12;
 const FULL_ID_LEN: usize = 64;
-/// How many ways to split one tag are tried. A sane tag takes one for each part; this is for tags made to take long.
+/// Maximum attempts to split a tag. A normal tag takes one per part; the limit stops tags that are made to take long.
 const MAX_STEPS: u32 = 256;
 /// Longer tags are not split, in bytes. An image reference ends at 327, an ID at 64; only names have no limit.
 const MAX_TAG: usize = 2048;
@@ -59,18 +59,18 @@ const FIELDS: [(&str, Field); 9] = [
 ];
 
 impl TagTemplate {
-    /// What `tag` tells. `None`: the template cannot have made it.
+    /// The parts of `tag`. `None`: the template cannot have made it.
     pub(super) fn fit<'a>(&self, tag: &'a [u8]) -> Option<Container<'a>> {
         let (mut container, mut steps) = (Container::default(), MAX_STEPS);
         (tag.len() <= MAX_TAG && fit(&self.parts, tag, &mut container, &mut steps)).then_some(container)
     }
 
-    /// Can it make tags with a blank?
+    /// Whether the template can make tags with a blank.
     pub(super) fn has_blank(&self) -> bool {
         self.has_blank
     }
 
-    /// Has its text something that looks like the end of a tag, the `[pid]: ` of RFC 3164?
+    /// Whether the template's text contains what looks like the end of a tag, the `[pid]: ` of RFC 3164.
     pub(super) fn has_tag_end(&self) -> bool {
         self.source.contains("]: ")
     }
@@ -97,7 +97,7 @@ fn fit<'a>(parts: &[Part], tag: &'a [u8], found: &mut Container<'a>, steps: &mut
     }
     match before.last() {
         None => fit_at(0, field),
-        // Only where the text before it ends can the field start: nearest to the right end first.
+        // The field can only start after the text before it. The start nearest to the right end is tried first.
         Some(Part::Text(text)) => {
             let Some(end) = text.last() else { return false };
             let mut upto = tag.len();
@@ -105,7 +105,7 @@ fn fit<'a>(parts: &[Part], tag: &'a [u8], found: &mut Container<'a>, steps: &mut
                 if fit_at(at + 1, field) {
                     return true;
                 }
-                // A blank or a `/` that the field cannot take is in every longer piece as well.
+                // If the field cannot contain the byte, no longer piece fits either.
                 if !field.may_hold(*end) {
                     return false;
                 }
@@ -113,16 +113,16 @@ fn fit<'a>(parts: &[Part], tag: &'a [u8], found: &mut Container<'a>, steps: &mut
             }
             false
         }
-        // Behind a fixed length anything may be the start.
+        // After a field of fixed length the field may start anywhere.
         Some(Part::Field(_)) => (0..tag.len()).rev().any(|start| fit_at(start, field)),
     }
 }
 
 impl Field {
-    /// The lengths it can have; `None`: any.
+    /// The possible lengths; `None`: any.
     fn lengths(self) -> Option<&'static [usize]> {
         match self {
-            // Some engines are set to write the full ID where others write the short one.
+            // Some engines are configured to write the full ID instead of the short one.
             Self::Id => Some(&[ID_LEN, FULL_ID_LEN]),
             Self::FullId => Some(&[FULL_ID_LEN]),
             _ => None,
@@ -169,12 +169,12 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
-/// Is a tag an ID alone, as Docker's own default makes it?
+/// Whether a tag is only an ID, as in Docker's default template.
 pub(in crate::protocol) fn is_id(tag: &[u8]) -> bool {
     matches!(tag.len(), ID_LEN | FULL_ID_LEN) && is_lower_hex(tag)
 }
 
-/// Is a host name the short ID that Docker gives a container as its host name?
+/// Whether a host name is the short ID that Docker gives a container as its default host name.
 pub fn is_container_id(hostname: &str) -> bool {
     hostname.len() == ID_LEN && is_lower_hex(hostname.as_bytes())
 }

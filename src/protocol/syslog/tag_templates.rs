@@ -1,4 +1,4 @@
-//! The templates that the senders' tags may be made from, tried in turn.
+//! The templates of the senders' tags, tried in turn.
 
 use std::str::FromStr;
 
@@ -6,20 +6,20 @@ use super::Senders;
 use super::tag::{TagTemplate, is_id};
 use crate::record::{BadSetting, Container};
 
-/// From the one that tells most to Docker's own default.
+/// From the most informative template to Docker's own default.
 const DEFAULTS: [&str; 3] = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "{{.Name}}/{{.ID}}", "{{.ID}}"];
-/// What most people write. Anybody's `sshd[812]:` looks like that, so it counts where nobody but Docker sends.
+/// The most common template. `sshd[812]:` of any program fits it, so it is only used with [`Senders::Docker`].
 const DEFAULT_OF_DOCKER: &str = "{{.Name}}";
 /// The maximum number of templates.
 const MAX_TEMPLATES: usize = 16;
 
-/// The first that a tag fits counts.
+/// A list of templates. The first that fits a tag counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagTemplates {
     list: Vec<TagTemplate>,
-    /// Tried last, where only Docker sends.
+    /// The last template with [`Senders::Docker`]; `None`: the templates are not the defaults.
     of_docker: Option<TagTemplate>,
-    /// One can make tags with a blank.
+    /// Whether any template can make tags with a blank.
     has_blank: bool,
 }
 
@@ -30,7 +30,7 @@ impl TagTemplates {
         }
         let list = written.iter().map(|template| template.parse()).collect::<Result<Vec<TagTemplate>, _>>()?;
         let of_docker = (written == DEFAULTS).then(|| DEFAULT_OF_DOCKER.parse()).transpose()?;
-        // Asked of each message.
+        // Computed once, because each message needs it.
         let has_blank = list.iter().any(TagTemplate::has_blank);
         Ok(Self { list, of_docker, has_blank })
     }
@@ -39,7 +39,7 @@ impl TagTemplates {
         self.list.iter().map(ToString::to_string).collect()
     }
 
-    /// What `tag` tells. 12 or 64 hexadecimal digits are an ID, whatever the templates are.
+    /// The parts of `tag`. 12 or 64 hexadecimal digits are an ID, whatever the templates are.
     pub(in crate::protocol) fn split<'a>(&self, tag: &'a [u8], senders: Senders) -> Container<'a> {
         if is_id(tag) {
             return Container { id: Some(tag.into()), ..Container::default() };
@@ -53,12 +53,12 @@ impl TagTemplates {
         self.list.iter().chain(of_docker).find_map(|template| template.fit(tag))
     }
 
-    /// Can one make tags with a blank?
+    /// Whether any template can make tags with a blank.
     pub(super) fn has_blank(&self) -> bool {
         self.has_blank
     }
 
-    /// Has one a text that looks like the end of a tag?
+    /// Whether any template contains what looks like the end of a tag.
     pub(super) fn has_tag_end(&self) -> bool {
         self.list.iter().any(TagTemplate::has_tag_end)
     }
@@ -108,7 +108,7 @@ mod tests {
             check("/web/2a9052a5c36e", ["-", "-", "-"]);
             check("web/api", ["-", "-", "-"]);
         }
-        // Anybody's program looks like that; a container may be called like an ID, and is not believed.
+        // Any program's tag looks like `web`. A container whose name looks like an ID is taken for that ID.
         check(&templates, Senders::Anybody, "web", ["-", "-", "-"]);
         check(&templates, Senders::Docker, "web", ["-", "web", "-"]);
         check(&templates, Senders::Docker, "2a9052a5c36f", ["-", "-", "2a9052a5c36f"]);
@@ -125,7 +125,7 @@ mod tests {
         assert!(list(&["{{.Name}}", "my {{.Name}}"]).unwrap().has_blank());
         assert!(!TagTemplates::default().has_blank());
         assert!(list(&["{{.Nope}}"]).is_err() && list(&["{{.ID}}"; 17]).is_err());
-        // One that is written counts for all listeners, and there is no other.
+        // A configured template counts for all listeners, and the defaults do not.
         let one: TagTemplates = "{{.ImageName}}/{{.Name}}/{{.ID}}".parse().unwrap();
         check(&one, Senders::Docker, "web", ["-", "-", "-"]);
         assert_eq!(TagTemplates::new(TagTemplates::default().written()).unwrap(), TagTemplates::default());

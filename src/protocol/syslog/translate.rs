@@ -1,7 +1,7 @@
-//! Frames → records → lines, for one listener: what is told apart here is whether a header came before.
+//! Frames → records → lines, for one listener. A header that came before is copied from the cache.
 //!
-//! A container's line carries its name as APP-NAME, its ID as PROCID, and image, name and ID as structured data.
-//! What had to be changed to make it legal is kept as a param beside it; the message is never changed.
+//! A container's line has its name as APP-NAME, its ID as PROCID, and image, name and ID as structured data. A value that had to be changed
+//! to make it legal is kept unchanged as a param; the message is never changed.
 
 use core::net::IpAddr;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::record::{
     Fields, HeaderField, LineOptions, Record, Stamp, StructuredData, TimeZone, UnixMicros, Value, priority,
 };
 
-/// The most a line grows beside what it repeats of the frame, in bytes: stamp, ID, field and param names.
+/// Maximum bytes of a line beyond what it repeats of the frame: stamp, ID, field and param names.
 const MAX_GROWTH: usize = 256;
 
-/// Frames → records → lines. It remembers the last stamps and headers; let every thread have its own.
+/// Frames → records → lines. Caches the last stamps and headers, so each thread should have its own translator.
 #[derive(Clone)]
 pub struct Translator {
     settings: Arc<Settings>,
-    /// How lines are written that do not say who sent them, and those that do. Shared, for each connection has a translator.
+    /// The options for lines without the sender's address, and for lines with it. Shared, because each connection has a translator.
     options: Arc<[LineOptions; 2]>,
     stamps: StampReader,
     stamp_writer: StampWriter,
@@ -36,47 +36,47 @@ pub struct Translator {
     listening: Arc<Listening>,
     hosts: Hosts,
     peer: Option<IpAddr>,
-    /// The zone of this peer's stamps that have none.
+    /// The zone of this peer's stamps without one.
     zone: Option<TimeZone>,
-    /// What is left of structured data without our elements. Reused.
+    /// The structured data without our elements. Reused.
     unmarked: Vec<u8>,
 }
 
-/// A message whose header came before: who sent it is known, and what its line begins with.
+/// A message whose header is cached: its sender and the start of its line are known.
 pub struct Known<'a> {
     pub header: HeaderId,
     pub shape: Shape,
     /// `pri <= 191`
     pri: u8,
     timestamp: Stamp<'a>,
-    /// Beside the stamp's microseconds, where another protocol says so.
+    /// Nanoseconds beyond the stamp's microseconds, from another protocol.
     nanoseconds: u16,
-    /// Whether a text is there that may be empty.
+    /// Whether the message has a text, which may be empty.
     has_text: bool,
     /// The header's place in the cache.
     place: usize,
-    /// All that is new.
+    /// The only new part.
     pub text: &'a [u8],
 }
 
-/// A message that was read, and can be written.
+/// A message that was parsed and can be written.
 pub struct Message<'a> {
     pub record: Record<'a>,
-    /// The header, if it is one that is remembered. Only those of containers are.
+    /// The header, if it is cached. Only headers of containers are.
     pub header: Option<HeaderId>,
     templates: &'a TagTemplates,
     options: &'a LineOptions,
     stamp_writer: &'a mut StampWriter,
-    /// What was written of the header, if it is remembered.
+    /// The header as written, if it is cached.
     written: Option<&'a [u8]>,
 }
 
-/// A frame taken apart as far as it must be to find a header that came before. Whether the stamp is one is not known yet.
+/// A frame split as far as the lookup of its header needs. The stamp is not checked yet.
 struct FrameOutline<'a> {
     pri: u8,
     form: Form,
     stamp: &'a [u8],
-    /// Everything behind the stamp and its blank.
+    /// Everything after the stamp and its blank.
     rest: &'a [u8],
 }
 
@@ -96,7 +96,7 @@ impl Translator {
         }
     }
 
-    /// From now on frames come from this listener. Forgets the headers it has seen.
+    /// Sets the listener that frames come from. Clears the header cache.
     pub fn listen_to(&mut self, listening: Listening) {
         self.hosts.set_source(listening.host.clone());
         self.listening = Arc::new(listening);
@@ -104,18 +104,18 @@ impl Translator {
         self.choose_zone();
     }
 
-    /// From now on these are the addresses of this machine. Forgets the headers it has seen.
+    /// Sets the addresses of this machine. Clears the header cache.
     pub fn set_local(&mut self, local: Arc<LocalAddresses>) {
         self.hosts.set_local(local);
         self.headers.forget();
     }
 
-    /// Where names of senders come from.
+    /// Sets the source of senders' names.
     pub fn set_names(&mut self, names: PeerNames) {
         self.hosts.set_names(names);
     }
 
-    /// From now on frames come from this address. (A socket of both families writes IPv4 addresses as IPv6.)
+    /// Sets the address that frames come from. (A dual-stack socket reports IPv4 addresses as IPv6.)
     #[inline]
     pub fn set_peer(&mut self, peer: Option<IpAddr>) {
         self.peer = peer.map(|peer| peer.to_canonical());
@@ -124,7 +124,7 @@ impl Translator {
         }
     }
 
-    /// What is remembered of stamps was in the zone of before.
+    /// Sets the zone of the peer. A new zone clears the cached stamps, which belong to the old one.
     fn choose_zone(&mut self) {
         let zone = self.listening.zones.of(self.peer).or(self.settings.time_zone.as_ref());
         if zone != self.zone.as_ref() {
@@ -133,12 +133,12 @@ impl Translator {
         }
     }
 
-    /// Whether the listener is told that only Docker sends there.
+    /// Whether the listener is configured for Docker only.
     pub fn hears_docker_only(&self) -> bool {
         self.listening.senders == Senders::Docker
     }
 
-    /// Remembers at most so many headers from now on, instead of [`MAX_HEADERS`].
+    /// Sets the size of the header cache, instead of [`MAX_HEADERS`].
     pub fn remember_headers(&mut self, max: usize) {
         self.headers = HeaderCache::new(max);
     }
@@ -154,7 +154,7 @@ impl Translator {
         shape
     }
 
-    /// What a frame says whose header came before.
+    /// Finds a frame's header in the cache.
     #[inline]
     pub fn find<'a>(&mut self, frame: &Frame<'a>) -> Option<Known<'a>> {
         let FrameOutline { pri, form, stamp, rest } = self.outline(frame)?;
@@ -165,12 +165,12 @@ impl Translator {
             Form::Origin => return None,
         };
         let text = &rest[header.read.len()..];
-        // Of anybody's RFC 5424 the blank is there when nothing is behind it.
+        // The cached RFC 5424 header of other senders includes the blank before the text, even if the text is empty.
         let has_text = !text.is_empty() || header.shape == Shape::Rfc5424;
         Some(Known { header: header.id, shape: header.shape, pri, timestamp, nanoseconds: 0, has_text, place, text })
     }
 
-    /// What a message of another protocol says, if all but its time and its text came before.
+    /// Finds a message of another protocol in the cache, if only its time and its text are new.
     #[inline]
     pub fn find_outlined<'a>(&mut self, outline: &'a Outline<'_>, received: UnixMicros) -> Option<Known<'a>> {
         let (place, header) = self.headers.find_origin(&outline.origin, self.peer)?;
@@ -187,7 +187,7 @@ impl Translator {
         })
     }
 
-    /// Appends the line of what [`Translator::find`] has found last.
+    /// Appends the line of the message that [`Translator::find`] has found last.
     #[inline]
     pub fn write_known(&mut self, known: &Known<'_>, out: &mut Vec<u8>) {
         let written = &self.headers.at(known.place).written;
@@ -200,7 +200,7 @@ impl Translator {
         write_text(Some(known.text).filter(|_| known.has_text), out);
     }
 
-    /// Completes what another protocol than syslog has read, and remembers what it has in common with other messages.
+    /// Completes a message of a protocol other than syslog, and caches the content that it shares with other messages.
     pub fn take<'a>(&'a mut self, said: &'a impl ToRecord, received: UnixMicros) -> Message<'a> {
         let Self { settings, options, stamp_writer, headers, listening, hosts, peer, .. } = self;
         let record = said.to_record(settings, received);
@@ -208,7 +208,7 @@ impl Translator {
         complete_taken(record, outline, (settings, options), stamp_writer, headers, (listening, hosts, *peer))
     }
 
-    /// Understands a frame, and remembers its header if it is a container's.
+    /// Parses a frame, and caches its header if it is a container's.
     pub fn read<'a>(&'a mut self, frame: &Frame<'a>) -> (Message<'a>, Shape) {
         let outline = self.outline(frame);
         let Self { settings, options, stamps, stamp_writer, headers, listening, hosts, peer, zone, unmarked } = self;
@@ -234,7 +234,7 @@ impl Translator {
         (Message { record, header, templates: &settings.tag_templates, options, stamp_writer, written }, shape)
     }
 
-    /// `None` for what is always understood anew: cut frames, and any where a template makes tags with blanks.
+    /// `None` for frames that are always parsed: truncated ones, and all frames if a template makes tags with blanks.
     #[inline(always)]
     fn outline<'a>(&self, frame: &Frame<'a>) -> Option<FrameOutline<'a>> {
         if frame.cut || self.settings.tag_templates.has_blank() {
@@ -250,7 +250,7 @@ impl Translator {
     }
 }
 
-/// The rest of [`Translator::take`], once for all protocols.
+/// The part of [`Translator::take`] that is not generic, so that it is compiled only once.
 fn complete_taken<'a>(
     mut record: Record<'a>,
     outline: Option<Outline<'_>>,
@@ -272,33 +272,34 @@ fn complete_taken<'a>(
     Message { record, header, templates: &settings.tag_templates, options, stamp_writer, written: None }
 }
 
-/// What was found out about a record when it was completed.
+/// The result of completing a record.
 struct Completed {
-    /// Whether its line says who sent it.
+    /// Whether its line has the sender's address.
     writes_peer: bool,
     host: HostOrigin,
 }
 
-/// Where a record's HOSTNAME comes from.
+/// The origin of a record's HOSTNAME.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HostOrigin {
     /// The message, or the settings.
     Lasting,
-    /// The address of this sender alone.
+    /// This sender's address.
     Address,
-    /// The name of this sender alone, which may be another one soon.
+    /// This sender's DNS name. It may change soon.
     Name,
 }
 
 impl Completed {
-    /// Whose messages alone have this header; the inner `None`: everybody's. The outer one: it may be another one soon.
+    /// The sender that a cached header is limited to; the inner `None`: all senders. The outer `None`: HOSTNAME may change soon, so the
+    /// header must not be cached.
     fn of_peer(&self, listening: &Listening, peer: Option<IpAddr>) -> Option<Option<IpAddr>> {
         let is_his_alone = self.writes_peer || listening.asks_peer || self.host == HostOrigin::Address;
         (self.host != HostOrigin::Name).then_some(peer.filter(|_| is_his_alone))
     }
 }
 
-/// Adds what the relay knows of a record: where it came in, who sent it, and a HOSTNAME.
+/// Adds what the relay knows of a record: the listener, the sender's address, HOSTNAME, and the listener's fields.
 #[inline]
 fn complete<'a>(
     record: &mut Record<'a>,
@@ -331,30 +332,31 @@ fn complete<'a>(
     Completed { writes_peer, host }
 }
 
-/// A container's header is followed by a text that can be told from it, and the next message has most likely the same one.
+/// Whether the header of a record is cached: it must be a container's, its end must be clear, and the next message must be likely to have
+/// it again.
 fn is_remembered(record: &Record<'_>) -> bool {
     record.container.is_some()
-        // What a relay has marked is looked at each time: it may be ours that comes back.
+        // Lines with a relay's mark are always parsed: they may be our own lines that come back.
         && record.hop.is_none()
         && record.structured_data != StructuredData::Malformed
         && record.message.is_some_and(|text| !text.is_empty())
         && record.tag.as_ref().is_none_or(|tag| !tag.contains(&b' '))
 }
 
-/// Does the outline say what the record says, and all that is the record's own?
+/// Whether the outline and its shared content determine the record completely.
 fn is_outlined(record: &Record<'_>, outline: &Outline<'_>) -> bool {
     let stamp = outline.stamp.map(Stamp::Respelt);
     record.message == Some(&outline.text)
         && record.nanoseconds == outline.nanoseconds
         && (stamp.is_none() || record.timestamp == stamp)
-        // What is written of them stands behind the nanoseconds.
+        // These params follow the nanoseconds in the element, which is why the cached header cannot have them.
         && record.unread_stamp.is_none()
         && record.fields.left_out() == 0
         && record.structured_data == StructuredData::Nil
         && record.driver.is_some()
 }
 
-/// Writes a header that ends with our own element, and these in it.
+/// Writes a header that ends with our own element, and adds the nanoseconds to that element.
 fn write_with_nanoseconds(written: &[u8], nanoseconds: u16, out: &mut Vec<u8>) {
     let Some(element) = written.strip_suffix(b"]") else { return out.extend_from_slice(written) };
     out.extend_from_slice(element);
@@ -363,8 +365,8 @@ fn write_with_nanoseconds(written: &[u8], nanoseconds: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"]");
 }
 
-/// The record as if its sender had written no element of ours, but for the mark by which a relay knows what comes back to it: that
-/// can only be to the sender's harm. `rest`: what is left of the structured data.
+/// Removes our elements from a record, as if its sender had not written them. The exception is the mark by which a relay recognizes its own
+/// lines: forging it can only harm the sender. `rest`: the remaining structured data.
 fn without_marks<'a>(record: Record<'a>, sd_id: &str, rest: &'a mut Vec<u8>) -> Record<'a> {
     let structured_data = match record.structured_data {
         StructuredData::Nil => return record,
@@ -391,7 +393,8 @@ fn without_marks<'a>(record: Record<'a>, sd_id: &str, rest: &'a mut Vec<u8>) -> 
         original_host: None,
         msghdr: None,
         unread_stamp: None,
-        // Those of a stamp that RFC 5424 does not allow stood in it; beside one that it allows only a mark can tell them.
+        // Nanoseconds from a stamp that RFC 5424 does not allow were part of that stamp. Beside a valid stamp only a mark can have set
+        // them.
         nanoseconds: if matches!(record.timestamp, Some(Stamp::Text(_))) { 0 } else { record.nanoseconds },
         structured_data,
         ..record
@@ -399,7 +402,7 @@ fn without_marks<'a>(record: Record<'a>, sd_id: &str, rest: &'a mut Vec<u8>) -> 
 }
 
 impl Message<'_> {
-    /// A container's tag that fits no template, and the templates.
+    /// The tag of a container if it fits no template, and the templates.
     pub fn unmatched_tag(&self) -> Option<(&[u8], &TagTemplates)> {
         let tag = || self.record.tag.as_deref().unwrap_or_default();
         self.record.has_unknown_container().then(|| (tag(), self.templates))

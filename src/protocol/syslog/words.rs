@@ -1,46 +1,46 @@
-//! What stands behind an RFC 3164 stamp: HOSTNAME, TAG, and where the text begins.
+//! Finds HOSTNAME, TAG and the start of the text after an RFC 3164 stamp.
 //!
-//! RFC 3164 says where neither of them ends, and most senders are not to its letter. Both are read here, and not by
-//! `syslog_loose`, which takes any word for a tag: it cuts a CSV, takes `src="192.0.2.1` for a program and `CEF:` out of CEF, and
-//! makes `Link: is up` of `Link is up`. Here a tag is what ends like one, in `:` or `[pid]`, and is made of what names of
-//! programs are made of; everything else is text, and text is never changed.
+//! RFC 3164 does not define where HOSTNAME and TAG end, and most senders do not follow it strictly. `syslog_loose` is not used here,
+//! because it takes any word for a tag: it splits a CSV, takes `src="192.0.2.1` for a program, cuts `CEF:` from CEF, and turns `Link is up`
+//! into `Link: is up`. Here a tag ends in `:` or `[pid]` and consists of the characters of program names. Everything else is text, and text
+//! is never changed.
 
 use core::net::{IpAddr, Ipv6Addr};
 
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::severity_by_name;
 
-/// What AIX writes instead of a HOSTNAME where it passes a message on.
+/// AIX writes this in front of a HOSTNAME when it forwards a message.
 const AIX_FORWARDED: &[u8] = b"Message forwarded from ";
-/// What a syslogd writes instead of a message that it has had before: it has neither HOSTNAME nor TAG.
+/// A syslogd writes this instead of a repeated message, without HOSTNAME or TAG.
 const REPEATED: &[u8] = b"last message repeated ";
-/// Whose `:` does not end a tag: it belongs to their format.
+/// Prefixes whose `:` does not end a tag, because it belongs to the format.
 const FORMATS: [&[u8]; 2] = [b"CEF:", b"LEEF:"];
-/// What a sender calls his severity or facility where his text is a list of fields (iDRAC): no program.
+/// Labels of a severity or facility in a text that is a list of fields (iDRAC). They are no programs.
 const LABELS: [&[u8]; 4] = [b"severity", b"level", b"priority", b"facility"];
 /// Bytes of the longest name of a severity.
 const MAX_SEVERITY: usize = "emergency".len();
-/// How many words that belong to neither HOSTNAME nor TAG may stand between them.
+/// Maximum number of words between HOSTNAME and TAG that belong to neither.
 const MAX_WORDS_BETWEEN: usize = 4;
 
-/// The words of a header, and what follows them.
+/// The words of a header, and the text after them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Words<'a> {
     pub host: Option<&'a [u8]>,
     pub tag: Option<&'a [u8]>,
     pub pid: Option<&'a [u8]>,
-    /// Everything between HOSTNAME and the text, as it stands there.
+    /// Everything between HOSTNAME and the text, as sent.
     pub header: &'a [u8],
     pub message: &'a [u8],
 }
 
-/// `rest`: what stands behind the stamp, from the byte behind it on.
+/// Reads the header after a stamp. `rest`: everything after the stamp.
 pub(super) fn behind_stamp(rest: &[u8]) -> Words<'_> {
     let (host, behind) = split_host(rest);
     with_tag(host, behind, find_tag(behind, host))
 }
 
-/// `rest`: what stands behind the priority, where there is no stamp. No word of it is a host: any text begins with one.
+/// Reads a tag if there is no stamp. `rest`: everything after the priority. No word counts as a host: any text begins with a word.
 pub(super) fn without_stamp(rest: &[u8]) -> Option<Words<'_>> {
     let blanks = blanks(rest);
     let is_said = |tag: &Tag| tag.pid.is_some() || tag.has_blank || tag.stays;
@@ -55,10 +55,10 @@ fn with_tag<'a>(host: Option<&'a [u8]>, behind: &'a [u8], tag: Option<Tag>) -> W
     Words { host, tag: part(tag.name), pid: tag.pid.and_then(part), header, message }
 }
 
-/// HOSTNAME, and what follows it and one blank.
+/// HOSTNAME, and the text after it and one blank.
 fn split_host(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
     let text = &rest[blanks(rest)..];
-    // `stamp: text`, as Cisco writes it, and `stamp: HOST %SYS-5-CONFIG_I: text`, as Ruijie does.
+    // `stamp: text` as Cisco writes it, and `stamp: HOST %SYS-5-CONFIG_I: text` as Ruijie does.
     if let Some(text) = text.strip_prefix(b":") {
         let text = &text[blanks(text)..];
         let named = split_word(text).filter(|(word, behind)| is_host(word) && mnemonic(behind).is_some());
@@ -91,23 +91,23 @@ fn split_host(rest: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
 }
 
-/// Is `host` a host although a `:` stands behind it, which ends a tag? An address is no program, a program does not say its name
-/// twice, and Cisco's mnemonics stand where a tag would.
+/// Whether `host` is a host although a `:` follows, which normally ends a tag. An address is no program, a program does not write its name
+/// twice, and Cisco's mnemonics stand in the place of a tag.
 fn ends_in_colon(host: &[u8], behind: &[u8]) -> bool {
     let next = split_word(behind).map_or(behind, |(word, _)| word);
     is_unifi(host)
         || is_host(host) && (is_address(host) || mnemonic(next).is_some() || next.strip_suffix(b":") == Some(host))
 }
 
-/// A tag, by its places.
+/// A tag as ranges in the text.
 struct Tag {
     name: std::ops::Range<usize>,
     pid: Option<std::ops::Range<usize>>,
     /// Where the text begins.
     text: usize,
-    /// The text begins with the tag.
+    /// Whether the tag is also the start of the text.
     stays: bool,
-    /// A blank stands behind the `:` of a tag without a pid.
+    /// Whether a blank or nothing follows the `:`. Always true for tags with a pid and for mnemonics.
     has_blank: bool,
 }
 
@@ -118,7 +118,7 @@ impl Tag {
     }
 }
 
-/// The tag behind a host, where there is one; words that are not part of it may stand in front of it.
+/// The tag after a host, if there is one. Other words may precede it.
 fn find_tag(text: &[u8], host: Option<&[u8]>) -> Option<Tag> {
     let mut at = blanks(text);
     let mut colon = None;
@@ -135,12 +135,11 @@ fn find_tag(text: &[u8], host: Option<&[u8]>) -> Option<Tag> {
         at += blanks(behind);
     }
     let tag = tag_at(&text[at..]).map(|tag| tag.moved(at));
-    // `host : text`: the colon is a separator, with a tag or without.
+    // In `host : text` the colon is a separator, with a tag or without.
     tag.or_else(|| colon.map(|text| Tag { name: text..text, pid: None, text, stays: false, has_blank: true }))
 }
 
-/// A word between HOSTNAME and TAG that is neither: a severity (F5, SONiC), with a facility or without, the host once more, or
-/// its address.
+/// Whether a word between HOSTNAME and TAG is neither: a severity (F5, SONiC), with or without a facility, the host again, or an address.
 fn is_between(word: &[u8], host: Option<&[u8]>) -> bool {
     let is_again = host.is_some_and(|host| word == host || word.strip_suffix(b":") == Some(host));
     is_again || is_severity(word) || is_facility_and_severity(word) || is_address(word)
@@ -154,11 +153,11 @@ fn tag_at(text: &[u8]) -> Option<Tag> {
     one_word(text).or_else(|| more_words(text))
 }
 
-/// `%ASA-6-302013:`, `%LINK-W-Down:`, `%%01SHELL/4/LOGIN(l)[3]:`: the length of a name of Cisco's kind, which is a part of the text.
+/// The length of a mnemonic of Cisco's kind, which is part of the text: `%ASA-6-302013:`, `%LINK-W-Down:`, `%%01SHELL/4/LOGIN(l)[3]:`.
 fn mnemonic(text: &[u8]) -> Option<usize> {
     let len = text.iter().take_while(|b| !matches!(**b, b' ' | b':' | b'[')).count();
     let name = text.strip_prefix(b"%")?;
-    // Small switches have the first letter of a severity instead of its number.
+    // Small switches write the first letter of a severity instead of its number.
     let severity = |pair: &[u8]| {
         matches!(pair, [b'-' | b'/', b'0'..=b'7' | b'E' | b'A' | b'C' | b'W' | b'N' | b'I' | b'D', b'-' | b'/'])
     };
@@ -166,7 +165,7 @@ fn mnemonic(text: &[u8]) -> Option<usize> {
     (is_name && text[..len].windows(3).any(severity)).then_some(len)
 }
 
-/// A text in a format that begins with its name, and has a structure of its own.
+/// Whether a text begins with the name of a format that has a structure of its own.
 pub(super) fn is_format(text: &[u8]) -> bool {
     FORMATS.iter().any(|name| text.starts_with(name))
 }
@@ -198,13 +197,13 @@ fn one_word(text: &[u8]) -> Option<Tag> {
     })
 }
 
-/// `Plex Media Server[812]:`: with blanks in it, only a process and a `:` tell it from a text.
+/// `Plex Media Server[812]:`: only a numeric process ID and a `:` distinguish a name with blanks from text.
 fn more_words(text: &[u8]) -> Option<Tag> {
     let end = text.iter().take(MAX_APP_NAME + 1).position(|b| !is_name_byte(*b) && *b != b' ')?;
     let (pid, behind) = pid_at(&text[end..])?;
     let number = &text[end..][pid.clone()];
     let has_colon = text[end..][pid.end..].starts_with(b"]:");
-    // What stands in front of a severity is not of the program.
+    // Words up to a severity do not belong to the program.
     let words = text[..end].trim_ascii_end();
     let ends = memchr::memchr_iter(b' ', words).map(|blank| blank + 1);
     let starts: Vec<usize> = std::iter::once(0).chain(ends).collect();
@@ -216,7 +215,7 @@ fn more_words(text: &[u8]) -> Option<Tag> {
     is_tag.then_some(Tag { name: start..words.len(), pid, text: end + behind, stays: false, has_blank: true })
 }
 
-/// `[pid]`, with a `:` and one blank behind it or without: the pid's place, and where the text begins.
+/// `[pid]`, optionally followed by a `:` and one blank. Returns the range of the pid, and where the text begins.
 fn pid_at(text: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
     let inner = text.strip_prefix(b"[")?;
     let len = inner.iter().take(MAX_PROC_ID + 1).position(|b| *b == b']').filter(|len| *len > 0)?;
@@ -226,13 +225,13 @@ fn pid_at(text: &[u8]) -> Option<(std::ops::Range<usize>, usize)> {
     (is_pid && ends).then(|| (1..len + 1, text.len() - behind_colon(behind).len()))
 }
 
-/// What follows one `:`, if it is there, and one blank.
+/// The text after an optional `:` and an optional blank.
 fn behind_colon(text: &[u8]) -> &[u8] {
     let text = text.strip_prefix(b":").unwrap_or(text);
     text.strip_prefix(b" ").unwrap_or(text)
 }
 
-/// A name, or an address, of a host. The level that some write in front of it is none.
+/// Whether a word is a host name or an address. A severity is none, although some senders write it in front of the host.
 pub(super) fn is_host(word: &[u8]) -> bool {
     let is_host_byte = |b: &u8| b.is_ascii_alphanumeric() || !b.is_ascii() || matches!(b, b'.' | b'-' | b'_' | b'@');
     let has_name = word.iter().any(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
@@ -258,7 +257,7 @@ fn is_with_port(word: &[u8]) -> bool {
     is_port && memchr::memchr(b':', host).is_none() && is_host(host)
 }
 
-/// UniFi's devices call themselves by model, MAC and version: `U7PG2,788a2056b182,v4.0.66.10832`.
+/// UniFi's devices use model, MAC and version as their name: `U7PG2,788a2056b182,v4.0.66.10832`.
 fn is_unifi(word: &[u8]) -> bool {
     let mut parts = word.split(|b| *b == b',');
     let is_mac = |part: &[u8]| part.len() == 12 && part.iter().all(u8::is_ascii_hexdigit);
@@ -266,7 +265,7 @@ fn is_unifi(word: &[u8]) -> bool {
     is_clean && word.len() <= MAX_HOSTNAME && word.contains(&b',') && parts.any(is_mac)
 }
 
-/// The name of a program: up to 48 bytes, not all of them figures and signs, and no address.
+/// Whether this is the name of a program: up to 48 bytes, with at least one letter, so that an IPv4 address is none.
 fn is_name(name: &[u8]) -> bool {
     let has_letter = name.iter().any(|b| b.is_ascii_alphabetic() || !b.is_ascii());
     has_letter && name.len() <= MAX_APP_NAME
@@ -293,7 +292,7 @@ fn is_facility_and_severity(word: &[u8]) -> bool {
     facility(&word[..dot]) && is_severity(&word[dot + 1..])
 }
 
-/// A word and what follows its one blank.
+/// A word, and the text after its one blank.
 fn split_word(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b' ', text).filter(|end| *end > 0)?;
     Some((&text[..end], &text[end + 1..]))

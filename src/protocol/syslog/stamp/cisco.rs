@@ -1,22 +1,22 @@
-//! What Cisco's devices have in front of a stamp and instead of one (IOS, IOS-XR, NX-OS, ASA, WLC, call manager):
+//! The headers of Cisco's devices: what they write in front of a stamp or instead of one (IOS, IOS-XR, NX-OS, ASA, WLC, call manager):
 //!
 //! ```text
 //! [COUNTER: ]{0,2}[ORIGIN: [COUNTER: ]][*TASK: ][{*,.}]STAMP: [PROCESS: ]%FAC-SEV-MNEM: text
 //! COUNTER:[ ]STAMP HOST %FAC-SEV-MNEM: text         (Ruijie, D-Link)
 //! ```
 //!
-//! `*` says that the clock was never set, `.` that it runs by itself; both are true of many clocks, and are not kept. Nor are
-//! counters: rsyslog drops them too. ORIGIN is the host. IOS-XR has a node behind it or in its place (`RP/0/RSP0/CPU0:`).
+//! `*` means that the clock was never set, `.` that it is not synchronized. Both apply to many clocks and are dropped, and so are counters:
+//! rsyslog drops them too. ORIGIN is the host. IOS-XR writes a node after it or in its place (`RP/0/RSP0/CPU0:`).
 
 use super::written::{self, WrittenStamp};
 use crate::record::{Stamp, TimeZone, UnixMicros};
 
-/// How far the stamp is looked for, in bytes.
+/// Maximum bytes in which the stamp is searched for.
 const MAX_PREFIX: usize = 256;
-/// Bytes of the longest uptime. It is looked for behind each `:` of the prefix.
+/// Maximum bytes of an uptime. It is searched for after each `:` of the prefix.
 const MAX_UPTIME: usize = 32;
 
-/// A header that begins as Cisco's do. [`WrittenStamp::end`] is the `:` behind the stamp.
+/// A header in Cisco's format. [`WrittenStamp::end`] is the `:` after the stamp.
 pub(crate) struct CiscoHeader<'a> {
     pub stamp: WrittenStamp<'a>,
     pub host: Option<&'a [u8]>,
@@ -24,7 +24,7 @@ pub(crate) struct CiscoHeader<'a> {
     pub process: Option<&'a [u8]>,
 }
 
-/// `None`: it is not Cisco's, or it has nothing in front of its stamp.
+/// Reads a Cisco header. `None`: the text has no such header, or nothing in front of its stamp.
 pub(crate) fn read<'a>(text: &'a [u8], received: UnixMicros, zone: Option<&TimeZone>) -> Option<CiscoHeader<'a>> {
     let unstamped = |end: usize| WrittenStamp { stamp: Stamp::Received(received), nanoseconds: 0, unread: None, end };
     let start = behind_counters(text);
@@ -51,7 +51,7 @@ pub(crate) fn read<'a>(text: &'a [u8], received: UnixMicros, zone: Option<&TimeZ
     let colons = memchr::memchr_iter(b':', within).filter(|at| *at > start);
     colons.map_while(|at| Prefix::split(&text[start..at]).map(|prefix| (at, prefix))).find_map(|(at, prefix)| {
         let prefix = prefix?;
-        // Without a stamp and a counter it may have been a tag.
+        // Without a stamp and a counter the prefix may be a tag.
         let unstamped = || has_counter.then(|| (unstamped(at), false));
         let (stamp, _) = stamp_at(text, skip_blanks(text, at + 1), received, zone).or_else(unstamped)?;
         is_message(text, stamp.end).then_some(CiscoHeader { stamp, host: prefix.host, process: prefix.process })
@@ -76,7 +76,7 @@ fn behind_counters(text: &[u8]) -> usize {
     if at == first { 0 } else { at }
 }
 
-/// The stamp at a place, its `*` or `.` in front and its `:` behind; and whether it has the former.
+/// The stamp at a place, with a `*` or `.` in front and a `:` after it, and whether it has the `*` or `.`.
 fn stamp_at<'a>(
     text: &'a [u8],
     at: usize,
@@ -90,7 +90,7 @@ fn stamp_at<'a>(
     (text.get(stamp.end) == Some(&b':')).then_some((stamp, is_marked))
 }
 
-/// How long a device has run: `1w2d`, `3d04h`, `00:01:23`.
+/// The uptime of a device: `1w2d`, `3d04h`, `00:01:23`.
 fn uptime(text: &[u8], start: usize, received: UnixMicros) -> Option<WrittenStamp<'_>> {
     let word = text.get(start..)?;
     let is_of_it = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'.');
@@ -149,7 +149,7 @@ fn skip_blanks(text: &[u8], at: usize) -> usize {
     at + text.get(at..).unwrap_or_default().iter().take_while(|b| **b == b' ').count()
 }
 
-/// What stands between counters and stamp.
+/// The part between counters and stamp.
 #[derive(Clone, Copy)]
 struct Prefix<'a> {
     host: Option<&'a [u8]>,
@@ -157,8 +157,8 @@ struct Prefix<'a> {
 }
 
 impl<'a> Prefix<'a> {
-    /// `fw-1`, `fw-1 ` (ASA), `r1 RP/0/RSP0/CPU0`, `RP/0/RSP0/CPU0`, `wlc-1: *emWeb`, `*emWeb`. The outer `None`: nothing that
-    /// begins so can be one; the inner: this is none.
+    /// `fw-1`, `fw-1 ` (ASA), `r1 RP/0/RSP0/CPU0`, `RP/0/RSP0/CPU0`, `wlc-1: *emWeb`, `*emWeb`. The outer `None`: no longer text can be a
+    /// prefix either. The inner `None`: this text is no prefix.
     fn split(text: &'a [u8]) -> Option<Option<Self>> {
         let mut words = text.split(|b| *b == b' ').filter(|word| !word.is_empty());
         let first = words.next()?;

@@ -1,14 +1,14 @@
-//! Time stamps of headers: where they are, what they say, and the year and the zone that most of them lack. The time of day
-//! never comes from a clock, only from the frame.
+//! Timestamps of headers: where they are, their fields, and the year and the zone that most of them lack. The time of day never comes from
+//! a clock, only from the frame.
 //!
 //! In reading order:
 //!
-//! - here: [`StampReader`], which reads those of Docker and of RFC 5424 to the letter, and remembers
-//! - `written`: those of everybody else
-//! - `cisco`: what Cisco has in front of one
-//! - `resolve`: year and zone
-//! - `zones`: the letters of zones
-//! - `properties`: what must hold for all bytes
+//! - here: [`StampReader`], which reads the stamps of Docker and of strict RFC 5424, and caches them
+//! - `written`: the stamps of all other senders
+//! - `cisco`: Cisco's prefixes of a stamp
+//! - `resolve`: inference of year and zone
+//! - `zones`: abbreviations of zones
+//! - `properties`: invariants of all inputs
 
 pub(super) mod cisco;
 pub mod properties;
@@ -22,35 +22,35 @@ use crate::record::{Fraction, LocalStamp, Stamp, TimeZone, UnixMicros, UtcOffset
 use resolve::Resolved;
 use zones::SaidZone;
 
-/// Why a stamp is what it is. It is found out afterwards, for a person who asks.
+/// How a stamp got its year and zone. Determined afterwards, when a user asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StampOrigin {
-    /// As the sender wrote it, zone and all.
+    /// As the sender wrote it, including the zone.
     Written,
     /// See [`Stamp::Respelt`].
     Respelt,
-    /// Without a zone, and near enough to the time of receipt: the distance is its zone.
+    /// Without a zone, and received live: the difference to the time of receipt is its zone.
     Live { offset: UtcOffset },
-    /// Without a zone: that of the settings. So many seconds from the time of receipt.
+    /// Without a zone: the zone of the settings. `distance`: seconds from the time of receipt.
     Configured { offset: UtcOffset, distance: i64 },
-    /// Without a zone, and nobody knows one: UTC. So many seconds from the time of receipt.
+    /// Without a zone, and none can be inferred: UTC. `distance`: seconds from the time of receipt.
     Late { distance: i64 },
     /// See [`Stamp::Received`].
     Received,
 }
 
-/// A text that is a stamp in any of the forms that are known, and nothing else, with its nanoseconds. `near`: a time near which a stamp is
-/// that has no year or no zone.
+/// Reads a text that is a stamp in any known form and nothing else. Returns the stamp and its nanoseconds. `near`: a time near the stamp,
+/// for a stamp without a year or a zone.
 pub fn read_alone(text: &[u8], near: UnixMicros) -> Option<(Stamp<'_>, u16)> {
     let found = written::read(text, near, None)?;
     (found.unread.is_none() && found.end == text.len()).then_some((found.stamp, found.nanoseconds))
 }
 
-/// A stamp as it stands there; not necessarily a possible date.
+/// The fields of a stamp as written. They may be an impossible date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SaidTime {
     pub year: Option<i32>,
-    /// `1 <= month <= 12` where it was a name.
+    /// `1 <= month <= 12` if the month was written as a name.
     pub month: u32,
     pub day: u32,
     pub hour: u32,
@@ -60,12 +60,12 @@ pub(super) struct SaidTime {
     pub zone: SaidZone,
 }
 
-/// Reads stamps, and remembers the last one of each kind: thousands of messages share a second.
+/// Reads stamps and caches the last one of each kind: thousands of messages share a second.
 #[derive(Clone)]
 pub(super) struct StampReader {
-    /// The last RFC 3164 stamp, the second it was received in, and what it meant.
+    /// The last RFC 3164 stamp, the second of its receipt, and the result.
     bsd: ([u8; BSD_LEN], i64, Option<(LocalStamp, ZoneSource)>),
-    /// A second that exists, as RFC 3339 writes it: the last one that was looked at.
+    /// The last RFC 3339 date and second that was found valid.
     written: [u8; SECOND_LEN],
 }
 
@@ -105,8 +105,7 @@ impl SaidTime {
 }
 
 impl StampReader {
-    /// Reads an RFC 3164 stamp at the start of `text`. `None`: the text looks like no stamp, or it is an impossible one, whose
-    /// text must be kept.
+    /// Reads an RFC 3164 stamp at the start of `text`. `None`: the text is no stamp, or an impossible one, whose text must be kept.
     pub fn bsd(&mut self, text: &[u8], received: UnixMicros, zone: Option<&TimeZone>) -> Option<Stamp<'static>> {
         let text: &[u8; BSD_LEN] = text.first_chunk()?;
         let second = received.second();
@@ -120,7 +119,7 @@ impl StampReader {
         self.bsd.2.map(|(local, source)| Stamp::Local(local, source))
     }
 
-    /// Says what [`is_rfc3339`](crate::record::time::is_rfc3339) says, and looks at each second once.
+    /// As [`is_rfc3339`](crate::record::time::is_rfc3339), but checks each second only once.
     pub fn is_rfc3339(&mut self, text: &[u8], fraction: usize) -> bool {
         let Some((second, rest)) = text.split_first_chunk() else { return false };
         if self.written != *second {

@@ -1,4 +1,4 @@
-//! What must hold for all bytes in a stamp's place, as functions, so that a property test and a fuzz target are one line each.
+//! Invariants of all bytes in a stamp's place, as functions, so that a property test and a fuzz target are one line each.
 
 use chrono::NaiveDate;
 
@@ -12,8 +12,8 @@ use crate::record::{Fraction, LocalStamp, Stamp, TimeZone, UnixMicros, UtcOffset
 
 const ZONES: [&str; 4] = ["Europe/Berlin", "America/St_Johns", "Pacific/Apia", "-12:00"];
 
-/// Panics unless what is found is a place in the text and a time that RFC 5424 can say, which is read again as it is written; and
-/// unless its end is its own, whatever stands behind.
+/// Panics unless each stamp that is found is a place in the text and a time that RFC 5424 can represent, and is read again as it is
+/// written. Its end must not depend on the bytes after it.
 pub fn any_stamp(text: &[u8], received: UnixMicros, zone: Option<&TimeZone>) {
     let header = cisco::read(text, received, zone);
     if let Some(header) = &header {
@@ -34,7 +34,7 @@ fn any_found(found: &WrittenStamp<'_>, text: &[u8], received: UnixMicros, zone: 
     assert!(found.end <= text.len() && found.nanoseconds < 1000);
     let line = stamp_text(&found.stamp);
     assert!(is_rfc3339(line.as_bytes(), 6), "{line}");
-    // What one relay wrote, the next one reads as it is.
+    // The next relay reads the stamp of this one unchanged.
     let again = written::read(line.as_bytes(), received, zone).map(|again| (again.stamp, again.end));
     assert_eq!(again, Some((Stamp::Text(line.as_bytes().into()), line.len())));
     match &found.stamp {
@@ -62,11 +62,11 @@ fn any_found(found: &WrittenStamp<'_>, text: &[u8], received: UnixMicros, zone: 
     assert_eq!(found.stamp.time(), UnixMicros::from_rfc3339(line.as_bytes()), "{line}");
 }
 
-/// Panics unless RFC 3164's stamp of a time, without year, fraction and zone, is read at that time as what it was.
+/// Panics unless the RFC 3164 stamp of a time (without year, fraction and zone), received at that time, is read as that time.
 fn any_local(local: LocalStamp) {
     let stamp = Stamp::Respelt(local);
     let now = UnixMicros(local.utc() * 1_000_000);
-    // Nothing is received before 1970 or behind 9999.
+    // Nothing is received before 1970 or after 9999.
     if now.second() != local.utc() {
         return;
     }
@@ -82,7 +82,7 @@ fn any_local(local: LocalStamp) {
     }
 }
 
-/// Panics unless a reader of stamps to the letter says what the reader of all says, and the same whatever it has read before.
+/// Panics unless [`StampReader`] agrees with `written`, regardless of what it has cached.
 pub fn any_reader(text: &[u8], received: UnixMicros, zone: Option<&TimeZone>) {
     let mut reader = StampReader::default();
     let later = UnixMicros(received.0.saturating_add(3_600_000_000));
@@ -104,7 +104,7 @@ pub fn any_reader(text: &[u8], received: UnixMicros, zone: Option<&TimeZone>) {
     }
 }
 
-/// Panics unless what stands behind a stamp is the text as it was sent, up to its end.
+/// Panics unless the message after a stamp is the end of the frame as sent.
 pub fn any_message(text: &[u8], received: UnixMicros, settings: &Settings) {
     for head in [&b"<13>"[..], b"<13>1 "] {
         let bytes = [head, text].concat();
@@ -116,7 +116,7 @@ pub fn any_message(text: &[u8], received: UnixMicros, settings: &Settings) {
     }
 }
 
-/// Panics unless a stamp that bytes choose, time and spelling, is read as the time that it says, and to its end.
+/// Panics unless a stamp with chosen time and spelling is read as that time, and to its end.
 pub fn any_spelling(choices: &[u8], received: UnixMicros, zone: Option<&TimeZone>) {
     let mut choices = choices.iter().copied();
     let mut choose = |count: usize| usize::from(choices.next().unwrap_or_default()) % count;
@@ -141,14 +141,14 @@ pub fn any_spelling(choices: &[u8], received: UnixMicros, zone: Option<&TimeZone
     assert_eq!((stamp.seconds, stamp.fraction, found.nanoseconds), (said, fraction, nanoseconds), "{sent:?}");
 }
 
-/// A stamp with a year as somebody writes it, and what it says.
+/// A stamp with a year in a chosen spelling, and its meaning.
 struct Spelling {
     text: String,
-    /// What the clock shows, from 1970; `None`: there is no such day, or no such time.
+    /// The local time in seconds from 1970; `None`: there is no such day or time.
     seconds: Option<i64>,
     /// Digits.
     fraction: String,
-    /// `None`: none is written.
+    /// `None`: the stamp has no zone.
     offset: Option<UtcOffset>,
 }
 
@@ -188,7 +188,7 @@ impl Spelling {
             _ => ".",
         };
         let (zone, offset) = zone(choose);
-        // Behind a half of the day nothing is glued.
+        // A zone after AM or PM needs a blank.
         let gap = if !zone.is_empty() && (!half.is_empty() || choose(2) == 0) { " " } else { "" };
         let (zone, year_text) = (format!("{gap}{zone}"), format!(" {year}"));
         let tail = match (year_behind, choose(2)) {
@@ -211,7 +211,7 @@ impl Spelling {
     }
 }
 
-/// A zone as it may be written, and what it says.
+/// A zone in a chosen spelling, and its offset.
 fn zone(choose: &mut impl FnMut(usize) -> usize) -> (String, Option<UtcOffset>) {
     // Each quarter of an hour from -12:00 to +14:00.
     let minutes = choose(105) as i64 * 15 - 12 * 60;
@@ -238,10 +238,10 @@ fn is_within(part: &[u8], text: &[u8]) -> bool {
     text.start <= part.start && part.end <= text.end
 }
 
-/// [`any_stamp`] of bytes that choose everything.
+/// All invariants above, with everything chosen by `data`.
 pub fn any_bytes(data: &[u8]) {
     let Some(([zone, received @ ..], text)) = data.split_first_chunk::<5>() else { return };
-    // Any second there is until 2106.
+    // Any second until 2106.
     let received = UnixMicros(i64::from(u32::from_le_bytes(*received)) * 1_000_000);
     let zone = ZONES.get(usize::from(*zone)).and_then(|zone| zone.parse::<TimeZone>().ok());
     any_stamp(text, received, zone.as_ref());

@@ -1,8 +1,8 @@
-//! From what a stamp says to a time: the year and the zone that most stamps lack.
+//! Turns the fields of a stamp into a time: infers the year and the zone that most stamps lack.
 //!
-//! A zone that is written counts, in the stamp before the settings. Without one, a stamp that is live differs from the time of
-//! receipt by an offset that is in use on earth; one that differs otherwise is late, and taken for UTC. The year is the latest
-//! that brings the stamp no more than two days ahead of the time of receipt.
+//! A zone in the stamp counts first, then the zone of the settings. Without a zone, a live stamp differs from the time of receipt by an
+//! offset that is in use on earth. A stamp with another difference is late and counts as UTC. The year is the latest that puts the stamp at
+//! most two days after the time of receipt.
 
 use chrono::NaiveDate;
 
@@ -10,24 +10,24 @@ use super::SaidTime;
 use super::zones::{SaidZone, is_in_use};
 use crate::record::{LocalStamp, TimeZone, UnixMicros, UtcOffset, ZoneSource};
 
-/// A clock may be so many seconds wrong, and its stamp is live nevertheless.
+/// Maximum clock error of a live stamp in seconds.
 pub(super) const LIVE: i64 = 2 * 60;
-/// So many seconds may a stamp be ahead of the time of receipt before it is last year's.
+/// Maximum seconds that a stamp may be ahead of the time of receipt. Beyond that it is last year's.
 const AHEAD: i64 = 2 * 24 * 3600;
-/// In so many years there is every day, 29 February too.
+/// This many years contain every day, including 29 February.
 const YEARS: i32 = 8;
 const QUARTER_HOUR: i64 = 15 * 60;
 
-/// A stamp with all it needs.
+/// A stamp with year and zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resolved {
-    /// The stamp's zone stands in the stamp.
+    /// The zone comes from the stamp.
     Written(LocalStamp),
     Found(LocalStamp, ZoneSource),
 }
 
 impl SaidTime {
-    /// `zone`: the one of the settings. `None`: the date does not exist.
+    /// `zone`: the zone of the settings. `None`: the date does not exist.
     pub(super) fn resolve(&self, received: UnixMicros, zone: Option<&TimeZone>) -> Option<Resolved> {
         let now = received.second();
         match self.zone {
@@ -38,15 +38,15 @@ impl SaidTime {
         let live = || self.live(now).map(|live| Resolved::Found(live, ZoneSource::Clock));
         let found = self.latest(now, |local| zone.map_or(UtcOffset::UTC, |zone| zone.offset(local, now)))?;
         match zone {
-            // What lies ahead in that zone is not late, so that the sender is elsewhere.
+            // A stamp that lies ahead in the configured zone is not late, so the sender is in another zone.
             Some(_) if found.utc() > now + LIVE => live().or(Some(Resolved::Found(found, ZoneSource::Setting))),
             Some(_) => Some(Resolved::Found(found, ZoneSource::Setting)),
             None => live().or(Some(Resolved::Found(found, ZoneSource::Default))),
         }
     }
 
-    /// The stamp in one of the zones that the letters may mean: the zone that makes it live, else the settings' zone, else what
-    /// most people mean.
+    /// The stamp in one of the zones that an abbreviation may mean: the zone that makes it live, else the zone of the settings, else the
+    /// most common meaning.
     fn in_zone_of(&self, meanings: &[i16], now: i64, zone: Option<&TimeZone>) -> Option<LocalStamp> {
         let stamps = || {
             let offsets = meanings.iter().filter_map(|minutes| UtcOffset::from_seconds(i64::from(*minutes) * 60));
@@ -57,7 +57,7 @@ impl SaidTime {
         stamps().find(is_live).or_else(|| stamps().find(is_local)).or_else(|| stamps().next())
     }
 
-    /// The stamp with the offset by which it differs from the time of receipt, if there is such an offset.
+    /// The stamp with its difference to the time of receipt as the offset, if that offset is in use.
     fn live(&self, now: i64) -> Option<LocalStamp> {
         let years = self.years(now).take(3);
         years.filter_map(|year| self.seconds(year)).find_map(|seconds| {
@@ -69,7 +69,7 @@ impl SaidTime {
         })
     }
 
-    /// The stamp in the latest year that is not too far ahead. `offset`: the offset of a local time.
+    /// The stamp in the latest year that is not too far ahead. `offset`: returns the offset of a local time.
     fn latest(&self, now: i64, offset: impl Fn(i64) -> UtcOffset) -> Option<LocalStamp> {
         let stamps = self.years(now).filter_map(|year| {
             let seconds = self.seconds(year)?;
@@ -79,19 +79,19 @@ impl SaidTime {
         stamps.next()
     }
 
-    /// The years it may be in, the latest first.
+    /// The possible years of the stamp, the latest first.
     fn years(&self, now: i64) -> impl Iterator<Item = i32> + use<> {
         use chrono::{DateTime, Datelike};
         let this = DateTime::from_timestamp(now, 0).map_or(1970, |time| time.year());
         let years = match self.year {
             Some(year) => year..=year,
-            // The last year that four digits can say.
+            // 9999 is the last year with four digits.
             None => this - YEARS..=(this + 1).min(9999),
         };
         years.rev()
     }
 
-    /// What the clock shows, in seconds from 1970. `None`: there is no such day, or no such time.
+    /// The local time in seconds from 1970. `None`: there is no such day or time.
     fn seconds(&self, year: i32) -> Option<i64> {
         // A leap second is written as the one before: RFC 5424 has none.
         let second = self.second.min(59);

@@ -1,4 +1,4 @@
-//! The stamp at the start of a header of anybody's: where it begins and ends, and what it says.
+//! The stamp at the start of any sender's header: where it begins and ends, and its fields.
 //!
 //! ```text
 //! [WEEKDAY] Mmm d[,] [YEAR] TIME  YEAR Mmm d TIME     Mmm YEAR d TIME     d Mmm YEAR TIME     YEAR-mm-dd{T, blank}TIME     mm/dd/YEAR:TIME
@@ -6,7 +6,7 @@
 //! behind  [{AM, PM}] [ZONE] [YEAR], in any order: Z, +hh:mm, +hhmm, +hh, CET, UTC+1, [GMT+hh:mm:ss]
 //! ```
 //!
-//! What is behind [`WrittenStamp::end`] is host, tag and text, and not read here.
+//! Host, tag and text begin at [`WrittenStamp::end`] and are not read here.
 
 use super::resolve::Resolved;
 use super::zones::{SaidZone, abbreviation};
@@ -20,14 +20,13 @@ pub(crate) struct WrittenStamp<'a> {
     pub stamp: Stamp<'a>,
     /// See [`Record::nanoseconds`](crate::record::Record::nanoseconds).
     pub nanoseconds: u16,
-    /// What stands in the stamp's place where that is no time: a day that does not exist, how long a device has run.
+    /// The text in the stamp's place if it is no time: a day that does not exist, or an uptime.
     pub unread: Option<&'a [u8]>,
-    /// The first byte behind it, its zone and all: a blank, a `:`, or whatever else stands there.
+    /// The index of the first byte after the stamp and its zone: a blank, a `:`, or anything else.
     pub end: usize,
 }
 
-/// Reads what stands at the start of `text`, behind any number of blanks. `None`: it looks like no stamp. `zone` is the one of
-/// the settings.
+/// Reads a stamp at the start of `text`, after any number of blanks. `None`: the text is no stamp. `zone`: the zone of the settings.
 pub(crate) fn read<'a>(text: &'a [u8], received: UnixMicros, zone: Option<&TimeZone>) -> Option<WrittenStamp<'a>> {
     // Some devices have a blank between priority and stamp.
     let start = text.iter().take_while(|b| **b == b' ').count();
@@ -42,7 +41,7 @@ pub(super) fn find_at<'a>(
     zone: Option<&TimeZone>,
 ) -> Option<WrittenStamp<'a>> {
     let mut cursor = Cursor { text, at: start };
-    // A long word is asked from each of its `:` on.
+    // Callers try a long word from each of its `:` on, so only its start is examined.
     let near = &cursor.rest()[..cursor.rest().len().min(MAX_LOCAL_LEN + 1)];
     let word = near.split(|b| matches!(b, b' ' | b'\t')).next()?;
     if is_rfc3339(word, 6) {
@@ -52,7 +51,7 @@ pub(super) fn find_at<'a>(
     }
     let (said, nanoseconds) = cursor.stamp()?;
     let (written, end) = (text.get(start..cursor.at)?, cursor.at);
-    // A `:` may stand behind it.
+    // The word above may include a `:` after the stamp, this text does not.
     if is_rfc3339(written, 6) {
         return Some(WrittenStamp { stamp: Stamp::Text(written.into()), nanoseconds: 0, unread: None, end });
     }
@@ -65,7 +64,7 @@ pub(super) fn find_at<'a>(
     })
 }
 
-/// Reads a stamp that begins with its year, digits alone, as in RFC 5424.
+/// Reads a stamp that begins with a year of four digits and a `-`, as in RFC 5424.
 pub(crate) fn read_iso<'a>(
     text: &'a [u8],
     start: usize,
@@ -76,7 +75,7 @@ pub(crate) fn read_iso<'a>(
     text.get(start..).filter(|text| begins(text)).and_then(|_| find_at(text, start, received, zone))
 }
 
-/// Reads seconds since 1970 with a fraction: ten digits, which last until 2286.
+/// Reads seconds since 1970 with a fraction: ten digits, which suffice until 2286.
 pub(crate) fn read_epoch(text: &[u8], start: usize) -> Option<WrittenStamp<'_>> {
     let mut cursor = Cursor { text, at: start };
     let digits = cursor.rest().first_chunk::<10>()?;
@@ -88,7 +87,7 @@ pub(crate) fn read_epoch(text: &[u8], start: usize) -> Option<WrittenStamp<'_>> 
     (cursor.rest().first() == Some(&b' ')).then_some(found)
 }
 
-/// Whether the stamp that seems to end at `end` goes on behind a blank: with a year, a zone, AM or PM. None of them is a host.
+/// Whether the stamp that seems to end at `end` continues after a blank with a year, a zone, AM or PM. None of these is a host.
 pub(crate) fn goes_on(text: &[u8], end: usize) -> bool {
     Cursor { text, at: end }.more(&mut SaidTime::default(), &mut 0).is_some()
 }
@@ -99,7 +98,7 @@ pub(super) fn begins_with_month(text: &[u8]) -> bool {
     cursor.month().is_some() && cursor.blanks().is_some()
 }
 
-/// Reads on from a place in a text. What returns `None` may have moved it, but for [`Cursor::attempt`].
+/// Reads from a place in a text. A method that returns `None` may have moved the place; [`Cursor::attempt`] does not.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     text: &'a [u8],
@@ -107,7 +106,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// What the stamp says, and its nanoseconds.
+    /// The fields of a stamp, and its nanoseconds.
     fn stamp(&mut self) -> Option<(SaidTime, u16)> {
         self.attempt(Self::weekday);
         let dates = [Self::month_first, Self::year_first, Self::day_first, Self::slashed];
@@ -172,7 +171,7 @@ impl<'a> Cursor<'a> {
         Some(SaidTime { year, month, day, ..SaidTime::default() })
     }
 
-    /// `11/28/2026:` as NetScaler writes it, and `28/11/2026:` as it can be told to.
+    /// `11/28/2026:` as NetScaler writes it by default, and `28/11/2026:` as it can be configured.
     fn slashed(&mut self) -> Option<SaidTime> {
         let (first, _) = (self.number(2..=2)?, self.eat(b'/')?);
         let (second, _) = (self.number(2..=2)?, self.eat(b'/')?);
@@ -192,7 +191,7 @@ impl<'a> Cursor<'a> {
             return is_iso.then_some(0);
         }
         said.second = self.number(1..=2)?;
-        // With a year in front, the one behind is none of the stamp's.
+        // A stamp with a year in front has no year after the milliseconds.
         let milliseconds = |cursor: &mut Self| cursor.attempt(Self::milliseconds).filter(|_| said.year.is_none());
         let fraction = self.attempt(Self::fraction).or_else(|| self.attempt(milliseconds));
         let (fraction, nanoseconds) = fraction.unwrap_or_default();
@@ -200,12 +199,12 @@ impl<'a> Cursor<'a> {
         Some(nanoseconds)
     }
 
-    /// All that is behind the seconds.
+    /// Reads everything after the seconds.
     fn tail(&mut self, said: &mut SaidTime, nanoseconds: &mut u16) {
         while self.attempt(|cursor| cursor.more(said, nanoseconds)).is_some() {}
     }
 
-    /// One of what may be behind the seconds, with the blanks in front of it.
+    /// Reads one part after the seconds, with the blanks in front of it.
     fn more(&mut self, said: &mut SaidTime, nanoseconds: &mut u16) -> Option<()> {
         let is_apart = self.blanks().is_some();
         let (mut more, mut rest) = (*said, *nanoseconds);
@@ -215,10 +214,10 @@ impl<'a> Cursor<'a> {
                 (hour @ 1..12, true) => hour + 12,
                 (hour, _) => hour,
             };
-            // Cisco's call manager has the fraction here.
+            // Cisco's call manager writes the fraction here.
             (more.fraction, rest) = self.attempt(Self::fraction).unwrap_or((more.fraction, rest));
         } else if let Some(zone) = self.attempt(Self::zone) {
-            // Some write it twice, as in `+01:00 CET`.
+            // Some senders write the zone twice, as in `+01:00 CET`.
             if said.zone == SaidZone::None {
                 more.zone = zone;
             }
@@ -230,7 +229,7 @@ impl<'a> Cursor<'a> {
         self.is_word_over().then(|| (*said, *nanoseconds) = (more, rest))
     }
 
-    /// AM or PM: whether it is the latter. `AMT` is a zone.
+    /// AM or PM. Returns whether it is PM. `AMT` is a zone.
     fn half(&mut self) -> Option<bool> {
         let first = self.one_of(b"AaPp")?;
         self.one_of(b"Mm")?;
@@ -260,7 +259,7 @@ impl<'a> Cursor<'a> {
         (digits > 0).then_some(read)
     }
 
-    /// `:321`, with the year behind it (H3C). Elsewhere the `:` ends the stamp.
+    /// `:321`, followed by the year (H3C). Otherwise the `:` ends the stamp.
     fn milliseconds(&mut self) -> Option<(Fraction, u16)> {
         self.eat(b':')?;
         let read = Fraction::read(self.rest().get(..3)?);
@@ -282,7 +281,7 @@ impl<'a> Cursor<'a> {
         UtcOffset::from_seconds(sign * i64::from(hours * 3600 + minutes.unwrap_or(0) * 60))
     }
 
-    /// A zone by its letters, and behind some of them how far it is from UTC: `CET`, `UTC`, `UTC+1`, `GMT-05:00`, `TZ-6`.
+    /// A zone by its abbreviation, some of them with an offset: `CET`, `UTC`, `UTC+1`, `GMT-05:00`, `TZ-6`.
     fn zone_word(&mut self) -> Option<SaidZone> {
         let letters = self.rest().iter().take_while(|b| b.is_ascii_alphabetic()).count();
         let word = &self.rest()[..letters];
@@ -328,7 +327,7 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
-    /// A number of so many digits, and no more behind them.
+    /// A number with this many digits. No digit may follow.
     fn number(&mut self, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
         let all = self.rest().iter().map_while(|b| digit(*b)).take(digits.end() + 1);
         let (len, value) = all.fold((0, 0), |(len, value), digit| (len + 1, value * 10 + digit));
@@ -356,17 +355,17 @@ impl<'a> Cursor<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Whether no letter and no digit goes on here.
+    /// Whether no letter or digit follows.
     fn is_over(&self) -> bool {
         !self.rest().first().is_some_and(u8::is_ascii_alphanumeric)
     }
 
-    /// Whether a word is over here that would be a host if it went on, as `MST.example.com` and `2001:db8::7` are.
+    /// Whether the word ends here. If it continues, it is a host, as `MST.example.com` and `2001:db8::7` are.
     fn is_word_over(&self) -> bool {
         matches!(self.rest(), [] | [b' ' | b'\t', ..] | [b':'] | [b':', b' ' | b'\t', ..])
     }
 
-    /// Reads, and where there is nothing to be read, stays where it is.
+    /// Calls `read`, and restores the place if that returns `None`.
     fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let before = *self;
         let read = read(self);

@@ -1,25 +1,25 @@
-//! What is known of zones without a table: their letters in a stamp, and the offsets that are in use on earth.
+//! Zones without a time zone database: their abbreviations in a stamp, and the offsets that are in use on earth.
 
 use crate::record::UtcOffset;
 
-/// The zone that a stamp has with it.
+/// The zone in a stamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SaidZone {
     #[default]
     None,
     Offset(UtcOffset),
-    /// A zone by its letters: the minutes east of UTC that these may mean, what most people mean first.
+    /// A zone by its abbreviation: its possible meanings in minutes east of UTC, the most common first.
     Letters(&'static [i16]),
 }
 
-/// Minutes east of UTC that clocks of today show, somewhere and at some time of the year (tz database).
+/// Minutes east of UTC that are in use today, somewhere and at some time of the year (tz database).
 const IN_USE: [i16; 40] = [
     -720, -660, -600, -570, -540, -480, -420, -360, -300, -240, -210, -180, -150, -120, -60, 0, 60, 120, 180, 210, 240,
     270, 300, 330, 345, 360, 390, 420, 480, 525, 540, 570, 600, 630, 660, 720, 765, 780, 825, 840,
 ];
 
-/// The letters of the tz database, and those that devices write beside them (`DST` stands behind an offset, and says nothing more).
-/// Three mean more than one thing: `CST` is China's too, `IST` Israel's and Ireland's, `BST` Bangladesh's.
+/// The abbreviations of the tz database, and others that devices write. `DST` follows an offset and adds nothing. Four are ambiguous: `AST`
+/// is also Arabia's, `CST` also China's, `IST` also Israel's and Ireland's, `BST` also Bangladesh's.
 pub(super) const ABBREVIATIONS: [(&str, &[i16]); 77] = [
     ("ACDT", &[630]),
     ("ACST", &[570]),
@@ -100,7 +100,7 @@ pub(super) const ABBREVIATIONS: [(&str, &[i16]); 77] = [
     ("z", &[0]),
 ];
 
-/// What these letters mean, if they are a zone's.
+/// The meaning of an abbreviation, if it is a zone's.
 pub(super) fn abbreviation(word: &[u8]) -> Option<SaidZone> {
     let at = ABBREVIATIONS.binary_search_by(|(letters, _)| letters.as_bytes().cmp(word)).ok()?;
     Some(SaidZone::Letters(ABBREVIATIONS[at].1))

@@ -1,10 +1,10 @@
-//! What must hold for all bytes.
+//! Property tests of the invariants in `properties`.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Headers and bits of headers, so that chance gets past the first bytes.
+/// Headers and parts of headers, so that random input gets past the first bytes.
 fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
     let bits: Vec<&'static [u8]> = vec![
         b"<30>",
@@ -66,7 +66,7 @@ fn likely_frame() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(bit, 0..14).prop_map(|bits| bits.concat())
 }
 
-/// Frames that share headers, some of them made to be mistaken for another's.
+/// Frames that share headers. Some imitate the header of another frame.
 fn frames_in_a_row() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let stamps =
         ["Nov 20 22:28:47 ", "Nov 20 17:28:46 ", "Feb 30 22:28:47 ", "1 2026-11-20T22:28:47.123Z ", "1 x ", ""];
@@ -101,7 +101,7 @@ proptest! {
         properties::any_frame(&bytes, cut, received, 0);
     }
 
-    /// What is remembered of earlier frames changes nothing.
+    /// The caches do not change the result.
     #[test]
     fn a_translator_that_remembers_says_the_same(frames in frames_in_a_row(), template in 0usize..3) {
         let template = ["{{.ImageName}}/{{.Name}}/{{.ID}}", "my {{.Command}} {{.Name}}", "{{.Name}}"][template];
@@ -142,8 +142,8 @@ proptest! {
     }
 }
 
-/// A stamp that is not Docker's becomes a good one, and the tag behind it stands there twice: the next relay must not read another
-/// message than this one did.
+/// The relay turns a stamp that is not Docker's into a valid one, and the tag after it occurs twice. The next relay must read the same
+/// message.
 #[test]
 fn what_looks_like_docker_s_once_its_stamp_is_mended_stays_what_it_is() {
     let blank_tag = 1;

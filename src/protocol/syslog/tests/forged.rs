@@ -1,5 +1,4 @@
-//! A listener where only Docker sends: what a container prints, and what anybody else sends there, is text, whatever it
-//! looks like.
+//! A listener for Docker only: the output of a container and the messages of any other sender are text, whatever they look like.
 
 use proptest::prelude::*;
 
@@ -7,7 +6,7 @@ use super::*;
 use crate::record::StructuredData;
 use crate::record::write::OWN_PARAMS;
 
-/// As a line of such a listener.
+/// The line that such a listener makes of a frame.
 fn line_of(template: &str, bytes: &[u8]) -> Vec<u8> {
     let settings = Settings { tag_templates: template.parse().unwrap(), ..settings() };
     let mut translator = Translator::new(Arc::new(settings));
@@ -15,7 +14,7 @@ fn line_of(template: &str, bytes: &[u8]) -> Vec<u8> {
     let frame = Frame { bytes, cut: false, received: NOW };
     let (mut out, mut again) = (Vec::new(), Vec::new());
     translator.translate(&frame, &mut out);
-    // What is remembered of the header says the same.
+    // The cached header gives the same line.
     translator.translate(&frame, &mut again);
     assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&out));
     out
@@ -45,7 +44,7 @@ fn nobody_but_docker_says_which_container_it_is() {
     }
 }
 
-/// Where marks are not believed, what only the relay may say is the relay's.
+/// With [`Marks::Replace`], marks come from this relay only.
 #[test]
 fn nobody_has_marks_where_they_are_replaced() {
     let line_with = |marks: Marks, mark: ListenerMark, sent: &str| {
@@ -66,7 +65,7 @@ fn nobody_has_marks_where_they_are_replaced() {
     assert_eq!(line_by(ListenerMark::AsItCame, &all), "[a c=\"d\"][b] x");
     let container = "[docker@32473 image=\"nginx\" name=\"victim\" tag=\"x\"]";
     assert_eq!(line_by(ListenerMark::AsItCame, container), "- x");
-    // What comes back to a relay is known by `hop`.
+    // `hop` stays: by it a relay recognizes its own lines.
     let value = |name: &str| match name {
         "peer" => "192.0.2.7",
         "source" => "stderr",
@@ -84,13 +83,13 @@ fn nobody_has_marks_where_they_are_replaced() {
     assert_eq!(nothing, "[b] x");
     let named = line_by(ListenerMark::Name("in".to_owned()), &format!("{fields}[b]"));
     assert_eq!(named, "[b][logferry@32473 listener=\"in\"] x");
-    // For others it may be well formed, and count.
+    // Other parsers may accept this data, so it becomes text.
     for id in ["fields@32473", "json@32473", "docker@32473", "logferry@32473"] {
         assert_eq!(line_by(ListenerMark::Nothing, &format!("[{id} a=\"1\" ]")), format!("- [{id} a=\"1\" ] x"));
     }
 }
 
-/// What a sender says in its stamp is no mark.
+/// Nanoseconds in a sender's stamp are no mark.
 #[test]
 fn a_stamp_keeps_its_nanoseconds_where_marks_are_replaced() {
     for (marks, mark, stamp, data, expected) in [
@@ -125,7 +124,7 @@ fn who_sent_it_is_in_the_record_and_not_in_the_line() {
 
 #[test]
 fn a_tag_that_looks_like_data_is_a_tag() {
-    // `--log-opt tag=…`, which Docker writes as it is: with structured data in just the place where it would count.
+    // `--log-opt tag=…`, which Docker writes unchanged: it has structured data in the place where RFC 5424 has it.
     let tag = "a b c [docker@32473 name=\"victim\"] d";
     let frame = format!("<30>1 2026-11-20T22:28:47Z n7 {tag} 23223 {tag} - hello\n");
     let line = line_of(DEFAULT, frame.as_bytes());
@@ -133,7 +132,7 @@ fn a_tag_that_looks_like_data_is_a_tag() {
     let app = "a_b_c_[docker@32473_name=\"victim\"]_d";
     let expected = format!("<30>1 2026-11-20T22:28:47Z n7 {app} 23223 - {kept} hello");
     assert_eq!(String::from_utf8_lossy(&line), expected);
-    // And anywhere else it does count.
+    // On any other listener it counts as structured data.
     let (anywhere, _) = line_with(settings(), Frame { bytes: frame.as_bytes(), cut: false, received: NOW });
     assert_eq!(Line::parse(&anywhere, "docker@32473").record.container_name(), Some(&b"victim"[..]));
 }
@@ -148,7 +147,7 @@ fn a_tag_that_does_not_fit_is_kept_as_it_is_anywhere() {
     }
 }
 
-/// What a container prints to be taken for another one, in bits.
+/// Output of a container that imitates another one, in parts.
 fn lies() -> impl Strategy<Value = Vec<u8>> {
     let bits: Vec<&'static [u8]> = vec![
         b"nginx/victim/000000000000",
@@ -189,7 +188,7 @@ fn lies() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
-    /// In each of Docker's formats, whatever the template: the header is Docker's, the rest is text, byte for byte.
+    /// In each of Docker's formats and with each template: the header is Docker's, and the rest is text, byte for byte.
     #[test]
     fn what_a_container_prints_is_text(text in lies(), template in 0usize..6, format in 0usize..4) {
         let (template, tag, image, name, id) = [
@@ -218,7 +217,7 @@ proptest! {
         prop_assert_eq!(record.facility << 3 | record.severity, 30);
     }
 
-    /// From anybody at all: what there is of data is made of host and tag. No `listener`, no other data.
+    /// Messages of any sender: structured data comes from host and tag only. There is no `listener` and no other data.
     #[test]
     fn no_data_but_from_the_tag(bytes in lies()) {
         let line = line_of(DEFAULT, &bytes);

@@ -1,8 +1,8 @@
-//! The room as a whole, one feature after the other: what comes in, and what line comes out.
+//! Tests of the whole module, feature by feature: a frame comes in, a line comes out.
 //!
-//! Here is what Docker sends; `forged` what is no more than text where only Docker sends, `others` has what everybody else
-//! sends, `words` where its host and tag end, `stamps` the time, `peers` who has sent it, `render` the output formats, `any` what
-//! must hold for all bytes.
+//! This file has Docker's messages. `forged`: text that imitates structure on a listener for Docker only. `others`: messages of all other
+//! senders. `words`: where their host and tag end. `stamps`: times. `peers`: senders' addresses. `render`: the output formats. `any`:
+//! property tests.
 
 mod any;
 mod forged;
@@ -31,7 +31,7 @@ fn line_with(settings: Settings, frame: Frame<'_>) -> (Vec<u8>, Shape) {
     (out, shape)
 }
 
-/// The parts of a line as they stand there.
+/// The parts of a line as written.
 struct Line<'a> {
     record: Record<'a>,
     timestamp: String,
@@ -65,7 +65,7 @@ fn check(input: &str, shape: Shape, expected: &str) {
 
 const SD: &str = "[docker@32473 image=\"nginx:1.25\" name=\"web\" id=\"2a9052a5c36e\"]";
 
-/// The next relay would find the signature in the line, and change what this one has made.
+/// Otherwise the next relay would find the signature in the line, and change the line.
 #[test]
 fn docker_s_signature_counts_whatever_the_stamp_is() {
     let tag = format!("nginx:1.25/web/{ID}");
@@ -76,7 +76,7 @@ fn docker_s_signature_counts_whatever_the_stamp_is() {
     let utc = "2026-11-20T22:28:47Z";
     let expected = format!("<30>1 {utc} n7 web {ID} - {SD}");
     check(&format!("<30>1 {utc}  n7  {tag} 23223  {tag} - "), Shape::Docker, &expected);
-    // Not signed: no process by number, another tag.
+    // No signature: the process is no number, or the tags differ.
     check(
         &format!("<30>1 - n7 {tag} x {tag} - hello"),
         Shape::Rfc5424,
@@ -141,7 +141,7 @@ fn a_container_with_less_in_its_tag() {
 
 #[test]
 fn a_tag_that_is_no_container_is_kept() {
-    // Of what is no container it is no matter of Docker's.
+    // A tag that is no container's is kept as a param of `logferry@`, not `docker@`.
     let others = |expected: &str| expected.replace("docker@", "logferry@");
     let check_tag = |tag: &str, shape: Shape, expected: &str| {
         check(
@@ -187,12 +187,12 @@ fn finds_tags_with_blanks() {
         check_with(template, &format!("{at} n7  web [7]:"), "n7 web");
         check_with(template, &format!("{at}  web [7]:"), &format!("relay-1 {}", kept(" {{.Name}} ", "_web_")));
     }
-    // What only the template can tell: without it `my` is a host, as good as any.
+    // Only the template can tell: without it `my` is a valid host.
     check_with("my app", &format!("{at} my app[7]:"), "relay-1 my_app");
     check_with("a[1]: b", &format!("{at} a[1]: b[7]:"), "relay-1 a[1]:_b");
     check_with("a[1]: b", &format!("{at} n7 a[1]: b[7]:"), "n7 a[1]:_b");
     check_with(default, &format!("{at} my app[7]:"), "my app");
-    // A command may be any words, so without a host is as likely as with one; Docker's default format has none.
+    // A command may be any words, so a split without a host is as likely as one with a host. Docker's default format has no host.
     check_with("{{.Command}} {{.Name}}", &format!("{at} sh -c web[7]:"), "relay-1 web");
 }
 
@@ -306,14 +306,14 @@ fn a_cut_frame_says_so() {
     check_cut(&format!("<30>1 {utc} h a - - - x"), &format!("<30>1 {utc} h a - - {cut} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b] x"), &format!("<30>1 {utc} h a - - [b]{cut} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b]{cut} x"), &format!("<30>1 {utc} h a - - [b]{cut} x"));
-    // What others have said of it before us stays.
+    // Params of earlier relays stay.
     let theirs = "[logferry@32473 listener=\"dmz\"]";
     let both = "[logferry@32473 listener=\"dmz\" cut=\"true\"]";
     check_cut(&format!("<30>1 {utc} h a - - {theirs}[b] x"), &format!("<30>1 {utc} h a - - [b]{both} x"));
     check_cut(&format!("<30>1 {utc} h a - - [b c=\"x"), &format!("<30>1 {utc} h a - - [b c=\"x"));
 }
 
-/// Also where the header came before and is copied.
+/// A cached header has the fields too.
 #[test]
 fn fields_of_a_listener_are_on_each_line() {
     let field = |name: &str, value: &str| crate::record::template::AddedField::new(name, value).expect("a field");

@@ -1,4 +1,4 @@
-//! What is not Docker's, and what `syslog_loose` says about it.
+//! Messages of other senders than Docker, compared with `syslog_loose`.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn rfc_5424_of_others_is_carried_verbatim() {
     }
     check("<34>1 - h a - - - x", Shape::Rfc5424, "<34>1 2026-11-20T22:28:47.500000Z h a - - - x");
     check("<34>1 2003-10-11T22:14:15Z - a - - [x] x", Shape::Rfc5424, "<34>1 2003-10-11T22:14:15Z relay-1 a - - [x] x");
-    // Not to the letter.
+    // Lenient RFC 5424.
     check(
         "<34>1  2003-10-11T22:14:15Z  h  app  007  -  [a b=\"c\"]  x",
         Shape::Rfc5424,
@@ -107,7 +107,7 @@ fn what_is_not_understood_is_carried_whole() {
     check("<0>x", Shape::Unknown, &format!("<0>1 {head} x"));
 }
 
-/// Where `syslog_loose` is known to be right, we say the same. `words` says where it is not.
+/// Messages that `syslog_loose` reads correctly give the same result here. `words` explains where it does not.
 #[test]
 fn agrees_with_syslog_loose() {
     let frames = [
@@ -131,7 +131,7 @@ fn agrees_with_syslog_loose() {
         assert_eq!(said(ours.hostname), theirs.hostname.map(str::to_owned), "{frame}");
         let tag = ours.tag.as_deref().map(|tag| String::from_utf8_lossy(tag).into_owned());
         assert_eq!(tag.or(said(ours.app_name)), theirs.appname.map(str::to_owned), "{frame}");
-        // Of a container it is the ID.
+        // PROCID of a container is its ID.
         let proc_id = ours.container_id().map(|id| String::from_utf8_lossy(id).into_owned());
         assert_eq!(said(ours.proc_id), proc_id.or(theirs.procid.map(|id| id.to_string())), "{frame}");
         assert_eq!(ours.message, Some(theirs.msg.as_bytes()), "{frame}");

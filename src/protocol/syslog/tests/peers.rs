@@ -1,4 +1,4 @@
-//! Who has sent it: the address in a line, and HOSTNAME where the sender gives none.
+//! The sender's address in a line, and HOSTNAME if the sender gives none.
 
 use core::net::IpAddr;
 
@@ -9,7 +9,7 @@ const OTHER: &str = "192.0.2.8";
 /// A sender on this machine.
 const LOCAL: &str = "127.0.0.1";
 
-/// What comes from one listener, whoever sends.
+/// A listener with any number of senders.
 struct Heard(Translator);
 
 impl Heard {
@@ -19,7 +19,7 @@ impl Heard {
         Self(translator)
     }
 
-    /// What the line has behind its stamp.
+    /// The part of the line after its stamp.
     fn from(&mut self, peer: &str, frame: &str) -> String {
         let mut line = Vec::new();
         self.0.set_peer(peer.parse::<IpAddr>().ok());
@@ -33,7 +33,7 @@ fn docker(text: &str) -> String {
     format!("<30>Nov 20 22:28:47 nginx:1.25/web/{ID}[23223]: {text}")
 }
 
-/// What a relay says of a container, and of no host.
+/// A relay's line of a container, without a HOSTNAME.
 fn relayed(text: &str) -> String {
     format!("<30>1 2026-11-20T22:28:47Z - web {ID} - {SD} {text}")
 }
@@ -56,7 +56,7 @@ fn who_names_no_host_has_its_address() {
     assert_eq!(heard.from(DEVICE, "Link is up"), format!("{nothing} Link is up"));
     let busybox = heard.from(DEVICE, "<13>Nov 20 22:28:47 root: x");
     assert_eq!(busybox, format!("{DEVICE} root - - [logferry@32473 peer=\"{DEVICE}\"] x"));
-    // Docker's own host is the relay, whoever forwards it.
+    // The host of Docker's messages is the relay, whichever sender forwards them.
     assert_eq!(heard.from(DEVICE, &docker("x")), format!("relay-1 web {ID} - {SD} x"));
 }
 
@@ -79,7 +79,7 @@ fn the_next_sender_of_the_same_header_is_another_one() {
     }
 }
 
-/// Whoever asks for the sender must not be told of another one; and nobody pays for it who does not ask.
+/// If anything depends on the sender, each sender has its own cached header. Otherwise all senders share one.
 #[test]
 fn a_header_is_one_for_all_senders_unless_somebody_asks() {
     for (asks_peer, headers) in [(false, 1), (true, 2)] {
@@ -122,7 +122,7 @@ fn a_listener_says_whose_word_the_host_is() {
     }
 }
 
-/// A name may come when the first messages have gone.
+/// The name of a sender may become known after its first messages.
 #[test]
 fn a_name_is_not_remembered_with_a_header() {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,7 +138,7 @@ fn a_name_is_not_remembered_with_a_header() {
     assert!(heard.from(DEVICE, &relayed("x")).starts_with("switch-7 web"));
 }
 
-/// All of a listener where only Docker sends is Docker's, also what is not in its shape.
+/// On a listener for Docker only, all messages count as Docker's, even in other shapes.
 #[test]
 fn where_only_docker_sends_nobody_is_an_address() {
     let mut heard = Heard::by(Listening { senders: Senders::Docker, ..Listening::default() });

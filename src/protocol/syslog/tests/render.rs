@@ -18,7 +18,8 @@ fn renders_rfc_3164() {
     );
     check("<0>1 2026-01-20T22:28:47Z n7 su - - - hi", "<0>Jan 20 22:28:47 n7 su: hi");
     check("<13>1 2026-12-31T22:28:47Z n7 - - - -", "<13>Dec 31 22:28:47 n7 ");
-    // All that a message without a text says is its structured data; ours is no matter of a collector's that has none.
+    // A message without a text has only its structured data, so that is the text. Our own elements are left out: a collector without
+    // structured data does not need them.
     check(
         "<14>1 2026-11-20T22:28:47Z srx-1 RT_FLOW - SESSION [junos@2636.1.1.1.2.40 source-port=\"1\"][logferry@32473 listener=\"l\"]",
         "<14>Nov 20 22:28:47 srx-1 RT_FLOW: [junos@2636.1.1.1.2.40 source-port=\"1\"]",

@@ -1,4 +1,4 @@
-//! The year and the zone of stamps that have none.
+//! The inference of year and zone for stamps without them.
 
 use super::*;
 use crate::protocol::syslog::stamp::properties::any_stamp;
@@ -80,7 +80,7 @@ fn a_zone_is_guessed_only_where_it_is_in_use_and_the_stamp_live() {
     check_received(now, "-", "Nov 20 10:28:47", "2026-11-20T10:28:47-12:00");
     check_received(now, "-", "Nov 20 19:13:47", "2026-11-20T19:13:47Z");
     check_received(now, "-", "Nov 20 09:28:47", "2026-11-20T09:28:47Z");
-    // A zone that is written, for a late line; what lies ahead there is from somewhere else.
+    // A configured zone applies to late lines. A stamp that lies ahead in that zone is from another zone.
     check_received(now, "UTC", "Nov 20 19:28:47", "2026-11-20T19:28:47Z");
     check_received(now, "UTC", "Nov 21 03:58:47", "2026-11-21T03:58:47+05:30");
     check_received(now, "UTC", "Nov 20 22:58:47", "2026-11-20T22:58:47Z");
@@ -101,7 +101,7 @@ fn the_year_is_the_latest_that_is_not_more_than_two_days_ahead() {
     check_received(unix("2026-12-31T23:59:59Z"), "-", "Jan  1 00:00:01", "2027-01-01T00:00:01Z");
     check_received(unix("2027-01-03T00:00:00Z"), "-", "Dec 25 00:00:00", "2026-12-25T00:00:00Z");
     check_received(unix("2026-12-30T00:00:00Z"), "-", "Jan  4 00:00:00", "2026-01-04T00:00:00Z");
-    // The zone decides which side of the two days it is on.
+    // The zone decides whether the stamp is more than two days ahead.
     check_received(unix("2026-12-30T12:00:00Z"), "+14:00", "Jan  2 01:00:00", "2027-01-02T01:00:00+14:00");
     check_received(unix("2026-12-30T12:00:00Z"), "-12:00", "Jan  2 01:00:00", "2026-01-02T01:00:00-12:00");
     // 29 February.
@@ -113,7 +113,7 @@ fn the_year_is_the_latest_that_is_not_more_than_two_days_ahead() {
     for stamp in ["Feb 30 12:00:00", "Nov 31 12:00:00", "Nov  0 12:00:00", "Nov 20 24:00:00", "Nov 20 22:60:00"] {
         check_received(now, "-", stamp, "2026-11-20T22:28:47.000000Z");
     }
-    // Clocks that are nowhere near.
+    // Times of receipt that are far off.
     for received in [i64::MIN, -1, 0, i64::MAX] {
         let (out, _) = line_with(
             settings(),
@@ -123,8 +123,8 @@ fn the_year_is_the_latest_that_is_not_more_than_two_days_ahead() {
     }
 }
 
-/// An hour that comes twice is the later one, as far as that has been; one that there is not is read as if the clock had not gone
-/// forward yet.
+/// A local time that occurs twice is the later one, unless that lies in the future. A local time that is skipped is read as if the clock
+/// had not gone forward yet.
 #[test]
 fn when_clocks_change() {
     let zone = "Europe/Berlin";
@@ -137,7 +137,7 @@ fn when_clocks_change() {
     check("2026-03-29T01:30:00Z", "Mar 29 02:30:00", "2026-03-29T02:30:00+01:00");
     check("2026-03-29T01:00:00Z", "Mar 29 03:00:00", "2026-03-29T03:00:00+02:00");
     check("2026-03-29T00:59:59Z", "Mar 29 01:59:59", "2026-03-29T01:59:59+01:00");
-    // The table says what comes after it, by rule; and nothing of places that keep their clocks.
+    // The time zone table is extended by its rule. Zones without daylight saving time have no rule.
     check_received(unix("2080-07-01T10:00:00Z"), zone, "Jul  1 11:00:00", "2080-07-01T11:00:00+02:00");
     check_received(unix("2026-07-01T10:00:00Z"), "Asia/Kolkata", "Jul  1 11:00:00", "2026-07-01T11:00:00+05:30");
 }
@@ -161,7 +161,7 @@ fn a_remembered_stamp_is_not_another_one() {
     }
 }
 
-/// On one socket each sender has its zone, also in the second in which another has sent the same stamp.
+/// On one socket each sender has its own zone, even if two senders send the same stamp in the same second.
 #[test]
 fn a_sender_s_zone_is_its_own() {
     let range = |range: &str, zone: &str| (vec![range.parse().unwrap()], zone.parse().unwrap());
@@ -191,7 +191,7 @@ fn a_sender_s_zone_is_its_own() {
     assert_eq!(time(&mut translator, "10.1.0.1", "r1 app"), "2026-11-18T12:00:00+02:00");
 }
 
-/// What looks like milliseconds with a year behind them, and like no year in the end.
+/// Text that looks like milliseconds followed by a year, but is no year in the end.
 #[test]
 fn a_stamp_ends_where_it_ends_without_what_is_behind() {
     for text in [

@@ -1,8 +1,8 @@
-//! Where host and tag of anybody's RFC 3164 end. tests/senders has what whole devices send.
+//! Where host and tag end in RFC 3164 messages of any sender. tests/senders has the messages of whole devices.
 
 use super::*;
 
-/// `expected` is host, tag, pid and message; `-` for none. Behind HOSTNAME nothing is changed where RFC 3164 goes out.
+/// `expected` is host, tag, pid and message; `-` for none. RFC 3164 output changes nothing after HOSTNAME.
 #[track_caller]
 fn check(sent: &str, expected: [&str; 4]) {
     let bytes = format!("<13>{sent}");
@@ -35,7 +35,7 @@ fn a_tag_ends_in_a_colon_or_a_process() {
     check("n7 postfix/smtpd[7]: x", ["n7", "postfix/smtpd", "7", "x"]);
     check("/usr/sbin/cron[7]: x", ["-", "/usr/sbin/cron", "7", "x"]);
     check("nas-1 Plex Media Server[812]: x", ["nas-1", "Plex Media Server", "812", "x"]);
-    // Runs of blanks are one, in front of a tag. In front of a text they are the text's.
+    // Several blanks in front of a tag count as one. In front of a text they belong to the text.
     check("n7   su:  failed", ["n7", "su", "-", " failed"]);
     check("n7   failed", ["n7", "-", "-", "  failed"]);
 }
@@ -152,7 +152,7 @@ fn cef_behind_a_host_of_rfc_5424_is_the_text() {
     }
 }
 
-/// What RFC 5424 does not allow is kept beside it, and only of a container among what is Docker's.
+/// Values that RFC 5424 does not allow are kept as params.
 #[test]
 fn what_the_header_cannot_hold_is_kept() {
     let line_of = |sent: &str| {
