@@ -19,7 +19,7 @@ pub enum Foreign {
     Syslog,
 }
 
-/// What the first bytes show.
+/// The result of examining the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spoken {
     Foreign(Foreign),

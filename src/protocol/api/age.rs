@@ -1,18 +1,18 @@
-//! Lines that are too old for a store. Stores drop them, often with a 2xx, and a spool is there to hold lines for long. Pure: the time is
-//! handed in.
+//! Lines that are too old for a store. Stores drop such lines, often with a 2xx, and a spool can hold lines for long. Pure: the time is an
+//! argument.
 
 use std::time::Duration;
 
 use super::Api;
 use crate::record::UnixMicros;
 
-/// A line on its way must not become too old, nor while the time of sending of its request is kept.
+/// Safety margin: a line must not become too old on its way, nor while a repeated request keeps its time of sending.
 pub const MARGIN: Duration = Duration::from_secs(15 * 60);
 
-/// How old lines may be, and what becomes of older ones.
+/// How old lines may be, and how older lines are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgeLimit {
-    /// `None`: as old as they are.
+    /// `None`: no limit.
     pub max_age: Option<Duration>,
     pub too_old: TooOld,
 }
@@ -22,7 +22,7 @@ pub enum TooOld {
     /// The line is sent with the time of sending.
     Now,
     DeadLetter,
-    /// The line is sent as it is.
+    /// The line is sent with its own time.
     Send,
 }
 
@@ -30,15 +30,15 @@ pub enum TooOld {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
     AsItIs,
-    /// With this time, and its own one in a field.
+    /// With this time. The line's own time is a field.
     At(UnixMicros),
-    /// Not at all: it is so old.
+    /// Not at all: the line has this age.
     Never(Duration),
 }
 
 impl AgeLimit {
-    /// How a line of this time is sent at `now`. A line without a time has none that a store could refuse, but some stores need one. A line
-    /// of the future is not old.
+    /// How a line with this time is sent at `now`. A line without a time is never refused for its age, but some stores need a time. A line
+    /// from the future is not old.
     pub fn sending(&self, time: Option<UnixMicros>, now: UnixMicros) -> Sending {
         let (Some(max_age), TooOld::Now | TooOld::DeadLetter) = (self.max_age, self.too_old) else {
             return Sending::AsItIs;
@@ -54,15 +54,15 @@ impl AgeLimit {
 }
 
 impl Api {
-    /// How old a line may be when it is sent; `None`: as old as it is.
+    /// The default age limit of lines; `None`: no limit.
     pub fn max_age(&self) -> Option<Duration> {
         const HOUR: u64 = 3600;
         let hours = match self {
-            // What is older is answered with 202 and dropped (<https://docs.datadoghq.com/api/latest/logs/#send-logs>).
+            // Older lines are answered with 202 and dropped (<https://docs.datadoghq.com/api/latest/logs/#send-logs>).
             Self::Datadog(_) => 18,
             // <https://docs.newrelic.com/docs/logs/log-api/introduction-log-api/#limits>
             Self::NewRelic(_) => 48,
-            // What is older is thrown away inside of a 200, which says so.
+            // Older lines are dropped. The answer is a 200 that reports it.
             Self::CloudWatch(_) => 14 * 24,
             // `reject_old_samples_max_age`
             Self::Loki(_) => 7 * 24,
@@ -92,7 +92,7 @@ mod tests {
             (ago(HOUR), false),
             (ago(HOUR + 1), true),
             (ago(1000 * HOUR), true),
-            // Of the future, a little and as far as there is one.
+            // From the near future and from the farthest.
             (ago(-1), false),
             (ago(-1000 * HOUR), false),
             (Some(i64::MAX), false),

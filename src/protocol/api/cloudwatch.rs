@@ -4,8 +4,8 @@
 //! {"logGroupName":"/docker/prod","logStreamName":"host-1","logEvents":[{"timestamp":1795898247123,"message":"{…}"},…]}
 //! ```
 //!
-//! A request is for one stream, its events are in the order of their times, and no two of them are 24 hours apart: [`arrange`] sees to it.
-//! 200 may say that the oldest or the newest of the events were thrown away; the answer names them by their places.
+//! A request is for one stream. Its events are in the order of their times and span less than 24 hours: [`arrange`] does this. A 200 may
+//! report that the oldest or the newest events were dropped, by their indexes.
 //!
 //! [`arrange`]: CloudWatch::arrange
 
@@ -20,25 +20,25 @@ use crate::record::template::Name;
 use crate::record::{Record, escape};
 use crate::sorted::sort_by_key;
 
-/// A request may have 10,000 events and 1,048,576 bytes: those of the messages and 26 for each event. What surrounds a message in our JSON is
-/// more than 26 bytes, and escaping makes nothing shorter, so that a body of that size is never too large. An event alone may have so many
-/// bytes by itself, and CloudWatch says if it has more.
+/// A request may have 10,000 events and 1,048,576 bytes: the bytes of the messages plus 26 for each event. Our JSON puts more than 26 bytes
+/// around a message, and escaping never makes a text shorter, so a body of this size is never too large. A single event may have as many
+/// bytes. That limit is not checked here, because CloudWatch reports events that are too large.
 pub const LIMITS: Limits = Limits { lines: 10_000, bytes: 1_048_576, line: usize::MAX };
-/// No two events of a request may be further apart.
+/// The events of a request must span less than this.
 const SPAN: i64 = 24 * 60 * 60 * 1_000_000;
-/// Characters of a group's or a stream's name.
+/// Maximum characters of a group's or a stream's name.
 pub const MAX_NAME: usize = 512;
 
 pub struct CloudWatch {
     pub group: Name,
     pub stream: Name,
-    /// What makes an event's text of a line; `None`: it is MSG.
+    /// Renders the event's text; `None`: the text is MSG.
     pub objects: Option<Ndjson>,
-    /// Whether streams that are not there are made.
+    /// Whether missing groups and streams are created.
     pub creates: bool,
 }
 
-/// What a stream needs, in the order in which it is made.
+/// The resources of a stream, in the order of their creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Creation {
     Group,
@@ -51,19 +51,19 @@ struct Taken {
     rejected: Option<Rejected>,
 }
 
-/// The ends of the request that were thrown away.
+/// The parts at both ends of a request that were dropped.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Rejected {
-    /// Behind the last one that is too old.
+    /// The index after the last event that is too old.
     too_old_log_event_end_index: Option<usize>,
-    /// Behind the last one that is older than the group keeps events.
+    /// The index after the last event that is older than the retention of the group.
     expired_log_event_end_index: Option<usize>,
-    /// At the first one that is too new.
+    /// The index of the first event that is too new.
     too_new_log_event_start_index: Option<usize>,
 }
 
-/// What is wrong with a request (<https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/CommonErrors.html>).
+/// The error in an answer (<https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/CommonErrors.html>).
 #[derive(Default, Deserialize)]
 struct Problem {
     #[serde(rename = "__type", default)]
@@ -77,7 +77,7 @@ impl CloudWatch {
         Head { path: "/", content_type: "application/x-amz-json-1.1" }
     }
 
-    /// Divides lines into requests, each by the places of its lines, in the order of their times.
+    /// Divides lines into requests. Each is a list of indexes of lines, in the order of their times.
     pub fn arrange(&self, lines: &[Line<'_>]) -> Vec<Vec<usize>> {
         let mut streams: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
         for (place, line) in lines.iter().enumerate() {
@@ -87,7 +87,7 @@ impl CloudWatch {
         let time = |place: usize| lines[place].time().map_or(0, |time| time.0);
         let mut requests = Vec::with_capacity(streams.len());
         for mut places in streams.into_values() {
-            // Stable: what has one time keeps its order.
+            // Stable: lines with equal times keep their order.
             sort_by_key(&mut places, |place| time(*place));
             let mut rest = &places[..];
             while let Some(first) = rest.first() {
@@ -97,7 +97,7 @@ impl CloudWatch {
                 rest = behind;
             }
         }
-        // The spool's order, as far as it goes: the cursor waits for the first line of all.
+        // In the spool's order as far as possible: the cursor waits for the first line of all.
         sort_by_key(&mut requests, |places| places.iter().min().copied());
         requests
     }
@@ -110,7 +110,7 @@ impl CloudWatch {
         let mut text = Vec::new();
         request.array("logEvents", lines, |line, out| {
             let mut event = Object::begin(out);
-            // In milliseconds since 1970, which no event is older than.
+            // In milliseconds. CloudWatch takes no time before 1970.
             event.number("timestamp", line.time().map_or(0, |time| time.0.div_euclid(1000).max(0)));
             self.message(line, &mut text, &mut event);
             event.end();
@@ -126,7 +126,7 @@ impl CloudWatch {
     fn message(&self, line: &Line<'_>, text: &mut Vec<u8>, event: &mut Object<'_>) {
         let Some(objects) = &self.objects else {
             return match line.record.text() {
-                // CloudWatch takes no empty event.
+                // CloudWatch refuses an empty event.
                 b"" => event.text("message", " "),
                 bytes => match std::str::from_utf8(bytes) {
                     Ok(text) => event.text("message", text),
@@ -139,7 +139,7 @@ impl CloudWatch {
         event.text("message", &String::from_utf8_lossy(text));
     }
 
-    /// What a request for something is called, in `X-Amz-Target`.
+    /// The operation of a request, for `X-Amz-Target`. `None`: a request with lines.
     pub fn operation(what: Option<Creation>) -> &'static str {
         match what {
             None => "Logs_20140328.PutLogEvents",
@@ -148,7 +148,7 @@ impl CloudWatch {
         }
     }
 
-    /// Appends the request that makes what a line needs.
+    /// Appends the request that creates a resource for a line.
     pub fn creation(&self, what: Creation, line: &Record<'_>, out: &mut Vec<u8>) {
         let mut request = Object::begin(out);
         match what {
@@ -158,7 +158,7 @@ impl CloudWatch {
         request.end();
     }
 
-    /// What the answer to a request of so many lines means, or that to a request that makes something.
+    /// The verdict on the answer to a request of this many lines, or to a request that creates a resource.
     pub fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
         if (200..=299).contains(&answer.status) {
             return taken(answer, lines);
@@ -166,13 +166,13 @@ impl CloudWatch {
         let problem: Problem = serde_json::from_slice(answer.body).unwrap_or_default();
         let kind = problem.kind.rsplit('#').next().unwrap_or_default();
         if kind.is_empty() {
-            // Not from CloudWatch: a proxy's, or none.
+            // The answer is not from CloudWatch but from a proxy, or it has no error.
             return answer.verdict();
         }
         let why = problem.words(answer.status, kind);
         match kind {
             _ if answer.is_too_large() => Verdict::TooLarge(why),
-            // One that is there already is as good as one that was made.
+            // An existing resource is as good as a new one.
             "DataAlreadyAcceptedException" | "ResourceAlreadyExistsException" => Verdict::Delivered,
             "ResourceNotFoundException" if self.creates => Verdict::Missing(why),
             "ThrottlingException"
@@ -186,14 +186,14 @@ impl CloudWatch {
             | "InvalidSequenceTokenException" => Verdict::Again { after: answer.retry_after, why },
             "InvalidParameterException" | "SerializationException" | "ValidationException" => Verdict::Refused(why),
             _ if answer.status >= 500 => Verdict::Again { after: answer.retry_after, why },
-            // AccessDeniedException, UnrecognizedClientException, InvalidSignatureException, ExpiredTokenException and their kin.
+            // AccessDeniedException, UnrecognizedClientException, InvalidSignatureException, ExpiredTokenException and similar.
             _ => Verdict::Stop(why),
         }
     }
 }
 
 fn taken(answer: &Answer<'_>, lines: usize) -> Verdict {
-    // What makes something is answered with nothing.
+    // The answer to a creation has no body.
     let taken = if answer.body.trim_ascii().is_empty() { b"{}" } else { answer.body };
     let Ok(Taken { rejected }) = serde_json::from_slice(taken) else {
         return Verdict::Stop(format!("this is no answer to PutLogEvents: {}", answer.words()));
@@ -206,7 +206,7 @@ fn taken(answer: &Answer<'_>, lines: usize) -> Verdict {
     let (too_new, why_too_new) =
         (rejected.too_new_log_event_start_index, "it is too new for CloudWatch Logs (tooNewLogEventStartIndex)");
     let fate = |place: usize| {
-        // One event alone is meant, wherever its place is counted from.
+        // In a request of one event any index means that event, whether it counts from 0 or 1.
         let is_before = |end: usize| place < end || lines == 1;
         let old = ends.iter().find(|(end, _)| end.is_some_and(is_before));
         match old {
@@ -218,18 +218,18 @@ fn taken(answer: &Answer<'_>, lines: usize) -> Verdict {
     Verdict::Each((0..lines).map(fate).collect())
 }
 
-/// Whether a name of a log group may have it.
+/// Whether the name of a log group may contain this byte.
 pub fn is_of_group(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_-/.#".contains(&byte)
 }
 
-/// Whether a name of a log stream may have it.
+/// Whether the name of a log stream may contain this byte.
 pub fn is_of_stream(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~') && !b":*".contains(&byte)
 }
 
 impl Problem {
-    /// For a person. A wrong signature is answered with the request that the server has seen, in which a session token stands.
+    /// The error in one line. The answer to a wrong signature repeats the request, which has the session token, so that part is cut off.
     fn words(&self, status: u16, kind: &str) -> String {
         let message = self.message.split("The Canonical String").next().unwrap_or_default();
         let message = Answer { status, retry_after: None, body: message.as_bytes() }.words();
@@ -237,7 +237,7 @@ impl Problem {
     }
 }
 
-/// The name of a log group. What it cannot have is `_`.
+/// The name of a log group. Illegal characters become `_`.
 pub fn group(template: &str) -> Name {
     Name::new(template, |byte| if is_of_group(byte) { char::from(byte) } else { '_' }, MAX_NAME)
 }
@@ -360,7 +360,7 @@ mod tests {
         let large = r#"{"__type":"InvalidParameterException","message":"Upload too large: 1048650 bytes exceeds limit of 1048576"}"#;
         verdicts(&api(true), 3, 400, large, "TooLarge(");
         verdicts(&api(true), 3, 403, "<html>", "Stop");
-        // A session token is not told.
+        // The session token is not shown.
         let body = r#"{"__type":"InvalidSignatureException","message":"It does not match.\n\nThe Canonical String for this request should have been 'x-amz-security-token:hunter2'"}"#;
         verdicts(&api(true), 3, 400, body, "Stop(\"HTTP 400 InvalidSignatureException: It does not match.\")");
     }

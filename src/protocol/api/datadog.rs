@@ -1,10 +1,10 @@
-//! Datadog's intake of logs (<https://docs.datadoghq.com/api/latest/logs/#send-logs>): an array of objects.
+//! Datadog's Logs API (<https://docs.datadoghq.com/api/latest/logs/#send-logs>): an array of objects.
 //!
 //! ```text
 //! [{"message":"…","timestamp":1795898247123,"ddsource":"docker","service":"web-1","hostname":"…","status":"info","ddtags":"image_name:web,…",…}]
 //! ```
 //!
-//! 202 says that the request was read. What is older than 18 hours is dropped after that, and nothing says so.
+//! 202 only means that the request was read. Afterwards Datadog drops lines older than 18 hours, without a report.
 
 use super::names::with_own_names;
 use super::object::{Object, push_array};
@@ -12,11 +12,11 @@ use super::{Head, Limits, Line, ORIGINAL_TIME, TRUNCATED, image_and_tag, service
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, Record, SEVERITIES, escape};
 
-/// A request may have 1,000 entries and 5 MB, an entry 1 MB: of a longer one Datadog keeps the start, with a 202. A request that is no
-/// larger than an entry may be has no such entry.
+/// A request may have 1,000 entries and 5 MB, an entry 1 MB. Datadog truncates a longer entry and answers 202. So a request is limited to
+/// the size of one entry and cannot contain a longer one.
 pub const LIMITS: Limits = Limits { lines: 1000, bytes: 1_000_000, line: 1_000_000 };
 
-/// What stands beside the fields of a line. A field with one of these names has another one.
+/// The attributes that are not the line's fields. A field with one of these names is renamed.
 const OURS: [&str; 13] = [
     "message",
     "timestamp",
@@ -30,14 +30,14 @@ const OURS: [&str; 13] = [
     ORIGINAL_TIME,
     TRUNCATED,
     "escaped",
-    // Datadog's own, for `hostname`.
+    // Datadog's own name for `hostname`.
     "host",
 ];
 
 pub struct Datadog {
-    /// The spool's id, which makes the lines' numbers unique.
+    /// The spool's ID, which makes the lines' numbers unique.
     pub spool: String,
-    /// On each line, as tags.
+    /// Tags of each line.
     pub tags: Vec<(String, String)>,
 }
 
@@ -106,7 +106,7 @@ impl Datadog {
     }
 }
 
-/// Appends a tag. A comma in it would end it.
+/// Appends a tag. A comma would end the tag, so it becomes `_`.
 fn push_tag(name: &str, value: &str, tags: &mut String) {
     if !tags.is_empty() {
         tags.push(',');

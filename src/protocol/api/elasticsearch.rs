@@ -1,13 +1,13 @@
 //! Elasticsearch's `_bulk` (<https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-bulk>), which OpenSearch, Quickwit,
-//! VictoriaLogs, OpenObserve and ZincSearch take too.
+//! VictoriaLogs, OpenObserve and ZincSearch accept too.
 //!
 //! ```text
 //! {"create":{"_index":"logs-docker-default","_id":"SPOOL-SESSION-NUMBER"}}
 //! {"@timestamp":"2026-11-20T22:28:47.123456Z","message":"…","host":{"name":"…"},"container":{…},…}
 //! ```
 //!
-//! The names are ECS' (<https://www.elastic.co/docs/reference/ecs>). `create` is the one action that data streams take, and it makes a
-//! line with an `_id` that is there already a 409: such a line is delivered.
+//! The names are those of ECS (<https://www.elastic.co/docs/reference/ecs>). `create` is the only action that data streams accept. A line
+//! with an existing `_id` gets a 409, which means that it is delivered.
 
 use std::borrow::Cow;
 
@@ -21,25 +21,25 @@ use crate::record::template::Name;
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, Record, SEVERITIES};
 
-/// What is asked of an answer: a full one can be larger than the request.
+/// The path with a filter for the answer: a full answer can be larger than the request.
 const WANTED: &str =
     "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.failure_store";
 
-/// A data stream by the template `logs-*-*` that Elasticsearch has.
+/// A data stream of Elasticsearch's built-in template `logs-*-*`.
 pub const DEFAULT_INDEX: &str = "logs-docker-default";
 
-/// Bytes of an index's name.
+/// Maximum bytes of an index's name.
 pub const MAX_INDEX: usize = 255;
 
 pub struct Elasticsearch {
     /// The data stream or index.
     pub index: Name,
-    /// The spool's id, which makes the lines' numbers unique; `None`: Elasticsearch makes an `_id` of its own, and a line that is sent
-    /// twice is there twice.
+    /// The spool's ID, which makes the lines' numbers unique. `None`: Elasticsearch generates the `_id`, and a line that is sent twice is
+    /// stored twice.
     pub spool: Option<String>,
-    /// The SD-ID under which a line has image, name and ID.
+    /// The SD-ID of the element with image, name and ID.
     pub sd_id: String,
-    /// On each line: ECS' `labels`.
+    /// ECS' `labels` of each line.
     pub labels: Vec<(String, String)>,
 }
 
@@ -50,7 +50,7 @@ struct Bulk {
     items: Vec<Item>,
 }
 
-/// What is said of a line, by the action that was taken.
+/// The result of a line, under the action that was taken.
 #[derive(Deserialize)]
 struct Item {
     #[serde(alias = "index")]
@@ -127,7 +127,7 @@ impl Elasticsearch {
         let original = line.original_time();
         if !record.fields.is_empty() || !self.labels.is_empty() || original.is_some() || record.cut {
             document.object("labels", |labels| {
-                // A name must be there once.
+                // Names must be unique.
                 let is_ours = |name: &str| {
                     [ORIGINAL_TIME, TRUNCATED].contains(&name) || self.labels.iter().any(|(label, _)| label == name)
                 };
@@ -170,7 +170,7 @@ impl Elasticsearch {
         }
         let ids = foreign_params(record, &self.sd_id);
         if !ids.is_empty() {
-            // SD-IDs and names are ASCII: an element takes nothing else.
+            // SD-IDs and names are ASCII: an element accepts nothing else.
             let key = |name| String::from_utf8_lossy(name);
             let text = |value: &&[u8]| String::from_utf8_lossy(&unescape(value)).into_owned();
             syslog.object("structured_data", |object| {
@@ -185,13 +185,13 @@ impl Elasticsearch {
         }
     }
 
-    /// What the answer to a request of so many lines means.
+    /// The verdict on the answer to a request of this many lines.
     pub fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
         if !(200..=299).contains(&answer.status) {
             return answer.verdict();
         }
         if answer.body.trim_ascii().is_empty() {
-            // VictoriaLogs ends a request so that has a document it cannot read.
+            // VictoriaLogs answers like this if it cannot read a document.
             return Verdict::Refused(format!("HTTP {}, and no word about the lines", answer.status));
         }
         let Ok(Bulk { errors, items }) = serde_json::from_slice(answer.body) else {
@@ -212,8 +212,8 @@ impl Elasticsearch {
     }
 }
 
-/// The name of a data stream or an index, which begins with a text. Of a value letters are small, and what is neither a letter nor a digit nor
-/// one of `-_.` is `_`.
+/// The name of a data stream or an index, which begins with a literal text. In a value, letters become lower case, and characters other
+/// than letters, digits and `-_.` become `_`.
 pub fn index(template: &str) -> Name {
     let legal = |byte: u8| match byte.to_ascii_lowercase() {
         byte if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) => char::from(byte),
@@ -223,14 +223,14 @@ pub fn index(template: &str) -> Name {
 }
 
 impl Said {
-    /// `Err`: it is not about the line.
+    /// `Err`: the error does not concern the line.
     fn fate(&self) -> Result<Fate, String> {
         let why = || match &self.error {
             Some(Problem { kind, reason }) => format!("{} {kind}: {reason}", self.status),
             None => self.status.to_string(),
         };
         match self.status {
-            // 409: a line with this `_id` is there.
+            // 409: a line with this `_id` exists.
             200..=299 | 409 => Ok(Fate::Delivered),
             429 | 500..=599 => Ok(Fate::Again(why())),
             401 | 403 | 404 => Err(why()),
@@ -239,7 +239,7 @@ impl Said {
     }
 }
 
-/// ECS: a name with a dot would be an object.
+/// Replaces dots: in ECS a name with a dot denotes an object.
 fn without_dots(name: &str) -> Cow<'_, str> {
     if name.contains('.') { name.replace('.', "_").into() } else { name.into() }
 }
@@ -266,7 +266,7 @@ mod tests {
             verdict(200, r#"{"took":3,"errors":false,"items":[{"create":{"status":201}}]}"#, 1),
             Verdict::Delivered
         );
-        // What `filter_path` leaves, and what look-alikes say.
+        // The answer after `filter_path`, and the answer of a compatible server.
         assert_eq!(verdict(200, r#"{"errors":false}"#, 7), Verdict::Delivered);
         assert_eq!(verdict(200, "{}", 7), Verdict::Delivered);
     }
@@ -294,7 +294,7 @@ mod tests {
         }
     }
 
-    /// A document in which a name is there twice is refused.
+    /// Elasticsearch refuses a document with a duplicate name.
     #[test]
     fn each_name_is_there_once() {
         let labels = vec![("env".to_owned(), "prod".to_owned())];

@@ -1,11 +1,11 @@
-//! Lines that share what is said once for all of them: a container, a stream.
+//! Groups lines whose common data is written only once: those of a container or a stream.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::Line;
 
-/// The lines of each key, in their order. A key is where its first line is.
+/// The lines of each key, in their order. The keys are in the order of their first lines.
 pub fn grouped<'l, 'a, K: Copy + Eq + Hash>(
     lines: &'l [Line<'a>],
     key: impl Fn(&'l Line<'a>) -> K,

@@ -1,4 +1,4 @@
-//! Loki's push (<https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs>), which VictoriaLogs takes too.
+//! Loki's push API (<https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs>), which VictoriaLogs accepts too.
 //!
 //! ```text
 //! {"streams":[
@@ -6,21 +6,25 @@
 //!    "values":[["1795898247123456042","the line",{"container_id":"…","image":"…","facility":"daemon"}],…]},…]}
 //! ```
 //!
-//! Loki makes a stream of each set of labels and suffers from many, so labels have few values; all else is structured metadata, which it
-//! takes since 3.0 as it is configured there. Names are those that it allows: letters, digits and `_`. A line that is not UTF-8 has `\xHH`
-//! for each byte that is wrong and `\\` for each backslash, and `escaped` names what is written so: as in the format `json`.
+//! Loki creates a stream for each set of labels and performs badly with many streams. So labels have few values, and everything else is
+//! structured metadata, which Loki accepts since 3.0 as it is configured there. Names have only the characters that Loki allows: letters,
+//! digits and `_`. A text that is not UTF-8 has `\xHH` for each invalid byte and `\\` for each backslash, and `escaped` names it, as in the
+//! format `json`.
 //!
-//! Lines that are sent with the time of sending are in streams of their own, with the label `restamped`: they would make a stream so new
-//! that Loki refuses what comes behind them with its own, older time.
+//! Lines that are sent with the time of sending have streams of their own, with the label `restamped`. Otherwise they would make a stream
+//! so new that Loki refuses the following lines with their own, older times.
 //!
-//! Two lines of a stream that are equal in time, text and metadata are one line there. So a line that is sent again is there once, as far
-//! as Loki still has its chunk in memory; and so that two lines of one microsecond stay two, the last three digits of a line's number
-//! stand for its nanoseconds, which are in the metadata where they are known.
+//! Loki stores two lines of a stream that are equal in time, text and metadata only once. So a line that is sent again is stored once, as
+//! long as Loki has its chunk in memory. To keep two lines of one microsecond apart, the last three digits of a line's number replace its
+//! nanoseconds. The metadata has the nanoseconds if they are known.
 //!
-//! Loki takes 4 MB a second of a tenant, 6 MB at once (`ingestion_rate_mb`, `ingestion_burst_size_mb`), and says 429 beyond; lines of
-//! 256 KB (`max_line_size`), and cuts or refuses longer ones as it is configured; nothing older than a week (`reject_old_samples_max_age`),
-//! nor an hour behind the newest line of its stream. For these it says 400 and has kept the other lines of the request: halves of it find
-//! the one.
+//! Loki's default limits:
+//!
+//! - 4 MB a second from a tenant, 6 MB at once (`ingestion_rate_mb`, `ingestion_burst_size_mb`). It answers 429 beyond.
+//! - 256 KB a line (`max_line_size`). It truncates or refuses longer lines, as it is configured.
+//! - No line older than a week (`reject_old_samples_max_age`), and none an hour older than the newest line of its stream.
+//!
+//! It refuses such lines with 400 and has stored the other lines of the request. Sending halves of the request finds the refused line.
 
 use std::borrow::Cow;
 
@@ -30,15 +34,15 @@ use super::object::{Object, push_text};
 use super::{Answer, Head, Line, ORIGINAL_TIME, TRUNCATED, Verdict, foreign_text, service};
 use crate::record::{FACILITIES, Record, SEVERITIES, Value, escape};
 
-/// The maximum number of labels of a stream that the config may name: Loki's (`max_label_names_per_series`) but for [`RESTAMPED`].
+/// The maximum number of labels that the config may name: Loki's limit (`max_label_names_per_series`) minus one for [`RESTAMPED`].
 pub const MAX_LABELS: usize = 14;
 /// The label of lines that are sent with the time of sending.
 const RESTAMPED: &str = "restamped";
-/// The maximum length of a label's value in bytes (`max_label_value_length`). A longer one is cut: Loki refuses its lines.
+/// The maximum length of a label's value in bytes (`max_label_value_length`). A longer value is truncated, because Loki refuses its lines.
 const MAX_LABEL_VALUE: usize = 2048;
-/// `job`, where the config says no other.
+/// The default value of `job`.
 const JOB: &str = "logferry";
-/// The keys of metadata that are not the line's fields, beside the labels'.
+/// The keys of metadata that are not the line's fields, besides the labels' names.
 const OURS: [&str; 11] = [
     "container_id",
     "image",
@@ -54,15 +58,15 @@ const OURS: [&str; 11] = [
 ];
 
 pub struct Loki {
-    /// What is a label; the rest is metadata.
+    /// The labels. All other data is metadata.
     pub labels: Vec<Label>,
-    /// On each stream: labels too.
+    /// Fixed labels of each stream.
     pub fields: Vec<(String, String)>,
-    /// The SD-ID under which a line has image, name and ID.
+    /// The SD-ID of the element with image, name and ID.
     pub sd_id: String,
 }
 
-/// What can be a label: it has few values, whoever sends.
+/// The data that can be a label, because it has few values with any sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     Job,
@@ -102,7 +106,7 @@ impl Label {
     }
 }
 
-/// Can a label have this name (<https://grafana.com/docs/loki/latest/get-started/labels/#label-format>)?
+/// Whether a label can have this name (<https://grafana.com/docs/loki/latest/get-started/labels/#label-format>).
 pub fn is_label_name(name: &str) -> bool {
     !name.starts_with(|first: char| first.is_ascii_digit()) && !name.is_empty() && name.bytes().all(is_name_byte)
 }
@@ -129,7 +133,7 @@ impl Loki {
         Label::ALL.map(|label| if self.is_label(label) { label.value(record) } else { None })
     }
 
-    /// What the config says of each line counts.
+    /// Whether this is a label with a value from the line. A fixed label of the same name has precedence.
     fn is_label(&self, label: Label) -> bool {
         self.labels.contains(&label) && !self.is_field(label.name())
     }
@@ -138,7 +142,7 @@ impl Loki {
         self.fields.iter().any(|(field, _)| field == name)
     }
 
-    /// As [`is_field`](Self::is_field), of those that are written on the stream.
+    /// The fixed labels of a stream. `restamped` is left out if the stream has its own.
     fn extra(&self, is_restamped: bool) -> impl Iterator<Item = &(String, String)> {
         self.fields.iter().filter(move |(name, _)| !is_restamped || name != RESTAMPED)
     }
@@ -153,7 +157,7 @@ impl Loki {
         if is_restamped {
             stream.text(RESTAMPED, "true");
         } else if self.fields.is_empty() && labels.iter().all(Option::is_none) {
-            // Loki takes no stream without a label.
+            // Loki refuses a stream without a label.
             stream.text(Label::Job.name(), JOB);
         }
     }
@@ -178,7 +182,7 @@ impl Loki {
         out.push(b']');
     }
 
-    /// Texts alone: Loki takes no other values.
+    /// All values are texts: Loki accepts no others.
     fn metadata(&self, line: &Line<'_>, escaped: Option<&'static str>, out: &mut Vec<u8>) {
         let record = &line.record;
         let mut metadata = Object::begin(out);
@@ -227,7 +231,7 @@ impl Loki {
         metadata.end();
     }
 
-    /// What an answer means.
+    /// The verdict on an answer.
     pub fn verdict(&self, answer: &Answer<'_>) -> Verdict {
         match answer.status {
             200 | 204 => Verdict::Delivered,
@@ -238,12 +242,12 @@ impl Loki {
     }
 }
 
-/// The time of a line in nanoseconds since 1970, of which the last three digits are those of its number. They are the same each time it is
-/// sent. A line without a time has 1970's.
+/// The time of a line in nanoseconds since 1970. Its last three digits are those of the line's number, so the time is the same each time
+/// the line is sent. A line without a time counts from 1970-01-01.
 fn distinct_nanos(line: &Line<'_>) -> i64 {
     let nanos = line.nanos().unwrap_or_default();
     let distinct = nanos - nanos.rem_euclid(1000) + i128::from(line.id.number % 1000);
-    // A time that Loki cannot even read costs it the whole request; the last one that it can is too far from now for this line alone.
+    // Loki refuses a whole request for a time that it cannot parse. It refuses only this line for the farthest time that it can parse.
     i64::try_from(distinct).unwrap_or(if distinct < 0 { i64::MIN } else { i64::MAX })
 }
 

@@ -1,27 +1,27 @@
-//! Log stores that take lines by HTTP: the body of a request, and what its answer means for each line in it. Pure: no socket, no clock, no
-//! async; what sends them is `forward/http`.
+//! HTTP APIs of log stores: the body of a request, and what its answer means for each line in it. Pure: no socket, no clock, no async.
+//! `forward/http` sends the requests.
 //!
-//! A line has one of four verdicts. *Delivered*: the store has it. *Again*: it is sent once more. *Poison*: the store will never take this
-//! line; it becomes a dead letter. *Stop*: the store takes no line as things are (credentials, a missing index); nothing is given up.
-//! An answer seldom says so much: see [`Verdict`].
+//! A line has one of four verdicts. *Delivered*: the store has it. *Again*: it is sent once more. *Poison*: the store will never accept
+//! this line, so it becomes a dead letter. *Stop*: the store accepts no line at present (wrong credentials, a missing index), and no line
+//! is given up. Few answers are that specific: see [`Verdict`].
 //!
-//! - here: [`Line`], [`Answer`], [`Verdict`], and what HTTP's own numbers mean
+//! - here: [`Line`], [`Answer`], [`Verdict`], and the meaning of HTTP status codes
 //! - `age`: lines that are too old for a store
-//! - `object`: JSON as it is written
-//! - `protobuf`: Protocol Buffers as they are written and read
-//! - `grouped`: lines that share what is said once for all of them
-//! - `names`: names of fields, each once
-//! - `elasticsearch`: `_bulk`, of Elasticsearch, OpenSearch and those that speak like them
-//! - `otlp`: OpenTelemetry's logs, which many take
+//! - `object`: writes JSON
+//! - `protobuf`: writes and reads Protocol Buffers
+//! - `grouped`: groups lines whose common data is written only once
+//! - `names`: makes names of fields unique
+//! - `elasticsearch`: `_bulk` of Elasticsearch, OpenSearch and compatible stores
+//! - `otlp`: OpenTelemetry's logs, which many stores accept
 //! - `splunk`: Splunk's HTTP Event Collector
-//! - `loki`: Loki's push
-//! - `datadog`: Datadog's intake of logs
+//! - `loki`: Loki's push API
+//! - `datadog`: Datadog's Logs API
 //! - `newrelic`: New Relic's Log API
 //! - `cloudwatch`: CloudWatch Logs' PutLogEvents
 //! - `s3`: objects of lines in S3
 //! - `ndjson`: the format `json`, for any URL
-//! - `search`: how lines are found there again, for `logferry probe`
-//! - `properties`: what must hold for all lines and all answers
+//! - `search`: queries that find lines again, for `logferry probe`
+//! - `properties`: invariants of all lines and all answers
 
 pub mod age;
 pub mod cloudwatch;
@@ -79,26 +79,26 @@ pub enum Api {
 pub struct Line<'a> {
     pub id: LineId,
     pub record: Record<'a>,
-    /// When the line is sent. `Some`: it is too old for the store, or has no time and the store takes none such. The store is told
-    /// this time instead of the line's own; the true one is a field, [`ORIGINAL_TIME`].
+    /// The time of sending. `Some`: the line is too old for the store, or has no time and the store needs one. The store gets this time
+    /// instead of the line's own, which is in the field [`ORIGINAL_TIME`].
     pub sent_at: Option<UnixMicros>,
 }
 
-/// What names a line of a spool for good: it is the same after `kill -9`, and for each sending.
+/// The permanent identity of a line in a spool. It is the same after `kill -9`, and each time the line is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineId {
-    /// Which opening of the spool numbered the line.
+    /// The opening of the spool that numbered the line.
     pub session: u32,
     pub number: u64,
 }
 
-/// The field with a line's own time, where the store is told another one.
+/// The field with a line's own time, if the store gets another one.
 pub const ORIGINAL_TIME: &str = "original_timestamp";
 
-/// The field that says that a line was longer than what is taken, and that only its start is there.
+/// The field that marks a truncated line.
 pub const TRUNCATED: &str = "truncated";
 
-/// What goes with a request beside its body.
+/// The parts of a request besides its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The path of the API, and its query.
@@ -106,53 +106,53 @@ pub struct Head {
     pub content_type: &'static str,
 }
 
-/// How much a request carries. Lines that are more are divided before they are sent.
+/// The limits of a request. More lines are divided before they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub lines: usize,
-    /// Of the body, before it is compressed.
+    /// Maximum bytes of the body before compression.
     pub bytes: usize,
-    /// Bytes of a body that has one line alone. A line that takes more is not sent.
+    /// Maximum bytes of a body with a single line. A longer line is not sent.
     pub line: usize,
 }
 
-/// What a server has answered.
+/// The answer of a server.
 pub struct Answer<'a> {
     pub status: u16,
     /// `Retry-After` (RFC 9110 10.2.3).
     pub retry_after: Option<Duration>,
-    /// As far as it was read, not compressed.
+    /// The part of the body that was read, decompressed.
     pub body: &'a [u8],
 }
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Each line is there.
+    /// The store has all lines.
     Delivered,
-    /// So many of the lines are not there, and are not to be sent again. The store does not say which.
+    /// The store has rejected this number of lines, which must not be sent again. It does not say which.
     Short { rejected: u64, why: String },
-    /// Each line has its own, in the order of the request.
+    /// A result for each line, in the order of the request.
     Each(Vec<Fate>),
-    /// The server cannot now. All lines are sent once more, and not before `after`, where the server says one.
+    /// The server is temporarily unable. All lines are sent once more, and not before `after`, if the server sets it.
     Again { after: Option<Duration>, why: String },
-    /// The server takes no line as things are.
+    /// The server accepts no line at present.
     Stop(String),
-    /// What the lines go to is not there, and can be made.
+    /// The destination of the lines does not exist, and can be created.
     Missing(String),
-    /// The first of the lines is there, and those behind it as far as the store says.
+    /// The store already has the first line, and further lines as far as the store reports.
     There,
-    /// At least one of the lines will never be taken, and the server does not say which: halves of the request tell.
+    /// At least one line will never be accepted, and the server does not say which. Sending halves of the request finds it.
     Refused(String),
-    /// As [`Refused`](Self::Refused), and the server says which line it is, by its place in the request. It may err by one: the line is
-    /// given up only where it is refused alone.
+    /// As [`Refused`](Self::Refused), and the server reports the line by its index in the request. The index may be off by one, so a line
+    /// is given up only if it is refused alone.
     RefusedAt { place: usize, why: String },
-    /// The request is larger than the server takes.
+    /// The request is larger than the server accepts.
     TooLarge(String),
 }
 
 impl Verdict {
-    /// The verdict in a word, for what counts it. Where lines differ, it is the worst one.
+    /// The label for counters. If the lines differ, the worst verdict counts.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Delivered | Self::There => "delivered",
@@ -167,7 +167,7 @@ impl Verdict {
     }
 }
 
-/// What becomes of one line.
+/// The result of one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     Delivered,
@@ -175,7 +175,7 @@ pub enum Fate {
     Again(String),
     /// For this reason.
     Poison(String),
-    /// As [`Poison`](Self::Poison), for the line's time alone: many such lines are no sign that the server refuses all.
+    /// As [`Poison`](Self::Poison), but only for the line's time. Many such lines do not mean that the server refuses all lines.
     TooOld(String),
     /// As [`TooOld`](Self::TooOld).
     TooNew(String),
@@ -187,12 +187,13 @@ impl Fate {
     }
 }
 
-/// What is said with 400 of a request that is too large: by programs in Go such as the OpenTelemetry Collector, by Loki, by CloudWatch Logs.
+/// The texts with which a 400 reports that a request is too large: from Go programs such as the OpenTelemetry Collector, from Loki, and
+/// from CloudWatch Logs.
 const TOO_LARGE: [&[u8]; 3] = [b"request body too large", b"received message larger than max", b"Upload too large"];
-/// How a 500 begins where one part of Loki takes no request from another, because it is too large.
+/// The start of a 500 by which a component of Loki reports that an internal request is too large.
 const TOO_LARGE_WITHIN: &[u8] = b"rpc error: code = ResourceExhausted desc = grpc: received message larger than max";
 
-/// How much of a server's own words is shown, in bytes.
+/// Maximum bytes of a server's answer that are shown.
 const MAX_WORDS: usize = 300;
 
 impl Api {
@@ -210,21 +211,21 @@ impl Api {
         }
     }
 
-    /// The header with the token, and what stands in front of the token there: a scheme (RFC 9110 11.1), or nothing.
+    /// The header with the token, and the prefix of the token: an authentication scheme (RFC 9110 11.1), or nothing.
     pub fn token_header(&self) -> (&'static str, &'static str) {
         match self {
             Self::Elasticsearch(_) => ("authorization", "ApiKey "),
             Self::Splunk(_) => ("authorization", "Splunk "),
             Self::Datadog(_) => ("dd-api-key", ""),
             Self::NewRelic(_) => ("api-key", ""),
-            // CloudWatch and S3 know us by a signature.
+            // CloudWatch and S3 authenticate by a signature.
             Self::Loki(_) | Self::Otlp(_) | Self::Ndjson(_) | Self::CloudWatch(_) | Self::S3(_) => {
                 ("authorization", "Bearer ")
             }
         }
     }
 
-    /// How much a request carries.
+    /// The limits of a request.
     pub fn limits(&self) -> Limits {
         match self {
             Self::Splunk(_) => splunk::LIMITS,
@@ -250,21 +251,21 @@ impl Api {
         }
     }
 
-    /// The body of a request that leaves no line in the store, and whose answer tells whether lines would be taken. `None`: any URL
-    /// might take it for a line.
+    /// The body of a request that stores no line, and whose answer shows whether the server would accept lines. `None`: an arbitrary URL
+    /// might take the body for a line.
     pub fn body_of_none(&self) -> Option<&'static [u8]> {
         match self {
-            // An empty message of Protocol Buffers has no bytes. The others refuse a request of nothing, once they know who asks.
+            // An empty Protocol Buffers message has no bytes. The others refuse an empty request after they have checked the credentials.
             Self::Elasticsearch(_) | Self::Splunk(_) | Self::Otlp(_) => Some(b""),
             Self::Loki(_) => Some(br#"{"streams":[]}"#),
             Self::Datadog(_) | Self::NewRelic(_) => Some(b"[]"),
-            // An answer that names what is wrong with it comes after one that says who may not ask.
+            // The server checks the credentials before it reports what is wrong with this body.
             Self::CloudWatch(_) => Some(b"{}"),
             Self::Ndjson(_) | Self::S3(_) => None,
         }
     }
 
-    /// Whose requests are not for whatever lines, in whatever order.
+    /// The API that restricts which lines a request may have, and their order.
     pub fn arranged(&self) -> Option<&CloudWatch> {
         match self {
             Self::CloudWatch(cloud_watch) => Some(cloud_watch),
@@ -272,7 +273,7 @@ impl Api {
         }
     }
 
-    /// Whose requests are objects with a name each.
+    /// The API whose requests are objects with a name each.
     pub fn objects(&self) -> Option<&S3> {
         match self {
             Self::S3(s3) => Some(s3),
@@ -280,12 +281,12 @@ impl Api {
         }
     }
 
-    /// What the answer to a request of so many lines means.
+    /// The verdict on the answer to a request of this many lines.
     pub fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
         match self {
             Self::Elasticsearch(elasticsearch) => elasticsearch.verdict(answer, lines),
             Self::Splunk(splunk) => splunk.verdict(answer, lines),
-            // They say nothing of single lines.
+            // Their answers do not report single lines.
             Self::Datadog(_) | Self::NewRelic(_) | Self::Ndjson(_) => answer.verdict(),
             Self::Loki(loki) => loki.verdict(answer),
             Self::Otlp(otlp) => otlp.verdict(answer, lines),
@@ -296,22 +297,22 @@ impl Api {
 }
 
 impl Limits {
-    /// Servers say themselves what is too large for them.
+    /// No limits: the server reports what is too large for it.
     pub const NONE: Self = Self { lines: usize::MAX, bytes: usize::MAX, line: usize::MAX };
 }
 
 impl Line<'_> {
-    /// The time that the store is told; `None`: the line has none.
+    /// The time that the store gets; `None`: the line has none.
     pub fn time(&self) -> Option<UnixMicros> {
         self.sent_at.or_else(|| self.record.time())
     }
 
-    /// The line's own time, where the store is told another one.
+    /// The line's own time, if the store gets another one.
     pub fn original_time(&self) -> Option<UnixMicros> {
         self.sent_at.and(self.record.time())
     }
 
-    /// The time that the store is told, in nanoseconds since 1970; `None`: the line has none.
+    /// The time that the store gets, in nanoseconds since 1970; `None`: the line has none.
     pub fn nanos(&self) -> Option<i128> {
         let of = |time: UnixMicros| i128::from(time.0) * 1000;
         match self.sent_at {
@@ -322,7 +323,7 @@ impl Line<'_> {
 }
 
 impl LineId {
-    /// Appends it as text, unique in the world. `spool`: the spool's id.
+    /// Appends the ID as globally unique text. `spool`: the spool's ID.
     pub fn append(self, spool: &str, out: &mut Vec<u8>) {
         let mut number = itoa::Buffer::new();
         out.extend_from_slice(spool.as_bytes());
@@ -334,7 +335,7 @@ impl LineId {
 }
 
 impl Answer<'_> {
-    /// What the number of the answer means, where the API says nothing else.
+    /// The verdict by the status code, if the API defines nothing else.
     pub fn verdict(&self) -> Verdict {
         let why = self.words();
         match self.status {
@@ -342,12 +343,12 @@ impl Answer<'_> {
             _ if self.is_too_large() => Verdict::TooLarge(why),
             408 | 425 | 429 | 500 | 502..=599 => Verdict::Again { after: self.retry_after, why },
             400 | 422 => Verdict::Refused(why),
-            // Others are about the request as a whole: its path, its credentials, its form.
+            // Other codes concern the whole request: its path, its credentials, its form.
             _ => Verdict::Stop(why),
         }
     }
 
-    /// Whether the request is larger than the server takes, or the proxy in front of it, whose word a 413 often is.
+    /// Whether the request is larger than the server accepts, or the proxy in front of it, which often sends a 413.
     fn is_too_large(&self) -> bool {
         match self.status {
             413 => true,
@@ -357,7 +358,7 @@ impl Answer<'_> {
         }
     }
 
-    /// The answer in one line, for a person.
+    /// The answer in one line, for users.
     pub fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(MAX_WORDS)]);
         let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
@@ -365,22 +366,22 @@ impl Answer<'_> {
         if text.is_empty() { format!("HTTP {}", self.status) } else { format!("HTTP {}: {text}", self.status) }
     }
 
-    /// Whether the server that was sent [`body_of_none`](Api::body_of_none) would take lines; `Err`: why it would not.
+    /// Whether the server that has answered [`body_of_none`](Api::body_of_none) would accept lines; `Err`: why it would not.
     pub fn would_take(&self) -> Result<(), String> {
         match self.status {
-            // 400 and 422: nothing is wrong but that there is no line.
+            // 400 and 422: the only fault is that there is no line.
             200..=299 | 400 | 422 => Ok(()),
             _ => Err(self.words()),
         }
     }
 }
 
-/// What a service is called: a container by its name, others by what they call themselves.
+/// The name of a service: the name of a container, or the APP-NAME of other senders.
 fn service<'r>(record: &'r Record<'_>) -> Option<&'r [u8]> {
     record.container_name().or(record.app_name.map(|name| name.said()))
 }
 
-/// Structured data that others have sent. What is said by us has keys of its own.
+/// Structured data of other senders. Our own elements have keys of their own.
 fn foreign_elements<'a>(record: &Record<'a>, sd_id: &str) -> impl Iterator<Item = Element<'a>> {
     elements(record.structured_data.as_sent()).filter(move |element| which(element.id, sd_id).is_none())
 }
@@ -391,7 +392,7 @@ pub fn foreign_text(record: &Record<'_>, sd_id: &str) -> Option<Vec<u8>> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Escaped values by SD-ID and by the param's name. A name may be there several times, and so may an SD-ID.
+/// Escaped values by SD-ID and by the param's name. A name may occur several times, and so may an SD-ID.
 type Params<'a> = BTreeMap<&'a [u8], BTreeMap<&'a [u8], Vec<&'a [u8]>>>;
 
 /// The params of [`foreign_elements`], each name once.
@@ -449,7 +450,7 @@ mod tests {
         check(400, "http: request body too large", true);
         check(500, "rpc error: code = ResourceExhausted desc = grpc: received message larger than max (5 vs. 4)", true);
         check(400, "the line is too large", false);
-        // A server that repeats what it was sent is out of order, and not its lines.
+        // A failing server may quote what it was sent. Such an answer does not mean that the request is too large.
         check(500, "cannot write: rpc error: code = ResourceExhausted", false);
         check(503, "http: request body too large", false);
         check(200, "Upload too large", false);

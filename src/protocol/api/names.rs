@@ -1,10 +1,11 @@
-//! Names of fields, each once on a line: stores take one of two that are equal, or none of the line.
+//! Makes the names of a line's fields unique: of two equal names, stores keep one, or refuse the line.
 
 use std::borrow::Cow;
 
 use crate::record::{Fields, Value};
 
-/// The fields of a record. `name`: how a name is written; where that is one of another field or one that `is_ours`, `_` is added.
+/// The fields of a record with unique names. `name`: how a name is written. If another field has that name, or it is one that `is_ours`,
+/// `_` is appended.
 pub fn with_own_names<'r>(
     fields: &'r Fields<'_>,
     name: impl Fn(&'r str) -> Cow<'r, str>,

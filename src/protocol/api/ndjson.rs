@@ -1,20 +1,20 @@
-//! The format `json` for any URL that takes it by POST: an object a line, or an array of objects. Each 2xx is delivered.
+//! The format `json` for any URL that accepts it by POST: one object a line, or an array of objects. Each 2xx means delivered.
 
 use super::object::push_array;
 use super::{Head, Line};
 use crate::record::{Value, render_json};
 
 pub struct Ndjson {
-    /// All objects are in one array.
+    /// Whether all objects are in one array.
     pub is_array: bool,
-    /// The SD-ID under which a line has image, name and ID.
+    /// The SD-ID of the element with image, name and ID.
     pub sd_id: String,
-    /// On each line, among its `fields`.
+    /// Added to the `fields` of each line.
     pub fields: Vec<(String, String)>,
 }
 
 impl Ndjson {
-    /// What is behind the host in `to` is all of the path.
+    /// `to` has the whole path.
     pub fn head(&self) -> Head {
         let content_type = if self.is_array { "application/json" } else { "application/x-ndjson" };
         Head { path: "", content_type }

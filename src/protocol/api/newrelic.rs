@@ -1,12 +1,12 @@
-//! New Relic's Log API (<https://docs.newrelic.com/docs/logs/log-api/introduction-log-api/>): an array of one object, whose `common` is
-//! said of all its `logs`.
+//! New Relic's Log API (<https://docs.newrelic.com/docs/logs/log-api/introduction-log-api/>): an array of one object, whose `common`
+//! applies to all its `logs`.
 //!
 //! ```text
 //! [{"common":{"attributes":{"env":"prod"}},"logs":[{"timestamp":1795898247123,"message":"…","attributes":{"hostname":"…",…}}]}]
 //! ```
 //!
-//! 202 says that the request was read; what is wrong with a line is told later, by an event `NrIntegrationError`. Of a value New Relic
-//! keeps 128 KB, of which 4,094 characters can be searched, and nothing says so; what is older than 48 hours it may drop.
+//! 202 only means that the request was read. New Relic reports errors in lines later, by an event `NrIntegrationError`. It keeps 128 KB of
+//! a value, of which 4,094 characters can be searched, without a report. It may drop lines older than 48 hours.
 
 use super::names::with_own_names;
 use super::object::Object;
@@ -17,7 +17,7 @@ use crate::record::{FACILITIES, SEVERITIES};
 /// "1MB(10^6 bytes) maximum per POST".
 pub const LIMITS: Limits = Limits { lines: usize::MAX, bytes: 1_000_000, line: 1_000_000 };
 
-/// What stands beside the fields of a line. A field with one of these names has another one.
+/// The attributes that are not the line's fields. A field with one of these names is renamed.
 const OURS: [&str; 19] = [
     "hostname",
     "service.name",
@@ -34,7 +34,7 @@ const OURS: [&str; 19] = [
     ORIGINAL_TIME,
     TRUNCATED,
     "escaped",
-    // Attributes like others, and those that New Relic drops.
+    // In New Relic `message` and `timestamp` are attributes like others. It drops the two names after them.
     "message",
     "timestamp",
     "accountId",
@@ -42,9 +42,9 @@ const OURS: [&str; 19] = [
 ];
 
 pub struct NewRelic {
-    /// The spool's id, which makes the lines' numbers unique.
+    /// The spool's ID, which makes the lines' numbers unique.
     pub spool: String,
-    /// On each line.
+    /// Attributes of each line.
     pub attributes: Vec<(String, String)>,
 }
 

@@ -1,5 +1,5 @@
-//! JSON objects as they are written: a key, then its value. What is not UTF-8 has `\xHH` for each byte that is wrong and `\\` for each
-//! backslash, and its key is remembered, so that a last key `escaped` can name it: as in the format `json`.
+//! Writes JSON objects: a key, then its value. A text that is not UTF-8 has `\xHH` for each invalid byte and `\\` for each backslash. Its
+//! key is remembered, so that a last key `escaped` can name it, as in the format `json`.
 
 use super::LineId;
 use crate::record::json::{self, push};
@@ -13,19 +13,19 @@ pub struct Object<'o> {
 }
 
 impl<'o> Object<'o> {
-    /// Begins behind what is there.
+    /// Begins an object at the end of `out`.
     pub fn begin(out: &'o mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, escaped: Vec::new() }
     }
 
-    /// Ends it.
+    /// Ends the object.
     pub fn end(mut self) {
         self.tell_escaped();
         self.out.push(b'}');
     }
 
-    /// Writes the key `escaped` here and not at the end, where there is anything to be told.
+    /// Writes the key `escaped` here instead of at the end, if any value was escaped.
     pub fn tell_escaped(&mut self) {
         let escaped = self.take_escaped();
         if !escaped.is_empty() {
@@ -34,7 +34,7 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// Bytes that may be anything. Nothing where there are none.
+    /// Writes arbitrary bytes. `None` writes nothing.
     pub fn bytes(&mut self, key: &'static str, value: Option<&[u8]>) {
         let Some(value) = value else { return };
         self.key(key);
@@ -57,7 +57,7 @@ impl<'o> Object<'o> {
         self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    /// JSON that is written already.
+    /// Writes a value that is already JSON.
     pub fn json(&mut self, key: &str, value: &[u8]) {
         self.key(key);
         self.out.extend_from_slice(value);
@@ -88,7 +88,7 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// The value of a field. `keeps_types`: one that is no text stays what it is.
+    /// Writes the value of a field. `keeps_types`: numbers, booleans and the like are not turned into text.
     pub fn value(&mut self, key: &str, value: &Value<'_>, keeps_types: bool) {
         match value {
             Value::Json(json) if keeps_types => self.json(key, json.as_str().as_bytes()),
@@ -108,7 +108,7 @@ impl<'o> Object<'o> {
         self.out.push(b'"');
     }
 
-    /// What names a line. `spool`: the spool's id, hexadecimal digits.
+    /// The identity of a line. `spool`: the spool's ID in hexadecimal digits.
     pub fn id(&mut self, key: &str, id: LineId, spool: &str) {
         self.key(key);
         self.out.push(b'"');
@@ -116,7 +116,7 @@ impl<'o> Object<'o> {
         self.out.push(b'"');
     }
 
-    /// The keys of values that had to be escaped. Whoever takes them says so in his own way; [`end`](Self::end) does no more.
+    /// Returns the keys of escaped values, for a caller that reports them in another way. [`end`](Self::end) does not write them any more.
     pub fn take_escaped(&mut self) -> Vec<&'static str> {
         std::mem::take(&mut self.escaped)
     }

@@ -1,6 +1,6 @@
-//! OTLP/HTTP's logs in protobuf (<https://opentelemetry.io/docs/specs/otlp/>), which an OpenTelemetry Collector takes, and many stores
-//! without one: Loki, Grafana Cloud, Elastic, Datadog, New Relic, CloudWatch, VictoriaLogs, OpenObserve. JSON is not sent: some read
-//! protobuf alone.
+//! OTLP/HTTP logs in protobuf (<https://opentelemetry.io/docs/specs/otlp/>), which an OpenTelemetry Collector accepts, and many stores
+//! without one: Loki, Grafana Cloud, Elastic, Datadog, New Relic, CloudWatch, VictoriaLogs, OpenObserve. JSON is not sent, because some of
+//! them read only protobuf.
 //!
 //! ```text
 //! ResourceLogs of each container, or of each app of a host
@@ -10,10 +10,11 @@
 //! ```
 //!
 //! The names are those of the semantic conventions (<https://opentelemetry.io/docs/specs/semconv/>) and of the log data model's mapping of
-//! RFC 5424 (<https://opentelemetry.io/docs/specs/otel/logs/data-model-appendix/>). A text that is not UTF-8 is bytes: protobuf has both.
+//! RFC 5424 (<https://opentelemetry.io/docs/specs/otel/logs/data-model-appendix/>). A text that is not UTF-8 is sent as bytes: protobuf has
+//! both types.
 //!
-//! A server may take 64 MiB in one request, and says 413 beyond its own limit. What it has in memory when it answers is lost with it, and
-//! a line that is sent twice is there twice, unless the store looks at `log.record.uid`.
+//! A server may accept 64 MiB in one request. It answers 413 beyond its own limit. A server loses what it has only in memory when it
+//! crashes after its answer. A line that is sent twice is stored twice, unless the store uses `log.record.uid`.
 
 use serde::Deserialize;
 
@@ -52,7 +53,7 @@ const PAIRS_PAIRS: u32 = 1;
 const RESPONSE_PARTIAL_SUCCESS: u64 = 1;
 const PARTIAL_REJECTED: u64 = 1;
 const PARTIAL_MESSAGE: u64 = 2;
-/// Of `google.rpc.Status`, which the body of a failure is.
+/// A field of `google.rpc.Status`, the body of an error.
 const STATUS_MESSAGE: u64 = 2;
 
 /// SeverityNumber of the severities 0 to 7 (Appendix B of the log data model).
@@ -69,9 +70,9 @@ const STRUCTURED_DATA: &str = "syslog.structured_data";
 const OURS: [&str; 9] = [UID, STREAM, PEER, FACILITY, PROC_ID, MSG_ID, STRUCTURED_DATA, ORIGINAL_TIME, TRUNCATED];
 
 pub struct Otlp {
-    /// The spool's id, which makes the lines' numbers unique.
+    /// The spool's ID, which makes the lines' numbers unique.
     pub spool: String,
-    /// The SD-ID under which a line has image, name and ID.
+    /// The SD-ID of the element with image, name and ID.
     pub sd_id: String,
     /// Attributes of each resource.
     pub attributes: Vec<(String, String)>,
@@ -91,7 +92,7 @@ struct Origin<'a> {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Partial {
-    /// JSON has 64 bits as a text.
+    /// In JSON a 64-bit integer is a string.
     rejected_log_records: serde_json::Value,
     error_message: String,
 }
@@ -124,7 +125,7 @@ impl Otlp {
 
     fn resource(&self, origin: &Origin<'_>, resource: &mut Message<'_>) {
         let (image, tag) = origin.image.map(image_and_tag).unzip();
-        // What the config says counts.
+        // Attributes from the config have precedence.
         let is_said = |key: &str| self.attributes.iter().any(|(name, _)| name == key);
         for (key, value) in [
             ("host.name", origin.host),
@@ -150,7 +151,7 @@ impl Otlp {
     fn log_record(&self, line: &Line<'_>, out: &mut Message<'_>) {
         let record = &line.record;
         let severity = usize::from(record.severity);
-        // There is no time before 1970; 0 says that none is known.
+        // Times before 1970 cannot be represented; 0 means unknown.
         if let Some(time) = line.nanos().and_then(|nanos| u64::try_from(nanos).ok()) {
             out.fixed64(RECORD_TIME, time);
         }
@@ -191,13 +192,13 @@ impl Otlp {
         }
     }
 
-    /// Params by name by SD-ID. Those that have one name are an array.
+    /// Params by SD-ID and name. Several params with one name are an array.
     fn structured_data(&self, record: &Record<'_>, out: &mut Message<'_>) {
         let ids = foreign_params(record, &self.sd_id);
         if ids.is_empty() {
             return;
         }
-        // SD-IDs and names are ASCII: an element takes nothing else.
+        // SD-IDs and names are ASCII: an element accepts nothing else.
         let key = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         attribute(out, RECORD_ATTRIBUTES, STRUCTURED_DATA, |any| {
             any.message(ANY_PAIRS, |pairs| {
@@ -214,12 +215,12 @@ impl Otlp {
         });
     }
 
-    /// What the answer to a request of so many lines means.
+    /// The verdict on the answer to a request of this many lines.
     pub fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
         if !(200..=299).contains(&answer.status) {
             return Answer { body: bytes_of(answer.body, STATUS_MESSAGE).unwrap_or(answer.body), ..*answer }.verdict();
         }
-        // Servers answer 2xx with nothing, with JSON and with texts of their own: what is not read is no complaint.
+        // Servers answer 2xx with an empty body, with JSON or with a text of their own. An answer that cannot be read reports no rejection.
         let (rejected, message) = partial_success(answer.body).unwrap_or_default();
         match rejected.min(lines as u64) {
             0 => Verdict::Delivered,
@@ -265,8 +266,8 @@ fn params(values: &[&[u8]], any: &mut Message<'_>) {
     }
 }
 
-/// A field's value. What is nested is its JSON as a text, and so is a whole number that 64 bits cannot hold: a float would change it. An
-/// `AnyValue` of nothing is null.
+/// A field's value. A nested value is sent as its JSON text, and so is an integer beyond 64 bits: a float would change it. An empty
+/// `AnyValue` is null.
 fn value(value: &Value<'_>, any: &mut Message<'_>) {
     let json = match value {
         Value::Text(bytes) => return text(bytes, any),
@@ -282,7 +283,7 @@ fn value(value: &Value<'_>, any: &mut Message<'_>) {
     }
 }
 
-/// How many records an `ExportLogsServiceResponse` says are rejected, and why. `None`: it does not say.
+/// The number of rejected records in an `ExportLogsServiceResponse`, and the reason. `None`: it does not report this.
 fn partial_success(body: &[u8]) -> Option<(u64, String)> {
     if body.trim_ascii_start().starts_with(b"{") {
         let Partial { rejected_log_records: number, error_message } =
@@ -299,7 +300,7 @@ fn partial_success(body: &[u8]) -> Option<(u64, String)> {
     Some((rejected, message))
 }
 
-/// The value of a field that is text or a message. `None`: it is not there, or this is no message.
+/// The value of a field of type string, bytes or message. `None`: the field is missing, or the input is malformed.
 fn bytes_of(message: &[u8], field: u64) -> Option<&[u8]> {
     let mut found = None;
     each_field(message, |number, value| {

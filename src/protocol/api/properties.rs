@@ -1,4 +1,4 @@
-//! What must hold for all lines and all answers, as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! Invariants of all lines and all answers, as functions, so that a unit test, a property test and a fuzz target are one line each.
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,8 @@ const SD_ID: &str = "docker@32473";
 const SPOOL: &str = "5b00";
 const SENT_AT: UnixMicros = UnixMicros(1_795_898_247_000_000);
 
-/// Panics unless each API makes a body of these lines that is well-formed and has their messages, in order but where lines are grouped.
+/// Panics unless each API makes a well-formed body of these lines that has their messages. They are in order, except in APIs that group
+/// lines.
 pub fn any_lines(lines: &[&[u8]]) {
     for sent_at in [None, Some(SENT_AT)] {
         let lines = lines_of(lines, sent_at);
@@ -47,7 +48,7 @@ pub fn any_lines(lines: &[&[u8]]) {
     }
 }
 
-/// [`any_lines`] for these bytes, with a LF between two lines, and for a message of them.
+/// [`any_lines`] for these bytes as lines that a LF separates, and for messages of these bytes.
 pub fn any_bytes(data: &[u8]) {
     any_lines(&data.split(|byte| *byte == b'\n').collect::<Vec<_>>());
     let behind = |header: &[u8]| [header, data].concat();
@@ -57,8 +58,8 @@ pub fn any_bytes(data: &[u8]) {
     any_lines(&[&chosen_line(data, SD_ID), data]);
 }
 
-/// Panics when an answer to a request of so many lines makes an API panic, when a verdict is about other lines, and when lines are
-/// delivered that a server has not said it has.
+/// Panics if an answer to a request of this many lines makes an API panic, if a verdict has another number of lines, or if lines count as
+/// delivered without a 2xx.
 pub fn any_answer(status: u16, body: &[u8], lines: usize) {
     if acknowledged(&Answer { status, retry_after: None, body }).is_ok() {
         assert!((200..=299).contains(&status), "{status}");
@@ -190,7 +191,7 @@ fn of_otlp(body: &[u8]) -> Vec<Vec<u8>> {
     records.map(body).collect()
 }
 
-/// The messages of all requests of PutLogEvents that lines are divided into.
+/// The messages of all PutLogEvents requests of these lines.
 fn of_cloud_watch(cloud_watch: &CloudWatch, lines: &[Line<'_>]) -> Vec<Vec<u8>> {
     let requests = cloud_watch.arrange(lines);
     let mut places: Vec<_> = requests.iter().flatten().copied().collect();
@@ -228,7 +229,7 @@ fn message(said: &str, escaped: bool) -> Vec<u8> {
     if escaped { unescape(said) } else { said.as_bytes().to_vec() }
 }
 
-/// What is said under a key, before it was escaped, if it was.
+/// The text of a key, with escapes undone.
 fn said(object: &Value, key: &str, escaped: &Value) -> Vec<u8> {
     let text = object[key].as_str().expect("a text");
     match escaped.as_array().is_some_and(|keys| keys.iter().any(|escaped| escaped == key)) {
@@ -268,8 +269,8 @@ fn objects(body: &[u8]) -> Vec<Vec<u8>> {
     objects.map(|object| said(&object, "message", &object["escaped"])).collect()
 }
 
-/// An `ExportLogsServiceRequest` as JSON, as its schema says: `[{"resource":{…},"records":[{…}]}]`. A name that is there twice is a panic,
-/// and so is what the schema does not have. Bytes are `{"bytes":[…]}`. It knows nothing of what writes one.
+/// Decodes an `ExportLogsServiceRequest` into JSON by its schema: `[{"resource":{…},"records":[{…}]}]`. Panics at a duplicate name, and at
+/// fields outside the schema. Bytes are `{"bytes":[…]}`. The decoder shares no code with the encoder.
 pub fn otlp_request(message: &[u8]) -> Value {
     let each = |(number, value): (u32, Wire<'_>)| match (number, value) {
         (1, Wire::Len(logs)) => resource_logs(logs),
@@ -387,7 +388,7 @@ fn wire(message: &[u8]) -> Vec<(u32, Wire<'_>)> {
     fields
 }
 
-/// The shortest way to write it is the only one.
+/// Reads a varint. Panics unless it has the shortest encoding.
 fn varint(rest: &mut &[u8]) -> u64 {
     let len = rest.iter().position(|byte| *byte < 0x80).expect("the end of a varint") + 1;
     let (bytes, behind) = rest.split_at(len);
@@ -408,7 +409,7 @@ pub(super) fn body_of(api: &Api, lines: &[&[u8]]) -> String {
     String::from_utf8(body).expect("UTF-8")
 }
 
-/// Checks what is made of an answer to a request of so many lines. `expected`: how the verdict begins.
+/// Checks the verdict on an answer to a request of this many lines. `expected`: the start of the verdict's `Debug` text.
 #[cfg(test)]
 pub(super) fn verdicts(api: &Api, lines: usize, status: u16, body: &str, expected: &str) {
     let verdict = api.verdict(&Answer { status, retry_after: None, body: body.as_bytes() }, lines);
@@ -443,7 +444,7 @@ mod tests {
         any_lines(&[b"", b"", b"\0"]);
     }
 
-    /// What a line may be made of.
+    /// Parts of lines.
     const PARTS: [&[u8]; 18] = [
         b"<30>1 2026-11-20T22:27:33.081562Z ",
         b"host app 1 - ",
@@ -465,7 +466,7 @@ mod tests {
         b"x",
     ];
 
-    /// What an answer may be made of.
+    /// Parts of answers.
     const ANSWERS: [&[u8]; 11] = [
         b"{\"partialSuccess\":{",
         b"\"rejectedLogRecords\":\"5\"",
@@ -480,7 +481,7 @@ mod tests {
         b"why",
     ];
 
-    /// One name everywhere, and no field of the line's own takes it.
+    /// The mark has the same name in all APIs, and no field of a line replaces it.
     #[test]
     fn what_was_cut_is_marked() {
         let line = |mark: &str| {

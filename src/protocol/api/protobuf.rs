@@ -1,7 +1,7 @@
-//! Protocol Buffers as OTLP has them: messages as they are written, and the fields of one that was received
+//! Protocol Buffers as OTLP needs them: writes messages, and reads the fields of received ones
 //! (<https://protobuf.dev/programming-guides/encoding/>).
 
-/// How a field is encoded: the three lowest bits in front of its value.
+/// Wire types: the three lowest bits of a field's tag.
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const LENGTH: u32 = 2;
@@ -15,14 +15,14 @@ pub struct Message<'o> {
 /// The value of a field that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Of `int32`, `int64`, `uint64`, `bool` or an enum. A negative one is its two's complement.
+    /// An `int32`, `int64`, `uint64`, `bool` or enum. Negative values are in two's complement.
     Varint(u64),
-    /// Of `string`, `bytes` or a message.
+    /// A `string`, `bytes` or a message.
     Bytes(&'a [u8]),
 }
 
 impl<'o> Message<'o> {
-    /// Begins behind what is there.
+    /// Begins a message at the end of `out`.
     pub fn begin(out: &'o mut Vec<u8>) -> Self {
         Self { out }
     }
@@ -51,7 +51,7 @@ impl<'o> Message<'o> {
         self.appended(field, |out| inside(&mut Message { out }));
     }
 
-    /// A value that `append` writes. Its length stands in front of it and is known afterwards.
+    /// Writes a value by `append`. Its length precedes it, but is known only afterwards.
     pub fn appended(&mut self, field: u32, append: impl FnOnce(&mut Vec<u8>)) {
         self.tag(field, LENGTH);
         let start = self.out.len();
@@ -75,7 +75,7 @@ fn push_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Calls `take` with the number and the value of each field; those of a fixed width are left out. `None`: it is no message.
+/// Calls `take` with the number and the value of each field. Fields of a fixed width are skipped. `None`: the input is malformed.
 pub fn each_field<'a>(message: &'a [u8], mut take: impl FnMut(u64, Value<'a>)) -> Option<()> {
     let mut rest = message;
     while !rest.is_empty() {

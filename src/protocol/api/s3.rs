@@ -1,5 +1,5 @@
-//! S3's PutObject (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>), of AWS, MinIO, R2, Garage, Ceph and others: a
-//! stretch of the spool is an object, lines as JSON with a LF behind each, compressed.
+//! S3's PutObject (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>), of AWS, MinIO, R2, Garage, Ceph and others. An
+//! object is a range of the spool: lines as JSON with a LF after each, compressed.
 //!
 //! ```text
 //! PUT /PREFIX/YYYY/MM/DD/SPOOL-FORWARD-SESSION-FIRST.ndjson.gz
@@ -9,15 +9,14 @@
 //!
 //! # Exactly once
 //!
-//! The spool's cursor passes an object's lines when the object is there, all of them at once. So a relay that was killed in between begins
-//! again at the object's first line, and comes to the key that is there: the key is made of the first line's number and of nothing that
-//! another start could change. Its own object may end elsewhere: there are more lines now, or the sizes in the config are others. It is not
-//! written: `If-None-Match: *` is answered with 412. What counts is what is there, and the object says itself with which line it ends. The
-//! cursor goes exactly there, and the next object begins behind it. (A name with the last number in it would be another name for each end, and
-//! both objects would be there.)
-//!
-//! An object has lines of one opening of the spool. After a power cut a spool may have lost lines that an object has; the numbers of these
-//! are then given again, in another session, and such lines are in no object yet.
+//! The spool's cursor passes all lines of an object at once, when the object is stored. A relay that was killed before that begins again at
+//! the object's first line. It comes to the same key, because the key consists of the first line's number and of nothing that a restart
+//! could change. The relay's new object may end with another line: there are more lines now, or the sizes in the config have changed. It is
+//! not written: the server answers `If-None-Match: *` with 412. The stored object counts. Its metadata has the last line, so the cursor
+//! goes exactly there, and the next object begins after it. (With the last number in the key, each end would make another key, and both
+//! objects would be stored.)
+//! An object has lines of one opening of the spool. After a power cut a spool may have lost lines that an object has. Their numbers are
+//! then assigned again in another session, and no object has those new lines yet.
 
 use super::ndjson::Ndjson;
 use super::{Answer, Head, Line, LineId, Verdict};
@@ -25,18 +24,18 @@ use crate::record::Record;
 use crate::record::time::StampWriter;
 use crate::record::{Stamp, UnixMicros};
 
-/// The header, and the metadata of an object, that says with which line it ends.
+/// The header and object metadata with the last line of the object.
 pub const LAST: &str = "x-amz-meta-last";
 
 pub struct S3 {
-    /// The spool's id and the forward's name, which make the lines' numbers unique: another forward to the same bucket may have other lines
+    /// The spool's ID and the forward's name, which make the lines' numbers unique. Another forward to the same bucket may send other lines
     /// between two numbers.
     pub stream: String,
     pub objects: Ndjson,
 }
 
 impl S3 {
-    /// Objects have keys behind the path that the config has.
+    /// The key of an object follows the path in the config.
     pub fn head(&self) -> Head {
         Head { path: "", content_type: "application/x-ndjson" }
     }
@@ -46,7 +45,7 @@ impl S3 {
         self.objects.body(lines, out);
     }
 
-    /// The key of the object that begins with this line, behind the prefix. The date is that of the line.
+    /// The key, after the prefix, of the object that begins with this line. The date is that of the line.
     pub fn key(&self, first: LineId, record: &Record<'_>, is_compressed: bool) -> String {
         let mut key = Vec::new();
         match record.time() {
@@ -64,41 +63,41 @@ impl S3 {
         String::from_utf8_lossy(&key).into_owned()
     }
 
-    /// What the answer to an object means. [`Verdict::There`]: it is there already, and may end with another line.
+    /// The verdict on the answer to an object. [`Verdict::There`]: the object exists already, and may end with another line.
     pub fn verdict(&self, answer: &Answer<'_>) -> Verdict {
         let code = code(answer.body);
         match answer.status {
-            // 304: as MinIO had it once.
+            // 304: old versions of MinIO.
             412 | 304 => Verdict::There,
-            // Two have put it in the same moment, or the clock of the connection ran out.
+            // Two clients have written the object at the same moment, or the connection timed out.
             409 => Verdict::Again { after: answer.retry_after, why: answer.words() },
             400 if matches!(code, "RequestTimeout" | "BadDigest" | "IncompleteBody") => {
                 Verdict::Again { after: answer.retry_after, why: answer.words() }
             }
-            // It is about no single line: nothing is given up.
+            // The error concerns no single line, so no line is given up.
             400 | 413 | 422 => Verdict::Stop(answer.words()),
             _ => answer.verdict(),
         }
     }
 }
 
-/// How an object says with which line it ends.
+/// The text of [`LAST`].
 pub fn last(id: LineId) -> String {
     format!("{}-{}", id.session, id.number)
 }
 
-/// The line with which an object ends that says so.
+/// Reads the text of [`LAST`].
 pub fn read_last(text: &str) -> Option<LineId> {
     let (session, number) = text.split_once('-')?;
     Some(LineId { session: session.parse().ok()?, number: number.parse().ok()? })
 }
 
-/// Whether a line is in the object of its session that ends with `last`, and begins with it or before it.
+/// Whether a line is in the object that ends with `last`, if the object begins at this line or before it in the same session.
 pub fn has(last: LineId, line: LineId) -> bool {
     line.session == last.session && line.number <= last.number
 }
 
-/// What is wrong, by the code in the XML of an answer.
+/// The error code in the XML of an answer.
 fn code(body: &[u8]) -> &str {
     let text = std::str::from_utf8(body).unwrap_or_default();
     text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code)

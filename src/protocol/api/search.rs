@@ -1,12 +1,12 @@
-//! How the lines of one run of `logferry probe` are found in a log store: what is asked, and what the answer has.
+//! Queries that find the lines of one run of `logferry probe` in a log store: the request, and the lines in the answer.
 //!
 //! ```text
 //! POST /INDEX/_search   {"query":{"match":{"message":"MARK"}},"sort":["@timestamp"],…}     Elasticsearch, OpenSearch
 //! GET /loki/api/v1/query_range?query={job=~".+"} |= "MARK"&…                               Loki
 //! ```
 //!
-//! An answer has [`PAGE`] lines at most, in the order of their times. The next page begins with the time at which the one before has ended,
-//! so that some lines are in both.
+//! An answer has at most [`PAGE`] lines, in the order of their times. The next page begins at the time where the previous one ended, so
+//! some lines are in both.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,41 +16,41 @@ use super::{Api, Elasticsearch, Label, Loki};
 use crate::record::UnixMicros;
 use crate::sorted::sort_by_key;
 
-/// Lines of an answer: what Loki allows (`max_entries_limit_per_query`). Elasticsearch's answer of so many has some 2 MB.
+/// Maximum lines of an answer: Loki's limit (`max_entries_limit_per_query`). Such an answer of Elasticsearch has some 2 MB.
 pub const PAGE: usize = 5000;
 
-/// What is asked.
+/// A query.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Behind the path that stands in front of the API's own.
+    /// The path, relative to the prefix of the API.
     pub path: String,
-    /// JSON; `None`: there is none, and it is a GET.
+    /// JSON; `None`: the request is a GET without a body.
     pub body: Option<String>,
 }
 
-/// A line that is there.
+/// A line in the store.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hit {
     pub text: String,
-    /// The same each time that this line is found, and for no other line.
+    /// Identifies the line: each time the line is found the value is the same, and other lines have other values.
     pub identity: u64,
-    /// When, in the unit of the store.
+    /// The time of the line in the unit of the store.
     pub at: i64,
 }
 
-/// Which lines are asked for.
+/// The criteria of a query.
 pub struct Sought<'a> {
-    /// A word that they have: letters and digits.
+    /// A word in the lines: letters and digits.
     pub mark: &'a str,
-    /// The times that they may have.
+    /// The range of the lines' times.
     pub since: UnixMicros,
     pub until: UnixMicros,
-    /// The time at which the page before has ended.
+    /// The time at which the previous page ended.
     pub from: Option<i64>,
 }
 
 impl Api {
-    /// Asks for lines. `None`: this API has no such question, or it is not known here.
+    /// The query for lines. `None`: this API has no such query, or logferry does not implement it.
     pub fn question(&self, sought: &Sought<'_>) -> Option<Question> {
         match self {
             Self::Elasticsearch(elasticsearch) => Some(ask_elasticsearch(elasticsearch, sought)),
@@ -59,7 +59,7 @@ impl Api {
         }
     }
 
-    /// What an answer has. `None`: it is none to such a question.
+    /// The lines in an answer. `None`: this is no answer to such a query.
     pub fn hits(&self, body: &[u8]) -> Option<Vec<Hit>> {
         let said: Value = serde_json::from_slice(body).ok()?;
         match self {
@@ -74,11 +74,11 @@ fn ask_elasticsearch(Elasticsearch { index, .. }: &Elasticsearch, sought: &Sough
         "size": PAGE,
         "_source": ["message"],
         "query": {"match": {"message": sought.mark}},
-        // The index may have no line yet.
+        // The index may be empty.
         "sort": [{"@timestamp": {"order": "asc", "unmapped_type": "date"}}],
     });
     if let Some(from) = sought.from {
-        // It means those behind it.
+        // `search_after` excludes its own value.
         body["search_after"] = json!([from - 1]);
     }
     Question { path: format!("/{}/_search?ignore_unavailable=true", index.pattern()), body: Some(body.to_string()) }
@@ -118,7 +118,7 @@ fn loki_hits(said: &Value) -> Option<Vec<Hit>> {
             hits.push(Hit { text: text.to_owned(), identity, at: time.parse().ok()? });
         }
     }
-    // They come stream by stream.
+    // Loki sorts them by stream.
     sort_by_key(&mut hits, |hit| hit.at);
     Some(hits)
 }

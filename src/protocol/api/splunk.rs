@@ -5,11 +5,11 @@
 //! {"time":1795898247.123456,"host":"…","source":"web-1","event":"…","fields":{"container_name":"web-1",…,"logferry_id":"SPOOL-SESSION-NUMBER"}}
 //! ```
 //!
-//! Where `index` or `sourcetype` is not written, the token's own count. `logferry_id` finds a line that is there twice: Splunk takes
-//! whatever is sent again. An answer with code 0 says that Splunk has read the events, and nothing of its queues.
+//! Without `index` or `sourcetype` the token's own values apply. `logferry_id` identifies duplicates: Splunk stores every line that is sent
+//! again. Code 0 in an answer means that Splunk has read the events; they may still be in its queues.
 //!
-//! Where the token has indexer acknowledgement, the answer has an `ackId`, and `/services/collector/ack` says whether an indexer has what
-//! was sent under it: `{"acks":{"0":true}}`. `true` is said once. Requests and acknowledgements belong to a channel, a GUID
+//! If the token has indexer acknowledgement, the answer has an `ackId`. `/services/collector/ack` reports whether an indexer has stored the
+//! request: `{"acks":{"0":true}}`. It reports `true` only once. Requests and acknowledgements belong to a channel, a GUID
 //! (<https://help.splunk.com/en/splunk-enterprise/get-data-in/collect-http-event-data/about-http-event-collector-indexer-acknowledgment>).
 
 use std::collections::BTreeMap;
@@ -22,11 +22,11 @@ use super::{Answer, Head, Limits, Line, ORIGINAL_TIME, TRUNCATED, Verdict, servi
 use crate::record::time::StampWriter;
 use crate::record::{FACILITIES, SEVERITIES, UnixMicros};
 
-/// Splunk Cloud takes 1 MB in a request ("HEC and ... limits", Splunk Cloud Platform Service Details); Splunk Enterprise takes more
-/// (`max_content_length` in limits.conf, 800 MB), so that one line alone is always sent, and the server says whether it is too long.
+/// Splunk Cloud accepts 1 MB in a request ("HEC and ... limits", Splunk Cloud Platform Service Details). Splunk Enterprise accepts more
+/// (`max_content_length` in limits.conf, 800 MB). So a single line is always sent, and the server reports whether it is too long.
 pub const LIMITS: Limits = Limits { lines: usize::MAX, bytes: 1_000_000, line: usize::MAX };
 
-/// Fields of ours. A field of a line with one of these names has another one.
+/// The fields that are not the line's own. A field of a line with one of these names is renamed.
 const OURS: [&str; 17] = [
     "image",
     "container_name",
@@ -40,7 +40,7 @@ const OURS: [&str; 17] = [
     ORIGINAL_TIME,
     TRUNCATED,
     "escaped",
-    // Splunk's own.
+    // Splunk's own fields.
     "time",
     "host",
     "source",
@@ -54,9 +54,9 @@ pub const CHANNEL: &str = "x-splunk-request-channel";
 /// Whether indexers acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ack {
-    /// As the token has it.
+    /// If the token has indexer acknowledgement.
     Auto,
-    /// Nothing is delivered without.
+    /// Required: without an acknowledgement no line counts as delivered.
     On,
     Off,
 }
@@ -67,20 +67,20 @@ pub struct Splunk {
     pub index: Option<String>,
     /// `None`: the token's.
     pub sourcetype: Option<String>,
-    /// The spool's id, which makes the lines' numbers unique.
+    /// The spool's ID, which makes the lines' numbers unique.
     pub spool: String,
-    /// On each line.
+    /// Fields of each line.
     pub fields: Vec<(String, String)>,
     pub ack: Ack,
 }
 
-/// What HEC says of acknowledgements.
+/// HEC's answer to a query for acknowledgements.
 #[derive(Deserialize)]
 struct Acks {
     acks: BTreeMap<u64, bool>,
 }
 
-/// What HEC says of a request.
+/// HEC's answer to a request.
 #[derive(Deserialize)]
 struct Said {
     code: u16,
@@ -114,7 +114,7 @@ impl Splunk {
                 }
             }
             match record.text() {
-                // HEC refuses a blank text, and takes an object that has one.
+                // HEC refuses a blank text, but accepts an object that contains one.
                 text if text.trim_ascii().is_empty() => {
                     event.object("event", |object| object.bytes("message", Some(text)));
                 }
@@ -125,7 +125,7 @@ impl Splunk {
         }
     }
 
-    /// Texts alone: HEC refuses objects among them.
+    /// All values are texts: HEC refuses objects.
     fn fields(&self, line: &Line<'_>, stamps: &mut StampWriter, fields: &mut Object<'_>) {
         let record = &line.record;
         fields.bytes("image", record.image_name());
@@ -154,13 +154,13 @@ impl Splunk {
 }
 
 impl Splunk {
-    /// Under what an indexer will acknowledge a request that this is the answer to; `None`: none will.
+    /// The ID under which an indexer will acknowledge the request of this answer; `None`: no indexer will.
     pub fn ack_id(&self, answer: &Answer<'_>) -> Option<u64> {
         let said = || serde_json::from_slice::<Said>(answer.body).ok();
         if self.ack == Ack::Off { None } else { said()?.ack }
     }
 
-    /// What the answer to a request of so many lines means.
+    /// The verdict on the answer to a request of this many lines.
     pub fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
         match verdict(answer, lines) {
             Verdict::Delivered if self.ack == Ack::On && self.ack_id(answer).is_none() => Verdict::Stop(format!(
@@ -172,13 +172,13 @@ impl Splunk {
     }
 }
 
-/// The body of a question for acknowledgements.
+/// The body of a query for acknowledgements.
 pub fn ask_for(ids: &[u64]) -> Vec<u8> {
     let ids: Vec<_> = ids.iter().map(u64::to_string).collect();
     format!("{{\"acks\":[{}]}}", ids.join(",")).into_bytes()
 }
 
-/// What is acknowledged. `Err`: what the answer means that does not say so.
+/// The acknowledged IDs. `Err`: the verdict on an answer without acknowledgements.
 pub fn acknowledged(answer: &Answer<'_>) -> Result<Vec<u64>, Verdict> {
     match (answer.status, serde_json::from_slice::<Acks>(answer.body)) {
         (200..=299, Ok(Acks { acks })) => {
@@ -191,7 +191,7 @@ pub fn acknowledged(answer: &Answer<'_>) -> Result<Vec<u64>, Verdict> {
     }
 }
 
-/// What an answer means, without acknowledgements. The codes are those of
+/// The verdict on an answer, without acknowledgements. The codes are those of
 /// <https://help.splunk.com/en/splunk-enterprise/get-data-in/collect-http-event-data/troubleshoot-http-event-collector>.
 fn verdict(answer: &Answer<'_>, lines: usize) -> Verdict {
     let said = serde_json::from_slice::<Said>(answer.body).ok();
@@ -202,19 +202,19 @@ fn verdict(answer: &Answer<'_>, lines: usize) -> Verdict {
             "the token has indexer acknowledgement on; write ack = \"auto\": {}",
             answer.words(),
         )),
-        // No data, no JSON, no event, a blank event, fields that are none.
+        // No data, malformed JSON, no event, a blank event, malformed fields.
         (400, Some(Said { code: 5 | 6 | 12 | 13 | 15, event, .. })) => match event {
             Some(place) if place < lines => Verdict::RefusedAt { place, why: answer.words() },
             _ => Verdict::Refused(answer.words()),
         },
-        // It is about all lines alike: 7 is the index, which is the same for each of them; 11 and 14 are about acknowledgement, 16, 21
-        // and 22 about the token.
+        // The error concerns all lines: 7 is the index, which all of them share; 11 and 14 concern acknowledgement; 16, 21 and 22 the
+        // token.
         (400, Some(_)) => Verdict::Stop(answer.words()),
         _ => answer.verdict(),
     }
 }
 
-/// Appends a time as HEC wants it, seconds with their fraction.
+/// Appends a time in HEC's form, seconds with a fraction.
 fn push_seconds(time: UnixMicros, out: &mut Vec<u8>) {
     if time.0 < 0 {
         out.push(b'-');
@@ -223,7 +223,7 @@ fn push_seconds(time: UnixMicros, out: &mut Vec<u8>) {
     let mut digits = itoa::Buffer::new();
     out.extend_from_slice(digits.format(seconds).as_bytes());
     out.push(b'.');
-    // With the zeros in front.
+    // Keeps leading zeros.
     out.extend_from_slice(&digits.format(1_000_000 + micros).as_bytes()[1..]);
 }
 
@@ -330,7 +330,7 @@ mod tests {
         check(400, r#"{"text":"Query string authorization is not enabled","code":16}"#, "Stop");
         check(503, r#"{"text":"HEC is unhealthy, queues are full","code":18}"#, "Again");
         check(503, r#"{"text":"Server is shutting down","code":23}"#, "Again");
-        // Of proxies, and of those that are no HEC.
+        // Answers of proxies, and of servers that are no HEC.
         check(413, "<html>", "TooLarge(");
         check(429, "", "Again");
         check(400, "<html>", "Refused(");

@@ -235,7 +235,7 @@ impl<'a> Reader<'_, 'a> {
         let Split { host, tag, pid, behind_host, message } = split;
         let sent = (!tag.is_empty()).then_some(tag);
         let mut record = self.tagged(timestamp, host, sent, Some(pid), message);
-        // Other senders use the same shape.
+        // Other senders use the same shape. So a tag that identifies no container is Docker's only with `Senders::Docker`.
         if identify(&mut record, tag, (self.settings, self.senders)) || self.senders == Senders::Docker {
             return Reading { record, shape: Shape::Docker };
         }

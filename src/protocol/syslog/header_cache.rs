@@ -22,7 +22,7 @@ const MANY_UNUSED: u32 = 64;
 const ROOM: usize = 32 << 10;
 const ROOM_OF_FEW: usize = 4 << 10;
 
-/// The kind of message that has the header.
+/// The kind of message that has the header. The same bytes mean different things in different kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Rfc3164,

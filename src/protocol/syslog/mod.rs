@@ -155,7 +155,7 @@ fn parse_with<'a>(
     let reader = Reader { pri, rest, frame, settings, senders, zone };
     let others = senders == Senders::Anybody;
     // A well-formed RFC 5424 message is never searched for a tag with blanks: a message must not be able to forge one. With
-    // [`Senders::Docker`] there is no other RFC 5424, but a tag can imitate it.
+    // `Senders::Docker` there is no other RFC 5424, but a tag can imitate it.
     let reading = docker::read(&reader, stamps, senders)
         .or_else(|| others.then(|| rfc5424::read(&reader))?)
         .or_else(|| docker::read_tag_with_blanks(&reader, stamps, senders))

@@ -42,7 +42,7 @@ pub struct Translator {
     unmarked: Vec<u8>,
 }
 
-/// A message whose header is cached: its sender and the start of its line are known.
+/// A message whose header is cached: the container and the start of its line are known.
 pub struct Known<'a> {
     pub header: HeaderId,
     pub shape: Shape,
@@ -67,7 +67,7 @@ pub struct Message<'a> {
     templates: &'a TagTemplates,
     options: &'a LineOptions,
     stamp_writer: &'a mut StampWriter,
-    /// The header as written, if it is cached.
+    /// The header as written, if it is copied from the cache.
     written: Option<&'a [u8]>,
 }
 

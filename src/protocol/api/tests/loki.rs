@@ -1,4 +1,4 @@
-//! The body of a push to Loki, and what its answers mean.
+//! The body of a push to Loki, and the verdicts on its answers.
 
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ fn what_is_no_label_is_metadata() {
     let (labels, entry) = of(&[Label::Job, Label::Host], &[("job", "docker"), ("level", "all")]);
     assert_eq!(labels, json!({ "job": "docker", "host": "host-1", "level": "all" }));
     assert_eq!(entry[2].get("level"), None);
-    // A stream has one at least.
+    // A stream has at least one label.
     assert_eq!(of(&[Label::Source], &[]).0, json!({ "job": "logferry" }));
 }
 

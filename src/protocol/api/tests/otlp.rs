@@ -1,4 +1,4 @@
-//! The body of a request to OTLP, and what its answers mean.
+//! The body of an OTLP request, and the verdicts on its answers.
 
 use serde_json::{Value, json};
 
@@ -173,10 +173,10 @@ fn rejected_records_are_counted() {
         br#"{"partialSuccess":{"errorMessage":"slow down"}}"#,
         br#"{"partialSuccess":{"rejectedLogRecords":"0"}}"#,
         br#"{"partialSuccess":null}"#,
-        // Less than none.
+        // A negative number.
         b"\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
         br#"{"partialSuccess":{"rejectedLogRecords":"-1"}}"#,
-        // What is not read.
+        // Answers that cannot be read.
         b"OK",
         b"<html>",
         b"{",

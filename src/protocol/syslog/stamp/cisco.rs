@@ -76,7 +76,7 @@ fn behind_counters(text: &[u8]) -> usize {
     if at == first { 0 } else { at }
 }
 
-/// The stamp at a place, with a `*` or `.` in front and a `:` after it, and whether it has the `*` or `.`.
+/// Reads the stamp at a place. A `*` or `.` may precede it, and a `:` must follow it. Returns whether it has a `*` or `.`.
 fn stamp_at<'a>(
     text: &'a [u8],
     at: usize,

@@ -51,7 +51,7 @@ pub(super) fn find_at<'a>(
     }
     let (said, nanoseconds) = cursor.stamp()?;
     let (written, end) = (text.get(start..cursor.at)?, cursor.at);
-    // The word above may include a `:` after the stamp, this text does not.
+    // The word above may include a `:` after the stamp. This text does not.
     if is_rfc3339(written, 6) {
         return Some(WrittenStamp { stamp: Stamp::Text(written.into()), nanoseconds: 0, unread: None, end });
     }

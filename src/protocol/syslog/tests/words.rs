@@ -152,7 +152,7 @@ fn cef_behind_a_host_of_rfc_5424_is_the_text() {
     }
 }
 
-/// Values that RFC 5424 does not allow are kept as params.
+/// Values that RFC 5424 does not allow are kept as params. The params are in Docker's element only if the tag is a container's.
 #[test]
 fn what_the_header_cannot_hold_is_kept() {
     let line_of = |sent: &str| {
