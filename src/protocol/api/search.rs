@@ -32,7 +32,7 @@ pub struct Question {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hit {
     pub text: String,
-    /// Identifies the line: each time the line is found the value is the same, and other lines have other values.
+    /// Identifies the line. The value is the same each time the line is found, and differs between lines.
     pub identity: u64,
     /// The time of the line in the unit of the store.
     pub at: i64,

@@ -104,7 +104,7 @@ impl HeaderCache {
         &self.headers[place]
     }
 
-    /// The place of a header that is new. `None`: it is too long.
+    /// Caches a new header and returns its place. `None`: the header is too long.
     pub fn remember(
         &mut self,
         kind: (Form, Shape, Option<IpAddr>),
@@ -128,7 +128,7 @@ impl HeaderCache {
         origin: &[&[u8]; ORIGIN],
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Option<usize> {
-        // Where each message is another one, remembering costs more than it brings.
+        // If every message has new content, caching costs more than it saves.
         self.unused = self.unused.wrapping_add(1);
         if self.unused > MANY_UNUSED && !self.unused.is_multiple_of(MANY_UNUSED) {
             return None;
@@ -156,8 +156,8 @@ impl HeaderCache {
         let id = HeaderId(self.made);
         self.made = self.made.wrapping_add(1);
         if self.headers.len() < self.max {
-            // Where there are many, each has room for any other, so that none is ever allocated again. Where there are few they
-            // are no larger than they must be: ten thousand connections may each have some.
+            // In a large cache each entry has room for any header, so that it never needs a new allocation. In a small cache entries are
+            // only as large as needed: ten thousand connections may have one each.
             let least = if self.max < MAX_HEADERS || form == Form::Origin { 0 } else { MAX_LEN };
             let room = |len: usize| Vec::with_capacity(len.max(least));
             self.headers.push(Header {
@@ -181,7 +181,7 @@ impl HeaderCache {
     }
 }
 
-/// All parts, each behind its length. `None`: they are too long.
+/// All parts, each after its length. `None`: the parts are too long.
 fn written_origin(origin: &[&[u8]; ORIGIN]) -> Option<Vec<u8>> {
     let len = origin.iter().map(|part| 2 + part.len()).sum();
     if len > MAX_ORIGIN {
@@ -195,7 +195,7 @@ fn written_origin(origin: &[&[u8]; ORIGIN]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Was this written of the same parts?
+/// Whether [`written_origin`] has made `written` from these parts.
 #[inline]
 fn is_origin(written: &[u8], origin: &[&[u8]; ORIGIN]) -> bool {
     let mut rest = written;
@@ -208,6 +208,6 @@ fn is_origin(written: &[u8], origin: &[&[u8]; ORIGIN]) -> bool {
 }
 
 thread_local! {
-    /// Where a header is written before its length is known: everybody's, for an idle connection holds no room.
+    /// The buffer for a header until its length is known. All caches of a thread share it, so that idle connections hold no memory.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }

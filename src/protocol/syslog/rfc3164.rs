@@ -115,7 +115,7 @@ fn read_5424<'a>(reader: &Reader<'_, 'a>, text: &'a [u8]) -> Option<Reading<'a>>
     Some(Reading { record, shape: Shape::Rfc5424 })
 }
 
-/// The next word behind `at`.
+/// The next word at or after `at`.
 fn word_behind(text: &[u8], at: usize) -> Range<usize> {
     let is_blank = |b: &&u8| b.is_ascii_whitespace() || **b == 0x0b;
     let behind = text.get(at..).unwrap_or_default();

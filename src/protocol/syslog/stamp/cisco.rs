@@ -117,31 +117,31 @@ fn uptime(text: &[u8], start: usize, received: UnixMicros) -> Option<WrittenStam
     unread.map(|_| WrittenStamp { stamp: Stamp::Received(received), nanoseconds: 0, unread, end: start + word.len() })
 }
 
-/// Whether `: [PROCESS: ]%FAC-SEV-MNEM` stands at a place.
+/// Whether `: [PROCESS: ]%FAC-SEV-MNEM` begins at `colon`.
 fn is_message(text: &[u8], colon: usize) -> bool {
     let at = skip_blanks(text, colon + 1);
     let process = text.get(at..).unwrap_or_default().iter().take_while(|b| !matches!(b, b' ' | b':')).count();
     begins_message(text, colon) || text.get(colon) == Some(&b':') && begins_message(text, at + process)
 }
 
-/// Whether ` HOST %FAC-SEV-MNEM` stands at a place.
+/// Whether ` HOST %FAC-SEV-MNEM` begins at `at`.
 fn is_message_of_host(text: &[u8], at: usize) -> bool {
     let start = skip_blanks(text, at);
     let host = text.get(start..).unwrap_or_default().iter().take_while(|b| **b != b' ').count();
     start > at && host > 0 && names_message(text, start + host)
 }
 
-/// Whether `: %FAC-SEV-MNEM` stands at a place.
+/// Whether `: %FAC-SEV-MNEM` begins at `colon`.
 fn begins_message(text: &[u8], colon: usize) -> bool {
     text.get(colon) == Some(&b':') && names_message(text, colon + 1)
 }
 
-/// Whether `%FAC-SEV-MNEM` stands at a place, or behind the blanks there.
+/// Whether `%FAC-SEV-MNEM` begins at `at`, or after the blanks there.
 fn names_message(text: &[u8], at: usize) -> bool {
     let word = text.get(skip_blanks(text, at)..).unwrap_or_default();
     let word = word.split(|b| matches!(b, b' ' | b':')).next().unwrap_or_default();
     let has_severity = || word.windows(3).any(|part| matches!(part, [b'-', b'0'..=b'7', b'-']));
-    // A context may stand in front: `%$ VDC-1 %$ %SYSMGR-2-…`.
+    // A context may precede it: `%$ VDC-1 %$ %SYSMGR-2-…`.
     word == b"%$" || word.starts_with(b"%") && has_severity()
 }
 
