@@ -1,23 +1,23 @@
-//! What a receiver says: values of msgpack in a stream that is cut anywhere. Most are `{"ack": chunk}`.
+//! Reads the answers of a receiver: msgpack values in a stream that may be cut anywhere. Most are `{"ack": chunk}`.
 
 use super::msgpack::{Value, Walk};
 
-/// The longest value that a receiver has a word for, in bytes: PONG, with a reason.
+/// The longest value that a receiver sends, in bytes: a PONG with a reason.
 const MAX_ANSWER: usize = 4096;
 
-/// What a receiver says is none of it, and nobody finds out where the next value begins.
+/// The receiver sends something else than msgpack values. There is no way to find the next value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the collector does not answer as the Forward protocol has it; is that a port of Fluentd's `forward`?")]
 pub struct BadAnswer;
 
-/// Finds the values. What is held is never more than the longest of them and what came with its last byte.
+/// Finds the values. It holds at most the longest of them and the bytes that came with its last byte.
 #[derive(Debug, Default)]
 pub struct Answers {
     held: Vec<u8>,
 }
 
 impl Answers {
-    /// Hands on each value that is whole, in order.
+    /// Passes each complete value to `take`, in order.
     pub fn feed<E: From<BadAnswer>>(
         &mut self,
         bytes: &[u8],
@@ -37,7 +37,7 @@ impl Answers {
     }
 }
 
-/// The chunk that is acknowledged. `None`: it is no acknowledgement.
+/// The chunk that a value acknowledges. `None`: the value is not an acknowledgement.
 pub fn acknowledged(value: &[u8]) -> Option<&[u8]> {
     let (Value::Map(mut items), _) = Value::read(value).ok()? else { return None };
     while let (Some(key), Some(chunk)) = (items.next(), items.next()) {

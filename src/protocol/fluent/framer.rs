@@ -1,4 +1,4 @@
-//! Where an array ends in a stream that is cut anywhere.
+//! Finds where an array ends in a stream that may be cut anywhere.
 
 use super::BadFrame;
 use super::msgpack::Walk;
@@ -6,10 +6,10 @@ use crate::protocol::held::hold;
 
 const NIL: u8 = 0xc0;
 
-/// Finds the arrays of a connection. Each byte is looked at once, and what is held is never more than the limit.
+/// Finds the arrays of a connection. It looks at each byte once, and never holds more than the limit.
 #[derive(Debug)]
 pub struct Framer {
-    /// The longest array that is taken, in bytes.
+    /// The longest array that is accepted, in bytes.
     limit: usize,
     walk: Walk,
     /// The start of an array whose end has not come; `held.len() <= limit`.
@@ -21,8 +21,8 @@ impl Framer {
         Self { limit, walk: Walk::new(limit), held: Vec::new() }
     }
 
-    /// Hands on each array that is whole, with its head, in order. A nil between two is a heartbeat. After an error there is no way
-    /// to find the next array: the connection has to end.
+    /// Passes each complete array to `take`, with its head, in order. A nil between two arrays is a heartbeat. After an error there is no
+    /// way to find the next array: the connection has to end.
     pub fn feed<E: From<BadFrame>>(
         &mut self,
         mut bytes: &[u8],
@@ -34,7 +34,7 @@ impl Framer {
         Ok(())
     }
 
-    /// Hands on the next array, and returns what is behind it. `None`: it is not whole yet.
+    /// Passes the next array to `take`, and returns the bytes behind it. `None`: the array is not complete yet.
     #[inline]
     pub fn feed_one<'b, E: From<BadFrame>>(
         &mut self,
@@ -68,12 +68,12 @@ impl Framer {
         Ok(Some(rest))
     }
 
-    /// Has an array begun that is not whole?
+    /// Whether an array has begun that is not complete.
     pub fn unfinished(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// What is held of it, in bytes.
+    /// Bytes held of that array.
     pub fn held(&self) -> usize {
         self.held.len()
     }

@@ -1,4 +1,4 @@
-//! A sender's side of the handshake, see `handshake`: it hears HELO, says PING, and hears PONG.
+//! The sender's side of the handshake, see `handshake`: it reads HELO, sends PING, and reads PONG.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use super::handshake::{NAME, Nonce, hex_digest};
 use super::write::{append_array, append_str};
 use super::{BadAnswer, Items, Value};
 
-/// What a receiver wants to be shown. It never prints.
+/// The secrets that a receiver asks for. `Debug` does not print them.
 #[derive(Clone)]
 pub struct Credentials {
     key: String,
     user: Option<(String, String)>,
 }
 
-/// A handshake that is not over.
+/// An unfinished handshake.
 #[derive(Debug)]
 pub struct Greeting {
     credentials: Credentials,
     salt: Nonce,
-    /// The receiver's; `None` until HELO is there.
+    /// The receiver's nonce; `None` until HELO has arrived.
     nonce: Option<Vec<u8>>,
 }
 
-/// Why a receiver does not let us in, or is not to be trusted.
+/// Why a receiver rejects us, or cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotLetIn {
     #[error("the collector asks for no shared key; take `shared-key` out")]
@@ -36,7 +36,7 @@ pub enum NotLetIn {
 }
 
 impl Credentials {
-    /// `user`: with the password.
+    /// `user`: name and password.
     pub fn new(key: String, user: Option<(String, String)>) -> Self {
         Self { key, user }
     }
@@ -49,12 +49,12 @@ impl fmt::Debug for Credentials {
 }
 
 impl Greeting {
-    /// `salt`: never the same again.
+    /// `salt`: must be new for each handshake.
     pub fn new(credentials: Credentials, salt: Nonce) -> Self {
         Self { credentials, salt, nonce: None }
     }
 
-    /// Takes what the receiver says, and appends PING when it is due. True: we are let in.
+    /// Takes a value from the receiver, and appends PING when it is due. True: the receiver accepts us.
     pub fn hear(&mut self, value: &[u8], out: &mut Vec<u8>) -> Result<bool, NotLetIn> {
         match &self.nonce {
             None => {
@@ -103,7 +103,7 @@ impl Greeting {
     }
 }
 
-/// What HELO says: a nonce, and the salt of passwords, empty where none is asked for. `None`: it is none.
+/// The contents of HELO: a nonce, and the salt for passwords, which is empty if the receiver asks for none. `None`: the value is not HELO.
 pub fn read_hello(value: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut items = Items::of_array(value).filter(|items| items.left() == 2)?;
     let (name, options) = (items.next()?, items.next()?);

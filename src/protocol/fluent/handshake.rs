@@ -1,5 +1,5 @@
-//! The handshake of a listener with a shared key: HELO, PING, PONG. Each side shows that it has the key by a digest of it, so that the
-//! key is not on the wire; a sender shows a user's password in the same way, where the listener asks for users.
+//! The handshake of a listener with a shared key: HELO, PING, PONG. Each side proves with a digest that it has the key, so that the key is
+//! not on the wire. If the listener asks for users, a sender proves a user's password in the same way.
 //!
 //! ```text
 //! → ["HELO", {"nonce": bytes, "auth": salt | "", "keepalive": true}]
@@ -21,18 +21,18 @@ use super::{BadFrame, Framer, Items, Value};
 use crate::hex;
 use crate::protocol::session::Violation;
 
-/// Never the same again. Fluentd's have so many bytes.
+/// Must be new for each handshake. Fluentd's nonces are as long.
 pub type Nonce = [u8; 16];
 
-/// What this side is called in a handshake. Fluentd refuses a receiver that is called as itself, so that it is no host's name.
+/// This side's host name in a handshake. It is not a real host name, because Fluentd refuses a receiver with its own host name.
 pub(super) const NAME: &str = "logferry";
-/// The longest PING, in bytes: digests have 128 each.
+/// The longest PING, in bytes. Its digests have 128 bytes each.
 const MAX_PING: usize = 4096;
 
-/// What senders have to know. It never prints.
+/// The secrets that senders have to know. `Debug` does not print them.
 pub struct SharedKey {
     key: String,
-    /// `None`: nobody is asked for a user.
+    /// `None`: senders need no user.
     users: Option<Users>,
 }
 
@@ -40,7 +40,7 @@ pub struct SharedKey {
 #[derive(Default)]
 pub struct Users(BTreeMap<String, String>);
 
-/// What is wrong with a list of users. It does not show what is written there.
+/// Why a list of users is refused. It does not show the text of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadUsers {
     #[error("line {0} is no `name:password`")]
@@ -51,7 +51,7 @@ pub enum BadUsers {
     Nobody,
 }
 
-/// Why a sender is not let in.
+/// Why a sender is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     NoPing,
@@ -59,12 +59,12 @@ pub enum Denied {
     User,
 }
 
-/// A handshake that is not over.
+/// An unfinished handshake.
 #[derive(Debug)]
 pub struct Opening {
     handshake: Handshake,
     framer: Framer,
-    /// When it has to be over; `None` until it begins.
+    /// The deadline; `None` until the handshake begins.
     pub until: Option<Instant>,
 }
 
@@ -73,11 +73,11 @@ pub struct Opening {
 pub struct Handshake {
     secret: Arc<SharedKey>,
     nonce: Nonce,
-    /// What digests of passwords begin with.
+    /// The salt of the digests of passwords.
     auth: Nonce,
 }
 
-/// A sender's side of it.
+/// The sender's PING.
 struct Ping<'a> {
     host: &'a [u8],
     salt: &'a [u8],
@@ -99,7 +99,7 @@ impl fmt::Debug for SharedKey {
 }
 
 impl Users {
-    /// Lines `name:password`, and empty ones. A password may have colons.
+    /// Reads lines `name:password`. Empty lines are skipped. A password may contain colons.
     pub fn read(text: &str) -> Result<Self, BadUsers> {
         let mut users = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.is_empty()) {
@@ -114,7 +114,7 @@ impl Users {
         if users.is_empty() { Err(BadUsers::Nobody) } else { Ok(Self(users)) }
     }
 
-    /// Whether there is this user, with the password of which this is the digest. How long that takes tells nothing of either.
+    /// Whether this user exists and the digest is of the user's password. The time it takes tells nothing about either.
     fn has(&self, auth: &Nonce, user: &[u8], digest: &[u8]) -> bool {
         let password = str::from_utf8(user).ok().and_then(|user| self.0.get(user));
         let expected = hex_digest([auth, user, password.map_or(b"", |password| password.as_bytes())]);
@@ -133,7 +133,7 @@ impl Denied {
         }
     }
 
-    /// As Fluentd says it.
+    /// The reason in Fluentd's words.
     fn reason(self) -> &'static str {
         match self {
             Self::NoPing => "invalid ping message",
@@ -176,7 +176,7 @@ impl Opening {
         self.handshake.hello(out);
     }
 
-    /// Takes the next bytes. `Some`: the sender is let in, and what is behind its PING. An error: it is not.
+    /// Takes the next bytes. `Some`: the sender is accepted, and these are the bytes behind its PING. An error: the sender is rejected.
     pub fn feed<'b>(&mut self, bytes: &'b [u8], out: &mut Vec<u8>) -> Result<Option<&'b [u8]>, NotOpened> {
         let Self { handshake, framer, .. } = self;
         let fed = framer.feed_one(bytes, |ping| Ok(handshake.answer(ping, out)?));
@@ -193,12 +193,12 @@ impl Opening {
         self.until.is_some_and(|until| until <= now)
     }
 
-    /// Whether a PING has begun that is not whole.
+    /// Whether a PING has begun that is not complete.
     pub fn unfinished(&self) -> bool {
         self.framer.unfinished()
     }
 
-    /// What is held of it, in bytes.
+    /// Bytes held of that PING.
     pub fn held(&self) -> usize {
         self.framer.held()
     }
@@ -207,9 +207,9 @@ impl Opening {
 /// Why a handshake has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotOpened {
-    /// What came is no array.
+    /// The sender's bytes are not a msgpack array.
     Bad(BadFrame),
-    /// The sender has heard so.
+    /// The sender has received the reason.
     Denied(Denied),
 }
 
@@ -236,14 +236,14 @@ impl Handshake {
         append_bin(&self.nonce, out);
         out.extend_from_slice(b"\xa4auth");
         match self.secret.users {
-            // Who gets a salt has to have a user.
+            // A salt asks the sender for a user.
             Some(_) => append_bin(&self.auth, out),
             None => append_str(b"", out),
         }
         out.extend_from_slice(b"\xa9keepalive\xc3");
     }
 
-    /// Looks at a PING, and appends PONG.
+    /// Checks a PING, and appends PONG.
     fn answer(&self, ping: &[u8], out: &mut Vec<u8>) -> Result<(), Denied> {
         let checked = Ping::read(ping).ok_or(Denied::NoPing).and_then(|ping| self.check(&ping).map(|()| ping.salt));
         match checked {
@@ -267,20 +267,20 @@ impl Handshake {
         }
     }
 
-    /// What shows that a host has the key.
+    /// The digest that proves that a host has the key.
     fn digest(&self, salt: &[u8], host: &[u8]) -> String {
         hex_digest([salt, host, &self.nonce, self.secret.key.as_bytes()])
     }
 }
 
-/// Appends the PONG that says why.
+/// Appends the PONG with the reason.
 fn refuse(denied: Denied, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\x95\xa4PONG\xc2");
     append_str(denied.reason().as_bytes(), out);
     out.extend_from_slice(b"\xa0\xa0");
 }
 
-/// SHA-512 of these parts end to end, in lower-case digits.
+/// SHA-512 of these parts end to end, in lower-case hexadecimal digits.
 pub(super) fn hex_digest<const N: usize>(parts: [&[u8]; N]) -> String {
     hex::encode(&sha512_of(parts))
 }
@@ -295,7 +295,7 @@ pub(super) fn sha512_of<const N: usize>(parts: [&[u8]; N]) -> [u8; 64] {
 }
 
 impl<'a> Ping<'a> {
-    /// `None`: it is none.
+    /// `None`: the array is not a PING.
     fn read(array: &'a [u8]) -> Option<Self> {
         let mut items = Items::of_array(array).filter(|items| items.left() == 6)?;
         let mut text = || match items.next()? {

@@ -1,10 +1,10 @@
-//! What is no text as JSON, which fields have for all but texts.
+//! Values as JSON: fields store every value that is not a text so.
 
 use super::Value;
 use crate::record::escape;
 use crate::record::json::{push, push_text};
 
-/// Appends a value. What JSON cannot say is a text there: a number that is none by its name, bytes as [`escape`] writes them.
+/// Appends a value. Values that JSON cannot express become texts: NaN and the infinities by their names, bytes as [`escape`] writes them.
 pub fn append(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Nil => out.extend_from_slice(b"null"),

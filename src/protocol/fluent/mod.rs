@@ -1,5 +1,5 @@
-//! Fluentd's Forward protocol, which Docker's `fluentd` driver, Fluentd, Fluent Bit and their libraries speak: arrays of msgpack in a
-//! stream, and an answer for each that asks for one. Pure: no socket, no clock, no async.
+//! Fluentd's Forward protocol, which Docker's `fluentd` driver, Fluentd, Fluent Bit and their libraries speak. A sender writes msgpack
+//! arrays to a stream. The receiver acknowledges each array that asks for an answer. Pure: no socket, no clock, no async.
 //!
 //! ```text
 //! Message                 [tag, time, record, option?]                   one entry
@@ -10,7 +10,7 @@
 //! option                  {chunk, size, compressed, fluent_signal, …}    chunk: it wants {"ack": chunk}
 //! ```
 //!
-//! Source: Forward-Protocol-Specification-v1 of Fluentd; what senders really send is in `tests/corpus-drivers`.
+//! Source: Forward-Protocol-Specification-v1 of Fluentd. `tests/corpus-drivers` has recordings of real senders.
 //!
 //! In reading order:
 //!
@@ -19,14 +19,14 @@
 //! - `msgpack`: values
 //! - `time`: the shapes of time
 //! - `record`: an entry as a [`Record`](crate::record::Record)
-//! - `pieces`: what Docker's driver has cut becomes whole
-//! - `handshake`: who may send, where senders need a shared key
+//! - `pieces`: joins the pieces of a message that Docker's driver has split
+//! - `handshake`: authentication of senders, where the listener has a shared key
 //! - `session`: a connection
-//! - `repeated`: which chunks come again after a connection broke
-//! - `json`: typed values as fields have them
-//! - `pack`: lines as chunks, with `tag`, under which name; `write`: values
-//! - `greeting`: a sender's side of the handshake
-//! - `answers`: what a receiver says
+//! - `repeated`: recognizes chunks that a sender repeats after a connection broke
+//! - `json`: values other than texts, as fields store them
+//! - `pack`: lines as chunks; `tag`: the tag of each chunk; `write`: values
+//! - `greeting`: the sender's side of the handshake
+//! - `answers`: reads the answers of a receiver
 //! - `properties`: what must hold for all bytes
 
 mod answers;
@@ -61,10 +61,10 @@ pub use tag::TagTemplate;
 pub use time::Time;
 pub use write::append_str;
 
-/// What a line has beside what its entry says and its tag, in bytes.
+/// Estimated bytes of a line beside its tag and the contents of its entry.
 const LINE: usize = 256;
 
-/// Why an array is refused. The connection has to end: a sender that is told nothing sends the array again.
+/// Why an array is refused. The connection has to end: a sender that gets no answer sends the array again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadFrame {
     #[error("an array of msgpack was expected")]
@@ -127,14 +127,14 @@ impl BadFrame {
     }
 }
 
-/// Why an entry is passed over. Those around it count.
+/// Why an entry is skipped. The entries around it are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadEntry {
-    /// A time that the protocol has not.
+    /// A time that the protocol does not define.
     Time,
-    /// No pair of a time and a record.
+    /// Not a pair of a time and a record.
     Entry,
-    /// A record that is no map.
+    /// A record that is not a map.
     Record,
 }
 
@@ -157,21 +157,21 @@ impl BadEntry {
     }
 }
 
-/// What one array carries: entries of one tag.
+/// The contents of one array: entries of one tag.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batch<'a> {
-    /// Any bytes.
+    /// May be any bytes.
     pub tag: &'a [u8],
-    /// What is to be acknowledged, byte for byte.
+    /// The name of the chunk to acknowledge, byte for byte.
     pub chunk: Option<&'a [u8]>,
     pub mode: Mode,
     entries: Entries<'a>,
 }
 
-/// How large what an array carries may be, in bytes.
+/// Limits on the contents of an array, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Entries, once they are inflated.
+    /// Entries, after they are inflated.
     pub inflated: usize,
     /// The lines of all entries.
     pub lines: usize,
@@ -188,12 +188,12 @@ pub enum Mode {
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry<'a> {
-    /// `None`: the sender knows none, and the time of arrival counts.
+    /// `None`: the sender gives no time, and the time of arrival counts.
     pub time: Option<Time>,
     record: Items<'a>,
 }
 
-/// What stands in the place of an entry.
+/// An entry, or why it is skipped.
 type FoundEntry<'a> = Result<Entry<'a>, BadEntry>;
 
 /// The entries of an array, in order.
@@ -201,13 +201,13 @@ type FoundEntry<'a> = Result<Entry<'a>, BadEntry>;
 pub enum Entries<'a> {
     One(Option<FoundEntry<'a>>),
     List(Items<'a>),
-    /// End to end.
+    /// End to end, without an array around them.
     Packed(&'a [u8]),
 }
 
 impl<'a> Batch<'a> {
-    /// Reads an array that is whole, as the framer finds it, and looks at all of it before any entry is used. Compressed entries are
-    /// inflated into `inflated`, of which they are borrowed then.
+    /// Reads a complete array, as the framer finds it, and checks all of it before any entry is used. Compressed entries are inflated into
+    /// `inflated`, and the batch borrows them from there.
     pub fn read(array: &'a [u8], limits: Limits, inflated: &'a mut Vec<u8>) -> Result<Self, BadFrame> {
         let mut items = Items::of_array(array).ok_or(BadFrame::NoArray)?;
         let count = items.left();
@@ -241,7 +241,7 @@ impl<'a> Batch<'a> {
                 Some(_) => return Err(BadFrame::Compression),
             },
         };
-        // But for what has to be escaped: each line repeats the tag, and an image in it.
+        // An estimate without escapes: each line repeats the tag, and an image within the tag.
         entries.check(limits.lines / (LINE + 2 * tag.len()))?;
         Ok(Self { tag, chunk: options.chunk, mode, entries })
     }
@@ -257,7 +257,8 @@ impl<'a> Entry<'a> {
         Ok(Self { time: Time::read(time)?, record })
     }
 
-    /// The entry that some bytes begin with, and what is behind it. (To walk over the pair first would be to walk over the record twice.)
+    /// The entry at the start of some bytes, and the bytes behind it. Does not walk over the pair first: that would walk over the record
+    /// twice.
     fn read(bytes: &'a [u8]) -> Result<(FoundEntry<'a>, &'a [u8]), BadFrame> {
         let Some(pair) = Items::of_array(bytes).filter(|pair| pair.left() == 2) else {
             let (_, rest) = Value::read(bytes)?;
@@ -268,7 +269,7 @@ impl<'a> Entry<'a> {
         Ok((Self::new(time, record), rest))
     }
 
-    /// Keys and values, in order. A key is a text nearly always.
+    /// Keys and values, in order. Nearly every key is a text.
     pub fn pairs(&self) -> impl Iterator<Item = (Value<'a>, Value<'a>)> + use<'a> {
         let mut items = self.record;
         std::iter::from_fn(move || Some((items.next()?, items.next()?)))
@@ -276,11 +277,11 @@ impl<'a> Entry<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Whether all of them can be read, bad ones too, and there are no more than so many beside the first.
+    /// Checks that all entries can be read, bad ones too, and that there are at most `max + 1`.
     fn check(self, max: usize) -> Result<(), BadFrame> {
         let (mut count, mut packed) = match self {
             Self::One(_) => (1, &[][..]),
-            // They are well-formed as their array is.
+            // The entries are well-formed because their array is.
             Self::List(list) => (list.left(), &[][..]),
             Self::Packed(packed) => (0, packed),
         };
@@ -322,12 +323,12 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// Whether an array in the place of a time is Fluent Bit's [time, metadata]. Otherwise it is a list of entries.
+/// Whether an array in the place of a time is Fluent Bit's [time, metadata]. Any other array is a list of entries.
 fn is_time(mut array: Items<'_>) -> bool {
     array.left() == 2 && array.all(|item| !matches!(item, Value::Array(_)))
 }
 
-/// Those that a receiver acts on. `size` is a hint, which may be wrong.
+/// The options that a receiver acts on. `size` is not among them: it is a hint, and may be wrong.
 #[derive(Default)]
 struct Options<'a> {
     chunk: Option<&'a [u8]>,
@@ -358,7 +359,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// Of one or several gzip members: Fluentd appends member by member.
+/// Inflates one or several gzip members: Fluentd appends member by member.
 fn inflate<'a>(members: &[u8], limit: usize, out: &'a mut Vec<u8>) -> Result<&'a [u8], BadFrame> {
     *out = Inflater::default().gzip(members, limit).map_err(|why| match why {
         BadDeflate::Damaged => BadFrame::Gzip,
@@ -367,7 +368,7 @@ fn inflate<'a>(members: &[u8], limit: usize, out: &'a mut Vec<u8>) -> Result<&'a
     Ok(out)
 }
 
-/// Appends the answer for a chunk: `{"ack": chunk}`, the chunk as str (Fluent Bit takes no bin), to be sent in one write.
+/// Appends the answer for a chunk, `{"ack": chunk}`, to be sent in one write. The chunk is a str: Fluent Bit accepts no bin.
 pub fn append_ack(chunk: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\x81\xa3ack");
     append_str(chunk, out);

@@ -1,17 +1,17 @@
-//! Just enough msgpack (spec.md of msgpack/msgpack) to read what the Forward protocol carries: heads of values, values borrowed from
+//! A reader for the part of msgpack (spec.md of msgpack/msgpack) that the Forward protocol needs: heads of values, values borrowed from
 //! their bytes, and where a value ends in a stream.
 //!
-//! This reader is our own because a stream is cut anywhere: [`Walk`] goes on in the middle of a head and never recurses. `rmp` reads a head
-//! from bytes that are all there, so that its table of heads would stand beside this one.
+//! This reader is our own because a stream may be cut anywhere: [`Walk`] continues in the middle of a head and never recurses. `rmp` reads
+//! a head only from complete bytes, so that a second table of heads would be needed beside it.
 
 use super::BadFrame;
 
-/// The maximum depth of arrays and maps, the outermost among them.
+/// The maximum depth of arrays and maps, including the outermost.
 pub const MAX_DEPTH: usize = 32;
 /// The longest head in bytes: a type, and a length of 32 bits.
 const LONGEST_HEAD: usize = 5;
 
-/// One value. Texts are bytes: a str is UTF-8 in the specification and not in the field.
+/// One value. Texts are bytes: the specification says that a str is UTF-8, but senders do not keep to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     Nil,
@@ -22,7 +22,7 @@ pub enum Value<'a> {
     Str(&'a [u8]),
     Bin(&'a [u8]),
     Array(Items<'a>),
-    /// Its items are a key, its value, and so on.
+    /// Its items alternate: a key, its value, and so on.
     Map(Items<'a>),
     Ext(i8, &'a [u8]),
 }
@@ -31,11 +31,11 @@ pub enum Value<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Items<'a> {
     rest: &'a [u8],
-    /// Values of which `rest` has the bytes.
+    /// The number of values in `rest`.
     count: u64,
 }
 
-/// What a value begins with.
+/// The head of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Head {
     Nil,
@@ -51,30 +51,30 @@ enum Head {
     Map(u64),
 }
 
-/// As much of a head as says where the value ends.
+/// The part of a head that tells where the value ends.
 #[derive(Clone, Copy)]
 struct Extent {
     /// Bytes of the head: the type, and a length or count.
     head: usize,
-    /// Bytes behind it: of a number, a text, an ext with its type.
+    /// Bytes behind the head: of a number, a text, or an ext with its type.
     text: u64,
-    /// Values behind it; a map has two for each key.
+    /// Values behind the head; a map has two for each key.
     items: u64,
 }
 
-/// The way through one value whose bytes come in pieces. It holds no bytes but those of a head that was cut.
+/// The way through one value whose bytes arrive in pieces. It holds only the bytes of a head that was cut.
 #[derive(Clone, Debug)]
 pub struct Walk {
-    /// For each array and map around the next value, the values that it still lacks.
+    /// The number of values missing in each array and map around the next value.
     open: [u64; MAX_DEPTH],
     /// `0 <= depth <= max_depth <= MAX_DEPTH`
     depth: usize,
     max_depth: usize,
-    /// What is missing at least, in bytes: one for each value that has not begun, and the rest of a text. 0: the value is whole.
+    /// The minimum number of missing bytes: one for each value that has not begun, and the rest of a text. 0: the value is complete.
     owed: u64,
     /// The rest of a text; `text <= owed`.
     text: u64,
-    /// The bytes that the value may still have.
+    /// The maximum number of bytes that the value may still take.
     room: u64,
     head: [u8; LONGEST_HEAD],
     /// Bytes of a head that was cut; `head_len < LONGEST_HEAD`.
@@ -96,9 +96,9 @@ impl Walk {
         }
     }
 
-    /// Goes on. `Some`: the value ends before that byte. `None`: all bytes belong to it, and others are missing.
+    /// Continues with the next bytes. `Some`: the value ends before that byte. `None`: all bytes belong to the value, and more are missing.
     pub fn over(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadFrame> {
-        // Nearly always all of the value is there.
+        // Nearly always the complete value is present.
         if self.depth == 0
             && (self.owed, self.text, self.head_len) == (1, 0, 0)
             && let Some(end) = over_whole(bytes, 0, 1, self.max_depth)
@@ -150,8 +150,8 @@ impl Walk {
         }
     }
 
-    /// Over short texts that are all there, none of them the last value of an array or a map: nearly all keys and values of containers.
-    /// Returns how many bytes they have.
+    /// Walks over short texts that are complete and not the last value of an array or a map: nearly all keys and values of containers.
+    /// Returns their length in bytes.
     #[inline]
     fn over_short_texts(&mut self, bytes: &[u8]) -> usize {
         let Some(open) = self.depth.checked_sub(1).map(|depth| &mut self.open[depth]) else { return 0 };
@@ -173,12 +173,12 @@ impl Walk {
         at
     }
 
-    /// A head that was cut has at least one byte more, and what is owed behind it has one for each value.
+    /// A cut head takes at least one byte more than it has. Each value owed behind it takes at least one.
     fn has_room_for_head(&self) -> Result<(), BadFrame> {
         if self.head_len as u64 + self.owed > self.room { Err(BadFrame::TooLarge) } else { Ok(()) }
     }
 
-    /// A declared length or count that the limit has no room for is refused here: nobody waits for it.
+    /// A declared length or count that exceeds the limit is refused here, without waiting for the bytes.
     #[inline]
     fn begin(&mut self, Extent { head, text, items }: Extent) -> Result<(), BadFrame> {
         let len = head as u64;
@@ -205,8 +205,7 @@ impl Walk {
     }
 }
 
-/// Where so many values end, of which all is there, from a place in some bytes on. `None`: something is missing or wrong, and [`Walk`] tells
-/// what.
+/// Where so many complete values end, from a position in some bytes on. `None`: something is missing or wrong, and [`Walk`] finds out what.
 fn over_whole(bytes: &[u8], mut at: usize, values: u64, max_depth: usize) -> Option<usize> {
     for _ in 0..values {
         let first = *bytes.get(at)?;
@@ -226,7 +225,7 @@ fn over_whole(bytes: &[u8], mut at: usize, values: u64, max_depth: usize) -> Opt
     (at <= bytes.len()).then_some(at)
 }
 
-/// The lengths of values, by their first byte; 0 where that does not tell it.
+/// The lengths of values by their first byte; 0 where more bytes are needed.
 const LENGTHS: [u8; 256] = {
     let mut lengths = [1; 256];
     let mut first = 0x80;
@@ -247,7 +246,7 @@ const LENGTHS: [u8; 256] = {
 };
 
 impl Extent {
-    /// Of the value that some bytes begin with. `None`: its head is cut.
+    /// The extent of the value at the start of some bytes. `None`: its head is cut.
     #[inline]
     fn read(bytes: &[u8]) -> Result<Option<Self>, BadFrame> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
@@ -282,7 +281,7 @@ impl Extent {
 }
 
 impl Head {
-    /// The head that some bytes begin with, and its length. `None`: it is cut.
+    /// The head at the start of some bytes, and its length. `None`: the head is cut.
     #[inline]
     fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadFrame> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
@@ -300,7 +299,7 @@ impl Head {
         Ok(Some((short, 1)))
     }
 
-    /// One with a number behind its first byte, 0xc4 to 0xdf.
+    /// A head with a first byte of 0xc4 to 0xdf, which has a number or a type behind it.
     fn long(first: u8, rest: &[u8]) -> Option<(Self, usize)> {
         let u8 = || Some(u32::from(*rest.first()?));
         let u16 = || Some(u32::from(u16::from_be_bytes(*rest.first_chunk()?)));
@@ -337,7 +336,7 @@ impl Head {
 }
 
 impl<'a> Value<'a> {
-    /// The value that some bytes begin with, and what is behind it.
+    /// The value at the start of some bytes, and the bytes behind it.
     #[inline(always)]
     pub fn read(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BadFrame> {
         // Nearly all keys and values of containers are short texts.
@@ -349,14 +348,14 @@ impl<'a> Value<'a> {
         text.map(|(text, rest)| (Self::Str(text), rest)).ok_or(BadFrame::Truncated)
     }
 
-    /// What is behind the value that some bytes begin with. `None`: it is not well-formed, or not all there.
+    /// The bytes behind the value at the start of some bytes. `None`: the value is not well-formed, or incomplete.
     pub fn skip(bytes: &'a [u8]) -> Option<&'a [u8]> {
         over_whole(bytes, 0, 1, MAX_DEPTH).map(|end| &bytes[end..])
     }
 
-    /// A value that stands within so many arrays and maps, read as [`read`](Self::read) does.
+    /// Reads a value that stands within so many arrays and maps, as [`read`](Self::read) does.
     pub fn read_within(bytes: &'a [u8], around: usize) -> Result<(Self, &'a [u8]), BadFrame> {
-        // EventTime, of nearly all entries.
+        // EventTime: nearly all entries have one.
         if let [0xd7, kind, behind @ ..] = bytes
             && let Some((text, rest)) = behind.split_at_checked(8)
         {
@@ -392,7 +391,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The bytes of a str or a bin: senders take the one for the other.
+    /// The bytes of a str or a bin: senders use either for texts.
     pub fn text(&self) -> Option<&'a [u8]> {
         match self {
             Self::Str(text) | Self::Bin(text) => Some(text),
@@ -402,7 +401,7 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// The values of an array that some bytes are the whole of, as [`Walk`] has found. `None`: they are no array.
+    /// The values of an array that takes up all of some bytes, as found by [`Walk`]. `None`: the bytes are not an array.
     pub fn of_array(whole: &'a [u8]) -> Option<Self> {
         if let [first @ 0x90..=0x9f, rest @ ..] = whole {
             return Some(Self { rest, count: u64::from(first & 15) });
@@ -413,17 +412,17 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// How many values are left: of a map two for each key. (Not `count`, which an iterator has too, and walks for.)
+    /// The number of values left; a map has two for each key. Not `count`: iterators have a method of that name, which consumes them.
     pub fn left(&self) -> u64 {
         self.count
     }
 
-    /// All that are left.
+    /// The bytes of the values left.
     pub fn bytes(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The values in these bytes, which came out of [`bytes`](Self::bytes).
+    /// The values in these bytes, which [`bytes`](Self::bytes) returned.
     pub fn from_bytes(bytes: &'a [u8], len: u64) -> Self {
         Self { rest: bytes, count: len }
     }

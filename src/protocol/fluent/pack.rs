@@ -1,5 +1,5 @@
-//! Lines as chunks: `[tag, bin: entries end to end, {"chunk": name, "size": lines}]` (PackedForward), one for each tag. Each entry has
-//! the keys that Docker's driver writes (moby `daemon/logger/fluentd/fluentd.go`), and others for what that knows not.
+//! Lines as chunks: `[tag, bin: entries end to end, {"chunk": name, "size": lines}]` (PackedForward), one for each tag. Each entry has the
+//! keys that Docker's driver writes (moby `daemon/logger/fluentd/fluentd.go`). Other keys carry the facts for which the driver has no key.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,20 +12,20 @@ use super::write::{Map, append_array, append_bin, append_int, append_json, appen
 use crate::protocol::api::{LineId, foreign_text, with_own_names};
 use crate::record::{FACILITIES, Record, SEVERITIES, Source, Value};
 
-/// Names a chunk: base64 of 128 bits, as the specification has it. A chunk of the same lines has the same name each time.
+/// Names a chunk: base64 of 128 bits, as the specification says. A chunk of the same lines gets the same name each time.
 pub type ChunkName = [u8; 24];
 
-/// How lines become chunks.
+/// Packs lines into chunks.
 #[derive(Debug)]
 pub struct Packer {
     tag: TagTemplate,
-    /// The SD-ID under which a line has image, name and ID.
+    /// The SD-ID of the element with a line's image, name and ID.
     sd_id: String,
-    /// Under which name the lines are numbered.
+    /// The name under which the lines are numbered.
     stream: String,
 }
 
-/// The severities and the facility that Docker's driver means by stdout and stderr.
+/// The severities and the facility that Docker's driver gives to stdout and stderr.
 const DAEMON: u8 = 3;
 const INFO: u8 = 6;
 const ERR: u8 = 3;
@@ -35,8 +35,9 @@ impl Packer {
         Self { tag, sd_id, stream }
     }
 
-    /// Appends a chunk for each tag of these lines, in the order in which tags come first; of a tag the lines keep theirs. Returns the
-    /// names that are to be acknowledged. `first`, `last`: what names the first line and the last one for good.
+    /// Appends a chunk for each tag of these lines, in the order in which the tags first occur. Lines of one tag keep their order. Returns
+    /// the names of the chunks, which the receiver has to acknowledge. `first` and `last` are the permanent IDs of the first and the last
+    /// line.
     pub fn pack<'l>(
         &self,
         lines: impl Iterator<Item = &'l [u8]>,
@@ -50,7 +51,7 @@ impl Packer {
             let record = Record::from_line(line, &self.sd_id);
             tag.clear();
             self.tag.append(&record, &mut tag);
-            // Most often it is the tag of the line before.
+            // Most lines have the tag of the line before.
             if groups.get(group_of_last).is_none_or(|group| group.tag != tag) {
                 group_of_last = places.get(&tag).copied().unwrap_or_else(|| {
                     places.insert(tag.clone(), groups.len());
@@ -108,7 +109,7 @@ fn append_entry(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
             ours.push(key);
         }
     };
-    // Docker writes a container's name with a slash.
+    // Docker writes a container's name with a leading slash.
     let name =
         record.container_name().map(|name| if name.starts_with(b"/") { name.into() } else { [b"/", name].concat() });
     say("container_name", name.as_deref());
@@ -142,7 +143,7 @@ fn is_docker_s(record: &Record<'_>) -> bool {
     is_docker_s && (record.facility, record.severity) == (DAEMON, severity)
 }
 
-/// EventTime, or seconds where that cannot say them. A line without a stamp has 0, by which receivers know that there is none.
+/// EventTime, or whole seconds where EventTime is too small. A line without a timestamp gets 0, which receivers take for "no time".
 fn append_time(record: &Record<'_>, out: &mut Vec<u8>) {
     let micros = record.time().map_or(0, |time| time.0);
     let seconds = micros.div_euclid(1_000_000);

@@ -1,24 +1,24 @@
-//! What Docker's driver has cut becomes whole again. The driver says what belongs together and where it ends, but for a last line
-//! without a LF: it is announced as going on, and nothing follows.
+//! Joins the pieces of a message that Docker's driver has split. The driver says which pieces belong together and which is the last one. A
+//! last line without LF is an exception: the driver announces another piece, and none follows.
 
 use std::time::{Duration, Instant};
 
 use super::record::{Event, Piece};
 use super::{Entry, Items, Time};
 
-/// How long the next piece of a message is waited for.
+/// How long a message waits for its next piece.
 const WAIT: Duration = Duration::from_secs(5);
-/// Messages of a connection that may wait. One container has one for each stream.
+/// The maximum number of messages of a connection that wait. A container has one for each of its streams.
 const MAX_WAITING: usize = 64;
-/// What a message takes beside its bytes.
+/// Bytes that a waiting message takes beside its texts.
 const OVERHEAD: usize = size_of::<Waiting>() + 64;
 
-/// Messages of one connection whose last piece has not come.
+/// Messages of one connection whose last piece has not arrived.
 #[derive(Debug)]
 pub struct Pieces {
-    /// The longest message that is made, in bytes.
+    /// The longest message that is joined, in bytes.
     max: usize,
-    /// The one that waits longest comes first.
+    /// The message that has waited longest comes first.
     waiting: Vec<Waiting>,
     bytes: usize,
 }
@@ -30,12 +30,12 @@ struct Waiting {
     source: Vec<u8>,
     tag: Vec<u8>,
     time: Option<Time>,
-    /// The first piece's keys and values, and how many values these are.
+    /// The keys and values of the first piece, and their number.
     record: (Vec<u8>, u64),
     message: Vec<u8>,
-    /// The number of the piece that came last.
+    /// The number of the latest piece.
     ordinal: u32,
-    /// Whether the first piece of the message is there.
+    /// Whether the first piece of the message has arrived.
     begins: bool,
     since: Instant,
 }
@@ -45,7 +45,7 @@ impl Pieces {
         Self { max, waiting: Vec::new(), bytes: 0 }
     }
 
-    /// Takes a piece. What is as whole as it will become goes to `on_event`.
+    /// Takes a piece. Messages that are complete, or will not become so, go to `on_event`.
     pub fn add(&mut self, event: Event<'_>, piece: Piece<'_>, now: Instant, mut on_event: impl FnMut(Event<'_>)) {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.is_of(&piece)) else {
             return self.begin(event, piece, now, on_event);
@@ -53,7 +53,7 @@ impl Pieces {
         let waiting = &mut self.waiting[at];
         let fits = waiting.message.len() + piece.message.len() <= self.max;
         if waiting.ordinal.checked_add(1) != Some(piece.ordinal) || !fits {
-            // The rest is a message of its own, or it is missing.
+            // The new piece begins a message of its own: it does not follow, or the joined message would be too long.
             self.remove(at).with_event(false, self.max, &mut on_event);
             return self.begin(event, piece, now, on_event);
         }
@@ -92,7 +92,7 @@ impl Pieces {
         self.waiting.push(waiting);
     }
 
-    /// Gives up waiting for what should have come by now. Returns when to look again.
+    /// Gives up on messages whose next piece is overdue. Returns when to call it again.
     pub fn time_out(&mut self, now: Instant, mut on_event: impl FnMut(Event<'_>)) -> Option<Instant> {
         while self.until().is_some_and(|until| until <= now) {
             self.remove(0).with_event(true, self.max, &mut on_event);
@@ -100,19 +100,19 @@ impl Pieces {
         self.until()
     }
 
-    /// Waits no longer. `is_all`: nothing more will come of any of them.
+    /// Ends all waiting. `is_all`: no message has more pieces to come.
     pub fn end(&mut self, is_all: bool, mut on_event: impl FnMut(Event<'_>)) {
         while !self.waiting.is_empty() {
             self.remove(0).with_event(is_all, self.max, &mut on_event);
         }
     }
 
-    /// When waiting for the next piece ends.
+    /// When the next wait ends.
     pub fn until(&self) -> Option<Instant> {
         self.waiting.first()?.since.checked_add(WAIT)
     }
 
-    /// Bytes that messages which wait take.
+    /// Bytes of memory that waiting messages take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -138,7 +138,8 @@ impl Waiting {
         OVERHEAD + texts.into_iter().map(Vec::capacity).sum::<usize>()
     }
 
-    /// The event of what has come. `ends`: it has all that will come. One that is not whole says so as its first piece does.
+    /// Passes on the event of the pieces so far. `ends`: no more pieces will come. An incomplete message keeps its first piece's keys about
+    /// pieces.
     fn with_event(&self, ends: bool, max: usize, on_event: &mut impl FnMut(Event<'_>)) {
         let record = Items::from_bytes(&self.record.0, self.record.1);
         let event = Event::new(&self.tag, Entry { time: self.time, record }, max);

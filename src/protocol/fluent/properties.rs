@@ -1,4 +1,4 @@
-//! What must hold for all bytes, as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! Properties that must hold for all bytes. As functions, they make a unit test, a property test and a fuzz target one line each.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::protocol::syslog::{Senders, Settings, is_id};
 use crate::record::properties::{any_record, chosen_line};
 use crate::record::{self, Container, LineOptions, Record, UnixMicros};
 
-/// What the entries of an array may have.
+/// Limits on the entries of an array.
 const LIMITS: Limits = Limits { inflated: 64 << 10, lines: 1 << 20 };
 
-/// What of a message is kept.
+/// The longest message that is kept, in bytes.
 const MESSAGE: usize = 1 << 10;
 
 /// How a stream ends.
@@ -28,7 +28,7 @@ pub enum End {
     Bad(BadFrame),
 }
 
-/// The arrays of a stream fed in pieces of the given lengths, the last one taking what is left.
+/// The arrays of a stream that is fed in pieces of the given lengths. The last piece is the rest.
 pub fn arrays(stream: &[u8], limit: usize, pieces: impl IntoIterator<Item = usize>) -> (Vec<Vec<u8>>, End) {
     let mut framer = Framer::new(limit);
     let mut found = Vec::new();
@@ -48,20 +48,20 @@ pub fn arrays(stream: &[u8], limit: usize, pieces: impl IntoIterator<Item = usiz
     (found, if framer.unfinished() { End::Open } else { End::Whole })
 }
 
-/// Panics unless the arrays are the same wherever the stream is cut, and are those that a reader without a state finds.
+/// Panics unless the arrays are the same wherever the stream is cut, and the same as those of a stateless reader.
 pub fn any_cut(stream: &[u8], limit: usize, pieces: &[usize]) {
     let whole = arrays(stream, limit, []);
     assert_eq!(arrays(stream, limit, pieces.iter().copied()), whole, "cut after {pieces:?} of {}", stream.len());
     let (by_the_book, end) = by_the_book(stream, limit);
     let whole_end = match whole.1 {
-        // By the book such an array has no end.
+        // `by_the_book` finds no end of such an array.
         End::Bad(BadFrame::TooLarge | BadFrame::TooDeep | BadFrame::NoMsgpack) => End::Open,
         end => end,
     };
     assert_eq!((whole.0, whole_end), (by_the_book, end));
 }
 
-/// Panics unless a handshake comes to the same wherever its bytes are cut; and if it lets a sender in who has no key.
+/// Panics if the result of a handshake depends on where its bytes are cut, or if a sender without the key is accepted.
 pub fn any_opening(stream: &[u8], pieces: &[usize]) {
     let answers = |pieces: &[usize]| {
         let secret = Arc::new(SharedKey::new("key".to_owned(), None));
@@ -83,7 +83,7 @@ pub fn any_opening(stream: &[u8], pieces: &[usize]) {
     assert_eq!(answers(pieces), whole, "cut after {pieces:?} of {}", stream.len());
 }
 
-/// Any bytes as a stream, what chooses limit and cuts in front of it.
+/// Any bytes as a stream. The bytes in front choose the limit and the cuts.
 pub fn any_bytes(data: &[u8]) {
     let [limit, cuts, rest @ ..] = data else { return };
     let (cuts, stream) = rest.split_at(usize::from(cuts % 8).min(rest.len()));
@@ -98,7 +98,7 @@ pub fn any_bytes(data: &[u8]) {
     any_lines(&[&chosen_line(stream, SD_ID), stream]);
 }
 
-/// Panics unless each entry of an array, if it is one, is a record whose line says what it says.
+/// Panics unless each entry of an array becomes a record whose line has the same contents.
 pub fn any_array(array: &[u8]) {
     let mut inflated = Vec::new();
     let Ok(batch) = Batch::read(array, LIMITS, &mut inflated) else { return };
@@ -111,7 +111,7 @@ pub fn any_array(array: &[u8]) {
     }
 }
 
-/// Panics unless what a receiver says is the same wherever it is cut; and if it is taken for one that knows the key.
+/// Panics if the values that a receiver sends depend on where the stream is cut, or if a receiver without the key is trusted.
 pub fn any_answers(stream: &[u8], pieces: &[usize]) {
     let heard = |pieces: &[usize]| {
         let (mut answers, mut heard, mut rest) = (Answers::default(), Vec::new(), stream);
@@ -140,7 +140,7 @@ pub fn any_answers(stream: &[u8], pieces: &[usize]) {
 
 const SD_ID: &str = "docker@32473";
 
-/// Panics unless these lines are chunks of which our own reader makes what they say; and unless equal chunks have equal names.
+/// Panics unless our own reader reads these lines back from their chunks, and equal chunks have equal names.
 pub fn any_lines(lines: &[&[u8]]) {
     let packer = |tag: &str| Packer::new(tag.parse().expect("a template"), SD_ID.to_owned(), "5b00/central".to_owned());
     let templates = [TagTemplate::default().to_string(), "fixed".to_owned(), "docker.{name}.{host}".to_owned()];
@@ -168,7 +168,7 @@ pub fn any_lines(lines: &[&[u8]]) {
     }
 }
 
-/// Takes the records that are in a chunk out.
+/// Removes the records in a chunk from `records`.
 fn any_chunk(array: &[u8], name: &ChunkName, records: &mut Vec<Record<'_>>) {
     any_array(array);
     let limits = Limits { inflated: 0, lines: usize::MAX };
@@ -189,18 +189,18 @@ fn any_chunk(array: &[u8], name: &ChunkName, records: &mut Vec<Record<'_>>) {
     }
 }
 
-/// Whether an entry that was read says what the record says of which it was made, as far as Docker's driver has words for it.
+/// Whether an entry that was read back has the contents of the record that was packed, as far as Docker's driver has keys for them.
 fn says(back: &Record<'_>, record: &Record<'_>) -> bool {
     let settings = Settings::default();
     let tag = back.tag.as_deref().unwrap_or_default();
     let Container { name: told_name, id: told_id, .. } = settings.tag_templates.split(tag, Senders::Anybody);
     let time = record.time().map(|time| (time, record.nanoseconds)).filter(|time| *time != (UnixMicros(0), 0));
-    // A stamp of another century has whole seconds.
+    // EventTime cannot hold a stamp of another century; it is sent in whole seconds.
     let is_there = |(time, _): &(UnixMicros, u16)| u32::try_from(time.0.div_euclid(1_000_000)).is_ok();
     let is_time =
         time.filter(is_there).is_none_or(|time| Some(time) == back.time().map(|time| (time, back.nanoseconds)));
     let name = record.container_name().filter(|name| !name.is_empty() && !name.starts_with(b"/"));
-    // What the tag tells counts more.
+    // The tag has priority over the key.
     let is_name = told_name.is_some() || name.is_none() || name == back.container_name();
     let id = record.container_id().filter(|id| is_id(id) && id.starts_with(told_id.as_deref().unwrap_or_default()));
     let is_id = id.is_none() || id == back.container_id();
@@ -208,14 +208,14 @@ fn says(back: &Record<'_>, record: &Record<'_>) -> bool {
     is_time && is_name && is_id && source && has_fields(back, record)
 }
 
-/// Whether all fields are there, each under a name of its own.
+/// Whether all fields are present, each under a name of its own.
 fn has_fields(back: &Record<'_>, record: &Record<'_>) -> bool {
     if back.fields.left_out() > 0 {
         return true;
     }
     let more = ["container_name", "container_id", "source", "image_name", "host", "facility", "severity", "app_name"];
     let more = [&more[..], &["proc_id", "msg_id", "peer", "structured_data", "log"]].concat();
-    // Ours, and those that were taken for ours.
+    // Excludes our own keys, and fields that were renamed because their names equal these keys.
     let is_plain = |name: &str| !more.contains(&name.trim_end_matches('_'));
     let value = |value: &record::Value<'_>| match value {
         record::Value::Text(text) => Ok(text.to_vec()),
@@ -228,7 +228,7 @@ fn has_fields(back: &Record<'_>, record: &Record<'_>) -> bool {
     named.eq(found)
 }
 
-/// The arrays of a stream, and how it ends: everything is there, so nothing needs a state.
+/// The arrays of a stream, and how it ends. All bytes are present, so that no state is needed.
 fn by_the_book(mut stream: &[u8], limit: usize) -> (Vec<Vec<u8>>, End) {
     let mut found = Vec::new();
     loop {
@@ -248,7 +248,8 @@ fn by_the_book(mut stream: &[u8], limit: usize) -> (Vec<Vec<u8>>, End) {
     }
 }
 
-/// The length of the value that some bytes begin with, by the specification's table. `None`: it is not there, or too deep.
+/// The length of the value at the start of some bytes, by the table in the specification. `None`: the value is incomplete, or nested too
+/// deep.
 fn length(bytes: &[u8], depth: usize) -> Option<usize> {
     let big_endian = |from: usize, len: usize| {
         let bytes = bytes.get(from..from + len)?;

@@ -1,5 +1,5 @@
-//! An entry as a record. Labels and environment variables of a container overwrite the keys of Docker's driver, and not its tag:
-//! who the container is stands in the tag first. What is not believed stays as a field.
+//! An entry as a record. Labels and environment variables of a container can overwrite the keys of Docker's driver, but not its tag. So the
+//! tag decides first which container it is. Keys that contradict the tag stay fields.
 
 use std::borrow::Cow;
 
@@ -13,24 +13,24 @@ use crate::record::{
     Value as FieldValue, borrowed, escape,
 };
 
-/// The keys that may have the message; the first of them counts, wherever it stands.
+/// The keys that may hold the message. The first key in this list counts, wherever it stands in the entry.
 const MESSAGE_KEYS: [&[u8]; 4] = [b"log", b"message", b"msg", b"MESSAGE"];
-/// What brought it.
+/// The name of the input in the record.
 const DRIVER: &[u8] = b"fluent";
-/// As Docker's syslog driver: daemon.info for stdout, daemon.err for stderr.
+/// As in Docker's syslog driver: daemon.info for stdout, daemon.err for stderr.
 const INFO: u8 = 3 << 3 | 6;
 const ERR: u8 = 3 << 3 | 3;
 
-/// An entry with its tag, and what is known of its keys.
+/// An entry with its tag, and the keys in it that are known.
 pub struct Event<'a> {
     tag: &'a [u8],
     entry: Entry<'a>,
     known: Known<'a>,
-    /// What of the message has come, where the entry is the first of its pieces.
+    /// The joined message, where the entry is the first of several pieces.
     joined: Option<&'a [u8]>,
-    /// Whether the record says of the entry that it is a piece, if it is one.
+    /// Whether the record keeps the keys about pieces, if the entry has any.
     is_piece: bool,
-    /// Bytes of a message that are kept.
+    /// The longest message that is kept, in bytes; the rest is cut off.
     max_message: usize,
 }
 
@@ -39,12 +39,12 @@ impl<'a> Event<'a> {
         Self { tag, entry, known: Known::find(&entry), joined: None, is_piece: true, max_message }
     }
 
-    /// The event of several pieces, if this is the first one's.
+    /// The event of several pieces, if `self` is the first of them.
     pub fn joined(self, message: &'a [u8], is_whole: bool) -> Self {
         Self { joined: Some(message), is_piece: !is_whole, ..self }
     }
 
-    /// Whose piece of a message this is, if it is one.
+    /// The piece that this entry is, if it is a piece.
     pub fn piece(&self) -> Option<Piece<'a>> {
         if !self.known.has_piece_s_id {
             return None;
@@ -72,14 +72,14 @@ impl<'a> Event<'a> {
         self.entry
     }
 
-    /// The whole of its message.
+    /// The complete message.
     fn message(&self) -> Option<&'a [u8]> {
         self.joined.or(self.known.message.map(|(_, text)| text))
     }
 }
 
 impl ToRecord for Event<'_> {
-    /// The record names no host: Docker's driver sends from this one.
+    /// The record names no host: Docker's driver runs on this host.
     fn to_record<'r>(&'r self, settings: &'r Settings, received: UnixMicros) -> Record<'r> {
         let Self { tag, entry, known, .. } = self;
         let mut used = [known.message, None, None, None].map(|key| key.map(|(at, _)| at));
@@ -124,7 +124,8 @@ impl ToRecord for Event<'_> {
         record
     }
 
-    /// Where all keys but the message are as they were before: of what Docker's driver sends, or Fluent Bit for FireLens.
+    /// An outline exists where all keys but the message may equal those of the entry before: for entries of Docker's driver, or of Fluent
+    /// Bit for FireLens.
     fn outline(&self) -> Option<Outline<'_>> {
         let Known { message, id, name, source, behind, .. } = self.known;
         let (_, text) = message?;
@@ -132,7 +133,7 @@ impl ToRecord for Event<'_> {
             return None;
         }
         let origin = match (id, name, source) {
-            // In any order, as Go's maps have.
+            // In any order: Go's maps have none.
             (Some((_, id)), Some((_, name)), Some((_, source @ (b"stdout" | b"stderr"))))
                 if self.entry.record.left() == 2 * DOCKER_S_KEYS =>
             {
@@ -162,7 +163,7 @@ impl ToRecord for Event<'_> {
 /// A piece of a message that Docker's driver has cut (moby `daemon/logger/fluentd/fluentd.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// What all pieces of a message have in common, of one stream of one container.
+    /// The same in all pieces of a message of one stream of one container.
     pub id: &'a [u8],
     pub container: &'a [u8],
     pub source: &'a [u8],
@@ -172,24 +173,24 @@ pub struct Piece<'a> {
     pub message: &'a [u8],
 }
 
-/// The keys that Docker's driver writes of each message: container_id, container_name, source and log.
+/// The number of keys that Docker's driver writes to each entry: container_id, container_name, source and log.
 const DOCKER_S_KEYS: u64 = 4;
 const PARTIAL_ID: &[u8] = b"partial_id";
 const PARTIAL_ORDINAL: &[u8] = b"partial_ordinal";
 const PARTIAL_LAST: &[u8] = b"partial_last";
-/// What the driver says of a piece.
+/// The keys that the driver adds to a piece.
 const PARTIAL_KEYS: [&[u8]; 4] = [b"partial_message", PARTIAL_ID, PARTIAL_ORDINAL, PARTIAL_LAST];
 
-/// Keys that are more than fields: where each stands, and its text.
+/// Keys that become more than fields: the position of each, and its text.
 #[derive(Default)]
 struct Known<'a> {
     message: Option<(usize, &'a [u8])>,
     id: Option<(usize, &'a [u8])>,
     name: Option<(usize, &'a [u8])>,
     source: Option<(usize, &'a [u8])>,
-    /// How many bytes there are from the message on, and behind it.
+    /// The number of bytes from the message's value to the end, and behind that value.
     behind: (usize, usize),
-    /// Only what may be a piece has it.
+    /// Whether there is a partial_id: only pieces have one.
     has_piece_s_id: bool,
 }
 
@@ -198,7 +199,7 @@ impl<'a> Known<'a> {
         let mut known = Self::default();
         let mut best = MESSAGE_KEYS.len();
         let mut items = entry.record;
-        // Not `pairs`: this is asked of each message, and a pair of values is large.
+        // Not `pairs`: this runs for each message, and a pair of values is large.
         for at in 0.. {
             let Some(key) = items.next() else { break };
             let from = items.bytes().len();
@@ -226,13 +227,13 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The time in UTC, and the nanoseconds beside its microseconds. `None`: no stamp can say it.
+/// The time in UTC, and the nanoseconds below a microsecond. `None`: out of the range of a stamp.
 fn in_utc(Time { seconds, nanoseconds }: Time) -> Option<(LocalStamp, u16)> {
     let fraction = nanoseconds.map_or(Fraction::default(), |nanoseconds| Fraction::of_micros(nanoseconds / 1000));
     Some((LocalStamp::in_utc(seconds, fraction)?, (nanoseconds.unwrap_or_default() % 1000) as u16))
 }
 
-/// All keys but those that were used, and those about pieces of what is none any more.
+/// All keys but the used ones. The keys about pieces are left out once the message is joined.
 fn fields<'a>(entry: &Entry<'a>, used: &[Option<usize>], is_piece: bool) -> Fields<'a> {
     let mut fields = Fields::default();
     // Most entries of containers have no other keys.
@@ -244,7 +245,7 @@ fn fields<'a>(entry: &Entry<'a>, used: &[Option<usize>], is_piece: bool) -> Fiel
         if used.contains(&Some(at)) || !is_piece && is_about_pieces() {
             continue;
         }
-        // Before the value is read: a stranger may send millions.
+        // Before the value is read: an untrusted sender may send millions of keys.
         if fields.are_full() {
             fields.leave_out(1);
             continue;
@@ -271,7 +272,7 @@ fn field_name(key: Value<'_>) -> Cow<'_, str> {
     }
 }
 
-/// `None`: it is larger than all fields of a record together may be.
+/// `None`: the value is larger than all fields of a record together may be.
 fn field_value(value: Value<'_>) -> Option<FieldValue<'_>> {
     let text = match value {
         Value::Str(text) | Value::Bin(text) | Value::Ext(_, text) => text,

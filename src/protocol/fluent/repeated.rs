@@ -1,20 +1,20 @@
-//! Which chunks come again after a connection broke. A sender repeats a chunk whose answer it has not seen, and the spool may have it.
+//! Recognizes repeated chunks. A sender repeats a chunk whose answer it has not seen, and the spool may already have the chunk.
 //!
-//! A chunk's name alone does not tell: Fluent Bit's is a hash of what is in it, so that equal messages have equal names. A chunk counts
-//! as repeated only if its answer may not have arrived when its sender's connection ended, and it comes first on a connection that the
+//! The name of a chunk is not enough: Fluent Bit's is a hash of the contents, so that equal messages have equal names. A chunk counts as
+//! repeated only if its answer may not have arrived when its sender's connection ended, and if it comes first on a connection that the
 //! sender makes within some minutes.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long a chunk is known.
+/// How long a chunk is remembered.
 const KNOWN: Duration = Duration::from_secs(300);
-/// Chunks of all senders that are known; the oldest go first.
+/// The maximum number of chunks remembered, of all senders together. The oldest are evicted first.
 const MAX_CHUNKS: usize = 4096;
-/// The longest name that is known. Docker's and Fluent Bit's have 24 bytes, Fluentd's 25.
+/// The longest name that is remembered. Docker's and Fluent Bit's names have 24 bytes, Fluentd's 25.
 pub(super) const MAX_NAME: usize = 128;
 
-/// Chunks that are in the spool and whose answer may not have arrived. `S` is what senders are told apart by.
+/// Chunks that are in the spool and whose answer may not have arrived. `S` identifies a sender.
 #[derive(Debug)]
 pub struct UnconfirmedChunks<S> {
     /// In the order in which their connections ended.
@@ -35,7 +35,7 @@ impl<S> Default for UnconfirmedChunks<S> {
 }
 
 impl<S: Eq> UnconfirmedChunks<S> {
-    /// A connection of this sender has ended, and the answer to this chunk, which is in the spool, may not have arrived.
+    /// Remembers a chunk in the spool whose answer may not have arrived, because its sender's connection has ended.
     pub fn add(&mut self, sender: S, name: &[u8], now: Instant) {
         if name.len() > MAX_NAME {
             return;
@@ -46,7 +46,7 @@ impl<S: Eq> UnconfirmedChunks<S> {
         self.chunks.push_back(Chunk { ended: now, sender, name: name.into() });
     }
 
-    /// Whether this chunk, the first of a new connection of this sender, is one of those. It is not known any more then.
+    /// Whether this chunk, the first of a new connection of this sender, is remembered. If so, it is forgotten.
     pub fn take(&mut self, sender: &S, name: &[u8], now: Instant) -> bool {
         let is_old = |chunk: &Chunk<S>| now.saturating_duration_since(chunk.ended) >= KNOWN;
         while self.chunks.front().is_some_and(is_old) {

@@ -1,5 +1,5 @@
-//! A connection that speaks the Forward protocol. A sender that asks for answers has each array acknowledged once it is in the spool,
-//! and is made to wait; any other is never held.
+//! A connection that speaks the Forward protocol. A sender that asks for answers gets each array acknowledged once it is in the spool, and
+//! can be made to wait. Any other sender is never held.
 
 use std::time::{Duration, Instant};
 
@@ -15,42 +15,42 @@ use crate::protocol::session::{
 
 /// As for syslog: Docker's driver notices nothing but a reset.
 const UNANSWERED: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
-/// A container that waits for an answer stands still, and its engine with it.
+/// A container whose driver waits for an answer stalls, and the Docker daemon with it.
 const ANSWERED: Conduct = Conduct { answers: true, turn_bytes: 1, holds_briefly: true };
 
-/// How large entries may be once they are inflated, and what their lines add, in multiples of the longest array.
+/// How large entries may be once they are inflated, and how large their lines may be. A multiple of the longest array.
 const INFLATED: usize = 4;
-/// What an answer that waits takes beside its bytes.
+/// Bytes that a waiting answer takes beside the name of its chunk.
 const ANSWER: usize = 64;
-/// Answers of a connection that may not have arrived; more are not known again. A sender waits for one mostly.
+/// The maximum number of unconfirmed answers remembered for a connection. Most senders wait for one answer at a time.
 const MAX_UNCONFIRMED: usize = 64;
 
 #[derive(Debug)]
 pub struct FluentSession {
-    /// `None`: senders need no key, or this one was let in. Boxed: most senders need none.
+    /// `None`: senders need no key, or this one was accepted. Boxed: most listeners need no key.
     opening: Option<Box<Opening>>,
     open_timeout: Duration,
-    /// Whether an array came where a PING has to.
+    /// Whether an array came in the place of a PING.
     has_spoken: bool,
     framer: Framer,
     deadline: MessageDeadline,
     dialog: Dialog,
 }
 
-/// What was said so far, and what is owed for it.
+/// The state of the conversation: what has arrived, and the answers owed for it.
 #[derive(Debug)]
 struct Dialog {
     phase: Phase,
     first: FirstBytes,
-    /// Whether the sender asks for answers. One that has done so once is taken to do so always.
+    /// Whether the sender asks for answers. A sender that has asked once is assumed to ask always.
     asks: bool,
-    /// Whether an array came before.
+    /// Whether an array has arrived.
     has_begun: bool,
-    /// The names of chunks.
+    /// The names of chunks that wait for their answers.
     answers: Answers<Vec<u8>>,
-    /// What these take, in bytes.
+    /// Bytes that these names take.
     owed: usize,
-    /// Chunks that are answered, while the sender has sent nothing since.
+    /// Chunks that are answered, while the sender has sent nothing after the answer.
     unconfirmed: Vec<Vec<u8>>,
     pieces: Pieces,
     max_message: usize,
@@ -78,7 +78,7 @@ impl FluentSession {
         Self { opening: None, open_timeout, has_spoken: false, framer, deadline, dialog }
     }
 
-    /// One whose sender has to have a key.
+    /// A session whose sender needs a key.
     pub fn with_handshake(bounds: Bounds, handshake: Handshake) -> Self {
         let mut session = Self::new(bounds);
         session.opening = Some(Box::new(Opening::new(handshake)));
@@ -90,7 +90,7 @@ impl FluentSession {
         self.has_spoken || self.dialog.has_begun
     }
 
-    /// What is spoken instead, where that is known.
+    /// The other protocol that the sender speaks, where it is recognized.
     pub fn foreign(&self) -> Option<Foreign> {
         self.dialog.first.foreign()
     }
@@ -140,7 +140,7 @@ impl Session for FluentSession {
                     Violation::from(bad)
                 }
                 NotOpened::Denied(denied) => {
-                    // It hears so first.
+                    // The sender receives the reason first.
                     dialog.phase = Phase::Closing;
                     denied.into()
                 }
@@ -159,7 +159,7 @@ impl Session for FluentSession {
         dialog.answer_committed(answers);
         deadline.after_feed(framer.unfinished(), another, now);
         fed.map_err(|bad| {
-            // What it is owed is answered first.
+            // The owed answers are sent first.
             dialog.phase = if dialog.asks { Phase::Closing } else { Phase::Over };
             bad.into()
         })
@@ -198,9 +198,9 @@ impl Session for FluentSession {
 
     fn give_up(&mut self, to: &mut impl Sink) -> Result<(), Violation> {
         self.dialog.end_pieces(false, to);
-        // Nobody waits for an answer to these.
+        // No sender waits for an answer to these records.
         self.dialog.answers.forget_taken();
-        // Who asks for answers sends again what has none.
+        // A sender that asks for answers repeats the arrays that have none.
         if self.unfinished() || self.dialog.asks {
             self.dialog.phase = Phase::Over;
             return Err(Violation::new("there is no memory for an array, or for answers"));
@@ -208,14 +208,14 @@ impl Session for FluentSession {
         Ok(())
     }
 
-    /// The protocol has no goodbye: what has no answer comes again.
+    /// The protocol has no message for closing: the sender repeats arrays that have no answer.
     fn stopping(&mut self, answers: &mut Vec<u8>) {
         self.dialog.phase = Phase::Closing;
         self.dialog.answer_committed(answers);
     }
 
     fn closed(&mut self, how: Closed, to: &mut impl Sink) {
-        // What breaks off goes on elsewhere.
+        // On a connection that breaks off, the rest of a message comes by another connection.
         self.dialog.end_pieces(how == Closed::Clean, to);
         if how != Closed::Clean {
             self.dialog.unconfirmed.iter().for_each(|chunk| to.unconfirmed(chunk));
@@ -239,7 +239,7 @@ impl Session for FluentSession {
     }
 }
 
-/// Whether no array, no heartbeat and no JSON begins so.
+/// Whether a byte begins no array, no heartbeat and no JSON.
 fn is_strange(byte: u8) -> bool {
     !matches!(byte, 0x90..=0x9f | 0xdc | 0xdd | 0xc0 | b'{' | b'[')
 }
@@ -261,7 +261,7 @@ impl Dialog {
         let mut inflated = Vec::new();
         let batch = Batch::read(array, self.limits, &mut inflated)?;
         let is_first = !std::mem::replace(&mut self.has_begun, true);
-        // Who goes on has seen the answers.
+        // A sender that goes on has seen the answers.
         self.unconfirmed.clear();
         let Some(chunk) = batch.chunk else {
             self.take_entries(&batch, now, to);
@@ -277,7 +277,7 @@ impl Dialog {
             self.answers.owe_behind(|_| Some(chunk.to_vec()));
         } else {
             self.take_entries(&batch, now, to);
-            // Each array is answered by itself, and none of it waits for another one.
+            // Each array is answered by itself, so that no piece waits for another array.
             self.end_pieces(false, to);
             self.answers.owe_for_message(|_| Some(chunk.to_vec()));
         }
@@ -309,7 +309,7 @@ impl Dialog {
         pieces.end(is_all, |event| answers.add_taken(to.record(&event).into()));
     }
 
-    /// Answers what is in the spool.
+    /// Answers the chunks that are in the spool.
     fn answer_committed(&mut self, out: &mut Vec<u8>) {
         while let Some(chunk) = self.answers.next_due() {
             self.owed -= ANSWER + chunk.len();

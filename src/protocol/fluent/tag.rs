@@ -1,11 +1,11 @@
-//! The tag that a line is sent under, by which receivers of the Forward protocol decide what becomes of it.
+//! The tag under which a line is sent. Receivers of the Forward protocol route by tags.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::record::{BadSetting, Record, escape, template};
 
-/// A text in which `{name}` and the like stand for what a line says.
+/// A text in which placeholders such as `{name}` stand for facts of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagTemplate {
     written: String,
@@ -15,16 +15,16 @@ pub struct TagTemplate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Tag,
-    /// What other templates have too.
+    /// A part that other templates have too.
     Other(template::Part),
 }
 
 const TAG: &str = "{tag}";
-/// A tag is never empty: Fluentd has no place for such events.
+/// Used for an empty tag: Fluentd cannot route events without a tag.
 const NONE: &[u8] = b"logferry";
 
 impl TagTemplate {
-    /// Appends the tag of a line. What is not UTF-8 is escaped: Fluentd matches tags with patterns of characters.
+    /// Appends the tag of a line. Bytes that are not UTF-8 are escaped: Fluentd matches tags with patterns of characters.
     pub fn append(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         for part in &self.parts {
@@ -40,8 +40,8 @@ impl TagTemplate {
     }
 }
 
-/// The tag as the sender wrote it; of a container without one what Docker's driver would make of
-/// `{{.ImageName}}/{{.Name}}/{{.ID}}`; of others their APP-NAME.
+/// The tag as the sender wrote it. A container without one gets the tag of Docker's template `{{.ImageName}}/{{.Name}}/{{.ID}}`. Other
+/// lines get their APP-NAME.
 fn append_own(record: &Record<'_>, out: &mut Vec<u8>) {
     if let Some(tag) = record.tag.as_deref().filter(|tag| !tag.is_empty()) {
         return append_text(tag, out);
@@ -59,7 +59,7 @@ fn append_own(record: &Record<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// As many digits of an ID as Docker shows.
+/// The digits of an ID that Docker shows.
 fn short(id: &[u8]) -> &[u8] {
     &id[..id.len().min(12)]
 }
@@ -86,7 +86,7 @@ impl FromStr for TagTemplate {
             parts.extend((place > 0).then_some(Part::Tag));
             parts.extend(template::parts(between).into_iter().map(Part::Other));
         }
-        // A brace that begins no field is left as text.
+        // Only an unknown field leaves a brace in a text.
         if parts.iter().any(|part| matches!(part, Part::Other(template::Part::Text(text)) if text.contains('{'))) {
             return Err(BadSetting::new(format!(
                 "in {written:?} is a field that there is not; there are {TAG}, {}",

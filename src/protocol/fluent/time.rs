@@ -1,20 +1,20 @@
-//! The shapes that a time has.
+//! The formats of a time.
 
 use super::{BadEntry, Value};
 
 const BILLION: u32 = 1_000_000_000;
 
-/// EventTime, or what says no more than it.
+/// EventTime, or a time of the same or lower precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time {
     /// Since 1970-01-01T00:00:00Z.
     pub seconds: i64,
-    /// `None`: the sender tells whole seconds. `0 <= nanoseconds < 1_000_000_000`
+    /// `None`: the sender gives whole seconds. `0 <= nanoseconds < 1_000_000_000`
     pub nanoseconds: Option<u32>,
 }
 
 impl Time {
-    /// `None` for nil and 0: the time of arrival counts, as for Fluentd.
+    /// `None` for nil and 0: the time of arrival counts, as in Fluentd.
     pub fn read(value: Value<'_>) -> Result<Option<Self>, BadEntry> {
         match value {
             Value::Array(mut pair) => match (pair.left(), pair.next()) {

@@ -1,12 +1,12 @@
-//! Values of msgpack as they are written.
+//! Writes msgpack values.
 
 use crate::record::json_depth;
 use crate::record::json_reader as json;
 
-/// How many arrays and objects may be open at once in a value of JSON that is written as what it is. Around it are an entry and its
-/// record, and many readers take 32 in all.
+/// The maximum depth of arrays and objects in a JSON value that is written with its types. An entry and its record are around it, and many
+/// readers accept a depth of 32 in all.
 const MAX_DEPTH: usize = 28;
-/// The most pairs that the shortest head of a map can say.
+/// The most pairs or values that fit in the shortest head.
 const MAX_SHORT: usize = 15;
 
 /// Appends a text, which may be any bytes.
@@ -78,10 +78,10 @@ fn append_longest(head: u8, value: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&(value as u32).to_be_bytes());
 }
 
-/// A map of which nobody knows yet how many pairs it has.
+/// A map whose number of pairs is not known yet.
 pub struct Map<'o> {
     out: &'o mut Vec<u8>,
-    /// Where its head is.
+    /// The position of its head.
     head: usize,
     count: usize,
 }
@@ -96,7 +96,7 @@ impl<'o> Map<'o> {
         append_str(value, self.key(key));
     }
 
-    /// Appends a key; its value is to be appended to what is returned.
+    /// Appends a key. The caller appends the value to the returned buffer.
     pub fn key(&mut self, key: &str) -> &mut Vec<u8> {
         self.count += 1;
         append_str(key.as_bytes(), self.out);
@@ -114,8 +114,8 @@ impl<'o> Map<'o> {
     }
 }
 
-/// Appends a value of JSON that is well-formed and has no blanks, as what it is. One that is nested deeper than readers take is a text.
-/// An integer that 64 bits cannot hold is a float.
+/// Appends a well-formed JSON value without blanks, with its types. A value that is nested too deep for readers becomes a text. An integer
+/// that does not fit in 64 bits becomes a float.
 pub fn append_json(text: &str, out: &mut Vec<u8>) {
     match json_depth(text) > MAX_DEPTH {
         true => append_str(text.as_bytes(), out),
@@ -123,7 +123,7 @@ pub fn append_json(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the value that some JSON begins with, and returns what is behind it.
+/// Appends the value at the start of some JSON, and returns the rest.
 fn append_value<'t>(text: &'t str, out: &mut Vec<u8>) -> &'t str {
     let is_in_number = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     match text.as_bytes().first() {
@@ -169,7 +169,7 @@ fn append_value<'t>(text: &'t str, out: &mut Vec<u8>) -> &'t str {
                 }
                 _ => out.push(0xc0),
             }
-            // What is not well-formed ends here.
+            // JSON that is not well-formed ends here.
             if word.is_empty() { "" } else { rest }
         }
     }
@@ -255,7 +255,7 @@ mod tests {
         check(&deep, &deep);
         let deeper = format!("[{deep}]");
         check(&deeper, &format!("\"{deeper}\""));
-        // None of this comes here. It does no harm.
+        // No caller passes these. They must do no harm.
         ["", "[", "{\"a\"", "[,", "}", "\"\\", "{\"a\":"].iter().for_each(|bad| append_json(bad, &mut Vec::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of sessions are told with: arrays as senders write them, and who keeps what a session makes of them.
+//! Helpers for tests of sessions: arrays as senders write them, and a sink that keeps the output of a session.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use crate::protocol::session::{Ack, Bounds, Numbers, Session, Sink, Violation};
 use crate::protocol::syslog::Senders;
 use crate::record::LineOptions;
 
-/// How long the end of an array is waited for.
+/// How long a session waits for the end of an array.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a PING is waited for.
+/// How long a session waits for a PING.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an array.
+/// The longest array, in bytes.
 pub const MAX_ARRAY: usize = 1 << 20;
-/// A message with this in it is refused.
+/// The sink refuses a message that contains this.
 const REFUSED: &str = "refused";
 
-/// A session and who is at its two ends.
+/// A session, with a sender and a sink.
 pub struct Talk {
     pub session: FluentSession,
     pub heard: Heard,
@@ -25,20 +25,20 @@ pub struct Talk {
     pub now: Instant,
 }
 
-/// What a session hands on.
+/// The output of a session.
 #[derive(Default)]
 pub struct Heard {
-    /// Texts, and whether the record says of each that it is a piece.
+    /// Texts, and whether each record says that it is a piece.
     pub messages: Vec<(Vec<u8>, bool)>,
     pub lines: Vec<String>,
     cut: usize,
     pub tickets: Vec<Ack>,
-    /// Since the last ticket.
+    /// Records since the last ticket.
     taken: usize,
-    /// By which names entries were refused.
+    /// The names under which entries were refused.
     pub refused: Vec<&'static str>,
     pub answers_messages: usize,
-    /// What is in the spool by another connection.
+    /// Chunks that another connection has put into the spool.
     pub known: Vec<Vec<u8>>,
     pub asked: Vec<Vec<u8>>,
     pub unconfirmed: Vec<Vec<u8>>,
@@ -69,7 +69,7 @@ impl Talk {
         Self { session, heard: Heard::default(), answers: Vec::new(), now: Instant::now() }
     }
 
-    /// Bytes that are read at once. What must be right is.
+    /// Feeds bytes in one read, which must be right.
     #[track_caller]
     pub fn hears(&mut self, bytes: &[u8]) {
         self.reads(bytes).expect("the Forward protocol");
@@ -79,13 +79,13 @@ impl Talk {
         self.session.feed(bytes, self.now, &mut self.heard, &mut self.answers)
     }
 
-    /// So many batches are in the spool, the oldest first.
+    /// Reports so many batches as committed, the oldest first.
     pub fn commits(&mut self, batches: usize) {
         let acks: Vec<_> = self.heard.tickets.drain(..batches).collect();
         acks.into_iter().for_each(|ack| self.session.committed(ack, &mut self.answers));
     }
 
-    /// What was answered since it was last asked.
+    /// The answers since the last call.
     pub fn answered(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.answers)
     }
@@ -108,7 +108,7 @@ impl Heard {
         self.taken
     }
 
-    /// What has no ticket is handed on as it is.
+    /// The number of records without a ticket.
     pub fn hands_on(&mut self) -> usize {
         std::mem::take(&mut self.taken)
     }

@@ -1,4 +1,4 @@
-//! Every row of `tests/corpus-drivers` that came by the Forward protocol.
+//! Every row of `tests/corpus-drivers` that was recorded from the Forward protocol.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::record::{Record, Source, Stamp, Value, stamp_text};
 
 const LIMIT: usize = 1 << 20;
 
-/// Of Docker's `fluentd` driver and of Fluent Bit's `forward` output.
+/// The rows of Docker's `fluentd` driver and of Fluent Bit's `forward` output.
 fn rows() -> Vec<Row> {
     let is_wanted = |row: &Row| row["file"].starts_with("fluentd-") || row["file"].starts_with("fluentbit-forward-");
     corpus::rows(206, is_wanted)
@@ -79,7 +79,7 @@ fn check(row: &Row, batch: &Batch<'_>, record: &Record<'_>) {
     }
 
     let mut fields = fields(record);
-    // What a label made of it is no source of a container's.
+    // A source that a label has overwritten is not a container's stream.
     if let Some(source) = record.source.map(Source::as_str) {
         fields.insert("source".to_owned(), source.into());
     }
@@ -88,7 +88,7 @@ fn check(row: &Row, batch: &Batch<'_>, record: &Record<'_>) {
     let partial = ["id", "ordinal", "last"].map(|name| fields.remove(&format!("partial_{name}")));
     fields.remove("partial_message");
     if row["partial"] == "-" {
-        // A label may have the name of the third.
+        // A label may have the name of the third key.
         assert_eq!(partial[..2], [None, None], "{row:?}");
     } else {
         let part: serde_json::Value = serde_json::from_str(&row["partial"]).expect("JSON");
@@ -138,12 +138,12 @@ fn the_arrays_of_a_stream_are_those_of_its_rows() {
     }
 }
 
-/// The small ones at every two places, with a limit that they fit and one that they exceed.
+/// Tests short streams at every two cuts, with a limit that they fit in and one that they exceed.
 #[test]
 fn no_two_cuts_change_an_array() {
     let mut small = 0;
     for stream in streams().into_values() {
-        // A heartbeat in front of the first array and behind the last.
+        // The stream gets a heartbeat in front of the first array and behind the last.
         if stream.len() > 240 || small == 4 {
             continue;
         }
@@ -172,7 +172,7 @@ fn no_cuts_change_the_arrays_of_a_long_stream() {
     ran.expect("no cut changes anything");
 }
 
-/// What a session makes of a whole connection, in any cuts; and at every place, of a short one.
+/// The output of a session for a complete connection is the same for any cuts. Short streams are cut at every place.
 #[test]
 fn no_cuts_change_what_is_made_of_a_connection() {
     let now = std::time::Instant::now();

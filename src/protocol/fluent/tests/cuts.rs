@@ -1,4 +1,4 @@
-//! What a session makes of arrays does not depend on where their bytes were cut, nor on when they are in the spool.
+//! The output of a session does not depend on where the bytes are cut, nor on when the records are in the spool.
 
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ fn no_two_cuts_matter() {
     }
 }
 
-/// What senders say, and what is nearly that.
+/// Arrays of real senders, and streams that nearly are such.
 fn streams() -> impl Strategy<Value = Vec<u8>> {
     let chunk = prop_oneof![2 => Just(None), 1 => "[c-e]{1,3}".prop_map(Some)];
     let said = prop_oneof![

@@ -1,5 +1,5 @@
-//! Senders that are let in where a key is needed, and those that are not. The digests are those of Python's hashlib, and of Fluent Bit (`tests/corpus-drivers`), whose
-//! HELO had this nonce and this salt.
+//! Senders that are accepted where a key is needed, and senders that are not. The digests are those of Python's hashlib, and of Fluent Bit
+//! (`tests/corpus-drivers`), whose HELO had this nonce and this salt.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -60,7 +60,7 @@ fn entry(text: &str) -> Vec<u8> {
 fn who_has_the_key_is_let_in() {
     for (users, said) in [
         (None, ping(DIGEST, "", "")),
-        // What is not asked for is not looked at.
+        // Answers that the listener did not ask for are ignored.
         (None, ping(DIGEST, "mallory", "x")),
         (None, array(&[b"\xa4PING", &bin(b"web-1"), &str_("salt"), &bin(DIGEST.as_bytes()), b"\xc0", b"\xc0"])),
         (Some(USERS), ping(DIGEST, "alice", ALICE)),
@@ -76,7 +76,7 @@ fn who_has_the_key_is_let_in() {
     }
 }
 
-/// Each hears why, as Fluentd says it, and nothing of what follows counts.
+/// Each sender gets the reason in Fluentd's words, and nothing that follows counts.
 #[test]
 fn who_has_it_not_is_told_so_and_refused() {
     let wrong = DIGEST.replace('c', "d");
@@ -89,7 +89,7 @@ fn who_has_it_not_is_told_so_and_refused() {
         (Some(USERS), ping(DIGEST, "bob", ALICE), "user", "username/password mismatch"),
         (Some(USERS), ping(DIGEST, "mallory", ALICE), "user", "username/password mismatch"),
         (Some(USERS), ping(DIGEST, "", ""), "user", "username/password mismatch"),
-        // A sender that knows no keys, and what is nearly a PING.
+        // A sender without a key, and messages that nearly are a PING.
         (None, entry("a"), "ping", "invalid ping message"),
         (None, message("t", &conversation::event(&[]), Some(b"c")), "ping", "invalid ping message"),
         (None, array(&[b"\xa4PING"]), "ping", "invalid ping message"),
@@ -117,7 +117,7 @@ fn who_has_it_not_is_told_so_and_refused() {
     }
 }
 
-/// The digest is of this connection's nonce.
+/// The digest is of another connection's nonce.
 #[test]
 fn what_was_said_on_another_connection_lets_nobody_in() {
     let secret = Arc::new(SharedKey::new(KEY.to_owned(), None));
@@ -138,7 +138,7 @@ fn fluent_bit_is_let_in() {
     }
 }
 
-/// What trickles in keeps no connection.
+/// Single bytes do not extend the deadline.
 #[test]
 fn a_handshake_is_waited_for_so_long() {
     let mut talk = opened(None);
@@ -170,7 +170,7 @@ fn lists_of_users_are_read_and_never_shown() {
     assert_eq!(format!("{secret:?}"), "***");
 }
 
-/// What comes of a stream behind HELO, fed in these pieces.
+/// The outcome of a stream behind HELO, fed in these pieces.
 fn comes_of(stream: &[u8], users: Option<&str>, pieces: &[usize], now: Instant) -> Outcome {
     outcome(
         AnySession::Fluent(Box::new(session(users))),
@@ -203,7 +203,7 @@ fn no_two_cuts_of_a_handshake_matter() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Wherever it is cut; and nobody is let in who has not shown the key.
+    /// The outcome is the same for any cuts, and no sender is accepted without proof of the key.
     #[test]
     fn what_is_no_ping_lets_nobody_in(
         has_ping: bool,

@@ -1,4 +1,4 @@
-//! What strangers may send: each is refused by its name, at once and for nothing.
+//! Streams of hostile senders: each is refused by its name, at once and at no cost.
 
 use super::super::properties::{End, any_cut, arrays};
 use super::*;
@@ -18,7 +18,7 @@ fn what_is_declared_and_does_not_fit_is_refused_before_it_is_there() {
     refused(b"\x93\xa1t\x01\xc9\xff\xff\xff\xff\x00", BadFrame::TooLarge);
     refused(b"\x93\xa1t\x01\xdf\xff\xff\xff\xff", BadFrame::TooLarge);
     refused(b"\xdd\xff\xff\xff\xff", BadFrame::TooLarge);
-    // What the arrays around it still lack counts too.
+    // The values that the outer arrays still lack count too.
     let half = (LIMIT as u32 / 2 + 1).to_be_bytes();
     refused(&[b"\xdd", &half[..], b"\xdb", &half[..]].concat(), BadFrame::TooLarge);
     let exact = (LIMIT as u32 - 6).to_be_bytes();
@@ -27,7 +27,7 @@ fn what_is_declared_and_does_not_fit_is_refused_before_it_is_there() {
     assert_eq!(arrays(&stream, LIMIT - 1, []), (vec![], End::Bad(BadFrame::TooLarge)));
 }
 
-/// The head of a value, of which the last byte has not come, counts.
+/// A head that lacks its last byte counts.
 #[test]
 fn a_head_that_is_cut_is_never_held_beyond_the_limit() {
     for stream in [&b"\xdd\x00\x00\x00"[..], b"\x92\x01\xdb\x00\x00", b"\x93\xa1t\xc6\x00\x00\x00"] {
@@ -59,7 +59,7 @@ fn what_is_deep_is_refused() {
     refused(&deep(33), BadFrame::TooDeep);
     refused(&vec![0x91; 100_000], BadFrame::TooDeep);
     refused(&[&[0x91][..], &b"\x81\xa1k".repeat(40)].concat(), BadFrame::TooDeep);
-    // Within packed entries, which the framer does not look into.
+    // Within packed entries, where the framer does not look.
     let entry = array(&[b"\x01", &[b"\x81\xa1k", &deep(31)[..]].concat()]);
     assert_eq!(read(&array(&[b"\xa1t", &bin(&entry)])), Err(BadFrame::TooDeep));
 }
@@ -133,7 +133,7 @@ fn gzip_that_grows_or_is_damaged_is_refused() {
     assert_eq!(read(&compressed(&[&good[..], b"rubbish that is no member"].concat())), Err(BadFrame::Gzip));
 }
 
-/// Its keys are no fields, and are not even looked at.
+/// Its keys do not become fields, and are not even read.
 #[test]
 fn of_millions_of_keys_a_few_are_fields() {
     const MANY: u32 = 300_000;
@@ -143,7 +143,7 @@ fn of_millions_of_keys_a_few_are_fields() {
     for (entry, kept) in [
         (pairs(b"\xa1k\x00"), 64),
         (pairs(b"\xa0\x93\x00\x00\x00"), 64),
-        // What does not fit is looked at for a while, and then no more.
+        // Values that do not fit are read for a while, and then no more.
         ([&b"\xde\x00\x42\xa3log\xa1x"[..], &long.repeat(64), b"\xa1k\x00"].concat(), 0),
     ] {
         let array = array(&[b"\xa1t", b"\x01", &entry]);

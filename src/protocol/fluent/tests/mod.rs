@@ -1,6 +1,6 @@
-//! `corpus`: what senders really sent. `hostile`: what strangers may send. `session`, `pieces`: a connection, told with `conversation`;
-//! `cuts`: wherever its bytes were cut. `packed`: lines that are sent.
-//! Here: what no sender of the corpus sends, and yet may be.
+//! `corpus`: recordings of real senders. `hostile`: streams of hostile senders. `session`, `pieces`: a connection, written with
+//! `conversation`; `cuts`: any cuts of its bytes. `packed`: lines that are sent.
+//! Here: arrays that the corpus lacks and senders may send.
 
 mod conversation;
 mod corpus;
@@ -55,7 +55,7 @@ struct Read {
     chunk: Option<Vec<u8>>,
     bad: Vec<BadEntry>,
     times: Vec<Option<Time>>,
-    /// As their first keys have them.
+    /// The value of the first key of each.
     texts: Vec<Vec<u8>>,
 }
 
@@ -132,7 +132,7 @@ fn every_shape_of_time_is_read() {
         (b"\xca\x3f\xc0\0\0", exact(1, 500_000_000)),
         (b"\xcb\xbf\xf8\0\0\0\0\0\0", exact(-2, 500_000_000)),
         (b"\xd7\x00\0\0\0\x05\0\0\0\x07", exact(5, 7)),
-        // Nanoseconds that are more than a second.
+        // Nanoseconds of more than a second.
         (b"\xc7\x08\x00\0\0\0\x05\x77\x35\x94\x07", exact(7, 7)),
         (b"\x92\xd7\x00\0\0\0\x05\0\0\0\x07\x81\xa1a\xa1b", exact(5, 7)),
     ];
@@ -157,14 +157,14 @@ fn every_shape_of_time_is_read() {
     assert_eq!(passed_over(&nested), ([BadEntry::Time].into(), 0));
 }
 
-/// The bad entries of an array, and how many good ones it has.
+/// The bad entries of an array, and the number of its good ones.
 #[track_caller]
 fn passed_over(array: &[u8]) -> (Vec<BadEntry>, usize) {
     let read = read(array).expect("an array whose entries can be told apart");
     (read.bad, read.times.len())
 }
 
-/// Wherever it stands, in each mode.
+/// A bad entry at any place, in each mode.
 #[test]
 fn a_bad_entry_costs_only_itself() {
     let good = array(&[b"\x01", RECORD]);
@@ -178,7 +178,7 @@ fn a_bad_entry_costs_only_itself() {
         (RECORD.to_vec(), BadEntry::Entry),
         (bin(b"text"), BadEntry::Entry),
         (b"\xc0".to_vec(), BadEntry::Entry),
-        // What is in it is passed over with it.
+        // Entries inside a bad entry are skipped with it.
         (array(&[&good, &good, &good]), BadEntry::Entry),
     ] {
         for entries in [[&entry, &good, &good], [&good, &entry, &good], [&good, &good, &entry]] {

@@ -77,7 +77,7 @@ fn a_chunk_has_the_lines_of_a_tag() {
     }
 }
 
-/// Says each other what they have to say. What the sender is told in the end.
+/// Runs the handshake between both sides. Returns the sender's result.
 fn greets(key: &str, user: Option<(&str, &str)>, users: Option<&str>) -> Result<bool, NotLetIn> {
     let users = users.map(|users| Users::read(users).expect("users"));
     let secret = Arc::new(SharedKey::new("sharedkey".to_owned(), users));

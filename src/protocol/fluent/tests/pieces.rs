@@ -1,4 +1,4 @@
-//! Pieces of one message, as Docker's driver sends them: each an array, or all in one.
+//! Pieces of one message, as Docker's driver sends them: each in an array of its own, or all in one.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::conversation::{Talk, event, forward, message, partial, text_of};
 use super::*;
 use crate::protocol::session::{Closed, Session};
 
-/// What the session says of messages by default: their text, or that and `…` where the record says that it is a piece.
+/// The texts of the messages, with `…` behind each that its record marks as a piece.
 fn told(talk: &Talk) -> Vec<String> {
     talk.messages().into_iter().map(|(text, is_piece)| text + if is_piece { "…" } else { "" }).collect()
 }
@@ -27,7 +27,7 @@ fn what_was_cut_is_whole_again() {
             ("a", "stdout", 1, false, "one "),
             ("a", "stdout", 2, false, "two "),
             ("a", "stdout", 3, true, "three"),
-            // A line whose last piece is empty, as one of exactly 16,384 bytes has.
+            // A line whose last piece is empty: a line of exactly 16,384 bytes has one.
             ("b", "stdout", 1, false, "four"),
             ("b", "stdout", 2, true, ""),
         ],
@@ -35,13 +35,13 @@ fn what_was_cut_is_whole_again() {
     talk.hears(&message("t", &event(&[("log", b"next")]), None));
     assert_eq!(told(&talk), ["one two three", "four", "next"]);
     assert_eq!(talk.session.memory(), 0);
-    // All of a message in one array, as one who hands on what Docker sent has them.
+    // All pieces of a message in one array, as a forwarder of Docker's messages sends them.
     let pieces = [partial("c", "stdout", 1, false, b"five "), partial("c", "stdout", 2, true, b"six")];
     talk.hears(&forward("t", &pieces, None));
     assert_eq!(told(&talk)[3..], ["five six"]);
 }
 
-/// The keys about pieces go with the pieces; the time and the other keys are the first one's.
+/// The keys about pieces are removed; the time and the other keys are the first piece's.
 #[test]
 fn of_a_whole_message_nothing_is_said_of_pieces() {
     let mut talk = Talk::new();
@@ -65,7 +65,7 @@ fn streams_and_containers_are_told_apart() {
         &[
             ("a", "stdout", 1, false, "out "),
             ("b", "stderr", 1, false, "err "),
-            // The same id at another stream is another message.
+            // The same id on another stream is another message.
             ("a", "stderr", 1, false, "other "),
             ("b", "stderr", 2, true, "done"),
             ("a", "stdout", 2, true, "done"),
@@ -82,7 +82,7 @@ fn streams_and_containers_are_told_apart() {
     assert_eq!(told(&talk)[3..], ["xx"]);
 }
 
-/// What lacks a piece, or is not all there is, says so as its first piece does.
+/// A message that lacks a piece, or is incomplete, is marked as its first piece is.
 #[test]
 fn what_is_not_whole_is_marked() {
     let check = |pieces: &[(&str, &str, u32, bool, &str)], expected: &[&str]| {
@@ -100,10 +100,10 @@ fn what_is_not_whole_is_marked() {
     check(&[("a", "o", 1, false, "1"), ("a", "o", 3, true, "3")], &["1…", "3…"]);
     check(&[("a", "o", 2, false, "2"), ("a", "o", 3, true, "3")], &["23…"]);
     check(&[("a", "o", 7, true, "7")], &["7…"]);
-    // It begins anew.
+    // The message begins anew.
     check(&[("a", "o", 1, false, "1"), ("a", "o", 1, false, "1"), ("a", "o", 2, true, "2")], &["1…", "12"]);
     check(&[("a", "o", u32::MAX, false, "x"), ("a", "o", 0, true, "y")], &["x…", "y…"]);
-    // What is no ordinal is no piece: it goes on as it came.
+    // An entry without a valid ordinal is not a piece: it is passed on unchanged.
     let mut talk = Talk::new();
     let entry = event(&[("partial_id", b"a"), ("partial_ordinal", b"one"), ("partial_last", b"false"), ("log", b"x")]);
     talk.hears(&message("t", &entry, None));
@@ -118,7 +118,7 @@ fn a_message_is_made_no_longer_than_it_may_be() {
         &[
             ("a", "o", 1, false, "12345"),
             ("a", "o", 2, false, "67890"),
-            // Up to the last byte, and one byte more.
+            // Up to the longest message, and one byte more.
             ("a", "o", 3, true, "x"),
             ("b", "o", 1, false, "12345"),
             ("b", "o", 2, true, "67890"),
@@ -126,13 +126,13 @@ fn a_message_is_made_no_longer_than_it_may_be() {
     );
     assert_eq!(told(&talk), ["1234567890…", "x…", "1234567890"]);
     assert_eq!(talk.cut(), 0);
-    // A piece that is longer by itself is cut.
+    // A single piece that is too long is cut.
     said(&mut talk, &[("c", "o", 1, false, "123456789012"), ("c", "o", 2, true, "3")]);
     assert_eq!(told(&talk)[3..], ["1234567890…", "3…"]);
     assert_eq!(talk.cut(), 1);
 }
 
-/// A stranger who begins many messages makes the first of them end.
+/// A hostile sender that begins many messages ends its own first ones.
 #[test]
 fn so_many_wait_and_no_more() {
     const MAX: usize = 64;
@@ -149,7 +149,7 @@ fn so_many_wait_and_no_more() {
     assert!(told(&talk).iter().all(|text| text.ends_with('…')), "more of them may come");
 }
 
-/// A container prints no LF at its end, or waits for an answer to what it has printed: no more pieces come.
+/// A container prints no LF at its end, or waits for an answer to its output: no more pieces come.
 #[test]
 fn the_end_of_a_line_without_lf_is_not_waited_for_without_end() {
     let mut talk = Talk::new();
@@ -164,7 +164,7 @@ fn the_end_of_a_line_without_lf_is_not_waited_for_without_end() {
     assert_eq!(told(&talk), ["first$ "]);
     assert_eq!(talk.session.timer(after(8), &mut talk.heard), Ok(None));
     assert_eq!(told(&talk), ["first$ ", "second prompt$ "]);
-    // Each piece is waited for anew, and one that comes too late is one.
+    // The wait begins anew with each piece. A piece that comes too late stays a piece.
     said(&mut talk, &[("a", "stdout", 2, true, "late")]);
     assert_eq!(told(&talk)[2..], ["late…"]);
     said(&mut talk, &[("c", "stdout", 1, false, "x")]);
@@ -183,17 +183,17 @@ fn what_breaks_off_is_marked() {
     }
 }
 
-/// An answer is a promise for all of an array, and its sender sends nothing more before it.
+/// An answer is a promise for a complete array, and the sender sends nothing more before it.
 #[test]
 fn what_is_answered_waits_for_no_other_array() {
     let mut talk = Talk::new();
     talk.hears(&message("t", &partial("a", "stdout", 1, false, b"one"), Some(b"chunk-1")));
     talk.hears(&message("t", &partial("a", "stdout", 2, true, b"two"), Some(b"chunk-2")));
-    // Who has asked once is made to wait, whatever he sends.
+    // A sender that has asked once is made to wait, whatever it sends.
     talk.hears(&message("t", &partial("b", "stdout", 1, false, b"three"), None));
     assert_eq!(told(&talk), ["one…", "two…", "three…"]);
     assert_eq!((talk.heard.tickets.len(), talk.heard.without_ticket()), (3, 0));
-    // Of those in one array a message is made.
+    // Pieces in one array are joined.
     let pieces = [partial("c", "o", 1, false, b"four "), partial("c", "o", 2, true, b"five")];
     talk.hears(&forward("t", &pieces, Some(b"chunk-3")));
     assert_eq!(told(&talk)[3..], ["four five"]);

@@ -1,4 +1,4 @@
-//! A connection: what is answered and when, what comes again, and how it ends.
+//! A connection: which arrays are answered and when, repeated chunks, and the end of a connection.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ fn entry(text: &str) -> Vec<u8> {
     event(&[("log", text.as_bytes())])
 }
 
-/// An array with one message, which asks for an answer.
+/// An array with one message that asks for an answer.
 fn asks(text: &str, chunk: &str) -> Vec<u8> {
     message("t", &entry(text), Some(chunk.as_bytes()))
 }
@@ -26,7 +26,7 @@ fn texts(talk: &Talk) -> Vec<String> {
     talk.messages().into_iter().map(|(text, _)| text).collect()
 }
 
-/// An array that is refused: its tag is no text.
+/// An array that is refused: its tag is not a text.
 const BAD: &[u8] = b"\x93\x07\x01\x80";
 
 #[test]
@@ -48,7 +48,7 @@ fn a_sender_that_asks_for_nothing_hears_nothing() {
 #[test]
 fn an_answer_comes_once_it_is_in_the_spool_and_says_the_chunk_as_it_came() {
     let mut talk = Talk::new();
-    // As Docker, Fluent Bit and Fluentd (with its LF) have them, and what nobody has.
+    // Names of Docker, Fluent Bit and Fluentd (with its LF), and names that no sender uses.
     let chunks: [&[u8]; 6] =
         [b"gTsLawAAAAAxL0Yhlkzj1A==", b"X9k3v0Zs0bA2mT1lqGm5nQ==", b"Xq9tTgAA\n", b"", b"\0\xff\"", &[b'c'; 300]];
     for chunk in chunks {
@@ -72,7 +72,7 @@ fn each_array_has_an_answer_and_they_come_in_order() {
     talk.hears(&[asks("a", "1"), asks("b", "2")].concat());
     talk.hears(&asks("c", "3"));
     talk.hears(&forward("t", &[entry("d"), entry("e")], Some(b"4")));
-    // One batch for what was read at once.
+    // All arrays of one read form one batch.
     assert_eq!(talk.heard.tickets, [Ack(1), Ack(2), Ack(3)]);
     talk.commits(1);
     assert_eq!(talk.answered(), [ack("1"), ack("2")].concat());
@@ -81,7 +81,7 @@ fn each_array_has_an_answer_and_they_come_in_order() {
     assert_eq!(texts(&talk), ["a", "b", "c", "d", "e"]);
 }
 
-/// Its sender would send it again for ever.
+/// Without an answer, the sender would repeat the array for ever.
 #[test]
 fn an_array_of_which_nothing_is_taken_is_answered_behind_those_before_it() {
     let mut talk = Talk::new();
@@ -125,7 +125,7 @@ fn a_chunk_that_comes_again_is_not_taken_twice() {
     assert_eq!(texts(&again("1", &[b"\xc0".to_vec(), asks("a", "1")])), [""; 0]);
 }
 
-/// What the sender may not have heard is known when it comes again: in the spool, answered, and nothing came since.
+/// An answer that the sender may not have seen is reported at the end: the chunk is in the spool and answered, and nothing came after.
 #[test]
 fn what_may_be_unanswered_is_told_at_the_end() {
     let unconfirmed = |how, says: &[Vec<u8>], commits| {
@@ -150,7 +150,7 @@ fn what_may_be_unanswered_is_told_at_the_end() {
     assert_eq!(talk.heard.unconfirmed, [b"2"], "who goes on has heard the answer before");
 }
 
-/// It is counted, and its sender need not send it again: it would never become good.
+/// The entry is counted. The sender need not repeat it: it would never become good.
 #[test]
 fn a_bad_entry_is_counted_and_its_array_is_answered() {
     let one = |time: &[u8], record: &[u8]| array(&[time, record]);
@@ -162,7 +162,7 @@ fn a_bad_entry_is_counted_and_its_array_is_answered() {
     assert_eq!(talk.heard.refused, ["time", "entry", "record"]);
     talk.commits(1);
     assert_eq!(talk.answered(), ack("1"));
-    // One of which nothing is good.
+    // Arrays without a good entry.
     talk.hears(&array(&[b"\xa1t", b"\xc3", &entry("bad"), &asking(b"2")]));
     talk.hears(&array(&[b"\xa1t", &array(&[b"\xc0"]), &asking(b"3")]));
     assert_eq!((talk.answered(), talk.heard.tickets.len()), ([ack("2"), ack("3")].concat(), 0));
@@ -170,7 +170,7 @@ fn a_bad_entry_is_counted_and_its_array_is_answered() {
     assert_eq!(talk.session.phase(), Phase::Open);
 }
 
-/// The spool has what was good, and its sender hears so.
+/// The good arrays are in the spool, and their sender gets the answers.
 #[test]
 fn what_is_before_a_bad_array_is_answered() {
     for cut in [false, true] {
@@ -184,7 +184,7 @@ fn what_is_before_a_bad_array_is_answered() {
         };
         assert_eq!(ended, Err(Violation { name: "tag", why: BadFrame::Tag.to_string().into() }));
         assert_eq!((talk.session.phase(), talk.answered()), (Phase::Closing, vec![]));
-        // Nothing that comes behind counts, good or bad.
+        // Anything behind the bad array is ignored, good or bad.
         talk.hears(&asks("c", "3"));
         talk.hears(BAD);
         talk.commits(1);
@@ -246,19 +246,19 @@ fn an_array_that_does_not_end_is_waited_for_so_long() {
 
 #[test]
 fn what_takes_memory_is_given_up() {
-    // The start of an array: there is no way to go on without it.
+    // The start of an array is needed to go on.
     let mut talk = Talk::new();
     let whole = message("t", &entry("a"), None);
     talk.hears(&whole[..5]);
     assert_eq!(talk.session.memory(), 5);
     assert!(talk.session.give_up(&mut talk.heard).is_err());
     assert_eq!(talk.session.phase(), Phase::Over);
-    // Answers that wait: the sender has to send again.
+    // Answers wait, and the sender has to repeat the array.
     let mut talk = Talk::new();
     talk.hears(&asks("a", "1"));
     assert!(talk.session.memory() >= talk.session.owed() && talk.session.owed() > 0);
     assert!(talk.session.give_up(&mut talk.heard).is_err());
-    // So it has to wherever the spool stands: what becomes of a sender does not depend on that.
+    // The connection ends for any state of the spool: the outcome for a sender does not depend on that.
     let mut talk = Talk::new();
     talk.hears(&asks("a", "1"));
     talk.commits(1);
@@ -266,19 +266,19 @@ fn what_takes_memory_is_given_up() {
     assert!(talk.session.give_up(&mut talk.heard).is_err());
     talk.session.closed(Closed::Broken, &mut talk.heard);
     assert_eq!(talk.heard.unconfirmed, [b"1"], "which is not taken twice");
-    // Who asks for nothing goes on.
+    // The connection of a sender that asks for no answers stays open.
     let mut talk = Talk::new();
     talk.hears(&message("t", &partial("a", "stdout", 1, false, b"begun"), None));
     assert!(talk.session.memory() > 0);
     talk.session.give_up(&mut talk.heard).expect("the connection may stay");
     assert_eq!((talk.session.memory(), texts(&talk)), (0, vec!["begun".to_owned()]));
-    // And what was given up is no part of what is answered later.
+    // Records that were given up are not part of a later answer.
     assert_eq!(talk.heard.hands_on(), 1);
     talk.hears(&asks("refused", "1"));
     assert_eq!((talk.answered(), talk.heard.tickets.len()), (ack("1"), 0));
 }
 
-/// Arrays that carry nothing cost their sender a dozen bytes, and wait behind one that is not in the spool.
+/// Arrays without entries cost their sender a dozen bytes, and their answers wait behind an array that is not in the spool.
 #[test]
 fn answers_that_wait_count_for_what_they_take() {
     const MANY: usize = 1000;
@@ -289,7 +289,7 @@ fn answers_that_wait_count_for_what_they_take() {
     assert!(talk.session.memory() >= talk.session.owed());
     talk.commits(1);
     assert_eq!(talk.session.owed(), 0);
-    // And of what was answered only so much is remembered.
+    // Only a limited number of answers is remembered.
     let long = [b'c'; 1000];
     talk.hears(&forward("t", &[], Some(&long)).repeat(MANY));
     assert!(talk.session.memory() < 10_000, "{}", talk.session.memory());
@@ -330,7 +330,7 @@ fn entries_that_would_be_many_more_bytes_as_lines_are_refused() {
     let long_tag = array(&[&bin(&[b't'; MAX_ARRAY / 2]), &bin(&shortest.repeat(100))]);
     assert_eq!(refused(&long_tag), "entries");
     assert_eq!(refused(&packed(b"t", &vec![0; 5 * MAX_ARRAY])), "inflated-size");
-    // What is as large and says something is taken.
+    // Entries of the same size with real contents are accepted.
     let mut talk = Talk::new();
     let real = array(&[b"\x00", &entry(&"x".repeat(100))]);
     talk.hears(&packed(b"t", &real.repeat(2 * MAX_ARRAY / real.len() / 4)));
@@ -367,20 +367,20 @@ fn who_has_come_to_the_wrong_port_is_known() {
         }
         assert_eq!(told(&first.chunks(1).collect::<Vec<_>>()), (Some("no-array"), expected, false), "{shown}");
     }
-    // JSON is told by its name; and a heartbeat has begun nothing.
+    // JSON is recognized. A heartbeat begins nothing.
     let mut talk = Talk::new();
     assert_eq!(talk.reads(b"[\"t\",1,{}]").expect_err("JSON").name, "json");
     let mut talk = Talk::new();
     talk.hears(b"\xc0\xc0");
     assert_eq!((talk.session.has_begun(), talk.session.unfinished(), talk.session.foreign()), (false, false, None));
-    // What is not told yet is waited for as an array is.
+    // The session waits for an undecided start as it waits for the end of an array.
     let mut talk = Talk::new();
     talk.hears(b"GE");
     assert!(talk.session.unfinished());
     assert_eq!(talk.session.timer(talk.now, &mut talk.heard), Ok(Some(talk.now + TIMEOUT)));
 }
 
-/// Whatever the chunk, an answer asked for in an array of another mode is the same.
+/// Arrays of all modes get the same answer, for any chunk.
 #[test]
 fn every_mode_is_answered() {
     let packed = array(&[b"\x01", &entry("a")]);
