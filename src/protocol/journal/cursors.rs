@@ -1,23 +1,23 @@
-//! Which entries were taken before: those of a request that was cut come again, from the cursor that the uploader has saved.
+//! Recognizes entries that were taken before: after a request was cut, the uploader repeats it from its saved cursor.
 //!
-//! An entry is named by its cursor, `s=FILE;i=NUMBER;b=BOOT;m=…;t=TIME;x=…`: the family of files it is in, its number there, the boot
-//! it was written in, and the time. Numbers rise by one in a family, and one machine has one family for years, so that what a sender
-//! has sent is a few spans of numbers, however long its backlog is. Several families come interleaved, and each has its own spans.
+//! A cursor names an entry, `s=FILE;i=NUMBER;b=BOOT;m=…;t=TIME;x=…`: the family of files that it is in, its number there, the boot during
+//! which it was written, and the time. Numbers rise by one in a family, and one machine has one family for years. So the entries of a
+//! sender are a few spans of numbers, however long its backlog is. Several families arrive interleaved, and each has its own spans.
 //!
-//! Losing an entry is worse than taking it twice, and so:
+//! Losing an entry is worse than taking an entry twice, and so:
 //!
-//! - Only what was taken is known, not all numbers below the highest. Where families interleave and a clock was set, a lower number
-//!   may come later, and a user's own journal may turn up between two requests.
-//! - An entry is known by family, boot and number, and by a time within that of its span. A machine that is set back to a snapshot of
-//!   itself writes the same numbers again, later.
-//! - It is known once it is in the spool, and only to the address that sent it: nobody can make another's entries known.
-//! - When a request was answered, what it had is known no longer than until its sender shows that it has heard the answer. But the
-//!   last entry stays known: a started uploader (systemd 252 to 262) sends that of its saved cursor once more. So who sends an old
-//!   journal again on purpose is heard.
-//! - Where there are too many spans, some are forgotten, and of all senders those that have sent nothing for longest. Their entries
-//!   may be taken twice.
+//! - Only entries that were taken are known, not all numbers below the highest. Where families interleave and a clock was set, a lower
+//!   number may arrive later, and the journal of a user may appear between two requests.
+//! - An entry is known by family, boot and number, and by a time within the times of its span. A machine that is reset to a snapshot of
+//!   itself writes the same numbers again, at later times.
+//! - An entry is known once it is in the spool, and only for the address that sent it: no sender can make another's entries known.
+//! - After the answer to a request, its entries are known only until the sender shows that it has received the answer. The last entry stays
+//!   known: an uploader that starts (systemd 252 to 262) sends the entry of its saved cursor once more. So an old journal that is sent
+//!   again on purpose is accepted.
+//! - With too many spans, some are evicted. Across senders, those that have been silent for longest are evicted first. Their entries may be
+//!   taken twice.
 //!
-//! All of it is in memory: a relay that starts knows nothing, and takes what is sent to it. A cursor of another form is never known.
+//! All of this is in memory: after a start, the relay knows no entry and takes all. A cursor in another format is never known.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,12 +25,12 @@ use core::net::IpAddr;
 
 /// The maximum number of spans of one sender, and of one request.
 const MAX_SPANS: usize = 1024;
-/// The same of all senders: 5 MB.
+/// The maximum number of spans of all senders together: 5 MB.
 const MAX_ALL_SPANS: usize = 32 * MAX_SPANS;
-/// What a span takes in a map, in bytes of memory, where nodes are half full.
+/// Bytes of memory that a span takes in a map whose nodes are half full.
 const SPAN: usize = 2 * size_of::<(Place, Span)>();
 
-/// What names an entry.
+/// The identity of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     place: Place,
@@ -38,7 +38,7 @@ pub struct Cursor {
     time: u64,
 }
 
-/// Where an entry is. In this order, entries of one family and boot are neighbours.
+/// The place of an entry. In this order, entries of one family and boot are neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     family: u128,
@@ -46,11 +46,11 @@ struct Place {
     number: u64,
 }
 
-/// Entries that follow one another, from the one it is kept under.
+/// Consecutive entries. The key in the map is the first of them.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     last: u64,
-    /// The times of all of them are from here to there.
+    /// The range of their times.
     earliest: u64,
     latest: u64,
 }
@@ -66,7 +66,7 @@ struct Seen {
 #[derive(Debug, Default)]
 pub struct Cursors {
     senders: HashMap<IpAddr, Sender>,
-    /// Counts uses, to find who was used last.
+    /// Counts uses, so that the least recently used sender can be found.
     uses: u64,
 }
 
@@ -76,13 +76,13 @@ struct Sender {
     used: u64,
 }
 
-/// A request that brings entries.
+/// A request that uploads entries.
 #[derive(Debug)]
 pub struct Upload {
     sender: IpAddr,
-    /// Taken since the last batch.
+    /// Entries taken since the last batch.
     batch: Seen,
-    /// Those of all of the request, also the ones that were known.
+    /// All entries of the request, including those that were known.
     all: Seen,
     last: Option<Cursor>,
 }
@@ -95,7 +95,7 @@ pub struct Taken {
 }
 
 impl Cursor {
-    /// `None`: it has not what we need of a cursor of systemd.
+    /// `None`: a part of systemd's cursor that is needed here is missing.
     pub fn read(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let part = |name: &str| text.split(';').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
@@ -112,7 +112,7 @@ impl Cursors {
         Upload { sender, batch: Seen::default(), all: Seen::default(), last: None }
     }
 
-    /// Is the next entry of a request a new one? It is in the next batch then.
+    /// Whether the next entry of a request is new. If so, it joins the next batch.
     pub fn take(&self, upload: &mut Upload, cursor: Option<Cursor>) -> bool {
         let Some(cursor) = cursor else { return true };
         let is_known = self.senders.get(&upload.sender).is_some_and(|sender| sender.seen.has(cursor));
@@ -130,7 +130,7 @@ impl Cursors {
         self.bound(taken.sender);
     }
 
-    /// All of a request is in the spool, and the sender is told so. It may come again as a whole, if the answer does not arrive.
+    /// The complete request is in the spool, and the answer is sent. If the answer does not arrive, the whole request may come again.
     pub fn answered(&mut self, upload: &Upload) {
         let seen = &mut self.used(upload.sender).seen;
         seen.forget_families(&upload.all);
@@ -138,7 +138,7 @@ impl Cursors {
         self.bound(upload.sender);
     }
 
-    /// The sender has heard the answer: it goes on with another request on the same connection, or ends that in good order.
+    /// The sender has received the answer: it continues with another request on the same connection, or closes that cleanly.
     pub fn confirmed(&mut self, upload: &Upload) {
         let seen = &mut self.used(upload.sender).seen;
         seen.forget_families(&upload.all);
@@ -148,7 +148,7 @@ impl Cursors {
         self.bound(upload.sender);
     }
 
-    /// What is known, in bytes of memory.
+    /// Memory for known entries, in bytes.
     pub fn memory(&self) -> usize {
         self.spans() * SPAN + self.senders.capacity() * size_of::<(IpAddr, Sender)>()
     }
@@ -164,7 +164,7 @@ impl Cursors {
         sender
     }
 
-    /// Forgets those who have sent nothing for longest.
+    /// Evicts the senders that have been silent for longest.
     fn bound(&mut self, current: IpAddr) {
         self.senders.retain(|_, sender| !sender.seen.spans.is_empty());
         while self.spans() > MAX_ALL_SPANS {
@@ -176,12 +176,12 @@ impl Cursors {
 }
 
 impl Upload {
-    /// Ends the batch: what was taken since the last one.
+    /// Ends the batch: the entries taken since the last one.
     pub fn batch(&mut self) -> Taken {
         Taken { sender: self.sender, seen: std::mem::take(&mut self.batch) }
     }
 
-    /// In bytes.
+    /// Memory in bytes.
     pub fn memory(&self) -> usize {
         (self.batch.spans.len() + self.all.spans.len()) * SPAN
     }
@@ -210,7 +210,7 @@ impl Seen {
         })
     }
 
-    /// Adds a span, as one with those that it touches.
+    /// Adds a span, and merges it with the spans that it touches.
     fn add(&mut self, mut place: Place, mut span: Span) {
         if let Some((&first, before)) = self.spans.range(..=place).next_back()
             && first.is_beside(place)
@@ -234,7 +234,7 @@ impl Seen {
         other.spans.iter().for_each(|(place, span)| self.add(*place, *span));
     }
 
-    /// Forgets the families that another set has something of.
+    /// Forgets the families that also occur in another set.
     fn forget_families(&mut self, of: &Self) {
         self.spans.retain(|place, _| !of.has_family(place.family));
     }
@@ -247,7 +247,7 @@ impl Seen {
 }
 
 impl Place {
-    /// Of one family and boot.
+    /// Whether both have the same family and boot.
     fn is_beside(self, other: Self) -> bool {
         (self.family, self.boot) == (other.family, other.boot)
     }

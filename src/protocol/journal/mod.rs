@@ -1,5 +1,5 @@
-//! systemd's journal, as `systemd-journal-upload` sends it: the body of `POST /upload` is one entry after the other in the Journal
-//! Export Format, and the answer is for all of them. Pure: no socket, no HTTP, no clock, no async.
+//! systemd's journal, as `systemd-journal-upload` sends it: the body of `POST /upload` is a series of entries in the Journal Export Format,
+//! and one answer is for all of them. Pure: no socket, no HTTP, no clock, no async.
 //!
 //! ```text
 //! NAME=value LF                               a text on one line
@@ -7,29 +7,31 @@
 //! LF                                          the end of an entry
 //! ```
 //!
-//! What the uploader does (systemd 252 was tried; `src/journal-remote/journal-upload*.c` was read from 252 to 262, but for 257, of which
-//! the unit file alone was), and so what a server has to do:
+//! How the uploader behaves, and so what a server has to do (systemd 252 was tested; `src/journal-remote/journal-upload*.c` was read from
+//! 252 to 262. The exception is 257, of which only the unit file was read):
 //!
-//! - A request has `Content-Type: application/vnd.fdo.journal`, chunks, and `Expect: 100-continue`, without which curl waits for a
-//!   second. It ends where the journal ends: a backlog is one request, and a line that is written later is one of its own on the
-//!   same connection. Nothing is compressed unless the server offers that or `ForceCompression=` is set; 415 is the answer then.
-//! - The answer counts when all of the request has been read. Any 2xx makes the uploader save the cursor of the last entry that it
-//!   has *read*. So an early 2xx loses what it has not sent: curl stops in the middle of an entry, and it never comes again.
-//! - Any other answer, and a connection that breaks, end the uploader. `Restart=on-failure` starts it again, and all of the request
-//!   comes again. It heeds neither the status nor `Retry-After`. The first starts are so close together that the limit of five within
-//!   10 s is reached, and it is given up, unless its unit has `StartLimitIntervalSec=0`.
-//! - An idle connection that is closed just when the next request begins is such an end too: curl cannot send the start of it again
-//!   (systemd issue 38775).
-//! - So an entry that is refused stands in the way of all that come behind it. Only what cannot be a journal is [`Refused`]: what is
-//!   too large is left out or cut, and a time that is none is kept as text.
-//! - A started uploader begins with the entry of its saved cursor, which was answered before. [`Cursors`] know that too.
+//! - A request has `Content-Type: application/vnd.fdo.journal`, chunks, and `Expect: 100-continue`. Without a `100 Continue`, curl waits
+//!   for a second. The request ends where the journal ends: a backlog is one request, and a line that is written later is a request of its
+//!   own on the same connection. The uploader compresses only if the server offers that or `ForceCompression=` is set; such a request is
+//!   answered with 415.
+//! - The answer takes effect when the complete request has been read. Any 2xx makes the uploader save the cursor of the last entry that it
+//!   has *read*. So an early 2xx loses the entries that it has not sent: curl stops in the middle of an entry, and that entry is never sent
+//!   again.
+//! - Any other answer ends the uploader, and so does a broken connection. `Restart=on-failure` starts it again, and the whole request comes
+//!   again. The uploader ignores both the status and `Retry-After`. The first restarts follow each other so closely that they reach
+//!   systemd's limit of five within 10 s. Then systemd gives up, unless the unit has `StartLimitIntervalSec=0`.
+//! - An idle connection that the server closes just when the next request begins has the same effect: curl cannot send the start of the
+//!   request again (systemd issue 38775).
+//! - So a refused entry blocks all entries behind it. For that reason only bytes that cannot be a journal are [`Refused`]: a field that is
+//!   too large is left out or cut, and an invalid time is kept as text.
+//! - An uploader that starts begins with the entry of its saved cursor, which was answered before. [`Cursors`] recognize that entry too.
 //!
-//! Sources: <https://systemd.io/JOURNAL_EXPORT_FORMATS/>; `src/shared/journal-importer.c`, which is the reader of
-//! `systemd-journal-remote`. What uploaders really send is in `tests/corpus-journal`.
+//! Sources: <https://systemd.io/JOURNAL_EXPORT_FORMATS/>; `src/shared/journal-importer.c`, the reader of `systemd-journal-remote`.
+//! `tests/corpus-journal` has recordings of real uploaders.
 //!
 //! In reading order:
 //!
-//! - here: [`Refused`], why something is no journal
+//! - here: [`Refused`], why bytes are not a journal
 //! - `reader`: where an entry ends, and its fields
 //! - `record`: an entry as a [`Record`](crate::record::Record)
 //! - `cursors`: which entries were taken before
@@ -59,7 +61,7 @@ pub const MAX_VALUE: u64 = 768 << 20;
 /// The maximum length of an entry, in bytes (systemd, `ENTRY_SIZE_MAX`).
 pub const MAX_ENTRY: u64 = 770 << 20;
 
-/// Why something is no journal. There is no way to find the next entry: the request has to end.
+/// Why bytes are not a journal. There is no way to find the next entry: the request has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refused {
     #[error("a line is no field of a journal")]
@@ -77,7 +79,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// As counters call it.
+    /// The name in counters.
     pub fn name(self) -> &'static str {
         match self {
             Self::BadName => "bad-name",

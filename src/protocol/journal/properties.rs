@@ -1,5 +1,5 @@
-//! What must hold for all bytes that may be a journal, as functions, so that a unit test, a property test and a fuzz target are one
-//! line each.
+//! Properties that must hold for all bytes that may be a journal. As functions, they make a unit test, a property test and a fuzz target
+//! one line each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::{Cursor, Cursors, Entry, ExportReader, MAX_FIELDS, MAX_NAME, MAX_VALU
 use crate::record::properties::any_record;
 use crate::record::{LineOptions, UnixMicros};
 
-/// What an entry was, owned.
+/// The contents of an entry, owned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub fields: Vec<(String, Vec<u8>)>,
@@ -17,10 +17,11 @@ pub struct Found {
     pub cut: bool,
 }
 
-/// What a reader may hold beside the message, in bytes: fields and names, the table of fields, and what a `Vec` grows by.
+/// The maximum memory of a reader beside the message, in bytes: fields and names, the table of fields, and the spare capacity of each
+/// `Vec`.
 const MOST: usize = 64 * 1024 + 2 * MAX_FIELDS * 24 + 1024;
 
-/// The entries of a body fed in pieces of the given lengths, the last one taking what is left, and how it ends.
+/// The entries of a body that is fed in pieces of the given lengths, and how the body ends. The last piece is the rest.
 pub fn entries(
     body: &[u8],
     max_message: usize,
@@ -50,7 +51,7 @@ pub fn any_entry(entry: Entry<'_>) {
     entry.get("__CURSOR").map(Cursor::read);
 }
 
-/// Panics unless the entries are the same wherever the body is cut, and are those that a reader without a state finds.
+/// Panics unless the entries are the same wherever the body is cut, and the same as those of a stateless reader.
 pub fn any_cut(body: &[u8], max_message: usize, pieces: &[usize]) {
     let whole = entries(body, max_message, []);
     assert_eq!(entries(body, max_message, pieces.iter().copied()), whole, "cut after {pieces:?} of {}", body.len());
@@ -59,11 +60,11 @@ pub fn any_cut(body: &[u8], max_message: usize, pieces: &[usize]) {
 
 /// Panics unless the record of each entry comes back from its line.
 pub fn any_body(body: &[u8], max_message: usize) {
-    // Those in front of what is refused are entries too.
+    // Entries in front of a refused one count too.
     let _ = ExportReader::new(max_message).feed(body, &mut any_entry);
 }
 
-/// Any bytes as a body, what chooses limit and cuts in front of it, and as what senders do.
+/// Any bytes as a body, and as the actions of senders. The bytes in front of the body choose limit and cuts.
 pub fn any_bytes(data: &[u8]) {
     let [max_message, cuts, rest @ ..] = data else { return };
     if *max_message == u8::MAX {
@@ -75,7 +76,7 @@ pub fn any_bytes(data: &[u8]) {
     any_body(body, usize::from(*max_message));
 }
 
-/// The entries of a body that is there as a whole.
+/// The entries of a body that is present as a whole.
 fn by_the_book(mut body: &[u8], max_message: usize) -> (Vec<Found>, Result<(), Refused>) {
     let mut all = Vec::new();
     while !body.is_empty() {
@@ -162,18 +163,18 @@ impl Found {
     }
 }
 
-/// What a sender does in a model.
+/// A sender in the model.
 struct Model {
     upload: Upload,
-    /// On its way to the spool.
+    /// Entries on their way to the spool.
     batch: Vec<String>,
-    /// Something of it is not in the spool.
+    /// Some of its entries did not reach the spool.
     failed: bool,
     answered: bool,
 }
 
-/// Panics unless no entry is known that its sender has not sent before and the spool has, and what is known stays bounded. Each two
-/// bytes are what a sender does: who and what, and for an entry its number.
+/// Panics if an entry is known that its sender has not sent before or that is not in the spool, or if memory is not bounded. Each two bytes
+/// are one action: the sender and the action, and the number of the entry.
 pub fn any_senders(data: &[u8]) {
     let mut cursors = Cursors::default();
     let mut spooled = BTreeSet::new();
@@ -202,7 +203,7 @@ pub fn any_senders(data: &[u8]) {
                 models.remove(&sender);
             }
             _ => {
-                // Times rise with numbers, but for those that a machine writes again.
+                // Times rise with numbers, except for the numbers that a machine writes again.
                 let time = u32::from(number) + u32::from(what & 1) * 1000;
                 let text = format!("s={:032x};i={number:x};b={:032x};m=1;t={time:x};x=1", what >> 4, what >> 2 & 1);
                 let cursor = Cursor::read(text.as_bytes());
@@ -210,7 +211,7 @@ pub fn any_senders(data: &[u8]) {
                 model.answered = false;
                 match cursors.take(&mut model.upload, cursor) {
                     true => model.batch.push(text),
-                    // A span keeps no times of its single entries.
+                    // A span does not keep the times of single entries.
                     false => assert!(spooled.contains(&(sender, place(&text))), "{text} was never taken"),
                 }
             }

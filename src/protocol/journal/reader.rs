@@ -1,7 +1,7 @@
-//! Where an entry ends in a stream that is cut anywhere, and its fields.
+//! Finds where an entry ends in a stream that may be cut anywhere, and reads its fields.
 //!
-//! What is held of an entry is bounded, whatever it has and whatever lengths it declares. Its MESSAGE is cut, and another field that
-//! is too large is left out whole: both are passed over as they come.
+//! The memory for an entry is bounded for any fields and any declared lengths. A MESSAGE that is too large is cut, and any other field that
+//! is too large is left out. The excess is skipped as it arrives.
 
 use memchr::{memchr, memchr2};
 
@@ -9,10 +9,10 @@ use super::{MAX_ENTRY, MAX_FIELDS, MAX_NAME, MAX_VALUE, Refused};
 use crate::protocol::held::hold;
 use crate::record::MAX_FIELD_BYTES;
 
-/// What is held of the fields of an entry beside its MESSAGE, in bytes. A record has less room, and which of them it wants is not
-/// known before the end.
+/// The maximum bytes held of the fields of an entry beside its MESSAGE. A record has less room, but the record decides which fields it
+/// wants only at the end of the entry.
 const MAX_OTHERS: usize = 4 * MAX_FIELD_BYTES;
-/// What a request keeps of its memory between two entries, in bytes and in fields.
+/// The memory that a request keeps between two entries, in bytes and in fields.
 const KEPT: usize = 64 << 10;
 const KEPT_FIELDS: usize = 64;
 pub(super) const MESSAGE: &str = "MESSAGE";
@@ -25,7 +25,7 @@ pub struct ExportReader {
     state: State,
     /// Names and values of the entry.
     held: Vec<u8>,
-    /// The fields that have ended.
+    /// The fields that are complete.
     fields: Vec<Place>,
     /// The field that has begun.
     field: Begun,
@@ -40,7 +40,7 @@ pub struct ExportReader {
     cut: bool,
 }
 
-/// One entry. At least one of its fields says more than when and where the journal has it.
+/// One entry. At least one of its fields says more than the journal's address of the entry (the names with `__`, and `_BOOT_ID`).
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     held: &'a [u8],
@@ -49,7 +49,7 @@ pub struct Entry<'a> {
     cut: bool,
 }
 
-/// Where a field is in what is held: its name, and behind it its value.
+/// The place of a field in `held`: its name, and its value behind the name.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     name: usize,
@@ -60,30 +60,30 @@ struct Place {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Name,
-    /// In a value that LF ends.
+    /// In a value that ends at LF.
     Text,
-    /// In a length of which `got` bytes are there.
+    /// In a length; `got` of its bytes have arrived.
     Length {
         value: u64,
         got: u32,
     },
-    /// In a value of which so many bytes are missing.
+    /// In a value that lacks so many bytes.
     Binary(u64),
-    /// Behind such a value.
+    /// Behind a value with a length.
     Newline,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Begun {
-    /// Where its name and its value begin in what is held.
+    /// Where the name and the value begin in `held`.
     name: usize,
     value: usize,
-    /// How much of the value is held at most, in bytes.
+    /// The maximum bytes of the value that are held.
     room: usize,
     is_message: bool,
-    /// What comes of it is passed over.
+    /// The rest of the value is skipped.
     passed: bool,
-    /// Nothing of it is kept.
+    /// The field is not kept.
     nothing: bool,
 }
 
@@ -105,7 +105,7 @@ impl ExportReader {
         }
     }
 
-    /// Hands on each entry that is whole, in order. After an error the request has to end.
+    /// Passes each complete entry to `found`, in order. After an error the request has to end.
     pub fn feed(&mut self, mut bytes: &[u8], found: &mut dyn FnMut(Entry<'_>)) -> Result<(), Refused> {
         while !bytes.is_empty() {
             let (taken, ends) = match self.state {
@@ -131,25 +131,25 @@ impl ExportReader {
         Ok(())
     }
 
-    /// The request has ended in good order.
+    /// Ends a request that was received completely.
     pub fn finish(&self) -> Result<(), Refused> {
         if self.is_inside() { Err(Refused::Unfinished) } else { Ok(()) }
     }
 
-    /// Has an entry begun that has not ended?
+    /// Whether an entry has begun that has not ended.
     pub fn is_inside(&self) -> bool {
         self.len > 0
     }
 
-    /// What is held, in bytes of memory.
+    /// Held memory, in bytes.
     pub fn memory(&self) -> usize {
         self.held.capacity() + self.fields.capacity() * size_of::<Place>()
     }
 
-    /// Takes what there is of a name; true behind the empty line that ends an entry.
+    /// Takes the next bytes of a name. True: they were the empty line that ends an entry.
     fn name(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refused> {
         let held = self.held.len() - self.field.name;
-        // One more than may be, so that what ends behind the longest is found.
+        // One byte more than the longest name, so that its delimiter is found.
         let window = &bytes[..bytes.len().min(MAX_NAME + 1 - held)];
         let Some(at) = memchr2(b'=', b'\n', window) else {
             if held + window.len() > MAX_NAME {
@@ -171,7 +171,7 @@ impl ExportReader {
         let name = &self.held[self.field.name..];
         let is_name = is_name(name);
         if !is_name && !is_text {
-            // What is behind it may be a length or a line. journal-remote takes it for a line, and reads entries out of values.
+            // A length or a line may follow here. journal-remote expects a line, and so reads entries out of values.
             return Err(Refused::BadName);
         }
         self.count += 1;
@@ -185,7 +185,7 @@ impl ExportReader {
             false => MAX_OTHERS.checked_sub(self.others + name.len()).map(|room| room.min(MAX_FIELD_BYTES)),
         };
         match room {
-            // journal-remote ignores what has such a name too.
+            // journal-remote ignores fields with such a name too.
             _ if !is_name => self.pass_over(),
             Some(room) => self.field.room = room,
             None => self.leave_out(),
@@ -278,7 +278,7 @@ impl ExportReader {
     fn end_entry(&mut self, found: &mut dyn FnMut(Entry<'_>)) {
         let Self { left_out, cut, .. } = *self;
         let entry = Entry { held: &self.held, fields: &self.fields, left_out, cut };
-        // A line that is empty for no reason, and what an uploader sends of an entry that journald has not written yet.
+        // Drops a superfluous empty line. Also drops the fields that an uploader sends of an entry that journald has not written yet.
         if !entry.says_nothing() {
             found(entry);
         }
@@ -294,7 +294,7 @@ impl ExportReader {
     }
 
     fn hold(&mut self, bytes: &[u8]) {
-        // The second name is of the field that has begun.
+        // `MAX_NAME` is for the name of the field that has begun.
         hold(&mut self.held, bytes, MESSAGE.len() + self.max_message + MAX_OTHERS + MAX_NAME);
     }
 }
@@ -325,7 +325,7 @@ impl<'a> Entry<'a> {
         self.left_out
     }
 
-    /// Is MESSAGE not all there?
+    /// Whether MESSAGE is cut.
     pub fn is_cut(&self) -> bool {
         self.cut
     }

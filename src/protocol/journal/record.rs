@@ -1,19 +1,19 @@
 //! An entry as a record.
 //!
-//! - PRIORITY is the severity, and info without one; SYSLOG_FACILITY is the facility, and user without one. That is what journald
-//!   forwards to syslog (`journald-native.c`, `syslog_fixup_facility`). Only the kernel is of facility kern.
-//! - `_HOSTNAME`, SYSLOG_IDENTIFIER or else `_COMM`, SYSLOG_PID or else `_PID`, and MESSAGE_ID are the header. MESSAGE_ID is what MSGID
-//!   is for, and its 32 digits are as many as may stand there.
-//! - The time is that of the sender, `_SOURCE_REALTIME_TIMESTAMP`, or else that of the entry.
-//! - Docker's and Podman's drivers are known by a container's ID. The record of a container is as their other drivers make it:
-//!   daemon, its name is APP-NAME, its ID is PROCID, and 6 and 3 are stdout and stderr. Every process may write such fields, as every
-//!   label may overwrite them, so that nothing there is certain, and each says what it says.
-//! - All else is fields under the names that the journal has for them, but for [`NOT_CARRIED`]. What the header says as it was is not
-//!   said twice, and what is not what it should be stays a field.
+//! - PRIORITY is the severity, by default info. SYSLOG_FACILITY is the facility, by default user. journald forwards the same to syslog
+//!   (`journald-native.c`, `syslog_fixup_facility`). Only the kernel's own entries have the facility kern.
+//! - The header consists of `_HOSTNAME`, SYSLOG_IDENTIFIER or else `_COMM`, SYSLOG_PID or else `_PID`, and MESSAGE_ID. MESSAGE_ID has the
+//!   purpose of MSGID, and its 32 digits just fit there.
+//! - The time is the sender's `_SOURCE_REALTIME_TIMESTAMP`, or else the entry's time.
+//! - A container's ID identifies entries of Docker's and Podman's drivers. The record of a container is as their other drivers make it: its
+//!   facility is daemon, its name is APP-NAME, its ID is PROCID, and the severities 6 and 3 mean stdout and stderr. Any process may write
+//!   such fields, and any label may overwrite them. So none of them is certain, and each is carried as it is.
+//! - All other fields keep their names from the journal, except [`NOT_CARRIED`]. A field that the header repeats unchanged is not carried
+//!   twice, and a field with an invalid value stays a field.
 //!
-//! Of what journald itself adds, and nobody can forge, that is carried by which people search and tell senders apart: unit, user,
-//! program with its command line, machine, boot, transport, and what the kernel says of devices and audits. It would be a kilobyte for
-//! each line with the rest, which says how the process is confined and grouped.
+//! journald itself adds fields that senders cannot forge. The record carries those that help to search and to tell senders apart: unit,
+//! user, program with its command line, machine, boot, transport, and the kernel's fields of devices and audits. The rest describes how the
+//! process is confined and grouped; it would bring each line to a kilobyte.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ use crate::protocol::syslog::{Settings, is_id, original_host};
 use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_MSG_ID, MAX_PROC_ID};
 use crate::record::{Container, Fields, Fraction, HeaderField, LocalStamp, Record, Source, UnixMicros, Value};
 
-/// What brought it, in the record.
+/// The name of the input in the record.
 const DRIVER: &[u8] = b"journal";
 const INFO: u8 = 6;
 const ERR: u8 = 3;
@@ -33,7 +33,7 @@ const USER: u8 = 1;
 const DAEMON: u8 = 3;
 const LAST_FACILITY: u8 = 23;
 
-/// What is no field of a record: those that say how a process is confined and grouped, or how and when the journal got its line.
+/// Fields that a record does not carry: how a process is confined and grouped, or how and when the journal received its line.
 const NOT_CARRIED: [&str; 16] = [
     "_CAP_EFFECTIVE",
     "_GID",
@@ -52,14 +52,14 @@ const NOT_CARRIED: [&str; 16] = [
     "_SOURCE_BOOTTIME_TIMESTAMP",
     "SYSLOG_TIMESTAMP",
 ];
-/// What says of a container's line that dockerd or conmon wrote it. Podman's units are the containers' own, and stay.
+/// Fields of a container's line that name dockerd or conmon as its writer. The unit is carried: Podman's units are those of the containers.
 const OF_THE_DRIVER: [&str; 5] = ["_PID", "_UID", "_COMM", "_EXE", "_CMDLINE"];
 
 /// The part of a long line that a container's driver has divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// The same for all parts of a line. `None`: Podman and older Dockers say none, and the parts of a line are those of one
-    /// container and source that follow one another, with an entry behind them that is no part.
+    /// The same for all parts of a line. `None`: Podman and older versions of Docker write no ID. There, the parts of a line are
+    /// consecutive entries of one container and source, and the next entry that is not a part ends them.
     pub id: Option<&'a [u8]>,
     /// From 1.
     pub ordinal: Option<u64>,
@@ -67,7 +67,7 @@ pub struct Part<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// What it says. `received` is when it was read.
+    /// The record of the entry. `received` is the time at which it was read.
     pub fn record(&self, received: UnixMicros) -> Record<'a> {
         let mut telling = Telling { entry: *self, told: Vec::new() };
         let message = telling.tell(MESSAGE, Some);
@@ -98,11 +98,11 @@ impl<'a> Entry<'a> {
         record
     }
 
-    /// Is the message a part of a line?
+    /// The part of a line that the message is, if it is a part.
     pub fn part(&self) -> Option<Part<'a>> {
         let is_true = |name| self.get(name) == Some(b"true");
         let id = self.get("CONTAINER_PARTIAL_ID");
-        // The last part is none to those who know but this field.
+        // The last part lacks this field. Readers that know no other field do not see that it is a part.
         let goes_on = is_true("CONTAINER_PARTIAL_MESSAGE");
         if id.is_none() && !goes_on {
             return None;
@@ -126,14 +126,14 @@ impl ToRecord for Entry<'_> {
     }
 }
 
-/// An entry, and which of its fields the record says already.
+/// An entry, and the fields of it that the record contains already.
 struct Telling<'a> {
     entry: Entry<'a>,
     told: Vec<usize>,
 }
 
 impl<'a> Telling<'a> {
-    /// Says the first field of a name, if it is what it should be.
+    /// Marks the first field of a name as told, if `read` accepts its value.
     fn tell<T>(&mut self, name: &str, read: impl FnOnce(&'a [u8]) -> Option<T>) -> Option<T> {
         let (at, (_, value)) = self.entry.fields().enumerate().find(|(_, (known, _))| *known == name)?;
         let said = read(value)?;
@@ -141,7 +141,7 @@ impl<'a> Telling<'a> {
         Some(said)
     }
 
-    /// A field in the header. It stays a field where the header cannot say it as it is.
+    /// A field for the header. It also stays a field where the header cannot contain it unchanged.
     fn header(&mut self, name: &str, max: usize) -> Option<HeaderField<'a>> {
         let value = self.entry.get(name)?;
         let field = HeaderField::legal(value, max)?;
@@ -151,14 +151,14 @@ impl<'a> Telling<'a> {
         Some(field)
     }
 
-    /// The first of two fields that there is, in the header. What the other one says is said if it is the same.
+    /// The first of two fields that exists, for the header. The other one is marked as told if it has the same value.
     fn either(&mut self, first: &str, second: &str, max: usize) -> Option<HeaderField<'a>> {
         let Some(field) = self.header(first, max) else { return self.header(second, max) };
         self.tell(second, |value| (value == field.said()).then_some(()));
         Some(field)
     }
 
-    /// The container, as far as it has an ID.
+    /// The container, if the entry has its ID.
     fn container(&mut self) -> Option<Container<'a>> {
         let valid = |id: &'a [u8]| is_id(id).then_some(id);
         let full = self.tell("CONTAINER_ID_FULL", valid);
@@ -169,7 +169,7 @@ impl<'a> Telling<'a> {
         Some(Container { image, name, id: Some(id.into()) })
     }
 
-    /// Says who the container is, as the records of Docker's other drivers do.
+    /// Fills in the container's identity, as the records of Docker's other drivers have it.
     fn identify(&mut self, container: Container<'a>, record: &mut Record<'a>) {
         let borrowed = |text: &Option<Cow<'a, [u8]>>| match text {
             Some(Cow::Borrowed(text)) => Some(*text),
@@ -179,7 +179,7 @@ impl<'a> Telling<'a> {
         record.app_name = name.or(id).and_then(|name| HeaderField::legal(name, MAX_APP_NAME));
         record.proc_id = id.and_then(|id| HeaderField::legal(id, MAX_PROC_ID));
         let tag = self.tell("CONTAINER_TAG", |tag| (!tag.is_empty()).then_some(tag));
-        // Docker's is the tag, and Podman's the name.
+        // Docker writes the tag here, and Podman the name.
         self.tell("SYSLOG_IDENTIFIER", |said| [tag, name, id].contains(&Some(said)).then_some(()));
         record.tag = tag.map(Cow::Borrowed);
         record.source = match record.severity {
@@ -190,7 +190,7 @@ impl<'a> Telling<'a> {
         record.container = Some(container);
     }
 
-    /// All that is not said yet.
+    /// The fields that are not marked as told.
     fn fields(&self, of_container: bool) -> Fields<'a> {
         let mut fields = Fields::default();
         for (at, (name, value)) in self.entry.fields().enumerate() {
@@ -225,7 +225,7 @@ fn time(text: &[u8]) -> Option<(LocalStamp, u16)> {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    // Not `+1`, which `parse` takes.
+    // Excludes `+1`, which `parse` accepts.
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }

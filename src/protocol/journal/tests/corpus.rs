@@ -1,4 +1,4 @@
-//! What `systemd-journal-upload` sent of journals whose entries are known: `tests/corpus-journal`.
+//! Recordings of `systemd-journal-upload` with journals whose entries are known: `tests/corpus-journal`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus-journal")
 }
 
-/// The bodies of a connection's requests, and whether the last one is there as a whole.
+/// The bodies of a connection's requests, and whether the last one is complete.
 fn bodies(connection: &[u8]) -> (Vec<Vec<u8>>, bool) {
     let mut all = Vec::new();
     let mut rest = connection;
@@ -89,7 +89,7 @@ fn every_entry_has_the_fields_that_it_was_written_with() {
             for Found { fields: mut found, left_out, cut } in found {
                 let mut expected = expected.next().expect("an entry");
                 let before = expected.len();
-                // A field that is larger than all of a record's may be.
+                // A field that is larger than all fields of a record together may be.
                 expected.retain(|(name, value)| name == "MESSAGE" || value.len() <= 16_384);
                 assert_eq!((cut, left_out as usize), (false, before - expected.len()), "{name}");
                 assert!(found[0].0 == "__CURSOR" && Cursor::read(&found.remove(0).1).is_some());
@@ -100,14 +100,14 @@ fn every_entry_has_the_fields_that_it_was_written_with() {
                 seen += 1;
             }
         }
-        // One entry has nothing but its boot, and a request that was cut has not all of them.
+        // One entry has only its boot, and a cut request lacks some entries.
         let missing = expected.filter(|fields| fields.len() > 3).count();
         assert_eq!(missing > 0, !is_whole, "{name}: {missing}");
     }
     assert!(seen > 80 && binary >= 8, "{seen} entries, {binary} fields that are no line");
 }
 
-/// A look at each record of a body.
+/// Calls `look` with each record of a body.
 fn records(body: &[u8], look: &mut dyn FnMut(&Record<'_>, Entry<'_>)) {
     let mut reader = ExportReader::new(1 << 20);
     assert_eq!(reader.feed(body, &mut |entry| look(&entry.record(RECEIVED), entry)), Ok(()));
@@ -163,7 +163,7 @@ fn the_entries_of_a_machine_are_records() {
     assert_eq!(shown.len(), 16);
 }
 
-/// What Docker's driver sent to journald, as `tests/corpus-drivers` says it is to be read.
+/// Entries that Docker's driver sent to journald are read as `tests/corpus-drivers` says.
 #[test]
 fn the_lines_of_docker_s_driver_are_those_of_its_containers() {
     let index = fs::read_to_string(folder().join("../corpus-drivers/index.tsv")).expect("the index");
@@ -203,7 +203,7 @@ fn the_lines_of_docker_s_driver_are_those_of_its_containers() {
     assert_eq!(parts, [(id.clone(), Some(1), false), (id, Some(2), true)]);
 }
 
-/// The numbers of lines that are new in each request of a connection that the spool takes.
+/// The numbers of the new lines in a connection's only request. The spool takes each line.
 fn taken(cursors: &mut Cursors, name: &str) -> (Upload, Vec<u32>) {
     let (bodies, is_whole) = connections().remove(name).expect("a connection");
     let [body] = &bodies[..] else { panic!("{name} has several requests") };
@@ -223,7 +223,7 @@ fn taken(cursors: &mut Cursors, name: &str) -> (Upload, Vec<u32>) {
     (upload, new)
 }
 
-/// Three requests of one uploader, which was started again before each.
+/// Three requests of one uploader that was restarted before each.
 #[test]
 fn lines_that_come_again_are_taken_once() {
     let mut cursors = Cursors::default();
@@ -231,14 +231,14 @@ fn lines_that_come_again_are_taken_once() {
     assert_eq!(new, [1, 2, 3]);
     cursors.answered(&upload);
     cursors.confirmed(&upload);
-    // It begins with the last one that was answered.
+    // The request begins with the last entry that was answered.
     let (_, new) = taken(&mut cursors, "again-2-cut");
     let last = 3 + new.len() as u32;
     assert!(new.iter().copied().eq(4..=last) && (10..25).contains(&last), "{new:?}");
     let (upload, new) = taken(&mut cursors, "again-3-answered");
     assert!(new.iter().copied().eq(last + 1..=33), "{new:?}");
     cursors.answered(&upload);
-    // The same again: the answer did not arrive.
+    // The same request again: the answer did not arrive.
     assert_eq!(taken(&mut cursors, "again-3-answered").1, [0; 0]);
     let (upload, new) = taken(&mut Cursors::default(), "again-3-answered");
     assert!(new.iter().copied().eq(3..=33) && upload.memory() < 1000);
@@ -251,7 +251,7 @@ fn entries_of_two_machines_come_interleaved() {
     assert_eq!(taken(&mut cursors, "merged").1, [0; 0]);
 }
 
-/// A request with one binary field at every two places, with a limit that its messages fit and one that they exceed.
+/// Cuts a request with one binary field at every two places, with a limit that its messages fit in and one that they exceed.
 #[test]
 fn no_two_cuts_change_an_entry() {
     let start = b"MESSAGE\n\x03\0\0\0\0\0\0\0a\nb\nPRIORITY=3\n\nMESSAGE=next\n\n";

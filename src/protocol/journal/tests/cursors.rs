@@ -1,4 +1,4 @@
-//! What comes again, and what does not.
+//! Entries that are recognized when they come again, and entries that are not.
 
 use core::net::IpAddr;
 
@@ -15,12 +15,12 @@ fn written_at(family: u8, number: u64, time: u64) -> Option<Cursor> {
     Some(Cursor::read(text.as_bytes()).expect("a cursor"))
 }
 
-/// The numbers of those that are new.
+/// The numbers of the new entries.
 fn sends(cursors: &Cursors, upload: &mut Upload, family: u8, numbers: impl IntoIterator<Item = u64>) -> Vec<u64> {
     numbers.into_iter().filter(|number| cursors.take(upload, cursor(family, *number))).collect()
 }
 
-/// A request whose entries get into the spool, and which is not answered.
+/// A request whose entries reach the spool, and which gets no answer.
 fn cut(cursors: &mut Cursors, family: u8, numbers: impl IntoIterator<Item = u64>) -> (Upload, Vec<u64>) {
     let mut upload = cursors.begin(SENDER);
     let new = sends(cursors, &mut upload, family, numbers);
@@ -53,7 +53,7 @@ fn what_was_cut_is_known_as_far_as_it_is_in_the_spool() {
     cursors.spooled(&first);
     drop(upload);
     assert_eq!(cut(&mut cursors, 1, 1..=12).1, [6, 7, 8, 9, 10, 11, 12]);
-    // And once more, while the one before is still open at our end.
+    // Once more, while the request before is still open at our end.
     assert_eq!(cut(&mut cursors, 1, 1..=14).1, [13, 14]);
     // Another machine, and another address.
     assert_eq!(cut(&mut cursors, 2, 1..=2).1, [1, 2]);
@@ -69,7 +69,7 @@ fn an_answer_that_did_not_arrive_makes_all_of_it_known() {
     let (upload, new) = cut(&mut cursors, 1, 1..=7);
     assert_eq!(new, [6, 7]);
     cursors.answered(&upload);
-    // The third begins behind it, and so the second was answered: what it had is known no more once this one is.
+    // The third request begins behind the second, so the second was answered: its entries are forgotten once the third is answered.
     let (upload, new) = cut(&mut cursors, 1, 8..=9);
     assert_eq!(new, [8, 9]);
     cursors.answered(&upload);
@@ -87,7 +87,7 @@ fn who_has_heard_the_answer_begins_with_its_last_entry_and_may_send_the_others_o
     assert_eq!(new, [1, 2, 3, 4]);
     cursors.answered(&upload);
     cursors.confirmed(&upload);
-    // A request without an entry says nothing of others.
+    // A request without entries does not affect others.
     let (upload, _) = cut(&mut cursors, 1, []);
     cursors.answered(&upload);
     cursors.confirmed(&upload);
@@ -109,11 +109,11 @@ fn a_lower_number_that_was_not_sent_is_new() {
     let mut cursors = Cursors::default();
     assert_eq!(cut(&mut cursors, 1, [1, 2, 9, 4, 10, 3]).1, [1, 2, 9, 4, 10, 3]);
     assert_eq!(cut(&mut cursors, 1, 1..=12).1, [5, 6, 7, 8, 11, 12]);
-    // Numbers that a machine writes again, since it was set back to a snapshot of itself.
+    // A machine that was reset to a snapshot of itself writes the same numbers again.
     let mut upload = cursors.begin(SENDER);
     let again = (10..=13).filter(|number| cursors.take(&mut upload, written_at(1, *number, 5000 + number)));
     assert_eq!(again.count(), 4);
-    // No number is beyond the last one.
+    // The highest number has no successor.
     let ends = [u64::MAX - 1, u64::MAX, 0];
     assert_eq!(cut(&mut cursors, 3, ends).1, ends);
     assert!(cut(&mut cursors, 3, ends).1.is_empty());
@@ -137,7 +137,7 @@ fn a_long_backlog_costs_next_to_nothing_and_the_rest_is_bounded() {
             upload.memory()
         );
     }
-    // The oldest are forgotten first, and of the last one's those that are highest are known.
+    // The oldest senders are evicted first. Of the last sender, the highest numbers are known.
     let mut last = cursors.begin(IpAddr::from([192, 0, 2, 39]));
     let new = sends(&cursors, &mut last, 1, (1..=4000).map(|number| 2 * number));
     assert!(new.into_iter().eq((1..=4000 - 1024).map(|number| 2 * number)));

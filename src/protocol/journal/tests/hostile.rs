@@ -1,10 +1,10 @@
-//! What strangers may send: each is refused by its name, at once and for nothing, or left out.
+//! Bodies of hostile senders: each is refused by its name, at once and at no cost, or left out.
 
 use super::super::properties::{Found, any_cut, entries};
 use super::*;
 use crate::record::MAX_FIELD_BYTES;
 
-/// What is found before it, and why it is no journal, the same at every cut.
+/// The number of entries in front of the error, and the error, are the same at every cut.
 #[track_caller]
 fn refused(body: &[u8], before: usize, why: Refused) {
     let (found, end) = entries(body, MAX_MESSAGE, []);
@@ -70,7 +70,7 @@ fn an_entry_of_which_all_is_too_large_is_one() {
     assert_eq!(entries(&body, MAX_MESSAGE, []), (vec![Found { left_out: 1, ..Found::default() }], Ok(())));
 }
 
-/// A value that is larger than all that there is room for is passed over, and what is behind it is read.
+/// A value that is too large is skipped, and the reader goes on behind it.
 #[test]
 fn what_is_too_large_is_cut_or_left_out_and_nothing_stands_in_the_way() {
     let large = vec![b'x'; 1 << 20];
@@ -119,7 +119,7 @@ fn many_fields_are_held_within_a_bound_and_a_record_has_its_own() {
     any_cut(body.as_bytes(), MAX_MESSAGE, &[100_000]);
 }
 
-/// Idle requests hold next to nothing.
+/// Idle requests hold almost no memory.
 #[test]
 fn what_an_entry_took_is_given_back() {
     let mut reader = ExportReader::new(1 << 20);

@@ -1,5 +1,5 @@
-//! `corpus`: what `systemd-journal-upload` really sent. `hostile`: what strangers may send. `cursors`: what comes again. Here: what an
-//! entry is as a record.
+//! `corpus`: recordings of `systemd-journal-upload`. `hostile`: bodies of hostile senders. `cursors`: entries that come again. Here: the
+//! record of an entry.
 
 mod corpus;
 mod cursors;
@@ -15,7 +15,7 @@ use crate::record::{HeaderField, Record, Source, Stamp, UnixMicros, Value, stamp
 const RECEIVED: UnixMicros = UnixMicros(1_796_000_000_000_000);
 const MAX_MESSAGE: usize = 64 << 10;
 
-/// The record of an entry whose fields stand on lines.
+/// Checks the record of an entry whose fields are lines of text.
 #[track_caller]
 fn check(fields: &[&str], expected: impl FnOnce(&Record<'_>)) {
     let body = fields.join("\n") + "\n\n";
@@ -77,7 +77,7 @@ fn who_and_when_is_the_header() {
         assert_eq!((record.facility, record.severity, record.message), (1, 6, Some(&b""[..])));
         assert_eq!(record.stamp_text(), "2026-11-28T20:39:17.000001Z");
     });
-    // The second of two that differ says something.
+    // The second field of a pair stays a field where the values differ.
     check(&["SYSLOG_IDENTIFIER=sudo", "_COMM=su", "SYSLOG_PID=7", "_PID=8"], |record| {
         assert_eq!((header(record).as_str(), fields(record).as_str()), ("- sudo 7 -", "_COMM=su _PID=8"));
         assert_eq!((&record.timestamp, record.message), (&Some(Stamp::Received(RECEIVED)), None));
@@ -139,12 +139,12 @@ fn a_container_is_as_other_drivers_have_it() {
         assert_eq!((text(record.image_name()), text(record.tag.as_deref())), ("nginx:1", "t/web"));
         assert_eq!(fields(record), "_SYSTEMD_UNIT=docker.service LABEL=x");
     });
-    // Podman's has no tag, and a name in its place.
+    // Podman's entries have no tag, and the name in its place.
     check(&[&full, short, "PRIORITY=6", "CONTAINER_NAME=web", "SYSLOG_IDENTIFIER=web"], |record| {
         assert_eq!((header(record), fields(record)), (format!("- web {id} -"), String::new()));
         assert_eq!((record.source, &record.tag), (Some(Source::Stdout), &None));
     });
-    // A label may say anything in the place of each.
+    // A label may put any text in the place of each.
     check(&["CONTAINER_ID_FULL=x", short, "PRIORITY=5", "CONTAINER_NAME=", "SYSLOG_IDENTIFIER=y"], |record| {
         assert_eq!(header(record), "- 2a9052a5c36e 2a9052a5c36e -");
         assert_eq!(fields(record), "CONTAINER_ID_FULL=x CONTAINER_NAME= SYSLOG_IDENTIFIER=y");
@@ -178,7 +178,7 @@ fn a_joiner_is_told_which_parts_belong_together() {
     check(&["CONTAINER_PARTIAL_MESSAGE=no"], None);
 }
 
-/// Lines that mean something, and bytes that do not.
+/// Meaningful lines, mixed with arbitrary bytes.
 fn likely_bytes() -> impl Strategy<Value = Vec<u8>> {
     let lines: [&[u8]; 16] = [
         b"\n",
@@ -205,7 +205,7 @@ fn likely_bytes() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// As the fuzz target, and with bytes that mean something.
+    /// The input of the fuzz target, with likely bytes.
     #[test]
     fn whatever_comes_is_the_same_however_it_is_cut(
         max in 0..254_u8, cuts in vec(any::<u8>(), 0..8), body in likely_bytes(),
