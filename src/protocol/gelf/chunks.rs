@@ -1,9 +1,9 @@
-//! A message of several datagrams: each has a header of 12 bytes, `1e 0f`, the message's ID (8 bytes), the chunk's number from 0,
-//! and the count of chunks.
+//! A message in several datagrams. Each has a header of 12 bytes: `1e 0f`, the message's ID (8 bytes), the chunk's number from 0, and the
+//! count of chunks.
 //!
-//! Chunks come in any order, some twice, some never. A message is complete when all of them are there, and is given up 5 s after
-//! its first one. An empty chunk counts: Docker's driver sends one last where the payload is a multiple of 1408 bytes
-//! (go-gelf `numChunks`).
+//! Chunks arrive in any order, some twice, some never. A message is complete when all its chunks have arrived, and is given up 5 s after
+//! its first one. An empty chunk counts: Docker's driver sends one last where the payload is a multiple of 1408 bytes (go-gelf
+//! `numChunks`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use super::Refused;
 
 /// The maximum number of chunks of one message (GELF specification, "GELF via UDP").
 pub const MAX_CHUNKS: usize = 128;
-/// How long from the first chunk to the last (the same).
+/// The maximum time from the first chunk to the last (from the same section).
 const LIFETIME: Duration = Duration::from_secs(5);
 const MAGIC: &[u8] = b"\x1e\x0f";
-/// What an unfinished message costs beside its data and the places of its chunks, in bytes: entries in two maps.
+/// Bytes that an unfinished message takes beside its data and the table of its chunks: entries in two maps.
 const OVERHEAD: usize = 192;
 
-/// How much is kept of messages whose chunks are not all there.
+/// Limits on messages that lack chunks.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkLimits {
     /// The maximum number of unfinished messages, at least 1.
@@ -29,30 +29,30 @@ pub struct ChunkLimits {
     pub bytes: usize,
 }
 
-/// What was lost or superfluous since the counts were last taken.
+/// Lost messages and superfluous chunks since the counts were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkCounts {
-    /// Messages with a chunk that did not come in time.
+    /// Messages with a chunk that did not arrive in time.
     pub expired: u64,
-    /// Messages given up because newer ones needed their room.
+    /// Messages that were evicted because newer ones needed their room.
     pub evicted: u64,
-    /// Chunks that were there already.
+    /// Chunks that had arrived already.
     pub repeated: u64,
 }
 
-/// Messages whose chunks are not all there. IDs are the senders' own: two senders may use the same.
+/// Messages that lack chunks. Senders choose the IDs: two senders may use the same ID.
 #[derive(Debug)]
 pub struct Chunks {
     limits: ChunkLimits,
-    /// In the order in which they began, which is the order in which they expire.
+    /// In the order in which they began, which is also the order in which they expire.
     unfinished: BTreeMap<u64, Unfinished>,
-    /// Where each is in `unfinished`.
+    /// The key of each message in `unfinished`.
     places: HashMap<Key, u64>,
     next_place: u64,
-    /// `bytes <= limits.bytes`, but inside a call.
+    /// `bytes <= limits.bytes`, except within a call, and from `keep_at_most` to the next chunk.
     bytes: usize,
     counts: ChunkCounts,
-    /// Whose message was given up last.
+    /// The sender of the message that was given up last.
     lost_from: Option<IpAddr>,
 }
 
@@ -65,7 +65,7 @@ struct Unfinished {
     began: Instant,
     chunks: Vec<Option<Box<[u8]>>>,
     missing: usize,
-    /// Of memory.
+    /// Bytes of memory.
     bytes: usize,
 }
 
@@ -83,12 +83,12 @@ impl Chunks {
         Self { limits, unfinished, places, next_place: 0, bytes: 0, counts: ChunkCounts::default(), lost_from: None }
     }
 
-    /// Is this datagram a chunk? Any other is a whole message.
+    /// Whether this datagram is a chunk. Any other datagram is a complete message.
     pub fn is_chunk(datagram: &[u8]) -> bool {
         datagram.starts_with(MAGIC)
     }
 
-    /// Takes a chunk; returns the payload of the message that it completes. What is refused changes nothing.
+    /// Takes a chunk, and returns the payload of the message that it completes. A refused datagram adds nothing.
     pub fn take(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) -> Result<Option<Vec<u8>>, Refused> {
         self.expire(now);
         let chunk = Chunk::read(datagram)?;
@@ -119,7 +119,7 @@ impl Chunks {
         Ok(None)
     }
 
-    /// Gives up what is too old.
+    /// Gives up messages that are too old.
     pub fn expire(&mut self, now: Instant) {
         while let Some(oldest) = self.unfinished.first_entry()
             && now.saturating_duration_since(oldest.get().began) >= LIFETIME
@@ -144,17 +144,17 @@ impl Chunks {
         std::mem::take(&mut self.counts)
     }
 
-    /// The maximum size of all unfinished messages is another from the next chunk on.
+    /// Sets the maximum size of all unfinished messages, for the next chunk and later ones.
     pub fn keep_at_most(&mut self, bytes: usize) {
         self.limits.bytes = bytes;
     }
 
-    /// How many messages are unfinished.
+    /// The number of unfinished messages.
     pub fn unfinished(&self) -> usize {
         self.unfinished.len()
     }
 
-    /// What unfinished messages hold, in bytes of memory.
+    /// Bytes of memory that unfinished messages take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -170,7 +170,7 @@ impl Chunks {
         place
     }
 
-    /// The oldest go first; one that is larger than all may be goes too.
+    /// Evicts the oldest messages first. A message that is larger than the limit is evicted too.
     fn evict(&mut self) {
         while (self.unfinished.len() > self.limits.messages || self.bytes > self.limits.bytes)
             && let Some((&place, _)) = self.unfinished.first_key_value()
@@ -223,7 +223,7 @@ mod tests {
         [MAGIC, &[id; 8], &[number, count], data].concat()
     }
 
-    /// Sender, ID, number, count and data of chunks that come at once.
+    /// Takes chunks that arrive at once, given as sender, ID, number, count and data.
     fn taken(chunks: &mut Chunks, now: Instant, of: &[(u16, u8, u8, u8, &[u8])]) -> Vec<Vec<u8>> {
         let take = |&(port, id, number, count, data): &(u16, u8, u8, u8, &[u8])| {
             chunks.take(sender(port), &chunk(id, number, count, data), now).expect("a chunk")
@@ -273,7 +273,7 @@ mod tests {
         taken(&mut chunks, began, &[(1, 7, 0, 3, b"a")]);
         taken(&mut chunks, began + LIFETIME / 2, &[(1, 7, 1, 3, b"b"), (1, 8, 0, 2, b"x")]);
         assert_eq!((chunks.due(), chunks.lost_from()), (Some(began + LIFETIME), None));
-        // Its last chunk is one too late, and begins it anew.
+        // The last chunk of message 7 is too late, and begins the message anew.
         assert_eq!(taken(&mut chunks, began + LIFETIME, &[(1, 7, 2, 3, b"c"), (1, 8, 1, 2, b"y")]), [b"xy"]);
         assert_eq!(chunks.take_counts(), ChunkCounts { expired: 1, ..ChunkCounts::default() });
         assert_eq!(chunks.lost_from(), Some(sender(1).ip()));
@@ -301,7 +301,7 @@ mod tests {
         }
         let evicted = chunks.take_counts().evicted;
         assert!((150..200).contains(&evicted), "{evicted}");
-        // One that is larger than all may be.
+        // A message that is larger than the limit for all messages.
         let larger = vec![b'x'; limits.bytes];
         taken(&mut chunks, now, &[(1, 250, 0, 2, &larger)]);
         assert_eq!((chunks.bytes(), chunks.due()), (0, None));

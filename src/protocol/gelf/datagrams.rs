@@ -1,4 +1,4 @@
-//! Messages in datagrams: whole or in chunks, as they are or compressed.
+//! Messages in datagrams: whole or in chunks, plain or compressed.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::{ChunkCounts, ChunkLimits, Chunks, MAX_JSON, Payloads, Refused};
 
-/// Messages whose chunks are not all there, of all senders together.
+/// The maximum number of messages that lack chunks, of all senders together.
 const MAX_UNFINISHED: usize = 10_000;
 
 /// Reads the datagrams of a socket.
@@ -16,18 +16,18 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// `max_unfinished`: bytes that messages may take whose chunks are not all there.
+    /// `max_unfinished`: the maximum memory for messages that lack chunks, in bytes.
     pub fn new(max_unfinished: usize) -> Self {
         let limits = ChunkLimits { messages: MAX_UNFINISHED, bytes: max_unfinished };
         Self { chunks: Chunks::new(limits), payloads: Payloads::default() }
     }
 
-    /// The maximum size of messages whose chunks are not all there is another now.
+    /// Changes the maximum memory for messages that lack chunks.
     pub fn keep_at_most(&mut self, max_unfinished: usize) {
         self.chunks.keep_at_most(max_unfinished);
     }
 
-    /// Takes a datagram. The JSON of the message that it is, or completes, goes to `on_json`.
+    /// Takes a datagram. If it is a message or completes one, the JSON of the message goes to `on_json`.
     pub fn take(
         &mut self,
         from: SocketAddr,
@@ -46,7 +46,8 @@ impl Datagrams {
         on_json(&self.payloads.read(payload, MAX_JSON)?)
     }
 
-    /// Gives up messages whose chunks have not come in time. Returns why messages were lost since this was last called, and how many.
+    /// Gives up messages whose chunks have not arrived in time. Returns the reasons for which messages were lost since the last call, and
+    /// their numbers.
     pub fn give_up(&mut self, now: Instant) -> impl Iterator<Item = (Refused, u64)> + use<> {
         self.chunks.expire(now);
         let ChunkCounts { expired, evicted, .. } = self.chunks.take_counts();
@@ -58,7 +59,7 @@ impl Datagrams {
         self.chunks.lost_from()
     }
 
-    /// How many messages there are whose chunks are not all there.
+    /// The number of messages that lack chunks.
     pub fn unfinished(&self) -> usize {
         self.chunks.unfinished()
     }

@@ -1,11 +1,11 @@
-//! What Docker's driver sends, as far as it is the same in each message of a container (moby `daemon/logger/gelf/gelf.go`;
+//! The parts of a message that Docker's driver repeats in each message of a container (moby `daemon/logger/gelf/gelf.go`;
 //! `github.com/Graylog2/go-gelf`, `Message.MarshalJSONBuf`):
 //!
 //! ```text
 //! {"version":"1.1","host":"H","short_message":"TEXT","timestamp":TIME,"level":6,"_command":"…",…}
 //! ```
 //!
-//! Nothing behind the time is looked at: where it came before, it is JSON.
+//! The bytes behind the time are not parsed: if they are the same as in an earlier message, they are JSON.
 
 use memchr::{memchr, memchr2};
 
@@ -13,7 +13,7 @@ use crate::protocol::outline::Outline;
 use crate::protocol::seconds;
 use crate::record::json_reader::split_text;
 
-/// The message in two parts. `None`: it is another one, or its text is longer than what is kept.
+/// Splits a message into its text and the rest. `None`: it has another form, or its text is longer than the limit.
 pub fn outline(json: &[u8], max_message: usize) -> Option<Outline<'_>> {
     let host = json.strip_prefix(br#"{"version":"1.1","host":""#)?;
     let (host, behind) = host.split_at(memchr2(b'"', b'\\', host)?);
@@ -28,7 +28,7 @@ pub fn outline(json: &[u8], max_message: usize) -> Option<Outline<'_>> {
     Some(Outline { origin: [host, behind, b"", b""], stamp: Some(stamp), nanoseconds, text, tells_pieces: false })
 }
 
-/// A number without sign and exponent, as JSON has it.
+/// A JSON number without sign and exponent.
 fn plain_number(text: &[u8]) -> Option<&str> {
     let is_plain = text.first() != Some(&b'0')
         && text.last() != Some(&b'.')

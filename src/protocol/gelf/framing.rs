@@ -1,51 +1,52 @@
-//! Where a message ends in a stream.
+//! Finds where a message ends in a stream.
 //!
-//! Docker's driver and the specification end a message with NUL, others with LF or with the connection, and some write JSON on
-//! several lines. So LF alone says nothing, and what counts is the object:
+//! Docker's driver and the specification end a message with NUL. Other senders end it with LF or with the connection, and some write JSON
+//! on several lines. So LF alone is not enough, and the structure of the object decides:
 //!
-//! - A message begins with the first byte that is no NUL, LF, CR, tab or blank.
-//! - An object, which begins with `{`, ends with the brace that closes it, whatever stands behind it.
-//! - NUL ends a message wherever it stands: JSON has none (RFC 8259).
-//! - LF inside a text ends a message too, as JSON has none there: the sender's object was cut.
-//! - LF and `{` directly inside the object begin a new message, unless `:` stood before it: there only a name may stand. It was cut.
-//! - What begins otherwise is no object, and ends with LF.
+//! - A message begins with the first byte that is not NUL, LF, CR, tab or space.
+//! - An object, which begins with `{`, ends with the brace that closes it, whatever follows.
+//! - NUL ends a message anywhere: JSON does not contain it (RFC 8259).
+//! - LF inside a text ends a message too, because JSON does not allow it there: the object was cut.
+//! - LF and `{` directly inside the object begin a new message, because only a name may stand there: the object was cut. Behind a `:` they
+//!   do not.
+//! - A message that begins with another byte is not an object, and ends with LF.
 //!
-//! So a broken message seldom costs the next one, and what is found does not depend on how the stream was cut.
+//! So a broken message seldom affects the next one, and the result does not depend on where the stream is cut.
 
 use super::Refused;
 use crate::protocol::held::hold;
 use crate::record::json_reader as json;
 
-/// Finds messages in a stream. Only a message that is not all there is copied, up to the limit.
+/// Finds messages in a stream. Only an incomplete message is copied, up to the limit.
 #[derive(Debug)]
 pub struct GelfFramer {
     /// The maximum length of a message in bytes.
     limit: usize,
     /// The start of a message; `begun.len() <= limit`.
     begun: Vec<u8>,
-    /// The rest of it is passed over.
+    /// Why the rest of the message is skipped, if it is.
     skips: Option<Skip>,
     state: State,
     /// Objects and arrays that are open.
     depth: usize,
 }
 
-/// A message, or why what was sent is none.
+/// A message, or why it is refused.
 pub type Found<'a> = Result<&'a [u8], Refused>;
 
-/// Why the rest of a message is passed over.
+/// Why the rest of a message is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Skip {
-    /// It is longer than the limit.
+    /// The message is longer than the limit.
     TooLong,
-    /// It was given up, which was told.
+    /// The message was given up, which was reported.
     GivenUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Between,
-    /// No object.
+    /// Not an object.
     Other,
     /// In an object, outside of texts.
     Object(Last),
@@ -54,42 +55,42 @@ enum State {
     Escape,
 }
 
-/// What stood last in an object, blanks apart.
+/// The last byte in an object, without blanks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Last {
     Colon,
     Any,
-    /// Anything but a colon, and an LF behind it.
+    /// Any byte but a colon, and then an LF.
     Newline,
 }
 
-/// The length of what neither ends a text nor the message, in bytes.
+/// The number of bytes that neither end a text nor the message.
 fn plain_text(text: &[u8]) -> usize {
     let len = memchr::memchr3(b'"', b'\\', b'\n', text).unwrap_or(text.len());
     memchr::memchr(b'\0', &text[..len]).unwrap_or(len)
 }
 
-/// What a byte does.
+/// The effect of a byte.
 enum Step {
     /// The byte belongs to the message.
     On(State),
     /// The byte is the message's last.
     EndsWith,
-    /// The message ends before the byte, which belongs to none.
+    /// The message ends before the byte, which belongs to no message.
     EndsBefore,
-    /// The message ends before the byte, which begins another.
+    /// The message ends before the byte, which begins another message.
     Begins,
 }
 
 impl GelfFramer {
-    /// For messages of `limit` bytes at most.
+    /// `limit`: the maximum length of a message in bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, begun: Vec::new(), skips: None, state: State::Between, depth: 0 }
     }
 
-    /// Finds the messages that end in `bytes`, and hands each to `found`.
+    /// Finds the messages that end in `bytes`, and passes each to `found`.
     pub fn feed(&mut self, bytes: &[u8], found: &mut dyn FnMut(Found<'_>)) {
-        // Where the message begins in `bytes`, or goes on.
+        // Where the message begins in `bytes`, or continues.
         let mut start = 0;
         let mut at = 0;
         loop {
@@ -97,7 +98,7 @@ impl GelfFramer {
                 at += plain_text(&bytes[at..]);
             } else if self.state == State::Between {
                 start = at;
-                // Nearly all objects lie whole in what was read.
+                // Nearly all objects lie wholly within one read.
                 if bytes.get(at) == Some(&b'{')
                     && let Some(len) = json::object_end(&bytes[at..])
                 {
@@ -123,7 +124,7 @@ impl GelfFramer {
         }
     }
 
-    /// The connection has ended: a message that has not is cut, or nothing that could be read.
+    /// Ends the connection. An unfinished object is refused; anything else that has begun goes to `found` as it is.
     pub fn closed(&mut self, found: &mut dyn FnMut(Found<'_>)) {
         match self.state {
             State::Between => {}
@@ -139,7 +140,7 @@ impl GelfFramer {
         }
     }
 
-    /// Gives up the message that has not ended, if there is one. The rest of it, if it comes, is passed over.
+    /// Gives up the unfinished message, if there is one. If the rest of it arrives, it is skipped.
     pub fn give_up(&mut self, found: &mut dyn FnMut(Found<'_>)) {
         if self.is_inside() && self.skips != Some(Skip::GivenUp) {
             self.begun = Vec::new();
@@ -148,12 +149,12 @@ impl GelfFramer {
         }
     }
 
-    /// Is a message begun?
+    /// Whether a message has begun.
     pub fn is_inside(&self) -> bool {
         self.state != State::Between
     }
 
-    /// What is kept, in bytes.
+    /// Bytes of memory held.
     pub fn kept(&self) -> usize {
         self.begun.capacity()
     }
@@ -214,7 +215,7 @@ impl GelfFramer {
         }
     }
 
-    /// Idle connections hold nothing.
+    /// An idle connection holds no memory.
     fn forget(&mut self) {
         self.begun = Vec::new();
         self.skips = None;
@@ -228,7 +229,7 @@ mod tests {
 
     const LIMIT: usize = 64;
 
-    /// What is found where the stream is cut at `cuts`; the error's name in place of a message.
+    /// The result for a stream that is cut at `cuts`; the name of the error in place of a message.
     fn found(stream: &[u8], cuts: &[usize]) -> Vec<String> {
         let mut framer = GelfFramer::new(LIMIT);
         let mut all = Vec::new();
@@ -246,7 +247,7 @@ mod tests {
         all
     }
 
-    /// What is found is the same at every pair of cuts.
+    /// Checks that the result is the same at every pair of cuts.
     #[track_caller]
     fn check(stream: &[u8], expected: &[&str]) {
         assert_eq!(found(stream, &[]), expected, "{}", stream.escape_ascii());

@@ -1,16 +1,16 @@
-//! A message: one JSON object, and the record it makes.
+//! A message, which is one JSON object, and its record.
 //!
-//! - `short_message` is the message. Without it there is none.
+//! - `short_message` is the text of the message. An object without it is not a message.
 //! - `timestamp` is a decimal number of seconds.
-//! - `level` is the severity of syslog. Without one it is notice, as for a syslog message without a priority: the specification's
-//!   alert would call somebody at night for each sender that says nothing.
-//! - `host` is kept as the sender says it.
-//! - `_name` is the field `name`, with its type. `full_message`, the deprecated `facility`, `line` and `file`, and what else there
-//!   may be are fields under their own names.
-//! - Where a name comes twice, the last counts, as in most readers of JSON; of fields all are kept.
+//! - `level` is the syslog severity. Without one the severity is notice, as for a syslog message without a priority. The default in the
+//!   specification is alert, which would wake the operator for each sender that omits the level.
+//! - `host` is kept as the sender wrote it.
+//! - `_name` becomes the field `name`, with its type. `full_message`, the deprecated `facility`, `line` and `file`, and any other members
+//!   become fields under their own names.
+//! - Where a name occurs twice, the last one counts, as in most JSON readers. Fields are all kept.
 //!
-//! Docker's driver is known by the four fields it always sends. Labels and variables of a container can overwrite each of them, the
-//! tag too, so that nothing there is certain, and each says what it says.
+//! The four members that Docker's driver always sends identify its messages. Labels and variables of a container can overwrite each of
+//! them, even the tag. So none of them is certain, and each is carried as it is.
 
 use std::borrow::Cow;
 
@@ -23,11 +23,11 @@ use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::json_reader::{self as json, BadObject, text};
 use crate::record::{Container, Fields, HeaderField, Record, Source, UnixMicros};
 
-/// What brought it, in the record.
+/// The name of the input in the record.
 pub const DRIVER: &[u8] = b"gelf";
-/// `daemon`, as of Docker's syslog driver.
+/// `daemon`, as in Docker's syslog driver.
 const FACILITY_OF_DOCKER: u8 = 3;
-/// `user`, as of a syslog message without a priority (RFC 3164 4.3.3); the severity is notice.
+/// `user`, as in a syslog message without a priority (RFC 3164 4.3.3); the severity is notice.
 const FACILITY: u8 = 1;
 const SEVERITY: u8 = 5;
 
@@ -42,13 +42,13 @@ pub struct Message<'a> {
     level: Option<u8>,
     container: Option<FromDocker<'a>>,
     fields: Fields<'a>,
-    /// Bytes of the text that are kept.
+    /// The maximum bytes of the text that are kept.
     max_message: usize,
-    /// All of it, where [`outline`] tells its parts.
+    /// The whole message, where [`outline`] can find its parts.
     outlined: Option<&'a [u8]>,
 }
 
-/// What Docker's driver says of a container (moby `daemon/logger/gelf/gelf.go`).
+/// The container's identity in a message of Docker's driver (moby `daemon/logger/gelf/gelf.go`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FromDocker<'a> {
     id: Cow<'a, str>,
@@ -58,7 +58,7 @@ struct FromDocker<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads one object. Blanks, NULs and newlines around it belong to no message.
+    /// Reads one object. Blanks, NULs and newlines around it are ignored.
     pub fn read(json: &'a [u8]) -> Result<Self, Refused> {
         let bytes = json;
         let json = std::str::from_utf8(json).map_err(|_| Refused::NotUtf8)?;
@@ -78,7 +78,7 @@ impl<'a> Message<'a> {
             _ => None,
         };
         let host_said = text_of(host);
-        // What is none of what it should be is kept as a field.
+        // A member with an invalid value is kept as a field.
         let docker_s = docker_s.map(|at| at.filter(|_| container.is_some()));
         let (host, level) = (host.filter(|_| host_said.is_some()), level.filter(|_| severity.is_some()));
         let told = [[short, version, stamp, host, level].as_slice(), &docker_s].concat();
@@ -93,7 +93,7 @@ impl<'a> Message<'a> {
             };
             fields.push(name, json::field(value).ok_or(Refused::NotJson)?);
         }
-        // Another of the same name would count where this one is another text.
+        // The outline takes the first member of a name, but the last one counts here.
         let is_once = |at: Option<usize>| {
             at.is_some_and(|at| members.iter().filter(|(name, _)| *name == members[at].0).count() == 1)
         };
@@ -102,12 +102,12 @@ impl<'a> Message<'a> {
         Ok(Self { short_message, host, timestamp, level, container, fields, max_message, outlined })
     }
 
-    /// The message with so many bytes of its text.
+    /// Limits the text of the message to so many bytes.
     pub fn at_most(self, max_message: usize) -> Self {
         Self { max_message, ..self }
     }
 
-    /// What it says. `received` is when it was read.
+    /// The record of the message. `received` is the time at which it was read.
     pub fn record(&self, received: UnixMicros) -> Record<'_> {
         let said = self.timestamp.as_deref();
         let read = said.and_then(seconds::read);
@@ -154,7 +154,7 @@ pub(super) fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
     }
 }
 
-/// Names that are more than fields.
+/// Names that become more than fields.
 const KNOWN: [&str; 9] = [
     "short_message",
     "host",
@@ -167,7 +167,7 @@ const KNOWN: [&str; 9] = [
     "_tag",
 ];
 
-/// Where each of them stands last.
+/// The position of the last member of each of these names.
 fn places(members: &[Member<'_>]) -> [Option<usize>; KNOWN.len()] {
     let mut places = [None; KNOWN.len()];
     for (at, (name, _)) in members.iter().enumerate() {
@@ -201,7 +201,7 @@ fn some(text: &str) -> Option<&[u8]> {
 
 type Member<'a> = (Cow<'a, str>, &'a str);
 
-/// The members of an object in order, each value as it is written.
+/// The members of an object in order, with the JSON text of each value.
 fn members(object: &str) -> Result<Vec<Member<'_>>, Refused> {
     let mut members = Vec::with_capacity(16);
     let all = json::each_member(object, |name, value| {

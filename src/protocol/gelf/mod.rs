@@ -1,16 +1,16 @@
-//! GELF: JSON objects in datagrams, perhaps compressed and in chunks, or one after the other in a stream (Graylog's GELF 1.1;
-//! Docker's driver is moby `daemon/logger/gelf/gelf.go` and `github.com/Graylog2/go-gelf`).
+//! GELF: JSON objects in datagrams, optionally compressed and in chunks, or one after the other in a stream (Graylog's GELF 1.1; Docker's
+//! driver is moby `daemon/logger/gelf/gelf.go` and `github.com/Graylog2/go-gelf`).
 //!
 //! In reading order:
 //!
-//! - here: [`Refused`], why something is no message, and [`Payloads`], which may be compressed
+//! - here: [`Refused`], why bytes are not a message, and [`Payloads`], which may be compressed
 //! - `chunks`: a message of several datagrams
-//! - `datagrams`: what comes by UDP
+//! - `datagrams`: the UDP transport
 //! - `framing`: where a message ends in a stream
 //! - `session`: a connection
 //! - `message`: JSON → record
 //! - `write`: record → JSON, and datagrams
-//! - `docker`: what is the same in each message of a container
+//! - `docker`: the parts that all messages of a container share
 //! - `properties`: what must hold for all bytes
 
 mod chunks;
@@ -39,10 +39,10 @@ use crate::protocol::inflate::{BadDeflate, Inflater, is_gzip, is_zlib};
 
 /// The maximum number of names and values in a message.
 pub const MAX_KEYS: usize = 1024;
-/// The maximum number of arrays and objects that are open at once, the message with them.
+/// The maximum number of arrays and objects that are open at once, including the message.
 pub const MAX_DEPTH: usize = crate::record::json_reader::MAX_DEPTH;
 
-/// Why something is no message. Nothing that a sender writes makes another error.
+/// Why bytes are not a message. Reading a message gives no other error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refused {
     #[error("a chunk is shorter than its 12-byte header")]
@@ -81,14 +81,14 @@ pub enum Refused {
     NoShortMessage,
 }
 
-/// What datagrams and chunks carry: JSON, as it is or compressed with gzip or zlib; the first bytes tell.
+/// The payload of a datagram or of joined chunks: JSON, plain or compressed with gzip or zlib. The first bytes tell which.
 #[derive(Default)]
 pub struct Payloads {
     inflater: Inflater,
 }
 
 impl Payloads {
-    /// The JSON, at most `max` bytes.
+    /// The JSON, up to `max` bytes.
     pub fn read<'a>(&mut self, sent: &'a [u8], max: usize) -> Result<Cow<'a, [u8]>, Refused> {
         let (inflated, damaged) = if is_gzip(sent) {
             (self.inflater.gzip(sent, max), Refused::BadGzip)
@@ -107,7 +107,7 @@ impl Payloads {
 }
 
 impl Refused {
-    /// As counters call it.
+    /// The name in counters.
     pub fn name(self) -> &'static str {
         match self {
             Self::ShortChunk => "short-chunk",

@@ -1,4 +1,4 @@
-//! What must hold for all bytes that may be GELF, as functions, so that a unit test and a fuzz target are one line each.
+//! Properties that must hold for all bytes that may be GELF. As functions, they make a unit test and a fuzz target one line each.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::protocol::syslog::is_id;
 use crate::record::properties::{any_record, chosen_line};
 use crate::record::{Record, UnixMicros, Value, escape};
 
-/// The maximum size of a message and of all unfinished ones, in bytes.
+/// The maximum size of a message and of all unfinished messages, in bytes.
 const MAX: usize = 2048;
 const SMALLEST: usize = 8;
 const SD_ID: &str = "docker@32473";
 
-/// Panics unless what is read of a message comes back from its line, as far as it is one.
+/// Panics unless the record of a message comes back from its line. Bytes that are not a message pass.
 pub fn any_message(json: &[u8]) {
     let Ok(message) = Message::read(json) else { return };
     let record = message.record(UnixMicros(1_795_898_357_357_000));
@@ -26,7 +26,7 @@ pub fn any_message(json: &[u8]) {
     any_record(&record, &options);
 }
 
-/// Panics unless a line is a message of which our own reader makes what it says, in a stream and in datagrams.
+/// Panics unless our own reader reads a line back from its message, in a stream and in datagrams.
 pub fn any_line(line: &[u8], now: Instant) {
     let record = Record::from_line(line, SD_ID);
     let mut json = Vec::new();
@@ -52,7 +52,7 @@ pub fn any_line(line: &[u8], now: Instant) {
     says(&Message::read(&json).expect("a message").record(UnixMicros(1)), &record);
 }
 
-/// Panics unless a message that was read says what the record says of which it was made.
+/// Panics unless a message that was read back has the contents of the record that was sent.
 fn says(back: &Record<'_>, record: &Record<'_>) {
     let text = record.text();
     let said = match std::str::from_utf8(text) {
@@ -112,7 +112,7 @@ fn says(back: &Record<'_>, record: &Record<'_>) {
     );
 }
 
-/// What is found in a stream that is cut at `cuts`, which rise.
+/// The messages in a stream that is cut at `cuts`, in ascending order.
 pub fn found(stream: &[u8], cuts: &[usize], limit: usize) -> Vec<Result<Vec<u8>, Refused>> {
     let mut framer = GelfFramer::new(limit);
     let mut all = Vec::new();
@@ -129,7 +129,7 @@ pub fn found(stream: &[u8], cuts: &[usize], limit: usize) -> Vec<Result<Vec<u8>,
     all
 }
 
-/// Panics unless a stream is the same wherever it is cut, and nothing of it is lost or longer than the limit.
+/// Panics unless the result is the same wherever the stream is cut, and no message is lost or longer than the limit.
 pub fn any_stream(stream: &[u8], cuts: [usize; 2], limit: usize) {
     let whole = found(stream, &[], limit);
     let [first, second] = cuts.map(|cut| cut.min(stream.len()));
@@ -144,8 +144,8 @@ pub fn any_stream(stream: &[u8], cuts: [usize; 2], limit: usize) {
     }
 }
 
-/// Panics unless unfinished messages stay within their limits, and those that are whole have all their chunks in order. Every
-/// datagram begins with a byte that says its sender and ID, one for its number, one for the count, and one for its length.
+/// Panics unless unfinished messages stay within their limits, and complete ones have all their chunks in order. Each datagram begins with
+/// a byte for its sender and ID, one for its number, one for the count, and one for its length.
 pub fn any_chunks(data: &[u8], now: Instant) {
     let limits = ChunkLimits { messages: 4, bytes: MAX };
     let mut chunks = Chunks::new(limits);
@@ -168,7 +168,7 @@ pub fn any_chunks(data: &[u8], now: Instant) {
     assert_eq!((chunks.bytes(), chunks.due()), (0, None));
 }
 
-/// Panics unless a payload is never longer than the limit.
+/// Panics if a payload is longer than the limit.
 pub fn any_payload(data: &[u8]) {
     if let Ok(payload) = Payloads::default().read(data, MAX) {
         assert!(payload.len() <= MAX);
@@ -176,7 +176,7 @@ pub fn any_payload(data: &[u8]) {
     }
 }
 
-/// All of them, for bytes that choose everything.
+/// Tests one of these properties with bytes that choose which.
 pub fn any_bytes(data: &[u8], now: Instant) {
     let [what, first, second, limit, bytes @ ..] = data else { return };
     any_line(bytes, now);

@@ -1,4 +1,4 @@
-//! A connection that speaks GELF: messages one after the other, which nobody answers. One that is none costs its sender nothing else.
+//! A connection that speaks GELF: a series of messages without answers. A bad message does not affect the next one.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::protocol::session::{
 /// Docker's driver notices nothing but a reset.
 const CONDUCT: Conduct = Conduct { answers: false, turn_bytes: 256 * 1024, holds_briefly: false };
 
-/// Bytes of the JSON of a message. By UDP there can be no more: 128 datagrams of 8 KiB.
+/// The maximum bytes of the JSON of a message. UDP allows no more: 128 datagrams of 8 KiB.
 pub const MAX_JSON: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct GelfSession {
     first: FirstBytes,
     framer: GelfFramer,
     deadline: MessageDeadline,
-    /// Bytes of a text that are kept.
+    /// The maximum bytes of a text that are kept.
     max_message: usize,
 }
 
@@ -33,7 +33,7 @@ impl GelfSession {
         }
     }
 
-    /// What is spoken instead, where that is known.
+    /// The other protocol that the sender speaks, where it is recognized.
     pub fn foreign(&self) -> Option<Foreign> {
         self.first.foreign()
     }
@@ -43,7 +43,7 @@ impl GelfSession {
     }
 }
 
-/// Hands on a message, or why it is none.
+/// Passes a message to the sink, or the reason why it is refused.
 fn take(found: Found<'_>, max_message: usize, to: &mut impl Sink) {
     if let Ok(json) = found
         && let Some(outline) = outline(json, max_message)
@@ -106,7 +106,7 @@ impl Session for GelfSession {
 
     fn stopping(&mut self, _answers: &mut Vec<u8>) {}
 
-    /// The end of a connection ends a message that is whole.
+    /// A clean end of the connection completes a message that ends there.
     fn closed(&mut self, how: Closed, to: &mut impl Sink) {
         if how == Closed::Clean {
             self.framer.closed(&mut |found| take(found, self.max_message, to));

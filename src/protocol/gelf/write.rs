@@ -1,10 +1,11 @@
-//! A record as a message, so that what Docker's driver would say has the same names, and as datagrams.
+//! A record as a message, with the names that Docker's driver uses, and as datagrams.
 //!
-//! - Of a container it has the four fields by which Docker's driver is known, also where one is empty.
-//! - All of the text is `short_message`, as of Docker's driver. Graylog refuses a message of blanks: it is `-`.
-//! - A number stays one. A member of an object is a field of its own, `a.b`. What else is neither a text nor a number is its JSON as a text:
-//!   GELF has no word for it.
-//! - Names have letters, digits, `_`, `.` and `-`; Graylog drops others. `_id` is forbidden. Where a name is taken, `_` is added.
+//! - A message of a container has the four fields that identify Docker's driver, even those that are empty.
+//! - The whole text is `short_message`, as in messages of Docker's driver. Graylog refuses a blank text: `-` replaces it.
+//! - A number stays a number. A member of an object becomes a field of its own, `a.b`. Any other value that is not a text becomes a text of
+//!   its JSON: GELF has no type for it.
+//! - Names consist of letters, digits, `_`, `.` and `-`; Graylog drops other names. `_id` is forbidden. Where a name is taken, `_` is
+//!   appended.
 
 use std::borrow::Cow;
 
@@ -12,16 +13,16 @@ use super::MAX_CHUNKS;
 use crate::protocol::api::{Object, foreign_text, with_own_names};
 use crate::record::{FACILITIES, Record, Source, Value};
 
-/// What chunks begin with, and the length of their heads: this, the message's ID, the chunk's number and how many there are.
+/// The magic bytes of a chunk, and the length of its head: magic, the message's ID, the chunk's number and the count.
 const MAGIC: [u8; 2] = [0x1e, 0x0f];
 const HEAD: usize = 12;
-/// The facilities that nobody has to say: of a container, and of others.
+/// The default facilities, which are omitted: of containers, and of other senders.
 const DAEMON: u8 = 3;
 const USER: u8 = 1;
-/// Names that are never those of fields.
+/// Names that fields never get.
 const RESERVED: [&str; 1] = ["id"];
 
-/// Appends the JSON of a message. `sd_id`: the SD-ID under which a line has image, name and ID.
+/// Appends the JSON of a message. `sd_id`: the SD-ID of the element with a line's image, name and ID.
 pub fn append(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     let mut object = Object::begin(out);
     object.text("version", "1.1");
@@ -72,7 +73,7 @@ pub fn append(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     object.end();
 }
 
-/// What the level says of a container's stream.
+/// The container's stream that the level stands for.
 fn source_of(record: &Record<'_>) -> Option<Source> {
     match record.severity {
         6 if record.container.is_some() => Some(Source::Stdout),
@@ -81,7 +82,7 @@ fn source_of(record: &Record<'_>) -> Option<Source> {
     }
 }
 
-/// The time as a decimal number. `None`: the line has none, or one before 1970, which receivers take for none.
+/// The time as a decimal number. `None`: the line has none, or a time before 1970, which receivers ignore.
 fn seconds(record: &Record<'_>) -> Option<String> {
     let micros = record.time()?.0;
     let (seconds, micros) = (u64::try_from(micros.div_euclid(1_000_000)).ok()?, micros.rem_euclid(1_000_000));
@@ -91,13 +92,14 @@ fn seconds(record: &Record<'_>) -> Option<String> {
     })
 }
 
-/// A name as Graylog takes it.
+/// A name in the characters that Graylog accepts.
 pub(super) fn legal(name: &str) -> Cow<'_, str> {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if name.chars().all(is_legal) { name.into() } else { name.replace(|c| !is_legal(c), "_").into() }
 }
 
-/// The datagrams of a payload, none of them longer than `max`. `id`: of no other message. `None`: these are more than a message may have.
+/// Splits a payload into datagrams of up to `max` bytes. `id` must be unique to the message. `None`: more chunks would be needed than a
+/// message may have.
 pub fn datagrams(payload: Vec<u8>, id: u64, max: usize) -> Option<Vec<Vec<u8>>> {
     if payload.len() <= max {
         return Some(vec![payload]);

@@ -1,4 +1,4 @@
-//! What comes by UDP: chunks of many senders, each message compressed in its own way.
+//! The UDP transport: chunks of many senders, each message compressed in its own way.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use crate::protocol::gelf::{Datagrams, MAX_JSON, Message, Refused};
 use crate::record::UnixMicros;
 
-/// Room for some messages whose chunks are not all there.
+/// Room for some messages that lack chunks.
 const ROOM: usize = 64 << 10;
 const LIFETIME: Duration = Duration::from_secs(5);
 
@@ -25,7 +25,7 @@ impl Rig {
         Self { datagrams: Datagrams::new(ROOM), now: Instant::now() }
     }
 
-    /// The text of the message that a datagram of the sender with this port is, or completes.
+    /// The text of the message that a datagram from this port is, or completes.
     fn takes(&mut self, port: u16, datagram: &[u8]) -> Result<Option<String>, Refused> {
         let mut text = None;
         let from = SocketAddr::from(([192, 0, 2, 7], port));
@@ -38,7 +38,7 @@ impl Rig {
         taken.map(|()| text)
     }
 
-    /// What all of these complete.
+    /// The messages that these datagrams complete.
     #[track_caller]
     fn take_all<'a>(&mut self, datagrams: impl IntoIterator<Item = &'a (u16, Vec<u8>)>) -> Vec<String> {
         let take = |(port, datagram): &(u16, Vec<u8>)| self.takes(*port, datagram).expect("a good datagram");
@@ -66,7 +66,7 @@ fn zlib(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// As Docker's driver cuts it: a payload that is a multiple of `size` has an empty last chunk.
+/// Splits a payload as Docker's driver does: a payload that is a multiple of `size` gets an empty last chunk.
 fn chunks(id: u8, payload: &[u8], size: usize) -> Vec<Vec<u8>> {
     let count = payload.len() / size + 1;
     let chunk = |number: usize| {
@@ -82,14 +82,14 @@ fn chunks_come_from_two_senders_with_one_id_in_any_order_and_twice() {
     let sent = [json(texts[0]), gzip(&json(texts[1]))];
     let of = |port: u16| chunks(7, &sent[usize::from(port) - 1], 16).into_iter().map(move |chunk| (port, chunk));
     let all: Vec<_> = of(1).chain(of(2)).collect();
-    // Every distance between one and the next, until all had their turn.
+    // Every step that visits each chunk once.
     for step in (1..all.len()).filter(|step| (2..=*step).all(|by| step % by > 0 || all.len() % by > 0)) {
         let mut rig = Rig::new();
         let mixed = (0..all.len()).map(|nth| &all[nth * step % all.len()]);
         let mut found = rig.take_all(mixed.flat_map(|chunk| [chunk, chunk]).take(2 * all.len() - 1));
         found.sort();
         assert_eq!(found, texts, "{step}");
-        // What came twice behind the last one begins a message that is never whole.
+        // A chunk that is repeated behind the last one begins a message that is never completed.
         rig.now += LIFETIME;
         assert!(rig.lost().iter().all(|(why, _)| *why == Refused::Expired));
     }
@@ -138,7 +138,7 @@ fn what_contradicts_or_is_damaged_is_refused_and_the_message_is_whole_in_spite_o
     assert_eq!(rig.takes(1, &other), Err(Refused::Contradiction));
     assert_eq!(rig.takes(1, &good[1][..11]), Err(Refused::ShortChunk));
     assert_eq!(rig.takes(1, &good[1]), Ok(Some("whole".to_owned())));
-    // What is whole and no message: once, and the next one is read.
+    // A complete payload that is not a message is refused once, and the next message is read.
     for (payload, why) in [
         (&b"not JSON"[..], Refused::NotJson),
         (b"{}", Refused::NoShortMessage),
@@ -184,11 +184,11 @@ fn the_oldest_messages_are_given_up_where_there_is_no_room_for_more() {
     let lost = rig.lost();
     assert!(matches!(lost[..], [(Refused::Evicted, 150..200)]), "{lost:?}");
     assert_eq!(rig.lost(), []);
-    // A reload may leave less room.
+    // After a reload there may be less room.
     rig.datagrams.keep_at_most(ROOM / 8);
     rig.takes(1000, &chunks(9, &json("small"), 16)[0]).expect("a chunk");
     assert!(rig.datagrams.unfinished() < 10, "{}", rig.datagrams.unfinished());
-    // The newest are still there.
+    // The newest messages are still held.
     assert_eq!(rig.takes(200, &long[1]), Ok(None));
     assert!(rig.takes(200, &long[2]).expect("the last chunk").is_some());
 }

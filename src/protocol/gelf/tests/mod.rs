@@ -1,5 +1,5 @@
-//! `session`: a connection; `datagrams`: what comes by UDP. Here: messages of Docker's driver and of Fluent Bit as `tests/corpus-drivers`
-//! has them, and what others may send.
+//! `session`: a connection; `datagrams`: the UDP transport. Here: messages of Docker's driver and of Fluent Bit from
+//! `tests/corpus-drivers`, and messages that other senders may write.
 
 mod datagrams;
 mod session;
@@ -31,13 +31,13 @@ impl Row {
         &self.columns[column]
     }
 
-    /// `None`: there is none.
+    /// `None`: the row has no value.
     fn expected(&self, column: &str) -> Option<Vec<u8>> {
         corpus::unescape(self.of(column))
     }
 }
 
-/// Those of GELF.
+/// The rows for GELF.
 fn rows() -> Vec<Row> {
     let is_wanted = |row: &corpus::Row| row["file"].starts_with("gelf-") || row["file"].starts_with("fluentbit-gelf-");
     let row = |columns: corpus::Row| {
@@ -47,7 +47,7 @@ fn rows() -> Vec<Row> {
     corpus::rows(163, is_wanted).into_iter().map(row).collect()
 }
 
-/// The JSON of a row, off the wire.
+/// The JSON of a row, without the transport.
 fn json(row: &Row) -> Vec<u8> {
     let mut found = Vec::new();
     if row.of("transport") == "tcp" {
@@ -122,7 +122,7 @@ fn micros(text: &str) -> UnixMicros {
     UnixMicros(format!("{seconds}{fraction:0<6}").parse().expect("a number"))
 }
 
-/// The shortest connection at every pair of places, the others at pairs of some of them.
+/// Cuts the shortest connection at every pair of places, and the others at some pairs.
 #[test]
 fn connections_of_the_corpus_are_the_same_however_they_are_cut() {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -185,7 +185,7 @@ fn what_is_not_what_it_should_be_is_kept() {
         assert_eq!((record.message, record.severity, fields(record).as_str()), (None, 5, "level=9 host=7 "));
         assert_eq!(record.unread_stamp.as_deref(), Some(&b"yesterday"[..]));
     });
-    // The last of two counts, and both of two fields; a half of a pair is no character.
+    // Of two members, the last one counts, and both of two fields are kept. Half of a surrogate pair is not a character.
     check(r#"{"short_message":"a","_x":1,"level":3,"_x":"2","level":4,"short_message":"\ud800b\ufffd"}"#, |record| {
         assert_eq!(record.message, Some("\u{fffd}\u{fffd}\u{fffd}b\u{fffd}".as_bytes()));
         assert_eq!((record.severity, fields(record).as_str()), (4, "short_message=\"a\" x=1 level=3 x=\"2\" "));
@@ -206,7 +206,7 @@ fn docker_s_driver_is_known_by_its_four_fields() {
         assert_eq!(record.app_name.map(|name| name.said()), Some(&b"web"[..]));
         assert_eq!(record.proc_id.map(|id| id.said()), Some(id.as_bytes()));
     });
-    // A label may say anything in its place.
+    // A label may put any text in the place of the ID.
     check(&text("forged"), |record| {
         assert_eq!((record.container_id(), record.container_name()), (None, Some(&b"web"[..])));
     });
@@ -258,7 +258,7 @@ fn a_payload_is_known_by_its_first_bytes() {
     assert_eq!(payloads.read(b"{} ", 2), Err(Refused::TooLong));
     assert_eq!(payloads.read(b"\x1f\x8b\x08", MAX), Err(Refused::BadGzip));
     assert_eq!(payloads.read(b"\x78\x9c", MAX), Err(Refused::BadZlib));
-    // No zlib: the check is wrong.
+    // This is not zlib: the check bits are wrong.
     assert_eq!(payloads.read(b"\x78\x9d", MAX).as_deref(), Ok(&b"\x78\x9d"[..]));
 }
 
@@ -293,7 +293,7 @@ proptest! {
         properties::any_line(&chosen, Instant::now());
     }
 
-    /// As the fuzz target, and with bytes that mean something.
+    /// The input of the fuzz target, with likely bytes.
     #[test]
     fn whatever_comes_stays_within_the_limits_and_comes_back(
         head in any::<[u8; 4]>(),

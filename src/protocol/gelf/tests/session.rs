@@ -1,4 +1,4 @@
-//! A connection: what it makes of messages, and of what is none, wherever its bytes are cut.
+//! A connection: its results for messages, and for other bytes, wherever they are cut.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::record::UnixMicros;
 const MAX: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The texts of messages, `~` behind one that is cut, and why others are none, in order.
+/// The texts of messages, with `~` behind a text that is cut, and the reasons for which others are refused, in order.
 #[derive(Default)]
 struct Said(Vec<String>);
 
@@ -40,7 +40,7 @@ impl Sink for Said {
     }
 }
 
-/// A session, what it has said, and the time.
+/// A session, its output, and the time.
 struct Rig {
     session: GelfSession,
     said: Said,
@@ -68,7 +68,7 @@ impl Rig {
         assert_eq!(self.feed(bytes), Ok(()), "{}", bytes.escape_ascii());
     }
 
-    /// So much later.
+    /// Moves the clock on.
     fn after(&mut self, seconds: u64) -> Option<Duration> {
         self.now += Duration::from_secs(seconds);
         self.session.timer(self.now, &mut self.said).expect("it goes on").map(|due| due - self.now)
@@ -84,7 +84,7 @@ fn message(text: &str) -> String {
     format!(r#"{{"short_message":"{text}"}}"#)
 }
 
-/// Each message, each that is none, and what stands between them.
+/// Messages of each kind, bad ones of each kind, and the bytes between them.
 fn stream() -> (Vec<u8>, Vec<&'static str>) {
     let [first, cut, last] = ["first", "longer than sixteen bytes", "last"].map(message);
     let stream = format!("{first}\0{cut}\n[]\n\0{{\"a\":\"b\n{{}}\0not JSON\r\n{last}{{\"short");
@@ -115,7 +115,7 @@ fn what_is_no_message_is_told_and_costs_nothing_else_wherever_the_stream_is_cut(
             assert!(!rig.session.unfinished() && rig.session.memory() == 0);
         }
     }
-    // Whatever else is looked at, and in every other protocol.
+    // The general properties hold too, for every protocol.
     let now = Instant::now();
     (0..=stream.len()).step_by(7).for_each(|first| any_cut(&stream, MAX, &[first, 11], now));
 }
@@ -126,7 +126,7 @@ fn a_message_is_waited_for_as_long_as_it_may_take() {
     assert_eq!(rig.after(1000), None, "nothing is begun");
     rig.takes(b"{\"short_message\":");
     assert_eq!(rig.after(59), Some(Duration::from_secs(1)));
-    // More of it changes nothing, its end does: the next one has its own time.
+    // More bytes of a message do not extend its deadline. Its end does: the next message has its own deadline.
     rig.takes(b"\"a");
     assert_eq!(rig.after(0), Some(Duration::from_secs(1)));
     rig.takes(b"\"}{\"short_message\":\"");
@@ -135,7 +135,7 @@ fn a_message_is_waited_for_as_long_as_it_may_take() {
     assert_eq!(rig.after(1), None);
     rig.said(&["given-up"]);
     assert_eq!((rig.session.memory(), rig.session.unfinished()), (0, true));
-    // Its rest is passed over and not told again.
+    // The rest is skipped and not reported again.
     rig.takes(b"b\"}\0{\"short_message\":\"c\"}");
     rig.said(&["c"]);
     assert_eq!((rig.after(1000), rig.session.unfinished()), (None, false));
@@ -152,7 +152,7 @@ fn without_memory_a_message_is_given_up_and_the_next_one_is_not() {
     rig.takes(&long.as_bytes()[90_000..]);
     rig.takes(message("b").as_bytes());
     rig.said(&["given-up", "b"]);
-    // Nothing is begun, and nothing is given up.
+    // No message has begun, and none is given up.
     assert_eq!(rig.session.give_up(&mut rig.said), Ok(()));
     rig.said(&[]);
 }
@@ -175,7 +175,7 @@ fn what_is_longer_than_a_message_may_be_is_told_and_takes_no_memory() {
 fn the_end_of_a_connection_says_whether_a_message_was_whole() {
     for how in [Closed::Clean, Closed::Broken, Closed::Stopped] {
         let mut rig = Rig::new();
-        // The brace ends it, whether or not something follows.
+        // The brace ends the message, whether or not more follows.
         rig.takes(message("a").as_bytes());
         rig.session.closed(how, &mut rig.said);
         assert!(!rig.session.unfinished());
@@ -184,7 +184,7 @@ fn the_end_of_a_connection_says_whether_a_message_was_whole() {
         rig.takes(b"{\"short_message\":\"a\"");
         assert!(rig.session.unfinished());
         rig.session.closed(how, &mut rig.said);
-        // Who has not said that this was all, or was not let, is counted as unfinished.
+        // If the end of the connection is not clean, the connection counts as unfinished.
         let is_clean = how == Closed::Clean;
         assert_eq!(rig.session.unfinished(), !is_clean);
         rig.said(if is_clean { &["unfinished"] } else { &[] });
@@ -196,7 +196,7 @@ fn another_protocol_is_known_by_its_first_bytes() {
     let check = |first: &[u8], expected: Option<Foreign>| {
         for cut in 0..=first.len() {
             let mut rig = Rig::new();
-            // What is refused is the last that is read.
+            // The refused bytes are the last that are read.
             let fed = rig.feed(&first[..cut]).and_then(|()| rig.feed(&first[cut..]));
             let refused = fed.map_err(|violation| violation.name).err();
             let shown = first.escape_ascii();
@@ -213,7 +213,7 @@ fn another_protocol_is_known_by_its_first_bytes() {
     check(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n", Some(Foreign::ProxyProtocol));
     check(b"\x94\xacabcdefghijkl\xd2\0\0\0\0", Some(Foreign::Forward));
     check(b"[{\"short_message\":\"a\"}]", None);
-    // A datagram's, not a stream's.
+    // The bytes of a datagram, not of a stream.
     check(b"\x1e\x0f12345678\0\x02{\"short_message\":\"a", None);
     check(b"\x1f\x8b\x08\0\0\0\0\0\0\xff{\"short_message", None);
 }
