@@ -1,9 +1,8 @@
-//! Index acknowledgement: a request in a channel has a number in its answer, and the sender asks later whether that is safe.
+//! Index acknowledgement: the answer to a request in a channel has a number, and the sender asks later whether that number is safe.
 //!
-//! Here a request is answered when its events are in the spool. So its number is given then and not before, and all numbers that a
-//! channel has given are safe: what has to be remembered is the next one. Splunk says `true` once and forgets; here it is said as
-//! often as it is asked for, because an answer can be lost. Of a channel that is not known, after a restart too, nothing is
-//! said to be safe, and its sender sends again.
+//! Here the answer to a request comes when its events are in the spool. So all numbers that a channel has given are safe, and only the next
+//! number has to be remembered. Splunk says `true` once and forgets. Here every question gets `true`, because an answer may be lost. No
+//! number of an unknown channel is safe, and a restart forgets all channels: its sender sends the events again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -13,10 +12,10 @@ use serde::Deserialize;
 
 use super::{Answer, Refused};
 
-/// The maximum size of a question, in bytes. It holds some 100,000 numbers.
+/// The maximum size of a question, in bytes. It has room for some 100,000 numbers.
 pub const MAX_ACK_BODY: usize = 1 << 20;
 
-/// A sender's name for what it sends: a GUID. Docker's driver makes a new one for each request and never asks.
+/// A sender's name for its stream of requests: a GUID. Docker's driver makes a new one for each request and never asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Channel(u128);
 
@@ -25,10 +24,10 @@ pub struct Channel(u128);
 pub struct Acks {
     /// `channels.len() <= limit`; 0: nothing is acknowledged.
     limit: usize,
-    /// Channels that are not used for so long are forgotten.
+    /// Channels that are unused for this long are forgotten.
     idle: Duration,
     channels: HashMap<Channel, Known>,
-    /// The same channels by when they were last used.
+    /// The same channels in the order of their last use.
     by_use: BTreeMap<u64, Channel>,
     uses: u64,
 }
@@ -37,7 +36,7 @@ pub struct Acks {
 struct Known {
     /// All numbers below are safe.
     next: u64,
-    /// In [`Acks::by_use`].
+    /// The key in [`Acks::by_use`].
     last_use: u64,
     used: Instant,
 }
@@ -63,12 +62,12 @@ impl Channel {
 }
 
 impl Acks {
-    /// Remembers at most `limit` channels, each as long as it is used within `idle`. (Splunk's default is 600 s.)
+    /// Remembers up to `limit` channels, each until it is unused for `idle`. (Splunk's default is 600 s.)
     pub fn new(limit: usize, idle: Duration) -> Self {
         Self { limit, idle, channels: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
     }
 
-    /// The events of a request are in the spool: its number.
+    /// The events of a request are in the spool. Returns the number of the request.
     pub fn stored(&mut self, channel: Channel, now: Instant) -> Option<u64> {
         self.expire(now);
         if self.limit == 0 {
@@ -84,7 +83,7 @@ impl Acks {
         Some(id)
     }
 
-    /// The answer to a question: which numbers are safe.
+    /// Answers a question: which numbers are safe.
     pub fn answer(&mut self, channel: Option<Channel>, body: &[u8], now: Instant) -> Result<Answer, Refused> {
         if self.limit == 0 {
             return Err(Refused::AckDisabled);
@@ -107,7 +106,7 @@ impl Acks {
         Ok(Answer::acks(out))
     }
 
-    /// Forgets channels that have not been used for long.
+    /// Forgets channels that are idle for too long.
     pub fn expire(&mut self, now: Instant) {
         while let Some((_, channel)) = self.by_use.first_key_value()
             && self.channels.get(channel).is_none_or(|known| now.saturating_duration_since(known.used) >= self.idle)
@@ -121,7 +120,7 @@ impl Acks {
         self.channels.len()
     }
 
-    /// Its next number; 0 where the channel is not known.
+    /// Marks a channel as used, and returns its next number. An unknown channel has 0.
     fn use_now(&mut self, channel: Channel, now: Instant) -> u64 {
         let Some(known) = self.channels.get_mut(&channel) else { return 0 };
         self.by_use.remove(&known.last_use);

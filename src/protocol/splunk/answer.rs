@@ -1,14 +1,14 @@
-//! What is answered: a status, and a JSON object with a text and Splunk's number for it.
+//! Answers: a status, and a JSON object with a text and Splunk's code for it.
 
 use std::borrow::Cow;
 
 use super::Refused;
 
-/// An answer. Its body is JSON, or nothing.
+/// An answer. The body is JSON, or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// A header that the status asks for, beside those of all answers.
+    /// A header that the status requires, in addition to those of all answers.
     pub header: Option<(&'static str, &'static str)>,
     pub body: Cow<'static, str>,
 }
@@ -16,7 +16,7 @@ pub struct Answer {
 const ALLOW: &str = "allow";
 
 impl Answer {
-    /// Everything of the request is in the spool. `ack` is its number in its channel.
+    /// The whole request is in the spool. `ack` is its number in its channel.
     pub fn success(ack: Option<u64>) -> Self {
         let body = match ack {
             None => r#"{"text":"Success","code":0}"#.into(),
@@ -25,12 +25,12 @@ impl Answer {
         Self { status: 200, header: None, body }
     }
 
-    /// Of OPTIONS.
+    /// The answer to OPTIONS.
     pub fn options(methods: &'static str) -> Self {
         Self { status: 200, header: Some((ALLOW, methods)), body: "".into() }
     }
 
-    /// Of health: whether the spool takes lines.
+    /// The answer to a health check. `is_full`: the spool takes no lines.
     pub fn health(is_full: bool) -> Self {
         match is_full {
             false => Self::of(200, 17, "HEC is healthy"),
@@ -48,8 +48,7 @@ impl Answer {
 }
 
 impl Refused {
-    /// What is answered. `event`: how many events were found before, which is the number of the one that is refused; `None` where
-    /// no body was read.
+    /// The answer. `event`: the number of events before the refused one, which is also its number. `None`: no body was read.
     pub fn answer(self, event: Option<u64>) -> Answer {
         let (status, code, text) = self.told();
         let mut answer = Answer::of(status, code, text);
@@ -64,11 +63,11 @@ impl Refused {
         answer
     }
 
-    /// Status, code and text as Splunk has them. For 413 and 415 it sends a page of HTML: their code is the status, as it is for 404.
+    /// Status, code and text as in Splunk. For 413 and 415 Splunk sends a page of HTML: here their code is the status, as for 404.
     fn told(self) -> (u16, u16, &'static str) {
         match self {
             Self::Path => (404, 404, "The requested URL was not found on this server."),
-            // Splunk says the same of both.
+            // Splunk sends the same text and code for both.
             Self::Method(_) => (405, 404, "The requested URL was not found on this server."),
             Self::Encoding => (415, 415, "Unsupported Media Type"),
             Self::TooLarge | Self::TooLong => (413, 413, "Content Too Large"),

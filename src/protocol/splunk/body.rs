@@ -1,4 +1,4 @@
-//! A body, piece after piece: its events and lines as messages, in order. One that is compressed is kept until it is all there.
+//! A body, piece by piece: passes on its events and lines as messages, in order. A compressed body is kept until it is complete.
 
 use super::event::Event;
 use super::lines::Lines;
@@ -9,15 +9,15 @@ use crate::protocol::held::hold;
 use crate::protocol::inflate::{BadDeflate, Inflater};
 use crate::protocol::syslog::Senders;
 
-/// What a body may take. One that is not compressed may be of any length: nothing of it is kept but an event that has not ended.
+/// Limits on a body. A body without compression may have any length: only an unfinished event is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The maximum size of an event as JSON, in bytes. Docker's driver writes 16 KiB of text in up to 96 KiB, and labels beside it.
+    /// The maximum size of an event as JSON, in bytes. Docker's driver encodes 16 KiB of text in up to 96 KiB, and adds labels.
     pub max_event: usize,
-    /// Bytes of a text, or of a line, that are kept.
+    /// The maximum bytes of a text, or of a line, that are kept.
     pub max_message: usize,
-    /// The maximum size of a compressed body, before and after, in bytes. Docker's driver sends up to 1000 events in one, of which
-    /// each may have 16 KiB of text.
+    /// The maximum size of a compressed body, before and after inflating, in bytes. Docker's driver sends up to 1000 events in one body,
+    /// and each may have 16 KiB of text.
     pub max_body: usize,
 }
 
@@ -28,7 +28,7 @@ pub struct Body {
     limits: Limits,
     senders: Senders,
     framer: Framer,
-    /// What is there of a body that is compressed, and how much of it was read once it is inflated.
+    /// The compressed body so far, and later the inflated one; and the number of inflated bytes that were read.
     kept: Vec<u8>,
     read: usize,
     is_compressed: bool,
@@ -41,7 +41,7 @@ enum Framer {
     Lines(Lines),
 }
 
-/// How much of an inflated body is read in one turn, in bytes.
+/// The maximum bytes of an inflated body that are read in one turn.
 const TURN: usize = 256 << 10;
 
 impl Body {
@@ -54,8 +54,8 @@ impl Body {
         Self { post, limits, senders, framer, kept: Vec::new(), read: 0, is_compressed, found: 0 }
     }
 
-    /// Takes the next piece, and hands on each message that ends in it. An error: nothing more may be fed. What was handed on
-    /// before counts.
+    /// Takes the next piece, and passes on each message that ends in it. After an error, nothing more may be fed. Messages that were passed
+    /// on before the error count.
     pub fn feed(&mut self, piece: &[u8], take: impl FnMut(&Message<'_>)) -> Result<(), Refused> {
         if !self.is_compressed {
             return self.read(piece, take);
@@ -67,7 +67,7 @@ impl Body {
         Ok(())
     }
 
-    /// The body has ended. True: there is more of it, and this is to be called again; so others have their turn between.
+    /// Ends the body. True: more messages are left, and the caller has to call this again. Other connections get their turn between.
     pub fn finish(&mut self, mut take: impl FnMut(&Message<'_>)) -> Result<bool, Refused> {
         if self.is_compressed && !self.kept.is_empty() {
             self.inflate()?;
@@ -91,7 +91,7 @@ impl Body {
         if *found == 0 { Err(Refused::NoData) } else { Ok(false) }
     }
 
-    /// How many messages were handed on.
+    /// The number of messages that were passed on.
     pub fn found(&self) -> u64 {
         self.found
     }
@@ -100,7 +100,7 @@ impl Body {
         &self.post
     }
 
-    /// What is kept, in bytes.
+    /// Bytes of memory held.
     pub fn held(&self) -> usize {
         let begun = match &self.framer {
             Framer::Events(objects) => objects.held(),

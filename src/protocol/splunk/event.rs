@@ -1,12 +1,11 @@
-//! What an event says: one JSON object.
+//! The contents of an event, which is one JSON object.
 //!
-//! - `event` is the message: a text, or the JSON of anything else as it was written.
-//! - `time`, a number or a text, `host`, `source`, `sourcetype` and `index` are about it. A null says nothing.
-//! - `fields` has fields, and so is what HEC does not know, and the first of two that have one name.
+//! - `event` is the message: a text, or the original JSON of any other value.
+//! - `time`, a number or a text, `host`, `source`, `sourcetype` and `index` are metadata. A null counts as absent.
+//! - `fields` has fields. Unknown members become fields too, and so does the first of two members with the same name.
 //!
-//! Docker's driver (moby `daemon/logger/splunk/splunk.go`) has an object as `event`: `line` is the message, and `attrs` has labels
-//! and variables, which cannot overwrite anything there. With `splunk-format=raw` it has a text, in which the tag stands in
-//! front.
+//! Docker's driver (moby `daemon/logger/splunk/splunk.go`) sends an object as `event`: `line` is the message, and `attrs` has labels and
+//! variables, which cannot overwrite other members. With `splunk-format=raw` it sends a text that begins with the tag.
 
 use std::borrow::Cow;
 
@@ -20,19 +19,19 @@ pub(super) struct Event<'a> {
     pub content: Content<'a>,
     pub time: Option<Cow<'a, str>>,
     pub host: Option<Cow<'a, str>>,
-    /// Those that are known are JSON still.
+    /// These are still JSON.
     pub source: Option<&'a str>,
     pub sourcetype: Option<&'a str>,
     pub index: Option<&'a str>,
     pub fields: Option<&'a str>,
     pub others: Vec<(Cow<'a, str>, &'a str)>,
-    /// The time is a text with six digits behind the point, as Docker's driver writes it and hardly anybody else.
+    /// The time is a text with six digits behind the point. Few senders beside Docker's driver write it so.
     pub has_docker_s_time: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) enum Content<'a> {
-    /// There are fields alone, as of metrics.
+    /// Only fields, as in metrics.
     #[default]
     None,
     Text(Cow<'a, str>),
@@ -43,12 +42,12 @@ pub(super) enum Content<'a> {
 /// The `event` of Docker's driver.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    /// With `splunk-format=json` any JSON, which is the line as the container wrote it.
+    /// With `splunk-format=json` any JSON, which is the line as the container printed it.
     pub line: Cow<'a, str>,
     pub source: Source,
-    /// Without the log option `tag=` there is one.
+    /// Present even without the log option `tag=`.
     pub tag: Option<Cow<'a, str>>,
-    /// An object.
+    /// The JSON of an object.
     pub attrs: Option<&'a str>,
 }
 
@@ -92,14 +91,14 @@ impl<'a> Event<'a> {
         read.time = time.map(|time| text(time).unwrap_or(time.into()));
         read.has_docker_s_time = time.is_some_and(is_docker_s);
         read.host = host.and_then(text);
-        // What is none of what it should be is kept as a field.
+        // A value of the wrong type is kept as a field.
         read.others.extend(host.filter(|_| read.host.is_none()).map(|host| ("host".into(), host)));
         Ok(read)
     }
 }
 
 impl<'a> Content<'a> {
-    /// In bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::None => 0,
@@ -124,7 +123,7 @@ impl<'a> Content<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// `None`: it is none of Docker's.
+    /// `None`: the event is not from Docker's driver.
     fn read(event: &'a str) -> Option<Self> {
         let [mut line, mut source, mut tag, mut attrs] = [None; 4];
         let all = json::each_member(event, |name, value| {

@@ -1,10 +1,10 @@
-//! Where a line of `/raw` ends: with LF, or CR and LF, or with the body. Empty ones are none.
+//! Finds where a line of `/raw` ends: with LF, with CR and LF, or with the body. Empty lines are ignored.
 
 use memchr::memchr;
 
 use crate::protocol::held::hold;
 
-/// Finds lines. Only one that is not all there is copied. Of one that is longer than the limit the start is handed on.
+/// Finds lines. Only an incomplete line is copied. A line that is longer than the limit is cut.
 #[derive(Debug)]
 pub(super) struct Lines {
     /// The maximum length of a line in bytes.
@@ -20,7 +20,7 @@ impl Lines {
         Self { limit, begun: Vec::new(), is_cut: false }
     }
 
-    /// Hands each line that ends in `bytes` to `take`, and whether it was cut.
+    /// Passes each line that ends in `bytes` to `take`, and whether it was cut.
     pub fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(&[u8], bool)) {
         while let Some(end) = memchr(b'\n', bytes) {
             let line = &bytes[..end];
@@ -35,14 +35,14 @@ impl Lines {
         self.keep(bytes);
     }
 
-    /// The body has ended.
+    /// Ends the body.
     pub fn finish(&mut self, take: impl FnMut(&[u8], bool)) {
         hand_on(&self.begun, self.is_cut, take);
         self.begun.clear();
         self.is_cut = false;
     }
 
-    /// What is kept, in bytes.
+    /// Bytes of memory held.
     pub fn held(&self) -> usize {
         self.begun.capacity()
     }

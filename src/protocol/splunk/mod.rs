@@ -1,5 +1,5 @@
-//! Splunk's HTTP Event Collector (HEC), which Docker's `splunk` driver, Splunk's libraries and other relays send to: requests in,
-//! records and answers out. Pure: no socket, no HTTP, no clock, no async.
+//! Splunk's HTTP Event Collector (HEC), which Docker's `splunk` driver, Splunk's libraries and other relays send to. It turns requests into
+//! records and answers. Pure: no socket, no HTTP, no clock, no async.
 //!
 //! ```text
 //! POST    /services/collector[/event[/1.0]]  {"event": …, "time": …, "host": …, "source": …, "sourcetype": …, "index": …, "fields": {…}}…
@@ -9,27 +9,28 @@
 //! OPTIONS any of them                        Docker's driver asks for 200 before a container starts
 //! ```
 //!
-//! A server does this:
+//! How a server uses this module:
 //!
-//! 1. [`Request::read`] of the head. Where it is [refused](Refused::answer), nothing of the body is read.
-//! 2. Of a [`Post`], each piece of the body goes to [`Body::feed`], and its end to [`Body::finish`], until that has no more. Where one of
-//!    them refuses, the messages before it count, as they do for Splunk, and [`Body::found`] is the number of the bad one.
-//! 3. When these messages are in the spool, [`Acks::stored`] gives the number of [`Answer::success`]. Where the spool does not take
-//!    them, the answer is that of [`Refused::Busy`], and the sender keeps them.
+//! 1. It calls [`Request::read`] with the head. If that [refuses](Refused::answer), the body is not read.
+//! 2. For a [`Post`], it passes each piece of the body to [`Body::feed`]. Then it calls [`Body::finish`] until there are no more messages.
+//! If one of them refuses, the messages before the error count, as with Splunk, and [`Body::found`] is the number of the bad one.
+//! 3. When these messages are in the spool, it calls [`Acks::stored`], and passes the number to [`Answer::success`]. If the spool does not
+//! take them, it answers with [`Refused::Busy`], and the sender keeps them.
 //!
-//! Splunk's own answers are in "Troubleshoot HTTP Event Collector"; where that is silent, they are what others have measured. Where
-//! Splunk refuses an event for what a relay need not mind, such as a time that is none, or fields in fields, it is taken.
+//! Splunk's own answers are documented in "Troubleshoot HTTP Event Collector". Where that says nothing, the answers are as others have
+//! measured them. Splunk also refuses some events for reasons that do not matter to a relay, such as an invalid time or nested fields. Here
+//! such events are accepted.
 //!
 //! In reading order:
 //!
-//! - here: [`Refused`], why there is no success
-//! - `request`: what a head asks for
-//! - `tokens`: who may send
-//! - `answer`: what is answered
+//! - here: [`Refused`], why a request fails
+//! - `request`: the head of a request
+//! - `tokens`: authentication of senders
+//! - `answer`: answers to requests
 //! - `acks`: index acknowledgement
-//! - `body`: a body, piece after piece
+//! - `body`: a body, piece by piece
 //! - `objects`: where an event ends; `lines`: where a line ends
-//! - `event`: what an event says; `record`: the record of an event or a line
+//! - `event`: the contents of an event; `record`: the record of an event or a line
 //! - `properties`: what must hold for all bytes
 
 mod acks;
@@ -52,9 +53,9 @@ pub use record::{DRIVER, Message};
 pub use request::{Given, Head, Post, Request};
 pub use tokens::Tokens;
 
-/// The maximum number of arrays and objects that are open at once, the event with them.
+/// The maximum number of arrays and objects that are open at once, including the event.
 pub const MAX_DEPTH: usize = crate::record::json_reader::MAX_DEPTH;
-/// The maximum number of names of an event that are none of HEC's.
+/// The maximum number of names in an event that HEC does not know.
 pub const MAX_KEYS: usize = 1024;
 
 /// Why a request is refused.
@@ -113,7 +114,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// As counters call it.
+    /// The name in counters.
     pub fn name(self) -> &'static str {
         match self {
             Self::Path => "path",

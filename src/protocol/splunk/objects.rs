@@ -1,19 +1,19 @@
-//! Where an event ends: JSON objects one after the other, with or without blanks between them, or in arrays. Docker's driver sends
-//! nothing between them; arrays are in no documentation, and yet Splunk takes them.
+//! Finds where an event ends. Events are JSON objects one after the other, with or without blanks between them, or in arrays. Docker's
+//! driver puts nothing between them. Arrays are undocumented, but Splunk accepts them.
 
 use memchr::memchr2;
 
 use super::{MAX_DEPTH, Refused};
 use crate::protocol::held::hold;
 
-/// Finds objects. Only one that is not all there is copied, up to the limit.
+/// Finds objects. Only an incomplete object is copied, up to the limit.
 #[derive(Debug)]
 pub(super) struct Objects {
     /// The maximum length of an object in bytes.
     limit: usize,
     /// The start of an object; `begun.len() <= limit`.
     begun: Vec<u8>,
-    /// Arrays and objects of an object that are open, with itself.
+    /// The number of open arrays and objects, including the event itself.
     depth: usize,
     text: Text,
     list: List,
@@ -27,7 +27,7 @@ enum Text {
     Escape,
 }
 
-/// Where in an array of objects, outside of the objects.
+/// The position in an array of objects, outside of the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum List {
     None,
@@ -41,7 +41,7 @@ impl Objects {
         Self { limit, begun: Vec::new(), depth: 0, text: Text::Outside, list: List::None }
     }
 
-    /// Hands each object that ends in `bytes` to `take`.
+    /// Passes each object that ends in `bytes` to `take`.
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
@@ -72,13 +72,13 @@ impl Objects {
         }
     }
 
-    /// The body has ended.
+    /// Ends the body.
     pub fn finish(&self) -> Result<(), Refused> {
         let is_whole = self.depth == 0 && self.list == List::None;
         if is_whole { Ok(()) } else { Err(Refused::Unfinished) }
     }
 
-    /// What is kept, in bytes.
+    /// Bytes of memory held.
     pub fn held(&self) -> usize {
         self.begun.capacity()
     }

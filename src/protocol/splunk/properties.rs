@@ -1,5 +1,5 @@
-//! What must hold for all bytes that may be sent to HEC, as functions, so that a unit test, a property test and a fuzz target are one
-//! line each.
+//! Properties that must hold for all bytes that may be sent to HEC. As functions, they make a unit test, a property test and a fuzz target
+//! one line each.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::protocol::syslog::{Senders, Settings};
 use crate::record::properties::any_record;
 use crate::record::{Record, UnixMicros};
 
-/// The lines of a body's records, and how it ends.
+/// The lines of a body's records, and how the body ends.
 pub type Found = (Vec<Vec<u8>>, Result<(), Refused>);
 
-/// Of a body that comes in pieces of the given lengths, the last one taking what is left.
+/// The result for a body that comes in pieces of the given lengths. The last piece is the rest.
 pub fn found(post: &Post, body: &[u8], limits: Limits, pieces: impl IntoIterator<Item = usize>) -> Found {
     found_with(post, body, limits, pieces, |_| {})
 }
@@ -61,8 +61,8 @@ fn found_with(
     (lines, end)
 }
 
-/// Panics unless a body has the same records and the same end wherever it is cut, and those that a reader without a state finds, and
-/// each comes back from its line.
+/// Panics unless the records and the end of a body are the same wherever it is cut, equal those of a stateless reader, and each record
+/// comes back from its line.
 pub fn any_body(post: &Post, body: &[u8], limits: Limits, pieces: &[usize]) {
     let options = Settings::default().line_options(true);
     let whole = found_with(post, body, limits, [], |record| any_record(record, &options));
@@ -81,7 +81,7 @@ pub fn any_body(post: &Post, body: &[u8], limits: Limits, pieces: &[usize]) {
     assert_eq!((whole.0.len(), whole.1.is_ok()), (by_the_book, is_whole && by_the_book > 0), "{:?} {shown}", whole.1);
 }
 
-/// The number of events before the first one that is refused, and whether there is none of those.
+/// The number of events before the first refused one, and whether none is refused.
 fn events(body: &[u8], limit: usize) -> (usize, bool) {
     let (mut count, mut rest, mut in_list) = (0, body, false);
     loop {
@@ -121,7 +121,7 @@ fn depth(json: &[u8]) -> usize {
     crate::record::json_depth(std::str::from_utf8(json).unwrap_or_default())
 }
 
-/// Panics unless an answer is what HTTP and Splunk's clients can read.
+/// Panics unless HTTP clients and Splunk's libraries can read an answer.
 fn any_answer(why: Refused, event: Option<u64>) {
     let answer = why.answer(event);
     assert!((400..600).contains(&answer.status) && !why.name().is_empty());
@@ -129,7 +129,7 @@ fn any_answer(why: Refused, event: Option<u64>) {
     assert!(body["text"].is_string() && body["code"].is_u64(), "{body}");
 }
 
-/// Panics unless a head is read, or refused with an answer. What it has is separated by LF.
+/// Panics unless a head is read, or refused with an answer. LF separates its parts.
 pub fn any_head(text: &[u8]) {
     let tokens = [Tokens::any(), Tokens::list(vec!["t".to_owned(), "token".to_owned()]), Tokens::list(vec![])];
     let part = |at: usize| text.split(|byte| *byte == b'\n').nth(at);
@@ -151,11 +151,12 @@ pub fn any_head(text: &[u8]) {
     }
 }
 
-/// Panics unless all that is said to be safe was stored, and nothing is remembered beyond the limit. Two bytes choose what is done.
+/// Panics unless every number that is called safe was stored, and the number of channels stays within the limit. Two bytes choose an
+/// action.
 pub fn any_acks(data: &[u8], now: Instant) {
     let (limit, idle) = (4, Duration::from_secs(10));
     let (mut acks, mut now) = (Acks::new(limit, idle), now);
-    // How many numbers each channel was ever given.
+    // The number of requests stored in each channel.
     let mut given: HashMap<u8, u64> = HashMap::new();
     for step in data.as_chunks::<2>().0 {
         let [what, id] = *step;
@@ -180,7 +181,7 @@ pub fn any_acks(data: &[u8], now: Instant) {
     assert_eq!(acks.channels(), 0);
 }
 
-/// All of them, for bytes that choose everything.
+/// Tests one of these properties with bytes that choose which.
 pub fn any_bytes(data: &[u8], now: Instant) {
     let [what, limit, cut, another, bytes @ ..] = data else { return };
     let max_event = 16 + usize::from(*limit) * 8;

@@ -1,4 +1,4 @@
-//! The record of an event and of a line.
+//! The record of an event or a line.
 
 use std::borrow::Cow;
 
@@ -12,31 +12,31 @@ use crate::record::header::{MAX_APP_NAME, MAX_HOSTNAME, MAX_PROC_ID};
 use crate::record::json_reader as json;
 use crate::record::{Container, Fields, HeaderField, LocalStamp, Record, Source, UnixMicros, Value, borrowed};
 
-/// What brought it, in the record.
+/// The name of the input in the record.
 pub const DRIVER: &[u8] = b"splunk";
-/// As Docker's syslog driver: daemon.info for stdout, daemon.err for stderr.
+/// As in Docker's syslog driver: daemon.info for stdout, daemon.err for stderr.
 const INFO: u8 = 3 << 3 | 6;
 const ERR: u8 = 3 << 3 | 3;
-/// user.notice, as of a syslog message without a priority (RFC 3164 4.3.3).
+/// user.notice, as in a syslog message without a priority (RFC 3164 4.3.3).
 const NOTICE: u8 = 1 << 3 | 5;
-/// How many digits a time has in milliseconds, microseconds and nanoseconds, from 2001 to 2286, and how many of them are no seconds.
-/// Splunk tells the unit by them too.
+/// The number of digits of a time in milliseconds, microseconds and nanoseconds, from 2001 to 2286, and the number of those digits below a
+/// second. Splunk recognizes the unit in the same way.
 const SMALLER_UNITS: [(usize, usize); 3] = [(13, 3), (16, 6), (19, 9)];
 
-/// An event or a line, and what is given beside it.
+/// An event or a line, and the metadata from the query.
 #[derive(Debug)]
 pub struct Message<'a> {
     said: Said<'a>,
     given: &'a Given,
     senders: Senders,
-    /// Bytes of a text that are kept.
+    /// The maximum bytes of a text that are kept.
     max_message: usize,
 }
 
 #[derive(Debug)]
 pub(super) enum Said<'a> {
     Event(Event<'a>),
-    /// And whether there was more of it.
+    /// The line, and whether it is cut.
     Line(&'a [u8], bool),
 }
 
@@ -45,7 +45,7 @@ impl<'a> Message<'a> {
         Self { said, given, senders, max_message }
     }
 
-    /// A record with the text of an event, and with its container.
+    /// A record with the text and the container of an event.
     fn text<'r>(&self, event: &'r Event<'_>, settings: &'r Settings) -> Record<'r> {
         match &event.content {
             Content::Docker(line) => line.record(self.kept(&line.line), settings),
@@ -55,8 +55,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// A text, which Docker's driver sends with `splunk-format=raw`: the tag, labels and variables, and the line; where the line
-    /// begins nobody can tell. The tag counts where it is a container's.
+    /// A text. With `splunk-format=raw`, Docker's driver sends the tag, labels and variables, and the line in one text, without a mark
+    /// where the line begins. The tag is split off where it names a container.
     fn tagged<'r>(&self, event: &Event<'_>, text: &'r [u8], settings: &'r Settings) -> Record<'r> {
         let is_docker_s = self.senders == Senders::Docker;
         if (is_docker_s || event.has_docker_s_time && event.host.is_some())
@@ -102,7 +102,7 @@ impl ToRecord for Message<'_> {
         record
     }
 
-    /// Of what Docker's driver sends, as far as nothing is given beside it.
+    /// For events of Docker's driver, if nothing else is given beside them.
     fn outline(&self) -> Option<Outline<'_>> {
         let Said::Event(event) = &self.said else { return None };
         let Content::Docker(Line { line, source, tag, attrs }) = &event.content else { return None };
@@ -142,11 +142,11 @@ impl Event<'_> {
 }
 
 impl Line<'_> {
-    /// The tag is the only thing there that says who the container is.
+    /// Only the tag identifies the container.
     fn record<'r>(&'r self, kept: &'r [u8], settings: &'r Settings) -> Record<'r> {
         let pri = if self.source == Source::Stderr { ERR } else { INFO };
         let tag = self.tag.as_deref().map(str::as_bytes);
-        // Nobody but Docker sends this.
+        // Only Docker's driver sends such events.
         let container = tag.map(|tag| settings.tag_templates.split(tag, Senders::Docker));
         let record = docker_s(pri, tag, container.unwrap_or_default(), kept);
         Record { source: Some(self.source), ..record }
@@ -169,7 +169,7 @@ fn docker_s<'r>(pri: u8, tag: Option<&'r [u8]>, container: Container<'r>, line: 
     }
 }
 
-/// The time that a number says, and the nanoseconds beside its microseconds.
+/// The time of a number, and the nanoseconds below a microsecond.
 fn in_utc(text: &str) -> Option<(LocalStamp, u16)> {
     seconds::read(text).or_else(|| {
         let (digits, smaller) = SMALLER_UNITS.into_iter().find(|(digits, _)| *digits == text.len())?;
@@ -179,7 +179,7 @@ fn in_utc(text: &str) -> Option<(LocalStamp, u16)> {
     })
 }
 
-/// `source`, `sourcetype` and `index`, as the event says in JSON, or else the query.
+/// `source`, `sourcetype` and `index` as fields: from the event as JSON, or else from the query.
 fn origin<'r>(said: [Option<&'r str>; 3], given: &'r Given) -> Fields<'r> {
     let mut fields = Fields::default();
     let given = [("source", &given.source), ("sourcetype", &given.sourcetype), ("index", &given.index)];
@@ -193,7 +193,7 @@ fn origin<'r>(said: [Option<&'r str>; 3], given: &'r Given) -> Fields<'r> {
     fields
 }
 
-/// The members of an object, or what is there instead of one.
+/// Adds the members of an object. A value that is not an object is added under `name`.
 fn add_members<'r>(name: &'static str, object: &'r str, fields: &mut Fields<'r>) {
     let all = json::each_member(object, |name, json| {
         add(name, json, fields);

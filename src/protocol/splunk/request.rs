@@ -1,4 +1,4 @@
-//! What the head of a request asks for.
+//! The head of a request.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 
 use super::{Channel, Refused, Tokens};
 
-/// What counts of the head of a request.
+/// The relevant parts of a request's head.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Head<'a> {
     pub method: &'a str,
@@ -21,7 +21,7 @@ pub struct Head<'a> {
     pub encoding: Option<&'a [u8]>,
 }
 
-/// What a request asks for, of those who may.
+/// The action that an authorized request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// [`Answer::options`](super::Answer::options), with the methods that the path has.
@@ -40,12 +40,13 @@ pub struct Post {
     /// Lines instead of events.
     pub is_raw: bool,
     pub is_gzip: bool,
-    /// Where it is acknowledged. One that is no GUID is none: Splunk minds only where acknowledgements are asked for.
+    /// The channel for acknowledgement. `None` also if it is not a GUID: Splunk refuses such a channel only where acknowledgements are
+    /// asked for.
     pub channel: Option<Channel>,
     pub given: Given,
 }
 
-/// What the query gives for events that do not say it themselves.
+/// Metadata in the query, for events that lack their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     pub host: Option<String>,
@@ -63,7 +64,7 @@ enum Endpoint {
     Health,
 }
 
-/// What the query says beside [`Given`].
+/// The parts of the query.
 #[derive(Debug, Default)]
 struct Query<'a> {
     given: Given,
@@ -72,7 +73,7 @@ struct Query<'a> {
 }
 
 impl Request {
-    /// Reads a head.
+    /// Reads the head of a request, and checks its token.
     pub fn read(head: &Head<'_>, tokens: &Tokens) -> Result<Self, Refused> {
         let endpoint = Endpoint::of(head.path).ok_or(Refused::Path)?;
         let (method, methods) = match endpoint {
@@ -80,7 +81,7 @@ impl Request {
             Endpoint::Event | Endpoint::Raw | Endpoint::Ack => ("POST", "POST, OPTIONS"),
         };
         if head.method == "OPTIONS" {
-            // Docker's driver asks without a token.
+            // Docker's driver sends no token here.
             return Ok(Self::Options(methods));
         }
         if head.method != method {
@@ -91,7 +92,7 @@ impl Request {
         if endpoint == Endpoint::Health {
             return match may {
                 Err(Refused::InvalidToken) => Err(Refused::InvalidHealthToken),
-                // Whoever watches it has none.
+                // Health checks send no token.
                 Ok(()) | Err(Refused::TokenRequired) => Ok(Self::Health),
                 Err(why) => Err(why),
             };
@@ -124,7 +125,7 @@ impl Endpoint {
 }
 
 impl<'a> Query<'a> {
-    /// The last of several counts.
+    /// The last of several values counts.
     fn read(query: &'a str) -> Self {
         let mut read = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -150,8 +151,8 @@ impl<'a> Query<'a> {
     }
 }
 
-/// May the sender of these send? A header counts before the query, where a good token is refused all the same: it would be in the
-/// log of every proxy, and Splunk does so by default.
+/// Checks the token of a request. A header has priority over the query. A valid token in the query is refused all the same: it would appear
+/// in the log of every proxy, and Splunk's default is the same.
 fn may_send(authorization: Option<&[u8]>, query: Option<&str>, tokens: &Tokens) -> Result<(), Refused> {
     let (token, in_query) = match (authorization, query) {
         (None, Some(token)) => (token.as_bytes().into(), true),
@@ -166,7 +167,7 @@ fn may_send(authorization: Option<&[u8]>, query: Option<&str>, tokens: &Tokens) 
     }
 }
 
-/// The token of `Splunk TOKEN`, or of Basic, where it is the password and the name may be any.
+/// The token of `Splunk TOKEN`, or the password of Basic with any user name.
 fn token(authorization: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
     let authorization = authorization.trim_ascii();
     let (scheme, token) = match authorization.iter().position(|byte| *byte == b' ') {
@@ -192,7 +193,7 @@ fn is_gzip(encoding: Option<&[u8]>) -> Result<bool, Refused> {
     match encoding {
         b"" => Ok(false),
         _ if encoding.eq_ignore_ascii_case(b"identity") => Ok(false),
-        // RFC 9110 8.4.1.3: the second is the first.
+        // RFC 9110 8.4.1.3: x-gzip is equivalent to gzip.
         _ if [&b"gzip"[..], b"x-gzip"].iter().any(|known| encoding.eq_ignore_ascii_case(known)) => Ok(true),
         _ => Err(Refused::Encoding),
     }

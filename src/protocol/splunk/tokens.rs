@@ -1,12 +1,12 @@
-//! Tokens: who may send.
+//! Tokens: the authentication of senders.
 
 use std::fmt;
 
 use subtle::{Choice, ConstantTimeEq};
 
-/// The tokens that senders may have. They never print.
+/// The tokens of the listener. `Debug` does not print them.
 pub struct Tokens {
-    /// `None`: senders need none, and what they have is not looked at.
+    /// `None`: senders need no token, and any token is ignored.
     list: Option<Vec<String>>,
 }
 
@@ -15,17 +15,17 @@ impl Tokens {
         Self { list: None }
     }
 
-    /// An empty list is nobody.
+    /// An empty list accepts no sender.
     pub fn list(list: Vec<String>) -> Self {
         Self { list: Some(list) }
     }
 
-    /// Do senders need none?
+    /// Whether senders need no token.
     pub(super) fn is_any(&self) -> bool {
         self.list.is_none()
     }
 
-    /// Is it one of them? How long that takes tells nothing of their bytes.
+    /// Whether the token is in the list. The time that this takes tells nothing about the bytes of the tokens.
     pub fn has(&self, token: &[u8]) -> bool {
         let Some(list) = &self.list else { return true };
         let equal = |known: &String| known.as_bytes().ct_eq(token);

@@ -1,4 +1,4 @@
-//! Every row of `tests/corpus-drivers` that Docker's `splunk` driver sent, and the requests that they came in.
+//! Every row of `tests/corpus-drivers` from Docker's `splunk` driver, and the requests with these rows.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ fn rows() -> Vec<Row> {
     corpus::rows(58, |row| row["driver"] == "splunk")
 }
 
-/// A request as it came: its head, and its body.
+/// A recorded request.
 struct Sent {
     head: String,
     body: Vec<u8>,
 }
 
 impl Sent {
-    /// Splits one off the front.
+    /// Splits a request off the front.
     fn split(bytes: &[u8]) -> (Self, &[u8]) {
         let end = memchr::memmem::find(bytes, b"\r\n\r\n").expect("a head") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).expect("text");
@@ -80,7 +80,7 @@ fn compare(row: &Row, record: &Record<'_>) {
     assert_eq!(record.source.map_or("-", Source::as_str), row["exp_source"], "{row:?}");
     let pri = if row["exp_source"] == "stderr" { 27 } else { 30 };
     assert_eq!(record.facility * 8 + record.severity, pri, "{row:?}");
-    // The index has what is beside the tag, which is nothing here.
+    // The index has only the facts beside the tag, and there are none here. So the expected container comes from the tag.
     let parts: Vec<_> = row["exp_tag"].split('/').collect();
     let container = [record.image_name(), record.container_name(), record.container_id()].map(text);
     match parts[..] {
@@ -108,7 +108,7 @@ fn compare(row: &Row, record: &Record<'_>) {
     assert_eq!(fields, expected, "{row:?}");
 }
 
-/// All requests of all files.
+/// All requests in all files.
 fn all() -> Vec<Sent> {
     let names: std::collections::BTreeSet<_> = rows().iter().map(|row| row["file"].clone()).collect();
     let mut all = Vec::new();
@@ -141,7 +141,7 @@ fn bodies() -> Vec<(Post, Vec<u8>)> {
     posts.collect()
 }
 
-/// An event of each file with others behind it, at every two places, with a limit that it fits and one that it exceeds.
+/// Cuts an event of each file, with others behind it, at every two places, with a limit that it fits in and one that it exceeds.
 #[test]
 fn no_two_cuts_change_an_event() {
     let mut small = 0;

@@ -1,4 +1,4 @@
-//! What heads ask for, and what they are answered; acknowledgements.
+//! Heads of requests and their answers; acknowledgements.
 
 use std::time::{Duration, Instant};
 
@@ -126,7 +126,7 @@ fn a_query_is_decoded_and_a_channel_is_where_either_says() {
     assert!(channel.is_some());
     assert_eq!(read(Head { query, ..raw }), Post { is_raw: true, is_gzip: false, channel, given });
     assert_eq!(read(Head { channel: Some(CHANNEL.as_bytes()), ..raw }).channel, channel);
-    // Who asks for nothing may write what he likes, as with Splunk.
+    // Without a question for acknowledgements the channel may be any text, as with Splunk.
     for none in [None, Some(&b""[..]), Some(b"mine"), Some(&CHANNEL.as_bytes()[1..])] {
         assert_eq!(read(Head { channel: none, ..raw }).channel, None);
     }
@@ -161,18 +161,18 @@ fn what_was_stored_is_safe_and_nothing_else() {
     assert_eq!([acks.stored(one, now), acks.stored(one, now), acks.stored(two, now)], [Some(0), Some(1), Some(0)]);
     assert_eq!(&*Answer::success(Some(1)).body, r#"{"text":"Success","code":0,"ackId":1}"#);
     assert_eq!(&*Answer::success(None).body, r#"{"text":"Success","code":0}"#);
-    // As often as it is asked for.
+    // Every question gets an answer.
     for _ in 0..2 {
         let question = r#"{"acks":[2,0,1,0]}"#;
         assert_eq!(ask(&mut acks, one, question, now), safe(r#"{"acks":{"0":true,"1":true,"2":false}}"#));
     }
     assert_eq!(ask(&mut acks, three, r#"{"acks":[0]}"#, now), safe(r#"{"acks":{"0":false}}"#));
     assert_eq!(ask(&mut acks, three, r#"{"acks":[]}"#, now), safe(r#"{"acks":{}}"#));
-    // The channel that was not used for longest makes room.
+    // The least recently used channel makes room.
     assert_eq!((acks.stored(three, now), acks.channels()), (Some(0), 2));
     assert_eq!(ask(&mut acks, two, r#"{"acks":[0]}"#, now), safe(r#"{"acks":{"0":false}}"#));
     assert_eq!(ask(&mut acks, one, r#"{"acks":[1]}"#, now), safe(r#"{"acks":{"1":true}}"#));
-    // Being asked is use too.
+    // A question counts as a use.
     let later = now + Duration::from_secs(599);
     assert_eq!(ask(&mut acks, one, r#"{"acks":[1]}"#, later), safe(r#"{"acks":{"1":true}}"#));
     let later = later + Duration::from_secs(1);
@@ -212,7 +212,7 @@ proptest! {
         any_acks(&steps, Instant::now());
     }
 
-    /// As the fuzz target, and with bytes that mean something.
+    /// The input of the fuzz target, with likely bytes.
     #[test]
     fn whatever_comes_stays_within_the_limits_and_comes_back(
         head in any::<[u8; 4]>(),

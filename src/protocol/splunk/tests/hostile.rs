@@ -1,8 +1,8 @@
-//! What strangers may send: each is refused by its name, where it stands, and for little.
+//! Bodies of hostile senders: each is refused by its name, in its place, and at little cost.
 
 use super::*;
 
-/// What a body becomes in front of what is refused, and the answer.
+/// Checks the number of events before the refused one, and the answer.
 #[track_caller]
 fn refused(body: &[u8], expected: Refused, before: u64, status: u16, answer: &str) {
     let mut count = 0;
@@ -51,7 +51,7 @@ fn what_is_no_event_is_refused_with_its_number() {
             }
         }
     }
-    // Nothing behind the first bad one is taken.
+    // Events behind the first bad one are not taken.
     let body = [&b"["[..], good, b",{},", good, b"]"].concat();
     refused(&body, Refused::EventRequired, 1, 400, &numbered("Event field is required", 12, 1));
     let array = [&b"["[..], good, b" ", good, b"]"].concat();
@@ -103,7 +103,7 @@ fn what_is_deep_or_has_many_names_is_refused() {
     let twice = format!("{{{}\"event\":1}}", "\"event\":1,".repeat(MAX_KEYS + 1));
     refused(twice.as_bytes(), Refused::TooManyKeys, 0, 400, &format);
     check(&names(MAX_KEYS), |record| assert_eq!(record.fields.left_out() as usize, MAX_KEYS - 64));
-    // Those of fields are bounded as fields.
+    // The names in `fields` have the limit of fields.
     let fields: String = (0..2000).map(|n| format!("\"{n}\":{n},")).collect();
     check(&format!("{{\"event\":\"a\",\"fields\":{{{fields}\"x\":1}}}}"), |record| {
         assert_eq!(record.fields.left_out(), 2001 - 64);
@@ -120,7 +120,7 @@ fn what_is_longer_than_the_limit_is_refused_before_it_is_there() {
         let (lines, end) = found(&events(), &[exact.clone(), event(101)].concat(), limits, [cut, 30]);
         assert_eq!((lines.len(), end), (2, Err(Refused::TooLong)));
     }
-    // Its end never comes.
+    // The event never ends.
     assert_eq!(found(&events(), &event(1000)[..101], limits, []).1, Err(Refused::TooLong));
     assert_eq!(found(&events(), &event(1000)[..100], limits, []).1, Err(Refused::Unfinished));
     let answer = Refused::TooLong.answer(Some(2));
@@ -145,7 +145,7 @@ fn a_long_text_is_cut_and_says_so() {
         (r#""01234567890123456789a""#, "01234567890123456789", true),
         (r#"{"a":"0123456789012345"}"#, r#"{"a":"01234567890123"#, true),
         (r#"{"line":"01234567890123456789a","source":"stdout"}"#, "01234567890123456789", true),
-        // With its tag the text is longer.
+        // Only with its tag, the text exceeds the limit.
         (r#""2a9052a5c36e 012345678""#, "0123456", true),
         (r#""2a9052a5c36e 0123456""#, "0123456", false),
     ] {
@@ -181,7 +181,7 @@ fn a_long_line_is_cut_and_says_so() {
         assert_eq!(read.finish(&mut take), Ok(false));
         let expected: [(&[u8], bool); 5] = [
             (b"0123456789", false),
-            // With its CR it is longer.
+            // Only with its CR, the line exceeds the limit.
             (b"0123456789", true),
             (b"\xff\0\r", false),
             (b"0123456789", true),
@@ -205,7 +205,7 @@ fn a_bomb_is_refused_within_the_limit() {
     assert_eq!(found(&post, b"{\"event\":\"a\"}", limits, []), (vec![], Err(Refused::BadGzip)));
 }
 
-/// An event that is not all there costs what has come of it, and one that was is no reason to keep more.
+/// An unfinished event takes memory only for the bytes received. A finished event takes none.
 #[test]
 fn what_has_not_ended_costs_what_has_come() {
     let limits = Limits { max_event: 1 << 30, max_message: 1 << 30, max_body: 1 << 30 };

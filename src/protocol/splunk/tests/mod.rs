@@ -1,5 +1,5 @@
-//! `corpus`: what Docker's driver really sent. `heads`: what heads ask for, and what they are answered. `hostile`: what strangers may
-//! send. Here: what others send, and what it becomes.
+//! `corpus`: recordings of Docker's driver. `heads`: heads of requests and their answers. `hostile`: bodies of hostile senders. Here:
+//! events of other senders, and their records.
 
 mod corpus;
 mod heads;
@@ -28,7 +28,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("in memory")
 }
 
-/// Hands each record of a body to `take`; returns how it ends.
+/// Passes each record of a body to `take`; returns how the body ends.
 fn records(post: Post, body: &[u8], senders: Senders, mut take: impl FnMut(&Record<'_>)) -> Result<u64, Refused> {
     if body.len() < 10_000 {
         any_body(&post, body, LIMITS, &[body.len() / 3, 1]);
@@ -41,7 +41,7 @@ fn records(post: Post, body: &[u8], senders: Senders, mut take: impl FnMut(&Reco
     Ok(read.found())
 }
 
-/// Of a body with one event.
+/// Checks the record of a body with one event.
 #[track_caller]
 fn check(body: &str, expected: impl FnMut(&Record<'_>)) {
     assert_eq!(records(events(), body.as_bytes(), Senders::Anybody, expected), Ok(1), "{body}");
@@ -191,7 +191,7 @@ fn docker_s_object_is_known_by_its_names() {
             );
         },
     );
-    // Only Docker sends this, so that a name alone is a name.
+    // Only Docker's driver sends such an event, so a tag without other parts is a container's name.
     check(r#"{"event":{"line":"","source":"stdout","tag":"web"}}"#, |record| {
         assert_eq!((text(record.container_name()).as_str(), record.message), ("web", Some(&b""[..])));
     });
@@ -213,7 +213,7 @@ fn docker_s_object_is_known_by_its_names() {
     }
 }
 
-/// Docker's `splunk-format=raw` has its tag in front of a text.
+/// With `splunk-format=raw`, Docker's driver puts the tag in front of the text.
 #[test]
 fn a_tag_in_front_of_a_text_counts_where_docker_sends() {
     let check = |event: &str, senders, expected: [&str; 3]| {
@@ -232,7 +232,7 @@ fn a_tag_in_front_of_a_text_counts_where_docker_sends() {
     check(&docker_s("web hello"), Senders::Docker, ["web", "-", "hello"]);
     check(&docker_s(id), Senders::Docker, ["-", "-", id]);
     check(&docker_s("?? hello"), Senders::Docker, ["-", "-", "?? hello"]);
-    // Others write the time otherwise, or no host.
+    // Other senders write the time in another form, or no host.
     check(
         &format!(r#"{{"event":"{tagged}","time":1795898403.057468,"host":"h"}}"#),
         Senders::Anybody,
