@@ -1,4 +1,4 @@
-//! Behind a counted frame whose count was wrong: what stands there up to the next `COUNT SP <PRI>`, or a LF, is a line of its own.
+//! Behind a counted frame whose count was wrong: the bytes up to the next `COUNT SP <PRI>`, or a LF, become a line of their own.
 
 use memchr::memchr2;
 
@@ -6,7 +6,7 @@ use super::start::{self, Look};
 use super::{Cut, FoundBy, Framer, Nul, OnFrame, State, Tail};
 
 impl Framer {
-    /// A counted frame ended where neither a count nor `<` stands.
+    /// A counted frame ended, and neither a count nor `<` follows.
     pub(super) fn begin_gap(&mut self, bytes: &[u8]) -> Option<usize> {
         let header = match start::torn_count(bytes) {
             Look::Open => return None,
@@ -20,7 +20,7 @@ impl Framer {
         Some(header)
     }
 
-    /// Goes on in a gap, up to its end if that is here.
+    /// Continues in a gap, up to its end if that is here.
     pub(super) fn gap<'a>(
         &mut self,
         tail: Tail,
@@ -59,7 +59,7 @@ impl Framer {
         self.state = State::Start;
     }
 
-    /// Takes bytes of a gap, and holds the last of them back.
+    /// Takes bytes of a gap, and holds back the last of them.
     fn slide(&mut self, tail: Tail, skips: Option<Cut>, bytes: &[u8], on_frame: OnFrame<'_>) {
         let room = tail.bytes.len();
         let older = (tail.get().len() + bytes.len()).saturating_sub(room);
@@ -73,7 +73,7 @@ impl Framer {
         self.state = State::Gap { tail, skips };
     }
 
-    /// Keeps bytes of a gap, or skips them where it is too long.
+    /// Keeps bytes of a gap, or skips them if the gap is too long.
     pub(super) fn keep_of_gap(&mut self, bytes: &[u8], skips: Option<Cut>, on_frame: OnFrame<'_>) {
         let skips = match skips {
             None if bytes.len() <= self.limit - self.partial.len() => {

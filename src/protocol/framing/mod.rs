@@ -1,38 +1,38 @@
-//! Where a message ends in a stream of bytes: RFC 6587, found frame by frame. Pure: bytes in, frames out; no
-//! socket, no clock, no async.
+//! Finds where a message ends in a stream of bytes, frame by frame: RFC 6587. Pure: bytes in, frames out; no socket, no clock, no async.
 //!
-//! A sender never says which framing it uses, and Docker's driver uses both (octet counting only for RFC 5424
-//! over TLS), so every frame is looked at anew:
+//! A sender does not announce which framing it uses, and Docker's driver uses both (octet counting only for RFC 5424 over TLS). So the
+//! framing is decided anew for each frame:
 //!
-//! - `COUNT SP <PRI>` starts a counted frame. `COUNT` is at most [`start::MAX_COUNT`], and covers its priority
-//! - anything else starts a line, which ends at the next LF; CRs in front of it are not of the message, unless it is Docker's, where a
-//!   terminal writes them
-//! - a NUL ends a line where the sender ends its messages so, as Python's `SysLogHandler` does: on a connection whose first
-//!   message is not Docker's and where no message has ended in LF, and there before `<PRI>`, before another NUL, or when nothing
-//!   came behind it for a while ([`Framer::pause`])
-//! - LFs and NULs where a frame would start are skipped: empty lines, and what some senders put behind a counted frame
+//! - `COUNT SP <PRI>` starts a counted frame. `COUNT` is at most [`start::MAX_COUNT`], and includes the priority
+//! - anything else starts a line, which ends at the next LF. CRs in front of the LF are dropped. Docker's messages keep them, because a
+//!   container's terminal writes them
+//! - a NUL ends a line if the sender ends its messages with NUL, as Python's `SysLogHandler` does. That is assumed on a connection whose
+//!   first message is not Docker's and where no message has ended in LF. Even there a NUL ends a line only before `<PRI>`, before another
+//!   NUL, or when nothing follows for a while ([`Framer::pause`])
+//! - LFs and NULs at the start of a frame are skipped: they are empty lines, or bytes that some senders put behind a counted frame
 //!
 //! # A number without a priority
 //!
-//! `12 rows` is text, and `46 my text` may be a frame of a sender whose template has no priority. rsyslog asks each frame and
-//! takes every digit for a count: `70000 rows in set` costs it what follows. syslog-ng (`transport("auto")`) asks the first byte of a connection and
-//! never again. Here the text decides: the number is a count if the next `COUNT SP` comes exactly where it says, and no LF before; or if
-//! the stream ends or pauses there. On a connection where the next number came so, each number is a count from then on. Else it is
-//! text, and nothing of it is lost. What this cannot tell apart: a counted frame without priority, with a LF in it.
+//! `12 rows` is text, and `46 my text` may be a frame of a sender whose template has no priority. rsyslog decides at each frame and takes
+//! every digit for a count: with `70000 rows in set` it loses the bytes that follow. syslog-ng (`transport("auto")`) decides at the first
+//! byte of a connection and never again. Here the text decides: the number is a count if the next `COUNT SP` comes exactly where the number
+//! says, and no LF comes before; or if the stream ends or pauses there. Once a next number has come so, each number on that connection is a
+//! count. Otherwise the number is text, and none of the text is lost. This rule misses one case: a counted frame without a priority and
+//! with a LF in it.
 //!
 //! # A count that is wrong
 //!
-//! Where neither a count nor `<` follows a counted frame, its sender counts wrongly (characters instead of bytes, the LF or not).
-//! What stands there up to the next `COUNT SP <PRI>`, or a LF, is a line of its own: nothing is lost, and counts hold again from there on.
+//! Where neither a count nor `<` follows a counted frame, the sender miscounts (characters instead of bytes, or without the LF). The bytes
+//! there, up to the next `COUNT SP <PRI>` or LF, become a line of their own: nothing is lost, and counts are valid again behind it.
 //!
-//! What must hold, whatever is sent:
+//! Invariants, for all bytes:
 //!
 //! - the frames do not depend on where the bytes were cut ([`properties`] is this sentence as a function)
-//! - of a frame longer than the limit the start is handed on, once, and exactly the rest is skipped: nothing
-//!   inside an oversized frame is ever taken for a frame
-//! - what is skipped is counted, byte for byte ([`Notes`])
-//! - `partial.len() <= partial.capacity() <= limit`, and an idle framer between two frames holds no memory
-//! - whoever has waited long enough for the end of a frame, or has no memory left for it, may have it cut at any time
+//! - of a frame longer than the limit, only the start is passed on, once, and exactly the rest is skipped: nothing inside an oversized
+//!   frame is ever taken for a frame
+//! - every skipped byte is counted ([`Notes`])
+//! - `partial.len() <= partial.capacity() <= limit`, and a framer that is idle between two frames holds no memory
+//! - a caller may have a frame cut at any time: when the wait for its end was too long, or when there is no memory for it
 
 use memchr::{memchr, memchr2};
 
@@ -51,37 +51,37 @@ mod tests;
 pub use notes::{Cut, Notes, Skipped};
 pub use start::BOM;
 
-/// No limit may be smaller, in bytes.
+/// The smallest limit, in bytes.
 pub const SMALLEST_LIMIT: usize = 16;
 
 /// Finds the frames of one connection.
 #[derive(Debug)]
 pub struct Framer {
-    /// Bytes of a frame that are kept; `>= SMALLEST_LIMIT`.
+    /// The maximum bytes of a frame that are kept; `>= SMALLEST_LIMIT`.
     limit: usize,
     state: State,
-    /// The start of the frame the last feed ended in. Empty unless the state is one of a frame that has not ended.
+    /// The start of the frame in which the last feed ended. Empty unless the state is that of an unfinished frame.
     partial: Vec<u8>,
-    /// Whether all messages are Docker's.
+    /// Whether all messages are from Docker's driver.
     only_docker: bool,
     nul: Nul,
-    /// The last frame was counted.
+    /// Whether the last frame was counted.
     behind_counted: bool,
-    /// Each number at the start of a frame is a count.
+    /// Whether each number at the start of a frame is a count.
     bare_counts: bool,
     notes: Notes,
 }
 
-/// A frame, without its framing; a counted frame keeps its trailing LF.
+/// A frame without its framing. A counted frame keeps its trailing LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found<'a> {
     pub bytes: &'a [u8],
-    /// Only the start of the frame is there.
+    /// Only the start of the frame is present.
     pub cut: bool,
     pub framing: FoundBy,
 }
 
-/// Takes each frame that is found.
+/// Called with each frame that is found.
 type OnFrame<'f> = &'f mut dyn FnMut(Found<'_>);
 
 /// How a frame ended, or would have ended.
@@ -95,7 +95,7 @@ pub enum FoundBy {
 /// Whether a NUL can end a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Nul {
-    /// The first message will tell.
+    /// The first message decides.
     Unknown,
     EndsMessages,
     IsText,
@@ -105,23 +105,23 @@ enum Nul {
 enum State {
     /// At the start of a frame.
     Start,
-    /// In what may be a count and a priority.
+    /// In a possible count and priority.
     Head(Ahead),
-    /// In a line. `announced`: it may be a counted frame without a priority.
+    /// In a line. `announced`: the line may be a counted frame without a priority.
     Line { announced: Option<Announced> },
-    /// Where a message may have ended, which what comes next will tell. `partial` has the message, unless it is skipped.
+    /// Where a message may have ended; the next bytes decide. `partial` has the message, unless the message is skipped.
     MayEnd { at: PossibleEnd, ahead: Ahead },
-    /// Behind a counted frame whose count was wrong. `tail`: its last bytes, which may be a count and are not in `partial` yet.
+    /// Behind a counted frame whose count was wrong. `tail`: the last bytes, which may be a count and are not in `partial` yet.
     Gap { tail: Tail, skips: Option<Cut> },
     /// In a counted frame; `left > 0` bytes are still to come.
     Counted { left: u32 },
-    /// In the rest of a frame that was handed on cut.
+    /// In the rest of a frame that was passed on cut.
     Skip(Rest, Cut),
-    /// In the rest of a frame whose end did not come in time: if what comes next begins a message, it is one.
+    /// In the rest of a frame whose end did not come in time. The next bytes may begin a message.
     Resume { rest: Rest, ahead: Ahead },
 }
 
-/// What there is still to come of a frame that was handed on cut.
+/// The rest of a frame that was passed on cut.
 #[derive(Debug, Clone, Copy)]
 enum Rest {
     Line,
@@ -134,20 +134,20 @@ enum Rest {
 enum PossibleEnd {
     /// Behind a NUL.
     Nul { skips: Option<Cut> },
-    /// Where a number without a priority says.
+    /// At the end of a number without a priority.
     Announced(Announced),
 }
 
-/// A number without a priority: the line is `header` bytes of it and, if it is a count, ends at `end`.
+/// A number without a priority. The line begins with it, in `header` bytes. If it is a count, the frame ends at `end`.
 #[derive(Debug, Clone, Copy)]
 struct Announced {
     header: u8,
     end: u32,
 }
 
-/// A few bytes that were read and not understood yet.
+/// A few bytes that were read and are not decided yet.
 type Ahead = Few<MAX_START>;
-/// A count and its priority, and the byte before.
+/// A count and its priority, and the byte in front.
 type Tail = Few<{ MAX_START + 1 }>;
 
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +163,7 @@ impl<const N: usize> Few<N> {
         Self::NONE.and(bytes)
     }
 
-    /// These bytes, and as many as fit of those behind them.
+    /// These bytes, and as many of the following ones as fit.
     fn and(mut self, behind: &[u8]) -> Self {
         let len = usize::from(self.len);
         let added = behind.len().min(N - len);
@@ -178,7 +178,7 @@ impl<const N: usize> Few<N> {
 }
 
 impl Framer {
-    /// For senders of any kind.
+    /// A framer for senders of any kind.
     pub fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(SMALLEST_LIMIT),
@@ -192,12 +192,12 @@ impl Framer {
         }
     }
 
-    /// For Docker's driver: NULs and CRs are text.
+    /// A framer for Docker's driver: NULs and CRs are text.
     pub fn of_docker(limit: usize) -> Self {
         Self { only_docker: true, nul: Nul::IsText, ..Self::new(limit) }
     }
 
-    /// Takes the next bytes and hands on each frame that ends in them. Frames that lie wholly in `bytes` are not copied.
+    /// Takes the next bytes, and passes on each frame that ends in them. Frames that lie wholly in `bytes` are not copied.
     #[inline]
     pub fn feed(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(Found<'_>)) {
         loop {
@@ -207,12 +207,12 @@ impl Framer {
             }
             bytes = self.step(bytes, &mut on_frame);
         }
-        // Growth never more than doubles, so this frees what an earlier, longer frame needed and nothing else.
+        // Growth at most doubles the capacity. So this frees only memory that an earlier, longer frame needed.
         self.partial.shrink_to(self.partial.len() * 2);
     }
 
-    /// The stream ended in good order: what is left of a line is a message (people pipe `printf` into `nc`), what
-    /// is left of a counted frame is a cut one. After a broken connection do not call this: drop the framer.
+    /// Ends the stream after a clean close: the rest of a line is a message (people pipe `printf` into `nc`), and the rest of a counted
+    /// frame is a cut one. After a broken connection, drop the framer instead.
     pub fn finish(&mut self, on_frame: OnFrame<'_>) {
         match self.state {
             State::Head(ahead) => self.emit(ahead.get(), FoundBy::Line, on_frame),
@@ -239,12 +239,12 @@ impl Framer {
         self.notes = notes;
     }
 
-    /// Whether a message has ended if nothing more comes for a while. See [`pause`](Self::pause).
+    /// Whether a message ends if nothing follows for a while. See [`pause`](Self::pause).
     pub fn may_have_ended(&self) -> bool {
         matches!(self.state, State::MayEnd { ahead, .. } if ahead.len == 0)
     }
 
-    /// Nothing came for a while: a message that may have ended has.
+    /// Nothing came for a while: a message that may have ended has ended.
     pub fn pause(&mut self, on_frame: OnFrame<'_>) {
         match self.state {
             State::MayEnd { at, ahead } if ahead.len == 0 => self.end_at(at, on_frame),
@@ -252,8 +252,8 @@ impl Framer {
         }
     }
 
-    /// Waits for the end of a frame no longer, because it is too late: hands on what there is of it, cut, and will skip the rest,
-    /// unless a message begins with the next bytes. Does nothing while there is nothing but a count, which holds no memory.
+    /// Gives up waiting for the end of a frame because it is late. Passes on the frame so far, cut, and skips the rest, unless a message
+    /// begins with the next bytes. Does nothing if only a count has arrived, which holds no memory.
     pub fn time_out(&mut self, on_frame: OnFrame<'_>) {
         self.pause(on_frame);
         if let Some(rest) = self.cut(on_frame) {
@@ -261,15 +261,15 @@ impl Framer {
         }
     }
 
-    /// Waits for the end of a frame no longer, because there is no memory for it: hands on what there is of it, cut, and will skip
-    /// the rest. Does nothing while there is nothing but a count, which holds no memory.
+    /// Gives up waiting for the end of a frame because there is no memory for it. Passes on the frame so far, cut, and skips the rest. Does
+    /// nothing if only a count has arrived, which holds no memory.
     pub fn give_up(&mut self, on_frame: OnFrame<'_>) {
         if let Some(rest) = self.cut(on_frame) {
             self.state = State::Skip(rest, Cut::Memory);
         }
     }
 
-    /// What is to be told since the last call.
+    /// The notes since the last call. `None`: there are none.
     pub fn take_notes(&mut self) -> Option<Notes> {
         (self.notes != Notes::default()).then(|| std::mem::take(&mut self.notes))
     }
@@ -279,7 +279,7 @@ impl Framer {
         self.partial.capacity()
     }
 
-    /// Whether bytes of a frame were taken that has neither ended nor been handed on cut.
+    /// Whether a frame has begun that has neither ended nor been passed on cut.
     pub fn unfinished(&self) -> bool {
         match self.state {
             State::Head(_) | State::Line { .. } | State::Counted { .. } => true,
@@ -289,8 +289,8 @@ impl Framer {
         }
     }
 
-    /// What most connections send, without a look at states: lines that begin with `<`, lie wholly in `bytes` and have no CR at
-    /// their end, once a LF has ended a message. Returns what is behind them.
+    /// The fast path for most connections, once a LF has ended a message: takes lines that begin with `<`, lie wholly in `bytes` and do not
+    /// end in a CR. Returns the bytes behind them.
     #[inline]
     fn whole_lines<'a>(&self, mut bytes: &'a [u8], on_frame: &mut impl FnMut(Found<'_>)) -> &'a [u8] {
         if !matches!(self.state, State::Start) || self.nul != Nul::IsText || self.behind_counted {
@@ -313,7 +313,7 @@ impl Framer {
         }
     }
 
-    /// Takes some of the bytes, or decides what they are. Returns what is behind those that were taken.
+    /// Takes some of the bytes, or decides what they are. Returns the bytes behind those that were taken.
     fn step<'a>(&mut self, bytes: &'a [u8], on_frame: OnFrame<'_>) -> &'a [u8] {
         match self.state {
             State::Start => self.start(bytes),
@@ -339,7 +339,7 @@ impl Framer {
         }
     }
 
-    /// Goes on with a start of which a part came with earlier bytes.
+    /// Continues with the start of a frame whose first bytes came earlier.
     fn head<'a>(&mut self, ahead: Ahead, bytes: &'a [u8], on_frame: OnFrame<'_>) -> &'a [u8] {
         let joined = ahead.and(bytes);
         let Some(header) = self.begin(joined.get()) else {
@@ -355,8 +355,7 @@ impl Framer {
         }
     }
 
-    /// Decides what the frame is that begins here: sets the state, and returns how many bytes are its framing. `None`: more bytes
-    /// must come.
+    /// Decides what frame begins here: sets the state, and returns the number of framing bytes. `None`: more bytes are needed.
     fn begin(&mut self, bytes: &[u8]) -> Option<usize> {
         let number = match bytes[0] {
             b'1'..=b'9' => start::number(bytes),
@@ -451,7 +450,7 @@ impl Framer {
         }
     }
 
-    /// The next byte that ends a line, or may.
+    /// The next byte that ends a line, or may end it.
     fn find_end(&self, bytes: &[u8]) -> Option<usize> {
         match self.nul {
             Nul::IsText => memchr(b'\n', bytes),
@@ -480,7 +479,7 @@ impl Framer {
         bytes
     }
 
-    /// A message has ended where it may.
+    /// A message has ended at a possible end.
     fn end_at(&mut self, at: PossibleEnd, on_frame: OnFrame<'_>) {
         match at {
             PossibleEnd::Nul { skips: Some(_) } => {}
@@ -494,7 +493,7 @@ impl Framer {
         self.state = State::Start;
     }
 
-    /// No message has ended where it might: what was read is text of it.
+    /// No message has ended at a possible end: the bytes that were read are part of its text.
     fn not_ended(&mut self, on_frame: OnFrame<'_>) {
         let State::MayEnd { at, ahead } = self.state else { return };
         let nul: &[u8] = match at {
@@ -505,7 +504,7 @@ impl Framer {
             PossibleEnd::Nul { skips: Some(why) } => State::Skip(Rest::Line, why),
             _ => State::Line { announced: None },
         };
-        // None of them ends a line: as text they are, so to speak, behind a LF.
+        // None of these bytes ends a line: they are treated as on a connection where LF ends messages.
         let told = std::mem::replace(&mut self.nul, Nul::IsText);
         self.take(nul, on_frame);
         self.nul = told;
@@ -532,7 +531,7 @@ impl Framer {
         behind
     }
 
-    /// Hands on `partial` and `piece` as one frame, if there is anything in it beside CRs at the end of a line.
+    /// Passes on `partial` and `piece` as one frame. CRs at the end of a line are dropped, and an empty frame too.
     fn emit(&mut self, piece: &[u8], framing: FoundBy, on_frame: OnFrame<'_>) {
         self.emit_with(piece, framing, |frame, only_docker| {
             let bytes = without_crs(frame, framing, only_docker);
@@ -542,7 +541,7 @@ impl Framer {
         });
     }
 
-    /// Hands on `partial` and `piece` as the start of a frame.
+    /// Passes on `partial` and `piece` as the start of a frame.
     fn emit_cut(&mut self, piece: &[u8], framing: FoundBy, on_frame: OnFrame<'_>) {
         self.emit_with(piece, framing, |bytes, _| on_frame(Found { bytes, cut: true, framing }));
     }
@@ -567,12 +566,12 @@ impl Framer {
     }
 }
 
-/// What a NUL means on a connection with this first message: of a container's the whole is text, whatever is in it.
+/// The meaning of a NUL on a connection with this first message. Behind a first message of a container, every NUL is text.
 fn nul_behind(first: &[u8]) -> Nul {
     if likeness(first) == Likeness::No { Nul::EndsMessages } else { Nul::IsText }
 }
 
-/// Whether a NUL with this behind it ends a message.
+/// Whether a NUL ends a message, with these bytes behind it.
 fn behind_nul(bytes: &[u8]) -> Look {
     match bytes.first() {
         Some(0) => Look::Yes(1),
@@ -580,11 +579,11 @@ fn behind_nul(bytes: &[u8]) -> Look {
     }
 }
 
-/// A line without the CRs in front of its LF. A terminal of a container writes CR LF: there it belongs to the text, as it does where
-/// a count says what does.
+/// A line without the CRs in front of its LF. A container's terminal writes CR LF: there the CR belongs to the text. In a counted frame it
+/// belongs to the text too.
 fn without_crs(frame: &[u8], framing: FoundBy, only_docker: bool) -> &[u8] {
     let crs = frame.iter().rev().take_while(|byte| **byte == b'\r').count();
-    // Most lines have none, and likeness costs as much as all the rest of framing.
+    // Most lines have no CRs, and `likeness` costs as much as all other framing.
     if crs == 0 {
         return frame;
     }

@@ -1,6 +1,6 @@
-//! What is to be told of a stream beside its frames.
+//! Reports about a stream beside its frames.
 
-/// Why only the start of a frame was handed on.
+/// Why only the start of a frame was passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The frame is longer than the limit.
@@ -11,16 +11,16 @@ pub enum Cut {
     Memory,
 }
 
-/// What is to be told of a stream beside its frames.
+/// Reports about a stream beside its frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Bytes of frames that were handed on cut, which were thrown away.
+    /// Skipped bytes of frames that were passed on cut.
     pub skipped: Skipped,
-    /// How often neither a count nor `<` came behind a counted frame.
+    /// The number of counted frames that neither a count nor `<` followed.
     pub miscounts: usize,
 }
 
-/// Bytes by why their frame was cut.
+/// Skipped bytes, by the reason for which their frame was cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Skipped {
     pub limit: u64,

@@ -1,4 +1,4 @@
-//! The framer's properties as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! The framer's properties as functions. They make a unit test, a property test and a fuzz target one line each.
 
 use super::start::{self, Look, MAX_START, Number};
 use super::{Cut, Found, FoundBy, Framer, Notes, SMALLEST_LIMIT, Skipped};
@@ -7,7 +7,7 @@ use crate::protocol::syslog::{Likeness, likeness};
 /// A frame, whether it was cut, and how it ended.
 pub type Frame = (Vec<u8>, bool, FoundBy);
 
-/// What comes of a stream.
+/// The result of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub found: Vec<Frame>,
@@ -25,7 +25,7 @@ impl Outcome {
     }
 }
 
-/// What happens to a connection beside its bytes.
+/// An event on a connection, beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Pause,
@@ -38,12 +38,12 @@ fn owned(found: Found<'_>) -> Frame {
     (found.bytes.to_vec(), found.cut, found.framing)
 }
 
-/// What comes of a stream that is fed in pieces of the given lengths, the last one taking what is left.
+/// The result of a stream that is fed in pieces of the given lengths. The last piece is the rest.
 pub fn frames(stream: &[u8], limit: usize, pieces: impl IntoIterator<Item = usize>) -> Outcome {
     frames_with(Framer::new(limit), stream, pieces, &[])
 }
 
-/// The same with things that happen: where in the stream, in order.
+/// The same with events: their positions in the stream, in order.
 pub(super) fn frames_with(
     mut framer: Framer,
     stream: &[u8],
@@ -80,7 +80,7 @@ pub(super) fn frames_with(
     Outcome { found, unfinished, last, notes: framer.take_notes().unwrap_or_default() }
 }
 
-/// What a stream holds, written down as directly as possible: everything is there, so nothing needs a state.
+/// The frames of a stream, found as directly as possible: all bytes are present, so that no state is needed.
 fn by_the_book(stream: &[u8], limit: usize, only_docker: bool) -> Outcome {
     let mut book = Book {
         limit,
@@ -190,7 +190,7 @@ impl Book<'_> {
             self.read.notes.skipped.count(text.len() - self.limit, Cut::Limit);
         }
         let kept = &text[..text.len().min(self.limit)];
-        // The last bytes may be a count, as long as nothing comes behind them.
+        // The last bytes may be a count as long as nothing follows them.
         if end.is_none() && text.len().saturating_sub(MAX_START + 1) <= self.limit {
             return self.unfinished((kept.to_vec(), is_long, FoundBy::Line));
         }
@@ -226,7 +226,7 @@ impl Book<'_> {
             if text > self.limit && !is_cut {
                 is_cut = true;
                 self.add(&rest[..self.limit], true, FoundBy::Line);
-                continue; // Now it is known what a NUL is.
+                continue; // Now the meaning of a NUL is known.
             }
             let skipped = |until: usize| until.saturating_sub(self.limit);
             let Some(at) = end else {
@@ -250,7 +250,7 @@ impl Book<'_> {
                     }
                     Look::Open if is_cut => {
                         let until = if behind.is_empty() { at } else { rest.len() };
-                        // What may be the start of a message is not given up before the stream ends.
+                        // The possible start of a message is not counted as skipped before the stream ends.
                         self.read.notes.skipped.count(skipped(until), Cut::Limit);
                         return Goes::NotOn;
                     }
@@ -275,7 +275,7 @@ impl Book<'_> {
         }
     }
 
-    /// The stream ends where a line might have ended: it did not.
+    /// The stream ends at a possible end of a line: the line did not end there.
     fn open_line(&mut self, line: &[u8]) -> Goes {
         let is_long = line.len() > self.limit;
         if is_long {
@@ -294,7 +294,7 @@ impl Book<'_> {
     }
 }
 
-/// Panics unless the frames of `stream`, cut into these pieces, are the frames of the whole.
+/// Panics unless the frames of `stream`, cut into these pieces, are the frames of the whole stream.
 pub fn any_cut(stream: &[u8], limit: usize, pieces: &[usize]) {
     let limit = limit.max(SMALLEST_LIMIT);
     for (new, only_docker) in [(Framer::new as fn(usize) -> Framer, false), (Framer::of_docker, true)] {
@@ -307,8 +307,8 @@ pub fn any_cut(stream: &[u8], limit: usize, pieces: &[usize]) {
     }
 }
 
-/// Panics unless it changes nothing where the bytes are cut between things that happen, and frames are parts of the stream, one behind
-/// the other, of which nothing is counted as skipped.
+/// Panics if cuts between events change the result, if the frames are not consecutive parts of the stream, or if bytes of frames are
+/// counted as skipped.
 pub fn any_events(stream: &[u8], limit: usize, pieces: &[usize], events: &[(usize, Event)]) {
     let shown = stream.escape_ascii();
     for new in [Framer::new, Framer::of_docker] {
@@ -328,7 +328,7 @@ pub fn any_events(stream: &[u8], limit: usize, pieces: &[usize], events: &[(usiz
     }
 }
 
-/// Checks a stream that `bytes` describe whole: a limit, the count of cuts, the cuts, what happens, and the stream.
+/// Checks a stream that `bytes` describe completely: a limit, the number of cuts, an event, its place, the cuts, and the stream.
 pub fn any_bytes(data: &[u8]) {
     let [limit, cuts, event, place, rest @ ..] = data else { return };
     let (cuts, stream) = rest.split_at(usize::from(cuts % 16).min(rest.len()));

@@ -1,10 +1,10 @@
-//! Frames that are handed on cut: how they are cut, how their rest is skipped, and where the next message begins behind it.
+//! Frames that are passed on cut: cutting them, skipping their rest, and finding the next message behind it.
 
 use super::start::{self, Look};
 use super::{Ahead, Cut, FoundBy, Framer, Nul, OnFrame, PossibleEnd, Rest, State, Tail, behind_nul};
 
 impl Framer {
-    /// Goes on behind the start of a frame that was handed on cut.
+    /// Continues behind the start of a frame that was passed on cut.
     pub(super) fn skip<'a>(&mut self, rest: Rest, why: Cut, bytes: &'a [u8]) -> &'a [u8] {
         match rest {
             Rest::Line => self.skip_line(why, bytes),
@@ -48,7 +48,7 @@ impl Framer {
         behind
     }
 
-    /// The first bytes behind a frame whose end did not come in time.
+    /// Takes the first bytes behind a frame whose end did not come in time.
     pub(super) fn resume<'a>(&mut self, rest: Rest, ahead: Ahead, bytes: &'a [u8], on_frame: OnFrame<'_>) -> &'a [u8] {
         let joined = ahead.and(bytes);
         self.state = match start::message(joined.get()) {
@@ -66,7 +66,7 @@ impl Framer {
         bytes
     }
 
-    /// Hands on, cut, what there is of a frame that has not ended. Returns what is still to come of it; `None`: there is no such frame.
+    /// Passes on an unfinished frame so far, cut. Returns the rest of it that is still to come; `None`: there is no such frame.
     pub(super) fn cut(&mut self, on_frame: OnFrame<'_>) -> Option<Rest> {
         if !self.unfinished() {
             return None;

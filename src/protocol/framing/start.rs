@@ -1,22 +1,22 @@
-//! What the first bytes of a frame tell. Pure functions of bytes; `Open` means that more of them are needed.
+//! Recognizes the first bytes of a frame. Pure functions of bytes; `Open` means that more bytes are needed.
 
-/// The longest frame that an octet count may announce, in bytes. No collector takes longer ones: rsyslog's default is 200,000
-/// bytes, syslog-ng's 64 KiB, `max-frame` may be 512 KiB. A larger number is text, which would otherwise cost as much of what follows.
+/// The longest frame that an octet count may announce, in bytes. No collector accepts longer ones: rsyslog's default is 200,000 bytes,
+/// syslog-ng's 64 KiB, `max-frame` may be 512 KiB. A larger number is text; as a count it would cost as many of the bytes that follow.
 pub const MAX_COUNT: usize = 16 * 1024 * 1024;
 
-/// Digits of [`MAX_COUNT`].
+/// The number of digits of [`MAX_COUNT`].
 pub const COUNT_DIGITS: usize = 8;
 
-/// UTF-8's byte order mark. Some senders put one in front of `<`.
+/// UTF-8's byte order mark. Some senders write it in front of `<`.
 pub const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// The longest priority, a byte order mark in front: `BOM<191>`.
+/// The length of the longest priority, with a byte order mark: `BOM<191>`.
 pub const MAX_PRI: usize = 8;
 
-/// The longest count with a priority.
+/// The length of the longest count with a priority.
 pub const MAX_START: usize = COUNT_DIGITS + 1 + MAX_PRI;
 
-/// Whether there is something, and where it ends.
+/// Whether the bytes begin with a pattern, and where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     Yes(usize),
@@ -24,16 +24,16 @@ pub enum Look {
     Open,
 }
 
-/// A number and a blank at the start of a frame.
+/// A number and a space at the start of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Number {
-    /// A count of `octets`, written in `header` bytes, the blank included. `pri` bytes behind it are a priority.
+    /// A count of `octets`, written in `header` bytes with the space. The next `pri` bytes are a priority.
     Count {
         octets: usize,
         header: usize,
         pri: usize,
     },
-    /// There is no priority behind it.
+    /// A number without a priority behind it.
     Bare {
         octets: usize,
         header: usize,
@@ -42,7 +42,7 @@ pub enum Number {
     Open,
 }
 
-/// `<`, one to three digits, `>`, perhaps behind a byte order mark.
+/// `<`, one to three digits, `>`, optionally behind a byte order mark.
 pub fn pri(bytes: &[u8]) -> Look {
     let bom = if bytes.first() == BOM.first() { BOM.len() } else { 0 };
     if bytes.len() < bom {
@@ -61,7 +61,7 @@ pub fn pri(bytes: &[u8]) -> Look {
     Look::Open
 }
 
-/// A number from 1 to [`MAX_COUNT`] and a blank: its value and its length.
+/// A number from 1 to [`MAX_COUNT`] and a space: its value, and the length of both.
 fn number_and_blank(bytes: &[u8]) -> Result<(usize, usize), Look> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().enumerate() {
@@ -75,7 +75,7 @@ fn number_and_blank(bytes: &[u8]) -> Result<(usize, usize), Look> {
     Err(Look::Open)
 }
 
-/// A number and a blank, whatever is behind them.
+/// A number and a space, with any bytes behind.
 pub fn next_number(bytes: &[u8]) -> Look {
     match number_and_blank(bytes) {
         Ok((_, end)) => Look::Yes(end),
@@ -83,7 +83,7 @@ pub fn next_number(bytes: &[u8]) -> Look {
     }
 }
 
-/// What a number at the start of a frame is. A count that does not even cover its priority is none.
+/// Classifies the number at the start of a frame. A count that does not even cover its priority is not a number.
 pub fn number(bytes: &[u8]) -> Number {
     let (octets, header) = match number_and_blank(bytes) {
         Ok(found) => found,
@@ -98,7 +98,8 @@ pub fn number(bytes: &[u8]) -> Number {
     }
 }
 
-/// What is left of a count whose first digits an earlier count took for its own, where it can be told from a count: `0 <13>`.
+/// The rest of a count whose first digits belonged to an earlier count. Only a rest that begins with 0 is recognized, as in `0 <13>`: it
+/// cannot be a count.
 pub fn torn_count(bytes: &[u8]) -> Look {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     match bytes.get(digits) {
@@ -112,7 +113,7 @@ pub fn torn_count(bytes: &[u8]) -> Look {
     }
 }
 
-/// Whether a message begins here, by a priority or by a count and a priority.
+/// Whether a message begins here, with a priority or with a count and a priority.
 pub fn message(bytes: &[u8]) -> Look {
     match bytes.first() {
         Some(b'1'..=b'9') => match number(bytes) {
@@ -124,7 +125,7 @@ pub fn message(bytes: &[u8]) -> Look {
     }
 }
 
-/// Where in `bytes`, which end in `>`, the count begins that ends there with its priority.
+/// `bytes` end in `>`. Finds the start of a count that ends there with its priority.
 pub fn count_before(bytes: &[u8]) -> Option<usize> {
     let open = bytes.iter().rposition(|&byte| byte == b'<')?;
     let before = bytes[..open].strip_suffix(BOM).unwrap_or(&bytes[..open]);

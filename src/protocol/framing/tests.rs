@@ -1,4 +1,4 @@
-//! Framing: what is a frame, and that cutting the stream does not change it.
+//! Framing: which bytes are a frame, and that cuts of the stream do not change it.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::{Framer, Notes, Skipped};
 
 const LIMIT: usize = 16;
 
-/// One line per feature: the stream, the frames found in it (`~` marks a cut one), and what its clean end adds.
+/// One line per feature: the stream, the frames in it (`~` marks a cut frame), and the frames that a clean end adds.
 #[track_caller]
 fn check(stream: &str, expected: &[&str], at_end: &[&str]) {
     let outcome = properties::frames(stream.as_bytes(), LIMIT, []);
@@ -23,7 +23,7 @@ fn show(frames: &[properties::Frame]) -> Vec<String> {
     frames.iter().map(show).collect()
 }
 
-/// With a limit that is large enough: the frames of the whole stream, and what is told beside them. Cut at every two places.
+/// The frames of a whole stream and the notes, with a limit that is large enough. Also checks the stream cut at every two places.
 #[track_caller]
 fn check_all(stream: &str, expected: &[&str], notes: Notes) {
     let mut outcome = properties::frames(stream.as_bytes(), 400, []);
@@ -89,7 +89,7 @@ fn digits_that_are_no_count() {
     check("3 <13>abc\n", &["3 <13>abc"], &[]);
 }
 
-/// A number that is none takes nothing of what follows.
+/// A number that is not a count takes none of the bytes that follow.
 #[test]
 fn text_that_begins_with_a_number() {
     check_all(
@@ -104,7 +104,7 @@ fn text_that_begins_with_a_number() {
     }
 }
 
-/// Frames of a template without a priority: the number is a count where the next one comes exactly there.
+/// Frames of a template without a priority: the number is a count where the next number comes exactly there.
 #[test]
 fn counts_without_a_priority() {
     check("7 my text5 again", &["my text", "again"], &[]);
@@ -117,14 +117,14 @@ fn counts_without_a_priority() {
     check_all("7 my text12", &["7 my text12"], NOTHING);
     check_all("7 my texts\n5 again6\n", &["7 my texts", "5 again6"], NOTHING);
     check_all("7 my text\n5 again\n", &["7 my text", "5 again"], NOTHING);
-    // What is known of the connection does not outlive a count that is wrong.
+    // A wrong count resets what is known of the connection.
     check_all("2 ab2 cd2 efgh\n2 rows\n", &["ab", "cd", "ef", "gh", "2 rows"], Notes { miscounts: 1, ..NOTHING });
 }
 
 #[test]
 fn a_count_that_is_wrong() {
     let miscounts = |miscounts| Notes { miscounts, ..NOTHING };
-    // One too many: the first digit of the next count is taken for text.
+    // One byte too many: the first digit of the next count is taken for text.
     let text = "x".repeat(30);
     check_all(
         &format!("40 <6>{text}hello!40 <6>{text}world!40 <6>{text}hello!39 <6>{text}world!"),
@@ -141,10 +141,10 @@ fn a_count_that_is_wrong() {
     // Characters instead of bytes.
     check_all("8 <6>héllo8 <6>hello", &["<6>héll", "o", "<6>hello"], miscounts(1));
     check_all("7 <6>hello\n<13>next\n7 <6>again\n", &["<6>hell", "o", "<13>next", "<6>agai", "n"], miscounts(2));
-    // Behind a gap counts hold again, and a gap that never ends is a message at the end.
+    // Behind a gap counts are valid again. A gap that never ends is a message at the end.
     check_all("7 <6>hello 12 2 <6> <> 8 <6>hello", &["<6>hell", "o 12 2 <6> <> ", "<6>hello"], miscounts(1));
     check_all("7 <6>hello 8 <6", &["<6>hell", "o 8 <6"], miscounts(1));
-    // `<` behind a counted frame is nobody's mistake.
+    // `<` behind a counted frame is not a miscount.
     check_all(
         "7 <6>hell<13>next\n7 <6>hell\u{feff}<13>next\n",
         &["<6>hell", "<13>next", "<6>hell", "\u{feff}<13>next"],
@@ -152,7 +152,7 @@ fn a_count_that_is_wrong() {
     );
 }
 
-/// A gap is held to the limit as any line is.
+/// The limit applies to a gap as to any line.
 #[test]
 fn a_gap_that_is_too_long() {
     let gap = "x".repeat(50);
@@ -177,11 +177,11 @@ fn nul_ends_a_message() {
     // A NUL with text behind it is text.
     check_all("<14>a\0b\0<14>two\0", &["<14>a\0b", "<14>two"], NOTHING);
     check_all("<14>a\0<1b\0<14>two\0<14", &["<14>a\0<1b", "<14>two\0<14"], NOTHING);
-    // Between frames it is nothing.
+    // Between frames a NUL is ignored.
     check_all("\0<14>a\n\0\n\0<14>b\n5 <14>c\0\x005 <14>d\0", &["<14>a", "<14>b", "<14>c", "<14>d"], NOTHING);
 }
 
-/// Docker splits at LF alone, and what a container prints may be anything.
+/// Docker's driver ends messages with LF alone, and a container may print any bytes.
 #[test]
 fn nul_is_text_where_lf_ends_messages() {
     check_all("<14>a\n<14>b\0<14>c\n<14>d\0\0\n", &["<14>a", "<14>b\0<14>c", "<14>d\0\0"], NOTHING);
@@ -225,7 +225,7 @@ fn a_pause_ends_what_may_have_ended() {
         assert_eq!(found.first().map(|frame| &frame[..]), expected, "{stream:?}");
         assert_eq!(framer.unfinished(), expected.is_none());
     }
-    // Behind it a message begins, whatever it begins with.
+    // A message begins behind the pause, with any bytes.
     let mut framer = Framer::new(LIMIT);
     let mut found = Vec::new();
     framer.feed(b"<14>one\0", |_| {});
@@ -238,7 +238,7 @@ fn a_pause_ends_what_may_have_ended() {
 fn cr_before_lf_is_no_text() {
     check_all("<13>one\r\n\r\n<13>two\r\r\n\r", &["<13>one", "<13>two"], NOTHING);
     check_all("9 <13>one\r\n<13>a\rb\r\0\n", &["<13>one\r\n", "<13>a\rb\r\0"], NOTHING);
-    // A terminal of a container writes it.
+    // A container's terminal writes the CR.
     let of_docker = "<30>Nov 20 17:28:47 nginx:1.25/web/2a9052a5c36e[23223]: one\r";
     let of_others = "<14>Nov 20 17:28:47 win-7 Security-Auditing[812]: one";
     check_all(&format!("{of_docker}\n{of_others}\r\n"), &[of_docker, of_others], NOTHING);
@@ -260,7 +260,7 @@ fn oversized_frames() {
     check("<14>456789abcdef\0<14>x\0<14>456789abcdef\0x\0\0", &["<14>456789abcdef", "<14>x", "<14>456789abcdef~"], &[]);
 }
 
-/// Each byte of an oversized frame that is not handed on is counted.
+/// Each byte of an oversized frame that is not passed on is counted.
 #[test]
 fn what_is_skipped_is_counted() {
     for (stream, skipped) in [
@@ -276,7 +276,7 @@ fn what_is_skipped_is_counted() {
     }
 }
 
-/// What a forger would try: a frame inside the part of an oversized frame that is skipped.
+/// A forgery: a frame inside the skipped part of an oversized frame.
 #[test]
 fn nothing_is_forged_out_of_an_oversized_frame() {
     let forged = "<13>".to_owned() + &"x".repeat(16) + "\n<13>forged\n9 <13>forged";
@@ -290,15 +290,15 @@ fn nothing_is_forged_out_of_an_oversized_frame() {
     check("xxxxxxxxxxxxxxxxxxxx 9 <13>forged\n<13>next\n", &["xxxxxxxxxxxxxxxx~", "<13>next"], &[]);
 }
 
-/// What a framer finds if this happens behind the first `at` bytes of a stream.
+/// The result if this event happens behind the first `at` bytes of a stream.
 fn with(event: Event, stream: &str, at: usize) -> (Vec<String>, Notes) {
     let outcome = properties::frames_with(Framer::new(LIMIT), stream.as_bytes(), [], &[(at, event)]);
     let notes = outcome.notes;
     (show(&outcome.frames()), notes)
 }
 
-/// Wherever the wait for a frame's end is given up for want of memory: the frame comes once, cut, its rest is skipped, and the
-/// next is whole.
+/// Gives up a frame for want of memory, at any place: the frame is passed on once, cut, its rest is skipped, and the next frame is
+/// complete.
 #[test]
 fn a_frame_for_which_there_is_no_memory() {
     for (stream, expected) in [
@@ -320,7 +320,7 @@ fn a_frame_for_which_there_is_no_memory() {
     }
 }
 
-/// Behind a message whose end did not come in time, the next bytes begin another if they can.
+/// Behind a message whose end did not come in time, the next bytes begin another message if they can.
 #[test]
 fn a_frame_that_is_not_waited_for() {
     let skipped = |timeout| Notes { skipped: Skipped { timeout, ..Skipped::default() }, ..NOTHING };
@@ -338,7 +338,7 @@ fn a_frame_that_is_not_waited_for() {
         ("5 <14>ab", "c7 <14>two", vec!["<14>a", "b~", "<14>two"], 1),
         ("<14>one\0", "<14>two\0", vec!["<14>one", "<14>two"], 0),
         ("7 my text", "5 again", vec!["my text", "again"], 0),
-        // Nothing but a number is not given up.
+        // A number alone is not given up.
         ("7", " <14>two", vec!["<14>two"], 0),
     ] {
         let stream = [before, after].concat();
@@ -351,12 +351,12 @@ fn a_frame_that_is_not_waited_for() {
             }
         }
     }
-    // Of a frame that is too long, the real end is waited for.
+    // A frame that is too long ends at its real end.
     let (found, notes) = with(Event::TimeOut, "<14>456789abcdefgh<14>two\n<14>next\n", 18);
     assert_eq!((found, notes.skipped.limit), (vec!["<14>456789abcdef~".to_owned(), "<14>next".to_owned()], 9));
 }
 
-/// Docker's own shapes, longer than the toy limit allows.
+/// Docker's formats, which are longer than the small limit of the other tests.
 #[test]
 fn a_long_frame_in_many_pieces() {
     let message = "<30>1 2026-11-20T22:27:31Z docker-host-1 app 1 app - ".to_owned() + &"é".repeat(8192) + "\n";
@@ -384,7 +384,7 @@ fn frames_inside_one_read_are_not_copied() {
     assert_eq!(frames, 3);
 }
 
-/// Pieces of what senders send, so that counts, ends and limits are met often.
+/// Pieces as senders write them, so that counts, ends and limits occur often.
 fn streams(pieces: usize) -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         "[0-9 \n<>ax\\x00\r]{0,6}".prop_map(String::into_bytes),
@@ -435,7 +435,7 @@ proptest! {
 }
 
 proptest! {
-    // Each of them is thousands of cuts.
+    // Each case is thousands of cuts.
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
