@@ -1,29 +1,29 @@
-//! What the answer to a message means.
+//! The answer to a publication.
 
 use super::{Message, words};
 use crate::record::json_reader::{each_member, text};
 
-/// Errors by `err_code` that are about one message: "message size exceeds maximum allowed", "header size exceeds maximum allowed".
+/// Values of `err_code` that concern one message: "message size exceeds maximum allowed", "header size exceeds maximum allowed".
 const POISON: [u32; 2] = [10054, 10097];
-/// "resource limits exceeded for account", which has the code of a bad request.
+/// "resource limits exceeded for account": its `code` is that of a bad request.
 const AGAIN: [u32; 1] = [10002];
-/// "account not found", "JetStream not enabled for account", "JetStream not enabled": they have the code of a busy server.
+/// "account not found", "JetStream not enabled for account", "JetStream not enabled": their `code` is that of a busy server.
 const STOP: [u32; 3] = [10035, 10039, 10076];
-/// A message could not be stored, for whatever reason is in the text: the stream is full, or the message is "to large" for the store.
+/// The message could not be stored. Only the text has the reason: the stream is full, or the message is "to large" for the store.
 const STORE_FAILED: u32 = 10077;
 
 /// The verdict of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is stored, now or before.
+    /// The message is stored, by this publication or an earlier one.
     Stored,
-    /// It is not stored, and may be later.
+    /// The message is not stored. A retry may succeed.
     Again(String),
-    /// It will never be stored.
+    /// The message will never be stored.
     Poison(String),
-    /// No message is stored as things are.
+    /// No message can be stored as things are.
     Stop(String),
-    /// No stream takes its subject.
+    /// No stream takes the subject.
     NoStream,
 }
 
@@ -45,9 +45,9 @@ impl Answer {
         match (read, error, sequence) {
             (Ok(()), Some(error), _) => Self::of_error(error),
             (Ok(()), None, Some(1..)) => Self::Stored,
-            // Of a cluster: it has come twice, and its first time is not decided yet.
+            // From a cluster: the message came twice, and the cluster has not yet decided on the first one.
             (Ok(()), None, Some(0)) => Self::Again("the message is being stored".to_owned()),
-            // Somebody else takes the subject and answers, who is no stream.
+            // Another client subscribes to the subject and answers. It is not a stream.
             _ => Self::Stop(format!("the answer is no stream's: {}", words(message.payload))),
         }
     }
@@ -75,7 +75,7 @@ impl Answer {
     }
 }
 
-/// The status of headers that have one: `NATS/1.0 503`.
+/// The status in headers: `NATS/1.0 503`. `None`: they have none.
 pub(super) fn status(headers: &[u8]) -> Option<&[u8]> {
     let line = headers.strip_prefix(b"NATS/1.0")?.split(|byte| *byte == b'\r').next()?.trim_ascii();
     let status = line.split(|byte| *byte == b' ').next()?;

@@ -1,4 +1,4 @@
-//! How a stream is read: by a consumer of ours, which the server forgets when nobody asks it, and which is asked for some messages at a time.
+//! Reads a stream by a consumer of its own. The server forgets an idle consumer, and delivers a batch of messages for each request.
 //!
 //! ```text
 //! → $JS.API.STREAM.NAMES {"subject":"logs.*.*"}                        ← {"streams":["LOGS"]}
@@ -13,35 +13,35 @@ use serde_json::{Value, json};
 use super::answer::status;
 use super::{Message, words};
 
-/// Messages that are asked for at once.
+/// The number of messages in one request.
 const BATCH: usize = 500;
-/// How long a server keeps a consumer of which nobody asks anything.
+/// The time after which a server forgets an idle consumer.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// What is asked of a server: a subject, and JSON.
+/// A request to the server: a subject, and JSON.
 pub struct Question {
     subject: String,
     body: Value,
 }
 
-/// What an answer is, while messages are waited for.
+/// The answer to a request for messages.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// A message of the stream, and its number there.
     Message(u64),
-    /// There are no more now.
+    /// No more messages for now.
     NoMore,
-    /// Why there are none.
+    /// The request failed, for this reason.
     Refused(String),
 }
 
 impl Question {
-    /// Which streams take these subjects?
+    /// Asks which streams take these subjects.
     pub fn streams(subjects: &str) -> Self {
         Self { subject: "$JS.API.STREAM.NAMES".to_owned(), body: json!({"subject": subjects}) }
     }
 
-    /// A consumer of what is stored from a number on; `None`: from now on.
+    /// Creates a consumer that delivers messages from a number on; `None`: new messages only.
     pub fn consumer(stream: &str, from: Option<u64>) -> Self {
         let mut config = json!({"ack_policy": "none", "inactive_threshold": FORGOTTEN_AFTER.as_nanos() as u64});
         match from {
@@ -55,13 +55,13 @@ impl Question {
         Self { subject: format!("$JS.API.CONSUMER.CREATE.{stream}"), body }
     }
 
-    /// What is next, of what is there or comes within a time.
+    /// Asks for the next messages: those that are stored already, or arrive within a time.
     pub fn next(stream: &str, consumer: &str, within: Duration) -> Self {
         let body = json!({"batch": BATCH, "expires": within.as_nanos() as u64});
         Self { subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"), body }
     }
 
-    /// Appends the question. The answer comes to `reply`.
+    /// Appends the request. The server answers to `reply`.
     pub fn append(&self, reply: &str, out: &mut Vec<u8>) {
         let body = self.body.to_string();
         out.extend_from_slice(format!("PUB {} {reply} {}\r\n{body}\r\n", self.subject, body.len()).as_bytes());
@@ -72,14 +72,14 @@ impl Question {
     }
 }
 
-/// The streams of an answer. `Err`: why there are none to be had.
+/// The streams in an answer. `Err`: why the request failed.
 pub fn streams(message: &Message<'_>) -> Result<Vec<String>, String> {
     let said = said(message)?;
     let names = said["streams"].as_array().into_iter().flatten();
     Ok(names.filter_map(|name| Some(name.as_str()?.to_owned())).collect())
 }
 
-/// The consumer of an answer, and the number of the message that it has first.
+/// The name of the consumer in an answer, and the number of the first message that it delivers.
 pub fn consumer(message: &Message<'_>) -> Result<(String, u64), String> {
     let said = said(message)?;
     let found = said["name"].as_str().zip(said["delivered"]["stream_seq"].as_u64());
@@ -99,7 +99,7 @@ fn said(message: &Message<'_>) -> Result<Value, String> {
 }
 
 impl Next {
-    /// What comes after [`Question::next`].
+    /// Reads an answer to [`Question::next`].
     pub fn read(message: &Message<'_>) -> Self {
         match (sequence(message.reply), status(message.headers)) {
             (Some(number), _) => Self::Message(number),
@@ -108,13 +108,13 @@ impl Next {
         }
     }
 
-    /// Whether this is the last of so many messages that one question has.
+    /// Whether no more answers to this request will come, after so many messages.
     pub fn is_last(&self, count: usize) -> bool {
         !matches!(self, Self::Message(_)) || count >= BATCH
     }
 }
 
-/// The number of a message in its stream: of nine tokens the sixth, and of those with a domain and an account the eighth (ADR-15).
+/// The number of a message in its stream: the sixth of nine tokens, or the eighth if the subject has a domain and an account (ADR-15).
 fn sequence(reply: &[u8]) -> Option<u64> {
     let tokens: Vec<&str> = std::str::from_utf8(reply).ok()?.strip_prefix("$JS.ACK.")?.split('.').collect();
     tokens.get(if tokens.len() < 9 { 3 } else { 5 })?.parse().ok()

@@ -1,25 +1,25 @@
-//! What a server says of itself.
+//! The server's INFO.
 
 use crate::record::json_reader::{each_member, text};
 
-/// INFO, as far as it matters.
+/// The relevant parts of INFO.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Info {
-    /// What is to be signed; empty: nobody is asked for a signature.
+    /// The nonce to sign; empty: the server asks for no signature.
     pub nonce: String,
-    /// Bytes of a message with its headers; `None`: it is not said.
+    /// The maximum bytes of a message with its headers; `None`: the server does not say.
     pub max_payload: Option<usize>,
     pub has_headers: bool,
-    /// The server speaks TLS, and with nobody who does not.
+    /// The server requires TLS.
     pub needs_tls: bool,
-    /// The server speaks TLS with those who ask for it.
+    /// The server offers TLS.
     pub has_tls: bool,
-    /// The server asks its clients to go elsewhere.
+    /// The server is shutting down (lame duck mode), and asks its clients to connect elsewhere.
     pub is_leaving: bool,
 }
 
 impl Info {
-    /// `None`: it is no JSON.
+    /// `None`: this is not JSON.
     pub fn read(json: &[u8]) -> Option<Self> {
         let mut info = Self::default();
         let is_true = |value: &str| value == "true";

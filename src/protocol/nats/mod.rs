@@ -1,24 +1,25 @@
-//! NATS and JetStream: what a server says, and what is published to it, as bytes. Pure: no socket, no clock, no async.
+//! NATS and JetStream: decodes the operations of a server, and encodes publications. Pure: no socket, no clock, no async.
 //!
 //! ```text
 //! ← INFO {"max_payload":…,"nonce":…}                      the server speaks first
-//! → CONNECT {…}, SUB inbox.* 1, PING                      what has no sense to it is answered with -ERR
+//! → CONNECT {…}, SUB inbox.* 1, PING                      -ERR answers what the server does not accept
 //! ← PONG
 //! → HPUB subject inbox.7 …, with the header Nats-Msg-Id   one message; many may be on their way
-//! ← MSG inbox.7 … {"stream":"LOGS","seq":12}              it is stored; an object `error`: it is not
-//! ← HMSG inbox.7 … NATS/1.0 503                           nobody takes that subject
-//! → PUB $JS.API.CONSUMER.MSG.NEXT.LOGS.c inbox.0 …         `logferry probe` alone: what is stored
-//! ← HMSG logs.web 1 $JS.ACK.LOGS.c.1.12.… …               one message of it
+//! ← MSG inbox.7 … {"stream":"LOGS","seq":12}              the message is stored; with `error` it is not
+//! ← HMSG inbox.7 … NATS/1.0 503                           no subscriber takes that subject
+//! → PUB $JS.API.CONSUMER.MSG.NEXT.LOGS.c inbox.0 …         only `logferry probe`: reads stored messages
+//! ← HMSG logs.web 1 $JS.ACK.LOGS.c.1.12.… …               a stored message
 //! ```
 //!
-//! Source: docs.nats.io, *Client Protocol*; ADR-4 (headers) and ADR-1 (JetStream's answers) of nats-architecture-and-design; `errors.json` of nats-server.
+//! Source: docs.nats.io, *Client Protocol*; ADR-4 (headers) and ADR-1 (JetStream's answers) of nats-architecture-and-design; `errors.json`
+//! of nats-server.
 //!
-//! - here: [`Decoder`], and what is written
-//! - `info`: what a server says of itself
-//! - `answer`: what the answer to a message means
-//! - `consumer`: how a stream is read
+//! - here: [`Decoder`], and the encoding of publications
+//! - `info`: the server's INFO
+//! - `answer`: the answer to a publication
+//! - `consumer`: reading a stream
 //! - `nkey`: keys and signatures
-//! - `subject`: the subject of a line
+//! - `subject`: the subject under which a line is published
 //! - `properties`: what must hold for all bytes
 
 mod answer;
@@ -39,14 +40,14 @@ pub use info::Info;
 pub use nkey::{BadKey, Creds, Nkey};
 pub use subject::SubjectTemplate;
 
-/// Bytes of a line that are never exceeded, INFO's with the addresses of a large cluster.
+/// The maximum bytes of a line. The longest line is INFO with the addresses of a large cluster.
 const MAX_LINE: usize = 64 << 10;
-/// Bytes of a message that are never exceeded, where no other limit is set: answers have a hundred or two.
+/// The default for the maximum bytes of a message. Answers have a hundred or two.
 const MAX_MESSAGE: usize = 64 << 10;
-/// How much of a server's own words is shown, in bytes.
+/// The maximum bytes of a server's text that are shown.
 const MAX_WORDS: usize = 300;
 
-/// What a server says at a time.
+/// An operation of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op<'a> {
     /// JSON.
@@ -55,31 +56,31 @@ pub enum Op<'a> {
     Ping,
     Pong,
     Ok,
-    /// Its words, without their quotes.
+    /// The error text, without its quotes.
     Err(&'a [u8]),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub subject: &'a [u8],
-    /// Where an answer to it goes; empty: nowhere.
+    /// The subject for answers; empty: no answer is wanted.
     pub reply: &'a [u8],
-    /// From `NATS/1.0` on; empty: there are none.
+    /// The headers, from `NATS/1.0` on; empty: there are none.
     pub headers: &'a [u8],
     pub payload: &'a [u8],
 }
 
-/// What is no NATS. There is no way to find what comes next: the connection has to end.
+/// The bytes are not NATS. There is no way to find the next operation: the connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no NATS: {0}")]
 pub struct BadOp(&'static str);
 
-/// Finds what a server says in the bytes of a connection. What it finds does not depend on where the bytes were cut.
+/// Finds the operations of a server in the bytes of a connection. The result does not depend on where the bytes are cut.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The start of what has not ended. `held.len() < MAX_LINE + max_message + 2`
+    /// The start of an unfinished operation. `held.len() < MAX_LINE + max_message + 2`
     held: Vec<u8>,
-    /// Bytes of a message that are never exceeded.
+    /// The maximum bytes of a message.
     max_message: usize,
 }
 
@@ -89,7 +90,7 @@ impl Default for Decoder {
     }
 }
 
-/// What a server knows a client by.
+/// The credentials of a client.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     Nobody,
@@ -110,12 +111,12 @@ pub enum Login {
 }
 
 impl Decoder {
-    /// For messages of so many bytes at most.
+    /// `max_message`: the maximum bytes of a message.
     pub fn with_limit(max_message: usize) -> Self {
         Self { held: Vec::new(), max_message }
     }
 
-    /// Takes the next bytes and hands on what ends in them. An error, ours or of `on_op`, is the end.
+    /// Takes the next bytes, and passes on each operation that ends in them. After an error, ours or of `on_op`, the connection has to end.
     pub fn feed<E: From<BadOp>>(
         &mut self,
         bytes: &[u8],
@@ -133,20 +134,20 @@ impl Decoder {
             on_op(op)?;
             rest = behind;
         }
-        // What is held is the start of one op, which has a limit.
+        // The start of one operation, which has a limit.
         if !rest.is_empty() {
             self.held = rest.to_vec();
         }
         Ok(())
     }
 
-    /// Nothing has begun that has not ended.
+    /// Whether no operation is unfinished.
     pub fn is_between(&self) -> bool {
         self.held.is_empty()
     }
 }
 
-/// What some bytes begin with, and what is behind it. `None`: it has not ended.
+/// The operation at the start of some bytes, and the bytes behind it. `None`: it is incomplete.
 fn next(bytes: &[u8], max_message: usize) -> Result<Option<(Op<'_>, &[u8])>, BadOp> {
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(MAX_LINE)]) else {
         return if bytes.len() < MAX_LINE { Ok(None) } else { Err(BadOp("a line is too long")) };
@@ -172,7 +173,7 @@ fn next(bytes: &[u8], max_message: usize) -> Result<Option<(Op<'_>, &[u8])>, Bad
     Ok(Some((op, rest)))
 }
 
-/// `subject sid [reply] [header length] length`, and what is behind that line.
+/// Reads `subject sid [reply] [header length] length`, and the content behind that line.
 fn message<'a>(
     line: &'a [u8],
     rest: &'a [u8],
@@ -212,20 +213,20 @@ fn number(digits: &[u8]) -> Option<usize> {
     is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0')))
 }
 
-/// A server's words in one line, for a person.
+/// A server's text in one line, for the log.
 pub fn words(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(&said[..said.len().min(MAX_WORDS)]);
     let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Appends what opens a session: CONNECT, and a subscription to the answers below `inbox`. PONG says that it is open.
+/// Appends the start of a session: CONNECT, and a subscription to the answers below `inbox`. The server's PONG confirms it.
 pub fn append_opening(login: &Login, is_tls: bool, inbox: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"rust\",\"name\":\"logferry\",\"version\":\"",
     );
     out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
-    // 1: what a server says of itself later is understood.
+    // Protocol 1: the client understands later INFOs.
     out.extend_from_slice(b"\",\"protocol\":1,\"headers\":true,\"no_responders\":true,\"tls_required\":");
     out.extend_from_slice(if is_tls { b"true" } else { b"false" });
     let mut say = |key: &str, value: &str| {
@@ -255,13 +256,13 @@ pub fn append_opening(login: &Login, is_tls: bool, inbox: &str, out: &mut Vec<u8
     out.extend_from_slice(b".* 1\r\nPING\r\n");
 }
 
-/// A message that is published, and by which it is known.
+/// A message to publish, with its identity.
 pub struct Publication<'a> {
     pub subject: &'a [u8],
     pub inbox: &'a str,
-    /// The answer comes to `inbox.number`.
+    /// The server answers to `inbox.number`.
     pub number: u64,
-    /// `Nats-Msg-Id`, by which a stream knows what it has already.
+    /// `Nats-Msg-Id`, by which a stream recognizes duplicates.
     pub id: &'a [u8],
     pub payload: &'a [u8],
 }
@@ -274,7 +275,7 @@ impl Publication<'_> {
         BEFORE_ID.len() + self.id.len() + BEHIND_ID.len()
     }
 
-    /// Bytes as `max_payload` counts them.
+    /// The length that `max_payload` limits.
     pub fn byte_len(&self) -> usize {
         self.headers_len() + self.payload.len()
     }
@@ -301,14 +302,14 @@ impl Publication<'_> {
     }
 }
 
-/// The number of the message to which an answer came to this subject.
+/// The number of the publication whose answer came to this subject.
 pub fn answered(subject: &[u8], inbox: &str) -> Option<u64> {
     let digits = subject.strip_prefix(inbox.as_bytes())?.strip_prefix(b".")?;
     let is_number = (1..=19).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     is_number.then(|| digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// It has secrets.
+/// Hides the secrets.
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")

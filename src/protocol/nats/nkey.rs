@@ -1,27 +1,27 @@
-//! NKEYs: ed25519 keys as NATS writes them, and the signature of what a server makes up. All cryptography is ring's.
+//! NKEYs: ed25519 keys in the notation of NATS, and the signature of a server's nonce. All cryptography is ring's.
 
 use std::fmt;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-/// The first byte of a seed, in whose lower bits the first of its role begin.
+/// The first byte of a seed. Its lower three bits are the start of the role.
 const SEED: u8 = 18 << 3;
 /// The role of a key: a user.
 const USER: u8 = 20 << 3;
-/// Role, key, checksum.
+/// The length of a seed: prefix and role, key, checksum.
 const SEED_BYTES: usize = 2 + 32 + 2;
 
 /// A key of a user.
 pub struct Nkey(Ed25519KeyPair);
 
-/// What a file of credentials has.
+/// The contents of a credentials file.
 pub struct Creds {
     pub jwt: String,
     pub key: Nkey,
 }
 
-/// Says nothing of what was read, which is a secret.
+/// Does not show the input, which is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
     #[error("there is no seed in it: a line that begins with SU")]
@@ -35,7 +35,7 @@ pub enum BadKey {
 }
 
 impl Nkey {
-    /// The key of the first seed in a text, in a line of its own.
+    /// Reads the first seed in a text. The seed has a line of its own.
     pub fn read(text: &str) -> Result<Self, BadKey> {
         let seed = text.lines().map(str::trim).find(|line| line.starts_with('S')).ok_or(BadKey::NoSeed)?;
         let bytes = BASE32_NOPAD.decode(seed.as_bytes()).map_err(|_| BadKey::Damaged)?;
@@ -44,7 +44,7 @@ impl Nkey {
         if crc16(content).to_le_bytes() != checksum {
             return Err(BadKey::Damaged);
         }
-        // Five bits say that it is a seed, the next eight whose.
+        // Five bits for the seed, and the next eight for the role.
         let (kind, role) = (content[0] & 0xf8, content[0] << 5 | content[1] >> 3);
         if (kind, role) != (SEED, USER) {
             return Err(BadKey::NoUser);
@@ -52,7 +52,7 @@ impl Nkey {
         Ed25519KeyPair::from_seed_unchecked(&content[2..]).map(Self).map_err(|_| BadKey::Damaged)
     }
 
-    /// The public key, as a server's config has it.
+    /// The public key, as in a server's configuration.
     pub fn public(&self) -> String {
         let mut bytes = vec![USER];
         bytes.extend_from_slice(self.0.public_key().as_ref());
@@ -60,7 +60,7 @@ impl Nkey {
         BASE32_NOPAD.encode(&bytes)
     }
 
-    /// The signature of a server's nonce, as CONNECT has it.
+    /// The signature of a server's nonce, as CONNECT needs it.
     pub fn sign(&self, nonce: &str) -> String {
         BASE64URL_NOPAD.encode(self.0.sign(nonce.as_bytes()).as_ref())
     }

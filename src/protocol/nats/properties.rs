@@ -1,9 +1,9 @@
-//! What must hold for all bytes, as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! Properties that must hold for all bytes. As functions, they make a unit test, a property test and a fuzz target one line each.
 
 use super::*;
 use crate::record::Record;
 
-/// What was found, with an owner.
+/// An operation, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     Info(Vec<u8>),
@@ -16,7 +16,7 @@ pub enum Found {
     Bad(BadOp),
 }
 
-/// What a decoder finds in a stream that comes in pieces of these lengths, the last one taking what is left.
+/// The operations in a stream that comes in pieces of these lengths. The last piece is the rest.
 pub fn found(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Vec<Found> {
     let (mut decoder, mut found, mut rest) = (Decoder::default(), Vec::new(), stream);
     for piece in pieces.into_iter().chain([usize::MAX]) {
@@ -44,7 +44,7 @@ pub fn found(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Vec<Foun
     found
 }
 
-/// Panics unless a stream in these pieces is the whole stream, and what is said in it can be understood or not.
+/// Panics if the operations depend on where a stream is cut, or if reading an operation panics.
 pub fn any_cut(stream: &[u8], pieces: &[usize]) {
     let whole = found(stream, []);
     assert_eq!(
@@ -74,8 +74,8 @@ fn assert_is_for_the_log(words: &str) {
     assert!(!words.contains(char::is_control) && words.len() < 4 * MAX_WORDS, "{words:?}");
 }
 
-/// [`any_cut`] of bytes that choose everything: how many cuts, the cuts, the stream. The bytes are also read as an answer's payload and as
-/// files of keys, and what is said in a line becomes its subject.
+/// [`any_cut`] with bytes that choose the number of cuts, the cuts and the stream. The bytes are also read as the payload of an answer and
+/// as key files, and as a line for its subject.
 pub fn any_bytes(data: &[u8]) {
     if let [cuts, rest @ ..] = data {
         let (cuts, stream) = rest.split_at(usize::from(cuts % 16).min(rest.len()));
@@ -88,8 +88,7 @@ pub fn any_bytes(data: &[u8]) {
     any_line(data);
 }
 
-/// Panics unless the subject of a line has the tokens of its template, each of which can be published to, and what is published is
-/// what a server will read.
+/// Panics unless the subject of a line has the tokens of its template, each token is legal, and a server can read the publication back.
 pub fn any_line(line: &[u8]) {
     let record = Record::from_line(line, "docker@32473");
     let mut subject = Vec::new();
@@ -101,7 +100,7 @@ pub fn any_line(line: &[u8]) {
         Publication { subject: &subject, inbox: "_INBOX.1", number: 7, id: b"5b00/central-1-7", payload: line };
     let mut written = Vec::new();
     publication.append(&mut written);
-    // As a subscriber would get it, from a server that puts its SID there.
+    // As a subscriber receives it, from a server that inserts the SID.
     let head = written.iter().position(|byte| *byte == b'\n').expect("a line");
     let text = String::from_utf8(written[..head].to_vec()).expect("ASCII");
     let (subject_said, rest) = text.strip_prefix("HPUB ").and_then(|rest| rest.split_once(' ')).expect("a subject");

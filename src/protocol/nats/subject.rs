@@ -1,12 +1,12 @@
-//! The subject of a line: a template with the line's fields filled in. Fields come from strangers: each becomes a harmless part of one
-//! token, so that no value names a subject outside the template's own.
+//! The subject of a line: a template filled in with the line's fields. Fields come from untrusted senders. Each becomes a harmless part of
+//! one token, so that no value can change the other tokens.
 
 use crate::record::Record;
 use crate::record::template::{Part, parts, pattern};
 
-/// Bytes of one field, at the most.
+/// The maximum bytes of one field.
 const MAX_FIELD: usize = 128;
-/// Bytes of a subject whose template has less than that: the line it stands in has at most 4096 in a server.
+/// The maximum bytes of a subject, unless its template alone is longer. A server limits the whole line of the operation to 4096 bytes.
 const MAX_SUBJECT: usize = 1024;
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl SubjectTemplate {
         tokens.collect::<Vec<_>>().join(".")
     }
 
-    /// The subject of a line, instead of what is in `subject`.
+    /// Replaces the contents of `subject` by the subject of a line.
     pub fn fill(&self, record: &Record<'_>, subject: &mut Vec<u8>) {
         subject.clear();
         for part in &self.parts {
@@ -43,8 +43,8 @@ impl SubjectTemplate {
     }
 }
 
-/// Printable ASCII stands for itself, but for what divides tokens, is a wildcard or begins the server's own subjects. The rest
-/// becomes `_`, and so does nothing.
+/// Appends printable ASCII as it is, except for the separator of tokens, the wildcards and `$`, with which the server's own subjects begin.
+/// These and all other bytes become `_`, and so does an empty value.
 fn push_harmless(value: &[u8], longest: usize, subject: &mut Vec<u8>) {
     let value = if value.is_empty() { b"_" } else { value };
     let harmless = |byte: &u8| if byte.is_ascii_graphic() && !b".*>$".contains(byte) { *byte } else { b'_' };

@@ -153,7 +153,7 @@ fn a_session_is_opened_with_what_the_server_knows_us_by() {
     check(Login::Jwt { jwt: "j".to_owned(), signature: "s".to_owned() }, r#","jwt":"j","sig":"s""#);
 }
 
-/// Seed and public key of the documentation of nkeys.
+/// Seed and public key from the documentation of nkeys.
 const SEED_OF_DOCS: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
 const PUBLIC_OF_DOCS: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
 
@@ -171,7 +171,7 @@ fn a_key_is_read_from_its_seed() {
     assert_eq!(says(&SEED_OF_DOCS.replace('3', "4")), BadKey::Damaged);
     assert_eq!(says(&SEED_OF_DOCS[..57]), BadKey::Damaged);
     assert_eq!(says(PUBLIC_OF_DOCS), BadKey::NoSeed);
-    // Of an account.
+    // The seed of an account.
     let mut bytes = data_encoding::BASE32_NOPAD.decode(SEED_OF_DOCS.as_bytes()).expect("base32");
     (bytes[0], bytes[1]) = (18 << 3, 0);
     let checksum = nkey::crc16(&bytes[..34]).to_le_bytes();
@@ -212,7 +212,7 @@ fn no_field_is_more_than_a_part_of_a_token() {
     check("{name}", "h", &"x".repeat(1000), &"x".repeat(MAX_FIELD_OF_DOCS));
 }
 
-/// As docs/destinations/nats.md says it.
+/// The value in docs/destinations/nats.md.
 const MAX_FIELD_OF_DOCS: usize = 128;
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {
