@@ -1,7 +1,8 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's doc/proxy-protocol.txt): the header in which a proxy says for whom it speaks, in
-//! front of a connection or in each datagram. `proxy-header` reads it; here is told a header from what is none, early, and where it ends.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's doc/proxy-protocol.txt): a header with the client's address that a proxy sends in front
+//! of a connection or in each datagram. `proxy-header` parses the header. This module decides early whether bytes are a header, and finds
+//! its end.
 //!
-//! - `properties` what must hold for all bytes
+//! - `properties`: what must hold for all bytes
 
 pub mod properties;
 
@@ -9,35 +10,36 @@ use core::net::IpAddr;
 
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
-/// Bytes of the longest header that is read, with what a proxy adds to the addresses. Those of today's proxies have some hundred.
+/// The maximum bytes of a header, including extensions (TLVs). Headers of today's proxies have some hundred.
 pub const MAX_HEADER: usize = 4096;
 
-/// Bytes of the longest header of version 1 (section 2.1).
+/// The maximum bytes of a header of version 1 (section 2.1).
 const MAX_VERSION_1: usize = 107;
 
-/// What every header begins with.
+/// The first bytes of every header.
 const VERSION_1: &[u8] = b"PROXY ";
 const VERSION_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2: bytes up to its length, the length among them, and the command of a proxy that speaks for itself.
+/// Version 2: the length of the fixed part, up to and including the header's length, and the command LOCAL: the proxy connects on its own
+/// behalf.
 const FIXED: usize = 16;
 const LOCAL: u8 = 0x20;
 
-/// What the first bytes of a connection are.
+/// The first bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// The beginning of a header: more is to come.
+    /// The start of a header: more bytes are needed.
     Begun,
-    /// A header of so many bytes, and for whom the proxy speaks; `None`: for itself, as when it looks whether we live.
+    /// A header: its length, and the client's address. `None`: the proxy names no client, as in a health check.
     Header(usize, Option<IpAddr>),
     NoHeader,
 }
 
-/// Reads the header that `bytes` begin with. What stands behind the header, or behind where it should have ended, changes nothing.
+/// Reads the header at the start of `bytes`. Bytes behind the header, or behind its maximum length, change nothing.
 pub fn read(bytes: &[u8]) -> Reading {
     let Some(bound) = bound(bytes).filter(|bound| *bound <= MAX_HEADER) else { return Reading::NoHeader };
     let is_whole = bytes.len() >= bound;
     let header = &bytes[..bytes.len().min(bound)];
-    // Whatever family and addresses it has then (section 2.2).
+    // The family and the addresses of LOCAL are ignored (section 2.2).
     if is_whole && header.starts_with(VERSION_2) && header[VERSION_2.len()] == LOCAL {
         return Reading::Header(bound, None);
     }
@@ -49,7 +51,7 @@ pub fn read(bytes: &[u8]) -> Reading {
     }
 }
 
-/// How many bytes the header has; as long as it has not told, how many it may have. `None`: it is none.
+/// The length of the header or, as long as that is unknown, its maximum length. `None`: this is not a header.
 fn bound(bytes: &[u8]) -> Option<usize> {
     let may_be = |start: &[u8]| bytes.starts_with(start) || start.starts_with(bytes);
     if may_be(VERSION_2) {
@@ -62,8 +64,8 @@ fn bound(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// Reads the header that a datagram begins with, which is of version 2: its length, and for whom the proxy speaks. `None`: it has
-/// none, or not the whole of it.
+/// Reads the header at the start of a datagram, which must be of version 2: its length, and the client's address. `None`: there is no
+/// header, or it is incomplete.
 pub fn read_datagram(bytes: &[u8]) -> Option<(usize, Option<IpAddr>)> {
     match read(bytes) {
         Reading::Header(len, client) if bytes.starts_with(VERSION_2) => Some((len, client)),
@@ -77,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// Version 2: command, family, what follows.
+    /// Version 2: command, family, and the rest.
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).expect("short").to_be_bytes();
         [VERSION_2, &[0x20 | command, family], &length, rest].concat()
@@ -87,7 +89,7 @@ mod tests {
         [&[192, 0, 2, 7, 192, 0, 2, 1, 0x30, 0x39, 2, 2], extra].concat()
     }
 
-    /// `expected`: for whom the proxy speaks; `None`: for itself.
+    /// `expected`: the client's address; `None`: the proxy names no client.
     #[track_caller]
     fn check(header: &[u8], expected: Option<&str>) {
         let peer = expected.map(|peer| peer.parse().expect("an address"));
@@ -106,13 +108,13 @@ mod tests {
         check(b"PROXY TCP6 2001:db8::7 2001:db8::1 12345 514\r\n", Some("2001:db8::7"));
         check(b"PROXY UNKNOWN\r\n", None);
         check(b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None);
-        // By TCP and by UDP, with what a proxy adds.
+        // TCP and UDP, with and without extensions.
         check(&v2(1, 0x11, &addresses(b"")), Some("192.0.2.7"));
         check(&v2(1, 0x12, &addresses(b"")), Some("192.0.2.7"));
         check(&v2(1, 0x11, &addresses(&[4, 0, 3, 0, 0, 0])), Some("192.0.2.7"));
         let v6 = [[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7], [0; 16]].concat();
         check(&v2(1, 0x21, &[&v6[..], &[0, 1, 0, 2]].concat()), Some("2001:db8::7"));
-        // LOCAL, with and without addresses, and of a unix socket.
+        // LOCAL without and with addresses, and a Unix socket.
         check(&v2(0, 0, b""), None);
         check(&v2(0, 0x11, &addresses(b"")), None);
         check(&v2(1, 0x31, &[0; 216]), None);
@@ -154,7 +156,7 @@ mod tests {
         assert_eq!(read_datagram(b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n<13>x"), None);
     }
 
-    /// Some leave out what the header ends with, or say less than it has, or more.
+    /// Some headers lack their end, or their length is too small or too large for their addresses.
     #[test]
     fn a_header_ends_where_it_says() {
         let no: [&[u8]; 6] = [
@@ -174,7 +176,7 @@ mod tests {
         }
     }
 
-    /// How much of it was read at once changes nothing.
+    /// The result does not depend on how many bytes were read at once.
     #[test]
     fn a_header_is_no_longer_than_one_may_be() {
         let line = |len: usize| [b"PROXY UNKNOWN ", &vec![b'x'; len - 16][..], b"\r\n"].concat();
@@ -184,7 +186,7 @@ mod tests {
         let header = |len: usize| v2(1, 0x12, &addresses(&vec![0; len - 28]));
         check(&header(MAX_HEADER), Some("192.0.2.7"));
         properties::any_stream(&header(MAX_HEADER + 1));
-        // It is known as soon as it says so, and in a datagram too.
+        // A header that is too long is refused as soon as its length is read, also in a datagram.
         assert_eq!(read(&header(MAX_HEADER + 1)[..FIXED]), Reading::NoHeader);
         assert_eq!(read_datagram(&header(MAX_HEADER + 1)), None);
     }

@@ -1,5 +1,5 @@
-//! What must hold for all bytes in a header's place, as functions, so that a unit test, a property test and a fuzz target are one
-//! line each.
+//! Properties that must hold for all bytes in the place of a header. As functions, they make a unit test, a property test and a fuzz target
+//! one line each.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,8 +7,8 @@ use proxy_header::{Protocol, ProxiedAddress, ProxyHeader, Tlv};
 
 use super::{FIXED, MAX_HEADER, MAX_VERSION_1, Reading, VERSION_1, VERSION_2, read, read_datagram};
 
-/// Panics unless what is read of `stream` is what a second reader finds, however it is cut. As [`read`] remembers nothing, all that
-/// cuts can change is what is said of each beginning.
+/// Panics unless a second reader finds the same in `stream`, however it is cut. [`read`] has no state, so cuts can only affect the result
+/// for each prefix.
 pub fn any_stream(stream: &[u8]) {
     let whole = read(stream);
     let shown = stream.escape_ascii();
@@ -18,7 +18,7 @@ pub fn any_stream(stream: &[u8]) {
     }
     for end in 0..stream.len() {
         match (read(&stream[..end]), whole) {
-            // Whoever reads on takes all there is, and has room for more.
+            // The next reader takes everything, and has room for more.
             (Reading::Begun, Reading::Header(len, _)) => assert!(end < len, "{end} bytes of {shown}"),
             (Reading::Begun, _) => assert!(end < MAX_HEADER, "{end} bytes of {shown}"),
             (known, whole) => assert_eq!(known, whole, "{end} bytes of {shown}"),
@@ -33,8 +33,8 @@ pub fn any_stream(stream: &[u8]) {
     assert_eq!(read_datagram(stream), in_datagram, "{shown}");
 }
 
-/// Panics unless a header that another program writes is read as it was meant. Bytes choose everything: version, command, family,
-/// addresses, ports, what the proxy adds, and what stands behind it.
+/// Panics unless a header that another program writes is read back correctly. The bytes choose version, command, family, addresses, ports,
+/// extensions, and the bytes behind the header.
 pub fn any_written(data: &[u8]) {
     let Some((choices, behind)) = data.split_first_chunk() else { return };
     let [how, added, addresses @ ..]: &[u8; 38] = choices;
@@ -52,7 +52,7 @@ pub fn any_written(data: &[u8]) {
     if is_version_1 {
         header.encode_v1(&mut written).expect("addresses of TCP");
     } else {
-        // As long as no header may be, if so chosen.
+        // Optionally longer than a header may be.
         let unit = if how & 0x80 == 0 { 1 } else { 32 };
         header.append_tlv(Tlv::Noop(usize::from(*added) * unit));
         header.append_tlv(Tlv::Custom(0xe0, behind[..behind.len().min(7)].into()));
@@ -70,7 +70,7 @@ pub fn any_written(data: &[u8]) {
     any_stream(&written);
 }
 
-/// Both, for bytes that choose everything.
+/// Tests one of both with bytes that choose which.
 pub fn any_bytes(data: &[u8]) {
     let Some((what, bytes)) = data.split_first() else { return };
     match what % 4 {
@@ -81,7 +81,7 @@ pub fn any_bytes(data: &[u8]) {
     }
 }
 
-/// What `bytes` begin with, read as directly as possible where all of it is there. `None`: the header has not ended.
+/// Reads the header at the start of complete `bytes` as directly as possible. `None`: the header is incomplete.
 fn by_the_book(bytes: &[u8]) -> Option<Reading> {
     let (len, client) = if bytes.starts_with(VERSION_1) {
         let line = &bytes[..bytes.len().min(MAX_VERSION_1)];
@@ -104,7 +104,7 @@ fn by_the_book(bytes: &[u8]) -> Option<Reading> {
     Some(client.map_or(Reading::NoHeader, |client| Reading::Header(len, client)))
 }
 
-/// What stands between `PROXY ` and the end of the line; the outer `None`: it is no header.
+/// The client's address in the line behind `PROXY `; the outer `None`: the line is not a header.
 fn version_1(line: &[u8]) -> Option<Option<IpAddr>> {
     if line.contains(&b'\r') {
         return None;
