@@ -1,15 +1,15 @@
-//! RELP, syslog with an answer: the frames of both directions, as bytes. Pure: no socket, no clock, no async.
+//! RELP, syslog with acknowledgements: the frames of both directions, as bytes. Pure: no socket, no clock, no async.
 //!
 //! ```text
 //! frame    = TXNR SP COMMAND SP DATALEN [SP DATA] LF      DATA and the blank before it only where DATALEN > 0
-//! open     → rsp "200 OK" and the answerer's offers       who speaks what
+//! open     → rsp "200 OK" and the receiver's offers       features of both sides
 //! syslog   → rsp "200 OK" | "500 …"                       one message
-//! numbered → rsp "200 OK"                                 lines of another logferry, see [`Numbered`]
+//! numbered → rsp "200 OK"                                 lines from another logferry, see [`Numbered`]
 //! close    → rsp, then the hint `0 serverclose 0`
 //! ```
 //!
-//! Source: librelp, doc/relp.md. Both sides offer what they know in `open`; unknown offers are ignored, so that
-//! `numbered` is spoken between two logferries and nowhere else.
+//! Source: librelp, doc/relp.md. Both sides list their features as offers in `open`. Unknown offers are ignored, so that only two
+//! logferries use `numbered`.
 
 mod proof;
 pub mod properties;
@@ -22,15 +22,15 @@ use crate::protocol::held::hold;
 pub use proof::{Key, Nonce, NumberedStreams, Numbering, Proofs, Prover, Signature, statement};
 pub use session::RelpSession;
 
-/// A session's transactions are 1 to this, and then 1 again. 0 is for hints, which nobody answers.
+/// The transaction numbers of a session run from 1 to this, and then from 1 again. 0 is for hints, which have no answer.
 const LAST_TXNR: u32 = 999_999_999;
-/// Digits of a transaction number or a length.
+/// The maximum number of digits in a transaction number or a length.
 const DIGITS: usize = 9;
-/// Letters of a command: librelp's limit.
+/// The maximum number of letters in a command, as in librelp.
 const COMMAND_LETTERS: usize = 32;
 /// The longest frame without its data: `TXNR SP COMMAND SP DATALEN SP`.
 const LONGEST_HEADER: usize = DIGITS + 1 + COMMAND_LETTERS + 1 + DIGITS + 1;
-/// The most a stream's name may have, in bytes: spool id, slash, forward.
+/// The maximum bytes of a stream's name: spool ID, slash, forward.
 const LONGEST_STREAM: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Command {
     Numbered,
     Rsp,
     Serverclose,
-    /// Any other: answered with an error.
+    /// Any other command. The answer to it is an error.
     Unknown,
 }
 
@@ -59,19 +59,19 @@ pub struct Frame<'a> {
     pub txnr: u32,
     pub command: Command,
     pub data: &'a [u8],
-    /// The data was longer than the limit; this is its start.
+    /// The data is longer than the limit, and only its start is here.
     pub cut: bool,
-    /// The data's length, as the header announced it.
+    /// The data's length, from the header.
     pub length: usize,
 }
 
-/// What is no RELP. There is no way to find the next frame: the connection has to end.
+/// The bytes are not RELP. There is no way to find the next frame: the connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no RELP: {0}")]
 pub struct BadFrame(&'static str);
 
 impl BadFrame {
-    /// The error of a frame whose form is right and whose content is wrong.
+    /// The error of a well-formed frame with invalid content.
     pub fn new(what: &'static str) -> Self {
         Self(what)
     }
@@ -83,20 +83,20 @@ impl From<BadFrame> for String {
     }
 }
 
-/// Finds the frames of one direction of one connection. What it finds does not depend on where the bytes were cut.
+/// Finds the frames of one direction of a connection. The result does not depend on where the bytes are cut.
 #[derive(Debug)]
 pub struct Decoder {
-    /// Bytes of a frame's data that are kept.
+    /// The maximum bytes of a frame's data that are kept.
     limit: usize,
     state: State,
-    /// The start of a header, or of the data, that the last feed ended in. Never longer than the limit or a header.
+    /// The start of the header or of the data in which the last feed ended. Never longer than the limit or a header.
     held: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Header,
-    /// In the data of a frame; `left` bytes of it are still to come.
+    /// In the data of a frame; `left` bytes are missing.
     Data {
         header: Header,
         left: usize,
@@ -118,12 +118,12 @@ impl Decoder {
         Self { limit, state: State::Header, held: Vec::new() }
     }
 
-    /// Raises the limit from the next frame on. A smaller one changes nothing.
+    /// Raises the limit, from the next frame on. A smaller limit changes nothing.
     pub fn raise_limit(&mut self, limit: usize) {
         self.limit = self.limit.max(limit);
     }
 
-    /// Takes the next bytes and hands on each frame that ends in them. An error, ours or of `on_frame`, is the end:
+    /// Takes the next bytes, and passes on each frame that ends in them. After an error, ours or of `on_frame`, the connection has to end:
     /// there is no way to find the next frame.
     pub fn feed<E: From<BadFrame>>(
         &mut self,
@@ -136,8 +136,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes some of the next bytes, of one frame at the most, and returns the rest. What is asked of the decoder between two
-    /// frames does not depend on where the bytes were cut either.
+    /// Takes some of the next bytes, at most to the end of one frame, and returns the rest. So the caller may use the decoder between any
+    /// two frames, wherever the bytes are cut.
     fn step<'a, E: From<BadFrame>>(
         &mut self,
         bytes: &'a [u8],
@@ -170,7 +170,7 @@ impl Decoder {
         };
         self.held = Vec::new();
         let rest = &bytes[header.bytes - held..];
-        // The whole frame is here, as nearly always: nothing is copied.
+        // The complete frame is here, as nearly always: nothing is copied.
         if header.length <= self.limit && rest.len() > header.length {
             emit(header, &rest[..header.length], rest[header.length], on_frame)?;
             return Ok(&rest[header.length + 1..]);
@@ -204,7 +204,7 @@ impl Decoder {
         self.held.capacity()
     }
 
-    /// Whether bytes of a frame were taken that has not ended.
+    /// Whether a frame has begun that has not ended.
     pub fn unfinished(&self) -> bool {
         !self.held.is_empty() || matches!(self.state, State::Data { .. })
     }
@@ -223,7 +223,7 @@ fn emit<E: From<BadFrame>>(
     on_frame(Frame { txnr, command, data, cut: data.len() < length, length })
 }
 
-/// `None`: more bytes are needed to tell.
+/// `None`: more bytes are needed.
 fn parse_header(bytes: &[u8]) -> Result<Option<Header>, BadFrame> {
     let Some((txnr, after)) = number(bytes, "a transaction number")? else { return Ok(None) };
     if bytes[after] != b' ' {
@@ -250,14 +250,14 @@ fn parse_header(bytes: &[u8]) -> Result<Option<Header>, BadFrame> {
     Ok(Some(Header { txnr, command, bytes, length: length as usize }))
 }
 
-/// A number and how many digits it has; there is a byte behind it. `None`: more bytes are needed.
+/// A number and the count of its digits. At least one byte follows them. `None`: more bytes are needed.
 fn number(bytes: &[u8], what: &'static str) -> Result<Option<(u32, usize)>, BadFrame> {
     let digits = bytes.iter().take(DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
     match digits {
         0 if !bytes.is_empty() => Err(BadFrame(what)),
         _ if digits > DIGITS => Err(BadFrame(what)),
         _ if digits == bytes.len() => Ok(None),
-        // At most nine digits.
+        // Up to nine digits fit.
         _ => Ok(Some((bytes[..digits].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')), digits))),
     }
 }
@@ -280,7 +280,7 @@ pub fn append(txnr: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends the answer to a frame that was taken.
+/// Appends the answer to a frame that was accepted.
 pub fn append_ok(txnr: u32, out: &mut Vec<u8>) {
     append(txnr, "rsp", b"200 OK", out);
 }
@@ -297,7 +297,7 @@ fn append_header(txnr: u32, command: &str, length: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether an answer says that the frame was taken. The error is what it says instead.
+/// Whether an answer accepts the frame. The error is the answer's text.
 pub fn is_ok(answer: &[u8]) -> Result<(), String> {
     if answer.starts_with(b"200") {
         return Ok(());
@@ -305,22 +305,22 @@ pub fn is_ok(answer: &[u8]) -> Result<(), String> {
     Err(said(answer).unwrap_or_else(|| "an empty answer".to_owned()))
 }
 
-/// The first line of what a peer says, as far as it can be shown; `None`: it says nothing.
+/// The first line of a peer's text, without control characters; `None`: it is empty.
 pub fn said(data: &[u8]) -> Option<String> {
     let first = data.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(first).chars().filter(|c| !c.is_control()).take(100).collect();
     (!shown.is_empty()).then_some(shown)
 }
 
-/// What the sides of a session tell each other first.
+/// The offers that the sides of a session exchange first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offers {
-    /// The sender's spool and forward: the name its lines are numbered under. Only a sender that could number them says it,
-    /// and only a receiver that keeps such numbers says it back.
+    /// The name under which the sender's lines are numbered: its spool and its forward. A sender offers it only if it can number its lines.
+    /// A receiver returns it only if it keeps such numbers.
     pub stream: Option<String>,
-    /// The sender's, if it can prove that it is the one who numbers these lines.
+    /// The sender's key, if the sender can prove that it numbers these lines.
     pub key: Option<Key>,
-    /// The receiver's, for a sender that offers a key.
+    /// The receiver's nonce, for a sender that offers a key.
     pub nonce: Option<Nonce>,
     /// The sender's signature, see [`proof`].
     pub proof: Option<Signature>,
@@ -348,7 +348,7 @@ impl Offers {
         }
     }
 
-    /// Unknown offers are ignored, and so is a stream without the command for it.
+    /// Reads offers. Unknown offers are ignored, and so is a stream without the command `numbered`.
     pub fn read(data: &[u8]) -> Self {
         let value = |name: &str| {
             let mut lines = data.split(|&byte| byte == b'\n');
@@ -360,7 +360,7 @@ impl Offers {
         let legal = |stream: &&str| {
             (1..=LONGEST_STREAM).contains(&stream.len())
                 && stream.bytes().all(|byte| byte.is_ascii_graphic())
-                // Nobody says so himself.
+                // An offer cannot claim to be proven.
                 && !stream.starts_with(proof::PROVEN)
         };
         Self {
@@ -372,8 +372,8 @@ impl Offers {
     }
 }
 
-/// The data of a `numbered` frame: `SESSION SP FIRST LF` and the lines, each as `LENGTH SP LINE`. The first one is line
-/// FIRST of the session SESSION of the sender's spool, the next one FIRST + 1, and so on.
+/// The data of a `numbered` frame: `SESSION SP FIRST LF` and the lines, each as `LENGTH SP LINE`. The first line has the number FIRST in
+/// the session SESSION of the sender's spool, the second has FIRST + 1, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbered<'a> {
     pub session: u32,
@@ -401,14 +401,14 @@ impl<'a> Numbered<'a> {
             let (session, first_line) = std::str::from_utf8(&data[..end]).ok()?.split_once(' ')?;
             let numbered =
                 Self { session: session.parse().ok()?, first_line: first_line.parse().ok()?, lines: &data[end + 1..] };
-            // There is a number for each line, and for the one that would be next.
+            // The number behind the last line must exist too.
             numbered.first_line.checked_add(data.len() as u64)?;
             numbered.lines().all(|line| line.is_some_and(|line| !line.is_empty())).then_some(numbered)
         })();
         parsed.ok_or(BadFrame("a numbered frame that does not hold what it says"))
     }
 
-    /// The lines of the frame; after [`read`](Self::read) there is no `None` among them.
+    /// The lines of the frame. After [`read`](Self::read), none of them is `None`.
     pub fn lines(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut rest = self.lines;
         std::iter::from_fn(move || {

@@ -1,8 +1,8 @@
-//! The decoder's property as a function, so that a unit test, a property test and a fuzz target are one line each.
+//! The decoder's property as a function. It makes a unit test, a property test and a fuzz target one line each.
 
 use super::{BadFrame, COMMAND_LETTERS, COMMANDS, Command, DIGITS, Decoder, LONGEST_HEADER, Numbered, Offers, is_ok};
 
-/// Number, command, data, and whether it was cut.
+/// Transaction number, command, data, and whether the data was cut.
 pub type Frame = (u32, Command, Vec<u8>, bool);
 
 /// How a stream ends.
@@ -11,11 +11,11 @@ pub enum End {
     Whole,
     /// Inside a frame.
     Open,
-    /// This is no RELP.
+    /// The bytes are not RELP.
     Bad,
 }
 
-/// The frames of a stream fed in pieces of the given lengths, the last one taking what is left.
+/// The frames of a stream that is fed in pieces of the given lengths. The last piece is the rest.
 pub fn frames(stream: &[u8], limit: usize, pieces: impl IntoIterator<Item = usize>) -> (Vec<Frame>, End) {
     let mut decoder = Decoder::new(limit);
     let mut found = Vec::new();
@@ -35,7 +35,7 @@ pub fn frames(stream: &[u8], limit: usize, pieces: impl IntoIterator<Item = usiz
     (found, if decoder.unfinished() { End::Open } else { End::Whole })
 }
 
-/// What a stream holds, written down as directly as possible: everything is there, so nothing needs a state.
+/// The frames of a stream, found as directly as possible: all bytes are present, so that no state is needed.
 fn by_the_book(stream: &[u8], limit: usize) -> (Vec<Frame>, End) {
     let mut found = Vec::new();
     let mut rest = stream;
@@ -51,7 +51,7 @@ fn by_the_book(stream: &[u8], limit: usize) -> (Vec<Frame>, End) {
     (found, End::Whole)
 }
 
-/// The frame that some bytes start with, and its length.
+/// The frame at the start of some bytes, and its length.
 fn first(bytes: &[u8], limit: usize) -> Result<(Frame, usize), End> {
     let (txnr, rest) = word(bytes, u8::is_ascii_digit, DIGITS)?;
     let (name, rest) = word(follows(rest, b' ')?, u8::is_ascii_alphabetic, COMMAND_LETTERS)?;
@@ -65,7 +65,7 @@ fn first(bytes: &[u8], limit: usize) -> Result<(Frame, usize), End> {
     Ok(((txnr, command, data[..kept].to_vec(), kept < length), bytes.len() - behind.len()))
 }
 
-/// One to `most` of such bytes, as text, and what is behind them: one byte at least.
+/// One to `most` of such bytes as text, and the rest, which has at least one byte.
 fn word(bytes: &[u8], such: impl Fn(&u8) -> bool, most: usize) -> Result<(&str, &[u8]), End> {
     let length = bytes.iter().take_while(|byte| such(byte)).count();
     match length {
@@ -94,8 +94,8 @@ pub fn any_cut(stream: &[u8], limit: usize, pieces: &[usize]) {
     );
 }
 
-/// [`any_cut`] of bytes that choose everything: a limit, how many cuts, the cuts, and the stream. The bytes are also read as
-/// what a frame may carry: what is understood of them is understood again when we have written it.
+/// [`any_cut`] with bytes that choose the limit, the number of cuts, the cuts, and the stream. The bytes are also read as the data of a
+/// frame: if they are valid, they are the same after a round trip.
 pub fn any_bytes(data: &[u8]) {
     if let [limit, cuts, rest @ ..] = data {
         let (cuts, stream) = rest.split_at(usize::from(cuts % 16).min(rest.len()));

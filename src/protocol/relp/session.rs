@@ -1,5 +1,5 @@
-//! A connection that speaks RELP to a listener: `open`, messages and commands in any number, `close`. Answers come in the order
-//! of what they answer, each when all before it is in the spool.
+//! A connection that speaks RELP to a listener: `open`, any number of messages and commands, `close`. Answers keep the order of their
+//! frames. Each is sent when everything before it is in the spool.
 
 use std::time::Instant;
 
@@ -13,53 +13,53 @@ use crate::protocol::session::{
 
 /// Each read is delivered by itself.
 const CONDUCT: Conduct = Conduct { answers: true, turn_bytes: 1, holds_briefly: false };
-/// Bytes of a `numbered` frame beside the longest line: another logferry's batch is some 64 KiB.
+/// The room for a `numbered` frame beside the longest line, in bytes: another logferry's batch is some 64 KiB.
 const NUMBERED_BATCH: usize = 128 * 1024;
-/// Bytes of the shortest line that another logferry can have: `<0>1 - - - - - -`. Lines are longer here than there, for each may
-/// be told what took it, or become a whole message if it is none. So there must not be more of them than there can be.
+/// The shortest line that another logferry can send, in bytes: `<0>1 - - - - - -`. A line grows on arrival: it may get a note of its input,
+/// or become a whole message if it is not syslog. So a frame must not hold more lines than valid lines would fit.
 const MIN_LINE: usize = 16;
-/// So many lines of a `numbered` frame may have any length.
+/// The number of lines of a `numbered` frame that may have any length.
 const FEW_LINES: usize = 64;
 
-/// A sender that has not understood something, or takes too much memory or time, is simply left: it sends again what has no
+/// On a protocol error, or when a sender takes too much memory or time, the connection ends: the sender repeats frames that have no
 /// answer.
 #[derive(Debug)]
 pub struct RelpSession {
     decoder: Decoder,
     dialog: Dialog,
     deadline: MessageDeadline,
-    /// Until when `open` is waited for.
+    /// The deadline for `open`.
     open_until: Option<Instant>,
     bounds: Bounds,
 }
 
-/// What was said so far, and what is owed for it.
+/// The state of the conversation: what has arrived, and the answers owed for it.
 #[derive(Debug)]
 struct Dialog {
     phase: Phase,
     has_begun: bool,
     max_frame: usize,
-    /// The name the sender's lines are numbered under, if it is another logferry.
+    /// The stream that numbers the sender's lines, if the sender is another logferry.
     stream: Option<Stream>,
     proofs: Proofs,
     answers: Answers<Answer>,
-    /// Bytes of answers to commands among the unanswered.
+    /// Bytes of unsent answers to commands.
     owed: usize,
 }
 
-/// Where the sender's lines are numbered.
+/// The stream that numbers the sender's lines.
 #[derive(Clone, Debug)]
 struct Stream {
     name: String,
-    /// The stream's name before a proof.
+    /// The stream's name without a proof.
     was: Option<String>,
 }
 
 #[derive(Debug)]
 enum Answer {
-    /// Messages, by their transactions' numbers.
+    /// Answers to messages, by their transaction numbers.
     Messages(Vec<u32>),
-    /// Commands, as their answers.
+    /// Answers to commands, as frames.
     Commands(Vec<u8>),
 }
 
@@ -216,7 +216,7 @@ impl Dialog {
         Ok(())
     }
 
-    /// A sender that can number its lines is told that we can tell them apart, and asked who it is.
+    /// Reads offers, and returns ours. A sender that numbers its lines gets its stream back, and a nonce if it offers a key.
     fn open(&mut self, offers: Offers) -> Result<Offers, &'static str> {
         let Offers { stream, key, proof, .. } = offers;
         self.stream = None;
@@ -246,20 +246,20 @@ impl Dialog {
             return Err(BadFrame::new("numbered lines that are too short to be syslog"));
         }
         self.answers.end_batch(None, to);
-        // Lines that follow one another; a line that is refused ends a run.
+        // A run of consecutive lines. A refused line ends the run.
         let Stream { name, was } = &stream;
         let (session, first_line) = (numbered.session, numbered.first_line);
         let mut run = Numbers { stream: name, session, first_line, was: was.as_deref() };
         for line in numbered.lines().flatten() {
             let taken = match line {
-                // One LF at a frame's end is taken for framing; this one is not.
+                // One LF at the end of a frame counts as framing; this LF is part of the line.
                 [.., b'\n'] => to.frame(&[line, b"\n"].concat(), false),
                 _ => to.frame(line, false),
             };
             if taken {
                 self.answers.add_taken(1);
             } else {
-                // What follows has the number behind the next one.
+                // The next run begins behind the refused line.
                 let next = run.first_line + self.answers.taken() + 1;
                 self.answers.end_batch(Some(run), to);
                 run.first_line = next;
@@ -270,7 +270,7 @@ impl Dialog {
         Ok(())
     }
 
-    /// What came is no RELP. A sender that has opened the session hears why, behind what it is owed.
+    /// The bytes are not RELP. If the session is open, the sender gets the reason, behind the answers owed to it.
     fn end(&mut self, bad: BadFrame) -> Violation {
         match self.phase {
             Phase::Open => {
@@ -282,7 +282,7 @@ impl Dialog {
         Violation::new(bad.0)
     }
 
-    /// A message is to be answered once its batch is in the spool.
+    /// Owes the answer to a message, which is due once its batch is in the spool.
     fn message(&mut self, txnr: u32) {
         self.answers.owe_for_message(|last| match last {
             Some(Answer::Messages(txnrs)) => {
@@ -293,12 +293,12 @@ impl Dialog {
         });
     }
 
-    /// A command is answered with a frame, once everything before it is.
+    /// Owes a frame in answer to a command, which is due once everything before it is answered.
     fn command(&mut self, command: &str, txnr: u32, data: &[u8]) {
         let mut frame = Vec::new();
         append(txnr, command, data, &mut frame);
         self.owed += frame.len();
-        // Commands are short, and a read may bring thousands.
+        // Commands are short, and one read may have thousands.
         self.answers.owe_behind(|last| match last {
             Some(Answer::Commands(commands)) => {
                 commands.append(&mut frame);
@@ -308,7 +308,7 @@ impl Dialog {
         });
     }
 
-    /// Answers what waits for nothing any more.
+    /// Sends the answers that are due.
     fn answer_committed(&mut self, out: &mut Vec<u8>) {
         while let Some(answer) = self.answers.next_due() {
             match answer {
@@ -321,7 +321,7 @@ impl Dialog {
         }
     }
 
-    /// Nothing that waits for this batch or a later one will be answered.
+    /// Forgets the answers that wait for this batch or a later one: they are never sent.
     fn forget_from(&mut self, ack: Ack) {
         for answer in self.answers.forget_from(ack) {
             if let Answer::Commands(commands) = answer {

@@ -1,4 +1,4 @@
-//! Frames: what is one, and that cutting the stream does not change it.
+//! Frames: which bytes are a frame, and that cuts of the stream do not change it.
 
 use super::*;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn every_two_cuts(stream: &[u8], limit: usize) {
     }
 }
 
-/// Every pair of cuts, a frame beyond the limit among the frames, and what is no RELP behind them.
+/// Every pair of cuts of some frames, one of them beyond the limit, and then with bytes behind them that are not RELP.
 #[test]
 fn frames_do_not_depend_on_the_cuts() {
     let bytes = b"1 open 3 a=b\n999999999 syslog 12 0123456789\nx\n0 serverclose 0\n7 rsp 6 200 OK\n8 syslog 0\n";
@@ -89,7 +89,7 @@ fn a_proof_is_offered_and_understood() {
     assert!(written.len() < 512, "a session that is not open is read only so far");
     let short = Offers::read(b"commands=numbered\nstream=a\nkey=01\nnonce=xy\nproof=");
     assert_eq!(short, Offers { stream: Some("a".to_owned()), ..Offers::default() });
-    // Nobody calls himself proven.
+    // An offer cannot claim to be proven.
     assert_eq!(Offers::read(b"commands=numbered\nstream=key:0123/central").stream, None);
 }
 
@@ -114,7 +114,7 @@ fn a_numbered_frame_must_hold_what_it_says() {
     bad(b"-1 2\n1 a");
 }
 
-/// Frames, and what is nearly one.
+/// Frames, and bytes that nearly are frames.
 fn streams() -> impl Strategy<Value = Vec<u8>> {
     let commands = COMMANDS.map(|(name, _)| name).into_iter().chain(["", "x", "two words"]).collect::<Vec<_>>();
     let frame = (0..1000u32, prop::sample::select(commands), prop::collection::vec(any::<u8>(), 0..30));
