@@ -1,5 +1,5 @@
-//! tests/corpus-drivers for the tests of the protocols: what Docker's other drivers sent, and what `index.tsv` says of each message. Its
-//! README has the columns.
+//! Access to tests/corpus-drivers for the tests of the protocols: recordings of Docker's other drivers, and the expected messages in
+//! `index.tsv`. The README there describes the columns.
 
 mod outlined;
 
@@ -19,7 +19,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus-drivers")
 }
 
-/// Rows in the index's order, of which there are so many.
+/// The wanted rows in the index's order. Checks their number.
 pub fn rows(count: usize, is_wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
     let rows = rows_any(is_wanted);
     assert_eq!(rows.len(), count, "rows");
@@ -34,13 +34,13 @@ fn rows_any(is_wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
     rows.filter(is_wanted).collect()
 }
 
-/// What was sent for a row, in bytes of its file.
+/// The bytes of a row in its file.
 pub fn sent<'f>(row: &Row, file: &'f [u8]) -> &'f [u8] {
     let [offset, length] = ["offset", "length"].map(|name| row[name].parse::<usize>().expect("a number"));
     &file[offset..][..length]
 }
 
-/// What a column says: `-` is none; `(empty)` is a message of no bytes.
+/// The value of a column: `-` is none; `(empty)` is an empty message.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut bytes = match text {

@@ -1,4 +1,4 @@
-//! A message of which most came before has the line that it has by itself.
+//! A message whose outline is known gets the same line as it does without the outline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::record::UnixMicros;
 
 const RECEIVED: UnixMicros = UnixMicros(1_795_898_357_000_000);
 
-/// Compares each line with what is foretold of it.
+/// Compares each line with the line that the outline predicts.
 struct Foretold {
     settings: Arc<Settings>,
     translator: Translator,
-    /// By the outline, before the message was read.
+    /// The line predicted by the outline, before the message was read.
     line: Option<Vec<u8>>,
     messages: usize,
     foretold: usize,
@@ -100,7 +100,7 @@ fn what_docker_sends_again_and_again_is_foretold() {
         files.dedup();
         let mut to = Foretold::new();
         for name in &files {
-            // Twice: the second time most of it came before.
+            // Twice: the second time most outlines are known.
             (0..2).for_each(|_| feed(protocol, &file(name), &mut to));
         }
         assert!(to.foretold > least, "{driver}: {} of {}", to.foretold, to.messages);
@@ -122,7 +122,7 @@ const PARTS: [&str; 10] =
     ["\\u00e9", "\\ud800", "\\n", "\t", "\"", "\\", "0", ".5", "e9", ",\"short_message\":\"x\",\"timestamp\":1"];
 
 proptest! {
-    /// Whatever is put into one of them.
+    /// The predictions stay correct for changed messages.
     #[test]
     fn nothing_else_is_foretold(
         changes in proptest::collection::vec((0..GELF.len(), 0..12_usize, 0..PARTS.len()), 0..3),
@@ -136,7 +136,7 @@ proptest! {
         }
         let mut to = Foretold::new();
         let mut other = changed.clone();
-        // The next one has another byte somewhere.
+        // This message differs in one byte.
         if let Some(byte) = other.get_mut(again) {
             *byte = b'7';
         }
