@@ -170,7 +170,7 @@ impl Opening {
         Self { handshake, framer: Framer::new(MAX_PING), until: None }
     }
 
-    /// Says HELO.
+    /// Begins the handshake with HELO.
     pub fn begin(&mut self, until: Option<Instant>, out: &mut Vec<u8>) {
         self.until = until;
         self.handshake.hello(out);

@@ -7,7 +7,7 @@
 //! PackedForward           [tag, str or bin: entries end to end, option?]
 //! CompressedPackedForward the same in gzip; option has compressed = "gzip"
 //! time                    integer | float | EventTime (ext 0) | [time, metadata] | nil
-//! option                  {chunk, size, compressed, fluent_signal, …}    chunk: it wants {"ack": chunk}
+//! option                  {chunk, size, compressed, fluent_signal, …}    chunk: the sender wants {"ack": chunk}
 //! ```
 //!
 //! Source: Forward-Protocol-Specification-v1 of Fluentd. `tests/corpus-drivers` has recordings of real senders.
@@ -17,7 +17,7 @@
 //! - here: [`Batch`], one array and its entries
 //! - `framer`: where an array ends
 //! - `msgpack`: values
-//! - `time`: the shapes of time
+//! - `time`: the formats of a time
 //! - `record`: an entry as a [`Record`](crate::record::Record)
 //! - `pieces`: joins the pieces of a message that Docker's driver has split
 //! - `handshake`: authentication of senders, where the listener has a shared key

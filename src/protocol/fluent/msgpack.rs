@@ -82,7 +82,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Through a value of at most `limit` bytes.
+    /// `limit`: the maximum bytes of the value.
     pub fn new(limit: usize) -> Self {
         Self {
             open: [0; MAX_DEPTH],
@@ -225,7 +225,7 @@ fn over_whole(bytes: &[u8], mut at: usize, values: u64, max_depth: usize) -> Opt
     (at <= bytes.len()).then_some(at)
 }
 
-/// The lengths of values by their first byte; 0 where more bytes are needed.
+/// The lengths of values by their first byte; 0 where that byte does not tell.
 const LENGTHS: [u8; 256] = {
     let mut lengths = [1; 256];
     let mut first = 0x80;

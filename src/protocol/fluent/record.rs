@@ -1,5 +1,5 @@
 //! An entry as a record. Labels and environment variables of a container can overwrite the keys of Docker's driver, but not its tag. So the
-//! tag decides first which container it is. Keys that contradict the tag stay fields.
+//! tag decides first which container it is. Keys that are invalid or contradict the tag stay fields.
 
 use std::borrow::Cow;
 
@@ -160,7 +160,7 @@ impl ToRecord for Event<'_> {
     }
 }
 
-/// A piece of a message that Docker's driver has cut (moby `daemon/logger/fluentd/fluentd.go`).
+/// A piece of a message that Docker's driver has split (moby `daemon/logger/fluentd/fluentd.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
     /// The same in all pieces of a message of one stream of one container.

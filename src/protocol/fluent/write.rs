@@ -31,7 +31,7 @@ pub fn append_bin(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends the head of an array of so many values.
+/// Appends the head of an array with `count` values.
 pub fn append_array(count: usize, out: &mut Vec<u8>) {
     match count {
         0..=MAX_SHORT => out.push(0x90 | count as u8),
@@ -40,7 +40,7 @@ pub fn append_array(count: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the head of a map of so many pairs.
+/// Appends the head of a map with `count` pairs.
 fn append_map(count: usize, out: &mut Vec<u8>) {
     match count {
         0..=MAX_SHORT => out.push(0x80 | count as u8),

@@ -69,7 +69,7 @@ impl Talk {
         Self { session, heard: Heard::default(), answers: Vec::new(), now: Instant::now() }
     }
 
-    /// Feeds bytes in one read, which must be right.
+    /// Feeds valid bytes in one read.
     #[track_caller]
     pub fn hears(&mut self, bytes: &[u8]) {
         self.reads(bytes).expect("the Forward protocol");

@@ -32,12 +32,12 @@ fn array(parts: &[&[u8]]) -> Vec<u8> {
     [&[0x90 | parts.len() as u8][..], &parts.concat()].concat()
 }
 
-/// As a str of up to 255 bytes.
+/// A str of up to 255 bytes.
 fn str_(text: &str) -> Vec<u8> {
     [&[0xd9, u8::try_from(text.len()).expect("short")][..], text.as_bytes()].concat()
 }
 
-/// As a bin of any length.
+/// A bin of any length.
 fn bin(bytes: &[u8]) -> Vec<u8> {
     [&[0xc6][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat()
 }

@@ -93,7 +93,7 @@ fn an_array_of_which_nothing_is_taken_is_answered_behind_those_before_it() {
     assert_eq!((talk.answered(), talk.heard.tickets.len()), (vec![], 1), "what is before it is not in the spool");
     talk.commits(1);
     assert_eq!(talk.answered(), [ack("2"), ack("3"), ack("4")].concat());
-    // In the same read, before and behind one that is taken.
+    // In the same read, before and behind an array that is taken.
     talk.hears(&[asks("refused", "5"), asks("b", "6"), asks("refused", "7")].concat());
     assert_eq!(talk.answered(), b"");
     talk.commits(1);
@@ -121,7 +121,7 @@ fn a_chunk_that_comes_again_is_not_taken_twice() {
     ] {
         assert_eq!(texts(&again("1", &said)), ["b", "a"]);
     }
-    // A heartbeat is no message.
+    // A heartbeat is not a message.
     assert_eq!(texts(&again("1", &[b"\xc0".to_vec(), asks("a", "1")])), [""; 0]);
 }
 
@@ -311,7 +311,7 @@ fn an_idle_connection_holds_no_memory() {
     assert_eq!(framer.capacity(), 0);
 }
 
-/// A few bytes on the wire would be gigabytes of lines: each entry is a line, and has the tag.
+/// A few bytes on the wire would become gigabytes of lines: each entry is a line with the tag.
 #[test]
 fn entries_that_would_be_many_more_bytes_as_lines_are_refused() {
     let packed = |tag: &[u8], entries: &[u8]| {
