@@ -107,7 +107,7 @@ impl Cursor {
 }
 
 impl Cursors {
-    /// A request begins.
+    /// Begins a request.
     pub fn begin(&self, sender: IpAddr) -> Upload {
         Upload { sender, batch: Seen::default(), all: Seen::default(), last: None }
     }
@@ -124,13 +124,13 @@ impl Cursors {
         !is_known
     }
 
-    /// A batch is in the spool.
+    /// Records that a batch is in the spool.
     pub fn spooled(&mut self, taken: &Taken) {
         self.used(taken.sender).seen.add_all(&taken.seen);
         self.bound(taken.sender);
     }
 
-    /// The complete request is in the spool, and the answer is sent. If the answer does not arrive, the whole request may come again.
+    /// Records that the complete request is in the spool and is answered. If the answer does not arrive, the whole request may come again.
     pub fn answered(&mut self, upload: &Upload) {
         let seen = &mut self.used(upload.sender).seen;
         seen.forget_families(&upload.all);
@@ -138,7 +138,7 @@ impl Cursors {
         self.bound(upload.sender);
     }
 
-    /// The sender has received the answer: it continues with another request on the same connection, or closes that cleanly.
+    /// Records that the sender has received the answer: it continues with another request on the same connection, or closes that cleanly.
     pub fn confirmed(&mut self, upload: &Upload) {
         let seen = &mut self.used(upload.sender).seen;
         seen.forget_families(&upload.all);

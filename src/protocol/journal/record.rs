@@ -55,7 +55,7 @@ const NOT_CARRIED: [&str; 16] = [
 /// Fields of a container's line that name dockerd or conmon as its writer. The unit is carried: Podman's units are those of the containers.
 const OF_THE_DRIVER: [&str; 5] = ["_PID", "_UID", "_COMM", "_EXE", "_CMDLINE"];
 
-/// The part of a long line that a container's driver has divided.
+/// The part of a long line that a container's driver has split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
     /// The same for all parts of a line. `None`: Podman and older versions of Docker write no ID. There, the parts of a line are
