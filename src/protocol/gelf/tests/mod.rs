@@ -20,7 +20,7 @@ use crate::record::{Record, Source, Stamp, UnixMicros, Value};
 const RECEIVED: UnixMicros = UnixMicros(1_796_000_000_000_000);
 const MAX: usize = 1 << 20;
 
-/// A row of `index.tsv`: its columns by name, and the bytes it is about.
+/// A row of `index.tsv`: its columns by name, and the bytes on the wire.
 struct Row {
     columns: corpus::Row,
     bytes: Vec<u8>,
