@@ -1,8 +1,9 @@
 //! Index acknowledgement: the answer to a request in a channel has a number, and the sender asks later whether that number is safe.
 //!
 //! Here the answer to a request comes when its events are in the spool. So all numbers that a channel has given are safe, and only the next
-//! number has to be remembered. Splunk says `true` once and forgets. Here every question gets `true`, because an answer may be lost. No
-//! number of an unknown channel is safe, and a restart forgets all channels: its sender sends the events again.
+//! number has to be remembered. Splunk says `true` once and forgets. Here a safe number gets `true` as often as the sender asks, because an
+//! answer may be lost. No number of an unknown channel is safe, so its sender sends the events again. After a restart, all channels are
+//! unknown.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;

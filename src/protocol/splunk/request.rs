@@ -11,7 +11,7 @@ use super::{Channel, Refused, Tokens};
 pub struct Head<'a> {
     pub method: &'a str,
     pub path: &'a str,
-    /// What follows the `?`, still encoded.
+    /// The part behind the `?`, still encoded.
     pub query: &'a str,
     /// `Authorization`
     pub authorization: Option<&'a [u8]>,

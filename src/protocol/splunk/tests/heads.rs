@@ -161,7 +161,7 @@ fn what_was_stored_is_safe_and_nothing_else() {
     assert_eq!([acks.stored(one, now), acks.stored(one, now), acks.stored(two, now)], [Some(0), Some(1), Some(0)]);
     assert_eq!(&*Answer::success(Some(1)).body, r#"{"text":"Success","code":0,"ackId":1}"#);
     assert_eq!(&*Answer::success(None).body, r#"{"text":"Success","code":0}"#);
-    // Every question gets an answer.
+    // Every question gets `true`, not only the first.
     for _ in 0..2 {
         let question = r#"{"acks":[2,0,1,0]}"#;
         assert_eq!(ask(&mut acks, one, question, now), safe(r#"{"acks":{"0":true,"1":true,"2":false}}"#));
