@@ -27,7 +27,7 @@
 //!
 //! Invariants, for all bytes:
 //!
-//! - the frames do not depend on where the bytes were cut ([`properties`] is this sentence as a function)
+//! - the frames do not depend on where the bytes were cut ([`properties`] has this as a function)
 //! - of a frame longer than the limit, only the start is passed on, once, and exactly the rest is skipped: nothing inside an oversized
 //!   frame is ever taken for a frame
 //! - every skipped byte is counted ([`Notes`])
