@@ -4,7 +4,7 @@
 //! ← INFO {"max_payload":…,"nonce":…}                      the server speaks first
 //! → CONNECT {…}, SUB inbox.* 1, PING                      -ERR answers what the server does not accept
 //! ← PONG
-//! → HPUB subject inbox.7 …, with the header Nats-Msg-Id   one message; many may be on their way
+//! → HPUB subject inbox.7 …, with the header Nats-Msg-Id   one message; many may be in flight
 //! ← MSG inbox.7 … {"stream":"LOGS","seq":12}              the message is stored; with `error` it is not
 //! ← HMSG inbox.7 … NATS/1.0 503                           no subscriber takes that subject
 //! → PUB $JS.API.CONSUMER.MSG.NEXT.LOGS.c inbox.0 …         only `logferry probe`: reads stored messages

@@ -44,7 +44,7 @@ pub fn found(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Vec<Foun
     found
 }
 
-/// Panics if the operations depend on where a stream is cut, or if reading an operation panics.
+/// Panics if the operations depend on where a stream is cut, or if a text of the server is not fit for the log.
 pub fn any_cut(stream: &[u8], pieces: &[usize]) {
     let whole = found(stream, []);
     assert_eq!(
