@@ -10,7 +10,7 @@ const MAX_ANSWER: usize = 4096;
 #[error("the collector does not answer as the Forward protocol has it; is that a port of Fluentd's `forward`?")]
 pub struct BadAnswer;
 
-/// Finds the values. It holds at most the longest of them and the bytes that came with its last byte.
+/// Finds the values. It holds at most the longest value and the bytes that came with its last byte.
 #[derive(Debug, Default)]
 pub struct Answers {
     held: Vec<u8>,

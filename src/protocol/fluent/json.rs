@@ -1,4 +1,4 @@
-//! Values as JSON: fields store every value that is not a text so.
+//! Values as JSON. Fields store every value that is not a text as JSON.
 
 use super::Value;
 use crate::record::escape;
