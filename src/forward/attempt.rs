@@ -1,5 +1,5 @@
-//! One attempt to reach each collector, as a relay would, for `logferry check --connect`: TCP, TLS, RELP's open, NATS' CONNECT, and a goodbye. No line is
-//! sent.
+//! One attempt to reach each collector, as a relay does, for `logferry check --connect`: TCP, TLS, RELP's open, NATS' CONNECT, and a
+//! goodbye. No line is sent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::tls::Connector;
 
 /// How long one attempt may take, whatever `connect-timeout` is.
 const WITHIN: Duration = Duration::from_secs(30);
-/// How long a collector may take to end a connection, as one does that has looked at our certificate late (TLS 1.3).
+/// How long a collector may take to close the connection. With TLS 1.3 a server checks our certificate after the handshake.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
 
-/// What became of the attempt to reach one endpoint.
+/// The outcome of the attempt to reach one endpoint.
 pub struct Attempt {
     pub at: SocketAddr,
-    /// What was seen, or why there is no connection.
+    /// What the attempt has shown, or why there is no connection.
     pub outcome: Result<&'static str, String>,
 }
 
@@ -70,7 +70,7 @@ async fn reach(dialer: &Dialer, target: &Target, endpoint: &Endpoint) -> Result<
         }
     };
     stream.holds(SECOND_THOUGHTS).await.map_err(|failure| failure.to_string())?;
-    // Who takes syslog, or waits for TLS's first word, says nothing by himself, and whatever we said he would take for a message.
+    // A server that takes syslog, or waits for a TLS ClientHello, sends nothing by itself. It would take anything we send for a message.
     Ok(match (&target.delivery, target.address.is_tls()) {
         (DeliverySettings::Relp(_), true) => "connected; TLS and RELP are spoken there",
         (DeliverySettings::Relp(_), false) => "connected; RELP is spoken there",

@@ -1,5 +1,5 @@
-//! How long to wait before the next attempt: doubling, capped, with a random part so that a thousand relays do not
-//! come back to a restarted collector in the same millisecond. Decides only; sleeping is the caller's.
+//! How long to wait before the next attempt: doubling, capped, and with a random part, so that a thousand relays do not
+//! come back to a restarted collector in the same millisecond. This module decides only; the caller sleeps.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The UDP link: each line one datagram (RFC 5426), or one message of GELF in one or several. What was sent is retired; nobody can know
-//! more.
+//! The UDP link: each line is one datagram (RFC 5426), or one GELF message in one or several datagrams. UDP has no acknowledgements, so a
+//! line is retired when it is sent.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use super::source::Source;
 use crate::config::GelfSettings;
 use crate::protocol::gelf;
 
-/// The most a datagram carries over IPv6 (65,535 − 40 − 8); over IPv4 it would be 20 bytes more. Longer lines are cut at
-/// their end (RFC 5424 6.1).
+/// Bytes of the longest datagram (65,535 − 40 − 8). It is within the limits of IPv4 (65,507) and IPv6 (65,527). Longer lines are truncated
+/// at their end (RFC 5424 6.1).
 const MAX_DATAGRAM: usize = 65_535 - 40 - 8;
-/// Why a message of GELF is not sent.
+/// Why a GELF message is not sent.
 const TOO_LONG: &str =
     "it takes more datagrams than a message of GELF may have (128); raise `max-datagram`, or take gelf+tcp://";
 
 pub struct DatagramLink {
     socket: UdpSocket,
     encoding: Encoding,
-    /// How messages of GELF go; `None`: it is syslog.
+    /// How GELF messages are sent; `None`: the link sends syslog.
     gelf: Option<GelfSettings>,
 }
 
@@ -48,7 +48,7 @@ impl DatagramLink {
                     sent = self.send(&lines, &mut progress) => Some(sent),
                     () = events.deadline.reached() => None,
                 };
-                // Of a chunk that failed in the middle, only the rest is sent again.
+                // When a chunk fails in the middle, only the rest is sent again.
                 if !progress.is_empty() {
                     progress.delivered = true;
                     tokio::select! {
@@ -62,7 +62,7 @@ impl DatagramLink {
                     Some(Err(error)) => return Ended::Failed(error.into()),
                     None => return Ended::Stopped,
                 }
-                // A busy spool must not keep a moved name waiting.
+                // A spool that always has lines must not delay the move to another place.
                 if let Some(leave) = events.leave_by_now().await {
                     return Ended::Left(leave);
                 }
@@ -76,7 +76,7 @@ impl DatagramLink {
         }
     }
 
-    /// `progress`: the position behind the last line that was sent, and what is not wanted behind it.
+    /// `progress` gets the position behind the last line that was sent, and the lines that are too long to send.
     async fn send(&self, lines: &FilteredChunk, progress: &mut Progress) -> io::Result<()> {
         let (mut datagram, mut scratch) = (Vec::new(), Vec::new());
         for (line, behind) in lines.lines() {
@@ -110,14 +110,14 @@ impl DatagramLink {
 
     async fn send_one(&self, datagram: &[u8]) -> io::Result<()> {
         match self.socket.send(datagram).await {
-            // A host with smaller buffers than datagrams may be. It will not take this line at the next try either.
+            // The datagram is larger than this host's buffers allow. Another attempt would fail too, so the line is dropped.
             Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => Ok(()),
             sent => sent.map(drop),
         }
     }
 }
 
-/// The datagrams of a message. `None`: there would be too many.
+/// The datagrams of a message. `None`: it needs too many.
 fn in_datagrams(json: &[u8], settings: &GelfSettings) -> io::Result<Option<Vec<Vec<u8>>>> {
     let payload = if settings.compress {
         let mut encoder = GzEncoder::new(Vec::with_capacity(json.len() / 2), Compression::fast());

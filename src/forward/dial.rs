@@ -1,4 +1,4 @@
-//! From a target to a connection: what is known about its name, every address of it, TLS.
+//! From a target to a connection: look-up, an attempt at each address, TLS.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,7 +29,7 @@ use crate::protocol::relp::Numbering;
 use crate::status::SharedForwardStatus;
 use crate::tls::{self, Connector, TlsError};
 
-/// A collector that stands still is waited for up to 32 times `dead-after` before the connection is given up for another one.
+/// A collector without progress is given up for another one after 32 times `dead-after` at the latest.
 const MAX_DOUBLINGS: usize = 5;
 
 /// Why there is no connection to a target.
@@ -37,7 +37,7 @@ const MAX_DOUBLINGS: usize = 5;
 pub enum DialError {
     #[error("cannot resolve {0}: {1}")]
     Resolve(Destination, ResolveError),
-    /// Each endpoint that was tried, and why it is not connected.
+    /// Each endpoint that was tried, and why there is no connection.
     #[error("cannot connect: {}", in_one_line(.0))]
     Connect(Vec<(SocketAddr, ConnectError)>),
 }
@@ -49,19 +49,19 @@ pub enum ConnectError {
     Io(#[from] io::Error),
     #[error("{0}")]
     Name(TlsError),
-    /// The name that was expected, and what is wrong, for a person.
+    /// The expected name, and the problem as text for a person.
     #[error("TLS with {0}: {1}")]
     Tls(String, String),
     #[error("TLS with {0}: no handshake within {1:?}")]
     NoHandshake(String, Duration),
-    /// The proxy, and why it is in the way.
+    /// The proxy, and why it opens no tunnel.
     #[error("the proxy {0}: {1}")]
     Proxy(String, http::NoTunnel),
     #[error("the proxy {0}: no answer within {1:?}")]
     SilentProxy(String, Duration),
     #[error(transparent)]
     Opening(#[from] Failure),
-    /// What the collector has to say first, and where to look if it does not.
+    /// The message that the collector has to send first, and a hint if it does not come.
     #[error("no {first_word} within {within:?}; {hint}")]
     NotOpened { first_word: &'static str, within: Duration, hint: &'static str },
     #[error(transparent)]
@@ -75,7 +75,7 @@ pub enum ConnectError {
 }
 
 impl DialError {
-    /// Where the collector refuses everything, and its own words.
+    /// The address of a collector that refuses every line, and its own words.
     pub fn stops(&self) -> Option<(SocketAddr, &str)> {
         let Self::Connect(problems) = self else { return None };
         problems.iter().find_map(|(peer, problem)| match problem {
@@ -89,25 +89,25 @@ fn in_one_line(problems: &[(SocketAddr, ConnectError)]) -> String {
     problems.iter().map(|(peer, problem)| format!("{peer}: {problem}")).collect::<Vec<_>>().join("; ")
 }
 
-/// Cheap to clone, so that a new connection can be made beside one that carries.
+/// Cheap to clone, so that a new connection can be made beside one that carries lines.
 #[derive(Clone)]
 pub struct Dialer {
     pub settings: Arc<config::Forward>,
     pub limiter: Arc<LogLimiter>,
     resolver: Resolver,
-    /// Which listeners are our own.
+    /// Knows this relay's own listeners.
     pub loops: Arc<LoopGuard>,
     /// Replaced when certificates are read again.
     connectors: watch::Receiver<Option<Connector>>,
     /// The SD-ID under which image, name and ID are found in a line.
     sd_id: String,
-    /// Under which name the lines are numbered, for a collector that keeps such numbers.
+    /// The name under which the lines are numbered, for a collector that keeps such numbers.
     pub numbering: Numbering,
     pub metrics: ForwardMetrics,
     pub state: SharedForwardStatus,
-    /// The last answer for each target, for when there is none. No more than there are targets.
+    /// The last good answer for each target, for look-ups that fail. No more entries than targets.
     last_good: Arc<Mutex<HashMap<Destination, Answer>>>,
-    /// What is known of how each target's answers rotate. No more than there are targets.
+    /// How each target's answers rotate. No more entries than targets.
     rotations: Arc<Mutex<HashMap<Destination, Rotation>>>,
 }
 
@@ -124,7 +124,7 @@ impl Dialer {
         Self { settings, limiter, resolver, loops, connectors, sd_id, numbering, metrics, state, last_good, rotations }
     }
 
-    /// For what has nothing to do with lines that are carried. `what`: a word for it.
+    /// A dialer for connections that do not carry the forward's lines. `what`: a word for their purpose.
     pub fn aside(settings: Arc<config::Forward>, resolver: Resolver, connector: Option<Connector>, what: &str) -> Self {
         let (metrics, limiter) = (Metrics::new().forward(&settings.name), Arc::new(LogLimiter::new(&settings.name)));
         let numbering = Numbering { stream: format!("{what}/{}", settings.name), prover: None, is_told: true };
@@ -143,7 +143,7 @@ impl Dialer {
         &self.sd_id
     }
 
-    /// Shows a problem in the status and says it, with what follows from it.
+    /// Shows a problem in the status, and logs it with its consequence.
     pub fn say(&self, problem: &str, what_follows: &str) {
         self.state.failed(problem);
         if self.limiter.is_new(problem) {
@@ -151,9 +151,9 @@ impl Dialer {
         }
     }
 
-    /// How long a connection may be without progress, when others like it stood still for so many rounds through the targets, to
-    /// a target with so many endpoints. Where there is nowhere else to go, a collector whose kernel answers is not left: a
-    /// connection that is made anew costs duplicates, and reads no faster.
+    /// How long a connection to a target with this many endpoints may be without progress. `rounds`: how many rounds through the
+    /// targets have stalled before. Where there is no other place to go, a collector whose kernel answers is not left: a new
+    /// connection costs duplicates, and the collector reads no faster.
     pub fn standstill(&self, rounds: usize, endpoints: usize) -> Standstill {
         let silent = self.settings.dead_after * (1 << rounds.min(MAX_DOUBLINGS));
         let is_alone = self.settings.to.len() == 1 && endpoints <= 1;
@@ -161,7 +161,7 @@ impl Dialer {
         Standstill { silent, answering }
     }
 
-    /// Where a target is by what name servers say now.
+    /// The target's addresses as name servers give them now.
     pub async fn look_up(&self, to: &Destination, patience: Patience) -> Result<Answer, DialError> {
         let answer = self.resolver.resolve(to, patience).await.map_err(|error| {
             self.metrics.resolve_failures.inc();
@@ -178,14 +178,14 @@ impl Dialer {
         Ok(answer)
     }
 
-    /// Where a target is; what cannot be looked up keeps its last good answer: stale is better than none.
+    /// The target's addresses. Where the look-up fails, the last good answer counts: stale is better than none.
     pub async fn look_up_or_remember(&self, to: &Destination) -> Result<Answer, DialError> {
         let looked_up = self.look_up(to, Patience::OneFamily).await;
         let last_good = self.last_good.lock();
         last_good.get(to).cloned().map_or(looked_up, Ok)
     }
 
-    /// Whether a target's name has moved away from where it is connected. `is_stalled`: nothing is to be had there.
+    /// Whether a target's name has moved away from the connected address. `is_stalled`: that connection makes no progress.
     pub fn has_moved(&self, to: &Destination, from: &mut Whereabouts, answer: &Answer, is_stalled: bool) -> bool {
         let mut rotations = self.rotations.lock();
         from.has_moved(answer, is_stalled, rotations.entry(to.clone()).or_default(), Instant::now())
@@ -279,13 +279,13 @@ impl Dialer {
     }
 }
 
-/// The server that a target means, `host:port`. `endpoint`: where the target was found, or the proxy in front of it.
+/// The server of a target, `host:port`. `endpoint`: where the target was found, or the proxy in front of it.
 pub fn server(target: &Target, endpoint: &Endpoint) -> String {
     let (host, port) = server_of(target, endpoint);
     format!("{host}:{port}")
 }
 
-/// The same in two.
+/// The server of a target, host and port.
 fn server_of(target: &Target, endpoint: &Endpoint) -> (String, u16) {
     match (&target.proxy, target.address.remote()) {
         (Some(_), Some(Destination::Host(to))) => (to.host.to_string(), to.port),
@@ -293,7 +293,7 @@ fn server_of(target: &Target, endpoint: &Endpoint) -> (String, u16) {
     }
 }
 
-/// The connector a forward needs, with its certificates read and its names looked at: `None` when no target speaks TLS.
+/// The connector that a forward needs, with its certificates read and its names checked. `None`: no target speaks TLS.
 pub fn tls_connector(settings: &config::Forward) -> Result<Option<Connector>, TlsError> {
     let mut speaks_tls = false;
     for target in &settings.to {
@@ -302,7 +302,7 @@ pub fn tls_connector(settings: &config::Forward) -> Result<Option<Connector>, Tl
         match (&settings.tls.server_name, to) {
             (Some(name), _) => drop(tls::server_name(name)?),
             (None, Destination::Host(_)) => drop(tls::server_name(&to.to_string())?),
-            // Its hosts are not known yet.
+            // The SRV records name the hosts later.
             (None, Destination::Service(_)) => {}
         }
     }

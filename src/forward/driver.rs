@@ -1,5 +1,5 @@
-//! The driver: one loop for TCP, TLS, RELP and NATS. It owns the connection, the events, the deadlines and the end; what is said
-//! on the connection, and what the answers mean, is the [`Delivery`]'s.
+//! The driver: one loop for TCP, TLS, RELP, NATS and the Forward protocol. The driver owns the connection, the events, the deadlines
+//! and the end. The [`Delivery`] writes the output and interprets the answers.
 //!
 //! The read half is always polled: the first write after the peer's FIN "succeeds", and only reading shows the FIN
 //! before it.
@@ -26,11 +26,11 @@ use crate::tls;
 
 /// Bytes taken from the socket at once.
 const READ: usize = 4096;
-/// Reads of what a collector says before it is our turn again.
+/// Reads in a row before the driver writes again.
 const READS_BEFORE_WRITING: usize = 16;
 /// How long ending a connection in good order may take.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
-/// How long a collector may take to hear our goodbye and close its side.
+/// How long a collector may take to answer our goodbye and to close its side.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection to a collector, with what is on its way.
@@ -48,23 +48,23 @@ pub struct StreamLink {
     limits: Standstill,
     /// Whether the peer's kernel answers.
     silence: Silence,
-    /// What became of lines, and is not yet told to the spool.
+    /// The outcome of lines that the spool has not been told yet.
     progress: Progress,
     /// Our side of the connection was ended in good order, and the collector has not closed its side.
     is_half_closed: bool,
 }
 
-/// Why a link carries no more.
+/// Why a link stopped carrying.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{}", tls::explained_alert(.0, tls::Reader::OfForward))]
     Io(#[from] io::Error),
     #[error("the collector closed the connection")]
     Closed,
-    /// Nothing was acknowledged for so long, and its kernel answers nothing.
+    /// Nothing was acknowledged for this time, and the peer's kernel does not answer either.
     #[error("nothing was acknowledged for {0:?}, and the collector's machine does not answer")]
     Vanished(Duration),
-    /// Nothing was acknowledged for so long, though its kernel answers.
+    /// Nothing was acknowledged for this time, though the peer's kernel answers.
     #[error("the collector has read nothing for {0:?}")]
     Hangs(Duration),
     #[error(transparent)]
@@ -72,7 +72,7 @@ pub enum Failure {
     /// No answer to a request came within this time.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
-    /// The server answers that it cannot now, and another one may be able to.
+    /// The server answers that it cannot take lines now. Another server may be able to.
     #[error("{0}")]
     Busy(String),
     #[error(transparent)]
@@ -84,7 +84,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A server that answers nothing, or that it cannot: another one may.
+    /// Whether another server may do better: this one does not answer, or answers that it cannot take lines.
     pub fn calls_for_another_server(&self) -> bool {
         matches!(self, Self::NoAnswer(_) | Self::Busy(_))
     }
@@ -98,7 +98,7 @@ impl From<ConnectError> for Failure {
 
 /// What happened on the connection.
 enum Happened {
-    /// The collector said something that matters.
+    /// The collector sent bytes that matter.
     Heard,
     /// The kernel took this many bytes of the output.
     Wrote(usize),
@@ -109,7 +109,7 @@ enum Happened {
 }
 
 impl StreamLink {
-    /// `dead_after`: how long nothing may be heard, a part of which is a stall. `limits`: when it is given up.
+    /// `dead_after`: a part of it without an acknowledgement is a stall. `limits`: when the connection is given up.
     pub fn new(
         stream: Stream,
         peer: SocketAddr,
@@ -141,13 +141,13 @@ impl StreamLink {
         Ok(())
     }
 
-    /// Carries lines until the connection ends, there is a better place to be or the relay stops. What is with the collector
-    /// is told to the spool when this returns, whatever the reason.
+    /// Carries lines until the connection ends, there is a better place or the relay stops. When this returns, for whatever reason, the
+    /// spool knows which lines the collector has.
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         let mut refusals = mem::take(&mut source.refusals);
         let ended = self.carry_on(source, &mut refusals, events).await;
         match &ended {
-            // It hangs, whatever it was sent.
+            // The collector hangs, and the lines in flight are not to blame.
             Ended::Failed(Failure::Delivery(DeliveryError::Broken(Broken::Silent(_)))) => {}
             Ended::Failed(_) => self.delivery.failed(Instant::now(), &mut refusals, &mut self.progress),
             Ended::Stopped | Ended::Left(_) => {}
@@ -173,7 +173,7 @@ impl StreamLink {
             }
             let now = Instant::now();
             if let Err(failure) = self.look(now) {
-                // The answer may have come meanwhile, and it is us who come late.
+                // The answer may have arrived already, while this task was late.
                 if let Some(Ok(Happened::Heard)) = self.progress_by_now(refusals).await {
                     self.settle(source, events).await;
                     continue;
@@ -214,12 +214,12 @@ impl StreamLink {
         }
     }
 
-    /// Waits until the connection ends. Nothing was sent, so there is nothing else to hear of.
+    /// Waits until the connection ends. Nothing was sent, so no answer can come.
     pub async fn ends(&mut self) {
         while self.progress(&mut Refusals::default()).await.is_ok() {}
     }
 
-    /// Waits for so long whether the collector ends a connection over which nothing was sent; then says goodbye.
+    /// Waits up to `patience` for the collector to end a connection over which nothing was sent. Says goodbye if it does not.
     pub async fn holds(&mut self, patience: Duration) -> Result<(), Failure> {
         let mut refusals = Refusals::default();
         let ended = async {
@@ -238,16 +238,16 @@ impl StreamLink {
         }
     }
 
-    /// Whether nothing was acknowledged or answered for a while of what is on its way.
+    /// Whether bytes in flight have not been acknowledged or answered for a while.
     pub fn is_stalled(&self) -> bool {
         self.stall.is_stalled()
     }
 
-    /// Ends the connection in good order: waits until all that was taken from the spool is acknowledged or answered, says
-    /// goodbye and hears the collector do the same. Nothing more is read from the spool.
+    /// Ends the connection in good order: waits until all lines taken from the spool are acknowledged or answered, says
+    /// goodbye and waits for the collector's goodbye. Takes no more lines from the spool.
     ///
-    /// A collector that does not answer the goodbye, or stands still, is not waited for. Whatever goes wrong, or takes too
-    /// long, what is not with the collector is sent again on another connection.
+    /// Does not wait for a collector that does not answer the goodbye, or that stands still. After an error or a timeout, lines that
+    /// the collector does not have are sent again on another connection.
     pub async fn finish(&mut self, source: &mut Source) {
         let mut refusals = mem::take(&mut source.refusals);
         self.finish_with(source, &mut refusals).await;
@@ -261,18 +261,18 @@ impl StreamLink {
         } else {
             self.discard();
         }
-        // An error leaves what it leaves.
+        // If sampling fails, the earlier progress counts.
         let _ = self.sample(Instant::now());
         source.settle(&mut self.progress).await;
     }
 
-    /// Whether the collector may close its side later, and it matters how. False where the window is in our way: who does not keep
-    /// up is not waited for.
+    /// Whether the collector may close its side later, in a way that tells what it has read. False where the collector does not keep up
+    /// (its window limits us): a slow collector is not waited for.
     pub fn may_end_well(&self) -> bool {
         self.is_half_closed && self.delivery.wants_sample() && self.delivery.is_calm(Instant::now())
     }
 
-    /// Follows a connection that was ended in good order until it is known what the collector's program has read of it.
+    /// Follows a connection that was ended in good order, until it is known what the collector's program has read.
     pub async fn follow(mut self, teller: Teller) {
         tokio::select! {
             read = self.read_to_the_end(&teller) => teller.tell(if read.is_ok() { Fate::Read } else { Fate::Lost }),
@@ -280,7 +280,7 @@ impl StreamLink {
         }
     }
 
-    /// `Err`: the connection broke before that was known.
+    /// `Err`: the connection broke before it was known that the program has read everything.
     async fn read_to_the_end(&mut self, teller: &Teller) -> Result<(), Failure> {
         let mut refusals = Refusals::default();
         loop {
@@ -301,7 +301,7 @@ impl StreamLink {
         }
     }
 
-    /// Drives the connection until no answer is awaited any more.
+    /// Drives the connection until no answer is awaited any more. A stall is an error.
     async fn settles(&mut self, source: &mut Source, refusals: &mut Refusals) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
@@ -321,11 +321,11 @@ impl StreamLink {
         }
     }
 
-    /// A program that closes its side in answer to our goodbye has read to the end: closing with unread bytes would have
-    /// reset the connection. True: it has done neither yet.
+    /// Ends our side of the connection. A program that closes its side in answer has read to the end: closing with unread bytes
+    /// would have reset the connection. True: the collector has not closed or reset the connection yet, or its close tells nothing.
     async fn say_goodbye(&mut self, refusals: &mut Refusals) -> bool {
         self.delivery.goodbye();
-        // Nothing depends on the answer; waiting for it makes the end a goodbye and not a reset.
+        // Nothing depends on the answer, but without waiting for it the end would be a reset.
         let is_answered = async {
             while !self.delivery.is_over() {
                 self.progress(refusals).await?;
@@ -346,13 +346,13 @@ impl StreamLink {
                 false
             }
             Ok(Err(_)) => false,
-            // It goes on, or has nothing to say.
+            // The collector has not closed yet, or its close tells nothing.
             Ok(Ok(())) | Err(_) => true,
         }
     }
 
-    /// The connection is given up in the middle of it: a reset, so that the collector does not take half a line for a
-    /// whole one, and what our kernel still holds is not delivered now and again on the next connection.
+    /// Gives the connection up in the middle, with a reset. So the collector does not take half a line for a whole one, and our
+    /// kernel does not deliver bytes that the next connection sends again.
     fn discard(&self) {
         let is_unfinished = self.sent > 0 || self.delivery.awaits().is_some();
         if is_unfinished && let Err(error) = self.stream.counted().reset_on_close() {
@@ -368,17 +368,17 @@ impl StreamLink {
                     self.delivery.closed(false, now, &mut self.progress);
                 }
             }
-            // Or our goodbye would wait behind what the collector does not read, and keep its place there.
+            // Without a reset our goodbye would queue behind bytes that the collector does not read, and keep the connection open there.
             Failure::Delivery(DeliveryError::Broken(Broken::Silent(_))) | Failure::Vanished(_) | Failure::Hangs(_) => {
                 let _ = self.stream.counted().reset_on_close();
             }
-            // The collector answers, so it may hear a goodbye too.
+            // The collector answers, so it may read a goodbye too.
             Failure::Delivery(DeliveryError::Stop(_)) => tokio::select! {
                 _ = self.say_goodbye(refusals) => {}
                 () = events.deadline.reached() => {}
             },
             Failure::Delivery(DeliveryError::Broken(_)) | Failure::Io(_) => {}
-            // Of requests, which another link carries.
+            // Only the HTTP link fails in these ways.
             Failure::NoAnswer(_)
             | Failure::Busy(_)
             | Failure::Unanswered(_)
@@ -388,7 +388,7 @@ impl StreamLink {
         Ended::Failed(failure)
     }
 
-    /// Tells the spool what became of lines. Waits only where a dead letter cannot be written.
+    /// Tells the spool the outcome of lines. Waits only while a dead letter cannot be written.
     async fn settle(&mut self, source: &mut Source, events: &mut Events) {
         if self.progress.is_empty() {
             return;
@@ -400,7 +400,7 @@ impl StreamLink {
         }
     }
 
-    /// Does what is due by now.
+    /// Samples the connection and runs the delivery's timer, where they are due.
     fn look(&mut self, now: Instant) -> Result<(), Failure> {
         if self.delivery.wants_sample() && self.sampled.is_none_or(|at| now >= at + SAMPLE_EVERY) {
             self.sampled = Some(now);
@@ -419,7 +419,7 @@ impl StreamLink {
         Ok(())
     }
 
-    /// Why a connection without progress is given up, if it is.
+    /// Why a connection without progress is given up; `None`: it is not.
     fn standstill(&self, now: Instant) -> Option<Failure> {
         let (lasts, Standstill { silent, answering }) = (self.stall.lasts(now), self.limits);
         if lasts >= answering {
@@ -435,13 +435,13 @@ impl StreamLink {
         Some(next.max(samples_at))
     }
 
-    /// Waits until something happens on the connection, and takes note of it.
+    /// Waits for the next event on the connection, and applies it.
     async fn progress(&mut self, refusals: &mut Refusals) -> Result<(), Failure> {
         let happened = poll_fn(|cx| self.poll_progress(refusals, cx)).await?;
         self.take_note(happened)
     }
 
-    /// What has happened by now.
+    /// The next event on the connection, if it is there already.
     async fn progress_by_now(&mut self, refusals: &mut Refusals) -> Option<Result<Happened, Failure>> {
         poll_fn(|cx| match self.poll_progress(refusals, cx) {
             Poll::Ready(happened) => Poll::Ready(Some(happened)),
@@ -463,7 +463,7 @@ impl StreamLink {
         Ok(())
     }
 
-    /// Reads what the collector says, and be it its closing; then writes.
+    /// Reads what the collector sends, or its close; then writes.
     fn poll_progress(&mut self, refusals: &mut Refusals, cx: &mut Context<'_>) -> Poll<Result<Happened, Failure>> {
         let (mut talks_on, mut has_heard) = (true, false);
         for _ in 0..READS_BEFORE_WRITING {
@@ -487,7 +487,7 @@ impl StreamLink {
         }
         let progress = self.poll_write(cx);
         if progress.is_pending() && talks_on {
-            // The last read was not the one that waits, so nobody else would call us for the rest.
+            // The last read was not pending, so it has not registered the waker for the rest.
             cx.waker().wake_by_ref();
         }
         progress

@@ -9,18 +9,18 @@ use crate::shape::{Adding, Shape};
 /// How one forward writes lines.
 #[derive(Clone, Debug)]
 pub struct Encoding {
-    /// `None`: GELF, which has a form of its own.
+    /// `None`: GELF, which has a format of its own.
     pub format: Option<Format>,
     /// `None`: the link keeps messages apart itself (datagrams).
     pub framing: Option<Framing>,
-    /// Control characters are written as text: people read it, at terminals. A collector gets each byte.
+    /// Control characters are written as text, for people at terminals. A collector gets each byte.
     pub escaped: bool,
     /// The SD-ID under which image, name and id are found in a line.
     pub sd_id: String,
 }
 
-/// What becomes of a forward's lines before they are written. Log stores have the forward's own fields where each keeps such, if they are the
-/// same for all lines.
+/// How a forward changes its lines before they are written. A log store gets the forward's own fixed fields as its labels or attributes,
+/// outside the lines.
 pub fn shape(settings: &config::Forward, sd_id: &str) -> Shape {
     let is_store = settings.to.iter().any(|to| matches!(to.delivery, DeliverySettings::Http(_)));
     let own = &settings.http.fields;
@@ -63,7 +63,7 @@ impl Encoding {
         };
         match self.framing {
             None => out.extend_from_slice(rendered),
-            // JSON has none inside.
+            // JSON has no NUL inside.
             Some(Framing::Nul) => {
                 out.extend_from_slice(rendered);
                 out.push(b'\0');
@@ -76,7 +76,7 @@ impl Encoding {
             Some(Framing::Newline) => {
                 match self.escaped {
                     true => append_escaped(rendered, out),
-                    // An escape of rsyslog's too, so that a site reads the same text whichever way it came.
+                    // rsyslog escapes in the same way, so a site reads one text whichever way the line came.
                     false => append_on_one_line(rendered, out),
                 }
                 out.push(b'\n');

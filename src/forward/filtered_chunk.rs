@@ -1,5 +1,5 @@
-//! What a link carries at once: lines of the spool as the forward's settings shape them, without those that its `match` does not mean.
-//! Pure.
+//! The lines that a link takes at once: lines of the spool, shaped by the forward's settings, without the lines that its `match`
+//! excludes. Pure.
 
 use std::ops::Range;
 
@@ -9,22 +9,22 @@ use crate::record::append_marked;
 use crate::shape::{Shape, Shaped, Tally};
 use crate::spool::{Chunk, Position};
 
-/// What a mark is likely to take, in bytes.
+/// The likely size of a mark in bytes.
 const MARK_BYTES: usize = 96;
 
-/// Lines read in one go, and which of them are meant.
+/// Lines read in one go, and which of them match.
 pub struct FilteredChunk {
     chunk: Chunk,
-    /// Numbers of lines that are not: in order, none of them empty, none touching the next.
+    /// Numbers of the lines that do not match: in order, no range empty, none adjacent to the next.
     filtered: Vec<Range<u64>>,
-    /// Lines that are sent otherwise than they are in the spool.
+    /// Lines that are sent in another form than in the spool.
     rewritten: Rewritten,
     tally: Tally,
-    /// Session and number that each line has for good, where these are others than the chunk's.
+    /// Session and number that name each line permanently, where they differ from the chunk's.
     ids: Vec<(u32, u64)>,
 }
 
-/// Lines by their numbers, in order: the end of each in the bytes of all.
+/// Lines by their numbers, in order: where each line ends in the bytes of all.
 #[derive(Default)]
 struct Rewritten {
     ends: Vec<(u64, usize)>,
@@ -32,7 +32,7 @@ struct Rewritten {
 }
 
 impl Rewritten {
-    /// What was appended to the bytes is the line with this number.
+    /// Marks the end of a line: the bytes appended since the last end are the line with this number.
     fn ends(&mut self, number: u64) {
         self.ends.push((number, self.bytes.len()));
     }
@@ -51,14 +51,14 @@ impl Rewritten {
 impl FilteredChunk {
     pub fn new(chunk: Chunk, shape: &Shape) -> Self {
         let mut lines = Self::as_it_is(chunk, Vec::new());
-        // Otherwise there is nothing to look at.
+        // Otherwise the lines stay as they are, and no line has to be read.
         if !shape.means_all() || !shape.changes_nothing() {
             lines.shape(|line, out, tally| shape.apply(line, out, tally));
         }
         lines
     }
 
-    /// Dead letters, with what names each for good. They were meant, whatever `match` means by now.
+    /// Dead letters, with their permanent names. They matched when they were first sent, so the current `match` does not apply.
     pub fn resent(chunk: Chunk, ids: Vec<(u32, u64)>, shape: &Shape) -> Self {
         let mut lines = Self::as_it_is(chunk, ids);
         if !shape.changes_nothing() {
@@ -86,24 +86,24 @@ impl FilteredChunk {
         }
     }
 
-    /// What became of its lines.
+    /// How the shape changed the lines.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// What names the line behind which this is for good.
+    /// The permanent name of the line that ends at this position.
     pub fn id(&self, behind: Position) -> LineId {
         self.id_of(behind.line - 1)
     }
 
-    /// What names the line with this number here for good.
+    /// The permanent name of the line with this number.
     pub fn id_of(&self, number: u64) -> LineId {
         let place = usize::try_from(number - self.chunk.start.line).unwrap_or(usize::MAX);
         let (session, number) = self.ids.get(place).copied().unwrap_or((self.session(), number));
         LineId { session, number }
     }
 
-    /// Has its lines, or the first of them alone, sent with a relay's mark.
+    /// Adds a relay's mark to all lines, or to the first line alone.
     pub fn mark(&mut self, marks: Marks, mark: &str, sd_id: &str) {
         let count = match marks {
             Marks::None => 0,
@@ -114,7 +114,7 @@ impl FilteredChunk {
             return;
         }
         let mut rewritten = Rewritten::default();
-        // Behind the last one that is marked only shaped lines are other ones.
+        // Behind the last marked line only shaped lines differ from the spool.
         let looked_at = if self.rewritten.ends.is_empty() { count } else { usize::MAX };
         for (place, (line, behind)) in self.lines().take(looked_at).enumerate() {
             if place < count {
@@ -159,27 +159,27 @@ impl FilteredChunk {
         self.runs().map(|run| run.end.min(line).saturating_sub(run.start)).sum()
     }
 
-    /// Numbers of the lines that are not meant.
+    /// Numbers of the lines that do not match.
     pub fn filtered(&self) -> &[Range<u64>] {
         &self.filtered
     }
 
-    /// None of its lines is meant.
+    /// Whether no line matches.
     pub fn is_empty(&self) -> bool {
         self.runs().next().is_none()
     }
 
-    /// What to retire when the collector has all of it.
+    /// The position to retire when the collector has all lines.
     pub fn end(&self) -> Position {
         self.chunk.end
     }
 
-    /// Which opening of the spool numbered the lines.
+    /// The session of the spool (one opening of it) that numbered the lines.
     pub fn session(&self) -> u32 {
         self.chunk.session
     }
 
-    /// Bytes of its records, those of lines that are not meant too.
+    /// Bytes of all records, including lines that do not match.
     pub fn byte_len(&self) -> usize {
         self.chunk.run.byte_len()
     }

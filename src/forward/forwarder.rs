@@ -1,4 +1,4 @@
-//! The forwarder: which collector is connected when, and where a forward goes on after a connection has ended.
+//! The forwarder decides which collector is connected when, and where a forward goes on after a connection has ended.
 
 use std::io;
 use std::sync::Arc;
@@ -30,16 +30,16 @@ use crate::spool::Reader;
 use crate::status::SharedForwardStatus;
 use crate::tasks::spawn;
 
-/// The first wait after a connection that could not be made or broke.
+/// The first wait after a connection attempt has failed or a connection has broken.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// What may be wrong where a connection ends before it has carried anything.
+/// A hint for a connection that ends before it has delivered anything.
 const NOT_PLAIN: &str = " (does that port speak plain syslog? TLS is tcp+tls://, RELP is relp://)";
-/// Why a connection is left before its time.
+/// Why a working connection is left.
 const SENDS_AGAIN: &str =
     "an old connection broke before the collector closed it; lines that the collector may not have read are sent again";
-/// How long a request with dead letters is waited for when the forward ends.
+/// How long the end of a forward waits for a request with dead letters.
 const RESENDER_ENDS_WITHIN: Duration = Duration::from_secs(2);
-/// Looks for an earlier collector that are in vain become rarer, up to so many times `failback-after`.
+/// Vain attempts to go back to an earlier collector become rarer. The longest wait is this many times `failback-after`.
 const RAREST_FAILBACK: u32 = 10;
 
 /// One forward: a cursor of the spool and where its lines go.
@@ -50,33 +50,33 @@ pub struct Forwarder {
     metrics: ForwardMetrics,
     state: SharedForwardStatus,
     deadline: Deadline,
-    /// Files that could not be written.
+    /// Remembers files that could not be written.
     refused: Arc<Refused>,
-    /// Waits before an earlier collector is gone back to. They grow when one did not keep its connection.
+    /// Waits before going back to an earlier collector. They grow when that collector did not keep its connection.
     failback: Backoff,
-    /// Connections in a row that did not live, were stalled until they were given up, or refused everything. The next attempt
-    /// begins one target, or one address, further on.
+    /// Connections in a row that ended early, stalled until they were given up, or refused everything. The next attempt begins one
+    /// target, or one address, further on.
     failures: usize,
-    /// Sends dead letters again. `None`: it runs.
+    /// Sends dead letters again. `None`: it runs already, or this forwarder itself sends dead letters.
     resender: Option<Resender>,
-    /// How many of these connections were stalled. A collector that hangs reads all that it was sent on each connection when it
-    /// comes round, so there must not be many of them: each round through the targets doubles how long one may stand still.
+    /// How many of these connections stalled. A collector that hangs may later read all that was sent on each of them, so there must
+    /// not be many: each round through the targets doubles how long a connection may stand still.
     stalls: usize,
 }
 
-/// A connection that is of no more use.
+/// A connection that can no longer be used.
 struct Broken {
     how: String,
     /// How long the connection had stood.
     lived: Duration,
     /// Nothing was acknowledged any more at its end.
     was_stalled: bool,
-    /// The verdict was *stop*: where, and in the collector's own words.
+    /// Set when the verdict was *stop*: the place, and the collector's own words.
     stops: Option<String>,
 }
 
 impl Forwarder {
-    /// Nothing is resolved or connected yet.
+    /// Does not resolve or connect anything yet.
     pub fn new(
         settings: config::Forward,
         reader: Reader,
@@ -102,7 +102,7 @@ impl Forwarder {
         forwarder
     }
 
-    /// A forwarder of these lines.
+    /// A forwarder for lines of the spool, or for dead letters.
     pub(super) fn of(
         settings: config::Forward,
         lines: Lines,
@@ -115,7 +115,7 @@ impl Forwarder {
         let settings = Arc::new(settings);
         let failback = Backoff::new(settings.failback_after, settings.failback_after * RAREST_FAILBACK);
         let shape = shape(&settings, sd_id);
-        // Other formats have no place for a mark, and nobody reads one back from a file.
+        // Other formats have no place for a mark, and no relay reads marks back from a file.
         let is_marked = settings.format == Format::Rfc5424 && settings.to.iter().any(|to| to.address.keeps_marks());
         let marker = match &lines {
             Lines::Spool(reader) if is_marked => Some(loops.clone().marker(reader.stream(), state.clone())),
@@ -149,18 +149,18 @@ impl Forwarder {
     /// Forwards until the spool is closed and delivered, or the deadline passed. What is left stays in the spool.
     pub async fn run(mut self) {
         let (leave, leaving) = watch::channel(false);
-        // They end with it, however it ends.
+        // Dropping the set aborts the resender, so the resender always ends with the forward.
         let mut resenders = JoinSet::new();
         if let Some(resender) = self.resender.take() {
             resenders.spawn(resender.run(leaving));
         }
         self.forward().await;
         leave.send_replace(true);
-        // What is on its way then is sent again at the next start.
+        // Dead letters in flight after that time are sent again at the next start.
         let _ = timeout(RESENDER_ENDS_WITHIN, resenders.join_next()).await;
     }
 
-    /// What of dead letters was sent again is done with. True: none is left.
+    /// Settles the dead letters that were sent again. True: none is left.
     pub(super) async fn finish(&mut self) -> io::Result<bool> {
         match self.source.lines() {
             Lines::Resent(resend) => resend.finish().await,
@@ -168,15 +168,15 @@ impl Forwarder {
         }
     }
 
-    /// The same without its dead letters.
+    /// Like [`run`](Self::run), but without sending dead letters again.
     pub(super) async fn forward(&mut self) {
         let mut backoff = Backoff::new(FIRST_BACKOFF, self.settings.max_backoff);
         loop {
             let (mut deadline, mut stopping) = (self.deadline.clone(), self.deadline.clone());
             let idle = self.source.pending() + self.source.replayable() == 0;
             let left = self.source.left();
-            // What is logged while it resolves and connects is about this forward. To carry lines it needs no span: the few
-            // log lines on the way name it, and entering one costs more than a turn with a single line does.
+            // Log lines while it resolves and connects get the forward's span. Carrying lines enters no span: the few log lines there
+            // name the forward, and entering a span costs more than a turn with a single line.
             let context = self.dialer.limiter.span().clone();
             self.state.connecting();
             let connected = tokio::select! {
@@ -195,8 +195,9 @@ impl Forwarder {
                     None => self.say_problem(&how),
                 }
                 self.source.rewind();
-                // A collector that takes a connection only to drop it is not hammered, and others are tried; they are
-                // also when one hangs, whose kernel goes on taking connections for it, or refuses everything.
+                // The back-off grows for a collector that accepts a connection and drops it, and the next attempt begins with another
+                // target. Other targets are also tried when a collector refuses everything, or hangs while its kernel still accepts
+                // connections.
                 if was_stalled || stops.is_some() || lived <= self.settings.max_backoff {
                     self.failures += 1;
                     self.stalls += usize::from(was_stalled);
@@ -271,8 +272,8 @@ impl Forwarder {
         Ok(Connected { link, place: Place { target, endpoint: Some(endpoint), ttl: answer.ttl } })
     }
 
-    /// Carries over one connection, and over the next ones as long as there is a better place to be. `Ok`: the relay is
-    /// stopping.
+    /// Carries over one connection, and over the next ones as long as there is a better place. `Ok`: the relay is stopping, or the
+    /// forward ends.
     async fn carry(&mut self, mut connected: Connected) -> Result<(), Broken> {
         loop {
             self.metrics.connected.set(1);
@@ -328,7 +329,7 @@ impl Forwarder {
         self.keep(Some(old));
     }
 
-    /// Keeps a connection that was ended in good order, while the collector has not done so.
+    /// Keeps a connection that we have ended in good order, until the collector has ended it too.
     fn keep(&mut self, old: Option<Box<StreamLink>>) {
         if let Some(old) = old.filter(|old| old.may_end_well())
             && let Some(teller) = self.source.keep()
@@ -337,7 +338,7 @@ impl Forwarder {
         }
     }
 
-    /// Says and counts where the forward goes from `from`.
+    /// Logs and counts the move from `from`.
     fn say_moved(&mut self, from: &Place, Moved { why, place, .. }: &Moved) {
         let target = &self.settings.to[place.target];
         match why {
@@ -350,7 +351,7 @@ impl Forwarder {
             }
             Why::Failback => {
                 self.metrics.failbacks.inc();
-                // Until it has shown that it stays.
+                // The wait grows until the collector has kept its connection.
                 self.failback.wait();
                 let said = format!("{target} at {place} is back; leaving {from}");
                 if self.dialer.limiter.is_new(&said) {
@@ -373,10 +374,11 @@ impl Forwarder {
         Events { leave: Box::pin(leave), stalled, deadline: self.deadline.clone() }
     }
 
-    /// Waits before the next attempt; false when the relay is stopping and there is nothing left to deliver, or no time.
+    /// Waits before the next attempt. False: the deadline has passed, or the relay is stopping (or the forward ends) and nothing is left
+    /// to deliver.
     async fn pause(&mut self, wait: Duration) -> bool {
         let drained = async {
-            // True: there is something to deliver, so we are not done and go on trying.
+            // True: there is something to deliver, so the attempts go on.
             if self.source.wait().await {
                 std::future::pending::<()>().await;
             }
@@ -397,13 +399,13 @@ impl Forwarder {
         }
     }
 
-    /// Shows in the forward's status where it is connected.
+    /// Shows the forward's place in its status.
     fn show_place(&self, place: &Place) {
         let address = place.endpoint.as_ref().map(|endpoint| endpoint.peer);
         self.state.connected(self.settings.to[place.target].to_string(), address, place.ttl);
     }
 
-    /// Says why nothing is delivered.
+    /// Reports why nothing is delivered.
     fn say_problem(&self, problem: &str) {
         self.state.failed(problem);
         if self.dialer.limiter.is_new(problem) {
@@ -416,7 +418,7 @@ impl Forwarder {
     }
 }
 
-/// However it ends: one that is cut off in the middle is not connected either.
+/// A forwarder that is cancelled in the middle is not connected either.
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.metrics.connected.set(0);

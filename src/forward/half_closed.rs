@@ -1,6 +1,6 @@
-//! Connections that were left in good order and that the collector has not closed yet: what its kernel has acknowledged there,
-//! its program may not have read. Our half is closed, and the other half is kept until it is known how they end, so that
-//! lines are sent again only if a collector loses them, and not at each move and reload.
+//! Connections that were left in good order and that the collector has not closed yet. The collector's program may not have read all
+//! bytes that its kernel has acknowledged. Our half of such a connection is closed, and the other half is kept until the collector's
+//! end is known. So lines are sent again only if a collector loses them, and not at each move and reload.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::spool::Position;
 
-/// Connections of a forward that are kept; `descriptors` reserves as many. With one more, the lines of that one are sent again on
-/// the next connection.
+/// The limit of connections that a forward keeps; `descriptors` reserves as many. The lines of a further one are sent again on the
+/// next connection.
 const MAX_HALF_CLOSED: usize = 16;
 
 /// The half-closed connections of one forward, in the order of the spool. At a reload the forward hands them on to its successor.
@@ -20,25 +20,25 @@ pub struct HalfClosed(Arc<Shared>);
 
 struct Shared {
     connections: Mutex<VecDeque<Left>>,
-    /// Told each time something is learnt of one of them.
+    /// Notified each time the fate of a connection changes.
     news: Arc<watch::Sender<()>>,
 }
 
 struct Left {
-    /// Where in the spool what was sent on the connection ends.
+    /// The position in the spool behind the last line that was sent on the connection.
     reaches: Position,
-    /// Nobody follows the connection any more when this is dropped.
+    /// Dropping the receiver ends the task that follows the connection.
     fate: watch::Receiver<Fate>,
 }
 
-/// What is known of a connection that was left.
+/// The fate of a connection that was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The collector has everything before this for good; `None`: nothing is known yet.
     Open(Option<Position>),
     /// The collector has read to the end.
     Read,
-    /// The connection broke before that was known.
+    /// The connection broke before the collector had read to the end.
     Lost,
 }
 
@@ -50,7 +50,7 @@ pub struct Stretch {
     pub to: Position,
 }
 
-/// The end at which the fate of one connection is told.
+/// The sender half for the fate of one connection.
 pub struct Teller {
     fate: watch::Sender<Fate>,
     news: Arc<watch::Sender<()>>,
@@ -64,7 +64,7 @@ impl Default for HalfClosed {
 }
 
 impl HalfClosed {
-    /// Takes in a connection on which was sent what lies before `reaches`. `None`: there are too many.
+    /// Takes in a connection on which the lines before `reaches` were sent. `None`: there are too many.
     pub fn keep(&self, reaches: Position) -> Option<Teller> {
         let mut connections = self.0.connections.lock();
         if connections.len() >= MAX_HALF_CLOSED {
@@ -75,7 +75,7 @@ impl HalfClosed {
         Some(Teller { fate: told, news: self.0.news.clone() })
     }
 
-    /// What the collector has by now of what was sent on them. Those that have ended well are forgotten.
+    /// The lines that the collector has by now. Connections that were read to the end are forgotten.
     pub fn settle(&self) -> Vec<Stretch> {
         let (mut stretches, mut from) = (Vec::new(), None);
         self.0.connections.lock().retain(|left| {
@@ -95,7 +95,7 @@ impl HalfClosed {
         stretches
     }
 
-    /// Where the lines end that were sent on them; `None`: there are none.
+    /// The position behind the last line that was sent on these connections; `None`: there are none.
     pub fn reaches(&self) -> Option<Position> {
         self.0.connections.lock().back().map(|left| left.reaches)
     }
@@ -104,22 +104,22 @@ impl HalfClosed {
         self.0.connections.lock().len()
     }
 
-    /// Whether what was sent on one of them has to be sent again.
+    /// Whether the lines of one connection have to be sent again.
     pub fn is_lost(&self) -> bool {
         self.0.connections.lock().iter().any(|left| *left.fate.borrow() == Fate::Lost)
     }
 
-    /// Forgets all of them: what the collector is not known to have is sent again.
+    /// Forgets all connections. Lines that the collector is not known to have are sent again.
     pub fn forget(&self) {
         self.0.connections.lock().clear();
     }
 
-    /// Wakes up each time something is learnt from now on.
+    /// Notified of each change of a fate from now on.
     pub fn news(&self) -> watch::Receiver<()> {
         self.0.news.subscribe()
     }
 
-    /// Ends when what was sent on one of them has to be sent again.
+    /// Waits until the lines of one connection have to be sent again.
     pub async fn lost(self) {
         let mut news = self.news();
         while !self.is_lost() {
@@ -136,7 +136,7 @@ impl Teller {
         self.news.send_replace(());
     }
 
-    /// Ends when nobody wants to know any more.
+    /// Waits until the receiver is gone.
     pub async fn is_over(&self) {
         self.fate.closed().await;
     }

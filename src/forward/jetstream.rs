@@ -1,5 +1,5 @@
-//! What streams of JetStream have, for `logferry probe`: a session in which one thing is asked after another. What is asked, and what an answer
-//! means, is `protocol::nats::consumer`'s.
+//! Reads what JetStream streams have stored, for `logferry probe`. The session asks one question after another.
+//! `protocol::nats::consumer` writes the questions and reads the answers.
 
 use std::io;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::protocol::nats::{BadOp, Decoder, Message, Op, SubjectTemplate, append
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
-/// Bytes of a message that are never exceeded, where the server does not say how many: more than its default of 1 MiB.
+/// The longest message in bytes, where the server does not give its limit: more than the default of 1 MiB.
 const MAX_MESSAGE: usize = 8 << 20;
-/// How long a server waits for the next message before it says that there is none.
+/// How long a server waits for the next message before it answers that there is none.
 const EXPIRES: Duration = Duration::from_millis(250);
 
 /// Why nothing is read.
@@ -43,7 +43,7 @@ pub enum NotRead {
     Silent(Duration),
 }
 
-/// Where a stream is read next. Outlives the session.
+/// Where a stream is read next. It outlives the session.
 pub struct Place {
     stream: String,
     /// The number of the next message.
@@ -55,14 +55,14 @@ pub struct Reader {
     stream: Box<dyn Carrier>,
     decoder: Decoder,
     inbox: String,
-    /// The consumers of the places, in their order.
+    /// The consumers of the places, in the order of the places.
     consumers: Vec<String>,
     patience: Duration,
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    /// Connects to an endpoint, and finds the streams that the target's lines go to. Each is read from where `places` have it, or from now on.
+    /// Connects to an endpoint, and finds the streams for the target's lines. Reads each from its place in `places`, or else from now on.
     pub async fn connect(
         dialer: &Dialer,
         (target, settings): (&Target, &NatsTarget),
@@ -96,14 +96,14 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Makes a consumer. Returns the number of the message that it has first.
+    /// Creates a consumer. Returns the number of its first message.
     async fn consumer(&mut self, stream: &str, from: Option<u64>) -> Result<u64, NotRead> {
         let (name, next) = self.asks(&Question::consumer(stream, from), consumer::consumer).await?;
         self.consumers.push(name);
         Ok(next)
     }
 
-    /// Hands on what is stored by now, and waits a moment for more.
+    /// Hands on the messages that are stored by now, and waits a moment for more.
     pub async fn look(&mut self, places: &mut [Place], on_line: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), NotRead> {
         for (place, consumer) in places.iter_mut().zip(self.consumers.clone()) {
             let (question, mut count) = (Question::next(&place.stream, &consumer, EXPIRES), 0);
@@ -129,7 +129,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks what has one answer.
+    /// Asks a question that has one answer.
     async fn asks<T: Send>(
         &mut self,
         question: &Question,
@@ -145,7 +145,7 @@ impl Reader {
         answer.map_err(|why| NotRead::Refused(question.subject().to_owned(), why))
     }
 
-    /// Asks, and hands on each message that comes, until one is the last.
+    /// Asks, and hands on each message until `is_last` returns true.
     async fn ask(
         &mut self,
         question: &Question,

@@ -1,4 +1,4 @@
-//! Where a forward's lines are from: the spool, or its own dead letters, which are sent again. For links they are the same.
+//! Where a forward's lines come from: the spool, or the forward's own dead letters, which are sent again. Links treat both alike.
 
 use std::io;
 use std::ops::Range;
@@ -39,7 +39,8 @@ impl Lines {
         }
     }
 
-    /// The name under which the lines are numbered. To a collector that keeps numbers a dead letter's would be an old one.
+    /// The name under which the lines are numbered. A collector is not told the number of a dead letter: a collector that keeps
+    /// numbers would take the letter for an old line.
     pub fn numbering(&self) -> Numbering {
         match self {
             Self::Spool(reader) => {
@@ -57,7 +58,7 @@ impl Lines {
         }
     }
 
-    /// What a collector's kernel has is enough for a dead letter: nobody would know when it is to be kept no longer.
+    /// A dead letter is retired when the collector's kernel has it. It is not kept any longer, because nothing would tell when to stop.
     pub fn acknowledge(&mut self, up_to: Position) -> u64 {
         match self {
             Self::Spool(reader) => reader.acknowledge(up_to),
@@ -68,7 +69,7 @@ impl Lines {
     pub fn retire_beyond(&mut self, from: Position, up_to: Position) -> u64 {
         match self {
             Self::Spool(reader) => reader.retire_beyond(from, up_to),
-            // No connection of theirs is kept when it is left.
+            // Connections with dead letters are not kept when they are left.
             Self::Resent(_) => 0,
         }
     }

@@ -1,4 +1,4 @@
-//! A link: what carries lines to one place, whichever it is, and what it listens to meanwhile.
+//! A link carries lines to one place by one protocol, and listens to events meanwhile.
 
 use std::fmt;
 use std::io;
@@ -45,11 +45,11 @@ pub struct Connected {
 
 #[derive(Clone)]
 pub struct Place {
-    /// Which of the forward's targets. `0 <= target < to.len()`
+    /// The index of the forward's target. `0 <= target < to.len()`
     pub target: usize,
-    /// Where on the network; `None` on this machine.
+    /// The address on the network; `None`: this machine.
     pub endpoint: Option<Endpoint>,
-    /// How long the answer may be believed by which it was found.
+    /// How long the look-up that found the place is valid.
     pub ttl: Duration,
 }
 
@@ -64,7 +64,7 @@ pub enum Ended {
 /// What a link listens to besides its own connection.
 pub struct Events {
     pub leave: Pin<Box<dyn Future<Output = Leave> + Send>>,
-    /// For the link to say that it is stalled, each time it has been for long enough.
+    /// The link notifies it when it stalls, and again each time the stall has lasted long enough.
     pub stalled: Arc<Notify>,
     pub deadline: Deadline,
 }
@@ -123,7 +123,7 @@ impl Link {
         }
     }
 
-    /// Carries lines until it ends. Returns the connection that is to be ended in good order, where there is one.
+    /// Carries lines until the link ends. Also returns the connection that the caller has to close in good order, if there is one.
     pub async fn carry(self, source: &mut Source, events: &mut Events) -> (Ended, Option<Box<StreamLink>>) {
         match self {
             Self::Stream(mut link) => (link.carry(source, events).await, Some(link)),
@@ -133,7 +133,7 @@ impl Link {
         }
     }
 
-    /// Waits until the other side ends a connection over which nothing was sent. What is no connection does not end.
+    /// Waits until the other side ends a connection over which nothing was sent. Datagrams and files never end.
     pub async fn ends(&mut self) {
         match self {
             Self::Stream(link) => link.ends().await,
@@ -144,7 +144,7 @@ impl Link {
 }
 
 impl Events {
-    /// Why to leave by now, while nobody was waiting for it.
+    /// Why to leave now, if there is a reason already. Does not wait.
     pub async fn leave_by_now(&mut self) -> Option<Leave> {
         tokio::select! {
             biased;

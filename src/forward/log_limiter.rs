@@ -1,5 +1,5 @@
-//! What a forward says: states, each once, and no more than a few lines a minute whatever collectors and name servers do.
-//! One that takes connections and drops them, or points elsewhere with each answer, would otherwise fill the log.
+//! Limits the log lines of a forward: each state once, and no more than a few lines a minute. Otherwise a collector that accepts
+//! connections and drops them, or a name that points elsewhere with each answer, would fill the log.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::Span;
 
-/// Different things said between two deliveries: an outage of a day is a few lines.
+/// Different texts logged between two deliveries: an outage of a day takes a few lines.
 const MAX_DIFFERENT: usize = 16;
 /// Lines in a minute, however often something is delivered between them.
 const MAX_PER_MINUTE: usize = 16;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Shared by all that looks after one forward.
+/// Shared by all parts of one forward.
 pub struct LogLimiter {
     forward: String,
     span: Span,
-    /// Something was delivered since anybody asked.
+    /// Something was delivered since the last question.
     has_delivered: AtomicBool,
     memory: Mutex<Memory>,
 }
 
 struct Memory {
-    /// Since the last delivery.
+    /// The texts logged since the last delivery.
     texts: HashMap<String, Kind>,
-    /// When the minute began, and what was said in it.
+    /// When the current minute began, and how many lines it has.
     since: Instant,
     lines: usize,
 }
@@ -37,7 +37,7 @@ enum Kind {
     Recovery,
 }
 
-/// Whether something is to be said.
+/// Whether a text is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Say {
     It,
@@ -76,12 +76,12 @@ impl LogLimiter {
         }
     }
 
-    /// Whether `text` is to be said: it has not been since something was delivered, and not too much was.
+    /// Whether to log `text`: it was not logged since the last delivery, and the limits are not reached.
     pub fn is_new(&self, text: &str) -> bool {
         self.asks(text, Kind::Trouble)
     }
 
-    /// Whether `text`, the end of a trouble, is to be said: also when it was said before and a trouble was said since.
+    /// Whether to log `text`, the end of a trouble. It may be logged again after another trouble was logged.
     pub fn is_over(&self, text: &str) -> bool {
         self.asks(text, Kind::Recovery)
     }

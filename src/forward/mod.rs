@@ -1,15 +1,26 @@
 //! STAGE 4: lines from the spool to a collector.
 //!
-//! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`names`), connects (`dial`), lets a `link`
-//! carry while it looks out for a better place to be (`target_watch`), and when the link ends it goes back to the first line
-//! the collector may not have and starts again, for ever. Nothing here ends the process: a collector that is not there is
-//! what the spool is for.
+//! A [`Forwarder`] owns one cursor of the spool. It finds its collector by name (`names`) and connects (`dial`). A `link` carries
+//! the lines, while `target_watch` looks for a better place. When the link ends, the forwarder goes back to the first line that the
+//! collector may not have, and starts again, for ever. Nothing here ends the process: the spool holds the lines of a collector
+//! that is away.
 //!
-//! In reading order: `forwarder`; `source`, `lines` and `filtered_chunk`, where lines come from; `resender`, dead letters that are sent again; `link`, the closed set of ways to a
-//! place; `driver`, the one loop for TCP, TLS, RELP and NATS, with `delivery`, what is said and heard there, and `stall`; `tcp`, the
-//! connection and its acknowledgements; `nats`, how a session with a server of NATS begins; `half_closed`, connections that were left and that the collector has not closed; `datagram` and `file`, the other links; `encode`; `names`, `dial`, `target_watch` and
-//! `backoff`; `log_limiter`; `attempt`, which only looks whether a collector can be reached; `read_back`, and for
-//! NATS `jetstream`, which look for lines where they were brought.
+//! In reading order:
+//!
+//! - `forwarder`.
+//! - `source`, `lines` and `filtered_chunk`: where lines come from.
+//! - `resender`: sends dead letters again.
+//! - `link`: the closed set of ways to a place.
+//! - `driver`: the one loop for TCP, TLS, RELP, NATS and the Forward protocol; `delivery`: the protocols; `stall`.
+//! - `tcp`: the connection and its acknowledgements.
+//! - `nats`: how a session with a NATS server begins.
+//! - `half_closed`: connections that were left and that the collector has not closed.
+//! - `datagram`, `http` and `file`: the other links.
+//! - `encode`, and `shown` for `logferry explain`.
+//! - `names`, `dial`, `target_watch` and `backoff`.
+//! - `log_limiter`.
+//! - `attempt`: checks only whether a collector can be reached.
+//! - `read_back`, and `jetstream` for NATS: read delivered lines back.
 
 mod attempt;
 mod backoff;
@@ -54,16 +65,16 @@ pub use names::{Endpoint, Patience, Resolver, SenderNames};
 pub use read_back::ReadBack;
 pub use shown::{Shown, shown};
 
-/// What a forward is told while it runs.
+/// What a forward listens to while it runs.
 pub struct Orders {
     pub deadline: Deadline,
-    /// True ends the forward, with what is on its way brought to an end and the rest left in the spool.
+    /// True ends the forward. Lines in flight are brought to an end, and the rest stays in the spool.
     pub leaving: watch::Receiver<bool>,
-    /// The connections that the forward before this one, of the same name, has left.
+    /// The connections that the previous forward of this name has left.
     pub half_closed: HalfClosed,
-    /// The forward's TLS, see [`tls_connector`]; each connection is made with what is here then.
+    /// The forward's TLS, see [`tls_connector`]. Each new connection uses the current value.
     pub connectors: watch::Receiver<Option<Connector>>,
-    /// What the relay knows of forwards that lead back to it.
+    /// Knows forwards that lead back to this relay.
     pub loops: Arc<LoopGuard>,
 }
 
@@ -82,7 +93,7 @@ impl Deadline {
             let deadline = *self.0.borrow_and_update();
             match deadline {
                 Some(deadline) => return sleep_until(deadline).await,
-                // A relay that is dropped without a word is not stopping; whoever holds us ends us.
+                // The sender half is gone, so no deadline will come. The caller drops this future.
                 None if self.0.changed().await.is_err() => std::future::pending().await,
                 None => {}
             }

@@ -1,5 +1,5 @@
-//! How a session with a server of NATS begins: the server says who it is, TLS comes after that, and then we say who we are. What is said
-//! on the session is `delivery::nats`'s.
+//! How a session with a NATS server begins: the server sends INFO, TLS follows, and then we log in. `delivery::nats` does the rest of
+//! the session.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,12 +18,12 @@ use crate::hex;
 use crate::protocol::nats::{BadKey, BadOp, Creds, Decoder, Info, Login, Nkey, Op, SubjectTemplate, words};
 use crate::tasks::spawn_blocking;
 
-/// Bytes read at once of what a server says first.
+/// Bytes of the server's greeting that are read at once.
 const READ: usize = 4096;
-/// Of an inbox, which nobody is to guess.
+/// Random bytes in the name of an inbox, which must not be guessable.
 const RANDOM_BYTES: usize = 16;
 
-/// Why a server's first words begin no session.
+/// Why a server's greeting begins no session.
 #[derive(Debug, thiserror::Error)]
 pub enum BadGreeting {
     #[error("{0}; is that a NATS port?")]
@@ -54,12 +54,12 @@ impl From<BadOp> for BadGreeting {
     }
 }
 
-/// A session that has begun: the server has said who it is, and does not know who we are.
+/// A session that has begun: the server has sent its INFO, and we have not logged in.
 pub struct Begun {
     pub stream: Stream,
     pub info: Info,
     pub login: Login,
-    /// Where answers come to. Never the same again.
+    /// The subject for answers. Each session has a new one.
     pub inbox: String,
 }
 
@@ -83,7 +83,7 @@ pub async fn connect(
     dialer.open(endpoint, stream, Delivery::Nats(Box::new(delivery)), limits).await
 }
 
-/// Connects, hears who the server is, and begins TLS where the target speaks it.
+/// Connects, reads the server's INFO, and begins TLS where the target speaks it.
 pub async fn begin(
     dialer: &Dialer,
     target: &Target,
@@ -104,13 +104,13 @@ pub async fn begin(
     }
     let stream = dialer.secured(target, endpoint, stream).await?;
     let (login, nonce) = (settings.login.clone(), info.nonce.clone());
-    // Files are read anew for each connection, so that what was renewed counts at once.
+    // Files are read anew for each connection, so that renewed secrets count at once.
     let login = spawn_blocking(move || known_by(&login, &nonce)).await.map_err(io::Error::other)??;
     let inbox = format!("_INBOX.{}", hex::encode(&rand::random::<[u8; RANDOM_BYTES]>()));
     Ok(Begun { stream, info, login, inbox })
 }
 
-/// What a server says first. TLS may begin behind it, so that not a byte more is taken for granted.
+/// Reads the server's INFO. TLS may begin right behind it, so any further byte is an error.
 async fn greeting(stream: &mut CountedStream) -> Result<Info, ConnectError> {
     let (mut decoder, mut info, mut bytes) = (Decoder::default(), None, [0; READ]);
     while info.is_none() {
@@ -130,7 +130,7 @@ async fn greeting(stream: &mut CountedStream) -> Result<Info, ConnectError> {
     info.filter(|_| decoder.is_between()).ok_or_else(|| BadGreeting::NoInfo.into())
 }
 
-/// What the server is to know us by. Reads the file that it is in.
+/// How we log in to the server. Reads the file with the secret.
 fn known_by(login: &NatsLogin, nonce: &str) -> io::Result<Login> {
     Ok(match login {
         NatsLogin::Nobody => Login::Nobody,

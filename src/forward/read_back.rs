@@ -1,5 +1,5 @@
-//! Reads lines back from where a forward has brought them, for `logferry probe`: from Elasticsearch, Loki and JetStream. Address, TLS, token,
-//! index and subject are the forward's own.
+//! Reads delivered lines back for `logferry probe`: from Elasticsearch, Loki and JetStream. Address, TLS, token, index and subject are
+//! the forward's own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ const HTTP_PAUSE: Duration = Duration::from_millis(500);
 
 pub struct ReadBack {
     dialer: Dialer,
-    /// A word that all lines have which are looked for.
+    /// A word that all wanted lines contain.
     mark: String,
-    /// They are not older.
+    /// The oldest time of a wanted line.
     since: UnixMicros,
-    /// `None`: it failed, and is made anew.
+    /// `None`: not connected yet, or the connection failed and is made anew.
     way: Option<Way>,
-    /// What a log store has had already.
+    /// Lines of a log store that were handed on already.
     seen: HashSet<u64>,
     /// How far streams are read.
     places: Vec<Place>,
@@ -36,7 +36,7 @@ enum Way {
 }
 
 impl ReadBack {
-    /// Looks for lines with a mark, `now` or later. `None`: from where this forward goes nothing can be read back.
+    /// Looks for lines with a mark from `now` on. `None`: the forward has a target from which nothing can be read back.
     pub fn new(
         settings: Arc<config::Forward>,
         resolver: Resolver,
@@ -63,13 +63,13 @@ impl ReadBack {
     /// How long to wait before the next look.
     pub fn pause(&self) -> Duration {
         match self.way {
-            // It waits itself.
+            // The reader waits itself.
             Some(Way::JetStream(_)) => Duration::ZERO,
             Some(Way::Http(_)) | None => HTTP_PAUSE,
         }
     }
 
-    /// Hands on each line that is there and was not there before, and perhaps others. `Err`: it could not be seen, and will be at another look.
+    /// Hands on each line that is there and was not there before, and perhaps others. `Err`: the look failed; a later one may succeed.
     pub async fn look(&mut self, on_line: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), String> {
         let mut way = match self.way.take() {
             Some(way) => way,
@@ -85,7 +85,7 @@ impl ReadBack {
         Ok(())
     }
 
-    /// Connects to the first of all endpoints that can be connected.
+    /// Connects to the first endpoint that can be connected.
     async fn connect(&mut self) -> Result<Way, DialError> {
         let (settings, mut problems) = (self.dialer.settings.clone(), Vec::new());
         for target in &settings.to {

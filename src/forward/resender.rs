@@ -1,5 +1,5 @@
-//! The resender: sends dead letters of a forward again, beside the forward and over a connection of its own. Where the collector refuses
-//! everything still, the letters wait, and the forward does not.
+//! The resender: sends dead letters of a forward again, beside the forward and over a connection of its own. When the collector still
+//! refuses everything, the letters wait and the forward does not.
 
 use std::io;
 use std::pin::pin;
@@ -23,7 +23,7 @@ use crate::spool::{ResendReader, Resends};
 use crate::status::SharedForwardStatus;
 use crate::tls::Connector;
 
-/// Waits before letters are tried again, after the disk or the end of a connection was in the way.
+/// Waits before letters are tried again, after a disk error or after the connection ended.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -104,7 +104,7 @@ impl Resender {
                 () = sleep(SAY_EVERY) => {}
             }
             let left = self.metrics.resend_pending.get();
-            // Letters that wait for their collector are no progress.
+            // No log line while letters wait for their collector.
             if left != said {
                 tracing::info!(parent: limiter.span(), "{left} dead letters are still to be sent again");
                 said = left;
@@ -116,7 +116,7 @@ impl Resender {
 /// The time between two log lines about letters that are still to be sent again.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Says what is in the way, and returns how long to wait.
+/// Logs the error, and returns how long to wait.
 fn says(limiter: &LogLimiter, error: &io::Error, waits: &mut Backoff) -> Duration {
     let problem = format!("cannot send dead letters again: {error}; trying again");
     if limiter.is_new(&problem) {

@@ -1,4 +1,4 @@
-//! What a target would be sent for one line, for `logferry explain`. Pure.
+//! The bytes that a target gets for one line, for `logferry explain`. Pure.
 
 use super::encode::encoding;
 use super::http;
@@ -7,20 +7,20 @@ use crate::protocol::fluent::Packer;
 use crate::protocol::nats::SubjectTemplate;
 use crate::record::{Record, render_json};
 
-/// The spool's id in what is shown: a relay has one of its own, and writes it there.
+/// Stands for the spool's ID. A relay writes its own spool ID there.
 const SPOOL: &str = "SPOOL";
 
-/// What one target would be sent for a line.
+/// One line as a target gets it.
 pub struct Shown {
-    /// The form of the line.
+    /// The format of the line.
     pub format: String,
     pub framing: Option<Framing>,
-    /// What carries it, for a person.
+    /// What carries the line, for a person.
     pub within: String,
     pub bytes: Vec<u8>,
 }
 
-/// What a target would be sent for a line. `sd_id`: under which image, name and ID are found in it.
+/// The bytes that a target gets for a line. `sd_id`: the SD-ID under which image, name and ID are found in the line.
 pub fn shown(settings: &config::Forward, target: &Target, sd_id: &str, line: &[u8]) -> Shown {
     let stream = format!("{SPOOL}/{}", settings.name);
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The spool as a link sees it: the next lines, and what becomes of them.
+//! The spool as a link sees it: the next lines, and their outcome.
 
 use std::io;
 use std::mem;
@@ -23,27 +23,27 @@ use crate::shape::{Shape, Tally};
 use crate::spool::{Hysteresis, Position};
 use crate::status::SharedForwardStatus;
 
-/// Bytes of records taken from the spool at once: one write to the link, small enough that what is sent twice after a
-/// broken connection stays small.
+/// Bytes of records taken from the spool at once: one write to the link. They are few, so that little is sent twice after a broken
+/// connection.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A disk that cannot be read or written is tried again after this: it may come back, and a busy loop helps nobody.
+/// The wait before a disk that cannot be read or written is tried again. It may come back.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// How often it is said that lines are rejected, or sent with another time.
+/// How often the log reports that lines are rejected, or sent with another time.
 const TELL_EVERY: Duration = Duration::from_secs(600);
 
 pub struct Source {
     lines: Lines,
     shape: Shape,
-    /// Which lines are marked; `None`: none ever.
+    /// Decides which lines are marked; `None`: no line ever is.
     marker: Option<Marker>,
     metrics: ForwardMetrics,
     /// Lines below this number were sent before, or may have been.
     sent: u64,
-    /// True: the forward ends, whatever is left in the spool.
+    /// True: the forward ends, and the rest stays in the spool.
     leaving: watch::Receiver<bool>,
-    /// Connections that were left, and whether something was learnt of them.
+    /// Connections that were left and are not settled, and the signal that one of them has news.
     half_closed: HalfClosed,
     news: watch::Receiver<()>,
     /// The spool cannot be read.
@@ -52,15 +52,15 @@ pub struct Source {
     retry_at: Option<Instant>,
     /// A dead letter cannot be written.
     unwritable: Hysteresis,
-    /// What the collectors have refused. The link has it while it carries.
+    /// The lines that collectors have refused. The link holds them while it carries.
     pub refusals: Refusals,
-    /// The last verdict was *stop*, and nothing was delivered since.
+    /// The last verdict was *stop*, and nothing has been delivered since.
     stopped: bool,
     /// Lines delivered since the start.
     delivered: u64,
-    /// For the log line of a line that is rejected.
+    /// Limits the log line about rejected lines.
     throttle: Throttle,
-    /// For the log line of lines with the time of sending.
+    /// Limits the log line about lines with the time of sending.
     restamped: Throttle,
     state: SharedForwardStatus,
     limiter: Arc<LogLimiter>,
@@ -125,14 +125,14 @@ impl Source {
         misread.counts().into_iter().for_each(|(what, count)| self.metrics.misread.add(what, count));
         self.metrics.masked.inc_by(masked);
         if lines.is_empty() {
-            // Nothing to send will make the link wait, and a spool full of such lines must not hold everybody up.
+            // An empty chunk does not make the link wait, so a spool full of filtered lines would starve other tasks.
             yield_now().await;
         }
         Some(lines)
     }
 
-    /// Passes what is filtered, up to the first line that is not: without a connection it need not wait for one. Only while
-    /// nothing is on its way.
+    /// Retires filtered lines up to the first line that matches: filtered lines need no connection. Call it only while nothing is in
+    /// flight.
     pub async fn pass_filtered(&mut self) {
         if self.shape.means_all() {
             return;
@@ -168,7 +168,7 @@ impl Source {
         }
     }
 
-    /// There are lines, and they are not here yet.
+    /// Whether there are lines that have not been read from the disk yet.
     fn is_waiting_for_disk(&self) -> bool {
         self.retry_at.is_some() || self.lines.is_reading()
     }
@@ -178,7 +178,7 @@ impl Source {
         self.lines.numbering()
     }
 
-    /// Waits for more than was had; false when nothing more will come: the relay is stopping, or the forward ends.
+    /// Waits for more lines. False: no more will come, because the relay is stopping or the forward ends.
     pub async fn wait(&mut self) -> bool {
         loop {
             let Self { lines, leaving, retry_at, news, .. } = self;
@@ -203,7 +203,7 @@ impl Source {
         *self.leaving.borrow()
     }
 
-    /// Waits until the forward is to end, whatever is left. May be kept while the source is used.
+    /// Waits until the forward is to end. The future may be kept while the source is used.
     pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.leaving.clone();
         async move { is_true(&mut leaving).await }
@@ -216,7 +216,7 @@ impl Source {
         self.note_delivered(delivered);
     }
 
-    /// What connections that were left have not settled is not passed.
+    /// Does not retire lines of left connections that are not settled.
     fn retire_up_to(&mut self, position: Position) -> u64 {
         match self.half_closed.reaches() {
             Some(behind) => self.lines.retire_beyond(behind, position),
@@ -224,8 +224,8 @@ impl Source {
         }
     }
 
-    /// Takes note of what became of lines. Waits where a dead letter cannot be written, for the cursor must not pass its line
-    /// before. Dropping the future loses nothing.
+    /// Applies the outcome of lines. Waits while a dead letter cannot be written, because the cursor must not pass its line before.
+    /// Dropping the future loses nothing.
     pub async fn settle(&mut self, progress: &mut Progress) {
         self.settle_half_closed();
         self.metrics.resent.inc_by(mem::take(&mut progress.resent));
@@ -285,7 +285,7 @@ impl Source {
         if self.unwritable.ends() {
             tracing::info!(parent: self.limiter.span(), "dead letters can be written again");
         }
-        // Whoever can send a line that the collector does not take must not fill the log.
+        // A client that sends many lines of a kind that the collector refuses must not fill the log.
         if self.throttle.allows(Instant::now()) {
             let who = if *reason == Reason::TooOld { "`too-old`" } else { "the collector" };
             tracing::warn!(
@@ -296,7 +296,7 @@ impl Source {
         Ok(())
     }
 
-    /// So many lines were delivered with the time of sending.
+    /// Counts lines that were delivered with the time of sending.
     pub fn note_restamped(&mut self, lines: u64) {
         self.metrics.restamped.inc_by(lines);
         if lines > 0 && self.restamped.allows(Instant::now()) {
@@ -307,14 +307,14 @@ impl Source {
         }
     }
 
-    /// The collector refuses everything: nothing is given up, and the forward waits. `why`: in its own words.
+    /// The collector refuses everything: no line is given up, and the forward waits. `why`: the collector's own words.
     pub fn stop(&mut self, why: &str) {
         self.stopped = true;
         self.metrics.stopped.set(1);
         self.state.stops();
         let problem = format!("stopped: the collector refuses every line: {why}");
         self.state.failed(&problem);
-        // Whatever words it has for it each time.
+        // The collector's words may differ each time, so they are not part of the key.
         if self.limiter.is_new("stopped") {
             tracing::error!(
                 parent: self.limiter.span(),
@@ -333,8 +333,8 @@ impl Source {
         }
     }
 
-    /// Goes back to the first line the collector may not have, behind what was sent on connections that were left and did not
-    /// break.
+    /// Goes back to the first line that the collector may not have. Lines on connections that were left and did not break are
+    /// skipped.
     pub fn rewind(&mut self) {
         self.settle_half_closed();
         if self.half_closed.is_lost() {
@@ -344,8 +344,8 @@ impl Source {
         self.lines.rewind_to(self.half_closed.reaches());
     }
 
-    /// Takes in a connection that is left in good order while what was acknowledged on it may be unread. `None`: there are too
-    /// many, and its lines are sent again.
+    /// Takes in a connection that is left in good order while the collector may not have read all acknowledged bytes. `None`: the lines
+    /// are dead letters, or there are too many such connections and the lines are sent again.
     pub fn keep(&mut self) -> Option<Teller> {
         if self.lines.are_resent() {
             return None;
@@ -355,12 +355,12 @@ impl Source {
         Some(teller)
     }
 
-    /// Ends when lines have to be sent again because a connection that was left has broken.
+    /// Waits until a connection that was left has broken, so that its lines have to be sent again.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.half_closed.clone().lost()
     }
 
-    /// Takes note of what is known of connections that were left.
+    /// Applies the news about connections that were left.
     fn settle_half_closed(&mut self) {
         for Stretch { from, to } in self.half_closed.settle() {
             let delivered = match from {
@@ -372,17 +372,17 @@ impl Source {
         self.metrics.half_closed.set(self.half_closed.count() as i64);
     }
 
-    /// Lines that the collector has not got.
+    /// Lines that the collector has not acknowledged.
     pub fn pending(&self) -> u64 {
         self.lines.pending()
     }
 
-    /// Lines that the collector has got and that may have to be sent again.
+    /// Lines that the collector has acknowledged and that may have to be sent again.
     pub fn replayable(&self) -> u64 {
         self.lines.replayable()
     }
 
-    /// Where the lines are from.
+    /// Where the lines come from.
     pub fn lines(&mut self) -> &mut Lines {
         &mut self.lines
     }
@@ -395,7 +395,7 @@ impl Source {
 
 async fn is_true(leaving: &mut watch::Receiver<bool>) {
     if leaving.wait_for(|left| *left).await.is_err() {
-        // Nobody is left who could say so.
+        // The sender half is gone, so the value stays false.
         std::future::pending::<()>().await;
     }
 }

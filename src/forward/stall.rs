@@ -1,32 +1,33 @@
-//! When a connection is stalled: something is on its way and nothing is acknowledged; and when it is given up. Decides only.
+//! When a connection is stalled (something is in flight and nothing is acknowledged), and when it is given up. This module decides
+//! only.
 //!
-//! A collector whose machine is gone, whose packets are dropped on the way, whose program is stopped or reads slowly all look
-//! like this. A stall is no reason to break the connection, but one to ask whether the name points elsewhere by now. It is
-//! given up when nothing was acknowledged for `dead-after` and the peer's kernel does not even answer. While it does, its
-//! program may be slow: a closed window opens only when a good part of its buffer was read.
+//! Several causes look like this: the collector's machine is gone, its packets are dropped on the way, its program is stopped, or
+//! its program reads slowly. A stall does not break the connection, but it is a reason to look the name up again. The connection
+//! is given up when nothing was acknowledged for `dead-after` and the peer's kernel does not answer either. While the kernel
+//! answers, the program may be slow: a closed window opens only when the program has read a good part of its buffer.
 
 use std::time::{Duration, Instant};
 
-/// Nothing for so long, as a part of `dead-after`, is a stall: 2 s of 10.
+/// The part of `dead-after` without an acknowledgement that is a stall: 2 s of 10.
 pub const PART_OF_DEAD: u32 = 5;
 
 /// How long a connection may be without progress before it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standstill {
-    /// While the peer's kernel says nothing.
+    /// While the peer's kernel is silent.
     pub silent: Duration,
-    /// While the peer's kernel answers, and only its program takes nothing.
+    /// While the peer's kernel answers, and only its program reads nothing.
     pub answering: Duration,
 }
 
 #[derive(Debug)]
 pub struct Stall {
     after: Duration,
-    /// Where acknowledgements stand while more are awaited; `None` while nothing is on its way.
+    /// The acknowledged amount while more is awaited; `None` while nothing is in flight.
     waits_at: Option<u64>,
-    /// Since when they stand there.
+    /// Since when this amount has not grown.
     begun: Instant,
-    /// Since when they stand there, or when it was last told.
+    /// Since when this amount has not grown, or when the stall was last reported.
     since: Instant,
     is_stalled: bool,
 }
@@ -36,8 +37,8 @@ impl Stall {
         Self { after: dead_after / PART_OF_DEAD, waits_at: None, begun: now, since: now, is_stalled: false }
     }
 
-    /// Takes note of how much is acknowledged, counted in anything that only grows, while more is awaited. True when that
-    /// has not grown for long enough, and again each time as long.
+    /// Takes note of how much is acknowledged while more is awaited, counted in anything that only grows. Returns true when the
+    /// amount has not grown for long enough, and again after each further period of that length.
     pub fn look(&mut self, waits_at: Option<u64>, now: Instant) -> bool {
         if waits_at.is_none() || waits_at != self.waits_at {
             self.waits_at = waits_at;
@@ -53,17 +54,17 @@ impl Stall {
         again
     }
 
-    /// How long nothing was acknowledged, while something is on its way.
+    /// How long nothing has been acknowledged, while something is in flight.
     pub fn lasts(&self, now: Instant) -> Duration {
         self.waits_at.map_or(Duration::ZERO, |_| now.duration_since(self.begun))
     }
 
-    /// When to look again, if nothing else happens; `None` while nothing is on its way.
+    /// When to look again, if nothing else happens; `None` while nothing is in flight.
     pub fn due(&self) -> Option<Instant> {
         self.waits_at.map(|_| self.since + self.after)
     }
 
-    /// Whether nothing was acknowledged since it was told.
+    /// Whether nothing has been acknowledged since the stall was reported.
     pub fn is_stalled(&self) -> bool {
         self.is_stalled
     }
@@ -99,7 +100,7 @@ mod tests {
         let mut stall = Stall::new(DEAD, start);
         assert!(!stall.look(None, start));
         assert_eq!(stall.due(), None);
-        // An hour later the first bytes are on their way: it begins now.
+        // An hour later the first bytes are in flight: the wait begins now.
         let later = start + Duration::from_secs(3600);
         assert!(!stall.look(Some(0), later));
         assert!(!stall.look(None, later + AFTER * 2));

@@ -1,6 +1,6 @@
-//! While a connection stands: is there another place to be? The name may have moved away from it, or a collector that
-//! comes before it in order may be back. Either way the new connection stands before the old one is left, and whatever
-//! goes wrong here is no reason to leave it.
+//! Looks for a better place while a connection stands. The name may have moved away from the connected address, or a collector that
+//! comes earlier in order may be back. The new connection stands before the old one is left. An error here never ends the old
+//! connection.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use super::link::{Link, Place};
 use super::names::{Endpoint, Patience, Whereabouts};
 use crate::config::{Destination, Target};
 
-/// How long a connection to a collector that was away must stand before it is believed: a proxy without a backend takes
-/// connections, and drops them at once.
+/// How long a connection to a collector that was away must stand before the forward moves to it. A proxy without a backend accepts
+/// connections and drops them at once.
 const PROBATION: Duration = Duration::from_secs(1);
 
 /// Why a link is left before it ends.
 pub enum Leave {
-    /// There is a better place to be now, and a connection to there stands.
+    /// There is a better place, and a connection to it stands.
     For(Moved),
-    /// Lines have to be sent again that were sent before those that the link carries: a connection that was left has broken.
+    /// A connection that was left has broken. Its lines come before those on this link, and have to be sent again.
     ToSendAgain,
 }
 
-/// A better place to be, and the connection to there.
+/// A better place, and the connection to it.
 pub struct Moved {
     pub why: Why,
     pub link: Link,
@@ -37,7 +37,7 @@ pub struct Moved {
 pub enum Why {
     /// The name does not point to the old address any more.
     NameMoved,
-    /// One that comes earlier in `to`, or by the priority of its SRV record, can be connected again.
+    /// A collector that comes earlier in `to`, or by the priority of its SRV record, can be connected again.
     Failback,
 }
 
@@ -45,9 +45,9 @@ pub struct TargetWatch {
     dialer: Dialer,
     /// Where the connection that stands leads to.
     place: Place,
-    /// The connection that stands has stopped moving: now would be the time to look.
+    /// Notified when the connection that stands has stalled: the time to look the name up.
     stalled: Arc<Notify>,
-    /// Between two looks for something better.
+    /// Waits between two attempts to reach an earlier collector.
     failback: Backoff,
 }
 
@@ -56,7 +56,7 @@ impl TargetWatch {
         Self { dialer, place, stalled, failback }
     }
 
-    /// Ends when there is another place to be.
+    /// Waits until there is a better place.
     pub async fn elsewhere(self) -> Moved {
         tokio::select! {
             moved = self.moved_away() => moved,
@@ -64,8 +64,8 @@ impl TargetWatch {
         }
     }
 
-    /// Asks for the name whenever its answer has expired, and when the connection stalls. Ends when the name has moved away from
-    /// the endpoint and one of the new ones is connected.
+    /// Looks the name up when its answer has expired, and when the connection stalls. Ends when the name has moved away from
+    /// the endpoint and one of the new endpoints is connected.
     async fn moved_away(&self) -> Moved {
         let target = self.target(self.place.target);
         let (Some(to), Some(old)) = (target.reached_at(), &self.place.endpoint) else {
@@ -77,7 +77,7 @@ impl TargetWatch {
         loop {
             let is_stalled = tokio::select! {
                 () = sleep(ttl) => false,
-                // It is told again after a fifth of `dead-after`, as long as it lasts.
+                // The link repeats the notice after each fifth of `dead-after`, as long as the stall lasts.
                 () = self.stalled.notified() => true,
             };
             if is_stalled {
@@ -108,8 +108,7 @@ impl TargetWatch {
         }
     }
 
-    /// Tries what comes earlier than the connection that stands, every so often. Ends when one of them is connected and
-    /// stays so.
+    /// Tries the collectors before the connected one, again and again. Ends when one of them is connected and keeps the connection.
     async fn earlier_is_back(&self) -> Moved {
         let mut failback = self.failback.clone();
         loop {
@@ -125,7 +124,7 @@ impl TargetWatch {
     async fn try_better(&self, target: usize) -> Option<Moved> {
         let (to_try, is_ours) = (self.target(target), target == self.place.target);
         let to = to_try.reached_at()?;
-        // Connecting is the proof that it is back. For a datagram it proves nothing, and each try would cost a line.
+        // A connection proves that the collector is back. For UDP it proves nothing, and each attempt would cost a line.
         let is_proof = !to_try.address.is_udp();
         if !is_proof || is_ours && matches!(to, Destination::Host(_)) {
             return None;
