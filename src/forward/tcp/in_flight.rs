@@ -1,6 +1,6 @@
-//! What was sent on a TCP connection and may be needed again, in bytes on the wire and in positions of the spool. Pure.
+//! Batches that were sent on a TCP connection and may be needed again, in bytes on the wire and in positions of the spool. Pure.
 //!
-//! What the peer's kernel has acknowledged the program may not have read. So the last acknowledged bytes are kept for a
+//! The peer's kernel acknowledges bytes that the program may not have read. So the last acknowledged bytes are kept for a
 //! while, and more of them when the program seems not to read (`read_estimator`).
 
 use std::collections::VecDeque;
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 use super::read_estimator::{ReadEstimator, TcpSample};
 use crate::spool::Position;
 
-/// How much of what is acknowledged is kept, so that it can be sent again when the connection breaks.
+/// How many acknowledged bytes are kept, so that they can be sent again when the connection breaks.
 #[derive(Clone, Copy, Debug)]
 pub struct Replay {
-    /// At least the last so many bytes on the wire.
+    /// At least this many of the last bytes on the wire.
     pub bytes: u64,
     /// How long acknowledged bytes are kept, while nothing says that the collector does not keep up.
     pub time: Duration,
-    /// Bytes on the wire that are kept at the most while the collector does not keep up: more than a peer's kernel buffers.
+    /// At most this many bytes on the wire while the collector does not keep up: more than a peer's kernel buffers.
     pub limit: u64,
 }
 
-/// How long a connection has to live before anything on it counts as read: a proxy without a backend takes a buffer full
-/// and hangs up, and does so again and again.
+/// How long a connection has to live before anything on it counts as read. A proxy without a backend accepts a buffer full and
+/// closes the connection, again and again.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// What was sent on a connection and may be needed again.
+/// Batches that were sent on a connection and may be needed again.
 #[derive(Debug)]
 pub struct InFlight {
     /// Ascending in every field.
@@ -39,9 +39,9 @@ pub struct InFlight {
 struct Mark {
     /// The wire's byte count after the batch was flushed.
     wire_bytes: u64,
-    /// Where in the spool it ends.
+    /// Where in the spool the batch ends.
     position: Position,
-    /// When its acknowledgement was seen, and what the connection looked like; `None`: not yet.
+    /// When its acknowledgement was seen, and the sample at that time; `None`: not acknowledged yet.
     acknowledged: Option<(Instant, TcpSample)>,
 }
 
@@ -50,27 +50,27 @@ impl InFlight {
         Self { marks: VecDeque::new(), replay, estimator: ReadEstimator::default(), born }
     }
 
-    /// A batch was flushed: the wire's count now, and where in the spool the batch ends.
+    /// A batch was flushed. `wire_bytes`: the wire's byte count now; `position`: where in the spool the batch ends.
     pub fn push(&mut self, wire_bytes: u64, position: Position) {
         self.marks.push_back(Mark { wire_bytes, position, acknowledged: None });
     }
 
-    /// What follows up to there is filtered: it goes with what was sent before it. False: nothing of that is kept.
+    /// The lines behind the last batch up to `position` are filtered, and are settled with that batch. False: no batch is kept.
     pub fn extend(&mut self, position: Position) -> bool {
         self.marks.back_mut().map(|last| last.position = position).is_some()
     }
 
-    /// Nothing is kept, for whatever reason.
+    /// Whether no batch is kept, for whatever reason.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
 
-    /// Everything is acknowledged, though some of it may still be kept.
+    /// Whether everything is acknowledged. Some of it may still be kept.
     pub fn is_acknowledged(&self) -> bool {
         self.marks.back().is_none_or(|mark| mark.acknowledged.is_some())
     }
 
-    /// What the connection looks like now. Returns the furthest position that is safe; it and all before it are forgotten.
+    /// Applies a sample of the connection. Returns the furthest safe position, and forgets the batches up to it.
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant) -> Option<Position> {
         self.estimator.see(sample, now);
         let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
@@ -80,25 +80,25 @@ impl InFlight {
         self.forget_while(|kept, mark| kept.is_safe(mark, sample.acknowledged, now))
     }
 
-    /// The furthest position of those kept that the peer's kernel has acknowledged, as far as was seen.
+    /// The furthest position among kept batches that the peer's kernel has acknowledged, by the samples so far.
     pub fn acknowledged_up_to(&self) -> Option<Position> {
         let unseen = self.marks.partition_point(|mark| mark.acknowledged.is_some());
         self.marks.get(unseen.checked_sub(1)?).map(|mark| mark.position)
     }
 
-    /// Whether the window is not in our way.
+    /// Whether the peer's window does not hold us back.
     pub fn is_calm(&self, now: Instant) -> bool {
         self.estimator.is_calm(now)
     }
 
-    /// The connection has ended as it does when the collector's program has read all that its kernel had: with anything
-    /// left it would have been a reset. What the program made of the last bytes it read is another matter.
+    /// The collector has closed the connection in good order, so its program has read all that its kernel had: unread bytes would
+    /// have caused a reset. The program may still have lost the last bytes it read, so `replay.bytes` of them are not safe.
     pub fn closed(&mut self, now: Instant) -> Option<Position> {
         let acknowledged = self.marks.iter().rev().find(|mark| mark.acknowledged.is_some())?.wire_bytes;
         self.forget_while(|kept, mark| kept.is_believed(now) && mark.wire_bytes + kept.replay.bytes <= acknowledged)
     }
 
-    /// The last position of all: for a collector that has read to the end and said so.
+    /// The last position, for a collector that has read to the end and said so.
     pub fn all(&mut self) -> Option<Position> {
         self.forget_while(|_, _| true)
     }
@@ -108,7 +108,8 @@ impl InFlight {
         let old = now.duration_since(since) >= self.replay.time && self.estimator.is_calm(now);
         let read = self.is_believed(now) && then.was_read_by(&self.estimator.last(), self.replay.bytes);
         let behind = acknowledged.saturating_sub(mark.wire_bytes + self.replay.bytes);
-        // More than its kernel can hold: of a program that is slow, and keeps the window in our way, nothing else is known.
+        // More bytes came after the batch than the peer's kernel can hold. For a slow program, whose window holds us back, there is no
+        // other evidence.
         let pushed_out = self.has_lived(now) && self.estimator.capacity().is_some_and(|capacity| behind >= capacity);
         old || read || pushed_out || mark.wire_bytes + self.replay.limit <= acknowledged
     }
@@ -156,7 +157,7 @@ mod tests {
         TcpSample { acknowledged, window: Some(Window { bytes: window, limited }), signs: None }
     }
 
-    /// A connection that has lived for long enough, and keeps so many bytes at least.
+    /// A connection that has lived long enough, and keeps at least this many bytes.
     fn grown(bytes: u64) -> (InFlight, Instant) {
         let born = Instant::now();
         let mut sent = InFlight::new(Replay { bytes, time: TIME, limit: 4 << 20 }, born);
@@ -164,7 +165,7 @@ mod tests {
         (sent, born + YOUNG)
     }
 
-    /// So many bytes are acknowledged, and this is how much more would be taken.
+    /// Applies a sample with this many acknowledged bytes and this window.
     fn acknowledges(sent: &mut InFlight, bytes: u64, window: u64, now: Instant) -> Option<u64> {
         sent.acknowledged(&sample(bytes, window, Duration::ZERO), now).map(|position| position.line)
     }
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(sent.acknowledged_up_to(), None);
     }
 
-    /// What is filtered behind the last line that was sent goes with it.
+    /// Filtered lines behind the last line that was sent are settled with it.
     #[test]
     fn what_is_filtered_goes_with_what_was_sent_before_it() {
         let (mut sent, now) = grown(0);
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(safe[..3], [None; 3]);
         assert_eq!(safe[3..], [1, 2, 3, 4, 5, 6, 7].map(Some));
         assert_eq!(sent.look_again(now, Duration::ZERO), Some(TIME));
-        // The connection ends in good order: the program has read the rest too, but for its own buffer.
+        // The connection ends in good order: the program has read the rest too, except for the bytes in its own buffer.
         assert_eq!(sent.closed(now), Some(at(9)));
         assert_eq!(sent.closed(now), None);
     }
@@ -229,11 +230,11 @@ mod tests {
         }
         assert_eq!(sent.acknowledged(&sample(1_000_000, 0, TIME), later), None);
         assert_eq!(sent.closed(later), None);
-        // More than 900,000 bytes of window were never there to hide it in, and 256 KiB unseen.
+        // The window was never larger than 1,000,000 bytes, so no more than these and 256 KiB are unread.
         assert_eq!(sent.acknowledged(&sample(2_000_000, 0, TIME), later), Some(at(7)));
-        // Where the window may have been of any size, the limit holds.
+        // Where the window may have had any size, the limit decides.
         assert_eq!(sent.acknowledged(&sample(5_000_000, 4_000_000, TIME), later), Some(at(8)));
-        // It leaves the window alone for a moment, so it goes on.
+        // The window no longer holds us back, so the rest becomes safe.
         assert!(sent.look_again(later, Duration::ZERO) > Some(Duration::ZERO));
         assert_eq!(sent.acknowledged(&sample(5_000_000, 0, TIME), later + TIME), Some(at(50)));
     }

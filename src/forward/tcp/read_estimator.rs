@@ -1,27 +1,27 @@
-//! Does the collector's program read? Its kernel acknowledges bytes that the program may never see: they lie in a
-//! receive buffer, and when a program that hangs is killed they are gone.
+//! Estimates whether the collector's program reads. Its kernel acknowledges bytes that the program may never see: they lie in a
+//! receive buffer, and are lost when a hanging program is killed.
 //!
-//! A peer's kernel does tell how much more it would take, the window. Acknowledged bytes plus window, the right edge,
-//! moves on as the program reads and stands still when it does not (RFC 9293 3.8.6), though not exactly: a buffer holds
-//! more than was announced, and a young one grows before anybody reads. docs/design/replay.md has the measurements behind the
+//! The peer's kernel announces how much more it would take: the window. The right edge (acknowledged bytes plus window) moves on
+//! as the program reads, and stands still when the program does not read (RFC 9293 3.8.6). This is not exact: a buffer holds more
+//! than was announced, and a young buffer grows before the program reads. docs/design/replay.md has the measurements behind the
 //! figures here.
 
 use std::time::{Duration, Instant};
 
 use super::silence::SignsOfLife;
 
-/// Bytes that a buffer may take in without a sign of it in the window. Measured: up to 180,000.
+/// Bytes that a buffer may take in without a change of the window. Measured: up to 180,000.
 const UNSEEN: u64 = 256 * 1024;
-/// How long after we had to wait for the window it must have been neither in our way nor growing: a program that catches
-/// up opens it bit by bit, and one that has caught up leaves it alone.
+/// After the window has held us back, it must neither hold us back nor grow for this long. A program that catches up opens the
+/// window bit by bit, and leaves it alone when it has caught up.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// What a connection looks like from our side.
+/// A sample of a connection, from our side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpSample {
     /// Bytes the peer's kernel has acknowledged since the connection was made.
     pub acknowledged: u64,
-    /// `None`: this kernel does not tell.
+    /// `None`: our kernel does not tell.
     pub window: Option<Window>,
     pub signs: Option<SignsOfLife>,
 }
@@ -29,9 +29,9 @@ pub struct TcpSample {
 /// The peer's receive window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// Bytes that the peer would take beyond those acknowledged, as last announced.
+    /// Bytes that the peer would take beyond the acknowledged ones, as last announced.
     pub bytes: u64,
-    /// For how long, in all, sending has waited for the window.
+    /// How long sending has waited for the window in total.
     pub limited: Duration,
 }
 
@@ -41,7 +41,7 @@ impl TcpSample {
         self.window.map(|window| self.acknowledged + window.bytes)
     }
 
-    /// Whether what was acknowledged at `self` has been read by `later`. `slack`: bytes that may lie between.
+    /// Whether the program has read by `later` what was acknowledged at `self`. `slack`: bytes that the edge has to move in addition.
     pub fn was_read_by(&self, later: &TcpSample, slack: u64) -> bool {
         let (Some(then), Some(now)) = (self.window, later.window) else { return false };
         let since = later.acknowledged.saturating_sub(self.acknowledged);
@@ -50,11 +50,11 @@ impl TcpSample {
     }
 }
 
-/// Watches one connection for pressure: while the window is in our way nobody can tell how much lies unread behind it.
+/// Watches one connection for pressure: while the window holds us back, nothing tells how many bytes lie unread behind it.
 #[derive(Debug, Default)]
 pub struct ReadEstimator {
     last: TcpSample,
-    /// When the window was last in our way, or still growing after it was; and how large it was then.
+    /// When the window last held us back, or was still growing afterwards; and its size then.
     pressed: Option<(Instant, u64)>,
     /// The largest window there can have been, as far as the samples tell.
     largest: u64,
@@ -69,14 +69,14 @@ impl ReadEstimator {
                 self.pressed = Some((now, bytes));
             }
         }
-        // Whatever it was between the two, it ended no further than now, and began no earlier than what was acknowledged then.
+        // Between two samples the window ended no further than now, and began no earlier than at the bytes acknowledged before.
         let between = sample.edge().map_or(0, |edge| edge.saturating_sub(self.last.acknowledged));
         self.largest = self.largest.max(between);
         self.last = *sample;
     }
 
-    /// Bytes that may be acknowledged and unread, whatever the program does: what its kernel has ever announced to take, and
-    /// what it takes unseen. `None`: this kernel does not tell.
+    /// Bytes that may be acknowledged and unread, whatever the program does: the largest window that its kernel can have announced,
+    /// and the bytes that a buffer takes without a change of the window. `None`: our kernel does not tell.
     pub fn capacity(&self) -> Option<u64> {
         self.last.window.map(|_| self.largest + UNSEEN)
     }
@@ -89,7 +89,7 @@ impl ReadEstimator {
         self.calm_in(now).is_zero()
     }
 
-    /// How long until it is calm, if nothing else happens.
+    /// How long until the connection is calm, if nothing else happens.
     pub fn calm_in(&self, now: Instant) -> Duration {
         self.pressed.map_or(Duration::ZERO, |(at, _)| SETTLE.saturating_sub(now.duration_since(at)))
     }
@@ -105,7 +105,7 @@ mod tests {
         waited(0, acknowledged, window)
     }
 
-    /// Sending has waited for the window for so many milliseconds.
+    /// A sample after sending has waited for the window for this many milliseconds.
     fn waited(limited: u64, acknowledged: u64, bytes: u64) -> TcpSample {
         TcpSample { acknowledged, window: Some(Window { bytes, limited: Duration::from_millis(limited) }), signs: None }
     }
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(estimator.capacity(), None);
         estimator.see(&look(0, 64 * KIB), now);
         assert_eq!(estimator.capacity(), Some(64 * KIB + UNSEEN));
-        // It grew to a megabyte, of which most is full.
+        // The window grew to a megabyte, and most of it is full.
         estimator.see(&look(900 * KIB, 100 * KIB), now);
         assert_eq!(estimator.capacity(), Some(1000 * KIB + UNSEEN));
         estimator.see(&waited(100, 1000 * KIB, 0), now);

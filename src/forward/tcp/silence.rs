@@ -1,18 +1,18 @@
-//! For how long has the peer's kernel owed an answer? One that answers whatever it is sent is alive, however little its
-//! program reads: a receive buffer that is full throws away what was sent, says so, and is then asked more and more seldom by
-//! our own kernel, which doubles its pause each time. Decides only.
+//! How long the peer's kernel has owed an answer. A kernel that answers is alive, however little its program reads. A full receive
+//! buffer drops what was sent, and the peer's kernel says so. Our own kernel then asks more and more seldom: it doubles its pause
+//! each time. This module decides only.
 
 use std::time::{Duration, Instant};
 
-/// When the peer's kernel last spoke, whatever its program does.
+/// When the peer's kernel last answered, whatever its program does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignsOfLife {
-    /// How long ago the peer's kernel acknowledged anything, and be it what it had acknowledged before.
+    /// How long ago the peer's kernel sent its last acknowledgement, new or repeated.
     pub last: Duration,
     pub owes: Owes,
 }
 
-/// What the peer's kernel has not answered since then.
+/// What the peer's kernel has not answered since its last acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owes {
     Nothing,
@@ -22,10 +22,10 @@ pub enum Owes {
     Probes,
 }
 
-/// Follows one connection from sample to sample, for a kernel does not tell when it sent the first thing that has no answer.
+/// Follows one connection from sample to sample, because our kernel does not tell when it sent the first bytes without an answer.
 #[derive(Debug, Default)]
 pub struct Silence {
-    /// Whether our kernel tells anything of the peer's.
+    /// Whether our kernel tells anything about the peer's kernel.
     is_known: bool,
     since: Option<Instant>,
 }
@@ -42,7 +42,7 @@ impl Silence {
         };
     }
 
-    /// Whether the peer's kernel has owed an answer for so long. True also where our kernel does not tell.
+    /// Whether the peer's kernel has owed an answer for this long. True also where our kernel does not tell.
     pub fn lasts(&self, time: Duration, now: Instant) -> bool {
         !self.is_known || self.since.is_some_and(|since| now.duration_since(since) >= time)
     }
@@ -54,7 +54,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Each look: after how long since the one before, and what is seen then.
+    /// Each look: the time since the one before, and the signs of life at that look.
     fn after(looks: &[(Duration, Duration, Owes)]) -> (Silence, Instant) {
         let (mut silence, mut now) = (Silence::default(), Instant::now() + 1000 * SECOND);
         for (later, last, owes) in looks {
@@ -81,7 +81,7 @@ mod tests {
         assert!(!silence.lasts(2 * SECOND, now) && silence.lasts(2 * SECOND, now + SECOND));
     }
 
-    /// Sent again after 12 s, and looked at before the answer can be there.
+    /// The bytes are sent again after 12 s, and the look comes before the answer can arrive.
     #[test]
     fn a_kernel_that_answers_each_time_is_not_silent() {
         let looks = [(SECOND, 12 * SECOND, Owes::Bytes), (SECOND, SECOND / 2, Owes::Nothing)];

@@ -1,8 +1,8 @@
 //! A TCP connection to a collector, with TLS over it or without, and what its peer's kernel has acknowledged.
 //!
-//! `write()` returning says that bytes are in our own kernel. `SIOCOUTQ` says how many of them the peer has not
-//! acknowledged: written minus that is what it has. It stays readable after the connection broke, as long as the file
-//! descriptor is open; a FIN of ours counts as one byte, so it is read before closing.
+//! When `write()` returns, the bytes are in our own kernel. `SIOCOUTQ` tells how many of them the peer has not acknowledged; the
+//! peer has the rest. `SIOCOUTQ` stays readable after the connection broke, as long as the file descriptor is open. A FIN of ours
+//! counts as one byte, so the value is read before closing.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -23,14 +23,14 @@ use super::silence::{Owes, SignsOfLife};
 use crate::http::Carrier;
 use crate::sys;
 
-/// Keepalive finds a dead peer while nothing is outstanding. While something is, the driver does: `TCP_USER_TIMEOUT` would end
-/// the connection to a program that reads slowly, whose closed window stands for longer, although its kernel answers each probe.
+/// Keepalive finds a dead peer while nothing is outstanding; otherwise the driver does. `TCP_USER_TIMEOUT` would end the connection
+/// to a program that reads slowly: its window stays closed for longer, although its kernel answers each probe.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// `struct tcp_info` of linux/tcp.h, which only ever grows at its end: bytes up to and with `tcpi_snd_wnd`, which is
-/// there since Linux 5.4, and where in it is what we read.
+/// `struct tcp_info` of linux/tcp.h, which only ever grows at its end: its bytes up to and with `tcpi_snd_wnd` (since Linux 5.4), and
+/// the offsets of the fields that we read.
 const TCP_INFO_BYTES: usize = 232;
 const TCPI_PROBES: usize = 3;
 const TCPI_UNACKED: usize = 24;
@@ -51,18 +51,18 @@ pub struct CountedStream {
     written: u64,
 }
 
-/// Opens a TCP connection with everything set that tells a dead peer from a quiet one.
+/// Opens a TCP connection with the options that tell a dead peer from a quiet one.
 pub async fn connect(to: SocketAddr, within: Duration) -> io::Result<CountedStream> {
     let stream = match timeout(within, TcpStream::connect(to)).await {
         Ok(connected) => connected?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"))),
     };
-    // Connecting to a closed port of this machine can meet itself (RFC 9293 3.5, simultaneous open): the kernel picks the
-    // port it dials as its own. We would deliver to ourselves.
+    // A connection to a closed port of this machine can connect to itself (RFC 9293 3.5, simultaneous open): the kernel picks the
+    // dialed port as the local port. We would deliver to ourselves.
     if stream.local_addr()? == to {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    // Without it Nagle holds small batches back until the last one is acknowledged: 30 ms at the 99th percentile.
+    // Otherwise Nagle's algorithm holds small batches back until the last one is acknowledged: 30 ms at the 99th percentile.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     let keepalive =
@@ -79,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// As what hyper speaks on.
+    /// The stream in the form that hyper takes.
     pub fn boxed(self) -> Box<dyn Carrier> {
         match self {
             Self::Tcp(stream) => Box::new(stream),
@@ -129,12 +129,12 @@ impl CountedStream {
         self.written
     }
 
-    /// Closing it will throw away what is unsent, and tell the peer that something is missing.
+    /// Closing then drops unsent bytes, and the reset tells the peer that something is missing.
     pub fn reset_on_close(&self) -> io::Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
-    /// What the connection looks like now.
+    /// Samples the connection.
     pub fn sample(&self) -> io::Result<TcpSample> {
         let info = sys::socket_option::<TCP_INFO_BYTES>(self.stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_INFO)?;
         let acknowledged = self.written.saturating_sub(sys::unacknowledged(self.stream.as_fd())?);
@@ -170,7 +170,7 @@ impl AsyncWrite for CountedStream {
         self.counting(polled)
     }
 
-    /// TLS has several records to write at a time: one system call for all of them.
+    /// TLS writes several records at a time: one system call for all of them.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
