@@ -1,8 +1,8 @@
-//! The files of one `file://` target: which are open, what was written to them, and where lines go whose own file cannot be
-//! written. All of it may block.
+//! The files of one `file://` target: which are open, how far they are synced, and where lines go whose own file cannot be
+//! written. All functions may block.
 //!
-//! What is wrong with one path stops nobody: its lines go to the file of the others, where each field of the template is
-//! `_others`. What is wrong with that file, or with the disk that it is on, makes the forward wait.
+//! A problem with one path does not stop the forward: its lines go to the file of the others, where each field of the template is
+//! `_others`. A problem with that file, or with its disk, makes the forward wait.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,18 +18,18 @@ use super::refused::Refused;
 use crate::forward::encode::Encoding;
 use crate::record::Record;
 
-/// From so many on files are made durable together: each alone waits for the disk's cache, and who invents names would have
-/// us wait for nothing else.
+/// From this many open files on, files are synced together. Each single sync waits for the disk's cache, so a sender that invents
+/// names could keep us busy with nothing else.
 pub const MANY_FILES: usize = 64;
 
 pub struct Files {
     template: PathTemplate,
-    /// The file of all lines whose own cannot be written or would be one too many.
+    /// The file for all lines whose own file cannot be written or would be one too many.
     others: PathBuf,
     open: HashMap<PathBuf, OpenFile>,
-    /// Files open at once.
+    /// How many files may be open at once.
     most: usize,
-    /// How many it may be until the next sync: the process may have fewer descriptors left.
+    /// How many files may be open until the next sync: the process may have fewer descriptors left.
     allowed: usize,
     /// Counts writes, to know which file was written least recently.
     writes: u64,
@@ -46,15 +46,15 @@ struct OpenFile {
     last_write: u64,
 }
 
-/// What became of a batch, or of all that was written since the last sync.
+/// The outcome of a batch, or of everything that was written since the last sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Some of it is not on the disk, and will go elsewhere: all of it is to be written again.
+    /// Some lines are not on the disk, and will go elsewhere. All lines have to be written again.
     Again,
 }
 
-/// Why a batch is not written. All of it has been taken back, as far as that can be done.
+/// Why a batch is not written. All of it is taken back, as far as possible.
 enum Failed {
     /// A file could not be made durable. Its lines will go elsewhere.
     Again,
@@ -62,7 +62,7 @@ enum Failed {
     All(io::Error),
 }
 
-/// Why lines are not in their own file.
+/// Why lines do not go to their own file.
 enum Refusal {
     /// The file would be one too many.
     TooManyFiles,
@@ -96,7 +96,7 @@ impl Files {
         let mut path = String::new();
         for line in lines {
             self.template.fill(&Record::from_line(line, &encoding.sd_id), &mut path);
-            // Not an entry, which would take a path of its own for each line.
+            // Not the entry API, which would need an owned path for each line.
             match by_path.get_mut(&path) {
                 Some(bytes) => encoding.append(line, scratch, bytes),
                 None => encoding.append(line, scratch, by_path.entry(path.clone()).or_default()),
@@ -106,7 +106,7 @@ impl Files {
         self.finish(written)
     }
 
-    /// Makes all that was written durable.
+    /// Makes all written lines durable, and closes the files.
     pub fn sync_and_close(&mut self) -> io::Result<Outcome> {
         let synced = self.sync();
         self.allowed = self.most;
@@ -116,8 +116,8 @@ impl Files {
         self.finish(synced)
     }
 
-    /// After a failure cuts the files back to what is synced and retired, for everything behind is written again. Otherwise half a
-    /// line would stay, and every attempt would add to the files that can be written.
+    /// After a failure, cuts the files back to what is synced and retired, because everything behind it is written again. Otherwise
+    /// half a line would stay, and every attempt would add to the files that can be written.
     fn finish(&mut self, done: Result<(), Failed>) -> io::Result<Outcome> {
         let Err(failed) = done else { return Ok(Outcome::Done) };
         let taken_back = self.take_back();
@@ -161,7 +161,7 @@ impl Files {
         }
     }
 
-    /// Whether the others need not mind. `Err`: no line can be written.
+    /// `Ok`: the error concerns this path alone. `Err`: no line can be written.
     fn is_of_the_path(&self, path: &Path, error: &io::Error) -> Result<(), Failed> {
         match Trouble::of(error, path, &self.others) {
             Trouble::Path if path != self.others => Ok(()),
@@ -216,7 +216,7 @@ impl Files {
         }
     }
 
-    /// Closes those that were written least recently, a quarter of what may be open.
+    /// Closes the files that were written least recently: a quarter of those that may be open.
     fn close_some(&mut self) -> Result<(), Failed> {
         self.sync()?;
         let mut writes: Vec<u64> = self.open.values().map(|open| open.last_write).collect();
@@ -251,8 +251,8 @@ impl Files {
         Ok(())
     }
 
-    /// By whole file systems, which empty the disk's cache once and not once for each file. (Linux says since 5.8 whether all
-    /// of it could be written.)
+    /// Syncs whole file systems, so that the disk's cache is flushed once and not once for each file. (`syncfs` reports write errors
+    /// since Linux 5.8.)
     fn sync_together(&self) -> Result<(), (Vec<PathBuf>, io::Error)> {
         let mut synced: Vec<u64> = Vec::new();
         for OpenFile { file, device, .. } in self.open.values() {
@@ -272,7 +272,7 @@ impl Files {
         let mut taken_back = Ok(());
         for (path, OpenFile { file, synced, .. }) in self.open.drain() {
             let Some(synced) = synced else { continue };
-            // Shorter already: somebody has emptied it meanwhile (logrotate's copytruncate).
+            // A shorter file was truncated by another program meanwhile (logrotate's copytruncate).
             let longer = file.metadata().is_ok_and(|metadata| metadata.len() > synced);
             if longer && let Err(error) = file.set_len(synced) {
                 taken_back = Err(named(&path, &error));

@@ -1,7 +1,7 @@
 //! Files and stdout: lines to files named by a template, or to our own standard output.
 //!
-//! File I/O blocks, so each batch is written by a thread of the runtime's pool: one at a time for each forward. A line is
-//! retired when `fdatasync` is through.
+//! File I/O blocks, so a thread of the runtime's pool writes each batch: one at a time for each forward. A line is
+//! retired when `fdatasync` has returned.
 
 mod files;
 mod open;
@@ -32,13 +32,13 @@ use crate::descriptors;
 use crate::spool::Position;
 use crate::tasks::spawn_blocking;
 
-/// Written lines are made durable and retired at least this often. Files are closed then too, so that one that was
-/// rotated away is left within this time.
+/// Written lines are made durable and retired at least this often. Files are closed then too, so that a rotated file is left
+/// within this time.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// Writing that takes so long is told of, and again each time it has taken so much longer.
+/// Writing that takes this long is reported, and again after each further period of that length.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 
-/// The lines' way to the disk or to stdout; moves to a pool thread and back for each batch.
+/// Writes lines to files or to stdout. It moves to a pool thread and back for each batch.
 pub struct FileLink {
     output: Output,
     encoding: Encoding,
@@ -52,11 +52,11 @@ enum Output {
     Stdout,
 }
 
-/// Tells a pool thread that nobody waits for it any more, or soon will not.
+/// Tells a pool thread that the forward does not wait for it any more, or soon will not.
 #[derive(Clone, Default)]
 struct Abandoned {
     is_so: Arc<AtomicBool>,
-    /// The forward is to end, and another one may go on in its place: nothing that it writes may come after that.
+    /// The forward is to end, and a successor may go on in its place. This forward must not write anything after that.
     is_leaving: Arc<AtomicBool>,
 }
 
@@ -70,10 +70,10 @@ impl Abandoned {
     }
 }
 
-/// Ends when the forward is to end.
+/// Completes when the forward is to end.
 type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The forward, which waits for the lines. Dropped, it says that nobody waits any more.
+/// Held by the forward while it waits for the lines. Dropping it tells the pool thread that the forward waits no more.
 struct Waits(Abandoned);
 
 impl Drop for Waits {
@@ -101,7 +101,7 @@ impl FileLink {
         Self { output, encoding, scratch: Vec::new(), refused: refused.clone(), abandoned }
     }
 
-    /// Writes lines until the relay stops, there is a better place to be, or a file cannot be written.
+    /// Writes lines until the relay stops, there is a better place, or a file cannot be written.
     pub async fn carry(self, source: &mut Source, events: &mut Events) -> Ended {
         let _waits = Waits(self.abandoned.clone());
         self.carry_on(source, events).await.unwrap_or_else(|error| Ended::Failed(error.into()))
@@ -124,7 +124,7 @@ impl FileLink {
                     Outcome::Done => unsynced.reach(end),
                     Outcome::Again => {
                         unsynced.write_again(source);
-                        // It may have to be read from the disk first.
+                        // The lines may have to be read from the disk first.
                         stopping = false;
                         continue;
                     }
@@ -139,7 +139,7 @@ impl FileLink {
                     Outcome::Done => unsynced.retire(source),
                     Outcome::Again => {
                         unsynced.write_again(source);
-                        // It may have to be read from the disk first.
+                        // The lines may have to be read from the disk first.
                         stopping = false;
                         continue;
                     }
@@ -166,7 +166,7 @@ impl FileLink {
         }
     }
 
-    /// What was written is made durable first, or it would be written again elsewhere.
+    /// Makes written lines durable first. Otherwise they would be written again elsewhere.
     async fn leave(
         self,
         mut unsynced: Unsynced,
@@ -180,7 +180,7 @@ impl FileLink {
         Ok(Ended::Left(why))
     }
 
-    /// Runs `work` where it may block. `None`: the time of a relay that stops was over first.
+    /// Runs `work` on a thread that may block. `None`: the deadline of a stopping relay came first.
     async fn blocking(
         mut self,
         events: &mut Events,
@@ -196,7 +196,7 @@ impl FileLink {
                 biased;
                 done = &mut done => return done.map_err(io::Error::other)?.map(Some),
                 () = &mut *left, if !is_leaving.load(Ordering::Relaxed) => is_leaving.store(true, Ordering::Relaxed),
-                // What is written in time's last moment is still made durable.
+                // Lines that were written just before the deadline are still made durable.
                 () = sleep(SYNC_EVERY), if is_over => return Ok(None),
                 () = events.deadline.reached(), if !is_over => return Ok(None),
                 _ = hangs.tick() => refused.say_it_hangs(HANGS_AFTER),
@@ -227,10 +227,10 @@ impl FileLink {
     }
 }
 
-/// What is written but may not be on the disk yet.
+/// Lines that are written but may not be on the disk yet.
 #[derive(Default)]
 struct Unsynced {
-    /// How far the writing got, and when the first line since the last sync was written.
+    /// The position behind the last written line, and when the first line since the last sync was written.
     reached: Option<(Position, Instant)>,
 }
 
@@ -255,7 +255,7 @@ impl Unsynced {
         }
     }
 
-    /// Some of it is not.
+    /// Some lines are not on the disk, so all lines since the last sync are written again.
     fn write_again(&mut self, source: &mut Source) {
         self.reached = None;
         source.rewind();

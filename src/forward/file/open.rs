@@ -1,4 +1,4 @@
-//! How files are opened and written, and whose the trouble is when they cannot be. Nothing here waits for another program
+//! How files are opened and written, and how far an error reaches: one file or all. Nothing here waits for another program
 //! without a bound.
 
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -16,17 +16,17 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use super::Abandoned;
 use crate::files;
 
-/// How long a pipe may be full before its reader counts as one that does not read.
+/// How long a pipe may be full before its reader counts as stalled.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks whether anybody still waits for a pipe.
+/// Milliseconds between two checks whether the forward still waits for a pipe.
 const LOOK_EVERY: u16 = 100;
 
-/// Opens a file that is there. A pipe is not waited for: without a reader it is an error.
+/// Opens an existing file. Does not wait for a pipe's reader: a pipe without a reader is an error.
 pub fn open(path: &Path) -> io::Result<File> {
     waits_for_nobody(&mut OpenOptions::new()).append(true).open(path)
 }
 
-/// Makes a file, with the directories above it that are missing.
+/// Creates a file, and the missing directories above it.
 pub fn make(path: &Path) -> io::Result<File> {
     if let Some(parent) = path.parent() {
         files::create_dir_all(parent)?;
@@ -38,25 +38,25 @@ fn waits_for_nobody(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(O_NONBLOCK | O_NOCTTY)
 }
 
-/// Bytes of a file that were written before an error: whole lines.
+/// Bytes (whole lines) that were written before an error.
 pub struct Unwritten {
     pub written: usize,
     pub error: io::Error,
 }
 
-/// How long a pipe is waited for that is full.
+/// How long to wait for a full pipe.
 #[derive(Clone, Copy)]
 pub enum Patience {
-    /// A moment: its lines have another place to go to.
+    /// A moment: the lines have another place to go to.
     Short,
-    /// As long as somebody waits for the lines.
+    /// As long as the forward waits for the lines.
     Endless,
 }
 
-/// Appends lines. After an error there is none of them in a regular file, and none behind those that were `written` in any other.
+/// Appends lines. After an error a regular file has none of them; any other file has the first `written` bytes and none behind them.
 pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Abandoned) -> Result<(), Unwritten> {
     let (mut written, mut since) = (0, Instant::now());
-    // What a pipe takes at once it takes whole, so that no half of a line stays in it.
+    // A pipe takes up to PIPE_BUF bytes whole or not at all, so no half line stays in it.
     let is_pipe = lines.len() > PIPE_BUF && file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
     while written < lines.len() {
         let rest = &lines[written..];
@@ -77,7 +77,7 @@ pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Aba
                 let has_patience = is_endless || since.elapsed() < PIPE_PATIENCE;
                 if has_patience && !abandoned.is_so() {
                     let mut writable = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
-                    // An error is one of the next write too.
+                    // The next write reports an error of `poll` too.
                     let _ = poll(&mut writable, PollTimeout::from(LOOK_EVERY));
                     continue;
                 }
@@ -90,7 +90,7 @@ pub fn append(file: &mut File, lines: &[u8], patience: Patience, abandoned: &Aba
     Ok(())
 }
 
-/// Bytes of the lines at the beginning of `lines` that are not more than `max` together; of the first one in any case.
+/// The length of the whole lines at the beginning of `lines`, at most `max` bytes; the first line counts in any case.
 fn whole_lines(lines: &[u8], max: usize) -> usize {
     if lines.len() <= max {
         return lines.len();
@@ -99,7 +99,7 @@ fn whole_lines(lines: &[u8], max: usize) -> usize {
     end.map_or(lines.len(), |end| end + 1)
 }
 
-/// Takes back what was written, where that can be done; returns how many bytes of whole lines stay.
+/// Takes back what was written, where that is possible. Returns how many bytes of whole lines stay.
 fn keep_whole_lines(file: &File, lines: &[u8], written: usize) -> usize {
     if let Ok(metadata) = file.metadata()
         && metadata.is_file()
@@ -111,19 +111,19 @@ fn keep_whole_lines(file: &File, lines: &[u8], written: usize) -> usize {
     lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
 }
 
-/// What a file that cannot be written has to do with all others.
+/// How far the trouble with one file reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nothing: it is about this path.
+    /// Only this path is concerned.
     Path,
-    /// The file system of both is full, failing or read-only.
+    /// The file system of this path and of the others is full, failing or read-only.
     Disk,
-    /// The process may have no more of something.
+    /// The process has run out of descriptors or memory.
     Process,
 }
 
 impl Trouble {
-    /// `others`: the path whose file is to have lines instead.
+    /// `others`: the path of the file that gets the lines instead.
     pub fn of(error: &io::Error, path: &Path, others: &Path) -> Self {
         let is_of_both = match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => return Self::Process,
@@ -139,7 +139,7 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
-/// Are both paths on one file system? True also where the system does not say.
+/// Whether both paths are on one file system. True also where the system does not tell.
 fn same_file_system(path: &Path, others: &Path) -> bool {
     let device = |path: &Path| nearest(path).map(|metadata| metadata.dev());
     match (device(path), device(others)) {

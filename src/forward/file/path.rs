@@ -1,6 +1,6 @@
 //! Which file a line goes to: the template of a `file://` target with the message's fields filled in. Pure.
 //!
-//! Fields come from strangers. Each becomes a harmless part of one file name: whatever a container is called, its file
+//! Fields come from untrusted senders. Each becomes a harmless part of one file name: whatever the name of a container, its file
 //! stays below the template's own directories.
 
 use std::borrow::Cow;
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::record::Record;
 use crate::record::template::{Field, Part, parts};
 
-/// Bytes of one field in a file name, at the most.
+/// The most bytes of one field in a file name.
 const MAX_FIELD: usize = 128;
-/// Bytes of a file name: what file systems allow.
+/// The most bytes of a file name in common file systems.
 const MAX_NAME: usize = 255;
 
 /// A path, name by name.
@@ -34,12 +34,12 @@ impl PathTemplate {
         Self { names: text.split('/').filter(|name| !name.is_empty()).map(Name::new).collect() }
     }
 
-    /// The file of a line, instead of what is in `path`.
+    /// Replaces the content of `path` with the path of a line's file.
     pub fn fill(&self, record: &Record<'_>, path: &mut String) {
         self.render(&|field| field.of(record), path);
     }
 
-    /// The one file of all lines whose own would be one too many.
+    /// The one file for all lines that cannot go to a file of their own.
     pub fn of_others(&self) -> PathBuf {
         let mut path = String::new();
         self.render(&|_| Cow::Borrowed(b"_others"), &mut path);
@@ -70,8 +70,8 @@ impl Name {
     }
 }
 
-/// Letters, digits and `-_.@+=,` stand for themselves, everything else becomes `_`, and nothing starts with a dot or a dash:
-/// no value can name another directory, hide a file, be empty, or be an option where somebody writes `*`.
+/// Letters, digits and `-_.@+=,` are kept, and every other byte becomes `_`. A dot or a dash at the beginning becomes `_` too. So no
+/// value can name another directory, hide a file, be empty, or become an option when a shell expands `*`.
 fn push_harmless(value: &[u8], longest: usize, path: &mut String) {
     let value = if value.is_empty() { b"_" } else { value };
     for (at, byte) in value.iter().take(longest).enumerate() {
@@ -112,7 +112,7 @@ mod tests {
         check("/logs/{host}/x", "../../etc/passwd", "", "/logs/_._.._etc_passwd/x");
         check("/logs/{host}", ".hidden", "", "/logs/_hidden");
         check("/logs/{host}", "a\\b;c$d", "", "/logs/a_b_c_d");
-        // Nor is it an option of whoever writes `tar -c *` there.
+        // Nor is it an option of `tar -c *` in that directory.
         check("/logs/{host}", "--checkpoint-action=exec=sh", "", "/logs/_-checkpoint-action=exec=sh");
         check("/logs/{image}.log", "h", "-", "/logs/_.log");
     }
@@ -124,7 +124,7 @@ mod tests {
         check("/{host}", &long, "", &format!("/{}", "x".repeat(MAX_FIELD)));
     }
 
-    /// What `config` lets through: names of text and fields, with no more text than a name can have.
+    /// Templates that `config` accepts: names of text and fields, with no more text than a name can have.
     fn template() -> impl Strategy<Value = Vec<String>> {
         let part = prop_oneof![
             select(FIELDS.map(|(written, _)| written.to_owned()).to_vec()),

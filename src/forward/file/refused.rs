@@ -1,5 +1,5 @@
-//! What a forward remembers of files that could not be written, from one attempt to the next, and what it says of them. Who
-//! can send a line can choose its file, so there is a limit to both.
+//! Remembers files that could not be written, from one attempt to the next, and reports them. A sender can choose the file of its
+//! lines, so both have a limit.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,31 +13,31 @@ use crate::forward::log_limiter::LogLimiter;
 use crate::log::Throttle;
 use crate::status::SharedForwardStatus;
 
-/// A path that could not be written is tried again after this.
+/// How long a path that could not be written is not tried again.
 pub const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// Paths that are remembered. Further ones are tried with each batch.
+/// The most paths that are remembered. Further ones are tried with each batch.
 const MOST_PATHS: usize = 1024;
-/// How often it is said that lines go elsewhere.
+/// How often the log reports that lines go elsewhere.
 const TELL_EVERY: Duration = Duration::from_secs(600);
 
-/// New files in a [`DAY`], for each has a name that a stranger may have invented. Lines under further names go to one file.
+/// The most new files in a [`DAY`], because an untrusted sender may invent names. Lines under further names go to one file.
 const MOST_NEW_FILES: usize = 10_000;
 pub const DAY: Duration = Duration::from_secs(86_400);
 
 pub struct Refused {
     limiter: Arc<LogLimiter>,
     status: SharedForwardStatus,
-    /// Lines that went elsewhere.
+    /// Counts lines that went elsewhere.
     diverted: Counter,
     memory: Mutex<Memory>,
 }
 
 pub struct Memory {
-    /// When each was refused.
+    /// When each path was refused.
     paths: HashMap<PathBuf, Instant>,
-    /// For the log line of a path that was refused.
+    /// Limits the log line about refused paths.
     throttle: Throttle,
-    /// How many more files may be made, and since when.
+    /// How many more files may be created, and when the count began.
     pub new_files: usize,
     pub since: Instant,
 }
@@ -63,7 +63,7 @@ impl Refused {
         is_fresh == Some(true)
     }
 
-    /// Lines for `path` go to `others` from now on; false: that cannot be remembered.
+    /// Sends lines for `path` to `others` from now on. False: there is no room to remember the path.
     pub fn add(&self, path: &Path, why: &str, others: &Path) -> bool {
         let mut memory = self.memory.lock();
         if memory.paths.len() >= MOST_PATHS {
@@ -91,7 +91,7 @@ impl Refused {
         self.diverted.inc_by(lines as u64);
     }
 
-    /// Whether a file may be made.
+    /// Whether another file may be created.
     pub fn may_make(&self) -> bool {
         let mut memory = self.memory.lock();
         if memory.since.elapsed() >= DAY {
@@ -100,7 +100,7 @@ impl Refused {
         memory.new_files > 0
     }
 
-    /// A file was made. `others`: where lines go when there were enough.
+    /// Counts a file that was created. `others`: where lines go when the limit is reached.
     pub fn made_one(&self, others: &Path) {
         let mut memory = self.memory.lock();
         memory.new_files = memory.new_files.saturating_sub(1);
@@ -122,7 +122,7 @@ impl Refused {
         }
     }
 
-    /// Nothing was written for this time, nor refused: the disk, or who reads from a pipe, stands still.
+    /// Reports that nothing was written or refused for this time: the disk, or the reader of a pipe, stands still.
     pub fn say_it_hangs(&self, time: Duration) {
         const SAYS: &str = "writing takes longer than 5 s: the disk, or the reader of a pipe, stalls";
         self.status.stalled(time * 2);

@@ -1,4 +1,4 @@
-//! What becomes of lines whose file cannot be written, with real files.
+//! Lines whose file cannot be written, tested with real files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ struct Logs {
     diverted: Counter,
 }
 
-/// What each file has, by its path below the directory: the last word of each line.
+/// The last word of each line, for each file by its path below the directory.
 type Found = BTreeMap<String, Vec<String>>;
 
 impl Logs {
@@ -46,7 +46,7 @@ impl Logs {
         Self { dir, files, refused, diverted }
     }
 
-    /// Lines of these containers, each of which says its name.
+    /// Writes a line for each container. The line contains the container's name.
     fn write(&mut self, names: &[impl AsRef<str>]) -> io::Result<Outcome> {
         let encoding = Encoding {
             format: Some(Format::Rfc3164),
@@ -68,7 +68,7 @@ impl Logs {
         self.dir.path().join(below)
     }
 
-    /// In regular files.
+    /// What is in the regular files.
     fn found(&self) -> Found {
         let mut found = BTreeMap::new();
         let mut dirs = vec![self.dir.path().to_owned()];
@@ -90,7 +90,7 @@ impl Logs {
         found
     }
 
-    /// That lines for n7/web-1.log go to the others, and all else where it belongs.
+    /// Asserts that lines for n7/web-1.log go to the others, and all other lines to their own files.
     #[track_caller]
     fn diverts_web_1(mut self) {
         let names: Vec<_> = (0..3).map(|n| format!("web-{n}")).collect();
@@ -146,7 +146,7 @@ fn a_full_disk_of_one_path_stops_nobody() {
     logs.diverts_web_1();
 }
 
-/// As far as the pipe is filled, its lines stay in it.
+/// The lines that fit into the pipe stay in it.
 #[test]
 fn a_pipe_that_nobody_reads_stops_nobody() {
     let mut logs = Logs::new();
@@ -155,7 +155,7 @@ fn a_pipe_that_nobody_reads_stops_nobody() {
     let mut pipe = fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).expect("a reader");
     let names: Vec<String> = (0..10_000).map(|_| "web-1".to_owned()).chain(["web-2".to_owned()]).collect();
     logs.writes(&names);
-    // Other writers of the pipe are gone with this.
+    // This closes the writer's end of the pipe.
     assert_eq!(logs.files.sync_and_close().expect("synced"), Outcome::Done);
     let mut read = String::new();
     pipe.read_to_string(&mut read).expect("text");
@@ -190,7 +190,7 @@ fn a_file_that_can_be_written_again_has_its_lines_again() {
     assert_eq!((found["_others/_others.log"].len(), found["n7/web-1.log"].len()), (2, 1));
 }
 
-/// Nothing of a batch stays where the forward has to wait, for it comes again.
+/// No line of a batch stays in a file when the forward has to wait, because the batch is written again.
 #[test]
 fn without_the_file_of_the_others_the_forward_waits() {
     let mut logs = Logs::new();
@@ -203,7 +203,7 @@ fn without_the_file_of_the_others_the_forward_waits() {
     assert_eq!(logs.diverted.get(), 0);
 }
 
-/// There is no other place for the lines of a path without fields.
+/// Lines of a path without fields have no other place.
 #[test]
 fn a_path_of_all_lines_is_waited_for() {
     let mut logs = Logs::of("all.log");
@@ -219,12 +219,12 @@ fn names_beyond_the_most_share_a_file() {
     let names = |from: usize, to: usize| (from..to).map(|n| format!("web-{n}")).collect::<Vec<_>>();
     (0..5).for_each(|n| logs.writes(&names(n, n + 1)));
     logs.files.sync_and_close().expect("synced");
-    // Those that have a file keep it.
+    // Names that have a file keep it.
     logs.writes(&names(0, 3));
     let own = |n: usize| (format!("n7/web-{n}.log"), vec![format!("web-{n}"); 2]);
     let others = ("_others/_others.log".to_owned(), names(3, 5));
     assert_eq!(logs.found(), (0..3).map(own).chain([others]).collect());
-    // Another day.
+    // The next day.
     logs.refused.memory().ages(DAY);
     logs.writes(&names(4, 5));
     assert_eq!(logs.found()["n7/web-4.log"], ["web-4"]);
