@@ -1,12 +1,12 @@
-//! The Forward protocol: lines go in chunks, and a chunk is acknowledged by its name. The protocol knows no refusal: a collector
-//! acknowledges, or says nothing, or ends the connection.
+//! The Forward protocol: lines go in chunks, and the collector acknowledges each chunk by its name. The protocol has no refusals: a
+//! collector acknowledges, stays silent, or ends the connection.
 //!
-//! Lines are cut into parcels, and a parcel is a chunk for each tag in it. It is delivered when all of them are acknowledged, in
-//! whatever order. Of parcels that had no answer when a connection ended, the next connection makes the same again: their chunks have
-//! the same names, and a collector that looks at names leaves out what it has.
+//! Lines are cut into parcels, and a parcel has one chunk for each tag in it. A parcel is delivered when all its chunks are
+//! acknowledged, in whatever order. If parcels had no answer when a connection ended, the next connection makes the same parcels
+//! again. Their chunks have the same names, and a collector that looks at names leaves out chunks that it has.
 //!
-//! What was on its way at the end of more than one connection is sent in smaller parcels, one at a time, see `suspect`. A line that
-//! ends connections when it is alone is given up where the collector has taken another line on each of them.
+//! Lines in flight at the end of more than one connection are sent in smaller parcels, one at a time, see `suspect`. A line that
+//! ends connections when it is alone is given up if the collector has taken another line on each of them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,43 +20,43 @@ use crate::forward::tcp::TcpSample;
 use crate::protocol::fluent::{Answers, BadAnswer, ChunkName, Greeting, Packer, acknowledged, read_hello};
 use crate::spool::Position;
 
-/// Parcels that are on their way at once. So many may come twice when a connection breaks.
+/// The most parcels in flight. This many may come twice when a connection breaks.
 const WINDOW: usize = 4;
 /// Why a line is given up.
 const ENDS_CONNECTIONS: &str = "the collector ends each connection on which it gets this line";
 
 pub struct FluentDelivery {
     packer: Packer,
-    /// `None`: the collector has let us in, or asks for nothing.
+    /// `None`: the handshake is over, or the collector asks for none.
     greeting: Option<Greeting>,
     answers: Answers,
     /// Bytes of lines in a parcel.
     batch: usize,
     patience: Patience,
-    /// What has no verdict, in the spool's order.
+    /// Parcels without a verdict, in the spool's order.
     parcels: VecDeque<Parcel>,
     /// Parcels that wait for an answer; `waiting <= WINDOW`.
     waiting: usize,
-    /// The lines of those that are not sent yet.
+    /// The lines of the parcels that are not sent yet.
     held: Option<(FilteredChunk, Care)>,
-    /// Chunks that were acknowledged.
+    /// How many chunks were acknowledged.
     count: u64,
     output: Vec<u8>,
 }
 
-/// Lines that have their verdict together.
+/// Lines that get their verdict together.
 struct Parcel {
-    /// Which opening of the spool numbered the lines.
+    /// The session (one opening of the spool) that numbered the lines.
     session: u32,
-    /// The number of its first line, and the one behind its last line.
+    /// The number of the first line, and the number behind the last line.
     first: u64,
     end: u64,
     lines: usize,
-    /// Where in the spool it ends, with what is filtered behind it.
+    /// The position in the spool behind the lines, and behind filtered lines that follow them.
     reaches: Position,
-    /// The chunks without an answer; `None`: it is not sent yet.
+    /// The chunks without an answer; `None`: the parcel is not sent yet.
     chunks: Option<Vec<ChunkName>>,
-    /// The line, where it is alone because it may be what ends connections.
+    /// The line, if it is alone in the parcel because it may be what ends connections.
     suspect: Option<Vec<u8>>,
 }
 
@@ -67,7 +67,7 @@ impl Parcel {
 }
 
 impl FluentDelivery {
-    /// `greeting`: with a collector that asks for a shared key.
+    /// `greeting`: for a collector that asks for a shared key.
     pub fn new(packer: Packer, greeting: Option<Greeting>, (batch, patience): (usize, Duration), now: Instant) -> Self {
         Self {
             packer,
@@ -110,7 +110,7 @@ impl FluentDelivery {
         self.send_held(now);
     }
 
-    /// Sends what has waited for its turn.
+    /// Sends held parcels whose turn has come.
     fn send_held(&mut self, now: Instant) {
         let Some((lines, care)) = &self.held else { return };
         loop {
@@ -123,7 +123,7 @@ impl FluentDelivery {
             if self.waiting >= window {
                 return;
             }
-            // The line behind the suspect goes first: a collector that takes that one is not to blame for what follows.
+            // The line behind the suspect goes first: if the collector takes that line, the collector is not to blame for what follows.
             if *care == Care::Alone && self.count == 0 {
                 at = held.next().unwrap_or(at);
             }
@@ -183,7 +183,7 @@ impl FluentDelivery {
         Ok(())
     }
 
-    /// Lets go of what is acknowledged, up to the first parcel that is not.
+    /// Drops acknowledged parcels, up to the first one that is not acknowledged.
     fn settle(&mut self, refusals: &mut Refusals, progress: &mut Progress) {
         let is_done = |parcel: &Parcel| parcel.chunks.as_ref().is_some_and(Vec::is_empty);
         while self.parcels.front().is_some_and(is_done)
@@ -195,7 +195,7 @@ impl FluentDelivery {
         }
     }
 
-    /// Whether what the collector's kernel takes is of any use now.
+    /// Whether a sample of the connection is of use now.
     pub fn wants_sample(&self) -> bool {
         self.is_open() && self.waiting > 0
     }
@@ -206,24 +206,24 @@ impl FluentDelivery {
 
     /// An error: there was no answer for too long.
     pub fn timer(&self, now: Instant) -> Result<Option<Instant>, DeliveryError> {
-        // How long a handshake may take is the driver's to know.
+        // The driver limits how long a handshake may take.
         if !self.is_open() || self.waiting == 0 {
             return Ok(None);
         }
         Ok(Some(self.patience.check(now)?))
     }
 
-    /// How much was answered or acknowledged, while more is awaited.
+    /// How much was answered or acknowledged; `None`: nothing is awaited.
     pub fn awaits(&self) -> Option<u64> {
         (self.waiting > 0).then_some(self.count + self.patience.acknowledged())
     }
 
-    /// Everything has its verdict.
+    /// Whether everything has its verdict.
     pub fn is_settled(&self) -> bool {
         self.parcels.is_empty()
     }
 
-    /// The connection has ended. What has no answer may be why.
+    /// The connection has ended. The first parcel without an answer may be the cause.
     pub fn failed(&mut self, now: Instant, refusals: &mut Refusals, progress: &mut Progress) {
         let Some(first) = self.parcels.front().filter(|_| self.waiting > 0) else { return };
         let is_blamed = first.is_waiting() && self.waiting == 1 && self.count > 0;
@@ -244,14 +244,14 @@ impl FluentDelivery {
         }
     }
 
-    /// No more comes on this connection: what has no verdict comes on another one, cut as it was.
+    /// The connection carries no more lines. Parcels without a verdict are sent on another one, cut in the same way.
     pub fn left(&self, refusals: &mut Refusals) {
         let sent = self.parcels.iter().filter(|parcel| parcel.chunks.is_some());
         refusals.cuts = sent.map(|parcel| (parcel.session, parcel.end)).collect();
     }
 }
 
-/// Cuts lines into parcels: where they were cut before, or as small as they have to be.
+/// Cuts lines into parcels: where they were cut before, or as small as `care` demands.
 fn cut(lines: &FilteredChunk, care: Care, refusals: &Refusals, parcels: &mut VecDeque<Parcel>) {
     let (session, from) = (lines.session(), parcels.len());
     let mut cuts = refusals.cuts.iter().filter(|(of, _)| *of == session).map(|(_, end)| *end).peekable();

@@ -12,7 +12,7 @@ use crate::spool::Chunk;
 const PATIENCE: Duration = Duration::from_secs(10);
 const BATCH: usize = 1 << 16;
 
-/// Lines of these numbers, of two containers in turn. Each says its number.
+/// Lines with these numbers, of two containers in turn. Each line contains its number.
 fn chunk(session: u32, numbers: Range<u64>) -> FilteredChunk {
     let line = |number: u64| format!("<13>1 - - app-{} - - - {number}", number % 2).into_bytes();
     let lines: Vec<Vec<u8>> = numbers.clone().map(line).collect();
@@ -22,7 +22,7 @@ fn chunk(session: u32, numbers: Range<u64>) -> FilteredChunk {
     )
 }
 
-/// A connection, and what its collector has heard.
+/// A connection, and what its collector has received.
 struct Connection {
     delivery: FluentDelivery,
     progress: Progress,
@@ -45,7 +45,7 @@ impl Connection {
         self.sends();
     }
 
-    /// The collector gets the output.
+    /// The collector receives the output.
     fn sends(&mut self) {
         for array in arrays(self.delivery.output(), usize::MAX, []).0 {
             let mut inflated = Vec::new();
@@ -67,7 +67,7 @@ impl Connection {
         heard
     }
 
-    /// The answer to the chunk with this line.
+    /// The collector acknowledges the chunk with this line.
     fn answers(&mut self, line: u64, refusals: &mut Refusals) {
         let at = self.asked.iter().position(|(_, lines)| lines.contains(&line)).expect("it was sent");
         let mut answer = Vec::new();
@@ -133,7 +133,7 @@ fn what_is_filtered_is_passed_with_what_is_before_it() {
     assert_eq!(connection.safe(), Some(20));
 }
 
-/// However much there is to send by then.
+/// The names do not depend on how many lines there are to send by then.
 #[test]
 fn chunks_that_come_again_have_the_same_names() {
     let (mut connection, mut refusals) = (Connection::new(), Refusals::default());
@@ -181,7 +181,7 @@ fn what_nobody_asked_ends_the_connection() {
     assert_eq!(broken(b"HTTP/1.1 400"), BadAnswer.into());
 }
 
-/// It is found in smaller and smaller parcels, and is a dead letter when it has ended connections that took another line.
+/// The line is found in smaller and smaller parcels. It is a dead letter when it has ended connections that took another line.
 #[test]
 fn a_line_that_ends_connections_is_found_and_given_up() {
     let mut refusals = Refusals::default();
@@ -216,7 +216,7 @@ fn a_line_that_ends_connections_is_found_and_given_up() {
     assert_eq!(connection.safe(), Some(1000), "the rest goes on");
 }
 
-/// Whose end is nobody's fault.
+/// No line is to blame for the end of such a connection.
 #[test]
 fn a_collector_that_takes_nothing_costs_no_line() {
     let mut refusals = Refusals::default();
@@ -234,7 +234,7 @@ fn a_collector_that_takes_nothing_costs_no_line() {
     assert_eq!(connection.safe(), Some(200));
 }
 
-/// Dead letters are numbered anew each time that they are sent again. A collector that looks at names must not take some for others.
+/// Dead letters get new numbers each time they are sent again. A collector that looks at names must not confuse them.
 #[test]
 fn dead_letters_have_names_of_their_own() {
     let names = |numbers: [u64; 2]| {

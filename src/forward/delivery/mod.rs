@@ -1,14 +1,14 @@
-//! A delivery: what a collector is told, and what its words mean. Pure: bytes in, bytes out; no socket, and the time is
-//! handed in. The `driver` owns the connection, its deadlines and its end.
+//! A delivery writes a protocol's messages to a collector and interprets the answers. Pure: bytes in, bytes out; no socket, and the
+//! caller passes the time. The `driver` owns the connection, its deadlines and its end.
 //!
 //! Each line gets a verdict of its own:
 //!
 //! - *delivered*: the collector has it, as far as the protocol can tell;
 //! - *again*: it is sent once more, on this connection or on another;
-//! - *poison*: the collector refuses it for good. It becomes a dead letter, and the rest goes on;
+//! - *poison*: the collector refuses it for good. It becomes a dead letter, and the other lines go on;
 //! - *stop*: the collector refuses everything. Nothing is given up, and the forward waits.
 //!
-//! The cursor passes what was delivered or is a dead letter, and nothing else.
+//! The cursor passes delivered lines and dead letters, and nothing else.
 
 mod fluent;
 #[cfg(test)]
@@ -45,7 +45,7 @@ pub use syslog::{SAMPLE_EVERY, SyslogDelivery};
 
 /// One connection's delivery.
 pub enum Delivery {
-    /// Syslog over TCP or TLS: nothing is answered, and the acknowledgements of the peer's kernel are all there is.
+    /// Syslog over TCP or TLS: there are no answers, only the acknowledgements of the peer's kernel.
     Syslog(Box<SyslogDelivery>),
     /// Each frame is answered.
     Relp(Box<RelpDelivery>),
@@ -55,14 +55,14 @@ pub enum Delivery {
     Fluent(Box<FluentDelivery>),
 }
 
-/// What became of lines since it was last taken.
+/// The outcome of lines since the progress was last taken.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The collector has taken something.
+    /// The collector has taken a line.
     pub delivered: bool,
-    /// Everything before it is with the collector, which may lose it: it is kept, to be sent again.
+    /// The collector has everything before this position, but may lose it. The lines are kept, to be sent again.
     pub acknowledged: Option<Position>,
-    /// Everything before it is with the collector for good, or rejected.
+    /// Everything before this position is with the collector for good, or rejected.
     pub safe: Option<Position>,
     /// Lines before `safe` that the collector refuses for good, in the spool's order.
     pub rejected: VecDeque<Rejected>,
@@ -75,7 +75,7 @@ pub struct Progress {
 /// A line that the collector refuses for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Which opening of the spool numbered the line.
+    /// The session (one opening of the spool) that numbered the line.
     pub session: u32,
     /// The line's number in the spool.
     pub line: u64,
@@ -88,11 +88,11 @@ pub struct Rejected {
 /// Why a line is a dead letter, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The collector says no, for a reason of its own.
+    /// The collector refuses the line, for a reason of its own.
     Refused,
-    /// It is more than the collector takes at once.
+    /// The line is larger than the collector takes.
     TooLarge,
-    /// It is older than the collector takes lines, and the config wants it so.
+    /// The line is older than the collector takes, and the config makes such lines dead letters.
     TooOld,
 }
 
@@ -107,13 +107,13 @@ impl Reason {
     }
 }
 
-/// Why a delivery goes no further on this connection.
+/// Why a delivery cannot go on on this connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeliveryError {
-    /// The connection is of no more use. What has no verdict is sent on another one.
+    /// The connection can no longer be used. Lines without a verdict are sent on another one.
     #[error(transparent)]
     Broken(#[from] Broken),
-    /// The collector refuses everything; the text is its own. Nothing is given up.
+    /// The collector refuses everything; the text is its own. No line is given up.
     #[error("the collector refuses everything: {0}")]
     Stop(String),
 }
@@ -123,8 +123,7 @@ pub enum DeliveryError {
 pub enum Broken {
     #[error("RELP's open was answered with: {0}")]
     NotOpened(String),
-    /// The rest of the connection says nothing to anybody: it is reset, or a goodbye would wait behind what the collector does
-    /// not read.
+    /// The connection is reset. Otherwise a goodbye would wait behind bytes that the collector does not read.
     #[error("the collector has not answered for {0:?}")]
     Silent(Duration),
     #[error("the collector ended the session{}", .0.as_ref().map_or_else(String::new, |why| format!(": {why}")))]
@@ -168,7 +167,7 @@ impl Progress {
 }
 
 impl Delivery {
-    /// Lines may be pushed: the collector has said all that has to be said before.
+    /// Whether lines may be pushed: the collector has answered all that comes before lines.
     pub fn is_open(&self) -> bool {
         match self {
             Self::Syslog(_) => true,
@@ -178,7 +177,7 @@ impl Delivery {
         }
     }
 
-    /// What the collector has to say before lines may be pushed, and what may be wrong where it does not.
+    /// What the collector has to send before lines may be pushed, and a hint for when it does not.
     pub fn first_word(&self) -> (&'static str, &'static str) {
         match self {
             Self::Syslog(_) => ("answer", ""),
@@ -190,7 +189,7 @@ impl Delivery {
         }
     }
 
-    /// Whether more may be taken from the spool.
+    /// Whether more lines may be taken from the spool.
     pub fn has_capacity(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.has_capacity(),
@@ -210,7 +209,7 @@ impl Delivery {
         }
     }
 
-    /// Takes the next lines of the spool. Only while there is capacity.
+    /// Takes the next lines of the spool. Call it only while there is capacity.
     pub fn push(&mut self, lines: FilteredChunk, now: Instant, refusals: &mut Refusals, progress: &mut Progress) {
         match self {
             Self::Syslog(syslog) => syslog.push(&lines, progress),
@@ -220,7 +219,7 @@ impl Delivery {
         }
     }
 
-    /// Bytes for the collector, from the first one that was not [`flushed`](Self::flushed). It only grows until then.
+    /// Bytes for the collector, from the first one that was not [`flushed`](Self::flushed). They only grow until then.
     pub fn output(&self) -> &[u8] {
         match self {
             Self::Syslog(syslog) => syslog.output(),
@@ -240,12 +239,12 @@ impl Delivery {
         }
     }
 
-    /// Whether it matters what the collector says.
+    /// Whether the collector's bytes matter.
     pub fn listens(&self) -> bool {
         !matches!(self, Self::Syslog(_))
     }
 
-    /// What the collector said, cut anywhere. What came before an error is in `progress` all the same.
+    /// Reads the collector's bytes, cut anywhere. `progress` also has the outcome of what came before an error.
     pub fn heard(
         &mut self,
         bytes: &[u8],
@@ -254,7 +253,7 @@ impl Delivery {
         progress: &mut Progress,
     ) -> Result<(), DeliveryError> {
         match self {
-            // A collector of plain syslog has nothing to say.
+            // A collector of plain syslog sends nothing that matters.
             Self::Syslog(_) => Ok(()),
             Self::Relp(relp) => relp.heard(bytes, now, refusals, progress),
             Self::Nats(nats) => nats.heard(bytes, now, refusals, progress),
@@ -262,7 +261,7 @@ impl Delivery {
         }
     }
 
-    /// Whether the connection's state is of any use now, see [`acknowledged`](Self::acknowledged).
+    /// Whether a sample of the connection is of use now, see [`acknowledged`](Self::acknowledged).
     pub fn wants_sample(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.wants_sample(),
@@ -272,7 +271,7 @@ impl Delivery {
         }
     }
 
-    /// What the connection looks like.
+    /// Applies a sample of the connection.
     pub fn acknowledged(&mut self, sample: &TcpSample, now: Instant, progress: &mut Progress) {
         match self {
             Self::Syslog(syslog) => syslog.acknowledged(sample, now, progress),
@@ -282,7 +281,7 @@ impl Delivery {
         }
     }
 
-    /// Does what is due, and says when to be called again if nothing else happens.
+    /// Does what is due. Returns when to call again if nothing else happens.
     pub fn timer(&mut self, now: Instant, progress: &mut Progress) -> Result<Option<Instant>, DeliveryError> {
         match self {
             Self::Syslog(syslog) => Ok(syslog.look_again(now)),
@@ -292,7 +291,7 @@ impl Delivery {
         }
     }
 
-    /// How far the collector is with what is on its way, counted in anything that only grows. `None`: nothing is.
+    /// How far the collector has got with lines in flight, counted in anything that only grows. `None`: nothing is in flight.
     pub fn awaits(&self) -> Option<u64> {
         match self {
             Self::Syslog(syslog) => syslog.awaits(),
@@ -302,7 +301,7 @@ impl Delivery {
         }
     }
 
-    /// Nothing that was pushed has to be sent any more; where there are answers, everything has its verdict.
+    /// Whether nothing that was pushed has to be sent any more. Where there are answers, everything has its verdict.
     pub fn is_idle(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.has_capacity(),
@@ -312,7 +311,7 @@ impl Delivery {
         }
     }
 
-    /// Everything that was pushed is with the collector, or rejected.
+    /// Whether everything that was pushed is with the collector, or rejected.
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.awaits().is_none(),
@@ -322,14 +321,14 @@ impl Delivery {
         }
     }
 
-    /// Says goodbye, where the protocol has a word for it. What the collector says afterwards settles nothing.
+    /// Says goodbye, where the protocol has a message for that. Later answers of the collector settle nothing.
     pub fn goodbye(&mut self) {
         if let Self::Relp(relp) = self {
             relp.goodbye();
         }
     }
 
-    /// The goodbye was answered, or needs no answer.
+    /// Whether the goodbye was answered, or needs no answer.
     pub fn is_over(&self) -> bool {
         match self {
             Self::Syslog(_) | Self::Nats(_) | Self::Fluent(_) => true,
@@ -337,12 +336,12 @@ impl Delivery {
         }
     }
 
-    /// Whether something can be learned from how the collector ends the connection after our goodbye.
+    /// Whether the way in which the collector ends the connection after our goodbye tells anything.
     pub fn learns_from_close(&self) -> bool {
         matches!(self, Self::Syslog(_))
     }
 
-    /// The connection is of no more use: what was on its way may be why.
+    /// The connection has failed, and lines in flight may be the cause.
     pub fn failed(&mut self, now: Instant, refusals: &mut Refusals, progress: &mut Progress) {
         match self {
             Self::Syslog(_) | Self::Nats(_) => {}
@@ -351,14 +350,14 @@ impl Delivery {
         }
     }
 
-    /// No more is carried on this connection, for whatever reason.
+    /// The connection carries no more lines, for whatever reason.
     pub fn left(&self, refusals: &mut Refusals) {
         if let Self::Fluent(fluent) = self {
             fluent.left(refusals);
         }
     }
 
-    /// Whether nothing says that the collector does not keep up.
+    /// Whether nothing shows that the collector does not keep up.
     pub fn is_calm(&self, now: Instant) -> bool {
         match self {
             Self::Syslog(syslog) => syslog.is_calm(now),

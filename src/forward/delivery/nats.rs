@@ -1,5 +1,5 @@
-//! JetStream of NATS: each line is a message under a number of its own, and a stream answers to each whether it has stored it. A stream
-//! knows a line by its `Nats-Msg-Id`, so that what is sent again is there once. Decides only.
+//! NATS JetStream: each line is a message with a number of its own, and a stream answers for each message whether it has stored it. A
+//! stream recognizes a line by its `Nats-Msg-Id`, so a line that is sent again is stored once. Decides only.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use crate::protocol::nats::{
 use crate::record::{Record, render_json};
 use crate::spool::Position;
 
-/// Messages without an answer: a server has room for 10,000 of a stream before it refuses more, of all who publish to it.
+/// The most messages without an answer. A server has room for 10,000 of a stream, from all publishers, before it refuses more.
 const MAX_UNANSWERED: usize = 4000;
-/// The first wait before what the server could not store is sent again, and the longest. Each is twice the one before.
+/// The first and the longest wait before messages that the server could not store are sent again. Each wait is twice the one before.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How often a subject may have no stream before that is believed: while a cluster elects a leader it has none.
+/// How many answers that a subject has no stream are needed to believe it: a cluster that elects a leader has no stream either.
 const TRIES_WITHOUT_STREAM: u8 = 3;
 
 /// How lines become messages.
@@ -32,7 +32,7 @@ pub struct Publishing {
     pub sd_id: String,
     /// The name under which the lines are numbered.
     pub stream: String,
-    /// Where answers come to. Never the same again.
+    /// The subject for answers. Each session has a new one.
     pub inbox: String,
 }
 
@@ -41,7 +41,7 @@ pub struct NatsDelivery {
     book: Book,
 }
 
-/// All but what is read.
+/// Everything but the decoder.
 struct Book {
     publishing: Publishing,
     is_open: bool,
@@ -49,7 +49,7 @@ struct Book {
     window: usize,
     send_window: SendWindow,
     patience: Patience,
-    /// The number of the first message that has no verdict, and these messages.
+    /// The number of the first message without a verdict, and the messages from there on.
     first: u64,
     messages: VecDeque<Published>,
     kept: Kept,
@@ -58,12 +58,12 @@ struct Book {
     on_the_way: usize,
     /// Messages that are to be sent again.
     waiting: usize,
-    /// Messages that are stored, behind one that is not.
+    /// Messages that are stored while an earlier one is not.
     overtaking: usize,
-    /// When these are sent again, and how long they have waited then.
+    /// When the waiting messages are sent again, and how long the next wait is.
     again: Option<Instant>,
     wait: Duration,
-    /// Why nothing is taken.
+    /// Why the server takes nothing.
     stop: Option<String>,
     /// Answers that came.
     answers: u64,
@@ -80,15 +80,15 @@ struct Scratch {
 }
 
 struct Published {
-    /// What names it for good.
+    /// The permanent name of the line.
     id: LineId,
-    /// The number that its line has here.
+    /// The line's number in the source.
     line: u64,
     bytes: usize,
     sent: Instant,
-    /// Where in the spool it ends, with what is filtered behind it.
+    /// The position in the spool behind the line, and behind filtered lines that follow it.
     reaches: Position,
-    /// How often it was said that no stream takes its subject.
+    /// How often the server has answered that no stream takes the subject.
     without_stream: u8,
     state: State,
 }
@@ -98,12 +98,12 @@ enum State {
     /// To be sent again.
     Waiting,
     Stored,
-    /// For good: why.
+    /// Rejected for good, with the reason.
     Rejected(String),
 }
 
 impl NatsDelivery {
-    /// For a server that has said this of itself. Begins with CONNECT.
+    /// `info`: the server's greeting. The output begins with CONNECT.
     pub fn new(
         publishing: Publishing,
         info: Info,
@@ -157,7 +157,7 @@ impl NatsDelivery {
         self.book.patience.look(sample, now);
     }
 
-    /// Whether what the server's kernel takes is of any use now.
+    /// Whether a sample of the connection is of use now.
     pub fn wants_sample(&self) -> bool {
         self.book.is_open && self.book.outstanding > 0
     }
@@ -196,10 +196,11 @@ impl NatsDelivery {
         fed
     }
 
-    /// Sends again what could not be stored, when its time has come. An error: there was no answer for too long, or nothing is taken.
+    /// Sends messages again that could not be stored, when they are due. An error: there was no answer for too long, the server takes
+    /// nothing, or it is about to stop.
     pub fn timer(&mut self, now: Instant, progress: &mut Progress) -> Result<Option<Instant>, DeliveryError> {
         let book = &mut self.book;
-        // How long a session may take to open is the driver's to know.
+        // The driver limits how long a session may take to open.
         if !book.is_open {
             return Ok(None);
         }
@@ -230,12 +231,12 @@ impl NatsDelivery {
         Ok(next)
     }
 
-    /// How much was answered or acknowledged, while more is awaited.
+    /// How much was answered or acknowledged; `None`: nothing is awaited.
     pub fn awaits(&self) -> Option<u64> {
         (self.book.outstanding > 0).then_some(self.book.answers + self.book.patience.acknowledged())
     }
 
-    /// Everything has its verdict.
+    /// Whether everything has its verdict.
     pub fn is_settled(&self) -> bool {
         self.book.messages.is_empty()
     }
@@ -264,7 +265,7 @@ impl Book {
         self.messages.push_back(Published { id, line, bytes, sent: now, reaches, without_stream: 0, state });
     }
 
-    /// Writes a message, unless it has more than `most` bytes. How many it has.
+    /// Writes a message, unless it has more than `most` bytes. Returns its size.
     fn publish(&mut self, number: u64, id: LineId, line: &[u8], most: usize) -> usize {
         let Self { publishing: Publishing { subject, sd_id, stream, inbox }, scratch, output, .. } = self;
         let record = Record::from_line(line, sd_id);
@@ -290,8 +291,8 @@ impl Book {
         self.on_the_way += bytes;
     }
 
-    /// When there was no answer for too long: none at all, or none to the first message while later ones have theirs, for a cluster
-    /// may lose a message without a word.
+    /// When the wait for answers ends. It also ends when only the first message has no answer for too long while later ones have theirs,
+    /// because a cluster may lose a message without any error.
     fn silent_at(&self) -> Instant {
         let silent = self.patience.until();
         match self.messages.front() {
@@ -324,11 +325,11 @@ impl Book {
         Ok(())
     }
 
-    /// The server refuses something that is no message alone. It ends most sessions after that.
+    /// The server reports an error that does not answer a single message. It ends most sessions after that.
     fn refused(&self, says: &str, refusals: &mut Refusals) -> DeliveryError {
         let is = |what: &str| says.get(..what.len()).is_some_and(|start| start.eq_ignore_ascii_case(what));
         if is("Maximum Payload Violation") {
-            // A user may have a limit that INFO does not tell. Some message is larger than that, so that the largest is.
+            // A user may have a limit that INFO does not tell. Some message in flight exceeds it, so the largest one does.
             let on_the_way = self.messages.iter().filter(|message| matches!(message.state, State::Sent));
             if let Some(largest) = on_the_way.map(|message| message.bytes).max() {
                 refusals.takes_less_than(largest);
@@ -342,7 +343,7 @@ impl Book {
 
     fn answer(&mut self, message: &Message<'_>, now: Instant, refusals: &mut Refusals, progress: &mut Progress) {
         let number = answered(message.subject, &self.publishing.inbox);
-        // What else comes is the answer to a message that has one, which came twice.
+        // Other messages are ignored. They are second answers to messages that have one.
         let Some(place) = number.and_then(|number| number.checked_sub(self.first)) else { return };
         let Some(asked) = self.messages.get_mut(place as usize) else { return };
         if !matches!(asked.state, State::Sent) {
@@ -397,7 +398,7 @@ impl Book {
         format!("no JetStream stream takes the subject {}", String::from_utf8_lossy(&subject))
     }
 
-    /// Sends again what could not be stored.
+    /// Sends messages again that could not be stored.
     fn send_again(&mut self, now: Instant, progress: &mut Progress) {
         self.again = None;
         if self.stop.is_some() {
@@ -417,7 +418,7 @@ impl Book {
         (self.messages, self.kept) = (messages, kept);
     }
 
-    /// Lets go of what has its verdict, up to the first message that has none.
+    /// Drops messages that have their verdict, up to the first one without.
     fn settle(&mut self, refusals: &mut Refusals, progress: &mut Progress) {
         let mut passed = None;
         while let Some(State::Stored | State::Rejected(_)) = self.messages.front().map(|message| &message.state)
@@ -428,7 +429,7 @@ impl Book {
                 State::Rejected(why) => {
                     let (session, number) = (message.id.session, message.line);
                     let bytes = self.kept.line(number).unwrap_or_default().to_vec();
-                    // The only reason of a stream's that is about one message is its size.
+                    // A stream has only one reason to refuse a single message: its size.
                     let reason = Reason::TooLarge;
                     progress.rejected.push_back(Rejected { session, line: number, reason, why, bytes });
                 }

@@ -25,7 +25,7 @@ fn chunk(numbers: Range<u64>, text: &str) -> FilteredChunk {
     )
 }
 
-/// A session, and what its server has heard.
+/// A session, and what its server has received.
 struct Session {
     delivery: NatsDelivery,
     refusals: Refusals,
@@ -61,7 +61,7 @@ impl Session {
         output
     }
 
-    /// What was published since: the number of the answer's subject, and the `Nats-Msg-Id`.
+    /// What was published since the last call: the number in the answer's subject, and the `Nats-Msg-Id`.
     fn published(&mut self) -> Vec<(u64, String)> {
         let output = self.says_out();
         let one = |said: &str| {
@@ -97,7 +97,7 @@ impl Session {
         self.delivery.timer(self.now, &mut self.progress)
     }
 
-    /// Lets time pass until something is due, and does it. How long it was.
+    /// Lets time pass until something is due, and does it. Returns how long that took.
     #[track_caller]
     fn waits(&mut self) -> Duration {
         let next = self.timer().expect("it goes on").expect("something is due");
@@ -125,7 +125,7 @@ fn answers_come_in_any_order_and_the_cursor_waits_for_the_first() {
     session.answers(0, STORED);
     assert_eq!((session.safe(), session.progress.delivered), (Some(13), true));
     assert!(session.delivery.is_settled() && session.delivery.awaits().is_none());
-    // Late ones, those of others, and none at all.
+    // Late answers, answers to others, and messages that are no answers.
     for number in [0, 1, 3, 100] {
         session.answers(number, STORED);
     }
@@ -146,7 +146,7 @@ fn no_more_is_taken_than_the_window_has() {
     assert!(session.delivery.has_capacity());
 }
 
-/// The lines behind it go on, and each wait is twice the one before until something is stored.
+/// Later lines go on. Each wait is twice the one before, until something is stored.
 #[test]
 fn what_could_not_be_stored_is_sent_again_under_its_number() {
     let mut session = Session::opened();
@@ -217,7 +217,7 @@ fn a_stream_that_takes_nothing_gets_no_more_dead_letters() {
     assert!(matches!(session.timer(), Err(DeliveryError::Stop(why)) if why.contains("10054")));
 }
 
-/// A user's limit, which INFO does not tell: the largest of what was on its way is larger than that.
+/// A user's limit that INFO does not tell: the largest message in flight exceeds it.
 #[test]
 fn a_limit_is_learnt_from_the_end_of_a_session() {
     let mut session = Session::opened();
@@ -243,7 +243,7 @@ fn a_server_that_answers_nothing_is_left() {
     assert_eq!(session.timer(), Err(Broken::Silent(PATIENCE).into()));
 }
 
-/// While other answers come, one that does not come is missed all the same.
+/// A missing answer is noticed even while other answers come.
 #[test]
 fn a_message_that_was_lost_on_its_way_ends_the_session() {
     let mut session = Session::opened();

@@ -1,14 +1,14 @@
-//! How long a collector may leave unanswered what was sent. Decides only.
+//! How long a collector may leave sent lines unanswered. Decides only.
 
 use std::time::{Duration, Instant};
 
 use super::Broken;
 use crate::forward::tcp::TcpSample;
 
-/// Counts only while something waits for an answer.
+/// The time counts only while something waits for an answer.
 pub struct Patience {
     limit: Duration,
-    /// The last sign of life, or when the first thing was sent that waits for an answer.
+    /// The last sign of life, or when the first unanswered line was sent.
     since: Instant,
     /// Bytes that the collector's kernel has acknowledged, as last seen.
     acknowledged: u64,
@@ -23,7 +23,7 @@ impl Patience {
         self.since = now;
     }
 
-    /// Bytes that the collector's kernel takes are a sign of life, though their answer is still to come.
+    /// Bytes that the collector's kernel acknowledges are a sign of life, although their answer is still to come.
     pub fn look(&mut self, sample: &TcpSample, now: Instant) {
         if sample.acknowledged > self.acknowledged {
             self.acknowledged = sample.acknowledged;
@@ -40,12 +40,12 @@ impl Patience {
         self.limit
     }
 
-    /// When it ends.
+    /// When the patience ends.
     pub fn until(&self) -> Instant {
         self.since + self.limit
     }
 
-    /// When it ends; an error: it has.
+    /// When the patience ends. An error: it has ended.
     pub fn check(&self, now: Instant) -> Result<Instant, Broken> {
         let until = self.until();
         if now >= until { Err(Broken::Silent(self.limit)) } else { Ok(until) }

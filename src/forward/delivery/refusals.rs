@@ -1,5 +1,5 @@
-//! When a line that a collector refuses is given up, and when the collector is to blame and not the line. It outlives the
-//! connections of a forward: many a collector ends the session in which it has refused something. Decides only.
+//! Decides when a refused line is given up, and when the collector is to blame and not the line. Refusals outlive the
+//! connections of a forward: many a collector ends the session in which it has refused something.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,31 +10,31 @@ use super::suspect::Suspects;
 pub const MAX_TRIES: u32 = 3;
 /// How long a refused line waits before it is sent for the second time. Each further wait is twice as long.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// After how many refusals with nothing delivered between them the collector takes nothing, whatever the line.
+/// After this many refusals without a delivery between them the collector takes nothing, whatever the line.
 pub const MAX_IN_A_ROW: u32 = 100;
-/// After how long of nothing but refusals the collector takes nothing, whatever the line.
+/// After this time with nothing but refusals the collector takes nothing, whatever the line.
 pub const ALL_REFUSED_FOR: Duration = Duration::from_secs(600);
 
 /// What one forward's collectors have refused.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// How often each line was refused that has no verdict yet, by its number. No more than are on their way.
+    /// How often each line without a verdict was refused, by its number. No more entries than lines in flight.
     tries: BTreeMap<u64, u32>,
-    /// Since something was delivered.
+    /// Refusals since something was delivered.
     in_a_row: u32,
-    /// When the first of these was.
+    /// When the first of these refusals came.
     since: Option<Instant>,
     stopped: bool,
-    /// Messages with so many bytes are too large, as was seen.
+    /// The size in bytes of the smallest message that was too large.
     too_large: Option<usize>,
-    /// What was on its way when sessions ended.
+    /// Lines that were in flight when sessions ended.
     pub suspects: Suspects,
-    /// Behind which lines, of which session of the spool, those were cut that had no answer at the end of a connection. No more than
-    /// were on their way.
+    /// Where parcels ended that had no answer at the end of a connection: the session of the spool, and the number behind the last
+    /// line. No more entries than parcels in flight.
     pub cuts: Vec<(u32, u64)>,
 }
 
-/// What becomes of a refused line.
+/// What happens to a refused line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The line is sent again after this time.
@@ -44,11 +44,11 @@ pub enum Verdict {
 }
 
 impl Refusals {
-    /// The collector refuses a line.
+    /// Counts a refused line.
     pub fn refused(&mut self, line: u64, now: Instant) -> Verdict {
         self.count(now);
         if self.stopped {
-            // It may not be the line's fault, so this does not count against it.
+            // The line may not be to blame, so this refusal does not count against it.
             return Verdict::Again(RETRY_AFTER);
         }
         let tries = self.tries.entry(line).or_default();
@@ -60,7 +60,7 @@ impl Refusals {
         Verdict::Again(RETRY_AFTER * (1 << (*tries - 1)))
     }
 
-    /// The collector says that it will never take a line. Is it given up? Not where the collector takes nothing.
+    /// Counts a line that the collector will never take. True: the line is given up. False: the collector takes nothing.
     pub fn gives_up(&mut self, now: Instant) -> bool {
         self.count(now);
         !self.stopped
@@ -72,7 +72,7 @@ impl Refusals {
         self.stopped |= self.in_a_row >= MAX_IN_A_ROW || now.duration_since(since) >= ALL_REFUSED_FOR;
     }
 
-    /// The collector takes lines.
+    /// Notes that the collector takes lines.
     pub fn delivered(&mut self) {
         (self.in_a_row, self.since, self.stopped) = (0, None, false);
     }
@@ -84,17 +84,17 @@ impl Refusals {
         }
     }
 
-    /// The collector has not taken a message with so many bytes, and never will.
+    /// Notes that the collector never takes a message of this many bytes.
     pub fn takes_less_than(&mut self, bytes: usize) {
         self.too_large = Some(self.too_large.map_or(bytes, |known| known.min(bytes)));
     }
 
-    /// Bytes of the largest message that may be taken.
+    /// The size in bytes of the largest message that the collector may take.
     pub fn most_bytes(&self) -> usize {
         self.too_large.map_or(usize::MAX, |bytes| bytes.saturating_sub(1))
     }
 
-    /// The collector takes nothing: no line is given up.
+    /// Whether the collector takes nothing. No line is given up then.
     pub fn are_a_stop(&self) -> bool {
         self.stopped
     }
@@ -110,7 +110,7 @@ mod tests {
         let mut refusals = Refusals::default();
         assert_eq!(refusals.refused(7, now), Verdict::Again(RETRY_AFTER));
         assert_eq!(refusals.refused(8, now), Verdict::Again(RETRY_AFTER));
-        // Others arrive meanwhile: that is no merit of these.
+        // Other lines are delivered meanwhile. That does not reset the tries of these two.
         refusals.delivered();
         assert_eq!(refusals.refused(7, now), Verdict::Again(RETRY_AFTER * 2));
         assert_eq!(refusals.refused(7, now), Verdict::Poison);

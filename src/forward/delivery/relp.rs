@@ -1,10 +1,10 @@
-//! RELP: an answer for each frame. A line is delivered when its answer has come, and not before.
+//! RELP: the collector answers each frame. A line is delivered when its answer has come, and not before.
 //!
-//! To a collector that knows our `numbered` frames (another logferry) whole batches are sent, each line with its number
-//! in our spool: it leaves out what it has already. To all others each line is a `syslog` frame. A `numbered` frame that is
-//! refused is sent again as `syslog` frames, one for each line, so that the one that is to blame stands alone: with their
-//! numbers the collector could take them for known, for it may have taken higher ones meanwhile. What was on its way at the
-//! end of more than one session is sent in smaller frames, and one at a time, see `suspect`.
+//! A collector that knows our `numbered` frames (another logferry) gets whole batches, each line with its number in our spool. It
+//! leaves out lines that it has already. All other collectors get each line in a `syslog` frame. A refused `numbered` frame is sent
+//! again as `syslog` frames, one for each line, so that the line to blame stands alone. These frames have no numbers: the collector
+//! may have taken higher numbers meanwhile, and would take the lines for known. Lines in flight at the end of more than one session
+//! are sent in smaller frames, one at a time, see `suspect`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,25 +20,25 @@ use crate::forward::tcp::TcpSample;
 use crate::protocol::relp::{self, Command, Decoder, Numbered, Numbering, Offers, Prover, Transactions, statement};
 use crate::spool::Position;
 
-/// Bytes of one answer that are kept: `200 OK` with offers. Nobody says more.
+/// Bytes of one answer that are kept: enough for `200 OK` with offers.
 const MAX_ANSWER: usize = 4096;
 
 pub struct RelpDelivery {
     encoding: Encoding,
     phase: Phase,
     offers: Offers,
-    /// Signs what the collector makes up, once.
+    /// Signs the collector's nonce, once.
     prover: Option<Arc<dyn Prover>>,
-    /// The collector takes `numbered` frames.
+    /// Whether the collector takes `numbered` frames.
     numbered: bool,
-    /// No more is taken from the spool while so many lines are unanswered; `None`: as many as the link has shown to carry.
+    /// No more is taken from the spool while this many lines are unanswered; `None`: `send_window` decides.
     window: Option<usize>,
     send_window: SendWindow,
     decoder: Decoder,
     transactions: Transactions,
     book: Book,
-    /// Taken from the spool, and of another session than what is unanswered: a receiver remembers few sessions of a sender,
-    /// and one that was killed again and again while nobody took its lines has many.
+    /// Lines taken from the spool that belong to another session than the unanswered ones. A receiver remembers few sessions of a
+    /// sender, and a relay that was killed again and again while no collector took its lines has many.
     waiting: Option<FilteredChunk>,
     output: Vec<u8>,
     scratch: Vec<u8>,
@@ -62,7 +62,7 @@ impl RelpDelivery {
         (window, patience): (Option<usize>, Duration),
         now: Instant,
     ) -> Self {
-        // A line in another format is not the line that has the number.
+        // The number belongs to the line in the spool's format. A line in another format gets no number.
         let Numbering { stream, prover, is_told } = numbering;
         let prover = prover.filter(|_| is_told && encoding.is_canonical());
         let key = prover.as_ref().map(|prover| prover.key());
@@ -114,7 +114,7 @@ impl RelpDelivery {
         self.book.patience.look(sample, now);
     }
 
-    /// Whether what the collector's kernel takes is of any use now.
+    /// Whether a sample of the connection is of use now.
     pub fn wants_sample(&self) -> bool {
         self.is_open() && self.book.outstanding > 0
     }
@@ -154,7 +154,7 @@ impl RelpDelivery {
         progress: &mut Progress,
     ) -> Result<(), DeliveryError> {
         let Self { decoder, phase, book, offers, numbered, send_window, prover, transactions, output, .. } = self;
-        // Frames that are to be sent one line at a time.
+        // Frames that have to be sent again one line at a time.
         let mut split = Vec::new();
         let fed: Result<(), DeliveryError> = decoder.feed(bytes, |frame| match (*phase, frame.command) {
             (Phase::Open, _) => {
@@ -203,9 +203,9 @@ impl RelpDelivery {
         Ok(())
     }
 
-    /// Sends again what was refused, when its time has come. An error: there was no answer for too long.
+    /// Sends refused lines again when they are due. An error: there was no answer for too long.
     pub fn timer(&mut self, now: Instant, progress: &mut Progress) -> Result<Option<Instant>, DeliveryError> {
-        // How long a session may take to open and to close is the driver's to know.
+        // The driver limits how long a session may take to open and to close.
         if !self.is_open() {
             return Ok(None);
         }
@@ -220,17 +220,17 @@ impl RelpDelivery {
         Ok(next)
     }
 
-    /// How much was answered or acknowledged, while more is awaited.
+    /// How much was answered or acknowledged; `None`: nothing is awaited.
     pub fn awaits(&self) -> Option<u64> {
         (self.book.outstanding > 0).then_some(self.book.answers + self.book.patience.acknowledged())
     }
 
-    /// Everything has its verdict.
+    /// Whether everything has its verdict.
     pub fn is_settled(&self) -> bool {
         self.book.frames.is_empty()
     }
 
-    /// The session has ended. What has no answer may be why.
+    /// The session has ended. The first frame without an answer may be the cause.
     pub fn failed(&self, refusals: &mut Refusals) {
         if let Some(frame) = self.book.frames.iter().find(|frame| frame.state == FrameState::Sent) {
             refusals.suspects.ended(self.book.session, frame.first..frame.first + frame.lines as u64);
@@ -285,7 +285,7 @@ impl RelpDelivery {
         }
     }
 
-    /// Sends the next frame that is sent by itself, when its turn has come.
+    /// Sends the next held frame, if nothing waits for an answer.
     fn send_held(&mut self, now: Instant) {
         let Self { book, encoding, scratch, output, transactions, .. } = self;
         if book.outstanding > 0 {
@@ -309,7 +309,7 @@ impl RelpDelivery {
         book.patience.begin(now);
     }
 
-    /// A frame of several lines is refused: each of its lines is sent as a frame of its own.
+    /// Splits a refused frame of several lines: each of its lines is sent in a frame of its own.
     fn split(&mut self, txnr: u32, now: Instant, progress: &mut Progress) {
         let Self { book, encoding, scratch, output, transactions, .. } = self;
         let Some(at) = book.frames.iter().position(|frame| frame.txnr == txnr) else { return };
@@ -334,7 +334,7 @@ impl RelpDelivery {
         book.frames.append(&mut behind_it);
     }
 
-    /// Sends again what was refused and has waited for long enough. When the next one has.
+    /// Sends refused lines again that have waited long enough. Returns when the next one is due.
     fn send_due(&mut self, now: Instant, progress: &mut Progress) -> Option<Instant> {
         let Self { book, encoding, scratch, output, transactions, .. } = self;
         let (mut next, mut rendered) = (None, Vec::new());

@@ -1,35 +1,35 @@
-//! How much may be on its way to a collector that answers: as much as its answers have shown the link and its program to
-//! carry in a round trip. It grows while answers come soon, and shrinks when they come late. Decides only.
+//! How many bytes may be in flight to a collector that answers: as many as the link and the program have carried in a round trip,
+//! by the answers so far. The window grows while answers come soon, and shrinks when they come late. Decides only.
 
 use std::time::{Duration, Instant};
 
-/// Bytes on the way before anything was answered. Up to here the window grows with every answer that is not late: in a smaller one
-/// frames are so small that a collector's work for each frame, and not the link, makes answers take longer than [`SOON`].
+/// Bytes in flight before the first answer. A smaller window grows with every answer that is not late: its frames are so small that
+/// a collector's work for each frame, and not the link, makes answers take longer than [`SOON`].
 const FIRST: usize = 64 << 10;
-/// Bytes that may always be on the way: a second's worth of a link of 32 kbit/s.
+/// Bytes that may always be in flight: a second's worth of a link of 32 kbit/s.
 const MIN: usize = 4 << 10;
-/// Bytes that are never exceeded: they are kept in memory until they are answered.
+/// The largest window in bytes. They are kept in memory until they are answered.
 pub const MAX: usize = 4 << 20;
-/// Bytes that are never exceeded by what is taken from the spool at once.
+/// The most bytes that are taken from the spool at once.
 pub const MAX_BATCH: usize = 64 << 10;
-/// Frames that a window is divided into, so that each answer is a part of the progress.
+/// The number of frames in a window. Each answer is a part of the progress.
 const FRAMES: usize = 32;
-/// Bytes of a frame of several lines that are never exceeded.
+/// The most bytes in a frame of several lines.
 const MAX_FRAME: usize = 64 << 10;
-/// An answer within this time says that more could be on the way, whatever the fastest answer took.
+/// An answer within this time allows more bytes in flight, whatever the fastest answer took.
 const SOON: Duration = Duration::from_millis(50);
-/// An answer says so too within twice the time of the fastest, but no more than this beyond it.
+/// An answer within twice the time of the fastest one does so too, if it comes at most this much later than that one.
 const SOON_AFTER_FASTEST: Duration = Duration::from_millis(500);
-/// An answer that comes so long after the time of the fastest says that less should be on the way.
+/// An answer that comes this much later than the fastest one demands fewer bytes in flight.
 const LATE_AFTER_FASTEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct SendWindow {
     /// Bytes that may be unanswered. `MIN <= limit <= MAX`
     limit: usize,
-    /// The least time that an answer took.
+    /// The shortest time that an answer took.
     fastest: Duration,
-    /// When the window last shrank. What was sent before says nothing about what it is now.
+    /// When the window last shrank. Answers to earlier frames say nothing about its present size.
     shrank: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl SendWindow {
         (self.limit / FRAMES).min(MAX_FRAME)
     }
 
-    /// A frame of `bytes`, sent at `sent`, is answered. `on_the_way`: the bytes that were unanswered, the frame's among them.
+    /// A frame of `bytes`, sent at `sent`, is answered. `on_the_way`: the unanswered bytes, including this frame.
     pub fn answered(&mut self, bytes: usize, sent: Instant, on_the_way: usize, now: Instant) {
         let took = now.duration_since(sent);
         self.fastest = self.fastest.min(took);
@@ -70,8 +70,8 @@ mod tests {
 
     use super::*;
 
-    /// A link of so many bytes a second and this round trip, always given what the window lets out. Returns what it carried in
-    /// each of the `seconds`, and the window in the end.
+    /// Simulates a link with this many bytes a second and this round trip that always gets as much as the window allows. Returns the
+    /// bytes that it carried in each of the `seconds`, and the window at the end.
     fn carries(rate: usize, trip: Duration, seconds: u64) -> (Vec<usize>, SendWindow) {
         let (start, mut window) = (Instant::now(), SendWindow::new());
         let end = start + Duration::from_secs(seconds);
@@ -114,8 +114,8 @@ mod tests {
         assert!(window.bytes() <= 16 << 10 && window.frame_bytes() <= 512, "{window:?}");
     }
 
-    /// A collector that does as much for a frame of one line as for one of many, and has paused once while little was on the
-    /// way: small frames are no reason to stay small.
+    /// The collector needs the same time for a frame of one line as for one of many, and has paused once while little was in
+    /// flight. Small frames are no reason to stay small.
     #[test]
     fn a_pause_is_over_when_it_is_over() {
         const EACH_FRAME: Duration = Duration::from_millis(4);

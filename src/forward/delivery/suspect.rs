@@ -1,11 +1,11 @@
-//! Lines that were on their way whenever sessions ended: one of them may be why. What would be sent for the third time is cut
-//! into smaller frames, one at a time, down to a line. It outlives the connections of a forward. Decides only.
+//! Lines that were in flight whenever sessions ended: one of them may be the cause. Before lines are sent for the third time, they
+//! are cut into smaller frames, one at a time, down to a line. Suspects outlive the connections of a forward. Decides only.
 
 use std::ops::Range;
 
 /// How often the same lines may be the first without an answer at the end of a session.
 const MAX_ENDINGS: u32 = 2;
-/// A frame that is cut becomes so many.
+/// The number of frames into which a frame is cut.
 const PIECES: usize = 8;
 
 #[derive(Debug, Default)]
@@ -13,22 +13,22 @@ pub struct Suspects(Option<Suspect>);
 
 #[derive(Debug)]
 struct Suspect {
-    /// Which opening of the spool numbered the lines.
+    /// The session (one opening of the spool) that numbered the lines.
     session: u32,
     /// The lines of the frame that was the first without an answer.
     lines: Range<u64>,
-    /// Sessions that ended since.
+    /// Sessions that ended since then.
     endings: u32,
     care: Care,
 }
 
-/// How lines are to be sent.
+/// How carefully lines are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Care {
     None,
-    /// No more than so many in a frame, and a frame at a time.
+    /// At most this many lines in a frame, and one frame at a time.
     InFrames(usize),
-    /// Each in a frame that has no number, one at a time.
+    /// Each line in a frame without a number, one at a time.
     Alone,
 }
 
@@ -47,7 +47,7 @@ impl Suspects {
         }
     }
 
-    /// How the lines from here on are to be sent.
+    /// How the lines from this one on are to be sent.
     pub fn care(&self, session: u32, line: u64) -> Care {
         let suspect = self.0.as_ref().filter(|suspect| suspect.session == session && line < suspect.lines.end);
         suspect.map_or(Care::None, |suspect| suspect.care)

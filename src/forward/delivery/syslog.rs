@@ -1,5 +1,5 @@
 //! Plain syslog over TCP or TLS: framed lines, no answers. A line is safe when the peer's kernel has acknowledged it and
-//! there is reason to believe that it was read (`tcp::in_flight`).
+//! there is reason to believe that the program has read it (`tcp::in_flight`).
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -12,23 +12,23 @@ use crate::spool::Position;
 
 /// How often acknowledgements are looked at while some are outstanding. Each look is two system calls.
 pub const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-/// Bytes of a batch to a link that does not keep up: what it acknowledges in this time, so that what is known of its progress is never
-/// much older.
+/// A link that does not keep up gets batches of the size that it acknowledges in this time. So the known progress is never much
+/// older.
 const BATCH_TIME: Duration = Duration::from_secs(1);
-/// Bytes that are never undercut by a batch, and those of one to a link that keeps up.
+/// The smallest batch, and the batch for a link that keeps up, in bytes.
 const BATCH_BYTES: RangeInclusive<usize> = 4 << 10..=64 << 10;
 
 pub struct SyslogDelivery {
     encoding: Encoding,
-    /// Encoded lines on their way out.
+    /// Encoded lines that are still to be written.
     output: Vec<u8>,
-    /// The position in the spool behind the last of them; `None` while there is none.
+    /// The position in the spool behind the last of these lines; `None`: there are none.
     reaches: Option<Position>,
     scratch: Vec<u8>,
     in_flight: InFlight,
     /// Bytes the peer's kernel has acknowledged, as last seen.
     acknowledged: u64,
-    /// Since when a batch has waited for the kernel to take it at each look, and how much was acknowledged then.
+    /// Since when each look has found a batch that the kernel has not taken, and how much was acknowledged then.
     pressed: Option<(Instant, u64)>,
     batch_bytes: usize,
 }
@@ -63,7 +63,7 @@ impl SyslogDelivery {
             lines.lines().for_each(|(line, _)| self.encoding.append(line, &mut self.scratch, &mut self.output));
             self.reaches = Some(lines.end());
         } else if !self.in_flight.extend(lines.end()) {
-            // Nothing is to be sent, and nothing before it is kept.
+            // Nothing is to be sent, and no earlier batch is kept.
             progress.safe = Some(lines.end());
         }
     }
@@ -94,7 +94,7 @@ impl SyslogDelivery {
         }
     }
 
-    /// A link that takes each batch at once says nothing about how fast it is.
+    /// Sizes the batches. A link that takes each batch at once does not show how fast it is, so it gets the largest.
     fn size_batches(&mut self, now: Instant) {
         if self.reaches.is_none() {
             (self.pressed, self.batch_bytes) = (None, *BATCH_BYTES.end());
@@ -114,7 +114,7 @@ impl SyslogDelivery {
         self.in_flight.look_again(now, SAMPLE_EVERY).map(|wait| now + wait)
     }
 
-    /// How much is acknowledged, while more is awaited.
+    /// How much is acknowledged; `None`: nothing is awaited.
     pub fn awaits(&self) -> Option<u64> {
         (self.reaches.is_some() || !self.in_flight.is_acknowledged()).then_some(self.acknowledged)
     }

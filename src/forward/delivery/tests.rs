@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WINDOW: usize = 1000;
 const NO: &str = "500 not this one";
 
-/// Lines of these numbers, as the spool has them. Each says its number.
+/// Lines with these numbers, as the spool has them. Each line contains its number.
 fn chunk(session: u32, numbers: Range<u64>) -> FilteredChunk {
     let lines: Vec<Vec<u8>> =
         numbers.clone().map(|number| format!("<13>1 - - - - - - {number}").into_bytes()).collect();
@@ -29,12 +29,12 @@ fn chunk(session: u32, numbers: Range<u64>) -> FilteredChunk {
     )
 }
 
-/// The number that a line says.
+/// The number in a line.
 fn number(line: &[u8]) -> u64 {
     String::from_utf8_lossy(line).rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a number")
 }
 
-/// A session, and what its collector has heard.
+/// A session, and what its collector has received.
 struct Session {
     delivery: RelpDelivery,
     refusals: Refusals,
@@ -45,7 +45,7 @@ struct Session {
 }
 
 impl Session {
-    /// One that is open, with a collector that takes numbered frames or not.
+    /// An open session, with a collector that takes numbered frames or not.
     fn opened(numbered: bool) -> Self {
         let (now, name) =
             (Instant::now(), Numbering { stream: "0123/central".to_owned(), prover: None, is_told: true });
@@ -74,7 +74,7 @@ impl Session {
         self.sends();
     }
 
-    /// The collector gets the output.
+    /// The collector receives the output.
     fn sends(&mut self) {
         let (sent, _) = frames(self.delivery.output(), usize::MAX, []);
         for (txnr, command, data, _) in sent {
@@ -105,7 +105,7 @@ impl Session {
         self.hears(&bytes)
     }
 
-    /// The answer to the frame with this line.
+    /// The collector answers the frame with this line.
     fn answers(&mut self, line: u64, text: &str) {
         let at = self.asked.iter().position(|(_, lines)| lines.contains(&line)).expect("it was sent");
         let (txnr, _) = self.asked.remove(at);
@@ -118,7 +118,7 @@ impl Session {
         next
     }
 
-    /// Until what was refused is sent again.
+    /// Waits until a refused line is sent again.
     fn waits_to_retry(&mut self) {
         let next = self.timer().expect("it answers").expect("something waits");
         assert!(next > self.now);
@@ -182,7 +182,7 @@ fn a_line_that_is_taken_at_last_is_no_dead_letter() {
     assert_eq!((session.safe(), session.rejected()), (Some(1), vec![]));
 }
 
-/// Each of its lines is sent without its number: the collector may have taken higher ones, and would take it for known.
+/// Each line is sent without its number: the collector may have taken higher numbers, and would take the line for known.
 #[test]
 fn a_refused_batch_is_split_until_the_poison_stands_alone() {
     let mut session = Session::opened(true);
@@ -203,7 +203,7 @@ fn a_refused_batch_is_split_until_the_poison_stands_alone() {
         session.answers(2, NO);
     }
     assert_eq!((session.safe(), session.rejected()), (Some(8), vec![2]));
-    // What follows is numbered again.
+    // The lines that follow are numbered again.
     session.push(chunk(7, 8..10));
     assert_eq!(session.asked.len(), 1);
 }
@@ -217,7 +217,7 @@ fn a_collector_that_refuses_everything_stops_the_forward_and_gets_nothing_killed
     let (txnr, _) = session.asked.remove(0);
     assert_eq!(session.says(txnr, NO), Err(DeliveryError::Stop(NO.to_owned())), "not before the last had its chance");
     assert_eq!((session.safe(), session.rejected()), (None, vec![]));
-    // The next session tries them again, and goes on when one is taken.
+    // The next session sends the lines again, and goes on when one is taken.
     let mut next = Session { refusals: std::mem::take(&mut session.refusals), ..Session::opened(false) };
     next.push(chunk(7, 0..3));
     next.answers(0, NO);
@@ -231,7 +231,7 @@ fn a_collector_that_refuses_everything_stops_the_forward_and_gets_nothing_killed
     assert_eq!(next.safe(), Some(3));
 }
 
-/// A hundred lines of one container, say, which the collector does not like.
+/// A hundred lines of one container, for example, that the collector refuses.
 #[test]
 fn many_refusals_are_no_stop_while_others_are_taken() {
     let mut session = Session::opened(false);
@@ -360,7 +360,7 @@ fn a_session_is_opened_and_closed() {
     assert!(delivery.is_over() && progress.is_empty());
 }
 
-/// Signs with its key and what it signs.
+/// Makes signatures from the signed statement alone.
 struct Signs;
 
 impl Prover for Signs {
@@ -382,7 +382,7 @@ fn proves() -> RelpDelivery {
     RelpDelivery::new(encoding, numbering, (Some(WINDOW), PATIENCE), Instant::now())
 }
 
-/// The frames that it has for the collector.
+/// The frames for the collector.
 fn said(delivery: &mut RelpDelivery) -> Vec<(Command, Vec<u8>)> {
     let (sent, _) = frames(delivery.output(), usize::MAX, []);
     delivery.flushed();
@@ -395,7 +395,7 @@ fn hears(delivery: &mut RelpDelivery, txnr: u32, says: &str) -> Result<(), Deliv
     delivery.heard(&bytes, Instant::now(), &mut Refusals::default(), &mut Progress::default())
 }
 
-/// The first line that goes out, and as what.
+/// Pushes lines, and returns the command of the first frame.
 fn sends(delivery: &mut RelpDelivery) -> Command {
     delivery.push(chunk(7, 0..2), Instant::now(), &Refusals::default(), &mut Progress::default());
     said(delivery)[0].0
@@ -450,7 +450,7 @@ fn a_session_that_is_refused_says_why() {
     assert_eq!(refused.expect_err("it is refused").to_string(), "RELP's open was answered with: 500 no");
 }
 
-/// Ten frames; answers in some order, some of which refuse.
+/// Answers to some of ten frames, out of order. Some of them refuse.
 fn answers_of_ten() -> Vec<u8> {
     let mut bytes = Vec::new();
     for (txnr, text) in [(3, "200 OK"), (2, NO), (4, "200 OK"), (6, "500"), (5, "200 OK"), (7, NO), (11, "200 OK")] {
@@ -480,8 +480,8 @@ fn answers_count_wherever_they_are_cut() {
     }
 }
 
-/// A collector that ends each session with the frame that has line 123 in it, and says why or not. The next session is another
-/// one, to which the refusals are handed on.
+/// A collector that ends each session at the frame with line 123, with a reason or without. The refusals go on to the next
+/// session.
 fn ends_at_123(numbered: bool, why: &[u8]) -> (Vec<usize>, Vec<(u64, String)>) {
     let (mut safe, mut sizes, mut rejected, mut refusals) = (0, Vec::new(), Vec::new(), Refusals::default());
     for _ in 0..30 {
@@ -517,7 +517,7 @@ fn ends_at_123(numbered: bool, why: &[u8]) -> (Vec<usize>, Vec<(u64, String)>) {
 #[test]
 fn what_ends_sessions_is_cut_down_to_the_line_that_does() {
     let (sizes, rejected) = ends_at_123(true, b"numbered lines that nobody can read");
-    // What is on its way each time: twice all of it, then no more than an eighth of a frame, and so on to a line.
+    // The lines in flight each time: twice all of them, then at most an eighth of a frame, and so on down to one line.
     assert!(sizes[0] == sizes[1] && sizes[2] > 1 && sizes[2] <= sizes[1] / 8 && sizes[3] <= sizes[2] / 8, "{sizes:?}");
     let alone = sizes.iter().filter(|size| **size == 1).count();
     assert!(alone >= MAX_TRIES as usize && sizes.len() < 10, "{sizes:?}");
@@ -526,7 +526,7 @@ fn what_ends_sessions_is_cut_down_to_the_line_that_does() {
     assert!(rejected[0].1.contains("nobody can read"), "{rejected:?}");
 }
 
-/// A network that breaks is no line's fault.
+/// No line is to blame when a network breaks.
 #[test]
 fn a_session_that_ends_without_a_word_makes_no_dead_letter() {
     for numbered in [true, false] {
@@ -536,7 +536,7 @@ fn a_session_that_ends_without_a_word_makes_no_dead_letter() {
     }
 }
 
-/// Nothing is answered: what the peer's kernel has acknowledged counts, and is kept for a while.
+/// There are no answers: lines that the peer's kernel has acknowledged count, and are kept for a while.
 #[test]
 fn plain_syslog_goes_by_what_is_acknowledged() {
     const KEPT_FOR: Duration = Duration::from_secs(30);
@@ -565,7 +565,7 @@ fn plain_syslog_goes_by_what_is_acknowledged() {
     assert_eq!(delivery.awaits(), None);
     assert_eq!(delivery.look_again(start), Some(start + KEPT_FOR));
     assert_eq!(after(&mut delivery, bytes, start + KEPT_FOR), [None, Some(2)]);
-    // In answer to our goodbye the collector closes its side: it has read all.
+    // The collector closes its side in answer to our goodbye, so it has read everything.
     delivery.push(&chunk(7, 2..3), &mut Progress::default());
     delivery.flushed(2 * bytes);
     let mut progress = Progress::default();
@@ -573,7 +573,7 @@ fn plain_syslog_goes_by_what_is_acknowledged() {
     assert_eq!((progress.delivered, progress.safe.map(|position| position.line)), (true, Some(3)));
 }
 
-/// What a slow link has got is known to the second, and a fast one is not held up by small batches.
+/// The progress of a slow link is known to the second, and small batches do not hold up a fast one.
 #[test]
 fn batches_of_plain_syslog_are_what_a_slow_link_carries_in_a_second() {
     let encoding = Encoding {
@@ -593,7 +593,7 @@ fn batches_of_plain_syslog_are_what_a_slow_link_carries_in_a_second() {
     const FULL: usize = 64 << 10;
     let second = Duration::from_secs(1);
     delivery.push(&chunk(7, 0..2), &mut Progress::default());
-    // The kernel does not take it.
+    // The kernel does not take the batch.
     assert_eq!(acknowledges(&mut delivery, 0, Duration::ZERO), FULL);
     assert_eq!(acknowledges(&mut delivery, 5_000, second / 2), FULL, "too early to tell");
     assert_eq!(acknowledges(&mut delivery, 10_000, second), 10_000);
@@ -605,13 +605,13 @@ fn batches_of_plain_syslog_are_what_a_slow_link_carries_in_a_second() {
     assert_eq!(acknowledges(&mut delivery, 10_010_000, second * 5), FULL);
 }
 
-/// What a collector does with one of the frames it has: which one, and whether it takes it.
+/// What a collector does: with which of the unanswered frames, and whether it takes the frame.
 fn deeds() -> impl Strategy<Value = Vec<(prop::sample::Index, bool)>> {
     prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.6)), 0..200)
 }
 
 proptest! {
-    /// The cursor passes what was taken or is a dead letter, and nothing else; in the end it has passed everything.
+    /// The cursor passes lines that were taken and dead letters, and nothing else. In the end it has passed everything.
     #[test]
     fn whatever_a_collector_answers_nothing_is_passed_over(
         numbered in any::<bool>(),
@@ -626,7 +626,7 @@ proptest! {
             session.push(chunk(7, end..end + size));
             end += size;
         }
-        // In the end it takes everything.
+        // In the end the collector takes everything.
         let deeds = deeds.into_iter().map(Some).chain([None; 1000]);
         for deed in deeds {
             if session.asked.is_empty() {

@@ -1,5 +1,5 @@
-//! What a RELP collector has not answered yet: which frames they are, where their lines are should one have to be sent again,
-//! and what becomes of a line once the answer to its frame is there. Decides only.
+//! The frames that a RELP collector has not answered yet. Their lines are kept, because one may have to be sent again, and an
+//! answer decides the fate of its lines. Decides only.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -13,14 +13,14 @@ use crate::forward::filtered_chunk::FilteredChunk;
 use crate::protocol::relp::{self, Command, Frame};
 use crate::spool::Position;
 
-/// What was sent, or is about to be, and has no verdict.
+/// Frames that were sent, or are about to be, and have no verdict.
 pub struct Book {
     /// The frames in the spool's order.
     pub frames: VecDeque<Unanswered>,
     /// The lines of all frames.
     pub lines: usize,
     pub kept: Kept,
-    /// Which opening of the spool numbered them.
+    /// The session (one opening of the spool) that numbered the lines.
     pub session: u32,
     /// Frames that wait for an answer, and their bytes.
     pub outstanding: usize,
@@ -36,19 +36,19 @@ pub struct Book {
 
 pub struct Unanswered {
     pub txnr: u32,
-    /// The number of its first line.
+    /// The number of the first line.
     pub first: u64,
     pub lines: usize,
     pub bytes: usize,
     pub sent: Instant,
-    /// Where in the spool it ends, with what is filtered behind it.
+    /// The position in the spool behind the lines, and behind filtered lines that follow them.
     pub reaches: Position,
     pub state: FrameState,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum FrameState {
-    /// To be sent when nothing else waits for an answer.
+    /// To be sent when no other frame waits for an answer.
     Held {
         numbered: bool,
     },
@@ -56,11 +56,11 @@ pub enum FrameState {
     Taken,
     /// The frame is sent again at this time.
     Refused(Instant),
-    /// For good: why.
+    /// Rejected for good, with the reason.
     Rejected(String),
 }
 
-/// What the collector made of a frame.
+/// The collector's answer to a frame.
 enum Answer {
     Taken,
     Refused(String),
@@ -98,7 +98,7 @@ impl Book {
         self.frames.push_back(frame);
     }
 
-    /// The lines are to be sent by and by, no more than `most` in a frame.
+    /// Holds the lines, to be sent in one frame after the other. A frame gets at most `most` lines.
     pub fn hold(&mut self, chunk: &FilteredChunk, (most, numbered): (usize, bool), now: Instant) {
         let mut lines = chunk.lines();
         for run in chunk.runs() {
@@ -112,7 +112,7 @@ impl Book {
         }
     }
 
-    /// Up to there nothing is awaited but the answers to the frames there are: what lies behind them is filtered.
+    /// The lines behind the last frame up to `reaches` are filtered, and are settled with that frame. Without a frame they are safe now.
     pub fn pass(&mut self, reaches: Position, progress: &mut Progress) {
         match self.frames.back_mut() {
             Some(last) => last.reaches = reaches,
@@ -120,7 +120,7 @@ impl Book {
         }
     }
 
-    /// What the collector says. Returns the number of a frame that is to be split. An error ends the session.
+    /// Reads a frame of the collector. Returns the number of a frame that has to be split. An error ends the session.
     pub fn hear(
         &mut self,
         frame: Frame<'_>,
@@ -138,7 +138,7 @@ impl Book {
             }
             _ => return Err(Broken::NoAnswer.into()),
         }
-        // The first one, as nearly always: a collector answers in order, though nothing says that it must.
+        // Nearly always the first frame: collectors answer in order, though nothing says that they must.
         let is_asked = |asked: &&mut Unanswered| asked.txnr == frame.txnr && asked.state == FrameState::Sent;
         let Some(asked) = self.frames.iter_mut().find(is_asked) else {
             return Err(Broken::Unasked(frame.txnr).into());
@@ -173,7 +173,7 @@ impl Book {
         Ok(split)
     }
 
-    /// The collector has ended the session and says why: a line that was the only one on its way is refused.
+    /// The collector has ended the session and gives a reason. If a single line was in flight, that line counts as refused.
     fn blame(&mut self, why: Option<&str>, now: Instant, refusals: &mut Refusals) {
         let (Some(why), 1) = (why, self.outstanding) else { return };
         let alone = self.frames.iter_mut().find(|frame| frame.state == FrameState::Sent && frame.lines == 1);
@@ -186,7 +186,7 @@ impl Book {
         }
     }
 
-    /// Lets go of what has its verdict, up to the first frame that has none.
+    /// Drops frames that have their verdict, up to the first one without.
     pub fn settle(&mut self, refusals: &mut Refusals, progress: &mut Progress) {
         let mut passed = None;
         while let Some(FrameState::Taken | FrameState::Rejected(_)) = self.frames.front().map(|frame| &frame.state)
