@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Verdicts};
 
-/// So many batches are sent before the first of them is acknowledged. So many come twice where it never is.
+/// The most batches without an acknowledgement. This many come twice if the first is never acknowledged.
 const MAX_AWAITED: usize = 8;
 
 #[derive(Default)]
@@ -15,9 +15,9 @@ pub struct Awaited(VecDeque<Outstanding>);
 pub struct Outstanding {
     pub batch: Arc<Batch>,
     pub verdicts: Verdicts,
-    /// What is not acknowledged of it, by what its requests are called.
+    /// The IDs of its requests that are not acknowledged.
     pub ids: BTreeSet<u64>,
-    /// When the last of it was sent.
+    /// When its last request was sent.
     pub since: Instant,
 }
 
@@ -26,7 +26,7 @@ impl Awaited {
         self.0.is_empty()
     }
 
-    /// Nothing more is sent until something is acknowledged.
+    /// Whether nothing more is sent until a batch is acknowledged.
     pub fn is_full(&self) -> bool {
         self.0.len() >= MAX_AWAITED
     }
@@ -35,12 +35,12 @@ impl Awaited {
         self.0.push_back(outstanding);
     }
 
-    /// What is to be asked for.
+    /// The IDs to ask for.
     pub fn ids(&self) -> Vec<u64> {
         self.0.iter().flat_map(|outstanding| outstanding.ids.iter().copied()).collect()
     }
 
-    /// These are acknowledged. Returns whether that is news.
+    /// Notes acknowledged IDs. Returns whether one of them was awaited.
     pub fn acknowledged(&mut self, ids: &[u64]) -> bool {
         let mut is_news = false;
         for outstanding in &mut self.0 {
@@ -54,7 +54,7 @@ impl Awaited {
         if self.0.front()?.ids.is_empty() { self.0.pop_front() } else { None }
     }
 
-    /// Whether one of them has waited for too long.
+    /// Whether a batch has waited for too long.
     pub fn is_overdue(&self, now: Instant, patience: Duration) -> bool {
         self.0.iter().any(|outstanding| !outstanding.ids.is_empty() && now - outstanding.since >= patience)
     }

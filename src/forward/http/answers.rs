@@ -1,4 +1,4 @@
-//! What an answer means for the lines of a request: they are there, are sent again, or are given up; or the link carries no more.
+//! Applies an answer to the lines of a request: they are delivered, sent again or given up; or the link carries no more.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use crate::forward::delivery::{DeliveryError, Reason, Refusals};
 use crate::forward::driver::Failure;
 use crate::protocol::api::{Answer, Fate, Verdict};
 
-/// Lines of a request that are to be sent once more.
+/// Lines of a request that have to be sent again.
 pub struct Again {
     pub after: Option<Duration>,
     pub why: String,
 }
 
 impl HttpLink {
-    /// What the answer to a request of so many lines means. It is counted and shown.
+    /// Interprets the answer to a request with this many lines. Counts the answer, and shows it in the status.
     pub(super) fn verdict(&self, answer: &Answer<'_>, lines: usize) -> Verdict {
         self.dialer.state.answered(&answer.words());
         let verdict = self.requests.api().verdict(answer, lines);
@@ -24,7 +24,7 @@ impl HttpLink {
         verdict
     }
 
-    /// Notes what an answer means for the lines of a request. `size`: bytes of them. `Err`: the link carries no more.
+    /// Applies an answer to the lines of a request. `size`: bytes of the lines. `Err`: the link carries no more.
     pub(super) fn take_note(
         &mut self,
         answer: &Answer<'_>,
@@ -49,11 +49,11 @@ impl HttpLink {
             }
             Verdict::Each(fates) => take_note_of_each(fates, verdicts, refusals),
             Verdict::Again { after, why } => {
-                // Another server may be able to.
+                // Another server may be able to take the lines.
                 let is_alone = self.dialer.settings.to.len() == 1 || after.is_some();
                 if is_alone { Ok(Some(Again { after, why })) } else { Err(busy(why)) }
             }
-            // An object's is taken before.
+            // `deliver` handles the objects of S3 before.
             Verdict::There => Err(busy(answer.words())),
             Verdict::Stop(why) | Verdict::Missing(why) => Err(stop(why).into()),
             Verdict::Refused(_) if verdicts.halve() => Ok(None),
@@ -75,13 +75,13 @@ impl HttpLink {
     }
 }
 
-/// Lines of the next request are not sent. `Err`: as of [`gives_up`].
+/// Gives up lines of the next request that cannot be sent. `Err`: see [`gives_up`].
 pub(super) fn give_up_unfit(unfit: Unfit, verdicts: &mut Verdicts, refusals: &mut Refusals) -> Result<(), Failure> {
     match unfit {
         Unfit::TooLarge(TooLarge { why, .. }) => {
             give_up_next(Poison { reason: Reason::TooLarge, why }, verdicts, refusals)
         }
-        // The config wants it so: that says nothing of the server.
+        // The config makes these lines dead letters, which says nothing about the server.
         Unfit::TooOld(lines) => {
             for (place, why) in lines {
                 verdicts.settle(place, Some(Poison { reason: Reason::TooOld, why }));
@@ -92,7 +92,7 @@ pub(super) fn give_up_unfit(unfit: Unfit, verdicts: &mut Verdicts, refusals: &mu
     }
 }
 
-/// The only line of the next request will never be taken. `Err`: as of [`gives_up`].
+/// Gives up the only line of the next request, which will never be taken. `Err`: see [`gives_up`].
 fn give_up_next(poison: Poison, verdicts: &mut Verdicts, refusals: &mut Refusals) -> Result<(), Failure> {
     gives_up(refusals, &poison.why)?;
     if let Some(place) = verdicts.next().and_then(|places| places.first().copied()) {
@@ -102,7 +102,7 @@ fn give_up_next(poison: Poison, verdicts: &mut Verdicts, refusals: &mut Refusals
     Ok(())
 }
 
-/// A line will never be taken. `Err`: no line is, so that none is given up.
+/// Gives up a line that will never be taken. `Err`: the server takes no line, so none is given up.
 fn gives_up(refusals: &mut Refusals, why: &str) -> Result<(), Failure> {
     match refusals.gives_up(Instant::now()) {
         true => Ok(()),
@@ -110,7 +110,7 @@ fn gives_up(refusals: &mut Refusals, why: &str) -> Result<(), Failure> {
     }
 }
 
-/// Notes what an answer means that is about each line.
+/// Applies an answer that has a verdict for each line.
 fn take_note_of_each(
     fates: Vec<Fate>,
     verdicts: &mut Verdicts,
@@ -130,7 +130,7 @@ fn take_note_of_each(
             Fate::TooNew(why) => out_of_time.push((place, Poison { reason: Reason::Refused, why })),
         }
     }
-    // All of them are counted first: where the answer says that nothing is taken, none is given up.
+    // All refusals are counted first. If they show that the server takes nothing, no line is given up.
     for (_, poison) in &poison {
         gives_up(refusals, &poison.why)?;
     }

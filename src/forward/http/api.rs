@@ -1,4 +1,4 @@
-//! An API as the config wants it.
+//! Makes an API from the settings in the config.
 
 use crate::config::{Api as ApiName, HttpSettings};
 use crate::protocol::api::cloudwatch::{self, CloudWatch};
@@ -14,25 +14,25 @@ use crate::protocol::api::{Api, Line, LineId};
 use crate::record::Record;
 use crate::record::template::AddedField;
 
-/// What names a line that is only shown.
+/// The name of a line that is only shown.
 pub const EXAMPLE: LineId = LineId { session: 1, number: 0 };
 
-/// The body of a request for one line, not compressed. Returns what stands behind the address: the path of the API, or the object's key.
+/// The body of a request for one line, not compressed. Returns what follows the address: the path of the API, or the object's key.
 pub fn example(settings: &HttpSettings, stream: &str, sd_id: &str, line: &[u8], out: &mut Vec<u8>) -> String {
     let (api, record) = (api(settings, stream, sd_id), Record::from_line(line, sd_id));
     let path = match api.objects() {
         Some(s3) => format!("/{}", s3.key(EXAMPLE, &record, settings.compress)),
-        // The query says what the answer shall have.
+        // The query only says what the answer contains.
         None => api.head().path.split('?').next().unwrap_or_default().to_owned(),
     };
     api.body(&[Line { id: EXAMPLE, record, sent_at: None }], out);
     path
 }
 
-/// `stream`: the spool's id and the forward's name.
+/// `stream`: the spool's ID and the forward's name.
 pub fn api(settings: &HttpSettings, stream: &str, sd_id: &str) -> Api {
     let (spool, sd_id) = (stream.split('/').next().unwrap_or_default().to_owned(), sd_id.to_owned());
-    // Those that differ from line to line are fields of the lines.
+    // Fields that differ from line to line are part of the lines.
     let fixed = |field: &AddedField| Some((field.name.clone(), field.fixed()?.to_owned()));
     let fields = settings.fields.iter().filter_map(fixed).collect();
     match settings.api {

@@ -1,4 +1,4 @@
-//! The lines of one batch and what has become of each. The cursor passes a line when all before it have their verdict. Pure.
+//! The lines of one batch, and the verdict on each. The cursor passes a line when all lines before it have their verdict. Pure.
 
 use std::collections::VecDeque;
 
@@ -7,20 +7,20 @@ use crate::forward::filtered_chunk::FilteredChunk;
 use crate::protocol::api::LineId;
 use crate::spool::Position;
 
-/// What was taken from the spool for a request or several.
+/// Lines that were taken from the spool for one or more requests.
 pub struct Batch {
     chunks: Vec<FilteredChunk>,
     /// Bytes of the lines, as they are in the spool.
     bytes: usize,
 }
 
-/// What has become of the lines of a batch.
+/// The verdicts on the lines of a batch.
 pub struct Verdicts {
-    /// By the line's place in the batch; `None`: not known yet.
+    /// By the line's place in the batch; `None`: no verdict yet.
     lines: Vec<Option<Settled>>,
-    /// By the line's place: it was sent last with the time of sending.
+    /// By the line's place: whether it was last sent with the time of sending.
     restamped: Vec<bool>,
-    /// So many lines from the start have one, and are told.
+    /// How many lines from the start have a verdict that was reported.
     told: usize,
     /// The requests that are still to be sent, each with the places of its lines.
     requests: VecDeque<Vec<usize>>,
@@ -30,7 +30,7 @@ pub struct Verdicts {
 #[derive(Clone, Debug)]
 pub struct Poison {
     pub reason: Reason,
-    /// In the server's own words.
+    /// The server's own words.
     pub why: String,
 }
 
@@ -53,7 +53,7 @@ impl Batch {
         self.bytes
     }
 
-    /// The lines that are to be sent, and behind each the position that is reached with it.
+    /// The lines to send, each with its permanent name and the position behind it.
     pub fn lines(&self) -> impl Iterator<Item = (LineId, &[u8], Position)> {
         self.chunks.iter().flat_map(|chunk| chunk.lines().map(|(line, behind)| (chunk.id(behind), line, behind)))
     }
@@ -64,7 +64,7 @@ impl Batch {
         places.iter().map(|place| sizes[*place]).sum()
     }
 
-    /// What is reached when all of it has its verdict.
+    /// The position that is reached when all lines have their verdict.
     pub fn end(&self) -> Option<Position> {
         self.chunks.last().map(FilteredChunk::end)
     }
@@ -88,7 +88,7 @@ impl Verdicts {
         }
     }
 
-    /// The lines of the next request, which is not taken out.
+    /// The lines of the next request. The request stays in the queue.
     pub fn next(&self) -> Option<&[usize]> {
         self.requests.front().map(Vec::as_slice)
     }
@@ -100,12 +100,12 @@ impl Verdicts {
         }
     }
 
-    /// The next request is sent as two of half its lines. `false`: it has only one.
+    /// Splits the next request into two halves. False: it has only one line.
     pub fn halve(&mut self) -> bool {
         self.divide(2)
     }
 
-    /// The next request is sent as so many, at least two, of equal length. `false`: it has only one line.
+    /// Splits the next request into this many parts of equal length, at least two. False: it has only one line.
     pub fn divide(&mut self, parts: usize) -> bool {
         let Some(request) = self.pop_several() else { return false };
         for part in request.chunks(request.len().div_ceil(parts.max(2))).rev() {
@@ -114,12 +114,12 @@ impl Verdicts {
         true
     }
 
-    /// The next request, taken out, if it has several lines.
+    /// Takes the next request out of the queue, if it has several lines.
     fn pop_several(&mut self) -> Option<Vec<usize>> {
         if self.next()?.len() > 1 { self.requests.pop_front() } else { None }
     }
 
-    /// One line of the next request is sent alone, and those before it and behind it are too. `false`: it is alone.
+    /// Splits the next request into the lines before this one, this line alone, and the lines behind it. False: it is alone already.
     pub fn isolate(&mut self, line: usize) -> bool {
         let Some(mut before) = self.pop_several() else { return false };
         let mut alone = before.split_off(line.min(before.len()));
@@ -130,12 +130,12 @@ impl Verdicts {
         true
     }
 
-    /// A line of the next request has its verdict: `None` that it is delivered, `Some` why it will never be taken.
+    /// Sets the verdict on a line of the next request. `None`: it is delivered; `Some`: why it will never be taken.
     pub fn settle(&mut self, place: usize, poison: Option<Poison>) {
         self.lines[place] = Some(poison.map_or(Settled::Delivered, Settled::Poison));
     }
 
-    /// These lines of the next request are sent with the time of sending, and no others of it.
+    /// Notes that these lines of the next request are sent with the time of sending, and the others are not.
     pub fn restamp(&mut self, places: &[usize]) {
         for place in self.requests.front().into_iter().flatten() {
             self.restamped[*place] = false;
@@ -143,7 +143,7 @@ impl Verdicts {
         places.iter().for_each(|place| self.restamped[*place] = true);
     }
 
-    /// The next request is sent again with those of its lines that have no verdict.
+    /// The next request is sent again with its lines that have no verdict.
     pub fn keep_rest(&mut self) {
         let Some(mut rest) = self.requests.pop_front() else { return };
         rest.retain(|place| self.lines[*place].is_none());
@@ -152,7 +152,7 @@ impl Verdicts {
         }
     }
 
-    /// Tells what is known of the lines from the start on, each once. Returns how many of them were delivered with the time of sending.
+    /// Reports the verdicts from the first line on, each once. Returns how many lines were delivered with the time of sending.
     pub fn tell(&mut self, batch: &Batch, progress: &mut Progress) -> u64 {
         let mut restamped = 0;
         let settled = self.lines[self.told..].iter_mut().zip(batch.lines().skip(self.told));
@@ -172,7 +172,7 @@ impl Verdicts {
             self.told += 1;
         }
         if self.told == self.lines.len() {
-            // Behind lines that are not meant.
+            // Filtered lines may follow the last line.
             progress.safe = batch.end();
         }
         restamped
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(told(&mut verdicts, &batch), (Some(105), vec![103]));
     }
 
-    /// The requests, by the number of their lines.
+    /// The number of lines in each request.
     fn requests(verdicts: &Verdicts) -> Vec<usize> {
         verdicts.requests.iter().map(Vec::len).collect()
     }
@@ -283,7 +283,7 @@ mod tests {
         let batch = batch(4);
         let mut verdicts = Verdicts::new(&batch);
         verdicts.restamp(&[0, 1, 2]);
-        // By the next request the time was another one.
+        // In the next request line 1 is sent with its own time.
         verdicts.restamp(&[0, 2]);
         verdicts.settle(0, Some(poison()));
         verdicts.keep_rest();

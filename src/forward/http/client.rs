@@ -1,4 +1,4 @@
-//! One connection of HTTP/1.1 on which requests go out, one at a time. hyper speaks, and our own dialer has made the connection.
+//! One HTTP/1.1 connection for requests, one at a time. hyper speaks HTTP, on a connection that our own dialer has made.
 
 use std::time::Duration;
 
@@ -16,31 +16,31 @@ use crate::protocol::api::s3::{LAST, read_last};
 use crate::protocol::api::{Answer, LineId};
 use crate::tasks::spawn;
 
-/// The largest answer that is read, in bytes. A server says about each line of a request at most some hundred.
+/// The longest answer that is read, in bytes. A server says at most some hundred bytes about each line of a request.
 const MAX_ANSWER: usize = 4 << 20;
 /// The longest wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// A connection. It ends when it is dropped.
+/// A connection. Dropping it closes the connection.
 pub struct Client {
     sender: SendRequest<Full<Bytes>>,
-    /// Drives the connection; ends with it.
+    /// The task that drives the connection and ends with it.
     driver: JoinHandle<()>,
     /// Whether a request was answered on it.
     pub has_answered: bool,
 }
 
-/// An answer, whole.
+/// A whole answer.
 pub struct Answered {
     pub status: u16,
     pub retry_after: Option<Duration>,
-    /// The line with which an object of S3 ends.
+    /// The last line of an S3 object, from the object's metadata.
     pub last: Option<LineId>,
     pub body: Bytes,
 }
 
 impl Answered {
-    /// As far as an API reads it.
+    /// The answer in the form that an API reads.
     pub fn answer(&self) -> Answer<'_> {
         Answer { status: self.status, retry_after: self.retry_after, body: &self.body }
     }
@@ -58,34 +58,34 @@ pub enum Unanswered {
 }
 
 impl Client {
-    /// Speaks HTTP on a connection that stands.
+    /// Speaks HTTP on an open connection.
     pub async fn begin(carrier: Box<dyn Carrier>) -> Result<Self, Unanswered> {
         let (sender, connection) = http1::handshake(TokioIo::new(carrier)).await.map_err(Unanswered::of)?;
-        // What becomes of it is told to who waits for an answer.
+        // The request that waits for an answer gets the error.
         let driver = spawn(async move { drop(connection.await) });
         Ok(Self { sender, driver, has_answered: false })
     }
 
-    /// Whether no more can be sent on it.
+    /// Whether no more requests can be sent.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// Waits until the connection ends.
     pub async fn ends(&mut self) {
-        // It ends the one way or the other.
+        // Success and failure are the same here.
         let _ = (&mut self.driver).await;
     }
 
     /// Sends a request and reads all of its answer.
     pub async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Answered, Unanswered> {
-        // The one before it may not be done with for the connection, though it is for us.
+        // The connection may still be busy with the previous request, although we are not.
         self.sender.ready().await.map_err(Unanswered::of)?;
         let response = self.sender.send_request(request).await.map_err(Unanswered::of)?;
         let (status, retry_after) = (response.status(), retry_after(response.headers(), Utc::now()));
         let last = response.headers().get(LAST).and_then(|last| read_last(last.to_str().ok()?));
         let body = match whole(response).await {
-            // A server that refuses a request before it has read all of it resets the connection, and some of its words are lost.
+            // A server that refuses a request before it has read all of it resets the connection, and part of its answer is lost.
             Err(Unanswered::Broken(_) | Unanswered::Closed) if status.is_client_error() => Bytes::new(),
             body => body?,
         };
@@ -106,7 +106,7 @@ impl Unanswered {
         if error.is_canceled() || error.is_closed() || error.is_incomplete_message() {
             return Self::Closed;
         }
-        // hyper's own words, and those of what is behind them.
+        // hyper's own text, and the text of the underlying error.
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Self::Broken(format!("{error}{source}"))
     }

@@ -1,7 +1,7 @@
-//! What AWS knows us by, and where that is found: in the config, in variables, in the shared credentials file, at the endpoint of ECS and EKS,
-//! or at that of EC2. The first one that has any counts, in this order, as in AWS' own clients.
+//! Finds credentials for AWS: in the config, in environment variables, in the shared credentials file, at the endpoint of ECS and EKS,
+//! or at the endpoint of EC2. The first source that has any counts, in this order, as in AWS' own clients.
 //!
-//! What a file or a variable says is read again for each request. What an endpoint gives ends some day, and is asked for again before it does.
+//! Files and variables are read again for each request. Credentials from an endpoint expire, and are renewed before they do.
 
 use std::env;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,39 +24,40 @@ use crate::forward::tcp::{self, Stream};
 use crate::protocol::sigv4::Credentials;
 use crate::tasks::spawn_blocking;
 
-/// How long an endpoint may take. It is on this machine, or on none.
+/// How long an endpoint may take to answer. It is on this machine, or does not exist.
 const WITHIN: Duration = Duration::from_secs(2);
-/// Credentials are renewed so long before they end.
+/// Credentials are renewed this long before they expire.
 const BEFORE_THE_END: TimeDelta = TimeDelta::minutes(5);
-/// The largest file of credentials or with a token, in bytes.
+/// The largest file with credentials or a token, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Of ECS, for a path that a task is given (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>).
+/// The endpoint of ECS, for the path that a task is given
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html>).
 const ECS: &str = "http://169.254.170.2";
-/// Hosts beside this machine to which a secret is told without TLS: ECS' and EKS' own.
+/// Addresses of the endpoints of ECS and EKS. They get a secret without TLS, like this machine.
 const CONTAINER_HOSTS: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
-/// Of EC2 (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>).
+/// The endpoint of EC2 (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>).
 const IMDS: &str = "http://169.254.169.254";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
-/// How long the token counts that EC2's endpoint wants with each question, in seconds.
+/// How long a token for EC2's endpoint (IMDSv2) is valid, in seconds. Each request there needs one.
 const TOKEN_TTL: &str = "60";
 
-/// Credentials, as far as they are known.
+/// Finds credentials, and keeps those from an endpoint.
 pub struct Provider {
     settings: AwsSettings,
-    /// From an endpoint, and when they end.
+    /// Credentials from an endpoint, and when they expire.
     given: Option<(Arc<Credentials>, DateTime<Utc>)>,
 }
 
-/// Nothing knows any.
+/// No source has credentials.
 #[derive(Debug, thiserror::Error)]
 #[error("no credentials for AWS: {0}")]
 pub struct NoCredentials(String);
 
-/// As an endpoint says them.
+/// Credentials in an endpoint's answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Given {
@@ -71,10 +72,10 @@ impl Provider {
         Self { settings, given: None }
     }
 
-    /// What the next request is signed with.
+    /// The credentials for the next request.
     pub async fn get(&mut self) -> Result<Arc<Credentials>, NoCredentials> {
         let settings = self.settings.clone();
-        // Files, and a disk may hang.
+        // Files are read on another thread, because a disk may hang.
         let local = spawn_blocking(move || local(&settings)).await;
         let mut tried = Vec::new();
         match local.unwrap_or_else(|error| Err(vec![error.to_string()])) {
@@ -101,7 +102,7 @@ impl Provider {
                 Ok(credentials)
             }
             Err(problem) => match self.given.as_ref().filter(|(_, ends)| now < *ends) {
-                // They count for a while yet.
+                // They are valid for a while yet.
                 Some((credentials, _)) => Ok(credentials.clone()),
                 None => {
                     tried.push(problem);
@@ -112,12 +113,12 @@ impl Provider {
     }
 }
 
-/// A variable that says something.
+/// A variable that is set and not empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What this machine knows by itself. `Err`: what was meant to be known, and is not.
+/// Credentials from the config, variables or the shared credentials file. `Err`: why a source that should have them has none.
 fn local(settings: &AwsSettings) -> Result<Option<Credentials>, Vec<String>> {
     if let (Some(access_key), Some(secret_key)) = (&settings.access_key, settings.secret_key()) {
         let secret_key = secret_key.read().map_err(|error| vec![error.to_string()])?;
@@ -160,7 +161,7 @@ fn of_profile(text: &str, profile: &str) -> Option<Credentials> {
     Some(Credentials { access_key: access_key?, secret_key: secret_key?, session_token })
 }
 
-/// What the machine around us gives: the endpoint that a container is told, or that of EC2.
+/// Credentials from an endpoint: the one that a container is told, or that of EC2.
 async fn from_endpoints() -> Result<Given, String> {
     let relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{ECS}{path}"));
     if let Some(uri) = relative.or_else(|| variable("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
@@ -199,7 +200,7 @@ fn text(body: &[u8]) -> String {
     String::from_utf8_lossy(body).trim().to_owned()
 }
 
-/// Nothing of what was said is shown: there are secrets in it.
+/// The error shows nothing of the answer, which may contain secrets.
 fn given(body: &[u8]) -> Result<Given, String> {
     serde_json::from_slice(body).map_err(|_| "the answer has no credentials".to_owned())
 }
@@ -227,7 +228,7 @@ async fn ask(method: Method, uri: &str, header: Option<(&str, &str)>) -> Result<
     }
 }
 
-/// Where an endpoint is. A secret goes over plain HTTP to this machine and to AWS' own addresses of it alone.
+/// The address of an endpoint. Only loopback, link-local IPv4 and [`CONTAINER_HOSTS`] are allowed: a secret goes there over plain HTTP.
 fn peer(uri: &Uri) -> Result<SocketAddr, String> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let host = if host == "localhost" { "127.0.0.1" } else { host };

@@ -1,4 +1,4 @@
-//! A batch is sent: request after request, until each of its lines has a verdict.
+//! Sends a batch: request after request, until each of its lines has a verdict.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,11 +20,11 @@ use crate::protocol::api::age::MARGIN;
 use crate::record::UnixMicros;
 use crate::tasks::spawn_blocking;
 
-/// How long the time of sending of a batch's lines stays. A store that has taken some of them knows them again by it.
+/// How long the lines of a batch keep their time of sending. A store that has taken some of them recognizes them by it.
 const KEEP_TIME: Duration = Duration::from_secs(600);
 
 impl HttpLink {
-    /// Sends a batch, until each of its lines has a verdict. `Err`: those that have none are sent again.
+    /// Sends a batch, until each of its lines has a verdict. `Err`: lines without a verdict are sent again.
     pub(super) async fn deliver(
         &mut self,
         batch: Batch,
@@ -72,7 +72,7 @@ impl HttpLink {
             if let Verdict::Missing(why) = verdict {
                 match leave {
                     Some(leave) => return Err(Ended::Left(leave)),
-                    // It takes a while until what was made is there.
+                    // A new stream takes a while to appear.
                     None if was_missing => self.wait(None, &why, source, events).await?,
                     None => self.create((&batch, first), &why, source, events).await?,
                 }
@@ -82,7 +82,7 @@ impl HttpLink {
             was_missing = false;
             ids.extend(self.requests.ack_id(&answer));
             let again = self.take_note(&answer, (verdict, size), &mut verdicts, refusals);
-            // What is behind a line that is not acknowledged waits for it.
+            // Lines behind an unacknowledged one wait for it.
             if awaited.is_empty() && ids.is_empty() {
                 settle(&mut verdicts, &batch, source, events).await?;
             }
@@ -102,14 +102,14 @@ impl HttpLink {
         Ok(())
     }
 
-    /// The requests of a batch.
+    /// Divides a batch into requests.
     async fn arrange(&self, batch: &Arc<Batch>, now: UnixMicros, events: &mut Events) -> Result<Verdicts, Ended> {
         let api = self.requests.api();
         if api.arranged().is_none() && api.objects().is_none() {
             return Ok(Verdicts::new(batch));
         }
         let (requests, batch) = (self.requests.clone(), batch.clone());
-        // All lines are read for it.
+        // This reads all lines, so it must not block the runtime.
         tokio::select! {
             verdicts = spawn_blocking(move || requests.arrange(&batch, now)) => {
                 verdicts.map_err(|error| Ended::Failed(io::Error::other(error).into()))
@@ -128,7 +128,7 @@ impl HttpLink {
     ) -> Result<Result<Made, Unfit>, Ended> {
         let credentials = self.credentials(events).await?;
         let (requests, batch) = (self.requests.clone(), batch.clone());
-        // Compressing a batch, and reading a file with a token, would hold everybody up.
+        // Compressing a batch, and reading a file with a token, would block the runtime.
         let made = tokio::select! {
             made = spawn_blocking(move || requests.make(&batch, &places, now, credentials.as_deref())) => made,
             () = events.deadline.reached() => return Err(Ended::Stopped),
@@ -137,7 +137,7 @@ impl HttpLink {
     }
 }
 
-/// Tells the spool what is known of lines. Waits only where a dead letter cannot be written.
+/// Tells the spool the known outcome of lines. Waits only while a dead letter cannot be written.
 pub(super) async fn settle(
     verdicts: &mut Verdicts,
     batch: &Batch,
@@ -154,7 +154,7 @@ pub(super) async fn settle(
     }
 }
 
-/// The time of sending. It stays for [`KEEP_TIME`].
+/// The time of sending. It stays the same for [`KEEP_TIME`].
 struct Clock {
     now: UnixMicros,
     since: Instant,

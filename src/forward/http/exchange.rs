@@ -1,4 +1,4 @@
-//! One request and its answer: what it is signed with, how long the answer is awaited, and the wait before the request is sent again.
+//! One request and its answer: credentials for the signature, the wait for the answer, and the wait before the request is sent again.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::forward::stall::PART_OF_DEAD;
 use crate::forward::target_watch::Leave;
 use crate::protocol::sigv4::Credentials;
 
-/// How long an answer is awaited when there is a better place to be.
+/// How long to wait for an answer when there is a better place.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
 impl HttpLink {
-    /// What a request is signed with, where it is.
+    /// The credentials for a request's signature; `None`: requests are not signed.
     pub(super) async fn credentials(&mut self, events: &mut Events) -> Result<Option<Arc<Credentials>>, Ended> {
         if !self.requests.is_signed() {
             return Ok(None);
@@ -33,7 +33,7 @@ impl HttpLink {
         }
     }
 
-    /// Sends a request. The answer has nothing of what the server knows us by. With it: where to go then, if there is a better place to be.
+    /// Sends a request. Returns the answer without our secrets, and where to go afterwards, if there is a better place.
     pub(super) async fn ask(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -51,12 +51,12 @@ impl HttpLink {
                     self.client = Some(client);
                     return Ok((self.requests.without_secrets(answered), leave));
                 }
-                // The server may have ended an idle connection in the same moment.
+                // The server may have closed the idle connection at the same moment.
                 (Some(Err(Unanswered::Closed)), None) if was_used => {}
                 (answered, leave) => {
                     self.dialer.metrics.requests.count("unanswered");
                     return Err(match (answered, leave) {
-                        // What has no answer is sent again there.
+                        // Lines without an answer are sent again at the better place.
                         (_, Some(leave)) => Ended::Left(leave),
                         (Some(Err(unanswered)), None) => Ended::Failed(unanswered.into()),
                         (_, None) => Ended::Failed(Failure::NoAnswer(self.settings.answer_timeout)),

@@ -1,4 +1,4 @@
-//! What lines go to and is not there: CloudWatch's groups and streams are made.
+//! Creates missing groups and streams of CloudWatch.
 
 use super::HttpLink;
 use super::batch::Batch;
@@ -9,7 +9,7 @@ use crate::protocol::api::Verdict;
 use crate::protocol::api::cloudwatch::Creation;
 
 impl HttpLink {
-    /// Makes the stream that a line goes to, and its group if that is not there either. `why`: what the server says is missing.
+    /// Creates the stream for a line, and its group if that is missing too. `why`: what is missing, in the server's words.
     pub(super) async fn create(
         &mut self,
         (batch, place): (&Batch, usize),
@@ -29,7 +29,7 @@ impl HttpLink {
                 (None, Verdict::Stop(why) | Verdict::Refused(why) | Verdict::TooLarge(why)) => {
                     return Err(Ended::Failed(DeliveryError::Stop(why).into()));
                 }
-                // The group comes next.
+                // The group is missing too, and comes next.
                 (None, Verdict::Missing(_)) => {}
                 (None, _) if what == Creation::Stream => return Ok(()),
                 (None, _) => {}

@@ -1,23 +1,23 @@
-//! HTTP: batches of lines as requests to a log store, one at a time. What a request carries and what its answer means is `protocol/api`'s;
-//! here are the connection, the waits and their ends.
+//! HTTP: batches of lines as requests to a log store, one at a time. `protocol/api` writes the bodies of requests and interprets the
+//! answers. This module has the connection, the waits and their ends.
 //!
-//! - here: the link, and what it gathers: one batch after the other
-//! - `deliver`: a batch, until all of its lines have a verdict
-//! - `answers`: what an answer means for lines
+//! - here: the link, which gathers one batch after the other
+//! - `deliver`: sends a batch, until all of its lines have a verdict
+//! - `answers`: applies an answer to lines
 //! - `exchange`: one request and its answer
-//! - `polling`: what Splunk's indexers have acknowledged
-//! - `questions`: what is asked where no line is carried
-//! - `missing`: streams of CloudWatch that are not there
-//! - `object`: objects of S3 that are
+//! - `polling`: asks for the acknowledgements of Splunk's indexers
+//! - `questions`: requests that carry no lines
+//! - `missing`: creates missing groups and streams of CloudWatch
+//! - `object`: objects of S3 that exist already
 //! - `acks`: batches that no indexer has acknowledged yet
-//! - `batch`: the lines of a batch, and what has become of them
+//! - `batch`: the lines of a batch, and the verdict on each
 //! - `request`: the bytes of a request
-//! - `size_limit`: how large a request may be for the server
-//! - `api`: an API as the config wants it
-//! - `signature`: what AWS wants of a request
-//! - `secrets`: what the server knows us by, which nobody else is shown
+//! - `size_limit`: the largest request that the server takes
+//! - `api`: makes an API from the config
+//! - `signature`: the signature of a request to AWS
+//! - `secrets`: hides our secrets in what is logged and shown
 //! - `client`: one connection
-//! - `credentials`: what AWS knows us by
+//! - `credentials`: finds credentials for AWS
 //! - `tunnel`: the way through a proxy
 
 mod acks;
@@ -67,11 +67,11 @@ use super::names::Endpoint;
 use super::source::Source;
 use crate::config::{HttpSettings, Target};
 
-/// The first wait after an answer that says to come again, and the longest one. A server may say another.
+/// The first and the longest wait after an answer that asks for another attempt. A server may ask for another wait.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A way to one server, and what is on its way.
+/// A link to one server.
 pub struct HttpLink {
     dialer: Dialer,
     target: Target,
@@ -79,7 +79,7 @@ pub struct HttpLink {
     settings: Arc<HttpSettings>,
     requests: Arc<Requests>,
     credentials: Provider,
-    /// `None`: it has ended, and nothing has been sent since.
+    /// `None`: the connection has ended, and nothing has been sent since.
     client: Option<Client>,
     waits: Backoff,
     size_limit: SizeLimit,
@@ -88,16 +88,16 @@ pub struct HttpLink {
 
 /// What is to be done next.
 enum Next {
-    /// Lines are sent. `Some`: how it ends when they are delivered.
+    /// Lines are sent. `Some`: how the link ends when they are delivered.
     Batch(Option<Ended>),
-    /// It is time to ask what is acknowledged.
+    /// It is time to ask for acknowledgements.
     Poll,
 }
 
 /// Lines that are not sent yet.
 struct Gathered {
     batch: Batch,
-    /// When they are sent, however few there are.
+    /// When they are sent, however few they are.
     due: Option<Instant>,
 }
 
@@ -127,7 +127,7 @@ impl HttpLink {
         Ok(link)
     }
 
-    /// Takes the connection, made anew where the server has ended it: servers do so with those that are idle.
+    /// Takes the connection. Makes a new one if the server has closed it, as servers do with idle connections.
     async fn connection(&mut self) -> Result<Client, ConnectError> {
         match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => Ok(client),
@@ -145,7 +145,7 @@ impl HttpLink {
         }
     }
 
-    /// Carries lines until the server fails, there is a better place to be or the relay stops.
+    /// Carries lines until the server fails, there is a better place or the relay stops.
     pub async fn carry(&mut self, source: &mut Source, events: &mut Events) -> Ended {
         let mut refusals = mem::take(&mut source.refusals);
         let ended = self.carry_on(source, &mut refusals, events).await;
@@ -179,7 +179,7 @@ impl HttpLink {
         }
     }
 
-    /// Gathers the lines of the next requests: as many as `batch` has room for, or as have come within `batch-wait`. `is_full`: none now.
+    /// Gathers the lines of the next requests, until there are as many as `batch` or `batch-wait` has passed. `is_full`: gathers none now.
     async fn gather(
         &self,
         gathered: &mut Gathered,
@@ -211,12 +211,12 @@ impl HttpLink {
                 },
                 () = sleep_until(wakes_at.unwrap_or_else(Instant::now).into()), if wakes_at.is_some() => {}
                 leave = &mut events.leave => {
-                    // Lines that wait for long would wait anew each time.
+                    // An object gathers lines for a long time, and each move would begin that time anew.
                     return if self.requests.api().objects().is_some() && batch.end().is_some() {
                         events.leave = Box::pin(pending());
                         Ok(Next::Batch(Some(Ended::Left(leave))))
                     } else {
-                        // What was gathered is read again.
+                        // The gathered lines are read again.
                         Err(Ended::Left(leave))
                     };
                 }

@@ -1,4 +1,4 @@
-//! An object of S3 that is there already: it was put before, and its answer was lost.
+//! An object in S3 that exists already: it was put before, and the answer was lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::protocol::api::{LineId, Verdict};
 use crate::spool::Position;
 
 impl HttpLink {
-    /// The object that begins with a line is there: the cursor passes the lines that it has, and those behind it are read anew.
+    /// The object that begins with a line exists. The cursor passes the object's lines, and the lines behind them are read anew.
     pub(super) async fn pass_object(
         &mut self,
         batch: &Arc<Batch>,
@@ -33,7 +33,7 @@ impl HttpLink {
                 let why = format!("an object that begins with a line of ours is there, and has no metadata {LAST}");
                 return Err(Ended::Failed(DeliveryError::Stop(why).into()));
             }
-            // It was taken away in between: the next try puts it.
+            // The object was deleted in between, so the next attempt puts it.
             (404, _) => {
                 return self.again_from_start(None, "an object is there, and is not found", source, events).await;
             }
@@ -45,7 +45,7 @@ impl HttpLink {
         };
         let mut progress = Progress::default();
         let mut is_passed = pass(batch.lines().skip(first), last, &mut progress);
-        // It may end behind what is gathered here. The cursor must not stand in it: the next start would begin an object there.
+        // The object may end behind the gathered lines. The cursor must not stop inside it: the next start would begin an object there.
         while !is_passed {
             if let Some(chunk) = source.next_of(self.requests.batch().0).await {
                 let mut more = Batch::new();
@@ -54,7 +54,7 @@ impl HttpLink {
                 continue;
             }
             tokio::select! {
-                // The next start finds it again.
+                // The next start finds the object again.
                 more = source.wait() => if !more { return Err(Ended::Stopped) },
                 leave = &mut events.leave => return Err(Ended::Left(leave)),
                 () = events.deadline.reached() => return Err(Ended::Stopped),
@@ -69,7 +69,7 @@ impl HttpLink {
         Ok(())
     }
 
-    /// Waits, and has all lines without a verdict read and sent again.
+    /// Waits. Then all lines without a verdict are read and sent again.
     async fn again_from_start(
         &mut self,
         after: Option<Duration>,
@@ -83,7 +83,7 @@ impl HttpLink {
     }
 }
 
-/// Notes how far lines are in an object that ends with `last`. `true`: its end is found.
+/// Notes how far lines are in an object that ends with `last`. True: its end is found.
 fn pass<'l>(lines: impl Iterator<Item = (LineId, &'l [u8], Position)>, last: LineId, progress: &mut Progress) -> bool {
     for (id, _, behind) in lines {
         if !has(last, id) {

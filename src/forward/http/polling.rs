@@ -1,4 +1,4 @@
-//! Splunk is asked what its indexers have acknowledged, now and then, as long as something is awaited.
+//! Asks Splunk which requests its indexers have acknowledged, now and then, as long as some are awaited.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,11 +16,11 @@ use crate::forward::source::Source;
 use crate::protocol::api::{Verdict, splunk};
 use crate::tasks::spawn_blocking;
 
-/// Waits before it is asked what is acknowledged: the first and the longest.
+/// The first and the longest wait before the next question about acknowledgements.
 const FIRST_POLL: Duration = Duration::from_millis(250);
 const LONGEST_POLL: Duration = Duration::from_secs(5);
 
-/// When it is asked.
+/// When the next question is due.
 pub struct Polls {
     /// `None`: nothing is awaited.
     pub at: Option<Instant>,
@@ -32,14 +32,14 @@ impl Polls {
         Self { at: None, waits: Backoff::new(FIRST_POLL, LONGEST_POLL) }
     }
 
-    /// Something is awaited from now on, if nothing was.
+    /// Plans the first question, if nothing was awaited before.
     pub fn begin(&mut self) {
         self.at.get_or_insert(Instant::now() + self.waits.wait());
     }
 }
 
 impl HttpLink {
-    /// Asks what is acknowledged until all is.
+    /// Asks about acknowledgements until nothing is awaited.
     pub(super) async fn poll_to_the_end(
         &mut self,
         awaited: &mut Awaited,
@@ -59,7 +59,7 @@ impl HttpLink {
         Ended::Stopped
     }
 
-    /// Asks what is acknowledged of what was sent. `Err`: what is not is sent again.
+    /// Asks which requests are acknowledged. `Err`: lines without an acknowledgement are sent again.
     pub(super) async fn poll(
         &mut self,
         awaited: &mut Awaited,
@@ -67,7 +67,7 @@ impl HttpLink {
         events: &mut Events,
     ) -> Result<(), Ended> {
         let (requests, ids) = (self.requests.clone(), awaited.ids());
-        // A token may be in a file.
+        // The token may be in a file.
         let made = spawn_blocking(move || requests.make_question(&ids)).await;
         let question = made.map_err(io::Error::other).and_then(|made| made);
         let question = question.map_err(|error| Ended::Failed(error.into()))?;
@@ -76,7 +76,7 @@ impl HttpLink {
             Ok(ids) if awaited.acknowledged(&ids) => self.polls.waits.reset(),
             Ok(_) => {}
             Err(Verdict::Stop(why)) => return Err(Ended::Failed(DeliveryError::Stop(why).into())),
-            // Another time.
+            // The next question may be answered.
             Err(_) => {}
         }
         while let Some(Outstanding { batch, mut verdicts, .. }) = awaited.pop() {

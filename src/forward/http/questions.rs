@@ -1,4 +1,4 @@
-//! What a server is asked where no line is carried: whether it would take lines, and which ones it has.
+//! Requests that carry no lines: they ask whether a server would take lines, and which lines it has.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,11 +18,11 @@ use crate::protocol::sigv4::Credentials;
 use crate::record::UnixMicros;
 use crate::tasks::spawn_blocking;
 
-/// How far the clocks of two machines may be apart, in microseconds, where lines are looked for by their time.
+/// How far the clocks of two machines may differ, in microseconds, when lines are searched by their time.
 pub const CLOCKS_DIFFER: i64 = 3_600_000_000;
 
 impl HttpLink {
-    /// Asks whether lines would be taken, without leaving one. `None`: there is no such question. `Err`: why they would not.
+    /// Asks whether lines would be taken, without leaving one. `None`: the API has no such request. `Err`: why they would not.
     pub async fn would_take(&mut self) -> Option<Result<(), String>> {
         self.ask_of_none().await.transpose()
     }
@@ -32,14 +32,14 @@ impl HttpLink {
         let Some(answered) = made? else { return Ok(None) };
         let answer = answered.answer();
         match self.requests.api().arranged().map(|cloud_watch| cloud_watch.verdict(&answer, 0)) {
-            // It says with a 400 that somebody may not, too.
+            // CloudWatch answers missing permissions with a 400 too.
             Some(Verdict::Stop(why) | Verdict::Again { why, .. }) => Err(why),
             Some(_) => Ok(Some(())),
             None => answer.would_take().map(Some),
         }
     }
 
-    /// Hands on each line with this mark that is in the store since then and is not among `seen`. `Err`: the store did not say.
+    /// Hands on each line with this mark that is in the store since that time and not among `seen`. `Err`: the store gave no lines.
     pub async fn search(
         &mut self,
         (mark, since): (&str, UnixMicros),
@@ -69,7 +69,7 @@ impl HttpLink {
         }
     }
 
-    /// Asks, and keeps the connection. `None`: there is no such question.
+    /// Sends a request, and keeps the connection. `None`: the API has no such request.
     async fn question(
         &mut self,
         make: impl FnOnce(&Requests, Option<&Credentials>) -> Option<io::Result<Request<Full<Bytes>>>> + Send + 'static,
@@ -79,7 +79,7 @@ impl HttpLink {
             true => Some(self.credentials.get().await.map_err(|none| none.to_string())?),
             false => None,
         };
-        // A token may be in a file.
+        // The token may be in a file.
         let made = spawn_blocking(move || make(&requests, credentials.as_deref()).transpose()).await;
         let request = made.map_err(io::Error::other).and_then(|made| made).map_err(|error| error.to_string())?;
         let Some(request) = request else { return Ok(None) };

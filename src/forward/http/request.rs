@@ -31,18 +31,18 @@ use crate::protocol::api::{Answer, Api, Head, Limits, Line};
 use crate::protocol::sigv4::{self, Credentials, Scope};
 use crate::record::{Record, UnixMicros};
 
-/// Level 1 of gzip makes a third of lines' JSON, at a quarter of the cost of 6.
+/// Level 1 of gzip shrinks the JSON of lines to a third, at a quarter of the cost of level 6.
 const LEVEL: Compression = Compression::new(1);
 
-/// So many times as many bytes as the lines have in the spool their JSON seldom has.
+/// The JSON of lines is seldom larger than this many times the lines in the spool.
 const BODY_OF_LINES: usize = 2;
 
 /// Lines that are more than an API takes in one request.
 #[derive(Debug)]
 pub struct TooLarge {
-    /// So many requests will probably do.
+    /// How many requests will probably do.
     pub parts: usize,
-    /// Where it is one line alone.
+    /// The reason, for a line that is alone.
     pub why: String,
 }
 
@@ -57,27 +57,27 @@ pub struct Made {
 #[derive(Debug)]
 pub enum Unfit {
     TooLarge(TooLarge),
-    /// These are not to be sent at all, and why.
+    /// These lines are not to be sent at all, with the reasons.
     TooOld(Vec<(usize, String)>),
 }
 
-/// What makes requests for one server.
+/// Makes requests for one server.
 pub struct Requests {
     settings: Arc<HttpSettings>,
     api: Api,
     age_limit: AgeLimit,
     sd_id: String,
     head: Head,
-    /// What is asked for: the path, and with a proxy that reads our requests, the whole URL (RFC 9112 3.2.2).
+    /// The request target: the path, or the whole URL for a proxy that reads our requests (RFC 9112 3.2.2).
     path: String,
-    /// The server's name and its port.
+    /// The `Host` header: the server's name, and its port unless that is the default.
     host: String,
-    /// What a signature counts for; `None`: requests are not signed.
+    /// The scope of signatures; `None`: requests are not signed.
     scope: Option<Scope>,
-    /// A proxy that reads our requests, as it does without TLS.
+    /// A proxy that reads our requests, as proxies do without TLS.
     proxy: Option<Proxy>,
     secrets: Secrets,
-    /// What Splunk's acknowledgements belong to.
+    /// The channel of Splunk's acknowledgements.
     channel: Option<String>,
 }
 
@@ -93,7 +93,7 @@ impl Requests {
         }
         let host = host(&server, target.address.is_tls()).to_owned();
         let scope = scope(&settings, server.rsplit_once(':').map_or(&*server, |(host, _)| host));
-        // With TLS there is a tunnel through it.
+        // With TLS the proxy has a tunnel and does not read requests.
         let proxy = target.proxy.clone().filter(|_| !target.address.is_tls());
         if proxy.is_some() {
             path = format!("http://{host}{path}");
@@ -105,7 +105,7 @@ impl Requests {
         Self { channel, settings, api, age_limit, sd_id, head, path, host, scope, proxy, secrets: Secrets::default() }
     }
 
-    /// Whether a request needs credentials of AWS.
+    /// Whether a request needs AWS credentials.
     pub fn is_signed(&self) -> bool {
         self.scope.is_some()
     }
@@ -114,7 +114,7 @@ impl Requests {
         &self.api
     }
 
-    /// How many bytes of lines are worth a batch, no more than a request will probably carry, and how long fewer wait for more.
+    /// The bytes of lines in a batch (no more than a request will probably carry), and how long fewer bytes wait for more.
     pub fn batch(&self) -> (usize, Duration) {
         let HttpSettings { batch, batch_wait, ref s3, .. } = *self.settings;
         match self.api.objects() {
@@ -123,10 +123,10 @@ impl Requests {
         }
     }
 
-    /// Divides a batch, whose requests are sent at `now`, where the API has rules for that.
+    /// Divides a batch, whose requests are sent at `now`, if the API has rules for that.
     pub fn arrange(&self, batch: &Batch, now: UnixMicros) -> Verdicts {
         if self.api.objects().is_some() {
-            // An object has lines of one opening of the spool.
+            // An object has lines of one session (one opening of the spool).
             let ids: Vec<_> = batch.lines().map(|(id, ..)| id).collect();
             let (mut requests, mut place) = (Vec::new(), 0);
             for run in ids.chunk_by(|one, other| one.session == other.session) {
@@ -149,14 +149,14 @@ impl Requests {
 
     fn sending(&self, record: &Record<'_>, now: UnixMicros) -> Sending {
         match self.age_limit.sending(record.time(), now) {
-            // These are in the order of their times.
+            // CloudWatch wants lines in the order of their times, so each line needs a time.
             Sending::AsItIs if record.time().is_none() && self.api.arranged().is_some() => Sending::At(now),
             sending => sending,
         }
     }
 
-    /// A request for the lines at these places of a batch, in their order, which is sent at `now`. Reads the file with the token, where there
-    /// is one.
+    /// A request for the lines at these places of a batch, in their order, which is sent at `now`. Reads the file with the token, if
+    /// there is one.
     pub fn make(
         &self,
         batch: &Batch,
@@ -204,12 +204,12 @@ impl Requests {
         Ok(Ok(Made { request, restamped }))
     }
 
-    /// The request that asks whether lines would be taken, where there is one.
+    /// The request that asks whether lines would be taken, if the API has one.
     pub fn make_of_none(&self, credentials: Option<&Credentials>) -> Option<io::Result<Request<Full<Bytes>>>> {
         Some(self.finish(&self.path, self.api.body_of_none()?.to_vec(), (None, false), credentials))
     }
 
-    /// A request that makes what the line at this place of a batch needs.
+    /// A request that creates the stream or the group for the line at this place of a batch.
     pub fn creation(
         &self,
         what: Creation,
@@ -223,7 +223,7 @@ impl Requests {
         self.request(body, Some(what), credentials)
     }
 
-    /// The object of the lines at these places, which are in order and of one session.
+    /// The request that puts the object of the lines at these places, which are in order and of one session.
     fn object(
         &self,
         s3: &S3,
@@ -254,7 +254,7 @@ impl Requests {
         self.sealed(self.with_content(request, self.head.content_type, self.settings.compress), body, credentials)
     }
 
-    /// Asks for the head of the object that begins with the line at this place.
+    /// A HEAD request for the object that begins with the line at this place.
     pub fn look(
         &self,
         (batch, first): (&Batch, usize),
@@ -272,13 +272,13 @@ impl Requests {
         format!("{}/{key}", self.path)
     }
 
-    /// The head that each request has.
+    /// The head that all requests have.
     fn to(&self, method: Method, path: &str) -> Builder {
         let user_agent = concat!("logferry/", env!("CARGO_PKG_VERSION"));
         Request::builder().method(method).uri(path).header(HOST, &self.host).header(USER_AGENT, user_agent)
     }
 
-    /// What the head of a request says of its body, with the headers of the config.
+    /// Adds the headers about the body, and the headers of the config.
     fn with_content(&self, mut request: Builder, content_type: &str, is_compressed: bool) -> Builder {
         request = request.header(CONTENT_TYPE, content_type);
         for pair in &self.settings.headers {
@@ -301,12 +301,12 @@ impl Requests {
         self.finish(&self.path, body, (makes, self.settings.compress), credentials)
     }
 
-    /// Under what a request will be acknowledged that this is the answer to; `None`: it will not.
+    /// The ID under which Splunk will acknowledge the request with this answer; `None`: it will not.
     pub fn ack_id(&self, answer: &Answer<'_>) -> Option<u64> {
         if let Api::Splunk(splunk) = &self.api { splunk.ack_id(answer) } else { None }
     }
 
-    /// Asks what is acknowledged of these.
+    /// Asks which of these requests are acknowledged.
     pub fn make_question(&self, ids: &[u64]) -> io::Result<Request<Full<Bytes>>> {
         let path = self.path.strip_suffix("event").unwrap_or(&self.path);
         let path = format!("{path}ack?channel={}", self.channel.as_deref().unwrap_or_default());
@@ -320,7 +320,7 @@ impl Requests {
         (makes, is_compressed): (Option<Creation>, bool),
         credentials: Option<&Credentials>,
     ) -> io::Result<Request<Full<Bytes>>> {
-        // hyper writes no length where there is nothing, and some servers want one (RFC 9110 8.6).
+        // hyper writes no length for an empty body, and some servers want one (RFC 9110 8.6).
         let request = self.to(Method::POST, path).header(CONTENT_LENGTH, body.len());
         let mut request = self.with_content(request, self.head.content_type, is_compressed);
         if let Some(channel) = &self.channel {
@@ -339,7 +339,7 @@ impl Requests {
         })
     }
 
-    /// Adds the body, and what says who we are.
+    /// Adds the body, the signature, and our credentials for the proxy.
     fn sealed(
         &self,
         request: Builder,
@@ -359,7 +359,7 @@ impl Requests {
         Ok(request)
     }
 
-    /// Asks for lines that are there. `None`: this API has no such question.
+    /// A request that searches for stored lines. `None`: the API has no such request.
     pub fn search(
         &self,
         sought: &Sought<'_>,
@@ -382,12 +382,12 @@ impl Requests {
         format!("the line is {} old, and `max-age` is {max_age}", whole(age))
     }
 
-    /// What the server knows us by, and the header that it is in.
+    /// The header that authenticates us, and its value.
     fn authorization(&self) -> io::Result<Option<(&'static str, String)>> {
         if let Some(token) = self.settings.token() {
             let token = token.read()?;
             let (header, scheme) = self.api.token_header();
-            // A token has no blank: what stands before one is another scheme.
+            // A token has no blank, so text before a blank is another scheme.
             let (value, secret) = match token.split_once(' ') {
                 Some((_, secret)) => (token.clone(), secret.to_owned()),
                 None => (format!("{scheme}{token}"), token),
@@ -403,13 +403,13 @@ impl Requests {
         Ok(Some((AUTHORIZATION.as_str(), value)))
     }
 
-    /// An answer without what the server knows us by.
+    /// An answer without our secrets.
     pub fn without_secrets(&self, answered: Answered) -> Answered {
         self.secrets.hide(answered)
     }
 }
 
-/// A server as `Host` has it: without the port that is meant anyway, which is not in what AWS signs. `server`: with its port.
+/// The `Host` header for a server: without the default port, which AWS does not sign either. `server`: `host:port`.
 fn host(server: &str, is_tls: bool) -> &str {
     server.strip_suffix(if is_tls { ":443" } else { ":80" }).unwrap_or(server)
 }
@@ -427,17 +427,17 @@ impl TooLarge {
     }
 }
 
-/// A GUID, as Splunk wants it.
+/// A GUID in the form that Splunk wants.
 fn guid(random: u128) -> String {
     let hex = format!("{random:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// The path of a request: the one in the config, and behind it that of the API. An API without any takes the one in the config as it is.
+/// The path of a request: the path in the config, followed by the path of the API. If the API has none, the config's path stays as it is.
 fn path(written: &str, of_api: &str) -> String {
     match (written, of_api) {
         ("", "") => "/".to_owned(),
-        // A query needs a path in front of it.
+        // A query needs a path before it.
         (query, "") if query.starts_with('?') => format!("/{query}"),
         (path, "") => path.to_owned(),
         (path, of_api) => format!("{}{of_api}", path.trim_end_matches('/')),

@@ -1,4 +1,4 @@
-//! What the server knows us by: as headers have it, and kept out of what is logged and shown.
+//! Our secrets for a server: in the form of headers, and hidden in what is logged and shown.
 
 use std::io;
 
@@ -10,20 +10,20 @@ use parking_lot::Mutex;
 
 use super::client::Answered;
 
-/// What is shorter than so many bytes is no secret, and may be a word of the answer.
+/// A shorter secret is not hidden, because it may be an ordinary word in the answer.
 const SHORTEST_SECRET: usize = 6;
 
-/// What the server knew us by when the last request was made.
+/// The secrets in the last request.
 #[derive(Default)]
 pub struct Secrets(Mutex<Vec<String>>);
 
 impl Secrets {
-    /// Notes what is in a request.
+    /// Remembers the secrets in a request.
     pub fn note(&self, secrets: Vec<String>) {
         *self.0.lock() = secrets;
     }
 
-    /// An answer without them: some servers repeat the request in what they answer, and their words are logged and shown.
+    /// The answer without the secrets. Some servers repeat the request in their answer, and answers are logged and shown.
     pub fn hide(&self, mut answered: Answered) -> Answered {
         for secret in &*self.0.lock() {
             answered.body = without(answered.body, secret.as_bytes());
@@ -32,19 +32,19 @@ impl Secrets {
     }
 }
 
-/// A user and its password as a header has them (RFC 7617). `credentials`: `user:password`.
+/// A user and its password in the form of a header (RFC 7617). `credentials`: `user:password`.
 pub fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64.encode(credentials.as_bytes()))
 }
 
-/// A header's value that hyper never shows.
+/// A header value that hyper never shows.
 pub fn sensitive(secret: &str) -> io::Result<HeaderValue> {
     let mut value = HeaderValue::from_str(secret).map_err(io::Error::other)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// A body with `***` for each place where it has a secret.
+/// Replaces each occurrence of a secret in a body with `***`.
 fn without(body: Bytes, secret: &[u8]) -> Bytes {
     if secret.len() < SHORTEST_SECRET || memmem::find(&body, secret).is_none() {
         return body;

@@ -1,4 +1,4 @@
-//! What AWS wants of a request: who signs it, for which service and region, and the signature.
+//! Signatures for AWS: the service and region that they are valid for, and their headers.
 
 use std::{env, io};
 
@@ -13,12 +13,12 @@ use crate::config::{Api, HttpSettings};
 use crate::protocol::sigv4::{self, Credentials, Scope, ToSign};
 use crate::record::UnixMicros;
 
-/// What a signature counts for; `None`: requests are not signed. `host`: the server's name.
+/// The scope of signatures; `None`: requests are not signed. `host`: the server's name.
 pub fn scope(settings: &HttpSettings, host: &str) -> Option<Scope> {
     let service = match settings.api {
         Api::CloudWatch => "logs",
         Api::S3 => "s3",
-        // OpenSearch of AWS', with servers of one's own or without any.
+        // Amazon OpenSearch Service, with servers of one's own or serverless.
         Api::Elasticsearch if settings.aws.region.is_some() => {
             if host.contains(".aoss.") {
                 "aoss"
@@ -32,7 +32,7 @@ pub fn scope(settings: &HttpSettings, host: &str) -> Option<Scope> {
     Some(Scope { region, service })
 }
 
-/// Adds what AWS wants of a request: the time, the hash of the body, and the signature over these and all other headers.
+/// Adds the headers of AWS: the time, the hash of the body, and the signature over these and all other headers but `User-Agent`.
 pub fn sign(
     request: &mut Request<Full<Bytes>>,
     body: &[u8],
@@ -46,7 +46,7 @@ pub fn sign(
     if let Some(token) = &credentials.session_token {
         headers.insert("x-amz-security-token", sensitive(token)?);
     }
-    // Proxies may change this one.
+    // Proxies may change the User-Agent.
     let signed = request.headers().iter().filter(|(name, _)| *name != USER_AGENT);
     let headers: Vec<_> = signed.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());

@@ -1,42 +1,42 @@
-//! How large a request may be for a server, learned from those that it has refused as too large. Pure.
+//! Learns the largest request that a server takes from requests that it has refused as too large. Pure.
 
 use std::time::{Duration, Instant};
 
-/// So long after a server has refused a request for its size nothing is known any more: servers are set up anew, and to learn it once more
-/// costs few requests.
+/// How long the limit is known after a refusal. A server's configuration may change, and learning the limit again costs few
+/// requests.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
 
-/// Sizes are bytes of lines as they are in the spool, which is what `batch` counts.
+/// Sizes are bytes of lines as they are in the spool, like the `batch` setting.
 #[derive(Default)]
 pub struct SizeLimit(Option<Known>);
 
 struct Known {
     /// The smallest size that was refused.
     refused: usize,
-    /// In the server's own words.
+    /// The server's own words.
     why: String,
     since: Instant,
     is_told: bool,
 }
 
 impl SizeLimit {
-    /// A request of this size was refused, which has several lines.
+    /// A request of this size with several lines was refused.
     pub fn refused(&mut self, size: usize, why: &str, now: Instant) {
         let refused = self.known(now).map_or(size, |known| known.refused.min(size));
         self.0 = Some(Known { refused, why: why.to_owned(), since: now, is_told: false });
     }
 
-    /// A line that is refused alone was too large by itself: requests were refused for it, and not for their own size.
+    /// Forgets the limit. A line that is refused alone is too large by itself, so the requests were refused because of that line.
     pub fn forget(&mut self) {
         self.0 = None;
     }
 
-    /// The size that requests should have; `None`: the server has not said that one is too large.
+    /// The size that requests should have; `None`: the server has not refused a request as too large.
     pub fn wanted(&self, now: Instant) -> Option<usize> {
         self.known(now).map(Known::wanted)
     }
 
-    /// In so many requests lines of this size go. What is smaller than all that was refused goes in one.
+    /// How many requests are needed for lines of this size. A size below all refused ones needs one request.
     pub fn parts(&self, size: usize, now: Instant) -> usize {
         match self.known(now) {
             Some(known) if size >= known.refused => size.div_ceil(known.wanted()),
@@ -44,14 +44,14 @@ impl SizeLimit {
         }
     }
 
-    /// What is to be said of it, once.
+    /// The log line about the limit, once.
     pub fn news(&mut self) -> Option<String> {
         let known = self.0.as_mut().filter(|known| !known.is_told)?;
         known.is_told = true;
         let (refused, wanted, why) = (known.refused, known.wanted(), &known.why);
         let news = format!("{refused} bytes of lines are too large a request ({why}); from now on it has {wanted}");
         Some(match wanted / 1024 {
-            // The config takes no less.
+            // The config takes no smaller `batch`.
             0..4 => news,
             kib => format!("{news}, as with batch = \"{kib}KiB\""),
         })

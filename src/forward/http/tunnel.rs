@@ -1,4 +1,4 @@
-//! A tunnel through a proxy: it is asked to connect us to the server, and says no more from then on (RFC 9110 9.3.6).
+//! A tunnel through a proxy: CONNECT asks the proxy to connect us to the server, and then the proxy only passes bytes on (RFC 9110 9.3.6).
 
 use std::any::Any;
 use std::io;
@@ -23,7 +23,7 @@ pub enum NoTunnel {
     Unanswered(#[from] Unanswered),
     #[error("it answers CONNECT {0} with {1}{hint}", hint = hint(*.1))]
     Refused(String, u16),
-    /// What we would say has no form in HTTP.
+    /// The request cannot be written in HTTP.
     #[error(transparent)]
     Unsaid(#[from] io::Error),
     #[error("it says more than an answer to CONNECT")]
@@ -38,22 +38,22 @@ fn hint(status: u16) -> &'static str {
     }
 }
 
-/// Has a proxy connect us to `server`, which is `host:port`.
+/// Asks a proxy for a tunnel to `server`, which is `host:port`.
 pub async fn dig(stream: CountedStream, proxy: &Proxy, server: &str) -> Result<CountedStream, NoTunnel> {
-    // As the requests' own connections are, so that the binary has one of it.
+    // The type of the requests' own connections, so that the binary has the generic code once.
     let carrier: Box<dyn Carrier> = Box::new(stream);
     let (mut sender, connection) = http1::handshake(TokioIo::new(carrier)).await.map_err(Unanswered::of)?;
     let request = connect_request(proxy, server)?;
     let asked = async {
         let status = sender.send_request(request).await.map_err(Unanswered::of)?.status();
-        // A connection on which no tunnel begins may stay open.
+        // A proxy may keep a connection open on which no tunnel begins.
         if status.is_success() { Ok(()) } else { Err(NoTunnel::Refused(server.to_owned(), status.as_u16())) }
     };
     let handed_back = async { Ok(connection.without_shutdown().await.map_err(Unanswered::of)?) };
     let ((), parts) = tokio::try_join!(asked, handed_back)?;
     let carrier: Box<dyn Any> = parts.io.into_inner();
     match carrier.downcast() {
-        // With TLS, the client speaks first.
+        // With TLS the client speaks first, so the proxy must not have sent any more bytes.
         Ok(stream) if parts.read_buf.is_empty() => Ok(*stream),
         _ => Err(NoTunnel::Talks),
     }
