@@ -1,23 +1,23 @@
-//! Where a target can be reached: what name servers said, put in order. Pure.
+//! The addresses of a target: the answers of name servers, put in order. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::sorted::{sort_by, sort_by_key};
 
-/// The most hosts a service is taken to have. The rest of its SRV records, in their order, is not looked at.
+/// The most hosts of a service. Further SRV records, in their order, are ignored.
 const MAX_HOSTS: usize = 32;
-/// The most addresses of one family a host is taken to have.
+/// The most addresses of one family that a host has.
 const MAX_ADDRESSES: usize = 32;
 
-/// Where a target points to, and for how long that may be believed.
+/// The addresses of a target, and how long they are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Never empty; in the order in which they are to be tried.
     pub endpoints: Vec<Endpoint>,
     /// The least of all records' TTLs, clamped to `[resolve] min-ttl..=max-ttl`.
     pub ttl: Duration,
-    /// What nothing was said about.
+    /// Hosts and families without an answer.
     pub unanswered: Vec<Unanswered>,
 }
 
@@ -25,13 +25,13 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub peer: SocketAddr,
-    /// Whose address it is: the host of the target, or of the SRV record.
+    /// The host with this address: the host of the target, or of the SRV record.
     pub host: String,
-    /// The SRV record's: a lower one comes first. 0 without.
+    /// The priority of the SRV record: lower ones come first. 0 without a record.
     pub priority: u16,
 }
 
-/// A host whose addresses of one family were asked for, and nobody said which they are, or that there are none.
+/// A host and a family whose addresses were asked for. No name server has answered with them, or that there are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     pub host: String,
@@ -54,22 +54,22 @@ pub struct Service {
 }
 
 impl Answer {
-    /// The one answer there is for a literal address.
+    /// The answer for a literal address.
     pub fn literal(peer: SocketAddr, host: String) -> Self {
         Self { endpoints: vec![Endpoint { peer, host, priority: 0 }], ttl: Duration::MAX, unanswered: Vec::new() }
     }
 
-    /// The target is not at `endpoint`, and that is an answer: a name server that only failed to tell has not said so.
+    /// Whether the target is not at `endpoint` by this answer. A name server that failed to answer has not said so.
     pub fn excludes(&self, endpoint: &Endpoint) -> bool {
         !self.leaves_open(endpoint) && !self.endpoints.iter().any(|found| found.peer == endpoint.peer)
     }
 
-    /// Adds the endpoints of `earlier` that were not answered for this time.
+    /// Adds the endpoints of `earlier` that this look-up left unanswered.
     pub fn completed_by(mut self, earlier: &Answer) -> Self {
         let missing = earlier.endpoints.iter().filter(|endpoint| self.leaves_open(endpoint)).cloned();
         let missing: Vec<Endpoint> = missing.collect();
         self.endpoints.extend(missing);
-        // Stable: what was in order stays so.
+        // The sort is stable: endpoints with the same priority keep their order.
         sort_by_key(&mut self.endpoints, |endpoint| endpoint.priority);
         self
     }
@@ -86,13 +86,13 @@ impl Family {
     }
 }
 
-/// RFC 2782: a lower priority first; among equals the next one by lot, with chances as their weights are. `lot` draws
-/// from 0 to its argument, both included.
+/// RFC 2782: a lower priority comes first. Among equal priorities the next record is drawn by lot, in proportion to the weights.
+/// `lot` draws from 0 to its argument, both included.
 pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> Vec<Service> {
-    // Sorted before it is cut, so that the same ones are left each time.
+    // Sorted before it is cut, so that the same records stay each time.
     sort_by(&mut services, Ord::cmp);
     services.truncate(MAX_HOSTS);
-    // Those of weight 0 first in their group: they are drawn only when the lot is 0.
+    // Records of weight 0 come first in their group, so that they are drawn only when the lot is 0.
     sort_by_key(&mut services, |service| (service.priority, service.weight));
     let mut ordered = Vec::with_capacity(services.len());
     while let Some(priority) = services.first().map(|service| service.priority) {
@@ -109,8 +109,8 @@ pub fn in_order(mut services: Vec<Service>, mut lot: impl FnMut(u32) -> u32) -> 
     ordered
 }
 
-/// No more addresses than can be tried. When there are more they are sorted first, so that the same ones are left each time,
-/// in whatever order the name server tells them.
+/// No more addresses than can be tried. A longer list is sorted before it is cut, so that the same addresses stay each time, in
+/// whatever order the name server sends them.
 pub fn not_too_many(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     if addresses.len() > MAX_ADDRESSES {
         sort_by(&mut addresses, Ord::cmp);
@@ -119,7 +119,7 @@ pub fn not_too_many(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     addresses
 }
 
-/// RFC 8305 4: the families in turn, so that one that leads nowhere delays the other by one attempt at most.
+/// RFC 8305 4: the families take turns, so that a family without a route delays the other by one attempt at most.
 pub fn interleave(first: &[IpAddr], second: &[IpAddr]) -> Vec<IpAddr> {
     let turns = first.len().max(second.len());
     let mut addresses = Vec::with_capacity(first.len() + second.len());

@@ -1,5 +1,5 @@
-//! From a target's name to addresses: `resolve` asks name servers, `answer` puts in order what they said, `rotation` tells a
-//! move from answers that take turns. And from the address of a sender to its name: `senders`.
+//! From a target's name to addresses: `resolve` asks name servers, `answer` puts their answers in order, `rotation` tells a
+//! move from answers that only rotate. And from the address of a sender to its name: `senders`.
 
 mod answer;
 mod resolve;

@@ -1,8 +1,8 @@
-//! Names to addresses. The only file that knows hickory.
+//! Names to addresses. No other file uses hickory.
 //!
-//! Each look-up is a fresh resolver without a cache: /etc/resolv.conf and /etc/hosts are read anew and TTLs are exact,
-//! for 60 µs. A and AAAA are asked side by side, so that a name server that swallows one of them costs nothing while
-//! the other answers. No answer is final: not NXDOMAIN either, which a search list also makes out of a SERVFAIL.
+//! Each look-up makes a fresh resolver without a cache: /etc/resolv.conf and /etc/hosts are read anew and TTLs are exact,
+//! for 60 µs. A and AAAA are asked side by side, so that a name server that drops one of them costs nothing while
+//! the other is answered. No answer is final, not even NXDOMAIN: a search list also makes one out of a SERVFAIL.
 //!
 //! A service is its SRV records, and then the addresses of each of their hosts.
 
@@ -24,21 +24,21 @@ use crate::config::{self, Destination, Host, HostPort};
 use crate::sorted::sort_by_key;
 use crate::tasks::spawn_blocking;
 
-/// How much longer than the first family's answer the second may take: RFC 8305 3 says 50 ms.
+/// How much longer than the first family's answer the second one may take: RFC 8305 3 says 50 ms.
 const SECOND_FAMILY_WAIT: Duration = Duration::from_millis(50);
 
 /// Asks for addresses as the `[resolve]` section says.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     settings: config::Resolve,
-    /// One at a time reads what the system says of name servers and hosts.
+    /// Lets one look-up at a time read the system's name servers and hosts.
     reading: Arc<Semaphore>,
 }
 
 /// How long to wait for the second family once the first has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Briefly: somebody waits to connect (RFC 8305 3).
+    /// Briefly, because a connection waits for the answer (RFC 8305 3).
     OneFamily,
     /// Both families are waited for, as long as a look-up may take: the answer decides whether a name has moved.
     BothFamilies,
@@ -48,7 +48,7 @@ pub enum Patience {
 #[derive(Clone, Debug)]
 pub struct ResolveError {
     says: String,
-    /// The name server said that there is none; it did not just fail to answer.
+    /// The name server said that there is no such record. It did not just fail to answer.
     definite: bool,
 }
 
@@ -77,7 +77,7 @@ impl Resolver {
         Self { settings, reading: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Where `to` is. One look-up may take the configured time; a service needs two, one after the other.
+    /// The addresses of `to`. One look-up may take the configured time; a service needs two, one after the other.
     pub async fn resolve(&self, to: &Destination, patience: Patience) -> Result<Answer, ResolveError> {
         let (services, ttl) = match to {
             Destination::Host(HostPort { host: Host::Address(address), port }) => {
@@ -92,7 +92,7 @@ impl Resolver {
         let mut problem = None;
         for (service, found) in self.hosts(services, patience).await {
             if found.addresses().is_empty() {
-                // Both families failed: the IPv4 answer's reason is the one people look for.
+                // Both families failed: report the reason of the IPv4 answer, which people look for.
                 problem = found.v4.clone().err();
             }
             found.add_to(&mut answer, &service);
@@ -104,7 +104,7 @@ impl Resolver {
         Ok(answer)
     }
 
-    /// The hosts of a service in the order they are to be tried, and how long that may be believed.
+    /// The hosts of a service in the order in which they are tried, and how long that order is valid.
     async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), ResolveError> {
         let resolver = self.fresh(LookupIpStrategy::Ipv4Only).await?;
         let found = match tokio::time::timeout(self.settings.timeout, resolver.srv_lookup(name)).await {
@@ -114,7 +114,7 @@ impl Resolver {
         };
         let services: Vec<Service> = found.answers().iter().filter_map(|record| service(&record.data)).collect();
         if services.is_empty() {
-            // RFC 2782: a record with the target `.` says so.
+            // RFC 2782: a record with the target `.` says that the service is not available.
             return Err(definite("the service is not offered there"));
         }
         Ok((
@@ -123,7 +123,7 @@ impl Resolver {
         ))
     }
 
-    /// The name that DNS has for an address, if it has one, and how long that may be believed.
+    /// The name of an address in DNS (PTR), if it has one, and how long the name is valid.
     pub async fn name_of(&self, address: IpAddr) -> Result<(Option<String>, Duration), ResolveError> {
         let resolver = self.fresh(LookupIpStrategy::Ipv4Only).await?;
         match tokio::time::timeout(self.settings.timeout, resolver.reverse_lookup(address)).await {
@@ -178,7 +178,7 @@ impl Resolver {
         }
     }
 
-    /// Names who was asked.
+    /// The error names the servers that were asked.
     fn no_answer(&self) -> ResolveError {
         let servers: Vec<String> = self.settings.nameservers.iter().map(SocketAddr::to_string).collect();
         let asked =
@@ -186,8 +186,8 @@ impl Resolver {
         failed(format!("no answer from {asked} within {:?}", self.settings.timeout))
     }
 
-    /// Reads /etc/resolv.conf and /etc/hosts: not on the runtime's thread, for their disk may hang, and never on more than one
-    /// other.
+    /// Reads /etc/resolv.conf and /etc/hosts, on one pool thread at a time. It must not block the runtime, because their disk may
+    /// hang.
     async fn fresh(&self, family: LookupIpStrategy) -> Result<TokioResolver, ResolveError> {
         let (settings, reading) = (self.settings.clone(), self.reading.clone());
         let read = async {
@@ -245,7 +245,7 @@ impl HostAnswer {
         interleave(&of(&self.v6), &of(&self.v4))
     }
 
-    /// Adds a service's endpoints, and what is not known about them.
+    /// Adds a service's endpoints, and the families without an answer.
     fn add_to(&self, answer: &mut Answer, service: &Service) {
         let host = service.host.trim_end_matches('.');
         for address in self.addresses() {
@@ -268,7 +268,7 @@ fn service(record: &RData) -> Option<Service> {
     if record.target.is_root() {
         return None;
     }
-    // With its dot at the end: no search list is tried for it.
+    // The dot at the end stays, so that no search list is tried.
     let host = record.target.to_ascii();
     Some(Service { priority: record.priority, host, port: record.port, weight: record.weight })
 }

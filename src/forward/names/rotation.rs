@@ -1,6 +1,6 @@
-//! Has a name moved away from an address, or do its answers only rotate? Some name servers tell a few of many addresses, others
-//! each time. An answer without the address that is connected is a move when the next one says so too; but not where such
-//! an answer was followed by one that has the address again. Pure.
+//! Whether a name has moved away from an address, or its answers only rotate: some name servers give a few of many addresses, others
+//! each time. An answer without the connected address is a move when the next answer confirms it. It is no move if such an answer was
+//! followed before by one that has the address again. Pure.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Endpoint};
 
-/// An address that was in an answer within this time is still one of a name whose answers rotate. Of 40 addresses of which 3 are
-/// told every 30 s, each is told again within it nearly always (99 of 100).
+/// An address that was in an answer within this time still belongs to a name whose answers rotate. If each answer, every 30 s, has 3
+/// of 40 addresses, nearly every address (99 of 100) comes again within this time.
 pub const RECENT: Duration = Duration::from_secs(30 * 60);
 
-/// What is known of a name's answers; it outlives the connection.
+/// How a name's answers rotate. It outlives the connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rotation {
-    /// When an address was last told again that an answer before had left out.
+    /// When an address last came back that an earlier answer had left out.
     seen: Option<Instant>,
 }
 
@@ -36,12 +36,12 @@ impl Rotation {
 }
 
 impl Whereabouts {
-    /// The whereabouts of an address that an answer told just now.
+    /// The whereabouts of an address that was in an answer just now.
     pub fn new(endpoint: Endpoint, now: Instant) -> Self {
         Self { endpoint, told: now, elsewhere: None }
     }
 
-    /// Whether the name has moved away from the address. `is_stalled`: nothing is to be had there, so that one answer is enough.
+    /// Whether the name has moved away from the address. `is_stalled`: the connection makes no progress, so one answer is enough.
     pub fn has_moved(&mut self, answer: &Answer, is_stalled: bool, rotation: &mut Rotation, now: Instant) -> bool {
         let before = self.elsewhere.take();
         if !answer.excludes(&self.endpoint) {
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(Name::at(1).all(&[&[1], &[2], &[2]]), (2, 1));
         // There and back again.
         assert_eq!(Name::at(1).all(&[&[2], &[2], &[1], &[1], &[2], &[2]]), (2, 3));
-        // More of them, the address among them.
+        // Answers with more addresses, the connected one among them.
         assert_eq!(Name::at(1).all(&[&[2, 1], &[3, 2, 1], &[2], &[2]]), (2, 1));
     }
 
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!((name.at, name.moves), (2, 1));
     }
 
-    /// Three of forty, others each time.
+    /// Each answer has three of forty addresses, others each time.
     #[test]
     fn answers_that_rotate_are_no_move() {
         let mut name = Name::at(0);
@@ -135,18 +135,18 @@ mod tests {
         assert_eq!(name.moves, 0);
     }
 
-    /// One of two at random: it may look like a move, until the address comes back.
+    /// Each answer has one of two addresses at random. That may look like a move, until the address comes back.
     #[test]
     fn what_was_seen_to_rotate_stays_so_for_a_while() {
         let mut name = Name::at(1);
         assert_eq!(name.all(&[&[2], &[1], &[2], &[2], &[2], &[1], &[2]]), (1, 0));
-        // It stays away for good.
+        // The address stays away for good.
         let quiet = (RECENT.as_secs() / TTL.as_secs()) as usize;
         (0..quiet - 2).for_each(|_| name.answers(&[2], false));
         assert_eq!(name.moves, 0);
         (0..2).for_each(|_| name.answers(&[2], false));
         assert_eq!((name.at, name.moves), (2, 1));
-        // And what was learnt outlives the connection, though not for ever.
+        // The rotation outlives the connection, though not for ever.
         assert!(!name.rotation.is_known(name.now));
     }
 

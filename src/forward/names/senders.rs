@@ -1,8 +1,8 @@
-//! Names of senders: what DNS has for their addresses (PTR). Nobody waits for one: what is not known is looked up, and used by
-//! the messages that come after.
+//! Names of senders, from DNS (PTR records of their addresses). No message waits for a name: an unknown name is looked up, and later
+//! messages use it.
 //!
-//! Senders choose the addresses of their datagrams, so that all of it is bounded: how many are remembered, how many wait, how
-//! many are looked up at a time.
+//! Senders choose the source addresses of their datagrams, so everything has a limit: the addresses that are remembered, those that
+//! wait, and those that are looked up at a time.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use tokio::sync::{Semaphore, mpsc};
 use super::Resolver;
 use crate::tasks::spawn;
 
-/// Addresses that are remembered. The next one takes the place of one that is out of date; while there is none, it has no name.
+/// Addresses that are remembered. A further one replaces an outdated one; while there is none, the further one has no name.
 const MAX_KNOWN: usize = 4096;
-/// Addresses that wait to be looked up. Beyond it they are looked up when they send again.
+/// Addresses that wait for a look-up. Further ones are looked up when they send again.
 const MAX_WAITING: usize = 256;
 /// Look-ups at a time.
 const MAX_LOOK_UPS: usize = 8;
-/// How long an answer is believed at the least and at the most, whatever its TTL.
+/// How long an answer is valid at least and at most, whatever its TTL.
 const MIN_KEPT: Duration = Duration::from_secs(60);
 const MAX_KEPT: Duration = Duration::from_secs(3600);
 
@@ -32,14 +32,14 @@ pub struct SenderNames {
 }
 
 struct Known {
-    /// `None`: the address has no name, or the look-up is not over.
+    /// `None`: the address has no name, or the look-up has not ended.
     name: Option<String>,
     /// When the name is looked up again.
     until: Instant,
 }
 
 impl SenderNames {
-    /// Looks names up until it is dropped. Must be called inside the runtime.
+    /// Looks names up until the value is dropped. Must be called inside the runtime.
     pub fn start(resolver: Resolver) -> Arc<Self> {
         let (wanted, mut comes) = mpsc::channel(MAX_WAITING);
         let names = Arc::new(Self { known: Mutex::default(), wanted });
@@ -69,7 +69,7 @@ impl SenderNames {
         let name = match known.get_mut(&address) {
             Some(of) if !is_due(of.until, now) => of.name.as_deref(),
             Some(of) => {
-                // It is looked up once; until the answer comes the old one is used.
+                // Only one look-up is started. Until its answer comes, the old name is used.
                 if self.wanted.try_send(address).is_ok() {
                     of.until = now + MIN_KEPT;
                 }
@@ -88,7 +88,7 @@ impl SenderNames {
         name.inspect(|name| out.push_str(name)).is_some()
     }
 
-    /// `found`: a name, and how long it may be believed. Without an answer the last name stays.
+    /// `found`: a name, and how long it is valid. Without an answer the last name stays.
     fn learn(&self, address: IpAddr, found: Option<(Option<String>, Duration)>, now: Instant) {
         if let Some(of) = self.known.lock().get_mut(&address)
             && let Some((name, ttl)) = found
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!((comes.try_recv(), comes.try_recv().is_err()), (Ok(address), true));
         names.learn(address, Some((Some("switch-9".to_owned()), Duration::ZERO)), Instant::now());
         assert_eq!(name(&names, address).as_deref(), Some("switch-9"));
-        // Out of date: asked for again, and no answer comes.
+        // The name is outdated: it is looked up again, and no answer comes.
         names.known.lock().get_mut(&address).expect("known").until = Instant::now();
         assert_eq!(name(&names, address).as_deref(), Some("switch-9"));
         assert_eq!(name(&names, address).as_deref(), Some("switch-9"));
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(name(&names, address), None);
     }
 
-    /// Whatever its TTL is: who has the zone makes us ask neither at each message nor never again.
+    /// Whatever the TTL: the owner of the zone must not make us ask at each message, or never again.
     #[test]
     fn a_name_is_kept_for_a_minute_to_an_hour() {
         let (names, _comes) = names();
@@ -152,7 +152,7 @@ mod tests {
         }
     }
 
-    /// Eight wait for their answers, and the others for one of these.
+    /// Eight look-ups wait for their answers, and the others wait for these.
     #[tokio::test]
     async fn few_are_looked_up_at_a_time() {
         const SENDERS: usize = 40;
@@ -170,7 +170,7 @@ mod tests {
             let mut query = [0; 512];
             let received = tokio::time::timeout(PATIENCE, server.recv_from(&mut query)).await;
             let (len, from) = received.expect("somebody is asked for").expect("a query");
-            // Behind the header, which has a number of its own each time.
+            // The question stands behind the header, which has a new ID each time.
             let (question, query) = (query[12..len].to_vec(), query[..len].to_vec());
             if asked.contains(&question) {
                 continue;
@@ -182,10 +182,10 @@ mod tests {
                 continue;
             }
             let waiting = MAX_WAITING - names.wanted.capacity();
-            // One has left the queue and waits for its turn.
+            // One address has left the queue and waits for a free look-up.
             assert_eq!(waiting, (SENDERS - answered).saturating_sub(MAX_LOOK_UPS + 1), "behind {answered}");
             while let Some((mut answer, from)) = open.pop_front() {
-                // RFC 1035 4.1.1: a response, and there is no such name.
+                // RFC 1035 4.1.1: a response, with NXDOMAIN.
                 answer[2] |= 0x80;
                 answer[3] = answer[3] & 0xf0 | 3;
                 server.send_to(&answer, from).await.expect("sent");
@@ -208,7 +208,7 @@ mod tests {
             assert_eq!(ask(number), None);
         }
         assert_eq!(names.known.lock().len(), MAX_KNOWN);
-        // What is out of date makes room.
+        // Outdated names make room.
         names.known.lock().values_mut().for_each(|of| of.until = Instant::now());
         ask(20_000);
         assert_eq!(names.known.lock().len(), 1);
