@@ -33,7 +33,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// How long a collector may take to answer our goodbye and to close its side.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A connection to a collector, with what is on its way.
+/// A connection to a collector, with the lines in flight.
 pub struct StreamLink {
     stream: Stream,
     peer: SocketAddr,

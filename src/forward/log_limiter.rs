@@ -41,7 +41,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Say {
     It,
-    /// A last line: no more will be said for a while.
+    /// Instead of the text, a last line says that no more is logged for a minute.
     Enough,
     Nothing,
 }
@@ -53,7 +53,7 @@ impl LogLimiter {
         Self { forward: forward.to_owned(), span, has_delivered: AtomicBool::new(false), memory: Mutex::new(memory) }
     }
 
-    /// What is said of dead letters that are sent again.
+    /// The limiter for dead letters that are sent again.
     pub fn of_resend(forward: &str) -> Self {
         let span = tracing::error_span!("forward", name = format!("{forward}, resend"));
         Self { span, ..Self::new(forward) }
@@ -68,9 +68,9 @@ impl LogLimiter {
         &self.span
     }
 
-    /// The collector has taken lines: what was said before may be said again.
+    /// The collector has taken lines: the same texts may be logged again.
     pub fn note_delivered(&self) {
-        // Read first: each batch comes by here, and hardly ever is anybody about to ask.
+        // Read before writing: every batch calls this, and the flag is nearly always set already.
         if !self.has_delivered.load(Ordering::Relaxed) {
             self.has_delivered.store(true, Ordering::Relaxed);
         }

@@ -105,7 +105,7 @@ impl Source {
         self.next_of(CHUNK_BYTES).await
     }
 
-    /// The next lines, about so many bytes of them but at least one line.
+    /// The next lines, about this many bytes of them but at least one line.
     pub async fn next_of(&mut self, bytes: usize) -> Option<FilteredChunk> {
         let lines = self.read(bytes).await?;
         self.metrics.resent.inc_by(lines.count_before(self.sent));

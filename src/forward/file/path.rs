@@ -1,4 +1,4 @@
-//! Which file a line goes to: the template of a `file://` target with the message's fields filled in. Pure.
+//! Fills the fields of a line into the template of a `file://` target, which gives the line's file. Pure.
 //!
 //! Fields come from untrusted senders. Each becomes a harmless part of one file name: whatever the name of a container, its file
 //! stays below the template's own directories.

@@ -68,7 +68,7 @@ impl Logs {
         self.dir.path().join(below)
     }
 
-    /// What is in the regular files.
+    /// The content of the regular files.
     fn found(&self) -> Found {
         let mut found = BTreeMap::new();
         let mut dirs = vec![self.dir.path().to_owned()];

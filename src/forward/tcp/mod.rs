@@ -1,6 +1,6 @@
-//! TCP to a collector, with TLS over it or without: `stream` is the connection and what its peer's kernel has
-//! acknowledged, `in_flight` what is kept to be sent again, `read_estimator` whether the program behind the kernel reads,
-//! `silence` whether that kernel answers.
+//! TCP to a collector, with TLS over it or without: `stream` is the connection, and knows what its peer's kernel has acknowledged;
+//! `in_flight` keeps batches that may have to be sent again; `read_estimator` estimates whether the program behind the kernel reads;
+//! `silence` measures how long that kernel has not answered.
 
 mod in_flight;
 mod read_estimator;
