@@ -1,5 +1,5 @@
-//! A batch: many lines in one buffer, each already a record, which goes to the disk with one write and comes back as what it
-//! was; and a run, a part of one. Pure.
+//! A batch: many lines in one buffer, each encoded as a record. A batch goes to the disk with one write, and decoding
+//! returns the same lines. A run is a part of a batch. Pure: no file, no clock, no async.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// How many of the records are lines.
     lines: u64,
-    /// What the checksums are mixed with; 0 until it is written.
+    /// The key that is XORed into the checksums; 0 until the batch is sealed.
     key: u32,
 }
 
@@ -34,8 +34,8 @@ impl Batch {
         self.bytes.reserve(bytes);
     }
 
-    /// Adds the line that `fill` appends, and hands back what `fill` returned. `fill` may only append; if it appends
-    /// nothing, no line is added, and what is beyond [`MAX_LINE`] is cut.
+    /// Adds the line that `fill` appends, and returns the result of `fill`. `fill` may only append. If it appends
+    /// nothing, no line is added. Bytes beyond [`MAX_LINE`] are cut.
     pub fn push<R>(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let start = self.bytes.len();
         let payload = start + RECORD_HEADER;
@@ -53,7 +53,8 @@ impl Batch {
         result
     }
 
-    /// The lines in order. No checksum is computed: a batch holds only what was pushed or has been checked.
+    /// The lines in order. No checksum is computed: a batch holds only lines that were pushed or that `decode` has
+    /// checked.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines_and_ends().map(|(line, _)| line)
     }
@@ -78,7 +79,7 @@ impl Batch {
         &self.bytes[start..]
     }
 
-    /// Mixes the checksums with the key of the segment the batch goes to.
+    /// XORs the checksums with the key of the segment that the batch goes to.
     pub(super) fn seal(&mut self, key: u32) {
         let change = std::mem::replace(&mut self.key, key) ^ key;
         let mut rest = self.bytes.as_mut_slice();
@@ -115,19 +116,21 @@ impl Batch {
         &self.bytes
     }
 
-    /// Bytes of memory held; what a bounded queue has to count.
+    /// The memory held, in bytes. A bounded queue must count this, and not the length.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Gives memory back when most of it is unused: a queue of one-line batches must not hold a full buffer for each.
+    /// Frees memory when more than half of it is unused. Otherwise a queue of one-line batches would hold a full buffer
+    /// for each.
     pub(super) fn shrink(&mut self) {
         if self.bytes.len() < self.bytes.capacity() / 2 {
             self.bytes.shrink_to_fit();
         }
     }
 
-    /// The longest run of valid records at the start of `bytes`, at most `max_lines` lines of them, and what ended it.
+    /// The longest run of valid records at the start of `bytes`, with at most `max_lines` lines, and the fault that
+    /// ended it.
     pub(super) fn decode(mut bytes: Vec<u8>, max_lines: u64, key: u32) -> (Self, Option<Fault>) {
         let (mut good, mut lines, mut fault) = (0, 0, None);
         while good < bytes.len() && lines < max_lines {
@@ -147,7 +150,7 @@ impl Batch {
     }
 }
 
-/// Records of a batch that others may be looking at too, in one piece.
+/// A contiguous part of a batch. Several readers may share the batch.
 #[derive(Clone, Debug)]
 pub struct Run {
     batch: Arc<Batch>,
@@ -162,7 +165,7 @@ impl Run {
         Self { bytes: 0..batch.byte_len(), lines: batch.line_count(), batch: Arc::new(batch) }
     }
 
-    /// The records from offset `start` on, about `max_bytes` of them but at least one.
+    /// The records from offset `start` on: about `max_bytes`, but at least one line if there is any.
     pub(super) fn part(batch: &Arc<Batch>, start: usize, max_bytes: usize) -> Self {
         let mut run = Self { batch: batch.clone(), bytes: start..start, lines: 0 };
         for (record, end) in records_and_ends(&batch.bytes[start..]) {
@@ -175,7 +178,7 @@ impl Run {
         run
     }
 
-    /// About `max_bytes` of it but at least one line, and the rest where there is one with lines.
+    /// Splits off about `max_bytes`, but at least one line. Returns the rest as well, if it has lines.
     pub(super) fn split(self, max_bytes: usize) -> (Self, Option<Self>) {
         if self.byte_len() <= max_bytes {
             return (self, None);
@@ -193,7 +196,7 @@ impl Run {
         self.lines_and_ends().map(|(line, _)| line)
     }
 
-    /// Each line with the offset behind its record, counted from the run's first one.
+    /// Each line with the offset behind its record, counted from the start of the run.
     pub(super) fn lines_and_ends(&self) -> impl Iterator<Item = (&[u8], usize)> {
         lines_and_ends(&self.batch.bytes[self.bytes.clone()])
     }

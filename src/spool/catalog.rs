@@ -1,6 +1,6 @@
-//! The catalog: which segments there are, how far each forward is, and every count that follows from it. Pure bookkeeping:
-//! nothing is read, written or waited for. Counting is done where positions move, and nowhere else, so that the books of `spool` balance
-//! for each forward at any moment.
+//! The catalog: the list of segments, the positions of each forward, and every count that follows from them. Pure
+//! bookkeeping: it reads and writes no file and never waits. Lines are counted where positions move, and nowhere else,
+//! so that the books of `spool` balance for each forward at any moment.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -24,20 +24,20 @@ pub(super) struct Limits {
 }
 
 pub(super) struct Catalog {
-    /// Oldest first, `number` and `first_line` rising. Empty only until the first line ever is written.
+    /// Oldest first; `number` and `first_line` rise. Empty only until the first line ever is written.
     pub segments: VecDeque<Segment>,
-    /// Bytes of all of them: asked for with each write, and there may be thousands.
+    /// Bytes of all segments. Kept as a sum, because each write asks for it and there may be thousands of segments.
     pub bytes: u64,
-    /// Where the next line goes, as far as readers may know. Lines behind it may be on their way to the disk.
+    /// The end that readers may read up to. The writer may already be writing lines behind it.
     pub end: Position,
-    /// One for each forward, by a number that is given once.
+    /// The cursor of each forward, by index. The index of the newest cursor is used again after that cursor is removed.
     pub cursors: BTreeMap<usize, Cursor>,
     pub limits: Limits,
-    /// Bytes of the dead letters of each forward there ever was.
+    /// Bytes of the dead letters of each forward that has or had any.
     pub dead_letters: BTreeMap<String, u64>,
-    /// What was written last, as long as some reader still has to read it.
+    /// The last batches written, until every reader has read them.
     pub fresh: FreshBatches,
-    /// Bytes and limit, for those who have no lock.
+    /// Bytes and limit, for readers without the lock.
     pub fill: Arc<Fill>,
 }
 
@@ -47,17 +47,18 @@ pub(super) struct Segment {
     /// See [`Header`].
     pub session: u32,
     pub key: u32,
-    /// The header and all good records, in bytes; what a failed write left behind it does not count.
+    /// Bytes of the header and all good records. Bytes that a failed write left behind them do not count.
     pub bytes: u64,
-    /// Something in it could not be read: its file is kept aside when nobody needs it any more.
+    /// A part of the segment could not be read. Its file is kept aside when no forward needs the segment any more.
     pub damaged: bool,
-    /// Open while somebody reads it. It lives here and not in the reader, so that evicting the segment closes the file:
-    /// a removed file that is still open gives no room back, and room is what evicting is for.
+    /// Open while a reader reads the segment. The catalog owns the file, not the reader, so that evicting the segment
+    /// closes it: the file system frees the space of a removed file only when the file is closed, and eviction is meant
+    /// to free space.
     pub file: Option<Arc<File>>,
 }
 
 impl Catalog {
-    /// `dead_letters`: bytes of those of each forward.
+    /// `dead_letters`: bytes of the dead letters of each forward.
     pub fn new(
         segments: VecDeque<Segment>,
         end: Position,
@@ -77,15 +78,15 @@ impl Catalog {
         }
     }
 
-    /// Takes out of memory what was read by all. It is for the caller to drop, when nobody waits.
+    /// Removes the batches that all readers have read. The caller drops them after it has released the lock.
     pub fn take_read(&mut self) -> Vec<Fresh> {
         let readers = self.cursors.values().filter(|cursor| cursor.taken);
         self.fresh.take_read(readers.map(|cursor| cursor.read).min().unwrap_or(u64::MAX))
     }
 
-    /// The cursor of a reader that is about to be: the one there is, if nobody has it, or one that begins at `from`.
+    /// The cursor for a new reader: the existing one, if no reader has it, or a new one that begins at `from`.
     ///
-    /// Errors: somebody has it.
+    /// Errors: another reader has the cursor.
     pub fn add_cursor(&mut self, name: &str, from: Option<Positions>, metrics: ForwardMetrics) -> io::Result<usize> {
         if let Some((&index, cursor)) = self.cursors.iter_mut().find(|(_, cursor)| cursor.name == name) {
             return match std::mem::replace(&mut cursor.taken, true) {
@@ -105,7 +106,7 @@ impl Catalog {
         self.cursors.get_mut(&index).expect("a reader's cursor lives as long as the reader")
     }
 
-    /// Whether every forward, and there is one, has retired all before this line.
+    /// Whether there are forwards, and each has retired all lines before this one.
     pub fn all_retired(&self, line: u64) -> bool {
         !self.cursors.is_empty() && self.cursors.values().all(|cursor| cursor.retired().line >= line)
     }
@@ -121,7 +122,7 @@ impl Catalog {
         Some(gone)
     }
 
-    /// Moves a read position over lines that are not there, if any, and settles them with the cursor.
+    /// Moves a read position to `to`. Lines that are missing in between are noted as a gap of the cursor.
     pub fn skip(&mut self, index: usize, read: &mut Position, to: Position, metrics: &SpoolMetrics) {
         let cursor = self.cursor(index);
         if to.line > read.line {
@@ -132,7 +133,8 @@ impl Catalog {
     }
 
     pub fn limits_beside(&self) -> Limits {
-        // They take no more than a part; but the limit may have been lowered since.
+        // Dead letters take at most a quarter of the limit; but the limit may have been lowered since they were
+        // written.
         let dead_letters: u64 = self.dead_letters.values().sum();
         let max_bytes = self.limits.max_bytes.saturating_sub(dead_letters).max(super::MIN_BYTES);
         let segment_bytes = self.limits.segment_bytes.min(max_bytes / 2);
@@ -151,25 +153,25 @@ impl Catalog {
     }
 }
 
-/// Where a cursor read from its file is now.
+/// Where the positions from a cursor's file are in the current segments.
 pub(super) fn resolve(segments: &VecDeque<Segment>, end: Position, from: Positions) -> Positions {
     let place = |position| resolve_one(segments, end, position);
     let (acknowledged, retired) = (place(from.acknowledged), place(from.retired));
     Positions { acknowledged: if acknowledged.line > retired.line { acknowledged } else { retired }, retired }
 }
 
-/// Where one of its positions is. In doubt before it was: a line sent twice is better than one lost.
+/// Where one position is. In doubt the result is an earlier one: a line that is sent twice is better than a lost one.
 fn resolve_one(segments: &VecDeque<Segment>, end: Position, cursor: Position) -> Position {
     let i = segments.partition_point(|segment| segment.number < cursor.segment);
     let Some(segment) = segments.get(i) else { return end };
     let start = segment.start();
     let stop = segments.get(i + 1).map_or(end, Segment::start);
     if segment.number != cursor.segment {
-        return start; // Its segment is gone: delivered, or evicted.
+        return start; // The segment of the cursor is gone: delivered, or evicted.
     }
     if cursor.line >= stop.line {
-        // At the end of its segment, or beyond: a power cut has taken lines that were delivered before. Their
-        // numbers are given again in the next segment, so the line alone says nothing.
+        // At the end of its segment, or beyond: a power cut has removed lines that were delivered before. The next
+        // segment reuses their numbers, so the line number alone does not say which line is meant.
         return stop;
     }
     let inside = cursor.line >= start.line && (HEADER_LEN..segment.bytes).contains(&cursor.offset);

@@ -1,5 +1,5 @@
-//! The cursor: the file in which one forward's positions outlive the process. Where they move, and what is counted when
-//! they do, belongs to `progress`; this file only makes them durable enough. Files are written by `keeper`.
+//! The cursor: the file that stores one forward's positions across restarts. `progress` moves and counts the positions;
+//! this file only stores them. `keeper` calls it to write.
 //!
 //! ```text
 //! offset  0  magic "LFCURSR\n"     48  retired: line u64          88  acknowledged: line u64
@@ -9,12 +9,13 @@
 //!        40  retired: offset u64   72  acknowledged: segment u64, 80: offset u64
 //! ```
 //!
-//! Two such slots, written in turn and never synced: a write torn by a crash leaves the other slot, which is older, so
-//! lines are sent twice but never lost. The slots are a page apart, so that no sector holds both.
+//! The file has two such slots, which are written in turn and never synced. A write that a crash has torn leaves the
+//! other slot, which is older, so lines are sent twice but never lost. The slots are a page apart, so that no sector
+//! holds both.
 //!
-//! The first 64 bytes are all there was before there was a position *acknowledged*. A version of then reads them and takes
-//! what is replayable for pending, and what it writes over them makes the checksum of the rest wrong: where that is so, or
-//! where there is no rest, *acknowledged* is *retired*.
+//! Older versions have no position *acknowledged*, and their slots are the first 64 bytes. Such a version reads these
+//! bytes and counts replayable lines as pending. When it overwrites them, the second checksum becomes wrong. If the
+//! second checksum is wrong, or the second part is missing, *acknowledged* is *retired*.
 
 use std::fs::File;
 use std::io;
@@ -30,17 +31,17 @@ use crate::files;
 pub(super) struct CursorFile {
     path: PathBuf,
     id: SpoolId,
-    /// `None` until something could be written.
+    /// `None` until the file has been opened for writing.
     file: Option<File>,
     /// The number of the last slot written; slot `sequence % 2` holds it.
     sequence: u64,
-    /// What the file says.
+    /// The positions in the file.
     written: Option<Positions>,
 }
 
 impl CursorFile {
-    /// Reads the cursor of `forward`, if there is one for this spool. A file that cannot be read counts as none: lines
-    /// are then sent again, which is better than not to start.
+    /// Reads the cursor of `forward`, if there is one for this spool. A file that cannot be read counts as missing: the
+    /// relay then sends lines again, which is better than not to start.
     pub fn load(dir: &Path, forward: &str, id: SpoolId) -> Self {
         let path = dir.join(file_name(forward));
         let slots = File::open(&path).map(|file| read(&file)).unwrap_or_default();
@@ -58,8 +59,8 @@ impl CursorFile {
         self.written
     }
 
-    /// Writes the positions to both slots, so that the file has its room before the disk is full. If it is full already that
-    /// must not keep the spool from opening; the next write says so.
+    /// Writes the positions to both slots, so that the file has its space before the disk is full. Errors are ignored,
+    /// because a full disk must not keep the spool from opening; the next write reports them.
     pub fn reserve(&mut self, positions: Positions) {
         for _ in 0..2 {
             self.written = None;
@@ -67,7 +68,7 @@ impl CursorFile {
         }
     }
 
-    /// The file has no name any more: the next write makes another one.
+    /// The file was removed: the next write creates a new one.
     pub fn begin_anew(&mut self) {
         (self.file, self.written) = (None, None);
     }
@@ -81,7 +82,7 @@ impl CursorFile {
         }
     }
 
-    /// Writes the positions unless they were written already.
+    /// Writes the positions, unless the file has them already.
     pub fn write(&mut self, positions: Positions) -> io::Result<()> {
         if self.written == Some(positions) {
             return Ok(());
@@ -101,14 +102,14 @@ impl CursorFile {
     }
 }
 
-/// What one slot of a cursor's file says.
+/// The content of one slot.
 pub(super) struct Slot {
     pub id: SpoolId,
     pub sequence: u64,
     pub positions: Positions,
 }
 
-/// The sound slots of a cursor's file, of whichever spool.
+/// The slots of a cursor's file with a valid checksum, of any spool.
 pub(super) fn read(file: &File) -> Vec<Slot> {
     let bytes = read_up_to(file, 0, FILE_LEN).0;
     [0, SLOT_STRIDE].into_iter().filter_map(|at| decode(bytes.get(at..)?)).collect()
@@ -119,12 +120,13 @@ pub(super) fn file_name(forward: &str) -> String {
     PREFIX.to_owned() + &escape_name(forward)
 }
 
-/// The forward whose cursor a file is, from its name.
+/// The name of the forward, from the name of its cursor's file.
 pub(super) fn forward_of(file_name: &str) -> String {
     unescape_name(file_name.strip_prefix(PREFIX).unwrap_or(file_name))
 }
 
-/// A forward's name in a file's: what is not plain there is written as `%` and two digits, so that no two names meet.
+/// Encodes a forward's name for a file name: other characters than `a-z`, `0-9`, `_` and `-` become `%` and two hex
+/// digits, so that two names never become equal.
 pub(super) fn escape_name(forward: &str) -> String {
     let mut name = String::new();
     for byte in forward.bytes() {
@@ -148,7 +150,7 @@ pub(super) fn unescape_name(name: &str) -> String {
     String::from_utf8_lossy(&name).into_owned()
 }
 
-/// Whether a file is some forward's cursor.
+/// Whether a file is a cursor, by its name.
 pub(super) fn is_cursor(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
@@ -168,7 +170,7 @@ fn encode(sequence: u64, id: &SpoolId, positions: Positions) -> [u8; SLOT_LEN] {
     slot
 }
 
-/// `bytes`: from the slot's start on, as many as there are.
+/// `bytes`: from the start of the slot to the end of the file.
 fn decode(bytes: &[u8]) -> Option<Slot> {
     let mut slot = [0; SLOT_LEN];
     let there = bytes.len().min(SLOT_LEN);
@@ -184,8 +186,8 @@ fn decode(bytes: &[u8]) -> Option<Slot> {
     Some(Slot { id, sequence: le_u64(&slot, 8), positions: Positions { acknowledged, retired } })
 }
 
-/// The checksums of the first 64 bytes, and of all. The second leaves the first one out: a checksum over bytes and their own checksum
-/// does not depend on the bytes.
+/// The checksums of the first 64 bytes, and of the whole slot. The second one leaves out the first one: a CRC over
+/// bytes and their own CRC does not depend on the bytes.
 fn checksums(slot: &[u8; SLOT_LEN]) -> [[u8; 4]; 2] {
     let first = crc32c::crc32c(&slot[..60]);
     [first, crc32c::crc32c_append(first, &slot[64..108])].map(u32::to_le_bytes)
@@ -213,16 +215,16 @@ mod tests {
     use super::*;
 
     const ID: SpoolId = [9; 16];
-    /// What a slot was before there was a position *acknowledged*.
+    /// The length of a slot in versions without a position *acknowledged*.
     const FIRST_LEN: usize = 64;
 
-    /// As many lines behind `line` as it says are acknowledged.
+    /// Retired up to `line`, acknowledged up to twice as far.
     fn at(line: u64) -> Positions {
         let position = |line| Position { segment: 1, offset: 64 + line, line };
         Positions { acknowledged: position(2 * line), retired: position(line) }
     }
 
-    /// What a version says of it that knew no position *acknowledged*.
+    /// The positions as a version without *acknowledged* reads them.
     fn old(Positions { retired, .. }: Positions) -> Positions {
         Positions { acknowledged: retired, retired }
     }
@@ -265,7 +267,7 @@ mod tests {
         }
     }
 
-    /// Byte for byte what was written before there was a position *acknowledged*: both slots, 5 and 6.
+    /// The exact bytes that a version without *acknowledged* wrote: both slots, 5 and 6.
     #[test]
     fn an_older_file_is_read_and_an_older_relay_can_go_on() {
         let old_slot = |sequence: u64, line: u64| {
@@ -285,12 +287,12 @@ mod tests {
         file.extend(old_slot(5, 50));
         std::fs::write(&path, &file).unwrap();
         assert_eq!(load(dir.path()), Some(old(at(60))));
-        // We go on; what an older version reads of it is its own format.
+        // This version writes the next slot. Its first part is in the older format.
         CursorFile::load(dir.path(), "central", ID).write(at(70)).unwrap();
         assert_eq!(load(dir.path()), Some(at(70)));
         let written = std::fs::read(&path).unwrap();
         assert_eq!(written[4096..][..64], old_slot(7, 70));
-        // And one goes on from there, over the first part of a slot that we wrote.
+        // An older version writes the slot after that, over the first part of a slot that this version wrote.
         CursorFile::load(dir.path(), "central", ID).write(at(80)).unwrap();
         let mut written = std::fs::read(&path).unwrap();
         written[4096..][..64].copy_from_slice(&old_slot(9, 90));

@@ -1,16 +1,16 @@
-//! Dead letters: the lines of one forward that its collector has refused for good, in a file for people.
+//! Dead letters: the lines of one forward that its collector has refused for good, in a file for people to read.
 //!
 //! ```text
 //! dead-letter/central.jsonl    {"time":"…","spool":"…","session":1,"number":42,"why":"550 too long","line":"<30>1 …"}
 //! ```
 //!
-//! One object a line: when it was refused (RFC 3339, UTC), which line it was (spool, session and number name it for good), the
-//! collector's own words, and the line. A line that is not UTF-8 has `\xHH` for each byte that is not and `\\` for a
-//! backslash, and `"escaped":["line"]` behind it.
+//! Each line of the file is a JSON object: the time of the refusal (RFC 3339, UTC), the identity of the line (spool,
+//! session and number), the collector's reason, and the line itself. If the line is not UTF-8, each invalid byte is
+//! written as `\xHH` and each backslash as `\\`, and the object has `"escaped":["line"]`.
 //!
-//! A letter is on the disk before its line is passed. Each is written once by its number, also when a crash came in between:
-//! when the first one is written, the numbers in the file are read, and what a crash has torn at its end is cut off. The
-//! file is opened for each letter, so that it can be moved away at any time.
+//! The relay syncs a letter before it passes the line. It writes each letter once, even if it crashed in between:
+//! before the first write it reads the numbers in the file, and cuts off a torn letter at the end. The relay opens the
+//! file for each letter, so that the file can be moved away at any time.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -24,12 +24,13 @@ use super::cursor::{escape_name, unescape_name};
 use crate::files;
 use crate::sorted::sort_by;
 
-/// The most one forward's dead letters take, in bytes.
+/// The most that one forward's dead letters take, in bytes.
 pub const MAX_DEAD_LETTER_BYTES: u64 = 64 << 20;
-/// The dead letters of all forwards together take at most this part of what the spool may take, and count towards that.
+/// The dead letters of all forwards take at most this part of the spool's limit (a quarter), and count towards the
+/// limit.
 pub(super) const SHARE: u64 = 4;
 
-/// Bytes at the end of a file in which the newest letters are looked for.
+/// Bytes at the end of a file that are searched for the newest letters.
 const NEWEST_BYTES: u64 = 256 << 10;
 
 const DIR: &str = "dead-letter";
@@ -40,27 +41,27 @@ pub(super) struct DeadLetters {
     path: PathBuf,
     /// The spool's id, as text.
     spool: String,
-    /// How long the file was after the last letter; `None`: nothing is known of it.
+    /// The length of the file after the last letter; `None`: the file must be read first.
     bytes: Option<u64>,
-    /// Number and session of the letters whose lines may come again.
+    /// Number and session of the letters whose lines may be refused again.
     written: BTreeSet<(u64, u32)>,
 }
 
 /// A line that was refused.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// When, as RFC 3339.
+    /// The time of the refusal, in RFC 3339.
     pub time: String,
-    /// The spool's id, as text; with session and number it names the line for good.
+    /// The spool's id, as text. Together with session and number it identifies the line for good.
     pub spool: String,
     pub session: u32,
     pub number: u64,
-    /// The collector's own words.
+    /// The collector's reason, in its own words.
     pub why: String,
     pub line: Vec<u8>,
 }
 
-/// One forward's file, as it was found.
+/// The dead letters of one forward, as found in the directory.
 pub struct DeadLetterFile {
     pub path: PathBuf,
     pub forward: String,
@@ -84,9 +85,9 @@ impl DeadLetters {
         Self { path: path(dir, forward), spool, bytes: None, written: BTreeSet::new() }
     }
 
-    /// Writes a letter and returns how long the file is then. It is on the disk when this returns.
+    /// Writes and syncs a letter. Returns the length of the file.
     ///
-    /// `from`: the first line that may come again. `room`: the most the file may take, in bytes.
+    /// `from`: the first line that may be refused again. `room`: the most that the file may take, in bytes.
     pub fn write(
         &mut self,
         (session, number): (u32, u64),
@@ -108,7 +109,7 @@ impl DeadLetters {
                 return Err(io::Error::new(ErrorKind::StorageFull, format!("{path} is full ({why}); move it away")));
             }
             if let Err(error) = file.write_all(&letter).and_then(|()| file.sync_data()) {
-                // Half a letter would be in the way of the next.
+                // Half a letter would make the next one unreadable.
                 drop(file.set_len(bytes));
                 return Err(named(&self.path, &error));
             }
@@ -119,7 +120,7 @@ impl DeadLetters {
         Ok(bytes)
     }
 
-    /// Whether a letter is there says nothing any more.
+    /// Forgets a letter, so that a line that is refused again is written again.
     pub fn forget(&mut self, (session, number): (u32, u64)) {
         self.written.remove(&(number, session));
     }
@@ -134,15 +135,15 @@ impl DeadLetters {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         files::create_dir_all(dir).map_err(failed)?;
         let file = options.create(true).open(&self.path).map_err(failed)?;
-        // Its name must be as safe as what is in it.
+        // A sync of the file does not sync its name: that needs a sync of the directory.
         for dir in [Some(dir), dir.parent()].into_iter().flatten() {
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
         }
         Ok(file)
     }
 
-    /// Learns which letters are there of lines that may come again, and cuts off what a crash has torn. Returns how long the
-    /// file is.
+    /// Reads the numbers of the letters whose lines may be refused again, and cuts off a torn letter at the end.
+    /// Returns the length of the file.
     fn look(&mut self, file: &File, from: u64) -> io::Result<u64> {
         let (mut reader, mut line, mut good) = (BufReader::with_capacity(64 << 10, file), Vec::new(), 0);
         while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
@@ -158,7 +159,7 @@ impl DeadLetters {
         if file.metadata()?.len() > good {
             file.set_len(good)?;
         }
-        // What is there may have been written by a relay that was killed before it could sync.
+        // A relay that was killed may have written letters and not synced them.
         file.sync_data()?;
         Ok(good)
     }
@@ -171,7 +172,7 @@ impl DeadLetters {
         let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         let written = Written { time, spool: self.spool.clone(), session, number, why: why.to_owned(), line, escaped };
         let json = serde_json::to_string(&written).expect("text and numbers are always JSON");
-        // serde_json escapes what is below U+0020.
+        // serde_json escapes only the control characters below U+0020.
         let mut letter = String::with_capacity(json.len() + 1);
         for character in json.chars() {
             match character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
@@ -185,7 +186,7 @@ impl DeadLetters {
 }
 
 impl DeadLetter {
-    /// From a line of a file; `None` for what is none.
+    /// Parses a line of a file; `None` if it is not a letter.
     pub fn read(text: &[u8]) -> Option<Self> {
         let Written { time, spool, session, number, why, line, escaped } = serde_json::from_slice(text).ok()?;
         let line = if escaped.is_empty() { line.into_bytes() } else { unescape(&line) };
@@ -193,7 +194,7 @@ impl DeadLetter {
     }
 }
 
-/// The files there are in a spool's directory, by name.
+/// The dead letter files in a spool's directory, sorted by the forward's name.
 pub(super) fn find(dir: &Path) -> io::Result<Vec<DeadLetterFile>> {
     let entries = match fs::read_dir(dir.join(DIR)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -214,7 +215,8 @@ pub(super) fn find(dir: &Path) -> io::Result<Vec<DeadLetterFile>> {
     Ok(found)
 }
 
-/// The newest `max` letters in the last [`NEWEST_BYTES`] of a forward's file, the newest first. Without a file there are none.
+/// The newest `max` letters in the last [`NEWEST_BYTES`] of a forward's file, the newest first. Empty if there is no
+/// file.
 pub(super) fn newest(dir: &Path, forward: &str, max: usize) -> io::Result<Vec<DeadLetter>> {
     let path = path(dir, forward);
     let read = || -> io::Result<Vec<u8>> {
@@ -226,19 +228,19 @@ pub(super) fn newest(dir: &Path, forward: &str, max: usize) -> io::Result<Vec<De
         Ok(text)
     };
     match read() {
-        // The first line may have lost its beginning, and the last one its end: neither is a letter then.
+        // The first line may have lost its beginning, and the last one its end: neither is then parsed as a letter.
         Ok(text) => Ok(text.rsplit(|byte| *byte == b'\n').filter_map(DeadLetter::read).take(max).collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(named(&path, &error)),
     }
 }
 
-/// Where the dead letters of a forward are.
+/// The path of a forward's dead letters.
 pub fn path(dir: &Path, forward: &str) -> PathBuf {
     dir.join(DIR).join(escape_name(forward) + END)
 }
 
-/// Spool, session and number of a letter. They stand before whatever comes from elsewhere.
+/// Spool, session and number of a letter. They come before all fields that a sender or a collector can choose.
 fn number(letter: &[u8]) -> Option<(&[u8], u32, u64)> {
     let behind = |key: &str| memchr::memmem::find(letter, key.as_bytes()).map(|at| &letter[at + key.len()..]);
     let digits = |text: &[u8]| {
@@ -251,7 +253,7 @@ fn number(letter: &[u8]) -> Option<(&[u8], u32, u64)> {
     Some((spool, session, digits(behind("\"number\":")?)?))
 }
 
-/// Bytes that are not UTF-8 as text.
+/// Escapes bytes that are not UTF-8, as text.
 fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 16);
     for chunk in bytes.utf8_chunks() {
@@ -269,7 +271,7 @@ fn unescape(text: &str) -> Vec<u8> {
         let hex = part.strip_prefix('x').and_then(|rest| rest.split_at_checked(2));
         match hex.and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 16).ok()?, rest))) {
             Some((byte, rest)) => bytes.extend([&[byte], rest.as_bytes()].concat()),
-            // A backslash stands between two empty parts.
+            // An escaped backslash splits into two parts, the first of them empty.
             None if part.is_empty() => {
                 bytes.push(b'\\');
                 bytes.extend(parts.next().unwrap_or_default().as_bytes());
@@ -328,7 +330,7 @@ mod tests {
             first.write((session, number), ("why", b"line"), 5, ROOM).expect("written");
         }
         assert_eq!(numbers(&dir), [(1, 5), (1, 6), (2, 6)]);
-        // The crash has torn the last one.
+        // A crash has torn the last letter.
         let file = path(dir.path(), "central");
         let text = fs::read(&file).expect("a file");
         fs::write(&file, &text[..text.len() - 3]).expect("written");
@@ -337,7 +339,7 @@ mod tests {
             second.write((session, number), ("why", b"line"), 6, ROOM).expect("written");
         }
         assert_eq!(numbers(&dir), [(1, 5), (1, 6), (2, 6), (2, 7)]);
-        // Of another spool, which was here before.
+        // A letter with the same numbers, of another spool that was here before.
         let mut other = DeadLetters::new(dir.path(), "central", "00fe".to_owned());
         other.write((1, 6), ("why", b"line"), 0, ROOM).expect("written");
         assert_eq!(numbers(&dir).len(), 5);
@@ -351,7 +353,7 @@ mod tests {
         let full = letters.write((1, 2), ("why", b"line"), 0, 2 * bytes - 1).expect_err("full");
         let says = full.to_string();
         assert!(full.kind() == ErrorKind::StorageFull && says.contains("central.jsonl is full"), "{says}");
-        // What is there already needs no room.
+        // A letter that is written already needs no room.
         assert_eq!(letters.write((1, 1), ("why", b"line"), 0, 0).expect("it is there"), bytes);
         fs::rename(path(dir.path(), "central"), dir.path().join("aside")).expect("moved");
         letters.write((1, 1), ("why", b"line"), 0, ROOM).expect("it is there, elsewhere");

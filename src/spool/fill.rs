@@ -1,4 +1,4 @@
-//! How full the spool is: what shedding decides by. The gauges in `metrics` say the same, to people.
+//! How full the spool is. Shedding decides by it; the gauges in `metrics` show the same numbers to people.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

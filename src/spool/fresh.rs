@@ -1,5 +1,5 @@
-//! What was written last and is still in memory, so that a reader that keeps up need not read it back from the disk. A
-//! reader that is behind finds the same lines in the segments.
+//! The last batches written, which are still in memory, so that a reader that keeps up need not read them back from the
+//! disk. A reader that is behind finds the same lines in the segments.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::Position;
 use super::batch::Batch;
 
-/// How much is kept, in bytes of memory.
+/// The limit, in bytes of memory.
 pub(super) const FRESH_BYTES: usize = 2 << 20;
 
-/// A batch as it lies in a segment, and where.
+/// A batch, and its place in a segment.
 pub(super) struct Fresh {
     pub start: Position,
     pub batch: Arc<Batch>,
@@ -29,8 +29,8 @@ impl FreshBatches {
         self.batches.push_back(fresh);
     }
 
-    /// The batch that has the line at `read`, and the offset in it; `None`: it is not here any more, or never was. Where only
-    /// marks lie between `read` and that line, `read` moves behind them.
+    /// The batch that has the line at `read`, and the offset in it. `None`: the batch is not in memory any more, or
+    /// never was. If there are only marks between `read` and that line, `read` moves behind them.
     pub fn at(&self, read: &mut Position) -> Option<(Arc<Batch>, usize)> {
         let behind = self.batches.partition_point(|fresh| fresh.start.line <= read.line);
         let Fresh { start, batch } = self.batches.get(behind.checked_sub(1)?)?;
@@ -44,7 +44,8 @@ impl FreshBatches {
         (offset < batch.byte_len()).then(|| (batch.clone(), offset))
     }
 
-    /// Takes out what is too much, or all of whose lines lie before line `read`. It is for the caller to drop.
+    /// Removes batches while they exceed the limit or while all lines of the oldest are before line `read`. The caller
+    /// drops them.
     pub fn take_read(&mut self, read: u64) -> Vec<Fresh> {
         let mut gone = Vec::new();
         while let Some(oldest) = self.batches.front()

@@ -1,4 +1,4 @@
-//! The handle: what can be changed while the spool is open, for a config that is read again.
+//! The handle: changes to an open spool, for a config reload.
 
 use std::fs::File;
 use std::io;
@@ -18,12 +18,12 @@ use super::tap::Tap;
 use super::{MIN_BYTES, Position, WhenFull, default_segment_bytes};
 use crate::metrics::Metrics;
 
-/// What is read at once to look at one line, in bytes.
+/// Bytes per read when looking at one line.
 const PEEK_BYTES: usize = 4096;
-/// Reads that may give nothing but marks before a line.
+/// Reads that may find only marks before a line.
 const MAX_MARKS: usize = 64;
 
-/// Changes an open spool. Clones are the same; the spool stays locked while one is held.
+/// Changes an open spool. Clones share the spool, which stays locked while any of them exists.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) log: Arc<Log>,
@@ -31,12 +31,12 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A reader for one more forward. It begins where its cursor says; without one, at the oldest line there is. One of
-    /// a name whose reader was dropped goes on where that one was.
+    /// A reader for one more forward. It begins at the forward's cursor, or without one at the oldest line. If the name
+    /// had a reader that was dropped, the new reader continues from there.
     ///
-    /// Waits for the disk where the name is new. A future that is dropped adds none.
+    /// Waits for the disk if the name is new. Dropping the future adds no reader.
     ///
-    /// Errors: there is a reader of this name (`AlreadyExists`).
+    /// Errors: the name has a reader (`AlreadyExists`).
     pub async fn add_reader(&self, name: &str, metrics: &Metrics) -> io::Result<Reader> {
         let file = if self.log.knows(name) {
             None
@@ -50,17 +50,17 @@ impl Handle {
         Ok(Reader::new(self.log.clone(), (index, name.to_owned()), self.end.clone(), file))
     }
 
-    /// Returns when the directory says what readers have said before.
+    /// Returns when the directory has everything that readers have acknowledged, retired and rejected before.
     pub async fn settled(&self) {
         let (done, settled) = oneshot::channel();
         self.log.hand_over(Job::Settle(done));
-        // A keeper that is gone settles nothing more.
+        // An error: the keeper has ended and writes nothing more.
         let _ = settled.await;
     }
 
-    /// The oldest line that is pending for a forward. `None`: nothing is, or it cannot be read.
+    /// The oldest pending line of a forward. `None`: no line is pending, or the line cannot be read.
     ///
-    /// Reads one record from the disk, unless it is still in memory: not for an async task.
+    /// Reads one record from the disk, unless it is still in memory. Do not call it from an async task.
     pub fn oldest_line(&self, forward: &str) -> Option<Vec<u8>> {
         match self.log.oldest(forward)? {
             Oldest::Fresh { batch, offset } => Run::part(&batch, offset, 1).lines().next().map(<[u8]>::to_vec),
@@ -79,20 +79,20 @@ impl Handle {
         }
     }
 
-    /// Where the lines can be watched that are written from now on. It does not keep the spool.
+    /// The tap, for watching lines as they are written. It does not keep the spool open.
     pub fn tap(&self) -> Tap {
         self.log.tap.clone()
     }
 
     /// The newest dead letters of a forward, the newest first: `max` at most.
     ///
-    /// Reads the end of a file: not for an async task.
+    /// Reads the end of a file. Do not call it from an async task.
     pub fn dead_letters(&self, forward: &str, max: usize) -> io::Result<Vec<DeadLetter>> {
         dead_letters::newest(&self.log.dir, forward, max)
     }
 
-    /// Sets the most all segments together may take, in bytes (64 KiB at least), and what to give up beyond it. A spool that is
-    /// larger gives lines up, or takes none, as the policy says: with the next lines, or when it is told to
+    /// Sets the limit of all segments in bytes (64 KiB at least), and the policy beyond it. A spool above the new limit
+    /// gives lines up, or takes none, as the policy says. It does so with the next lines, or on
     /// [`fit`](super::Inlet::fit).
     pub fn set_limits(&self, max_bytes: u64, when_full: WhenFull) {
         let max_bytes = max_bytes.max(MIN_BYTES);
@@ -119,7 +119,7 @@ mod tests {
         let Spool { mut writer, handle, mut readers, .. } = Spool::open(options, &Metrics::new()).unwrap();
         let oldest = |forward| handle.oldest_line(forward).map(|line| String::from_utf8(line).unwrap());
         assert_eq!((oldest("central"), oldest("nobody")), (None, None));
-        // Behind a mark, and not in memory.
+        // The first line is behind a mark.
         let origin = Origin { stream: "elsewhere".to_owned(), session: 1, first_line: 7, was: None };
         drop(writer.deliver(batch(&["first", "second"]), Some(origin)));
         assert_eq!(oldest("central").as_deref(), Some("first"));
@@ -132,7 +132,7 @@ mod tests {
         let chunk = readers[0].next(1).unwrap().expect("the last line");
         readers[0].retire(chunk.end);
         assert_eq!((oldest("central"), oldest("slow").as_deref()), (None, Some("first")));
-        // Once all have read it, it is on the disk alone.
+        // Now the lines are on the disk alone.
         handle.log.forget_fresh();
         for expected in ["second", "third", "fourth"] {
             let chunk = readers[1].next(1 << 20).unwrap().expect("lines");

@@ -1,6 +1,7 @@
-//! The directory, and whether it is the spool's still. Somebody may remove it, or what is in it, while the spool is open, and
-//! make it anew. The lock is gone then, and another relay may open a spool there: whoever wrote or removed a file by its name
-//! would write into that one, and what went to files without a name would be lost when the process ends.
+//! The spool's directory, and the check that it still belongs to this spool. While the spool is open, a person may
+//! remove the directory or its content, and create it again. The lock file is then gone, and another relay may open a
+//! spool there. Writing or removing a file by its name would then damage the other spool, and data written to removed
+//! files would be lost when the process ends.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -15,33 +16,34 @@ use super::OpenError;
 use super::open::{LOCK, lock};
 use super::segment::{self, HEADER_LEN, Header, SpoolId};
 
-/// How often a directory that is not the spool's is tried.
+/// How often the spool tries to take the directory again.
 const TRY_EVERY: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 500 });
 
-/// The spool's directory for as long as it is locked.
+/// The spool's directory, locked as long as this value exists.
 pub(super) struct Home {
     dir: PathBuf,
     id: SpoolId,
     lock: Mutex<Lock>,
-    /// How often the directory was taken again.
+    /// The number of times that the directory was taken again.
     generation: AtomicU64,
 }
 
-/// Held for life: whoever has the lock owns the spool. The kernel lets go of it however the process ends.
+/// The lock file. The process that holds the lock owns the spool. The kernel releases the lock however the process
+/// ends.
 struct Lock {
     _file: File,
-    /// While the file is open no other has this number.
+    /// Device and inode. No other file has these numbers while this one is open.
     identity: (u64, u64),
-    /// When and why the directory could not be taken again.
+    /// When and why taking the directory again failed last.
     refused: Option<(Instant, String)>,
 }
 
-/// What was found at the directory's path.
+/// The state of the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The directory as it was.
+    /// The directory is still the spool's.
     Same,
-    /// The directory had been removed, or emptied, and is taken again. What was in it is gone.
+    /// The directory was removed or emptied, and has been taken again. Its former content is gone.
     Anew,
 }
 
@@ -50,7 +52,8 @@ impl Home {
         Ok(Self { dir, id, lock: Mutex::new(Lock::new(lock)?), generation: AtomicU64::new(0) })
     }
 
-    /// Fails where the directory is no longer the spool's. Files may be written and removed by their names until then.
+    /// Fails if the directory is no longer the spool's. While it succeeds, files may be written and removed by their
+    /// names.
     pub fn check(&self) -> io::Result<()> {
         match self.is_ours(&self.lock.lock()) {
             true => Ok(()),
@@ -61,8 +64,8 @@ impl Home {
         }
     }
 
-    /// Looks whether the directory is the spool's, and takes it again if it was removed and nobody else has it. `is_known`:
-    /// whether the spool has a segment of this number.
+    /// Checks that the directory is the spool's, and takes it again if it was removed and no other relay has it.
+    /// `is_known`: whether the spool has a segment of this number.
     pub fn keep(&self, is_known: impl Fn(u64) -> bool) -> io::Result<Found> {
         let mut held = self.lock.lock();
         if self.is_ours(&held) {
@@ -96,12 +99,12 @@ impl Home {
         }
     }
 
-    /// Grows each time the directory was taken again: files that were open before have no name any more.
+    /// Grows each time the directory is taken again: files opened before that have no name any more.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// True also where it cannot be told: a disk that fails, or a directory that is closed to us, is no other directory.
+    /// Also true on other errors: a disk that fails, or a directory without permission, is still the same directory.
     fn is_ours(&self, held: &Lock) -> bool {
         match fs::symlink_metadata(self.dir.join(LOCK)) {
             Ok(found) => identity(&found) == held.identity,
@@ -109,8 +112,8 @@ impl Home {
         }
     }
 
-    /// Whether the directory has a segment that is not ours. One of ours with a number that we never gave comes from a relay
-    /// that has gone on with our spool.
+    /// Whether the directory has a segment of another spool. A segment with this spool's id and an unknown number
+    /// counts too: another relay has continued this spool.
     fn has_another_spool(&self, is_known: impl Fn(u64) -> bool) -> io::Result<bool> {
         for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();

@@ -1,22 +1,22 @@
-//! Hysteresis for the log: trouble that comes and goes is said once when it begins and once when it is over.
+//! Hysteresis for the log: intermittent trouble is logged once when it begins and once when it is over.
 
 use std::time::{Duration, Instant};
 
-/// How long nothing may happen before it is over. On a full disk small batches fit and large ones do not, and a failing one
-/// syncs now and then: without a pause each of these would be two lines of log.
+/// Trouble is over after this time without it. On a full disk small batches fit and large ones do not, and a failing
+/// disk syncs now and then: without the pause, each change would log two lines.
 const CALM: Duration = Duration::from_secs(60);
 
-/// Something that is said when it begins and when it is over: when it last happened, if that has not been taken back.
+/// The time of the last trouble. `None`: there is no trouble in the log that is not over.
 #[derive(Default)]
 pub struct Hysteresis(Option<Instant>);
 
 impl Hysteresis {
-    /// The trouble happens. True: for the first time.
+    /// Notes that the trouble happens. True: it begins, and the caller logs it.
     pub fn begins(&mut self) -> bool {
         self.0.replace(Instant::now()).is_none()
     }
 
-    /// The trouble does not happen now. True: nor has it for a while, after it had.
+    /// To be called when the trouble does not happen. True: it has been over for a minute, and the caller logs that.
     pub fn ends(&mut self) -> bool {
         self.0.take_if(|last| last.elapsed() > CALM).is_some()
     }

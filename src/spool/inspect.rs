@@ -1,8 +1,8 @@
-//! Looking into a spool without opening it: no lock, nothing is changed, and whatever state the directory is in will do,
-//! also that of one whose relay appends, retires and removes segments meanwhile. It is for people; the relay's own way is
-//! `open` and `reader`.
+//! Inspects a spool without opening it. It takes no lock and changes nothing. The directory may be in any state, and
+//! its relay may append, retire and remove segments meanwhile. For commands and people; the relay itself uses `open`
+//! and `reader`.
 //!
-//! One piece of one segment is in memory at a time, but where damage is searched.
+//! Only one piece of one segment is in memory at a time, except while records are searched behind damage.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use super::segment::{self, HEADER_LEN, Header, HeaderFault, SpoolId};
 use crate::hex;
 use crate::sorted::{sort_by, sort_by_key};
 
-/// What was found in a spool's directory.
+/// The content of a spool's directory.
 pub struct Inspection {
     pub dir: PathBuf,
     /// `None`: there is neither a sound segment nor a sound cursor.
@@ -37,18 +37,18 @@ pub struct Inspection {
     pub dead_letters: Vec<DeadLetterFile>,
 }
 
-/// A segment's file, as it was when it was looked at.
+/// A segment's file at the time of the inspection.
 #[derive(Clone)]
 pub struct SegmentFile {
     pub path: PathBuf,
     pub number: u64,
     pub bytes: u64,
-    /// What its header says, or what is wrong with it.
+    /// The header, or why it is not valid.
     pub head: Result<Head, HeadFault>,
     key: u32,
 }
 
-/// What a sound header says.
+/// The fields of a valid header.
 #[derive(Clone, Copy)]
 pub struct Head {
     pub first_line: u64,
@@ -56,22 +56,22 @@ pub struct Head {
     id: SpoolId,
 }
 
-/// Why a segment's header is not believed.
+/// Why a segment's header is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadFault {
     #[error("its header is damaged")]
     Damaged,
-    /// The segment has no header, and nothing behind where that would be: the segment has been made and not written to yet, or a
-    /// crash came in between. It is the newest one, and the next opening removes it.
+    /// The segment has no header and no bytes behind it: it was created and not written to yet, or a crash came in
+    /// between. It is the newest segment, and the next opening removes it.
     #[error("its header is not written yet")]
     Torn,
-    /// The header is of a later version.
+    /// A later version has written the header.
     #[error("it has format version {0}, which a later logferry wrote")]
     Version(u32),
-    /// The header is another segment's.
+    /// The header has the number of another segment.
     #[error("it has the header of segment {0}")]
     Number(u64),
-    /// The segment is another spool's.
+    /// The segment belongs to another spool.
     #[error("it belongs to another spool")]
     Foreign,
     /// The segment's lines are numbered below those of the segment before it.
@@ -81,25 +81,25 @@ pub enum HeadFault {
     Unreadable(String),
 }
 
-/// One forward's cursor, as its file says.
+/// One forward's cursor, from its file.
 pub struct Cursor {
     pub path: PathBuf,
     pub forward: String,
-    /// `None`: the file has no sound positions in this spool.
+    /// `None`: the file has no valid positions for this spool.
     positions: Option<Positions>,
 }
 
-/// What a segment consists of, in order.
+/// A part of a segment.
 pub enum Piece {
-    /// Good records from `offset` on. The batch may hold no line.
+    /// Valid records from `offset` on. The batch may hold marks alone.
     Lines { offset: u64, batch: Batch },
     /// Bytes that are no record.
     Damage { offset: u64, bytes: u64, why: String },
-    /// Bytes that are no record at the end of the file, with nothing behind: a write that has not finished, or never did.
+    /// Bytes at the end of the file that are no record: an unfinished write. The write may still be going on.
     Tail { offset: u64, bytes: u64 },
 }
 
-/// What cannot be looked at.
+/// A file or directory that cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 #[error("spool: {}", self.says())]
 pub struct InspectError {
@@ -108,7 +108,7 @@ pub struct InspectError {
     source: io::Error,
 }
 
-/// Where the lines are that a forward has not retired.
+/// The lines that a forward has not retired.
 pub struct Left {
     /// The first pending line, or the end.
     pub from: Position,
@@ -131,7 +131,7 @@ impl Cursor {
 impl Inspection {
     pub fn of(dir: &Path) -> Result<Self, InspectError> {
         let names = list(dir)?;
-        // The cursors first: what they say is then not ahead of the segments found.
+        // The cursors come first: their positions are then not ahead of the segments found.
         let mut found = Vec::new();
         for name in names.iter().filter(|name| cursor::is_cursor(name)) {
             let path = dir.join(name);
@@ -142,7 +142,7 @@ impl Inspection {
             };
             found.push((path, cursor::forward_of(name), slots));
         }
-        // And the segments anew, for the relay goes on.
+        // The segments are listed again, because the relay may have begun new ones.
         let names = list(dir)?;
         let mut segments = segment_files(dir, &names, segment::number_of)?;
         let kept = segment_files(dir, &names, |name| segment::number_of(name.strip_suffix(".damaged")?))?;
@@ -166,7 +166,7 @@ impl Inspection {
         self.id.map(|id| hex::encode(&id))
     }
 
-    /// The end of the lines. The newest segment is read for it.
+    /// The end of the lines. Reads the newest segment.
     pub fn end(&self) -> Result<Position, InspectError> {
         let Some((newest, head)) = self.sound().last() else {
             return Ok(Position { segment: 0, offset: HEADER_LEN, line: 0 });
@@ -181,7 +181,7 @@ impl Inspection {
         Ok(end)
     }
 
-    /// What the forward of a cursor would be sent by a relay that starts on this spool now.
+    /// The lines that a relay would send to the forward of this cursor if it started now.
     pub fn left(&self, cursor: &Cursor, end: Position) -> Left {
         let segments: VecDeque<Segment> = self.sound().map(|(file, head)| file.in_log(head)).collect();
         let oldest = segments.front().map_or(end, Segment::start);
@@ -192,21 +192,22 @@ impl Inspection {
         Left { from: acknowledged, pending, replayable: acknowledged.line - retired.line }
     }
 
-    /// The lines a segment has by the numbers: up to the first one of the next segment. `None`: nobody knows.
+    /// The number of lines of a segment, by the first line of the next segment. `None`: the header is not valid.
     pub fn numbered(&self, file: &SegmentFile, end: Position) -> Option<u64> {
         let first = file.head.as_ref().ok()?.first_line;
         let next = self.sound().find(|(other, _)| other.number > file.number).map(|(_, head)| head.first_line);
         Some(next.unwrap_or(end.line).saturating_sub(first))
     }
 
-    /// The segments that belong to the spool, oldest first.
+    /// The segments with a valid header of this spool, oldest first.
     fn sound(&self) -> impl DoubleEndedIterator<Item = (&SegmentFile, &Head)> {
         self.segments.iter().filter_map(|file| Some((file, file.head.as_ref().ok()?)))
     }
 }
 
 impl SegmentFile {
-    /// What the segment consists of from an offset on, [`SegmentFile::START`] for all of it. `None`: the file is gone, which is no error.
+    /// The parts of the segment from an offset on; [`SegmentFile::START`] for all of it. `None`: the file was removed,
+    /// which is no error.
     pub fn pieces(&self, from: u64) -> Result<Option<Pieces>, InspectError> {
         let failed = |source| InspectError { what: "read", path: self.path.clone(), source };
         let opened = File::open(&self.path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
@@ -220,12 +221,12 @@ impl SegmentFile {
         Ok(Some(Pieces { file, key: self.key, at, end, runs: VecDeque::new(), searched: 0, why }))
     }
 
-    /// Whether the segment has no header yet, and no line.
+    /// Whether the segment has no header yet, and so no line.
     pub fn is_torn(&self) -> bool {
         self.head.as_ref().err() == Some(&HeadFault::Torn)
     }
 
-    /// Where the records begin.
+    /// The offset of the first record.
     pub const START: u64 = HEADER_LEN;
 
     /// The first line from an offset on.
@@ -237,14 +238,14 @@ impl SegmentFile {
         Ok(self.pieces(offset)?.and_then(|mut pieces| pieces.find_map(first)))
     }
 
-    /// The last line. Records tell how long they are and not how long the one before was, so it is searched as behind
-    /// damage, in the last bytes of the file.
+    /// The last line. A record has its own length and not that of the record before, so records cannot be read
+    /// backwards. The last bytes of the file are searched for records as behind damage.
     pub fn last(&self) -> Result<Option<Vec<u8>>, InspectError> {
         for window in LAST_WINDOWS {
             let Some(pieces) = self.pieces(HEADER_LEN)? else { return Ok(None) };
             let start = pieces.end.saturating_sub(window).max(HEADER_LEN);
             let (bytes, _) = segment::read_up_to(&pieces.file, start, (pieces.end.saturating_sub(start)) as usize);
-            // A run may begin with the window, too.
+            // The salvage skips a run that begins exactly at the window's start.
             let whole = Batch::decode(bytes.clone(), u64::MAX, self.key).0;
             let runs = record::salvage(&bytes, self.key).runs.into_iter().rev();
             let mut found = runs.map(|run| Batch::decode(bytes[run].to_vec(), u64::MAX, self.key).0).chain([whole]);
@@ -269,16 +270,17 @@ impl SegmentFile {
     }
 }
 
-/// The pieces of one segment. The file stays open meanwhile: its room is not given back before.
+/// The parts of one segment. The file stays open meanwhile, so the file system frees the space of a removed segment
+/// only afterwards.
 pub struct Pieces {
     file: File,
     key: u32,
     at: u64,
     /// The file's end when it was opened.
     end: u64,
-    /// Good records that were found behind damage, as file offsets.
+    /// Valid records that were found behind damage, as file offsets.
     runs: VecDeque<Range<u64>>,
-    /// There is no other run before this offset.
+    /// The search has found all runs up to this offset.
     searched: u64,
     why: String,
 }
@@ -295,7 +297,7 @@ impl Iterator for Pieces {
                     if lines.is_none() || self.at >= run.end {
                         self.runs.pop_front();
                     }
-                    // None: it could be read a moment ago.
+                    // `None`: the file has changed since the search.
                     return lines.or_else(|| Some(self.skip_to(run.end)));
                 }
                 None if self.at < self.searched => return Some(self.skip_to(self.searched)),
@@ -318,7 +320,7 @@ impl Pieces {
         (batch.byte_len() > 0).then_some(Piece::Lines { offset, batch })
     }
 
-    /// There is no record here: looks for those behind.
+    /// Searches for valid records behind the current offset, where there is none.
     fn search(&mut self) {
         let want = SEARCH_BYTES.min(self.end - self.at) as usize;
         let (bytes, unreadable) = segment::read_around(&self.file, self.at, want);
@@ -328,9 +330,9 @@ impl Pieces {
         self.searched = self.at + bytes.len() as u64;
         match unreadable {
             Some(error) => self.why = error.to_string(),
-            // It ends here now.
+            // The file has become shorter.
             None if bytes.len() < want => self.end = self.searched,
-            // What was cut by the window is read whole.
+            // The next search begins behind the last run, so that a record that the window has cut is read whole.
             None if self.searched < self.end => {
                 self.searched = self.runs.back().map_or(self.searched, |last| last.end);
             }
@@ -348,7 +350,7 @@ impl Pieces {
     }
 }
 
-/// The names in the directory that are text: others are no files of ours.
+/// The names in the directory that are valid UTF-8. The spool creates no others.
 fn list(dir: &Path) -> Result<Vec<String>, InspectError> {
     let failed = |source| InspectError { what: "list", path: dir.to_owned(), source };
     let mut names = Vec::new();
@@ -397,10 +399,10 @@ fn head(path: &Path, number: u64) -> io::Result<HeadRead> {
     })
 }
 
-/// What a relay would not believe either. The lines behind a damaged header can be read all the same, if nothing else is
-/// wrong: what they are mixed with is known.
+/// Rejects the headers that a relay would reject too. Lines behind a damaged header can still be read, because the key
+/// of their checksums follows from the spool's id and the segment's number.
 fn doubt(segments: &mut [SegmentFile], id: Option<SpoolId>) {
-    // No segment is begun before the one before it has its header.
+    // A header is written before the next segment is created, so only the newest segment can be torn.
     let behind = segments.iter().rposition(|file| !file.is_torn()).unwrap_or(0);
     for file in segments[..behind].iter_mut().filter(|file| file.is_torn()) {
         file.head = Err(HeadFault::Damaged);
@@ -437,10 +439,11 @@ impl InspectError {
     }
 }
 
-/// Bytes of a segment that are read at once.
+/// Bytes of a segment per read.
 const PIECE_BYTES: usize = 256 << 10;
-/// Bytes in which good records are searched behind damage: more than a segment has.
+/// Bytes per search for valid records behind damage: more than a segment has by default.
 const SEARCH_BYTES: u64 = 64 << 20;
-/// Bytes at a segment's end in which its last line is searched: first for usual lines, then for the longest.
+/// Bytes at the end of a segment that are searched for its last line: first for lines of usual length, then for the
+/// longest.
 const LAST_WINDOWS: [u64; 2] = [64 << 10, 4 << 20];
 const CHECKSUM: &str = "checksum mismatch";

@@ -1,8 +1,8 @@
-//! The keeper: does to the directory what forwards bring about. It writes cursors and dead letters and removes segments that
-//! nobody needs any more, on a thread of its own, so that nobody who forwards waits for a disk that hangs.
+//! The keeper: a thread that changes the directory for the forwards. It writes cursors and dead letters, and removes
+//! segments that no forward needs any more. So no forward waits for a disk that hangs.
 //!
-//! Before the thread is started each job is done by whoever hands it over. The queue is bounded by what there is: one job to
-//! write all cursors, one dead letter for each forward, one for each segment.
+//! Before the thread is started, the caller of `hand_over` does each job itself. The queue needs no limit: it has at
+//! most one job to write all cursors, one dead letter for each forward, and one job for each segment.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,68 +24,68 @@ use super::resend;
 use super::segment;
 use crate::hex;
 
-/// Moving cursors are written at most this often: a microsecond each, but for every acknowledgement it adds up. A relay that
-/// is killed sends again what was retired in this time.
+/// Cursors that move are written at most this often. A write takes a microsecond, but one for every acknowledgement
+/// would add up. After a kill, the relay sends again the lines that were retired in this time.
 const WRITE_EVERY: Duration = Duration::from_millis(5);
 
-/// How often it is looked whether somebody has moved dead letters away, or wants them sent again.
+/// How often the keeper checks whether dead letters were moved away or are to be sent again.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) enum Job {
     /// Reads the cursor of a forward.
     Load(String, oneshot::Sender<CursorFile>),
-    /// From now on the cursor of this number is kept in this file.
+    /// From now on this file stores the cursor of this index.
     Keep(usize, CursorFile),
-    /// This cursor is no more.
+    /// Removes the file of a cursor.
     Forget(usize),
     /// Cursors have moved.
     WriteCursors,
     Reject(Letter, oneshot::Sender<io::Result<()>>),
     /// Takes the file of a segment that is no longer in the catalog out of the directory.
     Discard(Segment),
-    /// The last user of a removed file pays for its removal.
+    /// Closes a file. Closing a removed file frees its space, which can take long.
     Close(Arc<File>),
-    /// Does this.
+    /// Runs a closure.
     Do(Box<dyn FnOnce(&Log) + Send>),
-    /// Answers when all that was handed over before is done.
+    /// Answers when all earlier jobs are done.
     Settle(oneshot::Sender<()>),
 }
 
 /// A line that the collector of a forward has refused for good.
 pub(super) struct Letter {
-    /// The forward's cursor, and its name.
+    /// The index of the forward's cursor.
     pub index: usize,
     pub forward: String,
     pub session: u32,
     pub number: u64,
     pub why: String,
     pub line: Vec<u8>,
-    /// It is a dead letter again: that it was one does not mean that it is written.
+    /// The line was a dead letter before, so the number of the earlier letter does not mean that this one is written.
     pub is_resent: bool,
 }
 
-/// A job, and the log it is about, which lives until the job is done.
+/// A job and its log. The log lives until the job is done.
 type Queued = (Arc<Log>, Job);
 #[cfg(test)]
 pub(super) type Queue = Receiver<Queued>;
 
-/// The one that does the jobs.
+/// Runs the jobs: the caller's thread, or the keeper's thread.
 pub(super) enum Keeper {
     Caller(Work),
     Thread(Sender<Queued>),
 }
 
-/// What the jobs are done with.
+/// The state of the jobs.
 #[derive(Default)]
 pub(super) struct Work {
-    /// The cursor files by the cursor's number.
+    /// The cursor files, by the cursor's index.
     cursors: BTreeMap<usize, CursorFile>,
     dead_letters: BTreeMap<usize, DeadLetters>,
     /// A cursor cannot be written.
     trouble: Hysteresis,
-    /// Segments that nobody needs cannot be removed.
+    /// Segments that no forward needs cannot be removed.
     litter: Hysteresis,
-    /// The directory's generation in which the cursors were opened.
+    /// The generation of the directory in which the cursor files were opened.
     generation: u64,
 }
 
@@ -94,7 +94,7 @@ impl Keeper {
         Self::Caller(Work::default())
     }
 
-    /// Errors: the thread cannot be started, and no job is done any more.
+    /// Errors: the thread cannot be started, and no more jobs are done.
     pub fn start(&mut self, log: &Arc<Log>) -> io::Result<()> {
         if let Self::Caller(work) = self {
             let (work, log) = (std::mem::take(work), Arc::downgrade(log));
@@ -115,14 +115,14 @@ impl Keeper {
     pub fn hand_over(&mut self, log: &Arc<Log>, job: Job) {
         match self {
             Self::Caller(work) => work.run(log, job),
-            // The thread ends with the log, and not before.
+            // The thread ends only when the log is dropped.
             Self::Thread(jobs) => drop(jobs.send((log.clone(), job))),
         }
     }
 }
 
 pub(super) fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
-    // Cursors that have moved, and when they may be written.
+    // Whether cursors have moved, and the time from which they may be written.
     let (mut moved, mut due) = (None, Instant::now());
     let mut looked = Instant::now();
     loop {
@@ -133,7 +133,7 @@ pub(super) fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
         match queued.recv_timeout(wait) {
             Ok((log, Job::WriteCursors)) => moved = Some(log),
             Ok((log, job)) => {
-                // Cursors are written with it, and the directory may be gone soon after.
+                // A `Settle` writes the cursors, and the directory may be gone soon after.
                 if matches!(job, Job::Settle(_)) {
                     moved = None;
                 }
@@ -155,7 +155,7 @@ pub(super) fn run(mut work: Work, log: Weak<Log>, queued: &Receiver<Queued>) {
 
 impl Work {
     fn run(&mut self, log: &Log, job: Job) {
-        // Nobody waits for an answer any more if it took too long.
+        // Sending an answer fails if the asking task has given up.
         match job {
             Job::Load(forward, answer) => drop(answer.send(CursorFile::load(&log.dir, &forward, log.id))),
             Job::Keep(index, mut file) => {
@@ -168,7 +168,7 @@ impl Work {
                 self.dead_letters.remove(&index);
                 let removed = match (self.cursors.remove(&index), log.home.check()) {
                     (Some(file), Ok(())) => file.remove(),
-                    // The directory is another one's.
+                    // The directory belongs to another spool.
                     _ => Ok(()),
                 };
                 self.cursor_result(log, removed);
@@ -189,7 +189,7 @@ impl Work {
     }
 
     fn write_cursors(&mut self, log: &Log) {
-        // What moves from here on is written the next time.
+        // A cursor that moves after this is written the next time.
         log.cursors_moved.store(false, Ordering::Release);
         if let Err(error) = log.home.check() {
             return self.cursor_result(log, Err(error));
@@ -207,7 +207,7 @@ impl Work {
         self.cursors = cursors;
     }
 
-    /// A cursor that cannot be written costs duplicates after a crash and nothing else: say it once and go on.
+    /// A cursor that cannot be written only causes duplicates after a crash. Logs it once and goes on.
     fn cursor_result(&mut self, log: &Log, result: io::Result<()>) {
         let dir = log.dir.display();
         match result {
@@ -244,7 +244,7 @@ impl Work {
     }
 }
 
-/// Somebody may have moved or shortened them, or want them sent again.
+/// Notices dead letters that a person has moved or shortened, or wants to be sent again.
 fn look_at_dead_letters(log: &Log) {
     if log.forwards().iter().any(|forward| resend::is_there(&log.dir, forward)) {
         log.resends.notify_waiters();
@@ -262,7 +262,7 @@ fn look_at_dead_letters(log: &Log) {
 pub(super) fn discard(log: &Log, segment: Segment, litter: &mut Hysteresis) {
     drop(segment.file);
     if log.home.check().is_err() {
-        return; // A file of that name would be another one's.
+        return; // A file of that name would belong to another spool.
     }
     let result = match segment.damaged {
         true => segment::set_aside(&log.dir, segment.number),

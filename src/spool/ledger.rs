@@ -1,15 +1,16 @@
-//! The ledger: how far each stream of another relay has got here, so that a line it sends again is known. Pure: bytes in,
-//! bytes out. It lies in the segments themselves, as *marks* between the lines, and so agrees with the lines that are
-//! there wherever a crash has cut the file.
+//! The ledger: how far each stream of another relay has been received, so that repeated lines are recognized
+//! (deduplication). Pure: bytes in, bytes out. The ledger is stored in the segments, as *marks* between the lines. So
+//! it agrees with the lines wherever a crash has cut the file.
 //!
 //! ```text
 //! mark    kind u8 = 1 │ session u32 │ first line u64 │ count u64 │ stream        the payload of a record, see `record`
 //! ```
 //!
-//! A mark goes before the lines of a delivered batch and is written with them: the next `count` lines are the stream's
-//! lines `first`, `first + 1`, …; what comes after those has no origin again. A mark with a count of 0 says that everything
-//! before `first` is here. Each segment begins with one such mark for every stream: the snapshot of the ledger, so that
-//! the newest segment alone tells all of it. A mark of any other kind only ends the run of lines before it.
+//! A mark is written before the lines of a delivered batch, in the same write: the next `count` lines are the stream's
+//! lines `first`, `first + 1`, …. Lines after those have no origin. A mark with a count of 0 says that everything
+//! before `first` has been received. Each segment begins with one such mark for every stream: the snapshot of the
+//! ledger. So the newest segment alone has the whole ledger. A mark of any other kind only ends the run of lines before
+//! it.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -20,25 +21,28 @@ use super::record::{self, RECORD_HEADER, Record};
 /// The longest name of a stream in bytes; lines from a longer one count as lines without an origin.
 pub(super) const MAX_STREAM: usize = 128;
 
-/// How much of each segment the snapshot may take, in bytes: room for some 1000 relays, and never more than a quarter of
-/// a segment. What was written to least recently is forgotten, sessions that others came after before all else.
+/// The most that a snapshot takes of each segment, in bytes: room for some 1000 relays, and never more than a quarter
+/// of a segment. Beyond it, the ledger forgets superseded sessions first, then streams without a proof, the least
+/// recently written first.
 const LEDGER_BYTES: u64 = 64 << 10;
 const SEGMENT_SHARE: u64 = 4;
 
-/// Names of streams that have proved who they are begin so; nobody else's lines come under such a name.
+/// The prefix of the names of streams that have proved their identity. No other stream's lines are stored under such a
+/// name.
 const PROVEN: &str = "key:";
 
-/// Sessions of one stream that are remembered. A relay that is killed again and again sends lines of its last session
-/// again, or of the one before; one that starts every second must not make others be forgotten.
+/// The number of sessions of one stream that are remembered. A relay that is killed repeatedly sends again lines of its
+/// last session or of the one before. A relay that restarts every second must not push out other relays.
 const SESSIONS: usize = 8;
 
-/// For each session of each stream the number of the line that comes next. Never goes back.
+/// The number of the next line, for each session of each stream. It never decreases.
 ///
-/// A session that is not in it is a new one, whatever its number: relays whose spools began as copies of one another, or
-/// that were set back to a snapshot, have streams of one name, and must not be taken for each other's past.
+/// A session that is not in the ledger is new, whatever its number. Relays whose spools are copies of one another, or
+/// that were reset to a snapshot, have the same stream name; their lines must not be taken for repetitions of each
+/// other.
 #[derive(Clone)]
 pub(super) struct Ledger {
-    /// The least recently written to comes first.
+    /// The least recently written first.
     streams: VecDeque<Stream>,
     /// Bytes of the snapshot; at most `limit`.
     bytes: u64,
@@ -63,26 +67,26 @@ impl Ledger {
         Self { streams: VecDeque::new(), bytes: 0, limit: LEDGER_BYTES.min(segment_bytes / SEGMENT_SHARE) }
     }
 
-    /// Goes with segments of another size from now on.
+    /// Changes the limit to segments of another size.
     pub fn fit(&mut self, segment_bytes: u64) {
         self.limit = LEDGER_BYTES.min(segment_bytes / SEGMENT_SHARE);
         self.forget();
     }
 
-    /// How many of the `lines` lines from `origin` are here already: always the first ones.
+    /// How many of the `lines` lines from `origin` have been received before: always the first ones.
     pub fn known(&self, origin: &Origin, lines: u64) -> u64 {
         let name = self.inherits(origin).unwrap_or(&origin.stream);
         let next = self.next(name, origin.session).unwrap_or_default();
         next.saturating_sub(origin.first_line).min(lines)
     }
 
-    /// The name under which all stands that is known of a stream which has only now proved who it is. Once: what is said under
-    /// the old name from then on is nothing to it.
+    /// The old name of a stream that has only now proved its identity, if the ledger has nothing under the new name.
+    /// The stream inherits once: later entries under the old name do not affect it.
     fn inherits<'o>(&self, origin: &'o Origin) -> Option<&'o str> {
         origin.was.as_deref().filter(|_| !self.streams.iter().any(|stream| *stream.name == *origin.stream))
     }
 
-    /// What the stream takes over, to be written as marks: each session, and the line that comes next.
+    /// The sessions that the stream inherits, and the next line of each. They are to be written as marks.
     pub fn inheritance(&self, origin: &Origin) -> Vec<(u32, u64)> {
         let Some(old) = self.inherits(origin) else { return Vec::new() };
         self.streams.iter().filter(|stream| *stream.name == *old).map(|stream| (stream.session, stream.next)).collect()
@@ -92,7 +96,7 @@ impl Ledger {
         self.streams.iter().rev().find(|stream| stream.is(name, session)).map(|stream| stream.next)
     }
 
-    /// Everything of the stream's session before this line is here.
+    /// Notes that everything of the stream's session before `next` has been received.
     pub fn advance(&mut self, name: &str, session: u32, next: u64) {
         let known = self.streams.iter().rposition(|stream| stream.is(name, session));
         let stream = match known.and_then(|at| self.streams.remove(at)) {
@@ -107,7 +111,7 @@ impl Ledger {
         self.forget();
     }
 
-    /// Makes room among the sessions of a stream.
+    /// Forgets the least recently written session of a stream that has [`SESSIONS`] of them.
     fn forget_a_session(&mut self, name: &str) {
         let mut sessions = (0..self.streams.len()).rev().filter(|at| *self.streams[*at].name == *name);
         if let Some(oldest) = sessions.nth(SESSIONS - 1) {
@@ -124,18 +128,18 @@ impl Ledger {
         }
     }
 
-    /// The least recently written to of the streams that anybody may have made up.
+    /// The least recently written stream without a proof: any sender can make up such names.
     fn unproven(&self) -> Option<usize> {
         self.streams.iter().position(|stream| !stream.name.starts_with(PROVEN))
     }
 
-    /// The least recently written to of the sessions whose relay has written in another one since.
+    /// The least recently written session whose stream has a more recently written one.
     fn superseded(&self) -> Option<usize> {
         let mut seen = HashSet::new();
         (0..self.streams.len()).rev().filter(|at| !seen.insert(&self.streams[*at].name)).last()
     }
 
-    /// What a segment begins with, as records.
+    /// The snapshot at the start of a segment, as records.
     pub fn snapshot(&self, key: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for stream in &self.streams {
@@ -149,7 +153,7 @@ impl Ledger {
     }
 }
 
-/// What is written between lines about those that follow.
+/// A mark: says where the lines that follow come from.
 pub(super) struct Mark<'a> {
     pub stream: &'a str,
     pub session: u32,
@@ -169,7 +173,7 @@ impl<'a> Mark<'a> {
         });
     }
 
-    /// `None` for a mark that means nothing to this version.
+    /// `None` for a mark of a kind that this version does not know.
     fn read(payload: &'a [u8]) -> Option<Self> {
         let (&KIND, rest) = payload.split_first()? else { return None };
         let (session, rest) = rest.split_first_chunk()?;
@@ -181,7 +185,7 @@ impl<'a> Mark<'a> {
     }
 }
 
-/// Appends a mark that says nothing but that the run of lines before it is over.
+/// Appends a mark that only ends the run of lines before it, and says that lines may be missing.
 pub(super) fn write_gap(out: &mut Vec<u8>, key: u32) {
     record::push_mark(out, key, |payload| payload.push(GAP));
 }
@@ -194,9 +198,9 @@ pub(super) fn mark_len(stream: &str) -> u64 {
 /// Reads a ledger back from a segment's records.
 pub(super) struct Replay {
     ledger: Ledger,
-    /// The lines that come next, as far as a mark has announced them.
+    /// The announced lines that come next.
     run: Option<Run>,
-    /// Something was missing so far.
+    /// Records were missing before the current place.
     gap: bool,
 }
 
@@ -237,8 +241,9 @@ impl Replay {
         }
     }
 
-    /// Something is missing here. Whose lines follow, nobody knows; and a run that does not go on where the ledger ends
-    /// may have had others before it that are missing. What the stream sends again is then taken again.
+    /// Notes that records are missing here. The origin of the lines that follow is unknown. A run that does not
+    /// continue where the ledger ends may come after other runs that are missing, so it does not count, and the
+    /// stream's repetitions are accepted.
     pub fn gap(&mut self) {
         self.end_run();
         self.gap = true;
@@ -293,7 +298,7 @@ mod tests {
         assert_eq!(ledger.known(&from("a", 2, u64::MAX), 5), 0);
     }
 
-    /// It keeps what it had, once; what others say under its old name is nothing to it from then on.
+    /// The stream keeps its history, once. Later entries under its old name do not count for it.
     #[test]
     fn a_stream_that_proves_who_it_is_inherits_once() {
         let mut ledger = Ledger::new(1 << 20);
@@ -312,7 +317,7 @@ mod tests {
         assert_eq!(ledger.known(&from("old", 2, 22), 5), 5);
     }
 
-    /// A stranger cannot push out those who have proved who they are by making up streams.
+    /// A stranger who makes up streams cannot push out streams that have proved their identity.
     #[test]
     fn who_has_proved_who_it_is_is_forgotten_last() {
         let mut ledger = Ledger::new(1 << 20);
@@ -321,7 +326,7 @@ mod tests {
         assert_eq!(ledger.known(&from("key:k/f", 1, 0), 1), 1);
     }
 
-    /// Two relays, each with a copy of the same spool, and one of them set back to a snapshot later.
+    /// Two relays with copies of the same spool; one of them is reset to a snapshot later.
     #[test]
     fn relays_with_one_name_are_not_taken_for_each_other() {
         let mut ledger = Ledger::new(1 << 20);
@@ -354,7 +359,7 @@ mod tests {
         }
         let known = |ledger: &Ledger| [0, 1, 2, 3].map(|n| ledger.known(&from(&format!("s{n}"), 1, 0), 1));
         assert_eq!(known(&ledger), [1, 0, 1, 1]);
-        // One that starts again takes the place of what it was before.
+        // A new session of a relay replaces its old session.
         ledger.advance("s0", 2, 10);
         assert_eq!(known(&ledger), [0, 0, 1, 1]);
         assert_eq!(ledger.snapshot(7).len() as u64, ledger.snapshot_len());

@@ -1,6 +1,6 @@
-//! The log: what writer and readers share, and where they meet. One lock around the [`Catalog`], held for arithmetic only: files
-//! are read, written, synced and removed outside of it. Forwards call from the runtime's thread, so that for them `keeper` and
-//! `read_head` have threads.
+//! The log: the state that writer and readers share. One lock guards the [`Catalog`], and is held for arithmetic only:
+//! files are read, written, synced and removed without it. Forwards call from the runtime's thread, so `keeper` and
+//! `read_head` have threads for their disk work.
 
 use std::fs::File;
 use std::io;
@@ -35,25 +35,25 @@ use crate::metrics::{ForwardMetrics, SpoolMetrics};
 pub(super) struct Log {
     pub dir: PathBuf,
     pub id: SpoolId,
-    /// What proves to others who has numbered the lines; `None`: it can be neither read nor made.
+    /// The key that proves to other relays who has numbered the lines; `None`: it can be neither read nor made.
     pub identity: Option<Arc<Identity>>,
     pub metrics: SpoolMetrics,
     pub fill: Arc<Fill>,
     catalog: Mutex<Catalog>,
     keeper: Mutex<Keeper>,
-    /// The keeper knows, or is about to be told, that cursors have moved.
+    /// The keeper has a job to write cursors, or is about to get one.
     pub cursors_moved: AtomicBool,
-    /// To the thread that reads segments, once it is started.
+    /// The queue of the thread that reads segments, once it is started.
     pub errands: OnceLock<Sender<Errand>>,
     pub home: Home,
-    /// Told as long as there are dead letters to be sent again.
+    /// Notified as long as there are dead letters to be sent again.
     pub resends: Notify,
     pub tap: Tap,
 }
 
-/// What can be read.
+/// The lines that can be read at a position.
 pub(super) enum Window {
-    /// A batch that was just written, from an offset in it on.
+    /// A batch in memory, from an offset on.
     Fresh {
         batch: Arc<Batch>,
         offset: usize,
@@ -62,7 +62,7 @@ pub(super) enum Window {
     Stored(Stored),
 }
 
-/// Where the oldest line lies that a forward has not got.
+/// The place of a forward's oldest pending line.
 pub(super) enum Oldest {
     Fresh {
         batch: Arc<Batch>,
@@ -76,9 +76,9 @@ pub(super) enum Oldest {
     },
 }
 
-/// A stretch of a segment's file.
+/// A range of a segment's file.
 pub(super) struct Stored {
-    /// `None`: it is not open.
+    /// `None`: the file is not open.
     pub file: Option<Arc<File>>,
     pub session: u32,
     pub key: u32,
@@ -86,7 +86,7 @@ pub(super) struct Stored {
     pub limit: u64,
     /// Lines from the read position to `limit`; at least one.
     pub lines: u64,
-    /// How many of these lines may be read now: up to what was passed over before.
+    /// How many of these lines may be read now: the lines before the next gap.
     pub max_lines: u64,
 }
 
@@ -122,18 +122,18 @@ impl Log {
         self.home.keep(|number| self.lock().segments.iter().any(|segment| segment.number == number))
     }
 
-    /// From here on nobody who reads, retires or rejects waits for a disk.
+    /// Starts the spool's threads. From now on reading, retiring and rejecting do not block on a disk.
     ///
     /// Errors: a thread cannot be started.
     pub fn start_threads(self: &Arc<Self>) -> io::Result<()> {
         self.keeper.lock().start(self)?;
         let errands = read_head::start()?;
-        // There is one writer, which is spawned once.
+        // There is one writer, and it is spawned once: the cell is empty.
         drop(self.errands.set(errands));
         Ok(())
     }
 
-    /// Jobs and errands go to threads that hang.
+    /// Sends jobs and errands to threads that hang.
     #[cfg(test)]
     pub fn hang(&self) -> (keeper::Queue, Receiver<Errand>) {
         let ((keeper, jobs), (errands, queued)) = (Keeper::hanging(), channel());
@@ -146,7 +146,7 @@ impl Log {
         self.keeper.lock().hand_over(self, job);
     }
 
-    /// A cursor is to be written.
+    /// Has the keeper write the cursors.
     pub fn cursor_moved(self: &Arc<Self>) {
         if !self.cursors_moved.swap(true, Ordering::AcqRel) {
             self.hand_over(Job::WriteCursors);
@@ -158,7 +158,7 @@ impl Log {
         self.lock().bytes
     }
 
-    /// What segments may take beside the dead letters.
+    /// The limits of the segments: without the bytes of the dead letters.
     pub fn limits(&self) -> Limits {
         self.lock().limits_beside()
     }
@@ -177,14 +177,14 @@ impl Log {
         MAX_DEAD_LETTER_BYTES.min(all.saturating_sub(others.sum()))
     }
 
-    /// A line of a forward is a dead letter.
+    /// Notes that a line of a forward is a dead letter.
     pub fn note_rejected(&self, index: usize, number: u64) {
         if let Some(cursor) = self.lock().cursors.get_mut(&index) {
             cursor.note_rejected(number);
         }
     }
 
-    /// All dead letters of a forward take so many bytes.
+    /// Notes how many bytes all dead letters of a forward take.
     pub fn note_dead_letters(&self, name: &str, bytes: u64) {
         let mut catalog = self.lock();
         catalog.dead_letters.insert(name.to_owned(), bytes);
@@ -196,12 +196,12 @@ impl Log {
         self.lock().cursors.values().map(|cursor| cursor.name.clone()).collect()
     }
 
-    /// The forwards that have dead letters, or had.
+    /// The forwards that have or had dead letters.
     pub fn with_dead_letters(&self) -> Vec<String> {
         self.lock().dead_letters.keys().cloned().collect()
     }
 
-    /// Whether there is a cursor of this forward, with a reader or without one.
+    /// Whether this forward has a cursor, with or without a reader.
     pub fn knows(&self, name: &str) -> bool {
         self.lock().cursors.values().any(|cursor| cursor.name == name)
     }
@@ -214,7 +214,7 @@ impl Log {
         Ok(index)
     }
 
-    /// The reader is gone; the cursor stays.
+    /// Notes that the reader is gone. Its cursor stays.
     pub fn release(&self, index: usize) {
         let mut catalog = self.lock();
         let cursor = catalog.cursor(index);
@@ -222,7 +222,7 @@ impl Log {
         cursor.rewind();
     }
 
-    /// The cursor goes, and holds nothing back any more.
+    /// Removes a cursor, which then holds back no segment.
     pub fn forget(self: &Arc<Self>, index: usize) {
         let mut catalog = self.lock();
         if let Some(cursor) = catalog.cursors.remove(&index) {
@@ -233,12 +233,12 @@ impl Log {
         self.remove_passed();
     }
 
-    /// `None`: the forward is no more.
+    /// `None`: the forward has been forgotten.
     pub fn positions(&self, index: usize) -> Option<Positions> {
         self.lock().cursors.get(&index).map(Cursor::positions)
     }
 
-    /// Lines that are pending, and lines that are replayable.
+    /// The numbers of pending and of replayable lines.
     pub fn left(&self, index: usize) -> (u64, u64) {
         let mut catalog = self.lock();
         let end = catalog.end;
@@ -246,23 +246,23 @@ impl Log {
         (cursor.pending(end), cursor.replayable())
     }
 
-    /// A new segment begins, which the next lines go to.
+    /// Adds a new segment, for the next lines.
     pub fn add(self: &Arc<Self>, segment: Segment) {
         let mut catalog = self.lock();
         catalog.bytes += segment.bytes;
         catalog.segments.push_back(segment);
         catalog.set_gauges(&self.metrics);
         drop(catalog);
-        // The segment before it is no longer the last one, and may have been passed by all long ago.
+        // The segment before it is no longer the last one, and every forward may have passed it.
         self.remove_passed();
     }
 
-    /// Whether every forward, and there is one, has retired all before `end`.
+    /// Whether there are forwards, and each has retired all lines before `end`.
     pub fn all_retired(&self, end: Position) -> bool {
         self.lock().all_retired(end.line)
     }
 
-    /// The last segment has `bytes` now.
+    /// Sets the size of the last segment.
     pub fn grow(&self, bytes: u64) {
         let mut catalog = self.lock();
         if let Some(last) = catalog.segments.back_mut() {
@@ -272,7 +272,7 @@ impl Log {
         catalog.set_gauges(&self.metrics);
     }
 
-    /// Readers may read up to `end`. `fresh`: what was written since the last time, as far as it was kept.
+    /// Lets readers read up to `end`. `fresh`: the batches written since the last call, if they were kept.
     pub fn publish(&self, end: Position, fresh: impl Iterator<Item = Fresh>) {
         let mut catalog = self.lock();
         self.metrics.spooled.inc_by(end.line - catalog.end.line);
@@ -284,21 +284,21 @@ impl Log {
         drop(read);
     }
 
-    /// Readers have to read back what was written.
+    /// Drops the batches in memory, so that readers read from the disk.
     #[cfg(test)]
     pub fn forget_fresh(&self) {
         self.lock().fresh = Default::default();
     }
 
-    /// Bytes and batches that readers need not read back.
+    /// Bytes and batches in memory.
     #[cfg(test)]
     pub fn fresh(&self) -> (usize, usize) {
         let catalog = self.lock();
         (catalog.fresh.bytes(), catalog.fresh.count())
     }
 
-    /// Gives up the oldest segment, and the lines in it that are not retired. Never the last one: false if there is
-    /// no other.
+    /// Evicts the oldest segment, with its lines that are not retired. Never evicts the last segment: returns false if
+    /// there is no other.
     pub fn evict_oldest(&self, litter: &mut Hysteresis) -> bool {
         let mut catalog = self.lock();
         if catalog.segments.len() < 2 {
@@ -311,13 +311,13 @@ impl Log {
         }
         catalog.set_gauges(&self.metrics);
         drop(catalog);
-        // Here and now: whoever asks waits for the room that it gives.
+        // Not by the keeper: the caller waits for the free space.
         gone.into_iter().for_each(|segment| keeper::discard(self, segment, litter));
         true
     }
 
-    /// The collector has everything before `up_to`. Positions never move backwards; one that is beyond the end was not
-    /// ours and is ignored. Returns how many lines are delivered by it.
+    /// Acknowledges everything before `up_to`. Positions never move backwards. A position beyond the end is ignored,
+    /// because this spool has not given it out. Returns how many lines this delivers.
     pub fn acknowledge(&self, index: usize, up_to: Position) -> u64 {
         let mut catalog = self.lock();
         let end = catalog.end;
@@ -330,8 +330,8 @@ impl Log {
         delivered
     }
 
-    /// Nothing before `up_to` will be sent again, which the collector has, too. Positions never move backwards; one that is
-    /// beyond the end was not ours and is ignored. Returns how many lines are delivered by it.
+    /// Retires everything before `up_to`, and acknowledges it too. Positions never move backwards. A position beyond
+    /// the end is ignored, because this spool has not given it out. Returns how many lines this delivers.
     pub fn retire(self: &Arc<Self>, index: usize, up_to: Position) -> u64 {
         let mut catalog = self.lock();
         if up_to.line > catalog.end.line {
@@ -344,12 +344,14 @@ impl Log {
         delivered
     }
 
-    /// The forward's `match` does not mean these of the lines that were read last. They are counted when they are passed.
+    /// Notes lines, of those read last, that the forward's `match` does not match. They are counted when the cursor
+    /// passes them.
     pub fn note_filtered(&self, index: usize, lines: &[Range<u64>]) {
         self.lock().cursor(index).note_filtered(lines);
     }
 
-    /// As [`retire`](Self::retire) does, but only what lies behind `from`: what lies before it may have to be sent again.
+    /// Retires as [`retire`](Self::retire) does, but only the lines behind `from`: lines before it may have to be sent
+    /// again.
     pub fn retire_beyond(&self, index: usize, from: Position, up_to: Position) -> u64 {
         let mut catalog = self.lock();
         if up_to.line > catalog.end.line {
@@ -360,16 +362,16 @@ impl Log {
         delivered
     }
 
-    /// Puts `read` back to `to`, or to the first line that is not retired, whichever is later, and says how many lines lie between.
+    /// Moves `read` back to `to` or to the first line that is not retired, whichever is later. Returns how many lines
+    /// lie between.
     pub fn rewind(&self, index: usize, read: &mut Position, to: Option<Position>) -> u64 {
         let retired = self.lock().cursor(index).rewind();
         let to = to.filter(|to| to.line > retired.line).unwrap_or(retired);
         std::mem::replace(read, to).line.saturating_sub(to.line)
     }
 
-    /// What can be read at `read`, which is moved to where that begins: out of segments that were evicted or are read
-    /// to their end. `None`: nothing for now.
-    /// Files are not touched.
+    /// The lines that can be read at `read`. Moves `read` out of segments that were evicted or are read to their end,
+    /// to where these lines begin. `None`: no line can be read now. Touches no files.
     pub fn window(self: &Arc<Self>, index: usize, read: &mut Position) -> Option<Window> {
         let mut catalog = self.lock();
         let cursor = catalog.cursor(index);
@@ -378,8 +380,8 @@ impl Log {
         }
         cursor.read = read.line;
         loop {
-            // What was passed over once is passed over again, also if it could be read now: the next relay may have taken
-            // what comes behind it, and would take it for known.
+            // A gap stays a gap, even if its lines could be read now: the next relay may have received the lines behind
+            // it, and would take these for repeated ones.
             while let Some(behind) = catalog.cursor(index).gap_at(read.line) {
                 *read = behind;
             }
@@ -427,7 +429,7 @@ impl Log {
         }
     }
 
-    /// Keeps a segment open for the next one who reads there.
+    /// Keeps a segment open for the next reader there.
     pub fn keep_open(&self, number: u64, file: &Arc<File>) {
         let mut catalog = self.lock();
         let i = catalog.find(number);
@@ -436,7 +438,7 @@ impl Log {
         }
     }
 
-    /// The oldest line that is pending for the forward called `name`. Reads and moves nothing; `None`: there is none.
+    /// The oldest pending line of the forward `name`. Reads no file and moves no position. `None`: no line is pending.
     pub fn oldest(&self, name: &str) -> Option<Oldest> {
         let catalog = self.lock();
         let mut at = catalog.cursors.values().find(|cursor| cursor.name == name)?.acknowledged();
@@ -455,14 +457,14 @@ impl Log {
         Some(Oldest::Stored { at, limit, key: segment.key })
     }
 
-    /// There are more segments than the one that is written to.
+    /// Whether the policy allows to evict, and there is a segment besides the one that is written to.
     pub fn can_evict(&self) -> bool {
         let catalog = self.lock();
         catalog.limits.when_full == WhenFull::DropOldest && catalog.segments.len() > 1
     }
 
-    /// There is nothing to be read at `read`, which moves to `found` in the same segment, or behind the segment. The lines
-    /// that are passed over will count as damaged.
+    /// Notes that nothing can be read at `read`. Moves `read` to `found` in the same segment, or behind the segment.
+    /// The lines between count as damaged.
     pub fn damaged(&self, index: usize, read: &mut Position, found: Option<Position>, why: &dyn std::fmt::Display) {
         let mut catalog = self.lock();
         let end = catalog.end;
@@ -487,8 +489,8 @@ impl Log {
         catalog.skip(index, read, to, &self.metrics);
     }
 
-    /// Removes the segments that every forward has retired, but never the last one, which carries the spool's id and the
-    /// line number to go on with.
+    /// Removes the segments that every forward has retired, but never the last one: it has the spool's id and the
+    /// number of the next line.
     fn remove_passed(self: &Arc<Self>) {
         loop {
             let mut catalog = self.lock();

@@ -1,8 +1,8 @@
-//! Opening: from a directory, in whatever state a crash has left it, to a writer and readers. Every repair happens here,
-//! and nothing that may have been a line is removed by one.
+//! Opens a spool: from a directory, in any state that a crash has left, to a writer and readers. Every repair happens
+//! here, and no repair removes bytes that may be a line.
 //!
-//! Only the newest segment is read. Of the others the headers are enough, so that opening takes milliseconds however
-//! much is spooled; damage in them is found when a reader gets there.
+//! Only the newest segment is read. Of the other segments the headers are enough, so opening takes milliseconds however
+//! much is spooled. Readers find the damage in the other segments when they get there.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -34,33 +34,33 @@ use crate::files;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 
-/// An open spool, to be taken apart.
+/// The parts of an open spool.
 pub struct Spool {
     pub writer: Writer,
     /// One for each of [`Options::forwards`], in that order.
     pub readers: Vec<Reader>,
-    /// For what changes later.
+    /// For changes while the spool is open.
     pub handle: Handle,
     pub report: Report,
 }
 
-/// What was found in the directory.
+/// The state of the directory at the opening.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Names this spool for as long as it lives.
+    /// Identifies this spool as long as it exists.
     pub id: SpoolId,
     pub segments: usize,
     /// Bytes of all segments.
     pub bytes: u64,
-    /// Bytes of a write that never finished, which were cut off.
+    /// Bytes of unfinished writes, which were cut off.
     pub torn_bytes: u64,
-    /// Files in which something could not be read, and which were kept aside.
+    /// Files that could not be read everywhere, and were kept aside.
     pub damaged: Vec<PathBuf>,
-    /// Cursors of forwards that are not in the options. They hold nothing back.
+    /// Cursors of forwards that are not in the options. They hold back no segments.
     pub stale_cursors: Vec<String>,
 }
 
-/// Why a spool cannot be opened. Damage is no reason.
+/// Why a spool cannot be opened. Damage does not prevent opening.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has the spool open.
@@ -77,7 +77,8 @@ pub enum OpenError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Without one nothing is lost: receivers take the lines as those of a relay that has never had a key.
+/// Reads or makes the spool's key. Without a key no line is lost: receivers treat the relay as one that has never had a
+/// key.
 fn identity_of(dir: &Path) -> Option<Identity> {
     let says = |error: &io::Error| {
         tracing::warn!(
@@ -90,7 +91,7 @@ fn identity_of(dir: &Path) -> Option<Identity> {
 }
 
 impl Spool {
-    /// Opens the spool in `options.dir`, which is created where it is missing, repairs it and takes its lock.
+    /// Opens the spool in `options.dir`. Creates the directory if it is missing, takes its lock, and repairs the spool.
     pub fn open(options: Options, metrics: &Metrics) -> Result<Self, OpenError> {
         check(&options)?;
         let lock = lock(&options.dir)?;
@@ -119,7 +120,7 @@ impl Spool {
         let mut catalog = Catalog::new(found.segments, end, limits, dead_letters);
         let mut opened = Vec::new();
         for (name, file) in options.forwards.iter().zip(cursors) {
-            // Names were found to differ; one that did not would be a mistake in that check.
+            // `check` has refused equal names, so this cannot fail.
             let index = catalog.add_cursor(name, file.positions(), metrics.forward(name));
             opened.push((index.map_err(io_error("read twice from", &options.dir))?, name.clone(), file));
         }
@@ -159,7 +160,7 @@ impl Spool {
     }
 }
 
-/// The directory's content on its way to a [`Catalog`].
+/// The directory's content, from which the [`Catalog`] is made.
 #[derive(Default)]
 struct Found {
     numbers: Vec<u64>,
@@ -175,12 +176,13 @@ impl Found {
         let failed = |source| io_error("list", &options.dir)(source);
         for entry in fs::read_dir(&options.dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            // A name that is not text is no file of ours.
+            // The spool creates no names that are not UTF-8.
             let Some(name) = name.to_str() else { continue };
             if let Some(number) = segment::number_of(name) {
                 self.numbers.push(number);
             }
-            // The number of a segment kept aside is not given again: its name would be taken when the next one is kept.
+            // The number of a segment kept aside is not used again: otherwise, keeping the next segment of that number
+            // would find its name taken.
             let number = segment::number_of(name.strip_suffix(".damaged").unwrap_or(name));
             self.last_number = self.last_number.max(number.unwrap_or(0));
             if cursor::is_cursor(name) && !wanted.iter().any(|wanted| wanted == name) {
@@ -192,7 +194,7 @@ impl Found {
         Ok(())
     }
 
-    /// Fills `segments` with what belongs together; puts aside what does not.
+    /// Reads the headers. Fills `segments` with the valid ones, and puts the other files aside.
     fn read_headers(&mut self, options: &Options) -> Result<(), OpenError> {
         let dir = &options.dir;
         let mut sound = Vec::new();
@@ -217,7 +219,7 @@ impl Found {
                 _ => self.keep_aside(dir, number),
             }
         }
-        // The newest segment says which spool this is: what else lies here was copied from another one.
+        // The newest segment has the spool's id; segments with another id were copied from elsewhere.
         self.id = sound.last().map_or_else(|| (options.random)().to_le_bytes(), |(newest, _)| newest.id);
         for (header, bytes) in sound {
             let rises = self.segments.back().is_none_or(|before| before.first_line <= header.first_line);
@@ -230,9 +232,9 @@ impl Found {
         Ok(())
     }
 
-    /// Finds the end of the log, cutting off what a crash left half-written behind it. Also drops segments without
-    /// lines, except for one that is alone: it carries the spool's id. The ledger is what the segment says that is the
-    /// newest then, and so agrees with the lines that are there.
+    /// Finds the end of the log, and cuts off an unfinished write behind it. Removes segments without lines at the end,
+    /// except the only one: it has the spool's id. The ledger is read from the segment that is then the newest, and so
+    /// agrees with the lines.
     fn repair_newest(&mut self, options: &Options, cursors: &[CursorFile]) -> Result<(Position, Ledger), OpenError> {
         let dir = &options.dir;
         loop {
@@ -261,27 +263,29 @@ impl Found {
                 } else {
                     self.report.torn_bytes += tail.len() as u64;
                     newest.bytes = good;
-                    // Where it cannot be cut it is left: nothing is appended to it, and its lines end before.
+                    // An error is ignored: nothing is appended to this file, and readers stop before the torn bytes.
                     drop(file.set_len(good));
                 }
             }
             if lines > 0 || alone || damaged {
-                // What the ledger says is here must be as safe as the policy promises before anybody is told so.
+                // Lines that the ledger knows are reported to their senders as received, so they must be as safe as the
+                // policy promises.
                 let unsafe_yet = options.sync == Sync::Always && file.sync_data().is_err();
                 let ledger = if unsafe_yet { Ledger::new(segment_bytes(options)) } else { replay.end() };
                 return Ok((end, ledger));
             }
-            // One that stays is found empty again the next time.
+            // An error is ignored: the next opening finds the empty segment again.
             drop(fs::remove_file(&path));
             self.segments.pop_back();
         }
     }
 
-    /// Moves the lines behind damage in the newest segment to a segment of their own, for their numbers are lost: how many
-    /// are missing before them is only known to be at least one for each gap. A new session numbers them, so that no
-    /// number is given twice. Keeps the damaged file aside as it was found. Returns where the log ends then.
+    /// Moves the lines behind damage in the newest segment to a new segment, because their numbers are lost: the number
+    /// of missing lines at each gap is unknown and at least one. A new session numbers them, so that no number
+    /// identifies two lines. Keeps a copy of the damaged file aside. Returns the new end of the log.
     ///
-    /// The disk may have no room for that, which must not keep the relay from starting: then they are read where they are.
+    /// If the disk has no room for the new segment, the relay must start all the same: the lines are then read in
+    /// place.
     fn rescue(
         &mut self,
         Options { dir, random, .. }: &Options,
@@ -291,7 +295,7 @@ impl Found {
         replay: &mut Replay,
     ) -> Position {
         let Some(newest) = self.segments.back_mut() else { return at };
-        // What every forward has passed is not read again.
+        // Lines that every forward has retired are not moved.
         let skip = usize::try_from(passed.saturating_sub(at.offset)).unwrap_or(usize::MAX);
         let (mut records, mut lost) = (Vec::new(), u64::from(salvage.runs.is_empty() && skip < tail.len()));
         for run in salvage.runs {
@@ -339,7 +343,7 @@ impl Found {
         Position { segment: header.number, offset: bytes, line }
     }
 
-    /// One that cannot be renamed is found again the next time; it must not keep the relay from starting.
+    /// Renames a damaged segment. If that fails, the next opening finds it again; the relay must start all the same.
     fn keep_aside(&mut self, dir: &Path, number: u64) {
         let kept = segment::set_aside(dir, number).is_ok();
         self.report.damaged.push(if kept { segment::aside_path(dir, number) } else { segment::path(dir, number) });
@@ -361,7 +365,7 @@ impl Found {
     }
 }
 
-/// Copies a segment: the `good` bytes that can be read, and what is left behind them.
+/// Copies a segment: its `good` readable bytes, and then `tail`.
 fn keep_copy(mut file: &File, to: &Path, good: u64, tail: &[u8]) -> io::Result<()> {
     let mut copy = files::create(to)?;
     file.rewind()?;
@@ -369,7 +373,7 @@ fn keep_copy(mut file: &File, to: &Path, good: u64, tail: &[u8]) -> io::Result<(
     copy.write_all(tail)
 }
 
-/// How far a segment is good: the offset behind its last record, and its lines.
+/// Reads a segment up to its first fault. Returns the offset behind the last valid record, and the number of lines.
 fn scan(file: &File, segment: &Segment, replay: &mut Replay) -> (u64, u64) {
     let (mut good, mut lines) = (HEADER_LEN, 0);
     while let Ok((batch, _)) = segment::read(file, good, segment.bytes, SCAN_BYTES, u64::MAX, segment.key)
@@ -386,7 +390,7 @@ fn segment_bytes(options: &Options) -> u64 {
     options.segment_bytes.min(options.max_bytes / 2)
 }
 
-/// The offset in the newest segment that every forward has passed.
+/// The offset in the newest segment that every forward has retired.
 fn passed(cursors: &[CursorFile], newest: u64) -> u64 {
     let offset = |cursor: &CursorFile| match cursor.positions() {
         Some(Positions { retired, .. }) if retired.segment == newest => retired.offset,
@@ -407,10 +411,10 @@ fn check(options: &Options) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The file whose lock says that a relay has the spool.
+/// The file that a relay locks while it has the spool open.
 pub(super) const LOCK: &str = "lock";
 
-/// Makes the directory where it is missing, and takes its lock.
+/// Creates the directory if it is missing, and takes its lock.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     files::create_dir_all(dir).map_err(io_error("create", dir))?;
     let path = dir.join(LOCK);
@@ -423,13 +427,13 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// The disk has lost it, and trying again does not help.
+/// Whether the disk has lost data, so that trying again does not help.
 fn is_damage(error: &io::Error) -> bool {
     let raw = error.raw_os_error().map(Errno::from_raw);
     matches!(raw, Some(Errno::EIO | Errno::EUCLEAN | Errno::EBADMSG))
 }
 
-/// Whose a spool must be, when that is what is wrong.
+/// The owner that a spool must have, as advice for a permission error.
 fn whose(error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
@@ -442,5 +446,5 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenEr
     move |source| OpenError::Io { what, path: path.to_owned(), source }
 }
 
-/// Bytes read at once while looking for the end.
+/// Bytes per read while looking for the end.
 const SCAN_BYTES: usize = 1 << 20;

@@ -1,15 +1,15 @@
-//! How fast the writer may be, where it has a limit: so that a flood of messages leaves the disk to others. Plain arithmetic
-//! on the time that is handed in.
+//! Limits the rate of the writer (`max-rate`), so that a flood of messages leaves disk bandwidth to other programs.
+//! Pure arithmetic on the time that the caller passes.
 
 use std::time::{Duration, Instant};
 
-/// How much of a pause may be made up for: what was written slowly, or not at all, is not owed for ever.
+/// The most unused time that may be made up for. Older pauses give no credit.
 const CREDIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Pace {
     /// Bytes a second.
     rate: u64,
-    /// When all that was written may have been written.
+    /// The time at which the written bytes conform to the rate.
     due: Instant,
 }
 
@@ -18,7 +18,7 @@ impl Pace {
         Self { rate, due: now }
     }
 
-    /// So many bytes were written. How long to wait before the next.
+    /// Notes written bytes. Returns how long to wait before the next write.
     pub fn wrote(&mut self, bytes: u64, now: Instant) -> Duration {
         let earliest = now.checked_sub(CREDIT).unwrap_or(now);
         self.due = self.due.max(earliest) + Duration::from_secs_f64(bytes as f64 / self.rate as f64);

@@ -1,6 +1,5 @@
-//! The probe: whether the spool can be written, asked of the thread that writes it. That thread alone knows whether it
-//! stands still, and whether it could make room; and what it tries is not the spool but a file beside it, so that asking
-//! changes nothing.
+//! The probe asks the writer's thread whether the spool can be written. Only that thread knows whether it stands still,
+//! and whether it could make room. It writes a test file beside the spool, so that asking changes nothing.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,27 +15,28 @@ use super::inlet::{Inlet, Queued};
 use super::writer::{LastRefusal, Writer, is_full};
 use crate::files;
 
-/// A writer that has not answered by then stands still. Below the 3 s that our image's HEALTHCHECK waits.
+/// A writer that has not answered in this time stands still. Less than the 3 s that the image's HEALTHCHECK waits.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// An answer is good for so long: however often it is asked, the disk is touched no more than this.
+/// An answer is valid for this time, which limits how often the disk is touched.
 const ANSWER_HOLDS: Duration = Duration::from_secs(1);
-/// What the disk refused so long ago says nothing about now. Losses are told every 5 s, so it is tried again before.
+/// An older refusal of the disk says nothing about now. Losses are reported every 5 s, so a line tries the disk again
+/// earlier.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
-/// What is written to try, in bytes: the longest message there is by default.
+/// The size of the test file, in bytes: the longest message by default.
 const PROBE_BYTES: usize = 64 << 10;
 const PROBE_FILE: &str = "probe";
 
 /// Asks whether the spool can be written.
 pub struct Prober {
     queue: WeakUnboundedSender<Queued>,
-    /// There is never more than one question without an answer; held for arithmetic only.
+    /// At most one question is open at a time. The lock is held for arithmetic only.
     asked: Mutex<Option<Question>>,
 }
 
-/// When the writer answered, and what: `None`, as long as it has not.
+/// The time of the writer's answer, and the answer; `None` as long as there is none.
 pub(super) type Answered = Option<(Instant, Result<(), String>)>;
 
-/// What the writer was asked. Everybody who asks meanwhile, or soon after, gets the answer to it.
+/// A question to the writer. All callers get the same answer while the question is open, and shortly after.
 #[derive(Clone)]
 struct Question {
     asked: Instant,
@@ -44,17 +44,18 @@ struct Question {
 }
 
 impl Prober {
-    /// Asks the writer behind `inlet`, and does not keep it from ending.
+    /// A prober of the writer behind `inlet`. It does not keep the writer from ending.
     pub fn new(inlet: &Inlet) -> Self {
         Self { queue: inlet.weak_queue(), asked: Mutex::default() }
     }
 
-    /// Whether a line that came now would be spooled, as far as the disk has a say in it. A spool that is full by its own
-    /// `max-size` can be written: what becomes of lines then is its policy's choice. Errors say why not.
+    /// Whether the disk would take a line now. A spool that is full by its own `max-size` can be written: its policy
+    /// decides about the lines. Errors say why the spool cannot be written.
     pub async fn ask(&self) -> Result<(), String> {
         let ended = || Err("the spool is closed: the relay is stopping".to_owned());
         let Some(Question { asked, mut answer }) = self.question() else { return ended() };
-        // Whoever asks a writer that has stalled for so long already hears it at once.
+        // The time counts from the first question, so a caller learns at once of a writer that has stalled for
+        // longer.
         let end = (asked + ANSWER_WITHIN).into();
         match timeout_at(end, answer.wait_for(Option::is_some)).await {
             Ok(Ok(answered)) => answered.as_ref().map_or_else(ended, |(_, answer)| answer.clone()),
@@ -63,7 +64,7 @@ impl Prober {
         }
     }
 
-    /// The one that is open, or whose answer still holds; else a new one. `None`: there is nobody to ask any more.
+    /// The open question, or the last one if its answer is still valid, or else a new one. `None`: the writer is gone.
     fn question(&self) -> Option<Question> {
         let mut asked = self.asked.lock();
         if let Some(question) = &*asked
@@ -87,7 +88,7 @@ impl Prober {
 }
 
 impl Writer {
-    /// Whether the disk takes what is written.
+    /// Whether the disk takes lines.
     pub(super) fn probe(&mut self) -> Result<(), String> {
         if let Err(error) = self.keep_home() {
             return Err(format!("{} is not the spool's any more: {error}", self.log.dir.display()));
@@ -99,7 +100,7 @@ impl Writer {
             return Err(format!("the disk of {} refuses lines: {why}", dir.display()));
         }
         match write_probe(dir) {
-            // There is room for the next line, at the price of older ones; the policy says that it may be paid.
+            // Eviction makes room for the next line, and the policy allows it.
             Err(error) if is_full(&error) && self.could_make_space() => Ok(()),
             Err(error) => Err(format!("{} cannot be written: {error}", dir.display())),
             Ok(()) => Ok(()),
@@ -114,7 +115,7 @@ impl Writer {
 fn write_probe(dir: &Path) -> io::Result<()> {
     let path = dir.join(PROBE_FILE);
     let written = files::create(&path).and_then(|mut file| file.write_all(&[0; PROBE_BYTES]));
-    // Also what a full disk took of it.
+    // Also removes the part that a full disk has taken.
     let removed = fs::remove_file(&path);
     written.and(removed)
 }
@@ -131,16 +132,16 @@ mod tests {
         let (first, second) = tokio::join!(prober.ask(), prober.ask());
         assert!(first.as_ref().is_err_and(|why| why.contains("stalled")), "{first:?}");
         assert_eq!((first, queued.len()), (second, 1));
-        // Whoever asks now hears at once what the one that is open has come to.
+        // The next call gets the answer to the open question at once.
         let Ok(Queued::Probe(answer)) = queued.try_recv() else { panic!("a probe") };
         answer.send_replace(Some((Instant::now(), Ok(()))));
         assert_eq!((prober.ask().await, queued.len()), (Ok(()), 0));
-        // An answer from long ago is none.
+        // An old answer is not valid.
         answer.send_replace(Some((Instant::now() - ANSWER_HOLDS, Ok(()))));
         assert!(prober.ask().await.is_err_and(|why| why.contains("stalled")));
         let Ok(Queued::Probe(answer)) = queued.try_recv() else { panic!("another probe") };
         answer.send_replace(Some((Instant::now() - ANSWER_HOLDS, Ok(()))));
-        // It does not keep the queue open.
+        // The prober does not keep the queue open.
         drop(inlet);
         assert!(prober.ask().await.is_err_and(|why| why.contains("stopping")));
     }

@@ -1,10 +1,10 @@
-//! How far one forward is, and what became of each line on the way. Counting is done where a position moves, and nowhere
+//! The positions of one forward, and the counts of its lines. Lines are counted where a position moves, and nowhere
 //! else.
 //!
-//! A forward has two positions. *Acknowledged*: the collector has everything before it, as far as the transport can tell, or
-//! the line was filtered, rejected, evicted or lost. Each line is counted once, when this position passes it. *Retired*:
-//! nothing before it will be sent again, and its segments may go. What lies between the two is replayable: it was counted,
-//! and is sent again if the connection breaks. Retired never runs ahead of acknowledged.
+//! A forward has two positions. *Acknowledged*: the collector has everything before it, as far as the transport can
+//! tell, or the line was filtered, rejected, evicted or lost. Each line is counted once, when this position passes it.
+//! *Retired*: no line before it will be sent again, and its segments may be removed. Lines between the two are
+//! replayable: they have been counted, and are sent again if the connection breaks. Retired never passes acknowledged.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,30 +12,31 @@ use std::ops::Range;
 use super::Position;
 use crate::metrics::ForwardMetrics;
 
-/// Ranges of filtered lines, and of rejected ones, that are kept for each forward, at 24 bytes each. There is more than one
-/// only where they and other lines alternate and none is acknowledged. One more is merged with the last: the counts of
-/// *filtered* and *delivered* are then exact again when all of it is acknowledged, and their sum always is.
+/// The most ranges of filtered lines, and of rejected ones, that are kept for each forward, at 24 bytes each. Many
+/// ranges arise only while such lines alternate with others and none is acknowledged. A further range is merged with
+/// the last one. The counts of *filtered* and *delivered* are then exact again when all of the merged range is
+/// acknowledged; their sum is always exact.
 const MAX_RANGES: usize = 16_384;
 
 pub(super) struct Cursor {
-    /// The forward's.
+    /// The forward's name.
     pub name: String,
-    /// There is a reader. Without one the cursor stays, and holds back what it has not retired.
+    /// The cursor has a reader. A cursor without a reader stays, and holds back the lines that it has not retired.
     pub taken: bool,
     positions: Positions,
     /// The first line its reader has not read.
     pub read: u64,
-    /// Lines beyond `retired` that are passed over when they are read, in order: they turned out unreadable, or need not be sent
-    /// again though some before them may have to be.
+    /// Lines beyond `retired` that reading skips, in order: they are unreadable, or need not be sent again although
+    /// lines before them may have to be.
     gaps: VecDeque<Gap>,
-    /// Lines beyond `acknowledged` that were read and that the forward's `match` does not mean.
+    /// Lines beyond `acknowledged` that were read and that the forward's `match` does not match.
     filtered: Apart,
     /// Lines beyond `acknowledged` that the collector has refused for good.
     rejected: Apart,
     pub metrics: ForwardMetrics,
 }
 
-/// How far a forward is.
+/// The two positions of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Positions {
     pub acknowledged: Position,
@@ -76,7 +77,7 @@ impl Cursor {
 
     /// Lines that the collector has not got.
     pub fn pending(&self, end: Position) -> u64 {
-        // A segment can be evicted before its lines are published; then the cursor is ahead for a moment.
+        // A segment can be evicted before its lines are published; the cursor is then ahead of the end for a moment.
         end.line.saturating_sub(self.acknowledged().line)
     }
 
@@ -85,28 +86,29 @@ impl Cursor {
         self.acknowledged().line - self.retired().line
     }
 
-    /// Takes note of lines that were read and are not meant; all of them behind those that were noted before.
+    /// Notes lines that were read and do not match. They lie behind all lines noted before.
     pub fn note_filtered(&mut self, lines: &[Range<u64>]) {
         let counted = self.acknowledged().line;
-        // What is read again was counted when it was acknowledged.
+        // Lines that are read again were counted when they were acknowledged.
         lines.iter().for_each(|range| self.filtered.push(range.start.max(counted)..range.end));
     }
 
-    /// Takes note of a line that is a dead letter now.
+    /// Notes a line that is now a dead letter.
     pub fn note_rejected(&mut self, number: u64) {
         if number >= self.acknowledged().line {
             self.rejected.push(number..number + 1);
         }
     }
 
-    /// Everything beyond `retired` will be read again, and judged again.
+    /// Forgets the notes about lines beyond `retired`, because they will be read, matched and sent again.
     pub fn rewind(&mut self) -> Position {
         self.filtered.clear();
         self.rejected.clear();
         self.retired()
     }
 
-    /// Moves `acknowledged` to `up_to` and counts every line on the way as what became of it. Returns how many are delivered.
+    /// Moves `acknowledged` to `up_to`, and counts every line on the way as delivered, filtered, rejected or damaged.
+    /// Returns how many are delivered.
     pub fn acknowledge(&mut self, up_to: Position) -> u64 {
         let mut delivered = 0;
         self.settle();
@@ -126,8 +128,7 @@ impl Cursor {
         delivered
     }
 
-    /// Moves `retired` to `up_to`. What was not acknowledged is acknowledged with it. Returns how many lines are delivered by
-    /// that.
+    /// Moves `retired` to `up_to`, and acknowledges the lines before it. Returns how many lines this delivers.
     pub fn retire(&mut self, up_to: Position) -> u64 {
         let delivered = self.acknowledge(up_to);
         if self.retired().line < up_to.line {
@@ -137,7 +138,7 @@ impl Cursor {
         delivered
     }
 
-    /// As [`retire`](Self::retire) does, but only what lies behind `from`.
+    /// Retires as [`retire`](Self::retire) does, but only the lines behind `from`.
     pub fn retire_beyond(&mut self, from: Position, up_to: Position) -> u64 {
         if from.line <= self.retired().line {
             return self.retire(up_to);
@@ -152,7 +153,8 @@ impl Cursor {
         delivered
     }
 
-    /// Everything before `start` is gone. What was acknowledged of it counts apart: it is lost only if the collector loses it.
+    /// Notes that everything before `start` is evicted. Lines that were acknowledged have a counter of their own,
+    /// because they are lost only if the collector loses them.
     pub fn evict(&mut self, start: Position) {
         let known = self.acknowledged().line.min(start.line);
         self.metrics.evicted_replayable.inc_by(known.saturating_sub(self.retired().line));
@@ -168,24 +170,24 @@ impl Cursor {
         self.settle();
     }
 
-    /// There is nothing to be read from this line up to a position. It is counted when the cursor gets there.
+    /// Notes a gap: no line can be read from this line up to a position. The gap is counted when the cursor reaches it.
     pub fn note_gap(&mut self, from_line: u64, to: Position) {
         let behind = self.gaps.partition_point(|gap| gap.from_line <= from_line);
         self.gaps.insert(behind, Gap { from_line, to });
         self.settle();
     }
 
-    /// Where to go on when there is nothing to be read at `line`.
+    /// The end of the gap that begins at `line`, if there is one.
     pub fn gap_at(&self, line: u64) -> Option<Position> {
         self.gaps.iter().find(|gap| gap.from_line == line).map(|gap| gap.to)
     }
 
-    /// The next line behind `line` at which there is nothing to be read.
+    /// The next line behind `line` at which a gap begins.
     pub fn next_gap(&self, line: u64) -> Option<u64> {
         self.gaps.iter().map(|gap| gap.from_line).find(|from| *from > line)
     }
 
-    /// Passes the gaps that a position has reached.
+    /// Moves the positions over the gaps that they have reached.
     fn settle(&mut self) {
         let Positions { acknowledged, retired } = &mut self.positions;
         for gap in &self.gaps {
@@ -207,11 +209,11 @@ impl Cursor {
     }
 }
 
-/// Lines that count apart from those around them when they are passed.
+/// Lines that are counted differently from the lines around them when the cursor passes them.
 #[derive(Default)]
 struct Apart(VecDeque<Ranges>);
 
-/// `count` of the lines from `start` to `end`; but for merged ranges that is all of them.
+/// `count` lines, somewhere from `start` to `end`. Only merged ranges have other lines in between.
 struct Ranges {
     start: u64,
     end: u64,
@@ -219,7 +221,7 @@ struct Ranges {
 }
 
 impl Apart {
-    /// Adds lines behind all that are there; what is there already is not added.
+    /// Adds lines at the end. Lines that are in a range already are not added.
     fn push(&mut self, lines: Range<u64>) {
         let start = self.0.back().map_or(lines.start, |last| lines.start.max(last.end));
         let lines = start..lines.end;
@@ -236,7 +238,7 @@ impl Apart {
         }
     }
 
-    /// Takes out those before line `end`, and says how many they are.
+    /// Removes the lines before line `end`, and returns how many there were.
     fn take(&mut self, end: u64) -> u64 {
         let mut taken = 0;
         while let Some(first) = self.0.front_mut().filter(|first| first.start < end) {
@@ -305,7 +307,7 @@ mod tests {
         cursor.acknowledge(at(10));
         check(&cursor, [5, 3, 0, 2]);
         assert_eq!((cursor.pending(at(12)), cursor.replayable()), (2, 10));
-        // The connection breaks, and all of it is read again; damage has grown.
+        // The connection breaks, and all lines are read again; damage has grown.
         assert_eq!(cursor.rewind(), at(0));
         cursor.note_filtered(&[2..5, 10..11]);
         assert_eq!((cursor.gap_at(7), cursor.next_gap(0)), (Some(at(9)), Some(7)));
@@ -327,7 +329,7 @@ mod tests {
         assert_eq!(cursor.retire_beyond(at(10), at(12)), 0);
         assert_eq!(cursor.retire_beyond(at(20), at(30)), 10);
         check(&cursor, [30, 0, 0, 0]);
-        // What lies before them is read again, and they are not.
+        // The lines before them are read again, and they are not.
         assert_eq!((cursor.rewind(), cursor.next_gap(0)), (at(0), Some(10)));
         assert_eq!((cursor.gap_at(10), cursor.gap_at(20)), (Some(at(20)), Some(at(30))));
         cursor.retire(at(4));
@@ -364,7 +366,7 @@ mod tests {
         [1, 4, 4, 8].into_iter().for_each(|line| cursor.note_rejected(line));
         cursor.retire(at(5));
         assert_eq!((cursor.metrics.rejected.get(), cursor.metrics.delivered.get()), (2, 2));
-        // What is sent again is refused again.
+        // Lines that are sent again are refused again.
         cursor.rewind();
         cursor.note_rejected(3);
         cursor.note_rejected(8);

@@ -1,7 +1,7 @@
-//! What must hold for all bytes on a disk, as functions, so that a property test and a fuzz target are one line each.
+//! Properties that hold for all bytes on a disk, as functions for property tests and fuzz targets.
 //!
-//! Chance does not meet a checksum, so the bytes given are first made into lines, marks and rubbish; the key is one that
-//! whoever chose them cannot know, as it is with a spool.
+//! Random bytes hardly ever have a valid checksum, so the input is first turned into lines, marks and rubbish. The
+//! author of the input cannot know the key, just as no sender knows a spool's key.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -13,7 +13,7 @@ use super::segment::{HEADER_LEN, Header};
 use super::{Batch, Options, RECORD_HEADER, Spool, Sync, record, segment};
 use crate::metrics::Metrics;
 
-/// What stands in a file.
+/// A part of a segment's file.
 #[derive(Clone, Copy, Debug)]
 enum Part<'a> {
     Line(&'a [u8]),
@@ -21,7 +21,7 @@ enum Part<'a> {
     Rubbish(&'a [u8]),
 }
 
-/// Each part is a byte that says what it is, one that says how long, and so many bytes.
+/// Parses the input: each part is a byte for its kind, a byte for its length, and its content.
 fn parts(mut data: &[u8]) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     while let [kind, length, rest @ ..] = data {
@@ -37,14 +37,14 @@ fn parts(mut data: &[u8]) -> Vec<Part<'_>> {
     parts
 }
 
-/// No checksum: records have one, and whoever sees both can solve for the bytes that make them equal.
+/// A hash that is no CRC: an input could be solved so that its CRC equals that of a record.
 fn key_for(data: &[u8]) -> u32 {
     let mut hasher = DefaultHasher::new();
     hasher.write(data);
     hasher.finish() as u32
 }
 
-/// The parts as they stand in a segment, and where each ends.
+/// The parts as a segment has them, and the end of each.
 fn written(parts: &[Part<'_>], key: u32) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut ends) = (Vec::new(), Vec::new());
     for part in parts {
@@ -63,8 +63,8 @@ fn written(parts: &[Part<'_>], key: u32) -> (Vec<u8>, Vec<usize>) {
     (bytes, ends)
 }
 
-/// Panics unless of a run of records what is whole is read, and what stands behind damage is found; also where the file
-/// ends early. The first two bytes say how early.
+/// Panics unless the whole records at the start are decoded, and the records behind damage are found, also if the file
+/// ends early. The first two bytes say how many bytes are cut off.
 pub fn any_records(data: &[u8]) {
     let [low, high, rest @ ..] = data else { return };
     let (parts, key) = (parts(rest), key_for(data));
@@ -108,7 +108,7 @@ fn lines_of(parts: &[Part<'_>]) -> Vec<Vec<u8>> {
     parts.iter().filter_map(line).collect()
 }
 
-/// Panics unless a ledger that was read from any marks and lines comes back from its own snapshot, within its limit.
+/// Panics unless a ledger that was read from any marks and lines survives a snapshot, within its limit.
 pub fn any_ledger(data: &[u8]) {
     const SEGMENT_BYTES: u64 = 1 << 10;
     let key = key_for(data);
@@ -116,7 +116,7 @@ pub fn any_ledger(data: &[u8]) {
     for part in parts(data) {
         match part {
             Part::Line(line) => replay.record(Record::Line(line)),
-            // A few streams and sessions that meet again, and any numbers.
+            // A few streams and sessions that recur, with any numbers.
             Part::Mark(&[stream, session, first, count]) => {
                 let stream = ["", "a", "b", "spool/forward"][usize::from(stream % 4)];
                 let first = u64::from(first).wrapping_sub(2);
@@ -140,10 +140,10 @@ pub fn any_ledger(data: &[u8]) {
     assert_eq!((again.snapshot_len(), again.snapshot(key)), (snapshot.len() as u64, snapshot));
 }
 
-/// Panics unless a spool in an empty directory opens, whatever its last segment holds: lines come in order, all that
-/// stand before the first rubbish, none that was not written; the books balance, and all is repaired once.
+/// Panics unless a spool opens whatever its last segment holds. Lines come in order: all before the first rubbish, and
+/// none that was not written. The books balance, and a second opening repeats nothing.
 ///
-/// The first byte says whether the header is the data's too, and whether there is an older segment.
+/// The first byte says whether the data replaces the header too, and whether there is an older segment.
 pub fn any_segment(dir: &Path, data: &[u8]) {
     let Some((how, data)) = data.split_first() else { return };
     let header = Header::new([7; 16], 3, 100, key_for(data));
@@ -173,7 +173,7 @@ pub fn any_segment(dir: &Path, data: &[u8]) {
     assert!(read_out(dir).is_empty(), "once");
 }
 
-/// Opens the spool, reads and retires all of it, and looks at the books.
+/// Opens the spool, reads and retires all lines, and checks the books.
 fn read_out(dir: &Path) -> Vec<Vec<u8>> {
     let options = Options { sync: Sync::Never, ..Options::new(dir, 1 << 20, vec!["a".to_owned()]) };
     let metrics = Metrics::new();

@@ -1,6 +1,6 @@
-//! The head: where one forward reads, and the reading itself. What was written a moment ago is still in memory; the rest is
-//! read from segments on a thread of its own, which all forwards share: a disk that hangs holds up nobody who need not read
-//! from it. A copy of the head goes to that thread and comes back with what it has read.
+//! The read head: one forward's read position, and the reading. The last written batches are still in memory. All other
+//! lines are read from segments, on a thread that all forwards share: a disk that hangs delays only the forwards that
+//! must read from it. A copy of the head goes to that thread, and comes back with the lines.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,16 +18,16 @@ use super::log::{Log, Stored, Window};
 use super::reader::Chunk;
 use super::{record, segment};
 
-/// How often the same place may fail to be read before its segment counts as damaged: a bad block does not get better, and
-/// must not hold up all that comes after it.
+/// After this many failed reads of the same place, its segment counts as damaged. A bad block does not recover, and
+/// must not delay all lines behind it.
 const READ_ATTEMPTS: u32 = 3;
 
-/// How many times what is asked for is read at once: to go to the thread and back costs the time in which it reads as much. It is
-/// memory of a forward that has a backlog.
+/// How many chunks one errand reads: the way to the thread and back takes as long as reading that many. A forward with
+/// a backlog holds them in memory.
 const READ_AHEAD: usize = 16;
 
-/// Failures that are not about the place but about the process or the moment: no descriptors or memory, somebody has
-/// changed the permissions, a file system over a network is away. They are waited out, however long it takes.
+/// Errors of the process or the moment, and not of the place: no descriptors or memory, changed permissions, a network
+/// file system that is away. The reader waits until they pass, however long that takes.
 const PASSING: [Errno; 8] = [
     Errno::EMFILE,
     Errno::ENFILE,
@@ -46,34 +46,34 @@ fn passes(error: &io::Error) -> bool {
 #[derive(Clone)]
 pub(super) struct ReadHead {
     log: Arc<Log>,
-    /// Which of the log's cursors reads.
+    /// The index of the reader's cursor in the log.
     index: usize,
-    /// Where the next line is read; never before the cursor for long, see [`Log::window`].
+    /// The position of the next line to read. It falls behind the cursor only until the next [`Log::window`].
     pub at: Position,
-    /// Reads that failed in a row.
+    /// Failed reads in a row.
     failures: u32,
 }
 
-/// What can be had without a disk.
+/// The result of reading without a disk.
 pub(super) enum Found {
     Chunk(Chunk),
-    /// All that is published has been read.
+    /// All published lines have been read.
     End,
     /// The next lines have to be read from a segment.
     OnDisk,
 }
 
-/// A head on its way to the thread that reads.
+/// A read on its way to the reading thread.
 pub(super) struct Errand {
     head: ReadHead,
     max_bytes: usize,
     back: oneshot::Sender<Read>,
 }
 
-/// A head that is back, and what it has read: in order, and nothing where all that is published has been read.
+/// A head that is back, and the chunks it has read, in order. No chunks: all published lines have been read.
 pub(super) type Read = (ReadHead, io::Result<VecDeque<Chunk>>);
 
-/// Starts the thread. It ends when nobody can send a head any more.
+/// Starts the thread. It ends when all senders are dropped.
 pub(super) fn start() -> io::Result<Sender<Errand>> {
     let (errands, queued) = mpsc::channel::<Errand>();
     let run = move || queued.into_iter().for_each(Errand::run);
@@ -85,7 +85,7 @@ impl Errand {
     pub fn run(self) {
         let Self { mut head, max_bytes, back } = self;
         let read = head.read_ahead(max_bytes);
-        // A reader that is gone has left its place in the log.
+        // An error: the reader is gone. Its cursor in the log is enough.
         drop(back.send((head, read)));
     }
 }
@@ -95,7 +95,7 @@ impl ReadHead {
         Self { log, index, at, failures: 0 }
     }
 
-    /// The next lines, if no disk is needed for them.
+    /// The next lines, if they are in memory.
     pub fn in_memory(&mut self, max_bytes: usize) -> Found {
         match self.log.window(self.index, &mut self.at) {
             None => Found::End,
@@ -106,11 +106,11 @@ impl ReadHead {
         }
     }
 
-    /// The next lines, about `max_bytes` of them but at least one; `None`: all that is published has been read. Blocks while the
-    /// disk does.
+    /// The next lines, about `max_bytes` but at least one line. `None`: all published lines have been read. Blocks
+    /// while the disk does.
     ///
-    /// Damage is skipped, logged and counted. An error means that nothing was read, and that it is worth another try a
-    /// little later; a place that goes on failing is skipped too.
+    /// Damage is skipped, logged and counted. An error means that nothing was read, and that the caller should retry a
+    /// little later. A place that keeps failing is skipped too.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
         loop {
             let mut window = match self.log.window(self.index, &mut self.at) {
@@ -123,7 +123,7 @@ impl ReadHead {
             let read = self.file(&mut window).and_then(|file| self.read(&file, &window, max_bytes));
             match read {
                 Ok(batch) if !batch.is_empty() => return Ok(Some(self.advance(Run::whole(batch), window.session))),
-                // Marks alone; the lines come behind them.
+                // Only marks were read; the lines are behind them.
                 Ok(batch) if batch.byte_len() > 0 => self.at.offset += batch.byte_len() as u64,
                 Ok(_) => self.pass_over(&window, &"checksum mismatch"),
                 Err(error) if self.tries_again(&error) => return Err(error),
@@ -132,7 +132,8 @@ impl ReadHead {
         }
     }
 
-    /// As [`next`](Self::next) does, several times. An error behind what was read comes again with the next try.
+    /// Reads several chunks with [`next`](Self::next). If an error comes after some chunks, the next read meets it
+    /// again.
     fn read_ahead(&mut self, max_bytes: usize) -> io::Result<VecDeque<Chunk>> {
         let mut chunks = VecDeque::with_capacity(READ_AHEAD);
         while chunks.len() < READ_AHEAD {
@@ -160,30 +161,30 @@ impl ReadHead {
         segment::read(file, self.at.offset, *limit, max_bytes, *max_lines, *key).map(|(batch, _)| batch)
     }
 
-    /// Whether a read that failed is worth another try.
+    /// Whether to retry a failed read.
     fn tries_again(&mut self, error: &io::Error) -> bool {
         let passes = passes(error);
         self.failures += u32::from(!passes);
         passes || (self.failures < READ_ATTEMPTS && error.kind() != io::ErrorKind::NotFound)
     }
 
-    /// Nothing can be read here: goes on behind it.
+    /// Skips a place that cannot be read.
     fn pass_over(&mut self, window: &Stored, why: &dyn std::fmt::Display) {
         let found = window.file.as_ref().and_then(|file| self.resync(file, window));
         self.log.damaged(self.index, &mut self.at, found, why);
         self.failures = 0;
     }
 
-    /// Where reading can go on behind damage at the read position. Records carry no numbers, but the end of the segment
-    /// has one: lines are counted back from there, and so never get another number than they had. Between two damaged
-    /// places nobody can tell, and what lies there is given up.
+    /// The position behind damage at which reading can continue. Records have no numbers, but the end of the segment
+    /// does: lines are counted back from there, and so keep their numbers. The numbers of lines between two damaged
+    /// places are unknown, so these lines are given up.
     fn resync(&self, file: &File, window: &Stored) -> Option<Position> {
         let Position { segment, offset, line } = self.at;
         let tail = usize::try_from(window.limit - offset).ok()?;
         let (bytes, _) = segment::read_around(file, offset, tail);
         let last = record::salvage(&bytes, window.key).runs.pop().filter(|run| run.end == tail)?;
         let (batch, _) = Batch::decode(bytes[last.clone()].to_vec(), u64::MAX, window.key);
-        // More than can be missing are not all ours; the last ones are.
+        // If the run has more lines than are left by number, only its last lines belong to the segment.
         let surplus = batch.line_count().saturating_sub(window.lines);
         let start = offset + (last.end - batch.behind(surplus).len()) as u64;
         Some(Position { segment, offset: start, line: line + window.lines - (batch.line_count() - surplus) })
@@ -197,15 +198,16 @@ impl ReadHead {
         Chunk { run, session, start, end: self.at }
     }
 
-    /// Goes back to `to`, or to the first line that is not retired, whichever is later. Returns how many lines lie between.
+    /// Goes back to `to` or to the first line that is not retired, whichever is later. Returns how many lines lie
+    /// between.
     pub fn rewind(&mut self, to: Option<Position>) -> u64 {
         self.log.rewind(self.index, &mut self.at, to)
     }
 
-    /// Sends a copy of the head to read. `None`: the thread for it is not started.
+    /// Sends a copy of the head to the reading thread. `None`: the thread is not started.
     pub fn go(&self, max_bytes: usize) -> Option<oneshot::Receiver<Read>> {
         let (back, read) = oneshot::channel();
-        // A thread that is gone drops the errand, and with it the way back.
+        // If the thread is gone, the errand is dropped, and the receiver reports it.
         drop(self.log.errands.get()?.send(Errand { head: self.clone(), max_bytes, back }));
         Some(read)
     }

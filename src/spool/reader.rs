@@ -1,8 +1,8 @@
-//! The reader: one forward's way through the spool. It reads ahead of its cursor, and moves the cursor when the
-//! collector has the lines. What a position means for counters and segments is `log`'s business.
+//! The reader of one forward. It reads ahead of its cursor, and moves the cursor when the collector has the lines.
+//! `log` does the counting and removes segments.
 //!
-//! What was written a moment ago is in memory and is had at once. Nothing here waits for a disk once the spool's threads are
-//! started: what must be read is brought by `read_head`, what must be written is handed to `keeper`.
+//! The last written batches are in memory and are returned at once. Once the spool's threads are started, nothing here
+//! waits for a disk: `read_head` brings lines from the disk, and `keeper` writes files.
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,27 +27,27 @@ use crate::identity::Identity;
 /// Reads lines for one forward, and retires them.
 pub struct Reader {
     log: Arc<Log>,
-    /// Which of the log's cursors is this reader's.
+    /// The index of this reader's cursor in the log.
     index: usize,
     name: String,
-    /// Where the next line is read, as far as it is known here.
+    /// The position of the next line to read, while no copy is away.
     head: ReadHead,
-    /// A copy of the head reads from a segment.
+    /// A copy of the head that reads from a segment.
     away: Option<Away>,
-    /// What that copy has brought, as far as nobody has asked for it yet.
+    /// The chunks that the copy has brought, and that the forward has not asked for yet.
     brought: VecDeque<Chunk>,
-    /// What that copy has failed with.
+    /// The error of that copy.
     failed: Option<io::Error>,
-    /// The published end; closed when the writer is.
+    /// The published end. The channel is closed when the writer is.
     end: watch::Receiver<Position>,
-    /// The dead letter that is being written: there is never more than one.
+    /// The dead letter that is being written; at most one at a time.
     rejecting: Option<Rejecting>,
     forgotten: bool,
 }
 
 struct Away {
     back: oneshot::Receiver<Read>,
-    /// What the copy brings is not what is wanted any more.
+    /// The reader has gone back meanwhile, so the result of the copy is dropped.
     is_stale: bool,
 }
 
@@ -57,20 +57,21 @@ struct Rejecting {
     answer: oneshot::Receiver<io::Result<()>>,
 }
 
-/// Lines read in one go. They stay in the spool until they are retired.
+/// Lines that were read together. They stay in the spool until they are retired.
 #[derive(Clone, Debug)]
 pub struct Chunk {
     pub run: Run,
-    /// Which opening of the spool numbered the lines: with [`Reader::stream`] and its number it names a line for good.
+    /// The opening of the spool that numbered the lines. [`Reader::stream`], session and number identify a line for
+    /// good.
     pub session: u32,
-    /// Where the first line lies.
+    /// The position of the first line.
     pub start: Position,
-    /// What to [`retire`](Reader::retire) when the collector has all of it.
+    /// The position to [`retire`](Reader::retire) when the collector has the whole chunk.
     pub end: Position,
 }
 
 impl Chunk {
-    /// Lines as if they had been read; `first` is the number of the first one.
+    /// A chunk for tests; `first` is the number of its first line.
     #[cfg(test)]
     pub fn of<'l>(session: u32, first: u64, lines: impl IntoIterator<Item = &'l [u8]>) -> Self {
         let mut batch = Batch::new();
@@ -80,7 +81,7 @@ impl Chunk {
         Self { run: Run::whole(batch), session, start, end }
     }
 
-    /// About `max_bytes` of it but at least one line, and the rest where there is one.
+    /// Splits off about `max_bytes`, but at least one line. Returns the rest as well, if there is one.
     fn split(self, max_bytes: usize) -> (Self, Option<Self>) {
         let Self { run, session, start, end } = self;
         let (first, rest) = run.split(max_bytes);
@@ -90,7 +91,7 @@ impl Chunk {
         (Self { run: first, session, start, end: middle }, Some(Self { run: rest, session, start: middle, end }))
     }
 
-    /// Each line with the position behind it, which is what to retire when the collector has the chunk so far.
+    /// Each line with the position behind it: the position to retire when the collector has the chunk up to this line.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], Position)> {
         let Position { segment, offset, line } = self.start;
         (line + 1..)
@@ -100,7 +101,7 @@ impl Chunk {
 }
 
 impl Reader {
-    /// `cursor`: the file that the forward's positions are kept in from now on, if nobody has it yet.
+    /// `cursor`: the file that stores the forward's positions from now on, if the keeper does not have it yet.
     pub(super) fn new(
         log: Arc<Log>,
         (index, name): (usize, String),
@@ -126,11 +127,11 @@ impl Reader {
         }
     }
 
-    /// The next lines, about `max_bytes` of them but at least one; `None` when there is nothing to be had now: all that is
-    /// spooled has been read, or the disk is being read. [`wait`](Self::wait) says when to ask again.
+    /// The next lines, about `max_bytes` but at least one line. `None`: no lines are available now, because all spooled
+    /// lines have been read or the disk is being read. [`wait`](Self::wait) says when to ask again.
     ///
-    /// Damage is skipped, logged and counted. An error means that nothing was read, and that it is worth another try a
-    /// little later; a place that goes on failing is skipped too.
+    /// Damage is skipped, logged and counted. An error means that nothing was read, and that the caller should retry a
+    /// little later. A place that keeps failing is skipped too.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<Chunk>> {
         if let Some(away) = &mut self.away {
             match away.back.try_recv() {
@@ -161,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// `None`: the thread that reads is gone, which only a panic can do.
+    /// `None`: the reading thread is gone, which happens only after a panic.
     fn take_back(&mut self, read: Option<Read>) {
         let is_stale = self.away.take().is_none_or(|away| away.is_stale);
         if let Some((head, read)) = read.filter(|_| !is_stale) {
@@ -173,8 +174,8 @@ impl Reader {
         }
     }
 
-    /// Waits until there is more than has been read: true. False when there never will be, because the writer has
-    /// closed and all is read. Dropping the future loses nothing.
+    /// Waits until there are more lines to read: true. False: there will be no more, because the writer has closed and
+    /// all lines are read. Dropping the future loses nothing.
     pub async fn wait(&mut self) -> bool {
         loop {
             if !self.brought.is_empty() || self.failed.is_some() {
@@ -194,49 +195,51 @@ impl Reader {
         }
     }
 
-    /// Whether something is being read, which [`wait`](Self::wait) waits for.
+    /// Whether a read is under way, which [`wait`](Self::wait) waits for.
     pub fn is_reading(&self) -> bool {
         self.away.is_some()
     }
 
-    /// The collector has everything before `up_to`, as far as the transport can tell: counts it as delivered, and keeps it,
-    /// for it may have to be sent again. A position before the last one changes nothing. Returns how many lines are delivered
-    /// by it.
+    /// Acknowledges everything before `up_to`: the collector has these lines, as far as the transport can tell. They
+    /// count as delivered, and are kept, because they may have to be sent again. A position before the last one changes
+    /// nothing. Returns how many lines this delivers.
     pub fn acknowledge(&mut self, up_to: Position) -> u64 {
         let delivered = self.log.acknowledge(self.index, up_to);
         self.log.cursor_moved();
         delivered
     }
 
-    /// Nothing before `up_to` will be sent again: [acknowledges](Self::acknowledge) it and removes the segments that no
-    /// forward needs any more. A position before the last one changes nothing. Returns how many lines are delivered by it.
+    /// Retires everything before `up_to`: these lines will not be sent again. [Acknowledges](Self::acknowledge) them,
+    /// and removes the segments that no forward needs any more. A position before the last one changes nothing. Returns
+    /// how many lines this delivers.
     pub fn retire(&mut self, up_to: Position) -> u64 {
         let delivered = self.log.retire(self.index, up_to);
         self.log.cursor_moved();
         delivered
     }
 
-    /// Nothing between `from` and `up_to` will be sent again, though some lines before `from` may be, in which case these are not
-    /// read again: [acknowledges](Self::acknowledge) all before `up_to`. Returns how many lines are delivered by it.
+    /// Retires the lines between `from` and `up_to`, although lines before `from` may be sent again: the lines between
+    /// are then not read again. [Acknowledges](Self::acknowledge) everything before `up_to`. Returns how many lines
+    /// this delivers.
     pub fn retire_beyond(&mut self, from: Position, up_to: Position) -> u64 {
         let delivered = self.log.retire_beyond(self.index, from, up_to);
         self.log.cursor_moved();
         delivered
     }
 
-    /// The forward's `match` does not mean these of the lines that were read last: they do not count as delivered when
-    /// they are acknowledged.
+    /// Notes lines, of those read last, that the forward's `match` does not match. When they are acknowledged, they do
+    /// not count as delivered.
     pub fn note_filtered(&self, lines: &[Range<u64>]) {
         self.log.note_filtered(self.index, lines);
     }
 
-    /// The collector has refused a line for good: writes it to the forward's dead letters, where it is on the disk when this
-    /// returns. It counts as rejected when it is acknowledged, and must not be acknowledged before. Lines come in order; one
-    /// that comes again is not written again.
+    /// Writes a line that the collector has refused for good to the forward's dead letters. It is on the disk when this
+    /// returns. It counts as rejected when it is acknowledged, and must not be acknowledged before. Lines come in
+    /// order. A line that comes again is not written again.
     ///
-    /// `session` and `number` name the line, `why` is what the collector said. Errors say which file cannot be written, or is
-    /// full and has to be moved away: the line must be tried again then, for it is kept nowhere else. A future that is dropped
-    /// leaves the letter to be written; ask again what became of it.
+    /// `session` and `number` identify the line; `why` is the collector's reason. Errors say which file cannot be
+    /// written, or is full and has to be moved away. The caller must then retry, because no other file has the line. If
+    /// the future is dropped, the letter is still written; call this again to learn the result.
     pub async fn reject(&mut self, (session, number): (u32, u64), why: &str, line: &[u8]) -> io::Result<()> {
         loop {
             let rejecting = self.rejecting.get_or_insert_with(|| {
@@ -265,18 +268,18 @@ impl Reader {
         }
     }
 
-    /// The forward's dead letters that are to be sent again.
+    /// The forward's dead letters, to be sent again.
     pub fn resends(&self) -> Resends {
         Resends::new(self.log.clone(), self.index, self.name.clone())
     }
 
     /// Goes back to the first line that is not retired, after a connection broke. Returns how many lines will be read
-    /// again; whether they had been sent is for the caller to know.
+    /// again. The caller knows which of them it had sent.
     pub fn rewind(&mut self) -> u64 {
         self.rewind_to(None)
     }
 
-    /// As [`rewind`](Self::rewind) does, but not further than `to`.
+    /// Goes back as [`rewind`](Self::rewind) does, but not further than `to`.
     pub fn rewind_to(&mut self, to: Option<Position>) -> u64 {
         let unasked: u64 = self.brought.drain(..).map(|chunk| chunk.run.line_count()).sum();
         self.failed = None;
@@ -286,34 +289,34 @@ impl Reader {
         self.head.rewind(to).saturating_sub(unasked)
     }
 
-    /// Names what this reader reads, wherever it is sent: `<spool id, 32 hex digits>/<forward>`.
+    /// The name of this reader's lines, for receivers: `<spool id, 32 hex digits>/<forward>`.
     pub fn stream(&self) -> String {
         format!("{}/{}", hex::encode(&self.log.id), self.name)
     }
 
-    /// What proves to others who has numbered the lines.
+    /// The key that proves to receivers who has numbered the lines.
     pub fn identity(&self) -> Option<Arc<Identity>> {
         self.log.identity.clone()
     }
 
-    /// The forward is no more: its cursor holds nothing back from now on, and its file is removed. A reader that is
-    /// merely dropped stays known, and what it has not retired is kept for it.
+    /// Removes the forward: its cursor holds back no more lines, and its file is removed. A reader that is only dropped
+    /// keeps its cursor and the lines that it has not retired.
     pub fn forget(mut self) {
         self.forgotten = true;
         self.log.forget(self.index);
     }
 
-    /// Lines spooled and not retired: pending or replayable.
+    /// Spooled lines that are not retired: pending or replayable.
     pub fn unretired(&self) -> u64 {
         self.pending() + self.replayable()
     }
 
-    /// Lines spooled that the collector has not got.
+    /// Spooled lines that are not acknowledged.
     pub fn pending(&self) -> u64 {
         self.log.left(self.index).0
     }
 
-    /// Lines that the collector has got, and that are kept because they may have to be sent again.
+    /// Acknowledged lines that are kept because they may have to be sent again.
     pub fn replayable(&self) -> u64 {
         self.log.left(self.index).1
     }

@@ -1,4 +1,5 @@
-//! The record: how a line lies in a segment and in a [`Batch`](super::batch::Batch). Pure: bytes in, bytes out; no file, no clock, no async.
+//! The record: the encoding of a line in a segment and in a [`Batch`](super::batch::Batch). Pure: bytes in, bytes out;
+//! no file, no clock, no async.
 //!
 //! ```text
 //! ┌──────────────┬───────────────────────────────────────┬─────────────┐
@@ -6,23 +7,23 @@
 //! └──────────────┴───────────────────────────────────────┴─────────────┘
 //! ```
 //!
-//! The checksum covers the length too: a run of zeros, which is what a power cut leaves at the end of a file, is not a
-//! record. It is mixed with a key that is each segment's own and that no sender knows: neither a record hidden in the text
-//! of a line, nor a block of a file that is gone, passes for a record when damage is searched for what is still good.
+//! The checksum covers the length too, so a run of zeros, which a power cut leaves at the end of a file, is not a
+//! record. The checksum is XORed with a key that each segment has for itself and no sender knows. So a search for
+//! records behind damage finds neither a record hidden in the text of a line, nor one in a block of a deleted file.
 //!
-//! The top bit of the length makes a record a mark: something about the lines behind it, which readers pass over. A batch
-//! is a run of records, so it goes to the disk with one write and comes back as what it was.
+//! The top bit of the length makes a record a mark: a note about the lines behind it, which readers skip. A batch is a
+//! run of records, so it goes to the disk with one write and is decoded unchanged.
 
 use std::ops::Range;
 
 /// Bytes before each payload.
 pub const RECORD_HEADER: usize = 8;
 
-/// The longest line in bytes. Listeners have a far lower limit; this one only says which lengths read back from a disk
-/// are believed, and so how much memory a damaged length can make us ask for.
+/// The longest line, in bytes. Listeners have a far lower limit. This one decides which lengths from a disk are
+/// plausible, and so how much memory a damaged length can make the relay allocate.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// Each record of `bytes`, which hold nothing else, with the offset behind it. No checksum is computed.
+/// Each record of `bytes`, with the offset behind it. `bytes` must be valid records: no checksum is computed.
 pub(super) fn records_and_ends(bytes: &[u8]) -> impl Iterator<Item = (Record<'_>, usize)> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -59,27 +60,27 @@ pub(super) fn push_mark(out: &mut Vec<u8>, key: u32, fill: impl FnOnce(&mut Vec<
     write_header(&mut out[start..], length, key);
 }
 
-/// Completes a record that so far has room for its header and a payload.
+/// Writes the header of a record that has room for it and a payload.
 #[inline(always)]
 pub(super) fn write_header(record: &mut [u8], length: u32, key: u32) {
-    // The checksum covers the length too. Where it will stand, the length stands right before the payload: one pass
-    // instead of two, a quarter of what a short line costs.
+    // The checksum covers the length too. The length is first written right before the payload, where the checksum will
+    // be: this takes one CRC pass instead of two, and saves a quarter of the cost of a short line.
     record[4..RECORD_HEADER].copy_from_slice(&length.to_le_bytes());
     let checksum = crc32c::crc32c(&record[4..]) ^ key;
     record[..4].copy_from_slice(&length.to_le_bytes());
     record[4..RECORD_HEADER].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Why there is no record where one was looked for.
+/// Why the bytes at an offset are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The bytes end before the record does, which needs `needed` bytes in all as far as is known.
+    /// The bytes end inside the record, which needs at least `needed` bytes.
     Short { needed: usize },
-    /// These bytes never were a record, or are no longer the one they were.
+    /// The bytes never were a record, or have changed.
     Damaged,
 }
 
-/// The record that `bytes` start with, and its length on the disk; more may follow it.
+/// The record at the start of `bytes`, and its length on the disk. More bytes may follow.
 pub(super) fn record_at(bytes: &[u8], key: u32) -> Result<(Record<'_>, usize), Fault> {
     let (header, rest) = bytes.split_at_checked(RECORD_HEADER).ok_or(Fault::Short { needed: RECORD_HEADER })?;
     let (length, is_mark) = length_of(header);
@@ -95,25 +96,26 @@ pub(super) fn record_at(bytes: &[u8], key: u32) -> Result<(Record<'_>, usize), F
     Ok((record, RECORD_HEADER + length))
 }
 
-/// What is still good behind damage at the start of some bytes.
+/// The valid records behind damage.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Salvage {
-    /// Runs of whole records, in order; something is missing before each.
+    /// Runs of whole records, in order. Lines are missing before each run.
     pub runs: Vec<Range<usize>>,
     /// There may be more.
     pub gave_up: bool,
 }
 
-/// Looks for records behind damage at the start of `bytes`. None tells a write that never finished from damage with lines
-/// behind it.
+/// Searches for records behind damage at the start of `bytes`. If there are none, the caller takes the damage for an
+/// unfinished write.
 ///
-/// A stranger chooses the payloads, and could choose them so that every offset looks like a length: the checksums
-/// computed are limited to [`SEARCH_BUDGET`] bytes.
+/// A sender chooses the payloads, and could make every offset look like a length. So the search computes checksums of
+/// at most [`SEARCH_BUDGET`] bytes.
 pub(super) fn salvage(bytes: &[u8], key: u32) -> Salvage {
     let mut found = Salvage::default();
     let (mut at, mut budget) = (0, SEARCH_BUDGET);
     while at < bytes.len() {
-        // A damaged length may lead over good records to another one: it is believed only when looking got too dear.
+        // A damaged length may skip valid records and point at another one. So it is used only if the search found
+        // nothing within its budget.
         let start = search(bytes, at + 1, key, &mut budget).or_else(|| {
             let behind = at + RECORD_HEADER + length_of(&bytes[at..]).0;
             bytes.get(behind..).is_some_and(|rest| record_at(rest, key).is_ok()).then_some(behind)
@@ -130,7 +132,7 @@ pub(super) fn salvage(bytes: &[u8], key: u32) -> Salvage {
     found
 }
 
-/// The first offset from `from` on at which a record lies; none when the budget is used up.
+/// The first offset from `from` on at which there is a record. `None`: there is none, or the budget is used up.
 fn search(bytes: &[u8], from: usize, key: u32, budget: &mut usize) -> Option<usize> {
     for start in from..bytes.len().saturating_sub(RECORD_HEADER) {
         let rest = &bytes[start..];
@@ -149,7 +151,8 @@ fn search(bytes: &[u8], from: usize, key: u32, budget: &mut usize) -> Option<usi
     None
 }
 
-/// Reads the length field of a record header of at least four bytes: bytes of payload, and whether it is a mark.
+/// Reads the length field of a record header of at least four bytes. Returns the length of the payload, and whether the
+/// record is a mark.
 pub(super) fn length_of(header: &[u8]) -> (usize, bool) {
     let field = header.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
     ((field & !MARK) as usize, field & MARK != 0)
@@ -162,5 +165,5 @@ fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
 /// The bit of the length field that makes a record a mark; [`MAX_LINE`] leaves it free.
 const MARK: u32 = 1 << 31;
 
-/// 64 MiB of CRC-32C take some 10 ms: an opening is allowed that much.
+/// The search budget. The CRC-32C of 64 MiB takes some 10 ms, which an opening may take.
 const SEARCH_BUDGET: usize = 64 << 20;

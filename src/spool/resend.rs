@@ -1,16 +1,16 @@
-//! Dead letters that are sent again: `NAME.jsonl` becomes `NAME.resend` (`logferry spool resend`), which the relay reads as a second source
-//! of this forward, beside its spool.
+//! Dead letters that are sent again. `logferry spool resend` renames `NAME.jsonl` to `NAME.resend`. The relay reads
+//! this file as a second source of the forward, beside its spool.
 //!
 //! ```text
 //! dead-letter/central.resend          the letters
 //! dead-letter/central.resend-cursor   how many bytes of it are done with
 //! ```
 //!
-//! The file is removed when each of its letters is delivered, or a dead letter again. The cursor is written before more letters are handed
-//! out, so that a crash costs what is on its way and nothing else. The keeper does what is done to files: it writes dead letters too, so
-//! that none is being written to a file that it removes.
+//! The file is removed when each of its letters is delivered, or is a dead letter again. The cursor is written before
+//! more letters are handed out, so that a crash repeats only the letters in flight. The keeper does all work on the
+//! files. It writes dead letters too, so no letter is being written to a file that it removes.
 //!
-//! Here letters are numbered from where the cursor was. The number that a line has for good goes with it.
+//! Letters are numbered from the cursor on. Each letter also has the permanent session and number of its line.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -29,7 +29,7 @@ use super::log::Log;
 use super::{Chunk, Position};
 use crate::files;
 
-/// Bytes of a file that are read at once.
+/// Bytes of a file per read.
 const READ_BYTES: u64 = 256 << 10;
 const END: &str = "resend";
 const CURSOR_END: &str = "resend-cursor";
@@ -45,7 +45,7 @@ pub enum ResendError {
     Rename(PathBuf, io::Error),
 }
 
-/// The letters of a forward, and who does what is to be done.
+/// The dead letters of a forward that are to be sent again.
 #[derive(Clone)]
 pub struct Resends {
     log: Arc<Log>,
@@ -53,28 +53,30 @@ pub struct Resends {
     forward: String,
 }
 
-/// Session and number of each line, which it has for good.
+/// The permanent session and number of each line.
 pub type Ids = Vec<(u32, u64)>;
 
-/// Reads letters for one forward, and passes them.
+/// Reads letters for one forward, and retires them.
 pub struct ResendReader {
     of: Resends,
-    /// The id of the spool that the first letter of the file is from: a spool that was removed has left its letters.
+    /// The id of the spool that the first letter comes from. It may be an earlier spool in the same directory, whose
+    /// letters are still there.
     spool: String,
     resent: Counter,
     left: Gauge,
-    /// Letters that were read and not handed out.
+    /// Letters that were read and not handed out yet.
     letters: VecDeque<Found>,
-    /// Those that were handed out, from the first that is not passed on.
+    /// Letters that were handed out and are not retired.
     handed_out: VecDeque<Found>,
-    /// The number of the first letter of `handed_out`, or else of the next one.
+    /// The number of the first letter that is not retired.
     passed: u64,
-    /// Letters from there on.
+    /// Letters from `passed` on.
     remaining: u64,
-    /// Bytes up to there, and those that the cursor says.
+    /// Bytes of the file before the first letter that is not retired, and the number of bytes that the cursor's file
+    /// has.
     at: u64,
     noted: u64,
-    /// Where it is read on, and the length that the file had when it was read to its end.
+    /// The offset of the next read, and the length of the file when its end was read.
     read_at: u64,
     end: Option<u64>,
     work: Option<Work>,
@@ -83,28 +85,28 @@ pub struct ResendReader {
 
 struct Found {
     letter: DeadLetter,
-    /// Where the next one begins.
+    /// The offset behind the letter.
     end: u64,
 }
 
 enum Work {
     Reading(Receiver<io::Result<Read>>),
-    /// What comes of it is not wanted any more.
+    /// A read whose result is to be dropped, because the reader has gone back.
     Stale(Receiver<io::Result<Read>>),
     Noting(u64, Receiver<io::Result<()>>),
 }
 
 struct Read {
     letters: Vec<Found>,
-    /// Behind what was read.
+    /// The offset behind the lines that were read.
     at: u64,
-    /// The length of the file, where its end was reached.
+    /// The length of the file, if its end was reached.
     end: Option<u64>,
     /// Lines that are no letters.
     bad: u64,
 }
 
-/// Dead letters are to be sent again: names their file so that the relay does it.
+/// Renames a forward's dead letters, so that the relay sends them again.
 pub fn begin(dir: &Path, forward: &str) -> Result<(), ResendError> {
     let (letters, resend) = (dead_letters::path(dir, forward), path(dir, forward));
     if resend.exists() {
@@ -113,7 +115,7 @@ pub fn begin(dir: &Path, forward: &str) -> Result<(), ResendError> {
     if !fs::metadata(&letters).is_ok_and(|file| file.len() > 0) {
         return Err(ResendError::Nothing(letters));
     }
-    // Of a file that was there before.
+    // A cursor may be left from an earlier resend.
     let failed = |error| ResendError::Rename(letters.clone(), error);
     remove(&cursor_path(dir, forward)).map_err(failed)?;
     fs::rename(&letters, &resend).map_err(failed)?;
@@ -131,7 +133,8 @@ impl Resends {
         self.log.resends.notified().await;
     }
 
-    /// What is to be sent again; `None`: nothing is. `resent` counts letters that were delivered, `left` has those that were not.
+    /// Opens the letters that are to be sent again; `None`: there are none. `resent` counts delivered letters, and
+    /// `left` shows the letters that remain.
     pub async fn open(&self, resent: &Counter, left: &Gauge) -> io::Result<Option<ResendReader>> {
         let forward = self.forward.clone();
         let opened = self.ask(move |log| {
@@ -158,17 +161,17 @@ impl Resends {
         }))
     }
 
-    /// Has the keeper do something.
+    /// Has the keeper run `work`.
     fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Log) -> T + Send + 'static) -> Receiver<T> {
         let (done, answer) = oneshot::channel();
-        // Nobody waits for it any more if it took too long.
+        // Sending fails if the asking task has given up.
         self.log.hand_over(Job::Do(Box::new(move |log| drop(done.send(work(log))))));
         answer
     }
 }
 
 impl ResendReader {
-    /// The next letters, as [`Reader::next`](super::Reader::next) has lines, with session and number of each.
+    /// The next letters, as [`Reader::next`](super::Reader::next) returns lines, with session and number of each.
     pub fn next(&mut self, max_bytes: usize) -> io::Result<Option<(Chunk, Ids)>> {
         if let Some(work) = self.work.take()
             && let Some(pending) = work.try_take(self)
@@ -200,7 +203,7 @@ impl ResendReader {
         Ok(Some((Chunk { run: Run::whole(batch), session: 0, start, end }, ids)))
     }
 
-    /// Begins what has to be done before letters can be handed out. False: nothing has.
+    /// Begins the work that must be done before letters can be handed out. False: there is none.
     fn begin_work(&mut self) -> bool {
         let forward = self.of.forward.clone();
         let at = self.at;
@@ -217,7 +220,7 @@ impl ResendReader {
         self.work.is_some()
     }
 
-    /// Waits until there is more than was had; false when nothing more will come.
+    /// Waits until there are more letters; false if there will be no more.
     pub async fn wait(&mut self) -> bool {
         loop {
             if let Some(work) = &mut self.work {
@@ -259,7 +262,8 @@ impl ResendReader {
         }
     }
 
-    /// The collector has all letters before `up_to`, or they are dead again. Returns how many are passed by it.
+    /// Retires the letters before `up_to`: the collector has them, or they are dead letters again. Returns how many are
+    /// retired.
     pub fn retire(&mut self, up_to: Position) -> u64 {
         let count = up_to.line.saturating_sub(self.passed).min(self.handed_out.len() as u64);
         for found in self.handed_out.drain(..count as usize) {
@@ -272,7 +276,7 @@ impl ResendReader {
         count
     }
 
-    /// A letter is refused again: it is with the other dead letters when this returns.
+    /// Writes a letter that is refused again to the dead letters. It is on the disk when this returns.
     pub async fn reject(&mut self, number: u64, why: &str) -> io::Result<()> {
         let place = number.checked_sub(self.passed).and_then(|place| usize::try_from(place).ok());
         let Some(found) = place.and_then(|place| self.handed_out.get(place)) else { return Ok(()) };
@@ -284,7 +288,7 @@ impl ResendReader {
         answer(written.await)
     }
 
-    /// Goes back to the first letter that is not passed.
+    /// Goes back to the first letter that is not retired.
     pub fn rewind(&mut self) {
         self.letters.clear();
         self.handed_out.clear();
@@ -296,12 +300,12 @@ impl ResendReader {
         });
     }
 
-    /// The first letter that is not passed.
+    /// The first letter that is not retired.
     pub fn position(&self) -> Position {
         Position { segment: 0, offset: 0, line: self.passed }
     }
 
-    /// Letters that are not passed.
+    /// Letters that are not retired.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
@@ -311,7 +315,7 @@ impl ResendReader {
         format!("{}/{}", self.spool, self.of.forward)
     }
 
-    /// Removes the file if all of its letters are passed: true. False: there are more.
+    /// Removes the file if all of its letters are retired: true. False: there are more.
     pub async fn finish(&mut self) -> io::Result<bool> {
         while let Some(work) = &mut self.work {
             let done = work.done().await;
@@ -353,7 +357,7 @@ impl Work {
         }
     }
 
-    /// Hands over what it has come to; `Some`: it is not done.
+    /// Hands the result to the reader. `Some`: the work is not done.
     fn try_take(mut self, to: &mut ResendReader) -> Option<Self> {
         let done = match &mut self {
             Self::Reading(reading) => by_now(reading).map(Done::Read),
@@ -386,17 +390,17 @@ fn closed() -> io::Error {
     io::Error::other("the spool is closed")
 }
 
-/// Whether there are letters of a forward to be sent again.
+/// Whether a forward has letters to be sent again.
 pub(super) fn is_there(dir: &Path, forward: &str) -> bool {
     path(dir, forward).exists()
 }
 
-/// A file as it was found.
+/// The state of a file when it was opened.
 struct Opened {
     spool: String,
-    /// Bytes that are done with.
+    /// Bytes that are retired.
     at: u64,
-    /// Letters behind them.
+    /// Letters behind `at`.
     letters: u64,
 }
 
@@ -407,7 +411,7 @@ fn open(dir: &Path, forward: &str) -> io::Result<Option<Opened>> {
     };
     let at = match files::read_text(&cursor_path(dir, forward), 64) {
         Err(error) if error.kind() == ErrorKind::NotFound => 0,
-        // A power cut may have left anything. What is sent again is bearable.
+        // A power cut may have damaged the file. Sending letters again is acceptable.
         text => text?.trim().parse().unwrap_or(0),
     };
     let at = if at <= file.metadata()?.len() { at } else { 0 };
@@ -431,7 +435,8 @@ fn from(mut file: File, at: u64) -> io::Result<BufReader<File>> {
     Ok(BufReader::with_capacity(64 << 10, file))
 }
 
-/// Reads letters from an offset on. What a crash has torn at the end of the file is no letter: its line was not passed.
+/// Reads letters from an offset on. A torn line at the end of the file is no letter: the relay crashed before it passed
+/// that line, so the spool still has it.
 fn read(dir: &Path, forward: &str, start: u64) -> io::Result<Read> {
     let mut reader = from(File::open(path(dir, forward))?, start)?;
     let (mut found, mut text) = (Read { letters: Vec::new(), at: start, end: None, bad: 0 }, Vec::new());
@@ -450,10 +455,10 @@ fn read(dir: &Path, forward: &str, start: u64) -> io::Result<Read> {
     Ok(found)
 }
 
-/// Writes how many bytes are done with.
+/// Writes how many bytes are retired.
 fn note(dir: &Path, forward: &str, at: u64) -> io::Result<()> {
     let file = files::options().write(true).create(true).truncate(false).open(cursor_path(dir, forward))?;
-    // As long as the one before it: one write makes it whole.
+    // The text always has the same length, so one write replaces it.
     std::os::unix::fs::FileExt::write_all_at(&file, format!("{at:020}\n").as_bytes(), 0)
 }
 

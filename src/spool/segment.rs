@@ -1,5 +1,5 @@
-//! The segment: one append-only file of the spool. Its name, its header, reading a run of records from it, and how it
-//! leaves the directory. What is in which segment, and who still needs it, is `log`'s business.
+//! The segment: one append-only file of the spool. This module has its name, its header, reading records from it, and
+//! its removal. `log` knows which lines are in which segment, and which forwards still need it.
 //!
 //! ```text
 //! offset  0  magic "LFSPOOL\n"      16  spool id, 128 random bits      48  created, Unix seconds u64
@@ -8,8 +8,8 @@
 //!        64  records
 //! ```
 //!
-//! All little endian. Any later version keeps the first twelve bytes and the checksum where they are, so that a newer
-//! spool is told apart from a damaged one.
+//! All fields are little endian. Every later version keeps the first twelve bytes and the checksum in place, so that a
+//! newer spool can be told from a damaged one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,38 +25,40 @@ use crate::sorted::sort_by;
 /// Bytes before the first record.
 pub(super) const HEADER_LEN: u64 = 64;
 
-/// How many damaged segments are kept aside; the oldest goes when another one comes, for they are outside the size cap.
+/// The most damaged segments that are kept aside. The oldest is removed when another one comes, because they do not
+/// count towards the size limit.
 pub(super) const MAX_DAMAGED: usize = 4;
 
-/// What a disk that has lost something cannot read, in bytes: the kernel asks it for whole pages.
+/// The unit in which reads fail on a bad disk, in bytes: the kernel reads whole pages.
 const BLOCK: u64 = 4096;
 
-/// How many of those are tried at once, and for how long: a dying disk may take seconds for each, and everybody waits.
+/// The most bad blocks that one read tries, and the most time it takes: a dying disk may take seconds for each block,
+/// while others wait.
 const MAX_BAD_BLOCKS: usize = 64;
 const READ_AROUND_FOR: Duration = Duration::from_secs(2);
 
-/// Names one spool among all spools, for as long as it has a segment.
+/// Identifies a spool among all spools, as long as it has a segment.
 pub(super) type SpoolId = [u8; 16];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The version of the format; what is written is always [`VERSION`].
+    /// The format version. New segments always have [`VERSION`].
     pub version: u32,
     pub id: SpoolId,
     pub number: u64,
     pub first_line: u64,
-    /// Unix seconds; for people, nothing is decided by it.
+    /// Unix seconds, for people. No decision depends on it.
     pub created: u64,
-    /// Which opening of the spool wrote this segment; a random number, for a copy of the spool is opened too. A power cut
-    /// can take back lines that were read already, and their numbers are then given again: (spool id, session, line) is
-    /// what names a line once and for all.
+    /// The opening of the spool that wrote this segment. A random number, because a copy of the spool may be opened
+    /// too. A power cut can remove lines that were read already, and the next session then reuses their numbers. So
+    /// only (spool id, session, line) identifies a line for good.
     pub session: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HeaderFault {
     Damaged,
-    /// A sound header of a format this version does not know.
+    /// A valid header of a format that this version does not know.
     Version(u32),
 }
 
@@ -66,7 +68,7 @@ impl Header {
         Self { version: VERSION, id, number, first_line, created, session }
     }
 
-    /// What the checksums of this segment's records are mixed with. Version 1 mixed them with nothing.
+    /// The key that is XORed into the checksums of this segment's records. Version 1 has no key.
     pub fn key(&self) -> u32 {
         match self.version {
             1 => 0,
@@ -110,7 +112,7 @@ impl Header {
     }
 }
 
-/// The path of segment `number`: twenty digits, so that `ls` shows the order in which they were written.
+/// The path of segment `number`. The name has twenty digits, so that `ls` lists segments in the order of writing.
 pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.seg"))
 }
@@ -121,27 +123,27 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// Whether a file is a damaged segment that was kept.
+/// Whether a file is a damaged segment that was kept aside, by its name.
 pub(super) fn is_damaged(name: &str) -> bool {
     name.strip_suffix(".damaged").and_then(number_of).is_some()
 }
 
-/// Creates a segment's file and writes its header and the records it begins with. Leaves no file behind when it fails,
-/// unless the process ends in between: a file without a line is removed by the next opening.
+/// Creates a segment's file, and writes its header and first records. When it fails, it removes the file. If the
+/// process ends in between, the next opening removes a file without lines.
 pub(super) fn create(dir: &Path, header: &Header, records: &[u8]) -> io::Result<File> {
     let path = path(dir, header.number);
-    // Appending: after a failed write has been cut off, the next one goes where it belongs without a seek.
+    // O_APPEND: after a failed write has been cut off, the next write goes to the end without a seek.
     let mut file = files::options().append(true).create_new(true).open(&path)?;
     file.write_all(&[&header.encode(), records].concat()).inspect_err(|_| drop(fs::remove_file(&path)))?;
     Ok(file)
 }
 
-/// Reads records from `offset` on, up to `limit` (both file offsets) and `max_lines`, about `max_bytes` at once but at
-/// least one record. No bytes mean that there is no record at `offset`, where there should be one; with records *and* a
-/// fault, the fault comes after them.
+/// Reads records from `offset` on, up to `limit` (both file offsets) and `max_lines`: about `max_bytes`, but at least
+/// one record. An empty batch means that there is no valid record at `offset`. With records *and* a fault, the fault
+/// comes after the records.
 ///
-/// Errors are the file's, and mean that nothing could be read; a file shorter than `limit` is no error but gives an empty
-/// batch in the end.
+/// Errors are those of the file, and mean that nothing could be read. A file shorter than `limit` is no error; reading
+/// at its end gives an empty batch.
 pub(super) fn read(
     file: &File,
     offset: u64,
@@ -159,8 +161,8 @@ pub(super) fn read(
             return Err(error);
         }
         match fault {
-            // The buffer ended inside a record and the segment did not: that is no fault. If the record is the first
-            // one, it is read again with room for its header, or for as much as its header asked for.
+            // The buffer ends inside a record and the segment does not: that is no fault. If it is the first record, it
+            // is read again, with room for its header or for the length in its header.
             Some(Fault::Short { needed }) if batch.byte_len() + needed <= there => {
                 if batch.byte_len() > 0 {
                     return Ok((batch, None));
@@ -180,23 +182,24 @@ pub(super) fn remove(dir: &Path, number: u64) -> io::Result<()> {
     fs::remove_file(path(dir, number))
 }
 
-/// Where the damaged form of segment `number` is kept.
+/// The path of segment `number` when it is kept aside as damaged.
 pub(super) fn aside_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.seg.damaged"))
 }
 
-/// Keeps a damaged segment's file out of the way instead of removing it, unless a fuller one was kept before it was cut.
+/// Renames a damaged segment, to keep it. If opening has already kept a copy from before the segment was cut, the
+/// segment is removed.
 pub(super) fn set_aside(dir: &Path, number: u64) -> io::Result<()> {
     if aside_path(dir, number).exists() {
         return remove(dir, number);
     }
     fs::rename(path(dir, number), aside_path(dir, number))?;
-    // One too many is no reason to fail.
+    // One file too many is no reason to fail.
     drop(limit_damaged(dir));
     Ok(())
 }
 
-/// Removes the oldest of more than [`MAX_DAMAGED`] damaged segments.
+/// Removes the oldest damaged segments beyond [`MAX_DAMAGED`].
 pub(super) fn limit_damaged(dir: &Path) -> io::Result<()> {
     let mut kept = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -212,7 +215,7 @@ pub(super) fn limit_damaged(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Up to `want` bytes from `offset` on; fewer when the file ends there, or where the error says that it cannot be read.
+/// Up to `want` bytes from `offset` on. Fewer if the file ends, or if the error says that it cannot be read there.
 pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; want];
     let (filled, error) = fill(file, offset, &mut bytes);
@@ -220,8 +223,8 @@ pub(super) fn read_up_to(file: &File, offset: u64, want: usize) -> (Vec<u8>, Opt
     (bytes, error)
 }
 
-/// The same for what is left of a damaged file: where a block cannot be read there are zeros, which are no record, and the
-/// last of the errors says why. Ends where there are too many of them, or it takes too long.
+/// Reads like [`read_up_to`] from a damaged file: blocks that cannot be read become zeros, which are no record, and the
+/// last error is returned. Stops after too many bad blocks, or after too long a time.
 pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Option<io::Error>) {
     let (mut bytes, mut filled, mut why) = (vec![0; want], 0, None);
     let since = Instant::now();
@@ -232,7 +235,7 @@ pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Op
             break;
         }
         why = error;
-        // Beyond the block in any case: whoever comes again begins behind it.
+        // Skips the bad block also if this is the last round, so that the caller can continue behind it.
         let bad = offset + filled as u64;
         filled = want.min(((bad / BLOCK + 1) * BLOCK - offset) as usize);
         if since.elapsed() > READ_AROUND_FOR {
@@ -243,7 +246,7 @@ pub(super) fn read_around(file: &File, offset: u64, want: usize) -> (Vec<u8>, Op
     (bytes, why)
 }
 
-/// Reads until the buffer is full, the file ends or it cannot be read. Returns how many bytes there were.
+/// Reads until the buffer is full, the file ends, or a read fails. Returns the number of bytes.
 fn fill(file: &File, offset: u64, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -266,7 +269,7 @@ pub(super) fn le_u64(bytes: &[u8], at: usize) -> u64 {
 }
 
 const MAGIC: &[u8; 8] = b"LFSPOOL\n";
-/// 1: no marks, and checksums mixed with nothing. It is still read, and never appended to.
+/// Version 1 has no marks and no key in its checksums. It is still read, and never appended to.
 const VERSION: u32 = 2;
 
 #[cfg(test)]
@@ -323,7 +326,7 @@ mod tests {
         assert_eq!((all, fault), (batch, None));
     }
 
-    /// Memory that is not there is what the kernel cannot read on demand.
+    /// The kernel fails to read unmapped memory, just as it fails to read a bad block.
     #[test]
     fn what_cannot_be_read_is_read_around() {
         const PAGE: usize = BLOCK as usize;
@@ -335,7 +338,7 @@ mod tests {
         assert_eq!(bytes, [vec![b'x'; PAGE - 100], vec![0; PAGE], vec![b'x'; 2 * PAGE]].concat());
         assert_eq!(error.unwrap().raw_os_error(), Some(nix::libc::EIO));
         assert_eq!(read_around(&memory, start + 100, PAGE).0.len(), PAGE, "it ends where nothing can be read");
-        // A disk that reads nothing at all is not asked for ever.
+        // Reading stops on a disk on which every read fails.
         assert_eq!(read_around(&memory, 0, 1 << 30).0.len(), MAX_BAD_BLOCKS * PAGE);
     }
 }

@@ -1,5 +1,5 @@
-//! When the disk is made to keep what was written. For most spools the answer is a thread that syncs behind the writer's
-//! back, so that no batch ever waits for a disk that takes 10 ms.
+//! When written data is synced to the disk (fdatasync). By default a thread syncs in the background, so that no batch
+//! waits for a disk that takes 10 ms.
 
 use std::fs::File;
 use std::io;
@@ -15,21 +15,21 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::hysteresis::Hysteresis;
 use crate::metrics::SpoolMetrics;
 
-/// How much a power cut may take. A crash of the process alone takes nothing in any case.
+/// How much a power cut may lose. A crash of the process alone loses nothing in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// Nothing: readers see a line when the disk has it.
+    /// Nothing: readers see a line only when it is synced.
     Always,
-    /// What was written since the last sync, which is at most about this long ago.
+    /// The data written since the last sync, which is at most about this long ago.
     Every(Duration),
-    /// What the kernel has not written yet; half a minute is usual.
+    /// The data that the kernel has not written back yet; half a minute is usual.
     Never,
 }
 
-/// While syncs go on failing, a new segment is begun at most this often.
+/// While syncs keep failing, a new segment is begun at most this often.
 const NEW_FILE_EVERY: Duration = Duration::from_secs(60);
 
-/// Said by whoever syncs, here or the writer.
+/// Logged when a sync fails, here and by the writer.
 pub(super) const DOES_NOT_SYNC: &str =
     "the disk does not sync; lines go on, but a power cut now would lose some. Check the disk";
 
@@ -51,7 +51,7 @@ impl Flush {
     }
 }
 
-/// The thread that syncs what was written, once per period, rolled segments included.
+/// The thread that syncs the written files once per period, full segments included.
 pub(super) struct Behind {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +67,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Dirty {
-    /// Written to and not synced since; each file once.
+    /// Files written to and not synced since, each once.
     files: Vec<Arc<File>>,
     closed: bool,
 }
@@ -81,31 +81,31 @@ impl Behind {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// `file` has been written to.
+    /// Notes that `file` has been written to.
     pub fn mark(&self, file: &Arc<File>) {
         let mut dirty = self.shared.lock();
-        // The newest segment is written to nearly always, so it is looked for from behind.
+        // The newest segment is the usual one, so the search begins at the end.
         if !dirty.files.iter().rev().any(|known| Arc::ptr_eq(known, file)) {
             dirty.files.push(file.clone());
             self.shared.changed.notify_one();
         }
     }
 
-    /// Whether a sync has failed since the last question. The kernel takes the pages it could not write for clean, so
-    /// another sync of that file would succeed and mean nothing: what comes next belongs in another one.
+    /// Whether a sync has failed since the last call. After a failed sync the kernel marks the lost pages as clean, so
+    /// the next sync of that file would succeed and mean nothing: the next lines belong in another file.
     pub fn take_failed(&self) -> bool {
         self.shared.failed.swap(false, Ordering::Acquire)
     }
 
-    /// Lets go of files that are no longer in the directory: nobody needs them synced, and while they are open they
-    /// give no room back. One that is being synced at this moment stays for as long as that takes.
+    /// Closes files that are no longer in the directory: they need no sync, and the file system frees their space only
+    /// when they are closed. A file whose sync is under way stays open until it ends.
     pub fn forget_removed(&self) {
         self.shared.lock().files.retain(|file| file.metadata().is_ok_and(|file| file.nlink() > 0));
     }
 }
 
 impl Drop for Behind {
-    /// Syncs what is left and ends the thread.
+    /// Syncs the remaining files and ends the thread.
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_one();
@@ -123,19 +123,19 @@ impl Shared {
 
 fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &SpoolMetrics) {
     let mut trouble = Hysteresis::default();
-    // When the writer was last sent to another file.
+    // When the writer was last told to begin another file.
     let mut left: Option<Instant> = None;
     loop {
         let idle = |dirty: &mut Dirty| dirty.files.is_empty() && !dirty.closed;
         let mut dirty = shared.lock();
         shared.changed.wait_while(&mut dirty, idle);
-        // Something is dirty: let more of it gather for a period, so that an idle spool wakes nobody.
+        // A file is dirty. Waiting for a period lets writes gather; an idle spool causes no wake-ups.
         shared.changed.wait_while_for(&mut dirty, |dirty| !dirty.closed, period);
         let files = std::mem::take(&mut dirty.files);
         let closed = dirty.closed;
         drop(dirty);
 
-        // One that fails must not keep the others from being synced.
+        // A file that fails must not keep the others from being synced.
         let mut failed = None;
         for file in &files {
             metrics.syncs.inc();
@@ -153,7 +153,7 @@ fn run(shared: &Shared, period: Duration, dir: &std::path::Path, metrics: &Spool
                         "spool: {DOES_NOT_SYNC}"
                     );
                 }
-                // A disk that fails again and again must not be filled with a segment for each time.
+                // A disk that keeps failing must not be filled with a segment for each failure.
                 if left.is_none_or(|left| left.elapsed() > NEW_FILE_EVERY) {
                     left = Some(Instant::now());
                     shared.failed.store(true, Ordering::Release);

@@ -1,5 +1,5 @@
-//! The tap: who watches the spool sees the batches that have just been written, as far as the watcher keeps up. The writer shares its
-//! batches and never waits; while nobody watches, it looks at one flag.
+//! The tap shows the batches that have just been written to watchers, as far as each keeps up. The writer shares its
+//! batches and never waits. Without watchers it reads one flag.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::batch::Batch;
 /// Bytes of batches that wait for one watcher. Beyond them a watcher misses batches.
 const MAX_QUEUED: usize = 512 << 10;
 
-/// Where batches are handed to watchers. Clones are the same.
+/// Hands batches to watchers. Clones share the watchers.
 #[derive(Clone, Default)]
 pub struct Tap(Arc<Shared>);
 
@@ -28,27 +28,27 @@ struct Watcher {
     backlog: Arc<Backlog>,
 }
 
-/// What waits for a watcher, and what that one has missed.
+/// The bytes that wait for a watcher, and the lines that it has missed.
 #[derive(Default)]
 struct Backlog {
     bytes: AtomicUsize,
     missed_lines: AtomicU64,
 }
 
-/// The batches of a watcher. They end when the [`Watching`] of the watcher is dropped.
+/// The receiving end of a watcher. The batches end when the watcher's [`Watching`] is dropped.
 pub struct Batches {
     batches: Receiver<Arc<Batch>>,
     backlog: Arc<Backlog>,
 }
 
-/// Somebody watches until this is dropped.
+/// Keeps a watcher registered. Dropping the value ends the watching.
 pub struct Watching {
     tap: Tap,
     backlog: Arc<Backlog>,
 }
 
 impl Tap {
-    /// Watches from now on. `None`: there are `max` watchers.
+    /// Watches from now on. `None`: there are `max` watchers already.
     pub fn watch(&self, max: usize) -> Option<(Watching, Batches)> {
         let mut watchers = self.0.watchers.lock();
         if watchers.len() >= max {
@@ -60,27 +60,28 @@ impl Tap {
         Some((Watching { tap: self.clone(), backlog: backlog.clone() }, Batches { batches, backlog }))
     }
 
-    /// Shows a batch to all watchers that have room for it.
+    /// Sends a batch to all watchers that have room for it.
     pub(super) fn offer(&self, batch: &Arc<Batch>) {
         if !self.0.is_watched.load(Ordering::Relaxed) {
             return;
         }
         for Watcher { batches, backlog } in self.0.watchers.lock().iter() {
             let queued = backlog.bytes.load(Ordering::Relaxed);
-            // A watcher with nothing to do takes a batch of any size.
+            // A watcher with an empty queue takes a batch of any size.
             if queued > 0 && queued + batch.byte_len() > MAX_QUEUED {
                 backlog.missed_lines.fetch_add(batch.line_count(), Ordering::Relaxed);
                 continue;
             }
             backlog.bytes.fetch_add(batch.byte_len(), Ordering::Relaxed);
-            // An error: the watcher is just leaving.
+            // An error: the watcher is leaving.
             let _ = batches.send(batch.clone());
         }
     }
 }
 
 impl Batches {
-    /// Waits for the next batch. The number is that of lines missed before it. `None`: the watcher has left.
+    /// Waits for the next batch. The number is how many lines the watcher has missed since the last call. `None`: the
+    /// watcher has left.
     pub fn next(&self) -> Option<(Arc<Batch>, u64)> {
         let batch = self.batches.recv().ok()?;
         self.backlog.bytes.fetch_sub(batch.byte_len(), Ordering::Relaxed);
@@ -128,7 +129,7 @@ mod tests {
         (0..5).for_each(|_| tap.offer(&batch(&line)));
         let missed: Vec<u64> = (0..2).map(|_| batches.next().expect("a batch").1).collect();
         assert_eq!(missed, [3, 0]);
-        // A batch of any size is shown to a watcher that has nothing to do.
+        // A watcher with an empty queue takes a batch of any size.
         tap.offer(&batch(&vec![b'y'; 2 * MAX_QUEUED]));
         assert!(batches.next().is_some());
     }

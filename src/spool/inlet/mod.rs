@@ -1,16 +1,16 @@
-//! The inlet: the way into the spool that listeners hold, and its limits. What happens behind the queue is `writer`'s.
+//! The inlet: the queue from the listeners to the writer, and its limits. `writer` handles everything behind the queue.
 //!
-//! Inputs never hold a container: a sender waits for room at most as long as its patience, and once that has run out
-//! nobody waits again until there is room. Senders that can be made to wait have a room of their own, so that however
-//! long they wait, the others go on.
+//! A full queue never blocks a container for long: a sender waits for room at most as long as its patience. Once one
+//! sender's patience has run out, no sender waits again until there is room. Senders that can be made to wait
+//! (backpressure) have a budget of their own, so that however long they wait, the others go on.
 //!
-//! Senders of streams have a small room of their own too: what we do not read at once their kernel and ours hold for them,
-//! so nothing is gained by reading it into a long queue. Datagrams have the rest, for there is nobody who would hold them.
-//! For the same reason streams are read in turn, a few at a time: a thousand of them that all have much to say hold no more
-//! memory than a few, and the forwards come to send before the next ones are read.
+//! Stream senders have a small budget of their own too. The kernels of both sides buffer the bytes that the relay does
+//! not read yet, so a long queue for them would gain nothing. Datagrams have the rest, because nothing else buffers
+//! them. For the same reason, only a few streams are read at the same time: a thousand busy streams need no more memory
+//! than a few, and the forwards get to send before the next streams are read.
 //!
-//! The queue is bounded by the memory of the batches in it and by nothing else; it is a semaphore for each of the three
-//! kinds and an unbounded channel, because a count of batches says nothing about bytes.
+//! The queue is bounded only by the memory of its batches: a semaphore for each of the three kinds of senders, and an
+//! unbounded channel. A limit on the number of batches would not limit their bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,21 +32,21 @@ use super::ledger::MAX_STREAM;
 use super::probe::Answered;
 use crate::metrics::SpoolMetrics;
 
-/// Memory of all sent batches in the queue, in KiB: of datagrams, and of streams. Each counts for at least one, so there
-/// are at most as many batches.
+/// The memory of all sent batches in the queue, in KiB: of datagrams, and of streams. A batch counts as 1 KiB at least,
+/// which also limits the number of batches.
 const QUEUE_KIB: u32 = 7 << 10;
 const STREAMS_KIB: u32 = 1 << 10;
 
-/// Streams that are read at the same time, each with one batch in its hands; and as many of those that deliver.
+/// Streams that are read at the same time, each with one batch. As many again for streams whose lines are delivered.
 const TURNS: usize = 4;
 
-/// Memory of all delivered batches that are not spooled yet, in KiB: on their way to the writer or held by it.
+/// The memory of all delivered batches that are not spooled yet, in KiB: in the queue, or held by the writer.
 const DELIVERY_KIB: u32 = 4 << 10;
 
-/// How often a blocked thread looks for room. At 8 MiB in the queue it has waited for milliseconds already.
+/// How often a blocked thread checks for room. With 8 MiB in the queue it has waited for milliseconds already.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Takes batches to the writer. Clones share the queue; the writer closes when the last one is dropped.
+/// The sending end of the queue to the writer. Clones share the queue; the writer ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Inlet {
     queue: UnboundedSender<Queued>,
@@ -60,26 +60,26 @@ pub struct Inlet {
     metrics: SpoolMetrics,
 }
 
-/// A stream's turn to be read. Over when it is dropped.
+/// A stream's turn to be read. Dropping it ends the turn.
 pub struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What one kind of senders may have in the queue.
+/// The budget of one kind of senders in the queue.
 #[derive(Clone)]
 struct Budget {
     permits: Arc<Semaphore>,
     /// All permits, in KiB.
     kib: u32,
-    /// Somebody's patience has run out, and no batch got through since.
+    /// A sender's patience has run out, and no batch has got through since.
     stalled: Arc<AtomicBool>,
     trouble: Arc<Trouble>,
 }
 
-/// What is said of a writer that stands still.
+/// The log's state about a writer that stands still.
 #[derive(Default)]
 struct Trouble {
-    /// Something was said that is not taken back yet.
+    /// The log has an error, and not yet its end.
     said: AtomicBool,
     episode: Mutex<Hysteresis>,
 }
@@ -92,7 +92,7 @@ impl Trouble {
     }
 
     fn ends(&self) -> bool {
-        // Every batch comes by here, and hardly ever is there anything to take back.
+        // This runs for every batch, and there is hardly ever trouble to end: it must not take the lock.
         if !self.said.load(Ordering::Relaxed) {
             return false;
         }
@@ -118,20 +118,20 @@ pub(super) enum Queued {
         permit: OwnedSemaphorePermit,
     },
     Delivered(Delivery),
-    /// The limits have changed.
+    /// The limits have changed, and the spool must fit them.
     Fit,
-    /// Somebody wants to know whether the spool can be written.
+    /// Asks whether the spool can be written.
     Probe(watch::Sender<Answered>),
 }
 
-/// A batch that is neither dropped nor given up: its sender waits until it is spooled.
+/// A batch that waits for room instead of being dropped. Its sender waits until it is spooled.
 pub(super) struct Delivery {
     pub batch: Batch,
-    /// Where its lines come from, if they were numbered there.
+    /// The numbers of its lines in another relay, if they have any.
     pub origin: Option<Origin>,
-    /// Tells the sender that the spool has the batch. Dropped: the spool has it not, and never will.
+    /// Tells the sender that the batch is spooled. Dropping it tells the sender that it is not, and will not be.
     pub receipt: oneshot::Sender<()>,
-    /// The batch's place in the queue, until it is spooled; `None` for a batch that did not come through an inlet.
+    /// The batch's share of the budget, until it is spooled; `None` for a batch that did not come through an inlet.
     pub _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -143,9 +143,9 @@ impl Delivery {
     }
 }
 
-/// Resolves when the spool has a batch: as safe as the [`Sync`](super::Sync) policy promises. An error: it has not, and
-/// will not, because the relay is stopping or the batch is larger than the spool. Dropping it takes the batch back if that has no origin and
-/// finds no room: its sender sends it again.
+/// Resolves when the batch is spooled, as safely as the [`Sync`](super::Sync) policy promises. An error: the batch is
+/// not spooled, and will not be, because the relay is stopping or the batch is larger than the spool. Dropping the
+/// receipt withdraws the batch if it has no origin and finds no room; its sender sends it again.
 pub struct Receipt(oneshot::Receiver<()>);
 
 impl Future for Receipt {
@@ -156,29 +156,29 @@ impl Future for Receipt {
     }
 }
 
-/// The sender keeps its batch: nobody here has it.
+/// The batch is not spooled: its sender must keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotSpooled;
 
-/// Why a line was refused before it came here.
+/// Why a listener has refused a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The spool is nearly full, and the line of low severity.
+    /// The spool is nearly full, and the line's severity is low.
     Severity,
     /// A `[[drop]]` rule matches the line.
     Rule,
-    /// A `[[sample]]` rule keeps another one of the lines.
+    /// A `[[sample]]` rule keeps only some of the lines, and not this one.
     Sample,
-    /// Another line that is equal stands for it.
+    /// The line repeats an equal one, which stands for it.
     Repeat,
     /// The line's container sends more than `rate-limit` allows.
     Rate,
-    /// A line of our own has come back.
+    /// The line is the relay's own and has come back: a loop.
     Loop,
 }
 
 impl Inlet {
-    /// Into a new queue, and the end that the writer takes from.
+    /// A new queue: the inlet, and the receiving end for the writer.
     pub(super) fn new(
         patience: Option<Duration>,
         fill: Arc<Fill>,
@@ -200,50 +200,51 @@ impl Inlet {
         (Self { queue, budget, stream_budget, turns, delivery_turns, delivery_budget, patience, fill, metrics }, queued)
     }
 
-    /// Tells the writer that the limits have changed: what is above them is given up at once, and not with the next line.
+    /// Tells the writer that the limits have changed. It gives up lines above them at once, and not only with the next
+    /// line.
     pub fn fit(&self) {
-        // A writer that has ended gives nothing up any more.
+        // An error: the writer has ended and gives nothing up any more.
         let _ = self.queue.send(Queued::Fit);
     }
 
-    /// The queue, for whoever has a question for the writer and must not keep it from ending.
+    /// The queue, for a prober that must not keep the writer from ending.
     pub(super) fn weak_queue(&self) -> WeakUnboundedSender<Queued> {
         self.queue.downgrade()
     }
 
-    /// The same inlet for senders of streams.
+    /// This inlet for stream senders.
     pub fn of_streams(&self) -> Self {
         Self { budget: self.stream_budget.clone(), ..self.clone() }
     }
 
-    /// This inlet for senders that wait for an answer: a turn of theirs may last as long as the spool is full.
+    /// This inlet for senders that wait for an answer. Their turn may last as long as the spool is full, so they have
+    /// turns of their own.
     pub fn of_waiting_senders(&self) -> Self {
         Self { turns: self.delivery_turns.clone(), ..self.clone() }
     }
 
-    /// Waits for a stream's turn to be read. `None` never comes: the turns are not closed.
+    /// Waits for a stream's turn to be read. `None` never happens: the semaphore is not closed.
     pub fn turn(&self) -> impl Future<Output = Option<Turn>> + use<> {
         let turns = self.turns.clone();
         async move { Some(Turn { _permit: turns.acquire_owned().await.ok()? }) }
     }
 
-    /// The turn, if it comes at once: nobody waits for one.
+    /// A turn, if one is free now.
     pub fn try_turn(&self) -> Option<Turn> {
         Some(Turn { _permit: self.turns.clone().try_acquire_owned().ok()? })
     }
 
-    /// How long a sender waits for room at most; `None`: as long as it takes.
+    /// How long a sender waits for room at most; `None`: without limit.
     pub fn patience(&self) -> Option<Duration> {
         self.patience
     }
 
-    /// The same inlet for a sender with another patience; `None` waits as long as it takes, for inputs that can make
-    /// their sender wait.
+    /// This inlet with another patience. `None` waits without limit, for inputs that can make their senders wait.
     pub fn with_patience(&self, patience: Option<Duration>) -> Self {
         Self { patience, ..self.clone() }
     }
 
-    /// A line was refused before it came here.
+    /// Counts a line that a listener has refused.
     pub fn count_refused(&self, why: Refused) {
         let counter = match why {
             Refused::Severity => &self.metrics.dropped_severity,
@@ -261,10 +262,10 @@ impl Inlet {
         self.fill.percent()
     }
 
-    /// Hands `batch` to the writer. Waits for room no longer than this inlet's patience; then the batch is dropped and
-    /// counted, and so is every one after it that finds no room at once, until one gets through.
+    /// Queues `batch` for the writer. Waits for room no longer than this inlet's patience; then the batch is dropped
+    /// and counted. After that, every batch that finds no room at once is dropped as well, until one gets through.
     ///
-    /// A future dropped while it waits takes its batch along, uncounted. Needs a runtime with its timer enabled.
+    /// Dropping the future while it waits drops the batch, uncounted. Needs a runtime with its timer enabled.
     pub async fn send(&self, mut batch: Batch) {
         if batch.is_empty() {
             return;
@@ -281,7 +282,7 @@ impl Inlet {
         self.pass(batch, permit);
     }
 
-    /// [`send`](Self::send) for a thread of its own. Never call it from an async task.
+    /// [`send`](Self::send) for a thread. Never call it from an async task.
     pub fn send_blocking(&self, mut batch: Batch) {
         if batch.is_empty() {
             return;
@@ -298,19 +299,19 @@ impl Inlet {
         self.pass(batch, permit);
     }
 
-    /// Hands `batch` to the writer and does not give up: for senders that can be made to wait. They may forget the batch
-    /// when the receipt says so, and only then. Nothing is evicted or dropped for it; while it finds no room it waits, and
-    /// all that is delivered later waits behind it.
+    /// Queues `batch` for the writer and does not give up, for senders that can be made to wait. They may forget the
+    /// batch only when the receipt says that it is spooled. Nothing is evicted or dropped to make room for it. While it
+    /// finds no room, the batch waits, and all later deliveries wait behind it.
     ///
-    /// Lines of `origin` that are here already are left out (counted as dropped, `repeated`). A stream's name of more than
-    /// 128 bytes is no origin.
+    /// Lines of `origin` that the spool has already are left out and counted as dropped (`repeated`). A stream name of
+    /// more than 128 bytes counts as no origin.
     ///
-    /// Waits for room in the queue. A future dropped while it waits takes its batch along.
+    /// Waits for room in the queue. Dropping the future while it waits drops the batch.
     pub async fn deliver(&self, mut batch: Batch, origin: Option<Origin>) -> Receipt {
         let cost = cost(&mut batch, DELIVERY_KIB);
         let permit = self.delivery_budget.clone().acquire_many_owned(cost).await.ok();
         let (delivery, receipt) = Delivery::new(batch, origin, permit);
-        // A writer that is gone drops the delivery, which says that nothing was spooled.
+        // If the writer is gone, the delivery is dropped, and the receipt reports that nothing was spooled.
         let _ = self.queue.send(Queued::Delivered(delivery));
         receipt
     }
@@ -337,13 +338,14 @@ impl Inlet {
         }
         let lines = batch.line_count();
         if self.queue.send(Queued::Sent { batch, permit }).is_err() {
-            // The writer's thread is gone, which only a panic can do.
+            // The writer's thread is gone, which happens only after a panic.
             self.metrics.dropped_error.inc_by(lines);
         }
     }
 }
 
-/// What a batch takes of a room of `all` KiB, after giving back memory it does not use. A larger one takes all.
+/// The cost of a batch in a budget of `all` KiB, after freeing memory that it does not use. A larger batch takes all of
+/// it.
 fn cost(batch: &mut Batch, all: u32) -> u32 {
     batch.shrink();
     u32::try_from(batch.capacity().div_ceil(1024)).unwrap_or(all).clamp(1, all)

@@ -10,7 +10,7 @@ fn batch(lines: usize) -> Batch {
     batch
 }
 
-/// An inlet whose writer takes nothing until told to, with room for `kib`.
+/// An inlet with room for `kib`, whose writer takes nothing until the test takes it from the queue.
 fn stuck(kib: u32) -> (Inlet, UnboundedReceiver<Queued>) {
     let patience = Some(Duration::from_millis(1));
     let (inlet, queued) = Inlet::with_budget(Budget::new(kib), patience, Arc::default(), Metrics::new().spool());
@@ -32,7 +32,7 @@ fn a_stalled_writer_holds_a_thread_no_longer_than_its_patience() {
         inlet.send_blocking(batch(3));
     }
     assert_eq!(inlet.metrics.dropped_stalled.get(), 9);
-    // Stalled: from now on nobody waits, or this would take a year.
+    // Stalled: from now on no sender waits, or this would take a year.
     inlet.patience = Some(Duration::from_secs(3 << 24));
     inlet.send_blocking(batch(1));
     assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
@@ -53,7 +53,7 @@ async fn a_stalled_writer_holds_a_task_no_longer_than_its_patience() {
     inlet.send(batch(1)).await;
     assert_eq!(inlet.metrics.dropped_stalled.get(), 10);
 
-    // Who has all the time in the world gets its batch through.
+    // A sender without a limit to its patience gets its batch through.
     let endless = inlet.with_patience(None);
     let waiting = tokio::spawn(async move { endless.send(batch(7)).await });
     drop(queued.recv().await.unwrap());
@@ -110,7 +110,7 @@ async fn streams_wait_where_datagrams_still_have_room() {
     assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB));
     inlet.send_blocking(batch(1));
     assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB));
-    // What got through there changes nothing here: nobody waits again for a writer that stands still.
+    // The batch in the other budget changes nothing here: no stream sender waits again for a writer that stands still.
     let forever = Inlet { patience: Some(Duration::from_secs(3 << 24)), ..streams };
     forever.send(batch(1)).await;
     assert_eq!(inlet.metrics.dropped_stalled.get(), u64::from(STREAMS_KIB) + 1);

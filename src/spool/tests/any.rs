@@ -1,10 +1,10 @@
-//! What must hold whatever is on the disk; `check` is the sentence as a function.
+//! Properties that hold for all bytes on the disk; `properties` has them as functions.
 
 use proptest::prelude::*;
 
 use crate::spool::properties;
 
-/// Parts that are likely, and bytes that are anything.
+/// Likely parts, and arbitrary bytes.
 fn data() -> impl Strategy<Value = Vec<u8>> {
     let part = (0u8..4, prop::collection::vec(any::<u8>(), 0..40))
         .prop_map(|(kind, content)| [&[kind, content.len() as u8], &content[..]].concat());

@@ -1,5 +1,4 @@
-//! Bytes on the disk that are no longer what they were: what can be read is delivered, the rest is counted, and the file
-//! is kept.
+//! Damaged bytes on the disk: the readable lines are delivered, the others are counted, and the file is kept.
 
 use super::segment::MAX_DAMAGED;
 use super::*;
@@ -13,7 +12,7 @@ fn flips(whole: &[u8], from: usize) -> impl Iterator<Item = (usize, Vec<u8>)> {
     })
 }
 
-/// The place in a file where each of these lines, one after the other, begins; and where the last one ends.
+/// The offset in a file at which each of these consecutive lines begins, and the end of the last one.
 fn places(lines: std::ops::Range<u64>) -> Vec<usize> {
     let mut places = vec![HEADER_LEN as usize];
     lines.for_each(|n| places.push(places.last().unwrap() + RECORD_HEADER + line(n).len()));
@@ -34,7 +33,7 @@ fn a_bit_flipped_in_the_newest_segment_costs_one_line() {
         let hit = places.iter().rposition(|&place| place <= at).map(|hit| hit as u64);
         let expected = hit.map_or(Vec::new(), |hit| (0..8).filter(|&n| n != hit).collect());
         assert_eq!(read, expected, "byte {at}");
-        // A last line that is damaged looks like one that was never written whole.
+        // A damaged last line looks like an unfinished write.
         let torn = hit == Some(7);
         spool.retire_all(0);
         assert_eq!(spool.damaged(0), u64::from(hit.is_some() && !torn), "byte {at}");
@@ -80,7 +79,7 @@ fn a_bit_flipped_in_an_older_segment_costs_one_line_and_no_number() {
     }
 }
 
-/// Of what lies between two damaged places nobody can tell the numbers.
+/// The numbers of lines between two damaged places are unknown.
 #[test]
 fn no_line_gets_a_number_that_may_be_wrong() {
     let home = Home::new();
@@ -101,7 +100,7 @@ fn no_line_gets_a_number_that_may_be_wrong() {
     assert_eq!((spool.delivered(0), spool.damaged(0)), (10, 5));
 }
 
-/// With the segment still being written to.
+/// The segment is still written to.
 #[test]
 fn damage_in_front_of_lines_that_still_come_moves_no_number() {
     let home = Home::new();
@@ -146,7 +145,7 @@ fn lines_behind_damage_get_a_new_session_and_no_old_number() {
     assert_eq!(spool.damaged(0), 2, "at least one line at each of the places");
 }
 
-/// What comes behind it may be with the next relay by now, which would take it for known.
+/// The next relay may have received the lines behind a gap, and would take lines from the gap for repeated ones.
 #[test]
 fn what_was_passed_over_once_is_passed_over_again() {
     let home = Home::new();
@@ -201,7 +200,7 @@ fn a_bit_flipped_among_marks_loses_no_line_that_is_sent_again() {
         let home = home.crashed();
         fs::write(&home.files(".seg")[0], &bytes).unwrap();
         let mut spool = home.open();
-        // What had no receipt comes again.
+        // The sender repeats the lines without a receipt.
         spool.writer.deliver(texts(2..8), origin(2));
         let mut read = spool.read_numbers(0);
         read.sort_unstable();
@@ -232,7 +231,8 @@ fn damage_in_an_older_segment_is_skipped_counted_and_kept() {
     spool.check_books();
     spool.retire_all(0);
     assert_eq!((spool.delivered(0), spool.damaged(0), spool.readers[0].unretired()), (100 - missing, missing, 0));
-    // The damaged one, and the one before the hole, for it cannot be told which of the two is short.
+    // The damaged segment is kept, and also the one before the hole, because it is unknown which of the two has lost
+    // lines.
     let kept: Vec<String> =
         home.files(".damaged").iter().map(|path| path.to_str().unwrap().replace(".damaged", "")).collect();
     assert_eq!(kept, [segments[1].to_str().unwrap(), segments[2].to_str().unwrap()]);
@@ -258,7 +258,7 @@ fn what_cannot_be_read_is_tried_again_and_then_skipped() {
     let home = Home::new();
     let mut spool = home.open().reading_back();
     (0..20).for_each(|step| spool.append(step * 5..step * 5 + 5));
-    // A directory opens and cannot be read, like a file on a bad block.
+    // A directory can be opened and not read, like a file on a bad block.
     let bad = &home.files(".seg")[0];
     fs::remove_file(bad).unwrap();
     fs::create_dir(bad).unwrap();
@@ -311,7 +311,7 @@ fn what_a_failed_write_left_behind_is_never_read() {
     let home = Home::new();
     let mut spool = home.open();
     spool.append(0..5);
-    // As if the cut after a failed write had failed as well: whole records, dropped and counted.
+    // Simulates a failed cut after a failed write: whole records, which were dropped and counted.
     let mut left = fs::read(&home.files(".seg")[0]).unwrap();
     let mut behind = batch(&[line(77), line(78)]);
     behind.seal(spool.writer.key);

@@ -1,4 +1,5 @@
-//! The spool reaches its size, or the disk has no room or breaks: what is given up for what, and what the counters say.
+//! The spool reaches its size, or the disk is full or breaks: the tests check which lines are given up, and the
+//! counters.
 
 use super::*;
 
@@ -15,7 +16,7 @@ fn a_full_spool_drops_the_oldest_lines_and_counts_them() {
         spool.append(step * 5..step * 5 + 5);
         assert!(home.segment_bytes() <= 64 << 10, "over the cap");
         if step == 3 {
-            // Read and not retired: what is then evicted must not count as delivered.
+            // Lines that are read and not retired must not count as delivered when they are evicted.
             spool.readers[0].next(200).unwrap().unwrap();
         }
     }
@@ -167,7 +168,7 @@ fn a_sync_that_failed_behind_our_back_is_not_forgotten() {
     }
     spool.append(5..6);
     assert_eq!(home.files(".seg").len(), 2);
-    // A disk that fails again, though it has synced in between, is not filled with segments.
+    // A disk that fails again after a good sync is not filled with segments.
     let synced = spool.metrics.spool().syncs.get();
     spool.append(6..7);
     while spool.metrics.spool().syncs.get() == synced {

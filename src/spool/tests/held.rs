@@ -1,4 +1,4 @@
-//! Senders that can be made to wait: nothing of theirs is dropped, and nothing is given up for them.
+//! Senders that can be made to wait: none of their lines is dropped, and no other line is evicted for them.
 
 use super::*;
 use crate::metrics::Metrics;
@@ -11,7 +11,7 @@ fn small(when_full: WhenFull) -> Home {
     })
 }
 
-/// Delivers until something is held, and then some: the answers, and how many lines went in.
+/// Delivers until 20 batches are held. Returns the answers, and the number of delivered lines.
 fn overfill(spool: &mut Open) -> (Vec<Answer>, u64) {
     let mut answers = Vec::new();
     for step in 0.. {
@@ -60,7 +60,8 @@ fn the_others_go_on_meanwhile() {
     let gone_on = spool.spooled() - spooled + spool.metrics.spool().dropped_full.get();
     assert_eq!((gone_on, spool.metrics.spool().held.get()), (1, 200));
 
-    // Where old lines may go, they go for those who cannot wait; the held ones get what that leaves.
+    // If the policy allows eviction, old lines are evicted for senders that cannot wait; the held batches get the room
+    // that is left.
     let home = small(WhenFull::DropOldest);
     let mut other = home.open();
     let (_, _) = overfill(&mut other);
@@ -74,7 +75,7 @@ fn the_others_go_on_meanwhile() {
     assert!(answers[lines as usize / 10 - 20].now().is_some());
 }
 
-/// Who has no answer sends again: the copies would keep the answers of all who come later from coming.
+/// A sender without an answer sends again. Held copies would delay the answers of all later senders.
 #[test]
 fn who_hangs_up_takes_back_what_found_no_room() {
     let home = small(WhenFull::DropNewest);
@@ -155,7 +156,7 @@ fn a_receipt_is_a_promise_only_after_the_sync() {
     spool.again();
     assert_eq!((answer.now(), spool.read_numbers(0)), (Some(Ok(())), range(5..10)));
     assert!(home.files(".seg").len() > segments, "a file of which a sync has failed was believed");
-    // Who cannot wait is read without that promise.
+    // Lines of senders that cannot wait are published without that promise.
     spool.writer.sync_faults = 1;
     spool.append(10..15);
     assert_eq!((spool.read_numbers(0), spool.metrics.spool().errors.get()), (range(10..15), 2));
@@ -190,7 +191,8 @@ async fn a_thread_that_holds_goes_on_when_there_is_room() {
     assert_eq!(read, range(0..2000));
 }
 
-/// It says which spool this is, and what others have sent: without it and what is older, the spool would be another one.
+/// A segment's head has the spool's id and the ledger: without the head and the older segments, the spool would be
+/// another one.
 #[test]
 fn a_new_segments_head_is_synced_before_what_is_older_goes() {
     let home = Home::with(|options| {
@@ -200,7 +202,7 @@ fn a_new_segments_head_is_synced_before_what_is_older_goes() {
     let mut spool = home.open();
     spool.append(0..5);
     let first = home.files(".seg");
-    // More than two segments of lines, each retired at once. Nobody waits for them, so that nothing but heads is synced.
+    // More than two segments of lines, each retired at once. No delivery waits for them, so that only heads are synced.
     for step in 1..100 {
         spool.writer.sync_faults = 10;
         spool.append(step * 5..step * 5 + 5);

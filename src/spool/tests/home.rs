@@ -22,20 +22,20 @@ fn a_directory_that_vanishes_is_taken_again_with_its_lock() {
         assert!(matches!(home.try_open(), Err(OpenError::InUse { .. })), "another relay opens it too");
         let mut answer = spool.deliver(10..15);
         assert_eq!(answer.now(), Some(Ok(())));
-        // What was written last is in memory still.
+        // The last written lines are still in memory.
         assert_eq!(spool.read_numbers(0), range(0..15));
         spool.retire_all(0);
         assert_eq!(spool.writer.probe(), Ok(()));
         spool.append(15..20);
         drop(spool);
-        // It is a spool with its cursor: nothing comes again.
+        // The spool has its cursor: no line is sent again.
         let mut again = home.open();
         assert_eq!(again.read_numbers(0), range(15..20));
     }
 }
 
-/// Where another relay was faster, it is its spool: nothing is written there, nothing is removed, and nobody is told that a line is
-/// safe.
+/// If another relay has taken the directory first, it owns the directory: this spool writes and removes nothing there,
+/// and reports no line as safe.
 #[test]
 fn a_directory_that_another_spool_has_is_left_alone() {
     let home = Home::new();
@@ -54,7 +54,7 @@ fn a_directory_that_another_spool_has_is_left_alone() {
     assert!(why.contains("another relay has its spool there now"), "{why}");
     spool.retire_all(0);
     assert_eq!(home.files(""), before, "a file of the other one was removed");
-    // Also when that relay has ended: what it had is not ours.
+    // This holds also after that relay has ended: its files are not ours.
     drop(other);
     let why = spool.writer.probe().unwrap_err();
     assert!(why.contains("another spool is there now"), "{why}");
@@ -65,7 +65,7 @@ fn a_directory_that_another_spool_has_is_left_alone() {
     assert_eq!(spool.read_numbers(0), [range(1010..1015), range(1005..1010)].concat());
 }
 
-/// The lock alone is gone; the segments are ours.
+/// Only the lock is gone; the segments are ours.
 #[test]
 fn a_lock_that_is_removed_is_taken_again() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! Looking from outside: whatever state the directory is in, and whoever is at work on it.
+//! Inspection of a directory in any state, while its relay may be running.
 
 use super::*;
 
@@ -8,7 +8,7 @@ impl Home {
     }
 }
 
-/// The numbers of all lines, and where there are none: file's index, offset, and whether it is a tail.
+/// The numbers of all lines, and the places without lines: index of the file, offset, and whether it is a tail.
 fn seen(look: &Inspection) -> (Vec<u64>, Vec<(usize, u64, bool)>) {
     let (mut numbers, mut holes) = (Vec::new(), Vec::new());
     for (i, file) in look.segments.iter().enumerate() {
@@ -58,7 +58,7 @@ fn a_spool_at_work_is_seen_as_it_is() {
     let ends =
         |file: &SegmentFile| (number(&file.first_from(0).unwrap().unwrap()), number(&file.last().unwrap().unwrap()));
     assert_eq!(look.segments.iter().map(ends).collect::<Vec<_>>(), [(0, 4), (5, 9), (10, 14)]);
-    // It goes on: what was listed is retired and gone, and more comes.
+    // The relay goes on: listed segments are retired and removed, and new ones come.
     spool.read_numbers(0);
     spool.retire_all(0);
     spool.append(15..20);
@@ -73,8 +73,8 @@ fn a_spool_at_work_is_seen_as_it_is() {
     assert_eq!(number(&file.first_from(left.from.offset).unwrap().unwrap()), 15);
 }
 
-/// A flipped bit costs its own line alone, and is seen where it is; what is behind the newest segment's last line could be
-/// a write that is not finished.
+/// A flipped bit loses only its own line, and is reported at its place. Damage in the last line of the newest segment
+/// could be an unfinished write.
 #[test]
 fn a_flipped_bit_is_seen_at_its_place() {
     let (home, spool) = three();

@@ -1,5 +1,5 @@
-//! Stories of one spool: what goes in, what comes out, and what the counters say, whatever happens in between. Here is
-//! what they are told with; bytes on the disk are damaged in `damage`, random histories are in `tests/spool_model.rs`.
+//! Tests of one spool: its input, its output and its counters, also when something fails in between. This file has the
+//! helpers. `damage` damages bytes on the disk; `tests/spool_model.rs` has random histories.
 
 mod any;
 mod damage;
@@ -27,7 +27,7 @@ use super::segment::HEADER_LEN;
 use super::*;
 use crate::metrics::Metrics;
 
-/// A spool directory and the way it is opened.
+/// A spool directory and the options to open it.
 struct Home {
     dir: TempDir,
     options: Options,
@@ -50,7 +50,7 @@ impl Home {
     }
 
     fn with(change: impl FnOnce(&mut Options)) -> Self {
-        // In memory where that can be had: closing syncs, and some stories close a thousand times.
+        // In memory if possible: closing syncs, and some tests close a thousand times.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let mut options = Options::new(dir.path(), 1 << 20, vec!["a".into()]);
         options.segment_bytes = 1 << 10;
@@ -70,7 +70,7 @@ impl Home {
         self.try_open().unwrap()
     }
 
-    /// The directory as a crash at this moment would leave it.
+    /// A copy of the directory, as a crash at this moment would leave it.
     fn crashed(&self) -> Self {
         let home = Self::with(|options| *options = Options { ..self.options.clone() });
         fs::create_dir_all(home.dir.path().join("dead-letter")).unwrap();
@@ -92,7 +92,7 @@ impl Home {
 }
 
 impl Open {
-    /// Its readers have to read everything back, as those do that are behind.
+    /// Its readers read everything back from the disk, as readers with a backlog do.
     fn reading_back(self) -> Self {
         Self { reads_back: true, ..self }
     }
@@ -113,13 +113,13 @@ impl Open {
         Answer::of(receipt)
     }
 
-    /// Tries again with what is held.
+    /// Tries to write the held batches again.
     fn again(&mut self) {
         self.writer.append(&mut []);
         self.check_books();
     }
 
-    /// All that can be read, in pieces of about `max_bytes`.
+    /// All lines that can be read, in chunks of about `max_bytes`.
     fn read(&mut self, reader: usize, max_bytes: usize) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         while let Some(chunk) = self.readers[reader].next(max_bytes).unwrap() {
@@ -177,7 +177,7 @@ impl Open {
     }
 }
 
-/// What there is at once as long as the spool's threads are not started.
+/// The output of a future that must be ready at once, as long as the spool's threads are not started.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -185,7 +185,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// What a receipt says, without waiting.
+/// The result of a receipt, without waiting.
 struct Answer {
     waiting: Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>,
     said: Option<Result<(), NotSpooled>>,

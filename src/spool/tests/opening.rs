@@ -1,4 +1,4 @@
-//! What is found when the spool is opened again: after a good end, a crash, a power cut.
+//! Opening the spool again after a clean end, a crash, or a power cut.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn lines_that_a_power_cut_takes_back_do_not_make_the_cursor_skip_new_ones() {
     let segment = home.files(".seg").remove(0);
     let half = fs::metadata(&segment).unwrap().len() / 2;
     fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(half).unwrap();
-    // Twice: the cursor that is ahead must not come into its own later, when the lines have caught up.
+    // Twice: a cursor that is ahead of the lines must not become valid later, when new lines have reached its number.
     let mut spool = home.open();
     assert_eq!(spool.readers[0].unretired(), 0);
     spool.append(100..120);
@@ -136,7 +136,7 @@ fn the_slowest_forward_holds_the_segments_and_a_removed_one_does_not() {
     assert_eq!(home.files(".seg").len(), 1);
 }
 
-/// Somebody has made directories where files are kept aside.
+/// Directories exist under the names of files kept aside.
 #[test]
 fn a_segment_that_cannot_be_kept_aside_keeps_no_spool_from_opening() {
     let home = Home::new();

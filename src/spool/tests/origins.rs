@@ -1,4 +1,4 @@
-//! Lines that another relay has numbered: each is here once, however often it is sent and wherever a crash has cut.
+//! Lines that another relay has numbered: each is stored once, however often it is sent and wherever a crash has cut.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn from(stream: &str, first_line: u64) -> Option<Origin> {
 }
 
 impl Open {
-    /// The stream's lines of these numbers; `line` numbers are those of the stream, 1000 apart from another stream's.
+    /// Delivers the stream's lines of these numbers. The texts of different streams have numbers that are 1000 apart.
     pub(super) fn deliver_from(&mut self, stream: &str, lines: std::ops::Range<u64>) -> Answer {
         let base = 1000 * stream.bytes().map(u64::from).sum::<u64>();
         let origin = from(stream, lines.start);
@@ -45,8 +45,8 @@ fn what_is_sent_again_is_here_once() {
     assert_eq!((&read[30..], spool.repeated()), (&[2, 3][..], 18));
 }
 
-/// As those of others are: what another relay delivered is read from memory, with the marks between its lines, and nothing
-/// is read back from the disk.
+/// Lines that another relay delivers are read from memory like all others, together with the marks between them, and
+/// not from the disk.
 #[test]
 fn what_is_delivered_is_read_from_memory() {
     let home = Home::new();
@@ -54,7 +54,7 @@ fn what_is_delivered_is_read_from_memory() {
     spool.deliver_from("a", 0..10);
     spool.append(0..3);
     spool.deliver_from("b", 0..10);
-    // Whoever reads there finds nothing.
+    // Reading from the disk would find no lines.
     for file in home.files(".seg") {
         fs::File::options().write(true).open(file).unwrap().set_len(0).unwrap();
     }
@@ -82,7 +82,7 @@ fn the_ledger_lasts_as_long_as_the_spool() {
     let mut spool = home.open();
     spool.deliver_from("a", 0..10);
     for round in 0..6 {
-        // Far more than fits: the segments that had the lines are evicted, or passed and removed.
+        // Far more lines than fit: the segments with the stream's lines are evicted, or retired and removed.
         (0..100).for_each(|step| spool.append(step * 10..step * 10 + 10));
         if round % 2 == 0 {
             spool.read_numbers(0);
@@ -99,14 +99,14 @@ fn the_ledger_lasts_as_long_as_the_spool() {
         assert_eq!((spool.spooled(), spool.repeated()), (0, round * 10 + 20), "round {round}");
     }
     drop(spool);
-    // A restart that finds nothing to do leaves one segment, without lines, and the ledger in it.
+    // A restart without any lines leaves one segment, which has no lines, and the ledger in it.
     (0..3).for_each(|_| drop(home.open()));
     let mut spool = home.open();
     spool.deliver_from("a", 0..10);
     assert_eq!((spool.spooled(), spool.repeated()), (0, 10));
 }
 
-/// On a full disk its room is given back for the next segment, and the ledger was in it.
+/// On a full disk, a retired segment is cut to make room for the next one. The ledger was in it.
 #[test]
 fn the_ledger_outlives_a_segment_that_is_given_back() {
     let home = Home::new();
@@ -117,7 +117,7 @@ fn the_ledger_outlives_a_segment_that_is_given_back() {
     let full = home.segment_bytes();
     assert!(spool.writer.recycle() && home.segment_bytes() < full);
     spool.check_books();
-    // A crash before another one has begun.
+    // A crash before another segment has begun.
     let mut again = home.crashed().open();
     again.deliver_from("a", 0..10);
     assert_eq!(again.repeated(), 10);
@@ -137,7 +137,7 @@ fn a_write_that_fails_is_not_in_the_ledger() {
     assert_eq!(of("a", &spool.read_numbers(0)), range(0..10));
 }
 
-/// Cuts the newest segment at every byte behind `from`, and lets both relays send everything again.
+/// Cuts the newest segment at every byte behind `from`, and has both relays send everything again.
 fn cut_anywhere(deliver: impl Fn(&mut Open)) {
     let home = Home::with(|options| options.segment_bytes = 64 << 10);
     let mut spool = home.open();
@@ -152,7 +152,7 @@ fn cut_anywhere(deliver: impl Fn(&mut Open)) {
         let mut spool = home.open();
         assert!(spool.report.damaged.is_empty(), "cut {cut}");
         let there = spool.readers[0].unretired();
-        // Twice, and once more after another crash: the ledger neither forgets nor makes anything up.
+        // Twice, and once more after another crash: the ledger neither forgets nor invents lines.
         for _ in 0..2 {
             spool.deliver_from("a", 0..9);
             spool.deliver_from("b", 0..9);
@@ -221,7 +221,7 @@ fn marks_are_no_lines() {
         assert!(ends.iter().map(|end| end.line).eq(1..=49));
         assert_eq!(spool.readers[0].rewind(), 49);
     }
-    // Going on behind any line, after a restart, reads exactly the rest.
+    // Continuing behind any line, after a restart, reads exactly the rest.
     let all = spool.read(0, 1 << 18);
     let texts: Vec<Vec<u8>> = all.iter().flat_map(|chunk| chunk.run.lines().map(<[u8]>::to_vec)).collect();
     for (at, end) in all.iter().flat_map(|chunk| chunk.lines().map(|(_, end)| end)).enumerate() {
@@ -251,7 +251,7 @@ fn a_line_has_a_name_for_good() {
     assert!(sessions.len() == 2 && sessions[0] == first && sessions[1] != first, "{sessions:?}");
 }
 
-/// As an older version wrote it: segment 7 of session 3, with the lines 40 and 41.
+/// A segment in format version 1: segment 7 of session 3, with the lines 40 and 41.
 const VERSION_1: &str = "\
 4c465350 4f4f4c0a 01000000 40000000 00010203 04050607 \
     08090a0b 0c0d0e0f 07000000 00000000 28000000 00000000 \

@@ -1,4 +1,4 @@
-//! Reading, retiring and going back, as long as nothing goes wrong.
+//! Reading, retiring and going back, without failures.
 
 use super::*;
 use crate::spool::fresh::FRESH_BYTES;
@@ -51,7 +51,7 @@ fn what_is_retired_after_a_rewind_is_not_read_again() {
     assert_eq!(spool.readers[0].rewind(), chunk.run.line_count());
     spool.readers[0].retire(chunk.end);
     assert_eq!(spool.read_numbers(0), range(chunk.end.line..10));
-    // And a position that was never given out changes nothing.
+    // A position that was never given out changes nothing.
     spool.readers[0].retire(Position { line: 11, ..chunk.end });
     assert_eq!(spool.readers[0].position(), chunk.end);
     spool.check_books();
@@ -80,7 +80,7 @@ fn files_are_closed_when_they_are_read_or_evicted() {
     assert!(open_files() <= segments + 1);
 }
 
-/// Cut off in its file, so that only memory can have it.
+/// The test cuts the lines off in the file, so that only memory has them.
 #[test]
 fn what_was_just_written_is_not_read_back() {
     let home = Home::with(|options| options.forwards.push("b".into()));
@@ -89,7 +89,7 @@ fn what_was_just_written_is_not_read_back() {
     let whole = fs::metadata(&home.files(".seg")[0]).unwrap().len();
     spool.append(5..20);
     fs::OpenOptions::new().write(true).open(&home.files(".seg")[0]).unwrap().set_len(whole).unwrap();
-    // It ends inside of a batch.
+    // The chunk ends inside a batch.
     let first = spool.readers[0].next(100).unwrap().unwrap();
     assert!(first.end.line < 5);
     assert_eq!(spool.read_numbers(0), range(first.end.line..20));
@@ -143,14 +143,14 @@ fn what_is_acknowledged_counts_once_and_comes_again_until_it_is_retired() {
     spool.check_books();
     let left = |spool: &Open| (spool.readers[0].pending(), spool.readers[0].replayable());
     assert_eq!((spool.delivered(0), left(&spool)), (10, (10, 5)));
-    // The connection breaks: what is not retired is sent again, and nothing is counted twice.
+    // The connection breaks: lines that are not retired are sent again, and no line is counted twice.
     assert_eq!(spool.readers[0].rewind(), 15);
     assert_eq!(spool.read_numbers(0), range(5..20));
     spool.readers[0].acknowledge(ends[7]);
     spool.readers[0].acknowledge(ends[11]);
     spool.check_books();
     assert_eq!((spool.delivered(0), left(&spool)), (12, (8, 7)));
-    // So does a restart.
+    // A restart has the same effect.
     drop(spool);
     let mut spool = home.open();
     assert_eq!((spool.delivered(0), left(&spool)), (0, (8, 7)));

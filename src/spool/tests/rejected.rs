@@ -9,7 +9,7 @@ fn letters(home: &Home) -> Vec<u64> {
     letters.map(|letter| number(&letter.line)).collect()
 }
 
-/// Reads everything, and has the lines that `refused` means refused.
+/// Reads everything, and rejects the lines that `refused` selects. Returns the end of the last chunk.
 fn read_and_reject(spool: &mut Open, refused: impl Fn(u64) -> bool) -> Position {
     let chunks = spool.read(0, 300);
     for chunk in &chunks {
@@ -28,7 +28,7 @@ fn a_rejected_line_counts_when_it_is_passed_and_is_written_once() {
     read_and_reject(&mut spool, |line| line % 5 == 0);
     spool.check_books();
     assert_eq!((spool.rejected(0), letters(&home)), (0, vec![0, 5, 10, 15]));
-    // The connection breaks before all of it is passed.
+    // The connection breaks before all lines are retired.
     let chunk_end = Position { segment: 1, offset: 64, line: 7 };
     spool.readers[0].acknowledge(chunk_end);
     spool.check_books();
@@ -67,7 +67,7 @@ fn dead_letters_are_a_part_of_what_the_spool_may_take() {
     (0..3).for_each(|number| reject(&mut spool, number).unwrap());
     let bytes = fs::metadata(&file).unwrap().len();
     assert_eq!(spool.metrics.spool().max_bytes.get() as u64, MAX - bytes);
-    // A quarter is the most.
+    // Dead letters may take a quarter of the limit.
     let full = reject(&mut spool, 3).unwrap_err();
     assert!(full.to_string().contains("a.jsonl is full"), "{full}");
     for number in 2..3000 {
@@ -75,7 +75,7 @@ fn dead_letters_are_a_part_of_what_the_spool_may_take() {
         assert!(home.segment_bytes() + bytes <= MAX);
     }
     assert!(spool.evicted(0) > 0);
-    // Once the file is out of the way, it is written.
+    // When the file is out of the way, the letter is written.
     fs::remove_file(&file).unwrap();
     reject(&mut spool, 3).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().len(), bytes / 3);

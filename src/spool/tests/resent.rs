@@ -6,7 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::*;
 use crate::spool::resend::{ResendError, ResendReader, begin};
 
-/// A spool with so many dead letters of `a`, which are to be sent again.
+/// A spool with `count` dead letters of `a`, which are to be sent again.
 fn refused(home: &Home, count: u64) -> Open {
     let mut spool = home.open();
     spool.append(0..count);
@@ -24,7 +24,7 @@ fn open(spool: &Open) -> Option<ResendReader> {
     now(spool.readers[0].resends().open(&Counter::default(), &Gauge::default())).unwrap()
 }
 
-/// The next letters, by the numbers of their lines, and what to retire for all of them.
+/// The next letters, as the numbers of their lines, and the position that retires all of them.
 fn next(resend: &mut ResendReader) -> (Vec<u64>, Position) {
     assert!(now(resend.wait()));
     let (chunk, ids) = resend.next(1 << 20).unwrap().expect("letters");
@@ -54,7 +54,7 @@ fn what_is_passed_is_passed_for_good_and_the_rest_comes_again() {
     let mut resend = open(&spool).expect("letters");
     let (lines, end) = next(&mut resend);
     assert_eq!((lines, resend.remaining()), (vec![2, 3, 4], 3));
-    // It is a letter again, though it was one before.
+    // The line is a dead letter again, although it was one before.
     now(resend.reject(1, "551 no")).unwrap();
     let text = fs::read(dead_letters::path(home.dir.path(), "a")).unwrap();
     let letter = DeadLetter::read(&text).unwrap();
@@ -67,7 +67,7 @@ fn what_is_passed_is_passed_for_good_and_the_rest_comes_again() {
     assert!(open(&spool).is_none());
 }
 
-/// A letter may be on its way to the file when the file gets its new name.
+/// A letter may be on its way to the file when the file is renamed.
 #[test]
 fn a_file_that_has_grown_is_not_removed() {
     let home = Home::new();
@@ -81,7 +81,7 @@ fn a_file_that_has_grown_is_not_removed() {
     let half = text.len() / 4;
     fs::write(&path, [&text, &text[..half]].concat()).unwrap();
     assert!(!now(resend.finish()).unwrap());
-    // What a crash has torn is no letter.
+    // A torn line is no letter.
     let mut resend = open(&spool).expect("a file");
     assert!(!now(resend.wait()));
     fs::write(&path, [&text[..], &text].concat()).unwrap();
@@ -113,7 +113,7 @@ fn a_resend_begins_with_letters_and_not_beside_another() {
     assert!(matches!(begins(), Err(ResendError::UnderWay(_))));
     fs::remove_file(home.dir.path().join("dead-letter/a.resend")).unwrap();
     assert!(matches!(begins(), Err(ResendError::Nothing(_))));
-    // The cursor of another file is none of this one.
+    // The cursor of an earlier file does not count.
     fs::write(home.dir.path().join("dead-letter/a.resend-cursor"), "10\n").unwrap();
     fs::write(dead_letters::path(home.dir.path(), "a"), "no letter\n").unwrap();
     begins().unwrap();

@@ -1,4 +1,4 @@
-//! What changes while the spool is open: forwards come and go, limits move.
+//! Changes while the spool is open: forwards come and go, limits change.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -20,7 +20,7 @@ fn a_forward_can_come_while_the_spool_runs() {
     fill(&mut spool, 8);
     let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     spool.readers.push(reader);
-    // All that was ever spooled is there for it: its books are those of one that was there from the start.
+    // All lines ever spooled are still there, so its books are those of a reader that was there from the start.
     spool.pending_at_start.push(0);
     assert_eq!((spool.readers[1].unretired(), spool.read_numbers(1)), (40, range(0..40)));
     spool.retire_all(0);
@@ -71,7 +71,7 @@ fn a_dropped_reader_stays_known_and_a_forgotten_one_does_not() {
     assert_eq!((home.files(".seg").len(), home.files("cursor.b").len()), (1, 0));
     let metrics = spool.metrics.forward("b");
     assert_eq!((metrics.pending(), metrics.replayable()), (0, 0));
-    // The next one of that name is new.
+    // A later forward of the same name begins as a new one.
     fill(&mut spool, 1);
     let reader = now(spool.handle.add_reader("b", &spool.metrics)).unwrap();
     assert_eq!(reader.unretired(), 45 - reader.position().line);
@@ -86,7 +86,7 @@ fn nothing_is_written_behind_the_last_answer() {
     let users = Arc::strong_count(&log);
     let (jobs, queued) = mpsc::channel();
     let (answer, settled) = oneshot::channel();
-    // The second waits until cursors may be written again.
+    // The second job waits until cursors may be written again.
     for job in [Job::WriteCursors, Job::WriteCursors, Job::Settle(answer)] {
         jobs.send((log.clone(), job)).unwrap();
     }
@@ -94,7 +94,7 @@ fn nothing_is_written_behind_the_last_answer() {
     let keeper = thread::spawn(move || keeper::run(Work::default(), weak, &queued));
     settled.blocking_recv().unwrap();
     fs::remove_dir_all(home.dir.path()).unwrap();
-    // A job that waits has its log.
+    // A waiting job holds a reference to its log.
     let deadline = Instant::now() + Duration::from_secs(20);
     while Arc::strong_count(&log) > users {
         assert!(Instant::now() < deadline, "a job waits for ever");
@@ -154,7 +154,7 @@ fn what_is_held_goes_in_when_the_spool_is_made_larger() {
     assert_eq!((answer.now(), spool.evicted(0)), (Some(Ok(())), 0));
 }
 
-/// Later than this it may be; earlier it must not.
+/// The writer may be slower than its rate, and must not be faster.
 #[test]
 fn a_writer_with_a_rate_is_not_faster() {
     let dir = tempfile::tempdir().unwrap();
@@ -168,7 +168,7 @@ fn a_writer_with_a_rate_is_not_faster() {
         batch.push(|out| out.resize(1 << 20, b'x'));
         inlet.send_blocking(batch);
     }
-    // It stops when nobody can send any more, and waits for nothing then.
+    // The writer ends when all senders are gone, and then waits for nothing.
     while metrics.spool().spooled.get() < 4 {
         std::thread::yield_now();
     }
@@ -178,7 +178,7 @@ fn a_writer_with_a_rate_is_not_faster() {
     assert_eq!(metrics.spool().spooled.get(), 5);
 }
 
-/// A way to the thread and back brings much, and whoever asks has it in pieces of the size that is asked for then.
+/// One errand brings many lines, and the reader returns them in chunks of the size that the caller asks for.
 #[test]
 fn what_is_read_ahead_comes_in_pieces_of_any_size() {
     let home = Home::new();
@@ -198,7 +198,7 @@ fn what_is_read_ahead_comes_in_pieces_of_any_size() {
     assert_eq!(errands.try_iter().count(), 1, "more is read when all of it is had");
 }
 
-/// The threads hang, and nothing that forwards do waits for them; what they ask for meanwhile does not pile up.
+/// The threads hang, and no call of a forward waits for them. Their requests do not pile up.
 #[test]
 fn a_disk_that_hangs_holds_no_reader() {
     let home = Home::new();
@@ -213,7 +213,7 @@ fn a_disk_that_hangs_holds_no_reader() {
     }
     let late = errands.try_iter().collect::<Vec<_>>();
     assert_eq!(late.len(), 1, "one read at a time");
-    // What comes back late is not what is wanted by then: it is asked for again.
+    // A late result is stale by then: the lines are read again.
     late.into_iter().for_each(|errand| errand.run());
     assert!(now(spool.readers[0].wait()) && spool.readers[0].next(100).unwrap().is_none());
     errands.try_iter().for_each(|errand| errand.run());
@@ -224,7 +224,7 @@ fn a_disk_that_hangs_holds_no_reader() {
         spool.readers[0].retire(Position { line, ..chunk.end });
     }
     assert_eq!((spool.delivered(0), jobs.try_iter().count()), (chunk.end.line, 1), "one job for all positions");
-    // What was just written needs no disk, whatever hangs.
+    // The last written lines need no disk, even if it hangs.
     spool.retire_all(0);
     spool.append(20..25);
     assert_eq!(spool.read_numbers(0), range(20..25));

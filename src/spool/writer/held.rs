@@ -1,4 +1,4 @@
-//! What was delivered: batches that are held until they can be written, in the order of delivery. Their senders wait.
+//! Delivered batches: they are held until they can be written, in the order of delivery. Their senders wait.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use crate::spool::inlet::{Delivery, Receipt};
 use crate::spool::ledger::{self, Mark};
 
 impl Writer {
-    /// What [`Inlet::deliver`](crate::spool::Inlet::deliver) does, without a queue.
+    /// Does what [`Inlet::deliver`](crate::spool::Inlet::deliver) does, without a queue.
     pub fn deliver(&mut self, batch: Batch, origin: Option<Origin>) -> Receipt {
         let (delivery, receipt) = Delivery::new(batch, origin, None);
         self.held.push_back(delivery);
@@ -18,7 +18,8 @@ impl Writer {
         receipt
     }
 
-    /// Writes what is held, in order, until something finds no room. Its senders learn that the spool has it.
+    /// Writes the held batches in order, until one finds no room. The senders of the written batches get their
+    /// receipts.
     pub(super) fn write_held(&mut self) {
         while !self.held.is_empty() && self.keep_home().is_ok() {
             match self.write_held_run() {
@@ -38,14 +39,15 @@ impl Writer {
                 }
             }
         }
-        // Those behind the first find no room either; it is time to see whose senders still wait.
+        // The batches behind the first find no room either. Their senders may have given up meanwhile.
         self.drop_withdrawn();
         let lines: u64 = self.held.iter().map(|delivery| delivery.batch.line_count()).sum();
         self.log.metrics.held.set(lines as i64);
     }
 
-    /// Gives up what senders have left behind that had no answer and send it again: their copies would fill the way while there is
-    /// no room. Numbered lines stay, for they are known when they come again, and one without those before it would hide them.
+    /// Drops held batches whose senders gave up before they had an answer: they send the lines again, and the copies
+    /// would fill the queue while there is no room. Numbered batches stay. They are recognized when they are repeated,
+    /// and dropping one would let a later batch of the same stream hide it.
     fn drop_withdrawn(&mut self) {
         let mut withdrawn = 0;
         self.held.retain(|delivery| {
@@ -58,11 +60,11 @@ impl Writer {
         self.log.metrics.dropped_withdrawn.inc_by(withdrawn);
     }
 
-    /// Writes as many of the held batches as go into one segment, at least the first one, or nothing.
+    /// Writes as many of the held batches as fit into one segment: at least the first one, or none.
     fn write_held_run(&mut self) -> Result<(), Refusal> {
         let mut held = std::mem::take(&mut self.held);
         let result = match held.front() {
-            // Needs no room, and must not wait for any.
+            // Repeated lines need no room, so the batch must not wait for any.
             Some(first) if self.known(first) == first.batch.line_count() => {
                 self.log.metrics.dropped_repeated.inc_by(first.batch.line_count());
                 Ok(1)
@@ -76,20 +78,20 @@ impl Writer {
         };
         let settled = *result.as_ref().unwrap_or(&0);
         for delivery in held.drain(..settled) {
-            // Nobody waits for a receipt any more if its sender is gone.
+            // An error: the sender is gone.
             let _ = delivery.receipt.send(());
         }
         self.held = held;
         result.map(drop)
     }
 
-    /// Returns how many are written now, published and as safe as the policy promises.
+    /// Writes and publishes held batches, as safely as the policy promises. Returns how many.
     fn write_deliveries(&mut self, held: &mut VecDeque<Delivery>) -> Result<usize, Refusal> {
         let count = self.make_space(held.iter().map(|delivery| self.cost(delivery)).collect::<Vec<_>>(), false)?;
         let (mut written, mut repeated, mut records) = (0, 0, Vec::new());
-        // Where those begin that are written whole: what readers need not read back.
+        // The positions of the batches that are written whole. Readers get these from memory.
         let (mut at, mut starts) = (self.end, Vec::new());
-        // A write that fails has not happened.
+        // If the write fails, the ledger is restored.
         let before = self.ledger.clone();
         for delivery in held.iter_mut().take(count) {
             delivery.batch.seal(self.key);
@@ -136,13 +138,13 @@ impl Writer {
         Ok(count)
     }
 
-    /// How many lines of a delivered batch are here already.
+    /// How many lines of a delivered batch the spool has already.
     fn known(&self, delivery: &Delivery) -> u64 {
         delivery.origin.as_ref().map_or(0, |origin| self.ledger.known(origin, delivery.batch.line_count()))
     }
 
-    /// What a delivered batch takes, in bytes. An origin takes its mark twice: before the lines, and as long as it is
-    /// known in each segment that begins.
+    /// The bytes that a delivered batch needs. Its origin needs its mark twice: before the lines, and in the snapshot
+    /// of each later segment.
     fn cost(&self, delivery: &Delivery) -> u64 {
         let marks = delivery.origin.as_ref().map_or(0, |origin| {
             let inherited = self.ledger.inheritance(origin).len() as u64;

@@ -1,9 +1,10 @@
-//! The writer: appends batches to the newest segment, begins the next one, and keeps the spool under its cap. All of it
-//! is plain blocking code that answers with counters, not with errors: whatever the disk does, the relay goes on.
+//! The writer: appends batches to the newest segment, begins new segments, and keeps the spool under its cap. It is
+//! plain blocking code, and reports failures in counters and the log instead of returning them: the relay goes on
+//! whatever the disk does.
 //!
-//! Batches come in two kinds. One that was *sent* is written or dropped, for its sender cannot wait. One that was
-//! *delivered* is held until it can be written, and all that were delivered later wait behind it; nothing is given up for
-//! it. The two kinds never wait for one another. `held` has what is done for the second kind, `space` the segments and the cap.
+//! There are two kinds of batches. A *sent* batch is written or dropped, because its sender cannot wait. A *delivered*
+//! batch is held until it can be written, and all later deliveries wait behind it; nothing is evicted for it. The two
+//! kinds never wait for one another. `held` handles deliveries; `space` handles segments and the cap.
 
 mod held;
 mod space;
@@ -30,47 +31,49 @@ use super::pace::Pace;
 use super::sync::{DOES_NOT_SYNC, Flush};
 pub(super) use space::is_full;
 
-/// What is written and published at once, in bytes, if that much has queued. Beyond it nothing is gained but delay.
+/// Beyond this many bytes the writer takes no more batches into one write and one publication. More would only add
+/// delay.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// How long the writer waits before it tries again with what it holds, and looks into the queue meanwhile. Short enough
-/// that senders who cannot wait do not notice, long enough that a full disk is left in peace.
+/// How long the writer waits before it tries to write held batches again, and looks into the queue. Short enough that
+/// senders that cannot wait do not notice, long enough to spare a full disk.
 const HELD_NAP: Duration = Duration::from_millis(50);
 
-/// Appends lines to the spool. One for each spool; readers learn about the end of the log from it, and that it is final
-/// when the writer is dropped.
+/// Appends lines to the spool. Each spool has one writer. Readers learn the end of the log from it; when it is dropped,
+/// the end is final.
 pub struct Writer {
     pub(super) log: Arc<Log>,
     pub(super) ledger: Ledger,
     pub(super) session: u32,
-    /// What the next segment is called. No number is used twice, not even after a failure.
+    /// The number of the next segment. No number is used twice, not even after a failure.
     pub(super) next_number: u64,
-    /// The segment written to, `end.segment`. `None`: the next append begins one. That is so after opening, for the tail
-    /// of a file that a crash has touched is no place to append to, and after a failure that may have left anything in it.
+    /// The segment that is written to, `end.segment`. `None`: the next append begins one. This is so after opening,
+    /// because a crash may have damaged the end of the last file, and after a failure that may have left unknown bytes
+    /// in it.
     pub(super) current: Option<Arc<File>>,
-    /// What the records of the current segment are sealed with.
+    /// The key of the current segment, for the checksums of its records.
     pub(super) key: u32,
-    /// Where the first line of the current segment goes: behind the header and the ledger's snapshot.
+    /// The offset of the first line in the current segment: behind the header and the ledger's snapshot.
     pub(super) head: u64,
-    /// Behind the last line written; published at the end of each append.
+    /// The position behind the last written line; published at the end of each append.
     pub(super) end: Position,
     pub(super) published: watch::Sender<Position>,
-    /// Written and not published yet.
+    /// Batches that are written and not published yet.
     pub(super) fresh: Vec<Fresh>,
     pub(super) flush: Flush,
-    /// `None`: it writes as fast as lines come.
+    /// `None`: no rate limit.
     pub(super) pace: Option<Pace>,
-    /// Something was written and not synced; only kept up where each append has to sync.
+    /// Lines were written and not synced. Only the policy *always* uses it.
     pub(super) unsynced: bool,
-    /// Delivered and not written yet, in the order of delivery.
+    /// Batches that are delivered and not written yet, in the order of delivery.
     pub(super) held: VecDeque<Delivery>,
-    /// The disk refuses what we write.
+    /// The disk refuses writes.
     pub(super) trouble: Hysteresis,
-    /// Lines are given up, or made to wait, for want of room.
+    /// Lines are dropped, evicted or held for want of room.
     pub(super) full: Hysteresis,
-    /// Segments that were given up cannot be removed.
+    /// Evicted segments cannot be removed.
     pub(super) litter: Hysteresis,
-    /// `None`: the disk has taken something since.
+    /// `None`: the disk has taken lines since.
     pub(super) last_refusal: Option<LastRefusal>,
     #[cfg(test)]
     pub(super) faults: VecDeque<io::ErrorKind>,
@@ -79,7 +82,7 @@ pub struct Writer {
     pub(super) sync_faults: u32,
 }
 
-/// When and why the disk refused something last.
+/// Time and reason of the disk's last refusal.
 pub(super) struct LastRefusal {
     pub at: Instant,
     pub why: String,
@@ -94,8 +97,8 @@ enum Refusal {
 }
 
 impl Writer {
-    /// Writes the batches and publishes them to the readers, who get what was written: the batches are empty then. What
-    /// cannot be written is dropped and counted. Then tries again with what is held.
+    /// Writes the batches and publishes them to the readers, which get the written batches: those are empty afterwards.
+    /// Lines that cannot be written are dropped and counted. Then tries to write the held batches.
     pub fn append(&mut self, batches: &mut [Batch]) {
         self.ledger.fit(self.log.limits().segment_bytes);
         let mut rest = batches;
@@ -120,8 +123,8 @@ impl Writer {
         self.write_held();
     }
 
-    /// Starts the spool's threads, one of which owns the writer from now on. It ends, with everything queued written and synced, when the
-    /// last clone of the inlet is dropped. `patience`: see [`Inlet::send`].
+    /// Starts the spool's threads, one of which owns the writer from now on. When the last clone of the inlet is
+    /// dropped, the writer's thread writes and syncs everything queued, and ends. `patience`: see [`Inlet::send`].
     ///
     /// Errors: a thread cannot be started.
     pub fn spawn(self, patience: Option<Duration>) -> io::Result<(Inlet, JoinHandle<()>)> {
@@ -131,7 +134,7 @@ impl Writer {
         Ok((inlet, thread))
     }
 
-    /// Takes all that has queued, writes it once, and again.
+    /// Repeatedly takes all queued batches and writes them together.
     fn run(mut self, mut queued: mpsc::UnboundedReceiver<Queued>) {
         let (mut batches, mut permits) = (Vec::new(), Vec::new());
         loop {
@@ -154,7 +157,7 @@ impl Writer {
                         permits.push(permit);
                     }
                     Queued::Fit => self.fit(),
-                    // Nobody waits for the answer any more if it took too long.
+                    // Sending fails if the asking task has given up.
                     Queued::Probe(answer) => drop(answer.send_replace(Some((Instant::now(), self.probe())))),
                     Queued::Delivered(delivery) => {
                         bytes += delivery.batch.byte_len();
@@ -166,19 +169,21 @@ impl Writer {
             self.append(&mut batches);
             batches.clear();
             permits.clear();
-            // What is taken counts, whatever becomes of it. When nobody can send any more, the rest is written at once.
+            // All bytes taken count towards the rate, written or not. Once all senders are gone, the rest is written at
+            // once.
             if let Some(pace) = &mut self.pace
                 && queued.sender_strong_count() > 0
             {
                 thread::sleep(pace.wrote(bytes as u64, Instant::now()));
             }
         }
-        // One last time; what is still held then stays with its senders, who learn it when the receipts go.
+        // The last attempt. Batches that are still held stay with their senders, which learn it when the receipts are
+        // dropped.
         self.write_held();
     }
 
-    /// Writes as many batches as go into one segment, at least the first one. Returns how many were tried, and where they
-    /// begin; nothing of them is in the spool unless all are.
+    /// Writes as many batches as fit into one segment, at least the first one. Returns how many were tried, and their
+    /// start. On an error none of them is in the spool.
     fn append_run(&mut self, batches: &mut [Batch]) -> (usize, Result<Position, Refusal>) {
         let sizes = batches.iter().map(|batch| batch.byte_len() as u64);
         match self.make_space(sizes, true) {
@@ -195,8 +200,8 @@ impl Writer {
         }
     }
 
-    /// Writes a run with one system call, or not at all. `safe`: and where the policy is to sync always, syncs it before
-    /// it counts as written.
+    /// Writes a run completely or not at all, if possible with one system call. `safe`: under the policy *always*, the
+    /// run is synced before it counts as written.
     fn write(&mut self, run: &[&[u8]], lines: u64, safe: bool) -> io::Result<()> {
         let Some(file) = self.current.clone() else { return Err(io::ErrorKind::NotFound.into()) };
         let safe = safe && matches!(self.flush, Flush::Always);
@@ -218,7 +223,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What a full disk does: it takes some of it.
+    /// Simulates a full disk, which takes a part of a write.
     #[cfg(test)]
     fn fault(&mut self, mut file: &File, run: &[&[u8]]) -> Option<io::Error> {
         let kind = self.faults.pop_front()?;
@@ -241,7 +246,8 @@ impl Writer {
         file.sync_data()
     }
 
-    /// Cuts off what a failed write has left. If not even that works the segment is left alone: its lines end before.
+    /// Cuts off the bytes of a failed write. If that fails too, the segment is not written to any more, and readers
+    /// stop before these bytes.
     fn undo(&mut self) {
         let cut = self.current.as_ref().map(|file| file.set_len(self.end.offset));
         if let Some(Err(_)) = cut {
@@ -249,7 +255,7 @@ impl Writer {
         }
     }
 
-    /// Counts what became of a run, and says so when that changes. What was written is kept for the readers.
+    /// Counts the lines of a run by its result, and logs changes. Written batches are kept in memory for the readers.
     fn account(&mut self, run: &mut [Batch], result: Result<Position, Refusal>) {
         let lines = run.iter().map(|batch| batch.line_count()).sum();
         match result {
@@ -307,8 +313,8 @@ impl Writer {
         }
     }
 
-    /// Whether the directory is the spool's, and lines may be written: it is looked at before each write, so that nobody is told
-    /// of a line that went to a file without a name.
+    /// Checks before each write that the directory is the spool's, and takes it again if it was removed. A write to a removed
+    /// file would lose lines that were reported as safe.
     pub(super) fn keep_home(&mut self) -> io::Result<()> {
         let found = self.log.keep_home().inspect_err(|error| {
             self.log.metrics.errors.inc();
@@ -333,8 +339,8 @@ impl Writer {
         if let (Flush::Always, true, Some(file)) = (&self.flush, self.unsynced, self.current.clone())
             && let Err(error) = self.sync(&file)
         {
-            // The kernel now takes the lost pages for clean, so a second sync of this file would succeed and mean
-            // nothing. The lines can still be read: they go on, and the next ones go to another file.
+            // The kernel now marks the lost pages as clean, so a second sync of this file would succeed and mean
+            // nothing. The lines can still be read, so they are published, and the next lines go to another file.
             self.log.metrics.errors.inc();
             self.complain(&error, DOES_NOT_SYNC);
             self.current = None;
@@ -351,7 +357,7 @@ const NOT_OURS: &str = "the directory was removed or replaced while it was in us
                         senders made to wait. Restart the relay when its directory is in place";
 
 impl Drop for Writer {
-    /// Closing is syncing, whatever the policy; the readers learn that the end is final.
+    /// Syncs whatever the policy is. Readers learn that the end is final.
     fn drop(&mut self) {
         self.log.metrics.held.set(0);
         if let Some(file) = &self.current
@@ -366,7 +372,7 @@ impl Drop for Writer {
 fn write_all(mut file: &File, run: &[&[u8]]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = run.iter().map(|records| IoSlice::new(records)).collect();
     let mut slices = slices.as_mut_slice();
-    // Also drops leading empty slices, of which a write would return 0 and look like a full disk.
+    // Also drops leading empty slices. Writing these would return 0, which looks like a full disk.
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         match file.write_vectored(slices) {

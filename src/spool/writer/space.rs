@@ -1,4 +1,4 @@
-//! Space: which segment the next lines go to, what may be there under the cap, and what is given up for it.
+//! Space: chooses the segment for the next lines, keeps the segments under the cap, and evicts.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,8 @@ use crate::spool::sync::Flush;
 use crate::spool::{Position, WhenFull};
 
 impl Writer {
-    /// Bytes that all segments may take, so that another one can be begun before the oldest is gone.
+    /// The bytes that all segments may take, less the head of a segment, so that a new segment can begin before the
+    /// oldest is removed.
     fn cap(&self) -> u64 {
         self.log.limits().max_bytes.saturating_sub(HEADER_LEN + self.ledger.snapshot_len())
     }
@@ -25,8 +26,8 @@ impl Writer {
         self.end.offset > self.head
     }
 
-    /// Makes sure that there is a segment for the first of `sizes` (in bytes), and that it fits under the cap; older lines
-    /// are given up for it only if they may be. Returns how many of `sizes` fit.
+    /// Makes sure that there is a segment for the first of `sizes` (in bytes), and that it fits under the cap. Evicts
+    /// older lines for it only if `may_evict`. Returns how many of `sizes` fit.
     pub(super) fn make_space(
         &mut self,
         sizes: impl IntoIterator<Item = u64>,
@@ -35,7 +36,7 @@ impl Writer {
         let mut sizes = sizes.into_iter();
         let Some(first) = sizes.next() else { return Ok(0) };
         if self.never_fits(first) {
-            return Err(Refusal::Full); // Giving up all that is there would not help.
+            return Err(Refusal::Full); // Evicting everything would not help.
         }
         if let Flush::Behind(behind) = &self.flush
             && behind.take_failed()
@@ -43,7 +44,7 @@ impl Writer {
             self.leave_segment();
         }
         if self.current.is_none() || (self.has_lines() && self.end.offset + first > self.log.limits().segment_bytes) {
-            // A full segment does where no other can be had; none at all does not.
+            // Without a new segment, lines can still go to a full one; without any segment they cannot.
             match self.begin_segment() {
                 Err(error) if self.current.is_none() => return Err(Refusal::Disk(error)),
                 Err(error) => {
@@ -62,9 +63,9 @@ impl Writer {
                 continue;
             }
             if !self.has_lines() {
-                return Err(Refusal::Full); // Cannot be: one empty segment leaves room for what passed the first check.
+                return Err(Refusal::Full); // Unreachable: beside an empty segment there is room for what passed the first check.
             }
-            self.begin_segment().map_err(Refusal::Disk)?; // Then the one before can go.
+            self.begin_segment().map_err(Refusal::Disk)?; // Then the segment before it can be evicted.
         }
         let room = self.cap().saturating_sub(self.log.bytes());
         let room = room.min(self.log.limits().segment_bytes.saturating_sub(self.end.offset));
@@ -76,7 +77,7 @@ impl Writer {
         Ok(1 + more.count())
     }
 
-    /// Gives the oldest lines up that are above the cap, where the policy is to do so. The newest segment goes too, if it alone
+    /// Evicts the oldest lines above the cap, if the policy is to do so. The newest segment is evicted too, if it alone
     /// is too large.
     pub(in crate::spool) fn fit(&mut self) {
         while self.log.limits().when_full == WhenFull::DropOldest && self.log.bytes() > self.cap() {
@@ -86,7 +87,7 @@ impl Writer {
             }
             let has_lines = self.current.is_none() || self.has_lines();
             if !has_lines || self.keep_home().and_then(|()| self.begin_segment()).is_err() {
-                break; // The next line that comes says what is wrong.
+                break; // The next write logs the error.
             }
         }
         self.publish();
@@ -109,11 +110,11 @@ impl Writer {
         let header = Header::new(self.log.id, number, self.end.line, self.session);
         let snapshot = self.ledger.snapshot(header.key());
         let file = Arc::new(segment::create(&self.log.dir, &header, &snapshot)?);
-        // It says which spool this is and what is known of others, and what is older may go as soon as it is there.
+        // The head has the spool's id and the ledger, and the older segments may be removed as soon as it exists.
         if let Flush::Always = self.flush {
             self.sync(&file).inspect_err(|_| drop(segment::remove(&self.log.dir, number)))?;
         }
-        // The directory's entry is as much part of the segment as its bytes are.
+        // The segment's name in the directory must be as safe as its bytes.
         let dir = File::open(&self.log.dir).map(Arc::new);
         match (&self.flush, dir) {
             (Flush::Always, Ok(dir)) => {
@@ -130,8 +131,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether, after `error`, it is worth another try: with the oldest segment given up when there is no room, in a new
-    /// segment when there is something wrong with this one.
+    /// Tries to remove the cause of a failed write, and returns whether to retry. A full disk: frees space. Another error: begins
+    /// a new segment.
     pub(super) fn relieve(&mut self, error: &io::Error) -> bool {
         match is_full(error) {
             true => self.recycle() || (self.log.limits().when_full == WhenFull::DropOldest && self.evict()),
@@ -139,15 +140,15 @@ impl Writer {
         }
     }
 
-    /// Gives the room of the newest segment back when every forward has passed all of it: the next segment needs some to
-    /// begin with, and only then can this one go. It keeps its header, and with it the spool its id.
+    /// Cuts the newest segment to its head if every forward has retired all of it: the next segment needs free space
+    /// before this one can be removed. The header stays, because it has the spool's id.
     pub(in crate::spool) fn recycle(&mut self) -> bool {
         let Some(file) = self.current.as_ref().filter(|_| self.has_lines() && self.log.all_retired(self.end)) else {
             return false;
         };
         let given_back = file.set_len(HEADER_LEN).is_ok();
         if given_back {
-            // The ledger was in it too. There was room for it a moment ago.
+            // The segment had the ledger too. The space for it has just been freed.
             let snapshot = self.ledger.snapshot(self.key);
             let kept = file.write_all_at(&snapshot, HEADER_LEN).is_ok();
             self.log.grow(HEADER_LEN + if kept { snapshot.len() as u64 } else { 0 });
@@ -156,8 +157,8 @@ impl Writer {
         given_back
     }
 
-    /// The next write goes to a new segment. False if it would be no newer than this one: an empty segment is as new as
-    /// another one would be, and a broken disk must not fill with empty segments.
+    /// Has the next write begin a new segment. False: the current segment is empty, so a new one would be no better,
+    /// and a broken disk must not be filled with empty segments.
     pub(super) fn leave_segment(&mut self) -> bool {
         if self.current.is_some() && !self.has_lines() {
             return false;
@@ -167,7 +168,7 @@ impl Writer {
     }
 }
 
-/// Whether the disk has no room, which giving up a segment helps against.
+/// Whether the error says that the disk is full. Eviction helps against that.
 pub(in crate::spool) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
