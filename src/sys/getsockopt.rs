@@ -1,5 +1,5 @@
-//! getsockopt(2), for options whose value is a structure of the kernel's that only ever grows at its end: `TCP_INFO`,
-//! `SO_MEMINFO`. `nix` has `sockopt_impl!`, which panics where the kernel is older than the structure it is given.
+//! getsockopt(2), for options whose value is a kernel structure that newer kernels only extend at its end: `TCP_INFO`,
+//! `SO_MEMINFO`. The macro `sockopt_impl!` of `nix` panics on a kernel that is older than the structure.
 
 #![allow(unsafe_code)]
 
@@ -17,8 +17,8 @@ pub fn socket_option<const N: usize>(
 ) -> io::Result<Option<[u8; N]>> {
     let mut value = [0u8; N];
     let mut length = N as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `value`, which has as many, and the new length to `length`; both
-    // outlive the call. Any bytes are a `[u8; N]`. A descriptor that is no socket is an error.
+    // SAFETY: the kernel writes at most `length` bytes to `value`, which has that many, and the new length to `length`. Both
+    // outlive the call. Any bytes are a valid `[u8; N]`. For a descriptor that is no socket, the call fails.
     let result =
         unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length) };
     Errno::result(result)?;

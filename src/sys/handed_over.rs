@@ -1,4 +1,4 @@
-//! A descriptor that is known by its number alone, because the process was started with it (sd_listen_fds(3)).
+//! A descriptor that is known only by its number, because the process inherited it at its start (sd_listen_fds(3)).
 
 #![allow(unsafe_code)]
 
@@ -7,15 +7,14 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use nix::libc;
 
-/// A copy of it, to keep. The number is the caller's word: where it is nobody's an error comes back, and where it is
-/// somebody else's the copy is of that.
+/// A duplicate of the descriptor, for the caller to own. The caller vouches for the number: if no descriptor is open under it, an
+/// error is returned; if another part of the process owns it, the duplicate is of that descriptor.
 pub fn copy_of_handed_over(descriptor: RawFd) -> io::Result<OwnedFd> {
     if descriptor < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: it is borrowed for one call, which copies what is behind the number, or says that nothing is. Nothing is read,
-    // written or closed by that number, so whoever owns it sees nothing of it; -1, which no `BorrowedFd` may be, is refused
-    // above.
+    // SAFETY: the descriptor is borrowed for one call, which duplicates it or fails. Nothing is read, written or closed through
+    // the number, so an owner of the descriptor is not affected. -1, which a `BorrowedFd` must not be, is refused above.
     let handed_over = unsafe { BorrowedFd::borrow_raw(descriptor) };
     handed_over.try_clone_to_owned()
 }

@@ -1,14 +1,15 @@
-//! mmap(2) and munmap(2), for tests alone: memory of this process with a page in it that is not there. Read through
-//! `/proc/self/mem` it behaves as a disk that has lost a sector.
+//! mmap(2) and munmap(2), for tests only: memory of this process with an unmapped page. Read through `/proc/self/mem`, it behaves
+//! like a disk with a bad sector.
 
 #![allow(unsafe_code)]
 
 use nix::libc::{MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap};
 
-/// The start of such memory: four pages of `byte`, of which the second is gone. The memory stays for as long as the process.
+/// The address of such memory: four pages of `byte`, the second of which is unmapped. The other pages stay mapped until the
+/// process ends.
 pub fn in_memory(page: usize, byte: u8) -> u64 {
-    // SAFETY: a mapping of our own, which nobody else knows; it is filled while it is whole, and no pointer or reference to
-    // it is left when the page goes.
+    // SAFETY: the mapping is new and no other code uses it. It is filled while it is complete, and no pointer or reference to the
+    // page is left when it is unmapped.
     unsafe {
         let start = mmap(std::ptr::null_mut(), 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         assert_ne!(start, MAP_FAILED);

@@ -1,9 +1,9 @@
-//! System calls for which no crate of ours has a safe function, one file for each. These are the only files that may say
-//! `unsafe`: the compiler refuses it elsewhere, and `tests/it/tidy.rs` holds the list of these files to what is here.
+//! System calls for which no dependency has a safe function, one file for each. Only these files may use `unsafe`: the compiler
+//! refuses it elsewhere, and `tests/it/tidy.rs` compares the list of these files with the directory.
 //!
-//! Each gives a safe function to the rooms. What a caller could get wrong is in its types: a descriptor is a
-//! [`BorrowedFd`](std::os::fd::BorrowedFd), which is open for as long as it is borrowed, and what the kernel writes are
-//! bytes or integers, of which every pattern is a value. The one exception says why it is one (`handed_over`).
+//! Each file exports a safe function. Its types exclude the errors of callers: a descriptor is a
+//! [`BorrowedFd`](std::os::fd::BorrowedFd), which is open as long as it is borrowed, and the kernel writes into bytes or
+//! integers, for which every bit pattern is valid. `handed_over` is the only exception, and says why.
 
 mod getsockopt;
 mod handed_over;

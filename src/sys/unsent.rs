@@ -1,4 +1,4 @@
-//! ioctl(2) with `SIOCOUTQ`: how much of what was written to a TCP connection its peer has not acknowledged.
+//! ioctl(2) with `SIOCOUTQ`: the bytes written to a TCP connection that the peer has not acknowledged.
 
 #![allow(unsafe_code)]
 
@@ -12,11 +12,11 @@ mod ioctl {
     nix::ioctl_read_bad!(siocoutq, nix::libc::TIOCOUTQ, nix::libc::c_int);
 }
 
-/// What the peer has not acknowledged, in bytes; a FIN of ours counts as one.
+/// The bytes that the peer has not acknowledged; a FIN that was sent counts as one.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: whatever takes this request, a socket or a terminal, writes one int to the pointer, which is valid for the
-    // call; anything else refuses it.
+    // SAFETY: a socket or a terminal writes one int to the pointer, which is valid during the call. Any other file refuses the
+    // request.
     unsafe { ioctl::siocoutq(socket.as_raw_fd(), &raw mut bytes) }?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
@@ -37,7 +37,7 @@ mod tests {
         let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
-        // Until both kernels' buffers are full: nobody reads.
+        // Fills both kernels' buffers: the peer does not read.
         let mut written = 0;
         while let Ok(more) = ours.write(&[b'x'; 1 << 16]) {
             written += more as u64;
@@ -46,7 +46,7 @@ mod tests {
         assert!(0 < held && held <= written, "{held} of {written}");
         ours.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(theirs.read_to_end(&mut Vec::new()).unwrap() as u64, written);
-        // The peer's end has read our FIN; its kernel may acknowledge it a moment later.
+        // The peer has read the FIN; its kernel may acknowledge it a moment later.
         let left = || unacknowledged(ours.as_fd()).unwrap();
         eventually(|| left() == 0, || format!("the acknowledgement of {} bytes", left())).await;
     }
