@@ -8,8 +8,8 @@
 //!   included: a health check (`logferry health`, Kubernetes) fails by its timeout. systemd gets no keep-alive either.
 //! - a **thread** in an uninterruptible wait (`threads`), as behind a disk that hangs.
 //! - a **listener** that cannot accept.
-//! - a **forward** with pending lines of which none is delivered, filtered or rejected.
-//! - **numbered lines** that count as repeated although no relay has connected again: somebody may have used their numbers.
+//! - a **forward** with pending lines of which none is delivered, filtered, rejected or found damaged.
+//! - **numbered lines** that count as repeated although no relay has connected again: another sender may have used their numbers.
 
 mod threads;
 
@@ -39,11 +39,11 @@ const BEAT_EVERY: Duration = Duration::from_millis(400);
 const STANDSTILL: Duration = Duration::from_secs(2);
 /// A forward without progress for so long stands still. By default a dead collector is found earlier (`dead-after`).
 const FORWARD_STANDSTILL: Duration = Duration::from_secs(15);
-/// How long after a relay has connected its lines may be repeated ones: it sends again what it has no answer to.
+/// How long lines may be repeated after a relay has connected: it sends again the lines without an acknowledgement.
 const REPEATS: Duration = Duration::from_secs(60);
-/// How long lines count as repeated without such a connection.
+/// How long the standstill of numbered lines lasts after the last repetition without such a connection.
 const REPEATED: Duration = Duration::from_secs(10);
-/// The log has each part this often at most.
+/// Each part is logged this often at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The watching thread, and the task that counts turns of the runtime. Dropping the value ends both.
@@ -155,7 +155,7 @@ struct Watch {
     threads: ThreadWatch,
     /// Forwards with pending lines, by name.
     forwards: HashMap<String, Progress>,
-    /// Connections accepted, and lines that were repeated without one.
+    /// Accepted connections of RELP listeners, and lines that count as repeated.
     accepted: Progress,
     repeated: Progress,
     log: StandstillLog,
@@ -204,7 +204,7 @@ impl Watch {
         (time >= STANDSTILL).then(|| Found::new(Part::Runtime, threads::place(thread), time))
     }
 
-    /// Another relay's lines, if they count as repeated although no connection was accepted that could bring them again.
+    /// A standstill of another relay's lines: they count as repeated although no connection was accepted that could repeat them.
     fn numbered(&mut self) -> Option<Found> {
         let is_relp = |(address, _): &(String, _)| address.starts_with("relp");
         let accepted =
@@ -212,7 +212,7 @@ impl Watch {
         let quiet = self.accepted.look(accepted);
         let (before, repeated) = (self.repeated.count, self.metrics.spool().dropped_repeated.get());
         if repeated > before && quiet < REPEATS {
-            // That is what connecting again brings.
+            // A relay that has connected again repeats lines.
             self.repeated = Progress { count: repeated, looks: u32::MAX / 2 };
             return None;
         }
@@ -238,7 +238,7 @@ impl Watch {
             let time = progress.look(gone);
             self.forwards.insert(forward.name.clone(), progress);
             let status = forward.state.now();
-            // It may wait for longer than that until its lines are worth an object.
+            // A target that gathers lines for an object may wait for longer.
             if time >= FORWARD_STANDSTILL && !status.gathers {
                 // The forward itself logs why no collector can be connected.
                 let has_failed = status.last_error.as_ref().is_some_and(|error| error.at.elapsed() <= time);
@@ -261,7 +261,7 @@ fn listener(listener: &status::Listener) -> Option<Found> {
     (time >= STANDSTILL).then(|| Found::new(Part::Listener(listener.address.clone()), waits_for, time))
 }
 
-/// What the status of a forward says that it waits for.
+/// What a forward waits for, by its status.
 fn awaited(status: &ForwardStatus) -> String {
     let error = status.last_error.as_ref().map_or(String::new(), |error| format!(" ({})", error.says));
     match (&status.peer, status.phase) {

@@ -1,4 +1,4 @@
-//! What stands still is found, named and told once, and what only rests is not.
+//! Parts that stand still are found, named and logged once; parts that are only idle are not.
 
 use std::sync::mpsc::channel;
 
@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 use super::*;
 use crate::status::{Forward, Listener, SharedForwardStatus, SharedListenerStatus, Topology};
 
-/// Only a test that fails waits for so long.
+/// Only a failing test waits for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn eventually<T>(what: &str, is_so: impl FnMut() -> Option<T>) -> T {
@@ -24,7 +24,7 @@ fn watch() -> (Watch, Arc<Metrics>, Arc<StatusRegistry>) {
     (Watch::new(metrics.clone(), registry.clone(), Arc::default()), metrics, registry)
 }
 
-/// Looks that many times while the runtime is at work, and says what the last one has found.
+/// Looks `count` times while the runtime makes progress. Returns the findings of the last look.
 fn looks(watch: &mut Watch, count: u32) -> Vec<Found> {
     let look = |_| {
         watch.heartbeat.beats.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +51,7 @@ fn a_runtime_that_stands_still_is_found_by_the_thread() {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let watchdog = Watchdog::start(Arc::new(Metrics::new()), Arc::default(), found).unwrap();
             tokio::time::sleep(BEAT_EVERY).await;
-            // What no task may do.
+            // Blocks the runtime, which no task may do.
             let _ = released.recv();
             tokio::time::sleep(2 * LOOK_EVERY).await;
             let _ = tell.send(());
@@ -86,12 +86,12 @@ fn a_forward_of_which_no_line_goes_is_found_and_one_that_is_slow_is_not() {
     let expected = "forward central has stalled for 15 s; it waits for an acknowledgement of tcp://logs:514";
     assert_eq!(found.iter().map(|found| found.standstill.to_string()).collect::<Vec<_>>(), [expected]);
     assert!(!found[0].is_logged_elsewhere);
-    // What is sent again and again is no progress.
+    // Resending lines is no progress.
     counts.resent.inc_by(1000);
     assert_eq!(looks(&mut watch, 1).len(), 1);
     counts.filtered.inc();
     assert!(looks(&mut watch, 1).is_empty());
-    // That a collector is away the forward says itself.
+    // The forward itself logs that a collector is away.
     state.failed("connection refused");
     state.backs_off();
     let found = looks(&mut watch, LONG + 1);
@@ -139,7 +139,7 @@ fn each_standstill_is_logged_when_it_begins_and_when_it_is_over_and_not_too_ofte
     assert_eq!(at(2, &found(2)), ["forward central has stalled for 2 s; it waits for rain"]);
     assert_eq!(at(7, &found(7)), [""; 0]);
     assert_eq!(at(9, &[]), ["forward central goes on, after 9 s"]);
-    // One that comes and goes.
+    // A standstill that comes and goes.
     for second in 0..25 {
         assert_eq!(at(10 + second * 2, &found(2)), [""; 0]);
         assert_eq!(at(11 + second * 2, &[]), [""; 0]);
@@ -151,7 +151,8 @@ fn each_standstill_is_logged_when_it_begins_and_when_it_is_over_and_not_too_ofte
     assert_eq!(at(201, &[]), [""; 0]);
 }
 
-/// A relay that connects again repeats some lines. When lines are repeated without that, somebody else has used their numbers.
+/// A relay that connects again repeats some lines. If lines are repeated without a connection, another sender has used their
+/// numbers.
 #[test]
 fn numbered_lines_that_are_repeated_without_a_connection_are_told() {
     const QUIET: u32 = (REPEATS.as_millis() / LOOK_EVERY.as_millis()) as u32;

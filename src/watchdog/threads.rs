@@ -15,7 +15,8 @@ pub struct ThreadWatch(HashMap<i32, Waiting>);
 /// A thread in an uninterruptible wait.
 #[derive(Clone, Copy)]
 struct Waiting {
-    /// How often the thread has left the processor by itself. While the count does not grow, the thread is in one wait.
+    /// How often the thread has left the processor by itself (`voluntary_ctxt_switches`). While the count does not grow, the
+    /// thread is in one wait.
     switches: u64,
     looks: u32,
 }
@@ -83,7 +84,7 @@ mod tests {
             tell.send(gettid()).unwrap();
             let _ = released.recv();
         };
-        // A name that looks like the end of one.
+        // A name that contains the delimiter behind names, `) `.
         let thread = thread::Builder::new().name("a) D b".to_owned()).spawn(run).unwrap();
         let id = told.recv().unwrap();
         let (name, state) = name_and_state(id.as_raw()).unwrap();
