@@ -104,7 +104,7 @@ mod tests {
         }
     }
 
-    /// What stderr has after these events.
+    /// The content of stderr after these events.
     fn written(level: tracing::level_filters::LevelFilter, events: impl FnOnce()) -> String {
         let shared = Shared::default();
         let (stderr, written) = stderr::start(shared.clone());

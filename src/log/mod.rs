@@ -1,14 +1,14 @@
 //! The relay's log: on stderr, as text or as JSON, and with `[log] to-spool` also as messages in the spool, which every forward
 //! delivers.
 //!
-//! The log has states, not events: a caller of `tracing` ensures that no sender, collector or name server can bring about an entry
-//! again and again. Nothing waits here: entries that do not fit into a queue are dropped.
+//! The log has states, not events: callers of `tracing` ensure that no sender, collector or name server can cause an entry
+//! repeatedly. Nothing waits here: entries that do not fit into a queue are dropped.
 //!
 //! A span, `tracing::error_span!("forward", name)`, gives context to all entries in it: the line begins with `forward central: `,
 //! and the JSON has `"forward": "central"`. The level of spans is *error*, so that they exist at every `[log] level`.
 //!
 //! In reading order: `entry`, one entry and its three forms; `layers`, from an event to where it is written; `stderr`, and
-//! `stream`, the way into the spool; `throttle`, for callers whose event others can bring about.
+//! `stream`, the way into the spool; `throttle`, for callers whose event others can cause.
 
 mod entry;
 mod layers;
@@ -48,8 +48,8 @@ pub fn start(settings: &config::Log, metrics: LogMetrics) -> (Logging, Option<St
     let (stderr, flush) = stderr::start(io::stderr());
     let _ = FORMAT.set(settings.format);
     let level = filter(settings.level);
-    // Libraries are heard only by those who look for a mistake in us: hickory warns of each datagram that is no answer, and
-    // anybody can send those. Nobody else's words go into the spool.
+    // Events of libraries are logged only at the levels debug and trace: hickory warns of each datagram that is no answer, and
+    // anyone can send such datagrams. Events of libraries never go into the spool.
     let others = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
     let to_stderr = ToStderr { format: settings.format, stderr }.with_filter(ours(level).with_default(others));
     let spool_level = settings.to_spool.map_or(LevelFilter::OFF, filter);

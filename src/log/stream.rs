@@ -94,7 +94,7 @@ impl Stream {
             self.taken.push(message);
         }
         let name = hostname.borrow().clone();
-        // The writer takes it with what else has queued, if there is room.
+        // The writer writes it together with all other queued batches, if there is room.
         let _ = timeout(FLUSH_WITHIN, self.hand_over(&name, &inlet, &own)).await;
     }
 
@@ -106,7 +106,7 @@ impl Stream {
         }
         let hostname = hostname.borrow().clone();
         if let Some(receipt) = self.hand_over(&hostname, inlet, own).await {
-            // The next ones wait here meanwhile.
+            // The next entries wait in the queue meanwhile.
             let _ = receipt.await;
         }
     }

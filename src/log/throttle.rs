@@ -1,4 +1,4 @@
-//! What strangers can bring about again and again is logged at most once in an interval. Counters have all of it.
+//! Limits log entries that strangers can cause repeatedly to one in an interval. Counters count all of them.
 
 use std::time::{Duration, Instant};
 
