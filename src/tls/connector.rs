@@ -1,5 +1,5 @@
-//! The forward's side of a handshake: a connector that remembers which certificate it was shown, so that a handshake that fails can
-//! say what is wrong with it and what to write into the config.
+//! The forward's side of a handshake. The connector remembers the certificate that the server has shown, so that the error of a
+//! failed handshake can say what is wrong with it and what to write into the config.
 
 use std::io;
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ use super::peers::{KnownCollector, UnknownPeer};
 use crate::certificate::{self, Facts};
 use crate::config::{ClientTls, Fingerprint};
 
-/// What a forward makes TLS connections with.
+/// Makes the TLS connections of a forward.
 #[derive(Clone)]
 pub struct Connector {
     pub(super) config: Arc<ClientConfig>,
@@ -31,7 +31,7 @@ pub struct Connector {
 /// A client over a blocking socket.
 pub type BlockingStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// The reader of why a handshake failed: what this one can write to mend it.
+/// The reader of an error message, which decides the advice in it: settings or flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// Settings of a forward to a collector.
@@ -43,12 +43,12 @@ pub enum Reader {
 /// A handshake that failed.
 pub struct HandshakeError {
     error: io::Error,
-    /// The certificate that the server has shown, if it came so far and it can be read.
+    /// The certificate of the server, if the handshake got that far and the certificate can be read.
     shown: Option<Box<Facts>>,
 }
 
 impl Connector {
-    /// Shakes hands with a server that must be called so.
+    /// Shakes hands with a server, whose certificate must be for `name`.
     pub async fn connect<S>(&self, name: ServerName<'static>, stream: S) -> Result<TlsStream<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -85,7 +85,7 @@ impl Connector {
 }
 
 impl HandshakeError {
-    /// What went wrong, and what to do where the usual reason is known. `expected`: the name that was asked for.
+    /// The error, with advice if the usual cause is known. `expected`: the name that was asked for.
     pub fn explained(&self, expected: &str, files: &ClientTls, to: Reader) -> String {
         let Self { error, shown } = self;
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
@@ -98,11 +98,11 @@ impl HandshakeError {
             | (Some(Error::AlertReceived(AlertDescription::ProtocolVersion)), _) => {
                 "it speaks no TLS 1.2 or 1.3, and older versions are not safe; update it".to_owned()
             }
-            // As our own listeners do that speak no TLS.
+            // A logferry listener without TLS closes the connection like this.
             (None, None) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
                 "it hung up in the middle of the handshake; is that a TLS port?".to_owned()
             }
-            // Of a socket that waits no longer.
+            // The read timeout of a blocking socket.
             (None, None) if error.kind() == io::ErrorKind::WouldBlock => {
                 "it does not answer in time; is that a TLS port?".to_owned()
             }
@@ -112,7 +112,7 @@ impl HandshakeError {
 }
 
 impl Reader {
-    /// Whose certificate it should be.
+    /// The owner that the certificate should have.
     fn whose(self) -> &'static str {
         match self {
             Self::OfForward => "the collector's",
@@ -121,7 +121,7 @@ impl Reader {
     }
 }
 
-/// Why a certificate that was shown is not taken. `expected`: the name that was asked for.
+/// Why a certificate is refused. `expected`: the name that was asked for.
 fn unusable(why: &CertificateError, shown: &Facts, (expected, files): (&str, &ClientTls), to: Reader) -> String {
     use CertificateError::*;
     let (fingerprint, whose) = (Fingerprint::of(shown), to.whose());
@@ -129,7 +129,7 @@ fn unusable(why: &CertificateError, shown: &Facts, (expected, files): (&str, &Cl
         Other(ours) if ours.0.is::<UnknownPeer>() => {
             format!("{ours}; if it is {whose}, add it to `server-fingerprint`")
         }
-        // rustls says "other" of a CA's certificate, which most programs make when they sign one by itself.
+        // rustls reports "other" for a CA's certificate. Most programs mark a self-signed certificate as a CA's.
         UnknownIssuer | BadSignature | Other(_) if shown.is_self_issued() => match to {
             Reader::OfForward => {
                 let instead = if files.ca.is_some() { " in place of `ca`" } else { "" };
@@ -173,7 +173,7 @@ fn unusable(why: &CertificateError, shown: &Facts, (expected, files): (&str, &Cl
     }
 }
 
-/// A certificate for other names.
+/// The message for a certificate with other names.
 fn not_for(expected: &str, shown: &Facts, files: &ClientTls, to: Reader) -> String {
     const SHOWN_NAMES: usize = 8;
     let names: Vec<String> = shown.names.iter().map(|name| format!("`{name}`")).collect();
@@ -191,7 +191,7 @@ fn not_for(expected: &str, shown: &Facts, files: &ClientTls, to: Reader) -> Stri
     }
     let more = if names.len() > SHOWN_NAMES { " and others" } else { "" };
     let listed = names.iter().take(SHOWN_NAMES).cloned().collect::<Vec<_>>().join(", ");
-    // A wildcard is the name of no host.
+    // A wildcard is not a host name.
     let example = names.iter().find(|name| !name.contains('*')).map(|name| name.trim_matches('`'));
     let set = match (to, files.server_name.is_some()) {
         (Reader::OfForward, true) => "change `server-name`",
@@ -209,7 +209,7 @@ fn not_for(expected: &str, shown: &Facts, files: &ClientTls, to: Reader) -> Stri
     )
 }
 
-/// The text of an error on a TLS connection, with advice where the other side has refused us.
+/// The text of an error on a TLS connection, with advice if the peer has refused our certificate.
 pub fn explained_alert(error: &io::Error, to: Reader) -> String {
     use AlertDescription::*;
     let alert = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
@@ -237,7 +237,7 @@ pub fn explained_alert(error: &io::Error, to: Reader) -> String {
     }
 }
 
-/// Verifies as another verifier does, and remembers the certificate.
+/// Delegates to another verifier, and remembers the certificate.
 #[derive(Debug)]
 struct Witness {
     verifier: Arc<KnownCollector>,
@@ -245,7 +245,7 @@ struct Witness {
 }
 
 impl Witness {
-    /// An error, with the certificate that was seen before it.
+    /// Adds the remembered certificate to an error.
     fn testifies(&self, error: io::Error) -> HandshakeError {
         let shown = self.shown.lock().take().and_then(|shown| certificate::read(&shown).ok()).map(Box::new);
         HandshakeError { error, shown }

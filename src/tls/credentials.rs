@@ -1,5 +1,5 @@
-//! What a listener knows its senders by, and shows them: certificates, and secrets that both sides have. They are read from files, when
-//! the listener begins, when it is reloaded, and when a file has changed.
+//! The credentials of a listener: its certificates, and secrets that it shares with senders. They are read from files when the
+//! listener begins, on a reload, and when a file has changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::config::{Listen, Secret, SecretError};
 use crate::protocol::fluent::handshake::{BadUsers, SharedKey, Users};
 use crate::protocol::splunk::Tokens;
 
-/// What a listener has read. Clones share it.
+/// The credentials that a listener has read. Clones share them.
 #[derive(Clone)]
 pub struct Credentials {
-    /// What a TLS handshake is answered with.
+    /// Answers TLS handshakes.
     pub tls: Option<TlsAcceptor>,
-    /// What senders of HEC need.
+    /// The tokens of HEC senders.
     pub tokens: Arc<Tokens>,
-    /// What senders of the Forward protocol need; `None`: nothing.
+    /// The key of senders of the Forward protocol; `None`: they need none.
     pub shared_key: Option<Arc<SharedKey>>,
 }
 
-/// Why they cannot be used.
+/// Why the credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     #[error(transparent)]
@@ -34,7 +34,7 @@ pub enum CredentialsError {
 }
 
 impl Credentials {
-    /// Those of a listener that asks for nothing and shows nothing.
+    /// The credentials of a listener that requires nothing and shows no certificate.
     #[cfg(test)]
     pub fn none() -> Self {
         Self { tls: None, tokens: Arc::new(Tokens::any()), shared_key: None }
@@ -46,7 +46,7 @@ impl Credentials {
         Ok(Self { tls, ..Self::of_secrets(settings)? })
     }
 
-    /// The same without its certificates.
+    /// Reads the secrets of a listener, without its certificates.
     pub fn of_secrets(settings: &Listen) -> Result<Self, CredentialsError> {
         let tokens = match settings.tokens() {
             Some(secret) => Tokens::list(words(&secret)?),
@@ -64,12 +64,12 @@ fn shared_key(key: &Secret, users: Option<Secret>) -> Result<SharedKey, Credenti
     Ok(SharedKey::new(key.read()?, users.map(read).transpose()?))
 }
 
-/// The words of a secret: a file may have an old token and a new one, each on a line of its own.
+/// The words of a secret: a file may have an old and a new token, each on its own line.
 fn words(secret: &Secret) -> Result<Vec<String>, CredentialsError> {
     Ok(secret.read()?.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
-/// Where it is; nothing where a variable has it.
+/// The path of the secret's file; empty if the secret is in a variable.
 fn path(secret: &Secret) -> PathBuf {
     secret.file().map(Path::to_owned).unwrap_or_default()
 }

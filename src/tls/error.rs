@@ -1,4 +1,4 @@
-//! Why a certificate, key or CA cannot be used: which file, and what is wrong with it.
+//! Errors of certificates, keys and CAs: the file, and what is wrong with it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub enum TlsError {
         "no system roots found (/etc/ssl/certs, SSL_CERT_FILE): set `ca` to the CA that signed the collector's certificate"
     )]
     NoSystemRoots,
-    /// The system's roots, or those of a file that were good one by one.
+    /// The roots were valid one by one, and cannot be used together: those of the system or of a file.
     #[error("no usable CA: {0}")]
     NoUsableCa(#[source] VerifierBuilderError),
     #[error("`{0}` is no name that a certificate can carry; set `server-name`")]
@@ -61,7 +61,7 @@ pub enum FileProblem {
 }
 
 impl TlsError {
-    /// For `map_err`: what is wrong with this file.
+    /// For `map_err`: adds the path to what is wrong with a file.
     pub(super) fn of<P: Into<FileProblem>>(path: &Path) -> impl Fn(P) -> Self {
         move |problem| Self::File { path: path.to_owned(), problem: problem.into() }
     }

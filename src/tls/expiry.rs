@@ -1,4 +1,4 @@
-//! When a certificate ends, and how soon that is worth a word. Free of clocks: now is handed in.
+//! The expiry of certificates, and the warnings before it. Pure: the caller passes the time.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub struct Expiry {
     reported: Urgency,
 }
 
-/// How near the end is. Each is reported once.
+/// How near the expiry is. Each step is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
     Far,
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(says(1), None);
         assert!(says(0).is_some_and(|said| said.contains("has expired at 2026-12-31T12:00:00Z")));
         assert_eq!(says(-day), None);
-        // A clock that is set back makes nobody say it again.
+        // A clock that is set back repeats no warning.
         assert_eq!(says(3 * day), None);
     }
 }

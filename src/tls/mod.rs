@@ -1,14 +1,14 @@
-//! TLS for both directions: PEM files in, an acceptor or a connector out. The only folder that builds rustls types.
+//! TLS for both directions: from PEM files to an acceptor or a connector. Only this directory builds rustls types.
 //!
-//! - `connector` shaking hands with a server, and what went wrong
-//! - `pem`     files in; certificates, keys and CAs out
-//! - `error`   what can be wrong with them
-//! - `peers`   certificates that are known by fingerprint, senders that are known by name
-//! - `expiry`  when a certificate ends, and how soon that is worth a log line
+//! - `connector` handshakes with a server, and their errors
+//! - `pem` files in; certificates, keys and CAs out
+//! - `error` errors of certificates, keys and CAs
+//! - `peers` verifiers: collectors by fingerprint, senders by name or fingerprint
+//! - `expiry` the expiry of certificates, and warnings before it
 //! - `credentials` what a listener reads: certificates, and secrets beside them
-//! - `watch`   which files have changed, and reading them again
+//! - `watch` notices changed files, and reads them again
 //!
-//! TLS 1.2 and 1.3 (RFC 9325, RFC 9662) with ring. No session tickets across restarts, no 0-RTT: a replayed syslog
+//! TLS 1.2 and 1.3 (RFC 9325, RFC 9662) with ring. No session tickets across restarts and no 0-RTT, because a replayed syslog
 //! message is a forged one (RFC 8446 8).
 
 use std::path::Path;
@@ -42,8 +42,8 @@ pub use pem::{chain, facts};
 use pem::{private_key, roots, system_roots};
 pub use watch::{Renewed, Watch};
 
-/// The listener's side. With a client CA, senders without a certificate of it are refused; with names and fingerprints,
-/// those with another one.
+/// The listener's side. With a client CA, senders without a certificate signed by it are refused. With names and fingerprints,
+/// senders with other certificates are refused.
 pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -62,10 +62,11 @@ pub fn acceptor(files: &ServerTls) -> Result<TlsAcceptor, TlsError> {
     let mut config = builder
         .with_single_cert(chain(&files.cert)?, private_key(&files.key)?)
         .map_err(TlsError::pair(&files.cert, &files.key))?;
-    // Docker's driver never reads: tickets would lie unread in its socket, and closing that resets the connection, with
-    // what its kernel had not sent yet.
+    // Docker's driver never reads. Session tickets would stay unread in its socket, and closing a socket with unread data resets
+    // the connection, which loses data that its kernel has not sent yet.
     config.send_tls13_tickets = 0;
-    // Who resumes a session of TLS 1.2 is taken for who he was then: his certificate is not looked at again.
+    // A resumed session of TLS 1.2 keeps the identity from its first handshake: the certificate is not verified again. So no
+    // session is stored.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
@@ -106,14 +107,14 @@ pub enum Role {
     Client,
 }
 
-/// Whether somebody who has the CAs of `ca` would take our `chain`; `name` is one of a server's own.
+/// Whether a peer that trusts the CAs of `ca` would accept our `chain`. `name` is a name of a server.
 pub fn leads_to(chain: &[CertificateDer<'_>], ca: &Path, role: Role, name: Option<&str>) -> Result<(), TlsError> {
     let (own, others) = chain.split_first().ok_or(TlsError::EmptyChain)?;
     let now = UnixTime::now();
     let verified = match role {
         Role::Client => senders_of(ca)?.verify_client_cert(own, others, now).map(drop),
         Role::Server => {
-            // A name is asked for; one for a wildcard is any.
+            // The verifier needs a concrete name: any label does for a wildcard.
             let name = server_name(&name.unwrap_or("localhost").replace('*', "any"))?;
             collectors_of(ca)?.verify_server_cert(own, others, &name, &[], now).map(drop)
         }
@@ -121,7 +122,7 @@ pub fn leads_to(chain: &[CertificateDer<'_>], ca: &Path, role: Role, name: Optio
     verified.map_err(TlsError::Refused)
 }
 
-/// Whether who trusts the CA of a file takes this certificate (PEM): from a server called so, or else from a client.
+/// Whether a peer that trusts the CAs of a file accepts this certificate (PEM): from the server of this name, or from a client.
 pub fn would_accept(ca: &Path, certificate: &[u8], server: Option<&str>) -> Result<(), TlsError> {
     let certificate =
         CertificateDer::from_pem_slice(certificate).map_err(|error| TlsError::of(ca)(FileProblem::Unjudged(error)))?;
@@ -147,7 +148,7 @@ fn collectors_of(ca: &Path) -> Result<KnownCollector, TlsError> {
 }
 
 impl KnownSender {
-    /// Nobody is known so far, and no CA.
+    /// A verifier without CAs, names and fingerprints, which the caller may add.
     fn unsigned() -> Self {
         let algorithms = provider().signature_verification_algorithms;
         Self { signed: None, cas: Vec::new(), names: Vec::new(), fingerprints: Vec::new(), algorithms }
@@ -155,7 +156,7 @@ impl KnownSender {
 }
 
 impl KnownCollector {
-    /// Nobody is known so far, and no CA.
+    /// A verifier without CAs, names and fingerprints, which the caller may add.
     fn unsigned() -> Self {
         let algorithms = provider().signature_verification_algorithms;
         Self { signed: None, cas: Vec::new(), fingerprints: Vec::new(), algorithms }

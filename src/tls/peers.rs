@@ -1,7 +1,7 @@
-//! Who is at the other end: verifiers for certificates that are known by fingerprint, and senders that are known by name.
+//! Verifiers of the peer's certificate: collectors by fingerprint, senders by name or fingerprint.
 //!
-//! Where there is a CA, rustls' own verifier goes first, and what is here comes on top. That the peer has the
-//! certificate's key is in its signature of the handshake, which is always verified.
+//! If there is a CA, rustls' own verifier comes first, and the checks here are additional. The peer proves that it has the
+//! certificate's key by its signature in the handshake, which is always verified.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub struct KnownSender {
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// The reason why a peer is not let in.
+/// Why a peer is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UnknownPeer(String);
@@ -130,8 +130,8 @@ impl ClientCertVerifier for KnownSender {
     }
 }
 
-/// Whether a certificate that signed itself is one of the CAs' file: it is trusted then, as far as it is valid now. rustls takes
-/// such a certificate for nothing but a CA, and most programs mark one that they sign by itself as a CA's.
+/// Whether a self-signed certificate is in the CAs' file. It is then trusted, as long as it is valid now. rustls accepts such a
+/// certificate only as a CA, and most programs mark a self-signed certificate as a CA's.
 fn is_itself_trusted(
     certificate: &CertificateDer<'_>,
     cas: &[CertificateDer<'_>],
@@ -144,7 +144,7 @@ fn is_itself_trusted(
     if !facts.is_self_issued() {
         return Ok(false);
     }
-    // Before 1970 nothing is valid.
+    // Times before 1970 count as 1970.
     let seconds = |time: chrono::DateTime<chrono::Utc>| u64::try_from(time.timestamp()).unwrap_or(0);
     match now.as_secs() {
         now if now > seconds(facts.not_after) => Err(CertificateError::Expired.into()),
@@ -153,7 +153,7 @@ fn is_itself_trusted(
     }
 }
 
-/// Whether a certificate has one of these names and one of these fingerprints; an empty list asks for nothing.
+/// Whether a certificate has one of these names and one of these fingerprints. An empty list requires nothing.
 fn known(certificate: &CertificateDer<'_>, names: &[PeerName], fingerprints: &[Fingerprint]) -> Result<(), Error> {
     if names.is_empty() && fingerprints.is_empty() {
         return Ok(());

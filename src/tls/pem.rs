@@ -10,7 +10,7 @@ use super::error::{FileProblem, TlsError};
 use crate::certificate::{self, Facts};
 use crate::files;
 
-/// The certificates of a PEM file, in its order; at least one. The first one of a chain is its owner's.
+/// The certificates of a PEM file, in its order; at least one. The first one of a chain is the end entity's.
 pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = files::read(path, files::MAX_BYTES).map_err(TlsError::of(path))?;
     let chain: Vec<_> =

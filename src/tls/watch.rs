@@ -1,11 +1,11 @@
-//! The files of certificates, keys, CAs and secrets: whether they have changed since they were read, reading them again, and
-//! saying when they end.
+//! Watches the files of certificates, keys, CAs and secrets: reads files again when they have changed, and warns before
+//! certificates expire.
 //!
-//! A file is known by its inode, size and times, through links: Kubernetes swaps a link to a whole directory. To ask for
+//! A change is noticed by device, inode, size and times, behind links: Kubernetes swaps a link to a whole directory. Reading
 //! these every few seconds costs nothing, and works on every file system.
 //!
-//! Files that cannot be used (half written, a key of another certificate) change nothing: what was read before stays in
-//! force, and they are tried again at each check until they are good.
+//! Files that cannot be used (half written, a key of another certificate) change nothing: the old credentials stay in force, and
+//! the files are tried again at each check until they are good.
 
 use std::fmt;
 use std::fs;
@@ -27,8 +27,8 @@ use crate::tasks::spawn_blocking;
 /// How often the files are checked.
 const CHECK_EVERY: Duration = Duration::from_secs(3);
 
-/// What was read from files that have changed, for the connections to come of whoever has these settings. It is in force
-/// when it was handed over; who does that says so.
+/// The new credentials from changed files, for new connections of the listener or forward with these settings. They are in force
+/// once they are handed over; the code that does so logs it.
 pub enum Renewed {
     Listen(Box<config::Listen>, Credentials),
     Forward(Box<config::Forward>, Connector),
@@ -44,18 +44,18 @@ struct Watched {
     place: Place,
     /// The identities of the files when they were read.
     read: Vec<Option<Identity>>,
-    /// The problem of the files as they are now, which the log has.
+    /// The problem of the current files, if it is logged.
     trouble: Option<String>,
     expiries: Vec<Expiry>,
 }
 
-/// A listener or a forward that has such files.
+/// A listener or a forward with such files.
 enum Place {
     Listen(Box<config::Listen>),
     Forward(Box<config::Forward>),
 }
 
-/// What changes when a file is written, replaced, or may be read by others.
+/// The metadata that changes when a file is written or replaced, or when its permissions change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -79,10 +79,10 @@ impl Watch {
 
     /// Checks again and again, until the receiver of the renewals is dropped.
     pub async fn run(mut self, renewals: mpsc::Sender<Vec<Renewed>>) {
-        // Of files that are no longer named nothing is told.
+        // Removes the series of files that are no longer configured.
         self.metrics.not_after.clear();
         while !self.places.is_empty() {
-            // Not on the thread that carries messages: files may be on a network.
+            // Not on the runtime's thread: the files may be on a network file system.
             let checked = spawn_blocking(move || {
                 let renewed = self.check();
                 (self, renewed)
@@ -164,7 +164,8 @@ impl Place {
         }
     }
 
-    /// What we show, and of the CAs that we trust the one that ends first. What cannot be read is told of elsewhere.
+    /// The expiries of our own certificate, and of the trusted CA that expires first. Files that cannot be read are reported
+    /// elsewhere.
     fn expiries(&self) -> Vec<Expiry> {
         let (shown, trusted, of_ca) = match self {
             Self::Listen(settings) => {
@@ -187,7 +188,7 @@ impl Place {
         shown.into_iter().chain(trusted).collect()
     }
 
-    /// Context for what is logged of its files.
+    /// Context for log entries about its files.
     fn span(&self) -> Span {
         match self {
             Self::Listen(settings) => tracing::error_span!("listen", address = %settings.address),
@@ -200,7 +201,7 @@ impl Place {
     }
 }
 
-/// Writes the name that the log has, and a metric's label.
+/// Writes the name for the log and for a metric's label.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
