@@ -19,10 +19,10 @@ use x509_cert::time::Time;
 use crate::hex;
 use crate::record::escaped;
 
-/// What one certificate states. A certificate may be a stranger's, so its texts are escaped.
+/// The facts of one certificate. Its texts are escaped, because a stranger may have written them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The subject's common name; where there is none, the last attribute of the subject.
+    /// The subject's common name. Without one, the last attribute of the subject.
     pub subject: String,
     /// The issuer's common name, by the same rule.
     pub issuer: String,
@@ -85,7 +85,7 @@ const IP_ADDRESS: Tag = Tag::ContextSpecific { constructed: false, number: TagNu
 
 /// Reads a certificate (RFC 5280 4.1).
 pub fn read(der: &[u8]) -> Result<Facts, Malformed> {
-    // Not the profile of RFC 5280: a certificate with a serial number that is too long is one all the same.
+    // `Raw`, not the profile of RFC 5280: a certificate whose serial number is too long is still a certificate.
     let certificate = CertificateInner::<Raw>::from_der(der)?;
     let body = certificate.tbs_certificate();
     let mut names = Vec::new();
@@ -120,7 +120,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
-/// The common name; where there is none, the last attribute of the name: the most particular one.
+/// The common name. Without one, the last attribute of the name, which is the most specific.
 fn common_name(name: &Name) -> String {
     let attribute = name.iter().find(|attribute| attribute.oid == COMMON_NAME).or_else(|| name.iter().last());
     attribute.map_or_else(String::new, |attribute| text(&attribute.value))
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// Made by `openssl req -x509 -newkey ec`: what others than rcgen write.
+    /// Made by `openssl req -x509 -newkey ec`: a certificate that rcgen has not written.
     const PEM: &str = "-----BEGIN CERTIFICATE-----
 MIICIDCCAcagAwIBAgIUXXkh+IPhp/VIHpi/RWX3rMNlZ68wCgYIKoZIzj0EAwIw
 OjELMAkGA1UEBhMCREUxEDAOBgNVBAoMB0V4YW1wbGUxGTAXBgNVBAMMEGxvZ3Mu
@@ -199,7 +199,7 @@ CanDdvdJf1MCu0PLL6cnBLOTakQ=
         }
     }
 
-    /// Whatever a byte is changed to, the reader comes back.
+    /// The reader returns whatever value a byte is changed to.
     #[test]
     fn bytes_of_a_stranger_do_not_end_the_process() {
         let good = der();
@@ -230,7 +230,7 @@ CanDdvdJf1MCu0PLL6cnBLOTakQ=
         }
     }
 
-    /// A name of a kind that nobody here compares, or in letters that it may not have, takes nothing from the others.
+    /// A name of an unknown kind, or with illegal characters, leaves the other names readable.
     #[test]
     fn an_odd_name_is_one_name() {
         let names = b"\x30\x16\x82\x01a\x82\x02\xc3\xbc\xa3\x02\x05\x00\x87\x03\x01\x02\x03\x87\x04\x0a\x00\x00\x01";

@@ -1,4 +1,4 @@
-//! The budget of file descriptors: strangers who open connections must not take the descriptors that the relay needs to dial a
+//! The budget of file descriptors. Senders that open connections must not take the descriptors that the relay needs to dial a
 //! collector, open a segment or answer `/ready`.
 //!
 //! The relay's own needs are reserved. Connections of senders get the rest. If the rest is less than the sum of all
@@ -14,8 +14,8 @@ use crate::config::{Config, DeliverySettings, Listen};
 const OWN: usize = 64;
 /// Reserved for a listener's socket, and the connection that the listener is just refusing.
 const FOR_EACH_LISTENER: usize = 2;
-/// Reserved for a forward's connection and the next one, name look-ups, the segment being read, the cursor, dead letters; and for
-/// the 16 connections at most that the forward has left and that the collector has not closed.
+/// Reserved for a forward's connection and its successor, name look-ups, the segment that is being read, the cursor and dead
+/// letters; and for at most 16 connections that the forward has left and the collector has not closed.
 const FOR_EACH_FORWARD: usize = 32;
 /// The admin port gets this part of the limit at most.
 const ADMIN_PART: usize = 8;
@@ -23,7 +23,7 @@ const ADMIN_PART: usize = 8;
 const FILES_PART: usize = 4;
 /// Connections get this part of the limit at least, even if that is more than the rest.
 const LEAST_PART: usize = 4;
-/// One address gets this part of a lowered `max-connections` at most, as by default.
+/// An address gets this part of a lowered `max-connections` at most, as it does by default.
 const ADDRESS_PART: usize = 4;
 
 /// A limit on connections that was lowered.
@@ -81,8 +81,8 @@ pub fn forward_files(max: usize, limit: usize) -> usize {
     max.min(limit / FILES_PART).max(1)
 }
 
-/// Lowers the limits of connections in `config` to what a process that may open `limit` files can have beside `admin`
-/// connections to the admin port. Returns what was lowered.
+/// Lowers the connection limits in `config` so that they fit into a process that may open `limit` files, of which `admin` are for
+/// connections to the admin port. Returns the limits that were lowered.
 pub fn fit(config: &mut Config, admin: usize, limit: usize) -> Vec<Lowered> {
     let left = limit.saturating_sub(reserved(config, admin, limit)).max(limit / LEAST_PART);
     let mut streams: Vec<&mut Listen> =
@@ -104,7 +104,7 @@ pub fn fit(config: &mut Config, admin: usize, limit: usize) -> Vec<Lowered> {
     lowered
 }
 
-/// The descriptors that senders cannot take.
+/// Descriptors that are reserved: connections of senders do not get them.
 fn reserved(config: &Config, admin: usize, limit: usize) -> usize {
     let targets = config.forward.iter().flat_map(|forward| &forward.to);
     let files = targets.map(|target| match &target.delivery {
@@ -117,7 +117,7 @@ fn reserved(config: &Config, admin: usize, limit: usize) -> usize {
         + admin
 }
 
-/// The highest level to which all of `wanted` can be lowered so that they are no more than `left` together.
+/// The highest level such that the sum of `wanted`, each lowered to this level, is at most `left`.
 fn level(mut wanted: Vec<usize>, mut left: usize) -> usize {
     wanted.sort_unstable();
     for (at, want) in wanted.iter().enumerate() {
@@ -146,7 +146,7 @@ mod tests {
         format!("[[listen]]\naddress = \"{address}\"\n{limits}\n")
     }
 
-    /// Fits, and returns the limits of each listener.
+    /// Lowers the limits, and returns those of each listener.
     fn fitted(config: &mut Config, limit: usize) -> Vec<(usize, usize)> {
         fit(config, admin_connections(ADMIN, limit), limit);
         let limits = config.listen.iter().map(|listener| &listener.limits);
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(fitted(&mut config, 0), [(1, 1)]);
     }
 
-    /// Where one address may have all, it may have all of what is left.
+    /// If one address may have all connections, it may have all that are left after lowering.
     #[test]
     fn an_address_keeps_what_it_was_given() {
         let all = "max-connections = 5000\nmax-connections-per-address = 5000";

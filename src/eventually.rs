@@ -1,13 +1,13 @@
-//! How a unit test waits: for a condition, with a deadline.
+//! Waiting in unit tests: for a condition, with a deadline.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Only a test that fails waits for so long.
+/// The deadline. Only a test that fails waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `is_so`. `what` says what was waited for in vain.
+/// Waits until `is_so` holds. After the deadline it panics with the text of `what`.
 pub async fn eventually(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

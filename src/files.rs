@@ -1,7 +1,7 @@
-//! How files and directories are made, the spool's and those of `file://` alike: for their owner, and for their group to
-//! read. The umask may take more away and gives nothing back. What is there already keeps the mode it has.
+//! Creates files and directories, for the spool and for `file://`. The owner may write them, and the group may read them. The umask
+//! can take permissions away and adds none. Existing files keep their mode.
 //!
-//! And how the files are read that the config names: certificates, keys, secrets and the config itself.
+//! Reads the files that the config names: certificates, keys, secrets, and the config itself.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -10,39 +10,39 @@ use std::path::Path;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 
-/// Bytes of the largest file that is read whole. A bundle of all public CAs has some 250 KiB.
+/// Bytes of the largest file that is read whole. A bundle of all public CAs has about 250 KiB.
 pub const MAX_BYTES: u64 = 4 << 20;
 
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
-/// Options that make a file so, if they make one.
+/// Options that give a new file this mode.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE);
     options
 }
 
-/// An empty file, whatever was there.
+/// Creates an empty file. An existing file is truncated.
 pub fn create(path: &Path) -> io::Result<File> {
     options().write(true).create(true).truncate(true).open(path)
 }
 
-/// Makes a directory, and the missing directories above it.
+/// Creates a directory, and its missing parents.
 pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     DirBuilder::new().mode(DIR_MODE).recursive(true).create(dir)
 }
 
-/// Reads a regular file of at most so many bytes, and waits for nobody: a pipe, a socket and a device are errors. A link is
-/// followed, because Kubernetes mounts secrets as links.
+/// Reads a regular file of at most `max_bytes` bytes. A pipe, a socket and a device are errors, because reading one could wait for
+/// ever. A symbolic link is followed, because Kubernetes mounts secrets as links.
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    // A device is not opened: that alone may change it.
+    // A device is not opened: opening one can change its state.
     check_regular(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)?;
-    // Another file may have come to that name meanwhile.
+    // The name may refer to another file by now.
     check_regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    // Not its length: a file of /proc says 0.
+    // The length in the metadata is no guide: files in /proc have length 0.
     file.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {} KiB", max_bytes / 1024)));
@@ -91,11 +91,11 @@ mod tests {
         assert_eq!(read(dir.path(), 1).expect_err("a directory").kind(), ErrorKind::IsADirectory);
         fs::write(&data, b"\xff").expect("written");
         assert_eq!(read_text(&link, 12).expect_err("no text").kind(), ErrorKind::InvalidData);
-        // Says that it has no bytes, and has some.
+        // Its metadata says 0 bytes, and it is not empty.
         assert!(!read(Path::new("/proc/self/status"), MAX_BYTES).expect("a file").is_empty());
     }
 
-    /// Each of these would wait for somebody, for ever, or never end.
+    /// Reading one of these would block for ever, or never end.
     #[test]
     fn nothing_but_a_file_is_read() {
         let dir = tempfile::tempdir().expect("a directory");

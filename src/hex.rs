@@ -1,10 +1,10 @@
-//! Bytes as hexadecimal digits, as names and on the wire.
+//! Bytes as hexadecimal digits, for names and on the wire.
 
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Exactly `N` bytes; `None`: these are not their digits.
+/// Decodes exactly `N` bytes; `None`: `hex` is not the digits of `N` bytes.
 pub fn decode<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if hex.len() != 2 * N {

@@ -1,5 +1,5 @@
-//! A connection of HTTP/1.1 whose requests we answer, at the admin port and at listeners. hyper is generic in what carries the bytes and
-//! in what answers, and large: here both are boxed, so that the binary has one of it.
+//! An HTTP/1.1 connection on which the relay is the server: at the admin port and at listeners. hyper is generic over the transport
+//! and the service, and its code is large. Both are boxed here, so that the binary contains hyper's code once.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::Receiver;
 
-/// What carries the bytes.
+/// The transport under a connection.
 pub trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + Any {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Any> Carrier for T {}
@@ -30,10 +30,10 @@ pub type Answered = Result<Response<Content>, Unanswered>;
 /// The body of an answer.
 pub enum Content {
     Whole(Full<Bytes>),
-    /// Comes bit by bit.
+    /// Arrives in chunks over time.
     Live {
         chunks: Receiver<Bytes>,
-        /// Is dropped when the answer ends, or nobody waits for it any more.
+        /// Dropped when the answer ends, or when the client has left.
         _kept: Box<dyn Send>,
     },
 }
@@ -64,7 +64,7 @@ impl Body for Content {
     }
 }
 
-/// What answers a request.
+/// Answers requests.
 pub type Answering<'a> = Box<dyn Fn(Request<Incoming>) -> Answer<'a> + Send + 'a>;
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Answered> + Send + 'a>>;
@@ -81,7 +81,7 @@ impl<'a> Service<Request<Incoming>> for Requests<'a> {
     }
 }
 
-/// The connection, a future that ends with it.
+/// Serves a connection. The future ends when the connection ends.
 pub fn serve<'a>(
     how: &Builder,
     carrier: Box<dyn Carrier>,

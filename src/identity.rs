@@ -1,6 +1,6 @@
-//! The identity of a relay among relays: an ed25519 key in its spool. What it signs proves to a receiver that the lines are numbered
-//! by the one who numbered those before. All cryptography is ring's; what else of it is our own is in `protocol::fluent::handshake`, `protocol::nats::nkey`
-//! and `protocol::sigv4`.
+//! The identity of a relay: an ed25519 key in its spool. Its signature proves to a receiver that the same relay numbered these
+//! lines and the lines before them. All cryptographic primitives are ring's. The other modules that use them are
+//! `protocol::fluent::handshake`, `protocol::nats::nkey` and `protocol::sigv4`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -16,11 +16,11 @@ use crate::{files, hex};
 
 /// The key's file in the spool's directory.
 const FILE: &str = "relay.key";
-/// While it is written.
+/// The key's file while it is being written.
 const BESIDE: &str = "relay.key.new";
-/// Nobody else reads it.
+/// Only the owner may read the key.
 const MODE: u32 = 0o600;
-/// The longest file that is read for a key.
+/// Bytes of the longest file that is read as a key.
 const MAX_BYTES: u64 = 4096;
 /// Bytes of a key's hash that name a stream.
 const NAME_BYTES: usize = 16;
@@ -28,12 +28,12 @@ const NAME_BYTES: usize = 16;
 pub struct Identity(Ed25519KeyPair);
 
 impl Identity {
-    /// Where the key of the spool in `dir` is.
+    /// The path of the key of the spool in `dir`.
     pub fn path(dir: &Path) -> PathBuf {
         dir.join(FILE)
     }
 
-    /// The key of the spool in `dir`, which is made where there is none.
+    /// Reads the key of the spool in `dir`, or makes one if there is none. A file that is no key is replaced.
     pub fn of_spool(dir: &Path) -> io::Result<Self> {
         let path = Self::path(dir);
         match Self::read(&path) {
@@ -58,7 +58,7 @@ impl Identity {
         key.map(Self).map_err(|error| io::Error::new(ErrorKind::InvalidData, format!("this is no key: {error}")))
     }
 
-    /// Written aside, synced and renamed: it is there whole or not at all.
+    /// Makes a key. It is written to another file, synced and renamed, so that a crash leaves a whole key or none.
     fn make(dir: &Path) -> io::Result<Self> {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
         let pkcs8 = pkcs8.map_err(|_| io::Error::other("the system gives no random bytes"))?;
@@ -84,13 +84,13 @@ impl Prover for Identity {
     }
 }
 
-/// What the key is called that has signed the statement; `None`: it has not.
+/// The name of the key that has signed the statement; `None`: the signature is not valid.
 pub fn signer(key: &Key, statement: &[u8], signature: &Signature) -> Option<String> {
     UnparsedPublicKey::new(&ED25519, key).verify(statement, signature).ok()?;
     Some(hex::encode(&digest(&SHA256, key).as_ref()[..NAME_BYTES]))
 }
 
-/// What a session asks its sender to sign. Never the same again.
+/// Random bytes that a session asks its sender to sign. Each session uses new ones.
 pub fn nonce() -> Nonce {
     rand::random()
 }
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// A file of any length costs no memory: what is too long for a key is not read.
+    /// A file that is too long for a key is not read, and takes no memory.
     #[test]
     fn a_file_that_is_too_long_for_a_key_is_not_read() {
         let dir = TempDir::new().expect("a directory");

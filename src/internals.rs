@@ -1,5 +1,5 @@
-//! What `tests/`, `benches/`, `fuzz/` and `examples/` of this repository need of the insides, under the paths of the modules. No
-//! promise to anybody else: whatever is not named here is private, and the compiler finds it when nothing calls it.
+//! Private items that `tests/`, `benches/`, `fuzz/` and `examples/` of this repository use, under the paths of their modules. This
+//! is no public API. An item that is not listed here stays private, so the compiler reports it as dead code when nothing calls it.
 
 pub mod certificate {
     pub use crate::certificate::read;

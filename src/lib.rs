@@ -1,50 +1,87 @@
-//! logferry: a syslog relay for Docker hosts that loses nothing on the way to a collector named by DNS.
+//! logferry: a syslog relay for Docker hosts. It loses no message on the way to a collector, which it finds by DNS.
+//!
+//! This file is the map: the way of a message, the modules in reading order, and the invariants. Each module opens with its own
+//! purpose and a list of its files. `docs/glossary.md` explains the terms, and `CONTRIBUTING.md` how to work on the code.
 //!
 //! # The way of a message
 //!
 //! ```text
 //! socket ─ listen ─▶ bytes ─ protocol ─▶ Record ─ admission ─▶ line ─ spool ─▶ Chunk ─ forward ─▶ collector
-//!                                                                      ▲                        │
-//!                                                                      └── Position: "up to here is safe" ◀┘
+//!                                                                       ▲                 │
+//!                                                                       └──── Position ───┘
+//!                                                                         "up to here is safe"
 //! ```
 //!
-//! One direction, four stages; the only thing that comes back is a position. There is one path: every message goes
-//! through the spool. A *record* is what was said, by whom and when, whatever protocol brought it; what may pass is asked of
-//! the record. Its *line* is a complete RFC 5424 message without framing, our canonical form; the spool holds lines as opaque
-//! bytes, and another output format is rendered from the line. Stages exchange batches, never single messages.
+//! Messages move in one direction, through four stages. Only a position comes back: the collector has all lines up to it. Every
+//! message passes through the spool; there is no second path. Stages exchange batches, never single messages.
+//!
+//! - A *record* holds the text of a message, its originator and its time, whatever protocol brought it. Admission decides by the
+//!   record whether a message is let in.
+//! - A *line* is the record as a complete RFC 5424 message without framing, our canonical form. The spool stores lines as opaque
+//!   bytes. Every other output format is rendered from the line.
+//!
+//! # The modules, in reading order
+//!
+//! The program and the wiring:
+//!
+//! - `cli`: the commands, and the program's entry
+//! - `relay`: starts, reloads and stops the stages
+//! - `log`: the relay's log, on stderr and in the spool
+//! - `losses`: reports lost lines to the collector as messages
+//! - `watchdog`: finds and reports parts that stall
+//!
+//! The stages:
+//!
+//! 1. `listen`: receives from sockets, decides which messages are let in, and fills batches
+//! 2. `protocol`: parses and writes the protocols of senders and collectors; `record`: a message as a record and as a line
+//! 3. `spool`: stores lines on disk
+//! 4. `forward`: sends lines to collectors; `shape`: changes a line before it is sent
+//!
+//! Shared by the stages:
+//!
+//! - `config`: the settings; `descriptors`: the budget of file descriptors
+//! - `metrics`: the counters; `status`: the states of listeners and forwards
+//! - `tls`, `certificate`, `identity`: TLS in both directions, the facts in a certificate, the relay's own key
+//! - `http`: HTTP/1.1 as a server; `interfaces`: network interfaces; `loops`: detects forwards that lead back to this relay
+//! - `files`, `hex`, `sorted`, `tasks`: small helpers; `sys`: system calls that need `unsafe`
+//!
+//! For operators and tests:
+//!
+//! - `admin`: the status page, `/status`, `/metrics`, `/live`, `/ready` and the live tail
+//! - `internals`: private items for the tests, benches, fuzz targets and examples of this repository
 //!
 //! # Invariants
 //!
-//! 1. Only `relay` knows all stages. Nothing else imports `listen` or `forward`, but the commands in `cli`, and `internals`
-//!    for tests.
-//! 2. `record`, `protocol`, `spool::record`, `spool::batch`, `spool::ledger`, `forward::delivery`, `forward::encode` and `shape` hold no async, no socket,
-//!    no file and no clock.
-//! 3. One doorway for each dependency: hickory only in `forward::names`, rustls types built only in `tls`, `toml` only
-//!    in `config`, hyper only in `http`, `admin` and `listen::http`, askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in `certificate`,
-//!    tables of time zones only in `record::zone`, regex-lite only in `record::expression`, `subtle`, `form_urlencoded` and
-//!    `data-encoding` only where `tests/it/tidy.rs` says.
-//! 4. What a session finds and answers does not depend on where the bytes were cut.
+//! 1. Only `relay` knows all stages. No other module imports `listen` or `forward`. Exceptions: the commands in `cli`, and
+//!    `internals` for tests.
+//! 2. These modules decide and do not act; they contain no async, socket, file or clock: `record`, `protocol`, `shape`,
+//!    `spool::{record, batch, progress, ledger}`, `forward::{delivery, encode, filtered_chunk}` and
+//!    `forward::tcp::{in_flight, read_estimator}`.
+//! 3. Each dependency is used in few places: hickory only in `forward::names`, `toml` only in `config`, hyper only in `http`,
+//!    `admin`, `listen::http` and `forward::http`, askama only in `admin`, tracing-subscriber only in `log`, x509-cert only in
+//!    `certificate`, tables of time zones only in `record::zone`, regex-lite only in `record::expression`. Only `tls` builds rustls
+//!    types. `tests/it/tidy.rs` lists the places of ring, flate2, `subtle`, `form_urlencoded` and `data-encoding`.
+//! 4. The messages and answers of a session do not depend on where the reads have cut its bytes.
 //! 5. Every queue, buffer, connection count, wait and file has a limit with a name, a unit and a default.
-//! 6. Counters conserve: `metrics` has the books.
-//! 7. A stranger cannot make us log, block, grow or restart. Per-message events are counters.
-//! 8. One vocabulary: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
-//! 9. `unsafe` is in `sys` alone, a file for each system call.
-//! 10. A secret is a type that prints as `***`; it comes from a variable or a file of its own, never from the config file.
-//! 11. The runtime's one thread waits for no disk: files are touched on threads of their own and in `spawn_blocking`, and every
-//!     wait for them has an end.
+//! 6. Counters balance: each line that comes in is counted once by its fate. `metrics` states the equations.
+//! 7. A stranger cannot make the relay log, block, grow or restart. An event of a single message is a counter, not a log entry.
+//! 8. A part has one name everywhere: `[spool]` in the config, `src/spool/`, `logferry_spool_*`, `spool: …` in commits.
+//! 9. `unsafe` is in `sys` alone, with one file for each system call.
+//! 10. A secret has a type of its own, which prints `***`. It comes from an environment variable or from its own file, never from the
+//!     config file.
+//! 11. The runtime has one thread, which never waits for a disk. Files are accessed on separate threads and in `spawn_blocking`, and
+//!     every wait for them has a timeout.
 //!
-//! `tests/it/tidy.rs` holds the code to 1, 2, 3, 9 and 11.
+//! `tests/it/tidy.rs` checks 1, 2, 3, 9 and 11.
 
-// Bytes from the network or the disk must not end the process; an `expect` states why it cannot fail.
+// Bytes from the network or the disk must not end the process. An `expect` states why it cannot fail.
 #![warn(clippy::unwrap_used)]
-// What the compiler cannot check is in `sys`, a file for each system call, and nowhere else.
+// Only `sys` allows it.
 #![deny(unsafe_code)]
-// Whoever reads these docs works on the code: `cargo doc --document-private-items`.
+// The docs are for people who work on the code: `cargo doc --document-private-items`.
 #![allow(rustdoc::private_intra_doc_links)]
 
-// In reading order.
-
-// The face and the wiring.
+// The program and the wiring.
 mod cli;
 mod log;
 mod losses;
@@ -54,7 +91,7 @@ mod watchdog;
 // Stage 1: sockets → batches.
 mod listen;
 
-// Stage 2: frames → records → lines; what is spoken with senders and collectors.
+// Stage 2: frames → records → lines; and the protocols of senders and collectors.
 mod protocol;
 mod record;
 
@@ -65,7 +102,7 @@ mod spool;
 mod forward;
 mod shape;
 
-// What the stages share.
+// Shared by the stages.
 mod certificate;
 mod config;
 mod descriptors;
@@ -82,15 +119,15 @@ mod sys;
 mod tasks;
 mod tls;
 
-// What an operator may ask.
+// For operators.
 mod admin;
 
-// The program, and what this repository's tests see of its insides.
+// The program's entry, and the private items that this repository's tests use.
 pub use cli::main;
 #[doc(hidden)]
 pub mod internals;
 
-// What a unit test needs and a machine may lack.
+// Skips a unit test on a machine that lacks what the test needs.
 #[cfg(test)]
 #[path = "../tests/support/skip.rs"]
 #[allow(dead_code)]

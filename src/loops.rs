@@ -1,10 +1,11 @@
-//! Loops: a forward that leads back to this relay, directly, through an address that Docker publishes, or round a ring of relays. Without a
-//! word each line would go round for ever.
+//! Detects loops: a forward that leads back to this relay, either directly, or through an address that Docker publishes, or round a
+//! ring of relays. An undetected loop sends each line round for ever.
 //!
-//! A direct one is seen before anything is sent: the address is this machine's, and the port is a listener's. All others are seen by a mark, the
-//! `hop` of `[logferry@32473 …]`: the names under which relays have sent a line on. A mark costs as much as reading a line, so it is written into a few lines only,
-//! and only where many messages come in that are not Docker's own, as in a loop all do. Once one of them has come back, each line of
-//! that forward is marked, and what comes back is not let in again.
+//! A direct loop is found before anything is sent: the target is an address of this machine, and its port is a listener's port. All
+//! other loops are found by a mark in the lines: the `hop` parameter of `[logferry@32473 …]`, which lists the names of the forwards
+//! that have sent the line on. Marking a line costs as much as reading one. So only a few lines are marked, and only while many
+//! messages come in that are not Docker's own, as in every loop. When a marked line has come back, every line of its forward is
+//! marked, and lines that come back are dropped.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,36 +20,36 @@ use crate::interfaces::interfaces;
 use crate::log::Throttle;
 use crate::status::SharedForwardStatus;
 
-/// So many messages that are not Docker's own come in before another line is marked…
+/// A line is marked when at least this many messages have come in since the last one that are not Docker's own…
 const MARK_EVERY: u64 = 256;
-/// …and so much time goes by.
+/// …and at least this much time has passed.
 const MARK_PAUSE: Duration = Duration::from_secs(1);
-/// How long all lines are marked after one has come back.
+/// How long all lines of a forward are marked after a line has come back.
 const REMEMBERED: Duration = Duration::from_secs(600);
-/// How often it is said that a forward leads back.
+/// The least time between two log entries about a forward that leads back.
 const SAY_EVERY: Duration = Duration::from_secs(600);
 
-/// What a relay knows of loops: its listeners, and which of its forwards leads back to it.
+/// The state of loop detection: the listeners, and which forwards lead back to this relay.
 #[derive(Default)]
 pub struct LoopGuard {
     listeners: Mutex<Vec<ListenAddress>>,
-    /// The forwards there have been, each name once.
+    /// All forwards since the start, each name once.
     forwards: Mutex<Vec<Arc<Marked>>>,
-    /// Messages that came in and are not Docker's own.
+    /// Messages received that are not Docker's own.
     relayed: AtomicU64,
-    /// Whether a line was ever marked: before that none can come back.
+    /// Whether any line was marked: before that, none can come back.
     has_marked: AtomicBool,
 }
 
 /// A forward as its marks name it.
 struct Marked {
-    /// `SPOOL/FORWARD`, as its lines are numbered under.
+    /// `SPOOL/FORWARD`, the name under which its lines are numbered.
     mark: String,
     forward: String,
     status: Mutex<SharedForwardStatus>,
-    /// When a line came back last.
+    /// When the last line came back.
     returned: Mutex<Option<Instant>>,
-    /// For the log line of a line that came back.
+    /// Limits the log entries about lines that came back.
     throttle: Mutex<Throttle>,
 }
 
@@ -56,12 +57,12 @@ struct Marked {
 pub struct Marker {
     guard: Arc<LoopGuard>,
     forward: Arc<Marked>,
-    /// When the last line was marked: how many had come in, and the time.
+    /// The count of received messages when the last line was marked, and the time.
     relayed: u64,
     at: Option<Instant>,
 }
 
-/// Which of the lines that are about to be sent are marked.
+/// Which of the next lines to be sent are marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marks {
     None,
@@ -70,12 +71,12 @@ pub enum Marks {
 }
 
 impl LoopGuard {
-    /// The listeners, with their real ports.
+    /// Sets the listeners, with their real ports.
     pub fn set_listeners(&self, listeners: Vec<ListenAddress>) {
         *self.listeners.lock() = listeners;
     }
 
-    /// The listener that a forward to this address would reach, if it is one of ours.
+    /// The listener of this relay that a forward to this address would reach, if there is one.
     pub fn own_listener(&self, to: SocketAddr, is_udp: bool) -> Option<ListenAddress> {
         own_listener(&self.listeners.lock(), to, is_udp)
     }
@@ -103,14 +104,15 @@ impl LoopGuard {
         Marker { guard: self, forward, relayed: 0, at: None }
     }
 
-    /// Messages came in that are not Docker's own.
+    /// Counts received messages that are not Docker's own.
     pub fn count_relayed(&self, messages: u64) {
         if messages > 0 {
             self.relayed.fetch_add(messages, Ordering::Relaxed);
         }
     }
 
-    /// Whether a line was sent by us, as its mark says. `from`: the listener, and the sender's address where it has one.
+    /// Whether this relay has sent a line before, according to the `hop` in it. `from`: the listener, and the sender's address if
+    /// it has one.
     pub fn is_back(&self, hops: &[u8], from: (&str, Option<IpAddr>)) -> bool {
         let forwards = self.forwards.lock();
         let is_of = |forward: &&Arc<Marked>| hops.split(|byte| *byte == b' ').any(|hop| hop == forward.mark.as_bytes());
@@ -120,8 +122,8 @@ impl LoopGuard {
         true
     }
 
-    /// Whether a text, which may be a whole line, was sent by us, as its mark says: [`is_back`](Self::is_back) where structured data is
-    /// not read.
+    /// Whether this relay has sent a text before, which may be a whole line: like [`is_back`](Self::is_back), for messages whose
+    /// structured data is not parsed.
     pub fn is_back_as_text(&self, text: &[u8], from: (&str, Option<IpAddr>)) -> bool {
         const BEGIN: &[u8] = b" hop=\"";
         if !self.has_marked.load(Ordering::Relaxed) {
@@ -132,7 +134,7 @@ impl LoopGuard {
     }
 }
 
-/// The listener among these that takes what is sent to an address.
+/// The listener among `listeners` that receives what is sent to an address.
 pub fn own_listener(listeners: &[ListenAddress], to: SocketAddr, is_udp: bool) -> Option<ListenAddress> {
     let to_ip = to.ip().to_canonical();
     let takes = |listener: &&ListenAddress| {
@@ -144,7 +146,7 @@ pub fn own_listener(listeners: &[ListenAddress], to: SocketAddr, is_udp: bool) -
     is_of_this_machine(to_ip).then_some(found)
 }
 
-/// Has an interface of this machine the address? (That the address can be bound proves nothing where the host has `ip_nonlocal_bind`.)
+/// Whether an interface of this machine has the address. Binding the address would prove nothing on a host with `ip_nonlocal_bind`.
 fn is_of_this_machine(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified() || interfaces().any(|interface| interface.address == address)
 }
@@ -173,7 +175,7 @@ impl Marker {
     /// Which of the next lines are marked.
     pub fn marks(&mut self) -> Marks {
         let relayed = self.guard.relayed.load(Ordering::Relaxed);
-        // Most relays take nothing but Docker's, and these never come so far.
+        // The fast path: a relay that receives only Docker's messages always returns here.
         if relayed.wrapping_sub(self.relayed) < MARK_EVERY && self.at.is_none() {
             return Marks::None;
         }
@@ -220,7 +222,7 @@ mod tests {
         assert!(!listens(&["tcp://127.0.0.1:514"], "127.0.0.1:515", false), "another port");
         assert!(!listens(&["tcp://127.0.0.1:514"], "127.0.0.2:514", false), "another address");
         assert!(!listens(&["tcp://0.0.0.0:514"], "[::1]:514", false), "another family");
-        // TEST-NET-3 (RFC 5737): of nobody's machine.
+        // TEST-NET-3 (RFC 5737): no machine has this address.
         assert!(!listens(&["tcp://0.0.0.0:514"], "203.0.113.9:514", false), "another machine");
         assert!(!listens(&["unix:///run/x.sock"], "127.0.0.1:514", false));
     }

@@ -14,7 +14,7 @@ use crate::metrics::{ForwardMetrics, ListenMetrics, LogMetrics, Metrics, SpoolMe
 use crate::record::{escaped, sd_param};
 use crate::spool::{Batch, Inlet, Receipt};
 
-/// How often the counters are read. A loss that goes on is reported this often at most, whatever its size.
+/// How often the counters are read. A continuing loss is reported this often at most, whatever its size.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How long the last report may take when the relay stops or its configuration changes.
 const LAST_REPORT_WITHIN: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const REJECTED: &str = "rejected";
 /// The reason of lines that a collector has refused without saying which they were.
 const SHORT: &str = "short";
 
-/// One reason for which lines are lost, at one place.
+/// A reason for which lines are lost at one place.
 struct Loss {
     reason: &'static str,
     /// The listener or forward, as a parameter of structured data: its name and value.
@@ -43,8 +43,8 @@ pub struct LossReporter {
     inlet: Inlet,
     /// Counts the reports as received, so that the books balance.
     metrics: ListenMetrics,
-    /// The receipt of the report that the spool does not have yet. Dropping the receipt would take the report back, so that it is kept while
-    /// nobody runs the reporter.
+    /// The receipt of the report that the spool does not have yet. It is kept while the reporter does not run, because dropping a
+    /// receipt withdraws its report.
     awaited: Option<Receipt>,
 }
 
@@ -116,7 +116,7 @@ impl LossReporter {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let reported = async {
-                // The next report waits until the spool has the last one, which it holds while it is full.
+                // The next report waits until the spool has the last one. A full spool holds a report.
                 if let Some(receipt) = &mut self.awaited {
                     let _ = receipt.await;
                     self.awaited = None;
@@ -129,15 +129,15 @@ impl LossReporter {
                 _ = &mut stop => break,
             }
         }
-        // The writer takes it with what else has queued, if there is room.
+        // The writer appends this report with the rest of its queue, if there is room.
         if self.awaited.is_none() {
             self.awaited = timeout(LAST_REPORT_WITHIN, self.report()).await.ok().flatten();
         }
         self
     }
 
-    /// Delivers one message for each loss that has grown. The spool never drops these messages; it makes the reporter wait. When this
-    /// future is dropped early, the next report has what this one had not delivered.
+    /// Delivers one message for each loss that has grown. The spool never drops these messages; it makes the reporter wait. If this
+    /// future is dropped early, the next report includes what this one has not delivered.
     async fn report(&mut self) -> Option<Receipt> {
         let stamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let mut batch = Batch::new();
@@ -164,10 +164,10 @@ impl LossReporter {
 }
 
 impl Loss {
-    /// The number of lines that no report has yet, or 0.
+    /// The number of lines that are not in any report yet.
     fn unreported(&self, counted: u64) -> u64 {
         let lines = counted - self.reported;
-        // The line rejected since may be the last report itself. Reporting that one would never end.
+        // The one line rejected since may be the last report itself. Reporting it would cause a rejection and a report for ever.
         let own = u64::from([REJECTED, SHORT].contains(&self.reason) && self.reported > 0);
         if lines > own { lines } else { 0 }
     }

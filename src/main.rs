@@ -1,4 +1,4 @@
-//! Arguments → config → `Relay::bind` → run → exit code. Everything else is in the library.
+//! Passes the arguments to the library: config → `Relay::bind` → run → exit code.
 
 use std::process::ExitCode;
 

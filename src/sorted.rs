@@ -1,5 +1,5 @@
-//! Sorting where it happens seldom: one function for all types, where the standard library has 5 kB for each. What was equal keeps its
-//! order.
+//! Sorting where speed does not matter: one function for all types, because the standard library's has 5 kB of code for each type.
+//! Equal items keep their order.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
     let from = order(items.len(), &|one, other| compare(&items[one], &items[other]));
     for place in 0..items.len() {
         let mut at = from[place];
-        // What stood in front was swapped to where its own successor came from.
+        // An item from a place that is filled already was swapped to the place that this place's item came from.
         while at < place {
             at = from[at];
         }

@@ -19,7 +19,7 @@ const MAX_REFUSED: usize = 32;
 #[derive(Default)]
 pub struct StatusRegistry(Mutex<Topology>);
 
-/// Which listeners and forwards there are.
+/// The listeners and forwards of the running configuration.
 #[derive(Clone, Default)]
 pub struct Topology {
     /// The HOSTNAME of this host in messages.
@@ -38,7 +38,7 @@ pub struct Listener {
     pub address: String,
     /// The `name` of the listener in the config, which marks its lines.
     pub name: Option<String>,
-    /// How many connections the listener takes; `None` for datagrams.
+    /// The limit of connections; `None` for datagrams.
     pub max_connections: Option<usize>,
     pub state: SharedListenerStatus,
 }
@@ -58,9 +58,9 @@ pub struct SharedListenerStatus(Arc<Mutex<ListenerStatus>>);
 
 #[derive(Default)]
 struct ListenerStatus {
-    /// Why nothing can be taken; `None` while it can.
+    /// Why the listener cannot receive; `None` while it can.
     failure: Option<ListenerFailure>,
-    /// The last refused peer stands last.
+    /// Oldest first.
     refused: VecDeque<RefusedPeer>,
 }
 
@@ -71,17 +71,17 @@ pub struct RefusedPeer {
     pub time: SystemTime,
     /// When the peer was refused last, by the monotonic clock, to compute its age.
     pub at: Instant,
-    /// How often the peer was refused for this reason while it was remembered.
+    /// How often the peer was refused for this reason since it is in this list.
     pub times: u64,
     /// The peer's address; `None` where senders have none, as on a unix socket.
     pub address: Option<IpAddr>,
     /// The name of the reason.
     pub reason: &'static str,
-    /// What happened, and what to do about it.
+    /// Describes the event and the remedy.
     pub says: String,
 }
 
-/// Why a listener cannot take what comes.
+/// Why a listener cannot receive.
 #[derive(Clone, Debug)]
 pub struct ListenerFailure {
     pub since: Instant,
@@ -107,17 +107,17 @@ pub enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standstill {
     pub part: Part,
-    /// What the part waits for, as far as that is known.
+    /// What the part waits for, if known.
     pub waits_for: String,
     pub seconds: u64,
 }
 
-/// What stands still now, which the watchdog writes and `admin` reads. Clones share it.
+/// The parts that stand still now. The watchdog writes them and `admin` reads them. Clones share the list.
 #[derive(Clone, Default)]
 pub struct Standstills(Arc<Mutex<Vec<Standstill>>>);
 
-/// What is most likely a mistake in the settings, and shows only while the relay works. Each kind is said once, until the
-/// configuration is read again. Clones share it.
+/// Likely mistakes in the settings that show only while the relay works. Each kind is logged once, until the configuration is read
+/// again. Clones share the list.
 #[derive(Clone, Default)]
 pub struct Mistakes(Arc<Mutex<BTreeMap<Mistake, String>>>);
 
@@ -137,17 +137,17 @@ pub struct SharedForwardStatus(Arc<Mutex<ForwardStatus>>);
 #[derive(Clone)]
 pub struct ForwardStatus {
     pub phase: Phase,
-    /// Since when there is a connection, or none. The clock is monotonic, because the wall clock may be set when the network is up.
+    /// When the connection began or ended. The clock is monotonic, because the wall clock may be set when the network comes up.
     pub since: Instant,
     /// The other end of the connection; `None` while there is none.
     pub peer: Option<Peer>,
-    /// Until when the forward counts as stalled: connected, lines on their way, and none acknowledged.
+    /// The forward counts as stalled until then: it is connected and has sent lines, and none is acknowledged.
     pub stalled_until: Option<Instant>,
     /// The collector refuses every line, and the forward waits.
     pub stopped: bool,
-    /// Lines wait until there are enough of them for an object.
+    /// Lines wait until there are enough for an object.
     pub gathers: bool,
-    /// The last error, whether it is over or not.
+    /// The last error. It may be over.
     pub last_error: Option<Said>,
     /// The last answer of a log store, in its own words.
     pub last_answer: Option<Said>,
@@ -194,18 +194,18 @@ impl StatusRegistry {
 }
 
 impl SharedListenerStatus {
-    /// Notes that nothing can be taken.
+    /// Notes that the listener cannot receive.
     pub fn fails(&self, error: &dyn fmt::Display) {
         let failure = || ListenerFailure { since: Instant::now(), why: error.to_string() };
         self.0.lock().failure.get_or_insert_with(failure);
     }
 
-    /// Notes that something was taken, or that nothing is there to be taken.
+    /// Notes that the listener has received something, or that nothing is there to receive.
     pub fn works(&self) {
         self.0.lock().failure = None;
     }
 
-    /// Why nothing can be taken; `None` while it can.
+    /// Why the listener cannot receive; `None` while it can.
     pub fn failure(&self) -> Option<ListenerFailure> {
         self.0.lock().failure.clone()
     }
@@ -222,7 +222,7 @@ impl SharedListenerStatus {
         refused.push_back(RefusedPeer { time, at, times, address, reason, says });
     }
 
-    /// The remembered refused peers, the last one first.
+    /// The remembered refused peers, newest first.
     pub fn refused_peers(&self) -> Vec<RefusedPeer> {
         self.0.lock().refused.iter().rev().cloned().collect()
     }
@@ -307,7 +307,7 @@ impl SharedForwardStatus {
         }
     }
 
-    /// Notes that the collector refuses every line. That holds, connected or not, until a line is delivered.
+    /// Notes that the collector refuses every line. This stays so, connected or not, until a line is delivered.
     pub fn stops(&self) {
         self.lock().stopped = true;
     }
@@ -317,12 +317,12 @@ impl SharedForwardStatus {
         self.lock().stopped = false;
     }
 
-    /// Whether lines wait until there are enough of them.
+    /// Notes whether lines wait until there are enough of them.
     pub fn gathers(&self, gathers: bool) {
         self.lock().gathers = gathers;
     }
 
-    /// Notes that nothing is acknowledged. That holds for `time`, unless it is noted again.
+    /// Notes that nothing is acknowledged. This holds for `time`, unless it is noted again.
     pub fn stalled(&self, time: Duration) {
         self.lock().stalled_until = Instant::now().checked_add(time);
     }
@@ -332,7 +332,7 @@ impl SharedForwardStatus {
         self.lock().last_error = Some(Said::now(says));
     }
 
-    /// Notes what a log store has answered. That is once for each request, of which there are few.
+    /// Notes the answer of a log store. There is one for each request, and requests are few.
     pub fn answered(&self, says: &str) {
         self.lock().last_answer = Some(Said::now(says));
     }

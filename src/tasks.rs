@@ -1,5 +1,5 @@
-//! Tasks of one kind each: the runtime has more than a kilobyte of code for each kind of future that it is given, and for each kind of
-//! work that may block.
+//! Spawns tasks as boxed futures and boxed closures. tokio's code is more than a kilobyte for each type of future, and for each
+//! type of blocking work.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -8,19 +8,19 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::{JoinError, JoinHandle};
 
-/// Work on a thread of its own: what it returns. It goes on when this is dropped.
+/// The result of work on another thread, as a future. The work continues if this is dropped.
 pub struct Blocking<T> {
     work: JoinHandle<Box<dyn Any + Send>>,
     returns: PhantomData<fn() -> T>,
 }
 
-/// Runs a future beside the others.
+/// Spawns a future on the runtime.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
     tokio::spawn(future)
 }
 
-/// Runs what may block the thread that it is on.
+/// Runs work that may block, on a thread for such work.
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Blocking<T> {
     let work: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send> = Box::new(move || Box::new(work()));
     Blocking { work: tokio::task::spawn_blocking(work), returns: PhantomData }
