@@ -1,17 +1,17 @@
-//! The wiring: the only folder that knows every stage. What is started in which order, what changes while it runs, and how
-//! it ends.
+//! The wiring, and the only folder that knows every stage: the order in which parts start, what can change while the relay runs,
+//! and how it ends.
 //!
-//! Sockets are bound before anything else, so that containers find the relay while names do not resolve and collectors
-//! are down. Stopping walks the way a message walks: listeners read out what the kernel holds, the spool's writer ends
-//! when no listener is left, forwards end when the spool is delivered or the grace period is over.
+//! Sockets are bound before anything else, so that containers find the relay while names do not resolve and collectors are down.
+//! Parts stop in the order in which a message passes them: listeners read out what the kernel holds; the spool's writer ends when
+//! no listener is left; forwards end when the spool is delivered or the grace period is over.
 //!
-//! A changed configuration is taken over in two steps: everything that can fail is tried, then what has changed is
-//! changed. Listeners that stay keep their sockets and connections, forwards that stay do not notice.
+//! A changed configuration is applied in two steps: first everything that can fail is tried, then the changes are made. Listeners
+//! that stay keep their sockets and connections. Forwards that stay are not interrupted.
 //!
-//! - here: from a configuration to a relay that listens, and its life
-//! - `parts`: what the settings say, as the parts that the stages are made of
-//! - `running`: the running relay: its parts, how it is started and how it ends
-//! - `reload`: another configuration, other certificates
+//! - here: from a configuration to a relay that listens, and its main loop
+//! - `parts`: makes the parts of the stages from the settings
+//! - `running`: the running relay: its parts, how they start and how they end
+//! - `reload`: applies another configuration, or other certificates
 
 mod parts;
 mod reload;
@@ -53,7 +53,7 @@ use parts::{
 use reload::ReloadError;
 use running::{ForwardControl, RunningRelay, Shutdown, flush_pending};
 
-/// A relay whose sockets are open and whose spool is locked; nothing moves yet.
+/// A relay whose sockets are bound and whose spool is locked. Nothing runs yet.
 pub struct Relay {
     config: Config,
     metrics: Arc<Metrics>,
@@ -71,7 +71,7 @@ pub struct Relay {
     container_hostname: Option<String>,
 }
 
-/// Why a relay cannot start. One line for a person.
+/// Why a relay cannot start, in one line for a person.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -93,13 +93,14 @@ pub enum StartError {
 }
 
 impl Relay {
-    /// Binds every socket, opens the spool and reads the certificates. Nothing is resolved, connected or read.
+    /// Binds every socket, opens the spool and reads the certificates. No name is resolved, no connection is made, and no message
+    /// is read.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         Self::bind_with(config, Arc::new(Metrics::new()), None)
     }
 
-    /// Binds as [`bind`](Self::bind) does; `log_stream` carries what the relay says about itself into its spool, and `metrics` count
-    /// what it does.
+    /// Like [`bind`](Self::bind). `log_stream` carries the relay's own log into its spool, and `metrics` counts what the relay
+    /// does.
     pub fn bind_with(
         config: Config,
         metrics: Arc<Metrics>,
@@ -145,15 +146,15 @@ impl Relay {
         })
     }
 
-    /// The addresses of the listeners, with the real ports where 0 was asked for. In the config's order.
+    /// The addresses of the listeners in the config's order. Port 0 is replaced by the real port.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.listeners.iter().map(Bound::address).collect()
     }
 
-    /// Relays until `shutdown` ends, then drains within the grace period. A configuration that comes out of `changed` is
-    /// taken over, or refused with a word in the log. Must be called inside a tokio runtime.
+    /// Relays until `shutdown` ends, then drains within the grace period. A configuration from `changed` is applied, or refused
+    /// with a log entry. Must be called inside a tokio runtime.
     ///
-    /// Boxed, so that the whole of it is compiled once and not for each way of stopping.
+    /// `shutdown` is boxed, so that this function is compiled once and not for each type of future.
     pub async fn run(
         self,
         shutdown: Pin<Box<dyn Future<Output = ()>>>,
@@ -249,7 +250,7 @@ impl Relay {
         running.stop(spool_thread).await;
         if let Some(admin) = admin {
             admin.abort();
-            // With it goes its hold on the spool.
+            // This releases the task's hold on the spool.
             let _ = admin.await;
         }
         if let Some(written) = address_file {

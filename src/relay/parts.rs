@@ -1,4 +1,4 @@
-//! What the settings say, as the parts that the stages are made of. Here files are read and sockets bound; nothing runs yet.
+//! Makes the parts of the stages from the settings. Files are read and sockets are bound here; nothing runs yet.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub fn fitted(mut config: Config) -> Config {
     config
 }
 
-/// What a changed configuration needs of the system.
+/// The parts of a changed configuration that need the system: files, sockets and addresses.
 pub struct Parts {
     pub certificates: Watch,
     /// The addresses of this machine.
@@ -44,14 +44,14 @@ pub struct Parts {
 }
 
 pub enum ListenerPart {
-    /// The socket of this number stays, with other settings.
+    /// The running listener with this index stays, with other settings.
     Kept(usize, Box<listen::Options>),
     Added(Box<Prepared>),
 }
 
 impl Parts {
-    /// `kept`: for each listener, the number of the socket that it goes on with, if there is one. Blocks while a disk does. What
-    /// was had is given back when one thing is refused.
+    /// Reads the parts. `kept` has, for each listener, the index of the running listener whose socket it takes over, if there is
+    /// one. This blocks as long as the disk does. If one part fails, all others are released.
     pub fn read(config: &Config, kept: &[Option<usize>], metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let certificates = Watch::new(config, metrics);
         let (local, container_hostname) = (listen::local_addresses(), container_hostname(config));
@@ -69,7 +69,8 @@ impl Parts {
     }
 }
 
-/// What to say where the host of messages is the ID of the relay's own container, because nobody has said another one.
+/// The warning for a config without `hostname`, where HOSTNAME would be the ID of the relay's own container; `None`: it is another
+/// name.
 pub fn container_hostname(config: &Config) -> Option<String> {
     let own = nix::unistd::gethostname().ok()?;
     let is_own = own.to_str() == Some(&*config.hostname);
@@ -82,12 +83,12 @@ pub fn container_hostname(config: &Config) -> Option<String> {
     })
 }
 
-/// Docker and podman make one of these files in each container.
+/// Whether this process runs in a container: Docker and podman make one of these files there.
 fn is_in_container() -> bool {
     ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists())
 }
 
-/// With `drop-oldest` a new line is worth more than an old one, so that of new ones only debug messages are refused.
+/// The policy of all listeners. With `drop-oldest` a new line is worth more than an old one, so only debug messages are shed.
 /// `local`: the addresses of this machine. Must be called inside the runtime.
 pub fn ingest_policy(config: &Config, local: LocalAddresses) -> IngestPolicy {
     const NEVER: u8 = 101;
@@ -148,7 +149,7 @@ pub fn new_forwarder(
     (forwarder, ForwardControl { leave, half_closed, connector, state })
 }
 
-/// Each socket that a service manager has handed over must be read.
+/// Refuses a config that does not use every socket that a service manager has handed over.
 pub fn refuse_strays(config: &Config) -> Result<(), StartError> {
     let addresses: Vec<_> = config.listen.iter().map(|listener| &listener.address).collect();
     Ok(listen::refuse_strays(&addresses)?)
@@ -159,7 +160,7 @@ pub fn bind_listener(settings: &config::Listen, metrics: &Metrics) -> Result<Bou
     Ok(listen::bind(read_options(settings)?, counted)?)
 }
 
-/// What may still be refused to a listener; after that it only has to be started.
+/// Does the last steps of a listener that can fail. After that it only has to be started.
 pub fn prepare_listener(bound: Bound) -> Result<Prepared, StartError> {
     Ok(bound.prepare()?)
 }
@@ -181,14 +182,15 @@ pub fn listen_options(settings: &config::Listen, credentials: Credentials) -> li
     }
 }
 
-/// Looks after the files of certificates until what comes out is dropped.
+/// Watches the files of certificates until the receiver is dropped.
 pub fn renewals_of(certificates: Watch) -> mpsc::Receiver<Vec<Renewed>> {
     let (renewals, renewed) = mpsc::channel(1);
     spawn(certificates.run(renewals));
     renewed
 }
 
-/// The default port being taken must not keep messages from being relayed; one that was asked for must be had.
+/// Binds the admin port. An error is fatal only for a port that the config names: if the default port is taken, the relay goes on
+/// without it.
 pub fn bind_admin(admin: &config::Admin, metrics: &Arc<Metrics>) -> Result<Option<Admin>, StartError> {
     let Some(address) = admin.listen else { return Ok(None) };
     metrics.containers().export(admin.containers);

@@ -1,4 +1,4 @@
-//! A relay at work gets another configuration, or other certificates. Everything that can fail is tried first; from then on
+//! Applies another configuration, or other certificates, to a running relay. Everything that can fail is tried first. After that,
 //! nothing is refused.
 
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ use crate::spool::Reader;
 use crate::tasks::{spawn, spawn_blocking};
 use crate::tls::{Connector, Renewed};
 
-/// How long a forward that has changed may take to end its connection in good order before it is cut off.
+/// How long a changed forward may take to end its connection in good order. After that it is aborted.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long it may take to read certificates and keys, and to bind sockets.
+/// The timeout for reading certificates and keys, and for binding sockets.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the disk may take to say where a new forward begins.
+/// The timeout for finding the position at which a new forward begins.
 const ADD_READER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a configuration is not in force.
@@ -32,7 +32,7 @@ const ADD_READER_WITHIN: Duration = Duration::from_secs(5);
 pub enum ReloadError {
     #[error("not reloaded, the old one stays in force: {0}")]
     Refused(String),
-    /// Forwards that stopped to be changed could not be started again.
+    /// Forwards that were stopped for the change could not be started again.
     #[error("in force, but reload again, because {0}")]
     Partly(String),
 }
@@ -44,7 +44,7 @@ impl From<StartError> for ReloadError {
 }
 
 impl RunningRelay {
-    /// Makes `new` the configuration. A shutdown that is requested while forwards end is begun at once.
+    /// Makes `new` the configuration. A shutdown that is requested while forwards end begins at once.
     pub async fn reload(&mut self, new: Config, shutdown: &mut Shutdown) -> Result<(), ReloadError> {
         self.config.needs_no_restart(&new).map_err(ReloadError::Refused)?;
         refuse_strays(&new)?;
@@ -59,7 +59,7 @@ impl RunningRelay {
         let Parts { certificates, local, container_hostname, listeners, connectors } = parts;
         let readers = self.add_readers(&new).await?;
 
-        // From here on nothing is refused any more.
+        // From here on, nothing is refused.
         self.renewals = renewals_of(certificates);
         let reporter = self.reporter.take();
         let reporter = self.while_stoppable(shutdown, async {
@@ -116,7 +116,8 @@ impl RunningRelay {
         }
     }
 
-    /// Reads the files and binds the sockets that a configuration names, where no disk that hangs holds anybody else up.
+    /// Reads the files and binds the sockets that a configuration names. Another thread does this, so that a disk that hangs holds
+    /// up nothing else.
     async fn read_parts(
         &mut self,
         new: &Config,
@@ -134,13 +135,13 @@ impl RunningRelay {
         }
     }
 
-    /// A place in the spool for one forward. Waits for the disk only where its name is new, and not for long.
+    /// A reader in the spool for one forward. Waits for the disk only if the name is new, and at most [`ADD_READER_WITHIN`].
     async fn add_reader(&self, name: &str) -> io::Result<Reader> {
         let added = timeout(ADD_READER_WITHIN, self.spool.add_reader(name, &self.metrics)).await;
         added.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the spool's disk hangs")))
     }
 
-    /// A place in the spool for each forward whose name is new. An error: there is none for one, and none for the others.
+    /// A reader in the spool for each forward whose name is new. On an error, all of them are given up again.
     async fn add_readers(&self, new: &Config) -> Result<HashMap<String, Reader>, ReloadError> {
         let mut readers = HashMap::new();
         for name in new.forward.iter().map(|forward| &forward.name) {
@@ -161,8 +162,8 @@ impl RunningRelay {
         Ok(readers)
     }
 
-    /// Ends the forwards that are not in `new`, or not as they were; starts those that are new, or not as they were. Those
-    /// that stay use the certificates of now for their next connection. Returns why some could not be started again.
+    /// Ends the forwards that are removed or changed in `new`, and starts those that are added or changed. The others use the new
+    /// certificates for their next connection. Returns the reasons why some forwards could not be started again.
     async fn change_forwards(
         &mut self,
         new: &Config,
@@ -213,14 +214,14 @@ impl RunningRelay {
                     );
                     self.start_forward(settings, forwarder, control);
                 }
-                // What it was told to give up is held by a call to the system that does not return.
+                // A system call that does not return still holds the reader of the aborted forward.
                 Err(error) => failed.push(format!("forward {} cannot be started: {error}", settings.name)),
             }
         }
         failed
     }
 
-    /// Hands what was read from changed files to those it is for. Connections that stand do not notice.
+    /// Gives the contents of changed files to the listeners and forwards that use them. Established connections are not affected.
     pub fn renew(&self, renewed: Vec<Renewed>) {
         const RENEWED: &str = "its certificates or secrets have changed; new connections use the new ones";
         for renewed in renewed {
@@ -244,7 +245,7 @@ impl RunningRelay {
         }
     }
 
-    /// Gives up the forward's place in the spool, so that it holds nothing back.
+    /// Removes the forward's cursor from the spool, so that it holds no lines back.
     async fn forget_forward(&self, name: &str) {
         match self.add_reader(name).await {
             Ok(reader) => {

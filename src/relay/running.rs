@@ -1,4 +1,4 @@
-//! A relay at work: what runs, how each part of it is started, and how all of it ends, in the order in which a message walks.
+//! The running relay: its parts, how each of them starts, and how all of them end, in the order in which a message passes them.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::status::{self, Mistake, Mistakes, SharedForwardStatus, Standstills, S
 use crate::tasks::{spawn, spawn_blocking};
 use crate::tls::{Connector, Renewed};
 
-/// How long after the grace period the parts may take to notice. A relay that does not end in time is killed by Docker.
+/// How long the parts may take to end after the grace period. Docker kills a relay that takes too long.
 const WIND_DOWN: Duration = Duration::from_secs(2);
 
-/// How often a relay that stops says how many lines are pending.
+/// How often a stopping relay logs the number of pending lines.
 const SAY_PENDING_EVERY: Duration = Duration::from_secs(5);
 
-/// A relay at work: what can be changed while it is.
+/// A running relay: all parts that can change while it runs.
 pub struct RunningRelay {
     pub config: Config,
     pub metrics: Arc<Metrics>,
@@ -45,14 +45,14 @@ pub struct RunningRelay {
     pub spool: spool::Handle,
     pub deadline: watch::Sender<Option<Instant>>,
     pub reporter: Option<(JoinHandle<LossReporter>, oneshot::Sender<()>)>,
-    /// Hands on what has waited for the rest of its line for long enough, and when it is told to stop all of it.
+    /// Passes on messages that have waited long enough for their next part, and all of them when it is told to stop.
     pub reassembly: (JoinHandle<()>, oneshot::Sender<()>),
-    /// Carries what the relay says into its spool, under this host name, until nobody can change it any more.
+    /// Carries the relay's log into its spool, with this host name, until the sender half is dropped.
     pub log_stream: Option<(JoinHandle<()>, watch::Sender<String>)>,
     pub renewals: mpsc::Receiver<Vec<Renewed>>,
-    /// The addresses of this machine, each time they are others.
+    /// The addresses of this machine, whenever they change.
     pub local_addresses: mpsc::Receiver<LocalAddresses>,
-    /// Listeners that are no longer configured, until they have read out what they hold.
+    /// Removed listeners, until they have read out what the kernel holds for them.
     pub leaving: Vec<JoinHandle<()>>,
 }
 
@@ -68,7 +68,7 @@ pub struct RunningForward {
     pub control: ForwardControl,
 }
 
-/// The request to stop, which may be waited for again and again.
+/// The request to stop. It can be awaited repeatedly.
 pub struct Shutdown {
     requested: Pin<Box<dyn Future<Output = ()>>>,
     begun: bool,
@@ -87,10 +87,10 @@ impl Shutdown {
     }
 }
 
-/// What a forward is told through, and where it says how it fares.
+/// The channels through which a forward gets orders, and the status that it writes.
 pub struct ForwardControl {
     pub leave: watch::Sender<bool>,
-    /// For the forward that takes its place.
+    /// Passed on to the forward that replaces this one.
     pub half_closed: HalfClosed,
     pub connector: watch::Sender<Option<Connector>>,
     pub state: SharedForwardStatus,
@@ -110,7 +110,7 @@ impl RunningRelay {
         self.forwards.push(RunningForward { settings: settings.clone(), task, control });
     }
 
-    /// What can be seen of the settings at once. `container_hostname`: see [`container_hostname`](super::container_hostname).
+    /// Notes the mistakes that show in the settings. `container_hostname`: see [`container_hostname`](super::container_hostname).
     pub fn note_mistakes(&self, container_hostname: Option<String>) {
         self.mistakes.forget();
         if let Some(says) = container_hostname {
@@ -118,7 +118,8 @@ impl RunningRelay {
         }
     }
 
-    /// Watches for losses, at every listener and forward there is. `before`: what has been told of already.
+    /// Watches for losses at every listener and forward. `before`: the previous reporter, which knows the losses that are reported
+    /// already.
     pub fn start_loss_reporter(&mut self, before: Option<LossReporter>) {
         let fresh = || LossReporter::new(&self.config.hostname, self.inlet.clone(), &self.metrics);
         let mut reporter = before.unwrap_or_else(fresh);
@@ -135,7 +136,7 @@ impl RunningRelay {
         self.reporter = Some((tokio::spawn(reporter.run(stopped)), stop));
     }
 
-    /// Senders at one of these addresses have this machine's name from now on.
+    /// From now on, senders at these addresses have this machine's name.
     pub fn set_local(&self, local: LocalAddresses) {
         self.policies.send_modify(|policy| policy.translator.set_local(Arc::new(local)));
     }
@@ -153,10 +154,10 @@ impl RunningRelay {
         task.await.ok()
     }
 
-    /// Tells the board who is there now, in the config's order.
+    /// Publishes the present listeners and forwards, in the config's order.
     pub fn publish_topology(&self) {
         self.admission.loops.set_listeners(self.listeners.iter().map(|listener| listener.running.address()).collect());
-        // Several may have been asked for the same, with port 0.
+        // Several listeners may have the same configured address, with port 0.
         let mut rest: Vec<&RunningListener> = self.listeners.iter().collect();
         let listener = |settings: &config::Listen| {
             let at = rest.iter().position(|listener| listener.settings.address == settings.address)?;
@@ -178,7 +179,7 @@ impl RunningRelay {
         });
     }
 
-    /// What `admin` answers from.
+    /// The sources of `admin`'s answers.
     pub fn sources(&self) -> admin::Sources {
         admin::Sources {
             metrics: self.metrics.clone(),
@@ -208,7 +209,7 @@ impl RunningRelay {
         what.await
     }
 
-    /// Listeners take nothing new from here on, and the grace period begins, if it has not. Returns its end.
+    /// Begins to stop: listeners take nothing new, and the grace period begins unless it has begun. Returns its end.
     pub fn begin_stop(&self) -> Instant {
         let begun = *self.deadline.borrow();
         let end = begun.unwrap_or_else(|| {
@@ -224,8 +225,7 @@ impl RunningRelay {
         end
     }
 
-    /// Reads out the listeners, then sends for as long as the grace period lasts. A disk that hangs is waited for no longer
-    /// than that.
+    /// Reads out the listeners, then sends until the grace period ends. It waits no longer than that for a disk that hangs.
     pub async fn stop(mut self, spool_thread: std::thread::JoinHandle<()>) {
         let end = self.begin_stop();
         let progress = spawn(say_pending(self.metrics.clone(), end));
@@ -262,7 +262,7 @@ impl RunningRelay {
             }
             drop(control);
         }
-        // What forwards have said last.
+        // Waits until the spool has the last positions of the forwards.
         if !hangs && timeout_at(end, spool.settled()).await.is_err() {
             tracing::warn!(
                 "spool: {} does not take how far the forwards are; some lines will be sent again",
@@ -273,7 +273,7 @@ impl RunningRelay {
     }
 }
 
-/// Says every few seconds how many lines are pending, until the grace period ends.
+/// Logs every few seconds how many lines are pending, until it is aborted.
 async fn say_pending(metrics: Arc<Metrics>, end: Instant) {
     loop {
         sleep(SAY_PENDING_EVERY).await;
@@ -283,10 +283,11 @@ async fn say_pending(metrics: Arc<Metrics>, end: Instant) {
     }
 }
 
-/// What waits for the rest of its line, or for its next one, waits only for a moment, and not longer than until `stop` is dropped.
+/// Passes on messages that have waited long enough for the rest of their line or for their next line, and runs that are over. When
+/// `stop` is dropped it passes on all of them.
 pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: oneshot::Receiver<()>) {
     let SharedAdmission { reassembler, joiner, quiet: Quiet { repeats, .. }, .. } = admission;
-    // What waits for a piece came after what waits for a line.
+    // Lines that wait for a piece came in after the messages that wait for a line.
     let all = [&*joiner, &reassembler.pending];
     loop {
         let overdue = async {
@@ -311,11 +312,11 @@ pub async fn flush_pending(admission: SharedAdmission, inlet: Inlet, mut stop: o
     for pending in all {
         inlet.send(ended(pending.all(), &inlet, listen::now())).await;
     }
-    // What has waited until now may have become a part of a run.
+    // The messages that have just ended may have become part of a run.
     inlet.send(ended_runs(repeats.all(), &inlet, listen::now())).await;
 }
 
-/// What becomes of messages that wait no longer.
+/// Runs the remaining checks on messages that wait no longer. Returns those that are let in.
 fn ended(messages: Vec<Pending>, inlet: &Inlet, now: UnixMicros) -> Batch {
     let mut batch = Batch::new();
     for message in messages {

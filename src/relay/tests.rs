@@ -1,4 +1,4 @@
-//! Reloads that a config file cannot bring about.
+//! Reloads that a config file alone cannot cause.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ fn parsed(text: &str) -> Config {
     Config::parse(None, text, &Overrides::default(), &|_| None).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A forward that has no place in the spool sends nothing: the reload is refused, and nothing of it is in force.
+/// A forward without a reader in the spool sends nothing. The reload is refused, and no part of it is in force.
 #[tokio::test]
 async fn a_forward_that_cannot_be_started_refuses_the_reload() {
     let dir = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ async fn a_forward_that_cannot_be_started_refuses_the_reload() {
         changed.send(Ok(config(dir.path(), &["central", "other", "copy"]))).await.unwrap();
         eventually(|| metrics.reloads_refused.get() == 1, || "a refusal".to_owned()).await;
         assert_eq!(metrics.reloads_applied.get(), 0);
-        // The other one has given its place up again.
+        // The reader of `other` is free again.
         drop((spool.add_reader("other", &metrics).await.unwrap(), taken));
         changed.send(Ok(config(dir.path(), &["central", "other", "copy"]))).await.unwrap();
         eventually(|| metrics.reloads_applied.get() == 1, || "a reload".to_owned()).await;
@@ -54,7 +54,8 @@ async fn a_forward_that_cannot_be_started_refuses_the_reload() {
     assert!(ended.load(Ordering::Relaxed));
 }
 
-/// Opens a RELP session and answers nothing else: a forward cannot leave it in good order. Says when it was sent something.
+/// Opens a RELP session and then acknowledges nothing, so that a forward cannot leave it in good order. Sets `sent` when something
+/// arrives.
 async fn opens_only(listener: TcpListener, sent: &AtomicBool) -> io::Result<()> {
     let (mut session, _) = listener.accept().await?;
     let _ = session.read(&mut [0; 4096]).await?;
@@ -65,8 +66,8 @@ async fn opens_only(listener: TcpListener, sent: &AtomicBool) -> io::Result<()> 
     std::future::pending().await
 }
 
-/// A forward that has left to be changed and finds its place in the spool taken: the rest is in force, and another reload
-/// starts it.
+/// A forward that was stopped for a change finds its reader taken. The rest of the reload is in force, and another reload starts
+/// the forward.
 #[tokio::test]
 async fn a_reload_is_partly_in_force() {
     let dir = tempfile::tempdir().unwrap();
@@ -92,7 +93,7 @@ async fn a_reload_is_partly_in_force() {
         sender.write_all(b"<13>a line that is never answered\n").await.unwrap();
         eventually(|| sent.load(Ordering::Relaxed), || "a line".to_owned()).await;
         changed.send(Ok(forwards("json"))).await.unwrap();
-        // The slow one is waited for, and the other one has left.
+        // The reload waits for `slow`, and `central` has ended already.
         let taken = async {
             loop {
                 match spool.add_reader("central", &metrics).await {
