@@ -1,4 +1,4 @@
-//! The bundles: what each stage counts. A stage takes its own once at start; from then on counting is one atomic addition.
+//! The bundles: the counters of each stage. A stage takes its bundle once at start; after that, counting is one atomic addition.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,19 +13,19 @@ use super::{ByCertificate, ByListenerAndReason};
 use crate::protocol::foreign::Foreign;
 use crate::protocol::session::Violation;
 
-/// What is counted of certificates.
+/// The counters of certificates.
 #[derive(Clone)]
 pub struct TlsMetrics {
     /// Changed files that were taken over.
     pub reloads_applied: Counter,
-    /// Changed files that could not be used, once for each thing that was wrong with them.
+    /// Errors in changed files, one for each error.
     pub reloads_refused: Counter,
-    /// When certificates end, in Unix time.
+    /// The notAfter of each certificate, in Unix time.
     pub not_after: Family<ByCertificate, Gauge>,
 }
 
 impl TlsMetrics {
-    /// `certificate`: where it is used, in the config's words.
+    /// The gauge of one certificate. `certificate`: where the config uses it.
     pub fn not_after(&self, certificate: &str) -> Gauge {
         self.not_after.get_or_create(&ByCertificate { certificate: certificate.to_owned() }).clone()
     }
@@ -34,29 +34,30 @@ impl TlsMetrics {
 /// The counters of one listener.
 #[derive(Clone)]
 pub struct ListenMetrics {
-    /// Complete frames handed on.
+    /// Complete frames passed on.
     pub received: Counter,
     /// Bytes read off the socket, framing included.
     pub bytes: Counter,
     /// Frames of which only the start was kept.
     pub cut: Cuts,
-    /// Bytes behind those starts, which were thrown away.
+    /// Bytes behind those starts, which were discarded.
     pub skipped: SkippedBytes,
-    /// Tails without an end, dropped when their connection broke. Never counted as received.
+    /// Incomplete frames that were dropped when their connection broke. They are never counted as received.
     pub unfinished: Counter,
     /// Connections accepted.
     pub accepted: Counter,
     /// Connections closed, and datagrams not taken.
     pub refused: Refusals,
-    /// Chunks that came again after a connection broke, and were in the spool already.
+    /// Chunks of the Forward protocol and entries of a journal that came again after a connection broke, and that the spool had
+    /// already.
     pub repeated: Counter,
     /// TLS handshakes that failed or took too long, and RELP sessions that were not opened in time.
     pub handshake_failures: Counter,
     /// Connections open now.
     pub connections: Gauge,
-    /// Datagrams the kernel threw away because the receive buffer was full (`SO_MEMINFO`).
+    /// Datagrams that the kernel dropped because the receive buffer was full (`SO_MEMINFO`).
     pub kernel_drops: Counter,
-    /// How often the name of a unix socket was gone and was bound again.
+    /// How often a unix socket was bound again because its name was gone.
     pub rebinds: Counter,
     /// The receive buffer the kernel granted, in bytes (`SO_RCVBUF` as read back).
     pub receive_buffer: Gauge,
@@ -71,11 +72,11 @@ pub struct Cuts {
     pub connection_end: Counter,
     /// The frame did not end within `frame-timeout`.
     pub frame_timeout: Counter,
-    /// All frames without an end together would have taken more than `max-unfinished`.
+    /// All incomplete frames together would have taken more than `max-unfinished`.
     pub max_unfinished: Counter,
 }
 
-/// Bytes of frames that were thrown away where only the start was kept, by the reason.
+/// Bytes that were discarded from such frames, by reason.
 #[derive(Clone)]
 pub struct SkippedBytes {
     pub max_frame: Counter,
@@ -100,11 +101,11 @@ pub struct Refusals {
     pub plaintext: Counter,
     /// Another protocol was spoken: a counter for each [`Foreign`], in their order.
     pub foreign: [Counter; Foreign::ALL.len()],
-    /// What was spoken to a RELP listener is neither RELP nor a protocol that is known.
+    /// A RELP listener received neither RELP nor another known protocol.
     pub protocol: Counter,
-    /// A message did not end within `frame-timeout`, and without it there was no way to go on.
+    /// A message did not end within `frame-timeout`, and the session could not continue without it.
     pub frame_timeout: Counter,
-    /// A session would have taken more memory than there is for all.
+    /// A session would have exceeded the memory limit of all sessions.
     pub max_unfinished: Counter,
     /// The sender waited for an answer for `max-wait`.
     pub max_wait: Counter,
@@ -113,29 +114,29 @@ pub struct Refusals {
     pub(super) words: Words,
 }
 
-/// The words for each name of a violation that was counted, which are as many as the program has. Clones share them.
+/// The words for each name of a violation that was counted. There are as many names as the program has. Clones share the map.
 pub(super) type Words = Arc<Mutex<BTreeMap<&'static str, Cow<'static, str>>>>;
 
 impl Refusals {
-    /// The counter of what is wrong with what was sent.
+    /// The counter of a violation.
     pub fn of_violation(&self, violation: &Violation) -> Counter {
         self.words.lock().entry(violation.name).or_insert_with(|| violation.why.clone());
         self.of_protocol(violation.name)
     }
 
-    /// What was wrong with what was sent: its name, how often, and its words.
+    /// The violations that were counted: name, counter and words.
     pub fn violations(&self) -> Vec<(&'static str, Counter, Cow<'static, str>)> {
         let words = self.words.lock().clone();
         words.into_iter().map(|(name, words)| (name, self.of_protocol(name), words)).collect()
     }
 
-    /// What was spoken is neither the protocol of the listener nor another one that is known: by what is wrong with it.
+    /// The counter of connections that spoke neither the listener's protocol nor another known one, by the name of the violation.
     pub fn of_protocol(&self, reason: &'static str) -> Counter {
         self.all.get_or_create(&ByListenerAndReason { listener: self.listener.clone(), reason }).clone()
     }
 }
 
-/// How many messages were understood in which way; one counter for each `protocol::syslog::Shape`.
+/// Messages by the shape in which they were parsed; one counter for each `protocol::syslog::Shape`.
 #[derive(Clone)]
 pub struct ShapeMetrics {
     pub docker: Counter,
@@ -144,10 +145,10 @@ pub struct ShapeMetrics {
     pub unknown: Counter,
 }
 
-/// What becomes of the pieces that Docker cuts long lines into.
+/// The counters of pieces: Docker cuts long lines into pieces.
 #[derive(Clone)]
 pub struct PieceMetrics {
-    /// Messages that went on as a part of the line before them.
+    /// Messages that became part of the line before them.
     pub joined: Counter,
     /// Messages that wait for the rest of their line.
     pub pending: Gauge,
@@ -162,9 +163,9 @@ pub struct SpoolMetrics {
     pub dropped_full: Counter,
     /// Lines lost because the disk refused them and nothing older could be given up for them.
     pub dropped_error: Counter,
-    /// Lines lost because the spool's writer stood still for longer than the listeners may wait.
+    /// Lines lost because the spool's writer stalled for longer than the listeners may wait.
     pub dropped_stalled: Counter,
-    /// Lines that another relay has sent again, and that were here already.
+    /// Lines that another relay has sent again, and that the spool had already.
     pub dropped_repeated: Counter,
     /// Lines that waited for room when their sender hung up without an answer.
     pub dropped_withdrawn: Counter,
@@ -172,11 +173,11 @@ pub struct SpoolMetrics {
     pub held: Gauge,
     /// Lines of low severity refused because the spool was nearly full.
     pub dropped_severity: Counter,
-    /// Lines that a `[[drop]]` rule means.
+    /// Lines that a `[[drop]]` rule matches.
     pub dropped_rule: Counter,
-    /// Lines of which a `[[sample]]` rule keeps one of so many.
+    /// Lines that a `[[sample]]` rule has dropped because it keeps one of so many.
     pub dropped_sample: Counter,
-    /// Lines for which another one stands that is equal.
+    /// Lines that `repeat` has dropped because an equal line stands for them.
     pub dropped_repeat: Counter,
     /// Lines that a forward of our own had sent, and that came back.
     pub dropped_loop: Counter,
@@ -186,27 +187,27 @@ pub struct SpoolMetrics {
     pub bytes: Gauge,
     /// Bytes that all segments together may have.
     pub max_bytes: Gauge,
-    /// Times the disk was made to keep what was written.
+    /// Syncs of written data to the disk.
     pub syncs: Counter,
     /// Failed writes and syncs.
     pub errors: Counter,
 }
 
-/// What the relay said and could not put into its own spool.
+/// The relay's own log entries that did not get into its spool.
 #[derive(Clone)]
 pub struct LogMetrics {
-    /// More was said in a minute than is taken.
+    /// Too many entries in one minute.
     pub dropped_rate: Counter,
-    /// Too much waited already.
+    /// The queue was full.
     pub dropped_full: Counter,
 }
 
 /// The counters of one forward.
 #[derive(Clone)]
 pub struct ForwardMetrics {
-    /// Lines the collector has, as far as the transport can tell. Each counts once, when it is first acknowledged.
+    /// Lines that the collector has, as far as the transport can tell. Each is counted once, when it is first acknowledged.
     pub delivered: Counter,
-    /// Lines that the forward's `match` does not mean.
+    /// Lines that the forward's `match` does not match.
     pub filtered: Counter,
     /// Lines that the collector refused for good. They are dead letters.
     pub rejected: Counter,
@@ -216,51 +217,53 @@ pub struct ForwardMetrics {
     pub resent: Counter,
     /// Dead letters that are still to be sent again.
     pub resend_pending: Gauge,
-    /// Connections that were left in good order, that the collector has not closed, and whose lines it may not have read.
+    /// Connections that the forward has left in good order and the collector has not closed. The collector may not have read their
+    /// lines.
     pub half_closed: Gauge,
-    /// Lines of a `file://` that went to the file of the others, because their own cannot be written or would be one too many.
+    /// Lines of a `file://` in the file for all others, because their own file cannot be written or would exceed the limit.
     pub diverted: Counter,
-    /// Lines given up because the spool was full (`drop-oldest`), that the collector was not known to have.
+    /// Lines evicted because the spool was full (`drop-oldest`), and not known to have arrived.
     pub evicted: Counter,
-    /// Lines given up then that the collector had acknowledged, and that cannot be sent again if it loses them.
+    /// Lines evicted because the spool was full, after the collector had acknowledged them. They cannot be sent again if it loses
+    /// them.
     pub evicted_replayable: Counter,
     /// Lines in the spool that could not be read any more.
     pub damaged: Counter,
     pub(super) pending: Gauge,
     pub(super) replayable: Gauge,
-    /// The sum of pending and replayable, under the name it had before the two were told apart.
+    /// The sum of pending and replayable, under the old name of the metric.
     pub(super) waiting: Gauge,
-    /// 1 while a connection stands.
+    /// 1 while there is a connection.
     pub connected: Gauge,
     /// Connections made.
     pub connects: Counter,
     /// Attempts to connect that failed, one for each address tried.
     pub connect_failures: Counter,
-    /// Look-ups of the collector's name that gave no address.
+    /// Look-ups of the collector's name that returned no address.
     pub resolve_failures: Counter,
     /// How often the forward left an address because the name no longer pointed to it.
     pub moves: Counter,
-    /// How often the forward left a collector because one that comes earlier was back.
+    /// How often the forward left a collector because an earlier one in `to` was back.
     pub failbacks: Counter,
-    /// 1 while the collector refuses everything.
+    /// 1 while the collector refuses every line.
     pub stopped: Gauge,
-    /// Requests to a log store, by what became of them.
+    /// Requests to a log store, by verdict.
     pub requests: ByWord,
     /// Lines that became dead letters, by reason.
     pub dead_letters: ByWord,
-    /// Lines that a log store has not taken without saying which.
+    /// Lines that a log store rejected without saying which lines they were.
     pub short: Counter,
-    /// Lines that a log store has with the time of sending, because their own is too old for it.
+    /// Lines that a log store got with the time of sending, because their own time is too old for it.
     pub restamped: Counter,
-    /// Lines in which something was hidden.
+    /// Lines in which a mask has hidden something.
     pub masked: Counter,
-    /// Lines that could not be read as the settings say, by what of them.
+    /// Lines that could not be parsed as the settings say, by what was unreadable.
     pub misread: ByWord,
 }
 
-/// What of a line could not be read.
+/// The part of a line that could not be parsed.
 pub(super) const MISREAD: &[&str] = &["form", "limit", "duplicate", "time", "severity", "label"];
-/// What became of a request to a log store.
+/// The verdicts on a request to a log store.
 pub(super) const VERDICTS: &[&str] = &["delivered", "short", "again", "poison", "stop", "unanswered"];
 /// Why a line is a dead letter.
 pub(super) const REASONS: &[&str] = &["refused", "too-large", "too-old"];
@@ -268,12 +271,12 @@ pub(super) const REASONS: &[&str] = &["refused", "too-large", "too-old"];
 /// The labels of [`ByWord`], with their names.
 pub(super) type Labels = [(&'static str, String); 2];
 
-/// Counters of a forward, one for each word of a closed set. Those of words that never came are not exported.
+/// Counters of a forward, one for each word of a closed set. Words that never occurred are not exported.
 #[derive(Clone)]
 pub struct ByWord {
     all: Family<Labels, Counter>,
     forward: String,
-    /// What the words are, as the name of their label.
+    /// The name of the words' label.
     label: &'static str,
     words: &'static [&'static str],
 }
@@ -299,7 +302,7 @@ impl ByWord {
         }
     }
 
-    /// The words that came, each with how often.
+    /// The words that occurred, with their counts.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         let count = |word| Some((word, self.all.get(&self.labels(word))?.get()));
         self.words.iter().copied().filter_map(count).collect()
@@ -311,7 +314,7 @@ impl ByWord {
 }
 
 impl ForwardMetrics {
-    /// Those of dead letters that are sent again: they were counted before, so that most of it counts nowhere.
+    /// The counters for sending dead letters again. These lines were counted before, so most of the counters are not exported.
     pub fn of_resend(&self) -> Self {
         Self {
             delivered: Counter::default(),
@@ -333,20 +336,20 @@ impl ForwardMetrics {
         }
     }
 
-    /// Lines in the spool that the collector has not got, and lines that it has got and that are kept because they may
-    /// have to be sent again.
+    /// Sets the number of lines that the collector does not have, and the number of lines that it has and that are kept because
+    /// they may have to be sent again.
     pub fn set_left(&self, pending: u64, replayable: u64) {
         self.pending.set(pending as i64);
         self.replayable.set(replayable as i64);
         self.waiting.set((pending + replayable) as i64);
     }
 
-    /// Lines in the spool that the collector has not got.
+    /// Lines in the spool that the collector does not have.
     pub fn pending(&self) -> u64 {
         self.pending.get().unsigned_abs()
     }
 
-    /// Lines in the spool that the collector has got and that may have to be sent again.
+    /// Lines in the spool that the collector has and that may have to be sent again.
     pub fn replayable(&self) -> u64 {
         self.replayable.get().unsigned_abs()
     }

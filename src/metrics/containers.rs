@@ -1,4 +1,4 @@
-//! Messages by container, and which containers are busiest. The table is bounded, because every sender can invent containers.
+//! Messages by container, and the busiest containers. The table is bounded, because every sender can invent containers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 
 use crate::sorted::sort_by;
 
-/// Containers that are counted apart. All later containers share one counter.
+/// Containers that have counters of their own. All later containers share one.
 pub const MAX_CONTAINERS: usize = 1000;
 /// Bytes of a name that are kept. Longer names with the same start are counted together.
 const MAX_NAME_BYTES: usize = 128;
@@ -21,7 +21,7 @@ const MAX_NAME_BYTES: usize = 128;
 #[derive(Default)]
 pub struct Containers {
     by_name: Mutex<HashMap<String, ContainerMetrics>>,
-    /// The counters that all further containers share.
+    /// The counters that all later containers share.
     others: ContainerMetrics,
     /// Messages whose tag fits no `tag-template`.
     pub unmatched_tags: Counter,
@@ -38,7 +38,7 @@ pub struct ContainerMetrics {
     pub limited: Counter,
 }
 
-/// One of the busiest containers, and its counts.
+/// A container and its counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
     pub name: String,
@@ -74,12 +74,12 @@ impl Containers {
         all
     }
 
-    /// From now on so many of the busiest are exported. Which ones they are can change from scrape to scrape.
+    /// Sets how many of the busiest containers are exported. The set of containers can change from scrape to scrape.
     pub fn export(&self, max: usize) {
         self.exported.store(max.min(MAX_CONTAINERS), Ordering::Relaxed);
     }
 
-    /// Messages of containers that are not counted apart.
+    /// Messages of containers without counters of their own.
     pub fn others(&self) -> u64 {
         self.others.received.get()
     }
@@ -89,7 +89,7 @@ impl Containers {
     }
 }
 
-/// Asked at each scrape, so that nothing is kept in order in between.
+/// Sorts at each scrape, so that counting does not keep an order.
 impl Collector for Containers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let max = self.exported.load(Ordering::Relaxed);

@@ -1,12 +1,13 @@
-//! What can be counted, under the names it is exported with. Only names and numbers belong here; the stages
-//! decide when to count, `admin` decides who may look. Nothing is decided by them: what a stage needs to know it keeps itself.
+//! The metrics, under the names they are exported with. This module contains only names and numbers. The stages decide when to
+//! count, and `admin` decides who may read. No stage bases a decision on a metric; it keeps that state itself.
 //!
-//! A stage takes its bundle ([`ListenMetrics`], …, in `bundles`) once at start: from then on counting is one atomic addition,
-//! without a lock or a look-up. Per-message events are counters, never log lines. Containers are in a file of their own.
+//! A stage takes its bundle ([`ListenMetrics`], …, in `bundles`) once at start. After that, counting is one atomic addition without
+//! a lock or a look-up. Per-message events are counters, never log lines. `containers` has the messages by container, and `process`
+//! the standard metrics of the process.
 //!
 //! # The books
 //!
-//! Counters conserve. Over all listeners and reasons, at rest,
+//! Counters balance. Over all listeners and reasons, at rest,
 //!
 //! ```text
 //! received = spooled + dropped + joined (+ held + reassembly pending + repeat pending)
@@ -18,9 +19,9 @@
 //! spooled + pending at start = delivered + filtered + rejected + evicted + damaged + pending
 //! ```
 //!
-//! Each line is counted once, when the forward's position *acknowledged* passes it. *Replayable* is a gauge over lines that
-//! were counted so: a line that comes again counts as resent and as nothing else, also when the relay has been started
-//! again meanwhile. `Metrics::imbalance` in `tests/support/relay.rs` holds the stories to it.
+//! Each line is counted once, when the forward's position *acknowledged* passes it. *Replayable* is a gauge over lines that are
+//! counted already: a line that is sent again counts as resent and as nothing else, even after a restart of the relay.
+//! `Metrics::imbalance` in `tests/support/relay.rs` checks these equations in the stories.
 
 mod bundles;
 mod containers;
@@ -52,7 +53,7 @@ struct ByListener {
     listener: String,
 }
 
-/// The reason is the setting that decided, where there is one.
+/// The reason is the name of the setting that decided, if there is one.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByListenerAndReason {
     listener: String,
@@ -87,9 +88,9 @@ struct ByShape {
 /// Every counter of the relay and the registry they are exported from.
 pub struct Metrics {
     registry: Registry,
-    /// Names that are not ours alone.
+    /// Metrics with standard names, without our prefix.
     standard: Registry,
-    /// Changed configurations that were taken over.
+    /// Changed configurations that were applied.
     pub reloads_applied: Counter,
     /// Changed configurations that were refused.
     pub reloads_refused: Counter,
@@ -125,7 +126,7 @@ pub struct Metrics {
     damaged: Family<ByForward, Counter>,
     pending: Family<ByForward, Gauge>,
     replayable: Family<ByForward, Gauge>,
-    /// The sum of the two, under the name it had before they were told apart.
+    /// The sum of the two, under the old name of the metric.
     waiting: Family<ByForward, Gauge>,
     delivered: Family<ByForward, Counter>,
     filtered: Family<ByForward, Counter>,
@@ -154,10 +155,10 @@ pub struct Metrics {
     named: Mutex<Named>,
 }
 
-/// Every label that was ever given a counter. All come from configs, so there are few.
+/// Every label that ever got a counter. All come from configs, so there are few.
 #[derive(Default)]
 struct Named {
-    /// With the words for what was wrong with what senders sent.
+    /// With the words for the violations of their senders.
     listeners: BTreeMap<String, Words>,
     forwards: BTreeSet<String>,
 }
@@ -303,7 +304,7 @@ impl Metrics {
         .with_old_names()
     }
 
-    /// Exports each metric that was renamed under its old name too, for one version.
+    /// Exports each renamed metric also under its old name, for one version.
     fn with_old_names(mut self) -> Self {
         let old = &mut self.registry;
         old.register("forward_unwanted", "Old name of forward_filtered", self.filtered.clone());
@@ -369,12 +370,12 @@ impl Metrics {
         }
     }
 
-    /// Messages that are held, each the last of a run of equal ones.
+    /// Messages that `repeat` holds, each the last of a run of equal ones.
     pub fn repeat_pending(&self) -> Gauge {
         self.repeat_pending.clone()
     }
 
-    /// Lines of a listener in which something was hidden.
+    /// Lines of a listener in which a mask has hidden something.
     pub fn masked_by_listener(&self, listener: &str) -> Counter {
         self.masked_by_listener.get_or_create(&ByListener { listener: listener.to_owned() }).clone()
     }
@@ -428,14 +429,15 @@ impl Metrics {
         self.of_forward(&label, connected)
     }
 
-    /// The counters of a forward, for reading. Unlike [`Metrics::forward`] this brings no gauge of a removed forward back.
+    /// The counters of a forward, for reading. Unlike [`Metrics::forward`] this does not create the gauges of a removed forward
+    /// again.
     pub fn forward_metrics(&self, name: &str) -> ForwardMetrics {
         let label = ByForward { forward: name.to_owned() };
         let connected = self.connected.get(&label).map(|gauge| gauge.clone()).unwrap_or_default();
         self.of_forward(&label, connected)
     }
 
-    /// A forward is gone: it is not one that has no connection. Its totals stay.
+    /// Removes the gauges of a removed forward, because 0 would mean that it has no connection. Its totals stay.
     pub fn forget_forward(&self, name: &str) {
         self.connected.remove(&ByForward { forward: name.to_owned() });
         self.stopped.remove(&ByForward { forward: name.to_owned() });
@@ -479,13 +481,13 @@ impl Metrics {
         &self.containers
     }
 
-    /// The counters of every listener there ever was, by name.
+    /// The counters of all listeners since the start, by name.
     pub fn listeners(&self) -> Vec<(String, ListenMetrics)> {
         let names: Vec<String> = self.named().listeners.keys().cloned().collect();
         names.into_iter().map(|name| (name.clone(), self.listener(&name))).collect()
     }
 
-    /// The counters of every forward there ever was, by name.
+    /// The counters of all forwards since the start, by name.
     pub fn forwards(&self) -> Vec<(String, ForwardMetrics)> {
         let names: Vec<String> = self.named().forwards.iter().cloned().collect();
         names.into_iter().map(|name| (name.clone(), self.forward_metrics(&name))).collect()
@@ -495,7 +497,7 @@ impl Metrics {
         self.named.lock()
     }
 
-    /// Everything as OpenMetrics text, which Prometheus reads.
+    /// All metrics as OpenMetrics text, which Prometheus reads.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         [&self.registry, &self.standard]
@@ -507,7 +509,7 @@ impl Metrics {
     }
 }
 
-/// A metric under the name it is exported with.
+/// Registers a metric under the name it is exported with.
 fn add<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     to.register(name, help, metric.clone());

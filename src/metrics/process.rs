@@ -1,7 +1,7 @@
-//! What the operating system says of this process, under the names that every Prometheus client library uses
-//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), so without our prefix. Nothing is
-//! kept: the kernel is asked when somebody reads the metrics. Nobody else can ask for the descriptors, since the relay
-//! closes `/proc/PID` even to its own user.
+//! Metrics of this process from the operating system, under the names that every Prometheus client library uses
+//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>), and so without our prefix. Nothing is stored:
+//! each scrape asks the kernel. No other process can count the descriptors, because the relay closes `/proc/PID` even to its own
+//! user.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-/// Exports what the kernel tells at that moment. What it does not tell (a sandbox without `/proc`) is left out.
+/// Exports the values of the moment. A value that the kernel does not give (a sandbox without `/proc`) is left out.
 #[derive(Debug)]
 pub struct Process;
 
@@ -52,7 +52,7 @@ fn cpu_seconds() -> Option<f64> {
     Some((microseconds(usage.user_time()) + microseconds(usage.system_time())) / 1e6)
 }
 
-/// Without the one that it takes to count them.
+/// Open descriptors, without the one that is open for counting.
 fn open_descriptors() -> Option<u64> {
     let open = fs::read_dir("/proc/self/fd").ok()?.count() as u64;
     open.checked_sub(1)
@@ -83,7 +83,7 @@ mod tests {
             let _files: Vec<File> = (0..MANY).map(|_| File::open("/dev/null").unwrap()).collect();
             i128::from(open_descriptors().unwrap()) - i128::from(before)
         };
-        // Others run beside this test, and have files of their own, some of them hundreds that they close meanwhile.
+        // Tests that run in parallel open files of their own, and may close hundreds of them meanwhile.
         assert!((0..50).any(|_| (i128::from(MANY / 2)..i128::from(MANY * 2)).contains(&more())));
         assert!(max_descriptors().unwrap() >= open_descriptors().unwrap());
         assert!((1 << 20..1 << 40).contains(&resident_bytes().unwrap()));
