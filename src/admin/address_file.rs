@@ -1,5 +1,5 @@
-//! The file of `[admin] address-file`: it holds the admin address while the admin port answers. With it a relay can be found that took
-//! any free port: `curl "http://$(cat FILE)/status"` names the addresses of the listeners.
+//! The file of `[admin] address-file`. It contains the admin address while the admin port answers, so that a relay on a free port
+//! can be found: `curl "http://$(cat FILE)/status"` shows the addresses of its listeners.
 
 use std::fs;
 use std::io::Write;
@@ -19,13 +19,13 @@ const REMOVE_WITHIN: Duration = Duration::from_secs(1);
 pub struct AddressFile(PathBuf);
 
 impl AddressFile {
-    /// Removes the file that is written, or about to be.
+    /// Removes the file, even if it is still being written.
     pub async fn remove(written: Blocking<Self>) {
         let removed = async {
             let file = written.await?;
             spawn_blocking(move || drop(file)).await
         };
-        // What stays behind is written over by the next relay.
+        // The next relay overwrites a file that stays behind.
         let _ = timeout(REMOVE_WITHIN, removed).await;
     }
     /// Writes `ADDRESS:PORT` and a newline. A reader finds the whole file, an older one, or none.

@@ -1,13 +1,15 @@
 //! The check of the Host header: the names by which the page may be requested.
 //!
 //! The port has no authentication; listening on loopback keeps strangers out. A web page that the operator visits can get around
-//! that: its name is made to point to 127.0.0.1 (DNS rebinding), the browser takes the relay for the page's own server, and the page
-//! can read the answers. But the browser always sends the page's own name as `Host`, and a registered name has a dot. So
-//! addresses, `localhost`, names without a dot (a compose service, a container) and the `hostname` of the config may ask for
-//! the page and for `/status`, which name collectors and their addresses, containers and errors. `/metrics`, `/live` and
-//! `/ready` answer by any name: they are scraped by names with dots in a cluster. So a foreign page can read them, and with
-//! the counts of `/metrics` their labels: what is listened on, what forwards are called, and containers where `[admin]
-//! containers` asks for them. `/ready` says why the spool cannot be written, and with it where it is.
+//! that: the page's name is made to point to 127.0.0.1 (DNS rebinding), the browser takes the relay for the page's own server, and
+//! the page can read the answers. But the browser always sends the page's own name as `Host`, and a registered name has a dot.
+//!
+//! So only these names may request the page, `/status`, `/status/dead-letters` and `/tail`, which show collectors and their
+//! addresses, containers, errors and lines: addresses, `localhost` and names under it, names without a dot (a compose service, a
+//! container), and the `hostname` of the config. `/metrics`, `/live` and `/ready` answer by any name, because in a cluster they are
+//! scraped by names with dots. A foreign page can therefore read them: `/metrics` has, beside the counts, the addresses of
+//! listeners, the names of forwards, and names of containers if `[admin] containers` exports them; `/ready` says why the spool
+//! cannot be written, and so the spool's path.
 
 use std::net::IpAddr;
 
@@ -22,7 +24,7 @@ pub fn may_ask<B>(request: &Request<B>, own: &str) -> bool {
     let host = match (request.uri().authority(), request.headers().get(HOST)) {
         (Some(authority), _) => Ok(authority.as_str()),
         (None, Some(host)) => host.to_str(),
-        // HTTP/1.0: no browser.
+        // HTTP/1.0: the client is no browser.
         (None, None) => return true,
     };
     host.map(without_port).is_ok_and(|host| is_near(host) || (!own.is_empty() && host.eq_ignore_ascii_case(own)))

@@ -1,4 +1,4 @@
-//! The newest dead letters of each forward, for a page of their own. It has no text of a line: nobody logs in to see the page.
+//! The newest dead letters of each forward, for a page of their own. The page shows no text of a line, because it needs no login.
 
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ const SECONDS: usize = "2026-01-01T00:00:00".len();
 pub struct ForwardLetters {
     pub forward: String,
     pub bytes: u64,
-    /// The newest one first; an error says why they cannot be read.
+    /// Newest first. An error says why they cannot be read.
     pub letters: Result<Vec<Letter>, String>,
 }
 
@@ -30,7 +30,7 @@ pub struct Letter {
     pub why: String,
 }
 
-/// Reads the files of all forwards. A thread of its own reads them, one request at a time.
+/// Reads the files of all forwards on another thread, one request at a time.
 pub async fn collect(context: &RequestContext) -> Vec<ForwardLetters> {
     let sources = &context.sources;
     let (spool, sd_id) = (sources.spool.clone(), sources.sd_id.clone());

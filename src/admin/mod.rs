@@ -1,5 +1,5 @@
-//! The admin port: an HTTP server with a status page at `/`, the status as JSON at `/status`, `/metrics`, `/live` and `/ready`. It only
-//! answers; no request changes anything.
+//! The admin port: an HTTP server with a status page at `/`, the status as JSON at `/status`, the live tail at `/tail`, the dead
+//! letters at `/status/dead-letters`, and `/metrics`, `/live` and `/ready`. It is read-only: no request changes anything.
 
 mod address_file;
 mod draw;
@@ -45,16 +45,17 @@ use status::Status;
 pub use tail::Tail;
 use tail::{Filter, Shown, TAIL_TIMEOUT, TailError};
 
-/// Requests that read the spool at a time; a further one waits for a permit. Requests that need no disk take no permit, so that
-/// they are answered whatever the disk does; nor does `/ready`, because all its requests share one probe.
+/// Requests at a time for a page that reads the spool. A further one waits for a permit. Other requests take no permit, so that
+/// they are answered whatever the disk does. `/ready` takes none either, because all its requests share one probe.
 const MAX_SPOOL_REQUESTS: usize = 16;
-/// Connections that may be open. For a further one, the connection closes that has sent no request for the longest time.
+/// Connections that may be open. A further one closes the oldest connection that has sent no request.
 const MAX_CONNECTIONS: usize = 512;
 /// The longest head of a request, in bytes. A client that never ends its request must not take more memory.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// A connection without a request closes after so long.
+/// A connection closes if it has not sent a request by then.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection closes after so long in any case: a client that reads slowly must not keep its connection for ever.
+/// A connection closes by then in any case, because a client that reads slowly must not keep it for ever. For the live tail
+/// [`TAIL_TIMEOUT`] is added.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a failed accept: descriptors may have run out, and a busy loop would free none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -64,7 +65,7 @@ const TAIL: &str = "/tail";
 /// The page with the dead letters of all forwards.
 const DEAD_LETTERS: &str = "/status/dead-letters";
 
-/// Said of a loopback address that nobody outside of a container reaches.
+/// Added to the log entry for a loopback address that cannot be reached from outside the container.
 const INSIDE: &str = " inside this container; to reach it from the host, write `[admin] listen = \"0.0.0.0:9514\"` and publish the \
                       port on the host's loopback (`-p 127.0.0.1:9514:9514`)";
 
@@ -78,7 +79,7 @@ pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
     address_file: Option<PathBuf>,
-    /// What is reached here is the container's own loopback, and not that of its host.
+    /// The address is the container's loopback, not the host's.
     is_in_container: bool,
 }
 
@@ -90,20 +91,20 @@ pub struct Sources {
     pub prober: Prober,
     pub standstills: Standstills,
     pub mistakes: Mistakes,
-    /// Under which image, name and ID of a container are found in a line.
+    /// The SD-ID under which a line has the image, name and ID of its container.
     pub sd_id: String,
-    /// What makes `/ready` answer 503.
+    /// The checks that make `/ready` answer 503.
     pub ready: Vec<ReadyCheck>,
-    /// `None`: nobody may watch lines.
+    /// `None`: the live tail is off.
     pub tail: Option<Tail>,
 }
 
-/// What all requests share.
+/// The state that all requests share.
 struct RequestContext {
     sources: Sources,
     history: History,
     started: Instant,
-    /// One permit, for the one thread that may read the spool's oldest lines.
+    /// One permit: one thread at a time may read the spool's oldest lines and dead letters.
     spool_reads: Arc<Semaphore>,
 }
 
@@ -129,8 +130,8 @@ pub fn bind(address: SocketAddr, address_file: Option<PathBuf>, in_container: bo
 }
 
 impl Admin {
-    /// Writes the address into its file, if there is to be one, where no disk that hangs holds anybody else up. Must be called
-    /// inside the runtime.
+    /// Writes the address into its file, if the config names one. Another thread does this, so that a disk that hangs holds up
+    /// nothing else. Must be called inside the runtime.
     pub fn write_address(&mut self) -> Option<Blocking<AddressFile>> {
         let (path, address) = (self.address_file.take()?, self.address);
         Some(spawn_blocking(move || AddressFile::write(path, address)))
@@ -168,7 +169,7 @@ async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext
             oldest.abort();
         }
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        // Weak: a connection that lingers must not keep the spool of a relay that has stopped.
+        // Weak: a lingering connection must not keep the spool of a stopped relay open.
         let (context, spool_requests) = (Arc::downgrade(context), spool_requests.clone());
         let has_request = Arc::new(AtomicBool::new(false));
         let requested = has_request.clone();
@@ -190,7 +191,7 @@ async fn accept(listener: &tokio::net::TcpListener, context: &Arc<RequestContext
                 }
             };
             tokio::select! {
-                // An error here is the client's: it hung up early.
+                // An error means that the client has hung up early.
                 _ = crate::http::serve(&how, Box::new(stream), answering) => {}
                 () = limit => {}
             }
@@ -259,7 +260,7 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
             None => Answer::plain(StatusCode::NOT_FOUND, "the live tail is off; write `tail = true` in [admin]\n"),
         },
         "/metrics" => ok(OPENMETRICS, context.sources.metrics.encode()),
-        // Answering at all is being alive.
+        // A relay that answers is alive.
         "/live" => Answer::plain(StatusCode::OK, "ok\n"),
         "/ready" => match context.sources.ready().await {
             Ok(()) => Answer::plain(StatusCode::OK, "ok\n"),
@@ -269,7 +270,7 @@ async fn answer(request: &Request<Incoming>, context: &RequestContext) -> Answer
     }
 }
 
-/// A browser's address line asks for a page; its script, and curl, ask for lines.
+/// Whether the request is for the page, as from a browser's address bar, and not for lines, as from the page's script or curl.
 fn wants_page(request: &Request<Incoming>) -> bool {
     let accept = request.headers().get(ACCEPT).map(HeaderValue::as_bytes).unwrap_or_default();
     memchr::memmem::find(accept, b"text/html").is_some()
@@ -281,7 +282,7 @@ async fn watch(tail: &Tail, request: &Request<Incoming>) -> Result<Answer, TailE
     if request.method() == Method::HEAD {
         return Ok(Answer::plain(StatusCode::OK, ""));
     }
-    // Half of the connections are left for the others.
+    // Half of the connections are reserved for other requests.
     let max_viewers = tail::MAX_VIEWERS.min(max_connections(descriptors::limit()) / 2);
     let Shown { chunks, watching } = tail.show(filter, max_viewers)?;
     Ok(Answer {
@@ -292,8 +293,8 @@ async fn watch(tail: &Tail, request: &Request<Incoming>) -> Result<Answer, TailE
 }
 
 impl Sources {
-    /// Whether the relay can do its work; an error says why not. Listeners are bound before the port answers. That a collector is
-    /// away is what the spool is for, and by default no reason to send nothing here; that nothing can be spooled is.
+    /// Whether the relay can do its work. An error says why it cannot. Listeners are bound before the port answers. By default an
+    /// unreachable collector is no error, because the spool keeps the lines; a spool that cannot be written is one.
     async fn ready(&self) -> Result<(), String> {
         if self.ready.contains(&ReadyCheck::Spool) {
             self.prober.ask().await?;

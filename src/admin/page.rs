@@ -1,8 +1,8 @@
-//! The status page: one `Status` in, one HTML page out, with its style, its drawing and its few lines of script inside.
-//! Nothing is fetched from elsewhere, and the policy sees to it.
+//! The status page: renders a `Status` as one HTML page, with its style, drawings and script inside. The page loads nothing from
+//! elsewhere, and the Content-Security-Policy enforces that.
 //!
-//! The markup is `page.html` beside this file. The template escapes every value, whatever comes from outside: names, addresses,
-//! the words of errors. Only the style and the script, which are ours, are written as they are.
+//! The markup is `page.html` beside this file. The template escapes every value, wherever it comes from: names, addresses, texts of
+//! errors. Only our own style and script are inserted unescaped.
 
 use askama::Template;
 
@@ -14,8 +14,8 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 const TAIL_SCRIPT: &str = include_str!("page/tail.js");
 
-/// What a browser may load for the page: this style and this script, and the page itself again. The hashes are those of
-/// page.css and page.js; a test says which they must be.
+/// The Content-Security-Policy: a browser may use this style and these scripts, and may fetch from the admin port itself. The
+/// hashes are those of page.css, page.js and page/tail.js; a test fails with the right ones.
 pub const POLICY: &str = "default-src 'none'; style-src 'sha256-cJnB/IRUjtAJmjFmiBqAz09Ch6cBEtZJVYTOw/8DCKI='; script-src 'sha256-rW72Dne8TCNvq0SYJ4Rn2a6vN8A/Nq9YnzrKT6DgECo=' 'sha256-a6Vi/pkS1r5mLgkwBbNsnwdgaWMNI3x3jnXoAn3cEJ4='; connect-src 'self'; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -28,7 +28,7 @@ const POINTS: usize = 150;
 /// Characters of a collector's answer that are shown.
 const MAX_ANSWER: usize = 200;
 
-/// The text for a missing value.
+/// The text for a missing value: an en dash.
 const NONE: &str = "\u{2013}";
 
 #[derive(Template)]
@@ -127,7 +127,7 @@ fn losses(losses: &[Loss]) -> (Vec<&Loss>, Vec<&str>) {
     (some, never)
 }
 
-/// How the template writes numbers: `{{ forward.delivered|grouped }}`.
+/// The template's filters, for example `{{ forward.delivered|grouped }}`.
 mod filters {
     // askama's macro puts braces around a body that is one expression.
     #![allow(unused_braces)]

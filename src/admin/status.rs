@@ -32,19 +32,19 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Does `/ready` answer 200?
     pub ready: bool,
-    /// Messages and lines a second, over the last 10 s.
+    /// Messages received and lines delivered per second, over the last 10 s.
     pub received_per_second: f64,
     pub delivered_per_second: f64,
     pub spool: Spool,
     pub forwards: Vec<Forward>,
     pub listeners: Vec<Listener>,
     pub containers: Vec<Container>,
-    /// Messages of containers that are not counted apart.
+    /// Messages of containers without counters of their own.
     pub other_containers: u64,
     pub losses: Vec<Loss>,
     /// Parts of the relay that stall.
     pub standstills: Vec<Standstill>,
-    /// What is most likely a mistake in the settings.
+    /// Likely mistakes in the settings.
     pub mistakes: Vec<String>,
     pub history: TimeSeries,
 }
@@ -68,22 +68,22 @@ pub struct Forward {
     pub name: String,
     pub to: Vec<String>,
     pub state: State,
-    /// How long there has been a connection, or none.
+    /// How long the forward has been connected, or not connected.
     pub state_seconds: u64,
-    /// The connected one of `to`.
+    /// The target in `to` that is connected.
     pub target: Option<String>,
     pub address: Option<String>,
     pub ttl_left_seconds: Option<u64>,
     pub last_error: Option<Said>,
-    /// Of a log store, in its own words.
+    /// The last answer of a log store, in its own words.
     pub last_answer: Option<Said>,
     /// Why the collector refused the last dead letter, in its own words.
     pub last_rejected: Option<Said>,
-    /// Requests to a log store, by what became of them.
+    /// Requests to a log store, by verdict.
     pub requests: BTreeMap<&'static str, u64>,
-    /// Lines that the collector has not got.
+    /// Lines that the collector does not have.
     pub pending: u64,
-    /// Lines that the collector has got and that may have to be sent again.
+    /// Lines that the collector has and that may have to be sent again.
     pub replayable: u64,
     /// The age of the oldest pending line, by its timestamp.
     pub oldest_pending_seconds: Option<u64>,
@@ -92,7 +92,7 @@ pub struct Forward {
     pub filtered: u64,
     /// Lines that the collector refused for good.
     pub rejected: u64,
-    /// The same by reason, each when its letter was written.
+    /// Rejected lines by reason, each counted when its dead letter was written.
     pub dead_letters: BTreeMap<&'static str, u64>,
     pub dead_letter_bytes: u64,
     pub resent: u64,
@@ -139,7 +139,7 @@ pub struct Said {
 pub struct Listener {
     /// The `name` of the config, if it has one.
     pub name: Option<String>,
-    /// With its real port.
+    /// The address with its real port.
     pub address: String,
     pub received: u64,
     pub bytes: u64,
@@ -147,9 +147,9 @@ pub struct Listener {
     /// The limit in force, which may be lower than in the config; `None` for datagrams.
     pub max_connections: Option<usize>,
     pub accepted: u64,
-    /// The last peer that was refused, whether it was let in since or not.
+    /// The last peer that was refused. It may have been let in since.
     pub last_refused: Option<RefusedPeer>,
-    /// The last refused peers, one for each address and reason, the last one first.
+    /// The last refused peers, one for each address and reason, newest first.
     pub refused_peers: Vec<RefusedPeer>,
 }
 
@@ -161,7 +161,7 @@ pub struct RefusedPeer {
     /// `None` where senders have no address, as on a unix socket.
     pub address: Option<String>,
     pub reason: &'static str,
-    /// What happened, and what to do about it.
+    /// Describes the event and the remedy.
     pub text: String,
 }
 
@@ -169,11 +169,11 @@ pub struct RefusedPeer {
 pub struct Container {
     pub name: String,
     pub received: u64,
-    /// Messages of these that were more than `rate-limit` allows.
+    /// Messages of these beyond `rate-limit`.
     pub limited: u64,
 }
 
-/// How much was lost, cut or refused, for one reason at one place.
+/// The number of lines, messages, bytes or connections that were lost, cut or refused for one reason at one place.
 #[derive(Clone, Debug, Serialize)]
 pub struct Loss {
     pub reason: &'static str,
@@ -205,7 +205,7 @@ pub struct TimeSeries {
 }
 
 impl Status {
-    /// Reads everything, for [`READ_TIMEOUT`] and a readiness probe at most.
+    /// Collects the status. This takes [`READ_TIMEOUT`] and a readiness probe at most.
     pub async fn collect(context: &RequestContext) -> Self {
         let RequestContext { sources, history, started, .. } = context;
         let topology = sources.registry.topology();
@@ -261,7 +261,7 @@ impl Status {
 
     pub fn to_json(&self) -> String {
         let mut json = serde_json::to_vec_pretty(self).expect("a struct of texts and numbers is always JSON");
-        // The status has words of collectors, and people read it at terminals.
+        // The status contains texts of collectors, and people read it at terminals.
         escape_json(&mut json, 0);
         String::from_utf8(json).expect("JSON is UTF-8") + "\n"
     }
@@ -271,7 +271,7 @@ impl Status {
         self.forwards.iter().map(|forward| forward.pending).max().unwrap_or(0)
     }
 
-    /// The age of the oldest line that is pending anywhere, in seconds.
+    /// The age of the oldest pending line of all forwards, in seconds.
     pub fn oldest_pending(&self) -> Option<u64> {
         self.forwards.iter().filter_map(|forward| forward.oldest_pending_seconds).max()
     }
@@ -291,7 +291,7 @@ impl Forward {
             last_rejected,
         } = forward.state.now();
         let (pending, replayable) = (metrics.pending(), metrics.replayable());
-        // The line was read before the counter, and may have been delivered since.
+        // The line was read before the counter, and may be delivered by now.
         let oldest = oldest.filter(|_| pending > 0);
         let filtered = metrics.filtered.get();
         let now = Instant::now();
@@ -423,7 +423,7 @@ fn losses(sources: &Sources) -> Vec<Loss> {
         );
     }
     for (name, m) in sources.metrics.listeners() {
-        // Those without a name of their own are below.
+        // Violations without a name of their own are below.
         let violations = m.refused.violations().into_iter().filter(|(reason, ..)| *reason != UNNAMED);
         losses.extend(violations.map(|(reason, counter, says)| {
             let place = Some(name.clone());
@@ -501,8 +501,8 @@ fn losses(sources: &Sources) -> Vec<Loss> {
     losses
 }
 
-/// The age of the oldest pending line of each forward, in seconds. One thread at a time reads the disk; an age that it does not read in
-/// time is `None`.
+/// The age of the oldest pending line of each forward, in seconds. One thread at a time reads the disk. An age that it does not
+/// read in time is `None`.
 async fn oldest_pending(context: &RequestContext, forwards: impl Iterator<Item = String>) -> Vec<Option<u64>> {
     let (spool, forwards): (_, Vec<String>) = (context.sources.spool.clone(), forwards.collect());
     let unknown = vec![None; forwards.len()];

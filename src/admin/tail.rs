@@ -1,5 +1,5 @@
-//! The live tail: the lines that pass, as text, for a browser or `curl`. A viewer that is slow misses lines and reads how many; the
-//! relay waits for no viewer. A thread for each viewer selects and writes the lines, so that the runtime does not.
+//! The live tail: shows passing lines as text, to a browser or `curl`. A slow viewer misses lines and is told how many. The relay
+//! waits for no viewer. Each viewer has a thread that selects and writes its lines, so that the runtime does not.
 
 use std::io;
 use std::thread;
@@ -16,13 +16,13 @@ use crate::record::{Patterns, Record, append_escaped, render_text};
 use crate::spool::{Batch, Batches, Tap, Watching};
 use crate::tasks::spawn_blocking;
 
-/// Viewers at a time.
+/// The most viewers at a time.
 pub const MAX_VIEWERS: usize = 4;
-/// How long one answer lasts.
+/// The longest time that one answer lasts.
 pub const TAIL_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Lines that a viewer is shown in a second.
+/// The most lines that a viewer is shown in a second.
 const MAX_SHOWN: u64 = 1000;
-/// Lines that are compared with a viewer's filter in a second.
+/// The most lines that are compared with a viewer's filter in a second. A batch is compared whole.
 const MAX_COMPARED: u64 = 50_000;
 /// The longest line that is shown, in bytes. A longer one is cut.
 const MAX_LINE: usize = 8 << 10;
@@ -33,12 +33,12 @@ const MAX_CHUNKS: usize = 2;
 /// The stack of a viewer's thread, in bytes.
 const STACK: usize = 128 << 10;
 
-/// Who may watch, and what is watched.
+/// The source of the lines, and the token that a viewer needs.
 pub struct Tail {
     pub tap: Tap,
-    /// `None`: whoever reaches the port may watch.
+    /// `None`: viewers need no token.
     pub token: Option<Secret>,
-    /// Under which image, name and ID of a container are found in a line.
+    /// The SD-ID under which a line has the image, name and ID of its container.
     pub sd_id: String,
 }
 
@@ -51,7 +51,7 @@ pub struct Filter {
     text: String,
 }
 
-/// Why nobody may watch.
+/// Why a request for the tail is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TailError {
     #[error("the token is missing or wrong; send the one of `tail-token-file` as `Authorization: Bearer TOKEN`")]
@@ -79,7 +79,7 @@ impl TailError {
     }
 }
 
-/// What a viewer gets: chunks of text. It ends when this is dropped.
+/// A viewer's chunks of text. Dropping this ends the tail.
 pub struct Shown {
     pub chunks: Receiver<Bytes>,
     pub watching: Watching,
@@ -88,7 +88,7 @@ pub struct Shown {
 impl Tail {
     /// Whether this request may watch.
     pub async fn admit<B>(&self, request: &Request<B>) -> Result<(), TailError> {
-        // A page of another site cannot read the answer, but it could keep others from watching.
+        // A page of another site cannot read the answer, but could use up the viewers.
         let is_foreign = |site: &[u8]| matches!(site, b"cross-site" | b"same-site");
         if request.headers().get("sec-fetch-site").is_some_and(|site| is_foreign(site.as_bytes())) {
             return Err(TailError::Foreign);
@@ -103,7 +103,7 @@ impl Tail {
         }
     }
 
-    /// Watches from now on.
+    /// Begins to watch.
     pub fn show(&self, filter: Filter, max_viewers: usize) -> Result<Shown, TailError> {
         let (watching, batches) = self.tap.watch(max_viewers).ok_or(TailError::Viewers(max_viewers))?;
         let (sender, chunks) = channel(MAX_CHUNKS);
@@ -120,7 +120,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 impl Filter {
-    /// Reads `name=web-*&text=error`. Nothing is no filter.
+    /// Parses a query such as `name=web-*&text=error`. An empty value is no filter.
     pub fn of(query: &str) -> Result<Self, TailError> {
         let mut filter = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -158,7 +158,7 @@ struct Left;
 
 impl Writer {
     fn run(mut self, batches: &Batches) {
-        // A viewer sees at once that the relay listens.
+        // Shows at once that the tail works.
         self.text.extend_from_slice(b"# lines from now on\n");
         let mut sent = self.send();
         while let (Ok(()), Some((batch, missed))) = (sent, batches.next()) {
@@ -200,7 +200,7 @@ impl Writer {
         }
     }
 
-    /// Waits for a slow connection; meanwhile batches queue, and then the tap drops them.
+    /// Sends the text. This waits for a slow connection; meanwhile batches queue, and the tap drops those beyond its limit.
     fn send(&mut self) -> Result<(), Left> {
         if self.text.is_empty() {
             return Ok(());
@@ -209,18 +209,18 @@ impl Writer {
     }
 }
 
-/// How much a viewer has had in the current second.
+/// The lines compared and shown in the current second.
 #[derive(Default)]
 struct Pace {
     since: Option<Instant>,
     compared: u64,
     shown: u64,
-    /// Lines that were not shown, and of which the viewer has not read yet.
+    /// Lines that were not shown, and that the viewer has not been told of.
     missed: u64,
 }
 
 impl Pace {
-    /// Whether so many lines may be compared; otherwise they are missed.
+    /// Whether `lines` lines may be compared. If not, they are counted as missed.
     fn compares(&mut self, lines: u64, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
             (self.since, self.compared, self.shown) = (Some(now), 0, 0);
@@ -234,7 +234,7 @@ impl Pace {
         compares
     }
 
-    /// Whether one more line may be shown; otherwise it is missed.
+    /// Whether one more line may be shown. If not, it is counted as missed.
     fn shows(&mut self) -> bool {
         let shows = self.shown < MAX_SHOWN;
         if shows {
@@ -256,7 +256,7 @@ mod tests {
         "<13>1 2026-01-02T03:04:07Z switch kernel - - - link down",
     ];
 
-    /// What a viewer with this filter is shown.
+    /// The text that a viewer with this filter gets.
     fn shown(query: &str, lines: impl IntoIterator<Item = String>) -> String {
         let (sender, mut chunks) = channel(64);
         let mut batch = Batch::new();

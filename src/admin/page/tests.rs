@@ -89,7 +89,7 @@ fn no_text_from_outside_is_markup() {
     let page = render(&hostile(), true);
     let harmless = escape(HOSTILE, Html).expect("text").to_string();
     assert!(!harmless.contains(['<', '>', '"', '\'']) && !page.contains("onerror=\""), "{page}");
-    // One script, one end of <main>: ours.
+    // The page has one script and one end of <main>, which are its own.
     assert_eq!((page.matches("<script").count(), page.matches("</main>").count()), (1, 1), "{page}");
     let shown = page.matches(&harmless).count();
     assert_eq!(shown, 21, "each of them is shown: {page}");
@@ -133,7 +133,7 @@ fn the_policy_lets_in_our_style_and_our_script_and_nothing_else() {
         assert!(allowed.is_some_and(|allowed| allowed.contains(&hash)), "{directive} must say {hash}");
     }
     assert!(POLICY.starts_with("default-src 'none';"));
-    // What would end the element, and with it the hash.
+    // `</` could end the element, and then the hash would not match.
     assert!(!STYLE.contains("</") && !SCRIPT.contains("</") && !TAIL_SCRIPT.contains("</"));
 }
 
