@@ -1,7 +1,8 @@
-//! What a message is asked when it is whole: when its pieces and its lines are joined. In this order: `[[drop]]` rules that ask for its
-//! content, `[[sample]]`, repeats, masks, the load.
+//! The checks on a whole message, after its pieces and lines are joined. In this order: `[[drop]]` rules about its content,
+//! `[[sample]]`, repeats, masks, and the load.
 //!
-//! A message that waits for its next part carries its [`Terms`] along, so that whoever ends the wait asks the same as its listener does.
+//! A message that waits for its next part carries its [`Terms`] along. So the task that ends the wait makes the same checks as the
+//! message's listener.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,59 +17,59 @@ use crate::record::{LineOptions, Record, StructuredData, UnixMicros, Value};
 use crate::shape::{Shaped, Tally};
 use crate::spool::{Batch, Inlet, Refused};
 
-/// The field of a line that stands for so many of which one is kept.
+/// The field with N, in a line that `[[sample]]` keeps as one of N.
 const SAMPLE_RATE: &str = "sample_rate";
-/// The field of a line that stands for so many equal ones.
+/// The field with the count, in a line that stands for equal ones.
 const REPEATED: &str = "repeated";
 
-/// What one listener asks of whole messages. Its connections share it.
+/// The checks of one listener. Its connections share it.
 pub struct Gate {
     pub policy: AdmissionPolicy,
     /// The listener's address.
     pub listener: Arc<str>,
-    /// How long equal messages of one sender become one; `None`: they stay what they are.
+    /// How long a run of equal messages of one sender lasts; `None`: equal messages are not combined.
     pub repeat: Option<Duration>,
-    /// Lines in which something was hidden.
+    /// Lines in which a mask has hidden something.
     pub masked: Counter,
     pub quiet: Quiet,
 }
 
-/// What is known of the messages before, for all listeners.
+/// The state of `[[sample]]` and `repeat`, shared by all listeners.
 #[derive(Clone)]
 pub struct Quiet {
     pub samples: Arc<Samples>,
     pub repeats: Arc<Repeats>,
 }
 
-/// What is left to ask of a message.
+/// The checks that are left for a message.
 #[derive(Clone)]
 pub struct Terms {
     pub gate: Arc<Gate>,
-    /// Rules that match the message, but for its content.
+    /// Rules that match the message except for their conditions about its content, which are not checked yet.
     pub rules: MatchingRules,
     pub severity: u8,
-    /// Whether the message may be held, and stand for others: not where its sender waits for an answer.
+    /// Whether the message may be held as one of a run. It may not if its sender waits for an answer.
     pub may_be_held: bool,
-    /// `None`: its sender may send all it likes.
+    /// `None`: the sender has no limit.
     pub limit: Option<Limit>,
 }
 
-/// A message, and what is left to ask of it.
+/// A message, and the checks that are left.
 pub struct Pending {
     pub line: Vec<u8>,
     pub terms: Terms,
 }
 
-/// When messages are let in, and where refused ones are counted.
+/// The state of the relay when messages are let in: the load, the time, and the spool, which counts refused messages.
 #[derive(Clone, Copy)]
 pub struct Moment<'i> {
-    /// The least severe that is let in.
+    /// The highest severity number that is let in.
     pub least: u8,
     pub now: UnixMicros,
     pub spool: &'i Inlet,
 }
 
-/// The parts of a line: `<PRI>1 STAMP HOST APP PROCID MSGID …`.
+/// The parts of a line that is `<PRI>1 STAMP HOST APP PROCID MSGID …`.
 struct Parts<'l> {
     pri: &'l [u8],
     host_and_app: &'l [u8],
@@ -91,17 +92,17 @@ impl<'l> Parts<'l> {
 }
 
 impl Gate {
-    /// Must each message come here, whatever the rules say of its header?
+    /// Whether every message must pass the gate, even if no rule matches its header.
     pub fn asks_all(&self) -> bool {
         self.policy.masks.is_some() || self.repeat.is_some()
     }
 
     fn options(&self) -> LineOptions {
-        // The address of the sender is in the line, if it is to be there.
+        // The line already has the sender's address, if it should have it.
         LineOptions { sd_id: self.policy.sd_id.clone(), peer: false }
     }
 
-    /// The line with a number in a field. `None`: it has no place for a field.
+    /// The line with a number in a field. `None`: the line has no place for a field.
     fn with_number(&self, line: &[u8], name: &str, number: u64) -> Option<Vec<u8>> {
         let mut record = Record::from_line(line, &self.policy.sd_id);
         if record.structured_data == StructuredData::Malformed {
@@ -113,7 +114,7 @@ impl Gate {
         Some(out)
     }
 
-    /// The line, if it is the one of so many that is kept. The first rule that matches decides.
+    /// The line, if `[[sample]]` keeps it. The first rule that matches decides.
     fn sample(&self, rules: MatchingRules, line: Vec<u8>, now: UnixMicros) -> Result<Vec<u8>, Refused> {
         let Some((number, sample)) = rules.sampled_by(&line, &self.policy) else { return Ok(line) };
         let Some(parts) = Parts::of(&line) else { return Ok(line) };
@@ -124,7 +125,7 @@ impl Gate {
         }
     }
 
-    /// The hashes of who sent a message, and of what is equal in equal messages: all but the time.
+    /// The hash of a message's sender, and the hash of its content: everything except the time.
     fn repeat_key(&self, line: &[u8]) -> Option<(u64, u64)> {
         let record = Record::from_line(line, &self.policy.sd_id);
         if record.structured_data == StructuredData::Malformed {
@@ -142,7 +143,7 @@ impl Gate {
         Some(self.quiet.repeats.key(&[self.listener.as_bytes(), host_and_app, proc_id], &[pri, rest]))
     }
 
-    /// The least severe that is let in when the spool is so full, in percent.
+    /// The highest severity number that is let in at this fullness of the spool, in percent.
     pub fn least(&self, fullness: u8) -> u8 {
         self.policy.shedding.least(fullness)
     }
@@ -161,7 +162,7 @@ impl Gate {
 }
 
 impl Pending {
-    /// Lets the message, which is whole now, into the batch. False: it is held, or refused and counted.
+    /// Makes the checks on a whole message, and adds it to the batch. False: it is held, or it is refused and counted.
     pub fn end(self, batch: &mut Batch, moment: Moment<'_>) -> bool {
         let ended = self.try_end(batch, moment);
         ended.unwrap_or_else(|why| {
@@ -192,7 +193,7 @@ impl Pending {
         }
     }
 
-    /// What is left when it is known that the message is wanted.
+    /// Makes the checks after rules and repeats: masks, rate and load.
     fn go_on(self, batch: &mut Batch, Moment { least, now, .. }: Moment<'_>) -> Result<bool, Refused> {
         let Self { line, terms: Terms { gate, severity, limit, .. } } = self;
         let line = gate.hide(line);
@@ -208,7 +209,7 @@ impl Pending {
 }
 
 impl Held {
-    /// Lets the end of a run into the batch. A message that stands for itself alone goes on as it came.
+    /// Adds the message that ends a run to the batch, with the count. A message that stands for itself alone is added as it came.
     pub fn end(self, batch: &mut Batch, moment: Moment<'_>) {
         let Self { mut message, count } = self;
         if count > 1
@@ -223,7 +224,7 @@ impl Held {
 
 #[cfg(test)]
 impl Terms {
-    /// Nothing is left to ask.
+    /// No checks are left.
     pub fn none() -> Self {
         let repeats = Arc::new(Repeats::new(prometheus_client::metrics::gauge::Gauge::default()));
         let gate = Gate {

@@ -1,10 +1,10 @@
-//! Which messages are let in: not those that a `[[drop]]` rule matches, not those of a container that sends more than it may,
-//! and, when the spool is nearly full, not those that matter least (RFC 5424 8.6). Here a container's messages are counted
-//! too.
+//! Admission decides which messages are let in. It refuses messages that a `[[drop]]` rule matches, messages of a container beyond
+//! its rate limit, and, when the spool is nearly full, the least severe messages (RFC 5424 8.6). It also counts the messages of
+//! each container.
 //!
-//! What is asked is the record, and what is not let in is never written. What has to be known of a container is found out once
-//! for each header that the translator remembers. What asks for the text of a message, or changes it, is in `gate`: it waits
-//! until the message is whole.
+//! Admission examines the record; a refused message is never rendered as a line. The facts about a container are computed once for
+//! each header that the translator remembers. Checks that need the text of a message, or change it, are in `gate`: they wait until
+//! the message is whole.
 
 mod gate;
 mod multiline;
@@ -35,37 +35,37 @@ use crate::record::{HeaderField, Record, Rule, UnixMicros};
 use crate::shape::Shape;
 use crate::spool::Refused;
 
-/// RFC 5424 6.2.1.
+/// Severities (RFC 5424 6.2.1).
 const WARNING: u8 = 4;
 const INFORMATIONAL: u8 = 6;
 pub const DEBUG: u8 = 7;
 
-/// What is let in; it may change between two reads.
+/// The policy of admission. It may change between two reads.
 #[derive(Clone, Debug, Default)]
 pub struct AdmissionPolicy {
-    /// Messages that one of these matches are dropped. At most [`MAX_RULES`].
+    /// Messages that match one of these rules are dropped. At most [`MAX_RULES`].
     pub drop: Arc<[Rule]>,
-    /// Of messages that one of these matches, one of so many is kept. At most [`MAX_RULES`].
+    /// Of the messages that match one of these rules, one of N is kept. At most [`MAX_RULES`].
     pub sample: Arc<[Sample]>,
     /// `None`: no limit.
     pub rate: Option<Rate>,
     pub shedding: Shedding,
-    /// Hides what must never be on the disk; `None`: nothing.
+    /// Hides text that must never be on the disk; `None`: no masks.
     pub masks: Option<Arc<Shape>>,
-    /// The SD-ID under which image, name and ID are found in a line.
+    /// The SD-ID under which a line has a container's image, name and ID.
     pub sd_id: String,
 }
 
 /// Which severities are refused when the spool fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shedding {
-    /// Fullness of the spool in percent from which on debug messages are refused; above 100: never.
+    /// From this fullness of the spool on, in percent, debug messages are refused; above 100: never.
     pub debug_from: u8,
     /// From this percentage on, notices and informational messages are refused as well.
     pub info_from: u8,
 }
 
-/// None is refused.
+/// No severity is refused.
 impl Default for Shedding {
     fn default() -> Self {
         const NEVER: u8 = 101;
@@ -78,66 +78,66 @@ pub struct Admission {
     containers: Arc<Containers>,
     buckets: Arc<Buckets>,
     listener: Arc<str>,
-    /// Whether all messages are kept, whatever `[[sample]]` says.
+    /// Whether `[[sample]]` rules are ignored.
     keeps_all: bool,
     known: Vec<(Identity, Container)>,
-    /// Where the last one was found.
+    /// The index in `known` of the last container that was found.
     last: usize,
-    /// Which one the next replaces when there are `max`.
+    /// The index that the next new container replaces when there are `max`.
     next: usize,
-    /// How many containers are remembered: as many as headers are.
+    /// How many containers are remembered: as many as the translator remembers headers.
     max: usize,
-    /// Reused.
+    /// A buffer for the next identity.
     identity: Vec<u8>,
 }
 
-/// What a container is known by.
+/// The key of a container.
 enum Identity {
     Header(HeaderId),
-    /// What of its records does not change, one part behind the other.
+    /// The constant parts of its records, concatenated.
     Record(Vec<u8>),
 }
 
 /// The sender of a message.
 pub enum Sender {
-    /// A container whose header came before: its place.
+    /// A container with a remembered header or identity: its index in `known`.
     Known(usize),
     /// A container whose header cannot be remembered.
     Unremembered(Container),
-    /// No container: its rules are asked for each message.
+    /// No container: the rules are matched for each message.
     Other { rules: MatchingRules },
 }
 
-/// Rules that match a message as far as it is known before its text: a bit for each.
+/// Rules that match a message except for conditions that are not checked yet: a bit for each rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MatchingRules {
     drop: u64,
     sample: u64,
 }
 
-/// What has to be known of a container.
+/// The facts about a container.
 pub struct Container {
     metrics: ContainerMetrics,
     /// Messages that are not counted yet.
     received: u64,
-    /// Counts them too, where their tag fits no template.
+    /// Also counts these messages, if their tag fits no template.
     unmatched_tags: Option<Counter>,
-    /// Which rules match its messages, as far as they are not about the priority.
+    /// Rules that match its messages except for conditions about priority and content.
     rules: MatchingRules,
     /// `None`: no limit.
     limit: Option<Limit>,
 }
 
-/// What a container may send.
+/// The rate limit of a container.
 #[derive(Clone)]
 pub struct Limit {
     bucket: Bucket,
     rate: Rate,
-    /// Its messages beyond that.
+    /// Messages beyond the limit.
     limited: Counter,
 }
 
-/// A clone is an admission that knows no container yet.
+/// A clone remembers no containers.
 impl Clone for Admission {
     fn clone(&self) -> Self {
         let new = Self::new(self.containers.clone(), self.buckets.clone(), self.listener.clone());
@@ -146,7 +146,7 @@ impl Clone for Admission {
 }
 
 impl Admission {
-    /// `listener`: its address, as configured.
+    /// `listener`: the listener's address, as configured.
     pub fn new(containers: Arc<Containers>, buckets: Arc<Buckets>, listener: Arc<str>) -> Self {
         Self {
             containers,
@@ -161,23 +161,23 @@ impl Admission {
         }
     }
 
-    /// Keeps all messages from now on, whatever `[[sample]]` says.
+    /// Ignores `[[sample]]` rules from now on.
     pub fn keep_all(&mut self) {
         self.keeps_all = true;
     }
 
-    /// Remembers at most so many containers from now on.
+    /// Remembers at most `max` containers from now on.
     pub fn remember(&mut self, max: usize) {
         (self.max, self.next) = (max, 0);
         self.known.clear();
     }
 
-    /// The policy or the translator is another now.
+    /// Forgets all containers, because the policy or the translator has changed.
     pub fn forget(&mut self) {
         *self = self.clone();
     }
 
-    /// The sender with this header, if the header came before.
+    /// The sender with this header, if it is remembered.
     #[inline]
     pub fn find(&mut self, header: HeaderId) -> Option<Sender> {
         self.find_known(|id| matches!(id, Identity::Header(known) if *known == header))
@@ -211,7 +211,7 @@ impl Admission {
         }
     }
 
-    /// The sender of a message that has no header of syslog.
+    /// The sender of a message without a syslog header.
     pub fn identify_record(&mut self, record: &Record<'_>, policy: &AdmissionPolicy, now: UnixMicros) -> Sender {
         if record.container.is_none() {
             return self.identify(record, None, policy, now);
@@ -227,8 +227,8 @@ impl Admission {
         sender
     }
 
-    /// Counts a message as its sender's. An error: a rule drops it that asks for nothing else; otherwise those that ask for its content
-    /// too.
+    /// Counts a message as its sender's. An error: a `[[drop]]` rule without a condition about content matches. Otherwise, the
+    /// rules that are left for the gate.
     #[inline]
     pub fn check_rules(
         &mut self,
@@ -249,7 +249,7 @@ impl Admission {
         }
     }
 
-    /// Says why a message is refused that no rule drops, if it is. `least`: the least severe that is let in; `is_limited`:
+    /// An error: the rate limit or the load refuses the message. `least`: the highest severity number that is let in; `is_limited`:
     /// whether the rate limit applies.
     #[inline]
     pub fn check_load(
@@ -269,7 +269,7 @@ impl Admission {
         }
     }
 
-    /// What the sender may send; `None`: all it likes.
+    /// The sender's rate limit; `None`: no limit.
     pub fn limit<'a>(&'a self, sender: &'a Sender) -> Option<&'a Limit> {
         match sender {
             Sender::Known(place) => self.known[*place].1.limit.as_ref(),
@@ -278,7 +278,7 @@ impl Admission {
         }
     }
 
-    /// Adds what was received since the last time to the counters.
+    /// Adds the messages since the last call to the counters.
     pub fn count(&mut self) {
         self.known.iter_mut().for_each(|(_, container)| container.count());
     }
@@ -286,7 +286,7 @@ impl Admission {
     fn meet(&self, record: &Record<'_>, policy: &AdmissionPolicy, now: UnixMicros) -> Container {
         let (host, app_name) = (HeaderField::or_nil(record.hostname), HeaderField::or_nil(record.app_name));
         let name = record.container_name().or(record.container_id()).unwrap_or(&app_name);
-        // A bucket for each listener: who forges a name at an open one takes nothing from whom a guarded one lets in.
+        // Each listener has its own buckets: a sender that forges names at an open listener cannot use up a limit at a guarded one.
         let bucket = |rate| self.buckets.of(&[self.listener.as_bytes(), b" ", &host, b" ", name].concat(), rate, now);
         let metrics = self.containers.named(&String::from_utf8_lossy(name));
         let limit = |rate| Limit { bucket: bucket(rate), rate, limited: metrics.limited.clone() };
@@ -299,7 +299,7 @@ impl Admission {
         }
     }
 
-    /// Which rules match a record as far as they ask where it is from.
+    /// Rules whose conditions about the origin match a record.
     fn matching_origin(&self, record: &Record<'_>, policy: &AdmissionPolicy) -> MatchingRules {
         let samples = policy.sample.iter().filter(|_| !self.keeps_all).map(|sample| &sample.rule);
         MatchingRules { drop: bits_of(policy.drop.iter(), record), sample: bits_of(samples, record) }
@@ -317,7 +317,7 @@ impl Admission {
     }
 }
 
-/// Writes all of a container's record that rules, limits and counters ask for, each part with its length.
+/// Writes all parts of a container's record that rules, limits and counters use, each with its length.
 fn write_identity(record: &Record<'_>, out: &mut Vec<u8>) {
     out.clear();
     let parts = [
@@ -345,13 +345,14 @@ fn bits_of<'r>(rules: impl Iterator<Item = &'r Rule>, record: &Record<'_>) -> u6
     rules.fold(0, |bits, (number, rule)| bits | u64::from(rule.matches_origin(record)) << number)
 }
 
-/// Those of a list whose bit is set, with their numbers.
+/// The items of a list whose bit is set, with their indexes.
 fn with_bit<T>(all: &[T], bits: u64) -> impl Iterator<Item = (usize, &T)> {
     all.iter().enumerate().take(MAX_RULES).filter(move |(number, _)| bits >> number & 1 == 1)
 }
 
 impl MatchingRules {
-    /// What is left of them for a message of this priority. An error: a `[[drop]]` rule asks for nothing else.
+    /// The rules that also match the priority, and are left for the gate. An error: a `[[drop]]` rule without a condition about
+    /// content matches.
     fn check(self, (facility, severity): (u8, u8), policy: &AdmissionPolicy) -> Result<Self, Refused> {
         let mut left = Self::default();
         for (number, rule) in
@@ -375,12 +376,12 @@ impl MatchingRules {
         self.drop | self.sample == 0
     }
 
-    /// An error: a `[[drop]]` rule matches this line too, as a whole.
+    /// Checks the content conditions. An error: a `[[drop]]` rule matches the whole line.
     pub fn check_content(self, line: &[u8], policy: &AdmissionPolicy) -> Result<(), Refused> {
         if self.drop == 0 {
             return Ok(());
         }
-        // Text and fields are read alike, whatever containers' elements are called.
+        // The SD-ID of containers does not matter: text and fields are parsed the same way with any.
         let record = Record::from_line(line, "");
         match with_bit(&policy.drop, self.drop).any(|(_, rule)| rule.matches_content(&record)) {
             true => Err(Refused::Rule),
@@ -388,7 +389,7 @@ impl MatchingRules {
         }
     }
 
-    /// The first `[[sample]]` rule that matches this line as a whole, with its number.
+    /// The first `[[sample]]` rule that matches the whole line, with its index.
     pub fn sampled_by<'p>(self, line: &[u8], policy: &'p AdmissionPolicy) -> Option<(usize, &'p Sample)> {
         let mut samples = with_bit(&policy.sample, self.sample).peekable();
         samples.peek()?;
@@ -398,7 +399,7 @@ impl MatchingRules {
 }
 
 impl Limit {
-    /// Takes a message out of what is allowed. True: nothing was left, and it is counted.
+    /// Takes one message from the bucket. True: the bucket was empty, and the message is counted as limited.
     pub fn is_exceeded(&self, now: UnixMicros) -> bool {
         let is_exceeded = !self.bucket.take(self.rate, now);
         if is_exceeded {
@@ -420,7 +421,7 @@ impl Container {
     }
 }
 
-/// What was not counted yet, is.
+/// Counts the messages that are not counted yet.
 impl Drop for Container {
     fn drop(&mut self) {
         self.count();
@@ -428,7 +429,7 @@ impl Drop for Container {
 }
 
 impl Shedding {
-    /// The least severe that is taken.
+    /// The highest severity number that is let in at this fullness, in percent.
     pub fn least(self, fullness: u8) -> u8 {
         match fullness {
             full if full >= self.info_from => WARNING,
@@ -517,7 +518,7 @@ mod tests {
             assert_eq!(rig.says(27, "nginx", "no-err"), Err(Refused::Rule));
             assert_eq!(rig.says(30, "nginx", "no-err"), Ok(()));
         }
-        // What was dropped took nothing out of the bucket.
+        // Dropped messages have taken nothing from the bucket.
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate));
         assert_eq!(rig.says(30, "nginx", "quiet"), Ok(()));
         assert_eq!(rig.containers.named("no-err").limited.get(), 1);
@@ -525,7 +526,7 @@ mod tests {
         assert_eq!(rig.says(30, "nginx", "no-err"), Err(Refused::Rate), "the bucket is not forgotten");
     }
 
-    /// The relay before us has told who it is. That is found once, and remembered.
+    /// Another relay has named the container in structured data. The container is found once, and remembered.
     #[test]
     fn a_container_is_one_whatever_brought_it() {
         let name = |name: &str| Patterns::new(vec![name.to_owned()]).expect("a pattern");

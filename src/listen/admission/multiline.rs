@@ -1,34 +1,34 @@
-//! Lines that belong together: a stack trace comes line by line, from Docker's driver as one message each, from others without a
-//! priority. Where a listener is told so, lines that are indented, or do not begin as a first line does, become part of the message before
-//! them.
+//! Joins lines that belong to one message, such as a stack trace. Docker's driver sends each line as a message; other senders send
+//! further lines without a priority. If the listener's `multiline` says so, lines that are indented, or that do not begin like a
+//! first line, become part of the message before them.
 //!
-//! What has a header goes on only with the same header: never with what another container says, or another connection. Whether a message
-//! is let in is asked when it is whole.
+//! A line with a header is joined only to a message with the same header, never to a message of another container or connection.
+//! Admission checks the message when it is whole.
 
 use super::gate::Pending;
 use super::pending::{Joined, PendingMessages, key};
 use crate::config::Multiline;
 use crate::record::UnixMicros;
 
-/// How a line becomes a message, or a part of one.
+/// Makes a line a message, or a part of one.
 pub struct Joins<'i> {
     pub pending: &'i PendingMessages,
-    /// Which lines are further ones.
+    /// Decides which lines continue a message.
     pub multiline: &'i Multiline,
-    /// The listener's address, and the number of the connection; 0: these are datagrams.
+    /// The listener's address, and the number of the connection; 0: datagrams.
     pub from: (&'i str, u64),
     /// The longest message in bytes.
     pub max: usize,
     /// The line was cut: nothing is joined to it.
     pub cut: bool,
-    /// The line came by a connection, and has no priority: it belongs to the last message there, or to none.
+    /// The line came over a connection and has no priority. It can be joined only to the last message of the connection.
     pub is_bare: bool,
     /// The key of the connection's last message.
     pub last_key: &'i mut Option<Vec<u8>>,
 }
 
 impl Joins<'_> {
-    /// Joins a bare line to the last message of its connection. False: the line is no further one.
+    /// Joins a bare line to the last message of its connection. False: it was not joined.
     pub fn take_bare(&self, line: &[u8], now: UnixMicros) -> bool {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let last = self.last_key.as_ref().filter(|_| self.is_bare && self.is_further(text));
@@ -43,7 +43,7 @@ impl Joins<'_> {
             self.remember(&key);
             return Joined::default();
         }
-        // What has no text has no place for another one.
+        // A message without text has no place for a further line.
         if self.cut || text.is_empty() {
             *self.last_key = None;
             return Joined { before: self.pending.change(|messages| messages.end(&key)), line: Some(message) };
@@ -52,7 +52,7 @@ impl Joins<'_> {
         self.pending.change(|messages| messages.begin(key, message, now))
     }
 
-    /// The message with this key is the last of its connection now.
+    /// Remembers the key as that of the connection's last message.
     fn remember(&mut self, key: &[u8]) {
         if self.from.1 > 0 && self.last_key.as_deref() != Some(key) {
             *self.last_key = Some(key.to_owned());
@@ -81,7 +81,7 @@ mod tests {
         multiline: Multiline,
         pending: PendingMessages,
         metrics: PieceMetrics,
-        /// Of the connections.
+        /// The last keys of the connections.
         last_keys: [Option<Vec<u8>>; 3],
     }
 
@@ -103,14 +103,14 @@ mod tests {
     }
 
     impl Rig {
-        /// What goes on when a container called `name` prints `text` on a connection.
+        /// The texts that are passed on when a container called `name` prints `text` over a connection.
         fn print(&mut self, name: &str, connection: u64, text: &str, millis: i64) -> Vec<String> {
             let is_empty = if text.is_empty() { "" } else { " " };
             let line = format!("<30>1 2026-11-20T22:27:33.{millis:06}Z node-7 {name} 2a9052a5c36e - -{is_empty}{text}");
             self.line(connection, false, line, text, millis)
         }
 
-        /// What goes on when a line without a priority comes by a connection.
+        /// The texts that are passed on when a line without a priority comes over a connection.
         fn bare(&mut self, connection: u64, text: &str, millis: i64) -> Vec<String> {
             let line = format!("<13>1 2026-11-20T22:27:33.{millis:06}Z relay - - - - {text}");
             self.line(connection, true, line, text, millis)
@@ -191,7 +191,7 @@ mod tests {
         assert!(whole.len() > 2 && whole.iter().all(|text| text.len() <= MAX), "{whole:?}");
     }
 
-    /// `<13>` and nothing behind it: a line behind that would stand where structured data does.
+    /// A message may be only `<13>`. A line joined to it would stand in the place of structured data.
     #[test]
     fn nothing_is_joined_to_what_has_no_text() {
         let mut rig = rig("indented");
@@ -210,7 +210,7 @@ mod tests {
         rig.print("web", 1, &long, 1);
         rig.bare(2, "of another connection", 1);
         assert!(rig.bare(1, " b", 2).is_empty());
-        // It does not fit into the last one, and has nothing to do with the one before that.
+        // The line does not fit into the last message, and does not belong to the one before that.
         assert_eq!(rig.bare(1, &more, 3), ["of long ago"]);
         let mut rest = rig.overdue(600);
         rest.sort();

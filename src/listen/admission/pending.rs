@@ -1,5 +1,5 @@
-//! Messages that may not be whole yet: they wait for their next piece (`reassembler`) or their next line (`multiline`), for a moment. What
-//! belongs together is known there; how much waits, and for how long, is bounded here.
+//! Messages that may be incomplete wait here for a moment for their next piece (`reassembler`) or their next line (`multiline`).
+//! Those modules know which parts belong together. This module limits how much waits, and for how long.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,37 +14,37 @@ use crate::record::UnixMicros;
 
 /// How long a message waits for its next part.
 const WAIT: Duration = Duration::from_millis(500);
-/// How long it waits in all, however many parts come.
+/// How long a message waits in total, however many parts come.
 const MAX_AGE: Duration = Duration::from_secs(5);
-/// How often messages are looked for whose wait is over.
+/// How often the relay looks for messages whose wait is over.
 pub const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// Bytes that all messages which wait may take. When there are more, parts stay what they are.
+/// Bytes that all waiting messages may take. Beyond that, parts are not joined.
 pub const MAX_PENDING: usize = 8 << 20;
-/// Bytes that a message takes beside its text and its key: a place in a map that may be half empty, and two allocations.
+/// Bytes that a message takes besides its text and its key: a slot in a map that may be half empty, and two allocations.
 const OVERHEAD: usize = 300;
 
-/// Messages of all listeners that may not be whole yet.
+/// Messages of all listeners that may be incomplete.
 pub struct PendingMessages {
     messages: Mutex<Messages>,
-    /// Messages that wait, for a look without the lock.
+    /// The number of waiting messages, readable without the lock.
     count: AtomicUsize,
-    /// Something has begun to wait.
+    /// Notified when the first message begins to wait.
     begun: Notify,
 }
 
-/// Messages that wait, behind the lock.
+/// The waiting messages, which the lock protects.
 pub struct Messages {
-    /// By what all parts of a message have in common, see [`key`].
+    /// The messages by their [`key`].
     by_key: HashMap<Vec<u8>, Unfinished>,
-    /// Bytes that the messages take.
+    /// Bytes that all waiting messages take.
     bytes: usize,
     metrics: PieceMetrics,
 }
 
-/// A message, as far as it came.
+/// The parts of a message so far.
 struct Unfinished {
     line: Vec<u8>,
-    /// Those of its first part.
+    /// The terms of the first part.
     terms: Terms,
     /// Messages that the line was made of.
     parts: u64,
@@ -53,12 +53,12 @@ struct Unfinished {
     since: UnixMicros,
 }
 
-/// What goes on, in this order, when a part has come.
+/// The messages that are passed on after a part has come, in this order.
 #[derive(Default)]
 pub struct Joined {
-    /// What waited, where the part does not belong to it.
+    /// The waiting message, if the part does not belong to it.
     pub before: Option<Pending>,
-    /// What the part has become; `None`: it waits.
+    /// The message that the part has become; `None`: it waits.
     pub line: Option<Pending>,
 }
 
@@ -69,8 +69,8 @@ impl Joined {
     }
 }
 
-/// What the parts of a message have in common: the listener and the connection they came in by, and all of their header but the stamp.
-/// `<PRI>1 STAMP HOST …` With a text behind it a header ends in a blank.
+/// The key of a message, which all its parts share: the listener, the connection, and the header without the timestamp: `<PRI>1
+/// STAMP HOST …`. A header that precedes a text ends in a blank, which is trimmed.
 pub fn key((listener, connection): (&str, u64), header: &[u8]) -> Option<Vec<u8>> {
     let header = header.trim_ascii_end();
     let mut blanks = memchr::memchr_iter(b' ', header);
@@ -89,7 +89,7 @@ impl PendingMessages {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Changes what waits, with no other change in between.
+    /// Changes the waiting messages under the lock.
     pub fn change<T>(&self, change: impl FnOnce(&mut Messages) -> T) -> T {
         let mut messages = self.messages.lock();
         let result = change(&mut messages);
@@ -100,23 +100,23 @@ impl PendingMessages {
         result
     }
 
-    /// Returns when there are messages that wait.
+    /// Returns when there are waiting messages.
     pub async fn wait(&self) {
         while self.is_empty() {
             self.begun.notified().await;
         }
     }
 
-    /// The messages that have waited for long enough, as far as they came.
+    /// The messages that have waited long enough, with the parts that came.
     pub fn overdue(&self, now: UnixMicros) -> Vec<Pending> {
         let is_over = |since: UnixMicros, limit: Duration| {
-            // A clock that was set back would make them wait for ever.
+            // After the clock was set back, messages would otherwise wait for ever.
             !(0..limit.as_micros() as i64).contains(&now.0.saturating_sub(since.0))
         };
         self.give_up(|unfinished| is_over(unfinished.since, WAIT) || is_over(unfinished.begun, MAX_AGE))
     }
 
-    /// All messages that wait: nothing more will come.
+    /// All waiting messages, because no more parts will come.
     pub fn all(&self) -> Vec<Pending> {
         self.give_up(|_| true)
     }
@@ -136,8 +136,8 @@ impl PendingMessages {
 }
 
 impl Messages {
-    /// Joins a further part to the message that waits under this key, with `between` in front. False: no message does, it would become
-    /// longer than `max` bytes, or too much waits.
+    /// Appends `between` and a further part to the message that waits under this key. False: no message waits, the message would
+    /// exceed `max` bytes, or all messages would exceed [`MAX_PENDING`].
     pub fn append(&mut self, key: &[u8], (between, part): (&[u8], &[u8]), max: usize, now: UnixMicros) -> bool {
         let Some(Unfinished { line, parts, since, .. }) = self.by_key.get_mut(key) else { return false };
         let added = between.len() + part.len();
@@ -168,7 +168,7 @@ impl Messages {
         Joined { before, line: None }
     }
 
-    /// The message that waits under this key, which is whole now.
+    /// Removes the message that waits under this key: it is whole.
     pub fn end(&mut self, key: &[u8]) -> Option<Pending> {
         let ended = self.by_key.remove(key)?;
         self.bytes -= ended.byte_len(key);
@@ -181,7 +181,7 @@ impl Unfinished {
         OVERHEAD + key.len() + self.line.capacity()
     }
 
-    /// Counts the parts as joined, and as waiting no longer.
+    /// Counts the parts as joined, and no longer as waiting.
     fn ends(self, metrics: &PieceMetrics) -> Pending {
         metrics.joined.inc_by(self.parts - 1);
         metrics.pending.dec_by(self.parts as i64);
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!((metrics.pending.get(), pending.bytes()), (0, 0));
     }
 
-    /// A message of a few bytes takes more than these, and one that grows what it may grow into.
+    /// The limit includes the overhead of short messages, and the capacity that growing messages allocate.
     #[test]
     fn there_is_a_limit_to_what_waits() {
         let (pending, metrics) = rig();

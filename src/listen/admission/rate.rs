@@ -1,5 +1,5 @@
-//! How many messages a container may send: a bucket for each, filled at a steady rate. Plain arithmetic on the time that is
-//! handed in.
+//! The rate limit of containers: a token bucket for each container, filled at a steady rate. Pure arithmetic; the caller passes the
+//! time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use crate::config::Rate;
 use crate::record::UnixMicros;
 
-/// Containers with a bucket of their own. When there are more, those that have been quiet are forgotten first, and what
-/// still finds no room shares one: whoever reaches a listener can invent containers.
+/// Containers with a bucket of their own. When there are more, full buckets are forgotten first. Containers that still find no room
+/// share one bucket, because any sender can invent containers.
 const MAX_BUCKETS: usize = 10_000;
 
-/// Buckets count in millionths of a message, so that a microsecond adds as many as there may be messages in a second.
+/// Buckets count in millionths of a message: a microsecond adds as many millionths as the rate has messages per second.
 const MESSAGE: u64 = 1_000_000;
 
-/// The buckets of all containers, one for each listener that a container uses.
+/// The buckets of all containers. A container has one for each listener that it uses.
 #[derive(Default)]
 pub struct Buckets {
-    /// Hashes names with random keys: a stranger cannot invent a name that falls together with another.
+    /// Hashes names with random keys, so that a sender cannot invent colliding names.
     hasher: RandomState,
     table: Mutex<Table>,
     shared: Bucket,
@@ -28,17 +28,17 @@ pub struct Buckets {
 
 #[derive(Default)]
 struct Table {
-    /// Buckets by the hash of a container's name: a long name takes no more memory than a short one.
+    /// Buckets by the hash of the container's name, so that long names take no more memory.
     by_container: HashMap<u64, Bucket>,
-    /// When room was last looked for: all of them are looked at for that, and who invents containers must not have it done
-    /// with each.
+    /// When the table was last swept. A sweep visits all buckets, so a sender that invents containers must not cause one for each
+    /// container.
     swept: Option<UnixMicros>,
 }
 
-/// How long is not looked for room again, in microseconds.
+/// The least time between two sweeps, in microseconds.
 const SWEEP_EVERY: i64 = 1_000_000;
 
-/// What one container may still send.
+/// The messages that one container may still send.
 #[derive(Clone, Default)]
 pub struct Bucket(Arc<Mutex<Level>>);
 
@@ -46,7 +46,7 @@ pub struct Bucket(Arc<Mutex<Level>>);
 struct Level {
     /// Millionths of a message, at `at`.
     left: u64,
-    /// `None`: nothing was taken yet, it is full.
+    /// `None`: nothing was taken yet; the bucket is full.
     at: Option<UnixMicros>,
 }
 
@@ -62,7 +62,7 @@ impl Buckets {
         let is_time = swept.is_none_or(|at| !(0..SWEEP_EVERY).contains(&now.0.saturating_sub(at.0)));
         if by_container.len() >= MAX_BUCKETS && is_time {
             *swept = Some(now);
-            // A full one that nobody holds is like a new one.
+            // A full bucket without a holder is equal to a new one.
             by_container.retain(|_, bucket| Arc::strong_count(&bucket.0) > 1 || !bucket.is_full(rate, now));
         }
         if by_container.len() >= MAX_BUCKETS {
@@ -73,11 +73,11 @@ impl Buckets {
 }
 
 impl Bucket {
-    /// Takes one message out; false: it is empty.
+    /// Takes one message from the bucket. False: it is empty.
     pub fn take(&self, rate: Rate, now: UnixMicros) -> bool {
         let mut level = self.0.lock();
         let left = level.left_at(rate, now);
-        // Batches of two listeners may come in the wrong order; a clock that was set back is another matter.
+        // Two batches may come in the wrong order by less than a second. A larger step back means that the clock was set.
         let at = level.at.filter(|at| (1..1_000_000).contains(&at.0.saturating_sub(now.0))).unwrap_or(now);
         let takes = left >= MESSAGE;
         *level = Level { left: if takes { left - MESSAGE } else { left }, at: Some(at) };
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(taken(&buckets.of(b"loud", RATE, at(0)), 100, 0), 30);
         assert_eq!(taken(&buckets.of(b"loud", RATE, at(0)), 100, 0), 0);
         assert_eq!(taken(&buckets.of(b"quiet", RATE, at(0)), 5, 0), 5);
-        // However long their names are, and alike.
+        // The same with long, similar names.
         let long = |last: u8| [&[b'x'; 60_000][..], &[last]].concat();
         assert_eq!(taken(&buckets.of(&long(b'a'), RATE, at(0)), 100, 0), 30);
         assert_eq!(taken(&buckets.of(&long(b'b'), RATE, at(0)), 5, 0), 5);
@@ -147,13 +147,13 @@ mod tests {
             assert!(buckets.of(format!("invented-{number}").as_bytes(), RATE, at(0)).take(RATE, at(0)));
         }
         assert_eq!(buckets.table.lock().by_container.len(), MAX_BUCKETS);
-        // All that find no room together.
+        // Containers that find no room share one bucket.
         let more = |millis| {
             let bucket = |n: &i32| buckets.of(format!("more-{n}").as_bytes(), RATE, at(millis));
             (0..100).filter(|n| bucket(n).take(RATE, at(millis))).count()
         };
         assert_eq!(more(0), 30);
-        // A second later the invented ones are full again and forgotten.
+        // A second later the invented containers' buckets are full again, and are forgotten.
         assert_eq!(more(1000), 100);
         assert_eq!(taken(&real, 100, 1000), 10);
     }

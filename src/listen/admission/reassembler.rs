@@ -1,16 +1,16 @@
-//! Docker cuts what a container prints in one line at 16 KiB, and says nowhere that it did (moby `daemon/logger/copier.go`).
-//! Here the pieces become one line again, where that is asked for.
+//! Joins the pieces of long lines, if the config asks for it. Docker cuts a container's line at 16 KiB, and does not mark the
+//! pieces (moby `daemon/logger/copier.go`).
 //!
-//! A message of exactly 16,384 bytes waits for the next one with the same header and severity, for a moment: the pieces of
-//! a line follow one another at once. A line that was that long and not cut waits in vain, and goes on as it came; only
-//! when another line of its container follows within that moment are two lines taken for one.
+//! A message of exactly 16,384 bytes waits a moment for the next one with the same header and severity, because the pieces of a
+//! line follow one another at once. If no piece follows, the message was a whole line of that length and is passed on as it came.
+//! Two lines are joined by mistake only if another line of the same container follows within that moment.
 
 use super::gate::Pending;
 use super::pending::{Joined, PendingMessages, key};
 use crate::metrics::PieceMetrics;
 use crate::record::UnixMicros;
 
-/// Bytes of a piece that is not the last one.
+/// Bytes of a piece, except for the last piece of a line.
 const PIECE: usize = 16 * 1024;
 /// U+FFFD.
 const REPLACED: &[u8] = b"\xef\xbf\xbd";
@@ -20,19 +20,19 @@ const REPLACED: &[u8] = b"\xef\xbf\xbd";
 pub struct Text {
     /// In bytes.
     pub len: usize,
-    /// Whether it is as long as a piece that is not the last one.
+    /// Whether the text is as long as a piece that is not the last.
     is_piece: bool,
 }
 
 impl Text {
-    /// One that came as its container printed it.
+    /// A text in the bytes that the container printed.
     #[inline]
     pub fn of_syslog(len: usize) -> Self {
         Self { len, is_piece: len == PIECE }
     }
 
-    /// Docker's driver for GELF has three bytes, U+FFFD, for each that is not UTF-8: of each piece that begins or ends inside of a
-    /// character, which most pieces of many languages do.
+    /// A text from Docker's GELF driver, which replaces each byte that is not UTF-8 by U+FFFD, three bytes. A piece has such bytes
+    /// when it begins or ends inside a character, as most pieces in many languages do.
     pub fn of_gelf(text: &[u8]) -> Self {
         let more = text.len().saturating_sub(PIECE);
         let is_piece = text.len() == PIECE
@@ -43,8 +43,8 @@ impl Text {
     }
 }
 
-/// Lines that may not be whole yet, of all listeners. Pieces of one line come in by one listener: who forges them at an open
-/// one changes nothing that comes in by a guarded one.
+/// Lines of all listeners that may be incomplete. Pieces are joined only if they come in by one listener, so that pieces forged at
+/// an open listener change no line of a guarded one.
 pub struct Reassembler {
     pub pending: PendingMessages,
 }
@@ -54,14 +54,14 @@ impl Reassembler {
         Self { pending: PendingMessages::new(metrics) }
     }
 
-    /// Is a message with such a text to be shown to [`Reassembler::join`]?
+    /// Whether a message with this text must be passed to [`Reassembler::join`].
     #[inline]
     pub fn concerns(&self, text: Text) -> bool {
         text.is_piece || !self.pending.is_empty()
     }
 
-    /// A line, at its end the text of its message, becomes as whole as can be told. No line is made longer than `max` bytes. `listener`:
-    /// its address.
+    /// Joins a message to the pieces before it, or keeps it to wait for the next piece. `text` is the end of the message's line. No
+    /// line becomes longer than `max` bytes. `listener`: the listener's address.
     pub fn join(&self, listener: &str, message: Pending, text: Text, max: usize, now: UnixMicros) -> Joined {
         let Text { len: text, is_piece } = text;
         let header = message.line.len() - text;
@@ -70,7 +70,7 @@ impl Reassembler {
         self.pending.change(|messages| match messages.append(&key, (b"", &message.line[header..]), max, now) {
             true if is_last => Joined { before: None, line: messages.end(&key) },
             true => Joined::default(),
-            // What waits, if anything does, is as long as a line may be.
+            // A message that waits, if there is one, cannot grow by this piece.
             false if is_last => Joined { before: messages.end(&key), line: Some(message) },
             false => messages.begin(key, message, now),
         })
@@ -101,7 +101,7 @@ mod tests {
     }
 
     impl Rig {
-        /// What comes out when a container called `name` prints `text`, cut down to the text. Nothing that waited comes first.
+        /// The text that is passed on when a container called `name` prints `text`. No waiting message comes before it.
         fn print(&self, name: &str, text: &[u8], millis: i64) -> Option<Vec<u8>> {
             self.print_at("tcp://[::]:514", name, text, millis)
         }
@@ -121,7 +121,7 @@ mod tests {
             Some(whole.line?.line[header.len()..].to_vec())
         }
 
-        /// How long the texts are that come out when a container prints so much.
+        /// The lengths of the texts that are passed on when a container prints `length` bytes.
         fn print_at_length(&self, length: usize) -> [Option<usize>; 2] {
             let header = "<30>1 2026-11-20T22:27:33Z node-7 web 2a9052a5c36e - - ";
             let line = [header.as_bytes(), &vec![b'x'; length]].concat();
@@ -180,14 +180,14 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(rig.print_at_length(PIECE), [None, None]);
         }
-        // The fourth does not fit, and begins the next one.
+        // The fourth piece does not fit, and begins the next line.
         assert_eq!(rig.print_at_length(PIECE), [Some(3 * PIECE), None]);
-        // Up to the last byte that is allowed.
+        // A line of exactly the allowed length.
         assert_eq!(rig.print_at_length(PIECE), [None, None]);
         assert_eq!(rig.print_at_length(PIECE), [None, None]);
         let rest = MAX - "<30>1 2026-11-20T22:27:33Z node-7 web 2a9052a5c36e - - ".len() - 3 * PIECE;
         assert_eq!(rig.print_at_length(rest), [None, Some(3 * PIECE + rest)]);
-        // One byte more is a line of its own.
+        // With one byte more, the last piece is a line of its own.
         for _ in 0..3 {
             assert_eq!(rig.print_at_length(PIECE), [None, None]);
         }
@@ -202,13 +202,14 @@ mod tests {
         let x = |count: usize| "x".repeat(count);
         for text in [
             x(PIECE),
-            // Of a character of three bytes the first, the first two, its last two; and one in the middle.
+            // Cut inside three-byte characters: the piece ends with the first byte or the first two, begins with the last two, or
+            // is cut at both ends; and a replaced byte in the middle.
             x(PIECE - 1) + "\u{fffd}",
             x(PIECE - 2) + "\u{fffd}\u{fffd}",
             format!("\u{fffd}\u{fffd}{}", x(PIECE - 2)),
             format!("\u{fffd}{}\u{fffd}\u{fffd}", x(PIECE - 3)),
             x(10) + "\u{fffd}" + &x(PIECE - 11),
-            // One that was printed as it is.
+            // U+FFFD that the container has printed.
             "\u{fffd}".to_owned() + &x(PIECE - 3),
             "\u{fffd}".repeat(PIECE),
         ] {
@@ -236,7 +237,7 @@ mod tests {
         assert!((490..512).contains(&waiting), "{waiting}");
         assert_eq!(rig.reassembler.pending.all().len(), waiting);
         assert_eq!(rig.numbers(), (0, 0));
-        // A header is kept twice, and counts as often: in the line, and as what the line is found by.
+        // A header is kept twice and counts twice: in the line and in the key.
         let name = "x".repeat(PIECE);
         let long = (0..1000).filter(|n| rig.print(&format!("{name}-{n}"), &piece, 0).is_none()).count();
         assert!((100..=MAX_PENDING / (3 * PIECE)).contains(&long), "{long}");

@@ -1,5 +1,6 @@
-//! Runs of equal messages: the first one of a run goes on at once, those behind it become one, which says how many they were. The last of
-//! them is held until another text comes, or until the run has lasted for `repeat`. Plain arithmetic on the time that is handed in.
+//! Runs of equal messages. The first message of a run is passed on at once. The others become one message, which has their count.
+//! The last of them is held until the sender sends another text, or until the run has lasted for `repeat`. Pure arithmetic; the
+//! caller passes the time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,23 +14,24 @@ use tokio::sync::Notify;
 use super::gate::Pending;
 use crate::record::UnixMicros;
 
-/// Senders whose runs are known. When there are more, those whose run is over are forgotten, and what still finds no room goes on as it is.
+/// Senders with a run. When there are more, runs that are over are forgotten. Messages of senders that still find no room are
+/// passed on as they are.
 const MAX_RUNS: usize = 10_000;
-/// Bytes of all messages that are held. What is beyond goes on as it is.
+/// Bytes of all held messages. Beyond that, messages are passed on as they are.
 const MAX_HELD: usize = 8 << 20;
-/// Bytes that a message takes that is held, beside its text.
+/// Bytes that a held message takes besides its text.
 const OVERHEAD: usize = 300;
-/// How long is not looked for room again, in microseconds.
+/// The least time between two sweeps, in microseconds.
 const SWEEP_EVERY: i64 = 1_000_000;
 
 /// The runs of all senders.
 pub struct Repeats {
-    /// Hashes names and texts with random keys: nobody can make two texts that are taken for one.
+    /// Hashes names and texts with random keys, so that a sender cannot make two texts with one hash.
     hasher: RandomState,
     runs: Mutex<Runs>,
-    /// Messages that are held, for a look without the lock.
+    /// The number of held messages, readable without the lock.
     count: AtomicUsize,
-    /// A message has begun to be held.
+    /// Notified when the first message is held.
     begun: Notify,
     pending: Gauge,
 }
@@ -37,36 +39,36 @@ pub struct Repeats {
 #[derive(Default)]
 struct Runs {
     by_sender: HashMap<u64, Run>,
-    /// Bytes and number of the messages that are held.
+    /// Bytes and number of the held messages.
     bytes: usize,
     held: usize,
-    /// When room was last looked for.
+    /// When the runs were last swept.
     swept: Option<UnixMicros>,
 }
 
 /// Equal messages of one sender.
 struct Run {
-    /// The hash of what is equal.
+    /// The hash of the content, which is equal in all messages of the run.
     text: u64,
     begun: UnixMicros,
     within: Duration,
     held: Option<Held>,
 }
 
-/// The last message of a run, for all but the first.
+/// The last message of a run, which stands for all but the first.
 pub struct Held {
     pub message: Pending,
-    /// How many it stands for.
+    /// The number of messages it stands for.
     pub count: u64,
 }
 
-/// What becomes of a message.
+/// The decision about a message.
 pub enum Repeat {
-    /// It goes on, behind the end of the run before it.
+    /// The message is passed on, after the end of the previous run.
     Passes(Pending, Option<Held>),
-    /// It is held, and stands for the one that was held before it.
+    /// The message is held, and replaces the one that was held before.
     TakesPlace,
-    /// It is held, the first one of its run.
+    /// The message is held, as the first of its run to be held.
     Held,
 }
 
@@ -108,7 +110,7 @@ impl Repeats {
         })
     }
 
-    /// The hashes of who sent a message and of what is equal.
+    /// The hash of a message's sender, and the hash of its content.
     pub fn key(&self, sender: &[&[u8]], text: &[&[u8]]) -> (u64, u64) {
         (self.hasher.hash_one(sender), self.hasher.hash_one(text))
     }
@@ -118,19 +120,19 @@ impl Repeats {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Returns when there are messages that are held.
+    /// Returns when there are held messages.
     pub async fn wait(&self) {
         while self.is_empty() {
             self.begun.notified().await;
         }
     }
 
-    /// The ends of the runs that have lasted for long enough.
+    /// Ends the runs that have lasted long enough.
     pub fn overdue(&self, now: UnixMicros) -> Vec<Held> {
         self.end(|run| run.is_over(now))
     }
 
-    /// The ends of all runs: nothing more will come.
+    /// Ends all runs, because no more messages will come.
     pub fn all(&self) -> Vec<Held> {
         self.end(|_| true)
     }
@@ -169,7 +171,7 @@ impl Runs {
         self.by_sender.len() < MAX_RUNS
     }
 
-    /// A message is held no longer.
+    /// Subtracts a message that is no longer held.
     fn forget(&mut self, held: &Held) {
         (self.bytes, self.held) = (self.bytes - byte_len(&held.message), self.held - 1);
     }
@@ -177,7 +179,7 @@ impl Runs {
 
 impl Run {
     fn is_over(&self, now: UnixMicros) -> bool {
-        // A clock that was set back would make it last for ever.
+        // After the clock was set back, a run would otherwise last for ever.
         !(0..self.within.as_micros() as i64).contains(&now.0.saturating_sub(self.begun.0))
     }
 }
@@ -212,7 +214,7 @@ mod tests {
     }
 
     impl Rig {
-        /// What goes on when a sender says a text.
+        /// The messages that are passed on when a sender sends a text.
         fn says(&self, sender: &str, text: &str, seconds: i64) -> Vec<String> {
             let message = Pending { line: text.as_bytes().to_vec(), terms: Terms::none() };
             let key = self.repeats.key(&[sender.as_bytes()], &[text.as_bytes()]);
@@ -257,7 +259,7 @@ mod tests {
         assert_eq!(rig.overdue(10), ["a x1"]);
         assert_eq!(rig.says("web", "a", 10), ["a"]);
         assert!(rig.says("web", "a", 11).is_empty());
-        // Before anybody has looked.
+        // The run is over, and `overdue` was not called.
         assert_eq!(rig.says("web", "a", 21), ["a x1", "a"]);
         assert!(rig.says("web", "a", 22).is_empty());
         // The clock is set back by an hour.
@@ -276,7 +278,7 @@ mod tests {
         assert_eq!(rig.repeats.runs.lock().by_sender.len(), MAX_RUNS);
         assert_eq!(rig.says("new", "a", 1), ["a"]);
         assert_eq!(rig.says("new", "a", 1), ["a"], "there is no room for its run");
-        // Those of before are over.
+        // The runs from before are over.
         assert!(rig.says("new", "a", 20) == ["a"] && rig.says("new", "a", 21).is_empty());
         let long = "x".repeat(MAX_HELD / 4);
         let held = (0..8).filter(|n| {

@@ -1,5 +1,6 @@
-//! Samples: of what a `[[sample]]` rule matches, one message of so many is kept. Each container is counted on its own, so that a chatty one
-//! does not silence a quiet one, and the first message of each is kept. Plain arithmetic on the time that is handed in.
+//! `[[sample]]`: of the messages that a rule matches, one of N is kept. Each container is counted separately, so that a chatty
+//! container does not silence a quiet one. The first message of each container is kept. Pure arithmetic; the caller passes the
+//! time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -8,18 +9,18 @@ use parking_lot::Mutex;
 
 use crate::record::UnixMicros;
 
-/// Counters of rules and containers. When there are more, those that have been idle are forgotten first, and what still finds no room
-/// shares one for each rule: whoever reaches a listener can invent containers.
+/// Counters, one for each pair of rule and container. When there are more, idle ones are forgotten first. Containers that still
+/// find no room share one counter per rule, because any sender can invent containers.
 const MAX_COUNTERS: usize = 10_000;
-/// A container that has been silent for so long begins anew, in microseconds.
+/// A container that has been silent this long starts anew, in microseconds.
 const IDLE: i64 = 60_000_000;
-/// How long is not looked for room again, in microseconds.
+/// The least time between two sweeps, in microseconds.
 const SWEEP_EVERY: i64 = 1_000_000;
 
-/// How many messages of each container a rule has seen.
+/// The counters of messages that each rule has matched, by container.
 #[derive(Default)]
 pub struct Samples {
-    /// Hashes names with random keys: a stranger cannot invent a name that falls together with another.
+    /// Hashes names with random keys, so that a sender cannot invent colliding names.
     hasher: RandomState,
     counters: Mutex<Counters>,
 }
@@ -27,19 +28,19 @@ pub struct Samples {
 #[derive(Default)]
 struct Counters {
     by_container: HashMap<u64, Counter>,
-    /// When room was last looked for.
+    /// When the counters were last swept.
     swept: Option<UnixMicros>,
 }
 
 #[derive(Clone, Copy)]
 struct Counter {
-    /// Messages since the last one that was kept, that one included.
+    /// Messages since the last kept one, including it.
     seen: usize,
     last: UnixMicros,
 }
 
 impl Samples {
-    /// Is the next message of a container, which the rule of this number matches, the one of `one_of` that is kept?
+    /// Whether to keep the next message of a container, which matches the rule with index `rule`.
     pub fn keeps(&self, rule: usize, container: &[&[u8]], one_of: usize, now: UnixMicros) -> bool {
         let mut key = self.hasher.hash_one((rule, container));
         let mut counters = self.counters.lock();
@@ -98,9 +99,9 @@ mod tests {
         assert_eq!(invent(0, MAX_COUNTERS, 0), MAX_COUNTERS);
         assert_eq!(invent(MAX_COUNTERS, 200, 1), 2);
         assert!(samples.counters.lock().by_container.len() <= MAX_COUNTERS + 1);
-        // The others have been silent for a minute.
+        // The other containers have been silent for a minute.
         assert_eq!(invent(20_000, 200, 61), 200);
-        // The clock is set back: nobody waits for it.
+        // A clock that is set back does not stop sweeps.
         assert!(samples.keeps(0, &[b"new"], 100, at(-3600)));
     }
 }
