@@ -1,4 +1,5 @@
-//! Where the messages of requests go: what all requests of a connection share, whatever they ask for.
+//! Takes the messages of requests into batches for the spool. All requests of a connection share an intake, whatever their
+//! protocol.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -18,16 +19,16 @@ use crate::metrics::ListenMetrics;
 use crate::protocol::session::{ToRecord, Violation};
 use crate::spool::{Receipt, Turn};
 
-/// How often to look whether a sender that waits is still there.
+/// How often the intake checks whether a waiting sender is still connected.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Bytes of lines that are handed over together.
+/// Bytes of lines from which on a batch is handed over.
 const HAND_OVER: usize = 128 * 1024;
 
 pub struct Intake<'a> {
     pub rules: &'a Rules,
     pub metrics: &'a ListenMetrics,
     pub ingest: Box<Ingest>,
-    /// How long a sender may wait for the spool; `None`: without end.
+    /// How long a sender may wait for the spool; `None`: without limit.
     max_wait: Option<Duration>,
     wire: Wire,
     reservation: Reservation,
@@ -35,18 +36,18 @@ pub struct Intake<'a> {
     count: Count,
 }
 
-/// Why a request has no good end.
+/// Why the relay cannot complete a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotTaken {
     /// The spool takes nothing, or there is no memory.
     Busy,
     /// The relay stops.
     Stopping,
-    /// Its sender is not there any more, or there is no point in answering.
+    /// The sender has disconnected, or an answer makes no sense.
     Lost,
 }
 
-/// Why a request is no success: what its protocol has against it, or what has come in between.
+/// Why a request failed: its protocol refuses it, or the relay cannot complete it.
 pub enum Why<R> {
     Refused(R),
     NotTaken(NotTaken),
@@ -73,7 +74,8 @@ impl<'a> Intake<'a> {
         self.ingest.peer()
     }
 
-    /// A request begins, or is over. What of the one before was not handed over comes again with it.
+    /// Prepares for the next request. Messages of the last one that were not handed over are dropped, because the sender sends them
+    /// again.
     pub fn reset(&mut self) {
         drop(self.ingest.take());
         self.count = Count::default();
@@ -84,7 +86,7 @@ impl<'a> Intake<'a> {
     pub async fn piece(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, NotTaken> {
         loop {
             match timeout(self.rules.limits.frame_timeout, body.frame()).await {
-                // Trailers say nothing.
+                // Trailers are ignored.
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
                     _ => {}
@@ -102,7 +104,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Reads a body of at most so many bytes; `None`: it is longer.
+    /// Reads a body of at most `max` bytes; `None`: it is longer.
     pub async fn whole(&mut self, body: &mut Incoming, max: usize) -> Result<Option<Vec<u8>>, NotTaken> {
         let mut whole = Vec::new();
         while let Some(piece) = self.piece(body).await? {
@@ -115,8 +117,8 @@ impl<'a> Intake<'a> {
         Ok(Some(whole))
     }
 
-    /// Waits for the turn to read, which lasts until what is returned is dropped. A few at a time read and hand over: a thousand hold
-    /// no more memory than a few.
+    /// Waits for the turn to read, which lasts until the result is dropped. Only a few connections at a time read and hand over, so
+    /// that a thousand need no more memory than a few.
     pub async fn turn(&mut self) -> Result<Option<Turn>, NotTaken> {
         match self.ingest.try_turn() {
             Some(turn) => Ok(Some(turn)),
@@ -124,7 +126,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// So many bytes come next.
+    /// Begins a read of `bytes` bytes.
     pub fn begin(&mut self, bytes: usize) {
         self.metrics.bytes.inc_by(bytes as u64);
         self.ingest.begin(bytes);
@@ -140,7 +142,7 @@ impl<'a> Intake<'a> {
         self.metrics.cut.max_frame.inc_by(message.is_cut().into());
     }
 
-    /// Reserves the memory that a request holds beside its batch.
+    /// Reserves the memory that a request holds besides its batch.
     pub fn reserve(&mut self, held: usize) -> Result<(), NotTaken> {
         if self.reservation.resize(held + self.ingest.pending(), self.rules.limits.max_unfinished) {
             return Ok(());
@@ -149,12 +151,12 @@ impl<'a> Intake<'a> {
         Err(NotTaken::Busy)
     }
 
-    /// Whether the batch is worth a way of its own.
+    /// Whether the batch is large enough to hand over.
     pub fn is_full(&self) -> bool {
         self.ingest.pending() >= HAND_OVER
     }
 
-    /// Hands over the batch; `None`: there is nothing in it.
+    /// Hands the batch over to the spool; `None`: it is empty.
     pub async fn hand_over(&mut self) -> Result<Option<Receipt>, NotTaken> {
         let batch = self.ingest.take();
         if batch.is_empty() {
@@ -172,12 +174,12 @@ impl<'a> Intake<'a> {
         match self.wait(receipt).await? {
             Ok(()) => Ok(()),
             Err(_) if *self.shutdown.borrow() => Err(NotTaken::Stopping),
-            // It is larger than the spool.
+            // The batch is larger than the spool.
             Err(_) => Err(NotTaken::Busy),
         }
     }
 
-    /// A request is refused for what is wrong with it.
+    /// Counts and reports a request that its protocol refuses.
     pub fn refuse_request(&self, name: &'static str, why: String) {
         self.refuse(&RefusalReason::Request(self.rules.protocol, Violation { name, why: why.into() }));
     }
@@ -186,7 +188,7 @@ impl<'a> Intake<'a> {
         self.rules.refusals.refuse(self.peer(), reason);
     }
 
-    /// Waits as long as the sender is there and may wait.
+    /// Waits for `what`, as long as the sender is connected and may wait.
     async fn wait<T>(&self, what: impl Future<Output = T>) -> Result<T, NotTaken> {
         let since = Instant::now();
         let lost = async {

@@ -1,4 +1,4 @@
-//! systemd's journal, as `systemd-journal-upload` sends it: the answer comes when all entries of a request are in the spool.
+//! Receives systemd's journal from `systemd-journal-upload`. A request is answered when all its entries are in the spool.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,16 +21,17 @@ use crate::tasks::spawn;
 
 /// Batches of a request that may wait for the spool before reading pauses.
 const MAX_UNANSWERED: usize = 16;
-/// How long it is waited for what a request that broke off has on the way to the spool, to know it when it comes again.
+/// How long the relay waits for batches of a broken request that are on the way to the spool, so that their entries are recognized
+/// when they come again.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What a request is answered: a status, and a text that says why.
+/// The answer to a request: a status, and a text with the reason.
 pub struct Answer {
     pub status: u16,
     pub text: String,
 }
 
-/// What has been taken of a connection, and what its sender is known to have heard.
+/// The entries received over a connection, and the last answer that the sender may not have got.
 pub struct Uploads {
     cursors: Arc<Mutex<Cursors>>,
     /// The last request, which was answered with success.
@@ -42,7 +43,7 @@ impl Uploads {
         Self { cursors, answered: None }
     }
 
-    /// The sender has heard the last answer: it goes on, or ends the connection in good order.
+    /// Notes that the sender has got the last answer: it sends another request, or ends the connection in good order.
     pub fn confirm(&mut self) {
         if let Some(upload) = self.answered.take() {
             self.cursors.lock().confirmed(&upload);
@@ -50,7 +51,7 @@ impl Uploads {
     }
 }
 
-/// Answers a request; `None`: nobody waits for an answer.
+/// Answers a request; `None`: the sender has disconnected.
 pub async fn answer(
     intake: &mut Intake<'_>,
     uploads: &mut Uploads,
@@ -68,7 +69,7 @@ pub async fn answer(
         Ok(()) => {
             uploads.cursors.lock().answered(&upload);
             uploads.answered = Some(upload);
-            // As systemd-journal-remote does.
+            // The answer of systemd-journal-remote.
             (202, "OK.\n".to_owned())
         }
         Err(Why::Refused(refused)) => {
@@ -82,7 +83,7 @@ pub async fn answer(
     Some(Answer { status, text })
 }
 
-/// Why a head is refused: the status, the name for counters, and the words.
+/// Why a head is refused: the status, the name for counters, and the text.
 fn refused(head: &Parts) -> Option<(u16, &'static str, &'static str)> {
     if head.uri.path() != PATH {
         return Some((404, "path", "entries of a journal are posted to /upload, and nothing else is here"));
@@ -133,7 +134,8 @@ fn take_entry(intake: &mut Intake<'_>, cursors: &Mutex<Cursors>, upload: &mut Up
     }
 }
 
-/// Batches of a request that are on their way to the spool. What of them arrives there is known, also when the request breaks off.
+/// Batches of a request that are on the way to the spool. Their entries are recorded when they arrive there, even if the request
+/// breaks off.
 struct Outstanding {
     cursors: Arc<Mutex<Cursors>>,
     batches: VecDeque<(Receipt, Taken)>,

@@ -1,10 +1,10 @@
-//! `splunk+http://`, `splunk+https://`, `journal+http://` and `journal+https://`: requests of HTTP/1.1, each of which is answered when what
-//! it brought is in the spool. hyper reads and writes HTTP; what requests say is `protocol`'s.
+//! `splunk+http://`, `splunk+https://`, `journal+http://` and `journal+https://`: HTTP/1.1 requests, each of which is answered when
+//! its messages are in the spool. hyper reads and writes HTTP; `protocol` parses the requests.
 //!
-//! - here     what a connection goes through
-//! - `wire`   the connection, as hyper has it and as we do
-//! - `intake` where messages go, whatever a request asks for
-//! - `splunk`, `journal` what requests ask for, and their answers
+//! - here     serves a connection
+//! - `wire`   the connection, shared between hyper and this module
+//! - `intake` takes the messages of requests into batches
+//! - `splunk`, `journal` the requests of each protocol, and their answers
 
 mod intake;
 mod journal;
@@ -37,7 +37,8 @@ use journal::Uploads;
 pub use splunk::limits as hec_limits;
 use wire::Wire;
 
-/// The longest head of a request, and what is read of a body at a time, in bytes: the least that hyper takes, because each connection keeps so much.
+/// The longest head of a request, and the most that is read of a body at a time, in bytes. This is hyper's minimum, because each
+/// connection has such a buffer.
 const MAX_BUFFER: usize = 8 * 1024;
 
 /// Serves a connection until it ends.
@@ -55,14 +56,14 @@ pub async fn serve(
     let Some(connection) = open(socket, rules, &ingest, &mut shutdown).await else { return };
     let wire = Wire::new(connection, rules.limits.handshake_timeout);
     let max_wait = match rules.protocol {
-        // The uploader waits, and nothing waits for it. Any other answer than success would end it.
+        // The uploader can wait without limit. Any answer except success would end it.
         Protocol::Journal => None,
         _ => ingest.max_wait(),
     };
     let peer = ingest.peer();
     let intake = Intake::new((rules, metrics), ingest, max_wait, (wire.clone(), reservation), shutdown.clone());
     let uploads = Uploads::new(memory.cursors.clone());
-    // Requests come one after the other.
+    // Never contended: requests of a connection come one after the other.
     let exchange = Mutex::new(Exchange { intake, uploads, memory, wire: wire.clone() });
     let answering: Answering<'_> = Box::new(|request| {
         Box::pin(async {
@@ -79,13 +80,13 @@ pub async fn serve(
             biased;
             served = connection.as_mut() => served,
             () = stopping(&mut shutdown) => {
-                // What the spool takes now is answered.
+                // Requests whose messages the spool takes now are answered.
                 connection.as_mut().graceful_shutdown();
                 timeout(DRAIN_PATIENCE, connection).await.unwrap_or(Ok(()))
             }
         }
     };
-    // hyper takes some of these for an end in good order.
+    // hyper reports some of these failures as an end in good order.
     if wire.was_late() {
         return rules.refusals.refuse(peer, &RefusalReason::HandshakeTimeout);
     }
@@ -97,7 +98,8 @@ pub async fn serve(
             if !wire.is_broken() {
                 exchange.into_inner().uploads.confirm();
             }
-            // Closing it while bytes of the sender are unread would reset it, and take away an answer that the sender has not read yet.
+            // Waits for the sender's end. Closing while its bytes are unread would reset the connection, and an answer that it has
+            // not read yet would be lost.
             let _ = timeout(DRAIN_PATIENCE, poll_fn(|cx| wire.poll_end(cx))).await;
         }
         Err(error) if error.is_parse() => {
@@ -110,7 +112,7 @@ pub async fn serve(
     }
 }
 
-/// What the requests of a connection share.
+/// The state that the requests of a connection share.
 struct Exchange<'a> {
     intake: Intake<'a>,
     uploads: Uploads,

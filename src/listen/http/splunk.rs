@@ -1,4 +1,5 @@
-//! Splunk's HEC: what comes is answered once it is in the spool, and with 503 where that takes nothing.
+//! Splunk's HTTP Event Collector (HEC): a request is answered when its events are in the spool, and with 503 if the spool takes
+//! nothing.
 
 use std::time::Instant;
 
@@ -16,10 +17,10 @@ use crate::spool::Receipt;
 const CHANNEL: HeaderName = HeaderName::from_static("x-splunk-request-channel");
 /// The smallest limit of an event, in bytes: Docker's driver writes 16 KiB of text in up to 96 KiB, with labels beside it.
 const MAX_EVENT: usize = 1 << 20;
-/// How large a body may be once it is inflated, in multiples of what all senders may have begun.
+/// The largest body after decompression, in multiples of `max-unfinished`.
 const INFLATED: usize = 2;
 
-/// Answers a request; `None`: nobody waits for an answer.
+/// Answers a request; `None`: the sender has disconnected.
 pub async fn answer(intake: &mut Intake<'_>, memory: &Memory, head: &Parts, mut body: Incoming) -> Option<Answer> {
     let said = |name: &HeaderName| value(&head.headers, name);
     let asked = Request::read(
@@ -56,15 +57,15 @@ pub async fn answer(intake: &mut Intake<'_>, memory: &Memory, head: &Parts, mut 
     }
 }
 
-/// What is wrong with a request, and in a body behind how many events.
+/// The error in a request, and how many events of the body come before it.
 type Wrong = (Refused, Option<u64>);
 
-/// What is wrong with all of it.
+/// An error that concerns the whole request.
 fn all_of(refused: Refused) -> Why<Wrong> {
     Why::Refused((refused, None))
 }
 
-/// What a body may take at a listener with these limits.
+/// The limits of a body at a listener with these limits.
 pub fn limits(limits: &config::Limits) -> Limits {
     Limits {
         max_event: MAX_EVENT.max(2 * limits.max_frame),
@@ -80,7 +81,7 @@ async fn take(intake: &mut Intake<'_>, memory: &Memory, post: Post, body: &mut I
     let mut read = Body::new(post, limits, senders);
     let mut receipts = Vec::new();
     let fed = feed(intake, &mut read, body, &mut receipts).await;
-    // What came before a bad event counts.
+    // Events before a bad event are spooled.
     if let Err(Why::NotTaken(why)) = fed {
         return Err(why.into());
     }
@@ -110,7 +111,7 @@ async fn feed(
             receipts.extend(intake.hand_over().await?);
         }
     }
-    // What was inflated is large, and so the turn is kept.
+    // Decompressed data is large, so the turn is kept.
     let _turn = intake.turn().await?;
     intake.begin(0);
     while read.finish(|message| intake.take(message)).map_err(|why| refused(why, read))? {

@@ -1,4 +1,5 @@
-//! A connection as hyper has it, and as we do: what the peer said first, whether it is still there, how long it may take for a head.
+//! A connection that hyper and the listener share. The listener checks the first bytes for another protocol, whether the peer is
+//! still connected, and how long a head takes.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -21,22 +22,22 @@ struct Shared {
     connection: Connection,
     first: FirstBytes,
     head: Head,
-    /// How long a head may take, from its first byte on.
+    /// The timeout of a head, from its first byte on.
     head_timeout: Duration,
     timer: Timer,
     is_broken: bool,
 }
 
-/// What is waited for.
+/// The state of the current request: what the connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Head {
-    /// The first byte of a request. A connection may be idle for as long as it likes.
+    /// The first byte of a request. A connection may be idle without limit.
     None,
-    /// The end of its head.
+    /// The end of the head.
     Begun,
-    /// The end of an answer.
+    /// The end of the answer.
     Read,
-    /// Nothing more: the head has not ended in time.
+    /// Nothing: the head has not ended in time.
     Late,
 }
 
@@ -47,12 +48,12 @@ impl Wire {
         Self(Arc::new(Mutex::new(shared)))
     }
 
-    /// The head of a request is there.
+    /// Notes that the head of a request is complete.
     pub fn head_ends(&self) {
         self.0.lock().wait_for(Head::Read);
     }
 
-    /// What comes next is another request.
+    /// Notes that the request has ended, and another may follow.
     pub fn request_ends(&self) {
         self.0.lock().wait_for(Head::None);
     }
@@ -62,12 +63,12 @@ impl Wire {
         self.0.lock().head == Head::Late
     }
 
-    /// Whether the connection broke, which hyper takes for an end where no request has begun.
+    /// Whether the connection broke. Between requests, hyper reports that as an end in good order.
     pub fn is_broken(&self) -> bool {
         self.0.lock().is_broken
     }
 
-    /// What the peer speaks instead of HTTP, where that is known.
+    /// The protocol that the peer speaks instead of HTTP, if it was recognized.
     pub fn foreign(&self) -> Option<Foreign> {
         self.0.lock().first.foreign()
     }
@@ -76,11 +77,11 @@ impl Wire {
         self.0.lock().connection.socket().peer_has_left()
     }
 
-    /// Ready when the peer has closed its side. What it still sends is thrown away.
+    /// Ready when the peer has closed its side. Bytes that it still sends are discarded.
     pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut shared = self.0.lock();
         while shared.connection.poll_take(usize::MAX, cx, |_| {}).map(|end| end.is_none()) == Poll::Ready(true) {}
-        // Only an end is ready and no bytes.
+        // After the loop, only an end is ready.
         shared.connection.poll_take(usize::MAX, cx, |_| {}).map(drop)
     }
 }
@@ -99,7 +100,7 @@ impl AsyncRead for Wire {
         let read = shared.connection.poll_read(cx, buffer);
         shared.is_broken |= matches!(read, Poll::Ready(Err(_)));
         let bytes = &buffer.filled()[before..];
-        // hyper would answer it with 400, which drivers of other protocols never read.
+        // hyper would answer another protocol with 400, which drivers of other protocols never read.
         if shared.first.take(bytes, at_http).is_err() {
             return Poll::Ready(Err(ErrorKind::InvalidData.into()));
         }
@@ -127,7 +128,7 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut shared = self.0.lock();
-        // Drivers of other protocols notice nothing but a reset.
+        // Drivers of other protocols notice only a reset.
         if shared.first.foreign().is_some() {
             shared.connection.socket().reset_on_close();
             return Poll::Ready(Ok(()));
