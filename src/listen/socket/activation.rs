@@ -1,9 +1,9 @@
-//! Sockets that a service manager has opened for us and keeps (systemd's socket activation): what is sent while no relay
-//! runs waits in them, so that a restart loses nothing.
+//! Sockets that a service manager has opened and keeps (systemd's socket activation). Messages that are sent while no relay runs
+//! wait in them, so that a restart loses nothing.
 //!
-//! Which listener takes which socket is said by their kind and address alone. Descriptors are copied, never taken: those
-//! that were handed over stay open for as long as the process lives, so that another listener may take one at a reload.
-//! The variables that tell of them stay set as well: they name our process ID, and we start no other program.
+//! The kind and address of a socket alone decide which listener takes it. Descriptors are copied, never taken: the original ones
+//! stay open for the life of the process, so that another listener can take one at a reload. The variables that announce them stay
+//! set as well: they name this process's ID, and the relay starts no other program.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,14 +21,15 @@ pub fn find(address: &ListenAddress) -> Result<Option<Socket>, BindError> {
     Ok(chosen(&handed_over, address).map(|index| handed_over.swap_remove(index).1))
 }
 
-/// Which of the sockets a listener takes: the one of its very address; without one, `[::]` takes all of IPv4.
+/// The socket that a listener takes: the one with exactly its address. If there is none, a listener at `[::]` takes the socket of
+/// all IPv4 addresses.
 fn chosen(sockets: &[(RawFd, Socket)], address: &ListenAddress) -> Option<usize> {
     let find = |is_at| sockets.iter().position(|(_, socket)| is_for(socket, address, is_at));
     find(is_exactly as fn(SocketAddr, SocketAddr) -> bool).or_else(|| find(is_all_of_ipv4))
 }
 
-/// Each socket must have one listener. An error names one that none reads, where senders would be let in and never heard, or
-/// that several read.
+/// Checks that each socket has one listener. An error names a socket that no listener reads, so that senders could connect and are
+/// never heard, or that several read.
 pub fn refuse_strays(addresses: &[&ListenAddress]) -> Result<(), BindError> {
     let sockets = sockets()?;
     let taken: Vec<usize> = addresses.iter().filter_map(|address| chosen(&sockets, address)).collect();
@@ -66,13 +67,13 @@ fn is_exactly(real: SocketAddr, asked: SocketAddr) -> bool {
     (real.ip(), real.port()) == (asked.ip(), asked.port())
 }
 
-/// On a host without IPv6 `[::]` is every address of IPv4, for a service manager as for us.
+/// On a host without IPv6, `[::]` means all IPv4 addresses, for a service manager as for the relay.
 fn is_all_of_ipv4(real: SocketAddr, asked: SocketAddr) -> bool {
     let all = asked.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && real.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     all && real.port() == asked.port()
 }
 
-/// What a `[[listen]]` that takes it would be called.
+/// The address of a `[[listen]]` that would take the socket.
 fn described(socket: &Socket) -> String {
     let (Ok(kind), Ok(real)) = (socket.r#type(), socket.local_addr()) else { return "no socket".to_owned() };
     let (inet, unix) = match kind {
@@ -123,10 +124,10 @@ mod tests {
         assert!(!takes(&stream, &format!("tcp://127.0.0.1:{port}")));
     }
 
-    /// As systemd makes them with `BindIPv6Only=ipv6-only`.
+    /// Sockets as systemd makes them with `BindIPv6Only=ipv6-only`.
     #[test]
     fn where_both_families_have_a_socket_each_is_its_own() {
-        // The port may be somebody's in the other family.
+        // Another process may have the port in the other family.
         let (both, port) = std::iter::repeat_with(|| {
             let ipv4: Socket = UdpSocket::bind("0.0.0.0:0").unwrap().into();
             let port = ipv4.local_addr().unwrap().as_socket().unwrap().port();

@@ -1,5 +1,5 @@
-//! Making the sockets: everything that can be wrong with an address shows here, before anything runs, in words a
-//! person woken by it can act on. No runtime is needed and nothing is read.
+//! Makes the sockets. Every error in an address shows here, before anything runs, in words that a woken operator can act on. No
+//! runtime is needed and nothing is read.
 
 mod activation;
 mod name;
@@ -22,7 +22,7 @@ pub use name::{NameWatch, SocketFile};
 use super::{BACKLOG, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
 use crate::config::{ListenAddress, ListenTransport};
 
-/// Anybody on the host may log: the directory the socket is in decides who gets there.
+/// Every user of the host may log. The permissions of the socket's directory restrict who can.
 const SOCKET_MODE: u32 = 0o666;
 
 /// Why a listener could not be bound.
@@ -31,7 +31,7 @@ pub enum BindError {
     /// Not allowed to listen there.
     #[error("listen: cannot bind {0}: permission denied; {advice}", advice = may_bind(.0))]
     Denied(ListenAddress),
-    /// Somebody else listens there.
+    /// Another socket listens there.
     #[error("listen: cannot bind {0}: in use; {advice}", advice = who_listens(.0))]
     InUse(ListenAddress),
     /// This host does not have the address.
@@ -43,31 +43,31 @@ pub enum BindError {
     /// TLS was asked for without a certificate.
     #[error("listen: {0} needs a certificate: set `cert` and `key`, or listen on tcp://")]
     NoCertificate(ListenAddress),
-    /// Plain text is refused, and there is no certificate for anything else.
+    /// Plain text is refused, and there is no certificate for TLS.
     #[error(
         "listen: {0} refuses plain text and has no certificate, so nobody could ever log: set `cert` and `key`, or take \
          `plaintext = false` away"
     )]
     NeitherPlainNorTls(ListenAddress),
-    /// There is a file where the socket should be, and it is no socket.
+    /// The socket's path is a file that is no socket.
     #[error(
         "listen: cannot bind {0}: there is a file of this name, and it is no socket; move it away (docker makes a \
          directory of a bind mount whose source is missing)"
     )]
     NotASocket(ListenAddress),
-    /// A socket that was handed over and that no listener takes: its descriptor, and what it is.
+    /// No listener takes a socket that was handed over: its descriptor and address.
     #[error(
         "listen: descriptor {0} was handed over ({1}) and no `listen` address takes it, so nobody would be heard there; \
          name this very address in `listen` or LOGFERRY_LISTEN, or take it out of the .socket unit"
     )]
     Stray(RawFd, String),
-    /// A socket that was handed over and that two listeners take.
+    /// Several listeners take a socket that was handed over.
     #[error(
         "listen: descriptor {0} was handed over ({1}) and two `listen` addresses take it, so each sender would meet one of \
          them by chance; keep one"
     )]
     Contested(RawFd, String),
-    /// What was handed over cannot be had.
+    /// The sockets that were handed over cannot be used.
     #[error(
         "listen: cannot have the sockets that LISTEN_FDS says were handed over: {0}; unset LISTEN_FDS where nothing hands \
          any over"
@@ -78,7 +78,7 @@ pub enum BindError {
     Other(ListenAddress, &'static str, #[source] io::Error),
 }
 
-/// Takes an address: a socket that senders can reach from here on.
+/// Binds an address. Senders can reach the socket from here on.
 pub fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile>), BindError> {
     match address.transport() {
         ListenTransport::Udp(at) => Ok((inet(address, *at, Type::DGRAM)?, None)),
@@ -97,7 +97,7 @@ pub fn open(address: &ListenAddress) -> Result<(Socket, Option<SocketFile>), Bin
     }
 }
 
-/// A socket that somebody else has opened, as one of ours would be. How many may wait in it is his to say.
+/// Configures a socket that was handed over like one of the relay's own. Its backlog is its owner's decision.
 pub fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Socket, BindError> {
     let is_stream = !address.is_datagram();
     if address.is_tcp() {
@@ -109,8 +109,8 @@ pub fn made_ready(address: &ListenAddress, socket: Socket) -> Result<Socket, Bin
     Ok(socket)
 }
 
-/// Asks for a receive buffer of `wanted` bytes, beyond the host's limit where we may, and returns what we got (the
-/// kernel doubles what is asked for: its own book-keeping counts too).
+/// Requests a receive buffer of `wanted` bytes, beyond the host's limit if permitted, and returns the granted size. (The kernel
+/// doubles the request, because its own book-keeping counts too: socket(7).)
 pub fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> {
     let wanted = wanted.min(i32::MAX as usize / 2);
     if setsockopt(socket, sockopt::RcvBufForce, &wanted).is_err() {
@@ -119,12 +119,12 @@ pub fn grow_receive_buffer(socket: &Socket, wanted: usize) -> io::Result<usize> 
     socket.recv_buffer_size()
 }
 
-/// What the kernel would grant of `wanted` bytes: asked with a socket that is bound to nothing.
+/// The receive buffer that the kernel would grant. An unbound socket is used to find out.
 pub fn grantable_receive_buffer(wanted: usize) -> io::Result<usize> {
     grow_receive_buffer(&Socket::new(Domain::IPV4, Type::DGRAM, None)?, wanted)
 }
 
-/// Linux hands these on to every accepted connection: one call instead of four for each of them.
+/// Sets keepalive. Linux copies it to every accepted connection, which saves four calls for each of them.
 fn keep_alive(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
@@ -140,7 +140,7 @@ fn listen(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
 
 fn inet(address: &ListenAddress, at: SocketAddr, kind: Type) -> Result<Socket, BindError> {
     match try_inet(at, kind) {
-        // `[::]` means every address there is, and a host without IPv6 has those of IPv4.
+        // `[::]` means all addresses; a host without IPv6 has only IPv4 ones.
         Err(error) if at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
             try_inet((Ipv4Addr::UNSPECIFIED, at.port()).into(), kind)
         }
@@ -152,8 +152,8 @@ fn inet(address: &ListenAddress, at: SocketAddr, kind: Type) -> Result<Socket, B
 fn try_inet(at: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), kind, None)?;
     if kind == Type::STREAM {
-        // After a restart the old connections linger in TIME_WAIT. Not for UDP: there it would let two listeners
-        // share a port, and one of them get nothing.
+        // After a restart, old connections linger in TIME_WAIT. Not for UDP: there it would let two listeners share a port, and one
+        // of them would receive nothing.
         socket.set_reuse_address(true)?;
     }
     if at.is_ipv6() && at.ip().is_unspecified() {
@@ -178,18 +178,18 @@ fn unix(address: &ListenAddress, path: &Path, kind: Type) -> Result<(Socket, Soc
     Ok((socket, file))
 }
 
-/// Removes a socket file that a killed relay left behind: one on which nobody answers.
+/// Removes a socket file that a killed relay has left: a file on which nothing answers.
 fn clear_stale(address: &ListenAddress, path: &Path, name: &SockAddr, kind: Type) -> Result<(), BindError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(BindError::NotASocket(address.clone())),
         Ok(_) => {}
-        Err(_) => return Ok(()), // Nothing there, or bind will say what is wrong.
+        Err(_) => return Ok(()), // There is no file, or bind reports the error.
     }
     let other = |step| move |error| BindError::Other(address.clone(), step, error);
     let caller = Socket::new(Domain::UNIX, kind, None).map_err(other("opening a socket"))?;
     caller.set_nonblocking(true).map_err(other("making it non-blocking"))?;
     match caller.connect(name) {
-        // Any other answer comes from somebody: a full backlog, another kind of socket, a mode we do not pass.
+        // Any other result means that a process has the socket: a full backlog, another type of socket, a mode that denies access.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(other("removing the socket file a dead process left"))
         }
@@ -207,11 +207,11 @@ fn sorted(address: &ListenAddress, step: &'static str, error: io::Error) -> Bind
     }
 }
 
-/// Where `ss` shows nobody, or us.
+/// The hint for the case that `ss` shows no process, or this one.
 const OURS: &str =
     "if it is another `listen` of ours: [::] takes IPv4 too, and what changes at one port needs a restart";
 
-/// What an address needs that this process was not allowed to bind.
+/// The advice for an address that this process may not bind.
 fn may_bind(address: &ListenAddress) -> String {
     match address.path() {
         Some(path) => format!("{} must be writable for this user", path.parent().unwrap_or(path).display()),
@@ -223,7 +223,7 @@ fn may_bind(address: &ListenAddress) -> String {
     }
 }
 
-/// The command that shows who has an address.
+/// The command that shows which process has an address.
 fn who_listens(address: &ListenAddress) -> String {
     match address.transport() {
         ListenTransport::Udp(at) => format!("`ss -lunp 'sport = :{}'` shows by whom; {OURS}", at.port()),

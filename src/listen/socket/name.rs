@@ -1,5 +1,5 @@
-//! The name of a unix socket, and the watch over it: cleaners of temporary files remove it, volumes are made anew. Senders then
-//! find nobody, and the socket knows nothing of that; so the relay looks, and binds the name again.
+//! The name of a unix socket, and the watch over it. Cleaners of temporary files remove names, and volumes are recreated. Then
+//! senders find no socket, and the socket itself does not notice. So the relay looks for the name, and binds it again.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -22,14 +22,15 @@ use crate::log::Throttle;
 use crate::status::SharedListenerStatus;
 use crate::tasks::{spawn, spawn_blocking};
 
-/// How often the name is looked for.
+/// How often the relay looks for the name.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
-/// How often the log says that the name was bound again: whoever may write to the directory could fill the log.
+/// The least time between two log entries about a name that was bound again: a user who may write to the directory could fill the
+/// log.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// How long a stop waits for the name to be removed: its file system may hang.
 const REMOVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A unix socket's name in the file system. Dropping it removes the name, unless somebody has put another file there.
+/// A unix socket's name in the file system. Dropping it removes the name, unless another file has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -37,8 +38,7 @@ pub struct SocketFile {
     inode: u64,
 }
 
-/// Watches the name of a listener's unix socket. A listener of another kind, and a socket that was handed over, have no name
-/// of ours, and nothing is watched.
+/// Watches the name of a listener's unix socket. Other listeners, and sockets that were handed over, have no name to watch.
 pub struct NameWatch<T> {
     file: Arc<Mutex<Option<SocketFile>>>,
     task: Option<JoinHandle<()>>,
@@ -51,8 +51,8 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
-    /// Whether the name leads to somebody else, or to nobody. Where that cannot be told (a disk that fails, a directory that is
-    /// closed to us) it is ours still. The inode is held by the open socket, so that no other file has its number.
+    /// Whether the name is gone, or belongs to another file. An unclear case (a failing disk, a directory without access) counts as
+    /// not lost. The open socket keeps its inode, so no other file can have its number.
     fn is_lost(&self) -> bool {
         match fs::symlink_metadata(&self.path) {
             Ok(found) => (found.dev(), found.ino()) != (self.device, self.inode),
@@ -65,7 +65,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = |found: fs::Metadata| (found.dev(), found.ino()) == (self.device, self.inode);
         if fs::symlink_metadata(&self.path).is_ok_and(ours) {
-            // It may fail, and then the next start finds that nobody answers.
+            // On an error, the next start finds that nothing answers at the name.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -87,7 +87,7 @@ impl<T: Send + 'static> NameWatch<T> {
         Self { file, task, rebound }
     }
 
-    /// Waits for the reader of a socket that has got the name again. The one before has no name any more.
+    /// Waits for the reader of a new socket that is bound to the name. The previous socket has no name any more.
     pub async fn rebound(&mut self) -> T {
         match self.rebound.recv().await {
             Some(reader) => reader,
@@ -100,7 +100,7 @@ impl<T: Send + 'static> NameWatch<T> {
         if let Some(task) = self.task {
             task.abort();
             let file = self.file;
-            // Not on the thread that carries messages. A name that stays is found by the next relay.
+            // Not on the runtime's thread. A name that stays is removed by the next relay.
             let _ = timeout(REMOVE_WITHIN, spawn_blocking(move || drop(file.lock().take()))).await;
         }
     }
@@ -110,7 +110,7 @@ struct Watch<T> {
     address: ListenAddress,
     file: Arc<Mutex<Option<SocketFile>>>,
     rebinds: Counter,
-    /// The listener's status: whether senders find it.
+    /// The listener's status: whether senders find the socket.
     state: SharedListenerStatus,
     prepare: fn(Socket) -> io::Result<T>,
 }
@@ -145,7 +145,7 @@ impl<T> Watch<T> {
                 }
                 Err(problem) => {
                     if let BindError::Other(..) = problem {
-                        // A name without a reader is as good as none, and is bound again.
+                        // A name without a reader is useless. It is removed, so that it is bound again.
                         let file = self.file.clone();
                         let _ = spawn_blocking(move || remove(&file)).await;
                     }
@@ -164,7 +164,7 @@ impl<T> Watch<T> {
     }
 }
 
-/// Binds the name again where it is lost. `None`: it is there, or the listener has ended.
+/// Binds the name again if it is lost. `None`: it is not lost, or the listener has ended.
 fn bind_again(address: &ListenAddress, file: &Mutex<Option<SocketFile>>) -> Option<Result<Socket, BindError>> {
     let mut file = file.lock();
     if !file.as_ref()?.is_lost() {
@@ -177,7 +177,7 @@ fn bind_again(address: &ListenAddress, file: &Mutex<Option<SocketFile>>) -> Opti
     Some(bound)
 }
 
-/// Removes the name and keeps the watch over it.
+/// Removes the name, and keeps the watch over it.
 fn remove(file: &Mutex<Option<SocketFile>>) {
     if let Some(file) = file.lock().as_ref()
         && !file.is_lost()
