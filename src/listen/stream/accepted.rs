@@ -1,5 +1,5 @@
-//! One accepted socket, TCP or unix, plain or with TLS over it, as a stream of bytes that can be read out to the last
-//! one. What the bytes mean is not known here.
+//! One accepted socket, TCP or unix, plain or with TLS, as a stream of bytes that can be read out to the last byte. This module
+//! does not interpret the bytes.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read};
@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// Bytes that one read may take, whoever's turn it is: all connections of a thread share one buffer.
+/// Bytes that one read may take. All connections of a thread share one buffer.
 const SCRATCH: usize = 64 * 1024;
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -28,7 +28,7 @@ thread_local! {
 pub enum End {
     /// The peer closed the connection in good order.
     Clean,
-    /// The connection broke; or TLS ended without saying so, which anybody on the way could have done.
+    /// The connection broke, or TLS ended without close_notify, which an attacker on the path can cause.
     Broken,
 }
 
@@ -43,10 +43,10 @@ pub enum StreamSocket {
     Unix(UnixStream),
 }
 
-/// What messages come through.
+/// An accepted connection, plain or with TLS.
 pub enum Connection {
     Plain(AcceptedSocket),
-    /// Boxed, because most connections are plain and should not pay for it.
+    /// Boxed, because most connections are plain and should not take its memory.
     Tls(Box<TlsStream<AcceptedSocket>>),
 }
 
@@ -55,49 +55,50 @@ impl AcceptedSocket {
         Self { socket, held_only: false }
     }
 
-    /// From now on reads only take what the kernel holds, and "pending" means that it holds nothing more and no wake-up
-    /// will come. The runtime cannot say that: it may not have heard yet of bytes that are there, and it answers
-    /// "pending" as well when it is another task's turn.
+    /// From now on, reads take only what the kernel holds, and "pending" means that the kernel holds nothing more and no wake-up
+    /// will come. The runtime cannot tell this: it may not know yet of bytes that are there, and it also answers "pending" when it
+    /// is another task's turn.
     pub fn held_only(&mut self) {
         self.held_only = true;
     }
 
-    /// Whether the peer has closed its side or the connection is broken, also behind bytes that were not read yet.
+    /// Whether the peer has closed its side or the connection is broken, even if unread bytes come first.
     pub fn peer_has_left(&self) -> bool {
         let fd = match &self.socket {
             StreamSocket::Tcp(socket) => socket.as_fd(),
             StreamSocket::Unix(socket) => socket.as_fd(),
         };
         let mut asked = [PollFd::new(fd, PollFlags::from_bits_retain(POLLRDHUP))];
-        // An error asks again.
+        // An error counts as "no"; the caller asks again later.
         poll(&mut asked, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Answers are sent as they are written, and not when the sender's kernel has acknowledged the answer before them, a round trip
-    /// later: meanwhile the sender would have its lines on the way for twice as long.
+    /// Sends answers when they are written (TCP_NODELAY). Otherwise an answer would wait until the sender's kernel has acknowledged
+    /// the one before, a round trip later, and the sender would have its lines in flight for twice as long.
     pub fn answer_at_once(&self) {
         if let StreamSocket::Tcp(socket) = &self.socket {
-            // It fails only on a connection that is gone already.
+            // An error means that the connection is gone already.
             let _ = socket.set_nodelay(true);
         }
     }
 
-    /// Makes the coming close a reset, of which the sender hears with its next write.
+    /// Makes the coming close a reset, which the sender notices at its next write. A unix socket needs none: after a close the next
+    /// write fails.
     pub fn reset_on_close(&self) {
         if let StreamSocket::Tcp(socket) = &self.socket {
-            // It fails only on a connection that is gone already. A closed unix socket fails the next write anyway.
+            // An error means that the connection is gone already.
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// The first byte, left where it is; nothing if the peer closed before it sent one.
+    /// Peeks at the first byte; `None`: the peer has closed before it sent one.
     pub fn poll_first_byte(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
         let mut byte = [0];
         let count = ready!(self.poll_peek(&mut byte, cx))?;
         Poll::Ready(Ok((count > 0).then_some(byte[0])))
     }
 
-    /// The next bytes, left where they are: how many; 0 if the peer has closed before another one.
+    /// Peeks at the next bytes and returns their number; 0: the peer has closed before another one.
     pub fn poll_peek(&self, bytes: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let StreamSocket::Tcp(socket) = &self.socket else {
             unreachable!("only TCP listeners have a certificate, or a proxy in front of them")
@@ -108,7 +109,7 @@ impl AcceptedSocket {
         }
     }
 
-    /// Takes bytes that [`AcceptedSocket::poll_peek`] has found: they are there, whatever the runtime knows.
+    /// Takes bytes that [`AcceptedSocket::poll_peek`] has found. They are there, even if the runtime does not know of them.
     pub fn take_held(&self, bytes: &mut [u8]) -> io::Result<()> {
         let StreamSocket::Tcp(socket) = &self.socket else { unreachable!("they were found on TCP") };
         let mut taken = 0;
@@ -124,7 +125,7 @@ impl AcceptedSocket {
     }
 }
 
-/// Asks the kernel, past the runtime.
+/// Asks the kernel directly, without the runtime.
 fn held<T>(mut ask: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
     loop {
         match ask() {
@@ -154,7 +155,7 @@ impl AsyncRead for AcceptedSocket {
     }
 }
 
-/// For TLS and RELP, which answer. A listener never writes of its own accord.
+/// TLS and protocols with answers write. A listener writes nothing on its own.
 impl AsyncWrite for AcceptedSocket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().socket {
@@ -186,17 +187,18 @@ impl Connection {
         }
     }
 
-    /// Ready when there may be something to take. Asks the socket alone: of TLS all that was taken in must have been taken.
+    /// Ready when there may be something to read. This checks only the socket: bytes that TLS has decrypted must have been taken
+    /// before.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // An error comes again when it is read.
+        // An error comes again at the next read.
         match &self.socket().socket {
             StreamSocket::Tcp(socket) => socket.poll_read_ready(cx).map(drop),
             StreamSocket::Unix(socket) => socket.poll_read_ready(cx).map(drop),
         }
     }
 
-    /// Takes as much as there is and fits, at most `max` bytes. The buffer is everybody's, so nothing may stay in it: an idle
-    /// connection holds none.
+    /// Takes as many bytes as there are and fit, at most `max`. All connections share the buffer, so no bytes stay in it, and an
+    /// idle connection has no buffer.
     pub fn poll_take(&mut self, max: usize, cx: &mut Context<'_>, on_bytes: impl FnOnce(&[u8])) -> Poll<Option<End>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(&mut buffer[..max.min(SCRATCH)]);
@@ -250,7 +252,7 @@ impl Connection {
     }
 }
 
-/// Passes on what is pending, so that `?` is for errors alone.
+/// Swaps the nesting, so that `?` applies to errors alone.
 fn transposed<T>(poll: Poll<io::Result<T>>) -> io::Result<Poll<T>> {
     match poll {
         Poll::Ready(Ok(done)) => Ok(Poll::Ready(done)),

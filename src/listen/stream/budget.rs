@@ -1,25 +1,25 @@
-//! The memory that messages take which have begun and not ended, and answers that nobody has read.
+//! Limits the memory of incomplete messages and of unread answers.
 //!
-//! Each connection may hold a little. What is beyond that is reserved out of a budget that all connections of a listener have in
-//! common, so that many which never end their messages hold no more than that.
+//! Each connection may hold a little. More is reserved from a budget that all connections of a listener share, so that many
+//! connections with incomplete messages do not hold more than that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that each connection may hold without a reservation: most messages that come in two parts are shorter.
+/// Bytes that a connection may hold without a reservation: most messages that come in two parts are shorter.
 const UNCOUNTED: usize = 1024;
 
-/// The part of a budget that one peer may have: one in so many. Nobody is left without memory by a single neighbour.
+/// One peer may have one in so many parts of a budget, so that a single peer does not take all of it.
 const SHARE: usize = 2;
 
-/// What the connections of a listener, or those of one peer, have reserved in all.
+/// The reserved bytes of all connections of a listener, or of one peer.
 #[derive(Clone, Default)]
 pub struct Budget(Arc<AtomicUsize>);
 
-/// What one connection has reserved, until it is dropped.
+/// The reservation of one connection, until it is dropped.
 pub struct Reservation {
     all: Budget,
-    /// What those of its peer have reserved, where senders have an address.
+    /// The reserved bytes of its peer's connections, if senders have an address.
     peer: Option<Budget>,
     /// Bytes.
     bytes: usize,
@@ -45,8 +45,8 @@ impl Budget {
 }
 
 impl Reservation {
-    /// The connection holds so many bytes now. False: with them all connections would hold more than `max`, or those of its peer
-    /// more than their share. It must let go of all of them then.
+    /// Changes the reservation to `bytes`. False: all connections would exceed `max`, or those of the peer would exceed its share.
+    /// Then the connection must release all of them.
     #[must_use]
     pub fn resize(&mut self, bytes: usize, max: usize) -> bool {
         let bytes = bytes.saturating_sub(UNCOUNTED);
@@ -63,7 +63,7 @@ impl Reservation {
         has_room
     }
 
-    /// The connection holds nothing any more.
+    /// Releases all bytes.
     pub fn release(&mut self) {
         self.give_back(self.bytes);
         self.bytes = 0;

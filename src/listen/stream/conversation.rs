@@ -1,5 +1,4 @@
-//! A session with everything that it needs except for the socket: where its messages go, what they are counted by, what memory
-//! they may take.
+//! A session with everything that it needs except for the socket: the ingest for its messages, counters, and memory.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -24,10 +23,10 @@ use crate::spool::Origin;
 
 pub struct Conversation<'a> {
     pub session: AnySession,
-    /// What is owed to a sender that is answered. Boxed: sessions without answers should not pay for it.
+    /// The pending answers. Boxed, because sessions without answers should not take its memory.
     pub replies: Option<Box<Replies>>,
     pub ingest: Box<Ingest>,
-    /// The bytes that the session holds, and those of answers.
+    /// The bytes that the session and its answers hold.
     pub reservation: Reservation,
     pub limits: &'a Limits,
     pub metrics: &'a ListenMetrics,
@@ -44,7 +43,7 @@ impl Conversation<'_> {
         self.call(&self.metrics.cut.max_frame, |session, _, answers| session.opened(now, answers));
     }
 
-    /// Takes the next bytes. It is up to the caller to hand over what comes of them. An error: the connection has to end.
+    /// Feeds the next bytes to the session. The caller hands the resulting messages over. An error: the connection has to end.
     pub fn feed(&mut self, bytes: &[u8], now: Instant) -> Result<(), Violation> {
         self.metrics.bytes.inc_by(bytes.len() as u64);
         self.ingest.begin(bytes.len());
@@ -60,7 +59,7 @@ impl Conversation<'_> {
                 None if self.session.has_begun() => RefusalReason::Broken(spoken, violation.clone()),
                 None => RefusalReason::NotSpoken(spoken, violation.clone()),
             });
-            // What it owes is answered first.
+            // The session sends its pending answers before the connection ends.
             if self.session.phase() == Phase::Closing {
                 return self.reserve();
             }
@@ -68,7 +67,7 @@ impl Conversation<'_> {
         fed.and_then(|()| self.reserve())
     }
 
-    /// Does what is due, and returns when the session wants to be called next. An error: the connection has to end.
+    /// Calls the session's timer, and returns the time of the next call. An error: the connection has to end.
     pub fn timer(&mut self, now: Instant) -> Result<Option<Instant>, Violation> {
         let was_opening = self.session.phase() == Phase::Opening;
         let next = self.call(&self.metrics.cut.frame_timeout, |session, sink, _| session.timer(now, sink));
@@ -80,7 +79,7 @@ impl Conversation<'_> {
         next
     }
 
-    /// Reserves the memory that the session holds; without it, the session gives up what it can. An error: the connection has
+    /// Reserves the memory that the session holds. If there is none, the session gives up what it can. An error: the connection has
     /// to end.
     pub fn reserve(&mut self) -> Result<(), Violation> {
         let memory = self.session.memory() + self.replies.as_ref().map_or(0, |replies| replies.memory());
@@ -95,12 +94,12 @@ impl Conversation<'_> {
         given_up
     }
 
-    /// The relay stops, and nothing more is read.
+    /// Tells the session that the relay stops and reads nothing more.
     pub fn stopping(&mut self) {
         self.call(&self.metrics.cut.max_frame, |session, _, answers| session.stopping(answers));
     }
 
-    /// The connection has ended. It is up to the caller to hand over what comes of that.
+    /// Tells the session that the connection has ended. The caller hands the resulting messages over.
     pub fn closed(&mut self, how: Closed) {
         if how == Closed::Clean {
             self.ingest.begin(0);
@@ -111,7 +110,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// How long the sender may wait for an answer; `None`: for ever.
+    /// How long the sender may wait for an answer; `None`: without limit.
     pub fn max_wait(&self) -> Option<Duration> {
         self.ingest.max_wait().filter(|_| self.session.conduct().holds_briefly)
     }
@@ -120,7 +119,7 @@ impl Conversation<'_> {
         self.refusals.refuse(self.ingest.peer(), reason);
     }
 
-    /// Calls the session, and counts its messages, those that are cut at `cut` too.
+    /// Calls the session, and counts its messages, and those that are cut at `cut`.
     fn call<T>(&mut self, cut: &Counter, call: impl FnOnce(&mut AnySession, &mut Counted<'_>, &mut Vec<u8>) -> T) -> T {
         let mut nobody = Vec::new();
         let (tickets, answers) = match &mut self.replies {
@@ -138,9 +137,9 @@ impl Conversation<'_> {
             last_refused: None,
         };
         let called = call(&mut self.session, &mut sink, answers);
-        // What should have had a ticket has none only where the session has come to its end: nobody has it.
+        // A batch without a ticket remains only if the session has come to its end. It is dropped.
         let Counted { batch, done, last_refused, .. } = sink;
-        // Only the last of a read: a flood of what is no message must not cost more than counting it.
+        // Reports only the last one of a read: a flood of data that is no message must not cost more than counting it.
         if let Some(reason) = last_refused {
             self.refusals.report(self.ingest.peer(), &reason);
         }
@@ -153,10 +152,10 @@ impl Conversation<'_> {
     }
 }
 
-/// Puts messages into the ingest, and counts them: those of a batch that has a ticket when it is handed over, others at once.
+/// Passes messages to the ingest and counts them: those of a batch with a ticket when it is handed over, others at once.
 struct Counted<'a> {
     ingest: &'a mut Ingest,
-    /// The answers that a session owes.
+    /// The answers that the session owes.
     tickets: Option<&'a mut VecDeque<Ticket>>,
     batch: Count,
     done: Count,

@@ -1,5 +1,5 @@
-//! What one connection goes through, from its first byte to its end, whatever its protocol: the driver of a session. It owns the
-//! socket, the limits, the turns, the waiting and the end; what the bytes mean is the session's.
+//! The driver of a session: serves one connection from its first byte to its end, whatever its protocol. It owns the socket, the
+//! limits, the turns, the waits and the end. The session interprets the bytes.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -23,7 +23,7 @@ use crate::metrics::ListenMetrics;
 use crate::protocol::session::{AnySession, Closed, Phase, Protocol, Refusal, Session, Violation};
 use crate::spool::Turn;
 
-/// Bytes that are read at a time before a session is opened: an opening with its offers is shorter.
+/// Bytes that are read at a time before a session is open: an opening with its offers is shorter.
 const FIRST_BYTES: usize = 512;
 
 /// Serves a connection until it ends.
@@ -46,7 +46,7 @@ pub fn serve<'a>(
         Box::new(Replies::new())
     });
     let (refusals, notices) = (&rules.refusals, &rules.notices);
-    // Boxed: what is moved takes its place in each connection twice.
+    // Boxed, because a moved value takes its memory in each connection's future twice.
     let conversation =
         Box::new(Conversation { session, replies, ingest, reservation, limits, metrics, refusals, notices, chunks });
     drive(socket, rules, conversation, shutdown)
@@ -66,11 +66,12 @@ async fn drive(
         Ended::Clean => {
             driver.conversation.closed(Closed::Clean);
             driver.conversation.ingest.flush().await;
-            // So that a sender that has said goodbye knows that all of it was read. Whether it still listens is its business.
+            // Tells a sender that has closed its side that all its bytes were read. It need not listen.
             let _ = timeout(limits.handshake_timeout, poll_fn(|cx| driver.connection.poll_shutdown(cx))).await;
         }
         Ended::Broken => {
-            // Who speaks something else hears of it at once, and does not wait for an answer. Docker's drivers notice nothing but a reset.
+            // A reset tells a sender of another protocol at once, so that it does not wait for an answer. Docker's drivers notice
+            // only a reset.
             let session = &driver.conversation.session;
             if session.foreign().is_some() || !session.conduct().answers || session.conduct().holds_briefly {
                 driver.connection.socket().reset_on_close();
@@ -83,7 +84,7 @@ async fn drive(
             driver.conversation.closed(Closed::Stopped);
         }
         Ended::ReadOut => {
-            // At once behind the last read: what is written in between is lost. Handing on what was read can wait.
+            // The reset comes directly after the last read: messages that are written in between are lost. The last batch can wait.
             driver.connection.socket().reset_on_close();
             driver.conversation.closed(Closed::Stopped);
             let Driver { connection, conversation, .. } = driver;
@@ -97,11 +98,11 @@ async fn drive(
 enum Ended {
     /// The peer closed the connection in good order.
     Clean,
-    /// The connection broke, or is of no more use.
+    /// The connection broke, or is useless.
     Broken,
-    /// The session has said all that it had to say.
+    /// The session has sent everything that it had to send.
     Finished,
-    /// The relay stops, and what the kernel held is read.
+    /// The relay stops, and the bytes that the kernel held are read.
     ReadOut,
 }
 
@@ -114,21 +115,21 @@ impl From<End> for Ended {
     }
 }
 
-/// What to do next.
+/// The next action.
 enum Next {
     Read,
-    /// The session wants to be called.
+    /// Call the session's timer.
     Overdue,
     End(Ended),
 }
 
-/// What reading came to.
+/// The result of reading.
 enum Taken {
     /// There may be more.
     Full,
-    /// Nothing more has come so far.
+    /// Nothing more is there now.
     All,
-    /// Nothing more will come, or nothing that is of use.
+    /// Nothing more will come, or nothing useful.
     Last(Ended),
 }
 
@@ -136,8 +137,7 @@ struct Driver<'a, 'b> {
     connection: Connection,
     conversation: &'b mut Conversation<'a>,
     timer: Timer,
-    /// There may be something to read that the socket does not tell of, as the first message that came together with the end of
-    /// a handshake.
+    /// There may be bytes that the socket does not report, such as a first message that came together with the end of a handshake.
     may_hold_more: bool,
 }
 
@@ -179,7 +179,7 @@ impl Driver<'_, '_> {
         }
     }
 
-    /// Ready when there is something to read or to do. Answers what can be answered.
+    /// Ready when there is something to read or to do. Sends answers that are ready.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if self.poll_replies(cx).is_err() {
             return Poll::Ready(Next::End(Ended::Broken));
@@ -204,11 +204,11 @@ impl Driver<'_, '_> {
         if self.may_hold_more || self.connection.poll_readable(cx).is_ready() {
             return Poll::Ready(Next::Read);
         }
-        // Only when all that came was read: a sender that we did not read is not late.
+        // Checked only when everything is read: a sender whose bytes the relay has not read is not late.
         self.timer.poll(cx).map(|()| Next::Overdue)
     }
 
-    /// Answers what is in the spool. An error: the connection has to end.
+    /// Answers messages that are in the spool. An error: the connection has to end.
     fn poll_replies(&mut self, cx: &mut Context<'_>) -> Result<(), Violation> {
         let Conversation { session, replies: Some(replies), .. } = &mut *self.conversation else { return Ok(()) };
         replies.poll_receipts(session, cx);
@@ -216,10 +216,10 @@ impl Driver<'_, '_> {
         self.conversation.reserve()
     }
 
-    /// Waits for the turn to be read, which lasts until what is returned is dropped; `None`: there is something else to do.
+    /// Waits for the turn to be read, which lasts until the result is dropped; `None`: there is something else to do.
     ///
-    /// A few connections at a time are read and hand over: a thousand hold no more memory than a few. One whose session is not
-    /// open yet needs no turn, which may be long in coming while the spool is full, and is read only a little.
+    /// Only a few connections at a time are read and hand over, so that a thousand need no more memory than a few. A connection
+    /// whose session is not open yet needs no turn and is read only a little, because a turn can take long while the spool is full.
     async fn turn(&mut self, shutdown: &mut watch::Receiver<bool>) -> Option<Option<Turn>> {
         if self.conversation.session.phase() == Phase::Opening {
             return Some(None);
@@ -228,14 +228,14 @@ impl Driver<'_, '_> {
             return Some(Some(turn));
         }
         match self.conversation.session.conduct().answers {
-            // Boxed, as what it needs would make every connection larger.
+            // Boxed, because its state would make every connection larger.
             true => Box::pin(self.answer_until_turn(shutdown)).await,
             false => Some(self.conversation.ingest.turn().await),
         }
     }
 
-    /// Waits for the turn, as long as the spool is full. Meanwhile others hand over, and what of ours has come into the spool is
-    /// answered.
+    /// Waits for the turn while the spool is full. Meanwhile other connections hand over, and messages of this one that reach the
+    /// spool are answered.
     async fn answer_until_turn(&mut self, shutdown: &mut watch::Receiver<bool>) -> Option<Option<Turn>> {
         let mut turn = pin!(self.conversation.ingest.turn());
         let turn = poll_fn(|cx| {
@@ -256,7 +256,7 @@ impl Driver<'_, '_> {
         }
     }
 
-    /// Reads what there is, as much as a turn may bring. It is up to the caller to hand it over.
+    /// Reads the available bytes, at most as many as a turn allows. The caller hands the messages over.
     fn read(&mut self, cx: &mut Context<'_>) -> Taken {
         let Self { connection, conversation, .. } = self;
         let max = if conversation.session.phase() == Phase::Opening { FIRST_BYTES } else { usize::MAX };
@@ -283,27 +283,28 @@ impl Driver<'_, '_> {
         }
     }
 
-    /// Has the session do what is due, and be called when it wants to.
+    /// Calls the session's timer, and sets the time of the next call.
     fn set_timer(&mut self, now: Instant) -> Result<(), Violation> {
         self.timer.set(self.conversation.timer(now)?);
         Ok(())
     }
 
-    /// Hands over what was read. Waits for room, but never for long where the sender cannot be made to wait.
+    /// Hands the messages over. Waits for room, but never long if the sender cannot be made to wait.
     async fn hand_over(&mut self, shutdown: &mut watch::Receiver<bool>) {
         let Conversation { session, replies, ingest, .. } = &mut *self.conversation;
         let Some(replies) = replies.as_mut().filter(|_| session.conduct().answers) else {
             return ingest.flush().await;
         };
-        // What has no ticket is for nobody; but messages that were refused are counted with it.
+        // A batch without a ticket is dropped. `take` is called because it counts refused messages.
         drop(ingest.take());
         if !replies.tickets.is_empty() {
-            // Boxed, as what it needs would make every connection larger.
+            // Boxed, because its state would make every connection larger.
             Box::pin(self.deliver(shutdown)).await;
         }
     }
 
-    /// Waits for room in the spool's queue, and with it the sender waits, for as long as it takes, may and is there.
+    /// Hands over the tickets. Waits for room in the spool's queue, and the sender waits with it: as long as it takes, as the
+    /// sender may wait, and as it is connected.
     async fn deliver(&mut self, shutdown: &mut watch::Receiver<bool>) {
         let Self { connection, conversation, .. } = self;
         let max_wait = conversation.max_wait();
@@ -322,7 +323,7 @@ impl Driver<'_, '_> {
                     continue;
                 }
                 () = stopping(shutdown) => Refusal::Stopping,
-                // It keeps what it has.
+                // The sender keeps its messages.
                 lost = poll_fn(|cx| replies.poll_lost(connection, max_wait, cx)) => {
                     if lost == Lost::Overdue {
                         refusals.refuse(ingest.peer(), &RefusalReason::MaxWait);
@@ -336,7 +337,7 @@ impl Driver<'_, '_> {
         replies.tickets.shrink_to_fit();
     }
 
-    /// The relay stops.
+    /// Serves the connection's end when the relay stops.
     async fn stop(&mut self) -> Ended {
         match self.conversation.session.conduct().answers {
             true => Box::pin(self.answer_the_last()).await,
@@ -344,7 +345,7 @@ impl Driver<'_, '_> {
         }
     }
 
-    /// Takes what the kernel still holds. The last of it is not handed over yet.
+    /// Reads the bytes that the kernel still holds. The last batch is not handed over yet.
     async fn read_out(&mut self) -> Ended {
         self.connection.socket().held_only();
         let patience = Instant::now() + DRAIN_PATIENCE;
@@ -364,20 +365,20 @@ impl Driver<'_, '_> {
         Ended::ReadOut
     }
 
-    /// Takes nothing more. What the spool takes now is answered.
+    /// Reads nothing more. Messages that the spool takes now are answered.
     async fn answer_the_last(&mut self) -> Ended {
         self.conversation.stopping();
         let answered = poll_fn(|cx| match self.poll_next(cx) {
             Poll::Ready(Next::End(ended)) => Poll::Ready(ended),
-            // A session that is closing is not read any more.
+            // A closing session is not read any more.
             Poll::Ready(Next::Read | Next::Overdue) => Poll::Ready(Ended::Broken),
             Poll::Pending => Poll::Pending,
         });
         timeout(DRAIN_PATIENCE, answered).await.unwrap_or(Ended::Broken)
     }
 
-    /// Ends the connection and waits until the sender has heard so. Closing it while bytes of the sender are unread would reset
-    /// it, and take away answers that the sender has not read yet.
+    /// Closes the sending side, and waits for the sender's end. Closing while the sender's bytes are unread would reset the
+    /// connection, and answers that the sender has not read yet would be lost.
     async fn say_goodbye(&mut self) {
         let goodbye = async {
             let said = poll_fn(|cx| self.connection.poll_shutdown(cx)).await;

@@ -1,16 +1,16 @@
-//! `tcp://`, `tcp+tls://` and `unix://`, all alike: accepting connections, within limits, whatever goes wrong with one
-//! of them.
+//! `tcp://`, `tcp+tls://`, `unix://` and the other protocols over streams: accepts connections within limits. An error of one
+//! connection does not affect others.
 //!
-//! - here          accepting connections
-//! - `peers`       how many connections each peer has, and what they hold
-//! - `proxied`     for whom a proxy speaks
-//! - `opening`     plain text or TLS
-//! - `driver`      what a connection goes through, from its first byte to its end
-//! - `conversation` a session with all that it needs except for the socket
-//! - `replies`     what is owed to a sender that is answered
-//! - `budget`      memory for messages that have not ended
-//! - `timer`       when a session wants to be called
-//! - `accepted`    an accepted socket, and how it is read out to the last byte
+//! - here          accepts connections
+//! - `peers`       counts the connections of each peer and their memory
+//! - `proxied`     reads the PROXY protocol's header
+//! - `opening`     distinguishes plain text and TLS
+//! - `driver`      serves a connection from its first byte to its end
+//! - `conversation` a session with everything that it needs except for the socket
+//! - `replies`     batches and answers of a session that answers
+//! - `budget`      the memory of incomplete messages
+//! - `timer`       the time of a session's next call
+//! - `accepted`    an accepted socket, which can be read out to the last byte
 
 pub(super) mod accepted;
 pub(super) mod budget;
@@ -50,17 +50,17 @@ use crate::protocol::splunk::Acks;
 use crate::status::SharedListenerStatus;
 use crate::tasks::spawn;
 
-/// How long to wait when the system has no descriptor or memory left for a connection…
+/// The first pause after the system had no descriptor or memory for a connection…
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-/// …and how long when it still has none, however often we tried: the pause doubles up to this.
+/// …and the longest: the pause doubles up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Channels of HEC that are remembered: 1 MB. Docker's driver uses another one for each request.
+/// HEC channels that are remembered: 1 MB. Docker's driver uses a new one for each request.
 const MAX_CHANNELS: usize = 10_000;
-/// How long a channel is remembered that is not used. It is Splunk's default.
+/// How long an unused channel is remembered. This is Splunk's default.
 const CHANNEL_IDLE: Duration = Duration::from_secs(600);
 
-/// Connections there can be, whatever the limit that is set.
+/// The most connections, whatever `max-connections` says.
 const MAX_PLACES: u32 = 1 << 24;
 
 pub fn start(
@@ -82,16 +82,16 @@ pub fn start(
     spawn(async move {
         let mut listener = listener;
         acceptor.accept_until_stopped(&mut listener, &mut name).await;
-        // No new sender finds us from here on. Those whom the kernel has let in already may have sent something; where
-        // the socket stays, the relay after us lets them in.
+        // From here on, no new sender finds the socket. Connections that the kernel has accepted already may contain messages. If
+        // the socket was handed over, the next relay accepts them.
         name.remove().await;
         if !handed_over {
             acceptor.accept_held(&listener);
         }
         drop(listener);
-        // Only now are connections reset: a sender that came again while there was a listener would speak to nobody.
+        // Connections are reset only now: a sender that reconnected while the listener existed would not be heard.
         end.send_replace(true);
-        // Every connection gives its place back when it is over.
+        // Waits for the end of all connections: each returns its permit.
         let _ = acceptor.places.acquire_many(MAX_PLACES).await;
         let _ = heartbeat.await;
     })
@@ -99,25 +99,26 @@ pub fn start(
 
 struct Acceptor {
     rules: watch::Receiver<Arc<Rules>>,
-    /// A place for each connection.
+    /// A permit for each connection.
     places: Arc<Semaphore>,
     senders: Arc<Senders>,
     state: SharedListenerStatus,
-    /// True when nobody is let in any more.
+    /// True when no connection is accepted any more.
     shutdown: watch::Receiver<bool>,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Senders {
     peers: PeerTable,
     budget: Budget,
     memory: Memory,
     ingest: Ingest,
-    /// True when connections end, which is after nobody is let in any more.
+    /// True when connections end, which is later than `shutdown`.
     connections: watch::Receiver<bool>,
 }
 
-/// What is remembered of senders when their connections are gone: what may come again, and what they may ask for.
+/// State of senders that outlives their connections: chunks and entries that may come again, and acknowledgements that may be
+/// requested.
 pub struct Memory {
     pub chunks: SenderChunks,
     pub acks: Mutex<Acks>,
@@ -141,12 +142,12 @@ impl Acceptor {
                 biased;
                 () = stopping(&mut shutdown) => break,
                 rebound = name.rebound() => {
-                    // Those whom the kernel has let in by the old name are not left behind.
+                    // Accepts the connections that the kernel holds under the old name.
                     self.accept_held(&std::mem::replace(listener, rebound));
                     continue;
                 }
                 accepted = listener.accept() => accepted,
-                // Whoever could not be accepted has gone.
+                // The connection that could not be accepted has gone.
                 () = sleep(LONGEST_PAUSE), if is_failing => {
                     is_failing = false;
                     self.state.works();
@@ -163,7 +164,7 @@ impl Acceptor {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    // The watchdog tells of it.
+                    // The watchdog reports it.
                     is_failing = true;
                     self.state.fails(&error);
                     tokio::select! {
@@ -185,7 +186,7 @@ impl Acceptor {
         }
     }
 
-    /// `from`: its address, where senders have one.
+    /// Admits an accepted connection, or refuses it. `from`: the peer's address, if it has one.
     fn admit(&self, mut socket: AcceptedSocket, from: Option<IpAddr>) {
         let rules = self.rules.borrow().clone();
         rules.metrics.accepted.inc();
@@ -193,7 +194,7 @@ impl Acceptor {
             Ok(place) => place,
             Err(reason) => {
                 rules.refusals.refuse(from, &reason);
-                // So that the sender hears of it with its first write, not its second.
+                // The sender notices a reset at its first write, an orderly close at its second.
                 socket.reset_on_close();
                 return;
             }
@@ -213,7 +214,7 @@ impl Acceptor {
         });
     }
 
-    /// A place for a connection, for as long as what is returned lives. An error: why there is none.
+    /// Takes a permit for a connection. An error: the reason why there is none.
     fn place(&self, Rules { limits, .. }: &Rules, from: Option<IpAddr>) -> Result<OwnedSemaphorePermit, RefusalReason> {
         if from.is_some_and(|from| !limits.lets_in(from)) {
             return Err(RefusalReason::Allow);
@@ -224,7 +225,7 @@ impl Acceptor {
 }
 
 impl Senders {
-    /// `from`: the sender's address, which a proxy may have told.
+    /// Admits a connection and serves it in a task. `from`: the sender's address, possibly from a proxy's header.
     fn admit(
         self: &Arc<Self>,
         socket: AcceptedSocket,
@@ -241,7 +242,7 @@ impl Senders {
         };
         let metrics = rules.metrics.clone();
         let reservation = self.budget.reservation(slot.as_ref().map(|slot| slot.budget.clone()));
-        // Boxed: it would make the future of every connection larger by several times its size.
+        // Boxed, because it would make the future of every connection several times larger.
         let (mut ingest, shutdown) = (Box::new(self.ingest.clone()), self.connections.clone());
         ingest.set_peer(from);
         ingest.begin_connection();
@@ -254,7 +255,7 @@ impl Senders {
                     let conversation = (session, ingest, reservation);
                     driver::serve(socket, (&rules, &metrics), &memory.chunks, conversation, shutdown).await;
                 }
-                // Boxed: most connections speak syslog, and should not pay for it.
+                // Boxed, because most connections speak syslog and should not take its memory.
                 None => {
                     let served = http::serve(socket, (&rules, &metrics), memory, reservation, ingest, shutdown);
                     Box::pin(served).await;
@@ -266,14 +267,14 @@ impl Senders {
     }
 }
 
-/// A socket that the runtime waits for.
+/// A socket that is registered with the runtime.
 pub enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
-    /// An error: the system has no room for it among what is waited for.
+    /// Registers the socket. An error: the system has no room for it.
     pub fn tcp(socket: Socket) -> io::Result<Self> {
         TcpListener::from_std(socket.into()).map(Self::Tcp)
     }
@@ -282,7 +283,7 @@ impl Listener {
         UnixListener::from_std(socket.into()).map(Self::Unix)
     }
 
-    /// A connection, and its address where it has one.
+    /// Accepts a connection, and returns its address if it has one.
     async fn accept(&self) -> io::Result<(AcceptedSocket, Option<IpAddr>)> {
         Ok(match self {
             Self::Tcp(listener) => {
@@ -293,7 +294,7 @@ impl Listener {
         })
     }
 
-    /// Takes a connection that the kernel has ready. Asks the kernel itself: the runtime may not have heard of it yet.
+    /// Accepts a connection that the kernel holds. Asks the kernel directly, because the runtime may not know of it yet.
     fn accept_held(&self) -> io::Result<(AcceptedSocket, Option<IpAddr>)> {
         let listener = match self {
             Self::Tcp(listener) => SockRef::from(listener),
@@ -309,9 +310,9 @@ impl Listener {
     }
 }
 
-/// Whether an error of `accept` is about the connection that was to be accepted: it is gone, and the next one may be
-/// fine. Linux also passes on network errors that were pending on it. Anything else (no descriptor, no memory) would
-/// come back at once.
+/// Whether an error of `accept` concerns only the connection that it would have returned: that one is gone, and the next one may
+/// work. Linux also passes on network errors that were pending on that connection: accept(2). Any other error (no descriptor, no
+/// memory) would recur at once.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

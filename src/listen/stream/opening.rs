@@ -1,4 +1,4 @@
-//! Plain text or TLS: what a connection goes through before its first message can come.
+//! The opening of a connection before its first message: distinguishes plain text and TLS, and makes the handshake.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +15,7 @@ use super::accepted::{AcceptedSocket, Connection};
 /// The first byte of a TLS connection (content type "handshake"). No syslog message starts with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Finds out what is spoken. Nothing if the connection is over before a message could come.
+/// Detects plain text or TLS. `None`: the connection has ended before a message could come.
 pub async fn open(
     mut socket: AcceptedSocket,
     rules: &Rules,
@@ -24,7 +24,7 @@ pub async fn open(
 ) -> Option<Connection> {
     let Some(acceptor) = &rules.tls else { return Some(Connection::Plain(socket)) };
     let first = if rules.plaintext {
-        // No deadline: a container that logs in plain text may say its first word in a week.
+        // No deadline: a container that logs in plain text may be silent for a week.
         first_byte(&mut socket, shutdown).await
     } else {
         match timeout(rules.limits.handshake_timeout, first_byte(&mut socket, shutdown)).await {
@@ -46,11 +46,11 @@ pub async fn open(
         Ok(None) | Err(_) => return None,
     }
     let handshake = async {
-        // Nothing of it is read before it is its turn. The places are never closed.
+        // No bytes of a handshake are read before its turn. The semaphore is never closed.
         let _place = rules.handshakes.acquire().await;
         acceptor.accept(socket).await
     };
-    // In a box of its own: the state of a handshake is large, and most connections never have one.
+    // Boxed, because the state of a handshake is large, and most connections have none.
     let handshake = Box::pin(timeout(rules.limits.handshake_timeout, handshake));
     tokio::select! {
         biased;
@@ -67,7 +67,7 @@ pub async fn open(
     }
 }
 
-/// Waits for the first byte and leaves it there. At a shutdown, only looks for it.
+/// Waits for the first byte, without taking it. At a shutdown, only checks whether it is there.
 async fn first_byte(socket: &mut AcceptedSocket, shutdown: &mut watch::Receiver<bool>) -> io::Result<Option<u8>> {
     tokio::select! {
         biased;

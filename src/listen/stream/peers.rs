@@ -1,8 +1,8 @@
-//! How many connections each peer has at a listener, and what they hold, so that one neighbour does not take the places and
-//! the memory of all others.
+//! The connections and the memory of each peer at a listener, so that one peer does not take the places and the memory of all
+//! others.
 //!
-//! A peer is an IPv4 address, or the /64 of an IPv6 address: a host may use as many addresses of it as it likes. (Where many
-//! hosts share one, as on a LAN, they share its places.)
+//! A peer is an IPv4 address, or the /64 of an IPv6 address, because a host can use any number of addresses in its /64. (Hosts that
+//! share a /64, as on a LAN, also share its places.)
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -28,12 +28,12 @@ struct Entry {
 pub struct Slot {
     table: PeerTable,
     peer: IpAddr,
-    /// What all connections of this peer hold.
+    /// The reserved bytes of all connections of this peer.
     pub budget: Budget,
 }
 
 impl PeerTable {
-    /// A place for one more connection from `address`. `None`: its peer has `max` of them.
+    /// Takes a place for a connection from `address`. `None`: its peer has `max` of them.
     pub fn slot(&self, address: IpAddr, max: usize) -> Option<Slot> {
         let peer = peer_of(address);
         let mut entries = self.lock();
@@ -62,7 +62,7 @@ impl Drop for Slot {
     }
 }
 
-/// The peer that has an address, as far as an address tells.
+/// The peer to which an address belongs.
 fn peer_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

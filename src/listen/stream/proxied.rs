@@ -1,4 +1,4 @@
-//! The header of the PROXY protocol in front of a connection: taken off the socket, and nothing behind it.
+//! Takes the PROXY protocol's header off a connection, and nothing behind it.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,8 +13,9 @@ use super::super::{Rules, stopping};
 use super::accepted::AcceptedSocket;
 use crate::protocol::proxy::{MAX_HEADER, Reading, read};
 
-/// Waits for the header, and returns for whom `proxy` speaks, if not for itself. Nothing if the connection is over: it has none, or
-/// none in time. At a shutdown only what the kernel holds counts.
+/// Waits for the header, and returns the client's address in it; the inner `None`: the header names no client. The outer `None`:
+/// the connection has ended, because the peer has left, or the header is missing or late. At a shutdown, only bytes that the kernel
+/// holds count.
 pub async fn client(
     socket: &mut AcceptedSocket,
     proxy: Option<IpAddr>,
@@ -39,7 +40,7 @@ pub async fn client(
         Ok(Ok(Some(Reading::Header(_, client)))) => return Some(client),
         Ok(Ok(Some(_))) => RefusalReason::NoProxyHeader,
         Err(_) => RefusalReason::ProxyHeaderTimeout,
-        // It has gone, or the relay stops.
+        // The peer has disconnected, or the relay stops.
         Ok(Ok(None) | Err(_)) => {
             socket.reset_on_close();
             return None;
@@ -50,7 +51,7 @@ pub async fn client(
     None
 }
 
-/// Takes what is the header's, and leaves what is not. `None`: the peer has closed before it was whole.
+/// Takes the header's bytes and leaves all others. `None`: the peer has closed before the header was complete.
 fn poll_header(
     socket: &mut AcceptedSocket,
     header: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! What is owed to a sender that is answered: batches on their way into the spool, and answers on their way back.
+//! The pending answers of a session: batches on their way into the spool, and answers on their way to the sender.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,21 +16,21 @@ use crate::spool::{Batch, NotSpooled, Origin, Receipt};
 const MAX_UNANSWERED: usize = 16;
 /// Bytes of answers that the sender may leave unread before reading pauses.
 const MAX_UNREAD: usize = 64 * 1024;
-/// How often to look whether a sender that waits is still there.
+/// How often the driver checks whether a waiting sender is still connected.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What one connection is owed whose session answers.
+/// The pending batches and answers of one connection.
 pub struct Replies {
-    /// Batches that were read and are not handed over, in their order.
+    /// Batches that are read and not handed over yet, in order.
     pub tickets: VecDeque<Ticket>,
-    /// Batches that were handed over and are not in the spool yet, in their order.
+    /// Batches that are handed over and not in the spool yet, in order.
     receipts: VecDeque<(Receipt, Ack)>,
-    /// Bytes for the sender, `sent` of which it has.
+    /// Bytes for the sender. The first `sent` of them are sent.
     pub answers: Vec<u8>,
     sent: usize,
-    /// When to look whether the sender is still there, while nothing is read from it.
+    /// Times at which to check whether the sender is still connected, while nothing is read from it.
     looks: Interval,
-    /// Since when the sender waits for an answer.
+    /// When the sender began to wait for an answer.
     waits_since: Option<Instant>,
 }
 
@@ -42,16 +42,16 @@ pub struct Ticket {
     pub count: Count,
 }
 
-/// Why a sender is not waited for.
+/// Why the relay waits no longer for a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// The sender has left.
+    /// The sender has disconnected.
     Left,
     /// The sender has waited as long as it may.
     Overdue,
 }
 
-/// Messages.
+/// A number of messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     pub messages: u64,
@@ -84,22 +84,22 @@ impl Replies {
         }
     }
 
-    /// The sender waits from now on, if it does not already.
+    /// Notes that the sender waits from now on, unless it waits already.
     pub fn begin_to_wait(&mut self) {
         self.waits_since.get_or_insert_with(Instant::now);
     }
 
-    /// A batch was handed over.
+    /// Notes a batch that was handed over.
     pub fn expect(&mut self, receipt: Receipt, ack: Ack) {
         self.receipts.push_back((receipt, ack));
     }
 
-    /// Whether the sender is owed so much that it has to wait before more is read.
+    /// Whether so many answers are pending that reading must pause.
     pub fn are_many(&self, session: &AnySession) -> bool {
         self.receipts.len() >= MAX_UNANSWERED || self.answers.len() + session.owed() >= MAX_UNREAD
     }
 
-    /// Whether nothing is owed.
+    /// Whether no answer is pending.
     pub fn are_none(&self, session: &AnySession) -> bool {
         self.receipts.is_empty() && self.answers.is_empty() && session.owed() == 0
     }
@@ -109,7 +109,7 @@ impl Replies {
         self.answers.capacity()
     }
 
-    /// Has the session answer what is in the spool.
+    /// Lets the session answer batches that are in the spool.
     pub fn poll_receipts(&mut self, session: &mut AnySession, cx: &mut Context<'_>) {
         while let Some((receipt, ack)) = self.receipts.front_mut() {
             match Pin::new(receipt).poll(cx) {
@@ -126,11 +126,11 @@ impl Replies {
         if self.receipts.is_empty() && self.tickets.is_empty() {
             self.waits_since = None;
         }
-        // An idle session holds no memory.
+        // An idle session has no such memory.
         self.receipts.shrink_to_fit();
     }
 
-    /// Writes as much as the sender takes.
+    /// Writes as many bytes of answers as the connection takes.
     pub fn poll_write(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> io::Result<()> {
         while self.sent < self.answers.len() {
             match connection.poll_write(cx, &self.answers[self.sent..])? {
@@ -145,7 +145,7 @@ impl Replies {
         Ok(())
     }
 
-    /// Ready when the sender has waited for an answer for longer than it may; `None`: it may wait for ever.
+    /// Ready when the sender has waited for an answer as long as it may; `None`: it may wait without limit.
     pub fn poll_overdue(&mut self, max_wait: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
         let Some((since, max_wait)) = self.waits_since.zip(max_wait) else { return Poll::Pending };
         while since.elapsed() < max_wait {
@@ -154,8 +154,8 @@ impl Replies {
         Poll::Ready(())
     }
 
-    /// Ready when the sender is not there any more, or must not wait any longer. While nothing is read nothing else tells that it has left,
-    /// and one that has must not hold its place.
+    /// Ready when the sender has disconnected or may not wait any longer. While nothing is read from a sender, only this detects
+    /// that it has gone, so that it does not keep its place.
     pub fn poll_lost(
         &mut self,
         connection: &mut Connection,

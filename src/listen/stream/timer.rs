@@ -1,4 +1,4 @@
-//! When a session wants to be called next. A connection whose session waits for nothing has no timer.
+//! The time of a session's next call. A connection whose session waits for nothing has no timer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use tokio::time::{Sleep, sleep_until};
 pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// `None`: not at all.
+    /// Sets the time; `None`: no timer.
     pub fn set(&mut self, at: Option<Instant>) {
         let Some(at) = at.map(Into::into) else {
             self.0 = None;
@@ -23,7 +23,7 @@ impl Timer {
         }
     }
 
-    /// Ready once when it is time.
+    /// Ready once at the set time.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(sleep) = &mut self.0 else { return Poll::Pending };
         let polled = sleep.as_mut().poll(cx);
