@@ -1,4 +1,4 @@
-//! Binding: what the operator is told, and what is left behind.
+//! Binding: the errors for the operator, and the files that are left behind.
 
 use std::fs;
 use std::io::{self, Write};
@@ -35,7 +35,7 @@ fn in_use() {
     }
 }
 
-/// Where tests run as root there is no port that may not be bound: the words only.
+/// Root may bind any port, so this tests only the text.
 #[test]
 fn not_allowed() {
     let address: ListenAddress = "udp://0.0.0.0:514".parse().unwrap();
@@ -44,8 +44,8 @@ fn not_allowed() {
     assert!(error.contains("NET_BIND_SERVICE") && error.contains("ip_unprivileged_port_start"), "{error}");
 }
 
-/// A regular file cannot be waited for, as no socket can once the host has no room left for it: no panic, which would be
-/// the end of a relay that is only told to listen elsewhere too.
+/// A regular file cannot be registered with the runtime, like a socket on a host without room for it. That is an error and no
+/// panic: a panic would end a relay that is only told to listen on one more address.
 #[tokio::test]
 async fn a_socket_that_cannot_be_waited_for() {
     let (mut bound, _) = bound(options("tcp://127.0.0.1:0"));
@@ -55,7 +55,7 @@ async fn a_socket_that_cannot_be_waited_for() {
     assert!(error.contains("making ready to read"), "{error}");
 }
 
-/// No host has room for such a stack.
+/// No host has memory for such a stack.
 #[test]
 fn no_thread_is_left() {
     let (bound, _) = bound(options("udp://127.0.0.1:0"));
@@ -146,7 +146,7 @@ fn any_other_file_is_left_alone() {
     assert!(missing.contains(&io::Error::from_raw_os_error(2).to_string()), "{missing}");
 }
 
-/// A cleaner of temporary files, or a volume that is made anew: the socket stays, and nobody finds it.
+/// After a cleaner of temporary files or a recreated volume, the socket exists without a name.
 #[tokio::test]
 async fn a_name_that_is_removed_is_bound_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ async fn a_name_that_is_removed_is_bound_again() {
     let mut before = UnixStream::connect(&stream).unwrap();
     before.write_all(b"<30>before\n").unwrap();
     fs::remove_dir_all(&volume).unwrap();
-    // Without a directory there is no way to bind; that is tried again.
+    // Without the directory the name cannot be bound. The relay tries again.
     assert!(UnixStream::connect(&stream).is_err());
     fs::create_dir(&volume).unwrap();
     eventually(|| UnixStream::connect(&stream).is_ok(), || "the stream's name".to_owned()).await;

@@ -1,4 +1,4 @@
-//! Datagrams: one each is one message.
+//! Datagrams: each is one message.
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -96,7 +96,7 @@ async fn unix_datagrams() {
     for text in ["<30>one\n", "", "<30>two\n"] {
         sender.send(text.as_bytes()).unwrap();
     }
-    // Longer than a buffer of ours: the kernel says that it cut it.
+    // A datagram longer than the listener's buffer: the kernel reports that it was cut.
     let long = "z".repeat(70_000);
     sender.send(long.as_bytes()).unwrap();
     trial.expect(&["<30>one", "<30>two", &(long[..65_536].to_owned() + "~")]).await;
@@ -120,7 +120,7 @@ async fn what_was_sent_before_a_shutdown_is_read() {
     }
 }
 
-/// A thread that blocks in the kernel must hear of the shutdown: in tests its time-out is an hour.
+/// A thread that blocks in the kernel must notice the shutdown: in tests its timeout is an hour.
 #[tokio::test]
 async fn an_idle_listener_stops() {
     let dir = tempfile::tempdir().unwrap();

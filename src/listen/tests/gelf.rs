@@ -83,7 +83,7 @@ async fn a_reload_changes_what_is_spoken_and_counts_what_lacks_chunks() {
     assert_eq!(metrics.unfinished.get(), 2);
 }
 
-/// Whom a proxy speaks for is who has sent a chunk, whichever socket of the proxy's it comes from.
+/// The client in the proxy's header is the sender of a chunk, whatever socket of the proxy it comes from.
 #[tokio::test]
 async fn behind_a_proxy_two_senders_may_have_one_id() {
     let limits = Limits { proxy_protocol: true, allow: vec!["127.0.0.1".parse().unwrap()], ..Limits::default() };

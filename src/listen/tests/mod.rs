@@ -1,13 +1,12 @@
-//! What the stage promises, tried with real sockets and a real spool. Here is the harness; the stories are told by what a sender
-//! sees:
+//! Tests of this stage with real sockets and a real spool. This module is the harness; the stories are told from the sender's view:
 //!
-//! - `binding`   what is refused, or cleaned up, at start
+//! - `binding`   refusals and clean-up at start
 //! - `datagram`  udp and unixgram
 //! - `gelf`      GELF by UDP
 //! - `stream`    tcp and unix
-//! - `tls`       tls, and both on one port
+//! - `tls`       TLS, and plain text and TLS on one port
 //!
-//! Nothing here waits for a time to pass: a test waits for what it wants to see, and fails if it does not come.
+//! Nothing here waits for a fixed time: a test waits for the effect that it expects, and fails if it does not come.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,10 +37,10 @@ mod gelf;
 mod stream;
 mod tls;
 
-/// Long enough for a machine that is busy with something else.
+/// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A listener in a test, and everything that can be seen of it.
+/// A listener in a test, and its observable effects.
 struct Trial {
     address: ListenAddress,
     metrics: ListenMetrics,
@@ -50,7 +49,7 @@ struct Trial {
     running: Running,
 }
 
-/// Of both families, where this machine has both.
+/// The loopback addresses of both families, or of IPv4 alone on a machine without IPv6.
 fn loopbacks() -> &'static [&'static str] {
     if has_ipv6() { &["127.0.0.1", "[::1]"] } else { &["127.0.0.1"] }
 }
@@ -92,7 +91,7 @@ fn start(bound: Bound, metrics: ListenMetrics) -> Trial {
     Trial { address, metrics, taken, stop, running: prepared.start(ingest(inlet), stopping) }
 }
 
-/// For a listener without rules.
+/// The ingest of a listener without rules.
 fn ingest(inlet: Inlet) -> Ingest {
     let metrics = Metrics::new();
     let policy = IngestPolicy {
@@ -112,7 +111,7 @@ fn ingest(inlet: Inlet) -> Ingest {
     Ingest::new(watch::channel(policy).1, inlet, &metrics, &options("tcp://:0").address, &shared)
 }
 
-/// A spool, and what has come into it.
+/// A spool, and the messages in it.
 struct Taken {
     spooled: Mutex<(Reader, Vec<String>)>,
     writer: Option<JoinHandle<()>>,
@@ -128,8 +127,8 @@ impl Taken {
         (inlet, Self { spooled: Mutex::new((readers.remove(0), Vec::new())), writer: Some(writer), _dir: dir })
     }
 
-    /// The messages so far, in order, as they were sent: with their priority, unless that is the one of messages without any.
-    /// `~` marks a cut one.
+    /// The messages so far, in order, as they were sent. The priority is left out if it is the default of messages without one. `~`
+    /// marks a cut message.
     fn frames(&self) -> Vec<String> {
         let mut spooled = self.spooled.lock();
         let (reader, frames) = &mut *spooled;
@@ -172,12 +171,12 @@ impl Trial {
         assert_eq!(self.metrics.received.get(), frames.len() as u64);
     }
 
-    /// Waits for a counter, or whatever else can be seen.
+    /// Waits until `seen` holds.
     async fn until(&self, what: &str, seen: impl Fn(&Self) -> bool) {
         eventually(|| seen(self), || what.to_owned()).await;
     }
 
-    /// Stops it and returns what it had taken by then.
+    /// Stops the listener, and returns the messages that it has taken.
     async fn stopped(self) -> Vec<String> {
         self.stop.send_replace(true);
         tokio::time::timeout(PATIENCE, self.running.stopped()).await.expect("it should have stopped");

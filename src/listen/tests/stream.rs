@@ -26,7 +26,7 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// From an address of one's own.
+/// Connects from the address `host`.
 fn connect_from(host: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((host, 0)).into()).unwrap();
@@ -42,7 +42,7 @@ fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Reads on in a thread (the relay needs this one) and tells how the connection ends.
+/// Reads in another thread (the relay needs this one), and returns how the connection ends.
 async fn end_of(mut stream: TcpStream) -> Result<usize, ErrorKind> {
     let read = move || stream.read(&mut [0; 16]).map_err(|error| error.kind());
     tokio::task::spawn_blocking(read).await.unwrap()
@@ -204,7 +204,7 @@ async fn who_is_not_allowed_is_refused() {
     assert_eq!((trial.metrics.accepted.get(), trial.metrics.refused.allow.get()), (1, 1));
     say(connect_from([127, 0, 0, 2], at([127, 0, 0, 1])), "<30>welcome\n");
     trial.expect(&["<30>welcome"]).await;
-    // Others from now on; who is in stays in.
+    // The new setting applies to new connections.
     trial.running.change(limited("tcp://[::]:0", allow("127.0.0.0/8")), trial.metrics.clone());
     say(connect(at([127, 0, 0, 1])), "<30>welcome too\n");
     trial.expect(&["<30>welcome", "<30>welcome too"]).await;
@@ -217,7 +217,7 @@ async fn a_frame_without_an_end_is_waited_for_only_so_long() {
     let (line, counted, silent) = (connect(trial.at()), connect(trial.at()), connect(trial.at()));
     say(&line, "<30>whole\n<30>slow");
     trial.expect(&["<30>whole", "<30>slow~"]).await;
-    // Where nothing but a count has come, nothing is held.
+    // While only a count has come, no message is held.
     say(&counted, "14");
     until_bytes(&trial, 20).await;
     say(&counted, " <30>sl");
@@ -234,7 +234,7 @@ async fn a_frame_without_an_end_is_waited_for_only_so_long() {
 
 #[tokio::test]
 async fn frames_without_an_end_take_so_much_memory_in_all() {
-    // Half of it is for those from one address.
+    // Connections from one address may hold half of it.
     let trial = listen_with(limited("tcp://127.0.0.1:0", Limits { max_unfinished: 16_000, ..Limits::default() }));
     let (first, second) = (connect(trial.at()), connect(trial.at()));
     say(&first, &"a".repeat(9000));
@@ -255,20 +255,20 @@ async fn frames_without_an_end_take_so_much_memory_in_all() {
     assert!(trial.frames().contains(&"a".repeat(9000)), "the first one is whole");
     assert!(trial.frames().contains(&"<30>next".to_owned()));
     assert_eq!(trial.metrics.cut.max_unfinished.get(), 1);
-    // What was given back is there for others.
+    // Released memory is available again.
     say(&second, &"c".repeat(9000));
     say(&second, "\n");
     trial.until("the last", |trial| trial.count() == 4).await;
     assert_eq!(trial.frames()[3], "c".repeat(9000));
 }
 
-/// The runtime gets no turn between the writes and the shutdown: all there is is in the kernel.
+/// The runtime does not run between the writes and the shutdown, so all bytes are still in the kernel.
 #[tokio::test]
 async fn what_was_sent_before_a_shutdown_is_read_and_then_the_connection_is_reset() {
     let trial = listen("tcp://127.0.0.1:0");
     let known = connect(trial.at());
     trial.until("the connection", |trial| trial.metrics.connections.get() == 1).await;
-    // No more than the smallest receive window, so that it is our kernel that holds it.
+    // No more than the smallest receive window, so that the receiving kernel holds all of it.
     let text = "<30>a line of some length, to fill some kilobytes\n".repeat(1000);
     say(&known, &text);
     say(&known, "<30>unfini");
@@ -332,7 +332,7 @@ async fn answers_are_sent_at_once() {
     assert!(same.tcp_nodelay().unwrap());
 }
 
-/// Ten thousand idle connections: what one costs is mostly this.
+/// This future is most of the memory of an idle connection, of which there may be ten thousand.
 #[test]
 fn an_idle_connection_is_small() {
     let options = options("tcp://127.0.0.1:0");
@@ -353,7 +353,7 @@ fn size_of_result<A, R>(_: impl Fn(A) -> R) -> usize {
     size_of::<R>()
 }
 
-/// Descriptors belong to the whole process, so this one has a process of its own.
+/// Descriptors belong to the whole process, so the test runs in a process of its own.
 #[test]
 fn running_out_of_descriptors_only_delays() {
     let mut test = Command::new("sh");
@@ -376,7 +376,7 @@ async fn out_of_descriptors() {
     hoard.pop();
     let stream = connect(trial.at());
     say(&stream, "<30>patience\n");
-    // Nothing can be seen from outside while it fails to accept, except that time passes and it does not end.
+    // A failing accept has no visible effect, except that the process survives.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!((trial.metrics.accepted.get(), trial.count()), (0, 0));
     drop(hoard);

@@ -1,4 +1,4 @@
-//! TLS: versions, client certificates, both kinds on one port, and what happens to those who do not belong there.
+//! TLS: versions, client certificates, plain text and TLS on one port, and refused senders.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -39,7 +39,7 @@ fn certificate(authority: &Authority) -> (Vec<CertificateDer<'static>>, PrivateK
     (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
 }
 
-/// A listener's side; with `clients`, only those with a certificate may log.
+/// The listener's side. With `clients`, senders need a certificate.
 fn acceptor(authority: &Authority, clients: bool) -> TlsAcceptor {
     let (chain, key) = certificate(authority);
     let provider = Arc::new(ring::default_provider());
@@ -55,7 +55,7 @@ fn acceptor(authority: &Authority, clients: bool) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// A sender's side.
+/// The sender's side.
 fn client(authority: &Authority, version: &'static SupportedProtocolVersion, certified: bool) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[version])
@@ -79,7 +79,7 @@ fn listen(acceptor: TlsAcceptor, plaintext: bool) -> Trial {
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Connects and writes, in a thread of its own as the relay needs this one. Hands the open connection back.
+/// Connects and writes in another thread, because the relay needs this one. Returns the open connection.
 async fn say(trial: &Trial, config: ClientConfig, text: &str) -> std::io::Result<Stream> {
     let (at, text) = (trial.at(), text.to_owned());
     let connect = move || {
@@ -99,7 +99,7 @@ fn close(mut stream: Stream) {
     stream.flush().unwrap();
 }
 
-/// What a plain sender gets to hear.
+/// The result of a plain sender's read.
 async fn answer(mut stream: TcpStream) -> Result<usize, ErrorKind> {
     stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
     let read = move || stream.read(&mut [0; 64]).map_err(|error| error.kind());
@@ -142,7 +142,7 @@ async fn handshakes_wait_for_their_turn() {
         stream
     });
     trial.until("the second", |trial| trial.metrics.connections.get() == 2).await;
-    // Plain text goes by; so often that the second would have come to its end long ago.
+    // Plain text passes the waiting handshake, so often that the second handshake would have ended if it could.
     let plain: Vec<String> = (0..100).map(|number| format!("<30>plain {number}")).collect();
     for (number, line) in plain.iter().enumerate() {
         let mut stream = TcpStream::connect(trial.at()).unwrap();
@@ -160,7 +160,7 @@ async fn handshakes_wait_for_their_turn() {
 async fn plain_text_and_tls_on_one_port() {
     let authority = authority();
     let trial = listen(acceptor(&authority, false), true);
-    // Silent for as long as it likes, and still heard when it speaks.
+    // A silent connection is still served when it sends.
     let silent = TcpStream::connect(trial.at()).unwrap();
     let _tls = say(&trial, client(&authority, &TLS13, false), "<30>in secret\n").await.unwrap();
     trial.expect(&["<30>in secret"]).await;
@@ -192,7 +192,8 @@ async fn strangers_are_counted() {
     let (ours, theirs) = (authority(), authority());
     for version in [&TLS12, &TLS13] {
         let trial = listen(acceptor(&ours, true), true);
-        // Without a certificate; with somebody else's. With TLS 1.3 the sender believes that all is well.
+        // A sender without a certificate, and one with a certificate of another CA. With TLS 1.3 the sender does not notice the
+        // refusal.
         let _ = say(&trial, client(&ours, version, false), "<30>no\n").await;
         trial.until("one", |trial| trial.metrics.handshake_failures.get() == 1).await;
         let mut stranger = client(&theirs, version, true);
@@ -230,7 +231,7 @@ async fn an_end_without_a_word_keeps_whole_frames_only() {
     trial.expect(&["<30>whole"]).await;
 }
 
-/// More than TLS decodes at once, and the runtime gets no turn between the last write and the shutdown.
+/// The text is more than TLS decodes at once, and the runtime does not run between the last write and the shutdown.
 #[tokio::test]
 async fn a_shutdown_reads_out_what_was_sent() {
     let authority = authority();
@@ -252,7 +253,7 @@ async fn a_shutdown_reads_out_what_was_sent() {
     }
 }
 
-/// A verifier for senders that do not care whom they talk to, as with Docker's `syslog-tls-skip-verify`.
+/// A verifier that accepts any certificate, like Docker's `syslog-tls-skip-verify`.
 fn trusting() -> Arc<dyn rustls::client::danger::ServerCertVerifier> {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::pki_types::UnixTime;
