@@ -1,9 +1,9 @@
-//! `udp://` and `unixgram://`: one datagram is one message. Each socket has an OS thread of its own.
+//! `udp://` and `unixgram://`: one datagram is one message. Each socket is read by an OS thread of its own.
 //!
-//! Why a thread: what costs is waking up, not copying. `recvmmsg` takes up to 64 datagrams in one call, and a short nap
-//! when there are few lets more of them come, which then go the whole way to the collector in one piece: half the CPU
-//! time of every way through epoll, where each datagram wakes the runtime. The nap must be the operating system's, for
-//! the same reason.
+//! The reason for a thread: most of the cost is waking up, not copying. `recvmmsg` takes up to 64 datagrams in one call. When few
+//! arrive, the thread naps briefly so that more of them queue, and these pass all stages as one batch. This takes half the CPU time
+//! of any way through epoll, where each datagram wakes the runtime. For the same reason the nap is the operating system's, not the
+//! runtime's.
 
 use std::io::{self, IoSliceMut};
 use std::mem;
@@ -39,37 +39,37 @@ use crate::tasks::spawn;
 
 /// Datagrams taken in one system call.
 const BATCH: usize = 64;
-/// Bytes for one datagram: more than UDP can carry (65,507). Only the pages that are used become real memory.
+/// Bytes of one datagram's buffer: more than UDP can carry (65,507). Only pages that are used become real memory.
 const DATAGRAM: usize = 64 * 1024;
 /// Bytes of a thread's stack: Rust's own default.
 const STACK: usize = 2 * 1024 * 1024;
-/// A batch with fewer datagrams is small: there is time to let it grow.
+/// A batch with fewer datagrams is small, and a nap lets more arrive.
 const SMALL_BATCH: usize = 32;
-/// How long the next one may grow after a small one was handed on at once.
+/// The nap after a small batch was passed on at once, in which the next batch grows.
 const NAP: Duration = Duration::from_micros(500);
-/// How long a small one may grow itself when there are many, and what a batch costs on its way counts for more than when it
-/// arrives…
+/// The nap before a small batch is passed on, while there are many datagrams: then the cost of a batch matters more than its delay…
 const LONG_NAP: Duration = Duration::from_millis(1);
-/// …and how often they come then, on average.
+/// …and the mean interval of datagrams below which there are many.
 const MANY: Duration = Duration::from_micros(66);
-/// What a datagram of 200 bytes takes of the receive buffer. At a million of them a second, none may be lost in a nap.
+/// Bytes of receive buffer that a datagram of 200 bytes takes. Naps are short enough that at a million of these a second none is
+/// lost.
 const BUFFER_BYTES: usize = 1280;
-/// Batches that are handed on in one piece, at the most. Beyond it nothing is gained but delay…
+/// The most batches that are passed on together. More would only add delay…
 const BATCHES_AT_ONCE: usize = 8;
-/// …and bytes of it: datagrams may be of 64 KiB, and say image and name three times when they are lines.
+/// …and the bytes of these: a datagram may have 64 KiB, and its line contains image and name three times.
 const BYTES_AT_ONCE: usize = 256 * 1024;
-/// An idle thread looks up this often, in case a kernel does not wake it when its socket is shut down. Linux does, and
-/// the tests rely on it.
+/// How often an idle thread checks for a stop, in case a kernel does not wake it when its socket is shut down. Linux does, and the
+/// tests rely on it.
 const LOOK_UP: Duration = Duration::from_secs(if cfg!(test) { 3600 } else { 1 });
-/// …and this often where the socket was handed over, which is not shut down: a stop must not wait for an idle thread while
+/// How often it checks on a socket that was handed over, which is not shut down: a stop must not wait for an idle thread while
 /// another socket fills.
 const LOOK_UP_SOON: Duration = Duration::from_millis(50);
-/// Receive errors in a row after which the thread pauses between two of them.
+/// Consecutive receive errors after which the thread pauses between two of them.
 const ERRORS_IN_A_ROW: u32 = 64;
-/// The pause.
+/// The pause between two such errors.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// A socket whose thread is there and waits for its work; it ends when there will be none.
+/// A socket whose thread is started and waits for its work. The thread ends when this is dropped without work.
 pub(super) struct Idle {
     socket: Arc<Socket>,
     work: mpsc::Sender<Work>,
@@ -82,7 +82,7 @@ impl Idle {
         Self::with_stack(socket, STACK)
     }
 
-    /// An error: the system has no thread left, or no room for its stack.
+    /// An error: the system has no thread left, or no memory for its stack.
     pub(super) fn with_stack(socket: Socket, stack: usize) -> io::Result<Self> {
         let (work, comes) = mpsc::channel::<Work>();
         let waits = move || {
@@ -109,11 +109,11 @@ pub(super) fn start(
     let next = Arc::default();
     rules.mark_unchanged();
     let stop = Arc::new(AtomicBool::new(false));
-    // The kernel counts for as long as there is the socket, which may be longer than there are we.
+    // The kernel counts from the creation of the socket, which may be older than this process.
     let drops_before = if handed_over { drops(&socket).unwrap_or(0) } else { 0 };
     let receiver = Receiver {
         look_up: if handed_over { LOOK_UP_SOON } else { LOOK_UP },
-        // A unix sender does not lose but wait when the queue is full, and the queue may hold ten: no nap there.
+        // No naps for unix sockets: the sender of a full queue waits and loses nothing, and the queue may hold only ten.
         naps: address.is_udp() && receive_buffer >= SMALL_RECEIVE_BUFFER,
         longest_nap: LONG_NAP.min(Duration::from_micros((receive_buffer / BUFFER_BYTES) as u64)),
         handed_on: Instant::now(),
@@ -135,10 +135,10 @@ pub(super) fn start(
     let (done, finished) = oneshot::channel();
     let run = move || {
         receiver.run();
-        // Nobody listening means that nobody waits for us.
+        // An error: nothing waits for this thread.
         let _ = done.send(());
     };
-    // The thread ends only after its work, or when `work` is gone.
+    // An error is impossible: the thread waits until it has work or `work` is dropped.
     let _ = work.send(Box::new(run));
     spawn(async move {
         let (mut finished, mut granted, mut socket) = (finished, receive_buffer, socket);
@@ -152,7 +152,7 @@ pub(super) fn start(
                 rebound = name.rebound() => {
                     let before = std::mem::replace(&mut socket, Arc::new(rebound));
                     *next.lock() = Some(socket.clone());
-                    // Wakes the thread, and says to those who still send to the socket without a name that it is over.
+                    // Wakes the thread, and makes sends to the old, unnamed socket fail.
                     let _ = before.shutdown(std::net::Shutdown::Read);
                 }
                 Ok(()) = rules.changed() => {
@@ -161,7 +161,7 @@ pub(super) fn start(
                         && !handed_over
                     {
                         match socket::grow_receive_buffer(&socket, rules.receive_buffer) {
-                            // The same as before is no news.
+                            // Nothing has changed.
                             Ok(now) if now == granted => {}
                             Ok(now) => {
                                 granted = now;
@@ -175,11 +175,11 @@ pub(super) fn start(
                 }
             }
         }
-        // No new sender finds us from here on.
+        // From here on, no new sender finds the socket.
         name.remove().await;
         stop.store(true, Ordering::Release);
-        // Wakes the thread. On an unconnected socket it "fails", and still does. A socket that stays would never be
-        // the same again: there the thread looks up by itself.
+        // Wakes the thread. On an unconnected socket it returns an error, and works all the same. A socket that was handed over
+        // would stay shut down for its next owner; there, the thread checks for the stop by itself.
         if !handed_over {
             let _ = socket.shutdown(std::net::Shutdown::Read);
         }
@@ -189,28 +189,28 @@ pub(super) fn start(
 
 struct Receiver {
     socket: Arc<Socket>,
-    /// The socket that has the name of this one now.
+    /// The socket that is bound to this one's name now.
     next: Arc<Mutex<Option<Arc<Socket>>>>,
     stop: Arc<AtomicBool>,
     /// The listener's settings: which peers may send, and how many bytes of a datagram are kept.
     rules: watch::Receiver<Arc<Rules>>,
-    /// How often an idle thread looks whether it is to stop.
+    /// How often an idle thread checks for a stop.
     look_up: Duration,
     naps: bool,
     longest_nap: Duration,
-    /// When something was last handed on, and whether there were many.
+    /// When datagrams were last passed on, and whether there were many.
     handed_on: Instant,
     are_many: bool,
-    /// Datagrams received since.
+    /// Datagrams received since then.
     received: u32,
-    /// The kernel's count of datagrams dropped, as last seen; it wraps.
+    /// The kernel's count of dropped datagrams when last read; it wraps.
     drops: u32,
     ingest: Ingest,
     metrics: ListenMetrics,
     state: SharedListenerStatus,
-    /// Where GELF is spoken.
+    /// Chunks of GELF messages, if the listener speaks GELF.
     gelf: Option<Box<gelf::Datagrams>>,
-    /// Bytes received and not handed on yet; and those that were handed on last.
+    /// Bytes received and not passed on yet; and the bytes that were passed on last.
     bytes: usize,
     expected: usize,
     /// `BATCH` times `DATAGRAM` bytes.
@@ -225,7 +225,7 @@ impl Receiver {
     }
 
     fn run(mut self) {
-        // Without it there is a slower stop, but the messages still come.
+        // An error only makes the stop slower.
         let _ = self.socket.set_read_timeout(Some(self.look_up));
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
         let mut errors = 0u32;
@@ -242,13 +242,13 @@ impl Receiver {
                     let (naps, are_many) = (self.naps && count < SMALL_BATCH, self.are_many);
                     if naps && are_many {
                         thread::sleep(self.longest_nap);
-                        count = BATCH; // There may be more.
+                        count = BATCH; // The nap may have brought more.
                     }
                     for _ in 1..BATCHES_AT_ONCE {
                         if count < BATCH {
                             break;
                         }
-                        // An error comes again when we wait.
+                        // An error comes again at the next blocking read.
                         count = self.receive(&mut headers, MsgFlags::MSG_DONTWAIT).unwrap_or(0);
                     }
                     self.hand_on();
@@ -260,8 +260,8 @@ impl Receiver {
                     self.forget_errors(&mut errors);
                     self.give_up_chunks();
                 }
-                // What the network says about a datagram (ECONNREFUSED and its like) is gone once it is read. Should
-                // an error come back for ever, we neither end nor spin: whatever it is may pass.
+                // Reading an error that the network reports about a datagram (such as ECONNREFUSED) clears it. If an error comes
+                // back for ever, the thread neither ends nor spins, because the cause may pass.
                 Err(error) => {
                     errors += 1;
                     if errors >= ERRORS_IN_A_ROW {
@@ -275,7 +275,7 @@ impl Receiver {
         forget_chunks(&mut self.gelf, &self.metrics);
     }
 
-    /// Hands on what the kernel holds. No new sender finds this socket.
+    /// Passes on the datagrams that the kernel holds for a socket that no new sender finds.
     fn read_out(&mut self, headers: &mut MultiHeaders<SockaddrStorage>) {
         let patience = Instant::now() + DRAIN_PATIENCE;
         while Instant::now() < patience && self.receive(headers, MsgFlags::MSG_DONTWAIT).is_ok() {
@@ -283,7 +283,7 @@ impl Receiver {
         }
     }
 
-    /// Hands on what was received.
+    /// Passes on the received datagrams.
     fn hand_on(&mut self) {
         if let Some(drops) = drops(&self.socket) {
             self.metrics.kernel_drops.inc_by(drops.wrapping_sub(mem::replace(&mut self.drops, drops)).into());
@@ -318,10 +318,10 @@ impl Receiver {
             bytes += message.bytes;
             let sent = message.iovs().next().unwrap_or_default();
             if is_empty(without_nuls(sent)) {
-                continue; // Empty, as an empty line is in a stream. A shutdown of the socket looks like this too.
+                continue; // Empty, like an empty line in a stream. A shutdown of the socket looks the same.
             }
             let (peer, whole) = match sender(&rules.limits, sent, message.address.as_ref().and_then(ip)) {
-                Ok((_, whole)) if is_empty(whole) => continue, // A proxy looks whether we live.
+                Ok((_, whole)) if is_empty(whole) => continue, // A health check of the proxy.
                 Ok(taken) => taken,
                 Err(refusal) => {
                     rules.refusals.count(&refusal.reason);
@@ -332,7 +332,7 @@ impl Receiver {
             self.ingest.set_peer(peer);
             if let Some(gelf) = &mut self.gelf {
                 let Some(mut from) = message.address.as_ref().and_then(ip_and_port) else { continue };
-                // Behind a proxy two senders may have one ID, and one socket.
+                // Behind a proxy, two senders may use one message ID and one socket of the proxy.
                 from.set_ip(peer.unwrap_or(from.ip()));
                 let taken = gelf.take(from, whole, now, |json| {
                     let known = gelf::outline(json, max_frame).and_then(|outline| self.ingest.known(&outline));
@@ -368,7 +368,7 @@ impl Receiver {
         self.metrics.bytes.inc_by(bytes as u64);
         self.metrics.received.inc_by(received);
         self.metrics.cut.max_frame.inc_by(cuts);
-        // Only the last of a batch: a flood of datagrams must not cost more than counting them.
+        // Reports only the last one of a batch: a flood of datagrams must not cost more than counting them.
         if let Some(Refusal { peer, reason }) = last_refused {
             rules.refusals.report(peer, &reason);
         }
@@ -383,7 +383,7 @@ impl Receiver {
         Ok(count)
     }
 
-    /// Messages whose chunks have not come are lost: counts them, and says so.
+    /// Gives up messages whose chunks have not come in time: counts and reports them.
     fn give_up_chunks(&mut self) {
         let Some(gelf) = &mut self.gelf else { return };
         for (why, messages) in gelf.give_up(Instant::now()) {
@@ -395,31 +395,31 @@ impl Receiver {
     }
 }
 
-/// No chunk will come any more for messages that lack some.
+/// Forgets incomplete messages, because no more chunks will come, and counts them.
 fn forget_chunks(gelf: &mut Option<Box<gelf::Datagrams>>, metrics: &ListenMetrics) {
     if let Some(gelf) = gelf.take() {
         metrics.unfinished.inc_by(gelf.unfinished() as u64);
     }
 }
 
-/// Is there no message in a datagram?
+/// Whether a datagram contains no message.
 fn is_empty(datagram: &[u8]) -> bool {
     datagram.iter().all(|&byte| byte == b'\n')
 }
 
-/// A datagram without the NULs at its end, which Python's `SysLogHandler` and others write there. Docker's end in LF.
+/// A datagram without trailing NULs, which Python's `SysLogHandler` and others append. Docker's datagrams end in LF.
 fn without_nuls(datagram: &[u8]) -> &[u8] {
     &datagram[..datagram.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)]
 }
 
-/// Why a datagram is not taken, and whose it is.
+/// Why a datagram is refused, and its sender.
 struct Refusal {
     peer: Option<IpAddr>,
     reason: RefusalReason,
 }
 
-/// The address of a datagram's sender, and the message. Behind a proxy the datagram begins with a header, which has the address
-/// and is no part of the message.
+/// The address of a datagram's sender, and the message. Behind a proxy, a datagram begins with a header that has the address and is
+/// not part of the message.
 #[inline]
 fn sender<'d>(limits: &Limits, whole: &'d [u8], peer: Option<IpAddr>) -> Result<(Option<IpAddr>, &'d [u8]), Refusal> {
     let refused = |peer, reason| Err(Refusal { peer, reason });
@@ -436,7 +436,8 @@ fn sender<'d>(limits: &Limits, whole: &'d [u8], peer: Option<IpAddr>) -> Result<
     }
 }
 
-/// How many datagrams the kernel has dropped at this socket; it wraps. `None`: this kernel does not tell (before Linux 4.12).
+/// The number of datagrams that the kernel has dropped at this socket; it wraps. `None`: the kernel does not report it (before
+/// Linux 4.12).
 fn drops(socket: &Socket) -> Option<u32> {
     /// linux/sock_diag.h.
     const SK_MEMINFO_DROPS: usize = 8;

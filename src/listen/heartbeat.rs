@@ -1,7 +1,8 @@
-//! Heartbeats by UDP, which Fluentd sends with `heartbeat_type udp`, once a second and to the port of its receiver: a byte, and a byte
-//! back. Without an answer it takes the receiver for dead, and sends it nothing by TCP either.
+//! Answers UDP heartbeats. With `heartbeat_type udp`, Fluentd sends one byte a second to the port of its receiver, and expects one
+//! byte back. Without an answer it considers the receiver dead, and sends it nothing by TCP either.
 //!
-//! Nobody can make much of it: an answer is as short as what was asked, and there are so many in a second and no more.
+//! Heartbeats are of little use for an attack: an answer is no longer than the request, and the number of answers in a second is
+//! limited.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +19,13 @@ use super::{Rules, socket, stopping};
 use crate::config::{ListenAddress, Protocol};
 
 const ANSWER: [u8; 1] = [0];
-/// Datagrams that are looked at in a second. A sender sends one.
+/// Datagrams that are read in a second. Each sender sends one.
 const AT_MOST: u32 = 1000;
 const SECOND: Duration = Duration::from_secs(1);
-/// How long to wait after an error.
+/// The pause after an error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers where a listener listens by TCP, as long as it speaks the Forward protocol.
+/// Answers on the UDP port with the number of the listener's TCP port, as long as the listener speaks the Forward protocol.
 pub async fn answer(
     address: ListenAddress,
     mut rules: watch::Receiver<Arc<Rules>>,
@@ -59,12 +60,12 @@ fn bind(at: SocketAddr) -> Result<UdpSocket, socket::BindError> {
     ready().map_err(|error| socket::BindError::Other(address, "making ready to read", error))
 }
 
-/// Answers until the relay stops, or the listener speaks something else.
+/// Answers until the relay stops, or the listener speaks another protocol.
 async fn answer_on(socket: &UdpSocket, rules: &mut watch::Receiver<Arc<Rules>>, shutdown: &mut watch::Receiver<bool>) {
     let own_port = socket.local_addr().map_or(0, |own| own.port());
     let (mut seen, mut since) = (0, Instant::now());
     loop {
-        // One byte more, to see that there is more.
+        // One byte more than a heartbeat has, to detect longer datagrams.
         let mut bytes = [0; 2];
         let received = tokio::select! {
             biased;
@@ -87,13 +88,13 @@ async fn answer_on(socket: &UdpSocket, rules: &mut watch::Receiver<Arc<Rules>>, 
         }
         seen += 1;
         match received {
-            // What comes from such a port may be an answer: two relays must not answer each other for ever.
+            // A datagram from the same port number may be an answer: two relays must not answer each other for ever.
             Ok((1, from)) if from.port() != own_port => {
                 let rules = rules.borrow().clone();
                 if !rules.limits.lets_in(from.ip()) {
                     rules.refusals.refuse(Some(from.ip()), &RefusalReason::Allow);
                 } else {
-                    // One that finds no room is lost, as any datagram may be.
+                    // An answer that finds no room in the socket's buffer is lost, like any datagram.
                     let _ = socket.try_send_to(&ANSWER, from);
                 }
             }

@@ -1,5 +1,6 @@
-//! Where one listener's messages go: each is read as a record, admission is asked, and what is let in is a line in the batch of this
-//! read, which is handed to the spool. When the spool is nearly full, what matters least is refused here (RFC 5424 8.6).
+//! The ingest of one listener: parses each message as a record, asks admission, and writes the admitted messages as lines into the
+//! batch of this read, which it hands to the spool. When the spool is nearly full, the least severe messages are refused here (RFC
+//! 5424 8.6).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,27 +23,28 @@ use crate::record::{UnixMicros, escape};
 use crate::spool::{Batch, Inlet, Origin, Receipt, Refused, Turn};
 use crate::status::{Mistake, Mistakes};
 
-/// A spool fuller than this, in percent, may have no room for a batch.
+/// Fullness of the spool, in percent, from which on a batch may find no room.
 const FULL: u8 = 90;
 
-/// Bytes of a tag that are said.
+/// Bytes of a tag that are logged.
 const MAX_TAG_SAID: usize = 128;
 
-/// A container's connection has one header; whoever sends many names on one must not have us remember them.
+/// Headers that are remembered for a connection. A container's connection has one header. A sender that uses many names must not
+/// fill the memory.
 const HEADERS_OF_A_STREAM: usize = 2;
-/// Fluent Bit, Fluentd and GELF's libraries may send what many containers say on one connection, most often several messages of each
-/// in turn.
+/// Containers and headers that are remembered for a connection of Fluent Bit, Fluentd or a GELF library. They may send the messages
+/// of many containers on one connection, usually several of each in turn.
 const CONTAINERS_OF_A_FORWARDER: usize = 32;
 const HEADERS_OF_A_FORWARDER: usize = 8;
 
-/// What becomes of messages; it may change between two reads.
+/// The policy for messages. It may change between two reads.
 #[derive(Clone)]
 pub struct IngestPolicy {
     pub translator: Translator,
     pub admission: AdmissionPolicy,
-    /// All listeners there are.
+    /// All configured listeners.
     pub listeners: Arc<[Listen]>,
-    /// The longest line, in bytes, that is made of pieces; `None`: they stay what they are.
+    /// The longest line, in bytes, that is joined from pieces; `None`: pieces are not joined.
     pub rejoin: Option<usize>,
 }
 
@@ -51,16 +53,16 @@ pub struct IngestPolicy {
 pub struct SharedAdmission {
     pub buckets: Arc<Buckets>,
     pub reassembler: Arc<Reassembler>,
-    /// Messages that wait for their next line.
+    /// Holds messages that wait for their next line.
     pub joiner: Arc<PendingMessages>,
-    /// What is known for `[[sample]]` and `repeat`.
+    /// The state of `[[sample]]` and `repeat`.
     pub quiet: Quiet,
-    /// What comes back from a forward of our own is not let in.
+    /// Recognizes lines that come back from a forward of this relay, which are dropped.
     pub loops: Arc<LoopGuard>,
     pub mistakes: Mistakes,
 }
 
-/// One for each connection or thread: cloning is cheap, an idle one holds no buffer.
+/// Each connection or thread has a clone. Cloning is cheap, and an idle ingest holds no buffer.
 #[derive(Clone)]
 pub struct Ingest {
     /// The listener's address, as configured when the listener began.
@@ -68,43 +70,43 @@ pub struct Ingest {
     /// The listener's address as text.
     label: Arc<str>,
     policy: IngestPolicy,
-    /// What messages are asked when they are whole, and whether each one is.
+    /// The checks on whole messages, and whether every message must pass them.
     gate: Arc<Gate>,
     gate_asks_all: bool,
-    /// The policy from the next read on, once there is another one.
+    /// The source of the next policy, which is in force from the next read on.
     policies: watch::Receiver<IngestPolicy>,
-    /// The sender can be made to wait, so nothing needs to be refused.
+    /// The sender can be made to wait, so no message needs to be refused for load.
     waits: bool,
-    /// The least severe that is taken of the current read.
+    /// The highest severity number that is let in during the current read.
     least: u8,
-    /// How many headers, and containers, are remembered.
+    /// The number of headers, and containers, that are remembered.
     headers: usize,
-    /// The sender's address, where it has one.
+    /// The sender's address, if it has one.
     peer: Option<IpAddr>,
     admission: Admission,
     reassembler: Arc<Reassembler>,
     joiner: Arc<PendingMessages>,
-    /// Which lines become messages, and the longest one in bytes; `None`: they stay what they are.
+    /// Which lines continue a message, and the longest message in bytes; `None`: lines are not joined.
     joins: Option<(Multiline, usize)>,
-    /// The number of the connection; 0: these are datagrams.
+    /// The number of the connection; 0: datagrams.
     connection: u64,
-    /// Of the last message of this connection.
+    /// The key of the connection's last message.
     last_key: Option<Vec<u8>>,
     loops: Arc<LoopGuard>,
     mistakes: Mistakes,
     spool: Inlet,
     shapes: ShapeMetrics,
-    /// When the current read came in: one look at the clock for a whole batch.
+    /// The time of the current read: the clock is read once for a whole batch.
     received: UnixMicros,
     batch: Batch,
-    /// Bytes the batch is likely to have.
+    /// The expected size of the batch in bytes.
     expected: usize,
-    /// Messages of the batch by shape: counted here, so that counting costs nothing for each of them.
+    /// Messages of the batch by shape. The counters are updated once for each batch.
     counts: [u64; Shape::ALL.len()],
 }
 
 impl Ingest {
-    /// `address`: the listener's, as configured.
+    /// `address`: the listener's address, as configured.
     pub fn new(
         policies: watch::Receiver<IngestPolicy>,
         spool: Inlet,
@@ -147,7 +149,7 @@ impl Ingest {
             expected: 0,
             counts: [0; Shape::ALL.len()],
         };
-        // Its numbers stand for lines.
+        // RELP's numbers count lines, so `[[sample]]` must drop none.
         if address.protocol() == Protocol::Relp {
             ingest.admission.keep_all();
         }
@@ -155,7 +157,7 @@ impl Ingest {
         ingest
     }
 
-    /// For senders whose kernel holds what we do not read at once.
+    /// Configures the ingest for streams: the sender's kernel holds the bytes that are not read at once.
     pub fn of_streams(mut self) -> Self {
         self.spool = self.spool.of_streams();
         self.headers = HEADERS_OF_A_STREAM;
@@ -164,39 +166,39 @@ impl Ingest {
         self
     }
 
-    /// For senders that may speak for many containers on one connection.
+    /// Configures the ingest for senders that may send for many containers on one connection.
     pub fn of_forwarders(&mut self) {
         self.admission.remember(CONTAINERS_OF_A_FORWARDER);
         self.headers = HEADERS_OF_A_FORWARDER;
         self.policy.translator.remember_headers(self.headers);
     }
 
-    /// From now on frames come from a connection of their own.
+    /// Begins a connection with a number of its own.
     pub fn begin_connection(&mut self) {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         self.connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed) + 1;
     }
 
-    /// Refuses nothing from now on: its sender is made to wait instead.
+    /// From now on, makes the sender wait instead of refusing messages.
     pub fn make_senders_wait(&mut self) {
         self.waits = true;
-        // Also of what is being read.
+        // This applies to the current read, too.
         self.least = DEBUG;
         self.spool = self.spool.of_waiting_senders();
     }
 
-    /// From now on frames come from this address.
+    /// Sets the sender's address for the next frames.
     pub fn set_peer(&mut self, peer: Option<IpAddr>) {
         self.peer = peer;
         self.policy.translator.set_peer(peer);
     }
 
-    /// Whether the spool is as good as full: the next batch may find no room.
+    /// Whether the spool is nearly full, so that the next batch may find no room.
     pub fn is_spool_full(&self) -> bool {
         self.spool.fullness() >= FULL
     }
 
-    /// How long a sender may be held that cannot wait for long; `None`: without end.
+    /// How long a sender may be held that cannot wait long; `None`: without limit.
     pub fn max_wait(&self) -> Option<Duration> {
         self.spool.patience()
     }
@@ -205,7 +207,7 @@ impl Ingest {
         self.peer
     }
 
-    /// The turn of this stream to be read, if it comes at once. It lasts until what is returned is dropped.
+    /// The turn of this stream to be read, if it is free now. It lasts until the result is dropped.
     pub fn try_turn(&self) -> Option<Turn> {
         self.spool.try_turn()
     }
@@ -218,19 +220,19 @@ impl Ingest {
     /// Call once for each read of `bytes` bytes, before its frames.
     pub fn begin(&mut self, bytes: usize) {
         self.received = now();
-        // A line of Docker's grows by half; what grows more makes the batch grow.
+        // A line of Docker's grows by half. The batch grows for lines that grow more.
         self.expected = bytes + bytes / 2;
-        // An error: nobody is left who could change it.
+        // An error: the sender half is gone, so the policy cannot change any more.
         if self.policies.has_changed().unwrap_or(false) {
             self.take_policy();
         }
         self.least = if self.waits { DEBUG } else { self.policy.admission.shedding.least(self.spool.fullness()) };
     }
 
-    /// One complete frame, its framing removed (a trailing LF may be there), and whether it was cut. False: it is not in
-    /// the batch, because it was refused, or waits for the rest of its line.
+    /// Takes one complete frame without its framing (a trailing LF is allowed), and whether it was cut. False: the message is not
+    /// in the batch, because it was refused or waits for its next part.
     ///
-    /// The record is asked first. The line is written when it is known that it stays.
+    /// Admission examines the record first. The line is written only if it stays.
     pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
         let Self {
             label,
@@ -253,11 +255,11 @@ impl Ingest {
         } = self;
         let IngestPolicy { translator, admission: policy, rejoin, .. } = policy;
         if batch.is_empty() {
-            // Once for each read: one that is taken in many batches has no large ones.
+            // Once for each read: a read that is taken in several batches has no large ones.
             batch.reserve(std::mem::take(expected));
         }
         let now = *received;
-        // A sender that waits for an answer is answered for what is spooled.
+        // No joining for a sender that waits for an answer: it is answered only for spooled messages.
         let joins = joins.as_ref().filter(|_| !*waits);
         let joins = joins.map(|(multiline, max)| {
             let from = (&**label, *connection);
@@ -276,7 +278,7 @@ impl Ingest {
             policy,
             gate,
             gate_asks_all: *gate_asks_all,
-            // A sender that waits for an answer is answered for what is spooled.
+            // No joining for a sender that waits for an answer: it is answered only for spooled messages.
             rejoin: rejoin.filter(|_| !*waits && !cut).map(|max| (&*self.reassembler, &**label, max)),
             load: (*least, !*waits),
             spool: &self.spool,
@@ -300,7 +302,7 @@ impl Ingest {
             let from = (&**label, *peer);
             let is_back = match &message.record.hop {
                 Some(hops) => loops.is_back(hops, from),
-                // Where only Docker sends, a line of ours is text.
+                // On a listener for Docker alone, a line of this relay is parsed as plain text.
                 None => is_docker_s && shape != Shape::Docker && loops.is_back_as_text(bytes, from),
             };
             match is_back {
@@ -317,7 +319,7 @@ impl Ingest {
         })
     }
 
-    /// One message of another protocol than syslog. False: as of [`frame`](Self::frame).
+    /// Takes one message of a protocol other than syslog. False: see [`frame`](Self::frame).
     pub fn record(&mut self, said: &impl ToRecord) -> bool {
         if let Some(taken) = said.outline().and_then(|outline| self.known(&outline)) {
             return taken;
@@ -333,8 +335,8 @@ impl Ingest {
         taken.unwrap_or_else(|why| self.refuse(why))
     }
 
-    /// One message of another protocol than syslog, if all but its time and its text came before. What it returns is as of
-    /// [`frame`](Self::frame).
+    /// Takes one message of a protocol other than syslog, if its header came before, that is, everything except time and text.
+    /// `None`: it did not. The boolean is that of [`frame`](Self::frame).
     pub fn known(&mut self, outline: &Outline<'_>) -> Option<bool> {
         let (mut passage, translator, batch) = self.passage(false, outline.tells_pieces);
         let known = translator.find_outlined(outline, passage.now)?;
@@ -353,7 +355,7 @@ impl Ingest {
         false
     }
 
-    /// The way of a message of another protocol than syslog. `tells_pieces`: nothing else tells what is a piece of a line.
+    /// The passage of a message of a protocol other than syslog. `tells_pieces`: the protocol marks pieces of lines itself.
     #[inline]
     fn passage(&mut self, cut: bool, tells_pieces: bool) -> (Passage<'_>, &mut Translator, &mut Batch) {
         let Self {
@@ -396,18 +398,18 @@ impl Ingest {
         (passage, translator, batch)
     }
 
-    /// Bytes of the batch so far.
+    /// The size of the batch so far, in bytes.
     pub fn pending(&self) -> usize {
         self.batch.byte_len()
     }
 
-    /// Hands the batch over; waits for the spool's queue, but never for long. An empty batch is nothing.
+    /// Hands the batch over. Waits for the spool's queue, but never long. An empty batch is ignored.
     pub async fn flush(&mut self) {
         let batch = self.take();
         self.spool.send(batch).await;
     }
 
-    /// Hands the batch over from a thread that may block; waits for the spool's queue, but never for long.
+    /// Hands the batch over from a thread that may block. Waits for the spool's queue, but never long.
     pub fn flush_blocking(&mut self) {
         let batch = self.take();
         self.spool.send_blocking(batch);
@@ -439,7 +441,7 @@ impl Ingest {
         self.admission.forget();
     }
 
-    /// The batch so far. What was refused is counted with it, also when it is empty.
+    /// Takes the batch, and updates the counters. Refused messages are counted too, even if the batch is empty.
     pub fn take(&mut self) -> Batch {
         self.loops.count_relayed(self.counts.iter().sum::<u64>() - self.counts[Shape::Docker as usize]);
         for (shape, count) in Shape::ALL.into_iter().zip(std::mem::take(&mut self.counts)) {
@@ -458,7 +460,7 @@ impl Ingest {
     }
 }
 
-/// What to say of a container whose tag fits none of these templates.
+/// The warning about a container whose tag fits none of these templates.
 fn unmatched_tag(listener: &str, tag: &[u8], templates: &TagTemplates) -> String {
     format!(
         "listen: {listener}: the tag `{}` of a container does not fit `tag-template` ({}): its lines have no name for \
@@ -469,7 +471,7 @@ fn unmatched_tag(listener: &str, tag: &[u8], templates: &TagTemplates) -> String
     )
 }
 
-/// The clock: messages are stamped with when they were read.
+/// The wall clock, which gives messages their time of receipt.
 pub fn now() -> UnixMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))

@@ -1,5 +1,5 @@
-//! The addresses of this machine, as the kernel tells them: of its interfaces, of its default routes, of Docker's bridges. They
-//! change when somebody makes a network, so that they are looked at again and again, on no thread that carries messages.
+//! The addresses of this machine, from the kernel: of its interfaces, of its default routes, and of Docker's bridges. They change
+//! whenever a network is created, so they are read periodically, on a thread that carries no messages.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,12 +14,13 @@ use crate::protocol::syslog::LocalAddresses;
 use crate::record::AddressRange;
 use crate::tasks::{spawn, spawn_blocking};
 
-/// How often the kernel is asked. Until then the first senders of a new network of Docker's may have their address as HOSTNAME.
+/// How often the kernel is asked. Until then, messages of senders in a new Docker network may have the sender's address as
+/// HOSTNAME.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// Bytes of a table of routes that are read. Default routes stand among the first.
+/// Bytes that are read of a routing table. Default routes are among the first entries.
 const MAX_ROUTES: u64 = 256 * 1024;
 
-/// What the kernel says now. What it does not say is not there: this is about names, and nothing fails for the want of one.
+/// The addresses at this moment. Missing information is no error: the addresses only give names to senders.
 pub fn local_addresses() -> LocalAddresses {
     let mut local = LocalAddresses::default();
     for Interface { name, address, netmask } in interfaces() {
@@ -32,8 +33,7 @@ pub fn local_addresses() -> LocalAddresses {
     local
 }
 
-/// Tells what the kernel says, when it is something else than `known`, until nobody wants to hear it. Must be called inside the
-/// runtime.
+/// Sends the addresses whenever they differ from the last ones, until the receiver is dropped. Must be called inside the runtime.
 pub fn watch_local_addresses(mut known: LocalAddresses) -> mpsc::Receiver<LocalAddresses> {
     let (changes, changed) = mpsc::channel(1);
     spawn(async move {
@@ -54,22 +54,22 @@ pub fn watch_local_addresses(mut known: LocalAddresses) -> mpsc::Receiver<LocalA
     changed
 }
 
-/// Docker calls its own bridge so, and those that are made for networks.
+/// Whether an interface has a name that Docker gives to its default bridge or to the bridge of a network.
 fn is_docker_s(interface: &str) -> bool {
     interface == "docker0" || interface.starts_with("br-")
 }
 
 fn read(table: &str) -> String {
     let mut text = String::new();
-    // A kernel without one of the families has no table of it.
+    // A kernel without IPv4 or IPv6 has no table for it.
     if let Ok(file) = File::open(table) {
         let _ = file.take(MAX_ROUTES).read_to_string(&mut text);
     }
     text
 }
 
-/// `eth0 00000000 0100000A 0003 0 0 0 00000000 …`: interface, destination, gateway, flags, three numbers, mask, each address as a
-/// number of this machine.
+/// The gateway of a default route in `/proc/net/route`: `eth0 00000000 0100000A 0003 0 0 0 00000000 …`, that is interface,
+/// destination, gateway, flags, three numbers, mask. Each address is a number in the machine's byte order.
 fn gateway_v4(route: &str) -> Option<Ipv4Addr> {
     let fields: Vec<&str> = route.split_whitespace().collect();
     let [_, "00000000", gateway, _, _, _, _, "00000000", ..] = fields[..] else { return None };
@@ -77,7 +77,8 @@ fn gateway_v4(route: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(number.to_ne_bytes()))
 }
 
-/// Destination, its length, source, its length, next hop, each in hexadecimal digits.
+/// The gateway of a default route in `/proc/net/ipv6_route`: destination, its length, source, its length, next hop, all in
+/// hexadecimal.
 fn gateway_v6(route: &str) -> Option<Ipv6Addr> {
     let fields: Vec<&str> = route.split_whitespace().collect();
     let [destination, "00", _, _, gateway, ..] = fields[..] else { return None };

@@ -1,25 +1,25 @@
-//! The first stage, sockets → batches of lines: everything that faces the senders. What bytes mean is `protocol`'s, what a message
-//! says is `record`'s; here is decided who may connect, who is read when, and what is let in.
+//! The first stage, sockets → batches of lines: everything that faces the senders. `protocol` parses bytes and `record` represents
+//! messages. This module decides who may connect, which connection is read when, and which messages are let in.
 //!
-//! - `socket`    sockets that listen: bound, or opened by a service manager before; what to tell the operator when there is none to
-//!   be had
+//! - `socket`    listening sockets: binds them, or takes them from a service manager; and the advice when that fails
 //! - `datagram`  `udp://`, `unixgram://`: an OS thread for each, many datagrams in one system call
-//! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: who may connect, and what a connection goes through
-//! - `heartbeat` what Fluentd asks by UDP before it sends by TCP
-//! - `http`      `splunk+http://`, `journal+http://`, plain or with TLS: what comes in requests, each of which is answered
-//! - `notices`   what is said of senders, now and then
-//! - `ingest`    where messages go, each through admission into a batch of lines for the spool
-//! - `passage`   what each of these messages is asked
-//! - `refusal`   why a peer is refused, and what is said of it
+//! - `stream`    `tcp://`, `unix://`, plain or with TLS, syslog or RELP: accepts and serves connections
+//! - `heartbeat` answers the UDP heartbeats that Fluentd needs before it sends by TCP
+//! - `http`      `splunk+http://`, `journal+http://`, plain or with TLS: messages in requests, each of which is answered
+//! - `notices`   log entries about senders, at intervals
+//! - `ingest`    passes messages through admission into a batch of lines for the spool
+//! - `passage`   the checks on each of these messages, in their order
+//! - `refusal`   the reasons for refusing a peer, with counters and texts
 //! - `local_addresses` the addresses of this machine: senders at these have this machine's name
-//! - `admission` which messages are let in: rules, what a container may send, and what Docker has cut, made whole again
+//! - `admission` decides which messages are let in: rules, limits of containers, and joining of pieces and lines
 //!
-//! What never happens here: a sender waits for more than the ingest's bounded flush, but for RELP's; a stranger makes us log, grow
-//! beyond a limit, spin or stop; an idle connection costs a buffer or a timer.
+//! These things never happen here: a sender waits longer than for the ingest's bounded flush (except for senders that get an
+//! answer, such as RELP's); a stranger makes the relay log, grow beyond a limit, spin or stop; an idle connection costs a buffer or
+//! a timer.
 //!
-//! A shutdown walks the way messages walk: nothing new is accepted, what the kernel holds is read out and handed on,
-//! and then connections are reset (`SO_LINGER` 0). Docker's driver notices a reset with its next write and sends that
-//! message again; of a connection closed in good order it only notices after it has lost one.
+//! A shutdown follows the way of messages: nothing new is accepted, the messages that the kernel holds are read and passed on, and
+//! then connections are reset (`SO_LINGER` 0). Docker's driver notices a reset at its next write, and sends that message again. It
+//! notices an orderly close only after it has lost a message.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,50 +71,51 @@ use refusal::RefusalLog;
 use socket::SocketFile;
 pub use socket::{BindError, grantable_receive_buffer, refuse_strays};
 
-/// Bytes of receive buffer below which a UDP socket loses messages in a burst so small that the operator should know.
+/// Bytes of receive buffer below which a UDP socket loses messages even in a small burst, so that the operator must know.
 pub const SMALL_RECEIVE_BUFFER: usize = 1024 * 1024;
-/// Connections the kernel may hold ready for us to accept.
+/// Connections that the kernel may queue before the relay accepts them.
 pub const BACKLOG: i32 = 1024;
-/// How long a TCP connection is silent before the kernel asks whether its peer is still there.
+/// How long a TCP connection is silent before the kernel sends a keepalive probe.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// How long the kernel waits between two such questions.
+/// The time between two keepalive probes.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// How many questions go unanswered before a connection counts as broken.
+/// Unanswered probes after which a connection counts as broken.
 pub const KEEPALIVE_RETRIES: u32 = 3;
-/// How long one socket is read out at a shutdown. Without an end a sender that never pauses would hold us up.
+/// How long one socket is read out at a shutdown. Without this limit, a sender that never pauses would prevent the stop.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One listener, as configured.
 pub struct Options {
     pub address: ListenAddress,
-    /// `tcp://` takes TLS as well when there is an acceptor; `tcp+tls://` needs it, the others do without. It should send no session tickets
-    /// (`send_tls13_tickets = 0`): Docker's driver never reads, and a socket closed with unread bytes is reset, which
-    /// throws away what the driver's kernel had not sent yet.
+    /// Certificate and secrets. `tcp://` takes TLS as well if there is a certificate; `tcp+tls://` needs one; the others do
+    /// without. The acceptor should send no session tickets (`send_tls13_tickets = 0`): Docker's driver never reads, closing a
+    /// socket with unread bytes resets it, and a reset discards the bytes that the driver's kernel has not sent yet.
     pub credentials: Credentials,
-    /// Whether `tcp://` with a certificate takes plain text too. `tcp+tls://` never does.
+    /// Whether `tcp://` with a certificate also takes plain text. `tcp+tls://` never does.
     pub plaintext: bool,
     /// Bytes of receive buffer to ask for; `udp://` only.
     pub receive_buffer: usize,
     pub limits: Limits,
-    /// What kind of senders there are.
+    /// The kind of senders.
     pub senders: Senders,
 }
 
-/// A listener that holds its socket: senders can already send, nobody reads yet.
+/// A listener that has its socket: senders can send already, and nothing reads yet.
 pub struct Bound {
     address: ListenAddress,
     socket: Socket,
     file: Option<SocketFile>,
-    /// Whether the socket is a service manager's, which keeps it when we end: what we do to the socket is done to the relay after us.
+    /// Whether the socket belongs to a service manager, which keeps it when the relay ends: a change to the socket affects the next
+    /// relay.
     handed_over: bool,
-    /// Bytes the kernel granted; 0 where that is not ours to ask.
+    /// Bytes of receive buffer that the kernel granted; 0 for a socket other than UDP.
     receive_buffer: usize,
     options: Options,
     metrics: ListenMetrics,
 }
 
-/// A listener that has all that the system can refuse to one: a thread, or a place among what the runtime waits for. Nobody
-/// reads yet; dropped, it is as if it had never been.
+/// A listener that has everything that the system can refuse: a thread, or a registration with the runtime. Nothing reads yet.
+/// Dropping it releases everything.
 pub struct Prepared {
     address: ListenAddress,
     reader: Reader,
@@ -131,7 +132,7 @@ enum Reader {
     Streams(stream::Listener),
 }
 
-/// A listener at work.
+/// A running listener.
 pub struct Running {
     rules: watch::Sender<Arc<Rules>>,
     state: SharedListenerStatus,
@@ -139,29 +140,29 @@ pub struct Running {
     task: JoinHandle<()>,
 }
 
-/// What the log has said of a listener's senders. It stays when the settings change, so that a reload says nothing again. Clones
-/// share it.
+/// The log entries about a listener's senders so far. This stays when the settings change, so that a reload repeats no entry.
+/// Clones share it.
 #[derive(Clone, Default)]
 struct Said {
     refusals: Arc<Mutex<refusal::Said>>,
     notices: Arc<notices::Said>,
 }
 
-/// What may change while a listener is at work.
+/// The settings that may change while a listener runs.
 struct Rules {
-    /// Where the listener listens, with its real port.
+    /// The listener's address, with its real port.
     address: ListenAddress,
     metrics: Arc<ListenMetrics>,
     tls: Option<TlsAcceptor>,
     tokens: Arc<Tokens>,
-    /// What senders of the Forward protocol have to know; `None`: nothing.
+    /// The shared key that senders of the Forward protocol need; `None`: none.
     shared_key: Option<Arc<SharedKey>>,
-    /// Whether plain text is taken where there is TLS.
+    /// Whether plain text is taken besides TLS.
     plaintext: bool,
     protocol: Protocol,
     senders: Senders,
     limits: Limits,
-    /// A place for each handshake.
+    /// A permit for each handshake.
     handshakes: Semaphore,
     /// Bytes of receive buffer to ask for.
     receive_buffer: usize,
@@ -169,7 +170,8 @@ struct Rules {
     notices: Notices,
 }
 
-/// Takes the address. Needs no runtime and waits for nothing, so that every socket is there before anything else starts.
+/// Binds the address, or takes the socket that was handed over. Needs no runtime and waits for nothing, so that every socket exists
+/// before anything else starts.
 pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError> {
     options.check()?;
     let asked = &options.address;
@@ -185,7 +187,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
     let address = bound_address(asked, real);
     let mut receive_buffer = 0;
     if asked.is_udp() {
-        // One that was handed over has what its owner gave it, often more than we could get.
+        // A socket that was handed over keeps the buffer that its owner set, often a larger one than the relay could get.
         receive_buffer = match handed_over {
             true => socket.recv_buffer_size(),
             false => socket::grow_receive_buffer(&socket, options.receive_buffer),
@@ -197,7 +199,7 @@ pub fn bind(options: Options, metrics: ListenMetrics) -> Result<Bound, BindError
 }
 
 impl Options {
-    /// What can be wrong with them whatever the socket is.
+    /// Finds errors that do not depend on the socket.
     pub fn check(&self) -> Result<(), BindError> {
         let only_tls = self.address.is_tls() || self.address.may_be_tls() && !self.plaintext;
         if only_tls && self.credentials.tls.is_none() {
@@ -209,12 +211,12 @@ impl Options {
 }
 
 impl Bound {
-    /// Where it really listens: with the port the kernel chose when 0 was asked for.
+    /// The real address, with the port that the kernel chose if the config has 0.
     pub fn address(&self) -> ListenAddress {
         self.address.clone()
     }
 
-    /// Takes what the system may refuse, so that from here on nothing about this listener can fail. Must be called inside
+    /// Takes everything that the system may refuse, so that nothing about this listener can fail afterwards. Must be called inside
     /// the runtime.
     pub fn prepare(self) -> Result<Prepared, BindError> {
         let Self { address, socket, file, handed_over, receive_buffer, options, metrics } = self;
@@ -231,7 +233,7 @@ impl Bound {
 }
 
 impl Prepared {
-    /// Reads until `shutdown` says true (or is gone). Must be called inside the runtime.
+    /// Reads until `shutdown` is true or its sender half is gone. Must be called inside the runtime.
     pub fn start(self, ingest: Ingest, shutdown: watch::Receiver<bool>) -> Running {
         let Self { address, reader, file, handed_over, receive_buffer, options, metrics } = self;
         info!("listen: listening on {address}");
@@ -247,18 +249,18 @@ impl Prepared {
     }
 }
 
-/// Where a listener listens, and whose socket that is.
+/// A listener's address, socket file, counters and status.
 struct Place {
     address: ListenAddress,
     file: Option<SocketFile>,
     handed_over: bool,
     metrics: ListenMetrics,
-    /// The listener's status: whether it can read.
+    /// The listener's status.
     state: SharedListenerStatus,
 }
 
 impl Rules {
-    /// `state` and `said` are the listener's, whatever its settings.
+    /// `state` and `said` belong to the listener, and stay when its settings change.
     fn new(
         address: ListenAddress,
         options: &Options,
@@ -284,7 +286,7 @@ impl Rules {
         }
     }
 
-    /// Makes the session of a new connection. `None`: HTTP is spoken here.
+    /// Makes the session of a new connection. `None`: the listener speaks HTTP.
     fn session(&self) -> Option<AnySession> {
         let bounds = bounds(&self.limits, self.senders);
         if let (Protocol::Fluent, Some(key)) = (self.protocol, &self.shared_key) {
@@ -295,34 +297,34 @@ impl Rules {
     }
 }
 
-/// What a session may take at a listener with these limits.
+/// The bounds of a session at a listener with these limits.
 pub fn bounds(limits: &Limits, senders: Senders) -> Bounds {
     let Limits { max_frame, max_unfinished, frame_timeout, handshake_timeout: open_timeout, numbered, .. } = *limits;
     let proofs = Proofs { streams: numbered, nonce: identity::nonce(), signer: identity::signer };
-    // Half of it is the most that all connections of an address may hold.
+    // All connections of one address may hold half of it at most.
     let max_array = max_unfinished / 2;
     Bounds { max_frame, max_array, max_line: MAX_LINE, frame_timeout, open_timeout, proofs, senders }
 }
 
 impl Running {
-    /// Where it listens, with its real port.
+    /// The address, with its real port.
     pub fn address(&self) -> ListenAddress {
         self.rules.borrow().address.clone()
     }
 
-    /// The listener's status: whether it can take what comes, and whom it refused last.
+    /// The listener's status: whether it can receive, and its last refusals.
     pub fn state(&self) -> SharedListenerStatus {
         self.state.clone()
     }
 
-    /// Other settings for the same socket, perhaps with another protocol on it, counted by `metrics`. Connections that
-    /// stand keep theirs.
+    /// Sets other settings for the socket, possibly with another protocol, and counts with `metrics`. Established connections keep
+    /// their settings.
     pub fn change(&self, options: Options, metrics: ListenMetrics) {
         let address = bound_address(&options.address, self.address().socket_address());
         self.rules.send_replace(Arc::new(Rules::new(address, &options, metrics, (&self.state, &self.said))));
     }
 
-    /// Resolves when everything read was handed on and every socket is closed: some time after the shutdown.
+    /// Resolves when all messages are passed on and every socket is closed, some time after the shutdown.
     pub async fn stopped(self) {
         if let Err(error) = self.task.await
             && error.is_panic()
@@ -332,9 +334,9 @@ impl Running {
     }
 }
 
-/// Resolves when the shutdown has begun. May be asked again and again.
+/// Resolves when the shutdown has begun. It can be awaited repeatedly.
 async fn stopping(shutdown: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left who could say it: the same.
+    // An error: the sender half is gone, which is a shutdown too.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
@@ -350,7 +352,7 @@ fn report_receive_buffer(address: &ListenAddress, granted: usize, metrics: &List
     }
 }
 
-/// What to say of a receive buffer of so many bytes, and what to do about it; `None`: it is large enough.
+/// The warning about a receive buffer of `granted` bytes, with the remedy; `None`: it is large enough.
 pub fn small_receive_buffer(granted: usize) -> Option<String> {
     let says = || {
         format!(

@@ -1,5 +1,5 @@
-//! What a listener says of its senders. Strangers can bring it about, so each kind is said now and then, or once for each peer of a
-//! few; counters have all of it.
+//! A listener's log entries about its senders. Strangers can cause these, so each kind is logged at intervals, or once for each of
+//! a few peers. Counters count all of them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -13,32 +13,32 @@ use crate::log::Throttle;
 use crate::metrics::SkippedBytes;
 use crate::protocol::framing::Notes;
 
-/// How often a kind is said at most.
+/// The least time between two entries of one kind.
 const SAY_EVERY: Duration = Duration::from_secs(600);
-/// Peers of which a thing is said once.
+/// The most peers for which one kind is logged.
 const MAX_PEERS: usize = 64;
 
-/// What a listener says.
+/// Logs about the senders of one listener.
 pub struct Notices {
     /// The listener's address.
     listener: String,
     said: Arc<Said>,
 }
 
-/// What a listener has said. It stays when the listener gets other settings.
+/// The entries that a listener has logged. This stays when the settings change.
 pub struct Said {
-    /// For the log line of what is thrown away.
+    /// Limits the entries about discarded bytes.
     skipped: Mutex<Throttle>,
     miscounts: Peers,
     json: Peers,
 }
 
-/// The peers of whom a thing was said; `None` stands for all that have no address.
+/// The peers for which one kind was logged; `None` stands for all peers without an address.
 #[derive(Default)]
 struct Peers(Mutex<HashSet<Option<IpAddr>>>);
 
 impl Peers {
-    /// Is a thing to be said of this peer?
+    /// Whether to log this kind for this peer.
     fn is_new(&self, peer: Option<IpAddr>) -> bool {
         let mut told = self.0.lock();
         told.len() < MAX_PEERS && told.insert(peer)
@@ -50,7 +50,7 @@ impl Notices {
         Self { listener, said }
     }
 
-    /// A connection begins with JSON.
+    /// Reports a connection that begins with JSON.
     pub fn json(&self, peer: Option<IpAddr>) {
         if self.said.json.is_new(peer) {
             warn!(
@@ -62,7 +62,7 @@ impl Notices {
         }
     }
 
-    /// Counts what was thrown away, and says it.
+    /// Counts and reports discarded bytes and wrong octet counts.
     pub fn notes(&self, notes: Notes, peer: Option<IpAddr>, skipped: &SkippedBytes) {
         let Notes { skipped: bytes, miscounts } = notes;
         skipped.max_frame.inc_by(bytes.limit);

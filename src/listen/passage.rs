@@ -1,4 +1,4 @@
-//! The way of one message into the batch: what admission says of it, and what it may be a piece of.
+//! The passage of one message into the batch: the checks of admission, and the joining of pieces and lines.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use crate::protocol::{gelf, splunk};
 use crate::record::{Record, UnixMicros};
 use crate::spool::{Batch, Inlet, Refused};
 
-/// The way of one message into the batch.
+/// The passage of one message into the batch.
 pub struct Passage<'i> {
     pub admission: &'i mut Admission,
     pub policy: &'i AdmissionPolicy,
     pub gate: &'i Arc<Gate>,
-    /// Whether each message has to go through the gate.
+    /// Whether every message must pass the gate.
     pub gate_asks_all: bool,
-    /// Where pieces become lines again, the listener's address, and the longest line in bytes.
+    /// Joins pieces into lines; the listener's address; and the longest line in bytes.
     pub rejoin: Option<(&'i Reassembler, &'i str, usize)>,
-    /// Where lines become messages.
+    /// Joins lines into messages.
     pub joins: Option<Joins<'i>>,
     /// See [`Admission::check_load`].
     pub load: (u8, bool),
@@ -27,7 +27,7 @@ pub struct Passage<'i> {
     pub now: UnixMicros,
 }
 
-/// What is asked of a message.
+/// The facts about a message that the checks need.
 pub struct Facts {
     pub sender: Sender,
     /// Facility and severity.
@@ -36,7 +36,7 @@ pub struct Facts {
 }
 
 impl Passage<'_> {
-    /// False: it waits for the rest of its line.
+    /// Takes a message. False: see [`take`](Self::take).
     pub fn take_message(&mut self, sender: Sender, message: Message<'_>, batch: &mut Batch) -> Result<bool, Refused> {
         let Record { facility, severity, message: text, .. } = message.record;
         let text = text.unwrap_or_default();
@@ -48,7 +48,8 @@ impl Passage<'_> {
         self.take(facts, batch, |out| message.write(out))
     }
 
-    /// False: it waits for the rest of its line, or was refused and counted.
+    /// Makes the checks, and adds the message to the batch. `write` writes its line. False: the message waits for its next part, or
+    /// was refused and counted.
     #[inline]
     pub fn take(&mut self, facts: Facts, batch: &mut Batch, write: impl FnOnce(&mut Vec<u8>)) -> Result<bool, Refused> {
         let Facts { mut sender, priority, text } = facts;
@@ -62,7 +63,8 @@ impl Passage<'_> {
         self.assemble(Facts { sender, priority, text }, rules, batch, write)
     }
 
-    /// What may be a piece of a line, or a line of a message, or is asked for its text. False: as of [`take`](Self::take).
+    /// The slow path of [`take`](Self::take), for messages that may be a piece of a line or a line of a message, or that must pass
+    /// the gate.
     fn assemble(
         &mut self,
         facts: Facts,
@@ -73,7 +75,7 @@ impl Passage<'_> {
         let Facts { sender, priority: (_, severity), text } = facts;
         let Self { admission, policy, load, spool, now, joins, gate, .. } = self;
         let is_container_s = !matches!(sender, Sender::Other { .. });
-        // Of a connection all lines may be indented, of datagrams those of containers are known to belong together.
+        // Lines are joined if they come over a connection. In datagrams, only lines of containers are known to belong together.
         let mut joins = joins.as_mut().filter(|joins| is_container_s || joins.from.1 > 0);
         let rejoins = self.rejoin.filter(|(reassembler, ..)| is_container_s && reassembler.concerns(text));
         if rejoins.is_none() && joins.is_none() && rules.is_empty() && !self.gate_asks_all {
@@ -95,7 +97,7 @@ impl Passage<'_> {
         let mut join = |message: Pending| {
             let Joined { before, line } = match &mut joins {
                 Some(joins) => {
-                    // Of pieces the stamp in front may be longer or shorter than this one's.
+                    // The line of joined pieces may have a timestamp of another length than this piece's.
                     let text = Record::from_line(&message.line, "").message.map_or(0, <[u8]>::len);
                     joins.take(message, text, *now)
                 }

@@ -1,5 +1,5 @@
-//! Why a listener refuses a peer: the closed set of reasons, what counts each of them, and the words for each. A refusal is counted
-//! always, shown as the last one in the status, and said in the log for a few addresses now and then.
+//! The reasons for which a listener refuses a peer: a closed set, with a counter and a text for each. A refusal is always counted,
+//! shown in the status as the last one, and logged at intervals for a few addresses.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,59 +18,59 @@ use crate::protocol::session::{Protocol, Violation};
 use crate::status::SharedListenerStatus;
 use crate::tls::UnknownPeer;
 
-/// How long the log is silent about a reason at an address that it has named.
+/// The least time between two log entries with the same address and reason.
 const SAY_EVERY: Duration = Duration::from_secs(300);
-/// How many refusals are said of a listener in that time. Strangers bring them about, from as many addresses as they like.
+/// The most refusals that a listener logs in that time. Strangers can cause them from any number of addresses.
 const MAX_SAID: usize = 16;
 
 /// Why a connection was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
-    /// There are as many connections as there may be.
+    /// The listener has `max-connections` connections.
     MaxConnections,
-    /// There are as many connections from the address as there may be.
+    /// The address has `max-connections-per-address` connections.
     MaxConnectionsPerAddress,
-    /// The address is none of `allow`.
+    /// `allow` does not contain the address.
     Allow,
-    /// The address for which a proxy speaks is none of `client-allow`.
+    /// `client-allow` does not contain the address in the proxy's header.
     ClientAllow,
-    /// No header of the PROXY protocol where each connection begins with one.
+    /// The connection or datagram does not begin with a header of the PROXY protocol.
     NoProxyHeader,
-    /// That header did not come in time.
+    /// The header of the PROXY protocol did not come in time.
     ProxyHeaderTimeout,
     /// Plain text where only TLS is taken.
     Plaintext,
-    /// Another protocol than the one that is spoken here.
+    /// The peer speaks another, known protocol.
     Foreign(Foreign, Protocol),
-    /// Something else than the protocol that is spoken here, and what is wrong with it.
+    /// The peer speaks neither the listener's protocol nor another known one; with the error.
     NotSpoken(Protocol, Violation),
-    /// What came is no message, and whoever sent it may go on.
+    /// The data is no message. The sender may continue.
     NoMessage(Protocol, Violation),
-    /// A request was answered with why it is refused.
+    /// The request was refused, and its answer says why.
     Request(Protocol, Violation),
-    /// A session that broke its protocol after it had begun.
+    /// The session violated its protocol after it had begun.
     Broken(Protocol, Violation),
     /// A message did not end in time.
     FrameTimeout,
-    /// A session would take more memory than there is for all.
+    /// The session would exceed the memory limit of all sessions.
     MaxUnfinished,
-    /// The sender waited for an answer for as long as it may.
+    /// The sender has waited for an answer as long as it may.
     MaxWait,
     /// The TLS handshake did not end in time, or the RELP session was not opened in time.
     HandshakeTimeout,
-    /// No certificate where one is asked for.
+    /// The peer presented no certificate, and the listener requires one.
     NoCertificate,
-    /// A certificate of another CA than those of `client-ca`.
+    /// No CA of `client-ca` has signed the certificate.
     UnknownCa,
-    /// A certificate that leads to the CA and is none of those configured, or why it is not.
+    /// The certificate is valid, but its name or fingerprint is not among those configured; with the reason.
     UnknownSender(String),
-    /// A certificate that cannot be used for another reason.
+    /// The certificate is invalid for another reason.
     BadCertificate(String),
-    /// A version of TLS older than 1.2.
+    /// The peer supports no TLS version from 1.2 on.
     OldVersion,
-    /// The peer refused our certificate, with its own word for why.
+    /// The peer refused the listener's certificate; with its alert.
     OwnCertificate(String),
-    /// Any other end of a TLS handshake.
+    /// The TLS handshake failed in another way.
     Handshake(String),
 }
 
@@ -86,14 +86,14 @@ impl RefusalReason {
             Some(TlsError::InvalidCertificate(CertificateError::Other(why))) if why.0.is::<UnknownPeer>() => {
                 Self::UnknownSender(why.to_string())
             }
-            // A certificate that is marked as a CA's, as most are that have signed themselves.
+            // A certificate that is marked as a CA, like most self-signed ones.
             Some(TlsError::InvalidCertificate(CertificateError::Other(_))) => Self::UnknownCa,
             Some(TlsError::InvalidCertificate(why)) => Self::BadCertificate(why.to_string()),
             Some(TlsError::PeerIncompatible(
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::SupportedVersionsExtensionRequired
-                // An extension of TLS 1.2, which older versions have not got.
+                // TLS 1.2 has introduced this extension.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
             ))
             | Some(TlsError::AlertReceived(AlertDescription::ProtocolVersion)) => Self::OldVersion,
@@ -172,7 +172,7 @@ impl RefusalReason {
     }
 }
 
-/// What happened, and what to do about it.
+/// Describes the event and the remedy.
 impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -266,7 +266,7 @@ impl fmt::Display for RefusalReason {
     }
 }
 
-/// What becomes of the refusals of one listener.
+/// Counts, shows and logs the refusals of one listener.
 pub struct RefusalLog {
     /// The listener's address.
     address: String,
@@ -275,7 +275,7 @@ pub struct RefusalLog {
     said: Arc<Mutex<Said>>,
 }
 
-/// Refusals that the log has named of late: address, label, when. They stay when the listener gets other settings.
+/// Recently logged refusals: address, label, time. This stays when the settings change.
 #[derive(Default)]
 pub struct Said(Vec<(Option<IpAddr>, &'static str, Instant)>);
 
@@ -284,7 +284,7 @@ impl RefusalLog {
         Self { address, metrics, status, said }
     }
 
-    /// A peer was refused. `None`: the peer has no address, as on a unix socket.
+    /// Counts and reports a refusal. `peer` is `None` for a peer without an address, as on a unix socket.
     pub fn refuse(&self, peer: Option<IpAddr>, reason: &RefusalReason) {
         self.count(reason);
         self.report(peer, reason);
@@ -299,7 +299,7 @@ impl RefusalLog {
         reason.counter(&self.metrics).inc_by(times);
     }
 
-    /// Shows a refusal in the status, and names it in the log unless that has said it of late.
+    /// Shows a refusal in the status, and logs it unless it was logged recently.
     pub fn report(&self, peer: Option<IpAddr>, reason: &RefusalReason) {
         let peer = peer.map(|peer| peer.to_canonical());
         self.status.refused(peer, reason.label(), reason);
@@ -315,7 +315,7 @@ impl RefusalLog {
 }
 
 impl Said {
-    /// Whether to name this refusal, and whether it is the last one for which there is room.
+    /// Whether to log this refusal, and whether it is the last one for which there is room.
     fn say(&mut self, peer: Option<IpAddr>, label: &'static str, now: Instant) -> Option<bool> {
         self.0.retain(|(_, _, said)| now.saturating_duration_since(*said) < SAY_EVERY);
         if self.0.len() >= MAX_SAID || self.0.iter().any(|(known, why, _)| (*known, *why) == (peer, label)) {
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(said.say(peer, "plaintext", start + SAY_EVERY), Some(false));
     }
 
-    /// Strangers with ever-new addresses make the log say no more, and the table no larger.
+    /// Strangers with ever-new addresses cause no more entries, and no larger table.
     #[test]
     fn many_addresses_are_named_for_a_while_only() {
         let (mut said, start) = (Said::default(), Instant::now());
