@@ -134,7 +134,7 @@ impl LoopGuard {
     }
 }
 
-/// The listener among `listeners` that receives what is sent to an address.
+/// The listener among `listeners` that would receive data sent to an address.
 pub fn own_listener(listeners: &[ListenAddress], to: SocketAddr, is_udp: bool) -> Option<ListenAddress> {
     let to_ip = to.ip().to_canonical();
     let takes = |listener: &&ListenAddress| {

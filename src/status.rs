@@ -175,9 +175,9 @@ pub struct Peer {
 
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// When it was said, by the wall clock, for people.
+    /// The wall-clock time of the text, for people.
     pub time: SystemTime,
-    /// When it was said, by the monotonic clock, to compute its age.
+    /// The monotonic time of the text, to compute its age.
     pub at: Instant,
     pub says: String,
 }

@@ -179,7 +179,7 @@ pub struct SpoolMetrics {
     pub dropped_sample: Counter,
     /// Lines that `repeat` has dropped because an equal line stands for them.
     pub dropped_repeat: Counter,
-    /// Lines that a forward of our own had sent, and that came back.
+    /// Lines that a forward of this relay had sent, and that came back.
     pub dropped_loop: Counter,
     /// Lines of containers that sent more than `rate-limit` allows.
     pub dropped_rate: Counter,
