@@ -8,7 +8,7 @@
 //! ```text
 //! socket ─ listen ─▶ bytes ─ protocol ─▶ Record ─ admission ─▶ line ─ spool ─▶ Chunk ─ forward ─▶ collector
 //!                                                                       ▲                 │
-//!                                                                       └──── Position ───┘
+//!                                                                       └─── Position ────┘
 //!                                                                         "up to here is safe"
 //! ```
 //!

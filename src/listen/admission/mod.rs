@@ -2,9 +2,9 @@
 //! its rate limit, and, when the spool is nearly full, the least severe messages (RFC 5424 8.6). It also counts the messages of
 //! each container.
 //!
-//! Admission examines the record; a refused message is never rendered as a line. The facts about a container are computed once for
-//! each header that the translator remembers. Checks that need the text of a message, or change it, are in `gate`: they wait until
-//! the message is whole.
+//! Admission examines the record: a message that is refused here is never rendered as a line. The facts about a container are
+//! computed once for each header that the translator remembers. Checks that need the text of a message, or change it, are in
+//! `gate`: they wait until the message is whole.
 
 mod gate;
 mod multiline;

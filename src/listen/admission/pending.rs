@@ -69,8 +69,8 @@ impl Joined {
     }
 }
 
-/// The key of a message, which all its parts share: the listener, the connection, and the header without the timestamp: `<PRI>1
-/// STAMP HOST …`. A header that precedes a text ends in a blank, which is trimmed.
+/// The key of a message, which all its parts share. A line is `<PRI>1 STAMP HOST …`: the key has the listener, the connection, and
+/// the header without the timestamp. A header that precedes a text ends in a blank, which is trimmed.
 pub fn key((listener, connection): (&str, u64), header: &[u8]) -> Option<Vec<u8>> {
     let header = header.trim_ascii_end();
     let mut blanks = memchr::memchr_iter(b' ', header);
