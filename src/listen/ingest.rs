@@ -232,7 +232,7 @@ impl Ingest {
     /// Takes one complete frame without its framing (a trailing LF is allowed), and whether it was cut. False: the message is not
     /// in the batch, because it was refused or waits for its next part.
     ///
-    /// Admission examines the record first. The line is written only if it stays.
+    /// Admission examines the record first. The line is written only if the message stays.
     pub fn frame(&mut self, bytes: &[u8], cut: bool) -> bool {
         let Self {
             label,

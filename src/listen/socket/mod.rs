@@ -124,7 +124,7 @@ pub fn grantable_receive_buffer(wanted: usize) -> io::Result<usize> {
     grow_receive_buffer(&Socket::new(Domain::IPV4, Type::DGRAM, None)?, wanted)
 }
 
-/// Sets keepalive. Linux copies it to every accepted connection, which saves four calls for each of them.
+/// Sets keepalive. Linux copies it to every accepted connection: one call instead of four for each of them.
 fn keep_alive(address: &ListenAddress, socket: &Socket) -> Result<(), BindError> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
