@@ -7,8 +7,8 @@ use crate::record::Value;
 use crate::record::json::{is_too_large, number_len, text_len};
 use crate::record::json_reader::{BadObject, each_member, text};
 
-/// The members of the object that the text is. An object in which a name stands twice has no fields: its readers do not agree on
-/// which of the two values counts, and log stores refuse it.
+/// Parses a text that is a JSON object into its members. An object with a repeated name has no fields: readers do not agree
+/// on which of the two values counts, and log stores refuse such objects.
 pub fn parse(object: &str) -> Result<Found<'_>, Unread> {
     let object = object.trim_ascii();
     if !object.starts_with('{') || !object.ends_with('}') {
@@ -17,7 +17,7 @@ pub fn parse(object: &str) -> Result<Found<'_>, Unread> {
     let (mut found, mut count, mut refused) = (Vec::with_capacity(16), 0, None);
     let read = each_member(object, |name, value| {
         count += 1;
-        // The rest is read all the same: broken JSON is told from too many members.
+        // Reading goes on after a refused member, to tell broken JSON from too many members.
         if count <= MAX_FOUND && refused.is_none() {
             match value_of(value, &mut count) {
                 Ok(value) => found.push((name, value)),
@@ -36,7 +36,7 @@ pub fn parse(object: &str) -> Result<Found<'_>, Unread> {
     }
 }
 
-/// A value that is known to be JSON. `count`: names so far.
+/// Reads a value that is valid JSON. `count`: the names so far.
 fn value_of<'a>(json: &'a str, count: &mut usize) -> Result<Value<'a>, Unread> {
     match json.as_bytes()[0] {
         b'"' => Ok(Value::text(text(json).ok_or(Unread::Form)?)),
@@ -48,9 +48,9 @@ fn value_of<'a>(json: &'a str, count: &mut usize) -> Result<Value<'a>, Unread> {
     }
 }
 
-/// What holds for the object holds for those in it.
+/// Checks nested objects by the rules of the outer one: no repeated name, no number that is too large, not too many names.
 fn check_nested(json: &str, count: &mut usize) -> Result<(), Unread> {
-    // The names of each object that is open.
+    // The names of each open object.
     let (mut open, mut at) = (Vec::new(), 0);
     while let Some(byte) = json.as_bytes().get(at) {
         let start = at;
@@ -118,7 +118,7 @@ mod tests {
         ] {
             assert!(parse(text).is_ok(), "{text}");
         }
-        // Broken as a whole is no form at all.
+        // Text that is broken JSON as a whole has another form.
         assert_eq!(parse(r#"{"a":1,"a":}"#), Err(Unread::Form));
     }
 

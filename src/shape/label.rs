@@ -1,21 +1,21 @@
-//! The label by which a container says how its lines are parsed.
+//! The label by which a container chooses the parser of its lines.
 
 use super::{Parser, Pattern};
 use crate::record::{Fields, Value};
 
-/// The label, and how Docker's `journald` driver writes it.
+/// The label, and its spelling by Docker's `journald` driver.
 const LABELS: [&str; 2] = ["logferry.parse", "LOGFERRY_PARSE"];
-/// The value of a container whose lines are not parsed.
+/// The label's value for lines that must not be parsed.
 const NONE: &str = "none";
 
-/// What containers may choose.
+/// The parsers that a container may choose from.
 #[derive(Clone, Debug)]
 pub struct Choices(Vec<Parser>);
 
-/// What a container has chosen.
+/// The choice of a container.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Choice<'a> {
-    /// Its lines are not parsed.
+    /// The lines are not parsed.
     Nothing,
     Parser(&'a Parser),
     /// The value of the label is no parser.
@@ -23,7 +23,7 @@ pub enum Choice<'a> {
 }
 
 impl Choices {
-    /// `has_pattern`: whether the forward has one for [`Parser::Regex`].
+    /// `has_pattern`: the forward has a pattern for [`Parser::Regex`].
     pub fn new(has_pattern: bool) -> Self {
         let named = Pattern::names().into_iter().filter_map(Pattern::named).map(Parser::Named);
         let regex = has_pattern.then_some(Parser::Regex);
@@ -44,7 +44,7 @@ impl Choices {
     }
 }
 
-/// Takes the label out. False: there is none.
+/// Takes out the label. False: there is none.
 pub fn take_out(fields: &mut Fields<'_>) -> bool {
     fields.retain(|name| !LABELS.contains(&name))
 }

@@ -1,4 +1,4 @@
-//! A text of `key=value` and `key="a value"`, with blanks between them, as Go's, Heroku's and many other libraries write it.
+//! logfmt: a text of `key=value` and `key="a value"` separated by blanks, as libraries for Go, Heroku and many others write it.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use super::parse::{Found, MAX_FOUND, Unread, has_repeated};
 use crate::record::Value;
 
-/// The pairs of a text. All of it has to be pairs: `user=7 has logged in` is a sentence. The last value of a key counts: no reader
-/// refuses a key that is there twice, and libraries that hand a logger down write such lines.
+/// The pairs of a text. The whole text must consist of pairs: `user=7 has logged in` is a sentence. Of a repeated key the
+/// last value counts: no reader refuses a repeated key, and libraries that pass a logger down write such lines.
 pub fn parse(text: &str) -> Result<Found<'_>, Unread> {
     let mut found: Found<'_> = Vec::with_capacity(16);
     let mut rest = text.trim_ascii();
@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Found<'_>, Unread> {
     Ok(found)
 }
 
-/// Each key once, where it stands for the last time.
+/// Keeps only the last pair of each key.
 fn keep_last(found: &mut Found<'_>) {
     let mut known = HashSet::new();
     found.reverse();
@@ -61,14 +61,14 @@ fn bare_len(bytes: &[u8]) -> Result<usize, Unread> {
     }
 }
 
-/// What stands without quotes: numbers without an exponent, true and false are what they are.
+/// A value without quotes: a number without an exponent, true or false keeps its type, anything else is a text.
 fn bare(text: &str) -> Value<'_> {
     let scalar =
         if is_number(text.as_bytes()) || matches!(text, "true" | "false") { Value::scalar(text) } else { None };
     scalar.unwrap_or(Value::Text(Cow::Borrowed(text.as_bytes())))
 }
 
-/// As JSON has it, without an exponent.
+/// Is this a number of JSON without an exponent?
 fn is_number(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"-").unwrap_or(text);
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -80,7 +80,7 @@ fn is_number(text: &[u8]) -> bool {
     }
 }
 
-/// The text up to the quote that ends it, and what is behind.
+/// The text up to its closing quote, and the rest behind the quote.
 fn unquote(text: &str) -> Result<(Value<'_>, &str), Unread> {
     let (bytes, mut end, mut escapes) = (text.as_bytes(), 0, false);
     loop {
@@ -99,7 +99,7 @@ fn unquote(text: &str) -> Result<(Value<'_>, &str), Unread> {
     Ok((Value::Text(value), behind))
 }
 
-/// An escape that is none stays as it is.
+/// An unknown escape stays as it is.
 fn unescaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut letters = text.chars();

@@ -1,22 +1,23 @@
-//! What is hidden in texts: what a pattern finds, and secrets that are known by their form.
+//! Masks: they hide the matches of a pattern, and secrets with a known form.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::record::Expression;
 
-/// Bytes of a compiled pattern. Whole texts are searched, however long they are.
+/// Bytes of a compiled pattern. A mask searches the whole text, however long it is.
 const MAX_PATTERN: usize = 8 << 10;
-/// So many places of a text a pattern hides one by one; behind them the whole rest is hidden. Each may be looked for up to the end of the text.
+/// Matches of a pattern that are replaced one by one; with the next match the whole rest of the text is hidden. This bounds
+/// the time, because the search for each match may reach the end of the text.
 const MAX_FOUND: usize = 256;
 /// Digits of a card's number (ISO/IEC 7812-1).
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
-/// What is hidden, and what takes its place.
+/// A secret, and the text that replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     pub what: Secret,
-    /// With `$1` or `${name}` for a group of a pattern.
+    /// The replacement. `$1` and `${name}` stand for groups of a pattern.
     pub with: String,
 }
 
@@ -26,25 +27,26 @@ pub enum Secret {
     Known(Known),
 }
 
-/// Secrets that are known by their form.
+/// Secrets with a known form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
-    /// 13 to 19 digits with a right check digit (Luhn's), perhaps in groups.
+    /// 13 to 19 digits with a correct check digit (Luhn algorithm), perhaps in groups.
     CardNumber,
     Email,
-    /// What stands behind `Bearer ` (RFC 6750 2.1).
+    /// The token behind `Bearer ` (RFC 6750 2.1).
     BearerToken,
-    /// An access key of AWS: `AKIA…`, `ASIA…`.
+    /// An access key ID of AWS: `AKIA…`, `ASIA…`.
     AwsKey,
-    /// A block of PEM, up to its end or the text's.
+    /// A PEM block of a private key, up to its end or the end of the text.
     PrivateKey,
 }
 
-/// A regular expression that is not found in an empty text.
+/// A regular expression that does not match the empty text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaskPattern(Expression);
 
-/// What becomes of bytes; `None`: nothing of them is hidden. What is not UTF-8 has no secret in it. `on_hit` is told the masks that hide.
+/// The bytes with all secrets replaced; `None`: there is no secret. Invalid UTF-8 splits the bytes into texts that are
+/// searched one by one. `on_hit` gets each mask that replaces something.
 pub fn hide(masks: &[Mask], bytes: &[u8], on_hit: &dyn Fn(&Mask)) -> Option<Vec<u8>> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return hide_all(masks, text, on_hit).map(String::into_bytes);
@@ -72,7 +74,7 @@ fn hide_all(masks: &[Mask], text: &str, on_hit: &dyn Fn(&Mask)) -> Option<String
 }
 
 impl Mask {
-    /// What becomes of a text; `None`: nothing of it is hidden.
+    /// The text with its secrets replaced; `None`: there is no secret.
     pub fn hide(&self, text: &str) -> Option<String> {
         match &self.what {
             Secret::Pattern(pattern) => pattern.replace(text, &self.with),
@@ -137,7 +139,7 @@ impl fmt::Display for Secret {
 }
 
 impl Known {
-    /// Each with its name in a config.
+    /// All of them, with their names in a config.
     pub const ALL: [(&str, Self); 5] = [
         ("card-number", Self::CardNumber),
         ("email", Self::Email),
@@ -168,7 +170,7 @@ fn card_number(text: &[u8], mut at: usize) -> Option<Range<usize>> {
         let begins = at == 0 || !text[at - 1].is_ascii_alphanumeric();
         let digits = GroupedDigits::read(text, at);
         let is_card = |digits: &[u8]| CARD_DIGITS.contains(&digits.len()) && (2..=6).contains(&digits[0]);
-        // No card begins with another digit.
+        // Card numbers begin with 2 to 6.
         if begins && is_card(digits.get()) && is_checked(digits.get()) {
             return Some(at..digits.end);
         }
@@ -176,7 +178,8 @@ fn card_number(text: &[u8], mut at: usize) -> Option<Range<usize>> {
     }
 }
 
-/// A digit that may begin a card's number. Of two bytes of such a number one is a digit, so that every other one is looked at.
+/// The next digit that may begin a card number. At least every second byte of a card number is a digit, so the search skips
+/// every other byte.
 fn next_digit(text: &[u8], from: usize) -> Option<usize> {
     let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let mut at = from;
@@ -189,10 +192,10 @@ fn next_digit(text: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// Digits with at most one blank or hyphen between two of them. Only as many are kept as a card has, and one more.
+/// Digits with at most one blank or hyphen between two of them. At most one digit more than in the longest card number is kept.
 struct GroupedDigits {
     digits: [u8; *CARD_DIGITS.end() + 1],
-    /// 0: a letter stands behind them.
+    /// 0: a letter follows, so this is no card number.
     len: usize,
     end: usize,
 }
@@ -220,7 +223,7 @@ impl GroupedDigits {
     }
 }
 
-/// Luhn's check.
+/// Checks the last digit by the Luhn algorithm.
 fn is_checked(digits: &[u8]) -> bool {
     let doubled = |digit: u8| if digit < 5 { digit * 2 } else { digit * 2 - 9 };
     let sum = digits
@@ -239,7 +242,7 @@ fn email(text: &[u8], from: usize) -> Option<Range<usize>> {
         let is_domain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-".contains(byte);
         let local = text[from..at].iter().rev().take_while(|byte| is_local(byte)).count();
         let mut domain = text[at + 1..].iter().take_while(|byte| is_domain(byte)).count();
-        // The end of a sentence.
+        // A dot or hyphen at the end belongs to the sentence, not to the domain.
         domain -= text[at + 1..at + 1 + domain].iter().rev().take_while(|byte| b".-".contains(byte)).count();
         let last = text[at + 1..at + 1 + domain].rsplit(|byte| *byte == b'.').next().unwrap_or_default();
         if local > 0 && last.len() < domain && last.len() >= 2 && last.iter().all(u8::is_ascii_alphabetic) {
@@ -252,7 +255,7 @@ fn email(text: &[u8], from: usize) -> Option<Range<usize>> {
 fn bearer_token(text: &[u8], mut at: usize) -> Option<Range<usize>> {
     const SHORTEST: usize = 8;
     loop {
-        // Both ways to write it.
+        // Matches `Bearer` and `bearer`.
         at += memchr::memmem::find(text.get(at..)?, b"earer ")? + b"earer ".len();
         let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
         let len = text[at..].iter().take_while(|byte| is_token(byte)).count();

@@ -1,16 +1,17 @@
-//! What a forward makes of a line before it is sent: fields are found in its text, and time, severity and text may be taken from
-//! them; `match` is asked; secrets are hidden; fields are added. Pure, and asked when the line is sent: the spool has what was said.
+//! How a forward changes a line before it is sent. The steps: find fields in the text, and take time, severity and text from
+//! them; match the line against `match`; mask secrets; add fields. All of it is pure, and runs when the line is sent: the
+//! spool keeps the line as it was received.
 //!
 //! In reading order:
 //!
 //! - here: [`Shape`], the steps in their order
-//! - `parse`: which forms a text may have; `json`, `logfmt`, `pattern`: one each
-//! - `label`: which of them a container has chosen
-//! - `mask`: what is hidden
-//! - `time`: a field that is a time
-//! - `severity`: a field, or the beginning of a text, that is a severity
-//! - `trace`: what was done to one line, for `logferry explain`
-//! - `properties`: what must hold for whatever a container prints
+//! - `parse`: the forms of a text; `json`, `logfmt`, `pattern`: one parser each
+//! - `label`: the parser that a container has chosen
+//! - `mask`: secrets that are hidden
+//! - `time`: the time in a field
+//! - `severity`: the severity in a field, or at the beginning of a text
+//! - `trace`: the steps of one line, for `logferry explain`
+//! - `properties`: the properties that hold for any text of a container
 
 mod json;
 mod label;
@@ -36,105 +37,105 @@ use crate::record::template::AddedField;
 use crate::record::{LineOptions, Patterns, Record, Rule, SEVERITIES, StructuredData, Value};
 use trace::Traced;
 
-/// The field that keeps the severity of the sender, where another one takes its place.
+/// The field that keeps the sender's severity when another severity replaces it.
 pub const ORIGINAL_SEVERITY: &str = "original_severity";
 
-/// What is asked of a forward's lines, in order.
+/// The settings of each step, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// Forms of the text in which fields are found; the first that fits.
+    /// Forms of the text in which fields are found. The first form that fits is used.
     pub parse: Vec<Parser>,
-    /// For [`Parser::Regex`].
+    /// The pattern of [`Parser::Regex`].
     pub parse_pattern: Option<Pattern>,
-    /// In front of the names of parsed fields.
+    /// A prefix for the names of parsed fields.
     pub prefix: Option<String>,
-    /// Parsed fields that are kept; none named: all.
+    /// Parsed fields that are kept; empty: all.
     pub keep: Patterns,
-    /// Parsed fields with other names, the old one and the new one.
+    /// New names for parsed fields: the old name, then the new one.
     pub rename: Vec<(String, String)>,
-    /// Parsed fields that become the time, the severity and the text of the line.
+    /// The parsed fields that become the time, the severity and the text of the line.
     pub time_from: Option<String>,
     pub severity_from: Option<String>,
     pub message_from: Option<String>,
-    /// Whether the beginning of the text may say the severity.
+    /// Whether the severity may be guessed from the beginning of the text.
     pub guess_severity: bool,
-    /// Whether a member of an object becomes a field of its own, `a.b`, also where the destination keeps objects.
+    /// Whether each member of an object becomes a field of its own, `a.b`, also for a destination that could keep the object.
     pub flatten: bool,
-    /// Fields that are left out, also those that came with the line.
+    /// Fields that are left out. They may also be fields that came with the line.
     pub drop_fields: Patterns,
-    /// What is hidden in texts and fields.
+    /// Masks for the text and the fields.
     pub masks: Vec<Mask>,
     /// Fields that are added, in this order.
     pub add: Vec<(AddedField, Adding)>,
 }
 
-/// When a field is added to a line, and what becomes of one with its name that the line has.
+/// When a field is added to a line, and how a field of the line with the same name is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adding {
-    /// It is added where the line has none.
+    /// The field is added only to lines that lack it.
     IfMissing,
-    /// It takes the place of that one.
+    /// The field replaces the line's own.
     Always,
-    /// The store has it beside the lines; that one is left out.
+    /// The store keeps the value beside the lines. The line's own field is left out.
     ByTheStore,
 }
 
-/// What a forward makes of lines.
+/// The shape of a forward: the changes to its lines.
 #[derive(Clone, Debug)]
 pub struct Shape {
     steps: Steps,
-    /// Only lines that match one of these are meant; none: all lines.
+    /// The rules of `match`: a line passes when one of them matches; empty: all lines pass.
     matches: Vec<Rule>,
     options: LineOptions,
-    /// Lines are sent as they are.
+    /// Whether the steps are empty, so that lines are sent as they are.
     changes_nothing: bool,
-    /// Forms of the texts of containers that choose none.
+    /// The parsers for lines of containers that choose none.
     parsers: Vec<Parser>,
     /// `None`: no container may choose.
     choices: Option<Choices>,
 }
 
-/// Fields that are to be added to a line, with their values.
+/// Fields to add to a line, with their values.
 type Added<'a> = Vec<(&'a AddedField, Adding, Cow<'a, [u8]>)>;
 
-/// What has become of a line.
+/// The result for a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Shaped {
-    /// The forward's `match` does not mean it.
+    /// No rule of the forward's `match` matches.
     Filtered,
-    /// It is sent as it is.
+    /// The line is sent as it is.
     AsItIs,
-    /// It was written anew.
+    /// The line was rewritten.
     Changed,
 }
 
-/// Lines that could not be understood as the settings say. They are carried all the same.
+/// Counts of lines that could not be read as the settings say. The lines are sent all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Misread {
     /// No parser fits the text.
     pub form: u64,
-    /// It fits, and is beyond the limits: too many fields, too deep, a number that nobody can hold.
+    /// The text has the form, but exceeds a limit: too many fields, too deep, or a number that no float can hold.
     pub limit: u64,
-    /// A name stands twice in an object of JSON.
+    /// A JSON object has a repeated name.
     pub duplicate: u64,
-    /// The field of `time-from` is no time.
+    /// The field of `time-from` holds no time.
     pub time: u64,
-    /// The field of `severity-from` is no severity.
+    /// The field of `severity-from` holds no severity.
     pub severity: u64,
-    /// The label by which a container chooses names no parser.
+    /// The container's label names no parser.
     pub label: u64,
 }
 
-/// What became of lines, beside what was sent.
+/// Counts of misread and masked lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub misread: Misread,
-    /// Lines in which something was hidden.
+    /// Lines in which a mask has hidden something.
     pub masked: u64,
 }
 
 impl Misread {
-    /// Each with its word.
+    /// The counts with their reasons.
     pub fn counts(&self) -> [(&'static str, u64); 6] {
         let Self { form, limit, duplicate, time, severity, label } = *self;
         [
@@ -149,9 +150,9 @@ impl Misread {
 }
 
 impl Shape {
-    /// `sd_id`: under which image, name and ID are found in a line.
+    /// `sd_id`: the SD-ID of the element with image, name and ID.
     pub fn new(steps: Steps, matches: Vec<Rule>, sd_id: &str) -> Self {
-        // The address of the sender is in the line, if it is to be there.
+        // If the line is to have the sender's address, it has it already.
         let options = LineOptions { sd_id: sd_id.to_owned(), peer: false };
         let changes_nothing = steps == Steps::default();
         let (labels, parsers): (Vec<_>, Vec<_>) =
@@ -160,12 +161,12 @@ impl Shape {
         Self { steps, matches, options, changes_nothing, parsers, choices }
     }
 
-    /// One that changes nothing.
+    /// A shape that filters by rules and changes nothing.
     pub fn of_rules(matches: Vec<Rule>, sd_id: &str) -> Self {
         Self::new(Steps::default(), matches, sd_id)
     }
 
-    /// One that only hides; `None`: there is nothing to hide.
+    /// A shape that only masks; `None`: there are no masks.
     pub fn of_masks(masks: Vec<Mask>, sd_id: &str) -> Option<Self> {
         let steps = Steps { masks, ..Steps::default() };
         (!steps.masks.is_empty()).then(|| Self::new(steps, Vec::new(), sd_id))
@@ -176,7 +177,7 @@ impl Shape {
         self.changes_nothing
     }
 
-    /// Does it mean all lines?
+    /// Do all lines pass?
     pub fn means_all(&self) -> bool {
         self.matches.is_empty()
     }
@@ -185,17 +186,17 @@ impl Shape {
         &self.options.sd_id
     }
 
-    /// Appends what becomes of a line, where that is another one.
+    /// Appends the changed line. Nothing is appended unless the result is [`Shaped::Changed`].
     pub fn apply(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
         self.shape(&self.matches, line, out, tally, None)
     }
 
-    /// The same of a line that is meant for sure.
+    /// Like [`Shape::apply`], without asking `match`: the line passes for certain.
     pub fn apply_to_all(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally) -> Shaped {
         self.shape(&[], line, out, tally, None)
     }
 
-    /// As [`Shape::apply`]. Each step is noted.
+    /// Like [`Shape::apply`], and notes each step.
     pub fn trace(&self, line: &[u8], out: &mut Vec<u8>, tally: &mut Tally, trace: &mut Trace) -> Shaped {
         self.shape(&self.matches, line, out, tally, Some(trace))
     }
@@ -209,7 +210,7 @@ impl Shape {
         mut traced: Traced<'_>,
     ) -> Shaped {
         let mut record = Record::from_line(line, self.sd_id());
-        // What cannot be read has no place for a field, and its text is what stands there.
+        // Malformed structured data has no place for a field, and the text begins with it.
         let has_fields = record.structured_data != StructuredData::Malformed;
         let (mut is_changed, text, added) = match has_fields && !self.changes_nothing {
             true => self.change(&mut record, &mut tally.misread, &mut traced),
@@ -220,7 +221,7 @@ impl Shape {
         if let Some(trace) = &mut traced {
             trace.matched = matched;
         }
-        // No rules let everything pass.
+        // Without rules every line passes.
         if matched.is_none() && !matches.is_empty() {
             return Shaped::Filtered;
         }
@@ -239,7 +240,7 @@ impl Shape {
         is_changed |= hides;
         let mut record = Record { message: hidden.as_deref().or(record.message), ..record };
         for (field, adding, value) in added {
-            // What comes from the line may be a secret; the config's own text is none.
+            // A value from the line may hold a secret. The config's own text holds none.
             let value = if field.fixed().is_none() { hide(&value).map_or(value, Cow::Owned) } else { value };
             if add(field, adding, value, &mut record) {
                 is_changed = true;
@@ -255,8 +256,8 @@ impl Shape {
         Shaped::Changed
     }
 
-    /// Parsed fields, and what is taken from them: whether the record is another one now, the text that takes the place of its own, and the
-    /// fields that are to be added.
+    /// Parses the text and changes the record. Returns whether the record has changed, the new text if there is one, and the
+    /// fields to add.
     fn change<'a>(
         &'a self,
         record: &mut Record<'a>,
@@ -296,10 +297,10 @@ impl Shape {
             record.fields = flat;
             is_changed = true;
         }
-        // Before fields are left out: a label may go on under a shorter name.
+        // Values are computed before fields are left out, so that a label can be dropped and go on under a shorter name.
         let value = |(field, adding): &'a (AddedField, Adding)| Some((field, *adding, field.value(record)?));
         let added = add.iter().filter_map(value).collect();
-        // Also those that came with the line.
+        // This includes fields that came with the line.
         if !drop_fields.is_empty() {
             is_changed |= record.fields.retain(|name| {
                 let is_dropped = drop_fields.match_bytes(name.as_bytes());
@@ -312,7 +313,7 @@ impl Shape {
         (is_changed, text, added)
     }
 
-    /// The forms that a line's text may have, and whether a label that chose them was taken out.
+    /// The parsers for a line's text, and whether the label that chose them was taken out.
     fn parsers_of(&self, record: &mut Record<'_>, misread: &mut Misread) -> (&[Parser], bool) {
         let chosen = match self.choices.as_ref().and_then(|choices| choices.choice(&record.fields)) {
             None => return (&self.parsers, false),
@@ -326,7 +327,7 @@ impl Shape {
         (chosen, label::take_out(&mut record.fields))
     }
 
-    /// Parsed fields go where the settings say. Returns the one that becomes the text.
+    /// Stores the parsed fields as the settings say. Returns the value that becomes the text.
     fn take<'a>(
         &'a self,
         found: parse::Found<'a>,
@@ -337,7 +338,7 @@ impl Shape {
         let Steps { prefix, keep, rename, message_from, time_from, severity_from, masks, .. } = &self.steps;
         let is = |name: &str, key: &Option<String>| key.as_deref() == Some(name);
         let mut text = None;
-        // The severity of the sender may come with them.
+        // One more, because the sender's severity may become a field too.
         record.fields.reserve(found.len() + 1);
         for (name, value) in found {
             let mut noted = traced.as_deref_mut().map(|trace| trace.found(&name, &value, masks));
@@ -401,7 +402,7 @@ fn add<'a>(field: &'a AddedField, adding: Adding, value: Cow<'a, [u8]>, record: 
     true
 }
 
-/// The sender's own stays in a field.
+/// Sets the severity. The sender's own is kept in a field.
 fn set_severity(record: &mut Record<'_>, severity: u8) {
     let own = SEVERITIES[usize::from(record.severity)];
     record.fields.set(ORIGINAL_SEVERITY, Value::Text(Cow::Borrowed(own.as_bytes())));

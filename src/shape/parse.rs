@@ -1,4 +1,4 @@
-//! Which forms the text of a line may have, and the fields that are found in it.
+//! The forms of a line's text, and the fields that are found in it.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -9,26 +9,26 @@ pub use super::pattern::Pattern;
 use super::{json, logfmt};
 use crate::record::Value;
 
-/// Bytes of a text in which fields are looked for. A longer one is carried as it is.
+/// The longest text that is parsed, in bytes. A longer text stays as it is.
 const MAX_TEXT: usize = 64 << 10;
-/// Fields that are looked at in one text.
+/// The most fields that are read in one text.
 pub(super) const MAX_FOUND: usize = 512;
 
-/// Fields in the order in which they stand in the text.
+/// The fields in the order of the text.
 pub type Found<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
-/// A form that a text may have.
+/// A form of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parser {
-    /// An object of RFC 8259.
+    /// A JSON object (RFC 8259).
     Json,
     /// `key=value key="a value"`.
     Logfmt,
     /// `parse-pattern`.
     Regex,
-    /// A pattern that is known by a name.
+    /// A built-in pattern, by its name.
     Named(Pattern),
-    /// What a label of the container says. No text has this form by itself.
+    /// The form that a label of the container names. No text has this form by itself.
     Label,
 }
 
@@ -37,13 +37,13 @@ pub enum Parser {
 pub enum Unread {
     /// The text has another form.
     Form,
-    /// There are more fields than may be, it is nested too deep, or a number is larger than anybody can hold.
+    /// There are too many fields, the text is nested too deep, or no float can hold a number.
     Limit,
-    /// A name stands twice in one object.
+    /// An object has a repeated name.
     Duplicate,
 }
 
-/// The first form that the text has, and its fields.
+/// The first parser that fits the text, and the fields it finds.
 pub fn parse<'a>(
     parsers: &'a [Parser],
     pattern: Option<&'a Pattern>,
@@ -52,7 +52,7 @@ pub fn parse<'a>(
     if text.len() > MAX_TEXT {
         return Err(Unread::Limit);
     }
-    // No form has anything else.
+    // All forms are UTF-8.
     let Ok(text) = std::str::from_utf8(text) else { return Err(Unread::Form) };
     let mut unread = Unread::Form;
     for parser in parsers {
@@ -72,10 +72,10 @@ pub fn parse<'a>(
     Err(unread)
 }
 
-/// So many names are compared with each other faster than they are hashed.
+/// Up to this many names, comparing all pairs is faster than hashing.
 const FEW: usize = 16;
 
-/// Does a name stand there twice? The time is proportional to the names, however many there are.
+/// Is there a repeated name? The time is linear in the number of names.
 pub(super) fn has_repeated<T>(items: &[T], name: impl Fn(&T) -> &str) -> bool {
     if items.len() <= FEW {
         let is_before = |at: usize, item: &T| items[..at].iter().any(|known| name(known) == name(item));
@@ -105,7 +105,7 @@ impl FromStr for Parser {
 }
 
 impl Parser {
-    /// The word that the config has for it.
+    /// The parser's name in the config.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -123,7 +123,7 @@ impl fmt::Display for Parser {
     }
 }
 
-/// Fields as tests show them: a text has quotes, what is JSON has none.
+/// Fields as tests show them: texts in quotes, JSON without.
 #[cfg(test)]
 pub fn shown(found: Found<'_>) -> String {
     let shown = |(name, value): (Cow<'_, str>, Value<'_>)| match value {

@@ -1,4 +1,5 @@
-//! Regular expressions with named groups, each of them a field, and those that are known by a name. `tests/shape` has lines for each.
+//! Regular expressions whose named groups become fields: the user's own, and built-in ones with names. `tests/shape` has
+//! sample lines for each built-in pattern.
 
 use std::borrow::Cow;
 
@@ -7,13 +8,13 @@ use crate::record::{Expression, Value};
 
 /// Bytes of a compiled pattern.
 const MAX_PATTERN: usize = 64 << 10;
-/// Bytes of a text with which a pattern is compared. The time is at most proportional to the product of this and the pattern's size.
+/// The longest text that is matched, in bytes. Matching takes time at most proportional to this times the pattern's size.
 const MAX_TEXT: usize = 8 << 10;
 
-/// Patterns by name, each with the ways in which the program writes its lines. The first that is found counts. `level`, `time` and
-/// `message` are in each of them what they say, and numbers are numbers.
+/// The built-in patterns: for each program, the formats of its lines. The first format that matches is used. The groups
+/// `level`, `time` and `message` mean the same in all of them, and numbers become numbers.
 const NAMED: [(&str, &[&str]); 10] = [
-    // ngx_http_log_module's `combined`, `main` of nginx's image, and Apache's `common` and `combined`.
+    // nginx: `combined` of ngx_http_log_module and `main` of the nginx image. Apache: `common` and `combined`.
     (
         "nginx",
         &[
@@ -26,7 +27,7 @@ const NAMED: [(&str, &[&str]); 10] = [
             r"^(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(?P<level>[a-z]+)\] (?P<pid>\d+)#(?P<tid>\d+): (?:\*(?P<connection>\d+) )?(?P<message>(?s:.*))$",
         ],
     ),
-    // Of 2.4, and of 2.2, which has no PID.
+    // The format of Apache 2.4, and of 2.2, which has no PID.
     (
         "apache-error",
         &[
@@ -39,14 +40,14 @@ const NAMED: [(&str, &[&str]); 10] = [
             r"^(?P<level>[IWEF])(?P<time>\d{4} \d\d:\d\d:\d\d\.\d+) +(?P<pid>\d+) (?P<source>[^\]]+)\] (?P<message>(?s:.*))$",
         ],
     ),
-    // Package `log`, with any of its flags and a prefix, which often is a level.
+    // Package `log` of Go, with any of its flags and with a prefix, which often is a level.
     (
         "go",
         &[
             r"^(?:\[?(?P<level>DEBUG|INFO|WARN|WARNING|ERROR|FATAL|TRACE)\]?:?\s+|(?P<prefix>\S{1,40}) +)?(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d{6})?) (?:(?P<source>[^\s:]+\.go:\d+): )?(?P<message>(?s:.*))$",
         ],
     ),
-    // What Logback's and Log4j's manuals show; Hadoop and Log4j with a colon; Spring Boot; Quarkus and WildFly.
+    // The examples of the Logback and Log4j manuals; Hadoop, and Log4j with a colon; Spring Boot; Quarkus and WildFly.
     (
         "java",
         &[
@@ -54,7 +55,7 @@ const NAMED: [(&str, &[&str]); 10] = [
             r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?) +(?P<level>[A-Z]+) +(?:\[(?P<thread>[^\]]+)\] +)?(?P<logger>[^\s\[:]+): (?P<message>(?s:.*))$",
             r"^(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+(?:Z| ?[+-]\d\d:?\d\d)?) +(?P<level>[A-Z]+) +(?P<pid>\d+) --- (?:\[(?P<application>[^\] ][^\]]*)\] )?\[ *(?P<thread>[^\]]*)\] (?P<logger>\S+) *: (?P<message>(?s:.*))$",
             r"^(?:(?P<time>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,]\d+)|(?P<clock>\d\d:\d\d:\d\d[.,]\d+)) +(?P<level>[A-Z]+) +\[(?P<logger>[^\]]+)\] \((?P<thread>[^)]*)\) (?P<message>(?s:.*))$",
-            // Logback without a layout of one's own; ZooKeeper; Elasticsearch; Kafka; Tomcat.
+            // Logback's default layout; ZooKeeper; Elasticsearch; Kafka; Tomcat.
             r"^(?P<clock>\d\d:\d\d:\d\d\.\d+) \[(?P<thread>[^\]]+)\] (?P<level>[A-Z]+) +(?P<logger>\S+) -- (?P<message>(?s:.*))$",
             r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+) \[[^\]]*\] - (?P<level>[A-Z]+) +\[(?P<thread>[^\]]*):(?P<logger>[^\]:]+)\] - (?P<message>(?s:.*))$",
             r"^\[(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d+)\]\[(?P<level>[A-Z]+) *\]\[(?P<logger>[^\] ]+) *\] (?P<message>(?s:.*))$",
@@ -62,7 +63,7 @@ const NAMED: [(&str, &[&str]); 10] = [
             r"^(?P<time>\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\.\d+) (?P<level>[A-Z]+) \[(?P<thread>[^\]]+)\] (?P<logger>[\w.$]+) (?P<message>(?s:.*))$",
         ],
     ),
-    // What its documentation shows of `logging`; gunicorn; Flask; Celery; uvicorn.
+    // The examples in the documentation of `logging`; gunicorn; Flask; Celery; uvicorn.
     (
         "python",
         &[
@@ -100,9 +101,9 @@ const NAMED: [(&str, &[&str]); 10] = [
 /// Regular expressions whose named groups are fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// Empty: the user has written it.
+    /// Empty: a pattern of the user.
     name: &'static str,
-    /// One at least.
+    /// At least one.
     expressions: Vec<Expression>,
 }
 
@@ -133,7 +134,7 @@ impl Pattern {
         self.expressions.first().map_or("", Expression::written)
     }
 
-    /// The groups that are there.
+    /// The named groups of the first expression that matches.
     pub fn parse<'a>(&'a self, text: &'a str) -> Result<Found<'a>, Unread> {
         if text.len() > MAX_TEXT {
             return Err(Unread::Limit);
@@ -153,7 +154,7 @@ fn groups<'a>(expression: &'a Expression, text: &'a str) -> Option<Found<'a>> {
     Some(groups.filter_map(field).collect())
 }
 
-/// Digits alone, and none of them for nothing: `007` is no number.
+/// Is this a number without leading zeros? `007` is a text.
 fn is_count(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.is_empty() && !text.starts_with('0'))
 }

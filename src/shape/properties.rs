@@ -1,4 +1,4 @@
-//! What must hold for whatever a container prints. A test and a fuzz target ask for it.
+//! The properties that hold for any text of a container, for a test and a fuzz target.
 
 use std::sync::LazyLock;
 
@@ -8,14 +8,14 @@ use crate::record::{Patterns, Record};
 
 const SD_ID: &str = "docker@32473";
 
-/// Patterns are compiled once.
+/// The patterns are compiled only once.
 static PARSERS: LazyLock<Vec<Parser>> = LazyLock::new(|| {
     let names = ["label", "json", "logfmt"].into_iter().chain(Pattern::names());
     names.map(|name| name.parse().expect("a parser")).collect()
 });
 static MASKS: LazyLock<Vec<Mask>> = LazyLock::new(masks);
 
-/// A text whose first byte chooses how it is shaped.
+/// Shapes a text. The first byte chooses the steps.
 pub fn any_bytes(data: &[u8]) {
     let [choice, text @ ..] = data else { return };
     let has = |bit: u8| choice >> bit & 1 == 1;
@@ -44,7 +44,7 @@ pub fn any_bytes(data: &[u8]) {
     let (mut out, mut tally) = (Vec::new(), Tally::default());
     let shaped = shape.apply(&line, &mut out, &mut tally);
     assert_eq!(shaped == Shaped::Changed, !out.is_empty());
-    // Noting the steps changes none of them.
+    // A trace does not change the result.
     let (mut noted, mut counted, mut trace) = (Vec::new(), Tally::default(), Trace::default());
     assert_eq!(shape.trace(&line, &mut noted, &mut counted, &mut trace), shaped);
     assert_eq!((&noted, counted), (&out, tally));
@@ -53,7 +53,7 @@ pub fn any_bytes(data: &[u8]) {
         (tally.misread.form + tally.misread.limit + tally.misread.duplicate == 0, tally.masked == 0)
     );
     let [before, after] = [&line, if out.is_empty() { &line } else { &out }].map(|line| Record::from_line(line, SD_ID));
-    // What nobody has asked for is as it was.
+    // Everything else stays as it was.
     assert_eq!((before.facility, before.hostname, before.proc_id), (after.facility, after.hostname, after.proc_id));
     assert_eq!((before.structured_data.as_sent().is_empty(), after.message.is_some()), (false, true));
     if !has(4) && !has(7) {
@@ -64,7 +64,7 @@ pub fn any_bytes(data: &[u8]) {
     }
     assert!(after.time().is_some());
     crate::record::properties::any_line(if out.is_empty() { &line } else { &out }, SD_ID);
-    // What was shaped goes on as it is where nothing more is asked.
+    // A shape without steps leaves the shaped line as it is.
     let again = Shape::of_rules(Vec::new(), SD_ID);
     assert_eq!(again.apply(&out, &mut Vec::new(), &mut tally), Shaped::AsItIs);
 }

@@ -1,8 +1,9 @@
-//! Severities in words and numbers, as the usual libraries write them, and at the beginning of a text.
+//! Severities as words and numbers of the usual libraries, and severities at the beginning of a text.
 
 use crate::record::Value;
 
-/// Words, in small letters, and their severities. What RFC 5424 lacks is the next one to it: `fatal` is crit, `trace` debug.
+/// Words in lower case, and their severities. A level that RFC 5424 lacks becomes the nearest one: `fatal` is crit, `trace`
+/// is debug.
 const WORDS: [(&str, u8); 39] = [
     ("emerg", 0),
     ("emergency", 0),
@@ -39,20 +40,20 @@ const WORDS: [(&str, u8); 39] = [
     ("fine", 7),
     ("d", 7),
     ("t", 7),
-    // Redis.
+    // The marks of Redis.
     ("#", 4),
     ("*", 5),
     ("-", 7),
     (".", 7),
 ];
-/// Keys of a severity in logfmt and JSON.
+/// Keys that hold a severity in logfmt and JSON.
 const KEYS: [&str; 4] = ["level", "lvl", "severity", "loglevel"];
-/// Bytes of a text in which a severity is looked for: a stamp and a name may stand in front.
+/// Bytes of a text that are searched for a severity: a timestamp and a name may come first.
 const HEAD: usize = 128;
-/// Words of a text that are looked at.
+/// Words of a text that are tried.
 const HEAD_WORDS: usize = 10;
 
-/// The severity that a field says. Numbers up to 7 are RFC 5424's, 10 to 60 those of pino and bunyan.
+/// The severity of a field's value. Numbers up to 7 are those of RFC 5424, 10 to 60 those of pino and bunyan.
 pub fn of_value(value: &Value<'_>) -> Option<u8> {
     let text = match value {
         Value::Text(text) => std::str::from_utf8(text).ok()?.trim(),
@@ -76,14 +77,14 @@ fn of_tens(number: u8) -> Option<u8> {
     }
 }
 
-/// PostgreSQL and Apache number what is finer than debug: `DEBUG5`, `trace8`.
+/// The severity of a word. PostgreSQL and Apache number the levels below debug: `DEBUG5`, `trace8`.
 fn of_word(word: &str) -> Option<u8> {
     let unnumbered = word.trim_end_matches(|last: char| last.is_ascii_digit());
     let word = if matches!(unnumbered, "DEBUG" | "D" | "trace") { unnumbered } else { word };
     WORDS.iter().find_map(|(known, severity)| known.eq_ignore_ascii_case(word).then_some(*severity))
 }
 
-/// The severity that stands at the beginning of a text: `ERROR …`, `[warn]`, `level=error`, `error: …`, klog's `E1128 `.
+/// The severity at the beginning of a text: `ERROR …`, `[warn]`, `level=error`, `error: …`, klog's `E1128 `.
 pub fn guess(text: &[u8]) -> Option<u8> {
     let head = &text[..text.len().min(HEAD)];
     let head = head.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -95,7 +96,8 @@ pub fn guess(text: &[u8]) -> Option<u8> {
             let is_bracketed =
                 matches!((before, behind), (Some('['), Some(']')) | (Some('<'), Some('>')) | (Some('('), Some(')')));
             let is_label = at == 0 && behind == Some(':');
-            // A letter alone says it in brackets only, and so does a word in small letters, but for the first with a colon.
+            // A single letter counts only in brackets. A word in lower case counts only in brackets, or as the first word
+            // with a colon behind it.
             let is_loud = word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase());
             if is_bracketed || is_label && word.len() > 2 || is_loud { of_word(word) } else { None }
         })
@@ -122,7 +124,7 @@ fn keyed(head: &str) -> Option<u8> {
     })
 }
 
-/// Words of ASCII letters, with the place where each begins.
+/// The words of ASCII letters and digits, with their offsets.
 struct Words<'a> {
     head: &'a str,
     at: usize,

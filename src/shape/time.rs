@@ -1,4 +1,4 @@
-//! A field that is a time: RFC 3339 and the forms that devices and libraries have for it, or a number since 1970.
+//! The time in a field: RFC 3339 and the formats of devices and libraries, or a number since 1970.
 
 use std::borrow::Cow;
 
@@ -6,11 +6,11 @@ use crate::protocol::{read_seconds, read_stamp};
 use crate::record::time::MONTHS;
 use crate::record::{Record, Stamp, UnixMicros, Value};
 
-/// Digits before the point of a number of seconds until the year 5138; a number with more of them counts smaller units.
+/// The most digits of a number of seconds, enough until the year 5138. A number with more digits counts smaller units.
 const SECONDS: usize = 11;
 
-/// The time that a value says, and its nanoseconds beside the microseconds. A stamp without a year or a zone is taken to be near the
-/// record's own.
+/// The time of a value, and the nanoseconds beyond its microseconds. A missing year or zone is chosen so that the time is
+/// near that of the record.
 pub fn read<'a>(value: &Value<'a>, record: &Record<'_>) -> Option<(Stamp<'a>, u16)> {
     let near = record.time().unwrap_or(UnixMicros(0));
     let text = match value {
@@ -25,12 +25,12 @@ pub fn read<'a>(value: &Value<'a>, record: &Record<'_>) -> Option<(Stamp<'a>, u1
     }
     match text {
         Cow::Borrowed(text) => read_stamp(text, near),
-        // An owned text has no place to be borrowed from.
+        // The result cannot borrow from an owned text.
         Cow::Owned(text) => read_stamp(text, near).map(owned),
     }
 }
 
-/// `1128 17:01:58.123456`, as syslog would write it.
+/// The klog format `1128 17:01:58.123456` in syslog's form.
 fn of_klog(text: &[u8]) -> Option<Vec<u8>> {
     let (date, time) = text.split_first_chunk::<4>()?;
     if time.first() != Some(&b' ') || !date.iter().all(u8::is_ascii_digit) {
@@ -50,7 +50,7 @@ fn owned((stamp, nanoseconds): (Stamp<'_>, u16)) -> (Stamp<'static>, u16) {
     (stamp, nanoseconds)
 }
 
-/// Seconds, milliseconds, microseconds or nanoseconds since 1970, by how many digits there are.
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970. The number of digits tells which.
 fn of_number(text: &str) -> Option<(Stamp<'static>, u16)> {
     let whole = text.split('.').next()?;
     if whole.is_empty() || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -66,7 +66,7 @@ fn of_number(text: &str) -> Option<(Stamp<'static>, u16)> {
     let (seconds, fraction) = whole.split_at(whole.len() - smaller);
     let rest = text.get(whole.len() + 1..).unwrap_or_default();
     let digits = format!("{fraction}{rest}");
-    // Nobody needs more, and more would be no fraction.
+    // Nine digits of a fraction are nanoseconds; further digits are dropped.
     let number = format!("{seconds}.{}", digits.get(..digits.len().min(9))?);
     let (local, nanoseconds) = read_seconds(number.trim_end_matches('.'))?;
     Some((Stamp::Respelt(local), nanoseconds))

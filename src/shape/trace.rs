@@ -1,38 +1,39 @@
-//! What a shape did to one line, step by step, for a person. The sender asks for no trace, and pays a comparison for each step.
+//! The trace of one line through a shape, step by step, for people. The sender makes no trace, and pays only one comparison
+//! for each step.
 
 use super::mask::{Mask, hide};
 use crate::record::Value;
 
-/// The steps that one line has taken.
+/// The steps of one line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// The form of the text; `None`: no form was looked for, or none fits.
+    /// The parser that fits the text; `None`: no parser was tried, or none fits.
     pub parsed_as: Option<String>,
-    /// The fields of the text, in its order.
+    /// The fields of the text, in order.
     pub found: Vec<Found>,
-    /// The beginning of the text said the severity.
+    /// Whether the severity was guessed from the beginning of the text.
     pub is_severity_guessed: bool,
-    /// Fields that `drop-fields` took out.
+    /// The fields that `drop-fields` has taken out.
     pub dropped_fields: Vec<String>,
-    /// The place of the first rule of `match` that matches, from 0.
+    /// The index of the first rule of `match` that matches.
     pub matched: Option<usize>,
-    /// What was hidden: patterns and names, never the secrets.
+    /// The patterns and names of the masks that have hidden something, never the secrets.
     pub masked: Vec<String>,
-    /// The fields of `fields`.
+    /// The fields that `fields` has added.
     pub added: Vec<(String, Value<'static>)>,
 }
 
-/// A field of the text. What a mask hides is hidden in its value.
+/// A field of the text. Secrets in its value are masked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: String,
     pub value: Value<'static>,
     pub becomes: Becomes,
-    /// The severity of the line was taken from it.
+    /// Whether the line's severity was taken from this field.
     pub is_severity: bool,
 }
 
-/// Where a parsed field went.
+/// The use of a parsed field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Becomes {
     Time,
@@ -43,11 +44,11 @@ pub enum Becomes {
     NotKept,
 }
 
-/// Who is told the steps: a trace, or nobody.
+/// The trace that notes the steps; `None`: the steps are not noted.
 pub(super) type Traced<'t> = Option<&'t mut Trace>;
 
 impl Trace {
-    /// Notes what has hidden something.
+    /// Notes a mask that has hidden something.
     pub(super) fn masked_by(&mut self, mask: &Mask) {
         let name = mask.what.to_string();
         if !self.masked.contains(&name) {
@@ -64,7 +65,7 @@ impl Trace {
     }
 }
 
-/// Notes where a parsed field went.
+/// Notes the use of a parsed field.
 pub(super) fn becomes(noted: Option<&mut Found>, becomes: impl FnOnce() -> Becomes) {
     if let Some(found) = noted {
         found.becomes = becomes();
