@@ -1,19 +1,19 @@
-//! Text that does nothing when it is looked at. A control character drives a terminal, and some of them, with U+2028 and
-//! U+2029, end a line for one reader or another; a container may print any of them. Here they become text: in a line
-//! `#033`, each byte in octal as rsyslog writes it, in JSON `\u001b`.
+//! Escapes control characters. A control character drives a terminal, and some of them, with U+2028 and U+2029, end a line
+//! for one reader or another. Containers may print any of them. In a line each byte is escaped in octal, `#033`, as rsyslog
+//! does; in JSON as `\u001b`.
 //!
-//! A tab stays one, it moves nothing but the text behind it. So do marks of direction: they end with their line, and
-//! turn no other text around. Bytes that are no UTF-8 stay too, but for 0x80 to 0x9f, which are control characters where
-//! a terminal reads eight bits.
+//! A tab is not escaped: it only moves the text behind it. Marks of direction are not escaped either: they end with their
+//! line, and do not affect other text. Bytes that are not UTF-8 stay as they are. Exceptions are 0x80 to 0x9f, which are
+//! control characters for a terminal that reads eight bits.
 
-/// Appends `text` with newlines written as `#012`, and everything else as it is; but for a NUL where a reader may take it for the
-/// end of a message, as syslog-ng and logferry do, which is `#000`.
+/// Appends `text` with each newline as `#012`. A NUL becomes `#000` where a reader such as syslog-ng or logferry could take
+/// it for the end of a message. Everything else stays as it is.
 pub fn append_on_one_line(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(at) = memchr::memchr2(b'\n', 0, rest) {
         let (byte, behind) = (rest[at], &rest[at + 1..]);
         out.extend_from_slice(&rest[..at]);
-        // Another NUL, a priority, or the byte order mark in front of one.
+        // What follows may look like the start of a message: another NUL, a priority, or a byte order mark before a priority.
         match byte == b'\n' || matches!(behind.first(), Some(0 | b'<' | 0xef)) {
             true => push_octal(byte, out),
             false => out.push(byte),
@@ -23,7 +23,7 @@ pub fn append_on_one_line(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Appends `text` with every control character written in octal.
+/// Appends `text` with every byte of a control character in octal.
 pub fn append_escaped(text: &[u8], out: &mut Vec<u8>) {
     each_part(text, |part, control| match control {
         Some(_) => part.iter().for_each(|byte| push_octal(*byte, out)),
@@ -31,8 +31,8 @@ pub fn append_escaped(text: &[u8], out: &mut Vec<u8>) {
     });
 }
 
-/// What stands in `out` from `start` on is JSON, as `serde_json` writes it, which escapes what is below U+0020 and nothing
-/// else. Afterwards it has the same value, and the only control characters are the newlines between its values.
+/// Escapes the control characters of the JSON in `out` from `start` on. `serde_json` escapes only what is below U+0020. The
+/// value stays the same. Afterwards the only control characters are newlines between values.
 pub fn escape_json(out: &mut Vec<u8>, start: usize) {
     if plain_len(&out[start..]) == out.len() - start {
         return;
@@ -46,8 +46,8 @@ pub fn escape_json(out: &mut Vec<u8>, start: usize) {
     });
 }
 
-/// `text` with every control character, and tabs, written as Rust writes it: `\u{1b}`, `\n`. For what the relay says itself: its
-/// log, a command's complaint, what is wrong with a config. Text that is escaped already stays as it is.
+/// `text` with every control character, tabs too, as Rust escapes it: `\u{1b}`, `\n`. It is for the relay's own texts: its
+/// log, errors of a command, problems of a config. Escaped text stays as it is.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -59,7 +59,7 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Bytes that are not UTF-8 as text: `\xHH` for those that are wrong, `\\` for a backslash.
+/// Bytes as text: `\xHH` for each byte that is not UTF-8, `\\` for a backslash.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 16);
     for chunk in bytes.utf8_chunks() {
@@ -71,7 +71,7 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
-/// Undoes [`escape`]. What it does not write is left as it is.
+/// Undoes [`escape`]. Other backslashes stay as they are.
 pub fn unescape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -90,8 +90,9 @@ pub fn unescape(text: &str) -> Vec<u8> {
     out
 }
 
-/// Calls `part` with `bytes` in parts, for a terminal: text that can be displayed as it is (`false`), and the bytes of characters
-/// that cannot, as `\xHH` (`true`). Those are all control characters, tabs too, invisible characters, and bytes that are not UTF-8.
+/// Splits `bytes` for a terminal, and calls `part` with each part: printable text (`false`), or the `\xHH` escapes of bytes
+/// that must not be printed (`true`). The latter are control characters, tabs too, invisible characters, and bytes that are
+/// not UTF-8.
 pub fn each_displayable(bytes: &[u8], mut part: impl FnMut(&str, bool)) {
     let escapes = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
     for chunk in bytes.utf8_chunks() {
@@ -110,17 +111,17 @@ pub fn each_displayable(bytes: &[u8], mut part: impl FnMut(&str, bool)) {
     }
 }
 
-/// Has the character no width, or does it turn the text around it (Unicode's Bidi_Control and its like)?
+/// Does the character have no width, or change the direction of text (Unicode's Bidi_Control and similar)?
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Is it printable ASCII and tabs alone?
+/// Does the text consist of printable ASCII and tabs only?
 pub(crate) fn is_plain(text: &[u8]) -> bool {
     plain_len(text) == text.len()
 }
 
-/// Is there a control character in it?
+/// Does the text contain a control character?
 pub(crate) fn has_control(text: &[u8]) -> bool {
     let mut found = false;
     if plain_len(text) < text.len() {
@@ -129,14 +130,14 @@ pub(crate) fn has_control(text: &[u8]) -> bool {
     found
 }
 
-/// Does it do something to a terminal, or end a line?
+/// Does the character act on a terminal, or end a line?
 pub(crate) fn is_control(character: char) -> bool {
     character != '\t' && (character.is_control() || matches!(character, '\u{2028}' | '\u{2029}'))
 }
 
-/// All of `text` in order: each control character, and what stands between.
+/// Calls `take` for the whole of `text` in order: once for each control character, and once for each part between them.
 fn each_part(text: &[u8], mut take: impl FnMut(&[u8], Option<char>)) {
-    // `start..at`: no control character, and not taken yet.
+    // `start..at` has no control character, and has not been passed to `take` yet.
     let (mut start, mut at) = (0, 0);
     loop {
         at += plain_len(&text[at..]);
@@ -151,8 +152,8 @@ fn each_part(text: &[u8], mut take: impl FnMut(&[u8], Option<char>)) {
     take(&text[start..], None);
 }
 
-/// The first character and its length. A byte that is no part of one stands for the character of its number, as where a
-/// terminal reads eight bits.
+/// The first character and its length. A byte that is not part of UTF-8 counts as the character of its number, as a terminal
+/// that reads eight bits sees it.
 fn first_character(text: &[u8]) -> Option<(char, usize)> {
     let first = *text.first()?;
     let len = match first {
@@ -165,12 +166,12 @@ fn first_character(text: &[u8]) -> Option<(char, usize)> {
     Some(whole.and_then(|text| text.chars().next()).map_or((char::from(first), 1), |character| (character, len)))
 }
 
-/// How much of `text` is printable ASCII and tabs, as nearly every line is, at its start. Eight bytes at a time: a line that
-/// has nothing to escape costs nearly nothing.
+/// The number of bytes at the start of `text` that are printable ASCII and tabs, which is nearly always all of them. Eight
+/// bytes are checked at a time, so that a line without escapes costs nearly nothing.
 fn plain_len(text: &[u8]) -> usize {
     const ALL: u64 = u64::MAX / 0xff;
-    // The highest bit of a byte is set where it is 0x80 or more, and by one of the subtractions where it is below 0x20 or
-    // is 0x7f. What they borrow from the byte above can only be wrong where another byte was found already.
+    // The highest bit of a byte is set if the byte is 0x80 or more. The subtractions set it if the byte is below 0x20 or is
+    // 0x7f. A borrow from the next byte can give a wrong result only above a byte that was found correctly.
     let has_other = |word: &[u8; 8]| {
         let word = u64::from_le_bytes(*word);
         let delete = word ^ (ALL * 0x7f);
@@ -213,7 +214,7 @@ mod tests {
         }
         check("a\u{2028}b\u{2029}".as_bytes(), b"a#342#200#250b#342#200#251");
         check(b"\x1b]0;title\x07\x1b[2J\r\0", b"#033]0;title#007#033[2J#015#000");
-        // Too long a way to write U+009B, and half a character.
+        // An overlong encoding of U+009B, and half a character.
         check(b"\xe0\x82\x9b2J \xe2\x82", b"\xe0#202#2332J \xe2#202");
     }
 
@@ -256,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        /// Byte for byte, with no look at eight of them at once.
+        /// The same byte by byte, without the eight-byte steps.
         #[test]
         fn plain_is_plain(text in proptest::collection::vec(prop_oneof![20 => b' '..=b'~', 1 => any::<u8>()], 0..40)) {
             let expected = text.iter().position(|byte| *byte != 9 && !(0x20..=0x7e).contains(byte));

@@ -1,4 +1,4 @@
-//! Regular expressions: one, and several that are looked for in the text of a message.
+//! Regular expressions: a single one, and a list that is matched against the text of a message.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,25 +9,25 @@ use super::BadSetting;
 use super::literals::Literals;
 use super::rule::MAX_PATTERNS;
 
-/// Bytes of a text in which a pattern is looked for. The time is at most proportional to the product of this and the pattern's size.
+/// The bytes of a text that are matched. The time is at most proportional to this times the size of the pattern.
 const SEARCHED: usize = 16 << 10;
-/// Bytes of a compiled pattern.
+/// The limit for a compiled pattern, in bytes.
 const MAX_PATTERN: usize = 16 << 10;
 
-/// A regular expression. Two are equal that were written alike.
+/// A regular expression. Two expressions are equal if they are written alike.
 #[derive(Clone, Debug)]
 pub struct Expression {
     regex: Arc<Regex>,
-    /// What is in each text in which it is found.
+    /// Literals that every matching text contains.
     literals: Option<Literals>,
 }
 
-/// Regular expressions of which one has to be found.
+/// Regular expressions. A text matches if one of them matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expressions(Vec<Expression>);
 
 impl Expression {
-    /// `max`: bytes of the compiled pattern. An error says what is wrong with it.
+    /// `max`: the limit for the compiled pattern, in bytes. The error says what is wrong with the pattern.
     pub fn new(written: &str, max: usize) -> Result<Self, String> {
         let regex = RegexBuilder::new(written).size_limit(max).build();
         let literals = Literals::of(written);
@@ -43,7 +43,7 @@ impl Expression {
         self.regex.as_str()
     }
 
-    /// False: it is not found in this text. Known at a fraction of what comparing it costs.
+    /// False: the expression does not match this text. The check costs a fraction of a match.
     pub fn may_match(&self, text: &str) -> bool {
         self.literals.as_ref().is_none_or(|literals| literals.may_be_in(text))
     }
@@ -74,7 +74,7 @@ impl Expressions {
         self.0.is_empty()
     }
 
-    /// Is one of them found? None of them is asked for where there are none.
+    /// Does one of the expressions match? An empty list matches every text.
     pub fn match_text(&self, text: &[u8]) -> bool {
         if self.0.is_empty() {
             return true;
@@ -88,7 +88,7 @@ impl Expressions {
     }
 }
 
-/// A pattern, or why it cannot be used.
+/// Compiles a pattern. The error says why it cannot be used.
 fn compile(text: &str) -> Result<Expression, BadSetting> {
     if text.is_empty() {
         return Err(BadSetting("a pattern must not be empty".to_owned()));
@@ -96,7 +96,7 @@ fn compile(text: &str) -> Result<Expression, BadSetting> {
     Expression::new(text, MAX_PATTERN).map_err(|says| BadSetting(format!("the pattern `{text}` {says}")))
 }
 
-/// The beginning of a text, as patterns see it: what is not UTF-8 is U+FFFD.
+/// The start of a text, as patterns see it: bytes that are not UTF-8 become U+FFFD.
 fn searched(text: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&text[..text.len().min(SEARCHED)])
 }
@@ -115,7 +115,7 @@ mod tests {
         let health = expressions(&["GET /health", r"^\[\d+\]$"]);
         assert!(health.match_text(b"x GET /healthz HTTP/1.1") && health.match_text(b"[17]"));
         assert!(!health.match_text(b"GET /other") && !health.match_text(b"[17] x") && !health.match_text(b""));
-        // What is not UTF-8 is a character of its own.
+        // An invalid byte counts as one character.
         assert!(expressions(&["^a.b$"]).match_text(b"a\xffb"));
     }
 

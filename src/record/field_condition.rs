@@ -1,31 +1,31 @@
-//! What a rule asks of a record's fields: `level=error`, `status=>=500`.
+//! The conditions of a rule on a record's fields: `level=error`, `status=>=500`.
 
 use super::rule::MAX_PATTERNS;
 use super::{BadSetting, Fields, Patterns, Value};
 
-/// What is asked of some fields; all of it has to apply.
+/// Conditions on some fields. All of them must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldConditions {
-    /// As it was written, `name=value` each.
+    /// The conditions as they were written, each `name=value`.
     written: Vec<String>,
     conditions: Vec<FieldCondition>,
 }
 
-/// What is asked of one field: one of these has to apply.
+/// The condition on one field. One of its patterns or comparisons must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FieldCondition {
     name: String,
-    /// Of its text.
+    /// Patterns for the field's text.
     patterns: Patterns,
-    /// Of its number.
+    /// Comparisons with the field's number.
     comparisons: Vec<Comparison>,
 }
 
-/// A number, and how it is compared.
+/// A comparison with a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Comparison {
     operator: Operator,
-    /// As it was written. [`number`] reads it.
+    /// The number as it was written. [`number`] reads it.
     than: String,
 }
 
@@ -38,7 +38,7 @@ enum Operator {
     More,
 }
 
-/// As they are written, the longer ones first.
+/// The operators. Longer ones come first, because they are found by prefix.
 const OPERATORS: [(&str, Operator); 5] = [
     ("<=", Operator::AtMost),
     (">=", Operator::AtLeast),
@@ -48,7 +48,7 @@ const OPERATORS: [(&str, Operator); 5] = [
 ];
 
 impl FieldConditions {
-    /// `written`: `name=value` each. Several of one name are alternatives.
+    /// `written`: `name=value` each. Values of the same name are alternatives.
     pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
         if written.len() > MAX_PATTERNS {
             return Err(BadSetting(format!("{} values; at most {MAX_PATTERNS} are allowed", written.len())));
@@ -103,13 +103,13 @@ impl FieldCondition {
         Ok(Self { name: name.to_owned(), patterns, comparisons })
     }
 
-    /// A field that is not there is the empty one.
+    /// A missing field counts as empty.
     fn matches(&self, value: &[u8]) -> bool {
         let compares = || {
             let value = number(value);
             value.is_some_and(|value| self.comparisons.iter().any(|comparison| comparison.is_true_of(value)))
         };
-        // Comparisons are further alternatives, where something is to be one.
+        // If there are comparisons, they are further alternatives to the patterns.
         match self.comparisons.is_empty() {
             true => self.patterns.match_bytes(value),
             false => compares() && !self.patterns.exclude(value) || self.patterns.include(value),
@@ -130,10 +130,10 @@ impl Comparison {
     }
 }
 
-/// A decimal number.
+/// Reads a decimal number.
 fn number(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?.trim();
-    // What `parse` takes besides is no number of a log.
+    // `parse` also accepts `inf` and `nan`, which are no numbers in a log.
     text.bytes().next_back().filter(|last| last.is_ascii_digit() || *last == b'.')?;
     text.parse().ok()
 }

@@ -1,9 +1,9 @@
-//! Fields: names and values that a message has beside its text, and the two elements of structured data that carry them.
+//! Fields: the names and values of a message beside its text, and the two elements of structured data that carry them.
 //!
-//! `[fields@32473 name="value" …]` has what RFC 5424 can say of a field. What it cannot say is in one JSON object,
-//! `[json@32473 fields="{…}"]`, without loss: names that are no PARAM-NAME, numbers, true, null and what is nested, and texts
-//! that newline framing or a reader's UTF-8 would change. There a text that is not UTF-8 has `\xHH` for each byte that is
-//! wrong and `\\` for a backslash, and `escaped="[…]"` lists its name.
+//! `[fields@32473 name="value" …]` has the fields that RFC 5424 can express. All others are in one JSON object,
+//! `[json@32473 fields="{…}"]`, without loss: names that are no PARAM-NAME, numbers, true, false, null, arrays and objects,
+//! and texts that newline framing or a reader's UTF-8 decoding would change. In the object a text that is not UTF-8 has
+//! `\xHH` for each invalid byte and `\\` for a backslash, and `escaped="[…]"` lists its name.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::json::{self, push_text};
 use super::json_reader::{self, each_member_within};
 use super::structured_data::{Element, is_sd_id, unescape as unescape_param, write_param};
 
-/// SD-IDs of the two elements. (32473 is the number RFC 5612 gives to examples.)
+/// The SD-IDs of the two elements. (RFC 5612 reserves 32473 for examples.)
 pub const FIELDS_SD_ID: &str = "fields@32473";
 pub const JSON_SD_ID: &str = "json@32473";
 const JSON_FIELDS: &str = "fields";
@@ -22,14 +22,14 @@ const JSON_ESCAPED: &str = "escaped";
 pub const MAX_FIELDS: usize = 64;
 /// The maximum size of the names and values of one record's fields, in bytes.
 pub const MAX_FIELD_BYTES: usize = 16 << 10;
-/// The maximum number of arrays and objects that are open at once in a value. Some readers of JSON take 100, and each relay, each
-/// format may put some around it.
+/// The maximum depth of arrays and objects in a value. Some readers of JSON stop at 100, and each relay and each format may
+/// add some levels around the value.
 const MAX_JSON_DEPTH: usize = 64;
 
-/// Objects that are open at once where their members become fields. What is nested deeper stays JSON.
+/// The maximum depth of objects whose members become fields. Deeper objects stay JSON.
 const MAX_FLATTENED: usize = 8;
 
-/// The fields of one record, in order, never more than [`MAX_FIELDS`] nor larger than [`MAX_FIELD_BYTES`].
+/// The fields of one record, in order. The limits are [`MAX_FIELDS`] and [`MAX_FIELD_BYTES`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields<'a> {
     list: Vec<Field<'a>>,
@@ -42,25 +42,26 @@ pub struct Fields<'a> {
 pub struct Field<'a> {
     pub name: Cow<'a, str>,
     pub value: Value<'a>,
-    /// Whether a param can say it, and every reader of lines sees it as it is.
+    /// Whether a param can carry the field, and every reader of lines sees it unchanged.
     is_param: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Text in any bytes, usually UTF-8.
+    /// Text of any bytes, usually UTF-8.
     Text(Cow<'a, [u8]>),
     /// A number, true, false, null, an array or an object.
     Json(Json<'a>),
 }
 
-/// JSON on one line that every reader takes, without blanks between its values; no text at its top.
+/// JSON on one line that every reader accepts, without blanks between its values. It is never a string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json<'a>(Cow<'a, str>);
 
 impl<'a> Value<'a> {
-    /// A value as JSON has it. `None`: it is no JSON. What many readers of JSON refuse is said so that they do not: a number that no
-    /// float can hold is a text, half of a surrogate pair is U+FFFD, and what is nested too deep is a text as a whole.
+    /// Reads a value of JSON. `None`: the text is no JSON. Values that many readers of JSON refuse are changed: a number that
+    /// no float can hold becomes a text, half of a surrogate pair becomes U+FFFD, and a value that is nested too deep becomes
+    /// a text as a whole.
     pub fn from_json(text: &str) -> Option<Value<'static>> {
         let text = text.trim_matches([' ', '\t', '\n', '\r']);
         if matches!(text, "true" | "false" | "null") {
@@ -74,7 +75,7 @@ impl<'a> Value<'a> {
         Self::of_valid(text)
     }
 
-    /// What a member of an object has for its value, as a reader of JSON has found it.
+    /// The value of an object's member, as the JSON reader has found it.
     fn of_member(json: &str) -> Option<Value<'static>> {
         match json.as_bytes().first()? {
             b'"' => Some(Value::Text(json_reader::text(json)?.into_owned().into_bytes().into())),
@@ -84,7 +85,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// [`from_json`](Self::from_json) of what is known to be JSON and no text.
+    /// Like [`from_json`](Self::from_json), for valid JSON that is no string.
     pub fn of_valid(json: &str) -> Option<Value<'static>> {
         if json::is_too_large(json) || json::depth(json) > MAX_JSON_DEPTH {
             return Some(Value::Text(json.to_owned().into_bytes().into()));
@@ -102,19 +103,19 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// A number, true, false or null, as a reader of JSON has found it. `None`: no float can hold the number.
+    /// A number, true, false or null, as the JSON reader has found it. `None`: no float can hold the number.
     pub fn scalar(json: &'a str) -> Option<Self> {
         (!json::is_too_large(json)).then_some(Self::Json(Json(json.into())))
     }
 
-    /// JSON that was written here, of what is no text: no blanks between its values, no number that no float can hold, no half of a surrogate
-    /// pair, and not too deep.
+    /// JSON of our own that is no string: it has no blanks between its values, no number that no float can hold, no half of a
+    /// surrogate pair, and it is not too deep.
     pub fn written(mut json: Vec<u8>) -> Option<Self> {
         escape_json(&mut json, 0);
         Some(Self::Json(Json(String::from_utf8(json).ok()?.into())))
     }
 
-    /// The value with other texts where `change` says one. `None`: each stays.
+    /// The value with the texts that `change` replaces. `None`: `change` replaces none.
     pub fn with_texts(&self, change: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Value<'static>> {
         let in_json = |text: &str| change(text.as_bytes()).and_then(|new| String::from_utf8(new).ok());
         match self {
@@ -150,7 +151,7 @@ impl<'a> Field<'a> {
             Value::Text(text) => is_plain(text) || std::str::from_utf8(text).is_ok() && !has_control(text),
             Value::Json(_) => false,
         };
-        // What an SD-ID may be, a PARAM-NAME may be (RFC 5424 6.3.3).
+        // Every SD-ID is a legal PARAM-NAME (RFC 5424 6.3.3).
         let is_param = is_text && is_sd_id(&name);
         Self { name, value, is_param }
     }
@@ -165,7 +166,7 @@ impl<'a> Field<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Adds a field. One that is beyond the bounds is left out whole, and counted.
+    /// Adds a field. A field beyond the limits is left out as a whole, and counted.
     pub fn push(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
         let name = name.into();
         let bytes = self.bytes + name.len() + value.len();
@@ -176,12 +177,12 @@ impl<'a> Fields<'a> {
         self.list.push(Field::new(name, value));
     }
 
-    /// Makes room for so many more.
+    /// Reserves memory for this many more fields.
     pub fn reserve(&mut self, more: usize) {
         self.list.reserve(more.min(MAX_FIELDS));
     }
 
-    /// Adds a field in the place of those that have its name.
+    /// Adds a field, and removes earlier fields of its name.
     pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
         let name = name.into();
         if self.list.iter().any(|known| known.name == name) {
@@ -190,7 +191,7 @@ impl<'a> Fields<'a> {
         self.push(name, value);
     }
 
-    /// Takes out the fields whose names are not meant. False: none was taken out.
+    /// Removes the fields for which `is_meant` is false. False: no field was removed.
     pub fn retain(&mut self, mut is_meant: impl FnMut(&str) -> bool) -> bool {
         let before = self.list.len();
         self.list.retain(|field| is_meant(&field.name));
@@ -201,7 +202,7 @@ impl<'a> Fields<'a> {
         true
     }
 
-    /// Puts other texts in the place of those for which `change` says one. False: none was changed.
+    /// Replaces texts of the values by those of `change`. False: no text was replaced.
     pub fn change_texts(&mut self, change: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> bool {
         let mut is_changed = false;
         for field in &mut self.list {
@@ -217,12 +218,12 @@ impl<'a> Fields<'a> {
         is_changed
     }
 
-    /// Whether it is not worth reading another one: there are as many as may be, or as many were left out.
+    /// Is there no point in reading further fields, because the maximum number was kept or left out already?
     pub fn are_full(&self) -> bool {
         self.list.len().max(self.left_out as usize) >= MAX_FIELDS
     }
 
-    /// The number of fields that an earlier relay left out.
+    /// Adds to the number of fields that were left out.
     pub fn leave_out(&mut self, count: u32) {
         self.left_out = self.left_out.saturating_add(count);
     }
@@ -232,25 +233,25 @@ impl<'a> Fields<'a> {
         self.left_out
     }
 
-    /// The fields in the order of a line: first those that params can say.
+    /// The fields in the order of a line: those that params can carry come first.
     pub(crate) fn as_written(&self) -> Self {
         let mut fields = self.clone();
         fields.list.sort_by_key(|field| !field.is_param);
         fields
     }
 
-    /// The fields of these.
+    /// The same fields, borrowed from this list.
     pub fn reborrow(&self) -> Fields<'_> {
         Fields { list: self.list.iter().map(Field::reborrow).collect(), ..*self }
     }
 
-    /// The fields alone.
+    /// The fields with a zero count of left-out fields.
     pub(crate) fn without_count(&self) -> Self {
         Self { left_out: 0, ..self.clone() }
     }
 
-    /// The fields with `a.b` for each member of an object `a`. An array stays one, and so does an object whose members would be more than
-    /// may be. `None`: there is no object.
+    /// The fields with `a.b` for each member of an object `a`. Arrays stay as they are, and so do objects whose members would
+    /// exceed the limits. `None`: there is no object.
     pub fn flattened(&self) -> Option<Fields<'a>> {
         let is_object = |field: &Field<'_>| matches!(&field.value, Value::Json(json) if json.0.starts_with('{'));
         if !self.list.iter().any(is_object) {
@@ -280,7 +281,7 @@ impl<'a> Fields<'a> {
         self.list.iter()
     }
 
-    /// The first field of this name.
+    /// The first field with this name.
     pub fn get(&self, name: &str) -> Option<&Field<'a>> {
         self.list.iter().find(|field| field.name == name)
     }
@@ -289,11 +290,11 @@ impl<'a> Fields<'a> {
         self.list.is_empty()
     }
 
-    /// The fields that the two elements of a line carry.
+    /// Reads the fields from the two elements of a line.
     pub(crate) fn read(params: Option<Element<'a>>, json: Option<Element<'a>>) -> Self {
         let mut fields = Self::default();
         for (name, value) in params.into_iter().flat_map(Element::params) {
-            // A PARAM-NAME is ASCII: `Element` takes nothing else.
+            // Lossless: `Element` accepts only ASCII for a PARAM-NAME.
             fields.push(String::from_utf8_lossy(name), Value::Text(unescape_param(value)));
         }
         let param = |wanted: &str| {
@@ -323,7 +324,7 @@ impl<'a> Fields<'a> {
         fields
     }
 
-    /// Appends the element of those that params can say, if there are any.
+    /// Appends the element with the fields that params can carry, if there are any.
     pub(crate) fn write_params(&self, out: &mut Vec<u8>) {
         let mut params = self.list.iter().filter(|field| field.is_param).peekable();
         if params.peek().is_none() {
@@ -338,7 +339,7 @@ impl<'a> Fields<'a> {
         out.push(b']');
     }
 
-    /// Appends the element of the others, if there are any.
+    /// Appends the element with the other fields, if there are any.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         let others = || self.list.iter().filter(|field| !field.is_param);
         if others().next().is_none() {
@@ -375,7 +376,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The members of a field that is an object, each with the names of what is around it.
+/// The members of an object, recursively, with dotted names. `None`: the field is no object, or it has too many members.
 fn members_of(field: &Field<'_>) -> Option<Vec<(String, Value<'static>)>> {
     let Value::Json(Json(json)) = &field.value else { return None };
     let mut members = Vec::new();
@@ -383,7 +384,7 @@ fn members_of(field: &Field<'_>) -> Option<Vec<(String, Value<'static>)>> {
     Some(members)
 }
 
-/// `None`: it is no object, or there are more members than may be.
+/// `None`: the value is no object, or there are too many members.
 fn append_members(name: &str, json: &str, depth: usize, members: &mut Vec<(String, Value<'static>)>) -> Option<()> {
     let mut object = Vec::new();
     let read = each_member_within(MAX_JSON_DEPTH + 1, json, |member, value| {
@@ -464,7 +465,7 @@ mod tests {
         }
         let deep = format!("{}1{}", "{\"a\":".repeat(12), "}".repeat(12));
         assert_eq!(flat(&deep).as_deref(), Some(r#"text="x" o.a.a.a.a.a.a.a.a={"a":{"a":{"a":{"a":1}}}}"#));
-        // All of its members or none.
+        // Either all members become fields, or none does.
         let members = |count: usize| (0..count).map(|n| format!("\"m{n}\":{n}")).collect::<Vec<_>>().join(",");
         let many = |count: usize| flat(&format!("{{{}}}", members(count))).expect("an object");
         assert!(many(MAX_FIELDS - 1).ends_with("o.m62=62"));

@@ -1,4 +1,4 @@
-//! The header of RFC 5424: its fields found, and written as far as the RFC allows.
+//! The header of RFC 5424: splits it into fields, and writes each field as far as the RFC allows.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,13 @@ use memchr::memchr;
 
 use super::time::is_rfc3339;
 
-/// The maximum length of a field in bytes (RFC 5424 6.2).
+/// The maximum lengths of the fields, in bytes (RFC 5424 6).
 pub const MAX_HOSTNAME: usize = 255;
 pub const MAX_APP_NAME: usize = 48;
 pub const MAX_PROC_ID: usize = 128;
 pub const MAX_MSG_ID: usize = 32;
 
-/// The fields behind `<PRI>1 `, none of them empty.
+/// The fields after `<PRI>1 `. None of them is empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header<'a> {
     pub timestamp: &'a [u8],
@@ -21,21 +21,21 @@ pub(crate) struct Header<'a> {
     pub app_name: &'a [u8],
     pub proc_id: &'a [u8],
     pub msg_id: &'a [u8],
-    /// Structured data and message, not yet told apart.
+    /// Structured data and message, not yet split.
     pub rest: &'a [u8],
 }
 
-/// HOSTNAME, APP-NAME, PROCID or MSGID: what a sender said, and how it stands in the line. Two that stand there alike are
-/// equal.
+/// HOSTNAME, APP-NAME, PROCID or MSGID, as the sender wrote it and as it is written in the line. Two fields are equal if they
+/// are written alike in the line.
 #[derive(Clone, Copy)]
 pub struct HeaderField<'a> {
     said: &'a [u8],
-    /// `false`: it is written with `_` for each byte that RFC 5424 does not allow.
+    /// `false`: each byte that RFC 5424 does not allow is written as `_`.
     verbatim: bool,
 }
 
 impl<'a> Header<'a> {
-    /// Splits what follows `<PRI>`. `None`: no version 1, a field missing, or an impossible stamp.
+    /// Splits the text after `<PRI>`. `None`: the version is not 1, a field is missing, or the timestamp is invalid.
     pub fn split(text: &'a [u8]) -> Option<Self> {
         let mut rest = text.strip_prefix(b"1 ")?;
         let mut next = || {
@@ -45,42 +45,43 @@ impl<'a> Header<'a> {
             Some(field)
         };
         let (timestamp, hostname, app_name, proc_id, msg_id) = (next()?, next()?, next()?, next()?, next()?);
-        // Nine digits of a second are not RFC 5424, but there are many senders of them, and they harm nobody.
+        // RFC 5424 allows six digits of a second. Many senders write nine, which does no harm.
         let possible = timestamp == b"-" || is_rfc3339(timestamp, 9);
         possible.then_some(Self { timestamp, hostname, app_name, proc_id, msg_id, rest })
     }
 }
 
 impl<'a> HeaderField<'a> {
-    /// A field as it stands in a header of RFC 5424: at least one byte, and no blank among them. It is not ours to judge: a
-    /// relay alters nothing it need not. `None`: it is `-`, or none.
+    /// A field of an RFC 5424 header: at least one byte, without blanks. It is not checked, because a relay does not alter
+    /// more than it must. `None`: the field is `-` or empty.
     pub fn verbatim(said: &'a [u8]) -> Option<Self> {
         (said != b"-" && !said.is_empty()).then_some(Self { said, verbatim: true })
     }
 
-    /// What is no field yet: it is cut after `max` bytes, and everything but printable ASCII becomes `_`.
+    /// Makes a legal field of any text: the text is cut after `max` bytes, and everything but printable ASCII is written as
+    /// `_`. `None`: the text is `-` or empty.
     pub fn legal(said: &'a [u8], max: usize) -> Option<Self> {
         let said = &said[..said.len().min(max)];
         (said != b"-" && !said.is_empty()).then_some(Self { said, verbatim: is_legal(said) })
     }
 
-    /// What the sender said; of what is no field only as much as is written.
+    /// The field as the sender wrote it. A text that was made legal is cut to the length of the field.
     pub fn said(&self) -> &'a [u8] {
         self.said
     }
 
-    /// Does the line have the field as the sender said it?
+    /// Is the field written as the sender wrote it?
     pub fn is_verbatim(&self) -> bool {
         self.verbatim
     }
 
-    /// The bytes of the field in the line.
+    /// The bytes of the field as written in the line.
     pub fn bytes(&self) -> impl Iterator<Item = u8> + use<'a> {
         let is_verbatim = self.is_verbatim();
         self.said.iter().map(move |byte| if is_verbatim || byte.is_ascii_graphic() { *byte } else { b'_' })
     }
 
-    /// The field in the line.
+    /// The field as written in the line.
     pub fn written(&self) -> Cow<'a, [u8]> {
         match self.is_verbatim() {
             true => self.said.into(),
@@ -88,7 +89,7 @@ impl<'a> HeaderField<'a> {
         }
     }
 
-    /// The field in the line: `-` for none.
+    /// The field as written in the line; `-` for `None`.
     pub fn or_nil(field: Option<Self>) -> Cow<'a, [u8]> {
         field.map_or(Cow::Borrowed(b"-"), |field| field.written())
     }

@@ -1,15 +1,15 @@
-//! The mark of a relay that sends a line on, by which it knows what comes back: `[logferry@32473 hop="NAME NAME"]`.
+//! The mark by which a relay recognizes its own lines when they come back: `[logferry@32473 hop="NAME NAME"]`.
 
 use super::{LineOptions, Record};
 
-/// Names of relays in one mark. A line that has come through more of them gets no further ones.
+/// The maximum number of relay names in one line. With as many names in it, a line gets no further ones.
 const MAX_HOPS: usize = 8;
 
-/// Appends a line with the relay's mark in it, beside those that are there. A line whose structured data is malformed has no
-/// place for one, and stays as it is.
+/// Appends the line with the relay's mark behind earlier marks. A line with malformed structured data has no place for a
+/// mark, and stays as it is. A line that is not RFC 5424 becomes the message of a new line with the mark.
 pub fn append_marked(line: &[u8], mark: &str, sd_id: &str, out: &mut Vec<u8>) {
     let mut record = Record::from_line(line, sd_id);
-    // Only what is RFC 5424 has a place for it.
+    // An empty line stays as it is. No line has a facility above 23: its priority is at most 191.
     if record.facility > 23 || line.is_empty() {
         return out.extend_from_slice(line);
     }

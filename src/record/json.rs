@@ -1,11 +1,12 @@
-//! JSON: what is written of it, and what is well-formed and many of its readers refuse all the same.
+//! JSON: writing it, and finding parts that are well-formed but that many readers refuse.
 
 use serde::Serialize;
 
-/// Without what stands between values; a number that no float can hold is a text, and half of a surrogate pair is U+FFFD.
+/// The JSON without blanks between values. A number that no float can hold becomes a text, and half of a surrogate pair
+/// becomes U+FFFD.
 pub(super) fn readable(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    // `kept..at` goes on as it is.
+    // `kept..at` is still to be copied unchanged.
     let (mut kept, mut at) = (0, 0);
     while let Some(first) = json.as_bytes().get(at) {
         let len = match first {
@@ -34,17 +35,17 @@ pub(super) fn readable(json: &str) -> String {
     out
 }
 
-/// Digits that a float can hold, however large they are.
+/// A number of at most this many characters, without an exponent, fits into a float.
 const SURELY_SMALL: usize = 300;
 
-/// Is it a number that no float can hold?
+/// Is this a number that no float can hold?
 pub(crate) fn is_too_large(json: &str) -> bool {
     json.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
         && (json.len() > SURELY_SMALL || json.contains(['e', 'E']))
         && json.parse().is_ok_and(|number: f64| number.is_infinite())
 }
 
-/// How many arrays and objects are open at most.
+/// The maximum depth of arrays and objects.
 pub fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
     while let Some(byte) = json.as_bytes().get(at) {
@@ -60,7 +61,7 @@ pub fn depth(json: &str) -> usize {
     deepest
 }
 
-/// The length of the text at the start, with its quotes.
+/// The length of the string at the start, quotes included.
 pub(crate) fn text_len(json: &str) -> usize {
     let bytes = json.as_bytes();
     let mut at = 1;
@@ -80,7 +81,7 @@ pub(crate) fn number_len(json: &str) -> usize {
     json.bytes().take_while(is_in).count()
 }
 
-/// With other texts where `change` says one; `None`: each stays. Names are texts, too.
+/// The JSON with the strings that `change` replaces, names included. `None`: `change` replaces none.
 pub(super) fn with_texts(json: &str, change: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let (mut out, mut kept, mut at) = (Vec::new(), 0, 0);
     while let Some(start) = json[at..].find('"').map(|found| at + found) {
@@ -104,7 +105,7 @@ pub(super) fn with_texts(json: &str, change: &dyn Fn(&str) -> Option<String>) ->
     String::from_utf8(out).ok()
 }
 
-/// Appends a text with its quotes and escapes.
+/// Appends a string as it is written, with U+FFFD for each half of a surrogate pair.
 fn append_text(text: &str, out: &mut String) {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -114,7 +115,7 @@ fn append_text(text: &str, out: &mut String) {
             (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => escape.split_at(12),
             (Some(0xd800..0xe000), _) => ("\\ufffd", &escape[6..]),
             (Some(_), _) => escape.split_at(6),
-            // A backslash with the character that it makes another: all of them are ASCII.
+            // The backslash and the character behind it. In valid JSON that character is ASCII.
             (None, _) => escape.split_at_checked(2).unwrap_or((escape, "")),
         };
         out.push_str(escape);
@@ -123,15 +124,15 @@ fn append_text(text: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// The number of the `\uHHHH` at the start.
+/// The number of the `\uHHHH` escape at the start.
 fn unit(escape: &str) -> Option<u16> {
     let digits = escape.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// Appends a text with quotes around it, and escapes where it needs them.
+/// Appends a text as a string, escaped where necessary.
 pub(crate) fn push_text(text: &str, out: &mut Vec<u8>) {
-    // Nearly all of them need none.
+    // Nearly no text needs an escape.
     if plain_len(text.as_bytes()) == text.len() {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
@@ -145,12 +146,12 @@ pub(crate) fn push<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("writing text into memory cannot fail");
 }
 
-/// How much of a text neither ends it nor begins an escape, nor is a control character, which no text has: at its start, in bytes.
+/// The number of bytes at the start of a string that are no quote, no backslash and no control character.
 #[inline]
 pub fn plain_len(text: &[u8]) -> usize {
     const ALL: u64 = u64::MAX / 0xff;
-    // The highest bit of a byte is set where it is one of these. What a subtraction borrows from the byte above can only be wrong where
-    // another byte was found already.
+    // The highest bit of a byte is set for each of these. A borrow from the next byte can give a wrong result only above a
+    // byte that was found correctly.
     let others = |word: &[u8; 8]| {
         let word = u64::from_le_bytes(*word);
         let is = |byte: u8| (word ^ (ALL * u64::from(byte))).wrapping_sub(ALL) & !(word ^ (ALL * u64::from(byte)));
@@ -212,7 +213,7 @@ mod tests {
             prop_assert_eq!(readable(&json), value.to_string());
         }
 
-        /// Also of what is no JSON.
+        /// The input need not be JSON.
         #[test]
         fn nothing_panics(json in "[\\\\u\"d89ecé\\[\\]{} ]{0,30}") {
             let _ = (readable(&json), depth(&json), is_too_large(&json));

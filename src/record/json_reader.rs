@@ -1,8 +1,8 @@
-//! The members of a JSON object in order, each value as it is written, so that numbers keep their digits. What is read is borrowed
-//! wherever that can be.
+//! Reads the members of a JSON object in order. Values stay as they are written, so that numbers keep their digits. Results
+//! borrow from the input where possible.
 //!
-//! This reader is our own because each message of some protocols and each line that is shaped pass it: `serde_json` has no way to tell where a value ends without
-//! a visitor for each, and reads each text to decode it.
+//! A reader of our own, because all messages of some protocols and all lines that are shaped pass through it. `serde_json`
+//! can tell where a value ends only by a visitor for each value, and it decodes every string on the way.
 
 use std::borrow::Cow;
 
@@ -12,26 +12,26 @@ use serde::de::{self, IgnoredAny, Visitor};
 use super::Value;
 use super::json::plain_len;
 
-/// The maximum number of arrays and objects that are open at once.
+/// The maximum depth of arrays and objects.
 pub const MAX_DEPTH: usize = 32;
 
-/// Why the members of an object are not all there.
+/// Why the members of an object were not all read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadObject {
     NotJson,
     NoObject,
-    /// Deeper than may be.
+    /// The object is nested too deep.
     TooDeep,
-    /// Who took the members wants no more of them.
+    /// `take` returned false.
     Stopped,
 }
 
-/// Hands each member of an object to `take`, name and value, until that says false.
+/// Calls `take` with the name and the value of each member of an object, until it returns false.
 pub fn each_member<'a>(object: &'a str, take: impl FnMut(Cow<'a, str>, &'a str) -> bool) -> Result<(), BadObject> {
     each_member_within(MAX_DEPTH, object, take)
 }
 
-/// The same with another depth, up to 128.
+/// Like [`each_member`], with another maximum depth, up to 128.
 pub fn each_member_within<'a>(
     max_depth: usize,
     object: &'a str,
@@ -66,7 +66,7 @@ pub fn each_member_within<'a>(
     if behind_blanks(text, at + 1) == text.len() { Ok(()) } else { Err(BadObject::NotJson) }
 }
 
-/// What a text says that is a name. `None`: it is no text, or has half a surrogate pair.
+/// Decodes the name of a member. `None`: it is no string, or has half of a surrogate pair.
 fn name(value: &str) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', value.as_bytes()).is_none() {
         return text(value);
@@ -74,7 +74,7 @@ fn name(value: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str(value).ok().map(Cow::Owned)
 }
 
-/// What a text says; half a surrogate pair, which is no character, is U+FFFD. `None`: it is no text.
+/// Decodes a string. Half of a surrogate pair becomes U+FFFD. `None`: the value is no string.
 pub fn text(value: &str) -> Option<Cow<'_, str>> {
     let inside = value.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inside.as_bytes()).is_none() {
@@ -87,8 +87,8 @@ pub fn text(value: &str) -> Option<Cow<'_, str>> {
     read.ok().map(Cow::Owned)
 }
 
-/// The text whose opening quote stands before these bytes, and what is behind its closing quote. `None`: it is none, or not all of it is
-/// there, or [`text`] has to look at it.
+/// Decodes the string whose opening quote is just before these bytes, and returns it with the bytes after its closing quote.
+/// `None`: the string is invalid or incomplete, or it needs [`text`].
 pub fn split_text(bytes: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
     let plain = plain_len(bytes);
     if bytes.get(plain) == Some(&b'"') {
@@ -105,7 +105,7 @@ pub fn split_text(bytes: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
     Some((unescaped(&bytes[..end])?.into(), &bytes[end + 1..]))
 }
 
-/// A value as fields have it. `None`: it is no JSON.
+/// Reads a value of JSON as a field has it. `None`: the value is no JSON.
 pub fn field(value: &str) -> Option<Value<'_>> {
     match text(value) {
         Some(text) => Some(Value::text(text)),
@@ -113,8 +113,8 @@ pub fn field(value: &str) -> Option<Value<'_>> {
     }
 }
 
-/// Where the object ends that some bytes begin with. `None`: it does not end there, or it is none that most senders write: it has LF in it, or is
-/// too deep, and has to be looked at byte by byte.
+/// The end of the object at the start of these bytes. `None`: the object is incomplete, or it is unusual and must be read
+/// byte by byte: it contains a control character such as LF, or is nested too deep.
 pub fn object_end(bytes: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0, 0);
     loop {
@@ -140,7 +140,7 @@ pub fn object_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// What a text without its quotes says. `None`: it is none, or has surrogates.
+/// Decodes a string without its quotes. `None`: it is invalid, or has surrogates.
 fn unescaped(inside: &[u8]) -> Option<String> {
     let mut out = Vec::with_capacity(inside.len());
     let mut rest = inside;
@@ -171,7 +171,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| Some(number * 16 + char::from(*digit).to_digit(16)?))
 }
 
-/// Where the text at a place ends.
+/// The end of the string at `start`.
 #[inline]
 fn text_end(text: &[u8], start: usize) -> Result<usize, BadObject> {
     if text.get(start) != Some(&b'"') {
@@ -189,17 +189,17 @@ fn text_end(text: &[u8], start: usize) -> Result<usize, BadObject> {
     }
 }
 
-/// Where the value at a place ends.
+/// The end of the value at `start`.
 fn value_end(text: &[u8], start: usize, max_depth: usize) -> Result<usize, BadObject> {
     let mut at = start;
-    // A bit for each that is open, the innermost last: whether it is an object.
+    // One bit for each open array or object, the innermost one last; 1: an object.
     let (mut depth, mut objects) = (0, 0_u128);
     loop {
         at = match text.get(at) {
             Some(b'"') => text_end(text, at)?,
             Some(b'-' | b'0'..=b'9') => number_end(text, at)?,
             Some(open @ (b'{' | b'[')) => {
-                // The object around it is open too.
+                // The outer object counts too.
                 if depth + 1 == max_depth {
                     return Err(BadObject::TooDeep);
                 }
@@ -223,7 +223,7 @@ fn value_end(text: &[u8], start: usize, max_depth: usize) -> Result<usize, BadOb
             Some(b'n') if text[at..].starts_with(b"null") => at + 4,
             _ => return Err(BadObject::NotJson),
         };
-        // Behind a value, or at the end of an empty one.
+        // After a value, or at the end of an empty array or object.
         while depth > 0 {
             at = behind_blanks(text, at);
             match (text.get(at), objects & 1) {
@@ -301,7 +301,7 @@ mod tests {
 
     use super::*;
 
-    /// Names and values, as `serde_json` reads them.
+    /// The names and values, as `serde_json` reads them.
     struct Members(Vec<(String, String)>);
 
     impl<'de> de::Deserialize<'de> for Members {
@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    /// Panics unless it is read as `serde_json` reads it, and its parts too.
+    /// Panics unless the reader agrees with `serde_json`, for the text and for its parts.
     fn check(json: &str) {
         let mut members = Vec::new();
         let read = each_member(json, |name, value| {

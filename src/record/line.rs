@@ -1,4 +1,4 @@
-//! A line back into its record: for rules, for file names, for other output formats, for people.
+//! Parses a line into its record: for rules, for file names, for other output formats, for people.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use super::write::{OWN_PARAMS, Sent, first};
 use super::{Container, DEFAULT_PRI, Fields, Record, Source, Stamp, StructuredData, priority};
 
 impl<'a> Record<'a> {
-    /// Never fails: a line that is no RFC 5424 is all message, `user.notice`. `sd_id`: of the element with image, name and ID.
+    /// Parsing never fails: a line that is not RFC 5424 becomes a message with the priority `user.notice`. `sd_id`: the SD-ID
+    /// of the element with image, name and ID.
     pub fn from_line(line: &'a [u8], sd_id: &str) -> Self {
         let split = || {
             let (pri, rest) = priority(line)?;
@@ -27,7 +28,7 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// The four fields behind the stamp, as they stand there.
+    /// Takes the four fields after the timestamp as they are.
     pub(crate) fn take_header(&mut self, header: &Header<'a>) {
         self.hostname = HeaderField::verbatim(header.hostname);
         self.app_name = HeaderField::verbatim(header.app_name);
@@ -35,7 +36,7 @@ impl<'a> Record<'a> {
         self.msg_id = HeaderField::verbatim(header.msg_id);
     }
 
-    /// Structured data and message.
+    /// Takes structured data and message.
     pub(crate) fn take_rest(&mut self, rest: &'a [u8], sd_id: &str) {
         match split_sd(rest) {
             Some((structured_data, message)) => {
@@ -48,7 +49,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Well-formed elements, and what those of ours among them say.
+    /// Takes well-formed elements, and reads our own among them.
     pub(crate) fn take_elements(&mut self, sent: &'a [u8], sd_id: &str) {
         self.structured_data = StructuredData::Elements(sent);
         let ours = Sent::of(sent, sd_id);
@@ -57,7 +58,7 @@ impl<'a> Record<'a> {
             (self.container, self.tag) = (container.is_known().then_some(container), tag);
         }
         if ours.fields.is_some() || ours.json.is_some() {
-            // More than we would write may be there; nothing of it is missing in the line.
+            // A line may hold more fields than we would write, and all of them stay in the line, so none counts as missing.
             self.fields = Fields::read(ours.fields, ours.json).without_count();
         }
         for name in OWN_PARAMS {
@@ -67,7 +68,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// A param of `[logferry@32473 …]`.
+    /// Takes a param of `[logferry@32473 …]`.
     fn take_own(&mut self, name: &str, value: Cow<'a, [u8]>) {
         let Some(read) = read_own(name, &value) else { return };
         match (name, read) {
@@ -91,7 +92,7 @@ impl<'a> Record<'a> {
 /// The value of a param of `[logferry@32473 …]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Own<'a> {
-    /// Whatever stands there.
+    /// The param is there; its value does not matter.
     Cut,
     Text(&'a [u8]),
     Peer(IpAddr),
@@ -99,7 +100,7 @@ pub(super) enum Own<'a> {
     Number(u32),
 }
 
-/// `None`: it is no value of that param.
+/// `None`: the value is not valid for this param.
 pub(super) fn read_own<'v>(name: &str, value: &'v [u8]) -> Option<Own<'v>> {
     match name {
         "cut" => Some(Own::Cut),
@@ -111,7 +112,7 @@ pub(super) fn read_own<'v>(name: &str, value: &'v [u8]) -> Option<Own<'v>> {
     }
 }
 
-/// Only as it is written: another spelling is somebody else's.
+/// Only our own spelling is accepted. A value in another spelling was not written by a relay.
 fn parsed<T: FromStr + ToString>(value: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(value).ok()?;
     text.parse().ok().filter(|parsed: &T| parsed.to_string() == text)
@@ -134,7 +135,7 @@ impl<'a> Own<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// What the element says, and the tag that it keeps.
+    /// The container that the element describes, and the tag in it.
     pub(super) fn read(element: Element<'a>) -> (Self, Option<Cow<'a, [u8]>>) {
         let (mut container, mut tag) = (Self::default(), None);
         for (name, value) in element.params() {

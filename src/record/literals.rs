@@ -1,24 +1,24 @@
-//! Letters without which a regular expression finds nothing. Few texts have them, and looking for letters is many times as fast as
-//! comparing an expression.
+//! Literals that a text must contain to match a regular expression. Few texts contain them, and a search for literals is many
+//! times as fast as a match.
 //!
-//! What is written is read roughly: where it has anything unusual, nothing is known of it.
+//! The parser of expressions is simple: with any unusual syntax it finds no literals.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// More alternatives are not worth looking for.
+/// With more alternatives the search does not pay.
 const MAX_LITERALS: usize = 16;
 
-/// A text in which the expression is found has one of these.
+/// Every text that the expression matches contains one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Literals {
-    /// None of them is empty.
+    /// None of the literals is empty.
     any_of: Vec<String>,
     ignores_case: bool,
 }
 
 impl Literals {
-    /// Of an expression that compiles. `None`: nothing is known.
+    /// The literals of an expression that compiles. `None`: there are none.
     pub fn of(written: &str) -> Option<Self> {
         let (written, ignores_case) = match written.strip_prefix("(?i)") {
             Some(rest) => (rest, true),
@@ -30,12 +30,12 @@ impl Literals {
         is_known.then_some(Self { any_of, ignores_case })
     }
 
-    /// False: the expression is not found in this text.
+    /// False: the expression does not match this text.
     pub fn may_be_in(&self, text: &str) -> bool {
         let bytes = text.as_bytes();
         match self.ignores_case {
             false => self.any_of.iter().any(|literal| memchr::memmem::find(bytes, literal.as_bytes()).is_some()),
-            // Some letters beyond ASCII are the other case of one that is ASCII.
+            // Ignoring case, some letters beyond ASCII equal an ASCII letter.
             true => !text.is_ascii() || self.any_of.iter().any(|literal| has_ignoring_case(bytes, literal.as_bytes())),
         }
     }
@@ -47,18 +47,18 @@ fn has_ignoring_case(text: &[u8], literal: &[u8]) -> bool {
         .any(|at| text.get(at..at + literal.len()).is_some_and(|found| found.eq_ignore_ascii_case(literal)))
 }
 
-/// What an atom of an expression needs.
+/// An atom of an expression.
 enum Atom {
     Letter(char),
-    /// One of several letters, which is no literal.
+    /// One of several letters, so not a literal.
     AnyLetter,
-    /// A place and no letter.
+    /// An anchor, which matches no letter.
     Place,
-    /// A group: one of these; empty: nothing is known.
+    /// A group that needs one of these literals; empty: no literals are known.
     Group(Vec<String>),
 }
 
-/// How often an atom has to be there.
+/// How often an atom must match.
 #[derive(PartialEq)]
 enum Times {
     Once,
@@ -66,11 +66,11 @@ enum Times {
     Perhaps,
 }
 
-/// Reads an expression. `None`: there is something that it does not know.
+/// Parses an expression. `None`: the syntax is unknown.
 struct Reader<'e>(Peekable<Chars<'e>>);
 
 impl Reader<'_> {
-    /// Up to the end of the expression, or of its group. Empty: nothing is needed.
+    /// Parses alternatives up to the end of the expression or group. Empty: no literals are known.
     fn alternatives(&mut self) -> Option<Vec<String>> {
         let (mut all, mut is_known) = (Vec::new(), true);
         loop {
@@ -83,7 +83,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The longest letters that stand beside each other in a sequence.
+    /// Parses a sequence, and returns its longest run of letters, or the literals of a group in it.
     fn sequence(&mut self) -> Option<Vec<String>> {
         let (mut best, mut run) = (Vec::new(), String::new());
         while let Some(first) = self.0.next_if(|next| !matches!(next, '|' | ')')) {
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 (Atom::Place, Times::Once) => {}
                 (Atom::Place, _) => return None,
                 (atom, times) => {
-                    // What comes next need not stand beside the run.
+                    // Other letters may follow the repeated atom, so the run ends here.
                     match atom {
                         Atom::Letter(letter) if times == Times::OnceAtLeast => run.push(letter),
                         Atom::Group(any_of) if times != Times::Perhaps => keep_longer(&mut best, any_of),
@@ -123,7 +123,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `(?:…)`, `(?P<name>…)`, `(…)`; flags are unknown here.
+    /// `(?:…)`, `(?P<name>…)`, `(…)`. Flags are unknown syntax.
     fn group(&mut self) -> Option<Atom> {
         if self.0.next_if_eq(&'?').is_some() {
             let is_name = match self.0.next()? {
@@ -170,7 +170,7 @@ impl Reader<'_> {
     }
 }
 
-/// Those whose shortest is longer.
+/// Replaces `best` if the shortest of the other literals is longer.
 fn keep_longer(best: &mut Vec<String>, other: Vec<String>) {
     let shortest = |literals: &[String]| literals.iter().map(String::len).min().unwrap_or(0);
     if shortest(&other) > shortest(best) {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What an expression finds has what it needs.
+        /// If the expression matches, the text has the literals.
         #[test]
         fn nothing_is_missed(written in r"(\(\?i\))?([abAB]|\[ab\]|\(a|\)|\||b[*+?]|a\{[012],?2?\}|\\b|\.|\^|\(\?:b|\$){0,8}", text in "[abAB]{0,8}") {
             let (Ok(regex), Some(literals)) = (Expression::new(&written, 1 << 20), Literals::of(&written)) else { return Ok(()) };

@@ -1,8 +1,8 @@
-//! What was said, by whom and when: a message as the relay holds it, and its line, a complete RFC 5424 message without
-//! framing. Inputs and destinations meet here and know nothing of each other.
+//! The record: a message as the relay holds it, and its line, a complete RFC 5424 message without framing. Inputs and
+//! destinations both use it, and know nothing of each other.
 //!
-//! Everything here is a plain function of bytes: no socket, no file, no clock, no async. Reading never fails and
-//! never panics, whatever the bytes; what is not understood is carried whole.
+//! Everything here is a pure function of bytes: no socket, no file, no clock, no async. Reading never fails and never panics,
+//! whatever the bytes are. Anything that is not understood is kept as it is.
 //!
 //! In reading order:
 //!
@@ -11,18 +11,18 @@
 //! - `zone`: time zones by name
 //! - `header`: the fields of RFC 5424's header
 //! - `structured_data`: elements of structured data
-//! - `fields`: what a message has beside its text
-//! - `json`: what is written of JSON, and what its readers refuse all the same; `json_reader`: the members of objects, as they are written
-//! - `write`: a record as its line
-//! - `line`: a line back into its record
-//! - `hop`: the mark of a relay that sends a line on
+//! - `fields`: the fields of a message beside its text
+//! - `json`: writing JSON, and parts of JSON that readers refuse; `json_reader`: the members of objects, as they are written
+//! - `write`: writes a record as its line
+//! - `line`: parses a line into its record
+//! - `hop`: the mark of a relay that forwards a line
 //! - `render`: a line as RFC 5424, RFC 3164 or JSON
 //! - `range`: ranges of addresses
-//! - `rule`: which records match; `expression`, `field_condition`: what it asks of the text and of the fields
-//! - `literals`: letters without which an expression finds nothing
+//! - `rule`: which records match; `expression`, `field_condition`: conditions on the text and on the fields
+//! - `literals`: literals that a text must contain to match an expression
 //! - `template`: a text with fields of a record in it
-//! - `escaped`: control characters as text, where people read
-//! - `properties`: what must hold for all bytes
+//! - `escaped`: control characters as text, for people
+//! - `properties`: the properties that hold for all bytes
 
 mod escaped;
 mod expression;
@@ -69,60 +69,61 @@ pub use zone::TimeZone;
 
 use time::StampWriter;
 
-/// SD-ID of what the relay itself says about a message. (32473 is the number RFC 5612 gives to examples.)
+/// The SD-ID of the relay's own params for a message. (RFC 5612 reserves 32473 for examples.)
 pub(crate) const OWN_ID: &[u8] = OWN_SD_ID.as_bytes();
 pub const OWN_SD_ID: &str = "logferry@32473";
 
-/// What was said, by whom and when: one message, its parts borrowed from the bytes it was read from.
+/// One message: its sender, its time and its content. Its parts are borrowed from the bytes it was read from.
 ///
-/// It is the only type that an input and a destination both speak. Who is behind a message stands here and not in the
-/// grammar it came in: a container is one because `container` is there, whichever driver brought it.
+/// This is the only type that inputs and destinations share. The kind of sender is given here, not by the protocol: a message
+/// comes from a container if `container` is there, whichever driver brought it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// RFC 5424 6.2.1; `0 <= facility <= 23`.
     pub facility: u8,
     /// RFC 5424 6.2.1; `0 <= severity <= 7`, 0 is the worst.
     pub severity: u8,
-    /// `None`: the line has none. A reader always knows one, at worst when the message was read.
+    /// `None`: the line has no timestamp. A protocol's reader always sets one, if need be the time of receipt.
     pub timestamp: Option<Stamp<'a>>,
-    /// What the stamp has beside its microseconds; `0 <= nanoseconds <= 999`.
+    /// The nanoseconds beyond the timestamp's microseconds; `0 <= nanoseconds <= 999`.
     pub nanoseconds: u16,
-    /// What stood in the stamp's place and says no time: a day that does not exist, how long a device has run.
+    /// The sender's text in place of a timestamp, if it is no time: a day that does not exist, or the uptime of a device.
     pub unread_stamp: Option<Cow<'a, [u8]>>,
-    /// When the message was read; the line does not keep that.
+    /// The time of receipt. The line does not keep it.
     pub received: Option<UnixMicros>,
     pub hostname: Option<HeaderField<'a>>,
-    /// HOSTNAME as it was written, where RFC 5424 does not allow it.
+    /// The host as the sender wrote it, if RFC 5424 does not allow it as HOSTNAME.
     pub original_host: Option<Cow<'a, [u8]>>,
-    /// A container's name or ID; what others call themselves.
+    /// The name or ID of a container; the sender's own name otherwise.
     pub app_name: Option<HeaderField<'a>>,
-    /// A container's ID; what others give as PROCID.
+    /// The ID of a container; the sender's own PROCID otherwise.
     pub proc_id: Option<HeaderField<'a>>,
     pub msg_id: Option<HeaderField<'a>>,
-    /// The container that sent the message. Where a driver sends for containers only, and tells nothing, all of it is unknown.
+    /// The container that sent the message. If the driver serves only containers and the tag says nothing about this one, the
+    /// container is there with no known part.
     pub container: Option<Container<'a>>,
-    /// The tag as it was written: the APP-NAME of others, the `tag` log option of a driver.
+    /// The tag as the sender wrote it: the `tag` log option of a driver, or the tag that APP-NAME is made of.
     pub tag: Option<Cow<'a, [u8]>>,
-    /// The driver that brought the message, where that was not syslog.
+    /// The log driver that sent the message, unless it is syslog.
     pub driver: Option<Cow<'a, [u8]>>,
     pub source: Option<Source>,
-    /// The name of the listener that took the message, if that has one.
+    /// The name of the listener that received the message, if it has one.
     pub listener: Option<Cow<'a, [u8]>>,
     /// The address that sent the message.
     pub peer: Option<IpAddr>,
-    /// The mark of the relay that has sent it on, by which it knows what comes back.
+    /// The marks of relays that forwarded the message. A relay recognizes its own lines by them.
     pub hop: Option<Cow<'a, [u8]>>,
     pub fields: Fields<'a>,
     pub structured_data: StructuredData<'a>,
-    /// What stood between HOSTNAME and the text of RFC 3164, where that is not `TAG[PID]: `, or nothing without a tag.
+    /// The text between HOSTNAME and the message in RFC 3164, if it is not the usual `TAG[PID]: `, or nothing without a tag.
     pub msghdr: Option<Cow<'a, [u8]>>,
-    /// Byte for byte as sent. `Some(b"")` is RFC 5424 with a blank after the structured data and nothing behind it.
+    /// The bytes as sent. `Some(b"")` is RFC 5424 with a blank after the structured data and nothing behind it.
     pub message: Option<&'a [u8]>,
-    /// The message was longer than what is taken: only its start is here.
+    /// The message was longer than the limit: only its start is here.
     pub cut: bool,
 }
 
-/// What is known of a container; a tag seldom tells all of it.
+/// A container. A tag seldom has all parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container<'a> {
     /// The image as the user typed it.
@@ -132,19 +133,19 @@ pub struct Container<'a> {
     pub id: Option<Cow<'a, [u8]>>,
 }
 
-/// Where a container said it.
+/// The stream of a container that a message was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     Stdout,
     Stderr,
 }
 
-/// RFC 5424 6.3, as the sender sent it.
+/// The structured data (RFC 5424 6.3), as the sender sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StructuredData<'a> {
-    /// None sent, or `-`.
+    /// None, or `-`.
     Nil,
-    /// One or more well-formed elements, verbatim. What those of ours among them say is in the record too.
+    /// One or more well-formed elements, verbatim. The content of our own elements is in the record too.
     Elements(&'a [u8]),
     /// Not well-formed; [`Record::message`] starts with it. "A relay MUST forward malformed STRUCTURED-DATA without
     /// any alteration."
@@ -152,7 +153,7 @@ pub enum StructuredData<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// A record of which nothing is known but its priority, `pri <= 191`.
+    /// A record with a priority, `pri <= 191`, and nothing else.
     pub fn new(pri: u8) -> Self {
         Self {
             facility: pri >> 3,
@@ -181,12 +182,12 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The stamp as text, or `-`.
+    /// The timestamp as text, or `-`.
     pub fn stamp_text(&self) -> String {
         self.timestamp.as_ref().map_or("-".to_owned(), stamp_text)
     }
 
-    /// When the message was sent, as far as that is known.
+    /// The time of the message, if it is known.
     pub fn time(&self) -> Option<UnixMicros> {
         self.timestamp.as_ref()?.time()
     }
@@ -199,7 +200,7 @@ impl<'a> Record<'a> {
         self.container.as_ref()?.name.as_deref()
     }
 
-    /// The container's name; of other senders their APP-NAME.
+    /// The container's name, or APP-NAME.
     pub fn sender_name(&self) -> Cow<'_, [u8]> {
         self.container_name().map_or_else(|| HeaderField::or_nil(self.app_name), Cow::Borrowed)
     }
@@ -208,18 +209,18 @@ impl<'a> Record<'a> {
         self.container.as_ref()?.id.as_deref()
     }
 
-    /// The host as its sender wrote it.
+    /// The host as the sender wrote it.
     pub fn host_as_written(&self) -> Option<Cow<'_, [u8]>> {
         self.original_host.as_deref().map(Cow::Borrowed).or(self.hostname.map(|host| host.written()))
     }
 
-    /// PROCID, where it says more than the container's ID.
+    /// PROCID, unless it is the container's ID.
     pub fn own_proc_id(&self) -> Option<HeaderField<'a>> {
         self.proc_id.filter(|proc_id| Some(proc_id.said()) != self.container_id())
     }
 
-    /// Dates the message by what its sender says, a time and the nanoseconds beside its microseconds, or else by when it was read.
-    /// `unread`: what the sender says, where that is no time.
+    /// Sets the timestamp: the sender's time with its nanoseconds, or else the time of receipt. `unread`: the sender's text,
+    /// if it is no time.
     pub(crate) fn date(
         &mut self,
         said: Option<(LocalStamp, u16)>,
@@ -234,20 +235,20 @@ impl<'a> Record<'a> {
         self.unread_stamp = unread;
     }
 
-    /// Is the sender a container of which nothing is known? Its tag fits no template.
+    /// Is the sender a container with no known part, for example because its tag fits no template?
     pub fn has_unknown_container(&self) -> bool {
         self.container.as_ref().is_some_and(|container| !container.is_known())
     }
 }
 
 impl Container<'_> {
-    /// Is anything known?
+    /// Is any part known?
     pub fn is_known(&self) -> bool {
         self.id.is_some() || self.name.is_some() || self.image.is_some()
     }
 }
 
-/// A part that its owner borrows itself, as readers make them.
+/// The bytes of a part that borrows from the input, as in the records of readers. `None`: the part is owned.
 pub(crate) fn borrowed<'a>(part: &Cow<'a, [u8]>) -> Option<&'a [u8]> {
     match part {
         Cow::Borrowed(part) => Some(part),
@@ -269,7 +270,7 @@ impl Source {
 }
 
 impl<'a> StructuredData<'a> {
-    /// As it stands in a line that has none beside: `-` for none and for what is malformed.
+    /// The structured data as it is written in a line without elements of ours: `-` if there is none, or if it is malformed.
     pub fn as_sent(&self) -> &'a [u8] {
         match self {
             Self::Elements(sent) => sent,
@@ -278,22 +279,22 @@ impl<'a> StructuredData<'a> {
     }
 }
 
-/// RFC 3164 4.3.3: a packet without a priority is `user.notice`.
+/// A packet without a priority is `user.notice` (RFC 3164 4.3.3).
 pub(crate) const DEFAULT_PRI: u8 = 13;
 
-/// A setting that cannot be used, and why: a sentence for the person who wrote it.
+/// An invalid setting: a sentence that says what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadSetting(String);
 
-/// A stamp as RFC 5424 6.2.3 wants it.
+/// The timestamp in the format of RFC 5424 6.2.3.
 pub fn stamp_text(stamp: &Stamp<'_>) -> String {
     let mut out = Vec::new();
     StampWriter::default().write(stamp, &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Splits `<PRI>` off: 0 to 191, without leading zeros (RFC 3164 4.1.1, RFC 5424 6.2.1).
+/// Splits off `<PRI>`: 0 to 191, without leading zeros (RFC 3164 4.1.1, RFC 5424 6.2.1).
 #[inline(always)]
 pub(crate) fn priority(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let digit = |b: u8| u16::from(b.wrapping_sub(b'0'));

@@ -1,5 +1,5 @@
-//! What must hold for all records and all lines, as functions, so that a unit test, a property test and a fuzz target are one
-//! line each.
+//! The properties that hold for all records and all lines, as functions, so that a unit test, a property test and a fuzz
+//! target need only one line each.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::structured_data::{elements, split_sd};
 use super::write::which;
 use super::*;
 
-/// Panics unless the line says what the record says, and is written again byte for byte.
+/// Panics unless the line parses back into the record, and the record is written again byte for byte.
 pub fn any_record(record: &Record<'_>, options: &LineOptions) {
     let mut line = Vec::new();
     record.write_line(options, &mut line);
@@ -24,7 +24,7 @@ pub fn any_record(record: &Record<'_>, options: &LineOptions) {
     any_line(&line, &options.sd_id);
 }
 
-/// What a line keeps of a record, elements of others apart.
+/// The parts of a record that a line keeps, except for elements of others.
 fn in_a_line<'a>(record: &Record<'a>) -> Record<'a> {
     let text = record.timestamp.as_ref().map(|stamp| Stamp::Text(stamp_text(stamp).into_bytes().into()));
     let is_malformed = record.structured_data == StructuredData::Malformed;
@@ -39,7 +39,7 @@ fn in_a_line<'a>(record: &Record<'a>) -> Record<'a> {
         tag,
         fields: record.fields.as_written(),
         structured_data: if is_malformed { StructuredData::Malformed } else { StructuredData::Nil },
-        // There is nowhere to say it.
+        // A line with malformed structured data has no place for it.
         cut: record.cut && !is_malformed,
         ..record.clone()
     }
@@ -52,8 +52,8 @@ fn others(record: &Record<'_>, options: &LineOptions) -> Vec<u8> {
     others.flat_map(|element| element.text).copied().collect()
 }
 
-/// Also for lines that no relay has written, which a spool may hold: what is not RFC 5424 is all message, and each format says
-/// what the line says.
+/// Checks a line. It need not come from a relay, because a spool may hold other lines: a line that is not RFC 5424 is all
+/// message, and each format has the content of the line.
 pub fn any_line(line: &[u8], sd_id: &str) {
     let mut json = Vec::new();
     render(line, Format::Json, sd_id, &mut json);
@@ -75,7 +75,7 @@ pub fn any_line(line: &[u8], sd_id: &str) {
     assert!(rfc3164.ends_with(message));
 }
 
-/// [`any_record`] for bytes that choose everything, and [`any_line`] for the bytes.
+/// Checks [`any_record`] with a record chosen by the bytes, and [`any_line`] with the bytes themselves.
 pub fn any_bytes(data: &[u8]) {
     let options = LineOptions { sd_id: "docker@32473".to_owned(), peer: true };
     let record = Choices(data).record(&options.sd_id);
@@ -83,14 +83,14 @@ pub fn any_bytes(data: &[u8]) {
     any_line(data, &options.sd_id);
 }
 
-/// A line of which bytes choose everything.
+/// A line chosen by the bytes.
 pub fn chosen_line(data: &[u8], sd_id: &str) -> Vec<u8> {
     let mut line = Vec::new();
     Choices(data).record(sd_id).write_line(&LineOptions { sd_id: sd_id.to_owned(), peer: true }, &mut line);
     line
 }
 
-/// Bytes that choose. When there are none left, they choose nothing.
+/// Bytes that choose a record. When they run out, the choice is zero or empty.
 struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
@@ -115,7 +115,7 @@ impl<'a> Choices<'a> {
         self.bytes().into()
     }
 
-    /// As a sender of RFC 5424 writes it, or made legal.
+    /// A field of RFC 5424 verbatim, or made legal.
     fn header(&mut self, max: usize) -> Option<HeaderField<'a>> {
         let is_verbatim = self.byte() & 1 == 1;
         let said = self.bytes();
@@ -144,7 +144,7 @@ impl<'a> Choices<'a> {
         json().unwrap_or(Value::Text(text.into()))
     }
 
-    /// What a reader can make: of syslog with elements of anybody's, and changed by whoever has handled it.
+    /// A record that readers and later steps can make: syslog with any elements, and any changes to it.
     fn record(&mut self, sd_id: &str) -> Record<'a> {
         let mut record = Record::new(self.byte() % 192);
         let sent = self.bytes();

@@ -1,4 +1,4 @@
-//! A range of addresses: who is let in, whose messages a rule is about.
+//! Ranges of addresses: for senders that may connect, and for rules.
 
 use core::net::IpAddr;
 use std::fmt;
@@ -11,12 +11,12 @@ use ipnet::IpNet;
 pub struct AddressRange(IpNet);
 
 impl AddressRange {
-    /// The network that an address is in. `None`: that is no netmask of its family.
+    /// The network of an address. `None`: the netmask is invalid for its family.
     pub fn around(address: IpAddr, netmask: IpAddr) -> Option<Self> {
         Some(Self(IpNet::with_netmask(address, netmask).ok()?.trunc()))
     }
 
-    /// An IPv4 address that a socket of both families has written as IPv6 is the IPv4 address it is.
+    /// An IPv4-mapped IPv6 address, as a dual-stack socket reports it, counts as its IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -30,7 +30,7 @@ impl FromStr for AddressRange {
         let range = range.map_err(|_| {
             format!("`{text}`: write an address or a range of addresses, such as \"10.0.0.0/8\" or \"fd00::/8\"")
         })?;
-        // 10.1.2.3/8 may mean the range or the address, which differ by 16 million senders.
+        // 10.1.2.3/8 is ambiguous: the range and the address differ by 16 million senders.
         if range.addr() != range.network() {
             return Err(format!(
                 "`{text}`: the range is {}, the address alone {}/{}; write which is meant",
@@ -39,7 +39,7 @@ impl FromStr for AddressRange {
                 range.max_prefix_len()
             ));
         }
-        // Addresses are compared as what they are: such a range would let nobody in.
+        // Addresses are compared in canonical form, so that such a range would contain none.
         if let IpNet::V6(range) = range
             && let Some(address) = range.addr().to_ipv4_mapped()
         {

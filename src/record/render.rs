@@ -1,4 +1,4 @@
-//! A canonical line in the format a collector wants.
+//! Renders a line in the format of a collector.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,39 +13,40 @@ use super::structured_data::{elements, unescape};
 use super::write::{Which, which};
 use super::{BadSetting, HeaderField, OWN_SD_ID, Record, Value as FieldValue, time};
 
-/// What a collector is sent.
+/// The format of messages to a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// The canonical line as it is.
     Rfc5424,
-    /// `<PRI>Mmm _d hh:mm:ss HOST APP[PROCID]: MSG`: no year, no zone, and structured data only where there is no MSG. What came
-    /// as RFC 3164 is behind HOSTNAME as it came.
+    /// `<PRI>Mmm _d hh:mm:ss HOST APP[PROCID]: MSG`: no year, no zone, and structured data only if there is no MSG. If the
+    /// message came as RFC 3164, the text after HOSTNAME is as it came.
     Rfc3164,
     /// One object, see [`render`].
     Json,
 }
 
-/// The words for facility and severity in JSON, by number.
+/// The names of facilities in JSON, by number.
 pub const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
     "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
-/// The words for 0 to 7.
+/// The names of severities, by number.
 pub const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
-/// Appends one canonical line in `format` to `out`, without framing and without a LF behind it. `sd_id` is the SD-ID
-/// that carries image, name and ID.
+/// Appends a line in `format` to `out`, without framing and without a LF at the end. `sd_id` is the SD-ID of the element with
+/// image, name and ID.
 ///
 /// JSON is one object with the keys `timestamp`, `host`, `facility`, `severity`, `app_name`, `proc_id`, `msg_id`,
-/// `image_name`, `container_name`, `container_id`, `peer`, `structured_data`, `fields` and `message`, in this order. Only facility,
-/// severity and message are always there. `structured_data` is an object of objects by SD-ID and param name, without
-/// the params that have a key of their own; a param that is given more than once has an array. `fields` is an object of
-/// texts, and of numbers, true, false, null, arrays and objects where the sender gave those.
+/// `image_name`, `container_name`, `container_id`, `peer`, `structured_data`, `fields` and `message`, in this order. Only
+/// facility, severity and message are always there. `truncated` follows if the message was cut. `structured_data` is an
+/// object of objects by SD-ID and param name, without the params that have keys of their own. A param with several values has
+/// an array. `fields` is an object of texts, and of numbers, true, false, null, arrays and objects where the sender gave
+/// those.
 ///
-/// A value that is not UTF-8 has `\xHH` for each byte that is wrong and `\\` for each backslash, and a last key
-/// `escaped` names the values written in that way: `"escaped":["message"]`. Values that are UTF-8 are never changed.
-/// A byte order mark in front of the message is left out, unless a container wrote it.
-/// What acts on a terminal or ends a line stands there as JSON's own `\u009b`.
+/// A value that is not UTF-8 has `\xHH` for each invalid byte and `\\` for each backslash, and a last key `escaped` names
+/// these values: `"escaped":["message"]`. Values that are UTF-8 are never changed. A byte order mark at the start of the
+/// message is left out, unless the message comes from a container. Characters that act on a terminal or end a line are
+/// escaped as JSON does, `\u009b`.
 pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
     match format {
         Format::Rfc5424 => out.extend_from_slice(line),
@@ -54,7 +55,7 @@ pub fn render(line: &[u8], format: Format, sd_id: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a record as [`render`] does it in JSON.
+/// Appends a record as JSON, as [`render`] does.
 pub(crate) fn render_json(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     let start = out.len();
     render_record(record, sd_id, out);
@@ -75,7 +76,7 @@ pub fn render_text(record: &Record<'_>, out: &mut Vec<u8>) {
 fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
     let record = Record::from_line(line, sd_id);
     let Some(stamp) = record.timestamp.as_ref().and_then(time::to_bsd) else {
-        // No line of ours: nothing to make a header of.
+        // The line is not one of ours, so there is no header to convert.
         return out.extend_from_slice(line);
     };
     let pri = line.iter().position(|b| *b == b'>').map_or(0, |end| end + 1);
@@ -90,7 +91,7 @@ fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
         None => out.extend(record.usual_msghdr()),
     }
     match record.text() {
-        // All that such a message says is there.
+        // The content of such a message is in its structured data.
         b"" => {
             let sent = elements(record.structured_data.as_sent());
             sent.filter(|element| which(element.id, sd_id).is_none())
@@ -101,17 +102,17 @@ fn render_3164(line: &[u8], sd_id: &str, out: &mut Vec<u8>) {
 }
 
 impl<'a> Record<'a> {
-    /// The message without the byte order mark that says in RFC 5424 that it is UTF-8 (6.4), and elsewhere nothing. Docker never
-    /// writes that mark: in front of a container's text it is the container's.
+    /// The message without its byte order mark, which in RFC 5424 (6.4) only says that the message is UTF-8. In the text of a
+    /// container it stays: Docker never writes the mark, so the container wrote it.
     pub(crate) fn text(&self) -> &'a [u8] {
         let message = self.message.unwrap_or_default();
         let marked = message.strip_prefix(b"\xef\xbb\xbf").filter(|_| self.container.is_none());
         marked.unwrap_or(message)
     }
 
-    /// `TAG[PID]: ` as RFC 3164 has it between HOSTNAME and the text; nothing without a tag.
+    /// `TAG[PID]: `, the usual text of RFC 3164 between HOSTNAME and the message; nothing without a tag.
     fn usual_msghdr(&self) -> impl Iterator<Item = u8> {
-        // Of what is no container the tag as it was written: APP-NAME may be unable to keep it.
+        // For a sender that is no container, the tag as it was written: APP-NAME may have lost some of it.
         let is_others = self.driver.is_none() && self.container.is_none();
         let tag = self.tag.as_deref().filter(|tag| is_others && *tag != b"-");
         let app_name = self.app_name.filter(|_| tag.is_none());
@@ -123,7 +124,7 @@ impl<'a> Record<'a> {
         name.chain(pid).chain(end.iter().copied())
     }
 
-    /// Remembers what stood between HOSTNAME and the text of RFC 3164, unless it is what is written there anyway.
+    /// Keeps the text between HOSTNAME and the message of RFC 3164, unless it is the usual one.
     pub(crate) fn remember_msghdr(&mut self, stood: &'a [u8]) {
         let is_usual = self.usual_msghdr().eq(stood.iter().copied());
         self.msghdr = (!is_usual).then(|| stood.into());
@@ -160,7 +161,7 @@ fn render_record(record: &Record<'_>, sd_id: &str, out: &mut Vec<u8>) {
     object.out.push(b'}');
 }
 
-/// An object being written, and which of its values had to be escaped.
+/// A JSON object that is being written, and the keys whose values are escaped.
 struct Object<'o> {
     out: &'o mut Vec<u8>,
     escaped: Vec<&'static str>,
@@ -189,13 +190,13 @@ impl Object<'_> {
         };
         let params =
             || elements().flat_map(|element| element.params().map(move |(name, value)| (element.id, name, value)));
-        // One bad value, and all are escaped: a reader need not find out which.
+        // One invalid value makes all values escaped, so that a reader need not find out which are.
         let is_utf8 = params().all(|(_, _, value)| std::str::from_utf8(&unescape(value)).is_ok());
         let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
             Ok(text) if is_utf8 => text.to_owned(),
             _ => escape(bytes),
         };
-        // SD-IDs and names are ASCII: `Element` takes nothing else.
+        // Lossless: `Element` accepts only ASCII for SD-IDs and names.
         let mut ids = Map::new();
         for element in elements() {
             let has_key = |name: &[u8]| match which(element.id, sd_id) {
@@ -221,14 +222,14 @@ impl Object<'_> {
         }
     }
 
-    /// Texts, and other values with the type they came with; a name that is given more than once has an array.
+    /// Writes texts, and other values with their types. A name with several values has an array.
     fn fields(&mut self, record: &Record<'_>) {
         if record.fields.is_empty() {
             return;
         }
         let is_bytes =
             |value: &FieldValue<'_>| matches!(value, FieldValue::Text(text) if std::str::from_utf8(text).is_err());
-        // One bad value, and all are escaped: a reader need not find out which.
+        // One invalid value makes all values escaped, so that a reader need not find out which are.
         let is_escaped = record.fields.iter().any(|field| is_bytes(&field.value));
         if is_escaped {
             self.escaped.push("fields");
@@ -280,7 +281,7 @@ impl Object<'_> {
     }
 }
 
-/// Adds a param to an object; the second of a name makes an array.
+/// Adds a param to an object. A repeated name makes an array.
 fn add(names: &mut Value, name: Cow<'_, str>, value: Value) {
     let Value::Object(names) = names else { return };
     match names.get_mut(&*name) {

@@ -1,5 +1,6 @@
-//! Rules: which records match. A rule names some of image, name, app, host, peer, listener, driver, facility, severity, message
-//! and fields, and matches the records to which all of it applies. Whoever lets in, drops or looks for messages asks here.
+//! Rules: which records match. A rule has conditions on image, name, app, host, peer, listener, driver, facility, severity,
+//! message and fields. A record matches if all of them hold. `[[drop]]`, `[[sample]]`, the `match` of a forward, and filters
+//! use rules.
 
 use std::fmt;
 
@@ -12,58 +13,58 @@ use super::{AddressRange, BadSetting, HeaderField, Record};
 
 /// The maximum number of patterns, or ranges, of one key.
 pub(super) const MAX_PATTERNS: usize = 64;
-/// The driver of what came by syslog, for rules; a record leaves it out.
+/// The driver of messages that came as syslog. Only rules use it, a record has no driver then.
 const SYSLOG: &[u8] = b"syslog";
 
-/// Which records match. One without anything in it matches each.
+/// A rule. Without conditions it matches every record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// The image as the user typed it.
     pub image: Patterns,
     /// The container's name.
     pub name: Patterns,
-    /// APP-NAME: of a container its name, of others what they call themselves.
+    /// APP-NAME: a container's name, or the sender's own name.
     pub app: Patterns,
     /// HOSTNAME.
     pub host: Patterns,
-    /// The address that sent it.
+    /// The address of the sender.
     pub peer: Ranges,
-    /// The name of the listener that took it, if it has one.
+    /// The name of the listener that received the message, if it has one.
     pub listener: Patterns,
-    /// The driver that brought it.
+    /// The log driver that sent the message.
     pub driver: Patterns,
     pub facility: Facilities,
     pub severity: Severities,
-    /// All of MSG.
+    /// Patterns for the whole of MSG.
     pub message: Patterns,
-    /// A part of MSG.
+    /// Expressions for a part of MSG.
     pub message_regex: Expressions,
     pub field: FieldConditions,
 }
 
-/// Names, with `*` for anything and `?` for one byte. With `!` in front, what does not match.
+/// Patterns for names: `*` stands for any bytes, `?` for one. A `!` in front excludes what matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns {
     any_of: Vec<String>,
     none_of: Vec<String>,
 }
 
-/// Ranges of addresses. With `!` in front, what does not match.
+/// Ranges of addresses. A `!` in front excludes a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     any_of: Vec<AddressRange>,
     none_of: Vec<AddressRange>,
 }
 
-/// Some of the 24 facilities of RFC 5424 6.2.1; none named: all.
+/// Some of the 24 facilities of RFC 5424 6.2.1; empty: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facilities(Set);
 
-/// Some of the 8 severities of RFC 5424 6.2.1; none named: all.
+/// Some of the 8 severities of RFC 5424 6.2.1; empty: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Severities(Set);
 
-/// What was named, as it was written, and as a bit for each number.
+/// Names as they were written, and one bit for each number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Set {
     written: Vec<String>,
@@ -71,23 +72,23 @@ struct Set {
 }
 
 impl Rule {
-    /// The first of a list that matches.
+    /// The first rule that matches.
     pub fn first_match<'r>(rules: &'r [Self], record: &Record<'_>) -> Option<&'r Self> {
         rules.iter().find(|rule| rule.matches(record))
     }
 
-    /// Does it match every record?
+    /// Does the rule match every record?
     pub fn matches_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Does it ask for what only a relay knows, and writes into an element of its own?
+    /// Does the rule use marks: data that only a relay knows, and writes into an element of its own?
     pub fn asks_marks(&self) -> bool {
         let Self { image, name, listener, driver, peer, .. } = self;
         [image, name, listener, driver].iter().any(|patterns| !patterns.is_empty()) || !peer.is_empty()
     }
 
-    /// Does it ask for what differs between messages with the same header?
+    /// Does the rule use data that differs between messages with the same header?
     pub fn asks_content(&self) -> bool {
         let Self { message, message_regex, field, .. } = self;
         !message.is_empty() || !message_regex.is_empty() || !field.is_empty()
@@ -99,7 +100,7 @@ impl Rule {
             && self.matches_content(record)
     }
 
-    /// The part about the text and the fields.
+    /// Do the conditions on the text and the fields hold?
     pub fn matches_content(&self, record: &Record<'_>) -> bool {
         let message = record.message.unwrap_or_default();
         self.message.match_bytes(message)
@@ -107,12 +108,12 @@ impl Rule {
             && self.field.match_fields(&record.fields)
     }
 
-    /// The part about the priority, which differs from message to message.
+    /// Do the conditions on the priority hold? It differs from message to message.
     pub fn matches_priority(&self, facility: u8, severity: u8) -> bool {
         self.facility.0.has(facility) && self.severity.0.has(severity)
     }
 
-    /// The part about who sent it and where it came in, which is the same for all messages of a container.
+    /// Do the conditions on the sender and the listener hold? They are the same for all messages of a container.
     pub fn matches_origin(&self, record: &Record<'_>) -> bool {
         let fields = [
             (&self.image, record.image_name()),
@@ -145,7 +146,7 @@ impl Patterns {
         self.any_of.iter().chain(&self.none_of)
     }
 
-    /// A field that is not there is the empty one.
+    /// A missing field counts as empty.
     pub fn match_bytes(&self, field: &[u8]) -> bool {
         let matches = |pattern: &String| matches_glob(pattern.as_bytes(), field);
         (self.any_of.is_empty() || self.any_of.iter().any(matches)) && !self.exclude(field)
@@ -155,17 +156,17 @@ impl Patterns {
         self.any_of.is_empty() && self.none_of.is_empty()
     }
 
-    /// A field of the header that is not there is `-`, as in the line.
+    /// A missing field of the header counts as `-`, as in the line.
     fn match_header(&self, field: Option<HeaderField<'_>>) -> bool {
         self.is_empty() || self.match_bytes(&HeaderField::or_nil(field))
     }
 
-    /// Is it one of those that are named?
+    /// Are there patterns without `!`, and does the field match?
     pub(super) fn include(&self, field: &[u8]) -> bool {
         !self.any_of.is_empty() && self.match_bytes(field)
     }
 
-    /// Is it one of those that are named with `!`?
+    /// Does a pattern with `!` match?
     pub(super) fn exclude(&self, field: &[u8]) -> bool {
         self.none_of.iter().any(|pattern| matches_glob(pattern.as_bytes(), field))
     }
@@ -221,7 +222,7 @@ impl Facilities {
 }
 
 impl Severities {
-    /// `warning`, `warning or worse`, `info or milder`.
+    /// `written`: `warning`, `warning or worse`, `info or milder`.
     pub fn new(written: Vec<String>) -> Result<Self, BadSetting> {
         let says = || {
             let all = SEVERITIES.join(", ");
@@ -246,9 +247,9 @@ fn severity_bits(text: &str) -> Option<u32> {
     }
 }
 
-/// The number of a severity: 0 is the worst.
+/// The number of a severity by its name. 0 is the worst.
 pub fn severity_by_name(name: &str) -> Option<u8> {
-    // syslog(3) has err and emerg, and people write both.
+    // syslog(3) has err and emerg; people also write the long names.
     let name = match name {
         "error" => "err",
         "warn" => "warning",
@@ -277,17 +278,17 @@ impl Set {
     }
 }
 
-/// Does all of `text` match `pattern`, in which `*` stands for anything and `?` for one byte? The time is at most
+/// Does the whole of `text` match `pattern`, in which `*` stands for any bytes and `?` for one? The time is at most
 /// proportional to the product of their lengths.
 pub fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
-    // What people look for in a text, which may be long.
+    // The fast path for a word in a text, which may be long.
     if let [b'*', words @ .., b'*'] = pattern
         && !words.iter().any(|byte| matches!(byte, b'*' | b'?'))
     {
         return memchr::memmem::find(text, words).is_some();
     }
     let (mut p, mut t) = (0, 0);
-    // The last `*`, and where the text was that it has not taken yet.
+    // The last `*`, and the offset in the text that it does not cover yet.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -297,7 +298,7 @@ pub fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
             }
             Some(byte) if *byte == b'?' || *byte == text[t] => (p, t) = (p + 1, t + 1),
             _ => match star {
-                // It takes one more.
+                // The `*` covers one byte more.
                 Some((at, from)) => {
                     star = Some((at, from + 1));
                     (p, t) = (at + 1, from + 1);
@@ -310,7 +311,7 @@ pub fn matches_glob(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 impl fmt::Display for Rule {
-    /// As an inline table of TOML.
+    /// Writes the rule as an inline table of TOML.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("image", self.image.written()),
@@ -400,7 +401,7 @@ mod tests {
         check(&["10.0.0.0/8"], "192.0.2.7", false);
         check(&["10.0.0.0/8", "!10.1.0.0/16"], "10.1.2.3", false);
         check(&["!10.1.0.0/16"], "10.2.2.3", true);
-        // Of a sender without an address nothing is known.
+        // A sender without an address is in no range.
         check(&["0.0.0.0/0", "::/0"], "none", false);
         check(&["!10.0.0.0/8"], "none", true);
         let says = ranges(&["10.1.2.3/8"]).unwrap_err().to_string();

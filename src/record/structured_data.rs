@@ -1,4 +1,4 @@
-//! The structured data of an RFC 5424 message: found but not changed, and written.
+//! The structured data of an RFC 5424 message: splits it without changing it, and writes it.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,14 @@ use memchr::memchr;
 /// `[id name="value" …]`
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'a> {
-    /// All of the element, brackets included.
+    /// The whole element, brackets included.
     pub text: &'a [u8],
     pub id: &'a [u8],
-    /// What stands between the SD-ID and the `]`.
+    /// The text between the SD-ID and the `]`.
     params: &'a [u8],
 }
 
-/// Structured data and message. `None`: malformed.
+/// Splits structured data and message. `None`: malformed.
 pub(crate) fn split_sd(rest: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let len = match rest.first()? {
         b'-' => 1,
@@ -47,7 +47,7 @@ fn elements_len(text: &[u8]) -> Option<usize> {
 }
 
 impl<'a> Element<'a> {
-    /// Splits the element at the start of `text` off.
+    /// Splits off the element at the start of `text`.
     fn split(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let inner = text.strip_prefix(b"[")?;
         let id = &inner[..name_len(inner)?];
@@ -61,7 +61,7 @@ impl<'a> Element<'a> {
         Some((Self { text, id, params: &params[..params.len() - rest.len()] }, behind))
     }
 
-    /// Names and values, the values still escaped.
+    /// The names and values. The values are still escaped.
     pub fn params(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut rest = self.params;
         std::iter::from_fn(move || {
@@ -72,9 +72,9 @@ impl<'a> Element<'a> {
     }
 }
 
-/// ` name="value"` at the start of `text`: name, escaped value, and what follows.
+/// Splits off ` name="value"` at the start of `text`: name, escaped value, and the rest.
 ///
-/// A `]` should be escaped; where it is not, the quotes still say where the value ends.
+/// A `]` in a value should be escaped. If it is not, the quotes still mark the end of the value.
 fn split_param(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let text = text.strip_prefix(b" ")?;
     let (name, rest) = text.split_at(name_len(text)?);
@@ -85,7 +85,7 @@ fn split_param(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
         if rest[at] == b'"' {
             return Some((name, &rest[..at], &rest[at + 1..]));
         }
-        // The byte behind a backslash never ends a value.
+        // A byte after a backslash never ends a value.
         at += 2;
         if at > rest.len() {
             return None;
@@ -93,7 +93,7 @@ fn split_param(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     }
 }
 
-/// SD-NAME: printable ASCII except `=`, blank, `]` and `"`.
+/// The length of an SD-NAME: printable ASCII except `=`, blank, `]` and `"`.
 fn name_len(text: &[u8]) -> Option<usize> {
     let len = text.iter().take_while(|b| is_name_byte(**b)).count();
     (len > 0).then_some(len)
@@ -103,12 +103,12 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'=' | b']' | b'"')
 }
 
-/// Is this an SD-ID of RFC 5424 6.3.2: up to 32 printable ASCII characters, none of `=`, blank, `]` and `"`?
+/// Is this an SD-ID (RFC 5424 6.3.2): 1 to 32 printable ASCII characters except `=`, blank, `]` and `"`?
 pub fn is_sd_id(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(is_name_byte)
 }
 
-/// Undoes the escapes `\"`, `\\` and `\]`. Another backslash is a backslash (RFC 5424 6.3.3).
+/// Undoes the escapes `\"`, `\\` and `\]`. Any other backslash is literal (RFC 5424 6.3.3).
 pub(crate) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
     if memchr(b'\\', value).is_none() {
         return value.into();
@@ -126,21 +126,21 @@ pub(crate) fn unescape(value: &[u8]) -> Cow<'_, [u8]> {
     out.into()
 }
 
-/// Appends ` name="value"`, where the value is escaped already.
+/// Appends ` name="value"` with a value that is already escaped.
 pub(crate) fn write_escaped_param(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     for part in [b" ", name, b"=\"", value, b"\""] {
         out.extend_from_slice(part);
     }
 }
 
-/// ` name="value"`, escaped.
+/// ` name="value"`, with the value escaped.
 pub fn sd_param(name: &str, value: &str) -> String {
     let mut out = Vec::new();
     write_param(name, value.as_bytes(), &mut out);
     String::from_utf8(out).expect("text with backslashes before ASCII characters is text")
 }
 
-/// Appends ` name="value"`, escaped.
+/// Appends ` name="value"`, and escapes the value.
 pub(crate) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(name.as_bytes());
@@ -148,7 +148,7 @@ pub(crate) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
     let mut rest = value;
     while let Some(at) = memchr::memchr3(b'"', b'\\', b']', rest) {
         out.extend_from_slice(&rest[..at]);
-        // Where there is one, as in JSON, others are near.
+        // More of these bytes are likely to be near, as in JSON.
         let near = rest[at..].len().min(NEAR);
         for byte in &rest[at..at + near] {
             if matches!(byte, b'"' | b'\\' | b']') {
@@ -162,5 +162,5 @@ pub(crate) fn write_param(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Bytes that are looked at one by one behind one that has to be escaped.
+/// The number of bytes that are copied one by one from an escaped byte on.
 const NEAR: usize = 16;

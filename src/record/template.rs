@@ -1,18 +1,18 @@
-//! A text with fields of a record in braces: the path of a file, a subject, the value of a field that is added. What a value may have
-//! there is for its user to say.
+//! Templates: texts with fields of a record in braces, for file paths, subjects and the values of added fields. Each user of
+//! a template decides which characters a value may have.
 
 use std::borrow::Cow;
 
 use super::{HeaderField, Record, Value};
 
-/// A piece of a template.
+/// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     Text(String),
     Field(Field),
 }
 
-/// What stands between braces.
+/// The field that a pair of braces names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field {
     Host,
@@ -21,25 +21,25 @@ pub enum Field {
     Image,
     ImageTag,
     Id,
-    /// A field of the line, by its whole name.
+    /// A field of the line, by its full name.
     Label(String),
 }
 
-/// Bytes of a value in a [`Name`].
+/// The maximum length of a value in a [`Name`], in bytes.
 const MAX_FIELD: usize = 128;
-/// Bytes of the text of an [`AddedField`], as it is written.
+/// The maximum length of the text of an [`AddedField`] as it is written, in bytes.
 const MAX_ADDED: usize = 1024;
 
 /// A name with fields of a record in it.
 pub struct Name {
     parts: Vec<Part>,
-    /// What a byte of a value is there.
+    /// Maps each byte of a value to a legal character.
     legal: fn(u8) -> char,
-    /// Bytes of a name.
+    /// The maximum length of a name, in bytes.
     longest: usize,
 }
 
-/// A field that is added to lines: its name, and a text with fields of the line in it.
+/// A field that is added to lines: its name, and a template for its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddedField {
     pub name: String,
@@ -47,7 +47,7 @@ pub struct AddedField {
     parts: Vec<Part>,
 }
 
-/// The fields as they are written, but for those of the line.
+/// The fields that can be named, except for fields of the line.
 pub const FIELDS: [(&str, Field); 6] = [
     ("{host}", Field::Host),
     ("{name}", Field::Name),
@@ -57,10 +57,10 @@ pub const FIELDS: [(&str, Field); 6] = [
     ("{app}", Field::App),
 ];
 const LABEL: &str = "label.";
-/// All fields, for a person.
+/// All fields, for error messages.
 pub const CHOICES: &str = "{host}, {name}, {image}, {image.tag}, {id}, {app}, {label.NAME}";
 
-/// The pieces of a template. What is no field is text.
+/// Splits a template into its parts. Unknown fields are text.
 pub fn parts(template: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = template;
@@ -78,7 +78,7 @@ pub fn parts(template: &str) -> Vec<Part> {
     parts
 }
 
-/// All that the pieces can become: `*` stands for a field.
+/// A pattern for all results of a template: `*` stands for a field.
 pub fn pattern(parts: &[Part]) -> String {
     let part = |part: &Part| match part {
         Part::Text(text) => text.clone(),
@@ -87,7 +87,7 @@ pub fn pattern(parts: &[Part]) -> String {
     parts.iter().map(part).collect()
 }
 
-/// What is wrong with the fields of a template, for a person.
+/// What is wrong with the fields of a template, as an error message.
 pub fn unknown_field(template: &str) -> Option<String> {
     let mut fields = template.split('{').skip(1).filter_map(|part| part.split_once('}'));
     let (field, _) = fields.find(|(field, _)| Field::named(field).is_none())?;
@@ -103,7 +103,7 @@ impl Name {
         Self { parts: parts(template), legal, longest }
     }
 
-    /// All names, with `*` for each field.
+    /// A pattern for all names: `*` stands for a field.
     pub fn pattern(&self) -> String {
         pattern(&self.parts)
     }
@@ -136,18 +136,18 @@ impl Field {
         FIELDS.iter().find(|(written, _)| written[1..written.len() - 1] == *name).map(|(_, field)| field.clone())
     }
 
-    /// The field that a text begins with, and what stands behind.
+    /// The field at the start of a text, and the rest.
     fn at_start(text: &str) -> Option<(Self, &str)> {
         let (name, behind) = text.strip_prefix('{')?.split_once('}')?;
         Some((Self::named(name)?, behind))
     }
 
-    /// Its value; `-` where the record has none.
+    /// The value of the field, or `-` if the record has none.
     pub fn of<'a>(&self, record: &'a Record<'_>) -> Cow<'a, [u8]> {
         self.value(record).unwrap_or(Cow::Borrowed(b"-"))
     }
 
-    /// `None`: the record has none.
+    /// The value of the field. `None`: the record has none.
     pub fn value<'a>(&self, record: &'a Record<'_>) -> Option<Cow<'a, [u8]>> {
         let header = |field: Option<HeaderField<'a>>| field.map(|_| HeaderField::or_nil(field));
         let container = |value: Option<&'a [u8]>| value.map(Cow::Borrowed);
@@ -167,7 +167,7 @@ impl Field {
 }
 
 impl AddedField {
-    /// `value`: with fields in braces; `{{` and `}}` are a brace each.
+    /// `value`: the template; `{{` and `}}` stand for braces.
     pub fn new(name: &str, value: &str) -> Result<Self, String> {
         if name.is_empty() || name.len() > MAX_FIELD || name.bytes().any(|byte| byte.is_ascii_control()) {
             return Err(format!(
@@ -185,7 +185,7 @@ impl AddedField {
         &self.written
     }
 
-    /// The value, where it is the same for all lines.
+    /// The value, if it is the same for all lines.
     pub fn fixed(&self) -> Option<&str> {
         match &self.parts[..] {
             [Part::Text(text)] => Some(text),
@@ -193,7 +193,7 @@ impl AddedField {
         }
     }
 
-    /// The value for a line; `None`: the line lacks a field of it, or all of them are empty.
+    /// The value for a line. `None`: the line lacks a field of the template, or the value is empty.
     pub fn value(&self, record: &Record<'_>) -> Option<Cow<'_, [u8]>> {
         if let Some(text) = self.fixed() {
             return Some(Cow::Borrowed(text.as_bytes()));
@@ -209,7 +209,7 @@ impl AddedField {
     }
 }
 
-/// As [`parts`], with braces as text where two of them stand, and no others.
+/// Like [`parts`], but doubled braces are text, and an unknown field is an error.
 fn added_parts(written: &str) -> Result<Vec<Part>, String> {
     let (mut parts, mut text, mut rest) = (Vec::new(), String::new(), written);
     while let Some(at) = rest.find(['{', '}']) {
@@ -241,7 +241,7 @@ fn added_parts(written: &str) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-/// The tag of an image as it was typed. Docker means `latest` where none is, but for a digest and for an ID.
+/// The tag of an image as it was typed. Without a tag Docker means `latest`, except for a digest or an ID.
 fn image_tag(image: &[u8]) -> Option<&[u8]> {
     let name = &image[memchr::memrchr(b'/', image).map_or(0, |at| at + 1)..];
     let (name, digest) = match memchr::memchr(b'@', name) {
@@ -280,7 +280,7 @@ mod tests {
         );
         check("{label.com.example.team}/{label.n}", LINE, Some("core/7"));
         check("{{{name}}} } {{}}", LINE, Some("{web} } {}"));
-        // What the line lacks is no empty text.
+        // A missing field is not an empty text.
         check("a-{label.com.example.Team}", LINE, None);
         check("{label.empty}", LINE, None);
         check("{name}{label.empty}", LINE, Some("web"));

