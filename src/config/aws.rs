@@ -1,4 +1,4 @@
-//! The keys of a `[[forward]]` to AWS, and to what signs requests as AWS does: where, and what it knows us by.
+//! The keys of a `[[forward]]` to AWS, or to another server with AWS signatures: where to send, and the credentials.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use super::{Destination, ForwardAddress};
 use crate::protocol::api::cloudwatch;
 use crate::record::template::{Part, parts, unknown_field};
 
-/// One stream for each host: CloudWatch takes 5 requests a second for a stream, and each stream of a batch is a request.
+/// One stream for each host. CloudWatch accepts 5 requests a second for a stream, and each stream of a batch needs a request
+/// of its own.
 const DEFAULT_STREAM: &str = "{host}";
 
-/// An object, before it is compressed: large enough that a bucket has not too many, and small enough for memory.
+/// The size of an object before compression: large enough to keep the number of objects low, small enough for memory.
 const DEFAULT_OBJECT: usize = 8 << 20;
 const DEFAULT_OBJECT_WAIT: Duration = Duration::from_secs(300);
 
@@ -26,36 +27,36 @@ const TEXT: Special<String> = Special { read: |text| Ok(text.to_owned()), displa
 
 settings! {
     pub struct AwsSettings, written as WrittenAws {
-        /// `None`: the one in the server's name, or `AWS_REGION`.
+        /// `None`: the region in the server's name, or `AWS_REGION`.
         region: Option<String> = None, as Optional(Special { read: region, display: String::clone }), key "region".only_for(http::REQUESTS);
-        /// An access key of our own; `None`: what the environment says.
+        /// The access key; `None`: it comes from the environment.
         access_key: Option<String> = None, as Optional(TEXT), key "access-key".only_for(http::REQUESTS);
         secret_key: Option<Secret> = None, as Optional(FromVariable), key "secret-key".only_for(http::REQUESTS);
         secret_key_file: Option<PathBuf> = None, as Optional(Path), key "secret-key-file".only_for(http::REQUESTS);
-        /// Of the shared credentials file; `None`: `AWS_PROFILE`, or `default`.
+        /// The profile in the shared credentials file; `None`: `AWS_PROFILE`, or `default`.
         profile: Option<String> = None, as Optional(TEXT), key "profile".only_for(http::REQUESTS);
     }
 }
 
 settings! {
     pub struct S3Settings, written as WrittenS3 {
-        /// The server, which has buckets in its paths; `None`: AWS' own of the region.
+        /// The server, with buckets as paths; `None`: AWS' server of the region.
         endpoint: Option<ForwardAddress> = None, as Optional(Special { read: endpoint, display: ToString::to_string }), key "endpoint".only_for(S3);
         /// Bytes of lines in an object.
         object: usize = DEFAULT_OBJECT, as Size(65_536..=64 << 20), key "object".only_for(S3);
-        /// How long an object that is not full waits for more.
+        /// How long an object that is not full waits for more lines.
         object_wait: Duration = DEFAULT_OBJECT_WAIT, as Time, key "object-wait".only_for(S3);
     }
 }
 
 settings! {
     pub struct CloudWatchSettings, written as WrittenCloudWatch {
-        /// The log group, in which fields stand for a line's own.
+        /// The log group, a template with fields of the line.
         group: Option<String> = None, as Optional(Special { read: group, display: String::clone }), key "group".only_for(http::HTTP);
         stream: String = DEFAULT_STREAM.to_owned(), as Special { read: stream, display: String::clone }, key "stream".only_for(http::HTTP);
-        /// Whether groups and streams that are not there are made.
+        /// Whether missing groups and streams are created.
         create: bool = true, as Flag, key "create".only_for(http::HTTP);
-        /// Whether an event is MSG alone.
+        /// Whether an event is MSG alone, and not JSON.
         event_is_text: bool = false, as Words(&[("json", false), ("text", true)]), key "event".only_for(http::HTTP);
     }
 }
@@ -65,7 +66,7 @@ impl AwsSettings {
         Secret::of(&self.secret_key, &self.secret_key_file)
     }
 
-    /// The region of a server. `variable`: the environment.
+    /// The region of a server. `variable` returns environment variables.
     pub fn region_of(&self, host: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
         let named = || {
             // `logs.REGION.amazonaws.com`, `vpce-1-2.logs.REGION.vpce.amazonaws.com`, `search-x.REGION.es.amazonaws.com`
@@ -86,7 +87,7 @@ impl Default for AwsSettings {
 }
 
 impl S3Settings {
-    /// The name of the server, where it is written; otherwise nothing.
+    /// The host of `endpoint`, or an empty text.
     pub fn endpoint_host(&self) -> String {
         self.endpoint.as_ref().and_then(ForwardAddress::remote).map(Destination::to_string).unwrap_or_default()
     }
@@ -104,7 +105,7 @@ impl Default for CloudWatchSettings {
     }
 }
 
-/// Notes what contradicts itself in a section of an API that may want signatures. `addresses`: its targets.
+/// Notes contradictions in a section whose API may need signatures. `addresses`: the targets of the section.
 pub fn check(
     http: &http::WrittenHttp,
     (api, addresses): (http::Api, &Entry),
@@ -130,7 +131,7 @@ pub fn check(
     Ok(())
 }
 
-/// Notes an access key without its secret, and a secret without its access key.
+/// Notes an access key without its secret key, and a secret key without its access key.
 pub fn check_keys(aws: &WrittenAws, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
     Secret::check_keys(source, (&place.path, "secret-key"), [&aws.secret_key, &aws.secret_key_file])?;
@@ -141,7 +142,7 @@ pub fn check_keys(aws: &WrittenAws, place: &Place<'_>) -> Result<(), ConfigError
     }
 }
 
-/// The URL of a server that has buckets in its paths.
+/// Reads the URL of a server with buckets as paths.
 fn endpoint(text: &str) -> Result<ForwardAddress, String> {
     let says = || "write the server's URL, https://minio.example.com, without a bucket".to_owned();
     text.parse().ok().filter(|to: &ForwardAddress| to.is_http() && !to.path().contains('?')).ok_or_else(says)
@@ -163,7 +164,7 @@ fn stream(text: &str) -> Result<String, String> {
     name(text, "no : and no *", cloudwatch::is_of_stream)
 }
 
-/// The template of a name. `has`: what it may have, for a person.
+/// Reads a template for a name. `has`: the legal characters, for the error message.
 fn name(text: &str, has: &str, is_legal: fn(u8) -> bool) -> Result<String, String> {
     if let Some(says) = unknown_field(text) {
         return Err(says);

@@ -1,17 +1,17 @@
-//! The effective config: every setting as it could be written, defaults filled in. `logferry check --print` prints it.
+//! The effective config: every setting as a user could write it, with defaults filled in. `logferry check --print` prints it.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::settings::Settings;
 
-/// A section, in the order in which it is written.
+/// A section, with its keys in order.
 #[derive(Default)]
 pub struct Table {
     items: Vec<(&'static str, Item)>,
     left_out: Vec<&'static str>,
 }
 
-/// How a value is written.
+/// A value or section as it is written.
 pub enum Item {
     Text(String),
     Flag(bool),
@@ -44,7 +44,7 @@ impl Table {
         self.items.push((name, Item::Sections(settings.iter().map(Self::of).collect())));
     }
 
-    /// Leaves out a key that means nothing in this section.
+    /// Leaves out a key that has no effect in this section.
     pub fn leave_out(&mut self, key: &'static str) {
         self.left_out.push(key);
     }

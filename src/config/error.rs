@@ -1,4 +1,4 @@
-//! What is wrong with a config, each thing in one line: file, line, key, what was written and what would be right.
+//! The problems of a config, each on one line: file, line, key, the written value, and what would be right.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -8,25 +8,25 @@ use super::written::{Entry, Leaf, Origin};
 use crate::record::escaped;
 use crate::sorted::sort_by_key;
 
-/// Headers of HTTP that have a secret for their value.
+/// HTTP headers whose value is a secret.
 pub const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
-/// Problems of one config that are named; a file with more of them is no config.
+/// The maximum number of problems that are reported. Reading ends with the last of them.
 const MAX_PROBLEMS: usize = 100;
 
-/// Said instead of the value, which may be a key: what is wrong with a config is logged, and mailed, and pasted.
+/// Used in place of the value, which may be a private key: error messages are logged, mailed and pasted.
 const GIVEN_FOR_ITS_PATH: &str = "this is what is in a PEM file; write the file's name";
 
-/// One thing that is wrong. Its text is one line for a person.
+/// One problem. Its text is one line for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{says}")]
 pub struct ConfigError {
     says: String,
-    /// Where in the file's text; what was not written there comes behind.
+    /// The offset in the file's text. Problems that are not in the file come last.
     at: usize,
 }
 
-/// A config that cannot be used: everything that could be found, at least one, in the file's order.
+/// All problems that were found in an unusable config, at least one, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.joined())]
 pub struct ConfigErrors(Vec<ConfigError>);
@@ -49,7 +49,7 @@ impl ConfigErrors {
 }
 
 impl ConfigError {
-    /// The text quotes what was written, which may hold any byte: it stays one line and drives no terminal.
+    /// The text may quote any bytes of the config. They are escaped, so that the text stays one line and cannot drive a terminal.
     fn at(at: usize, text: String) -> Self {
         Self { says: escaped(&text), at }
     }
@@ -81,14 +81,14 @@ impl ConfigError {
     }
 }
 
-/// The text a config came from: finds the line of a value, and fills in its variables. It gathers what is wrong.
+/// The text of a config. It finds the line of a value, fills in variables, and collects problems.
 pub struct Source<'a> {
     pub path: Option<&'a Path>,
     pub text: &'a str,
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     problems: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<ConfigError>>,
-    /// Was something taken out of the file that may have been what is missing in it now?
+    /// Was a part of the file skipped? A key that seems to be missing may be in that part.
     pub has_gaps: Cell<bool>,
 }
 
@@ -104,8 +104,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Notes a problem and goes on with what stands in for the value, to find what else is wrong; an error when that is
-    /// enough of them.
+    /// Notes a problem, and goes on with a stand-in for the value, in order to find further problems. An error: there are too
+    /// many problems.
     pub fn note<T>(&self, problem: ConfigError, stand_in: T) -> Result<T, ConfigError> {
         let mut problems = self.problems.borrow_mut();
         if problems.len() + 1 >= MAX_PROBLEMS {
@@ -115,7 +115,7 @@ impl<'a> Source<'a> {
         Ok(stand_in)
     }
 
-    /// What was read, if nothing was wrong with it, and what to warn of.
+    /// The result and its warnings, or the problems if there are any.
     pub fn finish<T>(self, read: Result<T, ConfigError>) -> Result<(T, Vec<String>), ConfigErrors> {
         let mut problems = self.problems.into_inner();
         let read = read.map_err(|last| problems.push(last));
@@ -131,7 +131,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What was written, with `${VAR}` filled in from the environment.
+    /// The written text, with `${VAR}` filled in from the environment.
     pub fn text(&self, key: &str, leaf: &Leaf) -> Result<String, ConfigError> {
         let mut text = String::with_capacity(leaf.text.len());
         let mut rest = leaf.text.as_str();
@@ -152,23 +152,23 @@ impl<'a> Source<'a> {
         if is_pem(&text) { Err(self.located(key, leaf, GIVEN_FOR_ITS_PATH)) } else { Ok(text) }
     }
 
-    /// A value that means nothing, and what would.
+    /// A problem with a value that cannot be used. `says`: what would be right.
     pub fn bad(&self, key: &str, leaf: &Leaf, says: &str) -> ConfigError {
         let written = &without_secret(&leaf.text);
         let says = &says.replace(&leaf.text, written);
-        // Parsers that quote the value themselves need not have it said twice.
+        // Some parsers quote the value themselves, so that it need not be quoted again.
         let quoted = if says.contains(&format!("`{written}`")) { String::new() } else { format!("`{written}`: ") };
         self.located(key, leaf, &format!("{quoted}{says}"))
     }
 
-    /// The value of a list that is spoken of is named, or the one that is empty.
+    /// A problem with a list. It quotes the value that `says` quotes or that is empty, or else the first.
     pub fn bad_among(&self, key: &str, entry: &Entry, says: &str) -> ConfigError {
         let is_meant = |leaf: &&Leaf| says.contains(&format!("`{}`", leaf.text)) || leaf.text.is_empty();
         let leaf = entry.leaves().iter().find(is_meant).or(entry.first());
         self.bad(key, leaf.expect("a list of nothing has nothing wrong in it"), says)
     }
 
-    /// A value that is wrong, without quoting it.
+    /// A problem with a value that must not be quoted.
     pub fn located(&self, key: &str, leaf: &Leaf, says: &str) -> ConfigError {
         match &leaf.origin {
             Origin::File(span) => ConfigError::at(span.start, format!("{}: {key}: {says}", self.place(span.start))),
@@ -176,12 +176,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Notes what is wrong with something that has more than one value.
+    /// Notes a problem that has no single value.
     pub fn wrong(&self, key: &str, at: Range<usize>, says: &str) -> Result<(), ConfigError> {
         self.note(ConfigError::at(at.start, format!("{}: {key}: {says}", self.place(at.start))), ())
     }
 
-    /// Notes a key that must be written in a section and is not.
+    /// Notes that a section lacks a required key.
     pub fn missing(&self, section: &str, at: Range<usize>, key: &str, example: &str) -> Result<(), ConfigError> {
         if self.has_gaps.get() {
             return Ok(());
@@ -190,7 +190,7 @@ impl<'a> Source<'a> {
         self.note(ConfigError::at(at.start, says), ())
     }
 
-    /// What the TOML parser found, in one line; or that this is no TOML at all.
+    /// The error of the TOML parser on one line, or a hint that the file is YAML.
     pub fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
         if let Some(at) = yaml_starts(self.text) {
             let says = "this is YAML, and the config is TOML: write `[[listen]]` on a line of its own, and below it `address = \
@@ -201,7 +201,7 @@ impl<'a> Source<'a> {
         self.problem(error.span().unwrap_or_default(), &message.join(" "))
     }
 
-    /// Notes a key that is not among those `known`. Returns the one that it was meant to be, if one is near.
+    /// Notes an unknown key. Returns the nearest of the keys that are `known`, if one is near.
     pub fn unknown_key(
         &self,
         written: &str,
@@ -216,17 +216,17 @@ impl<'a> Source<'a> {
         self.note(self.problem(at, &format!("unknown key `{written}`; {hint}")), nearest)
     }
 
-    /// Something that is wrong at this place.
+    /// A problem at a place in the text.
     pub fn problem(&self, at: Range<usize>, says: &str) -> ConfigError {
         ConfigError::at(at.start, format!("{}: {says}", self.place(at.start)))
     }
 
-    /// Notes something that is accepted and should be written otherwise.
+    /// Warns of something that is accepted, but should be written in another way.
     pub fn warn(&self, at: Range<usize>, says: &str) {
         self.note_warning(self.problem(at, says));
     }
 
-    /// Notes a value that is accepted and means nothing.
+    /// Warns of a value that is accepted, but has no effect.
     pub fn warn_of(&self, key: &str, leaf: &Leaf, says: &str) {
         self.note_warning(self.located(key, leaf, says));
     }
@@ -242,7 +242,7 @@ impl<'a> Source<'a> {
         self.path.map_or_else(|| "config".to_owned(), |path| path.display().to_string())
     }
 
-    /// File and line of a place in the text.
+    /// File and line of an offset in the text.
     pub fn place(&self, offset: usize) -> String {
         let before = self.text.as_bytes().iter().take(offset);
         let line = 1 + before.filter(|byte| **byte == b'\n').count();
@@ -250,7 +250,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Where the first line with content stands, if it is YAML's and never TOML's: `---`, `key:`, `key: value` or `- item`.
+/// The offset of the first line with content, if that line is YAML and cannot be TOML: `---`, `key:`, `key: value` or `- item`.
 fn yaml_starts(text: &str) -> Option<Range<usize>> {
     let is_content = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with(['#', '%']);
     let line = text.lines().find(is_content)?;
@@ -263,7 +263,7 @@ fn yaml_starts(text: &str) -> Option<Range<usize>> {
     (has_key || content == "---" || content.starts_with("- ")).then_some(at..at)
 }
 
-/// Has somebody given a certificate or a key for the name of its file?
+/// Is this the content of a PEM file, given in place of its name?
 fn is_pem(text: &str) -> bool {
     text.contains("-----BEGIN")
 }
@@ -273,7 +273,8 @@ fn nearest(written: &str, known: &[&'static str]) -> Option<&'static str> {
     (distance <= 1 + name.len() / 3).then_some(name)
 }
 
-/// A text as an error may show it: without the password of an address, and without what a header of HTTP has for a secret.
+/// The text without secrets, for an error message: without the password of an address, and without the value of a secret HTTP
+/// header.
 fn without_secret(text: &str) -> String {
     let header = text.split_once(':').map(|(name, _)| name.trim());
     if let Some(name) = header.filter(|name| SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret))) {

@@ -1,5 +1,5 @@
-//! Files of `logferry test`: messages, and what each forward should make of them. What is wrong in such a file is told as in a
-//! config: each thing in one line, with file and line. Variables are not filled in.
+//! Files of `logferry test`: messages, and the expected result of each forward. Problems of such a file are reported as those
+//! of a config, each on one line, with file and line. Variables are not filled in.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -20,36 +20,36 @@ pub struct Test {
     /// File and line.
     pub place: String,
     pub name: String,
-    /// Messages, each as a sender sends it.
+    /// The messages, each as a sender sends it.
     pub input: Vec<String>,
     /// The protocol of the messages.
     pub read_as: Option<String>,
-    /// The `name` of the listener that takes the messages.
+    /// The `name` of the listener that receives the messages.
     pub listener: Option<String>,
-    /// The address that sends the messages.
+    /// The address of the sender.
     pub peer: Option<IpAddr>,
-    /// When the messages come in.
+    /// The time of receipt.
     pub received: Option<UnixMicros>,
     pub expect: Expect,
 }
 
-/// What becomes of the messages of a test.
+/// The expected result for the messages of a test.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expect {
     Refused,
     Dropped,
-    /// By the `name` of the forward.
+    /// The expected result for each forward, by its `name`.
     Forwards(Vec<(String, Outcome)>),
 }
 
-/// What a forward does with the line of a test.
+/// The expected result of a forward for a line.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Filtered,
     Sent(ExpectedLine),
 }
 
-/// What is expected of a line that is sent. Only what is named is compared.
+/// The expected line. Only the named parts are compared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpectedLine {
     pub parts: Vec<(Part, String)>,
@@ -58,7 +58,7 @@ pub struct ExpectedLine {
     pub no_fields: Vec<String>,
 }
 
-/// A part of a line that is a text.
+/// A part of a line, as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Time,
@@ -67,7 +67,7 @@ pub enum Part {
     Host,
     App,
     Message,
-    /// The bytes that the first target of the forward gets.
+    /// The bytes for the first target of the forward.
     Output,
 }
 
@@ -96,7 +96,7 @@ const EXPECT: &str =
 const OUTCOME: &str =
     "write \"sent\", \"filtered\", or what is sent: { severity = \"err\", message = \"…\", fields = { pid = 7 } }";
 
-/// Reads a file of tests. `protocols`: the words that `as` may have.
+/// Reads a file of tests. `protocols`: the legal words for `as`.
 pub fn parse_tests(
     path: &Path,
     text: &str,
@@ -262,7 +262,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A time as RFC 3339 writes it, with or without quotes.
+    /// Reads an RFC 3339 time, with or without quotes.
     fn time_text(&self, key: &str, value: &Written<'_>) -> Result<Option<String>, ConfigError> {
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
@@ -275,7 +275,7 @@ impl Reader<'_> {
         self.wrong(key, value.span(), "write a time with its zone, such as 2026-11-28T17:01:58.4Z").map(|()| None)
     }
 
-    /// A value of TOML as JSON has it.
+    /// Converts a value of TOML to JSON.
     fn json(&self, key: &str, value: &Written<'_>) -> Result<Value, ConfigError> {
         let number = match value.get_ref() {
             DeValue::String(text) => return Ok(Value::from(text.as_ref())),
@@ -304,7 +304,7 @@ impl Reader<'_> {
         }
     }
 
-    /// One text or a list of them.
+    /// Reads one text or a list of texts.
     fn texts(&self, key: &str, value: &Written<'_>) -> Result<Vec<String>, ConfigError> {
         match value.get_ref() {
             DeValue::Array(elements) if !elements.is_empty() => {
@@ -322,7 +322,7 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    /// The name of a section of the config.
+    /// Reads the name of a section of the config.
     fn known(&self, key: &str, value: &Written<'_>, section: &str, names: &[&str]) -> Result<String, ConfigError> {
         let text = self.text(key, value)?;
         if text.is_empty() { Ok(text) } else { self.among(key, &text, value.span(), section, names) }

@@ -1,4 +1,4 @@
-//! `fields`: what is added to the lines of all forwards, of a listener, of a forward.
+//! `fields`: fields that are added to the lines of all forwards, of a listener, or of a forward.
 
 use super::effective::Item;
 use super::error::ConfigError;
@@ -6,7 +6,7 @@ use super::kinds::{Kind, Value};
 use crate::record::MAX_FIELDS;
 use crate::record::template::AddedField;
 
-/// `name=value`, each name once.
+/// A list of `name=value`. Names must be unique.
 pub struct AddedFields;
 
 impl Kind<Vec<AddedField>> for AddedFields {

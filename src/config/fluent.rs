@@ -14,15 +14,15 @@ pub const FLUENT: OnlyFor = OnlyFor { schemes: "fluent:// or fluent+tls://", use
 
 settings! {
     pub struct FluentKeys, written as WrittenFluent {
-        /// What lines are tagged with.
+        /// The tag of lines.
         tag: TagTemplate = TagTemplate::default(), as Text, key "tag".only_for(FLUENT);
-        /// What the collector wants to be shown, and the file that it is in.
+        /// The secret that the collector asks for, or the file with it.
         shared_key: Option<Secret> = None, as Optional(FromVariable), key "shared-key".only_for(FLUENT);
         shared_key_file: Option<PathBuf> = None, as Optional(Path), key "shared-key-file".only_for(FLUENT);
     }
 }
 
-/// What a target of the Forward protocol uses.
+/// The settings of a target that speaks the Forward protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FluentSettings {
     pub tag: TagTemplate,
@@ -48,7 +48,7 @@ impl FluentSettings {
         [self.shared_key.clone(), self.password.clone()]
     }
 
-    /// What the collector is shown, if it asks for a key. Reads files.
+    /// The credentials for a collector that asks for a key. Reads files.
     pub fn credentials(&self) -> Result<Option<Credentials>, SecretError> {
         let Some(key) = &self.shared_key else { return Ok(None) };
         let password = self.password.as_ref().map(Secret::read).transpose()?;
@@ -56,7 +56,7 @@ impl FluentSettings {
     }
 }
 
-/// Notes what contradicts itself. `to`: the targets of the section.
+/// Notes contradictions. `to`: the targets of the section.
 pub fn check(
     fluent: &WrittenFluent,
     shared: &WrittenHttp,

@@ -1,4 +1,4 @@
-//! `[[forward]]`: where lines go. What a forward may say depends on that: of its keys each target has those that it uses.
+//! `[[forward]]`: the targets of lines. Each key belongs to certain kinds of targets.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,23 +24,23 @@ use crate::record::template::AddedField;
 use crate::record::{Format, Rule};
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// `TCP_USER_TIMEOUT`: unacknowledged bytes older than this end the connection. Keepalive alone never fires while data
-/// is outstanding.
+/// `TCP_USER_TIMEOUT`: unacknowledged bytes that are older end the connection. Keepalive alone never fires while data is
+/// outstanding.
 const DEFAULT_DEAD_AFTER: Duration = Duration::from_secs(10);
-/// Bytes of what a collector's kernel acknowledged that are sent again when the connection breaks…
+/// Bytes acknowledged by the collector's kernel that are sent again after the connection breaks.
 const DEFAULT_REPLAY: ByteSize = ByteSize::kib(64);
 /// How long such bytes are kept at most, while the collector seems to read.
 const DEFAULT_REPLAY_FOR: Duration = Duration::from_secs(30);
-/// Bytes that are kept of what was acknowledged while the collector seems not to read: half of what Linux lets one
-/// socket buffer (`tcp_rmem`, 32 MiB since 6.16), for it counts its own book-keeping too.
+/// The limit for acknowledged bytes that are kept while the collector seems not to read. It is half of what Linux allows for
+/// a socket buffer (`tcp_rmem`, 32 MiB since 6.16), because the buffer also counts the kernel's own overhead.
 const DEFAULT_REPLAY_LIMIT: ByteSize = ByteSize::mib(16);
 const REPLAY_MAX: u64 = 1 << 30;
-/// What Graylog's documentation has for the longest chunk.
+/// The longest chunk in Graylog's documentation.
 const DEFAULT_MAX_DATAGRAM: usize = 8192;
-/// Files that a `file://` target may have open at once.
+/// The maximum number of open files of a `file://` target.
 const DEFAULT_MAX_OPEN_FILES: usize = 256;
 const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(2);
-/// The time between two attempts to reach an earlier collector, while a later one serves.
+/// The time between two attempts to reach an earlier target while a later one is in use.
 const DEFAULT_FAILBACK_AFTER: Duration = Duration::from_secs(30);
 
 const NO_REGION: &str = "it needs region = \"eu-central-1\", unless AWS_REGION is set; a server that is not AWS' has one too, often \"us-east-1\"";
@@ -53,7 +53,7 @@ const STREAMS: OnlyFor = OnlyFor {
         to.network().is_some_and(|to| to.protocol() == ForwardProtocol::Syslog && to.transport() != Transport::Udp)
     },
 };
-/// Streams without answers.
+/// Streams whose collectors send no answers.
 const REPLAYED: OnlyFor = OnlyFor {
     schemes: "tcp://, tcp+tls://, gelf+tcp:// or gelf+tls://",
     uses: |to| {
@@ -75,28 +75,28 @@ const TLS: OnlyFor = OnlyFor {
     uses: ForwardAddress::is_tls,
 };
 
-/// A way out of the spool: its keys, and the targets that follow from them.
+/// A forward: its keys, and the targets that result from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     keys: ForwardKeys,
-    /// What the `[[mask]]` sections say that each forward has to hide.
+    /// The masks of `[[mask]]` sections, which all forwards use.
     pub shared_masks: Vec<MaskSettings>,
     /// The targets, in the order in which they are tried.
     pub to: Vec<Target>,
-    /// Fields of the lines of all forwards.
+    /// The fields that all forwards add to their lines.
     pub global_fields: Vec<AddedField>,
 }
 
-/// One place that a forward may send to, and how.
+/// A target of a forward, with the way to deliver lines to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub address: ForwardAddress,
-    /// What stands in between.
+    /// The proxy in front of the target.
     pub proxy: Option<Proxy>,
     pub delivery: DeliverySettings,
 }
 
-/// The settings of a target, by what it is.
+/// The settings of a target, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliverySettings {
     /// Syslog on a stream.
@@ -115,9 +115,9 @@ pub enum DeliverySettings {
 }
 
 settings! {
-    /// The keys of `[[forward]]`, whichever target uses them.
+    /// The keys of `[[forward]]`, for all kinds of targets.
     pub struct ForwardKeys, written as WrittenForward {
-        /// Names the cursor in the spool and the metrics' label.
+        /// The name of the cursor in the spool, and the label of metrics.
         name: String = "central".to_owned(), as NAME, key "name";
         addresses: Vec<ForwardAddress> = Vec::new(), as ListOf::text(), key "to";
         format: Format = Format::Rfc5424, as Text, key "format".flag(
@@ -141,22 +141,22 @@ settings! {
         shape: ShapeSettings;
     }
     lists {
-        /// Only lines that match one of these are forwarded; none: all lines.
+        /// Only lines that match one of these rules are forwarded; empty: all lines.
         matches: Rule, key "match", or_alone true;
-        /// What is hidden in the lines.
+        /// Masks for the lines.
         masks: MaskSettings, key "mask", or_alone true;
     }
 }
 
 settings! {
-    /// Syslog on a stream has no answers: what was acknowledged last is kept, to be sent again.
+    /// Syslog on a stream has no answers. The bytes that were acknowledged last are kept, to send them again.
     pub struct StreamSettings, written as WrittenStream {
-        /// How messages are divided; `None`: as is usual for the transport.
+        /// How messages are framed; `None`: the default of the transport.
         framing: Option<Framing> = None, as Optional(FRAMINGS), key "framing".only_for(STREAMS);
         /// Bytes that are sent again after a broken connection.
         replay: u64 = DEFAULT_REPLAY.as_u64(), as Size(0..=REPLAY_MAX), key "replay".only_for(REPLAYED);
         replay_for: Duration = DEFAULT_REPLAY_FOR, as Time, key "replay-for".only_for(REPLAYED);
-        /// Bytes that are kept while the collector seems not to read.
+        /// The limit for bytes that are kept while the collector seems not to read.
         replay_limit: u64 = DEFAULT_REPLAY_LIMIT.as_u64().max(replay),
             as Size(0..=REPLAY_MAX), key "replay-limit".only_for(REPLAYED);
     }
@@ -164,20 +164,20 @@ settings! {
 
 settings! {
     pub struct RelpSettings, written as WrittenRelp {
-        /// No more is taken from the spool while so many messages are unanswered; `None`: as many as the link has shown to
-        /// carry.
+        /// The maximum number of unanswered messages. At the limit nothing is taken from the spool. `None`: as many as the
+        /// link has proved to carry.
         window: Option<usize> = None, as CountOrAuto, key "window".only_for(ANSWERED);
     }
 }
 
 settings! {
     pub struct GelfKeys, written as WrittenGelf {
-        /// Bytes of a datagram. A message that is longer goes in several.
+        /// The maximum size of a datagram, in bytes. A longer message is split into several.
         max_datagram: usize = DEFAULT_MAX_DATAGRAM, as Size(512..=65_000), key "max-datagram".only_for(GELF_DATAGRAMS);
     }
 }
 
-/// How GELF goes in datagrams.
+/// The settings of GELF in datagrams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GelfSettings {
     pub max_datagram: usize,
@@ -186,9 +186,8 @@ pub struct GelfSettings {
 
 settings! {
     pub struct FileSettings, written as WrittenFile {
-        /// Open at once: those beyond it that were written least recently are closed. Never more than a share of the
-        /// descriptors
-        /// that the process may have.
+        /// The maximum number of open files. Beyond it the least recently written files are closed. It is never more than a
+        /// share of the process's limit for descriptors.
         max_open_files: usize = DEFAULT_MAX_OPEN_FILES, as Count, key "max-open-files".only_for(FILES);
     }
 }
@@ -198,14 +197,14 @@ settings! {
 pub enum Framing {
     OctetCounting,
     Newline,
-    /// GELF's. Nobody can choose it.
+    /// The framing of GELF over TCP. It cannot be configured.
     Nul,
 }
 
 settings! {
-    /// What verifies a collector, and the certificate of ours that the collector gets. For those targets that speak TLS.
+    /// The files that verify a collector, and our own certificate. For targets that speak TLS.
     pub struct ClientTls, written as WrittenClientTls {
-        /// The CA of the collector; `None`: the system's roots, or with fingerprints, no CA at all.
+        /// The CA of the collector; `None`: the system's roots. With fingerprints `None` means no CA at all.
         ca: Option<PathBuf> = None, as Optional(Path), key "ca".only_for(TLS).flag(
             "ca", "LOGFERRY_CA", "FILE",
             "CA (PEM) that signed the collector's certificate [default: the system's roots]",
@@ -216,20 +215,20 @@ settings! {
         key: Option<PathBuf> = None, as Optional(Path), key "key".only_for(TLS).flag(
             "key", "LOGFERRY_KEY", "FILE", "Private key (PEM) of --cert",
         );
-        /// The name in the collector's certificate when `to` says another.
+        /// The name in the collector's certificate, if it differs from the host in `to`.
         server_name: Option<String> = None,
             as Optional(Special { read: |name| Ok(name.to_owned()), display: String::clone }),
             key "server-name".only_for(TLS).flag(
                 "server-name", "LOGFERRY_SERVER_NAME", "NAME",
                 "Name in the collector's certificate, when it is not the one in --forward",
             );
-        /// Fingerprints of which the collector's certificate must have one, if there are any.
+        /// If there are any, the collector's certificate must have one of these fingerprints.
         server_fingerprints: Vec<Fingerprint> = Vec::new(), as ListOf::text(), key "server-fingerprint".only_for(TLS);
     }
 }
 
 impl ClientTls {
-    /// Our certificate chain and key, when the collector asks for them.
+    /// Our certificate chain and key, for a collector that asks for them.
     pub fn identity(&self) -> Option<(&PathBuf, &PathBuf)> {
         self.cert.as_ref().zip(self.key.as_ref())
     }
@@ -242,7 +241,7 @@ impl Default for ClientTls {
 }
 
 impl Target {
-    /// How messages are kept apart; `None`: the link keeps them apart (datagrams, RELP's frames).
+    /// The framing of messages; `None`: the protocol separates them (datagrams, RELP's frames).
     pub fn framing(&self) -> Option<Framing> {
         match &self.delivery {
             DeliverySettings::Stream(stream) => Some(stream.framing_to(&self.address)),
@@ -256,15 +255,14 @@ impl Target {
         }
     }
 
-    /// Whether people read the messages at terminals. A collector gets each byte.
+    /// Whether people read the output on terminals, so that it is escaped. A collector gets each byte.
     pub fn is_for_people(&self) -> bool {
         matches!(self.delivery, DeliverySettings::File(_) | DeliverySettings::Stdout)
     }
 }
 
 impl StreamSettings {
-    /// The framing to an address. RFC 5425 knows octet counting only; on plain TCP newlines are what every collector
-    /// understands.
+    /// The framing for an address. RFC 5425 has only octet counting. On plain TCP every collector understands newlines.
     fn framing_to(&self, address: &ForwardAddress) -> Framing {
         if address.is_gelf() {
             return Framing::Nul;
@@ -274,7 +272,7 @@ impl StreamSettings {
     }
 }
 
-/// Writes the address as the config has it, and what stands in between.
+/// Writes the address as in the config, and the proxy.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)?;
@@ -283,12 +281,12 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// What is looked up and connected: the target, or the proxy in front of it. `None`: it is on this machine.
+    /// The destination to look up and connect to: the proxy, or the target. `None`: the target is on this machine.
     pub fn reached_at(&self) -> Option<&Destination> {
         self.proxy.as_ref().and_then(Proxy::destination).or_else(|| self.address.remote())
     }
 
-    /// `Err`: a variable that names a proxy says nothing that can be read.
+    /// `Err`: a variable for the proxy is invalid, or the target's region or URL is.
     fn new(
         address: ForwardAddress,
         keys: &ForwardKeys,
@@ -329,14 +327,14 @@ impl Target {
 }
 
 impl Forward {
-    /// What is hidden in the lines: what all forwards hide, then what this one does.
+    /// The masks for the lines: first those of all forwards, then those of this one.
     pub fn all_masks(&self) -> impl Iterator<Item = &MaskSettings> {
         self.shared_masks.iter().chain(&self.masks)
     }
 
-    /// What servers know us by.
+    /// The tokens, keys and passwords of the targets.
     pub fn secrets(&self) -> impl Iterator<Item = Secret> {
-        // Such targets stand only among their own kind.
+        // All targets of such a forward are of the same kind.
         let secrets = match self.to.first().map(|to| &to.delivery) {
             Some(DeliverySettings::Http(http)) => [http.token(), http.password()],
             Some(DeliverySettings::Fluent(fluent)) => fluent.secrets(),
@@ -409,7 +407,7 @@ fn check_identity(written: &WrittenClientTls, place: &Place<'_>) -> Result<(), C
     place.source.note(place.source.bad(&place.key(key), leaf, says), ())
 }
 
-/// Notes a target of another kind beside one whose keys mean nothing to it.
+/// Notes targets of another kind beside a target that needs all targets to be of its kind.
 fn check_kinds(written: &WrittenForward, place: &Place<'_>) -> Result<(), ConfigError> {
     let Some(to) = targets(place.source, written) else { return Ok(()) };
     let kind = |to: &ForwardAddress| match to.network()?.protocol() {
@@ -429,10 +427,10 @@ fn check_kinds(written: &WrittenForward, place: &Place<'_>) -> Result<(), Config
     place.source.note(place.source.bad(&place.key("to"), other, &says), ())
 }
 
-/// Warns of keys that no target uses. A TLS key without a target that speaks TLS is an error, because the lines would go out in
-/// plain text; then `true` is returned.
+/// Warns of keys that no target uses. A TLS key is an error if no target speaks TLS, because the lines would be sent in plain
+/// text. Returns whether there was such an error.
 fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, ConfigError> {
-    // What cannot be read may have been meant to use it.
+    // A target that cannot be read may use the keys.
     let Some(to) = targets(place.source, written) else { return Ok(false) };
     let mut unused = Vec::new();
     written.each(&mut |key, entry| {
@@ -462,7 +460,7 @@ fn check_use(written: &WrittenForward, place: &Place<'_>) -> Result<bool, Config
     Ok(refused)
 }
 
-/// The keys that a target uses. What the others say means nothing.
+/// The keys that a target uses. Other keys are ignored.
 fn used(written: &WrittenForward, source: &Source<'_>) -> WrittenForward {
     let mut used = written.clone();
     let Some(to) = targets(source, written) else { return used };
@@ -476,19 +474,19 @@ fn used(written: &WrittenForward, source: &Source<'_>) -> WrittenForward {
     used
 }
 
-/// The targets of a section; `None`: one of them cannot be read, which is noted when the key is read.
+/// The targets of a section. `None`: one of them is invalid, which is noted when the key is read.
 fn targets(source: &Source<'_>, section: &WrittenForward) -> Option<Vec<ForwardAddress>> {
     let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse().ok();
     section.addresses.leaves().iter().map(read).collect::<Option<Vec<_>>>().filter(|to| !to.is_empty())
 }
 
-/// Whether a target of the section uses a key of its kind.
+/// Whether a target of the section uses a key.
 pub fn section_uses(source: &Source<'_>, section: &WrittenForward, only_for: Option<OnlyFor>) -> bool {
     let read = |leaf: &Leaf| source.text("forward.to", leaf).ok()?.parse::<ForwardAddress>().ok();
     only_for.is_none_or(|only_for| section.addresses.leaves().iter().filter_map(read).any(|to| (only_for.uses)(&to)))
 }
 
-/// The forward that a flag names, or that a relay has without any.
+/// The forward of `--forward`, or the default forward.
 pub fn unwritten(flag: &str, name: Option<&str>, urls: &[&str]) -> List<WrittenForward> {
     let leaf = |text: &&str| Leaf::from_override(flag, text);
     let addresses = Entry::list(urls.iter().map(leaf).collect());
@@ -496,7 +494,7 @@ pub fn unwritten(flag: &str, name: Option<&str>, urls: &[&str]) -> List<WrittenF
     List::unwritten([WrittenForward { name, addresses, ..WrittenForward::default() }])
 }
 
-/// Notes names that are missing or there twice.
+/// Notes missing and repeated names.
 pub fn check(source: &Source<'_>, sections: &List<WrittenForward>, forwards: &[Forward]) -> Result<(), ConfigError> {
     let mut names = HashSet::new();
     for ((span, section), forward) in sections.sections.iter().zip(forwards) {

@@ -17,12 +17,12 @@ use crate::protocol::api::loki::{self, Label};
 use crate::protocol::api::splunk::Ack;
 use crate::record::template::{AddedField, Part, parts, unknown_field};
 
-/// What a request carries before it is compressed, in bytes: what keeps the relay below 24 MiB of memory. Elasticsearch recommends 5 MB at
-/// most, and some servers take 10 MiB.
+/// The size of a request before compression, in bytes. It keeps the relay below 24 MiB of memory. Elasticsearch recommends
+/// at most 5 MB, and some servers accept up to 10 MiB.
 const DEFAULT_BATCH: usize = 256 << 10;
 const DEFAULT_BATCH_WAIT: Duration = Duration::from_secs(1);
 const DEFAULT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Few values each: Loki makes a stream of each set of them.
+/// Labels with few values each, because Loki makes a stream for each combination of values.
 const DEFAULT_LABELS: [Label; 4] = [Label::Job, Label::Host, Label::ServiceName, Label::Level];
 
 const APIS: Words<Api> = Words(&[
@@ -35,7 +35,7 @@ const APIS: Words<Api> = Words(&[
     ("cloudwatch", Api::CloudWatch),
     ("json", Api::Ndjson),
 ]);
-/// Keys that not every API uses, and those that do.
+/// Keys that only some APIs use, with these APIs.
 const KEYS_OF_APIS: [(&str, &[Api]); 22] = [
     ("index", &[Api::Elasticsearch, Api::Splunk]),
     ("id", &[Api::Elasticsearch]),
@@ -60,11 +60,11 @@ const KEYS_OF_APIS: [(&str, &[Api]); 22] = [
     ("create", &[Api::CloudWatch]),
     ("event", &[Api::CloudWatch]),
 ];
-/// Those that know us by a token or a password, and those that know us by a signature.
+/// The APIs with tokens or passwords, and the APIs with signatures.
 const TOKENS: &[Api] =
     &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::Ndjson];
 const SIGNATURES: &[Api] = &[Api::CloudWatch, Api::Elasticsearch];
-/// Those that are told a time apart from the line's fields.
+/// The APIs that get the time apart from the line's fields.
 const APIS_WITH_TIME: &[Api] =
     &[Api::Elasticsearch, Api::Otlp, Api::Splunk, Api::Loki, Api::Datadog, Api::NewRelic, Api::CloudWatch];
 const ACKS: Words<Ack> = Words(&[("auto", Ack::Auto), ("on", Ack::On), ("off", Ack::Off)]);
@@ -75,28 +75,28 @@ const TOO_OLD: Words<TooOld> =
     Words(&[("now", TooOld::Now), ("dead-letter", TooOld::DeadLetter), ("send", TooOld::Send)]);
 const TEXT: Special<String> = Special { read: |text| Ok(text.to_owned()), display: String::clone };
 
-/// These have batches.
+/// Targets with batches.
 const BATCHED: OnlyFor =
     OnlyFor { schemes: "http://, https://, fluent:// or fluent+tls://", uses: |to| to.is_http() || to.is_fluent() };
-/// These may compress.
+/// Targets that may compress.
 const COMPRESSED: OnlyFor = OnlyFor {
     schemes: "http://, https://, s3:// or gelf+udp://",
     uses: |to| (REQUESTS.uses)(to) || to.is_gelf() && to.is_udp(),
 };
-/// These are sent requests.
+/// Targets that get HTTP requests.
 pub const REQUESTS: OnlyFor =
     OnlyFor { schemes: "http://, https:// or s3://", uses: |to| to.is_http() || to.is_bucket() };
 pub const HTTP: OnlyFor = OnlyFor { schemes: "http:// or https://", uses: super::ForwardAddress::is_http };
-/// Who wants to know a user.
+/// Targets with a user.
 const USERS: OnlyFor = OnlyFor {
     schemes: "http://, https://, nats://, nats+tls://, fluent:// or fluent+tls://",
     uses: |to| to.is_http() || to.is_nats() || to.is_fluent(),
 };
-/// Who wants to know who we are.
+/// Targets with a token.
 const LOGIN: OnlyFor =
     OnlyFor { schemes: "http://, https://, nats:// or nats+tls://", uses: |to| to.is_http() || to.is_nats() };
 
-/// The API that a log store speaks.
+/// The API of a log store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
     Elasticsearch,
@@ -106,20 +106,20 @@ pub enum Api {
     Datadog,
     NewRelic,
     CloudWatch,
-    /// What an address of `s3://` speaks: no other is.
+    /// The API of `s3://`. No other address has it.
     S3,
     /// Any URL that takes JSON.
     Ndjson,
 }
 
 impl Api {
-    /// The word that the config has for it.
+    /// The name of the API in the config.
     pub fn word(self) -> &'static str {
         APIS.0.iter().find(|(_, api)| *api == self).map_or("s3", |(word, _)| word)
     }
 }
 
-/// A name and its value.
+/// The name and value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     pub name: String,
@@ -129,19 +129,19 @@ pub struct Pair {
 settings! {
     pub struct HttpSettings, written as WrittenHttp {
         api: Api = Api::Elasticsearch, as APIS, key "api".only_for(HTTP);
-        /// The data stream or index; `None`: as is usual for the API.
+        /// The data stream or index; `None`: the default of the API.
         index: Option<String> = None, as Optional(Special { read: index, display: String::clone }), key "index".only_for(HTTP);
-        /// Splunk's name for the form of the events; `None`: the token's.
+        /// Splunk's `sourcetype` of the events; `None`: that of the token.
         sourcetype: Option<String> = None, as Optional(TEXT), key "sourcetype".only_for(HTTP);
-        /// Whether Splunk's indexers acknowledge.
+        /// Whether the relay asks Splunk's indexers for acknowledgements.
         ack: Ack = Ack::Auto, as ACKS, key "ack".only_for(HTTP);
-        /// Whether all objects of a request are in one array.
+        /// Whether a request is one array of objects.
         body_is_array: bool = false, as BODIES, key "body".only_for(HTTP);
-        /// Whether a line's number is its `_id`, so that none is there twice.
+        /// Whether the number of a line becomes its `_id`, so that no line is stored twice.
         id: bool = true, as IDS, key "id".only_for(HTTP);
-        /// What is a label of Loki's streams.
+        /// The labels of Loki's streams.
         labels: Vec<Label> = DEFAULT_LABELS.to_vec(), as ListOf { read: label, display: |label| label.name().to_owned() }, key "labels".only_for(HTTP);
-        /// What the server knows us by, and the file that it is in.
+        /// The token for the server, or the file with it.
         token: Option<Secret> = None, as Optional(FromVariable), key "token".only_for(LOGIN);
         token_file: Option<PathBuf> = None, as Optional(Path), key "token-file".only_for(LOGIN);
         user: Option<String> = None, as Optional(TEXT), key "user".only_for(USERS);
@@ -151,17 +151,17 @@ settings! {
         proxy: ProxyChoice = ProxyChoice::Variables, as Special { read: ProxyChoice::read, display: ToString::to_string }, key "proxy".only_for(REQUESTS);
         /// Headers of each request.
         headers: Vec<Pair> = Vec::new(), as ListOf { read: header, display: |pair| format!("{}: {}", pair.name, pair.value) }, key "headers".only_for(REQUESTS);
-        /// On each line, whatever the target.
+        /// Fields that are added to each line, for any kind of target.
         fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
-        /// Bytes of lines in a request. Never more than the API takes.
+        /// The maximum size of the lines in a request, in bytes. It is also limited by the API.
         batch: usize = DEFAULT_BATCH, as Size(4096..=16 << 20), key "batch".only_for(BATCHED);
-        /// How long a batch that is not full waits for more.
+        /// How long a batch that is not full waits for more lines.
         batch_wait: Duration = DEFAULT_BATCH_WAIT, as Time, key "batch-wait".only_for(HTTP);
-        /// How old lines may be that are sent with their own time; `None`: as old as the API takes them.
+        /// The maximum age of lines that are sent with their own time; `None`: the limit of the API.
         max_age: Option<Duration> = None, as Optional(Age), key "max-age".only_for(HTTP);
         too_old: TooOld = TooOld::Now, as TOO_OLD, key "too-old".only_for(HTTP);
         compress: bool = true, as COMPRESSIONS, key "compress".only_for(COMPRESSED);
-        /// How long an answer is awaited before the request is sent again.
+        /// How long the relay waits for an answer before it sends the request again.
         answer_timeout: Duration = DEFAULT_ANSWER_TIMEOUT, as Time, key "answer-timeout".only_for(REQUESTS);
     }
     groups {
@@ -172,7 +172,7 @@ settings! {
 }
 
 impl HttpSettings {
-    /// What the server knows us by.
+    /// The token for the server.
     pub fn token(&self) -> Option<Secret> {
         Secret::of(&self.token, &self.token_file)
     }
@@ -190,14 +190,14 @@ impl Default for HttpSettings {
 }
 
 impl WrittenHttp {
-    /// The API that was written, if it is one.
+    /// The API in the config, if it is valid.
     pub fn said_api(&self, source: &super::error::Source<'_>) -> Option<Api> {
         let said = self.api.first().and_then(|leaf| source.text("forward.api", leaf).ok())?;
         APIS.0.iter().find_map(|(word, api)| (*word == said).then_some(*api))
     }
 }
 
-/// Notes what contradicts itself. `addresses`: the targets of the section.
+/// Notes contradictions. `addresses`: the targets of the section.
 pub fn check(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
     let read = |leaf| Some((leaf, source.text("forward.to", leaf).ok()?.parse::<super::ForwardAddress>().ok()?));
@@ -226,7 +226,7 @@ pub fn check(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
     check_login(http, place)
 }
 
-/// Notes what contradicts itself of what a server knows us by.
+/// Notes contradictions in token, user and password.
 pub fn check_login(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
     Secret::check_keys(source, (&place.path, "token"), [&http.token, &http.token_file])?;
@@ -244,13 +244,13 @@ pub fn check_login(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigEr
     Ok(())
 }
 
-/// The APIs that use a key; `None`: this one does.
+/// The APIs that use a key; `None`: `api` is one of them, or all APIs use the key.
 pub fn other_apis_of(key: &str, api: Api) -> Option<&'static [Api]> {
     let (_, apis) = KEYS_OF_APIS.iter().find(|(name, _)| *name == key)?;
     (!apis.contains(&api)).then_some(*apis)
 }
 
-/// Warns of keys that the API does not use, and notes a query where the API has a path of its own.
+/// Warns of keys that the API does not use. Notes a query in an address if the API has a path of its own.
 fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
     let Some(api) = http.said_api(source) else { return Ok(()) };
@@ -281,10 +281,10 @@ fn check_api(http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result
     }
 }
 
-/// Notes fields that Loki does not take as labels.
+/// Notes fields that cannot be labels of Loki.
 fn check_labels(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
-    // What is no field is noted where it is read. One that differs from line to line is no label.
+    // An invalid field is noted when it is read. A field that differs from line to line is no label.
     let read = |leaf: &&Leaf| fields::field(&source.text("forward.fields", leaf).ok()?).ok();
     let fields: Vec<_> =
         http.fields.leaves().iter().filter(|leaf| read(leaf).is_none_or(|field| field.fixed().is_some())).collect();
@@ -306,7 +306,7 @@ fn check_labels(http: &WrittenHttp, place: &Place<'_>) -> Result<(), ConfigError
     Ok(())
 }
 
-/// What can be a label of Loki's.
+/// Reads a label of Loki's streams.
 fn label(text: &str) -> Result<Label, String> {
     let names = Label::ALL.map(|label| format!("\"{}\"", label.name()));
     let found = Label::ALL.into_iter().find(|label| label.name() == text);
@@ -315,7 +315,7 @@ fn label(text: &str) -> Result<Label, String> {
     })
 }
 
-/// Elasticsearch's rules for the names of indices.
+/// Reads the name of an index, by Elasticsearch's rules.
 fn index(text: &str) -> Result<String, String> {
     let is_bad = |c: &char| c.is_uppercase() || c.is_whitespace() || c.is_control() || r#"\/*?"<>|,#:"#.contains(*c);
     let parts = parts(text);
@@ -324,7 +324,7 @@ fn index(text: &str) -> Result<String, String> {
         "" | "." | ".." => Err("an index has a name".to_owned()),
         _ if text.len() > MAX_INDEX => Err("the name of an index has at most 255 bytes".to_owned()),
         _ if text.starts_with(['-', '_', '+']) => Err("the name of an index does not begin with -, _ or +".to_owned()),
-        // A field comes from strangers, who would name an index of others.
+        // The value of a field comes from a sender, which could name the index of another.
         _ if text.starts_with(['{', '.']) && parts.iter().any(|part| matches!(part, Part::Field(_))) => {
             Err("the name of an index with fields begins with a text, and not with a dot: \"logs-{host}\"".to_owned())
         }
@@ -335,7 +335,7 @@ fn index(text: &str) -> Result<String, String> {
     }
 }
 
-/// A header of HTTP, `Name: value`.
+/// Reads an HTTP header, `Name: value`.
 fn header(text: &str) -> Result<Pair, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let ours = ["host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"];

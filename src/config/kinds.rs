@@ -1,5 +1,5 @@
-//! How values are written: the way from text to what is meant, the limits on it, and the way back. Each says what would be
-//! right when something else was written.
+//! The kinds of values: how a text is parsed, its limits, and how the value is displayed. The error of each kind says what
+//! would be right.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -14,15 +14,15 @@ use super::error::{ConfigError, Source};
 use super::written::{Entry, Leaf};
 use crate::record::BadSetting;
 
-/// The text that was written for a key.
+/// The value of a key, as it was written.
 pub struct Value<'a> {
     pub source: &'a Source<'a>,
     pub key: &'a str,
-    /// The text, which has at least one value.
+    /// The entry, with at least one value.
     pub entry: &'a Entry,
 }
 
-/// The way in which a `T` is written.
+/// How a `T` is written.
 pub trait Kind<T> {
     fn read(&self, value: &Value<'_>) -> Result<T, ConfigError>;
 
@@ -30,7 +30,7 @@ pub trait Kind<T> {
 }
 
 impl Value<'_> {
-    /// Returns the only value, and its text with `${VAR}` filled in.
+    /// The only value, and its text with `${VAR}` filled in.
     pub fn one(&self) -> Result<(&Leaf, String), ConfigError> {
         let leaf = self.entry.first().expect("what is read was written");
         if self.entry.is_list() {
@@ -39,14 +39,14 @@ impl Value<'_> {
         Ok((leaf, self.source.text(self.key, leaf)?))
     }
 
-    /// Reads the only value; an error of `meaning` says what would be right.
+    /// Reads the only value with `meaning`, whose error says what would be right.
     pub fn parse<T, E: Display>(&self, meaning: impl FnOnce(&str) -> Result<T, E>) -> Result<T, ConfigError> {
         let (leaf, text) = self.one()?;
         meaning(&text).map_err(|says| self.source.bad(self.key, leaf, &says.to_string()))
     }
 }
 
-/// A value that its type parses and displays.
+/// A value whose type parses and displays it.
 pub struct Text;
 
 impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
@@ -59,7 +59,7 @@ impl<T: FromStr<Err: Display> + Display> Kind<T> for Text {
     }
 }
 
-/// A value that only one key writes so. An error of `read` says what would be right.
+/// A value of one key's own kind. The error of `read` says what would be right.
 pub struct Special<T> {
     pub read: fn(&str) -> Result<T, String>,
     pub display: fn(&T) -> String,
@@ -104,7 +104,7 @@ impl Kind<Duration> for Time {
     }
 }
 
-/// A time above zero, up to a day, or `None`: `off`.
+/// A time above zero, up to a day. `off` is `None`.
 pub struct TimeOrOff;
 
 impl Kind<Option<Duration>> for TimeOrOff {
@@ -153,7 +153,7 @@ impl Kind<u64> for Size {
     }
 }
 
-/// A size in bytes of something in memory.
+/// A size in bytes, as a `usize`.
 impl Kind<usize> for Size {
     fn read(&self, value: &Value<'_>) -> Result<usize, ConfigError> {
         Kind::<u64>::read(self, value).map(|bytes| bytes as usize)
@@ -180,7 +180,7 @@ impl Kind<usize> for Count {
     }
 }
 
-/// A whole number above zero, or `None`: `auto`, as the program finds best.
+/// A whole number above zero. `auto` is `None`: the program chooses.
 pub struct CountOrAuto;
 
 impl Kind<Option<usize>> for CountOrAuto {
@@ -259,15 +259,14 @@ impl<T, K: Kind<T>> Kind<Option<T>> for Optional<K> {
     }
 }
 
-/// One or several: `to = "a"` and `to = ["a", "b"]` are both natural to write. What is wrong in a list is noted, each by
-/// itself.
+/// One value or a list: `to = "a"` and `to = ["a", "b"]` are both natural to write. Each invalid value of a list is noted.
 pub struct ListOf<T> {
     pub read: fn(&str) -> Result<T, String>,
     pub display: fn(&T) -> String,
 }
 
 impl<T: FromStr<Err = String> + ToString> ListOf<T> {
-    /// A value that its type parses and displays.
+    /// A list of values whose type parses and displays them.
     pub fn text() -> Self {
         Self { read: str::parse, display: T::to_string }
     }
@@ -292,7 +291,7 @@ impl<T> Kind<Vec<T>> for ListOf<T> {
     }
 }
 
-/// One value or several that have one meaning together.
+/// One value or a list that is parsed as a whole.
 pub struct Together<T> {
     pub read: fn(Vec<String>) -> Result<T, BadSetting>,
     pub display: fn(&T) -> Vec<String>,
@@ -310,7 +309,7 @@ impl<T> Kind<T> for Together<T> {
     }
 }
 
-/// A name that can be a part of a file's name.
+/// A name that can be a part of a file name.
 pub const NAME: Special<String> = Special { read: name, display: String::clone };
 
 fn name(text: &str) -> Result<String, String> {

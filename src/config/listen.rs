@@ -1,4 +1,4 @@
-//! `[[listen]]`: where messages come in, who may send them, and what a sender may take.
+//! `[[listen]]`: the addresses for messages, the senders that may use them, and the limits for senders.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,29 +22,28 @@ use crate::record::template::AddedField;
 use crate::record::{AddressRange, Rule, TimeZone};
 
 pub const DEFAULT_LISTEN: [&str; 2] = ["udp://[::]:514", "tcp://[::]:514"];
-/// The default of `max-frame`: bytes of one message, framing excluded. Docker cuts at 16 KiB and adds a header with the tag
-/// in it, twice.
+/// The default of `max-frame`: bytes of one message, without framing. Docker splits messages at 16 KiB, and adds a header
+/// that contains the tag twice.
 pub const DEFAULT_MAX_FRAME: usize = 64 * 1024;
-/// The limits of `max-frame`. A frame must hold what RFC 5424 6.1 makes every receiver take, and fit a datagram's length
-/// field and our records.
+/// The limits of `max-frame`, in bytes. RFC 5424 6.1 requires every receiver to accept 480 bytes. A frame of the maximum size
+/// must fit into a record of the spool.
 const MAX_FRAME_LIMITS: Size = Size(480..=512 * 1024);
-/// Bytes asked of the kernel for a UDP socket; it doubles the figure for its own overhead. 6,500 datagrams of 200 bytes.
+/// The size of the receive buffer of a UDP socket, in bytes. The kernel doubles it for its own overhead, which is enough for
+/// 6,500 datagrams of 200 bytes.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// The default of `max-connections`: connections of one listener. Docker opens one for each container.
+/// The default of `max-connections`, for one listener. Docker opens one connection for each container.
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
-/// The default of `max-connections-per-address`: a quarter of all, so that one neighbour cannot take all. All containers of a
-/// Docker host come from one address.
+/// The default of `max-connections-per-address`: a quarter of all connections, so that one address cannot use all of them.
+/// All containers of a Docker host share one address.
 const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 2_500;
-/// Bytes of messages that have begun and not ended, of all connections of a listener together.
+/// The default of `max-unfinished`: bytes of incomplete messages, for all connections of a listener together.
 const DEFAULT_MAX_UNFINISHED: ByteSize = ByteSize::mib(16);
-/// The smallest `max-unfinished`. Half of the bytes is for connections from one address: the longest frame must fit into that
-/// half, and a RELP frame
-/// of another logferry.
+/// The limits of `max-unfinished`. Connections from one address may use half of it. The longest frame must fit into that
+/// half, and so must a RELP frame of another logferry.
 const MAX_UNFINISHED_LIMITS: Size = Size(4 << 20..=1 << 40);
-/// How long the end of a message is waited for: a message of 64 KiB comes at 1 KiB a second.
+/// The default of `frame-timeout`: a message of 64 KiB fits into it at 1 KiB a second.
 const DEFAULT_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
-/// The default of `max-handshakes`. Each handshake may hold 64 KiB. A handshake takes about a millisecond of CPU time and two
-/// round trips.
+/// The default of `max-handshakes`. Each handshake may use 64 KiB, and takes about a millisecond of CPU time and two round trips.
 const DEFAULT_MAX_HANDSHAKES: usize = 100;
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,37 +54,37 @@ const SENDERS: Words<Senders> = Words(&[("anybody", Senders::Anybody), ("docker"
 settings! {
     /// One listener.
     pub struct Listen, written as WrittenListen {
-        // The address that takes all that the rest of a section can say.
+        // The default accepts every other key of a section.
         address: ListenAddress = "tcp://0.0.0.0:0".parse().expect("an address"), as Text, key "address";
-        /// Rules match its lines by this name, and its lines carry it.
+        /// The name for rules. Lines carry it.
         name: Option<String> = None, as Optional(NAME), key "name";
-        /// What kind of senders there are.
+        /// The kind of senders.
         from: Senders = Senders::Anybody, as SENDERS, key "from";
-        /// Whether a sender's elements of ours are believed; `None` until the whole of the config says so.
+        /// Whether our elements in a sender's messages are believed; `None` until the whole config is read.
         marks: Option<Marks> = None, as Optional(MARKS), key "marks";
-        /// Whether each line says which address has sent it.
+        /// Whether lines carry the address of the sender.
         peer: bool = false, as Flag, key "peer";
-        /// Where HOSTNAME comes from.
+        /// The source of HOSTNAME.
         host: HostSource = HostSource::Message, as Special { read: host_source, display: display_host_source }, key "host";
-        /// Which lines are part of the message before them.
+        /// Which lines continue the message before them.
         multiline: Multiline = Multiline::Off, as Text, key "multiline";
-        /// How long equal messages of one sender become one; `None`: they stay what they are.
+        /// The time within which equal messages of one sender are merged; `None`: they are not merged.
         repeat: Option<Duration> = None, as TimeOrOff, key "repeat";
-        /// Whether plain text is taken: always without `tls`. A listener that asks for certificates takes none unless it is
-        /// said.
+        /// Whether plain text is accepted. Without `tls` it always is. The default is no for a listener that asks for
+        /// certificates.
         plaintext: bool = !address.is_tls() && !tls.as_ref().is_some_and(ServerTls::is_mutual), as Flag, key "plaintext";
         receive_buffer: usize = DEFAULT_RECEIVE_BUFFER, as Size(4096..=1 << 30), key "receive-buffer";
-        /// What senders of HEC have to know, and what file that is in; neither: they need nothing.
+        /// The tokens for senders of HEC, or the file with them; neither: senders need none.
         token: Option<Secret> = None, as Optional(FromVariable), key "token";
         token_file: Option<PathBuf> = None, as Optional(Path), key "token-file";
-        /// What senders of the Forward protocol have to know, what file that is in, and what file users and their passwords are in;
-        /// none: they need nothing.
+        /// The key for senders of the Forward protocol, or the file with it, and the file with users and their passwords;
+        /// none: senders need none.
         shared_key: Option<Secret> = None, as Optional(FromVariable), key "shared-key";
         shared_key_file: Option<PathBuf> = None, as Optional(Path), key "shared-key-file";
         users_file: Option<PathBuf> = None, as Optional(Path), key "users-file";
-        /// On each line.
+        /// Fields that are added to each line.
         fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
-        /// The zone of stamps that have none; `None`: that of `[syslog]`.
+        /// The zone for timestamps without one; `None`: that of `[syslog]`.
         time_zone: Option<TimeZone> = None, as Optional(Text), key "time-zone";
     }
     groups {
@@ -93,13 +92,13 @@ settings! {
         limits: Limits;
     }
     lists {
-        /// The zones of some senders; the first that fits counts.
+        /// The zones for ranges of senders. The first range that contains the sender is used.
         time_zones: SenderZone, key "time-zones", or_alone false;
     }
 }
 
 settings! {
-    /// Senders in a time zone.
+    /// A time zone for some senders.
     pub struct SenderZone, written as WrittenSenderZone {
         from: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "from";
         zone: Option<TimeZone> = None, as Optional(Text), key "zone";
@@ -107,43 +106,43 @@ settings! {
 }
 
 settings! {
-    /// What senders may do and take. The limits of streams mean nothing to datagrams.
+    /// The limits for senders. Limits for streams have no effect on datagrams.
     pub struct Limits, written as WrittenLimits {
         /// Addresses that may send; empty: all.
         allow: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "allow";
-        /// Whether a proxy stands in front, which says for whom it speaks (PROXY protocol).
+        /// Whether a proxy in front tells the sender's address (PROXY protocol).
         proxy_protocol: bool = false, as Flag, key "proxy-protocol";
         /// Addresses that may send through the proxy; empty: all.
         client_allow: Vec<AddressRange> = Vec::new(), as ListOf::text(), key "client-allow";
-        /// Bytes of a frame that are kept.
+        /// The maximum size of a frame, in bytes. The rest of a longer frame is dropped.
         max_frame: usize = DEFAULT_MAX_FRAME, as MAX_FRAME_LIMITS, key "max-frame";
-        /// Connections at a time; more are closed at once.
+        /// The maximum number of connections. Further ones are closed at once.
         max_connections: usize = DEFAULT_MAX_CONNECTIONS, as Count, key "max-connections";
-        /// Connections of one IPv4 address, or of one /64 of IPv6, at a time.
+        /// The maximum number of connections from one IPv4 address, or from one /64 of IPv6.
         max_connections_per_address: usize = DEFAULT_MAX_CONNECTIONS_PER_ADDRESS,
             as Count, key "max-connections-per-address";
-        /// Bytes of frames that have not ended, of all connections together.
+        /// The maximum size of incomplete frames, for all connections together, in bytes.
         max_unfinished: usize = DEFAULT_MAX_UNFINISHED.as_u64() as usize, as MAX_UNFINISHED_LIMITS, key "max-unfinished";
-        /// The time from a frame's first byte to its last.
+        /// The maximum time from a frame's first byte to its last.
         frame_timeout: Duration = DEFAULT_FRAME_TIMEOUT, as Time, key "frame-timeout";
-        /// TLS handshakes at a time; others wait for their turn.
+        /// The maximum number of simultaneous TLS handshakes. Further ones wait.
         max_handshakes: usize = DEFAULT_MAX_HANDSHAKES, as Count, key "max-handshakes";
-        /// Whose numbers of lines are believed.
+        /// The senders whose line numbers are believed.
         numbered: NumberedStreams = NumberedStreams::Any, as NUMBERED, key "numbered";
-        /// The time that a TLS handshake may take, from its first byte on.
+        /// The maximum time of a TLS handshake, from its first byte.
         handshake_timeout: Duration = DEFAULT_HANDSHAKE_TIMEOUT, as Time, key "handshake-timeout";
     }
 }
 
-/// The PEM files of a listener.
+/// The TLS files and peers of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
-    /// Names of which a sender's certificate must carry one, if there are any.
+    /// If there are any, a sender's certificate must have one of these names.
     pub client_names: Vec<PeerName>,
-    /// Fingerprints of which a sender's certificate must have one, if there are any.
+    /// If there are any, a sender's certificate must have one of these fingerprints.
     pub client_fingerprints: Vec<Fingerprint>,
 }
 
@@ -167,27 +166,27 @@ settings! {
 }
 
 impl Listen {
-    /// The tokens of which senders of HEC need one; `None`: they need none.
+    /// The tokens for senders of HEC; `None`: senders need none.
     pub fn tokens(&self) -> Option<Secret> {
         Secret::of(&self.token, &self.token_file)
     }
 
-    /// The key that senders of the Forward protocol need; `None`: they need none.
+    /// The key for senders of the Forward protocol; `None`: senders need none.
     pub fn shared_key(&self) -> Option<Secret> {
         Secret::of(&self.shared_key, &self.shared_key_file)
     }
 
-    /// Users and their passwords; `None`: nobody is asked for a user.
+    /// Users and their passwords; `None`: senders need no user.
     pub fn users(&self) -> Option<Secret> {
         Secret::of(&None, &self.users_file)
     }
 
-    /// The files with what senders have to know.
+    /// The files with tokens, keys and passwords.
     pub fn secret_files(&self) -> impl Iterator<Item = &PathBuf> {
         [&self.token_file, &self.shared_key_file, &self.users_file].into_iter().flatten()
     }
 
-    /// The files that say which senders are let in, and what senders are shown.
+    /// The files that authenticate senders, and the listener's own certificate and key.
     pub fn credential_files(&self) -> Vec<PathBuf> {
         let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]);
         tls.flatten().chain(self.secret_files()).cloned().collect()
@@ -201,12 +200,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether senders with this address may send.
+    /// Whether senders with this address are allowed.
     pub fn lets_in(&self, address: IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|range| range.contains(address))
     }
 
-    /// Whether a sender for whom a proxy speaks may send.
+    /// Whether senders with this address are allowed through a proxy.
     pub fn lets_in_client(&self, address: IpAddr) -> bool {
         self.client_allow.is_empty() || self.client_allow.iter().any(|range| range.contains(address))
     }
@@ -250,17 +249,17 @@ fn tls_conflict(written: &WrittenServerTls, place: &Place<'_>) -> Option<ConfigE
         }
         (Some(_), Some(_)) => {}
     }
-    // A name in a certificate is worth as much as the CA that has signed it.
+    // A name in a certificate proves nothing without the CA that signed it.
     let leaf = written.client_names.first().filter(|_| !written.client_ca.is_written())?;
     bad("client-names", leaf, "`client-names` needs `client-ca`: anybody can write any name into a certificate")
 }
 
-/// Whether a listener at the address can use a certificate.
+/// Whether a listener at this address can use a certificate.
 fn takes_tls(address: &ListenAddress) -> bool {
     address.is_tls() || address.may_be_tls()
 }
 
-/// Whether the TLS flags are for this section. An address that cannot be read is noted when it is read.
+/// Whether the TLS flags apply to this section. An invalid address is noted when it is read.
 pub fn section_takes_tls(source: &Source<'_>, section: &WrittenListen) -> bool {
     let value = Value { source, key: "listen.address", entry: &section.address };
     section.address.is_written() && value.parse(str::parse::<ListenAddress>).is_ok_and(|address| takes_tls(&address))
@@ -273,7 +272,7 @@ fn host_source(text: &str) -> Result<HostSource, String> {
     let nearly = |word: &str| strsim::osa_distance(&text.to_ascii_lowercase(), word) <= 1;
     match HOST_SOURCES.into_iter().find(|(word, _)| nearly(word)) {
         Some((word, source)) if word == text => Ok(source),
-        // It would be the host of every line.
+        // It is probably a typing error, and would become the host of every line.
         Some((word, _)) => Err(format!("write \"{word}\", or a host name that is not nearly that word")),
         None => hostname(text).map(HostSource::Text).map_err(|says| {
             format!("write \"message\", \"address\", \"name\", or one host name for all senders: {says}")
@@ -290,13 +289,14 @@ fn display_host_source(source: &HostSource) -> String {
     }
 }
 
-/// The listeners of a relay that names none, or those of a flag.
+/// The default listeners, or those of `--listen`.
 pub fn listeners<'u>(flag: &str, urls: impl IntoIterator<Item = &'u str>) -> List<WrittenListen> {
     let address = |url| Entry::one(Leaf::from_override(flag, url));
     List::unwritten(urls.into_iter().map(|url| WrittenListen { address: address(url), ..WrittenListen::default() }))
 }
 
-/// What a listener makes of its messages. `all`: the listeners there are, `rules`: those that are asked before a line is spooled.
+/// The settings for reading the messages of a listener. `all`: all listeners, `rules`: the rules that are applied before a
+/// line is spooled.
 pub fn listening<'r>(own: Option<&Listen>, all: &[Listen], rules: impl IntoIterator<Item = &'r Rule>) -> Listening {
     let any_has_name = all.iter().any(|listener| listener.name.is_some());
     let listening = Listening {
@@ -317,8 +317,9 @@ pub fn listening<'r>(own: Option<&Listen>, all: &[Listen], rules: impl IntoItera
     }
 }
 
-/// Whether elements of ours are believed where nobody has said so. Relays that are answered, or known by their certificates, are
-/// believed; others as long as nothing depends on what they say. `rules`: all there are.
+/// Decides whether marks are believed, for listeners that do not set `marks`. Docker's are not. Marks of senders that use
+/// RELP or client certificates are. Marks of other senders are believed only while nothing depends on them. `rules`: all
+/// rules.
 pub fn decide_marks<'r>(listeners: &mut [Listen], rules: impl IntoIterator<Item = &'r Rule>) {
     let something_asks =
         listeners.iter().any(|listener| listener.name.is_some()) || rules.into_iter().any(Rule::asks_marks);
@@ -330,7 +331,7 @@ pub fn decide_marks<'r>(listeners: &mut [Listen], rules: impl IntoIterator<Item 
     }
 }
 
-/// Notes contradictions within and between the settings of listeners.
+/// Notes contradictions within a listener's settings, and between listeners.
 pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[Listen]) -> Result<(), ConfigError> {
     for (at, ((span, section), listener)) in sections.sections.iter().zip(listeners).enumerate() {
         if !section.address.is_written() {
@@ -369,7 +370,7 @@ pub fn check(source: &Source<'_>, sections: &List<WrittenListen>, listeners: &[L
     Ok(())
 }
 
-/// Notes zones of nobody, and senders of no zone.
+/// Notes zones without senders, and senders without a zone.
 fn check_zones(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Result<(), ConfigError> {
     for (span, zone) in &section.time_zones.sections {
         if !zone.from.is_written() {
@@ -386,7 +387,7 @@ fn check_zones(source: &Source<'_>, section: &WrittenListen, listener: &Listen) 
     Ok(())
 }
 
-/// Lines that would become one where the sender waits for an answer to each.
+/// The problem of a listener that joins lines although its senders wait for an answer to each message.
 fn joins_what_is_answered(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Option<ConfigError> {
     let says = match listener.address.protocol() {
         Protocol::Relp => {
@@ -401,7 +402,7 @@ fn joins_what_is_answered(source: &Source<'_>, section: &WrittenListen, listener
     multiline.map(|leaf| bad("listen.multiline", leaf)).or(repeat.map(|leaf| bad("listen.repeat", leaf)))
 }
 
-/// A contradiction within the settings of a listener.
+/// A contradiction within a listener's settings.
 fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> Option<ConfigError> {
     let Listen { address, plaintext, .. } = listener;
     let tls = &section.tls;
@@ -419,7 +420,7 @@ fn conflict(source: &Source<'_>, section: &WrittenListen, listener: &Listen) -> 
     let token = section.token.first().map(|leaf| ("listen.token", leaf));
     let token = token.or(section.token_file.first().map(|leaf| ("listen.token-file", leaf)));
     if let Some((key, leaf)) = token.filter(|_| address.protocol() != Protocol::Splunk) {
-        // Not what was written: it may be a secret.
+        // The written value is not quoted, because it may be a secret.
         return Some(source.located(key, leaf, "only splunk+http:// and splunk+https:// listeners ask for a token"));
     }
     let key = section.shared_key.first().map(|leaf| ("listen.shared-key", leaf));

@@ -1,10 +1,10 @@
 //! Settings: every key with its type, unit, default and limits. A [`Config`] that exists is valid.
 //!
-//! Each section declares its keys once (`settings!` in `settings`): what a key means, how it is written (`kinds`), its
-//! default, its flag, its old name, whether it needs a restart. From that follow the reading of a file (`written`), what lies
-//! over it (`overrides`), what `check` prints (`effective`) and what docker/logferry.toml must name (tests/it/tidy.rs). What is
-//! wrong is gathered on the way (`error`), so that one reading names all of it. The one config file is read and nothing
-//! else: no certificate, no socket, no name server.
+//! Each section declares its keys once (`settings!` in `settings`): the meaning of a key, how it is written (`kinds`), its
+//! default, its flag, its old name, and whether it needs a restart. The declaration determines how a file is read
+//! (`written`), which flags and variables override it (`overrides`), what `check` prints (`effective`), and which keys
+//! docker/logferry.toml must contain (tests/it/tidy.rs). Problems are collected (`error`), so that one reading reports all of
+//! them. Only the config file is read: no certificate, no socket, no name server.
 
 mod address;
 mod aws;
@@ -70,26 +70,26 @@ use kinds::{Special, Time};
 use settings::settings;
 use shape::{MaskAt, MaskSection, MaskSettings};
 
-/// The config file that is read when `--config` names none and this one exists.
+/// The config file that is read if it exists and `--config` names none.
 pub const DEFAULT_FILE: &str = "/etc/logferry.toml";
 
 /// The default of `grace`: below Docker's 10 s between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 settings! {
-    /// A whole, valid configuration.
+    /// The whole configuration. It is valid.
     pub struct Config, written as File {
         /// HOSTNAME for messages that carry none.
         hostname: String = own_hostname(), as Special { read: hostname, display: String::clone }, key "hostname".flag(
             "hostname", "LOGFERRY_HOSTNAME", "NAME", "Host name for messages that carry none [default: this machine's]",
         );
-        /// On each line that a forward sends, where the line has no field of that name.
+        /// Fields that are added to the lines of all forwards, unless a line has a field of the name.
         fields: Vec<AddedField> = Vec::new(), as AddedFields, key "fields".takes_table();
-        /// How long a stopping relay goes on sending what it has spooled.
+        /// How long a stopping relay continues to send spooled lines.
         grace: Duration = DEFAULT_GRACE, as Time, key "grace";
     }
     derived {
-        /// Warnings of settings that are accepted and should be written otherwise: a line for each, with its place.
+        /// Warnings of settings that are accepted, but should be written in another way: one line for each, with its place.
         warnings: Vec<String> = |_: &File| Vec::new();
     }
     sections {
@@ -101,18 +101,18 @@ settings! {
     }
     lists {
         listen: Listen, key "listen", or_alone false;
-        /// Lines that match one of these are dropped before the spool.
+        /// Lines that match one of these rules are dropped before the spool.
         drop: Rule, key "drop", or_alone false;
-        /// Of lines that match one of these, one of so many is kept.
+        /// Of the lines that match one of these rules, only one in `one-of` is kept.
         sample: Sample, key "sample", or_alone false;
-        /// What is hidden, in all lines.
+        /// Masks for all lines.
         mask: MaskSection, key "mask", or_alone false;
         forward: Forward, key "forward", or_alone false;
     }
 }
 
 impl Config {
-    /// Reads the config file the overrides name, or [`DEFAULT_FILE`] if it is there, and lays the overrides over it.
+    /// Reads the config file that the overrides name, or [`DEFAULT_FILE`] if it exists, and applies the overrides.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigErrors> {
         let Some(path) = overrides.file().map(Path::new) else {
             return Self::parse(None, "", overrides, &env_variable);
@@ -121,15 +121,15 @@ impl Config {
         Self::parse(Some(path), &text, overrides, &env_variable)
     }
 
-    /// Reads a file of tests for this configuration. `protocols`: the words that `as` may have.
+    /// Reads a file of tests for this configuration. `protocols`: the legal words for `as`.
     pub fn load_tests(&self, path: &Path, protocols: &[&'static str]) -> Result<Vec<Test>, ConfigErrors> {
         let text = files::read_text(path, files::MAX_BYTES);
         let text = text.map_err(|error| ConfigError::unreadable_tests(path, &error))?;
         expectations::parse_tests(path, &text, self, protocols)
     }
 
-    /// `[admin] listen` alone, for commands that ask a running relay. A relay goes on as it was when its file has become a bad
-    /// one, so that what can still be read counts, and where nothing can, the default.
+    /// Reads only `[admin] listen`, for commands that ask a running relay. The relay keeps its config when the file becomes
+    /// invalid, so that valid parts of an invalid file are used. If there are none, the default is used.
     pub fn admin_address(overrides: &Overrides) -> Option<SocketAddr> {
         let text = overrides
             .file()
@@ -140,7 +140,7 @@ impl Config {
         read.map_or_else(|_| DEFAULT_ADMIN.parse().ok(), |config| config.admin.listen)
     }
 
-    /// Reads the text of a config file; `variable` gives the values of `${VAR}`. An error names all that is wrong.
+    /// Parses the text of a config file. `variable` returns the values of `${VAR}`. The error reports all problems.
     pub fn parse(
         path: Option<&Path>,
         text: &str,
@@ -179,7 +179,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether a relay that runs with this configuration can go on with `new`. An error names what it cannot change.
+    /// Whether a relay with this configuration can change to `new` without a restart. The error names a key that needs one.
     pub fn needs_no_restart(&self, new: &Self) -> Result<(), String> {
         let mut changed = Vec::new();
         settings::Settings::need_restart(self, new, "", &mut changed);
@@ -189,7 +189,7 @@ impl Config {
         }
     }
 
-    /// The settings by which messages are read and rendered.
+    /// The settings for reading and rendering messages.
     pub fn syslog_settings(&self) -> Settings {
         Settings {
             hostname: self.hostname.clone(),
@@ -199,17 +199,17 @@ impl Config {
         }
     }
 
-    /// The rules that are asked before a line is spooled.
+    /// The rules that are applied before a line is spooled.
     pub fn intake_rules(&self) -> impl Iterator<Item = &Rule> {
         self.drop.iter().chain(self.sample.iter().map(|sample| &sample.rule))
     }
 
-    /// What is hidden in all lines before they are spooled.
+    /// The masks that are applied before a line is spooled.
     pub fn intake_masks(&self) -> Vec<Mask> {
         of_place(&self.mask, MaskAt::Intake).flat_map(MaskSettings::masks).collect()
     }
 
-    /// The effective settings as a config file, defaults filled in.
+    /// The effective settings as a config file, with defaults filled in.
     pub fn to_toml(&self) -> String {
         effective::Table::of(self).to_toml()
     }
@@ -223,7 +223,7 @@ fn env_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Reads a host name. RFC 5424 6.2.4: at most 255 printable ASCII characters, none of them a blank.
+/// Reads a host name: at most 255 printable ASCII characters, no blanks (RFC 5424 6.2.4).
 fn hostname(text: &str) -> Result<String, String> {
     if (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text.to_owned())

@@ -1,32 +1,33 @@
-//! `multiline` of a `[[listen]]`: which lines become part of the message before them.
+//! `multiline` of a `[[listen]]`: which lines continue the message before them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::record::Expression;
 
-/// Bytes of a text that a pattern is compared with: stamps and levels stand at its beginning.
+/// Bytes of a text that are matched: timestamps and levels are at the beginning.
 const HEAD: usize = 256;
-/// Bytes of a compiled pattern: 300 letters. A date takes a microsecond, and the worst that fits, `^(.*){184}x`, 2 ms.
+/// The limit for a compiled pattern, in bytes, which is enough for 300 letters. A date takes a microsecond. The slowest
+/// pattern within the limit, `^(.*){184}x`, takes 2 ms.
 const MAX_PATTERN: usize = 16 * 1024;
 
-/// Which lines are part of the message before them.
+/// Which lines continue the message before them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Multiline {
     #[default]
     Off,
     /// Lines that begin with a blank or a tab.
     Indented,
-    /// Lines that do not begin as the first line of a message does.
+    /// Lines that do not match the pattern for first lines.
     First(FirstLine),
 }
 
-/// A regular expression for the beginning of a message's first line.
+/// A regular expression for the first line of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstLine(Expression);
 
 impl Multiline {
-    /// Is the text a further line of what stands before it?
+    /// Does the text continue the message before it?
     pub fn is_further(&self, text: &[u8]) -> bool {
         match self {
             Self::Off => false,
@@ -37,14 +38,14 @@ impl Multiline {
 }
 
 impl FirstLine {
-    /// Does a text begin as a first line? Its beginning ends before the first byte that is not UTF-8.
+    /// Does the text match? Only the bytes before the first invalid UTF-8 are matched.
     fn matches(&self, text: &[u8]) -> bool {
         let head = &text[..text.len().min(HEAD)];
         self.0.regex().is_match(head.utf8_chunks().next().map_or("", |chunk| chunk.valid()))
     }
 }
 
-/// A pattern is told from a word by its `^`. Without one it would be looked for in the middle of lines too.
+/// A pattern must begin with `^`, which distinguishes it from a word. Without `^` it would also match in the middle of lines.
 impl FromStr for Multiline {
     type Err = String;
 
@@ -101,13 +102,13 @@ mod tests {
         check("^\u{fc}", &["\u{fc}x".as_bytes()], &[b"\xfc", b"\xc3"]);
     }
 
-    /// For a pattern a text ends at [`HEAD`] bytes, and where it is no UTF-8 any more.
+    /// The matched part ends at [`HEAD`] bytes, and before the first byte that is not UTF-8.
     #[test]
     fn the_beginning_of_a_text_is_looked_at() {
         let long = |x: usize| [&[b' '; 2 * HEAD][..x], b"x"].concat();
         check("^.*x", &[&long(HEAD - 1)], &[&long(HEAD), &long(2 * HEAD)]);
         check("^a*$", &[&[b'a'; 2 * HEAD], b"aa\xff"], &[b"aab"]);
-        // A character that is cut in two is behind the end.
+        // A character that is cut at the limit is not matched.
         let text = [&[b'a'; HEAD - 1][..], "\u{fc}".as_bytes()].concat();
         check("^a+$", &[&text], &[]);
     }
@@ -126,7 +127,7 @@ mod tests {
             let error = setting.parse::<Multiline>().unwrap_err();
             assert!(error.starts_with(says), "{setting}: {error}");
         }
-        // As long as it may be.
+        // The longest legal pattern.
         check(&format!("^{}", "a".repeat(300)), &[], &[b"a"]);
     }
 }

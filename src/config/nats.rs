@@ -11,14 +11,14 @@ use super::written::Entry;
 use crate::record::template::unknown_field;
 
 const DEFAULT_SUBJECT: &str = "logs.{host}.{name}";
-/// Bytes of a template.
+/// The maximum length of a template, in bytes.
 const MAX_SUBJECT: usize = 256;
 
 pub const NATS: OnlyFor = OnlyFor { schemes: "nats:// or nats+tls://", uses: super::ForwardAddress::is_nats };
 
 settings! {
     pub struct NatsSettings, written as WrittenNats {
-        /// The subject of a line, in which fields stand for its own.
+        /// The subject of a line, a template with fields of the line.
         subject: String = DEFAULT_SUBJECT.to_owned(), as Special { read: subject, display: String::clone }, key "subject".only_for(NATS);
         /// The file with the seed of an NKEY.
         nkey_file: Option<PathBuf> = None, as Optional(Path), key "nkey-file".only_for(NATS);
@@ -43,29 +43,30 @@ impl NatsSettings {
     }
 }
 
-/// What is spoken to a server of NATS.
+/// The settings of a NATS target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NatsTarget {
     pub subject: String,
     pub login: NatsLogin,
-    /// No more is taken from the spool while so many messages are unanswered; `None`: as many as the link has shown to carry.
+    /// The maximum number of unanswered messages. At the limit nothing is taken from the spool. `None`: as many as the link
+    /// has proved to carry.
     pub window: Option<usize>,
 }
 
-/// What a server knows us by.
+/// The credentials for a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NatsLogin {
     Nobody,
     Token(Secret),
     User(String, Secret),
-    /// The seed of a key.
+    /// The seed of an NKEY.
     Nkey(Secret),
-    /// A JWT and the seed of its key.
+    /// A JWT and the seed of its NKEY.
     Creds(Secret),
 }
 
 impl NatsLogin {
-    /// What is kept secret of it.
+    /// The secret of the credentials.
     pub fn secret(&self) -> Option<Secret> {
         match self {
             Self::Nobody => None,
@@ -89,7 +90,7 @@ impl NatsTarget {
     }
 }
 
-/// Notes what contradicts itself. `addresses`: the targets of the section.
+/// Notes contradictions. `addresses`: the targets of the section.
 pub fn check(nats: &WrittenNats, http: &WrittenHttp, addresses: &Entry, place: &Place<'_>) -> Result<(), ConfigError> {
     let source = place.source;
     let read = |leaf| Some((leaf, source.text("forward.to", leaf).ok()?.parse::<super::ForwardAddress>().ok()?));
@@ -109,7 +110,7 @@ pub fn check(nats: &WrittenNats, http: &WrittenHttp, addresses: &Entry, place: &
     source.note(source.bad(&place.key(key), leaf, says), ())
 }
 
-/// The template of a subject on which a stream can be.
+/// Reads a template for a subject that a stream can have.
 fn subject(text: &str) -> Result<String, String> {
     let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
     match text.chars().find(|c| is_bad(*c)) {

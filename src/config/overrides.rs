@@ -1,7 +1,8 @@
-//! What a compose file or a command line may set without a config file. The flags of settings stand beside their keys; here
-//! are those that name sections, and how flags and variables are laid over what the file says.
+//! Flags and variables that set values without a config file. Flags of settings are declared with their keys. The flags here
+//! name sections. This module applies flags and variables to the config.
 //!
-//! Precedence: flag, then variable, then the config file, then the default. A list given here replaces the file's list.
+//! Precedence: flag, then variable, then the config file, then the default. A list from a flag or variable replaces the
+//! file's list.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,26 +15,26 @@ use super::settings::{Flag, Key};
 use super::written::{Entry, Inside, Leaf, Written};
 use super::{DEFAULT_FILE, DEFAULT_LISTEN, File, ForwardAddress, ListenAddress, forward, listen};
 
-/// What was given on the command line and by variables.
+/// The values from the command line and from variables.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     config: Option<String>,
     listen: Vec<String>,
     forward: Vec<String>,
-    /// Values of keys, by their flags.
+    /// The values of keys, by the names of their flags.
     values: BTreeMap<&'static str, String>,
 }
 
 impl Overrides {
-    /// The config file: the one that is named, or the one in the usual place if it is there.
+    /// The config file: the named one, or the default one if it exists.
     pub fn file(&self) -> Option<&str> {
-        // Compose hands an unset variable over as an empty one.
+        // Compose passes an unset variable as an empty one.
         let named = self.config.as_deref().filter(|path| !path.is_empty());
         named.or_else(|| Path::new(DEFAULT_FILE).exists().then_some(DEFAULT_FILE))
     }
 
-    /// The overrides for reading the config again: a config file that was there and is gone then is an error, not a relay
-    /// without one.
+    /// The overrides for another reading of the config. If the config file has disappeared, that reading fails. It must not
+    /// continue without a config file.
     pub fn again(self) -> Self {
         Self { config: self.file().map(str::to_owned), ..self }
     }
@@ -43,7 +44,7 @@ impl Overrides {
         Self { config, ..self }
     }
 
-    /// Takes names of forwards out of `--forward`. A URL has a colon, and a name has none.
+    /// Takes the names of forwards out of `--forward`. A URL has a colon, a name has none.
     pub fn take_forward_names(&mut self) -> Vec<String> {
         let given_here = std::mem::take(&mut self.forward);
         let (urls, names): (Vec<_>, Vec<_>) = given_here.into_iter().partition(|item| item.contains(':'));
@@ -51,7 +52,7 @@ impl Overrides {
         given(&names).into_iter().map(str::to_owned).collect()
     }
 
-    /// Adds the value of a flag, which is named without its hyphens.
+    /// Adds the value of a flag. `flag`: its name without hyphens.
     pub fn with(mut self, flag: &str, value: Option<String>) -> Self {
         let flag = flags().into_iter().find(|known| known.name == flag);
         if let (Some(flag), Some(value)) = (flag, value) {
@@ -60,7 +61,7 @@ impl Overrides {
         self
     }
 
-    /// Lays the flags and variables over what the file says.
+    /// Applies the flags and variables to the sections of the file.
     pub(super) fn apply(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
         let (urls, targets) = (given(&self.listen), given(&self.forward));
         if !urls.is_empty() {
@@ -78,7 +79,7 @@ impl Overrides {
         self.apply_to_forwards(source, file)
     }
 
-    /// The TLS files go to every listener that speaks TCP.
+    /// The TLS files apply to every listener that can use a certificate.
     fn apply_to_listeners(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
         let sections = file.listen.sections.iter_mut().map(|(_, section)| section);
         let mut on_tcp = sections.filter(|section| listen::section_takes_tls(source, section)).peekable();
@@ -89,7 +90,7 @@ impl Overrides {
         Ok(())
     }
 
-    /// Each goes to every forward that uses it.
+    /// Each key applies to every forward that uses it.
     fn apply_to_forwards(&self, source: &Source<'_>, file: &mut File) -> Result<(), ConfigError> {
         let mut speaks_tls = false;
         for (_, section) in &mut file.forward.sections {
@@ -108,14 +109,15 @@ impl Overrides {
         Ok(())
     }
 
-    /// Whether one of these keys is set by a flag or a variable.
+    /// Whether a flag or a variable sets one of these keys.
     fn names(&self, keys: &dyn Written) -> bool {
         let mut names = false;
         keys.each(&mut |key, _| names |= self.value(key).is_some());
         names
     }
 
-    /// The flag of a key and its value. Compose hands an unset `${X}` over as an empty variable: that is "not given".
+    /// The flag of a key, and its value. An empty value counts as not given, because Compose passes an unset `${X}` as an
+    /// empty variable.
     fn value(&self, key: &'static Key) -> Option<(&'static Flag, &str)> {
         let flag = key.flag.as_ref()?;
         self.values.get(flag.name).filter(|value| !value.is_empty()).map(|value| (flag, value.trim()))
@@ -131,7 +133,7 @@ impl Overrides {
         });
     }
 
-    /// Sets the keys of all sections except those that may be there several times.
+    /// Sets the keys of all sections, except for sections that may be repeated.
     fn set_all(&self, section: &mut dyn Written) {
         self.set(section, &|_| true);
         section.each_inside(&mut |_, inside| {

@@ -1,4 +1,4 @@
-//! Peers that are let in by TLS, as in RFC 5425: by the fingerprint of their certificate (4.2.2), or by a name in it (5.2).
+//! TLS peers, authenticated as in RFC 5425: by the fingerprint of their certificate (4.2.2), or by a name in it (5.2).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use crate::certificate::{Facts, SubjectName};
 
-/// The SHA-256 of a certificate, written `sha-256:E1:2D:…`. RFC 5425 names SHA-1 too, which can be forged today.
+/// The SHA-256 of a certificate, written `sha-256:E1:2D:…`. RFC 5425 also has SHA-1, but such fingerprints can be forged today.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The fingerprint in 64 hexadecimal digits, lower case.
+    /// The fingerprint as 64 hexadecimal digits in lower case.
     digits: String,
 }
 
@@ -50,15 +50,15 @@ impl fmt::Display for Fingerprint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerName {
     Address(IpAddr),
-    /// A DNS name, lower case.
+    /// A DNS name in lower case.
     Name(String),
-    /// A domain, in front of which any one label may stand: written with `*.` before it.
+    /// A domain with any single label in front. It is written with `*.`.
     Under(String),
 }
 
 impl PeerName {
-    /// Whether a name of a certificate is this one. A wildcard, here or there, stands for one whole label, the leftmost. Of
-    /// two wildcards neither is the other: a certificate for any name below a domain is no certificate of one host there.
+    /// Whether a name of a certificate matches. A wildcard on either side stands for exactly one label, the leftmost. Two
+    /// wildcards never match: a certificate for all names below a domain is not the certificate of one host there.
     pub fn is(&self, of_certificate: &SubjectName) -> bool {
         let dns = match (self, of_certificate) {
             (Self::Address(configured), SubjectName::Address(address)) => return configured == address,
@@ -74,7 +74,7 @@ impl PeerName {
     }
 }
 
-/// Whether `name` is one label in front of `domain`.
+/// Whether `name` is exactly one label in front of `domain`.
 fn one_below(name: &str, domain: &str) -> bool {
     name.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest == domain)
 }
@@ -160,7 +160,7 @@ mod tests {
         ] {
             assert!(!is(configured, name), "{configured}: {name}");
         }
-        // Who may have a DNS name written into a certificate does not get the host of that address with it.
+        // A DNS name in a certificate must not authenticate the IP address that it looks like.
         for address in ["192.0.2.7", "2001:db8::7"] {
             assert!(!address.parse::<PeerName>().expect(address).is(&dns(address)), "{address}");
         }

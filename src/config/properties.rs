@@ -1,4 +1,5 @@
-//! What must hold for all text, as functions, so that a unit test, a property test and a fuzz target are one line each.
+//! The properties that hold for all texts, as functions, so that a unit test, a property test and a fuzz target need only one
+//! line each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +8,8 @@ use super::*;
 use crate::protocol::syslog::TagTemplates;
 use crate::record::{Format, TimeZone};
 
-/// Panics unless `text` is a config whose effective settings read back as the same config, or each problem of it is one
-/// line with its place.
+/// Panics unless `text` is a config whose effective settings parse to the same config, or each of its problems is one line
+/// with a place.
 pub fn any_text(text: &str) {
     const FILE: &str = "/etc/x.toml";
     let parse = |text: &str| Config::parse(Some(Path::new(FILE)), text, &Overrides::default(), &|_| None);
@@ -17,7 +18,7 @@ pub fn any_text(text: &str) {
             let effective = config.to_toml();
             let mut again =
                 parse(&effective).unwrap_or_else(|errors| panic!("{errors} in the effective config:\n{effective}"));
-            // In the effective config everything is written out.
+            // The effective config writes every setting.
             again.admin.explicit = config.admin.explicit;
             assert_eq!(again.warnings, [""; 0], "of the effective config");
             again.warnings.clone_from(&config.warnings);
@@ -36,7 +37,7 @@ pub fn any_text(text: &str) {
     }
 }
 
-/// Panics unless each kind of value that `text` may be reads back as itself when it is displayed.
+/// Panics unless a value that `text` parses to is displayed as a text that parses to the same value.
 pub fn any_value(text: &str) {
     comes_back::<ListenAddress>(text);
     comes_back::<ForwardAddress>(text);

@@ -1,4 +1,4 @@
-//! The proxy through which requests go: what the key `proxy` says, or the variables that every client of HTTP reads.
+//! The proxy for requests, from the key `proxy`, or from the variables that all HTTP clients use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use super::{Destination, ForwardAddress, Host, HostPort};
 use crate::hex;
 use crate::record::AddressRange;
 
-/// What `proxy` says.
+/// The value of `proxy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyChoice {
-    /// `HTTPS_PROXY` or `HTTP_PROXY`, as the server's scheme is, but not for what `NO_PROXY` names.
+    /// `HTTPS_PROXY` or `HTTP_PROXY`, depending on the server's scheme, unless `NO_PROXY` names the server.
     Variables,
     Off,
     Through(Proxy),
 }
 
-/// A proxy of HTTP (RFC 9110 3.7).
+/// An HTTP proxy (RFC 9110 3.7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     address: ForwardAddress,
@@ -26,7 +26,7 @@ pub struct Proxy {
 }
 
 impl ProxyChoice {
-    /// The proxy for a server. `Err`: a variable that nothing can be read from.
+    /// The proxy for a server. `Err`: the variable is invalid.
     pub fn of(
         &self,
         server: &ForwardAddress,
@@ -45,7 +45,7 @@ impl ProxyChoice {
         }
     }
 
-    /// Reads the key.
+    /// Reads the value of the key.
     pub fn read(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Variables),
@@ -66,21 +66,21 @@ impl fmt::Display for ProxyChoice {
 }
 
 impl Proxy {
-    /// Where it is found.
+    /// The address of the proxy.
     pub fn destination(&self) -> Option<&Destination> {
         self.address.remote()
     }
 
-    /// What it knows us by: `user:password`.
+    /// The credentials for the proxy: `user:password`.
     pub fn credentials(&self) -> Option<String> {
         self.credentials.as_ref()?.read().ok()
     }
 }
 
-/// Without what it knows us by.
+/// Writes the proxy without its credentials.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It may have a slash at its end.
+        // The address may end with a slash.
         f.write_str(self.address.to_string().trim_end_matches('/'))
     }
 }
@@ -88,7 +88,7 @@ impl fmt::Display for Proxy {
 impl FromStr for Proxy {
     type Err = String;
 
-    /// Errors do not show the text: it may have a password in it.
+    /// Errors do not quote the text, because it may contain a password.
     fn from_str(text: &str) -> Result<Self, String> {
         const RIGHT: &str = "write http://proxy.example.com:3128, \"off\" or \"auto\"";
         let rest = match text.split_once("://") {
@@ -109,14 +109,14 @@ impl FromStr for Proxy {
     }
 }
 
-/// A variable, in small letters or in large ones. One that is empty is not set.
+/// The value of a variable. Its name in lower case comes first. An empty variable counts as unset.
 fn written(name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let set = |name: &str| variable(name).filter(|text| !text.trim().is_empty());
     set(&name.to_ascii_lowercase()).or_else(|| set(name))
 }
 
-/// Whether a server is one that `NO_PROXY` names: by its name, a domain that it is in, its address, or a range. A port may stand behind
-/// each. What is on this machine is never reached through a proxy.
+/// Whether `NO_PROXY` names a server: by its name, a domain above it, its address, or a range. A name or address may have a
+/// port. Servers on this machine are never reached through a proxy.
 fn is_excepted(server: &HostPort, excepted: &str) -> bool {
     let is_local = match &server.host {
         Host::Name(name) => name.eq_ignore_ascii_case("localhost"),
@@ -143,11 +143,11 @@ fn names(entry: &str, server: &HostPort) -> bool {
     let (name, host) = (name.trim_start_matches('*').trim_start_matches('.'), server.host.to_string());
     let (name, host) =
         (name.trim_end_matches('.').to_ascii_lowercase(), host.trim_end_matches('.').to_ascii_lowercase());
-    // A whole label ends where it begins.
+    // The match must begin at a label.
     host.strip_suffix(&name).is_some_and(|front| front.is_empty() || front.ends_with('.'))
 }
 
-/// `user:password` of a URL (RFC 3986 2.1).
+/// Decodes `user:password` of a URL (RFC 3986 2.1).
 fn unescaped(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
@@ -155,7 +155,7 @@ fn unescaped(text: &str) -> Option<String> {
         bytes.extend(hex::decode::<1>(piece.as_bytes().get(..2)?)?);
         bytes.extend_from_slice(&piece.as_bytes()[2..]);
     }
-    // It becomes a header's value, in which no line ends.
+    // The value becomes part of a header, which must not contain line ends.
     String::from_utf8(bytes).ok().filter(|text| text.contains(':') && !text.chars().any(char::is_control))
 }
 

@@ -1,4 +1,4 @@
-//! Rules as they are written: `[[drop]]` and a forward's `match`.
+//! Rules in the config: `[[drop]]`, `[[sample]]` and the `match` of a forward.
 
 use super::Listen;
 use super::effective::Table;
@@ -8,7 +8,7 @@ use super::settings::{Place, Settings, settings};
 use super::written::{List, Written};
 use crate::record::{Expressions, Facilities, FieldConditions, Patterns, Ranges, Rule, Severities};
 
-/// `[[drop]]` sections: the listeners keep a bit for each.
+/// The maximum number of `[[drop]]` sections, and of `[[sample]]` sections: listeners keep a bit for each.
 pub const MAX_RULES: usize = 64;
 
 pub const PATTERNS: Together<Patterns> = Together { read: Patterns::new, display: Patterns::written };
@@ -86,7 +86,7 @@ settings! {
     }
 }
 
-/// `[[sample]]`: of the messages that the rule matches, one of so many is kept.
+/// `[[sample]]`: only one in `one_of` messages that match the rule is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     pub rule: Rule,
@@ -124,7 +124,7 @@ pub fn check_samples(
     check_listeners(source, "sample", rules, samples.iter().map(|sample| &sample.rule), listeners)
 }
 
-/// Notes contradictions within `[[drop]]`. `listeners`: all there are.
+/// Notes contradictions within `[[drop]]`. `listeners`: all listeners.
 pub fn check_dropped(
     source: &Source<'_>,
     sections: &List<WrittenRule>,
@@ -159,7 +159,7 @@ pub fn check_matches(
     check_listeners(source, "forward.match", sections.sections.iter().map(|(_, rule)| rule), rules.iter(), listeners)
 }
 
-/// A forward knows of a line what stands in it.
+/// Notes conditions on the peer if no listener writes it: a forward knows only what is in the line.
 fn check_peers(
     source: &Source<'_>,
     sections: &List<WrittenRule>,
@@ -177,7 +177,7 @@ fn check_peers(
     Ok(())
 }
 
-/// A rule must name a listener that is there.
+/// Notes rules for listeners that do not exist.
 fn check_listeners<'r>(
     source: &Source<'_>,
     path: &str,

@@ -1,5 +1,5 @@
-//! Secrets: tokens and passwords. A secret never prints. It does not stand in the config file either, which is shown, mailed
-//! and kept in repositories: a key `token` takes it from a variable, a key `token-file` names the file that it is in.
+//! Secrets: tokens and passwords. A secret never prints. It must not be in the config file, which is shown, mailed and kept
+//! in repositories: a key `token` takes it from a variable, a key `token-file` names the file with it.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use crate::files;
 
 /// The text that is shown instead of a secret.
 const HIDDEN: &str = "***";
-/// The largest file with a secret in it, in bytes. Tokens have up to some thousand.
+/// The maximum size of a file with a secret, in bytes. Tokens have up to a few thousand.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// A token or a password. `Debug` and `Display` say `***`.
@@ -26,7 +26,7 @@ enum Origin {
     File(PathBuf),
 }
 
-/// Why there is no secret. A variable always has one.
+/// Why a secret cannot be read. Only files cause errors: a variable is read with the config.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error("{}: cannot read the secret in it: {source}", path.display())]
@@ -45,17 +45,17 @@ impl From<SecretError> for io::Error {
 }
 
 impl Secret {
-    /// Makes one secret of what the keys `name` and `name-file` say.
+    /// The secret of the keys `name` and `name-file`.
     pub fn of(value: &Option<Self>, file: &Option<PathBuf>) -> Option<Self> {
         value.clone().or_else(|| file.clone().map(|path| Self(Origin::File(path))))
     }
 
-    /// A secret that is known already, as a part of something larger.
+    /// A secret whose value is known already, for example as part of a larger value.
     pub fn hidden(value: String) -> Self {
         Self(Origin::Value(value))
     }
 
-    /// Notes that both keys are written. `section`: where they stand.
+    /// Notes that both keys are set. `section`: the section of the keys.
     pub fn check_keys(
         source: &Source<'_>,
         (section, name): (&str, &str),
@@ -68,7 +68,7 @@ impl Secret {
         Ok(())
     }
 
-    /// The file that it is in, if it is in one.
+    /// The file with the secret, if there is one.
     pub fn file(&self) -> Option<&Path> {
         match &self.0 {
             Origin::Value(_) => None,
@@ -76,7 +76,7 @@ impl Secret {
         }
     }
 
-    /// What a variable or a file has.
+    /// The content of the variable or file.
     fn reveal(&self) -> io::Result<String> {
         match &self.0 {
             Origin::Value(value) => Ok(value.clone()),
@@ -88,8 +88,8 @@ impl Secret {
         }
     }
 
-    /// The secret itself, which is more than blanks. A file is read anew each time, so that one that was renewed counts at once; blanks
-    /// and newlines at its end are the editor's.
+    /// The secret. It is never blank. A file is read each time, so that a new secret is used at once. Blanks and newlines at
+    /// its end are removed, because editors add them.
     pub fn read(&self) -> Result<String, SecretError> {
         let path = || self.file().map(Path::to_owned).unwrap_or_default();
         let text = self.reveal().map_err(|source| SecretError::Unreadable { path: path(), source })?;
@@ -109,7 +109,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// A secret that is written as `"${VARIABLE}"` and in no other way. No error shows what was written.
+/// A secret that must be written as `"${VARIABLE}"`. Errors do not quote the written value.
 pub struct FromVariable;
 
 impl Kind<Secret> for FromVariable {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     settings! {
-        /// As a destination that wants a token will say it.
+        /// The declaration of a token, as a destination has it.
         struct Trial, written as WrittenTrial {
             token: Option<Secret> = None, as Optional(FromVariable), key "token";
             token_file: Option<PathBuf> = None, as Optional(kinds::Path), key "token-file";
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "***");
     }
 
-    /// Whatever is wrong with it, and wherever: what is said is logged, mailed and pasted.
+    /// Error messages are logged, mailed and pasted, so that no problem with a secret may quote it.
     #[test]
     fn no_error_shows_a_secret() {
         for text in [

@@ -13,7 +13,7 @@ use super::settings::{defaults, settings};
 use crate::metrics::MAX_CONTAINERS;
 
 const DEFAULT_MIN_TTL: Duration = Duration::from_secs(1);
-/// Docker's own DNS answers with a TTL of 600 s: following it would leave a relay on a dead address for ten minutes.
+/// Docker's own DNS answers with a TTL of 600 s. With that TTL a relay would keep a dead address for ten minutes.
 const DEFAULT_MAX_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -22,7 +22,7 @@ pub const DEFAULT_ADMIN: &str = "127.0.0.1:9514";
 const LOG_FORMATS: Words<LogFormat> = Words(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
 settings! {
-    /// How names are looked up.
+    /// The settings for name lookups.
     pub struct Resolve, written as WrittenResolve {
         /// The name servers; empty: those of /etc/resolv.conf.
         nameservers: Vec<SocketAddr> = Vec::new(),
@@ -34,38 +34,39 @@ settings! {
 }
 
 settings! {
-    /// The admin port: what an operator may ask, and where.
+    /// The admin port.
     pub struct Admin, written as WrittenAdmin {
         listen: Option<SocketAddr> = DEFAULT_ADMIN.parse().ok(), as Special { read: admin, display: display_admin },
             key "listen".needs_restart().flag(
                 "admin", "LOGFERRY_ADMIN", "ADDRESS",
                 "Address of the status page, /status, /metrics, /live and /ready, or `off` [default: 127.0.0.1:9514]",
             );
-        /// Where the real address is written once all listeners listen, for whoever asked for port 0.
+        /// The file for the real address. It is written when all listeners listen, for those who ask for port 0.
         address_file: Option<PathBuf> = None, as Optional(Path), key "address-file".needs_restart();
-        /// What makes `/ready` answer 503 when it stands still.
+        /// The problems that make `/ready` answer 503.
         ready: Vec<ReadyCheck> = vec![ReadyCheck::Spool, ReadyCheck::Listeners],
             as ListOf { read: ready_check, display: display_ready_check }, key "ready".needs_restart();
-        /// Whether lines can be watched while they pass.
+        /// Whether the live tail is available.
         tail: bool = false, as Flag, key "tail".needs_restart();
         tail_token_file: Option<PathBuf> = None, as Optional(Path), key "tail-token-file".needs_restart();
-        /// How many of the busiest containers are exported, each with a series of its own.
+        /// The number of busiest containers that get a metric series of their own.
         containers: usize = 0, as CountTo(MAX_CONTAINERS), key "containers".needs_restart();
     }
     derived {
-        /// Whether the address was asked for. The default's port being taken is a warning, an explicit one's an error.
+        /// Whether the address is configured. If the port is in use, that is a warning for the default address, and an
+        /// error for a configured one.
         explicit: bool = |written: &WrittenAdmin| written.listen.is_written();
     }
 }
 
-/// What can make a relay unready.
+/// A problem that makes a relay unready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadyCheck {
     /// The spool cannot be written, or a thread that writes it hangs.
     Spool,
     /// A listener accepts nothing.
     Listeners,
-    /// A forward has pending lines of which none goes.
+    /// A forward has pending lines, but sends none.
     Forwards,
 }
 
@@ -91,14 +92,14 @@ settings! {
         format: LogFormat = LogFormat::Text, as LOG_FORMATS, key "format".needs_restart().flag(
             "log-format", "LOGFERRY_LOG_FORMAT", "FORMAT", "How that is written: text or json [default: text]",
         );
-        /// The level down to which the log goes into the spool too, as messages of the relay; `None`: never.
+        /// The lowest level of log messages that are also spooled, as messages of the relay; `None`: none are.
         to_spool: Option<LogLevel> = None, as Special { read: to_spool, display: display_to_spool },
             key "to-spool".needs_restart();
     }
 }
 
 impl Admin {
-    /// The token of those who watch lines; `None`: everybody may who reaches the port.
+    /// The token for the live tail; `None`: everybody who can reach the port may use it.
     pub fn tail_token(&self) -> Option<Secret> {
         Secret::of(&None, &self.tail_token_file)
     }
@@ -125,7 +126,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Notes a minimum of a TTL that is above its maximum.
+/// Notes a minimum TTL above the maximum.
 pub fn check_resolve(source: &Source<'_>, written: &WrittenResolve, resolve: &Resolve) -> Result<(), ConfigError> {
     let leaf = written.max_ttl.first().or(written.min_ttl.first());
     match leaf.filter(|_| resolve.min_ttl > resolve.max_ttl) {
@@ -134,7 +135,7 @@ pub fn check_resolve(source: &Source<'_>, written: &WrittenResolve, resolve: &Re
     }
 }
 
-/// Notes a live tail that strangers could watch.
+/// Notes a live tail that strangers could use.
 pub fn check_admin(source: &Source<'_>, written: &WrittenAdmin, admin: &Admin) -> Result<(), ConfigError> {
     let is_open = admin.listen.is_some_and(|address| !address.ip().to_canonical().is_loopback());
     match written.tail.first().filter(|_| admin.tail && is_open && admin.tail_token_file.is_none()) {

@@ -1,5 +1,5 @@
-//! What a setting is, and the one declaration of each: [`settings!`] makes of a list of keys what they mean (a struct), how
-//! they were written, and the way there and back. Flags, old names and what needs a restart stand beside the key.
+//! Settings, declared once: from a list of keys [`settings!`] makes a struct for their meaning, a struct for how they were
+//! written, and the conversions. A key's flag, its old name, and whether it needs a restart are declared with the key.
 
 use std::ops::Range;
 
@@ -14,11 +14,11 @@ pub struct Key {
     pub name: &'static str,
     /// The key's former name, which is accepted until 1.0 with a warning.
     pub old_name: Option<&'static str>,
-    /// Whether a relay that runs cannot take another value over.
+    /// Whether a running relay cannot change the key.
     pub needs_restart: bool,
     pub flag: Option<Flag>,
     pub only_for: Option<OnlyFor>,
-    /// Whether a table may stand there: `{ name = "value" }`.
+    /// Whether the value may be a table: `{ name = "value" }`.
     pub takes_table: bool,
 }
 
@@ -28,15 +28,15 @@ pub struct Flag {
     /// The flag without its hyphens.
     pub name: &'static str,
     pub variable: &'static str,
-    /// The name of the flag's value in the help.
+    /// The placeholder for the flag's value in the help.
     pub value_name: &'static str,
     pub help: &'static str,
 }
 
-/// Which targets of a forward use a key.
+/// The targets of a forward that use a key.
 #[derive(Clone, Copy, Debug)]
 pub struct OnlyFor {
-    /// The schemes, for a person.
+    /// The schemes, for error messages.
     pub schemes: &'static str,
     pub uses: fn(&super::ForwardAddress) -> bool,
 }
@@ -73,12 +73,12 @@ impl Key {
     }
 }
 
-/// The place in a config where a section is read.
+/// The place in a config of the section that is being read.
 pub struct Place<'a> {
     pub source: &'a Source<'a>,
-    /// The section's name, `forward.match`; empty at the top.
+    /// The section's name, for example `forward.match`; empty at the top level.
     pub path: String,
-    /// Where the section stands in the text.
+    /// The section's range in the text.
     pub span: Range<usize>,
 }
 
@@ -87,12 +87,13 @@ impl<'a> Place<'a> {
         Self { source: self.source, path: self.key(name), span }
     }
 
-    /// A key's name with its section's in front.
+    /// The name of a key, with its section in front.
     pub fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// What was written for a key; the default where nothing was, or nothing that can be meant, which is noted.
+    /// Reads the value of a key. The default is used if no value was written. It is also used if the value is invalid, which
+    /// is noted.
     pub fn read<T>(&self, name: &str, entry: &Entry, kind: &impl Kind<T>, default: T) -> Result<T, ConfigError> {
         if !entry.is_written() {
             return Ok(default);
@@ -107,26 +108,26 @@ pub trait Settings: Sized {
     /// The keys as they were written.
     type Written: Written + Default;
 
-    /// Notes what is wrong, and goes on with a default in its place; an error is the end of reading.
+    /// Reads the keys. A problem is noted, and the default is used instead. An error ends the reading.
     fn read(written: &Self::Written, place: &Place<'_>) -> Result<Self, ConfigError>;
 
-    /// The keys as they could be written, in the order of their declaration.
+    /// Adds the keys to `table` as a user could write them, in the order of their declaration.
     fn display(&self, table: &mut Table);
 
-    /// Names the changed keys that need a restart.
+    /// Adds the names of changed keys that need a restart.
     fn need_restart(&self, _new: &Self, _section: &str, _changed: &mut Vec<String>) {}
 }
 
-/// The settings of a config that says nothing.
+/// The settings of an empty config.
 pub fn defaults<T: Settings>() -> T {
     let source = Source::new(None, "", &|_| None);
     let place = Place { source: &source, path: String::new(), span: 0..0 };
     T::read(&T::Written::default(), &place).expect("a default is no problem")
 }
 
-/// Declares settings: `field: Type = default, as kind, key "name".options();`. `groups` are keys of the same section that
-/// belong together, `sections` are `[name]`, `lists` are `[[name]]` (`or_alone`: also a single one), `derived` is worked out
-/// from what was written.
+/// Declares settings: `field: Type = default, as kind, key "name".options();`. `groups` are related keys of the same section,
+/// `sections` are `[name]`, `lists` are `[[name]]` (`or_alone`: a single table is also allowed), `derived` are computed from
+/// the written keys.
 macro_rules! settings {
     (
         $(#[$doc:meta])*

@@ -1,4 +1,4 @@
-//! The keys of a `[[forward]]` that say what becomes of its lines.
+//! The keys of a `[[forward]]` that change its lines.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::record::template::AddedField;
 use crate::record::{BadSetting, Patterns};
 use crate::shape::{Adding, Known, Mask, MaskPattern, Parser, Pattern, Secret, Steps};
 
-/// Forms that are tried, one after the other.
+/// The maximum number of parsers, which are tried in order.
 const MAX_PARSERS: usize = 8;
 const MAX_RENAMED: usize = 64;
 
@@ -23,25 +23,25 @@ const SEVERITY: Words<bool> = Words(&[("sender", false), ("guess", true)]);
 
 settings! {
     pub struct ShapeSettings, written as WrittenShape {
-        /// Forms of the text in which fields are found; the first that fits.
+        /// Forms of the text in which fields are found. The first form that fits is used.
         parse: Vec<Parser> = Vec::new(), as PARSERS, key "parse";
-        /// For `regex`.
+        /// The pattern of `regex`.
         parse_pattern: Option<Pattern> = None, as Optional(PATTERN), key "parse-pattern";
-        /// In front of the names of parsed fields.
+        /// A prefix for the names of parsed fields.
         prefix: Option<String> = None, as Optional(FIELD), key "prefix";
-        /// Parsed fields that are kept; none named: all.
+        /// Parsed fields that are kept; empty: all.
         keep: Patterns = Patterns::default(), as PATTERNS, key "keep";
-        /// Fields that are left out, also those that came with the line.
+        /// Fields that are left out. They may also be fields that came with the line.
         drop_fields: Patterns = Patterns::default(), as PATTERNS, key "drop-fields";
-        /// Parsed fields with other names, the old one and the new one.
+        /// New names for parsed fields: the old name, then the new one.
         rename: Vec<(String, String)> = Vec::new(), as Together { read: renamed, display: |pairs| pairs.iter().map(|(old, new)| format!("{old}={new}")).collect() }, key "rename".takes_table();
-        /// Parsed fields that become the time, the severity and the text of the line.
+        /// The parsed fields that become the time, the severity and the text of the line.
         time_from: Option<String> = None, as Optional(FIELD), key "time-from";
         severity_from: Option<String> = None, as Optional(FIELD), key "severity-from";
         message_from: Option<String> = None, as Optional(FIELD), key "message-from";
-        /// Whether a member of an object becomes a field of its own.
+        /// Whether each member of an object becomes a field of its own.
         flatten: bool = false, as Flag, key "flatten";
-        /// Whether the beginning of the text may say the severity.
+        /// Whether the severity may be guessed from the beginning of the text.
         guess_severity: bool = false, as SEVERITY, key "severity";
     }
 }
@@ -50,18 +50,18 @@ const MASK_PATTERN: Special<MaskPattern> =
     Special { read: MaskPattern::new, display: |pattern| pattern.written().to_owned() };
 
 settings! {
-    /// What a forward hides.
+    /// A mask.
     pub struct MaskSettings, written as WrittenMask {
         pattern: Option<MaskPattern> = None, as Optional(MASK_PATTERN), key "pattern";
-        /// Secrets that are known by their form.
+        /// Secrets with a known form.
         known: Vec<Known> = Vec::new(), as ListOf { read: known, display: |secret| secret.word().to_owned() }, key "known";
-        /// What takes the place of what is hidden.
+        /// The text that replaces a secret.
         with: String = "***".to_owned(), as Special { read: |text| Ok(text.to_owned()), display: String::clone }, key "with";
     }
 }
 
 settings! {
-    /// `[[mask]]`: what is hidden in all lines.
+    /// `[[mask]]`: a mask for all lines.
     pub struct MaskSection, written as WrittenMaskSection {
         at: MaskAt = MaskAt::Forward, as MASK_AT, key "at";
     }
@@ -70,7 +70,7 @@ settings! {
     }
 }
 
-/// When a `[[mask]]` hides what it finds.
+/// When a `[[mask]]` is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskAt {
     /// Before a line is spooled.
@@ -80,7 +80,7 @@ pub enum MaskAt {
 }
 
 const MASK_AT: Words<MaskAt> = Words(&[("forward", MaskAt::Forward), ("intake", MaskAt::Intake)]);
-/// `[[mask]]` sections: each text is searched for each of them.
+/// The maximum number of `[[mask]]` sections: each text is searched for each of them.
 const MAX_MASKS: usize = 64;
 
 impl MaskSettings {
@@ -97,7 +97,7 @@ fn known(text: &str) -> Result<Known, String> {
 }
 
 impl ShapeSettings {
-    /// What is asked of lines, with what is hidden in them, and these fields on each.
+    /// The steps of the shape, with these masks, and with these fields to add.
     pub fn steps<'m>(&self, masks: impl Iterator<Item = &'m MaskSettings>, add: Vec<(AddedField, Adding)>) -> Steps {
         Steps {
             parse: self.parse.clone(),
@@ -123,7 +123,7 @@ impl Default for ShapeSettings {
     }
 }
 
-/// Notes a mask that hides nothing.
+/// Notes masks that hide nothing.
 pub fn check_masks(sections: &List<WrittenMask>, place: &Place<'_>) -> Result<(), ConfigError> {
     for (span, mask) in &sections.sections {
         check_mask(mask, &place.key("mask"), span, place.source)?;
@@ -131,7 +131,7 @@ pub fn check_masks(sections: &List<WrittenMask>, place: &Place<'_>) -> Result<()
     Ok(())
 }
 
-/// Notes what is wrong with `[[mask]]` sections.
+/// Notes problems of `[[mask]]` sections.
 pub fn check_mask_sections(sections: &List<WrittenMaskSection>, source: &Source<'_>) -> Result<(), ConfigError> {
     for (number, (span, section)) in sections.sections.iter().enumerate() {
         check_mask(&section.mask, "[[mask]]", span, source)?;
@@ -149,7 +149,7 @@ fn check_mask(mask: &WrittenMask, path: &str, span: &Range<usize>, source: &Sour
     source.wrong(path, span.clone(), "it says nothing of what to hide; write `pattern` or `known`")
 }
 
-/// Notes what asks for parsed fields where nothing is parsed.
+/// Notes keys about parsed fields if nothing is parsed.
 pub fn check(written: &WrittenShape, settings: &ShapeSettings, place: &Place<'_>) -> Result<(), ConfigError> {
     let has_regex = settings.parse.contains(&Parser::Regex);
     let parses = [
@@ -191,7 +191,7 @@ fn renamed(written: Vec<String>) -> Result<Vec<(String, String)>, BadSetting> {
     written.iter().map(|text| pair(text).map_err(BadSetting::new)).collect()
 }
 
-/// What each destination can carry as a name.
+/// Reads the name of a field that every destination can carry.
 fn field_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 128 || text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err("a field's name has 1 to 128 bytes, and no control characters".to_owned());

@@ -1,4 +1,4 @@
-//! `[spool]`: where messages wait on the disk, and how much of it they may take.
+//! `[spool]`: the directory for messages on the disk, and its limits.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,13 +14,14 @@ pub const DEFAULT_SPOOL_DIR: &str = "/var/spool/logferry";
 const DEFAULT_SPOOL_SIZE: ByteSize = ByteSize::gib(1);
 /// The smallest `max-size`. With less, segments would be smaller than a few large messages.
 pub const MIN_SPOOL_SIZE: ByteSize = ByteSize::mib(1);
-/// The largest `max-size`: larger than any disk, and a hundredth of what the counters can count.
+/// The largest `max-size`. It is larger than any disk, and a hundredth of what the counters can hold.
 const MAX_SPOOL_SIZE: ByteSize = ByteSize::pib(1);
 const DEFAULT_SHED_FROM: u8 = 90;
-/// The smallest `max-rate`, in bytes a second. With less, writing the queue would take longer than a stop and `/ready` wait.
+/// The limits of `max-rate`, in bytes a second. Below the minimum, writing the queue would take longer than a stop or
+/// `/ready` may wait.
 const MAX_RATE_LIMITS: std::ops::RangeInclusive<u64> = 8 << 20..=1 << 40;
 const DEFAULT_SYNC: Duration = Duration::from_secs(1);
-/// How long a sender may be held when the disk hangs, before messages are dropped and counted.
+/// The default of `max-wait`: how long a sender may be blocked when the disk hangs, before messages are dropped and counted.
 const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(5);
 
 const WHEN_FULL: Words<WhenFull> =
@@ -39,10 +40,10 @@ settings! {
         when_full: WhenFull = WhenFull::DropOldest, as WHEN_FULL, key "when-full";
         sync: Sync = Sync::Every(DEFAULT_SYNC), as Special { read: sync, display: display_sync }, key "sync".needs_restart();
         max_wait: Duration = DEFAULT_MAX_WAIT, as Time, key "max-wait".needs_restart();
-        /// Percent of `max_size` from which on messages of low severity are refused; `None`: never.
+        /// The percentage of `max_size` from which on messages of low severity are refused; `None`: never.
         shed_from: Option<u8> = Some(DEFAULT_SHED_FROM),
             as Special { read: shed_from, display: display_shed_from }, key "shed-from";
-        /// Bytes that are written to the spool in a second; `None`: no limit.
+        /// The maximum number of bytes written to the spool in a second; `None`: no limit.
         max_rate: Option<u64> = None, as Special { read: max_rate, display: display_max_rate }, key "max-rate".needs_restart();
     }
 }

@@ -1,4 +1,4 @@
-//! `[syslog]`: how messages are read, and what a container may send.
+//! `[syslog]`: how messages are read, and the limits for containers.
 
 use bytesize::ByteSize;
 
@@ -10,19 +10,19 @@ use crate::protocol::syslog::TagTemplates;
 use crate::record::{OWN_SD_ID, TimeZone, is_sd_id};
 
 pub const DEFAULT_SD_ID: &str = "docker@32473";
-/// The limits of `rejoin`, in bytes: two of Docker's pieces of 16 KiB, and the longest line of the spool.
+/// The limits of `rejoin`, in bytes: from room for two of Docker's pieces of 16 KiB to the longest line of the spool.
 const REJOIN_LIMITS: std::ops::RangeInclusive<u64> = 48 * 1024..=512 * 1024;
-/// Seconds of its rate that a container may use at once, where `rate-burst` says nothing else.
+/// The default of `rate-burst`, in seconds of `rate-limit`.
 const DEFAULT_BURST_SECONDS: u32 = 10;
 
 settings! {
     pub struct Syslog, written as WrittenSyslog {
-        /// What the `tag` log option of the senders may be, tried in turn.
+        /// The possible values of the senders' `tag` log option, tried in order.
         tag_templates: TagTemplates = TagTemplates::default(),
             as Together { read: TagTemplates::new, display: TagTemplates::written }, key "tag-template";
-        /// The SD-ID of the structured data element that has image, name and ID.
+        /// The SD-ID of the element with image, name and ID.
         sd_id: String = DEFAULT_SD_ID.to_owned(), as Special { read: sd_id, display: String::clone }, key "sd-id";
-        /// The zone of stamps that have none; `None`: it is found out, as far as that can be.
+        /// The zone for timestamps without one; `None`: it is guessed if possible.
         time_zone: Option<TimeZone> = None, as Optional(Text), key "time-zone";
         /// The longest line that is joined from Docker's pieces, in bytes; `None`: pieces are not joined.
         rejoin: Option<usize> = None, as Special { read: rejoin, display: display_rejoin }, key "rejoin";
@@ -38,7 +38,7 @@ settings! {
 pub struct Rate {
     /// Messages a second, in the long run.
     pub per_second: u32,
-    /// Messages at once, after a silence.
+    /// Messages at once, after a pause.
     pub burst: u32,
 }
 

@@ -1,7 +1,7 @@
-//! A config file as it was written: which key has which text, and where it stands. A key that nobody knows is noted and read
-//! as the one that was meant, so that what else is wrong comes to light in the same reading; text that is no TOML ends it.
+//! A config file as it was written: the text of each key, and its place. An unknown key is noted and read as the nearest
+//! known one, in order to find further problems in the same reading. Text that is not TOML ends the reading.
 //!
-//! A value is kept as the text the user wrote, so that `${VAR}` works in every one of them.
+//! Values are kept as the user wrote them, so that `${VAR}` works in all of them.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Source};
 use super::settings::{Key, Place, Settings};
 
-/// One value, and where it was written.
+/// One value, and its origin.
 #[derive(Clone, Debug)]
 pub struct Leaf {
     pub text: String,
@@ -20,9 +20,9 @@ pub struct Leaf {
 
 #[derive(Clone, Debug)]
 pub enum Origin {
-    /// Byte range in the file's text.
+    /// The range in the file's text.
     File(Range<usize>),
-    /// A flag and its variable, named as the user would write them.
+    /// A flag and its variable, as a user writes them.
     Override(String),
 }
 
@@ -32,7 +32,7 @@ impl Leaf {
     }
 }
 
-/// What was written for a key: nothing, one value, or a list of them.
+/// The values of a key: none, one value, or a list.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     leaves: Vec<Leaf>,
@@ -70,18 +70,18 @@ pub trait Written {
     /// Visits each key in the order of the declaration.
     fn each(&self, visit: &mut dyn FnMut(&'static Key, &Entry));
 
-    /// Visits each key, to write to it.
+    /// Visits each key for changes.
     fn each_mut(&mut self, visit: &mut dyn FnMut(&'static Key, &mut Entry));
 
-    /// Visits the sections inside of it.
+    /// Visits the sections inside this one.
     fn each_inside(&mut self, visit: &mut dyn FnMut(&'static str, Inside<'_>));
 }
 
-/// A section inside of another.
+/// A section inside another.
 pub enum Inside<'a> {
     /// `[name]`
     Section(&'a mut dyn Written),
-    /// `[[name]]`, and where `or_alone` is true a single table too: `match = { … }`.
+    /// `[[name]]`. If `or_alone` is true, a single table is allowed too: `match = { … }`.
     List { list: &'a mut dyn AnyList, or_alone: bool },
 }
 
@@ -89,13 +89,13 @@ pub enum Inside<'a> {
 #[derive(Clone, Default)]
 pub struct List<W> {
     pub sections: Vec<(Range<usize>, W)>,
-    /// The place in the text where the list was written, if any.
+    /// The range in the text, if the list was written.
     pub span: Option<Range<usize>>,
 }
 
 /// A list of any kind of sections.
 pub trait AnyList {
-    /// Says that the list was written, even if nothing is in it.
+    /// Marks the list as written, even if it is empty.
     fn begin(&mut self, span: Range<usize>);
 
     fn push(&mut self, span: Range<usize>) -> &mut dyn Written;
@@ -121,18 +121,18 @@ impl<W: Written + Default + 'static> AnyList for List<W> {
 }
 
 impl<W> List<W> {
-    /// Sections that were written nowhere in the file.
+    /// Sections that are not in the file.
     pub fn unwritten(sections: impl IntoIterator<Item = W>) -> Self {
         Self { sections: sections.into_iter().map(|section| (0..0, section)).collect(), span: None }
     }
 
-    /// Reads the meaning of each section.
+    /// Reads all sections.
     pub fn read<T: Settings<Written = W>>(&self, place: &Place<'_>, name: &str) -> Result<Vec<T>, ConfigError> {
         self.sections.iter().map(|(span, section)| T::read(section, &place.inside(name, span.clone()))).collect()
     }
 }
 
-/// Takes the text of a config file apart.
+/// Reads the text of a config file.
 pub fn read(source: &Source<'_>, file: &mut dyn Written) -> Result<(), ConfigError> {
     let table = DeTable::parse(source.text).map_err(|error| source.toml_error(&error))?;
     fill(source, "", table.get_ref(), file)
@@ -148,8 +148,8 @@ fn fill(source: &Source<'_>, path: &str, table: &DeTable<'_>, section: &mut dyn 
     Ok(())
 }
 
-/// The name under which a key is known: its own, the new one of an old one, or the nearest of one that nobody knows. `None`:
-/// there is nothing to be read.
+/// The name of a known key: the key itself, the new name of an old one, or the nearest name for an unknown one. `None`: the
+/// key is skipped, which has been noted.
 fn known_name(
     source: &Source<'_>,
     path: &str,
@@ -195,7 +195,7 @@ fn take(
 ) -> Result<(), ConfigError> {
     let mut done = Ok(());
     section.each_mut(&mut |key, entry| {
-        // A misspelling of a key may come after another one.
+        // Another misspelling of the key may have set it already.
         if key.name == name && !entry.is_written() {
             let found = match value.get_ref() {
                 DeValue::Table(table) if key.takes_table => pairs(source, path, value.span(), table),
@@ -215,7 +215,7 @@ fn take(
     done
 }
 
-/// `None`: it is of a kind that no value has, which is noted.
+/// Reads one value or a list. `None`: the value has a kind that no key has, which is noted.
 fn leaves(source: &Source<'_>, path: &str, value: &Spanned<DeValue<'_>>) -> Result<Option<Entry>, ConfigError> {
     let bad = |at, says: &str| is_no_value(source, path, at, says);
     let Some(elements) = value.get_ref().as_array() else {
@@ -224,7 +224,7 @@ fn leaves(source: &Source<'_>, path: &str, value: &Spanned<DeValue<'_>>) -> Resu
             Err(says) => bad(value.span(), says),
         };
     };
-    // Without the key all are meant: nobody may come to that by taking the last one out.
+    // Without the key everything is allowed. Removing the last entry of a list must not mean that.
     if elements.is_empty() {
         return bad(value.span(), "an empty list; leave the key out, or name something");
     }
@@ -238,7 +238,7 @@ fn leaves(source: &Source<'_>, path: &str, value: &Spanned<DeValue<'_>>) -> Resu
     Ok(Some(Entry::list(leaves)))
 }
 
-/// A table is a list of `name=value`; a name with a list of values is there once for each.
+/// Reads a table as a list of `name=value`. A name with several values is repeated.
 fn pairs(source: &Source<'_>, path: &str, at: Range<usize>, table: &DeTable<'_>) -> Result<Option<Entry>, ConfigError> {
     let mut pairs = Vec::new();
     for (name, value) in table {

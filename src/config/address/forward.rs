@@ -1,4 +1,4 @@
-//! Where a forward sends messages.
+//! The addresses that a forward sends messages to.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -11,51 +11,51 @@ use crate::record::template::{Field, Part, parts, unknown_field};
 
 const NO_PASSWORD: &str = "a password does not stand in an address; write `user` and `password-file`";
 
-/// The place where a forward sends messages.
+/// The address of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardAddress {
     Network(NetworkAddress),
-    /// A bucket of S3, whose server the config says.
+    /// A bucket of S3. Its server is the config's `endpoint`, or AWS'.
     Bucket(Bucket),
-    /// A path in which `{host}`, `{name}`, `{image}`, `{id}` and `{app}` stand for a message's fields.
+    /// A path with fields of the message in it: `{host}`, `{name}`, `{image}`, `{id}`, `{app}` and others.
     File(PathBuf),
     Stdout,
 }
 
-/// A collector on the network, and its protocol and transport. Parsing is the only way to make one, so that it always has a scheme.
+/// A collector on the network, with its protocol and transport. Only parsing creates one, so that it always has a scheme.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkAddress {
     protocol: ForwardProtocol,
     transport: Transport,
     destination: Destination,
-    /// What stands behind host and port, with a query. HTTP alone has a path.
+    /// The path after host and port, with its query. Only HTTP has a path.
     path: String,
 }
 
-/// A bucket, and what its keys begin with.
+/// A bucket, and the prefix of its keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Bucket {
     name: String,
-    /// With a `/` in front; empty: nothing.
+    /// The prefix, with a `/` in front. It may be empty.
     prefix: String,
 }
 
-/// The name or address by which a collector on the network is found.
+/// The name or address of a collector on the network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
     Host(HostPort),
-    /// The full name of SRV records, `_syslog._tcp.example.com`. The records say the hosts and the ports (RFC 2782).
+    /// The full name of SRV records, `_syslog._tcp.example.com`. The records contain hosts and ports (RFC 2782).
     Service(String),
 }
 
 impl ForwardAddress {
-    /// The schemes of targets, for a person.
+    /// The schemes of targets, for error messages and the help.
     pub fn schemes() -> String {
         let schemes = Scheme::names(|scheme| scheme.forward.is_some());
         format!("{schemes}, these with srv+ in front, s3://bucket/prefix, file:///path or stdout:")
     }
 
-    /// The address on the network; `None` for a bucket, a file and for stdout.
+    /// The address on the network; `None` for a bucket, a file and stdout.
     pub fn network(&self) -> Option<&NetworkAddress> {
         match self {
             Self::Network(address) => Some(address),
@@ -63,12 +63,13 @@ impl ForwardAddress {
         }
     }
 
-    /// The destination to look up; `None` for a bucket, a file and for stdout.
+    /// The destination to look up; `None` for a bucket, a file and stdout.
     pub fn remote(&self) -> Option<&Destination> {
         self.network().map(NetworkAddress::destination)
     }
 
-    /// Whether messages go as syslog over TCP without TLS: the collector answers nothing, so that nobody knows whether it understood.
+    /// Whether messages are sent as syslog over TCP without TLS: the collector sends no answer, so it may not have understood
+    /// them.
     pub fn is_plain_syslog(&self) -> bool {
         self.network().is_some_and(|to| (to.protocol, to.transport) == (ForwardProtocol::Syslog, Transport::Tcp))
     }
@@ -97,12 +98,12 @@ impl ForwardAddress {
         self.network().is_some_and(|to| to.protocol == ForwardProtocol::Gelf)
     }
 
-    /// Whether lines arrive with their structured data, as they are.
+    /// Whether lines arrive with their structured data unchanged.
     pub fn keeps_marks(&self) -> bool {
         self.network().is_some_and(|to| matches!(to.protocol, ForwardProtocol::Syslog | ForwardProtocol::Relp))
     }
 
-    /// The path behind host and port, with a query, as it is written.
+    /// The path after host and port, with its query, as it is written.
     pub fn path(&self) -> &str {
         self.network().map_or("", |to| &to.path)
     }
@@ -111,20 +112,20 @@ impl ForwardAddress {
         self.network().is_some_and(|address| address.transport == Transport::Udp)
     }
 
-    /// A bucket's server is HTTPS', unless the config names another.
+    /// Whether the target uses TLS. A bucket counts as TLS, although its `endpoint` may be http://.
     pub fn is_tls(&self) -> bool {
         self.is_bucket() || self.network().is_some_and(|address| address.transport == Transport::Tls)
     }
 }
 
 impl Bucket {
-    /// Its URL, whose server is `endpoint`, or else AWS' own of the region. `Err`: it has none.
+    /// The URL of the bucket, on the server `endpoint` or on AWS' server of the region. `Err`: the URL is invalid.
     pub fn url(&self, endpoint: Option<&ForwardAddress>, region: &str) -> Result<ForwardAddress, String> {
         let Self { name, prefix } = self;
         let aws = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let url = match endpoint {
             Some(endpoint) => format!("{}/{name}{prefix}", endpoint.to_string().trim_end_matches('/')),
-            // The certificate is for one label in front of AWS' name.
+            // AWS' wildcard certificate covers only one label in front of its name.
             None if name.contains('.') => format!("https://s3.{region}.{aws}/{name}{prefix}"),
             None => format!("https://{name}.s3.{region}.{aws}{prefix}"),
         };
@@ -184,7 +185,7 @@ impl FromStr for ForwardAddress {
     }
 }
 
-/// Splits a path with its query off host and port (RFC 3986 3.3, 3.4).
+/// Splits host and port from the path with its query (RFC 3986 3.3, 3.4).
 fn path<'t>(text: &str, rest: &'t str) -> Result<(&'t str, String), String> {
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:@?".contains(&byte);
@@ -197,7 +198,8 @@ fn path<'t>(text: &str, rest: &'t str) -> Result<(&'t str, String), String> {
     Ok((host, path.to_owned()))
 }
 
-/// Reads a bucket's name, by AWS' rules (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>), and its prefix.
+/// Reads the name and the prefix of a bucket, by AWS' rules for names
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>).
 fn bucket(text: &str, rest: &str) -> Result<Bucket, String> {
     let (name, prefix) = path(text, rest)?;
     let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -229,7 +231,7 @@ fn file_template(text: &str, rest: &str) -> Result<PathBuf, String> {
     absolute_path(text, rest)
 }
 
-/// Reads `_service._proto.domain`, or a domain whose service is `usual`.
+/// Reads `_service._proto.domain`, or a domain, for which the service is `usual`.
 fn service(text: &str, rest: &str, usual: &str) -> Result<Destination, String> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(':') {
@@ -244,7 +246,7 @@ fn service(text: &str, rest: &str, usual: &str) -> Result<Destination, String> {
     if !named || labels.next().is_none_or(str::is_empty) {
         return Err(format!("`{text}`: write srv+tcp://example.com or srv+tcp://_syslog._tcp.example.com"));
     }
-    // Longer than a name may be, now that the service stands in front.
+    // With the service in front, the name may be too long.
     name_or_ipv4(text, &name).map(|_| Destination::Service(name))
 }
 
@@ -269,7 +271,7 @@ impl fmt::Display for NetworkAddress {
     }
 }
 
-/// Writes the name that is looked up.
+/// Writes the name for the lookup.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

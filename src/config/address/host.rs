@@ -1,4 +1,4 @@
-//! `host:port`, as every address on the network has it.
+//! `host:port`, as in every address on the network.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -47,7 +47,8 @@ pub(super) fn name_or_ipv4(text: &str, host: &str) -> Result<Host, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(Host::Address(address));
     }
-    // RFC 1035 2.3.4, and the underscores of container and service names. A dot at the end: no search list.
+    // RFC 1035 2.3.4, and underscores, which names of containers and services have. With a dot at the end the search list is
+    // not used.
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let label = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(legal) && !label.starts_with('-') && !label.ends_with('-')
@@ -61,7 +62,7 @@ pub(super) fn name_or_ipv4(text: &str, host: &str) -> Result<Host, String> {
 }
 
 pub(super) fn port(text: &str, digits: &str) -> Result<u16, String> {
-    // `parse` alone would take a sign.
+    // `parse` alone would accept a sign.
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
     number.ok_or_else(|| format!("`{text}`: `{digits}` is no port (0 to 65535)"))
 }

@@ -1,4 +1,4 @@
-//! Where a listener waits for messages.
+//! The addresses that a listener receives messages at.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,18 +9,18 @@ use super::host::{Host, HostPort, host_port, port};
 use super::{Scheme, Transport, absolute_path, bad_scheme, split_scheme};
 use crate::protocol::session::Protocol;
 
-/// The transport that carries messages to a listener, and its place.
+/// The transport of a listener, and its address or path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenTransport {
     Udp(SocketAddr),
     Tcp(SocketAddr),
-    /// TLS over TCP, from the first byte on.
+    /// TLS over TCP, from the first byte.
     Tls(SocketAddr),
     Unix(PathBuf),
     Unixgram(PathBuf),
 }
 
-/// The place where a listener waits for messages. Parsing is the only way to make one, so that it always has a scheme.
+/// The address of a listener. Only parsing creates one, so that it always has a scheme.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
     protocol: Protocol,
@@ -28,7 +28,7 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
-    /// The schemes of listeners, for a person.
+    /// The schemes of listeners, for error messages and the help.
     pub fn schemes() -> String {
         format!("{}, unix://, unixgram:// or fluent+unix://", Scheme::names(|scheme| scheme.listen.is_some()))
     }
@@ -68,7 +68,7 @@ impl ListenAddress {
         Self { protocol: self.protocol, transport }
     }
 
-    /// Whether the system chooses the port, so that several listeners can have the same address.
+    /// Whether the kernel chooses the port. Then several listeners can have the same address.
     pub fn has_any_port(&self) -> bool {
         self.socket_address().is_some_and(|at| at.port() == 0)
     }
@@ -81,22 +81,22 @@ impl ListenAddress {
         matches!(self.transport, ListenTransport::Tcp(_) | ListenTransport::Tls(_))
     }
 
-    /// Whether each read is a whole message.
+    /// Whether each read returns a whole message.
     pub fn is_datagram(&self) -> bool {
         matches!(self.transport, ListenTransport::Udp(_) | ListenTransport::Unixgram(_))
     }
 
-    /// Whether the listener speaks nothing but TLS.
+    /// Whether the listener speaks only TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self.transport, ListenTransport::Tls(_))
     }
 
-    /// Whether the listener may speak TLS beside plain text: the first byte tells which.
+    /// Whether the listener may speak TLS beside plain text. The first byte tells which one a sender uses.
     pub fn may_be_tls(&self) -> bool {
         self.protocol == Protocol::Syslog && matches!(self.transport, ListenTransport::Tcp(_))
     }
 
-    /// Whether a listener at this address can go on at the address `new` with the socket that it has.
+    /// Whether a listener can change its address to `new` and keep its socket.
     pub fn can_become(&self, new: &Self) -> bool {
         match self.has_any_port() {
             true => self == new,
@@ -104,7 +104,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether both addresses need the same socket, so that only one of them can be bound.
+    /// Whether both addresses need the same socket. Only one of them can be bound.
     pub fn shares_socket_with(&self, other: &Self) -> bool {
         match (self.path(), other.path()) {
             (None, None) => self.is_udp() == other.is_udp() && self.socket_address() == other.socket_address(),
@@ -139,7 +139,7 @@ impl FromStr for ListenAddress {
 }
 
 fn listen_socket(text: &str, rest: &str, default_port: u16) -> Result<SocketAddr, String> {
-    // `tcp://:514` is every address of the machine, IPv6 and IPv4 on one socket.
+    // `tcp://:514` means every address of the machine, IPv6 and IPv4 on one socket.
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.is_empty() || rest.starts_with(':') {
         let port = if rest.is_empty() { default_port } else { port(text, &rest[1..])? };

@@ -1,5 +1,5 @@
-//! Addresses as users write them: URLs with Docker's own scheme words. The addresses to listen on (`listen`) and the addresses
-//! to forward to (`forward`) are two closed sets. Nothing here opens a socket or asks a name server.
+//! Addresses as users write them: URLs with Docker's names for schemes. Addresses of listeners (`listen`) and of targets
+//! (`forward`) are two closed sets. Nothing here opens a socket or asks a name server.
 
 mod forward;
 mod host;
@@ -20,19 +20,19 @@ use host::host_port;
 pub const SYSLOG_PORT: u16 = 514;
 /// Syslog over TLS (RFC 5425).
 pub const SYSLOG_TLS_PORT: u16 = 6514;
-/// RELP, plain or over TLS: it has no registered port, and this is the one its documentation uses.
+/// RELP, plain or over TLS. It has no registered port; its documentation uses this one.
 pub const RELP_PORT: u16 = 2514;
 
-/// Fluentd's Forward protocol, as Docker's `fluentd` driver has it.
+/// Fluentd's Forward protocol, as in Docker's `fluentd` driver.
 pub const FLUENT_PORT: u16 = 24224;
 
-/// GELF, of Graylog and of Docker's `gelf` driver.
+/// GELF, as in Graylog and in Docker's `gelf` driver.
 pub const GELF_PORT: u16 = 12201;
 
 /// Splunk's HTTP Event Collector.
 pub const SPLUNK_PORT: u16 = 8088;
 
-/// systemd's journal over HTTP, as `systemd-journal-upload` has it.
+/// systemd's journal over HTTP, as in `systemd-journal-upload`.
 pub const JOURNAL_PORT: u16 = 19532;
 
 /// NATS.
@@ -41,7 +41,7 @@ pub const NATS_PORT: u16 = 4222;
 /// The protocol that a collector speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardProtocol {
-    /// Syslog, of which nothing is answered.
+    /// Syslog. The collector sends no answers.
     Syslog,
     Relp,
     /// An API of a log store.
@@ -50,7 +50,7 @@ pub enum ForwardProtocol {
     Nats,
     /// Fluentd's Forward protocol.
     Fluent,
-    /// GELF, of which nothing is answered.
+    /// GELF. The collector sends no answers.
     Gelf,
 }
 
@@ -66,19 +66,19 @@ pub enum Transport {
 /// A scheme of addresses on the network, and its meaning.
 struct Scheme {
     name: &'static str,
-    /// The protocol of a listener; `None`: nobody can listen on it.
+    /// The protocol of a listener; `None`: there are no listeners with this scheme.
     listen: Option<Protocol>,
-    /// The protocol of a target; `None`: nothing can be forwarded to it.
+    /// The protocol of a target; `None`: there are no targets with this scheme.
     forward: Option<ForwardProtocol>,
     transport: Transport,
-    /// The port of an address that names none.
+    /// The default port.
     port: u16,
-    /// The service of a domain that names none. IANA's registry has `syslog` for UDP (RFC 5426) and `syslog-tls`
-    /// (RFC 5425); the others are built like them. Only targets have one.
+    /// The default service in SRV records. IANA registers `syslog` for UDP (RFC 5426) and `syslog-tls` (RFC 5425); the other
+    /// names follow their example. Only targets have one.
     service: &'static str,
 }
 
-/// The schemes of both directions.
+/// The schemes of listeners and targets.
 #[rustfmt::skip]
 const NETWORK_SCHEMES: [Scheme; 18] = [
     Scheme { name: "udp", listen: Some(Protocol::Syslog), forward: Some(ForwardProtocol::Syslog), transport: Transport::Udp, port: SYSLOG_PORT, service: "_syslog._udp" },
@@ -118,7 +118,7 @@ impl Scheme {
         NETWORK_SCHEMES.iter().find(|scheme| is_it(scheme)).expect("an address is only made from a scheme").name
     }
 
-    /// The names of the schemes, for a person: `udp://, tcp://`.
+    /// The names of schemes for error messages: `udp://, tcp://`.
     fn names(is_meant: impl Fn(&Self) -> bool) -> String {
         let names =
             NETWORK_SCHEMES.iter().filter(|scheme| is_meant(scheme)).map(|scheme| format!("{}://", scheme.name));
@@ -126,7 +126,7 @@ impl Scheme {
     }
 }
 
-/// A scheme in small letters (RFC 3986 3.1: its case does not matter), and what is behind it.
+/// Splits off the scheme, in lower case (RFC 3986 3.1: the case does not matter).
 fn split_scheme(text: &str, schemes: impl Fn() -> String) -> Result<(String, &str), String> {
     let (scheme, rest) =
         text.split_once("://").ok_or_else(|| format!("`{text}` is no address; write {}", schemes()))?;
@@ -140,7 +140,7 @@ fn bad_scheme(text: &str, scheme: &str, schemes: impl Fn() -> String) -> String 
     }
 }
 
-/// The host and port to be reached.
+/// Reads the host and port of a target.
 fn target(text: &str, rest: &str, default_port: u16) -> Result<Destination, String> {
     match host_port(text, rest, default_port)? {
         HostPort { port: 0, .. } => Err(format!("`{text}`: port 0 is not an address that one can connect to")),

@@ -1,11 +1,11 @@
-//! Where a sender finds a listener.
+//! The address of a listener, as a sender writes it.
 
 use std::str::FromStr;
 
 use super::{Destination, ListenAddress, ListenTransport, Scheme, Transport, bad_scheme, split_scheme, target};
 use crate::protocol::session::Protocol;
 
-/// A listener as its senders name it: as it is configured, but that a name will do where it needs an address.
+/// The address of a listener as senders write it. Unlike in the config, the host may be a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReachedListener {
     Network { protocol: Protocol, transport: Transport, to: Destination },

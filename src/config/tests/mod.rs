@@ -1,4 +1,4 @@
-//! What a config means.
+//! The meaning of configs.
 
 mod refused;
 
@@ -18,7 +18,7 @@ fn parse(text: &str) -> Config {
     parse_with(text, &Overrides::default()).expect("a good config")
 }
 
-/// Flags as they are given: `--name=value`.
+/// The overrides of flags, given as `--name=value`.
 fn overrides(flags: &[&str]) -> Overrides {
     let command = <Overrides as clap::Args>::augment_args(clap::Command::new("logferry"));
     let found = command.try_get_matches_from([&["logferry"], flags].concat()).expect("flags");
@@ -198,7 +198,7 @@ fn the_default_forward_takes_a_format() {
     assert_eq!((config.forward[0].name.as_str(), config.forward[0].format), ("stdout", Format::Json));
 }
 
-/// A listener with certificates takes no plain text unless its settings say so.
+/// A listener that asks for certificates accepts plain text only if its settings say so.
 #[test]
 fn plain_text_beside_tls() {
     let listen = |address: &str, keys: &str| {
@@ -216,7 +216,7 @@ fn plain_text_beside_tls() {
     );
 }
 
-/// Where there are no addresses, a list of them would let everybody in.
+/// Senders on a unix socket have no address, so that a list of addresses would allow all of them.
 #[test]
 fn ranges_belong_to_senders_with_an_address() {
     let says = |address: &str, range: &str| {
@@ -253,7 +253,7 @@ fn who_sends_is_anybody_unless_it_is_docker() {
     );
 }
 
-/// As compose hands over a variable that is not set.
+/// Compose passes an unset variable as an empty one.
 #[test]
 fn an_empty_name_is_no_config_file() {
     let named = |path: &str| Overrides::default().with_file(Some(path.to_owned()));
@@ -335,7 +335,7 @@ fn what_the_relay_says_of_itself() {
     assert_eq!(needs, Err("[log] to-spool has changed, and that needs a restart".to_owned()));
 }
 
-/// Of its own keys each target has those that it uses; `check` shows no others.
+/// A target uses only its own keys, and `check` shows no others.
 #[test]
 fn what_a_forward_may_say_depends_on_where_it_goes() {
     let forward = |to: &str, keys: &str| parse(&format!("[[forward]]\nto = {to}\n{keys}"));
@@ -363,15 +363,14 @@ fn what_a_forward_may_say_depends_on_where_it_goes() {
         assert!(unused.iter().all(|key| !shown.contains(&format!("\n{key} = "))), "{to}: {shown}");
         assert_eq!(parse(&shown).warnings, [""; 0], "{to}");
     }
-    // What cannot be read may have been meant to use it.
+    // A target that cannot be read may use the key.
     refused(
         "[[forward]]\nto = \"tcl://a\"\nwindow = 7",
         "/etc/x.toml:2: forward.to: `tcl://a`: unknown scheme `tcl`; use udp://, tcp://, tcp+tls://, relp://, relp+tls://, fluent://, fluent+tls://, gelf+udp://, gelf+tcp://, gelf+tls://, http://, https://, nats://, nats+tls://, these with srv+ in front, s3://bucket/prefix, file:///path or stdout:",
     );
 }
 
-/// `check` shows what the API uses, and nothing else.
-/// It is told, and not read.
+/// `check` shows only the keys that the API uses. Other keys cause a warning, and are not read.
 #[test]
 fn a_key_that_no_target_uses_means_nothing() {
     for (to, key) in [
@@ -456,7 +455,7 @@ fn what_needs_a_restart_is_named() {
     assert_eq!(needs("", &format!("[admin]\nlisten = \"{DEFAULT_ADMIN}\"")), "", "what was so by default");
 }
 
-/// A flag's variable is its name in capitals; each has a help.
+/// The name of a flag's variable is that of the flag in capitals. Each flag has a help text.
 #[test]
 fn flags_and_variables_are_called_alike() {
     let command = <Overrides as clap::Args>::augment_args(clap::Command::new("logferry"));
@@ -471,7 +470,7 @@ fn flags_and_variables_are_called_alike() {
     assert_eq!(seen, 17, "flags");
 }
 
-/// The reference config with lines of it switched on, left out, cut and put together in any way.
+/// Parts of the reference config in any combination: lines are enabled, left out, cut and joined.
 fn likely_text() -> impl Strategy<Value = String> {
     let reference = include_str!("../../../docker/logferry.toml");
     let lines = reference.lines().map(|line| line.strip_prefix('#').unwrap_or(line).to_owned());

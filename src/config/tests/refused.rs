@@ -1,8 +1,8 @@
-//! What is said of a config that cannot be meant: each thing in a line, with its place and what would be right.
+//! The messages for invalid configs: each problem on one line, with its place and what would be right.
 
 use super::*;
 
-/// Without the key all are meant: a list that has lost its last entry must not come to that.
+/// Without the key everything is allowed. A list that has lost its last entry must not mean that.
 #[test]
 fn an_empty_list_is_no_list() {
     for (text, line) in [
@@ -18,7 +18,7 @@ fn an_empty_list_is_no_list() {
     }
 }
 
-/// The secret itself is not shown, whatever is wrong with it.
+/// The secret is never quoted, whatever the problem.
 #[test]
 fn a_shared_key_is_asked_for_where_the_forward_protocol_has_one() {
     let listen = |address: &str, keys: &str| format!("[[listen]]\naddress = \"{address}\"\n{keys}");
@@ -419,7 +419,7 @@ fn what_is_wrong_with_a_bucket_is_said() {
     assert!(unused[0].contains("forward.batch: forward central has no target that uses it (http://"), "{unused:?}");
 }
 
-/// A bucket is in the name of AWS' server, where the certificate has it, and in the path of others.
+/// A bucket is in the host name of AWS' server, as in its certificate, and in the path of other servers.
 #[test]
 fn a_bucket_has_its_server() {
     let check = |to: &str, keys: &str, expected: &str| {
@@ -454,7 +454,7 @@ fn a_rule_about_senders_needs_lines_that_name_them() {
          them; write it at the listener that they come in by",
     );
     parse(&(listener("peer = true\n") + rule));
-    // It is asked before there is a line.
+    // `[[drop]]` is applied before there is a line, when the peer is still known.
     parse(&(listener("") + "[[drop]]\npeer = \"10.0.0.0/8\""));
     refused(
         "[[drop]]\npeer = \"10.1.2.3/8\"",
@@ -739,7 +739,7 @@ fn rules_that_cannot_be_meant_are_refused() {
     );
 }
 
-/// Each of them, with its line, in the file's order; and nothing that only follows from another.
+/// All problems are reported with their lines, in the order of the file. Problems that only follow from others are not.
 #[track_caller]
 fn all_refused(text: &str, says: &[&str]) {
     let errors = parse_with(text, &Overrides::default()).expect_err(text);
@@ -793,7 +793,7 @@ nameservers = ["dns", "10.0.0.1", "${UNSET}"]
     );
 }
 
-/// A value of a kind that nothing here has.
+/// A value of a kind that no key has.
 #[test]
 fn what_is_neither_text_nor_number_hides_nothing() {
     all_refused(
