@@ -1,5 +1,5 @@
-//! `logferry certs`: makes a CA, and certificates for servers and clients, good for a trial or a small site. Further certificates can be
-//! signed later.
+//! `logferry certs`: makes a CA, and certificates for servers and clients, for a trial or a small site. Further certificates
+//! can be signed later.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -17,12 +17,12 @@ use crate::certificate;
 use crate::config::Fingerprint;
 use crate::tls;
 
-/// Days until a certificate expires. Some verifiers refuse a server's certificate with more than 825.
+/// Days until a certificate expires. Some verifiers refuse server certificates with more than 825.
 const VALID_DAYS: u32 = 825;
-/// Days until a CA expires, which are more than those of its certificates.
+/// Days until a CA expires. They exceed those of its certificates.
 const CA_VALID_DAYS: u32 = 3650;
-/// The start of a CA's name. A timestamp behind it makes each name unique, so that a certificate of another CA is "unknown" and not
-/// "badly signed".
+/// The start of a CA's name. A timestamp after it makes each name unique. Verifiers then report a certificate of another CA
+/// as "unknown", not as "badly signed".
 const CA_NAME: &str = "logferry trial CA ";
 
 #[derive(clap::Args)]
@@ -132,8 +132,8 @@ const SERVER: &str = "server.pem";
 /// A CA with its private key.
 struct Signer {
     issuer: Issuer<'static, KeyPair>,
-    /// Was the CA made by this command? Otherwise its key identifier may be another one than rcgen computes, and certificates leave it out:
-    /// verifiers refuse a wrong identifier, and accept none.
+    /// Whether this command made the CA. The key identifier of another CA may differ from the one that rcgen computes, so
+    /// certificates leave it out: verifiers refuse a wrong identifier, but accept a missing one.
     is_ours: bool,
     days: u32,
 }
@@ -205,7 +205,7 @@ fn pair(name: &str, certificate: &Certificate, key: &KeyPair) -> Result<Files, S
 fn named(common_name: &str, names: Vec<String>, days: u32) -> Result<CertificateParams, String> {
     let mut params = CertificateParams::new(names).map_err(said)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
-    // A day back, for clocks that are a little behind ours.
+    // One day back, for clocks that are a little behind.
     let today = Utc::now().date_naive();
     let midnight = |date: NaiveDate| rcgen::date_time_ymd(date.year(), date.month() as u8, date.day() as u8);
     params.not_before = midnight(today - TimeDelta::days(1));
@@ -219,8 +219,8 @@ fn is_name(name: &str) -> bool {
     !host.starts_with('[') && !host.ends_with('.') && tls::server_name(host).is_ok()
 }
 
-/// Writes all files or none. Each file is written under a temporary name, then all get their names. Files of before, or of another run,
-/// are not touched.
+/// Writes all files or none. Each file is written under a temporary name, then all are renamed. Existing files, and files of
+/// another run, are not touched.
 fn write(files: &Files, dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     for (index, file) in files.iter().enumerate() {
@@ -238,7 +238,7 @@ fn write(files: &Files, dir: &Path) -> Result<(), String> {
     written
 }
 
-/// Writes the files. `made` has the paths that this call has created, also after an error.
+/// Writes the files. `made` lists the paths that this call has created, even after an error.
 fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), String> {
     for file in files {
         let path = temporary(dir, file);
@@ -249,7 +249,7 @@ fn make_files(files: &Files, dir: &Path, made: &mut Vec<PathBuf>) -> Result<(), 
     }
     for (file, made) in files.iter().zip(made) {
         let path = dir.join(&file.name);
-        // Another run would need the temporary name, which this run holds: a name that is free now stays free.
+        // No other run can create this name in between, because it would need the temporary name first.
         is_free(&path)?;
         fs::rename(&made, &path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         *made = path;

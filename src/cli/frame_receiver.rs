@@ -1,4 +1,4 @@
-//! The receiving end of `demo` and `probe`: threads that take connections or datagrams until the process ends, and call a
+//! The receiving end of `demo` and `probe`: threads that accept connections or datagrams until the process ends, and call a
 //! function with each frame.
 
 use std::io::{self, Read};
@@ -10,10 +10,10 @@ use std::thread;
 use crate::config::DEFAULT_MAX_FRAME;
 use crate::protocol::framing::Framer;
 
-/// The longest frame that is kept whole, in bytes. A relay adds a header to the longest message.
+/// The maximum size of a frame, in bytes. A relay adds a header to the longest message.
 const MAX_FRAME: usize = DEFAULT_MAX_FRAME * 2;
 
-/// Connections that are read at a time. Further connections are closed at once.
+/// The maximum number of connections. Further ones are closed at once.
 const MAX_CONNECTIONS: usize = 64;
 
 /// A bound socket with its reading threads.
@@ -36,7 +36,7 @@ impl FrameReceiver {
                 if Arc::strong_count(&open) > MAX_CONNECTIONS + 1 {
                     continue;
                 }
-                // A relay that goes away in the middle is no reason to stop collecting.
+                // A broken connection must not end the collecting.
                 let _ = thread::Builder::new().spawn(move || {
                     let _ = read(stream, &*on_frame);
                     drop(open);
@@ -49,7 +49,7 @@ impl FrameReceiver {
     /// Reads datagrams. Port 0 stands for any free port.
     pub fn udp(at: SocketAddr, on_frame: impl Fn(&[u8]) + Send + Sync + 'static) -> io::Result<Self> {
         let socket = UdpSocket::bind(at)?;
-        // As much as the kernel gives: a datagram lost here would count as lost by the relay.
+        // The size is limited by the kernel. A datagram that is lost here would count as lost by the relay.
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
         let address = socket.local_addr()?;
         thread::Builder::new().name(format!("receiver {address}")).spawn(move || {
@@ -61,7 +61,7 @@ impl FrameReceiver {
         Ok(Self { address, accepted: Arc::default() })
     }
 
-    /// Counts the connections so far.
+    /// The number of connections so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! `logferry health`: asks the admin port of a relay in the same container for `/ready`. An image from scratch has no shell and no curl.
+//! `logferry health`: asks the admin port of a relay in the same container for `/ready`. A scratch image has no shell and no
+//! curl.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -9,7 +10,7 @@ use crate::config::{Config, Overrides};
 
 /// The timeout of a connect, a read and a write. Docker's default for a whole health check is 30 s.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of the answer that are read: the status line, and a body with the reason.
+/// The bytes of the answer that are read: the status line, and a body with the reason.
 const MAX_ANSWER: u64 = 4096;
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
@@ -28,7 +29,7 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     Err(Failure::failed(format!("health: http://{address}/ready says {status}: {why}")))
 }
 
-/// The address to connect to: loopback for a port that is bound to every address.
+/// The address to connect to. For a port that is bound to every address it is loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

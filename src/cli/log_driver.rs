@@ -1,5 +1,5 @@
-//! Docker's log drivers, as `demo` and `probe` play them: a connection to a relay over blocking sockets, messages of the syslog driver as
-//! Docker writes and frames them, and a rate to keep to.
+//! Docker's log drivers, as `demo` and `probe` imitate them: a connection to a relay over blocking sockets, messages of the
+//! syslog driver in Docker's format and framing, and a steady rate.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -12,10 +12,10 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use crate::config::{ClientTls, ListenAddress, ListenTransport, Protocol};
 use crate::tls::{self, BlockingStream, Reader};
 
-/// Containers print in small bursts, and so the senders send.
+/// Containers print in small bursts, and so do the senders.
 const BURST_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A connection writes its buffer when the buffer holds so many bytes.
+/// The size at which a connection writes its buffer, in bytes.
 const MAX_UNWRITTEN: usize = 16 * 1024;
 
 /// The timeout of a connect, a read and a write.
@@ -37,7 +37,7 @@ impl RelayAddress {
         (address.protocol() == Protocol::Syslog).then(|| Self::of(address.transport()))
     }
 
-    /// Whatever protocol is spoken there.
+    /// The address, for any protocol.
     pub fn of(transport: &ListenTransport) -> Self {
         match transport {
             ListenTransport::Udp(socket) => Self::Udp(*socket),
@@ -61,7 +61,7 @@ impl std::fmt::Display for RelayAddress {
     }
 }
 
-/// A connection to a relay and a buffer of unwritten messages: a burst goes out in one write, as a container's does.
+/// A connection to a relay, and a buffer of unwritten messages: a burst is sent in one write, as a container's is.
 pub struct Connection {
     socket: Socket,
     unwritten: Vec<u8>,
@@ -135,19 +135,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Why the relay has ended a connection that no longer takes anything, where it has said so. Who is refused for his certificate
-    /// learns it late (TLS 1.3), and Docker's driver, which never reads, never.
+    /// The relay's reason for ending a connection, if it sent one. With TLS 1.3 a sender learns late that its certificate was
+    /// refused. Docker's driver never reads, so it never learns it.
     pub fn refusal(&mut self) -> Option<String> {
         let Socket::Tls(stream) = &mut self.socket else { return None };
         stream.sock.set_nonblocking(true).ok()?;
         heard(stream).err().flatten()
     }
 
-    /// Ends the connection and waits until the relay has ended it too: why, where it has said so.
+    /// Ends the connection, waits until the relay has ended it too, and returns the relay's reason if it sent one.
     pub fn finish_and_hear(mut self) -> Option<String> {
         let _ = self.end();
         let Socket::Tls(stream) = &mut self.socket else { return None };
-        // What fails here has ended already, and may have been told why.
+        // If this fails, the connection has ended already, perhaps with a reason.
         let _ = stream.sock.shutdown(Shutdown::Write);
         loop {
             match heard(stream) {
@@ -172,7 +172,8 @@ impl Connection {
     }
 }
 
-/// Reads once what a relay says, which is nothing but the end: how much, or why it has refused us.
+/// Reads once from the relay, which sends nothing but the end of the connection. Returns the number of bytes, or the reason
+/// of a refusal.
 fn heard(stream: &mut BlockingStream) -> Result<usize, Option<String>> {
     let read = stream.conn.read_tls(&mut stream.sock).map_err(|_| None)?;
     match stream.conn.process_new_packets() {
@@ -188,7 +189,7 @@ fn tcp(to: &SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Keeps a sender to a rate, in messages a second, from the moment of its creation.
+/// Keeps a sender to a rate, in messages a second, from its creation on.
 pub struct Pacer {
     start: Instant,
     rate: f64,
@@ -199,7 +200,7 @@ impl Pacer {
         Self { start: Instant::now(), rate }
     }
 
-    /// Is a sender that has sent `done` messages ahead of its rate?
+    /// Is a sender ahead of its rate after `done` messages?
     pub fn is_ahead(&self, done: u32) -> bool {
         let due = self.start + Duration::from_secs_f64(f64::from(done) / self.rate);
         due.saturating_duration_since(Instant::now()) > BURST_INTERVAL
@@ -210,7 +211,7 @@ impl Pacer {
     }
 }
 
-/// A message in Docker's format `rfc5424micro`. The driver frames messages by octet counting over TLS, and by newlines elsewhere.
+/// A message in Docker's format `rfc5424micro`. The driver uses octet counting over TLS, and newlines elsewhere.
 pub fn rfc5424micro(to: &RelayAddress, now: DateTime<Utc>, host: &str, tag: &str, text: &str) -> Vec<u8> {
     let (year, month, day, micros) = (now.year(), now.month(), now.day(), now.timestamp_subsec_micros());
     let (hour, minute, second) = (now.hour(), now.minute(), now.second());
@@ -224,7 +225,7 @@ pub fn rfc5424micro(to: &RelayAddress, now: DateTime<Utc>, host: &str, tag: &str
     }
 }
 
-/// The process ID of dockerd, which the driver puts into each message.
+/// The process ID of dockerd, which is in each message of the driver.
 pub const DOCKERD_PID: u32 = 4711;
 
 #[cfg(test)]
@@ -237,7 +238,7 @@ mod tests {
     use crate::cli::certs;
     use crate::config::ServerTls;
 
-    /// A relay takes one message by TLS and then resets the connection. The next write must fail.
+    /// A relay reads one message over TLS, then resets the connection. The next write must fail.
     #[test]
     fn a_broken_connection_is_noticed_by_the_write_that_meets_it() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -259,7 +260,7 @@ mod tests {
             let connection = rustls::ServerConnection::new(config).expect("a connection");
             let mut stream = rustls::StreamOwned::new(connection, socket);
             stream.read_exact(&mut [0; 5]).expect("a message");
-            // Without a linger time it is reset at once.
+            // A linger time of zero makes the close a reset.
             socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO)).expect("a socket");
         });
         let files = ClientTls { ca: Some(dir.path().join("ca.pem")), ..ClientTls::default() };
@@ -269,7 +270,7 @@ mod tests {
         let mut send = |message: &[u8]| connection.send(message).and_then(|()| connection.flush());
         send(b"first").expect("taken");
         relay.join().expect("it took it");
-        // Until the reset has arrived.
+        // Waits for the reset.
         while matches!(reset.read(&mut [0; 1024]), Ok(1..)) {}
         send(b"second").expect_err("nobody took it");
     }

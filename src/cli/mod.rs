@@ -1,5 +1,5 @@
-//! The command line: a file or folder for each command, and what the commands share: arguments, exit codes, printing. `log_driver` and
-//! `frame_receiver` are the two ends of a chain of relays, for `demo` and `probe`.
+//! The command line: a file or folder for each command, and shared code for arguments, exit codes and printing. `log_driver`
+//! and `frame_receiver` are the two ends of a chain of relays, for `demo` and `probe`.
 
 mod certs;
 mod check;
@@ -29,13 +29,13 @@ use crate::log::last_words as complain;
 /// For the fuzz target.
 pub use explain::properties::{any_bytes as any_message, any_bytes_of_others as any_message_of_others};
 
-/// Exit codes, as sysexits.h names them.
+/// Exit codes, with their names in sysexits.h.
 mod exit {
-    /// A check failed: `demo` lost a message, `health` found a sick relay.
+    /// A check failed: `demo` lost a message, or `health` found that the relay is not ready.
     pub const FAILED: u8 = 1;
     /// EX_USAGE: the command line cannot be understood.
     pub const USAGE: u8 = 64;
-    /// EX_CONFIG: a config, certificate, address or spool that cannot be used.
+    /// EX_CONFIG: a config, certificate, address or spool cannot be used.
     pub const CONFIG: u8 = 78;
 }
 
@@ -88,12 +88,12 @@ impl Failure {
     }
 }
 
-/// The command line, from which manuals and completions are made.
+/// The command line, for manuals and completions.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs the command that the arguments name.
+/// Runs the command that is given in the arguments.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     memory::keep_private();
     let arguments = match Arguments::try_parse_from(with_default_command(arguments)) {
@@ -141,7 +141,7 @@ fn with_default_command(arguments: impl Iterator<Item = OsString>) -> Vec<OsStri
     arguments
 }
 
-/// Puts clap's error and tip into one line, without the usage behind them.
+/// Puts clap's error and tip on one line, without the usage.
 fn in_one_line(complaint: &str) -> String {
     let told = complaint
         .lines()
@@ -159,14 +159,14 @@ fn load(overrides: &Overrides) -> Result<Config, Failure> {
     })
 }
 
-/// Reads the overrides from the environment, for a command that does not have their flags.
+/// Reads the overrides from the environment, for a command without their flags.
 fn variables() -> Result<Overrides, Failure> {
     let command = Overrides::augment_args(clap::Command::new("logferry"));
     let found = command.try_get_matches_from(["logferry"]).and_then(|found| Overrides::from_arg_matches(&found));
     found.map_err(|error| Failure::usage(in_one_line(&error.render().to_string())))
 }
 
-/// A warning for each variable whose name is nearly that of an override. Other names with our prefix are ignored, because orchestrators
+/// Warnings of variables with nearly the name of an override. Other names with our prefix are ignored, because orchestrators
 /// set such variables for a service called `logferry`.
 fn misspelt_variables() -> Vec<String> {
     let command = Overrides::augment_args(clap::Command::new("logferry"));
@@ -181,7 +181,7 @@ fn misspelt_variables() -> Vec<String> {
         .collect()
 }
 
-/// Prints to stdout. A closed pipe (`| head`) is no failure.
+/// Prints to stdout. A closed pipe (`| head`) is not an error.
 fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_ref()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -192,7 +192,8 @@ fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    // One thread for everything but datagrams and the disk: a second costs memory and buys nothing at these rates.
+    // One thread for everything except datagrams and the disk. A second thread would cost memory, and bring nothing at these
+    // rates.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,14 +1,14 @@
-//! The progress of long work, on stderr: a bar that changes on a terminal, elsewhere a line every few seconds.
+//! The progress of long work, on stderr: a bar on a terminal, otherwise a line every few seconds.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// The time between two lines where stderr is no terminal. Work that takes less says nothing there.
+/// The time between two lines if stderr is no terminal. Shorter work prints none.
 const LINE_EVERY: Duration = Duration::from_secs(3);
-/// The time between two changes of the bar.
+/// The time between two updates of the bar.
 const BAR_EVERY: Duration = Duration::from_millis(100);
-/// Characters of a bar.
+/// The width of the bar, in characters.
 const WIDTH: u64 = 24;
 const CLEAR: &str = "\r\x1b[K";
 
@@ -23,7 +23,7 @@ impl Progress {
         Self { is_terminal: stderr().is_terminal(), shown: Instant::now() }
     }
 
-    /// Shows how much of the work is done, with `says` behind it, unless that was shown a moment ago.
+    /// Shows the progress, followed by `says`, unless it was shown a moment ago.
     pub fn show(&mut self, done: u64, total: u64, says: impl Display) {
         let every = if self.is_terminal { BAR_EVERY } else { LINE_EVERY };
         if self.shown.elapsed() < every {
@@ -32,7 +32,7 @@ impl Progress {
         self.shown = Instant::now();
         let percent = percent(done, total);
         let mut stderr = stderr().lock();
-        // Nobody to read it is no reason to stop the work.
+        // The work continues if stderr is closed.
         let _ = match self.is_terminal {
             true => write!(stderr, "{CLEAR}{} {percent:>3} %  {says}", bar(done, total)),
             false => writeln!(stderr, "{percent} %  {says}"),
@@ -45,7 +45,7 @@ impl Progress {
         let _ = writeln!(stderr(), "{text}");
     }
 
-    /// Takes the bar away, for what is printed next.
+    /// Clears the bar, before other output.
     pub fn clear(&self) {
         if self.is_terminal {
             let _ = write!(stderr(), "{CLEAR}");

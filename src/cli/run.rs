@@ -17,10 +17,10 @@ use crate::metrics::Metrics;
 use crate::relay::Relay;
 use crate::tasks::{spawn, spawn_blocking};
 
-/// When it is said that a configuration is still being read.
+/// How long reading a configuration may take before a warning.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// How long writing the last words may take when the process ends at once.
+/// How long writing the last words may take if the process ends at once.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub fn run(overrides: &Overrides) -> Result<(), Failure> {
@@ -33,14 +33,15 @@ pub fn run(overrides: &Overrides) -> Result<(), Failure> {
     let runtime = runtime()?;
     let (stop, changed, _file_too_large) = {
         let _inside = runtime.enter();
-        // Handled by nobody, so that the limit (`ulimit -f`) is an error of a write, as a full disk is, and not the end.
+        // With a handler for SIGXFSZ, a write beyond the limit of `ulimit -f` fails, like a write to a full disk, and does
+        // not end the process.
         let file_too_large = handler(SignalKind::from_raw(SIGXFSZ))?;
         (stop_signal()?, reloads(overrides.clone().again())?, file_too_large)
     };
-    // Every socket is bound: whoever waits for us may log from here on.
+    // All sockets are bound, so that senders that wait for the relay may start.
     tell_service_manager(NotifyState::Ready);
     runtime.block_on(relay.run(Box::pin(stop), changed)).map_err(|error| Failure::config(&error))?;
-    // Pool threads may hang on a dead disk or a stuck pipe; they must not keep the process.
+    // Pool threads may hang on a dead disk or a stuck pipe. They must not keep the process alive.
     runtime.shutdown_background();
     Ok(())
 }
@@ -57,7 +58,7 @@ fn tell_service_manager(state: NotifyState) {
     }
 }
 
-/// Reads the configuration again at each SIGHUP. Not on the runtime's thread: its disk may hang.
+/// Reads the configuration again at each SIGHUP, on another thread, because its disk may hang.
 fn reloads(overrides: Overrides) -> Result<mpsc::Receiver<Result<Config, ConfigErrors>>, Failure> {
     let mut hangup = handler(SignalKind::hangup())?;
     let (changed, configs) = mpsc::channel(1);
@@ -85,7 +86,7 @@ fn handler(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::failed(format!("cannot handle signals: {error}")))
 }
 
-/// A future that ends at the first SIGTERM or SIGINT. As PID 1 of a container the process would otherwise ignore both.
+/// A future that ends at the first SIGTERM or SIGINT. Without handlers, a process with PID 1 ignores both signals.
 fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     Ok(async move {
@@ -97,7 +98,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
                 LAST_WORDS_TIMEOUT,
                 "second signal: ending at once; what is not delivered stays in the spool",
             );
-            // 128 + SIGTERM, as a shell would report it.
+            // The exit code of a shell for SIGTERM: 128 + 15.
             std::process::exit(143);
         });
     })

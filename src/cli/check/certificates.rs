@@ -13,7 +13,7 @@ use crate::config::{self, Listen};
 use crate::forward;
 use crate::tls;
 
-/// A certificate that expires within so many days is a warning.
+/// A certificate that expires within this many days causes a warning.
 const EXPIRY_WARNING_DAYS: i64 = 30;
 /// The permission of all users to read a file.
 const WORLD_READABLE: u32 = 0o004;
@@ -75,7 +75,7 @@ pub fn of_forward(settings: &config::Forward, report: &mut Report) {
     ca.into_iter().for_each(|ca| check_ca(&owner, ca, report));
 }
 
-/// Checks a certificate of the relay's own. An unreadable file has been reported before.
+/// Checks a certificate of the relay. An unreadable file has been reported before.
 fn check_identity(owner: &str, cert: &Path, key: &Path, role: tls::Role, ca: Option<&Path>, report: &mut Report) {
     let Ok(chain) = tls::chain(cert) else { return };
     let Some(facts) = facts(owner, cert, &chain, report) else { return };
@@ -109,7 +109,7 @@ fn check_identity(owner: &str, cert: &Path, key: &Path, role: tls::Role, ca: Opt
     check_key(owner, key, report);
 }
 
-/// Checks that a certificate leads to one of these CAs, if the certificate names one as its issuer. The other side may use other CAs.
+/// Checks that a certificate leads to one of these CAs, if it names one as its issuer. The other side may use other CAs.
 fn check_way_to_ca(
     owner: &str,
     (cert, chain, facts): (&Path, &[CertificateDer<'_>], &[Facts]),
@@ -195,7 +195,7 @@ fn displayed(facts: &Facts) -> String {
     format!("`{}`, for {names}, until {}, signed by `{}`", facts.subject, facts.not_after.date_naive(), facts.issuer)
 }
 
-/// A mounted secret is for everybody in its container, and nobody else is there.
+/// Warns of a key that all users can read. A mounted secret is readable for all users of its container, which is intended.
 fn check_key(owner: &str, path: &Path, report: &mut Report) {
     let Ok(found) = fs::metadata(path) else { return };
     let mode = found.permissions().mode() & 0o777;
@@ -204,7 +204,8 @@ fn check_key(owner: &str, path: &Path, report: &mut Report) {
     }
 }
 
-/// Docker's and Podman's place for secrets, or one of Kubernetes' directories, which are links to `..2026_11_21_…`.
+/// Is the file in Docker's and Podman's directory for secrets, or in one of Kubernetes' directories, which are links to
+/// `..2026_11_21_…`?
 fn is_mounted_secret(path: &Path) -> bool {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let hidden = |part: Component<'_>| part.as_os_str().to_str().is_some_and(|name| name.starts_with(".."));

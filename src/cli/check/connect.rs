@@ -1,4 +1,4 @@
-//! Tries whether the collectors can be reached, all of them at once, as a relay would.
+//! Tests whether the collectors can be reached, all of them at once, as a relay would connect.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::config::Config;
 use crate::forward::{self, Attempt, Resolver, attempt};
 use crate::sorted::sort_by_key;
 
-/// Tries each endpoint of each target. A target that cannot be reached at all is a problem.
+/// Tries each endpoint of each target. A target without any reachable endpoint is a problem.
 pub fn try_collectors(config: &Config, report: &mut Report) -> Result<(), Failure> {
     let found = runtime()?.block_on(async {
         let mut running = JoinSet::new();
         for (number, settings) in config.forward.iter().enumerate() {
-            // Certificates that cannot be used have been reported.
+            // Unusable certificates have been reported.
             let Ok(connector) = forward::tls_connector(settings) else { continue };
             for (at, target) in settings.to.iter().enumerate() {
                 let resolver = Resolver::new(config.resolve.clone());

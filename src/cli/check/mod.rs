@@ -1,8 +1,8 @@
-//! `logferry check`: checks a config. It reports every problem at once, reads the certificates, resolves the names and looks at the machine;
-//! if it is asked to, it prints the effective settings first, and tries whether the collectors can be reached.
+//! `logferry check`: checks a config. It reports all problems at once, reads the certificates, resolves the names and checks
+//! the machine. With flags it prints the effective settings first, and tests whether the collectors can be reached.
 //!
-//! A problem keeps a relay from starting or from being of use. With a warning the relay starts, but its operator should know. Each text
-//! names a remedy. The command binds and writes nothing, and connects only when it is asked to.
+//! A problem keeps a relay from starting or from working. With a warning the relay starts, but its operator should know. Each
+//! text names a remedy. The command binds and writes nothing, and connects only if a flag asks for it.
 
 mod certificates;
 mod connect;
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut report = Report::default();
     match Config::load(&arguments.overrides) {
         Ok(config) => {
-            // First, so that on a terminal what was found stands at the end.
+            // The settings come first, so that the findings are last on a terminal.
             if arguments.print {
                 print(format!("# the effective settings, defaults filled in\n{}", config.to_toml()))?;
             }
@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     report.end()
 }
 
-/// Checks everything that a config names, in the order of its sections.
+/// Checks everything that a config refers to, in the order of its sections.
 fn check_all(config: &Config, report: &mut Report) -> Result<(), Failure> {
     if let Some(says) = relay::container_hostname(config) {
         report.warning(says);
@@ -94,7 +94,7 @@ fn check_listener(listener: &Listen, report: &mut Report) {
     if address.is_udp() {
         match listen::grantable_receive_buffer(listener.receive_buffer) {
             Ok(granted) => match listen::small_receive_buffer(granted) {
-                // A small one that was asked for is no warning. The kernel doubles what was asked for.
+                // A small buffer causes no warning if the config asks for it. The kernel doubles the requested size.
                 Some(says) if granted < 2 * listener.receive_buffer => {
                     report.warning(format!("listen {address}: {says}"))
                 }
@@ -162,7 +162,7 @@ impl Report {
                 tell(format_args!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")))
             }
         }
-        // Everything has been printed.
+        // All messages have been printed.
         if self.problems == 0 { Ok(()) } else { Err(Failure { code: exit::CONFIG, says: String::new() }) }
     }
 }

@@ -1,4 +1,4 @@
-//! Resolves the forwards' names, and warns of plain text to public addresses.
+//! Resolves the names of forwards, and warns of plain text to public addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use crate::config::{self, Destination, ForwardAddress, Host, HostPort, ListenAdd
 use crate::forward::{Endpoint, Patience, Resolver};
 use crate::loops::own_listener;
 
-/// Resolves the names of a forward. An unresolvable name is a warning: a relay would start and ask again.
+/// Resolves the names of a forward. An unresolvable name causes only a warning, because a relay starts and asks again.
 pub fn look_up(
     resolve: &config::Resolve,
     settings: &config::Forward,
@@ -68,7 +68,7 @@ fn warn_of_loop(
     }
 }
 
-/// The address of an endpoint; for a service record also host and port, which are not in the config.
+/// The address of an endpoint. An SRV record also shows the host and the port, which are not in the config.
 fn displayed(endpoint: &Endpoint, to: &Destination) -> String {
     match to {
         Destination::Host(_) => endpoint.peer.ip().to_string(),
@@ -78,7 +78,7 @@ fn displayed(endpoint: &Endpoint, to: &Destination) -> String {
     }
 }
 
-/// Is the address public? Those of RFC 1918, RFC 6598 (carriers, and most VPNs), RFC 4193 and link-local ones are not.
+/// Is the address public? Addresses of RFC 1918, RFC 6598 (carriers, and most VPNs), RFC 4193 and link-local addresses are not.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),

@@ -16,7 +16,7 @@ pub fn of_listener(address: &ListenAddress, report: &mut Report) {
     let Some(path) = address.path() else { return };
     let dir = path.parent().unwrap_or(path);
     let trouble = match fs::symlink_metadata(path) {
-        // Of the relay that runs, or of systemd, which may make it where the relay may not.
+        // The socket belongs to a running relay, or to systemd, which can create sockets where the relay cannot.
         Ok(found) if found.file_type().is_socket() => None,
         Ok(_) => Some("there is a file of this name, and it is no socket; move it away".to_owned()),
         Err(_) => match fs::metadata(dir) {
@@ -44,11 +44,11 @@ pub fn of_forward(settings: &config::Forward, report: &mut Report) {
 }
 
 fn trouble_with_file(template: &Path) -> Option<String> {
-    // Up to the first name that comes from a message.
+    // The part before the first name with a field of a message.
     let has_field = |name: &std::ffi::OsStr| name.to_string_lossy().contains('{');
     let known: PathBuf = template.components().take_while(|name| !has_field(name.as_os_str())).collect();
     if known == template && known.exists() {
-        // Whose directory it is in does not matter then: it may be a pipe, or /dev/null.
+        // The directory does not matter if the file exists: it may be a pipe, or /dev/null.
         return if known.is_dir() { Some(format!("{} is a directory", known.display())) } else { refused(&known) };
     }
     let dir = if known == template { known.parent()? } else { &known };
@@ -66,7 +66,7 @@ fn trouble_in(dir: &Path) -> Option<String> {
 /// Why this user may not write to a file, or into a directory.
 pub fn refusal(path: &Path) -> Option<Errno> {
     let wanted = if path.is_dir() { AccessFlags::W_OK | AccessFlags::X_OK } else { AccessFlags::W_OK };
-    // One that has gone between two looks is nobody's problem.
+    // A file that has disappeared between two looks is no problem.
     eaccess(path, wanted).err().filter(|error| *error != Errno::ENOENT)
 }
 

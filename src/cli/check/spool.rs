@@ -1,5 +1,5 @@
-//! Checks the spool's directory: may this user write there, is there room, which file system is it? The check creates and locks nothing,
-//! because a relay may be using the directory.
+//! Checks the spool's directory: whether this user can write there, the free space, and the file system. The check creates
+//! and locks nothing, because a relay may be using the directory.
 
 use std::fs;
 use std::io;
@@ -37,7 +37,7 @@ pub fn check(settings: &config::Spool, report: &mut Report) {
             return report.problem(format!("spool: {} is no directory; name another as `dir`", dir.display()));
         }
         Ok(_) => dir.as_path(),
-        // It would be made, where the first directory that is there lets us.
+        // The relay creates the directory, if the lowest existing directory above it is writable.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             report.note(format!("spool: {} is not there yet; a relay makes it", dir.display()));
             dir.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("."))
@@ -50,7 +50,7 @@ pub fn check(settings: &config::Spool, report: &mut Report) {
     }
 }
 
-/// May this user write into the directory, and to the files that a relay of another user may have left there?
+/// Can this user write to the directory, and to files in it that a relay of another user has left?
 fn may_write(dir: &Path, there: &Path, report: &mut Report) -> bool {
     let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut all = iter::once(there.to_owned()).chain(files.filter(|path| path.is_file()));
@@ -85,10 +85,10 @@ fn check_kind(dir: &Path, there: &Path, report: &mut Report) {
 fn check_room(settings: &config::Spool, there: &Path, report: &mut Report) {
     let Ok(found) = statvfs(there) else { return };
     let free = found.blocks_available().saturating_mul(found.fragment_size());
-    // What is spooled already has its room.
+    // The space of spooled lines counts as free.
     let room = free.saturating_add(spooled(&settings.dir));
     let dir = settings.dir.display();
-    // In whole units, of which there are some.
+    // In whole MiB, or in GiB from 10 GiB on.
     let unit = if room >> 30 < 10 { 20 } else { 30 };
     let displayed = config::displayed_size(room >> unit << unit);
     if room < MIN_SPOOL_SIZE.as_u64() {

@@ -45,7 +45,7 @@ impl ArrivalCounts {
         self.duplicated.load(Ordering::Relaxed)
     }
 
-    /// Counts messages whose text, image, name or ID is not as it was sent.
+    /// The number of messages whose text, image, name or ID differs from what was sent.
     pub fn damaged(&self) -> usize {
         self.damaged.load(Ordering::Relaxed)
     }
@@ -62,7 +62,7 @@ impl ArrivalCounts {
     }
 }
 
-/// Reads the number of a message, which stands at the end of its text.
+/// Reads the number at the end of a message's text.
 fn number_of(record: &Record<'_>) -> Option<usize> {
     let text = std::str::from_utf8(record.message?).ok()?;
     text.rsplit(' ').next()?.parse().ok()

@@ -1,5 +1,6 @@
 //! `logferry demo`: a real relay between senders and two collectors, all on loopback. The collector's name moves from one
-//! collector to the other while messages flow. At the end the demo compares the messages that arrived with those that were sent.
+//! collector to the other while messages flow. At the end the demo compares the messages that arrived with the messages that
+//! were sent.
 
 mod collector;
 mod name_server;
@@ -26,13 +27,13 @@ use collector::{ArrivalCounts, Collector};
 use name_server::NameServer;
 use sender::Senders;
 
-/// The name the relay forwards to. `.test` never exists outside (RFC 6761).
+/// The name that the relay forwards to. `.test` does not exist in public DNS (RFC 6761).
 const NAME: &str = "collector.test";
 const OLD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const NEW: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// When no message arrives for so long after the last one was sent, the demo counts missing messages as lost.
+/// If no message arrives for this long after the last one was sent, missing messages count as lost.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
@@ -153,7 +154,7 @@ fn config(dir: &Path, nameserver: SocketAddr, port: u16) -> Result<Config, DemoE
     Ok(Config::parse(None, &text, &Overrides::default(), &|_| None)?)
 }
 
-/// A relay on its own thread, which stands for a process of its own.
+/// A relay on a thread of its own, in place of a process.
 struct RelayThread {
     relay_addresses: Vec<RelayAddress>,
     stop: oneshot::Sender<()>,
@@ -221,14 +222,15 @@ impl Outcome {
 struct ScratchDir(PathBuf);
 
 impl ScratchDir {
-    /// Our image has no /tmp, and its spool is a volume that its user may write to.
+    /// Logferry's image has no /tmp. Its spool is a volume that its user can write to.
     fn new() -> Result<Self, String> {
         Self::in_first_of(&[&std::env::temp_dir(), Path::new(DEFAULT_SPOOL_DIR)])
     }
 
-    /// Makes the directory in the first of `parents` where that is possible.
+    /// Creates the directory in the first of `parents` that allows it.
     fn in_first_of(parents: &[&Path]) -> Result<Self, String> {
-        // In a container each demo has the same process id, and one that was interrupted leaves its directory.
+        // A process ID is no unique name: in containers it is always the same, and an interrupted demo leaves its directory
+        // behind.
         let number = RandomState::new().build_hasher().finish();
         let name = format!("logferry-demo-{number:016x}");
         let mut failures = Vec::new();
@@ -241,8 +243,8 @@ impl ScratchDir {
         Err(format!("no directory for its files (set TMPDIR to one that can be written): {}", failures.join("; ")))
     }
 
-    /// Makes the directory. One that exists is refused: other users may write to its parent, so an existing directory or link may
-    /// be theirs.
+    /// Creates the directory. An existing directory or link is refused, because other users may be able to write to the
+    /// parent, and it may be theirs.
     fn at(dir: PathBuf) -> Result<Self, String> {
         std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| cannot_make(&dir, &error))?;
         Ok(Self(dir))

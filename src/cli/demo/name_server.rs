@@ -1,5 +1,5 @@
-//! The demo's name server: one name, one IPv4 address that can be changed, a TTL of one second. It speaks as much of RFC 1035
-//! as the demo needs.
+//! The demo's name server: one name, one IPv4 address that can change, a TTL of one second. It implements only the parts of
+//! RFC 1035 that the demo needs.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,7 +13,7 @@ const TYPE_A: [u8; 2] = [0, 1];
 const FLAGS_OK: [u8; 2] = [0x81, 0x80];
 const FLAGS_NXDOMAIN: [u8; 2] = [0x81, 0x83];
 
-/// A name server on a thread.
+/// A name server on a thread of its own.
 pub struct NameServer {
     address: SocketAddr,
     points_to: Arc<AtomicU32>,
@@ -58,7 +58,7 @@ fn wire_name(name: &str) -> Vec<u8> {
     wire
 }
 
-/// Answers a query. `None` stands for a query that cannot be read.
+/// Answers a query. `None`: the query cannot be parsed.
 fn answer(query: &[u8], wanted: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
     let id = query.get(..2)?;
     let question = query.get(HEADER..)?;
@@ -73,7 +73,7 @@ fn answer(query: &[u8], wanted: &[u8], address: Ipv4Addr) -> Option<Vec<u8>> {
     reply.extend_from_slice(&[0, 1, 0, u8::from(answers), 0, 0, 0, 0]);
     reply.extend_from_slice(question);
     if answers {
-        // A pointer to the question's name, type A, class IN, TTL 1 s, four bytes.
+        // A pointer to the question's name, type A, class IN, TTL 1 s, four bytes of data.
         reply.extend_from_slice(&[0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
         reply.extend_from_slice(&address.octets());
     }

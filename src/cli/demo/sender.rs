@@ -1,5 +1,5 @@
-//! The demo's senders: they send, by UDP, TCP and TLS and at a steady rate, the messages that Docker's driver would send for a
-//! few containers.
+//! The demo's senders: they send the messages that Docker's driver would send for a few containers, by UDP, TCP and TLS, at a
+//! steady rate.
 
 use std::io;
 use std::path::Path;
@@ -45,7 +45,7 @@ impl Senders {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for the threads, and returns how many messages they sent.
+    /// Waits for the threads, and returns the number of messages they sent.
     pub fn join(self) -> Result<usize, DemoError> {
         for thread in self.threads {
             thread.join().map_err(|_| "a sender panicked")??;
@@ -87,7 +87,7 @@ fn send(
     connection.finish()
 }
 
-/// Formats a message: UDP has Docker's default format, TCP `rfc3164`, TLS `rfc5424micro` with octet counting.
+/// Formats a message. UDP uses Docker's default format, TCP `rfc3164`, TLS `rfc5424micro` with octet counting.
 fn docker_message(to: &RelayAddress, number: usize) -> Vec<u8> {
     let (name, id) = container(number);
     let tag = format!("{IMAGE}/{name}/{id}");

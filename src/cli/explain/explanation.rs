@@ -1,4 +1,4 @@
-//! The explanation of a message, as data. The text for people and the JSON for programs are both made from it; the fields'
+//! The explanation of a message, as data. It is the source of the text for people and of the JSON for programs. The fields'
 //! names, in this order, are the keys of the JSON, which docs/commands.md lists.
 
 use std::collections::HashMap;
@@ -23,18 +23,18 @@ use crate::record::{
 };
 use crate::shape::{self, Shaped, Tally, Trace};
 
-/// What is found in the input.
+/// A message or a refusal that was found in the input.
 pub enum Finding {
     Message(Box<Explanation>),
     Refused(RefusedInput),
 }
 
-/// What a relay refuses.
+/// Input that a relay refuses.
 #[derive(Serialize)]
 pub struct RefusedInput {
-    /// Its place in the input, among the messages.
+    /// The number of the refusal, counted with the messages.
     pub number: usize,
-    /// The `reason` of logferry_listen_refused_total.
+    /// The `reason` label of logferry_listen_refused_total.
     pub refused: &'static str,
     pub because: String,
 }
@@ -46,16 +46,17 @@ pub enum Understood {
     Other(ReadAs),
 }
 
-/// What a relay makes of one message.
+/// The explanation of one message.
 #[derive(Serialize)]
 pub struct Explanation {
     /// The number of the message in the input, from 1.
     pub number: usize,
-    /// The length of the message, without its octet count or newline. Syslog's alone: others have no frame for each message.
+    /// The length of the message, without its octet count or newline. Only syslog has a frame for each message.
     pub bytes: Option<usize>,
     #[serde(serialize_with = "serialize_found_by")]
     pub framing: Option<FoundBy>,
-    /// Is only the start of the message there, because it is longer than `max-frame` or the input ended too early?
+    /// Is only the start of the message there, because the message is longer than `max-frame`, or because the input ended too
+    /// early?
     pub cut: bool,
     pub received: String,
     pub input: Option<ByteString>,
@@ -69,7 +70,7 @@ pub struct Explanation {
     pub host: ByteString,
     /// The tag as the sender wrote it.
     pub tag: Option<ByteString>,
-    /// Does the tag of a container fit a template? `None`: it is no container's.
+    /// Does the tag of a container fit a template? `None`: the sender is no container.
     pub tag_fits: Option<bool>,
     pub app_name: ByteString,
     pub proc_id: ByteString,
@@ -77,10 +78,10 @@ pub struct Explanation {
     pub image_name: Option<ByteString>,
     pub container_name: Option<ByteString>,
     pub container_id: Option<ByteString>,
-    /// The structured data as it stands in the line.
+    /// The structured data as in the line.
     pub structured_data: ByteString,
     pub fields: Vec<FieldExplanation>,
-    /// The number of fields that are beyond the bounds of a line.
+    /// The number of fields that exceed the limits of a line.
     pub fields_left_out: u32,
     pub message: ByteString,
     /// The line that a relay would spool.
@@ -89,54 +90,54 @@ pub struct Explanation {
     pub escaped: Vec<&'static str>,
     /// The `[[drop]]` rule that matches the message. A dropped message goes to no forward.
     pub dropped_by: Option<String>,
-    /// The `[[sample]]` rule that matches the message: of such messages one of so many is kept.
+    /// The `[[sample]]` rule that matches the message. Of such messages only one in `one-of` is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampled_by: Option<String>,
-    /// Has a `[[mask]]` at intake hidden something of the message?
+    /// Has a `[[mask]]` at intake hidden a part of the message?
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
-    /// The number of the message of which this one becomes a line (`multiline`). It goes nowhere by itself.
+    /// The number of the message that this one continues (`multiline`). This one is not sent by itself.
     pub joined_to: Option<usize>,
-    /// What each forward did to the message, also those that filter it.
+    /// The steps of each forward, including forwards that filter the message.
     pub steps: Vec<StepsExplanation>,
     pub forwards: Vec<ForwardOutput>,
     /// The forwards whose `match` does not match the message.
     pub filtered_by: Vec<String>,
-    /// The old key of `filtered_by`, for one version.
+    /// The old key of `filtered_by`, kept for one version.
     pub unwanted_by: Vec<String>,
     #[serde(skip)]
     pub priority: u8,
 }
 
-/// What becomes of a line.
+/// The result for a line: the rules that match, the steps and the outputs.
 pub struct Destiny {
     pub dropped_by: Option<String>,
-    /// The `[[sample]]` rule of which it is one of many.
+    /// The `[[sample]]` rule that matches the line.
     sampled_by: Option<String>,
-    /// The line without what must never be in the spool; `None`: it has nothing of that.
+    /// The line after the masks at intake; `None`: they hide nothing.
     hidden: Option<Vec<u8>>,
     pub steps: Vec<StepsExplanation>,
     pub forwards: Vec<ForwardOutput>,
 }
 
-/// The bytes that one target of a forward would be sent.
+/// The bytes for one target of a forward.
 #[derive(Serialize)]
 pub struct ForwardOutput {
     pub forward: String,
     pub to: String,
     pub format: String,
-    /// `None`: the transport keeps messages apart (a datagram, a RELP frame).
+    /// `None`: the protocol separates messages (a datagram, a RELP frame).
     #[serde(serialize_with = "serialize_optional_framing")]
     pub framing: Option<Framing>,
     pub bytes: usize,
     pub output: ByteString,
     pub escaped: Vec<&'static str>,
-    /// What carries it, where nothing divides a stream.
+    /// The carrier of the message if there is no framing.
     #[serde(skip)]
     pub within: String,
 }
 
-/// ByteString that are most often text. JSON has text as it is, and other bytes escaped as in `format = "json"`.
+/// Bytes that are usually text. In JSON, text is written as it is, and other bytes are escaped as in `format = "json"`.
 pub struct ByteString(pub Vec<u8>);
 
 impl ByteString {
@@ -154,9 +155,9 @@ impl Serialize for ByteString {
     }
 }
 
-/// A message as it came, and what is known of it beside its line.
+/// A message as it was received, with data that its line does not have.
 struct Came<'f> {
-    /// Of syslog alone.
+    /// The frame; only for syslog.
     frame: Option<(&'f Frame<'f>, FoundBy)>,
     cut: bool,
     received: UnixMicros,
@@ -180,21 +181,21 @@ pub struct Explainer<'c> {
     peer: Option<IpAddr>,
     local: Arc<LocalAddresses>,
     config: &'c Config,
-    /// Hides what must never be in the spool.
+    /// The masks at intake.
     masks: Option<shape::Shape>,
-    /// Each message is kept, whatever `[[sample]]` says.
+    /// Whether every message is kept, whatever `[[sample]]` says: RELP's messages are.
     keeps_all: bool,
     count: usize,
-    /// Which lines become part of the message before them.
+    /// Which lines continue the message before them.
     multiline: Multiline,
     is_datagram: bool,
-    /// The last message with a header like this one's, and the last message of all.
+    /// The last message with each header, and the last message of all.
     begun: HashMap<Vec<u8>, usize>,
     last: Option<usize>,
 }
 
 impl<'c> Explainer<'c> {
-    /// `listener` receives the messages; `peer` has sent them, where that is to be known.
+    /// `listener` receives the messages. `peer` is the sender, if it is known.
     pub fn new(
         config: &'c Config,
         listener: Option<&config::Listen>,
@@ -224,7 +225,7 @@ impl<'c> Explainer<'c> {
         }
     }
 
-    /// Counts what was found so far.
+    /// The number of messages and refusals so far.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -235,7 +236,7 @@ impl<'c> Explainer<'c> {
         let mut line = Vec::new();
         self.translator().translate(frame, &mut line);
         let Record { timestamp, app_name, tag, container, .. } = &reading.record;
-        // In RFC 5424 it is APP-NAME.
+        // In RFC 5424 the tag is APP-NAME.
         let app_name = || app_name.map(|field| field.said());
         let tag = tag.as_deref().or_else(|| app_name().filter(|_| reading.shape == Shape::Rfc5424));
         self.explain_line(Came {
@@ -269,13 +270,13 @@ impl<'c> Explainer<'c> {
         self.explain_line(came)
     }
 
-    /// What is no message.
+    /// Explains a refusal.
     pub fn refuse(&mut self, why: &Violation) -> RefusedInput {
         self.count += 1;
         RefusedInput { number: self.count, refused: why.name, because: why.why.to_string() }
     }
 
-    /// A new translator each time, so that no message depends on an earlier one.
+    /// A new translator, so that no message depends on an earlier one.
     fn translator(&self) -> Translator {
         let mut translator = Translator::new(self.settings.clone());
         translator.set_local(self.local.clone());
@@ -339,16 +340,16 @@ impl<'c> Explainer<'c> {
         explanation
     }
 
-    /// The line without what must never be in the spool; `None`: it has nothing of that.
+    /// The line after the masks at intake; `None`: they hide nothing.
     fn hidden(&self, line: &[u8]) -> Option<Vec<u8>> {
         let (mut hidden, mut tally) = (Vec::new(), Tally::default());
         let shaped = self.masks.as_ref()?.apply_to_all(line, &mut hidden, &mut tally);
         (shaped == Shaped::Changed).then_some(hidden)
     }
 
-    /// The message of which this one becomes a line, by what a listener would do with messages that follow one another at once.
+    /// The number of the message that this one continues. The result is that of a listener for messages in quick succession.
     fn joined_to(&mut self, came: &Came<'_>, record: &Record<'_>) -> Option<usize> {
-        // Of datagrams only those of containers are known to belong together.
+        // Of datagrams, only those of containers are known to belong together.
         if self.multiline == Multiline::Off || self.is_datagram && record.container.is_none() {
             return None;
         }
@@ -369,10 +370,10 @@ impl<'c> Explainer<'c> {
         joined
     }
 
-    /// What becomes of a line. One that is a part of another goes to no forward.
+    /// The result for a line. A line that continues another goes to no forward.
     fn destiny(&self, line: &[u8], is_whole: bool) -> Destiny {
         let record = Record::from_line(line, &self.settings.sd_id);
-        // It is asked before there is a line.
+        // `[[drop]]` and `[[sample]]` are applied before there is a line, when the peer is still known.
         let sent = Record { peer: record.peer.or(self.peer), ..record };
         let dropped_by = Rule::first_match(&self.config.drop, &sent).map(ToString::to_string);
         let mut samples = self.config.sample.iter().filter(|_| dropped_by.is_none() && !self.keeps_all);
@@ -386,7 +387,7 @@ impl<'c> Explainer<'c> {
         Destiny { dropped_by, sampled_by, steps, forwards: outputs, hidden }
     }
 
-    /// What becomes of a message and of its further lines, as one.
+    /// The result for a message that is joined with its further lines.
     pub fn destiny_of_joined(&self, first: &Explanation, further: &[&Explanation]) -> Destiny {
         let mut line = first.line.0.clone();
         for explanation in further {
@@ -396,7 +397,7 @@ impl<'c> Explainer<'c> {
         self.destiny(&line, true)
     }
 
-    /// What a forward does to a line.
+    /// The steps of a forward for a line.
     fn steps(&self, settings: &config::Forward, line: &[u8]) -> StepsExplanation {
         let (mut out, mut tally, mut trace) = (Vec::new(), Tally::default(), Trace::default());
         let shaped = shape(settings, &self.settings.sd_id).trace(line, &mut out, &mut tally, &mut trace);
@@ -406,7 +407,7 @@ impl<'c> Explainer<'c> {
         StepsExplanation::new(settings, trace, &tally, (shaped, out))
     }
 
-    /// The output of each target for the line that a forward sends.
+    /// The output for each target of a forward, for the line that it sends.
     fn outputs(&self, settings: &config::Forward, steps: &StepsExplanation) -> Vec<ForwardOutput> {
         let Some(line) = &steps.line else { return Vec::new() };
         let output = |target| {
@@ -428,7 +429,7 @@ impl<'c> Explainer<'c> {
 }
 
 impl Explanation {
-    /// The keys whose values are not text.
+    /// The keys whose values are not UTF-8.
     fn keys_without_text(&self) -> Vec<&'static str> {
         let fields = [
             ("input", self.input.as_ref()),
@@ -488,7 +489,7 @@ fn origin_reason(origin: StampOrigin) -> String {
     }
 }
 
-/// How far a stamp is from when its message was read.
+/// The time between a timestamp and the receipt of its message.
 fn far(seconds: i64) -> String {
     let (number, unit) = match seconds.abs() {
         seconds @ 0..120 => (seconds, "second"),

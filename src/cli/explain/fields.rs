@@ -1,4 +1,4 @@
-//! Fields, each with its type.
+//! Fields with their types.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -10,7 +10,7 @@ use crate::record::{Fields, Value};
 #[derive(Serialize)]
 pub struct FieldExplanation {
     pub name: String,
-    /// As JSON calls it, but for text.
+    /// The type's name in JSON, or `text`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     pub value: FieldValue,
@@ -57,7 +57,7 @@ fn kind(json: &str) -> &'static str {
 }
 
 impl FieldValue {
-    /// As it is shown to a person.
+    /// The value for people.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => &text.0,

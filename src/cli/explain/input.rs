@@ -1,4 +1,4 @@
-//! How the input is read: as a sender of each protocol sends it, by the sessions and readers of the listeners.
+//! Reads the input as a sender of each protocol sends it, with the sessions and readers of the listeners.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub enum ReadAs {
 }
 
 impl ReadAs {
-    /// What senders of this protocol send.
+    /// The kind of input that senders of this protocol send.
     pub fn of(protocol: Protocol) -> Self {
         match protocol {
             Protocol::Syslog | Protocol::Relp => Self::Syslog,
@@ -42,7 +42,7 @@ impl ReadAs {
         }
     }
 
-    /// In JSON.
+    /// The name in JSON.
     pub fn keyword(self) -> &'static str {
         match self {
             Self::Syslog => "syslog",
@@ -54,7 +54,7 @@ impl ReadAs {
     }
 }
 
-/// What a listener would read.
+/// The input of a listener.
 pub struct Input<'i> {
     pub bytes: &'i [u8],
     pub limits: &'i Limits,
@@ -63,7 +63,7 @@ pub struct Input<'i> {
 }
 
 impl Input<'_> {
-    /// Calls `each` with what is found, in order.
+    /// Calls `each` with all findings, in order.
     pub fn read(&self, as_what: ReadAs, explainer: &mut Explainer<'_>, each: &mut dyn FnMut(Finding)) {
         let mut to = Findings { as_what, received: self.received, explainer, each, has_refused: false };
         match as_what {
@@ -76,7 +76,7 @@ impl Input<'_> {
         }
     }
 
-    /// By a framer, which says how each message was framed.
+    /// Reads with a framer, which reports the framing of each message.
     fn frames(&self, to: &mut Findings<'_, '_>) {
         let mut framer = match self.senders {
             Senders::Anybody => Framer::new(self.limits.max_frame),
@@ -155,7 +155,7 @@ impl Input<'_> {
     }
 }
 
-/// Where sessions and readers put what they find.
+/// Passes the findings of sessions and readers to the explainer.
 struct Findings<'f, 'c> {
     as_what: ReadAs,
     received: UnixMicros,
@@ -165,7 +165,7 @@ struct Findings<'f, 'c> {
 }
 
 impl Sink for Findings<'_, '_> {
-    /// Syslog and RELP alone have frames.
+    /// Only syslog and RELP have frames.
     fn frame(&mut self, _bytes: &[u8], _cut: bool) -> bool {
         false
     }

@@ -1,5 +1,5 @@
-//! `logferry explain`: reads messages, and prints what a relay with this config would make of each message: how it frames
-//! and understands the message, where the timestamp comes from, and the bytes that each forward would send.
+//! `logferry explain`: reads messages, and prints how a relay with this config would process them: the framing and format of
+//! each message, the origin of its timestamp, and the bytes that each forward would send.
 
 mod explanation;
 mod fields;
@@ -25,7 +25,7 @@ pub use explanation::{Destiny, Explanation, Finding};
 pub use input::ReadAs;
 pub use steps::StepsExplanation;
 
-/// Bytes of input that are read at most. The command is for a few messages.
+/// The maximum size of the input, in bytes. The command is for a few messages.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
 
 #[derive(clap::Args)]
@@ -98,11 +98,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     });
     written?;
-    // JSON has no object for this sentence.
+    // This sentence has no JSON form.
     if count == 0 && format != OutputFormat::Json { print(format!("no message on {name}\n")) } else { Ok(()) }
 }
 
-/// Forgets the forwards that `--forward` does not name, where it names some.
+/// Removes the forwards that `--forward` does not name, if it names any.
 fn keep_forwards(config: &mut Config, names: &[String]) -> Result<(), Failure> {
     let known: Vec<&str> = config.forward.iter().map(|forward| forward.name.as_str()).collect();
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
@@ -119,14 +119,14 @@ fn named<'c>(config: &'c Config, name: &str) -> Option<&'c Listen> {
     config.listen.iter().find(|listener| listener.name.as_deref() == Some(name))
 }
 
-/// The protocol of the input: as it was said, else that of the listener.
+/// The protocol of the input: `said`, or else that of the listener.
 pub fn read_as(config: &Config, said: Option<ReadAs>, listener: Option<&str>) -> ReadAs {
     let of_listener = listener.and_then(|name| named(config, name));
     let of_listener = of_listener.map(|listener| ReadAs::of(listener.address.protocol()));
     said.or(of_listener).unwrap_or(ReadAs::Syslog)
 }
 
-/// Is stdout a terminal, and does NO_COLOR not object (no-color.org)?
+/// Is stdout a terminal, and is NO_COLOR unset or empty (no-color.org)?
 pub fn wants_colour() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -147,7 +147,7 @@ fn json(finding: &impl serde::Serialize) -> Vec<u8> {
     line
 }
 
-/// How the messages come in.
+/// The circumstances in which messages arrive.
 pub struct InputContext<'n> {
     pub read_as: ReadAs,
     /// The name of the listener, if it has one.
@@ -157,12 +157,12 @@ pub struct InputContext<'n> {
     pub received: UnixMicros,
 }
 
-/// Calls `each` with the explanation of each message, and returns how many there are.
+/// Calls `each` with each finding, and returns their number.
 fn explain(input: &[u8], config: &Config, context: &InputContext<'_>, mut each: impl FnMut(&Finding)) -> usize {
     read(input, config, context, |finding| each(&finding)).count()
 }
 
-/// Calls `each` with the explanation of each message, and returns what has explained them.
+/// Calls `each` with each finding, and returns the explainer.
 pub fn read<'c>(
     input: &[u8],
     config: &'c Config,
@@ -175,7 +175,7 @@ pub fn read<'c>(
         Some(name) => named(config, name),
         None => listeners.find(|by| ReadAs::of(by.address.protocol()) == *read_as).or(config.listen.first()),
     };
-    // Without a name it is one like that, and nobody's in particular.
+    // Without a name, a listener like the first one of the protocol receives the messages. Rules for its name do not match.
     let by = by.map(|by| Listen { name: listener.map(str::to_owned), ..by.clone() });
     let (peer, local) = sender.clone().map_or_else(Default::default, |(peer, local)| (Some(peer), local));
     let mut explainer = Explainer::new(config, by.as_ref(), (peer, local));
@@ -209,7 +209,7 @@ mod tests {
         String::from_utf8(out).expect("nothing but text")
     }
 
-    /// Asserts that the output has these lines, with blanks squeezed.
+    /// Asserts that the output has these lines, with repeated blanks removed.
     #[track_caller]
     fn check(input: &[u8], expected: &[&str]) {
         let formatted = output_of(input, "", OutputFormat::Plain);
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(steps, expected);
     }
 
-    /// Each destination is shown the form that it would get.
+    /// Each destination shows the form that it would get.
     #[test]
     fn what_log_stores_and_buses_would_get() {
         let input = b"<14>1 2026-11-20T22:27:28Z h web - - - hello\n";
@@ -398,11 +398,11 @@ mod tests {
             b"10 <13>\x1b[31mx<13>plain\n",
             &["message 1: 10 bytes, octet counting", "message \\x1b[31mx", "message 2: 9 bytes, newline framing"],
         );
-        // A blank before a line is no count, and a count that never became whole is one.
+        // Digits after a blank are no count. A count is valid even if its message stays incomplete.
         check(b" 4 <13>x\n9 <13>", &["message 1: 8 bytes, newline framing", "message 2: 4 bytes, octet counting, cut"]);
         check(b"<13>no end", &["message 1: 10 bytes, newline framing"]);
         assert_eq!(output_of(b"", "", OutputFormat::Plain), "");
-        // Text that would turn the rest of the line around.
+        // A character that would reverse the rest of the line.
         check("<13>a\u{202e}b\n".as_bytes(), &["message a\\xe2\\x80\\xaeb"]);
     }
 
@@ -539,7 +539,7 @@ message 2
         check(ReadAs::Journal, b"MESSAGE=a", &["unfinished"]);
     }
 
-    /// Which message each becomes a line of; 0: none.
+    /// The expected number of the message that each one continues; 0: none.
     #[track_caller]
     fn check_joined(listener: &str, messages: &[(&str, usize)]) {
         let input: String = messages.iter().map(|(message, _)| format!("{message}\n")).collect();
@@ -570,7 +570,7 @@ message 2
         ];
         check_joined("address = \"tcp://:514\"\nmultiline = \"indented\"", &messages);
         check_joined("address = \"tcp://:514\"", &messages.map(|(message, _)| (message, 0)));
-        // A datagram without a header has nothing in common with the one before it.
+        // A datagram without a header cannot be matched to the one before it.
         let mut datagrams = messages;
         (datagrams[3].1, datagrams[6].1) = (0, 0);
         check_joined("address = \"udp://:514\"\nmultiline = \"indented\"", &datagrams);

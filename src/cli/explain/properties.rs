@@ -1,5 +1,6 @@
-//! The properties of `explain` that hold for all bytes, as a function that a unit test and a fuzz target call. Several stages
-//! meet in `explain`: the function compares a message with the same message framed, read, rendered and framed again.
+//! The properties of `explain` that hold for all bytes, as functions for a unit test and a fuzz target. `explain` combines
+//! several stages, so these functions compare a message with the same message after framing, reading, rendering and framing
+//! again.
 
 use std::sync::LazyLock;
 
@@ -39,8 +40,8 @@ fn context(read_as: ReadAs) -> InputContext<'static> {
     InputContext { read_as, listener: None, sender: None, received: UnixMicros(1_795_213_648_000_000) }
 }
 
-/// Panics unless the text of each message has no control character, the JSON is JSON, and each output is one message, which a
-/// framer finds again as it was rendered.
+/// Panics unless the text of each message has no control character, the JSON is valid, and a framer finds exactly one message
+/// in each output, as it was rendered.
 pub fn any_bytes(input: &[u8]) {
     let mut numbers = 1..;
     let count = explain(input, &CONFIGURED, &context(ReadAs::Syslog), |finding| {
@@ -55,7 +56,7 @@ pub fn any_bytes(input: &[u8]) {
     assert_eq!(count, found.frames().len());
 }
 
-/// What [`any_bytes`] checks, as far as it holds for messages of other protocols than syslog.
+/// The checks of [`any_bytes`] that hold for protocols other than syslog.
 pub fn any_bytes_of_others(input: &[u8]) {
     for read_as in [ReadAs::Fluent, ReadAs::Gelf, ReadAs::Splunk, ReadAs::Journal] {
         let mut found = 0;
@@ -91,19 +92,20 @@ fn is_dropped_or_forwarded(explanation: &Explanation) {
 /// Panics unless a framer finds exactly one message in the output.
 fn is_one_message(output: &ForwardOutput) {
     if output.framing.is_some() {
-        // A JSON object with a count in front has no priority: that the count is one shows where the next begins, or the stream ends.
+        // A JSON object has no priority, so a count in front of it is recognized only by the next count, or by the end of the
+        // stream.
         let found = framing::properties::frames(&output.output.0, usize::MAX, []).frames();
         let [(frame, false, _)] = &found[..] else {
             panic!("{} messages of {}", found.len(), displayed(&output.output))
         };
         assert!(!frame.is_empty());
-        // Where LF ends a message none is left in it.
+        // If LF ends a message, the message contains none.
         assert!(output.framing == Some(Framing::OctetCounting) || !frame.contains(&b'\n'));
         assert!(frame.starts_with(if output.format == "json" { b"{" } else { b"<" }), "{}", displayed(&output.output));
     }
 }
 
-/// Panics unless the outputs of one format differ in their framing alone.
+/// Panics unless the outputs of one format differ only in their framing.
 fn is_the_same_in_every_framing(explanation: &Explanation) {
     for format in ["rfc5424", "rfc3164", "json"] {
         let of_format: Vec<&ForwardOutput> =
@@ -119,7 +121,7 @@ fn is_the_same_in_every_framing(explanation: &Explanation) {
         for framed in &of_format {
             let mut frames = Vec::new();
             let mut framer = match framed.framing {
-                // Nothing but LF ends a line there.
+                // With newline framing only LF ends a message.
                 Some(Framing::Newline) => Framer::of_docker(usize::MAX),
                 _ => Framer::new(usize::MAX),
             };
@@ -135,7 +137,7 @@ fn is_the_same_in_every_framing(explanation: &Explanation) {
     }
 }
 
-/// Writes LF as `#012`, as rsyslog does, and as `#000` a NUL that another message may seem to follow.
+/// Writes LF as `#012`, as rsyslog does, and a NUL as `#000` if another message may seem to follow it.
 fn escaped(bytes: &[u8]) -> Vec<u8> {
     let next = bytes.iter().skip(1).map(Some).chain([None]);
     let escape = |(byte, next): (&u8, Option<&u8>)| match (byte, next) {

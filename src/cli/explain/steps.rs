@@ -6,11 +6,11 @@ use super::fields::FieldExplanation;
 use crate::config;
 use crate::shape::{Becomes, Found, Shaped, Tally, Trace};
 
-/// What a forward did to a message. The fields' names, in this order, are keys of the JSON.
+/// The steps of a forward for a message. The fields' names, in this order, are keys of the JSON.
 #[derive(Serialize)]
 pub struct StepsExplanation {
     pub forward: String,
-    /// The form that fits the text; `None`: no form does, or `parse` names none.
+    /// The parser that fits the text; `None`: no parser fits, or `parse` names none.
     pub parsed_as: Option<String>,
     pub found: Vec<FoundExplanation>,
     pub severity_guessed: bool,
@@ -20,30 +20,30 @@ pub struct StepsExplanation {
     /// The first rule of `match` that matches: its number, from 1, and its text.
     pub match_rule: Option<usize>,
     pub matched_by: Option<String>,
-    /// The masks that hide something.
+    /// The masks that have hidden something.
     pub masked: Vec<String>,
     pub added: Vec<FieldExplanation>,
-    /// What could not be read as the settings say.
+    /// Why parts could not be read as the settings say.
     pub misread: Vec<&'static str>,
-    /// The line that is sent; of a filtered message nothing.
+    /// The line that is sent; `None` for a filtered message.
     #[serde(skip)]
     pub line: Option<Vec<u8>>,
 }
 
-/// A field of the text, and where it went.
+/// A field of the text, and its use.
 #[derive(Serialize)]
 pub struct FoundExplanation {
     #[serde(flatten)]
     pub field: FieldExplanation,
     #[serde(serialize_with = "serialize_becomes")]
     pub becomes: Becomes,
-    /// The name that it has as a field.
+    /// The name of the resulting field.
     pub becomes_field: Option<String>,
     pub is_severity: bool,
 }
 
 impl StepsExplanation {
-    /// `line`: what the forward made of the message.
+    /// `line`: the line after all steps.
     pub fn new(settings: &config::Forward, trace: Trace, tally: &Tally, (shaped, line): (Shaped, Vec<u8>)) -> Self {
         let rule = trace.matched.and_then(|place| settings.matches.get(place));
         let filtered = shaped == Shaped::Filtered;
@@ -64,7 +64,7 @@ impl StepsExplanation {
         }
     }
 
-    /// Has the forward done anything that is worth a word?
+    /// Are there no steps to show?
     pub fn is_empty(&self) -> bool {
         let Self { parsed_as, found, dropped_fields, masked, added, misread, .. } = self;
         let is_matched = self.filtered || self.match_rule.is_some();

@@ -1,4 +1,5 @@
-//! An explanation as text for a person. Control characters of a message are escaped, so that a message cannot drive the terminal.
+//! Formats an explanation as text for people. Control characters of a message are escaped, so that a message cannot drive the
+//! terminal.
 
 use super::explanation::{ByteString, Explanation, ForwardOutput, RefusedInput, Understood};
 use super::fields::FieldExplanation;
@@ -39,7 +40,7 @@ pub fn format(explanation: &Explanation, coloured: bool) -> Vec<u8> {
     writer.out
 }
 
-/// Formats what was refused.
+/// Formats a refusal.
 pub fn format_refused(RefusedInput { number, refused, because }: &RefusedInput, coloured: bool) -> Vec<u8> {
     let mut writer = TextWriter { out: Vec::new(), coloured };
     writer.styled(BOLD, &format!("message {number}"));
@@ -110,7 +111,7 @@ impl TextWriter {
         self.out.push(b'\n');
     }
 
-    /// What a forward did, where that is anything.
+    /// Writes the steps of a forward, if there are any.
     fn steps(&mut self, steps: &StepsExplanation) {
         if steps.is_empty() {
             return;
@@ -169,7 +170,7 @@ impl TextWriter {
         self.bytes(found.becomes_field.as_deref().unwrap_or_default().as_bytes());
     }
 
-    /// A field with its type.
+    /// Writes a field with its type.
     fn typed(&mut self, field: &FieldExplanation) {
         self.bytes(field.name.as_bytes());
         self.styled(FAINT, &format!(" ({}) ", field.kind));
@@ -258,7 +259,7 @@ fn description(understood: Understood) -> &'static str {
     }
 }
 
-/// A word of [`StepsExplanation::misread`], for a person.
+/// The text for a word of [`StepsExplanation::misread`].
 fn misread(what: &str) -> &'static str {
     match what {
         "form" => "no form of `parse` fits the text",

@@ -1,12 +1,12 @@
-//! Records which messages have arrived, and when. A random token, which each run chooses anew, marks its messages in lines of
-//! any format.
+//! Records which messages have arrived, and when. Each run chooses a random token, which marks its messages in lines of any
+//! format.
 
 use memchr::memmem::Finder;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::listen::ingest::now;
 
-/// Twelve random hexadecimal digits, which mark the messages of one run and serve as the container's ID.
+/// Twelve random hexadecimal digits. They mark the messages of one run, and are also the container's ID.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -28,12 +28,12 @@ impl Token {
 /// The arrivals of one run.
 pub struct Arrivals {
     token: Token,
-    /// The token and a colon, as they stand in a message and nowhere else in a line.
+    /// The token with a colon, which occurs only in the text of a message, and nowhere else in a line.
     needle: Finder<'static>,
     recorded: Mutex<Recorded>,
 }
 
-/// What has been recorded so far.
+/// The records so far.
 struct Recorded {
     /// The latency of each message in microseconds, by number; [`MISSING`] until the message arrives.
     latencies: Vec<u32>,
@@ -42,7 +42,7 @@ struct Recorded {
     out_of_order: u32,
     /// The highest number that has arrived.
     highest: u32,
-    /// Messages whose arrival is earlier than their sending, by the clocks of both machines.
+    /// Messages that arrived before they were sent, by the clocks of the two machines.
     too_early: u32,
 }
 
@@ -83,7 +83,7 @@ impl Arrivals {
         }
     }
 
-    /// Sums up the first `sent` messages.
+    /// Summarizes the first `sent` messages.
     pub fn tally(&self, sent: u32) -> Tally {
         let recorded = self.recorded();
         let mut missing: Vec<(u32, u32)> = Vec::new();

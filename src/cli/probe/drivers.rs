@@ -1,4 +1,4 @@
-//! One message of the probe's container, as each of Docker's log drivers writes it.
+//! The message of the probe's container in the format of each log driver.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::sender::{IMAGE, NAME};
 use crate::cli::log_driver::{RelayAddress, rfc5424micro};
 use crate::protocol::fluent::append_str;
 
-/// A log driver. A closed set: those whose protocols the probe speaks.
+/// The log drivers that the probe can imitate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     Syslog,
@@ -15,7 +15,7 @@ pub enum Driver {
     Gelf,
 }
 
-/// The container, and what its driver says in each message.
+/// The container, as its driver describes it in each message.
 pub struct Container {
     /// The engine's host name.
     pub host: String,
@@ -36,11 +36,11 @@ impl Driver {
     }
 }
 
-/// With `fluentd-sub-second-precision`: an array of four, as moby `daemon/logger/fluentd/fluentd.go` sends it.
+/// An entry with `fluentd-sub-second-precision`: an array of four, as in moby `daemon/logger/fluentd/fluentd.go`.
 fn fluentd(now: DateTime<Utc>, container: &Container, line: &str) -> Vec<u8> {
     let mut out = vec![0x94];
     append_str(container.tag.as_bytes(), &mut out);
-    // EventTime.
+    // The tag of EventTime: fixext 8, type 0.
     out.extend_from_slice(&[0xd7, 0]);
     out.extend_from_slice(&(now.timestamp() as u32).to_be_bytes());
     out.extend_from_slice(&now.timestamp_subsec_nanos().to_be_bytes());
@@ -55,12 +55,12 @@ fn fluentd(now: DateTime<Utc>, container: &Container, line: &str) -> Vec<u8> {
         append_str(key.as_bytes(), &mut out);
         append_str(value.as_bytes(), &mut out);
     }
-    // No option.
+    // An empty option map.
     out.push(0x80);
     out
 }
 
-/// Without compression, as moby `daemon/logger/gelf/gelf.go` sends it: a datagram, or with NUL behind it.
+/// A message without compression, as in moby `daemon/logger/gelf/gelf.go`. Over streams a NUL follows.
 fn gelf(to: &RelayAddress, now: DateTime<Utc>, container: &Container, line: &str) -> Vec<u8> {
     let message = json!({
         "version": "1.1",

@@ -1,5 +1,5 @@
 //! `logferry probe`, the acceptance test of an installation: it sends numbered messages through a running relay, and reports
-//! which of them come out at the other end, how often, in which order and after what time.
+//! which of them arrive at the other end, how often, in which order and with which latency.
 
 mod arrivals;
 mod drivers;
@@ -78,16 +78,16 @@ pub struct Arguments {
     server_name: Option<String>,
 }
 
-/// The highest `--count`. Each message takes four bytes of memory.
+/// The maximum of `--count`. Each message takes four bytes of memory.
 const MAX_MESSAGES: u32 = 10_000_000;
-/// How often the probe prints its progress and looks for the end.
+/// How often the probe prints its progress and checks whether it is done.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the probe waits for the relay's connection before it sends. Messages that are sent earlier wait for that connection,
-/// which would count as latency.
+/// How long the probe waits for the relay's connection before it sends. Messages sent earlier would have to wait for the
+/// connection, which would count as latency.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the probe waits for duplicates after the last message.
 const DUPLICATES_WAIT: Duration = Duration::from_millis(500);
-/// The longest last look into a store.
+/// The maximum time of the last look into a store.
 const LAST_LOOK: Duration = Duration::from_secs(10);
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -122,7 +122,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     report.verdict().map_err(Failure::failed)
 }
 
-/// `None`: somebody has interrupted it with Ctrl-C.
+/// `None`: Ctrl-C has interrupted the work.
 async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<Option<T>, Failure> {
     tokio::select! {
         said = tokio::signal::ctrl_c() => match said {
@@ -133,7 +133,7 @@ async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<Option<T
     }
 }
 
-/// Waits until every message has arrived, or no further one has for `wait`.
+/// Waits until all messages have arrived, or until none has arrived for `wait`.
 async fn all_arrived(sender: &Sender, arrivals: &Arrivals, (count, wait): (u32, Duration), progress: &mut Progress) {
     let mut quiet = (Instant::now(), 0);
     loop {
@@ -149,10 +149,10 @@ async fn all_arrived(sender: &Sender, arrivals: &Arrivals, (count, wait): (u32, 
     }
 }
 
-/// Where the messages come out of the chain.
+/// The end of the chain, where the messages arrive.
 enum Sink {
     Tcp(FrameReceiver),
-    /// Read back from where a forward brings them.
+    /// A store that a forward writes to, from which messages are read back.
     Store(Box<ReadBack>),
     Other,
 }
@@ -192,7 +192,7 @@ impl Sink {
         }
     }
 
-    /// Waits until a relay connects, for [`CONNECT_TIMEOUT`] at most, or looks once into a store, which has to answer.
+    /// Waits until a relay connects, for at most [`CONNECT_TIMEOUT`]. A store must answer a first look instead.
     async fn is_ready(&mut self, arrivals: &Arrivals) -> Result<(), Failure> {
         match self {
             Self::Tcp(receiver) => wait_for_relay(receiver).await,
@@ -205,7 +205,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Looks into a store again and again.
+    /// Looks into a store repeatedly.
     async fn follow(&mut self, arrivals: &Arrivals) {
         let Self::Store(store) = self else { return std::future::pending().await };
         let mut said = String::new();
@@ -221,7 +221,7 @@ impl Sink {
         }
     }
 
-    /// Looks into a store for what has come since, for [`LAST_LOOK`] at most.
+    /// Looks into a store one last time, for at most [`LAST_LOOK`].
     async fn looks_once_more(&mut self, arrivals: &Arrivals) {
         let Self::Store(store) = self else { return };
         let look = tokio::time::timeout(LAST_LOOK, store.look(&mut |line| arrivals.record(line))).await;
@@ -242,10 +242,10 @@ async fn wait_for_relay(receiver: &FrameReceiver) {
     }
 }
 
-/// The way to read back what the forward brings that --at names.
+/// The reader for the store of the forward that `--at` names.
 fn read_back(arguments: &Arguments, token: &Token) -> Result<ReadBack, Failure> {
     let at = &arguments.at;
-    // A config may be whole only with the variables that the relay has.
+    // A config may be incomplete without the relay's variables.
     let config = load(&variables()?.with_file(arguments.config.clone())).map_err(|failure| Failure {
         says: format!(
             "probe: --at {at} is no URL and so the name of a forward, but the config is not good\n{}",
@@ -273,8 +273,8 @@ fn read_back(arguments: &Arguments, token: &Token) -> Result<ReadBack, Failure> 
     })
 }
 
-/// Looks up the relay's addresses, and reads the TLS settings for them. For UDP only the first address is used, because a datagram
-/// has no answer that would show whether an address is the right one.
+/// Looks up the relay's addresses, and reads the TLS settings for them. For UDP only the first address is used, because no
+/// answer to a datagram would show whether an address works.
 async fn relay_addresses(arguments: &Arguments) -> Result<(Driver, Vec<RelayAddress>, ClientTls), Failure> {
     let Arguments { from, ca, cert, key, server_name, .. } = arguments;
     let usage = |says: String| Failure::usage(format!("probe: --from: {says}"));
@@ -310,7 +310,7 @@ async fn relay_addresses(arguments: &Arguments) -> Result<(Driver, Vec<RelayAddr
     Ok((driver, answer.endpoints.iter().take(max).map(|endpoint| address_of(endpoint.peer)).collect(), tls))
 }
 
-/// The driver that speaks this protocol.
+/// The driver that speaks the protocol.
 fn driver(from: &str, protocol: Protocol) -> Result<Driver, String> {
     match protocol {
         Protocol::Syslog => Ok(Driver::Syslog),

@@ -14,20 +14,20 @@ pub struct Report {
     seconds: f64,
     arrived: u32,
     lost: u32,
-    /// The numbers of lost messages: the first and last of each run, at most [`MAX_RANGES`] runs.
+    /// The numbers of lost messages: the first and the last of each run, at most [`MAX_RANGES`] runs.
     missing: Vec<(u32, u32)>,
-    /// Runs that are not in `missing`.
+    /// The number of runs that are not in `missing`.
     more_missing: usize,
     duplicates: u64,
     out_of_order: u32,
-    /// Messages that the relay did not take.
+    /// Messages that the relay did not accept.
     refused: u32,
-    /// Why the relay did not take the last one of them, or has ended a connection.
+    /// Why the relay did not accept the last of them, or why it ended a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_why: Option<String>,
-    /// Milliseconds from sending to arrival; `None` when nothing has arrived.
+    /// Milliseconds from sending to arrival; `None` if nothing has arrived.
     latency_ms: Option<Latency>,
-    /// Messages whose arrival is earlier than their sending: the clocks differ.
+    /// Messages that arrived before they were sent: the clocks differ.
     too_early: u32,
     interrupted: bool,
 }
@@ -40,7 +40,7 @@ struct Latency {
     max: f64,
 }
 
-/// Runs of lost messages that the report names.
+/// The maximum number of runs of lost messages in the report.
 const MAX_RANGES: usize = 20;
 
 impl Report {
@@ -67,7 +67,7 @@ impl Report {
         }
     }
 
-    /// Returns an error with the reason when the probe has failed.
+    /// The error says why the probe has failed.
     pub fn verdict(&self) -> Result<(), String> {
         match (self.lost, self.interrupted) {
             (0, false) => Ok(()),

@@ -1,5 +1,6 @@
-//! The probe's sender: it plays a container that prints numbered messages at a steady rate, and Docker's driver, which writes
-//! each message by itself and, when the relay does not take a message, sends that message once more over a new connection.
+//! The probe's sender imitates a container that prints numbered messages at a steady rate, and Docker's driver. The driver
+//! writes each message by itself. If the relay does not accept a message, the driver sends it once more over a new
+//! connection.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::listen::ingest::now;
 pub const IMAGE: &str = "logferry/probe:1";
 pub const NAME: &str = "logferry-probe";
 
-/// After a refused connection, the sender waits so long before the next attempt, and drops the messages meanwhile.
+/// How long the sender waits after a refused connection. Messages are dropped meanwhile.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The messages to send.
@@ -39,12 +40,12 @@ pub struct Sender {
     progress: Arc<Progress>,
 }
 
-/// How far the sender is.
+/// The progress of the sender.
 #[derive(Default)]
 struct Progress {
     /// Messages that the sender has tried to send.
     attempted: AtomicU32,
-    /// Messages that the relay did not take.
+    /// Messages that the relay did not accept.
     refused: AtomicU32,
     last_error: Mutex<Option<String>>,
     finished: AtomicBool,
@@ -52,7 +53,7 @@ struct Progress {
 }
 
 impl Sender {
-    /// Starts the thread. The sender tries the relay's addresses in their order.
+    /// Starts the thread. The sender tries the relay's addresses in order.
     pub fn start(relay_addresses: Vec<RelayAddress>, tls: ClientTls, messages: Messages) -> io::Result<Self> {
         let sender = Self { progress: Arc::default() };
         let progress = sender.progress.clone();
@@ -71,7 +72,7 @@ impl Sender {
         self.progress.refused.load(Ordering::Relaxed)
     }
 
-    /// Why the relay did not take the last message that it refused, or has ended a connection.
+    /// Why the relay did not accept the last refused message, or why it ended a connection.
     pub fn last_error(&self) -> Option<String> {
         self.progress.last_error.lock().clone()
     }
@@ -80,7 +81,7 @@ impl Sender {
         self.progress.finished.load(Ordering::Acquire)
     }
 
-    /// How long the sending took, once the sender has finished.
+    /// How long the sending took. It is known when the sender has finished.
     pub fn elapsed(&self) -> Duration {
         *self.progress.elapsed.lock()
     }
@@ -114,15 +115,15 @@ impl Progress {
     }
 }
 
-/// The log driver's connection to the relay, and its way to get another.
+/// The log driver's connection to the relay, and the data for another connection.
 struct LogDriver<'a> {
-    /// All have the same transport. The first one that accepts a connection is used.
+    /// The addresses, all with the same transport. The first one that accepts a connection is used.
     relay_addresses: &'a [RelayAddress],
     tls: &'a ClientTls,
     connection: Option<Connection>,
-    /// When the last connection was refused, and why.
+    /// The time and reason of the last refused connection.
     refused: Option<(Instant, String)>,
-    /// Why the relay has ended the last connection that it has ended with a reason.
+    /// The last reason that the relay gave for ending a connection.
     refusal: Option<String>,
 }
 
@@ -146,7 +147,7 @@ impl LogDriver<'_> {
         Ok(())
     }
 
-    /// Connects and sends the message. When every address fails, the error is that of the first address, as in the driver.
+    /// Connects and sends the message. If all addresses fail, the error is that of the first one, as in the driver.
     fn connect(&self, message: &[u8]) -> io::Result<Connection> {
         let mut first_error = None;
         for to in self.relay_addresses {
@@ -177,12 +178,12 @@ fn expand_tag(template: &str, id: &str) -> String {
     fields.iter().fold(template.to_owned(), |tag, (field, value)| tag.replace(field, value))
 }
 
-/// 64 digits, as Docker's.
+/// An ID of 64 digits, as Docker's.
 fn full_id(id: &str) -> String {
     id.chars().cycle().take(64).collect()
 }
 
-/// The name of this machine, if a syslog header can carry it.
+/// The name of this machine, if it is legal in a syslog header.
 fn hostname() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let is_fit = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
@@ -198,10 +199,10 @@ mod tests {
 
     use super::*;
 
-    /// `localhost` is ::1 too, where a relay on 127.0.0.1 does not listen.
+    /// `localhost` may also resolve to ::1, where a relay on 127.0.0.1 does not listen.
     #[test]
     fn all_addresses_are_tried_before_a_message_counts_as_refused() {
-        // It has the port, and nobody listens there.
+        // This socket occupies the port, but does not listen.
         let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         held.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
         let refuses = RelayAddress::Tcp(held.local_addr().expect("its address").as_socket().expect("of IP"));

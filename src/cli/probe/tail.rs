@@ -1,5 +1,5 @@
-//! Follows a file that another program writes, as `tail -F` does: the present content is skipped, and the file is opened again
-//! when it is rotated, truncated or created later.
+//! Follows a file that another program writes, as `tail -F` does: the present content is skipped, and the file is opened
+//! again after it is rotated, truncated or created.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the file is read. Latencies have this resolution.
+/// How often the file is read. It is the resolution of latencies.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const READ_BYTES: usize = 256 << 10;
-/// The longest line that is kept, in bytes. The probe's own lines are shorter.
+/// The maximum length of a line, in bytes. The probe's own lines are shorter.
 const MAX_LINE: usize = 1 << 20;
-/// Files of one name that are read at a time.
+/// The maximum number of open files with the same name.
 const MAX_OPEN: usize = 4;
 /// How long a rotated file is read after its last line.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts a thread that calls `on_line` with each line until the process ends. The error is a message to print.
+/// Starts a thread that calls `on_line` with each line until the process ends. The error is a message for the user.
 pub fn follow(path: PathBuf, on_line: impl Fn(&[u8]) + Send + 'static) -> Result<(), String> {
     let displayed = path.display();
     let says = |error: &dyn std::fmt::Display| format!("probe: cannot read {displayed}: {error}");
@@ -44,16 +44,17 @@ pub fn follow(path: PathBuf, on_line: impl Fn(&[u8]) + Send + 'static) -> Result
 
 struct Tail<F> {
     path: PathBuf,
-    /// Oldest first. The last one has the name, or had it; the writing program may go on in the earlier ones for a while.
+    /// The files, oldest first. The last one has the name, or had it. The program may continue to write to earlier ones for a
+    /// while.
     open: Vec<OpenFile>,
     on_line: F,
 }
 
 struct OpenFile {
     file: File,
-    /// The start of a line whose end has not been read yet.
+    /// The start of an incomplete line.
     line: Vec<u8>,
-    /// When the file last had something to read.
+    /// The last time that the file had new bytes.
     last_read: Instant,
 }
 
@@ -84,7 +85,7 @@ impl OpenFile {
         Self { file, line: Vec::new(), last_read: Instant::now() }
     }
 
-    /// Starts again at the beginning of a file that was truncated (logrotate's `copytruncate`).
+    /// Starts again at the beginning if the file was truncated (logrotate's `copytruncate`).
     fn rewind_if_truncated(&mut self) {
         let length = self.file.metadata().map(|metadata| metadata.len());
         if length.is_ok_and(|length| self.file.stream_position().is_ok_and(|at| length < at)) {
@@ -107,7 +108,7 @@ impl OpenFile {
     }
 }
 
-/// Does another file have the name now? A file without a name may still be written to.
+/// Does another file have the name now? The program may still write to the old one.
 fn is_replaced(file: &File, path: &Path) -> bool {
     let (Ok(own), Ok(named)) = (file.metadata(), path.metadata()) else { return false };
     (own.dev(), own.ino()) != (named.dev(), named.ino())
@@ -143,13 +144,13 @@ mod tests {
         expect(&["ore", "one"]);
         file.write_all(b"wo\n").unwrap();
         expect(&["ore", "one", "two"]);
-        // Renamed, and there is a new one: both are written to.
+        // The file is renamed, and a new one has its name. Both are written to.
         std::fs::rename(&path, &aside).unwrap();
         std::fs::write(&path, "three\n").unwrap();
         expect(&["ore", "one", "two", "three"]);
         file.write_all(b"late\n").unwrap();
         expect(&["ore", "one", "two", "three", "late"]);
-        // Cut.
+        // The file is truncated.
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(0).unwrap();
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"4\n").unwrap();

@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     match printer.run(inspection) {
         Ok(()) => Ok(()),
-        // A reader that has seen enough (`| head`) is no failure.
+        // A reader that has seen enough (`| head`) is not an error.
         Err(CatError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(CatError::Output(error)) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
         Err(CatError::Spool(failure)) => Err(failure),
@@ -120,7 +120,7 @@ impl Printer<'_> {
         }
     }
 
-    /// Prints the dead letters of a forward, oldest first. A dead letter that is just being written is left out.
+    /// Prints the dead letters of a forward, oldest first. An incomplete dead letter at the end is left out.
     fn dead_letters(&mut self, inspection: &Inspection, forward: &str) -> Result<(), CatError> {
         let Some(found) = inspection.dead_letters.iter().find(|file| file.forward == forward) else {
             let known: Vec<&str> = inspection.dead_letters.iter().map(|file| file.forward.as_str()).collect();
@@ -151,7 +151,7 @@ impl Printer<'_> {
         Ok(self.out.flush()?)
     }
 
-    /// Where printing starts: at the oldest line, or at the cursor of the forward of `--pending`.
+    /// The start of the output: the oldest line, or the cursor of the forward of `--pending`.
     fn start(&self, inspection: &Inspection) -> Result<SegmentOffset, Failure> {
         let Some(forward) = &self.arguments.pending else { return Ok((0, SegmentFile::START)) };
         let Some(cursor) = inspection.cursors.iter().find(|cursor| cursor.forward == *forward) else {
@@ -166,8 +166,8 @@ impl Printer<'_> {
         Ok((from.segment, from.offset))
     }
 
-    /// Prints a segment from an offset on, and returns the offset behind the last good record. A segment that has been delivered
-    /// meanwhile is gone, and prints nothing.
+    /// Prints a segment from an offset on, and returns the offset after the last good record. A segment that has been
+    /// delivered meanwhile no longer exists, and prints nothing.
     fn segment(&mut self, file: &SegmentFile, from: u64, is_whole: bool) -> Result<u64, CatError> {
         let mut behind = from;
         if let Err(fault @ (HeadFault::Foreign | HeadFault::Version(_) | HeadFault::Number(_))) = &file.head {
@@ -187,7 +187,7 @@ impl Printer<'_> {
                         "spool: {path} is damaged at offset {offset}: {bytes} bytes are skipped ({why})"
                     ));
                 }
-                // Nothing is appended to a segment that has another behind it.
+                // A segment that is followed by another one does not grow any more.
                 Piece::Tail { offset, bytes } if is_whole => behind = offset + bytes,
                 Piece::Tail { .. } => {}
             }

@@ -31,11 +31,11 @@ pub struct Filter {
     until: Option<UnixMicros>,
 }
 
-/// The shortest start of an ID that `--container` takes for an ID. Shorter ones are more likely a name.
+/// The minimum length of an ID's prefix for `--container`. A shorter text is more likely a name.
 const MIN_ID_LEN: usize = 4;
 
 impl Filter {
-    /// Does the filter select the line? A line without a timestamp matches every time.
+    /// Does the filter select the line? Conditions on the time do not exclude a line without a timestamp.
     pub fn matches(&self, line: &[u8], sd_id: &str) -> bool {
         if self.matches_all() {
             return true;
@@ -67,7 +67,7 @@ impl Filter {
     fn is_container(&self, record: &Record<'_>) -> bool {
         let Some(asked) = &self.container else { return true };
         let is_name = record.container_name().is_some_and(|name| matches_glob(asked.as_bytes(), name));
-        // The tag may carry 12 digits of the ID where all 64 are asked for, and the other way round.
+        // The tag may have only 12 of the 64 digits that the user gives, or the other way round.
         let same = |id: &[u8]| id.starts_with(asked.as_bytes()) || asked.as_bytes().starts_with(id);
         let is_id = asked.len() >= MIN_ID_LEN && record.container_id().is_some_and(same);
         is_name || is_id
@@ -89,7 +89,7 @@ fn moment(text: &str) -> Result<UnixMicros, String> {
 }
 
 impl Filter {
-    /// Refuses a filter that no line can pass.
+    /// Refuses a filter that no line can match.
     pub fn check(&self) -> Result<(), Failure> {
         match (self.since, self.until) {
             (Some(since), Some(until)) if since >= until => {

@@ -1,4 +1,4 @@
-//! `logferry spool ls`: lists the segments of a spool, and how far each forward is.
+//! `logferry spool ls`: lists the segments of a spool, and the position of each forward.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -34,7 +34,7 @@ struct Listing {
     forwards: Vec<Forward>,
     /// Damaged segments that were set aside.
     damaged: Vec<DamagedFile>,
-    /// Files with the lines that collectors have refused for good.
+    /// Files with lines that collectors have refused for good.
     dead_letters: Vec<DeadLetters>,
 }
 
@@ -49,7 +49,7 @@ struct DeadLetters {
 struct Segment {
     number: u64,
     bytes: u64,
-    /// The count of lines, by their numbers; `None` when the header is damaged.
+    /// The number of lines, by their line numbers; `None` if the header is damaged.
     lines: Option<u64>,
     /// The timestamp of the first line.
     first: Option<String>,
@@ -62,15 +62,15 @@ struct Segment {
 #[derive(Serialize)]
 struct Forward {
     name: String,
-    /// `None` when the forward's cursor file is damaged; the forward would begin with the oldest line.
+    /// `None` if the forward's cursor file is damaged. The forward would then begin with the oldest line.
     segment: Option<u64>,
     offset: Option<u64>,
     line: Option<u64>,
-    /// Lines that the collector has not got.
+    /// Lines that the collector has not received.
     pending: u64,
-    /// Lines that the collector has got and that may have to be sent again.
+    /// Lines that the collector has received, and that may have to be sent again.
     replayable: u64,
-    /// The old key: the sum of `pending` and `replayable`.
+    /// The sum of `pending` and `replayable`, under an old key.
     waiting: u64,
     /// The age of the oldest pending line in seconds, by its timestamp.
     oldest_age: Option<u64>,
@@ -172,13 +172,13 @@ fn or_dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or("-".to_owned(), T::to_string)
 }
 
-/// The timestamp of a line, if it has a valid one. The line is a stranger's text.
+/// The timestamp of a line, if it is valid. The line may have been written by any sender.
 fn timestamp(line: Vec<u8>) -> Option<String> {
     let record = Record::from_line(&line, "");
     record.time().map(|_| record.stamp_text())
 }
 
-/// The age of a timestamp in whole seconds; 0 for one in the future.
+/// The age of a timestamp in whole seconds; 0 if it is in the future.
 fn age(timestamp: &str) -> Option<u64> {
     let then = UnixMicros::from_rfc3339(timestamp.as_bytes())?;
     u64::try_from((now().0 - then.0).max(0) / 1_000_000).ok()

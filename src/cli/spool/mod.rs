@@ -1,5 +1,5 @@
-//! `logferry spool ls|cat|verify|resend`: inspects a spool, also while a relay writes it, also a copy, or the remains of a crash or a bad
-//! disk. The commands change nothing, but for `resend`, which renames a file.
+//! `logferry spool ls|cat|verify|resend`: inspects a spool. The spool may be in use by a relay, a copy, or the remains of a
+//! crash or a bad disk. Only `resend` changes the spool: it renames a file.
 
 mod cat;
 mod filter;
@@ -59,15 +59,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 impl SpoolArguments {
-    /// Returns the directory, and the SD-ID that has image, name and ID in the spool's lines. With DIR the default config is not read,
-    /// because the spool may be a copy from another host.
+    /// Returns the directory, and the SD-ID of the element with image, name and ID in the spool's lines. With DIR the default
+    /// config is not read, because the spool may be a copy from another host.
     fn find(&self) -> Result<(PathBuf, String), Failure> {
         let named = self.config.as_ref().is_some_and(|config| !config.is_empty());
         match &self.dir {
             Some(dir) if !named => Ok((dir.clone(), DEFAULT_SD_ID.to_owned())),
             dir => {
                 let (config, spool_dir) = (self.config.clone(), self.spool_dir.clone());
-                // A config may be whole only with the variables that the relay has.
+                // A config may be incomplete without the relay's variables.
                 let config = load(&variables()?.with_file(config).with("spool-dir", spool_dir))?;
                 Ok((dir.clone().unwrap_or(config.spool.dir), config.syslog.sd_id))
             }

@@ -1,4 +1,5 @@
-//! `logferry spool resend`: has the relay send the dead letters of a forward again, once what its collector refused them for is mended.
+//! `logferry spool resend`: makes the relay send the dead letters of a forward again, after the reason of their refusal has
+//! been fixed.
 
 use super::{Failure, SpoolArguments, print};
 use crate::spool::{self, ResendError};

@@ -20,15 +20,15 @@ pub fn run(spool: &SpoolArguments) -> Result<(), Failure> {
 struct SegmentReport<'a> {
     file: &'a SegmentFile,
     lines: u64,
-    /// For each damaged place the offset, the bytes, the reason, and the count of good lines before the place.
+    /// For each damaged place the offset, the bytes, the reason, and the number of good lines before the place.
     damage: Vec<(u64, u64, String, u64)>,
     tail: Option<(u64, u64)>,
-    /// The offset behind the last good record.
+    /// The offset after the last good record.
     good: u64,
 }
 
 impl<'a> SegmentReport<'a> {
-    /// Reads a segment. `None` stands for a segment that has been delivered or evicted meanwhile.
+    /// Reads a segment. `None`: the segment has been delivered or evicted meanwhile.
     fn of(file: &'a SegmentFile) -> Result<Option<Self>, Failure> {
         let Some(pieces) = file.pieces(SegmentFile::START).map_err(failure)? else { return Ok(None) };
         let mut report = Self { file, lines: 0, damage: Vec::new(), tail: None, good: SegmentFile::START };
@@ -51,7 +51,7 @@ impl<'a> SegmentReport<'a> {
         }
     }
 
-    /// The number behind the segment's last line, if the header is sound.
+    /// The number after the segment's last line, if the header is sound.
     fn next_line(&self) -> Option<u64> {
         Some(self.file.head.as_ref().ok()?.first_line + self.lines)
     }
@@ -61,7 +61,7 @@ impl<'a> SegmentReport<'a> {
     }
 }
 
-/// Reads all segments, and shows how far it is: a large spool takes minutes.
+/// Reads all segments, and shows the progress, because a large spool takes minutes.
 fn read(segments: &[SegmentFile]) -> Result<Vec<Option<SegmentReport<'_>>>, Failure> {
     let total = segments.iter().map(|file| file.bytes).sum();
     let (mut progress, mut done, mut reports) = (Progress::new(), 0, Vec::with_capacity(segments.len()));
@@ -73,13 +73,13 @@ fn read(segments: &[SegmentFile]) -> Result<Vec<Option<SegmentReport<'_>>>, Fail
     Ok(reports)
 }
 
-/// Damaged places of one segment that are reported.
+/// The maximum number of damaged places that are reported for one segment.
 const MAX_DAMAGED_PLACES: usize = 100;
 
 #[derive(Default)]
 struct Verdict {
     text: String,
-    /// The count of damaged files.
+    /// The number of damaged files.
     damaged: usize,
 }
 
@@ -88,11 +88,11 @@ impl Verdict {
         let mut verdict = Self::default();
         let reports = read(&inspection.segments)?;
         for (i, report) in reports.iter().enumerate() {
-            // The segment listed behind this one: its first line is known even when the segment is gone.
+            // The next segment in the listing: its first line is known even if the segment has disappeared meanwhile.
             let next = inspection.segments.get(i + 1).filter(|next| !next.is_torn());
             report.iter().for_each(|report| verdict.segment(report, next));
         }
-        // The newest segment with a header; without one, cursors cannot be compared.
+        // The newest segment with a valid header. Without one, cursors cannot be checked.
         let newest = inspection.segments.iter().rposition(|file| file.head.is_ok());
         let newest = newest.and_then(|newest| reports[newest].as_ref());
         inspection.cursors.iter().for_each(|cursor| verdict.cursor(cursor, newest));
@@ -127,7 +127,8 @@ impl Verdict {
                 lines - before
             ));
         }
-        // Only where the next one was written by the same relay, or by one that found all of this.
+        // This finds only lines that the writer of the next segment knew: the same relay, or a relay that had found all lines
+        // of this one.
         let follows = next.and_then(|next| Some(next.head.as_ref().ok()?.first_line));
         let missing = follows.zip(report.next_line()).map_or(0, |(follows, next)| follows.saturating_sub(next));
         if missing > 0 {
@@ -159,7 +160,7 @@ impl Verdict {
             ));
         };
         let Some((newest, end)) = newest.and_then(|newest| Some((newest, newest.end()?))) else { return };
-        // On a full disk the relay gives the room of the newest segment back when all of it is delivered.
+        // On a full disk the relay truncates the newest segment when all of it has been delivered.
         let is_emptied = |at: &Position| newest.lines == 0 && at.segment == end.segment;
         let is_behind = |at: &Position| (at.segment, at.offset) > (end.segment, end.offset) || at.line > end.line;
         if let Some(at) = [retired, acknowledged].iter().find(|at| !is_emptied(at) && is_behind(at)) {
@@ -175,7 +176,7 @@ impl Verdict {
         }
     }
 
-    /// Names a segment that was moved aside. The lines in it were counted when the damage was found.
+    /// Reports a damaged segment that was moved aside. Its lines were counted when the damage was found.
     fn kept(&mut self, file: &SegmentFile) {
         self.say(format_args!(
             "{}: kept of earlier damage, {} bytes; `logferry spool cat --damaged` prints what can be read of it",
@@ -203,10 +204,10 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::spool::{Batch, Options, Spool};
 
-    /// A spool of three segments at least, of which one forward has all.
+    /// A spool with at least three segments, all of which one forward has delivered.
     fn delivered() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a directory");
-        // The other one keeps them there.
+        // The other forward keeps the segments.
         let mut options = Options::new(dir.path(), 1 << 20, vec!["a".to_owned(), "b".to_owned()]);
         options.segment_bytes = 1 << 10;
         let mut spool = Spool::open(options, &Metrics::new()).expect("a spool");
@@ -232,7 +233,7 @@ mod tests {
         assert_eq!(damaged, expected, "{text}");
     }
 
-    /// Delivered or given up, one or all of them, between being listed and being read.
+    /// Segments that are delivered or evicted between listing and reading, one or all of them.
     #[test]
     fn segments_that_go_meanwhile_are_not_missed() {
         for gone in [1..2, 0..2, 2..usize::MAX, 0..usize::MAX] {
@@ -247,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Not listed and not there: those are missed.
+    /// Segments that are neither listed nor there are reported as missing.
     #[test]
     fn segments_that_were_gone_before_are_missed() {
         let dir = delivered();
@@ -265,7 +266,7 @@ mod tests {
             fs::write(dir.path().join("00000000000000000099.seg"), vec![0; bytes]).expect("written");
             damaged(&inspection(&dir), expected);
         }
-        // With another one behind it, it had lines once.
+        // An empty segment that is followed by another one had lines once.
         let dir = delivered();
         fs::write(&inspection(&dir).segments[1].path, "").expect("written");
         damaged(&inspection(&dir), 1);

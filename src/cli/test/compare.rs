@@ -1,4 +1,4 @@
-//! What is expected of a line beside what became of it. Pure.
+//! Compares the expectation for a line with the result. Pure.
 
 use serde_json::Value as Json;
 
@@ -6,17 +6,17 @@ use crate::cli::explain::{Destiny, StepsExplanation};
 use crate::config::{Expect, ExpectedLine, Outcome, Part};
 use crate::record::{FACILITIES, HeaderField, Record, SEVERITIES, UnixMicros, Value, escape};
 
-/// What is not as it is expected.
+/// A difference between the expectation and the result.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The forward and the part of its line, where it is about one.
+    /// The forward and the part of its line, if the difference is in a line.
     pub what: String,
     pub expected: String,
     pub got: String,
 }
 
 impl Difference {
-    /// Of a test as a whole.
+    /// A difference in the result of a whole test.
     pub fn of_all(expect: &Expect, got: String) -> Self {
         Self::new("message", word(expect).to_owned(), got)
     }
@@ -120,7 +120,7 @@ fn got(part: Part, record: &Record<'_>, output: &[u8]) -> String {
     }
 }
 
-/// Said where a field is not there.
+/// The result for a missing field.
 fn missing(record: &Record<'_>) -> String {
     let names: Vec<&str> = record.fields.iter().map(|field| &*field.name).collect();
     match names.is_empty() {
@@ -129,7 +129,7 @@ fn missing(record: &Record<'_>) -> String {
     }
 }
 
-/// Bytes that are not UTF-8 are `\xHH`, as in the JSON of `explain`.
+/// The text, with `\xHH` for bytes that are not UTF-8, as in the JSON of `explain`.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| escape(bytes))
 }
@@ -141,7 +141,7 @@ fn json(value: &Value<'_>) -> Json {
     }
 }
 
-/// 1.50 is 1.5, and 7 is 7.0.
+/// Compares numbers by value: 1.50 equals 1.5, and 7 equals 7.0.
 fn are_equal(got: &Json, expected: &Json) -> bool {
     match (got, expected) {
         (Json::Number(got), Json::Number(expected)) => got == expected || got.as_f64() == expected.as_f64(),

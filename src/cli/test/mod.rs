@@ -1,6 +1,6 @@
-//! `logferry test`: gives messages to the config, as `explain` does, and compares what comes out with what is expected. The
-//! expectations stand in files beside the config (`config::expectations`), so that CI can hold a config to them. No socket is
-//! opened and no file is written.
+//! `logferry test`: processes messages with the config, as `explain` does, and compares the results with expectations. The
+//! expectations are in files beside the config (`config::expectations`), so that CI can check the config against them. The
+//! command opens no socket and writes no file.
 
 mod compare;
 mod report;
@@ -38,11 +38,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     print(report::summary(tests.len(), failed, coloured))?;
-    // Everything has been printed.
+    // All differences have been printed.
     if failed == 0 { Ok(()) } else { Err(Failure { code: exit::FAILED, says: String::new() }) }
 }
 
-/// The tests of all files. A failure names all that is wrong in them.
+/// Reads the tests of all files. The failure reports all problems in them.
 fn load_tests(config: &Config, files: &[PathBuf]) -> Result<Vec<Test>, Failure> {
     let protocols: Vec<&str> = ReadAs::value_variants().iter().map(|protocol| protocol.keyword()).collect();
     let (mut tests, mut wrong) = (Vec::new(), Vec::new());
@@ -55,7 +55,7 @@ fn load_tests(config: &Config, files: &[PathBuf]) -> Result<Vec<Test>, Failure> 
     if wrong.is_empty() { Ok(tests) } else { Err(Failure::config(&wrong.join("\n"))) }
 }
 
-/// What is otherwise than expected.
+/// The differences of a test.
 fn differences(test: &Test, config: &Config) -> Vec<Difference> {
     let said = test.read_as.as_deref().and_then(|word| ReadAs::from_str(word, false).ok());
     let listener = test.listener.as_deref();
@@ -87,12 +87,12 @@ fn differences(test: &Test, config: &Config) -> Vec<Difference> {
     }
 }
 
-/// Messages as one sender sends them, one after the other.
+/// The bytes of the messages, as one sender sends them, one after the other.
 fn bytes(input: &[String], read_as: ReadAs) -> Vec<u8> {
     let mut bytes = Vec::new();
     for message in input {
         match read_as {
-            // In a datagram a message may have lines.
+            // A message may contain newlines, as in a datagram. Then it needs an octet count.
             ReadAs::Syslog => {
                 let message = message.strip_suffix('\n').unwrap_or(message);
                 if message.contains('\n') {

@@ -1,5 +1,5 @@
-//! What is otherwise than expected, as text for a person: one line, or line by line where there are several. Control characters
-//! are escaped, so that a message cannot drive the terminal.
+//! The differences as text for people: on one line, or line by line if a text has several lines. Control characters are
+//! escaped, so that a message cannot drive the terminal.
 
 use super::compare::Difference;
 use crate::config::Test;
@@ -10,9 +10,9 @@ const BOLD: &str = "1";
 const RED: &str = "31";
 const GREEN: &str = "32";
 
-/// Lines that are shown in front of those that differ, and behind them.
+/// Lines that are shown before and after a difference.
 const CONTEXT: usize = 2;
-/// From so many characters on that two texts begin with, a mark shows where they differ.
+/// If two texts have a common start of at least this many characters, a mark shows where they differ.
 const LONG: usize = 16;
 
 pub fn failed(test: &Test, differences: &[Difference], coloured: bool) -> String {
@@ -44,7 +44,7 @@ struct Report {
 impl Report {
     fn difference(&mut self, Difference { what, expected, got }: &Difference) {
         self.out.push_str(&format!("  {}\n", displayable(what)));
-        // One line that ends is not several.
+        // A single line with a newline at its end is not several lines.
         let has_several = |text: &str| text.strip_suffix('\n').unwrap_or(text).contains('\n');
         if has_several(expected) || has_several(got) {
             return self.lines(expected, got);
@@ -61,7 +61,7 @@ impl Report {
         }
     }
 
-    /// Lines that differ, with those around them.
+    /// Writes the lines that differ, with their context.
     fn lines(&mut self, expected: &str, got: &str) {
         let [expected, got] = [expected, got].map(|text| text.split_inclusive('\n').collect::<Vec<_>>());
         let shorter = expected.len().min(got.len());
@@ -96,7 +96,7 @@ impl Report {
     }
 }
 
-/// Newlines too are escaped.
+/// The text with all control characters escaped, newlines too.
 fn displayable(text: &str) -> String {
     let mut out = String::new();
     each_displayable(text.as_bytes(), |part, _| out.push_str(part));
