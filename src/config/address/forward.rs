@@ -112,7 +112,7 @@ impl ForwardAddress {
         self.network().is_some_and(|address| address.transport == Transport::Udp)
     }
 
-    /// Whether the target uses TLS. A bucket counts as TLS, although its `endpoint` may be http://.
+    /// Whether the target uses TLS. A bucket counts as TLS, although its `endpoint` may be `http://`.
     pub fn is_tls(&self) -> bool {
         self.is_bucket() || self.network().is_some_and(|address| address.transport == Transport::Tls)
     }
