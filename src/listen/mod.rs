@@ -1,4 +1,4 @@
-//! The first stage, sockets → batches of lines: everything that faces the senders. `protocol` parses bytes and `record` represents
+//! STAGE 1: sockets → batches of lines: everything that faces the senders. `protocol` parses bytes and `record` represents
 //! messages. This module decides who may connect, which connection is read when, and which messages are let in.
 //!
 //! - `socket`    listening sockets: binds them, or takes them from a service manager; and the advice when that fails

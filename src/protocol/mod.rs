@@ -1,4 +1,4 @@
-//! The wire protocols, in both directions, as bytes. Pure: no socket, no file, no clock, no async.
+//! STAGE 2: the wire protocols, in both directions, as bytes. Pure: no socket, no file, no clock, no async.
 //!
 //! - `api`     HTTP requests to log stores, and their answers
 //! - `answers` answers that a session owes its sender

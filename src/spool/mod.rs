@@ -1,4 +1,4 @@
-//! ROOM 3: a persistent queue of lines between the listeners and the collectors, in a directory of append-only files.
+//! STAGE 3: a persistent queue of lines between the listeners and the collectors, in a directory of append-only files.
 //! Every line passes through it. The spool sees lines as bytes, and knows nothing else about them.
 //!
 //! # Constraints
