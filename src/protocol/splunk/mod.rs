@@ -13,9 +13,9 @@
 //!
 //! 1. It calls [`Request::read`] with the head. If that [refuses](Refused::answer), the body is not read.
 //! 2. For a [`Post`], it passes each piece of the body to [`Body::feed`]. Then it calls [`Body::finish`] until there are no more messages.
-//! If one of them refuses, the messages before the error count, as with Splunk, and [`Body::found`] is the number of the bad one.
+//!    If one of them refuses, the messages before the error count, as with Splunk, and [`Body::found`] is the number of the bad one.
 //! 3. When these messages are in the spool, it calls [`Acks::stored`], and passes the number to [`Answer::success`]. If the spool does not
-//! take them, it answers with [`Refused::Busy`], and the sender keeps them.
+//!    take them, it answers with [`Refused::Busy`], and the sender keeps them.
 //!
 //! Splunk's own answers are documented in "Troubleshoot HTTP Event Collector". Where that says nothing, the answers are as others have
 //! measured them. Splunk also refuses some events for reasons that do not matter to a relay, such as an invalid time or nested fields. Here
