@@ -54,6 +54,7 @@ mod probe;
 mod probe_stores;
 mod proofs;
 mod proxies;
+mod reference;
 mod refuses;
 mod reload;
 mod relp;
