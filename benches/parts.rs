@@ -1,11 +1,11 @@
-//! The parts of the way in isolation, on the messages of `tests/corpus`: what each costs. Whole processes are compared in
-//! `compare`.
+//! Benchmarks of the parts of logferry in isolation, on the messages of `tests/corpus`. `compare` compares whole
+//! processes.
 //!
-//! `cargo bench --bench parts` measures; with `-- append` only what has that in its name; with `-- --test` each runs once.
-//! `item/s` are messages or lines, and their inverse is what one costs.
+//! `cargo bench --bench parts` measures all; `-- append` selects the benchmarks with that in their names; `-- --test`
+//! runs each once. `item/s` counts messages or lines; its inverse is the cost of one.
 
 #[path = "../tests/support/corpus.rs"]
-#[allow(dead_code)] // Only the bytes are of interest.
+#[allow(dead_code)] // Only the bytes are used.
 mod corpus;
 
 use std::cell::RefCell;
@@ -43,18 +43,18 @@ use tempfile::TempDir;
 
 /// The default of `max-frame`, in bytes.
 const LIMIT: usize = 64 << 10;
-/// When the corpus was captured, so that its stamps are believed.
+/// The time when the corpus was captured, so that its timestamps are plausible.
 const RECEIVED: UnixMicros = UnixMicros(1_795_213_727_500_000);
-/// Larger than what is read in one go, and small enough to stay in the page cache.
+/// Larger than one read, and small enough to stay in the page cache.
 const SPOOL_BYTES: u64 = 64 << 20;
 const READ_LINES: usize = 20_000;
-/// What a forward asks its reader for.
+/// The chunk size that a forward requests from its reader.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// As long as a spool's id is.
+/// A string of the same length as a spool's id.
 const SPOOL: &str = "0123456789abcdef";
 
-/// Long enough that what comes now and then, a new segment or an old one dropped, is in it.
+/// Long enough to include the occasional costs: creating a segment and dropping an old one.
 const MIN_TIME: Duration = Duration::from_millis(500);
 
 fn main() {
@@ -66,14 +66,14 @@ fn main() {
 enum Messages {
     /// Nine of ten: those up to 512 bytes, which are 140 on average.
     Short,
-    /// With Docker's pieces of 16 KiB among them: 1600 bytes on average.
+    /// All messages, including Docker's pieces of 16 KiB: 1600 bytes on average.
     All,
 }
 
 const BOTH: [Messages; 2] = [Messages::Short, Messages::All];
 
 impl Messages {
-    /// Without framing.
+    /// The messages without framing.
     fn read(self) -> Vec<Vec<u8>> {
         let messages = corpus::rows().into_iter().map(|row| row.unframed().to_vec());
         let is_wanted = |message: &Vec<u8>| self == Self::All || message.len() <= 512;
@@ -101,13 +101,13 @@ fn frame_of(bytes: &[u8]) -> Frame<'_> {
     Frame { bytes, cut: false, received: RECEIVED }
 }
 
-/// With the rates of items and bytes.
+/// Reports the rates of items and bytes.
 fn counted<'a, 'b>(bencher: Bencher<'a, 'b>, items: &[Vec<u8>]) -> Bencher<'a, 'b> {
     let bytes: usize = items.iter().map(Vec::len).sum();
     bencher.counter(ItemsCount::new(items.len())).counter(BytesCount::new(bytes))
 }
 
-/// One buffer, as if it had been read at once.
+/// Splits one buffer of framed messages, as after a single read.
 fn frames(bencher: Bencher, messages: Vec<Vec<u8>>, framed: impl Fn(&[u8]) -> Vec<u8>) {
     let stream: Vec<u8> = messages.iter().flat_map(|message| framed(message)).collect();
     let mut framer = Framer::new(LIMIT);
@@ -125,7 +125,7 @@ fn frames(bencher: Bencher, messages: Vec<Vec<u8>>, framed: impl Fn(&[u8]) -> Ve
 fn frame_newline(bencher: Bencher, which: Messages) {
     let mut messages = which.read();
     for message in &mut messages {
-        // A LF in the middle would end the frame there.
+        // An LF inside a message would end its frame.
         message.retain(|byte| *byte != b'\n');
     }
     frames(bencher, messages, |message| [message, b"\n"].concat());
@@ -146,7 +146,7 @@ fn parse_frame(bencher: Bencher, which: Messages) {
     });
 }
 
-/// To the canonical line, parsing included.
+/// From a message to its canonical line, parsing included.
 #[divan::bench(args = BOTH)]
 fn translate(bencher: Bencher, which: Messages) {
     let messages = which.read();
@@ -173,7 +173,7 @@ impl Sink for Lines {
         panic!("this protocol has no frames of syslog")
     }
 
-    /// What was remembered of a container, as it is for each message that comes in.
+    /// Looks up the remembered outline of a container, as a listener does for each message.
     fn known(&mut self, outline: &Outline<'_>) -> Option<bool> {
         let known = self.translator.find_outlined(outline, RECEIVED)?;
         self.line.clear();
@@ -197,7 +197,8 @@ impl Sink for Lines {
     }
 }
 
-/// What Docker's drivers sent for a container that says little, over and over in one read of 64 KiB: to the canonical line.
+/// From the bytes of Docker's drivers to canonical lines. One container with short lines, repeated to fill a read of 64
+/// KiB.
 #[divan::bench(args = [
     "fluentd-matrix-unix-subsec-tag3",
     "fluentd-extra-all",
@@ -232,8 +233,8 @@ fn session(bencher: Bencher, file: &str) {
     });
 }
 
-/// A thousand events of HEC in one body, read as a connection is: to the canonical line. `event`: what is sent for a line of 100 bytes
-/// at a microsecond of one second.
+/// From a body of a thousand HEC events, read like a connection, to canonical lines. `event` makes the event for a line
+/// of 100 bytes at a microsecond of one second.
 fn hec(bencher: Bencher, event: impl Fn(&str, usize) -> String) {
     let line =
         |n: usize| format!("{n:06} GET /api/v1/items/{n}?page=2 HTTP/1.1 200 5316 \\\"-\\\" {:60}", "curl/8.5.0");
@@ -253,7 +254,7 @@ fn hec(bencher: Bencher, event: impl Fn(&str, usize) -> String) {
     counted(bencher, &events).bench_local(|| read(black_box(&body)));
 }
 
-/// As Docker's driver sends them.
+/// Events as Docker's driver sends them.
 #[divan::bench]
 fn hec_docker(bencher: Bencher) {
     let tag = "nginx:1.25/proj-web-1/413e768d8d07";
@@ -263,7 +264,7 @@ fn hec_docker(bencher: Bencher) {
     });
 }
 
-/// Objects of a program, as libraries send them.
+/// JSON objects, as logging libraries send them.
 #[divan::bench]
 fn hec_object(bencher: Bencher) {
     hec(bencher, |line, micros| {
@@ -294,7 +295,7 @@ fn render_json(bencher: Bencher, which: Messages) {
     renders(bencher, which, Format::Json);
 }
 
-/// Lines of the spool, 200 bytes each, as a container says them whose labels are no fields.
+/// Spool lines of 200 bytes each, from a container without labels as fields.
 fn docker_lines() -> Vec<Vec<u8>> {
     let line = |n: usize| {
         let element = r#"[docker@32473 image="nginx:1.25" name="proj-web-1" id="413e768d8d07"]"#;
@@ -304,7 +305,7 @@ fn docker_lines() -> Vec<Vec<u8>> {
     (0..1000).map(|n| line(n)[..200].to_vec()).collect()
 }
 
-/// From [`docker_lines`] to bytes.
+/// Encodes [`docker_lines`].
 fn encodes(bencher: Bencher, mut append: impl FnMut(&[(LineId, &[u8])], &mut Vec<u8>)) {
     let (texts, mut out) = (docker_lines(), Vec::new());
     let ids = (0..).map(|number| LineId { session: 1, number });
@@ -316,7 +317,7 @@ fn encodes(bencher: Bencher, mut append: impl FnMut(&[(LineId, &[u8])], &mut Vec
     });
 }
 
-/// What each of the encoders begins with.
+/// The cost common to all encoders: reading the record from its line.
 #[divan::bench]
 fn encode_nothing(bencher: Bencher) {
     let sd_id = Settings::default().sd_id;
@@ -327,7 +328,7 @@ fn encode_nothing(bencher: Bencher) {
     });
 }
 
-/// The body of a request, or of an object, before it is compressed.
+/// The body of a request or an object, before compression.
 #[divan::bench(args = ["elasticsearch", "otlp", "splunk", "loki", "datadog", "newrelic", "cloudwatch", "s3", "json"])]
 fn encode_body(bencher: Bencher, api: &str) {
     let (spool, sd_id, none) = (SPOOL.to_owned(), Settings::default().sd_id, Vec::new());
@@ -362,10 +363,10 @@ fn line_of<'l>(id: LineId, text: &'l [u8], sd_id: &str) -> Line<'l> {
     Line { id, record: Record::from_line(text, sd_id), sent_at: None }
 }
 
-/// A text of 300 bytes in which a program says ten things, some of them others in each.
+/// A text of 300 bytes with ten values of a program. Some values vary from text to text.
 fn said(form: &str, n: usize) -> String {
     let stamp = format!("2026-11-29T12:00:00.{n:06}Z");
-    // As if by chance.
+    // Pseudo-random, but the same in each run.
     let chance = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (id, bytes, remote) =
         (format!("{chance:016x}"), 1000 + chance % 9000, format!("172.18.{}.1{}", n % 9, chance % 90 + 10));
@@ -386,7 +387,7 @@ fn said(form: &str, n: usize) -> String {
     }
 }
 
-/// A thousand lines of the spool with these texts.
+/// A thousand spool lines with these texts.
 fn said_lines(form: &str) -> Vec<Vec<u8>> {
     let element = r#"[docker@32473 image="nginx:1.25" name="proj-web-1" id="413e768d8d07"]"#;
     let line = |n: usize| {
@@ -397,7 +398,7 @@ fn said_lines(form: &str) -> Vec<Vec<u8>> {
     (0..1000).map(line).collect()
 }
 
-/// `takes`: time, severity and text from the fields.
+/// `takes`: whether time, severity and text come from the fields.
 fn steps(parse: &str, takes: bool) -> Steps {
     let key = |key: &str| takes.then(|| key.to_owned());
     Steps {
@@ -409,7 +410,7 @@ fn steps(parse: &str, takes: bool) -> Steps {
     }
 }
 
-/// From a text to its fields.
+/// Parses a text into fields.
 #[divan::bench(args = ["json", "logfmt", "nginx"])]
 fn shape_parse(bencher: Bencher, form: &str) {
     let parsers = steps(form, false).parse;
@@ -421,7 +422,7 @@ fn shape_parse(bencher: Bencher, form: &str) {
     });
 }
 
-/// From a line to what a forward sends of it.
+/// Shapes a line for a forward.
 fn shapes(bencher: Bencher, steps: Steps, form: &str, expected: &Shaped) {
     let (lines, shape) = (said_lines(form), Shape::new(steps, Vec::new(), &Settings::default().sd_id));
     let (mut out, mut tally) = (Vec::new(), Tally::default());
@@ -444,7 +445,7 @@ fn shape_take(bencher: Bencher, form: &str) {
     shapes(bencher, steps(form, true), form, &Shaped::Changed);
 }
 
-/// Lines in which there is nothing to hide. `none`: what reading the line costs.
+/// Masks, on lines without anything to hide. `none` is the cost of reading the line.
 #[divan::bench(args = [
     "none",
     "card-number",
@@ -469,7 +470,8 @@ fn shape_mask(bencher: Bencher, what: &str) {
     shapes(bencher, Steps { masks, ..Steps::default() }, "json", &Shaped::AsItIs);
 }
 
-/// What somebody prints to keep a relay busy. Twice the size may cost twice as much; docs/design/performance.md counts the instructions.
+/// Input crafted to keep a relay busy. Twice the size may cost twice as much; docs/design/performance.md counts the
+/// instructions.
 #[derive(Clone, Copy)]
 struct Hostile {
     kind: &'static str,
@@ -558,7 +560,8 @@ fn shape_hostile(bencher: Bencher, what: Hostile) {
     });
 }
 
-/// What a forward to Elasticsearch does: fields out of JSON, three rules, the body of a request, gzip at its level.
+/// The work of a forward to Elasticsearch: parse fields from JSON, apply three rules, write the request body, and
+/// compress it with gzip at the forward's level.
 #[divan::bench(args = ["plain", "gzip"])]
 fn shape_bulk(bencher: Bencher, how: &str) {
     let (lines, sd_id) = (said_lines("json"), Settings::default().sd_id);
@@ -616,7 +619,7 @@ fn encode_gelf(bencher: Bencher) {
     });
 }
 
-/// A message of JetStream for each line, noted until it is answered.
+/// A JetStream message for each line, recorded until the server acknowledges it.
 #[divan::bench]
 fn encode_jetstream(bencher: Bencher) {
     let dir = TempDir::new().expect("a directory");
@@ -654,7 +657,7 @@ fn batch_of(lines: &[Vec<u8>]) -> Batch {
     batch
 }
 
-/// Short lines, over and over, in batches of so many.
+/// Short lines, repeated, in batches of `of` lines.
 fn batches(lines: usize, of: usize) -> (Vec<Vec<u8>>, Vec<Batch>) {
     let lines: Vec<_> = Messages::Short.lines().into_iter().cycle().take(lines).collect();
     let batches = lines.chunks(of).map(batch_of).collect();
@@ -663,15 +666,16 @@ fn batches(lines: usize, of: usize) -> (Vec<Vec<u8>>, Vec<Batch>) {
 
 fn open(dir: &TempDir, metrics: &Metrics) -> Spool {
     let options = Options::new(dir.path(), SPOOL_BYTES, vec!["central".to_owned()]);
-    // What a disk takes to sync is not ours to measure.
+    // The cost of a sync depends on the disk, not on logferry.
     Spool::open(Options { sync: Sync::Never, ..options }, metrics).expect("a spool")
 }
 
-/// A batch of so many lines, written and published. Large ones fill the spool, which then drops its oldest segments.
+/// Appends and publishes a batch of this many lines. Large batches fill the spool, which then drops its oldest
+/// segments.
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn append(bencher: Bencher, batch_lines: usize) {
     let dir = TempDir::new().expect("a directory");
-    // The reader stays: without one, lines would be nobody's.
+    // The reader must live: without a reader, no forward waits for the lines.
     let metrics = Metrics::new();
     let Spool { mut writer, readers, .. } = open(&dir, &metrics);
     let (lines, batches) = batches(batch_lines, batch_lines);
@@ -680,7 +684,7 @@ fn append(bencher: Bencher, batch_lines: usize) {
     assert_eq!(metrics.spool().errors.get(), 0, "the disk refused lines, and refusing is quick");
 }
 
-/// Every line there is, from where the reader stands.
+/// Reads all lines from the reader's position on.
 fn read_all(reader: &mut Reader, expected: usize) {
     let mut found = 0;
     while let Some(chunk) = reader.next(CHUNK_BYTES).expect("the disk reads") {
@@ -689,8 +693,7 @@ fn read_all(reader: &mut Reader, expected: usize) {
     assert_eq!(found, expected, "the spool has other lines");
 }
 
-/// What a reader that keeps up finds: one batch after the other, each still in memory. Each is read before the
-/// next one is written.
+/// A reader that keeps up: it reads each batch from memory before the next one is written.
 #[divan::bench(sample_size = 1)]
 fn read_just_written(bencher: Bencher) {
     let dir = TempDir::new().expect("a directory");
@@ -707,7 +710,7 @@ fn read_just_written(bencher: Bencher) {
         .bench_local_values(|()| read_all(&mut reader.borrow_mut(), lines.len()));
 }
 
-/// What one that is behind finds, in the segments.
+/// A reader that is behind: it reads from the segments.
 #[divan::bench]
 fn read_reopened(bencher: Bencher) {
     let dir = TempDir::new().expect("a directory");

@@ -1,7 +1,8 @@
-//! The load: senders of numbered lines in Docker's default format, and sinks that count what arrives of them.
+//! The load: senders that write numbered lines in Docker's default format, and sinks that count the lines that arrive.
 //!
-//! Each line ends with its sender, its number and the time it was sent, in digits at fixed places: whatever a relay makes
-//! of the header, the end stays. Threads and blocking sockets: the tools must cost less than what they measure.
+//! Each line ends with its sender, its number and the time it was sent, as digits at fixed positions. A relay may
+//! rewrite the header, but the end of the line stays. Threads and blocking sockets keep the cost of these tools below
+//! the cost of what they measure.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -17,10 +18,10 @@ use socket2::SockRef;
 use super::support::collector::server_config;
 use super::support::{Certs, Door, TlsClient, Wire, eventually};
 
-/// Of a relay's UDP socket, in bytes: our default, and what the others are given.
+/// The receive buffer of a relay's UDP socket, in bytes: our default. The other relays get the same size.
 pub const RECEIVE_BUFFER: usize = 8 << 20;
 
-/// How messages go in, and out; what comes by UDP goes out by TCP.
+/// How messages enter and leave the relay. Messages that enter by UDP leave by TCP.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Way {
     Udp,
@@ -30,17 +31,17 @@ pub enum Way {
 
 /// Bytes of a line, its LF included.
 const LINE: usize = 200;
-/// What is written at once at most, in lines: some 64 KB.
+/// The most lines of one write: about 64 KB.
 const BLOCK: usize = 320;
 const HEAD: &[u8] = b"<30>Nov 21 10:00:00 registry.local:5000/team/app:1.2.3/proj-web-1/0123456789ab[1234]: ";
-/// ` sender number micros`, each with a blank before it, at the end of a line without its LF.
+/// Length of ` sender number micros`, each with a blank before it. It is the end of a line without its LF.
 const MARK: usize = 4 + 10 + 13;
 const SENDER: Range<usize> = 1..4;
 const NUMBER: Range<usize> = 5..14;
 const MICROS: Range<usize> = 15..27;
-/// The sender of the line that asks whether the way is open.
+/// The sender number of the line that tests whether the path through the relay is open.
 const SCOUT: u64 = 999;
-/// No relay that works holds a sender for so long.
+/// A working relay never blocks a sender for this long.
 const HELD: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -49,7 +50,7 @@ pub struct Load {
     senders: u64,
     messages_each: u64,
     rate: Option<u64>,
-    /// Times are told from here.
+    /// All times are relative to this instant.
     clock: Instant,
 }
 
@@ -60,15 +61,16 @@ pub struct Sink {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What has arrived at a sink.
+/// The lines that have arrived at a sink.
 pub struct Tally {
-    /// By sender and number.
+    /// Whether a line has arrived, by sender and number.
     seen: Vec<Vec<bool>>,
     expected: u64,
     pub unique: u64,
     pub twice: u64,
     pub last: Instant,
-    /// From the sender to here, where there is a rate; without one it would be the length of queues.
+    /// Latency from the sender to the sink. It is recorded only at a fixed rate: at full speed it would measure the
+    /// length of queues.
     pub micros: Vec<u32>,
     is_timed: bool,
     scout: bool,
@@ -84,7 +86,7 @@ impl Load {
         self.senders * self.messages_each
     }
 
-    /// Returns when a line goes all the way to each sink: what a relay does at its first message is not counted.
+    /// Returns when a line has reached each sink. The relay's work for its first message is therefore not measured.
     pub fn warms_up(&self, to: SocketAddr, sinks: &[Sink], mut is_up: impl FnMut()) {
         let mut wire = connect(self.way, to);
         let mut line = lines(SCOUT);
@@ -96,8 +98,8 @@ impl Load {
         });
     }
 
-    /// Sends all. The connections come back and want to be kept until all has arrived: with something unread, closing one
-    /// would be a reset.
+    /// Sends all messages and returns the connections. The caller keeps them open until everything has arrived: closing
+    /// a socket with unread data would reset the connection.
     pub fn is_sent(&self, to: SocketAddr) -> Vec<Wire> {
         thread::scope(|scope| {
             let threads: Vec<_> = (0..self.senders).map(|sender| scope.spawn(move || self.talk(sender, to))).collect();
@@ -131,7 +133,7 @@ impl Load {
     }
 }
 
-/// A block of lines of a sender, its marks still to be filled in.
+/// A block of lines of one sender. The marks are filled in later.
 fn lines(sender: u64) -> Vec<u8> {
     let mark = format!(" {sender:03} {:09} {:012}\n", 0, 0);
     let padding = LINE - HEAD.len() - mark.len();
@@ -175,7 +177,7 @@ fn connect(way: Way, to: SocketAddr) -> Wire {
 
 fn send(wire: &mut Wire, lines: &[u8]) -> io::Result<()> {
     match wire {
-        // A refusal is the answer to an earlier datagram; whatever is lost is counted.
+        // An error reports an ICMP refusal of an earlier datagram. Lost datagrams are counted at the sink.
         Wire::Udp(socket) => lines.chunks(LINE).for_each(|line| drop(socket.send(line))),
         Wire::Tcp(stream) => stream.write_all(lines)?,
         Wire::Tls(stream) => stream.write_all(lines)?,
@@ -184,7 +186,7 @@ fn send(wire: &mut Wire, lines: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until all sinks have all, or nothing more comes.
+/// Waits until all sinks have all lines, or until no more lines arrive.
 pub fn arrives(sinks: &[Sink], quiet: Duration) {
     let start = Instant::now();
     let is_due = |sink: &Sink| {
@@ -227,7 +229,7 @@ impl Sink {
 }
 
 impl Drop for Sink {
-    /// The relay is gone by now, and with it all connections.
+    /// The relay has ended before this runs, so all connections are closed.
     fn drop(&mut self) {
         let _ = SockRef::from(&*self.listener).shutdown(std::net::Shutdown::Both);
         let _ = self.thread.take().map(JoinHandle::join);
@@ -264,7 +266,7 @@ fn count(mut from: impl Read, tally: &Mutex<Tally>) {
 }
 
 impl Tally {
-    /// A line without a mark is what a relay has to say for itself.
+    /// A line without a mark is a message of the relay itself and is ignored.
     fn add(&mut self, line: &[u8], now: Instant) {
         let Some((_, mark)) = line.split_last_chunk::<MARK>() else { return };
         let [sender, number, micros] = [SENDER, NUMBER, MICROS].map(|place| digits(&mark[place]));

@@ -1,11 +1,11 @@
-//! Whole relays side by side, on any machine: this one, rsyslog from Debian's package with its queue in memory and on disk,
-//! and `wire`, which copies bytes and nothing else, so that ratios can be quoted. Parts are measured in `parts`.
+//! Compares whole relays on one machine: logferry, Debian's rsyslog with its queue in memory and on disk, and `wire`,
+//! which only copies bytes. The ratios can be quoted independently of the machine. `parts` measures the parts.
 //!
-//! `cargo bench --bench compare` prints markdown tables; `-- --help` says what can be chosen. Here are the rows and the
-//! tables; the relays are in `systems`, senders and sinks in `load`, the copier in `wire`. A new row is a line in `ROWS`.
+//! `cargo bench --bench compare` prints markdown tables; `-- --help` lists the options. This file has the rows and the
+//! tables, `systems` the relays, `load` the senders and sinks, `wire` the copier. A new row is a line in `ROWS`.
 //!
-//! What must have arrived is asserted, at the end, and no time is: a slow machine fails nothing. A peer that loses lines
-//! is not our failure but for `--small`, where nothing can be lost for want of room.
+//! At the end, the bench asserts which lines must have arrived. It asserts no times, so a slow machine never fails.
+//! Lines lost by a peer fail only with `--small`, where no buffer can overflow. Lines lost by UDP never fail.
 
 mod load;
 #[path = "../../tests/support/mod.rs"]
@@ -23,12 +23,12 @@ use clap::Parser;
 use load::{Load, Sink, Way};
 use systems::{Cpus, Relay, System};
 
-/// So many messages are sent over TCP at full speed; at a rate, a share of them.
+/// Messages sent over TCP at full speed. Rows with a rate send a fraction of them.
 const MESSAGES: u64 = 500_000;
 const SMALL: u64 = 3_000;
-/// Nothing arrives for so long: the rest is lost.
+/// When no line arrives for this long, the missing lines count as lost.
 const QUIET: Duration = Duration::from_secs(10);
-/// How long a relay does nothing before it counts as idle.
+/// A relay that does nothing for this long counts as idle.
 const IDLE: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
@@ -58,12 +58,12 @@ struct Row {
     name: &'static str,
     way: Way,
     senders: u64,
-    /// Messages each second, of all senders. `None`: as fast as the relay takes them.
+    /// Messages per second, of all senders. `None`: as fast as the relay takes them.
     rate: Option<u64>,
-    /// This part of the messages: one in so many.
+    /// Divisor of the number of messages: the row sends one in this many.
     one_in: u64,
     forwards: usize,
-    /// How long messages take is of interest.
+    /// Whether the latency of messages is reported.
     latency: bool,
 }
 
@@ -82,11 +82,11 @@ const ROWS: [Row; 8] = [
     Row { name: "forwards-3", forwards: 3, ..FLAT_OUT },
 ];
 
-/// What one run tells, or all runs of a row.
+/// The figures of one run, or of all runs of a row.
 struct Figures {
-    /// Delivered each second, by the slowest forward.
+    /// Lines delivered per second, by the slowest forward.
     rate: f64,
-    /// Seconds for a million messages received.
+    /// CPU seconds per million messages received.
     cpu: f64,
     peak_mib: f64,
     p50_ms: f64,
@@ -126,7 +126,7 @@ fn machine(cpus: &Cpus) -> String {
     format!("{model}, {} CPUs, Linux {}; {cpus}", cpus.count(), kernel.trim_end())
 }
 
-/// Prints the table of everything with a load; what was lost that must not be comes back.
+/// Prints the table of all rows with a load. Returns a message for each loss that must not happen.
 fn loads(options: &Options, systems: &[System], cpus: &Cpus) -> Vec<String> {
     let mut broken = Vec::new();
     let mut rows = ROWS.iter().filter(|row| row.name.starts_with(&options.only)).peekable();
@@ -155,7 +155,7 @@ impl Row {
         let load = Load::new(self.way, self.senders, messages, self.rate);
         let sinks: Vec<_> = (0..self.forwards).map(|_| Sink::new(&load)).collect();
         let addresses: Vec<_> = sinks.iter().map(Sink::address).collect();
-        // Behind the sinks, so that it is gone before them.
+        // Declared after the sinks, so that it is dropped before them.
         let mut relay = Relay::start(system, self.way, &addresses, cpus);
         load.warms_up(relay.address(), &sinks, || relay.is_up());
         let (before, start) = (relay.cpu(), Instant::now());
@@ -189,7 +189,7 @@ impl Row {
 }
 
 impl Figures {
-    /// Medians and sums.
+    /// Medians of the figures. Losses and duplicates are summed.
     fn of(runs: &[Self]) -> Self {
         let median = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
         Self {
@@ -209,7 +209,7 @@ fn median(mut of: Vec<f64>) -> f64 {
     of[of.len() / 2]
 }
 
-/// Prints what a relay takes and how soon it is there, without a load.
+/// Prints the memory of an idle relay and the time until it accepts a connection.
 fn idle(options: &Options, systems: &[System], cpus: &Cpus) {
     println!("\n| idle | resident MiB | first connection after ms |\n|---|---|---|");
     for &system in systems {

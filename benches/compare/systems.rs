@@ -1,4 +1,4 @@
-//! What is measured: each relay's program, its config for a row, and what the kernel says of its process.
+//! The relays that are measured: each one's program, its config for a row, and the kernel's figures for its process.
 
 use std::fmt;
 use std::fs;
@@ -17,35 +17,35 @@ use super::support::rsyslog::{self, Input};
 use super::support::{Certs, Held, Program};
 use super::wire;
 
-/// How many may connect at once, the same for both: rsyslog's default is 5, and of 50 some are then reset.
+/// The listen backlog of both relays. rsyslog's default is 5, and then some of 50 connections are reset.
 const BACKLOG: i32 = logferry::internals::listen::BACKLOG;
-/// Only a relay that does not start takes so long.
+/// Only a relay that fails to start takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two attempts to connect to a relay that starts.
+/// Time between two attempts to connect to a starting relay.
 const KNOCK_AGAIN: Duration = Duration::from_micros(200);
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum System {
     Wire,
     Logferry,
-    /// With its main queue as it is by default.
+    /// With its default main queue.
     Rsyslog,
-    /// With its main queue on disk, which is what a spool is.
+    /// With its main queue on disk, which corresponds to a spool.
     RsyslogDisk,
 }
 
-/// A relay at work. Dropping it kills it.
+/// A running relay. Dropping it kills it.
 pub struct Relay {
     program: Program,
     address: SocketAddr,
-    /// From its start; zero where nothing can be connected.
+    /// Time from its start until it has accepted a connection. With UDP alone: until its process has started.
     pub accepted_after: Duration,
     _held: Held,
-    /// Its spool and config.
+    /// The relay's spool and config.
     _dir: TempDir,
 }
 
-/// One CPU for the relay, the others for senders and sinks, if there are any.
+/// The CPUs: one for the relay, the others, if there are any, for senders and sinks.
 pub struct Cpus {
     all: Vec<usize>,
 }
@@ -57,12 +57,12 @@ impl System {
         matches!(self, Self::Rsyslog | Self::RsyslogDisk)
     }
 
-    /// Says so where it is not.
+    /// Whether the program is installed. Reports a missing program.
     pub fn is_here(&self) -> bool {
         !self.is_peer() || rsyslog::find(Input::Tcp).is_some()
     }
 
-    /// Says so where only something to install is missing.
+    /// Whether the program supports this transport. Reports a missing package.
     pub fn can(self, way: Way) -> bool {
         match self {
             Self::Wire => way != Way::Tls,
@@ -71,7 +71,7 @@ impl System {
         }
     }
 
-    /// Which program it is, and what it says that it is.
+    /// The program's path and the version that it prints.
     pub fn version(self) -> Option<String> {
         let (program, flag) = match self {
             Self::Logferry => (ours(), "--version"),
@@ -121,7 +121,7 @@ fn rsyslogd() -> PathBuf {
     rsyslog::find(Input::Tcp).expect("it was looked for")
 }
 
-/// The defaults, with a place for the spool.
+/// The default config, with a directory for the spool.
 fn logferry_toml(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path) -> String {
     let certs = if way == Way::Tls { Certs::get().listen() } else { String::new() };
     let (scheme, out) = match way {
@@ -141,8 +141,8 @@ fn logferry_toml(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path) -> S
     config
 }
 
-/// Of two modules for TCP the one its documentation calls the faster; TLS is with the other. It too reads the messages and
-/// writes RFC 5424.
+/// rsyslog has two modules for TCP. This config uses the one that rsyslog's documentation calls faster; TLS needs the
+/// other one. rsyslog also parses the messages and writes RFC 5424.
 fn rsyslog_conf(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path, disk: bool) -> String {
     let (dir, ip, port) = (dir.display(), from.ip(), from.port());
     let input = match way {
@@ -170,7 +170,7 @@ fn rsyslog_conf(way: Way, from: SocketAddr, to: &[SocketAddr], dir: &Path, disk:
 }
 
 impl Relay {
-    /// Starts it, and unless it has only UDP returns when it has accepted a connection.
+    /// Starts the relay. Returns when the relay has accepted a connection, or at once when it has only UDP.
     pub fn start(system: System, way: Way, to: &[SocketAddr], cpus: &Cpus) -> Self {
         let dir = TempDir::new().expect("a directory");
         let held = Held::new(way == Way::Udp, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
@@ -197,17 +197,18 @@ impl Relay {
         assert!(self.program.has_ended().is_none(), "the relay has ended");
     }
 
-    /// Seconds of CPU time so far, of all its threads.
+    /// CPU time of all its threads so far, in seconds.
     pub fn cpu(&self) -> f64 {
         let stat = self.proc("stat");
-        // The name before it, in parentheses, may have blanks. proc(5): utime and stime are fields 14 and 15.
+        // The process name comes before this, in parentheses, and may contain blanks. proc(5): utime and stime are
+        // fields 14 and 15.
         let (_, fields) = stat.rsplit_once(") ").expect("a name");
         let ticks =
             fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>();
         ticks / sysconf(SysconfVar::CLK_TCK).ok().flatten().expect("POSIX has it") as f64
     }
 
-    /// A line of /proc/PID/status that is in kB, in MiB.
+    /// The value of a line of /proc/PID/status, converted from kB to MiB.
     pub fn mib(&self, name: &str) -> f64 {
         let status = self.proc("status");
         let kb = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":")?.strip_suffix("kB"));
@@ -220,7 +221,8 @@ impl Relay {
 }
 
 impl Cpus {
-    /// From now on this thread, and all that it starts, leaves one CPU to the relay.
+    /// Moves this thread, and every thread and process that it starts, to all CPUs but one. That CPU is left to the
+    /// relay.
     pub fn shared_out() -> Self {
         let may = sched_getaffinity(Pid::from_raw(0)).expect("Linux tells");
         let all = (0..CpuSet::count()).filter(|cpu| may.is_set(*cpu) == Ok(true)).collect();
@@ -237,7 +239,7 @@ impl Cpus {
         &self.all[..self.all.len() - 1]
     }
 
-    /// A child begins where its parent's thread is: no thread of it escapes.
+    /// A child inherits the CPU affinity of the thread that starts it, so all threads of the relay stay on its CPU.
     fn start(&self, command: &mut Command) -> Program {
         self.go_to(&self.all[self.all.len() - 1..]);
         let program = Program::start(command);

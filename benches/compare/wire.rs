@@ -1,7 +1,7 @@
-//! `wire`: what copying alone costs. One thread reads from all connections, or from one UDP socket, and writes to each
-//! target what it has read; it looks for line ends only as far as it must to keep lines of several connections apart.
+//! `wire` measures the cost of copying alone. One thread reads from all connections, or from one UDP socket, and writes
+//! the bytes to each target. It looks for line ends only to keep lines of several connections apart.
 //!
-//! It runs in a process of its own, as the relays do: this program, started again with `wire` as its first argument.
+//! It runs in its own process, like the relays: this program, started again with `wire` as its first argument.
 
 use std::io::{self, Read, Write};
 use std::iter::once;
@@ -24,7 +24,7 @@ pub fn command(way: Way, from: SocketAddr, to: &[SocketAddr]) -> Command {
     command
 }
 
-/// Whether this process is to be the wire; then it has been, when this returns.
+/// Runs the wire when this process was started as one. Then returns its exit code.
 pub fn asked_for() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     arguments.next().filter(|first| first == ARGUMENT)?;
