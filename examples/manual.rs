@@ -1,4 +1,4 @@
-//! The manual pages and the completions of shells, for packages: written from the command line as it is.
+//! Generates the manual pages and shell completions for packages from the definition of the command line.
 //!
 //!     cargo run --example manual -- DIR
 //!
@@ -28,7 +28,7 @@ pub fn write(dir: &Path) -> io::Result<()> {
     let (pages, completions) = (dir.join("man1"), dir.join("completions"));
     std::fs::create_dir_all(&pages)?;
     std::fs::create_dir_all(&completions)?;
-    // Nobody needs a page that says there is help.
+    // A page for the `help` subcommand would be useless.
     let mut command = logferry::internals::cli::command().disable_help_subcommand(true);
     clap_mangen::generate_to(command.clone(), &pages)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {

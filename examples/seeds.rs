@@ -1,6 +1,6 @@
-//! What the fuzz targets begin with: `cargo run --example seeds -- DIR` makes a folder for each in DIR, from the messages of
-//! tests/corpus, tests/corpus-drivers, tests/corpus-journal and tests/shape, the reference config, and new certificates. `fuzz/run` calls it;
-//! nothing of it is kept in the repository.
+//! Generates the seed corpora of the fuzz targets: `cargo run --example seeds -- DIR` makes a folder for each target in
+//! DIR. The seeds come from the messages of tests/corpus, tests/corpus-drivers, tests/corpus-journal and tests/shape,
+//! the reference config, and new certificates. `fuzz/run` calls it; the repository does not keep the seeds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use logferry::internals::protocol::relp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-/// Longer ones make a target slow, and say nothing that shorter ones do not.
+/// Longer seeds make a target slow and do not cover more code.
 const LONGEST: usize = 2048;
 
-/// Secrets, and JSON that cannot be used.
+/// Texts with secrets to mask, and JSON that cannot be parsed.
 const SHAPED: [&str; 4] = [
     "card 4111 1111 1111 1111, Bearer eyJhbGciOi.x, AKIAIOSFODNN7EXAMPLE, -----BEGIN PRIVATE KEY-----",
     r#"{"a":[{"a":"a@example.com","password":"4111-1111-1111-1111"}],"a":1}"#,
@@ -24,19 +24,19 @@ fn main() {
     let out = PathBuf::from(std::env::args_os().nth(1).expect("usage: seeds DIR"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let messages = messages(&root.join("tests/corpus"));
-    // Bytes before the stream choose the limit and the cuts, or how a message is read.
+    // The bytes before the stream select the limit and the cuts, or how a message is read.
     keep(&out, "frame", streams(&messages).map(|stream| [&[255, 3, 1, 90, 1, 60, 200], &stream[..]].concat()));
     keep(&out, "message", messages.iter().map(|message| [&[0, 0xcf, 0x76, 0, 0x6b], without_lf(message)].concat()));
     let stamps = fs::read_to_string(root.join("tests/data/stamps.tsv")).expect("stamps of every vendor");
     let stamps = stamps.lines().filter_map(|line| line.split('\t').nth(1));
-    // Behind the version as in its place.
+    // A timestamp behind a version (RFC 5424) is a second seed without the version.
     let stamps = stamps.flat_map(|stamp| [Some(stamp), stamp.strip_prefix("1 ")]).flatten().enumerate();
     keep(&out, "stamp", stamps.map(|(n, stamp)| [&[n as u8 % 5, 0xcf, 0x76, 0, 0x6b], stamp.as_bytes()].concat()));
-    // The first byte says how a text is shaped.
+    // The first byte selects how a text is shaped.
     let texts = shaped(&root.join("tests/shape"));
     let texts = texts.iter().flat_map(|text| [0_u8, 0x7f, 0xff].map(|choice| [&[choice], text.as_bytes()].concat()));
     keep(&out, "shape", texts);
-    // Priority, elements that were sent, and what chooses the rest.
+    // The priority, the length of the sent elements, the elements, and a message that selects the rest.
     keep(&out, "line", ELEMENTS.iter().map(|sent| [&[27, sent.len() as u8], sent.as_bytes(), &messages[0]].concat()));
     let answers =
         ANSWERS.iter().map(|(status, body)| [&b"A"[..], &u16::to_be_bytes(*status), &[3], body.as_bytes()].concat());
@@ -65,7 +65,7 @@ fn main() {
     keep(&out, "certificate", certificates(&out.join("pem")));
 }
 
-/// What log stores answer.
+/// Answers of log stores.
 const ANSWERS: [(u16, &str); 6] = [
     (200, r#"{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":429}},{"create":{"status":400}}]}"#),
     (200, r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"too old"}}"#),
@@ -75,7 +75,7 @@ const ANSWERS: [(u16, &str); 6] = [
     (204, ""),
 ];
 
-/// What a sender may have said of its own.
+/// Structured data that a sender may have set itself.
 const ELEMENTS: [&str; 4] = [
     r#"[docker@32473 image="nginx:1.25" name="web" id="2a9052a5c36e"][b c="d"]"#,
     r#"[fields@32473 a="1"][json@32473 fields="{\"n\":1.50,\"r\":\"\\\\xff\"}" escaped="[\"r\"\]"]"#,
@@ -95,7 +95,7 @@ fn keep(out: &Path, target: &str, seeds: impl Iterator<Item = Vec<u8>>) {
     println!("{target}: {count} seeds");
 }
 
-/// What programs print: a few lines of each.
+/// A few lines of each program in tests/shape, and [`SHAPED`].
 fn shaped(dir: &Path) -> Vec<String> {
     let mut files: Vec<_> = fs::read_dir(dir).expect("lines").map(|entry| entry.expect("a file").path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
@@ -109,14 +109,14 @@ fn shaped(dir: &Path) -> Vec<String> {
     files.iter().flat_map(rows).chain(SHAPED.map(str::to_owned)).collect()
 }
 
-/// As Docker's driver sent them: datagrams, and whole connections.
+/// The messages as Docker's driver sent them: datagrams and whole connections.
 fn messages(corpus: &Path) -> Vec<Vec<u8>> {
     let messages = messages_of(corpus, "");
     assert!(messages.len() > 200, "the corpus is not there");
     messages
 }
 
-/// Of the files whose names begin so.
+/// The messages of the files whose names begin with `beginning`.
 fn messages_of(corpus: &Path, beginning: &str) -> Vec<Vec<u8>> {
     let files = fs::read_dir(corpus).expect("the corpus").map(|entry| entry.expect("a file").path());
     let is_one = |path: &PathBuf| {
@@ -130,7 +130,7 @@ fn messages_of(corpus: &Path, beginning: &str) -> Vec<Vec<u8>> {
     messages
 }
 
-/// Datagrams and connections, behind bytes that choose how they are read, where they are cut, and the limit.
+/// GELF datagrams and connections, behind bytes that select how they are read, the cuts and the limit.
 fn gelf(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
     let files = fs::read_dir(corpus).expect("the corpus of drivers").map(|entry| entry.expect("a file").path());
     let files = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("gelf-")));
@@ -144,7 +144,7 @@ fn gelf(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
     all.into_iter().chain([chunks.into()])
 }
 
-/// Single entries and several, behind bytes that choose the limit and the cuts, and what two senders do.
+/// Single entries, bodies of several, and the actions of two senders, behind bytes that select the limit and the cuts.
 fn journal(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
     let files = fs::read_dir(corpus).expect("the corpus of journals").map(|entry| entry.expect("a file").path());
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "http"));
@@ -163,8 +163,8 @@ fn journal(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
     bodies.chain([senders.into()]).collect::<Vec<_>>().into_iter()
 }
 
-/// Heads, questions for acknowledgement, and bodies as they are, as lines and with gzip, behind bytes that choose that, the limit and
-/// the cuts.
+/// HTTP heads, acknowledgement queries, and bodies: raw, as lines and with gzip. Leading bytes select the kind, the
+/// limit and the cuts.
 fn splunk(corpus: &Path) -> impl Iterator<Item = Vec<u8>> {
     let files = fs::read_dir(corpus).expect("the corpus of drivers").map(|entry| entry.expect("a file").path());
     let files = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("splunk-")));
@@ -187,7 +187,7 @@ fn without_lf(message: &[u8]) -> &[u8] {
     message.strip_suffix(b"\n").unwrap_or(message)
 }
 
-/// Connections: messages as they are, and a few of them with each other framing that a sender may have.
+/// Connections: messages as captured, and a few of them with each other framing that senders use.
 fn streams(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
     let few = messages.chunks(16).flat_map(|messages| {
         let framed = |frame: fn(&[u8]) -> Vec<u8>| messages.iter().take(3).flat_map(|message| frame(message)).collect();
@@ -201,7 +201,7 @@ fn streams(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
     messages.iter().cloned().chain(few)
 }
 
-/// RELP sessions that carry them: one of each kind of frame.
+/// RELP sessions that carry the messages: one with each kind of frame.
 fn sessions(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
     messages.chunks(2).map(|messages| {
         let mut session = vec![255, 3, 1, 60, 200];
@@ -217,7 +217,7 @@ fn sessions(messages: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// What a server of NATS says of itself and of a few messages.
+/// A NATS server's INFO, and its answers for a few messages.
 fn nats() -> String {
     let stored = r#"{"stream":"LOGS","seq":12,"duplicate":true}"#;
     let refused =
@@ -231,7 +231,8 @@ fn nats() -> String {
     )
 }
 
-/// Headers of a proxy with a message behind them, as they are and as the bytes that one is made from; what comes first says which.
+/// PROXY protocol headers with a message behind them: complete headers, and the bytes from which the target writes one.
+/// The first byte tells which.
 fn proxied(message: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let addresses = [&[192, 0, 2, 7, 192, 0, 2, 1, 0x30, 0x39, 2, 2, 4, 0, 3, 0, 0, 0][..], &[0; 210]].concat();
     let version_2 = move |command: u8, family: u8, length: u8| {
@@ -252,7 +253,7 @@ fn proxied(message: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     read.chain(written).collect::<Vec<_>>().into_iter()
 }
 
-/// A mark of a stream, lines, rubbish and lines again, as `spool::check` takes them.
+/// A stream mark, lines, garbage and lines again, in the format of `spool::check`.
 fn parts(messages: &[Vec<u8>]) -> Vec<u8> {
     let mut parts = vec![2, 4, 1, 1, 10, 2];
     for (at, message) in messages.iter().enumerate() {
@@ -264,7 +265,7 @@ fn parts(messages: &[Vec<u8>]) -> Vec<u8> {
     parts
 }
 
-/// The reference config as shipped, with all its settings on, and each of its sections.
+/// The reference config as shipped, the same with all its settings enabled, and each of its sections.
 fn configs(reference: &str) -> Vec<String> {
     let is_setting = |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
     let on = |line: &str| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line).to_owned() + "\n";
@@ -280,7 +281,7 @@ fn configs(reference: &str) -> Vec<String> {
     [reference.to_owned(), all].into_iter().chain(sections).collect()
 }
 
-/// A CA, a server and a client, made anew: DER.
+/// New certificates of a CA, a server and a client, as DER.
 fn certificates(dir: &Path) -> impl Iterator<Item = Vec<u8>> {
     let names = "127.0.0.1,::1,logs.example.com,*.example.net";
     let made = dir.join("ca.pem").exists() || {

@@ -1,8 +1,10 @@
-//! What a collector's kernel has acknowledged and its program has not read, when the program hangs and is killed: the
-//! measurements behind docs/design/replay.md, made with a real rsyslog. `cargo run --example unread` prints a table in two minutes.
+//! Measures how much a collector's kernel has acknowledged that its program has not read, when the program hangs and is
+//! killed. docs/design/replay.md has the results, measured with a real rsyslog. `cargo run --example unread` prints a
+//! table in two minutes.
 //!
-//! rsyslog gets direct queues and an unbuffered file, so that what it has read is in the file. It is stopped with SIGSTOP
-//! while lines come at a steady rate, and killed some seconds later; meanwhile the sender looks at its socket.
+//! rsyslog gets direct queues and an unbuffered file, so that the file shows how much it has read. The example stops
+//! rsyslog with SIGSTOP while lines arrive at a steady rate, and kills it some seconds later. Meanwhile the sender
+//! samples its socket.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +19,7 @@ use nix::libc;
 /// linux/tcp.h, `struct tcp_info`.
 const TCP_INFO_BYTES: usize = 232;
 const TCPI_SND_WND: usize = 228;
-/// How long messages flow before the hang; and, for a case after a burst, how long the burst lasts and how fast it is.
+/// How long messages flow before the hang. After a burst: how long the burst lasts, and its rate.
 const CALM: Duration = Duration::from_secs(3);
 const BURST: Duration = Duration::from_secs(2);
 const BURST_RATE: u64 = 60_000;
@@ -30,7 +32,7 @@ struct Case {
     burst: bool,
 }
 
-/// The socket as the sender sees it.
+/// A sample of the sender's socket: bytes acknowledged, and the send window.
 #[derive(Clone, Copy)]
 struct Look {
     acknowledged: u64,
@@ -62,7 +64,8 @@ fn main() -> io::Result<()> {
 }
 
 impl Case {
-    /// The connection at the hang, how far the right edge moved after it, and the bytes that were acknowledged in vain.
+    /// The connection at the hang, how far the window's right edge moved afterwards, and the bytes that were
+    /// acknowledged and lost.
     fn run(&self) -> io::Result<(Look, u64, u64)> {
         let dir = tempfile::tempdir()?;
         let (mut rsyslog, at) = start_rsyslog(dir.path())?;
@@ -79,7 +82,7 @@ impl Case {
         while start.elapsed() < burst + CALM {
             sender.send(due(start.elapsed()), self.bytes)?;
         }
-        // SAFETY: a signal to a child of ours that has not been waited for.
+        // SAFETY: the signal goes to our own child, which has not been waited for.
         nix::errno::Errno::result(unsafe { libc::kill(rsyslog.id() as libc::pid_t, libc::SIGSTOP) })?;
         let before = sender.look()?;
         let hang = Duration::from_secs(if self.rate < 1000 { 10 } else { 4 });
@@ -104,7 +107,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Brings the messages up to `due`, as far as the kernel takes them; then a moment's rest.
+    /// Queues the messages up to `due`, writes as much as the kernel takes, and sleeps for a moment.
     fn send(&mut self, due: u64, bytes: usize) -> io::Result<()> {
         while self.numbers < due && self.pending.len() < 1 << 20 {
             let head = format!("<14>1 - h a - - - {:0DIGITS$} ", self.numbers);
@@ -141,7 +144,7 @@ impl Sender {
 }
 
 fn start_rsyslog(dir: &Path) -> io::Result<(Child, SocketAddr)> {
-    // A port that is free now; nobody else is likely to take it before rsyslog does.
+    // A port that is free now. Another program is unlikely to take it before rsyslog does.
     let at = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let (port, dir) = (at.port(), dir.display());
     let config = format!(
