@@ -1,4 +1,4 @@
-//! Addresses, names and the like come back when they are shown.
+//! Addresses, names and similar values survive printing and parsing.
 
 #![no_main]
 

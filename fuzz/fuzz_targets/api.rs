@@ -1,11 +1,11 @@
-//! The body of a request to a log store is well-formed and holds each line, and no answer is too odd.
+//! The body of a request to a log store is well-formed and holds each line. No answer causes a panic.
 
 #![no_main]
 
 use logferry::internals::protocol::api::properties::{any_answer, any_bytes};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| match data {
-    // An answer has a status, and is about so many lines.
+    // The first bytes are the status of an answer and the number of lines that it answers.
     [b'A', high, low, lines, body @ ..] => {
         any_answer(u16::from_be_bytes([*high, *low]), body, usize::from(*lines).max(1));
     }

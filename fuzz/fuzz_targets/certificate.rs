@@ -1,4 +1,4 @@
-//! What a stranger's certificate says is safe on a terminal, and nothing of it ends the process.
+//! The description of an untrusted certificate is safe to print on a terminal. No certificate causes a panic.
 
 #![no_main]
 

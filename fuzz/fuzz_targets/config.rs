@@ -1,4 +1,4 @@
-//! A config comes back when it is shown, or each mistake has its place.
+//! A config survives printing and parsing, or each error has its position.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! One message in is one message out, through all rooms but the spool; and what other protocols bring is explained.
+//! One message in is one message out, through all stages but the spool. Input of other protocols is explained too.
 
 #![no_main]
 

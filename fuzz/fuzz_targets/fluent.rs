@@ -1,4 +1,4 @@
-//! Any stream of the Forward protocol, cut anywhere, gives the same arrays, and each entry is a record.
+//! Any stream of the Forward protocol gives the same arrays wherever it is cut, and each entry is a record.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any stream, cut anywhere, gives the same frames.
+//! Any stream gives the same frames wherever it is cut.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! GELF is the same however it was cut, stays within its limits, and its records come back from their lines.
+//! GELF gives the same messages wherever it is cut and stays within its limits. Its records survive the round trip
+//! through their lines.
 
 #![no_main]
 

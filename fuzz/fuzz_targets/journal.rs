@@ -1,4 +1,5 @@
-//! Any body of systemd's journal, cut anywhere, gives the same entries, and each is a record; nothing is known that was not taken.
+//! Any body of systemd's journal gives the same entries wherever it is cut, and each entry is a record. Only entries in
+//! the spool count as known.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What other relays have delivered is known again.
+//! A ledger read from any marks and lines survives a snapshot, and the snapshot stays within its limit.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Whatever a record says comes back from its line.
+//! Any record survives the round trip through its line.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Whatever is sent is carried, and said the same in each format.
+//! Any message is carried, with the same content in each format.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a server of NATS says does not depend on where its bytes were cut, and what is published is what a subscriber reads.
+//! The operations of a NATS server do not depend on where its bytes are cut, and a server reads back each publication.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A header of the PROXY protocol ends where it says, and says the same however it is cut.
+//! A PROXY protocol header ends at its declared length and reads the same wherever it is cut.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What is whole in the spool is read, what stands behind damage is found.
+//! The spool reads all intact records and finds those behind damage.
 
 #![no_main]
 

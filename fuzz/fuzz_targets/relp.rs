@@ -1,4 +1,4 @@
-//! The same for RELP, and what its frames carry.
+//! Any RELP stream gives the same frames wherever it is cut, and the data of valid frames survives a round trip.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! What a session finds and answers does not depend on where its bytes were cut, nor on when they are in the spool.
+//! The messages and answers of a session depend neither on where its bytes are cut nor on when the messages are in the
+//! spool.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Whatever a container prints, a shaped line is a line: what nobody has asked to change is as it was.
+//! Any container output gives a valid line after shaping. Parts that no setting changes stay as they were.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Events and lines of HEC are the same however their body was cut, stay within their limits, and come back from their lines; heads
-//! and acknowledgements are answered.
+//! HEC events and lines are the same wherever their body is cut, stay within their limits, and survive the round trip
+//! through their lines. Each head is read or answered, and only stored events are acknowledged.
 
 #![no_main]
 

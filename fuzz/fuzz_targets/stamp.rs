@@ -1,4 +1,4 @@
-//! What stands in a stamp's place is a place in the text, and a time that the next relay reads as it is.
+//! A timestamp lies within the text, and the next relay reads it unchanged.
 
 #![no_main]
 
