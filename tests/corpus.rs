@@ -1,5 +1,5 @@
-//! Every message of `tests/corpus`, which a real Docker Engine sent, through the whole room: read, written as a canonical
-//! line, read back, rendered.
+//! Every message of `tests/corpus`, sent by a real Docker Engine, passes through the pipeline: parse it, write the
+//! canonical line, parse the line, render it.
 
 #[path = "support/corpus.rs"]
 mod corpus;
@@ -14,7 +14,7 @@ use logferry::internals::protocol::framing::properties::any_cut;
 use logferry::internals::protocol::syslog::{Frame, Senders, Settings, Shape, TagTemplates, Translator, parse};
 use logferry::internals::record::{Container, Format, HeaderField, Record, Stamp, UnixMicros, render};
 
-/// What the default template cannot read, and why. Everything else must be right with any template.
+/// Messages that the default template cannot read correctly, and why. All others must be right with any template.
 const UNREADABLE: [(&str, Wrong, &str); 2] = [
     (
         "oddtag-bracket-udp-default.raw",
@@ -26,9 +26,9 @@ const UNREADABLE: [(&str, Wrong, &str); 2] = [
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wrong {
-    /// Host and tag are mistaken, the message is right.
+    /// Host and tag are wrong, the message is right.
     Tag,
-    /// The message is mistaken too.
+    /// The message is wrong too.
     Message,
 }
 
@@ -36,7 +36,7 @@ enum Wrong {
 fn with_the_template_they_were_sent_with() {
     for row in rows() {
         let template = match row.template.as_str() {
-            // Not a template that can be read backwards; the tag is what comes of it.
+            // A template that cannot be matched backwards. The tag is the engine's result of it.
             "(unset)" | "{{if false}}x{{end}}" => TagTemplates::default(),
             template => template.parse().unwrap(),
         };
@@ -56,9 +56,8 @@ fn with_the_default_template() {
     }
 }
 
-/// Docker's shapes cost no allocation, odd tags included; only the buffer for the line has to be large enough, and the
-/// translator to have room for the headers it remembers.
-/// A message of each kind with a line behind it, cut at every two places; once with a limit that it exceeds.
+/// A message of each kind with a line behind it, cut at every pair of positions. The smaller limit is shorter than most
+/// messages.
 #[test]
 fn no_two_cuts_change_a_frame() {
     let mut seen = BTreeSet::new();
@@ -78,6 +77,8 @@ fn no_two_cuts_change_a_frame() {
     assert!(seen.len() > 15, "only {} kinds", seen.len());
 }
 
+/// Docker's messages need no allocation, not even those with odd tags. The line's buffer must be large enough, and the
+/// first pass fills the translator's memory of headers.
 #[test]
 fn the_fast_path_allocates_nothing() {
     let settings = Settings { hostname: "relay-1".to_owned(), ..Settings::default() };
@@ -105,11 +106,11 @@ thread_local! {
 /// The system's allocator, counting for each thread.
 struct Counting;
 
-// SAFETY: every call goes on unchanged to the system's allocator.
+// SAFETY: every call is forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: handed on to the system's allocator as it came.
+        // SAFETY: the caller's layout is forwarded unchanged.
         unsafe { System.alloc(layout) }
     }
 
@@ -153,12 +154,12 @@ fn check(row: &Row, template: TagTemplates, wrong: Option<Wrong>) {
     check_json(&line, message, &settings.sd_id, file);
 }
 
-/// The index has image, name and ID for Docker's usual template; where another one was used, it follows from the tag.
-/// As the sender wrote it.
+/// The field's text as the sender wrote it, or empty.
 fn said(field: Option<HeaderField<'_>>) -> &[u8] {
     field.map(|field| field.said()).unwrap_or_default()
 }
 
+/// The index lists image, name and ID for Docker's usual template. For another template, they follow from the tag.
 fn check_container(row: &Row, message: &Record<'_>, template: &str) {
     let usual = ["image", "name", "id"].map(|key| match key {
         "image" => row.image.clone(),
@@ -202,8 +203,8 @@ fn check_json(line: &[u8], message: &Record<'_>, sd_id: &str, file: &str) {
 }
 
 impl Row {
-    /// When it may have been received, in microseconds, and what its stamp is to become. The engine ran in UTC unless
-    /// the file's name says otherwise.
+    /// A plausible time of receipt, in microseconds, and the expected timestamp of the line. The engine ran in UTC,
+    /// except where the file's name tells another zone.
     fn times(&self) -> (i64, String) {
         let offset = match &self.file {
             file if file.starts_with("tzNewYork") => "-05:00",
@@ -220,7 +221,7 @@ impl Row {
                 self.stamp.clone()
             }
         };
-        // The clock of day1's engine was twelve days behind.
+        // The clock of day1's engine was twelve days slow.
         let made = if self.file.starts_with("day1") { "2026-11-20T22:34:57Z" } else { &local };
         let made = chrono::DateTime::parse_from_rfc3339(made).unwrap();
         (made.timestamp_micros() + 250_000, local)

@@ -1,6 +1,7 @@
-//! The pages: each link leads somewhere, `docs/SUMMARY.md` and the index reach every page, and sentences stay short.
+//! Checks the pages: each link has a target, `docs/SUMMARY.md` and the index reach every page, and sentences stay
+//! short.
 //!
-//! `cargo test --test docs -- --nocapture` prints each place that is too long.
+//! `cargo test --test docs -- --nocapture` prints each text that is too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,12 +9,12 @@ use std::path::{Component, Path, PathBuf};
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-/// How many texts may be too long. Shorten what you have written; nobody raises these.
+/// How many texts may be too long. Shorten your text; never raise these numbers.
 const LONG_SENTENCES: usize = 3;
 const LONG_PARAGRAPHS: usize = 3;
 const LONG_CELLS: usize = 3;
 
-/// In words. A piece of code is one word.
+/// Limits in words. A piece of code is one word.
 const SENTENCE: usize = 30;
 const PARAGRAPH: usize = 70;
 const CELL: usize = 25;
@@ -22,7 +23,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A page, read: its anchors, its links and its texts, each with the line where it begins.
+/// A parsed page: its anchors, its links and its texts, each with its first line.
 #[derive(Default)]
 struct Page {
     anchors: BTreeSet<String>,
@@ -31,7 +32,7 @@ struct Page {
     cells: Vec<(usize, String)>,
 }
 
-/// All pages of the repository, by their path from its root.
+/// All pages of the repository, by their paths from its root.
 fn pages() -> BTreeMap<PathBuf, Page> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().to_owned()];
@@ -72,7 +73,8 @@ fn read(text: &str) -> Page {
                 in_code = false;
                 block.clear();
             }
-            // The text of a list's item has no paragraph around it in a tight list, so a block ends where any block begins.
+            // In a tight list, an item's text has no paragraph around it, so the start of any block ends the previous
+            // one.
             Event::Start(Tag::Paragraph | Tag::Item | Tag::List(_) | Tag::Table(_) | Tag::TableCell)
             | Event::End(TagEnd::Paragraph | TagEnd::Item) => page.end_paragraph(line(), &mut block),
             Event::End(TagEnd::TableCell) => page.cells.push((line(), std::mem::take(&mut block))),
@@ -99,7 +101,7 @@ impl Page {
         }
     }
 
-    /// As GitHub and mdBook number headings of one name.
+    /// Numbers repeated headings as GitHub and mdBook do.
     fn add_anchor(&mut self, slug: &str) {
         let numbered = (1..).map(|number| format!("{slug}-{number}"));
         let mut names = std::iter::once(slug.to_owned()).chain(numbered);
@@ -116,7 +118,7 @@ impl Page {
     }
 }
 
-/// The anchor of a heading, as GitHub and mdBook make it.
+/// The anchor of a heading, as GitHub and mdBook write it.
 fn slug(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'));
@@ -136,7 +138,7 @@ fn tidy(path: &Path) -> PathBuf {
     tidy
 }
 
-/// Where a link of this page leads, and its anchor; None if it leads out of the repository.
+/// The target of a link on this page, and its anchor. `None` if the link leads out of the repository.
 fn target(page: &Path, link: &str) -> Option<(PathBuf, String)> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
@@ -174,7 +176,7 @@ fn linked(pages: &BTreeMap<PathBuf, Page>, from: &Path) -> BTreeSet<PathBuf> {
     links.map(|(path, _)| if path.extension().is_none() { path.join("README.md") } else { path }).collect()
 }
 
-/// The pages that the book has: all of `docs` but its table of contents.
+/// The pages of the book: all of `docs` but its table of contents.
 fn in_book(pages: &BTreeMap<PathBuf, Page>) -> BTreeSet<PathBuf> {
     let of_docs = pages.keys().filter(|path| path.starts_with("docs") && *path != Path::new("docs/SUMMARY.md"));
     of_docs.cloned().collect()
@@ -200,12 +202,12 @@ fn the_index_reaches_each_page_in_two_clicks() {
     assert!(lost.is_empty(), "docs/README.md does not reach these in two clicks: {lost:?}");
 }
 
-/// Words, of which a sign by itself is none.
+/// Counts words. Punctuation alone is not a word.
 fn words(text: &str) -> usize {
     text.split_whitespace().filter(|word| word.chars().any(char::is_alphanumeric)).count()
 }
 
-/// A sentence ends with a stop and a blank, or with a bracket or a quote behind the stop.
+/// A sentence ends with a full stop and a blank. A bracket or a quote may stand between them.
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive([' ', '\n'])
         .scan(0, {
@@ -222,7 +224,7 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         .flatten()
 }
 
-/// Prints the texts that are too long, and holds their number to its ceiling.
+/// Prints the texts that are too long, and fails if there are more than the ceiling.
 #[track_caller]
 fn hold(what: &str, ceiling: usize, long: &[String]) {
     println!("{what}: {}, at most {ceiling}", long.len());

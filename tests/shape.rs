@@ -1,5 +1,5 @@
-//! More than a thousand lines of programs in `tests/shape`, each through a forward's shape and read back: fields, time, severity and text
-//! are what the file says.
+//! Passes more than a thousand lines of programs in `tests/shape` through a forward's shape and parses the results.
+//! Fields, time, severity and text must match the file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +13,11 @@ use serde_json::{Map, Value, from_str};
 
 const SD_ID: &str = "docker@32473";
 
-/// The first row of a file: how its lines are shaped.
+/// The first row of a file: the shape of its lines.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Head {
-    /// Which program, and where the lines are from.
+    /// The program, and the origin of the lines.
     about: String,
     parse: Vec<String>,
     time_from: Option<String>,
@@ -25,17 +25,17 @@ struct Head {
     message_from: Option<String>,
 }
 
-/// Each other row: a line, and what is right.
+/// Each other row: a line and the expected results.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
     line: String,
     fields: Map<String, Value>,
-    /// Not there: the time, the severity and the text are the sender's.
+    /// If absent, the time, the severity and the text stay as sent.
     time: Option<String>,
     severity: Option<u8>,
     message: Option<String>,
-    /// What cannot be read, as the metric names it.
+    /// The part that cannot be read, by its name in the metric.
     misread: Option<String>,
 }
 
@@ -83,7 +83,7 @@ fn check(shape: &Shape, row: &Row) -> Result<(), String> {
         time.timestamp_nanos_opt().expect("in this age")
     };
     let time = row.time.as_ref().map(in_nanoseconds);
-    // Docker's stamp is a second behind the program's.
+    // Docker's timestamp is a second later than the program's.
     let sent = time.map_or(1_795_885_318, |time| time.div_euclid(1_000_000_000) + 1);
     let stamp = DateTime::from_timestamp(sent, 0).expect("a time").format("%Y-%m-%dT%H:%M:%SZ");
     let line = format!("<14>1 {stamp} node-7 web 2a9052a5c36e - - {}", row.line).into_bytes();

@@ -1,6 +1,6 @@
-//! The process of a spool is killed before each of its system calls that change the disk: whatever was begun, the next
-//! opening finds what was acknowledged, nothing that was not sent, in order, and the books balance. What is killed is a
-//! real process, by strace, which counts its calls.
+//! Kills the process of a spool before each of its system calls that change the disk. When the spool is opened again,
+//! it must have every acknowledged line, no line that was not sent, and the right order, and its books must balance.
+//! strace counts the calls and kills the process.
 
 mod support;
 
@@ -18,35 +18,35 @@ use logferry::internals::spool::{Batch, Options, Origin, Reader, Spool, Sync, Wh
 use support::{installed, run, shown, skip};
 use tempfile::TempDir;
 
-/// Calls that change a directory or a file, by the names of all machines. Each is counted by itself.
+/// Calls that change a directory or a file, with their names on all architectures. strace counts each name separately.
 const CALLS: &str = "?openat,?open,?mkdir,?mkdirat,?write,?writev,?pwrite64,?pwritev,?fsync,?fdatasync,?ftruncate,\
                      ?rename,?renameat,?renameat2,?unlink,?unlinkat,?copy_file_range,?fallocate";
 const ROUNDS: usize = 40;
 const FORWARDS: [&str; 2] = ["quick", "slow"];
 const STREAM: &str = "0123/central";
-/// Where the process that is killed works.
+/// Environment variable: the victim's directory.
 const PLACE: &str = "SPOOL_CRASH_PLACE";
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Lines of our own, one batch.
+    /// One batch of our own lines.
     Append(Vec<Vec<u8>>),
-    /// Lines of another relay from this number of its own on, some of them for the second time.
+    /// Lines of another relay, starting with its line number `first`. Some of them are repeated.
     Deliver { first: usize, lines: Vec<Vec<u8>> },
-    /// Reads on and retires what was read.
+    /// Reads lines and retires them.
     Retire { reader: usize },
-    /// A good end, and a start.
+    /// Closes the spool and opens it again.
     Reopen,
 }
 
-/// What is done, and what is in the spool when all of it is: every line by its number.
+/// The steps, and the spool's contents after all of them: every line by its number.
 #[derive(Default)]
 struct History {
     steps: Vec<Step>,
     lines: Vec<Vec<u8>>,
-    /// The lines of the other relay.
+    /// All lines of the other relay.
     sent: Vec<Vec<u8>>,
-    /// Behind how many lines, how many of them were the other relay's.
+    /// By the number of spooled lines: how many of them are the other relay's.
     sent_by: Vec<usize>,
 }
 
@@ -54,7 +54,7 @@ impl History {
     fn new() -> Self {
         let mut history = Self { sent_by: vec![0], ..Self::default() };
         for round in 0..ROUNDS {
-            // Some are longer than a segment.
+            // Some lines are longer than a segment.
             let text = |at: usize| {
                 format!("{round:04} {at} {}", "x".repeat((round * 37 + at * 101) % 300 + round / 39 * 1000))
             };
@@ -95,11 +95,11 @@ fn options(place: &Path) -> Options {
     }
 }
 
-/// The process that is killed: it writes down what it is about to do and what it has done.
+/// The process that is killed. It records each step before and after it.
 struct Victim {
     place: PathBuf,
     journal: File,
-    /// `None` only while it is opened again.
+    /// `None` only while the spool is reopened.
     open: Option<(Writer, Vec<Reader>)>,
 }
 
@@ -120,7 +120,7 @@ impl Victim {
         self.journal.write_all(format!("{what} {number}\n").as_bytes()).unwrap();
     }
 
-    /// `behind`: how many lines there are then.
+    /// `behind`: the number of spooled lines after this step.
     fn does(&mut self, step: &Step, behind: usize) {
         self.notes("spooling", behind);
         let (writer, readers) = self.open.as_mut().unwrap();
@@ -160,7 +160,7 @@ fn deliver(writer: &mut Writer, first: usize, lines: &[Vec<u8>]) {
     assert_eq!(receipt.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
 }
 
-/// How far the victim had come.
+/// The victim's record of its progress.
 struct Journal(Vec<(String, usize)>);
 
 impl Journal {
@@ -175,7 +175,7 @@ impl Journal {
     }
 }
 
-/// Opens what the victim has left, and looks at all of it.
+/// Opens the spool that the victim left, and checks all of it.
 fn check(place: &Path, history: &History) {
     let journal = Journal::read(place);
     let metrics = Metrics::new();
@@ -190,7 +190,7 @@ fn check(place: &Path, history: &History) {
         assert!((closed..=end).contains(&(reader.position().line as usize)), "{name} has forgotten");
         assert_eq!(read(reader, &history.lines), end, "{name}");
     }
-    // Whatever the other relay has no receipt for it sends again, and to be sure all of it.
+    // The other relay sends again all lines without a receipt. This test sends all lines.
     deliver(&mut writer, 0, &history.sent);
     let new = &history.sent[history.sent_by[end]..];
     assert_eq!(metrics.spool().spooled.get(), new.len() as u64, "a line of the other relay is here twice, or not");
@@ -207,7 +207,7 @@ fn check(place: &Path, history: &History) {
     assert!(readers.iter().all(|reader| reader.unretired() == 0));
 }
 
-/// Reads and retires all there is, and returns where it ends. Each line is the one of its number.
+/// Reads and retires all lines and returns the end. Each line must match its number.
 fn read(reader: &mut Reader, lines: &[Vec<u8>]) -> usize {
     while let Some(chunk) = reader.next(2000).unwrap() {
         for (line, behind) in chunk.lines() {
@@ -218,7 +218,7 @@ fn read(reader: &mut Reader, lines: &[Vec<u8>]) -> usize {
     reader.position().line as usize
 }
 
-/// The victim under strace, which writes down the calls, or kills it before the one that is meant.
+/// Runs the victim under strace, which logs its calls or kills it before a given call.
 fn victim(strace: &Path, place: &Path, arguments: &[&str]) -> (ExitStatus, String) {
     let mut command = Command::new(strace);
     command.args(["-f", "-qq"]).args(arguments).arg(std::env::current_exe().unwrap());
@@ -227,7 +227,7 @@ fn victim(strace: &Path, place: &Path, arguments: &[&str]) -> (ExitStatus, Strin
     (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// The calls that concern a directory: the name of each, and the how manieth of its name it was for its thread.
+/// The calls that concern a directory: the name of each, and its ordinal among the calls of that name on its thread.
 fn calls(log: &str, place: &str) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
     let mut found = Vec::new();
@@ -270,7 +270,7 @@ fn nothing_is_lost_wherever_the_process_is_killed() {
         killed += usize::from(!status.success());
         check(place.path(), &history);
     }
-    // A cursor is written by the clock: of such calls there may be fewer.
+    // The time decides when a cursor is written, so a run may have fewer of these calls.
     assert!(killed * 10 >= calls.len() * 9, "only {killed} of {} were killed", calls.len());
     println!("killed before {killed} of {} calls", calls.len());
 }
@@ -295,7 +295,7 @@ fn the_victim() {
     assert_eq!(behind, history.lines.len());
 }
 
-/// In memory where that can be had: each history syncs a hundred times.
+/// In memory if possible: each history syncs a hundred times.
 fn tempdir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

@@ -1,6 +1,6 @@
-//! Random histories of a spool against a model that is a `Vec` of lines: whatever is appended, read, retired, rewound,
-//! closed and crashed in whatever order, the right lines come out in the right order, and the books balance. What other
-//! relays deliver is here once, in their order, however often they send it.
+//! Random histories of a spool, compared with a model that is a `Vec` of lines. After any sequence of appends, reads,
+//! retirements, rewinds, closes and crashes, the right lines come out in the right order, and the books balance. Lines
+//! of other relays are spooled once and in their order, however often they are sent.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -19,9 +19,9 @@ const STREAMS: [&str; 3] = ["red", "green", "blue"];
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// Batches of so many lines of so many bytes.
+    /// Batches, each as a number of lines and their length in bytes.
     Append(Vec<(usize, usize)>),
-    /// Another relay sends so many lines, beginning with some that it has sent before.
+    /// Another relay sends lines, starting with lines that it has sent before.
     Deliver {
         stream: usize,
         again: u64,
@@ -32,7 +32,7 @@ enum Action {
         reader: usize,
         max_bytes: usize,
     },
-    /// Retires this share of what has been read, in 1/16.
+    /// Retires a share of the lines read, in sixteenths.
     Retire {
         reader: usize,
         share: u64,
@@ -58,29 +58,29 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What one forward should have seen.
+/// The expected state of one forward.
 #[derive(Default)]
 struct Seen {
-    /// The number of the next line it reads, unless lines are evicted.
+    /// The number of the next line, unless lines are evicted.
     next: u64,
-    /// The positions behind the lines read and not retired.
+    /// The positions behind the lines that were read and not retired.
     read: Vec<Position>,
     waiting_at_start: u64,
 }
 
-/// Another relay, as far as it goes: it numbers lines and sends them until there is a receipt.
+/// A model of another relay: it numbers lines and sends them until it gets a receipt.
 #[derive(Default)]
 struct Sender {
     /// Every line ever sent, by its number.
     sent: Vec<Vec<u8>>,
-    /// How many of them are spooled.
+    /// How many of the lines are spooled.
     spooled: usize,
 }
 
-/// A batch whose receipt is not there yet.
+/// A batch without a receipt yet.
 struct Pending {
     stream: usize,
-    /// Behind its last line.
+    /// The position behind its last line.
     end: usize,
     receipt: Pin<Box<dyn Future<Output = Result<(), NotSpooled>>>>,
 }
@@ -89,7 +89,7 @@ struct World {
     dir: TempDir,
     options: Options,
     metrics: Metrics,
-    /// `None` only while it is opened again.
+    /// `None` only while the spool is reopened.
     open: Option<(Writer, Vec<Reader>)>,
     /// Every line ever spooled, by its number.
     lines: Vec<Vec<u8>>,
@@ -120,7 +120,7 @@ impl World {
 
     fn open(&mut self) {
         self.metrics = Metrics::new();
-        // What was held when it closed has a refusal, and is sent again by whoever has it.
+        // Batches held at the close are refused. Their senders send them again.
         self.pending.clear();
         let Spool { writer, readers, report, .. } = Spool::open(self.options.clone(), &self.metrics).unwrap();
         assert_eq!((report.torn_bytes, report.damaged.len()), (0, 0));
@@ -190,7 +190,7 @@ impl World {
             }
             let before = self.metrics.spool().spooled.get();
             self.writer().append(&mut [batch.clone()]);
-            // What was held comes behind it.
+            // Batches that were held are spooled behind it.
             let held = self.receipts();
             match self.metrics.spool().spooled.get() - before - held.len() as u64 {
                 0 if self.options.when_full == WhenFull::DropNewest => {}
@@ -206,7 +206,8 @@ impl World {
     fn deliver(&mut self, stream: usize, again: u64, lines: u64, length: usize) {
         let sender = &mut self.senders[stream];
         let first = sender.sent.len().saturating_sub(again as usize);
-        // A relay skips nothing: what has no receipt and is on no way comes first.
+        // A relay skips no line: the first line sent is one that has no receipt and is in no pending batch, or an
+        // earlier one.
         let on_the_way =
             self.pending.iter().filter(|pending| pending.stream == stream).map(|pending| pending.end).max();
         let first = first.min(on_the_way.unwrap_or(sender.spooled));
@@ -226,7 +227,7 @@ impl World {
         self.lines.extend(lines);
     }
 
-    /// Takes the receipts that have come, always the oldest ones: the lines that are new with them.
+    /// Takes the receipts that have arrived, oldest first. Returns the new lines of their batches.
     fn receipts(&mut self) -> Vec<Vec<u8>> {
         let mut lines = Vec::new();
         while let Some(first) = self.pending.front_mut()
@@ -255,7 +256,7 @@ impl World {
             assert_eq!(line, self.lines[behind.line as usize - 1]);
             seen.read.push(behind);
         }
-        // Between the two there may be marks.
+        // Marks may stand between the two positions.
         let place = |at: &Position| (at.segment, at.line);
         assert_eq!(seen.read.last().map(place), Some(place(&chunk.end)));
         assert!(chunk.run.line_count() > 0 && chunk.start.line + chunk.run.line_count() == chunk.end.line);
@@ -283,7 +284,7 @@ impl World {
     }
 }
 
-/// In memory where that can be had: closing syncs, and a history closes often.
+/// In memory if possible: closing syncs, and a history closes often.
 fn tempdir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -315,7 +316,7 @@ proptest! {
         for action in &history {
             world.act(action);
         }
-        // In the end everything that is waiting comes out, once.
+        // At the end, all waiting lines come out, once.
         for reader in 0..FORWARDS.len() {
             world.act(&Action::Rewind { reader });
             let waiting = world.reader(reader).unretired();
@@ -324,7 +325,7 @@ proptest! {
             world.act(&Action::Retire { reader, share: 16 });
             prop_assert_eq!(world.reader(reader).unretired(), 0);
         }
-        // There is room now: what was held goes in, and each relay's lines are here once and in order.
+        // Now the spool has room: it takes the held batches, and each relay's lines are spooled once and in order.
         world.act(&Action::Append(vec![(0, 1)]));
         for (stream, name) in STREAMS.iter().enumerate() {
             world.act(&Action::Deliver { stream, again: u64::MAX, lines: world.senders[stream].sent.len() as u64, length: 1 });

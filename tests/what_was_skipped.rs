@@ -1,5 +1,5 @@
-//! No test: the last of the targets, by its name, says what those before it have skipped in this run of `cargo test`, and
-//! for want of what.
+//! Not a test: it reports what the other targets have skipped in this run of `cargo test`, and what was missing. Its
+//! name sorts last, so that it runs last.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,13 @@ use std::fs;
 mod skip;
 
 fn main() {
-    // Asked only for the names of tests.
+    // Asked only to list the tests.
     if std::env::args().any(|argument| argument == "--list") {
         return;
     }
     let record = skip::record();
     let skipped = fs::read_to_string(&record).unwrap_or_default();
-    // The next process of that number is another cargo. A file that was asked for is kept.
+    // A later cargo process may get the same number, so the record is removed. A file named by the user is kept.
     if std::env::var_os(skip::FILE).is_none() {
         let _ = fs::remove_file(&record);
     }
