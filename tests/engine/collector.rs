@@ -1,4 +1,4 @@
-//! The central side: a real rsyslog that writes what it understood.
+//! The central server: a real rsyslog that writes each message as it has parsed it.
 
 use super::host;
 use super::support::program::SIGTERM;
@@ -6,7 +6,7 @@ use super::support::rsyslog::{self, Input};
 use super::support::{Program, eventually, shown};
 use std::net::{SocketAddr, TcpStream};
 
-/// What rsyslog made of one message: its own parser's fields, and `[docker@32473 …]` taken apart by mmpstrucdata.
+/// One message as rsyslog parsed it: the fields of its own parser, and `[docker@32473 …]` as mmpstrucdata splits it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
     pub severity: u8,
@@ -18,7 +18,7 @@ pub struct Arrival {
     pub image: String,
     pub name: String,
     pub id: String,
-    /// All of it as it came.
+    /// All structured data as received.
     pub data: String,
     pub message: Vec<u8>,
 }
@@ -46,12 +46,12 @@ impl Collector {
         self.program.ends();
     }
 
-    /// Everything that has arrived until now, in order.
+    /// All messages received so far, in order.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.arrivals_from(&mut 0)
     }
 
-    /// The same without so many bytes at the start, which become more.
+    /// Like `arrivals`, but skips the first `taken` bytes. `taken` grows by the bytes returned.
     pub fn arrivals_from(&self, taken: &mut usize) -> Vec<Arrival> {
         let bytes = host::complete_lines(&self.dir.path().join(rsyslog::ARRIVED), taken);
         bytes.split_inclusive(|&b| b == b'\n').map(|line| arrival(&line[..line.len() - 1])).collect()

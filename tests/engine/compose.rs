@@ -1,4 +1,4 @@
-//! The compose files as a newcomer finds them, with nothing but images and addresses replaced by variables.
+//! The compose files as published. Variables replace only images and addresses.
 
 use super::docker::{Container, Images, NatsImage, RsyslogImage, bridge, compose_command, docker, output, unique};
 use super::host::{self, Need, say, within};
@@ -19,17 +19,17 @@ use std::time::{Duration, Instant};
 const UP: Duration = Duration::from_secs(60);
 const NEEDS: [Need; 3] = [Need::Docker, Need::Compose, Need::Busybox];
 
-/// Lines that each container prints without a pause, unless `LOGFERRY_FLOOD` says how many. So many lie in a receive buffer
-/// of 4 MiB even if the relay gets no turn at all.
+/// Lines that each container prints without a pause, unless `LOGFERRY_FLOOD` sets the number. A receive buffer of 4 MiB
+/// holds this many even if the relay gets no CPU time at all.
 const FLOOD: usize = 5_000;
 
-/// One `docker compose` project; gone with its volumes when the test ends.
+/// One `docker compose` project. Dropping it removes the project with its volumes.
 struct Project {
     name: String,
     /// The address of Docker's own bridge, and the relay's port there.
     bridge: String,
     port: u16,
-    /// Where its files are.
+    /// The directory of its files.
     folder: PathBuf,
     files: &'static [&'static str],
     env: Vec<(&'static str, String)>,
@@ -90,7 +90,7 @@ impl Project {
         self.command(&["logs", "--no-color", service]).unwrap_or_default()
     }
 
-    /// Where a named volume is on this host.
+    /// The path of a named volume on this host.
     fn volume(&self, name: &str) -> PathBuf {
         docker(["volume", "inspect", "--format", "{{.Mountpoint}}", &format!("{}_{name}", self.name)]).into()
     }
@@ -127,7 +127,7 @@ fn the_quick_start_with_the_splunk_driver() {
     shows_the_talker(&["splunk.yaml"], 12);
 }
 
-/// `digits`: of the container's ID, that the driver sends.
+/// `digits`: how many digits of the container's ID the driver sends.
 fn shows_the_talker(files: &'static [&'static str], digits: usize) {
     if !host::has(&NEEDS) {
         return;
@@ -151,7 +151,7 @@ fn shows_the_talker(files: &'static [&'static str], digits: usize) {
     say(&lines[0]);
 }
 
-/// The way that is recommended: UDP and TCP, published on the bridge's address.
+/// The recommended setup: UDP and TCP, published at the bridge's address.
 #[test]
 fn containers_that_print_flat_out_lose_nothing() {
     if !host::has(&NEEDS) {
@@ -165,7 +165,7 @@ fn containers_that_print_flat_out_lose_nothing() {
     project.env.push(("LOGFERRY_FORWARD", format!("tcp://{}", central.local_addr().expect("bound"))));
     let arrived = Arc::new(Mutex::new(BTreeSet::new()));
     let theirs = arrived.clone();
-    // It ends with the relay, which hangs up.
+    // The thread ends when the relay closes its connection.
     std::thread::spawn(move || {
         while let Ok((stream, _)) = central.accept() {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
@@ -209,7 +209,7 @@ fn the_aggregator_takes_relp_and_writes_files_per_host_and_container() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logferry"));
     output(command.args(["certs", "--name", "aggregator", "--out"]).arg(certs.path()))
         .unwrap_or_else(|e| panic!("{e}"));
-    // What `chown 65534` does for those whose files have an owner to give.
+    // These files have no owner to change, so open permissions replace `chown 65534`.
     for key in ["server-key.pem", "client-key.pem"] {
         host::open(&certs.path().join(key));
     }
@@ -229,7 +229,7 @@ fn the_aggregator_takes_relp_and_writes_files_per_host_and_container() {
     let before = count(&heard(3));
     refuses_a_relay_without_a_certificate(&project, certs.path());
 
-    // The aggregator is made anew, with another address under the same name. The relay must find it, and lose nothing.
+    // The aggregator is recreated with another address under the same name. The relay must find it and lose nothing.
     project.command(&["rm", "--stop", "--force", "aggregator"]).unwrap_or_else(|error| panic!("{error}"));
     project.command(&["up", "--detach", "--no-build", "aggregator"]).unwrap_or_else(|error| panic!("{error}"));
     let text = heard(before + 5);
@@ -237,14 +237,14 @@ fn the_aggregator_takes_relp_and_writes_files_per_host_and_container() {
     for line in text.lines() {
         let number = line.split("hello ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
         let number = number.unwrap_or_else(|| panic!("not the talker's: {line}"));
-        // By RELP, and both stop in good order: nothing is missing, and nothing comes twice.
+        // With RELP and two orderly stops, no line is lost and none arrives twice.
         assert_eq!(number, last + 1, "{text}");
         last = number;
     }
     say(&format!("{last} lines in {{host}}/{{name}}.log, none missing over a new aggregator"));
 }
 
-/// With TLS 1.3 a client is told after its own handshake is done: with the first byte it reads.
+/// With TLS 1.3, a client learns of the refusal only after its own handshake is complete, with its first read.
 fn refuses_a_relay_without_a_certificate(project: &Project, certs: &Path) {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certs.join("ca.pem")).expect("a PEM file")).expect("a CA");
@@ -261,7 +261,7 @@ fn refuses_a_relay_without_a_certificate(project: &Project, certs: &Path) {
     assert!(answer.as_ref().is_err_and(|e| e.to_string().contains("CertificateRequired")), "{answer:?}");
 }
 
-/// The relay alone, and a container with the log options of docker/daemon.json, but for the address.
+/// The relay alone, and a container with the log options of docker/daemon.json except for the address.
 #[test]
 fn the_relay_alone_takes_what_daemon_json_sends() {
     if !host::has(&NEEDS) {
@@ -321,7 +321,7 @@ fn a_central_rsyslog_writes_files_per_host_and_container() {
     }
 }
 
-/// The compose file of a page of docs/destinations, in a directory of its own.
+/// Writes the compose file of a page of docs/destinations, and its secrets, into a directory.
 fn of_page(file: &str, folder: &Path) {
     std::fs::write(folder.join("compose.yaml"), file).expect("a fresh directory");
     for secret in file.split("file: ./").skip(1).filter_map(|rest| rest.split('}').next()) {
@@ -347,7 +347,7 @@ fn the_files_of_docs_destinations_are_files_of_compose() {
     }
 }
 
-/// A text with what is true here in the place of what stands there.
+/// Replaces each documented value in a text with the test's value.
 fn filled_in(text: String, places: &[(&str, String)]) -> String {
     places.iter().fold(text, |text, (there, here)| {
         assert!(text.contains(there), "{text}\nlacks {there}");
@@ -355,8 +355,8 @@ fn filled_in(text: String, places: &[(&str, String)]) -> String {
     })
 }
 
-/// The quick start of README.md as it stands there, but for images, ports, the server's name and its file. Then the commands of
-/// docs/missing-line.md, which look for the line.
+/// The quick start of README.md as published, except for images, ports, the server's name and its file. Then the
+/// commands of docs/missing-line.md look for the line.
 #[test]
 fn the_quick_start_of_the_readme_brings_a_line_to_rsyslog() {
     if !host::has(&[NEEDS.as_slice(), &[Need::Rsyslog]].concat()) {
@@ -396,7 +396,7 @@ fn the_quick_start_of_the_readme_brings_a_line_to_rsyslog() {
     finds_a_missing_line(&project, &images);
 }
 
-/// Runs the commands of docs/missing-line.md. Each shows the words that stand in its mark.
+/// Runs the commands of docs/missing-line.md. The output of each must contain the words in its marker.
 fn finds_a_missing_line(project: &Project, images: &Images) {
     let compose = format!("{} --project-name {}", compose_command().expect("asked for before").join(" "), project.name);
     let folder = project.folder.display().to_string();
@@ -419,7 +419,8 @@ fn finds_a_missing_line(project: &Project, images: &Images) {
     assert!(run >= 8, "only {run} blocks of docs/missing-line.md");
 }
 
-/// docs/destinations/nats.md as it stands there, but for images, ports and the container's name: its query shows the line.
+/// docs/destinations/nats.md as published, except for images, ports and the container's name. Its query must show the
+/// line.
 #[test]
 fn ten_lines_of_compose_bring_a_line_to_nats() {
     if !host::has(&[NEEDS.as_slice(), &[Need::Nats]].concat()) {
@@ -447,7 +448,7 @@ fn ten_lines_of_compose_bring_a_line_to_nats() {
     );
     of_page(&file, folder.path());
     project.up();
-    // docker-proxy takes connections before the server does.
+    // docker-proxy accepts connections before the server does.
     within(UP, "the server's first word", || {
         TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| stream.read_exact(&mut [0])).ok()
     });

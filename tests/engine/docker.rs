@@ -1,4 +1,4 @@
-//! The engine through its command line, and guards: what a test made is gone when it ends, also when it panics.
+//! The engine through its command line, and guards that remove a test's resources when it ends, even by a panic.
 
 use super::host;
 use super::support::rsyslog;
@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// The image's reference as a talker's user would type it: with a registry's port, folders and a tag.
+/// The talker image's reference as a user might write it: with a registry's port, folders and a tag.
 const TALKER_REPOSITORY: &str = "registry.test:5000/dock";
-/// Names a talker's shell script uses; busybox looks at the name it is called by.
+/// The names that a talker's shell script uses. busybox selects the applet by the name of its program.
 const APPLETS: [&str; 5] = ["busybox", "sh", "cat", "sleep", "yes"];
 
 pub fn engine_answers() -> bool {
@@ -23,7 +23,7 @@ pub fn compose_command() -> Option<Vec<&'static str>> {
     [vec!["docker-compose"], vec!["docker", "compose"]].into_iter().find(found)
 }
 
-/// Runs `docker`, and takes a failure for the test's.
+/// Runs `docker`. A failure fails the test.
 pub fn docker<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> String {
     try_docker(args).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -32,7 +32,7 @@ pub fn try_docker<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Result
     output(Command::new("docker").args(args))
 }
 
-/// What a command printed, or what it was and what it complained about.
+/// The command's output, or the command and its error output.
 pub fn output(command: &mut Command) -> Result<String, String> {
     let result = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     if result.status.success() {
@@ -42,28 +42,29 @@ pub fn output(command: &mut Command) -> Result<String, String> {
     Err(format!("{command:?}: {}\n{out}{err}", result.status))
 }
 
-/// The address of Docker's own bridge. An engine that has chosen it by itself may not say so.
+/// The address of Docker's own bridge. An engine that chose the address itself may not report it.
 pub fn bridge() -> String {
     let bridge = docker(["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
     if bridge.is_empty() { "172.17.0.1".to_owned() } else { bridge }
 }
 
-/// A name nobody else uses: several runs may share one engine.
+/// A unique name, because several test runs may share one engine.
 pub fn unique(what: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("lf{}-{}-{what}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The images all tests share: the relay's, and a talker's made of busybox alone.
+/// The images that all tests share: the relay's, and the talker's with busybox alone.
 pub struct Images {
     pub relay: String,
     pub talker: String,
-    /// Was the relay's image named by `LOGFERRY_IMAGE`? Then it is the real one, optimized, and not ours to remove.
+    /// Whether `LOGFERRY_IMAGE` named the relay's image. Then it is an optimized release image, and the test must not
+    /// remove it.
     given: bool,
 }
 
 impl Images {
-    /// Builds them for the first test that asks; the last one to hold them removes them.
+    /// The first caller builds the images. Dropping the last reference removes them.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Images>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -97,7 +98,7 @@ impl Drop for Images {
     }
 }
 
-/// An image FROM scratch that holds busybox under a few names.
+/// An image FROM scratch with busybox under several names.
 fn import_busybox(reference: &str) {
     let dir = host::open_directory();
     std::fs::create_dir(dir.path().join("bin")).expect("a fresh directory");
@@ -114,9 +115,9 @@ fn import_busybox(reference: &str) {
     assert!(tar.wait().expect("tar").success(), "tar of busybox");
 }
 
-/// An image FROM scratch that holds these programs and modules, their libraries and some empty folders, entered as a line of a Dockerfile
-/// says. Copied with the links in their paths followed, and put where the loader looks: rsyslogd asks for `imrelp`, and the modules for their
-/// libraries, by the paths they have here.
+/// An image FROM scratch with these programs and modules, their libraries and some empty folders. `entry` is a line of
+/// a Dockerfile. Links in the paths are followed. Files keep the paths of this machine, because rsyslogd looks there
+/// for `imrelp`, and the loader for libraries.
 fn import_programs(reference: &str, files: &[PathBuf], folders: &[&str], entry: &str) {
     let script = r#"set -e
         work=$1 entry=$2 image=$3; shift 3
@@ -132,7 +133,7 @@ fn import_programs(reference: &str, files: &[PathBuf], folders: &[&str], entry: 
     output(&mut command).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Stands in for `nats` of a registry: this machine's nats-server.
+/// Replaces the registry's `nats` image: this machine's nats-server.
 pub struct NatsImage(pub String);
 
 impl NatsImage {
@@ -151,12 +152,12 @@ impl Drop for NatsImage {
     }
 }
 
-/// Stands in for what compose/rsyslog/Dockerfile makes of a base image that only a registry has: this machine's rsyslog
-/// with RELP and their libraries, entered as the Dockerfile says.
+/// Replaces the image of compose/rsyslog/Dockerfile, whose base image only a registry has: this machine's rsyslog with
+/// RELP and their libraries. The entry point is the Dockerfile's.
 pub struct RsyslogImage(pub String);
 
 impl RsyslogImage {
-    /// Whether this machine's rsyslog has RELP; if not, that is said.
+    /// Whether this machine's rsyslog supports RELP. Reports it if not.
     pub fn can_be_made() -> bool {
         rsyslog::find(rsyslog::Input::Relp).is_some()
     }
@@ -187,7 +188,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// `docker run --detach` with these arguments; the name is ours to choose.
+    /// `docker run --detach` with these arguments. This function chooses the name.
     pub fn run<S: AsRef<OsStr>>(what: &str, args: &[S]) -> Self {
         Self::made(&["run", "--detach"], what, args)
     }
@@ -208,12 +209,12 @@ impl Container {
         docker(["inspect", "--format", template, &self.name])
     }
 
-    /// The twelve digits Docker shows, and tags carry.
+    /// The first twelve digits of the ID, as Docker shows them and tags carry them.
     pub fn id(&self) -> String {
         self.inspect("{{.Id}}")[..12].to_owned()
     }
 
-    /// What it wrote itself, both streams.
+    /// The output of the container, both streams.
     pub fn logs(&self) -> String {
         let logs = Command::new("docker").args(["logs", &self.name]).stdin(Stdio::null()).output().expect("docker");
         format!("{}{}", String::from_utf8_lossy(&logs.stdout), String::from_utf8_lossy(&logs.stderr))

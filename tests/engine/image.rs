@@ -1,4 +1,4 @@
-//! The image itself: locked down, healthy, and quick to come and go. What it may weigh is `.ci/run`'s.
+//! The image itself: locked down, healthy, and quick to start and stop. `.ci/run` checks its size.
 
 use super::docker::{Container, Images, Volume, docker};
 use super::host::{self, Need, say, within};
@@ -7,7 +7,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 const HEALTHY: Duration = Duration::from_secs(30);
-/// Docker's patience is 10 s; after that it kills.
+/// Docker kills a container 10 s after SIGTERM.
 const STOP: Duration = Duration::from_secs(8);
 const NOBODY: &str = "65534";
 
@@ -39,7 +39,7 @@ fn runs_as_nobody_without_a_capability_and_leaves_in_time() {
     }
     say(&format!("idle: VmRSS {}, RssAnon {}", field("VmRSS:"), field("RssAnon:")));
 
-    // One line over port 514, which nobody may bind elsewhere, is in the spool or on stdout.
+    // A line sent to port 514, which only root may bind outside a container, arrives on stdout.
     let address = container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     let line = "<30>1 2026-11-20T22:27:42Z host busybox/web/0123456789ab 1 busybox/web/0123456789ab - over port 514\n";
@@ -55,7 +55,7 @@ fn runs_as_nobody_without_a_capability_and_leaves_in_time() {
     assert_eq!(code, "0", "{}", log());
 }
 
-/// Only printed: how fast a machine starts a container says more about the machine.
+/// Only prints the time: it depends mostly on how fast the machine starts a container.
 #[test]
 fn accepts_soon_after_its_start() {
     if !host::has(&[Need::Docker, Need::Busybox]) {

@@ -1,16 +1,16 @@
-//! The proof with a real engine: containers log through Docker's own drivers into the relay's image, and every line must come out,
-//! of a real rsyslog for those of the `syslog` driver.
+//! End-to-end tests with a real engine. Containers log through Docker's own drivers to the relay's image, and every
+//! line must arrive at the collector. For the `syslog` driver, that is a real rsyslog.
 //!
-//! Where to look, and where the next story goes:
-//! - here: the stories of the `syslog` driver; `drivers`: those of `fluentd`, `gelf` and `splunk`;
-//! - `talker`: what containers print, and what must arrive of it;
-//! - `sandbox`: what the image may not do;
+//! Where to find a test, and where to add one:
+//! - here: the tests of the `syslog` driver; `drivers`: the tests of `fluentd`, `gelf` and `splunk`;
+//! - `talker`: the lines that containers print, and the messages that must arrive;
+//! - `sandbox`: the calls that the image may not make;
 //! - `relay`: the relay's container; `collector`: rsyslog;
-//! - `walk`: what certs/README.md tells a reader to do;
-//! - `docker`: the engine, and guards that clean up; `host`: what the machine has, ports, waiting.
+//! - `walk`: the commands of certs/README.md;
+//! - `docker`: the engine, and guards that clean up; `host`: the machine's programs, ports, waiting.
 //!
-//! Without an engine, rsyslog, dnsmasq or busybox a story says `skipped:` and passes; in CI it fails.
-//! `LOGFERRY_IMAGE` names a ready image to test; without it a static dev build of this tree is packed.
+//! Without an engine, rsyslog, dnsmasq or busybox, a test prints `skipped:` and passes. In CI it fails.
+//! `LOGFERRY_IMAGE` names a ready image to test. Without it, the tests build a static dev build of this tree.
 
 mod collector;
 mod compose;
@@ -34,11 +34,11 @@ use std::time::{Duration, Instant};
 use support::NameServer;
 use talker::{FORMATS, Said, TRANSPORTS, Talker};
 
-/// For whatever crosses the whole chain. An idle machine needs a second or two.
+/// Time limit for a line through the whole chain. An idle machine needs a second or two.
 const ARRIVE: Duration = Duration::from_secs(60);
 const FIRST: &str = "127.0.0.2";
 const SECOND: &str = "127.0.0.3";
-/// So many lines of each talker are an audience: the odd ones and some ordinary.
+/// Lines of each talker that must arrive before the test goes on: the odd ones and some ordinary ones.
 const AUDIENCE: usize = 60;
 
 const EVERYTHING: [Need; 4] = [Need::Docker, Need::Busybox, Need::Rsyslog, Need::Dnsmasq];
@@ -100,7 +100,7 @@ fn a_killed_relay_delivers_what_it_had_spooled() {
     }
     let images = Images::shared();
     let port = host::free_port(&[FIRST]);
-    // There is no central server, and its name is unknown.
+    // There is no central server, and its name does not resolve.
     let names = NameServer::start(&[]).expect("asked for before");
     let relay = Relay::start(&images, &names, port);
 
@@ -140,7 +140,8 @@ fn wait_for_audience(collector: &Collector, talkers: &[Talker]) {
     });
 }
 
-/// Waits for as many different messages as were said, or long enough: the comparison tells what is missing, by name.
+/// Waits until as many different messages have arrived as were printed, or until the limit. The comparison then names
+/// the missing ones.
 fn wait_for_all(said: &[Vec<Said>], arrived: impl Fn() -> Vec<Arrival>) {
     let expected: usize = said.iter().map(Vec::len).sum();
     let start = Instant::now();
@@ -151,7 +152,7 @@ fn wait_for_all(said: &[Vec<Said>], arrived: impl Fn() -> Vec<Arrival>) {
     });
 }
 
-/// Every field but the message: rsyslog must see who spoke, on which host, and when.
+/// Checks every field but the message: rsyslog must see the container, its host and the time.
 fn check_fields(
     arrival: &Arrival,
     talker: &Talker,
@@ -168,12 +169,13 @@ fn check_fields(
     assert!(during.start - second <= stamp && stamp <= during.end + second, "{}: {arrival:?}", talker.what);
 }
 
-/// The engine puts its own host's name into every format but the default.
+/// The engine's host name. The engine writes it in every format but the default.
 fn engine_host() -> String {
     docker::output(&mut std::process::Command::new("hostname")).expect("a host name")
 }
 
-/// Sent = arrived, byte for byte, and in the order of each stream. Returns how many came more than once.
+/// Checks that the printed lines have arrived byte for byte, in the order of each stream. Returns the number of
+/// duplicates.
 fn compare(what: &str, said: &[Said], arrivals: &[Arrival]) -> usize {
     let mut seen = BTreeSet::new();
     let arrived: Vec<_> = arrivals.iter().map(|a| Said { severity: a.severity, message: a.message.clone() }).collect();

@@ -1,5 +1,5 @@
-//! The relay under test, in its container: on the host's network, where DNS and collectors are on loopback, or with an address of its own
-//! behind ports that are published.
+//! The relay under test in its container. It runs either on the host's network, where DNS and collectors are on
+//! loopback, or with an address of its own behind published ports.
 
 use super::docker::{Container, Images, Network, Volume, bridge, docker};
 use super::host::{self, within};
@@ -9,15 +9,15 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// From `docker run` to open sockets, on a machine that is busy with something else.
+/// Time limit from `docker run` to open sockets, on a machine busy with other work.
 const START: Duration = Duration::from_secs(20);
-/// The host name for messages that carry none. Not this machine's, so that both can be told apart.
+/// The host name for messages without one. It differs from this machine's name, so that tests can tell them apart.
 pub const HOSTNAME: &str = "dock-7.test";
 
-/// Only the system calls that docs/design/hardening.md promises.
+/// The seccomp profile: it allows only the system calls that docs/design/hardening.md lists.
 pub const SECCOMP: &str = concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/docker/seccomp.json");
 
-/// How much of the root, and of the kernel, is taken away. All but the last the compose files ask for too.
+/// Options that remove privileges. The compose files have all but the last.
 pub const LOCKED: [&str; 7] =
     ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--security-opt", SECCOMP];
 
@@ -32,16 +32,16 @@ struct Ports {
     admin: u16,
 }
 
-/// Where the relay is.
+/// The relay's network.
 pub enum Place {
     /// On the host's network.
     Host,
-    /// On this network of Docker's, or its own bridge, with its ports published at the address of that bridge.
+    /// On this network of Docker's, or on Docker's own bridge. The ports are published at that bridge's address.
     Published(Option<Network>),
 }
 
 impl Place {
-    /// Where the engine finds it.
+    /// The address that the engine's log drivers connect to.
     fn address(&self) -> String {
         match self {
             Self::Host => "127.0.0.1".to_owned(),
@@ -49,7 +49,7 @@ impl Place {
         }
     }
 
-    /// What `docker run` needs for it.
+    /// The options of `docker run` for this network.
     fn args(&self, ports: &Ports) -> Vec<String> {
         let Self::Published(network) = self else { return ["--network", "host"].map(String::from).into() };
         let Ports { syslog, fluent, gelf, splunk, .. } = ports;
@@ -65,23 +65,24 @@ impl Place {
 
 pub struct Relay {
     pub container: Container,
-    /// What `docker run` made it with, but for its place and its spool.
+    /// The arguments of its `docker run`, without network and spool.
     args: Vec<String>,
     place: Place,
     ports: Ports,
-    /// Config, certificates and sockets: mounted into the container at /shared.
+    /// Config, certificates and sockets. The container has them at /shared.
     shared: tempfile::TempDir,
     spool: Volume,
 }
 
 impl Relay {
-    /// Listens on every transport of Docker's drivers and forwards to where `names` says the central server is.
+    /// Listens on every transport of Docker's drivers and forwards to the central server's name in `names`.
     pub fn start(images: &Images, names: &NameServer, central_port: u16) -> Self {
         let to = format!("tcp://{}:{central_port}", dns::NAME);
         Self::start_at(images, Place::Host, &[to], &[], &names.section())
     }
 
-    /// Forwards to each of `to`. `resolve` says where names are looked up; directories are the same in the container.
+    /// Forwards to each of `to`. `resolve` is the config section for DNS. Directories have the same paths in the
+    /// container.
     pub fn start_at(images: &Images, place: Place, to: &[String], directories: &[&Path], resolve: &str) -> Self {
         let shared = host::open_directory();
         let sockets = shared.path().join("sockets");
@@ -103,7 +104,7 @@ impl Relay {
         for directory in directories {
             args.extend(["--volume".into(), format!("{0}:{0}", directory.display())]);
         }
-        // By variable, not by `--config`: the image's health check reads the same config then.
+        // A variable instead of `--config`, so that the image's health check reads the same config.
         args.extend(["--env".into(), "LOGFERRY_CONFIG=/shared/logferry.toml".into()]);
         args.extend(["--health-interval=500ms".into(), images.relay.clone()]);
         let container = run(&place, &ports, &spool, &args);
@@ -112,7 +113,7 @@ impl Relay {
         relay
     }
 
-    /// All sockets are there. Docker's driver does not wait for them: a container would not start, or lose its lines.
+    /// Waits for all sockets. Docker's driver does not wait: a container would fail to start, or lose its lines.
     fn wait_until_open(&self) {
         within(START, "a relay whose sockets are open", || {
             let sockets = SOCKETS.iter().all(|name| self.socket(name).exists());
@@ -122,7 +123,7 @@ impl Relay {
         });
     }
 
-    /// kill -9 and a new start of the same container, with the same spool.
+    /// `kill -9`, and a restart of the same container with the same spool.
     pub fn crash(&self) {
         docker(["kill", "--signal", "KILL", &self.container.name]);
         for name in SOCKETS {
@@ -131,27 +132,27 @@ impl Relay {
         self.comes();
     }
 
-    /// SIGTERM, and time to end.
+    /// SIGTERM, and time to stop.
     pub fn goes(&self) {
         docker(["stop", &self.container.name]);
         assert_eq!(self.container.inspect("{{.State.ExitCode}}"), "0", "{}", self.container.logs());
     }
 
-    /// The same container again, with the same spool.
+    /// Starts the same container again with the same spool.
     pub fn comes(&self) {
         docker(["start", &self.container.name]);
         self.wait_until_open();
     }
 
-    /// The container goes, and another one comes in its place, with its config and its spool: an upgrade.
+    /// Replaces the container by a new one with the same config and spool, as an upgrade does.
     pub fn is_replaced(&mut self) {
         self.goes();
         self.container = run(&self.place, &self.ports, &self.spool, &self.args);
         self.wait_until_open();
     }
 
-    /// The container is removed, and one on another network takes its ports, with another address behind them; with the spool of the
-    /// first or a new one.
+    /// Removes the container. A container on another network, with another address, takes its ports, with the old spool
+    /// or a new one.
     pub fn moves_to(&mut self, network: Option<Network>, keeps_spool: bool) {
         let before = self.addresses();
         self.goes();
@@ -165,7 +166,7 @@ impl Relay {
         assert_ne!(self.addresses(), before);
     }
 
-    /// Of the container.
+    /// The addresses of the container.
     fn addresses(&self) -> String {
         self.container.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}")
     }
@@ -174,7 +175,7 @@ impl Relay {
         self.shared.path().join("sockets").join(name)
     }
 
-    /// Options of one of Docker's drivers that lead here by this transport.
+    /// The options of one of Docker's drivers for logging to this relay over a transport.
     pub fn log_options(&self, driver: &str, transport: &str) -> Vec<String> {
         let address = |port| format!("{transport}://{}:{port}", self.place.address());
         let socket = |name| format!("{transport}://{}", self.socket(name).display());
@@ -197,7 +198,7 @@ impl Relay {
         options
     }
 
-    /// The sum over all series of a counter, as `/metrics` shows it now. `None` while nobody answers.
+    /// The sum of a counter over all series of `/metrics`. `None` if the relay does not answer.
     pub fn counter(&self, name: &str) -> Option<u64> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.ports.admin)).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").ok()?;
@@ -225,7 +226,7 @@ fn run(place: &Place, ports: &Ports, spool: &Volume, args: &[String]) -> Contain
     Container::run("relay", &[&*place.args(ports), &spool, args].concat())
 }
 
-/// One port for UDP, TCP and TLS; one for each other driver; one for the status page.
+/// The relay's config: one port for UDP, TCP and TLS, one for each other driver, one for the status page.
 fn config(place: &Place, ports: &Ports, to: &[String], resolve: &str) -> String {
     let Ports { syslog, fluent, gelf, splunk, admin } = ports;
     let ip = if matches!(place, Place::Host) { "127.0.0.1" } else { "0.0.0.0" };
@@ -276,7 +277,7 @@ listen = "127.0.0.1:{admin}"
     )
 }
 
-/// How long `docker stop` takes.
+/// Stops a container and returns how long `docker stop` took.
 pub fn time_to_stop(container: &Container) -> Duration {
     let start = Instant::now();
     docker(["stop", &container.name]);

@@ -1,10 +1,11 @@
-//! docker/seccomp.json: what is not in it is refused, and what is in it is enough. The other stories run in it as well.
+//! docker/seccomp.json refuses all calls that are not listed, and the listed ones suffice. The other tests run with it
+//! as well.
 
 use super::docker::{Images, docker, try_docker};
 use super::host::{self, Need, say};
 use super::relay::{LOCKED, SECCOMP};
 
-/// What nobody needs privileges for, and a relay does not do. Each ends well where it is let.
+/// Commands that need no privileges and that a relay does not use. Each succeeds without the profile.
 const NOT_OURS: [(&str, &[&str]); 5] = [
     ("unshare: a namespace in which it is root", &["unshare", "--user", "/bin/busybox", "true"]),
     ("sched_setaffinity", &["taskset", "1", "/bin/busybox", "true"]),
@@ -13,7 +14,7 @@ const NOT_OURS: [(&str, &[&str]); 5] = [
     ("a netlink socket", &["ip", "link"]),
 ];
 
-/// busybox as the relay's user, locked up as the relay is, but for these options.
+/// Runs busybox as the relay's user, with the relay's restrictions and these options.
 fn busybox(images: &Images, options: &[&str], command: &[&str]) -> Result<String, String> {
     let mut args = vec!["run", "--rm", "--log-driver", "none", "--network", "none", "--user", "65534:65534"];
     args.extend(["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]);
@@ -29,7 +30,7 @@ fn what_a_relay_does_not_call_is_refused() {
         return;
     }
     let images = Images::shared();
-    // Without `no-new-privileges` the runtime has more to do after the filter is in place.
+    // Without `no-new-privileges`, the runtime makes more calls after it has installed the filter.
     for profile in
         [&["--security-opt", SECCOMP][..], &["--security-opt", SECCOMP, "--security-opt", "no-new-privileges"]]
     {
@@ -48,7 +49,7 @@ fn what_a_relay_does_not_call_is_refused() {
     assert!(refused >= 3, "only {refused} of {} could be tried", NOT_OURS.len());
 }
 
-/// Threads, sockets, names, TLS, files, signals, a relay that is started anew: the demo has them all.
+/// The demo uses threads, sockets, names, TLS, files, signals, and a restart of the relay.
 #[test]
 fn the_commands_have_what_they_need() {
     if !host::has(&[Need::Docker, Need::Busybox]) {
@@ -62,7 +63,7 @@ fn the_commands_have_what_they_need() {
         args.extend(command);
         docker(args)
     };
-    // Nothing but the image's volume can be written.
+    // Only the image's volume is writable.
     let demo = ["demo", "--messages", "3000", "--rate", "3000"];
     let report = logferry(&LOCKED, &demo);
     assert!(report.contains("sent        3000"), "{report}");

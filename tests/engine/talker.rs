@@ -1,21 +1,21 @@
-//! A container that prints what logs are made of, and what nobody expects in them; and what must come out of it.
+//! A container that prints typical and unusual log lines, and the messages that must arrive.
 
 use super::docker::{Container, Images, docker};
 use super::relay::Relay;
 use std::path::Path;
 
 pub const TRANSPORTS: [&str; 5] = ["udp", "tcp", "tcp+tls", "unix", "unixgram"];
-/// The empty one is Docker's default: no host name, no year.
+/// The empty format is Docker's default, without host name and year.
 pub const FORMATS: [&str; 4] = ["", "rfc3164", "rfc5424", "rfc5424micro"];
 
-/// Docker's driver cuts a line after this many bytes and marks the pieces with nothing.
+/// Docker's driver cuts a line after this many bytes and does not mark the pieces.
 pub const PIECE: usize = 16384;
 
 const STDERR: u8 = 3;
 const STDOUT: u8 = 6;
 
-/// The odd lines first, then ten ordinary ones (and one on stderr) at a time until /talk/enough appears.
-/// How many it were is left in a file, not taken from what arrived.
+/// Prints the odd lines first, then ten ordinary ones at a time, and one on stderr, until /talk/enough appears. Writes
+/// the number of lines into a file, so that the test does not rely on the lines that arrive.
 const SCRIPT: &str = r#"
 cat /talk/odd
 n=0
@@ -43,7 +43,7 @@ pub struct Talker {
 }
 
 impl Talker {
-    /// `talk` is the directory of [`prepare`], the same for all talkers.
+    /// `talk` is the directory of [`prepare`], shared by all talkers.
     pub fn start(images: &Images, relay: &Relay, talk: &Path, transport: &'static str, format: &'static str) -> Self {
         let what = format!("{}-{}", transport.replace('+', "."), if format.is_empty() { "default" } else { format });
         let mut args = vec!["--network".to_owned(), "none".into(), "--log-driver".into(), "syslog".into()];
@@ -61,7 +61,7 @@ impl Talker {
         Self { container, what, id, format }
     }
 
-    /// Waits until it has ended, and tells what it said, in the order of each stream.
+    /// Waits until the container has ended. Returns the messages of its lines, in the order of each stream.
     pub fn said(&self, talk: &Path) -> Vec<Said> {
         docker(["wait", &self.container.name]);
         let count = std::fs::read_to_string(talk.join(&self.what)).expect("a talker leaves its count");
@@ -73,17 +73,17 @@ impl Talker {
     }
 }
 
-/// Lays out what talkers read, in an empty directory.
+/// Writes the talkers' input into an empty directory.
 pub fn prepare(talk: &Path) {
     std::fs::write(talk.join("odd"), odd_lines().concat()).expect("a file in our directory");
 }
 
-/// The talkers finish.
+/// Tells the talkers to finish.
 pub fn enough(talk: &Path) {
     std::fs::write(talk.join("enough"), "").expect("a file in our directory");
 }
 
-/// What the talkers print first. No two lines are alike, so that a doubled message can be told from two.
+/// The lines that talkers print first. All differ, so that duplicates can be detected.
 pub fn odd_lines() -> Vec<Vec<u8>> {
     let long = |name: char, length: usize| -> Vec<u8> {
         let counted: String = (0..length / 8 + 1).map(|n| format!("{name}{n:06} ")).collect();
@@ -121,7 +121,8 @@ pub fn odd_lines() -> Vec<Vec<u8>> {
     lines.into_iter().map(|line| [line, b"\n".into()].concat()).collect()
 }
 
-/// What Docker's driver makes of them: nothing of an empty line, pieces of a long one. And rsyslog writes NUL as `#000`.
+/// The messages that arrive for the odd lines. Docker's driver sends none for an empty line and several for a long one,
+/// and rsyslog writes NUL as `#000`.
 fn odd_messages() -> Vec<Vec<u8>> {
     let lines = odd_lines();
     let pieces = lines.iter().flat_map(|line| line[..line.len() - 1].chunks(PIECE));

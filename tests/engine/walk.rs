@@ -1,4 +1,4 @@
-//! certs/README.md: its walk from Docker's driver to rsyslog with mutual TLS, command for command.
+//! The walkthrough of certs/README.md, command for command: from Docker's driver to rsyslog with mutual TLS.
 
 use super::docker::{Images, output, try_docker, unique};
 use super::host::{self, Need, within};
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// For what crosses three hops.
+/// Time limit for a line over three hops.
 const ARRIVE: Duration = Duration::from_secs(60);
 const SECTION: &str = "## The whole way, with mutual TLS";
 const SAYS: &str = "hello, over three hops";
 const END: &str = "\n# The end.\n";
 const CONTAINERS: [&str; 3] = ["aggregator", "relay", "talker"];
 
-/// What it has started is gone when this is dropped.
+/// The walkthrough. Dropping it ends and removes everything that it started.
 struct Walk {
     dir: tempfile::TempDir,
     script: String,
-    /// What the README says to end it with.
+    /// The README's commands that end the setup.
     end: String,
     containers: [String; 3],
     network: String,
 }
 
 impl Walk {
-    /// The commands of the README, with names and ports that are nobody else's.
+    /// Reads the README's commands, with unique names and ports.
     fn read(images: &Images) -> Self {
         let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs/README.md");
         let text = std::fs::read_to_string(readme).expect("a file of ours");
@@ -33,7 +33,7 @@ impl Walk {
         let blocks = section.split("```sh\n").skip(1).map(|block| block.split_once("```").expect("an end").0);
         let end = section.split_once("To end it").expect("an end").1;
         let end = end.split('`').nth(1).expect("commands");
-        // One text, until what stands for names and ports is in both.
+        // Both parts stay one text until names and ports are replaced in both.
         let mut script = format!("{}{END}{end}", blocks.collect::<String>());
         let (containers, network) = (CONTAINERS.map(unique), unique("walk"));
         let (driver, central) = (host::free_port(&["127.0.0.1"]), host::free_port(&["0.0.0.0"]));
@@ -54,7 +54,7 @@ impl Walk {
         stands_for("6515", &central.to_string());
         stands_for("image=logferry", &format!("image={}", images.relay));
         stands_for(" busybox sh ", &format!(" {} /bin/sh ", images.talker));
-        // Tests with an engine are root's, who may have no sudo.
+        // Tests with an engine run as root, perhaps without sudo.
         stands_for("sudo ", "");
         stands_for("rsyslogd", host::program("rsyslogd").to_str().expect("a path in UTF-8"));
         let (script, end) = script.split_once(END).expect("both");
@@ -65,14 +65,14 @@ impl Walk {
         self.dir.path().join(name)
     }
 
-    /// Runs commands in its directory. They end at the first that fails.
+    /// Runs commands in the walkthrough's directory. They stop at the first failure.
     fn run(&self, script: &str) -> Result<String, String> {
         let mut command = Command::new("timeout");
         command.args([&ARRIVE.as_secs().to_string(), "sh", "-eu", "-c", script]).current_dir(self.dir.path());
         output(&mut command)
     }
 
-    /// The volumes that Docker made for its containers, which have no name of ours.
+    /// The anonymous volumes that Docker created for its containers.
     fn volumes(&self) -> Vec<String> {
         let format = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{println .Name}}{{end}}{{end}}";
         let containers = &self.containers[..2];
@@ -113,7 +113,8 @@ fn the_walk_of_the_readme_leads_from_dockers_driver_to_rsyslog() {
     let lines = walk.arrived();
     assert_eq!(lines.matches(SAYS).count(), 1, "{lines}");
 
-    // Whoever has a certificate of the CA, but is not the engine, is not heard: here the relay's own.
+    // The aggregator ignores a client whose certificate is from the CA but does not name the engine: here the relay's
+    // own.
     let (_, talker) = walk.script.rsplit_once("docker run --rm ").expect("the talker");
     let (talker, _) = talker.split_once("until ").expect("its end");
     let talk = |as_whom: &str, says: &str| {
@@ -125,7 +126,7 @@ fn the_walk_of_the_readme_leads_from_dockers_driver_to_rsyslog() {
     within(ARRIVE, "the engine's second line", || walk.arrived().contains("the engine again").then_some(()));
     assert!(!walk.arrived().contains("a stranger"), "{}", walk.arrived());
 
-    // The end leaves nothing behind.
+    // The README's last commands leave no volume.
     let volumes = walk.volumes();
     assert!(volumes.len() >= 2, "the image has a volume: {volumes:?}");
     walk.run(&walk.end).unwrap_or_else(|error| panic!("{error}"));

@@ -1,4 +1,4 @@
-//! Docker's driver `fluentd`, in each way that docs/log-drivers.md recommends.
+//! Docker's driver `fluentd`, in each configuration that docs/log-drivers.md recommends.
 
 use super::super::support::Line;
 use super::super::talker::PIECE;
@@ -14,7 +14,7 @@ pub const TCP: Way = way("tcp", "tcp", &[EXACT]);
 pub const UNIX_ASYNC: Way = way("unix-async", "unix", &[EXACT, ASYNC, RETRIES]);
 pub const TCP_ASYNC: Way = way("tcp-async", "tcp", &[EXACT, ASYNC, RETRIES]);
 
-/// Without `fluentd-async` an engine that asks for answers crashes.
+/// An engine that requests acknowledgements without `fluentd-async` crashes.
 pub const WAYS: [Way; 7] = [
     UNIX,
     UNIX_ASYNC,
@@ -29,17 +29,17 @@ const fn way(name: &'static str, transport: &'static str, options: &'static [&'s
     Way { driver: Driver::Fluentd, name, transport, options }
 }
 
-/// What a container prints at its end may be lost.
+/// Whether the driver is asynchronous. Then a container's last lines may be lost.
 pub fn is_async(way: Way) -> bool {
     way.options.contains(&ASYNC)
 }
 
-/// Whether each message is answered once it is in the spool.
+/// Whether the driver requests an acknowledgement of each message. The relay sends it once the message is in the spool.
 pub fn asks(way: Way) -> bool {
     way.options.contains(&ACK)
 }
 
-/// What it says of its container beside image, name and ID: labels and variables, and whether a line is a piece.
+/// Checks the driver's fields beside image, name and ID: labels, variables, and the marks of pieces.
 pub fn check(line: &Line, talker: &Talker) {
     let (parts, fields): (Vec<_>, Vec<_>) =
         talker.fields(line).into_iter().partition(|(name, _)| name.starts_with("partial_"));
@@ -49,7 +49,7 @@ pub fn check(line: &Line, talker: &Talker) {
     if !parts.is_empty() {
         let names: Vec<_> = parts.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["partial_id", "partial_last", "partial_message", "partial_ordinal"], "{line:?}");
-        // And whoever asks for nothing has whole messages, but for a last word that does not end.
+        // Without acknowledgements, messages are whole. The exception is a last line without an LF.
         let is_last = LAST_WORDS.iter().any(|(_, text)| *text == line.message);
         assert!(asks(talker.way) && line.message.len() <= PIECE || is_last, "{}: {line:?}", talker.what);
     }
@@ -57,7 +57,7 @@ pub fn check(line: &Line, talker: &Talker) {
     assert!(talker.way.options.contains(&EXACT) || nanoseconds == 0, "{}: {line:?}", talker.what);
 }
 
-/// Where nobody asks for answers a long line is one; where somebody does its pieces stay pieces, and say so.
+/// Without acknowledgements, a long line arrives as one message. With them its pieces stay separate and are marked.
 #[test]
 fn every_line_and_field_arrives() {
     super::every_line_and_field_arrives(&WAYS);

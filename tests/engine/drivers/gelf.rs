@@ -3,11 +3,11 @@
 use super::super::support::Line;
 use super::stage::{Driver, FIELDS, Talker, Way, in_pieces};
 
-/// By TCP, as docs/log-drivers.md recommends it.
+/// TCP as docs/log-drivers.md recommends it.
 pub const TCP: Way = way("tcp", "tcp", &["gelf-tcp-max-reconnect=20"]);
-/// For a relay that is away for as long as a busy machine takes.
+/// TCP with enough reconnects for a relay that restarts on a busy machine.
 pub const PATIENT: Way = way("patient", "tcp", &["gelf-tcp-max-reconnect=60"]);
-/// By UDP, as docs/log-drivers.md recommends it on the same host.
+/// UDP as docs/log-drivers.md recommends it on the same host.
 pub const UDP: Way = way("udp", "udp", &["gelf-compression-type=none"]);
 
 pub const WAYS: [Way; 5] = [
@@ -22,12 +22,12 @@ const fn way(name: &'static str, transport: &'static str, options: &'static [&'s
     Way { driver: Driver::Gelf, name, transport, options }
 }
 
-/// What the driver makes of a line: nothing of an empty one, pieces of a long one.
+/// The messages that the driver sends for a line: none for an empty line, several for a long one.
 pub fn sent(line: &[u8]) -> Vec<Vec<u8>> {
     in_pieces(line).into_iter().filter(|piece| !piece.is_empty()).collect()
 }
 
-/// What it says of its container beside labels and variables.
+/// Checks the driver's fields, with labels and variables.
 pub fn check(line: &Line, talker: &Talker) {
     let mut fields = FIELDS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     fields.push(("image_id".to_owned(), talker.image_id.clone()));

@@ -1,5 +1,6 @@
-//! Docker's drivers `fluentd`, `gelf` and `splunk`, in each way that docs/log-drivers.md recommends: containers through the image, and every
-//! line and field as it comes out, whatever becomes of the relay meanwhile.
+//! Docker's drivers `fluentd`, `gelf` and `splunk`, in each configuration that docs/log-drivers.md recommends.
+//! Containers log through the image, and the tests check every line and field of the output while the relay stops, dies
+//! and moves.
 
 mod fluentd;
 mod gelf;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::mpsc;
 
-/// What the stories share in which the relay goes and comes: each driver that notices, and `fluentd` in all its ways.
+/// The drivers for tests that stop the relay: each driver that notices, and `fluentd` in all its configurations.
 fn all_that_notice() -> Vec<Way> {
     [&fluentd::WAYS[..], &[gelf::PATIENT, splunk::PLAIN]].concat()
 }
@@ -49,8 +50,8 @@ fn a_real_rsyslog_and_files_have_every_line_and_field() {
     only_datagrams_are_missing(&stage, &said, 1);
 }
 
-/// The relay is stopped, away for some seconds, and killed. It closes with a reset: the driver sends again what was not written. Whoever
-/// is answered loses nothing at a kill either.
+/// The relay is stopped, once for some seconds, and finally killed. It closes connections with a reset, so a driver
+/// sends again the lines that it could not write. Drivers with acknowledgements lose nothing at the kill either.
 #[test]
 fn a_relay_that_is_stopped_loses_nothing_and_one_that_is_killed_next_to_nothing() {
     let Some(mut stage) = Stage::set(&[], Place::Host, || vec![Plain::start()], &all_that_notice()) else { return };
@@ -74,7 +75,7 @@ fn a_relay_that_is_stopped_loses_nothing_and_one_that_is_killed_next_to_nothing(
         let (said, missing) = (&said[at], &compared.missing[at]);
         say(&format!("{}: {} lines, {} lost", talker.what, said.len(), missing.len()));
         assert!(!talker.way.is_answered() || missing.is_empty(), "{}: {}", talker.what, first(missing));
-        // What was lost at the kill came behind what was heard before it, and is one gap in each stream.
+        // Lines lost at the kill form one gap in each stream, behind the lines that arrived before it.
         for (severity, heard) in &before {
             let gaps = gaps(said, missing, *severity);
             let is_one = gaps.len() <= 1 && gaps.iter().all(|gap| gap.start >= heard[at]);
@@ -89,7 +90,7 @@ fn a_relay_that_is_stopped_loses_nothing_and_one_that_is_killed_next_to_nothing(
     ));
 }
 
-/// A new container of the relay takes the place of the old one, with its spool, while containers print.
+/// While containers print, a new container of the relay replaces the old one and takes over its spool.
 #[test]
 fn an_upgrade_loses_nothing() {
     let Some(mut stage) = Stage::set(&[], Place::Host, || vec![Plain::start()], &all_that_notice()) else { return };
@@ -103,8 +104,9 @@ fn an_upgrade_loses_nothing() {
     only_datagrams_are_missing(&stage, &said, 0);
 }
 
-/// The relay's port is published at an address of the host. Its container is removed while containers print, and one with another address
-/// takes the port, with the spool of the first, and then with a new one. Datagrams are lost meanwhile and go on after that.
+/// The relay's port is published at an address of the host. While containers print, the relay's container is removed,
+/// and a container with another address takes the port: first with the old spool, then with a new one. Datagrams are
+/// lost in between and arrive again afterwards.
 #[test]
 fn a_relay_that_moves_behind_its_port_loses_nothing_but_datagrams() {
     let ways = [fluentd::TCP, fluentd::TCP_ASYNC, gelf::PATIENT, gelf::UDP, splunk::PLAIN];
@@ -121,7 +123,7 @@ fn a_relay_that_moves_behind_its_port_loses_nothing_but_datagrams() {
     can_be_stopped(&stage);
 }
 
-/// As long as somebody reads, a container ends as with any other driver.
+/// While the relay reads, a container stops as with any other driver.
 #[test]
 fn containers_can_be_stopped() {
     let ways = [&all_that_notice()[..], &[gelf::UDP]].concat();
@@ -130,7 +132,7 @@ fn containers_can_be_stopped() {
     can_be_stopped(&stage);
 }
 
-/// All at once. An engine that hangs does so until somebody comes, or for ever.
+/// Stops all containers at once. A hanging engine hangs until a relay reads again, or for ever.
 fn can_be_stopped(stage: &Stage) {
     let names: Vec<_> = stage.talkers.iter().map(|talker| talker.container.name.clone()).collect();
     let (tell, told) = mpsc::channel();
@@ -142,7 +144,7 @@ fn can_be_stopped(stage: &Stage) {
     assert!(engine::engine_answers());
 }
 
-/// Whoever sends datagrams has lost those of so many absences of the relay, and nobody anything else.
+/// Only drivers that send datagrams have lost lines: one gap for each absence of the relay.
 #[track_caller]
 fn only_datagrams_are_missing(stage: &Stage, said: &[Vec<Said>], absences: usize) {
     for compared in stage.compares(said) {
@@ -158,7 +160,7 @@ fn only_datagrams_are_missing(stage: &Stage, said: &[Vec<Said>], absences: usize
     }
 }
 
-/// The gaps of a stream.
+/// The gaps of a stream, as ranges of its lines.
 fn gaps(said: &[Said], missing: &[Said], severity: u8) -> Vec<Range<usize>> {
     let missing: BTreeSet<&Said> = missing.iter().collect();
     let mut gaps: Vec<Range<usize>> = Vec::new();

@@ -1,4 +1,4 @@
-//! Docker's driver `splunk`, in each of its formats. It keeps what it cannot send.
+//! Docker's driver `splunk`, in each of its formats. It keeps lines that it cannot send.
 
 use super::super::support::Line;
 use super::super::talker::PIECE;
@@ -6,14 +6,14 @@ use super::stage::{Driver, FIELDS, Talker, Way, in_pieces};
 
 const INLINE: &str = "splunk-format=inline";
 
-/// As docs/log-drivers.md recommends it.
+/// The configuration that docs/log-drivers.md recommends.
 pub const PLAIN: Way = way("plain", &["splunk-verify-connection=false", "splunk-gzip=false"]);
 
 pub const WAYS: [Way; 4] = [
     PLAIN,
     way("gzip", &[INLINE, "splunk-gzip=true", "splunk-gzip-level=9"]),
     way("ack", &[INLINE, "splunk-index-acknowledgment=true", INDEX]),
-    // Where several labels stand in front of the text, nobody knows their order.
+    // The driver puts several labels before the text in no fixed order, so this configuration has only one.
     way("raw", &[RAW, "labels=com.docker.compose.service", "env="]),
 ];
 const INDEX: &str = "splunk-index=main";
@@ -23,13 +23,13 @@ const fn way(name: &'static str, options: &'static [&'static str]) -> Way {
     Way { driver: Driver::Splunk, name, transport: "http", options }
 }
 
-/// Of two streams of a container the driver mixes such texts up.
+/// Whether the driver sends raw text. Then it mixes the two streams of a container.
 pub fn is_raw(way: Way) -> bool {
     way.options.contains(&RAW)
 }
 
-/// What the driver makes of a line. Behind a piece that is full comes another one, also an empty one. A text that is not marked as one
-/// has the label in front, and is not sent where it is blank.
+/// The messages that the driver sends for a line. Another piece, possibly empty, follows each full piece. A raw text
+/// has the label in front, and a blank one is not sent.
 pub fn sent(line: &[u8], way: Way) -> Vec<Vec<u8>> {
     let mut pieces = in_pieces(line);
     if !line.is_empty() && line.len().is_multiple_of(PIECE) {
@@ -42,7 +42,7 @@ pub fn sent(line: &[u8], way: Way) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// What it says of its container beside image, name and ID.
+/// Checks the driver's fields beside image, name and ID.
 pub fn check(line: &Line, talker: &Talker) {
     let mut fields = FIELDS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     if is_raw(talker.way) {

@@ -1,5 +1,5 @@
-//! What each story begins with: a relay in its container, containers that talk to it by one of Docker's drivers, and what collects what
-//! the relay forwards.
+//! The setup of each test: a relay in its container, containers that log to it through one of Docker's drivers, and
+//! collectors of the forwarded lines.
 
 use super::super::collector::{Arrival, Collector as Rsyslog};
 use super::super::docker::{Container, Images, docker, try_docker};
@@ -14,20 +14,20 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Lines that each talker prints before something happens, and after.
+/// Lines that each talker prints before an event, and after it.
 const AUDIENCE: usize = 60;
-/// Lines that talkers print while the relay is away. It takes them some seconds, and their drivers some tries to connect again; those
-/// that wait for the relay leave that many in the pipe between container and engine.
+/// Lines that talkers print while the relay is away. Printing takes some seconds, enough for several reconnects of the
+/// drivers. Drivers that wait for the relay leave these lines in the pipe between container and engine.
 const AWAY: usize = 300;
 const TAG: &str = "tag={{.ImageName}}/{{.Name}}/{{.ID}}";
 const LABELS: [(&str, &str); 3] =
     [("com.docker.compose.service", "web"), ("team.a/b", "a \"quoted\" ] \\ label, grüße"), ("empty", "")];
 const VARIABLE: (&str, &str) = ("STAGE", "prod\nand more");
-/// Labels and variables as fields of a line.
+/// Labels and variables as a line's fields.
 pub const FIELDS: [(&str, &str); 4] = [LABELS[0], LABELS[1], LABELS[2], VARIABLE];
 
-/// Lines of both streams until /talk/enough appears, how many it were into a file, and at the end, when all has arrived, one on each
-/// stream that has no LF.
+/// Prints lines on both streams until /talk/enough appears, and writes their number into a file. At the end, when all
+/// lines have arrived, prints a line without an LF on each stream.
 const SCRIPT: &str = r#"
 trap exit TERM
 [ "$2" = true ] || exec 2>/dev/null
@@ -47,10 +47,10 @@ printf "prompt$ "
 printf "password: " >&2
 "#;
 
-/// What a container prints, by stream: severity and text.
+/// A printed line: the severity of its stream, and the text.
 pub type Said = (u8, Vec<u8>);
 
-/// What a container prints at its end, by stream.
+/// The last line of each stream, without an LF.
 pub const LAST_WORDS: [(u8, &[u8]); 2] = [(6, b"prompt$ "), (3, b"password: ")];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub enum Driver {
     Splunk,
 }
 
-/// How a container logs.
+/// A configuration of a log driver.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Way {
     pub driver: Driver,
@@ -70,12 +70,12 @@ pub struct Way {
 }
 
 impl Way {
-    /// The relay answers once a line is in the spool, and what it has not answered is sent again.
+    /// Whether the relay acknowledges a line once it is in the spool. The driver sends unacknowledged lines again.
     pub fn is_answered(self) -> bool {
         self.driver == Driver::Splunk || fluentd::asks(self)
     }
 
-    /// Nobody notices that the relay is away.
+    /// Whether the driver sends datagrams. Then it does not notice that the relay is away.
     pub fn is_by_datagram(self) -> bool {
         self.transport == "udp"
     }
@@ -92,7 +92,7 @@ impl Way {
         }
     }
 
-    /// What the driver makes of a line of a stream.
+    /// The messages that the driver sends for a line of a stream.
     fn sent(self, stream: u8, line: &[u8]) -> Vec<Said> {
         let texts = match self.driver {
             Driver::Fluentd => vec![line.to_vec()],
@@ -104,7 +104,7 @@ impl Way {
     }
 }
 
-/// What drivers make of a line whose pieces stay pieces, and whose text has to be UTF-8: U+FFFD of each byte that is not.
+/// The messages of drivers that send pieces of a long line as UTF-8. U+FFFD replaces each invalid byte.
 pub fn in_pieces(line: &[u8]) -> Vec<Vec<u8>> {
     let text = |piece: &[u8]| {
         let mut text = String::new();
@@ -118,26 +118,26 @@ pub fn in_pieces(line: &[u8]) -> Vec<Vec<u8>> {
     line.chunks(PIECE).map(text).chain(empty).collect()
 }
 
-/// What collects what the relay forwards.
+/// A collector of the lines that the relay forwards.
 pub trait Collects {
-    /// Where that is, as a target of a forward.
+    /// The URL of the relay's forward to it.
     fn url(&self) -> String;
 
-    /// A directory that the relay has to have.
+    /// A directory that the relay's container must mount.
     fn directory(&self) -> Option<&Path> {
         None
     }
 
-    /// What has come since the last time, in order.
+    /// The lines that have arrived since the last call, in order.
     fn take(&mut self) -> Vec<Line>;
 
-    /// What is there of a text.
+    /// The form in which the collector writes a text.
     fn written(&self, text: &[u8]) -> Vec<u8> {
         text.to_vec()
     }
 }
 
-/// Takes what comes.
+/// The tests' own collector.
 pub struct Plain {
     collector: Collector,
     taken: usize,
@@ -165,7 +165,7 @@ impl Collects for Plain {
 pub struct Central {
     rsyslog: Rsyslog,
     port: u16,
-    /// Bytes of its file.
+    /// Bytes of its file that were read.
     taken: usize,
 }
 
@@ -181,7 +181,7 @@ impl Collects for Central {
         format!("tcp://127.0.0.1:{}", self.port)
     }
 
-    /// Put together again of what it has understood.
+    /// Rebuilds each line from the parts that rsyslog parsed.
     fn take(&mut self) -> Vec<Line> {
         let line = |of: &Arrival| {
             let Arrival { facility, severity, stamp, host, app, proc, data, .. } = of;
@@ -193,7 +193,7 @@ impl Collects for Central {
         self.rsyslog.arrivals_from(&mut self.taken).iter().map(line).collect()
     }
 
-    /// Where there is a NUL, rsyslog throws away the control characters beside it.
+    /// From a text with a NUL, rsyslog drops the other control characters.
     fn written(&self, text: &[u8]) -> Vec<u8> {
         let has_nul = text.contains(&0);
         rsyslog::kept(&text.iter().copied().filter(|byte| !has_nul || matches!(byte, 0 | 32..)).collect::<Vec<_>>())
@@ -203,7 +203,7 @@ impl Collects for Central {
 /// A file for each container.
 pub struct Files {
     directory: tempfile::TempDir,
-    /// Bytes of each.
+    /// Bytes of each file that were read.
     taken: BTreeMap<PathBuf, usize>,
 }
 
@@ -236,7 +236,8 @@ impl Collects for Files {
     }
 }
 
-/// A message whose pieces stay pieces, because each is answered by itself, is there when its last one is, once and in order.
+/// Joins pieces that arrive as separate, individually acknowledged messages. A message counts when its last piece has
+/// arrived, once and in order.
 fn joined(lines: &[Line]) -> Vec<Said> {
     let mut begun: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let (mut seen, mut all) = (BTreeSet::new(), Vec::new());
@@ -266,7 +267,7 @@ pub struct Talker {
     pub container: Container,
     pub way: Way,
     pub what: String,
-    /// As many digits of it as the driver sends.
+    /// The first digits of the ID, as many as the driver sends.
     id: String,
     tag: String,
     image: String,
@@ -300,12 +301,12 @@ impl Talker {
         book.arrived.get(&self.id).map_or(&[], Vec::as_slice)
     }
 
-    /// Labels, variables and what else the driver says beside the line.
+    /// The fields that the driver sends beside the line: labels, variables and others.
     pub fn fields(&self, line: &Line) -> BTreeMap<String, String> {
         let params = line.params.iter().filter(|((id, _), _)| id == "fields@32473");
         let mut fields: BTreeMap<_, _> =
             params.map(|((_, name), value)| (name.clone(), String::from_utf8_lossy(value).into_owned())).collect();
-        // What has an LF, or another name than params may have.
+        // Fields whose values have an LF, or whose names are not valid parameter names.
         let json = line.param("json@32473", "fields");
         if !json.is_empty() {
             fields.extend(serde_json::from_str::<BTreeMap<String, String>>(&json).expect("JSON of texts"));
@@ -313,7 +314,7 @@ impl Talker {
         fields
     }
 
-    /// Every field but the text.
+    /// Checks every field but the text.
     fn check(&self, line: &Line, during: &Range<chrono::DateTime<chrono::Utc>>) {
         let Self { what, id, tag, image, container, .. } = self;
         let name = &container.name;
@@ -327,7 +328,7 @@ impl Talker {
             other => panic!("priority {other}: {line:?}"),
         };
         let own = ["driver", "source", "tag"].map(|name| line.param("logferry@32473", name));
-        // As the relay calls it.
+        // The relay's name for the driver.
         let driver = if self.way.driver == Driver::Fluentd { "fluent" } else { self.way.driver_name() };
         assert_eq!(own, [driver, source, tag], "{what}: {line:?}");
         let (stamp, second) = (stamp(line), chrono::TimeDelta::seconds(1));
@@ -339,7 +340,8 @@ impl Talker {
         }
     }
 
-    /// What it prints at first and then, so many lines, as the driver sends it and in the order of each stream.
+    /// The lines that the talker prints: the odd ones, then `count` numbered ones. They are in the form that the driver
+    /// sends, in the order of each stream.
     fn said(&self, count: usize) -> Vec<Said> {
         let stdout = odd().into_iter().chain((1..=count).map(|n| format!("line {n}").into_bytes()));
         let stderr = (1..=count / 10).map(|n| format!("error {}", n * 10).into_bytes());
@@ -348,7 +350,7 @@ impl Talker {
     }
 }
 
-/// What talkers print first, without LF: also what the syslog driver cannot carry.
+/// The lines that talkers print first, without LF. Some are lines that the syslog driver cannot carry.
 fn odd() -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = odd_lines().into_iter().map(|line| line[..line.len() - 1].to_vec()).collect();
     let counted: String = (0..2100).map(|n| format!("e{n:06} ")).collect();
@@ -358,7 +360,7 @@ fn odd() -> Vec<Vec<u8>> {
     lines
 }
 
-/// What has come to a collector, by the container's ID.
+/// The lines that have arrived at a collector, by the container's ID.
 struct Book {
     collector: Box<dyn Collects>,
     arrived: BTreeMap<String, Vec<Line>>,
@@ -367,21 +369,21 @@ struct Book {
 pub struct Stage {
     pub talkers: Vec<Talker>,
     pub relay: Relay,
-    /// Each gets all.
+    /// One for each collector. Each collector gets all lines.
     books: Vec<Book>,
     _images: Arc<Images>,
-    /// What talkers and this test tell each other.
+    /// The directory with the files shared by talkers and this test.
     talk: tempfile::TempDir,
 }
 
-/// What of each talker is missing at a collector, and how much of all came more than once.
+/// The lines of each talker that are missing at a collector, and the total number of duplicates.
 pub struct Compared {
     pub missing: Vec<Vec<Said>>,
     pub doubled: usize,
 }
 
 impl Stage {
-    /// `None`: this machine cannot.
+    /// `None`: this machine lacks a requirement.
     pub fn set(
         needs: &[Need],
         place: Place,
@@ -412,7 +414,7 @@ impl Stage {
         }
     }
 
-    /// How many lines of a stream have come of each talker.
+    /// How many lines of a stream have arrived from each talker.
     pub fn heard(&mut self, severity: u8) -> Vec<usize> {
         self.looks();
         let book = &self.books[0];
@@ -420,17 +422,18 @@ impl Stage {
         self.talkers.iter().map(of).collect()
     }
 
-    /// How many lines of its own each talker has printed.
+    /// How many numbered lines each talker has printed.
     fn printed(&self) -> Vec<usize> {
         let printed = |talker: &Talker| {
             let file = self.talk.path().join(format!("{}.now", talker.what));
-            // It is empty for a moment when it is written.
+            // The file is empty for a moment while it is rewritten.
             within(ARRIVE, "a talker's number", || std::fs::read_to_string(&file).ok()?.trim().parse().ok())
         };
         self.talkers.iter().map(printed).collect()
     }
 
-    /// Of every talker arrives everywhere what it prints now, and so does all before it.
+    /// Waits until each collector has received lines that each talker prints from now on, and therefore all lines
+    /// before them.
     pub fn has_an_audience(&mut self) {
         let printed = self.printed();
         within(ARRIVE, "every talker heard", || {
@@ -444,7 +447,7 @@ impl Stage {
         });
     }
 
-    /// Nobody listens, and containers go on printing.
+    /// Waits while containers print and no relay listens.
     pub fn talks_to_nobody(&self) {
         let before = self.printed();
         within(ARRIVE, "containers that go on", || {
@@ -452,7 +455,8 @@ impl Stage {
         });
     }
 
-    /// Waits until all have said all but their last words, and tells what that was, in the order of each stream.
+    /// Waits until all talkers have printed all lines but their last ones. Returns the lines in the order of each
+    /// stream.
     pub fn have_said(&self) -> Vec<Vec<Said>> {
         enough(self.talk.path());
         let said = |talker: &Talker| {
@@ -463,7 +467,8 @@ impl Stage {
         self.talkers.iter().map(said).collect()
     }
 
-    /// The talkers print their last words and end; but those whose driver throws its queue away then.
+    /// Lets the talkers print their last lines and end. Talkers with an asynchronous driver are left out, because it
+    /// discards its queue at the end.
     pub fn end(&self, said: &mut [Vec<Said>]) {
         let talkers = self.talkers.iter().zip(said);
         for (talker, said) in talkers.filter(|(talker, _)| !fluentd::is_async(talker.way)) {
@@ -473,7 +478,7 @@ impl Stage {
         }
     }
 
-    /// The last line of each stream says that all before it have come, but for what is lost.
+    /// Waits for the last line of each stream. All earlier lines have then arrived, except lost ones.
     pub fn the_last_have_come(&mut self, said: &[Vec<Said>]) {
         within(ARRIVE, "the last line of each stream", || {
             self.looks();
@@ -491,7 +496,7 @@ impl Stage {
         });
     }
 
-    /// Every field of every line, everywhere.
+    /// Checks every field of every line at each collector.
     pub fn checks_fields(&self, during: &Range<chrono::DateTime<chrono::Utc>>) {
         for book in &self.books {
             for talker in &self.talkers {
@@ -504,7 +509,8 @@ impl Stage {
         }
     }
 
-    /// At each collector: each line once, in the order of its stream, but for what is missing or came again.
+    /// Compares each collector's lines with the printed ones: each line once, in the order of its stream. Returns
+    /// missing lines and duplicates.
     pub fn compares(&self, said: &[Vec<Said>]) -> Vec<Compared> {
         let known: Vec<_> = self.talkers.iter().map(|talker| &talker.id).collect();
         let compared = |book: &Book| {
@@ -522,7 +528,7 @@ impl Stage {
 }
 
 impl Drop for Stage {
-    /// A container whose relay is away could not be removed.
+    /// Docker could not remove a container whose relay is away.
     fn drop(&mut self) {
         if std::thread::panicking() {
             let _ = try_docker(["start", &self.relay.container.name]);
@@ -530,12 +536,12 @@ impl Drop for Stage {
     }
 }
 
-/// Of a line that talkers count. A label may stand in front.
+/// The number in a counted line. A label may precede the text.
 fn number(line: &Line) -> Option<usize> {
     str::from_utf8(&line.message).ok()?.rsplit_once("line ")?.1.parse().ok()
 }
 
-/// Returns what is missing and how many came more than once.
+/// Returns the missing lines and the number of duplicates.
 fn compare(talker: &Talker, said: &[Said], arrived: &[Said]) -> (Vec<Said>, usize) {
     let (expected, once) = (first_of_each(said), first_of_each(arrived));
     let [known, seen]: [BTreeSet<&Said>; 2] = [&expected, &once].map(|all| all.iter().copied().collect());
@@ -553,7 +559,7 @@ fn compare(talker: &Talker, said: &[Said], arrived: &[Said]) -> (Vec<Said>, usiz
     (missing, doubled)
 }
 
-/// Without what is a repetition: a driver may send more than one empty piece.
+/// Drops repeated lines: a driver may send more than one empty piece.
 fn first_of_each(all: &[Said]) -> Vec<&Said> {
     let mut seen = BTreeSet::new();
     all.iter().filter(|said| seen.insert(*said)).collect()
