@@ -113,8 +113,7 @@ fn the_walk_of_the_readme_leads_from_dockers_driver_to_rsyslog() {
     let lines = walk.arrived();
     assert_eq!(lines.matches(SAYS).count(), 1, "{lines}");
 
-    // The aggregator ignores a client whose certificate is from the CA but does not name the engine: here the relay's
-    // own.
+    // A client whose certificate is from the CA but does not name the engine is refused: here the relay's own.
     let (_, talker) = walk.script.rsplit_once("docker run --rm ").expect("the talker");
     let (talker, _) = talker.split_once("until ").expect("its end");
     let talk = |as_whom: &str, says: &str| {

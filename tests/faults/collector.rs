@@ -1,5 +1,6 @@
-//! Where the lines go: a real rsyslog that writes them to a file, or a second relay that keeps them in its spool, for it
-//! forwards to where nobody listens. Both are processes that can be killed, stopped and started again.
+//! The collectors: a real rsyslog that writes lines to a file, or a second relay. The second relay forwards to an
+//! address where no server listens, so its spool keeps all lines. Both are processes that can be killed, stopped and
+//! started again. For a file forward, the collector is the relay's own files.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -17,14 +18,14 @@ use super::support::rsyslog::{self, ARRIVED};
 use super::support::{Certs, Program, Relay, Setup, eventually};
 use super::tally::{Place, Tally, Watch, files};
 
-/// The forward of a relay that is a collector.
+/// The forward of a relay that serves as a collector.
 const NOBODY: &str = "nobody";
-/// The stream whose file cannot be written.
+/// The stream whose file cannot be written at first.
 const REFUSED: usize = 1;
 const NO_PROGRAM: &str = "files are no program";
 
 pub struct Collector {
-    /// Where it listens; files do not.
+    /// Its address. Files have none.
     at: Option<SocketAddr>,
     transport: Transport,
     kind: Kind,
@@ -40,7 +41,7 @@ enum Kind {
     Logferry {
         setup: Setup,
         runs: Option<Relay>,
-        /// Lines in its spool when it was started.
+        /// Lines in its spool at its last start.
         before: u64,
         _nobody: Held,
     },
@@ -49,7 +50,7 @@ enum Kind {
 }
 
 impl Collector {
-    /// `None`: it is not installed here. It does not run yet.
+    /// `None`: the program is not installed here. The collector is not started yet.
     pub fn new(make: Make, transport: Transport, at: SocketAddr) -> Option<Self> {
         let at = (make != Make::Files).then_some(at);
         let (kind, place) = match make {
@@ -85,18 +86,18 @@ impl Collector {
         self.at.expect("it listens")
     }
 
-    /// Where the relay writes files of its own.
+    /// The directory of the files that the relay writes itself.
     pub fn dir_of_files(&self) -> Option<&Path> {
         let Kind::Files(dir) = &self.kind else { return None };
         Some(dir.path())
     }
 
-    /// What has the name of one container's file goes: from now on it can be written.
+    /// Removes the directory that blocks one container's file. From then on the relay can write the file.
     pub fn refuses_no_file(&self) {
         fs::remove_dir(refused(self.dir_of_files().expect("files"))).expect("nothing is in it");
     }
 
-    /// Returns when it listens.
+    /// Starts the program. Returns when it listens.
     pub fn starts(&mut self) {
         match &mut self.kind {
             Kind::Rsyslog { program, dir, runs } => {
@@ -106,7 +107,7 @@ impl Collector {
                     if let Some(status) = child.has_ended() {
                         panic!("rsyslog ended at once: {status}");
                     }
-                    // A port of UDP is taken when the daemon has it.
+                    // A UDP port is in use once the daemon has bound it.
                     let listens = if udp { UdpSocket::bind(at).is_err() } else { TcpStream::connect(at).is_ok() };
                     listens.then_some(())
                 });
@@ -129,7 +130,7 @@ impl Collector {
         }
     }
 
-    /// SIGTERM, and it ends.
+    /// SIGTERM, then waits for the end.
     pub fn stops(&mut self) {
         match &mut self.kind {
             Kind::Rsyslog { runs, .. } => {
@@ -153,7 +154,7 @@ impl Collector {
         }
     }
 
-    /// Ends it, checks its books, and counts all it has.
+    /// Ends it, checks its books, and counts all its lines.
     pub fn counts(mut self) -> Tally {
         let mut tally = Tally::default();
         if let Kind::Logferry { runs: Some(relay), before, .. } = &self.kind {
@@ -176,12 +177,12 @@ impl Collector {
     }
 }
 
-/// What cannot be written, for it is a directory.
+/// The file that cannot be written, because a directory has its name.
 fn refused(dir: &Path) -> PathBuf {
     dir.join(format!("{}.log", container(REFUSED)))
 }
 
-/// Each has an order of its own.
+/// Counts all files. The order of each file is independent.
 fn of_files(dir: &Path) -> Tally {
     let of_one = |file: &PathBuf| {
         let mut tally = Tally::default();
@@ -205,8 +206,8 @@ pub fn url(transport: Transport, at: impl std::fmt::Display) -> String {
     format!("{scheme}://{at}")
 }
 
-/// What a relay that does not run has spooled for this forward, in order. It is read from a copy: opening a spool
-/// repairs it, and that is the relay's own affair.
+/// The lines spooled for this forward of a stopped relay, in order. They are read from a copy, because opening a spool
+/// repairs it, and only the relay may repair its spool.
 fn lines(setup: &Setup, forward: &str) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     with_copy(setup, forward, |reader| {
@@ -217,7 +218,7 @@ fn lines(setup: &Setup, forward: &str) -> Vec<Vec<u8>> {
     lines
 }
 
-/// How many lines are pending for this forward of a relay that does not run.
+/// How many lines are pending for this forward of a stopped relay.
 pub fn pending(setup: &Setup, forward: &str) -> u64 {
     let mut pending = 0;
     with_copy(setup, forward, |reader| pending = reader.pending());
@@ -228,7 +229,7 @@ fn with_copy(setup: &Setup, forward: &str, look: impl FnOnce(&mut Reader)) {
     let copy = TempDir::new().expect("a directory");
     let Ok(files) = fs::read_dir(setup.path("spool")) else { return };
     for file in files.map(|file| file.expect("an entry")) {
-        // The `lost+found` of a file system.
+        // The `lost+found` directory of a file system.
         if file.path().is_dir() {
             continue;
         }

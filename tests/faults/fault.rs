@@ -1,5 +1,5 @@
-//! What happens. Each fault is told by a story's verbs, and says what its recovery is measured from: its end, which is
-//! the moment the killed one listens again, the stopped one goes on, the link is whole, or the name has moved.
+//! The faults. Each fault is a sequence of calls to the story. Its recovery is measured from its end: the killed
+//! process listens again, the stopped process continues, the link is whole, or the name has moved.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use super::row::{Make, Transport};
 use super::story::Story;
 use super::wall::{Stops, Wall};
 
-/// What a process may open that can be left without descriptors, and how many strangers want them.
+/// The limit of open files for a relay that is to run out of descriptors, and the number of strangers that connect.
 const FILES: usize = 256;
 const STRANGERS: usize = 400;
 
@@ -63,7 +63,7 @@ impl Fault {
         Self::SocketNameGone,
     ];
 
-    /// The test's name.
+    /// The name of its test.
     pub fn name(self) -> &'static str {
         match self {
             Self::CollectorKilled => "collector_killed",
@@ -90,7 +90,7 @@ impl Fault {
         }
     }
 
-    /// The table's words.
+    /// Its description in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::CollectorKilled => "collector killed 3 × and restarted",
@@ -125,7 +125,7 @@ impl Fault {
         matches!(self, Self::NameMovesOldVanishes | Self::LinkCut)
     }
 
-    /// The relay's spool is on a disk that can be frozen.
+    /// Whether the relay's spool is on a disk that can be frozen.
     pub fn needs_a_disk(self) -> bool {
         matches!(self, Self::DiskFrozen | Self::DiskFrozenRelp)
     }
@@ -134,25 +134,25 @@ impl Fault {
         matches!(self, Self::CollectorSlow | Self::NameRotates)
     }
 
-    /// The relay has a second forward, which all is well with.
+    /// Whether the relay has a second forward, which the fault does not affect.
     pub fn has_another_forward(self) -> bool {
         matches!(self, Self::CollectorSlow | Self::LinkSlow)
     }
 
-    /// How many files the relay may open, if not as many as it likes.
+    /// The relay's limit of open files, if there is one.
     pub fn files(self) -> Option<usize> {
         (self == Self::DescriptorsGone).then_some(FILES)
     }
 
-    /// Whether it is about some lines or senders only. Then the delay of the others is what is measured and promised.
+    /// Whether the fault affects only some lines or senders. Then the delay of the others is measured and limited.
     pub fn has_others(self) -> bool {
         self.has_another_forward()
             || self.needs_a_disk()
             || matches!(self, Self::OnePathRefuses | Self::NameRotates | Self::DescriptorsGone | Self::SocketNameGone)
     }
 
-    /// How many connections to the collector it breaks. One that is ended in good order, by a relay that stops or whose
-    /// collector has moved, has nothing to send again.
+    /// How many connections to the collector the fault breaks. Connections that end in good order do not count, because
+    /// no lines are sent again: when the relay stops, or when it leaves the old address of a collector that has moved.
     pub fn breaks(self) -> usize {
         match self {
             Self::CollectorStopsReading | Self::RelayRestarted | Self::NameMovesOldLives => 0,
@@ -160,14 +160,14 @@ impl Fault {
             Self::CollectorSlow | Self::NameRotates => 0,
             Self::CollectorAway | Self::CollectorHangsAndDies | Self::RelayKilledWithBacklog | Self::LinkCut => 1,
             Self::NameMovesOldDies | Self::NameMovesOldVanishes | Self::DescriptorsGone => 1,
-            // What is lost in its queue may be silent for longer than `dead-after`, whoever is at the other end.
+            // Packets lost in the link's queue can cause a silence longer than `dead-after`, with any collector.
             Self::LinkSlow => 2,
             Self::CollectorKilled | Self::CollectorRestarted | Self::RelayKilled => 3,
             Self::BothKilled => 6,
         }
     }
 
-    /// Whether there is such a row.
+    /// Whether the table has a row with this transport and this collector.
     pub fn applies(self, transport: Transport, collector: Make) -> bool {
         let between_two = (transport, collector) == (Transport::Relp, Make::Logferry);
         let by_tcp = (transport, collector) == (Transport::Tcp, Make::Rsyslog);
@@ -175,15 +175,16 @@ impl Fault {
             (Self::OnePathRefuses, _) | (_, Transport::File) => {
                 self == Self::OnePathRefuses && transport == Transport::File
             }
-            // What happens in front of the spool has little to do with what is behind it.
+            // These faults are in front of the spool, so the transport behind it matters little. Two combinations
+            // suffice.
             (Self::DiskFrozen | Self::DiskFrozenRelp | Self::DescriptorsGone | Self::SocketNameGone, _) => {
                 by_tcp || between_two
             }
             (Self::CollectorSlow, Transport::Tls) => collector == Make::Rsyslog,
             (Self::CollectorSlow | Self::LinkSlow | Self::NameRotates, _) => by_tcp || transport == Transport::Relp,
-            // What nobody keeps a connection for, nobody can break.
+            // UDP has no connection to break.
             (Self::CollectorHangsAndDies | Self::CollectorStopsReading | Self::LinkCut, Transport::Udp) => false,
-            // Exactly once is promised where both ends are ours and acknowledge.
+            // Exactly-once delivery is promised only between two logferry relays with acknowledgements.
             (Self::BothKilled, _) => between_two,
             _ => true,
         }
@@ -214,7 +215,7 @@ impl Fault {
             }),
             Self::CollectorStopsReading => {
                 story.collector().signal(SIGSTOP);
-                // Less than `dead-after`: a longer one is a connection that breaks, which other rows have.
+                // Less than `dead-after`. A longer pause breaks the connection, and other rows test that.
                 story.goes_on(story.size.away * 3 / 5);
                 story.collector().signal(SIGCONT);
                 story.recovers_from_here(0);
@@ -243,7 +244,7 @@ impl Fault {
                 story.recovers_from_here(1);
             }
             Self::NameMovesOldVanishes => {
-                // To the end of the story.
+                // The wall stands until the end of the story.
                 story.wall = Some(Wall::build(Stops::To(story.collector().at()), &["tcp", "udp"]));
                 story.stage.name_moves();
                 story.recovers_from_here(1);
@@ -275,7 +276,7 @@ impl Fault {
                 story.recovers_from_here(0);
             }
             Self::OnePathRefuses => {
-                // One does from the beginning.
+                // One file refuses writes from the beginning.
                 story.recovers_from_here(0);
                 story.goes_on(story.size.away);
                 story.collector().refuses_no_file();
@@ -302,7 +303,7 @@ impl Fault {
                 story.strangers_come(STRANGERS);
                 story.collector().dies();
                 story.goes_on(story.size.pause);
-                // They stay to the end of the story.
+                // The strangers stay until the end of the story.
                 story.collector_comes();
             }
             Self::SocketNameGone => {

@@ -1,8 +1,8 @@
-//! The senders: numbered messages like Docker's, at a steady rate over several connections, whatever happens.
+//! The senders: numbered messages in Docker's format, at a steady rate over several connections.
 //!
-//! A message counts as sent when the kernel has taken all of it on a connection that was alive a moment before. When the
-//! relay goes, the unfinished message is sent again, whole, on the next connection, and what was due in the meantime is
-//! skipped, not saved up: a sender that was held back does not come back with a flood.
+//! A message counts as sent when the kernel has taken all of it on a connection that was alive a moment before. If the
+//! relay ends, the sender repeats the unfinished message, whole, on the next connection. Messages that were due in the
+//! meantime are skipped, so a sender that was blocked does not cause a flood afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,15 +13,15 @@ use super::support::{Docker, Format, within};
 use super::tally::mark;
 use super::wire::{Way, Wire};
 
-/// Connections, and streams of numbers: each has its own.
+/// The number of connections. Each has a stream of numbers of its own.
 pub const STREAMS: usize = 4;
 /// Bytes of a message, its LF included.
 const MESSAGE: usize = 200;
-/// Messages of one stream that may be late before they are skipped, as a share of a second.
+/// How many messages of a stream may be late before they are skipped, as a fraction of a second.
 const LATE: f64 = 0.05;
-/// Between two looks at the clock.
+/// Time between two checks of the clock.
 const TICK: Duration = Duration::from_millis(1);
-/// Nobody waits so long for a load to get on, but a test that fails.
+/// Only a failing test waits this long for the load.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Load {
@@ -34,24 +34,24 @@ struct Shared {
     stop: AtomicBool,
     /// Messages handed over, by stream: the number of the next one.
     sent: [AtomicUsize; STREAMS],
-    /// Messages sent or skipped, of all streams: how far the story is.
+    /// Messages sent or skipped, of all streams. This is the progress of the story.
     due: AtomicUsize,
-    /// How often the senders were asked to connect anew.
+    /// How often the senders were asked to reconnect.
     connections: AtomicUsize,
-    /// The longest that a message was not taken by somebody who was there, in milliseconds.
+    /// The longest time that a connected relay did not take a message, in milliseconds.
     held: AtomicU64,
 }
 
-/// What became of a load.
+/// The result of a load.
 pub struct Sent {
-    /// Messages of each stream.
+    /// The number of messages sent, by stream.
     pub sent: [usize; STREAMS],
-    /// The longest that a sender was held.
+    /// The longest time that a sender was blocked.
     pub held: Duration,
 }
 
 impl Load {
-    /// So many messages each second, of all streams together.
+    /// `rate`: messages per second, of all streams together.
     pub fn start(way: &Way, rate: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let threads = (0..STREAMS).map(|stream| {
@@ -63,14 +63,15 @@ impl Load {
         Self { shared, threads }
     }
 
-    /// Until so many more were due.
+    /// Waits until `more` further messages were due.
     pub fn goes_on(&self, more: usize) {
         let goal = self.due() + more;
         let reached = within(PATIENCE, || (self.due() >= goal).then_some(()));
         assert!(reached.is_some(), "the load stands still at {} of {goal}", self.due());
     }
 
-    /// Until so many were sent since the start; or were due twice over, for there are relays that hold their senders.
+    /// Waits until `goal` messages were sent since the start. Some relays block their senders, so it also returns when
+    /// twice as many were due.
     pub fn has_sent(&self, goal: usize) {
         let reached =
             within(PATIENCE, || (self.sent().iter().sum::<usize>() >= goal || self.due() >= 2 * goal).then_some(()));
@@ -86,7 +87,7 @@ impl Load {
         self.shared.sent.each_ref().map(|sent| sent.load(Ordering::Relaxed))
     }
 
-    /// As senders that start just now: what comes next comes over new connections.
+    /// Makes all senders reconnect, like senders that have just started. Further messages go over new connections.
     pub fn connects_anew(&self) {
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
     }
@@ -104,7 +105,7 @@ fn talk(stream: usize, mut wire: Wire, shared: &Shared, rate: f64) {
     let (mut number, mut taken) = (0, 0);
     let mut message = numbered(&container, stream, number);
     let (mut connections, mut offered) = (0, None);
-    // What has begun is brought to its end.
+    // A message that was begun is finished.
     while !shared.stop.load(Ordering::Relaxed) || wire.is_in_the_middle() {
         let due = (start.elapsed().as_secs_f64() * rate) as usize;
         let skipped = due.saturating_sub(taken + late);
@@ -135,12 +136,12 @@ fn talk(stream: usize, mut wire: Wire, shared: &Shared, rate: f64) {
     assert!(answered.is_some(), "messages without an answer");
 }
 
-/// Which container a stream is.
+/// The container of a stream.
 pub fn container(stream: usize) -> String {
     format!("web-{stream}")
 }
 
-/// The mark stands at the end: a message that was cut has none.
+/// The mark is at the end, so a truncated message has none.
 fn numbered(container: &Docker, stream: usize, number: usize) -> Vec<u8> {
     let mark = mark(stream, number);
     let padding = MESSAGE - container.says(mark.as_bytes()).len();

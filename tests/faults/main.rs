@@ -1,15 +1,17 @@
-//! The fault suite: whatever dies, hangs, moves or is cut, under a steady load, and what arrives in the end.
+//! The fault suite: programs die, hang, move or lose their connections under a steady load, and all messages are
+//! counted at the end.
 //!
-//! Each fault × transport × collector is a test of its own, small enough for every day: `cargo test --test faults`, or
-//! some of them, `cargo test --test faults tls::rsyslog`. At full size, with the peers in the relay's place, all rows make
-//! a table: see `table`, and docs/design/faults.md for what is counted and how.
+//! Each combination of fault, transport and collector is a test of its own, small enough for every day:
+//! `cargo test --test faults`, or some of them, `cargo test --test faults tls::rsyslog`. At full size, all rows form a
+//! table, with the peers in the relay's place as well. See `table`, and docs/design/faults.md for the counted figures
+//! and the method.
 //!
-//! Where to look, and where the next fault goes:
-//! - `fault`: what happens, and the only place that knows;
-//! - `row`: which stories there are, and how large they are; `story`: how one is told and counted;
-//! - `load`: the senders, `wire`: how they are connected; `under_test`: the relay, `peers`: others in its place;
-//!   `collector`: where the lines go;
-//! - `stage`: what stands around the relay; `proxy`: a way to the collector that is ours; `wall`: packets that vanish;
+//! Where to find a part, and where to add a fault:
+//! - `fault`: the faults, the only place that knows them;
+//! - `row`: the stories and their sizes; `story`: how a story runs and is counted;
+//! - `load`: the senders; `wire`: their connections; `under_test`: the relay; `peers`: other relays in its place;
+//!   `collector`: the collectors;
+//! - `stage`: the relay's surroundings; `proxy`: a proxy before the collector; `wall`: dropped packets;
 //! - `tally`: counting; `table`: the table.
 
 mod collector;
@@ -32,7 +34,7 @@ use fault::Fault;
 use row::{Make, Row, Size, Transport};
 use story::Story;
 
-/// At the size of every day, with our own relay.
+/// Runs a row at the small size, with logferry as the relay.
 #[track_caller]
 fn told(transport: Transport, collector: Make, fault: Fault) {
     let row = Row { relay: Make::Logferry, transport, collector, fault };
@@ -56,7 +58,7 @@ macro_rules! stories {
     };
 }
 
-/// All that can happen to a connection.
+/// All faults of a transport with connections.
 macro_rules! by_connection {
     ($transport:ident to $collector:ident $(and $test:ident $fault:ident)*) => {
         stories! { $transport to $collector:
@@ -154,7 +156,7 @@ mod udp {
     }
 }
 
-/// Asked for with `LOGFERRY_FAULTS=full`; otherwise there is nothing to do.
+/// Runs only with `LOGFERRY_FAULTS=full`. Otherwise it does nothing.
 #[test]
 fn table() {
     match std::env::var("LOGFERRY_FAULTS").as_deref() {

@@ -1,4 +1,4 @@
-//! The peers in the relay's place: rsyslog and syslog-ng, each in the configuration that loses least.
+//! The peers that replace logferry: rsyslog and syslog-ng, each in the configuration that loses least.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use super::wire::Way;
 pub struct PeerCommand {
     program: PeerProgram,
     dir: PathBuf,
-    /// It can only ask the system's name servers: a `resolv.conf` that it alone will see.
+    /// A `resolv.conf` visible to this process alone, because a peer can only use the system's name servers.
     resolver: Option<PathBuf>,
 }
 
@@ -24,7 +24,7 @@ enum PeerProgram {
 }
 
 impl PeerCommand {
-    /// `None`: it is not installed here.
+    /// `None`: the peer is not installed here.
     pub fn new(peer: Make, row: &Row, ways: Ways, dir: &Path) -> Option<Self> {
         fs::create_dir(dir.join("spool")).expect("a directory");
         let (program, conf) = match peer {
@@ -52,7 +52,7 @@ impl PeerCommand {
             PeerProgram::SyslogNg(syslog_ng) => syslog_ng.command(&self.dir),
         };
         let Some(resolver) = &self.resolver else { return command };
-        // A mount namespace of its own; `exec` keeps the pid, so that signals reach the relay.
+        // A mount namespace of its own. `exec` keeps the pid, so that signals reach the relay.
         let mut wrapped = Command::new("unshare");
         wrapped.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]).arg(resolver);
         wrapped.arg(command.get_program()).args(command.get_args());
@@ -61,7 +61,7 @@ impl PeerCommand {
     }
 }
 
-/// `None`: it is not installed, or cannot speak what it is to speak.
+/// `None`: rsyslog is not installed, or lacks a module for the row's transports.
 fn rsyslog_for(row: &Row) -> Option<PathBuf> {
     if row.senders() == Senders::Relp {
         rsyslog::find(Input::Relp)?;
@@ -69,7 +69,8 @@ fn rsyslog_for(row: &Row) -> Option<PathBuf> {
     rsyslog::find(if row.transport == Transport::File { Input::Tcp } else { row.transport.input() })
 }
 
-/// What a message passes unparsed, on disk as soon as memory alone would have it; for ever patient with the collector.
+/// Forwards the raw messages through disk-assisted queues, which use the disk when the queue in memory fills, and retries
+/// the collector for ever. Files have a queue in memory alone.
 fn rsyslog_conf(transport: Transport, (from, to, beside): Ways, dir: &Path) -> String {
     let spool = dir.join("spool");
     let bound = |at: &SocketAddr| format!("address=\"{}\" port=\"{}\" ruleset=\"relay\"", at.ip(), at.port());
@@ -96,7 +97,7 @@ fn rsyslog_conf(transport: Transport, (from, to, beside): Ways, dir: &Path) -> S
              queue.saveOnShutdown=\"on\" queue.dequeueBatchSize=\"1024\")\n"
         )
     };
-    // Of Docker's tag the name.
+    // The name in Docker's tag.
     let (file, mut actions) = match to {
         To::Files(dir) => (
             format!("template(name=\"file\" type=\"string\" string=\"{}/%app-name:F,47:4%.log\")\n", dir.display()),
@@ -123,7 +124,7 @@ fn rsyslog_conf(transport: Transport, (from, to, beside): Ways, dir: &Path) -> S
     )
 }
 
-/// The reliable kind of disk buffer, and senders that are held when it is full.
+/// The reliable disk buffer, and flow control, which blocks senders when the buffer is full.
 fn syslog_ng_conf((from, to, beside): Ways, dir: &Path) -> String {
     let source = match from {
         Way::Tcp(at) => format!("network(ip({}) port({}) transport(\"tcp\")", at.ip(), at.port()),
@@ -139,7 +140,7 @@ fn syslog_ng_conf((from, to, beside): Ways, dir: &Path) -> String {
             spool.display()
         )
     };
-    // What a message passes unparsed, unless its container is to be known: of Docker's tag the name.
+    // Forwards messages unparsed, except when the container selects the file: that needs the name in Docker's tag.
     let (central, parse) = match to {
         To::Files(dir) => (
             format!("file(\"{}/$(list-nth 3 $(explode / $PROGRAM)).log\" template(\"$MSG\\n\"))", dir.display()),

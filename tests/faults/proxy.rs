@@ -1,4 +1,4 @@
-//! A way to the collector that is ours, for what no collector can be asked to do: to read slowly, and to keep connections that
+//! A proxy before the collector, for behaviour that no collector offers: it reads slowly, and keeps connections that
 //! the relay has closed.
 
 use std::io::{self, Read, Write};
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// Bytes that it reads at once, and so many ten times a second where it is slow: 4 kB/s.
+/// Bytes of one read. When the proxy is slow, it reads the second number of bytes ten times a second: 4 kB/s.
 const READ: usize = 64 * 1024;
 const READ_SLOWLY: usize = 400;
 const SLOWLY: Duration = Duration::from_millis(100);
-/// What its kernel takes in for it: little, so that its slowness is felt.
+/// The size of its kernel's receive buffer. It is small, so that slow reading has an effect.
 const BUFFER: usize = 128 * 1024;
 
-/// Takes connections on all addresses of this machine, for as long as it lives.
+/// Accepts connections on all addresses of this machine until it is dropped.
 pub struct Proxy {
     listener: Socket,
     port: u16,
@@ -30,7 +30,7 @@ struct Manners {
 }
 
 impl Proxy {
-    /// Hands on to this address. One that `stays` leaves connections open whose other end has closed.
+    /// Forwards to this address. With `stays`, the proxy leaves a connection open after the other side has closed it.
     pub fn to(collector: SocketAddr, stays: bool) -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         listener.set_recv_buffer_size(BUFFER).expect("a socket option");
@@ -51,7 +51,7 @@ impl Proxy {
         self.port
     }
 
-    /// Takes 4 kB/s of what the relay sends.
+    /// Limits the rate from the relay to 4 kB/s, or removes the limit.
     pub fn is_slow(&self, slow: bool) {
         self.manners.is_slow.store(slow, Ordering::Relaxed);
     }
@@ -64,7 +64,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Both ways, on threads that end with the connection.
+/// Copies both directions, on threads that end with the connection.
 fn carry(relay: TcpStream, to: SocketAddr, stays: bool, manners: &Arc<Manners>) -> io::Result<()> {
     let collector = TcpStream::connect(to)?;
     relay.set_nodelay(true)?;

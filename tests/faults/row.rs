@@ -1,4 +1,4 @@
-//! What is told: a fault, a transport, a collector, and the relay between them. And how large.
+//! The rows of the table: a fault, a transport, a collector and the relay between them, and the size of a story.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,11 +20,11 @@ pub enum Make {
     Logferry,
     Rsyslog,
     SyslogNg,
-    /// No program: what the relay itself writes.
+    /// No program: the relay writes files itself.
     Files,
 }
 
-/// How the senders speak to the relay.
+/// The protocol between senders and relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Senders {
     Udp,
@@ -33,10 +33,11 @@ pub enum Senders {
     Relp,
 }
 
-/// Messages in 256 KiB, which may be under way on a connection, of some 250 bytes as we write them.
+/// Messages in 256 KiB, the most that may be in flight on a connection. A message has about 250 bytes as the relay
+/// writes it.
 const UNDER_WAY: usize = 1000;
 
-/// Between the relay and the collector.
+/// The protocol between relay and collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
@@ -46,34 +47,34 @@ pub enum Transport {
     File,
 }
 
-/// Lengths of time are counted in messages that were due: a story waits for the load, not for the clock.
+/// Durations are counted in messages that were due: a story follows the load, not the clock.
 #[derive(Clone, Copy)]
 pub struct Size {
-    /// Messages a second, of all senders.
+    /// Messages per second, of all senders.
     pub rate: usize,
-    /// The least a story sends.
+    /// The minimum number of messages of a story.
     pub messages: usize,
-    /// Before the first fault, and between two.
+    /// The time before the first fault and between two faults.
     pub calm: usize,
-    /// Between the end of a program and its next start.
+    /// The time between the end of a program and its next start.
     pub pause: usize,
     /// How long a collector is away.
     pub away: usize,
-    /// How long one hangs that is going to die: longer than anything that was acknowledged is kept as a matter of course.
+    /// How long a collector hangs before it is killed. It is longer than the relay keeps acknowledged lines by default.
     pub hang: usize,
     /// How long a link is cut.
     pub cut: usize,
     /// How long a disk is frozen.
     pub frozen: usize,
-    /// How long a link or a collector is slow, and a name rotates.
+    /// How long a link or a collector is slow, or a name rotates.
     pub slow: usize,
-    /// When a relay that has not recovered is taken to never do so.
+    /// A relay that has not recovered after this time counts as never recovering.
     pub patience: Duration,
-    /// How long those may be delayed, and senders held, that a fault is not about.
+    /// The allowed delay of messages and senders that the fault does not affect.
     pub delay: Duration,
-    /// When whatever has not come is taken to be lost.
+    /// After this time without new messages, missing messages count as lost.
     pub quiet: Duration,
-    /// Whether the relay runs on its defaults, or with shorter waits than anybody would set.
+    /// Whether the relay runs with its defaults. If not, its timeouts are shorter than in practice.
     pub defaults: bool,
 }
 
@@ -87,8 +88,8 @@ impl Row {
         }
     }
 
-    /// Whether there is such a row. A peer looks a name up when it connects, so that one which rotates is nothing to it, and
-    /// syslog-ng does not speak RELP.
+    /// Whether the table has this row. Peers have no row with a rotating name, because they look a name up only when
+    /// they connect. syslog-ng has no row with RELP, which it does not support.
     pub fn is_one(&self) -> bool {
         let Self { relay, transport, collector, fault } = *self;
         let ours = relay == Make::Logferry;
@@ -96,13 +97,14 @@ impl Row {
         may && fault.applies(transport, collector)
     }
 
-    /// Lines that may be lost: one that a sender of plain TCP writes between a stopping relay's last look at its connection
-    /// and the reset, which no receiver can prevent. One for each restart.
+    /// How many lines may be lost: one per restart of the relay. A plain TCP sender may write it between the stopping
+    /// relay's last read and its reset. No receiver can prevent that.
     pub fn most_lost(&self) -> usize {
         if self.fault == Fault::RelayRestarted { 3 } else { 0 }
     }
 
-    /// How many connections our relay may make in its last life, where that says whether it has kept them.
+    /// How many connections our relay may make in its last life. `None`: the row does not test whether the relay keeps
+    /// its connection.
     pub fn most_connects(&self) -> Option<usize> {
         match (self.fault, self.transport) {
             (Fault::NameRotates, _) => Some(1),
@@ -111,12 +113,13 @@ impl Row {
         }
     }
 
-    /// How many messages may come again at most.
+    /// The maximum number of repeated messages.
     ///
-    /// Between two of ours by RELP, none, for the collector knows what it has; but another collector, at another address,
-    /// does not know what the first one had. Elsewhere each broken connection brings again what it had under way and what
-    /// is kept of what was acknowledged: the replay window, and all of a connection's first second. A relay that is killed
-    /// brings again what it had delivered since it last wrote down how far it is, some 5 ms, or was still keeping.
+    /// Between two logferry relays with RELP, no message is repeated, because the collector knows the lines it has. An
+    /// exception is a collector at another address: it does not know the lines of the first one. With other protocols,
+    /// each broken connection repeats the lines in flight and the acknowledged lines still kept: those in the replay
+    /// window, and all of a connection's first second. A killed relay repeats the lines delivered since it last wrote
+    /// its cursor, about 5 ms, and those still kept.
     pub fn most_repeated(&self, size: &Size) -> usize {
         let exactly_once = self.transport == Transport::Relp && self.collector == Make::Logferry;
         if exactly_once && !self.fault.moves_a_name() {
@@ -127,7 +130,7 @@ impl Row {
 }
 
 impl Size {
-    /// For every day.
+    /// The size for every day.
     pub const SMALL: Self = Self {
         rate: 2000,
         messages: 4000,
@@ -144,7 +147,7 @@ impl Size {
         defaults: false,
     };
 
-    /// For the table.
+    /// The size for the table.
     pub const FULL: Self = Self {
         rate: 5000,
         messages: 60_000,
@@ -195,7 +198,7 @@ impl Make {
     }
 }
 
-/// What a substring picks it by: relay, transport, collector, fault.
+/// The name that a filter matches: relay, transport, collector, fault.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { relay, transport, collector, fault } = self;

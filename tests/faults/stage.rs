@@ -1,4 +1,4 @@
-//! What stands around the relay: collectors, the name that they are called by, and the way to them.
+//! The surroundings of the relay: collectors, their name, and the path to them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,12 +12,12 @@ use super::tally::Tally;
 use super::under_test::To;
 use super::wall::Wall;
 
-/// How many addresses a name has that rotates, and how many of them each answer tells.
+/// How many addresses a rotating name has, and how many are in each answer.
 const ADDRESSES: usize = 40;
 const TOLD: usize = 3;
 
 pub struct Stage {
-    /// Where it forwards to. There is a second one where a name moves, and where another forward has one of its own.
+    /// The collectors. There is a second one when a name moves, or for another forward.
     pub collectors: Vec<Collector>,
     names: Option<Names>,
     proxy: Option<Proxy>,
@@ -26,9 +26,9 @@ pub struct Stage {
 }
 
 pub enum Names {
-    /// To one address.
+    /// A name with one address.
     Whole(NameServer),
-    /// To some of many.
+    /// A name with many addresses, of which each answer has some.
     Parts(ScriptedServer),
 }
 
@@ -40,7 +40,7 @@ impl Names {
         }
     }
 
-    /// The section of a relay's config that makes it ask here, with times for impatient tests.
+    /// The config section that makes a relay use this name server, with short times for the test.
     pub fn section(&self) -> String {
         match self {
             Self::Whole(names) => names.section(),
@@ -50,7 +50,7 @@ impl Names {
 }
 
 impl Stage {
-    /// `None`: something that it needs is not installed here.
+    /// `None`: a requirement is not installed here.
     pub fn set(row: &Row) -> Option<Self> {
         let fault = row.fault;
         if fault.needs_a_wall() && !Wall::can_be_built() {
@@ -63,7 +63,7 @@ impl Stage {
         } else {
             None
         };
-        // The certificate is for 127.0.0.1 and for the name.
+        // The test certificate is valid for 127.0.0.1 and for the name.
         let local = |last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
         let (first, mut collectors) = match &network {
             Some(network) => network.there(|| start(row, &[THERE[0].parse().expect("an address")])),
@@ -100,7 +100,7 @@ impl Stage {
         }
     }
 
-    /// Where another forward goes.
+    /// The address of the other forward's collector.
     pub fn way_beside(&self, row: &Row) -> Option<SocketAddr> {
         row.fault.has_another_forward().then(|| self.collectors[1].at())
     }
@@ -110,7 +110,7 @@ impl Stage {
         names.moves_to(&self.collectors[1].at().ip().to_string());
     }
 
-    /// Each answer tells other addresses, and none holds for any time.
+    /// Each answer has other addresses, with a TTL of zero.
     pub fn name_rotates(&self) {
         let Some(Names::Parts(names)) = &self.names else { unreachable!("a name of many addresses") };
         let mut turn = 0;
@@ -133,12 +133,12 @@ impl Stage {
         self.network.as_ref().expect("a network").is_fast();
     }
 
-    /// What has arrived in the end, at each.
+    /// The final count of each collector.
     pub fn counts(self) -> Vec<Tally> {
         let Self { mut collectors, network, .. } = self;
         let first = collectors.remove(0);
         let first = match &network {
-            // On its own machine, where it can be asked.
+            // The collector is in a network namespace of its own, and can only be queried there.
             Some(network) => network.there(|| first.counts()),
             None => first.counts(),
         };
@@ -147,7 +147,7 @@ impl Stage {
     }
 }
 
-/// Collectors that listen, all on one port.
+/// Starts a collector at each address, all on one port.
 fn start(row: &Row, ips: &[IpAddr]) -> Option<(Held, Vec<Collector>)> {
     let held = Held::new(row.transport == Transport::Udp, ips);
     let mut collectors = Vec::new();
@@ -159,7 +159,7 @@ fn start(row: &Row, ips: &[IpAddr]) -> Option<(Held, Vec<Collector>)> {
     Some((held, collectors))
 }
 
-/// What a name says the so-manieth time.
+/// The addresses in the answer number `turn`.
 fn told(question: &script::Question, turn: usize) -> script::Reply {
     let address = |of: usize| format!("127.0.2.{}", 1 + (turn * TOLD + of) % ADDRESSES);
     let some: Vec<String> = (0..TOLD).map(address).collect();

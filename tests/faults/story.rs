@@ -1,4 +1,4 @@
-//! A story: a steady load, a relay, one collector or two, and something that happens. In the end everything is counted.
+//! A story: a steady load, a relay, one or two collectors, and a fault. At the end, all messages are counted.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use super::under_test::UnderTest;
 use super::wall::Wall;
 use super::wire::Way;
 
-/// `max-wait` of `[spool]` by default: a disk that hangs for less costs nothing.
+/// The default of `max-wait` in `[spool]`. A disk that hangs for a shorter time causes no loss.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Bytes of a message as a relay sends it on.
+/// Bytes of a message as a relay forwards it.
 const LINE: usize = 260;
 
-/// Between two looks at what has arrived.
+/// Time between two checks for arrived messages.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub struct Story {
@@ -29,59 +29,60 @@ pub struct Story {
     pub relay: UnderTest,
     pub stage: Stage,
     pub wall: Option<Wall>,
-    /// Who has connected and says nothing.
+    /// Connections that send nothing.
     strangers: Vec<TcpStream>,
     load: Option<Load>,
-    /// One for each end of a fault; `None`: not within our patience.
+    /// One for each end of a fault. `None`: the limit was exceeded.
     recoveries: Vec<Option<Duration>>,
-    /// The same of another forward, while the fault lasts.
+    /// Recovery times of the other forward during the fault.
     delays: Vec<Option<Duration>>,
-    /// Messages that arrived over what was slow, while it was.
+    /// Messages that arrived over the slow path while it was slow.
     crawled: Option<usize>,
-    /// Messages that no relay ever had, see [`Outcome::unread`].
+    /// Messages that no relay has taken, see [`Outcome::unread`].
     unread: Vec<(usize, usize)>,
     /// How long the relay's disk has hung.
     pub hung: Duration,
-    /// Every collector gets all of it, and not each a part.
+    /// Whether every collector gets all messages. Otherwise each may get a part.
     each_gets_all: bool,
-    /// All streams are waited for, and not any of them.
+    /// Whether recovery requires a message of every stream. Otherwise one of any stream suffices.
     all_recover: bool,
 }
 
-/// What came of it.
+/// The result of a story.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Messages handed to the relay.
     pub sent: usize,
     pub arrived: usize,
-    /// Sent and never arrived, those apart that are unread, or said to be dropped.
+    /// Sent and never arrived, without the unread and the stalled ones.
     pub lost: usize,
-    /// What the relay says it has taken and not spooled, because its disk took longer than `max-wait`.
+    /// Messages that the relay reports as dropped, because its disk took longer than `max-wait`.
     pub stalled: usize,
-    /// Written to a connection of a relay that ended before they were in its spool: they stood in its kernel's buffer
-    /// or in its hands. Plain TCP has no way to tell their sender. (Datagrams have no connection: they are lost.)
+    /// Written to a connection of a relay that ended before they were in its spool: they were in the kernel's buffer or
+    /// in the relay's memory. Plain TCP cannot report that to the sender. (Datagrams have no connection, so they count
+    /// as lost.)
     pub unread: usize,
-    /// Came again.
+    /// Messages that arrived again.
     pub repeated: usize,
-    /// Came for the first time behind a later one of their stream.
+    /// Messages that first arrived after a later one of their stream.
     pub late: usize,
-    /// From the end of the fault until something arrived that was sent after it: all that was held back is through. The
-    /// longest, if there were several; `None`: not within our patience.
+    /// The time from the end of the fault until a message sent after it has arrived. All held-back messages are then
+    /// through. The longest time of several; `None`: the limit was exceeded.
     pub recovery: Option<Duration>,
-    /// The same at another forward, while the fault lasts; `None`: there is no other.
+    /// The same time at the other forward, during the fault. `None`: there is no other forward.
     pub beside: Option<Option<Duration>>,
-    /// Messages that arrived over what was slow, while it was; `None`: nothing was.
+    /// Messages that arrived over the slow path while it was slow. `None`: no path was slow.
     pub crawled: Option<usize>,
-    /// Connections that the relay says it has made.
+    /// Connections that the relay reports as made.
     pub connects: usize,
     /// How long the relay's disk has hung.
     pub hung: Duration,
-    /// The longest that a sender could not hand over a message to a relay that was there.
+    /// The longest time that a sender could not hand over a message to a running relay.
     pub held: Duration,
 }
 
 impl Story {
-    /// `None`: something that it needs is not installed here.
+    /// `None`: a requirement is not installed here.
     pub fn begins(row: &Row, size: Size) -> Option<Self> {
         let stage = Stage::set(row)?;
         let relay = UnderTest::start(row, &size, &stage.way_to_it(), stage.way_beside(row))?;
@@ -106,7 +107,7 @@ impl Story {
         })
     }
 
-    /// From the first message to the last.
+    /// Runs the story from the first message to the last.
     pub fn tell(mut self, row: &Row) -> Outcome {
         self.goes_on(self.size.calm);
         let begun = self.comes_true(|story| story.stage.collectors[0].watch.seen.unique > 0);
@@ -121,7 +122,8 @@ impl Story {
         let all = |one: &Tally| one.missing(sent);
         let tallies = self.stage.counts();
         let (tally, missing) = if self.each_gets_all {
-            // What is not at both is lost; the rest is counted at the one that the fault was about.
+            // A message that is missing at either collector is lost. The other figures come from the collector that the
+            // fault affects.
             (tallies[0].clone(), tallies.iter().map(all).max_by_key(Vec::len).unwrap_or_default())
         } else {
             let tally = tallies.into_iter().reduce(|all, more| all.and(&more)).expect("a collector");
@@ -151,7 +153,7 @@ impl Story {
         self.load().goes_on(more);
     }
 
-    /// The load runs on in between, and a while after the last.
+    /// After each time, the load goes on for a while.
     pub fn three_times(&mut self, mut happens: impl FnMut(&mut Self)) {
         for _ in 0..3 {
             happens(self);
@@ -159,23 +161,23 @@ impl Story {
         }
     }
 
-    /// The only one, or the one at the old address.
+    /// The only collector, or the one at the old address.
     pub fn collector(&mut self) -> &mut Collector {
         &mut self.stage.collectors[0]
     }
 
-    /// Starts it again, and measures from there.
+    /// Starts the collector again, and measures the recovery from there.
     pub fn collector_comes(&mut self) {
         self.stage.collectors[0].starts();
         self.recovers_from_here(0);
     }
 
-    /// Starts it again, after a pause.
+    /// Starts the relay again after a pause.
     pub fn relay_comes(&mut self) {
         let taken = self.relay.had_taken();
         self.goes_on(self.size.pause);
         if let (Some(taken), Way::Tcp(_)) = (taken, self.relay.way()) {
-            // Nobody listens: what is sent by now is all that was sent to the one that is gone.
+            // No relay listens now, so all messages sent so far went to the ended relay.
             let sent = self.load().sent();
             let arrived = self.look();
             for stream in 0..STREAMS {
@@ -186,7 +188,7 @@ impl Story {
         self.relay.starts();
     }
 
-    /// They connect, say nothing, and stay.
+    /// Strangers connect, send nothing, and stay.
     pub fn strangers_come(&mut self, count: usize) {
         let Way::Tcp(to) = *self.relay.way() else { unreachable!("strangers come by TCP") };
         self.strangers = strangers(to, count);
@@ -197,7 +199,7 @@ impl Story {
         self.load().connects_anew();
     }
 
-    /// While something is slow, the other forward is not: measured at the beginning and at the end.
+    /// While one path is slow, the other forward must not be. Its delay is measured at the beginning and at the end.
     pub fn is_no_matter_beside(&mut self) {
         let begins = self.arrives_from_here(1);
         let before = self.arrived_at(0);
@@ -207,13 +209,13 @@ impl Story {
         self.delays.extend([begins, ends]);
     }
 
-    /// The fault is over.
+    /// Call this at the end of the fault. It measures the recovery.
     pub fn recovers_from_here(&mut self, collector: usize) {
         let recovery = self.arrives_from_here(collector);
         self.recoveries.push(recovery);
     }
 
-    /// How long until this collector gets something that is sent from now on.
+    /// The time until this collector gets a message that is sent from now on.
     fn arrives_from_here(&mut self, collector: usize) -> Option<Duration> {
         let (since, sent) = (Instant::now(), self.load().sent());
         let arrived = self.comes_true(|story| {
@@ -224,14 +226,15 @@ impl Story {
         arrived.then(|| since.elapsed())
     }
 
-    /// Ends the load, and waits until all has arrived that can, or nothing has for long enough. Returns what was sent.
+    /// Ends the load. Waits until all expected messages have arrived, or none has for long enough. Returns the sent
+    /// messages.
     fn settles(&mut self) -> Sent {
         let ended = self.load.take().expect("a load").ends();
         let due = ended.sent.iter().sum::<usize>() - self.unread.len();
         let (mut seen, mut last) = (0, Instant::now());
         while last.elapsed() < self.size.quiet {
             let now = self.look();
-            // Ours says when nothing more will come; what it has sent by then needs a moment.
+            // Our relay reports when it has nothing left to send. Its last messages need another moment.
             let is_quiet = last.elapsed() > self.size.quiet / 8 && self.relay.has_nothing_waiting();
             if now.unique >= due || is_quiet {
                 break;
@@ -241,12 +244,12 @@ impl Story {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        // What has arrived may still be kept for a moment.
+        // The relay may keep acknowledged lines for a moment.
         within(self.size.quiet, || self.relay.has_nothing_waiting().then_some(()));
         ended
     }
 
-    /// What has arrived until now.
+    /// The messages that have arrived so far.
     fn look(&mut self) -> Tally {
         self.stage.collectors.iter_mut().for_each(|collector| collector.watch.look());
         let tallies = self.stage.collectors.iter().map(|collector| collector.watch.seen.clone());
@@ -262,7 +265,7 @@ impl Story {
         watch.seen.unique
     }
 
-    /// Whether it does, while the load runs on.
+    /// Whether the condition becomes true in time. The load goes on meanwhile.
     fn comes_true(&mut self, mut condition: impl FnMut(&Self) -> bool) -> bool {
         let patience = self.size.patience;
         let came = within(patience, || {
@@ -278,15 +281,15 @@ impl Story {
 }
 
 impl Outcome {
-    /// What is promised of our own relay and was not kept.
+    /// The promises of our own relay that this outcome breaks.
     pub fn broken_promise(&self, row: &Row, size: &Size) -> Option<String> {
         let (most, most_connects) = (row.most_repeated(size), row.most_connects().unwrap_or(usize::MAX));
         let by_datagram = row.transport == Transport::Udp;
         let is_soon = |time: Duration| time <= size.delay;
-        // A sender of RELP can wait for the disk, and does; for what others send then there may be no room.
+        // A RELP sender can wait for the disk, and does. The relay may have to drop messages of other senders.
         let waits = row.senders() == Senders::Relp;
         let may_drop = self.hung >= MAX_WAIT && !waits;
-        // A part of what 4 kB/s carry, for what lies in buffers when it begins does not count.
+        // A quarter of what 4 kB/s carry, because data already in buffers does not count.
         let crawls = size.slow * 4000 / size.rate / LINE / 4;
         let promises = [
             (may_drop || self.stalled == 0, format!("nothing dropped before {MAX_WAIT:?}, and nothing of RELP")),

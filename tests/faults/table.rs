@@ -1,6 +1,6 @@
-//! The table: every row at full size, and the peers in the relay's place where they are installed.
+//! The table: every row at full size, also with the peers in the relay's place if they are installed.
 //!
-//! `LOGFERRY_FAULTS_ROWS` picks rows: words with commas between them, each a part of a row's name, which is
+//! `LOGFERRY_FAULTS_ROWS` selects rows by comma-separated words. Each word is a part of a row's name,
 //! `relay/transport/collector/fault`.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::row::{Make, Row, Size, Transport};
 use super::story::{Outcome, Story};
 
-/// Stories told at a time.
+/// Stories that run at the same time.
 const AT_ONCE: usize = 4;
 
 enum Told {
@@ -63,7 +63,7 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// All of them, in the order of the rows, some at a time.
+/// Runs all stories, several at a time. Returns the results in the order of the rows.
 fn tell(rows: &[Row], size: Size) -> Vec<Told> {
     let (next, told) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
@@ -81,9 +81,9 @@ fn tell(rows: &[Row], size: Size) -> Vec<Told> {
     told.into_inner().expect("nobody panics with it").into_values().collect()
 }
 
-/// A story that fails does not end the others.
+/// A story that fails does not stop the others.
 fn tell_one(row: &Row, size: Size) -> Told {
-    // On a thread of its own, which a story may take to another network.
+    // Each story has its own thread, because it may change the thread's network namespace.
     let told = std::thread::scope(|scope| scope.spawn(|| Story::begins(row, size).map(|story| story.tell(row))).join());
     match told {
         Ok(Some(outcome)) => {
@@ -108,7 +108,7 @@ impl Told {
     }
 }
 
-/// What breaks everything, and what is about some lines or senders only: there are more columns for that.
+/// Two tables: the faults that affect everything, and those that affect some lines or senders, with more columns.
 fn written(rows: &[Row], told: &[Told], size: Size) -> String {
     let mut text = format!("{} messages or more at {}/s.\n", size.messages, size.rate);
     for of_some in [false, true] {
@@ -151,7 +151,7 @@ fn line(row: &Row, one: &Told, (rows, told): (&[Row], &[Told]), of_some: bool) -
     format!("| {fault} | {by} | {to} | {ours} | {} | {} |\n", peer(Make::Rsyslog), peer(Make::SyslogNg))
 }
 
-/// Of a peer, what was lost in its hands and what it never had cannot be told apart.
+/// For a peer, lost and unread messages cannot be told apart.
 fn short(told: &Told) -> String {
     match told {
         Told::Outcome(o) => {

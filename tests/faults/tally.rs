@@ -1,4 +1,4 @@
-//! Counting: what arrived once, twice, late or never. And looking: what has arrived until now.
+//! Counts messages that arrived once, twice, late or never, at the end or while they arrive.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use super::load::STREAMS;
 use super::support::relay::segments;
 
-/// Bytes of a mark.
+/// Length of a mark, in bytes.
 const MARK: usize = "@00:00000000;".len();
 
-/// How a message says which it is.
+/// The mark that identifies a message.
 pub fn mark(stream: usize, number: usize) -> String {
     format!("@{stream:02}:{number:08};")
 }
 
-/// All marks in these bytes, each with where it ends.
+/// All marks in these bytes, each with its end.
 fn marks(bytes: &[u8]) -> impl Iterator<Item = (usize, usize, usize)> {
     memchr::memchr_iter(b'@', bytes).filter_map(|at| {
         let mark = bytes.get(at..at + MARK)?;
@@ -28,11 +28,11 @@ fn marks(bytes: &[u8]) -> impl Iterator<Item = (usize, usize, usize)> {
 
 #[derive(Clone, Default)]
 pub struct Tally {
-    /// How often each number came, by stream.
+    /// How often each number has arrived, by stream.
     counts: [Vec<u8>; STREAMS],
     pub unique: usize,
     pub repeated: usize,
-    /// Came for the first time, but behind a later one.
+    /// Messages that first arrived after a later one.
     pub late: usize,
 }
 
@@ -55,7 +55,7 @@ impl Tally {
         marks(bytes).for_each(|(stream, number, _)| self.add(stream, number));
     }
 
-    /// Two collectors: what either has. Each keeps its own order.
+    /// Merges the counts of two collectors. The order is judged separately for each.
     pub fn and(mut self, other: &Self) -> Self {
         let late = self.late + other.late;
         for (stream, counts) in other.counts.iter().enumerate() {
@@ -67,12 +67,12 @@ impl Tally {
         self
     }
 
-    /// The number behind the highest one of each stream.
+    /// The number after the highest one that has arrived, by stream.
     pub fn reached(&self) -> [usize; STREAMS] {
         self.counts.each_ref().map(Vec::len)
     }
 
-    /// Which of these did not come.
+    /// The sent messages that have not arrived.
     pub fn missing(&self, sent: [usize; STREAMS]) -> Vec<(usize, usize)> {
         let of = |stream: usize| (0..sent[stream]).map(move |number| (stream, number));
         let came = |&(stream, number): &(usize, usize)| self.counts[stream].get(number).is_some_and(|count| *count > 0);
@@ -80,10 +80,10 @@ impl Tally {
     }
 }
 
-/// Files that grow, read as they do: an rsyslog's, or the segments of a spool.
+/// Reads growing files: an rsyslog's output, or the segments of a spool.
 pub struct Watch {
     at: Place,
-    /// How far each was read.
+    /// How far each file was read.
     read: BTreeMap<PathBuf, u64>,
     pub seen: Tally,
 }
@@ -91,7 +91,7 @@ pub struct Watch {
 pub enum Place {
     File(PathBuf),
     Spool(PathBuf),
-    /// All of a directory.
+    /// All files of a directory.
     Files(PathBuf),
 }
 
@@ -109,7 +109,7 @@ impl Watch {
         for file in files {
             let from = self.read.get(&file).copied().unwrap_or(0);
             let Some(bytes) = read_from(&file, from) else { continue };
-            // A mark that is still being written is left for the next look.
+            // An unfinished mark is left for the next look.
             let mut end = bytes.len().saturating_sub(MARK - 1);
             for (stream, number, behind) in marks(&bytes) {
                 self.seen.add(stream, number);
@@ -129,7 +129,7 @@ fn read_from(file: &Path, from: u64) -> Option<Vec<u8>> {
     let file = File::open(file).ok()?;
     let length = file.metadata().ok()?.len().checked_sub(from)?;
     let mut bytes = vec![0; usize::try_from(length).ok()?];
-    // It may be cut while we look.
+    // The file may be truncated at the same time.
     file.read_exact_at(&mut bytes, from).ok()?;
     Some(bytes)
 }

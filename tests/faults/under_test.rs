@@ -1,4 +1,4 @@
-//! The relay between senders and collector: ours, or one of the peers.
+//! The relay between senders and collector: logferry or one of the peers.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,15 +21,15 @@ use super::tally::Tally;
 use super::wire::Way;
 
 pub const FORWARD: &str = "central";
-/// Another forward, where there is one.
+/// The name of the other forward.
 pub const BESIDE: &str = "beside";
-/// Bytes of a disk that can be frozen.
+/// Size of a disk that can be frozen, in bytes.
 const DISK: u64 = 1 << 30;
 
-/// The way to the collector.
+/// The target of the relay's forward.
 pub enum To<'a> {
     At(SocketAddr),
-    /// By [`dns::NAME`], which this server knows.
+    /// By [`dns::NAME`], which this name server resolves.
     Named(&'a Names, u16),
     /// Into a file for each container, in this directory.
     Files(PathBuf),
@@ -38,13 +38,13 @@ pub enum To<'a> {
 pub struct UnderTest {
     kind: Kind,
     way: Way,
-    /// How many files it may open.
+    /// The limit of open files.
     files: Option<usize>,
-    /// What its spool is on, if it is to be frozen; it goes after the relay.
+    /// The device of its spool, if it is to be frozen. It is dropped after the relay.
     device: Option<Device>,
-    /// Its directory goes last.
+    /// Its directory is dropped last.
     _dir: Arc<TempDir>,
-    /// The port it listens on.
+    /// Keeps the port that it listens on.
     _held: Held,
 }
 
@@ -54,7 +54,7 @@ enum Kind {
 }
 
 impl UnderTest {
-    /// Starts it. `None`: it is not installed here.
+    /// Starts the relay. `None`: the program is not installed here.
     pub fn start(row: &Row, size: &Size, to: &To, beside: Option<SocketAddr>) -> Option<Self> {
         let udp = row.senders() == Senders::Udp;
         let held = Held::new(udp, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]);
@@ -95,7 +95,7 @@ impl UnderTest {
         &self.way
     }
 
-    /// Returns when it listens.
+    /// Returns when the relay listens.
     pub fn starts(&mut self) {
         let limited = |command: Command| match self.files {
             Some(most) => with_files(most, &command),
@@ -119,12 +119,12 @@ impl UnderTest {
         }
     }
 
-    /// Its spool is on a disk that nobody can write to until what is returned is dropped.
+    /// Freezes the disk of the spool: no process can write to it until the result is dropped.
     pub fn disk_freezes(&self) -> Frozen {
         self.device.as_ref().expect("a disk of its own").freeze()
     }
 
-    /// Somebody removes what senders know it by.
+    /// Removes the path of the unix socket that senders connect to.
     pub fn loses_its_socket(&self) {
         let Way::Unix(path) = &self.way else { unreachable!("it listens on a unix socket") };
         fs::remove_file(path).expect("it is there");
@@ -138,7 +138,7 @@ impl UnderTest {
         }
     }
 
-    /// SIGTERM, and it ends.
+    /// SIGTERM, then waits for the end.
     pub fn stops(&mut self) {
         match &mut self.kind {
             Kind::Logferry { runs, .. } => {
@@ -152,8 +152,9 @@ impl UnderTest {
         }
     }
 
-    /// What a relay that has ended had taken, as far as its spool still shows it: the number behind the highest one of
-    /// each stream. A stream is spooled in order, so that it had all before it, too. Of a peer's spool nothing is known.
+    /// The messages that an ended relay had taken, as far as its spool shows: the number after the highest one of each
+    /// stream. A stream is spooled in order, so the relay had all messages before it, too. The spool of a peer cannot
+    /// be read.
     pub fn had_taken(&self) -> Option<[usize; STREAMS]> {
         let Kind::Logferry { setup, .. } = &self.kind else { return None };
         let mut tally = Tally::default();
@@ -161,7 +162,7 @@ impl UnderTest {
         Some(tally.reached())
     }
 
-    /// Whether it says that nothing waits any more. Of a peer, nobody knows.
+    /// Whether the relay reports that no lines wait. Always false for a peer.
     pub fn has_nothing_waiting(&self) -> bool {
         match &self.kind {
             Kind::Logferry { runs: Some(relay), .. } => relay.metrics().sum("forward_waiting") == 0,
@@ -169,12 +170,12 @@ impl UnderTest {
         }
     }
 
-    /// What it says it has dropped because its disk took too long. A peer says nothing.
+    /// How many lines the relay reports as dropped because its disk took too long. Zero for a peer.
     pub fn has_dropped(&self) -> usize {
         self.says(|metrics| metrics.with("spool_dropped_total", "reason=\"stalled\""))
     }
 
-    /// How often it says that it has connected.
+    /// How often the relay reports that it has connected.
     pub fn has_connected(&self) -> usize {
         self.says(|metrics| metrics.with("forward_connects_total", ""))
     }
@@ -184,7 +185,7 @@ impl UnderTest {
         usize::try_from(what(&relay.metrics())).expect("no counter is negative")
     }
 
-    /// Checks the books of its last life.
+    /// Checks the books of the relay's last life.
     pub fn balances(&self) {
         if let Kind::Logferry { runs: Some(relay), before, .. } = &self.kind {
             relay.balances(*before);
@@ -202,7 +203,7 @@ impl To<'_> {
         }
     }
 
-    /// What our own relay calls it.
+    /// The URL in our relay's config.
     fn url(&self, transport: Transport) -> String {
         match self {
             Self::Files(dir) => format!("file://{}/{{app}}.log", dir.display()),
@@ -214,7 +215,7 @@ impl To<'_> {
     }
 }
 
-/// From the senders, to the collector, and beside it.
+/// From the senders, to the collector, and to the other forward's collector.
 pub type Ways<'a> = (&'a Way, &'a To<'a>, Option<SocketAddr>);
 
 fn logferry(setup: Setup, row: &Row, size: &Size, (from, to, beside): Ways) -> Setup {

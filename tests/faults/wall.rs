@@ -1,24 +1,24 @@
-//! Packets that do not arrive.
+//! Firewall rules that drop packets.
 
 use std::net::SocketAddr;
 use std::process::Command;
 
-/// Which packets a wall stops.
+/// The packets that a wall drops.
 #[derive(Clone, Copy)]
 pub enum Stops {
-    /// Those to this address.
+    /// Packets to this address.
     To(SocketAddr),
-    /// Those to and from this address: the link is cut.
+    /// Packets to and from this address: the link is cut.
     Both(SocketAddr),
 }
 
-/// Packets vanish as long as this lives, also when the test panics.
+/// Drops packets until it is dropped itself, even by a panic.
 pub struct Wall {
     rules: Vec<Vec<String>>,
 }
 
 impl Wall {
-    /// Whether this test may build one: iptables is there, and it is root.
+    /// Whether this test may build a wall: that needs iptables and root.
     pub fn can_be_built() -> bool {
         nix::unistd::geteuid().is_root() && run(&["-w".to_owned(), "-nL".to_owned(), "INPUT".to_owned()])
     }

@@ -1,4 +1,4 @@
-//! How a sender is connected to the relay: by UDP, TCP or a unix socket, where nobody answers, or by RELP.
+//! A sender's connection to the relay: UDP, TCP or a unix socket without acknowledgements, or RELP.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -13,11 +13,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::support::relp;
 
-/// The longest a full connection holds its sender at a time.
+/// The write timeout on a full connection.
 const HELD: Duration = Duration::from_millis(20);
-/// Between two attempts to connect, and between two looks for an answer.
+/// Time between two attempts to connect, or two checks for an answer.
 const AGAIN: Duration = Duration::from_millis(10);
-/// Messages of a RELP session that have no answer yet: as many as rsyslog's sender allows.
+/// The limit of unanswered messages in a RELP session, as in rsyslog's sender.
 const WINDOW: usize = 128;
 
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub enum Wire {
     Relp(Relp),
 }
 
-/// A connection without answers, or the want of one.
+/// A connection without answers. It may be closed.
 pub struct Stream {
     to: Way,
     open: Option<Socket>,
@@ -42,19 +42,19 @@ pub struct Stream {
     taken: usize,
 }
 
-/// A session that no row of the table breaks.
+/// A RELP session. No row of the table breaks it.
 pub struct Relp {
     socket: Socket,
     txnr: u32,
     /// Bytes of the frame that the kernel has taken.
     taken: usize,
     unanswered: usize,
-    /// What was read of the next answer.
+    /// The part of the next answer that was read.
     answer: Vec<u8>,
 }
 
 impl Way {
-    /// Whether somebody listens there. Datagrams have nobody who would say so.
+    /// Whether a relay listens there. For UDP always true, because nothing would report it.
     pub fn is_open(&self) -> bool {
         match self {
             Self::Udp(_) => true,
@@ -99,29 +99,29 @@ impl Wire {
         }
     }
 
-    /// Whether somebody is there who could take a message.
+    /// Whether a relay is connected that could take a message.
     pub fn is_connected(&self) -> bool {
         !matches!(self, Self::Stream(Stream { open: None, .. }))
     }
 
-    /// The next message goes over a new connection.
+    /// Closes the connection, so that the next message goes over a new one.
     pub fn hangs_up(&mut self) {
         if let Self::Stream(stream) = self {
             stream.open = None;
         }
     }
 
-    /// Whether the kernel has all of it now. If not, the same message must come again.
+    /// Whether the kernel has taken the whole message. If not, the caller must pass the same message again.
     pub fn hands_over(&mut self, message: &[u8]) -> bool {
         match self {
-            // A refusal is the answer to an earlier datagram; this one is as gone as any.
+            // An error reports the refusal of an earlier datagram. The second attempt sends this one.
             Self::Udp(socket) => socket.send(message).is_ok() || socket.send(message).is_ok(),
             Self::Stream(stream) => stream.hands_over(message),
             Self::Relp(relp) => relp.hands_over(message),
         }
     }
 
-    /// Whether each message that asks for an answer has it.
+    /// Whether all messages that need an answer have one.
     pub fn is_answered(&mut self) -> bool {
         match self {
             Self::Udp(_) | Self::Stream(_) => true,
@@ -158,7 +158,7 @@ impl Stream {
 }
 
 impl Relp {
-    /// Returns when the relay has answered.
+    /// Returns when the relay has answered the `open`.
     fn open(to: &Way) -> Self {
         let mut socket = to.connect().expect("the relay listens");
         let offers = b"relp_version=0\nrelp_software=librelp,1.11.0\ncommands=syslog";
@@ -187,7 +187,7 @@ impl Relp {
         whole
     }
 
-    /// What is there to be read, and does not wait.
+    /// Reads the available answers without waiting.
     fn hears(&mut self) {
         let mut bytes = [0; 4096];
         loop {
@@ -205,7 +205,7 @@ impl Relp {
     }
 }
 
-/// Behind `TXNR rsp LENGTH DATA`.
+/// The end of the frame `TXNR rsp LENGTH DATA`, if it is complete.
 fn frame_end(bytes: &[u8]) -> Option<usize> {
     let blanks: Vec<usize> = memchr::memchr_iter(b' ', bytes).take(3).collect();
     let [_, command, length] = blanks[..] else { return None };
@@ -214,7 +214,7 @@ fn frame_end(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= end).then_some(end)
 }
 
-/// Writes what the kernel takes within [`HELD`]; true when that is all.
+/// Writes as much as the kernel takes within [`HELD`]. Returns true when the message is complete.
 fn write_some(socket: &mut Socket, message: &[u8], taken: &mut usize) -> io::Result<bool> {
     match socket.write(&message[*taken..]) {
         Ok(length) => *taken += length,
@@ -228,7 +228,7 @@ fn write_some(socket: &mut Socket, message: &[u8], taken: &mut usize) -> io::Res
     Ok(whole)
 }
 
-/// Nobody has hung up: the first write after that would "succeed".
+/// Whether the relay has not closed the connection: the first write after a close would still succeed.
 fn is_alive(socket: &Socket) -> bool {
     recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK) == Err(Errno::EAGAIN)
 }
