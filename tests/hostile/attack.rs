@@ -1,4 +1,4 @@
-//! What strangers do, and what it may cost.
+//! The attacks of strangers, and the memory that each may cost.
 
 use super::crowd::Crowd;
 use super::stand::{Doors, Way};
@@ -7,69 +7,70 @@ use super::support::{TlsClient, relp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     Silence,
     /// Bytes without an LF.
     Garbage,
-    /// An octet count, and all bytes but the last.
+    /// An octet count, and the frame without its last byte.
     HalfFrames,
-    /// Bytes of a frame without an end, one at a time.
+    /// Bytes of an endless frame, one at a time.
     Dribble,
-    /// Complete lines, each of another container.
+    /// Complete lines, each from another container.
     NewHeaders,
-    /// The same with names as long as they can be.
+    /// Complete lines with container names of the maximum length.
     LongHeaders,
     /// Half a ClientHello.
     HalfHello,
-    /// A whole handshake, and then nothing.
+    /// A complete handshake, then silence.
     Handshakes,
-    /// RELP: all bytes of a message but the last.
+    /// RELP: a `syslog` frame without its end.
     RelpHalfFrame,
-    /// The same with a batch of lines as another logferry sends it, which may be much longer.
+    /// RELP: a `numbered` frame without its end, as another logferry sends it. It carries a batch of lines and may be
+    /// much longer.
     RelpHalfBatch,
-    /// RELP: thousands of commands, and nobody who reads the answers.
+    /// RELP: thousands of commands from a peer that does not read the answers.
     RelpCommands,
-    /// UDP: datagrams of ever new containers, from a few sockets at full speed.
+    /// UDP: datagrams, each from a new container, from a few sockets at full speed.
     ForgedTags,
-    /// GELF by TCP: objects without their last brace.
+    /// GELF over TCP: objects without the last brace.
     GelfHalfObjects,
-    /// GELF by UDP: the first chunk of ever new messages, from a few sockets at full speed.
+    /// GELF over UDP: the first chunks of always new messages, from a few sockets at full speed.
     GelfFirstChunks,
-    /// Forward: all bytes of an array but the last.
+    /// Forward: an array without its last byte.
     ForwardHalfArrays,
-    /// Forward: bytes of an array without an end, one at a time.
+    /// Forward: the first bytes of an array, one at a time.
     ForwardDribble,
-    /// Forward: what is deep, what declares 4 GiB, entries that end in the middle, texts that are no UTF-8.
+    /// Forward: deep nesting, a declared length of 4 GiB, entries that end in the middle, invalid UTF-8.
     ForwardBadArrays,
-    /// Forward: gzip that becomes as much as may be, and then more.
+    /// Forward: gzip data that expands beyond the limit.
     ForwardBombs,
-    /// HTTP: a request that was answered, and then nothing.
+    /// HTTP: a request that is answered, then silence.
     HttpSilence,
     /// HTTP: a head without an end.
     HttpHalfHeads,
     /// HEC: an event without an end.
     HttpHalfEvents,
-    /// HEC: a compressed body that becomes more than may be.
+    /// HEC: a compressed body that expands beyond the limit.
     HttpBombs,
-    /// HEC: one that becomes nearly as much as may be, a line without an end.
+    /// HEC: a compressed body that expands to nearly the limit, all of it one unfinished line.
     HttpLargeBodies,
     /// systemd's journal: an entry without an end.
     JournalHalfEntries,
 }
 
-/// Bytes of a frame that is nearly as long as the default of `max-frame`.
+/// Bytes of a frame slightly shorter than the default of `max-frame`.
 const LONG: usize = 60_000;
-/// Of a batch of lines between two relays.
+/// Bytes of a batch of lines between two relays.
 const BATCH: usize = 1_000_000;
-/// Containers that each connection invents.
+/// How many container names each connection invents.
 const CONTAINERS: usize = 20;
 const COMMANDS: usize = 3000;
-/// Rounds of single bytes.
+/// How many single bytes each connection sends.
 const BYTES: usize = 20;
 const SOCKETS: usize = 3;
 
 impl Attack {
-    /// How one is called in what is printed.
+    /// The attack's name in the output.
     pub fn title(self) -> &'static str {
         match self {
             Self::Silence => "silence",
@@ -99,9 +100,10 @@ impl Attack {
         }
     }
 
-    /// What so many strangers may cost beyond what the relay has at its start, in KiB: together, and each of them. Where
-    /// they begin messages that never end, that is `max-unfinished` (16 MiB), a full queue to the spool (8 MiB), the spool's last
-    /// lines in memory (2 MiB), and what the allocator has left over. A session of TLS or RELP is more all by itself.
+    /// The memory that this many strangers may cost in addition to the relay's memory at its start, in KiB: a common
+    /// part, and a part for each. For unfinished messages, the common part is `max-unfinished` (16 MiB), a full queue
+    /// to the spool (8 MiB), the spool's latest lines in memory (2 MiB), and memory that the allocator keeps. A TLS or
+    /// RELP session costs more by itself.
     pub fn most_kib(self, strangers: usize) -> u64 {
         let (together, each_of_them) = match self {
             Self::Silence | Self::Dribble => (2 << 10, 3 << 10),
@@ -114,35 +116,36 @@ impl Attack {
             }
             Self::ForwardDribble => (4 << 10, 5 << 10),
             Self::ForwardBadArrays => (8 << 10, 5 << 10),
-            // `max-unfinished` of what has come, and one array of twice as much: they are inflated one after the other.
+            // `max-unfinished` for the received bytes, and one array of twice the size: arrays are inflated one after
+            // the other.
             Self::ForwardBombs => (56 << 10, 5 << 10),
-            // hyper keeps 8 KiB of each.
+            // hyper keeps 8 KiB for each connection.
             Self::HttpSilence | Self::HttpHalfHeads => (8 << 10, 18 << 10),
             Self::HttpHalfEvents | Self::JournalHalfEntries => (40 << 10, 18 << 10),
-            // As of the Forward protocol: none of these is kept.
+            // Like `ForwardBombs`, but none of the inflated data is kept.
             Self::HttpBombs => (80 << 10, 18 << 10),
-            // Four at a time, each twice `max-unfinished`; each leaves behind, while it grows, half of what it is.
+            // Four at a time, each of twice `max-unfinished`. As each grows, half of its size stays with the allocator.
             Self::HttpLargeBodies => (176 << 10, 18 << 10),
-            // Twice `max-unfinished`: each of these messages leaves behind, while it grows, as much as it is.
+            // Twice `max-unfinished`: as each of these messages grows, its size stays with the allocator once more.
             Self::RelpHalfBatch => (32 << 10, 5 << 10),
         };
         together + each_of_them * strangers as u64 / 1024
     }
 
-    /// How many come, where so many do who say little: not more than can be dealt with in a test.
+    /// How many of `of` strangers come: fewer for costly attacks, so that a test takes reasonable time.
     pub fn strangers(self, of: usize) -> usize {
         match self {
-            // As many bytes from fewer of them.
+            // Fewer strangers send as many bytes in total.
             Self::RelpHalfBatch => of / 10,
-            // Each is 32 MiB to inflate.
+            // Each body inflates to up to 32 MiB.
             Self::ForwardBombs | Self::HttpBombs | Self::HttpLargeBodies => of / 20,
-            // Each takes a debug build 10 ms.
+            // Each costs a debug build 10 ms.
             Self::Handshakes | Self::RelpCommands if cfg!(debug_assertions) => of / 5,
             _ => of,
         }
     }
 
-    /// How strangers come in.
+    /// The listener that the strangers use.
     pub fn way(self) -> Way {
         match self {
             Self::Silence | Self::Garbage | Self::HalfFrames | Self::Dribble | Self::NewHeaders | Self::LongHeaders => {
@@ -165,7 +168,7 @@ impl Attack {
         }
     }
 
-    /// They come, and do it. They stay until what is returned is dropped.
+    /// The strangers connect and attack. They stay until the result is dropped.
     pub fn begins(self, doors: &Doors, strangers: usize) -> Crowd {
         match self {
             Self::Silence => Crowd::comes(doors.tcp, strangers),
@@ -250,19 +253,19 @@ impl Attack {
 
 const OPEN: &[u8] = b"1 open 46 relp_version=0\nrelp_software=x\ncommands=syslog\n";
 
-/// A line of a container that nobody has heard of.
+/// A line of a new container.
 fn forged(stranger: usize, number: usize, length: usize) -> Vec<u8> {
     let name = "n".repeat(length);
     format!("<30>Nov 20 17:28:47 image-{stranger}-{number}/{name}-{stranger}-{number}/2a9052a5c36e[1]: x\n")
         .into_bytes()
 }
 
-/// Of a message with 128 of them.
+/// The first of 128 chunks of a message.
 fn first_chunk(number: usize) -> Vec<u8> {
     [b"\x1e\x0f", &number.to_be_bytes()[..], &[0, 128], &[b'x'; LONG / 2]].concat()
 }
 
-/// Each kind is of another stranger.
+/// The stranger's number selects the kind of array.
 fn bad_array(stranger: usize) -> Vec<u8> {
     match stranger % 4 {
         0 => vec![0x91; LONG],
@@ -280,19 +283,19 @@ fn bad_array(stranger: usize) -> Vec<u8> {
     }
 }
 
-/// A few hundred KiB that would be many times what an array may be.
+/// Compressed data of a few hundred KiB that inflates to many times the limit of an array.
 fn bomb() -> Vec<u8> {
     let option = map([("compressed", "gzip")]);
     Value::Array(vec!["t".into(), Value::Bin(fluent::zipped(&vec![0; 128 << 20])), option]).bytes()
 }
 
-/// A request that says it has so many bytes.
+/// A POST request that declares this length of its body.
 fn posted(path: &str, header: &str, length: usize, body: &[u8]) -> Vec<u8> {
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
-/// As another logferry opens a session, which is then allowed batches.
+/// Opens a session as another logferry does. The relay then allows batches.
 fn opens_as_a_relay(stranger: usize) -> Vec<u8> {
     relp::frame(
         1,

@@ -1,4 +1,4 @@
-//! The strangers: many connections from many addresses, that all say the same.
+//! The strangers: many connections from many addresses, all with the same attack.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
@@ -14,22 +14,22 @@ use socket2::{Domain, Socket, Type};
 
 use super::support::{Certs, TlsClient};
 
-/// Addresses they come from, so that no limit for one address is the one that is felt.
+/// The strangers use several addresses, so that no limit per address takes effect.
 const ADDRESSES: usize = 8;
-/// Bytes that each says when it is its turn, so that all messages grow side by side: what was let go of for one that has
-/// grown is then too small for the next, and stays with the allocator.
+/// Bytes that each stranger sends in its turn. All messages grow at the same time, so a buffer that one message has
+/// outgrown is too small for the next one and stays with the allocator.
 const PIECE: usize = 40_000;
-/// Looks in a row at a relay that takes nothing more, until it is believed.
+/// The relay counts as taking nothing more after this many checks in a row.
 const BELIEVED: usize = 60;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Handshakes that go on at the same time.
+/// Concurrent handshakes.
 const AT_A_TIME: usize = 16;
-/// The receive buffer of who reads nothing, in bytes.
+/// The receive buffer of a stranger that does not read, in bytes.
 const LITTLE: usize = 2048;
 
-/// They leave when this is dropped.
+/// Dropping a crowd closes all connections.
 pub struct Crowd {
-    /// `None`: the relay has hung up on this one.
+    /// `None`: the relay has closed this connection.
     strangers: Vec<Option<TcpStream>>,
     shouting: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
@@ -39,7 +39,7 @@ impl Crowd {
         Self::comes_with(to, strangers, |_| ())
     }
 
-    /// Hardly any of what the relay answers finds room in their kernel, and none of it is read.
+    /// The strangers' receive buffers hold hardly any answers, and the strangers read none.
     pub fn comes_and_reads_little(to: SocketAddr, strangers: usize) -> Self {
         Self::comes_with(to, strangers, |socket| socket.set_recv_buffer_size(LITTLE).expect("a socket option"))
     }
@@ -56,19 +56,19 @@ impl Crowd {
         Self { strangers: strangers.collect(), shouting: None }
     }
 
-    /// All say this.
+    /// All strangers send these bytes.
     pub fn sends(self, bytes: &[u8]) -> Self {
         self.say(|_| Cow::Borrowed(bytes))
     }
 
-    /// Each says something else.
+    /// Each stranger sends its own bytes.
     pub fn each_sends(self, says: impl Fn(usize) -> Vec<u8>) -> Self {
         self.say(|number| Cow::Owned(says(number)))
     }
 
-    /// Returns when the relay has taken it, or takes no more.
+    /// Returns when the relay has taken all bytes or takes no more.
     fn say<'a>(mut self, says: impl Fn(usize) -> Cow<'a, [u8]>) -> Self {
-        // Who has something left to say, and how much of it is said.
+        // The strangers with unsent bytes: number, bytes, and the length already sent.
         let mut speakers: Vec<_> = (0..self.strangers.len()).map(|number| (number, says(number), 0)).collect();
         let mut stood_still = 0;
         while !speakers.is_empty() && stood_still < BELIEVED {
@@ -88,8 +88,8 @@ impl Crowd {
         self
     }
 
-    /// To the end of the handshake; where the relay refuses it, that is that. Some at a time: one after the other they would
-    /// stand silent for minutes on a busy machine.
+    /// Completes the handshakes, or ends them when the relay refuses. Several run at a time: in sequence, waiting
+    /// connections would be silent for minutes on a busy machine.
     pub fn shakes_hands(self) -> Self {
         let config = Arc::new(TlsClient::ANONYMOUS.config(Certs::get(), None));
         let each = self.strangers.len().div_ceil(AT_A_TIME);
@@ -101,7 +101,8 @@ impl Crowd {
         self
     }
 
-    /// Datagrams from so many sockets, at full speed: so many now, and on until the crowd leaves.
+    /// Sends datagrams from several sockets at full speed: `now` datagrams before it returns, and more until the crowd
+    /// is dropped.
     pub fn shouts(
         to: SocketAddr,
         sockets: usize,
@@ -109,7 +110,7 @@ impl Crowd {
         says: impl Fn(usize) -> Vec<u8> + Send + 'static,
     ) -> Self {
         let sockets: Vec<UdpSocket> = (0..sockets).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();
-        // What finds no room is gone, as everywhere.
+        // Datagrams that do not fit into the socket buffer are lost, as always with UDP.
         let shout = move |number: usize| drop(sockets[number % sockets.len()].send_to(&says(number), to));
         (0..now).for_each(&shout);
         let over = Arc::new(AtomicBool::new(false));
@@ -118,7 +119,7 @@ impl Crowd {
         Self { strangers: Vec::new(), shouting: Some((over, thread)) }
     }
 
-    /// Whether they have done what they came for, and only stand there.
+    /// Whether the attack is complete and the connections only stay open.
     pub fn stands(&self) -> bool {
         self.shouting.is_none()
     }
@@ -138,17 +139,17 @@ fn shake_hands(mut stranger: &TcpStream, config: Arc<ClientConfig>) {
     let name = ServerName::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let mut client = ClientConnection::new(config, name).expect("a client");
     while client.is_handshaking() && client.complete_io(&mut stranger).is_ok() {}
-    // The last word is ours.
+    // The client sends the last message of the handshake.
     while client.wants_write() && client.write_tls(&mut stranger).is_ok() {}
 }
 
-/// Ports of one address are fewer than strangers may be.
+/// One address has fewer ports than there may be strangers.
 fn address(number: usize) -> SocketAddr {
     let last = u8::try_from(1 + number % ADDRESSES).expect("few");
     SocketAddr::from((Ipv4Addr::new(127, 0, 1, last), 0))
 }
 
-/// How many bytes the kernel takes now.
+/// Writes and returns how many bytes the kernel takes now.
 fn written(stranger: &mut Option<TcpStream>, bytes: &[u8]) -> usize {
     let Some(stream) = stranger else { return 0 };
     match stream.write(bytes) {

@@ -1,16 +1,16 @@
-//! A hostile network: thousands of strangers on a relay with default settings, all doing the same unkind thing. While they
-//! stand, an honest sender's lines arrive, the relay says that it is well, and it takes no more memory than is written
-//! here; when they have gone, it has no descriptor more than before.
+//! A hostile network: thousands of strangers attack a relay with default settings, all in the same way. Meanwhile an
+//! honest sender's lines arrive, the relay reports that it is ready, and its memory stays within the limit of the
+//! attack. After the strangers have left, it has as many open descriptors as before.
 //!
-//! In the size of every day: `cargo test --test hostile -- --nocapture`, which prints what each one cost. With all the
-//! connections that a listener takes:
+//! At the small size, for every day: `cargo test --test hostile -- --nocapture`, which prints the cost of each attack.
+//! With as many connections as a listener accepts:
 //!
 //! ```text
 //! LOGFERRY_HOSTILE=full cargo test --release --test hostile -- --nocapture
 //! ```
 //!
-//! Where to look: `attack`: what strangers do, and what it may cost; `crowd`: the strangers; `stand`: the relay, the honest
-//! sender and the collector; `stop`: the end of a relay that thousands speak to.
+//! The modules: `attack`: the attacks and their allowed cost; `crowd`: the strangers; `stand`: the relay, the honest
+//! sender and the collector; `stop`: stopping a relay with hundreds of busy connections.
 
 mod attack;
 mod crowd;
@@ -24,15 +24,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use attack::Attack;
 use stand::Stand;
 
-/// Strangers in the size of every day.
+/// Strangers at the small size.
 const FEW: usize = 2000;
-/// And all there can be by default (`max-connections`), with one place for the honest sender.
+/// Strangers at full size: the default of `max-connections`, less one for the honest sender.
 const ALL: usize = 9_999;
 
-/// Lines of the honest sender, by each way.
+/// Lines of the honest sender, by each transport.
 const LINES: usize = 100;
 
-/// A crowd needs nearly all descriptors that a process may have.
+/// A crowd needs nearly all descriptors that a process may have, so the tests run one after the other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -56,7 +56,7 @@ fn withstood(attack: Attack) {
     let crowd = attack.begins(stand.doors(), strangers);
     match crowd.stands() {
         true => stand.settles(),
-        // Most of what is shouted finds no room in the kernel.
+        // Most of the datagrams do not fit into the socket buffer.
         false => stand.hears(strangers / 4),
     }
     stand.honest_lines_arrive(LINES, crowd.stands());

@@ -1,4 +1,4 @@
-//! The relay that is stood on, with default settings, an honest sender, and the collector its lines have to come to.
+//! The relay under attack, with default settings, an honest sender, and the collector of its lines.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,19 +9,20 @@ use super::support::http::get;
 use super::support::sink::mark;
 use super::support::{Certs, Descriptors, Docker, Door, Format, Relay, Setup, Sink, Wire, eventually, skip, within};
 
-/// A debug build has much to do with all that thousands have said, on a busy machine.
+/// Time limit. A debug build needs long for the input of thousands of strangers on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
-/// What the test and the relay have open besides, and some more.
+/// Descriptors that the test and the relay need for other purposes, with a margin.
 const OTHER_DESCRIPTORS: u64 = 100;
-/// Looks in a row at a relay in which nothing changes, until it is believed.
+/// The relay counts as settled after this many checks in a row without a change.
 const BELIEVED: usize = 30;
-/// Connections of a listener that strangers leave alone: the listeners share what the process may open.
+/// The connection limit of listeners that are not attacked, because all listeners share the process's limit of open
+/// files.
 const FEW_CONNECTIONS: &str = "max-connections = 10\n";
 /// Streams of the honest sender.
 const BY_TCP: usize = 0;
 const BY_UDP: usize = 1;
 
-/// A way in.
+/// A transport of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Tcp,
@@ -35,10 +36,10 @@ pub enum Way {
     Journal,
 }
 
-/// Where strangers come in.
+/// The addresses of the listeners.
 pub struct Doors {
     pub tcp: SocketAddr,
-    /// Takes TLS and plain text.
+    /// Accepts TLS and plain text.
     pub tls: SocketAddr,
     pub relp: SocketAddr,
     pub udp: SocketAddr,
@@ -56,17 +57,17 @@ pub struct Stand {
     honest: Honest,
 }
 
-/// Was there before all the others.
+/// The honest sender. It connects before all strangers.
 struct Honest {
     tcp: Wire,
     udp: Wire,
     container: Docker,
-    /// Lines so far, by each way.
+    /// Lines so far, by transport.
     said: [usize; 2],
 }
 
 impl Stand {
-    /// For strangers who come in by one way.
+    /// A relay whose listener for `crowded` is the one under attack.
     pub fn new(crowded: Way) -> Self {
         let sink = Sink::new();
         let most = |way| if way == crowded { "" } else { FEW_CONNECTIONS };
@@ -104,17 +105,17 @@ impl Stand {
         &self.doors
     }
 
-    /// The most memory that the relay has had so far.
+    /// The relay's peak memory so far.
     pub fn peak_kib(&self) -> u64 {
         self.relay.process().kib("VmHWM")
     }
 
-    /// Of all listeners.
+    /// The open connections of all listeners.
     pub fn connections(&self) -> u64 {
         self.relay.metrics().sum("listen_connections")
     }
 
-    /// Waits until the relay has done with what was sent all it is going to do.
+    /// Waits until the relay has processed all input as far as it will.
     pub fn settles(&self) {
         let (mut last, mut same) = (Vec::new(), 0);
         let settled = within(PATIENCE, || {
@@ -128,7 +129,7 @@ impl Stand {
         assert!(settled.is_some(), "something still changes: {:?}", self.relay.metrics());
     }
 
-    /// Waits until the relay has taken so many messages, or told that they are none.
+    /// Waits until the relay has received or refused this many messages.
     pub fn hears(&self, messages: usize) {
         let heard = || {
             let metrics = self.relay.metrics();
@@ -137,7 +138,7 @@ impl Stand {
         assert!(within(PATIENCE, || heard().then_some(())).is_some(), "not even {messages} are heard");
     }
 
-    /// By TCP; and by UDP, where nobody shouts.
+    /// Sends honest lines by TCP, and also by UDP if no crowd floods UDP. Waits until they have arrived.
     pub fn honest_lines_arrive(&mut self, lines: usize, by_udp: bool) {
         let Honest { tcp, udp, container, said } = &mut self.honest;
         for _ in 0..lines {
@@ -153,24 +154,25 @@ impl Stand {
         }
     }
 
-    /// While a debug build works off what a crowd has shouted, its runtime may stand still for some seconds, and it says so.
+    /// The relay is alive, and ready in the end. While a debug build works off a flood of datagrams, its runtime may
+    /// stall for some seconds, and `/ready` reports that.
     pub fn says_that_it_is_well(&self) {
         assert_eq!(get(&self.relay, "/live").status, 200, "/live");
         eventually("the relay says that it is ready", || (get(&self.relay, "/ready").status == 200).then_some(()));
     }
 
-    /// Descriptors of the relay when the honest sender is alone.
+    /// The relay's descriptors when only the honest sender is connected.
     pub fn quiet_descriptors(&mut self) -> Descriptors {
         self.honest_lines_arrive(1, true);
         self.relay.descriptors()
     }
 
-    /// The crowd has gone.
+    /// Waits until only the honest sender is connected.
     pub fn is_left_alone(&self) {
         self.relay.counts("listen_connections", 1);
     }
 
-    /// When all is delivered.
+    /// Waits until all is delivered, and checks the books.
     pub fn balances(self) {
         self.relay.counts("forward_waiting", 0);
         self.relay.balances(0);
@@ -178,7 +180,8 @@ impl Stand {
     }
 }
 
-/// A crowd needs a descriptor for each, here and in the relay, which gets this limit too.
+/// Whether the limit of open files suffices. The test and the relay each need one descriptor per stranger, and the
+/// relay inherits the limit set here.
 pub fn has_descriptors_for(strangers: usize) -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("not beyond the hard one");

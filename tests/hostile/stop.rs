@@ -1,5 +1,5 @@
-//! A relay that is told to stop while hundreds of connections have much to say and the disk is slow. What the kernel holds
-//! of them is read, and not all at once.
+//! A relay is told to stop while hundreds of connections have unread lines and the disk is slow. The relay must read
+//! the lines in the kernel's buffers, but not all connections at once.
 
 use std::net::TcpListener;
 
@@ -8,19 +8,20 @@ use super::stand::PATIENCE;
 use super::support::program::{SIGCONT, SIGSTOP, SIGTERM};
 use super::support::{Door, Setup, within};
 
-/// Connections, and complete lines of each that are there when it goes on, as far as they find room in the kernel: more
-/// than are read in a turn.
+/// Connections, and the complete lines that each has sent when the relay continues, as far as the kernel's buffers hold
+/// them. They are more than the relay reads in one turn.
 const STRANGERS: usize = 200;
 const LINES: usize = 800;
 const TEXT: usize = 400;
-/// What reading them may cost, in KiB. Those whose turn has come are read to their end, a few at a time; all together they
-/// are more than 50 MB. It is 12 MB to 18 MB on a quiet machine, and 37 MB were seen while it built something.
+/// The memory that reading them may cost, in KiB. The relay reads a few connections at a time to their end; all
+/// together have more than 50 MB. The cost is 12 MB to 18 MB on a quiet machine, and 37 MB were measured during a
+/// build.
 const MOST_KIB: u64 = 44 << 10;
 
 #[test]
 fn a_stop_reads_in_turn() {
     let _alone = super::alone();
-    // Takes nothing, so that the relay is still there to be looked at.
+    // Never reads, so that the relay keeps running and can be inspected.
     let collector = TcpListener::bind("127.0.0.1:0").expect("a port");
     let to = format!("tcp://{}", collector.local_addr().expect("bound"));
     let setup =
