@@ -1,5 +1,6 @@
-//! The pages of `docs/destinations`, as they stand there but for addresses and secrets: what each config delivers to a real receiver, or to a
-//! strict one of these tests where the real one is not to be had, and what the query of the page finds there.
+//! The pages of `docs/destinations` as published, except for addresses and secrets. The tests check what each config
+//! delivers, and what the page's query finds. The receiver is a real one, or a strict one of these tests if the real
+//! one is not available.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +18,7 @@ use crate::support::{
 };
 use tempfile::TempDir;
 
-/// What a test below runs.
+/// The recipes that the tests below run.
 const RUN: [&str; 21] = [
     "elasticsearch",
     "cloudwatch",
@@ -43,7 +44,7 @@ const RUN: [&str; 21] = [
 ];
 
 const SECRET: &str = "secret";
-/// What the pages take from the environment.
+/// The environment variables that the pages use.
 const VARIABLES: [(&str, &str); 5] = [
     ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", SECRET),
@@ -74,7 +75,7 @@ fn every_block_is_run_or_says_that_it_is_not() {
     assert!(named(Verb::Compose) >= 12 && named(Verb::Run) >= RUN.len(), "{blocks:?}");
 }
 
-/// Our own settings of every page are good, as they stand there but for the paths.
+/// The config of every page is valid as published, except for the paths.
 #[test]
 fn every_toml_block_is_a_good_config() {
     for block in blocks().iter().filter(|block| block.language == "toml") {
@@ -102,7 +103,7 @@ fn in_dir(toml: &str) -> String {
     with_certs(&toml.replace("/run/secrets/", "{dir}/"))
 }
 
-/// A config with another server: each target keeps its path. A bucket has its server in `endpoint`.
+/// Replaces the server of each target in a config and keeps its path. For a bucket, the server is in `endpoint`.
 fn to(url: &str, toml: &str) -> String {
     let line = |line: &str| {
         let mut keys = ["to = ", "endpoint = "].into_iter();
@@ -110,7 +111,7 @@ fn to(url: &str, toml: &str) -> String {
             return line.to_owned();
         };
         let part = |(at, part): (usize, &str)| match part.split_once("://") {
-            // Between quotes.
+            // Odd parts are between quotes.
             Some((scheme, rest)) if at % 2 == 1 && scheme != "s3" => {
                 format!("{url}{}", rest.find('/').map_or("", |path| &rest[path..]))
             }
@@ -121,7 +122,7 @@ fn to(url: &str, toml: &str) -> String {
     toml.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A relay with the config of a page, which delivers to this server.
+/// The setup of a relay with the config of a page, which delivers to this server.
 fn setup(recipe: &str, url: &str) -> Setup {
     let toml = text(&blocks(), recipe, Verb::Run, "toml");
     let setup = Setup::new().listen("tcp://127.0.0.1:0").section(&in_dir(&to(url, &toml)));
@@ -129,7 +130,7 @@ fn setup(recipe: &str, url: &str) -> Setup {
     VARIABLES.iter().fold(setup, |setup, (name, value)| setup.variable(name, value))
 }
 
-/// Two lines: one of the page's container, and one of another.
+/// Sends two lines: one of the page's container, and one of another.
 fn says_two(relay: &Relay, stamp: &str) {
     let line = |name: &str, text: &str| {
         let tag = format!("nginx:1.25/{name}/2a9052a5c36e");
@@ -143,7 +144,7 @@ fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// The query of a page, which has this in it.
+/// The query of a page. It must contain `what`.
 #[track_caller]
 fn query(recipe: &str, language: &str, verb: Verb, what: &str) -> String {
     let query = text(&blocks(), recipe, verb, language);
@@ -151,14 +152,14 @@ fn query(recipe: &str, language: &str, verb: Verb, what: &str) -> String {
     query
 }
 
-/// What stands in a text between two others.
+/// The text between `start` and `end`.
 #[track_caller]
 fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
     let rest = text.split_once(start).unwrap_or_else(|| panic!("{text}\nlacks {start}")).1;
     rest.split_once(end).unwrap_or_else(|| panic!("{rest}\nlacks {end}")).0
 }
 
-/// The messages of the objects in which a key has a value.
+/// The messages of the objects with this value at a key.
 fn messages_where<'v>(objects: &'v [Value], key: &str, value: &str) -> Vec<&'v str> {
     let of = objects.iter().filter(|object| object[key] == value);
     of.map(|object| object["message"].as_str().expect("a text")).collect()
@@ -179,7 +180,7 @@ fn elasticsearch_shows_the_line() {
     relay.stops();
 }
 
-/// moto takes the query and finds all events: the pattern is read here.
+/// moto accepts the pattern but returns all events, so the test applies the pattern itself.
 #[test]
 fn cloudwatch_shows_the_line() {
     let Some(moto) = Moto::start() else { return };
@@ -207,7 +208,7 @@ fn s3_shows_the_line() {
     let relay = setup("s3-path", &moto.url).start();
     says_two(&relay, "2026-11-20T22:27:33.081562Z");
     relay.has_spooled(2);
-    // What there is goes when the relay stops.
+    // The relay uploads the pending object when it stops.
     relay.stops();
     let query = query("s3", "sh", Verb::Run, "zcat *.ndjson.gz | jq ");
     let keys = moto.keys("my-bucket", between(&query, "s3://my-bucket/", " "));
@@ -246,7 +247,7 @@ fn nats_shows_the_line() {
     relay.stops();
 }
 
-/// Another logferry takes what Fluentd, Fluent Bit and Graylog would. Returns the line as it was read.
+/// Another logferry receives in place of Fluentd, Fluent Bit or Graylog. Returns the line as it parsed it.
 #[track_caller]
 fn another_logferry_reads(recipe: &str, scheme: &str, keys: &str) -> Line {
     let collector = Collector::tcp(Framing::OctetCounting);
@@ -271,7 +272,7 @@ fn another_logferry_reads(recipe: &str, scheme: &str, keys: &str) -> Line {
 fn fluent_shows_the_line() {
     let line = another_logferry_reads("fluent", "fluent+tls", "shared-key-file = \"{dir}/key\"");
     assert_eq!(line.container()[1..], ["web", "2a9052a5c36e"]);
-    // Docker's `fluentd` driver tells neither image nor host: they are fields like others.
+    // Docker's `fluentd` driver sends no image and no host, so both stay ordinary fields.
     let fields = ["image_name", "host"].map(|name| line.param("fields@32473", name));
     assert_eq!(fields, ["nginx:1.25", "docker-host-1"], "{line:?}");
 }
@@ -283,14 +284,14 @@ fn gelf_shows_the_line() {
     assert_eq!(line.host, "docker-host-1");
 }
 
-/// By OpenTelemetry's own package: each store's config has its path, and its header.
+/// Uses OpenTelemetry's own package: each store's config must give the documented path and header.
 #[test]
 fn what_takes_otlp_is_asked_as_its_page_says() {
     let Some(receiver) = OtlpReceiver::start() else { return };
     let stores = [
         ("otlp", "/v1/logs", "content-encoding", "gzip"),
         ("otlp-loki", "/otlp/v1/logs", "x-scope-orgid", "team-a"),
-        // 123456:secret
+        // Base64 of 123456:secret.
         ("otlp-grafana", "/otlp/v1/logs", "authorization", "Basic MTIzNDU2OnNlY3JldA=="),
         ("otlp-datadog", "/v1/logs", "dd-api-key", SECRET),
         ("otlp-newrelic", "/v1/logs", "api-key", SECRET),
@@ -315,13 +316,13 @@ fn what_takes_otlp_is_asked_as_its_page_says() {
     }
 }
 
-/// A store that is not here: what it is asked, how it would answer, and what its page's query looks for.
+/// A store that is not available: the expected request, a canned answer, and the texts that its page's query looks for.
 struct Asked {
     recipe: &'static str,
     target: &'static str,
     header: (&'static str, &'static str),
     answer: (u16, &'static str),
-    /// In the query, and in the body.
+    /// Each text in the query, and its counterpart in the body.
     looks_for: &'static [(&'static str, &'static str)],
 }
 

@@ -1,8 +1,9 @@
-//! The recipes of `docs/recipes`, run as they stand there: the documented logferry.toml in front of the documented config of a
-//! real rsyslog, syslog-ng or logferry, Docker's own messages through both, and what was written compared with what was sent.
+//! The recipes of `docs/recipes`, run as published: the documented logferry.toml before the documented config of a real
+//! rsyslog, syslog-ng or logferry. Docker's own messages pass through both, and the tests compare the written messages
+//! with the sent ones.
 //!
-//! `destinations.rs` has those of `docs/destinations`. `pages.rs` reads the blocks, `said.rs` is what is sent, `program.rs` what collects, `wire.rs` is for programs that are not
-//! here.
+//! `destinations.rs` tests `docs/destinations`. `pages.rs` reads the blocks, `said.rs` makes the messages, `program.rs`
+//! runs the collecting programs, and `wire.rs` tests pages whose programs are not available.
 
 mod destinations;
 mod pages;
@@ -21,7 +22,7 @@ use said::{Said, messages, with_newlines_escaped};
 use support::{Line, Setup, corpus, eventually, says, shown};
 use tempfile::TempDir;
 
-/// A test for each recipe whose program is here.
+/// A test for each recipe whose program is available.
 macro_rules! run {
     ($($test:ident: $recipe:literal,)+) => {
         const RUN: &[&str] = &[$($recipe),+];
@@ -65,7 +66,7 @@ fn every_block_is_run_or_says_that_it_is_not() {
     assert!(programs.iter().all(about), "{:?}", named(Verb::NotRun));
 }
 
-/// All messages through the documented relay into the documented program, and each in both files.
+/// All messages pass through the documented relay into the documented program, and each must be in both of its files.
 #[track_caller]
 fn keeps_everything(recipe: &str) {
     let blocks = blocks();
@@ -73,13 +74,13 @@ fn keeps_everything(recipe: &str) {
     let relay = Setup::new().listen("tcp://127.0.0.1:0").section(&collecting.toml).start();
     let (mut all, mut wire) = (messages(), relay.door().connect());
     if recipe == "syslog-ng-newline" {
-        // Its `network()` takes a NUL for the end of a message, and the page says so.
+        // syslog-ng's `network()` ends a message at a NUL, as the page says.
         all.retain(|said| !said.message.contains(&0));
     }
     if !recipe.ends_with("-udp") {
         all.push(said::longest());
     }
-    // A datagram that the program has no room for is lost: a few at a time.
+    // Sent in small groups, because the program loses datagrams that do not fit into its buffer.
     for (start, some) in all.chunks(20).enumerate().map(|(chunk, some)| (chunk * 20, some)) {
         some.iter().for_each(|said| wire.send_counted(&said.sent));
         let due = start + some.len();
@@ -111,27 +112,27 @@ fn keeps_everything(recipe: &str) {
     relay.stops();
 }
 
-/// What a program can read of a message: all of it, but where a newline is its end.
+/// The message as the program can parse it. A newline may end it, and some programs lose more.
 fn as_read(recipe: &str, message: &[u8]) -> Vec<u8> {
     let escaped = with_newlines_escaped(message);
     match recipe {
-        // A CR before the newline is part of it for syslog-ng, and the page says so.
+        // syslog-ng takes a CR before the newline as part of the line end, as the page says.
         "syslog-ng-newline" => {
             let end = escaped.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
             escaped[..end].to_vec()
         }
-        // rsyslog's disk queue cuts at a NUL, and the page says so.
+        // rsyslog's disk queue truncates at a NUL, as the page says.
         "rsyslog-relp-queued" => message.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
         name if name.ends_with("-newline") => escaped,
         _ => message.to_vec(),
     }
 }
 
-/// How often an rsyslog is killed in a story.
+/// How often a test kills rsyslog.
 const KILLS: usize = 5;
 
-/// It is killed while answers come as fast as they can, as the rsyslog page says of RELP. Returns the lines that are lost,
-/// by their numbers. `None`: there is no rsyslog.
+/// Kills rsyslog while it answers at full speed, as the rsyslog page describes for RELP. Returns the numbers of the
+/// lost lines. `None`: rsyslog is not installed.
 #[track_caller]
 fn lost_by_kills(recipe: &str) -> Option<Vec<usize>> {
     const ROUND: usize = 2000;
@@ -146,7 +147,7 @@ fn lost_by_kills(recipe: &str) -> Option<Vec<usize>> {
     }
     let sent = KILLS * ROUND;
     relay.has_delivered(sent, 0);
-    // A line that was being written when it was killed is not whole, and was not answered.
+    // A line that was being written at a kill is incomplete, and was not answered.
     let number = |line: Vec<u8>| {
         let json: serde_json::Value = serde_json::from_slice(&line).ok()?;
         json["message"].as_str()?.parse::<usize>().ok()
@@ -164,15 +165,15 @@ fn an_rsyslog_that_is_killed_loses_nothing_it_has_answered() {
     assert!(lost.as_ref().is_none_or(Vec::is_empty), "lost: {lost:?}");
 }
 
-/// Its disk queue is not proof against a kill: rarely, one takes a line with it, as the page says. Without the settings of
-/// the page a kill takes hundreds.
+/// rsyslog's disk queue does not survive every kill: rarely, a kill loses a line, as the page says. Without the page's
+/// settings, a kill loses hundreds.
 #[test]
 fn an_rsyslog_with_a_queue_that_is_killed_loses_a_line_at_most() {
     let lost = lost_by_kills("rsyslog-relp-queued");
     assert!(lost.as_ref().is_none_or(|lost| lost.len() <= KILLS), "lost: {lost:?}");
 }
 
-/// Where a page says that both sides show a certificate, it is asked for.
+/// If a page says that both sides present certificates, the program must refuse a relay without one.
 #[test]
 fn a_relay_without_a_certificate_is_refused() {
     let blocks = blocks();
@@ -192,7 +193,7 @@ fn count(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// A container's file without what the template puts before each message. A line without it is the rest of a message.
+/// The messages of a container's file, without the template's prefix. A line without the prefix continues a message.
 fn messages_of(make: Make, file: &[u8]) -> Vec<u8> {
     let mut messages = Vec::new();
     for line in lines(file) {
@@ -220,7 +221,7 @@ fn json_says(make: Make, said: &Said, sent: &[u8], line: &[u8]) {
     let (message, expected) = match make {
         Make::Logferry if json["escaped"].is_array() => (corpus::unescape(text), said.message.clone()),
         Make::Logferry => (text.to_vec(), said.message.clone()),
-        // JSON has no bytes that are not UTF-8, and these two have no way back from what they write instead.
+        // JSON cannot hold invalid UTF-8, and these two programs replace it irreversibly.
         _ if std::str::from_utf8(sent).is_err() => return,
         Make::SyslogNg => (text.to_vec(), sent.split(|byte| *byte == 0).collect::<Vec<_>>().join(&br"\x00"[..])),
         Make::Rsyslog => (text.to_vec(), sent.to_vec()),
@@ -228,7 +229,7 @@ fn json_says(make: Make, said: &Said, sent: &[u8], line: &[u8]) {
     assert!(message == expected, "{}\ninstead of\n{}", shown(&message), shown(&expected));
 }
 
-/// What the page shows of the sample is what the program wrote of it.
+/// The page's output for the sample must be the program's output.
 #[track_caller]
 fn shows_what_is_true(recipe: &str, blocks: &[Block], collecting: &Collecting, json: &[Vec<u8>]) {
     let file = collecting.container_file("docker-host-1", "proj-web-1");
@@ -244,7 +245,7 @@ fn shows_what_is_true(recipe: &str, blocks: &[Block], collecting: &Collecting, j
     }
 }
 
-/// Our own settings of every page are good, as they stand there but for the paths.
+/// The config of every page is valid as published, except for the paths.
 #[test]
 fn every_toml_block_is_a_good_config() {
     let dir = TempDir::new().expect("a directory");

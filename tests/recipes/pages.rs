@@ -1,11 +1,11 @@
-//! The recipes of `docs/recipes`: what is filled in before a block of theirs runs.
+//! The recipes of `docs/recipes`, and the values that replace the documented ones before a block runs.
 
 use std::path::Path;
 
 use crate::support::Certs;
 pub use crate::support::pages::{Block, Verb, blocks_in, text};
 
-/// The message that every recipe shows, as Docker sends it.
+/// The message that every recipe uses as its sample, as Docker sends it.
 pub const SAMPLE: &str = "<30>1 2026-11-20T22:27:33.081562Z docker-host-1 nginx:1.25/proj-web-1/2a9052a5c36e 23223 \
                           nginx:1.25/proj-web-1/2a9052a5c36e - GET / 200\n";
 
@@ -14,7 +14,7 @@ pub fn blocks() -> Vec<Block> {
     blocks_in("docs/recipes", 10)
 }
 
-/// The scheme and port of our own settings.
+/// The scheme and port of the target in the relay's config.
 #[track_caller]
 pub fn target(toml: &str) -> (&str, &str) {
     let url = toml.split("to = \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a target");
@@ -22,8 +22,8 @@ pub fn target(toml: &str) -> (&str, &str) {
     (scheme, rest.rsplit(':').next().expect("a port"))
 }
 
-/// Our own settings with what a test has: its port, loopback for the server, its certificates, and no time to wait until
-/// what was acknowledged is old enough to be forgotten.
+/// The relay's config with the test's values: port, loopback as the server, certificates, and a short replay window, so
+/// that the relay soon drops acknowledged lines.
 pub fn ours(toml: &str, port: u16) -> String {
     let (_, documented) = target(toml);
     let here = toml.replace("logs.example.com", "127.0.0.1");
@@ -31,7 +31,7 @@ pub fn ours(toml: &str, port: u16) -> String {
     with_certs(&here) + "replay-for = \"1s\"\n"
 }
 
-/// A program's settings with the test's port, certificates and files.
+/// A program's config with the test's port, certificates and files.
 #[track_caller]
 pub fn theirs(conf: &str, documented: &str, port: u16, dir: &Path) -> String {
     let forms = [("\"", "\""), ("(", ")"), (":", "\"")];

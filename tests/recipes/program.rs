@@ -1,4 +1,4 @@
-//! The program of a recipe: a real rsyslog, syslog-ng or logferry with the config of the page, and the files it writes.
+//! The program of a recipe: a real rsyslog, syslog-ng or logferry with the page's config, and the files that it writes.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -11,15 +11,15 @@ use crate::pages::{Block, Verb, ours, target, text, theirs};
 use crate::support::rsyslog::{self, Input};
 use crate::support::{self, Program, SyslogNg, eventually};
 
-/// The program of a recipe, at work.
+/// A running program of a recipe.
 pub struct Collecting {
     program: Program,
     command: Command,
-    /// Where it listens.
+    /// The scheme and port that it listens on.
     at: (String, u16),
     pub make: Make,
     dir: TempDir,
-    /// The relay's part, filled in.
+    /// The relay's part of the recipe, with the test's values.
     pub toml: String,
 }
 
@@ -48,7 +48,7 @@ impl Make {
         }
     }
 
-    /// How it is started on the config in `dir`; `None` where it is not installed.
+    /// The command that starts it with the config in `dir`. `None`: it is not installed.
     fn command(self, scheme: &str, dir: &Path) -> Option<Command> {
         match self {
             Self::Rsyslog => {
@@ -71,7 +71,7 @@ impl Make {
         }
     }
 
-    /// A config around the documented part: what Debian's own config, which includes it, has in front.
+    /// A complete config with the documented part. For rsyslog, it includes that part as Debian's config does.
     fn whole(self, documented: &str, dir: &Path) -> String {
         let at = dir.display();
         match self {
@@ -86,7 +86,7 @@ impl Make {
         }
     }
 
-    /// What it keeps of a message in the container's file, however it came: none of them keeps everything.
+    /// The message as the program writes it to the container's file, with any transport. No program keeps every byte.
     pub fn kept(self, text: &[u8]) -> Vec<u8> {
         match self {
             Self::Rsyslog => rsyslog::kept(text),
@@ -99,7 +99,7 @@ impl Make {
         }
     }
 
-    /// Its names for host, severity, image, name, ID and message.
+    /// Its JSON keys for host, severity, image, name, ID and message.
     pub fn keys(self) -> [&'static str; 6] {
         match self {
             Self::Rsyslog | Self::SyslogNg => ["host", "severity", "image", "name", "id", "message"],
@@ -109,7 +109,7 @@ impl Make {
 }
 
 impl Collecting {
-    /// `None`: the program is not here, and that was said.
+    /// `None`: the program is not installed, which has been reported.
     #[track_caller]
     pub fn start(recipe: &str, blocks: &[Block]) -> Option<Self> {
         let make = Make::of(recipe);
@@ -119,7 +119,7 @@ impl Collecting {
         let dir = TempDir::new().expect("a directory");
         let mut command = make.command(scheme, dir.path())?;
         fs::create_dir(dir.path().join("docker")).expect("a directory");
-        // Somebody else may take the port between the asking and the taking.
+        // Another process may take the port before the program does, so this retries.
         let (program, port) = eventually("a collector that listens", || {
             let port = free(scheme)?;
             let filled = theirs(&conf, number, port, dir.path());
@@ -130,7 +130,7 @@ impl Collecting {
         Some(Self { program, command, at: (scheme.to_owned(), port), make, toml, dir })
     }
 
-    /// As `kill -9` does it, and the next one on the same files.
+    /// Kills the program with `kill -9` and starts it again on the same files.
     pub fn is_killed_and_comes_back(&mut self) {
         self.program.kill();
         let (scheme, port) = &self.at;
@@ -143,7 +143,7 @@ impl Collecting {
         bytes[..whole].to_vec()
     }
 
-    /// A line for each message.
+    /// The JSON file, with a line for each message.
     pub fn json(&self) -> Vec<Vec<u8>> {
         lines(&self.file("docker.json"))
     }
@@ -170,7 +170,7 @@ fn up(command: &mut Command, scheme: &str, port: u16) -> Option<Program> {
     let mut program = Program::start(command);
     eventually("the collector listens or ends", || {
         let listens = match scheme {
-            // The port is taken when the daemon has it.
+            // The port is in use once the daemon has bound it.
             "udp" => UdpSocket::bind(("0.0.0.0", port)).is_err(),
             _ => TcpStream::connect(("127.0.0.1", port)).is_ok(),
         };

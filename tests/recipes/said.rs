@@ -1,9 +1,10 @@
-//! What is sent through a recipe: the sample that every page shows, what a real Docker Engine sent, and what is harder.
+//! The messages sent through a recipe: the sample that every page shows, messages of a real Docker Engine, and more
+//! difficult ones.
 
 use crate::pages::SAMPLE;
 use crate::support::{self, Docker, Format, corpus};
 
-/// What a container said, or what another program says.
+/// A message of a container, with the values that must arrive.
 pub struct Said {
     pub host: String,
     pub name: String,
@@ -11,7 +12,7 @@ pub struct Said {
     pub id: String,
     pub severity: &'static str,
     pub message: Vec<u8>,
-    /// As it is sent to the relay.
+    /// The bytes sent to the relay.
     pub sent: Vec<u8>,
 }
 
@@ -50,7 +51,7 @@ fn severity(pri: u8) -> &'static str {
     }
 }
 
-/// The sample of the pages, Docker's own messages of the corpus, and some that are harder.
+/// The sample of the pages, Docker's own messages of the corpus, and some more difficult ones.
 pub fn messages() -> Vec<Said> {
     let mut web = Docker::new(Format::Rfc5424Micro, "proj-web-1");
     web.image = "nginx:1.25".to_owned();
@@ -69,7 +70,7 @@ pub fn messages() -> Vec<Said> {
     all
 }
 
-/// As long as `max-frame` lets through.
+/// A message of the maximum length that `max-frame` allows.
 pub fn longest() -> Said {
     const MAX_FRAME: usize = 64 * 1024;
     let container = Docker::new(Format::Rfc5424Micro, "long-1");
@@ -77,7 +78,7 @@ pub fn longest() -> Said {
     Said::of(&container, &vec![b'x'; MAX_FRAME - header])
 }
 
-/// Where a newline ends a message, one inside it is written as rsyslog writes it.
+/// When a newline ends a message, rsyslog's escape replaces a newline inside it.
 pub fn with_newlines_escaped(text: &[u8]) -> Vec<u8> {
     text.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"#012"[..])
 }

@@ -1,10 +1,12 @@
-//! Programs that cannot be had here: what they would get, by the settings of their pages, and two of their parsers.
+//! Pages whose programs are not available: the frames that a program would get with the page's config, and two of the
+//! parsers.
 
 use crate::pages::{Block, Verb, blocks, ours, target, text};
 use crate::said::{Said, messages};
 use crate::support::{Collector, Framing, Setup};
 
-/// What a program that is not here would get: each page's settings, in front of a collector that writes down.
+/// The frames that an unavailable program would get: a relay with the page's config sends them to a collector that
+/// records them.
 struct Wired {
     frames: Vec<Vec<u8>>,
     all: Vec<Said>,
@@ -43,7 +45,7 @@ fn programs_that_are_not_here_are_sent_what_the_pages_say() {
     }
 }
 
-/// Vector's parser is this crate; its source trims a line first.
+/// Vector uses this crate to parse. Its source trims a line first.
 #[test]
 fn vectors_parser_reads_all_fields() {
     let Wired { frames, all } = Wired::of("vector-syslog", &blocks());
@@ -61,12 +63,13 @@ fn vectors_parser_reads_all_fields() {
         assert_eq!(params, of_ours.map(|(name, value)| (name.to_owned(), value.clone())), "{line}");
         assert_eq!(read.hostname, Some(&*said.host));
         assert_eq!(read.severity.map(|severity| severity.as_str()), Some(said.severity));
-        // The page says so.
+        // The page says that Vector trims the message.
         assert_eq!(read.msg, String::from_utf8_lossy(&said.message).trim(), "{line}");
     }
 }
 
-/// The parser of the page, in another engine than Fluent Bit's; and its own, which the page warns of.
+/// The page's parser, in another regex engine than Fluent Bit's, and Fluent Bit's stock parser, which the page warns
+/// about.
 #[test]
 fn fluent_bits_parser_reads_all_fields() {
     let blocks = blocks();
